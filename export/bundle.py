@@ -1,0 +1,141 @@
+"""Writing a bundle: two graphs that share one file of weights, and the manifest; whole or not at all."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from fusioncam.errors import OutputError
+from fusioncam.export.gradient import Ops, backpropagate
+from fusioncam.export.layout import Layout
+from fusioncam.manifest import MANIFEST, WEIGHTS
+
+INLINE_BYTES = 1024  # smaller constants stay inside the graphs
+ALIGNMENT = 64
+
+
+def explain_graph(model: ir.Model, layer_name: str, layout: Layout) -> ir.Model:
+    """The graph that also returns the activations A and the gradient g = d f_c / d A, both (N, K, h, w) float32.
+
+    Args:
+        model: A canonical model; it is left as it is.
+        layer_name: Name of the layer's tensor.
+        layout: Meaning of its axes.
+
+    Raises:
+        UnsupportedOperatorError: An operator between layer and logits has no gradient rule.
+    """
+    model = model.clone()
+    graph = model.graph
+    logits = graph.outputs[0]
+    layer = next(o for node in graph for o in node.outputs if o.name == layer_name)
+    class_index = ir.Value(name="class_index", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape(["N"]))
+    graph.inputs.append(class_index)
+    op = Ops(graph, "fusioncam")
+    gradient = backpropagate(op, logits, _one_hot(op, logits, class_index), layer)
+    for name, value in (("activations", layer), ("gradients", gradient)):
+        output = _as_map(op, value, layer, layout)
+        output.name, output.dtype = name, ir.DataType.FLOAT
+        output.shape = ir.Shape(["N", _channels(layer, layout), *layout.grid])
+        graph.outputs.append(output)
+    return model
+
+
+def _channels(layer: ir.Value, layout: Layout) -> int:
+    assert layer.shape is not None
+    channels = layer.shape[layout.roles.index("C")]
+    assert isinstance(channels, int)
+    return channels
+
+
+def _one_hot(op: Ops, logits: ir.Value, class_index: ir.Value) -> ir.Value:
+    """Gradient of the explained logit with respect to the logits; class -1 is the top class of each image."""
+    assert logits.shape is not None
+    top = op.ArgMax(logits, axis=1, keepdims=1)
+    wanted = op.Unsqueeze(class_index, op.ints([1]))
+    chosen = op.Where(op.Less(wanted, op.ints([0])), top, wanted)
+    every = op.constant(np.arange(int(logits.shape[1]), dtype=np.int64)[None])
+    return op.Cast(op.Equal(chosen, every), to=ir.DataType.FLOAT)
+
+
+def _as_map(op: Ops, value: ir.Value, layer: ir.Value, layout: Layout) -> ir.Value:
+    """`value`, of the axes of `layer`, as float32 (N, K, h, w): grid tokens cut out, channels moved to the front."""
+    height, width = layout.grid
+    axis = layout.roles.find("T")
+    if axis >= 0 and layer.shape is not None and layer.shape[axis] != height * width:
+        ends = [layout.offset, layout.offset + height * width]
+        value = op.Slice(value, op.ints(ends[:1]), op.ints(ends[1:]), op.ints([axis]))
+    wanted = "NCT" if axis >= 0 else "NCHW"
+    if layout.roles != wanted:
+        value = op.Transpose(value, perm=[layout.roles.index(r) for r in wanted])
+    if axis >= 0:
+        value = op.Reshape(value, op.ints([-1, _channels(layer, layout), height, width]))
+    return op.Cast(value, to=ir.DataType.FLOAT) if layer.dtype != ir.DataType.FLOAT else op.Identity(value)
+
+
+def write_graphs(folder: Path, graphs: dict[str, ir.Model]) -> None:
+    """Write the graphs, by file name, and the weights they share into `folder`."""
+    places: dict[bytes, int] = {}
+    end = 0
+    with (folder / WEIGHTS).open("wb") as file:
+        for model in graphs.values():
+            for name, value in list(model.graph.initializers.items()):
+                tensor = value.const_value
+                assert tensor is not None
+                data = tensor.tobytes()
+                if len(data) < INLINE_BYTES or tensor.dtype == ir.DataType.STRING:
+                    continue
+                key = hashlib.sha256(data).digest()
+                if key not in places:
+                    file.write(b"\0" * (-end % ALIGNMENT))
+                    places[key] = end = end + -end % ALIGNMENT
+                    end += file.write(data)
+                value.const_value = ir.ExternalTensor(
+                    WEIGHTS, places[key], len(data), tensor.dtype, shape=ir.Shape(tensor.shape), name=name, base_dir=folder
+                )
+    for file_name, model in graphs.items():
+        ir.save(model, folder / file_name)
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """A folder to write into that becomes `target` at the end, and vanishes if anything goes wrong before.
+
+    An older bundle at `target` is replaced; anything else there is left alone.
+
+    Raises:
+        OutputError: `target` cannot be written, or holds something that is no bundle.
+    """
+    target = target.absolute()
+    if target.exists() and not (target / MANIFEST).is_file() and not (target.is_dir() and not any(target.iterdir())):
+        raise OutputError(f"{target} is there already and is no bundle; choose another name with -o")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise OutputError(f"cannot write into {target.parent} ({error.strerror}); choose another place with -o") from error
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent)) if target.exists() else None
+        if old is not None:
+            target.rename(old / target.name)
+        temporary.rename(target)
+        if old is not None:
+            shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise OutputError(f"cannot write {target} ({error.strerror or error}); free some space or choose -o") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

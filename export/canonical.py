@@ -1,0 +1,199 @@
+"""The canonical form: one float32 NCHW image in, (N, classes) logits out, free batch, every shape known."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from fusioncam.errors import ModelError, UsageError
+from fusioncam.export.batch import REMEDY, free_batch
+from fusioncam.export.gradient import Ops, dims
+from fusioncam.export.load import fold, load_graph
+from fusioncam.export.shapes import measure, noise, run
+
+Ending = Literal["logits", "softmax", "sigmoid"]
+
+ENDINGS: dict[str, Ending] = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
+VIEWS = ("Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast")
+RESERVED = ("image", "class_index", "logits", "activations", "gradients")
+FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
+
+
+@dataclass
+class Classifier:
+    """A model in canonical form.
+
+    Attributes:
+        model: Its graph has the input `image` (N, 3, H, W) and the output `logits` (N, classes), both float32.
+        input_name: Name of the image input in the source.
+        output_name: Name of the source's output that the logits were found behind.
+        size: (H, W).
+        classes: Number of logits.
+        ending: What the source does after the logits.
+        precision: Type the weights are kept in.
+    """
+
+    model: ir.Model
+    input_name: str
+    output_name: str
+    size: tuple[int, int]
+    classes: int
+    ending: Ending
+    precision: Literal["float32", "float16"]
+
+    @property
+    def image(self) -> ir.Value:
+        """The input."""
+        return self.model.graph.inputs[0]
+
+    @property
+    def logits(self) -> ir.Value:
+        """The output."""
+        return self.model.graph.outputs[0]
+
+
+def canonicalize(path: Path, size: tuple[int, int] | None = None, output: str | None = None) -> Classifier:
+    """Load a model and bring it to the canonical form.
+
+    Args:
+        path: The ONNX file; opset 7 or later, float32 or float16.
+        size: (H, W) of the input, for a model that leaves them open.
+        output: Which output holds the class scores, where there are several.
+
+    Raises:
+        ModelError: The file cannot be read or is no image classifier of one image.
+        UsageError: `size` or `output` does not fit the model.
+    """
+    model = load_graph(path)
+    picked = _pick_output(model, output)
+    input_name, fixed_batch, size = _take_image(model, size)
+    output_name, ending = _peel(model, picked)
+    _drop_copies(model)
+    fold(model)
+    reference = None
+    if fixed_batch:
+        measure(model, batches=(fixed_batch,))
+        reference = _each_alone(model, fixed_batch)
+        free_batch(model)
+    measure(model)
+    _finish_logits(model, output_name)
+    if reference is not None:
+        _compare(model, reference)
+    precision: Literal["float32", "float16"] = "float16" if _has_half_weights(model) else "float32"
+    classes = dims(model.graph.outputs[0])[1]
+    assert classes is not None
+    return Classifier(model, input_name, output_name, size, classes, ending, precision)
+
+
+def _take_image(model: ir.Model, size: tuple[int, int] | None) -> tuple[str, int | None, tuple[int, int]]:
+    """Put a float32 NCHW input named `image` in front; returns the old name, its fixed batch if any, and (H, W)."""
+    graph = model.graph
+    if len(graph.inputs) != 1:
+        names = ", ".join(repr(i.name) for i in graph.inputs) or "none"
+        raise ModelError(f"the model has {len(graph.inputs)} inputs ({names}); only classifiers of one image are supported")
+    old = graph.inputs[0]
+    name = str(old.name)
+    shape = [d if isinstance(d, int) and d > 0 else None for d in old.shape or ()]
+    if len(shape) != 4 or 3 not in (shape[1], shape[3]):
+        known = [d or "?" for d in shape] if old.shape is not None else "unknown"
+        raise ModelError(f"input {name!r} has shape {known}; a picture (N, 3, H, W) or (N, H, W, 3) is wanted")
+    channels_last = shape[1] != 3
+    batch = shape[0]
+    height, width = shape[1:3] if channels_last else shape[2:4]
+    if size is None and (height is None or width is None):
+        raise UsageError("the model takes pictures of any size; say which with --size H W")
+    if size is not None and (height or size[0], width or size[1]) != tuple(size):
+        raise UsageError(f"the model takes pictures of {height} x {width} (H x W) only, not {size[0]} x {size[1]}")
+    height, width = size or (height or 0, width or 0)
+    _free_names(model)
+    image = ir.Value(name="image", type=ir.TensorType(ir.DataType.FLOAT))
+    image.shape = ir.Shape([batch or "N", 3, height, width])
+    op = Ops(graph, "input")
+    inner = op.Transpose(image, perm=[0, 2, 3, 1]) if channels_last else image
+    inner = op.Cast(inner, to=old.dtype) if old.dtype not in (None, ir.DataType.FLOAT) else inner
+    old.replace_all_uses_with(inner)
+    graph.inputs[0] = image
+    graph.sort()
+    return name, batch, (height, width)
+
+
+def _free_names(model: ir.Model) -> None:
+    """Rename the tensors whose names the bundle's graphs need for their inputs and outputs."""
+    for value in [*model.graph.inputs, *(o for node in model.graph for o in node.outputs)]:
+        if value.name in RESERVED:
+            value.name = f"{value.name}/source"
+
+
+def _pick_output(model: ir.Model, wanted: str | None) -> ir.Value:
+    outputs = {str(o.name): o for o in model.graph.outputs}
+    if wanted is not None:
+        if wanted not in outputs:
+            raise UsageError(f"the model has no output {wanted!r}; it has {', '.join(outputs)}")
+        return outputs[wanted]
+    scores = [o for o in outputs.values() if o.dtype in FLOATS] or list(outputs.values())
+    if len(scores) > 1:
+        raise UsageError(f"the model has several outputs; say which holds the class scores with --output: {', '.join(outputs)}")
+    return scores[0]
+
+
+def _peel(model: ir.Model, output: ir.Value) -> tuple[str, Ending]:
+    """Make the tensor before a closing softmax or sigmoid, and before mere reshapes, the only output."""
+    name, ending, value = str(output.name), "logits", output
+    while (node := value.producer()) is not None and node.inputs:
+        if node.op_type in ENDINGS and ending == "logits":
+            ending = ENDINGS[node.op_type]
+        elif node.op_type not in VIEWS:
+            break
+        assert node.inputs[0] is not None
+        value = node.inputs[0]
+    model.graph.outputs.clear()
+    model.graph.outputs.append(value)
+    return name, ending  # type: ignore[return-value]  # values of ENDINGS, or the default
+
+
+def _drop_copies(model: ir.Model) -> None:
+    """Let what reads an Identity or a Dropout read its input, so that a layer has one name only."""
+    for node in model.graph:
+        if node.op_type in ("Identity", "Dropout") and node.inputs[0] is not None:
+            node.outputs[0].replace_all_uses_with(node.inputs[0], replace_graph_outputs=True)
+
+
+def _finish_logits(model: ir.Model, output_name: str) -> None:
+    """Give the output the shape (N, classes), the type float32 and the name `logits`."""
+    graph = model.graph
+    raw = graph.outputs[0]
+    sizes = [d for d in dims(raw)[1:] if d != 1]
+    if dims(raw)[:1] != (None,) or len(sizes) > 1 or None in sizes:
+        shape = ", ".join(str(d or "N") for d in dims(raw))
+        raise ModelError(f"output {output_name!r} comes from a tensor of shape ({shape}), not (N, classes): no classifier")
+    classes = sizes[0] if sizes else 1
+    op = Ops(graph, "output")
+    logits = raw
+    if raw.dtype != ir.DataType.FLOAT:
+        logits = op.Cast(raw, to=ir.DataType.FLOAT)
+        logits.shape, logits.dtype = raw.shape, ir.DataType.FLOAT
+    logits = op.Identity(logits) if len(dims(raw)) == 2 else op.Reshape(logits, op.ints([-1, int(classes or 1)]))
+    logits.name, logits.dtype, logits.shape = "logits", ir.DataType.FLOAT, ir.Shape(["N", classes])
+    graph.outputs[0] = logits
+
+
+def _each_alone(model: ir.Model, batch: int) -> np.ndarray:
+    """Raw logits of noise pictures as the fixed-batch model gives them."""
+    pictures = noise(model, 2 * batch)
+    halves = [run(model, {"image": pictures[i : i + batch]})[0] for i in (0, batch)]
+    return np.concatenate([h.reshape(batch, -1) for h in halves])
+
+
+def _compare(model: ir.Model, reference: np.ndarray) -> None:
+    """Hold the freed model, on one larger batch, against the fixed one."""
+    freed = run(model, {"image": noise(model, len(reference))})[0]
+    scale = float(np.abs(reference).max()) or 1.0
+    error = float(np.abs(freed - reference).max()) / scale
+    if not error <= 1e-2:
+        raise ModelError(f"with its batch axis freed the model gives other logits (off by {error:.1e}); {REMEDY}")
+
+
+def _has_half_weights(model: ir.Model) -> bool:
+    return any(v.dtype == ir.DataType.FLOAT16 and v.shape for v in model.graph.initializers.values())

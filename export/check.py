@@ -1,0 +1,212 @@
+"""Holding a bundle against its source: equal logits, and a gradient that agrees with central differences."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+import onnxruntime
+from pydantic import ValidationError
+
+from fusioncam.errors import BundleError, ModelError, UsageError
+from fusioncam.export.load import one_line, sha256
+from fusioncam.export.shapes import session
+from fusioncam.manifest import EXPLAIN_GRAPH, MANIFEST, SCORE_GRAPH, Layer, Manifest
+
+Array = npt.NDArray[Any]
+
+# Relative to the largest value compared; float16 carries three digits.
+LOGIT_TOLERANCE = {"float32": 1e-4, "float16": 2e-2}
+GRADIENT_TOLERANCE = {"float32": 1e-2, "float16": 5e-2}
+STEPS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3)  # lengths of the differences, relative to the activations
+DIRECTIONS = 6
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One comparison: `error` must not exceed `limit`."""
+
+    what: str
+    error: float
+    limit: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the bundle passes."""
+        return self.error <= self.limit  # NaN does not
+
+
+def read_manifest(bundle: Path) -> Manifest:
+    """The manifest of a bundle.
+
+    Raises:
+        BundleError: There is none, or it is of another schema.
+    """
+    try:
+        return Manifest.model_validate_json((bundle / MANIFEST).read_bytes())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BundleError(f"{bundle} is no bundle: it holds no {MANIFEST}; make one with `fusioncam export`") from error
+    except (OSError, ValidationError) as error:
+        raise BundleError(f"{bundle / MANIFEST} cannot be read; export the model again") from error
+
+
+def check(bundle: Path, source: Path | None = None) -> list[Finding]:
+    """Re-run the source against its bundle.
+
+    Args:
+        bundle: The bundle's folder.
+        source: The model it was made from; by default where the manifest says.
+
+    Raises:
+        BundleError: The folder is no bundle, or a file of it is missing or was changed.
+        UsageError: The source is not where it was.
+    """
+    manifest = read_manifest(bundle)
+    for name, digest in manifest.files.items():
+        if not (bundle / name).is_file():
+            raise BundleError(f"{bundle} lacks {name}; copy the whole folder, or export the model again")
+        if sha256(bundle / name) != digest:
+            raise BundleError(f"{bundle / name} was changed since the export (sha256 differs); export the model again")
+    source = source or (bundle / manifest.source.path).resolve()
+    if not source.is_file():
+        raise UsageError(f"the source model is not at {source}; say where it is with --source")
+    changed = Finding("source is the one exported (sha256)", float(sha256(source) != manifest.source.sha256), 0.0)
+    return [changed, *compare_logits(bundle, manifest, source), *compare_gradient(bundle, manifest)]
+
+
+def pictures(manifest: Manifest, count: int) -> Array:
+    """Random smooth pictures, preprocessed: (count, 3, H, W) float32."""
+    prep = manifest.preprocessing
+    height, width = prep.size
+    rng = np.random.default_rng(0)
+    rows, columns = (np.linspace(0, 1, n)[:, None] for n in (height, width))
+    waves = [np.sin(2 * np.pi * (a * rng.integers(1, 9, (count, 1, 3, 1)) + rng.random((count, 1, 3, 1)))) for a in
+             (rows[..., None].transpose(1, 2, 0), columns[..., None].transpose(1, 2, 0))]  # fmt: skip
+    smooth = 0.5 + waves[0][:, 0, :, :, None] * waves[1][:, 0, :, None, :] / 2
+    pixels = 255 * np.clip(smooth + rng.normal(0, 0.05, smooth.shape), 0, 1)
+    mean, std = (np.reshape(v, (3, 1, 1)) for v in (prep.mean, prep.std))
+    return ((pixels * prep.rescale - mean) / std).astype(np.float32)
+
+
+def open_graph(path: Path) -> onnxruntime.InferenceSession:
+    """An onnxruntime session on the CPU for a file."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no base class
+        raise ModelError(f"onnxruntime cannot load {path}: {one_line(error)}") from error
+
+
+def source_outputs(manifest: Manifest, source: Path, images: Array) -> Array:
+    """What the source itself gives for (N, 3, H, W) float32 pictures, as (N, classes) float64."""
+    model = open_graph(source)
+    wanted = next((i for i in model.get_inputs() if i.name == manifest.source.input), None)
+    if wanted is None:
+        raise ModelError(f"{source} has no input {manifest.source.input!r}: it is not the bundle's source")
+    if wanted.shape[1] != 3:
+        images = images.transpose(0, 2, 3, 1)
+    kinds = {"tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}
+    images = images.astype(kinds.get(wanted.type, np.float32))
+    batch = wanted.shape[0] if isinstance(wanted.shape[0], int) else 1
+    rows = []
+    for image in images:
+        repeated = np.repeat(image[None], batch, axis=0)
+        rows.append(model.run([manifest.source.output], {wanted.name: repeated})[0].reshape(batch, -1)[0])
+    return np.asarray(rows, np.float64)
+
+
+def as_source(logits: Array, manifest: Manifest, logarithm: bool) -> Array:
+    """The logits put through the source's ending."""
+    values = logits.astype(np.float64)
+    if manifest.ending == "sigmoid":
+        return np.asarray(1 / (1 + np.exp(-values)))
+    if manifest.ending == "logits":
+        return values
+    values = values - values.max(axis=1, keepdims=True)
+    log_softmax = values - np.log(np.exp(values).sum(axis=1, keepdims=True))
+    return np.asarray(log_softmax if logarithm else np.exp(log_softmax))
+
+
+def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Finding]:
+    """Both graphs against the source, on a batch of three pictures that the source sees one by one."""
+    images = pictures(manifest, 3)
+    expected = source_outputs(manifest, source, images)
+    scale = float(np.abs(expected).max()) or 1.0
+    logarithm = manifest.ending == "softmax" and bool((expected <= 0).all())
+    feeds: dict[str, Array] = {"image": images}
+    findings = []
+    for name in (SCORE_GRAPH, EXPLAIN_GRAPH):
+        if name == EXPLAIN_GRAPH:
+            feeds["class_index"] = np.full(len(images), -1, np.int64)
+        logits = open_graph(bundle / name).run(["logits"], feeds)[0]
+        given = as_source(logits, manifest, logarithm)
+        error = float(np.abs(given - expected).max()) / scale if given.shape == expected.shape else float("inf")
+        findings.append(Finding(f"output of {name} equals the source's", error, LOGIT_TOLERANCE[manifest.precision]))
+    return findings
+
+
+def compare_gradient(bundle: Path, manifest: Manifest) -> list[Finding]:
+    """The gradient against central differences of the part of the graph after the layer.
+
+    Along each of several directions d the derivative g . d is compared with (f(A + t d) - f(A - t d)) / 2t, at the
+    step t where they agree best: too small a step drowns in rounding, too large a one crosses kinks.
+    """
+    layer = manifest.layer
+    image = pictures(manifest, 1)
+    head, tensor = _head(bundle, layer, image)
+    explain = open_graph(bundle / EXPLAIN_GRAPH)
+    feeds = {"image": image, "class_index": np.full(1, -1, np.int64)}
+    logits, activations, gradient = explain.run(["logits", "activations", "gradients"], feeds)
+    top, g, a = int(logits[0].argmax()), gradient[0].astype(np.float64), activations[0]
+    rng = np.random.default_rng(1)
+    # Parts of the gradient show an error in it; random directions show what it lacks.
+    directions = [g * (rng.random(g.shape) < 0.5) if i % 2 else rng.normal(size=g.shape) for i in range(DIRECTIONS)]
+    reference = float(np.linalg.norm(g)) / np.sqrt(g.size)
+    worst = 0.0
+    for d in directions:
+        d = d / (np.linalg.norm(d) or 1.0)
+        exact, errors = float((g * d).sum()), []
+        for step in STEPS:
+            t = step * float(np.linalg.norm(a))
+            pair = np.concatenate([tensor + _as_tensor(sign * t * d, layer, tensor) for sign in (1, -1)])
+            up, down = head.run(None, {"layer": pair.astype(tensor.dtype)})[0][:, top].astype(np.float64)
+            errors.append(abs((up - down) / (2 * t) - exact))
+        worst = max(worst, float(min(errors) / (max(abs(exact), reference) or 1.0)))
+    if not np.isfinite(g).all():
+        worst = float("nan")
+    return [Finding("gradient agrees with central differences", worst, GRADIENT_TOLERANCE[manifest.precision])]
+
+
+def _head(bundle: Path, layer: Layer, image: Array) -> tuple[onnxruntime.InferenceSession, Array]:
+    """A session from the layer's tensor to the logits, and that tensor for `image`."""
+    model = ir.external_data.load_to_model(ir.load(bundle / SCORE_GRAPH))
+    graph = model.graph
+    tensor = next((o for node in graph for o in node.outputs if o.name == layer.name), None)
+    if tensor is None:
+        raise BundleError(f"{bundle / SCORE_GRAPH} has no tensor {layer.name!r}; export the model again")
+    logits = graph.outputs[0]
+    graph.outputs[0] = tensor
+    value = session(model).run(None, {"image": image})[0]
+    graph.outputs[0] = logits
+    given = ir.Value(name="layer", type=tensor.type, shape=tensor.shape)
+    tensor.replace_all_uses_with(given)
+    graph.inputs.append(given)
+    passes.RemoveUnusedNodesPass()(model)
+    graph.inputs.remove(graph.inputs[0])
+    return session(model), value
+
+
+def _as_tensor(direction: Array, layer: Layer, tensor: Array) -> Array:
+    """A (K, h, w) direction in the axes of the layer's tensor; extra tokens stay put."""
+    _, height, width = layer.shape
+    axes = "CHW"
+    if "T" in layer.roles:
+        tokens = tensor.shape[layer.roles.index("T")]
+        after = tokens - layer.offset - height * width
+        direction = np.pad(direction.reshape(len(direction), -1), ((0, 0), (layer.offset, after)))
+        axes = "CT"
+    return direction.transpose([axes.index(r) for r in layer.roles if r != "N"])[None]

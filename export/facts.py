@@ -1,0 +1,139 @@
+"""What a model file, or a configuration beside it, says about preprocessing and labels."""
+
+import ast
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from fusioncam.errors import ModelError, UsageError
+from fusioncam.manifest import Preprocessing
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "torchvision": {"rescale": 1 / 255, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},
+    "tf": {"rescale": 1 / 127.5, "mean": (1.0, 1.0, 1.0)},
+    "unit": {"rescale": 1 / 255},
+    "raw": {},
+}
+
+# The values of `Image.NominalPixelRange` (ONNX, MetadataProps.md), as presets. 16..235 is nobody's float input.
+PIXEL_RANGES = {"NominalRange_0_255": "raw", "Normalized_0_1": "unit", "Normalized_1_1": "tf"}
+
+
+def preprocessing(
+    metadata: Mapping[str, str], folder: Path, size: tuple[int, int], given: Mapping[str, Any]
+) -> Preprocessing:
+    """The preprocessing: what the user gave, over what the source says, over torchvision's usual one.
+
+    Args:
+        metadata: The model's metadata_props.
+        folder: Where the model lies.
+        size: (H, W) of the input.
+        given: Fields of `Preprocessing` the user set; `preset` names one of `PRESETS`.
+
+    Raises:
+        UsageError: A given value makes no sense.
+    """
+    user = {k: v for k, v in given.items() if v is not None}
+    preset = user.pop("preset", None)
+    if preset is not None and preset not in PRESETS:
+        raise UsageError(f"no preset {preset!r}; the presets are {', '.join(PRESETS)}")
+    said: tuple[str, dict[str, Any]] = next(
+        ((origin, found) for origin, found in (("model", _in_model(metadata)), ("config", _in_config(folder))) if found),
+        ("assumed", PRESETS["torchvision"]),
+    )
+    origin, fields = ("user", PRESETS[preset]) if preset is not None else said
+    # A colour statistic belongs to its rescaling: who gives one gives the whole arithmetic.
+    if origin == "assumed" and user.keys() & {"rescale", "mean", "std"}:
+        fields = {}
+    origin = "user" if user else origin
+    try:
+        return Preprocessing(**{**fields, **user, "size": size, "origin": origin})
+    except ValidationError as error:
+        raise UsageError(f"preprocessing cannot be read: {_complaint(error)}") from error
+
+
+def _complaint(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".lstrip(": ")
+
+
+def _in_model(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """This project's own key, ONNX's `Image.*` keys, or the habits of YOLO exports."""
+    if "fusioncam.preprocessing" in metadata:
+        return dict(json.loads(metadata["fusioncam.preprocessing"]))
+    if metadata.get("Image.NominalPixelRange") in PIXEL_RANGES:
+        order = "bgr" if metadata.get("Image.BitmapPixelFormat", "").lower().startswith("bgr") else "rgb"
+        return {**PRESETS[PIXEL_RANGES[metadata["Image.NominalPixelRange"]]], "channel_order": order}
+    if metadata.get("author") == "Ultralytics":
+        return {**PRESETS["unit"], "resize": "crop"}
+    return {}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read ({error}); mend it or move it away") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _in_config(folder: Path) -> dict[str, Any]:
+    """Hugging Face's `preprocessor_config.json`."""
+    config = _json(folder / "preprocessor_config.json")
+    if not config:
+        return {}
+    fields: dict[str, Any] = {"rescale": config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 1.0}
+    if config.get("do_normalize", True) and "image_mean" in config:
+        fields |= {"mean": tuple(config["image_mean"]), "std": tuple(config["image_std"])}
+    resized, crop = config.get("size"), config.get("crop_size")
+    edge = resized.get("shortest_edge") if isinstance(resized, dict) else None
+    if config.get("crop_pct") and edge and edge < 384:
+        fields |= {"resize": "crop", "crop_fraction": float(config["crop_pct"])}
+    elif config.get("do_center_crop") and crop:
+        side = min(crop.values()) if isinstance(crop, dict) else crop
+        whole = edge or (min(resized.values()) if isinstance(resized, dict) else resized) or side
+        fields |= {"resize": "crop", "crop_fraction": min(1.0, side / whole)}
+    return fields
+
+
+def labels(metadata: Mapping[str, str], folder: Path, classes: int, given: Path | None) -> tuple[str, ...] | None:
+    """One name per class: from a text file of the user's, one per line, else from the source, else none.
+
+    Raises:
+        UsageError: The file cannot be read, or its number of names is not that of the classes.
+    """
+    if given is not None:
+        try:
+            names = given.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"labels file {given} cannot be read: {error}") from error
+        while names and not names[-1].strip():
+            names.pop()
+        if len(names) != classes:
+            hint = "; the model's first class may be the background" if len(names) == classes - 1 else ""
+            raise UsageError(f"{given} holds {len(names)} labels, one a line, but the model has {classes} classes{hint}")
+        return tuple(name.strip() for name in names)
+    for found in (_parse_names(metadata.get("names", "")), _json(folder / "config.json").get("id2label")):
+        names = list(_by_number(found).values()) if isinstance(found, dict) else found
+        if isinstance(names, list) and len(names) == classes:
+            return tuple(str(n) for n in names)
+    return None
+
+
+def _by_number(names: Mapping[Any, Any]) -> dict[int, Any]:
+    try:
+        return dict(sorted((int(k), v) for k, v in names.items()))
+    except ValueError:
+        return {}
+
+
+def _parse_names(text: str) -> Any:
+    try:
+        return ast.literal_eval(text) if text else None
+    except (ValueError, SyntaxError):
+        return None

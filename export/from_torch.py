@@ -1,0 +1,92 @@
+"""The torch front door: a plain forward export, which then joins the same road as any ONNX file.
+
+This is the only module of the package that imports torch, and only while it exports.
+"""
+
+import importlib
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fusioncam.errors import ModelError, OutputError, UsageError
+from fusioncam.export.load import OPSET, one_line
+
+if TYPE_CHECKING:
+    import torch
+
+
+def save_onnx(module: "torch.nn.Module", example: "torch.Tensor", path: Path) -> Path:
+    """Export the forward pass of `module`, in evaluation mode and with a free batch, to an ONNX file.
+
+    Args:
+        module: An image classifier.
+        example: One input (1, 3, H, W).
+        path: The file to write.
+
+    Raises:
+        ModelError: torch is missing, or its exporter refuses the module.
+        OutputError: The file cannot be written.
+    """
+    torch = _torch()
+    training = module.training
+    module.eval()
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            batch = torch.cat([example, example])  # a batch of one would be taken for a constant
+            program = torch.onnx.export(
+                module,
+                (batch,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["image"],
+                output_names=["logits"],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                optimize=True,
+                verbose=False,
+            )
+    except Exception as error:  # the exporter raises whatever the module raises
+        raise ModelError(f"torch cannot export the module: {one_line(error)}") from error
+    finally:
+        module.train(training)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        program.save(path, external_data=False)
+    except OSError as error:
+        raise OutputError(f"cannot write {path} ({error.strerror}); choose another place with -o") from error
+    return path
+
+
+def build_module(target: str) -> "torch.nn.Module":
+    """Call the factory named `package.module:factory`; the current folder is looked in first.
+
+    Raises:
+        UsageError: There is no such module or factory, or it makes no torch module.
+    """
+    torch = _torch()
+    module_name, _, factory = target.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        made: Any = getattr(importlib.import_module(module_name), factory)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"{target!r} cannot be found: {one_line(error)}") from error
+    finally:
+        sys.path.pop(0)
+    made = made if isinstance(made, torch.nn.Module) else made()
+    if not isinstance(made, torch.nn.Module):
+        raise UsageError(f"{target!r} makes a {type(made).__name__}, not a torch.nn.Module")
+    return made
+
+
+def zeros(size: tuple[int, int]) -> "torch.Tensor":
+    """An example input (1, 3, H, W)."""
+    return _torch().zeros(1, 3, *size)
+
+
+def _torch() -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise ModelError("exporting a torch module needs torch: pip install 'fusioncam[torch]'") from error
+    return torch

@@ -1,0 +1,10 @@
+"""The gradient of the graph: a table of one small rule per operator (`rules`), and one walker (`walk`).
+
+The gradient is itself made of plain ONNX operators, all of which TensorRT's parser takes.
+"""
+
+from fusioncam.export.gradient.rules import RULES
+from fusioncam.export.gradient.tape import Ops, dims
+from fusioncam.export.gradient.walk import ancestors, backpropagate, path, unsupported
+
+__all__ = ["RULES", "Ops", "ancestors", "backpropagate", "dims", "path", "unsupported"]

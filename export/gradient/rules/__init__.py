@@ -1,0 +1,17 @@
+"""One small gradient rule per ONNX operator, gathered in the table `RULES`."""
+
+from fusioncam.export.gradient.rules import (  # noqa: F401  (importing enters the rules into the table)
+    activation,
+    convolution,
+    elementwise,
+    indexing,
+    linear,
+    normalization,
+    pooling,
+    reduction,
+    resize,
+    shape,
+)
+from fusioncam.export.gradient.rules.table import RULES
+
+__all__ = ["RULES"]

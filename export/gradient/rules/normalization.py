@@ -1,0 +1,85 @@
+"""Normalisations, in their inference form."""
+
+import numpy as np
+import onnx_ir as ir
+
+from fusioncam.export.gradient.rules.table import Step, rule
+from fusioncam.export.gradient.tape import dims
+
+
+@rule("BatchNormalization")
+def _batch_normalization(s: Step) -> ir.Value:
+    s.only_input(0)
+    if s.attribute("training_mode", 0):
+        raise NotImplementedError("training_mode=1")
+    scale, variance = s.array(1), s.array(4)
+    slope = scale / np.sqrt(variance.astype(np.float64) + s.attribute("epsilon", 1e-5))
+    return s.op.Mul(s.dy, s.op.like(slope.reshape(-1, *[1] * (len(dims(s.x)) - 2)), s.x))
+
+
+def _by_statistics(s: Step, x: ir.Value, dn: ir.Value, axes: list[int], centered: bool = True) -> ir.Value:
+    """Gradient of n = (x - mean(x)) / sqrt(mean((x - mean(x))^2) + epsilon), given that of n.
+
+    dx = (dn - mean(dn) - n mean(dn n)) / deviation; without the centring both means of it fall away.
+    """
+    op, over = s.op, s.op.ints(axes)
+    offset = op.Sub(x, op.ReduceMean(x, over, keepdims=1)) if centered else x
+    variance = op.ReduceMean(op.Mul(offset, offset), over, keepdims=1)
+    deviation = op.Sqrt(op.Add(variance, op.like(s.attribute("epsilon", 1e-5), x)))
+    n = op.Div(offset, deviation)
+    shared = op.Mul(n, op.ReduceMean(op.Mul(dn, n), over, keepdims=1))
+    if centered:
+        shared = op.Add(shared, op.ReduceMean(dn, over, keepdims=1))
+    return op.Div(op.Sub(dn, shared), deviation)
+
+
+@rule("LayerNormalization", "RMSNormalization")
+def _layer_normalization(s: Step) -> ir.Value:
+    s.only_input(0)
+    if any(o.uses() for o in s.node.outputs[1:]):
+        raise NotImplementedError("its second or third output is used")
+    axes = list(range(s.axis(-1), len(dims(s.x))))
+    centered = s.node.op_type == "LayerNormalization"
+    return _by_statistics(s, s.x, s.op.Mul(s.dy, s.input(1)), axes, centered)
+
+
+@rule("InstanceNormalization")
+def _instance_normalization(s: Step) -> ir.Value:
+    s.only_input(0)
+    rank = len(dims(s.x))
+    scale = s.op.like(s.array(1).reshape(-1, *[1] * (rank - 2)), s.x)
+    return _by_statistics(s, s.x, s.op.Mul(s.dy, scale), list(range(2, rank)))
+
+
+@rule("GroupNormalization")
+def _group_normalization(s: Step) -> ir.Value:
+    s.only_input(0)
+    channels, groups = s.static(s.x, 1)[0], int(s.attribute("num_groups"))
+    scale = s.array(1)
+    # Up to opset 20 there is one scale per group, from 21 on one per channel.
+    scale = np.repeat(scale, channels // len(scale)).reshape(-1, *[1] * (len(dims(s.x)) - 2))
+    grouped = (None, groups, int(np.prod(s.static(s.x, 1))) // groups)
+    x = s.op.reshape(s.x, grouped)
+    dn = s.op.reshape(s.op.Mul(s.dy, s.op.like(scale, s.x)), grouped)
+    return s.op.reshape_as(_by_statistics(s, x, dn, [2]), s.x)
+
+
+@rule("LRN")
+def _lrn(s: Step) -> ir.Value:
+    # y_i = x_i D_i^-beta with D_i = bias + alpha / size * sum of x_j^2 over the channels j in the window of i, so
+    # dx_i = dy_i D_i^-beta - 2 alpha beta / size * x_i * sum of dy_j y_j / D_j over the windows j that i is in.
+    op, size = s.op, int(s.attribute("size"))
+    alpha, beta = s.attribute("alpha", 1e-4), s.attribute("beta", 0.75)
+    before, after = (size - 1) // 2, size // 2
+
+    def channel_sum(value: ir.Value, before: int, after: int) -> ir.Value:
+        channels, *grid = s.static(s.x, 1)
+        column = op.reshape(value, (None, 1, channels, int(np.prod(grid))))
+        ones = op.like(np.ones((1, 1, size, 1)), s.x)
+        return op.reshape_as(op.Conv(column, ones, pads=[before, 0, after, 0]), s.x)
+
+    squares = op.Mul(s.scalar(alpha / size), channel_sum(op.Mul(s.x, s.x), before, after))
+    d = op.Add(s.scalar(s.attribute("bias", 1.0)), squares)
+    shared = channel_sum(op.Div(op.Mul(s.dy, s.y), d), after, before)
+    own = op.Mul(s.dy, op.Pow(d, s.scalar(-beta)))
+    return op.Sub(own, op.Mul(op.Mul(s.scalar(2 * alpha * beta / size), s.x), shared))

@@ -1,0 +1,108 @@
+"""Writing ONNX nodes like arithmetic: `op.Mul(a, b)` appends a Mul node to the graph and returns its output."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+from onnx_ir.tape import Tape
+
+Dims = tuple[int | None, ...]
+
+
+def dims(value: ir.Value) -> Dims:
+    """Shape of `value`; a dimension that grows with the batch is None.
+
+    Raises:
+        ValueError: The shape is unknown.
+    """
+    if value.shape is None:
+        raise ValueError(f"the shape of {value.name!r} is unknown")
+    return tuple(d if isinstance(d, int) else None for d in value.shape)
+
+
+def reshape_target(shape: Dims) -> list[int] | None:
+    """`shape` as the constant second input of Reshape (-1 for the batch), or None where it takes two unknowns."""
+    return [-1 if d is None else d for d in shape] if shape.count(None) <= 1 else None
+
+
+def numpy_type(value: ir.Value) -> np.dtype[Any]:
+    """NumPy's type of the elements of `value`."""
+    assert value.dtype is not None
+    return np.dtype(value.dtype.numpy())
+
+
+class Ops:
+    """Appends nodes to a graph.
+
+    Args:
+        graph: Where the nodes and constants go.
+        prefix: First part of every new name, so that none collides with the model's own.
+    """
+
+    def __init__(self, graph: ir.Graph, prefix: str) -> None:
+        self._tape = Tape(graph)
+        self._prefix = prefix
+        self._taken = {o.name for node in graph for o in node.outputs}
+        self._taken |= {v.name for v in graph.inputs} | set(graph.initializers)
+        self._count = 0
+        self._constants: dict[tuple[Any, ...], ir.Value] = {}
+
+    def __getattr__(self, op_type: str) -> Callable[..., ir.Value]:
+        """The function that appends a node of type `op_type`: inputs by position, attributes by name."""
+        if not op_type[0].isupper():
+            raise AttributeError(op_type)
+
+        def emit(*inputs: ir.Value | None, **attributes: Any) -> ir.Value:
+            name = self._name(op_type)
+            given = {k: v for k, v in attributes.items() if v is not None}
+            return self._tape.op(op_type, inputs, given, name=name, output=ir.Value(name=name))
+
+        return emit
+
+    def _name(self, stem: str) -> str:
+        while True:
+            name = f"{self._prefix}/{stem}_{self._count}"
+            self._count += 1
+            if name not in self._taken:
+                self._taken.add(name)
+                return name
+
+    def constant(self, array: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> ir.Value:
+        """A constant; equal constants share one initializer."""
+        data = np.ascontiguousarray(np.asarray(array, dtype))
+        if np.ndim(array) == 0:
+            data = data.reshape(())
+        key = (data.dtype.str, data.shape, data.tobytes())
+        if key not in self._constants:
+            self._constants[key] = self._tape.initializer(ir.tensor(data, name=self._name("constant")))
+        return self._constants[key]
+
+    def like(self, array: npt.ArrayLike, value: ir.Value) -> ir.Value:
+        """A constant of the element type of `value`."""
+        return self.constant(array, numpy_type(value))
+
+    def ints(self, values: Sequence[int]) -> ir.Value:
+        """A 1-D int64 constant: axes, starts, sizes."""
+        return self.constant(np.asarray(values, np.int64))
+
+    def reshape(self, value: ir.Value, shape: Dims, like: ir.Value | None = None) -> ir.Value:
+        """Reshape to `shape`, where None is the batch; `like` has that shape, for the case of two unknowns."""
+        target = reshape_target(shape)
+        if target is not None:
+            return self.Reshape(value, self.ints(target))
+        assert like is not None, "a shape with two unknown dimensions needs a tensor to take it from"
+        return self.Reshape(value, self.Shape(like))
+
+    def reshape_as(self, value: ir.Value, like: ir.Value) -> ir.Value:
+        """Reshape to the shape of `like`."""
+        return self.reshape(value, dims(like), like)
+
+    def expand_as(self, value: ir.Value, like: ir.Value) -> ir.Value:
+        """Broadcast a tensor that already has the rank and the batch of `like` to its shape."""
+        return self.Expand(value, self.ints([1 if d is None else d for d in dims(like)]))
+
+    def zeros_like(self, value: ir.Value) -> ir.Value:
+        """Zeros of the shape and type of `value`; unlike value * 0, never NaN."""
+        return self.Expand(self.like(0, value), self.Shape(value))

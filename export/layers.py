@@ -1,0 +1,180 @@
+"""Which tensor to explain by: every candidate of a model, and the one that is taken by default."""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from fusioncam.errors import ModelError, UsageError
+from fusioncam.export.canonical import Classifier
+from fusioncam.export.gradient import dims, path, unsupported
+from fusioncam.export.layout import Layout, layouts
+
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul")
+NORMALIZATIONS = ("LayerNormalization", "RMSNormalization")
+# What acts on each position by itself, and is better left to the tensor after it.
+ACTIVATIONS = (
+    *("Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh"),
+    *("Gelu", "Swish", "Mish", "Softplus", "BatchNormalization", "InstanceNormalization", "GroupNormalization"),
+)
+PER_TOKEN = (*ACTIVATIONS, *NORMALIZATIONS, "Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Erf", "Exp", "Neg", "Cast")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A tensor the model could be explained by.
+
+    Attributes:
+        value: The tensor.
+        layout: The meaning of its axes.
+        refused: Why it is not offered, or None.
+        bypassed: Whether some of the evidence reaches the logits past it; such a tensor is never the default.
+    """
+
+    value: ir.Value
+    layout: Layout
+    refused: str | None
+    bypassed: bool
+
+    @property
+    def name(self) -> str:
+        """Name of the tensor."""
+        return str(self.value.name)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(K, h, w) of its activations."""
+        channels = dims(self.value)[self.layout.roles.index("C")]
+        assert channels is not None
+        return channels, *self.layout.grid
+
+
+def candidates(classifier: Classifier) -> list[Candidate]:
+    """All tensors of h * w > 1 between image and logits, in the order of the graph.
+
+    A tensor is refused where it comes after the last weighted operator (its channels are the classes themselves),
+    where nothing but its class token reaches the logits, and where an operator between it and the logits has no
+    gradient rule. It is listed but never taken by default where part of the evidence goes past it; the normalised
+    form of such a bottleneck counts as the bottleneck itself.
+    """
+    logits, known = classifier.logits, layouts(classifier.model.graph)
+    nodes = path(classifier.image, logits)
+    reachable = {classifier.image, *(o for n in nodes for o in n.outputs)}
+    bottlenecks = _bottlenecks(nodes, classifier.image, logits)
+    narrow = _narrow(nodes, known, logits)
+    found = []
+    for node in nodes:
+        value = node.outputs[0]
+        layout = known.get(value)
+        if layout is None or layout.grid == (1, 1) or "C" not in layout.roles or not value.uses():
+            continue
+        if not _float(value) or (len(value.uses()) == 1 and _activated(value)):
+            continue
+        normalized = node.op_type in NORMALIZATIONS and node.inputs[0] in bottlenecks
+        found.append(
+            Candidate(
+                value=value,
+                layout=layout,
+                refused=_refusal(value, logits, narrow),
+                bypassed=not (value in bottlenecks or normalized),
+            )
+        )
+    return [c for c in found if c.value in reachable]
+
+
+def _float(value: ir.Value) -> bool:
+    return value.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
+
+
+def _activated(value: ir.Value) -> bool:
+    return value.uses()[0].node.op_type in ACTIVATIONS
+
+
+def _refusal(value: ir.Value, logits: ir.Value, narrow: set[ir.Value]) -> str | None:
+    after = path(value, logits)
+    if not any(n.op_type in WEIGHTED for n in after):
+        return "no weighted operator between it and the logits: its channels are the classes"
+    if value in narrow:
+        return "only its class token reaches the logits"
+    missing = unsupported(after)
+    if missing:
+        names = sorted({f"{n.domain}.{n.op_type}" if n.domain else n.op_type for n in missing})
+        return f"no gradient rule for {', '.join(names)} (node {missing[-1].name or missing[-1].outputs[0].name!r})"
+    return None
+
+
+def _bottlenecks(nodes: list[ir.Node], image: ir.Value, logits: ir.Value) -> set[ir.Value]:
+    """The tensors that everything on its way from image to logits must pass."""
+    order = {node: i for i, node in enumerate(nodes)}
+    last_use: dict[ir.Value, int] = {}
+    for value in (image, *(o for n in nodes for o in n.outputs)):
+        uses = [order[u.node] for u in value.uses() if u.node in order]
+        if uses or value is logits:
+            last_use[value] = max(uses, default=len(nodes))
+    found, reach = set(), last_use[image]
+    for i, node in enumerate(nodes):
+        alive = [o for o in node.outputs if o in last_use]
+        if reach <= i and len(alive) == 1:
+            found.add(alive[0])
+        reach = max(reach, *(last_use[o] for o in alive)) if alive else reach
+    return found
+
+
+def _narrow(nodes: list[ir.Node], known: dict[ir.Value, Layout], logits: ir.Value) -> set[ir.Value]:
+    """Tensors of which only single tokens (the class token) reach the logits."""
+    on_path = set(nodes)
+    narrow: set[ir.Value] = set()
+    for node in reversed(nodes):
+        for value in node.outputs:
+            users = [u.node for u in value.uses() if u.node in on_path]
+            if value is not logits and users and "T" in getattr(known.get(value), "roles", ""):
+                if all(_narrows(u, value, known, narrow) for u in users):
+                    narrow.add(value)
+    return narrow
+
+
+def _narrows(user: ir.Node, value: ir.Value, known: dict[ir.Value, Layout], narrow: set[ir.Value]) -> bool:
+    output, layout = user.outputs[0], known[value]
+    if user.op_type in ("Gather", "Slice", "Split"):
+        kept = dims(output)[layout.roles.index("T")] if len(dims(output)) == len(dims(value)) else 1
+        return (kept or 0) < layout.grid[0] * layout.grid[1]
+    weighted = user.op_type == "MatMul" and user.inputs[0] is value and user.inputs[1] in user.graph.initializers.values()
+    reduced = user.op_type.startswith("Reduce") and "T" in getattr(known.get(output), "roles", "")
+    return (user.op_type in PER_TOKEN or weighted or reduced) and output in narrow
+
+
+def choose(found: list[Candidate], name: str | None = None, every: Iterable[str] = ()) -> Candidate:
+    """The candidate called `name`, by default the last one that is neither refused nor bypassed.
+
+    Args:
+        found: From `candidates`.
+        name: Name of a tensor, or of the node that makes it.
+        every: Further names, to tell a name that is wrong from one that cannot serve.
+
+    Raises:
+        UsageError: No candidate is called `name`, or it was refused.
+        ModelError: No candidate can serve.
+    """
+    if name is None:
+        usable = [c for c in found if c.refused is None]
+        best = [c for c in usable if not c.bypassed] or usable
+        if not best:
+            why = f": {found[-1].name!r}: {found[-1].refused}" if found else ": none has height and width"
+            raise ModelError(f"no layer of the model can be explained by{why}")
+        return best[-1]
+    named = {n: c for c in found for n in (_node_name(c), c.name) if n}
+    if name not in named:
+        if name in every:
+            raise UsageError(f"layer {name!r} cannot be explained by (`fusioncam inspect` lists those that can)")
+        close = difflib.get_close_matches(name, named, n=1, cutoff=0.0)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise UsageError(f"the model has no layer {name!r}{hint} (`fusioncam inspect` lists them)")
+    if named[name].refused:
+        raise UsageError(f"layer {name!r} cannot be explained by: {named[name].refused}")
+    return named[name]
+
+
+def _node_name(candidate: Candidate) -> str | None:
+    node = candidate.value.producer()
+    return node.name if node is not None else None

@@ -1,0 +1,97 @@
+"""Reading a model file, whatever its age, into onnx-ir at a current opset."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+from google.protobuf.message import DecodeError
+from onnxscript import optimizer
+
+from fusioncam.errors import ModelError
+
+OLDEST_OPSET, OPSET = 7, 18
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an exception's text that says something."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def read_model(path: Path) -> onnx.ModelProto:
+    """Read an ONNX file, external data included.
+
+    Raises:
+        ModelError: The file is missing, is no ONNX model, or is truncated.
+    """
+    if not path.is_file():
+        raise ModelError(f"model file {path} {'is a folder' if path.is_dir() else 'does not exist'}; give an .onnx file")
+    try:
+        proto = onnx.load(path)
+    except DecodeError as error:
+        raise ModelError(f"{path} is not an ONNX file, or it is truncated; export or copy it again") from error
+    except (OSError, onnx.checker.ValidationError) as error:
+        raise ModelError(f"the weights of {path} cannot be read ({one_line(error)}); keep them beside it") from error
+    if not proto.graph.node or not proto.opset_import:
+        raise ModelError(f"{path} is not an ONNX model: it holds no graph")
+    return proto
+
+
+def to_current_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model at opset 18, or at its own where that is later.
+
+    Raises:
+        ModelError: Its opset is older than 7, or an operator cannot be converted.
+    """
+    version = max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=OPSET)
+    if version < OLDEST_OPSET:
+        raise ModelError(f"the model is of opset {version}; {OLDEST_OPSET} is the oldest supported, export it again")
+    if version >= OPSET:
+        return proto
+    try:
+        return onnx.version_converter.convert_version(proto, OPSET)
+    except Exception as error:  # the converter's C++ side raises several types
+        raise ModelError(f"the model cannot be brought from opset {version} to {OPSET}: {one_line(error)}") from error
+
+
+def load_graph(path: Path) -> ir.Model:
+    """Read a model, bring it to a current opset, and fold what is constant.
+
+    Raises:
+        ModelError: See `read_model` and `to_current_opset`; also a constant that holds NaN or infinity.
+    """
+    model = ir.from_proto(to_current_opset(read_model(path)))
+    assert isinstance(model, ir.Model)
+    try:
+        passes.RemoveInitializersFromInputsPass()(model)
+        passes.InlinePass()(model)
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+        fold(model)
+        _refuse_bad_constants(model, path)
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise ModelError(f"{path} is damaged or truncated: {one_line(error)}") from error
+    return model
+
+
+def fold(model: ir.Model) -> None:
+    """Compute constants beforehand and drop what nothing reads."""
+    optimizer.fold_constants_ir(model)
+    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    passes.RemoveUnusedNodesPass()(model)
+
+
+def _refuse_bad_constants(model: ir.Model, path: Path) -> None:
+    for name, value in model.graph.initializers.items():
+        assert value.const_value is not None
+        if value.const_value.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE):
+            array = value.const_value.numpy()
+            if np.isnan(array).any():
+                raise ModelError(f"tensor {name!r} of {path} holds NaN; the weights are damaged, export the model again")

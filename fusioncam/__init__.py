@@ -1,0 +1,37 @@
+"""Fusion-CAM explanations for image classifiers, straight from ONNX files (arXiv 2603.05386)."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from fusioncam.errors import FusionCamError
+    from fusioncam.export import export_model, export_torch, inspect_model
+    from fusioncam.runtime import Explainer, Explanation
+
+# Loaded on first use, so that `import fusioncam` stays quick and a run machine never loads the export stage.
+_PUBLIC = {
+    "Explainer": "fusioncam.runtime",
+    "Explanation": "fusioncam.runtime",
+    "FusionCamError": "fusioncam.errors",
+    "export_model": "fusioncam.export",
+    "export_torch": "fusioncam.export",
+    "inspect_model": "fusioncam.export",
+}
+
+__all__ = [
+    "Explainer",
+    "Explanation",
+    "FusionCamError",
+    "__version__",
+    "export_model",
+    "export_torch",
+    "inspect_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)

@@ -1,0 +1,101 @@
+"""`manifest.json`, the contract between `export`, which writes a bundle, and `runtime`, which reads it."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SCHEMA_VERSION = 1
+CHUNK = 16  # masked pictures a session takes at a time, unless told otherwise
+EXPLAIN_GRAPH, SCORE_GRAPH, WEIGHTS, MANIFEST = "explain.onnx", "score.onnx", "weights.bin", "manifest.json"
+
+Triple = tuple[float, float, float]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Preprocessing(_Part):
+    """How a picture becomes the input: x = (pixel * rescale - mean) / std on 0..255 pixels.
+
+    Attributes:
+        size: (H, W) of the model's input in pixels.
+        channel_order: Order in which the model takes the channels; `mean` and `std` follow it.
+        rescale: Factor applied to the 0..255 pixel first.
+        mean: Subtracted after rescaling, one per channel.
+        std: Divided by last, one per channel.
+        resize: `squash` resizes to `size` and ignores the aspect ratio; `crop` resizes the picture, aspect ratio
+            kept, until it just covers `size / crop_fraction`, then cuts `size` out of the centre.
+        crop_fraction: Side of the crop over the side of the resized picture; only for `crop`.
+        origin: Who says so: the user, the model file, a configuration beside it, or nobody (`assumed`).
+    """
+
+    size: tuple[Positive, Positive]
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+    rescale: float = 1.0
+    mean: Triple = (0.0, 0.0, 0.0)
+    std: Triple = (1.0, 1.0, 1.0)
+    resize: Literal["squash", "crop"] = "squash"
+    crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    origin: Literal["user", "model", "config", "assumed"] = "user"
+
+    @model_validator(mode="after")
+    def _std_is_not_zero(self) -> Self:
+        if 0.0 in self.std:
+            raise ValueError("std must not be zero")
+        return self
+
+
+class Layer(_Part):
+    """The target layer.
+
+    Attributes:
+        name: Its tensor in the source graph and in both graphs of the bundle.
+        shape: (K, h, w) of the activations as the bundle returns them.
+        roles: Meaning of the axes of the tensor itself: N, C, H, W, or T for tokens in rows of the grid.
+        offset: Tokens before those of the grid (the class token, registers).
+    """
+
+    name: str
+    shape: tuple[Positive, Positive, Positive]
+    roles: Annotated[str, Field(pattern="^[NCHWT]{3,4}$")]
+    offset: Annotated[int, Field(ge=0)] = 0
+
+
+class Source(_Part):
+    """The model a bundle was made from; `path` is relative to the bundle's folder, with `/` as separator."""
+
+    path: str
+    sha256: str
+    input: str
+    output: str
+
+
+class Manifest(_Part):
+    """The whole of `manifest.json`.
+
+    Attributes:
+        files: sha256 of every other file of the bundle.
+        ending: What the source did after its logits; says how logits become probabilities.
+        labels: One name per class, or none.
+        tools: Versions of the programs that wrote the bundle.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    source: Source
+    layer: Layer
+    classes: Positive
+    ending: Literal["logits", "softmax", "sigmoid"]
+    precision: Literal["float32", "float16"]
+    opset: Positive
+    preprocessing: Preprocessing
+    labels: tuple[str, ...] | None = None
+    tools: dict[str, str]
+    files: dict[str, str]
+
+    @model_validator(mode="after")
+    def _one_label_per_class(self) -> Self:
+        if self.labels is not None and len(self.labels) != self.classes:
+            raise ValueError(f"{len(self.labels)} labels for {self.classes} classes")
+        return self
