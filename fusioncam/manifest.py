@@ -1,8 +1,12 @@
 """`manifest.json`, the contract between `export`, which writes a bundle, and `runtime`, which reads it."""
 
+import hashlib
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fusioncam.errors import BundleError
 
 SCHEMA_VERSION = 1
 CHUNK = 16  # masked pictures a session takes at a time, unless told otherwise
@@ -99,3 +103,31 @@ class Manifest(_Part):
         if self.labels is not None and len(self.labels) != self.classes:
             raise ValueError(f"{len(self.labels)} labels for {self.classes} classes")
         return self
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_bundle(folder: Path) -> Manifest:
+    """Read the manifest of a bundle, and make sure that its files are there and are those it was written with.
+
+    Raises:
+        BundleError: The folder is no bundle, is of another schema, or a file of it is missing or was changed.
+    """
+    try:
+        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BundleError(f"{folder} is no bundle: it holds no {MANIFEST}; make one with `fusioncam export`") from error
+    except (OSError, ValidationError) as error:
+        raise BundleError(
+            f"{folder / MANIFEST} cannot be read or is of another version; export the model again"
+        ) from error
+    for name, digest in manifest.files.items():
+        if not (folder / name).is_file():
+            raise BundleError(f"{folder} lacks {name}; copy the whole folder, or export the model again")
+        if sha256(folder / name) != digest:
+            raise BundleError(f"{folder / name} was changed since the export (sha256 differs); export the model again")
+    return manifest

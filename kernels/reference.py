@@ -1,0 +1,142 @@
+"""The arithmetic of Fusion-CAM (arXiv 2603.05386), as the authors' published program does it.
+
+All maps are float arrays whose last two axes are height and width; everything is computed in the type it is given.
+"""
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+THETA = 10.0  # percentile below which Grad-CAM counts as noise; the paper finds 10 to 20 best
+DEGENERATE = 1e-6
+
+
+class Taps(NamedTuple):
+    """Bilinear interpolation along one axis: output i is (1 - weight[i]) in[low[i]] + weight[i] in[high[i]]."""
+
+    low: npt.NDArray[np.intp]
+    high: npt.NDArray[np.intp]
+    weight: npt.NDArray[np.float64]
+
+    def some(self, outputs: npt.NDArray[np.intp]) -> "Taps":
+        """The taps of some of the outputs."""
+        return Taps(*(part[outputs] for part in self))
+
+
+@lru_cache(maxsize=64)
+def taps(small: int, large: int) -> Taps:
+    """Half-pixel centres, edges clamped: what ONNX Resize calls `half_pixel`, `linear`."""
+    at = np.clip((np.arange(large) + 0.5) * small / large - 0.5, 0, small - 1)
+    low = np.floor(at).astype(np.intp)
+    return Taps(low, np.minimum(low + 1, small - 1), at - low)
+
+
+def interpolate(maps: Array, rows: Taps, columns: Taps) -> Array:
+    """(..., h, w) to (..., len(rows.low), len(columns.low)), columns first."""
+    right, down = columns.weight.astype(maps.dtype), rows.weight.astype(maps.dtype)[:, None]
+    wide = maps[..., columns.low] * (1 - right) + maps[..., columns.high] * right
+    return np.asarray(wide[..., rows.low, :] * (1 - down) + wide[..., rows.high, :] * down)
+
+
+def upsample(maps: Array, size: tuple[int, int]) -> Array:
+    """up(.): bilinear, (..., h, w) to (..., H, W)."""
+    return interpolate(maps, *(taps(n, m) for n, m in zip(maps.shape[-2:], size, strict=True)))
+
+
+def is_constant(low: Array, high: Array) -> Array:
+    """Whether maps of these extremes are constant but for rounding; a range of one ulp is no signal."""
+    return np.asarray(high - low <= 1e-6 * np.maximum(np.abs(low), np.abs(high)) + 1e-12)
+
+
+def unit(maps: Array) -> Array:
+    """unit(.): each map shifted and scaled to [0, 1]; a constant map becomes all zeros."""
+    low, high = (f(maps, axis=(-2, -1), keepdims=True) for f in (np.min, np.max))
+    constant = is_constant(low, high)
+    return np.asarray(np.where(constant, 0, (maps - low) / np.where(constant, 1, high - low)), maps.dtype)
+
+
+def relu(maps: Array) -> Array:
+    """max(., 0)."""
+    return np.asarray(np.maximum(maps, 0))
+
+
+def weighted_sum(weights: Array, activations: Array) -> Array:
+    """sum_k w_k A_k for weights (K,) and activations (K, h, w)."""
+    return np.asarray(np.tensordot(weights, activations, axes=1))
+
+
+def softmax(scores: Array, axis: int = -1) -> Array:
+    """Softmax along an axis."""
+    shifted = np.exp(scores - scores.max(axis=axis, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=axis, keepdims=True))
+
+
+def grad_cam(activations: Array, gradients: Array, size: tuple[int, int]) -> Array:
+    """Grad-CAM (arXiv 1610.02391): G = unit(up(relu(sum_k alpha_k A_k))), alpha_k the mean of g_k.
+
+    Args:
+        activations: A (K, h, w).
+        gradients: g (K, h, w), of the logit.
+        size: (H, W).
+
+    Returns:
+        G (H, W).
+    """
+    alpha = gradients.mean(axis=(-2, -1))
+    return unit(upsample(relu(weighted_sum(alpha, activations)), size))
+
+
+def denoise(gradient_map: Array, theta: float = THETA) -> Array:
+    """Step 1 of Fusion-CAM: what lies below the percentile `theta` (numpy's, linear) of G goes to zero."""
+    threshold = np.percentile(gradient_map, theta)
+    return unit(np.where(gradient_map >= threshold, gradient_map, 0).astype(gradient_map.dtype))
+
+
+def score_cam(activations: Array, scores: Array, size: tuple[int, int]) -> Array:
+    """Score-CAM (arXiv 1910.01279): R = unit(relu(up(sum_k w_k A_k))), w the softmax of the scores over channels.
+
+    Args:
+        activations: A (K, h, w); channels that are zero everywhere may be left out.
+        scores: s_k = f_c(x * M_k) (K,), logits.
+        size: (H, W).
+
+    Returns:
+        R (H, W).
+    """
+    return unit(relu(upsample(weighted_sum(softmax(scores), activations), size)))
+
+
+class Contributions(NamedTuple):
+    """Shares of two maps, and whether they could not be told (`degenerate`) or differ in sign (`mixed`)."""
+
+    first: float
+    second: float
+    degenerate: bool
+    mixed: bool
+
+
+def contributions(first: float, second: float) -> Contributions:
+    """Step 3 of Fusion-CAM: two confidence gains as shares of their sum; equal shares where that is about zero."""
+    total = first + second
+    if not abs(total) >= DEGENERATE:
+        return Contributions(0.5, 0.5, True, False)
+    return Contributions(first / (total + 1e-8), second / (total + 1e-8), False, first * second < 0)
+
+
+def unite(denoised: Array, region: Array, shares: Contributions) -> Array:
+    """Step 3 of Fusion-CAM: U = unit(bD D + bR R)."""
+    return unit(shares.first * denoised + shares.second * region)
+
+
+def blend(union: Array, region: Array, shares: Contributions) -> Array:
+    """Step 4 of Fusion-CAM: per pixel, the larger of the two where they agree, their mean where they differ.
+
+    F = unit(sim max(L1, L2) + (1 - sim) (L1 + L2) / 2), L1 = bU U, L2 = bR R, sim = clip(1 - |L1 - L2|, 0, 1).
+    """
+    one, two = shares.first * union, shares.second * region
+    similarity = np.clip(1 - np.abs(one - two), 0, 1)
+    return unit(similarity * np.maximum(one, two) + (1 - similarity) * (one + two) / 2)

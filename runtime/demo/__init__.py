@@ -1,0 +1,6 @@
+"""A small classifier of drawn shapes, and the scenes it was trained on: a demo that needs no download."""
+
+from pathlib import Path
+
+MODEL = Path(__file__).with_name("shapes.onnx")
+"""The trained classifier, written by `python -m fusioncam.runtime.demo.train`."""

@@ -1,0 +1,139 @@
+"""The Explainer: a bundle in, maps out."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from fusioncam.errors import UsageError
+from fusioncam.manifest import CHUNK, EXPLAIN_GRAPH, SCORE_GRAPH, read_bundle
+from fusioncam.runtime.explanation import Explanation, Passes
+from fusioncam.runtime.fusion import METHODS, ClassMaps, Clock, Evidence, Fusion, Progress, probabilities
+from fusioncam.runtime.image import ImageLike, as_input
+from fusioncam.runtime.scoring import Floats, Scorer, refuse_nan
+from fusioncam.runtime.session import CPU, Provider, open_session, resolve, warn_of_clash
+
+Classes = int | Sequence[int] | None
+
+
+class Explainer:
+    """Explains what a classifier sees, with Fusion-CAM (arXiv 2603.05386) and the two maps it is made of.
+
+    One Explainer may be called from several threads.
+
+    Args:
+        bundle: Folder made by `fusioncam export`.
+        providers: onnxruntime execution providers in order of preference, in full or as `cpu`, `cuda`, `tensorrt`.
+        methods: Which maps to make; `grad_cam` alone needs no masked passes.
+        budget: Masked passes to spend; `exact` runs every pass that can matter.
+        chunk: Masked pictures per run of the session.
+        threads: CPU threads within one operator; by default one per physical core.
+
+    Raises:
+        BundleError: The folder is no bundle, or a file of it is missing or was changed.
+        ProviderError: A provider cannot run on this machine.
+        UsageError: A method, budget or chunk makes no sense.
+    """
+
+    def __init__(
+        self,
+        bundle: str | os.PathLike[str],
+        providers: Sequence[Provider] | None = None,
+        methods: Sequence[str] = METHODS,
+        budget: Literal["exact"] = "exact",
+        *,
+        chunk: int = CHUNK,
+        threads: int | None = None,
+    ) -> None:
+        unknown = [m for m in methods if m not in METHODS]
+        if unknown or not methods:
+            wrong = repr(unknown[0]) if unknown else "chosen"
+            raise UsageError(f"no method {wrong}; the methods are {', '.join(METHODS)}")
+        if budget != "exact":
+            raise UsageError(f"no budget {budget!r}; the only one is 'exact'")
+        if chunk < 1:
+            raise UsageError(f"chunk must be at least 1, not {chunk}")
+        warn_of_clash()
+        folder = Path(bundle)
+        self.manifest = read_bundle(folder)
+        self.methods = tuple(methods)
+        self._explain = open_session(folder / EXPLAIN_GRAPH, providers, threads)
+        size = self.manifest.preprocessing.size
+        on_cpu = resolve(providers)[0] == CPU
+        self._scorer = Scorer(open_session(folder / SCORE_GRAPH, providers, threads), (3, *size), chunk, pad=not on_cpu)
+
+    def explain(
+        self, image: ImageLike, class_index: int | None = None, *, progress: Progress | None = None
+    ) -> Explanation:
+        """Explain one class of one picture.
+
+        Args:
+            image: A path, an (H, W, 3) uint8 RGB array, or a preprocessed float32 (3, H, W) or (1, 3, H, W) array.
+            class_index: The class; by default the top one.
+            progress: Called with (done, all) masked passes after every chunk.
+
+        Raises:
+            ImageError: The picture cannot be read or is of another shape, type or content.
+            UsageError: There is no such class.
+        """
+        return self._explain_image(image, class_index, progress)[0]
+
+    def explain_batch(
+        self, images: Sequence[ImageLike], class_index: int | None | Sequence[Classes] = None
+    ) -> list[Explanation]:
+        """Explain many pictures.
+
+        Args:
+            images: As for `explain`.
+            class_index: One class for all pictures, or the top one of each (None), or for every picture its own: a
+                class, None, or several classes, which then share the masked passes of the picture.
+
+        Returns:
+            One explanation per picture and class, in order.
+
+        Raises:
+            ImageError, UsageError: As for `explain`; the number of entries in `class_index` is not that of pictures.
+        """
+        each = class_index if isinstance(class_index, Sequence) else [class_index] * len(images)
+        if len(each) != len(images):
+            raise UsageError(f"{len(each)} entries in class_index for {len(images)} pictures; give one for each")
+        pairs = zip(images, each, strict=True)
+        return [found for image, classes in pairs for found in self._explain_image(image, classes, None)]
+
+    def _explain_image(self, image: ImageLike, classes: Classes, progress: Progress | None) -> list[Explanation]:
+        clock = Clock()
+        _, x = as_input(image, self.manifest.preprocessing)
+        clock.lap("preprocess")
+        wanted = list(classes) if isinstance(classes, Sequence) else [classes]
+        evidence = [self._evidence(x, c) for c in wanted]
+        clock.lap("explain")
+        maps = Fusion(self._scorer, x, evidence, self.manifest.ending, progress, clock).maps(self.methods)
+        return [self._result(e, m, clock) for e, m in zip(evidence, maps, strict=True)]
+
+    def _evidence(self, x: Floats, class_index: int | None) -> Evidence:
+        """The explain pass: logits, activations and the gradient of one class's logit."""
+        classes = self.manifest.classes
+        asked = -1 if class_index is None else int(class_index)
+        if not -1 <= asked < classes:
+            raise UsageError(f"there is no class {asked}: the model has {classes}, 0 to {classes - 1}")
+        feeds = {"image": x[None], "class_index": np.array([asked], np.int64)}
+        results = self._explain.run(["logits", "activations", "gradients"], feeds)
+        for name, array in zip(("logits", "activations", "gradients"), results, strict=True):
+            refuse_nan(array, name)
+        logits, activations, gradients = (array[0] for array in results)
+        return Evidence(asked if asked >= 0 else int(logits.argmax()), logits, activations, gradients)
+
+    def _result(self, evidence: Evidence, made: ClassMaps, clock: Clock) -> Explanation:
+        labels, c = self.manifest.labels, evidence.class_index
+        assumed = ("assumed_preprocessing",) if self.manifest.preprocessing.origin == "assumed" else ()
+        return Explanation(
+            maps={method: made.maps[method].astype(np.float32) for method in self.methods},
+            class_index=c,
+            label=labels[c] if labels else None,
+            probability=float(probabilities(evidence.logits, self.manifest.ending)[c]),
+            flags=(*made.flags, *assumed),
+            passes=Passes(made.passes, len(evidence.activations)),
+            timing=clock.laps,
+        )

@@ -1,0 +1,102 @@
+"""Results out: files that are either written whole or not at all, and the bytes that go into them."""
+
+import contextlib
+import io
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fusioncam.errors import OutputError
+
+
+def _refusal(path: Path, error: Exception) -> OutputError:
+    reason = getattr(error, "strerror", None) or error
+    return OutputError(f"cannot write {str(path)!r}: {reason}: make its folder writable or choose another place")
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+    """Writes a file whole or, if anything interrupts, leaves what was there before; a link is followed.
+
+    Args:
+        path: The file; its folder must exist.
+        data: All of its content.
+
+    Raises:
+        OutputError: The folder is missing or not writable, the disk is full, or `path` is no ordinary file.
+    """
+    try:
+        target = Path(os.path.realpath(path))
+        if target.exists() and not target.is_file():
+            raise OutputError(f"cannot write {str(path)!r}: it is not an ordinary file: choose another name")
+        _replace(target, data)
+    except (OSError, ValueError) as error:
+        raise _refusal(Path(path), error) from error
+
+
+def _replace(target: Path, data: bytes) -> None:
+    # Not tempfile.mkstemp, whose files only their owner can read: this one gets what the umask allows.
+    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+        temporary.replace(target)
+    finally:
+        # After a success there is nothing left to remove; after Ctrl-C there may be.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def prepare_folder(path: str | os.PathLike[str]) -> Path:
+    """Makes a folder, and its parents, unless it is there; a trial file shows early that results can go into it.
+
+    Raises:
+        OutputError: Something that is not a folder is in the way, or the place is not writable.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except (FileExistsError, NotADirectoryError):
+        raise OutputError(f"cannot make folder {str(folder)!r}: a file is in the way: choose another name") from None
+    except (OSError, ValueError) as error:
+        raise _refusal(folder, error) from error
+
+
+def encode_png(rgb: NDArray[np.uint8]) -> bytes:
+    """PNG bytes of an (H, W, 3) uint8 RGB picture; equal pictures give equal bytes."""
+    _, data = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    return data.tobytes()
+
+
+def npz_bytes(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
+    """The bytes of an `.npz` file with one array per name, stored plain: maps hardly compress."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def json_bytes(obj: object) -> bytes:
+    """Readable UTF-8 JSON; NumPy values become plain ones.
+
+    Raises:
+        ValueError: NaN or infinity, which JSON does not have.
+    """
+    text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
+    # A file name that is not UTF-8 holds lone surrogates; written as \udcXX they are valid JSON.
+    return (text + "\n").encode("utf-8", "backslashreplace")

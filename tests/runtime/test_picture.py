@@ -1,0 +1,158 @@
+"""The panel: nothing cropped, everything in its place, the same pixels every time."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import pytest
+
+from fusioncam.errors import UsageError
+from fusioncam.runtime.picture import COLORMAPS, MARGIN, METHOD_TITLES, method_title, overlay, panel
+
+NAME = "Staffordshire bullterrier, Staffordshire bull terrier"
+
+
+def photo(height: int = 48, width: int = 64) -> np.ndarray:
+    return np.full((height, width, 3), (30, 120, 90), np.uint8)
+
+
+def bump(height: int = 48, width: int = 64) -> np.ndarray:
+    """A map that is 1 in the middle and 0 at the border."""
+    y, x = (np.sin(np.linspace(0, np.pi, n)).clip(0) for n in (height, width))
+    return (y[:, None] * x).astype(np.float32)
+
+
+def ink(sheet: np.ndarray) -> np.ndarray:
+    """(height, width) bool: where the sheet is not white."""
+    return (sheet < 250).any(axis=2)
+
+
+def assert_margins_are_white(sheet: np.ndarray) -> None:
+    marked = ink(sheet)
+    assert not marked[:, : MARGIN - 2].any()
+    assert not marked[:, -(MARGIN - 2) :].any()
+    assert not marked[: MARGIN - 8].any()
+    assert not marked[-16:].any()
+
+
+class TestMethodTitle:
+    def test_table_and_fallback(self):
+        assert method_title("fusion_cam") == "Fusion-CAM"
+        assert method_title("my_own_method") == "my own method"
+
+    def test_every_name_matches_its_title(self):
+        for name, title in METHOD_TITLES.items():
+            letters = title.replace("++", "pp").replace("-", "").lower()
+            assert name.replace("_", "").replace("plusplus", "pp") == letters
+
+
+class TestOverlay:
+    def test_photo_where_nothing_is_salient_and_colour_where_all_is(self):
+        zero, one = (overlay(photo(), np.full((48, 64), v, np.float32), "inferno", 1.0) for v in (0, 1))
+        top = cv2.applyColorMap(np.array([[255]], np.uint8), cv2.COLORMAP_INFERNO)[0, 0, ::-1]
+        np.testing.assert_array_equal(one, np.broadcast_to(top, (48, 64, 3)))
+        grey = cv2.cvtColor(photo(), cv2.COLOR_RGB2GRAY)[..., None]
+        assert np.abs(zero - (0.35 * photo() + 0.65 * grey)).max() <= 1
+
+    def test_opacity_zero_ignores_the_map(self):
+        blank = np.zeros((48, 64), np.float32)
+        np.testing.assert_array_equal(overlay(photo(), bump(), opacity=0), overlay(photo(), blank))
+
+    def test_values_outside_the_range_and_nan_are_tamed(self):
+        wild = np.array([[np.nan, -5, 0], [1, 7, np.inf]], np.float32)
+        tame = np.array([[0, 0, 0], [1, 1, 1]], np.float32)
+        np.testing.assert_array_equal(overlay(photo(2, 3), wild), overlay(photo(2, 3), tame))
+
+    @pytest.mark.parametrize("colormap", COLORMAPS)
+    def test_arguments_stay_as_they_were(self, colormap):
+        base, saliency = photo(), bump()
+        result = overlay(base, saliency, colormap)
+        assert (result.shape, result.dtype) == ((48, 64, 3), np.uint8)
+        np.testing.assert_array_equal(base, photo())
+        np.testing.assert_array_equal(saliency, bump())
+
+    def test_unknown_colour_map(self):
+        with pytest.raises(UsageError, match="no colour map 'jet'"):
+            overlay(photo(), bump(), "jet")
+
+
+class TestPanel:
+    @pytest.mark.parametrize("size", [(1, 1), (32, 32), (224, 224), (600, 300), (300, 600), (640, 40), (40, 640)])
+    @pytest.mark.parametrize("count", [0, 1, 3, 10])
+    def test_any_size_and_number_of_maps(self, size, count):
+        maps = dict.fromkeys(list(METHOD_TITLES)[:count], bump(*size))
+        sheet = panel(photo(*size), maps, "tabby cat", 0.87, ["a note"])
+        assert sheet.dtype == np.uint8
+        assert 400 <= sheet.shape[1] <= 1600
+        assert_margins_are_white(sheet)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "word " * 200,
+            "x" * 1000,
+            "W" * 80,
+            "猫" * 300,
+            "зебра, " * 60,
+            "قط " * 90,
+            NAME,
+            "tab\tand\nline\r\n break \x00\x1b",
+            "\udce9 lone surrogate",
+            "🐈" * 200,
+            "e\u0301" * 400,
+            "",
+            " \n ",
+        ],
+    )
+    @pytest.mark.parametrize("count", [0, 3])
+    def test_no_text_is_cropped(self, text, count):
+        maps = {f"{text}{i}": bump() for i in range(count)}
+        sheet = panel(photo(), maps, text, 0.87, [text, text])
+        assert_margins_are_white(sheet)
+
+    def test_a_long_name_never_covers_the_probability(self):
+        with_chance, without = (panel(photo(), {"grad_cam": bump()}, "W" * 200, p) for p in (0.87, None))
+        assert ink(with_chance)[: MARGIN + 60, -100:].any()
+        assert_margins_are_white(with_chance)
+        assert_margins_are_white(without)
+
+    def test_the_tiles_hold_the_photo_and_the_overlay(self):
+        base = cv2.resize(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8), (300, 256))
+        sheet = panel(base, {"fusion_cam": bump(256, 300)}, "cat", 0.5)
+        corners = []
+        for tile in (base, overlay(base, bump(256, 300))):
+            inner = np.ascontiguousarray(tile[10:-10, 10:-10])
+            x, y = cv2.minMaxLoc(cv2.matchTemplate(sheet, inner, cv2.TM_SQDIFF))[2]
+            np.testing.assert_array_equal(sheet[y : y + 236, x : x + 280], inner)
+            corners.append((x, y))
+        assert corners[0][0] == MARGIN + 10
+        assert corners[1][0] >= corners[0][0] + 300
+        assert corners[1][1] == corners[0][1]
+
+    def test_the_colour_bar_runs_through_the_colour_map(self):
+        sheet = panel(photo(), {"grad_cam": bump()}, "cat", colormap="viridis")
+        ramp = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[None], cv2.COLORMAP_VIRIDIS)[0, :, ::-1]
+        row = next(y for y in range(len(sheet) - 1, 0, -1) if (sheet[y] == ramp[128]).all(axis=1).any())
+        for value in (20, 128, 235):
+            assert (sheet[row] == ramp[value]).all(axis=1).any()
+
+    def test_probability_and_notes_are_drawn(self):
+        plain = panel(photo(), {"grad_cam": bump()}, "cat")
+        for other in (
+            panel(photo(), {"grad_cam": bump()}, "cat", 0.0),
+            panel(photo(), {"grad_cam": bump()}, "cat", 0.001),
+            panel(photo(), {"grad_cam": bump()}, "cat", None, ["flat map"]),
+        ):
+            assert ink(other).sum() > ink(plain).sum()
+
+    def test_same_arguments_same_pixels_in_every_thread(self):
+        def draw(i: int) -> bytes:
+            return panel(photo(), {"grad_cam": bump()}, f"{NAME} 猫 {i % 4}", 0.25 * (i % 4), ["a note"]).tobytes()
+
+        expected = [draw(i) for i in range(4)]
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(draw, range(64))) == expected * 16
+
+    def test_unknown_colour_map(self):
+        with pytest.raises(UsageError, match="choose one of"):
+            panel(photo(), {}, "cat", colormap="jet")
