@@ -1,0 +1,91 @@
+"""What the command line prints, and how it ends: results on standard output, everything else on standard error."""
+
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fusioncam.errors import FusionCamError
+from fusioncam.runtime.output import json_bytes
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+DONE, FAILED, BAD_USAGE = 0, 1, 2
+
+
+def say(line: str) -> None:
+    """Print one line of a result."""
+    out.print(line, markup=False)
+
+
+def say_json(result: object) -> None:
+    """Print a result as JSON, undecorated."""
+    sys.stdout.write(json_bytes(result).decode() + "\n")
+
+
+def complain(line: str, kind: str = "error") -> None:
+    """Print one line of complaint."""
+    err.print(f"[bold red]{kind}:[/]" if kind == "error" else f"[yellow]{kind}:[/]", end=" ")
+    err.print(" ".join(line.split()), markup=False)
+
+
+def show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Print a warning of Python's in one line."""
+    complain(str(message), "warning")
+
+
+@contextmanager
+def progress_bar(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar with the time left, to be called with (done, all); gone when finished, absent where `quiet`."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, every: bar.update(task, completed=done, total=every)
+
+
+def run_command(command: Callable[[list[str]], object], arguments: list[str]) -> NoReturn:
+    """Run the command line and exit: 0 done, 1 failed, 2 bad usage; one line per error.
+
+    `--debug`, anywhere, shows the traceback as well.
+    """
+    debug = "--debug" in arguments
+    warnings.showwarning = show_warning
+    status = DONE
+    try:
+        result = command([a for a in arguments if a != "--debug"])
+        status = result if isinstance(result, int) else DONE
+    except KeyboardInterrupt:
+        complain("interrupted; nothing half written is left behind")
+        status = FAILED
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader has gone, and Python would complain of it at exit
+        status = FAILED
+    except Exception as error:
+        status = _report(error)
+        if debug:
+            traceback.print_exc()
+    sys.exit(status)
+
+
+def _report(error: Exception) -> int:
+    if isinstance(error, FusionCamError):
+        complain(str(error))
+        return error.exit_status
+    if isinstance(error, MemoryError):
+        complain("out of memory; use a smaller --chunk")
+        return FAILED
+    # The parser's errors, whose classes have moved between releases, are known by these two attributes.
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+        complain(f"{error.format_message()} (--help shows the usage)")
+        return int(error.exit_code)
+    if type(error).__name__ == "Abort":
+        complain("interrupted; nothing half written is left behind")
+        return FAILED
+    complain(f"unexpected {type(error).__name__}: {error}; this is a bug, please report it with --debug's output")
+    return FAILED

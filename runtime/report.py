@@ -1,0 +1,72 @@
+"""`fusioncam inspect` as a table and as JSON."""
+
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from fusioncam.runtime import console
+
+if TYPE_CHECKING:
+    from fusioncam.export import Inspection
+
+
+def inspection_json(found: "Inspection") -> dict[str, Any]:
+    """Everything `inspect` knows."""
+    c = found.classifier
+    return {
+        "input": {"name": c.input_name, "size": list(c.size)},
+        "output": {"name": c.output_name, "classes": c.classes, "ending": c.ending},
+        "opset": c.model.opset_imports[""],
+        "precision": c.precision,
+        "default_layer": found.default.name if found.default else None,
+        "reason": found.reason,
+        "operators_without_rule": found.missing,
+        "layers": [
+            {
+                "name": layer.name,
+                "shape": list(layer.shape),
+                "axes": layer.layout.roles,
+                "passes": cost.passes,
+                "seconds": cost.seconds,
+                "bytes": cost.bytes,
+                "refused": layer.refused,
+                "bypassed": layer.bypassed,
+            }
+            for layer, cost in found.layers
+        ],
+    }
+
+
+def print_inspection(found: "Inspection", most: int | None) -> None:
+    """Print the model's facts and a table of its last `most` layers, the last one first."""
+    c = found.classifier
+    height, width = c.size
+    console.say(
+        f"input    {c.input_name!r} (N, 3, {height}, {width}), {c.precision}, opset {c.model.opset_imports['']}"
+    )
+    console.say(f"output   {c.output_name!r}, {c.classes} classes, {c.ending}")
+    without = ", ".join(f"{op} ({count})" for op, count in found.missing.items())
+    console.say(f"no rule  {without or 'none: every operator on the way has a gradient rule'}")
+    table = Table("layer", "K x h x w", "passes", "seconds", "MB", "", box=None, pad_edge=False)
+    table.columns[0].overflow = table.columns[-1].overflow = "fold"
+    for column in table.columns[2:5]:
+        column.justify = "right"
+    rows = found.layers[::-1][:most]
+    for layer, cost in rows:
+        default = found.default is not None and layer.name == found.default.name
+        note = (
+            "<- default"
+            if default
+            else layer.refused or ("part of the evidence goes past it" if layer.bypassed else "")
+        )
+        shape = " x ".join(map(str, layer.shape))
+        # Names of 250 characters exist; the middle of one says least.
+        name = layer.name if len(layer.name) <= 60 else f"{layer.name[:28]}...{layer.name[-28:]}"
+        table.add_row(name, shape, str(cost.passes), f"{cost.seconds:.1f}", f"{cost.bytes / 1e6:.0f}", note)
+    console.out.print(table, markup=False)
+    if len(rows) < len(found.layers):
+        console.say(
+            f"... and {len(found.layers) - len(rows)} earlier layers (--all lists them, --json with full names)"
+        )
+    if found.default is None:
+        console.complain(str(found.reason), "note")

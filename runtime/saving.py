@@ -1,0 +1,131 @@
+"""Explaining files into a folder: per picture the maps, a panel to look at, and the figures."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fusioncam.errors import ImageError, UsageError
+from fusioncam.manifest import Manifest
+from fusioncam.runtime import console
+from fusioncam.runtime.explainer import Explainer
+from fusioncam.runtime.explanation import FLAGS, Explanation
+from fusioncam.runtime.image import UInt8Array, display_image, read_image
+from fusioncam.runtime.output import encode_png, json_bytes, npz_bytes, prepare_folder, write_atomically
+from fusioncam.runtime.picture import panel
+
+
+def explain_files(
+    explainer: Explainer,
+    images: Sequence[Path],
+    folder: Path,
+    classes: Sequence[int],
+    colormap: str,
+    quiet: bool,
+    show: bool,
+) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """Explain every picture; one that cannot be read is reported, and the others go on.
+
+    Args:
+        explainer: Makes the maps.
+        images: The pictures.
+        folder: Where STEM.npz, STEM.png and STEM.json go.
+        classes: The classes to explain; none for the top one.
+        colormap: Colours of the panel.
+        quiet: No progress bar.
+        show: Print one line per explanation.
+
+    Returns:
+        What was done, as in STEM.json, and which pictures failed and why.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
+    prepare_folder(folder)
+    done: list[dict[str, Any]] = []
+    failed: list[dict[str, str]] = []
+    stems = _stems(images)
+    for image in images:
+        try:
+            photo = read_image(image)
+            with console.progress_bar(image.name, quiet) as progress:
+                found = explainer.explain_batch([photo], [list(classes) or None], progress=progress)
+        except ImageError as error:
+            console.complain(str(error))
+            failed.append({"image": str(image), "error": str(error)})
+            continue
+        aligned = display_image(photo, explainer.manifest.preprocessing)
+        for e in found:
+            stem = stems[image] + (f"-{e.class_index}" if len(found) > 1 else "")
+            record = _save(e, image, aligned, folder / stem, colormap)
+            done.append(record)
+            if show:
+                console.say(_line(image, e, record))
+    return done, failed
+
+
+def _stems(images: Sequence[Path]) -> dict[Path, str]:
+    """A file stem for each picture; pictures of the same stem are numbered, so that none overwrites another."""
+    stems: dict[Path, str] = {}
+    for image in images:
+        stem, n = image.stem, 2
+        while stem in stems.values() and image not in stems:
+            stem, n = f"{image.stem}-{n}", n + 1
+        stems.setdefault(image, stem)
+    return stems
+
+
+def _save(e: Explanation, image: Path, photo: UInt8Array, path: Path, colormap: str) -> dict[str, Any]:
+    # Not Path.with_suffix, which would cut a stem at its last dot.
+    files = {name: path.with_name(f"{path.name}.{name}") for name in ("npz", "png", "json")}
+    notes = [FLAGS[flag] for flag in e.flags]
+    sheet = panel(photo, e.maps, e.title, e.probability, notes, colormap)
+    record = {
+        "image": str(image),
+        "maps": str(files["npz"]),
+        "picture": str(files["png"]),
+        **e.summary(),
+    }
+    write_atomically(files["npz"], npz_bytes(e.maps))
+    write_atomically(files["png"], encode_png(sheet))
+    write_atomically(files["json"], json_bytes(record))
+    return record
+
+
+def _line(image: Path, e: Explanation, record: dict[str, Any]) -> str:
+    seconds = sum(e.timing.values())
+    flags = "".join(f"; {FLAGS[flag]}" for flag in e.flags if flag != "assumed_preprocessing")
+    return (
+        f"{image.name}: {e.title} {e.probability:.2f}, {e.passes.run} passes of {e.passes.channels} channels, "
+        f"{seconds:.1f} s -> {record['picture']}{flags}"
+    )
+
+
+def class_number(manifest: Manifest, wanted: str) -> int:
+    """The class called `wanted`: its number, its whole label, or one of the names its label lists between commas.
+
+    Raises:
+        UsageError: There is no such class, or several share the name.
+    """
+    if wanted.lstrip("+-").isdecimal():
+        return int(wanted)
+    if manifest.labels is None:
+        raise UsageError(f"the bundle has no labels to look {wanted!r} up in; give the class's number")
+    name = wanted.strip().casefold()
+    names = [{label.casefold(), *(part.strip() for part in label.casefold().split(","))} for label in manifest.labels]
+    found = [i for i, some in enumerate(names) if name in some]
+    if len(found) > 1:
+        raise UsageError(f"several classes are called {wanted!r}: {', '.join(map(str, found))}; give a number")
+    if not found:
+        close = difflib.get_close_matches(name, [n for some in names for n in some], n=1)
+        raise UsageError(f"no class is called {wanted!r}{f'; did you mean {close[0]!r}?' if close else ''}")
+    return found[0]
+
+
+def save_sample(folder: Path) -> Path:
+    """Write the demo's picture, sample.png, into a folder."""
+    from fusioncam.runtime.demo.scenes import sample_picture
+
+    path = prepare_folder(folder) / "sample.png"
+    write_atomically(path, encode_png(sample_picture().image))
+    return path
