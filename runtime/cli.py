@@ -96,7 +96,7 @@ def export(
             raise UsageError("a torch module takes pictures of any size; say which with --size H W")
         out = out or Path(model.rpartition(":")[2] + ".fcam")
         source = save_onnx(build_module(model), zeros(size), out.with_suffix(".onnx"))
-    out = out or Path(source.name).with_suffix(".fcam")
+    out = out or Path(f"{source.stem or 'model'}.fcam")
     given = {
         "preset": preset, "rescale": rescale, "mean": mean, "std": std,
         "channel_order": channel_order, "resize": resize, "crop_fraction": crop_fraction,
@@ -174,21 +174,22 @@ def demo(
     ),
     json: Json = False,
     quiet: Quiet = False,
-) -> int:
+) -> None:
     """Export the built-in model and explain the built-in picture with it."""
     from fusioncam.export import export_model
     from fusioncam.runtime.demo import MODEL
     from fusioncam.runtime.explainer import Explainer
     from fusioncam.runtime.saving import explain_files, save_sample
 
-    sample = save_sample(out)
+    scene = save_sample(out)
     export_model(MODEL, out / "shapes.fcam")
-    done, failed = explain_files(Explainer(out / "shapes.fcam"), [sample], out, [], "plasma", quiet, show=False)
+    (done, *_), _ = explain_files(
+        Explainer(out / "shapes.fcam"), [scene], out / "explained", [], "plasma", quiet, show=False
+    )
     if json:
-        console.say_json(done[0])
+        console.say_json(done)
     else:
-        console.say(f"the explanation of {sample} is in {done[0]['picture']}")
-    return console.FAILED if failed else console.DONE
+        console.say(f"the scene {scene} shows a {done['label']}; why the model thinks so: {done['picture']}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from fusioncam.runtime.output import json_bytes
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
-DONE, FAILED, BAD_USAGE = 0, 1, 2
+DONE, FAILED = 0, 1
+INTERRUPTED = 130  # what the parser returns where it caught Ctrl-C itself
 
 
 def say(line: str) -> None:
@@ -61,8 +62,7 @@ def run_command(command: Callable[[list[str]], object], arguments: list[str]) ->
         result = command([a for a in arguments if a != "--debug"])
         status = result if isinstance(result, int) else DONE
     except KeyboardInterrupt:
-        complain("interrupted; nothing half written is left behind")
-        status = FAILED
+        status = INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()  # the reader has gone, and Python would complain of it at exit
         status = FAILED
@@ -70,6 +70,9 @@ def run_command(command: Callable[[list[str]], object], arguments: list[str]) ->
         status = _report(error)
         if debug:
             traceback.print_exc()
+    if status == INTERRUPTED:
+        complain("interrupted; nothing half written is left behind")
+        status = FAILED
     sys.exit(status)
 
 
@@ -85,7 +88,6 @@ def _report(error: Exception) -> int:
         complain(f"{error.format_message()} (--help shows the usage)")
         return int(error.exit_code)
     if type(error).__name__ == "Abort":
-        complain("interrupted; nothing half written is left behind")
-        return FAILED
+        return INTERRUPTED
     complain(f"unexpected {type(error).__name__}: {error}; this is a bug, please report it with --debug's output")
     return FAILED

@@ -1,21 +1,24 @@
 """The Explainer: a bundle in, maps out."""
 
+import operator
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from fusioncam.errors import UsageError
 from fusioncam.manifest import CHUNK, EXPLAIN_GRAPH, SCORE_GRAPH, read_bundle
 from fusioncam.runtime.explanation import Explanation, Passes
-from fusioncam.runtime.fusion import METHODS, ClassMaps, Clock, Evidence, Fusion, Progress, probabilities
+from fusioncam.runtime.fusion import METHODS, ClassMaps, Evidence, make_maps
 from fusioncam.runtime.image import ImageLike, as_input
-from fusioncam.runtime.scoring import Floats, Scorer, refuse_nan
-from fusioncam.runtime.session import CPU, Provider, open_session, resolve, warn_of_clash
+from fusioncam.runtime.scoring import Clock, Floats, MaskedPasses, Progress, Scorer, probabilities, refuse_nan
+from fusioncam.runtime.session import CPU, Provider, open_session, run, warn_of_clash
 
 Classes = int | Sequence[int] | None
+
+PARTS = ("logits", "activations", "gradients")
 
 
 class Explainer:
@@ -60,9 +63,9 @@ class Explainer:
         self.manifest = read_bundle(folder)
         self.methods = tuple(methods)
         self._explain = open_session(folder / EXPLAIN_GRAPH, providers, threads)
-        size = self.manifest.preprocessing.size
-        on_cpu = resolve(providers)[0] == CPU
-        self._scorer = Scorer(open_session(folder / SCORE_GRAPH, providers, threads), (3, *size), chunk, pad=not on_cpu)
+        score = open_session(folder / SCORE_GRAPH, providers, threads)
+        only_cpu = score.get_providers() == [CPU]
+        self._scorer = Scorer(score, (3, *self.manifest.preprocessing.size), chunk, pad=not only_cpu)
 
     def explain(
         self, image: ImageLike, class_index: int | None = None, *, progress: Progress | None = None
@@ -71,17 +74,22 @@ class Explainer:
 
         Args:
             image: A path, an (H, W, 3) uint8 RGB array, or a preprocessed float32 (3, H, W) or (1, 3, H, W) array.
-            class_index: The class; by default the top one.
+            class_index: The class; by default, and for -1, the top one.
             progress: Called with (done, all) masked passes after every chunk.
 
         Raises:
             ImageError: The picture cannot be read or is of another shape, type or content.
             UsageError: There is no such class.
+            FusionCamError: The model cannot be run, or gives NaN or infinity.
         """
-        return self._explain_image(image, class_index, progress)[0]
+        return self._explain_image(image, [self._class(class_index)], progress)[0]
 
     def explain_batch(
-        self, images: Sequence[ImageLike], class_index: int | None | Sequence[Classes] = None
+        self,
+        images: Sequence[ImageLike],
+        class_index: int | Sequence[Classes] | None = None,
+        *,
+        progress: Progress | None = None,
     ) -> list[Explanation]:
         """Explain many pictures.
 
@@ -89,6 +97,7 @@ class Explainer:
             images: As for `explain`.
             class_index: One class for all pictures, or the top one of each (None), or for every picture its own: a
                 class, None, or several classes, which then share the masked passes of the picture.
+            progress: Called with (done, all) masked passes of each picture, after every chunk.
 
         Returns:
             One explanation per picture and class, in order.
@@ -96,36 +105,52 @@ class Explainer:
         Raises:
             ImageError, UsageError: As for `explain`; the number of entries in `class_index` is not that of pictures.
         """
-        each = class_index if isinstance(class_index, Sequence) else [class_index] * len(images)
+        if isinstance(images, str | os.PathLike):
+            raise UsageError("explain_batch takes a list of pictures; use explain for a single one")
+        each = _many(class_index, len(images))
         if len(each) != len(images):
             raise UsageError(f"{len(each)} entries in class_index for {len(images)} pictures; give one for each")
-        pairs = zip(images, each, strict=True)
-        return [found for image, classes in pairs for found in self._explain_image(image, classes, None)]
+        wanted = [[self._class(c) for c in _many(many, 1)] for many in each]
+        pairs = zip(images, wanted, strict=True)
+        return [found for image, classes in pairs for found in self._explain_image(image, classes, progress)]
 
-    def _explain_image(self, image: ImageLike, classes: Classes, progress: Progress | None) -> list[Explanation]:
+    def _class(self, asked: Any) -> int:
+        """The class asked for, -1 where it is the top one."""
+        classes = self.manifest.classes
+        try:
+            index = -1 if asked is None else operator.index(asked)
+        except TypeError:
+            raise UsageError(f"class_index must be a whole number, not {asked!r}") from None
+        if not -1 <= index < classes:
+            raise UsageError(f"there is no class {index}: the model has {classes}, 0 to {classes - 1}")
+        return index
+
+    def _explain_image(self, image: ImageLike, classes: list[int], progress: Progress | None) -> list[Explanation]:
+        if not classes:
+            return []
         clock = Clock()
         _, x = as_input(image, self.manifest.preprocessing)
         clock.lap("preprocess")
-        wanted = list(classes) if isinstance(classes, Sequence) else [classes]
-        evidence = [self._evidence(x, c) for c in wanted]
+        evidence = [self._evidence(x, c) for c in classes]
         clock.lap("explain")
-        maps = Fusion(self._scorer, x, evidence, self.manifest.ending, progress, clock).maps(self.methods)
-        return [self._result(e, m, clock) for e, m in zip(evidence, maps, strict=True)]
+        passes = MaskedPasses(self._scorer, x, clock, progress)
+        maps = make_maps(passes, evidence, self.manifest.ending, self.methods)
+        clock.lap("fusion")
+        return [
+            self._result(e, m, Passes(passes.done, len(e.activations)), clock)
+            for e, m in zip(evidence, maps, strict=True)
+        ]
 
-    def _evidence(self, x: Floats, class_index: int | None) -> Evidence:
+    def _evidence(self, x: Floats, asked: int) -> Evidence:
         """The explain pass: logits, activations and the gradient of one class's logit."""
-        classes = self.manifest.classes
-        asked = -1 if class_index is None else int(class_index)
-        if not -1 <= asked < classes:
-            raise UsageError(f"there is no class {asked}: the model has {classes}, 0 to {classes - 1}")
         feeds = {"image": x[None], "class_index": np.array([asked], np.int64)}
-        results = self._explain.run(["logits", "activations", "gradients"], feeds)
-        for name, array in zip(("logits", "activations", "gradients"), results, strict=True):
+        results = dict(zip(PARTS, run(self._explain, PARTS, feeds), strict=True))
+        for name, array in results.items():
             refuse_nan(array, name)
-        logits, activations, gradients = (array[0] for array in results)
+        logits, activations, gradients = (array[0] for array in results.values())
         return Evidence(asked if asked >= 0 else int(logits.argmax()), logits, activations, gradients)
 
-    def _result(self, evidence: Evidence, made: ClassMaps, clock: Clock) -> Explanation:
+    def _result(self, evidence: Evidence, made: ClassMaps, passes: Passes, clock: Clock) -> Explanation:
         labels, c = self.manifest.labels, evidence.class_index
         assumed = ("assumed_preprocessing",) if self.manifest.preprocessing.origin == "assumed" else ()
         return Explanation(
@@ -134,6 +159,12 @@ class Explainer:
             label=labels[c] if labels else None,
             probability=float(probabilities(evidence.logits, self.manifest.ending)[c]),
             flags=(*made.flags, *assumed),
-            passes=Passes(made.passes, len(evidence.activations)),
+            passes=passes,
             timing=clock.laps,
         )
+
+
+def _many(given: Any, times: int) -> list[Any]:
+    """The entries of a sequence, or something else `times` times."""
+    many = isinstance(given, Sequence) or (isinstance(given, np.ndarray) and given.ndim > 0)
+    return list(given) if many else [given] * times

@@ -1,35 +1,15 @@
 """Fusion-CAM of one picture: which masked passes it takes, and what becomes of their logits."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from fusioncam.kernels import reference
-from fusioncam.kernels.masks import MaskMaker, fill_with
-from fusioncam.runtime.scoring import Floats, Scorer
+from fusioncam.kernels.masks import MaskMaker
+from fusioncam.runtime.scoring import Array, Ending, Floats, MaskedPasses, probabilities
 
 METHODS = ("fusion_cam", "grad_cam", "score_cam")
-
-Array = npt.NDArray[Any]
-Progress = Callable[[int, int], None]
-
-
-class Clock:
-    """Seconds per stage."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        """Book the time since the last lap under `stage`."""
-        now = time.perf_counter()
-        self.laps[stage] = self.laps.get(stage, 0.0) + now - self._last
-        self._last = now
 
 
 @dataclass(frozen=True)
@@ -44,143 +24,91 @@ class Evidence:
 
 @dataclass
 class ClassMaps:
-    """The maps (H, W) of one class, the special cases met, and the masked passes run for all classes."""
+    """The maps (H, W) of one class, and the special cases met on the way."""
 
     maps: dict[str, Array] = field(default_factory=dict)
     flags: list[str] = field(default_factory=list)
-    passes: int = 0
 
 
-def probabilities(logits: Array, ending: Literal["logits", "softmax", "sigmoid"]) -> Array:
-    """What the model makes of its logits (..., classes): a softmax, unless it ends in a sigmoid."""
-    exact = logits.astype(np.float64)
-    return np.asarray(1 / (1 + np.exp(-exact))) if ending == "sigmoid" else reference.softmax(exact)
-
-
-class Fusion:
-    """The road from evidence to maps, for all classes of one picture, which share the masked passes.
+def make_maps(
+    passes: MaskedPasses, evidence: Sequence[Evidence], ending: Ending, methods: Sequence[str]
+) -> list[ClassMaps]:
+    """The maps of all classes of one picture, which share the masked passes; arXiv 2603.05386, steps 1 to 4.
 
     Args:
-        scorer: Runs the masked passes.
-        image: x (3, H, W), preprocessed.
+        passes: The masked passes of the picture.
         evidence: One per class.
         ending: See `probabilities`.
-        progress: Called with (done, all) masked passes after every chunk.
-        clock: Gets the laps `masked passes` and `fusion`.
+        methods: Which maps are wanted. Those they are made of come along.
+
+    Returns:
+        One `ClassMaps` per class.
     """
-
-    def __init__(
-        self,
-        scorer: Scorer,
-        image: Floats,
-        evidence: Sequence[Evidence],
-        ending: Literal["logits", "softmax", "sigmoid"],
-        progress: Progress | None,
-        clock: Clock,
-    ) -> None:
-        self._scorer, self._image, self._evidence, self._ending = scorer, image, evidence, ending
-        self._progress, self._clock, self._passes = progress, clock, 0
-        self._size = (image.shape[1], image.shape[2])
-        self._columns = [e.class_index for e in evidence]
-
-    def maps(self, methods: Sequence[str]) -> list[ClassMaps]:
-        """One `ClassMaps` per class, with the maps of `methods`; arXiv 2603.05386, steps 1 to 4."""
-        made = [ClassMaps() for _ in self._evidence]
+    made = [ClassMaps() for _ in evidence]
+    fused = "fusion_cam" in methods
+    denoised = []
+    if fused or "grad_cam" in methods:
         gradient = [
-            reference.grad_cam(e.activations.astype(np.float64), e.gradients.astype(np.float64), self._size)
-            for e in self._evidence
+            reference.grad_cam(e.activations.astype(np.float64), e.gradients.astype(np.float64), passes.size)
+            for e in evidence
         ]
-        if "grad_cam" in methods:
-            _keep(made, "grad_cam", gradient)
-        if not {"fusion_cam", "score_cam"} & set(methods):
-            return made
-        fused = "fusion_cam" in methods
+        _keep(made, "grad_cam", gradient)
         denoised = [reference.denoise(g) for g in gradient] if fused else []
-        region, neutral, gains = self._regions(denoised)
-        if "score_cam" in methods:
-            _keep(made, "score_cam", region)
+    if fused or "score_cam" in methods:
+        region, logits = _regions(passes, evidence, denoised)
+        _keep(made, "score_cam", region)
         if fused:
-            _keep(made, "fusion_cam", self._fuse(made, denoised, region, gains, neutral))
-        self._clock.lap("fusion")
-        for m in made:
-            m.passes = self._passes
-        return made
-
-    def _regions(self, denoised: list[Array]) -> tuple[list[Array], list[float], list[float]]:
-        """Step 2: Score-CAM of every class; also p_c(0) and p_c(x D), which ride along behind the channels."""
-        activations = self._evidence[0].activations
-        masks = MaskMaker(activations, self._image)
-        live = np.flatnonzero(~masks.zero & ~masks.constant)
-        extra = np.stack([np.zeros(self._size), *denoised])
-        scores = np.empty((len(live), len(self._columns)))
-        rows: list[Array] = []
-
-        def fill(start: int, stop: int, out: Floats) -> None:
-            channels = live[start:stop]
-            masks.fill(channels, out[: len(channels)])
-            if len(channels) < stop - start:
-                at = max(start - len(live), 0)
-                fill_with(extra[at : at + stop - start - len(channels)], self._image, out[len(channels) :])
-
-        count = len(live) + len(extra)
-        for start, logits in self._scorer.run(count, fill):
-            of_channels = logits[: max(len(live) - start, 0)]
-            scores[start : start + len(of_channels)] = of_channels[:, self._columns]
-            rows += list(logits[len(of_channels) :])
-            if self._progress is not None:
-                self._progress(start + len(logits), count)
-        self._passes += count
-        self._clock.lap("masked passes")
-        # Channels that are zero everywhere are left out. Constant ones have a mask of zeros, hence the score of x * 0.
-        kept = np.flatnonzero(~masks.zero)
-        constant = masks.constant[kept]
-        maps = []
-        for i, c in enumerate(self._columns):
-            every = np.full(len(kept), float(rows[0][c]))
-            every[~constant] = scores[:, i]
-            maps.append(self._region(activations[kept].astype(np.float64), every))
-        of_extra = probabilities(np.stack(rows), self._ending)
-        neutral = [float(of_extra[0, c]) for c in self._columns]
-        return maps, neutral, [float(p[c]) for p, c in zip(of_extra[1:], self._columns, strict=False)]
-
-    def _region(self, activations: Array, scores: Array) -> Array:
-        return reference.score_cam(activations, scores, self._size) if len(scores) else np.zeros(self._size)
-
-    def _fuse(
-        self, made: list[ClassMaps], denoised: list[Array], region: list[Array], seen: list[float], neutral: list[float]
-    ) -> list[Array]:
-        """Steps 3 and 4, given p_c(x D) = `seen` and p_c(0) = `neutral`."""
-
-        def shares(m: ClassMaps, first: float, second: float) -> reference.Contributions:
-            found = reference.contributions(first, second)
-            m.flags += ["equal_contributions"] * found.degenerate + ["mixed_contributions"] * found.mixed
-            return found
-
-        of_region = self._confidence(region)
-        at_first = [
-            shares(m, d - b, r - b) for m, d, r, b in zip(made, seen, of_region, neutral, strict=True)
-        ]  # fmt: skip
-        union = [reference.unite(*each) for each in zip(denoised, region, at_first, strict=True)]
-        # The region's share goes into the second division as the first one left it.
-        of_union = self._confidence(union)
-        at_last = [
-            shares(m, u - b, s.second) for m, u, s, b in zip(made, of_union, at_first, neutral, strict=True)
-        ]  # fmt: skip
-        return [reference.blend(*each) for each in zip(union, region, at_last, strict=True)]
-
-    def _confidence(self, maps: list[Array]) -> list[float]:
-        """p_c(x m) of one map per class."""
-
-        def fill(start: int, stop: int, out: Floats) -> None:
-            fill_with(np.stack(maps[start:stop]), self._image, out)
-
-        logits = np.concatenate([rows for _, rows in self._scorer.run(len(maps), fill)])
-        self._passes += len(maps)
-        self._clock.lap("masked passes")
-        return [float(p[c]) for p, c in zip(probabilities(logits, self._ending), self._columns, strict=True)]
+            classes = [e.class_index for e in evidence]
+            _keep(made, "fusion_cam", _fuse(passes, made, denoised, region, logits, classes, ending))
+    return made
 
 
-def _keep(made: list[ClassMaps], method: str, maps: list[Array]) -> None:
+def _regions(
+    passes: MaskedPasses, evidence: Sequence[Evidence], denoised: Sequence[Array]
+) -> tuple[list[Array], Floats]:
+    """Step 2: R of every class; also the logits of x * 0 and of every x * D, which ride along behind the channels."""
+    activations, classes = evidence[0].activations, [e.class_index for e in evidence]
+    masks = MaskMaker(activations, passes.image)
+    live = np.flatnonzero(~masks.zero & ~masks.constant)
+    passes.total = len(live) + 1 + 3 * len(denoised)
+    nothing = np.zeros(passes.size, np.float32)
+    of_live, of_maps = passes.of_channels(masks, live, classes, [nothing, *denoised])
+    # The mask of a constant channel is zero, so its score is that of x * 0. Channels of zeros are left out.
+    scores = np.tile(of_maps[0, classes].astype(np.float64), (len(activations), 1))
+    scores[live] = of_live
+    some = activations[~masks.zero].astype(np.float64)
+    return [reference.score_cam(some, s, passes.size) for s in scores[~masks.zero].T], of_maps
+
+
+def _fuse(
+    passes: MaskedPasses,
+    made: Sequence[ClassMaps],
+    denoised: Sequence[Array],
+    region: Sequence[Array],
+    logits: Floats,
+    classes: Sequence[int],
+    ending: Ending,
+) -> list[Array]:
+    """Steps 3 and 4, given the logits of x * 0 and of every x * D."""
+    neutral = probabilities(logits[0], ending)[classes]
+
+    def gains(rows: Floats) -> list[float]:
+        found: list[float] = (probabilities(rows, ending)[range(len(classes)), classes] - neutral).tolist()
+        return found
+
+    by_map = zip(gains(logits[1:]), gains(passes.of_maps(region)), strict=True)
+    first = [reference.contributions(*each) for each in by_map]
+    union = [reference.unite(*each) for each in zip(denoised, region, first, strict=True)]
+    # The region's share goes into the second division as the first one left it.
+    of_union = gains(passes.of_maps(union))
+    second = [reference.contributions(u, s.second) for u, s in zip(of_union, first, strict=True)]
+    for m, *shares in zip(made, first, second, strict=True):
+        m.flags += ["equal_contributions"] * any(s.degenerate for s in shares)
+        m.flags += ["mixed_contributions"] * any(s.mixed for s in shares)
+    return [reference.blend(*each) for each in zip(union, region, second, strict=True)]
+
+
+def _keep(made: Sequence[ClassMaps], method: str, maps: Sequence[Array]) -> None:
     for m, array in zip(made, maps, strict=True):
         m.maps[method] = array
         if not array.any():

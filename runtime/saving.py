@@ -40,11 +40,13 @@ def explain_files(
 
     Raises:
         OutputError: The folder cannot be written.
+        UsageError: A result would overwrite one of the pictures.
     """
     prepare_folder(folder)
     done: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     stems = _stems(images)
+    _refuse_overwriting(images, folder)
     for image in images:
         try:
             photo = read_image(image)
@@ -73,6 +75,12 @@ def _stems(images: Sequence[Path]) -> dict[Path, str]:
             stem, n = f"{image.stem}-{n}", n + 1
         stems.setdefault(image, stem)
     return stems
+
+
+def _refuse_overwriting(images: Sequence[Path], folder: Path) -> None:
+    for image in images:
+        if image.suffix.lower() == ".png" and image.resolve().parent == folder.resolve():
+            raise UsageError(f"the panel of {image} could overwrite the picture itself; choose another folder with -o")
 
 
 def _save(e: Explanation, image: Path, photo: UInt8Array, path: Path, colormap: str) -> dict[str, Any]:
@@ -123,9 +131,9 @@ def class_number(manifest: Manifest, wanted: str) -> int:
 
 
 def save_sample(folder: Path) -> Path:
-    """Write the demo's picture, sample.png, into a folder."""
+    """Write the demo's picture, scene.png, into a folder."""
     from fusioncam.runtime.demo.scenes import sample_picture
 
-    path = prepare_folder(folder) / "sample.png"
+    path = prepare_folder(folder) / "scene.png"
     write_atomically(path, encode_png(sample_picture().image))
     return path

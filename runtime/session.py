@@ -1,15 +1,20 @@
 """onnxruntime sessions on the execution providers that were asked for, and no others."""
 
 import os
+import re
+import sys
+import tempfile
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 
-from fusioncam.errors import BundleError, ProviderError
+from fusioncam.errors import BundleError, FusionCamError, ProviderError
 
 Provider = str | tuple[str, dict[str, Any]]
 
@@ -19,6 +24,8 @@ SHORT = {
     "tensorrt": "TensorrtExecutionProvider",
 }
 CPU = SHORT["cpu"]
+
+_STDERR = threading.Lock()  # there is one for the whole process
 
 
 def warn_of_clash() -> None:
@@ -82,21 +89,65 @@ def open_session(
     options.log_severity_level = 4
     if threads is not None:
         options.intra_op_num_threads = threads
-    try:
-        session = onnxruntime.InferenceSession(os.fspath(path), options, providers=wanted)
-    except Exception as error:  # onnxruntime's exceptions share no base class
-        if any(n in str(error) for n in names if n != CPU):
-            raise _unavailable(names[0], _first_line(error)) from error
-        raise BundleError(f"onnxruntime cannot load {path}: {_first_line(error)}; export the model again") from error
+    with _log() if names != [CPU] else nullcontext([""]) as log:
+        try:
+            session = onnxruntime.InferenceSession(os.fspath(path), options, providers=wanted, enable_fallback=0)
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            for name in names:
+                if name.removesuffix("ExecutionProvider").lower() in str(error).lower():
+                    raise _unavailable(name, re.sub(r"^.*?(?=Please)", "", _first_line(error))) from error
+            raise BundleError(
+                f"onnxruntime cannot load {path}: {_first_line(error)}; export the model again"
+            ) from error
     absent = [n for n in names if n not in session.get_providers()]
     if absent:
-        raise _unavailable(absent[0], "its libraries or its device are missing on this machine")
+        raise _unavailable(absent[0], _reason(log[0]))
     return session
+
+
+def run(session: onnxruntime.InferenceSession, outputs: Sequence[str], feeds: dict[str, Any]) -> list[Any]:
+    """Run a session.
+
+    Raises:
+        FusionCamError: onnxruntime fails, for instance for lack of memory.
+    """
+    try:
+        results: list[Any] = session.run(outputs, feeds)
+    except Exception as error:  # as above
+        raise FusionCamError(
+            f"onnxruntime cannot run the model: {_first_line(error)}; a smaller chunk needs less memory"
+        ) from error
+    return results
+
+
+@contextmanager
+def _log() -> Iterator[list[str]]:
+    """Catch what onnxruntime's own logger writes about a provider that cannot be had: the reason is nowhere else.
+
+    It writes to the file behind stderr, past `sys.stderr`. What has nothing to do with a failure is passed on.
+    """
+    caught = [""]
+    with _STDERR, tempfile.TemporaryFile() as file:
+        sys.stderr.flush()
+        real = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield caught
+        finally:
+            os.dup2(real, 2)
+            os.close(real)
+            file.seek(0)
+            caught[0] = file.read().decode(errors="replace")
+
+
+def _reason(log: str) -> str:
+    found = re.search(r"with error: ?(.+)|(CUDA failure .+)", log)
+    return found[found.lastindex or 0].strip() if found else "its libraries or its device are missing on this machine"
 
 
 def _unavailable(name: str, why: str) -> ProviderError:
     short = next((s for s, full in SHORT.items() if full == name), name)
-    return ProviderError(f"the {short} provider cannot be used: {why}; use --providers cpu, or install what it needs")
+    return ProviderError(f"the {short} provider cannot be used: {why}; install what it needs, or use the cpu provider")
 
 
 def _first_line(error: BaseException) -> str:
