@@ -22,11 +22,6 @@ def dims(value: ir.Value) -> Dims:
     return tuple(d if isinstance(d, int) else None for d in value.shape)
 
 
-def reshape_target(shape: Dims) -> list[int] | None:
-    """`shape` as the constant second input of Reshape (-1 for the batch), or None where it takes two unknowns."""
-    return [-1 if d is None else d for d in shape] if shape.count(None) <= 1 else None
-
-
 def numpy_type(value: ir.Value) -> np.dtype[Any]:
     """NumPy's type of the elements of `value`."""
     assert value.dtype is not None
@@ -89,10 +84,10 @@ class Ops:
 
     def reshape(self, value: ir.Value, shape: Dims, like: ir.Value | None = None) -> ir.Value:
         """Reshape to `shape`, where None is the batch; `like` has that shape, for the case of two unknowns."""
-        target = reshape_target(shape)
-        if target is not None:
-            return self.Reshape(value, self.ints(target))
-        assert like is not None, "a shape with two unknown dimensions needs a tensor to take it from"
+        if shape.count(None) <= 1:
+            return self.Reshape(value, self.ints([-1 if d is None else d for d in shape]))
+        if like is None:
+            raise NotImplementedError(f"two unknown dimensions in {shape}")
         return self.Reshape(value, self.Shape(like))
 
     def reshape_as(self, value: ir.Value, like: ir.Value) -> ir.Value:

@@ -6,8 +6,24 @@ import onnx_ir as ir
 
 from fusioncam.errors import UnsupportedOperatorError
 from fusioncam.export.gradient.rules import RULES
-from fusioncam.export.gradient.rules.table import Step
+from fusioncam.export.gradient.rules.table import Step, unbroadcast
 from fusioncam.export.gradient.tape import Ops, dims
+
+# Conditions, indices and shapes. Integers of 8 bits are not among them: those are quantised numbers.
+CARRY_NO_GRADIENT = {
+    *(ir.DataType.BOOL, ir.DataType.STRING),
+    *(ir.DataType.INT32, ir.DataType.INT64, ir.DataType.UINT32, ir.DataType.UINT64),
+}
+
+
+def reads(node: ir.Node) -> list[ir.Value]:
+    """The values of the node's graph that it reads, be it only within a branch or a loop."""
+    values = [*node.inputs]
+    for attribute in node.attributes.values():
+        bodies = {ir.AttributeType.GRAPH: [attribute.value], ir.AttributeType.GRAPHS: attribute.value}
+        for body in bodies.get(attribute.type, ()):
+            values += [*body.outputs, *(v for n in ir.traversal.RecursiveGraphIterator(body) for v in n.inputs)]
+    return [v for v in values if v is not None and v.graph is node.graph]
 
 
 def ancestors(value: ir.Value) -> set[ir.Node]:
@@ -18,26 +34,30 @@ def ancestors(value: ir.Value) -> set[ir.Node]:
         node = todo.pop()
         if node is not None and node not in seen:
             seen.add(node)
-            todo += [v.producer() for v in node.inputs if v is not None]
+            todo += [v.producer() for v in reads(node)]
     return seen
 
 
 def path(source: ir.Value, target: ir.Value) -> list[ir.Node]:
-    """The nodes on some way from `source` to `target`, in the order of the graph."""
+    """The nodes through which a gradient flows from `target` back to `source`, in the order of the graph."""
     assert target.graph is not None
-    reaching = ancestors(target)
-    carrying = {source}
-    nodes = []
+    carrying, after_source = {source}, []
     for node in target.graph:
-        if isinstance(node, ir.Node) and node in reaching and carrying.intersection(v for v in node.inputs if v):
-            carrying.update(node.outputs)
-            nodes.append(node)
-    return nodes
+        outputs = [o for o in node.outputs if o.dtype not in CARRY_NO_GRADIENT]
+        if outputs and not carrying.isdisjoint(reads(node)):
+            carrying.update(outputs)
+            after_source.append(node)
+    reaching, between = {target}, []
+    for node in reversed(after_source):
+        if not reaching.isdisjoint(node.outputs):
+            reaching.update(carrying.intersection(reads(node)))
+            between.append(node)
+    return between[::-1]
 
 
 def unsupported(nodes: Iterable[ir.Node]) -> list[ir.Node]:
     """Those of `nodes` whose operator has no gradient rule."""
-    return [n for n in nodes if (n.domain or "", n.op_type) not in RULES]
+    return [n for n in nodes if (n.domain, n.op_type) not in RULES]
 
 
 def no_rule(node: ir.Node, why: str = "") -> UnsupportedOperatorError:
@@ -47,18 +67,6 @@ def no_rule(node: ir.Node, why: str = "") -> UnsupportedOperatorError:
         f"operator {operator} (node {node.name or node.outputs[0].name!r}) has no gradient rule"
         f"{': ' + why if why else ''}; choose a later layer with --layer (`fusioncam inspect` lists them)"
     )
-
-
-def unbroadcast(op: Ops, gradient: ir.Value, output: ir.Value, x: ir.Value) -> ir.Value:
-    """Sum `gradient`, of the shape of `output`, over the axes along which `x` was broadcast."""
-    wide, narrow = dims(output), dims(x)
-    if wide == narrow:
-        return gradient
-    missing = len(wide) - len(narrow)
-    axes = [i for i, d in enumerate(wide) if i < missing or (narrow[i - missing] == 1 and d != 1)]
-    if axes:
-        gradient = op.ReduceSum(gradient, op.ints(axes), keepdims=1)
-    return op.reshape_as(gradient, x) if missing else gradient
 
 
 def backpropagate(op: Ops, output: ir.Value, seed: ir.Value, target: ir.Value) -> ir.Value:
@@ -81,24 +89,28 @@ def backpropagate(op: Ops, output: ir.Value, seed: ir.Value, target: ir.Value) -
     """
     nodes = path(target, output)
     gradients = {output: seed}
-    wanted = {target, *(o for node in nodes for o in node.outputs)}
+    wanted = {target, *(o for node in nodes for o in node.outputs if o.dtype not in CARRY_NO_GRADIENT)}
     for node in reversed(nodes):
         received = [gradients.get(o) for o in node.outputs]
-        rule = RULES.get((node.domain or "", node.op_type))
         if not any(received):
             continue
-        if rule is None:
+        if unsupported([node]):
             raise no_rule(node)
         for i, x in enumerate(node.inputs):
-            if x is None or x not in wanted:
-                continue
-            try:
-                gradient = rule.gradient(Step(op, node, received, i))
-            except NotImplementedError as error:
-                raise no_rule(node, str(error)) from error
-            if gradient is None:
-                continue
-            if rule.broadcasts:
-                gradient = unbroadcast(op, gradient, node.outputs[0], x)
-            gradients[x] = op.Add(gradients[x], gradient) if x in gradients else gradient
+            gradient = _gradient(op, node, received, i) if x in wanted else None
+            if x is not None and gradient is not None:
+                gradients[x] = op.Add(gradients[x], gradient) if x in gradients else gradient
     return gradients[target] if target in gradients else op.zeros_like(target)
+
+
+def _gradient(op: Ops, node: ir.Node, received: list[ir.Value | None], index: int) -> ir.Value | None:
+    """What input `index` of `node` receives through it."""
+    rule = RULES[node.domain, node.op_type]
+    step = Step(op, node, received, index)
+    if index and not rule.every_input:
+        raise no_rule(node, f"its input {index} ({step.x.name!r}) depends on the layer")
+    try:
+        gradient = rule.gradient(step)
+    except NotImplementedError as error:
+        raise no_rule(node, str(error)) from error
+    return unbroadcast(op, gradient, dims(step.y), step.x) if gradient is not None and rule.broadcasts else gradient

@@ -12,17 +12,17 @@ from fusioncam.export.gradient.rules.table import Step, rule
 DERIVATIVES: dict[str, Callable[[Step], ir.Value]] = {
     "Abs": lambda s: s.op.Sign(s.x),
     "Cos": lambda s: s.op.Neg(s.op.Sin(s.x)),
-    "Erf": lambda s: s.op.Mul(s.scalar(2 / math.sqrt(math.pi)), s.op.Exp(s.op.Neg(s.op.Mul(s.x, s.x)))),
+    "Erf": lambda s: s.op.Mul(s.like(2 / math.sqrt(math.pi)), s.op.Exp(s.op.Neg(s.op.Mul(s.x, s.x)))),
     "Exp": lambda s: s.y,
-    "Log": lambda s: s.op.Div(s.scalar(1), s.x),
+    "Log": lambda s: s.op.Div(s.like(1), s.x),
     "Mish": lambda s: _mish(s),
     "Reciprocal": lambda s: s.op.Neg(s.op.Mul(s.y, s.y)),
-    "Sigmoid": lambda s: s.op.Mul(s.y, s.op.Sub(s.scalar(1), s.y)),
+    "Sigmoid": lambda s: s.op.Mul(s.y, s.op.Sub(s.like(1), s.y)),
     "Sin": lambda s: s.op.Cos(s.x),
     "Softplus": lambda s: s.op.Sigmoid(s.x),
-    "Softsign": lambda s: _square(s, s.op.Sub(s.scalar(1), s.op.Abs(s.y))),
-    "Sqrt": lambda s: s.op.Div(s.scalar(0.5), s.y),
-    "Tanh": lambda s: s.op.Sub(s.scalar(1), s.op.Mul(s.y, s.y)),
+    "Softsign": lambda s: _square(s, s.op.Sub(s.like(1), s.op.Abs(s.y))),
+    "Sqrt": lambda s: s.op.Div(s.like(0.5), s.y),
+    "Tanh": lambda s: s.op.Sub(s.like(1), s.op.Mul(s.y, s.y)),
 }
 
 
@@ -37,57 +37,61 @@ def _square(s: Step, value: ir.Value) -> ir.Value:
 
 def _mish(s: Step) -> ir.Value:
     t = s.op.Tanh(s.op.Softplus(s.x))
-    slope = s.op.Mul(s.op.Sub(s.scalar(1), s.op.Mul(t, t)), s.op.Sigmoid(s.x))
+    slope = s.op.Mul(s.op.Sub(s.like(1), s.op.Mul(t, t)), s.op.Sigmoid(s.x))
     return s.op.Add(t, s.op.Mul(s.x, slope))
+
+
+def _positive(s: Step, alpha: float) -> ir.Value:
+    """Where x > 0, told from y unless a negative `alpha` turns the other half around."""
+    return s.op.Greater(s.y if alpha >= 0 else s.x, s.like(0))
 
 
 def _gate(s: Step, condition: ir.Value, otherwise: ir.Value | None = None) -> ir.Value:
     """The gradient where `condition` holds, else `otherwise` (zero)."""
-    return s.op.Where(condition, s.dy, s.scalar(0) if otherwise is None else otherwise)
+    return s.op.Where(condition, s.dy, s.like(0) if otherwise is None else otherwise)
 
 
 @rule("Relu")
 def _relu(s: Step) -> ir.Value:
-    return _gate(s, s.op.Greater(s.y, s.scalar(0)))
+    return _gate(s, s.op.Greater(s.y, s.like(0)))
 
 
 @rule("ThresholdedRelu")
 def _thresholded_relu(s: Step) -> ir.Value:
-    return _gate(s, s.op.Greater(s.x, s.scalar(s.attribute("alpha", 1.0))))
+    return _gate(s, s.op.Greater(s.x, s.like(s.attribute("alpha", 1.0))))
 
 
 @rule("LeakyRelu")
 def _leaky_relu(s: Step) -> ir.Value:
-    scaled = s.op.Mul(s.dy, s.scalar(s.attribute("alpha", 0.01)))
-    return _gate(s, s.op.Greater(s.x, s.scalar(0)), scaled)
+    alpha = s.attribute("alpha", 0.01)
+    return _gate(s, _positive(s, alpha), s.op.Mul(s.dy, s.like(alpha)))
 
 
-@rule("PRelu", broadcasts=True)
+@rule("PRelu", broadcasts=True, every_input=True)
 def _prelu(s: Step) -> ir.Value:
-    positive = s.op.Greater(s.input(0), s.scalar(0))
+    positive = s.op.Greater(s.input(0), s.like(0))
     if s.index == 0:
         return _gate(s, positive, s.op.Mul(s.dy, s.input(1)))
-    return s.op.Where(positive, s.scalar(0), s.op.Mul(s.dy, s.input(0)))
+    return s.op.Where(positive, s.like(0), s.op.Mul(s.dy, s.input(0)))
 
 
 @rule("Elu", "Celu", "Selu")
 def _elu(s: Step) -> ir.Value:
-    # All three are scale * (x if x > 0 else a * (exp(x / b) - 1)).
-    selu = s.node.op_type == "Selu"
-    alpha = s.attribute("alpha", 1.6732632423543772 if selu else 1.0)
-    scale = s.attribute("gamma", 1.0507009873554805) if selu else 1.0
-    a, b = (1.0, alpha) if s.node.op_type == "Celu" else (alpha, 1.0)
-    slope = s.op.Mul(s.scalar(a * scale), s.op.Exp(s.op.Div(s.x, s.scalar(b))))
-    return s.op.Mul(s.dy, s.op.Where(s.op.Greater(s.x, s.scalar(0)), s.scalar(scale), slope))
+    # All three are scale * x for x > 0, else floor * (exp(x / width) - 1), whose slope is (y + floor) / width.
+    kind = s.node.op_type
+    alpha = s.attribute("alpha", 1.6732632423543772 if kind == "Selu" else 1.0)
+    scale = s.attribute("gamma", 1.0507009873554805) if kind == "Selu" else 1.0
+    slope = s.op.Add(s.y, s.like(scale * alpha))
+    if kind == "Celu":
+        slope = s.op.Div(slope, s.like(alpha))
+    return s.op.Mul(s.dy, s.op.Where(_positive(s, alpha), s.like(scale), slope))
 
 
 @rule("Clip")
 def _clip(s: Step) -> ir.Value:
     # Strictly inside, as torch's ReLU6 has it: on the bounds the gradient is zero.
-    s.only_input(0)
-    inside = [
-        compare(s.y, s.input(i)) for i, compare in ((1, s.op.Greater), (2, s.op.Less)) if s.has(i)
-    ]  # fmt: skip
+    bounds = ((1, s.op.Greater), (2, s.op.Less))
+    inside = [compare(s.y, s.input(i)) for i, compare in bounds if s.has(i)]
     if not inside:
         return s.dy
     return _gate(s, inside[0] if len(inside) == 1 else s.op.And(*inside))
@@ -95,41 +99,43 @@ def _clip(s: Step) -> ir.Value:
 
 @rule("HardSigmoid")
 def _hard_sigmoid(s: Step) -> ir.Value:
-    inside = s.op.And(s.op.Greater(s.y, s.scalar(0)), s.op.Less(s.y, s.scalar(1)))
-    return s.op.Mul(_gate(s, inside), s.scalar(s.attribute("alpha", 0.2)))
+    inside = s.op.And(s.op.Greater(s.y, s.like(0)), s.op.Less(s.y, s.like(1)))
+    return s.op.Mul(_gate(s, inside), s.like(s.attribute("alpha", 0.2)))
 
 
 @rule("HardSwish")
 def _hard_swish(s: Step) -> ir.Value:
     # x * clip(x / 6 + 1/2, 0, 1): slope 0 up to -3, x / 3 + 1/2 between, 1 from 3 on.
-    slope = s.op.Add(s.op.Div(s.x, s.scalar(3)), s.scalar(0.5))
-    slope = s.op.Where(s.op.Less(s.x, s.scalar(3)), slope, s.scalar(1))
-    slope = s.op.Where(s.op.Greater(s.x, s.scalar(-3)), slope, s.scalar(0))
+    slope = s.op.Add(s.op.Div(s.x, s.like(3)), s.like(0.5))
+    slope = s.op.Where(s.op.Less(s.x, s.like(3)), slope, s.like(1))
+    slope = s.op.Where(s.op.Greater(s.x, s.like(-3)), slope, s.like(0))
     return s.op.Mul(s.dy, slope)
 
 
 @rule("Swish")
 def _swish(s: Step) -> ir.Value:
-    alpha = s.scalar(s.attribute("alpha", 1.0))
+    alpha = s.like(s.attribute("alpha", 1.0))
     sigmoid = s.op.Sigmoid(s.op.Mul(alpha, s.x))
-    falling = s.op.Mul(s.op.Mul(alpha, s.y), s.op.Sub(s.scalar(1), sigmoid))
+    falling = s.op.Mul(s.op.Mul(alpha, s.y), s.op.Sub(s.like(1), sigmoid))
     return s.op.Mul(s.dy, s.op.Add(sigmoid, falling))
 
 
 @rule("Gelu")
 def _gelu(s: Step) -> ir.Value:
     op, x = s.op, s.x
-    squared = op.Mul(x, x)
     if s.attribute("approximate", "none") == "tanh":
+        # From 10 on the slope is 0 or 1 to the last bit; in float16 the square of 256 is infinite already.
+        x = op.Clip(x, s.like(-10), s.like(10))
+        squared = op.Mul(x, x)
         c, cubic = math.sqrt(2 / math.pi), 0.044715
-        inner = op.Mul(s.scalar(c), op.Mul(x, op.Add(s.scalar(1), op.Mul(s.scalar(cubic), squared))))
+        inner = op.Mul(s.like(c), op.Mul(x, op.Add(s.like(1), op.Mul(s.like(cubic), squared))))
         t = op.Tanh(inner)
-        rise = op.Mul(s.scalar(c), op.Add(s.scalar(1), op.Mul(s.scalar(3 * cubic), squared)))
-        density = op.Mul(s.scalar(0.5), op.Mul(op.Sub(s.scalar(1), op.Mul(t, t)), rise))
+        rise = op.Mul(s.like(c), op.Add(s.like(1), op.Mul(s.like(3 * cubic), squared)))
+        density = op.Mul(s.like(0.5), op.Mul(op.Sub(s.like(1), op.Mul(t, t)), rise))
     else:
-        t = op.Erf(op.Mul(x, s.scalar(math.sqrt(0.5))))
-        density = op.Mul(s.scalar(1 / math.sqrt(2 * math.pi)), op.Exp(op.Mul(s.scalar(-0.5), squared)))
-    share = op.Mul(s.scalar(0.5), op.Add(s.scalar(1), t))
+        t = op.Erf(op.Mul(x, s.like(math.sqrt(0.5))))
+        density = op.Mul(s.like(1 / math.sqrt(2 * math.pi)), op.Exp(op.Mul(s.like(-0.5), op.Mul(x, x))))
+    share = op.Mul(s.like(0.5), op.Add(s.like(1), t))
     return op.Mul(s.dy, op.Add(share, op.Mul(x, density)))
 
 

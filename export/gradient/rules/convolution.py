@@ -65,34 +65,25 @@ def window_of(s: Step, kernel: list[int], wide: ir.Value, narrow: ir.Value) -> W
 
 def spread(s: Step, dy: ir.Value, weights: ir.Value, window: Window, group: int) -> ir.Value:
     """The adjoint of a convolution: what each input element receives from the windows it is in."""
-    unseen = window.unseen
-    limit = [max(st, d) for st, d in zip(window.strides, window.dilations, strict=True)]
-    # ConvTranspose makes up for a rest smaller than the stride; a kernel-free pool may leave more.
-    inside = [min(u, m - 1) for u, m in zip(unseen, limit, strict=True)]
-    output_padding = inside if any(inside) else None
-    spreaded = s.op.ConvTranspose(dy, weights, group=group, output_padding=output_padding, **window.attributes)
-    rest = [u - i for u, i in zip(unseen, inside, strict=True)]
-    if any(rest):
-        zeros = [0] * (len(rest) + 2)
-        spreaded = s.op.Pad(spreaded, s.op.ints([*zeros, 0, 0, *rest]), s.scalar(0))
-    return spreaded
+    # The rest that no window sees is always smaller than the stride, as output_padding has to be.
+    unseen = window.unseen if any(window.unseen) else None
+    return s.op.ConvTranspose(dy, weights, group=group, output_padding=unseen, **window.attributes)
 
 
 @rule("Conv")
 def _conv(s: Step) -> ir.Value:
-    s.only_input(0)
     kernel = s.static(s.input(1), 2)
     return spread(s, s.dy, s.input(1), window_of(s, kernel, s.x, s.y), s.attribute("group", 1))
 
 
 @rule("ConvTranspose")
 def _conv_transpose(s: Step) -> ir.Value:
-    s.only_input(0)
     window = window_of(s, s.static(s.input(1), 2), s.y, s.x)
     if "output_shape" in s.node.attributes:
         # The padding follows from the wanted shape: half on each side, the odd one where auto_pad says.
+        more = s.attribute("output_padding", [0] * len(window.kernel))
         total = [b + e for b, e in zip(window.begin, window.end, strict=True)]
         upper = s.attribute("auto_pad", "NOTSET") != "SAME_UPPER"
-        begin = [(t + upper) // 2 for t in total]
+        begin = [(t + m + upper) // 2 for t, m in zip(total, more, strict=True)]
         window = replace(window, begin=tuple(begin), end=tuple(t - b for t, b in zip(total, begin, strict=True)))
     return s.op.Conv(s.dy, s.input(1), group=s.attribute("group", 1), **window.attributes)

@@ -1,5 +1,6 @@
 """Arithmetic, element by element; operands broadcast as in NumPy."""
 
+import numpy as np
 import onnx_ir as ir
 
 from fusioncam.export.gradient.rules.table import Step, rule
@@ -9,37 +10,33 @@ from fusioncam.export.gradient.rules.table import Step, rule
 def _unchanged(s: Step) -> ir.Value:
     # A quantised model is differentiated straight through (arXiv 1308.3432): rounding counts as the identity, and
     # the scale that QuantizeLinear divides by is the one its DequantizeLinear multiplies with.
-    s.only_input(0)
     return s.dy
 
 
-@rule("Cast", "CastLike")
+@rule("Cast", "CastLike", every_input=True)
 def _cast(s: Step) -> ir.Value | None:
-    s.only_input(0)
-    assert s.x.dtype is not None
-    return s.op.Cast(s.dy, to=s.x.dtype) if s.x.dtype.is_floating_point() else None
+    if s.index or s.x.dtype is None or not s.x.dtype.is_floating_point():
+        return None
+    return s.op.Cast(s.dy, to=s.x.dtype)
 
 
-@rule(
-    *("Shape", "Size", "ArgMax", "ArgMin", "Sign", "Floor", "Ceil", "Round", "Not", "And", "Or", "Xor", "IsNaN"),
-    *("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "IsInf", "NonZero", "ConstantOfShape"),
-)
+@rule("Sign", "Floor", "Ceil", "Round")
 def _zero(_: Step) -> None:
     # Piecewise constant: the derivative is zero wherever it exists.
     return None
 
 
-@rule("Add", "Sum", broadcasts=True)
+@rule("Add", "Sum", broadcasts=True, every_input=True)
 def _add(s: Step) -> ir.Value:
     return s.dy
 
 
-@rule("Mean", broadcasts=True)
+@rule("Mean", broadcasts=True, every_input=True)
 def _mean(s: Step) -> ir.Value:
-    return s.op.Div(s.dy, s.scalar(len(s.node.inputs)))
+    return s.op.Div(s.dy, s.like(len(s.node.inputs)))
 
 
-@rule("Sub", broadcasts=True)
+@rule("Sub", broadcasts=True, every_input=True)
 def _sub(s: Step) -> ir.Value:
     return s.dy if s.index == 0 else s.op.Neg(s.dy)
 
@@ -49,40 +46,45 @@ def _neg(s: Step) -> ir.Value:
     return s.op.Neg(s.dy)
 
 
-@rule("Mul", broadcasts=True)
+@rule("Mul", broadcasts=True, every_input=True)
 def _mul(s: Step) -> ir.Value:
     return s.op.Mul(s.dy, s.input(1 - s.index))
 
 
-@rule("Div", broadcasts=True)
+@rule("Div", broadcasts=True, every_input=True)
 def _div(s: Step) -> ir.Value:
     quotient = s.op.Div(s.dy, s.input(1))
     return quotient if s.index == 0 else s.op.Neg(s.op.Mul(quotient, s.y))
 
 
-@rule("Pow", broadcasts=True)
+@rule("Pow", broadcasts=True, every_input=True)
 def _pow(s: Step) -> ir.Value:
-    base, exponent = s.input(0), s.input(1)
+    # Where base or exponent is 0 the formulas read 0 * infinity, but the function is flat there.
+    op, base, exponent, zero = s.op, s.input(0), s.input(1), s.like(0)
     if s.index == 1:
-        return s.op.Mul(s.dy, s.op.Mul(s.y, s.op.Log(base)))
-    exponent = exponent if exponent.dtype == base.dtype else s.op.Cast(exponent, to=base.dtype)
-    lowered = s.op.Pow(base, s.op.Sub(exponent, s.scalar(1)))
-    return s.op.Mul(s.dy, s.op.Mul(exponent, lowered))
+        return op.Mul(s.dy, op.Mul(s.y, op.Log(op.Where(op.Equal(base, zero), s.like(1), base))))
+    known = s.constant(1)
+    if known is None:
+        factor = exponent if exponent.dtype == base.dtype else op.Cast(exponent, to=base.dtype)
+        lowered = op.Where(op.Equal(factor, zero), zero, op.Sub(factor, s.like(1)))
+    else:
+        factor, lowered = s.like(known), s.like(np.where(known == 0, 0, known - 1.0))
+    square = known is not None and bool((known == 2).all())
+    return op.Mul(s.dy, op.Mul(factor, base if square else op.Pow(base, lowered)))
 
 
-@rule("Where", broadcasts=True)
-def _where(s: Step) -> ir.Value | None:
-    zero = s.scalar(0) if s.index else None
-    choices = {1: (s.dy, zero), 2: (zero, s.dy)}
-    return s.op.Where(s.input(0), *choices[s.index]) if s.index else None
+@rule("Where", broadcasts=True, every_input=True)
+def _where(s: Step) -> ir.Value:
+    choices = (s.dy, s.like(0)) if s.index == 1 else (s.like(0), s.dy)
+    return s.op.Where(s.input(0), *choices)
 
 
-@rule("Max", "Min", broadcasts=True)
+@rule("Max", "Min", broadcasts=True, every_input=True)
 def _extreme(s: Step) -> ir.Value:
     # Operands that tie share the gradient, as torch.maximum and torch.amax do.
-    def wins(x: ir.Value) -> ir.Value:
-        return s.op.Cast(s.op.Equal(x, s.y), to=x.dtype)
+    def wins(i: int) -> ir.Value:
+        return s.op.Cast(s.op.Equal(s.input(i), s.y), to=s.x.dtype)
 
-    shares = [wins(x) for x in s.node.inputs if x is not None]
+    shares = [wins(i) for i in range(len(s.node.inputs))]
     total = shares[0] if len(shares) == 1 else s.op.Sum(*shares)
     return s.op.Mul(s.dy, s.op.Div(shares[s.index], total))

@@ -2,7 +2,7 @@
 
 import onnx_ir as ir
 
-from fusioncam.export.gradient.rules.table import Step, rule
+from fusioncam.export.gradient.rules.table import Step, rule, unbroadcast
 from fusioncam.export.gradient.tape import dims
 
 
@@ -11,28 +11,24 @@ def _swap_last(s: Step, value: ir.Value) -> ir.Value:
     return s.op.Transpose(value, perm=[*range(rank - 2), rank - 1, rank - 2])
 
 
-@rule("MatMul")
+@rule("MatMul", every_input=True)
 def _matmul(s: Step) -> ir.Value:
     a, b = s.input(0), s.input(1)
     if min(len(dims(a)), len(dims(b))) < 2:
         raise NotImplementedError("a product with a vector")
     gradient = s.op.MatMul(s.dy, _swap_last(s, b)) if s.index == 0 else s.op.MatMul(_swap_last(s, a), s.dy)
     # The leading axes broadcast; the last two are those of the input already.
-    leading, own = dims(s.y)[:-2], dims(s.x)[:-2]
-    missing = len(leading) - len(own)
-    axes = [i for i, d in enumerate(leading) if i < missing or (own[i - missing] == 1 and d != 1)]
-    if axes:
-        gradient = s.op.ReduceSum(gradient, s.op.ints(axes), keepdims=1)
-    return s.op.reshape_as(gradient, s.x) if missing > 0 else gradient
+    return unbroadcast(s.op, gradient, (*dims(s.y)[:-2], *dims(s.x)[-2:]), s.x)
 
 
-@rule("Gemm")
+@rule("Gemm", every_input=True)
 def _gemm(s: Step) -> ir.Value:
     # Y = alpha A' B' + beta C, where ' transposes if asked to.
-    if s.index == 2:
-        raise NotImplementedError("its bias depends on the layer")
     trans_a, trans_b, alpha = s.attribute("transA", 0), s.attribute("transB", 0), s.attribute("alpha", 1.0)
     a, b = s.input(0), s.input(1)
+    if s.index == 2:
+        beta = s.attribute("beta", 1.0)
+        return unbroadcast(s.op, s.dy if beta == 1 else s.op.Mul(s.dy, s.like(beta)), dims(s.y), s.x)
     if s.index == 0:
         if trans_a:
             return s.op.Gemm(b, s.dy, alpha=alpha, transA=trans_b, transB=1)
@@ -42,7 +38,7 @@ def _gemm(s: Step) -> ir.Value:
     return s.op.Gemm(a, s.dy, alpha=alpha, transA=1 - trans_a)
 
 
-@rule("Einsum")
+@rule("Einsum", every_input=True)
 def _einsum(s: Step) -> ir.Value:
     # "ij,jk->ik" by its first operand is "ik,jk->ij": exchange the operand's letters with the result's.
     terms, arrow, result = str(s.attribute("equation")).replace(" ", "").partition("->")

@@ -1,20 +1,21 @@
 """Normalisations, in their inference form."""
 
+import math
+
 import numpy as np
 import onnx_ir as ir
 
 from fusioncam.export.gradient.rules.table import Step, rule
-from fusioncam.export.gradient.tape import dims
+from fusioncam.export.gradient.tape import dims, numpy_type
 
 
 @rule("BatchNormalization")
 def _batch_normalization(s: Step) -> ir.Value:
-    s.only_input(0)
     if s.attribute("training_mode", 0):
         raise NotImplementedError("training_mode=1")
     scale, variance = s.array(1), s.array(4)
     slope = scale / np.sqrt(variance.astype(np.float64) + s.attribute("epsilon", 1e-5))
-    return s.op.Mul(s.dy, s.op.like(slope.reshape(-1, *[1] * (len(dims(s.x)) - 2)), s.x))
+    return s.op.Mul(s.dy, s.like(slope.reshape(-1, *[1] * (len(dims(s.x)) - 2))))
 
 
 def _by_statistics(s: Step, x: ir.Value, dn: ir.Value, axes: list[int], centered: bool = True) -> ir.Value:
@@ -23,21 +24,24 @@ def _by_statistics(s: Step, x: ir.Value, dn: ir.Value, axes: list[int], centered
     dx = (dn - mean(dn) - n mean(dn n)) / deviation; without the centring both means of it fall away.
     """
     op, over = s.op, s.op.ints(axes)
+    # Deviations are squared, which float16 has no range for; the operators themselves compute in float32, too.
+    half = s.x.dtype == ir.DataType.FLOAT16
+    if half:
+        x, dn = op.Cast(x, to=ir.DataType.FLOAT), op.Cast(dn, to=ir.DataType.FLOAT)
     offset = op.Sub(x, op.ReduceMean(x, over, keepdims=1)) if centered else x
     variance = op.ReduceMean(op.Mul(offset, offset), over, keepdims=1)
-    deviation = op.Sqrt(op.Add(variance, op.like(s.attribute("epsilon", 1e-5), x)))
+    epsilon = op.constant(s.attribute("epsilon", 1e-5), np.float32 if half else numpy_type(s.x))
+    deviation = op.Sqrt(op.Add(variance, epsilon))
     n = op.Div(offset, deviation)
     shared = op.Mul(n, op.ReduceMean(op.Mul(dn, n), over, keepdims=1))
     if centered:
         shared = op.Add(shared, op.ReduceMean(dn, over, keepdims=1))
-    return op.Div(op.Sub(dn, shared), deviation)
+    dx = op.Div(op.Sub(dn, shared), deviation)
+    return op.Cast(dx, to=s.x.dtype) if half else dx
 
 
 @rule("LayerNormalization", "RMSNormalization")
 def _layer_normalization(s: Step) -> ir.Value:
-    s.only_input(0)
-    if any(o.uses() for o in s.node.outputs[1:]):
-        raise NotImplementedError("its second or third output is used")
     axes = list(range(s.axis(-1), len(dims(s.x))))
     centered = s.node.op_type == "LayerNormalization"
     return _by_statistics(s, s.x, s.op.Mul(s.dy, s.input(1)), axes, centered)
@@ -45,22 +49,20 @@ def _layer_normalization(s: Step) -> ir.Value:
 
 @rule("InstanceNormalization")
 def _instance_normalization(s: Step) -> ir.Value:
-    s.only_input(0)
     rank = len(dims(s.x))
-    scale = s.op.like(s.array(1).reshape(-1, *[1] * (rank - 2)), s.x)
+    scale = s.like(s.array(1).reshape(-1, *[1] * (rank - 2)))
     return _by_statistics(s, s.x, s.op.Mul(s.dy, scale), list(range(2, rank)))
 
 
 @rule("GroupNormalization")
 def _group_normalization(s: Step) -> ir.Value:
-    s.only_input(0)
     channels, groups = s.static(s.x, 1)[0], int(s.attribute("num_groups"))
     scale = s.array(1)
     # Up to opset 20 there is one scale per group, from 21 on one per channel.
     scale = np.repeat(scale, channels // len(scale)).reshape(-1, *[1] * (len(dims(s.x)) - 2))
     grouped = (None, groups, int(np.prod(s.static(s.x, 1))) // groups)
     x = s.op.reshape(s.x, grouped)
-    dn = s.op.reshape(s.op.Mul(s.dy, s.op.like(scale, s.x)), grouped)
+    dn = s.op.reshape(s.op.Mul(s.dy, s.like(scale)), grouped)
     return s.op.reshape_as(_by_statistics(s, x, dn, [2]), s.x)
 
 
@@ -75,11 +77,12 @@ def _lrn(s: Step) -> ir.Value:
     def channel_sum(value: ir.Value, before: int, after: int) -> ir.Value:
         channels, *grid = s.static(s.x, 1)
         column = op.reshape(value, (None, 1, channels, int(np.prod(grid))))
-        ones = op.like(np.ones((1, 1, size, 1)), s.x)
+        ones = s.like(np.ones((1, 1, size, 1)))
         return op.reshape_as(op.Conv(column, ones, pads=[before, 0, after, 0]), s.x)
 
-    squares = op.Mul(s.scalar(alpha / size), channel_sum(op.Mul(s.x, s.x), before, after))
-    d = op.Add(s.scalar(s.attribute("bias", 1.0)), squares)
+    # Scaled before they are squared: so float16 has the range for it.
+    scaled = op.Mul(s.x, s.like(math.sqrt(alpha / size)))
+    d = op.Add(s.like(s.attribute("bias", 1.0)), channel_sum(op.Mul(scaled, scaled), before, after))
     shared = channel_sum(op.Div(op.Mul(s.dy, s.y), d), after, before)
-    own = op.Mul(s.dy, op.Pow(d, s.scalar(-beta)))
-    return op.Sub(own, op.Mul(op.Mul(s.scalar(2 * alpha * beta / size), s.x), shared))
+    own = op.Mul(s.dy, op.Pow(d, s.like(-beta)))
+    return op.Sub(own, op.Mul(op.Mul(s.like(2 * alpha * beta / size), s.x), shared))

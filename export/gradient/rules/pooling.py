@@ -7,17 +7,14 @@ import onnx_ir as ir
 
 from fusioncam.export.gradient.rules.convolution import Window, spread, window_of
 from fusioncam.export.gradient.rules.table import Step, product, rule
-from fusioncam.export.gradient.tape import numpy_type
 
 
 @rule("MaxPool")
 def _max_pool(s: Step) -> ir.Value:
-    if len(s.node.outputs) > 1 and s.node.outputs[1].uses():
-        raise NotImplementedError("its second output is used")
     op, window = s.op, window_of(s, list(s.attribute("kernel_shape")), s.x, s.y)
     channels, taps = s.static(s.x, 1)[0], product(window.kernel)
     # One output channel per channel and tap: that tap of every window.
-    one_hot = op.like(np.tile(np.eye(taps), (channels, 1)).reshape(channels * taps, 1, *window.kernel), s.x)
+    one_hot = s.like(np.tile(np.eye(taps), (channels, 1)).reshape(channels * taps, 1, *window.kernel))
     padded, inner = _with_border(s, window)
     unfolded = op.Conv(padded, one_hot, group=channels, **inner.attributes)
     grid = s.static(s.y, 2)
@@ -25,7 +22,7 @@ def _max_pool(s: Step) -> ir.Value:
     winner = op.ArgMax(unfolded, axis=2, keepdims=1)
     first = op.Equal(winner, op.constant(np.arange(taps, dtype=np.int64).reshape(1, 1, taps, 1)))
     dy = op.reshape(s.dy, (None, channels, 1, product(grid)))
-    won = op.reshape(op.Where(first, dy, s.scalar(0)), (None, channels * taps, *grid))
+    won = op.reshape(op.Where(first, dy, s.like(0)), (None, channels * taps, *grid))
     return spread(s, won, one_hot, window, channels)
 
 
@@ -34,7 +31,8 @@ def _with_border(s: Step, window: Window) -> tuple[ir.Value, Window]:
     begin, end = window.begin, [max(e, 0) for e in window.end]
     if not any((*begin, *end)):
         return s.x, window
-    lowest = s.scalar(float(np.finfo(numpy_type(s.x)).min))
+    # Not quite the lowest number of float32: that one may round to -infinity in TF32, and infinity times 0 is NaN.
+    lowest = s.like(-65504.0 if s.x.dtype == ir.DataType.FLOAT16 else -1e38)
     padded = s.op.Pad(s.x, s.op.ints([0, 0, *begin, 0, 0, *end]), lowest)
     none = (0,) * len(begin)
     return padded, replace(window, begin=none, end=none)
@@ -44,9 +42,12 @@ def _with_border(s: Step, window: Window) -> tuple[ir.Value, Window]:
 def _average_pool(s: Step) -> ir.Value:
     window = window_of(s, list(s.attribute("kernel_shape")), s.x, s.y)
     channels = s.static(s.x, 1)[0]
-    shares = s.op.Mul(s.dy, s.op.like(1 / _counted(s, window), s.x))
-    ones = s.op.like(np.ones((channels, 1, *window.kernel)), s.x)
-    return spread(s, shares, ones, window, channels)
+    weights, dy, counts = np.ones((channels, 1, *window.kernel)), s.dy, _counted(s, window)
+    if (counts == counts.max()).all():
+        weights /= counts.max()
+    else:
+        dy = s.op.Mul(dy, s.like(1 / counts))
+    return spread(s, dy, s.like(weights), window, channels)
 
 
 def _counted(s: Step, window: Window) -> np.ndarray:
@@ -69,20 +70,16 @@ def _counted(s: Step, window: Window) -> np.ndarray:
     return counts
 
 
-def _positions(s: Step) -> float:
-    return float(product(s.static(s.x, 2)))
-
-
 @rule("GlobalAveragePool")
 def _global_average_pool(s: Step) -> ir.Value:
-    return s.op.expand_as(s.op.Div(s.dy, s.scalar(_positions(s))), s.x)
+    return s.op.expand_as(s.op.Div(s.dy, s.like(product(s.static(s.x, 2)))), s.x)
 
 
 @rule("GlobalMaxPool")
 def _global_max_pool(s: Step) -> ir.Value:
-    op, positions = s.op, int(_positions(s))
+    op, positions = s.op, product(s.static(s.x, 2))
     channels = s.static(s.x, 1)[0]
     winner = op.ArgMax(op.reshape(s.x, (None, channels, positions)), axis=2, keepdims=1)
     first = op.Equal(winner, op.constant(np.arange(positions, dtype=np.int64).reshape(1, 1, positions)))
     dy = op.reshape(s.dy, (None, channels, 1))
-    return op.reshape_as(op.Where(first, dy, s.scalar(0)), s.x)
+    return op.reshape_as(op.Where(first, dy, s.like(0)), s.x)

@@ -1,0 +1,69 @@
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from fusioncam.errors import UnsupportedOperatorError
+
+HERE = Path(__file__).parent
+
+
+def load(path):
+    """The module in a file beside this one: with pytest's importlib mode, test modules cannot import each other."""
+    name = f"gradient_tests_{path.stem}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+def pytest_generate_tests(metafunc):
+    # Each module lists its CASES as (id, operator, attributes, inputs, torch function[, options of `check`]).
+    if "case" in metafunc.fixturenames:
+        metafunc.parametrize("case", [pytest.param(c[1:], id=c[0]) for c in metafunc.module.CASES])
+
+
+@pytest.fixture(scope="session")
+def harness():
+    return load(HERE / "harness.py")
+
+
+@pytest.fixture(scope="session")
+def violations():
+    """The function that lists what TensorRT would refuse; None where its table is not at hand."""
+    tensorrt = load(HERE / "tensorrt.py")
+    return tensorrt.trt_violations if tensorrt.TABLE.is_file() else None
+
+
+@pytest.fixture(scope="session")
+def check(harness, violations):
+    """Hold the gradient of one operator against torch's, and its nodes against TensorRT's table."""
+
+    def check(op, attributes, inputs, function, options=None):
+        model = harness.check(op, attributes, inputs, function, **(options or {}))
+        if violations:
+            assert violations(model, harness.PREFIX) == []
+        return model
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def modules():
+    """All test modules of this folder that list CASES."""
+    loaded = [load(path) for path in sorted(HERE.glob("test_*.py"))]
+    return [m for m in loaded if hasattr(m, "CASES")]
+
+
+@pytest.fixture(scope="session")
+def refused(harness):
+    """The message with which the gradient of a model in text form, by its input x, is refused."""
+
+    def refused(text):
+        with pytest.raises(UnsupportedOperatorError) as caught:
+            harness.differentiate(harness.parse(text), "x")
+        return str(caught.value)
+
+    return refused

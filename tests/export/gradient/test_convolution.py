@@ -1,0 +1,163 @@
+import numpy as np
+import torch.nn.functional as fn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+X = ("N", 4, 9, 8)
+HALF = {"dtype": np.float16}
+
+
+def cut(x, pads):
+    """Pad the spatial axes by ONNX's `pads` (begin..., end...); negative ones crop."""
+    n = len(pads) // 2
+    return fn.pad(x, [p for i in reversed(range(n)) for p in (pads[i], pads[n + i])])
+
+
+def conv(pads=(0, 0, 0, 0), **options):
+    function = (fn.conv1d, fn.conv2d, fn.conv3d)[len(pads) // 2 - 1]
+    return lambda x, w, b=None: function(cut(x, pads), w, b, **options)
+
+
+def transposed(pads=(0, 0, 0, 0), **options):
+    function = (fn.conv_transpose1d, fn.conv_transpose2d, fn.conv_transpose3d)[len(pads) // 2 - 1]
+    return lambda x, w, b=None: cut(function(x, w, b, **options), [-p for p in pads])
+
+
+CASES = [
+    ("conv", "Conv", {}, [X, (6, 4, 3, 3), (6,)], conv()),
+    ("kernel-shape", "Conv", {"kernel_shape": [3, 2]}, [X, (6, 4, 3, 2)], conv()),
+    ("pointwise", "Conv", {}, [X, (6, 4, 1, 1)], conv()),
+    ("pads", "Conv", {"pads": [1, 1, 1, 1]}, [X, (6, 4, 3, 3)], conv((1, 1, 1, 1))),
+    ("uneven-pads", "Conv", {"pads": [0, 2, 1, 3]}, [X, (6, 4, 3, 4)], conv((0, 2, 1, 3))),
+    ("strides", "Conv", {"strides": [2, 3]}, [X, (6, 4, 3, 3)], conv(stride=(2, 3))),
+    ("stride-beyond-kernel", "Conv", {"strides": [3, 4]}, [X, (6, 4, 1, 2)], conv(stride=(3, 4))),
+    ("dilations", "Conv", {"dilations": [2, 3]}, [X, (6, 4, 3, 2)], conv(dilation=(2, 3))),
+    ("group", "Conv", {"group": 2}, [X, (6, 2, 3, 3), (6,)], conv(groups=2)),
+    ("depthwise", "Conv", {"group": 4, "pads": [1, 1, 1, 1]}, [X, (4, 1, 3, 3)], conv((1, 1, 1, 1), groups=4)),
+    ("depth-multiplier", "Conv", {"group": 4}, [X, (8, 1, 3, 3)], conv(groups=4)),
+    ("valid", "Conv", {"auto_pad": "VALID", "strides": [2, 2]}, [X, (6, 4, 3, 3)], conv(stride=2)),
+    ("same-upper", "Conv", {"auto_pad": "SAME_UPPER"}, [X, (6, 4, 3, 4)], conv((1, 1, 1, 2))),
+    ("same-lower", "Conv", {"auto_pad": "SAME_LOWER"}, [X, (6, 4, 3, 4)], conv((1, 2, 1, 1))),
+    (
+        *("same-upper-strided", "Conv", {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
+        *([X, (6, 4, 3, 3)], conv((1, 0, 1, 1), stride=2)),
+    ),
+    (
+        *("same-lower-strided", "Conv", {"auto_pad": "SAME_LOWER", "strides": [2, 2]}),
+        *([X, (6, 4, 3, 3)], conv((1, 1, 1, 0), stride=2)),
+    ),
+    (
+        *("same-upper-beyond-kernel", "Conv", {"auto_pad": "SAME_UPPER", "strides": [3, 3]}),
+        *([X, (6, 4, 1, 1)], conv(stride=3)),
+    ),
+    ("conv-1d", "Conv", {"pads": [2, 1], "strides": [2]}, [("N", 4, 9), (5, 4, 3)], conv((2, 1), stride=2)),
+    (
+        *("conv-3d", "Conv", {"pads": [1, 0, 1, 0, 1, 1], "strides": [1, 2, 2]}),
+        *([("N", 2, 4, 5, 6), (3, 2, 2, 3, 3)], conv((1, 0, 1, 0, 1, 1), stride=(1, 2, 2))),
+    ),
+    ("half", "Conv", {"pads": [1, 1, 1, 1]}, [X, (6, 4, 3, 3), (6,)], conv((1, 1, 1, 1)), HALF),
+    ("half-strides", "Conv", {"strides": [2, 3]}, [X, (6, 4, 3, 3)], conv(stride=(2, 3)), HALF),
+    ("transposed", "ConvTranspose", {}, [X, (4, 6, 3, 3), (6,)], transposed()),
+    ("transposed-strides", "ConvTranspose", {"strides": [2, 3]}, [X, (4, 6, 3, 3)], transposed(stride=(2, 3))),
+    (
+        *("transposed-pads", "ConvTranspose", {"strides": [2, 2], "pads": [0, 1, 2, 1]}),
+        *([X, (4, 6, 3, 3)], transposed((0, 1, 2, 1), stride=2)),
+    ),
+    (
+        *("transposed-output-padding", "ConvTranspose", {"strides": [2, 3], "output_padding": [1, 2]}),
+        *([X, (4, 6, 3, 3)], transposed(stride=(2, 3), output_padding=(1, 2))),
+    ),
+    (
+        *("transposed-both-paddings", "ConvTranspose"),
+        {"strides": [2, 3], "output_padding": [1, 2], "pads": [1, 1, 1, 1]},
+        *([X, (4, 6, 3, 3)], transposed(padding=1, stride=(2, 3), output_padding=(1, 2))),
+    ),
+    (
+        *("transposed-group", "ConvTranspose", {"strides": [2, 2], "group": 2}),
+        *([X, (4, 3, 2, 2), (6,)], transposed(stride=2, groups=2)),
+    ),
+    (
+        *("transposed-dilations", "ConvTranspose", {"dilations": [2, 3], "pads": [1, 1, 1, 1]}),
+        *([X, (4, 6, 3, 2)], transposed((1, 1, 1, 1), dilation=(2, 3))),
+    ),
+    # Full sizes are 19 and 17; what is more than wanted goes half to each side.
+    (
+        *("transposed-output-shape", "ConvTranspose", {"strides": [2, 2], "output_shape": [18, 14]}),
+        *([X, (4, 6, 3, 3)], transposed((1, 2, 0, 1), stride=2)),
+    ),
+    (
+        "transposed-output-shape-upper",
+        *("ConvTranspose", {"strides": [2, 2], "output_shape": [18, 14], "auto_pad": "SAME_UPPER"}),
+        *([X, (4, 6, 3, 3)], transposed((0, 1, 1, 2), stride=2)),
+    ),
+    (
+        "transposed-output-shape-and-padding",
+        *("ConvTranspose", {"strides": [2, 2], "output_shape": [18, 14], "output_padding": [1, 1]}),
+        *([X, (4, 6, 3, 3)], transposed((1, 2, 1, 2), stride=2, output_padding=1)),
+    ),
+    (
+        *("transposed-same-upper", "ConvTranspose", {"strides": [2, 2], "auto_pad": "SAME_UPPER"}),
+        *([X, (4, 6, 3, 3)], transposed((0, 0, 1, 1), stride=2)),
+    ),
+    (
+        *("transposed-same-lower", "ConvTranspose", {"strides": [2, 2], "auto_pad": "SAME_LOWER"}),
+        *([X, (4, 6, 3, 3)], transposed((1, 1, 0, 0), stride=2)),
+    ),
+    ("transposed-1d", "ConvTranspose", {"strides": [2]}, [("N", 4, 9), (4, 3, 3)], transposed((0, 0), stride=2)),
+    (
+        *("transposed-3d", "ConvTranspose", {"strides": [1, 2, 2]}),
+        *([("N", 2, 3, 3, 4), (2, 3, 2, 2, 3)], transposed((0,) * 6, stride=(1, 2, 2))),
+    ),
+    ("transposed-half", "ConvTranspose", {"strides": [2, 2]}, [X, (4, 6, 3, 3)], transposed(stride=2), HALF),
+]
+
+
+def test_gradient(case, check):
+    check(*case)
+
+
+def axis(**more):
+    """One spatial axis: any kernel that fits, any stride, even one beyond the kernel."""
+    return st.fixed_dictionaries(
+        {
+            "kernel": st.integers(1, 4),
+            "stride": st.integers(1, 4),
+            "dilation": st.integers(1, 3),
+            "begin": st.integers(0, 3),
+            "end": st.integers(0, 3),
+            "size": st.integers(10, 14),
+            **more,
+        }
+    )
+
+
+def column(axes, key):
+    return [a[key] for a in axes]
+
+
+@settings(max_examples=25, deadline=None, derandomize=True, database=None)
+@given(axes=st.lists(axis(), min_size=1, max_size=2), group=st.sampled_from([1, 2, 4]))
+def test_any_convolution(check, axes, group):
+    pads = column(axes, "begin") + column(axes, "end")
+    stride, dilation = column(axes, "stride"), column(axes, "dilation")
+    attributes = {"pads": pads, "strides": stride, "dilations": dilation, "group": group}
+    inputs = [("N", 4, *column(axes, "size")), (8, 4 // group, *column(axes, "kernel"))]
+    check("Conv", attributes, inputs, conv(pads, stride=stride, dilation=dilation, groups=group))
+
+
+@settings(max_examples=25, deadline=None, derandomize=True, database=None)
+@given(axes=st.lists(axis(size=st.integers(5, 8), more=st.integers(0, 2)), min_size=1, max_size=2))
+def test_any_transposed_convolution(check, axes):
+    pads = [min(p, 1) for p in column(axes, "begin") + column(axes, "end")]
+    stride, dilation = column(axes, "stride"), column(axes, "dilation")
+    more = [min(a["more"], a["stride"] - 1) for a in axes]
+    attributes = {"pads": pads, "strides": stride, "dilations": dilation, "output_padding": more}
+    inputs = [("N", 4, *column(axes, "size")), (4, 3, *column(axes, "kernel"))]
+    options = {"stride": stride, "dilation": dilation, "output_padding": more}
+    check("ConvTranspose", attributes, inputs, transposed(pads, **options))
+
+
+def test_needs_no_more_than_one_node(check, harness):
+    assert harness.emitted(check("Conv", {"strides": [2, 2]}, [X, (6, 4, 3, 3)], conv(stride=2))) == ["ConvTranspose"]
+    model = check("ConvTranspose", {"strides": [2, 2]}, [X, (4, 6, 3, 3)], transposed(stride=2))
+    assert harness.emitted(model) == ["Conv"]
