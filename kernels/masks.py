@@ -1,5 +1,6 @@
 """Masked pictures on the CPU, written straight into the session's input, with no other full-size array kept."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -9,9 +10,10 @@ import numpy.typing as npt
 from fusioncam.kernels.reference import Taps, interpolate, is_constant, taps
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
-BLOCK = 32  # channels whose extremes are sought at a time: bounds the memory
+BLOCK = 1 << 14  # points at which extremes are sought at a time: bounds the memory
 
 
 class MaskMaker:
@@ -33,7 +35,8 @@ class MaskMaker:
         self.zero = ~activations.any(axis=(1, 2))
         self.constant = flat.ravel() & ~self.zero
         # up is linear and keeps constants, so scaling the small map to the extremes of the large one is enough.
-        self._scaled = np.where(flat, 0, (activations - low) / np.where(flat, 1, high - low)).astype(np.float32)
+        scale = np.where(flat, 0, 1 / np.where(flat, 1, high - low))
+        self._scaled = ((activations - low) * scale).astype(np.float32)
 
     def fill(self, channels: Indices, out: Floats) -> None:
         """Write x * M_k of some channels into `out` (B, 3, H, W)."""
@@ -43,13 +46,17 @@ class MaskMaker:
             np.multiply(self._image, mask, out=picture)
 
 
-def extremes(maps: Floats, size: tuple[int, int]) -> tuple[Floats, Floats]:
-    """Least and greatest value of up(A_k) at `size` (H, W), for maps A (K, h, w): two arrays (K, 1, 1)."""
+def extremes(maps: Floats, size: tuple[int, int]) -> tuple[Doubles, Doubles]:
+    """Least and greatest value of up(A_k) at `size` (H, W), for maps A (K, h, w): two arrays (K, 1, 1).
+
+    In float64: where a map varies little around a large value, float32 would lose the mask in rounding.
+    """
     rows, columns = (turns(n, m) for n, m in zip(maps.shape[1:], size, strict=True))
-    low, high = (np.empty((len(maps), 1, 1), np.float32) for _ in range(2))
-    for start in range(0, len(maps), BLOCK):
-        some = slice(start, start + BLOCK)
-        coarse = interpolate(maps[some], rows, columns)
+    low, high = (np.empty((len(maps), 1, 1)) for _ in range(2))
+    block = max(1, BLOCK // (len(rows.low) * len(columns.low)))
+    for start in range(0, len(maps), block):
+        some = slice(start, start + block)
+        coarse = interpolate(maps[some].astype(np.float64), rows, columns)
         low[some], high[some] = (f(coarse, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
     return low, high
 
@@ -64,6 +71,7 @@ def turns(small: int, large: int) -> Taps:
     return every.some(np.unique(np.concatenate([[0, large - 1], bends, bends + 1])).astype(np.intp))
 
 
-def fill_with(maps: npt.NDArray[Any], image: Floats, out: Floats) -> None:
-    """Write x * m of full-size maps m (B, H, W) into `out` (B, 3, H, W)."""
-    np.multiply(image, maps[:, None], out=out, casting="same_kind")
+def fill_with(maps: Sequence[npt.NDArray[Any]], image: Floats, out: Floats) -> None:
+    """Write x * m of full-size maps m (H, W) into `out` (B, 3, H, W)."""
+    for picture, mask in zip(out, maps, strict=True):
+        np.multiply(image, mask.astype(np.float32, copy=False), out=picture)

@@ -24,7 +24,7 @@ class Taps(NamedTuple):
 
     def some(self, outputs: npt.NDArray[np.intp]) -> "Taps":
         """The taps of some of the outputs."""
-        return Taps(*(part[outputs] for part in self))
+        return Taps(self.low[outputs], self.high[outputs], self.weight[outputs])
 
 
 @lru_cache(maxsize=64)
@@ -38,8 +38,8 @@ def taps(small: int, large: int) -> Taps:
 def interpolate(maps: Array, rows: Taps, columns: Taps) -> Array:
     """(..., h, w) to (..., len(rows.low), len(columns.low)), columns first."""
     right, down = columns.weight.astype(maps.dtype), rows.weight.astype(maps.dtype)[:, None]
-    wide = maps[..., columns.low] * (1 - right) + maps[..., columns.high] * right
-    return np.asarray(wide[..., rows.low, :] * (1 - down) + wide[..., rows.high, :] * down)
+    wide = maps.take(columns.low, -1) * (1 - right) + maps.take(columns.high, -1) * right
+    return np.asarray(wide.take(rows.low, -2) * (1 - down) + wide.take(rows.high, -2) * down)
 
 
 def upsample(maps: Array, size: tuple[int, int]) -> Array:
@@ -53,7 +53,7 @@ def is_constant(low: Array, high: Array) -> Array:
 
 
 def unit(maps: Array) -> Array:
-    """unit(.): each map shifted and scaled to [0, 1]; a constant map becomes all zeros."""
+    """Each map shifted and scaled to [0, 1]; a constant map becomes all zeros."""
     low, high = (f(maps, axis=(-2, -1), keepdims=True) for f in (np.min, np.max))
     constant = is_constant(low, high)
     return np.asarray(np.where(constant, 0, (maps - low) / np.where(constant, 1, high - low)), maps.dtype)
@@ -65,8 +65,11 @@ def relu(maps: Array) -> Array:
 
 
 def weighted_sum(weights: Array, activations: Array) -> Array:
-    """sum_k w_k A_k for weights (K,) and activations (K, h, w)."""
-    return np.asarray(np.tensordot(weights, activations, axes=1))
+    """sum_k w_k A_k for weights (K,) and activations (K, h, w).
+
+    Not by tensordot: BLAS would wake a pool of threads of its own beside onnxruntime's.
+    """
+    return np.asarray(np.einsum("k,khw->hw", weights, activations))
 
 
 def softmax(scores: Array, axis: int = -1) -> Array:
@@ -100,13 +103,15 @@ def score_cam(activations: Array, scores: Array, size: tuple[int, int]) -> Array
     """Score-CAM (arXiv 1910.01279): R = unit(relu(up(sum_k w_k A_k))), w the softmax of the scores over channels.
 
     Args:
-        activations: A (K, h, w); channels that are zero everywhere may be left out.
+        activations: A (K, h, w); channels that are zero everywhere may be left out, even all.
         scores: s_k = f_c(x * M_k) (K,), logits.
         size: (H, W).
 
     Returns:
         R (H, W).
     """
+    if not len(scores):
+        return np.zeros(size, activations.dtype)
     return unit(relu(upsample(weighted_sum(softmax(scores), activations), size)))
 
 

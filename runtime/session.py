@@ -1,5 +1,6 @@
 """onnxruntime sessions on the execution providers that were asked for, and no others."""
 
+import io
 import os
 import re
 import sys
@@ -7,7 +8,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def warn_of_clash() -> None:
             f"{' and '.join(installed)} are both installed and overwrite each other's files; "
             "pip uninstall both, then install one",
             RuntimeWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
 
 
@@ -90,6 +91,8 @@ def open_session(
     if threads is not None:
         options.intra_op_num_threads = threads
     with _log() if names != [CPU] else nullcontext([""]) as log:
+        if names != [CPU]:
+            _load_wheels()
         try:
             session = onnxruntime.InferenceSession(os.fspath(path), options, providers=wanted, enable_fallback=0)
         except Exception as error:  # onnxruntime's exceptions share no base class
@@ -102,6 +105,8 @@ def open_session(
     absent = [n for n in names if n not in session.get_providers()]
     if absent:
         raise _unavailable(absent[0], _reason(log[0]))
+    if log[0]:
+        sys.stderr.write(log[0])
     return session
 
 
@@ -120,16 +125,25 @@ def run(session: onnxruntime.InferenceSession, outputs: Sequence[str], feeds: di
     return results
 
 
+def _load_wheels() -> None:
+    """Load the CUDA libraries of NVIDIA's wheels, which onnxruntime does not find by itself."""
+    with redirect_stdout(io.StringIO()):  # it prints what it does not find
+        onnxruntime.preload_dlls()
+
+
 @contextmanager
 def _log() -> Iterator[list[str]]:
-    """Catch what onnxruntime's own logger writes about a provider that cannot be had: the reason is nowhere else.
+    """Catch what onnxruntime's own logger writes when a provider cannot be had: the reason is nowhere else.
 
-    It writes to the file behind stderr, past `sys.stderr`. What has nothing to do with a failure is passed on.
+    It writes to the file behind stderr, past `sys.stderr`.
     """
     caught = [""]
     with _STDERR, tempfile.TemporaryFile() as file:
-        sys.stderr.flush()
-        real = os.dup(2)
+        try:
+            real = os.dup(2)
+        except OSError:  # a process without stderr
+            yield caught
+            return
         os.dup2(file.fileno(), 2)
         try:
             yield caught

@@ -1,0 +1,229 @@
+"""Small networks with known weights, their bundles, and the method written a second time, straight from the paper."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from onnx import TensorProto, helper, numpy_helper
+
+from fusioncam import Explainer
+from fusioncam.export import export_model
+
+UNIT = {"size": (24, 32), "rescale": 1 / 255, "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+
+
+@dataclass
+class Tiny:
+    """Conv, Relu, MaxPool, Conv, Relu, pool, Gemm, Relu, Gemm; input 3 x 24 x 32, layer K x 6 x 8.
+
+    Attributes:
+        channels: K.
+        classes: Number of classes.
+        zero: Channels whose activation is zero everywhere.
+        constant: Channels whose activation is 0.7 everywhere.
+        weights: By name; change them before the network is written.
+    """
+
+    channels: int = 12
+    classes: int = 5
+    zero: tuple[int, ...] = ()
+    constant: tuple[int, ...] = ()
+    ending: str | None = None
+    weights: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self):
+        rng = np.random.default_rng(7)
+        shapes = {
+            "w1": (8, 3, 3, 3),
+            "w2": (self.channels, 8, 3, 3),
+            "w3": (16, self.channels),
+            "w4": (self.classes, 16),
+        }
+        for name, shape in shapes.items():
+            # The scale keeps the classes apart: contributions near zero would be ill-conditioned.
+            scale = 2.0 / np.sqrt(np.prod(shape[1:]))
+            self.weights[name] = (rng.standard_normal(shape) * scale).astype(np.float32)
+            self.weights["b" + name[1:]] = (rng.standard_normal(shape[0]) * 0.3).astype(np.float32)
+        self.weights["b2"] += 1  # or chance would leave more channels without a response
+        for channel in (*self.zero, *self.constant):
+            self.weights["w2"][channel] = 0
+            self.weights["b2"][channel] = -1 if channel in self.zero else 0.7
+
+    def write(self, path):
+        nodes = [
+            helper.make_node("Conv", ["image", "w1", "b1"], ["c1"], pads=[1] * 4),
+            helper.make_node("Relu", ["c1"], ["r1"]),
+            helper.make_node("MaxPool", ["r1"], ["m1"], kernel_shape=[2, 2], strides=[2, 2]),
+            helper.make_node("Conv", ["m1", "w2", "b2"], ["c2"], pads=[1] * 4, strides=[2, 2]),
+            helper.make_node("Relu", ["c2"], ["layer"]),
+            helper.make_node("GlobalAveragePool", ["layer"], ["pooled"]),
+            helper.make_node("Flatten", ["pooled"], ["flat"]),
+            helper.make_node("Gemm", ["flat", "w3", "b3"], ["hidden"], transB=1),
+            helper.make_node("Relu", ["hidden"], ["kept"]),
+            helper.make_node("Gemm", ["kept", "w4", "b4"], ["out" if self.ending is None else "logit"], transB=1),
+        ]
+        if self.ending is not None:
+            nodes.append(helper.make_node(self.ending, ["logit"], ["out"]))
+        graph = helper.make_graph(
+            nodes,
+            "tiny",
+            [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, 24, 32])],
+            [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["N", self.classes])],
+            [numpy_helper.from_array(w, n) for n, w in self.weights.items()],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        onnx.save(model, path)
+        return path
+
+    def evidence(self, x, class_index):
+        """Activations and gradients (K, h, w) by torch's own differentiation, in float64."""
+        w = {name: torch.from_numpy(array).double() for name, array in self.weights.items()}
+        inner = F.max_pool2d(F.relu(F.conv2d(torch.from_numpy(x[None]).double(), w["w1"], w["b1"], padding=1)), 2)
+        layer = F.relu(F.conv2d(inner, w["w2"], w["b2"], padding=1, stride=2)).detach().requires_grad_(True)
+        logits = F.linear(F.relu(F.linear(layer.mean((2, 3)), w["w3"], w["b3"])), w["w4"], w["b4"])
+        (gradient,) = torch.autograd.grad(logits[0, class_index], layer)
+        return layer.detach().numpy()[0], gradient.numpy()[0]
+
+
+class Oracle:
+    """The method as its description says it: channel by channel, picture by picture, in float64."""
+
+    def __init__(self, bundle, ending="softmax"):
+        self.session = onnxruntime.InferenceSession(
+            str(Path(bundle) / "score.onnx"), providers=["CPUExecutionProvider"]
+        )
+        self.sigmoid = ending == "sigmoid"
+
+    def logits(self, x):
+        return self.session.run(None, {"image": x[None].astype(np.float32)})[0][0].astype(np.float64)
+
+    def confidence(self, x, c):
+        logits = torch.from_numpy(self.logits(x))
+        return float((logits.sigmoid() if self.sigmoid else logits.softmax(0))[c])
+
+    @staticmethod
+    def up(m, size):
+        maps = torch.from_numpy(np.asarray(m, np.float64))[None, None]
+        return F.interpolate(maps, size, mode="bilinear", align_corners=False)[0, 0].numpy()
+
+    @staticmethod
+    def unit(m):
+        low, high = m.min(), m.max()
+        if high - low <= 1e-6 * max(abs(low), abs(high)) + 1e-12:
+            return np.zeros_like(m)
+        return (m - low) / (high - low)
+
+    def scores(self, x, c, activations):
+        """s_k, the pass of every channel run by itself, none left out."""
+        size = x.shape[1:]
+        return np.array([self.logits(x * self.unit(self.up(a, size)))[c] for a in activations])
+
+    def maps(self, x, c, activations, gradients):
+        size = x.shape[1:]
+        weighted = sum(g.mean() * a for g, a in zip(gradients, activations, strict=True))
+        grad = self.unit(self.up(np.maximum(weighted, 0), size))
+        threshold = np.percentile(grad, 10)
+        denoised = self.unit(np.where(grad >= threshold, grad, 0))
+
+        w = torch.from_numpy(self.scores(x, c, activations)).softmax(0).numpy()
+        summed = sum(wk * self.up(a, size) for wk, a in zip(w, activations, strict=True))
+        region = self.unit(np.maximum(summed, 0))
+
+        b0 = self.confidence(x * 0, c)
+        b_d, b_r = self.confidence(x * denoised, c) - b0, self.confidence(x * region, c) - b0
+        total = b_d + b_r
+        b_d, b_r = (b_d / (total + 1e-8), b_r / (total + 1e-8)) if abs(total) >= 1e-6 else (0.5, 0.5)
+        union = self.unit(b_d * denoised + b_r * region)
+        b_u = self.confidence(x * union, c) - b0
+        total = b_u + b_r
+        b_u, b_r = (b_u / (total + 1e-8), b_r / (total + 1e-8)) if abs(total) >= 1e-6 else (0.5, 0.5)
+
+        one, two = b_u * union, b_r * region
+        sim = np.clip(1 - abs(one - two), 0, 1)
+        fused = self.unit(sim * np.maximum(one, two) + (1 - sim) * (one + two) / 2)
+        return {"grad_cam": grad, "score_cam": region, "fusion_cam": fused}
+
+
+class Counter:
+    """A session that counts the pictures it is fed, and keeps the sizes of its batches."""
+
+    def __init__(self, session):
+        self._session, self.batches = session, []
+
+    def run(self, outputs, feeds):
+        self.batches.append(len(feeds["image"]))
+        return self._session.run(outputs, feeds)
+
+    @property
+    def pictures(self):
+        return sum(self.batches)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A tiny network and its bundle."""
+
+    network: Tiny
+    bundle: Path
+
+
+@pytest.fixture(scope="session")
+def make_tiny(tmp_path_factory):
+    """Builds, writes and exports a `Tiny`; `change(weights)` alters its weights in place first."""
+
+    def make(change=None, **facts):
+        network = Tiny(**facts)
+        if change is not None:
+            change(network.weights)
+        folder = tmp_path_factory.mktemp("tiny")
+        model = network.write(folder / "tiny.onnx")
+        export_model(model, folder / "tiny.fcam", layer="layer", preprocessing=UNIT)
+        return Made(network, folder / "tiny.fcam")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny(make_tiny):
+    """Channels 1 and 5 are zero, channel 3 is 0.7 everywhere."""
+    return make_tiny(zero=(1, 5), constant=(3,))
+
+
+@pytest.fixture(scope="session")
+def oracle():
+    return Oracle
+
+
+@pytest.fixture
+def counted():
+    """Opens an Explainer and the counter of the pictures its score graph is fed."""
+
+    def open_counted(bundle, **options):
+        explainer = Explainer(bundle, **options)
+        counter = explainer._scorer._session = Counter(explainer._scorer._session)
+        return explainer, counter
+
+    return open_counted
+
+
+@pytest.fixture(scope="session")
+def pictures():
+    """Preprocessed inputs of the tiny networks: noise with a bright blob, each its own."""
+    rng = np.random.default_rng(3)
+    y, x = np.mgrid[:24, :32]
+    blobs = [np.exp(-((y - a) ** 2 + (x - b) ** 2) / 30) for a, b in ((6, 8), (16, 22), (12, 4))]
+    return [(rng.standard_normal((3, 24, 32)) * 0.5 + 2 * blob).astype(np.float32) for blob in blobs]
+
+
+@pytest.fixture(scope="session")
+def shared_assets():
+    """The folder of real models and photos beside the checkout; tests that need it are skipped without it."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "assets"
+    if not (folder / "models").is_dir():
+        pytest.skip("the shared models are not here")
+    return folder

@@ -1,0 +1,52 @@
+import json
+from dataclasses import FrozenInstanceError
+
+import numpy as np
+import pytest
+
+from fusioncam.runtime.explanation import FLAGS, Explanation, Passes
+
+
+def explanation(**facts):
+    given = {
+        "maps": {"fusion_cam": np.zeros((2, 3), np.float32)},
+        "class_index": 4,
+        "label": None,
+        "probability": 0.5,
+        "flags": (),
+        "passes": Passes(7, 12),
+        "timing": {"explain": 0.1234567},
+    }
+    return Explanation(**(given | facts))
+
+
+def test_title():
+    assert explanation().title == "class 4"
+    assert explanation(label="cat").title == "cat"
+
+
+def test_summary_is_ready_for_json():
+    found = json.loads(json.dumps(explanation(flags=tuple(FLAGS)).summary()))
+    assert found == {
+        "class_index": 4,
+        "label": None,
+        "probability": 0.5,
+        "methods": ["fusion_cam"],
+        "flags": FLAGS,
+        "passes": {"run": 7, "channels": 12},
+        "timing_seconds": {"explain": 0.123457},
+    }
+
+
+def test_an_explanation_cannot_be_reassigned():
+    with pytest.raises(FrozenInstanceError):
+        explanation().label = "dog"
+
+
+def test_a_real_one_is_ready_for_json(tiny, pictures):
+    from fusioncam import Explainer
+
+    found = json.loads(json.dumps(Explainer(tiny.bundle).explain(pictures[0]).summary()))
+    assert found["methods"] == ["fusion_cam", "grad_cam", "score_cam"]
+    assert 0 < found["probability"] <= 1
+    assert set(found["flags"]) <= set(FLAGS)

@@ -1,0 +1,63 @@
+"""What an import loads, and what the package offers by name."""
+
+import json
+import subprocess
+import sys
+from importlib.metadata import version
+
+import numpy as np
+import pytest
+
+import fusioncam
+
+BUILD_TIME = ("torch", "onnx", "onnx_ir", "onnxscript", "matplotlib", "cuda", "pycuda", "cupy")
+
+
+def loaded_by(code):
+    """Top-level modules a fresh interpreter holds after `code`, and the submodules of fusioncam."""
+    code += "\nimport sys, json; print(json.dumps(sorted(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    names = json.loads(out.splitlines()[-1])
+    return {n.partition(".")[0] for n in names}, {n for n in names if n.startswith("fusioncam")}
+
+
+def test_importing_the_package_loads_next_to_nothing():
+    before, _ = loaded_by("")
+    after, own = loaded_by("import fusioncam")
+    assert own == {"fusioncam"}
+    assert not after - before - sys.stdlib_module_names - {"fusioncam"}
+
+
+def test_a_full_explanation_needs_none_of_the_build_time_packages(tiny, pictures, tmp_path):
+    np.save(tmp_path / "x.npy", pictures[0])
+    top, own = loaded_by(
+        "import numpy, fusioncam\n"
+        f"found = fusioncam.Explainer({str(tiny.bundle)!r}).explain(numpy.load({str(tmp_path / 'x.npy')!r}))\n"
+        "assert found.maps['fusion_cam'].any()"
+    )
+    assert "onnxruntime" in top
+    assert not top & set(BUILD_TIME)
+    assert not {n for n in own if n.startswith("fusioncam.export")}
+
+
+@pytest.mark.parametrize("module", ["fusioncam.kernels", "fusioncam.kernels.masks", "fusioncam.kernels.reference"])
+def test_the_kernels_import_neither_end(module):
+    top, own = loaded_by(f"import {module}")
+    assert not top & {*BUILD_TIME, "onnxruntime"}
+    assert not {n for n in own if n.startswith(("fusioncam.export", "fusioncam.runtime"))}
+
+
+@pytest.mark.parametrize("name", fusioncam.__all__)
+def test_public_names_resolve(name):
+    value = getattr(fusioncam, name)
+    assert name == "__version__" or value.__name__ == name
+
+
+def test_the_version_is_that_of_the_installed_package():
+    assert fusioncam.__version__ == version("fusioncam")
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'fusioncam' has no attribute 'explode'"):
+        fusioncam.explode  # noqa: B018
+    assert not hasattr(fusioncam, "torch")
