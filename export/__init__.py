@@ -1,6 +1,7 @@
 """Build time: an image classifier becomes a bundle of plain ONNX graphs that also yield activations and gradients."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -14,6 +15,7 @@ from fusioncam.export.canonical import Classifier, canonicalize
 from fusioncam.export.check import check, compare_logits
 from fusioncam.export.cost import Cost, chunk_bytes, cost, seconds_per_pass
 from fusioncam.export.from_torch import save_onnx
+from fusioncam.export.gradient import path, unsupported
 from fusioncam.export.layers import Candidate, candidates, choose
 from fusioncam.export.load import sha256
 from fusioncam.manifest import EXPLAIN_GRAPH, MANIFEST, SCORE_GRAPH, WEIGHTS, Layer, Manifest, Source
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Inspection", "check", "export_model", "export_torch", "inspect_model"]
 
-TOOLS = ("onnx", "onnx-ir", "onnxscript", "numpy")
+TOOLS = ("onnx", "onnx-ir", "onnxscript", "numpy", "fusioncam")
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,14 @@ class Inspection:
         layers: Every candidate layer with the predicted cost of an explanation by it.
         default: The candidate `export_model` takes when not told otherwise, or None.
         reason: Why there is no default.
+        missing: Operators between image and logits that have no gradient rule, and how often each occurs.
     """
 
     classifier: Classifier
     layers: list[tuple[Candidate, Cost]]
     default: Candidate | None
     reason: str | None
+    missing: Mapping[str, int]
 
 
 def inspect_model(
@@ -64,7 +68,9 @@ def inspect_model(
         default, reason = choose(found), None
     except ModelError as error:
         default, reason = None, str(error)
-    return Inspection(classifier, [(c, cost(c, seconds, most)) for c in found], default, reason)
+    nodes = unsupported(path(classifier.image, classifier.logits))
+    missing = Counter(f"{n.domain}.{n.op_type}" if n.domain else n.op_type for n in nodes)
+    return Inspection(classifier, [(c, cost(c, seconds, most)) for c in found], default, reason, missing)
 
 
 def export_model(
@@ -105,35 +111,33 @@ def export_model(
     chosen = choose(candidates(classifier), layer, every)
     metadata = dict(classifier.model.metadata_props)
     names = facts.labels(metadata, source.parent, classifier.classes, Path(labels) if labels is not None else None)
-    prep = facts.preprocessing(metadata, source.parent, classifier.size, preprocessing or {})
-    graphs = {
-        EXPLAIN_GRAPH: explain_graph(classifier.model, chosen.name, chosen.layout),
-        SCORE_GRAPH: classifier.model,
-    }
+    usual = "raw" if classifier.takes_bytes else "torchvision"
+    prep = facts.preprocessing(metadata, source.parent, classifier.size, preprocessing or {}, usual)
+    explain = explain_graph(classifier.model, chosen.name, chosen.layout)
     with whole_folder(target) as folder:
-        write_graphs(folder, graphs)
-        relative = os.path.relpath(source.resolve(), target.resolve()).replace(os.sep, "/")
+        write_graphs(folder, {EXPLAIN_GRAPH: explain, SCORE_GRAPH: classifier.model})
         manifest = Manifest(
-            source=Source(
-                path=relative, sha256=sha256(source), input=classifier.input_name, output=classifier.output_name
-            ),
-            layer=Layer(
-                name=chosen.name, shape=chosen.shape, roles=chosen.layout.roles, offset=chosen.layout.offset
-            ),
+            source=_source(source, target, classifier),
+            layer=Layer(name=chosen.name, shape=chosen.shape, roles=chosen.layout.roles, offset=chosen.layout.offset),
             classes=classifier.classes,
             ending=classifier.ending,
             precision=classifier.precision,
             opset=classifier.model.opset_imports[""],
             preprocessing=prep,
             labels=names,
-            tools={tool: version(tool) for tool in TOOLS} | {"fusioncam": version("fusioncam")},
-            files={name: sha256(folder / name) for name in (*graphs, WEIGHTS)},
+            tools={tool: version(tool) for tool in TOOLS},
+            files={name: sha256(folder / name) for name in (EXPLAIN_GRAPH, SCORE_GRAPH, WEIGHTS)},
         )
         (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
         for finding in compare_logits(folder, manifest, source):
             if not finding.ok:
                 raise ModelError(f"the exported graph is wrong: {finding.what}: off by {finding.error:.1e}")
     return manifest
+
+
+def _source(source: Path, target: Path, classifier: Classifier) -> Source:
+    relative = os.path.relpath(source.resolve(), target.resolve()).replace(os.sep, "/")
+    return Source(path=relative, sha256=sha256(source), input=classifier.input_name, output=classifier.output_name)
 
 
 def export_torch(

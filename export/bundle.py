@@ -60,7 +60,8 @@ def _one_hot(op: Ops, logits: ir.Value, class_index: ir.Value) -> ir.Value:
     top = op.ArgMax(logits, axis=1, keepdims=1)
     wanted = op.Unsqueeze(class_index, op.ints([1]))
     chosen = op.Where(op.Less(wanted, op.ints([0])), top, wanted)
-    every = op.constant(np.arange(int(logits.shape[1]), dtype=np.int64)[None])
+    (classes,) = (d for d in logits.shape[1:] if isinstance(d, int))
+    every = op.constant(np.arange(classes, dtype=np.int64)[None])
     return op.Cast(op.Equal(chosen, every), to=ir.DataType.FLOAT)
 
 
@@ -96,8 +97,9 @@ def write_graphs(folder: Path, graphs: dict[str, ir.Model]) -> None:
                     file.write(b"\0" * (-end % ALIGNMENT))
                     places[key] = end = end + -end % ALIGNMENT
                     end += file.write(data)
+                shape = ir.Shape(tensor.numpy().shape)
                 value.const_value = ir.ExternalTensor(
-                    WEIGHTS, places[key], len(data), tensor.dtype, shape=ir.Shape(tensor.shape), name=name, base_dir=folder
+                    WEIGHTS, places[key], len(data), tensor.dtype, shape=shape, name=name, base_dir=folder
                 )
     for file_name, model in graphs.items():
         ir.save(model, folder / file_name)
@@ -119,20 +121,34 @@ def whole_folder(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
-        raise OutputError(f"cannot write into {target.parent} ({error.strerror}); choose another place with -o") from error
+        raise OutputError(
+            f"cannot write into {target.parent} ({error.strerror}); choose another place with -o"
+        ) from error
     try:
         yield temporary
         temporary.chmod(0o777 & ~_umask())
-        old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent)) if target.exists() else None
-        if old is not None:
-            target.rename(old / target.name)
-        temporary.rename(target)
-        if old is not None:
-            shutil.rmtree(old, ignore_errors=True)
+        _put(temporary, target)
     except OSError as error:
         raise OutputError(f"cannot write {target} ({error.strerror or error}); free some space or choose -o") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put(new: Path, target: Path) -> None:
+    """Move `new` to `target`; what was there goes, but not before `new` is in its place."""
+    if not target.exists():
+        new.rename(target)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+    try:
+        target.rename(aside / target.name)
+        try:
+            new.rename(target)
+        except BaseException:
+            (aside / target.name).rename(target)
+            raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _umask() -> int:

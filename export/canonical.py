@@ -33,6 +33,7 @@ class Classifier:
         classes: Number of logits.
         ending: What the source does after the logits.
         precision: Type the weights are kept in.
+        takes_bytes: Whether the source takes pixels as they are, 0..255 in uint8.
     """
 
     model: ir.Model
@@ -42,6 +43,7 @@ class Classifier:
     classes: int
     ending: Ending
     precision: Literal["float32", "float16"]
+    takes_bytes: bool
 
     @property
     def image(self) -> ir.Value:
@@ -68,8 +70,10 @@ def canonicalize(path: Path, size: tuple[int, int] | None = None, output: str | 
     """
     model = load_graph(path)
     picked = _pick_output(model, output)
+    output_name = str(picked.name)
+    takes_bytes = any(i.dtype == ir.DataType.UINT8 for i in model.graph.inputs)
     input_name, fixed_batch, size = _take_image(model, size)
-    output_name, ending = _peel(model, picked)
+    ending = _peel(model, picked)
     _drop_copies(model)
     fold(model)
     reference = None
@@ -84,7 +88,7 @@ def canonicalize(path: Path, size: tuple[int, int] | None = None, output: str | 
     precision: Literal["float32", "float16"] = "float16" if _has_half_weights(model) else "float32"
     classes = dims(model.graph.outputs[0])[1]
     assert classes is not None
-    return Classifier(model, input_name, output_name, size, classes, ending, precision)
+    return Classifier(model, input_name, output_name, size, classes, ending, precision, takes_bytes)
 
 
 def _take_image(model: ir.Model, size: tuple[int, int] | None) -> tuple[str, int | None, tuple[int, int]]:
@@ -92,7 +96,9 @@ def _take_image(model: ir.Model, size: tuple[int, int] | None) -> tuple[str, int
     graph = model.graph
     if len(graph.inputs) != 1:
         names = ", ".join(repr(i.name) for i in graph.inputs) or "none"
-        raise ModelError(f"the model has {len(graph.inputs)} inputs ({names}); only classifiers of one image are supported")
+        raise ModelError(
+            f"the model has {len(graph.inputs)} inputs ({names}); only classifiers of one image are supported"
+        )
     old = graph.inputs[0]
     name = str(old.name)
     shape = [d if isinstance(d, int) and d > 0 else None for d in old.shape or ()]
@@ -134,13 +140,16 @@ def _pick_output(model: ir.Model, wanted: str | None) -> ir.Value:
         return outputs[wanted]
     scores = [o for o in outputs.values() if o.dtype in FLOATS] or list(outputs.values())
     if len(scores) > 1:
-        raise UsageError(f"the model has several outputs; say which holds the class scores with --output: {', '.join(outputs)}")
+        raise UsageError(
+            f"the model has several outputs; say which holds the class scores with --scores: {', '.join(outputs)}"
+        )
     return scores[0]
 
 
-def _peel(model: ir.Model, output: ir.Value) -> tuple[str, Ending]:
+def _peel(model: ir.Model, output: ir.Value) -> Ending:
     """Make the tensor before a closing softmax or sigmoid, and before mere reshapes, the only output."""
-    name, ending, value = str(output.name), "logits", output
+    value = output
+    ending: Ending = "logits"
     while (node := value.producer()) is not None and node.inputs:
         if node.op_type in ENDINGS and ending == "logits":
             ending = ENDINGS[node.op_type]
@@ -150,7 +159,7 @@ def _peel(model: ir.Model, output: ir.Value) -> tuple[str, Ending]:
         value = node.inputs[0]
     model.graph.outputs.clear()
     model.graph.outputs.append(value)
-    return name, ending  # type: ignore[return-value]  # values of ENDINGS, or the default
+    return ending
 
 
 def _drop_copies(model: ir.Model) -> None:
@@ -167,7 +176,9 @@ def _finish_logits(model: ir.Model, output_name: str) -> None:
     sizes = [d for d in dims(raw)[1:] if d != 1]
     if dims(raw)[:1] != (None,) or len(sizes) > 1 or None in sizes:
         shape = ", ".join(str(d or "N") for d in dims(raw))
-        raise ModelError(f"output {output_name!r} comes from a tensor of shape ({shape}), not (N, classes): no classifier")
+        raise ModelError(
+            f"output {output_name!r} comes from a tensor of shape ({shape}), not (N, classes): no classifier"
+        )
     classes = sizes[0] if sizes else 1
     op = Ops(graph, "output")
     logits = raw
@@ -183,6 +194,8 @@ def _each_alone(model: ir.Model, batch: int) -> np.ndarray:
     """Raw logits of noise pictures as the fixed-batch model gives them."""
     pictures = noise(model, 2 * batch)
     halves = [run(model, {"image": pictures[i : i + batch]})[0] for i in (0, batch)]
+    if halves[0].shape[:1] != (batch,):
+        raise ModelError(f"the model makes {halves[0].shape} of a batch of {batch}; {REMEDY}")
     return np.concatenate([h.reshape(batch, -1) for h in halves])
 
 

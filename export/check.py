@@ -1,5 +1,6 @@
 """Holding a bundle against its source: equal logits, and a gradient that agrees with central differences."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
-import onnxruntime
 from pydantic import ValidationError
 
 from fusioncam.errors import BundleError, ModelError, UsageError
 from fusioncam.export.load import one_line, sha256
-from fusioncam.export.shapes import session
+from fusioncam.export.shapes import open_session, session
 from fusioncam.manifest import EXPLAIN_GRAPH, MANIFEST, SCORE_GRAPH, Layer, Manifest
 
 Array = npt.NDArray[Any]
@@ -21,8 +21,9 @@ Array = npt.NDArray[Any]
 # Relative to the largest value compared; float16 carries three digits.
 LOGIT_TOLERANCE = {"float32": 1e-4, "float16": 2e-2}
 GRADIENT_TOLERANCE = {"float32": 1e-2, "float16": 5e-2}
-STEPS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3)  # lengths of the differences, relative to the activations
+STEPS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)  # lengths of the differences, relative to the activations
 DIRECTIONS = 6
+BLUR = 0.1  # noise added to the layer's tensor, relative to its deviation
 
 
 @dataclass(frozen=True)
@@ -88,22 +89,12 @@ def pictures(manifest: Manifest, count: int) -> Array:
     smooth = 0.5 + waves[0][:, 0, :, :, None] * waves[1][:, 0, :, None, :] / 2
     pixels = 255 * np.clip(smooth + rng.normal(0, 0.05, smooth.shape), 0, 1)
     mean, std = (np.reshape(v, (3, 1, 1)) for v in (prep.mean, prep.std))
-    return ((pixels * prep.rescale - mean) / std).astype(np.float32)
-
-
-def open_graph(path: Path) -> onnxruntime.InferenceSession:
-    """An onnxruntime session on the CPU for a file."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exceptions share no base class
-        raise ModelError(f"onnxruntime cannot load {path}: {one_line(error)}") from error
+    return np.asarray((pixels * prep.rescale - mean) / std, np.float32)
 
 
 def source_outputs(manifest: Manifest, source: Path, images: Array) -> Array:
     """What the source itself gives for (N, 3, H, W) float32 pictures, as (N, classes) float64."""
-    model = open_graph(source)
+    model = open_session(source)
     wanted = next((i for i in model.get_inputs() if i.name == manifest.source.input), None)
     if wanted is None:
         raise ModelError(f"{source} has no input {manifest.source.input!r}: it is not the bundle's source")
@@ -115,7 +106,10 @@ def source_outputs(manifest: Manifest, source: Path, images: Array) -> Array:
     rows = []
     for image in images:
         repeated = np.repeat(image[None], batch, axis=0)
-        rows.append(model.run([manifest.source.output], {wanted.name: repeated})[0].reshape(batch, -1)[0])
+        try:
+            rows.append(model.run([manifest.source.output], {wanted.name: repeated})[0].reshape(batch, -1)[0])
+        except Exception as error:
+            raise ModelError(f"{source} does not run as the bundle's source did: {one_line(error)}") from error
     return np.asarray(rows, np.float64)
 
 
@@ -142,7 +136,7 @@ def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Findi
     for name in (SCORE_GRAPH, EXPLAIN_GRAPH):
         if name == EXPLAIN_GRAPH:
             feeds["class_index"] = np.full(len(images), -1, np.int64)
-        logits = open_graph(bundle / name).run(["logits"], feeds)[0]
+        logits = open_session(bundle / name).run(["logits"], feeds)[0]
         given = as_source(logits, manifest, logarithm)
         error = float(np.abs(given - expected).max()) / scale if given.shape == expected.shape else float("inf")
         findings.append(Finding(f"output of {name} equals the source's", error, LOGIT_TOLERANCE[manifest.precision]))
@@ -153,51 +147,63 @@ def compare_gradient(bundle: Path, manifest: Manifest) -> list[Finding]:
     """The gradient against central differences of the part of the graph after the layer.
 
     Along each of several directions d the derivative g . d is compared with (f(A + t d) - f(A - t d)) / 2t, at the
-    step t where they agree best: too small a step drowns in rounding, too large a one crosses kinks.
+    step t where they agree best: too small a step drowns in rounding, too large a one crosses kinks. A is not quite
+    what a picture gives: there, zeros tie in the windows of a max pool, which has no derivative at such a point.
     """
     layer = manifest.layer
-    image = pictures(manifest, 1)
-    head, tensor = _head(bundle, layer, image)
-    explain = open_graph(bundle / EXPLAIN_GRAPH)
-    feeds = {"image": image, "class_index": np.full(1, -1, np.int64)}
-    logits, activations, gradient = explain.run(["logits", "activations", "gradients"], feeds)
-    top, g, a = int(logits[0].argmax()), gradient[0].astype(np.float64), activations[0]
+    head, tensor = _head(bundle, layer, pictures(manifest, 1))
     rng = np.random.default_rng(1)
+    generic = (tensor + BLUR * tensor.astype(np.float64).std() * rng.normal(size=tensor.shape)).astype(tensor.dtype)
+    logits, gradient = head(generic)
+    top, g = int(logits[0].argmax()), gradient[0].astype(np.float64)
     # Parts of the gradient show an error in it; random directions show what it lacks.
     directions = [g * (rng.random(g.shape) < 0.5) if i % 2 else rng.normal(size=g.shape) for i in range(DIRECTIONS)]
     reference = float(np.linalg.norm(g)) / np.sqrt(g.size)
-    worst = 0.0
+    found = []
     for d in directions:
         d = d / (np.linalg.norm(d) or 1.0)
         exact, errors = float((g * d).sum()), []
         for step in STEPS:
-            t = step * float(np.linalg.norm(a))
-            pair = np.concatenate([tensor + _as_tensor(sign * t * d, layer, tensor) for sign in (1, -1)])
-            up, down = head.run(None, {"layer": pair.astype(tensor.dtype)})[0][:, top].astype(np.float64)
-            errors.append(abs((up - down) / (2 * t) - exact))
-        worst = max(worst, float(min(errors) / (max(abs(exact), reference) or 1.0)))
-    if not np.isfinite(g).all():
-        worst = float("nan")
-    return [Finding("gradient agrees with central differences", worst, GRADIENT_TOLERANCE[manifest.precision])]
+            t = step * float(np.linalg.norm(generic.astype(np.float64)))
+            pair = np.concatenate([generic + _as_tensor(sign * t * d, layer, tensor) for sign in (1, -1)])
+            up, down = head(pair.astype(tensor.dtype))[0][:, top].astype(np.float64)
+            slope = float(up - down) / (2 * t)
+            errors.append(abs(slope - exact) / (max(abs(exact), abs(slope), reference) or 1.0))
+        found.append(min(errors))
+    # A direction may cross kinks at the shortest step already: one outlier is no proof, a wrong rule shows in most.
+    error = max(float(np.median(found[::2])), float(np.median(found[1::2])), max(found) / 10)
+    error = error if np.isfinite(g).all() else float("nan")
+    return [Finding("gradient agrees with central differences", error, GRADIENT_TOLERANCE[manifest.precision])]
 
 
-def _head(bundle: Path, layer: Layer, image: Array) -> tuple[onnxruntime.InferenceSession, Array]:
-    """A session from the layer's tensor to the logits, and that tensor for `image`."""
-    model = ir.external_data.load_to_model(ir.load(bundle / SCORE_GRAPH))
+def _head(bundle: Path, layer: Layer, image: Array) -> tuple[Callable[[Array], list[Array]], Array]:
+    """The function from a batch of the layer's tensor to logits and gradients, and that tensor for `image`.
+
+    What goes past the layer stays as it is for `image`.
+    """
+    model = ir.external_data.load_to_model(ir.load(bundle / EXPLAIN_GRAPH))
     graph = model.graph
     tensor = next((o for node in graph for o in node.outputs if o.name == layer.name), None)
     if tensor is None:
-        raise BundleError(f"{bundle / SCORE_GRAPH} has no tensor {layer.name!r}; export the model again")
-    logits = graph.outputs[0]
-    graph.outputs[0] = tensor
-    value = session(model).run(None, {"image": image})[0]
-    graph.outputs[0] = logits
+        raise BundleError(f"{bundle / EXPLAIN_GRAPH} has no tensor {layer.name!r}; export the model again")
+    outputs = [o for o in graph.outputs if o.name in ("logits", "gradients")]
+    graph.outputs[:] = [tensor]
+    feeds: dict[str, Array] = {"image": image, "class_index": np.full(1, -1, np.int64)}
+    value = np.asarray(session(model).run(None, feeds)[0])
+    graph.outputs[:] = outputs
     given = ir.Value(name="layer", type=tensor.type, shape=tensor.shape)
     tensor.replace_all_uses_with(given)
     graph.inputs.append(given)
     passes.RemoveUnusedNodesPass()(model)
-    graph.inputs.remove(graph.inputs[0])
-    return session(model), value
+    graph.inputs[:] = [i for i in graph.inputs if i.uses()]
+    head = session(model)
+    needed = [i.name for i in head.get_inputs() if i.name in feeds]
+
+    def run(batch: Array) -> list[Array]:
+        others = {name: np.repeat(feeds[name], len(batch), axis=0) for name in needed}
+        return list(head.run(["logits", "gradients"], {"layer": batch, **others}))
+
+    return run, value
 
 
 def _as_tensor(direction: Array, layer: Layer, tensor: Array) -> Array:

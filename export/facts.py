@@ -2,13 +2,14 @@
 
 import ast
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from fusioncam.errors import ModelError, UsageError
+from fusioncam.export.load import one_line
 from fusioncam.manifest import Preprocessing
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -23,28 +24,30 @@ PIXEL_RANGES = {"NominalRange_0_255": "raw", "Normalized_0_1": "unit", "Normaliz
 
 
 def preprocessing(
-    metadata: Mapping[str, str], folder: Path, size: tuple[int, int], given: Mapping[str, Any]
+    metadata: Mapping[str, str],
+    folder: Path,
+    size: tuple[int, int],
+    given: Mapping[str, Any],
+    usual: str = "torchvision",
 ) -> Preprocessing:
-    """The preprocessing: what the user gave, over what the source says, over torchvision's usual one.
+    """The preprocessing: what the user gave, over what the source says, over the usual one.
 
     Args:
         metadata: The model's metadata_props.
         folder: Where the model lies.
         size: (H, W) of the input.
         given: Fields of `Preprocessing` the user set; `preset` names one of `PRESETS`.
+        usual: The preset taken where nobody says.
 
     Raises:
+        ModelError: What the source says makes no sense.
         UsageError: A given value makes no sense.
     """
     user = {k: v for k, v in given.items() if v is not None}
     preset = user.pop("preset", None)
     if preset is not None and preset not in PRESETS:
         raise UsageError(f"no preset {preset!r}; the presets are {', '.join(PRESETS)}")
-    said: tuple[str, dict[str, Any]] = next(
-        ((origin, found) for origin, found in (("model", _in_model(metadata)), ("config", _in_config(folder))) if found),
-        ("assumed", PRESETS["torchvision"]),
-    )
-    origin, fields = ("user", PRESETS[preset]) if preset is not None else said
+    origin, fields = ("user", PRESETS[preset]) if preset is not None else _said(metadata, folder, usual)
     # A colour statistic belongs to its rescaling: who gives one gives the whole arithmetic.
     if origin == "assumed" and user.keys() & {"rescale", "mean", "std"}:
         fields = {}
@@ -53,6 +56,23 @@ def preprocessing(
         return Preprocessing(**{**fields, **user, "size": size, "origin": origin})
     except ValidationError as error:
         raise UsageError(f"preprocessing cannot be read: {_complaint(error)}") from error
+
+
+def _said(metadata: Mapping[str, str], folder: Path, usual: str) -> tuple[str, dict[str, Any]]:
+    """What the model says, else what a configuration beside it says, else the usual; and which of them it is."""
+    sources: list[tuple[str, str, Callable[[], dict[str, Any]]]] = [
+        ("model", "the model's metadata", lambda: _in_model(metadata)),
+        ("config", f"{folder / 'preprocessor_config.json'}", lambda: _in_config(folder)),
+    ]
+    for origin, where, read in sources:
+        try:
+            if found := read():
+                Preprocessing(**{**found, "size": (1, 1)})
+                return origin, found
+        except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError) as error:
+            why = _complaint(error) if isinstance(error, ValidationError) else one_line(error)
+            raise ModelError(f"the preprocessing in {where} cannot be read ({why}); give it with --preset") from error
+    return "assumed", PRESETS[usual]
 
 
 def _complaint(error: ValidationError) -> str:
@@ -87,7 +107,9 @@ def _in_config(folder: Path) -> dict[str, Any]:
     config = _json(folder / "preprocessor_config.json")
     if not config:
         return {}
-    fields: dict[str, Any] = {"rescale": config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 1.0}
+    fields: dict[str, Any] = {
+        "rescale": config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 1.0
+    }
     if config.get("do_normalize", True) and "image_mean" in config:
         fields |= {"mean": tuple(config["image_mean"]), "std": tuple(config["image_std"])}
     resized, crop = config.get("size"), config.get("crop_size")
@@ -116,12 +138,14 @@ def labels(metadata: Mapping[str, str], folder: Path, classes: int, given: Path 
             names.pop()
         if len(names) != classes:
             hint = "; the model's first class may be the background" if len(names) == classes - 1 else ""
-            raise UsageError(f"{given} holds {len(names)} labels, one a line, but the model has {classes} classes{hint}")
+            raise UsageError(
+                f"{given} holds {len(names)} labels, one a line, but the model has {classes} classes{hint}"
+            )
         return tuple(name.strip() for name in names)
     for found in (_parse_names(metadata.get("names", "")), _json(folder / "config.json").get("id2label")):
-        names = list(_by_number(found).values()) if isinstance(found, dict) else found
-        if isinstance(names, list) and len(names) == classes:
-            return tuple(str(n) for n in names)
+        listed = list(_by_number(found).values()) if isinstance(found, dict) else found
+        if isinstance(listed, list) and len(listed) == classes:
+            return tuple(str(n) for n in listed)
     return None
 
 

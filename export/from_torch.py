@@ -7,7 +7,7 @@ import importlib
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from fusioncam.errors import ModelError, OutputError, UsageError
 from fusioncam.export.load import OPSET, one_line
@@ -47,7 +47,7 @@ def save_onnx(module: "torch.nn.Module", example: "torch.Tensor", path: Path) ->
                 verbose=False,
             )
     except Exception as error:  # the exporter raises whatever the module raises
-        raise ModelError(f"torch cannot export the module: {one_line(error)}") from error
+        raise ModelError(f"torch cannot export the module: {one_line(_root(error))}") from error
     finally:
         module.train(training)
     try:
@@ -58,30 +58,42 @@ def save_onnx(module: "torch.nn.Module", example: "torch.Tensor", path: Path) ->
     return path
 
 
+def _root(error: BaseException) -> BaseException:
+    """Where a chain of exceptions began: torch wraps the module's own in several of general advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
 def build_module(target: str) -> "torch.nn.Module":
     """Call the factory named `package.module:factory`; the current folder is looked in first.
 
     Raises:
         UsageError: There is no such module or factory, or it makes no torch module.
+        ModelError: The factory fails, or torch is missing.
     """
-    torch = _torch()
+    module_class = _torch().nn.Module
     module_name, _, factory = target.partition(":")
+    if not module_name or not factory:
+        raise UsageError(f"{target!r} names no factory; write module:factory")
     sys.path.insert(0, str(Path.cwd()))
     try:
         made: Any = getattr(importlib.import_module(module_name), factory)
+        made = made if isinstance(made, module_class) else made()
     except (ImportError, AttributeError) as error:
         raise UsageError(f"{target!r} cannot be found: {one_line(error)}") from error
+    except Exception as error:  # whatever the user's own code raises
+        raise ModelError(f"{target!r} fails: {one_line(error)}") from error
     finally:
         sys.path.pop(0)
-    made = made if isinstance(made, torch.nn.Module) else made()
-    if not isinstance(made, torch.nn.Module):
+    if not isinstance(made, module_class):
         raise UsageError(f"{target!r} makes a {type(made).__name__}, not a torch.nn.Module")
-    return made
+    return cast("torch.nn.Module", made)
 
 
 def zeros(size: tuple[int, int]) -> "torch.Tensor":
     """An example input (1, 3, H, W)."""
-    return _torch().zeros(1, 3, *size)
+    return cast("torch.Tensor", _torch().zeros(1, 3, *size))
 
 
 def _torch() -> Any:

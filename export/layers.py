@@ -67,7 +67,13 @@ def candidates(classifier: Classifier) -> list[Candidate]:
     for node in nodes:
         value = node.outputs[0]
         layout = known.get(value)
-        if layout is None or layout.grid == (1, 1) or "C" not in layout.roles or not value.uses():
+        if (
+            layout is None
+            or layout.grid == (1, 1)
+            or "C" not in layout.roles
+            or "c" in layout.roles
+            or not value.uses()
+        ):
             continue
         if not _float(value) or (len(value.uses()) == 1 and _activated(value)):
             continue
@@ -88,7 +94,7 @@ def _float(value: ir.Value) -> bool:
 
 
 def _activated(value: ir.Value) -> bool:
-    return value.uses()[0].node.op_type in ACTIVATIONS
+    return next(iter(value.uses())).node.op_type in ACTIVATIONS
 
 
 def _refusal(value: ir.Value, logits: ir.Value, narrow: set[ir.Value]) -> str | None:
@@ -128,9 +134,9 @@ def _narrow(nodes: list[ir.Node], known: dict[ir.Value, Layout], logits: ir.Valu
     for node in reversed(nodes):
         for value in node.outputs:
             users = [u.node for u in value.uses() if u.node in on_path]
-            if value is not logits and users and "T" in getattr(known.get(value), "roles", ""):
-                if all(_narrows(u, value, known, narrow) for u in users):
-                    narrow.add(value)
+            tokens = users and value is not logits and "T" in getattr(known.get(value), "roles", "")
+            if tokens and all(_narrows(u, value, known, narrow) for u in users):
+                narrow.add(value)
     return narrow
 
 
@@ -139,7 +145,8 @@ def _narrows(user: ir.Node, value: ir.Value, known: dict[ir.Value, Layout], narr
     if user.op_type in ("Gather", "Slice", "Split"):
         kept = dims(output)[layout.roles.index("T")] if len(dims(output)) == len(dims(value)) else 1
         return (kept or 0) < layout.grid[0] * layout.grid[1]
-    weighted = user.op_type == "MatMul" and user.inputs[0] is value and user.inputs[1] in user.graph.initializers.values()
+    weight = user.inputs[1] if user.op_type == "MatMul" and user.inputs[0] is value else None
+    weighted = weight is not None and weight.const_value is not None
     reduced = user.op_type.startswith("Reduce") and "T" in getattr(known.get(output), "roles", "")
     return (user.op_type in PER_TOKEN or weighted or reduced) and output in narrow
 

@@ -33,12 +33,14 @@ def read_model(path: Path) -> onnx.ModelProto:
         ModelError: The file is missing, is no ONNX model, or is truncated.
     """
     if not path.is_file():
-        raise ModelError(f"model file {path} {'is a folder' if path.is_dir() else 'does not exist'}; give an .onnx file")
+        raise ModelError(
+            f"model file {path} {'is a folder' if path.is_dir() else 'does not exist'}; give an .onnx file"
+        )
     try:
         proto = onnx.load(path)
     except DecodeError as error:
         raise ModelError(f"{path} is not an ONNX file, or it is truncated; export or copy it again") from error
-    except (OSError, onnx.checker.ValidationError) as error:
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
         raise ModelError(f"the weights of {path} cannot be read ({one_line(error)}); keep them beside it") from error
     if not proto.graph.node or not proto.opset_import:
         raise ModelError(f"{path} is not an ONNX model: it holds no graph")
@@ -56,6 +58,8 @@ def to_current_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
         raise ModelError(f"the model is of opset {version}; {OLDEST_OPSET} is the oldest supported, export it again")
     if version >= OPSET:
         return proto
+    # Up to IR 3 every initializer had to be an input too; the converter insists on it, some files do not.
+    proto.ir_version = max(proto.ir_version, 8)
     try:
         return onnx.version_converter.convert_version(proto, OPSET)
     except Exception as error:  # the converter's C++ side raises several types
@@ -66,13 +70,14 @@ def load_graph(path: Path) -> ir.Model:
     """Read a model, bring it to a current opset, and fold what is constant.
 
     Raises:
-        ModelError: See `read_model` and `to_current_opset`; also a constant that holds NaN or infinity.
+        ModelError: See `read_model` and `to_current_opset`; also a constant that holds NaN (infinities serve as masks).
     """
     model = ir.from_proto(to_current_opset(read_model(path)))
     assert isinstance(model, ir.Model)
     try:
         passes.RemoveInitializersFromInputsPass()(model)
         passes.InlinePass()(model)
+        model.graph.sort()
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
         fold(model)
         _refuse_bad_constants(model, path)
@@ -94,4 +99,6 @@ def _refuse_bad_constants(model: ir.Model, path: Path) -> None:
         if value.const_value.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE):
             array = value.const_value.numpy()
             if np.isnan(array).any():
-                raise ModelError(f"tensor {name!r} of {path} holds NaN; the weights are damaged, export the model again")
+                raise ModelError(
+                    f"tensor {name!r} of {path} holds NaN; the weights are damaged, export the model again"
+                )

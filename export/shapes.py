@@ -1,20 +1,26 @@
 """Shapes of every tensor, measured by running the model: what is measured needs no inference to be trusted."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 import onnxruntime
+from google.protobuf.message import EncodeError
 
 from fusioncam.errors import ModelError
+from fusioncam.export.gradient import Ops
 from fusioncam.export.load import fold, one_line
 
 Array = npt.NDArray[Any]
 
+# Ends the process on the attention of some float16 models (seen with onnxruntime 1.31 on the CPU).
+CRASHING_OPTIMIZERS = ["MatmulTransposeFusion"]
 
-def session(model: ir.Model, optimize: bool = True) -> onnxruntime.InferenceSession:
-    """An onnxruntime session on the CPU.
+
+def open_session(model: bytes | Path, optimize: bool = True) -> onnxruntime.InferenceSession:
+    """An onnxruntime session on the CPU, for a serialised model or a file.
 
     Raises:
         ModelError: onnxruntime cannot load the model.
@@ -24,10 +30,21 @@ def session(model: ir.Model, optimize: bool = True) -> onnxruntime.InferenceSess
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        data = ir.to_proto(model).SerializeToString()
-        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            model, options, providers=["CPUExecutionProvider"], disabled_optimizers=CRASHING_OPTIMIZERS
+        )
     except Exception as error:  # onnxruntime's exceptions share no base class
-        raise ModelError(f"onnxruntime cannot load the model: {one_line(error)}") from error
+        what = "the model" if isinstance(model, bytes) else str(model)
+        raise ModelError(f"onnxruntime cannot load {what}: {one_line(error)}") from error
+
+
+def session(model: ir.Model, optimize: bool = True) -> onnxruntime.InferenceSession:
+    """The same for a model in memory."""
+    try:
+        data = ir.to_proto(model).SerializeToString()
+    except (ValueError, EncodeError) as error:  # protobuf holds 2 GB at most
+        raise ModelError(f"the model cannot be passed to onnxruntime: {one_line(error)}") from error
+    return open_session(data, optimize)
 
 
 def run(model: ir.Model, feeds: dict[str, Array]) -> list[Array]:
@@ -81,9 +98,13 @@ def measure(model: ir.Model, batches: tuple[int, ...] = (2, 3)) -> None:
         batches: Batch sizes to run: two different ones, or the only one a fixed model takes.
 
     Raises:
-        ModelError: onnxruntime cannot run the model on these batches.
+        ModelError: onnxruntime cannot run the model on these batches, or the output is not finite.
     """
     runs = [record(model, b) for b in batches]
+    if not all(np.isfinite(r[o]).all() for r in runs for o in model.graph.outputs if o in r):
+        raise ModelError(
+            "the model's output for a picture of noise is not finite; its weights are damaged, or too large"
+        )
     for value, first in runs[0].items():
         value.shape = ir.Shape(_growing(first.shape, runs[-1][value].shape, batches))
         value.dtype = ir.DataType.from_numpy(first.dtype)
@@ -103,29 +124,51 @@ def _growing(first: tuple[int, ...], last: tuple[int, ...], batches: tuple[int, 
 def _replace_shape_arithmetic(model: ir.Model, runs: list[dict[ir.Value, Array]]) -> None:
     graph = model.graph
     of_shapes: set[ir.Value] = set()
-    constants: dict[ir.Value, ir.Value] = {}
-
-    def constant(name: str, array: Array) -> ir.Value:
-        value = ir.Value(name=name, const_value=ir.tensor(array, name=name), shape=ir.Shape(array.shape))
-        value.dtype = ir.DataType.from_numpy(array.dtype)
-        graph.register_initializer(value)
-        return value
-
+    op = Ops(graph, "measured")
     for node in list(graph):
         varying = [v for v in node.inputs if v is not None and v.const_value is None]
-        if node.op_type in ("Shape", "Size") or (varying and all(v in of_shapes for v in varying)):
+        # Weights stay quantised: what else is made of constants alone becomes one.
+        if node.op_type in ("Shape", "Size") or (
+            all(v in of_shapes for v in varying) and (varying or node.op_type != "DequantizeLinear")
+        ):
             of_shapes.update(node.outputs)
         for value in node.outputs:
             if value in of_shapes and value in runs[0] and all(_same(r[value], runs[0][value]) for r in runs):
-                constants[value] = constant(f"{value.name}/measured", runs[0][value])
-                value.replace_all_uses_with(constants[value])
+                value.replace_all_uses_with(op.constant(runs[0][value]))
+        if node.op_type == "Gather" and _takes_all_in_order(node, runs):
+            # torch writes as_strided so where it only restores the order in memory.
+            node = _as_reshape(graph, node)
         if node.op_type == "Reshape":
             shape = node.outputs[0].shape
             assert shape is not None
-            if sum(not isinstance(d, int) for d in shape) <= 1:
-                target = np.array([d if isinstance(d, int) else -1 for d in shape], np.int64)
-                node.replace_input_with(1, constant(f"{node.outputs[0].name}/target", target))
+            target = [d if isinstance(d, int) else -1 for d in shape]
+            if target.count(-1) <= 1:
+                node.replace_input_with(1, op.ints(target))
                 node.attributes.pop("allowzero", None)
+
+
+def _takes_all_in_order(node: ir.Node, runs: list[dict[ir.Value, Array]]) -> bool:
+    data, indices = node.inputs
+    assert indices is not None
+    for results in runs:
+        picked = indices.const_value.numpy() if indices.const_value is not None else results.get(indices)
+        if data not in results or picked is None:
+            return False
+        if not np.array_equal(picked.ravel(), np.arange(results[data].shape[node.attributes.get_int("axis", 0)])):
+            return False
+    return True
+
+
+def _as_reshape(graph: ir.Graph, gather: ir.Node) -> ir.Node:
+    """A Reshape in the place of `gather`; its target is still to be set."""
+    old = gather.outputs[0]
+    node = ir.Node("", "Reshape", [gather.inputs[0], gather.inputs[1]], name=gather.name)
+    new = node.outputs[0]
+    new.name, new.shape, new.type = old.name, old.shape, old.type
+    graph.insert_before(gather, node)
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+    graph.remove(gather, safe=True)
+    return node
 
 
 def _same(a: Array, b: Array) -> bool:

@@ -1,0 +1,167 @@
+import importlib.util
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from fusioncam.export import export_model, export_torch
+from fusioncam.export.canonical import canonicalize
+from fusioncam.export.layers import candidates
+from fusioncam.export.shapes import noise, record
+from fusioncam.manifest import Manifest
+
+HERE = Path(__file__).parent
+
+
+def load(name):
+    """The module in a file beside this one: with pytest's importlib mode, test modules cannot import each other."""
+    full = f"export_tests_{name}"
+    if full not in sys.modules:
+        spec = importlib.util.spec_from_file_location(full, HERE / f"{name}.py")
+        sys.modules[full] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[full])
+    return sys.modules[full]
+
+
+FAMILIES = [load(name) for name in ("convolutional", "compact", "mobile", "tokens")]
+NETWORKS = {name: load("networks").Network(**facts) for f in FAMILIES for name, facts in f.NETWORKS.items()}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A network with its ONNX file and its bundle."""
+
+    name: str
+    network: object
+    source: Path
+    bundle: Path
+    manifest: Manifest
+
+    @property
+    def module(self):
+        return self.network.make()
+
+
+def pytest_generate_tests(metafunc):
+    if "architecture" in metafunc.fixturenames:
+        metafunc.parametrize("architecture", list(NETWORKS))
+
+
+@pytest.fixture(scope="session")
+def networks():
+    return NETWORKS
+
+
+@pytest.fixture(scope="session")
+def export_of(tmp_path_factory):
+    """The network of that name, exported from torch by its default layer; once per session."""
+    folder, made = tmp_path_factory.mktemp("architectures"), {}
+
+    def export_of(name):
+        if name not in made:
+            network = NETWORKS[name]
+            bundle = folder / f"{name}.fcam"
+            manifest = export_torch(network.make(), torch.zeros(1, 3, *network.size), bundle)
+            made[name] = Exported(name, network, bundle.with_suffix(".onnx"), bundle, manifest)
+        return made[name]
+
+    return export_of
+
+
+@pytest.fixture(scope="session")
+def middle_of(export_of, tmp_path_factory):
+    """The same by a layer in the middle, which is found by its values."""
+    folder, made = tmp_path_factory.mktemp("middles"), {}
+
+    def middle_of(name):
+        if name not in made:
+            exported = export_of(name)
+            bundle = folder / f"{name}.fcam"
+            manifest = export_model(exported.source, bundle, layer=middle_name(exported))
+            made[name] = Exported(name, exported.network, exported.source, bundle, manifest)
+        return made[name]
+
+    return middle_of
+
+
+def middle_name(exported):
+    """Name of the tensor that holds what the middle module gives."""
+    network, classifier = exported.network, canonicalize(exported.source)
+    images = noise(classifier.model, 3, seed=3)
+    wanted = forward(network.make(), network.middle, torch.from_numpy(images))[1]
+    wanted = as_map(wanted.detach().numpy(), network.middle_roles, network.offset, None)
+    values = record(classifier.model, 3)
+    for c in candidates(classifier):
+        given = as_map(values[c.value], c.layout.roles, c.layout.offset, c.layout.grid)
+        if given.size == wanted.size and np.allclose(given.ravel(), wanted.ravel(), rtol=1e-3, atol=1e-4):
+            return c.name
+    raise AssertionError(f"no candidate holds the output of {network.middle}")
+
+
+def as_map(tensor, roles, offset, grid):
+    """(N, K, h, w), or (N, K, h * w) where the grid is not given."""
+    if "T" in roles:
+        tensor = tensor.transpose([roles.index(r) for r in "NCT"])
+        cells = grid[0] * grid[1] if grid else tensor.shape[2] - offset
+        tensor = tensor[:, :, offset : offset + cells]
+        return tensor.reshape(*tensor.shape[:2], *grid) if grid else tensor
+    return tensor.transpose([roles.index(r) for r in "NCHW"])
+
+
+def forward(module, where, images):
+    """Logits, and the tensor that the module called `where` gives (or takes: `NAME:input`)."""
+    name, _, side = where.partition(":")
+    seen = []
+    hook = lambda _, inputs, output: seen.append(inputs[0] if side else output)  # noqa: E731
+    handle = module.get_submodule(name).register_forward_hook(hook)
+    logits = module(images)
+    handle.remove()
+    return logits, seen[0]
+
+
+@pytest.fixture(scope="session")
+def torch_gradient():
+    def torch_gradient(module, where, images, classes, dtype):
+        """Logits, activations and gradient by autograd, as arrays of the tensor's own axes."""
+        logits, layer = forward(module.to(dtype), where, torch.from_numpy(images).to(dtype))
+        picked = [logits[i].argmax() if c < 0 else c for i, c in enumerate(classes)]
+        total = sum(logits[i, c] for i, c in enumerate(picked))
+        (gradient,) = torch.autograd.grad(total, layer)
+        return [t.detach().numpy() for t in (logits, layer, gradient)]
+
+    return torch_gradient
+
+
+@pytest.fixture(scope="session")
+def to_map():
+    return as_map
+
+
+@pytest.fixture(scope="session")
+def run():
+    """Runs a graph file on the CPU; returns its outputs by name."""
+
+    def run(path, feeds):
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        names = [o.name for o in session.get_outputs()]
+        return dict(zip(names, session.run(names, feeds), strict=True))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def classifier():
+    """Makes a small classifier by hand; see `tiny.py`."""
+    return load("tiny").classifier
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """Saves a small classifier made by hand; see `tiny.py`."""
+    return lambda name="tiny.onnx", **options: load("tiny").save(tmp_path / name, **options)

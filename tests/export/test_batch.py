@@ -1,0 +1,143 @@
+"""Models exported for one fixed batch take any batch afterwards, and give each picture what it got before."""
+
+import warnings
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from fusioncam.errors import ModelError
+from fusioncam.export import export_model
+
+# (network, batch, whether by torch's present exporter or the one before it, whose files are still the most common)
+CASES = [(n, b, True) for n in ("resnet_basic", "vit") for b in (1, 2)] + [("swin", 1, True)]
+CASES += [(n, b, False) for n in ("densenet", "vit_registers", "swin", "mixer") for b in (1, 2)]
+
+
+def fixed(module, batch, size, path, dynamo):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own
+        options = {"dynamo": dynamo, "opset_version": 18 if dynamo else 17, "verbose": False}
+        torch.onnx.export(module, (torch.rand(batch, 3, *size),), path, **options)
+    return path
+
+
+@pytest.mark.parametrize(("name", "batch", "dynamo"), CASES)
+def test_network(name, batch, dynamo, networks, tmp_path, run, torch_gradient, to_map):
+    network = networks[name]
+    module = network.make()
+    source = fixed(module, batch, network.size, tmp_path / "fixed.onnx", dynamo)
+    assert onnx.load(source).graph.input[0].type.tensor_type.shape.dim[0].dim_value == batch
+    manifest = export_model(source, tmp_path / "t.fcam")
+    assert manifest.layer.shape == network.shape
+    images = np.random.default_rng(0).random((3, 3, *network.size), np.float32)
+    feeds = {"image": images, "class_index": np.array([-1, 2, 5], np.int64)}
+    given = run(tmp_path / "t.fcam" / "explain.onnx", feeds)
+    wanted = torch_gradient(module, network.last, images, (-1, 2, 5), torch.float64)
+    wanted[1:] = [to_map(t, network.roles, network.offset, network.shape[1:]) for t in wanted[1:]]
+    for name, exact in zip(("logits", "activations", "gradients"), wanted, strict=True):
+        assert np.linalg.norm(given[name] - exact) <= 2e-5 * np.linalg.norm(exact), name
+
+
+def saved(tmp_path, nodes, constants, batch=1, size=(4, 4)):
+    """A model of `nodes` from `image` to `scores`, for pictures (batch, 3, *size)."""
+    graph = helper.make_graph(
+        [helper.make_node(*n[:3], f"node{i}", **(n[3] if len(n) > 3 else {})) for i, n in enumerate(nodes)],
+        "fixed",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, 3, *size])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    onnx.save(model, tmp_path / "fixed.onnx")
+    return tmp_path / "fixed.onnx"
+
+
+rng = np.random.default_rng(0)
+CONV = ("Conv", ["image", "w"], ["c"], {"pads": [1, 1, 1, 1]})
+WEIGHTS = {
+    "w": rng.normal(0, 0.5, (4, 3, 3, 3)).astype(np.float32),
+    "v": rng.normal(0, 0.5, (5, 4, 1, 1)).astype(np.float32),
+}
+HEAD = [("Conv", ["x", "v"], ["d"]), ("GlobalAveragePool", ["d"], ["p"])]
+
+
+def reshape(name, before, after, shape):
+    return ("Reshape", [before, name], [after]), {name: np.array(shape, np.int64)}
+
+
+def model(middle, constants, end, batch, tmp_path):
+    return saved(tmp_path, [CONV, *middle, *HEAD, end[0]], {**WEIGHTS, **constants, **end[1]}, batch)
+
+
+MIDDLES = {
+    "constant_repeated_over_the_batch": lambda b: (
+        [("Add", ["c", "k"], ["x"])],
+        {"k": np.ones((b, 1, 1, 1), np.float32)},
+    ),
+    "resize_to_sizes": lambda b: (
+        [("Resize", ["c", "", "", "k"], ["x"], {"mode": "linear"})],
+        {"k": np.array([b, 4, 7, 6], np.int64)},
+    ),
+    "expand": lambda b: ([("Expand", ["c", "k"], ["x"])], {"k": np.array([b, 4, 4, 4], np.int64)}),
+    "batch_behind": lambda b: (
+        [
+            ("Transpose", ["c"], ["t"], {"perm": [1, 0, 2, 3]}),
+            ("Reshape", ["t", "k"], ["u"]),
+            ("Relu", ["u"], ["r"]),
+            ("Reshape", ["r", "l"], ["s"]),
+            ("Transpose", ["s"], ["x"], {"perm": [1, 0, 2, 3]}),
+        ],
+        {"k": np.array([4 * b, 16], np.int64), "l": np.array([4, b, 4, 4], np.int64)},
+    ),
+    "squeezed": lambda b: (
+        [("Unsqueeze", ["c", "k"], ["t"]), ("Relu", ["t"], ["u"]), ("Squeeze", ["u", "k"], ["x"])],
+        {"k": np.array([0], np.int64)},
+    ),
+    "mean_and_gate": lambda b: (
+        [("ReduceMean", ["c", "k"], ["t"]), ("Sigmoid", ["t"], ["u"]), ("Mul", ["c", "u"], ["x"])],
+        {"k": np.array([2, 3], np.int64)},
+    ),
+    "einsum": lambda b: (
+        [("Einsum", ["c", "k"], ["x"], {"equation": "nchw,dc->ndhw"})],
+        {"k": rng.normal(size=(4, 4)).astype(np.float32)},
+    ),
+    "constants_joined": lambda b: (
+        [("Concat", ["c", "k"], ["t"], {"axis": 1}), ("Slice", ["t", "z", "f", "o"], ["x"])],
+        {"k": np.ones((b, 2, 4, 4), np.float32), "z": [1], "f": [5], "o": [1]},
+    ),
+}
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("name", MIDDLES)
+def test_small_model(name, batch, tmp_path, run):
+    source = model(*MIDDLES[name](batch), reshape("shape", "p", "scores", [batch, 5]), batch, tmp_path)
+    export_model(source, tmp_path / "t.fcam")
+    images = rng.random((4, 3, 4, 4), np.float32)
+    wanted = np.concatenate([run(source, {"image": images[i : i + batch]})["scores"] for i in range(0, 4, batch)])
+    given = run(tmp_path / "t.fcam" / "score.onnx", {"image": images})["logits"]
+    assert np.allclose(given, wanted, atol=1e-5)
+
+
+LOST = {
+    "mean_over_the_batch": lambda b: (
+        [("ReduceMean", ["c", "k"], ["t"]), ("Add", ["c", "t"], ["x"])],
+        {"k": np.array([0], np.int64)},
+    ),
+    "each_its_own": lambda b: ([("Add", ["c", "k"], ["x"])], {"k": np.arange(2, dtype=np.float32).reshape(2, 1, 1, 1)}),
+    "batch_as_channels": lambda b: ([("Reshape", ["c", "k"], ["x"])], {"k": np.array([1, 8, 4, 4], np.int64)}),
+}
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_images_that_are_mixed(name, tmp_path):
+    middle, constants = LOST[name](2)
+    constants |= {"v": np.ones((5, 8, 1, 1), np.float32)} if name == "batch_as_channels" else {}
+    end = reshape("shape", "p", "scores", [1, 5] if name == "batch_as_channels" else [2, 5])
+    source = model(middle, constants, end, 2, tmp_path)
+    with pytest.raises(ModelError, match=r"dynamic batch axis$") as caught:
+        export_model(source, tmp_path / "t.fcam")
+    assert len(str(caught.value).splitlines()) == 1

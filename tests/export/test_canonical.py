@@ -1,0 +1,136 @@
+"""The forms in which model files come: all lead to the same logits, the same layer and a right gradient."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from fusioncam.errors import ModelError, UsageError
+from fusioncam.export import check, export_model
+from fusioncam.export.canonical import canonicalize
+
+FORMS = {
+    "plain": {},
+    "softmax": {"ending": ["Softmax"]},
+    "log_softmax": {"ending": ["LogSoftmax"]},
+    "sigmoid": {"ending": ["Sigmoid"]},
+    "identity_softmax_identity": {"ending": ["Identity", "Softmax", "Identity"]},
+    "four_axes": {"keep_axes": True},
+    "four_axes_softmax": {"keep_axes": True, "ending": [("Softmax", {"axis": 1})]},
+    "four_axes_flattened": {"keep_axes": True, "ending": ["Flatten", "Softmax"]},
+    "channels_last": {"channels_last": True},
+    "uint8_input": {"input_type": TensorProto.UINT8},
+    "uint8_channels_last": {"input_type": TensorProto.UINT8, "channels_last": True},
+    "fixed_batch": {"batch": 1},
+    "fixed_batch_of_2": {"batch": 2, "ending": ["Softmax"]},
+    "half": {"dtype": TensorProto.FLOAT16},
+    "half_softmax": {"dtype": TensorProto.FLOAT16, "ending": ["Softmax"]},
+    "half_inside": {"dtype": TensorProto.FLOAT16, "input_type": TensorProto.FLOAT},
+    "ir_3": {"ir_version": 3, "opset": 8, "weights_as_inputs": True, "ending": ["Softmax"]},
+    "long_names": {"names": [c * 250 for c in "abcd"]},
+    "odd_names": {"names": ["serving;0/x", "a/b;c", "model/re;lu", "Identity:0"]},
+    "taken_names": {"names": ["logits", "gradients", "activations", "image"]},
+    "numbered_names": {"names": ["0", "1", "2", "3"]},
+}
+FORMS |= {f"opset_{n}": {"opset": n, "ir_version": 3 if n < 9 else 7, "weights_as_inputs": n < 9} for n in range(7, 18)}
+ENDINGS = {"softmax": "softmax", "log_softmax": "softmax", "sigmoid": "sigmoid"}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_form(form, tiny, tmp_path):
+    source = tiny(**FORMS[form])
+    manifest = export_model(source, tmp_path / "t.fcam")
+    assert manifest.preprocessing.rescale == (1.0 if "uint8" in form else 1 / 255), "bytes are taken as they are"
+    assert (manifest.layer.shape, manifest.classes) == ((6, 4, 6), 5)
+    assert manifest.source.input == FORMS[form].get("names", ["image"])[0]
+    assert manifest.source.output == FORMS[form].get("names", ["scores"])[-1]
+    assert manifest.precision == ("float16" if "half" in form else "float32")
+    endings = [e if isinstance(e, str) else e[0] for e in FORMS[form].get("ending", ())]
+    softmax = {"Softmax", "LogSoftmax"} & set(endings)
+    assert manifest.ending == ("softmax" if softmax else "sigmoid" if "Sigmoid" in endings else "logits")
+    assert [f for f in check(tmp_path / "t.fcam") if not f.ok] == []
+
+
+def test_every_form_gives_the_same_maps(tiny, tmp_path, run):
+    feeds = {
+        "image": np.random.default_rng(1).random((3, 3, 8, 6), np.float32),
+        "class_index": np.array([-1, 2, 0], np.int64),
+    }
+    given = {}
+    for form in ("plain", "softmax", "channels_last", "fixed_batch", "fixed_batch_of_2", "half", "opset_7"):
+        export_model(tiny(**FORMS[form]), tmp_path / "t.fcam")
+        given[form] = run(tmp_path / "t.fcam" / "explain.onnx", feeds)
+    for form, outputs in given.items():
+        for name, array in outputs.items():
+            assert array.dtype == np.float32
+            assert np.allclose(array, given["plain"][name], atol=5e-3 if form == "half" else 1e-6), (form, name)
+
+
+def test_open_size_must_be_given(tiny, tmp_path):
+    source = tiny(size=("H", "W"))
+    with pytest.raises(UsageError, match="--size H W"):
+        canonicalize(source)
+    assert canonicalize(source, (8, 6)).size == (8, 6)
+    assert export_model(source, tmp_path / "t.fcam", size=(8, 6)).preprocessing.size == (8, 6)
+
+
+def test_wrong_size(tiny):
+    with pytest.raises(UsageError, match="8 x 6"):
+        canonicalize(tiny(), (9, 6))
+    assert canonicalize(tiny(), (8, 6)).size == (8, 6)
+
+
+def with_outputs(model, *names):
+    model.graph.output.extend(helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in names)
+    return model
+
+
+def test_several_outputs(classifier, tmp_path):
+    source = tmp_path / "several.onnx"
+    onnx.save(with_outputs(classifier(), "flat"), source)
+    with pytest.raises(UsageError, match=r"several outputs.*scores, flat"):
+        canonicalize(source)
+    with pytest.raises(UsageError, match="no output 'nope'"):
+        canonicalize(source, output="nope")
+    manifest = export_model(source, tmp_path / "t.fcam", output="scores")
+    assert manifest.source.output == "scores"
+    assert [f for f in check(tmp_path / "t.fcam") if not f.ok] == []
+
+
+def test_integer_outputs_are_no_scores(classifier, tmp_path):
+    model = classifier()
+    model.graph.node.append(helper.make_node("ArgMax", ["scores"], ["top"], axis=1))
+    model.graph.output.insert(0, helper.make_tensor_value_info("top", TensorProto.INT64, None))
+    onnx.save(model, tmp_path / "top.onnx")
+    assert canonicalize(tmp_path / "top.onnx").output_name == "scores"
+
+
+@pytest.mark.parametrize("tensor", ["r1", "c2"])
+def test_dense_output_is_no_classifier(tensor, classifier, tmp_path):
+    model = classifier()
+    del model.graph.output[:]
+    onnx.save(with_outputs(model, tensor), tmp_path / "dense.onnx")
+    with pytest.raises(ModelError, match=r"not \(N, classes\): no classifier"):
+        canonicalize(tmp_path / "dense.onnx")
+
+
+def test_two_images(classifier, tmp_path):
+    model = classifier()
+    model.graph.input.append(helper.make_tensor_value_info("second", TensorProto.FLOAT, ("N", 3, 8, 6)))
+    onnx.save(model, tmp_path / "two.onnx")
+    with pytest.raises(ModelError, match=r"2 inputs .*'image', 'second'"):
+        canonicalize(tmp_path / "two.onnx")
+
+
+def test_grey_image(tiny):
+    with pytest.raises(ModelError, match=r"shape \['\?', 1, 8, 6\]"):
+        canonicalize(tiny(channels=1))
+
+
+def test_unknown_operator(classifier, tmp_path):
+    model = classifier(operator="Strange")
+    model.graph.node[2].domain = "elsewhere"
+    model.opset_import.append(helper.make_opsetid("elsewhere", 1))
+    onnx.save(model, tmp_path / "odd.onnx")
+    with pytest.raises(ModelError, match="elsewhere"):
+        canonicalize(tmp_path / "odd.onnx")

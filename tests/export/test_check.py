@@ -1,0 +1,168 @@
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from fusioncam.errors import BundleError, ModelError, UsageError
+from fusioncam.export import check, export_model
+from fusioncam.export.check import pictures, read_manifest
+from fusioncam.manifest import EXPLAIN_GRAPH, MANIFEST, SCORE_GRAPH
+
+
+@pytest.fixture
+def bundle(tiny, tmp_path):
+    export_model(tiny(), tmp_path / "t.fcam")
+    return tmp_path / "t.fcam"
+
+
+def sign(bundle):
+    """Enter the files as they are now into the manifest."""
+    content = json.loads((bundle / MANIFEST).read_text())
+    content["files"] = {n: hashlib.sha256((bundle / n).read_bytes()).hexdigest() for n in content["files"]}
+    (bundle / MANIFEST).write_text(json.dumps(content))
+
+
+def change(bundle, name, edit):
+    model = onnx.load(bundle / name, load_external_data=False)
+    edit(model.graph)
+    onnx.save(model, bundle / name)
+    sign(bundle)
+
+
+def failures(bundle, **options):
+    return [(f.what, f.error) for f in check(bundle, **options) if not f.ok]
+
+
+def test_sound(bundle):
+    findings = check(bundle)
+    assert [f.ok for f in findings] == [True] * 4
+    assert findings[-1].error < 1e-3
+
+
+def rescale_gradient(factor):
+    def edit(graph):
+        output = next(n for n in graph.node if "gradients" in n.output)
+        output.output[0] = "before"
+        graph.initializer.append(numpy_helper.from_array(np.float32(factor), "factor"))
+        graph.node.append(helper.make_node("Mul", ["before", "factor"], ["gradients"], "tampered"))
+
+    return edit
+
+
+@pytest.mark.parametrize("factor", [0, -1, 0.9, 1.1, np.nan])
+def test_wrong_gradient(factor, bundle):
+    change(bundle, EXPLAIN_GRAPH, rescale_gradient(factor))
+    ((what, error),) = failures(bundle)
+    assert what == "gradient agrees with central differences"
+    assert np.isnan(error) if np.isnan(factor) else error > 0.02
+
+
+def test_gradient_of_another_class(bundle):
+    def edit(graph):
+        graph.initializer.append(numpy_helper.from_array(np.int64(1), "one"))
+        top = next(n for n in graph.node if n.op_type == "ArgMax")
+        top.output[0] = "real_top"
+        at = list(graph.node).index(top)
+        graph.node.insert(at + 1, helper.make_node("Sub", ["real_top", "one"], ["shifted"], "shift"))
+        for node in graph.node:
+            for i, name in enumerate(node.input):
+                if name.startswith("fusioncam/ArgMax"):
+                    node.input[i] = "shifted"
+
+    change(bundle, EXPLAIN_GRAPH, edit)
+    assert [what for what, _ in failures(bundle)] == ["gradient agrees with central differences"]
+
+
+@pytest.mark.parametrize("name", [SCORE_GRAPH, EXPLAIN_GRAPH])
+def test_changed_weights(name, bundle):
+    def edit(graph):
+        bias = next(i for i in graph.initializer if i.name == "b3")
+        bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + np.float32(0.3), "b3"))
+
+    change(bundle, name, edit)
+    assert f"output of {name} equals the source's" in [what for what, _ in failures(bundle)]
+
+
+@pytest.mark.parametrize("name", [SCORE_GRAPH, EXPLAIN_GRAPH, "weights.bin"])
+def test_touched_file(name, bundle):
+    with (bundle / name).open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(BundleError, match=rf"{name} was changed since the export"):
+        check(bundle)
+    (bundle / name).unlink()
+    with pytest.raises(BundleError, match=f"lacks {name}"):
+        check(bundle)
+
+
+def test_other_source(bundle, tiny):
+    other = tiny("other.onnx", ending=["Identity"])
+    assert failures(bundle, source=other) == [("source is the one exported (sha256)", 1.0)]
+    with pytest.raises(ModelError, match="has no input 'image': it is not the bundle's source"):
+        check(bundle, tiny("third.onnx", names=["pixels", "a", "b", "c"]))
+
+
+def test_source_of_another_form(bundle, tiny):
+    with pytest.raises(ModelError, match="does not run as the bundle's source did"):
+        check(bundle, tiny("other.onnx", size=(8, 8)))
+    assert "output of score.onnx equals the source's" in [
+        w for w, _ in failures(bundle, source=tiny("s.onnx", ending=["Softmax"]))
+    ]
+
+
+def test_source_is_gone(bundle, tmp_path):
+    shutil.move(tmp_path / "tiny.onnx", tmp_path / "moved.onnx")
+    with pytest.raises(UsageError, match="say where it is with --source"):
+        check(bundle)
+    assert failures(bundle, source=tmp_path / "moved.onnx") == []
+
+
+def test_moved_together(bundle, tmp_path):
+    (tmp_path / "there").mkdir()
+    for name in ("tiny.onnx", "t.fcam"):
+        shutil.move(tmp_path / name, tmp_path / "there" / name)
+    assert failures(tmp_path / "there" / "t.fcam") == []
+
+
+def test_no_bundle(tmp_path):
+    for folder in (tmp_path, tmp_path / "none", __file__):
+        with pytest.raises(BundleError, match="is no bundle"):
+            check(type(tmp_path)(folder))
+    (tmp_path / MANIFEST).write_text('{"schema_version": 2}')
+    with pytest.raises(BundleError, match="export the model again"):
+        check(tmp_path)
+
+
+def test_layer_that_is_not_there(bundle):
+    content = json.loads((bundle / MANIFEST).read_text())
+    content["layer"]["name"] = "elsewhere"
+    (bundle / MANIFEST).write_text(json.dumps(content))
+    with pytest.raises(BundleError, match="no tensor 'elsewhere'"):
+        check(bundle)
+
+
+@pytest.mark.parametrize("layer", ["r1", "relu"])
+def test_any_layer(layer, tiny, tmp_path):
+    export_model(tiny(), tmp_path / "t.fcam", layer=layer)
+    assert failures(tmp_path / "t.fcam") == []
+
+
+def test_what_goes_past_the_layer_is_held(export_of, middle_of):
+    for name in ("vit", "vit_gap", "resnet_basic", "swin"):
+        for exported in (export_of(name), middle_of(name)):
+            assert failures(exported.bundle) == [], name
+
+
+def test_pictures_fill_the_range(bundle):
+    manifest = read_manifest(bundle)
+    images = pictures(manifest, 4)
+    assert images.shape == (4, 3, 8, 6)
+    assert images.dtype == np.float32
+    pixels = images * np.reshape(manifest.preprocessing.std, (3, 1, 1)) + np.reshape(
+        manifest.preprocessing.mean, (3, 1, 1)
+    )
+    assert -1e-5 < pixels.min() < 0.1
+    assert 0.9 < pixels.max() < 1 + 1e-5

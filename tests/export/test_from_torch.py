@@ -1,0 +1,117 @@
+import builtins
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fusioncam.errors import ModelError, OutputError, UsageError
+from fusioncam.export import export_torch
+from fusioncam.export.from_torch import build_module, save_onnx, zeros
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.9), nn.ReLU())
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.features(x).mean((2, 3)))
+
+
+class Broken(nn.Module):
+    def forward(self, x):
+        raise RuntimeError("first line\nsecond line")
+
+
+def test_export_is_the_evaluation_mode(tmp_path, run):
+    torch.manual_seed(0)
+    module = Small().train()
+    manifest = export_torch(module, torch.zeros(1, 3, 8, 10), tmp_path / "s.fcam", preprocessing={"preset": "unit"})
+    assert module.training, "the module is left as it was"
+    assert manifest.preprocessing.size == (8, 10)
+    assert manifest.source.path == "../s.onnx"
+    images = np.random.default_rng(0).random((5, 3, 8, 10), np.float32)
+    with torch.no_grad():
+        wanted = module.eval()(torch.from_numpy(images)).numpy()
+    assert np.allclose(run(tmp_path / "s.fcam" / "score.onnx", {"image": images})["logits"], wanted, atol=1e-6)
+
+
+def test_module_that_cannot_be_exported(tmp_path):
+    with pytest.raises(ModelError, match=r"torch cannot export the module: first line$") as caught:
+        save_onnx(Broken(), zeros((8, 8)), tmp_path / "b.onnx")
+    assert len(str(caught.value).splitlines()) == 1
+    assert not (tmp_path / "b.onnx").exists()
+
+
+def test_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="choose another place"):
+        save_onnx(Small(), zeros((8, 8)), tmp_path / "file" / "s.onnx")
+
+
+@pytest.fixture
+def factories(tmp_path, monkeypatch):
+    (tmp_path / "my_networks.py").write_text(
+        "from torch import nn\n"
+        "made = nn.Linear(1, 1)\n"
+        "def make(): return nn.Linear(2, 3)\n"
+        "def number(): return 3\n"
+        "def picky(width): return width\n"
+        "def failing(): raise ValueError('no weights here')\n"
+    )
+    (tmp_path / "faulty_networks.py").write_text("def oops(:\n")
+    monkeypatch.chdir(tmp_path)
+    yield
+    sys.modules.pop("my_networks", None)
+
+
+def test_factory(factories):
+    before = list(sys.path)
+    assert build_module("my_networks:make").out_features == 3
+    assert build_module("my_networks:made").out_features == 1
+    assert sys.path == before
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("my_networks:absent", "cannot be found"),
+        ("no_such_module:make", "cannot be found"),
+        ("my_networks", "module:factory"),
+        (":make", "module:factory"),
+        ("my_networks:number", "makes a int, not a torch.nn.Module"),
+        ("my_networks:picky", "width"),
+        ("my_networks:failing", "no weights here"),
+        ("faulty_networks:oops", "invalid syntax"),
+    ],
+)
+def test_factory_that_makes_nothing(target, said, factories):
+    with pytest.raises((UsageError, ModelError), match=said) as caught:
+        build_module(target)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_without_torch(monkeypatch, tmp_path):
+    real = builtins.__import__
+
+    def absent(name, *rest, **more):
+        if name == "torch":
+            raise ImportError("No module named 'torch'")
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", absent)
+    with pytest.raises(ModelError, match=r"pip install 'fusioncam\[torch\]'"):
+        save_onnx(None, None, tmp_path / "x.onnx")
+    with pytest.raises(ModelError, match="needs torch"):
+        build_module("a:b")
+    with pytest.raises(ModelError, match="needs torch"):
+        zeros((8, 8))
+
+
+def test_import_leaves_torch_alone():
+    code = "import sys, fusioncam.export; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

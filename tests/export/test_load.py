@@ -1,0 +1,103 @@
+"""What is wrong with a file is said in one clear line."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from fusioncam.errors import FusionCamError, ModelError
+from fusioncam.export import export_model
+from fusioncam.export.load import OPSET, load_graph, to_current_opset
+
+
+def complaint(source, tmp_path):
+    with pytest.raises(FusionCamError) as caught:
+        export_model(source, tmp_path / "out" / "t.fcam")
+    text = str(caught.value)
+    assert len(text.splitlines()) == 1
+    assert len(text) < 300 + len(str(source))
+    assert not (tmp_path / "out" / "t.fcam").exists()
+    return text
+
+
+def test_missing(tmp_path):
+    assert "does not exist" in complaint(tmp_path / "none.onnx", tmp_path)
+
+
+def test_folder(tmp_path):
+    assert "is a folder" in complaint(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"some text\n", b"\x89PNG\r\n\x1a\n" * 9, b"\0" * 64, b"{}", b"PK\x03\x04" * 20]
+)
+def test_no_model(content, tmp_path):
+    (tmp_path / "odd.onnx").write_bytes(content)
+    assert "is not an ONNX" in complaint(tmp_path / "odd.onnx", tmp_path)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
+def test_truncated(share, tiny, tmp_path):
+    content = tiny().read_bytes()
+    (tmp_path / "cut.onnx").write_bytes(content[: int(share * len(content))])
+    complaint(tmp_path / "cut.onnx", tmp_path)
+
+
+@pytest.mark.parametrize(("value", "said"), [(np.nan, "tensor 'w2'"), (np.inf, "not finite")])
+def test_damaged_weight(value, said, classifier, tmp_path):
+    model = classifier()
+    weight = numpy_helper.to_array(model.graph.initializer[1]).copy()
+    weight[0, 0, 0, 0] = value
+    model.graph.initializer[1].CopyFrom(numpy_helper.from_array(weight, "w2"))
+    onnx.save(model, tmp_path / "damaged.onnx")
+    assert said in complaint(tmp_path / "damaged.onnx", tmp_path)
+
+
+def test_external_weights(classifier, tmp_path):
+    onnx.save(
+        classifier(), tmp_path / "split.onnx", save_as_external_data=True, location="split.data", size_threshold=16
+    )
+    export_model(tmp_path / "split.onnx", tmp_path / "t.fcam")
+    whole = (tmp_path / "split.data").read_bytes()
+    (tmp_path / "split.data").write_bytes(whole[: len(whole) // 2])
+    complaint(tmp_path / "split.onnx", tmp_path)
+    (tmp_path / "split.data").unlink()
+    assert "the weights of" in complaint(tmp_path / "split.onnx", tmp_path)
+
+
+def test_too_old(tiny, tmp_path):
+    assert "opset 6; 7 is the oldest" in complaint(tiny(opset=6, ir_version=3, weights_as_inputs=True), tmp_path)
+
+
+def test_unreadable_operator_version(classifier):
+    model = classifier(opset=9)
+    model.graph.node[0].op_type = "NoSuchOperator"
+    with pytest.raises(ModelError, match="cannot be brought from opset 9"):
+        to_current_opset(model)
+
+
+def test_missing_weight(classifier, tmp_path):
+    model = classifier()
+    del model.graph.initializer[0]
+    onnx.save(model, tmp_path / "gap.onnx")
+    complaint(tmp_path / "gap.onnx", tmp_path)
+
+
+def test_loop_in_graph(classifier, tmp_path):
+    model = classifier()
+    model.graph.node[0].input[0] = "c2"
+    onnx.save(model, tmp_path / "loop.onnx")
+    complaint(tmp_path / "loop.onnx", tmp_path)
+
+
+def test_constants_are_folded(classifier, tmp_path):
+    model = classifier()
+    for weight in list(model.graph.initializer):
+        node = onnx.helper.make_node("Constant", [], [weight.name + "_raw"], value=weight)
+        model.graph.node.insert(0, onnx.helper.make_node("Identity", [weight.name + "_raw"], [weight.name]))
+        model.graph.node.insert(0, node)
+        model.graph.initializer.remove(weight)
+    onnx.save(model, tmp_path / "constants.onnx")
+    graph = load_graph(tmp_path / "constants.onnx").graph
+    assert "Constant" not in {n.op_type for n in graph}
+    assert load_graph(tmp_path / "constants.onnx").opset_imports[""] >= OPSET
