@@ -17,8 +17,7 @@ from fusioncam.export.cost import Cost, chunk_bytes, cost, seconds_per_pass
 from fusioncam.export.from_torch import save_onnx
 from fusioncam.export.gradient import path, unsupported
 from fusioncam.export.layers import Candidate, candidates, choose
-from fusioncam.export.load import sha256
-from fusioncam.manifest import EXPLAIN_GRAPH, MANIFEST, SCORE_GRAPH, WEIGHTS, Layer, Manifest, Source
+from fusioncam.manifest import EXPLAIN_GRAPH, MANIFEST, SCORE_GRAPH, WEIGHTS, Layer, Manifest, Source, sha256
 
 if TYPE_CHECKING:
     import torch

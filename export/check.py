@@ -9,12 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
-from pydantic import ValidationError
 
-from fusioncam.errors import BundleError, ModelError, UsageError
-from fusioncam.export.load import one_line, sha256
+from fusioncam.errors import BundleError, ModelError, UsageError, first_line
 from fusioncam.export.shapes import open_session, session
-from fusioncam.manifest import EXPLAIN_GRAPH, MANIFEST, SCORE_GRAPH, Layer, Manifest
+from fusioncam.manifest import EXPLAIN_GRAPH, SCORE_GRAPH, Layer, Manifest, read_bundle, sha256
 
 Array = npt.NDArray[Any]
 
@@ -40,20 +38,6 @@ class Finding:
         return self.error <= self.limit  # NaN does not
 
 
-def read_manifest(bundle: Path) -> Manifest:
-    """The manifest of a bundle.
-
-    Raises:
-        BundleError: There is none, or it is of another schema.
-    """
-    try:
-        return Manifest.model_validate_json((bundle / MANIFEST).read_bytes())
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise BundleError(f"{bundle} is no bundle: it holds no {MANIFEST}; make one with `fusioncam export`") from error
-    except (OSError, ValidationError) as error:
-        raise BundleError(f"{bundle / MANIFEST} cannot be read; export the model again") from error
-
-
 def check(bundle: Path, source: Path | None = None) -> list[Finding]:
     """Re-run the source against its bundle.
 
@@ -65,12 +49,7 @@ def check(bundle: Path, source: Path | None = None) -> list[Finding]:
         BundleError: The folder is no bundle, or a file of it is missing or was changed.
         UsageError: The source is not where it was.
     """
-    manifest = read_manifest(bundle)
-    for name, digest in manifest.files.items():
-        if not (bundle / name).is_file():
-            raise BundleError(f"{bundle} lacks {name}; copy the whole folder, or export the model again")
-        if sha256(bundle / name) != digest:
-            raise BundleError(f"{bundle / name} was changed since the export (sha256 differs); export the model again")
+    manifest = read_bundle(bundle)
     source = source or (bundle / manifest.source.path).resolve()
     if not source.is_file():
         raise UsageError(f"the source model is not at {source}; say where it is with --source")
@@ -109,7 +88,7 @@ def source_outputs(manifest: Manifest, source: Path, images: Array) -> Array:
         try:
             rows.append(model.run([manifest.source.output], {wanted.name: repeated})[0].reshape(batch, -1)[0])
         except Exception as error:
-            raise ModelError(f"{source} does not run as the bundle's source did: {one_line(error)}") from error
+            raise ModelError(f"{source} does not run as the bundle's source did: {first_line(error)}") from error
     return np.asarray(rows, np.float64)
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from fusioncam.errors import ModelError, UsageError
-from fusioncam.export.load import one_line
+from fusioncam.errors import ModelError, UsageError, first_line
 from fusioncam.manifest import Preprocessing
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -70,7 +69,7 @@ def _said(metadata: Mapping[str, str], folder: Path, usual: str) -> tuple[str, d
                 Preprocessing(**{**found, "size": (1, 1)})
                 return origin, found
         except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError) as error:
-            why = _complaint(error) if isinstance(error, ValidationError) else one_line(error)
+            why = _complaint(error) if isinstance(error, ValidationError) else first_line(error)
             raise ModelError(f"the preprocessing in {where} cannot be read ({why}); give it with --preset") from error
     return "assumed", PRESETS[usual]
 

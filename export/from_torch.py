@@ -9,8 +9,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from fusioncam.errors import ModelError, OutputError, UsageError
-from fusioncam.export.load import OPSET, one_line
+from fusioncam.errors import ModelError, OutputError, UsageError, first_line
+from fusioncam.export.load import OPSET
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +47,7 @@ def save_onnx(module: "torch.nn.Module", example: "torch.Tensor", path: Path) ->
                 verbose=False,
             )
     except Exception as error:  # the exporter raises whatever the module raises
-        raise ModelError(f"torch cannot export the module: {one_line(_root(error))}") from error
+        raise ModelError(f"torch cannot export the module: {first_line(_root(error))}") from error
     finally:
         module.train(training)
     try:
@@ -81,9 +81,9 @@ def build_module(target: str) -> "torch.nn.Module":
         made: Any = getattr(importlib.import_module(module_name), factory)
         made = made if isinstance(made, module_class) else made()
     except (ImportError, AttributeError) as error:
-        raise UsageError(f"{target!r} cannot be found: {one_line(error)}") from error
+        raise UsageError(f"{target!r} cannot be found: {first_line(error)}") from error
     except Exception as error:  # whatever the user's own code raises
-        raise ModelError(f"{target!r} fails: {one_line(error)}") from error
+        raise ModelError(f"{target!r} fails: {first_line(error)}") from error
     finally:
         sys.path.pop(0)
     if not isinstance(made, module_class):

@@ -1,6 +1,5 @@
 """Reading a model file, whatever its age, into onnx-ir at a current opset."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +9,9 @@ import onnx_ir.passes.common as passes
 from google.protobuf.message import DecodeError
 from onnxscript import optimizer
 
-from fusioncam.errors import ModelError
+from fusioncam.errors import ModelError, first_line
 
 OLDEST_OPSET, OPSET = 7, 18
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of an exception's text that says something."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def read_model(path: Path) -> onnx.ModelProto:
@@ -41,7 +29,7 @@ def read_model(path: Path) -> onnx.ModelProto:
     except DecodeError as error:
         raise ModelError(f"{path} is not an ONNX file, or it is truncated; export or copy it again") from error
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise ModelError(f"the weights of {path} cannot be read ({one_line(error)}); keep them beside it") from error
+        raise ModelError(f"the weights of {path} cannot be read ({first_line(error)}); keep them beside it") from error
     if not proto.graph.node or not proto.opset_import:
         raise ModelError(f"{path} is not an ONNX model: it holds no graph")
     return proto
@@ -63,7 +51,7 @@ def to_current_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
     try:
         return onnx.version_converter.convert_version(proto, OPSET)
     except Exception as error:  # the converter's C++ side raises several types
-        raise ModelError(f"the model cannot be brought from opset {version} to {OPSET}: {one_line(error)}") from error
+        raise ModelError(f"the model cannot be brought from opset {version} to {OPSET}: {first_line(error)}") from error
 
 
 def load_graph(path: Path) -> ir.Model:
@@ -82,7 +70,7 @@ def load_graph(path: Path) -> ir.Model:
         fold(model)
         _refuse_bad_constants(model, path)
     except (ValueError, RuntimeError, TypeError) as error:
-        raise ModelError(f"{path} is damaged or truncated: {one_line(error)}") from error
+        raise ModelError(f"{path} is damaged or truncated: {first_line(error)}") from error
     return model
 
 

@@ -9,14 +9,12 @@ import onnx_ir as ir
 import onnxruntime
 from google.protobuf.message import EncodeError
 
-from fusioncam.errors import ModelError
+from fusioncam.errors import ModelError, first_line
 from fusioncam.export.gradient import Ops
-from fusioncam.export.load import fold, one_line
+from fusioncam.export.load import fold
+from fusioncam.quirks import CRASHING_OPTIMIZERS
 
 Array = npt.NDArray[Any]
-
-# Ends the process on the attention of some float16 models (seen with onnxruntime 1.31 on the CPU).
-CRASHING_OPTIMIZERS = ["MatmulTransposeFusion"]
 
 
 def open_session(model: bytes | Path, optimize: bool = True) -> onnxruntime.InferenceSession:
@@ -31,11 +29,11 @@ def open_session(model: bytes | Path, optimize: bool = True) -> onnxruntime.Infe
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         return onnxruntime.InferenceSession(
-            model, options, providers=["CPUExecutionProvider"], disabled_optimizers=CRASHING_OPTIMIZERS
+            model, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(CRASHING_OPTIMIZERS)
         )
     except Exception as error:  # onnxruntime's exceptions share no base class
         what = "the model" if isinstance(model, bytes) else str(model)
-        raise ModelError(f"onnxruntime cannot load {what}: {one_line(error)}") from error
+        raise ModelError(f"onnxruntime cannot load {what}: {first_line(error)}") from error
 
 
 def session(model: ir.Model, optimize: bool = True) -> onnxruntime.InferenceSession:
@@ -43,7 +41,7 @@ def session(model: ir.Model, optimize: bool = True) -> onnxruntime.InferenceSess
     try:
         data = ir.to_proto(model).SerializeToString()
     except (ValueError, EncodeError) as error:  # protobuf holds 2 GB at most
-        raise ModelError(f"the model cannot be passed to onnxruntime: {one_line(error)}") from error
+        raise ModelError(f"the model cannot be passed to onnxruntime: {first_line(error)}") from error
     return open_session(data, optimize)
 
 
@@ -58,7 +56,7 @@ def run(model: ir.Model, feeds: dict[str, Array]) -> list[Array]:
     except ModelError:
         raise
     except Exception as error:
-        raise ModelError(f"onnxruntime cannot run the model: {one_line(error)}") from error
+        raise ModelError(f"onnxruntime cannot run the model: {first_line(error)}") from error
 
 
 def noise(model: ir.Model, batch: int, seed: int = 0) -> Array:
@@ -80,7 +78,7 @@ def record(model: ir.Model, batch: int) -> dict[ir.Value, Array]:
     except ModelError:
         raise
     except Exception as error:
-        raise ModelError(f"onnxruntime cannot run the model on a batch of {batch}: {one_line(error)}") from error
+        raise ModelError(f"onnxruntime cannot run the model on a batch of {batch}: {first_line(error)}") from error
     finally:
         graph.outputs.clear()
         graph.outputs.extend(kept)

@@ -1,6 +1,11 @@
 """Errors a user can cause. Each message is one line: what is wrong, then what to do."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's text that says something."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 class FusionCamError(Exception):
     """Base of every error this package raises on purpose; the command line exits with `exit_status`."""
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from fusioncam.errors import BundleError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 CHUNK = 16  # masked pictures a session takes at a time, unless told otherwise
 EXPLAIN_GRAPH, SCORE_GRAPH, WEIGHTS, MANIFEST = "explain.onnx", "score.onnx", "weights.bin", "manifest.json"
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from fusioncam.errors import UsageError
 from fusioncam.manifest import CHUNK, EXPLAIN_GRAPH, SCORE_GRAPH, read_bundle
+from fusioncam.quirks import CRASHING_OPTIMIZERS
 from fusioncam.runtime.explanation import Explanation, Passes
 from fusioncam.runtime.fusion import METHODS, ClassMaps, Evidence, make_maps
 from fusioncam.runtime.image import ImageLike, as_input
@@ -62,8 +63,9 @@ class Explainer:
         folder = Path(bundle)
         self.manifest = read_bundle(folder)
         self.methods = tuple(methods)
-        self._explain = open_session(folder / EXPLAIN_GRAPH, providers, threads)
-        score = open_session(folder / SCORE_GRAPH, providers, threads)
+        disabled = CRASHING_OPTIMIZERS if self.manifest.precision == "float16" else ()
+        self._explain = open_session(folder / EXPLAIN_GRAPH, providers, threads, disabled)
+        score = open_session(folder / SCORE_GRAPH, providers, threads, disabled)
         only_cpu = score.get_providers() == [CPU]
         self._scorer = Scorer(score, (3, *self.manifest.preprocessing.size), chunk, pad=not only_cpu)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import onnxruntime
 
-from fusioncam.errors import BundleError, FusionCamError, ProviderError
+from fusioncam.errors import BundleError, FusionCamError, ProviderError, first_line
 
 Provider = str | tuple[str, dict[str, Any]]
 
@@ -67,7 +67,10 @@ def resolve(providers: Sequence[Provider] | None) -> list[Provider]:
 
 
 def open_session(
-    path: Path, providers: Sequence[Provider] | None = None, threads: int | None = None
+    path: Path,
+    providers: Sequence[Provider] | None = None,
+    threads: int | None = None,
+    disabled: Sequence[str] = (),
 ) -> onnxruntime.InferenceSession:
     """Open a graph of a bundle.
 
@@ -75,6 +78,7 @@ def open_session(
         path: The ONNX file.
         providers: See `resolve`.
         threads: Threads within one operator; by default onnxruntime's choice, one per physical core.
+        disabled: Graph optimizers of onnxruntime's to leave out.
 
     Raises:
         ProviderError: A provider that was asked for cannot run here. onnxruntime itself would use the CPU instead, in
@@ -94,14 +98,14 @@ def open_session(
         if names != [CPU]:
             _load_wheels()
         try:
-            session = onnxruntime.InferenceSession(os.fspath(path), options, providers=wanted, enable_fallback=0)
+            session = onnxruntime.InferenceSession(
+                os.fspath(path), options, providers=wanted, disabled_optimizers=list(disabled), enable_fallback=0
+            )
         except Exception as error:  # onnxruntime's exceptions share no base class
             for name in names:
                 if name.removesuffix("ExecutionProvider").lower() in str(error).lower():
-                    raise _unavailable(name, re.sub(r"^.*?(?=Please)", "", _first_line(error))) from error
-            raise BundleError(
-                f"onnxruntime cannot load {path}: {_first_line(error)}; export the model again"
-            ) from error
+                    raise _unavailable(name, re.sub(r"^.*?(?=Please)", "", first_line(error))) from error
+            raise BundleError(f"onnxruntime cannot load {path}: {first_line(error)}; export the model again") from error
     absent = [n for n in names if n not in session.get_providers()]
     if absent:
         raise _unavailable(absent[0], _reason(log[0]))
@@ -120,7 +124,7 @@ def run(session: onnxruntime.InferenceSession, outputs: Sequence[str], feeds: di
         results: list[Any] = session.run(outputs, feeds)
     except Exception as error:  # as above
         raise FusionCamError(
-            f"onnxruntime cannot run the model: {_first_line(error)}; a smaller chunk needs less memory"
+            f"onnxruntime cannot run the model: {first_line(error)}; a smaller chunk needs less memory"
         ) from error
     return results
 
@@ -162,7 +166,3 @@ def _reason(log: str) -> str:
 def _unavailable(name: str, why: str) -> ProviderError:
     short = next((s for s, full in SHORT.items() if full == name), name)
     return ProviderError(f"the {short} provider cannot be used: {why}; install what it needs, or use the cpu provider")
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

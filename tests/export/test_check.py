@@ -9,8 +9,8 @@ from onnx import helper, numpy_helper
 
 from fusioncam.errors import BundleError, ModelError, UsageError
 from fusioncam.export import check, export_model
-from fusioncam.export.check import pictures, read_manifest
-from fusioncam.manifest import EXPLAIN_GRAPH, MANIFEST, SCORE_GRAPH
+from fusioncam.export.check import pictures
+from fusioncam.manifest import EXPLAIN_GRAPH, MANIFEST, SCORE_GRAPH, read_bundle
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_what_goes_past_the_layer_is_held(export_of, middle_of):
 
 
 def test_pictures_fill_the_range(bundle):
-    manifest = read_manifest(bundle)
+    manifest = read_bundle(bundle)
     images = pictures(manifest, 4)
     assert images.shape == (4, 3, 8, 6)
     assert images.dtype == np.float32

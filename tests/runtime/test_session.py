@@ -80,7 +80,7 @@ def pretend(monkeypatch):
 
     def replace(actual, error=None):
         class Session:
-            def __init__(self, path, options, providers, enable_fallback):
+            def __init__(self, path, options, providers, disabled_optimizers, enable_fallback):
                 os.write(2, b"a warning\n")
                 if error:
                     raise RuntimeError(error)
