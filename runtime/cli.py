@@ -9,6 +9,7 @@ import typer
 
 import fusioncam
 from fusioncam.errors import UsageError
+from fusioncam.manifest import CHUNK
 from fusioncam.runtime import console
 
 # Only what every command needs is imported up here: the export stage takes a second to load.
@@ -129,7 +130,7 @@ def explain(
     providers: Annotated[
         str, typer.Option(help="Of onnxruntime, in order of preference: tensorrt, cuda, cpu.")
     ] = "cpu",
-    chunk: Annotated[int, typer.Option(help="Masked pictures per run.")] = 16,
+    chunk: Annotated[int, typer.Option(help="Masked pictures per run.")] = CHUNK,
     threads: Annotated[int | None, typer.Option(help="CPU threads [one per core].")] = None,
     colormap: Annotated[str, typer.Option(help="Colours of the maps.")] = "plasma",
     json: Json = False,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fusioncam.export import export_model
+from fusioncam.manifest import CHUNK
 
 
 @pytest.mark.parametrize("channels", [64, 1024])
@@ -27,7 +28,7 @@ def test_memory_does_not_grow_with_the_channels(make_tiny, pictures, channels):
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     peak, run = map(int, out.split())
     assert run > 0.9 * channels
-    chunk, small, pixels = 16 * 3 * 24 * 32 * 4, channels * 6 * 8 * 4, 24 * 32 * 8
+    chunk, small, pixels = CHUNK * 3 * 24 * 32 * 4, channels * 6 * 8 * 4, 24 * 32 * 8
     assert peak < chunk + 8 * small + 60 * pixels
 
 
