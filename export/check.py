@@ -21,6 +21,7 @@ LOGIT_TOLERANCE = {"float32": 1e-4, "float16": 2e-2}
 GRADIENT_TOLERANCE = {"float32": 1e-2, "float16": 5e-2}
 STEPS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)  # lengths of the differences, relative to the activations
 DIRECTIONS = 6
+PATCH = 8  # pixels
 BLUR = 0.1  # noise added to the layer's tensor, relative to its deviation
 
 
@@ -58,15 +59,11 @@ def check(bundle: Path, source: Path | None = None) -> list[Finding]:
 
 
 def pictures(manifest: Manifest, count: int) -> Array:
-    """Random smooth pictures, preprocessed: (count, 3, H, W) float32."""
+    """Random patchwork pictures, preprocessed: (count, 3, H, W) float32."""
     prep = manifest.preprocessing
     height, width = prep.size
-    rng = np.random.default_rng(0)
-    rows, columns = (np.linspace(0, 1, n)[:, None] for n in (height, width))
-    waves = [np.sin(2 * np.pi * (a * rng.integers(1, 9, (count, 1, 3, 1)) + rng.random((count, 1, 3, 1)))) for a in
-             (rows[..., None].transpose(1, 2, 0), columns[..., None].transpose(1, 2, 0))]  # fmt: skip
-    smooth = 0.5 + waves[0][:, 0, :, :, None] * waves[1][:, 0, :, None, :] / 2
-    pixels = 255 * np.clip(smooth + rng.normal(0, 0.05, smooth.shape), 0, 1)
+    patches = np.random.default_rng(0).random((count, 3, -(-height // PATCH), -(-width // PATCH)))
+    pixels = 255 * patches.repeat(PATCH, axis=2).repeat(PATCH, axis=3)[..., :height, :width]
     mean, std = (np.reshape(v, (3, 1, 1)) for v in (prep.mean, prep.std))
     return np.asarray((pixels * prep.rescale - mean) / std, np.float32)
 
