@@ -138,12 +138,15 @@ def explain(
 ) -> int:
     """Explain pictures: writes STEM.npz (maps), STEM.png (panel) and STEM.json for each."""
     from fusioncam.runtime.explainer import Explainer
+    from fusioncam.runtime.explanation import FLAGS
     from fusioncam.runtime.saving import class_number, explain_files
 
     explainer = Explainer(
         bundle, providers.split(","), tuple(m.strip() for m in methods.split(",")), chunk=chunk, threads=threads
     )
-    wanted = [class_number(explainer.manifest, c) for c in classes or []]
+    wanted = [explainer.checked_class(class_number(explainer.manifest, c)) for c in classes or []]
+    if explainer.manifest.preprocessing.origin == "assumed" and not quiet:
+        console.complain(FLAGS["assumed_preprocessing"], "note")
     done, failed = explain_files(explainer, images, out, wanted, colormap, quiet, show=not json)
     if json:
         console.say_json({"explanations": done, "failed": failed})
@@ -190,7 +193,8 @@ def demo(
     if json:
         console.say_json(done)
     else:
-        console.say(f"the scene {scene} shows a {done['label']}; why the model thinks so: {done['picture']}")
+        seen = f"{done['label']} ({done['probability']:.2f})"
+        console.say(f"the model sees a {seen} in {scene}; why it does: {done['picture']}")
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ class Explainer:
             UsageError: There is no such class.
             FusionCamError: The model cannot be run, or gives NaN or infinity.
         """
-        return self._explain_image(image, [self._class(class_index)], progress)[0]
+        return self._explain_image(image, [self.checked_class(class_index)], progress)[0]
 
     def explain_batch(
         self,
@@ -112,12 +112,16 @@ class Explainer:
         each = _many(class_index, len(images))
         if len(each) != len(images):
             raise UsageError(f"{len(each)} entries in class_index for {len(images)} pictures; give one for each")
-        wanted = [[self._class(c) for c in _many(many, 1)] for many in each]
+        wanted = [[self.checked_class(c) for c in _many(many, 1)] for many in each]
         pairs = zip(images, wanted, strict=True)
         return [found for image, classes in pairs for found in self._explain_image(image, classes, progress)]
 
-    def _class(self, asked: Any) -> int:
-        """The class asked for, -1 where it is the top one."""
+    def checked_class(self, asked: Any) -> int:
+        """The class asked for as an index, -1 for the top one.
+
+        Raises:
+            UsageError: There is no such class.
+        """
         classes = self.manifest.classes
         try:
             index = -1 if asked is None else operator.index(asked)

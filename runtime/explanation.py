@@ -1,6 +1,6 @@
 """The result of explaining one class of one picture."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,7 +37,7 @@ class Explanation:
         timing: Seconds per stage. Shared by all classes of a picture.
     """
 
-    maps: dict[str, npt.NDArray[np.float32]]
+    maps: dict[str, npt.NDArray[np.float32]] = field(repr=False)
     class_index: int
     label: str | None
     probability: float

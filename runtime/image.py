@@ -231,6 +231,19 @@ def display_image(photo: UInt8Array, preprocessing: Preprocessing) -> UInt8Array
     return np.asarray(np.rint(seen).clip(0, 255), np.uint8)
 
 
+def visible_part(photo: UInt8Array, preprocessing: Preprocessing) -> UInt8Array:
+    """The part of a photo (H0, W0, 3) that the model sees, in the photo's own pixels and proportions."""
+    height, width = photo.shape[:2]
+    rows, columns, top, left = _geometry(height, width, preprocessing)
+    (y0, y1), (x0, x1) = (
+        (round(start * whole / resized), round((start + size) * whole / resized))
+        for start, size, whole, resized in zip(
+            (top, left), preprocessing.size, (height, width), (rows, columns), strict=True
+        )
+    )
+    return photo[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
+
+
 def _constants(preprocessing: Preprocessing) -> tuple[Float32Array, Float32Array, slice]:
     mean, std = (np.array(values, np.float32)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
     return mean, std, slice(None, None, -1 if preprocessing.channel_order == "bgr" else 1)

@@ -42,7 +42,7 @@ def print_inspection(found: "Inspection", most: int | None) -> None:
     c = found.classifier
     height, width = c.size
     console.say(
-        f"input    {c.input_name!r} (N, 3, {height}, {width}), {c.precision}, opset {c.model.opset_imports['']}"
+        f"input    {c.input_name!r} (N, 3, {height}, {width}), {c.precision}, as opset {c.model.opset_imports['']}"
     )
     console.say(f"output   {c.output_name!r}, {c.classes} classes, {c.ending}")
     without = ", ".join(f"{op} ({count})" for op, count in found.missing.items())

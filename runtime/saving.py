@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from fusioncam.errors import ImageError, UsageError
-from fusioncam.manifest import Manifest
+from fusioncam.manifest import MANIFEST, Manifest, Preprocessing
 from fusioncam.runtime import console
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.explanation import FLAGS, Explanation
-from fusioncam.runtime.image import UInt8Array, display_image, read_image
+from fusioncam.runtime.image import UInt8Array, display_image, read_image, visible_part
 from fusioncam.runtime.output import encode_png, json_bytes, npz_bytes, prepare_folder, write_atomically
 from fusioncam.runtime.picture import panel
+
+SLIVER = 4  # sides of a photo, longer over shorter, from which on the panel shows what the model saw instead
 
 
 def explain_files(
@@ -42,11 +44,12 @@ def explain_files(
         OutputError: The folder cannot be written.
         UsageError: A result would overwrite one of the pictures.
     """
-    prepare_folder(folder)
     done: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     stems = _stems(images)
     _refuse_overwriting(images, folder)
+    made = not folder.exists()
+    prepare_folder(folder)
     for image in images:
         try:
             photo = read_image(image)
@@ -56,14 +59,22 @@ def explain_files(
             console.complain(str(error))
             failed.append({"image": str(image), "error": str(error)})
             continue
-        aligned = display_image(photo, explainer.manifest.preprocessing)
+        aligned = _to_show(photo, explainer.manifest.preprocessing)
         for e in found:
             stem = stems[image] + (f"-{e.class_index}" if len(found) > 1 else "")
             record = _save(e, image, aligned, folder / stem, colormap)
             done.append(record)
             if show:
                 console.say(_line(image, e, record))
+    if made and not done:
+        folder.rmdir()
     return done, failed
+
+
+def _to_show(photo: UInt8Array, preprocessing: Preprocessing) -> UInt8Array:
+    """The photo as the panel shows it: in its own proportions, unless those of a sliver."""
+    part = visible_part(photo, preprocessing)
+    return part if max(part.shape[:2]) <= SLIVER * min(part.shape[:2]) else display_image(photo, preprocessing)
 
 
 def _stems(images: Sequence[Path]) -> dict[Path, str]:
@@ -72,12 +83,14 @@ def _stems(images: Sequence[Path]) -> dict[Path, str]:
     for image in images:
         stem, n = image.stem, 2
         while stem in stems.values() and image not in stems:
-            stem, n = f"{image.stem}-{n}", n + 1
+            stem, n = f"{image.stem}_{n}", n + 1
         stems.setdefault(image, stem)
     return stems
 
 
 def _refuse_overwriting(images: Sequence[Path], folder: Path) -> None:
+    if (folder / MANIFEST).exists():
+        raise UsageError(f"{folder} is a bundle; choose another folder with -o")
     for image in images:
         if image.suffix.lower() == ".png" and image.resolve().parent == folder.resolve():
             raise UsageError(f"the panel of {image} could overwrite the picture itself; choose another folder with -o")
@@ -104,7 +117,7 @@ def _line(image: Path, e: Explanation, record: dict[str, Any]) -> str:
     seconds = sum(e.timing.values())
     flags = "".join(f"; {FLAGS[flag]}" for flag in e.flags if flag != "assumed_preprocessing")
     return (
-        f"{image.name}: {e.title} {e.probability:.2f}, {e.passes.run} passes of {e.passes.channels} channels, "
+        f"{image.name}: {e.title} {e.probability:.2f}, {e.passes.run} passes for {e.passes.channels} channels, "
         f"{seconds:.1f} s -> {record['picture']}{flags}"
     )
 
@@ -125,8 +138,10 @@ def class_number(manifest: Manifest, wanted: str) -> int:
     if len(found) > 1:
         raise UsageError(f"several classes are called {wanted!r}: {', '.join(map(str, found))}; give a number")
     if not found:
-        close = difflib.get_close_matches(name, [n for some in names for n in some], n=1)
-        raise UsageError(f"no class is called {wanted!r}{f'; did you mean {close[0]!r}?' if close else ''}")
+        every = [n for some in names for n in some]
+        close = [n for n in every if name in n.split()][:3] or difflib.get_close_matches(name, every, n=1)
+        hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+        raise UsageError(f"no class is called {wanted!r}{hint}")
     return found[0]
 
 

@@ -80,7 +80,7 @@ class MaskedPasses:
     Args:
         scorer: Runs the passes.
         image: x (3, H, W), preprocessed.
-        clock: Gets the laps `masked passes`, and `fusion` for what happens between them.
+        clock: Gets the laps `masked_passes`, and `fusion` for what happens between them.
         progress: Called with (`done`, `total`) after every chunk.
 
     Attributes:
@@ -137,7 +137,7 @@ class MaskedPasses:
             if self._progress is not None:
                 self._progress(self.done, self.total)
             yield start, logits
-        self._clock.lap("masked passes")
+        self._clock.lap("masked_passes")
 
 
 def probabilities(logits: Floats, ending: Ending) -> Array:
