@@ -1,5 +1,16 @@
-"""`python -m fusioncam` is the command line."""
+"""Entry point of the command line, also as `python -m fusioncam`."""
 
-from fusioncam.runtime.cli import main
+import sys
 
-main()
+
+def main() -> None:
+    """Load the command line and run it; Ctrl-C while it loads ends it in one line, too."""
+    try:
+        from fusioncam.runtime.cli import main as run
+    except KeyboardInterrupt:
+        sys.exit("error: interrupted; nothing half written is left behind")
+    run()
+
+
+if __name__ == "__main__":
+    main()

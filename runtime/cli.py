@@ -16,7 +16,6 @@ from fusioncam.runtime import console
 
 app = typer.Typer(
     name="fusioncam",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Explain image classifiers straight from ONNX files, with Fusion-CAM.",
@@ -40,12 +39,16 @@ def main() -> None:
 
 @app.callback(invoke_without_command=True)
 def options(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
 ) -> None:
     """Explain image classifiers straight from ONNX files, with Fusion-CAM."""
     if version:
         console.say(fusioncam.__version__)
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        console.say(context.get_help())
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -142,7 +145,11 @@ def explain(
     from fusioncam.runtime.saving import class_number, explain_files
 
     explainer = Explainer(
-        bundle, providers.split(","), tuple(m.strip() for m in methods.split(",")), chunk=chunk, threads=threads
+        bundle,
+        [p.strip() for p in providers.split(",") if p.strip()],
+        tuple(m.strip() for m in methods.split(",")),
+        chunk=chunk,
+        threads=threads,
     )
     wanted = [explainer.checked_class(class_number(explainer.manifest, c)) for c in classes or []]
     if explainer.manifest.preprocessing.origin == "assumed" and not quiet:
@@ -195,7 +202,3 @@ def demo(
     else:
         seen = f"{done['label']} ({done['probability']:.2f})"
         console.say(f"the model sees a {seen} in {scene}; why it does: {done['picture']}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,7 @@
 """What the command line prints, and how it ends: results on standard output, everything else on standard error."""
 
+import os
+import signal
 import sys
 import traceback
 import warnings
@@ -58,13 +60,15 @@ def run_command(command: Callable[[list[str]], object], arguments: list[str]) ->
     debug = "--debug" in arguments
     warnings.showwarning = show_warning
     status = DONE
+    _prepare_streams()
     try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # to end as tidily as by Ctrl-C
         result = command([a for a in arguments if a != "--debug"])
+        sys.stdout.flush()
         status = result if isinstance(result, int) else DONE
     except KeyboardInterrupt:
         status = INTERRUPTED
     except BrokenPipeError:
-        sys.stderr.close()  # the reader has gone, and Python would complain of it at exit
         status = FAILED
     except Exception as error:
         status = _report(error)
@@ -73,13 +77,30 @@ def run_command(command: Callable[[list[str]], object], arguments: list[str]) ->
     if status == INTERRUPTED:
         complain("interrupted; nothing half written is left behind")
         status = FAILED
+    try:
+        sys.stdout.flush()
+    except OSError:  # nobody reads it any more; Python would complain of that at exit
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
     sys.exit(status)
+
+
+def _prepare_streams() -> None:
+    """Have streams to write to, and no character they refuse."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115  (until the process ends)
+        stream = getattr(sys, name)
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _report(error: Exception) -> int:
     if isinstance(error, FusionCamError):
         complain(str(error))
         return error.exit_status
+    if isinstance(error, OSError):
+        complain(f"{error.strerror or error}; free some space, or look at where the output goes")
+        return FAILED
     if isinstance(error, MemoryError):
         complain("out of memory; use a smaller --chunk")
         return FAILED

@@ -19,6 +19,7 @@ from fusioncam.runtime.session import CPU, Provider, open_session, run, warn_of_
 
 Classes = int | Sequence[int] | None
 
+THREADS_PER_CORE = 4  # at most: thousands of threads end in a standstill
 PARTS = ("logits", "activations", "gradients")
 
 
@@ -57,8 +58,11 @@ class Explainer:
             raise UsageError(f"no method {wrong}; the methods are {', '.join(METHODS)}")
         if budget != "exact":
             raise UsageError(f"no budget {budget!r}; the only one is 'exact'")
-        if chunk < 1:
-            raise UsageError(f"chunk must be at least 1, not {chunk}")
+        most = THREADS_PER_CORE * (os.cpu_count() or 1)
+        for name, number, limit in (("chunk", chunk, None), ("threads", 1 if threads is None else threads, most)):
+            if not isinstance(number, int) or number < 1 or (limit is not None and number > limit):
+                bound = "at least 1" if limit is None else f"1 to {limit}"
+                raise UsageError(f"{name} must be a whole number, {bound}, not {number!r}")
         warn_of_clash()
         folder = Path(bundle)
         self.manifest = read_bundle(folder)

@@ -107,10 +107,15 @@ def overlay(
     return np.asarray(np.rint(muted + alpha * (colors - muted)), np.uint8)
 
 
+def colormap_code(name: str) -> int:
+    """OpenCV's number of a colour map; raises UsageError where there is none of that name."""
+    if name not in COLORMAPS:
+        raise UsageError(f"no colour map {name!r}: choose one of {', '.join(COLORMAPS)}")
+    return COLORMAPS[name]
+
+
 def _colors(value: Float32Array, colormap: str) -> UInt8Array:
-    if colormap not in COLORMAPS:
-        raise UsageError(f"no colour map {colormap!r}: choose one of {', '.join(COLORMAPS)}")
-    bgr = cv2.applyColorMap(np.rint(value * 255).astype(np.uint8), COLORMAPS[colormap])
+    bgr = cv2.applyColorMap(np.rint(value * 255).astype(np.uint8), colormap_code(colormap))
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 

@@ -54,19 +54,16 @@ def print_inspection(found: "Inspection", most: int | None) -> None:
     rows = found.layers[::-1][:most]
     for layer, cost in rows:
         default = found.default is not None and layer.name == found.default.name
-        note = (
-            "<- default"
-            if default
-            else layer.refused or ("part of the evidence goes past it" if layer.bypassed else "")
-        )
+        note = f"refused: {layer.refused}" if layer.refused else "bypassed" if layer.bypassed else ""
+        # Tensors converted from other formats have names of 250 characters; --layer takes the node's as well.
+        name = min(filter(None, (layer.name, layer.node_name)), key=len)
         shape = " x ".join(map(str, layer.shape))
-        # Names of 250 characters exist; the middle of one says least.
-        name = layer.name if len(layer.name) <= 60 else f"{layer.name[:28]}...{layer.name[-28:]}"
-        table.add_row(name, shape, str(cost.passes), f"{cost.seconds:.1f}", f"{cost.bytes / 1e6:.0f}", note)
+        figures = str(cost.passes), f"{cost.seconds:.1f}", f"{cost.bytes / 1e6:.0f}"
+        table.add_row(name, shape, *figures, "<- default" if default else note)
     console.out.print(table, markup=False)
+    if any(layer.bypassed for layer, _ in rows):
+        console.say("bypassed: part of the evidence reaches the scores on other ways, past this layer")
     if len(rows) < len(found.layers):
-        console.say(
-            f"... and {len(found.layers) - len(rows)} earlier layers (--all lists them, --json with full names)"
-        )
+        console.say(f"... and {len(found.layers) - len(rows)} earlier layers (--all lists them)")
     if found.default is None:
         console.complain(str(found.reason), "note")

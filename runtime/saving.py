@@ -1,18 +1,21 @@
 """Explaining files into a folder: per picture the maps, a panel to look at, and the figures."""
 
 import difflib
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fusioncam.errors import ImageError, UsageError
+from fusioncam.errors import FusionCamError, UsageError
 from fusioncam.manifest import MANIFEST, Manifest, Preprocessing
 from fusioncam.runtime import console
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.explanation import FLAGS, Explanation
 from fusioncam.runtime.image import UInt8Array, display_image, read_image, visible_part
 from fusioncam.runtime.output import encode_png, json_bytes, npz_bytes, prepare_folder, write_atomically
-from fusioncam.runtime.picture import panel
+from fusioncam.runtime.picture import colormap_code, panel
+from fusioncam.runtime.session import native_stderr
 
 SLIVER = 4  # sides of a photo, longer over shorter, from which on the panel shows what the model saw instead
 
@@ -44,31 +47,41 @@ def explain_files(
         OutputError: The folder cannot be written.
         UsageError: A result would overwrite one of the pictures.
     """
+    colormap_code(colormap)
+    stems = _stems(images)
+    _refuse_overwriting(stems, classes, folder)
     done: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
-    stems = _stems(images)
-    _refuse_overwriting(images, folder)
+    with _folder(folder):
+        for image in images:
+            try:
+                with native_stderr():  # libpng and libjpeg write their complaints there
+                    photo = read_image(image)
+                with console.progress_bar(image.name, quiet) as progress:
+                    found = explainer.explain_batch([photo], [list(classes) or None], progress=progress)
+            except FusionCamError as error:
+                console.complain(str(error))
+                failed.append({"image": str(image), "error": str(error)})
+                continue
+            shown = _to_show(photo, explainer.manifest.preprocessing)
+            for e in found:
+                stem = stems[image] + (f"-{e.class_index}" if len(found) > 1 else "")
+                done.append(_save(e, image, shown, _files(folder, stem), colormap))
+                if show:
+                    console.say(_line(image, e, done[-1]))
+    return done, failed
+
+
+@contextmanager
+def _folder(folder: Path) -> Iterator[None]:
+    """The folder for the results, which goes again if it is new and nothing comes into it."""
     made = not folder.exists()
     prepare_folder(folder)
-    for image in images:
-        try:
-            photo = read_image(image)
-            with console.progress_bar(image.name, quiet) as progress:
-                found = explainer.explain_batch([photo], [list(classes) or None], progress=progress)
-        except ImageError as error:
-            console.complain(str(error))
-            failed.append({"image": str(image), "error": str(error)})
-            continue
-        aligned = _to_show(photo, explainer.manifest.preprocessing)
-        for e in found:
-            stem = stems[image] + (f"-{e.class_index}" if len(found) > 1 else "")
-            record = _save(e, image, aligned, folder / stem, colormap)
-            done.append(record)
-            if show:
-                console.say(_line(image, e, record))
-    if made and not done:
-        folder.rmdir()
-    return done, failed
+    try:
+        yield
+    finally:
+        if made and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _to_show(photo: UInt8Array, preprocessing: Preprocessing) -> UInt8Array:
@@ -88,28 +101,35 @@ def _stems(images: Sequence[Path]) -> dict[Path, str]:
     return stems
 
 
-def _refuse_overwriting(images: Sequence[Path], folder: Path) -> None:
+def _refuse_overwriting(stems: Mapping[Path, str], classes: Sequence[int], folder: Path) -> None:
+    """Refuse to write over a picture of the user's, be it one of those to explain or another."""
     if (folder / MANIFEST).exists():
         raise UsageError(f"{folder} is a bundle; choose another folder with -o")
-    for image in images:
-        if image.suffix.lower() == ".png" and image.resolve().parent == folder.resolve():
-            raise UsageError(f"the panel of {image} could overwrite the picture itself; choose another folder with -o")
+    pictures = {image.resolve() for image in stems}
+    for image, stem in stems.items():
+        for suffix in [f"-{c}" for c in classes] if len(classes) > 1 else [""]:
+            files = _files(folder, stem + suffix)
+            ours = files["json"].exists()  # written before the panel
+            if pictures & {f.resolve() for f in files.values()} or (files["png"].exists() and not ours):
+                raise UsageError(
+                    f"the results of {image} could overwrite a picture in {folder}; choose another folder with -o"
+                )
 
 
-def _save(e: Explanation, image: Path, photo: UInt8Array, path: Path, colormap: str) -> dict[str, Any]:
-    # Not Path.with_suffix, which would cut a stem at its last dot.
-    files = {name: path.with_name(f"{path.name}.{name}") for name in ("npz", "png", "json")}
+def _files(folder: Path, stem: str) -> dict[str, Path]:
+    return {kind: folder / f"{stem}.{kind}" for kind in ("npz", "json", "png")}
+
+
+def _save(e: Explanation, image: Path, photo: UInt8Array, files: Mapping[str, Path], colormap: str) -> dict[str, Any]:
     notes = [FLAGS[flag] for flag in e.flags]
-    sheet = panel(photo, e.maps, e.title, e.probability, notes, colormap)
-    record = {
-        "image": str(image),
-        "maps": str(files["npz"]),
-        "picture": str(files["png"]),
-        **e.summary(),
+    record = {"image": str(image), "maps": str(files["npz"]), "picture": str(files["png"]), **e.summary()}
+    content = {
+        "npz": npz_bytes(e.maps),
+        "json": json_bytes(record),
+        "png": encode_png(panel(photo, e.maps, e.title, e.probability, notes, colormap)),
     }
-    write_atomically(files["npz"], npz_bytes(e.maps))
-    write_atomically(files["png"], encode_png(sheet))
-    write_atomically(files["json"], json_bytes(record))
+    for kind, path in files.items():
+        write_atomically(path, content[kind])
     return record
 
 
@@ -128,7 +148,7 @@ def class_number(manifest: Manifest, wanted: str) -> int:
     Raises:
         UsageError: There is no such class, or several share the name.
     """
-    if wanted.lstrip("+-").isdecimal():
+    if re.fullmatch(r"[+-]?[0-9]{1,18}", wanted):
         return int(wanted)
     if manifest.labels is None:
         raise UsageError(f"the bundle has no labels to look {wanted!r} up in; give the class's number")

@@ -94,7 +94,7 @@ def open_session(
     options.log_severity_level = 4
     if threads is not None:
         options.intra_op_num_threads = threads
-    with _log() if names != [CPU] else nullcontext([""]) as log:
+    with native_stderr() if names != [CPU] else nullcontext([""]) as log:
         if names != [CPU]:
             _load_wheels()
         try:
@@ -123,9 +123,9 @@ def run(session: onnxruntime.InferenceSession, outputs: Sequence[str], feeds: di
     try:
         results: list[Any] = session.run(outputs, feeds)
     except Exception as error:  # as above
-        raise FusionCamError(
-            f"onnxruntime cannot run the model: {first_line(error)}; a smaller chunk needs less memory"
-        ) from error
+        memory = "alloc" in str(error).lower() or "memory" in str(error).lower()
+        remedy = "a smaller chunk needs less memory" if memory else "export the model again"
+        raise FusionCamError(f"onnxruntime cannot run the model: {first_line(error)}; {remedy}") from error
     return results
 
 
@@ -136,10 +136,10 @@ def _load_wheels() -> None:
 
 
 @contextmanager
-def _log() -> Iterator[list[str]]:
-    """Catch what onnxruntime's own logger writes when a provider cannot be had: the reason is nowhere else.
+def native_stderr() -> Iterator[list[str]]:
+    """Catch what native libraries write to the file behind stderr, past `sys.stderr`; for the whole process.
 
-    It writes to the file behind stderr, past `sys.stderr`.
+    It holds why a provider cannot be had, which onnxruntime says nowhere else.
     """
     caught = [""]
     with _STDERR, tempfile.TemporaryFile() as file:

@@ -199,7 +199,11 @@ def test_without_a_word_on_preprocessing_it_is_assumed_and_said(run, tmp_path):
         (("explain", "tiny.fcam", "one.png", "-c", "-2"), 2, ["-2"]),
         (("explain", "tiny.fcam", "one.png", "-c", "tabbi"), 2, ["tabbi", "did you mean 'tabby'"]),
         (("explain", "tiny.fcam", "one.png", "-c", "crane"), 2, ["2, 3"]),
+        (("explain", "tiny.fcam", "one.png", "--class=--1"), 2, ["--1"]),
+        (("explain", "tiny.fcam", "one.png", "-c", "9" * 5000), 2, ["no class"]),
         (("explain", "tiny.fcam", "one.png", "--methods", "lime"), 2, ["lime", "fusion_cam"]),
+        (("explain", "tiny.fcam", "one.png", "--threads", "0"), 2, ["threads", "1 to"]),
+        (("explain", "tiny.fcam", "one.png", "--threads", "10000"), 2, ["threads", "1 to"]),
         (("explain", "tiny.fcam", "one.png", "--chunk", "0"), 2, ["chunk"]),
         (("explain", "tiny.fcam", "one.png", "--providers", "abacus"), 1, ["abacus", "cpu"]),
         (("explain", "tiny.fcam", "one.png", "--colormap", "beige"), 2, ["beige"]),
@@ -224,12 +228,11 @@ def test_bad_input_gives_one_clear_line(run, bundle, work, arguments, status, wo
     assert ended == status, line
     assert out == ""
     assert all(word in line for word in words), line
-    (work / "out").rmdir() if (work / "out").exists() else None
     assert listing(work) == before
 
 
 def listing(folder):
-    return {str(p): p.stat().st_size for p in folder.rglob("*") if p.name != "out"}
+    return {str(p): p.stat().st_size for p in folder.rglob("*")}
 
 
 def write_huge_png(path):
@@ -282,12 +285,75 @@ def test_a_bad_picture_among_good_ones_is_reported_and_the_rest_goes_on(run, bun
     assert [f["image"] for f in result["failed"]] == ["labels.txt"]
 
 
-def test_a_panel_never_overwrites_its_own_picture(run, bundle, work):
-    before = (work / "one.png").read_bytes()
-    status, _, err = run("explain", bundle, "one.png", "-o", ".")
+@pytest.mark.parametrize("way", ["same folder", "link", "another picture"])
+def test_results_never_overwrite_a_picture(run, bundle, work, tmp_path, way):
+    picture, kept = tmp_path / "in" / "a.png", tmp_path / "in" / "a.png"
+    picture.parent.mkdir()
+    picture.write_bytes((work / "one.png").read_bytes())
+    out = tmp_path / "in"
+    if way == "link":
+        out = tmp_path / "out"
+        out.mkdir()
+        (out / "a.png").symlink_to(picture)
+    if way == "another picture":
+        picture = tmp_path / "in" / "a.jpg"
+        picture.write_bytes((work / "two.jpg").read_bytes())
+    before = kept.read_bytes()
+    status, _, err = run("explain", bundle, picture, "-o", out)
     assert status == 2
-    assert "could overwrite the picture" in only_line(err)
-    assert (work / "one.png").read_bytes() == before
+    assert "could overwrite a picture" in only_line(err)
+    assert kept.read_bytes() == before
+
+
+def test_results_are_replaced_by_newer_ones(run, bundle, tmp_path):
+    for methods in ("grad_cam", "score_cam"):
+        assert run("explain", bundle, "one.png", "-o", tmp_path, "--methods", methods)[0] == 0
+    assert list(np.load(tmp_path / "one.npz")) == ["score_cam"]
+
+
+def test_results_do_not_go_into_a_bundle(run, bundle):
+    before = listing(bundle)
+    status, _, err = run("explain", bundle, "one.png", "-o", bundle)
+    assert status == 2
+    assert "is a bundle" in only_line(err)
+    assert listing(bundle) == before
+
+
+def test_a_name_of_dots_stays_in_the_folder(run, bundle, work, tmp_path):
+    (tmp_path / "..jpg").write_bytes((work / "two.jpg").read_bytes())
+    out = tmp_path / "deep" / "out"
+    status, _, err = run("explain", bundle, tmp_path / "..jpg", "-o", out)
+    assert status == 0, err
+    assert [p.name for p in out.parent.iterdir()] == ["out"]
+    assert len(list(out.iterdir())) == 3
+
+
+def shell(arguments, **options):
+    command = [sys.executable, "-m", "fusioncam", *map(str, arguments)]
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, timeout=120, **options)
+
+
+def test_output_that_cannot_be_written_is_one_line(work):
+    with Path("/dev/full").open("w") as full:
+        ended = shell(["inspect", work / "tiny.onnx"], stdout=full)
+    assert ended.returncode == 1
+    assert "No space left" in only_line(ended.stderr)
+
+
+def test_any_locale_takes_any_label(bundle, work, tmp_path):
+    (tmp_path / "labels.txt").write_text("\n".join(["猫 ä"] * 4), encoding="utf-8")
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    made = ["export", work / "tiny.onnx", "-o", tmp_path / "b.fcam", "--labels", tmp_path / "labels.txt", "-q"]
+    for arguments in (made, ["explain", tmp_path / "b.fcam", work / "one.png", "-o", tmp_path / "out", "-q"]):
+        ended = shell(arguments, env=environment, stdout=subprocess.PIPE)
+        assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_without_a_command_the_help_is_shown(run):
+    status, out, err = run()
+    assert status == 2
+    assert "inspect" in out
+    assert err == ""
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 50, 3), (30, 20), (30, 20, 4)])
