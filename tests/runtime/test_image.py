@@ -4,16 +4,14 @@ import os
 import struct
 import time
 import zlib
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from fusioncam.errors import ImageError
-from fusioncam.manifest import Preprocessing
 from fusioncam.runtime import image as module
-from fusioncam.runtime.image import as_input, display_image, preprocess, read_image, unpreprocess
+from fusioncam.runtime.image import as_input, preprocess, read_image
 
 IMAGENET = {"rescale": 1 / 255, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 PRESETS = [
@@ -255,81 +253,6 @@ class TestRefusals:
     def test_file_size_limit(self, read, monkeypatch):
         monkeypatch.setattr(module, "MAX_BYTES", 10)
         assert_refused(lambda: read(encode(".png", scene(9, 9))), "bytes, the limit is 10")
-
-
-class TestDisplayImage:
-    @pytest.mark.parametrize(("source", "size"), [((100, 150), (32, 48)), ((20, 30), (64, 50)), ((90, 20), (40, 40))])
-    def test_squash_is_the_antialiased_bilinear_filter_of_torchvision(self, source, size):
-        torch = pytest.importorskip("torch")
-        photo = scene(*source)
-        planes = torch.from_numpy(photo.astype(np.float64)).permute(2, 0, 1)[None]
-        expected = torch.nn.functional.interpolate(planes, size, mode="bilinear", antialias=True)
-        result = display_image(photo, Preprocessing(size=size))
-        np.testing.assert_allclose(result, expected[0].permute(1, 2, 0).numpy(), atol=0.501)
-
-    def test_crop_cuts_the_centre_of_the_covering_resize(self):
-        torch = pytest.importorskip("torch")
-        photo = scene(375, 500)
-        planes = torch.from_numpy(photo.astype(np.float64)).permute(2, 0, 1)[None]
-        # Resize(256), then CenterCrop(224): 256 x 341, of which rows 16.. and columns 58.. are kept.
-        resized = torch.nn.functional.interpolate(planes, (256, 341), mode="bilinear", antialias=True)
-        expected = resized[0].permute(1, 2, 0).numpy()[16:240, 58:282]
-        result = display_image(photo, Preprocessing(size=(224, 224), resize="crop", crop_fraction=0.875))
-        np.testing.assert_allclose(result, expected, atol=0.501)
-
-    def test_crop_without_resize_is_a_slice(self):
-        photo = scene(40, 60)
-        result = display_image(photo, Preprocessing(size=(40, 40), resize="crop"))
-        np.testing.assert_array_equal(result, photo[:, 10:50])
-
-    def test_same_size_is_the_photo_itself(self):
-        np.testing.assert_array_equal(display_image(scene(33, 47), Preprocessing(size=(33, 47))), scene(33, 47))
-
-    def test_shrinking_does_not_alias(self):
-        stripes = np.zeros((400, 400, 3), np.uint8)
-        stripes[:, ::2] = 255
-        result = display_image(stripes, Preprocessing(size=(50, 50)))
-        assert np.abs(result[:, 1:-1].astype(int) - 127.5).max() <= 8
-
-    def test_large_photos_are_close_to_the_exact_filter(self):
-        torch = pytest.importorskip("torch")
-        photo = scene(1000, 1300)
-        planes = torch.from_numpy(photo.astype(np.float64)).permute(2, 0, 1)[None]
-        expected = torch.nn.functional.interpolate(planes, (64, 64), mode="bilinear", antialias=True)
-        result = display_image(photo, Preprocessing(size=(64, 64)))
-        assert np.abs(result - expected[0].permute(1, 2, 0).numpy()).max() < 3
-
-    @pytest.mark.parametrize("resize", ["squash", "crop"])
-    @pytest.mark.parametrize("shape", [(1, 1), (1, 5_000_000), (5_000_000, 1), (2, 3)])
-    def test_slivers_and_single_pixels(self, resize, shape):
-        photo = np.full((*shape, 3), 77, np.uint8)
-        result = display_image(photo, Preprocessing(size=(32, 48), resize=resize, crop_fraction=0.875))
-        np.testing.assert_array_equal(result, np.full((32, 48, 3), 77))
-
-
-class TestPreprocess:
-    @pytest.mark.parametrize("preset", PRESETS)
-    @pytest.mark.parametrize("resize", ["squash", "crop"])
-    def test_arithmetic(self, preset, resize):
-        preprocessing = Preprocessing(size=(24, 40), resize=resize, **preset)
-        photo = scene(60, 70)
-        x = preprocess(photo, preprocessing)
-        assert (x.dtype, x.shape, x.flags.c_contiguous) == (np.float32, (3, 24, 40), True)
-        pixels = display_image(photo, preprocessing).astype(np.float64)
-        pixels = pixels[..., ::-1] if preprocessing.channel_order == "bgr" else pixels
-        expected = (pixels * preprocessing.rescale - preprocessing.mean) / preprocessing.std
-        np.testing.assert_allclose(x, expected.transpose(2, 0, 1), rtol=1e-6, atol=3e-7 * np.abs(expected).max())
-
-    @pytest.mark.parametrize("preset", PRESETS)
-    def test_unpreprocess_is_the_inverse(self, preset):
-        preprocessing = Preprocessing(size=(24, 40), **preset)
-        shown = unpreprocess(preprocess(scene(60, 70), preprocessing), preprocessing)
-        np.testing.assert_array_equal(shown, display_image(scene(60, 70), preprocessing))
-        assert shown.flags.c_contiguous
-
-    def test_unpreprocess_clips(self):
-        x = np.stack([np.full((2, 2), value, np.float32) for value in (-1e9, 0.502, 1e9)])
-        assert unpreprocess(x, Preprocessing(size=(2, 2), rescale=1 / 255))[0, 0].tolist() == [0, 128, 255]
 
 
 class TestAsInput:

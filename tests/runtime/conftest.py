@@ -1,0 +1,114 @@
+"""What the tests of the command line share: a model, a bundle, pictures, and a way to run a command."""
+
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from fusioncam.runtime import cli
+
+LABELS = ("tabby, tabby cat", "Egyptian cat", "crane", "crane")
+
+
+def save_model(path: Path, channels: int = 6, size: int = 24, bad: str = "") -> Path:
+    """Conv - Relu - pool - Gemm - Softmax, of four classes."""
+    rng = np.random.default_rng(3)
+    weights = rng.normal(size=(channels, 3, 3, 3)).astype(np.float32)
+    if bad == "nan":
+        weights[0, 0, 0, 0] = np.nan
+    nodes = [
+        helper.make_node("Conv", ["input", "w"], ["conv"], "conv_node", pads=[1] * 4, strides=[2, 2]),
+        helper.make_node("Relu", ["conv"], ["features"], "relu_node"),
+        helper.make_node("GlobalAveragePool", ["features"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "v"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["output"]),
+    ]
+    inputs = [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 3, size, size])]
+    if bad == "two inputs":
+        inputs.append(helper.make_tensor_value_info("second", TensorProto.FLOAT, ["N", 3, size, size]))
+        nodes.append(helper.make_node("Identity", ["second"], ["unused"]))
+    if bad == "no rule":
+        nodes[3:3] = [
+            helper.make_node("Transpose", ["pooled"], ["moved"], perm=[0, 2, 3, 1]),
+            helper.make_node("Det", ["square"], ["d"], "det_node"),
+            helper.make_node("Add", ["pooled", "d4"], ["raised"]),
+        ]
+        nodes.insert(3, helper.make_node("MatMul", ["features", "features"], ["square"]))
+        nodes.insert(6, helper.make_node("Unsqueeze", ["d", "axes"], ["d4"]))
+        nodes[8].input[0] = "raised"
+    constants = {"w": weights, "v": rng.normal(size=(channels, 4)).astype(np.float32)}
+    if bad == "no rule":
+        constants["axes"] = np.array([2, 3], np.int64)
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        inputs,
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["N", 4])],
+        [numpy_helper.from_array(v, k) for k, v in constants.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_model():
+    """Saves a model of four classes, sound or bad in one way."""
+    return save_model
+
+
+@pytest.fixture(scope="session")
+def only_line():
+    """The one line of an error, without a traceback."""
+
+    def only_line(err):
+        lines = err.strip().splitlines()
+        assert len(lines) == 1, err
+        assert lines[0].startswith("error: ")
+        return lines[0]
+
+    return only_line
+
+
+@pytest.fixture(scope="session")
+def listing():
+    """Every file and folder below a folder, with its size."""
+    return lambda folder: {str(p): p.stat().st_size for p in folder.rglob("*")}
+
+
+@pytest.fixture(scope="session")
+def work(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    save_model(folder / "tiny.onnx")
+    (folder / "labels.txt").write_text("\n".join(LABELS) + "\n")
+    rng = np.random.default_rng(0)
+    for name in ("one.png", "two.jpg"):
+        cv2.imwrite(str(folder / name), rng.integers(0, 256, (40, 60, 3), np.uint8))
+    return folder
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, work):
+    """Run one command inside this process; gives (status, standard output, standard error)."""
+    monkeypatch.chdir(work)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["fusioncam", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        printed = capsys.readouterr()
+        return end.value.code, printed.out, printed.err
+
+    return call
+
+
+@pytest.fixture
+def bundle(run, work):
+    if not (work / "tiny.fcam").exists():
+        status, _, err = run("export", "tiny.onnx", "--preset", "unit", "--labels", "labels.txt")
+        assert status == 0, err
+    return work / "tiny.fcam"
