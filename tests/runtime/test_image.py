@@ -4,12 +4,14 @@ import os
 import struct
 import time
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from fusioncam.errors import ImageError
+from fusioncam.manifest import Preprocessing
 from fusioncam.runtime import image as module
 from fusioncam.runtime.image import as_input, preprocess, read_image
 
