@@ -257,8 +257,8 @@ def test_timing_covers_the_stages(tiny, pictures):
         ({"methods": ["smooth_grad"]}, "'smooth_grad'.*fusion_cam"),
         ({"methods": []}, "no method chosen"),
         ({"budget": "fast"}, "'fast'"),
-        ({"chunk": 0}, "chunk must be at least 1"),
-        ({"chunk": -4}, "chunk must be at least 1"),
+        ({"chunk": 0}, "chunk must be a whole number, at least 1"),
+        ({"chunk": -4}, "chunk must be a whole number, at least 1"),
     ],
 )
 def test_senseless_options_are_refused(tiny, options, message):
