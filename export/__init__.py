@@ -1,14 +1,16 @@
 """Build time: an image classifier becomes a bundle of plain ONNX graphs that also yield activations and gradients."""
 
 import os
+import secrets
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusioncam.errors import ModelError
+from fusioncam.errors import ModelError, OutputError
 from fusioncam.export import facts
 from fusioncam.export.bundle import explain_graph, whole_folder, write_graphs
 from fusioncam.export.canonical import Classifier, canonicalize
@@ -72,6 +74,9 @@ def inspect_model(
     return Inspection(classifier, [(c, cost(c, seconds, most)) for c in found], default, reason, missing)
 
 
+Labels = str | os.PathLike[str] | Sequence[str]
+
+
 def export_model(
     model: str | os.PathLike[str],
     bundle: str | os.PathLike[str],
@@ -79,8 +84,8 @@ def export_model(
     layer: str | None = None,
     size: tuple[int, int] | None = None,
     output: str | None = None,
-    labels: str | os.PathLike[str] | None = None,
-    preprocessing: Mapping[str, Any] | None = None,
+    labels: Labels | None = None,
+    preprocessing: str | Mapping[str, Any] | None = None,
 ) -> Manifest:
     """Turn an ONNX classifier into a bundle.
 
@@ -92,9 +97,9 @@ def export_model(
         layer: Tensor or node to explain by; by default chosen (see `inspect_model`).
         size: (H, W) of the input, for a model that leaves them open.
         output: The output that holds the class scores, where there are several.
-        labels: Text file with one class name a line; by default what the source says.
-        preprocessing: Fields of `fusioncam.manifest.Preprocessing`, or `{"preset": NAME}` with more fields over it; by
-            default what the source says.
+        labels: The names of the classes, or a text file with one a line; by default what the source says.
+        preprocessing: Fields of `fusioncam.manifest.Preprocessing`, or `{"preset": NAME}` with more fields over it, or
+            only the name of the preset; by default what the source says.
 
     Returns:
         The manifest, as written.
@@ -104,19 +109,36 @@ def export_model(
         UsageError: An argument does not fit the model.
         OutputError: The bundle cannot be written.
     """
-    source, target = Path(model), Path(bundle)
+    source = Path(model)
+    return _export(source, source, Path(bundle), layer, size, output, labels, preprocessing)
+
+
+def _export(
+    source: Path,
+    kept: Path,
+    target: Path,
+    layer: str | None,
+    size: tuple[int, int] | None,
+    output: str | None,
+    labels: Labels | None,
+    preprocessing: str | Mapping[str, Any] | None,
+) -> Manifest:
+    """As `export_model`; `kept` is where the source will be found later."""
     classifier = canonicalize(source, size, output)
     every = {str(o.name) for node in classifier.model.graph for o in node.outputs}
     chosen = choose(candidates(classifier), layer, every)
     metadata = dict(classifier.model.metadata_props)
-    names = facts.labels(metadata, source.parent, classifier.classes, Path(labels) if labels is not None else None)
+    names = facts.labels(metadata, source.parent, classifier.classes, labels)
     usual = "raw" if classifier.takes_bytes else "torchvision"
     prep = facts.preprocessing(metadata, source.parent, classifier.size, preprocessing or {}, usual)
     explain = explain_graph(classifier.model, chosen.name, chosen.layout)
-    with whole_folder(target) as folder:
+    with whole_folder(target, source) as folder:
         write_graphs(folder, {EXPLAIN_GRAPH: explain, SCORE_GRAPH: classifier.model})
+        relative = os.path.relpath(kept.resolve(), target.resolve()).replace(os.sep, "/")
         manifest = Manifest(
-            source=_source(source, target, classifier),
+            source=Source(
+                path=relative, sha256=sha256(source), input=classifier.input_name, output=classifier.output_name
+            ),
             layer=Layer(name=chosen.name, shape=chosen.shape, roles=chosen.layout.roles, offset=chosen.layout.offset),
             classes=classifier.classes,
             ending=classifier.ending,
@@ -134,24 +156,42 @@ def export_model(
     return manifest
 
 
-def _source(source: Path, target: Path, classifier: Classifier) -> Source:
-    relative = os.path.relpath(source.resolve(), target.resolve()).replace(os.sep, "/")
-    return Source(path=relative, sha256=sha256(source), input=classifier.input_name, output=classifier.output_name)
-
-
 def export_torch(
-    module: "torch.nn.Module", example: "torch.Tensor", bundle: str | os.PathLike[str], **options: Any
+    module: "torch.nn.Module",
+    example: "torch.Tensor",
+    bundle: str | os.PathLike[str],
+    *,
+    layer: str | None = None,
+    size: tuple[int, int] | None = None,
+    output: str | None = None,
+    labels: Labels | None = None,
+    preprocessing: str | Mapping[str, Any] | None = None,
 ) -> Manifest:
-    """Turn a torch classifier into a bundle: its plain forward pass is exported first, to an `.onnx` file beside it.
+    """Turn a torch classifier into a bundle: its plain forward pass is exported first, to NAME.torch.onnx beside it.
 
     Args:
         module: An image classifier.
         example: One input (1, 3, H, W).
         bundle: The folder to make, usually `NAME.fcam`.
-        options: As for `export_model`.
+        layer: As for `export_model`, like all that follow.
+        size: (H, W) of the input; that of the example.
+        output: The output that holds the class scores, where there are several.
+        labels: The names of the classes, or a text file.
+        preprocessing: Fields of `Preprocessing`, or the name of a preset.
 
     Raises:
         ModelError: torch is missing or cannot export the module; else as `export_model`.
     """
     target = Path(bundle)
-    return export_model(save_onnx(module, example, target.with_suffix(".onnx")), target, **options)
+    kept = target.parent / f"{target.name.removesuffix('.fcam')}.torch.onnx"
+    temporary = target.parent / f".fcam-{secrets.token_hex(8)}.onnx"
+    try:
+        save_onnx(module, example, temporary)
+        manifest = _export(temporary, kept, target, layer, size, output, labels, preprocessing)
+        temporary.replace(kept)
+    except OSError as error:
+        raise OutputError(f"cannot write {kept} ({error.strerror or error}); choose another place with -o") from error
+    finally:
+        with suppress(OSError, ValueError):
+            temporary.unlink()
+    return manifest

@@ -1,9 +1,9 @@
 """Writing a bundle: two graphs that share one file of weights, and the manifest; whole or not at all."""
 
 import hashlib
-import os
+import json
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from fusioncam.errors import OutputError
+from fusioncam.errors import OutputError, first_line
 from fusioncam.export.gradient import Ops, backpropagate
 from fusioncam.export.layout import Layout
-from fusioncam.manifest import MANIFEST, WEIGHTS
+from fusioncam.manifest import FILES, MANIFEST, WEIGHTS
 
 INLINE_BYTES = 1024  # smaller constants stay inside the graphs
 ALIGNMENT = 64
@@ -106,52 +106,81 @@ def write_graphs(folder: Path, graphs: dict[str, ir.Model]) -> None:
 
 
 @contextmanager
-def whole_folder(target: Path) -> Iterator[Path]:
+def whole_folder(target: Path, source: Path | None = None) -> Iterator[Path]:
     """A folder to write into that becomes `target` at the end, and vanishes if anything goes wrong before.
 
-    An older bundle at `target` is replaced; anything else there is left alone.
+    An older bundle at `target` is replaced; anything else there is left alone. A link stays: what it leads to is
+    replaced.
+
+    Args:
+        target: The folder to make.
+        source: A file that must not go with an older bundle.
 
     Raises:
         OutputError: `target` cannot be written, or holds something that is no bundle.
     """
-    target = target.absolute()
-    if target.exists() and not (target / MANIFEST).is_file() and not (target.is_dir() and not any(target.iterdir())):
-        raise OutputError(f"{target} is there already and is no bundle; choose another name with -o")
+    target = _real(target)
+    temporary = _unused(target.parent)
     try:
+        _refuse_to_replace(target, source)
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    except OSError as error:
-        raise OutputError(
-            f"cannot write into {target.parent} ({error.strerror}); choose another place with -o"
-        ) from error
-    try:
+        temporary.mkdir()
         yield temporary
-        temporary.chmod(0o777 & ~_umask())
+        _refuse_to_replace(target, source)  # the export took its time
         _put(temporary, target)
     except OSError as error:
-        raise OutputError(f"cannot write {target} ({error.strerror or error}); free some space or choose -o") from error
+        raise OutputError(f"cannot write {target} ({error.strerror or error}); choose another place with -o") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _real(target: Path) -> Path:
+    try:
+        return target.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long, links in a circle, a null byte
+        raise OutputError(f"{str(target)!r} names no folder ({first_line(error)}); choose another with -o") from error
+
+
+def _unused(parent: Path) -> Path:
+    """A hidden name in `parent`, known before there is anything by it: so it can be removed at any time."""
+    return parent / f".fcam-{secrets.token_hex(8)}"
+
+
+def _refuse_to_replace(target: Path, source: Path | None) -> None:
+    """Make sure that nothing but a bundle is replaced.
+
+    Raises:
+        OutputError: `target` is a file, or a folder with something else in it.
+    """
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if not (target / MANIFEST).is_file():
+        raise OutputError(f"{target} is there already and is no bundle; choose another name with -o")
+    if source is not None and target in source.resolve().parents:
+        raise OutputError(f"{target} holds the model itself; choose another name with -o")
+    strange = sorted(p.name for p in target.iterdir() if p.name not in FILES or not p.is_file())
+    if strange:
+        names = f"{strange[0]!r}{' and others' if len(strange) > 1 else ''}"
+        raise OutputError(f"{target} holds files that are not a bundle's ({names}); choose another name with -o")
+    try:
+        manifest = json.loads((target / MANIFEST).read_bytes())
+    except (ValueError, RecursionError):
+        manifest = None
+    if not isinstance(manifest, dict) or not manifest.keys() >= {"schema_version", "layer", "files"}:
+        raise OutputError(f"{target} is there already and is no bundle; choose another name with -o")
+
+
 def _put(new: Path, target: Path) -> None:
     """Move `new` to `target`; what was there goes, but not before `new` is in its place."""
-    if not target.exists():
-        new.rename(target)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+    aside = _unused(target.parent)
     try:
-        target.rename(aside / target.name)
-        try:
-            new.rename(target)
-        except BaseException:
-            (aside / target.name).rename(target)
-            raise
+        if target.exists():
+            target.rename(aside)
+        new.rename(target)
+    except BaseException:
+        if aside.exists() and not target.exists():
+            aside.rename(target)
+        raise
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        if target.exists():
+            shutil.rmtree(aside, ignore_errors=True)

@@ -1,6 +1,8 @@
 """The canonical form: one float32 NCHW image in, (N, classes) logits out, free batch, every shape known."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +11,7 @@ import onnx_ir as ir
 
 from fusioncam.errors import ModelError, UsageError
 from fusioncam.export.batch import REMEDY, free_batch
-from fusioncam.export.gradient import Ops, dims
+from fusioncam.export.gradient import Ops, dims, path
 from fusioncam.export.load import fold, load_graph
 from fusioncam.export.shapes import measure, noise, run
 
@@ -56,11 +58,11 @@ class Classifier:
         return self.model.graph.outputs[0]
 
 
-def canonicalize(path: Path, size: tuple[int, int] | None = None, output: str | None = None) -> Classifier:
+def canonicalize(source: Path, size: tuple[int, int] | None = None, output: str | None = None) -> Classifier:
     """Load a model and bring it to the canonical form.
 
     Args:
-        path: The ONNX file; opset 7 or later, float32 or float16.
+        source: The ONNX file; opset 7 or later, float32 or float16.
         size: (H, W) of the input, for a model that leaves them open.
         output: Which output holds the class scores, where there are several.
 
@@ -68,7 +70,9 @@ def canonicalize(path: Path, size: tuple[int, int] | None = None, output: str | 
         ModelError: The file cannot be read or is no image classifier of one image.
         UsageError: `size` or `output` does not fit the model.
     """
-    model = load_graph(path)
+    if size is not None:
+        size = _checked(size)
+    model = load_graph(source)
     picked = _pick_output(model, output)
     output_name = str(picked.name)
     takes_bytes = any(i.dtype == ir.DataType.UINT8 for i in model.graph.inputs)
@@ -76,6 +80,8 @@ def canonicalize(path: Path, size: tuple[int, int] | None = None, output: str | 
     ending = _peel(model, picked)
     _drop_copies(model)
     fold(model)
+    if model.graph.outputs[0].producer() is None:
+        raise ModelError(f"output {output_name!r} is not computed from the image; export the model again")
     reference = None
     if fixed_batch:
         measure(model, batches=(fixed_batch,))
@@ -89,6 +95,16 @@ def canonicalize(path: Path, size: tuple[int, int] | None = None, output: str | 
     classes = dims(model.graph.outputs[0])[1]
     assert classes is not None
     return Classifier(model, input_name, output_name, size, classes, ending, precision, takes_bytes)
+
+
+def _checked(size: Sequence[int]) -> tuple[int, int]:
+    try:
+        height, width = (index(s) for s in size)
+    except (TypeError, ValueError):
+        height = width = 0
+    if min(height, width) < 1:
+        raise UsageError(f"size is two positive whole numbers, H and W, not {size!r}")
+    return height, width
 
 
 def _take_image(model: ir.Model, size: tuple[int, int] | None) -> tuple[str, int | None, tuple[int, int]]:
@@ -127,13 +143,16 @@ def _take_image(model: ir.Model, size: tuple[int, int] | None) -> tuple[str, int
 
 def _free_names(model: ir.Model) -> None:
     """Rename the tensors whose names the bundle's graphs need for their inputs and outputs."""
-    for value in [*model.graph.inputs, *(o for node in model.graph for o in node.outputs)]:
+    graph = model.graph
+    for value in [*graph.inputs, *graph.initializers.values(), *(o for node in graph for o in node.outputs)]:
         if value.name in RESERVED:
             value.name = f"{value.name}/source"
 
 
 def _pick_output(model: ir.Model, wanted: str | None) -> ir.Value:
     outputs = {str(o.name): o for o in model.graph.outputs}
+    if not outputs:
+        raise ModelError("the model has no output; export it again")
     if wanted is not None:
         if wanted not in outputs:
             raise UsageError(f"the model has no output {wanted!r}; it has {', '.join(outputs)}")
@@ -179,6 +198,15 @@ def _finish_logits(model: ir.Model, output_name: str) -> None:
         raise ModelError(
             f"output {output_name!r} comes from a tensor of shape ({shape}), not (N, classes): no classifier"
         )
+    if 0 in sizes:
+        raise ModelError(f"output {output_name!r} holds no class scores: its shape is (N, 0); export the model again")
+    if raw.dtype not in FLOATS:
+        last = raw.producer()
+        what = "class numbers" if last is not None and last.op_type in ("ArgMax", "ArgMin") else "integers"
+        ending = last.op_type if last is not None else "a constant"
+        raise ModelError(f"the model ends in {ending}: it gives {what}, not scores; cut the graph before it")
+    if not path(graph.inputs[0], raw):
+        raise ModelError(f"output {output_name!r} has no gradient: integers or conditions lie between it and the image")
     classes = sizes[0] if sizes else 1
     op = Ops(graph, "output")
     logits = raw

@@ -2,7 +2,8 @@
 
 import ast
 import json
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,24 @@ PRESETS: dict[str, dict[str, Any]] = {
 # The values of `Image.NominalPixelRange` (ONNX, MetadataProps.md), as presets. 16..235 is nobody's float input.
 PIXEL_RANGES = {"NominalRange_0_255": "raw", "Normalized_0_1": "unit", "Normalized_1_1": "tf"}
 
+# What reading a text that is not what it should be can raise.
+ODDITIES = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    SyntaxError,
+    MemoryError,
+    RecursionError,
+)
+
 
 def preprocessing(
     metadata: Mapping[str, str],
     folder: Path,
     size: tuple[int, int],
-    given: Mapping[str, Any],
+    given: str | Mapping[str, Any],
     usual: str = "torchvision",
 ) -> Preprocessing:
     """The preprocessing: what the user gave, over what the source says, over the usual one.
@@ -35,16 +48,20 @@ def preprocessing(
         metadata: The model's metadata_props.
         folder: Where the model lies.
         size: (H, W) of the input.
-        given: Fields of `Preprocessing` the user set; `preset` names one of `PRESETS`.
+        given: Fields of `Preprocessing` the user set; `preset` names one of `PRESETS`. A mere name is that of a preset.
         usual: The preset taken where nobody says.
 
     Raises:
         ModelError: What the source says makes no sense.
         UsageError: A given value makes no sense.
     """
+    if isinstance(given, str):
+        given = {"preset": given}
+    if not isinstance(given, Mapping):
+        raise UsageError(f"preprocessing is a preset's name or a mapping of fields, not {type(given).__name__}")
     user = {k: v for k, v in given.items() if v is not None}
     preset = user.pop("preset", None)
-    if preset is not None and preset not in PRESETS:
+    if preset is not None and (not isinstance(preset, str) or preset not in PRESETS):
         raise UsageError(f"no preset {preset!r}; the presets are {', '.join(PRESETS)}")
     origin, fields = ("user", PRESETS[preset]) if preset is not None else _said(metadata, folder, usual)
     # A colour statistic belongs to its rescaling: who gives one gives the whole arithmetic.
@@ -52,7 +69,7 @@ def preprocessing(
         fields = {}
     origin = "user" if user else origin
     try:
-        return Preprocessing(**{**fields, **user, "size": size, "origin": origin})
+        return Preprocessing.model_validate({**fields, **user, "size": size, "origin": origin})
     except ValidationError as error:
         raise UsageError(f"preprocessing cannot be read: {_complaint(error)}") from error
 
@@ -66,9 +83,9 @@ def _said(metadata: Mapping[str, str], folder: Path, usual: str) -> tuple[str, d
     for origin, where, read in sources:
         try:
             if found := read():
-                Preprocessing(**{**found, "size": (1, 1)})
+                Preprocessing.model_validate({**found, "size": (1, 1)})
                 return origin, found
-        except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError) as error:
+        except ODDITIES as error:
             why = _complaint(error) if isinstance(error, ValidationError) else first_line(error)
             raise ModelError(f"the preprocessing in {where} cannot be read ({why}); give it with --preset") from error
     return "assumed", PRESETS[usual]
@@ -76,7 +93,7 @@ def _said(metadata: Mapping[str, str], folder: Path, usual: str) -> tuple[str, d
 
 def _complaint(error: ValidationError) -> str:
     first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".lstrip(": ")
+    return " ".join(f"{'.'.join(map(str, first['loc']))}: {first['msg']}".lstrip(": ").split())
 
 
 def _in_model(metadata: Mapping[str, str]) -> dict[str, Any]:
@@ -96,8 +113,8 @@ def _json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read ({error}); mend it or move it away") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read ({first_line(error)}); mend it or move it away") from error
     return content if isinstance(content, dict) else {}
 
 
@@ -122,41 +139,61 @@ def _in_config(folder: Path) -> dict[str, Any]:
     return fields
 
 
-def labels(metadata: Mapping[str, str], folder: Path, classes: int, given: Path | None) -> tuple[str, ...] | None:
-    """One name per class: from a text file of the user's, one per line, else from the source, else none.
+def labels(
+    metadata: Mapping[str, str], folder: Path, classes: int, given: str | os.PathLike[str] | Sequence[str] | None
+) -> tuple[str, ...] | None:
+    """One name per class: the user's, in a list or in a text file, one a line, else the source's, else none.
 
     Raises:
         UsageError: The file cannot be read, or its number of names is not that of the classes.
     """
     if given is not None:
-        try:
-            names = given.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"labels file {given} cannot be read: {error}") from error
-        while names and not names[-1].strip():
-            names.pop()
+        names = _given_names(given)
         if len(names) != classes:
             hint = "; the model's first class may be the background" if len(names) == classes - 1 else ""
-            raise UsageError(
-                f"{given} holds {len(names)} labels, one a line, but the model has {classes} classes{hint}"
-            )
-        return tuple(name.strip() for name in names)
+            said = f"{len(names)} labels were given"
+            if isinstance(given, str | os.PathLike):
+                said = f"{given} holds {len(names)} labels, one a line"
+            raise UsageError(f"{said}, but the model has {classes} classes{hint}")
+        return names
     for found in (_parse_names(metadata.get("names", "")), _json(folder / "config.json").get("id2label")):
         listed = list(_by_number(found).values()) if isinstance(found, dict) else found
         if isinstance(listed, list) and len(listed) == classes:
-            return tuple(str(n) for n in listed)
+            names = tuple(str(n) for n in listed)
+            if all(map(_writable, names)):
+                return names
     return None
+
+
+def _given_names(given: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ...]:
+    if not isinstance(given, str | os.PathLike):
+        names = tuple(given) if isinstance(given, Sequence) else ()
+        if not names or not all(isinstance(n, str) and _writable(n) for n in names):
+            raise UsageError("labels are a list of names, or a text file with one a line")
+        return names
+    try:
+        lines = Path(given).read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, ValueError) as error:
+        raise UsageError(f"labels file {given} cannot be read: {first_line(error)}") from error
+    while lines and not lines[-1].strip():
+        lines.pop()
+    return tuple(line.strip() for line in lines)
+
+
+def _writable(name: str) -> bool:
+    """Whether UTF-8 can hold it: half a surrogate pair is no character."""
+    return not any("\ud800" <= c <= "\udfff" for c in name)
 
 
 def _by_number(names: Mapping[Any, Any]) -> dict[int, Any]:
     try:
         return dict(sorted((int(k), v) for k, v in names.items()))
-    except ValueError:
+    except ODDITIES:
         return {}
 
 
 def _parse_names(text: str) -> Any:
     try:
         return ast.literal_eval(text) if text else None
-    except (ValueError, SyntaxError):
+    except ODDITIES:
         return None

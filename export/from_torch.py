@@ -4,13 +4,15 @@ This is the only module of the package that imports torch, and only while it exp
 """
 
 import importlib
+import io
 import sys
-import warnings
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from fusioncam.errors import ModelError, OutputError, UsageError, first_line
-from fusioncam.export.load import OPSET
+from fusioncam.export.load import OPSET, root
+from fusioncam.export.quiet import quiet
 
 if TYPE_CHECKING:
     import torch
@@ -26,14 +28,17 @@ def save_onnx(module: "torch.nn.Module", example: "torch.Tensor", path: Path) ->
 
     Raises:
         ModelError: torch is missing, or its exporter refuses the module.
+        UsageError: `module` is none, or `example` is no tensor.
         OutputError: The file cannot be written.
     """
     torch = _torch()
+    if not isinstance(module, torch.nn.Module) or not isinstance(example, torch.Tensor):
+        kinds = f"{type(module).__name__} and {type(example).__name__}"
+        raise UsageError(f"a torch.nn.Module and an example torch.Tensor are wanted, not {kinds}")
     training = module.training
     module.eval()
     try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
+        with quiet(), redirect_stderr(io.StringIO()), torch.no_grad():
             batch = torch.cat([example, example])  # a batch of one would be taken for a constant
             program = torch.onnx.export(
                 module,
@@ -46,23 +51,20 @@ def save_onnx(module: "torch.nn.Module", example: "torch.Tensor", path: Path) ->
                 optimize=True,
                 verbose=False,
             )
-    except Exception as error:  # the exporter raises whatever the module raises
-        raise ModelError(f"torch cannot export the module: {first_line(_root(error))}") from error
+    except (Exception, SystemExit) as error:  # the exporter raises whatever the module raises
+        raise ModelError(f"torch cannot export the module: {_why(root(error))}") from error
     finally:
         module.train(training)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         program.save(path, external_data=False)
-    except OSError as error:
-        raise OutputError(f"cannot write {path} ({error.strerror}); choose another place with -o") from error
+    except (OSError, ValueError) as error:
+        raise OutputError(f"cannot write {path.parent} ({first_line(error)}); choose another place with -o") from error
     return path
 
 
-def _root(error: BaseException) -> BaseException:
-    """Where a chain of exceptions began: torch wraps the module's own in several of general advice."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
+def _why(error: BaseException) -> str:
+    return "it exits the program" if isinstance(error, SystemExit) else first_line(error)
 
 
 def build_module(target: str) -> "torch.nn.Module":
@@ -82,8 +84,8 @@ def build_module(target: str) -> "torch.nn.Module":
         made = made if isinstance(made, module_class) else made()
     except (ImportError, AttributeError) as error:
         raise UsageError(f"{target!r} cannot be found: {first_line(error)}") from error
-    except Exception as error:  # whatever the user's own code raises
-        raise ModelError(f"{target!r} fails: {first_line(error)}") from error
+    except (Exception, SystemExit) as error:  # whatever the user's own code raises
+        raise ModelError(f"{target!r} fails: {_why(error)}") from error
     finally:
         sys.path.pop(0)
     if not isinstance(made, module_class):

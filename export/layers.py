@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from fusioncam.errors import ModelError, UsageError
 from fusioncam.export.canonical import Classifier
-from fusioncam.export.gradient import dims, path, unsupported
+from fusioncam.export.gradient import CARRY_NO_GRADIENT, dims, path, reads, unsupported
 from fusioncam.export.layout import Layout, layouts
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul")
@@ -43,6 +43,12 @@ class Candidate:
         return str(self.value.name)
 
     @property
+    def node_name(self) -> str | None:
+        """Name of the node that makes it."""
+        node = self.value.producer()
+        return node.name if node is not None else None
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """(K, h, w) of its activations."""
         channels = dims(self.value)[self.layout.roles.index("C")]
@@ -62,7 +68,7 @@ def candidates(classifier: Classifier) -> list[Candidate]:
     nodes = path(classifier.image, logits)
     reachable = {classifier.image, *(o for n in nodes for o in n.outputs)}
     bottlenecks = _bottlenecks(nodes, classifier.image, logits)
-    narrow = _narrow(nodes, known, logits)
+    narrow, after = _narrow(nodes, known, logits), _after(nodes)
     found = []
     for node in nodes:
         value = node.outputs[0]
@@ -82,7 +88,7 @@ def candidates(classifier: Classifier) -> list[Candidate]:
             Candidate(
                 value=value,
                 layout=layout,
-                refused=_refusal(value, logits, narrow),
+                refused=_refusal(after.get(value, _After()), value in narrow),
                 bypassed=not (value in bottlenecks or normalized),
             )
         )
@@ -97,16 +103,48 @@ def _activated(value: ir.Value) -> bool:
     return next(iter(value.uses())).node.op_type in ACTIVATIONS
 
 
-def _refusal(value: ir.Value, logits: ir.Value, narrow: set[ir.Value]) -> str | None:
-    after = path(value, logits)
-    if not any(n.op_type in WEIGHTED for n in after):
+@dataclass(frozen=True)
+class _After:
+    """What is between a tensor and the logits.
+
+    Attributes:
+        weighted: Whether there is a weighted operator.
+        missing: The operators without a gradient rule.
+        last: Place and name of the last of their nodes.
+    """
+
+    weighted: bool = False
+    missing: frozenset[str] = frozenset()
+    last: tuple[int, str] = (-1, "")
+
+    def __or__(self, other: "_After") -> "_After":
+        return _After(self.weighted or other.weighted, self.missing | other.missing, max(self.last, other.last))
+
+
+def _after(nodes: list[ir.Node]) -> dict[ir.Value, _After]:
+    """For every tensor on the way to the logits, what comes after it; in one sweep from the end."""
+    after: dict[ir.Value, _After] = {}
+    for i in range(len(nodes) - 1, -1, -1):
+        node = nodes[i]
+        here = _After(weighted=node.op_type in WEIGHTED)
+        if unsupported([node]):
+            operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+            here |= _After(False, frozenset({operator}), (i, str(node.name or node.outputs[0].name)))
+        for output in node.outputs:
+            if output in after and output.dtype not in CARRY_NO_GRADIENT:
+                here |= after[output]
+        for value in set(reads(node)):
+            after[value] = after[value] | here if value in after else here
+    return after
+
+
+def _refusal(after: _After, narrow: bool) -> str | None:
+    if not after.weighted:
         return "no weighted operator between it and the logits: its channels are the classes"
-    if value in narrow:
+    if narrow:
         return "only its class token reaches the logits"
-    missing = unsupported(after)
-    if missing:
-        names = sorted({f"{n.domain}.{n.op_type}" if n.domain else n.op_type for n in missing})
-        return f"no gradient rule for {', '.join(names)} (node {missing[-1].name or missing[-1].outputs[0].name!r})"
+    if after.missing:
+        return f"no gradient rule for {', '.join(sorted(after.missing))} (node {after.last[1]!r})"
     return None
 
 
@@ -170,7 +208,7 @@ def choose(found: list[Candidate], name: str | None = None, every: Iterable[str]
             why = f": {found[-1].name!r}: {found[-1].refused}" if found else ": none has height and width"
             raise ModelError(f"no layer of the model can be explained by{why}")
         return best[-1]
-    named = {n: c for c in found for n in (_node_name(c), c.name) if n}
+    named = {n: c for c in found for n in (c.node_name, c.name) if n}
     if name not in named:
         if name in every:
             raise UsageError(f"layer {name!r} cannot be explained by (`fusioncam inspect` lists those that can)")
@@ -180,8 +218,3 @@ def choose(found: list[Candidate], name: str | None = None, every: Iterable[str]
     if named[name].refused:
         raise UsageError(f"layer {name!r} cannot be explained by: {named[name].refused}")
     return named[name]
-
-
-def _node_name(candidate: Candidate) -> str | None:
-    node = candidate.value.producer()
-    return node.name if node is not None else None

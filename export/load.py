@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 from onnxscript import optimizer
 
 from fusioncam.errors import ModelError, first_line
+from fusioncam.export.quiet import quiet
 
 OLDEST_OPSET, OPSET = 7, 18
 
@@ -25,13 +26,15 @@ def read_model(path: Path) -> onnx.ModelProto:
             f"model file {path} {'is a folder' if path.is_dir() else 'does not exist'}; give an .onnx file"
         )
     try:
-        proto = onnx.load(path)
+        proto = onnx.load(path, format="protobuf")  # the text formats are nothing onnxruntime could be held against
     except DecodeError as error:
         raise ModelError(f"{path} is not an ONNX file, or it is truncated; export or copy it again") from error
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         raise ModelError(f"the weights of {path} cannot be read ({first_line(error)}); keep them beside it") from error
-    if not proto.graph.node or not proto.opset_import:
+    if not proto.graph.node:
         raise ModelError(f"{path} is not an ONNX model: it holds no graph")
+    if not proto.opset_import:
+        raise ModelError(f"{path} does not say its opset (opset_import is empty); export the model again")
     return proto
 
 
@@ -60,25 +63,37 @@ def load_graph(path: Path) -> ir.Model:
     Raises:
         ModelError: See `read_model` and `to_current_opset`; also a constant that holds NaN (infinities serve as masks).
     """
-    model = ir.from_proto(to_current_opset(read_model(path)))
-    assert isinstance(model, ir.Model)
+    proto = read_model(path)
     try:
-        passes.RemoveInitializersFromInputsPass()(model)
-        passes.InlinePass()(model)
-        model.graph.sort()
-        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-        fold(model)
+        with quiet():
+            model = ir.from_proto(to_current_opset(proto))
+            assert isinstance(model, ir.Model)
+            passes.RemoveInitializersFromInputsPass()(model)
+            passes.InlinePass()(model)
+            model.graph.sort()
+            passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+            fold(model)
         _refuse_bad_constants(model, path)
-    except (ValueError, RuntimeError, TypeError) as error:
-        raise ModelError(f"{path} is damaged or truncated: {first_line(error)}") from error
+    except ModelError:
+        raise
+    except Exception as error:  # what the passes raise has no base class in common
+        raise ModelError(f"{path} is damaged or truncated: {first_line(root(error))}") from error
     return model
+
+
+def root(error: BaseException) -> BaseException:
+    """Where a chain of exceptions began: libraries wrap the one that says something in several of general advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def fold(model: ir.Model) -> None:
     """Compute constants beforehand and drop what nothing reads."""
-    optimizer.fold_constants_ir(model)
-    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    passes.RemoveUnusedNodesPass()(model)
+    with quiet():
+        optimizer.fold_constants_ir(model)
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+        passes.RemoveUnusedNodesPass()(model)
 
 
 def _refuse_bad_constants(model: ir.Model, path: Path) -> None:

@@ -99,6 +99,9 @@ def measure(model: ir.Model, batches: tuple[int, ...] = (2, 3)) -> None:
         ModelError: onnxruntime cannot run the model on these batches, or the output is not finite.
     """
     runs = [record(model, b) for b in batches]
+    for output in model.graph.outputs:
+        if output.producer() is not None and output not in runs[0]:
+            raise ModelError(f"output {output.name!r} is no tensor (a sequence or a map); cut the graph before it")
     if not all(np.isfinite(r[o]).all() for r in runs for o in model.graph.outputs if o in r):
         raise ModelError(
             "the model's output for a picture of noise is not finite; its weights are damaged, or too large"

@@ -4,20 +4,21 @@ import hashlib
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fusioncam.errors import BundleError
 
 SCHEMA_VERSION: Literal[1] = 1
 CHUNK = 8  # masked pictures a session takes at a time, unless told otherwise; more gains nothing on a CPU
 EXPLAIN_GRAPH, SCORE_GRAPH, WEIGHTS, MANIFEST = "explain.onnx", "score.onnx", "weights.bin", "manifest.json"
+FILES = (EXPLAIN_GRAPH, SCORE_GRAPH, WEIGHTS, MANIFEST)
 
 Triple = tuple[float, float, float]
 Positive = Annotated[int, Field(gt=0)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Preprocessing(_Part):
@@ -45,9 +46,10 @@ class Preprocessing(_Part):
     origin: Literal["user", "model", "config", "assumed"] = "user"
 
     @model_validator(mode="after")
-    def _std_is_not_zero(self) -> Self:
-        if 0.0 in self.std:
-            raise ValueError("std must not be zero")
+    def _factors_are_not_zero(self) -> Self:
+        for name, factors in (("rescale", (self.rescale,)), ("std", self.std)):
+            if 0.0 in factors:
+                raise ValueError(f"{name} must not be zero")
         return self
 
 
@@ -104,6 +106,12 @@ class Manifest(_Part):
             raise ValueError(f"{len(self.labels)} labels for {self.classes} classes")
         return self
 
+    @model_validator(mode="after")
+    def _files_are_those_of_a_bundle(self) -> Self:
+        if {*self.files, MANIFEST} != {*FILES} or MANIFEST in self.files:
+            raise ValueError(f"files must be {', '.join(sorted({*FILES} - {MANIFEST}))}")
+        return self
+
 
 def sha256(path: Path) -> str:
     """Hex digest of a file."""
@@ -121,13 +129,17 @@ def read_bundle(folder: Path) -> Manifest:
         manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
     except (FileNotFoundError, NotADirectoryError) as error:
         raise BundleError(f"{folder} is no bundle: it holds no {MANIFEST}; make one with `fusioncam export`") from error
-    except (OSError, ValidationError) as error:
+    except (OSError, ValueError) as error:
         raise BundleError(
             f"{folder / MANIFEST} cannot be read or is of another version; export the model again"
         ) from error
     for name, digest in manifest.files.items():
         if not (folder / name).is_file():
             raise BundleError(f"{folder} lacks {name}; copy the whole folder, or export the model again")
-        if sha256(folder / name) != digest:
+        try:
+            same = sha256(folder / name) == digest
+        except OSError as error:
+            raise BundleError(f"{folder / name} cannot be read ({error.strerror}); copy the bundle again") from error
+        if not same:
             raise BundleError(f"{folder / name} was changed since the export (sha256 differs); export the model again")
     return manifest

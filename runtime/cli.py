@@ -3,7 +3,7 @@
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -91,23 +91,25 @@ def export(
     quiet: Quiet = False,
 ) -> None:
     """Turn a classifier into a bundle: x = (pixel * rescale - mean) / std on 0..255 pixels."""
-    from fusioncam.export import export_model
-    from fusioncam.export.from_torch import build_module, save_onnx, zeros
+    from fusioncam.export import export_model, export_torch
+    from fusioncam.export.from_torch import build_module, zeros
 
-    source = Path(model)
-    if not source.exists() and ":" in model and not model.endswith(".onnx"):
-        if size is None:
-            raise UsageError("a torch module takes pictures of any size; say which with --size H W")
-        out = out or Path(model.rpartition(":")[2] + ".fcam")
-        source = save_onnx(build_module(model), zeros(size), out.with_suffix(".onnx"))
-    out = out or Path(f"{source.stem or 'model'}.fcam")
-    given = {
+    arithmetic = {
         "preset": preset, "rescale": rescale, "mean": mean, "std": std,
         "channel_order": channel_order, "resize": resize, "crop_fraction": crop_fraction,
     }  # fmt: skip
-    manifest = export_model(
-        source, out, layer=layer, size=size, output=scores, labels=labels, preprocessing=given
-    )  # fmt: skip
+    given: dict[str, Any] = {
+        "layer": layer, "size": size, "output": scores, "labels": labels, "preprocessing": arithmetic
+    }  # fmt: skip
+    source = Path(model)
+    if source.exists() or ":" not in model or model.endswith(".onnx"):
+        out = out or Path(f"{source.stem or 'model'}.fcam")
+        manifest = export_model(source, out, **given)
+    elif size is None:
+        raise UsageError("a torch module takes pictures of any size; say which with --size H W")
+    else:
+        out = out or Path(model.rpartition(":")[2] + ".fcam")
+        manifest = export_torch(build_module(model), zeros(size), out, **given)
     if json:
         console.say_json({"bundle": str(out), **manifest.model_dump(mode="json")})
         return

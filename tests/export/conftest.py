@@ -66,7 +66,7 @@ def export_of(tmp_path_factory):
             network = NETWORKS[name]
             bundle = folder / f"{name}.fcam"
             manifest = export_torch(network.make(), torch.zeros(1, 3, *network.size), bundle)
-            made[name] = Exported(name, network, bundle.with_suffix(".onnx"), bundle, manifest)
+            made[name] = Exported(name, network, bundle.with_suffix(".torch.onnx"), bundle, manifest)
         return made[name]
 
     return export_of

@@ -175,3 +175,107 @@ def test_interrupt_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("manifest", ['{"name": "my app"}', "not json", "[1]"])
+def test_a_manifest_alone_makes_no_bundle(manifest, tiny, tmp_path):
+    target = tmp_path / "site"
+    target.mkdir()
+    (target / MANIFEST).write_text(manifest)
+    with pytest.raises(OutputError, match="is no bundle"):
+        export_model(tiny(), target)
+    (target / "app.js").write_text("mine")
+    with pytest.raises(OutputError, match=r"holds files that are not a bundle's \('app\.js'\); choose another name"):
+        export_model(tiny(), target)
+    assert content(target) == {MANIFEST: manifest.encode(), "app.js": b"mine"}
+
+
+def test_what_lies_in_an_older_bundle_is_not_lost(exported):
+    source, folder, _ = exported
+    inside = folder / "model.onnx"
+    inside.write_bytes(source.read_bytes())
+    with pytest.raises(OutputError, match="holds the model itself"):
+        export_model(inside, folder)
+    with pytest.raises(OutputError, match=r"not a bundle's \('model\.onnx'\)"):
+        export_model(source, folder)
+    inside.unlink()
+
+    def dropped():
+        with whole_folder(folder) as temporary:
+            (temporary / MANIFEST).write_text("new")
+            (folder / "notes.txt").write_text("written meanwhile")
+
+    with pytest.raises(OutputError, match=r"notes\.txt"):
+        dropped()
+    assert content(folder).keys() == FILES | {"notes.txt"}
+
+
+def test_a_bundle_of_another_schema_is_replaced(exported):
+    source, folder, manifest = exported
+    older = {"schema_version": 0, "layer": "relu", "files": []}
+    (folder / MANIFEST).write_text(json.dumps(older))
+    assert export_model(source, folder) == manifest
+
+
+@pytest.mark.parametrize("dangling", [True, False])
+def test_a_link_stays(dangling, tiny, tmp_path):
+    real, link = tmp_path / "real", tmp_path / "link.fcam"
+    link.symlink_to(real)
+    if not dangling:
+        export_model(tiny(), real)
+    manifest = export_model(tiny(), link)
+    assert link.is_symlink()
+    assert not real.is_symlink()
+    assert content(real).keys() == FILES
+    assert (real / manifest.source.path).resolve() == tmp_path / "tiny.onnx"
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a\0b", "circle"])
+def test_names_that_cannot_be(name, tiny, tmp_path):
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(OutputError, match="choose another") as caught:
+        export_model(tiny(), tmp_path / name)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_interrupt_right_after_the_start_leaves_nothing(tmp_path, monkeypatch):
+    real = type(tmp_path).mkdir
+
+    def interrupted(self, **options):
+        real(self, **options)
+        if self != tmp_path:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(tmp_path), "mkdir", interrupted)
+    tmp_path.joinpath("kept.txt").write_text("")
+
+    def begin():
+        with whole_folder(tmp_path / "t.fcam"):
+            raise AssertionError("not reached")
+
+    with pytest.raises(KeyboardInterrupt):
+        begin()
+    assert [p.name for p in tmp_path.iterdir()] == ["kept.txt"]
+
+
+def test_interrupt_between_old_and_new_brings_the_old_back(exported, tmp_path, monkeypatch):
+    _, folder, _ = exported
+    before, real, calls = content(folder), type(folder).rename, []
+
+    def interrupted(self, target):
+        calls.append(target)
+        moved = real(self, target)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return moved
+
+    monkeypatch.setattr(type(folder), "rename", interrupted)
+
+    def replace():
+        with whole_folder(folder) as temporary:
+            (temporary / MANIFEST).write_text("new")
+
+    with pytest.raises(KeyboardInterrupt):
+        replace()
+    assert content(folder) == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["t.fcam", "tiny.onnx"]

@@ -3,7 +3,7 @@
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from fusioncam.errors import ModelError, UsageError
 from fusioncam.export import check, export_model
@@ -80,6 +80,14 @@ def test_wrong_size(tiny):
     assert canonicalize(tiny(), (8, 6)).size == (8, 6)
 
 
+def test_size_is_two_positive_numbers(tiny):
+    source = tiny(size=("H", "W"))
+    assert canonicalize(source, np.array([8, 6])).size == (8, 6)
+    for size in (5, (8,), (8, 6, 3), (8.0, 6.0), ("8", "6"), (0, 6), (-8, 6)):
+        with pytest.raises(UsageError, match="two positive whole numbers"):
+            canonicalize(source, size)
+
+
 def with_outputs(model, *names):
     model.graph.output.extend(helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in names)
     return model
@@ -134,3 +142,69 @@ def test_unknown_operator(classifier, tmp_path):
     onnx.save(model, tmp_path / "odd.onnx")
     with pytest.raises(ModelError, match="elsewhere"):
         canonicalize(tmp_path / "odd.onnx")
+
+
+@pytest.mark.parametrize("name", ["image", "class_index", "logits", "activations", "gradients"])
+def test_a_weight_may_have_any_name(name, classifier, tmp_path):
+    model = classifier(names=("x", "conv", "relu", "scores"))
+    model.graph.initializer[0].name = model.graph.node[0].input[1] = name
+    onnx.save(model, tmp_path / "m.onnx")
+    export_model(tmp_path / "m.onnx", tmp_path / "m.fcam")
+    assert [f for f in check(tmp_path / "m.fcam") if not f.ok] == []
+
+
+def ending_in(model, *nodes):
+    model.graph.node.extend(nodes)
+    model.graph.output[0].name = nodes[-1].output[0]
+    model.graph.output[0].type.Clear()
+    return model
+
+
+@pytest.mark.parametrize("then", [(), ("Cast", {"to": TensorProto.FLOAT})])
+@pytest.mark.parametrize("batch", ["N", 1])
+def test_class_numbers_are_no_scores(then, batch, classifier, tmp_path):
+    nodes = [helper.make_node("ArgMax", ["scores"], ["top"], axis=1, keepdims=1)]
+    if then:
+        nodes.append(helper.make_node(then[0], ["top"], ["real"], **then[1]))
+    onnx.save(ending_in(classifier(batch=batch), *nodes), tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="the model ends in ArgMax: it gives class numbers, not scores; cut the graph"):
+        canonicalize(tmp_path / "m.onnx")
+
+
+def test_no_gradient_at_all(classifier, tmp_path):
+    nodes = [helper.make_node("Cast", ["scores"], ["whole"], to=TensorProto.INT32)]
+    nodes.append(helper.make_node("Cast", ["whole"], ["real"], to=TensorProto.FLOAT))
+    nodes.append(helper.make_node("Neg", ["real"], ["last"]))
+    onnx.save(ending_in(classifier(), *nodes), tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="output 'last' has no gradient"):
+        canonicalize(tmp_path / "m.onnx")
+
+
+def test_sequence_is_no_score(classifier, tmp_path):
+    model = ending_in(classifier(), helper.make_node("SequenceConstruct", ["scores"], ["list"]))
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="output 'list' is no tensor"):
+        canonicalize(tmp_path / "m.onnx")
+
+
+def test_no_classes(classifier, tmp_path):
+    model = classifier()
+    for weight in model.graph.initializer[2:]:
+        empty = np.zeros([*weight.dims[:-1], 0], np.float32)
+        weight.CopyFrom(numpy_helper.from_array(empty, weight.name))
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match=r"'scores' holds no class scores: its shape is \(N, 0\)"):
+        canonicalize(tmp_path / "m.onnx")
+
+
+def test_output_of_nothing(classifier, tmp_path):
+    model = classifier()
+    for name in ("nowhere", "w1"):
+        model.graph.output[0].name = name
+        onnx.save(model, tmp_path / "m.onnx")
+        with pytest.raises(ModelError, match=f"output '{name}' is not computed from the image"):
+            canonicalize(tmp_path / "m.onnx")
+    del model.graph.output[:]
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="the model has no output"):
+        canonicalize(tmp_path / "m.onnx")

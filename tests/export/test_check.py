@@ -61,6 +61,45 @@ def test_wrong_gradient(factor, bundle):
     assert np.isnan(error) if np.isnan(factor) else error > 0.02
 
 
+@pytest.fixture
+def quantised(classifier, tmp_path):
+    """Bundle of a model whose tensors are rounded to 8 bits here and there, also through a Flatten; by its name."""
+    model = classifier()
+    weights = [numpy_helper.from_array(np.float32(0.05), "scale"), numpy_helper.from_array(np.int8(-128), "zero")]
+    model.graph.initializer.extend(weights)
+    for before, after in (("r1", ""), ("relu", ""), ("pool", "flat")):
+        at, node = next((i, n) for i, n in enumerate(model.graph.node) if n.input[0] == before)
+        rounded = helper.make_node("QuantizeLinear", [before, "scale", "zero"], [f"{before}_q"])
+        node.input[0] = f"{before}_dq"
+        model.graph.node.insert(at, rounded)
+        if after:
+            node.input[0], node.output[0] = f"{before}_q", "flat_q"
+            model.graph.node.insert(
+                at + 2, helper.make_node("DequantizeLinear", ["flat_q", *rounded.input[1:]], ["flat"])
+            )
+        else:
+            back = helper.make_node("DequantizeLinear", [f"{before}_q", *rounded.input[1:]], [f"{before}_dq"])
+            model.graph.node.insert(at + 1, back)
+    onnx.save(model, tmp_path / "q.onnx")
+
+    def bundle_by(layer):
+        export_model(tmp_path / "q.onnx", tmp_path / "q.fcam", layer=layer)
+        return tmp_path / "q.fcam"
+
+    return bundle_by
+
+
+@pytest.mark.parametrize("layer", ["r1", "r1_dq", "relu", "relu_dq", None])
+def test_quantised(layer, quantised):
+    bundle = quantised(layer)
+    last = check(bundle)[-1]
+    assert failures(bundle) == []
+    assert last.what == "gradient agrees with central differences (rounding left out)"
+    assert last.error < 1e-3
+    change(bundle, EXPLAIN_GRAPH, rescale_gradient(0.9))
+    assert [what for what, _ in failures(bundle)] == [last.what]
+
+
 def test_gradient_of_another_class(bundle):
     def edit(graph):
         graph.initializer.append(numpy_helper.from_array(np.int64(1), "one"))
@@ -134,6 +173,15 @@ def test_no_bundle(tmp_path):
     (tmp_path / MANIFEST).write_text('{"schema_version": 2}')
     with pytest.raises(BundleError, match="export the model again"):
         check(tmp_path)
+
+
+@pytest.mark.parametrize("files", [{}, {"score.onnx": "0"}, {"manifest.json": "0"}, {"../../secret": "0"}])
+def test_files_are_those_of_a_bundle(files, bundle):
+    content = json.loads((bundle / MANIFEST).read_text())
+    for changed in (files, {**content["files"], **files, "more.bin": "0"}):
+        (bundle / MANIFEST).write_text(json.dumps({**content, "files": changed}))
+        with pytest.raises(BundleError, match="export the model again"):
+            read_bundle(bundle)
 
 
 def test_layer_that_is_not_there(bundle):

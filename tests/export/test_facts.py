@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 
-from fusioncam.errors import FusionCamError, ModelError, UsageError
+from fusioncam.errors import ModelError, UsageError
 from fusioncam.export import export_model, facts
 
 SIZE = (8, 6)
@@ -44,11 +44,32 @@ def test_a_given_mean_drops_the_assumed_arithmetic(tmp_path):
     assert prep(tmp_path, channel_order="bgr").mean == IMAGENET
 
 
-@pytest.mark.parametrize("given", [{"std": (0, 1, 1)}, {"resize": "stretch"}, {"mean": "grey"}, {"sharpness": 3}])
-def test_nonsense(given, tmp_path):
-    with pytest.raises(UsageError, match="preprocessing cannot be read") as caught:
-        prep(tmp_path, **given)
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"std": (0, 1, 1)}, "std"),
+        ({"std": (np.inf, 1, 1)}, "std"),
+        ({"mean": (0, np.nan, 0)}, "mean"),
+        ({"mean": "grey"}, "mean"),
+        ({"rescale": np.nan}, "rescale"),
+        ({"rescale": 0}, "rescale"),
+        ({"crop_fraction": np.nan}, "crop_fraction"),
+        ({"resize": "stretch"}, "resize"),
+        ({"sharp\nness": 3}, "sharp ness"),
+        ({5: 3}, "5"),
+    ],
+)
+def test_nonsense(given, field, tmp_path):
+    with pytest.raises(UsageError, match=f"preprocessing cannot be read.*{field}") as caught:
+        facts.preprocessing({}, tmp_path, SIZE, given)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_mere_name_is_that_of_a_preset(tmp_path):
+    assert facts.preprocessing({}, tmp_path, SIZE, "tf") == prep(tmp_path, preset="tf")
+    for given in ("caffe", {"preset": ["tf"]}, 5):
+        with pytest.raises(UsageError, match="preset"):
+            facts.preprocessing({}, tmp_path, SIZE, given)
 
 
 @pytest.mark.parametrize(
@@ -67,9 +88,9 @@ def test_in_the_model(keys, rescale, mean, order, tmp_path):
     assert prep(tmp_path, keys, preset="torchvision").mean == IMAGENET
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", "7", '{"nonsense": 1}'])
+@pytest.mark.parametrize("text", ["{", "[1]", "7", '{"nonsense": 1}', '{"rescale": NaN}', "[" * 9000])
 def test_broken_key_in_the_model(text, tmp_path):
-    with pytest.raises(FusionCamError):
+    with pytest.raises(ModelError, match="the preprocessing in the model's metadata cannot be read"):
         prep(tmp_path, {"fusioncam.preprocessing": text})
 
 
@@ -112,6 +133,8 @@ def test_hugging_face_without_arithmetic(tmp_path):
         '{"rescale_factor": "a"}',
         '{"crop_pct": "x", "size": {"shortest_edge": 224}}',
         '{"crop_pct": 0.9, "size": {"shortest_edge": "a"}}',
+        '{"rescale_factor": 1e999}',
+        "[" * 9000,
     ],
 )
 def test_odd_configuration(content, tmp_path):
@@ -134,6 +157,17 @@ def test_labels_from_a_file(tmp_path):
         names_of(tmp_path, 5, given=path)
     with pytest.raises(UsageError, match=r"4 labels.*7 classes$"):
         names_of(tmp_path, 7, given=path)
+    path.write_text("sea\u2028lion\ncat\x0c\n", encoding="utf-8")
+    assert names_of(tmp_path, 2, given=path) == ("sea\u2028lion", "cat"), "only a newline ends a line"
+
+
+def test_labels_in_a_list(tmp_path):
+    assert names_of(tmp_path, 2, given=["cat", "dog"]) == names_of(tmp_path, 2, given=("cat", "dog")) == ("cat", "dog")
+    with pytest.raises(UsageError, match="2 labels were given, but the model has 4 classes"):
+        names_of(tmp_path, 4, given=["cat", "dog"])
+    for given in ([1, 2], 5, b"ab", [], ["\ud800", "b"]):
+        with pytest.raises(UsageError, match="a list of names, or a text file"):
+            names_of(tmp_path, 2, given=given)
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
@@ -155,7 +189,13 @@ def test_labels_of_hugging_face(tmp_path):
     assert names_of(tmp_path) == ("a", "c", "z")
 
 
-@pytest.mark.parametrize("text", ["{", "3", "{0: 'a'}", "{'a': 'b', 'c': 'd', 'e': 'f'}", "__import__('os')", "[1, 2"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{", "3", "{0: 'a'}", "{'a': 'b', 'c': 'd', 'e': 'f'}", "__import__('os')", "[1, 2"),
+        *("{1e999: 'a', 1: 'b', 2: 'c'}", "{None: 'a', 1: 'b', 2: 'c'}", "[" * 9000, "['\\ud800', 'b', 'c']"),
+    ],
+)
 def test_no_labels(text, tmp_path):
     assert names_of(tmp_path, metadata={"names": text}) is None
 

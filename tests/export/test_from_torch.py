@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fusioncam.errors import ModelError, OutputError, UsageError
-from fusioncam.export import export_torch
+from fusioncam.export import check, export_torch
 from fusioncam.export.from_torch import build_module, save_onnx, zeros
 
 
@@ -33,7 +33,7 @@ def test_export_is_the_evaluation_mode(tmp_path, run):
     manifest = export_torch(module, torch.zeros(1, 3, 8, 10), tmp_path / "s.fcam", preprocessing={"preset": "unit"})
     assert module.training, "the module is left as it was"
     assert manifest.preprocessing.size == (8, 10)
-    assert manifest.source.path == "../s.onnx"
+    assert manifest.source.path == "../s.torch.onnx"
     images = np.random.default_rng(0).random((5, 3, 8, 10), np.float32)
     with torch.no_grad():
         wanted = module.eval()(torch.from_numpy(images)).numpy()
@@ -45,6 +45,34 @@ def test_module_that_cannot_be_exported(tmp_path):
         save_onnx(Broken(), zeros((8, 8)), tmp_path / "b.onnx")
     assert len(str(caught.value).splitlines()) == 1
     assert not (tmp_path / "b.onnx").exists()
+
+
+class Exiting(nn.Module):
+    def forward(self, x):
+        sys.exit(3)
+
+
+def test_files_of_the_users_are_left_alone(tmp_path, capfd):
+    for name in ("s.onnx", "s.torch.onnx"):
+        (tmp_path / name).write_text("mine")
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path, tmp_path / "empty"):
+        for module, options in ((Broken(), {}), (Exiting(), {}), (Small(), {"layer": "absent"})):
+            with pytest.raises((ModelError, UsageError)):
+                export_torch(module, zeros((8, 8)), folder / "s.fcam", **options)
+    assert list((tmp_path / "empty").iterdir()) == [], "a failure leaves nothing"
+    assert (tmp_path / "s.torch.onnx").read_text() == "mine"
+    export_torch(Small(), zeros((8, 8)), tmp_path / "s.fcam", preprocessing="unit", labels=["a", "b", "c"])
+    assert (tmp_path / "s.onnx").read_text() == "mine"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "s.fcam", "s.onnx", "s.torch.onnx"]
+    assert [f for f in check(tmp_path / "s.fcam") if not f.ok] == []
+    assert capfd.readouterr() == ("", ""), "torch's own remarks"
+
+
+def test_things_that_are_no_module(tmp_path):
+    for module, example in ((None, zeros((8, 8))), (Small(), None), (Small(), np.zeros((1, 3, 8, 8)))):
+        with pytest.raises(UsageError, match=r"a torch\.nn\.Module and an example torch\.Tensor are wanted"):
+            export_torch(module, example, tmp_path / "s.fcam")
 
 
 def test_place_that_cannot_be_written(tmp_path):
@@ -62,6 +90,7 @@ def factories(tmp_path, monkeypatch):
         "def number(): return 3\n"
         "def picky(width): return width\n"
         "def failing(): raise ValueError('no weights here')\n"
+        "def leaving(): raise SystemExit(0)\n"
     )
     (tmp_path / "faulty_networks.py").write_text("def oops(:\n")
     monkeypatch.chdir(tmp_path)
@@ -86,6 +115,7 @@ def test_factory(factories):
         ("my_networks:number", "makes a int, not a torch.nn.Module"),
         ("my_networks:picky", "width"),
         ("my_networks:failing", "no weights here"),
+        ("my_networks:leaving", "fails: it exits the program"),
         ("faulty_networks:oops", "invalid syntax"),
     ],
 )

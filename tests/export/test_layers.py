@@ -6,6 +6,7 @@ from onnx import TensorProto, helper, numpy_helper
 from fusioncam.errors import ModelError, UsageError
 from fusioncam.export import export_model, inspect_model
 from fusioncam.export.canonical import canonicalize
+from fusioncam.export.gradient import path, unsupported
 from fusioncam.export.layers import candidates, choose
 
 
@@ -127,3 +128,27 @@ def test_roles_follow_the_axes(export_of):
 def test_grids_of_a_merging_network(export_of):
     layers = candidates(canonicalize(export_of("swin").source))
     assert {(12, 12), (6, 6), (3, 3)} <= {c.layout.grid for c in layers}
+
+
+@pytest.mark.parametrize("operator", [None, "CumSum", "Relu"])
+def test_refusals_are_those_of_each_way_by_itself(operator, classifier, tmp_path):
+    model = classifier(operator="Relu" if operator else None)
+    nodes = {n.output[0]: n for n in model.graph.node}
+    if operator == "CumSum":
+        nodes["extra"].op_type = operator
+        nodes["extra"].input.append("axis")
+        model.graph.initializer.append(numpy_helper.from_array(np.int64(2), "axis"))
+    if operator:
+        # One way has the operator, the other goes past it.
+        model.graph.node.insert(3, helper.make_node("Sin", ["r1"], ["side"]))
+        model.graph.node.insert(4, helper.make_node("Add", ["side", "extra"], ["both"]))
+        nodes["c2"].input[0] = "both"
+    onnx.save(model, tmp_path / "m.onnx")
+    made = canonicalize(tmp_path / "m.onnx")
+    layers = candidates(made)
+    assert len(layers) > 1
+    for candidate in layers:
+        after = path(candidate.value, made.logits)
+        assert (candidate.refused is not None) == bool(unsupported(after)), candidate.name
+        for node in unsupported(after):
+            assert node.op_type in candidate.refused

@@ -101,3 +101,53 @@ def test_constants_are_folded(classifier, tmp_path):
     graph = load_graph(tmp_path / "constants.onnx").graph
     assert "Constant" not in {n.op_type for n in graph}
     assert load_graph(tmp_path / "constants.onnx").opset_imports[""] >= OPSET
+
+
+def test_no_opset(classifier, tmp_path):
+    model = classifier()
+    del model.opset_import[:]
+    onnx.save(model, tmp_path / "m.onnx")
+    assert "opset_import is empty" in complaint(tmp_path / "m.onnx", tmp_path)
+
+
+@pytest.mark.parametrize("ending", [".json", ".textproto", ".onnxtxt"])
+@pytest.mark.parametrize("sound", [True, False])
+def test_text_formats(ending, sound, classifier, tmp_path):
+    path = tmp_path / f"m{ending}"
+    onnx.save(classifier(), path)
+    if not sound:
+        path.write_text("hello")
+    assert "is not an ONNX" in complaint(path, tmp_path)
+
+
+def unknown_type(model):
+    model.graph.initializer[0].data_type = 77
+
+
+def twice(model):
+    model.graph.node.append(model.graph.node[0])
+
+
+def calls_itself(model):
+    node = onnx.helper.make_node("Own", ["x"], ["y"], domain="my")
+    own = onnx.helper.make_function("my", "Own", ["x"], ["y"], [node], [onnx.helper.make_opsetid("my", 1)])
+    model.functions.append(own)
+    model.opset_import.append(onnx.helper.make_opsetid("my", 1))
+    model.graph.node[1].op_type, model.graph.node[1].domain = "Own", "my"
+
+
+def no_source(model):
+    model.graph.node[0].input[1] = "nowhere"
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [(unknown_type, "77"), (twice, "redeclared"), (calls_itself, "Cyclic"), (no_source, "'nowhere'")],
+)
+def test_damaged_graph_is_told_in_one_line(damage, said, classifier, tmp_path, capfd, caplog):
+    model = classifier()
+    damage(model)
+    onnx.save(model, tmp_path / "m.onnx")
+    assert said in complaint(tmp_path / "m.onnx", tmp_path)
+    assert capfd.readouterr() == ("", "")
+    assert caplog.records == [], "the libraries log nothing of their own"
