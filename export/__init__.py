@@ -17,7 +17,7 @@ from fusioncam.export.canonical import Classifier, canonicalize
 from fusioncam.export.check import check, compare_logits
 from fusioncam.export.cost import Cost, chunk_bytes, cost, seconds_per_pass
 from fusioncam.export.from_torch import save_onnx
-from fusioncam.export.gradient import path, unsupported
+from fusioncam.export.gradient import operator_name, path, unsupported
 from fusioncam.export.layers import Candidate, candidates, choose
 from fusioncam.manifest import EXPLAIN_GRAPH, MANIFEST, SCORE_GRAPH, WEIGHTS, Layer, Manifest, Source, sha256
 
@@ -70,7 +70,7 @@ def inspect_model(
     except ModelError as error:
         default, reason = None, str(error)
     nodes = unsupported(path(classifier.image, classifier.logits))
-    missing = Counter(f"{n.domain}.{n.op_type}" if n.domain else n.op_type for n in nodes)
+    missing = Counter(operator_name(n) for n in nodes)
     return Inspection(classifier, [(c, cost(c, seconds, most)) for c in found], default, reason, missing)
 
 

@@ -1,6 +1,6 @@
 """The torch front door: a plain forward export, which then joins the same road as any ONNX file.
 
-This is the only module of the package that imports torch, and only while it exports.
+No other module of `export` or of the run time imports torch, and this one only while it exports.
 """
 
 import importlib

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from fusioncam.errors import ModelError, UsageError
 from fusioncam.export.canonical import Classifier
-from fusioncam.export.gradient import CARRY_NO_GRADIENT, dims, path, reads, unsupported
+from fusioncam.export.gradient import CARRY_NO_GRADIENT, dims, operator_name, path, reads, unsupported
 from fusioncam.export.layout import Layout, layouts
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul")
@@ -66,7 +66,6 @@ def candidates(classifier: Classifier) -> list[Candidate]:
     """
     logits, known = classifier.logits, layouts(classifier.model.graph)
     nodes = path(classifier.image, logits)
-    reachable = {classifier.image, *(o for n in nodes for o in n.outputs)}
     bottlenecks = _bottlenecks(nodes, classifier.image, logits)
     narrow, after = _narrow(nodes, known, logits), _after(nodes)
     found = []
@@ -92,7 +91,7 @@ def candidates(classifier: Classifier) -> list[Candidate]:
                 bypassed=not (value in bottlenecks or normalized),
             )
         )
-    return [c for c in found if c.value in reachable]
+    return found
 
 
 def _float(value: ir.Value) -> bool:
@@ -128,8 +127,7 @@ def _after(nodes: list[ir.Node]) -> dict[ir.Value, _After]:
         node = nodes[i]
         here = _After(weighted=node.op_type in WEIGHTED)
         if unsupported([node]):
-            operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-            here |= _After(False, frozenset({operator}), (i, str(node.name or node.outputs[0].name)))
+            here |= _After(False, frozenset({operator_name(node)}), (i, str(node.name or node.outputs[0].name)))
         for output in node.outputs:
             if output in after and output.dtype not in CARRY_NO_GRADIENT:
                 here |= after[output]

@@ -5,6 +5,25 @@ The gradient is itself made of plain ONNX operators, all of which TensorRT's par
 
 from fusioncam.export.gradient.rules import RULES
 from fusioncam.export.gradient.tape import Ops, dims
-from fusioncam.export.gradient.walk import CARRY_NO_GRADIENT, ancestors, backpropagate, path, reads, unsupported
+from fusioncam.export.gradient.walk import (
+    CARRY_NO_GRADIENT,
+    ancestors,
+    backpropagate,
+    operator_name,
+    path,
+    reads,
+    unsupported,
+)
 
-__all__ = ["CARRY_NO_GRADIENT", "RULES", "Ops", "ancestors", "backpropagate", "dims", "path", "reads", "unsupported"]
+__all__ = [
+    "CARRY_NO_GRADIENT",
+    "RULES",
+    "Ops",
+    "ancestors",
+    "backpropagate",
+    "dims",
+    "operator_name",
+    "path",
+    "reads",
+    "unsupported",
+]

@@ -60,11 +60,15 @@ def unsupported(nodes: Iterable[ir.Node]) -> list[ir.Node]:
     return [n for n in nodes if (n.domain, n.op_type) not in RULES]
 
 
+def operator_name(node: ir.Node) -> str:
+    """The operator as a user would name it: with its domain, where that is not ONNX's own."""
+    return f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+
+
 def no_rule(node: ir.Node, why: str = "") -> UnsupportedOperatorError:
     """The error for a node that cannot be differentiated."""
-    operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
     return UnsupportedOperatorError(
-        f"operator {operator} (node {node.name or node.outputs[0].name!r}) has no gradient rule"
+        f"operator {operator_name(node)} (node {node.name or node.outputs[0].name!r}) has no gradient rule"
         f"{': ' + why if why else ''}; choose a later layer with --layer (`fusioncam inspect` lists them)"
     )
 
