@@ -1,5 +1,6 @@
 """onnxruntime sessions on the execution providers that were asked for, and no others."""
 
+import ctypes
 import io
 import os
 import re
@@ -8,23 +9,43 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 
 from fusioncam.errors import BundleError, FusionCamError, ProviderError, first_line
+from fusioncam.runtime.providers import (
+    CPU,
+    GET_BUILD,
+    INSTALL,
+    SHORT,
+    TENSORRT,
+    Provider,
+    Use,
+    diagnose,
+    with_defaults,
+    without_refused,
+)
 
-Provider = str | tuple[str, dict[str, Any]]
+__all__ = [
+    "CPU",
+    "SHORT",
+    "Provider",
+    "captures",
+    "native_stderr",
+    "open_session",
+    "resolve",
+    "run",
+    "run_failure",
+    "warn_of_clash",
+]
 
-SHORT = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-}
-CPU = SHORT["cpu"]
+# onnxruntime warns so of every device that is named; it means nothing.
+NOISE = "No registered plugin EP device found"
 
 _STDERR = threading.Lock()  # there is one for the whole process
 
@@ -71,6 +92,7 @@ def open_session(
     providers: Sequence[Provider] | None = None,
     threads: int | None = None,
     disabled: Sequence[str] = (),
+    use: Use | None = None,
 ) -> onnxruntime.InferenceSession:
     """Open a graph of a bundle.
 
@@ -79,6 +101,8 @@ def open_session(
         providers: See `resolve`.
         threads: Threads within one operator; by default onnxruntime's choice, one per physical core.
         disabled: Graph optimizers of onnxruntime's to leave out.
+        use: How the graph will be used, for the options of GPU providers; by default they are left to onnxruntime.
+            A graph that cannot be captured is opened all the same, see `captures`.
 
     Raises:
         ProviderError: A provider that was asked for cannot run here. onnxruntime itself would use the CPU instead, in
@@ -87,31 +111,36 @@ def open_session(
     """
     wanted = resolve(providers)
     names = [p if isinstance(p, str) else p[0] for p in wanted]
-    missing = [n for n in names if n not in onnxruntime.get_available_providers()]
-    if missing:
-        raise _unavailable(missing[0], "this build of onnxruntime does not have it")
+    for name in names:
+        if name not in onnxruntime.get_available_providers():
+            remedy = GET_BUILD if name in INSTALL else "install a build that has it"
+            raise _unavailable(name, "this build of onnxruntime does not have it", remedy)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     if threads is not None:
         options.intra_op_num_threads = threads
-    with native_stderr() if names != [CPU] else nullcontext([""]) as log:
-        if names != [CPU]:
-            _load_wheels()
-        try:
-            session = onnxruntime.InferenceSession(
-                os.fspath(path), options, providers=wanted, disabled_optimizers=list(disabled), enable_fallback=0
-            )
-        except Exception as error:  # onnxruntime's exceptions share no base class
-            for name in names:
-                if name.removesuffix("ExecutionProvider").lower() in str(error).lower():
-                    raise _unavailable(name, re.sub(r"^.*?(?=Please)", "", first_line(error))) from error
-            raise BundleError(f"onnxruntime cannot load {path}: {first_line(error)}; export the model again") from error
+    log = [""]
+    try:
+        with native_stderr() if names != [CPU] else nullcontext(log) as log:
+            if names != [CPU]:
+                _load_wheels(names)
+            session = _create(path, wanted, options, disabled, use)
+    except Exception as error:  # onnxruntime's exceptions share no base class
+        raise _failure(error, log[0], names, path) from error
     absent = [n for n in names if n not in session.get_providers()]
     if absent:
-        raise _unavailable(absent[0], _reason(log[0]))
+        unknown = "its libraries or its device are missing on this machine", _install(absent[0])
+        raise _unavailable(absent[0], *(diagnose(log[0]) or unknown))
     if log[0]:
-        sys.stderr.write(log[0])
+        sys.stderr.writelines(line for line in log[0].splitlines(keepends=True) if NOISE not in line)
     return session
+
+
+def captures(session: onnxruntime.InferenceSession) -> bool:
+    """Whether the session captures its runs into a CUDA graph; onnxruntime refuses to for some graphs."""
+    switches = ("enable_cuda_graph", "trt_cuda_graph_enable")
+    told = [options.get(s, "") for options in session.get_provider_options().values() for s in switches]
+    return any(value.lower() in ("1", "true") for value in told)
 
 
 def run(session: onnxruntime.InferenceSession, outputs: Sequence[str], feeds: dict[str, Any]) -> list[Any]:
@@ -123,16 +152,51 @@ def run(session: onnxruntime.InferenceSession, outputs: Sequence[str], feeds: di
     try:
         results: list[Any] = session.run(outputs, feeds)
     except Exception as error:  # as above
-        memory = "alloc" in str(error).lower() or "memory" in str(error).lower()
-        remedy = "a smaller chunk needs less memory" if memory else "export the model again"
-        raise FusionCamError(f"onnxruntime cannot run the model: {first_line(error)}; {remedy}") from error
+        raise run_failure(error) from error
     return results
 
 
-def _load_wheels() -> None:
-    """Load the CUDA libraries of NVIDIA's wheels, which onnxruntime does not find by itself."""
+def run_failure(error: Exception) -> FusionCamError:
+    """What to say when a session does not run."""
+    memory = "alloc" in str(error).lower() or "memory" in str(error).lower()
+    known = diagnose(str(error))
+    remedy = "a smaller chunk needs less memory" if memory else known[1] if known else "export the model again"
+    return FusionCamError(f"onnxruntime cannot run the model: {first_line(error)}; {remedy}")
+
+
+def _create(
+    path: Path,
+    wanted: Sequence[Provider],
+    options: onnxruntime.SessionOptions,
+    disabled: Sequence[str],
+    use: Use | None,
+) -> onnxruntime.InferenceSession:
+    """A session, without what onnxruntime refuses for this graph."""
+    while True:
+        try:
+            return onnxruntime.InferenceSession(
+                os.fspath(path),
+                options,
+                providers=list(wanted) if use is None else with_defaults(wanted, use),
+                disabled_optimizers=list(disabled),
+                enable_fallback=0,
+            )
+        except Exception as error:  # as above
+            use = use and without_refused(use, str(error))
+            if use is None:
+                raise
+
+
+def _load_wheels(names: Sequence[str]) -> None:
+    """Load the libraries of NVIDIA's wheels, which onnxruntime does not find by itself."""
     with redirect_stdout(io.StringIO()):  # it prints what it does not find
         onnxruntime.preload_dlls()
+    wheel = find_spec("tensorrt_libs") if TENSORRT in names else None
+    for folder in (wheel and wheel.submodule_search_locations) or ():
+        # Sorted, so that libnvinfer comes before what needs it. The others it looks for when it builds an engine.
+        for library in sorted(Path(folder).glob("nv*.dll" if os.name == "nt" else "libnv*.so*")):
+            with suppress(OSError):  # what is missing in the end, onnxruntime says
+                ctypes.CDLL(os.fspath(library), mode=ctypes.RTLD_GLOBAL)
 
 
 @contextmanager
@@ -158,11 +222,23 @@ def native_stderr() -> Iterator[list[str]]:
             caught[0] = file.read().decode(errors="replace")
 
 
-def _reason(log: str) -> str:
-    found = re.search(r"with error: ?(.+)|(CUDA failure .+)", log)
-    return found[found.lastindex or 0].strip() if found else "its libraries or its device are missing on this machine"
+def _failure(error: Exception, log: str, names: Sequence[str], path: Path) -> FusionCamError:
+    """Whose failure it is: a provider's, or the bundle's."""
+    said = str(error).replace(os.fspath(path), "")  # a folder may be named like a provider
+    known = diagnose(f"{log}\n{said}")
+    suspects = [n for n in names if n != CPU]
+    named = [n for n in suspects if n.removesuffix("ExecutionProvider").lower() in said.lower()]
+    if named or (suspects and known):
+        name = (named or suspects)[0]
+        unknown = re.sub(r"^.*?(?=Please)", "", first_line(error)).rstrip("."), _install(name)
+        return _unavailable(name, *(known or unknown))
+    return BundleError(f"onnxruntime cannot load {path}: {first_line(error)}; export the model again")
 
 
-def _unavailable(name: str, why: str) -> ProviderError:
+def _install(name: str) -> str:
+    return INSTALL.get(name, "install what it needs")
+
+
+def _unavailable(name: str, why: str, remedy: str) -> ProviderError:
     short = next((s for s, full in SHORT.items() if full == name), name)
-    return ProviderError(f"the {short} provider cannot be used: {why}; install what it needs, or use the cpu provider")
+    return ProviderError(f"the {short} provider cannot be used: {why}; {remedy}, or use the cpu provider")

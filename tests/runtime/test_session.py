@@ -1,25 +1,15 @@
 import json
-import os
 import shutil
-import subprocess
-import sys
 from importlib.metadata import PackageNotFoundError
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from fusioncam import Explainer
 from fusioncam.errors import BundleError, FusionCamError, ProviderError
 from fusioncam.manifest import sha256
-from fusioncam.runtime import session
-
-CPU = "CPUExecutionProvider"
-
-
-def has(name):
-    """Whether this machine really runs the provider."""
-    return name in onnxruntime.get_available_providers() and bool(shutil.which("nvidia-smi"))
+from fusioncam.runtime import providers, session
+from fusioncam.runtime.providers import CPU
 
 
 @pytest.mark.parametrize(
@@ -53,105 +43,6 @@ def test_the_cpu_in_every_form_does_not_pad(tiny, counted, pictures, given):
     assert counter.batches == [8, 2]
 
 
-@pytest.mark.parametrize("name", ["cuda", "tensorrt"])
-@pytest.mark.parametrize("form", [lambda n: [n], lambda n: [n, "cpu"], lambda n: [(n, {"device_id": 0})]])
-def test_a_gpu_that_is_not_there_is_an_error_and_never_the_cpu(tiny, capfd, name, form):
-    if has(session.SHORT[name]):
-        pytest.skip("this machine may have it")
-    with pytest.raises(ProviderError) as caught:
-        Explainer(tiny.bundle, providers=form(name))
-    message = str(caught.value)
-    assert message.startswith(f"the {name} provider cannot be used: ")
-    assert "cpu provider" in message
-    assert "\n" not in message
-    assert len(message) < 400
-    assert capfd.readouterr() == ("", "")
-
-
-def test_a_build_without_the_provider_says_so(tiny, monkeypatch):
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CPU])
-    with pytest.raises(ProviderError, match="cuda provider cannot be used: this build of onnxruntime does not have it"):
-        Explainer(tiny.bundle, providers=["cuda"])
-
-
-@pytest.fixture
-def pretend(monkeypatch):
-    """A session on the given providers that writes a line to the file behind stderr, as onnxruntime's own logger."""
-
-    def replace(actual, error=None):
-        class Session:
-            def __init__(self, path, options, providers, disabled_optimizers, enable_fallback):
-                os.write(2, b"a warning\n")
-                if error:
-                    raise RuntimeError(error)
-
-            def get_providers(self):
-                return actual
-
-        monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
-        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [*session.SHORT.values()])
-
-    return replace
-
-
-def test_a_silent_fallback_is_noticed(tiny, pretend, capfd):
-    pretend([CPU])
-    with pytest.raises(ProviderError, match="cuda provider cannot be used: its libraries or its device are missing"):
-        session.open_session(tiny.bundle / "score.onnx", ["cuda", "cpu"])
-    assert capfd.readouterr() == ("", "")
-
-
-def test_warnings_of_a_provider_that_works_are_passed_on(tiny, pretend, capfd):
-    pretend(["CUDAExecutionProvider", CPU])
-    session.open_session(tiny.bundle / "score.onnx", ["cuda"])
-    assert capfd.readouterr() == ("", "a warning\n")
-
-
-@pytest.mark.parametrize(
-    ("error", "kind", "message"),
-    [
-        ("[ONNXRuntimeError] CUDA failure 2: out of memory", ProviderError, "cuda provider cannot be used: .*memory"),
-        ("/x.cc:7 f(TensorRT) Please install TensorRT", ProviderError, "tensorrt provider cannot be used: Please"),
-        ("[ONNXRuntimeError] INVALID_GRAPH", BundleError, "cannot load .*INVALID_GRAPH; export the model again"),
-    ],
-)
-def test_an_exception_is_laid_at_the_right_door(tiny, pretend, capfd, error, kind, message):
-    pretend([], error)
-    with pytest.raises(kind, match=message):
-        session.open_session(tiny.bundle / "score.onnx", ["tensorrt", "cuda", "cpu"])
-
-
-def test_a_process_without_stderr(tiny):
-    code = f"""if True:
-        import os
-        from fusioncam import Explainer
-        from fusioncam.errors import ProviderError
-        os.close(2)
-        try:
-            Explainer({str(tiny.bundle)!r}, providers=["cuda"])
-        except ProviderError:
-            print("refused")
-    """
-    if has("CUDAExecutionProvider"):
-        pytest.skip("this machine may have it")
-    assert subprocess.run([sys.executable, "-c", code], check=True, stdout=-1, text=True).stdout == "refused\n"
-
-
-@pytest.mark.parametrize(
-    ("log", "reason"),
-    [
-        (
-            "x Failed to load library a.so with error: libcublas.so.13: cannot open\nmore",
-            "libcublas.so.13: cannot open",
-        ),
-        ("[E: file.cc:1] CUDA failure 100: no CUDA-capable device is detected\n", "CUDA failure 100: no CUDA-capable"),
-        ("", "its libraries or its device are missing"),
-    ],
-)
-def test_the_reason_is_read_from_the_log(log, reason):
-    assert session._reason(log).startswith(reason)
-
-
 def test_threads_are_passed_on(tiny):
     opened = session.open_session(tiny.bundle / "score.onnx", threads=1)
     assert opened.get_session_options().intra_op_num_threads == 1
@@ -170,6 +61,19 @@ def test_a_run_that_fails_is_one_clear_line(tiny, capfd):
         session.run(opened, ["logits"], {"image": np.zeros((1, 3, 7, 7, 1), np.float32)})
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        ("Failed to allocate memory for requested buffer of size 7", "a smaller chunk needs less memory"),
+        ("NOT_IMPLEMENTED : cuDNN is not available. Install", providers.GET_GPU),
+        ("anything", "export the model again"),
+    ],
+)
+def test_a_run_that_fails_says_what_to_do(error, remedy):
+    message = f"onnxruntime cannot run the model: {error}; {remedy}"
+    assert str(session.run_failure(RuntimeError(f"{error}\nmore"))) == message
 
 
 @pytest.mark.parametrize("installed", [["onnxruntime"], ["onnxruntime-gpu"], []])
