@@ -19,6 +19,7 @@ from fusioncam.export.cost import Cost, chunk_bytes, cost, seconds_per_pass
 from fusioncam.export.from_torch import save_onnx
 from fusioncam.export.gradient import operator_name, path, unsupported
 from fusioncam.export.layers import Candidate, candidates, choose
+from fusioncam.export.precision import refusal, score_graph
 from fusioncam.manifest import EXPLAIN_GRAPH, MANIFEST, SCORE_GRAPH, WEIGHTS, Layer, Manifest, Source, sha256
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def export_model(
     output: str | None = None,
     labels: Labels | None = None,
     preprocessing: str | Mapping[str, Any] | None = None,
+    precision: str | None = None,
 ) -> Manifest:
     """Turn an ONNX classifier into a bundle.
 
@@ -100,17 +102,19 @@ def export_model(
         labels: The names of the classes, or a text file with one a line; by default what the source says.
         preprocessing: Fields of `fusioncam.manifest.Preprocessing`, or `{"preset": NAME}` with more fields over it, or
             only the name of the preset; by default what the source says.
+        precision: Type the score graph computes in, `fp32` or `fp16`; by default that of the source.
 
     Returns:
         The manifest, as written.
 
     Raises:
-        ModelError: The model cannot be read, is no classifier of one image, or has no rule for an operator.
+        ModelError: The model cannot be read, is no classifier of one image, has no rule for an operator, or does not
+            bear float16.
         UsageError: An argument does not fit the model.
         OutputError: The bundle cannot be written.
     """
     source = Path(model)
-    return _export(source, source, Path(bundle), layer, size, output, labels, preprocessing)
+    return _export(source, source, Path(bundle), layer, size, output, labels, preprocessing, precision)
 
 
 def _export(
@@ -122,6 +126,7 @@ def _export(
     output: str | None,
     labels: Labels | None,
     preprocessing: str | Mapping[str, Any] | None,
+    precision: str | None,
 ) -> Manifest:
     """As `export_model`; `kept` is where the source will be found later."""
     classifier = canonicalize(source, size, output)
@@ -131,9 +136,10 @@ def _export(
     names = facts.labels(metadata, source.parent, classifier.classes, labels)
     usual = "raw" if classifier.takes_bytes else "torchvision"
     prep = facts.preprocessing(metadata, source.parent, classifier.size, preprocessing or {}, usual)
+    score, score_precision = score_graph(classifier, precision)
     explain = explain_graph(classifier.model, chosen.name, chosen.layout)
     with whole_folder(target, source) as folder:
-        write_graphs(folder, {EXPLAIN_GRAPH: explain, SCORE_GRAPH: classifier.model})
+        write_graphs(folder, {EXPLAIN_GRAPH: explain, SCORE_GRAPH: score})
         relative = os.path.relpath(kept.resolve(), target.resolve()).replace(os.sep, "/")
         manifest = Manifest(
             source=Source(
@@ -143,6 +149,7 @@ def _export(
             classes=classifier.classes,
             ending=classifier.ending,
             precision=classifier.precision,
+            score_precision=score_precision,
             opset=classifier.model.opset_imports[""],
             preprocessing=prep,
             labels=names,
@@ -151,6 +158,8 @@ def _export(
         )
         (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
         for finding in compare_logits(folder, manifest, source):
+            if not finding.ok and score is not classifier.model and SCORE_GRAPH in finding.what:
+                raise refusal(classifier.model, finding.error, finding.limit)
             if not finding.ok:
                 raise ModelError(f"the exported graph is wrong: {finding.what}: off by {finding.error:.1e}")
     return manifest
@@ -166,6 +175,7 @@ def export_torch(
     output: str | None = None,
     labels: Labels | None = None,
     preprocessing: str | Mapping[str, Any] | None = None,
+    precision: str | None = None,
 ) -> Manifest:
     """Turn a torch classifier into a bundle: its plain forward pass is exported first, to NAME.torch.onnx beside it.
 
@@ -178,6 +188,7 @@ def export_torch(
         output: The output that holds the class scores, where there are several.
         labels: The names of the classes, or a text file.
         preprocessing: Fields of `Preprocessing`, or the name of a preset.
+        precision: Type the score graph computes in.
 
     Raises:
         ModelError: torch is missing or cannot export the module; else as `export_model`.
@@ -187,7 +198,7 @@ def export_torch(
     temporary = target.parent / f".fcam-{secrets.token_hex(8)}.onnx"
     try:
         save_onnx(module, example, temporary)
-        manifest = _export(temporary, kept, target, layer, size, output, labels, preprocessing)
+        manifest = _export(temporary, kept, target, layer, size, output, labels, preprocessing, precision)
         temporary.replace(kept)
     except OSError as error:
         raise OutputError(f"cannot write {kept} ({error.strerror or error}); choose another place with -o") from error

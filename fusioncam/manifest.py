@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -10,10 +10,12 @@ from fusioncam.errors import BundleError
 
 SCHEMA_VERSION: Literal[1] = 1
 CHUNK = 8  # masked pictures a session takes at a time, unless told otherwise; more gains nothing on a CPU
+GPU_CHUNK = 64
 EXPLAIN_GRAPH, SCORE_GRAPH, WEIGHTS, MANIFEST = "explain.onnx", "score.onnx", "weights.bin", "manifest.json"
 FILES = (EXPLAIN_GRAPH, SCORE_GRAPH, WEIGHTS, MANIFEST)
 
 Triple = tuple[float, float, float]
+Precision = Literal["float32", "float16"]
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -84,6 +86,8 @@ class Manifest(_Part):
     Attributes:
         files: sha256 of every other file of the bundle.
         ending: What the source did after its logits; says how logits become probabilities.
+        precision: Type the source, and the explain graph with it, computes in.
+        score_precision: The same of the score graph; by default `precision`.
         labels: One name per class, or none.
         tools: Versions of the programs that wrote the bundle.
     """
@@ -93,12 +97,21 @@ class Manifest(_Part):
     layer: Layer
     classes: Positive
     ending: Literal["logits", "softmax", "sigmoid"]
-    precision: Literal["float32", "float16"]
+    precision: Precision
+    score_precision: Precision
     opset: Positive
     preprocessing: Preprocessing
     labels: tuple[str, ...] | None = None
     tools: dict[str, str]
     files: dict[str, str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _both_graphs_compute_alike_unless_told(cls, data: Any) -> Any:
+        # A bundle of before there was a choice does not say.
+        if isinstance(data, dict) and "precision" in data:
+            return {"score_precision": data["precision"], **data}
+        return data
 
     @model_validator(mode="after")
     def _one_label_per_class(self) -> Self:

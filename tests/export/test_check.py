@@ -214,3 +214,43 @@ def test_pictures_fill_the_range(bundle):
     )
     assert -1e-5 < pixels.min() < 0.1
     assert 0.9 < pixels.max() < 1 + 1e-5
+
+
+@pytest.fixture
+def halved(tiny, tmp_path):
+    """A bundle with scores in float16."""
+    export_model(tiny(), tmp_path / "h.fcam", precision="fp16")
+    return tmp_path / "h.fcam"
+
+
+DRIFT = [f"Score-CAM by float16 scores is that by float32 ones: {k}" for k in ("largest difference", "1 - correlation")]
+
+
+def test_drift_is_reported(halved):
+    findings = check(halved)
+    assert [f.ok for f in findings] == [True] * 6
+    assert [f.what for f in findings[-2:]] == DRIFT
+    assert 0 < findings[-2].error < 1e-2
+    assert 0 < findings[-1].error < 1e-4
+
+
+@pytest.mark.parametrize("factor", [-1, 0, 3, np.nan])
+def test_drift_is_found(factor, halved):
+    def edit(graph):
+        tensor = next(i for i in graph.initializer if i.name == "w3")
+        assert tensor.data_type == onnx.TensorProto.FLOAT16
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float16(factor), "w3"))
+
+    change(halved, SCORE_GRAPH, edit)
+    assert [what for what, _ in failures(halved)] == [f"output of {SCORE_GRAPH} equals the source's", *DRIFT]
+
+
+@pytest.mark.parametrize(("name", "noticed"), [(EXPLAIN_GRAPH, True), (SCORE_GRAPH, False)])
+def test_each_graph_is_held_to_its_own_precision(name, noticed, halved):
+    def edit(graph):
+        bias = next(i for i in graph.initializer if i.name == "b3")
+        values = numpy_helper.to_array(bias)
+        bias.CopyFrom(numpy_helper.from_array((values * 1.01).astype(values.dtype), "b3"))
+
+    change(halved, name, edit)
+    assert [what for what, _ in failures(halved)] == [f"output of {name} equals the source's"] * noticed

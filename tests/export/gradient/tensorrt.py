@@ -3,11 +3,12 @@
 import json
 import os
 import re
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import onnx
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 
 ROOT = Path(__file__).resolve().parents[3]
 TABLE = Path(
@@ -23,7 +24,64 @@ TYPES = {
     TensorProto.UINT8: "UINT8",
     TensorProto.BOOL: "BOOL",
 }
-CONSTANT = re.compile(r"`(\w+)` must be (?:an initializer|a constant tensor|a build-time constant)")
+DATA_ONLY = ("QuantizeLinear", "DequantizeLinear", "Resize")  # whose other inputs have types of their own
+MOST = 3840  # of TopK
+
+
+@dataclass(frozen=True)
+class Use:
+    """One node: attributes and inputs by their names in the operator's schema, and what is known of its tensors."""
+
+    node: onnx.NodeProto
+    attributes: dict
+    inputs: dict
+    types: dict
+    ranks: dict
+    constants: dict
+
+    def is_constant(self, parameter):
+        return self.inputs.get(parameter) is None or self.inputs[parameter] in self.constants
+
+    def value(self, parameter):
+        return self.constants.get(self.inputs.get(parameter))
+
+    def is_zero(self, parameter):
+        return self.inputs.get(parameter) is None or (self.is_constant(parameter) and not self.value(parameter).any())
+
+    def rank(self):
+        return self.ranks.get(self.node.input[0])
+
+    def mode(self, name, default, words):
+        return self.attributes.get(name, default) in re.findall(r"`(\w+)`", words)
+
+
+# Sentence of the table, and whether a use of the operator keeps to it. A sentence that is not here is itself reported.
+RESTRICTIONS = {
+    r"`(\w+)` must be (?:an initializer|a constant tensor|a build-time constant)": lambda u, name: u.is_constant(name),
+    r"`(\w+)` must be (?:0|zero)": lambda u, name: u.is_zero(name),
+    r"2D or 3D pooling only": lambda u: u.rank() in (4, 5),
+    r"`Indices` output tensor unsupported": lambda u: not any(u.node.output[1:]),
+    r"`dilations` must be empty or all ones": lambda u: set(u.attributes.get("dilations", ())) <= {1},
+    r"Only the first output `Y` is supported": lambda u: not any(u.node.output[1:]),
+    r"Supported resize transformation modes: (.+)": lambda u, words: u.mode(
+        "coordinate_transformation_mode", "half_pixel", words
+    ),
+    r"Supported resize modes: (.+)": lambda u, words: u.mode("mode", "nearest", words),
+    r"Supported nearest modes: (.+)": lambda u, words: (
+        u.attributes.get("mode", "nearest") != "nearest" or u.mode("nearest_mode", "round_prefer_floor", words)
+    ),
+    r"Supported aspect ratio policy: (.+)": lambda u, words: u.mode("keep_aspect_ratio_policy", "stretch", words),
+    r"When `scales` is a tensor input, `axes` must be an iota vector of length rank\(input\)": lambda u: (
+        u.inputs.get("scales") is None or u.attributes.get("axes", [*range(u.rank())]) == [*range(u.rank())]
+    ),
+    r"Antialiasing is not supported": lambda u: not u.attributes.get("antialias", 0),
+    r"`sorted` must be 1": lambda u: u.attributes.get("sorted", 1) == 1,
+    r"`K` input must be less than 3840": lambda u: u.is_constant("K") and u.value("K").max() < MOST,
+    r"`reduction` is not supported": lambda u: u.attributes.get("reduction", "none") == "none",
+    r"`sparse_value`, `value_string`, and `value_strings` attributes are unsupported": lambda u: (
+        not {"sparse_value", "value_string", "value_strings"} & u.attributes.keys()
+    ),
+}
 
 
 @cache
@@ -34,29 +92,40 @@ def table():
 def trt_violations(model, prefix=""):
     """One line for each node named `prefix`... that TensorRT's parser would refuse."""
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
-    types = {v.name: v.type.tensor_type.elem_type for v in [*inferred.input, *inferred.output, *inferred.value_info]}
-    types |= {i.name: i.data_type for i in inferred.initializer}
-    constants = {i.name for i in inferred.initializer}
-    constants |= {o for n in inferred.node if n.op_type == "Constant" for o in n.output}
+    tensors = {v.name: v.type.tensor_type for v in [*inferred.input, *inferred.output, *inferred.value_info]}
+    types = {name: t.elem_type for name, t in tensors.items()} | {i.name: i.data_type for i in inferred.initializer}
+    ranks = {name: len(t.shape.dim) for name, t in tensors.items()}
+    constants = {i.name: numpy_helper.to_array(i) for i in inferred.initializer}
+    constants |= {n.output[0]: _attributes(n).get("value") for n in inferred.node if n.op_type == "Constant"}
     opset = next(o.version for o in model.opset_import if not o.domain)
-    nodes = [n for n in inferred.node if n.name.startswith(prefix)]
-    return [f"{n.op_type} {n.name}: {why}" for n in nodes for why in _refusals(n, types, constants, opset)]
+    lines = []
+    for node in (n for n in inferred.node if n.name.startswith(prefix)):
+        facts = table().get(node.op_type)
+        if node.domain or facts is None or not facts["supported"]:
+            lines.append(f"{node.op_type} {node.name}: not in TensorRT's table")
+            continue
+        names = [i.name for i in onnx.defs.get_schema(node.op_type, opset).inputs]
+        inputs = {n: given for n, given in zip(names, node.input, strict=False) if given}
+        use = Use(node, _attributes(node), inputs, types, ranks, constants)
+        lines += [f"{node.op_type} {node.name}: {why}" for why in _refusals(use, facts)]
+    return lines
 
 
-def _refusals(node, types, constants, opset):
-    facts = table().get(node.op_type)
-    if node.domain or facts is None or not facts["supported"]:
-        return ["not in TensorRT's table"]
-    refusals = [
-        f"input {name!r} is {TYPES.get(types.get(name), 'of another type')}"
-        for name in node.input
-        if name and TYPES.get(types.get(name)) not in facts["types"]
-    ]
-    names = [i.name for i in onnx.defs.get_schema(node.op_type, opset).inputs]
-    for parameter in CONSTANT.findall(facts["restrictions"]):
-        given = dict(zip(names, node.input, strict=False)).get(parameter)
-        if given and given not in constants:
-            refusals.append(f"{parameter} is not a constant")
-    unknown = CONSTANT.sub("", facts["restrictions"]).strip(" .")
-    # No other restriction applies to an operator that gradients are made of; this fails when one is.
-    return [*refusals, unknown] if unknown else refusals
+def _attributes(node):
+    found = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    found = {k: numpy_helper.to_array(v) if isinstance(v, TensorProto) else v for k, v in found.items()}
+    return {k: v.decode() if isinstance(v, bytes) else v for k, v in found.items()}
+
+
+def _refusals(use, facts):
+    typed = use.node.input[:1] if use.node.op_type in DATA_ONLY else use.node.input
+    kinds = {name: TYPES.get(use.types.get(name), "of another type") for name in typed if name}
+    refusals = [f"input {name!r} is {kind}" for name, kind in kinds.items() if kind not in facts["types"]]
+    for sentence in re.split(r"\.\s*(?:<br />)?\s*|<br />", facts["restrictions"]):
+        if not sentence:
+            continue
+        found = [(keeps, m) for rule, keeps in RESTRICTIONS.items() if (m := re.fullmatch(rule, sentence, re.I))]
+        if not found:
+            refusals.append(f"not known how to check: {sentence}")
+        refusals += [sentence for keeps, m in found if not keeps(use, *m.groups())]
+    return refusals

@@ -40,7 +40,7 @@ def test_emitted_nodes_are_held_against_tensorrt(violations):
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("(float[4] x, int64[1] a) => (float[1] y) {y = ReduceSum(x, a)}", "axes is not a constant"),
+        ("(float[4] x, int64[1] a) => (float[1] y) {y = ReduceSum(x, a)}", "`axes` must be an initializer"),
         ("(float[4] x) => (double[4] y) {d = Cast<to = 11>(x) y = Sin(d)}", "is of another type"),
         ("(float[4] x) => (int64 y) {u, i = Unique(x) y = Size(u)}", "not in TensorRT's table"),
         ("(float[4] x) => (float[4] y) {y = custom.Thing(x)}", "not in TensorRT's table"),
@@ -48,6 +48,32 @@ def test_emitted_nodes_are_held_against_tensorrt(violations):
             "(float[1,1,4,4] x) => (float y) {y, i = MaxPool<kernel_shape = [2, 2]>(x)}",
             "`Indices` output tensor unsupported",
         ),
+        (
+            "(float[1,1,8,8] x) => (float y) {y = MaxPool<kernel_shape = [2, 2], dilations = [2, 1]>(x)}",
+            "`dilations` must be empty or all ones",
+        ),
+        ("(float[1,1,8] x) => (float y) {y = AveragePool<kernel_shape = [2]>(x)}", "2D or 3D Pooling only"),
+        (
+            """(float[1,1,4,4] x) => (float y) <float[4] s = {1, 1, 2, 2}>
+            {y = Resize<mode = "cubic">(x, , s)}""",
+            "Supported resize modes: `nearest`, `linear`",
+        ),
+        (
+            """(float[1,1,4,4] x) => (float y) <float[4] s = {1, 1, 2, 2}>
+            {y = Resize<coordinate_transformation_mode = "tf_crop_and_resize">(x, , s)}""",
+            "Supported resize transformation modes",
+        ),
+        (
+            """(float[1,1,4,4] x) => (float y) <float[2] s = {2, 2}> {y = Resize<axes = [2, 3]>(x, , s)}""",
+            "`axes` must be an iota vector",
+        ),
+        (
+            """(float[4] x) => (float[4] y) <float s = {0.1}, int8 z = {3}>
+            {q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z)}""",
+            "`y_zero_point` must be 0",
+        ),
+        ("(float[4] x, int64[1] k) => (float y) {y, i = TopK(x, k)}", "`K` input must be less than 3840"),
+        ("(float[N,M] x) => (float y) {y = EyeLike(x)}", "not known how to check: `input` must have static dimensions"),
     ],
 )
 def test_violations_are_found(text, why, violations, harness):

@@ -1,0 +1,140 @@
+"""The score graph in float16: half the bytes, and several times the speed where the hardware has units for it."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from onnxruntime import InferenceSession
+
+from fusioncam.errors import ModelError, UsageError, first_line
+from fusioncam.export.canonical import Classifier
+from fusioncam.export.gradient import Ops
+from fusioncam.export.load import root
+from fusioncam.export.quiet import quiet
+from fusioncam.export.shapes import session
+from fusioncam.manifest import Precision
+
+PRECISIONS = ("fp32", "fp16")
+QUANTISED = ("QuantizeLinear", "DequantizeLinear")
+SCALES = 2  # among the inputs of Resize
+INFINITE = 1e30  # masks and bounds that mean none are as large as this
+REMEDY = "export it without --precision fp16"
+
+
+def score_graph(classifier: Classifier, precision: str | None) -> tuple[ir.Model, Precision]:
+    """The graph for the masked passes, and the type it computes in.
+
+    Args:
+        classifier: The model; it is left as it is.
+        precision: `fp16` for a graph whose `image` (N, 3, H, W) is float16 and whose `logits` (N, classes) are float32,
+            `fp32` for that of a float32 model, None for the model's own. The graph of a float16 model is its own.
+
+    Raises:
+        UsageError: There is no such precision, or the model cannot have it.
+        ModelError: An operator of the model does not take float16.
+    """
+    if precision is not None and precision not in PRECISIONS:
+        raise UsageError(f"no precision {precision!r}; use {' or '.join(PRECISIONS)}")
+    own = classifier.precision
+    if precision == "fp32" and own == "float16":
+        raise UsageError("the model is a float16 one: float32 cannot bring back its digits; export its float32 source")
+    if precision != "fp16" or own == "float16":
+        return classifier.model, own
+    if not _is_float32(classifier.model):
+        raise UsageError(f"only a float32 model can be brought to float16, this one is quantised or float64; {REMEDY}")
+    return _in_float16(classifier.model), "float16"
+
+
+def _is_float32(model: ir.Model) -> bool:
+    quantised = any(node.op_type in QUANTISED for node in model.graph)
+    return not quantised and all(v.dtype != ir.DataType.DOUBLE for v in model.graph.initializers.values())
+
+
+def _in_float16(model: ir.Model) -> ir.Model:
+    model = model.clone()
+    _separate_scales(model.graph)
+    try:
+        proto = ir.to_proto(model)
+        # The converter would take the listed type of a constant for its type, and change it whether it changes the
+        # constant or not.
+        constants = {i.name for i in proto.graph.initializer}
+        listed = [v for v in proto.graph.value_info if v.name not in constants]
+        del proto.graph.value_info[:]
+        proto.graph.value_info.extend(listed)
+        with quiet():
+            # Nothing is held back in float32: Min, Max and TopK, which the library would hold back, take float16 at the
+            # opset of a canonical model, and where two of them share an input it would name two casts alike.
+            proto = _converter().convert_float_to_float16(
+                proto, keep_io_types=["logits"], disable_shape_infer=True, op_block_list=[]
+            )
+        converted: ir.Model = ir.from_proto(proto)
+        session(converted, optimize=False)
+    except Exception as error:  # the library and onnxruntime raise several types
+        raise ModelError(f"the model cannot be brought to float16: {first_line(root(error))}; {REMEDY}") from error
+    return converted
+
+
+def _separate_scales(graph: ir.Graph) -> None:
+    """Give every Resize scales of its own: they stay float32, and must not be rounded with what else reads them."""
+    op = Ops(graph, "precision")
+    for node in graph:
+        scales = node.inputs[SCALES] if node.op_type == "Resize" and len(node.inputs) > SCALES else None
+        if scales is not None and scales.const_value is not None:
+            node.replace_input_with(SCALES, op.constant(scales.const_value.numpy()))
+
+
+def _converter() -> Any:
+    """The converter of onnxruntime, whose package puts its own folder on the path of modules: that is undone."""
+    path = list(sys.path)
+    try:
+        from onnxruntime.transformers import float16
+    finally:
+        sys.path[:] = path
+    return float16
+
+
+def rounding_session(path: Path) -> InferenceSession:
+    """A float16 graph on the CPU as hardware with float16 units runs it: every tensor is rounded, and may overflow.
+
+    onnxruntime has few float16 kernels for the CPU. It computes in float32 between them, and goes round tensors that
+    only such kernels touch; two copies behind each, which it has kernels for, keep it from that.
+    """
+    model = ir.external_data.load_to_model(ir.load(path))
+    graph = model.graph
+    op = Ops(graph, "rounded")
+    for value in [o for node in graph for o in node.outputs if o.dtype == ir.DataType.FLOAT16]:
+        users = list(value.uses())
+        copy = op.Identity(op.Identity(value))
+        for user, index in users:
+            user.replace_input_with(index, copy)
+    graph.sort()
+    return session(model, optimize=False)
+
+
+def refusal(model: ir.Model, error: float, limit: float) -> ModelError:
+    """What to say of a model whose float16 graph gives other outputs than `model` does.
+
+    Args:
+        model: The float32 model.
+        error: By how much they differ, relative to the largest; NaN where they are not finite.
+        limit: How much is allowed.
+    """
+    largest = float(np.finfo(np.float16).max)
+    biggest = {name: _magnitude(value) for name, value in model.graph.initializers.items()}
+    name = max(biggest, key=lambda n: biggest[n], default="")
+    cause = "some of its values grow beyond what float16 holds, or need more digits"
+    if biggest.get(name, 0.0) > largest:
+        cause = f"tensor {name!r} holds {biggest[name]:.1e}, float16 ends at {largest:.0f}"
+    off = f"off by {error:.1e} ({limit:.0e} is allowed)" if np.isfinite(error) else "not finite"
+    return ModelError(f"in float16 the model's outputs are {off}: {cause}; {REMEDY}")
+
+
+def _magnitude(value: ir.Value) -> float:
+    """Largest magnitude in a float32 constant, but for those that stand for infinity."""
+    tensor = value.const_value
+    if tensor is None or tensor.dtype != ir.DataType.FLOAT:
+        return 0.0
+    array = np.abs(tensor.numpy())
+    return float(array.max(initial=0.0, where=array < INFINITE))
