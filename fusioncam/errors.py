@@ -40,3 +40,7 @@ class ProviderError(FusionCamError):
 
 class OutputError(FusionCamError):
     """A result cannot be written where it was asked for."""
+
+
+class DeviceError(FusionCamError):
+    """The GPU cannot do what it was asked for: no device, no launcher, not enough memory, no kernels for it."""

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from fusioncam.kernels.reference import Taps, interpolate, is_constant, taps
+from fusioncam.kernels.reference import interpolate, is_constant, taps
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -51,7 +51,7 @@ def extremes(maps: Floats, size: tuple[int, int]) -> tuple[Doubles, Doubles]:
 
     In float64: where a map varies little around a large value, float32 would lose the mask in rounding.
     """
-    rows, columns = (turns(n, m) for n, m in zip(maps.shape[1:], size, strict=True))
+    rows, columns = (taps(n, m).some(turns(n, m)) for n, m in zip(maps.shape[1:], size, strict=True))
     low, high = (np.empty((len(maps), 1, 1)) for _ in range(2))
     block = max(1, BLOCK // (len(rows.low) * len(columns.low)))
     for start in range(0, len(maps), block):
@@ -61,14 +61,13 @@ def extremes(maps: Floats, size: tuple[int, int]) -> tuple[Doubles, Doubles]:
     return low, high
 
 
-def turns(small: int, large: int) -> Taps:
-    """The taps of the at most 2 small + 2 outputs between which the interpolation is linear.
+def turns(small: int, large: int) -> Indices:
+    """The at most 2 small + 2 outputs between which the interpolation is linear.
 
     An upsampled map takes its extremes there, so they need not be sought at all H * W pixels.
     """
-    every = taps(small, large)
     bends = np.flatnonzero(np.diff(np.floor((np.arange(large) + 0.5) * small / large - 0.5)))
-    return every.some(np.unique(np.concatenate([[0, large - 1], bends, bends + 1])).astype(np.intp))
+    return np.unique(np.concatenate([[0, large - 1], bends, bends + 1])).astype(np.intp)
 
 
 def fill_with(maps: Sequence[npt.NDArray[Any]], image: Floats, out: Floats) -> None:

@@ -145,3 +145,26 @@ def blend(union: Array, region: Array, shares: Contributions) -> Array:
     one, two = shares.first * union, shares.second * region
     similarity = np.clip(1 - np.abs(one - two), 0, 1)
     return unit(similarity * np.maximum(one, two) + (1 - similarity) * (one + two) / 2)
+
+
+def overlay(photos: Array, maps: Array, colors: Array, opacity: float) -> Array:
+    """Maps laid over photos. Opacity grows with saliency, so that the photo stays visible where nothing is salient.
+
+    The photo's own colours are muted first, or a red bird would look like evidence.
+
+    Args:
+        photos: (..., 3) uint8 RGB.
+        maps: (...) in [0, 1]; NaN counts as 0.
+        colors: (256, 3) uint8 RGB, for maps from 0 to 1.
+        opacity: Of the colours where a map is 0.4 or more, in [0, 1].
+
+    Returns:
+        (..., 3) uint8 RGB.
+    """
+    value = np.nan_to_num(maps).clip(0, 1)[..., None]
+    red, green, blue = (photos[..., c, None].astype(np.int32) for c in range(3))
+    grey = (9798 * red + 19235 * green + 3735 * blue + (1 << 14)) >> 15  # as OpenCV has it
+    muted = np.rint(np.float32(0.35) * photos + np.float32(0.65) * grey)
+    painted = colors[np.rint(value[..., 0] * 255).astype(np.intp)]
+    alpha = np.float32(opacity) * (np.float32(2.5) * value).clip(0, 1)
+    return np.asarray(np.rint(muted + alpha * (painted - muted)), np.uint8)

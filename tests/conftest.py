@@ -1,5 +1,9 @@
 """Small networks with known weights, their bundles, and the method written a second time, straight from the paper."""
 
+import importlib.util
+import platform
+import shutil
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -205,7 +209,7 @@ def counted():
 
     def open_counted(bundle, **options):
         explainer = Explainer(bundle, **options)
-        counter = explainer._scorer._session = Counter(explainer._scorer._session)
+        counter = explainer._engine.scorer._session = Counter(explainer._engine.scorer._session)
         return explainer, counter
 
     return open_counted
@@ -227,3 +231,35 @@ def shared_assets():
     if not (folder / "models").is_dir():
         pytest.skip("the shared models are not here")
     return folder
+
+
+@pytest.fixture(scope="session")
+def shim():
+    """The module that compiles the CUDA kernels for the CPU and runs them; skips where that cannot be."""
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        pytest.skip("the shim for CUDA kernels is for Linux on x86-64")
+    if shutil.which("g++") is None:
+        pytest.skip("there is no g++")
+    return load(Path(__file__).parent / "shim" / "host.py")
+
+
+@pytest.fixture(scope="session")
+def compiler(shim, tmp_path_factory):
+    """Compiles the CUDA kernels for the CPU."""
+    return shim.Compiler(tmp_path_factory.mktemp("shim"))
+
+
+@pytest.fixture(scope="session")
+def host_device(shim, compiler):
+    """A device as the kernels' launchers see it, on the CPU."""
+    return shim.HostDevice(compiler.library("plain"))
+
+
+def load(path):
+    """The module in a file: with pytest's importlib mode, test modules cannot import each other."""
+    name = f"shared_tests_{path.stem}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]

@@ -1,0 +1,5 @@
+// All kernels, as one binary.
+#include "fuse.cu"
+#include "masks.cu"
+#include "overlay.cu"
+#include "reduce.cu"

@@ -1,0 +1,89 @@
+// Sums over channels: Grad-CAM's weights, softmax of scores, weighted sums of maps; and what is read from logits.
+#include "block.cuh"
+
+// Grad-CAM's alpha: the mean of every row of (rows, count). One block per row.
+extern "C" __global__ void __launch_bounds__(64) row_means(
+    const float *__restrict__ values, float *__restrict__ means, int rows, int count)
+{
+    __shared__ double room[64];
+    const float *row = values + size_t(blockIdx.x) * count;
+    double sum = 0;
+    for (int i = threadIdx.x; i < count; i += blockDim.x) sum += row[i];
+    sum = together(sum, room, Sum());
+    if (threadIdx.x == 0) means[blockIdx.x] = float(sum / count);
+}
+
+// sum_k weights[n, k] maps[k], relu of it where `positive`. A block makes 32 pixels, of one n; 16 threads share each.
+extern "C" __global__ void __launch_bounds__(512) weighted_sums(
+    const float *__restrict__ weights, const float *__restrict__ maps, float *__restrict__ sums, int K, int P,
+    int positive)
+{
+    __shared__ double room[512];
+    const int lane = threadIdx.x % 32, part = threadIdx.x / 32, parts = blockDim.x / 32;
+    const int p = blockIdx.x * 32 + lane;
+    const float *weight = weights + size_t(blockIdx.y) * K;
+    double sum = 0;
+    if (p < P)
+        for (int k = part; k < K; k += parts) sum += double(weight[k]) * maps[size_t(k) * P + p];
+    room[threadIdx.x] = sum;
+    __syncthreads();
+    if (part > 0 || p >= P) return;
+    for (int other = 1; other < parts; other++) sum += room[other * 32 + lane];
+    sums[size_t(blockIdx.y) * P + p] = float(positive ? greater(sum, 0.0) : sum);
+}
+
+// Softmax over channels of scores (N, K); a channel of zeros (`kinds` as normalize_maps gives them) has weight zero, a
+// constant one the score of the blank picture. One block per row.
+extern "C" __global__ void __launch_bounds__(256) score_weights(
+    const float *__restrict__ scores, const float *__restrict__ blank, const int *__restrict__ kinds,
+    float *__restrict__ weights, int N, int K)
+{
+    __shared__ double room[256];
+    enum { ZERO = 1, CONSTANT = 2 };
+    const size_t start = size_t(blockIdx.x) * K;
+    double most = -__longlong_as_double(0x7ff0000000000000ll);
+    for (int k = threadIdx.x; k < K; k += blockDim.x)
+        if (kinds[k] != ZERO) most = greater(most, double(kinds[k] == CONSTANT ? blank[blockIdx.x] : scores[start + k]));
+    most = together(most, room, Greatest());
+    double sum = 0;
+    for (int k = threadIdx.x; k < K; k += blockDim.x)
+        if (kinds[k] != ZERO) sum += exp((kinds[k] == CONSTANT ? blank[blockIdx.x] : scores[start + k]) - most);
+    sum = together(sum, room, Sum());
+    for (int k = threadIdx.x; k < K; k += blockDim.x) {
+        const float score = kinds[k] == CONSTANT ? blank[blockIdx.x] : scores[start + k];
+        weights[start + k] = kinds[k] == ZERO ? 0 : float(exp(score - most) / sum);
+    }
+}
+
+// scores[n, k] = logits[b, classes[n]] of the pictures b whose item is map k of the one image.
+extern "C" __global__ void __launch_bounds__(128) gather_scores(
+    const float *__restrict__ logits, const Item *__restrict__ items, const int *__restrict__ classes,
+    float *__restrict__ scores, int B, int C, int N, int K)
+{
+    const int b = blockIdx.x * blockDim.x + threadIdx.x;
+    if (b >= B || items[b].map < 0) return;
+    for (int n = 0; n < N; n++) scores[size_t(n) * K + items[b].map] = logits[size_t(b) * C + classes[n]];
+}
+
+// What the model makes of M pictures: logit and probability (softmax, or sigmoid of each) of class classes[m] in row
+// rows[m] of the logits (B, C). One block per m.
+extern "C" __global__ void __launch_bounds__(256) read_classes(
+    const float *__restrict__ logits, const int *__restrict__ rows, const int *__restrict__ classes,
+    float *__restrict__ scores, double *__restrict__ confidences, int B, int C, int M, int sigmoid)
+{
+    __shared__ double room[256];
+    const float *row = logits + size_t(rows[blockIdx.x]) * C;
+    const double score = row[classes[blockIdx.x]];
+    double most = -__longlong_as_double(0x7ff0000000000000ll);
+    for (int c = threadIdx.x; c < C; c += blockDim.x) most = greater(most, double(row[c]));
+    most = together(most, room, Greatest());
+    double sum = 0;
+    for (int c = threadIdx.x; c < C; c += blockDim.x) sum += exp(row[c] - most);
+    sum = together(sum, room, Sum());
+    if (threadIdx.x == 0) {
+        scores[blockIdx.x] = float(score);
+        // exp of nothing above zero: no overflow
+        const double small = exp(-magnitude(score));
+        confidences[blockIdx.x] = sigmoid ? (score < 0 ? small : 1) / (1 + small) : exp(score - most) / sum;
+    }
+}

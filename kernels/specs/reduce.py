@@ -1,0 +1,179 @@
+"""Specs of cuda/reduce.cu."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from fusioncam.kernels import reference
+from fusioncam.kernels.device import Array
+from fusioncam.kernels.spec import Arguments, Parameter, Spec, blocks
+from fusioncam.kernels.specs.masks import BROKEN, CONSTANT, ITEM, LIVE, ZERO
+
+
+def rows_of_numbers(rng: np.random.Generator) -> Iterator[Arguments]:
+    """Gradients, with a common offset that float32 sums would suffer from."""
+    for rows, count in ((1, 1), (5, 49), (3, 64), (4, 65), (2, 3000), (2048, 4)):
+        yield {"values": (rng.standard_normal((rows, count)) + 100).astype(np.float32)}
+
+
+def weighted(weights: Array, maps: Array, positive: int) -> tuple[Array]:
+    """The definition."""
+    exact = maps.astype(np.float64)[:, None]
+    sums = np.stack([reference.weighted_sum(w.astype(np.float64), exact)[0] for w in weights])
+    return (reference.relu(sums) if positive else sums,)
+
+
+def weights_and_maps(rng: np.random.Generator) -> Iterator[Arguments]:
+    """Weights of both signs, so that the sums cancel."""
+    for n, channels, points in ((1, 1, 1), (1, 12, 49), (3, 16, 32), (2, 17, 33), (1, 4096, 9), (2, 100, 1000)):
+        for positive in (0, 1):
+            yield {
+                "weights": (rng.standard_normal((n, channels)) / channels).astype(np.float32),
+                "maps": rng.random((channels, points)).astype(np.float32),
+                "positive": positive,
+            }
+
+
+def softmax_of_scores(scores: Array, blank: Array, kinds: Array) -> tuple[Array]:
+    """The definition: channels of zeros are left out, constant ones have the blank picture's score."""
+    exact = np.where(kinds == CONSTANT, blank.astype(np.float64)[:, None], scores.astype(np.float64))
+    weights = np.zeros_like(exact)
+    if (kinds != ZERO).any():
+        weights[:, kinds != ZERO] = reference.softmax(exact[:, kinds != ZERO])
+    return (weights,)
+
+
+def scores_of_channels(rng: np.random.Generator) -> Iterator[Arguments]:
+    """Scores of all sizes; what stands at channels of zeros is never written, so it may be anything."""
+    for n, channels in ((1, 1), (1, 12), (3, 256), (2, 257), (1, 4096)):
+        for scale in (1, 1000):
+            kinds = rng.choice([LIVE, ZERO, CONSTANT], channels, p=[0.6, 0.2, 0.2]).astype(np.int32)
+            scores = (scale * rng.standard_normal((n, channels))).astype(np.float32)
+            scores[:, kinds == ZERO] = np.nan
+            blank = (scale * rng.standard_normal(n)).astype(np.float32)
+            yield {"scores": scores, "blank": blank, "kinds": kinds}
+    zeros = np.zeros((2, 5), np.float32)
+    yield {"scores": zeros * np.nan, "blank": zeros[:, 0], "kinds": np.full(5, ZERO, np.int32)}
+    yield {"scores": zeros, "blank": zeros[:, 0], "kinds": np.full(5, BROKEN, np.int32)}
+
+
+def classes_read(logits: Array, rows: Array, classes: Array, sigmoid: int) -> tuple[Array, Array]:
+    """The definition."""
+    exact = logits.astype(np.float64)[rows]
+    with np.errstate(over="ignore"):
+        every = 1 / (1 + np.exp(-exact)) if sigmoid else reference.softmax(exact)
+    each = np.arange(len(rows))
+    return exact[each, classes], every[each, classes]
+
+
+def rows_of_logits(rng: np.random.Generator) -> Iterator[Arguments]:
+    """Logits of few and many classes, small and far from zero."""
+    for pictures, every, count in ((1, 1, 1), (4, 2, 3), (8, 1000, 5), (3, 257, 7)):
+        for sigmoid in (0, 1):
+            for scale in (1, 50, 1000):
+                yield {
+                    "logits": (scale * rng.standard_normal((pictures, every))).astype(np.float32),
+                    "rows": rng.integers(0, pictures, count).astype(np.int32),
+                    "classes": rng.integers(0, every, count).astype(np.int32),
+                    "sigmoid": sigmoid,
+                }
+
+
+def gathered(logits: Array, items: Array, classes: Array, scores: Array) -> tuple[Array]:
+    """The definition; scores of channels that are not among the items stay."""
+    found = scores.copy()
+    some = items["map"] >= 0
+    found[:, items["map"][some]] = logits[some][:, classes].T
+    return (found,)
+
+
+def chunks_of_logits(rng: np.random.Generator) -> Iterator[Arguments]:
+    """Chunks with blank pictures behind, each channel at most once."""
+    for pictures, every, n, channels in ((1, 1, 1, 1), (8, 10, 3, 20), (130, 4, 1, 200), (64, 1000, 2, 70)):
+        items = np.zeros(pictures, ITEM)
+        items["map"] = rng.permutation(channels)[:pictures]
+        items["map"][pictures - pictures // 4 :] = -1
+        yield {
+            "logits": rng.standard_normal((pictures, every)).astype(np.float32),
+            "items": items,
+            "classes": rng.integers(0, every, n).astype(np.int32),
+            "scores": rng.standard_normal((n, channels)).astype(np.float32),
+        }
+
+
+MEANS = Spec(
+    name="row_means",
+    arrays={
+        "values": Parameter(np.float32, ("rows", "count")),
+        "means": Parameter(np.float32, ("rows",), out=True),
+    },
+    sizes=("rows", "count"),
+    grid=lambda s: (s["rows"], 1, 1),
+    block=64,
+    reference=lambda values: (values.mean(axis=1, dtype=np.float64),),
+    sample=rows_of_numbers,
+    tolerance=1e-5,
+)
+WEIGHTED = Spec(
+    name="weighted_sums",
+    arrays={
+        "weights": Parameter(np.float32, ("N", "K")),
+        "maps": Parameter(np.float32, ("K", "P")),
+        "sums": Parameter(np.float32, ("N", "P"), out=True),
+    },
+    sizes=("K", "P"),
+    scalars={"positive": np.int32},
+    grid=lambda s: (blocks(s["P"], 32), s["N"], 1),
+    block=512,
+    reference=weighted,
+    sample=weights_and_maps,
+    tolerance=1e-6,
+)
+SOFTMAX = Spec(
+    name="score_weights",
+    arrays={
+        "scores": Parameter(np.float32, ("N", "K")),
+        "blank": Parameter(np.float32, ("N",)),
+        "kinds": Parameter(np.int32, ("K",)),
+        "weights": Parameter(np.float32, ("N", "K"), out=True),
+    },
+    sizes=("N", "K"),
+    grid=lambda s: (s["N"], 1, 1),
+    block=256,
+    reference=softmax_of_scores,
+    sample=scores_of_channels,
+    tolerance=1e-6,
+)
+GATHER = Spec(
+    name="gather_scores",
+    arrays={
+        "logits": Parameter(np.float32, ("B", "C")),
+        "items": Parameter(ITEM, ("B",)),
+        "classes": Parameter(np.int32, ("N",)),
+        "scores": Parameter(np.float32, ("N", "K"), out=True, kept=True),
+    },
+    sizes=("B", "C", "N", "K"),
+    grid=lambda s: (blocks(s["B"], 128), 1, 1),
+    block=128,
+    reference=gathered,
+    sample=chunks_of_logits,
+    tolerance=0,
+)
+READ = Spec(
+    name="read_classes",
+    arrays={
+        "logits": Parameter(np.float32, ("B", "C")),
+        "rows": Parameter(np.int32, ("M",)),
+        "classes": Parameter(np.int32, ("M",)),
+        "scores": Parameter(np.float32, ("M",), out=True),
+        "confidences": Parameter(np.float64, ("M",), out=True),
+    },
+    sizes=("B", "C", "M"),
+    scalars={"sigmoid": np.int32},
+    grid=lambda s: (s["M"], 1, 1),
+    block=256,
+    reference=classes_read,
+    sample=rows_of_logits,
+    tolerance=1e-12,
+)
+SPECS = (MEANS, WEIGHTED, SOFTMAX, GATHER, READ)
