@@ -9,7 +9,6 @@ import typer
 
 import fusioncam
 from fusioncam.errors import UsageError
-from fusioncam.manifest import CHUNK
 from fusioncam.runtime import console
 
 # Only what every command needs is imported up here: the export stage takes a second to load.
@@ -87,6 +86,7 @@ def export(
     channel_order: Annotated[str | None, typer.Option(help="rgb | bgr.")] = None,
     resize: Annotated[str | None, typer.Option(help="squash | crop.")] = None,
     crop_fraction: Annotated[float | None, typer.Option(help="Side of the crop over that of the picture.")] = None,
+    precision: Annotated[str | None, typer.Option(help="Of the masked passes: fp32 | fp16 [the model's].")] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -99,7 +99,8 @@ def export(
         "channel_order": channel_order, "resize": resize, "crop_fraction": crop_fraction,
     }  # fmt: skip
     given: dict[str, Any] = {
-        "layer": layer, "size": size, "output": scores, "labels": labels, "preprocessing": arithmetic
+        "layer": layer, "size": size, "output": scores, "labels": labels, "preprocessing": arithmetic,
+        "precision": precision,
     }  # fmt: skip
     source = Path(model)
     if source.exists() or ":" not in model or model.endswith(".onnx"):
@@ -135,7 +136,7 @@ def explain(
     providers: Annotated[
         str, typer.Option(help="Of onnxruntime, in order of preference: tensorrt, cuda, cpu.")
     ] = "cpu",
-    chunk: Annotated[int, typer.Option(help="Masked pictures per run.")] = CHUNK,
+    chunk: Annotated[int | None, typer.Option(help="Masked pictures per run [8, on a GPU 64].")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads [one per core].")] = None,
     colormap: Annotated[str, typer.Option(help="Colours of the maps.")] = "plasma",
     json: Json = False,

@@ -9,18 +9,18 @@ from typing import Any, Literal
 import numpy as np
 
 from fusioncam.errors import UsageError
-from fusioncam.manifest import CHUNK, EXPLAIN_GRAPH, SCORE_GRAPH, read_bundle
-from fusioncam.quirks import CRASHING_OPTIMIZERS
+from fusioncam.manifest import read_bundle
+from fusioncam.runtime.engines import open_engine
 from fusioncam.runtime.explanation import Explanation, Passes
-from fusioncam.runtime.fusion import METHODS, ClassMaps, Evidence, make_maps
-from fusioncam.runtime.image import ImageLike, as_input
-from fusioncam.runtime.scoring import Clock, Floats, MaskedPasses, Progress, Scorer, probabilities, refuse_nan
-from fusioncam.runtime.session import CPU, Provider, open_session, run, warn_of_clash
+from fusioncam.runtime.fusion import METHODS, ClassMaps, make_maps, take_steps
+from fusioncam.runtime.image import ImageLike, UInt8Array, as_input, unpreprocess
+from fusioncam.runtime.picture import DEFAULT_COLORMAP, color_table
+from fusioncam.runtime.scoring import Clock, Progress, probabilities
+from fusioncam.runtime.session import Provider, warn_of_clash
 
 Classes = int | Sequence[int] | None
 
 THREADS_PER_CORE = 4  # at most: thousands of threads end in a standstill
-PARTS = ("logits", "activations", "gradients")
 
 
 class Explainer:
@@ -33,7 +33,7 @@ class Explainer:
         providers: onnxruntime execution providers in order of preference, in full or as `cpu`, `cuda`, `tensorrt`.
         methods: Which maps to make; `grad_cam` alone needs no masked passes.
         budget: Masked passes to spend; `exact` runs every pass that can matter.
-        chunk: Masked pictures per run of the session.
+        chunk: Masked pictures per run of the session; by default 8 on the CPU, 64 on a GPU.
         threads: CPU threads within one operator; by default one per physical core.
 
     Raises:
@@ -49,7 +49,7 @@ class Explainer:
         methods: Sequence[str] = METHODS,
         budget: Literal["exact"] = "exact",
         *,
-        chunk: int = CHUNK,
+        chunk: int | None = None,
         threads: int | None = None,
     ) -> None:
         unknown = [m for m in methods if m not in METHODS]
@@ -59,7 +59,9 @@ class Explainer:
         if budget != "exact":
             raise UsageError(f"no budget {budget!r}; the only one is 'exact'")
         most = THREADS_PER_CORE * (os.cpu_count() or 1)
-        for name, number, limit in (("chunk", chunk, None), ("threads", 1 if threads is None else threads, most)):
+        for name, number, limit in (("chunk", chunk, None), ("threads", threads, most)):
+            if number is None:
+                continue
             if not isinstance(number, int) or number < 1 or (limit is not None and number > limit):
                 bound = "at least 1" if limit is None else f"1 to {limit}"
                 raise UsageError(f"{name} must be a whole number, {bound}, not {number!r}")
@@ -67,11 +69,7 @@ class Explainer:
         folder = Path(bundle)
         self.manifest = read_bundle(folder)
         self.methods = tuple(methods)
-        disabled = CRASHING_OPTIMIZERS if self.manifest.precision == "float16" else ()
-        self._explain = open_session(folder / EXPLAIN_GRAPH, providers, threads, disabled)
-        score = open_session(folder / SCORE_GRAPH, providers, threads, disabled)
-        only_cpu = score.get_providers() == [CPU]
-        self._scorer = Scorer(score, (3, *self.manifest.preprocessing.size), chunk, pad=not only_cpu)
+        self._engine = open_engine(folder, self.manifest, providers, chunk, threads)
 
     def explain(
         self, image: ImageLike, class_index: int | None = None, *, progress: Progress | None = None
@@ -120,6 +118,39 @@ class Explainer:
         pairs = zip(images, wanted, strict=True)
         return [found for image, classes in pairs for found in self._explain_image(image, classes, progress)]
 
+    def overlay(
+        self,
+        image: ImageLike,
+        class_index: int | None = None,
+        *,
+        method: str = "fusion_cam",
+        colormap: str = DEFAULT_COLORMAP,
+        opacity: float = 0.7,
+    ) -> UInt8Array:
+        """One map laid over what the model sees of a picture, ready to encode; on a GPU nothing else leaves it.
+
+        Args:
+            image: As for `explain`.
+            class_index: As for `explain`.
+            method: Which map.
+            colormap: A name in `fusioncam.runtime.picture.COLORMAPS`.
+            opacity: Of the colours where the map is 0.4 or more, in [0, 1].
+
+        Returns:
+            (H, W, 3) uint8 RGB, at the size of the model's input.
+
+        Raises:
+            ImageError, UsageError, FusionCamError: As for `explain`; there is no such method or colour map.
+        """
+        if method not in METHODS:
+            raise UsageError(f"no method {method!r}; the methods are {', '.join(METHODS)}")
+        colors, classes = color_table(colormap), [self.checked_class(class_index)]
+        _, x = as_input(image, self.manifest.preprocessing)
+        with self._engine.look(x, classes, Clock()) as steps:
+            made = take_steps(steps, (method,))[method]
+            seen = unpreprocess(x, self.manifest.preprocessing)
+            return steps.overlay(made, seen, colors, opacity)[0]
+
     def checked_class(self, asked: Any) -> int:
         """The class asked for as an index, -1 for the top one.
 
@@ -141,33 +172,23 @@ class Explainer:
         clock = Clock()
         _, x = as_input(image, self.manifest.preprocessing)
         clock.lap("preprocess")
-        evidence = [self._evidence(x, c) for c in classes]
-        clock.lap("explain")
-        passes = MaskedPasses(self._scorer, x, clock, progress)
-        maps = make_maps(passes, evidence, self.manifest.ending, self.methods)
-        clock.lap("fusion")
-        return [
-            self._result(e, m, Passes(passes.done, len(e.activations)), clock)
-            for e, m in zip(evidence, maps, strict=True)
-        ]
+        with self._engine.look(x, classes, clock, progress) as steps:
+            made = make_maps(steps, self.methods)
+            clock.lap("fusion")
+            chances = probabilities(steps.logits, self.manifest.ending)
+            return [
+                self._result(c, m, float(chances[c]), steps.passes, clock)
+                for c, m in zip(steps.classes, made, strict=True)
+            ]
 
-    def _evidence(self, x: Floats, asked: int) -> Evidence:
-        """The explain pass: logits, activations and the gradient of one class's logit."""
-        feeds = {"image": x[None], "class_index": np.array([asked], np.int64)}
-        results = dict(zip(PARTS, run(self._explain, PARTS, feeds), strict=True))
-        for name, array in results.items():
-            refuse_nan(array, name)
-        logits, activations, gradients = (array[0] for array in results.values())
-        return Evidence(asked if asked >= 0 else int(logits.argmax()), logits, activations, gradients)
-
-    def _result(self, evidence: Evidence, made: ClassMaps, passes: Passes, clock: Clock) -> Explanation:
-        labels, c = self.manifest.labels, evidence.class_index
+    def _result(self, c: int, made: ClassMaps, probability: float, passes: Passes, clock: Clock) -> Explanation:
+        labels = self.manifest.labels
         assumed = ("assumed_preprocessing",) if self.manifest.preprocessing.origin == "assumed" else ()
         return Explanation(
             maps={method: made.maps[method].astype(np.float32) for method in self.methods},
             class_index=c,
             label=labels[c] if labels else None,
-            probability=float(probabilities(evidence.logits, self.manifest.ending)[c]),
+            probability=probability,
             flags=(*made.flags, *assumed),
             passes=passes,
             timing=clock.laps,

@@ -1,25 +1,75 @@
-"""Fusion-CAM of one picture: which masked passes it takes, and what becomes of their logits."""
+"""Fusion-CAM of one picture: which steps follow which, wherever they are computed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
-import numpy as np
-
-from fusioncam.kernels import reference
-from fusioncam.kernels.masks import MaskMaker
-from fusioncam.runtime.scoring import Array, Ending, Floats, MaskedPasses, probabilities
+from fusioncam.runtime.explanation import Passes
+from fusioncam.runtime.image import UInt8Array
+from fusioncam.runtime.scoring import Array, Floats
 
 METHODS = ("fusion_cam", "grad_cam", "score_cam")
+SOURCES = {"grad_cam": "gradients", "score_cam": "logits", "fusion_cam": "logits"}  # of NaN, if a map holds it
+
+Maps = TypeVar("Maps")
+Confidences = TypeVar("Confidences")
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """What the explain pass gives for one class: logits (classes,), activations and gradients (K, h, w)."""
+class Steps(Protocol[Maps, Confidences]):
+    """The steps of arXiv 2603.05386 for one picture x and N classes of it, which share the masked passes.
 
-    class_index: int
-    logits: Floats
-    activations: Floats
-    gradients: Floats
+    A batch of N maps (H, W), one per class, and N confidences stay where they are computed: on the host or on a GPU.
+    """
+
+    @property
+    def classes(self) -> Sequence[int]:
+        """The classes c."""
+
+    @property
+    def logits(self) -> Floats:
+        """f(x) (all classes,)."""
+
+    @property
+    def passes(self) -> Passes:
+        """Masked passes run so far, and channels."""
+
+    def grad_cam(self) -> Maps:
+        """Step 1: G."""
+
+    def denoise(self, gradient: Maps) -> Maps:
+        """Step 1: D."""
+
+    def score_channels(self, also: Maps | None) -> Confidences | None:
+        """Step 2: the masked passes of all channels that matter; x * 0 and x * m of `also` ride along.
+
+        Returns:
+            The confidences of x * m.
+        """
+
+    def score_cam(self) -> Maps:
+        """Step 2: R, after `score_channels`."""
+
+    def confidences(self, maps: Maps) -> Confidences:
+        """Step 3: p_c(x * m), by one more pass for each map."""
+
+    def unite(self, denoised: Maps, region: Maps, of_denoised: Confidences, of_region: Confidences) -> Maps:
+        """Step 3: U, by the shares that D and R have in the gain over x * 0."""
+
+    def blend(self, united: Maps, region: Maps, of_united: Confidences) -> Maps:
+        """Step 4: F, by the shares of U and R; that of R goes into the division as `unite` left it."""
+
+    def fetch(self, maps: Maps, what: str) -> Sequence[Array]:
+        """The maps as arrays (H, W) on the host.
+
+        Raises:
+            FusionCamError: They hold NaN, for `what` does.
+        """
+
+    def overlay(self, maps: Maps, photo: UInt8Array, colors: UInt8Array, opacity: float) -> Sequence[UInt8Array]:
+        """The maps laid over one photo (H, W, 3), on the host; see `reference.overlay`."""
+
+    def contribution_flags(self) -> Sequence[tuple[bool, bool]]:
+        """Per class, after `blend`: whether shares could not be told, and whether they differ in sign."""
 
 
 @dataclass
@@ -30,86 +80,40 @@ class ClassMaps:
     flags: list[str] = field(default_factory=list)
 
 
-def make_maps(
-    passes: MaskedPasses, evidence: Sequence[Evidence], ending: Ending, methods: Sequence[str]
-) -> list[ClassMaps]:
-    """The maps of all classes of one picture, which share the masked passes; arXiv 2603.05386, steps 1 to 4.
+def take_steps(steps: Steps[Maps, Confidences], methods: Sequence[str]) -> dict[str, Maps]:
+    """The maps asked for and those they are made of, by method, where they were computed."""
+    made = {}
+    fused, denoised = "fusion_cam" in methods, None
+    if fused or "grad_cam" in methods:
+        made["grad_cam"] = gradient = steps.grad_cam()
+        denoised = steps.denoise(gradient) if fused else None
+    if fused or "score_cam" in methods:
+        of_denoised = steps.score_channels(denoised)
+        made["score_cam"] = region = steps.score_cam()
+        if denoised is not None and of_denoised is not None:
+            united = steps.unite(denoised, region, of_denoised, steps.confidences(region))
+            made["fusion_cam"] = steps.blend(united, region, steps.confidences(united))
+    return made
+
+
+def make_maps(steps: Steps[Maps, Confidences], methods: Sequence[str]) -> list[ClassMaps]:
+    """The maps of all classes of one picture.
 
     Args:
-        passes: The masked passes of the picture.
-        evidence: One per class.
-        ending: See `probabilities`.
+        steps: Where and on what the steps are computed.
         methods: Which maps are wanted. Those they are made of come along.
 
     Returns:
         One `ClassMaps` per class.
     """
-    made = [ClassMaps() for _ in evidence]
-    fused = "fusion_cam" in methods
-    denoised = []
-    if fused or "grad_cam" in methods:
-        gradient = [
-            reference.grad_cam(e.activations.astype(np.float64), e.gradients.astype(np.float64), passes.size)
-            for e in evidence
-        ]
-        _keep(made, "grad_cam", gradient)
-        denoised = [reference.denoise(g) for g in gradient] if fused else []
-    if fused or "score_cam" in methods:
-        region, logits = _regions(passes, evidence, denoised)
-        _keep(made, "score_cam", region)
-        if fused:
-            classes = [e.class_index for e in evidence]
-            _keep(made, "fusion_cam", _fuse(passes, made, denoised, region, logits, classes, ending))
-    return made
-
-
-def _regions(
-    passes: MaskedPasses, evidence: Sequence[Evidence], denoised: Sequence[Array]
-) -> tuple[list[Array], Floats]:
-    """Step 2: R of every class; also the logits of x * 0 and of every x * D, which ride along behind the channels."""
-    activations, classes = evidence[0].activations, [e.class_index for e in evidence]
-    masks = MaskMaker(activations, passes.image)
-    live = np.flatnonzero(~masks.zero & ~masks.constant)
-    passes.total = len(live) + 1 + 3 * len(denoised)
-    nothing = np.zeros(passes.size, np.float32)
-    of_live, of_maps = passes.of_channels(masks, live, classes, [nothing, *denoised])
-    # The mask of a constant channel is zero, so its score is that of x * 0. Channels of zeros are left out.
-    scores = np.tile(of_maps[0, classes].astype(np.float64), (len(activations), 1))
-    scores[live] = of_live
-    some = activations[~masks.zero].astype(np.float64)
-    return [reference.score_cam(some, s, passes.size) for s in scores[~masks.zero].T], of_maps
-
-
-def _fuse(
-    passes: MaskedPasses,
-    made: Sequence[ClassMaps],
-    denoised: Sequence[Array],
-    region: Sequence[Array],
-    logits: Floats,
-    classes: Sequence[int],
-    ending: Ending,
-) -> list[Array]:
-    """Steps 3 and 4, given the logits of x * 0 and of every x * D."""
-    neutral = probabilities(logits[0], ending)[classes]
-
-    def gains(rows: Floats) -> list[float]:
-        found: list[float] = (probabilities(rows, ending)[range(len(classes)), classes] - neutral).tolist()
-        return found
-
-    by_map = zip(gains(logits[1:]), gains(passes.of_maps(region)), strict=True)
-    first = [reference.contributions(*each) for each in by_map]
-    union = [reference.unite(*each) for each in zip(denoised, region, first, strict=True)]
-    # The region's share goes into the second division as the first one left it.
-    of_union = gains(passes.of_maps(union))
-    second = [reference.contributions(u, s.second) for u, s in zip(of_union, first, strict=True)]
-    for m, *shares in zip(made, first, second, strict=True):
-        m.flags += ["equal_contributions"] * any(s.degenerate for s in shares)
-        m.flags += ["mixed_contributions"] * any(s.mixed for s in shares)
-    return [reference.blend(*each) for each in zip(union, region, second, strict=True)]
-
-
-def _keep(made: Sequence[ClassMaps], method: str, maps: Sequence[Array]) -> None:
-    for m, array in zip(made, maps, strict=True):
-        m.maps[method] = array
-        if not array.any():
-            m.flags.append(f"flat_{method}")
+    made = take_steps(steps, methods)
+    found = [ClassMaps() for _ in steps.classes]
+    for method, maps in made.items():
+        for m, array in zip(found, steps.fetch(maps, SOURCES[method]), strict=True):
+            m.maps[method] = array
+    fused = "fusion_cam" in made
+    contributions = steps.contribution_flags() if fused else [(False, False)] * len(found)
+    for m, (degenerate, mixed) in zip(found, contributions, strict=True):
+        m.flags = [f"flat_{method}" for method, array in m.maps.items() if not array.any()]
+        m.flags += ["equal_contributions"] * degenerate + ["mixed_contributions"] * mixed
+    return found

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusioncam.errors import UsageError
+from fusioncam.kernels import reference
 
 UInt8Array: TypeAlias = NDArray[np.uint8]
 Float32Array: TypeAlias = NDArray[np.float32]
@@ -99,12 +100,12 @@ def overlay(
     Raises:
         UsageError: There is no such colour map.
     """
-    value = np.nan_to_num(saliency).clip(0, 1)
-    colors = _colors(value, colormap)
-    grey = cv2.cvtColor(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    muted = cv2.addWeighted(photo, 0.35, grey, 0.65, 0).astype(np.float32)
-    alpha = (opacity * (2.5 * value).clip(0, 1))[..., None]
-    return np.asarray(np.rint(muted + alpha * (colors - muted)), np.uint8)
+    return np.asarray(reference.overlay(photo, saliency, color_table(colormap), opacity), np.uint8)
+
+
+def color_table(colormap: str) -> UInt8Array:
+    """The colours (256, 3) RGB of a map from 0 to 1; raises UsageError where there is no such colour map."""
+    return np.asarray(_colors(np.linspace(0, 1, 256, dtype=np.float32)[None], colormap)[0], np.uint8)
 
 
 def colormap_code(name: str) -> int:

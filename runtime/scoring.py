@@ -45,12 +45,18 @@ class Scorer:
         chunk: Pictures per run.
         pad: Whether a last, smaller chunk is filled up, so that the session sees one shape only. A new shape is
             costly on a GPU, while on the CPU the filling is.
+        dtype: Type of the session's `image`, float32 or float16.
     """
 
     def __init__(
-        self, session: onnxruntime.InferenceSession, shape: tuple[int, int, int], chunk: int, pad: bool
+        self,
+        session: onnxruntime.InferenceSession,
+        shape: tuple[int, int, int],
+        chunk: int,
+        pad: bool,
+        dtype: npt.DTypeLike = np.float32,
     ) -> None:
-        self._session, self._shape, self.chunk, self._pad = session, shape, chunk, pad
+        self._session, self._shape, self.chunk, self._pad, self._dtype = session, shape, chunk, pad, dtype
 
     def run(self, count: int, fill: Fill) -> Iterator[tuple[int, Floats]]:
         """Pass `count` pictures through the model, a chunk at a time.
@@ -65,7 +71,7 @@ class Scorer:
         Raises:
             FusionCamError: The model cannot be run, or gives NaN or infinity.
         """
-        buffer = np.zeros((self.chunk if self._pad else min(self.chunk, count), *self._shape), np.float32)
+        buffer = np.zeros((self.chunk if self._pad else min(self.chunk, count), *self._shape), self._dtype)
         for start in range(0, count, self.chunk):
             size = min(self.chunk, count - start)
             fill(start, start + size, buffer[:size])
@@ -152,3 +158,8 @@ def refuse_nan(array: Floats, what: str) -> None:
         raise FusionCamError(
             f"the model gives NaN or infinite {what} for this picture; check its preprocessing, or use float32 weights"
         )
+
+
+def input_type(session: onnxruntime.InferenceSession) -> type[np.floating[Any]]:
+    """Type of the score graph's pictures."""
+    return np.float16 if session.get_inputs()[0].type == "tensor(float16)" else np.float32

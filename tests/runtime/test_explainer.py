@@ -124,7 +124,7 @@ def test_nan_from_a_masked_pass_is_refused(tiny, pictures):
         def run(self, outputs, feeds):
             return [np.full((len(feeds["image"]), 5), np.nan, np.float32)]
 
-    explainer._scorer._session = Broken()
+    explainer._engine.scorer._session = Broken()
     with pytest.raises(FusionCamError, match="NaN or infinite logits"):
         explainer.explain(pictures[0])
 
@@ -210,7 +210,7 @@ def test_the_top_class_is_the_default(tiny, oracle, pictures):
 @pytest.mark.parametrize("chunk", [1, 3, 16, 1000])
 def test_the_chunk_size_changes_nothing(tiny, counted, pictures, chunk, pad):
     explainer, counter = counted(tiny.bundle, chunk=chunk)
-    explainer._scorer._pad = pad
+    explainer._engine.scorer._pad = pad
     found = explainer.explain_batch([pictures[2]], [[1, 4]])
     wanted = Explainer(tiny.bundle).explain_batch([pictures[2]], [[1, 4]])
     for e, w in zip(found, wanted, strict=True):

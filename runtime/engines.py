@@ -1,0 +1,110 @@
+"""Which hardware explains: the sessions of a bundle, and the engine that feeds them."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+from fusioncam.errors import DeviceError
+from fusioncam.kernels.device import Device, open_device
+from fusioncam.manifest import CHUNK, EXPLAIN_GRAPH, GPU_CHUNK, SCORE_GRAPH, Manifest
+from fusioncam.quirks import CRASHING_OPTIMIZERS
+from fusioncam.runtime.fusion import Steps
+from fusioncam.runtime.on_device import DeviceEngine
+from fusioncam.runtime.on_host import HostEngine
+from fusioncam.runtime.providers import CUDA, TENSORRT, Use, bundle_digest, cache_folder
+from fusioncam.runtime.scoring import Clock, Floats, Progress, Scorer, input_type
+from fusioncam.runtime.session import CPU, Provider, open_session, resolve
+
+
+class Engine(Protocol):
+    """Explains pictures on some hardware. Safe to share between threads."""
+
+    def look(
+        self, x: Floats, classes: Sequence[int], clock: Clock, progress: Progress | None = None
+    ) -> AbstractContextManager[Steps[Any, Any]]:
+        """Run the explain pass on a preprocessed picture x (3, H, W) for some classes, and go on from there."""
+
+
+def open_engine(
+    folder: Path,
+    manifest: Manifest,
+    providers: Sequence[Provider] | None = None,
+    chunk: int | None = None,
+    threads: int | None = None,
+) -> Engine:
+    """The engine for a bundle: with kernels of our own where the first provider is NVIDIA's, else on the host.
+
+    Args:
+        folder: The bundle.
+        manifest: Its manifest.
+        providers: See `resolve`.
+        chunk: Masked pictures per run.
+        threads: CPU threads within one operator.
+
+    Raises:
+        ProviderError: A provider cannot run on this machine.
+        DeviceError: There is no launcher for the GPU's kernels, or no memory for the buffers.
+        BundleError: onnxruntime cannot load a graph.
+    """
+    wanted = resolve(providers)
+    name, options = wanted[0] if isinstance(wanted[0], tuple) else (wanted[0], {})
+    disabled = crashing_optimizers(manifest)
+    if name in (CUDA, TENSORRT):
+        try:
+            device = open_device(int(options.get("device_id", 0)))
+        except DeviceError:
+            open_session(folder / SCORE_GRAPH, wanted, threads, disabled)  # says what onnxruntime lacks, if it does
+            raise
+        stream = options.get("user_compute_stream")
+        return open_on_device(folder, manifest, device, wanted, chunk, threads, None if stream is None else int(stream))
+    explain, score = (open_session(folder / graph, wanted, threads, disabled) for graph in (EXPLAIN_GRAPH, SCORE_GRAPH))
+    pad = score.get_providers() != [CPU]
+    shape = (3, *manifest.preprocessing.size)
+    return HostEngine(manifest, explain, Scorer(score, shape, chunk or CHUNK, pad=pad, dtype=input_type(score)))
+
+
+def open_on_device(
+    folder: Path,
+    manifest: Manifest,
+    device: Device,
+    providers: Sequence[Provider],
+    chunk: int | None = None,
+    threads: int | None = None,
+    stream: int | None = None,
+) -> DeviceEngine:
+    """An engine that keeps everything between picture and maps on `device`.
+
+    Args:
+        folder: The bundle.
+        manifest: Its manifest.
+        device: The GPU.
+        providers: What onnxruntime shall run on; they must take the device's memory.
+        chunk: Masked pictures per run.
+        threads: CPU threads within one operator.
+        stream: A stream of the device's that all work goes to; by default a new one.
+
+    Raises:
+        ProviderError, DeviceError, BundleError: As for `open_engine`.
+    """
+    chunk = chunk or GPU_CHUNK
+    with device.entered():
+        stream = stream or device.stream()
+        tensorrt = TENSORRT in (p if isinstance(p, str) else p[0] for p in providers)
+        cache = cache_folder(bundle_digest(manifest)) if tensorrt else None
+
+        def open_graph(graph: str, shapes: dict[str, tuple[int, ...]], half: bool, capture: bool) -> Any:
+            use = Use(shapes, half=half, cache=cache, device=device.index, stream=stream, capture=capture)
+            return open_session(folder / graph, providers, threads, crashing_optimizers(manifest), use)
+
+        size = (3, *manifest.preprocessing.size)
+        explain = open_graph(
+            EXPLAIN_GRAPH, {"image": (1, *size), "class_index": (1,)}, manifest.precision == "float16", False
+        )
+        score = open_graph(SCORE_GRAPH, {"image": (chunk, *size)}, manifest.score_precision == "float16", True)
+        return DeviceEngine(device, stream, manifest, explain, score, chunk, one_shape=tensorrt)
+
+
+def crashing_optimizers(manifest: Manifest) -> Sequence[str]:
+    """Optimizers of onnxruntime to leave out."""
+    return CRASHING_OPTIMIZERS if "float16" in (manifest.precision, manifest.score_precision) else ()

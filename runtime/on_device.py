@@ -1,0 +1,250 @@
+"""The steps of Fusion-CAM on a GPU: only the picture goes in, and only the maps come out."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import count
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from fusioncam.errors import FusionCamError
+from fusioncam.kernels.device import Array, Device, DeviceArray
+from fusioncam.kernels.reference import THETA
+from fusioncam.kernels.specs import fuse, masks, reduce
+from fusioncam.kernels.specs.overlay import OVERLAY
+from fusioncam.manifest import Manifest
+from fusioncam.runtime.buffers import Buffers, bound
+from fusioncam.runtime.device_passes import DevicePasses, Lanes
+from fusioncam.runtime.explanation import Passes
+from fusioncam.runtime.image import UInt8Array
+from fusioncam.runtime.scoring import Clock, Floats, Progress, input_type, refuse_nan
+
+REST = 4  # pictures in a run of the few passes that come one by one: a whole chunk would be a waste
+WARM_UP = 3  # runs until onnxruntime has captured a CUDA graph
+
+
+class DeviceEngine:
+    """Explains pictures on one GPU. Threads that share it take turns.
+
+    Args:
+        device: The GPU.
+        stream: The stream that the sessions run on.
+        manifest: The bundle's.
+        explain: Session of the explain graph.
+        score: Session of the score graph.
+        chunk: Masked pictures per run, B.
+        one_shape: Whether `score` takes chunks of B only.
+
+    Raises:
+        DeviceError: There is not enough memory.
+        FusionCamError: A session does not run.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        stream: int,
+        manifest: Manifest,
+        explain: onnxruntime.InferenceSession,
+        score: onnxruntime.InferenceSession,
+        chunk: int,
+        one_shape: bool,
+    ) -> None:
+        self.device, self.stream, self.manifest = device, stream, manifest
+        self._explain, self._score = explain, score
+        self._chunk, self._rest = chunk, chunk if one_shape else min(REST, chunk)
+        self._lanes = Lanes(device, stream)
+        self._lock = threading.Lock()
+        self._graphs = count()
+        self._prepare(1)
+
+    def _prepare(self, classes: int) -> None:
+        """Buffers for so many classes, and the runs bound to them, warmed up."""
+        b = self.buffers = Buffers(self.device, self.manifest, input_type(self._score), self._chunk, classes)
+        for source, target in b.constants:
+            self.device.upload(source, target.pointer, self.stream)
+        activations = b.activations.view(1, *b.activations.shape)
+        self.explain_runs = [
+            bound(
+                self.device,
+                self._explain,
+                {"image": b.image, "class_index": b.class_index.rows(n, n + 1)},
+                {"logits": b.logits, "activations": activations, "gradients": b.gradients.rows(n, n + 1)},
+            )
+            for n in range(classes)
+        ]
+        self.passes = DevicePasses(
+            self._lanes, b, self._score, self._chunk, self._rest, self.manifest.ending, self._graphs
+        )
+        for run in (*self.explain_runs, *self.passes.chunk_runs, self.passes.rest_run):
+            for _ in range(WARM_UP):
+                run()
+        self.device.synchronize(self.stream)
+
+    @contextmanager
+    def look(
+        self, x: Floats, classes: Sequence[int], clock: Clock, progress: Progress | None = None
+    ) -> Iterator["DeviceSteps"]:
+        """Run the explain pass on a preprocessed picture; see `HostEngine.look`."""
+        with self._lock, self.device.entered():
+            try:
+                if len(classes) > self.buffers.most_classes:
+                    self._prepare(len(classes))
+                self.passes.begin(len(classes), clock, progress)
+                steps = DeviceSteps(self, x, classes)
+                clock.lap("explain")
+                yield steps
+            finally:
+                # What is under way must not meet the next picture's buffers.
+                with suppress(FusionCamError):
+                    self._lanes.synchronize()
+
+
+class DeviceSteps:
+    """See `Steps`; maps and confidences are device arrays."""
+
+    def __init__(self, engine: DeviceEngine, x: Floats, classes: Sequence[int]) -> None:
+        self._device, self._stream, self._count = engine.device, engine.stream, len(classes)
+        self._passes = engine.passes
+        b = self._buffers = engine.buffers
+        b.send("image", x[None], self._stream)
+        b.send("class_index", classes, self._stream)
+        for run in engine.explain_runs[: self._count]:
+            run()
+        self._normalize(b.activations, b.scaled, b.kinds, positive=0)
+        logits, self._kinds = b.receive("logits", self._stream), b.receive("kinds", self._stream)
+        self._device.synchronize(self._stream)
+        self.logits = logits[0].copy()
+        refuse_nan(self.logits, "logits")
+        refuse_nan(np.where(self._kinds == masks.BROKEN, np.nan, 0), "activations")
+        self.classes = [c if c >= 0 else int(self.logits.argmax()) for c in classes]
+        b.send("classes", self.classes, self._stream)
+
+    @property
+    def passes(self) -> Passes:
+        """Masked passes run so far, and channels."""
+        return Passes(self._passes.done, len(self._kinds))
+
+    def grad_cam(self) -> DeviceArray:
+        """G."""
+        channels, height, width = self._buffers.activations.shape
+        weights = self._some(self._buffers.weights)
+        gradients = self._some(self._buffers.gradients).view(self._count * channels, height * width)
+        self._launch(reduce.MEANS, values=gradients, means=weights.view(self._count * channels))
+        return self._expanded(weights, "grad_cam", positive=1)
+
+    def denoise(self, gradient: DeviceArray) -> DeviceArray:
+        """D."""
+        made = self._map("denoised")
+        rank, fraction = fuse.percentile(THETA, made.shape[1] * made.shape[2])
+        self._launch(fuse.DENOISE, maps=_flat(gradient), out=_flat(made), rank=rank, fraction=fraction)
+        return made
+
+    def score_channels(self, also: DeviceArray | None) -> DeviceArray | None:
+        """The masked passes of the live channels."""
+        return self._passes.of_channels(np.flatnonzero(self._kinds == masks.LIVE), also)
+
+    def score_cam(self) -> DeviceArray:
+        """R."""
+        b = self._buffers
+        scores, weights, blank = (self._some(a) for a in (b.scores, b.weights, b.blank))
+        self._launch(reduce.SOFTMAX, scores=scores, blank=blank, kinds=b.kinds, weights=weights)
+        return self._expanded(weights, "score_cam", positive=0)
+
+    def confidences(self, maps: DeviceArray) -> DeviceArray:
+        """p_c(x * m)."""
+        return self._passes.of_maps(maps, self._some(self._buffers.of[self._name(maps)]))
+
+    def unite(
+        self, denoised: DeviceArray, region: DeviceArray, of_denoised: DeviceArray, of_region: DeviceArray
+    ) -> DeviceArray:
+        """U."""
+        b, made = self._buffers, self._map("united")
+        self._launch(
+            fuse.UNITE, denoised=_flat(denoised), region=_flat(region), of_blank=self._some(b.of["blank"]),
+            of_denoised=of_denoised, of_region=of_region, region_share=self._some(b.region_share),
+            flags=self._flags(0), out=_flat(made),
+        )  # fmt: skip
+        return made
+
+    def blend(self, united: DeviceArray, region: DeviceArray, of_united: DeviceArray) -> DeviceArray:
+        """F."""
+        b, made = self._buffers, self._map("fusion_cam")
+        self._launch(
+            fuse.BLEND, united=_flat(united), region=_flat(region), of_blank=self._some(b.of["blank"]),
+            of_united=of_united, region_share=self._some(b.region_share), flags=self._flags(1), out=_flat(made),
+        )  # fmt: skip
+        return made
+
+    def fetch(self, maps: DeviceArray, what: str) -> list[Array]:
+        """The maps on the host."""
+        found = self._buffers.receive(self._name(maps), self._stream, self._count)
+        self._device.synchronize(self._stream)
+        refuse_nan(found, what)
+        return list(found.copy())
+
+    def overlay(self, maps: DeviceArray, photo: UInt8Array, colors: UInt8Array, opacity: float) -> list[UInt8Array]:
+        """The maps laid over a photo; only the pictures leave the device."""
+        b, (_, height, width) = self._buffers, maps.shape
+        pictures = self._some(b.overlays)
+        b.send("photos", np.repeat(photo[None], self._count, axis=0), self._stream)
+        b.send("colors", colors, self._stream)
+        self._launch(
+            OVERLAY, photos=self._some(b.photos).view(self._count, height * width, 3), maps=_flat(maps),
+            colors=b.colors, out=pictures.view(self._count, height * width, 3), opacity=opacity,
+        )  # fmt: skip
+        found = b.receive("overlays", self._stream, self._count)
+        # A map that meets NaN anywhere on its way is NaN everywhere: one pixel of each tells.
+        for n in range(self._count):
+            self._device.download(maps.rows(n, n + 1).pointer, b.probe[n : n + 1], self._stream)
+        self._device.synchronize(self._stream)
+        refuse_nan(b.probe[: self._count], "gradients or logits")
+        return list(found.copy())
+
+    def contribution_flags(self) -> list[tuple[bool, bool]]:
+        """Degenerate, mixed."""
+        flags = self._buffers.receive("flags", self._stream)[:, : self._count]
+        self._device.synchronize(self._stream)
+        both = np.bitwise_or.reduce(flags, axis=0)
+        return [(bool(f & fuse.DEGENERATE), bool(f & fuse.MIXED)) for f in both]
+
+    def _expanded(self, weights: DeviceArray, name: str, positive: int) -> DeviceArray:
+        """unit(relu(up(sum_k w_k A_k))); with `positive`, relu before up, too."""
+        b, (channels, height, width) = self._buffers, self._buffers.activations.shape
+        sums, small, made = self._some(b.sums), self._some(b.small), self._map(name)
+        flat, flat_sums = b.activations.view(channels, height * width), sums.view(self._count, height * width)
+        self._launch(reduce.WEIGHTED, weights=weights, maps=flat, sums=flat_sums, positive=positive)
+        self._normalize(sums, small, self._some(b.small_kinds), positive=1)
+        self._launch(masks.EXPAND, scaled=small, out=made)
+        return made
+
+    def _normalize(self, maps: DeviceArray, scaled: DeviceArray, kinds: DeviceArray, positive: int) -> None:
+        b = self._buffers
+        height, width = b.image.shape[2:]
+        self._launch(
+            masks.NORMALIZE, maps=maps, rows=b.rows, columns=b.columns, scaled=scaled, kinds=kinds,
+            H=height, W=width, positive=positive,
+        )  # fmt: skip
+
+    def _launch(self, kernel: Any, **arguments: Any) -> None:
+        kernel(self._device, self._stream, **arguments)
+
+    def _some(self, array: DeviceArray) -> DeviceArray:
+        """The part of a per-class array that is in use."""
+        return array.rows(0, self._count)
+
+    def _map(self, name: str) -> DeviceArray:
+        return self._some(self._buffers.maps[name])
+
+    def _name(self, maps: DeviceArray) -> str:
+        return next(name for name, array in self._buffers.maps.items() if array.pointer == maps.pointer)
+
+    def _flags(self, step: int) -> DeviceArray:
+        return self._some(self._buffers.flags.rows(step, step + 1).view(self._buffers.most_classes))
+
+
+def _flat(maps: DeviceArray) -> DeviceArray:
+    """(N, H, W) as (N, H W)."""
+    return maps.view(maps.shape[0], maps.shape[1] * maps.shape[2])
