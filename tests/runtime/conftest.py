@@ -81,6 +81,17 @@ def listing():
 
 
 @pytest.fixture(scope="session")
+def load_maps():
+    """The maps of an .npz, by method."""
+
+    def load_maps(path):
+        with np.load(path) as archive:
+            return dict(archive)
+
+    return load_maps
+
+
+@pytest.fixture(scope="session")
 def work(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
     save_model(folder / "tiny.onnx")
