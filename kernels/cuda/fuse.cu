@@ -74,7 +74,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) denoise_maps(
     const double threshold = fraction < 0.5 ? a + (b - a) * fraction : b - (b - a) * (1 - fraction);
     float low = infinity(), high = -low;
     for (int p = threadIdx.x; p < P; p += blockDim.x) {
-        const float kept = maps[p] >= threshold ? maps[p] : 0;
+        const float kept = maps[p] < threshold ? 0 : maps[p]; // NaN stays, and spreads in `unit`
         out[p] = kept;
         low = lesser(low, kept);
         high = greater(high, kept);

@@ -9,7 +9,7 @@ from fusioncam.kernels.device import Array
 from fusioncam.kernels.spec import Arguments, Parameter, Spec
 
 DEGENERATE, MIXED = 1, 2
-SHAPES = ((1, 1), (1, 2), (2, 37), (1, 1024), (3, 1500), (1, 5000))
+SHAPES = ((2, 37), (1, 1), (1, 2), (1, 1024), (3, 1500), (1, 5000))
 
 
 def percentile(theta: float, pixels: int) -> tuple[int, float]:
@@ -22,24 +22,30 @@ def percentile(theta: float, pixels: int) -> tuple[int, float]:
 def denoise(maps: Array, rank: int, fraction: float) -> tuple[Array]:
     """The definition; `rank` and `fraction` name the percentile."""
     theta = 100 * (rank + fraction) / max(maps.shape[1] - 1, 1)
-    return (np.concatenate([reference.denoise(m.astype(np.float64)[None], theta) for m in maps]),)
+    made = np.concatenate([reference.denoise(m.astype(np.float64)[None], theta) for m in maps])
+    made[np.isnan(maps).any(axis=1)] = np.nan
+    return (made,)
 
 
 def maps_to_denoise(rng: np.random.Generator) -> Iterator[Arguments]:
-    """Smooth maps, maps with many ties (most of all at zero), constant maps, maps of both signs."""
+    """Smooth maps, maps with many ties (most of all at zero), constant maps, maps of both signs, with NaN."""
     for n, pixels in SHAPES:
         smooth = rng.random((n, pixels)).astype(np.float32)
         ties = np.round(smooth, 1)
         mostly_zero, constant = np.where(ties > 0.8, ties, 0).astype(np.float32), np.full_like(smooth, 0.5)
-        for maps in (smooth, ties, mostly_zero, constant, smooth - np.float32(0.5)):
+        signed, broken = smooth - np.float32(0.5), smooth.copy()
+        broken[-1, -1], broken[1:2] = np.nan, np.nan
+        for maps in (smooth, ties, mostly_zero, constant, signed, broken):
             for theta in (0, 10, 12.5, 50, 100):
                 rank, fraction = percentile(theta, pixels)
                 yield {"maps": maps, "rank": rank, "fraction": fraction}
 
 
 def shares(first: Array, second: Array) -> list[reference.Contributions]:
-    """Step 3's division, one per map."""
-    return [reference.contributions(float(a), float(b)) for a, b in zip(first, second, strict=True)]
+    """Step 3's division, one per map. NaN stays NaN: the host sees nothing but the maps, and has to see it there."""
+    unknown = reference.Contributions(np.nan, np.nan, False, False)
+    gains = zip(first.tolist(), second.tolist(), strict=True)
+    return [unknown if np.isnan(a + b) else reference.contributions(a, b) for a, b in gains]
 
 
 def flags_of(every: list[reference.Contributions]) -> Array:
@@ -73,7 +79,7 @@ def confidences(rng: np.random.Generator, count: int) -> Iterator[tuple[Array, A
 
 
 def maps_to_unite(rng: np.random.Generator) -> Iterator[Arguments]:
-    """Gains of one sign, of mixed sign, and of nothing."""
+    """Gains of one sign, of mixed sign, of nothing, and unknown ones; NaN in a map."""
     for n, pixels in SHAPES:
         denoised, region = (rng.random((n, pixels)).astype(np.float32) for _ in range(2))
         for blank, gain in confidences(rng, n):
@@ -82,7 +88,11 @@ def maps_to_unite(rng: np.random.Generator) -> Iterator[Arguments]:
                 "denoised": denoised, "region": region, "of_blank": blank, "of_denoised": blank + gain,
                 "of_region": of_region,
             }  # fmt: skip
-        zeros = np.zeros_like(region)
+        zeros, broken = np.zeros_like(region), region.copy()
+        broken[-1, -1] = np.nan
+        for maps in ((broken, region), (denoised, broken)):
+            given = dict(zip(("denoised", "region"), maps, strict=True))
+            yield {**given, "of_blank": blank, "of_denoised": blank + 0.1, "of_region": blank + 0.3}
         yield {"denoised": zeros, "region": zeros, "of_blank": blank, "of_denoised": blank + 1, "of_region": blank + 1}
 
 
@@ -95,6 +105,10 @@ def maps_to_blend(rng: np.random.Generator) -> Iterator[Arguments]:
             yield {
                 "united": united, "region": region, "of_blank": blank, "of_united": blank + gain, "region_share": share
             }  # fmt: skip
+        broken = united.copy()
+        broken[-1, -1] = np.nan
+        share = np.full(n, 0.6)
+        yield {"united": broken, "region": region, "of_blank": blank, "of_united": blank + 0.1, "region_share": share}
 
 
 MAPS = Parameter(np.float32, ("N", "P"))

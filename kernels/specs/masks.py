@@ -103,9 +103,11 @@ def masking(name: str, dtype: type[np.generic], tolerance: float) -> Spec:
 
 
 def small_maps(rng: np.random.Generator) -> Iterator[Arguments]:
-    """Scaled maps, some below zero, with the size they grow to."""
+    """Scaled maps, some below zero, one with NaN, with the size they grow to."""
     for h, w, height, width in GEOMETRIES:
-        yield {"scaled": rng.uniform(-0.5, 1, (3, h, w)).astype(np.float32), "H": height, "W": width}
+        scaled = rng.uniform(-0.5, 1, (3, h, w)).astype(np.float32)
+        scaled[1, 0, 0] = np.nan
+        yield {"scaled": scaled, "H": height, "W": width}
 
 
 NORMALIZE = Spec(

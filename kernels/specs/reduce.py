@@ -11,9 +11,11 @@ from fusioncam.kernels.specs.masks import BROKEN, CONSTANT, ITEM, LIVE, ZERO
 
 
 def rows_of_numbers(rng: np.random.Generator) -> Iterator[Arguments]:
-    """Gradients, with a common offset that float32 sums would suffer from."""
+    """Gradients, with a common offset that float32 sums would suffer from, and with NaN."""
     for rows, count in ((1, 1), (5, 49), (3, 64), (4, 65), (2, 3000), (2048, 4)):
-        yield {"values": (rng.standard_normal((rows, count)) + 100).astype(np.float32)}
+        values = (rng.standard_normal((rows, count)) + 100).astype(np.float32)
+        values[rows // 2, -1] = np.nan if rows > 2 else 0
+        yield {"values": values}
 
 
 def weighted(weights: Array, maps: Array, positive: int) -> tuple[Array]:
@@ -24,14 +26,14 @@ def weighted(weights: Array, maps: Array, positive: int) -> tuple[Array]:
 
 
 def weights_and_maps(rng: np.random.Generator) -> Iterator[Arguments]:
-    """Weights of both signs, so that the sums cancel."""
+    """Weights of both signs, so that the sums cancel; NaN among them and in a map."""
     for n, channels, points in ((1, 1, 1), (1, 12, 49), (3, 16, 32), (2, 17, 33), (1, 4096, 9), (2, 100, 1000)):
         for positive in (0, 1):
-            yield {
-                "weights": (rng.standard_normal((n, channels)) / channels).astype(np.float32),
-                "maps": rng.random((channels, points)).astype(np.float32),
-                "positive": positive,
-            }
+            weights = (rng.standard_normal((n, channels)) / channels).astype(np.float32)
+            maps = rng.random((channels, points)).astype(np.float32)
+            if n > 1:
+                weights[-1, -1], maps[0, 0] = np.nan, np.nan
+            yield {"weights": weights, "maps": maps, "positive": positive}
 
 
 def softmax_of_scores(scores: Array, blank: Array, kinds: Array) -> tuple[Array]:
@@ -44,13 +46,15 @@ def softmax_of_scores(scores: Array, blank: Array, kinds: Array) -> tuple[Array]
 
 
 def scores_of_channels(rng: np.random.Generator) -> Iterator[Arguments]:
-    """Scores of all sizes; what stands at channels of zeros is never written, so it may be anything."""
+    """Scores of all sizes and NaN; what stands at channels of zeros is never written, so it may be anything."""
     for n, channels in ((1, 1), (1, 12), (3, 256), (2, 257), (1, 4096)):
         for scale in (1, 1000):
             kinds = rng.choice([LIVE, ZERO, CONSTANT], channels, p=[0.6, 0.2, 0.2]).astype(np.int32)
             scores = (scale * rng.standard_normal((n, channels))).astype(np.float32)
             scores[:, kinds == ZERO] = np.nan
             blank = (scale * rng.standard_normal(n)).astype(np.float32)
+            if n > 1:
+                scores[1], blank[0] = np.nan, np.nan
             yield {"scores": scores, "blank": blank, "kinds": kinds}
     zeros = np.zeros((2, 5), np.float32)
     yield {"scores": zeros * np.nan, "blank": zeros[:, 0], "kinds": np.full(5, ZERO, np.int32)}
@@ -67,12 +71,15 @@ def classes_read(logits: Array, rows: Array, classes: Array, sigmoid: int) -> tu
 
 
 def rows_of_logits(rng: np.random.Generator) -> Iterator[Arguments]:
-    """Logits of few and many classes, small and far from zero."""
+    """Logits of few and many classes, small and far from zero, with NaN and the -inf of a class left out."""
     for pictures, every, count in ((1, 1, 1), (4, 2, 3), (8, 1000, 5), (3, 257, 7)):
         for sigmoid in (0, 1):
             for scale in (1, 50, 1000):
+                logits = (scale * rng.standard_normal((pictures, every))).astype(np.float32)
+                if every > 1:
+                    logits[0, 0], logits[1, 0] = -np.inf, np.nan
                 yield {
-                    "logits": (scale * rng.standard_normal((pictures, every))).astype(np.float32),
+                    "logits": logits,
                     "rows": rng.integers(0, pictures, count).astype(np.int32),
                     "classes": rng.integers(0, every, count).astype(np.int32),
                     "sigmoid": sigmoid,

@@ -27,8 +27,8 @@ int atomicAdd(int *address, int value);
 extern "C" double exp(double);
 extern "C" float expf(float), rintf(float);
 inline float exp(float value) { return expf(value); }
-inline int min(int a, int b) { return b < a ? b : a; }
-inline int max(int a, int b) { return b > a ? b : a; }
+template <class T> T min(T a, T b) { return b < a ? b : a; }
+template <class T> T max(T a, T b) { return b > a ? b : a; }
 
 template <class To, class From> To shim_bits(From from)
 {

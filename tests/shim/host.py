@@ -2,6 +2,7 @@
 
 import ctypes
 import mmap
+import re
 import subprocess
 import time
 import weakref
@@ -32,14 +33,15 @@ class Compiler:
     def __init__(self, folder):
         self._folder = folder
         self._shim = [self._object(HERE / f"{name}.cpp", folder / f"{name}.o", "-O2") for name in ("shim", "races")]
-        names = "".join(f"SHIM_KERNEL({name})\n" for name in SPECS)
-        self._unit = folder / "kernels.cpp"
-        self._unit.write_text(f'#include "fusioncam.cu"\n{names}')
 
-    def library(self, name, source=CUDA, flags=STRICT):
-        """The library of the kernels in the folder `source`."""
+    def library(self, name, source=CUDA, flags=STRICT, only=None):
+        """The library of the kernels in the folder `source`, or of one of them."""
+        file = "fusioncam.cu" if only is None else file_of(only, source)
+        names = "".join(f"SHIM_KERNEL({kernel})\n" for kernel in ([only] if only else SPECS))
+        unit = self._folder / f"{name}.cpp"
+        unit.write_text(f'#include "{file}"\n{names}')
         options = ("-include", HERE / "cuda.hpp", "-I", source, *flags)
-        kernels = self._object(self._unit, self._folder / f"{name}.o", *options)
+        kernels = self._object(unit, self._folder / f"{name}.o", *options)
         library = self._folder / f"{name}.so"
         self._run("-shared", "-Wl,-z,now,-Bsymbolic,--no-undefined", *self._shim, kernels, "-o", library)
         return library
@@ -52,6 +54,12 @@ class Compiler:
     def _run(*arguments):
         done = subprocess.run(["g++", *COMMON, *map(str, arguments)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+def file_of(kernel, source):
+    """Name of the file that defines a kernel, by itself or by a macro."""
+    (file,) = [f.name for f in source.glob("*.cu") if re.search(rf"\b{kernel}\(\n|\({kernel},", f.read_text())]
+    return file
 
 
 class KernelFault(AssertionError):  # noqa: N818
@@ -72,8 +80,6 @@ WORD, POINTER = ctypes.c_size_t, ctypes.c_void_p
 _mmap = _libc("mmap", POINTER, WORD, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long, result=POINTER)
 _munmap = _libc("munmap", POINTER, WORD)
 _mprotect = _libc("mprotect", POINTER, WORD, ctypes.c_int)
-
-
 FRESH = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000  # MAP_NORESERVE: what is not touched takes no memory
 
 

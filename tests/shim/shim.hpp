@@ -4,7 +4,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-extern "C" char __start_block_shared[], __stop_block_shared[]; // the linker's names for the ends of the section
+// The linker's names for the ends of the section; weak, for kernels may have no shared memory.
+extern "C" char __start_block_shared[] __attribute__((weak)), __stop_block_shared[] __attribute__((weak));
 
 unsigned shim_thread(); // that runs
 [[noreturn]] void shim_fail(const void *address, const char *format, ...) __attribute__((format(printf, 2, 3)));
