@@ -162,7 +162,7 @@ class DevicePasses:
         b, slot = self._buffers, start // self._chunk % SLOTS
         classes, items = b.classes.rows(0, self._count), b.items.rows(start, start + self._chunk)
         scores = b.scores.rows(0, self._count)
-        self._launch(reduce.GATHER, logits=b.chunk_logits[slot], items=items, classes=classes, scores=scores)
+        self._launch(reduce.GATHER, logits=b.chunk_logits[slot], items=items, classes=classes, scores=scores, I=1)
         if start <= self._live < start + self._chunk:
             self._confidences(slot, b.places.rows(0, self._count), classes, b.blank, b.of["blank"])
         first, last = self._riding(start)

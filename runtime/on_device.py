@@ -150,7 +150,8 @@ class DeviceSteps:
         """R."""
         b = self._buffers
         scores, weights, blank = (self._some(a) for a in (b.scores, b.weights, b.blank))
-        self._launch(reduce.SOFTMAX, scores=scores, blank=blank, kinds=b.kinds, weights=weights)
+        kinds = b.kinds.view(1, *b.kinds.shape)
+        self._launch(reduce.SOFTMAX, scores=scores, blank=blank, kinds=kinds, weights=weights)
         return self._expanded(weights, "score_cam", positive=0)
 
     def confidences(self, maps: DeviceArray) -> DeviceArray:
@@ -214,7 +215,7 @@ class DeviceSteps:
         """unit(relu(up(sum_k w_k A_k))); with `positive`, relu before up, too."""
         b, (channels, height, width) = self._buffers, self._buffers.activations.shape
         sums, small, made = self._some(b.sums), self._some(b.small), self._map(name)
-        flat, flat_sums = b.activations.view(channels, height * width), sums.view(self._count, height * width)
+        flat, flat_sums = b.activations.view(1, channels, height * width), sums.view(self._count, height * width)
         self._launch(reduce.WEIGHTED, weights=weights, maps=flat, sums=flat_sums, positive=positive)
         self._normalize(sums, small, self._some(b.small_kinds), positive=1)
         self._launch(masks.EXPAND, scaled=small, out=made)

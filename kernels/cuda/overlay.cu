@@ -19,7 +19,7 @@ extern "C" __global__ void __launch_bounds__(256) overlay_maps(
     const int grey = (photo[0] * 9798 + photo[1] * 19235 + photo[2] * 3735 + (1 << 14)) >> 15;
     const float alpha = opacity * (2.5f * value < 1 ? 2.5f * value : 1);
     for (int c = 0; c < 3; c++) {
-        const float muted = rounded(photo[c] * 0.35f + grey * 0.65f);
+        const int muted = (7 * photo[c] + 13 * grey + 10) / 20;
         out[3 * at + c] = static_cast<unsigned char>(rounded(muted + alpha * (color[c] - muted)));
     }
 }

@@ -1,4 +1,5 @@
 // Sums over channels: Grad-CAM's weights, softmax of scores, weighted sums of maps; and what is read from logits.
+// Where there are I images, each has N / I of the N rows, in order.
 #include "block.cuh"
 
 // Grad-CAM's alpha: the mean of every row of (rows, count). One block per row.
@@ -13,15 +14,16 @@ extern "C" __global__ void __launch_bounds__(64) row_means(
     if (threadIdx.x == 0) means[blockIdx.x] = float(sum / count);
 }
 
-// sum_k weights[n, k] maps[k], relu of it where `positive`. A block makes 32 pixels, of one n; 16 threads share each.
+// sum_k weights[n, k] maps[i, k], i the image of n; relu of it where `positive`. A block makes 32 pixels, of one n; 16 threads share each.
 extern "C" __global__ void __launch_bounds__(512) weighted_sums(
-    const float *__restrict__ weights, const float *__restrict__ maps, float *__restrict__ sums, int K, int P,
-    int positive)
+    const float *__restrict__ weights, const float *__restrict__ maps, float *__restrict__ sums, int N, int I, int K,
+    int P, int positive)
 {
     __shared__ double room[512];
     const int lane = threadIdx.x % 32, part = threadIdx.x / 32, parts = blockDim.x / 32;
     const int p = blockIdx.x * 32 + lane;
     const float *weight = weights + size_t(blockIdx.y) * K;
+    maps += size_t(blockIdx.y / (N / I)) * K * P;
     double sum = 0;
     if (p < P)
         for (int k = part; k < K; k += parts) sum += double(weight[k]) * maps[size_t(k) * P + p];
@@ -32,15 +34,16 @@ extern "C" __global__ void __launch_bounds__(512) weighted_sums(
     sums[size_t(blockIdx.y) * P + p] = float(positive ? greater(sum, 0.0) : sum);
 }
 
-// Softmax over channels of scores (N, K); a channel of zeros (`kinds` as normalize_maps gives them) has weight zero, a
+// Softmax over channels of scores (N, K); a channel of zeros (`kinds` (I, K) as normalize_maps gives them) has weight zero, a
 // constant one the score of the blank picture. One block per row.
 extern "C" __global__ void __launch_bounds__(256) score_weights(
     const float *__restrict__ scores, const float *__restrict__ blank, const int *__restrict__ kinds,
-    float *__restrict__ weights, int N, int K)
+    float *__restrict__ weights, int N, int I, int K)
 {
     __shared__ double room[256];
     enum { ZERO = 1, CONSTANT = 2 };
     const size_t start = size_t(blockIdx.x) * K;
+    kinds += size_t(blockIdx.x / (N / I)) * K;
     double most = -__longlong_as_double(0x7ff0000000000000ll);
     for (int k = threadIdx.x; k < K; k += blockDim.x)
         if (kinds[k] != ZERO) most = greater(most, double(kinds[k] == CONSTANT ? blank[blockIdx.x] : scores[start + k]));
@@ -55,14 +58,17 @@ extern "C" __global__ void __launch_bounds__(256) score_weights(
     }
 }
 
-// scores[n, k] = logits[b, classes[n]] of the pictures b whose item is map k of the one image.
+// scores[n, k] = logits[b, classes[n]] for pictures b that are masked with channel k of image i, which is map i K + k,
+// and the rows n of that image.
 extern "C" __global__ void __launch_bounds__(128) gather_scores(
     const float *__restrict__ logits, const Item *__restrict__ items, const int *__restrict__ classes,
-    float *__restrict__ scores, int B, int C, int N, int K)
+    float *__restrict__ scores, int B, int C, int N, int I, int K)
 {
     const int b = blockIdx.x * blockDim.x + threadIdx.x;
     if (b >= B || items[b].map < 0) return;
-    for (int n = 0; n < N; n++) scores[size_t(n) * K + items[b].map] = logits[size_t(b) * C + classes[n]];
+    const int each = N / I, image = items[b].map / K, k = items[b].map % K;
+    for (int n = image * each; n < (image + 1) * each; n++)
+        scores[size_t(n) * K + k] = logits[size_t(b) * C + classes[n]];
 }
 
 // What the model makes of M pictures: logit and probability (softmax, or sigmoid of each) of class classes[m] in row

@@ -18,47 +18,57 @@ def rows_of_numbers(rng: np.random.Generator) -> Iterator[Arguments]:
         yield {"values": values}
 
 
+def image_of(rows: int, images: int) -> Array:
+    """Which image each row is of: as many rows for each, in order."""
+    return np.repeat(np.arange(images), rows // images)
+
+
 def weighted(weights: Array, maps: Array, positive: int) -> tuple[Array]:
     """The definition."""
-    exact = maps.astype(np.float64)[:, None]
-    sums = np.stack([reference.weighted_sum(w.astype(np.float64), exact)[0] for w in weights])
+    exact = maps.astype(np.float64)[:, :, None]
+    pairs = zip(weights.astype(np.float64), exact[image_of(len(weights), len(maps))], strict=True)
+    sums = np.stack([reference.weighted_sum(w, m)[0] for w, m in pairs])
     return (reference.relu(sums) if positive else sums,)
 
 
 def weights_and_maps(rng: np.random.Generator) -> Iterator[Arguments]:
-    """Weights of both signs, so that the sums cancel; NaN among them and in a map."""
-    for n, channels, points in ((1, 1, 1), (1, 12, 49), (3, 16, 32), (2, 17, 33), (1, 4096, 9), (2, 100, 1000)):
+    """Weights of both signs, so that the sums cancel; NaN among them and in a map; one image and several."""
+    for n, images, channels, points in (
+        (1, 1, 1, 1), (1, 1, 12, 49), (3, 3, 16, 32), (6, 2, 5, 40), (2, 1, 17, 33), (1, 1, 4096, 9), (2, 2, 100, 1000)
+    ):  # fmt: skip
         for positive in (0, 1):
             weights = (rng.standard_normal((n, channels)) / channels).astype(np.float32)
-            maps = rng.random((channels, points)).astype(np.float32)
+            maps = rng.random((images, channels, points)).astype(np.float32)
             if n > 1:
-                weights[-1, -1], maps[0, 0] = np.nan, np.nan
+                weights[-1, -1], maps[0, 0, 0] = np.nan, np.nan
             yield {"weights": weights, "maps": maps, "positive": positive}
 
 
 def softmax_of_scores(scores: Array, blank: Array, kinds: Array) -> tuple[Array]:
     """The definition: channels of zeros are left out, constant ones have the blank picture's score."""
-    exact = np.where(kinds == CONSTANT, blank.astype(np.float64)[:, None], scores.astype(np.float64))
+    every = kinds[image_of(len(scores), len(kinds))]
+    exact = np.where(every == CONSTANT, blank.astype(np.float64)[:, None], scores.astype(np.float64))
     weights = np.zeros_like(exact)
-    if (kinds != ZERO).any():
-        weights[:, kinds != ZERO] = reference.softmax(exact[:, kinds != ZERO])
+    for row, given, kind in zip(weights, exact, every, strict=True):
+        if (kind != ZERO).any():
+            row[kind != ZERO] = reference.softmax(given[kind != ZERO])
     return (weights,)
 
 
 def scores_of_channels(rng: np.random.Generator) -> Iterator[Arguments]:
     """Scores of all sizes and NaN; what stands at channels of zeros is never written, so it may be anything."""
-    for n, channels in ((1, 1), (1, 12), (3, 256), (2, 257), (1, 4096)):
+    for n, images, channels in ((1, 1, 1), (1, 1, 12), (3, 1, 256), (6, 3, 40), (2, 2, 257), (1, 1, 4096)):
         for scale in (1, 1000):
-            kinds = rng.choice([LIVE, ZERO, CONSTANT], channels, p=[0.6, 0.2, 0.2]).astype(np.int32)
+            kinds = rng.choice([LIVE, ZERO, CONSTANT], (images, channels), p=[0.6, 0.2, 0.2]).astype(np.int32)
             scores = (scale * rng.standard_normal((n, channels))).astype(np.float32)
-            scores[:, kinds == ZERO] = np.nan
+            scores[kinds[image_of(n, images)] == ZERO] = np.nan
             blank = (scale * rng.standard_normal(n)).astype(np.float32)
             if n > 1:
                 scores[1], blank[0] = np.nan, np.nan
             yield {"scores": scores, "blank": blank, "kinds": kinds}
     zeros = np.zeros((2, 5), np.float32)
-    yield {"scores": zeros * np.nan, "blank": zeros[:, 0], "kinds": np.full(5, ZERO, np.int32)}
-    yield {"scores": zeros, "blank": zeros[:, 0], "kinds": np.full(5, BROKEN, np.int32)}
+    yield {"scores": zeros * np.nan, "blank": zeros[:, 0], "kinds": np.full((1, 5), ZERO, np.int32)}
+    yield {"scores": zeros, "blank": zeros[:, 0], "kinds": np.full((1, 5), BROKEN, np.int32)}
 
 
 def classes_read(logits: Array, rows: Array, classes: Array, sigmoid: int) -> tuple[Array, Array]:
@@ -86,25 +96,30 @@ def rows_of_logits(rng: np.random.Generator) -> Iterator[Arguments]:
                 }
 
 
-def gathered(logits: Array, items: Array, classes: Array, scores: Array) -> tuple[Array]:
+def gathered(logits: Array, items: Array, classes: Array, scores: Array, I: int) -> tuple[Array]:  # noqa: E741, N803
     """The definition; scores of channels that are not among the items stay."""
-    found = scores.copy()
-    some = items["map"] >= 0
-    found[:, items["map"][some]] = logits[some][:, classes].T
+    found, (n, channels) = scores.copy(), scores.shape
+    for row, item in zip(logits, items["map"], strict=True):
+        if item >= 0:
+            mine = image_of(n, I) == item // channels
+            found[mine, item % channels] = row[classes[mine]]
     return (found,)
 
 
 def chunks_of_logits(rng: np.random.Generator) -> Iterator[Arguments]:
-    """Chunks with blank pictures behind, each channel at most once."""
-    for pictures, every, n, channels in ((1, 1, 1, 1), (8, 10, 3, 20), (130, 4, 1, 200), (64, 1000, 2, 70)):
+    """Chunks with blank pictures behind, each channel at most once; of one image and of several."""
+    for pictures, every, n, images, channels in (
+        (1, 1, 1, 1, 1), (8, 10, 3, 1, 20), (130, 4, 1, 1, 200), (64, 1000, 2, 1, 70), (20, 9, 6, 3, 15)
+    ):  # fmt: skip
         items = np.zeros(pictures, ITEM)
-        items["map"] = rng.permutation(channels)[:pictures]
+        items["map"] = rng.permutation(images * channels)[:pictures]
         items["map"][pictures - pictures // 4 :] = -1
         yield {
             "logits": rng.standard_normal((pictures, every)).astype(np.float32),
             "items": items,
             "classes": rng.integers(0, every, n).astype(np.int32),
             "scores": rng.standard_normal((n, channels)).astype(np.float32),
+            "I": images,
         }
 
 
@@ -125,10 +140,10 @@ WEIGHTED = Spec(
     name="weighted_sums",
     arrays={
         "weights": Parameter(np.float32, ("N", "K")),
-        "maps": Parameter(np.float32, ("K", "P")),
+        "maps": Parameter(np.float32, ("I", "K", "P")),
         "sums": Parameter(np.float32, ("N", "P"), out=True),
     },
-    sizes=("K", "P"),
+    sizes=("N", "I", "K", "P"),
     scalars={"positive": np.int32},
     grid=lambda s: (blocks(s["P"], 32), s["N"], 1),
     block=512,
@@ -141,10 +156,10 @@ SOFTMAX = Spec(
     arrays={
         "scores": Parameter(np.float32, ("N", "K")),
         "blank": Parameter(np.float32, ("N",)),
-        "kinds": Parameter(np.int32, ("K",)),
+        "kinds": Parameter(np.int32, ("I", "K")),
         "weights": Parameter(np.float32, ("N", "K"), out=True),
     },
-    sizes=("N", "K"),
+    sizes=("N", "I", "K"),
     grid=lambda s: (s["N"], 1, 1),
     block=256,
     reference=softmax_of_scores,
@@ -159,7 +174,7 @@ GATHER = Spec(
         "classes": Parameter(np.int32, ("N",)),
         "scores": Parameter(np.float32, ("N", "K"), out=True, kept=True),
     },
-    sizes=("B", "C", "N", "K"),
+    sizes=("B", "C", "N", "I", "K"),
     grid=lambda s: (blocks(s["B"], 128), 1, 1),
     block=128,
     reference=gathered,

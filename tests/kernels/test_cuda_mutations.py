@@ -63,6 +63,9 @@ BUGS = {
         ("count too many", "i < count", "i <= count", "row_means", FAULT),
         ("blanks gathered", "items[b].map < 0", "items[b].map < -1", "gather_scores", FAULT),
         ("sign of the sigmoid", "score < 0 ? small", "score > 0 ? small", "read_classes", DIFFERS),
+        ("first image's maps", "maps += size_t(blockIdx.y / (N / I)) * K * P;", "", "weighted_sums", DIFFERS),
+        ("first image's kinds", "kinds += size_t(blockIdx.x / (N / I)) * K;", "", "score_weights", DIFFERS),
+        ("all rows gathered", "n = image * each; n < (image + 1) * each", "n = 0; n < N", "gather_scores", RACE),
         ("zeros weighted", "kinds[k] == ZERO ? 0 :", "", "score_weights", DIFFERS),
     ],
     "fuse.cu": [
