@@ -60,6 +60,11 @@ class DeviceEngine:
         self._graphs = count()
         self._prepare(1)
 
+    def __del__(self) -> None:
+        device = getattr(self, "device", None)  # it destroys its streams when it goes: the sessions on them go first
+        vars(self).clear()
+        del device
+
     def _prepare(self, classes: int) -> None:
         """Buffers for so many classes, and the runs bound to them, warmed up."""
         b = self.buffers = Buffers(self.device, self.manifest, input_type(self._score), self._chunk, classes)

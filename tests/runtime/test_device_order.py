@@ -1,5 +1,7 @@
 """The GPU's road on a device where everything is late: work of two streams runs in the worst order they allow."""
 
+import gc
+import weakref
 from collections import defaultdict, deque
 
 import numpy as np
@@ -143,3 +145,15 @@ def test_every_wait_is_needed(explain_late, wanted, forget, eager):
     except (AssertionError, FusionCamError):  # an index out of what was not there yet, or NaN
         return
     assert not same(found, wanted)
+
+
+def test_the_sessions_go_before_the_device(tiny, host_device):
+    device, gone = LateDevice(host_device, 0), []
+    manifest = Explainer(tiny.bundle).manifest
+    engine = open_on_device(tiny.bundle, manifest, device, CPU, 4)
+    weakref.finalize(device, gone.append, "device")
+    for session in (engine._explain, engine._score):
+        weakref.finalize(session, gone.append, "session")
+    del session, device, engine
+    gc.collect()
+    assert gone == ["session", "session", "device"]
