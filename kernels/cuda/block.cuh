@@ -26,3 +26,32 @@ template <class T, class Join> INLINE T together(T mine, T *room, Join join)
     __syncthreads(); // or the next use would overwrite room[0] before all have read it
     return all;
 }
+
+// Neighbouring values, moved in one access.
+template <class T, int COUNT> struct alignas(COUNT * sizeof(T)) Pack {
+    T values[COUNT];
+};
+
+INLINE bool aligned(const void *pointer) { return reinterpret_cast<size_t>(pointer) % 16 == 0; }
+
+// So many places of an array of floats.
+template <int COUNT> struct Places {
+    static INLINE Pack<float, COUNT> load(const float *from)
+    {
+        return *reinterpret_cast<const Pack<float, COUNT> *>(from);
+    }
+    static INLINE void store(float *to, const Pack<float, COUNT> &values)
+    {
+        *reinterpret_cast<Pack<float, COUNT> *>(to) = values;
+    }
+};
+
+// The threads of a block visit all P places of some arrays, four at a time where these are aligned. A thread gets the
+// same places in every sweep: what it has written, it may read without a barrier.
+template <class Visit> INLINE void sweep(int P, bool by_four, Visit visit)
+{
+    if (by_four)
+        for (int p = 4 * threadIdx.x; p < P; p += 4 * blockDim.x) visit(Places<4>(), p);
+    else
+        for (int p = threadIdx.x; p < P; p += blockDim.x) visit(Places<1>(), p);
+}

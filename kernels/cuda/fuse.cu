@@ -3,31 +3,46 @@
 
 enum { THREADS = 1024, BINS = 256, COPIES = 32 };
 
-// out = unit(out), for one map of P pixels; low and high are what this thread has seen of it.
-INLINE void unit(float *out, int P, float low, float high, float *room)
+INLINE float infinity() { return __int_as_float(0x7f800000); }
+
+// out = unit(m), for one map m of P pixels, of which `make` gives some.
+template <class Make> INLINE void write_unit(float *out, int P, bool by_four, float *room, Make make)
 {
+    float low = infinity(), high = -low;
+    sweep(P, by_four, [&](auto places, int p) {
+        const auto made = make(places, p);
+        for (float value : made.values) {
+            low = lesser(low, value);
+            high = greater(high, value);
+        }
+        places.store(out + p, made);
+    });
     low = together(low, room, Least());
     high = together(high, room, Greatest());
-    const bool flat = is_constant(low, high);
-    const float scale = flat ? 0 : 1 / (high - low);
-    for (int p = threadIdx.x; p < P; p += blockDim.x) out[p] = (out[p] - low) * scale;
+    const float scale = is_constant(low, high) ? 0 : 1 / (high - low);
+    sweep(P, by_four, [&](auto places, int p) {
+        auto made = places.load(out + p);
+        for (float &value : made.values) value = (value - low) * scale;
+        places.store(out + p, made);
+    });
 }
-
-INLINE float infinity() { return __int_as_float(0x7f800000); }
 
 // The key of the value that has `rank` values before it in ascending order: a radix select, 8 bits at a time.
 // Counts are exact, so the order of the atomics does not matter. A thread counts in the copy of its lane: a map that
 // is mostly zeros would else have all threads wait for one counter.
-INLINE unsigned key_of_rank(const float *map, int P, int rank, int (*counts)[COPIES], unsigned *found)
+INLINE unsigned key_of_rank(
+    const float *map, int P, bool by_four, int rank, int (*counts)[COPIES], unsigned *found)
 {
     unsigned prefix = 0, decided = 0;
     for (int shift = 24; shift >= 0; shift -= 8) {
         for (int i = threadIdx.x; i < BINS * COPIES; i += blockDim.x) counts[i / COPIES][i % COPIES] = 0;
         __syncthreads();
-        for (int p = threadIdx.x; p < P; p += blockDim.x) {
-            const unsigned key = ordered(map[p]);
-            if ((key & decided) == prefix) atomicAdd(&counts[key >> shift & 255][threadIdx.x % COPIES], 1);
-        }
+        sweep(P, by_four, [&](auto places, int p) {
+            for (float value : places.load(map + p).values) {
+                const unsigned key = ordered(value);
+                if ((key & decided) == prefix) atomicAdd(&counts[key >> shift & 255][threadIdx.x % COPIES], 1);
+            }
+        });
         __syncthreads();
         if (threadIdx.x < BINS) { // from now on copy 0 holds the sum of all
             int sum = 0;
@@ -61,25 +76,25 @@ extern "C" __global__ void __launch_bounds__(THREADS) denoise_maps(
     __shared__ unsigned found[2];
     maps += size_t(blockIdx.x) * P;
     out += size_t(blockIdx.x) * P;
-    const float value = from_ordered(key_of_rank(maps, P, rank, counts, found));
+    const bool by_four = P % 4 == 0 && aligned(maps) && aligned(out);
+    const float first = from_ordered(key_of_rank(maps, P, by_four, rank, counts, found));
     int up_to = 0;
     float next = infinity();
-    for (int p = threadIdx.x; p < P; p += blockDim.x) {
-        if (maps[p] <= value) up_to++;
-        else next = lesser(next, maps[p]);
-    }
+    sweep(P, by_four, [&](auto places, int p) {
+        for (float value : places.load(maps + p).values) {
+            if (value <= first) up_to++;
+            else next = lesser(next, value);
+        }
+    });
     up_to = together(up_to, numbers, Sum());
     next = together(next, room, Least());
-    const double a = value, b = up_to > rank + 1 || next == infinity() ? value : next;
+    const double a = first, b = up_to > rank + 1 || next == infinity() ? first : next;
     const double threshold = fraction < 0.5 ? a + (b - a) * fraction : b - (b - a) * (1 - fraction);
-    float low = infinity(), high = -low;
-    for (int p = threadIdx.x; p < P; p += blockDim.x) {
-        const float kept = maps[p] < threshold ? 0 : maps[p]; // NaN stays, and spreads in `unit`
-        out[p] = kept;
-        low = lesser(low, kept);
-        high = greater(high, kept);
-    }
-    unit(out, P, low, high, room);
+    write_unit(out, P, by_four, room, [&](auto places, int p) {
+        auto kept = places.load(maps + p);
+        for (float &value : kept.values) value = value < threshold ? 0 : value; // NaN stays, and spreads
+        return kept;
+    });
 }
 
 // Step 3: U = unit(bD D + bR R), where bD and bR are the shares of the gains of D and R over the blank picture.
@@ -94,14 +109,15 @@ extern "C" __global__ void __launch_bounds__(THREADS) unite_maps(
     denoised += size_t(n) * P;
     region += size_t(n) * P;
     out += size_t(n) * P;
-    float low = infinity(), high = -low;
-    for (int p = threadIdx.x; p < P; p += blockDim.x) {
-        const float value = float(shares.first) * denoised[p] + float(shares.second) * region[p];
-        out[p] = value;
-        low = lesser(low, value);
-        high = greater(high, value);
-    }
-    unit(out, P, low, high, room);
+    const bool by_four = P % 4 == 0 && aligned(denoised) && aligned(region) && aligned(out);
+    const float one = float(shares.first), other = float(shares.second);
+    write_unit(out, P, by_four, room, [&](auto places, int p) {
+        auto made = places.load(denoised + p);
+        const auto second = places.load(region + p);
+        int i = 0;
+        for (float &value : made.values) value = one * value + other * second.values[i++];
+        return made;
+    });
     if (threadIdx.x == 0) {
         region_share[n] = shares.second;
         flags[n] = shares.flags;
@@ -121,13 +137,14 @@ extern "C" __global__ void __launch_bounds__(THREADS) blend_maps(
     united += size_t(n) * P;
     region += size_t(n) * P;
     out += size_t(n) * P;
-    float low = infinity(), high = -low;
-    for (int p = threadIdx.x; p < P; p += blockDim.x) {
-        const float value = blend(float(shares.first) * united[p], float(shares.second) * region[p]);
-        out[p] = value;
-        low = lesser(low, value);
-        high = greater(high, value);
-    }
-    unit(out, P, low, high, room);
+    const bool by_four = P % 4 == 0 && aligned(united) && aligned(region) && aligned(out);
+    const float one = float(shares.first), other = float(shares.second);
+    write_unit(out, P, by_four, room, [&](auto places, int p) {
+        auto made = places.load(united + p);
+        const auto second = places.load(region + p);
+        int i = 0;
+        for (float &value : made.values) value = blend(one * value, other * second.values[i++]);
+        return made;
+    });
     if (threadIdx.x == 0) flags[n] = shares.flags;
 }

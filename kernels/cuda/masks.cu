@@ -34,18 +34,13 @@ extern "C" __global__ void __launch_bounds__(128) normalize_maps(
 }
 
 // 16 bytes of a row of pixels: float, or float16 as its bits.
-template <class Pixel> struct alignas(16) Sixteen {
-    enum { COUNT = 16 / sizeof(Pixel) };
-    Pixel values[COUNT];
-};
+template <class Pixel> using Sixteen = Pack<Pixel, 16 / sizeof(Pixel)>;
 
 template <class Pixel> INLINE Pixel rounded(float value);
 template <> INLINE float rounded<float>(float value) { return value; }
 template <> INLINE unsigned short rounded<unsigned short>(float value) { return half_bits(value); }
 
 INLINE int blocks_of(int count, int size) { return (count + size - 1) / size; }
-
-INLINE bool aligned(const void *pointer) { return reinterpret_cast<size_t>(pointer) % 16 == 0; }
 
 // A thread makes COUNT pixels of a row, of every gridDim.y-th picture. TOGETHER: next to each other, stored at once;
 // else 32 apart, so that the 32 threads of a warp still write next to each other.
@@ -54,7 +49,7 @@ INLINE void mask_row(
     const float *__restrict__ maps, const Item *__restrict__ items, const float *__restrict__ images,
     Pixel *__restrict__ out, int B, int h, int w, int H, int W)
 {
-    constexpr int COUNT = Sixteen<Pixel>::COUNT, STEP = TOGETHER ? 1 : 32;
+    constexpr int COUNT = 16 / sizeof(Pixel), STEP = TOGETHER ? 1 : 32;
     const int thread = blockIdx.x * blockDim.x + threadIdx.x;
     const int threads_per_row = TOGETHER ? W / COUNT : blocks_of(W, 32 * COUNT) * 32;
     const int y = thread / threads_per_row, place = thread % threads_per_row;
@@ -124,7 +119,7 @@ INLINE void mask_row(
         const float *__restrict__ maps, const Item *__restrict__ items, const float *__restrict__ images,              \
         PIXEL *__restrict__ out, int B, int h, int w, int H, int W)                                                    \
     {                                                                                                                  \
-        if (W % Sixteen<PIXEL>::COUNT == 0 && aligned(images) && aligned(out))                                         \
+        if (W % (16 / sizeof(PIXEL)) == 0 && aligned(images) && aligned(out))                                         \
             mask_row<PIXEL, true>(maps, items, images, out, B, h, w, H, W);                                            \
         else                                                                                                           \
             mask_row<PIXEL, false>(maps, items, images, out, B, h, w, H, W);                                           \
@@ -137,9 +132,16 @@ MASK_PICTURES(mask_pictures_half, unsigned short)
 extern "C" __global__ void __launch_bounds__(256) expand_maps(
     const float *__restrict__ scaled, float *__restrict__ out, int N, int h, int w, int H, int W)
 {
-    const int p = blockIdx.x * blockDim.x + threadIdx.x;
-    if (p >= H * W) return;
+    const int P = H * W, first = 4 * (blockIdx.x * blockDim.x + threadIdx.x);
+    if (first >= P) return;
     const float *map = scaled + size_t(blockIdx.y) * h * w;
-    const float value = interpolate<float>(map, w, tap(p / W, h, H), tap(p % W, w, W));
-    out[size_t(blockIdx.y) * H * W + p] = greater(value, 0.f);
+    Pack<float, 4> made;
+    for (int i = 0; i < 4; i++) {
+        const int p = min(first + i, P - 1);
+        made.values[i] = greater(interpolate<float>(map, w, tap(p / W, h, H), tap(p % W, w, W)), 0.f);
+    }
+    out += size_t(blockIdx.y) * P + first;
+    if (P % 4 == 0 && aligned(out)) Places<4>::store(out, made);
+    else
+        for (int i = 0; i < 4 && first + i < P; i++) out[i] = made.values[i];
 }

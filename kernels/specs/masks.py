@@ -138,7 +138,7 @@ EXPAND = Spec(
         "out": Parameter(np.float32, ("N", "H", "W"), out=True),
     },
     sizes=("N", "h", "w", "H", "W"),
-    grid=lambda s: (blocks(s["H"] * s["W"], 256), s["N"], 1),
+    grid=lambda s: (blocks(s["H"] * s["W"], 4 * 256), s["N"], 1),
     block=256,
     reference=lambda scaled, H, W: (reference.relu(reference.upsample(scaled.astype(np.float64), (H, W))),),  # noqa: N803
     sample=small_maps,

@@ -7,7 +7,6 @@ import sys
 import zlib
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
