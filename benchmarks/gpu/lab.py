@@ -1,0 +1,159 @@
+"""What the stages share: networks, their bundles, a picture, the maps of the CPU, and every road to maps on the GPU."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from fusioncam.errors import ProviderError
+from fusioncam.export import export_model
+from fusioncam.kernels.device import Array, Device
+from fusioncam.manifest import Manifest, Preprocessing, read_bundle
+from fusioncam.runtime.engines import Engine, open_engine, open_on_device
+from fusioncam.runtime.explanation import Passes
+from fusioncam.runtime.fusion import METHODS, make_maps
+from fusioncam.runtime.image import as_input, preprocess
+from fusioncam.runtime.providers import CPU, CUDA, TENSORRT
+from fusioncam.runtime.scoring import Clock
+from gpu import graph, torch_road
+from gpu.networks import CALIBRATION, NETWORKS, Network, build, pictures
+
+ROADS = ("onnxruntime", "torch")
+LATE = "tensorrt"  # builds an engine for a minute or more per network and chunk
+PRECISIONS = ("fp32", "fp16")
+PREPROCESSING = {"rescale": 1 / 255, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class Explained:
+    """The maps (H, W) of one class by method, the passes they took, and the seconds per stage."""
+
+    maps: dict[str, Array]
+    class_index: int
+    passes: Passes
+    flags: list[str]
+    timing: dict[str, float]
+
+
+def explain(engine: Engine, manifest: Manifest, picture: Array, class_index: int = -1) -> Explained:
+    """A picture of the host in, maps on the host out: what `Explainer.explain` does."""
+    clock = Clock()
+    _, x = as_input(picture, manifest.preprocessing)
+    clock.lap("preprocess")
+    with engine.look(x, [class_index], clock) as steps:
+        made = make_maps(steps, METHODS)[0]
+        clock.lap("fusion")
+        return Explained(made.maps, steps.classes[0], steps.passes, made.flags, clock.laps)
+
+
+def bare(engine: Any, passes: Passes, chunk: int) -> None:
+    """The session runs of one such explanation, through the same bindings, and nothing else."""
+    with engine.device.entered():
+        engine.explain_runs[0]()
+        for i in range(-(-(passes.run - 2) // chunk)):  # all but the passes of x * R and x * U
+            engine.passes.chunk_runs[i % 2]()
+        for _ in range(2):
+            engine.passes.rest_run()
+        engine.device.synchronize(engine.stream)
+
+
+@dataclass
+class Lab:
+    """Makes what is asked for, once.
+
+    Attributes:
+        device: The GPU.
+        folder: For bundles.
+        broken: Roads that cannot be opened on this machine, and why.
+    """
+
+    device: Device
+    folder: Path
+    broken: dict[str, str] = field(default_factory=dict)
+    _made: dict[tuple[str, ...], Any] = field(default_factory=dict)
+
+    def _once(self, key: tuple[str, ...], make: Callable[[], Made]) -> Made:
+        if key not in self._made:
+            self._made[key] = make()
+        made: Made = self._made[key]
+        return made
+
+    def picture(self, name: str) -> Array:
+        """The picture that is explained: none of those the network was calibrated with."""
+        return self._once(("picture", name), lambda: pictures(NETWORKS[name].size, 1, seed=2)[0])
+
+    def input(self, name: str) -> Array:
+        """The same, preprocessed (3, H, W)."""
+        return as_input(self.picture(name), self._preprocessing(name))[1]
+
+    def _preprocessing(self, name: str) -> Preprocessing:
+        return Preprocessing.model_validate({**PREPROCESSING, "size": (NETWORKS[name].size,) * 2})
+
+    def network(self, name: str) -> Network:
+        """In float32, on the host."""
+        kind, prep = NETWORKS[name], self._preprocessing(name)
+
+        def make() -> Network:
+            return build(kind, np.stack([preprocess(p, prep) for p in pictures(kind.size, CALIBRATION, seed=1)]))
+
+        return self._once(("network", name), make)
+
+    def on_device(self, name: str, precision: str) -> Network:
+        """A copy of it where torch sees the device's memory."""
+        make = partial(torch_road.moved, self.network(name), self.device, precision)
+        return self._once(("moved", name, precision), make)
+
+    def bundle(self, name: str, precision: str) -> tuple[Path, Manifest]:
+        """Its bundle."""
+        folder = self.folder / f"{name}-{precision}.fcam"
+
+        def make() -> tuple[Path, Manifest]:
+            kind, source = NETWORKS[name], self.folder / f"{name}.onnx"
+            if not source.exists():
+                graph.save(self.network(name), kind.size, kind.classes, source)
+            export_model(source, folder, preprocessing=PREPROCESSING, precision=precision)
+            return folder, read_bundle(folder)
+
+        return self._once(("bundle", name, precision), make)
+
+    def reference(self, name: str) -> Explained:
+        """The maps of the CPU, in float32."""
+
+        def make() -> Explained:
+            folder, manifest = self.bundle(name, "fp32")
+            return explain(open_engine(folder, manifest, ["cpu"]), manifest, self.picture(name))
+
+        return self._once(("reference", name), make)
+
+    def open(self, road: str, name: str, precision: str, chunk: int) -> tuple[Any, Manifest]:
+        """An engine, and the manifest of its bundle.
+
+        Raises:
+            ProviderError: This machine lacks the provider; the road is then among `broken`.
+            FusionCamError: It cannot be opened.
+        """
+        folder, manifest = self.bundle(name, precision)
+        if road == "torch":
+            if why := torch_road.missing(self.device):
+                self.broken[road] = why
+                raise ProviderError(why)
+            networks = self.on_device(name, "fp32"), self.on_device(name, precision)
+            return torch_road.engine(self.device, manifest, *networks, chunk), manifest
+        gpu = [CUDA] if road == "onnxruntime" else [TENSORRT, CUDA]
+        try:
+            # A device whose memory is the host's is one of the tests'.
+            providers = [CPU] if self.device.memory == "cpu" and road == "onnxruntime" else gpu
+            return open_on_device(folder, manifest, self.device, providers, chunk), manifest
+        except ProviderError as error:
+            self.broken[road] = str(error)
+            raise
+
+    def copy_of(self, name: str) -> Network:
+        """A copy of the float32 network on the device that may be changed."""
+        return deepcopy(self.on_device(name, "fp32"))

@@ -1,0 +1,120 @@
+"""The machine: its GPU behind each launcher that is installed, the driver, the versions."""
+
+import ctypes
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from fusioncam.errors import DeviceError, FusionCamError
+from fusioncam.kernels.binary import source_digest
+from fusioncam.kernels.device import LAUNCHERS, Device, open_device
+
+PACKAGES = (
+    "fusioncam", "numpy", "torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnxruntime-gpu", "pycuda",
+    "cuda-core", "cuda-bindings", "tensorrt-cu13", "grad-cam", "nvidia-cudnn-cu13",
+)  # fmt: skip
+ASKED = ("name", "driver_version", "memory.total", "clocks.max.sm", "clocks.max.memory", "power.limit")
+L2_CACHE_SIZE, MULTIPROCESSORS = 38, 16  # of CUdevice_attribute
+
+
+def open_launchers(index: int) -> tuple[dict[str, Device], dict[str, str]]:
+    """The GPU behind every launcher that is installed, and why the others are not there."""
+    found, missing = {}, {}
+    for name in LAUNCHERS:
+        try:
+            found[name] = open_device(index, name)
+        except FusionCamError as error:
+            missing[name] = str(error)
+        except Exception as error:  # a broken installation may do anything
+            missing[name] = f"{type(error).__name__}: {error}"
+    return found, missing
+
+
+def describe(device: Device) -> dict[str, Any]:
+    """Everything about the machine that a figure may depend on."""
+    gpu: dict[str, Any] = {"name": device.name, "index": device.index}
+    if device.memory == "cuda":
+        gpu |= {"l2_bytes": attribute(device, L2_CACHE_SIZE), "multiprocessors": attribute(device, MULTIPROCESSORS)}
+        gpu |= {"nvidia_smi": nvidia_smi(device.index)}
+    return {
+        "gpu": gpu,
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+        "python": sys.version.split()[0],
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that take part, those that are installed, and of the kernels."""
+    found = {"kernels": source_digest()[:16]}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def processor() -> str:
+    """Its name, where the system tells."""
+    try:
+        named = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        named = None
+    return named[1] if named else platform.processor() or platform.machine()
+
+
+def nvidia_smi(index: int) -> dict[str, str]:
+    """What the driver's own tool says of the GPU; nothing where it is missing."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return {}
+    command = [tool, f"--id={index}", f"--query-gpu={','.join(ASKED)}", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    told = [part.strip() for part in done.stdout.strip().split(",")]
+    return dict(zip(ASKED, told, strict=True)) if len(told) == len(ASKED) else {}
+
+
+def slug(name: str) -> str:
+    """A device's name as part of a file's."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def driver() -> Any:
+    """NVIDIA's driver itself: what no launcher's protocol has. Their stream handles are its own."""
+    return ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+
+
+def attribute(device: Device, number: int) -> int:
+    """One of the driver's attributes of a device, 0 where it does not tell."""
+    value, handle, library = ctypes.c_int(), ctypes.c_int(), driver()
+    with device.entered():
+        failed = library.cuDeviceGet(ctypes.byref(handle), device.index)
+        failed = failed or library.cuDeviceGetAttribute(ctypes.byref(value), number, handle)
+    return 0 if failed else value.value
+
+
+def copier(device: Device) -> Callable[[int, int, int, int], None]:
+    """The device's own copy within its memory: copy(target, source, nbytes, stream), without waiting."""
+    if device.memory == "cpu":
+        return lambda target, source, nbytes, stream: ctypes.memmove(target, source, nbytes) and None
+    function = driver().cuMemcpyDtoDAsync_v2
+    function.argtypes = (ctypes.c_uint64, ctypes.c_uint64, ctypes.c_size_t, ctypes.c_void_p)
+
+    def copy(target: int, source: int, nbytes: int, stream: int) -> None:
+        status = function(target, source, nbytes, stream)
+        if status:
+            raise DeviceError(f"the GPU cannot copy {nbytes} bytes: the driver says {status}")
+
+    return copy

@@ -1,0 +1,82 @@
+"""Stage `maps`: the GPU's maps against those of the CPU."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fusioncam.kernels.device import Array
+from gpu import score_cams
+from gpu.lab import PRECISIONS, ROADS, Explained, Lab, explain
+from gpu.record import Record
+
+LARGEST, CORRELATION = 2e-3, 0.999
+
+
+def check(record: Record, lab: Lab, models: Sequence[str], chunk: int) -> None:
+    """Every road and precision on every model.
+
+    Args:
+        record: Gets the checks.
+        lab: Models and roads.
+        models: Their names.
+        chunk: Masked pictures per run.
+    """
+    for name in models:
+        wanted = lab.reference(name)
+        record.figures.append({"model": name, "cpu_flags": wanted.flags, "passes": wanted.passes._asdict()})
+        for road in ROADS:
+            for precision in PRECISIONS:
+                if road in lab.broken:
+                    continue
+                label = f"{name}, {precision}, by {road}"
+                try:
+                    engine, manifest = lab.open(road, name, precision, chunk)
+                    found = explain(engine, manifest, lab.picture(name), wanted.class_index)
+                except (
+                    Exception
+                ) as error:  # torch's and onnxruntime's, too: the other roads shall be checked all the same
+                    if road in lab.broken:
+                        record.leave_out(f"maps by {road}", error)
+                    else:
+                        record.failed(label, error)
+                    continue
+                compare(record, label, precision, found, wanted)
+        if "torch" not in lab.broken:
+            plain_torch(record, lab, name, wanted, chunk)
+        record.save()
+
+
+def compare(record: Record, label: str, precision: str, found: Explained, wanted: Explained) -> bool:
+    """One explanation against the CPU's: by the largest difference in float32, by correlation in float16."""
+    ok = True
+    for method, right in wanted.maps.items():
+        more: dict[str, Any] = differences(found.maps[method], right)
+        if precision == "fp32":
+            passed = record.check(f"{label}: {method}, largest difference", more.pop("max"), LARGEST, **more)
+        else:
+            passed = record.check(
+                f"{label}: {method}, correlation", more.pop("correlation"), CORRELATION, at_least=True, **more
+            )
+        ok = ok and passed
+    return ok
+
+
+def differences(found: Array, wanted: Array) -> dict[str, float]:
+    """Largest difference, its 99.9th percentile, pixels beyond the limit, correlation."""
+    off = np.abs(found.astype(np.float64) - wanted)
+    flat = not (found.std() and wanted.std())
+    same = float(np.array_equal(found, wanted)) if flat else float(np.corrcoef(found.ravel(), wanted.ravel())[0, 1])
+    return {
+        "max": float(off.max()), "p99_9": float(np.percentile(off, 99.9)),
+        "pixels_over": int((off > LARGEST).sum()), "pixels": off.size, "correlation": same,
+    }  # fmt: skip
+
+
+def plain_torch(record: Record, lab: Lab, name: str, wanted: Explained, batch: int) -> None:
+    """What fusioncam is timed against must make the same Score-CAM."""
+    for precision in PRECISIONS:
+        made = score_cams.plain(lab.on_device(name, precision), batch, wanted.class_index)(lab.input(name))
+        more: dict[str, Any] = differences(made, wanted.maps["score_cam"])
+        what = f"{name}, {precision}, plain torch: score_cam, correlation"
+        record.check(what, more.pop("correlation"), CORRELATION, at_least=True, **more)

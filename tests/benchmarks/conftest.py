@@ -1,0 +1,53 @@
+"""The benchmark's modules, and networks small enough for kernels that run on the CPU."""
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+@pytest.fixture(scope="session")
+def part():
+    """Imports a module of `benchmarks/gpu/` by its name."""
+    sys.path.insert(0, str(BENCHMARKS))
+    yield lambda name: importlib.import_module(f"gpu.{name}")
+    sys.path.remove(str(BENCHMARKS))
+
+
+@pytest.fixture(scope="session")
+def command(part):
+    """The module `benchmarks/gpu.py`."""
+    spec = importlib.util.spec_from_file_location("benchmarks_gpu_command", BENCHMARKS / "gpu.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def small(part):
+    """The two kinds of networks, small: layers of 16 and 12 channels, pictures of 24 pixels."""
+    networks = part("networks")
+    kinds = {
+        "residual": networks.Kind(lambda classes: networks.residual_network((1, 1), 2, classes), 24, 6),
+        "mobile": networks.Kind(
+            lambda classes: networks.mobile_network(((1, 4, 1, 1), (2, 6, 2, 2)), 6, 12, classes), 24, 6
+        ),
+    }
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # beside onnxruntime's, which wait for each other
+    with pytest.MonkeyPatch.context() as patch:
+        for name, kind in kinds.items():
+            patch.setitem(networks.NETWORKS, name, kind)
+        yield kinds
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def lab(part, small, host_device, tmp_path_factory):
+    """The small networks' bundles and roads, with the kernels on the CPU."""
+    return part("lab").Lab(host_device, tmp_path_factory.mktemp("lab"))

@@ -1,0 +1,177 @@
+"""`benchmarks/gpu.py` with the kernels on the CPU: all but the GPU itself."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from fusioncam.kernels.specs import SPECS
+from fusioncam.runtime.fusion import METHODS
+
+SETTINGS = [(m, p, 5) for m in ("residual", "mobile") for p in ("fp32", "fp16")]
+ROADS = ("onnxruntime", "torch")
+
+
+@pytest.fixture(scope="module")
+def run(part, command, lab, host_device, tmp_path_factory):
+    """Runs the command on the small networks; gives its exit status and its report."""
+    made = part("cases").cases(channels=20, small=3, large=24, classes=10, chunks=(4, 8))
+    few = {
+        "timing": {"samples": 2, "launches": 2, "footprint": 4096}, "rounds": {"rounds": 2, "least": 2, "seconds": 0}
+    }  # fmt: skip
+    folder = tmp_path_factory.mktemp("results")
+    with pytest.MonkeyPatch.context() as patch:
+        opened = {"host": host_device}, {"pycuda": "not installed"}
+        patch.setattr(part("machine"), "open_launchers", lambda index: opened)
+        patch.setattr(part("cases"), "cases", lambda: made)
+        patch.setattr(part("lab"), "Lab", lambda device, folder: lab)
+        patch.setattr(command, "FULL", few)
+        patch.setattr(command, "MODELS", ("residual", "mobile"))
+
+        def call(name, *arguments):
+            out = folder / f"{name}.json"
+            status = command.main(["--chunks", "5", "-o", str(out), *arguments])
+            return status, json.loads(out.read_text())
+
+        yield call
+
+
+@pytest.fixture(scope="module")
+def measured(run):
+    """One run of everything."""
+    return run("everything")
+
+
+def test_everything_passes_and_the_status_says_so(measured):
+    status, report = measured
+    wrong = [c for s in report["stages"].values() for c in s["checks"] if not c["ok"]]
+    assert (status, wrong, report["passed"]) == (0, [], True)
+    assert {name: s["status"] for name, s in report["stages"].items()} == dict.fromkeys(
+        ("kernels", "maps", "bandwidth", "explanations"), "done"
+    )
+    assert list(report["stages"]) == ["kernels", "maps", "bandwidth", "explanations"], "correctness before timing"
+
+
+def test_the_report_says_where_and_with_what(measured):
+    report = measured[1]
+    assert (report["benchmark"], report["schema"]) == ("gpu", 1)
+    assert report["machine"]["gpu"]["name"] == "host"
+    assert {"processor", "cores", "system", "python"} < set(report["machine"])
+    assert {"fusioncam", "numpy", "torch", "onnx", "kernels"} <= set(report["versions"])
+    assert report["settings"]["chunks"] == [5]
+    assert (report["settings"]["launcher"], report["settings"]["tf32"]) == ("host", False)
+
+
+def test_every_kernel_is_held_against_its_reference(measured):
+    stage = measured[1]["stages"]["kernels"]
+    worst = {c["kernel"]: c for c in stage["checks"] if not c["what"].endswith("differ")}
+    assert {name: c["limit"] for name, c in worst.items()} == {name: s.tolerance for name, s in SPECS.items()}
+    assert all(c["samples"] > 1 for c in worst.values())
+    assert worst["mask_pictures_half"]["found"] > worst["mask_pictures_float"]["found"] > 0
+    assert stage["left_out"] == [{"what": "launcher pycuda", "why": "not installed"}]
+
+
+def test_every_road_and_precision_is_held_against_the_cpu(measured):
+    stage = measured[1]["stages"]["maps"]
+    found = {c["what"]: c for c in stage["checks"]}
+    for model in ("residual", "mobile"):
+        for road in ROADS:
+            for method in METHODS:
+                exact = found[f"{model}, fp32, by {road}: {method}, largest difference"]
+                assert (exact["limit"], exact["pixels"]) == (2e-3, 24 * 24)
+                assert exact["p99_9"] <= exact["found"] < 2e-3
+                half = found[f"{model}, fp16, by {road}: {method}, correlation"]
+                assert (half["limit"], half["found"] <= 1 + 1e-9) == (0.999, True)
+            assert found[f"{model}, fp16, by {road}: score_cam, correlation"]["max"] > 1e-5, "float16 rounds"
+        assert found[f"{model}, fp32, plain torch: score_cam, correlation"]["max"] < 1e-4
+    assert stage["left_out"] == []
+
+
+def test_every_kernel_is_timed_against_a_copy(measured):
+    stage = measured[1]["stages"]["bandwidth"]
+    assert stage["left_out"] == []
+    assert {f["kernel"] for f in stage["figures"]} == set(SPECS)
+    for f in stage["figures"]:
+        assert f["seconds"]["count"] == 2
+        assert 0 < f["seconds"]["min"] <= f["seconds"]["p50"] <= f["seconds"]["p95"] <= f["seconds"]["max"]
+        assert f["gb_per_s"] == pytest.approx(f["seconds"]["bytes"] / f["seconds"]["p50"] / 1e9)
+        assert f["share_of_copy"] == pytest.approx(f["gb_per_s"] / f["copy_gb_per_s"])
+    assert len(stage["targets"]) == 4, "both mask kernels, both chunks"
+
+
+def test_every_setting_is_timed_with_all_contestants(measured):
+    stage = measured[1]["stages"]["explanations"]
+    timed = [f for f in stage["figures"] if "who" in f]
+    contestants = {f"{w} by {r}" for w in ("fusion_cam", "bare passes") for r in ROADS} | {"score_cam by plain torch"}
+    for setting in SETTINGS:
+        here = [f for f in timed if (f["model"], f["precision"], f["chunk"]) == setting]
+        assert {f["who"] for f in here} == contestants, setting
+        assert all(f["seconds"]["count"] == 2 for f in here)
+    fused = [f for f in timed if f["who"].startswith("fusion_cam")]
+    channels = {"residual": 16, "mobile": 12}
+    assert all(f["passes"] == {"run": channels[f["model"]] + 4, "channels": channels[f["model"]]} for f in fused)
+    assert all(set(f["stage_seconds"]) == {"preprocess", "explain", "masked_passes", "fusion"} for f in fused)
+    assert len(stage["targets"]) == len(fused) == 8
+    best = [f for f in stage["figures"] if "best_of" in f]
+    assert len(best) == 2 * 2 * 3
+    assert {o["what"] for o in stage["left_out"]} >= {"explanations by tensorrt"}
+
+
+def test_a_crash_in_a_stage_leaves_the_others(part, run, monkeypatch):
+    def broken(*arguments, **more):
+        raise RuntimeError("an illegal address was met")
+
+    monkeypatch.setattr(part("kernels"), "check", broken)
+    monkeypatch.setattr(part("bandwidth"), "measure", broken)
+    status, report = run("crash", "--stages", "bandwidth", "kernels", "explanations", "--chunks", "5", "--minutes", "0")
+    assert (status, report["passed"]) == (1, False)
+    found = {name: s["status"] for name, s in report["stages"].items()}
+    assert found == {"kernels": "crashed", "bandwidth": "crashed", "explanations": "done"}
+    assert report["stages"]["kernels"]["reason"] == "RuntimeError: an illegal address was met"
+    left = report["stages"]["explanations"]["left_out"]
+    assert {o["why"] for o in left if "chunk" in o["what"]} == {"the time limit was reached"}
+
+
+def test_the_report_is_there_before_the_next_stage_begins(part, run, monkeypatch, tmp_path):
+    class Killed(BaseException):
+        pass
+
+    def killed(*arguments, **more):
+        raise Killed
+
+    monkeypatch.setattr(part("kernels"), "check", lambda record, devices, missing: record.check("a kernel", 0, 1))
+    monkeypatch.setattr(part("bandwidth"), "measure", killed)
+    out = tmp_path / "r.json"
+    with pytest.raises(Killed):
+        run("unused", "--stages", "kernels", "bandwidth", "-o", str(out))
+    assert list(json.loads(out.read_text())["stages"]) == ["kernels"]
+
+
+def test_what_was_found_is_kept_while_a_stage_runs(part, run, monkeypatch, tmp_path):
+    class Killed(BaseException):
+        pass
+
+    def killed(record, devices, missing):
+        record.check("a kernel", 2, 1)
+        record.save()
+        raise Killed
+
+    monkeypatch.setattr(part("kernels"), "check", killed)
+    out = tmp_path / "r.json"
+    with pytest.raises(Killed):
+        run("unused", "--stages", "kernels", "-o", str(out))
+    report = json.loads(out.read_text())
+    assert (report["passed"], report["stages"]["kernels"]["status"]) == (False, "stopped")
+    assert [c["what"] for c in report["stages"]["kernels"]["checks"]] == ["a kernel"]
+
+
+def test_wrong_maps_fail_the_command(run, lab, monkeypatch):
+    right = lab.reference("mobile")
+    maps = {method: m.copy() for method, m in right.maps.items()}
+    maps["fusion_cam"].flat[0] += 0.01
+    monkeypatch.setitem(lab._made, ("reference", "mobile"), replace(right, maps=maps))
+    status, report = run("wrong", "--stages", "maps", "--models", "mobile")
+    wrong = [c for c in report["stages"]["maps"]["checks"] if not c["ok"]]
+    assert status == 1
+    assert [c["what"] for c in wrong] == [f"mobile, fp32, by {r}: fusion_cam, largest difference" for r in ROADS]
+    assert all(c["found"] == pytest.approx(0.01, abs=1e-4) and c["pixels_over"] == 1 for c in wrong)
