@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         device = next(iter(devices.values()))
         settings = {
             **{k: v for k, v in vars(asked).items() if k != "out"}, "launcher": next(iter(devices)),
-            "tf32": False, "cudnn_benchmark": False, "tensorrt": "with the first chunk only",
+            "tf32": False, "cudnn_benchmark": False, "nhwc, tensorrt": "with the first chunk only",
             "torch_fp16": "half, channels last", "grad_cam_fp16": "autocast",
         }  # fmt: skip
         report = {

@@ -43,7 +43,7 @@ class Plan:
 
 def measure(record: Record, lab: Lab, plan: Plan) -> None:
     """Every chunk, model and precision; the best of each contestant at the end."""
-    rounds = [(chunk, ROADS) for chunk in plan.chunks] + [(plan.chunks[0], (LATE,))]
+    rounds = [(chunk, ROADS) for chunk in plan.chunks] + [(plan.chunks[0], LATE)]
     for (chunk, roads), name, precision in product(rounds, plan.models, PRECISIONS):
         label = f"{name}, {precision}, chunk {chunk}"
         if time.perf_counter() > plan.deadline:

@@ -17,13 +17,19 @@ from fusioncam.runtime.engines import Engine, open_engine, open_on_device
 from fusioncam.runtime.explanation import Passes
 from fusioncam.runtime.fusion import METHODS, make_maps
 from fusioncam.runtime.image import as_input, preprocess
-from fusioncam.runtime.providers import CPU, CUDA, TENSORRT
+from fusioncam.runtime.providers import CPU, CUDA, TENSORRT, Provider
 from fusioncam.runtime.scoring import Clock
 from gpu import graph, torch_road
 from gpu.networks import CALIBRATION, NETWORKS, Network, build, pictures
 
 ROADS = ("onnxruntime", "torch")
-LATE = "tensorrt"  # builds an engine for a minute or more per network and chunk
+# With the first chunk only: TensorRT builds an engine for a minute or more per network and chunk.
+LATE = ("onnxruntime, nhwc", "tensorrt")
+PROVIDERS = {
+    "onnxruntime": [CUDA],
+    "onnxruntime, nhwc": [(CUDA, {"prefer_nhwc": "1"})],  # the layout of tensor cores; onnxruntime's default is NCHW
+    "tensorrt": [TENSORRT, CUDA],
+}
 PRECISIONS = ("fp32", "fp16")
 PREPROCESSING = {"rescale": 1 / 255, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
@@ -145,10 +151,10 @@ class Lab:
                 raise ProviderError(why)
             networks = self.on_device(name, "fp32"), self.on_device(name, precision)
             return torch_road.engine(self.device, manifest, *networks, chunk), manifest
-        gpu = [CUDA] if road == "onnxruntime" else [TENSORRT, CUDA]
         try:
             # A device whose memory is the host's is one of the tests'.
-            providers = [CPU] if self.device.memory == "cpu" and road == "onnxruntime" else gpu
+            in_test = self.device.memory == "cpu" and road == "onnxruntime"
+            providers: list[Provider] = [CPU] if in_test else list(PROVIDERS[road])
             return open_on_device(folder, manifest, self.device, providers, chunk), manifest
         except ProviderError as error:
             self.broken[road] = str(error)

@@ -304,8 +304,8 @@ def test_time_runs_out_before_what_matters_least(part, lab, monkeypatch):
     assert begun == [(("mobile", "fp32", 8), roads), (("mobile", "fp16", 8), roads), (("mobile", "fp32", 4), roads)]
     left = [o["what"] for o in record.left_out if o["why"] == "the time limit was reached"]
     assert left == [
-        "mobile, fp16, chunk 4, by onnxruntime, torch", "mobile, fp32, chunk 8, by tensorrt",
-        "mobile, fp16, chunk 8, by tensorrt",
+        "mobile, fp16, chunk 4, by onnxruntime, torch", "mobile, fp32, chunk 8, by onnxruntime, nhwc, tensorrt",
+        "mobile, fp16, chunk 8, by onnxruntime, nhwc, tensorrt",
     ]  # fmt: skip
 
 
