@@ -14,7 +14,7 @@ from fusioncam.runtime.on_device import DeviceEngine
 from fusioncam.runtime.on_host import HostEngine
 from fusioncam.runtime.providers import CUDA, TENSORRT, Use, bundle_digest, cache_folder
 from fusioncam.runtime.scoring import Clock, Floats, Progress, Scorer, input_type
-from fusioncam.runtime.session import CPU, Provider, open_session, resolve
+from fusioncam.runtime.session import CPU, Provider, captures, open_session, resolve
 
 
 class Engine(Protocol):
@@ -102,7 +102,7 @@ def open_on_device(
             EXPLAIN_GRAPH, {"image": (1, *size), "class_index": (1,)}, manifest.precision == "float16", False
         )
         score = open_graph(SCORE_GRAPH, {"image": (chunk, *size)}, manifest.score_precision == "float16", True)
-        return DeviceEngine(device, stream, manifest, explain, score, chunk, one_shape=tensorrt)
+        return DeviceEngine(device, stream, manifest, explain, score, chunk, tensorrt, captures(score))
 
 
 def crashing_optimizers(manifest: Manifest) -> Sequence[str]:

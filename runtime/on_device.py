@@ -36,6 +36,7 @@ class DeviceEngine:
         score: Session of the score graph.
         chunk: Masked pictures per run, B.
         one_shape: Whether `score` takes chunks of B only.
+        captured: Whether runs of `score` are captured into CUDA graphs.
 
     Raises:
         DeviceError: There is not enough memory.
@@ -51,8 +52,9 @@ class DeviceEngine:
         score: onnxruntime.InferenceSession,
         chunk: int,
         one_shape: bool,
+        captured: bool = False,
     ) -> None:
-        self.device, self.stream, self.manifest = device, stream, manifest
+        self.device, self.stream, self.manifest, self.captured = device, stream, manifest, captured
         self._explain, self._score = explain, score
         self._chunk, self._rest = chunk, chunk if one_shape else min(REST, chunk)
         self._lanes = Lanes(device, stream)
@@ -84,7 +86,7 @@ class DeviceEngine:
             self._lanes, b, self._score, self._chunk, self._rest, self.manifest.ending, self._graphs
         )
         for run in (*self.explain_runs, *self.passes.chunk_runs, self.passes.rest_run):
-            for _ in range(WARM_UP):
+            for _ in range(WARM_UP if self.captured else 1):
                 run()
         self.device.synchronize(self.stream)
 

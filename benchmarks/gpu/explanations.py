@@ -140,7 +140,7 @@ def report(
         if who.startswith(FUSED) and passing:
             shares = [(e - b) / e for e, b in zip(seconds, passing, strict=True)]
             figure |= {"passes": last[who].passes._asdict(), "stage_seconds": last[who].timing}
-            figure |= {"share_outside": spread(shares)}
+            figure |= {"share_outside": spread(shares), "cuda_graphs": last[who].cuda_graphs}
             record.target(f"{label}, {who}: share outside the passes", float(np.median(shares)), OUTSIDE)
         record.figures.append(figure)
 

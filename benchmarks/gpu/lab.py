@@ -38,13 +38,14 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True)
 class Explained:
-    """The maps (H, W) of one class by method, the passes they took, and the seconds per stage."""
+    """The maps (H, W) of one class by method, the passes they took, as CUDA graphs or not, and the seconds per stage."""
 
     maps: dict[str, Array]
     class_index: int
     passes: Passes
     flags: list[str]
     timing: dict[str, float]
+    cuda_graphs: bool = False
 
 
 def explain(engine: Engine, manifest: Manifest, picture: Array, class_index: int = -1) -> Explained:
@@ -55,7 +56,8 @@ def explain(engine: Engine, manifest: Manifest, picture: Array, class_index: int
     with engine.look(x, [class_index], clock) as steps:
         made = make_maps(steps, METHODS)[0]
         clock.lap("fusion")
-        return Explained(made.maps, steps.classes[0], steps.passes, made.flags, clock.laps)
+        captured = getattr(engine, "captured", False)
+        return Explained(made.maps, steps.classes[0], steps.passes, made.flags, clock.laps, captured)
 
 
 def bare(engine: Any, passes: Passes, chunk: int) -> None:
