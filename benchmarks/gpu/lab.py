@@ -38,7 +38,7 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True)
 class Explained:
-    """The maps (H, W) of one class by method, the passes they took, as CUDA graphs or not, and the seconds per stage."""
+    """The maps (H, W) of one class by method, the passes they took, whether as CUDA graphs, and seconds per stage."""
 
     maps: dict[str, Array]
     class_index: int
