@@ -2,6 +2,14 @@
 // Where there are I images, each has N / I of the N rows, in order.
 #include "block.cuh"
 
+// 0, or NaN where one of a picture's logits is not finite: nothing that follows from them is to be trusted then.
+template <class T> INLINE T doubt(const float *row, int C, T *room)
+{
+    T sum = 0;
+    for (int c = threadIdx.x; c < C; c += blockDim.x) sum += row[c] * 0; // 0 times infinity is NaN
+    return together(sum, room, Sum());
+}
+
 // Grad-CAM's alpha: the mean of every row of (rows, count). One block per row.
 extern "C" __global__ void __launch_bounds__(64) row_means(
     const float *__restrict__ values, float *__restrict__ means, int rows, int count)
@@ -31,6 +39,7 @@ extern "C" __global__ void __launch_bounds__(512) weighted_sums(
     __syncthreads();
     if (part > 0 || p >= P) return;
     for (int other = 1; other < parts; other++) sum += room[other * 32 + lane];
+    sum += sum * 0; // infinity becomes NaN, or relu would make a zero of it
     sums[size_t(blockIdx.y) * P + p] = float(positive ? greater(sum, 0.0) : sum);
 }
 
@@ -59,16 +68,19 @@ extern "C" __global__ void __launch_bounds__(256) score_weights(
 }
 
 // scores[n, k] = logits[b, classes[n]] for pictures b that are masked with channel k of image i, which is map i K + k,
-// and the rows n of that image.
+// and the rows n of that image. One block per picture.
 extern "C" __global__ void __launch_bounds__(128) gather_scores(
     const float *__restrict__ logits, const Item *__restrict__ items, const int *__restrict__ classes,
     float *__restrict__ scores, int B, int C, int N, int I, int K)
 {
-    const int b = blockIdx.x * blockDim.x + threadIdx.x;
-    if (b >= B || items[b].map < 0) return;
-    const int each = N / I, image = items[b].map / K, k = items[b].map % K;
-    for (int n = image * each; n < (image + 1) * each; n++)
-        scores[size_t(n) * K + k] = logits[size_t(b) * C + classes[n]];
+    __shared__ float room[128];
+    const int map = items[blockIdx.x].map;
+    if (map < 0) return;
+    const float *row = logits + size_t(blockIdx.x) * C;
+    const float doubted = doubt(row, C, room);
+    const int each = N / I, first = map / K * each;
+    for (int n = first + threadIdx.x; n < first + each; n += blockDim.x)
+        scores[size_t(n) * K + map % K] = row[classes[n]] + doubted;
 }
 
 // What the model makes of M pictures: logit and probability (softmax, or sigmoid of each) of class classes[m] in row
@@ -79,7 +91,7 @@ extern "C" __global__ void __launch_bounds__(256) read_classes(
 {
     __shared__ double room[256];
     const float *row = logits + size_t(rows[blockIdx.x]) * C;
-    const double score = row[classes[blockIdx.x]];
+    const double score = row[classes[blockIdx.x]] + doubt(row, C, room);
     double most = -__longlong_as_double(0x7ff0000000000000ll);
     for (int c = threadIdx.x; c < C; c += blockDim.x) most = greater(most, double(row[c]));
     most = together(most, room, Greatest());

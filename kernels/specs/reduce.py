@@ -24,10 +24,11 @@ def image_of(rows: int, images: int) -> Array:
 
 
 def weighted(weights: Array, maps: Array, positive: int) -> tuple[Array]:
-    """The definition."""
+    """The definition; what is not finite becomes NaN, which relu does not hide."""
     exact = maps.astype(np.float64)[:, :, None]
     pairs = zip(weights.astype(np.float64), exact[image_of(len(weights), len(maps))], strict=True)
     sums = np.stack([reference.weighted_sum(w, m)[0] for w, m in pairs])
+    sums[~np.isfinite(sums)] = np.nan
     return (reference.relu(sums) if positive else sums,)
 
 
@@ -40,7 +41,7 @@ def weights_and_maps(rng: np.random.Generator) -> Iterator[Arguments]:
             weights = (rng.standard_normal((n, channels)) / channels).astype(np.float32)
             maps = rng.random((images, channels, points)).astype(np.float32)
             if n > 1:
-                weights[-1, -1], maps[0, 0, 0] = np.nan, np.nan
+                weights[-1, -1], weights[0, 0], maps[0, 0, 0] = np.nan, -np.inf, np.nan
             yield {"weights": weights, "maps": maps, "positive": positive}
 
 
@@ -71,9 +72,14 @@ def scores_of_channels(rng: np.random.Generator) -> Iterator[Arguments]:
     yield {"scores": zeros, "blank": zeros[:, 0], "kinds": np.full((1, 5), BROKEN, np.int32)}
 
 
+def trusted(logits: Array) -> Array:
+    """The logits in float64; all those of a picture are NaN where one is not finite."""
+    return np.where(np.isfinite(logits).all(axis=1, keepdims=True), logits, np.nan).astype(np.float64)
+
+
 def classes_read(logits: Array, rows: Array, classes: Array, sigmoid: int) -> tuple[Array, Array]:
     """The definition."""
-    exact = logits.astype(np.float64)[rows]
+    exact = trusted(logits)[rows]
     with np.errstate(over="ignore"):
         every = 1 / (1 + np.exp(-exact)) if sigmoid else reference.softmax(exact)
     each = np.arange(len(rows))
@@ -81,7 +87,7 @@ def classes_read(logits: Array, rows: Array, classes: Array, sigmoid: int) -> tu
 
 
 def rows_of_logits(rng: np.random.Generator) -> Iterator[Arguments]:
-    """Logits of few and many classes, small and far from zero, with NaN and the -inf of a class left out."""
+    """Logits of few and many classes, small and far from zero, with NaN and infinity."""
     for pictures, every, count in ((1, 1, 1), (4, 2, 3), (8, 1000, 5), (3, 257, 7)):
         for sigmoid in (0, 1):
             for scale in (1, 50, 1000):
@@ -99,7 +105,7 @@ def rows_of_logits(rng: np.random.Generator) -> Iterator[Arguments]:
 def gathered(logits: Array, items: Array, classes: Array, scores: Array, I: int) -> tuple[Array]:  # noqa: E741, N803
     """The definition; scores of channels that are not among the items stay."""
     found, (n, channels) = scores.copy(), scores.shape
-    for row, item in zip(logits, items["map"], strict=True):
+    for row, item in zip(trusted(logits), items["map"], strict=True):
         if item >= 0:
             mine = image_of(n, I) == item // channels
             found[mine, item % channels] = row[classes[mine]]
@@ -114,8 +120,11 @@ def chunks_of_logits(rng: np.random.Generator) -> Iterator[Arguments]:
         items = np.zeros(pictures, ITEM)
         items["map"] = rng.permutation(images * channels)[:pictures]
         items["map"][pictures - pictures // 4 :] = -1
+        logits = rng.standard_normal((pictures, every)).astype(np.float32)
+        if pictures > 8:
+            logits[:3, -1] = np.nan, np.inf, -np.inf
         yield {
-            "logits": rng.standard_normal((pictures, every)).astype(np.float32),
+            "logits": logits,
             "items": items,
             "classes": rng.integers(0, every, n).astype(np.int32),
             "scores": rng.standard_normal((n, channels)).astype(np.float32),
@@ -175,7 +184,7 @@ GATHER = Spec(
         "scores": Parameter(np.float32, ("N", "K"), out=True, kept=True),
     },
     sizes=("B", "C", "N", "I", "K"),
-    grid=lambda s: (blocks(s["B"], 128), 1, 1),
+    grid=lambda s: (s["B"], 1, 1),
     block=128,
     reference=gathered,
     sample=chunks_of_logits,
