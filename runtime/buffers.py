@@ -1,27 +1,39 @@
 """Everything the device holds of a picture on its way to the maps: allocated once, bound to the sessions by pointer."""
 
-from dataclasses import dataclass
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from fusioncam.errors import BundleError, first_line
 from fusioncam.kernels.device import Array, Device, DeviceArray, empty
 from fusioncam.kernels.specs.masks import ITEM, turning_points
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.session import run_failure
 
 MAPS = ("grad_cam", "denoised", "score_cam", "united", "fusion_cam")  # full-size maps that are kept
+SLOTS = 2  # chunks: one is made while the other runs
 
 
 @dataclass(frozen=True)
 class Run:
-    """A session with its inputs and outputs bound to device memory."""
+    """A session with its inputs and outputs bound to device memory.
+
+    Attributes:
+        session: The session.
+        binding: The bound memory.
+        graph: Number of the CUDA graph that these addresses are captured as; -1 for none.
+        thread: Which may use it. onnxruntime keeps graphs per thread: others would capture anew, in the middle of work.
+    """
 
     session: onnxruntime.InferenceSession
     binding: Any
-    options: onnxruntime.RunOptions
+    graph: int
+    thread: int = field(default_factory=threading.get_ident)
 
     def __call__(self) -> None:
         """Give the work to the session's stream, without waiting for it.
@@ -29,8 +41,11 @@ class Run:
         Raises:
             FusionCamError: onnxruntime fails.
         """
+        options = onnxruntime.RunOptions()
+        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        options.add_run_config_entry("gpu_graph_id", str(self.graph if threading.get_ident() == self.thread else -1))
         try:
-            self.session.run_with_iobinding(self.binding, self.options)
+            self.session.run_with_iobinding(self.binding, options)
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise run_failure(error) from error
 
@@ -38,8 +53,8 @@ class Run:
 def bound(
     device: Device,
     session: onnxruntime.InferenceSession,
-    inputs: dict[str, DeviceArray],
-    outputs: dict[str, DeviceArray],
+    inputs: Mapping[str, DeviceArray],
+    outputs: Mapping[str, DeviceArray],
     graph: int = -1,
 ) -> Run:
     """Bind a session to device arrays.
@@ -49,82 +64,40 @@ def bound(
         session: The session.
         inputs: By name.
         outputs: By name.
-        graph: Number of the CUDA graph that is captured for these arrays; -1 for none.
+        graph: See `Run`.
+
+    Raises:
+        BundleError: The graph has other inputs or outputs.
     """
-    binding = session.io_binding()
-    for bind, arrays in ((binding.bind_input, inputs), (binding.bind_output, outputs)):
-        for name, array in arrays.items():
-            bind(name, device.memory, device.index, array.dtype.type, list(array.shape), array.pointer)
-    options = onnxruntime.RunOptions()
-    options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-    options.add_run_config_entry("gpu_graph_id", str(graph))
-    return Run(session, binding, options)
+    try:
+        binding = session.io_binding()
+        for bind, arrays in ((binding.bind_input, inputs), (binding.bind_output, outputs)):
+            for name, array in arrays.items():
+                bind(name, device.memory, device.index, array.dtype.type, list(array.shape), array.pointer)
+    except Exception as error:  # as above
+        raise BundleError(f"a graph is not what a bundle holds: {first_line(error)}; export the model again") from error
+    return Run(session, binding, graph)
 
 
 class Buffers:
-    """Device arrays for a bundle, a chunk size and at most N classes per picture.
+    """Device arrays, some of them with an end on the host, so that copies need not wait."""
 
-    Args:
-        device: Where they are.
-        manifest: The bundle's.
-        dtype: Type of the masked pictures.
-        chunk: Masked pictures per run, B.
-        classes: N.
-
-    Raises:
-        DeviceError: There is not enough memory.
-    """
-
-    def __init__(
-        self, device: Device, manifest: Manifest, dtype: type[np.floating[Any]], chunk: int, classes: int
-    ) -> None:
-        K, h, w = manifest.layer.shape  # noqa: N806
-        H, W = manifest.preprocessing.size  # noqa: N806
-        N, B, C = classes, chunk, manifest.classes  # noqa: N806
-        slots = -(-(K + 1 + N) // B) * B
-
-        def array(*shape: int, dtype: npt.DTypeLike = np.float32) -> DeviceArray:
-            return empty(device, shape, dtype)
-
-        self.most_classes = N
-        # The explain pass.
-        self.image, self.class_index = array(1, 3, H, W), array(N, dtype=np.int64)
-        self.logits, self.activations, self.gradients = array(1, C), array(K, h, w), array(N, K, h, w)
-        # The masked passes: two chunks, so that one is made while the other runs.
-        self.scaled, self.kinds = array(K, h, w), array(K, dtype=np.int32)
-        self.items, self.places = array(slots, dtype=ITEM), array(2 * N, dtype=np.int32)
-        self.pictures = [array(B, 3, H, W, dtype=dtype) for _ in range(2)]
-        self.chunk_logits = [array(B, C) for _ in range(2)]
-        # What comes of them; per class.
-        self.classes, self.scores, self.weights = array(N, dtype=np.int32), array(N, K), array(N, K)
-        self.blank, self.unused = array(N), array(N)
-        self.of = {name: array(N, dtype=np.float64) for name in ("blank", *MAPS)}
-        self.region_share, self.flags = array(N, dtype=np.float64), array(2, N, dtype=np.int32)
-        # Maps: small, scaled, and at full size.
-        self.sums, self.small, self.small_kinds = array(N, h, w), array(N, h, w), array(N, dtype=np.int32)
-        self.maps = {name: array(N, H, W) for name in MAPS}
-        self.photos, self.overlays = (array(N, H, W, 3, dtype=np.uint8) for _ in range(2))
-        self.colors = array(256, 3, dtype=np.uint8)
-        # What never changes: where extremes are sought, and one item and one place per full-size map.
-        rows, columns = turning_points((h, w), (H, W))
-        each = np.zeros(N, ITEM)
-        each["map"] = np.arange(N)
-        self.rows, self.columns = array(len(rows), dtype=np.int32), array(len(columns), dtype=np.int32)
-        self.each, self.in_order = array(N, dtype=ITEM), array(N, dtype=np.int32)
-        self.constants = (
-            (rows, self.rows), (columns, self.columns), (each, self.each), (each["map"].copy(), self.in_order)
-        )  # fmt: skip
-        # The host's ends of copies, which do not wait.
-        self._host = {
-            name: (device.pinned(a.shape, a.dtype), a)
-            for name, a in {
-                "image": self.image, "class_index": self.class_index, "logits": self.logits, "kinds": self.kinds,
-                "items": self.items, "places": self.places, "classes": self.classes, "flags": self.flags,
-                "photos": self.photos, "overlays": self.overlays, "colors": self.colors, **self.maps,
-            }.items()
-        }  # fmt: skip
-        self.probe = device.pinned((N,), np.float32)
+    def __init__(self, device: Device) -> None:
         self._device = device
+        self._host: dict[str, tuple[Array, DeviceArray]] = {}
+
+    def _new(self, *shape: int, dtype: npt.DTypeLike = np.float32) -> DeviceArray:
+        return empty(self._device, shape, dtype)
+
+    def _constant(self, values: Array, stream: int) -> DeviceArray:
+        made = self._new(*values.shape, dtype=values.dtype)
+        self._device.upload(values, made.pointer, stream)
+        self._device.synchronize(stream)  # or `values` might be gone first
+        return made
+
+    def _pin(self, **arrays: DeviceArray) -> None:
+        for name, array in arrays.items():
+            self._host[name] = self._device.pinned(array.shape, array.dtype), array
 
     def send(self, name: str, source: npt.ArrayLike, stream: int) -> None:
         """Copy rows to the start of one of the arrays, without waiting."""
@@ -138,3 +111,73 @@ class Buffers:
         host, source = self._host[name]
         self._device.download(source.pointer, host[:count], stream)
         return host[:count]
+
+
+class PictureBuffers(Buffers):
+    """What a picture takes, however many classes are asked for. It is never moved: CUDA graphs hold its addresses.
+
+    Args:
+        device: Where it is.
+        manifest: The bundle's.
+        dtype: Type of the masked pictures.
+        chunk: Masked pictures per run, B.
+        stream: For copies.
+
+    Raises:
+        DeviceError: There is not enough memory.
+    """
+
+    def __init__(
+        self, device: Device, manifest: Manifest, dtype: type[np.floating[Any]], chunk: int, stream: int
+    ) -> None:
+        super().__init__(device)
+        K, h, w = manifest.layer.shape  # noqa: N806
+        H, W = manifest.preprocessing.size  # noqa: N806
+        self.image, self.logits = self._new(1, 3, H, W), self._new(1, manifest.classes)
+        self.activations, self.scaled = self._new(K, h, w), self._new(K, h, w)
+        self.kinds = self._new(K, dtype=np.int32)
+        self.pictures = [self._new(chunk, 3, H, W, dtype=dtype) for _ in range(SLOTS)]
+        self.chunk_logits = [self._new(chunk, manifest.classes) for _ in range(SLOTS)]
+        self.photo, self.overlay = (self._new(1, H, W, 3, dtype=np.uint8) for _ in range(2))
+        self.colors = self._new(256, 3, dtype=np.uint8)
+        self.rows, self.columns = (self._constant(p, stream) for p in turning_points((h, w), (H, W)))
+        self._pin(image=self.image, logits=self.logits, kinds=self.kinds)
+        self._pin(photo=self.photo, overlay=self.overlay, colors=self.colors)
+        self.probe = device.pinned((1,), np.float32)
+
+
+class ClassBuffers(Buffers):
+    """What N classes of a picture take.
+
+    Args:
+        device: Where it is.
+        manifest: The bundle's.
+        chunk: Masked pictures per run, B.
+        classes: N.
+        stream: For copies.
+
+    Raises:
+        DeviceError: There is not enough memory.
+    """
+
+    def __init__(self, device: Device, manifest: Manifest, chunk: int, classes: int, stream: int) -> None:
+        super().__init__(device)
+        K, h, w = manifest.layer.shape  # noqa: N806
+        H, W = manifest.preprocessing.size  # noqa: N806
+        N = self.most = classes  # noqa: N806
+        self.class_index, self.classes = self._new(N, dtype=np.int64), self._new(N, dtype=np.int32)
+        self.gradients = self._new(N, K, h, w)
+        # Which picture is which in the chunks, padded to whole ones, and where x * 0 and the full-size maps are.
+        self.items = self._new(-(-(K + 1 + N) // chunk) * chunk, dtype=ITEM)
+        self.places = self._new(2 * N, dtype=np.int32)
+        self.scores, self.weights = self._new(N, K), self._new(N, K)
+        self.blank, self.unused = self._new(N), self._new(N)
+        self.of = {name: self._new(N, dtype=np.float64) for name in ("blank", *MAPS)}  # confidences
+        self.region_share, self.flags = self._new(N, dtype=np.float64), self._new(2, N, dtype=np.int32)
+        self.sums, self.small, self.small_kinds = self._new(N, h, w), self._new(N, h, w), self._new(N, dtype=np.int32)
+        self.maps = {name: self._new(N, H, W) for name in MAPS}
+        each = np.zeros(N, ITEM)
+        each["map"] = np.arange(N)
+        self.each, self.in_order = (self._constant(a, stream) for a in (each, each["map"].copy()))
+        self._pin(class_index=self.class_index, classes=self.classes, items=self.items, places=self.places)
+        self._pin(flags=self.flags, **self.maps)

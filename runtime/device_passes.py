@@ -1,6 +1,5 @@
 """Masked passes on a GPU: pictures are made where the session reads them, one chunk while another runs."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -8,10 +7,8 @@ import onnxruntime
 
 from fusioncam.kernels.device import Array, Device, DeviceArray
 from fusioncam.kernels.specs import masks, reduce
-from fusioncam.runtime.buffers import Buffers, Run, bound
+from fusioncam.runtime.buffers import SLOTS, ClassBuffers, PictureBuffers, Run, bound
 from fusioncam.runtime.scoring import Clock, Ending, Progress
-
-SLOTS = 2
 
 
 class Lanes:
@@ -43,12 +40,11 @@ class DevicePasses:
 
     Args:
         lanes: Streams.
-        buffers: Where all arrays are.
+        picture: Where the pictures and their logits are.
         session: The score graph.
         chunk: B.
         rest: Pictures in a run for a few full-size maps.
         ending: How logits become probabilities.
-        graphs: Numbers for CUDA graphs. They hold addresses: each set of buffers needs numbers of its own.
 
     Attributes:
         done: Passes run for the picture so far.
@@ -57,27 +53,26 @@ class DevicePasses:
     def __init__(
         self,
         lanes: Lanes,
-        buffers: Buffers,
+        picture: PictureBuffers,
         session: onnxruntime.InferenceSession,
         chunk: int,
         rest: int,
         ending: Ending,
-        graphs: Iterator[int],
     ) -> None:
-        self._lanes, self._device, self._buffers, self._chunk, self._rest = lanes, lanes.device, buffers, chunk, rest
+        self._lanes, self._device, self._picture, self._chunk, self._rest = lanes, lanes.device, picture, chunk, rest
         self._sigmoid = int(ending == "sigmoid")
-        self.chunk_runs = [self._bound(session, slot, chunk, next(graphs)) for slot in range(SLOTS)]
-        self.rest_run = self.chunk_runs[0] if rest == chunk else self._bound(session, 0, rest, next(graphs))
+        self.chunk_runs = [self._bound(session, slot, chunk, graph=slot) for slot in range(SLOTS)]
+        self.rest_run = self.chunk_runs[0] if rest == chunk else self._bound(session, 0, rest, graph=SLOTS)
         self._count = self.done = self._total = self._live = 0
         self._also: DeviceArray | None = None
 
     def _bound(self, session: onnxruntime.InferenceSession, slot: int, count: int, graph: int) -> Run:
-        pictures, logits = (many[slot].rows(0, count) for many in (self._buffers.pictures, self._buffers.chunk_logits))
+        pictures, logits = (many[slot].rows(0, count) for many in (self._picture.pictures, self._picture.chunk_logits))
         return bound(self._device, session, {"image": pictures}, {"logits": logits}, graph)
 
-    def begin(self, classes: int, clock: Clock, progress: Progress | None) -> None:
+    def begin(self, buffers: ClassBuffers, classes: int, clock: Clock, progress: Progress | None) -> None:
         """Turn to another picture, of which so many classes are asked."""
-        self._count, self._clock, self._progress = classes, clock, progress
+        self._buffers, self._count, self._clock, self._progress = buffers, classes, clock, progress
         self.done = 0
 
     def of_channels(self, live: Array, also: DeviceArray | None) -> DeviceArray | None:
@@ -121,7 +116,9 @@ class DevicePasses:
         run, size = (self.rest_run, self._rest) if few else (self.chunk_runs[0], self._chunk)
         for first in range(0, self._count, size):
             last = min(first + size, self._count)
-            self._mask(maps, b.each.rows(first, last), b.pictures[0].rows(0, last - first), self._lanes.main)
+            self._mask(
+                maps, b.each.rows(first, last), self._picture.pictures[0].rows(0, last - first), self._lanes.main
+            )
             run()
             places = b.in_order.rows(0, last - first)
             self._confidences(0, places, b.classes.rows(first, last), b.unused, found.rows(first, last))
@@ -150,11 +147,16 @@ class DevicePasses:
         """Make the chunk that begins at `start`."""
         b, lane, slot = self._buffers, self._lanes.masks, start // self._chunk % SLOTS
         self._device.wait(lane, self._lanes.free[slot])
-        self._mask(b.scaled, b.items.rows(start, start + self._chunk), b.pictures[slot], lane)
+        self._mask(self._picture.scaled, b.items.rows(start, start + self._chunk), self._picture.pictures[slot], lane)
         first, last = self._riding(start)
         if self._also is not None and first < last:
             place = self._live + 1 + first - start
-            self._mask(self._also, b.each.rows(first, last), b.pictures[slot].rows(place, place + last - first), lane)
+            self._mask(
+                self._also,
+                b.each.rows(first, last),
+                self._picture.pictures[slot].rows(place, place + last - first),
+                lane,
+            )
         self._device.record(self._lanes.ready[slot], lane)
 
     def _read(self, start: int) -> None:
@@ -162,7 +164,9 @@ class DevicePasses:
         b, slot = self._buffers, start // self._chunk % SLOTS
         classes, items = b.classes.rows(0, self._count), b.items.rows(start, start + self._chunk)
         scores = b.scores.rows(0, self._count)
-        self._launch(reduce.GATHER, logits=b.chunk_logits[slot], items=items, classes=classes, scores=scores, I=1)
+        self._launch(
+            reduce.GATHER, logits=self._picture.chunk_logits[slot], items=items, classes=classes, scores=scores, I=1
+        )
         if start <= self._live < start + self._chunk:
             self._confidences(slot, b.places.rows(0, self._count), classes, b.blank, b.of["blank"])
         first, last = self._riding(start)
@@ -172,14 +176,14 @@ class DevicePasses:
 
     def _mask(self, maps: DeviceArray, items: DeviceArray, out: DeviceArray, stream: int) -> None:
         kernel = masks.MASK[out.dtype]
-        kernel(self._device, stream, maps=maps, items=items, images=self._buffers.image, out=out)
+        kernel(self._device, stream, maps=maps, items=items, images=self._picture.image, out=out)
 
     def _confidences(
         self, slot: int, rows: DeviceArray, classes: DeviceArray, scores: DeviceArray, found: DeviceArray
     ) -> None:
         count = classes.shape[0]
         self._launch(
-            reduce.READ, logits=self._buffers.chunk_logits[slot], rows=rows, classes=classes,
+            reduce.READ, logits=self._picture.chunk_logits[slot], rows=rows, classes=classes,
             scores=scores.rows(0, count), confidences=found.rows(0, count), sigmoid=self._sigmoid,
         )  # fmt: skip
 

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
-from fusioncam.errors import DeviceError
+from fusioncam.errors import DeviceError, UsageError
 from fusioncam.kernels.device import Device, open_device
 from fusioncam.manifest import CHUNK, EXPLAIN_GRAPH, GPU_CHUNK, SCORE_GRAPH, Manifest
 from fusioncam.quirks import CRASHING_OPTIMIZERS
@@ -15,6 +15,9 @@ from fusioncam.runtime.on_host import HostEngine
 from fusioncam.runtime.providers import CUDA, TENSORRT, Use, bundle_digest, cache_folder
 from fusioncam.runtime.scoring import Clock, Floats, Progress, Scorer, input_type
 from fusioncam.runtime.session import CPU, Provider, captures, open_session, resolve
+
+ON_GPU = (CUDA, TENSORRT)
+SHARED = ("device_id", "user_compute_stream", "has_user_compute_stream")
 
 
 class Engine(Protocol):
@@ -46,18 +49,21 @@ def open_engine(
         ProviderError: A provider cannot run on this machine.
         DeviceError: There is no launcher for the GPU's kernels, or no memory for the buffers.
         BundleError: onnxruntime cannot load a graph.
+        UsageError: The providers are not told the same device or stream.
     """
     wanted = resolve(providers)
-    name, options = wanted[0] if isinstance(wanted[0], tuple) else (wanted[0], {})
     disabled = crashing_optimizers(manifest)
-    if name in (CUDA, TENSORRT):
+    if _named(wanted[0])[0] in ON_GPU:
+        number, stream = agreed(wanted, "device_id"), agreed(wanted, "user_compute_stream")
+        if stream == 0:
+            raise UsageError("user_compute_stream must be a stream of your own: 0, the default one, cannot be shared")
         try:
-            device = open_device(int(options.get("device_id", 0)))
+            # PyCUDA cannot use a stream that it has not made.
+            device = open_device(number or 0, "cuda-core" if stream else None)
         except DeviceError:
             open_session(folder / SCORE_GRAPH, wanted, threads, disabled)  # says what onnxruntime lacks, if it does
             raise
-        stream = options.get("user_compute_stream")
-        return open_on_device(folder, manifest, device, wanted, chunk, threads, None if stream is None else int(stream))
+        return open_on_device(folder, manifest, device, wanted, chunk, threads, stream)
     explain, score = (open_session(folder / graph, wanted, threads, disabled) for graph in (EXPLAIN_GRAPH, SCORE_GRAPH))
     pad = score.get_providers() != [CPU]
     shape = (3, *manifest.preprocessing.size)
@@ -88,9 +94,10 @@ def open_on_device(
         ProviderError, DeviceError, BundleError: As for `open_engine`.
     """
     chunk = chunk or GPU_CHUNK
+    providers = [_without_shared(p) for p in providers]
     with device.entered():
         stream = stream or device.stream()
-        tensorrt = TENSORRT in (p if isinstance(p, str) else p[0] for p in providers)
+        tensorrt = TENSORRT in (_named(p)[0] for p in providers)
         cache = cache_folder(bundle_digest(manifest)) if tensorrt else None
 
         def open_graph(graph: str, shapes: dict[str, tuple[int, ...]], half: bool, capture: bool) -> Any:
@@ -103,6 +110,33 @@ def open_on_device(
         )
         score = open_graph(SCORE_GRAPH, {"image": (chunk, *size)}, manifest.score_precision == "float16", True)
         return DeviceEngine(device, stream, manifest, explain, score, chunk, tensorrt, captures(score))
+
+
+def agreed(providers: Sequence[Provider], option: str) -> int | None:
+    """What the GPU providers are told about something that all of them share.
+
+    Raises:
+        UsageError: It is no whole number from 0 on, or they are told different things.
+    """
+    given = {str(options[option]) for name, options in map(_named, providers) if name in ON_GPU and option in options}
+    if len(given) > 1:
+        raise UsageError(f"the providers disagree about {option} ({', '.join(sorted(given))}); say the same to all")
+    if not given:
+        return None
+    (value,) = given
+    if not (value.isascii() and value.isdigit()):
+        raise UsageError(f"{option} must be a whole number, not {value!r}")
+    return int(value)
+
+
+def _named(provider: Provider) -> tuple[str, dict[str, Any]]:
+    return (provider, {}) if isinstance(provider, str) else provider
+
+
+def _without_shared(provider: Provider) -> Provider:
+    """The provider without what the engine says to all of them."""
+    name, options = _named(provider)
+    return (name, {k: v for k, v in options.items() if k not in SHARED}) if name in ON_GPU else provider
 
 
 def crashing_optimizers(manifest: Manifest) -> Sequence[str]:

@@ -3,19 +3,18 @@
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import count
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
-from fusioncam.errors import FusionCamError
+from fusioncam.errors import FusionCamError, UsageError
 from fusioncam.kernels.device import Array, Device, DeviceArray
 from fusioncam.kernels.reference import THETA
 from fusioncam.kernels.specs import fuse, masks, reduce
 from fusioncam.kernels.specs.overlay import OVERLAY
 from fusioncam.manifest import Manifest
-from fusioncam.runtime.buffers import Buffers, bound
+from fusioncam.runtime.buffers import ClassBuffers, PictureBuffers, Run, bound
 from fusioncam.runtime.device_passes import DevicePasses, Lanes
 from fusioncam.runtime.explanation import Passes
 from fusioncam.runtime.image import UInt8Array
@@ -24,9 +23,12 @@ from fusioncam.runtime.scoring import Clock, Floats, Progress, input_type, refus
 REST = 4  # pictures in a run of the few passes that come one by one: a whole chunk would be a waste
 WARM_UP = 3  # runs until onnxruntime has captured a CUDA graph
 
+# Of all threads. While onnxruntime captures, memory given or taken back on another thread would spoil it.
+_ALLOCATION = threading.Lock()
+
 
 class DeviceEngine:
-    """Explains pictures on one GPU. Threads that share it take turns.
+    """Explains pictures on one GPU. Threads that share it take turns; CUDA graphs serve the one that made it.
 
     Args:
         device: The GPU.
@@ -55,58 +57,65 @@ class DeviceEngine:
         captured: bool = False,
     ) -> None:
         self.device, self.stream, self.manifest, self.captured = device, stream, manifest, captured
-        self._explain, self._score = explain, score
-        self._chunk, self._rest = chunk, chunk if one_shape else min(REST, chunk)
+        self._explain, self._chunk = explain, chunk
         self._lanes = Lanes(device, stream)
-        self._lock = threading.Lock()
-        self._graphs = count()
-        self._prepare(1)
+        self._lock, self._owner = threading.Lock(), 0
+        with _ALLOCATION:
+            self.picture = PictureBuffers(device, manifest, input_type(score), chunk, stream)
+            rest = chunk if one_shape else min(REST, chunk)
+            self.passes = DevicePasses(self._lanes, self.picture, score, chunk, rest, manifest.ending)
+            for run in (*self.passes.chunk_runs, self.passes.rest_run):
+                for _ in range(WARM_UP if captured else 1):
+                    run()
+            self.classes, self.explain_runs = self._for_classes(1)
+            self.explain_runs[0]()
+            device.synchronize(stream)
 
     def __del__(self) -> None:
         device = getattr(self, "device", None)  # it destroys its streams when it goes: the sessions on them go first
         vars(self).clear()
         del device
 
-    def _prepare(self, classes: int) -> None:
-        """Buffers for so many classes, and the runs bound to them, warmed up."""
-        b = self.buffers = Buffers(self.device, self.manifest, input_type(self._score), self._chunk, classes)
-        for source, target in b.constants:
-            self.device.upload(source, target.pointer, self.stream)
-        activations = b.activations.view(1, *b.activations.shape)
-        self.explain_runs = [
+    def _for_classes(self, count: int) -> tuple[ClassBuffers, list[Run]]:
+        """Buffers for so many classes, and a run of the explain pass for each."""
+        p, b = self.picture, ClassBuffers(self.device, self.manifest, self._chunk, count, self.stream)
+        activations = p.activations.view(1, *p.activations.shape)
+        return b, [
             bound(
                 self.device,
                 self._explain,
-                {"image": b.image, "class_index": b.class_index.rows(n, n + 1)},
-                {"logits": b.logits, "activations": activations, "gradients": b.gradients.rows(n, n + 1)},
+                {"image": p.image, "class_index": b.class_index.rows(n, n + 1)},
+                {"logits": p.logits, "activations": activations, "gradients": b.gradients.rows(n, n + 1)},
             )
-            for n in range(classes)
+            for n in range(count)
         ]
-        self.passes = DevicePasses(
-            self._lanes, b, self._score, self._chunk, self._rest, self.manifest.ending, self._graphs
-        )
-        for run in (*self.explain_runs, *self.passes.chunk_runs, self.passes.rest_run):
-            for _ in range(WARM_UP if self.captured else 1):
-                run()
-        self.device.synchronize(self.stream)
 
     @contextmanager
     def look(
         self, x: Floats, classes: Sequence[int], clock: Clock, progress: Progress | None = None
     ) -> Iterator["DeviceSteps"]:
-        """Run the explain pass on a preprocessed picture; see `HostEngine.look`."""
+        """Run the explain pass on a preprocessed picture; see `HostEngine.look`.
+
+        Raises:
+            UsageError: It is called while it works, by its own progress callback.
+        """
+        if self._owner == threading.get_ident():
+            raise UsageError("an Explainer on a GPU cannot explain from its own progress callback; use another one")
         with self._lock, self.device.entered():
+            self._owner = threading.get_ident()
             try:
-                if len(classes) > self.buffers.most_classes:
-                    self._prepare(len(classes))
-                self.passes.begin(len(classes), clock, progress)
+                if len(classes) > self.classes.most:
+                    with _ALLOCATION:  # powers of two, or each number of classes would be a new one
+                        self.classes, self.explain_runs = self._for_classes(1 << (len(classes) - 1).bit_length())
+                self.passes.begin(self.classes, len(classes), clock, progress)
                 steps = DeviceSteps(self, x, classes)
                 clock.lap("explain")
                 yield steps
             finally:
-                # What is under way must not meet the next picture's buffers.
-                with suppress(FusionCamError):
-                    self._lanes.synchronize()
+                self._owner = 0
+                for lane in (self._lanes.masks, self.stream):  # what is under way must not meet the next picture
+                    with suppress(FusionCamError):
+                        self.device.synchronize(lane)
 
 
 class DeviceSteps:
@@ -115,13 +124,13 @@ class DeviceSteps:
     def __init__(self, engine: DeviceEngine, x: Floats, classes: Sequence[int]) -> None:
         self._device, self._stream, self._count = engine.device, engine.stream, len(classes)
         self._passes = engine.passes
-        b = self._buffers = engine.buffers
-        b.send("image", x[None], self._stream)
+        p, b = self._picture, self._buffers = engine.picture, engine.classes
+        p.send("image", x[None], self._stream)
         b.send("class_index", classes, self._stream)
         for run in engine.explain_runs[: self._count]:
             run()
-        self._normalize(b.activations, b.scaled, b.kinds, positive=0)
-        logits, self._kinds = b.receive("logits", self._stream), b.receive("kinds", self._stream)
+        self._normalize(p.activations, p.scaled, p.kinds, positive=0)
+        logits, self._kinds = p.receive("logits", self._stream), p.receive("kinds", self._stream)
         self._device.synchronize(self._stream)
         self.logits = logits[0].copy()
         refuse_nan(self.logits, "logits")
@@ -136,7 +145,7 @@ class DeviceSteps:
 
     def grad_cam(self) -> DeviceArray:
         """G."""
-        channels, height, width = self._buffers.activations.shape
+        channels, height, width = self._picture.activations.shape
         weights = self._some(self._buffers.weights)
         gradients = self._some(self._buffers.gradients).view(self._count * channels, height * width)
         self._launch(reduce.MEANS, values=gradients, means=weights.view(self._count * channels))
@@ -157,7 +166,7 @@ class DeviceSteps:
         """R."""
         b = self._buffers
         scores, weights, blank = (self._some(a) for a in (b.scores, b.weights, b.blank))
-        kinds = b.kinds.view(1, *b.kinds.shape)
+        kinds = self._picture.kinds.view(1, *self._picture.kinds.shape)
         self._launch(reduce.SOFTMAX, scores=scores, blank=blank, kinds=kinds, weights=weights)
         return self._expanded(weights, "score_cam", positive=0)
 
@@ -195,21 +204,22 @@ class DeviceSteps:
 
     def overlay(self, maps: DeviceArray, photo: UInt8Array, colors: UInt8Array, opacity: float) -> list[UInt8Array]:
         """The maps laid over a photo; only the pictures leave the device."""
-        b, (_, height, width) = self._buffers, maps.shape
-        pictures = self._some(b.overlays)
-        b.send("photos", np.repeat(photo[None], self._count, axis=0), self._stream)
-        b.send("colors", colors, self._stream)
-        self._launch(
-            OVERLAY, photos=self._some(b.photos).view(self._count, height * width, 3), maps=_flat(maps),
-            colors=b.colors, out=pictures.view(self._count, height * width, 3), opacity=opacity,
-        )  # fmt: skip
-        found = b.receive("overlays", self._stream, self._count)
-        # A map that meets NaN anywhere on its way is NaN everywhere: one pixel of each tells.
+        p, (_, height, width) = self._picture, maps.shape
+        p.send("photo", photo[None], self._stream)
+        p.send("colors", colors, self._stream)
+        found = []
         for n in range(self._count):
-            self._device.download(maps.rows(n, n + 1).pointer, b.probe[n : n + 1], self._stream)
-        self._device.synchronize(self._stream)
-        refuse_nan(b.probe[: self._count], "gradients or logits")
-        return list(found.copy())
+            self._launch(
+                OVERLAY, photos=p.photo.view(1, height * width, 3), maps=_flat(maps.rows(n, n + 1)), colors=p.colors,
+                out=p.overlay.view(1, height * width, 3), opacity=opacity,
+            )  # fmt: skip
+            made = p.receive("overlay", self._stream)
+            # A map that meets NaN anywhere on its way is NaN everywhere: one pixel tells.
+            self._device.download(maps.rows(n, n + 1).pointer, p.probe, self._stream)
+            self._device.synchronize(self._stream)
+            refuse_nan(p.probe, "gradients or logits")
+            found.append(made[0].copy())
+        return found
 
     def contribution_flags(self) -> list[tuple[bool, bool]]:
         """Degenerate, mixed."""
@@ -220,19 +230,22 @@ class DeviceSteps:
 
     def _expanded(self, weights: DeviceArray, name: str, positive: int) -> DeviceArray:
         """unit(relu(up(sum_k w_k A_k))); with `positive`, relu before up, too."""
-        b, (channels, height, width) = self._buffers, self._buffers.activations.shape
+        b, (channels, height, width) = self._buffers, self._picture.activations.shape
         sums, small, made = self._some(b.sums), self._some(b.small), self._map(name)
-        flat, flat_sums = b.activations.view(1, channels, height * width), sums.view(self._count, height * width)
+        flat, flat_sums = (
+            self._picture.activations.view(1, channels, height * width),
+            sums.view(self._count, height * width),
+        )
         self._launch(reduce.WEIGHTED, weights=weights, maps=flat, sums=flat_sums, positive=positive)
         self._normalize(sums, small, self._some(b.small_kinds), positive=1)
         self._launch(masks.EXPAND, scaled=small, out=made)
         return made
 
     def _normalize(self, maps: DeviceArray, scaled: DeviceArray, kinds: DeviceArray, positive: int) -> None:
-        b = self._buffers
-        height, width = b.image.shape[2:]
+        p = self._picture
+        height, width = p.image.shape[2:]
         self._launch(
-            masks.NORMALIZE, maps=maps, rows=b.rows, columns=b.columns, scaled=scaled, kinds=kinds,
+            masks.NORMALIZE, maps=maps, rows=p.rows, columns=p.columns, scaled=scaled, kinds=kinds,
             H=height, W=width, positive=positive,
         )  # fmt: skip
 
@@ -250,7 +263,7 @@ class DeviceSteps:
         return next(name for name, array in self._buffers.maps.items() if array.pointer == maps.pointer)
 
     def _flags(self, step: int) -> DeviceArray:
-        return self._some(self._buffers.flags.rows(step, step + 1).view(self._buffers.most_classes))
+        return self._some(self._buffers.flags.rows(step, step + 1).view(self._buffers.most))
 
 
 def _flat(maps: DeviceArray) -> DeviceArray:

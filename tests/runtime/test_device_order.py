@@ -152,7 +152,7 @@ def test_the_sessions_go_before_the_device(tiny, host_device):
     manifest = Explainer(tiny.bundle).manifest
     engine = open_on_device(tiny.bundle, manifest, device, CPU, 4)
     weakref.finalize(device, gone.append, "device")
-    for session in (engine._explain, engine._score):
+    for session in (engine._explain, engine.passes.rest_run.session):
         weakref.finalize(session, gone.append, "session")
     del session, device, engine
     gc.collect()

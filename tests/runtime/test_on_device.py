@@ -1,12 +1,13 @@
 """The GPU's road, with the CUDA kernels compiled for the CPU and onnxruntime bound to the same memory."""
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 
 import numpy as np
 import pytest
 
 from fusioncam import Explainer
-from fusioncam.errors import FusionCamError
+from fusioncam.errors import FusionCamError, UsageError
 from fusioncam.export import export_model
 from fusioncam.kernels.specs import SPECS
 from fusioncam.runtime.engines import open_on_device
@@ -97,17 +98,105 @@ def test_infinity_from_the_model_is_refused(tiny, on_device, pictures):
 @pytest.mark.parametrize("call", ["explain", "overlay"])
 def test_nan_from_a_masked_pass_is_refused(tiny, on_device, pictures, call):
     explainer = on_device(tiny.bundle)
-    passes, buffers = explainer._engine.passes, explainer._engine.buffers
+
+    engine = explainer._engine
 
     def broken():
-        for logits in buffers.chunk_logits:
-            explainer._engine.device.upload(
-                np.full(logits.shape, np.nan, np.float32), logits.pointer, passes._lanes.main
-            )
+        for logits in engine.picture.chunk_logits:
+            engine.device.upload(np.full(logits.shape, np.nan, np.float32), logits.pointer, engine.stream)
 
-    passes.chunk_runs = [broken, broken]
+    engine.passes.chunk_runs = [broken, broken]
     with pytest.raises(FusionCamError, match="NaN or infinite"):
         getattr(explainer, call)(pictures[0])
+
+
+@pytest.mark.parametrize("logit", [np.nan, np.inf, -np.inf])
+def test_one_logit_of_one_masked_pass_is_enough(tiny, on_device, pictures, logit):
+    explainer = on_device(tiny.bundle, chunk=4)
+    engine = explainer._engine
+    run = engine.passes.chunk_runs[1]
+
+    def spoil():
+        run()
+        row = engine.picture.chunk_logits[1].rows(2, 3)
+        engine.device.upload(np.array([0, 0, 0, 0, logit], np.float32), row.pointer, engine.stream)
+
+    engine.passes.chunk_runs[1] = spoil
+    with pytest.raises(FusionCamError, match="NaN or infinite logits"):
+        explainer.explain(pictures[0], 1)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_gradients_that_are_not_finite_are_refused(tiny, on_device, pictures, value):
+    explainer = on_device(tiny.bundle)
+    engine = explainer._engine
+    (run,) = engine.explain_runs
+
+    def spoil():
+        run()
+        engine.device.upload(np.full(48, value, np.float32), engine.classes.gradients.pointer, engine.stream)
+
+    engine.explain_runs = [spoil]
+    with pytest.raises(FusionCamError, match="NaN or infinite gradients"):
+        explainer.explain(pictures[0], 1)
+
+
+def test_more_classes_than_before_move_no_chunk(tiny, on_device, pictures, host_device, monkeypatch):
+    explainer = on_device(tiny.bundle)
+    engine = explainer._engine
+    runs, picture = (*engine.passes.chunk_runs, engine.passes.rest_run), engine.picture
+    for asked, most in ((1, 1), (3, 4), (4, 4), (2, 4), (5, 8)):
+        explainer.explain_batch([pictures[0]], [range(asked)])
+        assert engine.classes.most == len(engine.explain_runs) == most
+    assert (*engine.passes.chunk_runs, engine.passes.rest_run) == runs
+    assert engine.picture is picture
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, FusionCamError])
+@pytest.mark.parametrize("after", range(0, 42, 3))
+def test_an_interrupted_growth_changes_nothing(tiny, on_device, pictures, host_device, monkeypatch, error, after):
+    explainer = on_device(tiny.bundle)
+    wanted, calls = explainer.explain(pictures[0], 1), count()
+
+    def interrupted(work):
+        def call(*arguments):
+            if next(calls) >= after:
+                raise error("now")
+            return work(*arguments)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in ("allocate", "pinned", "upload"):
+            patch.setattr(host_device, name, interrupted(getattr(host_device, name)))
+        with pytest.raises(error):
+            explainer.explain_batch([pictures[1]], [[1, 2]])
+    assert_equal(explainer.explain(pictures[0], 1), wanted, 0)
+    found = explainer.explain_batch([pictures[0]], [[2, 1]])[1]
+    np.testing.assert_allclose(found.maps["fusion_cam"], wanted.maps["fusion_cam"], rtol=0, atol=TOLERANCE)
+
+
+def test_explaining_from_the_progress_callback_is_refused(tiny, on_device, pictures):
+    explainer = on_device(tiny.bundle)
+    with pytest.raises(UsageError, match="progress callback"):
+        explainer.explain(pictures[0], 1, progress=lambda *_: explainer.overlay(pictures[1]))
+    assert explainer.explain(pictures[0], 1).maps["fusion_cam"].any()
+
+
+def test_cuda_graphs_are_for_the_thread_that_captured_them(tiny, on_device):
+    passes = on_device(tiny.bundle)._engine.passes
+    seen = []
+
+    class Session:
+        def run_with_iobinding(self, binding, options):
+            seen.append(options.get_run_config_entry("gpu_graph_id"))
+
+    for run in (*passes.chunk_runs, passes.rest_run):
+        object.__setattr__(run, "session", Session())
+        run()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(passes.rest_run).result()
+    assert seen == ["0", "1", "2", "-1"]
 
 
 def test_a_session_that_fails_is_one_clear_error_and_no_standstill(tiny, on_device, pictures):
