@@ -27,11 +27,6 @@ class Lanes:
         self.begin = device.event()
         self.ready, self.free = ([device.event() for _ in range(SLOTS)] for _ in range(2))
 
-    def synchronize(self) -> None:
-        """Block until nothing is under way."""
-        self.device.synchronize(self.masks)
-        self.device.synchronize(self.main)
-
 
 class DevicePasses:
     """The masked passes of one picture after another, as `MaskedPasses` has them on the host.
