@@ -5,8 +5,9 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,17 @@ FOLDER = Path(__file__).parent
 SOURCES = FOLDER / "cuda"
 MAIN = "fusioncam.cu"
 OPTIONS = ("-std=c++17",)  # as in CMakeLists.txt
-PACKAGED_FROM = (7, 5)  # the lowest capability that CMakeLists.txt compiles for
+LOWEST = (7, 5)  # the capability that CMakeLists.txt compiles for, and up; newer compilers know none below
 ELF = b"\x7fELF"
+TIMEOUT = 120  # seconds for nvcc, which takes far fewer
+_SEAL = hashlib.sha256().digest_size
 
 INSTALL = 'install the CUDA toolkit (nvcc), or pip install "fusioncam[gpu]" (NVRTC)'
+
+
+TOO_OLD = "they need a GPU of compute capability {}.{} or later: choose another, or run on the CPU".format(*LOWEST)
+
+Compiler = Callable[[str], bytes]
 
 
 class CompilerError(Exception):
@@ -39,18 +47,24 @@ def load_binary(capability: tuple[int, int]) -> bytes:
     """
     digest = source_digest()
     packaged = FOLDER / f"fusioncam-{digest[:16]}.fatbin"
-    if capability >= PACKAGED_FROM and packaged.is_file():
+    if capability >= LOWEST and packaged.is_file():
         return packaged.read_bytes()
     architecture = "sm_{}{}".format(*capability)
     cached = cache_folder() / f"{digest[:16]}-{architecture}.cubin"
     with suppress(OSError):
-        binary = cached.read_bytes()
-        if binary.startswith(ELF):  # not cut off when the power went
+        content = cached.read_bytes()
+        binary = content[:-_SEAL]
+        if content == sealed(binary):  # neither cut off when the power went, nor changed
             return binary
     binary = compile_kernels(architecture)
     with suppress(OSError):  # a cache that cannot be written to
-        _write(cached, binary)
+        _write(cached, sealed(binary))
     return binary
+
+
+def sealed(binary: bytes) -> bytes:
+    """A file of the cache: the binary, and behind it its SHA-256."""
+    return binary + hashlib.sha256(binary).digest()
 
 
 def source_digest() -> str:
@@ -62,7 +76,10 @@ def source_digest() -> str:
 
 def cache_folder() -> Path:
     """The folder for compiled kernels; it need not exist."""
-    return Path(os.environ.get("FUSIONCAM_CACHE") or user_cache_path("fusioncam")) / "kernels"
+    folder = Path(os.environ.get("FUSIONCAM_CACHE") or user_cache_path("fusioncam"))
+    with suppress(RuntimeError):  # a user that there is not
+        folder = folder.expanduser()
+    return folder / "kernels"
 
 
 def compile_kernels(architecture: str) -> bytes:
@@ -71,37 +88,66 @@ def compile_kernels(architecture: str) -> bytes:
     Raises:
         DeviceError: None does; the message holds the first error of each.
     """
+    try:
+        return by_the_first((with_nvcc, with_nvrtc), architecture)
+    except CompilerError as error:
+        number = int(architecture.removeprefix("sm_"))
+        remedy = TOO_OLD if divmod(number, 10) < LOWEST else INSTALL
+        raise DeviceError(f"the kernels cannot be compiled for {architecture}: {error}; {remedy}") from error
+
+
+def by_the_first(compilers: Iterable[Compiler], architecture: str) -> bytes:
+    """A cubin by the first compiler that makes it.
+
+    Raises:
+        CompilerError: None does; the message holds the first error of each.
+    """
     refusals = []
-    compilers: tuple[Callable[[str], bytes], ...] = (with_nvcc, with_nvrtc)
     for compiler in compilers:
         try:
             return compiler(architecture)
         except CompilerError as error:
             refusals.append(str(error))
-    raise DeviceError(f"the kernels cannot be compiled for {architecture}: {'; '.join(refusals)}; {INSTALL}")
+    raise CompilerError("; ".join(dict.fromkeys(refusals)))
 
 
 def with_nvcc(architecture: str) -> bytes:
-    """A cubin by nvcc from PATH, else from CUDA_HOME or CUDA_PATH.
+    """A cubin by the first nvcc on PATH, in CUDA_HOME or in CUDA_PATH that makes it.
 
     Raises:
-        CompilerError: There is no nvcc, or it fails.
+        CompilerError: There is no nvcc, or all fail.
     """
     homes = (os.environ.get(name) for name in ("CUDA_HOME", "CUDA_PATH"))
-    places = [os.environ.get("PATH", os.defpath), *(str(Path(home) / "bin") for home in homes if home)]
-    nvcc = shutil.which("nvcc", path=os.pathsep.join(places))
-    if nvcc is None:
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep) + [str(Path(home) / "bin") for home in homes if home]
+    found = [nvcc for nvcc in (shutil.which("nvcc", path=folder) for folder in folders) if nvcc]
+    if not found:
         raise CompilerError("there is no nvcc")
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "kernels.cubin"
-        command = [nvcc, "-cubin", f"-arch={architecture}", *OPTIONS, "-o", str(target), str(SOURCES / MAIN)]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-        except OSError as error:
-            raise CompilerError(f"nvcc does not run: {first_line(error)}") from error
-        if done.returncode != 0 or not target.is_file():
-            raise CompilerError(f"nvcc: {first_error(done.stderr + done.stdout)}")
-        return target.read_bytes()
+    return by_the_first([partial(run_nvcc, nvcc) for nvcc in dict.fromkeys(found)], architecture)
+
+
+def run_nvcc(nvcc: str, architecture: str) -> bytes:
+    """A cubin by that nvcc.
+
+    Raises:
+        CompilerError: It fails, makes something else, or does not end.
+    """
+    try:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            target = Path(folder) / "kernels.cubin"
+            command = [nvcc, "-cubin", f"-arch={architecture}", *OPTIONS, "-o", str(target), str(SOURCES / MAIN)]
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False,
+                timeout=TIMEOUT,
+            )  # fmt: skip
+            made = target.read_bytes() if target.is_file() else b""
+    except subprocess.TimeoutExpired as error:
+        raise CompilerError(f"nvcc is not done after {TIMEOUT} s") from error
+    except OSError as error:
+        raise CompilerError(f"nvcc does not run: {first_line(error)}") from error
+    if done.returncode or not made.startswith(ELF):
+        silent = f"it makes no cubin, and ends with status {done.returncode}"
+        raise CompilerError(f"nvcc: {first_error(done.stderr + done.stdout) or silent}")
+    return made
 
 
 def with_nvrtc(architecture: str) -> bytes:
@@ -114,7 +160,7 @@ def with_nvrtc(architecture: str) -> bytes:
         from cuda.bindings import nvrtc
 
         status, program = nvrtc.nvrtcCreateProgram((SOURCES / MAIN).read_bytes(), MAIN.encode(), 0, [], [])
-    except (ImportError, RuntimeError) as error:
+    except (Exception, SystemExit) as error:  # a broken installation may do anything
         raise CompilerError(f"there is no NVRTC ({first_line(error)})") from error
     if status:
         raise CompilerError(f"NVRTC: {status.name}")
@@ -124,7 +170,10 @@ def with_nvrtc(architecture: str) -> bytes:
         if status:
             log = _nvrtc_text(nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog, program)
             raise CompilerError(f"NVRTC: {first_error(log.decode(errors='replace')) or status.name}")
-        return _nvrtc_text(nvrtc.nvrtcGetCUBINSize, nvrtc.nvrtcGetCUBIN, program)
+        made = _nvrtc_text(nvrtc.nvrtcGetCUBINSize, nvrtc.nvrtcGetCUBIN, program)
+        if not made.startswith(ELF):
+            raise CompilerError("NVRTC: it makes no cubin")
+        return made
     finally:
         nvrtc.nvrtcDestroyProgram(program)
 
@@ -149,6 +198,6 @@ def _write(path: Path, content: bytes) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
         Path(name).replace(path)
-    except OSError:
+    except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

@@ -1,5 +1,7 @@
 """What the kernels need of a GPU, and the two libraries that provide it."""
 
+import math
+import operator
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -98,31 +100,62 @@ class DeviceArray:
     @property
     def nbytes(self) -> int:
         """Its size in bytes."""
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+        return byte_count(self.shape, self.dtype)
 
     def rows(self, start: int, stop: int) -> "DeviceArray":
-        """Entries start..stop-1 along the first axis, in the same memory."""
-        if not 0 <= start <= stop <= self.shape[0]:
+        """Entries start..stop-1 along the first axis, in the same memory.
+
+        Raises:
+            ValueError: There are no such rows.
+        """
+        start, stop = lengths((start, stop))
+        if not start <= stop <= self.shape[0]:
             raise ValueError(f"rows {start}..{stop} of {self.shape[0]}")
         step = self.nbytes // self.shape[0] if self.shape[0] else 0
         return replace(self, pointer=self.pointer + start * step, shape=(stop - start, *self.shape[1:]))
 
     def view(self, *shape: int) -> "DeviceArray":
-        """The same memory in another shape of as many elements."""
-        if np.prod(shape, dtype=np.int64) != np.prod(self.shape, dtype=np.int64):
+        """The same memory in another shape of as many elements.
+
+        Raises:
+            ValueError: They are not as many.
+        """
+        whole = lengths(shape)
+        if math.prod(whole) != math.prod(self.shape):
             raise ValueError(f"{shape} is not as large as {self.shape}")
-        return replace(self, shape=shape)
+        return replace(self, shape=whole)
+
+
+def lengths(shape: Sequence[int]) -> tuple[int, ...]:
+    """A shape, or places along an axis, in Python's numbers, which never overflow.
+
+    Raises:
+        ValueError: They are not whole numbers from 0 up.
+    """
+    try:
+        whole = tuple(map(operator.index, shape))
+    except TypeError:
+        whole = (-1,)
+    if min(whole, default=0) < 0:
+        raise ValueError(f"{shape} must be whole numbers, 0 or more")
+    return whole
+
+
+def byte_count(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    """The size of an array."""
+    return math.prod(shape) * dtype.itemsize
 
 
 def empty(device: Device, shape: Sequence[int], dtype: npt.DTypeLike) -> DeviceArray:
     """A new array; what it holds is undefined.
 
     Raises:
+        ValueError: It is no shape.
         DeviceError: There is not enough device memory.
     """
-    kind = np.dtype(dtype)
-    owner = device.allocate(max(int(np.prod(shape, dtype=np.int64)) * kind.itemsize, 1))
-    return DeviceArray(owner, owner.pointer, tuple(shape), kind)
+    kind, whole = np.dtype(dtype), lengths(shape)
+    owner = device.allocate(max(byte_count(whole, kind), 1))
+    return DeviceArray(owner, owner.pointer, whole, kind)
 
 
 def open_device(index: int = 0, launcher: str | None = None) -> Device:
@@ -133,15 +166,16 @@ def open_device(index: int = 0, launcher: str | None = None) -> Device:
         launcher: `pycuda` or `cuda-core`, to have that one and no other.
 
     Raises:
-        UsageError: There is no such launcher.
+        UsageError: There is no such launcher, or the number is none.
         DeviceError: Neither library is installed, there is no driver or no such GPU, or it cannot run the kernels.
     """
-    if launcher is not None and launcher not in LAUNCHERS:
+    number = _number(index)
+    if launcher not in (None, *LAUNCHERS):
         raise UsageError(f"there is no launcher {launcher!r}; choose {' or '.join(LAUNCHERS)}")
     missing = []
     for name in LAUNCHERS if launcher is None else (launcher,):
         try:
-            device: Device = import_module(LAUNCHERS[name]).open_device(index)
+            device: Device = import_module(LAUNCHERS[name]).open_device(number)
         except ImportError as error:
             missing.append(f"no {name} ({first_line(error)})")
         else:
@@ -149,11 +183,21 @@ def open_device(index: int = 0, launcher: str | None = None) -> Device:
     raise DeviceError(f"nothing runs kernels on a GPU here: {', '.join(missing)}; {INSTALL}")
 
 
+def _number(index: int) -> int:
+    try:
+        return operator.index(None if isinstance(index, bool) else index)  # type: ignore[arg-type]
+    except TypeError as error:
+        kind = type(index).__name__
+        raise UsageError(f"the number of a GPU cannot be a {kind}; give 0 for the first, 1 for the second") from error
+
+
 def available(index: int = 0) -> tuple[bool, str]:
-    """Whether `open_device` opens that GPU, with its name, or why it does not. Never raises."""
+    """Whether `open_device` opens that GPU, with its name, or why it does not. Raises nothing but KeyboardInterrupt."""
     try:
         return True, open_device(index).name
+    except KeyboardInterrupt:
+        raise
     except FusionCamError as error:
         return False, str(error)
-    except Exception as error:  # a broken installation may do anything
+    except BaseException as error:  # a broken installation may do anything
         return False, f"the GPU cannot be opened: {type(error).__name__}: {first_line(error)}; {INSTALL}"

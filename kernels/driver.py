@@ -3,17 +3,18 @@
 import re
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from decimal import Decimal
 
 import numpy as np
 import numpy.typing as npt
 
 from fusioncam.errors import DeviceError, FusionCamError, first_line
-from fusioncam.kernels.device import Array
+from fusioncam.kernels.device import Array, byte_count, lengths
 
 # What to do about an error, by what its text holds.
 REMEDIES = {
-    "out.of.memory": "use a smaller chunk",
+    "out.of.memory|too (large|big)": "use a smaller chunk",
     "libcuda|driver library": "install the NVIDIA driver, or run on the CPU",
     "no.device|no cuda-capable": "see that nvidia-smi shows a GPU, or run on the CPU",
     # To one that knows the GPU, the kernels' format, or a function of the launcher's.
@@ -36,13 +37,17 @@ class Owned:
 
 
 def host_array(shape: Sequence[int], dtype: npt.DTypeLike, allocate: Callable[[int], Owned]) -> Array:
-    """An array in host memory that `allocate` gives, so many bytes of it."""
-    kind = np.dtype(dtype)
-    nbytes = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+    """An array in host memory that `allocate` gives, so many bytes of it.
+
+    Raises:
+        ValueError: It is no shape.
+    """
+    kind, whole = np.dtype(dtype), lengths(shape)
+    nbytes = byte_count(whole, kind)
     owner = allocate(max(nbytes, 1))
     # When the program ends, threads may still use it; it then goes with the process.
     owner.finalizer.atexit = False
-    return np.asarray(owner)[:nbytes].view(kind).reshape(shape)
+    return np.asarray(owner)[:nbytes].view(kind).reshape(whole)
 
 
 def contiguous(array: Array) -> Array:
@@ -65,6 +70,22 @@ def reported(doing: str, *kinds: type[Exception]) -> Iterator[None]:
         raise
     except kinds as error:
         raise failure(doing, error) from error
+
+
+def giving(nbytes: int, what: str, *kinds: type[Exception]) -> AbstractContextManager[None]:
+    """`reported` for memory, of which a number beyond C's types is more than there is, too."""
+    return reported(f"give {Decimal(nbytes) / 10**6:.1f} MB of {what}", OverflowError, *kinds)
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Whatever else a broken installation raises as `ImportError`."""
+    try:
+        yield
+    except (ImportError, FusionCamError):
+        raise
+    except (Exception, SystemExit) as error:
+        raise ImportError(f"{type(error).__name__}: {first_line(error)}") from error
 
 
 def failure(doing: str, error: Exception) -> DeviceError:

@@ -1,7 +1,10 @@
 """One declared spec per kernel: tests, benchmarks and the checks before a launch are all made from it."""
 
+import math
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,15 @@ from fusioncam.kernels.device import Array, Device, DeviceArray, Grid
 
 Sizes = Mapping[str, int]
 Arguments = dict[str, Any]
+
+ARRAYS = DeviceArray, np.ndarray
+INT_MAX = 2**31 - 1
+# How far from zero a scalar of each C type may be.
+MOST: dict[type[np.generic], float] = {
+    np.int32: INT_MAX,
+    np.float32: float(np.finfo(np.float32).max),
+    np.float64: float(np.finfo(np.float64).max),
+}
 
 
 @dataclass(frozen=True)
@@ -28,6 +40,11 @@ class Parameter:
     shape: tuple[str | int, ...]
     out: bool = False
     kept: bool = False
+
+    @cached_property
+    def kind(self) -> np.dtype[Any]:
+        """The type as NumPy's."""
+        return np.dtype(self.dtype)
 
 
 @dataclass(frozen=True)
@@ -48,6 +65,8 @@ class Spec:
             not fix come along by name.
         tolerance: Largest absolute difference from the reference; 0 where they must be equal.
         scalars: C type of further parameters by name.
+        rules: What else must be so of sizes and scalars for the kernel to stay within its arrays: in words, and whether
+            it is, given both by name.
     """
 
     name: str
@@ -59,30 +78,58 @@ class Spec:
     sample: Callable[[np.random.Generator], Iterator[Arguments]]
     tolerance: float
     scalars: Mapping[str, type[np.generic]] = field(default_factory=dict)
+    rules: Mapping[str, Callable[[Mapping[str, Any]], bool]] = field(default_factory=dict)
 
     @property
     def outputs(self) -> dict[str, Parameter]:
         """The arrays it writes."""
         return {name: p for name, p in self.arrays.items() if p.out}
 
+    @cached_property
+    def axes(self) -> frozenset[str]:
+        """The sizes there are: those it is told, and those of its arrays."""
+        named = (axis for p in self.arrays.values() for axis in p.shape if isinstance(axis, str))
+        return frozenset((*self.sizes, *named))
+
     def bind(self, arguments: Mapping[str, Any]) -> dict[str, int]:
-        """The sizes that the arrays (anything with `shape` and `dtype`) among `arguments` agree on.
+        """The sizes that the arrays (the device's or NumPy's) among `arguments` agree on; not all need be there.
 
         Raises:
-            ValueError: An array has another type or number of axes, is empty, or disagrees about a size.
+            ValueError: An argument is unknown, a size is no positive number, or an array has another type or number of
+                axes, is empty, or disagrees about a size.
         """
-        sizes = {name: int(v) for name, v in arguments.items() if name not in self.arrays and name not in self.scalars}
+        sizes: dict[str, int] = {}
+        for name, value in arguments.items():
+            if name in self.axes:
+                sizes[name] = self._size(name, value)
+            elif name not in self.arrays and name not in self.scalars:
+                takes = ", ".join((*self.arrays, *self.scalars, *sorted(self.axes)))
+                raise ValueError(f"{self.name}: there is no {name}; it takes {takes}")
         for name, parameter in self.arrays.items():
-            if name not in arguments:
-                continue
-            given = arguments[name]
-            if given.dtype != np.dtype(parameter.dtype) or len(given.shape) != len(parameter.shape):
-                raise ValueError(f"{self.name}: {name} is {given.dtype}{given.shape}, not {parameter}")
-            for axis, length in zip(parameter.shape, given.shape, strict=True):
-                wanted = sizes.setdefault(axis, length) if isinstance(axis, str) else axis
-                if length != wanted or length < 1:
-                    raise ValueError(f"{self.name}: {name} is {given.shape}, but {axis} is {wanted}")
+            if name in arguments:
+                self._fit(name, parameter, arguments[name], sizes)
         return sizes
+
+    def _size(self, name: str, value: Any) -> int:
+        try:
+            size = operator.index(value)
+        except TypeError:
+            size = 0
+        if not 1 <= size <= INT_MAX:
+            raise ValueError(f"{self.name}: {name} is {value!r}, not a whole number from 1 to 2**31 - 1")
+        return size
+
+    def _fit(self, name: str, parameter: Parameter, given: Any, sizes: dict[str, int]) -> None:
+        """Hold an array against the sizes known so far, and add its own."""
+        if not isinstance(given, ARRAYS):
+            raise ValueError(f"{self.name}: {name} is a {type(given).__name__}, not an array")
+        if given.dtype != parameter.kind or len(given.shape) != len(parameter.shape):
+            axes = ", ".join(map(str, parameter.shape))
+            raise ValueError(f"{self.name}: {name} is {given.dtype}{given.shape}, not {parameter.kind}({axes})")
+        for axis, length in zip(parameter.shape, given.shape, strict=True):
+            wanted = sizes.setdefault(axis, length) if isinstance(axis, str) else axis
+            if length != wanted or length < 1:
+                raise ValueError(f"{self.name}: {name} is {given.shape}, but {axis} is {wanted}, and at least 1")
 
     def shape(self, name: str, sizes: Sizes) -> tuple[int, ...]:
         """The shape of one of its arrays."""
@@ -92,20 +139,35 @@ class Spec:
         """Start the kernel on device arrays.
 
         Raises:
-            ValueError: The arrays do not fit the spec.
+            ValueError: The arguments do not fit the spec.
             DeviceError: The kernel cannot be started.
         """
         sizes = self.bind(arguments)
         values: Sequence[np.generic] = [
-            *(_pointer(arguments[name]) for name in self.arrays),
-            *(np.int32(sizes[name]) for name in self.sizes),
-            *(kind(arguments[name]) for name, kind in self.scalars.items()),
+            *[self._pointer(name, arguments.get(name)) for name in self.arrays],
+            *[np.int32(self._size(name, sizes.get(name))) for name in self.sizes],
+            *[self._scalar(name, kind, arguments.get(name)) for name, kind in self.scalars.items()],
         ]
+        for text, holds in self.rules.items():
+            if not holds({**arguments, **sizes}):
+                numbers = {**sizes, **{name: arguments[name] for name in self.scalars}}
+                raise ValueError(f"{self.name}: {text}, not {', '.join(f'{k} = {v}' for k, v in numbers.items())}")
         device.launch(self.name, self.grid(sizes), self.block, values, stream)
 
+    def _pointer(self, name: str, array: Any) -> np.uintp:
+        if not isinstance(array, DeviceArray):
+            raise ValueError(f"{self.name}: {name} is a {type(array).__name__}, not an array of the device's")
+        return np.uintp(array.pointer)
 
-def _pointer(array: DeviceArray) -> np.uintp:
-    return np.uintp(array.pointer)
+    def _scalar(self, name: str, kind: type[np.generic], value: Any) -> np.generic:
+        try:
+            # Unlike float(), fsum() takes no text.
+            number = operator.index(value) if kind is np.int32 else math.fsum((value,))
+        except (TypeError, OverflowError):
+            number = math.nan
+        if abs(number) <= MOST[kind]:
+            return kind(number)
+        raise ValueError(f"{self.name}: {name} is {value!r}, not of type {kind.__name__}")
 
 
 def blocks(count: int, size: int) -> int:

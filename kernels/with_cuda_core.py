@@ -12,7 +12,7 @@ import numpy.typing as npt
 from fusioncam.errors import DeviceError
 from fusioncam.kernels.binary import load_binary
 from fusioncam.kernels.device import Array, Grid
-from fusioncam.kernels.driver import Owned, check_index, contiguous, host_array, reported
+from fusioncam.kernels.driver import Owned, check_index, contiguous, giving, host_array, importing, reported
 
 
 def open_device(index: int) -> "CudaCoreDevice":
@@ -22,8 +22,9 @@ def open_device(index: int) -> "CudaCoreDevice":
         ImportError: cuda-core is not installed, or not in one piece.
         DeviceError: There is no driver, no such GPU, or it cannot run the kernels.
     """
-    import cuda.core
-    from cuda.bindings import driver
+    with importing():
+        import cuda.core
+        from cuda.bindings import driver
 
     with reported("start", Exception):
         call(driver.cuInit, 0)
@@ -92,7 +93,7 @@ class CudaCoreDevice:
 
     def allocate(self, nbytes: int) -> Owned:
         """Device memory."""
-        with reported(f"give {nbytes / 1e6:.1f} MB of memory", RuntimeError):
+        with giving(nbytes, "memory", RuntimeError):
             pointer = int(call(self._driver.cuMemAlloc, nbytes))
         return self._own(self._driver.cuMemFree, pointer, nbytes)
 
@@ -101,7 +102,7 @@ class CudaCoreDevice:
         return host_array(shape, dtype, self._allocate_pinned)
 
     def _allocate_pinned(self, nbytes: int) -> Owned:
-        with reported(f"give {nbytes / 1e6:.1f} MB of pinned host memory", RuntimeError):
+        with giving(nbytes, "pinned host memory", RuntimeError):
             pointer = int(call(self._driver.cuMemHostAlloc, nbytes, 0))
         return self._own(self._driver.cuMemFreeHost, pointer, nbytes)
 

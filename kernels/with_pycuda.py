@@ -14,7 +14,7 @@ import numpy.typing as npt
 from fusioncam.errors import DeviceError
 from fusioncam.kernels.binary import load_binary
 from fusioncam.kernels.device import Array, Grid
-from fusioncam.kernels.driver import Owned, check_index, contiguous, failure, host_array, reported
+from fusioncam.kernels.driver import Owned, check_index, contiguous, failure, giving, host_array, importing, reported
 
 
 def open_device(index: int) -> "PyCudaDevice":
@@ -25,14 +25,14 @@ def open_device(index: int) -> "PyCudaDevice":
         DeviceError: There is no driver, no such GPU, or it cannot run the kernels.
     """
     cuda = _imported()
-    with reported("start", cuda.Error):
+    with reported("start", Exception):
         cuda.init()
         check_index(index, cuda.Device.count())
         return PyCudaDevice(cuda, index)
 
 
 def _imported() -> Any:
-    with warnings.catch_warnings():
+    with importing(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what it warns of before it fails, the error says, too
         try:
             import pycuda.driver as cuda
@@ -86,7 +86,7 @@ class PyCudaDevice:
 
     def allocate(self, nbytes: int) -> Owned:
         """Device memory."""
-        with reported(f"give {nbytes / 1e6:.1f} MB of memory", self._cuda.Error):
+        with giving(nbytes, "memory", self._cuda.Error):
             held = self._cuda.mem_alloc(nbytes)
         return self._own(held, int(held), nbytes)
 
@@ -95,7 +95,7 @@ class PyCudaDevice:
         return host_array(shape, dtype, self._allocate_pinned)
 
     def _allocate_pinned(self, nbytes: int) -> Owned:
-        with reported(f"give {nbytes / 1e6:.1f} MB of pinned host memory", self._cuda.Error):
+        with giving(nbytes, "pinned host memory", self._cuda.Error):
             held = self._cuda.pagelocked_empty(nbytes, np.uint8)
         return self._own(held.base, held.ctypes.data, nbytes)
 

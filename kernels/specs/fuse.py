@@ -126,6 +126,7 @@ DENOISE = Spec(
     reference=denoise,
     sample=maps_to_denoise,
     tolerance=1e-6,
+    rules={"rank must be at least 0 and less than P": lambda v: 0 <= v["rank"] < v["P"]},
 )
 UNITE = Spec(
     name="unite_maps",

@@ -18,6 +18,9 @@ def rows_of_numbers(rng: np.random.Generator) -> Iterator[Arguments]:
         yield {"values": values}
 
 
+AS_MANY_ROWS_FOR_EACH = {"N must be a multiple of I": lambda v: v["N"] % v["I"] == 0}
+
+
 def image_of(rows: int, images: int) -> Array:
     """Which image each row is of: as many rows for each, in order."""
     return np.repeat(np.arange(images), rows // images)
@@ -159,6 +162,7 @@ WEIGHTED = Spec(
     reference=weighted,
     sample=weights_and_maps,
     tolerance=1e-6,
+    rules=AS_MANY_ROWS_FOR_EACH,
 )
 SOFTMAX = Spec(
     name="score_weights",
@@ -174,6 +178,7 @@ SOFTMAX = Spec(
     reference=softmax_of_scores,
     sample=scores_of_channels,
     tolerance=1e-6,
+    rules=AS_MANY_ROWS_FOR_EACH,
 )
 GATHER = Spec(
     name="gather_scores",
@@ -189,6 +194,7 @@ GATHER = Spec(
     reference=gathered,
     sample=chunks_of_logits,
     tolerance=0,
+    rules=AS_MANY_ROWS_FOR_EACH,
 )
 READ = Spec(
     name="read_classes",

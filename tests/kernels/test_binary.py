@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -136,8 +137,13 @@ def test_what_was_compiled_is_kept_by_sources_and_architecture(compiled):
 def test_a_damaged_file_in_the_cache_is_replaced(compiled):
     binary.load_binary((8, 6))
     (cached,) = binary.cache_folder().iterdir()
-    cached.write_bytes(b"")
-    assert binary.load_binary((8, 6)) == CUBIN == cached.read_bytes()
+    whole = cached.read_bytes()
+    flipped = whole[:6] + bytes([whole[6] ^ 1]) + whole[7:]
+    for count, damaged in enumerate((b"", whole[:-1], whole[: len(CUBIN)], CUBIN[:10], flipped, whole + b"x"), start=2):
+        cached.write_bytes(damaged)
+        assert binary.load_binary((8, 6)) == binary.load_binary((8, 6)) == CUBIN
+        assert cached.read_bytes() == whole
+        assert len(compiled) == count
 
 
 def test_a_cache_that_cannot_be_written_does_not_matter(compiled, monkeypatch, tmp_path):
@@ -151,6 +157,24 @@ def test_a_file_that_cannot_be_put_in_place_leaves_nothing(compiled):
     assert binary.load_binary((8, 6)) == CUBIN
     (left,) = binary.cache_folder().iterdir()
     assert left.is_dir()
+
+
+def test_an_interrupted_write_leaves_nothing(compiled, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        binary.load_binary((8, 6))
+    assert not list(binary.cache_folder().iterdir())
+
+
+def test_the_cache_may_be_named_by_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("FUSIONCAM_CACHE", "~/mine")
+    assert binary.cache_folder() == tmp_path / "mine" / "kernels"
+    monkeypatch.setenv("FUSIONCAM_CACHE", "~nobody-of-that-name/mine")
+    assert binary.cache_folder() == Path("~nobody-of-that-name/mine/kernels")
 
 
 def test_the_cache_is_the_users_unless_told_otherwise(monkeypatch):
@@ -167,7 +191,7 @@ def test_processes_that_compile_at_once_do_not_disturb_each_other(tmp_path):
     three = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     assert {process.communicate()[0] for process in three} == {"b'\\x7fELF by nvcc'\n"}
     (cached,) = binary.cache_folder().iterdir()
-    assert cached.read_bytes() == b"\x7fELF by nvcc"
+    assert cached.read_bytes() == binary.sealed(b"\x7fELF by nvcc")
 
 
 @pytest.mark.parametrize("variable", ["PATH", "CUDA_HOME", "CUDA_PATH"])
@@ -200,6 +224,70 @@ def test_an_nvcc_that_does_not_run_is_no_nvcc(monkeypatch, tmp_path):
         binary.with_nvcc("sm_90")
 
 
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("exit 3", "nvcc: it makes no cubin, and ends with status 3"),
+        ("exit 0", "nvcc: it makes no cubin, and ends with status 0"),
+        (WRITES.replace("177ELF", "041ELF"), "nvcc: it makes no cubin, and ends with status 0"),
+        (f"{WRITES}; exit 1", "nvcc: it makes no cubin, and ends with status 1"),
+        ("exec sleep 60", "nvcc is not done after 0.2 s"),
+        ("cat; echo ready; exit 1", "nvcc: ready"),
+    ],
+    ids=["silent", "nothing made", "no cubin", "failed late", "hanging", "asking"],
+)
+def test_an_nvcc_that_does_not_do_its_work_is_given_up(monkeypatch, tmp_path, script, said):
+    write_nvcc(tmp_path / "bin", script)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    monkeypatch.setattr(binary, "TIMEOUT", 0.2 if "sleep" in script else 60)
+    monkeypatch.setattr(binary, "with_nvrtc", lambda architecture: CUBIN)
+    with pytest.raises(binary.CompilerError, match=re.escape(said)):
+        binary.run_nvcc(str(tmp_path / "bin" / "nvcc"), "sm_90")
+    assert binary.compile_kernels("sm_90") == CUBIN
+
+
+def test_an_nvcc_that_fails_does_not_hide_another(no_nvcc, monkeypatch, tmp_path):
+    for name in ("one", "two"):
+        write_nvcc(tmp_path / name, COMPLAINS)
+    write_nvcc(tmp_path / "three" / "bin", WRITES)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'one'}::{tmp_path / 'two'}:/usr/bin:/bin")
+    with pytest.raises(binary.CompilerError, match=r"^nvcc: masks\.cu\(7\): error: y is undefined$"):
+        binary.with_nvcc("sm_90")
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "three"))
+    assert binary.with_nvcc("sm_90") == b"\x7fELF by nvcc"
+
+
+def test_without_a_folder_for_nvcc_to_write_to_nvrtc_is_tried(monkeypatch, tmp_path):
+    def nowhere(**_):
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    write_nvcc(tmp_path / "bin", WRITES)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    monkeypatch.setattr(binary.tempfile, "TemporaryDirectory", nowhere)
+    monkeypatch.setattr(binary, "with_nvrtc", lambda architecture: CUBIN)
+    assert binary.compile_kernels("sm_90") == CUBIN
+    with pytest.raises(binary.CompilerError, match="No usable temporary directory"):
+        binary.with_nvcc("sm_90")
+
+
+@pytest.mark.parametrize("problem", ["AttributeError('x')", "OSError('x')", "SyntaxError('x')", "SystemExit('x')"])
+def test_a_broken_cuda_bindings_is_none(monkeypatch, tmp_path, problem):
+    (tmp_path / "broken" / "cuda").mkdir(parents=True)
+    (tmp_path / "broken" / "cuda" / "__init__.py").write_text(f"raise {problem}")
+    for name in [name for name in sys.modules if name.split(".")[0] == "cuda"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path / "broken")
+    with pytest.raises(binary.CompilerError, match=r"there is no NVRTC \(x\)"):
+        binary.with_nvrtc("sm_90")
+
+
+@pytest.mark.parametrize("architecture", ["sm_61", "sm_70", "sm_72"])
+def test_for_a_gpu_that_is_too_old_no_compiler_is_advised(no_nvcc, no_nvrtc, architecture):
+    with pytest.raises(DeviceError, match=r"compute capability 7\.5 or later") as info:
+        binary.compile_kernels(architecture)
+    assert "install" not in str(info.value)
+
+
 def test_without_a_compiler_the_error_says_what_to_install(no_nvcc, no_nvrtc):
     with pytest.raises(DeviceError, match=r'sm_90: there is no nvcc; there is no NVRTC .*; .*"fusioncam\[gpu\]"'):
         binary.load_binary((9, 0))
@@ -212,6 +300,12 @@ def holds_all_kernels(cubin):
 @pytest.mark.parametrize("architecture", ["sm_75", "sm_90", "sm_120"])
 def test_nvrtc_compiles_all_kernels(nvrtc, architecture):
     assert holds_all_kernels(binary.with_nvrtc(architecture))
+
+
+def test_what_nvrtc_makes_must_be_a_cubin(nvrtc, monkeypatch):
+    monkeypatch.setattr(binary, "_nvrtc_text", lambda *_: b"")
+    with pytest.raises(binary.CompilerError, match="NVRTC: it makes no cubin"):
+        binary.with_nvrtc("sm_90")
 
 
 def test_nvrtc_takes_over_where_nvcc_fails(nvrtc, monkeypatch, tmp_path):

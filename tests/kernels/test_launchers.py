@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fusioncam.errors import DeviceError, UsageError
@@ -95,11 +96,81 @@ def test_an_unknown_launcher_is_refused():
         open_device(0, "opencl")
 
 
-def test_available_never_raises(monkeypatch):
-    monkeypatch.setattr("fusioncam.kernels.device.open_device", lambda index: 1 / 0)
+@pytest.mark.parametrize("launcher", [[], "", 0, {}])
+def test_what_is_no_launcher_is_refused(launcher):
+    with pytest.raises(UsageError, match="there is no launcher"):
+        open_device(0, launcher)
+
+
+@pytest.mark.parametrize("index", ["0", 1.5, None, True, [0], np.zeros((2, 2)), np.bool_(True)], ids=str)
+def test_what_is_no_number_of_a_gpu_is_refused(index):
+    with pytest.raises(UsageError, match=r"^the number of a GPU cannot be a .*; give 0 for the first"):
+        open_device(index)
+    assert not available(index)[0]
+
+
+@pytest.fixture
+def broken(monkeypatch, tmp_path):
+    """Installs a package that raises something as it is imported."""
+
+    def install(package, module, problem):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("")
+        (tmp_path / package / module).write_text(problem)
+        for name in [name for name in sys.modules if name.split(".")[0] == package]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.syspath_prepend(tmp_path)
+
+    return install
+
+
+PROBLEMS = [
+    *(f"raise {kind}('it is broken')" for kind in ("AttributeError", "RuntimeError", "OSError", "ValueError")),
+    "it is broken = 1", "raise SystemExit('it is broken')", "import nothing_of_that_name",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_a_broken_pycuda_does_not_take_the_gpu_away(monkeypatch, broken, problem):
+    broken("pycuda", "driver.py", problem)
+    monkeypatch.setattr("fusioncam.kernels.with_cuda_core.open_device", lambda index: "cuda-core")
+    assert open_device() == "cuda-core"
+    with pytest.raises(DeviceError, match=r"no pycuda \(.+\); .*pip install"):
+        open_device(0, "pycuda")
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_a_broken_cuda_core_is_none(broken, problem):
+    broken("cuda", "__init__.py", problem)
+    with pytest.raises(DeviceError, match=r"no cuda-core \(.+\); .*pip install"):
+        open_device(0, "cuda-core")
+
+
+def test_what_a_launcher_reports_is_not_passed_over(monkeypatch, broken):
+    broken("pycuda", "driver.py", "raise ImportError('libcuda.so.1: cannot open shared object file')")
+    monkeypatch.setattr("fusioncam.kernels.with_cuda_core.open_device", lambda index: "cuda-core")
+    with pytest.raises(DeviceError, match="install the NVIDIA driver"):
+        open_device()
+
+
+@pytest.mark.parametrize("problem", [ZeroDivisionError, SystemExit, GeneratorExit])
+def test_available_never_raises(monkeypatch, problem):
+    def fail(index):
+        raise problem
+
+    monkeypatch.setattr("fusioncam.kernels.device.open_device", fail)
     fine, reason = available()
     assert not fine
-    assert "ZeroDivisionError" in reason
+    assert problem.__name__ in reason
+
+
+def test_available_can_be_interrupted(monkeypatch):
+    def fail(index):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fusioncam.kernels.device.open_device", fail)
+    with pytest.raises(KeyboardInterrupt):
+        available()
 
 
 def test_pycuda_comes_first(monkeypatch):

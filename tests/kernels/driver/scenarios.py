@@ -184,6 +184,9 @@ def too_much(launcher):
     with device.entered():
         refused(lambda: device.allocate(LIMIT + 1), "50.0 MB of memory", "use a smaller chunk")
         refused(lambda: device.pinned((LIMIT + 1,), np.uint8), "50.0 MB of pinned", "use a smaller chunk")
+        for shape in ((2**33, 2**31), (2**62,), (10**20,), (10**400,)):
+            refused(lambda shape=shape: empty(device, shape, np.float32), "MB of memory", "use a smaller chunk")
+            refused(lambda shape=shape: device.pinned(shape, np.float32), "MB of pinned", "use a smaller chunk")
         held = device.allocate(LIMIT - 1000)
         refused(lambda: device.allocate(2000), "use a smaller chunk")
         del held
