@@ -1,6 +1,7 @@
 """Holding a bundle against its source: equal logits, a gradient that agrees with central differences, little drift."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 from onnxruntime import InferenceSession
 
-from fusioncam.errors import BundleError, ModelError, UsageError, first_line
-from fusioncam.export.precision import rounding_session
+from fusioncam.errors import BundleError, FusionCamError, ModelError, UsageError, first_line
+from fusioncam.export.precision import leave_out_rounding, rounding_session
 from fusioncam.export.shapes import open_session, session
 from fusioncam.kernels.masks import MaskMaker
 from fusioncam.kernels.reference import score_cam
@@ -26,7 +27,6 @@ GRADIENT_TOLERANCE = {"float32": 1e-2, "float16": 5e-2}
 STEPS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)  # lengths of the differences, relative to the activations
 DIRECTIONS = 6
 PATCH = 8  # pixels
-ROUNDING = ("QuantizeLinear", "DequantizeLinear")
 DRIFT_CHANNELS, DRIFT_CHUNK = 32, 8
 # Four and ten times the worst seen with real models and photos; a map in 256 colours shows steps of 0.004.
 DRIFT_LIMITS = {"largest difference": 0.03, "1 - correlation": 5e-4}
@@ -55,7 +55,7 @@ def check(bundle: Path, source: Path | None = None) -> list[Finding]:
         source: The model it was made from; by default where the manifest says.
 
     Raises:
-        BundleError: The folder is no bundle, or a file of it is missing or was changed.
+        BundleError: The folder is no bundle, a file of it is missing or was changed, or they do not belong together.
         UsageError: The source is not where it was.
     """
     manifest = read_bundle(bundle)
@@ -63,8 +63,21 @@ def check(bundle: Path, source: Path | None = None) -> list[Finding]:
     if not source.is_file():
         raise UsageError(f"the source model is not at {source}; say where it is with --source")
     changed = Finding("source is the one exported (sha256)", float(sha256(source) != manifest.source.sha256), 0.0)
-    findings = [changed, *compare_logits(bundle, manifest, source), *compare_gradient(bundle, manifest)]
-    return findings if manifest.score_precision == manifest.precision else [*findings, *compare_maps(bundle, manifest)]
+    with _sound(bundle):
+        found = [changed, *compare_logits(bundle, manifest, source), *compare_gradient(bundle, manifest)]
+        return found if manifest.score_precision == manifest.precision else [*found, *compare_maps(bundle, manifest)]
+
+
+@contextmanager
+def _sound(bundle: Path) -> Iterator[None]:
+    """Say of graphs that cannot be read or run that the bundle is to blame: here, nothing else is left."""
+    try:
+        yield
+    except (FusionCamError, MemoryError):
+        raise
+    except Exception as error:  # those of onnx and onnxruntime share no base class
+        why = f"the files of {bundle} do not belong together ({first_line(error)}); export the model again"
+        raise BundleError(why) from error
 
 
 def pictures(manifest: Manifest, count: int) -> Array:
@@ -131,6 +144,8 @@ def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Findi
         with np.errstate(all="ignore"):  # as in `_logits`
             given = as_source(logits, manifest, logarithm)
             error = float(np.abs(given - expected).max()) / scale if given.shape == expected.shape else float("inf")
+        if precision != manifest.precision and not np.isfinite(logits).all():
+            error = float("nan")  # a sigmoid makes 1 of infinity, and would hide it
         findings.append(Finding(f"output of {name} equals the source's", error, LOGIT_TOLERANCE[precision]))
     return findings
 
@@ -138,11 +153,15 @@ def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Findi
 def _open(bundle: Path, manifest: Manifest, optimize: bool = True) -> tuple[InferenceSession, InferenceSession]:
     """The explain graph and the score graph; a score graph brought to float16 rounds as it would on a GPU."""
     converted = manifest.score_precision != manifest.precision
-    score = bundle / SCORE_GRAPH
-    return (
-        open_session(bundle / EXPLAIN_GRAPH, optimize),
-        rounding_session(score) if converted else open_session(score, optimize),
-    )
+    try:
+        explain = open_session(bundle / EXPLAIN_GRAPH, optimize)
+        score = rounding_session(bundle / SCORE_GRAPH) if converted else open_session(bundle / SCORE_GRAPH, optimize)
+    except ModelError as error:
+        raise BundleError(f"{error}; export the model again") from error
+    for graph, name, wanted in ((explain, EXPLAIN_GRAPH, ["image", "class_index"]), (score, SCORE_GRAPH, ["image"])):
+        if (inputs := [i.name for i in graph.get_inputs()]) != wanted:
+            raise BundleError(f"{bundle / name} takes {inputs} in place of {wanted}; export the model again")
+    return explain, score
 
 
 def _logits(graph: InferenceSession, images: Array) -> Array:
@@ -233,7 +252,7 @@ def _head(bundle: Path, layer: Layer, image: Array) -> tuple[Callable[[Array], l
     """
     model = ir.external_data.load_to_model(ir.load(bundle / EXPLAIN_GRAPH))
     graph = model.graph
-    quantised = _leave_out_rounding(graph)
+    quantised = leave_out_rounding(graph)
     tensor = next((o for node in graph for o in node.outputs if o.name == layer.name), None)
     if tensor is None:
         raise BundleError(f"{bundle / EXPLAIN_GRAPH} has no tensor {layer.name!r}; export the model again")
@@ -255,21 +274,6 @@ def _head(bundle: Path, layer: Layer, image: Array) -> tuple[Callable[[Array], l
         return list(head.run(["logits", "gradients"], {"layer": batch, **others}))
 
     return run, value, quantised
-
-
-def _leave_out_rounding(graph: ir.Graph) -> bool:
-    """Make copies of QuantizeLinear and DequantizeLinear, but for weights; returns whether there were any."""
-    found = False
-    for node in graph:
-        data = node.inputs[0] if node.inputs else None
-        if node.op_type in ROUNDING and data is not None and data.const_value is None:
-            node.op_type, found = "Identity", True
-            node.attributes.clear()
-            node.resize_inputs(1)
-    for value in (o for node in graph for o in node.outputs):
-        if found and value.dtype in (ir.DataType.INT8, ir.DataType.UINT8):
-            value.type = value.shape = None  # between the two, a float now
-    return found
 
 
 def _as_tensor(direction: Array, layer: Layer, tensor: Array) -> Array:

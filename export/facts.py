@@ -174,7 +174,10 @@ def _given_names(given: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ..
     try:
         lines = Path(given).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, ValueError) as error:
-        raise UsageError(f"labels file {given} cannot be read: {first_line(error)}") from error
+        why = getattr(error, "strerror", None) or first_line(error)
+        raise UsageError(
+            f"labels file {given} cannot be read ({why}); give a text file with one class name a line"
+        ) from error
     while lines and not lines[-1].strip():
         lines.pop()
     return tuple(line.strip() for line in lines)

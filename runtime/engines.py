@@ -98,7 +98,7 @@ def open_on_device(
     with device.entered():
         stream = stream or device.stream()
         tensorrt = TENSORRT in (_named(p)[0] for p in providers)
-        cache = cache_folder(bundle_digest(manifest)) if tensorrt else None
+        cache = cache_folder(bundle_digest(manifest), f"chunk-{chunk}") if tensorrt else None
 
         def open_graph(graph: str, shapes: dict[str, tuple[int, ...]], half: bool, capture: bool) -> Any:
             use = Use(shapes, half=half, cache=cache, device=device.index, stream=stream, capture=capture)

@@ -2,7 +2,7 @@
 
 import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,12 +14,14 @@ from fusioncam.runtime.engines import open_engine
 from fusioncam.runtime.explanation import Explanation, Passes
 from fusioncam.runtime.fusion import METHODS, ClassMaps, make_maps, take_steps
 from fusioncam.runtime.image import ImageLike, UInt8Array, as_input, unpreprocess
-from fusioncam.runtime.picture import DEFAULT_COLORMAP, color_table
+from fusioncam.runtime.picture import DEFAULT_COLORMAP, checked_opacity, color_table
+from fusioncam.runtime.providers import listed
 from fusioncam.runtime.scoring import Clock, Progress, probabilities
 from fusioncam.runtime.session import Provider, warn_of_clash
 
 Classes = int | Sequence[int] | None
 
+MOST_CHUNK = 1 << 20
 THREADS_PER_CORE = 4  # at most: thousands of threads end in a standstill
 
 
@@ -39,7 +41,7 @@ class Explainer:
     Raises:
         BundleError: The folder is no bundle, or a file of it is missing or was changed.
         ProviderError: A provider cannot run on this machine.
-        UsageError: A method, budget or chunk makes no sense.
+        UsageError: A provider, method, budget, chunk or number of threads makes no sense.
     """
 
     def __init__(
@@ -52,19 +54,15 @@ class Explainer:
         chunk: int | None = None,
         threads: int | None = None,
     ) -> None:
+        methods = listed(methods, "methods")
         unknown = [m for m in methods if m not in METHODS]
         if unknown or not methods:
             wrong = repr(unknown[0]) if unknown else "chosen"
             raise UsageError(f"no method {wrong}; the methods are {', '.join(METHODS)}")
         if budget != "exact":
             raise UsageError(f"no budget {budget!r}; the only one is 'exact'")
-        most = THREADS_PER_CORE * (os.cpu_count() or 1)
-        for name, number, limit in (("chunk", chunk, None), ("threads", threads, most)):
-            if number is None:
-                continue
-            if not isinstance(number, int) or number < 1 or (limit is not None and number > limit):
-                bound = "at least 1" if limit is None else f"1 to {limit}"
-                raise UsageError(f"{name} must be a whole number, {bound}, not {number!r}")
+        chunk = _checked_count("chunk", chunk, MOST_CHUNK)
+        threads = _checked_count("threads", threads, THREADS_PER_CORE * (os.cpu_count() or 1))
         warn_of_clash()
         folder = Path(bundle)
         self.manifest = read_bundle(folder)
@@ -90,7 +88,7 @@ class Explainer:
 
     def explain_batch(
         self,
-        images: Sequence[ImageLike],
+        images: Iterable[ImageLike],
         class_index: int | Sequence[Classes] | None = None,
         *,
         progress: Progress | None = None,
@@ -98,7 +96,7 @@ class Explainer:
         """Explain many pictures.
 
         Args:
-            images: As for `explain`.
+            images: Pictures as for `explain`; the classes are looked at before the first is explained.
             class_index: One class for all pictures, or the top one of each (None), or for every picture its own: a
                 class, None, or several classes, which then share the masked passes of the picture.
             progress: Called with (done, all) masked passes of each picture, after every chunk.
@@ -109,8 +107,9 @@ class Explainer:
         Raises:
             ImageError, UsageError: As for `explain`; the number of entries in `class_index` is not that of pictures.
         """
-        if isinstance(images, str | os.PathLike):
+        if isinstance(images, str | bytes | os.PathLike) or not isinstance(images, Iterable):
             raise UsageError("explain_batch takes a list of pictures; use explain for a single one")
+        images = list(images)
         each = _many(class_index, len(images))
         if len(each) != len(images):
             raise UsageError(f"{len(each)} entries in class_index for {len(images)} pictures; give one for each")
@@ -140,10 +139,11 @@ class Explainer:
             (H, W, 3) uint8 RGB, at the size of the model's input.
 
         Raises:
-            ImageError, UsageError, FusionCamError: As for `explain`; there is no such method or colour map.
+            ImageError, UsageError, FusionCamError: As for `explain`; there is no such method, colour map or opacity.
         """
         if method not in METHODS:
             raise UsageError(f"no method {method!r}; the methods are {', '.join(METHODS)}")
+        opacity = checked_opacity(opacity)
         colors, classes = color_table(colormap), [self.checked_class(class_index)]
         _, x = as_input(image, self.manifest.preprocessing)
         with self._engine.look(x, classes, Clock()) as steps:
@@ -193,6 +193,19 @@ class Explainer:
             passes=passes,
             timing=clock.laps,
         )
+
+
+def _checked_count(name: str, given: Any, most: int) -> int | None:
+    """A whole number from 1 to `most`, or None; raises UsageError for anything else, True included."""
+    if given is None:
+        return None
+    try:
+        count = 0 if isinstance(given, bool) else operator.index(given)
+    except TypeError:
+        count = 0
+    if not 1 <= count <= most:
+        raise UsageError(f"{name} must be a whole number, 1 to {most}")
+    return count
 
 
 def _many(given: Any, times: int) -> list[Any]:

@@ -3,7 +3,8 @@
 import math
 import threading
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from numbers import Real
+from typing import Any, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
@@ -98,9 +99,18 @@ def overlay(
         (H, W, 3) uint8 RGB.
 
     Raises:
-        UsageError: There is no such colour map.
+        UsageError: There is no such colour map or opacity.
     """
-    return np.asarray(reference.overlay(photo, saliency, color_table(colormap), opacity), np.uint8)
+    colors = color_table(colormap)
+    return np.asarray(reference.overlay(photo, saliency, colors, checked_opacity(opacity)), np.uint8)
+
+
+def checked_opacity(given: Any) -> float:
+    """The opacity asked for; raises UsageError where it is no number from 0 to 1."""
+    real = isinstance(given, Real)
+    if not real or not 0 <= given <= 1:
+        raise UsageError("opacity must be a number from 0 to 1")
+    return float(given)
 
 
 def color_table(colormap: str) -> UInt8Array:
@@ -110,7 +120,7 @@ def color_table(colormap: str) -> UInt8Array:
 
 def colormap_code(name: str) -> int:
     """OpenCV's number of a colour map; raises UsageError where there is none of that name."""
-    if name not in COLORMAPS:
+    if not isinstance(name, str) or name not in COLORMAPS:
         raise UsageError(f"no colour map {name!r}: choose one of {', '.join(COLORMAPS)}")
     return COLORMAPS[name]
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
+import onnxruntime
 from platformdirs import user_cache_path
 
-from fusioncam.errors import OutputError
+from fusioncam.errors import OutputError, UsageError
 from fusioncam.manifest import Manifest
 
 Provider = str | tuple[str, dict[str, Any]]
@@ -25,6 +26,7 @@ GET_DRIVER = "install NVIDIA's driver, 580 or later, and see with nvidia-smi tha
 GET_MATCHING = "install the versions onnxruntime was built with: CUDA 13, cuDNN 9, TensorRT 10"
 GET_BUILD = 'pip uninstall onnxruntime, then pip install "onnxruntime-gpu>=1.31" (x86-64 Linux and Windows)'
 CORRECT = "correct the option, see onnxruntime.ai/docs/execution-providers"
+REBUILD = f"delete the folder tensorrt in {user_cache_path('fusioncam')}, or in what {CACHE} names"
 
 # For a provider whose failure says nothing else. TensorRT builds on the libraries of CUDA.
 INSTALL = {CUDA: GET_GPU, TENSORRT: f'{GET_GPU} "tensorrt-cu13<11"'}
@@ -45,6 +47,7 @@ FAILURES = {
     r"undefined symbol: \w+|version `\S+' not found|Unable to find symbol \w+": GET_MATCHING,
     r'Unknown provider option: "\w+"|Failed to parse provider option "\w+"': CORRECT,
     r"Invalid TensorRT EP option: \w+|The value for the key '\w+' should be .*[^\s.]": CORRECT,
+    r"could not deserialize engine|Serialization (?:assertion|error)": REBUILD,  # of another version, or cut short
 }
 
 Options = dict[str, Any]
@@ -60,7 +63,7 @@ class Use:
         cache: Folder for TensorRT's engines and timings; without one, every start builds them anew.
         device: Number of the GPU.
         stream: Handle of a CUDA stream that all work goes to; 0, the default stream, counts as none.
-        capture: Whether runs are to be captured into a CUDA graph.
+        capture: Whether runs are to be captured into CUDA graphs, one for each set of buffers; by CUDA only.
     """
 
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -93,9 +96,10 @@ DEFAULTS: Mapping[str, Callable[[Use], Options]] = {
         "trt_timing_cache_enable": True if use.cache else None,
         "trt_timing_cache_path": use.cache,
         "trt_fp16_enable": use.half or None,
-        "trt_cuda_graph_enable": use.capture or None,
+        # No CUDA graphs, see `refuse_one_graph`.
     },
 }
+ONE_GRAPH = "trt_cuda_graph_enable"
 # What onnxruntime refuses for some graphs, by words of its refusal, and what to do without.
 REFUSALS: Mapping[str, Options] = {
     "cannot use the graph capture feature": {"capture": False},  # a node is left to another provider
@@ -105,6 +109,44 @@ REFUSALS: Mapping[str, Options] = {
 
 def _profile(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     return ",".join(f"{name}:{'x'.join(map(str, shape))}" for name, shape in shapes.items()) or None
+
+
+def listed(given: Any, what: str) -> list[Any]:
+    """The entries of a list or tuple; a mere string would be taken apart into letters.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    if isinstance(given, str | bytes) or not isinstance(given, Sequence):
+        raise UsageError(f"{what} must be a list, not {given!r}; pass a list, also of a single one")
+    return list(given)
+
+
+def name_and_options(given: Any) -> tuple[str, Options | None]:
+    """A provider as its name and its options, if it has any.
+
+    Raises:
+        UsageError: It is neither a name nor a pair of a name and a dict.
+    """
+    if isinstance(given, str):
+        return given, None
+    pair = tuple(given) if isinstance(given, tuple | list) else ()
+    if len(pair) != 2 or not isinstance(pair[0], str) or not isinstance(pair[1], dict):
+        raise UsageError(f'a provider is a name or a pair such as ("cuda", {{"device_id": "1"}}), not {given!r}')
+    return pair[0], pair[1]
+
+
+def refuse_one_graph(options: Options) -> None:
+    """Refuse CUDA graphs of TensorRT's provider.
+
+    It keeps a single one per session, whatever `gpu_graph_id` a run names: with several sets of buffers it would replay
+    the graph of another, and give wrong maps in silence. CUDA's provider keeps one for each.
+
+    Raises:
+        UsageError: The options ask for them.
+    """
+    if str(options.get(ONE_GRAPH, "")).lower() in ("1", "true"):
+        raise UsageError(f"{ONE_GRAPH} would mix up buffers, of which there are several; leave the option out")
 
 
 def with_defaults(providers: Sequence[Provider], use: Use) -> list[Provider]:
@@ -162,24 +204,28 @@ def bundle_digest(manifest: Manifest) -> str:
     return hashlib.sha256("\n".join(sorted(manifest.files.values())).encode()).hexdigest()
 
 
-def cache_folder(digest: str) -> Path:
+def cache_folder(digest: str, variant: str = "") -> Path:
     """The folder for TensorRT's engines of one bundle; it is made where it is not there.
 
-    It lies in the user's cache folder, or in that which the environment variable FUSIONCAM_CACHE names.
+    It lies in the user's cache folder, or in that which the environment variable FUSIONCAM_CACHE names. Every version
+    of onnxruntime has its own: which engines it can read depends on the TensorRT it was built with.
 
     Args:
         digest: See `bundle_digest`. onnxruntime names an engine after file and tensor names, never after the weights.
+        variant: What else the engines depend on, as the name of a folder: the chunk.
 
     Raises:
         OutputError: It cannot be made or written to.
     """
-    folder = Path(os.environ.get(CACHE) or user_cache_path("fusioncam")) / "tensorrt" / digest[:16]
+    root = Path(os.environ.get(CACHE) or user_cache_path("fusioncam"))
+    folder: Path = root / "tensorrt" / onnxruntime.__version__ / digest[:16] / variant
     try:
+        folder = folder.expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):
             return folder
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # the latter where there is no such home
         raise OutputError(
-            f"cannot keep TensorRT's engines in {folder}: {error.strerror}; "
+            f"cannot keep TensorRT's engines in {folder}: {getattr(error, 'strerror', error)}; "
             f"set the environment variable {CACHE} to a folder that can be written"
         ) from error

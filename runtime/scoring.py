@@ -74,7 +74,8 @@ class Scorer:
         buffer = np.zeros((self.chunk if self._pad else min(self.chunk, count), *self._shape), self._dtype)
         for start in range(0, count, self.chunk):
             size = min(self.chunk, count - start)
-            fill(start, start + size, buffer[:size])
+            with np.errstate(over="ignore"):  # what float16 does not hold shows in the logits
+                fill(start, start + size, buffer[:size])
             logits = run(self._session, ["logits"], {"image": buffer if self._pad else buffer[:size]})[0][:size]
             refuse_nan(logits, "logits")
             yield start, logits

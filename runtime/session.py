@@ -17,7 +17,7 @@ from typing import Any
 
 import onnxruntime
 
-from fusioncam.errors import BundleError, FusionCamError, ProviderError, first_line
+from fusioncam.errors import BundleError, FusionCamError, ProviderError, UsageError, first_line
 from fusioncam.runtime.providers import (
     CPU,
     GET_BUILD,
@@ -27,6 +27,9 @@ from fusioncam.runtime.providers import (
     Provider,
     Use,
     diagnose,
+    listed,
+    name_and_options,
+    refuse_one_graph,
     with_defaults,
     without_refused,
 )
@@ -74,16 +77,19 @@ def resolve(providers: Sequence[Provider] | None) -> list[Provider]:
         providers: As onnxruntime takes them, or in short: `cpu`, `cuda`, `tensorrt`.
 
     Raises:
-        ProviderError: A name is not one of onnxruntime's.
+        UsageError: They are no list of providers, a name is not one of onnxruntime's, or an option would do harm.
     """
     known = [*SHORT.values(), *onnxruntime.get_all_providers()]
     full: list[Provider] = []
-    for given in providers or [CPU]:
-        name, options = (given, None) if isinstance(given, str) else given
+    for given in [CPU] if providers is None else listed(providers, "providers"):
+        name, options = name_and_options(given)
         name = SHORT.get(name.lower(), name)
         if name not in known:
-            raise ProviderError(f"there is no execution provider {name!r}; use {', '.join(SHORT)}")
+            raise UsageError(f"there is no execution provider {name!r}; use {', '.join(SHORT)}")
+        refuse_one_graph(options or {})
         full.append(name if options is None else (name, options))
+    if not full:
+        raise UsageError(f"no provider is named; name at least one provider of {', '.join(SHORT)}")
     return full
 
 
@@ -105,6 +111,7 @@ def open_session(
             A graph that cannot be captured is opened all the same, see `captures`.
 
     Raises:
+        UsageError: See `resolve`.
         ProviderError: A provider that was asked for cannot run here. onnxruntime itself would use the CPU instead, in
             silence.
         BundleError: onnxruntime cannot load the graph.
@@ -137,9 +144,8 @@ def open_session(
 
 
 def captures(session: onnxruntime.InferenceSession) -> bool:
-    """Whether the session captures its runs into a CUDA graph; onnxruntime refuses to for some graphs."""
-    switches = ("enable_cuda_graph", "trt_cuda_graph_enable")
-    told = [options.get(s, "") for options in session.get_provider_options().values() for s in switches]
+    """Whether the session captures its runs into CUDA graphs; onnxruntime refuses to for some graphs."""
+    told = [options.get("enable_cuda_graph", "") for options in session.get_provider_options().values()]
     return any(value.lower() in ("1", "true") for value in told)
 
 

@@ -179,6 +179,15 @@ def test_labels_file_that_cannot_be_read(content, tmp_path):
         names_of(tmp_path, given=path)
 
 
+def test_labels_file_that_is_not_there(tmp_path):
+    path = tmp_path / "gone.txt"
+    with pytest.raises(UsageError) as caught:
+        names_of(tmp_path, given=path)
+    assert str(caught.value).count(str(path)) == 1
+    assert "Errno" not in str(caught.value)
+    assert str(caught.value).endswith("give a text file with one class name a line")
+
+
 def test_labels_of_yolo(tmp_path):
     assert names_of(tmp_path, metadata={"names": "{0: 'cat', 2: 'c', 1: 'dog'}"}) == ("cat", "dog", "c")
     assert names_of(tmp_path, metadata={"names": "['a', 'b', 'c']"}) == ("a", "b", "c")

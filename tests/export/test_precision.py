@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fusioncam.errors import ModelError, UsageError
 from fusioncam.export import check, export_model, export_torch
-from fusioncam.manifest import EXPLAIN_GRAPH, MANIFEST, SCORE_GRAPH, read_bundle
+from fusioncam.manifest import EXPLAIN_GRAPH, MANIFEST, SCORE_GRAPH, read_bundle, sha256
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 
@@ -154,6 +154,30 @@ def test_a_model_that_does_not_bear_float16(edit, why, edited, tmp_path):
         export_model(source, tmp_path / "t.fcam", precision="fp16")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "t.fcam").exists()
+
+
+@pytest.mark.parametrize(
+    ("factor", "why"), [(25000, "some of its values grow beyond"), (50000, "tensor 'w3' holds 1.0e.05, float16 ends")]
+)
+def test_a_sigmoid_does_not_hide_what_overflows(factor, why, edited, tmp_path):
+    source = edited(lambda graph: scaled(graph, "w3", factor), ending=["Sigmoid"])
+    export_model(source, tmp_path / "full.fcam")
+    with pytest.raises(ModelError, match=f"^in float16 the model's outputs are not finite: {why}"):
+        export_model(source, tmp_path / "t.fcam", precision="fp16")
+
+
+def test_check_sees_what_a_sigmoid_hides(edited, tmp_path):
+    """In a bundle whose score graph was changed after the export."""
+    bundle = tmp_path / "t.fcam"
+    export_model(edited(lambda graph: scaled(graph, "w3", 5000), ending=["Sigmoid"]), bundle, precision="fp16")
+    graph = onnx.load(bundle / SCORE_GRAPH)
+    tensor = next(i for i in graph.graph.initializer if i.name == "w3")
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float16(6), "w3"))
+    onnx.save(graph, bundle / SCORE_GRAPH)
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    manifest["files"][SCORE_GRAPH] = sha256(bundle / SCORE_GRAPH)
+    (bundle / MANIFEST).write_text(json.dumps(manifest))
+    assert f"output of {SCORE_GRAPH} equals the source's" in [f.what for f in check(bundle) if not f.ok]
 
 
 def bounds(graph):

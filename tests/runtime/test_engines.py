@@ -33,6 +33,7 @@ def test_both_sessions_get_the_stream_and_the_one_shape(tiny, told, monkeypatch,
     assert dict(many.shapes) == {"image": (7, 3, 24, 32)}
     assert (one.capture, many.capture) == (False, True)
     assert one.cache.is_relative_to(tmp_path)
+    assert one.cache.name == "chunk-7"
 
 
 def test_cuda_alone_needs_no_cache(tiny, told, monkeypatch, tmp_path):

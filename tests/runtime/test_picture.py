@@ -75,6 +75,18 @@ class TestOverlay:
         with pytest.raises(UsageError, match="no colour map 'jet'"):
             overlay(photo(), bump(), "jet")
 
+    @pytest.mark.parametrize("wrong", [np.nan, np.inf, None, "1", 1j, [1], 10**99, -0.01, 1.01])
+    def test_an_opacity_that_makes_no_sense(self, wrong):
+        with pytest.raises(UsageError, match="opacity must be a number from 0 to 1"):
+            overlay(photo(), bump(), opacity=wrong)
+
+    @pytest.mark.parametrize("wrong", [[], {}, None, 7])
+    def test_a_colour_map_that_is_no_name(self, wrong):
+        with pytest.raises(UsageError, match="no colour map"):
+            overlay(photo(), bump(), wrong)
+        with pytest.raises(UsageError, match="no colour map"):
+            panel(photo(), {"a": bump()}, "a", colormap=wrong)
+
 
 class TestPanel:
     @pytest.mark.parametrize("size", [(1, 1), (32, 32), (224, 224), (600, 300), (300, 600), (640, 40), (40, 640)])

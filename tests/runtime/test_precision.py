@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fusioncam import Explainer
+from fusioncam.errors import FusionCamError
 from fusioncam.export import export_model
 from fusioncam.runtime.scoring import Scorer
 
@@ -33,6 +34,12 @@ def test_the_maps_are_nearly_those_of_float32(tiny, pictures, tmp_path):
     for method in ("score_cam", "fusion_cam"):
         np.testing.assert_allclose(half.maps[method], full.maps[method], rtol=0, atol=0.02)
         assert (half.maps[method] != full.maps[method]).any()
+
+
+def test_a_picture_that_float16_does_not_hold_is_one_error_without_warnings(tiny, pictures, tmp_path):
+    export_model(tiny.bundle.with_suffix(".onnx"), tmp_path / "half.fcam", layer="layer", precision="fp16")
+    with pytest.raises(FusionCamError, match="NaN or infinite logits"):
+        Explainer(tmp_path / "half.fcam").explain(pictures[0] * np.float32(1e6))
 
 
 def test_from_the_command_line(run, work, tmp_path):

@@ -4,8 +4,6 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
-from fusioncam.errors import OutputError
-from fusioncam.manifest import read_bundle
 from fusioncam.runtime import providers
 from fusioncam.runtime.providers import CPU, CUDA, TENSORRT, Use, with_defaults
 
@@ -45,7 +43,6 @@ def test_tensorrt_is_told_how_it_will_be_used():
                 "trt_timing_cache_enable": "True",
                 "trt_timing_cache_path": "cache",
                 "trt_fp16_enable": "True",
-                "trt_cuda_graph_enable": "True",
             },
         )
     ]
@@ -71,10 +68,15 @@ def test_what_the_user_gave_wins():
 
 
 def test_only_the_first_provider_captures():
-    (_, tensorrt), (_, cuda), _ = with_defaults([TENSORRT, CUDA, CPU], ALL)
-    assert "trt_cuda_graph_enable" in tensorrt
-    assert "enable_cuda_graph" not in cuda
+    (_, cuda), (_, tensorrt), _ = with_defaults([CUDA, TENSORRT, CPU], ALL)
+    assert cuda["enable_cuda_graph"] == "1"
+    assert not [option for option in tensorrt if "graph" in option]
     assert cuda["user_compute_stream"] == tensorrt["user_compute_stream"]
+
+
+def test_nothing_is_captured_behind_tensorrt():
+    for _, options in with_defaults([TENSORRT, CUDA], ALL):
+        assert not [option for option in options if "graph" in option]
 
 
 def contains(library, text):
@@ -212,6 +214,17 @@ DRIVER = (
             providers.CORRECT,
         ),
         (
+            "[ONNXRuntimeError] : 11 : EP_FAIL : TensorRT EP could not deserialize engine from cache: /c/a_sm86.engine",
+            "could not deserialize engine",
+            providers.REBUILD,
+        ),
+        (
+            "[2026-11-23 06:04:50 ERROR] IRuntime::deserializeCudaEngine: Error Code 1: Serialization (Serialization "
+            "assertion stdVersionRead == kSERIALIZATION_VERSION failed.Version tag does not match.",
+            "Serialization assertion",
+            providers.REBUILD,
+        ),
+        (
             LOAD.format("/venv/libnvinfer.so.10: undefined symbol: getPluginRegistry"),
             "undefined symbol: getPluginRegistry",
             providers.GET_MATCHING,
@@ -230,49 +243,3 @@ def test_the_reason_and_the_remedy_are_read_from_what_onnxruntime_says(text, why
 @pytest.mark.parametrize("text", ["", "Load model failed", "CUDA failure", "cannot open shared object file"])
 def test_nothing_is_made_up(text):
     assert providers.diagnose(text) is None
-
-
-def test_the_cache_lies_where_the_variable_says(monkeypatch, tmp_path):
-    monkeypatch.setenv(providers.CACHE, str(tmp_path / "elsewhere"))
-    folder = providers.cache_folder("0123456789abcdef" * 4)
-    assert folder == tmp_path / "elsewhere" / "tensorrt" / "0123456789abcdef"
-    assert [*folder.iterdir()] == []
-    assert providers.cache_folder("0123456789abcdef" * 4) == folder
-    assert providers.cache_folder("f" * 64) != folder
-
-
-@pytest.mark.parametrize("value", [None, ""])
-def test_else_the_cache_lies_in_the_users_own(monkeypatch, tmp_path, value):
-    monkeypatch.delenv(providers.CACHE, raising=False)
-    if value is not None:
-        monkeypatch.setenv(providers.CACHE, value)
-    monkeypatch.setattr(providers, "user_cache_path", lambda name: tmp_path / name)
-    assert providers.cache_folder("a" * 64) == tmp_path / "fusioncam" / "tensorrt" / "aaaaaaaaaaaaaaaa"
-
-
-def test_a_cache_folder_that_cannot_be_made(monkeypatch, tmp_path):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv(providers.CACHE, str(tmp_path / "file"))
-    with pytest.raises(OutputError, match=r"cannot keep .* engines in .*: .+; set .* FUSIONCAM_CACHE") as caught:
-        providers.cache_folder("a" * 64)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_cache_folder_that_cannot_be_written(monkeypatch, tmp_path):
-    def refuse(dir):
-        raise PermissionError(13, "Permission denied", str(dir))
-
-    monkeypatch.setenv(providers.CACHE, str(tmp_path))
-    monkeypatch.setattr(providers, "TemporaryFile", refuse)
-    with pytest.raises(OutputError, match="Permission denied; set the environment variable FUSIONCAM_CACHE"):
-        providers.cache_folder("a" * 64)
-
-
-def test_the_digest_is_that_of_the_files(tiny):
-    manifest = read_bundle(tiny.bundle)
-    digest = providers.bundle_digest(manifest)
-    assert len(digest) == 64
-    backwards = manifest.model_copy(update={"files": dict(reversed(manifest.files.items())), "labels": None})
-    assert providers.bundle_digest(backwards) == digest
-    others = {**manifest.files, "weights.bin": "0" * 64}
-    assert providers.bundle_digest(manifest.model_copy(update={"files": others})) != digest

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fusioncam import Explainer
-from fusioncam.errors import BundleError, FusionCamError, ProviderError
+from fusioncam.errors import BundleError, FusionCamError, UsageError
 from fusioncam.manifest import sha256
 from fusioncam.runtime import providers, session
 from fusioncam.runtime.providers import CPU
@@ -16,7 +16,8 @@ from fusioncam.runtime.providers import CPU
     ("given", "full"),
     [
         (None, [CPU]),
-        ([], [CPU]),
+        (("cpu",), [CPU]),
+        ([["cuda", {"device_id": 1}]], [("CUDAExecutionProvider", {"device_id": 1})]),
         (["cpu"], [CPU]),
         (["CPU"], [CPU]),
         ([CPU], [CPU]),
@@ -32,8 +33,45 @@ def test_resolve(given, full):
 
 @pytest.mark.parametrize("given", [["gpu"], ["cpu", "CUDAExecutionprovider "], [("npu", {})]])
 def test_an_unknown_provider_is_refused(given):
-    with pytest.raises(ProviderError, match=r"no execution provider.*cpu, cuda, tensorrt"):
+    with pytest.raises(UsageError, match=r"no execution provider.*cpu, cuda, tensorrt"):
         session.resolve(given)
+
+
+@pytest.mark.parametrize("given", ["cpu", b"cpu", 5, {"cpu": {}}, {"cpu"}, iter(["cpu"])])
+def test_providers_that_are_no_list_are_refused(given):
+    with pytest.raises(UsageError, match=r"^providers must be a list, not .*; pass a list"):
+        session.resolve(given)
+
+
+@pytest.mark.parametrize(
+    "entry", [(), ("cpu",), {}, ("cpu", {}, 3), b"cpu", None, 1, ("cuda", "x"), (None, {}), ("cpu", None), {"cpu": 1}]
+)
+def test_an_entry_that_is_no_provider_is_refused(entry):
+    for given in ([entry], ["cpu", entry], (entry, "cpu")):
+        with pytest.raises(UsageError, match=r"^a provider is a name or a pair .*, not "):
+            session.resolve(given)
+
+
+def test_a_pair_in_place_of_a_list_is_refused():
+    with pytest.raises(UsageError, match="a provider is a name or a pair"):
+        session.resolve(("cpu", {}))
+
+
+def test_no_provider_is_refused():
+    with pytest.raises(UsageError, match=r"name at least one provider of cpu, cuda, tensorrt"):
+        session.resolve([])
+
+
+@pytest.mark.parametrize("value", [True, 1, "1", "True", "true"])
+@pytest.mark.parametrize("name", ["tensorrt", "TensorrtExecutionProvider"])
+def test_graphs_of_tensorrt_are_refused(name, value):
+    with pytest.raises(UsageError, match=r"trt_cuda_graph_enable would mix up buffers.*; leave the option out"):
+        session.resolve([(name, {"trt_cuda_graph_enable": value}), "cuda", "cpu"])
+
+
+@pytest.mark.parametrize("value", [False, 0, "0", "False"])
+def test_graphs_of_tensorrt_may_be_off(value):
+    assert session.resolve([("tensorrt", {"trt_cuda_graph_enable": value})])
 
 
 @pytest.mark.parametrize("given", [["cpu"], [CPU], [(CPU, {})], [("cpu", {})], None])

@@ -1,0 +1,86 @@
+"""What an Explainer is asked for: any kind of number is taken, and what makes no sense is refused."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fusioncam import Explainer
+from fusioncam.errors import UsageError
+
+
+def test_batch_of_a_single_path_is_refused(tiny):
+    with pytest.raises(UsageError, match="explain_batch takes a list"):
+        Explainer(tiny.bundle).explain_batch("cat.png")
+
+
+@pytest.mark.parametrize("wrong", [b"cat.png", Path("cat.png"), None, 5])
+def test_batch_of_what_is_no_list_is_refused(tiny, wrong):
+    with pytest.raises(UsageError, match="explain_batch takes a list"):
+        Explainer(tiny.bundle).explain_batch(wrong)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, None, "0.5", 0.5j, [0.5], np.array([0.5]), -0.1, 1.001, 2])
+def test_an_opacity_that_makes_no_sense_is_refused_before_anything_is_run(tiny, counted, pictures, wrong):
+    explainer, counter = counted(tiny.bundle)
+    with pytest.raises(UsageError, match="opacity must be a number from 0 to 1"):
+        explainer.overlay(pictures[0], opacity=wrong)
+    assert counter.batches == []
+
+
+@pytest.mark.parametrize("wrong", ["jet", [], {}, None, 1])
+def test_a_colour_map_that_there_is_not_is_refused_before_anything_is_run(tiny, counted, pictures, wrong):
+    explainer, counter = counted(tiny.bundle)
+    with pytest.raises(UsageError, match=r"no colour map .*: choose one of inferno"):
+        explainer.overlay(pictures[0], colormap=wrong)
+    assert counter.batches == []
+
+
+@pytest.mark.parametrize("given", [0, 1, np.float32(0.5), np.float64(0.5), np.int64(1), Fraction(1, 2)])
+def test_an_opacity_of_any_kind_of_number(tiny, pictures, given):
+    explainer = Explainer(tiny.bundle, methods=["grad_cam"])
+    wanted = explainer.overlay(pictures[0], 1, method="grad_cam", opacity=float(given))
+    np.testing.assert_array_equal(explainer.overlay(pictures[0], 1, method="grad_cam", opacity=given), wanted)
+
+
+@pytest.mark.parametrize("wrong", [5, -2, 1000])
+def test_a_class_out_of_range_is_refused_with_the_range(tiny, pictures, wrong):
+    with pytest.raises(UsageError, match=f"no class {wrong}: the model has 5, 0 to 4"):
+        Explainer(tiny.bundle).explain(pictures[0], wrong)
+
+
+@pytest.mark.parametrize("wrong", [1.5, "1", [1, 2], (1,)])
+def test_a_class_that_is_no_whole_number_is_refused(tiny, pictures, wrong):
+    with pytest.raises(UsageError, match="must be a whole number"):
+        Explainer(tiny.bundle).explain(pictures[0], wrong)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"methods": ["smooth_grad"]}, "'smooth_grad'.*fusion_cam"),
+        ({"methods": []}, "no method chosen"),
+        ({"methods": "grad_cam"}, "methods must be a list, not 'grad_cam'"),
+        ({"methods": None}, "methods must be a list, not None"),
+        ({"methods": 5}, "methods must be a list, not 5"),
+        ({"methods": [["grad_cam"]]}, "no method"),
+        ({"budget": "fast"}, "'fast'"),
+        *(({"chunk": c}, "chunk must be a whole number, 1 to 1048576$") for c in (0, -4, (1 << 20) + 1, 2**63)),
+        *(({"chunk": c}, "chunk must be a whole number") for c in (True, 8.0, "8", [8], np.float32(8), 10**5000)),
+        *(({"threads": n}, "threads must be a whole number, 1 to") for n in (0, -1, True, 1.0, "1", 2**63, 10**6)),
+        ({"providers": "cpu"}, "providers must be a list, not 'cpu'"),
+        ({"providers": []}, "name at least one provider"),
+    ],
+)
+def test_senseless_options_are_refused(tiny, options, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        Explainer(tiny.bundle, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_of_any_kind(tiny, counted, pictures):
+    explainer, counter = counted(tiny.bundle, chunk=np.int64(5), threads=np.int32(1), methods=["score_cam"])
+    explainer.explain(pictures[0])
+    assert counter.batches == [5, 5]
+    assert explainer._engine.explain.get_session_options().intra_op_num_threads == 1
