@@ -33,7 +33,9 @@ extern "C" __global__ void __launch_bounds__(512) weighted_sums(
     const float *weight = weights + size_t(blockIdx.y) * K;
     maps += size_t(blockIdx.y / (N / I)) * K * P;
     double sum = 0;
+    // Unrolled, so that several loads are under way at a time; the order of the sum stays.
     if (p < P)
+#pragma unroll 8
         for (int k = part; k < K; k += parts) sum += double(weight[k]) * maps[size_t(k) * P + p];
     room[threadIdx.x] = sum;
     __syncthreads();
@@ -43,8 +45,8 @@ extern "C" __global__ void __launch_bounds__(512) weighted_sums(
     sums[size_t(blockIdx.y) * P + p] = float(positive ? greater(sum, 0.0) : sum);
 }
 
-// Softmax over channels of scores (N, K); a channel of zeros (`kinds` (I, K) as normalize_maps gives them) has weight zero, a
-// constant one the score of the blank picture. One block per row.
+// Softmax over channels of scores (N, K); a channel of zeros (`kinds` (I, K) as normalize_maps gives them) has weight
+// zero, a constant one the score of the blank picture. One block per row.
 extern "C" __global__ void __launch_bounds__(256) score_weights(
     const float *__restrict__ scores, const float *__restrict__ blank, const int *__restrict__ kinds,
     float *__restrict__ weights, int N, int I, int K)
