@@ -9,7 +9,7 @@ struct Tap {
     float weight;
 };
 
-// Output i of `large` from `small` inputs: half-pixel centres, edges clamped. The position (i + 0.5) small / large - 0.5
+// Output i of `large` from `small` inputs: half-pixel centres, edges clamped. The place (i + 0.5) small / large - 0.5
 // is taken apart in whole numbers, so that only the weight is rounded, once.
 INLINE Tap tap(int i, int small, int large)
 {

@@ -22,7 +22,8 @@ extern "C" __global__ void __launch_bounds__(64) row_means(
     if (threadIdx.x == 0) means[blockIdx.x] = float(sum / count);
 }
 
-// sum_k weights[n, k] maps[i, k], i the image of n; relu of it where `positive`. A block makes 32 pixels, of one n; 16 threads share each.
+// sum_k weights[n, k] maps[i, k], i the image of n; relu of it where `positive`. A block makes 32 pixels, of one n; 16
+// threads share each.
 extern "C" __global__ void __launch_bounds__(512) weighted_sums(
     const float *__restrict__ weights, const float *__restrict__ maps, float *__restrict__ sums, int N, int I, int K,
     int P, int positive)
@@ -57,7 +58,8 @@ extern "C" __global__ void __launch_bounds__(256) score_weights(
     kinds += size_t(blockIdx.x / (N / I)) * K;
     double most = -__longlong_as_double(0x7ff0000000000000ll);
     for (int k = threadIdx.x; k < K; k += blockDim.x)
-        if (kinds[k] != ZERO) most = greater(most, double(kinds[k] == CONSTANT ? blank[blockIdx.x] : scores[start + k]));
+        if (kinds[k] != ZERO)
+            most = greater(most, double(kinds[k] == CONSTANT ? blank[blockIdx.x] : scores[start + k]));
     most = together(most, room, Greatest());
     double sum = 0;
     for (int k = threadIdx.x; k < K; k += blockDim.x)
