@@ -33,7 +33,7 @@ class Run:
     session: onnxruntime.InferenceSession
     binding: Any
     graph: int
-    thread: int = field(default_factory=threading.get_ident)
+    thread: threading.Thread = field(default_factory=threading.current_thread)
 
     def __call__(self) -> None:
         """Give the work to the session's stream, without waiting for it.
@@ -43,7 +43,8 @@ class Run:
         """
         options = onnxruntime.RunOptions()
         options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        options.add_run_config_entry("gpu_graph_id", str(self.graph if threading.get_ident() == self.thread else -1))
+        graph = self.graph if threading.current_thread() is self.thread else -1
+        options.add_run_config_entry("gpu_graph_id", str(graph))
         try:
             self.session.run_with_iobinding(self.binding, options)
         except Exception as error:  # onnxruntime's exceptions share no base class

@@ -102,8 +102,8 @@ class DeviceEngine:
         if self._owner == threading.get_ident():
             raise UsageError("an Explainer on a GPU cannot explain from its own progress callback; use another one")
         with self._lock, self.device.entered():
-            self._owner = threading.get_ident()
             try:
+                self._owner = threading.get_ident()
                 if len(classes) > self.classes.most:
                     with _ALLOCATION:  # powers of two, or each number of classes would be a new one
                         self.classes, self.explain_runs = self._for_classes(1 << (len(classes) - 1).bit_length())
