@@ -181,4 +181,4 @@ class ClassBuffers(Buffers):
         each["map"] = np.arange(N)
         self.each, self.in_order = (self._constant(a, stream) for a in (each, each["map"].copy()))
         self._pin(class_index=self.class_index, classes=self.classes, items=self.items, places=self.places)
-        self._pin(flags=self.flags, **self.maps)
+        self._pin(weights=self.weights, blank=self.blank, flags=self.flags, **self.maps)

@@ -8,7 +8,7 @@ import onnxruntime
 from fusioncam.kernels.device import Array, Device, DeviceArray
 from fusioncam.kernels.specs import masks, reduce
 from fusioncam.runtime.buffers import SLOTS, ClassBuffers, PictureBuffers, Run, bound
-from fusioncam.runtime.scoring import Clock, Ending, Progress
+from fusioncam.runtime.scoring import Clock, Ending, Progress, refuse_nan
 
 
 class Lanes:
@@ -70,6 +70,10 @@ class DevicePasses:
         self._buffers, self._count, self._clock, self._progress = buffers, classes, clock, progress
         self.done = 0
 
+    def end(self) -> None:
+        """Let go of what belongs to the picture's caller."""
+        self._progress = self._also = None
+
     def of_channels(self, live: Array, also: DeviceArray | None) -> DeviceArray | None:
         """f_c(x * M_k) of live channels k and all classes c, into `scores`; x * 0 and x * m of `also` ride along.
 
@@ -99,7 +103,9 @@ class DevicePasses:
             self._read(start)
             device.record(lanes.free[slot], lanes.main)
             self._report(min(chunk, count - start))
+        blank = self._buffers.receive("blank", lanes.main, self._count)
         device.synchronize(lanes.main)
+        refuse_nan(blank, "logits")
         self._clock.lap("masked_passes")
         return None if also is None else self._buffers.of["denoised"].rows(0, riding)
 

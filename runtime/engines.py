@@ -1,5 +1,6 @@
 """Which hardware explains: the sessions of a bundle, and the engine that feeds them."""
 
+import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -118,15 +119,13 @@ def agreed(providers: Sequence[Provider], option: str) -> int | None:
     Raises:
         UsageError: It is no whole number from 0 on, or they are told different things.
     """
-    given = {str(options[option]) for name, options in map(_named, providers) if name in ON_GPU and option in options}
-    if len(given) > 1:
-        raise UsageError(f"the providers disagree about {option} ({', '.join(sorted(given))}); say the same to all")
-    if not given:
-        return None
-    (value,) = given
-    if not (value.isascii() and value.isdigit()):
-        raise UsageError(f"{option} must be a whole number, not {value!r}")
-    return int(value)
+    given = [str(options[option]) for name, options in map(_named, providers) if name in ON_GPU and option in options]
+    for value in given:
+        if not re.fullmatch("[0-9]{1,20}", value):
+            raise UsageError(f"{option} must be a whole number, not {value[:20]!r}")
+    if len(set(map(int, given))) > 1:
+        raise UsageError(f"the providers disagree about {option} ({', '.join(given)}); say the same to all")
+    return int(given[0]) if given else None
 
 
 def _named(provider: Provider) -> tuple[str, dict[str, Any]]:

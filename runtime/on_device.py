@@ -23,7 +23,7 @@ from fusioncam.runtime.scoring import Clock, Floats, Progress, input_type, refus
 REST = 4  # pictures in a run of the few passes that come one by one: a whole chunk would be a waste
 WARM_UP = 3  # runs until onnxruntime has captured a CUDA graph
 
-# Of all threads. While onnxruntime captures, memory given or taken back on another thread would spoil it.
+# Of all engines: while one is made, onnxruntime captures, and memory that another takes would spoil that.
 _ALLOCATION = threading.Lock()
 
 
@@ -113,6 +113,7 @@ class DeviceEngine:
                 yield steps
             finally:
                 self._owner = 0
+                self.passes.end()
                 for lane in (self._lanes.masks, self.stream):  # what is under way must not meet the next picture
                     with suppress(FusionCamError):
                         self.device.synchronize(lane)
@@ -130,11 +131,16 @@ class DeviceSteps:
         for run in engine.explain_runs[: self._count]:
             run()
         self._normalize(p.activations, p.scaled, p.kinds, positive=0)
+        channels, height, width = p.activations.shape
+        gradients = self._some(b.gradients).view(self._count * channels, height * width)
+        self._launch(reduce.MEANS, values=gradients, means=self._some(b.weights).view(self._count * channels))
         logits, self._kinds = p.receive("logits", self._stream), p.receive("kinds", self._stream)
+        means = b.receive("weights", self._stream, self._count)
         self._device.synchronize(self._stream)
         self.logits = logits[0].copy()
         refuse_nan(self.logits, "logits")
         refuse_nan(np.where(self._kinds == masks.BROKEN, np.nan, 0), "activations")
+        refuse_nan(means, "gradients")
         self.classes = [c if c >= 0 else int(self.logits.argmax()) for c in classes]
         b.send("classes", self.classes, self._stream)
 
@@ -144,12 +150,8 @@ class DeviceSteps:
         return Passes(self._passes.done, len(self._kinds))
 
     def grad_cam(self) -> DeviceArray:
-        """G."""
-        channels, height, width = self._picture.activations.shape
-        weights = self._some(self._buffers.weights)
-        gradients = self._some(self._buffers.gradients).view(self._count * channels, height * width)
-        self._launch(reduce.MEANS, values=gradients, means=weights.view(self._count * channels))
-        return self._expanded(weights, "grad_cam", positive=1)
+        """G; the weights are there since the explain pass, and until `score_cam`."""
+        return self._expanded(self._some(self._buffers.weights), "grad_cam", positive=1)
 
     def denoise(self, gradient: DeviceArray) -> DeviceArray:
         """D."""

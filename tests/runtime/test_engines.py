@@ -57,6 +57,7 @@ def test_a_stream_of_ones_own_is_used_by_all(tiny, told, host_device):
         ([("tensorrt", {"device_id": 0}), ("cuda", {"device_id": "1"})], r"disagree about device_id \(0, 1\)"),
         ([("cuda", {"user_compute_stream": "abc"})], "user_compute_stream must be a whole number, not 'abc'"),
         ([("cuda", {"device_id": None})], "device_id must be a whole number, not 'None'"),
+        ([("cuda", {"device_id": "9" * 5000})], "device_id must be a whole number"),
         ([("cuda", {"device_id": 1.7})], "device_id must be a whole number"),
         ([("cuda", {"device_id": -1})], "device_id must be a whole number"),
     ],

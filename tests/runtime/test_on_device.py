@@ -1,5 +1,7 @@
 """The GPU's road, with the CUDA kernels compiled for the CPU and onnxruntime bound to the same memory."""
 
+import gc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
@@ -126,9 +128,25 @@ def test_one_logit_of_one_masked_pass_is_enough(tiny, on_device, pictures, logit
         explainer.explain(pictures[0], 1)
 
 
+def test_the_blank_picture_counts_even_for_score_cam_alone(make_tiny, on_device, pictures):
+    explainer = on_device(make_tiny().bundle, ["score_cam"], chunk=64)
+    engine = explainer._engine
+    run = engine.passes.chunk_runs[0]
+
+    def spoil():
+        run()
+        row = engine.picture.chunk_logits[0].rows(12, 13)
+        engine.device.upload(np.full(5, np.nan, np.float32), row.pointer, engine.stream)
+
+    engine.passes.chunk_runs[0] = spoil
+    with pytest.raises(FusionCamError, match="NaN or infinite logits"):
+        explainer.explain(pictures[0], 1)
+
+
+@pytest.mark.parametrize("methods", [METHODS, ["score_cam"]])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_gradients_that_are_not_finite_are_refused(tiny, on_device, pictures, value):
-    explainer = on_device(tiny.bundle)
+def test_gradients_that_are_not_finite_are_refused(tiny, on_device, pictures, value, methods):
+    explainer = on_device(tiny.bundle, methods)
     engine = explainer._engine
     (run,) = engine.explain_runs
 
@@ -174,6 +192,19 @@ def test_an_interrupted_growth_changes_nothing(tiny, on_device, pictures, host_d
     assert_equal(explainer.explain(pictures[0], 1), wanted, 0)
     found = explainer.explain_batch([pictures[0]], [[2, 1]])[1]
     np.testing.assert_allclose(found.maps["fusion_cam"], wanted.maps["fusion_cam"], rtol=0, atol=TOLERANCE)
+
+
+def test_the_callback_is_let_go(tiny, on_device, pictures):
+    class Callback:
+        def __call__(self, done, total):
+            pass
+
+    explainer, callback = on_device(tiny.bundle), Callback()
+    gone = weakref.ref(callback)
+    explainer.explain(pictures[0], 1, progress=callback)
+    del callback
+    gc.collect()
+    assert gone() is None
 
 
 def test_explaining_from_the_progress_callback_is_refused(tiny, on_device, pictures):
