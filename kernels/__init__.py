@@ -1,1 +1,1 @@
-"""Pixel work: `reference` defines every step of the method in NumPy, `masks` makes masked pictures fast on the CPU."""
+"""Pixel work: `reference` defines the method in NumPy, `masks` makes masks on the CPU, `cuda` does it all on GPUs."""

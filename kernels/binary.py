@@ -11,9 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from platformdirs import user_cache_path
-
 from fusioncam.errors import DeviceError, first_line
+from fusioncam.files import cache_root, replace_file
 
 FOLDER = Path(__file__).parent
 SOURCES = FOLDER / "cuda"
@@ -25,8 +24,6 @@ TIMEOUT = 120  # seconds for nvcc, which takes far fewer
 _SEAL = hashlib.sha256().digest_size
 
 INSTALL = 'install the CUDA toolkit (nvcc), or pip install "fusioncam[gpu]" (NVRTC)'
-
-
 TOO_OLD = "they need a GPU of compute capability {}.{} or later: choose another, or run on the CPU".format(*LOWEST)
 
 Compiler = Callable[[str], bytes]
@@ -58,7 +55,8 @@ def load_binary(capability: tuple[int, int]) -> bytes:
             return binary
     binary = compile_kernels(architecture)
     with suppress(OSError):  # a cache that cannot be written to
-        _write(cached, sealed(binary))
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(cached, sealed(binary))
     return binary
 
 
@@ -76,7 +74,7 @@ def source_digest() -> str:
 
 def cache_folder() -> Path:
     """The folder for compiled kernels; it need not exist."""
-    folder = Path(os.environ.get("FUSIONCAM_CACHE") or user_cache_path("fusioncam"))
+    folder = cache_root()
     with suppress(RuntimeError):  # a user that there is not
         folder = folder.expanduser()
     return folder / "kernels"
@@ -188,16 +186,3 @@ def first_error(log: str) -> str:
     """The first line of a compiler's log that names an error, else its first line."""
     lines = [line.strip("\0 \t") for line in log.splitlines() if line.strip("\0 \t")]
     return next((line for line in lines if "error" in line.lower() or "fatal" in line.lower()), (lines or [""])[0])
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file that is never seen half done, whoever else writes it at the same time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

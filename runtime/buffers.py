@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -41,14 +42,20 @@ class Run:
         Raises:
             FusionCamError: onnxruntime fails.
         """
-        options = onnxruntime.RunOptions()
-        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         graph = self.graph if threading.current_thread() is self.thread else -1
-        options.add_run_config_entry("gpu_graph_id", str(graph))
         try:
-            self.session.run_with_iobinding(self.binding, options)
+            self.session.run_with_iobinding(self.binding, run_options(graph))
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise run_failure(error) from error
+
+
+@cache
+def run_options(graph: int) -> onnxruntime.RunOptions:
+    """Options of a run that nobody waits for, as a CUDA graph of that number."""
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+    options.add_run_config_entry("gpu_graph_id", str(graph))
+    return options
 
 
 def bound(

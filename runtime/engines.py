@@ -13,7 +13,7 @@ from fusioncam.quirks import CRASHING_OPTIMIZERS
 from fusioncam.runtime.fusion import Steps
 from fusioncam.runtime.on_device import DeviceEngine
 from fusioncam.runtime.on_host import HostEngine
-from fusioncam.runtime.providers import CUDA, TENSORRT, Use, bundle_digest, cache_folder
+from fusioncam.runtime.providers import CUDA, TENSORRT, Use, bundle_digest, cache_folder, name_and_options
 from fusioncam.runtime.scoring import Clock, Floats, Progress, Scorer, input_type
 from fusioncam.runtime.session import CPU, Provider, captures, open_session, resolve
 
@@ -54,7 +54,7 @@ def open_engine(
     """
     wanted = resolve(providers)
     disabled = crashing_optimizers(manifest)
-    if _named(wanted[0])[0] in ON_GPU:
+    if name_and_options(wanted[0])[0] in ON_GPU:
         number, stream = agreed(wanted, "device_id"), agreed(wanted, "user_compute_stream")
         if stream == 0:
             raise UsageError("user_compute_stream must be a stream of your own: 0, the default one, cannot be shared")
@@ -98,7 +98,7 @@ def open_on_device(
     providers = [_without_shared(p) for p in providers]
     with device.entered():
         stream = stream or device.stream()
-        tensorrt = TENSORRT in (_named(p)[0] for p in providers)
+        tensorrt = TENSORRT in (name_and_options(p)[0] for p in providers)
         cache = cache_folder(bundle_digest(manifest), f"chunk-{chunk}") if tensorrt else None
 
         def open_graph(graph: str, shapes: dict[str, tuple[int, ...]], half: bool, capture: bool) -> Any:
@@ -119,7 +119,11 @@ def agreed(providers: Sequence[Provider], option: str) -> int | None:
     Raises:
         UsageError: It is no whole number from 0 on, or they are told different things.
     """
-    given = [str(options[option]) for name, options in map(_named, providers) if name in ON_GPU and option in options]
+    given = [
+        str(options[option])
+        for name, options in map(name_and_options, providers)
+        if name in ON_GPU and option in options
+    ]
     for value in given:
         if not re.fullmatch("[0-9]{1,20}", value):
             raise UsageError(f"{option} must be a whole number, not {value[:20]!r}")
@@ -128,13 +132,9 @@ def agreed(providers: Sequence[Provider], option: str) -> int | None:
     return int(given[0]) if given else None
 
 
-def _named(provider: Provider) -> tuple[str, dict[str, Any]]:
-    return (provider, {}) if isinstance(provider, str) else provider
-
-
 def _without_shared(provider: Provider) -> Provider:
     """The provider without what the engine says to all of them."""
-    name, options = _named(provider)
+    name, options = name_and_options(provider)
     return (name, {k: v for k, v in options.items() if k not in SHARED}) if name in ON_GPU else provider
 
 

@@ -28,7 +28,7 @@ _ALLOCATION = threading.Lock()
 
 
 class DeviceEngine:
-    """Explains pictures on one GPU. Threads that share it take turns; CUDA graphs serve the one that made it.
+    """Explains pictures on one GPU. Threads that share it take turns; only the one that made it gets CUDA graphs.
 
     Args:
         device: The GPU.

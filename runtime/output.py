@@ -1,10 +1,8 @@
 """Results out: files that are either written whole or not at all, and the bytes that go into them."""
 
-import contextlib
 import io
 import json
 import os
-import secrets
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusioncam.errors import OutputError
+from fusioncam.files import replace_file
 
 
 def _refusal(path: Path, error: Exception) -> OutputError:
@@ -35,22 +34,9 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         target = Path(os.path.realpath(path))
         if target.exists() and not target.is_file():
             raise OutputError(f"cannot write {str(path)!r}: it is not an ordinary file: choose another name")
-        _replace(target, data)
+        replace_file(target, data)
     except (OSError, ValueError) as error:
         raise _refusal(Path(path), error) from error
-
-
-def _replace(target: Path, data: bytes) -> None:
-    # Not tempfile.mkstemp, whose files only their owner can read: this one gets what the umask allows.
-    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-        temporary.replace(target)
-    finally:
-        # After a success there is nothing left to remove; after Ctrl-C there may be.
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def prepare_folder(path: str | os.PathLike[str]) -> Path:

@@ -1,7 +1,6 @@
 """What onnxruntime's providers are told unless the user says otherwise, and what to do where one of them fails."""
 
 import hashlib
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,13 +12,13 @@ import onnxruntime
 from platformdirs import user_cache_path
 
 from fusioncam.errors import OutputError, UsageError
+from fusioncam.files import CACHE, cache_root
 from fusioncam.manifest import Manifest
 
 Provider = str | tuple[str, dict[str, Any]]
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 SHORT = {"cpu": CPU, "cuda": CUDA, "tensorrt": TENSORRT}
-CACHE = "FUSIONCAM_CACHE"  # environment variable: a folder that takes the place of the user's cache folder
 
 GET_GPU, GET_TENSORRT = 'pip install "fusioncam[gpu]"', 'pip install "tensorrt-cu13<11"'
 GET_DRIVER = "install NVIDIA's driver, 580 or later, and see with nvidia-smi that it finds a GPU"
@@ -122,14 +121,14 @@ def listed(given: Any, what: str) -> list[Any]:
     return list(given)
 
 
-def name_and_options(given: Any) -> tuple[str, Options | None]:
-    """A provider as its name and its options, if it has any.
+def name_and_options(given: Any) -> tuple[str, Options]:
+    """A provider as its name and its options; a mere name has none.
 
     Raises:
         UsageError: It is neither a name nor a pair of a name and a dict.
     """
     if isinstance(given, str):
-        return given, None
+        return given, {}
     pair = tuple(given) if isinstance(given, tuple | list) else ()
     if len(pair) != 2 or not isinstance(pair[0], str) or not isinstance(pair[1], dict):
         raise UsageError(f'a provider is a name or a pair such as ("cuda", {{"device_id": "1"}}), not {given!r}')
@@ -161,7 +160,7 @@ def with_defaults(providers: Sequence[Provider], use: Use) -> list[Provider]:
     """
     merged: list[Provider] = []
     for provider in providers:
-        name, given = (provider, {}) if isinstance(provider, str) else provider
+        name, given = name_and_options(provider)
         if name not in DEFAULTS:
             merged.append(provider)
             continue
@@ -217,8 +216,7 @@ def cache_folder(digest: str, variant: str = "") -> Path:
     Raises:
         OutputError: It cannot be made or written to.
     """
-    root = Path(os.environ.get(CACHE) or user_cache_path("fusioncam"))
-    folder: Path = root / "tensorrt" / onnxruntime.__version__ / digest[:16] / variant
+    folder: Path = cache_root() / "tensorrt" / onnxruntime.__version__ / digest[:16] / variant
     try:
         folder = folder.expanduser()
         folder.mkdir(parents=True, exist_ok=True)

@@ -86,8 +86,8 @@ def resolve(providers: Sequence[Provider] | None) -> list[Provider]:
         name = SHORT.get(name.lower(), name)
         if name not in known:
             raise UsageError(f"there is no execution provider {name!r}; use {', '.join(SHORT)}")
-        refuse_one_graph(options or {})
-        full.append(name if options is None else (name, options))
+        refuse_one_graph(options)
+        full.append(name if isinstance(given, str) else (name, options))
     if not full:
         raise UsageError(f"no provider is named; name at least one provider of {', '.join(SHORT)}")
     return full
@@ -117,7 +117,7 @@ def open_session(
         BundleError: onnxruntime cannot load the graph.
     """
     wanted = resolve(providers)
-    names = [p if isinstance(p, str) else p[0] for p in wanted]
+    names = [name_and_options(p)[0] for p in wanted]
     for name in names:
         if name not in onnxruntime.get_available_providers():
             remedy = GET_BUILD if name in INSTALL else "install a build that has it"

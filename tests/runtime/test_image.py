@@ -16,12 +16,6 @@ from fusioncam.runtime import image as module
 from fusioncam.runtime.image import as_input, preprocess, read_image
 
 IMAGENET = {"rescale": 1 / 255, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-PRESETS = [
-    IMAGENET,
-    {"rescale": 1 / 127.5, "mean": (1.0, 1.0, 1.0)},
-    {"rescale": 1 / 255},
-    {"mean": (103.939, 116.779, 123.68), "channel_order": "bgr"},
-]
 LOSSLESS = [".png", ".bmp", ".tiff", ".ppm", ".webp"]
 LOSSY = [".jpg", ".avif", ".gif", ".jp2"]
 

@@ -14,8 +14,6 @@ PRESETS = [
     {"rescale": 1 / 255},
     {"mean": (103.939, 116.779, 123.68), "channel_order": "bgr"},
 ]
-LOSSLESS = [".png", ".bmp", ".tiff", ".ppm", ".webp"]
-LOSSY = [".jpg", ".avif", ".gif", ".jp2"]
 
 
 def scene(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -5,6 +5,7 @@ import os
 import onnxruntime
 import pytest
 
+from fusioncam import files
 from fusioncam.errors import OutputError
 from fusioncam.manifest import read_bundle
 from fusioncam.runtime import providers
@@ -46,7 +47,7 @@ def test_else_the_cache_lies_in_the_users_own(monkeypatch, tmp_path, value):
     monkeypatch.delenv(providers.CACHE, raising=False)
     if value is not None:
         monkeypatch.setenv(providers.CACHE, value)
-    monkeypatch.setattr(providers, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(files, "user_cache_path", lambda name: tmp_path / name)
     folder = providers.cache_folder("a" * 64)
     assert folder == tmp_path / "fusioncam" / "tensorrt" / onnxruntime.__version__ / "aaaaaaaaaaaaaaaa"
 
