@@ -8,7 +8,8 @@ import onnxruntime
 from fusioncam.kernels.device import Array, Device, DeviceArray
 from fusioncam.kernels.specs import masks, reduce
 from fusioncam.runtime.buffers import SLOTS, ClassBuffers, PictureBuffers, Run, bound
-from fusioncam.runtime.scoring import Clock, Ending, Progress, refuse_nan
+from fusioncam.runtime.scoring import Ending, refuse_nan
+from fusioncam.runtime.work import Clock, Progress
 
 
 class Lanes:

@@ -1,7 +1,7 @@
 """Which hardware explains: the sessions of a bundle, and the engine that feeds them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,8 +14,9 @@ from fusioncam.runtime.fusion import Steps
 from fusioncam.runtime.on_device import DeviceEngine
 from fusioncam.runtime.on_host import HostEngine
 from fusioncam.runtime.providers import CUDA, TENSORRT, Use, bundle_digest, cache_folder, name_and_options
-from fusioncam.runtime.scoring import Clock, Floats, Progress, Scorer, input_type
+from fusioncam.runtime.scoring import Scorer, input_type
 from fusioncam.runtime.session import CPU, Provider, captures, open_session, resolve
+from fusioncam.runtime.work import Clock, Floats, Found, Progress, Work
 
 ON_GPU = (CUDA, TENSORRT)
 SHARED = ("device_id", "user_compute_stream", "has_user_compute_stream")
@@ -28,6 +29,9 @@ class Engine(Protocol):
         self, x: Floats, classes: Sequence[int], clock: Clock, progress: Progress | None = None
     ) -> AbstractContextManager[Steps[Any, Any]]:
         """Run the explain pass on a preprocessed picture x (3, H, W) for some classes, and go on from there."""
+
+    def finish(self, works: Iterable[Work[Found]]) -> Iterator[Found]:
+        """Do the work for many pictures, in their order. Each looks at its picture when it is begun."""
 
 
 def open_engine(

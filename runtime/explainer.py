@@ -16,8 +16,9 @@ from fusioncam.runtime.fusion import METHODS, ClassMaps, make_maps, take_steps
 from fusioncam.runtime.image import ImageLike, UInt8Array, as_input, unpreprocess
 from fusioncam.runtime.picture import DEFAULT_COLORMAP, checked_opacity, color_table
 from fusioncam.runtime.providers import listed
-from fusioncam.runtime.scoring import Clock, Progress, probabilities
+from fusioncam.runtime.scoring import probabilities
 from fusioncam.runtime.session import Provider, warn_of_clash
+from fusioncam.runtime.work import Clock, Progress, Work
 
 Classes = int | Sequence[int] | None
 
@@ -84,7 +85,8 @@ class Explainer:
             UsageError: There is no such class.
             FusionCamError: The model cannot be run, or gives NaN or infinity.
         """
-        return self._explain_image(image, [self.checked_class(class_index)], progress)[0]
+        ((found,),) = self._engine.finish([self._work(image, [self.checked_class(class_index)], progress)])
+        return found
 
     def explain_batch(
         self,
@@ -114,8 +116,8 @@ class Explainer:
         if len(each) != len(images):
             raise UsageError(f"{len(each)} entries in class_index for {len(images)} pictures; give one for each")
         wanted = [[self.checked_class(c) for c in _many(many, 1)] for many in each]
-        pairs = zip(images, wanted, strict=True)
-        return [found for image, classes in pairs for found in self._explain_image(image, classes, progress)]
+        works = (self._work(image, some, progress) for image, some in zip(images, wanted, strict=True) if some)
+        return [found for of_image in self._engine.finish(works) for found in of_image]
 
     def overlay(
         self,
@@ -146,10 +148,15 @@ class Explainer:
         opacity = checked_opacity(opacity)
         colors, classes = color_table(colormap), [self.checked_class(class_index)]
         _, x = as_input(image, self.manifest.preprocessing)
-        with self._engine.look(x, classes, Clock()) as steps:
-            made = take_steps(steps, (method,))[method]
-            seen = unpreprocess(x, self.manifest.preprocessing)
-            return steps.overlay(made, seen, colors, opacity)[0]
+
+        def work() -> Work[UInt8Array]:
+            with self._engine.look(x, classes, Clock()) as steps:
+                made = (yield from take_steps(steps, (method,)))[method]
+                seen = unpreprocess(x, self.manifest.preprocessing)
+                return steps.overlay(made, seen, colors, opacity)[0]
+
+        (found,) = self._engine.finish([work()])
+        return found
 
     def checked_class(self, asked: Any) -> int:
         """The class asked for as an index, -1 for the top one.
@@ -166,14 +173,12 @@ class Explainer:
             raise UsageError(f"there is no class {index}: the model has {classes}, 0 to {classes - 1}")
         return index
 
-    def _explain_image(self, image: ImageLike, classes: list[int], progress: Progress | None) -> list[Explanation]:
-        if not classes:
-            return []
+    def _work(self, image: ImageLike, classes: list[int], progress: Progress | None) -> Work[list[Explanation]]:
         clock = Clock()
         _, x = as_input(image, self.manifest.preprocessing)
         clock.lap("preprocess")
         with self._engine.look(x, classes, clock, progress) as steps:
-            made = make_maps(steps, self.methods)
+            made = yield from make_maps(steps, self.methods)
             clock.lap("fusion")
             chances = probabilities(steps.logits, self.manifest.ending)
             return [

@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 
 from fusioncam.runtime.explanation import Passes
 from fusioncam.runtime.image import UInt8Array
-from fusioncam.runtime.scoring import Array, Floats
+from fusioncam.runtime.work import Array, Floats, Work
 
 METHODS = ("fusion_cam", "grad_cam", "score_cam")
 SOURCES = {"grad_cam": "gradients", "score_cam": "logits", "fusion_cam": "logits"}  # of NaN, if a map holds it
@@ -39,7 +39,7 @@ class Steps(Protocol[Maps, Confidences]):
     def denoise(self, gradient: Maps) -> Maps:
         """Step 1: D."""
 
-    def score_channels(self, also: Maps | None) -> Confidences | None:
+    def score_channels(self, also: Maps | None) -> Work[Confidences | None]:
         """Step 2: the masked passes of all channels that matter; x * 0 and x * m of `also` ride along.
 
         Returns:
@@ -49,7 +49,7 @@ class Steps(Protocol[Maps, Confidences]):
     def score_cam(self) -> Maps:
         """Step 2: R, after `score_channels`."""
 
-    def confidences(self, maps: Maps) -> Confidences:
+    def confidences(self, maps: Maps) -> Work[Confidences]:
         """Step 3: p_c(x * m), by one more pass for each map."""
 
     def unite(self, denoised: Maps, region: Maps, of_denoised: Confidences, of_region: Confidences) -> Maps:
@@ -80,7 +80,7 @@ class ClassMaps:
     flags: list[str] = field(default_factory=list)
 
 
-def take_steps(steps: Steps[Maps, Confidences], methods: Sequence[str]) -> dict[str, Maps]:
+def take_steps(steps: Steps[Maps, Confidences], methods: Sequence[str]) -> Work[dict[str, Maps]]:
     """The maps asked for and those they are made of, by method, where they were computed."""
     made = {}
     fused, denoised = "fusion_cam" in methods, None
@@ -88,15 +88,15 @@ def take_steps(steps: Steps[Maps, Confidences], methods: Sequence[str]) -> dict[
         made["grad_cam"] = gradient = steps.grad_cam()
         denoised = steps.denoise(gradient) if fused else None
     if fused or "score_cam" in methods:
-        of_denoised = steps.score_channels(denoised)
+        of_denoised = yield from steps.score_channels(denoised)
         made["score_cam"] = region = steps.score_cam()
         if denoised is not None and of_denoised is not None:
-            united = steps.unite(denoised, region, of_denoised, steps.confidences(region))
-            made["fusion_cam"] = steps.blend(united, region, steps.confidences(united))
+            united = steps.unite(denoised, region, of_denoised, (yield from steps.confidences(region)))
+            made["fusion_cam"] = steps.blend(united, region, (yield from steps.confidences(united)))
     return made
 
 
-def make_maps(steps: Steps[Maps, Confidences], methods: Sequence[str]) -> list[ClassMaps]:
+def make_maps(steps: Steps[Maps, Confidences], methods: Sequence[str]) -> Work[list[ClassMaps]]:
     """The maps of all classes of one picture.
 
     Args:
@@ -106,7 +106,7 @@ def make_maps(steps: Steps[Maps, Confidences], methods: Sequence[str]) -> list[C
     Returns:
         One `ClassMaps` per class.
     """
-    made = take_steps(steps, methods)
+    made = yield from take_steps(steps, methods)
     found = [ClassMaps() for _ in steps.classes]
     for method, maps in made.items():
         for m, array in zip(found, steps.fetch(maps, SOURCES[method]), strict=True):

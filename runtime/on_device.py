@@ -1,7 +1,7 @@
 """The steps of Fusion-CAM on a GPU: only the picture goes in, and only the maps come out."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -18,7 +18,8 @@ from fusioncam.runtime.buffers import ClassBuffers, PictureBuffers, Run, bound
 from fusioncam.runtime.device_passes import DevicePasses, Lanes
 from fusioncam.runtime.explanation import Passes
 from fusioncam.runtime.image import UInt8Array
-from fusioncam.runtime.scoring import Clock, Floats, Progress, input_type, refuse_nan
+from fusioncam.runtime.scoring import input_type, refuse_nan
+from fusioncam.runtime.work import Clock, Floats, Found, Progress, Work, at_once, finished
 
 REST = 4  # pictures in a run of the few passes that come one by one: a whole chunk would be a waste
 WARM_UP = 3  # runs until onnxruntime has captured a CUDA graph
@@ -118,6 +119,11 @@ class DeviceEngine:
                     with suppress(FusionCamError):
                         self.device.synchronize(lane)
 
+    def finish(self, works: Iterable[Work[Found]]) -> Iterator[Found]:
+        """Do the work for many pictures, one after the other: none asks for passes, the steps run them."""
+        for work in works:
+            yield finished(work)
+
 
 class DeviceSteps:
     """See `Steps`; maps and confidences are device arrays."""
@@ -160,9 +166,9 @@ class DeviceSteps:
         self._launch(fuse.DENOISE, maps=_flat(gradient), out=_flat(made), rank=rank, fraction=fraction)
         return made
 
-    def score_channels(self, also: DeviceArray | None) -> DeviceArray | None:
+    def score_channels(self, also: DeviceArray | None) -> Work[DeviceArray | None]:
         """The masked passes of the live channels."""
-        return self._passes.of_channels(np.flatnonzero(self._kinds == masks.LIVE), also)
+        return at_once(self._passes.of_channels(np.flatnonzero(self._kinds == masks.LIVE), also))
 
     def score_cam(self) -> DeviceArray:
         """R."""
@@ -172,9 +178,9 @@ class DeviceSteps:
         self._launch(reduce.SOFTMAX, scores=scores, blank=blank, kinds=kinds, weights=weights)
         return self._expanded(weights, "score_cam", positive=0)
 
-    def confidences(self, maps: DeviceArray) -> DeviceArray:
+    def confidences(self, maps: DeviceArray) -> Work[DeviceArray]:
         """p_c(x * m)."""
-        return self._passes.of_maps(maps, self._some(self._buffers.of[self._name(maps)]))
+        return at_once(self._passes.of_maps(maps, self._some(self._buffers.of[self._name(maps)])))
 
     def unite(
         self, denoised: DeviceArray, region: DeviceArray, of_denoised: DeviceArray, of_region: DeviceArray

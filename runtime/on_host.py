@@ -1,6 +1,6 @@
 """The steps of Fusion-CAM in NumPy, with masked passes through sessions that take arrays of the host."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,18 +12,10 @@ from fusioncam.kernels.masks import MaskMaker
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.explanation import Passes
 from fusioncam.runtime.image import UInt8Array
-from fusioncam.runtime.scoring import (
-    Array,
-    Clock,
-    Ending,
-    Floats,
-    MaskedPasses,
-    Progress,
-    Scorer,
-    probabilities,
-    refuse_nan,
-)
+from fusioncam.runtime.masked_passes import MaskedPasses
+from fusioncam.runtime.scoring import Ending, Scorer, probabilities, refuse_nan
 from fusioncam.runtime.session import run
+from fusioncam.runtime.work import Array, Clock, Floats, Found, Progress, Work
 
 PARTS = ("logits", "activations", "gradients")
 
@@ -50,6 +42,10 @@ class HostEngine:
     def __init__(self, manifest: Manifest, explain: onnxruntime.InferenceSession, scorer: Scorer) -> None:
         self.manifest, self.explain, self.scorer = manifest, explain, scorer
 
+    def finish(self, works: Iterable[Work[Found]]) -> Iterator[Found]:
+        """Do the work for many pictures, which share chunks; see `Scorer.finish`."""
+        return self.scorer.finish(works)
+
     @contextmanager
     def look(
         self, x: Floats, classes: Sequence[int], clock: Clock, progress: Progress | None = None
@@ -67,7 +63,7 @@ class HostEngine:
         """
         evidence = [self._evidence(x, c) for c in classes]
         clock.lap("explain")
-        yield HostSteps(MaskedPasses(self.scorer, x, clock, progress), evidence, self.manifest.ending)
+        yield HostSteps(MaskedPasses(x, clock, progress), evidence, self.manifest.ending)
 
     def _evidence(self, x: Floats, asked: int) -> Evidence:
         """The explain pass: logits, activations and the gradient of one class's logit."""
@@ -105,14 +101,14 @@ class HostSteps:
         """D."""
         return [reference.denoise(g) for g in gradient]
 
-    def score_channels(self, also: list[Array] | None) -> list[float]:
+    def score_channels(self, also: list[Array] | None) -> Work[list[float]]:
         """The passes of all live channels; the mask of a constant channel is zero, so its score is that of x * 0."""
         maps = also or []
         masks = self._masks = MaskMaker(self._activations, self._passes.image)
         live = np.flatnonzero(~masks.zero & ~masks.constant)
         self._passes.total = len(live) + 1 + 3 * len(maps)
         nothing = np.zeros(self._passes.size, np.float32)
-        of_live, of_maps = self._passes.of_channels(masks, live, self.classes, [nothing, *maps])
+        of_live, of_maps = yield from self._passes.of_channels(masks, live, self.classes, [nothing, *maps])
         self._scores = np.tile(of_maps[0, self.classes].astype(np.float64), (len(self._activations), 1))
         self._scores[live] = of_live
         self._blank = probabilities(of_maps[0], self._ending)[self.classes]
@@ -124,9 +120,9 @@ class HostSteps:
         some = self._activations[~self._masks.zero].astype(np.float64)
         return [reference.score_cam(some, s, self._passes.size) for s in self._scores[~self._masks.zero].T]
 
-    def confidences(self, maps: list[Array]) -> list[float]:
+    def confidences(self, maps: list[Array]) -> Work[list[float]]:
         """p_c(x * m)."""
-        return self._confidences(self._passes.of_maps(maps))
+        return self._confidences((yield from self._passes.of_maps(maps)))
 
     def _confidences(self, rows: Floats) -> list[float]:
         found: list[float] = probabilities(rows, self._ending)[range(len(rows)), self.classes[: len(rows)]].tolist()

@@ -1,7 +1,8 @@
-"""Masked forward passes, in chunks: memory is bounded by the chunk, never by the number of masks."""
+"""Forward passes of many pictures, in chunks: memory is bounded by the chunk, never by their number."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -9,29 +10,13 @@ import numpy.typing as npt
 import onnxruntime
 
 from fusioncam.errors import FusionCamError
-from fusioncam.kernels.masks import Indices, MaskMaker, fill_with
 from fusioncam.kernels.reference import softmax
 from fusioncam.runtime.session import run
+from fusioncam.runtime.work import Array, Floats, Found, UnderWay, Work
 
-Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float32]
-Fill = Callable[[int, int, Floats], None]
-Progress = Callable[[int, int], None]
 Ending = Literal["logits", "softmax", "sigmoid"]
 
-
-class Clock:
-    """Seconds per stage."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        """Book the time since the last lap under `stage`."""
-        now = time.perf_counter()
-        self.laps[stage] = self.laps.get(stage, 0.0) + now - self._last
-        self._last = now
+IN_FLIGHT = 4  # pictures that are worked on together, at most: bounds the memory
 
 
 class Scorer:
@@ -58,93 +43,52 @@ class Scorer:
     ) -> None:
         self._session, self._shape, self.chunk, self._pad, self._dtype = session, shape, chunk, pad, dtype
 
-    def run(self, count: int, fill: Fill) -> Iterator[tuple[int, Floats]]:
-        """Pass `count` pictures through the model, a chunk at a time.
-
-        Args:
-            count: Number of pictures.
-            fill: `fill(start, stop, out)` writes the pictures start..stop-1 into `out` (stop - start, 3, H, W).
+    def finish(self, works: Iterable[Work[Found]]) -> Iterator[Found]:
+        """Do the work for many pictures. Chunks are filled across them, so that only the very last may be short.
 
         Yields:
-            The number of the first picture of the chunk, and the chunk's logits (B, classes).
+            What each work finds, in their order.
 
         Raises:
             FusionCamError: The model cannot be run, or gives NaN or infinity.
         """
-        buffer = np.zeros((self.chunk if self._pad else min(self.chunk, count), *self._shape), self._dtype)
-        for start in range(0, count, self.chunk):
-            size = min(self.chunk, count - start)
-            with np.errstate(over="ignore"):  # what float16 does not hold shows in the logits
-                fill(start, start + size, buffer[:size])
-            logits = run(self._session, ["logits"], {"image": buffer if self._pad else buffer[:size]})[0][:size]
-            refuse_nan(logits, "logits")
-            yield start, logits
+        more = iter(works)
+        begun: deque[UnderWay[Found]] = deque()
+        try:
+            while True:
+                if begun and begun[0].found:
+                    yield begun.popleft().found[0]
+                elif self._hungry(begun) and (work := next(more, None)) is not None:
+                    begun.append(UnderWay(work))
+                elif begun:
+                    self._run_chunk(begun)
+                else:
+                    return
+        finally:
+            for each in begun:
+                each.close()
 
+    def _hungry(self, begun: Collection[UnderWay[Any]]) -> bool:
+        """Whether more pictures should be begun."""
+        return len(begun) < IN_FLIGHT and sum(w.wanted for w in begun) < self.chunk
 
-class MaskedPasses:
-    """The masked passes of one picture x: every method of the family asks here what the model makes of x * m.
-
-    Args:
-        scorer: Runs the passes.
-        image: x (3, H, W), preprocessed.
-        clock: Gets the laps `masked_passes`, and `fusion` for what happens between them.
-        progress: Called with (`done`, `total`) after every chunk.
-
-    Attributes:
-        size: (H, W).
-        done: Passes run so far.
-        total: Passes there will be; set by whoever knows.
-    """
-
-    def __init__(self, scorer: Scorer, image: Floats, clock: Clock, progress: Progress | None = None) -> None:
-        self.image, self.size = image, (image.shape[1], image.shape[2])
-        self.done = self.total = 0
-        self._scorer, self._clock, self._progress = scorer, clock, progress
-
-    def of_maps(self, maps: Sequence[Array]) -> Floats:
-        """f(x * m) of full-size maps m (H, W): logits (len(maps), classes)."""
-
-        def fill(start: int, stop: int, out: Floats) -> None:
-            fill_with(maps[start:stop], self.image, out)
-
-        return np.concatenate([logits for _, logits in self._run(len(maps), fill)])
-
-    def of_channels(
-        self, masks: MaskMaker, channels: Indices, classes: Sequence[int], maps: Sequence[Array]
-    ) -> tuple[Array, Floats]:
-        """f_c(x * M_k) of channels k and classes c; full-size maps ride along in the last chunk.
-
-        Args:
-            masks: Makes the masked pictures.
-            channels: Which channels k.
-            classes: Which classes c. The other logits are dropped at once: K x 1000 of them would be many.
-            maps: One (H, W) map or more.
-
-        Returns:
-            Logits (len(channels), len(classes)), and the logits (len(maps), all classes) of the maps.
-        """
-        scores, rows = np.empty((len(channels), len(classes))), []
-
-        def fill(start: int, stop: int, out: Floats) -> None:
-            some = channels[start:stop]
-            masks.fill(some, out[: len(some)])
-            after = max(start - len(channels), 0)
-            fill_with(maps[after : after + len(out) - len(some)], self.image, out[len(some) :])
-
-        for start, logits in self._run(len(channels) + len(maps), fill):
-            of_channels = scores[start : start + len(logits)]
-            of_channels[:] = logits[: len(of_channels), classes]
-            rows.append(logits[len(of_channels) :])
-        return scores, np.concatenate(rows)
-
-    def _run(self, count: int, fill: Fill) -> Iterator[tuple[int, Floats]]:
-        self._clock.lap("fusion")
-        for start, logits in self._scorer.run(count, fill):
-            self.done += len(logits)
-            if self._progress is not None:
-                self._progress(self.done, self.total)
-            yield start, logits
-        self._clock.lap("masked_passes")
+    def _run_chunk(self, begun: Collection[UnderWay[Any]]) -> None:
+        """One run of the session, with as many of the wanted pictures as it takes."""
+        start = time.perf_counter()
+        count = min(self.chunk, sum(w.wanted for w in begun))
+        buffer = np.zeros((self.chunk if self._pad else count, *self._shape), self._dtype)
+        parts, end = [], 0
+        for each in begun:
+            if size := min(each.wanted, count - end):
+                with np.errstate(over="ignore"):  # what float16 does not hold shows in the logits
+                    each.fill(buffer[end : end + size])
+                parts.append((each, slice(end, end + size)))
+                end += size
+        logits = run(self._session, ["logits"], {"image": buffer})[0][:count]
+        refuse_nan(logits, "logits")
+        seconds = (time.perf_counter() - start) / count
+        for each, rows in parts:
+            each.take(logits[rows], seconds * (rows.stop - rows.start))
 
 
 def probabilities(logits: Floats, ending: Ending) -> Array:

@@ -18,7 +18,7 @@ from fusioncam.runtime.explanation import Passes
 from fusioncam.runtime.fusion import METHODS, make_maps
 from fusioncam.runtime.image import as_input, preprocess
 from fusioncam.runtime.providers import CPU, CUDA, TENSORRT, Provider
-from fusioncam.runtime.scoring import Clock
+from fusioncam.runtime.work import Clock, Work
 from gpu import graph, torch_road
 from gpu.networks import CALIBRATION, NETWORKS, Network, build, pictures
 
@@ -53,11 +53,16 @@ def explain(engine: Engine, manifest: Manifest, picture: Array, class_index: int
     clock = Clock()
     _, x = as_input(picture, manifest.preprocessing)
     clock.lap("preprocess")
-    with engine.look(x, [class_index], clock) as steps:
-        made = make_maps(steps, METHODS)[0]
-        clock.lap("fusion")
-        captured = getattr(engine, "captured", False)
-        return Explained(made.maps, steps.classes[0], steps.passes, made.flags, clock.laps, captured)
+
+    def work() -> Work[Explained]:
+        with engine.look(x, [class_index], clock) as steps:
+            made = (yield from make_maps(steps, METHODS))[0]
+            clock.lap("fusion")
+            captured = getattr(engine, "captured", False)
+            return Explained(made.maps, steps.classes[0], steps.passes, made.flags, clock.laps, captured)
+
+    (found,) = engine.finish([work()])
+    return found
 
 
 def bare(engine: Any, passes: Passes, chunk: int) -> None:

@@ -9,6 +9,7 @@ from fusioncam import Explainer
 from fusioncam.errors import FusionCamError
 from fusioncam.export import export_model
 from fusioncam.runtime.scoring import Scorer
+from fusioncam.runtime.work import Clock, Request
 
 
 @pytest.mark.parametrize("pad", [False, True])
@@ -21,8 +22,13 @@ def test_pictures_are_made_in_the_type_of_the_session(pad):
     def halves(start, stop, out):
         np.multiply(np.full(out.shape, 0.5, np.float32), np.float32(1), out=out)
 
-    chunks = Scorer(Model(), (3, 4, 5), 4, pad, dtype=np.float16).run(6, halves)
-    np.testing.assert_array_equal(np.concatenate([logits for _, logits in chunks]), np.full((6, 1), 30))
+    rows = []
+
+    def work():
+        yield Request(6, halves, lambda _, logits: rows.extend(logits), Clock())
+
+    list(Scorer(Model(), (3, 4, 5), 4, pad, dtype=np.float16).finish([work()]))
+    np.testing.assert_array_equal(rows, np.full((6, 1), 30))
 
 
 def test_the_maps_are_nearly_those_of_float32(tiny, pictures, tmp_path):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from fusioncam.errors import FusionCamError
-from fusioncam.kernels.masks import MaskMaker
-from fusioncam.runtime.scoring import Clock, MaskedPasses, Scorer, probabilities, refuse_nan
+from fusioncam.runtime.scoring import IN_FLIGHT, Scorer, probabilities, refuse_nan
+from fusioncam.runtime.work import Clock, Request
 
 SHAPE = (3, 4, 5)
 
@@ -21,40 +21,95 @@ class Model:
         return [np.stack([total, -total], 1)]
 
 
-def numbered(start, stop, out):
-    """Picture i is i everywhere."""
-    assert out.shape == (stop - start, *SHAPE)
-    out[:] = np.arange(start, stop).reshape(-1, 1, 1, 1)
+def asking(*counts, first=0, log=None):
+    """A work that wants so many pictures, then so many more; picture i is i everywhere. Finds the sums of all."""
+
+    def work():
+        sums = []
+        for count in counts:
+            begin = first + len(sums)
+
+            def fill(start, stop, out, begin=begin):
+                assert out.shape == (stop - start, *SHAPE)
+                out[:] = np.arange(begin + start, begin + stop).reshape(-1, 1, 1, 1)
+                if log is not None:
+                    log.append(out.base.shape[0])
+
+            yield Request(count, fill, lambda start, logits: sums.extend(logits[:, 0] / 60), Clock())
+        return sums
+
+    return work()
 
 
 @pytest.mark.parametrize("pad", [False, True])
-@pytest.mark.parametrize("count", [0, 1, 4, 5, 8, 11])
-def test_every_picture_is_passed_once_and_in_order(count, pad):
+@pytest.mark.parametrize("counts", [(), (1,), (4,), (5,), (8,), (11,), (3, 1, 6)])
+def test_every_picture_is_passed_once_and_in_order(counts, pad):
     model = Model()
-    chunks = list(Scorer(model, SHAPE, 4, pad).run(count, numbered))
-    assert [start for start, _ in chunks] == list(range(0, count, 4))
-    sums = np.concatenate([logits[:, 0] for _, logits in chunks]) if chunks else np.empty(0)
-    np.testing.assert_array_equal(sums, np.arange(count) * 60)
-    assert [len(fed) for fed in model.fed] == [4 if pad else min(4, count - s) for s in range(0, count, 4)]
+    (sums,) = Scorer(model, SHAPE, 4, pad).finish([asking(*counts)])
+    assert sums == list(range(sum(counts)))
+    chunks = [4 if pad else min(4, count - s) for count in counts for s in range(0, count, 4)]
+    assert [len(fed) for fed in model.fed] == chunks
 
 
 def test_the_buffer_is_no_larger_than_the_chunk_or_the_work():
     seen = []
-
-    def fill(start, stop, out):
-        seen.append(out.base.shape[0])
-        out[:] = 0
-
-    list(Scorer(Model(), SHAPE, 1000, False).run(3, fill))
-    list(Scorer(Model(), SHAPE, 4, False).run(11, fill))
-    assert seen == [3, 4, 4, 4]
+    list(Scorer(Model(), SHAPE, 1000, False).finish([asking(3, log=seen)]))
+    list(Scorer(Model(), SHAPE, 4, False).finish([asking(11, log=seen)]))
+    assert seen == [3, 4, 4, 3]
 
 
-def test_two_runs_at_once_do_not_share_a_buffer():
+@pytest.mark.parametrize("chunk", [1, 3, 4, 7, 50])
+def test_pictures_share_chunks(chunk):
+    """Only the last run may be short, as long as there is other work to fill a chunk with."""
+    model, works = Model(), [(5, 1, 1), (), (2, 1, 1), (9, 1, 1), (3, 1, 1), (4,), (6, 1, 1)]
+    found = list(Scorer(model, SHAPE, chunk, False).finish(asking(*w, first=100 * i) for i, w in enumerate(works)))
+    assert found == [[100 * i + n for n in range(sum(w))] for i, w in enumerate(works)]
+    sizes = [len(fed) for fed in model.fed]
+    assert sum(sizes) == sum(map(sum, works))
+    if chunk <= 4:
+        assert all(size == chunk for size in sizes[:-3])
+
+
+def test_few_pictures_are_under_way_at_a_time():
+    begun = [0]
+
+    def works():
+        for _ in range(50):
+            begun[0] += 1
+            yield asking(1, 1)
+
+    finished = 0
+    for _ in Scorer(Model(), SHAPE, 100, False).finish(works()):
+        finished += 1
+        assert begun[0] <= finished + IN_FLIGHT
+    assert finished == 50
+
+
+def test_a_work_that_fails_closes_the_others():
+    closed = []
+
+    def careful():
+        try:
+            yield from asking(1, 1)
+        finally:
+            closed.append(True)
+
+    def failing():
+        yield from asking(1)
+        raise FusionCamError("no")
+
+    with pytest.raises(FusionCamError, match="no"):
+        list(Scorer(Model(), SHAPE, 4, False).finish([careful(), failing()]))
+    assert closed == [True]
+
+
+def test_two_calls_at_once_do_not_share_anything():
     scorer = Scorer(Model(), SHAPE, 2, False)
-    first, second = scorer.run(4, numbered), scorer.run(4, lambda start, stop, out: out.fill(9))
-    sums = [logits[:, 0].tolist() for pair in zip(first, second, strict=True) for _, logits in pair]
-    assert sums == [[0, 60], [540, 540], [120, 180], [540, 540]]
+    first, second = (scorer.finish([asking(4, first=n), asking(3, first=n)]) for n in (0, 10))
+    assert list(zip(first, second, strict=True)) == [
+        ([0, 1, 2, 3], [10, 11, 12, 13]),
+        ([0, 1, 2], [10, 11, 12]),
+    ]
 
 
 def test_a_failing_session_is_one_clear_error():
@@ -63,31 +118,7 @@ def test_a_failing_session_is_one_clear_error():
             raise RuntimeError("\n  out of memory\nand a long trace")
 
     with pytest.raises(FusionCamError, match=r"^onnxruntime cannot run the model: out of memory; a smaller chunk"):
-        list(Scorer(Broken(), SHAPE, 2, False).run(1, numbered))
-
-
-@pytest.mark.parametrize("chunk", [1, 2, 3, 5, 100])
-@pytest.mark.parametrize("channels", [[], [2], [0, 1, 2, 3, 5], [5, 0]])
-@pytest.mark.parametrize("extra", [1, 2, 5])
-def test_maps_ride_along_behind_the_channels(chunk, channels, extra):
-    rng = np.random.default_rng(0)
-    image = rng.standard_normal(SHAPE).astype(np.float32)
-    masks = MaskMaker(rng.random((6, 2, 2)).astype(np.float32), image)
-    maps = [rng.random(SHAPE[1:]) for _ in range(extra)]
-    chosen = np.array(channels, np.intp)
-    pictures = np.empty((len(channels), *SHAPE), np.float32)
-    masks.fill(chosen, pictures)
-    calls = []
-    passes = MaskedPasses(Scorer(Model(), SHAPE, chunk, False), image, Clock(), lambda *call: calls.append(call))
-    passes.total = len(channels) + 2 * extra
-    scores, rows = passes.of_channels(masks, chosen, [1, 0, 1], maps)
-    sums = pictures.sum((1, 2, 3))
-    np.testing.assert_allclose(scores, np.stack([-sums, sums, -sums], 1), atol=1e-5)
-    expected = [(image * m).sum() for m in maps]
-    np.testing.assert_allclose(rows[:, 0], expected, atol=1e-5)
-    np.testing.assert_allclose(passes.of_maps(maps)[:, 0], expected, atol=1e-5)
-    assert passes.done == passes.total
-    assert calls[-1] == (passes.total, passes.total)
+        list(Scorer(Broken(), SHAPE, 2, False).finish([asking(1)]))
 
 
 def test_probabilities_of_a_softmax_and_a_sigmoid():
@@ -109,12 +140,3 @@ def test_refuse_nan():
     for value in (np.nan, np.inf, -np.inf):
         with pytest.raises(FusionCamError, match="NaN or infinite gradients"):
             refuse_nan(np.array([1, value], np.float32), "gradients")
-
-
-def test_the_clock_books_every_second_once():
-    clock = Clock()
-    start = clock._last
-    for stage in ("a", "b", "a"):
-        clock.lap(stage)
-    assert list(clock.laps) == ["a", "b"]
-    assert sum(clock.laps.values()) == pytest.approx(clock._last - start)
