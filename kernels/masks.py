@@ -1,4 +1,4 @@
-"""Masked pictures on the CPU, written straight into the session's input, with no other full-size array kept."""
+"""Masked pictures on the CPU: written straight into the session's input, or left to the model's own graph."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,8 +12,34 @@ from fusioncam.kernels.reference import interpolate, is_constant, taps
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
+Objects = npt.NDArray[np.object_]
 
 BLOCK = 1 << 14  # points at which extremes are sought at a time: bounds the memory
+
+
+class Deferred:
+    """Masked pictures x * up(s) that a graph will make of x and s, so that no full-size array need be made here.
+
+    Args:
+        pictures: (B,) references to pictures x (3, H, W).
+        masks: s (B, 1, h, w) float32.
+    """
+
+    def __init__(self, pictures: Objects, masks: Floats) -> None:
+        self.pictures, self.masks = pictures, masks
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    def __getitem__(self, rows: slice) -> "Deferred":
+        """Some of them; what is put there is put here."""
+        return Deferred(self.pictures[rows], self.masks[rows])
+
+    def put(self, pictures: Sequence[Floats], masks: Floats | float) -> None:
+        """Set every x, and every s (h, w)."""
+        for at, picture in enumerate(pictures):
+            self.pictures[at] = picture
+        self.masks[:, 0] = masks
 
 
 class MaskMaker:
@@ -26,6 +52,7 @@ class MaskMaker:
     Attributes:
         zero: (K,) channels that are zero everywhere: they add nothing to Score-CAM, whatever their score.
         constant: (K,) other channels that are constant: their mask is zero, so all have the score of x * 0.
+        scaled: (K, h, w) what becomes M_k when it is upsampled.
     """
 
     def __init__(self, activations: Floats, image: Floats) -> None:
@@ -36,13 +63,16 @@ class MaskMaker:
         self.constant = flat.ravel() & ~self.zero
         # up is linear and keeps constants, so scaling the small map to the extremes of the large one is enough.
         scale = np.where(flat, 0, 1 / np.where(flat, 1, high - low))
-        self._scaled = ((activations - low) * scale).astype(np.float32)
+        self.scaled = ((activations - low) * scale).astype(np.float32)
 
-    def fill(self, channels: Indices, out: Floats) -> None:
+    def fill(self, channels: Indices, out: Floats | Deferred) -> None:
         """Write x * M_k of some channels into `out` (B, 3, H, W)."""
+        if isinstance(out, Deferred):
+            out.put([self._image] * len(channels), self.scaled[channels])
+            return
         height, width = self._image.shape[1:]
         for picture, k in zip(out, channels, strict=True):
-            mask = cv2.resize(self._scaled[k], (width, height), interpolation=cv2.INTER_LINEAR)
+            mask = cv2.resize(self.scaled[k], (width, height), interpolation=cv2.INTER_LINEAR)
             np.multiply(self._image, mask, out=picture)
 
 
@@ -70,7 +100,17 @@ def turns(small: int, large: int) -> Indices:
     return np.unique(np.concatenate([[0, large - 1], bends, bends + 1])).astype(np.intp)
 
 
-def fill_with(maps: Sequence[npt.NDArray[Any]], image: Floats, out: Floats) -> None:
+def interpolation_matrix(small: int, large: int) -> Doubles:
+    """U (large, small): up(A) = U_rows A U_columns^T."""
+    low, high, weight = taps(small, large)
+    one, share = np.eye(small), weight[:, None]
+    return np.asarray(one[low] * (1 - share) + one[high] * share)
+
+
+def fill_with(maps: Sequence[npt.NDArray[Any]], image: Floats, out: Floats | Deferred) -> None:
     """Write x * m of full-size maps m (H, W) into `out` (B, 3, H, W)."""
+    if isinstance(out, Deferred):
+        out.put([image * m.astype(np.float32, copy=False) for m in maps], 1)  # up of one is one
+        return
     for picture, mask in zip(out, maps, strict=True):
         np.multiply(image, mask.astype(np.float32, copy=False), out=picture)

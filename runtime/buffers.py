@@ -150,6 +150,7 @@ class PictureBuffers(Buffers):
         self.colors = self._new(256, 3, dtype=np.uint8)
         self.rows, self.columns = (self._constant(p, stream) for p in turning_points((h, w), (H, W)))
         self._pin(image=self.image, logits=self.logits, kinds=self.kinds)
+        self._pin(activations=self.activations, scaled=self.scaled)  # for plans
         self._pin(photo=self.photo, overlay=self.overlay, colors=self.colors)
         self.probe = device.pinned((1,), np.float32)
 
@@ -188,4 +189,5 @@ class ClassBuffers(Buffers):
         each["map"] = np.arange(N)
         self.each, self.in_order = (self._constant(a, stream) for a in (each, each["map"].copy()))
         self._pin(class_index=self.class_index, classes=self.classes, items=self.items, places=self.places)
+        self._pin(gradients=self.gradients, scores=self.scores)  # for plans
         self._pin(weights=self.weights, blank=self.blank, flags=self.flags, **self.maps)

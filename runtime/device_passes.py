@@ -6,7 +6,9 @@ import numpy as np
 import onnxruntime
 
 from fusioncam.kernels.device import Array, Device, DeviceArray
+from fusioncam.kernels.masks import Indices
 from fusioncam.kernels.specs import masks, reduce
+from fusioncam.runtime.budget.plan import Plan
 from fusioncam.runtime.buffers import SLOTS, ClassBuffers, PictureBuffers, Run, bound
 from fusioncam.runtime.scoring import Ending, refuse_nan
 from fusioncam.runtime.work import Clock, Progress
@@ -59,7 +61,7 @@ class DevicePasses:
         self._sigmoid = int(ending == "sigmoid")
         self.chunk_runs = [self._bound(session, slot, chunk, graph=slot) for slot in range(SLOTS)]
         self.rest_run = self.chunk_runs[0] if rest == chunk else self._bound(session, 0, rest, graph=SLOTS)
-        self._count = self.done = self._total = self._live = 0
+        self._count = self.done = self._total = self._live = self._blank = 0
         self._also: DeviceArray | None = None
 
     def _bound(self, session: onnxruntime.InferenceSession, slot: int, count: int, graph: int) -> Run:
@@ -75,23 +77,42 @@ class DevicePasses:
         """Let go of what belongs to the picture's caller."""
         self._progress = self._also = None
 
-    def of_channels(self, live: Array, also: DeviceArray | None) -> DeviceArray | None:
+    def of_channels(self, plan: Plan, live: Indices, also: DeviceArray | None) -> DeviceArray | None:
         """f_c(x * M_k) of live channels k and all classes c, into `scores`; x * 0 and x * m of `also` ride along.
 
         Args:
-            live: Which channels.
+            plan: Says which channels are passed through the model, and what the scores of the others are.
+            live: All of them.
             also: N full-size maps, one per class.
 
         Returns:
             The confidences p_c(x * m).
+
+        Raises:
+            FusionCamError: A logit is NaN or infinite.
         """
+        b, main, riding = self._buffers, self._lanes.main, 0 if also is None else self._count
+        self._total = plan.total + 1 + 3 * riding
+        channels = plan.next(1 + riding)
+        scores, blank = self._of_some(channels, also, blank=1)
+        plan.tell(scores, blank)
+        while len(channels := plan.next(0)):
+            scores, _ = self._of_some(channels, None, blank=0)
+            plan.tell(scores, blank)
+        self._total = self.done + 2 * riding
+        every = np.zeros((self._count, b.scores.shape[1]), np.float32)
+        every[:, live] = plan.scores().T
+        b.send("scores", every, main)
+        return None if also is None else b.of["denoised"].rows(0, riding)
+
+    def _of_some(self, channels: Indices, also: DeviceArray | None, blank: int) -> tuple[Array, Array]:
+        """The scores (len(channels), N) of some channels, and those of x * 0 (N,); with or without it and `also`."""
         lanes, device, chunk = self._lanes, self._device, self._chunk
-        self._live, self._also = len(live), also
+        self._live, self._blank, self._also = len(channels), blank, also
         riding = 0 if also is None else self._count
-        count = len(live) + 1 + riding
-        self._total = count + 2 * riding
+        count = len(channels) + blank + riding
         self._clock.lap("fusion")
-        self._plan(live)
+        self._send_plan(channels)
         device.record(lanes.begin, lanes.main)
         device.wait(lanes.masks, lanes.begin)
         self._fill(0)
@@ -104,11 +125,13 @@ class DevicePasses:
             self._read(start)
             device.record(lanes.free[slot], lanes.main)
             self._report(min(chunk, count - start))
-        blank = self._buffers.receive("blank", lanes.main, self._count)
+        scores, blanks = (self._buffers.receive(name, lanes.main, self._count) for name in ("scores", "blank"))
         device.synchronize(lanes.main)
-        refuse_nan(blank, "logits")
+        found = scores[:, channels].T.astype(np.float64)
+        refuse_nan(blanks, "logits")
+        refuse_nan(found, "logits")
         self._clock.lap("masked_passes")
-        return None if also is None else self._buffers.of["denoised"].rows(0, riding)
+        return found, blanks.astype(np.float64)
 
     def of_maps(self, maps: DeviceArray, found: DeviceArray) -> DeviceArray:
         """p_c(x * m) of full-size maps m, one per class, into `found`."""
@@ -129,7 +152,7 @@ class DevicePasses:
         self._clock.lap("masked_passes")
         return found
 
-    def _plan(self, live: Array) -> None:
+    def _send_plan(self, live: Indices) -> None:
         """Send which picture is which, and where in their chunks x * 0 (for every class) and the full-size maps are."""
         items = np.zeros(self._buffers.items.shape, masks.ITEM)
         items["map"] = -1
@@ -141,7 +164,7 @@ class DevicePasses:
 
     def _riding(self, start: int) -> tuple[int, int]:
         """Which of the full-size maps are in the chunk that begins at `start`."""
-        first = start - self._live - 1
+        first = start - self._live - self._blank
         most = 0 if self._also is None else self._count
         return min(max(first, 0), most), min(max(first + self._chunk, 0), most)
 
@@ -152,7 +175,7 @@ class DevicePasses:
         self._mask(self._picture.scaled, b.items.rows(start, start + self._chunk), self._picture.pictures[slot], lane)
         first, last = self._riding(start)
         if self._also is not None and first < last:
-            place = self._live + 1 + first - start
+            place = self._live + self._blank + first - start
             self._mask(
                 self._also,
                 b.each.rows(first, last),
@@ -169,7 +192,7 @@ class DevicePasses:
         self._launch(
             reduce.GATHER, logits=self._picture.chunk_logits[slot], items=items, classes=classes, scores=scores, I=1
         )
-        if start <= self._live < start + self._chunk:
+        if self._blank and start <= self._live < start + self._chunk:
             self._confidences(slot, b.places.rows(0, self._count), classes, b.blank, b.of["blank"])
         first, last = self._riding(start)
         if first < last:

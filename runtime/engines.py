@@ -6,16 +6,21 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from fusioncam.errors import DeviceError, UsageError
 from fusioncam.kernels.device import Device, open_device
 from fusioncam.manifest import CHUNK, EXPLAIN_GRAPH, GPU_CHUNK, SCORE_GRAPH, Manifest
 from fusioncam.quirks import CRASHING_OPTIMIZERS
+from fusioncam.runtime.budget import Budget
 from fusioncam.runtime.fusion import Steps
+from fusioncam.runtime.masked_graph import masked_graph
 from fusioncam.runtime.on_device import DeviceEngine
 from fusioncam.runtime.on_host import HostEngine
 from fusioncam.runtime.providers import CUDA, TENSORRT, Use, bundle_digest, cache_folder, name_and_options
 from fusioncam.runtime.scoring import Scorer, input_type
 from fusioncam.runtime.session import CPU, Provider, captures, open_session, resolve
+from fusioncam.runtime.tuning import remembered_chunk
 from fusioncam.runtime.work import Clock, Floats, Found, Progress, Work
 
 ON_GPU = (CUDA, TENSORRT)
@@ -26,7 +31,12 @@ class Engine(Protocol):
     """Explains pictures on some hardware. Safe to share between threads."""
 
     def look(
-        self, x: Floats, classes: Sequence[int], clock: Clock, progress: Progress | None = None
+        self,
+        x: Floats,
+        classes: Sequence[int],
+        clock: Clock,
+        progress: Progress | None = None,
+        budget: Budget = "exact",
     ) -> AbstractContextManager[Steps[Any, Any]]:
         """Run the explain pass on a preprocessed picture x (3, H, W) for some classes, and go on from there."""
 
@@ -47,7 +57,7 @@ def open_engine(
         folder: The bundle.
         manifest: Its manifest.
         providers: See `resolve`.
-        chunk: Masked pictures per run.
+        chunk: Masked pictures per run; by default what a short measurement finds best on the CPU, 64 on a GPU.
         threads: CPU threads within one operator.
 
     Raises:
@@ -69,10 +79,25 @@ def open_engine(
             open_session(folder / SCORE_GRAPH, wanted, threads, disabled)  # says what onnxruntime lacks, if it does
             raise
         return open_on_device(folder, manifest, device, wanted, chunk, threads, stream)
-    explain, score = (open_session(folder / graph, wanted, threads, disabled) for graph in (EXPLAIN_GRAPH, SCORE_GRAPH))
-    pad = score.get_providers() != [CPU]
-    shape = (3, *manifest.preprocessing.size)
-    return HostEngine(manifest, explain, Scorer(score, shape, chunk or CHUNK, pad=pad, dtype=input_type(score)))
+    explain = open_session(folder / EXPLAIN_GRAPH, wanted, threads, disabled, linger=False)
+    scorer = open_scorer(folder / SCORE_GRAPH, manifest, wanted, chunk, threads)
+    return HostEngine(manifest, explain, scorer)
+
+
+def open_scorer(
+    path: Path, manifest: Manifest, wanted: Sequence[Provider], chunk: int | None = None, threads: int | None = None
+) -> Scorer:
+    """What runs the score graph on chunks that are made on the host; on the CPU the graph masks its pictures itself."""
+    size, disabled = manifest.preprocessing.size, crashing_optimizers(manifest)
+    on_cpu = all(name_and_options(p)[0] == CPU for p in wanted)
+    grid = manifest.layer.shape[1:] if on_cpu and manifest.score_precision != "float16" else None
+    model = masked_graph(path, grid, size) if grid else None
+    session = open_session(path, wanted, threads, disabled, model=model)
+    dtype = np.float32 if grid else input_type(session)
+    scorer = Scorer(session, (3, *size), chunk or CHUNK, pad=not on_cpu, dtype=dtype, grid=grid)
+    if on_cpu and chunk is None:
+        scorer.chunk = remembered_chunk(manifest, threads, scorer.try_out)
+    return scorer
 
 
 def open_on_device(

@@ -4,12 +4,13 @@ import operator
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from fusioncam.errors import UsageError
 from fusioncam.manifest import read_bundle
+from fusioncam.runtime.budget import Budget, checked_budget
 from fusioncam.runtime.engines import open_engine
 from fusioncam.runtime.explanation import Explanation, Passes
 from fusioncam.runtime.fusion import METHODS, ClassMaps, make_maps, take_steps
@@ -35,7 +36,9 @@ class Explainer:
         bundle: Folder made by `fusioncam export`.
         providers: onnxruntime execution providers in order of preference, in full or as `cpu`, `cuda`, `tensorrt`.
         methods: Which maps to make; `grad_cam` alone needs no masked passes.
-        budget: Masked passes to spend; `exact` runs every pass that can matter.
+        budget: Masked passes to spend. `exact` runs every pass that can matter; `auto` stops by itself, once the map is
+            expected not to change any more; a whole number is how many passes at most, of all kinds; a fraction is the
+            share of the channels that can matter. What is not measured is guessed from what is.
         chunk: Masked pictures per run of the session; by default 8 on the CPU, 64 on a GPU.
         threads: CPU threads within one operator; by default one per physical core.
 
@@ -50,7 +53,7 @@ class Explainer:
         bundle: str | os.PathLike[str],
         providers: Sequence[Provider] | None = None,
         methods: Sequence[str] = METHODS,
-        budget: Literal["exact"] = "exact",
+        budget: Budget = "exact",
         *,
         chunk: int | None = None,
         threads: int | None = None,
@@ -60,8 +63,7 @@ class Explainer:
         if unknown or not methods:
             wrong = repr(unknown[0]) if unknown else "chosen"
             raise UsageError(f"no method {wrong}; the methods are {', '.join(METHODS)}")
-        if budget != "exact":
-            raise UsageError(f"no budget {budget!r}; the only one is 'exact'")
+        self._budget = checked_budget(budget)
         chunk = _checked_count("chunk", chunk, MOST_CHUNK)
         threads = _checked_count("threads", threads, THREADS_PER_CORE * (os.cpu_count() or 1))
         warn_of_clash()
@@ -150,7 +152,7 @@ class Explainer:
         _, x = as_input(image, self.manifest.preprocessing)
 
         def work() -> Work[UInt8Array]:
-            with self._engine.look(x, classes, Clock()) as steps:
+            with self._engine.look(x, classes, Clock(), budget=self._budget) as steps:
                 made = (yield from take_steps(steps, (method,)))[method]
                 seen = unpreprocess(x, self.manifest.preprocessing)
                 return steps.overlay(made, seen, colors, opacity)[0]
@@ -177,7 +179,7 @@ class Explainer:
         clock = Clock()
         _, x = as_input(image, self.manifest.preprocessing)
         clock.lap("preprocess")
-        with self._engine.look(x, classes, clock, progress) as steps:
+        with self._engine.look(x, classes, clock, progress, self._budget) as steps:
             made = yield from make_maps(steps, self.methods)
             clock.lap("fusion")
             chances = probabilities(steps.logits, self.manifest.ending)

@@ -12,15 +12,21 @@ FLAGS = {
     "flat_fusion_cam": "nothing gives positive evidence: Fusion-CAM is blank",
     "equal_contributions": "neither map changes the confidence: both count the same",
     "mixed_contributions": "one map raises the confidence and the other lowers it: a weight is negative",
+    "cut_short": "the budget ended before the map was settled: more passes could still change it",
     "assumed_preprocessing": "the model does not say how pictures are prepared: torchvision's usual way was assumed",
 }
 
 
 class Passes(NamedTuple):
-    """Masked forward passes that were run, and the channels there are in all."""
+    """Masked forward passes that were run, the channels there are in all, and what was not measured.
+
+    `missing` is the share of Score-CAM's softmax weight that rests on expected scores, 0..1 (0 for an exact map): how
+    much was left to guess, not how wrong the map is.
+    """
 
     run: int
     channels: int
+    missing: float = 0.0
 
 
 @dataclass(frozen=True)

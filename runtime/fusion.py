@@ -31,7 +31,11 @@ class Steps(Protocol[Maps, Confidences]):
 
     @property
     def passes(self) -> Passes:
-        """Masked passes run so far, and channels."""
+        """Masked passes run so far, channels, and the weight that is guessed."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether more masked passes would hardly change the maps."""
 
     def grad_cam(self) -> Maps:
         """Step 1: G."""
@@ -40,7 +44,7 @@ class Steps(Protocol[Maps, Confidences]):
         """Step 1: D."""
 
     def score_channels(self, also: Maps | None) -> Work[Confidences | None]:
-        """Step 2: the masked passes of all channels that matter; x * 0 and x * m of `also` ride along.
+        """Step 2: the masked passes of the channels that matter; x * 0 and x * m of `also` ride along.
 
         Returns:
             The confidences of x * m.
@@ -115,5 +119,6 @@ def make_maps(steps: Steps[Maps, Confidences], methods: Sequence[str]) -> Work[l
     contributions = steps.contribution_flags() if fused else [(False, False)] * len(found)
     for m, (degenerate, mixed) in zip(found, contributions, strict=True):
         m.flags = [f"flat_{method}" for method, array in m.maps.items() if not array.any()]
+        m.flags += ["cut_short"] * (not steps.settled)
         m.flags += ["equal_contributions"] * degenerate + ["mixed_contributions"] * mixed
     return found

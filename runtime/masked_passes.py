@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from fusioncam.kernels.masks import Indices, MaskMaker, fill_with
+from fusioncam.runtime.budget.plan import Plan
 from fusioncam.runtime.work import Array, Clock, Fill, Floats, Progress, Request, Work
 
 
@@ -19,7 +20,7 @@ class MaskedPasses:
     Attributes:
         size: (H, W).
         done: Passes run so far.
-        total: Passes there will be; set by whoever knows.
+        total: Passes there will be, as far as is known.
     """
 
     def __init__(self, image: Floats, clock: Clock, progress: Progress | None = None) -> None:
@@ -38,19 +39,36 @@ class MaskedPasses:
         return np.concatenate(rows)
 
     def of_channels(
-        self, masks: MaskMaker, channels: Indices, classes: Sequence[int], maps: Sequence[Array]
-    ) -> Work[tuple[Array, Floats]]:
-        """f_c(x * M_k) of channels k and classes c; full-size maps ride along in the last chunk.
+        self, masks: MaskMaker, plan: Plan, classes: Sequence[int], maps: Sequence[Array], later: int
+    ) -> Work[Floats]:
+        """f_c(x * M_k) of the channels k and classes c that a plan asks for; full-size maps ride along with the first.
 
         Args:
             masks: Makes the masked pictures.
-            channels: Which channels k.
+            plan: Says which channels, and gets their scores.
             classes: Which classes c. The other logits are dropped at once: K x 1000 of them would be many.
-            maps: One (H, W) map or more.
+            maps: A map of zeros (H, W), and others.
+            later: Passes that will be asked for afterwards.
 
         Returns:
-            Logits (len(channels), len(classes)), and the logits (len(maps), all classes) of the maps.
+            The logits (len(maps), all classes) of the maps.
         """
+        channels = plan.next(len(maps))
+        self.total = plan.total + len(maps) + later
+        scores, rows = yield from self._of_some(masks, channels, classes, maps)
+        blank = rows[0, classes].astype(np.float64)
+        plan.tell(scores, blank)
+        while len(channels := plan.next(0)):
+            self.total = plan.total + len(maps) + later
+            scores, _ = yield from self._of_some(masks, channels, classes, [])
+            plan.tell(scores, blank)
+        self.total = self.done + later
+        return rows
+
+    def _of_some(
+        self, masks: MaskMaker, channels: Indices, classes: Sequence[int], maps: Sequence[Array]
+    ) -> Work[tuple[Array, Floats]]:
+        """The logits (len(channels), len(classes)) of channels, and those (len(maps), all classes) of maps."""
         scores, rows = np.empty((len(channels), len(classes))), []
 
         def fill(start: int, stop: int, out: Floats) -> None:

@@ -14,6 +14,8 @@ from fusioncam.kernels.reference import THETA
 from fusioncam.kernels.specs import fuse, masks, reduce
 from fusioncam.kernels.specs.overlay import OVERLAY
 from fusioncam.manifest import Manifest
+from fusioncam.runtime.budget import Budget, Evidence, plan_for
+from fusioncam.runtime.budget.plan import Everything, Plan
 from fusioncam.runtime.buffers import ClassBuffers, PictureBuffers, Run, bound
 from fusioncam.runtime.device_passes import DevicePasses, Lanes
 from fusioncam.runtime.explanation import Passes
@@ -58,7 +60,7 @@ class DeviceEngine:
         captured: bool = False,
     ) -> None:
         self.device, self.stream, self.manifest, self.captured = device, stream, manifest, captured
-        self._explain, self._chunk = explain, chunk
+        self._explain, self.chunk = explain, chunk
         self._lanes = Lanes(device, stream)
         self._lock, self._owner = threading.Lock(), 0
         with _ALLOCATION:
@@ -79,7 +81,7 @@ class DeviceEngine:
 
     def _for_classes(self, count: int) -> tuple[ClassBuffers, list[Run]]:
         """Buffers for so many classes, and a run of the explain pass for each."""
-        p, b = self.picture, ClassBuffers(self.device, self.manifest, self._chunk, count, self.stream)
+        p, b = self.picture, ClassBuffers(self.device, self.manifest, self.chunk, count, self.stream)
         activations = p.activations.view(1, *p.activations.shape)
         return b, [
             bound(
@@ -93,7 +95,12 @@ class DeviceEngine:
 
     @contextmanager
     def look(
-        self, x: Floats, classes: Sequence[int], clock: Clock, progress: Progress | None = None
+        self,
+        x: Floats,
+        classes: Sequence[int],
+        clock: Clock,
+        progress: Progress | None = None,
+        budget: Budget = "exact",
     ) -> Iterator["DeviceSteps"]:
         """Run the explain pass on a preprocessed picture; see `HostEngine.look`.
 
@@ -109,7 +116,7 @@ class DeviceEngine:
                     with _ALLOCATION:  # powers of two, or each number of classes would be a new one
                         self.classes, self.explain_runs = self._for_classes(1 << (len(classes) - 1).bit_length())
                 self.passes.begin(self.classes, len(classes), clock, progress)
-                steps = DeviceSteps(self, x, classes)
+                steps = DeviceSteps(self, x, classes, budget)
                 clock.lap("explain")
                 yield steps
             finally:
@@ -128,9 +135,10 @@ class DeviceEngine:
 class DeviceSteps:
     """See `Steps`; maps and confidences are device arrays."""
 
-    def __init__(self, engine: DeviceEngine, x: Floats, classes: Sequence[int]) -> None:
+    def __init__(self, engine: DeviceEngine, x: Floats, classes: Sequence[int], budget: Budget) -> None:
         self._device, self._stream, self._count = engine.device, engine.stream, len(classes)
-        self._passes = engine.passes
+        self._passes, self._grain, self._budget = engine.passes, engine.chunk, budget
+        self._plan: Plan = Everything(np.empty(0, np.intp))
         p, b = self._picture, self._buffers = engine.picture, engine.classes
         p.send("image", x[None], self._stream)
         b.send("class_index", classes, self._stream)
@@ -153,7 +161,12 @@ class DeviceSteps:
     @property
     def passes(self) -> Passes:
         """Masked passes run so far, and channels."""
-        return Passes(self._passes.done, len(self._kinds))
+        return Passes(self._passes.done, len(self._kinds), self._plan.missing)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the budget was enough."""
+        return self._plan.settled
 
     def grad_cam(self) -> DeviceArray:
         """G; the weights are there since the explain pass, and until `score_cam`."""
@@ -167,8 +180,17 @@ class DeviceSteps:
         return made
 
     def score_channels(self, also: DeviceArray | None) -> Work[DeviceArray | None]:
-        """The masked passes of the live channels."""
-        return at_once(self._passes.of_channels(np.flatnonzero(self._kinds == masks.LIVE), also))
+        """The masked passes of live channels."""
+        live = np.flatnonzero(self._kinds == masks.LIVE)
+        others = 1 if also is None else 1 + 3 * self._count
+        self._plan = plan_for(self._budget, live, self._evidence, others, self._grain)
+        return at_once(self._passes.of_channels(self._plan, live, also))
+
+    def _evidence(self) -> Evidence:
+        scaled, activations = (self._picture.receive(name, self._stream) for name in ("scaled", "activations"))
+        gradients = self._buffers.receive("gradients", self._stream, self._count)
+        self._device.synchronize(self._stream)
+        return Evidence(scaled, activations, list(gradients), self.logits[self.classes].tolist())
 
     def score_cam(self) -> DeviceArray:
         """R."""

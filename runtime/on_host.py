@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnxruntime
@@ -10,6 +11,8 @@ import onnxruntime
 from fusioncam.kernels import reference
 from fusioncam.kernels.masks import MaskMaker
 from fusioncam.manifest import Manifest
+from fusioncam.runtime.budget import Budget, Evidence, plan_for
+from fusioncam.runtime.budget.plan import Everything, Plan
 from fusioncam.runtime.explanation import Passes
 from fusioncam.runtime.image import UInt8Array
 from fusioncam.runtime.masked_passes import MaskedPasses
@@ -21,7 +24,7 @@ PARTS = ("logits", "activations", "gradients")
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Explained:
     """What the explain pass gives for one class: logits (classes,), activations and gradients (K, h, w)."""
 
     class_index: int
@@ -48,7 +51,12 @@ class HostEngine:
 
     @contextmanager
     def look(
-        self, x: Floats, classes: Sequence[int], clock: Clock, progress: Progress | None = None
+        self,
+        x: Floats,
+        classes: Sequence[int],
+        clock: Clock,
+        progress: Progress | None = None,
+        budget: Budget = "exact",
     ) -> Iterator["HostSteps"]:
         """Run the explain pass on a preprocessed picture x (3, H, W), and go on from there.
 
@@ -57,40 +65,50 @@ class HostEngine:
             classes: One or more; -1 for the top class.
             clock: Gets the seconds per stage.
             progress: Called with (done, all) masked passes after every chunk.
+            budget: Masked passes to spend.
 
         Raises:
             FusionCamError: The model cannot be run, or gives NaN or infinity.
         """
         evidence = [self._evidence(x, c) for c in classes]
         clock.lap("explain")
-        yield HostSteps(MaskedPasses(x, clock, progress), evidence, self.manifest.ending)
+        yield HostSteps(MaskedPasses(x, clock, progress), evidence, self.manifest.ending, budget, self.scorer.grain)
 
-    def _evidence(self, x: Floats, asked: int) -> Evidence:
+    def _evidence(self, x: Floats, asked: int) -> Explained:
         """The explain pass: logits, activations and the gradient of one class's logit."""
         feeds = {"image": x[None], "class_index": np.array([asked], np.int64)}
         results = dict(zip(PARTS, run(self.explain, PARTS, feeds), strict=True))
         for name, array in results.items():
             refuse_nan(array, name)
         logits, activations, gradients = (array[0] for array in results.values())
-        return Evidence(asked if asked >= 0 else int(logits.argmax()), logits, activations, gradients)
+        return Explained(asked if asked >= 0 else int(logits.argmax()), logits, activations, gradients)
 
 
 class HostSteps:
     """See `Steps`; maps are float64 arrays, confidences floats."""
 
-    def __init__(self, passes: MaskedPasses, evidence: Sequence[Evidence], ending: Ending) -> None:
+    def __init__(
+        self, passes: MaskedPasses, evidence: Sequence[Explained], ending: Ending, budget: Budget, grain: int
+    ) -> None:
         self.classes = [e.class_index for e in evidence]
         self.logits = evidence[0].logits
         self._passes, self._evidence, self._ending = passes, evidence, ending
         self._activations = evidence[0].activations
         self._masks: MaskMaker | None = None
+        self._budget, self._grain = budget, grain
+        self._plan: Plan = Everything(np.empty(0, np.intp))
         self._scores = self._blank = np.empty(0)
         self._shares: list[list[reference.Contributions]] = []
 
     @property
     def passes(self) -> Passes:
-        """Masked passes run so far, and channels."""
-        return Passes(self._passes.done, len(self._activations))
+        """Masked passes run so far, channels, and the weight that is guessed."""
+        return Passes(self._passes.done, len(self._activations), self._plan.missing)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the budget was enough."""
+        return self._plan.settled
 
     def grad_cam(self) -> list[Array]:
         """G."""
@@ -102,15 +120,17 @@ class HostSteps:
         return [reference.denoise(g) for g in gradient]
 
     def score_channels(self, also: list[Array] | None) -> Work[list[float]]:
-        """The passes of all live channels; the mask of a constant channel is zero, so its score is that of x * 0."""
+        """The passes of live channels; the mask of a constant channel is zero, so its score is that of x * 0."""
         maps = also or []
         masks = self._masks = MaskMaker(self._activations, self._passes.image)
         live = np.flatnonzero(~masks.zero & ~masks.constant)
-        self._passes.total = len(live) + 1 + 3 * len(maps)
+        gradients, full = [e.gradients for e in self._evidence], self.logits[self.classes].tolist()
+        evidence = partial(Evidence, masks.scaled, self._activations, gradients, full)
+        plan = self._plan = plan_for(self._budget, live, evidence, 1 + 3 * len(maps), self._grain)
         nothing = np.zeros(self._passes.size, np.float32)
-        of_live, of_maps = yield from self._passes.of_channels(masks, live, self.classes, [nothing, *maps])
+        of_maps = yield from self._passes.of_channels(masks, plan, self.classes, [nothing, *maps], 2 * len(maps))
         self._scores = np.tile(of_maps[0, self.classes].astype(np.float64), (len(self._activations), 1))
-        self._scores[live] = of_live
+        self._scores[live] = plan.scores()
         self._blank = probabilities(of_maps[0], self._ending)[self.classes]
         return self._confidences(of_maps[1:])
 

@@ -2,7 +2,8 @@
 
 import time
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -10,12 +11,15 @@ import numpy.typing as npt
 import onnxruntime
 
 from fusioncam.errors import FusionCamError
+from fusioncam.kernels.masks import Deferred
 from fusioncam.kernels.reference import softmax
+from fusioncam.runtime.chunks import Chunk, MaskChunk, PictureChunk
 from fusioncam.runtime.session import run
 from fusioncam.runtime.work import Array, Floats, Found, UnderWay, Work
 
 Ending = Literal["logits", "softmax", "sigmoid"]
 
+GRAIN = 8  # pictures between two guesses, where short chunks cost nothing
 IN_FLIGHT = 4  # pictures that are worked on together, at most: bounds the memory
 
 
@@ -31,6 +35,7 @@ class Scorer:
         pad: Whether a last, smaller chunk is filled up, so that the session sees one shape only. A new shape is
             costly on a GPU, while on the CPU the filling is.
         dtype: Type of the session's `image`, float32 or float16.
+        grid: (h, w) of the masks, where the session's graph is that of `masked_graph`; by default it takes pictures.
     """
 
     def __init__(
@@ -40,8 +45,15 @@ class Scorer:
         chunk: int,
         pad: bool,
         dtype: npt.DTypeLike = np.float32,
+        grid: tuple[int, int] | None = None,
     ) -> None:
-        self._session, self._shape, self.chunk, self._pad, self._dtype = session, shape, chunk, pad, dtype
+        self._session, self._shape, self.chunk, self._pad = session, shape, chunk, pad
+        self._buffers: Callable[[], Chunk] = partial(MaskChunk, grid) if grid else partial(PictureChunk, shape, dtype)
+
+    @property
+    def grain(self) -> int:
+        """Pictures that are best passed together when what comes next depends on them."""
+        return self.chunk if self._pad else min(self.chunk, GRAIN)
 
     def finish(self, works: Iterable[Work[Found]]) -> Iterator[Found]:
         """Do the work for many pictures. Chunks are filled across them, so that only the very last may be short.
@@ -54,6 +66,7 @@ class Scorer:
         """
         more = iter(works)
         begun: deque[UnderWay[Found]] = deque()
+        buffers = self._buffers()
         try:
             while True:
                 if begun and begun[0].found:
@@ -61,30 +74,38 @@ class Scorer:
                 elif self._hungry(begun) and (work := next(more, None)) is not None:
                     begun.append(UnderWay(work))
                 elif begun:
-                    self._run_chunk(begun)
+                    self._run_chunk(begun, buffers)
                 else:
                     return
         finally:
             for each in begun:
                 each.close()
 
+    def try_out(self, count: int) -> None:
+        """Pass a blank picture `count` times through the session, to see how long that takes."""
+        buffers = self._buffers()
+        rows = buffers.rows(count)
+        if isinstance(rows, Deferred):
+            rows.put([np.zeros(self._shape, np.float32)] * count, 1)
+        run(self._session, ["logits"], buffers.feeds(rows, count))
+
     def _hungry(self, begun: Collection[UnderWay[Any]]) -> bool:
         """Whether more pictures should be begun."""
         return len(begun) < IN_FLIGHT and sum(w.wanted for w in begun) < self.chunk
 
-    def _run_chunk(self, begun: Collection[UnderWay[Any]]) -> None:
+    def _run_chunk(self, begun: Collection[UnderWay[Any]], buffers: Chunk) -> None:
         """One run of the session, with as many of the wanted pictures as it takes."""
         start = time.perf_counter()
         count = min(self.chunk, sum(w.wanted for w in begun))
-        buffer = np.zeros((self.chunk if self._pad else count, *self._shape), self._dtype)
+        pictures = buffers.rows(self.chunk if self._pad else count)
         parts, end = [], 0
         for each in begun:
             if size := min(each.wanted, count - end):
                 with np.errstate(over="ignore"):  # what float16 does not hold shows in the logits
-                    each.fill(buffer[end : end + size])
+                    each.fill(pictures[end : end + size])
                 parts.append((each, slice(end, end + size)))
                 end += size
-        logits = run(self._session, ["logits"], {"image": buffer})[0][:count]
+        logits = run(self._session, ["logits"], buffers.feeds(pictures, count))[0][:count]
         refuse_nan(logits, "logits")
         seconds = (time.perf_counter() - start) / count
         for each, rows in parts:
@@ -97,7 +118,7 @@ def probabilities(logits: Floats, ending: Ending) -> Array:
     return np.asarray(np.exp(-np.logaddexp(0, -exact))) if ending == "sigmoid" else softmax(exact)
 
 
-def refuse_nan(array: Floats, what: str) -> None:
+def refuse_nan(array: Array, what: str) -> None:
     """Raise FusionCamError where `array` holds NaN or infinity."""
     if not np.isfinite(array).all():
         raise FusionCamError(

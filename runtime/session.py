@@ -47,6 +47,9 @@ __all__ = [
     "warn_of_clash",
 ]
 
+STOP_SPINNING = "session.force_spinning_stop"  # after a run; within one, a session is much slower without
+WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"  # for graphs that come as bytes
+
 # onnxruntime warns so of every device that is named; it means nothing.
 NOISE = "No registered plugin EP device found"
 
@@ -99,6 +102,8 @@ def open_session(
     threads: int | None = None,
     disabled: Sequence[str] = (),
     use: Use | None = None,
+    model: bytes | None = None,
+    linger: bool = True,
 ) -> onnxruntime.InferenceSession:
     """Open a graph of a bundle.
 
@@ -109,6 +114,9 @@ def open_session(
         disabled: Graph optimizers of onnxruntime's to leave out.
         use: How the graph will be used, for the options of GPU providers; by default they are left to onnxruntime.
             A graph that cannot be captured is opened all the same, see `captures`.
+        model: A graph to open in place of the file's, with weights in the file's folder.
+        linger: Whether its threads keep their cores busy for a while after a run, to be ready for the next one. They
+            are in the way of other sessions meanwhile.
 
     Raises:
         UsageError: See `resolve`.
@@ -126,12 +134,18 @@ def open_session(
     options.log_severity_level = 4
     if threads is not None:
         options.intra_op_num_threads = threads
+    if names == [CPU]:
+        options.enable_mem_pattern = False  # one is kept for every shape, and the last chunks have many
+    if not linger:
+        options.add_session_config_entry(STOP_SPINNING, "1")
+    if model is not None:
+        options.add_session_config_entry(WEIGHTS_FOLDER, os.fspath(path.parent))
     log = [""]
     try:
         with native_stderr() if names != [CPU] else nullcontext(log) as log:
             if names != [CPU]:
                 _load_wheels(names)
-            session = _create(path, wanted, options, disabled, use)
+            session = _create(model or os.fspath(path), wanted, options, disabled, use)
     except Exception as error:  # onnxruntime's exceptions share no base class
         raise _failure(error, log[0], names, path) from error
     absent = [n for n in names if n not in session.get_providers()]
@@ -171,7 +185,7 @@ def run_failure(error: Exception) -> FusionCamError:
 
 
 def _create(
-    path: Path,
+    model: bytes | str,
     wanted: Sequence[Provider],
     options: onnxruntime.SessionOptions,
     disabled: Sequence[str],
@@ -181,7 +195,7 @@ def _create(
     while True:
         try:
             return onnxruntime.InferenceSession(
-                os.fspath(path),
+                model,
                 options,
                 providers=list(wanted) if use is None else with_defaults(wanted, use),
                 disabled_optimizers=list(disabled),

@@ -1,7 +1,7 @@
 """An explanation as work that asks for masked passes, so that several pictures can share the runs of a session."""
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sized
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
-Fill = Callable[[int, int, Floats], None]
+Fill = Callable[[int, int, Any], None]
 Progress = Callable[[int, int], None]
 Found = TypeVar("Found")
 
@@ -43,7 +43,8 @@ class Request:
 
     Attributes:
         count: How many.
-        fill: `fill(start, stop, out)` writes the pictures start..stop-1 into `out` (stop - start, 3, H, W).
+        fill: `fill(start, stop, out)` writes the pictures start..stop-1 into `out`, an array (stop - start, 3, H, W)
+            or, where the graph makes the masked pictures, `Deferred`.
         take: `take(start, logits)` gets the logits (B, classes) of the pictures from `start` on.
         clock: The explanation's.
         done: How many are done.
@@ -89,8 +90,8 @@ class UnderWay(Generic[Found]):
         """Pictures that it waits for."""
         return 0 if self.request is None else self.request.count - self.request.done
 
-    def fill(self, out: Floats) -> None:
-        """Write the next of these pictures into `out` (B, 3, H, W)."""
+    def fill(self, out: Sized) -> None:
+        """Write the next of these pictures into `out`."""
         assert self.request is not None
         self.request.fill(self.request.done, self.request.done + len(out), out)
 

@@ -17,6 +17,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fusioncam import Explainer
 from fusioncam.export import export_model
+from fusioncam.manifest import CHUNK
+from fusioncam.runtime import tuning
+from fusioncam.runtime.masked_graph import MASKS
 
 UNIT = {"size": (24, 32), "rescale": 1 / 255, "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 
@@ -160,7 +163,7 @@ class Counter:
         self._session, self.batches = session, []
 
     def run(self, outputs, feeds):
-        self.batches.append(len(feeds["image"]))
+        self.batches.append(len(feeds[MASKS]))
         return self._session.run(outputs, feeds)
 
     @property
@@ -174,6 +177,15 @@ class Made:
 
     network: Tiny
     bundle: Path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_measured_or_remembered(tmp_path_factory):
+    """Tests leave the user's cache alone, and take the same chunk wherever they run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FUSIONCAM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(tuning, "SIZES", (CHUNK,))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -48,7 +48,7 @@ def test_fill_is_within_a_millionth_of_float64(h, w, height, width, seed, kind):
     maker.fill(chosen, out)
     mask = reference.unit(reference.upsample(maps.astype(np.float64), (height, width)))[chosen]
     # Where many pixels are skipped, the small map reaches beyond [0, 1], and float32 is that much coarser.
-    reach = max(1.0, float(np.abs(maker._scaled).max()))
+    reach = max(1.0, float(np.abs(maker.scaled).max()))
     assert (np.abs(out - image * mask[:, None]) <= 1e-6 * reach * np.abs(image) + 1e-12).all()
     if height >= 2 * h and width >= 2 * w:
         assert reach <= 3

@@ -8,6 +8,7 @@ from fusioncam import Explainer
 from fusioncam.errors import FusionCamError, ImageError, UsageError
 from fusioncam.export import export_model
 from fusioncam.kernels import reference
+from fusioncam.runtime.masked_graph import MASKS
 
 
 def assert_equal(found, wanted, tolerance=1e-6):
@@ -22,7 +23,7 @@ def test_skipping_channels_changes_nothing(make_tiny, counted, oracle, pictures)
     explainer, counter = counted(made.bundle)
     found = explainer.explain(pictures[0], 1)
     live, channels = 7, 12
-    assert found.passes == (live + 1 + 3, channels)
+    assert found.passes == (live + 1 + 3, channels, 0.0)
     assert counter.pictures == live + 1 + 3
     activations, gradients = made.network.evidence(pictures[0], 1)
     reference = oracle(made.bundle)
@@ -122,7 +123,7 @@ def test_nan_from_a_masked_pass_is_refused(tiny, pictures):
 
     class Broken:
         def run(self, outputs, feeds):
-            return [np.full((len(feeds["image"]), 5), np.nan, np.float32)]
+            return [np.full((len(feeds[MASKS]), 5), np.nan, np.float32)]
 
     explainer._engine.scorer._session = Broken()
     with pytest.raises(FusionCamError, match="NaN or infinite logits"):
@@ -136,7 +137,7 @@ def test_several_classes_share_the_passes(tiny, counted, pictures, classes):
     live = 9
     assert counter.pictures == live + 1 + 3 * len(classes)
     for e, c in zip(found, classes, strict=True):
-        assert e.passes == (counter.pictures, 12)
+        assert e.passes == (counter.pictures, 12, 0.0)
         alone = Explainer(tiny.bundle).explain(pictures[1], c)
         for method in alone.maps:
             np.testing.assert_allclose(e.maps[method], alone.maps[method], atol=1e-6)

@@ -249,7 +249,7 @@ def test_progress_counts_the_passes(tiny, on_device, pictures):
     calls = []
     found = on_device(tiny.bundle, chunk=5).explain(pictures[0], 1, progress=lambda *call: calls.append(call))
     passes = 9 + 1 + 3
-    assert found.passes == (passes, 12)
+    assert found.passes == (passes, 12, 0.0)
     assert calls == [(5, passes), (10, passes), (11, passes), (12, passes), (13, passes)]
     assert set(found.timing) == {"preprocess", "explain", "masked_passes", "fusion"}
 

@@ -57,4 +57,4 @@ def test_from_the_command_line(run, work, tmp_path):
     assert status == 0
     assert out.count("ok  ") == 6
     status, _, err = run("export", "tiny.onnx", "-o", target, "--precision", "int4")
-    assert (status, err) == (2, "error: no precision 'int4'; use fp32 or fp16\n")
+    assert (status, err) == (2, "error: no precision 'int4'; use fp32, fp16 or int8\n")

@@ -55,7 +55,20 @@ def test_the_buffer_is_no_larger_than_the_chunk_or_the_work():
     seen = []
     list(Scorer(Model(), SHAPE, 1000, False).finish([asking(3, log=seen)]))
     list(Scorer(Model(), SHAPE, 4, False).finish([asking(11, log=seen)]))
-    assert seen == [3, 4, 4, 3]
+    assert seen == [3, 4, 4, 4]
+
+
+def test_one_buffer_serves_all_chunks_of_a_call():
+    """A fresh one for every chunk would cost a page fault per 4096 bytes."""
+    owners = []
+
+    def work():
+        yield Request(10, lambda start, stop, out: owners.append(out.base), lambda start, logits: None, Clock())
+
+    scorer = Scorer(Model(), SHAPE, 4, False)
+    list(scorer.finish([work()]))
+    list(scorer.finish([work()]))
+    assert [owner is owners[0] for owner in owners] == [True, True, True, False, False, False]
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 4, 7, 50])

@@ -1,0 +1,122 @@
+"""How many masked passes an explanation may take, and which: `plan` chooses, by a `guess` from a `surrogate` model."""
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import cv2
+import numpy as np
+
+from fusioncam.errors import UsageError
+from fusioncam.kernels.masks import Indices
+from fusioncam.runtime.budget.guess import Guess
+from fusioncam.runtime.budget.plan import Enough, Everything, Plan
+from fusioncam.runtime.budget.surrogate import Doubles, Masks
+from fusioncam.runtime.work import Array
+
+Budget = Literal["exact", "auto"] | int | float
+
+WORDS = ("exact", "auto")
+FINEST = 16  # side of the grid that masks are compared on, at most
+
+
+class Evidence(NamedTuple):
+    """What guesses are made of.
+
+    Attributes:
+        masks: M at the layer's resolution (K, h, w).
+        activations: A (K, h, w).
+        gradients: g (K, h, w) of each class.
+        full: f_c(x) of each class c.
+    """
+
+    masks: Array
+    activations: Array
+    gradients: Sequence[Array]
+    full: Sequence[float]
+
+
+def checked_budget(given: Any) -> Budget:
+    """`exact`, `auto`, a number of passes or a share of the channels.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    if isinstance(given, str) and given in WORDS:
+        return given  # type: ignore[return-value]
+    try:
+        number = None if isinstance(given, bool | str) else operator.index(given)
+    except TypeError:
+        number = None
+    if number is not None and number > 0:
+        return number
+    share = float(given) if isinstance(given, float | np.floating) else math.nan
+    if 0 < share <= 1:
+        return share
+    raise UsageError(
+        f"no budget {given!r}; use 'exact', 'auto', a whole number of passes, or a share of the channels above 0 and "
+        "up to 1.0"
+    )
+
+
+def parse_budget(text: str) -> Budget:
+    """A budget as it is written on the command line: 200 is a number of passes, 0.2 and 1.0 are shares.
+
+    Raises:
+        UsageError: It is none.
+    """
+    for number in (int, float):
+        try:
+            return checked_budget(number(text))
+        except ValueError:
+            continue
+    return checked_budget(text)
+
+
+def plan_for(
+    budget: Budget,
+    live: Indices,
+    evidence: Callable[[], Evidence],
+    others: int,
+    grain: int,
+) -> Plan:
+    """Which of the live channels will be scored.
+
+    Args:
+        budget: What may be spent.
+        live: The channels k that may matter, of K.
+        evidence: Gives what guesses are made of; only asked if there are to be any.
+        others: Passes that the explanation takes besides.
+        grain: Pictures that are best passed together.
+
+    Raises:
+        UsageError: The budget does not reach for a single channel.
+    """
+    most = len(live)
+    if isinstance(budget, int):
+        most = budget - others
+    elif isinstance(budget, float):
+        most = math.ceil(budget * len(live))
+    if most < 1 and len(live):
+        raise UsageError(f"a budget of {budget} passes is too small: {others} are needed besides those of channels")
+    if not len(live) or budget == "exact" or (most >= len(live) and budget != "auto"):
+        return Everything(live)
+    masks, activations, gradients, full = evidence()
+    small, drawn = _shrunk(masks[live]), _shrunk(activations[live]).reshape(len(live), -1)
+    drawn = drawn - drawn.mean(axis=1, keepdims=True)
+    activity = _shrunk(np.einsum("khw->hw", activations)[None])[0]
+    guesses = []
+    for gradient, logit in zip(gradients, full, strict=True):
+        positions = _shrunk(np.einsum("khw,khw->hw", gradient, activations)[None])[0]
+        guesses.append(Guess(Masks(small, positions, activity), drawn, logit))
+    return Enough(live, guesses, most, thrifty=budget == "auto", grain=grain)
+
+
+def _shrunk(maps: Array) -> Doubles:
+    """(n, h, w) in float64, on a grid of at most `FINEST` x `FINEST`."""
+    _, height, width = maps.shape
+    if max(height, width) <= FINEST:
+        return maps.astype(np.float64)
+    size = min(width, FINEST), min(height, FINEST)
+    return np.stack([cv2.resize(m.astype(np.float64), size, interpolation=cv2.INTER_AREA) for m in maps])

@@ -1,0 +1,212 @@
+"""A guess at scores that were not measured: a Gaussian process over masks, fitted to those that were."""
+
+from collections.abc import Sequence
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Doubles = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
+
+OFFSET = 4.0  # prior variance of the mean score, relative to that of the scores
+TINY = 1e-12
+
+
+class Prior(NamedTuple):
+    """How scores hang together: k(m, m') = OFFSET + slope <phi, phi'> + rough Matern32(d(m, m') / reach) + noise.
+
+    All relative to the variance of the scores; `reach` is relative to the median of the squared distances d.
+    """
+
+    slope: float
+    reach: float
+    rough: float
+    noise: float
+
+
+PRIORS = tuple(Prior(*each) for each in product((0.1, 1.0), (1.0, 4.0), (1.0, 4.0), (0.003, 0.03, 0.15)))
+
+
+class Masks:
+    """Where the scores are sought: one point per mask, and two more whose scores are known, all of x and nothing of it.
+
+    Args:
+        masks: M (n, h, w) in [0, 1], at the layer's own resolution.
+        evidence: sum_k g_k A_k (h, w): to first order, what each place adds to the logit.
+        activity: sum_k A_k (h, w).
+
+    Attributes:
+        features: phi (n + 2, f), of mean 0 and deviation 1 over the masks.
+    """
+
+    def __init__(self, masks: Doubles, evidence: Doubles, activity: Doubles) -> None:
+        everything, nothing = np.ones((1, *evidence.shape)), np.zeros((1, *evidence.shape))
+        points = np.concatenate([masks, everything, nothing]).clip(0, 1)
+        positive = np.maximum(evidence, 0)
+
+        def kept(of: Doubles, some: Doubles = points) -> Doubles:
+            return np.asarray(np.einsum("nhw,hw->n", some, of))
+
+        found = np.stack(
+            [
+                kept(evidence),
+                kept(np.ones_like(evidence)),
+                kept(activity),
+                kept(positive),
+                kept(positive, points**2),
+                kept(positive, np.sqrt(points)),
+                kept(positive) ** 2,
+            ],
+            axis=1,
+        )
+        mean, deviation = found[:-2].mean(0), found[:-2].std(0)
+        self.features = (found - mean) / np.where(deviation > TINY * np.abs(mean), deviation, np.inf)
+        # Two masks differ where it matters: near positive evidence twice as much as elsewhere.
+        weight = 1 + _blurred(positive) / (positive.mean() + TINY)
+        places = (points * np.sqrt(weight / weight.sum())).reshape(len(points), -1)
+        self._set_places(places)
+        some = np.linspace(0, len(masks) - 1, min(len(masks), 64)).astype(np.intp)
+        apart = self.alike(some, some)[1][~np.eye(len(some), dtype=bool)]
+        if apart.size and np.median(apart) > TINY:
+            self._set_places(places / np.sqrt(np.median(apart)))
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def _set_places(self, places: Doubles) -> None:
+        self._places, self._norms = places, np.einsum("np,np->n", places, places)
+
+    def alike(self, some: Indices, others: Indices) -> tuple[Doubles, Doubles]:
+        """<phi, phi'> and d(m, m') between some masks and others, two arrays (s, o)."""
+        slopes = np.einsum("if,jf->ij", self.features[some], self.features[others])
+        products = np.einsum("ip,jp->ij", self._places[some], self._places[others])
+        return slopes, np.maximum(self._norms[some, None] + self._norms[others] - 2 * products, 0)
+
+    def like(self, point: int) -> tuple[Doubles, Doubles]:
+        """The same between all masks and one of them, two arrays (n + 2,)."""
+        slopes = np.einsum("nf,f->n", self.features, self.features[point])
+        products = np.einsum("np,p->n", self._places, self._places[point])
+        return slopes, np.maximum(self._norms + self._norms[point] - 2 * products, 0)
+
+
+class Surrogate:
+    """What is known of all scores of one class once some are measured.
+
+    Everything by einsum and one row at a time: BLAS would wake a pool of threads of its own beside onnxruntime's, which
+    halves the speed of the passes.
+
+    Args:
+        masks: The points.
+
+    Attributes:
+        at: Which points count as measured, in order.
+        variance: (n + 2,) of what is not known yet, relative to that of the scores, without the noise.
+    """
+
+    def __init__(self, masks: Masks) -> None:
+        self._masks = masks
+        self.prior = PRIORS[0]
+        self._begin()
+
+    def _begin(self) -> None:
+        self.at: list[int] = []
+        self._pivots: list[float] = []
+        self._factor = np.empty((16, len(self._masks)))
+        slope = np.einsum("nf,nf->n", self._masks.features, self._masks.features)
+        self.variance = OFFSET + self.prior.slope * slope + self.prior.rough
+
+    def learn(self, some: Sequence[int], at: Sequence[int], scores: Doubles) -> None:
+        """Choose the prior under which measured scores are most likely, and measure all points under it.
+
+        Args:
+            some: Points to choose by.
+            at: All points that are measured, those that count as such already first.
+            scores: (n + 2,) of them; the others do not matter.
+        """
+        places = np.array(some, np.intp)
+        slopes, apart = self._masks.alike(places, places)
+        grams = np.stack([_covariance(p, slopes, apart) + p.noise * np.eye(len(some)) for p in PRIORS])
+        logs, misfits = _likelihoods(grams, _standard(scores[places])[2])
+        likeliest = PRIORS[int(np.argmin(0.5 * len(some) * np.log(misfits + TINY) + logs))]
+        if likeliest != self.prior:
+            self.prior = likeliest
+            self._begin()
+        for point in at[len(self.at) :]:
+            self.observe(point)
+
+    def observe(self, point: int) -> None:
+        """Count a point as measured, whatever comes out: that is all the variance depends on."""
+        n = len(self.at)
+        if n == len(self._factor):
+            self._factor = np.concatenate([self._factor, np.empty_like(self._factor)])
+        row = _covariance(self.prior, *self._masks.like(point))
+        row -= np.einsum("rn,r->n", self._factor[:n], self._factor[:n, point])
+        pivot = float(np.sqrt(max(row[point], 0.0) + self.prior.noise))
+        row /= pivot
+        self._factor[n] = row
+        self.at.append(point)
+        self._pivots.append(pivot)
+        self.variance = np.maximum(self.variance - row**2, 0)
+
+    def predict(self, scores: Doubles) -> tuple[Doubles, float]:
+        """The expected scores of all points (n + 2,), and the factor that turns relative variances into variances.
+
+        Args:
+            scores: Measured at the points `at`.
+        """
+        n = len(self.at)
+        mean, deviation, z = _standard(scores)
+        rows = self._factor[:n]
+        lower = rows[:, self.at].T.copy()
+        lower[np.diag_indices(n)] = self._pivots
+        solved = _solved(lower, z)
+        expected = mean + deviation * np.einsum("rn,r->n", rows, solved)
+        return expected, deviation**2 * float(np.square(solved).sum()) / n
+
+    def covariance(self, some: Indices) -> Doubles:
+        """Of what is not known yet about some points (s, s), relative to the variance of the scores, noise included."""
+        slopes, apart = self._masks.alike(some, some)
+        rows = self._factor[: len(self.at), some]
+        explained = np.einsum("ri,rj->ij", rows, rows)
+        return np.asarray(_covariance(self.prior, slopes, apart) - explained + self.prior.noise * np.eye(len(some)))
+
+
+def _standard(scores: Doubles) -> tuple[float, float, Doubles]:
+    mean, deviation = float(scores.mean()), float(scores.std()) + TINY
+    return mean, deviation, (scores - mean) / deviation
+
+
+def _covariance(prior: Prior, slopes: Doubles, apart: Doubles) -> Doubles:
+    far = np.sqrt(3 * apart / prior.reach)
+    return np.asarray(OFFSET + prior.slope * slopes + prior.rough * (1 + far) * np.exp(-far))
+
+
+def _blurred(places: Doubles) -> Doubles:
+    """The mean over 3 x 3 neighbours."""
+    (height, width), padded = places.shape, np.pad(places, 1, mode="edge")
+    shifted = [padded[i : i + height, j : j + width] for i in range(3) for j in range(3)]
+    return np.asarray(np.mean(shifted, axis=0))
+
+
+def _likelihoods(grams: Doubles, z: Doubles) -> tuple[Doubles, Doubles]:
+    """Half the log determinants of covariances (g, n, n), and z' C^-1 z; by Cholesky's factors, all at a time."""
+    count, n, _ = grams.shape
+    # z as one row more: what becomes of it is C^-1/2 z.
+    rows = np.concatenate([grams, np.broadcast_to(z, (count, 1, n))], axis=1)
+    logs = np.zeros(count)
+    for j in range(n):
+        column = rows[:, j:, j] - np.einsum("gir,gr->gi", rows[:, j:, :j], rows[:, j, :j])
+        pivot = np.sqrt(np.maximum(column[:, :1], TINY))
+        rows[:, j:, j] = column / pivot
+        logs += np.log(pivot[:, 0])
+    return logs, np.square(rows[:, n]).sum(axis=1)
+
+
+def _solved(lower: Doubles, right: Doubles) -> Doubles:
+    """lower^-1 right, by forward substitution."""
+    solved = np.empty_like(right)
+    for i, row in enumerate(lower):
+        solved[i] = (right[i] - np.dot(row[:i], solved[:i])) / row[i]  # too short for threads
+    return solved

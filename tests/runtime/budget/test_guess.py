@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+
+from fusioncam.runtime.budget.guess import DOUBT, Guess
+from fusioncam.runtime.budget.surrogate import Masks
+
+COUNT, SIZE = 60, (4, 5)
+
+
+def setting(seed=0, roughness=0.0):
+    """Masks, maps and the scores of a smooth function of the masks."""
+    rng = np.random.default_rng(seed)
+    activations = rng.random((COUNT, *SIZE)).cumsum(1).cumsum(2) * rng.random((COUNT, 1, 1))
+    masks = activations / activations.max((1, 2), keepdims=True)
+    evidence = rng.standard_normal(SIZE)
+    maps = activations.reshape(COUNT, -1)
+    scores = 3 * np.tanh((masks * np.abs(evidence)).sum((1, 2)) / 4) + roughness * rng.standard_normal(COUNT)
+    guess = Guess(Masks(masks, evidence, activations.sum(0)), maps - maps.mean(1, keepdims=True), full=3.0)
+    return guess, maps - maps.mean(1, keepdims=True), scores
+
+
+def drawn(maps, scores):
+    weights = np.exp(scores - scores.max())
+    return weights @ maps / weights.sum()
+
+
+def off(maps, found, wanted):
+    """1 - correlation of two maps."""
+    return 1 - np.corrcoef(drawn(maps, found), drawn(maps, wanted))[0, 1]
+
+
+def test_a_smooth_function_is_guessed():
+    guess, maps, scores = setting()
+    at = np.arange(0, COUNT, 3)
+    guess.tell(at, scores[at], 0.0, last=False)
+    np.testing.assert_array_equal(guess.scores[at], scores[at])
+    assert np.abs(guess.scores - scores).max() < 0.3
+    assert off(maps, guess.scores, scores) < 1e-3
+
+
+@pytest.mark.parametrize(("roughness", "most"), [(0.3, 6), (1.0, 30)])
+def test_the_expected_error_is_about_the_real_one(roughness, most):
+    """Twice 1 - correlation is the squared error relative to the map; over many cases, for it is an expectation.
+
+    Where scores are mere noise, doubt makes much of it.
+    """
+    expected, real = [], []
+    for seed in range(30):
+        guess, maps, scores = setting(seed, roughness)
+        at = np.random.default_rng(seed).permutation(COUNT)[:20]
+        guess.tell(at, scores[at], 0.0, last=False)
+        expected.append(guess.error)
+        real.append(2 * off(maps, guess.scores, scores))
+    assert 0.3 < np.mean(expected) / np.mean(real) < most
+
+
+def test_the_error_falls_with_what_is_measured_to_nothing():
+    guess, _, scores = setting(roughness=0.5)
+    order, errors, missing = np.random.default_rng(1).permutation(COUNT), [], []
+    for start in range(0, COUNT, 20):
+        at = order[start : start + 20]
+        guess.tell(at, scores[at], 0.0, last=start + 20 == COUNT)
+        errors.append(guess.error)
+        missing.append(guess.missing)
+    assert errors[0] > errors[1] > errors[2] == 0.0
+    assert missing[0] > missing[1] > missing[2] == 0.0
+    np.testing.assert_array_equal(guess.scores, scores)
+    assert guess.settled
+
+
+def test_missing_is_the_share_of_the_guessed_weights():
+    guess, _, scores = setting()
+    at = np.arange(20)
+    guess.tell(at, scores[at], 0.0, last=False)
+    weights = np.exp(guess.scores)
+    assert guess.missing == pytest.approx(weights[20:].sum() / weights.sum())
+
+
+def test_disappointment_raises_the_doubt():
+    calm, _, scores = setting()
+    upset, _, _ = setting()
+    first, then = np.arange(20), np.arange(20, 28)
+    for guess, wrong in ((calm, 0.0), (upset, 3.0)):
+        guess.tell(first, scores[first], 0.0, last=False)
+        guess.tell(then, scores[then] + wrong * (-1) ** then, 0.0, last=False)
+    assert len(upset._misses) == len(calm._misses) == 8
+    assert np.mean(calm._misses) < DOUBT < np.mean(upset._misses)
+    assert upset.error > calm.error
+
+
+def test_what_counts_as_measured_is_no_longer_doubted():
+    guess, _, scores = setting(roughness=0.5)
+    at = np.arange(10)
+    guess.tell(at, scores[at], 0.0, last=False)
+    before = guess.doubts()
+    worst = int(np.argmax(np.where(np.arange(COUNT) < 10, 0, before)))
+    guess.count_as_measured(worst)
+    after = guess.doubts()
+    assert after[worst] < before[worst]
+    assert (after <= before * (1 + 1e-9)).all()
+
+
+def test_a_flat_map_has_no_error_that_is_not_finite():
+    guess, maps, scores = setting()
+    flat = Guess(guess._surrogate._masks, np.zeros_like(maps), 3.0)
+    flat.tell(np.arange(10), scores[:10], 0.0, last=False)
+    assert flat.error == 0.0

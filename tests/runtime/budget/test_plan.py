@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+
+from fusioncam.runtime.budget.guess import Guess
+from fusioncam.runtime.budget.plan import FIRST, PATIENCE, Enough, Everything
+from fusioncam.runtime.budget.surrogate import Masks
+
+LIVE = np.arange(300) * 2 + 1
+RIDING = 2
+
+
+def setting(classes=1, seed=0, roughness=0.0):
+    rng = np.random.default_rng(seed)
+    count = len(LIVE)
+    activations = rng.random((count, 5, 5)).cumsum(1).cumsum(2) * rng.random((count, 1, 1))
+    masks = activations / activations.max((1, 2), keepdims=True)
+    maps = activations.reshape(count, -1)
+    maps = maps - maps.mean(1, keepdims=True)
+    guesses, scores = [], []
+    for _ in range(classes):
+        evidence = rng.standard_normal((5, 5))
+        guesses.append(Guess(Masks(masks, evidence, activations.sum(0)), maps, 6.0))
+        kept = (masks * np.abs(evidence)).sum((1, 2))
+        scores.append(8 * kept / kept.max() + roughness * rng.standard_normal(count))
+    return guesses, maps, np.stack(scores, axis=1)
+
+
+def follow(plan, scores):
+    """Do what a plan says; returns the channels asked for, one array for each time."""
+    asked, riding = [], RIDING
+    while len(channels := plan.next(riding)) or riding:
+        asked.append(channels)
+        plan.tell(scores[np.searchsorted(LIVE, channels)], np.zeros(scores.shape[1]))
+        riding = 0
+    return asked
+
+
+def correlation(maps, found, wanted):
+    drawn = [np.exp(s - s.max()) @ maps for s in (found, wanted)]
+    return np.corrcoef(*drawn)[0, 1]
+
+
+def test_everything():
+    scores = np.random.default_rng(0).random((300, 2))
+    plan = Everything(LIVE)
+    assert plan.total == 300
+    (asked,) = follow(plan, scores)
+    np.testing.assert_array_equal(asked, LIVE)
+    np.testing.assert_array_equal(plan.scores(), scores)
+    assert plan.settled
+    assert plan.missing == 0
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_enough_stops_early_with_the_same_map(classes):
+    guesses, maps, scores = setting(classes)
+    plan = Enough(LIVE, guesses, len(LIVE), thrifty=True, grain=8)
+    asked = np.concatenate(follow(plan, scores))
+    assert len(set(asked.tolist())) == len(asked) < 100
+    assert set(asked.tolist()) <= set(LIVE.tolist())
+    assert plan.settled
+    assert 0 < plan.missing < 1
+    found, places = plan.scores(), np.searchsorted(LIVE, asked)
+    np.testing.assert_array_equal(found[places], scores[places])
+    for c in range(classes):
+        assert correlation(maps, found[:, c], scores[:, c]) > 0.998
+
+
+def test_rough_scores_take_more_passes():
+    counts = []
+    for roughness in (0.0, 2.0):
+        guesses, maps, scores = setting(roughness=roughness)
+        plan = Enough(LIVE, guesses, len(LIVE), thrifty=True, grain=8)
+        counts.append(sum(map(len, follow(plan, scores))))
+        assert correlation(maps, plan.scores()[:, 0], scores[:, 0]) > 0.99
+    assert counts[0] < counts[1]
+
+
+@pytest.mark.parametrize("most", [1, 3, 14, 15, 40, 200, 299, 300])
+def test_a_number_of_passes_is_kept_to(most):
+    guesses, _, scores = setting(roughness=1.0)
+    plan = Enough(LIVE, guesses, most, thrifty=False, grain=8)
+    asked = np.concatenate(follow(plan, scores))
+    assert len(set(asked.tolist())) == len(asked) == most == plan.total
+    assert np.isfinite(plan.scores()).all()
+    assert (plan.missing == 0) == (most == 300)
+
+
+@pytest.mark.parametrize("grain", [1, 4, 8, 64])
+def test_pictures_come_in_whole_chunks(grain):
+    guesses, _, scores = setting(roughness=1.0)
+    asked = follow(Enough(LIVE, guesses, 140, thrifty=False, grain=grain), scores)
+    sizes = [len(asked[0]) + RIDING, *map(len, asked[1:])]
+    assert sizes[0] == max(FIRST // grain, 1) * grain if grain > 1 else FIRST
+    assert all(size % grain == 0 for size in sizes[:-1])
+
+
+def test_when_half_is_scored_the_rest_is_too():
+    guesses, _, scores = setting(roughness=30.0)
+    asked = follow(Enough(LIVE, guesses, len(LIVE), thrifty=True, grain=8), scores)
+    total = np.cumsum([len(a) for a in asked])
+    assert total[-1] in (300, *total[total <= PATIENCE * 300 + 64])
+    if total[-1] == 300:
+        assert total[-2] >= PATIENCE * 300
+
+
+def test_few_channels_are_all_scored():
+    guesses, _, scores = setting()
+    few = Enough(LIVE[:10], [Guess(g._surrogate._masks, g._maps[:10], 1.0) for g in guesses], 10, True, 8)
+    (asked,) = follow(few, scores)
+    np.testing.assert_array_equal(np.sort(asked), LIVE[:10])
+    assert few.settled
+    assert few.missing == 0
+
+
+def test_nothing_is_left_to_chance():
+    def asked():
+        guesses, _, scores = setting(classes=2, roughness=1.0)
+        return [a.tolist() for a in follow(Enough(LIVE, guesses, 300, thrifty=True, grain=8), scores)]
+
+    assert asked() == asked()
