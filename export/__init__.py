@@ -19,6 +19,7 @@ from fusioncam.export.cost import Cost, chunk_bytes, cost, seconds_per_pass
 from fusioncam.export.from_torch import save_onnx
 from fusioncam.export.gradient import operator_name, path, unsupported
 from fusioncam.export.layers import Candidate, candidates, choose
+from fusioncam.export.masked import Photos, masked_pictures
 from fusioncam.export.precision import refusal, score_graph
 from fusioncam.manifest import EXPLAIN_GRAPH, MANIFEST, SCORE_GRAPH, WEIGHTS, Layer, Manifest, Source, sha256
 
@@ -88,6 +89,7 @@ def export_model(
     labels: Labels | None = None,
     preprocessing: str | Mapping[str, Any] | None = None,
     precision: str | None = None,
+    calibrate: Photos | None = None,
 ) -> Manifest:
     """Turn an ONNX classifier into a bundle.
 
@@ -102,19 +104,24 @@ def export_model(
         labels: The names of the classes, or a text file with one a line; by default what the source says.
         preprocessing: Fields of `fusioncam.manifest.Preprocessing`, or `{"preset": NAME}` with more fields over it, or
             only the name of the preset; by default what the source says.
-        precision: Type the score graph computes in, `fp32` or `fp16`; by default that of the source.
+        precision: Type the score graph computes in: `fp32`, `fp16` for GPUs, `int8` for CPUs; by default the source's.
+        calibrate: For `int8`, and only there: gives the photos to calibrate on, preprocessed (3, H, W) arrays, when
+            called with the bundle's `Preprocessing`; it is called twice. For a folder of files that is
+            `calibrate=fusioncam.runtime.calibration.photos_in(folder)`. Some tens of photos like those to be explained
+            will do: they are seen under masks of their own activations, as the score graph will see them.
 
     Returns:
         The manifest, as written.
 
     Raises:
         ModelError: The model cannot be read, is no classifier of one image, has no rule for an operator, or does not
-            bear float16.
-        UsageError: An argument does not fit the model.
+            bear float16 or int8.
+        UsageError: An argument does not fit the model, or there are no photos to calibrate on.
+        ImageError: A photo to calibrate on is not as the model takes it.
         OutputError: The bundle cannot be written.
     """
     source = Path(model)
-    return _export(source, source, Path(bundle), layer, size, output, labels, preprocessing, precision)
+    return _export(source, source, Path(bundle), layer, size, output, labels, preprocessing, precision, calibrate)
 
 
 def _export(
@@ -127,6 +134,7 @@ def _export(
     labels: Labels | None,
     preprocessing: str | Mapping[str, Any] | None,
     precision: str | None,
+    calibrate: Photos | None,
 ) -> Manifest:
     """As `export_model`; `kept` is where the source will be found later."""
     classifier = canonicalize(source, size, output)
@@ -136,8 +144,9 @@ def _export(
     names = facts.labels(metadata, source.parent, classifier.classes, labels)
     usual = "raw" if classifier.takes_bytes else "torchvision"
     prep = facts.preprocessing(metadata, source.parent, classifier.size, preprocessing or {}, usual)
-    score, score_precision = score_graph(classifier, precision)
     explain = explain_graph(classifier.model, chosen.name, chosen.layout)
+    batches = None if calibrate is None else lambda: masked_pictures(explain, calibrate(prep))
+    score, score_precision = score_graph(classifier, precision, batches, prep.extremes)
     with whole_folder(target, source) as folder:
         write_graphs(folder, {EXPLAIN_GRAPH: explain, SCORE_GRAPH: score})
         relative = os.path.relpath(kept.resolve(), target.resolve()).replace(os.sep, "/")
@@ -159,7 +168,7 @@ def _export(
         (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
         for finding in compare_logits(folder, manifest, source):
             if not finding.ok and score is not classifier.model and SCORE_GRAPH in finding.what:
-                raise refusal(classifier.model, finding.error, finding.limit)
+                raise refusal(classifier.model, score_precision, finding.error, finding.limit)
             if not finding.ok:
                 raise ModelError(f"the exported graph is wrong: {finding.what}: off by {finding.error:.1e}")
     return manifest
@@ -176,6 +185,7 @@ def export_torch(
     labels: Labels | None = None,
     preprocessing: str | Mapping[str, Any] | None = None,
     precision: str | None = None,
+    calibrate: Photos | None = None,
 ) -> Manifest:
     """Turn a torch classifier into a bundle: its plain forward pass is exported first, to NAME.torch.onnx beside it.
 
@@ -189,6 +199,7 @@ def export_torch(
         labels: The names of the classes, or a text file.
         preprocessing: Fields of `Preprocessing`, or the name of a preset.
         precision: Type the score graph computes in.
+        calibrate: Gives the photos to calibrate on.
 
     Raises:
         ModelError: torch is missing or cannot export the module; else as `export_model`.
@@ -198,7 +209,7 @@ def export_torch(
     temporary = target.parent / f".fcam-{secrets.token_hex(8)}.onnx"
     try:
         save_onnx(module, example, temporary)
-        manifest = _export(temporary, kept, target, layer, size, output, labels, preprocessing, precision)
+        manifest = _export(temporary, kept, target, layer, size, output, labels, preprocessing, precision, calibrate)
         temporary.replace(kept)
     except OSError as error:
         raise OutputError(f"cannot write {kept} ({error.strerror or error}); choose another place with -o") from error

@@ -1,8 +1,8 @@
 """Holding a bundle against its source: equal logits, a gradient that agrees with central differences, little drift."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,59 +13,54 @@ import onnx_ir.passes.common as passes
 from onnxruntime import InferenceSession
 
 from fusioncam.errors import BundleError, FusionCamError, ModelError, UsageError, first_line
+from fusioncam.export.drift import Finding, compare_maps, logits_of
+from fusioncam.export.masked import Photos
 from fusioncam.export.precision import leave_out_rounding, rounding_session
 from fusioncam.export.shapes import open_session, session
-from fusioncam.kernels.masks import MaskMaker
-from fusioncam.kernels.reference import score_cam
 from fusioncam.manifest import EXPLAIN_GRAPH, SCORE_GRAPH, Layer, Manifest, read_bundle, sha256
 
 Array = npt.NDArray[Any]
 
-# Relative to the largest value compared; float16 carries three digits.
-LOGIT_TOLERANCE = {"float32": 1e-4, "float16": 2e-2}
+# Relative to the largest value compared; float16 carries three digits. That of int8 is of the root mean square
+# relative to the deviation: twice the worst seen with real models, whose photos patchwork exceeds.
+LOGIT_TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "int8": 0.8}
 GRADIENT_TOLERANCE = {"float32": 1e-2, "float16": 5e-2}
 STEPS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)  # lengths of the differences, relative to the activations
 DIRECTIONS = 6
 PATCH = 8  # pixels
-DRIFT_CHANNELS, DRIFT_CHUNK = 32, 8
-# Four and ten times the worst seen with real models and photos; a map in 256 colours shows steps of 0.004.
-DRIFT_LIMITS = {"largest difference": 0.03, "1 - correlation": 5e-4}
+DRIFT_PHOTOS = 8
 BLUR = 0.1  # noise added to the layer's tensor, relative to its deviation
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One comparison: `error` must not exceed `limit`."""
-
-    what: str
-    error: float
-    limit: float
-
-    @property
-    def ok(self) -> bool:
-        """Whether the bundle passes."""
-        return self.error <= self.limit  # NaN does not
-
-
-def check(bundle: Path, source: Path | None = None) -> list[Finding]:
+def check(bundle: Path, source: Path | None = None, photos: Photos | None = None) -> list[Finding]:
     """Re-run the source against its bundle.
 
     Args:
         bundle: The bundle's folder.
         source: The model it was made from; by default where the manifest says.
+        photos: For a bundle whose masked passes are of another precision: gives photos to compare maps on, as for
+            `export_model`. The first 8 are looked at; by default a picture of random patches, which shows less.
 
     Raises:
         BundleError: The folder is no bundle, a file of it is missing or was changed, or they do not belong together.
-        UsageError: The source is not where it was.
+        UsageError: The source is not where it was, or there are no maps to compare, or no photos.
     """
     manifest = read_bundle(bundle)
+    drifts = manifest.score_precision != manifest.precision
+    if photos is not None and not drifts:
+        raise UsageError("photos show the drift of fp16 and int8 scores, which this bundle has not; leave them out")
     source = source or (bundle / manifest.source.path).resolve()
     if not source.is_file():
         raise UsageError(f"the source model is not at {source}; say where it is with --source")
     changed = Finding("source is the one exported (sha256)", float(sha256(source) != manifest.source.sha256), 0.0)
     with _sound(bundle):
         found = [changed, *compare_logits(bundle, manifest, source), *compare_gradient(bundle, manifest)]
-        return found if manifest.score_precision == manifest.precision else [*found, *compare_maps(bundle, manifest)]
+        if drifts:
+            images: Iterable[Array] = pictures(manifest, 1)
+            if photos is not None:
+                images = islice(photos(manifest.preprocessing), DRIFT_PHOTOS)
+            found += compare_maps(*_open(bundle, manifest), manifest, images)
+        return found
 
 
 @contextmanager
@@ -140,8 +135,11 @@ def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Findi
         (SCORE_GRAPH, score, manifest.score_precision),
         (EXPLAIN_GRAPH, explain, manifest.precision),
     ):
-        logits = _logits(graph, images)
-        with np.errstate(all="ignore"):  # as in `_logits`
+        logits = logits_of(graph, images)
+        if precision == "int8":
+            findings.append(_rounded_logits(logits, logits_of(explain, images)))
+            continue
+        with np.errstate(all="ignore"):  # as in `logits_of`
             given = as_source(logits, manifest, logarithm)
             error = float(np.abs(given - expected).max()) / scale if given.shape == expected.shape else float("inf")
         if precision != manifest.precision and not np.isfinite(logits).all():
@@ -150,63 +148,24 @@ def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Findi
     return findings
 
 
+def _rounded_logits(logits: Array, exact: Array) -> Finding:
+    """Logits in int8 against those of the explain graph: a softmax would blow the difference up, or hide it."""
+    error = float(np.sqrt(np.square(logits.astype(np.float64) - exact).mean())) / (float(exact.std()) or 1.0)
+    return Finding(f"logits of {SCORE_GRAPH} are near those of {EXPLAIN_GRAPH}", error, LOGIT_TOLERANCE["int8"])
+
+
 def _open(bundle: Path, manifest: Manifest, optimize: bool = True) -> tuple[InferenceSession, InferenceSession]:
     """The explain graph and the score graph; a score graph brought to float16 rounds as it would on a GPU."""
-    converted = manifest.score_precision != manifest.precision
+    halved = manifest.score_precision != manifest.precision and manifest.score_precision == "float16"
     try:
         explain = open_session(bundle / EXPLAIN_GRAPH, optimize)
-        score = rounding_session(bundle / SCORE_GRAPH) if converted else open_session(bundle / SCORE_GRAPH, optimize)
+        score = rounding_session(bundle / SCORE_GRAPH) if halved else open_session(bundle / SCORE_GRAPH, optimize)
     except ModelError as error:
         raise BundleError(f"{error}; export the model again") from error
     for graph, name, wanted in ((explain, EXPLAIN_GRAPH, ["image", "class_index"]), (score, SCORE_GRAPH, ["image"])):
         if (inputs := [i.name for i in graph.get_inputs()]) != wanted:
             raise BundleError(f"{bundle / name} takes {inputs} in place of {wanted}; export the model again")
     return explain, score
-
-
-def _logits(graph: InferenceSession, images: Array) -> Array:
-    """Logits (N, classes) of pictures (N, 3, H, W), by either graph of a bundle."""
-    half = graph.get_inputs()[0].type == "tensor(float16)"
-    with np.errstate(over="ignore"):  # infinity makes NaN, which does not pass
-        feeds = {"image": images.astype(np.float16 if half else np.float32)}
-    if len(graph.get_inputs()) > 1:
-        feeds["class_index"] = np.full(len(images), -1, np.int64)
-    return np.asarray(graph.run(["logits"], feeds)[0])
-
-
-def compare_maps(bundle: Path, manifest: Manifest) -> list[Finding]:
-    """Score-CAM by the scores of the score graph against Score-CAM by those of the explain graph.
-
-    On one picture, for its top class, by the channels that respond most: their scores go through a softmax, so one
-    that is off by d changes the weight of its channel by the factor e^d.
-    """
-    explain, score = _open(bundle, manifest)
-    images = pictures(manifest, 1)
-    feeds: dict[str, Array] = {"image": images, "class_index": np.full(1, -1, np.int64)}
-    logits, activations = (array[0] for array in explain.run(["logits", "activations"], feeds))
-    activations = activations[np.argsort(-np.abs(activations).sum(axis=(1, 2)))[:DRIFT_CHANNELS]]
-    masks = MaskMaker(activations, images[0])
-    scores = []
-    for start in range(0, len(activations), DRIFT_CHUNK):
-        channels = np.arange(start, min(start + DRIFT_CHUNK, len(activations)))
-        masked = np.empty((len(channels), *images.shape[1:]), np.float32)
-        masks.fill(channels, masked)
-        scores.append([_logits(graph, masked)[:, logits.argmax()] for graph in (explain, score)])
-    exact = activations.astype(np.float64)
-    with np.errstate(all="ignore"):  # as in `_logits`
-        maps = [score_cam(exact, s, images.shape[2:]) for s in np.concatenate(scores, axis=1).astype(np.float64)]
-        drift = (float(np.abs(maps[1] - maps[0]).max()), _decorrelation(*maps))
-    what = f"Score-CAM by {manifest.score_precision} scores is that by {manifest.precision} ones"
-    return [Finding(f"{what}: {k}", d, m) for d, (k, m) in zip(drift, DRIFT_LIMITS.items(), strict=True)]
-
-
-def _decorrelation(one: Array, two: Array) -> float:
-    """1 - Pearson's correlation of two maps; 0 for equal ones, and 1 where only one of them is flat."""
-    if np.array_equal(one, two):
-        return 0.0
-    if not (one.std() and two.std()):
-        return 1.0
-    return 1 - float(np.corrcoef(one.ravel(), two.ravel())[0, 1])
 
 
 def compare_gradient(bundle: Path, manifest: Manifest) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""The score graph in float16: half the bytes, and several times the speed where the hardware has units for it."""
+"""The type the score graph computes in; float16: half the bytes, and several times the speed where there are units."""
 
 import sys
 from pathlib import Path
@@ -12,38 +12,52 @@ from fusioncam.errors import ModelError, UsageError, first_line
 from fusioncam.export.canonical import Classifier
 from fusioncam.export.gradient import Ops
 from fusioncam.export.load import root
+from fusioncam.export.quantise import Batches, Range, in_int8
 from fusioncam.export.quiet import quiet
 from fusioncam.export.shapes import session
-from fusioncam.manifest import Precision
+from fusioncam.manifest import ScorePrecision
 
-PRECISIONS = ("fp32", "fp16")
+PRECISIONS = ("fp32", "fp16", "int8")
 QUANTISED = ("QuantizeLinear", "DequantizeLinear")
 SCALES = 2  # among the inputs of Resize
 INFINITE = 1e30  # masks and bounds that mean none are as large as this
 REMEDY = "export it without --precision fp16"
 
 
-def score_graph(classifier: Classifier, precision: str | None) -> tuple[ir.Model, Precision]:
+def score_graph(
+    classifier: Classifier, precision: str | None, batches: Batches | None = None, pixels: Range = (0.0, 255.0)
+) -> tuple[ir.Model, ScorePrecision]:
     """The graph for the masked passes, and the type it computes in.
 
     Args:
         classifier: The model; it is left as it is.
         precision: `fp16` for a graph whose `image` (N, 3, H, W) is float16 and whose `logits` (N, classes) are float32,
-            `fp32` for that of a float32 model, None for the model's own. The graph of a float16 model is its own.
+            `int8` for one that takes and gives float32 and multiplies in 8 bits, `fp32` for that of a float32 model,
+            None for the model's own. The graph of a float16 model is its own.
+        batches: For `int8`: called, gives the pictures to calibrate on, as batches (B, 3, H, W).
+        pixels: For `int8`: least and greatest value of `image`.
 
     Raises:
-        UsageError: There is no such precision, or the model cannot have it.
-        ModelError: An operator of the model does not take float16.
+        UsageError: There is no such precision, the model cannot have it, or `batches` does not fit it.
+        ModelError: An operator of the model does not take float16, or the model cannot be quantised.
     """
     if precision is not None and precision not in PRECISIONS:
-        raise UsageError(f"no precision {precision!r}; use {' or '.join(PRECISIONS)}")
+        raise UsageError(f"no precision {precision!r}; use {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}")
+    if precision != "int8" and batches is not None:
+        raise UsageError("photos to calibrate on are for int8 only; leave --calibrate out, or add --precision int8")
+    if precision == "int8" and batches is None:
+        raise UsageError("int8 needs photos to calibrate on, like those to be explained; add --calibrate FOLDER")
     own = classifier.precision
     if precision == "fp32" and own == "float16":
         raise UsageError("the model is a float16 one: float32 cannot bring back its digits; export its float32 source")
-    if precision != "fp16" or own == "float16":
+    if precision in (None, "fp32") or (precision == "fp16" and own == "float16"):
         return classifier.model, own
-    if not _is_float32(classifier.model):
-        raise UsageError(f"only a float32 model can be brought to float16, this one is quantised or float64; {REMEDY}")
+    if own == "float16" or not _is_float32(classifier.model):
+        name, other = ("int8", "quantised, float16") if precision == "int8" else ("float16", "quantised")
+        remedy = f"export it without --precision {precision}"
+        raise UsageError(f"only a float32 model can be brought to {name}, this one is {other} or float64; {remedy}")
+    if batches is not None:
+        return in_int8(classifier.model, batches, pixels), "int8"
     return _in_float16(classifier.model), "float16"
 
 
@@ -128,21 +142,26 @@ def leave_out_rounding(graph: ir.Graph) -> bool:
     return found
 
 
-def refusal(model: ir.Model, error: float, limit: float) -> ModelError:
-    """What to say of a model whose float16 graph gives other outputs than `model` does.
+def refusal(model: ir.Model, precision: ScorePrecision, error: float, limit: float) -> ModelError:
+    """What to say of a model whose score graph gives other outputs than `model` does.
 
     Args:
         model: The float32 model.
+        precision: Of the score graph.
         error: By how much they differ, relative to the largest; NaN where they are not finite.
         limit: How much is allowed.
     """
+    allowed = f"{limit}" if precision == "int8" else f"{limit:.0e}"
+    off = f"off by {error:.1e} ({allowed} is allowed)" if np.isfinite(error) else "not finite"
+    if precision == "int8":
+        remedy = "calibrate on more photos, prepared as the model wants them, or export it without --precision int8"
+        return ModelError(f"in int8 the model's outputs are {off}: its values need more than 8 bits; {remedy}")
     largest = float(np.finfo(np.float16).max)
     biggest = {name: _magnitude(value) for name, value in model.graph.initializers.items()}
     name = max(biggest, key=lambda n: biggest[n], default="")
     cause = "some of its values grow beyond what float16 holds, or need more digits"
     if biggest.get(name, 0.0) > largest:
         cause = f"tensor {name!r} holds {biggest[name]:.1e}, float16 ends at {largest:.0f}"
-    off = f"off by {error:.1e} ({limit:.0e} is allowed)" if np.isfinite(error) else "not finite"
     return ModelError(f"in float16 the model's outputs are {off}: {cause}; {REMEDY}")
 
 

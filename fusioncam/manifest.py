@@ -16,6 +16,7 @@ FILES = (EXPLAIN_GRAPH, SCORE_GRAPH, WEIGHTS, MANIFEST)
 
 Triple = tuple[float, float, float]
 Precision = Literal["float32", "float16"]
+ScorePrecision = Literal["float32", "float16", "int8"]
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -46,6 +47,12 @@ class Preprocessing(_Part):
     resize: Literal["squash", "crop"] = "squash"
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     origin: Literal["user", "model", "config", "assumed"] = "user"
+
+    @property
+    def extremes(self) -> tuple[float, float]:
+        """The least and the greatest value an input can have."""
+        ends = [(p * self.rescale - m) / s for p in (0, 255) for m, s in zip(self.mean, self.std, strict=True)]
+        return min(ends), max(ends)
 
     @model_validator(mode="after")
     def _factors_are_not_zero(self) -> Self:
@@ -87,7 +94,7 @@ class Manifest(_Part):
         files: sha256 of every other file of the bundle.
         ending: What the source did after its logits; says how logits become probabilities.
         precision: Type the source, and the explain graph with it, computes in.
-        score_precision: The same of the score graph; by default `precision`.
+        score_precision: The same of the score graph; by default `precision`. An `int8` one takes and gives float32.
         labels: One name per class, or none.
         tools: Versions of the programs that wrote the bundle.
     """
@@ -98,7 +105,7 @@ class Manifest(_Part):
     classes: Positive
     ending: Literal["logits", "softmax", "sigmoid"]
     precision: Precision
-    score_precision: Precision
+    score_precision: ScorePrecision
     opset: Positive
     preprocessing: Preprocessing
     labels: tuple[str, ...] | None = None
