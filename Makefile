@@ -1,10 +1,10 @@
 # `make demo` and `make test` need nothing but Python 3.11+ and a network; both work in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
-# torch (tests only) comes as its CPU build: the one PyPI holds for Linux brings gigabytes of CUDA.
+# torch (tests and benchmarks only) comes as its CPU build: the one PyPI holds for Linux brings gigabytes of CUDA.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench clean
 
 demo: .venv/installed
 	$(BIN)/fusioncam demo
@@ -17,6 +17,10 @@ lint: .venv/installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# BENCH holds options of benchmarks/cpu.py, for instance BENCH=--quick.
+bench: .venv-bench/installed
+	.venv-bench/bin/python -W ignore benchmarks/cpu.py $(BENCH)
+
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable .
@@ -27,5 +31,14 @@ lint: .venv/installed-dev
 	$(BIN)/pip install --quiet --editable ".[dev]"
 	touch $@
 
+# A package that cannot be installed here does not take part; the benchmark says so.
+.venv-bench/installed: pyproject.toml benchmarks/requirements.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install --quiet --extra-index-url $(TORCH_INDEX) torch==2.13.0
+	.venv-bench/bin/pip install --quiet --editable .
+	-.venv-bench/bin/pip install --quiet --no-deps --extra-index-url $(TORCH_INDEX) torchvision==0.28.0
+	-grep -v '^#' benchmarks/requirements.txt | xargs -n 1 .venv-bench/bin/pip install --quiet --no-deps
+	touch $@
+
 clean:
-	rm -rf .venv build dist demo-output
+	rm -rf .venv .venv-bench build dist demo-output

@@ -100,8 +100,8 @@ def stages(
 
 def run(asked: argparse.Namespace, work: dict[str, Callable[[Any], None]], report: dict[str, Any], out: Path) -> bool:
     """Run the stages in their order, and write the report after each; whether all checks passed."""
-    from gpu.record import guarded, passed, write
     from gpu.table import lines
+    from record import guarded, passed, write
 
     report["stages"] = {}
     for name in STAGES:

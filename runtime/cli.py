@@ -1,4 +1,4 @@
-"""The command line: `fusioncam inspect | export | explain | check | demo`."""
+"""The command line: `fusioncam inspect | export | explain | check | bench | demo`."""
 
 import sys
 from dataclasses import asdict
@@ -27,6 +27,9 @@ Size = Annotated[
     tuple[int, int] | None, typer.Option("--size", metavar="H W", help="Input size, where the model leaves it open.")
 ]
 Scores = Annotated[str | None, typer.Option("--scores", help="Output that holds the class scores, of several.")]
+Providers = Annotated[str, typer.Option(help="Of onnxruntime, in order of preference: tensorrt, cuda, cpu.")]
+Chunk = Annotated[int | None, typer.Option(help="Masked pictures per run [8, on a GPU 64].")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads [one per core].")]
 Three = tuple[float, float, float] | None
 
 
@@ -86,13 +89,23 @@ def export(
     channel_order: Annotated[str | None, typer.Option(help="rgb | bgr.")] = None,
     resize: Annotated[str | None, typer.Option(help="squash | crop.")] = None,
     crop_fraction: Annotated[float | None, typer.Option(help="Side of the crop over that of the picture.")] = None,
-    precision: Annotated[str | None, typer.Option(help="Of the masked passes: fp32 | fp16 [the model's].")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Of the masked passes: fp32 | fp16 (GPUs) | int8 (CPUs) [the model's].")
+    ] = None,
+    calibrate: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Photos like those to be explained; for int8.")
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Turn a classifier into a bundle: x = (pixel * rescale - mean) / std on 0..255 pixels."""
     from fusioncam.export import export_model, export_torch
     from fusioncam.export.from_torch import build_module, zeros
+    from fusioncam.runtime.calibration import photos_in
+
+    def complain(line: str) -> None:
+        if not quiet:
+            console.complain(line, "note")
 
     arithmetic = {
         "preset": preset, "rescale": rescale, "mean": mean, "std": std,
@@ -100,7 +113,7 @@ def export(
     }  # fmt: skip
     given: dict[str, Any] = {
         "layer": layer, "size": size, "output": scores, "labels": labels, "preprocessing": arithmetic,
-        "precision": precision,
+        "precision": precision, "calibrate": photos_in(calibrate, complain) if calibrate else None,
     }  # fmt: skip
     source = Path(model)
     if source.exists() or ":" not in model or model.endswith(".onnx"):
@@ -133,24 +146,27 @@ def explain(
         list[str] | None, typer.Option("--class", "-c", help="Class number or name; may be given several times [top].")
     ] = None,
     methods: Annotated[str, typer.Option(help="Maps to make, separated by commas.")] = "fusion_cam,grad_cam,score_cam",
-    providers: Annotated[
-        str, typer.Option(help="Of onnxruntime, in order of preference: tensorrt, cuda, cpu.")
-    ] = "cpu",
-    chunk: Annotated[int | None, typer.Option(help="Masked pictures per run [8, on a GPU 64].")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads [one per core].")] = None,
+    budget: Annotated[
+        str, typer.Option(help="Masked passes to spend: exact | auto | how many, or a share such as 0.2.")
+    ] = "exact",
+    providers: Providers = "cpu",
+    chunk: Chunk = None,
+    threads: Threads = None,
     colormap: Annotated[str, typer.Option(help="Colours of the maps.")] = "plasma",
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
     """Explain pictures: writes STEM.npz (maps), STEM.png (panel) and STEM.json for each."""
+    from fusioncam.runtime.budget import parse_budget
     from fusioncam.runtime.explainer import Explainer
     from fusioncam.runtime.explanation import FLAGS
     from fusioncam.runtime.saving import class_number, explain_files
 
     explainer = Explainer(
         bundle,
-        [p.strip() for p in providers.split(",") if p.strip()],
+        parts(providers),
         tuple(m.strip() for m in methods.split(",")),
+        parse_budget(budget),
         chunk=chunk,
         threads=threads,
     )
@@ -167,18 +183,59 @@ def explain(
 def check(
     bundle: Annotated[Path, typer.Argument(help="Bundle made by `fusioncam export`.")],
     source: Annotated[Path | None, typer.Option(help="The model it was made from [where it was].")] = None,
+    photos: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Photos to measure the drift of fp16 or int8 scores on.")
+    ] = None,
     json: Json = False,
 ) -> int:
-    """Hold a bundle against its source: equal logits, and a gradient that agrees with central differences."""
-    from fusioncam.export import check as check_bundle
+    """Hold a bundle against its source: equal logits, a gradient that agrees with central differences, little drift.
 
-    findings = check_bundle(bundle, source)
+    Drift is that of Score-CAM's map where the masked passes are in fp16 or int8.
+    """
+    from fusioncam.export import check as check_bundle
+    from fusioncam.runtime.calibration import photos_in
+
+    findings = check_bundle(bundle, source, photos_in(photos) if photos else None)
     if json:
         console.say_json([{**asdict(f), "ok": f.ok} for f in findings])
     else:
         for f in findings:
             console.say(f"{'ok  ' if f.ok else 'FAIL'}  {f.what}: {f.error:.2g} (limit {f.limit:.2g})")
     return console.DONE if all(f.ok for f in findings) else console.FAILED
+
+
+@app.command()
+def bench(
+    bundle: Annotated[Path, typer.Argument(help="Bundle made by `fusioncam export`.")],
+    images: Annotated[list[Path] | None, typer.Argument(metavar="[IMAGE...]", help="Pictures [drawn ones].")] = None,
+    budget: Annotated[
+        str, typer.Option(help="Budgets, separated by commas: exact, auto, a number of passes, a fraction.")
+    ] = "exact,auto",
+    rounds: Annotated[int, typer.Option(help="Runs per picture and budget, in turns.")] = 5,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="JSON file for the result.")] = None,
+    providers: Providers = "cpu",
+    chunk: Chunk = None,
+    threads: Threads = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Measure what explanations cost on this machine, and how near a budget's maps come to exact ones."""
+    from fusioncam.runtime.bench.bundle import Plan, bench_bundle, parse_budget
+    from fusioncam.runtime.bench.table import prepare_target, print_report, report_json
+    from fusioncam.runtime.output import json_bytes, write_atomically
+
+    if out is not None:
+        prepare_target(out)
+    budgets = [parse_budget(b) for b in parts(budget)]
+    with console.progress_bar(bundle.name, quiet) as progress:
+        report = bench_bundle(bundle, images or [], budgets, rounds, Plan(parts(providers), chunk, threads), progress)
+    if out is not None:
+        write_atomically(out, json_bytes(report_json(report)))
+    if json:
+        console.say_json(report_json(report))
+    else:
+        print_report(report)
+    return console.FAILED if any(row.wrong for row in report.rows) else console.DONE
 
 
 @app.command()
@@ -205,3 +262,8 @@ def demo(
     else:
         seen = f"{done['label']} ({done['probability']:.2f})"
         console.say(f"the model sees a {seen} in {scene}; why it does: {done['picture']}")
+
+
+def parts(listed: str) -> list[str]:
+    """What stands between the commas."""
+    return [part.strip() for part in listed.split(",") if part.strip()]

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from record import Record, spread
 
 from fusioncam.kernels.device import Device, DeviceArray, empty
 from fusioncam.kernels.spec import Spec
 from gpu.cases import Case
 from gpu.kernels import place
 from gpu.machine import copier
-from gpu.record import Record, spread
 
 COPY_SHARE = 0.7  # of the copy's bandwidth that the mask kernels should reach
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from record import Record, spread
 
 from gpu import score_cams
 from gpu.lab import LATE, PRECISIONS, ROADS, Explained, Lab, bare, explain
 from gpu.maps import compare
-from gpu.record import Record, spread
 
 OUTSIDE = 0.05  # share of the time that may pass outside the provider's own passes
 PLAIN, PACKAGED = "score_cam by plain torch", "score_cam by pytorch-grad-cam"

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from networks import Network, Residual
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
-
-from gpu.networks import Network, Residual
 
 OPSET, IR = 17, 8
 

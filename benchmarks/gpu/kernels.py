@@ -3,11 +3,11 @@
 from typing import Any
 
 import numpy as np
+from record import Record
 
 from fusioncam.kernels.device import Array, Device, DeviceArray, empty
 from fusioncam.kernels.spec import Arguments, Spec
 from fusioncam.kernels.specs import SPECS
-from gpu.record import Record
 
 SEED = 0
 EDGE_CASES = 0.1  # of whole numbers, this share may be off by the tolerance: values on the edge between two

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from networks import CALIBRATION, NETWORKS, Network, build, pictures
 
 from fusioncam.errors import ProviderError
 from fusioncam.export import export_model
@@ -20,7 +21,6 @@ from fusioncam.runtime.image import as_input, preprocess
 from fusioncam.runtime.providers import CPU, CUDA, TENSORRT, Provider
 from fusioncam.runtime.work import Clock, Work
 from gpu import graph, torch_road
-from gpu.networks import CALIBRATION, NETWORKS, Network, build, pictures
 
 ROADS = ("onnxruntime", "torch")
 # With the first chunk only: TensorRT builds an engine for a minute or more per network and chunk.

@@ -2,19 +2,16 @@
 
 import ctypes
 import os
-import platform
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from fusioncam.errors import DeviceError, FusionCamError
 from fusioncam.kernels.binary import source_digest
 from fusioncam.kernels.device import LAUNCHERS, Device, open_device
+from fusioncam.runtime.bench import machine
 
 PACKAGES = (
     "fusioncam", "numpy", "torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnxruntime-gpu", "pycuda",
@@ -43,33 +40,12 @@ def describe(device: Device) -> dict[str, Any]:
     if device.memory == "cuda":
         gpu |= {"l2_bytes": attribute(device, L2_CACHE_SIZE), "multiprocessors": attribute(device, MULTIPROCESSORS)}
         gpu |= {"nvidia_smi": nvidia_smi(device.index)}
-    return {
-        "gpu": gpu,
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "system": platform.platform(),
-        "python": sys.version.split()[0],
-    }
+    return {"gpu": gpu, **machine.describe()}
 
 
 def versions() -> dict[str, str]:
     """Of the packages that take part, those that are installed, and of the kernels."""
-    found = {"kernels": source_digest()[:16]}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def processor() -> str:
-    """Its name, where the system tells."""
-    try:
-        named = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    except OSError:
-        named = None
-    return named[1] if named else platform.processor() or platform.machine()
+    return {"kernels": source_digest()[:16], **machine.versions(PACKAGES)}
 
 
 def nvidia_smi(index: int) -> dict[str, str]:

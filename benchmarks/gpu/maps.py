@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from record import Record
 
 from fusioncam.kernels.device import Array
+from fusioncam.runtime.bench.fidelity import difference
 from gpu import score_cams
 from gpu.lab import PRECISIONS, ROADS, Explained, Lab, explain
-from gpu.record import Record
 
 LARGEST, CORRELATION = 2e-3, 0.999
 
@@ -65,11 +66,10 @@ def compare(record: Record, label: str, precision: str, found: Explained, wanted
 def differences(found: Array, wanted: Array) -> dict[str, float]:
     """Largest difference, its 99.9th percentile, pixels beyond the limit, correlation."""
     off = np.abs(found.astype(np.float64) - wanted)
-    flat = not (found.std() and wanted.std())
-    same = float(np.array_equal(found, wanted)) if flat else float(np.corrcoef(found.ravel(), wanted.ravel())[0, 1])
+    whole = difference(found, wanted)
     return {
-        "max": float(off.max()), "p99_9": float(np.percentile(off, 99.9)),
-        "pixels_over": int((off > LARGEST).sum()), "pixels": off.size, "correlation": same,
+        "max": whole.largest, "p99_9": float(np.percentile(off, 99.9)),
+        "pixels_over": int((off > LARGEST).sum()), "pixels": off.size, "correlation": whole.correlation,
     }  # fmt: skip
 
 

@@ -7,9 +7,8 @@ from contextlib import redirect_stderr
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from networks import Network
 from torch import Tensor
-
-from gpu.networks import Network
 
 Explain = Callable[[np.ndarray], np.ndarray]
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from networks import Network
 from torch import Tensor
 
 from fusioncam.kernels.device import Device
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.on_device import DeviceEngine
-from gpu.networks import Network
 
 Outputs = dict[str, Tensor]
 

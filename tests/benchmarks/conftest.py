@@ -13,9 +13,14 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 @pytest.fixture(scope="session")
 def part():
-    """Imports a module of `benchmarks/gpu/` by its name."""
+    """Imports a module of `benchmarks/` or of `benchmarks/gpu/` by its name."""
+
+    def find(name):
+        of_gpu = (BENCHMARKS / "gpu" / f"{name}.py").exists()
+        return importlib.import_module(f"gpu.{name}" if of_gpu else name)
+
     sys.path.insert(0, str(BENCHMARKS))
-    yield lambda name: importlib.import_module(f"gpu.{name}")
+    yield find
     sys.path.remove(str(BENCHMARKS))
 
 

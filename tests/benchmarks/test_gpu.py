@@ -109,7 +109,8 @@ def test_every_setting_is_timed_with_all_contestants(measured):
         assert all(f["seconds"]["count"] == 2 for f in here)
     fused = [f for f in timed if f["who"].startswith("fusion_cam")]
     channels = {"residual": 16, "mobile": 12}
-    assert all(f["passes"] == {"run": channels[f["model"]] + 4, "channels": channels[f["model"]]} for f in fused)
+    for f in fused:
+        assert f["passes"] == {"run": channels[f["model"]] + 4, "channels": channels[f["model"]], "missing": 0.0}
     assert all(set(f["stage_seconds"]) == {"preprocess", "explain", "masked_passes", "fusion"} for f in fused)
     assert len(stage["targets"]) == len(fused) == 8
     best = [f for f in stage["figures"] if "best_of" in f]

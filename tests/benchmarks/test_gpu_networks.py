@@ -10,7 +10,12 @@ from fusioncam.runtime.session import open_session
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters", "layer"), [("resnet50", 25_557_032, (2048, 7, 7)), ("mobilenetv2", 3_504_872, (1280, 7, 7))]
+    ("name", "parameters", "layer"),
+    [
+        ("resnet18", 11_689_512, (512, 7, 7)),
+        ("resnet50", 25_557_032, (2048, 7, 7)),
+        ("mobilenetv2", 3_504_872, (1280, 7, 7)),
+    ],
 )
 def test_the_networks_have_the_published_sizes(part, name, parameters, layer):
     kind = part("networks").NETWORKS[name]

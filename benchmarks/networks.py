@@ -1,6 +1,6 @@
 """Networks of known sizes with random weights, calibrated so that activations and probabilities are those of a network.
 
-ResNet-50 (arXiv 1512.03385) and MobileNetV2 (arXiv 1801.04381), from their papers' tables.
+ResNet-18 and ResNet-50 (arXiv 1512.03385) and MobileNetV2 (arXiv 1801.04381), from their papers' tables.
 """
 
 from collections.abc import Callable, Sequence
@@ -61,19 +61,29 @@ def conv(
     ]
 
 
-def residual_network(depths: Sequence[int], width: int, classes: int) -> Network:
-    """A ResNet of bottleneck blocks; (3, 4, 6, 3) of width 64 is ResNet-50."""
+def basic(given: int, inner: int, stride: int) -> tuple[list[nn.Module], int]:
+    """The branch of a ResNet's basic block, and the channels it makes."""
+    return [*conv(given, inner, 3, stride, end=nn.ReLU()), *conv(inner, inner, 3)], inner
+
+
+def bottleneck(given: int, inner: int, stride: int) -> tuple[list[nn.Module], int]:
+    """The branch of a ResNet's bottleneck block, and the channels it makes."""
+    middle = conv(inner, inner, 3, stride, end=nn.ReLU())
+    return [*conv(given, inner, end=nn.ReLU()), *middle, *conv(inner, 4 * inner)], 4 * inner
+
+
+Block = Callable[[int, int, int], tuple[list[nn.Module], int]]
+
+
+def residual_network(depths: Sequence[int], width: int, classes: int, block: Block = bottleneck) -> Network:
+    """A ResNet; (3, 4, 6, 3) of width 64 is ResNet-50, (2, 2, 2, 2) of basic blocks ResNet-18."""
     layers: list[nn.Module] = [*conv(3, width, 7, 2, end=nn.ReLU()), nn.MaxPool2d(3, 2, 1)]
     given = width
     for stage, depth in enumerate(depths):
-        inner = width << stage
-        made = 4 * inner
-        for block in range(depth):
-            stride = 2 if block == 0 and stage else 1
-            branch = [
-                *conv(given, inner, end=nn.ReLU()), *conv(inner, inner, 3, stride, end=nn.ReLU()), *conv(inner, made)
-            ]  # fmt: skip
-            shortcut = nn.Identity() if given == made else nn.Sequential(*conv(given, made, 1, stride))
+        for number in range(depth):
+            stride = 2 if number == 0 and stage else 1
+            branch, made = block(given, width << stage, stride)
+            shortcut = nn.Identity() if (given, stride) == (made, 1) else nn.Sequential(*conv(given, made, 1, stride))
             layers.append(Residual(nn.Sequential(*branch), shortcut, nn.ReLU()))
             given = made
     return Network(layers, given, classes)
@@ -97,7 +107,19 @@ def mobile_network(table: Sequence[tuple[int, int, int, int]], first: int, last:
     return Network([*layers, *conv(given, last, end=nn.ReLU6())], last, classes)
 
 
+def wide_network(channels: int, classes: int) -> Network:
+    """A small network whose layer has as many channels as is wanted: what masks cost shows, passes being cheap."""
+    trunk = [*conv(3, 32, 3, 2, end=nn.ReLU()), *conv(32, 64, 3, 2, end=nn.ReLU()), *conv(64, 64, 3, 2, end=nn.ReLU())]
+    return Network([*trunk, *conv(64, channels, end=nn.ReLU())], channels, classes)
+
+
+def wide(channels: int) -> Kind:
+    """The same, as a kind."""
+    return Kind(lambda classes: wide_network(channels, classes), size=96, classes=100)
+
+
 NETWORKS = {
+    "resnet18": Kind(lambda classes: residual_network((2, 2, 2, 2), 64, classes, basic)),
     "resnet50": Kind(lambda classes: residual_network((3, 4, 6, 3), 64, classes)),
     "mobilenetv2": Kind(lambda classes: mobile_network(MOBILE, 32, 1280, classes)),
 }

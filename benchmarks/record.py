@@ -1,15 +1,15 @@
 """What a stage finds, and the file that keeps it."""
 
 import json
-import statistics
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fusioncam.errors import first_line
+from fusioncam.runtime.bench import turns
 
 Figures = dict[str, Any]
 NO_MEMORY = ("out of memory", "out_of_memory", "allocate")
@@ -111,11 +111,5 @@ def _plain(value: Any) -> Any:
 
 
 def spread(values: Sequence[float]) -> Figures:
-    """Median, 95th percentile (linear between neighbours) and extremes."""
-    ordered = sorted(values)
-    place = 0.95 * (len(ordered) - 1)
-    low = ordered[int(place)]
-    p95 = low + (place - int(place)) * (ordered[min(int(place) + 1, len(ordered) - 1)] - low)
-    return {
-        "p50": statistics.median(ordered), "p95": p95, "min": ordered[0], "max": ordered[-1], "count": len(ordered)
-    }  # fmt: skip
+    """Median, 95th percentile (linear between neighbours), extremes, and how many."""
+    return asdict(turns.spread(values))

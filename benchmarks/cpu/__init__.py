@@ -1,0 +1,1 @@
+"""The parts of `benchmarks/cpu.py`: one module per stage, and what they share."""

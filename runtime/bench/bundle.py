@@ -1,0 +1,203 @@
+"""What a bundle's explanations cost on this machine, by budget, and how near their maps are to exact ones."""
+
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from fusioncam.errors import UsageError
+from fusioncam.manifest import read_bundle
+from fusioncam.runtime.bench.contest import BARE, Contestant, Drawn, Picture, Row, Rules, contest
+from fusioncam.runtime.bench.memory import Memory, in_fresh_process
+from fusioncam.runtime.bench.passes import BarePasses, Plainly
+from fusioncam.runtime.budget import WORDS, Budget, checked_budget
+from fusioncam.runtime.explainer import Explainer
+from fusioncam.runtime.fusion import METHODS
+from fusioncam.runtime.image import ImageLike, as_input
+from fusioncam.runtime.session import Provider
+
+EXACT: Literal["exact"] = "exact"
+SAMPLES, MOST_ROUNDS = 3, 10_000
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a bundle is opened: see `Explainer`."""
+
+    providers: Sequence[Provider] | None = None
+    chunk: int | None = None
+    threads: int | None = None
+    methods: Sequence[str] = METHODS
+
+    def open(self, folder: Path, budget: Budget) -> Explainer:
+        """An Explainer; raises what that raises."""
+        return Explainer(folder, self.providers, self.methods, budget, chunk=self.chunk, threads=self.threads)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found: the pictures, the chunk that was used, and a row for the bare passes and for each budget."""
+
+    bundle: str
+    pictures: list[Picture]
+    made_up: bool
+    rounds: int
+    chunk: int
+    plan: Plan
+    rows: list[Row]
+
+
+def parse_budget(text: str) -> Budget:
+    """A budget as the command line has it.
+
+    Raises:
+        UsageError: It is none.
+    """
+    text = text.strip()
+    if text in WORDS:
+        return checked_budget(text)
+    if re.fullmatch("[0-9]{1,9}", text) and int(text):
+        return int(text)
+    if re.fullmatch(r"[0-9]{0,9}\.[0-9]{1,9}", text) and 0 < float(text) <= 1:
+        return float(text)
+    raise UsageError(f"no budget {text!r}; use exact, auto, a number of passes like 64, or a fraction like 0.2")
+
+
+def bench_bundle(
+    folder: Path,
+    images: Sequence[ImageLike],
+    budgets: Sequence[Budget] = (EXACT,),
+    rounds: int = 5,
+    plan: Plan | None = None,
+    progress: Progress = lambda done, every: None,
+) -> Report:
+    """Measure a bundle.
+
+    Args:
+        folder: The bundle.
+        images: Pictures, see `Explainer.explain`; none for drawn ones.
+        budgets: See `Explainer`; `exact` is always among them.
+        rounds: Runs per picture and budget, after one whose maps are looked at.
+        plan: How the bundle is opened.
+        progress: Called with (done, all) explanations.
+
+    Raises:
+        UsageError: A budget, or the number of rounds, makes no sense.
+        FusionCamError: The bundle cannot be opened or run, or a picture cannot be read.
+    """
+    if not budgets:
+        raise UsageError("no budget is named; exact is one")
+    if not 1 <= rounds <= MOST_ROUNDS:
+        raise UsageError(f"rounds must be a whole number, 1 to {MOST_ROUNDS}")
+    plan = plan or Plan()
+    explainers = {str(b): plan.open(folder, b) for b in (EXACT, *budgets)}
+    exact = explainers[EXACT]
+    bare = BarePasses(folder, exact.manifest, chunk_of(exact), plan.providers, plan.threads)
+    pictures = _pictures(images or drawn_pictures(exact.manifest.preprocessing.size), exact, bare)
+    every = len(explainers) * (1 + len(pictures) * (rounds + 1)) + len(pictures) * rounds + 1
+    tick = _ticker(progress, every)
+    contestants = [
+        Contestant(name, partial(explaining, explainer), Plainly(bare) if name == EXACT else approximate)
+        for name, explainer in explainers.items()
+    ]
+    rows = contest(
+        pictures, contestants, Rules(rounds, lambda p, count: bare.run(p.x, count), bare.confidences, tick=tick)
+    )
+    count = rows[0].passes[0] if rows[0].passes else 0
+    for row in rows:
+        if row.wrong is None:
+            row.memory = memory_of(folder, row.name, pictures[0], plan, count)
+        tick()
+    return Report(folder.name, pictures, not images, rounds, bare.chunk, plan, rows)
+
+
+def explaining(explainer: Explainer, picture: Picture) -> Drawn:
+    """One explanation by a contestant of ours."""
+    found = explainer.explain(picture.x, picture.class_index)
+    return Drawn(found.maps, found.passes.run, found.flags, found.passes.missing)
+
+
+def approximate(picture: Picture, drawn: Drawn) -> None:
+    """Judge of a budget's maps, which are approximations: how near they come is what the row says."""
+
+
+def memory_of(folder: Path, name: str, picture: Picture, plan: Plan, count: int, images: int = 1) -> Memory:
+    """Memory of one way of explaining a picture, or the same picture several times over, in a fresh process.
+
+    Args:
+        folder: The bundle.
+        name: A budget, or `BARE` for `count` bare passes.
+        picture: The picture.
+        plan: How the bundle is opened.
+        count: Bare passes.
+        images: How many pictures.
+    """
+    with tempfile.TemporaryDirectory() as room:
+        file = Path(room) / "x.npy"
+        np.save(file, picture.x)
+        asked = {
+            "bundle": str(folder.absolute()),
+            "picture": str(file),
+            "class_index": picture.class_index,
+            "budget": None if name == BARE else name,
+            "count": count,
+            "images": images,
+            "providers": plan.providers,
+            "chunk": plan.chunk,
+            "threads": plan.threads,
+            "methods": list(plan.methods),
+        }
+        return in_fresh_process(["-m", "fusioncam.runtime.bench.child"], asked)
+
+
+def load_asked(asked: dict[str, Any]) -> Callable[[], object]:
+    """The other end of `memory_of`: load the model; what is given explains."""
+    folder, x = Path(asked["bundle"]), np.load(asked["picture"])
+    plan = Plan(asked["providers"], asked["chunk"], asked["threads"], asked["methods"])
+    if asked["budget"] is None:
+        chunk = chunk_of(plan.open(folder, EXACT)) if plan.chunk is None else plan.chunk
+        bare = BarePasses(folder, read_bundle(folder), chunk, plan.providers, plan.threads)
+        return lambda: bare.run(x, asked["count"])
+    explainer = plan.open(folder, parse_budget(asked["budget"]))
+    return lambda: explainer.explain_batch([x] * asked["images"], asked["class_index"])
+
+
+def drawn_pictures(size: tuple[int, int]) -> list[ImageLike]:
+    """Pictures (H, W, 3) uint8 for a model that comes without: the demo's scenes, each of three objects."""
+    from fusioncam.runtime.demo.scenes import draw_scene
+
+    return [draw_scene(seed, size, objects=3).image for seed in range(SAMPLES)]
+
+
+def chunk_of(explainer: Explainer) -> int:
+    """Masked pictures per run that an Explainer settled for."""
+    engine: Any = explainer._engine
+    return int(engine.scorer.chunk if hasattr(engine, "scorer") else engine._chunk)
+
+
+def _pictures(images: Sequence[ImageLike], exact: Explainer, bare: BarePasses) -> list[Picture]:
+    """Pictures as the model takes them, each with its top class."""
+    found = []
+    for number, image in enumerate(images):
+        _, x = as_input(image, exact.manifest.preprocessing)
+        name = Path(image).name if isinstance(image, str | Path) else f"{number + 1}"
+        found.append(Picture(name, x, int(bare.logits([x])[0].argmax())))
+    return found
+
+
+def _ticker(progress: Progress, every: int) -> Callable[[], None]:
+    """Counts."""
+    done = 0
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        progress(min(done, every), every)
+
+    return tick

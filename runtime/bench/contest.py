@@ -1,0 +1,213 @@
+"""Ways of explaining the same pictures, held against each other: first their maps, then their time."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, NamedTuple
+
+from fusioncam.errors import first_line
+from fusioncam.runtime.bench.fidelity import Difference, average_drop, difference, fault
+from fusioncam.runtime.bench.memory import Memory
+from fusioncam.runtime.bench.turns import Spread, in_turns, spread
+from fusioncam.runtime.image import Float32Array
+
+BARE = "bare passes"
+Maps = dict[str, Float32Array]
+Tick = Callable[[], None]
+
+
+class Picture(NamedTuple):
+    """A preprocessed picture x (3, H, W), the class to explain, and what to call it."""
+
+    name: str
+    x: Float32Array
+    class_index: int
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One explanation: maps (H, W) by method, and the masked passes that were run.
+
+    `missing`: see `Passes`; None where nobody says.
+    """
+
+    maps: Maps
+    passes: int
+    flags: tuple[str, ...] = ()
+    missing: float | None = None
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A way of explaining.
+
+    Attributes:
+        name: What to call it.
+        explain: Explains a picture.
+        judge: Why an explanation is not what it says it is, if it is not. Asked once for every picture.
+        note: What differs in its definition of a map.
+    """
+
+    name: str
+    explain: Callable[[Picture], Drawn]
+    judge: Callable[[Picture, Drawn], str | None] = lambda picture, drawn: None
+    note: str = ""
+
+
+@dataclass
+class Row:
+    """What was found about one contestant.
+
+    Attributes:
+        wrong: Why it was not timed, if it was not.
+        passes: Per picture.
+        seconds: Of one explanation, over pictures and rounds.
+        times_bare: Its time over that of the bare passes of the first contestant, in the same turn.
+        speedup: The first contestant's time over its own, in the same turn.
+        differences: Per method and picture, from the map of the first contestant.
+        drops: Average Drop, per method.
+        memory: See `Memory`.
+    """
+
+    name: str
+    note: str = ""
+    wrong: str | None = None
+    passes: list[int] = field(default_factory=list)
+    missing: list[float] = field(default_factory=list)
+    seconds: Spread | None = None
+    times_bare: Spread | None = None
+    speedup: Spread | None = None
+    differences: dict[str, list[Difference]] = field(default_factory=dict)
+    drops: dict[str, float] = field(default_factory=dict)
+    memory: Memory | None = None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How the contest goes.
+
+    Attributes:
+        rounds: Runs of every contestant on every picture, after the one that is looked at.
+        bare: Runs that many passes of a picture, without masks and maps.
+        confidences: p_c of pictures (3, H, W): what the model makes of them.
+        excused: What may happen to any but the first contestant without ending all; it is then wrong.
+        tick: Called after every explanation.
+    """
+
+    rounds: int
+    bare: Callable[[Picture, int], object]
+    confidences: Callable[[Sequence[Float32Array], int], list[float]]
+    excused: tuple[type[Exception], ...] = ()
+    tick: Tick = lambda: None
+
+
+def contest(pictures: Sequence[Picture], contestants: Sequence[Contestant], rules: Rules) -> list[Row]:
+    """Look at every explanation, then time those that are right.
+
+    Args:
+        pictures: One or more.
+        contestants: The first is what the others are compared with.
+        rules: How it goes.
+
+    Returns:
+        A row for the bare passes of the first contestant, then one for each.
+    """
+    bare, rows = Row(BARE), {c.name: Row(c.name, c.note) for c in contestants}
+    _look(pictures, contestants, rows, rules)
+    bare.passes = list(rows[contestants[0].name].passes)
+    seconds: dict[str, list[float]] = {name: [] for name in (BARE, *rows)}
+    for picture, count in zip(pictures, bare.passes, strict=True):
+
+        def passes(picture: Picture = picture, count: int = count) -> object:
+            return rules.bare(picture, count)
+
+        passes()  # warms up
+        racing = {c.name: _ready(c, picture) for c in contestants if not rows[c.name].wrong}
+        for name, found in in_turns({BARE: passes, **racing}, rules.rounds, rules.tick).items():
+            seconds[name] += found
+    for row in (bare, *rows.values()):
+        if seconds[row.name]:
+            row.seconds = spread(seconds[row.name])
+            row.times_bare = _ratios(seconds[row.name], seconds[BARE])
+            row.speedup = _ratios(seconds[contestants[0].name], seconds[row.name])
+    return [bare, *rows.values()]
+
+
+def _ratios(above: Sequence[float], below: Sequence[float]) -> Spread | None:
+    """Turn by turn; None where one of them was not timed."""
+    return spread([a / b for a, b in zip(above, below, strict=True)]) if above and below else None
+
+
+def _ready(contestant: Contestant, picture: Picture) -> Callable[[], object]:
+    return lambda: contestant.explain(picture)
+
+
+def _look(pictures: Sequence[Picture], contestants: Sequence[Contestant], rows: dict[str, Row], rules: Rules) -> None:
+    """Fill in all that needs no clock; a contestant that is found wrong once explains no more."""
+    whole: list[float] = []
+    under: dict[tuple[str, str], list[float]] = {}
+    for picture in pictures:
+        whole += rules.confidences([picture.x], picture.class_index)
+        first: Maps = {}
+        for contestant in contestants:
+            row, leads = rows[contestant.name], contestant is contestants[0]
+            if row.wrong and not leads:
+                continue
+            drawn = _drawn(contestant, picture, row, rules, excused=() if leads else rules.excused)
+            if drawn is None:
+                continue
+            first = drawn.maps if leads else first
+            row.passes.append(drawn.passes)
+            row.missing += [] if drawn.missing is None else [drawn.missing]
+            for method, found in drawn.maps.items():
+                if method in first:
+                    row.differences.setdefault(method, []).append(difference(found, first[method]))
+            masked = [picture.x * found for found in drawn.maps.values()]
+            for method, p in zip(drawn.maps, rules.confidences(masked, picture.class_index), strict=True):
+                under.setdefault((contestant.name, method), []).append(p)
+    for (name, method), after in under.items():
+        rows[name].drops[method] = average_drop(whole[: len(after)], after)
+
+
+def _drawn(
+    contestant: Contestant, picture: Picture, row: Row, rules: Rules, excused: tuple[type[Exception], ...]
+) -> Drawn | None:
+    """An explanation, with those of its maps that are maps; `row` says what is wrong with it."""
+    drawn = None
+    try:
+        drawn = contestant.explain(picture)
+        faults = {method: fault(m, picture.x.shape[1:]) for method, m in drawn.maps.items()}
+        told = [f"{method}: {why}" for method, why in faults.items() if why]
+        row.wrong = row.wrong or (told[0] if told else contestant.judge(picture, drawn))
+        drawn = replace(drawn, maps={method: m for method, m in drawn.maps.items() if not faults[method]})
+    except excused as error:
+        row.wrong = f"it does not run: {type(error).__name__}: {first_line(error)}"
+    rules.tick()
+    return drawn
+
+
+def row_json(row: Row) -> dict[str, Any]:
+    """All that is known of a contestant."""
+    return {
+        "name": row.name,
+        "note": row.note,
+        "wrong": row.wrong,
+        "passes": row.passes,
+        "missing": row.missing,
+        "seconds": row.seconds and asdict(row.seconds),
+        "times_bare": row.times_bare and asdict(row.times_bare),
+        "speedup": row.speedup and asdict(row.speedup),
+        "methods": {
+            method: {
+                "correlation": {"min": min(d.correlation for d in found), "median": _median(found)},
+                "largest_difference": max(d.largest for d in found),
+                "average_drop": row.drops.get(method),
+                "correlations": [d.correlation for d in found],
+            }
+            for method, found in row.differences.items()
+        },
+        "memory": row.memory and {**row.memory._asdict(), "added": row.memory.added},
+    }
+
+
+def _median(found: Sequence[Difference]) -> float:
+    return spread([d.correlation for d in found]).p50

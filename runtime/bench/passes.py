@@ -1,0 +1,134 @@
+"""A bundle's graphs without anything of ours around them: bare passes to compare with, and maps made plainly."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from fusioncam.kernels import reference
+from fusioncam.manifest import EXPLAIN_GRAPH, SCORE_GRAPH, Manifest
+from fusioncam.runtime.bench.contest import Drawn, Maps, Picture
+from fusioncam.runtime.bench.fidelity import difference
+from fusioncam.runtime.engines import crashing_optimizers
+from fusioncam.runtime.image import Float32Array
+from fusioncam.runtime.scoring import input_type, probabilities
+from fusioncam.runtime.session import CPU, Provider, open_session, run
+
+SAME = 0.999  # correlation of two ways to the same map; float16 rounds
+ILL_CONDITIONED = {"equal_contributions", "mixed_contributions"}  # where Fusion-CAM divides by what is almost nothing
+CLOSING = 2  # the last passes of Fusion-CAM, one by one: each waits for what the one before it gave
+
+
+class BarePasses:
+    """The score graph, in the chunks of an explanation, its pictures bound to the device beforehand.
+
+    Args:
+        folder: The bundle.
+        manifest: Its manifest.
+        chunk: Pictures per run.
+        providers: See `open_session`.
+        threads: See `open_session`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        chunk: int,
+        providers: Sequence[Provider] | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self.manifest, self.chunk = manifest, chunk
+        self.session = open_session(folder / SCORE_GRAPH, providers, threads, crashing_optimizers(manifest))
+        self._folder, self._threads = folder, threads
+        self._on_cpu = self.session.get_providers() == [CPU]
+        self._bound: dict[tuple[int, int], onnxruntime.IOBinding] = {}
+
+    def run(self, x: Float32Array, count: int) -> None:
+        """Pass `count` pictures through the model; what comes out is left where it is."""
+        for size in self.chunks(count):
+            self.session.run_with_iobinding(self._binding(x, size))
+
+    def chunks(self, count: int) -> list[int]:
+        """Sizes of the runs of an explanation with so many passes; a GPU sees one shape only."""
+        if not self._on_cpu:
+            return [self.chunk] * -(-count // self.chunk)
+        first = max(count - CLOSING, 0)
+        return [self.chunk] * (first // self.chunk) + [n for n in (first % self.chunk,) if n] + [1] * (count - first)
+
+    def _binding(self, x: Float32Array, size: int) -> onnxruntime.IOBinding:
+        """The same picture `size` times over: the time does not depend on what is in it."""
+        key = (id(x), size)
+        if key not in self._bound:
+            device = "cpu" if self._on_cpu else "cuda"
+            binding = self.session.io_binding()
+            batch = np.repeat(x[None], size, axis=0).astype(input_type(self.session))
+            binding.bind_ortvalue_input("image", onnxruntime.OrtValue.ortvalue_from_numpy(batch, device, 0))
+            binding.bind_output("logits", device)
+            self._bound = {k: b for k, b in self._bound.items() if k[0] == id(x)}  # one picture at a time
+            self._bound[key] = binding
+        return self._bound[key]
+
+    def logits(self, pictures: Sequence[Float32Array]) -> Float32Array:
+        """Logits f of pictures (3, H, W), a chunk at a time: (len(pictures), classes)."""
+        found = []
+        for start in range(0, len(pictures), self.chunk):
+            some = np.stack(pictures[start : start + self.chunk]).astype(input_type(self.session))
+            padded = some if self._on_cpu else np.resize(some, (self.chunk, *some.shape[1:]))
+            found.append(run(self.session, ["logits"], {"image": padded})[0][: len(some)])
+        return np.concatenate(found).astype(np.float32)
+
+    def confidences(self, pictures: Sequence[Float32Array], class_index: int) -> list[float]:
+        """p_c of pictures (3, H, W)."""
+        chances = probabilities(self.logits(pictures), self.manifest.ending)
+        return [float(p) for p in chances[:, class_index]]
+
+    def plain_maps(self, x: Float32Array, class_index: int) -> Maps:
+        """The maps by the reference's arithmetic, with a pass for every channel, whether it can matter or not."""
+        feeds = {"image": x[None], "class_index": np.array([class_index], np.int64)}
+        explain = open_session(self._folder / EXPLAIN_GRAPH, None, self._threads, crashing_optimizers(self.manifest))
+        found = run(explain, ["activations", "gradients"], feeds)
+        a, g = (each[0].astype(np.float64) for each in found)
+        size = (x.shape[1], x.shape[2])
+        scores = [
+            self.logits([x * m.astype(np.float32) for m in reference.unit(reference.upsample(some, size))])
+            for some in np.array_split(a, -(-len(a) // self.chunk))
+        ]
+        maps = {"grad_cam": reference.grad_cam(a, g, size)}
+        maps["score_cam"] = reference.score_cam(a, np.concatenate(scores)[:, class_index].astype(np.float64), size)
+        maps["fusion_cam"] = self._fused(x, class_index, reference.denoise(maps["grad_cam"]), maps["score_cam"])
+        return {method: m.astype(np.float32) for method, m in maps.items()}
+
+    def _fused(self, x: Float32Array, class_index: int, denoised: Any, region: Any) -> Any:
+        """Steps 3 and 4 of Fusion-CAM."""
+
+        def gain(m: Any) -> float:
+            under, blank = self.confidences([x * m.astype(np.float32), np.zeros_like(x)], class_index)
+            return under - blank
+
+        first = reference.contributions(gain(denoised), gain(region))
+        united = reference.unite(denoised, region, first)
+        return reference.blend(united, region, reference.contributions(gain(united), first.second))
+
+
+class Plainly:
+    """Holds the exact maps of the first picture against those made plainly."""
+
+    def __init__(self, bare: BarePasses) -> None:
+        self._bare: BarePasses | None = bare
+
+    def __call__(self, picture: Picture, drawn: Drawn) -> str | None:
+        """Why the explanation is wrong, if it is; pictures after the first are not looked at."""
+        bare, self._bare = self._bare, None
+        if bare is None:
+            return None
+        wanted = bare.plain_maps(picture.x, picture.class_index)
+        if ILL_CONDITIONED & {*drawn.flags}:
+            del wanted["fusion_cam"]
+        for method, right in wanted.items():
+            found = difference(drawn.maps[method], right)
+            if found.correlation < SAME:
+                return f"{method}: correlation {found.correlation:.4f} with the map made plainly"
+        return None
