@@ -28,7 +28,7 @@ Size = Annotated[
 ]
 Scores = Annotated[str | None, typer.Option("--scores", help="Output that holds the class scores, of several.")]
 Providers = Annotated[str, typer.Option(help="Of onnxruntime, in order of preference: tensorrt, cuda, cpu.")]
-Chunk = Annotated[int | None, typer.Option(help="Masked pictures per run [8, on a GPU 64].")]
+Chunk = Annotated[int | None, typer.Option(help="Masked pictures per run [measured; 64 on a GPU].")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads [one per core].")]
 Three = tuple[float, float, float] | None
 

@@ -30,6 +30,10 @@ SHARED = ("device_id", "user_compute_stream", "has_user_compute_stream")
 class Engine(Protocol):
     """Explains pictures on some hardware. Safe to share between threads."""
 
+    @property
+    def chunk(self) -> int:
+        """Masked pictures per run."""
+
     def look(
         self,
         x: Floats,

@@ -45,6 +45,11 @@ class HostEngine:
     def __init__(self, manifest: Manifest, explain: onnxruntime.InferenceSession, scorer: Scorer) -> None:
         self.manifest, self.explain, self.scorer = manifest, explain, scorer
 
+    @property
+    def chunk(self) -> int:
+        """Masked pictures per run."""
+        return self.scorer.chunk
+
     def finish(self, works: Iterable[Work[Found]]) -> Iterator[Found]:
         """Do the work for many pictures, which share chunks; see `Scorer.finish`."""
         return self.scorer.finish(works)

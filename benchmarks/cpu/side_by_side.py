@@ -5,7 +5,7 @@ from record import Record
 from cpu.contestants import gradient_only, ours, theirs, weigh
 from cpu.setting import TIMED, Setting
 from cpu.subjects import Subject
-from fusioncam.runtime.bench.bundle import Plan, chunk_of
+from fusioncam.runtime.bench.bundle import Plan
 from fusioncam.runtime.bench.contest import Contestant, Picture, Row, Rules, contest, row_json
 from fusioncam.runtime.bench.passes import BarePasses
 
@@ -31,7 +31,7 @@ def measure(record: Record, setting: Setting) -> None:
 
 def bare_passes(subject: Subject, setting: Setting) -> BarePasses:
     """With the chunk that fusioncam settles for."""
-    chunk = chunk_of(Plan(threads=setting.threads).open(subject.bundle, "exact"))
+    chunk = Plan(threads=setting.threads).open(subject.bundle, "exact").chunk
     return BarePasses(subject.bundle, subject.manifest, chunk, None, setting.threads)
 
 

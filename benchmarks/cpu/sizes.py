@@ -12,7 +12,7 @@ from cpu.side_by_side import bare_passes, race
 from fusioncam.runtime.bench.bundle import Plan, approximate, explaining, memory_of
 from fusioncam.runtime.bench.contest import Contestant, row_json
 from fusioncam.runtime.bench.passes import BarePasses
-from fusioncam.runtime.bench.turns import in_turns, spread
+from fusioncam.runtime.bench.turns import REST, in_turns, spread
 
 PASSES = 64
 BESIDE = "pytorch-grad-cam: Score-CAM"  # the peer whose time and memory are shown against channels
@@ -35,7 +35,7 @@ def chunks(record: Record, setting: Setting) -> None:
                 counts[f"exact {chunk}"] = explainer.explain(x).passes.run
         for run in work.values():
             run()  # warms up
-        for what, seconds in in_turns(work, setting.rounds).items():
+        for what, seconds in in_turns(work, setting.rounds, rest=REST).items():
             kind, chunk_text = what.split()
             per_pass = asdict(spread([s / counts[what] for s in seconds]))
             record.figures.append({"subject": name, "what": kind, "chunk": int(chunk_text), "per_pass": per_pass})

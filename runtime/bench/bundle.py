@@ -98,7 +98,7 @@ def bench_bundle(
     plan = plan or Plan()
     explainers = {str(b): plan.open(folder, b) for b in (EXACT, *budgets)}
     exact = explainers[EXACT]
-    bare = BarePasses(folder, exact.manifest, chunk_of(exact), plan.providers, plan.threads)
+    bare = BarePasses(folder, exact.manifest, exact.chunk, plan.providers, plan.threads)
     pictures = _pictures(images or drawn_pictures(exact.manifest.preprocessing.size), exact, bare)
     every = len(explainers) * (1 + len(pictures) * (rounds + 1)) + len(pictures) * rounds + 1
     tick = _ticker(progress, every)
@@ -161,7 +161,7 @@ def load_asked(asked: dict[str, Any]) -> Callable[[], object]:
     folder, x = Path(asked["bundle"]), np.load(asked["picture"])
     plan = Plan(asked["providers"], asked["chunk"], asked["threads"], asked["methods"])
     if asked["budget"] is None:
-        chunk = chunk_of(plan.open(folder, EXACT)) if plan.chunk is None else plan.chunk
+        chunk = plan.open(folder, EXACT).chunk if plan.chunk is None else plan.chunk
         bare = BarePasses(folder, read_bundle(folder), chunk, plan.providers, plan.threads)
         return lambda: bare.run(x, asked["count"])
     explainer = plan.open(folder, parse_budget(asked["budget"]))
@@ -173,12 +173,6 @@ def drawn_pictures(size: tuple[int, int]) -> list[ImageLike]:
     from fusioncam.runtime.demo.scenes import draw_scene
 
     return [draw_scene(seed, size, objects=3).image for seed in range(SAMPLES)]
-
-
-def chunk_of(explainer: Explainer) -> int:
-    """Masked pictures per run that an Explainer settled for."""
-    engine: Any = explainer._engine
-    return int(engine.scorer.chunk if hasattr(engine, "scorer") else engine._chunk)
 
 
 def _pictures(images: Sequence[ImageLike], exact: Explainer, bare: BarePasses) -> list[Picture]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from fusioncam.errors import first_line
 from fusioncam.runtime.bench.fidelity import Difference, average_drop, difference, fault
 from fusioncam.runtime.bench.memory import Memory
-from fusioncam.runtime.bench.turns import Spread, in_turns, spread
+from fusioncam.runtime.bench.turns import REST, Spread, in_turns, spread
 from fusioncam.runtime.image import Float32Array
 
 BARE = "bare passes"
@@ -122,7 +122,7 @@ def contest(pictures: Sequence[Picture], contestants: Sequence[Contestant], rule
 
         passes()  # warms up
         racing = {c.name: _ready(c, picture) for c in contestants if not rows[c.name].wrong}
-        for name, found in in_turns({BARE: passes, **racing}, rules.rounds, rules.tick).items():
+        for name, found in in_turns({BARE: passes, **racing}, rules.rounds, rules.tick, rest=REST).items():
             seconds[name] += found
     for row in (bare, *rows.values()):
         if seconds[row.name]:

@@ -58,9 +58,9 @@ def print_report(report: Report) -> None:
     whose = "drawn pictures" if report.made_up else "pictures"
     console.say(f"{report.bundle}: {len(report.pictures)} {whose}, {report.rounds} rounds, chunk {report.chunk}")
     table = Table(*COLUMNS, box=None, pad_edge=False)
-    table.columns[0].no_wrap = True
-    for column in table.columns[1:]:
-        column.justify = "right"
+    for column in table.columns:
+        column.no_wrap, column.justify = True, "right"
+    table.columns[0].justify = "left"
     for row in report.rows:
         table.add_row(*cells(row_json(row)))
     console.out.print(table, markup=False)

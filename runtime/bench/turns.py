@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+REST = 0.1
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -31,6 +33,7 @@ def in_turns(
     rounds: int,
     done: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = time.perf_counter,
+    rest: float = 0.0,
 ) -> dict[str, list[float]]:
     """Seconds that each of `work` takes, one run of each in every round.
 
@@ -42,10 +45,13 @@ def in_turns(
         rounds: How often.
         done: Called after every run.
         clock: Seconds.
+        rest: Seconds to wait before each run. A session's threads keep their cores busy for a while after a run, which
+            would slow down whoever comes next.
     """
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for round_ in range(rounds):
         for name in rotated(list(work), round_):
+            time.sleep(rest)
             start = clock()
             work[name]()
             seconds[name].append(clock() - start)
