@@ -68,9 +68,11 @@ def open_engine(
         ProviderError: A provider cannot run on this machine.
         DeviceError: There is no launcher for the GPU's kernels, or no memory for the buffers.
         BundleError: onnxruntime cannot load a graph.
-        UsageError: The providers are not told the same device or stream.
+        UsageError: The providers are not told the same device or stream, or the bundle is not for GPUs.
     """
     wanted = resolve(providers)
+    if manifest.score_precision == "int8" and any(name_and_options(p)[0] in ON_GPU for p in wanted):
+        raise UsageError("int8 bundles are for CPUs; for a GPU export the model again, with --precision fp16")
     disabled = crashing_optimizers(manifest)
     if name_and_options(wanted[0])[0] in ON_GPU:
         number, stream = agreed(wanted, "device_id"), agreed(wanted, "user_compute_stream")

@@ -12,6 +12,7 @@ SUSPECTS = 96  # channels whose errors are looked at together
 DOUBT, DOUBT_WEIGHT = 2.0, 8.0
 MOST_VARIANCE = 4.0  # of a score: its weight is the exponential, which would run away
 LEARNED_FROM = 96  # scores, at most, that a prior is chosen by
+LEARNED_UNTIL = 1024  # scores from which on nothing more is learned
 
 
 class Guess:
@@ -66,7 +67,7 @@ class Guess:
             self.scores, self.missing, self.error = self._values[:n].copy(), 0.0, 0.0
             return
         known = list(dict.fromkeys([*self._surrogate.at, *at.tolist(), n, n + 1]))
-        if len(known) >= 2 * self._learned:
+        if 2 * self._learned <= len(known) <= LEARNED_UNTIL or not self._learned:
             self._learned = len(known)
             some = np.linspace(0, len(known) - 1, min(len(known), LEARNED_FROM)).astype(np.intp)
             self._surrogate.learn([known[i] for i in some], known, self._values)

@@ -10,6 +10,7 @@ from fusioncam.runtime.budget.surrogate import Doubles
 
 FIRST = 16  # pictures before the first guess
 PATIENCE = 0.5  # share of the channels from which on the rest is scored, too: guessing no longer pays
+MOST_GUESSED_FROM = 512  # scores: a guess costs about their number times that of the channels
 
 
 class Plan(Protocol):
@@ -108,7 +109,7 @@ class Enough:
         wanted = FIRST if not scored else scored // 4
         rows = max(wanted // self._grain, 1) * self._grain
         count = min(max(rows - riding, 1), self._most - scored)
-        if scored > PATIENCE * len(self._live):
+        if scored > PATIENCE * len(self._live) or scored >= MOST_GUESSED_FROM:
             count = self._most - scored
         if count >= self._waiting.sum():
             self._asked = np.flatnonzero(self._waiting)
@@ -132,12 +133,17 @@ class Enough:
         best, rest = ranked[: count // 2], ranked[count // 2 :]
         return np.concatenate([best, rest[np.linspace(0, len(rest) - 1, count - len(best)).astype(np.intp)]])
 
+    def _doubts(self) -> Doubles:
+        """What each channel may still do to the maps; -1 for those that are scored."""
+        return np.where(self._waiting, np.sum([g.doubts() for g in self._guesses], axis=0), -1.0)
+
     def _worst(self, count: int) -> Indices:
         """One after the other, as if those before were measured: alike masks need not all be passed."""
+        if self._scored >= MOST_GUESSED_FROM:
+            return np.argsort(-self._doubts(), kind="stable")[:count]
         chosen: list[int] = []
         for _ in range(count):
-            doubts = np.where(self._waiting, np.sum([g.doubts() for g in self._guesses], axis=0), -1)
-            point = int(np.argmax(doubts))
+            point = int(np.argmax(self._doubts()))
             self._waiting[point] = False
             chosen.append(point)
             for guess in self._guesses:

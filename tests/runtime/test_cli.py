@@ -70,6 +70,30 @@ def test_grad_cam_alone_runs_no_masked_pass(run, bundle, tmp_path):
     assert json.loads(out)["explanations"][0]["passes"]["run"] == 0
 
 
+@pytest.mark.parametrize(("budget", "most"), [("exact", 10), ("auto", 10), ("9", 9), ("0.5", 7)])
+def test_a_budget_is_kept_to(run, bundle, tmp_path, budget, most):
+    status, out, _ = run("explain", bundle, "one.png", "-o", tmp_path, "--budget", budget, "--json")
+    assert status == 0
+    (found,) = json.loads(out)["explanations"]
+    assert found["passes"]["run"] <= most
+    assert 0 <= found["passes"]["missing"] < 1
+
+
+@pytest.mark.parametrize("budget", ["fast", "1.5", "0", "-2"])
+def test_what_is_no_budget(run, bundle, tmp_path, only_line, budget):
+    status, _, err = run("explain", bundle, "one.png", "-o", tmp_path / "out", f"--budget={budget}")
+    assert status == 2
+    assert f"no budget {budget}" in only_line(err).replace("'", "")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_budget_too_small_is_one_line(run, bundle, tmp_path, only_line):
+    status, _, err = run("explain", bundle, "one.png", "-o", tmp_path / "out", "--budget", "3")
+    assert status == 1
+    assert "a budget of 3 passes is too small" in only_line(err)
+    assert not (tmp_path / "out").exists()
+
+
 def test_without_a_word_on_preprocessing_it_is_assumed_and_said(run, tmp_path):
     status, _, err = run("export", "tiny.onnx", "-o", tmp_path / "b.fcam")
     assert status == 0

@@ -4,6 +4,7 @@ from fusioncam import Explainer
 from fusioncam.errors import DeviceError, FusionCamError, UsageError
 from fusioncam.manifest import EXPLAIN_GRAPH, SCORE_GRAPH
 from fusioncam.runtime import engines
+from fusioncam.runtime.engines import open_engine
 from fusioncam.runtime.providers import CPU, CUDA, TENSORRT
 from fusioncam.runtime.session import open_session
 
@@ -20,6 +21,14 @@ def told(monkeypatch, host_device):
     monkeypatch.setattr(engines, "open_session", open_on_cpu)
     monkeypatch.setattr(engines, "open_device", lambda index, launcher: host_device)
     return calls
+
+
+@pytest.mark.parametrize("providers", [["cuda"], ["tensorrt", "cpu"], ["cpu", "cuda"]])
+def test_int8_bundles_are_for_cpus(tiny, providers):
+    manifest = Explainer(tiny.bundle).manifest.model_copy(update={"score_precision": "int8"})
+    with pytest.raises(UsageError, match="int8 bundles are for CPUs; for a GPU export the model again"):
+        open_engine(tiny.bundle, manifest, providers)
+    assert open_engine(tiny.bundle, manifest, ["cpu"]).chunk > 0
 
 
 def test_both_sessions_get_the_stream_and_the_one_shape(tiny, told, monkeypatch, tmp_path):

@@ -104,6 +104,18 @@ def test_when_half_is_scored_the_rest_is_too():
         assert total[-2] >= PATIENCE * 300
 
 
+def test_from_many_scores_on_the_others_are_taken_at_once(monkeypatch):
+    monkeypatch.setattr("fusioncam.runtime.budget.plan.MOST_GUESSED_FROM", 40)
+    monkeypatch.setattr("fusioncam.runtime.budget.guess.LEARNED_UNTIL", 50)
+    guesses, maps, scores = setting(roughness=1.0)
+    plan = Enough(LIVE, guesses, 120, thrifty=False, grain=8)
+    asked = follow(plan, scores)
+    assert sum(map(len, asked[:-1])) < 48 + RIDING
+    assert sum(map(len, asked)) == len(set(np.concatenate(asked).tolist())) == 120
+    assert len(guesses[0]._surrogate.at) < 60
+    assert correlation(maps, plan.scores()[:, 0], scores[:, 0]) > 0.98
+
+
 def test_few_channels_are_all_scored():
     guesses, _, scores = setting()
     few = Enough(LIVE[:10], [Guess(g._surrogate._masks, g._maps[:10], 1.0) for g in guesses], 10, True, 8)
