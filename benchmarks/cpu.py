@@ -4,10 +4,12 @@
 
 peers: fusioncam, others and the method written plainly in torch, on the same weights, pictures and threads. budgets:
 time and maps by budget, over photos. chunks, channels, images: what grows with what. Writes results/cpu.json, plots/
-and the tables of README.md beside this file; with --quick into build/bench instead. Exit status 1 if a map is wrong.
+and the tables of README.md beside this file; with --quick into build/bench instead. Stages that are not run stay as
+they were last measured, on the same machine and versions. Exit status 1 if a map is wrong.
 """
 
 import argparse
+import json
 import os
 import sys
 import tempfile
@@ -60,7 +62,7 @@ def setting_of(asked: argparse.Namespace, folder: Path) -> Any:
     from cpu.setting import Setting
     from cpu.subjects import WANTED
 
-    from fusioncam.runtime.bench.bundle import parse_budget
+    from fusioncam.runtime.budget import parse_budget
 
     given: dict[str, Any] = dict(QUICK) if asked.quick else {}
     given |= {k: v for k in ("rounds", "threads", "study", "peers", "int8") if (v := getattr(asked, k)) is not None}
@@ -107,6 +109,15 @@ def run(setting: Any, stages: Sequence[str], report: dict[str, Any], out: Path) 
     return bool(report["passed"])
 
 
+def kept(result: Path, report: dict[str, Any]) -> dict[str, Any]:
+    """The stages of the last result, so that some can be run again; none if it is of another machine or version."""
+    if not result.exists():
+        return {}
+    last = json.loads(result.read_text())
+    same = all(last[what] == report[what] for what in ("machine", "versions"))
+    return dict(last["stages"]) if same else {}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, draw; the exit status."""
     asked = options(arguments)
@@ -135,6 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "benchmark": "cpu", "schema": 1, "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": describe(), "versions": versions(PACKAGES), "settings": settings, "stages": {},
         }  # fmt: skip
+        report["stages"] = kept(result, report)
         right = run(setting, asked.stages, report, result)
     update(out, HERE / "README.md")
     return 0 if right else 1

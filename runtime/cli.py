@@ -220,8 +220,9 @@ def bench(
     quiet: Quiet = False,
 ) -> int:
     """Measure what explanations cost on this machine, and how near a budget's maps come to exact ones."""
-    from fusioncam.runtime.bench.bundle import Plan, bench_bundle, parse_budget
+    from fusioncam.runtime.bench.bundle import Plan, bench_bundle
     from fusioncam.runtime.bench.table import prepare_target, print_report, report_json
+    from fusioncam.runtime.budget import parse_budget
     from fusioncam.runtime.output import json_bytes, write_atomically
 
     if out is not None:

@@ -1,6 +1,5 @@
 """What a bundle's explanations cost on this machine, by budget, and how near their maps are to exact ones."""
 
-import re
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from fusioncam.manifest import read_bundle
 from fusioncam.runtime.bench.contest import BARE, Contestant, Drawn, Picture, Row, Rules, contest
 from fusioncam.runtime.bench.memory import Memory, in_fresh_process
 from fusioncam.runtime.bench.passes import BarePasses, Plainly
-from fusioncam.runtime.budget import WORDS, Budget, checked_budget
+from fusioncam.runtime.budget import Budget, parse_budget
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.fusion import METHODS
 from fusioncam.runtime.image import ImageLike, as_input
@@ -51,22 +50,6 @@ class Report:
     chunk: int
     plan: Plan
     rows: list[Row]
-
-
-def parse_budget(text: str) -> Budget:
-    """A budget as the command line has it.
-
-    Raises:
-        UsageError: It is none.
-    """
-    text = text.strip()
-    if text in WORDS:
-        return checked_budget(text)
-    if re.fullmatch("[0-9]{1,9}", text) and int(text):
-        return int(text)
-    if re.fullmatch(r"[0-9]{0,9}\.[0-9]{1,9}", text) and 0 < float(text) <= 1:
-        return float(text)
-    raise UsageError(f"no budget {text!r}; use exact, auto, a number of passes like 64, or a fraction like 0.2")
 
 
 def bench_bundle(

@@ -2,12 +2,12 @@
 
 import os
 import platform
-import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
+
+from fusioncam.runtime.tuning import processor
 
 PACKAGES = ("fusioncam", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "opencv-python")
 
@@ -20,15 +20,6 @@ def describe() -> dict[str, Any]:
         "system": platform.platform(),
         "python": sys.version.split()[0],
     }
-
-
-def processor() -> str:
-    """Its name, where the system tells."""
-    try:
-        named = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    except OSError:
-        named = None
-    return named[1] if named else platform.processor() or platform.machine()
 
 
 def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import math
 import operator
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -54,10 +55,7 @@ def checked_budget(given: Any) -> Budget:
     share = float(given) if isinstance(given, float | np.floating) else math.nan
     if 0 < share <= 1:
         return share
-    raise UsageError(
-        f"no budget {given!r}; use 'exact', 'auto', a whole number of passes, or a share of the channels above 0 and "
-        "up to 1.0"
-    )
+    raise UsageError(f"no budget {given!r}; use exact, auto, a number of passes like 64, or a share like 0.2")
 
 
 def parse_budget(text: str) -> Budget:
@@ -66,12 +64,10 @@ def parse_budget(text: str) -> Budget:
     Raises:
         UsageError: It is none.
     """
-    for number in (int, float):
-        try:
-            return checked_budget(number(text))
-        except ValueError:
-            continue
-    return checked_budget(text)
+    text = text.strip()
+    if re.fullmatch("[0-9]{1,9}", text):
+        return checked_budget(int(text))
+    return checked_budget(float(text) if re.fullmatch(r"[0-9]{0,9}\.[0-9]{0,9}", text) and text != "." else text)
 
 
 def plan_for(

@@ -83,6 +83,21 @@ def test_bad_usage(command, capsys, arguments, words):
     assert words in capsys.readouterr().err
 
 
+def test_stages_that_are_not_run_stay(command, tmp_path):
+    main = ["--quick", "-o", str(tmp_path), "--stages"]
+    result = tmp_path / "results" / "cpu.json"
+    assert command.main([*main, "images", "chunks"]) == 0
+    first = json.loads(result.read_text())["stages"]
+    assert command.main([*main, "chunks"]) == 0
+    second = json.loads(result.read_text())["stages"]
+    assert second["images"] == first["images"]
+    assert second["chunks"] != first["chunks"]
+    other = json.loads(result.read_text())
+    result.write_text(json.dumps({**other, "versions": {}}))
+    assert command.main([*main, "chunks"]) == 0
+    assert set(json.loads(result.read_text())["stages"]) == {"chunks"}
+
+
 def test_what_is_asked_is_what_is_measured(command, tmp_path):
     asked = command.options(["--networks", "resnet18", "--budgets", "auto,0.2,64", "--rounds", "9", "--no-int8"])
     setting = command.setting_of(asked, tmp_path)

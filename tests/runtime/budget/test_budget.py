@@ -21,17 +21,22 @@ def test_budgets(budget):
 
 @pytest.mark.parametrize("wrong", ["fast", "", None, True, 0, -3, 0.0, 1.5, -0.2, float("nan"), [], "0.5", b"auto"])
 def test_what_is_no_budget(wrong):
-    with pytest.raises(UsageError, match=r"no budget .*use 'exact', 'auto', a whole number"):
+    with pytest.raises(UsageError, match=r"no budget .*; use exact, auto, a number of passes like 64, or a share"):
         checked_budget(wrong)
 
 
-@pytest.mark.parametrize(("text", "budget"), [("200", 200), ("0.2", 0.2), ("1.0", 1.0), ("1", 1), ("auto", "auto")])
+@pytest.mark.parametrize(
+    ("text", "budget"),
+    [("200", 200), ("0.2", 0.2), (".5", 0.5), ("1.0", 1.0), ("1", 1), (" auto ", "auto"), ("exact", "exact")],
+)
 def test_budgets_of_the_command_line(text, budget):
     assert parse_budget(text) == budget
     assert type(parse_budget(text)) is type(budget)
 
 
-@pytest.mark.parametrize("wrong", ["0", "1.5", "-1", "nan", "inf", "much", ""])
+@pytest.mark.parametrize(
+    "wrong", ["0", "0.0", "1.5", "-1", "nan", "inf", "much", "", ".", "1e2", "1_0", "64 passes", "9" * 12]
+)
 def test_what_is_no_budget_on_the_command_line(wrong):
     with pytest.raises(UsageError, match="no budget"):
         parse_budget(wrong)
