@@ -3,8 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
 
 from fusioncam.errors import BundleError, first_line
 from fusioncam.kernels.masks import interpolation_matrix
@@ -30,6 +28,9 @@ def masked_graph(path: Path, grid: tuple[int, int], size: tuple[int, int]) -> by
     Raises:
         BundleError: The file holds no graph.
     """
+    import onnx  # of all runtime only here, and not on a GPU
+    from onnx import TensorProto, helper, numpy_helper
+
     try:
         model = onnx.load(path, load_external_data=False)
         (image,) = model.graph.input
