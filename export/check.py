@@ -14,7 +14,7 @@ from onnxruntime import InferenceSession
 
 from fusioncam.errors import BundleError, FusionCamError, ModelError, UsageError, first_line
 from fusioncam.export.drift import Finding, compare_maps, logits_of
-from fusioncam.export.masked import Photos
+from fusioncam.export.masked import Photos, checked_photos
 from fusioncam.export.precision import leave_out_rounding, rounding_session
 from fusioncam.export.shapes import open_session, session
 from fusioncam.manifest import EXPLAIN_GRAPH, SCORE_GRAPH, Layer, Manifest, read_bundle, sha256
@@ -58,7 +58,9 @@ def check(bundle: Path, source: Path | None = None, photos: Photos | None = None
         if drifts:
             images: Iterable[Array] = pictures(manifest, 1)
             if photos is not None:
-                images = islice(photos(manifest.preprocessing), DRIFT_PHOTOS)
+                images = islice(
+                    checked_photos(photos(manifest.preprocessing), manifest.preprocessing.size), DRIFT_PHOTOS
+                )
             found += compare_maps(*_open(bundle, manifest), manifest, images)
         return found
 

@@ -33,18 +33,29 @@ def masked_pictures(explain: ir.Model, photos: Iterable[npt.NDArray[Any]]) -> It
         UsageError: There is none.
     """
     model = session(explain)
-    shape = (3, *(d for d in list(explain.graph.inputs[0].shape or ())[2:] if isinstance(d, int)))
-    x = None
+    height, width = (d for d in list(explain.graph.inputs[0].shape or ())[2:] if isinstance(d, int))
+    for x in checked_photos(photos, (height, width)):
+        feeds = {"image": x[None], "class_index": np.full(1, -1, np.int64)}
+        yield _batch(x, np.asarray(model.run(["activations"], feeds)[0][0]))
+
+
+def checked_photos(photos: Iterable[npt.NDArray[Any]], size: tuple[int, int]) -> Iterator[Floats]:
+    """The photos as float32 (3, H, W).
+
+    Raises:
+        ImageError: A photo is not of `size` (H, W), or not finite.
+        UsageError: There is none.
+    """
+    shape, x = (3, *size), None
     for photo in photos:
         x = np.asarray(photo, np.float32)
         if x.shape != shape:
-            raise ImageError(f"a photo to calibrate on has shape {x.shape}; preprocess it to {shape}")
+            raise ImageError(f"a photo has shape {x.shape}; preprocess it to {shape}")
         if not np.isfinite(x).all():
-            raise ImageError("a photo to calibrate on holds NaN or infinity; leave it out")
-        feeds = {"image": x[None], "class_index": np.full(1, -1, np.int64)}
-        yield _batch(x, np.asarray(model.run(["activations"], feeds)[0][0]))
+            raise ImageError("a photo holds NaN or infinity; leave it out")
+        yield x
     if x is None:
-        raise UsageError("there is no photo to calibrate on; give a few like those to be explained")
+        raise UsageError("there is no photo; give a few like those to be explained")
 
 
 def _batch(x: Floats, activations: Floats) -> Floats:

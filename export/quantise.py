@@ -24,7 +24,7 @@ from onnxscript.rewriter.rules.common import (
     fuse_batchnorm_into_gemm_rule,
 )
 
-from fusioncam.errors import ModelError, UsageError, first_line
+from fusioncam.errors import FusionCamError, ModelError, UsageError, first_line
 from fusioncam.export.gradient import Ops
 from fusioncam.export.load import fold, root
 from fusioncam.export.quiet import quiet
@@ -65,12 +65,12 @@ def in_int8(model: ir.Model, batches: Batches, pixels: Range) -> ir.Model:
         with quiet():
             seen = _ranges(model, batches)
             quantised = _quantise(model, _with_headroom(model, seen, pixels))
-    except ModelError:
+            _correct_biases(model, quantised, batches)
+            session(quantised)
+    except FusionCamError:
         raise
-    except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError, AssertionError, AttributeError) as error:
+    except Exception as error:  # those of onnxruntime share no base class
         raise ModelError(f"the model cannot be brought to int8: {first_line(root(error))}; {REMEDY}") from error
-    _correct_biases(model, quantised, batches)
-    session(quantised)
     return quantised
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from fusioncam.errors import BundleError, first_line
 from fusioncam.kernels.masks import interpolation_matrix
+from fusioncam.manifest import WEIGHTS
 
 # Inputs. The prefix keeps them apart from whatever the model's own tensors are called.
 PICTURE, MASKS = "fusioncam.picture", "fusioncam.masks"
@@ -36,6 +37,10 @@ def masked_graph(path: Path, grid: tuple[int, int], size: tuple[int, int]) -> by
         (image,) = model.graph.input
     except Exception as error:  # protobuf's own, which are no part of its interface
         raise BundleError(f"cannot load {path}: {first_line(error)}; export the model again") from error
+    weights = (path.parent / WEIGHTS).resolve()  # a link, in the caches of some hubs
+    for entry in (e for tensor in model.graph.initializer for e in tensor.external_data):
+        if entry.key == "location":
+            entry.value = weights.name
     of_rows, of_columns = (interpolation_matrix(n, m).astype(np.float32) for n, m in zip(grid, size, strict=True))
     wide, up, rows, columns = (f"fusioncam.{name}" for name in ("wide", "up", "rows", "columns"))
     prologue = [

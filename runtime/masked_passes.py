@@ -80,7 +80,7 @@ class MaskedPasses:
         def take(start: int, logits: Floats) -> None:
             of_channels = scores[start : start + len(logits)]
             of_channels[:] = logits[: len(of_channels), classes]
-            rows.append(logits[len(of_channels) :])
+            rows.append(logits[len(of_channels) :].copy())  # or the whole chunk would be kept
 
         yield from self._run(len(channels) + len(maps), fill, take)
         return scores, np.concatenate(rows)

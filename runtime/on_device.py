@@ -190,6 +190,8 @@ class DeviceSteps:
         scaled, activations = (self._picture.receive(name, self._stream) for name in ("scaled", "activations"))
         gradients = self._buffers.receive("gradients", self._stream, self._count)
         self._device.synchronize(self._stream)
+        refuse_nan(activations, "activations")
+        refuse_nan(gradients, "gradients")
         return Evidence(scaled, activations, list(gradients), self.logits[self.classes].tolist())
 
     def score_cam(self) -> DeviceArray:

@@ -18,6 +18,7 @@ from typing import Any
 import onnxruntime
 
 from fusioncam.errors import BundleError, FusionCamError, ProviderError, UsageError, first_line
+from fusioncam.manifest import WEIGHTS
 from fusioncam.runtime.providers import (
     CPU,
     GET_BUILD,
@@ -114,7 +115,7 @@ def open_session(
         disabled: Graph optimizers of onnxruntime's to leave out.
         use: How the graph will be used, for the options of GPU providers; by default they are left to onnxruntime.
             A graph that cannot be captured is opened all the same, see `captures`.
-        model: A graph to open in place of the file's, with weights in the file's folder.
+        model: A graph to open in place of the file's, with weights where those of the bundle are.
         linger: Whether its threads keep their cores busy for a while after a run, to be ready for the next one. They
             are in the way of other sessions meanwhile.
 
@@ -139,7 +140,7 @@ def open_session(
     if not linger:
         options.add_session_config_entry(STOP_SPINNING, "1")
     if model is not None:
-        options.add_session_config_entry(WEIGHTS_FOLDER, os.fspath(path.parent))
+        options.add_session_config_entry(WEIGHTS_FOLDER, os.fspath((path.parent / WEIGHTS).resolve().parent))
     log = [""]
     try:
         with native_stderr() if names != [CPU] else nullcontext(log) as log:

@@ -67,7 +67,8 @@ def parse_budget(text: str) -> Budget:
     text = text.strip()
     if re.fullmatch("[0-9]{1,9}", text):
         return checked_budget(int(text))
-    return checked_budget(float(text) if re.fullmatch(r"[0-9]{0,9}\.[0-9]{0,9}", text) and text != "." else text)
+    share = re.fullmatch(r"[0-9]{0,9}\.[0-9]{1,20}|[0-9]{1,9}\.|[0-9]{1,2}(\.[0-9]{1,20})?e-[0-9]{1,3}", text)
+    return checked_budget(float(text) if share else text)
 
 
 def plan_for(
@@ -94,7 +95,7 @@ def plan_for(
         most = budget - others
     elif isinstance(budget, float):
         most = math.ceil(budget * len(live))
-    if most < 1 and len(live):
+    if isinstance(budget, int) and most < 1:
         raise UsageError(f"a budget of {budget} passes is too small: {others} are needed besides those of channels")
     if not len(live) or budget == "exact" or (most >= len(live) and budget != "auto"):
         return Everything(live)

@@ -88,7 +88,9 @@ class Guess:
     def _look(self) -> None:
         """Expect the scores that are not measured, and the error of the map."""
         n, surrogate = len(self._maps), self._surrogate
-        expected, scale = surrogate.predict(self._values[surrogate.at])
+        known = self._values[surrogate.at]
+        expected, scale = surrogate.predict(known)
+        scale = max(scale, TINY * (1 + float(np.square(known).max())))  # scores that are all the same leave no doubt
         self._expected = expected[:n]
         self._variance = scale * (surrogate.variance[:n] + surrogate.prior.noise)
         doubt = (DOUBT * DOUBT_WEIGHT + sum(self._misses)) / (DOUBT_WEIGHT + len(self._misses))

@@ -106,7 +106,8 @@ class Enough:
         scored = self._scored
         if scored >= self._most or (self._thrifty and scored and self.settled):
             return self._live[:0]
-        wanted = FIRST if not scored else scored // 4
+        # The first guess needs some channels, however many pictures ride along.
+        wanted = scored // 4 if scored else -(-max(FIRST, FIRST // 2 + riding) // self._grain) * self._grain
         rows = max(wanted // self._grain, 1) * self._grain
         count = min(max(rows - riding, 1), self._most - scored)
         if scored > PATIENCE * len(self._live) or scored >= MOST_GUESSED_FROM:

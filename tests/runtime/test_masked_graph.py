@@ -161,3 +161,19 @@ def test_what_is_no_graph_is_refused(tmp_path, data):
     (tmp_path / "score.onnx").write_bytes(data)
     with pytest.raises(BundleError, match=r"^cannot load .*score\.onnx: .+; export the model again$"):
         masked_graph(tmp_path / "score.onnx", GRID, SIZE)
+
+
+def test_a_bundle_of_links_into_one_folder_opens(tiny, pictures, tmp_path):
+    """As the caches of some hubs have it: names of their own, side by side."""
+    blobs, bundle = tmp_path / "blobs", tmp_path / "linked.fcam"
+    blobs.mkdir()
+    bundle.mkdir()
+    for number, file in enumerate(sorted(tiny.bundle.iterdir())):
+        (blobs / f"blob{number}").write_bytes(file.read_bytes())
+        (bundle / file.name).symlink_to(blobs / f"blob{number}")
+    try:
+        open_session(bundle / "explain.onnx")
+    except BundleError:
+        pytest.skip("onnxruntime itself does not follow these links")
+    found, wanted = (Explainer(b).explain(pictures[0], 1).maps["fusion_cam"] for b in (bundle, tiny.bundle))
+    np.testing.assert_array_equal(found, wanted)

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -78,3 +80,23 @@ def test_a_plan_is_told_what_it_asked_for(chunk):
         np.testing.assert_array_equal(blank, [0, 0])
     np.testing.assert_allclose(rows[:, 0], [0, image.sum()], atol=1e-5)
     assert (passes.done, passes.total) == (8, 11)
+
+
+def test_logits_of_channels_are_let_go():
+    """Of a thousand classes, only those that are asked for are kept while more chunks come."""
+
+    class Classes:
+        def run(self, outputs, feeds):
+            return [np.zeros((len(feeds["image"]), 1000), np.float32)]
+
+    image = np.zeros(SHAPE, np.float32)
+    masks = MaskMaker(np.random.default_rng(0).random((600, 2, 2)).astype(np.float32), image)
+    passes = MaskedPasses(image, Clock())
+    scorer = Scorer(Classes(), SHAPE, 8, False)
+    work = passes.of_channels(masks, Everything(np.arange(600)), [0], [np.zeros(SHAPE[1:])], later=0)
+    tracemalloc.start()
+    try:
+        list(scorer.finish([work]))
+        assert tracemalloc.get_traced_memory()[1] < 600 * 1000 * 4 / 4
+    finally:
+        tracemalloc.stop()

@@ -27,7 +27,16 @@ def test_what_is_no_budget(wrong):
 
 @pytest.mark.parametrize(
     ("text", "budget"),
-    [("200", 200), ("0.2", 0.2), (".5", 0.5), ("1.0", 1.0), ("1", 1), (" auto ", "auto"), ("exact", "exact")],
+    [
+        ("200", 200),
+        ("0.2", 0.2),
+        ("1e-05", 1e-5),
+        ("2.5e-3", 2.5e-3),
+        (".5", 0.5),
+        ("1.0", 1.0),
+        ("1", 1),
+        (" auto ", "auto"),
+    ],
 )
 def test_budgets_of_the_command_line(text, budget):
     assert parse_budget(text) == budget

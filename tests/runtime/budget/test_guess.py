@@ -100,6 +100,18 @@ def test_what_counts_as_measured_is_no_longer_doubted():
     assert (after <= before * (1 + 1e-9)).all()
 
 
+@pytest.mark.parametrize("score", [0.0, 0.3, 5.0, -1e4])
+def test_scores_that_are_all_the_same(score):
+    guess, _, _ = setting()
+    guess._values[COUNT] = score
+    for start in (0, 10, 20):
+        at = np.arange(start, start + 10)
+        guess.tell(at, np.full(10, score), score, last=False)
+        np.testing.assert_allclose(guess.scores, score, rtol=1e-6, atol=1e-6)
+        assert np.isfinite([guess.missing, guess.error]).all()
+    assert guess.settled
+
+
 def test_a_flat_map_has_no_error_that_is_not_finite():
     guess, maps, scores = setting()
     flat = Guess(guess._surrogate._masks, np.zeros_like(maps), 3.0)

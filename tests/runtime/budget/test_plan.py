@@ -95,6 +95,12 @@ def test_pictures_come_in_whole_chunks(grain):
     assert all(size % grain == 0 for size in sizes[:-1])
 
 
+@pytest.mark.parametrize("riding", [1, 8, 15, 40])
+def test_the_first_guess_has_something_to_go_by(riding):
+    guesses, _, _ = setting()
+    assert len(Enough(LIVE, guesses, 300, thrifty=True, grain=8).next(riding)) >= FIRST // 2
+
+
 def test_when_half_is_scored_the_rest_is_too():
     guesses, _, scores = setting(roughness=30.0)
     asked = follow(Enough(LIVE, guesses, len(LIVE), thrifty=True, grain=8), scores)
