@@ -151,7 +151,9 @@ def line(axes: Axes, name: str, points: list[tuple[int, float]]) -> None:
     """A line with its name at its end."""
     if points:
         axes.plot(*zip(*points, strict=True), "o-", color=color(name), markersize=4)
-        axes.annotate(name, points[-1], xytext=(6, -3), textcoords="offset points", color=color(name))
+        # Bare passes below their end, ours above: they may come to the same.
+        nudge = -11 if color(name) == BARE else 4
+        axes.annotate(name, points[-1], xytext=(6, nudge), textcoords="offset points", color=color(name))
 
 
 PLOTS: dict[str, Callable[[list[dict[str, Any]]], Any]] = {
