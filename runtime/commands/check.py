@@ -1,0 +1,34 @@
+"""`fusioncam check`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fusioncam.runtime import console
+from fusioncam.runtime.commands.options import Json
+
+
+def check(
+    bundle: Annotated[Path, typer.Argument(help="Bundle made by `fusioncam export`.")],
+    source: Annotated[Path | None, typer.Option(help="The model it was made from [where it was].")] = None,
+    photos: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Photos to measure the drift of fp16 or int8 scores on.")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Hold a bundle against its source: equal logits, a gradient that agrees with central differences, little drift.
+
+    Drift is that of Score-CAM's map where the masked passes are in fp16 or int8.
+    """
+    from fusioncam.export import check as check_bundle
+    from fusioncam.runtime.calibration import photos_in
+
+    findings = check_bundle(bundle, source, photos_in(photos) if photos else None)
+    if json:
+        console.say_json([{**asdict(f), "ok": f.ok} for f in findings])
+    else:
+        for f in findings:
+            console.say(f"{'ok  ' if f.ok else 'FAIL'}  {f.what}: {f.error:.2g} (limit {f.limit:.2g})")
+    return console.DONE if all(f.ok for f in findings) else console.FAILED

@@ -1,0 +1,74 @@
+"""`fusioncam export`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fusioncam.errors import UsageError
+from fusioncam.runtime import console
+from fusioncam.runtime.commands.options import Json, Quiet, Scores, Size, Three
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="ONNX file, or package.module:factory of a torch module.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="BUNDLE", help="Folder to make [MODEL.fcam].")
+    ] = None,
+    layer: Annotated[str | None, typer.Option(help="Tensor or node to explain by [chosen].")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Text file, one class name a line.")] = None,
+    size: Size = None,
+    scores: Scores = None,
+    preset: Annotated[str | None, typer.Option(help="torchvision | tf | unit | raw.")] = None,
+    rescale: Annotated[float | None, typer.Option(help="Factor on the 0..255 pixel.")] = None,
+    mean: Annotated[Three, typer.Option(metavar="A B C", help="Subtracted after rescaling.")] = None,
+    std: Annotated[Three, typer.Option(metavar="A B C", help="Divided by last.")] = None,
+    channel_order: Annotated[str | None, typer.Option(help="rgb | bgr.")] = None,
+    resize: Annotated[str | None, typer.Option(help="squash | crop.")] = None,
+    crop_fraction: Annotated[float | None, typer.Option(help="Side of the crop over that of the picture.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Of the masked passes: fp32 | fp16 (GPUs) | int8 (CPUs) [the model's].")
+    ] = None,
+    calibrate: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Photos like those to be explained; for int8.")
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Turn a classifier into a bundle: x = (pixel * rescale - mean) / std on 0..255 pixels."""
+    from fusioncam.export import export_model, export_torch
+    from fusioncam.export.from_torch import build_module, zeros
+    from fusioncam.runtime.calibration import photos_in
+
+    def complain(line: str) -> None:
+        if not quiet:
+            console.complain(line, "note")
+
+    arithmetic = {
+        "preset": preset, "rescale": rescale, "mean": mean, "std": std,
+        "channel_order": channel_order, "resize": resize, "crop_fraction": crop_fraction,
+    }  # fmt: skip
+    given: dict[str, Any] = {
+        "layer": layer, "size": size, "output": scores, "labels": labels, "preprocessing": arithmetic,
+        "precision": precision, "calibrate": photos_in(calibrate, complain) if calibrate else None,
+    }  # fmt: skip
+    source = Path(model)
+    if source.exists() or ":" not in model or model.endswith(".onnx"):
+        out = out or Path(f"{source.stem or 'model'}.fcam")
+        manifest = export_model(source, out, **given)
+    elif size is None:
+        raise UsageError("a torch module takes pictures of any size; say which with --size H W")
+    else:
+        out = out or Path(model.rpartition(":")[2] + ".fcam")
+        manifest = export_torch(build_module(model), zeros(size), out, **given)
+    if json:
+        console.say_json({"bundle": str(out), **manifest.model_dump(mode="json")})
+        return
+    channels, height, width = manifest.layer.shape
+    console.say(f"{out}: layer {manifest.layer.name!r} ({channels} x {height} x {width}), {manifest.classes} classes")
+    if manifest.preprocessing.origin == "assumed" and not quiet:
+        console.complain(
+            "the model does not say how pictures are prepared: torchvision's usual way was assumed; "
+            "if that is wrong the maps are too (see --preset)",
+            "note",
+        )

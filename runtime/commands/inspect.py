@@ -1,0 +1,27 @@
+"""`fusioncam inspect`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fusioncam.runtime import console
+from fusioncam.runtime.commands.options import Json, Scores, Size
+
+
+def inspect(
+    model: Annotated[Path, typer.Argument(help="ONNX file.")],
+    size: Size = None,
+    scores: Scores = None,
+    every: Annotated[bool, typer.Option("--all", help="List every layer, not only the last ten.")] = False,
+    json: Json = False,
+) -> None:
+    """Show what a model could be explained by: layers, cost, operators without a gradient rule."""
+    from fusioncam.export import inspect_model
+    from fusioncam.runtime.report import inspection_json, print_inspection
+
+    found = inspect_model(model, size=size, output=scores)
+    if json:
+        console.say_json(inspection_json(found))
+    else:
+        print_inspection(found, None if every else 10)

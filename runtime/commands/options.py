@@ -1,0 +1,21 @@
+"""Options that several commands share."""
+
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no notes.")]
+Size = Annotated[
+    tuple[int, int] | None, typer.Option("--size", metavar="H W", help="Input size, where the model leaves it open.")
+]
+Scores = Annotated[str | None, typer.Option("--scores", help="Output that holds the class scores, of several.")]
+Providers = Annotated[str, typer.Option(help="Of onnxruntime, in order of preference: tensorrt, cuda, cpu.")]
+Chunk = Annotated[int | None, typer.Option(help="Masked pictures per run [measured; 64 on a GPU].")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads [one per core].")]
+Three = tuple[float, float, float] | None
+
+
+def parts(listed: str) -> list[str]:
+    """What stands between the commas."""
+    return [part.strip() for part in listed.split(",") if part.strip()]
