@@ -17,11 +17,22 @@ from fusioncam.export.canonical import Classifier, canonicalize
 from fusioncam.export.check import check, compare_logits
 from fusioncam.export.cost import Cost, chunk_bytes, cost, seconds_per_pass
 from fusioncam.export.from_torch import save_onnx
-from fusioncam.export.gradient import operator_name, path, unsupported
+from fusioncam.export.gradient import WAY_OUT, operator_name, path, unsupported
+from fusioncam.export.head import head_graph
 from fusioncam.export.layers import Candidate, candidates, choose
 from fusioncam.export.masked import Photos, masked_pictures
 from fusioncam.export.precision import refusal, score_graph
-from fusioncam.manifest import EXPLAIN_GRAPH, MANIFEST, SCORE_GRAPH, WEIGHTS, Layer, Manifest, Source, sha256
+from fusioncam.manifest import (
+    EXPLAIN_GRAPH,
+    HEAD_GRAPH,
+    MANIFEST,
+    SCORE_GRAPH,
+    WEIGHTS,
+    Layer,
+    Manifest,
+    Source,
+    sha256,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +52,7 @@ class Inspection:
         default: The candidate `export_model` takes when not told otherwise, or None.
         reason: Why there is no default.
         missing: Operators between image and logits that have no gradient rule, and how often each occurs.
+        way_out: What to do about the layers that are refused for that, or None where there are none.
     """
 
     classifier: Classifier
@@ -48,6 +60,7 @@ class Inspection:
     default: Candidate | None
     reason: str | None
     missing: Mapping[str, int]
+    way_out: str | None
 
 
 def inspect_model(
@@ -73,10 +86,29 @@ def inspect_model(
         default, reason = None, str(error)
     nodes = unsupported(path(classifier.image, classifier.logits))
     missing = Counter(operator_name(n) for n in nodes)
-    return Inspection(classifier, [(c, cost(c, seconds, most)) for c in found], default, reason, missing)
+    way_out = WAY_OUT if any(c.without_rule for c in found) else None
+    return Inspection(classifier, [(c, cost(c, seconds, most)) for c in found], default, reason, missing, way_out)
 
 
 Labels = str | os.PathLike[str] | Sequence[str]
+
+# What the two classes of a model of one output are called, by its own name; without one they have none.
+ONE_LABEL = {"sigmoid": ("not {}", "{}"), "value": ("lower {}", "higher {}")}
+
+
+@dataclass(frozen=True)
+class _Wishes:
+    """What the user said; each field as the argument of `export_model`."""
+
+    layer: str | None
+    size: tuple[int, int] | None
+    output: str | None
+    labels: Labels | None
+    preprocessing: str | Mapping[str, Any] | None
+    precision: str | None
+    calibrate: Photos | None
+    gradient: bool
+    ending: str | None
 
 
 def export_model(
@@ -90,6 +122,8 @@ def export_model(
     preprocessing: str | Mapping[str, Any] | None = None,
     precision: str | None = None,
     calibrate: Photos | None = None,
+    gradient: bool = True,
+    ending: str | None = None,
 ) -> Manifest:
     """Turn an ONNX classifier into a bundle.
 
@@ -109,6 +143,12 @@ def export_model(
             called with the bundle's `Preprocessing`; it is called twice. For a folder of files that is
             `calibrate=fusioncam.runtime.calibration.photos_in(folder)`. Some tens of photos like those to be explained
             will do: they are seen under masks of their own activations, as the score graph will see them.
+        gradient: Whether the explain graph gives gradients. Without them no operator needs a gradient rule, and
+            Score-CAM and Recipro-CAM are what is left; `manifest.json` says so.
+        ending: How logits become probabilities, over what the graph says: `softmax`, `sigmoid` (each class by itself: a
+            multi-label model that ends in bare logits), or `value` (a regression: its outputs stay as they are). By
+            default what the graph ends in, and a softmax where it ends in bare logits. One output z becomes two
+            classes, of the logits -z and z, with a sigmoid unless it is a `value`.
 
     Returns:
         The manifest, as written.
@@ -120,58 +160,65 @@ def export_model(
         ImageError: A photo to calibrate on is not as the model takes it.
         OutputError: The bundle cannot be written.
     """
-    source = Path(model)
-    return _export(source, source, Path(bundle), layer, size, output, labels, preprocessing, precision, calibrate)
+    wishes = _Wishes(layer, size, output, labels, preprocessing, precision, calibrate, gradient, ending)
+    return _export(Path(model), Path(model), Path(bundle), wishes)
 
 
-def _export(
-    source: Path,
-    kept: Path,
-    target: Path,
-    layer: str | None,
-    size: tuple[int, int] | None,
-    output: str | None,
-    labels: Labels | None,
-    preprocessing: str | Mapping[str, Any] | None,
-    precision: str | None,
-    calibrate: Photos | None,
-) -> Manifest:
+def _export(source: Path, kept: Path, target: Path, wishes: _Wishes) -> Manifest:
     """As `export_model`; `kept` is where the source will be found later."""
-    classifier = canonicalize(source, size, output)
-    every = {str(o.name) for node in classifier.model.graph for o in node.outputs}
-    chosen = choose(candidates(classifier), layer, every)
-    metadata = dict(classifier.model.metadata_props)
-    names = facts.labels(metadata, source.parent, classifier.classes, labels)
+    classifier = canonicalize(source, wishes.size, wishes.output, wishes.ending)
+    model = classifier.model
+    every = {str(o.name) for node in model.graph for o in node.outputs}
+    chosen = choose(candidates(classifier, wishes.gradient), wishes.layer, every)
+    names = _labels(classifier, source.parent, wishes.labels)
     usual = "raw" if classifier.takes_bytes else "torchvision"
-    prep = facts.preprocessing(metadata, source.parent, classifier.size, preprocessing or {}, usual)
-    explain = explain_graph(classifier.model, chosen.name, chosen.layout)
+    prep = facts.preprocessing(model.metadata_props, source.parent, classifier.size, wishes.preprocessing or {}, usual)
+    explain = explain_graph(model, chosen.name, chosen.layout, wishes.gradient)
+    calibrate = wishes.calibrate
     batches = None if calibrate is None else lambda: masked_pictures(explain, calibrate(prep))
-    score, score_precision = score_graph(classifier, precision, batches, prep.extremes)
+    score, score_precision = score_graph(classifier, wishes.precision, batches, prep.extremes)
+    graphs = {EXPLAIN_GRAPH: explain, SCORE_GRAPH: score}
+    if (head := head_graph(model, chosen.name, chosen.layout, classifier.precision)) is not None:
+        graphs[HEAD_GRAPH] = head
     with whole_folder(target, source) as folder:
-        write_graphs(folder, {EXPLAIN_GRAPH: explain, SCORE_GRAPH: score})
-        relative = os.path.relpath(kept.resolve(), target.resolve()).replace(os.sep, "/")
+        write_graphs(folder, graphs)
         manifest = Manifest(
-            source=Source(
-                path=relative, sha256=sha256(source), input=classifier.input_name, output=classifier.output_name
-            ),
+            source=_source(classifier, source, os.path.relpath(kept.resolve(), target.resolve())),
             layer=Layer(name=chosen.name, shape=chosen.shape, roles=chosen.layout.roles, offset=chosen.layout.offset),
             classes=classifier.classes,
             ending=classifier.ending,
+            gradient=wishes.gradient,
             precision=classifier.precision,
             score_precision=score_precision,
-            opset=classifier.model.opset_imports[""],
+            opset=model.opset_imports[""],
             preprocessing=prep,
             labels=names,
             tools={tool: version(tool) for tool in TOOLS},
-            files={name: sha256(folder / name) for name in (EXPLAIN_GRAPH, SCORE_GRAPH, WEIGHTS)},
+            files={name: sha256(folder / name) for name in (*graphs, WEIGHTS)},
         )
         (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
         for finding in compare_logits(folder, manifest, source):
-            if not finding.ok and score is not classifier.model and SCORE_GRAPH in finding.what:
-                raise refusal(classifier.model, score_precision, finding.error, finding.limit)
+            if not finding.ok and score is not model and SCORE_GRAPH in finding.what:
+                raise refusal(model, score_precision, finding.error, finding.limit)
             if not finding.ok:
                 raise ModelError(f"the exported graph is wrong: {finding.what}: off by {finding.error:.1e}")
     return manifest
+
+
+def _source(classifier: Classifier, source: Path, relative: str) -> Source:
+    return Source(
+        path=relative.replace(os.sep, "/"),
+        sha256=sha256(source),
+        input=classifier.input_name,
+        output=classifier.output_name,
+        ending=classifier.source_ending,
+        outputs=classifier.outputs,
+    )
+
+
+def _labels(classifier: Classifier, folder: Path, given: Labels | None) -> tuple[str, ...] | None:
+    one = ONE_LABEL.get(classifier.ending) if classifier.outputs == 1 else None
+    return facts.labels(classifier.model.metadata_props, folder, classifier.classes, given, one)
 
 
 def export_torch(
@@ -186,6 +233,8 @@ def export_torch(
     preprocessing: str | Mapping[str, Any] | None = None,
     precision: str | None = None,
     calibrate: Photos | None = None,
+    gradient: bool = True,
+    ending: str | None = None,
 ) -> Manifest:
     """Turn a torch classifier into a bundle: its plain forward pass is exported first, to NAME.torch.onnx beside it.
 
@@ -200,16 +249,19 @@ def export_torch(
         preprocessing: Fields of `Preprocessing`, or the name of a preset.
         precision: Type the score graph computes in.
         calibrate: Gives the photos to calibrate on.
+        gradient: Whether the explain graph gives gradients.
+        ending: How logits become probabilities.
 
     Raises:
         ModelError: torch is missing or cannot export the module; else as `export_model`.
     """
+    wishes = _Wishes(layer, size, output, labels, preprocessing, precision, calibrate, gradient, ending)
     target = Path(bundle)
     kept = target.parent / f"{target.name.removesuffix('.fcam')}.torch.onnx"
     temporary = target.parent / f".fcam-{secrets.token_hex(8)}.onnx"
     try:
         save_onnx(module, example, temporary)
-        manifest = _export(temporary, kept, target, layer, size, output, labels, preprocessing, precision, calibrate)
+        manifest = _export(temporary, kept, target, wishes)
         temporary.replace(kept)
     except OSError as error:
         raise OutputError(f"cannot write {kept} ({error.strerror or error}); choose another place with -o") from error

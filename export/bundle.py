@@ -1,4 +1,4 @@
-"""Writing a bundle: two graphs that share one file of weights, and the manifest; whole or not at all."""
+"""Writing a bundle: graphs that share one file of weights, and the manifest; whole or not at all."""
 
 import hashlib
 import json
@@ -20,13 +20,16 @@ INLINE_BYTES = 1024  # smaller constants stay inside the graphs
 ALIGNMENT = 64
 
 
-def explain_graph(model: ir.Model, layer_name: str, layout: Layout) -> ir.Model:
+def explain_graph(model: ir.Model, layer_name: str, layout: Layout, gradient: bool = True) -> ir.Model:
     """The graph that also returns the activations A and the gradient g = d f_c / d A, both (N, K, h, w) float32.
+
+    Without the gradient the input `class_index` says nothing, but is there: so every bundle is run alike.
 
     Args:
         model: A canonical model; it is left as it is.
         layer_name: Name of the layer's tensor.
         layout: Meaning of its axes.
+        gradient: Whether the gradient is wanted.
 
     Raises:
         UnsupportedOperatorError: An operator between layer and logits has no gradient rule.
@@ -38,8 +41,10 @@ def explain_graph(model: ir.Model, layer_name: str, layout: Layout) -> ir.Model:
     class_index = ir.Value(name="class_index", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape(["N"]))
     graph.inputs.append(class_index)
     op = Ops(graph, "fusioncam")
-    gradient = backpropagate(op, logits, _one_hot(op, logits, class_index), layer)
-    for name, value in (("activations", layer), ("gradients", gradient)):
+    found = {"activations": layer}
+    if gradient:
+        found["gradients"] = backpropagate(op, logits, _one_hot(op, logits, class_index), layer)
+    for name, value in found.items():
         output = _as_map(op, value, layer, layout)
         output.name, output.dtype = name, ir.DataType.FLOAT
         output.shape = ir.Shape(["N", _channels(layer, layout), *layout.grid])

@@ -1,6 +1,6 @@
 """The canonical form: one float32 NCHW image in, (N, classes) logits out, free batch, every shape known."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import index
 from pathlib import Path
@@ -14,12 +14,12 @@ from fusioncam.export.batch import REMEDY, free_batch
 from fusioncam.export.gradient import Ops, dims, path
 from fusioncam.export.load import fold, load_graph
 from fusioncam.export.shapes import measure, noise, run
+from fusioncam.manifest import Ending
 
-Ending = Literal["logits", "softmax", "sigmoid"]
-
+CHOICES: tuple[Ending, ...] = ("softmax", "sigmoid", "value")  # for a user; `logits` is what nobody has said more of
 ENDINGS: dict[str, Ending] = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
 VIEWS = ("Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast")
-RESERVED = ("image", "class_index", "logits", "activations", "gradients")
+RESERVED = ("image", "class_index", "masks", "logits", "activations", "gradients")
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
 
 
@@ -33,7 +33,11 @@ class Classifier:
         output_name: Name of the source's output that the logits were found behind.
         size: (H, W).
         classes: Number of logits.
-        ending: What the source does after the logits.
+        ending: How the logits become probabilities: what the source does after them, unless the user said otherwise.
+            `value` where they are the values of a regression.
+        source_ending: What the source does after the logits.
+        outputs: Numbers the source gives for a picture: as many as classes, or 1. One output z, of a binary model or a
+            regression, has two classes, of the logits -z and z: what speaks against it and what speaks for it.
         precision: Type the weights are kept in.
         takes_bytes: Whether the source takes pixels as they are, 0..255 in uint8.
     """
@@ -44,6 +48,8 @@ class Classifier:
     size: tuple[int, int]
     classes: int
     ending: Ending
+    source_ending: Ending
+    outputs: int
     precision: Literal["float32", "float16"]
     takes_bytes: bool
 
@@ -58,26 +64,31 @@ class Classifier:
         return self.model.graph.outputs[0]
 
 
-def canonicalize(source: Path, size: tuple[int, int] | None = None, output: str | None = None) -> Classifier:
+def canonicalize(
+    source: Path, size: tuple[int, int] | None = None, output: str | None = None, ending: str | None = None
+) -> Classifier:
     """Load a model and bring it to the canonical form.
 
     Args:
         source: The ONNX file; opset 7 or later, float32 or float16.
         size: (H, W) of the input, for a model that leaves them open.
         output: Which output holds the class scores, where there are several.
+        ending: How logits become probabilities (see `CHOICES`), over what the graph says. With `value` nothing is taken
+            for an ending: the output itself is what is explained.
 
     Raises:
         ModelError: The file cannot be read or is no image classifier of one image.
-        UsageError: `size` or `output` does not fit the model.
+        UsageError: `size`, `output` or `ending` does not fit the model.
     """
     if size is not None:
         size = _checked(size)
+    wanted = _chosen(ending)
     model = load_graph(source)
     picked = _pick_output(model, output)
     output_name = str(picked.name)
     takes_bytes = any(i.dtype == ir.DataType.UINT8 for i in model.graph.inputs)
     input_name, fixed_batch, size = _take_image(model, size)
-    ending = _peel(model, picked)
+    source_ending = _peel(model, picked, {} if wanted == "value" else ENDINGS)
     _drop_copies(model)
     fold(model)
     if model.graph.outputs[0].producer() is None:
@@ -91,10 +102,22 @@ def canonicalize(source: Path, size: tuple[int, int] | None = None, output: str 
     _finish_logits(model, output_name)
     if reference is not None:
         _compare(model, reference)
-    precision: Literal["float32", "float16"] = "float16" if _has_half_weights(model) else "float32"
-    classes = dims(model.graph.outputs[0])[1]
-    assert classes is not None
-    return Classifier(model, input_name, output_name, size, classes, ending, precision, takes_bytes)
+    outputs = dims(model.graph.outputs[0])[1]
+    assert outputs is not None
+    if outputs == 1:
+        _speak_both_ways(model)
+    return Classifier(
+        model=model,
+        input_name=input_name,
+        output_name=output_name,
+        size=size,
+        classes=max(outputs, 2),
+        ending=_ending(wanted, source_ending, outputs),
+        source_ending=source_ending,
+        outputs=outputs,
+        precision="float16" if _has_half_weights(model) else "float32",
+        takes_bytes=takes_bytes,
+    )
 
 
 def _checked(size: Sequence[int]) -> tuple[int, int]:
@@ -105,6 +128,18 @@ def _checked(size: Sequence[int]) -> tuple[int, int]:
     if min(height, width) < 1:
         raise UsageError(f"size is two positive whole numbers, H and W, not {size!r}")
     return height, width
+
+
+def _chosen(ending: str | None) -> Ending | None:
+    if ending is not None and ending not in CHOICES:
+        raise UsageError(f"no ending {ending!r}; use {', '.join(CHOICES[:-1])} or {CHOICES[-1]}")
+    return next((e for e in CHOICES if e == ending), None)
+
+
+def _ending(wanted: Ending | None, of_source: Ending, outputs: int) -> Ending:
+    if wanted == "softmax" and outputs == 1:
+        raise UsageError("a softmax over the model's one output is always 1; say --ending sigmoid or value")
+    return wanted or ("sigmoid" if outputs == 1 else of_source)
 
 
 def _take_image(model: ir.Model, size: tuple[int, int] | None) -> tuple[str, int | None, tuple[int, int]]:
@@ -165,13 +200,13 @@ def _pick_output(model: ir.Model, wanted: str | None) -> ir.Value:
     return scores[0]
 
 
-def _peel(model: ir.Model, output: ir.Value) -> Ending:
-    """Make the tensor before a closing softmax or sigmoid, and before mere reshapes, the only output."""
+def _peel(model: ir.Model, output: ir.Value, endings: Mapping[str, Ending]) -> Ending:
+    """Make the tensor before one of the closing operators, and before mere reshapes, the only output."""
     value = output
     ending: Ending = "logits"
     while (node := value.producer()) is not None and node.inputs:
-        if node.op_type in ENDINGS and ending == "logits":
-            ending = ENDINGS[node.op_type]
+        if node.op_type in endings and ending == "logits":
+            ending = endings[node.op_type]
         elif node.op_type not in VIEWS:
             break
         assert node.inputs[0] is not None
@@ -216,6 +251,16 @@ def _finish_logits(model: ir.Model, output_name: str) -> None:
     logits = op.Identity(logits) if len(dims(raw)) == 2 else op.Reshape(logits, op.ints([-1, int(classes or 1)]))
     logits.name, logits.dtype, logits.shape = "logits", ir.DataType.FLOAT, ir.Shape(["N", classes])
     graph.outputs[0] = logits
+
+
+def _speak_both_ways(model: ir.Model) -> None:
+    """Make the logits (N, 2) of the one output z: -z, what speaks against it, and z, what speaks for it."""
+    graph = model.graph
+    one, op = graph.outputs[0], Ops(graph, "both")
+    both = op.Mul(one, op.constant([[-1, 1]], np.float32))
+    one.name, both.name = both.name, one.name
+    both.dtype, both.shape = ir.DataType.FLOAT, ir.Shape(["N", 2])
+    graph.outputs[0] = both
 
 
 def _each_alone(model: ir.Model, batch: int) -> np.ndarray:

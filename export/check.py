@@ -17,7 +17,7 @@ from fusioncam.export.drift import Finding, compare_maps, logits_of
 from fusioncam.export.masked import Photos, checked_photos
 from fusioncam.export.precision import leave_out_rounding, rounding_session
 from fusioncam.export.shapes import open_session, session
-from fusioncam.manifest import EXPLAIN_GRAPH, SCORE_GRAPH, Layer, Manifest, read_bundle, sha256
+from fusioncam.manifest import EXPLAIN_GRAPH, HEAD_GRAPH, SCORE_GRAPH, Layer, Manifest, read_bundle, sha256
 
 Array = npt.NDArray[Any]
 
@@ -54,7 +54,9 @@ def check(bundle: Path, source: Path | None = None, photos: Photos | None = None
         raise UsageError(f"the source model is not at {source}; say where it is with --source")
     changed = Finding("source is the one exported (sha256)", float(sha256(source) != manifest.source.sha256), 0.0)
     with _sound(bundle):
-        found = [changed, *compare_logits(bundle, manifest, source), *compare_gradient(bundle, manifest)]
+        found = [changed, *compare_logits(bundle, manifest, source)]
+        if manifest.gradient:
+            found += compare_gradient(bundle, manifest)
         if drifts:
             images: Iterable[Array] = pictures(manifest, 1)
             if photos is not None:
@@ -110,10 +112,10 @@ def source_outputs(manifest: Manifest, source: Path, images: Array, optimize: bo
 
 def as_source(logits: Array, manifest: Manifest, logarithm: bool) -> Array:
     """The logits put through the source's ending."""
-    values = logits.astype(np.float64)
-    if manifest.ending == "sigmoid":
+    values, ending = logits.astype(np.float64), manifest.source.ending or manifest.ending
+    if ending == "sigmoid":
         return np.asarray(1 / (1 + np.exp(-values)))
-    if manifest.ending == "logits":
+    if ending != "softmax":
         return values
     values = values - values.max(axis=1, keepdims=True)
     log_softmax = values - np.log(np.exp(values).sum(axis=1, keepdims=True))
@@ -121,7 +123,7 @@ def as_source(logits: Array, manifest: Manifest, logarithm: bool) -> Array:
 
 
 def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Finding]:
-    """Both graphs against the source, on a batch of three pictures that the source sees one by one.
+    """Every graph against the source, on a batch of three pictures that the source sees one by one.
 
     Where tensors are quantised, onnxruntime's optimizations are left out: they change sums in their last digit, which
     rounding turns into whole steps.
@@ -130,24 +132,39 @@ def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Findi
     optimize = not any(node.op_type == "QuantizeLinear" for node in ir.load(bundle / EXPLAIN_GRAPH).graph)
     expected = source_outputs(manifest, source, images, optimize)
     scale = float(np.abs(expected).max()) or 1.0
-    logarithm = manifest.ending == "softmax" and bool((expected <= 0).all())
+    logarithm = (manifest.source.ending or manifest.ending) == "softmax" and bool((expected <= 0).all())
     findings = []
     explain, score = _open(bundle, manifest, optimize)
-    for name, graph, precision in (
-        (SCORE_GRAPH, score, manifest.score_precision),
-        (EXPLAIN_GRAPH, explain, manifest.precision),
-    ):
-        logits = logits_of(graph, images)
+    given_by = {
+        SCORE_GRAPH: (logits_of(score, images), manifest.score_precision),
+        EXPLAIN_GRAPH: (logits_of(explain, images), manifest.precision),
+    }
+    if manifest.has_head:
+        given_by[HEAD_GRAPH] = (_unmasked(bundle, manifest, images, optimize), manifest.precision)
+    for name, (logits, precision) in given_by.items():
         if precision == "int8":
-            findings.append(_rounded_logits(logits, logits_of(explain, images)))
+            findings.append(_rounded_logits(logits, given_by[EXPLAIN_GRAPH][0]))
             continue
         with np.errstate(all="ignore"):  # as in `logits_of`
-            given = as_source(logits, manifest, logarithm)
-            error = float(np.abs(given - expected).max()) / scale if given.shape == expected.shape else float("inf")
+            sides = [as_source(side, manifest, logarithm) for side in _sides(logits, manifest)]
+            errors = [np.abs(s - expected).max() if s.shape == expected.shape else np.inf for s in sides]
+            error = float(np.max(errors)) / scale
         if precision != manifest.precision and not np.isfinite(logits).all():
             error = float("nan")  # a sigmoid makes 1 of infinity, and would hide it
         findings.append(Finding(f"output of {name} equals the source's", error, LOGIT_TOLERANCE[precision]))
     return findings
+
+
+def _sides(logits: Array, manifest: Manifest) -> list[Array]:
+    """The logits as the source has them: all of them, or what each of the two that are made of one says of it."""
+    return [logits[:, 1:], -logits[:, :1]] if manifest.source.outputs == 1 else [logits]
+
+
+def _unmasked(bundle: Path, manifest: Manifest, images: Array, optimize: bool) -> Array:
+    """The logits (N, classes) of the head under masks of ones."""
+    head = open_session(bundle / HEAD_GRAPH, optimize)
+    masks = np.ones((2, 1, *manifest.layer.shape[1:]), np.float32)
+    return np.concatenate([head.run(["logits"], {"image": x[None], "masks": masks})[0][1:] for x in images])
 
 
 def _rounded_logits(logits: Array, exact: Array) -> Finding:

@@ -140,15 +140,27 @@ def _in_config(folder: Path) -> dict[str, Any]:
 
 
 def labels(
-    metadata: Mapping[str, str], folder: Path, classes: int, given: str | os.PathLike[str] | Sequence[str] | None
+    metadata: Mapping[str, str],
+    folder: Path,
+    classes: int,
+    given: str | os.PathLike[str] | Sequence[str] | None,
+    one: tuple[str, str] | None = None,
 ) -> tuple[str, ...] | None:
     """One name per class: the user's, in a list or in a text file, one a line, else the source's, else none.
+
+    Args:
+        metadata: The model's metadata_props.
+        folder: Where the model lies.
+        classes: How many names there must be.
+        given: What the user gave.
+        one: For a model of one output, which has two classes: what to call them where there is one name X, with `{}`
+            in its place.
 
     Raises:
         UsageError: The file cannot be read, or its number of names is not that of the classes.
     """
     if given is not None:
-        names = _given_names(given)
+        names = _of_both(_given_names(given), one)
         if len(names) != classes:
             hint = "; the model's first class may be the background" if len(names) == classes - 1 else ""
             said = f"{len(names)} labels were given"
@@ -158,11 +170,15 @@ def labels(
         return names
     for found in (_parse_names(metadata.get("names", "")), _json(folder / "config.json").get("id2label")):
         listed = list(_by_number(found).values()) if isinstance(found, dict) else found
-        if isinstance(listed, list) and len(listed) == classes:
-            names = tuple(str(n) for n in listed)
-            if all(map(_writable, names)):
-                return names
+        names = _of_both(tuple(str(n) for n in listed), one) if isinstance(listed, list) else ()
+        if len(names) == classes and all(map(_writable, names)):
+            return names
     return None
+
+
+def _of_both(names: tuple[str, ...], one: tuple[str, str] | None) -> tuple[str, ...]:
+    """The names of the two classes of one output, made of its own."""
+    return names if one is None or len(names) != 1 else (one[0].format(names[0]), one[1].format(names[0]))
 
 
 def _given_names(given: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ...]:

@@ -8,10 +8,11 @@ import onnx_ir as ir
 
 from fusioncam.errors import ModelError, UsageError
 from fusioncam.export.canonical import Classifier
-from fusioncam.export.gradient import CARRY_NO_GRADIENT, dims, operator_name, path, reads, unsupported
+from fusioncam.export.gradient import CARRY_NO_GRADIENT, WAY_OUT, dims, operator_name, path, reads, unsupported
 from fusioncam.export.layout import Layout, layouts
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul")
+NO_RULE = "no gradient rule for"
 NORMALIZATIONS = ("LayerNormalization", "RMSNormalization")
 # What acts on each position by itself, and is better left to the tensor after it.
 ACTIVATIONS = (
@@ -43,6 +44,11 @@ class Candidate:
         return str(self.value.name)
 
     @property
+    def without_rule(self) -> bool:
+        """Whether it is refused for want of a gradient rule only: it can be had without the gradient."""
+        return self.refused is not None and self.refused.startswith(NO_RULE)
+
+    @property
     def node_name(self) -> str | None:
         """Name of the node that makes it."""
         node = self.value.producer()
@@ -56,13 +62,13 @@ class Candidate:
         return channels, *self.layout.grid
 
 
-def candidates(classifier: Classifier) -> list[Candidate]:
+def candidates(classifier: Classifier, gradient: bool = True) -> list[Candidate]:
     """All tensors of h * w > 1 between image and logits, in the order of the graph.
 
     A tensor is refused where it comes after the last weighted operator (its channels are the classes themselves),
-    where nothing but its class token reaches the logits, and where an operator between it and the logits has no
-    gradient rule. It is listed but never taken by default where part of the evidence goes past it; the normalised
-    form of such a bottleneck counts as the bottleneck itself.
+    where nothing but its class token reaches the logits, and, if the gradient is wanted, where an operator between it
+    and the logits has no gradient rule. It is listed but never taken by default where part of the evidence goes past
+    it; the normalised form of such a bottleneck counts as the bottleneck itself.
     """
     logits, known = classifier.logits, layouts(classifier.model.graph)
     nodes = path(classifier.image, logits)
@@ -87,7 +93,7 @@ def candidates(classifier: Classifier) -> list[Candidate]:
             Candidate(
                 value=value,
                 layout=layout,
-                refused=_refusal(after.get(value, _After()), value in narrow),
+                refused=_refusal(after.get(value, _After()), value in narrow, gradient),
                 bypassed=not (value in bottlenecks or normalized),
             )
         )
@@ -136,13 +142,13 @@ def _after(nodes: list[ir.Node]) -> dict[ir.Value, _After]:
     return after
 
 
-def _refusal(after: _After, narrow: bool) -> str | None:
+def _refusal(after: _After, narrow: bool, gradient: bool) -> str | None:
     if not after.weighted:
         return "no weighted operator between it and the logits: its channels are the classes"
     if narrow:
         return "only its class token reaches the logits"
-    if after.missing:
-        return f"no gradient rule for {', '.join(sorted(after.missing))} (node {after.last[1]!r})"
+    if after.missing and gradient:
+        return f"{NO_RULE} {', '.join(sorted(after.missing))} (node {after.last[1]!r})"
     return None
 
 
@@ -203,7 +209,7 @@ def choose(found: list[Candidate], name: str | None = None, every: Iterable[str]
         usable = [c for c in found if c.refused is None]
         best = [c for c in usable if not c.bypassed] or usable
         if not best:
-            why = f": {found[-1].name!r}: {found[-1].refused}" if found else ": none has height and width"
+            why = f": {found[-1].name!r}: {_why_not(found[-1])}" if found else ": none has height and width"
             raise ModelError(f"no layer of the model can be explained by{why}")
         return best[-1]
     named = {n: c for c in found for n in (c.node_name, c.name) if n}
@@ -214,5 +220,10 @@ def choose(found: list[Candidate], name: str | None = None, every: Iterable[str]
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise UsageError(f"the model has no layer {name!r}{hint} (`fusioncam inspect` lists them)")
     if named[name].refused:
-        raise UsageError(f"layer {name!r} cannot be explained by: {named[name].refused}")
+        raise UsageError(f"layer {name!r} cannot be explained by: {_why_not(named[name])}")
     return named[name]
+
+
+def _why_not(candidate: Candidate) -> str:
+    """Why it is refused, and the way out where that is for want of a gradient rule."""
+    return f"{candidate.refused}; {WAY_OUT}" if candidate.without_rule else str(candidate.refused)

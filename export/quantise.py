@@ -158,7 +158,8 @@ def _quantise(model: ir.Model, ranges: Mapping[str, Range]) -> ir.Model:
         activation_qType=QuantType.QUInt8,
         tensors_range=TensorsData(CalibrationMethod.MinMax, numbers),
         nodes_to_quantize=[],
-        nodes_to_exclude=[],
+        # What makes both sides of a single output: its logits, too, keep their digits.
+        nodes_to_exclude=[n.name for n in model.graph if n.op_type == "Mul" and n.outputs[0] in model.graph.outputs],
         op_types_to_quantize=[*PRODUCTS, *CARRIERS],
         # Products of two activations, as in attention, would lose too much; logits keep their digits where they can.
         extra_options={"MatMulConstBOnly": True, "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"]},

@@ -12,11 +12,14 @@ SCHEMA_VERSION: Literal[1] = 1
 CHUNK = 8  # masked pictures a session takes at a time, unless told otherwise; more gains nothing on a CPU
 GPU_CHUNK = 64
 EXPLAIN_GRAPH, SCORE_GRAPH, WEIGHTS, MANIFEST = "explain.onnx", "score.onnx", "weights.bin", "manifest.json"
-FILES = (EXPLAIN_GRAPH, SCORE_GRAPH, WEIGHTS, MANIFEST)
+HEAD_GRAPH = "head.onnx"  # older bundles have none, nor have those of models whose layer cannot be masked
+NEEDED = (EXPLAIN_GRAPH, SCORE_GRAPH, WEIGHTS, MANIFEST)
+FILES = (*NEEDED, HEAD_GRAPH)
 
 Triple = tuple[float, float, float]
 Precision = Literal["float32", "float16"]
 ScorePrecision = Literal["float32", "float16", "int8"]
+Ending = Literal["logits", "softmax", "sigmoid", "value"]
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -66,7 +69,7 @@ class Layer(_Part):
     """The target layer.
 
     Attributes:
-        name: Its tensor in the source graph and in both graphs of the bundle.
+        name: Its tensor in the source graph and in the graphs of the bundle.
         shape: (K, h, w) of the activations as the bundle returns them.
         roles: Meaning of the axes of the tensor itself: N, C, H, W, or T for tokens in rows of the grid.
         offset: Tokens before those of the grid (the class token, registers).
@@ -79,12 +82,24 @@ class Layer(_Part):
 
 
 class Source(_Part):
-    """The model a bundle was made from; `path` is relative to the bundle's folder, with `/` as separator."""
+    """The model a bundle was made from.
+
+    Attributes:
+        path: Relative to the bundle's folder, with `/` as separator.
+        sha256: Of the file.
+        input: Name of its image input.
+        output: Name of the output that holds the class scores.
+        ending: What it does after its logits; older bundles do not say, and it is that of the manifest.
+        outputs: Numbers it gives for a picture: as many as classes (None: an older bundle, which always has those), or
+            1. One output z, of a binary model or a regression, has two classes, of the logits -z and z.
+    """
 
     path: str
     sha256: str
     input: str
     output: str
+    ending: Ending | None = None
+    outputs: Positive | None = None
 
 
 class Manifest(_Part):
@@ -92,7 +107,9 @@ class Manifest(_Part):
 
     Attributes:
         files: sha256 of every other file of the bundle.
-        ending: What the source did after its logits; says how logits become probabilities.
+        ending: How logits become probabilities: what the source does after its logits, unless the user said otherwise.
+            `logits` is a softmax, `value` leaves them as they are (a regression).
+        gradient: Whether the explain graph gives gradients.
         precision: Type the source, and the explain graph with it, computes in.
         score_precision: The same of the score graph; by default `precision`. An `int8` one takes and gives float32.
         labels: One name per class, or none.
@@ -103,7 +120,8 @@ class Manifest(_Part):
     source: Source
     layer: Layer
     classes: Positive
-    ending: Literal["logits", "softmax", "sigmoid"]
+    ending: Ending
+    gradient: bool = True
     precision: Precision
     score_precision: ScorePrecision
     opset: Positive
@@ -128,9 +146,15 @@ class Manifest(_Part):
 
     @model_validator(mode="after")
     def _files_are_those_of_a_bundle(self) -> Self:
-        if {*self.files, MANIFEST} != {*FILES} or MANIFEST in self.files:
-            raise ValueError(f"files must be {', '.join(sorted({*FILES} - {MANIFEST}))}")
+        if not {*NEEDED} <= {*self.files, MANIFEST} <= {*FILES} or MANIFEST in self.files:
+            needed = ", ".join(sorted({*NEEDED} - {MANIFEST}))
+            raise ValueError(f"files must be {needed}, and {HEAD_GRAPH} or not")
         return self
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the bundle holds the graph that masks the layer, which Recipro-CAM needs."""
+        return HEAD_GRAPH in self.files
 
 
 def sha256(path: Path) -> str:

@@ -13,6 +13,13 @@ from fusioncam.runtime.buffers import SLOTS, ClassBuffers, PictureBuffers, Run, 
 from fusioncam.runtime.scoring import Ending, refuse_nan
 from fusioncam.runtime.work import Clock, Progress
 
+ENDINGS: dict[Ending, int] = {
+    "logits": reduce.SOFTMAX_ENDING,
+    "softmax": reduce.SOFTMAX_ENDING,
+    "sigmoid": reduce.SIGMOID_ENDING,
+    "value": reduce.VALUE_ENDING,
+}
+
 
 class Lanes:
     """The stream of the sessions and of most kernels, one beside it for making masks, and what keeps them in step.
@@ -58,7 +65,7 @@ class DevicePasses:
         ending: Ending,
     ) -> None:
         self._lanes, self._device, self._picture, self._chunk, self._rest = lanes, lanes.device, picture, chunk, rest
-        self._sigmoid = int(ending == "sigmoid")
+        self._ending = ENDINGS[ending]
         self.chunk_runs = [self._bound(session, slot, chunk, graph=slot) for slot in range(SLOTS)]
         self.rest_run = self.chunk_runs[0] if rest == chunk else self._bound(session, 0, rest, graph=SLOTS)
         self._count = self.done = self._total = self._live = self._blank = 0
@@ -209,7 +216,7 @@ class DevicePasses:
         count = classes.shape[0]
         self._launch(
             reduce.READ, logits=self._picture.chunk_logits[slot], rows=rows, classes=classes,
-            scores=scores.rows(0, count), confidences=found.rows(0, count), sigmoid=self._sigmoid,
+            scores=scores.rows(0, count), confidences=found.rows(0, count), ending=self._ending,
         )  # fmt: skip
 
     def _launch(self, kernel: Any, **arguments: Any) -> None:

@@ -15,7 +15,7 @@ def inspection_json(found: "Inspection") -> dict[str, Any]:
     c = found.classifier
     return {
         "input": {"name": c.input_name, "size": list(c.size)},
-        "output": {"name": c.output_name, "classes": c.classes, "ending": c.ending},
+        "output": {"name": c.output_name, "numbers": c.outputs, "classes": c.classes, "ending": c.ending},
         "opset": c.model.opset_imports[""],
         "precision": c.precision,
         "default_layer": found.default.name if found.default else None,
@@ -44,7 +44,8 @@ def print_inspection(found: "Inspection", most: int | None) -> None:
     console.say(
         f"input    {c.input_name!r} (N, 3, {height}, {width}), {c.precision}, as opset {c.model.opset_imports['']}"
     )
-    console.say(f"output   {c.output_name!r}, {c.classes} classes, {c.ending}")
+    one = " of one number, lower and higher" if c.outputs == 1 else ""
+    console.say(f"output   {c.output_name!r}, {c.classes} classes{one}, {c.ending}")
     without = ", ".join(f"{op} ({count})" for op, count in found.missing.items())
     console.say(f"no rule  {without or 'none: every operator on the way has a gradient rule'}")
     table = Table("layer", "K x h x w", "passes", "seconds", "MB", "", box=None, pad_edge=False)
@@ -65,5 +66,7 @@ def print_inspection(found: "Inspection", most: int | None) -> None:
         console.say("bypassed: part of the evidence reaches the scores on other ways, past this layer")
     if len(rows) < len(found.layers):
         console.say(f"... and {len(found.layers) - len(rows)} earlier layers (--all lists them)")
+    if found.way_out is not None:
+        console.say(f"no gradient rule: {found.way_out}")
     if found.default is None:
         console.complain(str(found.reason), "note")

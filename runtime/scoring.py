@@ -4,7 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +13,14 @@ import onnxruntime
 from fusioncam.errors import FusionCamError
 from fusioncam.kernels.masks import Deferred
 from fusioncam.kernels.reference import softmax
+from fusioncam.manifest import Ending
 from fusioncam.runtime.chunks import Chunk, MaskChunk, PictureChunk
 from fusioncam.runtime.session import run
 from fusioncam.runtime.work import Array, Floats, Found, UnderWay, Work
 
-Ending = Literal["logits", "softmax", "sigmoid"]
+__all__ = ["Ending", "Scorer", "input_type", "probabilities", "refuse_nan"]
 
-GRAIN = 8  # pictures between two guesses, where short chunks cost nothing
+GRAIN = 8  # pictures between two guesses, where short chunks cost nothing; a measured chunk would change the map
 IN_FLIGHT = 4  # pictures that are worked on together, at most: bounds the memory
 
 
@@ -53,7 +54,7 @@ class Scorer:
     @property
     def grain(self) -> int:
         """Pictures that are best passed together when what comes next depends on them."""
-        return self.chunk if self._pad else min(self.chunk, GRAIN)
+        return self.chunk if self._pad else GRAIN
 
     def finish(self, works: Iterable[Work[Found]]) -> Iterator[Found]:
         """Do the work for many pictures. Chunks are filled across them, so that only the very last may be short.
@@ -113,8 +114,13 @@ class Scorer:
 
 
 def probabilities(logits: Floats, ending: Ending) -> Array:
-    """What the model makes of its logits (..., classes): a softmax, unless it ends in a sigmoid."""
+    """What the model makes of its logits (..., classes): a softmax, or what the manifest calls their ending.
+
+    Where they are values of a regression (`value`) these stand for probabilities as they are.
+    """
     exact = logits.astype(np.float64)
+    if ending == "value":
+        return exact
     return np.asarray(np.exp(-np.logaddexp(0, -exact))) if ending == "sigmoid" else softmax(exact)
 
 

@@ -96,7 +96,7 @@ def _picking(rng: np.random.Generator, chunk: int, classes: int, channels: int) 
     items["map"] = np.arange(chunk)
     scores = np.zeros((1, channels), np.float32)
     gather = {"logits": logits, "items": items, "classes": zero, "scores": scores, "I": 1}
-    read = {"logits": logits, "rows": zero, "classes": zero, "sigmoid": 0}
+    read = {"logits": logits, "rows": zero, "classes": zero, "ending": 0}
     return [
         Case("gather_scores", SPECS["gather_scores"], gather, {"logits": 4 * chunk, "scores": 4 * chunk}),
         Case("read_classes", SPECS["read_classes"], read, {"logits": logits[0].nbytes}),

@@ -7,6 +7,7 @@ from fusioncam.export.gradient.rules import RULES
 from fusioncam.export.gradient.tape import Ops, dims
 from fusioncam.export.gradient.walk import (
     CARRY_NO_GRADIENT,
+    WAY_OUT,
     ancestors,
     backpropagate,
     operator_name,
@@ -18,6 +19,7 @@ from fusioncam.export.gradient.walk import (
 __all__ = [
     "CARRY_NO_GRADIENT",
     "RULES",
+    "WAY_OUT",
     "Ops",
     "ancestors",
     "backpropagate",

@@ -15,6 +15,12 @@ CARRY_NO_GRADIENT = {
     *(ir.DataType.INT32, ir.DataType.INT64, ir.DataType.UINT32, ir.DataType.UINT64),
 }
 
+# For whom an operator has no rule.
+WAY_OUT = (
+    "choose a layer after that operator with --layer (`fusioncam inspect` lists them), "
+    "or export with --no-gradient: Score-CAM and Recipro-CAM still work"
+)
+
 
 def reads(node: ir.Node) -> list[ir.Value]:
     """The values of the node's graph that it reads, be it only within a branch or a loop."""
@@ -69,7 +75,7 @@ def no_rule(node: ir.Node, why: str = "") -> UnsupportedOperatorError:
     """The error for a node that cannot be differentiated."""
     return UnsupportedOperatorError(
         f"operator {operator_name(node)} (node {node.name or node.outputs[0].name!r}) has no gradient rule"
-        f"{': ' + why if why else ''}; choose a later layer with --layer (`fusioncam inspect` lists them)"
+        f"{': ' + why if why else ''}; {WAY_OUT}"
     )
 
 

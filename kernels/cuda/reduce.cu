@@ -87,12 +87,13 @@ extern "C" __global__ void __launch_bounds__(128) gather_scores(
         scores[size_t(n) * K + map % K] = row[classes[n]] + doubted;
 }
 
-// What the model makes of M pictures: logit and probability (softmax, or sigmoid of each) of class classes[m] in row
-// rows[m] of the logits (B, C). One block per m.
+// What the model makes of M pictures: logit and probability of class classes[m] in row rows[m] of the logits (B, C). Their
+// ending says how one comes of the other: a softmax, a sigmoid of each, or not at all. One block per m.
 extern "C" __global__ void __launch_bounds__(256) read_classes(
     const float *__restrict__ logits, const int *__restrict__ rows, const int *__restrict__ classes,
-    float *__restrict__ scores, double *__restrict__ confidences, int B, int C, int M, int sigmoid)
+    float *__restrict__ scores, double *__restrict__ confidences, int B, int C, int M, int ending)
 {
+    enum { SOFTMAX, SIGMOID, VALUE };
     __shared__ double room[256];
     const float *row = logits + size_t(rows[blockIdx.x]) * C;
     const double score = row[classes[blockIdx.x]] + doubt(row, C, room);
@@ -105,7 +106,7 @@ extern "C" __global__ void __launch_bounds__(256) read_classes(
     if (threadIdx.x == 0) {
         scores[blockIdx.x] = float(score);
         // exp of nothing above zero: no overflow
-        const double small = exp(-magnitude(score));
-        confidences[blockIdx.x] = sigmoid ? (score < 0 ? small : 1) / (1 + small) : exp(score - most) / sum;
+        const double small = exp(-magnitude(score)), of_one = (score < 0 ? small : 1) / (1 + small);
+        confidences[blockIdx.x] = ending == VALUE ? score : ending == SIGMOID ? of_one : exp(score - most) / sum;
     }
 }

@@ -80,11 +80,17 @@ def trusted(logits: Array) -> Array:
     return np.where(np.isfinite(logits).all(axis=1, keepdims=True), logits, np.nan).astype(np.float64)
 
 
-def classes_read(logits: Array, rows: Array, classes: Array, sigmoid: int) -> tuple[Array, Array]:
+SOFTMAX_ENDING, SIGMOID_ENDING, VALUE_ENDING = ENDINGS = range(3)  # how logits become probabilities
+
+
+def classes_read(logits: Array, rows: Array, classes: Array, ending: int) -> tuple[Array, Array]:
     """The definition."""
-    exact = trusted(logits)[rows]
+    exact = every = trusted(logits)[rows]
     with np.errstate(over="ignore"):
-        every = 1 / (1 + np.exp(-exact)) if sigmoid else reference.softmax(exact)
+        if ending == SIGMOID_ENDING:
+            every = 1 / (1 + np.exp(-exact))
+        elif ending == SOFTMAX_ENDING:
+            every = reference.softmax(exact)
     each = np.arange(len(rows))
     return exact[each, classes], every[each, classes]
 
@@ -92,7 +98,7 @@ def classes_read(logits: Array, rows: Array, classes: Array, sigmoid: int) -> tu
 def rows_of_logits(rng: np.random.Generator) -> Iterator[Arguments]:
     """Logits of few and many classes, small and far from zero, with NaN and infinity."""
     for pictures, every, count in ((1, 1, 1), (4, 2, 3), (8, 1000, 5), (3, 257, 7)):
-        for sigmoid in (0, 1):
+        for ending in ENDINGS:
             for scale in (1, 50, 1000):
                 logits = (scale * rng.standard_normal((pictures, every))).astype(np.float32)
                 if every > 1:
@@ -101,7 +107,7 @@ def rows_of_logits(rng: np.random.Generator) -> Iterator[Arguments]:
                     "logits": logits,
                     "rows": rng.integers(0, pictures, count).astype(np.int32),
                     "classes": rng.integers(0, every, count).astype(np.int32),
-                    "sigmoid": sigmoid,
+                    "ending": ending,
                 }
 
 
@@ -206,7 +212,7 @@ READ = Spec(
         "confidences": Parameter(np.float64, ("M",), out=True),
     },
     sizes=("B", "C", "M"),
-    scalars={"sigmoid": np.int32},
+    scalars={"ending": np.int32},
     grid=lambda s: (s["M"], 1, 1),
     block=256,
     reference=classes_read,

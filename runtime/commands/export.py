@@ -1,13 +1,29 @@
 """`fusioncam export`."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from fusioncam.errors import UsageError
+from fusioncam.manifest import Manifest
 from fusioncam.runtime import console
 from fusioncam.runtime.commands.options import Json, Quiet, Scores, Size, Three
+
+# What is worth saying of a new bundle, and of which, given the ending that was asked for.
+NOTES: dict[str, Callable[[Manifest, str | None], bool]] = {
+    "the model does not say how pictures are prepared: torchvision's usual way was assumed; "
+    "if that is wrong the maps are too (see --preset)": lambda m, _: m.preprocessing.origin == "assumed",
+    "the bundle has no gradient: Score-CAM and Recipro-CAM can be had, Grad-CAM and its like cannot": (
+        lambda m, _: not m.gradient
+    ),
+    "the model has one output, and does not say what it is: it was taken for the logit of a binary model "
+    "(if it is a regression, say --ending value)": (
+        lambda m, ending: m.source.outputs == 1 and m.source.ending != "sigmoid" and ending is None
+    ),
+    "what follows the layer takes no masks: Recipro-CAM cannot be had of this bundle": lambda m, _: not m.has_head,
+}
 
 
 def export(
@@ -32,6 +48,12 @@ def export(
     calibrate: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Photos like those to be explained; for int8.")
     ] = None,
+    no_gradient: Annotated[
+        bool, typer.Option("--no-gradient", help="Without gradients, for operators that have no rule.")
+    ] = False,
+    ending: Annotated[
+        str | None, typer.Option(help="What logits become: softmax | sigmoid | value (a regression) [the model's].")
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -51,6 +73,7 @@ def export(
     given: dict[str, Any] = {
         "layer": layer, "size": size, "output": scores, "labels": labels, "preprocessing": arithmetic,
         "precision": precision, "calibrate": photos_in(calibrate, complain) if calibrate else None,
+        "gradient": not no_gradient, "ending": ending,
     }  # fmt: skip
     source = Path(model)
     if source.exists() or ":" not in model or model.endswith(".onnx"):
@@ -66,9 +89,6 @@ def export(
         return
     channels, height, width = manifest.layer.shape
     console.say(f"{out}: layer {manifest.layer.name!r} ({channels} x {height} x {width}), {manifest.classes} classes")
-    if manifest.preprocessing.origin == "assumed" and not quiet:
-        console.complain(
-            "the model does not say how pictures are prepared: torchvision's usual way was assumed; "
-            "if that is wrong the maps are too (see --preset)",
-            "note",
-        )
+    for note, holds in NOTES.items():
+        if holds(manifest, ending):
+            complain(note)

@@ -6,13 +6,13 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from fusioncam.errors import ModelError, OutputError
+from fusioncam.errors import BundleError, ModelError, OutputError
 from fusioncam.export import bundle as writing
-from fusioncam.export import export_model
+from fusioncam.export import check, export_model
 from fusioncam.export.bundle import whole_folder
-from fusioncam.manifest import EXPLAIN_GRAPH, MANIFEST, SCORE_GRAPH, WEIGHTS, Manifest
+from fusioncam.manifest import EXPLAIN_GRAPH, HEAD_GRAPH, MANIFEST, SCORE_GRAPH, WEIGHTS, Manifest, read_bundle
 
-FILES = {EXPLAIN_GRAPH, MANIFEST, SCORE_GRAPH, WEIGHTS}
+FILES = {EXPLAIN_GRAPH, HEAD_GRAPH, MANIFEST, SCORE_GRAPH, WEIGHTS}
 
 
 def content(folder):
@@ -46,14 +46,16 @@ def ports(values):
 
 def test_inputs_and_outputs(exported):
     _, folder, manifest = exported
-    score, explain = (onnx.load(folder / name).graph for name in (SCORE_GRAPH, EXPLAIN_GRAPH))
+    score, explain, head = (onnx.load(folder / name).graph for name in (SCORE_GRAPH, EXPLAIN_GRAPH, HEAD_GRAPH))
     real, integer = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
     assert ports(score.input) == {"image": (real, ["N", 3, 8, 6])}
     assert ports(score.output) == {"logits": (real, ["N", 5])}
     assert ports(explain.input) == {**ports(score.input), "class_index": (integer, ["N"])}
     assert [o.name for o in explain.output] == ["logits", "activations", "gradients"]
     assert ports(explain.output)["activations"] == (real, ["N", 6, 4, 6]) == ports(explain.output)["gradients"]
-    for name in (SCORE_GRAPH, EXPLAIN_GRAPH):
+    assert ports(head.input) == {"image": (real, [1, 3, 8, 6]), "masks": (real, ["M", 1, 4, 6])}
+    assert ports(head.output) == {"logits": (real, ["M", 5])}
+    for name in (SCORE_GRAPH, EXPLAIN_GRAPH, HEAD_GRAPH):
         onnx.checker.check_model(folder / name, full_check=True)
     assert manifest.layer.name in {o for n in score.node for o in n.output}
 
@@ -63,12 +65,26 @@ def test_weights_are_stored_once(export_of):
     weights = (exported.bundle / WEIGHTS).stat().st_size
     copy = sum(onnx.numpy_helper.to_array(t).nbytes for t in onnx.load(exported.source).graph.initializer)
     assert 0.95 * copy < weights < 1.05 * copy
-    for name in (SCORE_GRAPH, EXPLAIN_GRAPH):
+    for name in (SCORE_GRAPH, EXPLAIN_GRAPH, HEAD_GRAPH):
         assert (exported.bundle / name).stat().st_size < 0.5 * weights
         for tensor in onnx.load(exported.bundle / name, load_external_data=False).graph.initializer:
             facts = {e.key: e.value for e in tensor.external_data}
             assert facts.get("location", WEIGHTS) == WEIGHTS
             assert int(facts.get("offset", 0)) % writing.ALIGNMENT == 0
+
+
+def test_a_bundle_of_before_there_were_heads(exported):
+    _, folder, manifest = exported
+    said = json.loads((folder / MANIFEST).read_text())
+    del said["files"][HEAD_GRAPH], said["source"]["ending"], said["source"]["outputs"], said["gradient"]
+    (folder / MANIFEST).write_text(json.dumps(said))
+    older = read_bundle(folder)
+    assert (manifest.has_head, older.has_head, older.gradient) == (True, False, True)
+    assert [f.ok for f in check(folder)] == [True] * 4
+    del said["files"][SCORE_GRAPH]
+    (folder / MANIFEST).write_text(json.dumps(said))
+    with pytest.raises(BundleError, match="export the model again"):
+        read_bundle(folder)
 
 
 def test_two_exports_are_the_same(exported, tmp_path):

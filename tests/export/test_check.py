@@ -39,7 +39,7 @@ def failures(bundle, **options):
 
 def test_sound(bundle):
     findings = check(bundle)
-    assert [f.ok for f in findings] == [True] * 4
+    assert [f.ok for f in findings] == [True] * 5
     assert findings[-1].error < 1e-3
 
 
@@ -191,7 +191,7 @@ DRIFT = [f"Score-CAM by float16 scores is that by float32 ones: {k}" for k in ("
 
 def test_drift_is_reported(halved):
     findings = check(halved)
-    assert [f.ok for f in findings] == [True] * 6
+    assert [f.ok for f in findings] == [True] * 7
     assert [f.what for f in findings[-2:]] == DRIFT
     assert 0 < findings[-2].error < 1e-2
     assert 0 < findings[-1].error < 1e-4

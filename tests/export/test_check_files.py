@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 
 from fusioncam.errors import BundleError
 from fusioncam.export import check, export_model
-from fusioncam.manifest import EXPLAIN_GRAPH, MANIFEST, SCORE_GRAPH, WEIGHTS, read_bundle
+from fusioncam.manifest import EXPLAIN_GRAPH, HEAD_GRAPH, MANIFEST, SCORE_GRAPH, WEIGHTS, read_bundle
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def sign(bundle):
     (bundle / MANIFEST).write_text(json.dumps(content))
 
 
-@pytest.mark.parametrize("name", [SCORE_GRAPH, EXPLAIN_GRAPH, "weights.bin"])
+@pytest.mark.parametrize("name", [SCORE_GRAPH, EXPLAIN_GRAPH, HEAD_GRAPH, "weights.bin"])
 def test_touched_file(name, bundle):
     with (bundle / name).open("ab") as file:
         file.write(b"\0")

@@ -92,7 +92,7 @@ def test_a_float16_source_stays_as_it_is(precision, tiny, tmp_path):
     manifest = export_model(tiny(dtype=HALF), tmp_path / "t.fcam", precision=precision)
     assert (manifest.precision, manifest.score_precision) == ("float16", "float16")
     assert types(tmp_path / "t.fcam" / SCORE_GRAPH)[:2] == ({FLOAT}, {FLOAT})
-    assert [f.ok for f in check(tmp_path / "t.fcam")] == [True] * 4
+    assert [f.ok for f in check(tmp_path / "t.fcam")] == [True] * 5
 
 
 def test_a_torch_module(networks, tmp_path):

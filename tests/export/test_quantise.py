@@ -81,13 +81,13 @@ def test_onnxruntime_computes_in_int8(quantised, tmp_path):
 
 def test_check_reports_the_drift(quantised):
     findings = check(quantised[2])
-    assert [f.ok for f in findings] == [True] * 6
+    assert [f.ok for f in findings] == [True] * 7
     assert [f.what for f in findings[-2:]] == [
         f"Score-CAM by int8 scores is that by float32 ones: {k}" for k in ("largest difference", "1 - correlation")
     ]
     assert all(f.error > 0 for f in findings[-2:])
     on_photos = check(quantised[2], photos=lambda prep: photos(prep, seed=5))
-    assert [f.ok for f in on_photos] == [True] * 6
+    assert [f.ok for f in on_photos] == [True] * 7
     assert on_photos[-1].error != findings[-1].error
 
 

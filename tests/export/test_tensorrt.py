@@ -10,7 +10,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_
 
 from fusioncam.export import export_model
 from fusioncam.export.check import pictures
-from fusioncam.manifest import EXPLAIN_GRAPH, SCORE_GRAPH, read_bundle
+from fusioncam.manifest import EXPLAIN_GRAPH, HEAD_GRAPH, SCORE_GRAPH, read_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = Path(os.environ.get("FUSIONCAM_ASSETS", ROOT.parent / "shared" / "assets")) / "models"
@@ -30,7 +30,7 @@ ZERO_POINTS = {"`y_zero_point` must be 0", "`x_zero_point` must be zero"}  # as 
 
 @pytest.fixture(scope="module")
 def refused():
-    """What TensorRT would refuse in either graph of a bundle."""
+    """What TensorRT would refuse in any graph of a bundle."""
     path = Path(__file__).parent / "gradient" / "tensorrt.py"
     spec = importlib.util.spec_from_file_location("export_tests_tensorrt", path)
     tensorrt = importlib.util.module_from_spec(spec)
@@ -39,7 +39,7 @@ def refused():
         pytest.skip("TensorRT's table of operators is not at hand")
     return lambda bundle: [
         f"{graph}: {line}"
-        for graph in (EXPLAIN_GRAPH, SCORE_GRAPH)
+        for graph in (EXPLAIN_GRAPH, SCORE_GRAPH, HEAD_GRAPH)
         for line in tensorrt.trt_violations(onnx.load(bundle / graph))
     ]
 

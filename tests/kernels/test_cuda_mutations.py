@@ -63,6 +63,8 @@ BUGS = {
         ("past the sums", "part > 0 || p >= P", "part > 0", "weighted_sums", FAULT),
         ("count too many", "i < count", "i <= count", "row_means", FAULT),
         ("blanks gathered", "if (map < 0)", "if (map < -1)", "gather_scores", FAULT),
+        ("values squashed", "ending == VALUE ? score :", "", "read_classes", DIFFERS),
+        ("endings swapped", "SOFTMAX, SIGMOID, VALUE", "SIGMOID, SOFTMAX, VALUE", "read_classes", DIFFERS),
         ("sign of the sigmoid", "score < 0 ? small", "score > 0 ? small", "read_classes", DIFFERS),
         ("first image's maps", "maps += size_t(blockIdx.y / (N / I)) * K * P;", "", "weighted_sums", DIFFERS),
         ("first image's kinds", "kinds += size_t(blockIdx.x / (N / I)) * K;", "", "score_weights", DIFFERS),
