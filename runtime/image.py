@@ -1,6 +1,5 @@
-"""Pictures in, model input out: reading files, resizing as the model was trained, and the way back for display."""
+"""Pictures in, model input out: reading files, normalising as the model was trained, and the way back for display."""
 
-import math
 import os
 import re
 import stat
@@ -17,6 +16,8 @@ from numpy.typing import NDArray
 
 from fusioncam.errors import ImageError
 from fusioncam.manifest import Preprocessing
+from fusioncam.runtime.geometry import display_image as display_image
+from fusioncam.runtime.geometry import visible_part as visible_part
 
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 1 << 30
@@ -171,77 +172,6 @@ def read_image(path: str | os.PathLike[str]) -> UInt8Array:
     if decoded.dtype != np.uint8:
         raise ImageError(f"{name} has {decoded.dtype} pixels, whose range is unknown: save it with 8 or 16 bits")
     return cv2.cvtColor(decoded.astype(np.uint8, copy=False), cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
-
-
-def _resample(image: NDArray[np.generic], axis: int, resized: int, start: int, size: int) -> Float32Array:
-    """Resizes one axis to `resized` samples and returns those from `start` to `start + size - 1`.
-
-    The filter is a triangle as wide as the shrink factor, and never narrower than one pixel: antialiased when
-    shrinking, plain bilinear with clamped edges when growing. It is the filter of Pillow and torchvision, with which
-    most models were trained; INTER_AREA strays from it by 1 to 3 grey levels on average.
-    """
-    source = image.shape[axis]
-    factor = source / resized
-    reach = max(factor, 1.0)
-    centres = ((np.arange(start, start + size) + 0.5) * factor - 0.5)[:, None]
-    taps = np.floor(centres - reach).astype(np.int64) + np.arange(1, math.ceil(2 * reach) + 1)
-    weights = np.where((taps >= 0) & (taps < source), np.maximum(1 - np.abs(taps - centres) / reach, 0), 0)
-    weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-    taps = taps.clip(0, source - 1)
-    shape = (-1, 1, 1) if axis == 0 else (1, -1, 1)
-    total = np.zeros((*image.shape[:axis], size, *image.shape[axis + 1 :]), np.float32)
-    for tap, weight in zip(taps.T, weights.T, strict=True):
-        total += image.take(tap, axis=axis) * weight.reshape(shape)
-    return total
-
-
-def _geometry(height: int, width: int, preprocessing: Preprocessing) -> tuple[int, int, int, int]:
-    """(rows, columns) the photo is resized to and (top, left) of the cut, rounded as torchvision rounds them."""
-    target_h, target_w = preprocessing.size
-    if preprocessing.resize == "squash":
-        return target_h, target_w, 0, 0
-    scale = max(target_h / height, target_w / width) / preprocessing.crop_fraction
-    # The small term keeps 255.99999 from becoming 255.
-    rows = max(target_h, math.floor(height * scale + 1e-6))
-    columns = max(target_w, math.floor(width * scale + 1e-6))
-    return rows, columns, round((rows - target_h) / 2), round((columns - target_w) / 2)
-
-
-def display_image(photo: UInt8Array, preprocessing: Preprocessing) -> UInt8Array:
-    """What the model sees of a photo, pixel for pixel: its maps lie on this picture.
-
-    Args:
-        photo: (H0, W0, 3) uint8.
-        preprocessing: Says how the photo is resized and cut.
-
-    Returns:
-        (H, W, 3) uint8 with (H, W) = `preprocessing.size`, channels in the photo's order.
-    """
-    height, width = photo.shape[:2]
-    rows, columns, top, left = _geometry(height, width, preprocessing)
-    # Averaging whole blocks first, down to 4 to 8 times the size wanted, bounds time and memory for large photos.
-    coarse = height // max(height // (4 * rows), 1), width // max(width // (4 * columns), 1)
-    seen: NDArray[np.generic] = photo
-    if coarse != (height, width):
-        seen = cv2.resize(photo, coarse[::-1], interpolation=cv2.INTER_AREA)
-    axes = [(0, rows, top, preprocessing.size[0]), (1, columns, left, preprocessing.size[1])]
-    # The axis that loses most goes first, or a sliver of a photo would be blown up before it is cut.
-    for axis, resized, start, size in sorted(axes, key=lambda a: a[3] / seen.shape[a[0]]):
-        seen = _resample(seen, axis, resized, start, size)
-    return np.asarray(np.rint(seen).clip(0, 255), np.uint8)
-
-
-def visible_part(photo: UInt8Array, preprocessing: Preprocessing) -> UInt8Array:
-    """The part of a photo (H0, W0, 3) that the model sees, in the photo's own pixels and proportions."""
-    height, width = photo.shape[:2]
-    rows, columns, top, left = _geometry(height, width, preprocessing)
-    (y0, y1), (x0, x1) = (
-        (round(start * whole / resized), round((start + size) * whole / resized))
-        for start, size, whole, resized in zip(
-            (top, left), preprocessing.size, (height, width), (rows, columns), strict=True
-        )
-    )
-    return photo[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
 
 
 def _constants(preprocessing: Preprocessing) -> tuple[Float32Array, Float32Array, slice]:

@@ -4,7 +4,8 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import cv2
@@ -62,10 +63,16 @@ def encode_png(rgb: NDArray[np.uint8]) -> bytes:
     return data.tobytes()
 
 
-def npz_bytes(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
-    """The bytes of an `.npz` file with one array per name, stored plain: maps hardly compress."""
+def npz_bytes(arrays: Mapping[str, NDArray[np.generic]] | Iterable[tuple[str, NDArray[np.generic]]]) -> bytes:
+    """The bytes of an `.npz` file with one array per name, stored plain: maps hardly compress.
+
+    Pairs are taken one after the other, so that large arrays need not all be there at the same time.
+    """
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in arrays.items() if isinstance(arrays, Mapping) else arrays:
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
     return buffer.getvalue()
 
 

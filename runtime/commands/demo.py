@@ -20,12 +20,13 @@ def demo(
     from fusioncam.export import export_model
     from fusioncam.runtime.demo import MODEL
     from fusioncam.runtime.explainer import Explainer
-    from fusioncam.runtime.saving import explain_files, save_sample
+    from fusioncam.runtime.saving import Results, explain_files, save_sample
+    from fusioncam.runtime.wanted import Wanted
 
     scene = save_sample(out)
     export_model(MODEL, out / "shapes.fcam")
     (done, *_), _ = explain_files(
-        Explainer(out / "shapes.fcam"), [scene], out / "explained", [], "plasma", quiet, show=False
+        Explainer(out / "shapes.fcam"), [scene], out / "explained", Wanted(), Results(), quiet=quiet, show=False
     )
     if json:
         console.say_json(done)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from fusioncam.errors import UsageError
 from fusioncam.runtime import console
 from fusioncam.runtime.commands.options import Chunk, Json, Providers, Quiet, Threads, parts
 
@@ -14,16 +15,44 @@ def explain(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.")] = Path("out"),
     classes: Annotated[
-        list[str] | None, typer.Option("--class", "-c", help="Class number or name; may be given several times [top].")
+        list[str] | None,
+        typer.Option("--class", "-c", help="Class number or name, by default the top one; may be given several times."),
+    ] = None,
+    versus: Annotated[
+        str | None, typer.Option(metavar="CLASS", help="Explain why the class of -c, or the top one, and not this one.")
+    ] = None,
+    most_probable: Annotated[
+        int | None, typer.Option("-k", metavar="N", help="Explain the N most probable classes of each picture.")
+    ] = None,
+    above: Annotated[
+        float | None, typer.Option(metavar="P", help="Explain every class of this probability or more.")
     ] = None,
     methods: Annotated[str, typer.Option(help="Maps to make, separated by commas.")] = "fusion_cam,grad_cam,score_cam",
     budget: Annotated[
         str, typer.Option(help="Masked passes to spend: exact | auto | how many, or a share such as 0.2.")
     ] = "exact",
+    smooth: Annotated[
+        str, typer.Option(metavar="WAYS", help="Average over further views of each picture: flip, noise, or both.")
+    ] = "",
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="BUNDLE", help="Average with the maps of another layer's bundle of the same model."),
+    ] = None,
     providers: Providers = "cpu",
     chunk: Chunk = None,
     threads: Threads = None,
-    colormap: Annotated[str, typer.Option(help="Colours of the maps.")] = "plasma",
+    style: Annotated[str, typer.Option(help="Of the pictures: heat | contour | top.")] = "heat",
+    top: Annotated[
+        float | None, typer.Option(metavar="P", help="Percent of the pixels that --style top outlines (default 20).")
+    ] = None,
+    colormap: Annotated[
+        str | None, typer.Option(help="cividis | inferno | jet | magma | plasma | turbo | viridis (default plasma).")
+    ] = None,
+    opacity: Annotated[float, typer.Option(help="Of the colours; in other styles, how far the rest steps back.")] = 0.7,
+    separate: Annotated[
+        bool, typer.Option("--separate", help="Also draw each map on the whole photo: STEM.METHOD.png.")
+    ] = False,
+    resolution: Annotated[str, typer.Option(help="Size of the arrays in STEM.npz: model | photo.")] = "model",
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
@@ -31,20 +60,33 @@ def explain(
     from fusioncam.runtime.budget import parse_budget
     from fusioncam.runtime.explainer import Explainer
     from fusioncam.runtime.explanation import FLAGS
-    from fusioncam.runtime.saving import class_number, explain_files
+    from fusioncam.runtime.picture import DEFAULT_COLORMAP, DEFAULT_TOP, Look
+    from fusioncam.runtime.saving import Results, explain_files
+    from fusioncam.runtime.wanted import Wanted, class_number
 
+    if top is not None and style != "top":
+        raise UsageError("--top is a share for --style top: give both (-k says how many classes)")
+    if versus is not None and (style != "heat" or colormap is not None):
+        raise UsageError("--versus has colours of its own: leave out --style and --colormap")
+    look = Look(DEFAULT_COLORMAP if colormap is None else colormap, opacity, style, DEFAULT_TOP if top is None else top)
+    results = Results(look, resolution, separate)
     explainer = Explainer(
-        bundle,
+        [bundle, *(also or [])],
         parts(providers),
         tuple(m.strip() for m in methods.split(",")),
         parse_budget(budget),
         chunk=chunk,
         threads=threads,
+        smooth=parts(smooth),
     )
-    wanted = [explainer.checked_class(class_number(explainer.manifest, c)) for c in classes or []]
+
+    def number(name: str) -> int:
+        return explainer.checked_class(class_number(explainer.manifest, name))
+
+    wanted = Wanted(tuple(map(number, classes or [])), None if versus is None else number(versus), most_probable, above)
     if explainer.manifest.preprocessing.origin == "assumed" and not quiet:
         console.complain(FLAGS["assumed_preprocessing"], "note")
-    done, failed = explain_files(explainer, images, out, wanted, colormap, quiet, show=not json)
+    done, failed = explain_files(explainer, images, out, wanted, results, quiet=quiet, show=not json)
     if json:
         console.say_json({"explanations": done, "failed": failed})
     return console.FAILED if failed else console.DONE

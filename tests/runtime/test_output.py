@@ -123,6 +123,15 @@ class TestBytes:
                 np.testing.assert_array_equal(loaded[name], array)
                 assert loaded[name].dtype == array.dtype
 
+    def test_npz_of_arrays_that_are_made_one_after_the_other(self):
+        maps = {"fusion_cam:a+b": np.eye(3, 4, dtype=np.float32), "grad_cam": np.arange(3)}
+        data = npz_bytes((name, array.copy()) for name, array in maps.items())
+        assert data == npz_bytes(maps)
+        buffer = io.BytesIO()
+        np.savez(buffer, **maps)
+        with np.load(io.BytesIO(data)) as ours, np.load(io.BytesIO(buffer.getvalue())) as theirs:
+            assert list(ours) == list(theirs)
+
     def test_json(self):
         value = {"label": "斑马", "p": np.float32(0.5), "k": np.int64(3), "shape": np.arange(2), "path": Path("a/b")}
         data = json_bytes(value)

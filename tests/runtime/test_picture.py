@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fusioncam.errors import UsageError
-from fusioncam.runtime.picture import COLORMAPS, MARGIN, METHOD_TITLES, method_title, overlay, panel
+from fusioncam.runtime.picture import MARGIN, METHOD_TITLES, overlay, overlay_difference, panel
 
 NAME = "Staffordshire bullterrier, Staffordshire bull terrier"
 
@@ -33,59 +33,6 @@ def assert_margins_are_white(sheet: np.ndarray) -> None:
     assert not marked[:, -(MARGIN - 2) :].any()
     assert not marked[: MARGIN - 8].any()
     assert not marked[-16:].any()
-
-
-class TestMethodTitle:
-    def test_table_and_fallback(self):
-        assert method_title("fusion_cam") == "Fusion-CAM"
-        assert method_title("my_own_method") == "my own method"
-
-    def test_every_name_matches_its_title(self):
-        for name, title in METHOD_TITLES.items():
-            letters = title.replace("++", "pp").replace("-", "").lower()
-            assert name.replace("_", "").replace("plusplus", "pp") == letters
-
-
-class TestOverlay:
-    def test_photo_where_nothing_is_salient_and_colour_where_all_is(self):
-        zero, one = (overlay(photo(), np.full((48, 64), v, np.float32), "inferno", 1.0) for v in (0, 1))
-        top = cv2.applyColorMap(np.array([[255]], np.uint8), cv2.COLORMAP_INFERNO)[0, 0, ::-1]
-        np.testing.assert_array_equal(one, np.broadcast_to(top, (48, 64, 3)))
-        grey = cv2.cvtColor(photo(), cv2.COLOR_RGB2GRAY)[..., None]
-        assert np.abs(zero - (0.35 * photo() + 0.65 * grey)).max() <= 1
-
-    def test_opacity_zero_ignores_the_map(self):
-        blank = np.zeros((48, 64), np.float32)
-        np.testing.assert_array_equal(overlay(photo(), bump(), opacity=0), overlay(photo(), blank))
-
-    def test_values_outside_the_range_and_nan_are_tamed(self):
-        wild = np.array([[np.nan, -5, 0], [1, 7, np.inf]], np.float32)
-        tame = np.array([[0, 0, 0], [1, 1, 1]], np.float32)
-        np.testing.assert_array_equal(overlay(photo(2, 3), wild), overlay(photo(2, 3), tame))
-
-    @pytest.mark.parametrize("colormap", COLORMAPS)
-    def test_arguments_stay_as_they_were(self, colormap):
-        base, saliency = photo(), bump()
-        result = overlay(base, saliency, colormap)
-        assert (result.shape, result.dtype) == ((48, 64, 3), np.uint8)
-        np.testing.assert_array_equal(base, photo())
-        np.testing.assert_array_equal(saliency, bump())
-
-    def test_unknown_colour_map(self):
-        with pytest.raises(UsageError, match="no colour map 'jet'"):
-            overlay(photo(), bump(), "jet")
-
-    @pytest.mark.parametrize("wrong", [np.nan, np.inf, None, "1", 1j, [1], 10**99, -0.01, 1.01])
-    def test_an_opacity_that_makes_no_sense(self, wrong):
-        with pytest.raises(UsageError, match="opacity must be a number from 0 to 1"):
-            overlay(photo(), bump(), opacity=wrong)
-
-    @pytest.mark.parametrize("wrong", [[], {}, None, 7])
-    def test_a_colour_map_that_is_no_name(self, wrong):
-        with pytest.raises(UsageError, match="no colour map"):
-            overlay(photo(), bump(), wrong)
-        with pytest.raises(UsageError, match="no colour map"):
-            panel(photo(), {"a": bump()}, "a", colormap=wrong)
 
 
 class TestPanel:
@@ -167,4 +114,36 @@ class TestPanel:
 
     def test_unknown_colour_map(self):
         with pytest.raises(UsageError, match="choose one of"):
-            panel(photo(), {}, "cat", colormap="jet")
+            panel(photo(), {}, "cat", colormap="beige")
+
+    @pytest.mark.parametrize("wrong", [{"style": "pie"}, {"top": 0}, {"top": "20"}, {"opacity": 2}])
+    def test_a_look_that_makes_no_sense(self, wrong):
+        with pytest.raises(UsageError, match=next(iter(wrong))):
+            panel(photo(), {"grad_cam": bump()}, "cat", **wrong)
+
+    @pytest.mark.parametrize("style", ["contour", "top"])
+    def test_tiles_in_other_styles(self, style):
+        base = np.full((256, 300, 3), (30, 120, 90), np.uint8)
+        sheet = panel(base, {"fusion_cam": bump(256, 300)}, "cat", 0.5, style=style, top=10, opacity=0.3)
+        tile = overlay(base, bump(256, 300), opacity=0.3, style=style, top=10)[10:-10, 10:-10]
+        assert cv2.minMaxLoc(cv2.matchTemplate(sheet, np.ascontiguousarray(tile), cv2.TM_SQDIFF))[0] == 0
+        assert_margins_are_white(sheet)
+
+    def test_a_difference_is_drawn_as_one_and_both_ends_of_the_bar_are_named(self):
+        base, signed = np.full((256, 300, 3), (30, 120, 90), np.uint8), bump(256, 300) - 0.5
+        sheet = panel(base, {"fusion_cam": signed}, "why a and not b", between=("a" * 60, "b" * 60))
+        tile = overlay_difference(base, signed)[10:-10, 10:-10]
+        assert cv2.minMaxLoc(cv2.matchTemplate(sheet, np.ascontiguousarray(tile), cv2.TM_SQDIFF))[0] == 0
+        assert_margins_are_white(sheet)
+        nameless = panel(base, {"fusion_cam": signed}, "why a and not b", between=("", ""))
+        names = ink(sheet).sum(axis=0) - ink(nameless).sum(axis=0)
+        assert names[-MARGIN - 120 :].any()
+        assert names[-MARGIN - 250 : -MARGIN - 135].any()
+
+    def test_a_long_title_takes_a_second_line_above_every_tile(self):
+        short, long = (
+            panel(photo(), dict.fromkeys(names, bump()), "cat")
+            for names in (["grad_cam", "score_cam"], ["grad_cam", "fusion_cam:layer_cam+group_cam:12.5"])
+        )
+        assert long.shape[0] > short.shape[0]
+        assert_margins_are_white(long)

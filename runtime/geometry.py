@@ -1,0 +1,155 @@
+"""Where a photo lands in the model's input, and the way back: resizing, cutting, and maps at the photo's own size."""
+
+import math
+from typing import NamedTuple, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fusioncam.errors import UsageError
+from fusioncam.kernels.reference import Taps, interpolate
+from fusioncam.manifest import Preprocessing
+
+UInt8Array: TypeAlias = NDArray[np.uint8]
+Float32Array: TypeAlias = NDArray[np.float32]
+
+# Pixels that are made at a time, and how many of them in a row: bounds what a large photo needs beside the result.
+BAND, ACROSS = 1 << 20, 1 << 16
+
+
+class Axis(NamedTuple):
+    """One axis of a photo: its `whole` pixels are resized to `resized`, of which `size` are kept, from `start` on."""
+
+    whole: int
+    resized: int
+    start: int
+    size: int
+
+    @property
+    def seen(self) -> slice:
+        """The photo's pixels whose centres the cut kept; at least one, also of a photo smaller than the cut."""
+        first, end = (
+            -((self.resized - 2 * edge * self.whole) // (2 * self.resized))  # ceil(edge * whole / resized - 1/2)
+            for edge in (self.start, self.start + self.size)
+        )
+        return slice(first, max(end, first + 1))
+
+    def taps(self, pixels: slice) -> Taps:
+        """Where the centres of some of the photo's pixels landed between the pixels of the model's input."""
+        centres = np.arange(pixels.start, pixels.stop) + 0.5
+        at = np.clip(centres * self.resized / self.whole - 0.5 - self.start, 0, self.size - 1)
+        low = np.floor(at).astype(np.intp)
+        return Taps(low, np.minimum(low + 1, self.size - 1), at - low)
+
+
+def axes(photo_size: tuple[int, int], preprocessing: Preprocessing) -> tuple[Axis, Axis]:
+    """Rows and columns of a photo (H0, W0) on their way to the model, rounded as torchvision rounds them."""
+    size = preprocessing.size
+    if preprocessing.resize == "squash":
+        rows, columns = (Axis(whole, n, 0, n) for whole, n in zip(photo_size, size, strict=True))
+        return rows, columns
+    scale = max(n / whole for whole, n in zip(photo_size, size, strict=True)) / preprocessing.crop_fraction
+    # The small term keeps 255.99999 from becoming 255.
+    resized = [max(n, math.floor(whole * scale + 1e-6)) for whole, n in zip(photo_size, size, strict=True)]
+    rows, columns = (
+        Axis(whole, r, round((r - n) / 2), n) for whole, r, n in zip(photo_size, resized, size, strict=True)
+    )
+    return rows, columns
+
+
+def _resample(image: NDArray[np.generic], axis: int, resized: int, start: int, size: int) -> Float32Array:
+    """Resizes one axis to `resized` samples and returns those from `start` to `start + size - 1`.
+
+    The filter is a triangle as wide as the shrink factor, and never narrower than one pixel: antialiased when
+    shrinking, plain bilinear with clamped edges when growing. It is the filter of Pillow and torchvision, with which
+    most models were trained; INTER_AREA strays from it by 1 to 3 grey levels on average.
+    """
+    source = image.shape[axis]
+    factor = source / resized
+    reach = max(factor, 1.0)
+    centres = ((np.arange(start, start + size) + 0.5) * factor - 0.5)[:, None]
+    taps = np.floor(centres - reach).astype(np.int64) + np.arange(1, math.ceil(2 * reach) + 1)
+    weights = np.where((taps >= 0) & (taps < source), np.maximum(1 - np.abs(taps - centres) / reach, 0), 0)
+    weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    taps = taps.clip(0, source - 1)
+    shape = (-1, 1, 1) if axis == 0 else (1, -1, 1)
+    total = np.zeros((*image.shape[:axis], size, *image.shape[axis + 1 :]), np.float32)
+    for tap, weight in zip(taps.T, weights.T, strict=True):
+        total += image.take(tap, axis=axis) * weight.reshape(shape)
+    return total
+
+
+def display_image(photo: UInt8Array, preprocessing: Preprocessing) -> UInt8Array:
+    """What the model sees of a photo, pixel for pixel: its maps lie on this picture.
+
+    Args:
+        photo: (H0, W0, 3) uint8.
+        preprocessing: Says how the photo is resized and cut.
+
+    Returns:
+        (H, W, 3) uint8 with (H, W) = `preprocessing.size`, channels in the photo's order.
+    """
+    rows, columns = axes(_size(photo), preprocessing)
+    # Averaging whole blocks first, down to 4 to 8 times the size wanted, bounds time and memory for large photos.
+    height, width = (axis.whole // max(axis.whole // (4 * axis.resized), 1) for axis in (rows, columns))
+    seen: NDArray[np.generic] = photo
+    if (height, width) != photo.shape[:2]:
+        seen = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
+    # The axis that loses most goes first, or a sliver of a photo would be blown up before it is cut.
+    for number, axis in sorted(enumerate((rows, columns)), key=lambda a: a[1].size / seen.shape[a[0]]):
+        seen = _resample(seen, number, axis.resized, axis.start, axis.size)
+    return np.asarray(np.rint(seen).clip(0, 255), np.uint8)
+
+
+def visible_slices(photo_size: tuple[int, int], preprocessing: Preprocessing) -> tuple[slice, slice]:
+    """Rows and columns of a photo (H0, W0) that the model sees: those whose pixel centres the cut kept."""
+    rows, columns = axes(photo_size, preprocessing)
+    return rows.seen, columns.seen
+
+
+def visible_part(photo: UInt8Array, preprocessing: Preprocessing) -> UInt8Array:
+    """The part of a photo (H0, W0, 3) that the model sees, in the photo's own pixels and proportions."""
+    return photo[visible_slices(_size(photo), preprocessing)]
+
+
+def on_photo(saliency: Float32Array, photo_size: tuple[int, int], preprocessing: Preprocessing) -> Float32Array:
+    """A map at the photo's own resolution: resizing and cutting undone.
+
+    Every pixel gets what the map holds at the place where the centre of the pixel landed in the model's input, bilinear
+    between pixel centres, clamped at the edges of the input. Made piece by piece: 100 megapixels need little
+    more memory than their result.
+
+    Args:
+        saliency: (H, W) float32 at the size of the model's input, of any range.
+        photo_size: (H0, W0) of the photo, in pixels.
+        preprocessing: The model's own.
+
+    Returns:
+        (H0, W0) float32; 0 outside of `visible_slices`, which the model never saw.
+
+    Raises:
+        UsageError: The map is not of the size of the model's input, or the photo has no pixels.
+    """
+    if saliency.shape != tuple(preprocessing.size) or min(photo_size) < 1:
+        raise UsageError(
+            f"a map of {saliency.shape} cannot be put on a photo of {tuple(photo_size)}: "
+            f"it must be of the model's input, {tuple(preprocessing.size)}, and the photo not empty"
+        )
+    whole = np.zeros(photo_size, np.float32)
+    rows, columns = axes(photo_size, preprocessing)
+    for across in _pieces(columns.seen, ACROSS):
+        right = columns.taps(across)
+        for down in _pieces(rows.seen, BAND // len(right.low)):
+            low, high, weight = rows.taps(down)
+            some = saliency[low[0] : high[-1] + 1].astype(np.float32, copy=False)
+            whole[down, across] = interpolate(some, Taps(low - low[0], high - low[0], weight), right)
+    return whole
+
+
+def _pieces(part: slice, most: int) -> list[slice]:
+    return [slice(first, min(first + most, part.stop)) for first in range(part.start, part.stop, most)]
+
+
+def _size(photo: UInt8Array) -> tuple[int, int]:
+    return photo.shape[0], photo.shape[1]
