@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from fusioncam.errors import FusionCamError
     from fusioncam.export import export_model, export_torch, inspect_model
     from fusioncam.runtime import Explainer, Explanation
+    from fusioncam.runtime.methods import fusion_cam
 
 # Loaded on first use, so that `import fusioncam` stays quick and a run machine never loads the export stage.
 _PUBLIC = {
@@ -17,6 +18,7 @@ _PUBLIC = {
     "FusionCamError": "fusioncam.errors",
     "export_model": "fusioncam.export",
     "export_torch": "fusioncam.export",
+    "fusion_cam": "fusioncam.runtime.methods",
     "inspect_model": "fusioncam.export",
 }
 
@@ -27,6 +29,7 @@ __all__ = [
     "__version__",
     "export_model",
     "export_torch",
+    "fusion_cam",
     "inspect_model",
 ]
 

@@ -1,13 +1,12 @@
 """Masked pictures on the CPU: written straight into the session's input, or left to the model's own graph."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from fusioncam.kernels.reference import interpolate, is_constant, taps
+from fusioncam.kernels.reference import interpolate, is_constant, places, taps
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -48,6 +47,7 @@ class MaskMaker:
     Args:
         activations: A (K, h, w) float32.
         image: x (3, H, W) float32.
+        corners: Whether up(.) keeps the centres of the corner pixels where they are, instead of their edges.
 
     Attributes:
         zero: (K,) channels that are zero everywhere: they add nothing to Score-CAM, whatever their score.
@@ -55,9 +55,9 @@ class MaskMaker:
         scaled: (K, h, w) what becomes M_k when it is upsampled.
     """
 
-    def __init__(self, activations: Floats, image: Floats) -> None:
-        self._image = image
-        low, high = extremes(activations, (image.shape[1], image.shape[2]))
+    def __init__(self, activations: Floats, image: Floats, corners: bool = False) -> None:
+        self._image, self._corners = image, corners
+        low, high = extremes(activations, (image.shape[1], image.shape[2]), corners)
         flat = is_constant(low, high)
         self.zero = ~activations.any(axis=(1, 2))
         self.constant = flat.ravel() & ~self.zero
@@ -67,21 +67,27 @@ class MaskMaker:
 
     def fill(self, channels: Indices, out: Floats | Deferred) -> None:
         """Write x * M_k of some channels into `out` (B, 3, H, W)."""
-        if isinstance(out, Deferred):
+        if isinstance(out, Deferred) and not self._corners:
             out.put([self._image] * len(channels), self.scaled[channels])
-            return
+        else:
+            write((self._image * self.full(k) for k in channels), out)
+
+    def full(self, k: int) -> Floats:
+        """M_k (H, W)."""
         height, width = self._image.shape[1:]
-        for picture, k in zip(out, channels, strict=True):
-            mask = cv2.resize(self.scaled[k], (width, height), interpolation=cv2.INTER_LINEAR)
-            np.multiply(self._image, mask, out=picture)
+        if not self._corners:
+            return np.asarray(cv2.resize(self.scaled[k], (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+        sides = zip(self.scaled.shape[1:], (height, width), strict=True)
+        return interpolate(self.scaled[k], *(taps(n, m, corners=True) for n, m in sides))
 
 
-def extremes(maps: Floats, size: tuple[int, int]) -> tuple[Doubles, Doubles]:
+def extremes(maps: Floats, size: tuple[int, int], corners: bool = False) -> tuple[Doubles, Doubles]:
     """Least and greatest value of up(A_k) at `size` (H, W), for maps A (K, h, w): two arrays (K, 1, 1).
 
     In float64: where a map varies little around a large value, float32 would lose the mask in rounding.
     """
-    rows, columns = (taps(n, m).some(turns(n, m)) for n, m in zip(maps.shape[1:], size, strict=True))
+    sides = zip(maps.shape[1:], size, strict=True)
+    rows, columns = (taps(n, m, corners).some(turns(n, m, corners)) for n, m in sides)
     low, high = (np.empty((len(maps), 1, 1)) for _ in range(2))
     block = max(1, BLOCK // (len(rows.low) * len(columns.low)))
     for start in range(0, len(maps), block):
@@ -91,12 +97,12 @@ def extremes(maps: Floats, size: tuple[int, int]) -> tuple[Doubles, Doubles]:
     return low, high
 
 
-def turns(small: int, large: int) -> Indices:
+def turns(small: int, large: int, corners: bool = False) -> Indices:
     """The at most 2 small + 2 outputs between which the interpolation is linear.
 
     An upsampled map takes its extremes there, so they need not be sought at all H * W pixels.
     """
-    bends = np.flatnonzero(np.diff(np.floor((np.arange(large) + 0.5) * small / large - 0.5)))
+    bends = np.flatnonzero(np.diff(np.floor(places(small, large, corners))))
     return np.unique(np.concatenate([[0, large - 1], bends, bends + 1])).astype(np.intp)
 
 
@@ -107,10 +113,10 @@ def interpolation_matrix(small: int, large: int) -> Doubles:
     return np.asarray(one[low] * (1 - share) + one[high] * share)
 
 
-def fill_with(maps: Sequence[npt.NDArray[Any]], image: Floats, out: Floats | Deferred) -> None:
-    """Write x * m of full-size maps m (H, W) into `out` (B, 3, H, W)."""
+def write(pictures: Iterable[Floats], out: Floats | Deferred) -> None:
+    """Write pictures (3, H, W) into `out` (B, 3, H, W)."""
     if isinstance(out, Deferred):
-        out.put([image * m.astype(np.float32, copy=False) for m in maps], 1)  # up of one is one
+        out.put(list(pictures), 1)  # up of one is one
         return
-    for picture, mask in zip(out, maps, strict=True):
-        np.multiply(image, mask.astype(np.float32, copy=False), out=picture)
+    for place, picture in zip(out, pictures, strict=True):
+        place[:] = picture

@@ -27,10 +27,17 @@ class Taps(NamedTuple):
         return Taps(self.low[outputs], self.high[outputs], self.weight[outputs])
 
 
+def places(small: int, large: int, corners: bool = False) -> npt.NDArray[np.float64]:
+    """Where the outputs (large,) lie between the inputs 0 .. small - 1."""
+    if corners:
+        return np.asarray(np.arange(large) * ((small - 1) / max(large - 1, 1)))
+    return np.asarray((np.arange(large) + 0.5) * small / large - 0.5)
+
+
 @lru_cache(maxsize=64)
-def taps(small: int, large: int) -> Taps:
-    """Half-pixel centres, edges clamped: what ONNX Resize calls `half_pixel`, `linear`."""
-    at = np.clip((np.arange(large) + 0.5) * small / large - 0.5, 0, small - 1)
+def taps(small: int, large: int, corners: bool = False) -> Taps:
+    """Half-pixel centres, edges clamped: what ONNX Resize calls `half_pixel`, `linear`; or `align_corners`."""
+    at = np.clip(places(small, large, corners), 0, small - 1)
     low = np.floor(at).astype(np.intp)
     return Taps(low, np.minimum(low + 1, small - 1), at - low)
 
@@ -78,6 +85,11 @@ def softmax(scores: Array, axis: int = -1) -> Array:
     return np.asarray(shifted / shifted.sum(axis=axis, keepdims=True))
 
 
+def rectified(small: Array, size: tuple[int, int]) -> Array:
+    """unit(up(relu(m))): a map m (h, w) at `size` (H, W), in [0, 1]."""
+    return unit(upsample(relu(small), size))
+
+
 def grad_cam(activations: Array, gradients: Array, size: tuple[int, int]) -> Array:
     """Grad-CAM (arXiv 1610.02391): G = unit(up(relu(sum_k alpha_k A_k))), alpha_k the mean of g_k.
 
@@ -90,7 +102,7 @@ def grad_cam(activations: Array, gradients: Array, size: tuple[int, int]) -> Arr
         G (H, W).
     """
     alpha = gradients.mean(axis=(-2, -1))
-    return unit(upsample(relu(weighted_sum(alpha, activations)), size))
+    return rectified(weighted_sum(alpha, activations), size)
 
 
 def denoise(gradient_map: Array, theta: float = THETA) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 from fusioncam.errors import ImageError, UsageError
 from fusioncam.manifest import Preprocessing
 from fusioncam.runtime.image import Float32Array, as_input
+from fusioncam.runtime.photos import files_in
 
 MOST = 64  # photos: bounds the time
 
@@ -54,11 +55,7 @@ def photos_in(
 
 
 def _files(folder: Path) -> list[Path]:
-    try:
-        files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"{folder} cannot be read ({reason}); give a folder of photos to calibrate on") from error
+    files = files_in(folder, "give a folder of photos to calibrate on")
     if not files:
         raise UsageError(f"{folder} holds no photo; put some in it, like those to be explained")
     picked = np.unique(np.linspace(0, len(files) - 1, min(MOST, len(files))).round().astype(int))

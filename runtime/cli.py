@@ -10,6 +10,7 @@ from fusioncam.runtime import console
 from fusioncam.runtime.commands.bench import bench
 from fusioncam.runtime.commands.check import check
 from fusioncam.runtime.commands.demo import demo
+from fusioncam.runtime.commands.evaluate import evaluate
 from fusioncam.runtime.commands.explain import explain
 from fusioncam.runtime.commands.export import export
 from fusioncam.runtime.commands.inspect import inspect
@@ -21,7 +22,7 @@ app = typer.Typer(
     help="Explain image classifiers straight from ONNX files, with Fusion-CAM.",
     epilog="Exit status: 0 done, 1 failed, 2 bad usage. --debug shows the traceback of an error.",
 )
-for _command in (inspect, export, explain, check, bench, demo):
+for _command in (inspect, export, explain, evaluate, check, bench, demo):
     app.command()(_command)
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,10 +11,11 @@ import numpy as np
 
 from fusioncam.errors import DeviceError, UsageError
 from fusioncam.kernels.device import Device, open_device
-from fusioncam.manifest import CHUNK, EXPLAIN_GRAPH, GPU_CHUNK, SCORE_GRAPH, Manifest
+from fusioncam.manifest import CHUNK, EXPLAIN_GRAPH, GPU_CHUNK, HEAD_GRAPH, SCORE_GRAPH, Manifest
 from fusioncam.quirks import CRASHING_OPTIMIZERS
 from fusioncam.runtime.budget import Budget
 from fusioncam.runtime.fusion import Steps
+from fusioncam.runtime.head import Head
 from fusioncam.runtime.masked_graph import masked_graph
 from fusioncam.runtime.on_device import DeviceEngine
 from fusioncam.runtime.on_host import HostEngine
@@ -33,6 +35,9 @@ class Engine(Protocol):
     @property
     def chunk(self) -> int:
         """Masked pictures per run."""
+
+    def serving(self, methods: Sequence[str]) -> "Engine":
+        """The engine on the same hardware that makes these methods: there are kernels for some of them only."""
 
     def look(
         self,
@@ -74,7 +79,7 @@ def open_engine(
     if manifest.score_precision == "int8" and any(name_and_options(p)[0] in ON_GPU for p in wanted):
         raise UsageError("int8 bundles are for CPUs; for a GPU export the model again, with --precision fp16")
     disabled = crashing_optimizers(manifest)
-    if name_and_options(wanted[0])[0] in ON_GPU:
+    if name_and_options(wanted[0])[0] in ON_GPU and manifest.gradient:  # the kernels begin with it
         number, stream = agreed(wanted, "device_id"), agreed(wanted, "user_compute_stream")
         if stream == 0:
             raise UsageError("user_compute_stream must be a stream of your own: 0, the default one, cannot be shared")
@@ -85,9 +90,40 @@ def open_engine(
             open_session(folder / SCORE_GRAPH, wanted, threads, disabled)  # says what onnxruntime lacks, if it does
             raise
         return open_on_device(folder, manifest, device, wanted, chunk, threads, stream)
+    return open_on_host(folder, manifest, wanted, chunk, threads)
+
+
+def open_on_host(
+    folder: Path,
+    manifest: Manifest,
+    wanted: Sequence[Provider],
+    chunk: int | None = None,
+    threads: int | None = None,
+) -> HostEngine:
+    """An engine that makes masks and maps on the host, while the model runs wherever the providers say.
+
+    Args:
+        folder: The bundle.
+        manifest: Its manifest.
+        wanted: Providers, as `resolve` gives them.
+        chunk: Masked pictures per run.
+        threads: CPU threads within one operator.
+
+    Raises:
+        ProviderError, BundleError: As for `open_engine`.
+    """
+    disabled = crashing_optimizers(manifest)
+
+    def open_head() -> Head:
+        if HEAD_GRAPH not in manifest.files:
+            raise UsageError(
+                "this bundle has no head.onnx, which recipro_cam runs; export the model again, or "
+                "by a layer that all evidence passes (`fusioncam inspect`)"
+            )
+        return Head(open_session(folder / HEAD_GRAPH, wanted, threads, disabled, linger=False))
+
     explain = open_session(folder / EXPLAIN_GRAPH, wanted, threads, disabled, linger=False)
-    scorer = open_scorer(folder / SCORE_GRAPH, manifest, wanted, chunk, threads)
-    return HostEngine(manifest, explain, scorer)
+    return HostEngine(manifest, explain, open_scorer(folder / SCORE_GRAPH, manifest, wanted, chunk, threads), open_head)
 
 
 def open_scorer(
@@ -100,7 +136,10 @@ def open_scorer(
     model = masked_graph(path, grid, size) if grid else None
     session = open_session(path, wanted, threads, disabled, model=model)
     dtype = np.float32 if grid else input_type(session)
-    scorer = Scorer(session, (3, *size), chunk or CHUNK, pad=not on_cpu, dtype=dtype, grid=grid)
+    on_gpu = name_and_options(wanted[0])[0] in ON_GPU
+    scorer = Scorer(
+        session, (3, *size), chunk or (GPU_CHUNK if on_gpu else CHUNK), pad=not on_cpu, dtype=dtype, grid=grid
+    )
     if on_cpu and chunk is None:
         scorer.chunk = remembered_chunk(manifest, threads, scorer.try_out)
     return scorer
@@ -130,7 +169,7 @@ def open_on_device(
         ProviderError, DeviceError, BundleError: As for `open_engine`.
     """
     chunk = chunk or GPU_CHUNK
-    providers = [_without_shared(p) for p in providers]
+    given, providers = providers, [_without_shared(p) for p in providers]
     with device.entered():
         stream = stream or device.stream()
         tensorrt = TENSORRT in (name_and_options(p)[0] for p in providers)
@@ -145,7 +184,8 @@ def open_on_device(
             EXPLAIN_GRAPH, {"image": (1, *size), "class_index": (1,)}, manifest.precision == "float16", False
         )
         score = open_graph(SCORE_GRAPH, {"image": (chunk, *size)}, manifest.score_precision == "float16", True)
-        return DeviceEngine(device, stream, manifest, explain, score, chunk, tensorrt, captures(score))
+        beside = partial(open_on_host, folder, manifest, given, chunk, threads)
+        return DeviceEngine(device, stream, manifest, explain, score, chunk, tensorrt, captures(score), beside)
 
 
 def agreed(providers: Sequence[Provider], option: str) -> int | None:

@@ -1,77 +1,97 @@
 """The Explainer: a bundle in, maps out."""
 
-import operator
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fusioncam.errors import UsageError
+from fusioncam.kernels import reference
 from fusioncam.manifest import read_bundle
+from fusioncam.runtime.asked import (
+    Choice,
+    Classes,
+    checked_choice,
+    checked_class,
+    checked_count,
+    many,
+    of_one_model,
+    part_of,
+)
 from fusioncam.runtime.budget import Budget, checked_budget
-from fusioncam.runtime.engines import open_engine
+from fusioncam.runtime.engines import Engine, open_engine
 from fusioncam.runtime.explanation import Explanation, Passes
-from fusioncam.runtime.fusion import METHODS, ClassMaps, make_maps, take_steps
+from fusioncam.runtime.fusion import ClassMaps, make_maps, mean, take_steps
 from fusioncam.runtime.image import ImageLike, UInt8Array, as_input, unpreprocess
+from fusioncam.runtime.methods import EVERY, METHODS, checked_methods
 from fusioncam.runtime.picture import DEFAULT_COLORMAP, checked_opacity, color_table
-from fusioncam.runtime.providers import listed
 from fusioncam.runtime.scoring import probabilities
 from fusioncam.runtime.session import Provider, warn_of_clash
-from fusioncam.runtime.work import Clock, Progress, Work
+from fusioncam.runtime.views import View, checked_smoothing, view_count, views
+from fusioncam.runtime.work import Array, Clock, Found, Progress, Work
 
-Classes = int | Sequence[int] | None
+Bundle = str | os.PathLike[str]
+Bundles = Bundle | Sequence[Bundle]
 
 MOST_CHUNK = 1 << 20
 THREADS_PER_CORE = 4  # at most: thousands of threads end in a standstill
 
 
 class Explainer:
-    """Explains what a classifier sees, with Fusion-CAM (arXiv 2603.05386) and the two maps it is made of.
+    """Explains what a classifier sees, with Fusion-CAM (arXiv 2603.05386) and its family.
 
     One Explainer may be called from several threads.
 
     Args:
-        bundle: Folder made by `fusioncam export`.
+        bundle: Folder made by `fusioncam export`; or several, of one model by different layers: their maps are
+            averaged, each in [0, 1], and brought to [0, 1] again.
         providers: onnxruntime execution providers in order of preference, in full or as `cpu`, `cuda`, `tensorrt`.
-        methods: Which maps to make; `grad_cam` alone needs no masked passes.
+        methods: Which maps to make, see `fusioncam.runtime.methods.EVERY` and `fusion_cam`. Those of GRADIENT there,
+            and recipro_cam, need no masked passes.
         budget: Masked passes to spend. `exact` runs every pass that can matter; `auto` stops by itself, once the map is
-            expected not to change any more; a whole number is how many passes at most, of all kinds; a fraction is the
-            share of the channels that can matter. What is not measured is guessed from what is.
+            expected not to change any more; a whole number is how many passes at most, of all kinds, for each look at
+            the picture; a fraction is the share of the channels that can matter. What is not measured is guessed from
+            what is.
         chunk: Masked pictures per run of the session; by default 64 on a GPU, and on the CPU what a measurement of
             about a second finds best the first time a bundle is opened, which is remembered.
         threads: CPU threads within one operator; by default one per physical core.
+        smooth: Further looks at every picture, whose maps are averaged: `flip`, mirrored; `noise`, with noise, 4 times.
+        kernels: Whether kernels make the maps on a GPU that can make all of them. Without, `explaining` asks for passes
+            wherever the model runs.
 
     Raises:
         BundleError: The folder is no bundle, or a file of it is missing or was changed.
         ProviderError: A provider cannot run on this machine.
-        UsageError: A provider, method, budget, chunk or number of threads makes no sense.
+        UsageError: A provider, method, budget, chunk, smoothing or number of threads makes no sense, the bundles are
+            not of one model, or they have no gradient and a method needs one.
     """
 
     def __init__(
         self,
-        bundle: str | os.PathLike[str],
+        bundle: Bundles,
         providers: Sequence[Provider] | None = None,
         methods: Sequence[str] = METHODS,
         budget: Budget = "exact",
         *,
         chunk: int | None = None,
         threads: int | None = None,
+        smooth: Sequence[str] = (),
+        kernels: bool = True,
     ) -> None:
-        methods = listed(methods, "methods")
-        unknown = [m for m in methods if m not in METHODS]
-        if unknown or not methods:
-            wrong = repr(unknown[0]) if unknown else "chosen"
-            raise UsageError(f"no method {wrong}; the methods are {', '.join(METHODS)}")
-        self._budget = checked_budget(budget)
-        chunk = _checked_count("chunk", chunk, MOST_CHUNK)
-        threads = _checked_count("threads", threads, THREADS_PER_CORE * (os.cpu_count() or 1))
+        checked_methods(methods)
+        self._kernels = kernels
+        self._budget, self._smooth = checked_budget(budget), checked_smoothing(smooth)
+        chunk = checked_count("chunk", chunk, MOST_CHUNK)
+        threads = checked_count("threads", threads, THREADS_PER_CORE * (os.cpu_count() or 1))
         warn_of_clash()
-        folder = Path(bundle)
-        self.manifest = read_bundle(folder)
-        self.methods = tuple(methods)
-        self._engine = open_engine(folder, self.manifest, providers, chunk, threads)
+        folders = [Path(b) for b in ([bundle] if isinstance(bundle, str | os.PathLike) else bundle)]
+        manifests = [read_bundle(folder) for folder in folders]
+        self.manifest = of_one_model(manifests)
+        self.methods = checked_methods(methods, all(m.gradient for m in manifests))
+        each = zip(folders, manifests, strict=True)
+        self._engine, *self._others = (open_engine(f, m, providers, chunk, threads) for f, m in each)
 
     @property
     def chunk(self) -> int:
@@ -93,7 +113,7 @@ class Explainer:
             UsageError: There is no such class.
             FusionCamError: The model cannot be run, or gives NaN or infinity.
         """
-        ((found,),) = self._engine.finish([self._work(image, [self.checked_class(class_index)], progress)])
+        ((found,),) = self.finish([self.explaining(image, [self.checked_class(class_index)], progress)])
         return found
 
     def explain_batch(
@@ -101,6 +121,8 @@ class Explainer:
         images: Iterable[ImageLike],
         class_index: int | Sequence[Classes] | None = None,
         *,
+        top: int | None = None,
+        above: float | None = None,
         progress: Progress | None = None,
     ) -> list[Explanation]:
         """Explain many pictures.
@@ -109,23 +131,28 @@ class Explainer:
             images: Pictures as for `explain`; the classes are looked at before the first is explained.
             class_index: One class for all pictures, or the top one of each (None), or for every picture its own: a
                 class, None, or several classes, which then share the masked passes of the picture.
+            top: In place of class_index: the so many most probable classes of each picture, the first one first.
+            above: In place of class_index: the classes of at least this probability, most probable first; a picture may
+                have none.
             progress: Called with (done, all) masked passes of each picture, after every chunk.
 
         Returns:
             One explanation per picture and class, in order.
 
         Raises:
-            ImageError, UsageError: As for `explain`; the number of entries in `class_index` is not that of pictures.
+            ImageError, UsageError: As for `explain`; the number of entries in `class_index` is not that of pictures;
+                more than one of class_index, top and above is given.
         """
         if isinstance(images, str | bytes | os.PathLike) or not isinstance(images, Iterable):
             raise UsageError("explain_batch takes a list of pictures; use explain for a single one")
         images = list(images)
-        each = _many(class_index, len(images))
+        chosen = checked_choice(class_index, top, above, self.manifest.classes)
+        each = [chosen] * len(images) if chosen else many(class_index, len(images))
         if len(each) != len(images):
             raise UsageError(f"{len(each)} entries in class_index for {len(images)} pictures; give one for each")
-        wanted = [[self.checked_class(c) for c in _many(many, 1)] for many in each]
-        works = (self._work(image, some, progress) for image, some in zip(images, wanted, strict=True) if some)
-        return [found for of_image in self._engine.finish(works) for found in of_image]
+        wanted = [c if callable(c) else [self.checked_class(some) for some in many(c, 1)] for c in each]
+        works = (self.explaining(image, some, progress) for image, some in zip(images, wanted, strict=True) if some)
+        return [found for of_image in self.finish(works) for found in of_image]
 
     def overlay(
         self,
@@ -151,77 +178,128 @@ class Explainer:
         Raises:
             ImageError, UsageError, FusionCamError: As for `explain`; there is no such method, colour map or opacity.
         """
-        if method not in METHODS:
-            raise UsageError(f"no method {method!r}; the methods are {', '.join(METHODS)}")
+        (method,) = checked_methods([method], self.manifest.gradient)
         opacity = checked_opacity(opacity)
         colors, classes = color_table(colormap), [self.checked_class(class_index)]
         _, x = as_input(image, self.manifest.preprocessing)
+        seen = unpreprocess(x, self.manifest.preprocessing)
 
         def work() -> Work[UInt8Array]:
-            with self._engine.look(x, classes, Clock(), budget=self._budget) as steps:
+            if self._others or self._smooth:
+                (found,) = yield from self.explaining(x, classes, methods=[method])
+                return reference.overlay(seen, found.maps[method], colors, opacity)
+            with self._serving([method])[0].look(x, classes, Clock(), budget=self._budget) as steps:
                 made = (yield from take_steps(steps, (method,)))[method]
-                seen = unpreprocess(x, self.manifest.preprocessing)
                 return steps.overlay(made, seen, colors, opacity)[0]
 
-        (found,) = self._engine.finish([work()])
+        (found,) = self.finish([work()], [method])
         return found
 
+    def finish(self, works: Iterable[Work[Found]], methods: Sequence[str] | None = None) -> Iterator[Found]:
+        """Do work made of `explaining` for many pictures, which share the runs of the session; in their order."""
+        return self._serving(methods)[0].finish(works)
+
+    def _serving(self, methods: Sequence[str] | None) -> list[Engine]:
+        """The engines that make the methods, one per bundle."""
+        wanted = (self.methods if methods is None else methods) if self._kernels else EVERY
+        return [engine.serving(wanted) for engine in (self._engine, *self._others)]
+
     def checked_class(self, asked: Any) -> int:
-        """The class asked for as an index, -1 for the top one.
+        """The class asked for as an index, -1 for the top one; raises UsageError where there is none."""
+        return checked_class(asked, self.manifest.classes)
 
-        Raises:
-            UsageError: There is no such class.
+    def explaining(
+        self,
+        image: ImageLike,
+        classes: Sequence[int] | Choice,
+        progress: Progress | None = None,
+        methods: Sequence[str] | None = None,
+    ) -> Work[list[Explanation]]:
+        """The explanation of some classes of a picture, as work for `finish`, alone or as part of other work.
+
+        A map is the mean over all looks: views of the picture times bundles.
+
+        Args:
+            image: As for `explain`.
+            classes: As `checked_class` gives them, one or more; or how to choose them by the probabilities of all.
+            progress: As for `explain`.
+            methods: Other ones than the Explainer's; to be told to `finish`, too.
+
+        Returns:
+            One explanation per class.
         """
-        classes = self.manifest.classes
-        try:
-            index = -1 if asked is None else operator.index(asked)
-        except TypeError:
-            raise UsageError(f"class_index must be a whole number, not {asked!r}") from None
-        if not -1 <= index < classes:
-            raise UsageError(f"there is no class {index}: the model has {classes}, 0 to {classes - 1}")
-        return index
-
-    def _work(self, image: ImageLike, classes: list[int], progress: Progress | None) -> Work[list[Explanation]]:
+        methods = self.methods if methods is None else methods
         clock = Clock()
-        _, x = as_input(image, self.manifest.preprocessing)
+        photo, x = as_input(image, self.manifest.preprocessing)
         clock.lap("preprocess")
-        with self._engine.look(x, classes, clock, progress, self._budget) as steps:
-            made = yield from make_maps(steps, self.methods)
-            clock.lap("fusion")
-            chances = probabilities(steps.logits, self.manifest.ending)
-            return [
-                self._result(c, m, float(chances[c]), steps.passes, clock)
-                for c, m in zip(steps.classes, made, strict=True)
-            ]
+        if callable(classes):
+            with self._engine.look(x, [-1], clock) as steps:
+                classes = classes(probabilities(steps.logits, self.manifest.ending))
+        if not classes:
+            return []
+        first, *others = self._serving(methods)
+        looks: list[Look] = []
+        count = (1 + len(others)) * view_count(self._smooth)
+        for view in views(x, self._smooth):
+            looks.append(
+                (yield from self._look(first, view, methods, classes, clock, part_of(progress, len(looks), count)))
+            )
+            classes = looks[0].classes  # the top class of the picture itself goes for all views
+            for engine in others:  # which have sessions of their own
+                work = self._look(engine, view, methods, classes, clock, part_of(progress, len(looks), count))
+                looks += engine.finish([work])
+        passes = Passes.of_all([look.passes for look in looks])
+        of_classes = zip(classes, *(look.made for look in looks), strict=True)
+        clock.lap("fusion")
+        size = None if photo is None else (photo.shape[0], photo.shape[1])
+        chances = looks[0].probabilities
+        return [self._result(c, mean(made), methods, float(chances[c]), passes, clock, size) for c, *made in of_classes]
 
-    def _result(self, c: int, made: ClassMaps, probability: float, passes: Passes, clock: Clock) -> Explanation:
-        labels = self.manifest.labels
-        assumed = ("assumed_preprocessing",) if self.manifest.preprocessing.origin == "assumed" else ()
+    def _look(
+        self,
+        engine: Engine,
+        view: View,
+        methods: Sequence[str],
+        classes: Sequence[int],
+        clock: Clock,
+        progress: Progress | None,
+    ) -> Work["Look"]:
+        with engine.look(view.x, classes, clock, progress, self._budget) as steps:
+            made = yield from make_maps(steps, methods)
+            for each in made:
+                each.maps = {method: view.back(m) for method, m in each.maps.items()}
+            clock.lap("fusion")
+            return Look(list(steps.classes), made, probabilities(steps.logits, self.manifest.ending), steps.passes)
+
+    def _result(
+        self,
+        c: int,
+        made: ClassMaps,
+        methods: Sequence[str],
+        probability: float,
+        passes: Passes,
+        clock: Clock,
+        size: tuple[int, int] | None,
+    ) -> Explanation:
+        m = self.manifest
+        said = {"assumed_preprocessing": m.preprocessing.origin == "assumed", "no_gradient": not m.gradient}
         return Explanation(
-            maps={method: made.maps[method].astype(np.float32) for method in self.methods},
+            maps={method: made.maps[method].astype(np.float32) for method in methods},
             class_index=c,
-            label=labels[c] if labels else None,
+            label=m.labels[c] if m.labels else None,
             probability=probability,
-            flags=(*made.flags, *assumed),
+            flags=(*made.flags, *(flag for flag, so in said.items() if so)),
             passes=passes,
             timing=clock.laps,
+            photo_size=size,
+            preprocessing=m.preprocessing,
         )
 
 
-def _checked_count(name: str, given: Any, most: int) -> int | None:
-    """A whole number from 1 to `most`, or None; raises UsageError for anything else, True included."""
-    if given is None:
-        return None
-    try:
-        count = 0 if isinstance(given, bool) else operator.index(given)
-    except TypeError:
-        count = 0
-    if not 1 <= count <= most:
-        raise UsageError(f"{name} must be a whole number, 1 to {most}")
-    return count
+class Look(NamedTuple):
+    """What one look at a picture gives: the classes, their maps, the probabilities of all classes, passes."""
 
-
-def _many(given: Any, times: int) -> list[Any]:
-    """The entries of a sequence, or something else `times` times."""
-    many = isinstance(given, Sequence) or (isinstance(given, np.ndarray) and given.ndim > 0)
-    return list(given) if many else [given] * times
+    classes: list[int]
+    made: list[ClassMaps]
+    probabilities: Array
+    passes: Passes

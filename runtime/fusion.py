@@ -1,22 +1,24 @@
-"""Fusion-CAM of one picture: which steps follow which, wherever they are computed."""
+"""The maps of one picture: which steps follow which, wherever they are computed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
+import numpy as np
+
+from fusioncam.kernels.family import GRADIENT_MAPS, GROUPS, SCORE_CAMS
+from fusioncam.kernels.reference import unit
 from fusioncam.runtime.explanation import Passes
 from fusioncam.runtime.image import UInt8Array
+from fusioncam.runtime.methods import REGION, Recipe, recipe
 from fusioncam.runtime.work import Array, Floats, Work
-
-METHODS = ("fusion_cam", "grad_cam", "score_cam")
-SOURCES = {"grad_cam": "gradients", "score_cam": "logits", "fusion_cam": "logits"}  # of NaN, if a map holds it
 
 Maps = TypeVar("Maps")
 Confidences = TypeVar("Confidences")
 
 
 class Steps(Protocol[Maps, Confidences]):
-    """The steps of arXiv 2603.05386 for one picture x and N classes of it, which share the masked passes.
+    """The steps of arXiv 2603.05386 and its family for one picture x and N classes of it, which share masked passes.
 
     A batch of N maps (H, W), one per class, and N confidences stay where they are computed: on the host or on a GPU.
     """
@@ -37,21 +39,29 @@ class Steps(Protocol[Maps, Confidences]):
     def settled(self) -> bool:
         """Whether more masked passes would hardly change the maps."""
 
-    def grad_cam(self) -> Maps:
-        """Step 1: G."""
+    def gradient_map(self, method: str) -> Maps:
+        """Step 1: G, or another gradient method's map."""
 
-    def denoise(self, gradient: Maps) -> Maps:
+    def denoise(self, gradient: Maps, theta: float) -> Maps:
         """Step 1: D."""
 
-    def score_channels(self, also: Maps | None) -> Work[Confidences | None]:
+    def score_channels(self, corners: bool, also: Sequence[Maps], later: int) -> Work[Sequence[Confidences]]:
         """Step 2: the masked passes of the channels that matter; x * 0 and x * m of `also` ride along.
 
+        Args:
+            corners: How masks are enlarged, see `ScoreCam`.
+            also: Full-size maps.
+            later: Passes that will be asked for afterwards.
+
         Returns:
-            The confidences of x * m.
+            The confidences of x * m, in their order.
         """
 
-    def score_cam(self) -> Maps:
-        """Step 2: R, after `score_channels`."""
+    def score_nothing(self, also: Sequence[Maps]) -> Work[Sequence[Confidences]]:
+        """In place of `score_channels` where no Score-CAM is wanted: the passes of x * 0 and x * m of `also` alone."""
+
+    def region_map(self, method: str) -> Work[Maps]:
+        """Step 2: R, or another region method's map; those of Score-CAM after `score_channels`."""
 
     def confidences(self, maps: Maps) -> Work[Confidences]:
         """Step 3: p_c(x * m), by one more pass for each map."""
@@ -61,6 +71,9 @@ class Steps(Protocol[Maps, Confidences]):
 
     def blend(self, united: Maps, region: Maps, of_united: Confidences) -> Maps:
         """Step 4: F, by the shares of U and R; that of R goes into the division as `unite` left it."""
+
+    def choose(self, united: Maps, region: Maps, of_united: Confidences, of_region: Confidences) -> Maps:
+        """Union-CAM: U or R, whichever gains more of the confidence."""
 
     def fetch(self, maps: Maps, what: str) -> Sequence[Array]:
         """The maps as arrays (H, W) on the host.
@@ -85,19 +98,58 @@ class ClassMaps:
 
 
 def take_steps(steps: Steps[Maps, Confidences], methods: Sequence[str]) -> Work[dict[str, Maps]]:
-    """The maps asked for and those they are made of, by method, where they were computed."""
-    made = {}
-    fused, denoised = "fusion_cam" in methods, None
-    if fused or "grad_cam" in methods:
-        made["grad_cam"] = gradient = steps.grad_cam()
-        denoised = steps.denoise(gradient) if fused else None
-    if fused or "score_cam" in methods:
-        of_denoised = yield from steps.score_channels(denoised)
-        made["score_cam"] = region = steps.score_cam()
-        if denoised is not None and of_denoised is not None:
-            united = steps.unite(denoised, region, of_denoised, (yield from steps.confidences(region)))
-            made["fusion_cam"] = steps.blend(united, region, (yield from steps.confidences(united)))
-    return made
+    """The maps asked for and those they are made of, by method, where they were computed. No pass is run twice."""
+    recipes = {m: found for m in methods if (found := recipe(m)) is not None}
+    wanted = {*methods, *(part for r in recipes.values() for part in (r.gradient, r.region))}
+    made = {m: steps.gradient_map(m) for m in GRADIENT_MAPS if m in wanted}
+    noisy = dict.fromkeys((r.gradient, r.theta) for r in recipes.values())
+    denoised = {(m, theta): steps.denoise(made[m], theta) for m, theta in noisy}
+    unions = {(r.gradient, r.region, r.theta) for r in recipes.values()}
+    later = len(steps.classes) * (len({r.region for r in recipes.values()}) + len(unions))
+    later += len(steps.classes) * GROUPS + 1 if "group_cam" in wanted else 0
+    score_cams = [m for m in SCORE_CAMS if m in wanted]
+    of_denoised = yield from _score(steps, score_cams, list(denoised.values()), later)
+    confidence = dict(zip(denoised, of_denoised, strict=True))
+    for m in REGION:
+        if m in wanted:
+            made[m] = yield from steps.region_map(m)
+    return made | (yield from _fuse(steps, recipes, made, denoised, confidence))
+
+
+def _fuse(
+    steps: Steps[Maps, Confidences],
+    recipes: dict[str, Recipe],
+    parts: dict[str, Maps],
+    denoised: dict[tuple[str, float], Maps],
+    of_denoised: dict[tuple[str, float], Confidences],
+) -> Work[dict[str, Maps]]:
+    """The fused maps, by method; those of the same parts share U."""
+    of_regions = {}
+    for m in dict.fromkeys(r.region for r in recipes.values()):
+        of_regions[m] = yield from steps.confidences(parts[m])
+    wanted, made = set(recipes.values()), dict[Recipe, Maps]()
+    for gradient, region, theta in dict.fromkeys((r.gradient, r.region, r.theta) for r in recipes.values()):
+        noisy, of_region = (gradient, theta), of_regions[region]
+        united = steps.unite(denoised[noisy], parts[region], of_denoised[noisy], of_region)
+        of_united = yield from steps.confidences(united)
+        if (union := Recipe("union_cam", gradient, region, theta)) in wanted:
+            made[union] = steps.choose(united, parts[region], of_united, of_region)
+        if (fusion := Recipe("fusion_cam", gradient, region, theta)) in wanted:
+            made[fusion] = steps.blend(united, parts[region], of_united)
+    return {method: made[r] for method, r in recipes.items()}
+
+
+def _score(
+    steps: Steps[Maps, Confidences], score_cams: Sequence[str], also: Sequence[Maps], later: int
+) -> Work[Sequence[Confidences]]:
+    """The passes of channels, once for each way to enlarge masks; returns the confidences of the maps riding along."""
+    if not score_cams:
+        return (yield from steps.score_nothing(also)) if also else []
+    first, *others = dict.fromkeys(SCORE_CAMS[m].corners for m in score_cams)
+    of_maps = yield from steps.score_channels(first, also, later)
+    for corners in others:
+        yield from steps.score_channels(corners, [], later)
+    return of_maps
 
 
 def make_maps(steps: Steps[Maps, Confidences], methods: Sequence[str]) -> Work[list[ClassMaps]]:
@@ -113,12 +165,27 @@ def make_maps(steps: Steps[Maps, Confidences], methods: Sequence[str]) -> Work[l
     made = yield from take_steps(steps, methods)
     found = [ClassMaps() for _ in steps.classes]
     for method, maps in made.items():
-        for m, array in zip(found, steps.fetch(maps, SOURCES[method]), strict=True):
+        for m, array in zip(
+            found, steps.fetch(maps, "gradients" if method in GRADIENT_MAPS else "logits"), strict=True
+        ):
             m.maps[method] = array
-    fused = "fusion_cam" in made
+    fused = any(recipe(m) for m in methods)
     contributions = steps.contribution_flags() if fused else [(False, False)] * len(found)
     for m, (degenerate, mixed) in zip(found, contributions, strict=True):
         m.flags = [f"flat_{method}" for method, array in m.maps.items() if not array.any()]
         m.flags += ["cut_short"] * (not steps.settled)
         m.flags += ["equal_contributions"] * degenerate + ["mixed_contributions"] * mixed
     return found
+
+
+def mean(looks: Sequence[ClassMaps]) -> ClassMaps:
+    """The maps of several looks at a picture, averaged and brought to [0, 1] again; a flag holds where any raised it.
+
+    `flat_METHOD` is the exception: it holds where the mean is blank.
+    """
+    if len(looks) == 1:
+        return looks[0]
+    maps = {m: unit(np.mean([look.maps[m] for look in looks], axis=0)) for m in looks[0].maps}
+    flags = [f"flat_{method}" for method, array in maps.items() if not array.any()]
+    raised = dict.fromkeys(f for look in looks for f in look.flags if not f.startswith("flat_"))
+    return ClassMaps(maps, [*flags, *raised])

@@ -1,12 +1,29 @@
-"""What every method asks of the model about one picture x: what it makes of x * m."""
+"""What every method and metric asks of the model about one picture x: what it makes of x * m, or of other pictures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from fusioncam.kernels.masks import Indices, MaskMaker, fill_with
+from fusioncam.kernels.masks import Indices, MaskMaker, write
 from fusioncam.runtime.budget.plan import Plan
 from fusioncam.runtime.work import Array, Clock, Fill, Floats, Progress, Request, Work
+
+Picture = Callable[[int], Floats]
+Pictures = Callable[[int, Picture], Work[Floats]]
+"""`logits = yield from pictures(count, picture)`: logits (count, classes) of picture(0) ... (3, H, W), preprocessed."""
+
+
+class OfChannels(NamedTuple):
+    """What the passes of channels give.
+
+    Attributes:
+        maps: Logits (maps, all classes) of the full-size maps that rode along.
+        sums: log sum_j exp(f_j(x * M_k)) (K,) over all classes j; NaN where no pass was run.
+    """
+
+    maps: Floats
+    sums: Array
 
 
 class MaskedPasses:
@@ -30,43 +47,54 @@ class MaskedPasses:
 
     def of_maps(self, maps: Sequence[Array]) -> Work[Floats]:
         """f(x * m) of full-size maps m (H, W): logits (len(maps), classes)."""
+        return self.of_pictures(len(maps), lambda i: self._under(maps[i]))
+
+    def of_pictures(self, count: int, picture: Picture) -> Work[Floats]:
+        """F of other pictures: see `Pictures`. They are made chunk by chunk."""
         rows: list[Floats] = []
 
         def fill(start: int, stop: int, out: Floats) -> None:
-            fill_with(maps[start:stop], self.image, out)
+            write(map(picture, range(start, stop)), out)
 
-        yield from self._run(len(maps), fill, lambda _, logits: rows.append(logits))
+        self.total = max(self.total, self.done + count)
+        yield from self._run(count, fill, lambda _, logits: rows.append(logits))
         return np.concatenate(rows)
 
     def of_channels(
-        self, masks: MaskMaker, plan: Plan, classes: Sequence[int], maps: Sequence[Array], later: int
-    ) -> Work[Floats]:
+        self,
+        masks: MaskMaker,
+        plan: Plan,
+        classes: Sequence[int],
+        maps: Sequence[Array],
+        later: int,
+        blank: Floats | None = None,
+    ) -> Work[OfChannels]:
         """f_c(x * M_k) of the channels k and classes c that a plan asks for; full-size maps ride along with the first.
 
         Args:
             masks: Makes the masked pictures.
             plan: Says which channels, and gets their scores.
             classes: Which classes c. The other logits are dropped at once: K x 1000 of them would be many.
-            maps: A map of zeros (H, W), and others.
+            maps: A map of zeros (H, W), unless `blank` is given, and others.
             later: Passes that will be asked for afterwards.
-
-        Returns:
-            The logits (len(maps), all classes) of the maps.
+            blank: Logits (all classes,) of the map of zeros.
         """
+        sums = np.full(len(masks.scaled), np.nan)
         channels = plan.next(len(maps))
-        self.total = plan.total + len(maps) + later
-        scores, rows = yield from self._of_some(masks, channels, classes, maps)
-        blank = rows[0, classes].astype(np.float64)
-        plan.tell(scores, blank)
+        begun = self.done
+        self.total = begun + plan.total + len(maps) + later
+        scores, rows = yield from self._of_some(masks, channels, classes, maps, sums)
+        of_blank = (rows[0] if blank is None else blank)[classes].astype(np.float64)
+        plan.tell(scores, of_blank)
         while len(channels := plan.next(0)):
-            self.total = plan.total + len(maps) + later
-            scores, _ = yield from self._of_some(masks, channels, classes, [])
-            plan.tell(scores, blank)
+            self.total = begun + plan.total + len(maps) + later
+            scores, _ = yield from self._of_some(masks, channels, classes, [], sums)
+            plan.tell(scores, of_blank)
         self.total = self.done + later
-        return rows
+        return OfChannels(rows, sums)
 
     def _of_some(
-        self, masks: MaskMaker, channels: Indices, classes: Sequence[int], maps: Sequence[Array]
+        self, masks: MaskMaker, channels: Indices, classes: Sequence[int], maps: Sequence[Array], sums: Array
     ) -> Work[tuple[Array, Floats]]:
         """The logits (len(channels), len(classes)) of channels, and those (len(maps), all classes) of maps."""
         scores, rows = np.empty((len(channels), len(classes))), []
@@ -75,15 +103,23 @@ class MaskedPasses:
             some = channels[start:stop]
             masks.fill(some, out[: len(some)])
             after = max(start - len(channels), 0)
-            fill_with(maps[after : after + len(out) - len(some)], self.image, out[len(some) :])
+            write(self._masked(maps[after : after + len(out) - len(some)]), out[len(some) :])
 
         def take(start: int, logits: Floats) -> None:
-            of_channels = scores[start : start + len(logits)]
-            of_channels[:] = logits[: len(of_channels), classes]
+            of_channels = logits[: max(len(channels) - start, 0)]
+            scores[start : start + len(of_channels)] = of_channels[:, classes]
+            some = channels[start : start + len(of_channels)]
+            sums[some] = np.logaddexp.reduce(of_channels, axis=1, dtype=np.float64)
             rows.append(logits[len(of_channels) :].copy())  # or the whole chunk would be kept
 
         yield from self._run(len(channels) + len(maps), fill, take)
         return scores, np.concatenate(rows)
+
+    def _under(self, m: Array) -> Floats:
+        return np.asarray(self.image * m.astype(np.float32, copy=False))
+
+    def _masked(self, maps: Sequence[Array]) -> Iterator[Floats]:
+        return (self._under(m) for m in maps)
 
     def _run(self, count: int, fill: Fill, take: Callable[[int, Floats], None]) -> Work[None]:
         def taken(start: int, logits: Floats) -> None:

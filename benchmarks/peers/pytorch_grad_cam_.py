@@ -20,7 +20,7 @@ def open_cam(name: str, method: str, net: Any, bundle: Any, threads: int) -> Exp
     cam = getattr(pytorch_grad_cam, name)(model=net.network, target_layers=[net.layer])
 
     def explain(x: np.ndarray, class_index: int) -> dict[str, np.ndarray]:
-        image = torch.from_numpy(x)[None].requires_grad_(name == "GradCAM")  # its gradients need something to start at
+        image = torch.from_numpy(x)[None].requires_grad_(name != "ScoreCAM")  # its gradients need something to start at
         with redirect_stderr(io.StringIO()):  # it draws a bar
             found: np.ndarray = cam(input_tensor=image, targets=[ClassifierOutputTarget(class_index)])[0]
         return {method: np.clip(found, 0, 1)}

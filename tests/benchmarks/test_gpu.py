@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from fusioncam.kernels.specs import SPECS
-from fusioncam.runtime.fusion import METHODS
+from fusioncam.runtime.methods import METHODS
 
 SETTINGS = [(m, p, 5) for m in ("residual", "mobile") for p in ("fp32", "fp16")]
 ROADS = ("onnxruntime", "torch")

@@ -97,7 +97,7 @@ def test_full_size_maps_multiply_every_colour():
     rng = np.random.default_rng(0)
     image, maps = rng.standard_normal((3, 4, 5)).astype(np.float32), [rng.random((4, 5)), rng.random((4, 5))]
     out = np.empty((2, 3, 4, 5), np.float32)
-    masks.fill_with(maps, image, out)
+    masks.write((image * m for m in maps), out)
     for at in np.ndindex(out.shape):
         n, c, y, x = at
         assert out[at] == pytest.approx(image[c, y, x] * maps[n][y, x], rel=1e-6)

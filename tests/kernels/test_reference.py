@@ -132,7 +132,8 @@ def test_score_cam_of_no_channels_is_blank():
 
 
 @given(
-    arrays(np.float64, st.tuples(side, large), elements=st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0])), st.floats(0, 100)
+    arrays(np.float64, st.tuples(side, large), elements=st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0])),
+    st.integers(0, 10**6).map(lambda n: n / 10**4),  # nearer to a tie, numpy's own rounding decides
 )
 @settings(max_examples=80, deadline=None)
 def test_denoise_keeps_the_ties_of_the_threshold(m, theta):

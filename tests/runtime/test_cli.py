@@ -21,7 +21,7 @@ def test_export_inspect_check_and_explain_go_together(run, bundle, tmp_path, loa
     assert "<- default" in out
     status, out, _ = run("check", bundle)
     assert status == 0
-    assert out.count("ok  ") == 4
+    assert out.count("ok  ") == 5
     status, out, _ = run("explain", bundle, "one.png", "two.jpg", "-o", tmp_path)
     assert status == 0
     assert out.count("\n") == 2

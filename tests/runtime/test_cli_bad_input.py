@@ -122,7 +122,7 @@ def test_check_fails_with_the_figure_when_the_source_was_changed(run, work, tmp_
     status, out, _ = run("check", tmp_path / "m.fcam")
     assert status == 1
     assert "FAIL  source is the one exported (sha256): 1 (limit 0)" in out
-    assert out.count("FAIL") == 3
+    assert out.count("FAIL") == 4
 
 
 def test_a_bad_picture_among_good_ones_is_reported_and_the_rest_goes_on(run, bundle, tmp_path, only_line):

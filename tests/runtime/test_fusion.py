@@ -8,8 +8,8 @@ from onnx import numpy_helper
 
 from fusioncam import Explainer
 from fusioncam.export import export_model
-from fusioncam.runtime.fusion import METHODS
 from fusioncam.runtime.image import as_input
+from fusioncam.runtime.methods import METHODS
 
 TOLERANCE = 1e-4
 SIGNED = {"rescale": 1 / 127.5, "mean": (1, 1, 1), "std": (1, 1, 1)}

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 from fusioncam import Explainer
 from fusioncam.errors import BundleError
 from fusioncam.export import export_model
-from fusioncam.kernels.masks import Deferred, MaskMaker, fill_with, interpolation_matrix
+from fusioncam.kernels.masks import Deferred, MaskMaker, interpolation_matrix, write
 from fusioncam.kernels.reference import unit, upsample
 from fusioncam.runtime.chunks import MaskChunk, PictureChunk
 from fusioncam.runtime.masked_graph import MASKS, PICTURE, masked_graph
@@ -64,7 +64,7 @@ def test_masked_pictures_are_within_a_millionth_of_float64(tmp_path, grid, size,
     chunk = MaskChunk(grid)
     rows = chunk.rows(5)
     maker.fill(np.arange(4), rows[:4])
-    fill_with([whole], x, rows[4:])
+    write([x * whole.astype(np.float32)], rows[4:])
     session = open_session(path, model=masked_graph(path, grid, size))
     found = session.run(["logits"], chunk.feeds(rows, 5))[0].reshape(5, 3, *size)
     wanted = np.stack([*unit(upsample(maps.astype(np.float64), size)), whole])[:, None] * x
@@ -87,9 +87,9 @@ def test_channels_of_several_pictures_and_full_size_maps_share_a_chunk(sessions,
 
     def fill(out):
         makers[0].fill(np.array([0, 1]), out[:2])
-        fill_with(whole, pictures[0], out[2:5])
+        write((pictures[0] * m.astype(np.float32) for m in whole), out[2:5])
         makers[1].fill(np.array([2]), out[5:6])
-        fill_with(whole[:1], pictures[2], out[6:])
+        write([pictures[2] * whole[0].astype(np.float32)], out[6:])
 
     here, there = both(sessions, 7, fill)
     assert len(np.unique(here[:, 0])) == 7

@@ -35,10 +35,12 @@ def test_maps_ride_along_behind_the_channels(chunk, channels, extra):
     passes = MaskedPasses(image, Clock(), lambda *call: calls.append(call))
     scorer = Scorer(Model(), SHAPE, chunk, False)
     plan = Everything(chosen)
-    (rows,) = scorer.finish([passes.of_channels(masks, plan, [1, 0, 1], maps, later=extra)])
+    ((rows, log_sums),) = scorer.finish([passes.of_channels(masks, plan, [1, 0, 1], maps, later=extra)])
     assert calls[0][1] == passes.total == len(channels) + 2 * extra
     sums = pictures.sum((1, 2, 3))
     np.testing.assert_allclose(plan.scores(), np.stack([-sums, sums, -sums], 1), atol=1e-5)
+    np.testing.assert_allclose(log_sums[chosen], np.log(np.exp(sums) + np.exp(-sums)), atol=1e-5)
+    assert np.isnan(np.delete(log_sums, chosen)).all()
     expected = [(image * m).sum() for m in maps]
     np.testing.assert_allclose(rows[:, 0], expected, atol=1e-5)
     (again,) = scorer.finish([passes.of_maps(maps)])
@@ -73,7 +75,8 @@ def test_a_plan_is_told_what_it_asked_for(chunk):
     sums, plan = pictures.sum((1, 2, 3)), Halves()
     maps = [np.zeros(SHAPE[1:]), np.ones(SHAPE[1:])]
     passes = MaskedPasses(image, Clock())
-    (rows,) = Scorer(Model(), SHAPE, chunk, False).finish([passes.of_channels(masks, plan, [0, 1], maps, later=3)])
+    work = passes.of_channels(masks, plan, [0, 1], maps, later=3)
+    ((rows, _),) = Scorer(Model(), SHAPE, chunk, False).finish([work])
     assert plan.asked == [2, 0, 0]
     for (scores, blank), of_some in zip(plan.told, (sums[::2], sums[1::2]), strict=True):
         np.testing.assert_allclose(scores, np.stack([of_some, -of_some], 1), atol=1e-5)

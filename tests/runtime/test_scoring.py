@@ -142,6 +142,13 @@ def test_probabilities_of_a_softmax_and_a_sigmoid():
     np.testing.assert_allclose(probabilities(logits, "sigmoid")[0], powers / (1 + powers))
 
 
+def test_values_of_a_regression_stay_as_they_are():
+    values = np.array([[-37.5, 37.5, 1e6]], np.float32)
+    found = probabilities(values, "value")
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, values)
+
+
 @pytest.mark.parametrize("ending", ["softmax", "sigmoid"])
 def test_probabilities_of_large_logits(ending):
     found = probabilities(np.array([-2000, 2000], np.float32), ending)

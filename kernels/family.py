@@ -1,0 +1,128 @@
+"""The other maps of the family: what each makes of activations A, gradients g and scores, all (K, h, w) or (K,)."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from fusioncam.kernels.reference import Array, rectified, relu, softmax, unit, upsample, weighted_sum
+
+GROUPS = 32  # of Group-CAM
+GROUP_PERCENTILE = 70.0  # below it, a group's map counts as noise
+GROUP_BLUR, GROUP_SIGMA = 51, 50.0  # pixels
+
+
+def _alpha(gradients: Array) -> Array:
+    """Grad-CAM's weights (K,)."""
+    return np.asarray(gradients.mean(axis=(-2, -1)))
+
+
+def _plus_plus(activations: Array, gradients: Array, eps: float = 0.0) -> Array:
+    """w_k = sum_ij a_ij relu(g_ij), a = g^2 / (2 g^2 + sum(A_k) g^3 + eps); a is 0 where g or the denominator is."""
+    total = activations.sum(axis=(-2, -1), keepdims=True)
+    below = 2 * gradients**2 + total * gradients**3 + eps
+    fine = (gradients != 0) & (below != 0)
+    a = np.where(fine, gradients**2 / np.where(fine, below, 1), 0)
+    return weighted_sum((a * relu(gradients)).sum(axis=(-2, -1)), activations)
+
+
+def _x_grad(activations: Array, gradients: Array) -> Array:
+    """w_k = sum_ij g_ij A_ij / (sum_ij A_ij + 1e-7)."""
+    weights = (gradients * activations).sum(axis=(-2, -1)) / (activations.sum(axis=(-2, -1)) + 1e-7)
+    return weighted_sum(weights, activations)
+
+
+GRADIENT_MAPS: dict[str, Callable[[Array, Array], Array]] = {
+    "grad_cam": lambda a, g: weighted_sum(_alpha(g), a),  # arXiv 1610.02391
+    "grad_cam_pp": _plus_plus,  # arXiv 1710.11063, eq. 19
+    "grad_cam_pp_eps": lambda a, g: _plus_plus(a, g, 1e-6),  # as pytorch-grad-cam divides
+    "xgrad_cam": _x_grad,  # arXiv 2008.02312
+    "hires_cam": lambda a, g: (g * a).sum(axis=0),  # arXiv 2011.08891
+    "layer_cam": lambda a, g: (relu(g) * a).sum(axis=0),  # Jiang et al., TIP 2021
+}
+"""What each gradient method makes of A and g (K, h, w): a map (h, w) that goes below zero."""
+
+
+def gradient_map(method: str, activations: Array, gradients: Array, size: tuple[int, int]) -> Array:
+    """unit(up(relu(m))) (H, W) of a gradient method's map m; `size` is (H, W)."""
+    return rectified(GRADIENT_MAPS[method](activations, gradients), size)
+
+
+class Scores(NamedTuple):
+    """What the model makes of x * M_k, for one class.
+
+    Attributes:
+        logits: f_c(x * M_k) (K,).
+        probabilities: p_c(x * M_k) (K,).
+        blank: f_c(x * 0).
+    """
+
+    logits: Array
+    probabilities: Array
+    blank: float
+
+
+class ScoreCam(NamedTuple):
+    """A variant of Score-CAM (arXiv 1910.01279): programs differ.
+
+    Attributes:
+        weights: w (K,) of the scores.
+        corners: Whether masks are enlarged with the centres of the corner pixels fixed (`align_corners=True`).
+        relu_first: Whether the map is cut off at zero before it is enlarged.
+    """
+
+    weights: Callable[[Scores], Array]
+    corners: bool = False
+    relu_first: bool = False
+
+
+SCORE_CAMS: dict[str, ScoreCam] = {
+    "score_cam": ScoreCam(lambda s: softmax(s.logits)),  # the program of Fusion-CAM's authors
+    "score_cam_probability": ScoreCam(lambda s: s.probabilities),  # the program of Score-CAM's authors
+    "score_cam_increase": ScoreCam(lambda s: s.logits - s.blank),  # the paper's Channel-wise Increase of Confidence
+    "score_cam_corners": ScoreCam(lambda s: softmax(s.logits), corners=True, relu_first=True),  # pytorch-grad-cam
+}
+
+
+def score_cam_map(method: str, activations: Array, scores: Scores, size: tuple[int, int]) -> Array:
+    """R (H, W) of a variant; channels of zeros may be left out of A and the scores, even all of them."""
+    if not len(activations):
+        return np.zeros(size, activations.dtype)
+    variant = SCORE_CAMS[method]
+    summed = weighted_sum(variant.weights(scores), activations)
+    return rectified(summed, size) if variant.relu_first else unit(relu(upsample(summed, size)))
+
+
+def group_maps(activations: Array, gradients: Array) -> Array:
+    """Group-CAM (arXiv 2103.13859): alpha_k A_k summed in groups of neighbours, less noise: (at most 32, h, w)."""
+    weighted = _alpha(gradients)[:, None, None] * activations
+    each = -(-len(weighted) // GROUPS)
+    summed = relu(np.add.reduceat(weighted, np.arange(0, len(weighted), each), axis=0))
+    noise = np.percentile(summed, GROUP_PERCENTILE, axis=(-2, -1), keepdims=True)
+    return np.where(summed > noise, summed, 0)
+
+
+def blur(image: Array) -> Array:
+    """What Group-CAM shows in place of what it hides: x (3, H, W) under a Gaussian of its authors' size."""
+    sides = (GROUP_BLUR, GROUP_BLUR)
+    planes = [cv2.GaussianBlur(plane, sides, GROUP_SIGMA, borderType=cv2.BORDER_REFLECT_101) for plane in image]
+    return np.stack(planes)
+
+
+def group_cam_map(masks: Array, gains: Array, size: tuple[int, int]) -> Array:
+    """Group-CAM (H, W): unit(relu(sum_g gain_g up(m_g))), m (G, h, w) what becomes a mask when it is enlarged.
+
+    Args:
+        masks: m.
+        gains: p_c(x M_g + blur(x) (1 - M_g)) - p_c(blur(x)) (G,).
+        size: (H, W).
+    """
+    if not len(masks):
+        return np.zeros(size, masks.dtype)
+    return unit(relu(upsample(weighted_sum(gains, masks), size)))
+
+
+def recipro_cam_map(scores: Array, grid: tuple[int, int], size: tuple[int, int]) -> Array:
+    """Recipro-CAM (arXiv 2209.14074), (H, W): unit(up(s)), s (h w,) the logits with all places but one blanked."""
+    return unit(upsample(scores.reshape(grid), size))

@@ -1,0 +1,239 @@
+"""The steps of the family in NumPy, with masked passes through sessions that take arrays of the host."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from fusioncam.errors import UsageError
+from fusioncam.kernels import family, reference
+from fusioncam.kernels.masks import MaskMaker
+from fusioncam.runtime.budget import Budget, Evidence, plan_for
+from fusioncam.runtime.budget.plan import Plan
+from fusioncam.runtime.explanation import Passes
+from fusioncam.runtime.head import Head
+from fusioncam.runtime.image import UInt8Array
+from fusioncam.runtime.masked_passes import MaskedPasses, Pictures
+from fusioncam.runtime.scoring import Ending, probabilities
+from fusioncam.runtime.work import Array, Floats, Work
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What the explain pass gives for one class: logits (classes,), activations and gradients (K, h, w)."""
+
+    class_index: int
+    logits: Floats
+    activations: Floats
+    gradients: Floats
+
+
+@dataclass
+class Scored:
+    """Channels that were scored with one way to enlarge masks.
+
+    Attributes:
+        masks: What they were scored under.
+        scores: f_c(x * M_k) (K, classes), measured, expected or that of x * 0.
+        sums: See `OfChannels`; that of x * 0 for constant channels.
+    """
+
+    masks: MaskMaker
+    scores: Array
+    sums: Array
+
+
+class HostSteps:
+    """See `Steps`; maps are float64 arrays, confidences floats.
+
+    Args:
+        passes: The masked passes of x.
+        evidence: What the explain pass gave for each class.
+        ending: How logits become probabilities.
+        budget: Masked passes to spend.
+        grain: Pictures that are best passed together.
+        head: Opens the head of the model, for Recipro-CAM.
+    """
+
+    def __init__(
+        self,
+        passes: MaskedPasses,
+        evidence: Sequence[Explained],
+        ending: Ending,
+        budget: Budget,
+        grain: int,
+        head: Callable[[], Head],
+    ) -> None:
+        self.classes = [e.class_index for e in evidence]
+        self.logits = evidence[0].logits
+        self._passes, self._evidence, self._ending, self._head = passes, evidence, ending, head
+        self._activations = evidence[0].activations
+        self._budget, self._grain = budget, grain
+        self._plans: list[Plan] = []
+        self._scored: dict[bool, Scored] = {}
+        self._blank: Floats | None = None  # logits (all classes,) of x * 0
+        self._shares: list[list[reference.Contributions]] = []
+
+    @property
+    def pictures(self) -> Pictures:
+        """Passes of other pictures."""
+        return self._passes.of_pictures
+
+    @property
+    def passes(self) -> Passes:
+        """Masked passes run so far, channels, and the weight that is guessed."""
+        return Passes(self._passes.done, len(self._activations), max((p.missing for p in self._plans), default=0.0))
+
+    @property
+    def settled(self) -> bool:
+        """Whether the budget was enough."""
+        return all(p.settled for p in self._plans)
+
+    def gradient_map(self, method: str) -> list[Array]:
+        """G, or another."""
+        exact = [(e.activations.astype(np.float64), e.gradients.astype(np.float64)) for e in self._evidence]
+        return [family.gradient_map(method, *each, self._passes.size) for each in exact]
+
+    def denoise(self, gradient: list[Array], theta: float) -> list[Array]:
+        """D."""
+        return [reference.denoise(g, theta) for g in gradient]
+
+    def score_channels(self, corners: bool, also: Sequence[list[Array]], later: int) -> Work[list[list[float]]]:
+        """The passes of live channels; the mask of a constant channel is zero, so its score is that of x * 0."""
+        maps = [m for each in also for m in each]
+        masks = MaskMaker(self._activations, self._passes.image, corners)
+        live = np.flatnonzero(~masks.zero & ~masks.constant)
+        gradients, full = [e.gradients for e in self._evidence], self.logits[self.classes].tolist()
+        evidence = partial(Evidence, masks.scaled, self._activations, gradients, full)
+        plan = plan_for(self._budget, live, evidence, 1 + len(maps) + later, self._grain)
+        self._plans.append(plan)
+        known = self._blank
+        nothing = [np.zeros(self._passes.size, np.float32)] if known is None else []
+        found = yield from self._passes.of_channels(masks, plan, self.classes, [*nothing, *maps], later, blank=known)
+        blank = self._blank = found.maps[0] if known is None else known
+        scores = np.tile(blank[self.classes].astype(np.float64), (len(self._activations), 1))
+        scores[live] = plan.scores()
+        found.sums[masks.constant] = np.logaddexp.reduce(blank, dtype=np.float64)
+        self._scored[corners] = Scored(masks, scores, found.sums)
+        return self._by_class(found.maps[len(nothing) :])
+
+    def score_nothing(self, also: Sequence[list[Array]]) -> Work[list[list[float]]]:
+        """X * 0 and x * m."""
+        maps = [np.zeros(self._passes.size, np.float32), *(m for each in also for m in each)]
+        rows = yield from self._passes.of_maps(maps)
+        self._blank = rows[0]
+        return self._by_class(rows[1:])
+
+    def region_map(self, method: str) -> Work[list[Array]]:
+        """R, or another."""
+        if method == "group_cam":
+            return (yield from self._group_cam())
+        if method == "recipro_cam":
+            return self._recipro_cam()
+        return self._score_cam(method)
+
+    def _score_cam(self, method: str) -> list[Array]:
+        """Channels of zeros are left out."""
+        scored = self._scored[family.SCORE_CAMS[method].corners]
+        some = np.flatnonzero(~scored.masks.zero)
+        activations, maps = self._activations[some].astype(np.float64), []
+        assert self._blank is not None, "score_channels comes first"
+        for c, logits in zip(self.classes, scored.scores[some].T, strict=True):
+            chances = self._probabilities(method, logits, scored.sums[some])
+            scores = family.Scores(logits, chances, float(self._blank[c]))
+            maps.append(family.score_cam_map(method, activations, scores, self._passes.size))
+        return maps
+
+    def _probabilities(self, method: str, logits: Array, sums: Array) -> Array:
+        """p_c(x * M_k) (K,) of the logits f_c and of log sum_j exp(f_j)."""
+        if self._ending in ("sigmoid", "value"):
+            return probabilities(logits, self._ending)
+        if method == "score_cam_probability" and np.isnan(sums).any():
+            raise UsageError(f"{method} looks at the scores of all classes, which cannot be guessed: use budget exact")
+        return np.asarray(np.exp(logits - sums))
+
+    def _group_cam(self) -> Work[list[Array]]:
+        """The masked pictures of all classes are passed together, beside the blurred picture."""
+        x = self._passes.image
+        blurred = family.blur(x)
+        makers = [MaskMaker(family.group_maps(e.activations, e.gradients), x) for e in self._evidence]
+        live = [np.flatnonzero(~m.zero & ~m.constant) for m in makers]
+        places = [(maker, k) for maker, some in zip(makers, live, strict=True) for k in some.tolist()]
+
+        def picture(i: int) -> Floats:
+            if i == len(places):
+                return blurred
+            maker, k = places[i]
+            return np.asarray(blurred + (x - blurred) * maker.full(k))
+
+        rows = yield from self._passes.of_pictures(len(places) + 1, picture)
+        maps, start = [], 0
+        chances = probabilities(rows, self._ending)
+        for c, maker, some in zip(self.classes, makers, live, strict=True):
+            gains = chances[start : start + len(some), c] - chances[-1, c]
+            masks = maker.scaled[some].astype(np.float64)
+            maps.append(family.group_cam_map(masks, gains, self._passes.size))
+            start += len(some)
+        return maps
+
+    def _recipro_cam(self) -> list[Array]:
+        """By the head alone: no masked pass."""
+        grid = self._activations.shape[1:]
+        scores = self._head().scores(self._passes.image).astype(np.float64)
+        return [family.recipro_cam_map(scores[:, c], grid, self._passes.size) for c in self.classes]
+
+    def confidences(self, maps: list[Array]) -> Work[list[float]]:
+        """p_c(x * m)."""
+        return self._confidences((yield from self._passes.of_maps(maps)))
+
+    def _by_class(self, rows: Floats) -> list[list[float]]:
+        """Confidences of maps that were passed one class after the other."""
+        count = len(self.classes)
+        return [self._confidences(rows[start : start + count]) for start in range(0, len(rows), count)]
+
+    def _confidences(self, rows: Floats) -> list[float]:
+        found: list[float] = probabilities(rows, self._ending)[range(len(rows)), self.classes].tolist()
+        return found
+
+    def _gains(self, confidences: list[float]) -> list[float]:
+        """Over x * 0."""
+        assert self._blank is not None, "score_channels or score_nothing comes first"
+        blank = probabilities(self._blank, self._ending)[self.classes].tolist()
+        return [p - b for p, b in zip(confidences, blank, strict=True)]
+
+    def unite(
+        self, denoised: list[Array], region: list[Array], of_denoised: list[float], of_region: list[float]
+    ) -> list[Array]:
+        """U."""
+        gains = zip(self._gains(of_denoised), self._gains(of_region), strict=True)
+        shares = [reference.contributions(d, r) for d, r in gains]
+        self._shares.append(shares)
+        return [reference.unite(*each) for each in zip(denoised, region, shares, strict=True)]
+
+    def blend(self, united: list[Array], region: list[Array], of_united: list[float]) -> list[Array]:
+        """F."""
+        gains = zip(self._gains(of_united), self._shares[-1], strict=True)
+        shares = [reference.contributions(u, s.second) for u, s in gains]
+        self._shares.append(shares)
+        return [reference.blend(*each) for each in zip(united, region, shares, strict=True)]
+
+    def choose(
+        self, united: list[Array], region: list[Array], of_united: list[float], of_region: list[float]
+    ) -> list[Array]:
+        """U or R."""
+        both = zip(united, region, of_united, of_region, strict=True)
+        return [u if p > q else r for u, r, p, q in both]
+
+    def fetch(self, maps: list[Array], what: str) -> list[Array]:
+        """The maps; the sessions' results were looked through for NaN already."""
+        return maps
+
+    def overlay(self, maps: list[Array], photo: UInt8Array, colors: UInt8Array, opacity: float) -> list[UInt8Array]:
+        """The maps laid over a photo."""
+        return [reference.overlay(photo, m.astype(np.float32), colors, opacity) for m in maps]
+
+    def contribution_flags(self) -> list[tuple[bool, bool]]:
+        """Degenerate, mixed."""
+        both = zip(*self._shares, strict=True)
+        return [(any(s.degenerate for s in each), any(s.mixed for s in each)) for each in both]

@@ -1,0 +1,104 @@
+"""The methods by name, and what a fused one is made of."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from fusioncam.errors import UsageError
+from fusioncam.kernels.family import GRADIENT_MAPS, SCORE_CAMS
+from fusioncam.kernels.reference import THETA
+from fusioncam.runtime.providers import listed
+
+METHODS = ("fusion_cam", "grad_cam", "score_cam")
+"""What is made unless told otherwise; what the GPU has kernels for."""
+GRADIENT = tuple(GRADIENT_MAPS)
+REGION = (*SCORE_CAMS, "group_cam", "recipro_cam")
+FUSED = ("union_cam", "fusion_cam")
+EVERY = (*GRADIENT, *REGION, *FUSED)
+"""Every name; a fused one may go on with its parts, see `fusion_cam`."""
+WITHOUT_GRADIENT = (*SCORE_CAMS, "recipro_cam")
+
+_FUSED_NAME = re.compile(rf"({'|'.join(FUSED)}):([a-z_]+)\+([a-z_]+)(?::([0-9]{{1,3}}(?:\.[0-9]{{1,6}})?))?")
+
+
+class Recipe(NamedTuple):
+    """What a fused map is made of: a gradient map, denoised at the percentile `theta`, and a region map.
+
+    `fused` says how: as Fusion-CAM (arXiv 2603.05386), or as Union-CAM, its predecessor, which takes the union U of the
+    two or the region map R, whichever gains more of the model's confidence.
+    """
+
+    fused: str
+    gradient: str = "grad_cam"
+    region: str = "score_cam"
+    theta: float = THETA
+
+
+def fusion_cam(gradient: str = "grad_cam", region: str = "score_cam", theta: float = THETA) -> str:
+    """Name of the Fusion-CAM of other parts than Grad-CAM and Score-CAM, to be used as any method's.
+
+    Args:
+        gradient: A gradient method.
+        region: A region method.
+        theta: Percentile of the gradient map below which it counts as noise, 0 to 100.
+
+    Raises:
+        UsageError: There is no such method, or theta is no percentile.
+    """
+    name = f"fusion_cam:{gradient}+{region}" + ("" if theta == THETA else f":{theta:g}")
+    recipe(name)
+    return name
+
+
+def recipe(method: str) -> Recipe | None:
+    """What a fused method is made of; None for another method.
+
+    Raises:
+        UsageError: There is no such method.
+    """
+    if method in GRADIENT or method in REGION:
+        return None
+    if method in FUSED:
+        return Recipe(method)
+    found = _FUSED_NAME.fullmatch(method) if isinstance(method, str) else None
+    if found is None:
+        raise UsageError(
+            f"no method {method!r}; the methods are {', '.join(EVERY)}, and fusions of other parts, "
+            "such as fusion_cam:layer_cam+group_cam"
+        )
+    fused, gradient, region, theta = found.groups()
+    for part, kind, of in ((gradient, "gradient", GRADIENT), (region, "region", REGION)):
+        if part not in of:
+            raise UsageError(f"no {kind} method {part!r} in {method!r}; they are {', '.join(of)}")
+    percentile = THETA if theta is None else float(theta)
+    if not 0 <= percentile <= 100:
+        raise UsageError(f"theta is a percentile, 0 to 100, not {theta} as in {method!r}")
+    return Recipe(fused, gradient, region, percentile)
+
+
+def needs_gradient(method: str) -> bool:
+    """Whether a method looks at the gradient."""
+    return method not in WITHOUT_GRADIENT
+
+
+def checked_methods(given: Sequence[str], gradient: bool = True) -> tuple[str, ...]:
+    """The methods asked for, each once.
+
+    Args:
+        given: Names.
+        gradient: Whether the bundle has a gradient.
+
+    Raises:
+        UsageError: There is no such method, none is given, or one needs a gradient that the bundle has not.
+    """
+    methods = listed(given, "methods")
+    if not methods:
+        raise UsageError(f"no method chosen; the methods are {', '.join(EVERY)}")
+    for method in methods:
+        recipe(method)
+        if not gradient and needs_gradient(method):
+            raise UsageError(
+                f"{method} needs a gradient, and the bundle was exported without; choose of "
+                f"{', '.join(WITHOUT_GRADIENT)}"
+            )
+    return tuple(dict.fromkeys(methods))
