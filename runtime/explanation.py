@@ -1,10 +1,16 @@
 """The result of explaining one class of one picture."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from fusioncam.errors import UsageError
+from fusioncam.manifest import Preprocessing
+from fusioncam.runtime.geometry import on_photo
+from fusioncam.runtime.picture.titles import method_title
 
 FLAGS = {
     "flat_grad_cam": "the gradient gives no positive evidence: Grad-CAM is blank",
@@ -13,8 +19,14 @@ FLAGS = {
     "equal_contributions": "neither map changes the confidence: both count the same",
     "mixed_contributions": "one map raises the confidence and the other lowers it: a weight is negative",
     "cut_short": "the budget ended before the map was settled: more passes could still change it",
+    "no_gradient": "the bundle was exported without a gradient: methods that need one are left out",
     "assumed_preprocessing": "the model does not say how pictures are prepared: torchvision's usual way was assumed",
 }
+
+
+def flag_text(flag: str) -> str:
+    """What a flag means, in a line: `FLAGS`, and `flat_METHOD` for any method."""
+    return FLAGS.get(flag) or f"{method_title(flag.removeprefix('flat_'))} finds no positive evidence: its map is blank"
 
 
 class Passes(NamedTuple):
@@ -27,6 +39,12 @@ class Passes(NamedTuple):
     run: int
     channels: int
     missing: float = 0.0
+
+    @classmethod
+    def of_all(cls, looks: Sequence["Passes"]) -> "Passes":
+        """Those of several looks at a picture."""
+        run, channels, missing = zip(*looks, strict=True)
+        return cls(sum(run), sum(channels), max(missing))
 
 
 @dataclass(frozen=True)
@@ -41,6 +59,8 @@ class Explanation:
         flags: Which of the special cases in `FLAGS` were met.
         passes: Masked passes run, out of the channels there are. Shared by all classes of a picture.
         timing: Seconds per stage. Shared by all classes of a picture.
+        photo_size: (H0, W0) of the photo that was given; None where the input came preprocessed.
+        preprocessing: How the photo became the model's input.
     """
 
     maps: dict[str, npt.NDArray[np.float32]] = field(repr=False)
@@ -50,6 +70,22 @@ class Explanation:
     flags: tuple[str, ...]
     passes: Passes
     timing: dict[str, float]
+    photo_size: tuple[int, int] | None = None
+    preprocessing: Preprocessing | None = None
+
+    def on_photo(self, method: str) -> npt.NDArray[np.float32]:
+        """A map at the resolution of the photo (H0, W0), where what the model did not see of it is 0.
+
+        Raises:
+            UsageError: There is no such map, or the input came preprocessed: there is no photo.
+        """
+        if method not in self.maps:
+            raise UsageError(f"no map of {method!r} was made; there are {', '.join(self.maps)}")
+        if self.photo_size is None or self.preprocessing is None:
+            raise UsageError(
+                "the input came preprocessed, so there is no photo to lay the map on; pass the photo itself"
+            )
+        return on_photo(self.maps[method], self.photo_size, self.preprocessing)
 
     @property
     def title(self) -> str:
@@ -63,7 +99,7 @@ class Explanation:
             "label": self.label,
             "probability": self.probability,
             "methods": list(self.maps),
-            "flags": {flag: FLAGS[flag] for flag in self.flags},
+            "flags": {flag: flag_text(flag) for flag in self.flags},
             "passes": self.passes._asdict(),
             "timing_seconds": {stage: round(seconds, 6) for stage, seconds in self.timing.items()},
         }

@@ -16,8 +16,8 @@ from fusioncam.runtime.bench.memory import Memory, in_fresh_process
 from fusioncam.runtime.bench.passes import BarePasses, Plainly
 from fusioncam.runtime.budget import Budget, parse_budget
 from fusioncam.runtime.explainer import Explainer
-from fusioncam.runtime.fusion import METHODS
 from fusioncam.runtime.image import ImageLike, as_input
+from fusioncam.runtime.methods import METHODS
 from fusioncam.runtime.session import Provider
 
 EXACT: Literal["exact"] = "exact"

@@ -5,9 +5,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 from fusioncam.errors import first_line
-from fusioncam.runtime.bench.fidelity import Difference, average_drop, difference, fault
+from fusioncam.runtime.bench.fidelity import Difference, difference
 from fusioncam.runtime.bench.memory import Memory
 from fusioncam.runtime.bench.turns import REST, Spread, in_turns, spread
+from fusioncam.runtime.evaluation.faithfulness import average_drop
+from fusioncam.runtime.evaluation.metrics import fault
 from fusioncam.runtime.image import Float32Array
 
 BARE = "bare passes"

@@ -1,0 +1,112 @@
+"""`fusioncam evaluate`."""
+
+import os
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fusioncam.errors import UsageError
+from fusioncam.runtime import console
+from fusioncam.runtime.commands.options import Chunk, Json, Providers, Quiet, Threads, parts
+
+ENGINES, TARGETS = ("local", "ray"), ("top", "annotated")
+
+
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="Bundle made by `fusioncam export`.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Photos.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.")] = Path(
+        "evaluation"
+    ),
+    annotations: Annotated[
+        Path | None,
+        typer.Option(help="Where the objects are: COCO JSON, Pascal VOC XML or a folder of it, or a JSON list."),
+    ] = None,
+    class_offset: Annotated[
+        int, typer.Option(metavar="N", help="Added to class numbers: 1 where the model's class 0 is a background.")
+    ] = 0,
+    target: Annotated[
+        str, typer.Option(help="Class to explain: top, or annotated, the likeliest that an annotation accepts.")
+    ] = "top",
+    methods: Annotated[
+        str, typer.Option(help="Maps to compare, separated by commas; the others are compared with the first.")
+    ] = "fusion_cam,grad_cam,score_cam",
+    metrics: Annotated[
+        str, typer.Option(help="drop (and increase), insertion, deletion, road; pointing and energy by annotations.")
+    ] = "drop,insertion,deletion",
+    steps: Annotated[int, typer.Option(help="Steps of insertion and deletion.")] = 32,
+    tolerance: Annotated[float, typer.Option(help="Pixels by which the pointing game may miss.")] = 0.0,
+    sanity: Annotated[
+        bool, typer.Option("--sanity", help="Also compare with the maps of shuffled weights: takes twice as long.")
+    ] = False,
+    budget: Annotated[
+        str, typer.Option(help="Masked passes to spend: exact | auto | how many, or a share such as 0.2.")
+    ] = "exact",
+    table: Annotated[str, typer.Option(help="csv | parquet.")] = "csv",
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Photos of the folders in it, too.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Throw away what an earlier run left in DIR.")] = False,
+    engine: Annotated[str, typer.Option(help="local | ray.")] = "local",
+    workers: Annotated[int, typer.Option(help="Ray actors, each with sessions of its own.")] = 1,
+    ray_address: Annotated[str | None, typer.Option(help="Of a running Ray cluster [started here].")] = None,
+    providers: Providers = "cpu",
+    chunk: Chunk = None,
+    threads: Threads = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Say with numbers how good the maps are: report.html, results.csv and summary.json.
+
+    Interrupted, it goes on where it was when it is started again.
+    """
+    from fusioncam.export.randomise import randomised_bundle
+    from fusioncam.manifest import read_bundle
+    from fusioncam.runtime.budget import parse_budget
+    from fusioncam.runtime.evaluation.annotations import read_annotations
+    from fusioncam.runtime.evaluation.evaluator import Evaluator, Plan
+    from fusioncam.runtime.evaluation.faithfulness import Settings
+    from fusioncam.runtime.evaluation.store import Store
+    from fusioncam.runtime.evaluation.sweep import about_of, settings_of, sweep, write_results
+    from fusioncam.runtime.evaluation.table import KINDS, require_parquet
+    from fusioncam.runtime.evaluation.terminal import print_summary
+    from fusioncam.runtime.evaluation.with_ray import require_ray, rows_with_ray
+    from fusioncam.runtime.methods import checked_methods
+    from fusioncam.runtime.photos import photos_of
+
+    for given, known, what in ((engine, ENGINES, "engine"), (table, KINDS, "table"), (target, TARGETS, "target")):
+        if given not in known:
+            raise UsageError(f"no {what} {given!r}; use {' or '.join(known)}")
+    if workers < 1 or workers > 4096:
+        raise UsageError("workers must be a whole number, 1 to 4096")
+    if table == "parquet":
+        require_parquet()
+    if engine == "ray":
+        require_ray()
+    kind = next(k for k in KINDS if k == table)
+    settings = Settings(parts(metrics), steps)
+    manifest = read_bundle(bundle)
+    chosen = checked_methods(parts(methods), manifest.gradient)
+    notes = read_annotations(annotations, manifest.labels, manifest.classes, class_offset) if annotations else None
+    photos = photos_of(folder, recursive, [out, *(notes.mask_files if notes else ())])
+    notes = notes.matched_to(photos) if notes else None
+    with ExitStack() as stack:
+        shuffled = None
+        if sanity:
+            shuffled = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "shuffled.fcam"
+            randomised_bundle(bundle, shuffled)
+        plan = Plan(
+            bundle.resolve(), chosen, parse_budget(budget), settings, notes, target == "annotated", tolerance,
+            shuffled, parts(providers), chunk, threads,
+        )  # fmt: skip
+        store = stack.enter_context(Store(out, settings_of(plan, manifest, folder), restart))
+        rows = rows_with_ray(plan, workers, ray_address) if engine == "ray" else lambda some: Evaluator(plan).rows(some)
+        with console.progress_bar(folder.name or os.fspath(folder), quiet) as progress:
+            found = sweep(photos, rows, store, progress)
+        summary = write_results(store, plan, found, about_of(plan, manifest), kind)
+    if json:
+        console.say_json(summary)
+    else:
+        print_summary(summary, out / "report.html")
+    return console.DONE if summary["photos"]["evaluated"] else console.FAILED

@@ -1,0 +1,65 @@
+"""COCO instances (cocodataset.org, "Data format"): boxes, polygons and run-length codes."""
+
+from typing import Any, TypeAlias
+
+from fusioncam.runtime.evaluation.annotations.known import Entry, Problem, Thing
+from fusioncam.runtime.evaluation.annotations.names import Names
+from fusioncam.runtime.evaluation.annotations.outlines import Box, Outline, Polygons, RunLengths, numbers
+from fusioncam.runtime.evaluation.annotations.parts import image_size, photo_name, records
+
+Key: TypeAlias = int | str | None
+
+
+def entries(content: dict[str, Any], names: Names, problems: list[Problem]) -> list[Entry]:
+    """One entry per image; what is wrong with an object is named, and the others are kept.
+
+    Args:
+        content: The whole file.
+        names: Looks the categories up.
+        problems: Grows by what could not be used.
+    """
+    categories = {_key(c.get("id")): c.get("name", c.get("id")) for c in records(content.get("categories"))}
+    classes = {identity: names.of(name) for identity, name in categories.items()}
+    objects: dict[Key, list[dict[str, Any]]] = {}
+    for item in records(content.get("annotations")):
+        objects.setdefault(_key(item.get("image_id")), []).append(item)
+    found = []
+    for image in records(content["images"]):
+        name = photo_name(image.get("file_name"))
+        if name is None:
+            problems.append(Problem(None, f"image {image.get('id')!r} has no file_name"))
+            continue
+        things = []
+        for item in objects.pop(_key(image.get("id")), []):
+            of = classes.get(_key(item.get("category_id")))
+            if of is None:
+                of = frozenset()
+                problems.append(Problem(name, f"object {item.get('id')!r} is of a category that is not listed"))
+            try:
+                things.append(Thing(_outline(item), of))
+            except ValueError as error:
+                problems.append(Problem(name, f"object {item.get('id')!r} was left out: {error}"))
+        accepted = frozenset[int]().union(*(thing.classes or () for thing in things))
+        found.append(Entry((name,), image_size(image.get("height"), image.get("width")), accepted, tuple(things)))
+    if astray := sum(map(len, objects.values())):
+        problems.append(Problem(None, f"{astray} objects are of images that are not listed"))
+    return found
+
+
+def _key(value: Any) -> Key:
+    """An id to look things up by; damaged ones are all alike."""
+    return value if isinstance(value, int | str) else None
+
+
+def _outline(item: dict[str, Any]) -> Outline:
+    """The finest that is there: a mask or polygons, else the box."""
+    segmentation = item.get("segmentation")
+    if isinstance(segmentation, dict):
+        return RunLengths.of(segmentation)
+    if isinstance(segmentation, list) and segmentation:
+        # Some write one polygon without the list around it.
+        return Polygons.of(segmentation if isinstance(segmentation[0], list) else [segmentation])
+    if item.get("bbox") is None:
+        raise ValueError("it has neither a box nor a mask")
+    x, y, width, height = numbers(item["bbox"], 4)
+    return Box(x, y, x + width, y + height)

@@ -1,0 +1,51 @@
+"""A plain list of photos in JSON: {file, size [W, H], accept_classes, boxes [[x0, y0, x1, y1]], boxes_class, mask}."""
+
+from pathlib import Path
+from typing import Any
+
+from fusioncam.runtime.evaluation.annotations.known import Entry, Problem, Thing
+from fusioncam.runtime.evaluation.annotations.names import Names
+from fusioncam.runtime.evaluation.annotations.outlines import Box, MaskFile, numbers
+from fusioncam.runtime.evaluation.annotations.parts import image_size, photo_name, records
+
+
+def entries(content: list[Any], folder: Path, names: Names, problems: list[Problem]) -> list[Entry]:
+    """One entry per item that names a file.
+
+    Args:
+        content: The whole file.
+        folder: Where it lies: a mask's path is relative to it.
+        names: Looks the classes up; `accept_classes` holds names or numbers.
+        problems: Grows by what could not be used.
+    """
+    names.then = "it is left out, and boxes of it count for any class"
+    found = []
+    for item in records(content):
+        name = photo_name(item.get("file"))
+        if name is None:
+            problems.append(Problem(None, "an entry names no file"))
+            continue
+        given = item.get("size")
+        size = image_size(given[1], given[0]) if isinstance(given, list) and len(given) == 2 else None
+        accepted = frozenset[int]().union(*(names.of(c) for c in _list(item.get("accept_classes"))))
+        found.append(Entry((name,), size, accepted, tuple(_things(item, name, folder, names, problems))))
+    return found
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _things(item: dict[str, Any], name: str, folder: Path, names: Names, problems: list[Problem]) -> list[Thing]:
+    boxes, called = _list(item.get("boxes")), _list(item.get("boxes_class"))
+    things = []
+    for n, box in enumerate(boxes):
+        # A box whose class the labels do not know counts for every class: the photo's accepted ones say what is in it.
+        classes = (names.of(called[n]) or None) if n < len(called) else None
+        try:
+            things.append(Thing(Box(*numbers(box, 4)), classes))
+        except ValueError as error:
+            problems.append(Problem(name, f"box {n + 1} was left out: {error}"))
+    if isinstance(item.get("mask"), str):
+        things.append(Thing(MaskFile(folder / item["mask"]), None))
+    return things

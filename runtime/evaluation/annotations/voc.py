@@ -1,0 +1,65 @@
+"""Pascal VOC (host.robots.ox.ac.uk/pascal/VOC): one XML file per photo, boxes in pixels counted from 1."""
+
+import math
+from xml.etree import ElementTree as ET
+
+from fusioncam.errors import first_line
+from fusioncam.runtime.evaluation.annotations.known import Entry, Problem, Thing
+from fusioncam.runtime.evaluation.annotations.names import Names
+from fusioncam.runtime.evaluation.annotations.outlines import Box
+from fusioncam.runtime.evaluation.annotations.parts import image_size, photo_name
+
+
+class _NoDoctype(ET.TreeBuilder):
+    """Refuses a document type: entities are declared there, and a few lines of them expand to gigabytes."""
+
+    def doctype(self, *_: str | None) -> None:
+        raise ValueError("it declares a document type (DOCTYPE), which no annotation needs")
+
+
+def entries(data: bytes, stem: str, names: Names, problems: list[Problem]) -> list[Entry]:
+    """The photos of one file: one, or several `annotation` elements under a common root.
+
+    Args:
+        data: The file.
+        stem: Its name without the suffix: what the photo is called where `filename` is wrong or missing.
+        names: Looks the classes up.
+        problems: Grows by what could not be used.
+
+    Raises:
+        ValueError: It is not XML, declares a DOCTYPE, or holds no annotation.
+    """
+    try:
+        root = ET.fromstring(data, ET.XMLParser(target=_NoDoctype()))
+    except (ET.ParseError, LookupError) as error:
+        raise ValueError(f"its XML is damaged: {first_line(error)}") from error
+    found = [root] if root.tag == "annotation" else root.findall("annotation")
+    if not found:
+        raise ValueError(f"it holds no <annotation> but <{root.tag}>")
+    return [_entry(element, stem if element is root else None, names, problems) for element in found]
+
+
+def _entry(element: ET.Element, stem: str | None, names: Names, problems: list[Problem]) -> Entry:
+    called = tuple(filter(None, map(photo_name, (element.findtext("filename"), stem))))
+    if not called:
+        raise ValueError("an <annotation> has no <filename>")
+    things = []
+    for n, item in enumerate(element.findall("object"), 1):
+        try:
+            things.append(Thing(_box(item), names.of((item.findtext("name") or "").strip())))
+        except ValueError as error:
+            problems.append(Problem(called[0], f"object {n} was left out: {error}"))
+    size = image_size(element.findtext("size/height"), element.findtext("size/width"))
+    return Entry(called, size, frozenset[int]().union(*(t.classes or () for t in things)), tuple(things))
+
+
+def _box(item: ET.Element) -> Box:
+    texts = [item.findtext(f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")]
+    try:
+        x0, y0, x1, y1 = (float(text or "") for text in texts)
+    except ValueError:
+        raise ValueError("its box is incomplete") from None
+    if not all(map(math.isfinite, (x0, y0, x1, y1))):
+        raise ValueError("its box is not finite")
+    # The first and the last pixel of the box are named, and the photo's first is 1.
+    return Box(x0 - 1, y0 - 1, x1, y1)

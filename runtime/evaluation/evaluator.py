@@ -1,0 +1,215 @@
+"""One photo after another becomes a row: explained, its maps measured, with all passes sharing the session's runs."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from fusioncam.errors import FusionCamError
+from fusioncam.manifest import sha256
+from fusioncam.runtime.asked import Choice
+from fusioncam.runtime.budget import Budget
+from fusioncam.runtime.evaluation.annotations import Annotations, in_model_input
+from fusioncam.runtime.evaluation.faithfulness import Settings, faithfulness
+from fusioncam.runtime.evaluation.localisation import localisation
+from fusioncam.runtime.evaluation.metrics import Measured, merged
+from fusioncam.runtime.evaluation.sanity import similarity
+from fusioncam.runtime.evaluation.store import THUMBNAIL
+from fusioncam.runtime.explainer import Explainer
+from fusioncam.runtime.explanation import Explanation
+from fusioncam.runtime.image import UInt8Array, as_input, read_image, visible_part
+from fusioncam.runtime.masked_passes import MaskedPasses
+from fusioncam.runtime.methods import METHODS
+from fusioncam.runtime.picture import overlay
+from fusioncam.runtime.scoring import probabilities
+from fusioncam.runtime.session import Provider, native_stderr
+from fusioncam.runtime.work import Array, Clock, Floats, Work
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that decides what comes out for a photo, and what it is run on. Can be sent to other processes.
+
+    Attributes:
+        bundle: The bundle.
+        methods: Which maps.
+        budget: Masked passes to spend on each explanation.
+        faithfulness: What is measured by passes.
+        annotations: What is known of the photos, matched to them.
+        annotated: Whether the most probable of the classes that an annotation accepts is explained, where there is one;
+            else the top class.
+        tolerance: Of the pointing game, in pixels of the model's input.
+        random_bundle: The bundle with its weights shuffled, for the sanity check.
+        providers: See `Explainer`.
+        chunk: See `Explainer`.
+        threads: See `Explainer`.
+    """
+
+    bundle: Path
+    methods: Sequence[str] = METHODS
+    budget: Budget = "exact"
+    faithfulness: Settings = field(default_factory=Settings)
+    annotations: Annotations | None = None
+    annotated: bool = False
+    tolerance: float = 0.0
+    random_bundle: Path | None = None
+    providers: Sequence[Provider] | None = None
+    chunk: int | None = None
+    threads: int | None = None
+
+
+class Evaluated(NamedTuple):
+    """A photo's row, as the store keeps it but for its pictures, and those: maps on the photo by method."""
+
+    row: dict[str, Any]
+    pictures: Mapping[str, UInt8Array]
+
+
+class Evaluator:
+    """Measures photos.
+
+    Args:
+        plan: What to do.
+
+    Raises:
+        FusionCamError: As for `Explainer`.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self.explainer = self._open(plan.bundle)
+        self._random = self._open(plan.random_bundle) if plan.random_bundle else None
+
+    def rows(self, photos: Iterable[tuple[str, Path]]) -> Iterator[Evaluated]:
+        """The photos' rows, in their order. One that cannot be evaluated gets a row with its `error`.
+
+        Args:
+            photos: Their names in the rows, and files.
+        """
+        waiting = deque(photos)
+        while waiting:
+            try:
+                for found in self.explainer.finish(self._work(*photo) for photo in tuple(waiting)):
+                    waiting.popleft()
+                    yield found
+            except FusionCamError:
+                # It is due to one of those that shared the run: the first in line may be, and shows it alone.
+                yield self._alone(*waiting.popleft())
+
+    def _open(self, bundle: Path) -> Explainer:
+        p = self._plan
+        return Explainer(bundle, p.providers, p.methods, p.budget, chunk=p.chunk, threads=p.threads, kernels=False)
+
+    def _alone(self, name: str, file: Path) -> Evaluated:
+        try:
+            (found,) = self.explainer.finish([self._work(name, file)])
+            return found
+        except FusionCamError as error:
+            return _failed(name, error)
+
+    def _work(self, name: str, file: Path) -> Work[Evaluated]:
+        try:
+            with native_stderr():  # libpng and libjpeg write their complaints there
+                photo = read_image(file)
+            digest = sha256(file)
+        except (FusionCamError, OSError) as error:
+            return _failed(name, error)
+        (explanation,) = yield from self.explainer.explaining(photo, self._classes(name))
+        clock = Clock()
+        parts = [
+            (yield from self._faithfulness(photo, explanation, int(digest[:8], 16), clock)),
+            self._localisation(name, photo, explanation),
+            self._sanity(photo, explanation),
+        ]
+        clock.lap("metrics")
+        measured = {m: merged(part[m] for part in parts if m in part) for m in explanation.maps}
+        seconds = sum(explanation.timing.values()) + sum(clock.laps.values())
+        row = {"sha256": digest, **self._facts(name, photo, explanation), "seconds": seconds}
+        row["methods"] = {m: _figures(found, explanation.flags) for m, found in measured.items()}
+        return Evaluated({"image": name, **row}, _pictures(photo, explanation))
+
+    def _classes(self, name: str) -> list[int] | Choice:
+        """The class to explain: the top one, or the most probable of those that the annotation accepts."""
+        accepted = list(self._accepted(name)) if self._plan.annotated else []
+
+        def likeliest(chances: Array) -> list[int]:
+            return [max(accepted, key=lambda c: float(chances[c]))]
+
+        return likeliest if accepted else [-1]
+
+    def _accepted(self, name: str) -> tuple[int, ...]:
+        return self._plan.annotations.accepted(name) if self._plan.annotations else ()
+
+    def _faithfulness(
+        self, photo: UInt8Array, explanation: Explanation, seed: int, clock: Clock
+    ) -> Work[dict[str, Measured]]:
+        manifest = self.explainer.manifest
+        _, x = as_input(photo, manifest.preprocessing)
+
+        def confidence(logits: Floats) -> Array:
+            return np.asarray(probabilities(logits, manifest.ending)[:, explanation.class_index])
+
+        passes = MaskedPasses(x, clock).of_pictures
+        return faithfulness(x, explanation.maps, confidence, passes, self._plan.faithfulness, seed)
+
+    def _localisation(self, name: str, photo: UInt8Array, explanation: Explanation) -> dict[str, Measured]:
+        """Only where the class that is explained is one that the annotation is about."""
+        accepted, c = self._accepted(name), explanation.class_index
+        if self._plan.annotations is None or (accepted and c not in accepted):
+            return {}
+        region = self._plan.annotations.region(name, (photo.shape[0], photo.shape[1]), c)
+        if not region.any():
+            return {}
+        mask = in_model_input(region, self.explainer.manifest.preprocessing)
+        return localisation(explanation.maps, mask, self._plan.tolerance)
+
+    def _sanity(self, photo: UInt8Array, explanation: Explanation) -> dict[str, Measured]:
+        """The maps beside those of shuffled weights."""
+        if self._random is None:
+            return {}
+        ((other,),) = self._random.finish([self._random.explaining(photo, [explanation.class_index])])
+        return {
+            m: Measured({"sanity": abs(similarity(found, other.maps[m]).spearman)})
+            for m, found in explanation.maps.items()
+        }
+
+    def _facts(self, name: str, photo: UInt8Array, explanation: Explanation) -> dict[str, Any]:
+        size, accepted = (photo.shape[0], photo.shape[1]), self._accepted(name)
+        notes, preprocessing = self._plan.annotations, self.explainer.manifest.preprocessing
+        return {
+            "size": size,
+            "class_index": explanation.class_index,
+            "label": explanation.label,
+            "probability": explanation.probability,
+            "accepted": accepted,
+            "correct": explanation.class_index in accepted if accepted else None,
+            "passes": explanation.passes._asdict(),
+            "problems": notes.problems_of(name, size, preprocessing) if notes else [],
+        }
+
+
+def _failed(name: str, error: Exception) -> Evaluated:
+    return Evaluated({"image": name, "error": " ".join(str(error).split())}, {})
+
+
+def _figures(found: Measured, flags: Sequence[str]) -> dict[str, Any]:
+    return {"metrics": found.values, "curves": found.curves, "flags": [*found.flags, *flags]}
+
+
+def _pictures(photo: UInt8Array, explanation: Explanation) -> dict[str, UInt8Array]:
+    """The maps laid over what the model saw of the photo, small."""
+    assert explanation.preprocessing is not None
+    part = visible_part(photo, explanation.preprocessing)
+    scale = min(1.0, THUMBNAIL / max(part.shape[:2]))
+    size = max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale))
+    seen = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+    def laid(saliency: npt.NDArray[np.float32]) -> UInt8Array:
+        return overlay(seen, np.asarray(cv2.resize(saliency, size), np.float32).clip(0, 1))
+
+    return {method: laid(saliency) for method, saliency in explanation.maps.items()}

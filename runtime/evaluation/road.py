@@ -1,0 +1,99 @@
+"""ROAD's pictures (Rong et al., arXiv 2202.00449): pixels are removed by filling in what their neighbours suggest.
+
+Which pixels go, and how far their neighbours count, is as in pytorch-grad-cam 1.5, so that figures can be compared.
+"""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+import numpy as np
+import numpy.typing as npt
+
+from fusioncam.errors import UsageError
+from fusioncam.runtime.work import Array, Floats
+
+Bools = npt.NDArray[np.bool_]
+
+PERCENTILES = (10, 20, 30, 40, 50, 60, 70, 80, 90)
+NOISE = 0.01
+ORDERS = ("road_morf", "road_lerf")  # the most relevant pixels go first, or the least relevant ones
+
+NEIGHBOURS = {
+    (row, column): 1 / 6 if 0 in (row, column) else 1 / 12
+    for row in (-1, 0, 1)
+    for column in (-1, 0, 1)
+    if (row, column) != (0, 0)
+}
+
+
+def require_scipy() -> None:
+    """Make sure that ROAD can be computed.
+
+    Raises:
+        UsageError: scipy is not installed.
+    """
+    if find_spec("scipy") is None:
+        raise UsageError("ROAD needs scipy; pip install 'fusioncam[evaluate]', or leave road out")
+
+
+def limits(saliency: Floats, order: str, percentiles: Sequence[int]) -> dict[int, np.floating | None]:
+    """Below which value pixels of a map (H, W) are kept, by percentile; None where no pixel is."""
+    ranked = _ranked(saliency, order)
+    found = {p: np.percentile(ranked, p) for p in percentiles}
+    return {p: limit if ranked.min() < limit else None for p, limit in found.items()}
+
+
+def kept(saliency: Floats, order: str, limit: np.floating) -> Bools:
+    """Which pixels (H, W) stay."""
+    return np.asarray(_ranked(saliency, order) < limit)
+
+
+def _ranked(saliency: Floats, order: str) -> Floats:
+    return saliency if order == "road_morf" else 1 - saliency
+
+
+def imputed(x: Floats, stay: Bools, noise: Floats | None = None) -> Floats:
+    """The picture with all other pixels filled in: each is the weighted mean of its 8 neighbours within the picture.
+
+    Direct neighbours weigh 1/6, diagonal ones 1/12. The missing pixels solve one sparse, symmetric system.
+
+    Args:
+        x: The picture (3, H, W).
+        stay: Pixels (H, W) that stay; one at least.
+        noise: Added to what is filled in; (3, H, W).
+    """
+    from scipy.sparse.linalg import splu
+
+    matrix, known = system(x, stay)
+    # Diagonally dominant: no pivoting is needed, and the symmetric order leaves far fewer new entries.
+    factors = splu(matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+    filled = x.copy()
+    filled[:, ~stay] = factors.solve(known).T
+    if noise is not None:
+        filled[:, ~stay] += noise[:, ~stay]
+    return filled
+
+
+def system(x: Floats, stay: Bools) -> tuple[Array, Array]:
+    """The sparse matrix (n, n) and the right-hand sides (n, 3) of the n missing pixels."""
+    from scipy.sparse import coo_array, csc_array
+
+    missing = np.pad(~stay, 1)
+    count = int(missing.sum())
+    number = np.full(missing.shape, -1)
+    number[missing] = np.arange(count)
+    inside = np.pad(np.ones(stay.shape, bool), 1)
+    values = np.pad(x * stay, ((0, 0), (1, 1), (1, 1))).astype(np.float64)
+    y, z = np.nonzero(missing)
+    total, known = np.zeros(count), np.zeros((count, len(x)))
+    rows, columns, entries = [], [], []
+    for (down, right), weight in NEIGHBOURS.items():
+        there = y + down, z + right
+        total += weight * inside[there]
+        known += weight * values[:, *there].T
+        unknown = np.flatnonzero(number[there] >= 0)
+        rows.append(unknown)
+        columns.append(number[there][unknown])
+        entries.append(np.full(len(unknown), -weight))
+    places = np.concatenate([*rows, np.arange(count)]), np.concatenate([*columns, np.arange(count)])
+    return csc_array(coo_array((np.concatenate([*entries, total]), places), shape=(count, count))), known

@@ -1,0 +1,139 @@
+"""The rows of an evaluation in figures: what `summary.json` holds and the report shows."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fusioncam.runtime.evaluation.annotations import Problem
+from fusioncam.runtime.evaluation.metrics import Metric
+from fusioncam.runtime.evaluation.statistics import Mean, means, paired
+from fusioncam.runtime.evaluation.store import Row, plain
+
+CURVES = ("insertion", "deletion")
+POINTS = 51  # of a mean curve
+CURVE_RESAMPLES = 500  # a band needs no third digit
+
+Doubles = npt.NDArray[np.float64]
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+def summarise(
+    rows: Sequence[Row],
+    methods: Sequence[str],
+    metrics: Mapping[str, Metric],
+    about: Mapping[str, Any] | None = None,
+    problems: Iterable[Problem] = (),
+) -> dict[str, Any]:
+    """Means with 95 % intervals, paired differences to the first method, mean curves, and all that went wrong.
+
+    Args:
+        rows: As the store keeps them, of photos that failed as well.
+        methods: In the order wanted; the others are compared with the first.
+        metrics: By the names they have in the rows; one that no row has a value of is left out.
+        about: What was run, to be kept and shown: model, layer, budget, versions.
+        problems: What was wrong with the annotations; what was wrong with a photo is in its row.
+
+    Returns:
+        Plain values, ready for JSON; NaN is None.
+    """
+    done = [row for row in rows if "error" not in row]
+    columns = {m: {method: _column(done, method, m) for method in methods} for m in metrics}
+    columns = {
+        m: by_method for m, by_method in columns.items() if any(np.isfinite(c).any() for c in by_method.values())
+    }
+    found = means({f"{m} {method}": c for m, some in columns.items() for method, c in some.items()})
+    averages = {m: {method: found[f"{m} {method}"] for method in some} for m, some in columns.items()}
+    judged = [row["correct"] for row in done if row.get("correct") is not None]
+    by_method: dict[str, dict[str, Any]] = {
+        method: {
+            "metrics": {m: averages[m][method]._asdict() for m in columns},
+            "against_first": {},
+            "flags": dict(Counter(f for row in done for f in _of(row, method).get("flags", ()))),
+            "curves": {},
+        }
+        for method in methods
+    }
+    for m, some in columns.items():
+        for pair in paired(some, metrics[m].better, [(method, methods[0]) for method in methods[1:]]):
+            facts = {**pair.difference._asdict(), "won": pair.won, "tied": pair.tied, "settled": pair.settled}
+            facts["difference"] = facts.pop("mean")
+            by_method[pair.first]["against_first"][m] = facts
+    for method, curves in _mean_curves(done, methods).items():
+        by_method[method]["curves"] = curves
+    summary = {
+        "about": dict(about or {}),
+        "photos": {
+            "all": len(rows),
+            "evaluated": len(done),
+            "failed": len(rows) - len(done),
+            "annotated": len(judged),
+            "correct": sum(judged),
+        },
+        "metrics": {m: {**metrics[m]._asdict(), "best": _best(averages[m], metrics[m].better)} for m in columns},
+        "methods": by_method,
+        "first": methods[0] if methods else None,
+        "problems": [problem._asdict() for problem in (*problems, *_in_rows(done))],
+        "failed": [{"image": row["image"], "error": row["error"]} for row in rows if "error" in row],
+    }
+    return dict(plain(summary))
+
+
+def _of(row: Row, method: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = row.get("methods", _NOTHING).get(method) or _NOTHING
+    return found
+
+
+def _column(rows: Sequence[Row], method: str, metric: str) -> Doubles:
+    values = (_of(row, method).get("metrics", _NOTHING).get(metric) for row in rows)
+    return np.array([np.nan if v is None else float(v) for v in values])
+
+
+def _best(averages: Mapping[str, Mean], better: str) -> list[str]:
+    """The methods with the best mean: several where they are equal, none where there is nothing to compare."""
+    known = {method: a.mean for method, a in averages.items() if a.n}
+    if len(known) < 2:
+        return []
+    top = (max if better == "higher" else min)(known.values())
+    return [method for method, mean in known.items() if mean == top]
+
+
+def _in_rows(rows: Iterable[Row]) -> list[Problem]:
+    return [Problem(row["image"], text) for row in rows for text in row.get("problems") or ()]
+
+
+def _mean_curves(rows: Sequence[Row], methods: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """By method and kind: share of the pixels `x`, mean curve with interval, all (POINTS,), and how many photos."""
+    at = _even(POINTS)
+    points: dict[str, Doubles] = {}
+    for method in methods:
+        for kind in CURVES:
+            stacked = np.full((len(rows), POINTS), np.nan)
+            for n, row in enumerate(rows):
+                stacked[n] = _resampled(_of(row, method).get("curves", _NOTHING).get(kind), at)
+            points |= {f"{method} {kind} {i}": column for i, column in enumerate(stacked.T)}
+    found = means(points, resamples=CURVE_RESAMPLES)
+    curves: dict[str, dict[str, Any]] = {method: {} for method in methods}
+    for method in methods:
+        for kind in CURVES:
+            some = [found[f"{method} {kind} {i}"] for i in range(POINTS)]
+            if some[0].n:
+                ends = {name: [getattr(point, name) for point in some] for name in ("mean", "low", "high")}
+                curves[method][kind] = {"x": at, **ends, "n": some[0].n}
+    return curves
+
+
+def _resampled(curve: Sequence[float | None] | None, at: Doubles) -> Doubles:
+    values = np.array([np.nan if v is None else v for v in curve or ()], np.float64)
+    if len(values) < 2 or not np.isfinite(values).all():
+        return np.full(len(at), np.nan)
+    return np.interp(at, _even(len(values)), values)
+
+
+@cache
+def _even(count: int) -> Doubles:
+    return np.linspace(0, 1, count)

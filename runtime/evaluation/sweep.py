@@ -1,0 +1,101 @@
+"""An evaluation from its beginning, or from where it was interrupted, to its report."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import fusioncam
+from fusioncam.manifest import Manifest, sha256
+from fusioncam.runtime.evaluation.evaluator import Evaluated, Plan
+from fusioncam.runtime.evaluation.metrics import METRICS
+from fusioncam.runtime.evaluation.report import report_html
+from fusioncam.runtime.evaluation.store import Row, Store
+from fusioncam.runtime.evaluation.summary import summarise
+from fusioncam.runtime.evaluation.table import Kind, table_bytes
+from fusioncam.runtime.output import json_bytes
+from fusioncam.runtime.providers import bundle_digest
+from fusioncam.runtime.work import Progress
+
+Rows = Callable[[Sequence[tuple[str, Path]]], Iterator[Evaluated]]
+"""Evaluates photos, given by their names in the rows and their files, in any order: `Evaluator.rows`, or with Ray."""
+
+
+def settings_of(plan: Plan, manifest: Manifest, photos: Path) -> dict[str, Any]:
+    """What must be the same for an evaluation to go on from where another ended. What it is run on need not be."""
+    measured = plan.faithfulness
+    return {
+        "bundle": bundle_digest(manifest),
+        "photos": photos.resolve(),
+        "methods": list(plan.methods),
+        "budget": plan.budget,
+        "metrics": list(measured.metrics),
+        "steps": measured.steps,
+        "annotations": plan.annotations.sha256 if plan.annotations else None,
+        "target": "annotated" if plan.annotated else "top",
+        "tolerance": plan.tolerance,
+        "sanity": plan.random_bundle is not None,
+        "version": fusioncam.__version__,
+    }
+
+
+def sweep(photos: Mapping[str, Path], rows: Rows, store: Store, progress: Progress | None = None) -> list[Row]:
+    """Evaluate the photos that have no row yet.
+
+    Args:
+        photos: Files by their names in the rows.
+        rows: Evaluates.
+        store: Keeps the rows. Every row is safe once it is there.
+        progress: Called with (done, all) photos after each.
+
+    Returns:
+        All rows of these photos, those of earlier runs included.
+    """
+    left = [(name, file) for name, file in photos.items() if not _finished(store, name, file)]
+    done = len(photos) - len(left)
+    if progress is not None:
+        progress(done, len(photos))
+    for row, pictures in rows(left) if left else ():
+        for method, picture in pictures.items():
+            row["methods"][method]["picture"] = store.save_picture(row["image"], method, picture)
+        store.add(row)
+        done += 1
+        if progress is not None:
+            progress(done, len(photos))
+    return [row for row in store.rows if row["image"] in photos]
+
+
+def _finished(store: Store, name: str, file: Path) -> bool:
+    """Whether the photo has its row, and is still what it was."""
+    try:
+        return store.finished(name) and store.finished(name, sha256(file))
+    except OSError:
+        return False
+
+
+def write_results(
+    store: Store, plan: Plan, rows: Sequence[Row], about: Mapping[str, Any], table: Kind = "csv"
+) -> dict[str, Any]:
+    """Write the table, `summary.json` and `report.html`; returns what the summary holds."""
+    problems = plan.annotations.problems if plan.annotations else ()
+    summary = summarise(rows, plan.methods, METRICS, about, problems)
+    measured = list(summary["metrics"])
+    store.write(f"results.{table}", table_bytes(rows, plan.methods, measured, table))
+    store.write("summary.json", json_bytes(summary))
+    store.write("report.html", report_html(summary, rows, store.picture).encode("utf-8", "backslashreplace"))
+    return summary
+
+
+def about_of(plan: Plan, manifest: Manifest, extra: Iterable[tuple[str, Any]] = ()) -> dict[str, Any]:
+    """What was run, for people."""
+    channels, height, width = manifest.layer.shape
+    return {
+        "model": Path(manifest.source.path).stem,
+        "bundle": str(plan.bundle),
+        "layer": f"{manifest.layer.name} ({channels} x {height} x {width})",
+        "methods": list(plan.methods),
+        "budget": plan.budget,
+        "steps_of_insertion_and_deletion": plan.faithfulness.steps,
+        "class_explained": "annotated" if plan.annotated else "top",
+        **dict(extra),
+        "versions": {"fusioncam": fusioncam.__version__, **manifest.tools},
+    }

@@ -1,0 +1,67 @@
+"""The photos of a folder, and the names of classes."""
+
+import os
+
+import pytest
+
+from fusioncam.errors import UsageError
+from fusioncam.runtime.labels import classes_by_name, names_of
+from fusioncam.runtime.photos import photos_of
+
+
+def fill(folder, *names, data=b"x"):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+
+
+def test_photos_are_sorted_by_their_path_and_other_files_left_out(tmp_path):
+    fill(tmp_path, "b.JPG", "a.png", "notes.txt", "annotations.json", ".hidden.jpg", "deep/c.jpg", ".git/d.jpg")
+    assert [*photos_of(tmp_path)] == ["a.png", "b.JPG"]
+    assert [*photos_of(tmp_path, recursive=True)] == ["a.png", "b.JPG", "deep/c.jpg"]
+    assert photos_of(tmp_path, recursive=True)["deep/c.jpg"] == tmp_path / "deep" / "c.jpg"
+
+
+def test_a_photo_without_a_suffix_is_known_by_how_it_begins(tmp_path):
+    fill(tmp_path, "camera", data=b"\xff\xd8\xff\xe0")
+    fill(tmp_path, "README", data=b"read me")
+    assert [*photos_of(tmp_path)] == ["camera"]
+
+
+def test_masks_and_results_are_left_out(tmp_path):
+    fill(tmp_path, "a.png", "a_mask.png", "out/pictures/a.webp", "deep/b.png")
+    left = photos_of(tmp_path, recursive=True, leave_out=[tmp_path / "a_mask.png", tmp_path / "out"])
+    assert [*left] == ["a.png", "deep/b.png"]
+
+
+def test_a_link_in_a_circle_is_not_followed(tmp_path):
+    fill(tmp_path, "a.png")
+    (tmp_path / "again").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "dead.png").symlink_to(tmp_path / "nowhere")
+    assert [*photos_of(tmp_path, recursive=True)] == ["a.png"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are bytes on POSIX only")
+def test_names_that_are_no_utf8(tmp_path):
+    try:
+        (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(b"x")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    assert [*photos_of(tmp_path)] == ["caf\udce9.png"]
+
+
+def test_folders_without_photos(tmp_path):
+    fill(tmp_path, "notes.txt", "deep/a.png")
+    with pytest.raises(UsageError, match=r"holds no photo \(folders in it were not looked into\); give"):
+        photos_of(tmp_path)
+    for folder in (tmp_path / "missing", tmp_path / "notes.txt"):
+        with pytest.raises(UsageError, match="cannot be read") as caught:
+            photos_of(folder)
+        assert "\n" not in str(caught.value)
+
+
+def test_what_a_class_may_be_called():
+    assert names_of("Tabby, Tabby Cat") == {"tabby, tabby cat", "tabby", "tabby cat"}
+    assert {"n01440764", "tench", "tinca tinca", "tench, tinca tinca"} < names_of("n01440764 tench, Tinca tinca")
+    assert classes_by_name(["crane", "cat", "crane, lifting"])["crane"] == (0, 2)
+    assert classes_by_name(None) == {}

@@ -1,0 +1,207 @@
+"""Rows that survive whatever ends the process that writes them."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from fusioncam.errors import OutputError, UsageError
+from fusioncam.runtime.evaluation.store import PICTURES, RESULTS, ROWS, SETTINGS, Store, plain, thumbnail
+
+SETTINGS_OF = {"model": "abc", "methods": ("grad_cam", "score_cam"), "budget": "exact"}
+NAMES = ["a.jpg", "<b>\"&'.jpg", "caf\udce9.png", "line\nbreak.png", "日本.png"]
+
+
+def names(store):
+    return [row["image"] for row in store.rows]
+
+
+def test_rows_come_back_as_they_were_added(tmp_path):
+    row = {"size": (3, np.int64(4)), "mean": np.float32(0.5), "gone": float("nan"), "curve": np.array([0.25, np.inf])}
+    with Store(tmp_path / "new" / "out", SETTINGS_OF) as store:
+        added = [store.add({"image": name, **row}) for name in NAMES]
+    wanted = {"size": [3, 4], "mean": 0.5, "gone": None, "curve": [0.25, None]}
+    assert added == [{"image": name, **wanted} for name in NAMES]
+    with Store(tmp_path / "new" / "out", SETTINGS_OF) as store:
+        assert store.rows == sorted(added, key=lambda r: r["image"])
+        assert all(store.finished(name) for name in NAMES)
+        assert not store.finished("other.jpg")
+
+
+def test_one_that_failed_is_tried_again_and_a_replaced_photo_as_well(tmp_path):
+    with Store(tmp_path, SETTINGS_OF) as store:
+        store.add({"image": "a", "error": "damaged"})
+        store.add({"image": "b", "sha256": "1"})
+        assert not store.finished("a")
+        assert store.finished("b")
+        assert store.finished("b", "1")
+        assert not store.finished("b", "2")
+        store.add({"image": "a", "value": 1})
+        assert store.finished("a", "whatever")
+    with Store(tmp_path, SETTINGS_OF) as store:
+        assert store.rows == [{"image": "a", "value": 1}, {"image": "b", "sha256": "1"}]
+
+
+@pytest.mark.parametrize(
+    "torn", [b'{"image":"c"', b'{"image":"c"}', b"\0\0\0\0", b'{"image":"c","x":"\xe6', b"[]\n", b"{}\n"]
+)
+def test_a_line_that_was_cut_short_goes(tmp_path, torn):
+    with Store(tmp_path, SETTINGS_OF) as store:
+        store.add({"image": "a"})
+        store.add({"image": "b"})
+    with (tmp_path / ROWS).open("ab") as file:
+        file.write(torn)
+    for _ in range(2):
+        with Store(tmp_path, SETTINGS_OF) as store:
+            assert names(store)[:2] == ["a", "b"]
+            assert not store.finished("c")
+            store.add({"image": "c", "value": 1})
+        with Store(tmp_path, SETTINGS_OF) as store:
+            assert store.rows == [{"image": "a"}, {"image": "b"}, {"image": "c", "value": 1}]
+        lines = (tmp_path / ROWS).read_bytes().splitlines(keepends=True)
+        (tmp_path / ROWS).write_bytes(b"".join(lines[:2]) + torn)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from fusioncam.runtime.evaluation.store import Store
+with Store(Path(sys.argv[1]), {"a": 1}) as store:
+    for i in range(10**9):
+        store.add({"image": f"{i:09}", "filling": "x" * 5000})
+        print(i, flush=True)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
+def test_killed_in_the_middle(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE) as process:
+        for _ in range(20):
+            last = int(process.stdout.readline())
+        with pytest.raises(UsageError, match="another process is writing to"):
+            Store(tmp_path, {"a": 1})
+        process.send_signal(signal.SIGKILL)
+        last = max([last, *(int(line) for line in process.stdout.read().splitlines() if line)])
+    with Store(tmp_path, {"a": 1}) as store:
+        assert len(store.rows) in (last + 1, last + 2)  # what was said to be done is, and perhaps one more
+        assert names(store) == [f"{i:09}" for i in range(len(store.rows))]
+
+
+def test_other_settings_are_refused_by_name(tmp_path):
+    with Store(tmp_path, SETTINGS_OF) as store:
+        store.add({"image": "a"})
+        store.save_picture("a", "grad_cam", np.zeros((9, 9, 3), np.uint8))
+    ours = {**SETTINGS_OF, "methods": ["grad_cam"], "new": None, "budget": "auto"}
+    with pytest.raises(UsageError) as caught:
+        Store(tmp_path, ours)
+    said = str(caught.value)
+    assert "budget was exact, is now auto; methods was grad_cam, score_cam, is now grad_cam" in said
+    assert "--restart" in said
+    assert "model" not in said
+    assert "\n" not in said
+    with Store(tmp_path, SETTINGS_OF) as store:
+        assert names(store) == ["a"]
+    (tmp_path / "keep.txt").write_text("not ours")
+    with Store(tmp_path, ours, restart=True) as store:
+        assert store.rows == []
+        assert [*(tmp_path / PICTURES).iterdir()] == []
+        assert (tmp_path / "keep.txt").exists()
+    with Store(tmp_path, ours) as store:
+        assert store.rows == []
+
+
+@pytest.mark.parametrize("name", [ROWS, *RESULTS])
+@pytest.mark.parametrize("restart", [False, True])
+def test_files_that_are_not_ours_are_left_alone(tmp_path, name, restart):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UsageError, match="which is not ours"):
+        Store(tmp_path, SETTINGS_OF, restart=restart)
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_refused_folder_is_let_go(tmp_path):
+    with Store(tmp_path, SETTINGS_OF) as store:
+        store.add({"image": "a"})
+        with pytest.raises(UsageError, match="another process"):
+            Store(tmp_path, SETTINGS_OF)
+    with pytest.raises(UsageError, match="other settings"):
+        Store(tmp_path, {})
+    with Store(tmp_path, SETTINGS_OF) as store:
+        assert names(store) == ["a"]
+
+
+def test_damaged_settings_a_bundle_and_a_file_in_the_way(tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / SETTINGS).write_bytes(b'{"a": ')
+    (tmp_path / "two.fcam").mkdir()
+    (tmp_path / "two.fcam" / "manifest.json").write_text("{}")
+    (tmp_path / "three").write_text("")
+    refused = (
+        ("one", UsageError, "damaged"),
+        ("two.fcam", UsageError, "is a bundle"),
+        ("three", OutputError, "in the way"),
+    )
+    for folder, error, words in refused:
+        with pytest.raises(error, match=words) as caught:
+            Store(tmp_path / folder, SETTINGS_OF)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_leaves_no_half_line(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with Store(tmp_path, SETTINGS_OF) as store:
+        store.add({"image": "a"})
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(OutputError, match="No space left on device; free some space") as caught:
+                store.add({"image": "b"})
+        assert "\n" not in str(caught.value)
+        assert not store.finished("b")
+        store.add({"image": "c"})
+    assert [json.loads(line)["image"] for line in (tmp_path / ROWS).read_bytes().splitlines()] == ["a", "c"]
+
+
+def test_pictures_have_names_of_their_own(tmp_path):
+    rgb = np.full((600, 300, 3), (200, 30, 90), np.uint8)
+    methods = ["grad_cam", "fusion_cam:layer_cam+group_cam", "fusion_cam:layer_cam+group_cam:20", "a/b", "a:b"]
+    with Store(tmp_path, SETTINGS_OF) as store:
+        found = [store.save_picture(photo, method, rgb) for photo in [*NAMES, "deep/a.jpg"] for method in methods]
+        assert len({name.lower() for name in found}) == len(found)
+        assert all(name.isascii() and name.startswith("pictures/") and ":" not in name for name in found)
+        shown = cv2.imdecode(np.frombuffer(store.picture(found[0]), np.uint8), cv2.IMREAD_COLOR_RGB)
+        assert shown.shape == (256, 128, 3)
+        np.testing.assert_allclose(shown.mean((0, 1)), (200, 30, 90), atol=4)
+        assert store.picture("pictures/none.webp") is None
+        assert store.picture("../../etc/passwd") is None
+        assert store.picture("\0") is None
+
+
+def test_small_and_thin_pictures():
+    for shape in ((1, 1), (2000, 1), (5, 8)):
+        data = thumbnail(np.zeros((*shape, 3), np.uint8))
+        assert max(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape[:2]) == min(256, max(shape))
+
+
+def test_what_a_killed_write_left_goes(tmp_path):
+    with Store(tmp_path, SETTINGS_OF):
+        pass
+    for folder in (tmp_path, tmp_path / PICTURES):
+        (folder / ".0123456789abcdef.tmp").write_text("half")
+    with Store(tmp_path, SETTINGS_OF):
+        assert [*tmp_path.rglob("*.tmp")] == []
+
+
+def test_values_json_does_not_have(tmp_path):
+    assert plain({1: {2, 1}, "path": tmp_path, "x": (np.bool_(True), -np.inf)}) == {
+        "1": [1, 2],
+        "path": str(tmp_path),
+        "x": [True, None],
+    }
