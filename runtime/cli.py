@@ -19,6 +19,7 @@ app = typer.Typer(
     name="fusioncam",
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # it would take what stands in brackets for markup
     help="Explain image classifiers straight from ONNX files, with Fusion-CAM.",
     epilog="Exit status: 0 done, 1 failed, 2 bad usage. --debug shows the traceback of an error.",
 )

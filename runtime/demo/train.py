@@ -85,13 +85,14 @@ def spoil(images: Tensor) -> Tensor:
     return images * (0.4 + 0.6 * fade) + 0.05 * torch.randn_like(images)
 
 
-def loss_of(model: nn.Sequential, images: Tensor, shares: Tensor) -> Tensor:
+def loss_of(model: nn.Sequential, images: Tensor, shares: Tensor, place_weight: float = PLACE_WEIGHT) -> Tensor:
     """Compute the loss (see the head of this file).
 
     Args:
         model: What `build_model` returns.
         images: (N, 3, H, W), preprocessed.
         shares: (N, classes, h, w), how much of each cell of the last feature map each class covers.
+        place_weight: Of the second part.
 
     Returns:
         A scalar.
@@ -104,16 +105,17 @@ def loss_of(model: nn.Sequential, images: Tensor, shares: Tensor) -> Tensor:
     places = (evidence / TEMPERATURE).flatten(2).softmax(dim=2)
     on_object = (places * shares.flatten(2)).sum(dim=2)
     misplaced = -(on_object + 1e-6).log() * present
-    return presence + PLACE_WEIGHT * misplaced.sum() / present.sum().clamp(min=1)
+    return presence + place_weight * misplaced.sum() / present.sum().clamp(min=1)
 
 
-def train(steps: int = STEPS, seed: int = 0, workers: int = 0) -> nn.Sequential:
+def train(steps: int = STEPS, seed: int = 0, workers: int = 0, place_weight: float = PLACE_WEIGHT) -> nn.Sequential:
     """Train the model on `steps` batches of new scenes.
 
     Args:
         steps: Batches of `BATCH` scenes.
         seed: Chooses the initial weights and the scenes, none of which has a seed in `HELD_OUT`.
         workers: Processes that draw ahead; 0 draws in between the steps. The result is the same.
+        place_weight: Of the loss that makes it look at the object; 0 for a model that nobody told where to look.
 
     Returns:
         The model in evaluation mode.
@@ -124,7 +126,7 @@ def train(steps: int = STEPS, seed: int = 0, workers: int = 0) -> nn.Sequential:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps, pct_start=0.2)
     scenes = Scenes(HELD_OUT.stop * (1 + seed), steps * BATCH)
     for step, (pixels, shares) in enumerate(DataLoader(scenes, BATCH, num_workers=workers), start=1):
-        loss = loss_of(model, spoil(preprocess(pixels)), shares)
+        loss = loss_of(model, spoil(preprocess(pixels)), shares, place_weight)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
@@ -184,12 +186,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--output", type=Path, default=MODEL, help="where to write the model (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"batches of {BATCH} scenes (default: %(default)s)")
+    parser.add_argument(
+        "--place-weight", type=float, default=PLACE_WEIGHT, help="of the loss on where it looks (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of weights and scenes (default: %(default)s)")
     options = parser.parse_args(arguments)
 
     # Two runs add up in the same order only with the same number of threads.
     torch.set_num_threads(2)
-    model = train(options.steps, options.seed, workers=1)
+    model = train(options.steps, options.seed, workers=1, place_weight=options.place_weight)
     for objects in (1, 2, 3):
         print(f"held-out accuracy, scenes of {objects}: {accuracy(model, objects, EVALUATED):.4f}")  # noqa: T201
     save(to_onnx(model), options.output)
