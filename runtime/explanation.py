@@ -55,7 +55,7 @@ class Explanation:
         maps: One (H, W) float32 array in [0, 1] per method, at the size of the model's input.
         class_index: The class that is explained.
         label: Its name, where the bundle has labels.
-        probability: What the model gives it, 0..1.
+        probability: What the model gives it, 0..1; for a regression the value itself.
         flags: Which of the special cases in `FLAGS` were met.
         passes: Masked passes run, out of the channels there are. Shared by all classes of a picture.
         timing: Seconds per stage. Shared by all classes of a picture.

@@ -88,10 +88,11 @@ def write_results(
 def about_of(plan: Plan, manifest: Manifest, extra: Iterable[tuple[str, Any]] = ()) -> dict[str, Any]:
     """What was run, for people."""
     channels, height, width = manifest.layer.shape
+    name = manifest.layer.name  # of 250 characters in models converted from other formats
     return {
         "model": Path(manifest.source.path).stem,
         "bundle": str(plan.bundle),
-        "layer": f"{manifest.layer.name} ({channels} x {height} x {width})",
+        "layer": f"{name if len(name) <= 60 else name[:57] + '...'} ({channels} x {height} x {width})",
         "methods": list(plan.methods),
         "budget": plan.budget,
         "steps_of_insertion_and_deletion": plan.faithfulness.steps,

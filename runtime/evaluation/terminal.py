@@ -1,6 +1,6 @@
 """An evaluation on the terminal: the means, and what went wrong."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from fusioncam.runtime import console
 from fusioncam.runtime.picture import method_title
 
 ARROWS = {"higher": "↑", "lower": "↓"}
-NAMED = 5  # photos that failed, and problems
+NAMED = 5  # kinds of failures, and of problems
 
 
 def print_summary(summary: Mapping[str, Any], report: Path) -> None:
@@ -30,14 +30,21 @@ def print_summary(summary: Mapping[str, Any], report: Path) -> None:
             table.add_row(method_title(method), *cells)
         console.out.print(table)
         console.say("means over the photos, with 95 % bootstrap intervals; * is the best mean")
-    for failed in summary["failed"][:NAMED]:
-        console.complain(f"{failed['image']}: {failed['error']}", "failed")
-    for problem in summary["problems"][:NAMED]:
-        console.complain(f"{problem['image'] or 'annotations'}: {problem['text']}", "note")
-    more = max(0, len(summary["failed"]) - NAMED) + max(0, len(summary["problems"]) - NAMED)
-    if more:
-        console.complain(f"{more} more are named in the report", "note")
+    _complain(((f["image"], f["error"]) for f in summary["failed"]), "failed")
+    _complain(((p["image"] or "annotations", p["text"]) for p in summary["problems"]), "note")
     console.say(f"{photos['evaluated']} of {photos['all']} photos evaluated; report: {report}")
+
+
+def _complain(found: Iterable[tuple[str, str]], kind: str) -> None:
+    """One line for everything that is wrong in the same way; the report names them all."""
+    alike: dict[str, list[str]] = {}
+    for image, text in found:
+        alike.setdefault(text, []).append(image)
+    for text, images in list(alike.items())[:NAMED]:
+        more = f" and {len(images) - 1} more" if len(images) > 1 else ""
+        console.complain(f"{images[0]}{more}: {text}", kind)
+    if len(alike) > NAMED:
+        console.complain(f"{len(alike) - NAMED} more kinds are in the report", kind)
 
 
 def _cell(facts: Mapping[str, Any], best: bool) -> str:

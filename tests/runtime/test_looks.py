@@ -6,8 +6,10 @@ import pytest
 from fusioncam import Explainer
 from fusioncam.errors import UsageError
 from fusioncam.export import export_model
+from fusioncam.runtime.masked_passes import MaskedPasses
 from fusioncam.runtime.scoring import probabilities
 from fusioncam.runtime.views import NOISY, view_count, views
+from fusioncam.runtime.work import Clock
 
 METHODS = ("fusion_cam", "layer_cam", "score_cam", "recipro_cam")
 
@@ -140,3 +142,25 @@ def test_classes_above_a_probability(make_tiny, oracle, pictures):
 def test_senseless_choices_are_refused(tiny, pictures, options, message):
     with pytest.raises(UsageError, match=message):
         Explainer(tiny.bundle).explain_batch([pictures[0]], **options)
+
+
+def test_an_overlay_shows_the_mean_of_all_looks(tiny, layers, pictures):
+    for explainer in (Explainer(layers), Explainer(tiny.bundle, smooth=["flip"])):
+        found = explainer.overlay(pictures[0], 1, method="layer_cam")
+        one = Explainer(tiny.bundle, methods=["layer_cam"]).overlay(pictures[0], 1, method="layer_cam")
+        assert found.shape == one.shape == (24, 32, 3)
+        assert not np.array_equal(found, one)
+
+
+def test_work_that_asks_for_more_pictures_after_the_explanation(tiny, oracle, pictures):
+    """What an evaluation does: on any engine, whatever makes its maps."""
+    explainer = Explainer(tiny.bundle, kernels=False)
+
+    def work():
+        (explanation,) = yield from explainer.explaining(pictures[0], [1])
+        logits = yield from MaskedPasses(pictures[0], Clock()).of_pictures(3, lambda i: pictures[i])
+        return explanation, logits
+
+    ((explanation, logits),) = explainer.finish([work()])
+    assert explanation.maps["fusion_cam"].any()
+    np.testing.assert_allclose(logits, [oracle(tiny.bundle).logits(x) for x in pictures[:3]], atol=1e-5)

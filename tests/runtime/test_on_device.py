@@ -14,6 +14,7 @@ from fusioncam.export import export_model
 from fusioncam.kernels.specs import SPECS
 from fusioncam.runtime.engines import open_on_device
 from fusioncam.runtime.fusion import take_steps
+from fusioncam.runtime.masked_passes import MaskedPasses
 from fusioncam.runtime.methods import EVERY, METHODS
 from fusioncam.runtime.on_device import REST
 from fusioncam.runtime.work import Clock, finished
@@ -362,3 +363,17 @@ def test_most_probable_classes_of_a_device(tiny, on_device, pictures):
     found, wanted = (e.explain_batch(pictures[:2], top=3) for e in (on_device(tiny.bundle), Explainer(tiny.bundle)))
     for f, w in zip(found, wanted, strict=True):
         assert_equal(f, w)
+
+
+def test_work_that_asks_for_passes_goes_to_the_engine_beside(tiny, on_device, pictures):
+    explainer = on_device(tiny.bundle, chunk=3)
+    explainer._kernels = False
+
+    def work():
+        (explanation,) = yield from explainer.explaining(pictures[0], [1])
+        logits = yield from MaskedPasses(pictures[0], Clock()).of_pictures(5, lambda i: pictures[0] * i)
+        return explanation, logits
+
+    ((explanation, logits),) = explainer.finish([work()])
+    assert_equal(explanation, Explainer(tiny.bundle).explain(pictures[0], 1))
+    assert logits.shape == (5, 5)
