@@ -90,6 +90,13 @@ def rectified(small: Array, size: tuple[int, int]) -> Array:
     return unit(upsample(relu(small), size))
 
 
+def log_sum_exp(scores: Array) -> Array:
+    """log sum_j exp(s_j) over the last axis, in float64."""
+    exact = scores.astype(np.float64)
+    top = exact.max(axis=-1, keepdims=True)
+    return np.asarray(top[..., 0] + np.log(np.exp(exact - top).sum(axis=-1)))
+
+
 def grad_cam(activations: Array, gradients: Array, size: tuple[int, int]) -> Array:
     """Grad-CAM (arXiv 1610.02391): G = unit(up(relu(sum_k alpha_k A_k))), alpha_k the mean of g_k.
 

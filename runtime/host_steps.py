@@ -114,7 +114,7 @@ class HostSteps:
         blank = self._blank = found.maps[0] if known is None else known
         scores = np.tile(blank[self.classes].astype(np.float64), (len(self._activations), 1))
         scores[live] = plan.scores()
-        found.sums[masks.constant] = np.logaddexp.reduce(blank, dtype=np.float64)
+        found.sums[masks.constant] = reference.log_sum_exp(blank)
         self._scored[corners] = Scored(masks, scores, found.sums)
         return self._by_class(found.maps[len(nothing) :])
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fusioncam.kernels.masks import Indices, MaskMaker, write
+from fusioncam.kernels.reference import log_sum_exp
 from fusioncam.runtime.budget.plan import Plan
 from fusioncam.runtime.work import Array, Clock, Fill, Floats, Progress, Request, Work
 
@@ -109,7 +110,7 @@ class MaskedPasses:
             of_channels = logits[: max(len(channels) - start, 0)]
             scores[start : start + len(of_channels)] = of_channels[:, classes]
             some = channels[start : start + len(of_channels)]
-            sums[some] = np.logaddexp.reduce(of_channels, axis=1, dtype=np.float64)
+            sums[some] = log_sum_exp(of_channels)
             rows.append(logits[len(of_channels) :].copy())  # or the whole chunk would be kept
 
         yield from self._run(len(channels) + len(maps), fill, take)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from fusioncam.errors import UsageError
 from fusioncam.runtime import console
@@ -35,7 +36,7 @@ def evaluate(
         str, typer.Option(help="Maps to compare, separated by commas; the others are compared with the first.")
     ] = "fusion_cam,grad_cam,score_cam",
     metrics: Annotated[
-        str, typer.Option(help="drop (and increase), insertion, deletion, road; pointing and energy by annotations.")
+        str, typer.Option(help="drop (and increase), insertion, deletion, road. --annotations add pointing and energy.")
     ] = "drop,insertion,deletion",
     steps: Annotated[int, typer.Option(help="Steps of insertion and deletion.")] = 32,
     tolerance: Annotated[float, typer.Option(help="Pixels by which the pointing game may miss.")] = 0.0,
@@ -78,18 +79,25 @@ def evaluate(
     for given, known, what in ((engine, ENGINES, "engine"), (table, KINDS, "table"), (target, TARGETS, "target")):
         if given not in known:
             raise UsageError(f"no {what} {given!r}; use {' or '.join(known)}")
-    if workers < 1 or workers > 4096:
-        raise UsageError("workers must be a whole number, 1 to 4096")
     if table == "parquet":
         require_parquet()
     if engine == "ray":
         require_ray()
     kind = next(k for k in KINDS if k == table)
-    settings = Settings(parts(metrics), steps)
+    settings, spend = Settings(parts(metrics), steps), parse_budget(budget)
     manifest = read_bundle(bundle)
+    height, width = manifest.preprocessing.size
+    _within("workers", workers, 1, 4096)
+    _within("tolerance", tolerance, 0, max(height, width))
+    _within("steps", steps, 1, height * width)
+    _within("class-offset", class_offset, -manifest.classes, manifest.classes)
+    if annotations is None and target == "annotated":
+        raise UsageError("--target annotated takes the class from annotations; name their file with --annotations")
+    if not settings.metrics and annotations is None and not sanity:
+        raise UsageError("nothing is to be measured; name some metrics, or give --annotations")
     chosen = checked_methods(parts(methods), manifest.gradient)
     notes = read_annotations(annotations, manifest.labels, manifest.classes, class_offset) if annotations else None
-    photos = photos_of(folder, recursive, [out, *(notes.mask_files if notes else ())])
+    photos = photos_of(folder, recursive, [*_inside(folder, out), *(notes.mask_files if notes else ())])
     notes = notes.matched_to(photos) if notes else None
     with ExitStack() as stack:
         shuffled = None
@@ -97,12 +105,14 @@ def evaluate(
             shuffled = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "shuffled.fcam"
             randomised_bundle(bundle, shuffled)
         plan = Plan(
-            bundle.resolve(), chosen, parse_budget(budget), settings, notes, target == "annotated", tolerance,
+            bundle.resolve(), chosen, spend, settings, notes, target == "annotated", tolerance,
             shuffled, parts(providers), chunk, threads,
         )  # fmt: skip
-        store = stack.enter_context(Store(out, settings_of(plan, manifest, folder), restart))
-        rows = rows_with_ray(plan, workers, ray_address) if engine == "ray" else lambda some: Evaluator(plan).rows(some)
-        with console.progress_bar(folder.name or os.fspath(folder), quiet) as progress:
+        # Opened before the store is: what cannot be run leaves no trace.
+        rows = rows_with_ray(plan, workers, ray_address) if engine == "ray" else Evaluator(plan).rows
+        same = {**settings_of(plan, manifest, folder), "class_offset": class_offset}
+        store = stack.enter_context(Store(out, same, restart))
+        with console.progress_bar(escape(folder.name or os.fspath(folder)), quiet) as progress:
             found = sweep(photos, rows, store, progress)
         summary = write_results(store, plan, found, about_of(plan, manifest), kind)
     if json:
@@ -110,3 +120,17 @@ def evaluate(
     else:
         print_summary(summary, out / "report.html")
     return console.DONE if summary["photos"]["evaluated"] else console.FAILED
+
+
+def _within(name: str, given: float, least: int, most: int) -> None:
+    """Refuse a number that makes no sense, NaN included."""
+    if not least <= given <= most:
+        raise UsageError(f"{name} must be from {least} to {most}, not {given}")
+
+
+def _inside(folder: Path, out: Path) -> list[Path]:
+    """The folder of results, where it lies among the photos; raises UsageError where it is the photos' own."""
+    photos, results = (Path(os.path.realpath(path)) for path in (folder, out))
+    if results == photos:
+        raise UsageError(f"{out} is the folder of the photos; choose another for the results with -o")
+    return [out] if photos in results.parents else []

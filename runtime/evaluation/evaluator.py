@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from fusioncam.errors import FusionCamError
+from fusioncam.errors import FusionCamError, UsageError
 from fusioncam.manifest import sha256
 from fusioncam.runtime.asked import Choice
 from fusioncam.runtime.budget import Budget
@@ -90,6 +90,9 @@ class Evaluator:
 
         Args:
             photos: Their names in the rows, and files.
+
+        Raises:
+            UsageError: What is asked for cannot be done, whatever the photo.
         """
         waiting = deque(photos)
         while waiting:
@@ -97,6 +100,8 @@ class Evaluator:
                 for found in self.explainer.finish(self._work(*photo) for photo in tuple(waiting)):
                     waiting.popleft()
                     yield found
+            except UsageError:
+                raise
             except FusionCamError:
                 # It is due to one of those that shared the run: the first in line may be, and shows it alone.
                 yield self._alone(*waiting.popleft())
@@ -109,17 +114,25 @@ class Evaluator:
         try:
             (found,) = self.explainer.finish([self._work(name, file)])
             return found
+        except UsageError:
+            raise
         except FusionCamError as error:
             return _failed(name, error)
 
     def _work(self, name: str, file: Path) -> Work[Evaluated]:
+        """What goes wrong here is due to this photo; what goes wrong in a run that it shares is raised there."""
         try:
-            with native_stderr():  # libpng and libjpeg write their complaints there
-                photo = read_image(file)
-            digest = sha256(file)
+            return (yield from self._measured(name, file))
+        except UsageError:
+            raise
         except (FusionCamError, OSError) as error:
             return _failed(name, error)
-        (explanation,) = yield from self.explainer.explaining(photo, self._classes(name))
+
+    def _measured(self, name: str, file: Path) -> Work[Evaluated]:
+        with native_stderr():  # libpng and libjpeg write their complaints there
+            photo = read_image(file)
+        digest, chances = sha256(file), list[Array]()
+        (explanation,) = yield from self.explainer.explaining(photo, self._classes(name, chances))
         clock = Clock()
         parts = [
             (yield from self._faithfulness(photo, explanation, int(digest[:8], 16), clock)),
@@ -129,15 +142,17 @@ class Evaluator:
         clock.lap("metrics")
         measured = {m: merged(part[m] for part in parts if m in part) for m in explanation.maps}
         seconds = sum(explanation.timing.values()) + sum(clock.laps.values())
-        row = {"sha256": digest, **self._facts(name, photo, explanation), "seconds": seconds}
+        top = int(chances[0].argmax()) if chances else explanation.class_index
+        row = {"sha256": digest, **self._facts(name, photo, explanation, top), "seconds": seconds}
         row["methods"] = {m: _figures(found, explanation.flags) for m, found in measured.items()}
         return Evaluated({"image": name, **row}, _pictures(photo, explanation))
 
-    def _classes(self, name: str) -> list[int] | Choice:
-        """The class to explain: the top one, or the most probable of those that the annotation accepts."""
+    def _classes(self, name: str, seen: list[Array]) -> list[int] | Choice:
+        """The class to explain: the top one, or the most probable of those accepted, by chances that are `seen`."""
         accepted = list(self._accepted(name)) if self._plan.annotated else []
 
         def likeliest(chances: Array) -> list[int]:
+            seen.append(chances)
             return [max(accepted, key=lambda c: float(chances[c]))]
 
         return likeliest if accepted else [-1]
@@ -178,7 +193,7 @@ class Evaluator:
             for m, found in explanation.maps.items()
         }
 
-    def _facts(self, name: str, photo: UInt8Array, explanation: Explanation) -> dict[str, Any]:
+    def _facts(self, name: str, photo: UInt8Array, explanation: Explanation, top: int) -> dict[str, Any]:
         size, accepted = (photo.shape[0], photo.shape[1]), self._accepted(name)
         notes, preprocessing = self._plan.annotations, self.explainer.manifest.preprocessing
         return {
@@ -187,7 +202,7 @@ class Evaluator:
             "label": explanation.label,
             "probability": explanation.probability,
             "accepted": accepted,
-            "correct": explanation.class_index in accepted if accepted else None,
+            "correct": top in accepted if accepted else None,
             "passes": explanation.passes._asdict(),
             "problems": notes.problems_of(name, size, preprocessing) if notes else [],
         }

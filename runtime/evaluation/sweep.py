@@ -1,5 +1,6 @@
 """An evaluation from its beginning, or from where it was interrupted, to its report."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ def settings_of(plan: Plan, manifest: Manifest, photos: Path) -> dict[str, Any]:
     measured = plan.faithfulness
     return {
         "bundle": bundle_digest(manifest),
+        "preprocessing": manifest.preprocessing.model_dump(),
+        "labels": hashlib.sha256(repr(manifest.labels).encode()).hexdigest() if manifest.labels else None,
         "photos": photos.resolve(),
         "methods": list(plan.methods),
         "budget": plan.budget,

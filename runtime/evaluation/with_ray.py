@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fusioncam.errors import UsageError
+from fusioncam.errors import FusionCamError, UsageError, first_line
 from fusioncam.runtime.evaluation.evaluator import Evaluated, Evaluator, Plan
 
 BATCH = 4  # photos an actor takes at a time: they share chunks
@@ -26,17 +26,31 @@ def require_ray() -> Any:
 
 
 class Actor:
-    """Evaluates batches of photos, as `map_batches` gives them: columns `name` and `file`, one `evaluated` back."""
+    """Evaluates batches of photos, as `map_batches` gives them: columns `name` and `file`, one `evaluated` back.
+
+    An error that ends all of it comes back in place of the rows: raised here, Ray would wrap it in its own.
+    """
 
     def __init__(self, plan: Plan) -> None:
-        self._evaluator = Evaluator(plan)
+        self._plan, self._evaluator = plan, list[Evaluator]()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """The rows of a batch."""
-        photos = [(str(name), Path(file)) for name, file in zip(batch["name"], batch["file"], strict=True)]
-        column = np.empty(len(photos), object)
-        column[:] = [list(found) for found in self._evaluator.rows(photos)]
+        photos = [(_text(name), Path(_text(file))) for name, file in zip(batch["name"], batch["file"], strict=True)]
+        try:
+            if not self._evaluator:
+                self._evaluator.append(Evaluator(self._plan))
+            found: list[Any] = [list(each) for each in self._evaluator[0].rows(photos)]
+        except FusionCamError as error:
+            found = [error]
+        column = np.empty(len(found), object)
+        column[:] = found
         return {"evaluated": column}
+
+
+def _text(name: bytes) -> str:
+    """A name as `os.fsencode` sent it: those that are not UTF-8 are no text to Ray."""
+    return os.fsdecode(bytes(name))
 
 
 def rows_with_ray(
@@ -53,7 +67,7 @@ def rows_with_ray(
         address: Of a running cluster; by default Ray is started here, or found as Ray finds it.
 
     Raises:
-        UsageError: Ray is not installed.
+        UsageError: Ray is not installed. The rows raise it where there is no cluster at the address.
     """
     ray = require_ray()
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -62,12 +76,12 @@ def rows_with_ray(
     def rows(photos: Sequence[tuple[str, Path]]) -> Iterator[Evaluated]:
         begun = not ray.is_initialized()
         if begun:
-            ray.init(address=address, log_to_driver=False, include_dashboard=False, logging_level="ERROR")
+            _begin(ray, address)
         try:
             ray.data.DataContext.get_current().enable_progress_bars = False
-            cores = max(1, int(ray.cluster_resources().get("CPU", 1)) // workers)
-            told = plan if plan.threads else replace(plan, threads=cores)
-            items = [{"name": name, "file": str(file)} for name, file in photos]
+            cores = _cores(ray, workers)
+            told = replace(plan, threads=cores) if plan.threads is None else plan
+            items = [{"name": os.fsencode(name), "file": os.fsencode(file)} for name, file in photos]
             data = ray.data.from_items(items).map_batches(
                 Actor,
                 fn_constructor_args=(told,),
@@ -76,9 +90,28 @@ def rows_with_ray(
                 num_cpus=cores,
             )
             for item in data.iter_rows():
+                if isinstance(item["evaluated"], FusionCamError):
+                    raise item["evaluated"]
                 yield Evaluated(*item["evaluated"])
+        except ray.exceptions.RayError as error:
+            raise FusionCamError(f"Ray could not go on ({first_line(error)}); start it again to finish") from error
         finally:
             if begun:
                 ray.shutdown()
 
     return rows
+
+
+def _begin(ray: Any, address: str | None) -> None:
+    """Start Ray here, or join a cluster."""
+    try:
+        ray.init(address=address, log_to_driver=False, include_dashboard=False, logging_level="ERROR")
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = f"no Ray cluster answers at {address}" if address else "Ray does not start"
+        raise UsageError(f"{where} ({first_line(error)}); look at --ray-address, or use --engine local") from error
+
+
+def _cores(ray: Any, workers: int) -> int:
+    """CPUs for each actor: an even share of all there are, and no more than one machine has."""
+    machines = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    return max(1, min(sum(machines) // workers, max(machines, default=1)))

@@ -114,7 +114,7 @@ def peak(explainer, images):
     explainer.explain_batch(images, 1)
     tracemalloc.start()
     try:
-        for _ in explainer._engine.finish(explainer._work(x, [1], None) for x in images):
+        for _ in explainer.finish(explainer.explaining(x, [1]) for x in images):
             pass
         return tracemalloc.get_traced_memory()[1]
     finally:
