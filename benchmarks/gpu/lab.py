@@ -16,8 +16,9 @@ from fusioncam.kernels.device import Array, Device
 from fusioncam.manifest import Manifest, Preprocessing, read_bundle
 from fusioncam.runtime.engines import Engine, open_engine, open_on_device
 from fusioncam.runtime.explanation import Passes
+from fusioncam.runtime.fusion import make_maps
 from fusioncam.runtime.image import as_input, preprocess
-from fusioncam.runtime.methods import METHODS, make_maps
+from fusioncam.runtime.methods import METHODS
 from fusioncam.runtime.providers import CPU, CUDA, TENSORRT, Provider
 from fusioncam.runtime.work import Clock, Work
 from gpu import graph, torch_road

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from fusioncam.errors import UsageError
 from fusioncam.runtime import console
@@ -112,7 +111,7 @@ def evaluate(
         rows = rows_with_ray(plan, workers, ray_address) if engine == "ray" else Evaluator(plan).rows
         same = {**settings_of(plan, manifest, folder), "class_offset": class_offset}
         store = stack.enter_context(Store(out, same, restart))
-        with console.progress_bar(escape(folder.name or os.fspath(folder)), quiet) as progress:
+        with console.progress_bar(folder.name or os.fspath(folder), quiet) as progress:
             found = sweep(photos, rows, store, progress)
         summary = write_results(store, plan, found, about_of(plan, manifest), kind)
     if json:

@@ -79,7 +79,7 @@ def test_from_the_command_line(run, work, folder, only_line, tmp_path):
     assert json.loads(out)["score_precision"] == "int8"
     status, out, _ = run("check", target, "--photos", folder)
     assert status == 0
-    assert out.count("ok  ") == 6
+    assert out.count("ok  ") == 7
     assert out.count("Score-CAM by int8 scores") == 2
     status, _, err = run("export", *options)
     assert status == 2

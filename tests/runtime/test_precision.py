@@ -55,6 +55,6 @@ def test_from_the_command_line(run, work, tmp_path):
     assert json.loads(out)["score_precision"] == "float16"
     status, out, _ = run("check", target)
     assert status == 0
-    assert out.count("ok  ") == 6
+    assert out.count("ok  ") == 7
     status, _, err = run("export", "tiny.onnx", "-o", target, "--precision", "int4")
     assert (status, err) == (2, "error: no precision 'int4'; use fp32, fp16 or int8\n")
