@@ -91,7 +91,7 @@ def rectified(small: Array, size: tuple[int, int]) -> Array:
 
 
 def log_sum_exp(scores: Array) -> Array:
-    """log sum_j exp(s_j) over the last axis, in float64."""
+    """The logarithm of sum_j exp(s_j) over the last axis, in float64."""
     exact = scores.astype(np.float64)
     top = exact.max(axis=-1, keepdims=True)
     return np.asarray(top[..., 0] + np.log(np.exp(exact - top).sum(axis=-1)))

@@ -1,6 +1,7 @@
 """What may be asked of an Explainer, checked before anything is run."""
 
 import operator
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,9 +11,19 @@ from fusioncam.errors import UsageError
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.work import Array, Progress
 
+Bundle = str | os.PathLike[str]
+Bundles = Bundle | Sequence[Bundle]
 Classes = int | Sequence[int] | None
 Choice = Callable[[Array], list[int]]
 """Classes, by the probabilities of all (classes,)."""
+
+
+def listed_bundles(given: Any) -> list[Bundle]:
+    """One bundle or several as a list; raises UsageError where they are no paths."""
+    bundles = list(given) if isinstance(given, list | tuple) else [given]
+    if not all(isinstance(b, str | os.PathLike) for b in bundles):
+        raise UsageError(f"a bundle is the path of a folder, or a list of such, not {given!r}")
+    return bundles
 
 
 def checked_class(asked: Any, classes: int) -> int:

@@ -71,7 +71,9 @@ class DeviceSteps:
         self._launch(fuse.DENOISE, maps=_flat(gradient), out=_flat(made), rank=rank, fraction=fraction)
         return made
 
-    def score_channels(self, corners: bool, also: Sequence[DeviceArray], later: int) -> Work[list[DeviceArray]]:
+    def score_channels(
+        self, corners: bool, also: Sequence[DeviceArray], later: int, ways: int
+    ) -> Work[list[DeviceArray]]:
         """The masked passes of live channels."""
         live = np.flatnonzero(self._kinds == masks.LIVE)
         maps = also[0] if also else None  # one gradient method has one map
@@ -90,6 +92,10 @@ class DeviceSteps:
         refuse_nan(activations, "activations")
         refuse_nan(gradients, "gradients")
         return Evidence(scaled, activations, list(gradients), self.logits[self.classes].tolist())
+
+    def region_passes(self, method: str) -> int:
+        """None: Score-CAM's are those of channels."""
+        return 0
 
     def region_map(self, method: str) -> Work[DeviceArray]:
         """R."""

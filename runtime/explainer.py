@@ -11,11 +11,13 @@ from fusioncam.errors import UsageError
 from fusioncam.kernels import reference
 from fusioncam.manifest import read_bundle
 from fusioncam.runtime.asked import (
+    Bundles,
     Choice,
     Classes,
     checked_choice,
     checked_class,
     checked_count,
+    listed_bundles,
     many,
     of_one_model,
     part_of,
@@ -31,9 +33,6 @@ from fusioncam.runtime.scoring import probabilities
 from fusioncam.runtime.session import Provider, warn_of_clash
 from fusioncam.runtime.views import View, checked_smoothing, view_count, views
 from fusioncam.runtime.work import Array, Clock, Found, Progress, Work
-
-Bundle = str | os.PathLike[str]
-Bundles = Bundle | Sequence[Bundle]
 
 MOST_CHUNK = 1 << 20
 THREADS_PER_CORE = 4  # at most: thousands of threads end in a standstill
@@ -86,10 +85,11 @@ class Explainer:
         chunk = checked_count("chunk", chunk, MOST_CHUNK)
         threads = checked_count("threads", threads, THREADS_PER_CORE * (os.cpu_count() or 1))
         warn_of_clash()
-        folders = [Path(b) for b in ([bundle] if isinstance(bundle, str | os.PathLike) else bundle)]
+        folders = [Path(b) for b in listed_bundles(bundle)]
         manifests = [read_bundle(folder) for folder in folders]
         self.manifest = of_one_model(manifests)
-        self.methods = checked_methods(methods, all(m.gradient for m in manifests))
+        self._gradient = all(m.gradient for m in manifests)
+        self.methods = checked_methods(methods, self._gradient)
         each = zip(folders, manifests, strict=True)
         self._engine, *self._others = (open_engine(f, m, providers, chunk, threads) for f, m in each)
 
@@ -178,7 +178,7 @@ class Explainer:
         Raises:
             ImageError, UsageError, FusionCamError: As for `explain`; there is no such method, colour map or opacity.
         """
-        (method,) = checked_methods([method], self.manifest.gradient)
+        (method,) = checked_methods([method], self._gradient)
         opacity = checked_opacity(opacity)
         colors, classes = color_table(colormap), [self.checked_class(class_index)]
         _, x = as_input(image, self.manifest.preprocessing)
@@ -282,7 +282,7 @@ class Explainer:
         size: tuple[int, int] | None,
     ) -> Explanation:
         m = self.manifest
-        said = {"assumed_preprocessing": m.preprocessing.origin == "assumed", "no_gradient": not m.gradient}
+        said = {"assumed_preprocessing": m.preprocessing.origin == "assumed", "no_gradient": not self._gradient}
         return Explanation(
             maps={method: made.maps[method].astype(np.float32) for method in methods},
             class_index=c,

@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from fusioncam.kernels.family import GRADIENT_MAPS, GROUPS, SCORE_CAMS
+from fusioncam.kernels.family import GRADIENT_MAPS, SCORE_CAMS
 from fusioncam.kernels.reference import unit
 from fusioncam.runtime.explanation import Passes
 from fusioncam.runtime.image import UInt8Array
@@ -45,13 +45,14 @@ class Steps(Protocol[Maps, Confidences]):
     def denoise(self, gradient: Maps, theta: float) -> Maps:
         """Step 1: D."""
 
-    def score_channels(self, corners: bool, also: Sequence[Maps], later: int) -> Work[Sequence[Confidences]]:
+    def score_channels(self, corners: bool, also: Sequence[Maps], later: int, ways: int) -> Work[Sequence[Confidences]]:
         """Step 2: the masked passes of the channels that matter; x * 0 and x * m of `also` ride along.
 
         Args:
             corners: How masks are enlarged, see `ScoreCam`.
             also: Full-size maps.
-            later: Passes that will be asked for afterwards.
+            later: Passes that will be asked for afterwards, those of channels apart.
+            ways: Ways to enlarge masks that are left, this one included: they share what may be spent.
 
         Returns:
             The confidences of x * m, in their order.
@@ -59,6 +60,9 @@ class Steps(Protocol[Maps, Confidences]):
 
     def score_nothing(self, also: Sequence[Maps]) -> Work[Sequence[Confidences]]:
         """In place of `score_channels` where no Score-CAM is wanted: the passes of x * 0 and x * m of `also` alone."""
+
+    def region_passes(self, method: str) -> int:
+        """Passes that `region_map` will ask for."""
 
     def region_map(self, method: str) -> Work[Maps]:
         """Step 2: R, or another region method's map; those of Score-CAM after `score_channels`."""
@@ -106,7 +110,7 @@ def take_steps(steps: Steps[Maps, Confidences], methods: Sequence[str]) -> Work[
     denoised = {(m, theta): steps.denoise(made[m], theta) for m, theta in noisy}
     unions = {(r.gradient, r.region, r.theta) for r in recipes.values()}
     later = len(steps.classes) * (len({r.region for r in recipes.values()}) + len(unions))
-    later += len(steps.classes) * GROUPS + 1 if "group_cam" in wanted else 0
+    later += sum(steps.region_passes(m) for m in REGION if m in wanted)
     score_cams = [m for m in SCORE_CAMS if m in wanted]
     of_denoised = yield from _score(steps, score_cams, list(denoised.values()), later)
     confidence = dict(zip(denoised, of_denoised, strict=True))
@@ -145,10 +149,10 @@ def _score(
     """The passes of channels, once for each way to enlarge masks; returns the confidences of the maps riding along."""
     if not score_cams:
         return (yield from steps.score_nothing(also)) if also else []
-    first, *others = dict.fromkeys(SCORE_CAMS[m].corners for m in score_cams)
-    of_maps = yield from steps.score_channels(first, also, later)
-    for corners in others:
-        yield from steps.score_channels(corners, [], later)
+    ways = list(dict.fromkeys(SCORE_CAMS[m].corners for m in score_cams))
+    of_maps = yield from steps.score_channels(ways[0], also, later, len(ways))
+    for n, corners in enumerate(ways[1:], start=1):
+        yield from steps.score_channels(corners, [], later, len(ways) - n)
     return of_maps
 
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
 from fusioncam.errors import UsageError
 from fusioncam.kernels import family, reference
-from fusioncam.kernels.masks import MaskMaker
+from fusioncam.kernels.masks import Indices, MaskMaker
 from fusioncam.runtime.budget import Budget, Evidence, plan_for
 from fusioncam.runtime.budget.plan import Plan
 from fusioncam.runtime.explanation import Passes
@@ -99,17 +99,20 @@ class HostSteps:
         """D."""
         return [reference.denoise(g, theta) for g in gradient]
 
-    def score_channels(self, corners: bool, also: Sequence[list[Array]], later: int) -> Work[list[list[float]]]:
+    def score_channels(
+        self, corners: bool, also: Sequence[list[Array]], later: int, ways: int
+    ) -> Work[list[list[float]]]:
         """The passes of live channels; the mask of a constant channel is zero, so its score is that of x * 0."""
         maps = [m for each in also for m in each]
         masks = MaskMaker(self._activations, self._passes.image, corners)
         live = np.flatnonzero(~masks.zero & ~masks.constant)
         gradients, full = [e.gradients for e in self._evidence], self.logits[self.classes].tolist()
         evidence = partial(Evidence, masks.scaled, self._activations, gradients, full)
-        plan = plan_for(self._budget, live, evidence, 1 + len(maps) + later, self._grain)
-        self._plans.append(plan)
         known = self._blank
         nothing = [np.zeros(self._passes.size, np.float32)] if known is None else []
+        others = self._passes.done + len(nothing) + len(maps) + later
+        plan = plan_for(self._share(others, ways), live, evidence, others, self._grain)
+        self._plans.append(plan)
         found = yield from self._passes.of_channels(masks, plan, self.classes, [*nothing, *maps], later, blank=known)
         blank = self._blank = found.maps[0] if known is None else known
         scores = np.tile(blank[self.classes].astype(np.float64), (len(self._activations), 1))
@@ -117,6 +120,11 @@ class HostSteps:
         found.sums[masks.constant] = reference.log_sum_exp(blank)
         self._scored[corners] = Scored(masks, scores, found.sums)
         return self._by_class(found.maps[len(nothing) :])
+
+    def _share(self, others: int, ways: int) -> Budget:
+        """What may be spent until these channels are scored, if so many ways share what the other passes leave."""
+        whole = self._budget
+        return whole if ways == 1 or not isinstance(whole, int) else others + (whole - others) // ways
 
     def score_nothing(self, also: Sequence[list[Array]]) -> Work[list[list[float]]]:
         """X * 0 and x * m."""
@@ -153,13 +161,24 @@ class HostSteps:
             raise UsageError(f"{method} looks at the scores of all classes, which cannot be guessed: use budget exact")
         return np.asarray(np.exp(logits - sums))
 
+    @cached_property
+    def _groups(self) -> list[tuple[MaskMaker, Indices]]:
+        """The masks of Group-CAM and which of them show anything, per class."""
+        x, makers = self._passes.image, []
+        for e in self._evidence:
+            maker = MaskMaker(family.group_maps(e.activations, e.gradients), x)
+            makers.append((maker, np.flatnonzero(~maker.zero & ~maker.constant)))
+        return makers
+
+    def region_passes(self, method: str) -> int:
+        """Of Group-CAM: a pass per group, and the blurred picture."""
+        return sum(len(live) for _, live in self._groups) + 1 if method == "group_cam" else 0
+
     def _group_cam(self) -> Work[list[Array]]:
         """The masked pictures of all classes are passed together, beside the blurred picture."""
         x = self._passes.image
         blurred = family.blur(x)
-        makers = [MaskMaker(family.group_maps(e.activations, e.gradients), x) for e in self._evidence]
-        live = [np.flatnonzero(~m.zero & ~m.constant) for m in makers]
-        places = [(maker, k) for maker, some in zip(makers, live, strict=True) for k in some.tolist()]
+        places = [(maker, k) for maker, live in self._groups for k in live.tolist()]
 
         def picture(i: int) -> Floats:
             if i == len(places):
@@ -170,11 +189,11 @@ class HostSteps:
         rows = yield from self._passes.of_pictures(len(places) + 1, picture)
         maps, start = [], 0
         chances = probabilities(rows, self._ending)
-        for c, maker, some in zip(self.classes, makers, live, strict=True):
-            gains = chances[start : start + len(some), c] - chances[-1, c]
-            masks = maker.scaled[some].astype(np.float64)
+        for c, (maker, live) in zip(self.classes, self._groups, strict=True):
+            gains = chances[start : start + len(live), c] - chances[-1, c]
+            masks = maker.scaled[live].astype(np.float64)
             maps.append(family.group_cam_map(masks, gains, self._passes.size))
-            start += len(some)
+            start += len(live)
         return maps
 
     def _recipro_cam(self) -> list[Array]:

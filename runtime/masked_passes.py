@@ -59,7 +59,7 @@ class MaskedPasses:
 
         self.total = max(self.total, self.done + count)
         yield from self._run(count, fill, lambda _, logits: rows.append(logits))
-        return np.concatenate(rows)
+        return _stacked(rows)
 
     def of_channels(
         self,
@@ -114,7 +114,7 @@ class MaskedPasses:
             rows.append(logits[len(of_channels) :].copy())  # or the whole chunk would be kept
 
         yield from self._run(len(channels) + len(maps), fill, take)
-        return scores, np.concatenate(rows)
+        return scores, _stacked(rows)
 
     def _under(self, m: Array) -> Floats:
         return np.asarray(self.image * m.astype(np.float32, copy=False))
@@ -132,3 +132,8 @@ class MaskedPasses:
         if count:
             self._clock.lap("fusion")
             yield Request(count, fill, taken, self._clock)
+
+
+def _stacked(rows: Sequence[Floats]) -> Floats:
+    """All rows in one array, which may be none."""
+    return np.concatenate(rows) if rows else np.empty((0, 0), np.float32)

@@ -40,12 +40,15 @@ def fusion_cam(gradient: str = "grad_cam", region: str = "score_cam", theta: flo
     Args:
         gradient: A gradient method.
         region: A region method.
-        theta: Percentile of the gradient map below which it counts as noise, 0 to 100.
+        theta: Percentile of the gradient map below which it counts as noise, 0 to 100; to six decimals.
 
     Raises:
         UsageError: There is no such method, or theta is no percentile.
     """
-    name = f"fusion_cam:{gradient}+{region}" + ("" if theta == THETA else f":{theta:g}")
+    if isinstance(theta, bool) or not isinstance(theta, int | float) or not 0 <= theta <= 100:
+        raise UsageError(f"theta is a percentile, 0 to 100, not {theta!r}")
+    written = f"{theta:.6f}".rstrip("0").rstrip(".")
+    name = f"fusion_cam:{gradient}+{region}" + ("" if theta == THETA else f":{written}")
     recipe(name)
     return name
 

@@ -69,19 +69,13 @@ def evaluate(
     from fusioncam.runtime.evaluation.faithfulness import Settings
     from fusioncam.runtime.evaluation.store import Store
     from fusioncam.runtime.evaluation.sweep import about_of, settings_of, sweep, write_results
-    from fusioncam.runtime.evaluation.table import KINDS, require_parquet
+    from fusioncam.runtime.evaluation.table import KINDS
     from fusioncam.runtime.evaluation.terminal import print_summary
-    from fusioncam.runtime.evaluation.with_ray import require_ray, rows_with_ray
+    from fusioncam.runtime.evaluation.with_ray import rows_with_ray
     from fusioncam.runtime.methods import checked_methods
     from fusioncam.runtime.photos import photos_of
 
-    for given, known, what in ((engine, ENGINES, "engine"), (table, KINDS, "table"), (target, TARGETS, "target")):
-        if given not in known:
-            raise UsageError(f"no {what} {given!r}; use {' or '.join(known)}")
-    if table == "parquet":
-        require_parquet()
-    if engine == "ray":
-        require_ray()
+    _known(engine, table, target)
     kind = next(k for k in KINDS if k == table)
     settings, spend = Settings(parts(metrics), steps), parse_budget(budget)
     manifest = read_bundle(bundle)
@@ -117,8 +111,22 @@ def evaluate(
     if json:
         console.say_json(summary)
     else:
-        print_summary(summary, out / "report.html")
+        print_summary(summary, out / "report.html", quiet)
     return console.DONE if summary["photos"]["evaluated"] else console.FAILED
+
+
+def _known(engine: str, table: str, target: str) -> None:
+    """Refuse what there is not, and what lacks a package."""
+    from fusioncam.runtime.evaluation.table import KINDS, require_parquet
+    from fusioncam.runtime.evaluation.with_ray import require_ray
+
+    for given, known, what in ((engine, ENGINES, "engine"), (table, KINDS, "table"), (target, TARGETS, "target")):
+        if given not in known:
+            raise UsageError(f"no {what} {given!r}; use {' or '.join(known)}")
+    if table == "parquet":
+        require_parquet()
+    if engine == "ray":
+        require_ray()
 
 
 def _within(name: str, given: float, least: int, most: int) -> None:

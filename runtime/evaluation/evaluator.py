@@ -184,10 +184,15 @@ class Evaluator:
         return localisation(explanation.maps, mask, self._plan.tolerance)
 
     def _sanity(self, photo: UInt8Array, explanation: Explanation) -> dict[str, Measured]:
-        """The maps beside those of shuffled weights."""
+        """The maps beside those of shuffled weights, of which a sound model may make NaN."""
         if self._random is None:
             return {}
-        ((other,),) = self._random.finish([self._random.explaining(photo, [explanation.class_index])])
+        try:
+            ((other,),) = self._random.finish([self._random.explaining(photo, [explanation.class_index])])
+        except UsageError:
+            raise
+        except FusionCamError:
+            return {m: Measured(flags=("no_sanity",)) for m in explanation.maps}
         return {
             m: Measured({"sanity": abs(similarity(found, other.maps[m]).spearman)})
             for m, found in explanation.maps.items()

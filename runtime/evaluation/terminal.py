@@ -4,21 +4,24 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 from fusioncam.runtime import console
 from fusioncam.runtime.picture import method_title
 
 ARROWS = {"higher": "↑", "lower": "↓"}
+WIDE = 1000  # characters
 NAMED = 5  # kinds of failures, and of problems
 
 
-def print_summary(summary: Mapping[str, Any], report: Path) -> None:
+def print_summary(summary: Mapping[str, Any], report: Path, quiet: bool = False) -> None:
     """Print one line per method, and where the rest is to be found.
 
     Args:
         summary: By `summarise`.
         report: The report's file.
+        quiet: Whether notes are left out.
     """
     metrics, photos = summary["metrics"], summary["photos"]
     if photos["evaluated"]:
@@ -28,10 +31,12 @@ def print_summary(summary: Mapping[str, Any], report: Path) -> None:
         for method, found in summary["methods"].items():
             cells = (_cell(found["metrics"][m], method in facts["best"]) for m, facts in metrics.items())
             table.add_row(method_title(method), *cells)
-        console.out.print(table)
+        # Only a terminal has an edge at which lines must be folded.
+        (console.out if console.out.is_terminal else Console(width=WIDE, highlight=False)).print(table)
         console.say("means over the photos, with 95 % bootstrap intervals; * is the best mean")
     _complain(((f["image"], f["error"]) for f in summary["failed"]), "failed")
-    _complain(((p["image"] or "annotations", p["text"]) for p in summary["problems"]), "note")
+    if not quiet:
+        _complain(((p["image"] or "annotations", p["text"]) for p in summary["problems"]), "note")
     console.say(f"{photos['evaluated']} of {photos['all']} photos evaluated; report: {report}")
 
 

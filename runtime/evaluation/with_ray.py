@@ -2,7 +2,10 @@
 
 import importlib
 import logging
+import math
 import os
+import pickle
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +15,10 @@ import numpy as np
 
 from fusioncam.errors import FusionCamError, UsageError, first_line
 from fusioncam.runtime.evaluation.evaluator import Evaluated, Evaluator, Plan
+from fusioncam.runtime.session import native_stderr
 
 BATCH = 4  # photos an actor takes at a time: they share chunks
+PATIENCE = 10.0  # seconds until a cluster's address must answer
 
 
 def require_ray() -> Any:
@@ -28,6 +33,7 @@ def require_ray() -> Any:
 class Actor:
     """Evaluates batches of photos, as `map_batches` gives them: columns `name` and `file`, one `evaluated` back.
 
+    What comes back is pickled here: Ray would make tables of it, in which what one row lacks and another has is None.
     An error that ends all of it comes back in place of the rows: raised here, Ray would wrap it in its own.
     """
 
@@ -40,12 +46,10 @@ class Actor:
         try:
             if not self._evaluator:
                 self._evaluator.append(Evaluator(self._plan))
-            found: list[Any] = [list(each) for each in self._evaluator[0].rows(photos)]
-        except FusionCamError as error:
+            found: list[Evaluated | Exception] = list(self._evaluator[0].rows(photos))
+        except Exception as error:
             found = [error]
-        column = np.empty(len(found), object)
-        column[:] = found
-        return {"evaluated": column}
+        return {"evaluated": np.array([pickle.dumps(each) for each in found], object)}
 
 
 def _text(name: bytes) -> str:
@@ -86,13 +90,14 @@ def rows_with_ray(
                 Actor,
                 fn_constructor_args=(told,),
                 batch_size=BATCH,
-                compute=ray.data.ActorPoolStrategy(size=workers),
+                compute=ray.data.ActorPoolStrategy(size=min(workers, math.ceil(len(photos) / BATCH))),
                 num_cpus=cores,
             )
             for item in data.iter_rows():
-                if isinstance(item["evaluated"], FusionCamError):
-                    raise item["evaluated"]
-                yield Evaluated(*item["evaluated"])
+                found = pickle.loads(item["evaluated"])
+                if isinstance(found, Exception):
+                    raise found
+                yield found
         except ray.exceptions.RayError as error:
             raise FusionCamError(f"Ray could not go on ({first_line(error)}); start it again to finish") from error
         finally:
@@ -103,10 +108,14 @@ def rows_with_ray(
 
 
 def _begin(ray: Any, address: str | None) -> None:
-    """Start Ray here, or join a cluster."""
+    """Start Ray here, or join a cluster; Ray itself would knock at a closed door for many minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     try:
-        ray.init(address=address, log_to_driver=False, include_dashboard=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError) as error:
+        if port.isdecimal():
+            socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+        with native_stderr():  # where Ray says that it is told to say nothing
+            ray.init(address=address, log_to_driver=False, include_dashboard=False, logging_level="ERROR")
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
         where = f"no Ray cluster answers at {address}" if address else "Ray does not start"
         raise UsageError(f"{where} ({first_line(error)}); look at --ray-address, or use --engine local") from error
 

@@ -164,3 +164,20 @@ def test_work_that_asks_for_more_pictures_after_the_explanation(tiny, oracle, pi
     ((explanation, logits),) = explainer.finish([work()])
     assert explanation.maps["fusion_cam"].any()
     np.testing.assert_allclose(logits, [oracle(tiny.bundle).logits(x) for x in pictures[:3]], atol=1e-5)
+
+
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
+def test_one_bundle_without_a_gradient_is_enough_to_have_none(tiny, tmp_path, pictures, order):
+    source, other = tiny.bundle.parent / "tiny.onnx", tmp_path / "other.fcam"
+    preprocessing = Explainer(tiny.bundle).manifest.preprocessing.model_dump(exclude={"origin"})
+    export_model(source, other, gradient=False, preprocessing=preprocessing)
+    explainer = Explainer([tiny.bundle, other][order], methods=["score_cam"])
+    assert "no_gradient" in explainer.explain(pictures[0]).flags
+    with pytest.raises(UsageError, match="grad_cam needs a gradient"):
+        explainer.overlay(pictures[0], method="grad_cam")
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"x", [None], ["a.fcam", 3]])
+def test_what_is_no_path_is_no_bundle(wrong):
+    with pytest.raises(UsageError, match="a bundle is the path of a folder"):
+        Explainer(wrong)

@@ -277,3 +277,44 @@ def test_methods_that_need_a_gradient_are_named_where_there_is_none():
     for method in ("fusion_cam", "grad_cam", "group_cam", "union_cam"):
         with pytest.raises(UsageError, match=f"{method} needs a gradient, and the bundle was exported without"):
             checked_methods(["score_cam", method], gradient=False)
+
+
+@pytest.mark.parametrize("budget", [8, 14, 20, 30, 50])
+@pytest.mark.parametrize(
+    "methods",
+    [
+        ["score_cam", "score_cam_corners"],
+        ["fusion_cam", "group_cam"],
+        ["fusion_cam", "group_cam", "score_cam_corners", "union_cam:layer_cam+group_cam"],
+    ],
+)
+def test_a_number_of_passes_goes_for_all_that_is_asked_for(make_tiny, pictures, methods, budget):
+    made = make_tiny(channels=24)
+    exact = Explainer(made.bundle, methods=methods).explain(pictures[0], 1)
+    try:
+        found = Explainer(made.bundle, methods=methods, budget=budget).explain(pictures[0], 1)
+    except UsageError as error:
+        assert "too small" in str(error)  # noqa: PT017  (which budgets are depends on the methods)
+        assert budget < exact.passes.run
+        return
+    assert found.passes.run <= budget
+    if budget >= exact.passes.run:
+        assert found.passes.run == exact.passes.run
+
+
+@pytest.mark.parametrize("methods", [["score_cam", "score_cam_corners"], ["fusion_cam:layer_cam+score_cam_corners"]])
+def test_a_picture_without_a_live_channel_takes_no_pass_for_them(make_tiny, pictures, methods):
+    made = make_tiny(constant=tuple(range(12)))
+    found = Explainer(made.bundle, methods=methods).explain(pictures[0], 1)
+    assert all(not m.any() for m in found.maps.values())
+
+
+@pytest.mark.parametrize("wrong", ["10", None, True, -1, 100.5, float("nan"), float("inf")])
+def test_a_theta_that_is_no_percentile_is_refused(wrong):
+    with pytest.raises(UsageError, match="theta is a percentile, 0 to 100"):
+        fusion_cam(theta=wrong)
+
+
+def test_theta_is_written_so_that_it_is_read_again():
+    for theta in (0, 1e-6, 0.1, 1 / 3, 12.5, 100):
+        assert recipe(fusion_cam(theta=theta)).theta == pytest.approx(theta, abs=5e-7)
