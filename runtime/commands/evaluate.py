@@ -88,6 +88,8 @@ def evaluate(
         raise UsageError("--target annotated takes the class from annotations; name their file with --annotations")
     if not settings.metrics and annotations is None and not sanity:
         raise UsageError("nothing is to be measured; name some metrics, or give --annotations")
+    if sanity and ray_address:
+        raise UsageError("--sanity shuffles weights on this machine only; leave it out with --ray-address")
     chosen = checked_methods(parts(methods), manifest.gradient)
     notes = read_annotations(annotations, manifest.labels, manifest.classes, class_offset) if annotations else None
     photos = photos_of(folder, recursive, [*_inside(folder, out), *(notes.mask_files if notes else ())])

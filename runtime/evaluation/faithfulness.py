@@ -52,7 +52,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         if unknown := [m for m in self.metrics if m not in PROBES]:
-            raise UsageError(f"no metric {unknown[0]!r}; there are {', '.join(PROBES)}")
+            raise UsageError(
+                f"no metric {unknown[0]!r}; there are {', '.join(PROBES)} "
+                "(increase comes with drop, pointing and energy with annotations)"
+            )
         if self.steps < 1:
             raise UsageError(f"insertion and deletion take 1 step or more, not {self.steps}")
         if not self.percentiles or not all(0 < p < 100 for p in self.percentiles):

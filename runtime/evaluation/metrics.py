@@ -41,6 +41,7 @@ FLAGS = {
     "blank_map": "the map is zero everywhere: the figures are what the formulas give for such a map",
     "no_confidence": "the model gives the class no positive confidence to begin with: there is no drop",
     "road_nothing_kept": "many pixels of the map are equal, and some of ROAD's thresholds remove every pixel",
+    "no_sanity": "the model with shuffled weights gives NaN: there is no sanity figure",
     "no_object": "the object's mask is empty: nothing was measured",
 }
 

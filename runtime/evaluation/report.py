@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fusioncam.runtime import explanation
 from fusioncam.runtime.evaluation import metrics
 from fusioncam.runtime.evaluation.curves import charts
 from fusioncam.runtime.evaluation.definitions import DEFINITIONS
@@ -22,11 +21,11 @@ from fusioncam.runtime.evaluation.html import (
     text,
 )
 from fusioncam.runtime.evaluation.store import Row
+from fusioncam.runtime.explanation import flag_text
 from fusioncam.runtime.picture import method_title
 
 NAMED = 50  # problems, or photos with one problem, that are named; the others are counted
 FEW = 20  # photos below which the percentile bootstrap is known to be too sure
-FLAGS = {**explanation.FLAGS, **metrics.FLAGS}
 ARROWS = {"higher": "↑ higher is better", "lower": "↓ lower is better"}
 
 Summary = Mapping[str, Any]
@@ -204,7 +203,7 @@ def _wrong(summary: Summary) -> tuple[str, ...]:
     failed = grouped((item["error"], item["image"]) for item in summary["failed"])
     problems = grouped((item["text"], item["image"] or "") for item in summary["problems"])
     flags = "".join(
-        f"<li>{method_name(method)}: {text(FLAGS.get(flag, flag))}<small>{photos(count)}</small></li>"
+        f"<li>{method_name(method)}: {text(_meant(flag))}<small>{photos(count)}</small></li>"
         for method, facts in summary["methods"].items()
         for flag, count in facts["flags"].items()
     )
@@ -215,6 +214,11 @@ def _wrong(summary: Summary) -> tuple[str, ...]:
     )
     found = tuple(f'<h3>{text(title)}</h3><ul class="wrong">{items}</ul>' for title, items in lists if items)
     return found or ("<p>Nothing.</p>",)
+
+
+def _meant(flag: str) -> str:
+    """A flag of a metric's or an explanation's in words."""
+    return metrics.FLAGS.get(flag) or flag_text(flag)
 
 
 def _listed(groups: Mapping[str, list[str]]) -> str:

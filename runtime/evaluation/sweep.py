@@ -7,6 +7,7 @@ from typing import Any
 
 import fusioncam
 from fusioncam.manifest import Manifest, sha256
+from fusioncam.runtime.evaluation.annotations import Problem
 from fusioncam.runtime.evaluation.evaluator import Evaluated, Plan
 from fusioncam.runtime.evaluation.metrics import METRICS
 from fusioncam.runtime.evaluation.report import report_html
@@ -79,13 +80,26 @@ def write_results(
     store: Store, plan: Plan, rows: Sequence[Row], about: Mapping[str, Any], table: Kind = "csv"
 ) -> dict[str, Any]:
     """Write the table, `summary.json` and `report.html`; returns what the summary holds."""
-    problems = plan.annotations.problems if plan.annotations else ()
+    problems = (*plan.annotations.problems, *_counted_from_elsewhere(plan, rows)) if plan.annotations else ()
     summary = summarise(rows, plan.methods, METRICS, about, problems)
     measured = list(summary["metrics"])
     store.write(f"results.{table}", table_bytes(rows, plan.methods, measured, table))
     store.write("summary.json", json_bytes(summary))
     store.write("report.html", report_html(summary, rows, store.picture).encode("utf-8", "backslashreplace"))
     return summary
+
+
+def _counted_from_elsewhere(plan: Plan, rows: Sequence[Row]) -> Iterator[Problem]:
+    """Says so where class numbers seem to begin elsewhere than the model's: nothing else would show it."""
+    told = [(row["class_index"], set(row["accepted"])) for row in rows if row.get("accepted")]
+    right = {shift: sum(c - shift in accepted for c, accepted in told) for shift in (-1, 0, 1)}
+    best = max(right, key=lambda shift: right[shift])
+    if not plan.annotated and right[best] >= 2 * right[0] + 2:
+        yield Problem(
+            None,
+            f"the top class is right on {right[0]} of {len(told)} photos, but would be on {right[best]} if the numbers "
+            f"of classes were {'larger' if best > 0 else 'smaller'} by 1: look at --class-offset",
+        )
 
 
 def about_of(plan: Plan, manifest: Manifest, extra: Iterable[tuple[str, Any]] = ()) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """An evaluation on the terminal: the means, and what went wrong."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +23,41 @@ def print_summary(summary: Mapping[str, Any], report: Path, quiet: bool = False)
         report: The report's file.
         quiet: Whether notes are left out.
     """
-    metrics, photos = summary["metrics"], summary["photos"]
+    photos = summary["photos"]
     if photos["evaluated"]:
-        table = Table("", *(f"{m['label']} {ARROWS[m['better']]}" for m in metrics.values()), box=None, pad_edge=False)
-        for column in table.columns[1:]:
-            column.justify = "right"
-        for method, found in summary["methods"].items():
-            cells = (_cell(found["metrics"][m], method in facts["best"]) for m, facts in metrics.items())
-            table.add_row(method_title(method), *cells)
-        # Only a terminal has an edge at which lines must be folded.
-        (console.out if console.out.is_terminal else Console(width=WIDE, highlight=False)).print(table)
-        console.say("means over the photos, with 95 % bootstrap intervals; * is the best mean")
+        # Only a terminal has an edge: what does not fit there goes without its intervals, which are in the report.
+        where = console.out if console.out.is_terminal else Console(width=WIDE, highlight=False)
+        whole = _table(summary, intervals=True)
+        fits = where.measure(whole, options=where.options.update(width=WIDE)).maximum <= where.width
+        where.print(whole if fits else _table(summary, intervals=False))
+        console.say(f"means over the photos{', with 95 % bootstrap intervals' if fits else ''}; * is the best mean")
+        for line in _caveats(summary):
+            console.say(line)
     _complain(((f["image"], f["error"]) for f in summary["failed"]), "failed")
     if not quiet:
         _complain(((p["image"] or "annotations", p["text"]) for p in summary["problems"]), "note")
     console.say(f"{photos['evaluated']} of {photos['all']} photos evaluated; report: {report}")
+
+
+def _table(summary: Mapping[str, Any], intervals: bool) -> Table:
+    metrics = summary["metrics"]
+    table = Table("", *(f"{m['label']} {ARROWS[m['better']]}" for m in metrics.values()), box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for method, found in summary["methods"].items():
+        cells = (_cell(found["metrics"][m], method in facts["best"], intervals) for m, facts in metrics.items())
+        table.add_row(method_title(method), *cells)
+    return table
+
+
+def _caveats(summary: Mapping[str, Any]) -> Iterator[str]:
+    """What the figures rest on, where that is not all photos."""
+    photos, first = summary["photos"], summary["methods"].get(summary["first"], {}).get("metrics", {})
+    if photos["annotated"]:
+        yield f"top class right: {photos['correct']} of {photos['annotated']} annotated photos"
+    for n in sorted({facts["n"] for facts in first.values()} - {photos["evaluated"]}):
+        names = ", ".join(m["label"] for name, m in summary["metrics"].items() if first[name]["n"] == n)
+        yield f"{names}: on {n} of {photos['evaluated']} photos"
 
 
 def _complain(found: Iterable[tuple[str, str]], kind: str) -> None:
@@ -52,8 +72,8 @@ def _complain(found: Iterable[tuple[str, str]], kind: str) -> None:
         console.complain(f"{len(alike) - NAMED} more kinds are in the report", kind)
 
 
-def _cell(facts: Mapping[str, Any], best: bool) -> str:
+def _cell(facts: Mapping[str, Any], best: bool, interval: bool) -> str:
     if facts["mean"] is None:
         return "-"
-    around = "" if facts["low"] is None else f" ({facts['low']:.3f} to {facts['high']:.3f})"
+    around = "" if facts["low"] is None or not interval else f" ({facts['low']:.3f} to {facts['high']:.3f})"
     return f"{facts['mean']:.3f}{'*' if best else ' '}{around}"
