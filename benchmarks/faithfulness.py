@@ -193,7 +193,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, help="folder of ONNX files")
     parser.add_argument("--photos", type=Path, help="folder with annotations.json")
-    parser.add_argument("--scenes", type=int, default=200)
+    parser.add_argument("--scenes", type=int, default=100)
     parser.add_argument("--only", nargs="*", help="how names of subjects begin")
     parser.add_argument("--work", type=Path, default=Path("build/faithfulness"))
     parser.add_argument("--out", type=Path, default=HERE, help="folder of results/ and README.md")
@@ -233,5 +233,4 @@ def settings() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(HERE))
     sys.exit(main())

@@ -2,8 +2,10 @@
 
 import os
 import secrets
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from platformdirs import user_cache_path
 
@@ -21,13 +23,39 @@ def replace_file(target: Path, data: bytes) -> None:
     Raises:
         OSError: It cannot be written; what was there before stays.
     """
-    # Not tempfile.mkstemp, whose files only their owner can read: this one gets what the umask allows.
-    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
+    with replacing() as opened, opened(target) as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing() -> Iterator[Callable[[Path], AbstractContextManager[BinaryIO]]]:
+    """Write files that appear together once all of them are whole, in the order they were opened in.
+
+    Until the end they are temporary files beside their targets. No file system renames several files at once, but what
+    fails for good, a full disk above all, fails before the first is renamed.
+
+    Yields:
+        Opens a target for writing, for use in a `with` statement.
+
+    Raises:
+        OSError: One cannot be written; what was there before stays.
+    """
+    pairs: list[tuple[Path, Path]] = []
+
+    @contextmanager
+    def opened(target: Path) -> Iterator[BinaryIO]:
+        # Not tempfile.mkstemp, whose files only their owner can read: this one gets what the umask allows.
+        temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+        pairs.append((temporary, target))
         with temporary.open("xb") as file:
-            file.write(data)
-        temporary.replace(target)
+            yield file
+
+    try:
+        yield opened
+        for temporary, target in pairs:
+            temporary.replace(target)
     finally:
         # After a success there is nothing left to remove; after Ctrl-C there may be.
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        for temporary, _ in pairs:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)

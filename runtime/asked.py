@@ -9,6 +9,8 @@ import numpy as np
 
 from fusioncam.errors import UsageError
 from fusioncam.manifest import Manifest
+from fusioncam.runtime.budget import Budget
+from fusioncam.runtime.methods import checked_methods, with_parts
 from fusioncam.runtime.work import Array, Progress
 
 Bundle = str | os.PathLike[str]
@@ -41,14 +43,14 @@ def checked_class(asked: Any, classes: int) -> int:
     return index
 
 
-def checked_choice(class_index: Any, top: Any, above: Any, classes: int) -> Choice | None:
+def checked_choice(class_index: Any, top: Any, above: Any, manifest: Manifest) -> Choice | None:
     """How classes follow from their probabilities, if they do.
 
     Args:
         class_index: Classes that are named, or None.
         top: So many of the most probable, or None.
         above: Those of at least this probability, or None.
-        classes: How many there are.
+        manifest: The bundle's.
 
     Raises:
         UsageError: `top` or `above` makes no sense, or more than one of the three is given.
@@ -58,7 +60,9 @@ def checked_choice(class_index: Any, top: Any, above: Any, classes: int) -> Choi
     least = 0.0 if above is None else float(above) if isinstance(above, int | float | np.number) else -1.0
     if isinstance(above, bool) or not 0 <= least <= 1:
         raise UsageError("above must be a probability, 0 to 1")
-    count = checked_count("top", top, classes)
+    if above is not None and manifest.ending == "value":
+        raise UsageError("a regression has values, not probabilities: name its classes, 0 for lower and 1 for higher")
+    count = checked_count("top", top, manifest.classes)
     if top is None and above is None:
         return None
 
@@ -100,6 +104,27 @@ def of_one_model(manifests: Sequence[Manifest]) -> Manifest:
         if m.source.sha256 != first.source.sha256:
             raise UsageError("the bundles are of different models; export one model by several layers")
     return first
+
+
+def checked_for(methods: Sequence[str], manifests: Sequence[Manifest], budget: Budget) -> tuple[str, ...]:
+    """The methods, each once.
+
+    Raises:
+        UsageError: There is no such method, or it cannot be made of these bundles, or not with this budget.
+    """
+    checked = checked_methods(methods, all(m.gradient for m in manifests))
+    parts = with_parts(checked)
+    if "recipro_cam" in parts and not all(m.has_head for m in manifests):
+        raise UsageError(
+            "recipro_cam runs head.onnx, which the bundle lacks; export the model again, or by a layer that all "
+            "evidence passes (`fusioncam inspect`)"
+        )
+    guessed = budget not in ("exact", 1.0)
+    if "score_cam_probability" in parts and guessed and manifests[0].ending not in ("sigmoid", "value"):
+        raise UsageError(
+            "score_cam_probability looks at the scores of all classes, which cannot be guessed: use budget exact"
+        )
+    return checked
 
 
 def part_of(progress: Progress | None, begun: int, count: int) -> Progress | None:

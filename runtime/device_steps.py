@@ -81,7 +81,7 @@ class DeviceSteps:
         found = self._passes.of_channels(self._plan, live, maps)
         return at_once([] if found is None else [found])
 
-    def score_nothing(self, also: Sequence[DeviceArray]) -> Work[list[DeviceArray]]:
+    def score_nothing(self, also: Sequence[DeviceArray], later: int) -> Work[list[DeviceArray]]:
         """For fusions without Score-CAM."""
         raise UsageError(NO_KERNELS)
 

@@ -59,6 +59,7 @@ def open_engine(
     providers: Sequence[Provider] | None = None,
     chunk: int | None = None,
     threads: int | None = None,
+    kernels: bool = True,
 ) -> Engine:
     """The engine for a bundle: with kernels of our own where the first provider is NVIDIA's, else on the host.
 
@@ -68,6 +69,7 @@ def open_engine(
         providers: See `resolve`.
         chunk: Masked pictures per run; by default what a short measurement finds best on the CPU, 64 on a GPU.
         threads: CPU threads within one operator.
+        kernels: Whether kernels of our own are used where there are any.
 
     Raises:
         ProviderError: A provider cannot run on this machine.
@@ -79,7 +81,7 @@ def open_engine(
     if manifest.score_precision == "int8" and any(name_and_options(p)[0] in ON_GPU for p in wanted):
         raise UsageError("int8 bundles are for CPUs; for a GPU export the model again, with --precision fp16")
     disabled = crashing_optimizers(manifest)
-    if name_and_options(wanted[0])[0] in ON_GPU and manifest.gradient:  # the kernels begin with it
+    if name_and_options(wanted[0])[0] in ON_GPU and kernels and manifest.gradient:  # which they begin with
         number, stream = agreed(wanted, "device_id"), agreed(wanted, "user_compute_stream")
         if stream == 0:
             raise UsageError("user_compute_stream must be a stream of your own: 0, the default one, cannot be shared")

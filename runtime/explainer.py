@@ -17,6 +17,7 @@ from fusioncam.runtime.asked import (
     checked_choice,
     checked_class,
     checked_count,
+    checked_for,
     listed_bundles,
     many,
     of_one_model,
@@ -27,7 +28,7 @@ from fusioncam.runtime.engines import Engine, open_engine
 from fusioncam.runtime.explanation import Explanation, Passes
 from fusioncam.runtime.fusion import ClassMaps, make_maps, mean, take_steps
 from fusioncam.runtime.image import ImageLike, UInt8Array, as_input, unpreprocess
-from fusioncam.runtime.methods import EVERY, METHODS, checked_methods
+from fusioncam.runtime.methods import METHODS, checked_methods
 from fusioncam.runtime.picture import DEFAULT_COLORMAP, checked_opacity, color_table
 from fusioncam.runtime.scoring import probabilities
 from fusioncam.runtime.session import Provider, warn_of_clash
@@ -57,8 +58,8 @@ class Explainer:
             about a second finds best the first time a bundle is opened, which is remembered.
         threads: CPU threads within one operator; by default one per physical core.
         smooth: Further looks at every picture, whose maps are averaged: `flip`, mirrored; `noise`, with noise, 4 times.
-        kernels: Whether kernels make the maps on a GPU that can make all of them. Without, `explaining` asks for passes
-            wherever the model runs.
+        kernels: Whether kernels may make the maps on a GPU. Without, `explaining` asks for passes wherever the model
+            runs.
 
     Raises:
         BundleError: The folder is no bundle, or a file of it is missing or was changed.
@@ -80,7 +81,6 @@ class Explainer:
         kernels: bool = True,
     ) -> None:
         checked_methods(methods)
-        self._kernels = kernels
         self._budget, self._smooth = checked_budget(budget), checked_smoothing(smooth)
         chunk = checked_count("chunk", chunk, MOST_CHUNK)
         threads = checked_count("threads", threads, THREADS_PER_CORE * (os.cpu_count() or 1))
@@ -88,10 +88,10 @@ class Explainer:
         folders = [Path(b) for b in listed_bundles(bundle)]
         manifests = [read_bundle(folder) for folder in folders]
         self.manifest = of_one_model(manifests)
-        self._gradient = all(m.gradient for m in manifests)
-        self.methods = checked_methods(methods, self._gradient)
+        self._manifests = manifests
+        self.methods = checked_for(methods, manifests, self._budget)
         each = zip(folders, manifests, strict=True)
-        self._engine, *self._others = (open_engine(f, m, providers, chunk, threads) for f, m in each)
+        self._engine, *self._others = (open_engine(f, m, providers, chunk, threads, kernels) for f, m in each)
 
     @property
     def chunk(self) -> int:
@@ -146,7 +146,7 @@ class Explainer:
         if isinstance(images, str | bytes | os.PathLike) or not isinstance(images, Iterable):
             raise UsageError("explain_batch takes a list of pictures; use explain for a single one")
         images = list(images)
-        chosen = checked_choice(class_index, top, above, self.manifest.classes)
+        chosen = checked_choice(class_index, top, above, self.manifest)
         each = [chosen] * len(images) if chosen else many(class_index, len(images))
         if len(each) != len(images):
             raise UsageError(f"{len(each)} entries in class_index for {len(images)} pictures; give one for each")
@@ -178,7 +178,7 @@ class Explainer:
         Raises:
             ImageError, UsageError, FusionCamError: As for `explain`; there is no such method, colour map or opacity.
         """
-        (method,) = checked_methods([method], self._gradient)
+        (method,) = checked_for([method], self._manifests, self._budget)
         opacity = checked_opacity(opacity)
         colors, classes = color_table(colormap), [self.checked_class(class_index)]
         _, x = as_input(image, self.manifest.preprocessing)
@@ -201,7 +201,7 @@ class Explainer:
 
     def _serving(self, methods: Sequence[str] | None) -> list[Engine]:
         """The engines that make the methods, one per bundle."""
-        wanted = (self.methods if methods is None else methods) if self._kernels else EVERY
+        wanted = self.methods if methods is None else methods
         return [engine.serving(wanted) for engine in (self._engine, *self._others)]
 
     def checked_class(self, asked: Any) -> int:
@@ -282,7 +282,10 @@ class Explainer:
         size: tuple[int, int] | None,
     ) -> Explanation:
         m = self.manifest
-        said = {"assumed_preprocessing": m.preprocessing.origin == "assumed", "no_gradient": not self._gradient}
+        said = {
+            "assumed_preprocessing": m.preprocessing.origin == "assumed",
+            "no_gradient": not all(m.gradient for m in self._manifests),
+        }
         return Explanation(
             maps={method: made.maps[method].astype(np.float32) for method in methods},
             class_index=c,

@@ -58,7 +58,7 @@ class Steps(Protocol[Maps, Confidences]):
             The confidences of x * m, in their order.
         """
 
-    def score_nothing(self, also: Sequence[Maps]) -> Work[Sequence[Confidences]]:
+    def score_nothing(self, also: Sequence[Maps], later: int) -> Work[Sequence[Confidences]]:
         """In place of `score_channels` where no Score-CAM is wanted: the passes of x * 0 and x * m of `also` alone."""
 
     def region_passes(self, method: str) -> int:
@@ -148,7 +148,7 @@ def _score(
 ) -> Work[Sequence[Confidences]]:
     """The passes of channels, once for each way to enlarge masks; returns the confidences of the maps riding along."""
     if not score_cams:
-        return (yield from steps.score_nothing(also)) if also else []
+        return (yield from steps.score_nothing(also, later)) if also else []
     ways = list(dict.fromkeys(SCORE_CAMS[m].corners for m in score_cams))
     of_maps = yield from steps.score_channels(ways[0], also, later, len(ways))
     for n, corners in enumerate(ways[1:], start=1):

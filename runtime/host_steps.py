@@ -126,9 +126,16 @@ class HostSteps:
         whole = self._budget
         return whole if ways == 1 or not isinstance(whole, int) else others + (whole - others) // ways
 
-    def score_nothing(self, also: Sequence[list[Array]]) -> Work[list[list[float]]]:
-        """X * 0 and x * m."""
+    def _afford(self, passes: int) -> None:
+        """Raise UsageError where so many passes more, none of them of channels, are over the budget."""
+        needed = self._passes.done + passes
+        if isinstance(self._budget, int) and needed > self._budget:
+            raise UsageError(f"a budget of {self._budget} passes is too small: {needed} are needed")
+
+    def score_nothing(self, also: Sequence[list[Array]], later: int) -> Work[list[list[float]]]:
+        """The passes of x * 0 and x * m."""
         maps = [np.zeros(self._passes.size, np.float32), *(m for each in also for m in each)]
+        self._afford(len(maps) + later)
         rows = yield from self._passes.of_maps(maps)
         self._blank = rows[0]
         return self._by_class(rows[1:])
@@ -179,6 +186,7 @@ class HostSteps:
         x = self._passes.image
         blurred = family.blur(x)
         places = [(maker, k) for maker, live in self._groups for k in live.tolist()]
+        self._afford(len(places) + 1)
 
         def picture(i: int) -> Floats:
             if i == len(places):

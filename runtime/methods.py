@@ -79,6 +79,12 @@ def recipe(method: str) -> Recipe | None:
     return Recipe(fused, gradient, region, percentile)
 
 
+def with_parts(methods: Sequence[str]) -> set[str]:
+    """The methods, and those that fused ones are made of."""
+    found = {m: recipe(m) for m in methods}
+    return {*methods, *(part for r in found.values() if r is not None for part in (r.gradient, r.region))}
+
+
 def needs_gradient(method: str) -> bool:
     """Whether a method looks at the gradient."""
     return method not in WITHOUT_GRADIENT

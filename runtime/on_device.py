@@ -60,7 +60,7 @@ class DeviceEngine:
         self.device, self.stream, self.manifest, self.captured = device, stream, manifest, captured
         self._explain, self.chunk = explain, chunk
         self._lanes = Lanes(device, stream)
-        self._lock, self._owner = threading.Lock(), 0
+        self._lock, self._opening, self._owner = threading.Lock(), threading.Lock(), 0
         with _ALLOCATION:
             self.picture = PictureBuffers(device, manifest, input_type(score), chunk, stream)
             rest = chunk if one_shape else min(REST, chunk)
@@ -95,7 +95,7 @@ class DeviceEngine:
         """Itself, or an engine with masks and maps made on the host, which takes the weights a second time."""
         if {*methods} <= {*METHODS} or self._open_beside is None:
             return self
-        with self._lock:
+        with self._opening:  # not the lock of the work: a progress callback may ask
             if not self._beside:
                 self._beside.append(self._open_beside())
             return self._beside[0]

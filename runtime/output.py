@@ -1,24 +1,40 @@
 """Results out: files that are either written whole or not at all, and the bytes that go into them."""
 
-import io
+import errno
 import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from fusioncam.errors import OutputError
-from fusioncam.files import replace_file
+from fusioncam.files import replacing
+
+Content = bytes | Callable[[BinaryIO], None]
+"""Of a file: all of it, or what writes it piece by piece."""
+
+_ADVICE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space or choose another place"),
+    errno.EFBIG: "choose a place that takes larger files",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+
+
+def advice_on(error: Exception) -> str:
+    """What to do about a file that cannot be written."""
+    number = getattr(error, "errno", None)
+    return _ADVICE.get(number or 0, "make its folder writable or choose another place")
 
 
 def _refusal(path: Path, error: Exception) -> OutputError:
     reason = getattr(error, "strerror", None) or error
-    return OutputError(f"cannot write {str(path)!r}: {reason}: make its folder writable or choose another place")
+    return OutputError(f"cannot write {str(path)!r}: {reason}: {advice_on(error)}")
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
@@ -31,13 +47,40 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     Raises:
         OutputError: The folder is missing or not writable, the disk is full, or `path` is no ordinary file.
     """
+    write_together([(path, data)])
+
+
+def write_together(files: Iterable[tuple[str | os.PathLike[str], Content]]) -> None:
+    """Writes files that belong together: all of them or, if anything interrupts, none; links are followed.
+
+    Args:
+        files: Paths and contents. They are taken one after the other, so that not all need be in memory.
+
+    Raises:
+        OutputError: As of `write_atomically`.
+    """
+    path: str | os.PathLike[str] = ""
+    try:
+        with replacing() as opened:
+            for path, content in files:
+                with opened(_target(path)) as file:
+                    if callable(content):
+                        content(file)
+                    else:
+                        file.write(content)
+    except OSError as error:
+        raise _refusal(Path(path), error) from error
+
+
+def _target(path: str | os.PathLike[str]) -> Path:
+    """The file behind a path; raises OutputError where it is no ordinary one."""
     try:
         target = Path(os.path.realpath(path))
-        if target.exists() and not target.is_file():
-            raise OutputError(f"cannot write {str(path)!r}: it is not an ordinary file: choose another name")
-        replace_file(target, data)
-    except (OSError, ValueError) as error:
+    except ValueError as error:  # a null byte, or what no file system can encode
         raise _refusal(Path(path), error) from error
+    if target.exists() and not target.is_file():
+        raise OutputError(f"cannot write {str(path)!r}: it is not an ordinary file: choose another name")
+    return target
 
 
 def prepare_folder(path: str | os.PathLike[str]) -> Path:
@@ -63,17 +106,20 @@ def encode_png(rgb: NDArray[np.uint8]) -> bytes:
     return data.tobytes()
 
 
-def npz_bytes(arrays: Mapping[str, NDArray[np.generic]] | Iterable[tuple[str, NDArray[np.generic]]]) -> bytes:
-    """The bytes of an `.npz` file with one array per name, stored plain: maps hardly compress.
+def write_npz(
+    file: BinaryIO, arrays: Mapping[str, NDArray[np.generic]] | Iterable[tuple[str, NDArray[np.generic]]]
+) -> None:
+    """Writes an `.npz` file with one array per name, stored plain: maps hardly compress.
 
-    Pairs are taken one after the other, so that large arrays need not all be there at the same time.
+    Args:
+        file: Open, and such that one can go back in it.
+        arrays: Pairs are taken one after the other, so that one large array at a time is in memory.
     """
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
+    with zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items() if isinstance(arrays, Mapping) else arrays:
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
-    return buffer.getvalue()
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as part:
+                np.lib.format.write_array(part, np.asarray(array), allow_pickle=False)
+            del array  # before the next one is made
 
 
 def _plain(value: object) -> object:

@@ -1,9 +1,11 @@
 """Explaining files into a folder: per picture the maps, a panel to look at, and the figures."""
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,15 @@ from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.explanation import Explanation, flag_text
 from fusioncam.runtime.geometry import Float32Array, UInt8Array, display_image, on_photo, visible_part, visible_slices
 from fusioncam.runtime.image import read_image
-from fusioncam.runtime.output import encode_png, json_bytes, npz_bytes, prepare_folder, write_atomically
+from fusioncam.runtime.output import (
+    Content,
+    encode_png,
+    json_bytes,
+    prepare_folder,
+    write_atomically,
+    write_npz,
+    write_together,
+)
 from fusioncam.runtime.picture import Look, overlay, overlay_difference, panel
 from fusioncam.runtime.session import native_stderr
 from fusioncam.runtime.wanted import Wanted
@@ -138,11 +148,16 @@ def _stems(images: Sequence[Path], endings: Mapping[str, str]) -> dict[Path, str
     taken: set[str] = set()
     for image in dict.fromkeys(images):
         stem, n = image.stem, 2
-        while taken & {stem + ending for ending in endings.values()}:
+        while taken & {_folded(stem + ending) for ending in endings.values()}:
             stem, n = f"{image.stem}_{n}", n + 1
-        taken |= {stem + ending for ending in endings.values()}
+        taken |= {_folded(stem + ending) for ending in endings.values()}
         stems[image] = stem
     return stems
+
+
+def _folded(name: str) -> str:
+    """A file's name such that two are equal where macOS or Windows takes them for one."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _refuse_overwriting(stems: Mapping[Path, str], endings: Mapping[str, str], several: bool, folder: Path) -> None:
@@ -150,10 +165,10 @@ def _refuse_overwriting(stems: Mapping[Path, str], endings: Mapping[str, str], s
     if (folder / MANIFEST).exists():
         raise UsageError(f"{folder} is a bundle; choose another folder with -o")
     pictures = {image.resolve() for image in stems}
-    images = {stem.casefold(): image for image, stem in stems.items()}
+    images = {_folded(stem): image for image, stem in stems.items()}
     for file in folder.iterdir() if folder.is_dir() else ():
         for stem in (file.name.removesuffix(e) for e in endings.values() if file.name.endswith(e)):
-            image = images.get((re.sub(r"-\d+$", "", stem) if several else stem).casefold())
+            image = images.get(_folded(re.sub(r"-\d+$", "", stem) if several else stem))
             ours = (folder / f"{stem}.json").exists()  # written before the pictures
             if image is not None and (file.resolve() in pictures or (file.suffix == ".png" and not ours)):
                 raise UsageError(
@@ -182,12 +197,16 @@ def _save(
     at_photo = results.resolution == "photo"
     # One after the other: at the photo's resolution they are large.
     arrays = ((m, on_photo(saliency, size, preprocessing) if at_photo else saliency) for m, saliency in e.maps.items())
-    write_atomically(files["npz"], npz_bytes(arrays))
-    write_atomically(files["json"], json_bytes(record))
-    write_atomically(files["png"], encode_png(_panel(e, photo, preprocessing, results.look)))
-    for method in separate:
-        picture = _alone(photo, e, on_photo(e.maps[method], size, preprocessing), preprocessing, results.look)
-        write_atomically(files[method], encode_png(picture))
+
+    def contents() -> Iterator[tuple[Path, Content]]:
+        yield files["npz"], partial(write_npz, arrays=arrays)
+        yield files["json"], json_bytes(record)
+        yield files["png"], encode_png(_panel(e, photo, preprocessing, results.look))
+        for method in separate:
+            picture = _alone(photo, e, on_photo(e.maps[method], size, preprocessing), preprocessing, results.look)
+            yield files[method], encode_png(picture)
+
+    write_together(contents())
     return record
 
 

@@ -19,7 +19,7 @@ class Wanted:
     """Classes to explain; by default the top one of each picture.
 
     Attributes:
-        classes: These.
+        classes: These, each once.
         versus: What speaks for the one class (or the top one) rather than for this one.
         top: In place of classes: the so many most probable ones.
         above: In place of classes: those of at least this probability.
@@ -34,6 +34,7 @@ class Wanted:
     above: float | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(dict.fromkeys(self.classes)))
         ways = {"-c": self.classes or None, "-k": self.top, "--above": self.above}
         given = [name for name, value in ways.items() if value is not None]
         if len(given) > 1:
@@ -68,7 +69,9 @@ class Wanted:
             return [difference(*explainer.explain_batch([photo], [pair], progress=progress))]
         if self.top is not None or self.above is not None:
             return explainer.explain_batch([photo], top=self.top, above=self.above, progress=progress)
-        return explainer.explain_batch([photo], [list(self.classes) or None], progress=progress)
+        found = explainer.explain_batch([photo], [list(self.classes) or None], progress=progress)
+        # Only now it is known which class is the top one, which may be among those given by number.
+        return list({e.class_index: e for e in found}.values())
 
 
 def class_number(manifest: Manifest, wanted: str) -> int:

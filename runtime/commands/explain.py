@@ -73,7 +73,7 @@ def explain(
     explainer = Explainer(
         [bundle, *(also or [])],
         parts(providers),
-        tuple(m.strip() for m in methods.split(",")),
+        parts(methods),
         parse_budget(budget),
         chunk=chunk,
         threads=threads,

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from fusioncam.errors import FusionCamError, UsageError
+from fusioncam.errors import FusionCamError
+from fusioncam.kernels.family import SCORE_CAMS
 from fusioncam.manifest import sha256
 from fusioncam.runtime.asked import Choice
 from fusioncam.runtime.budget import Budget
@@ -18,13 +19,13 @@ from fusioncam.runtime.evaluation.annotations import Annotations, in_model_input
 from fusioncam.runtime.evaluation.faithfulness import Settings, faithfulness
 from fusioncam.runtime.evaluation.localisation import localisation
 from fusioncam.runtime.evaluation.metrics import Measured, merged
-from fusioncam.runtime.evaluation.sanity import similarity
+from fusioncam.runtime.evaluation.sanity import spearman
 from fusioncam.runtime.evaluation.store import THUMBNAIL
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.image import UInt8Array, as_input, read_image, visible_part
 from fusioncam.runtime.masked_passes import MaskedPasses
-from fusioncam.runtime.methods import METHODS
+from fusioncam.runtime.methods import METHODS, recipe, with_parts
 from fusioncam.runtime.picture import overlay
 from fusioncam.runtime.scoring import probabilities
 from fusioncam.runtime.session import Provider, native_stderr
@@ -90,9 +91,6 @@ class Evaluator:
 
         Args:
             photos: Their names in the rows, and files.
-
-        Raises:
-            UsageError: What is asked for cannot be done, whatever the photo.
         """
         waiting = deque(photos)
         while waiting:
@@ -100,8 +98,6 @@ class Evaluator:
                 for found in self.explainer.finish(self._work(*photo) for photo in tuple(waiting)):
                     waiting.popleft()
                     yield found
-            except UsageError:
-                raise
             except FusionCamError:
                 # It is due to one of those that shared the run: the first in line may be, and shows it alone.
                 yield self._alone(*waiting.popleft())
@@ -114,8 +110,6 @@ class Evaluator:
         try:
             (found,) = self.explainer.finish([self._work(name, file)])
             return found
-        except UsageError:
-            raise
         except FusionCamError as error:
             return _failed(name, error)
 
@@ -123,8 +117,6 @@ class Evaluator:
         """What goes wrong here is due to this photo; what goes wrong in a run that it shares is raised there."""
         try:
             return (yield from self._measured(name, file))
-        except UsageError:
-            raise
         except (FusionCamError, OSError) as error:
             return _failed(name, error)
 
@@ -144,7 +136,10 @@ class Evaluator:
         seconds = sum(explanation.timing.values()) + sum(clock.laps.values())
         top = int(chances[0].argmax()) if chances else explanation.class_index
         row = {"sha256": digest, **self._facts(name, photo, explanation, top), "seconds": seconds}
-        row["methods"] = {m: _figures(found, explanation.flags) for m, found in measured.items()}
+        row["methods"] = {
+            m: {"metrics": found.values, "curves": found.curves, "flags": [*found.flags, *_own(m, explanation.flags)]}
+            for m, found in measured.items()
+        }
         return Evaluated({"image": name, **row}, _pictures(photo, explanation))
 
     def _classes(self, name: str, seen: list[Array]) -> list[int] | Choice:
@@ -189,14 +184,9 @@ class Evaluator:
             return {}
         try:
             ((other,),) = self._random.finish([self._random.explaining(photo, [explanation.class_index])])
-        except UsageError:
-            raise
         except FusionCamError:
             return {m: Measured(flags=("no_sanity",)) for m in explanation.maps}
-        return {
-            m: Measured({"sanity": abs(similarity(found, other.maps[m]).spearman)})
-            for m, found in explanation.maps.items()
-        }
+        return {m: Measured({"sanity": abs(spearman(found, other.maps[m]))}) for m, found in explanation.maps.items()}
 
     def _facts(self, name: str, photo: UInt8Array, explanation: Explanation, top: int) -> dict[str, Any]:
         size, accepted = (photo.shape[0], photo.shape[1]), self._accepted(name)
@@ -209,6 +199,7 @@ class Evaluator:
             "accepted": accepted,
             "correct": top in accepted if accepted else None,
             "passes": explanation.passes._asdict(),
+            "flags": explanation.flags,
             "problems": notes.problems_of(name, size, preprocessing) if notes else [],
         }
 
@@ -217,8 +208,16 @@ def _failed(name: str, error: Exception) -> Evaluated:
     return Evaluated({"image": name, "error": " ".join(str(error).split())}, {})
 
 
-def _figures(found: Measured, flags: Sequence[str]) -> dict[str, Any]:
-    return {"metrics": found.values, "curves": found.curves, "flags": [*found.flags, *flags]}
+def _own(method: str, flags: Sequence[str]) -> list[str]:
+    """The flags of a photo's explanation that say something of this method's map."""
+    made_of, parts = recipe(method), with_parts([method])
+    about = {
+        f"flat_{method}": True,
+        "equal_contributions": made_of is not None,
+        "mixed_contributions": made_of is not None,
+        "cut_short": not parts.isdisjoint(SCORE_CAMS),
+    }
+    return [flag for flag in flags if about.get(flag)]
 
 
 def _pictures(photo: UInt8Array, explanation: Explanation) -> dict[str, UInt8Array]:

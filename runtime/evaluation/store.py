@@ -5,7 +5,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -19,7 +19,8 @@ from fusioncam.errors import OutputError, UsageError
 from fusioncam.files import replace_file
 from fusioncam.manifest import MANIFEST
 from fusioncam.runtime.evaluation.lock import hold
-from fusioncam.runtime.output import json_bytes, prepare_folder, write_atomically
+from fusioncam.runtime.evaluation.row_shape import whole_row
+from fusioncam.runtime.output import advice_on, json_bytes, prepare_folder, write_atomically
 
 Row: TypeAlias = dict[str, Any]
 
@@ -164,7 +165,7 @@ class Store:
             replace_file(self.folder / SETTINGS, json_bytes(settings))
         for left in (*self.folder.glob(_TEMPORARY), *self.folder.glob(f"{PICTURES}/{_TEMPORARY}")):
             left.unlink(missing_ok=True)
-        self._rows = _whole_rows(self.folder / ROWS)
+        self._rows = _whole_rows(self.folder / ROWS, settings.get("methods") or ())
 
     def _clear(self) -> None:
         # The rows first: without them, the rest is nothing to go on from.
@@ -181,7 +182,7 @@ def _complaints(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OutputError(f"cannot write to {folder}: {reason}; free some space, or choose another place") from error
+        raise OutputError(f"cannot write to {folder}: {reason}; {advice_on(error)}") from error
 
 
 def plain(value: Any) -> Any:
@@ -220,7 +221,7 @@ def _settings_in(folder: Path) -> Any:
         return json.loads((folder / SETTINGS).read_bytes())
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{folder / SETTINGS} is damaged; choose another folder with -o") from error
 
 
@@ -240,22 +241,26 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _whole_rows(path: Path) -> dict[str, Row]:
-    """The rows of a file; a line that was cut short goes, so that the next one begins where a line begins."""
+def _whole_rows(path: Path, methods: Iterable[str]) -> dict[str, Row]:
+    """The rows of a file. A line that was cut short goes, so that the next one begins where a line begins.
+
+    So does one that is damaged otherwise, or lacks one of the methods: its photo is evaluated again.
+    """
     try:
         lines = path.read_bytes().splitlines(keepends=True)
     except FileNotFoundError:
         return {}
-    read = [(line, _row(line)) for line in lines]
+    wanted = {*methods}
+    read = [(line, _row(line, wanted)) for line in lines]
     whole = [(line, row) for line, row in read if row is not None]
     if len(whole) < len(lines):
         replace_file(path, b"".join(line for line, _ in whole))
     return {row["image"]: row for _, row in whole}
 
 
-def _row(line: bytes) -> Row | None:
+def _row(line: bytes, methods: set[str]) -> Row | None:
     try:
         row = json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return row if isinstance(row, dict) and isinstance(row.get("image"), str) else None
+    return row if whole_row(row) and ("error" in row or methods <= {*row["methods"]}) else None

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,7 @@ def settings_of(plan: Plan, manifest: Manifest, photos: Path) -> dict[str, Any]:
         "photos": photos.resolve(),
         "methods": list(plan.methods),
         "budget": plan.budget,
-        "metrics": list(measured.metrics),
-        "steps": measured.steps,
+        **asdict(measured),
         "annotations": plan.annotations.sha256 if plan.annotations else None,
         "target": "annotated" if plan.annotated else "top",
         "tolerance": plan.tolerance,

@@ -13,6 +13,7 @@ Kind = Literal["csv", "parquet"]
 KINDS: tuple[Kind, ...] = ("csv", "parquet")
 
 _TEXT, _REAL, _WHOLE, _TRUTH = "string", "float64", "int64", "bool_"  # the names of pyarrow's types
+_FORMULA = "=+-@\t\r"  # how a cell begins that is calculated (OWASP, "CSV Injection")
 # Of the photo, and so the same in the rows of all its methods.
 _FACTS = {
     "image": _TEXT,
@@ -45,7 +46,7 @@ def table_bytes(rows: Iterable[Row], methods: Sequence[str], metrics: Sequence[s
         rows: As the store keeps them.
         methods: In the order wanted.
         metrics: Names of the columns of figures; a figure that is missing is left empty.
-        kind: What it is written as.
+        kind: What it is written as. In CSV, a text that begins as a formula does gets a quote before it.
 
     Raises:
         UsageError: Parquet without pyarrow.
@@ -87,9 +88,15 @@ def _csv(records: Iterable[dict[str, Any]], columns: dict[str, str]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(columns), lineterminator="\r\n")
     writer.writeheader()
-    writer.writerows(records)
+    texts = {name for name, kind in columns.items() if kind == _TEXT}
+    writer.writerows({k: _inert(v) if k in texts else v for k, v in record.items()} for record in records)
     # A file name that is not UTF-8 holds lone surrogates.
     return text.getvalue().encode("utf-8", "backslashreplace")
+
+
+def _inert(text: str | None) -> str | None:
+    """A text that no spreadsheet takes for a formula, which may run programs: files and labels are called anything."""
+    return f"'{text}" if text and text[0] in _FORMULA else text
 
 
 def _parquet(records: Iterable[dict[str, Any]], columns: dict[str, str]) -> bytes:

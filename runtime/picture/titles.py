@@ -4,7 +4,6 @@ METHOD_TITLES = {
     "fusion_cam": "Fusion-CAM",
     "grad_cam": "Grad-CAM",
     "grad_cam_pp": "Grad-CAM++",
-    "grad_cam_plus_plus": "Grad-CAM++",
     "xgrad_cam": "XGrad-CAM",
     "hires_cam": "HiRes-CAM",
     "layer_cam": "Layer-CAM",

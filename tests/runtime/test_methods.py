@@ -36,7 +36,8 @@ def blurred(x):
 class Family:
     """What every method makes of A and g (K, h, w), channel by channel."""
 
-    def __init__(self, oracle, x, c, activations, gradients):
+    def __init__(self, oracle, x, c, activations, gradients, weights=None):
+        self.weights = weights
         self.o, self.x, self.c, self.a, self.g, self.size = oracle, x, c, activations, gradients, x.shape[1:]
 
     def finished(self, small):
@@ -102,6 +103,16 @@ class Family:
             summed = summed + (self.o.confidence(self.x * mask + behind * (1 - mask), self.c) - base) * mask
         return self.o.unit(relu(summed))
 
+    def recipro_cam(self):
+        """The network's tail, weights and all, on A with every place but one blanked."""
+        w = {name: array.astype(np.float64) for name, array in self.weights.items()}
+        scores = np.empty(self.a.shape[1:])
+        for place in np.ndindex(*scores.shape):
+            pooled = self.a[(slice(None), *place)] / scores.size  # the mean of one place and zeros
+            hidden = relu(w["w3"] @ pooled + w["b3"])
+            scores[place] = (w["w4"] @ hidden + w["b4"])[self.c]
+        return self.o.unit(self.o.up(scores, self.size))
+
     def fused(self, how, gradient, region, theta):
         o, x, c = self.o, self.x, self.c
         map_of_gradient, r = getattr(self, gradient)(), getattr(self, region)()
@@ -121,11 +132,11 @@ class Family:
 
 @pytest.fixture
 def family(tiny, oracle):
-    return lambda x, c: Family(oracle(tiny.bundle), x, c, *tiny.network.evidence(x, c))
+    return lambda x, c: Family(oracle(tiny.bundle), x, c, *tiny.network.evidence(x, c), tiny.network.weights)
 
 
 @pytest.mark.parametrize("class_index", range(5))
-@pytest.mark.parametrize("method", [m for m in EVERY if m not in (*FUSED, "recipro_cam")])
+@pytest.mark.parametrize("method", [m for m in EVERY if m not in FUSED])
 def test_every_method_is_its_formula(tiny, family, pictures, method, class_index):
     found = Explainer(tiny.bundle, methods=[method]).explain(pictures[1], class_index)
     wanted = getattr(family(pictures[1], class_index), method)()
@@ -141,6 +152,7 @@ FUSIONS = [
     "fusion_cam:hires_cam+score_cam_probability:20",
     "union_cam:xgrad_cam+group_cam:0",
     "fusion_cam:grad_cam_pp+score_cam_corners:12.5",
+    "fusion_cam:grad_cam+recipro_cam",
 ]
 
 
@@ -153,7 +165,7 @@ def test_any_gradient_method_is_fused_with_any_region_method(tiny, family, pictu
     np.testing.assert_allclose(found.maps[method], wanted, rtol=0, atol=TOLERANCE)
 
 
-ALL = [m for m in EVERY if m != "recipro_cam"] + FUSIONS
+ALL = [*EVERY, *FUSIONS]
 
 
 def test_maps_are_the_same_alone_and_in_company(tiny, pictures):
@@ -199,17 +211,15 @@ def test_probabilities_are_of_the_models_own_kind(make_tiny, oracle, pictures, e
     made = make_tiny(ending=ending)
     for method in ("score_cam_probability", "group_cam"):
         found = Explainer(made.bundle, methods=[method]).explain(pictures[0], 2)
-        wanted = Family(
-            oracle(made.bundle, ending.lower()), pictures[0], 2, *made.network.evidence(pictures[0], 2)
-        )
+        wanted = Family(oracle(made.bundle, ending.lower()), pictures[0], 2, *made.network.evidence(pictures[0], 2))
         np.testing.assert_allclose(found.maps[method], getattr(wanted, method)(), rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("budget", [0.5, 6])
-def test_probabilities_cannot_be_guessed(tiny, pictures, budget):
-    explainer = Explainer(tiny.bundle, methods=["score_cam_probability"], budget=budget)
-    with pytest.raises(UsageError, match="use budget exact"):
-        explainer.explain(pictures[0], 1)
+@pytest.mark.parametrize("budget", [0.5, 6, "auto"])
+def test_probabilities_cannot_be_guessed(tiny, budget):
+    for method in ("score_cam_probability", "fusion_cam:grad_cam+score_cam_probability"):
+        with pytest.raises(UsageError, match="use budget exact"):
+            Explainer(tiny.bundle, methods=[method], budget=budget)
 
 
 def test_probabilities_under_a_budget_that_leaves_nothing_to_guess(tiny, pictures):
@@ -220,7 +230,7 @@ def test_probabilities_under_a_budget_that_leaves_nothing_to_guess(tiny, picture
     np.testing.assert_array_equal(found.maps["score_cam_probability"], exact.maps["score_cam_probability"])
 
 
-@pytest.mark.parametrize("method", [m for m in EVERY if m != "recipro_cam"])
+@pytest.mark.parametrize("method", EVERY)
 @pytest.mark.parametrize(("zero", "constant"), [(range(12), ()), ((), range(12)), (range(6), range(6, 12))])
 def test_layers_without_evidence_give_blank_maps_and_a_flag(make_tiny, pictures, method, zero, constant):
     made = make_tiny(zero=tuple(zero), constant=tuple(constant))
@@ -286,6 +296,8 @@ def test_methods_that_need_a_gradient_are_named_where_there_is_none():
         ["score_cam", "score_cam_corners"],
         ["fusion_cam", "group_cam"],
         ["fusion_cam", "group_cam", "score_cam_corners", "union_cam:layer_cam+group_cam"],
+        ["group_cam"],
+        ["fusion_cam:grad_cam+group_cam", "group_cam"],
     ],
 )
 def test_a_number_of_passes_goes_for_all_that_is_asked_for(make_tiny, pictures, methods, budget):

@@ -14,7 +14,6 @@ from fusioncam.export import export_model
 from fusioncam.kernels.specs import SPECS
 from fusioncam.runtime.engines import open_on_device
 from fusioncam.runtime.fusion import take_steps
-from fusioncam.runtime.masked_passes import MaskedPasses
 from fusioncam.runtime.methods import EVERY, METHODS
 from fusioncam.runtime.on_device import REST
 from fusioncam.runtime.work import Clock, finished
@@ -333,7 +332,7 @@ def test_real_models(shared_assets, tmp_path, on_device, name):
 
 
 def test_methods_without_kernels_are_made_beside(tiny, on_device, pictures):
-    methods = [m for m in EVERY if m != "recipro_cam"] + ["fusion_cam:layer_cam+group_cam:20"]
+    methods = [*EVERY, "fusion_cam:layer_cam+group_cam:20"]
     found = on_device(tiny.bundle, methods, chunk=5).explain_batch(pictures[:2], [[1, 2], [-1]])
     wanted = Explainer(tiny.bundle, methods=methods).explain_batch(pictures[:2], [[1, 2], [-1]])
     for f, w in zip(found, wanted, strict=True):
@@ -365,15 +364,13 @@ def test_most_probable_classes_of_a_device(tiny, on_device, pictures):
         assert_equal(f, w)
 
 
-def test_work_that_asks_for_passes_goes_to_the_engine_beside(tiny, on_device, pictures):
-    explainer = on_device(tiny.bundle, chunk=3)
-    explainer._kernels = False
+def test_a_progress_callback_may_ask_for_a_method_without_a_kernel(tiny, on_device, pictures):
+    explainer, found = on_device(tiny.bundle), []
 
-    def work():
-        (explanation,) = yield from explainer.explaining(pictures[0], [1])
-        logits = yield from MaskedPasses(pictures[0], Clock()).of_pictures(5, lambda i: pictures[0] * i)
-        return explanation, logits
+    def report(done, every):
+        if not found:
+            found.append(explainer.overlay(pictures[1], 1, method="layer_cam"))
 
-    ((explanation, logits),) = explainer.finish([work()])
-    assert_equal(explanation, Explainer(tiny.bundle).explain(pictures[0], 1))
-    assert logits.shape == (5, 5)
+    explainer.explain(pictures[0], 1, progress=report)
+    wanted = Explainer(tiny.bundle, methods=["layer_cam"]).overlay(pictures[1], 1, method="layer_cam")
+    np.testing.assert_array_equal(found[0], wanted)

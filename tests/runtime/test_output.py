@@ -1,9 +1,11 @@
 """Files are written whole or not at all, and their bytes say what they should."""
 
+import errno
 import io
 import json
 import os
 import stat
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -11,7 +13,14 @@ import numpy as np
 import pytest
 
 from fusioncam.errors import OutputError
-from fusioncam.runtime.output import encode_png, json_bytes, npz_bytes, prepare_folder, write_atomically
+from fusioncam.runtime.output import (
+    encode_png,
+    json_bytes,
+    prepare_folder,
+    write_atomically,
+    write_npz,
+    write_together,
+)
 
 
 def assert_refused(call, *words: str) -> None:
@@ -20,6 +29,22 @@ def assert_refused(call, *words: str) -> None:
     message = str(caught.value)
     assert "\n" not in message
     assert all(word in message for word in words), message
+
+
+def npz_bytes(arrays):
+    buffer = io.BytesIO()
+    write_npz(buffer, arrays)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def small_files():
+    """No file may grow larger than 100 kB, as on a disk that is all but full."""
+    resource = pytest.importorskip("resource", reason="limits are POSIX's own")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 class TestWriteAtomically:
@@ -88,6 +113,39 @@ class TestWriteAtomically:
         assert_refused(lambda: write_atomically("/proc/fusioncam.txt", b""), "cannot write '/proc/fusioncam.txt'")
 
 
+class TestWriteTogether:
+    def test_in_order_by_bytes_or_piece_by_piece(self, tmp_path):
+        def pieces(file):
+            assert [*tmp_path.glob("[!.]*")] == []  # none is there before all are
+            file.write(b"b")
+            file.write(b"c")
+
+        write_together([(tmp_path / "one", b"a"), (tmp_path / "two", pieces)])
+        assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"one": b"a", "two": b"bc"}
+
+    def test_a_disk_that_is_full_at_the_last_of_them_leaves_none(self, tmp_path, small_files):
+        (tmp_path / "one").write_bytes(b"old")
+        files = [("one", b"new"), ("two", b"new"), ("three", bytes(200_000))]
+        assert_refused(lambda: write_together((tmp_path / n, data) for n, data in files), "three", "too large")
+        assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"one": b"old"}
+
+    def test_an_archive_that_does_not_fit(self, tmp_path, small_files):
+        maps = {"a": np.zeros(10), "b": np.zeros(50_000)}
+        assert_refused(lambda: write_together([(tmp_path / "m.npz", lambda f: write_npz(f, maps))]), "too large")
+        assert [*tmp_path.iterdir()] == []
+
+    @pytest.mark.parametrize(
+        ("number", "advice"),
+        [(errno.ENOSPC, "free some space"), (errno.EDQUOT, "free some space"), (errno.EACCES, "folder writable")],
+    )
+    def test_the_advice_goes_with_the_error(self, tmp_path, number, advice):
+        def fail(_):
+            raise OSError(number, os.strerror(number))
+
+        assert_refused(lambda: write_together([(tmp_path / "one", fail)]), os.strerror(number), advice)
+        assert [*tmp_path.iterdir()] == []
+
+
 class TestPrepareFolder:
     def test_makes_parents_and_accepts_what_is_there(self, tmp_path):
         for path in (tmp_path / "a" / "b", tmp_path / "a", str(tmp_path / "a")):
@@ -131,6 +189,25 @@ class TestBytes:
         np.savez(buffer, **maps)
         with np.load(io.BytesIO(data)) as ours, np.load(io.BytesIO(buffer.getvalue())) as theirs:
             assert list(ours) == list(theirs)
+
+    def test_an_archive_takes_the_memory_of_one_array(self, tmp_path):
+        count, size = 6, 4 << 20
+
+        def arrays():
+            for i in range(count):
+                yield f"m{i}", np.full(size, i, np.uint8)
+
+        tracemalloc.start()
+        try:
+            with (tmp_path / "m.npz").open("xb") as file:
+                write_npz(file, arrays())
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 2.5 * size  # the array, and its bytes on the way to the file
+        with np.load(tmp_path / "m.npz") as loaded:
+            assert [int(loaded[name].max()) for name in loaded] == [*range(count)]
+        assert (tmp_path / "m.npz").read_bytes() == npz_bytes(arrays())
 
     def test_json(self):
         value = {"label": "斑马", "p": np.float32(0.5), "k": np.int64(3), "shape": np.arange(2), "path": Path("a/b")}

@@ -1,16 +1,19 @@
 """What `explain` writes, and that nothing of the user's is lost by it."""
 
+import errno
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from fusioncam.manifest import read_bundle
+from fusioncam.runtime import saving
 from fusioncam.runtime.geometry import on_photo, visible_slices
 from fusioncam.runtime.image import read_image
 from fusioncam.runtime.picture import COLORMAPS, STYLES, overlay
-from fusioncam.runtime.saving import safe_name
+from fusioncam.runtime.saving import Results, _stems, safe_name
 
 GRAD = ("--methods", "grad_cam")
 
@@ -81,6 +84,17 @@ class TestSeparate:
         assert {"one.png", "one.grad_cam.png", "one.grad_cam_2.png"} < set(names(out))
         assert len(names(out)) == 8
 
+    def test_pictures_whose_files_differ_in_case_alone_are_numbered(self):
+        endings = Results().endings(["grad_cam"])
+        images = [
+            Path("a/photo.png"),
+            Path("b/Photo.png"),
+            Path("c/PHOTO_2.png"),
+            Path("caf\u00e9"),
+            Path("Cafe\u0301"),
+        ]
+        assert [*_stems(images, endings).values()] == ["photo", "Photo_2", "PHOTO_2_2", "caf\u00e9", "Cafe\u0301_2"]
+
 
 class TestOverwriting:
     @pytest.mark.parametrize("options", [("-k", "2"), ("--above", "0"), ("-c", "0", "-c", "1")])
@@ -150,6 +164,19 @@ class TestClasses:
         status, _, err = run("explain", bundle, "one.png", "-o", tmp_path, *GRAD, "--versus", top)
         assert status == 1
         assert "cannot be compared with itself" in only_line(err)
+
+
+class TestFullDisk:
+    @pytest.mark.parametrize("options", [(), ("--separate",)])
+    def test_none_of_a_pictures_files_is_left(self, run, bundle, tmp_path, monkeypatch, options, only_line):
+        def full(_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(saving, "encode_png", full)
+        status, _, err = run("explain", bundle, "one.png", "-o", tmp_path / "out", *GRAD, *options)
+        assert status == 1
+        assert "free some space" in only_line(err)
+        assert not (tmp_path / "out").exists()
 
 
 class TestLook:

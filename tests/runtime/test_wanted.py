@@ -29,6 +29,9 @@ class Recorder:
     [
         (Wanted(), [None], {}, [2]),
         (Wanted((3, 1)), [[3, 1]], {}, [3, 1]),
+        (Wanted((3, 1, 3)), [[3, 1]], {}, [3, 1]),
+        (Wanted((-1, 3, 2)), [[-1, 3, 2]], {}, [2, 3]),
+        (Wanted((3, 3)), [[3]], {}, [3]),
         (Wanted((3,), versus=1), [[3, 1]], {}, [3]),
         (Wanted(versus=1), [[-1, 1]], {}, [2]),
         (Wanted(top=3), None, {"top": 3, "above": None}, [0, 1, 2]),
@@ -66,5 +69,5 @@ def test_ways_that_contradict_each_other(wrong, words):
 
 
 def test_the_class_is_part_of_names_where_there_may_be_several():
-    assert [w.several for w in (Wanted(), Wanted((1,)), Wanted((1,), versus=2))] == [False] * 3
+    assert [w.several for w in (Wanted(), Wanted((1,)), Wanted((1,), versus=2), Wanted((1, 1)))] == [False] * 4
     assert [w.several for w in (Wanted((1, 2)), Wanted(top=1), Wanted(above=0.5))] == [True] * 3

@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 from fusioncam.runtime.evaluation.annotations.known import Entry, Problem, Thing
 from fusioncam.runtime.evaluation.annotations.names import Names
 from fusioncam.runtime.evaluation.annotations.outlines import Box, Outline, Polygons, RunLengths, numbers
-from fusioncam.runtime.evaluation.annotations.parts import image_size, photo_name, records
+from fusioncam.runtime.evaluation.annotations.parts import image_size, photo_name, records, shown
 
 Key: TypeAlias = int | str | None
 
@@ -27,18 +27,18 @@ def entries(content: dict[str, Any], names: Names, problems: list[Problem]) -> l
     for image in records(content["images"]):
         name = photo_name(image.get("file_name"))
         if name is None:
-            problems.append(Problem(None, f"image {image.get('id')!r} has no file_name"))
+            problems.append(Problem(None, f"image {shown(image.get('id'))} has no file_name"))
             continue
         things = []
         for item in objects.pop(_key(image.get("id")), []):
             of = classes.get(_key(item.get("category_id")))
             if of is None:
                 of = frozenset()
-                problems.append(Problem(name, f"object {item.get('id')!r} is of a category that is not listed"))
+                problems.append(Problem(name, f"object {shown(item.get('id'))} is of a category that is not listed"))
             try:
                 things.append(Thing(_outline(item), of))
             except ValueError as error:
-                problems.append(Problem(name, f"object {item.get('id')!r} was left out: {error}"))
+                problems.append(Problem(name, f"object {shown(item.get('id'))} was left out: {error}"))
         accepted = frozenset[int]().union(*(thing.classes or () for thing in things))
         found.append(Entry((name,), image_size(image.get("height"), image.get("width")), accepted, tuple(things)))
     if astray := sum(map(len, objects.values())):
@@ -48,7 +48,7 @@ def entries(content: dict[str, Any], names: Names, problems: list[Problem]) -> l
 
 def _key(value: Any) -> Key:
     """An id to look things up by; damaged ones are all alike."""
-    return value if isinstance(value, int | str) else None
+    return value if isinstance(value, int | str) and not isinstance(value, bool) else None
 
 
 def _outline(item: dict[str, Any]) -> Outline:

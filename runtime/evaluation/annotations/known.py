@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from fusioncam.errors import ImageError, first_line
@@ -132,12 +131,9 @@ def _fits(entry: Entry, size: tuple[int, int]) -> bool:
 
 def _drawn(outline: Outline, annotated: tuple[int, int], size: tuple[int, int]) -> Mask:
     try:
-        mask = outline.draw(annotated)
+        return outline.draw(size, annotated)
     except (ImageError, ValueError):
         return np.zeros(size, np.bool_)
-    if annotated == size:
-        return mask
-    return cv2.resize(mask.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST_EXACT).astype(np.bool_)
 
 
 def _complaints(entry: Entry, size: tuple[int, int], preprocessing: Preprocessing | None) -> Iterator[str]:
@@ -146,11 +142,11 @@ def _complaints(entry: Entry, size: tuple[int, int], preprocessing: Preprocessin
         line = _off_the_photo(thing.outline, annotated)
         if line is None:
             try:
-                mask = thing.outline.draw(annotated)
+                mask = thing.outline.draw(size, annotated)
             except (ImageError, ValueError) as error:
                 line = f"could not be used: {first_line(error)}"
             else:
-                line = _nothing_left(mask, preprocessing if annotated == size else None)
+                line = _nothing_left(mask, preprocessing)
         if line is not None:
             yield f"object {n} of {len(entry.things)} {line}"
 

@@ -6,7 +6,7 @@ from typing import Any
 from fusioncam.runtime.evaluation.annotations.known import Entry, Problem, Thing
 from fusioncam.runtime.evaluation.annotations.names import Names
 from fusioncam.runtime.evaluation.annotations.outlines import Box, MaskFile, numbers
-from fusioncam.runtime.evaluation.annotations.parts import image_size, photo_name, records
+from fusioncam.runtime.evaluation.annotations.parts import image_size, photo_name, records, shown
 
 
 def entries(content: list[Any], folder: Path, names: Names, problems: list[Problem]) -> list[Entry]:
@@ -47,5 +47,8 @@ def _things(item: dict[str, Any], name: str, folder: Path, names: Names, problem
         except ValueError as error:
             problems.append(Problem(name, f"box {n + 1} was left out: {error}"))
     if isinstance(item.get("mask"), str):
-        things.append(Thing(MaskFile(folder / item["mask"]), None))
+        try:
+            things.append(Thing(MaskFile.of(folder / item["mask"]), None))
+        except ValueError as error:
+            problems.append(Problem(name, f"its mask {shown(item['mask'])} was left out: {error}"))
     return things

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from fusioncam.runtime.evaluation.annotations.known import Problem
+from fusioncam.runtime.evaluation.annotations.parts import shown
 from fusioncam.runtime.labels import classes_by_name
 
 
@@ -37,10 +38,10 @@ class Names:
             index = int(given) + self._offset  # type: ignore[call-overload]
             if 0 <= index < self._classes:
                 return frozenset({index})
-        self._unknown.add(str(given))
+        self._unknown.add(given if isinstance(given, str) else shown(given))
         return frozenset()
 
     def problems(self) -> list[Problem]:
         """One for each class that was asked for in vain."""
         why = "the model has no such class" if self._labelled else "the bundle has no labels to look it up in"
-        return [Problem(None, f"class {name!r}: {why}; {self.then}") for name in sorted(self._unknown)]
+        return [Problem(None, f"class {shown(name)}: {why}; {self.then}") for name in sorted(self._unknown)]

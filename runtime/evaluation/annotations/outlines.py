@@ -1,8 +1,8 @@
 """Where an object lies, in each of the ways annotations say it, and how that is drawn."""
 
 import math
+import stat
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -10,10 +10,13 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fusioncam.runtime.image import MAX_PIXELS, read_image
+from fusioncam.runtime.image import MAX_BYTES, MAX_PIXELS, read_image
 
 Mask: TypeAlias = NDArray[np.bool_]
 Bounds: TypeAlias = tuple[float, float, float, float]
+Size: TypeAlias = tuple[int, int]
+
+FAR = 1e12  # pixels from a photo at which nothing lies: larger numbers overflow where they are multiplied
 
 
 class Outline(Protocol):
@@ -23,23 +26,54 @@ class Outline(Protocol):
     def bounds(self) -> Bounds | None:
         """(x0, y0, x1, y1) in pixels between the pixels' outer edges; None where only drawing tells."""
 
-    def draw(self, size: tuple[int, int]) -> Mask:
-        """The object's pixels in a photo of `size` (H, W), as (H, W) bool; raises ValueError where it cannot be."""
+    def draw(self, size: Size, annotated: Size | None = None) -> Mask:
+        """The object's pixels in a photo.
+
+        Args:
+            size: (H, W) of the photo.
+            annotated: (H, W) that the outline refers to, where it is another: only the photo's bounds the memory.
+
+        Returns:
+            (H, W) bool.
+
+        Raises:
+            ValueError: It cannot be drawn.
+        """
 
 
 def numbers(values: Any, count: int | None = None) -> tuple[float, ...]:
-    """Finite numbers out of a list of JSON.
+    """Numbers out of a list of JSON, none larger than what may lie in a photo or beside it.
 
     Raises:
         ValueError: It is no list, of another length, or holds something else.
     """
     if not isinstance(values, list | tuple) or (count is not None and len(values) != count):
         raise ValueError(f"{count or 'some'} numbers were expected")
-    # A number of hundreds of digits is an int to JSON, but no float.
-    with suppress(OverflowError):
-        if {*map(type, values)} <= {int, float} and all(map(math.isfinite, values)):
-            return tuple(map(float, values))
-    raise ValueError("something else stands where a number should")
+    if not {*map(type, values)} <= {int, float}:
+        raise ValueError("something else stands where a number should")
+    # Compared as they are: to JSON a number of hundreds of digits is an int, but it is no float. NaN is never less.
+    if not all(-FAR <= value <= FAR for value in values):
+        raise ValueError("a number is out of range")
+    return tuple(map(float, values))
+
+
+def _scales(size: Size, annotated: Size | None) -> tuple[float, float]:
+    """By how much the photo is higher and wider than it was to those who annotated it."""
+    return (1.0, 1.0) if annotated is None else (size[0] / annotated[0], size[1] / annotated[1])
+
+
+def _require(found: tuple[int, ...], wanted: Size) -> None:
+    """Refuse a mask of another size than the annotated one."""
+    if found != wanted:
+        raise ValueError(f"the mask is {found[1]} x {found[0]}, not {wanted[1]} x {wanted[0]}")
+
+
+def _fitted(mask: Mask, size: Size) -> Mask:
+    """A mask at the photo's size: of each pixel the nearest."""
+    if mask.shape == size:
+        return mask
+    rows, columns = (((np.arange(n) + 0.5) * m / n).astype(int) for n, m in zip(size, mask.shape, strict=True))
+    return np.asarray(mask[np.ix_(rows, columns)], np.bool_)
 
 
 @dataclass(frozen=True)
@@ -56,14 +90,15 @@ class Box:
         """Itself."""
         return self.x0, self.y0, self.x1, self.y1
 
-    def draw(self, size: tuple[int, int]) -> Mask:
+    def draw(self, size: Size, annotated: Size | None = None) -> Mask:
         """The pixels whose centres are in the box, and at least one where a box inside the photo is that small."""
+        down, along = _scales(size, annotated)
         mask = np.zeros(size, np.bool_)
-        (top, bottom), (left, right) = (
-            _pixels(start, end, length)
-            for start, end, length in ((self.y0, self.y1, size[0]), (self.x0, self.x1, size[1]))
+        rows, columns = (
+            _pixels(self.y0 * down, self.y1 * down, size[0]),
+            _pixels(self.x0 * along, self.x1 * along, size[1]),
         )
-        mask[top:bottom, left:right] = True
+        mask[slice(*rows), slice(*columns)] = True
         return mask
 
 
@@ -96,15 +131,16 @@ class Polygons:
         (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
         return float(x0), float(y0), float(x1), float(y1)
 
-    def draw(self, size: tuple[int, int]) -> Mask:
+    def draw(self, size: Size, annotated: Size | None = None) -> Mask:
         """The pixels whose centres are in one of the polygons."""
+        scale = _scales(size, annotated)[::-1]
         mask = np.zeros(size, np.bool_)
         for part in self.parts:
-            mask |= _filled(part, size)
+            mask |= _filled(part * scale, size)
         return mask
 
 
-def _filled(polygon: NDArray[np.float64], size: tuple[int, int]) -> Mask:
+def _filled(polygon: NDArray[np.float64], size: Size) -> Mask:
     """The pixels (H, W) from whose centre a ray to the left crosses the polygon (n, 2) an odd number of times."""
     height, width = size
     crossings = np.zeros((height, width + 1), np.uint8)
@@ -122,7 +158,7 @@ class RunLengths:
     """COCO's run-length code: how many pixels are outside, inside, outside, .. the object, column by column."""
 
     counts: tuple[int, ...]
-    size: tuple[int, int]
+    size: Size
 
     @classmethod
     def of(cls, code: Any) -> "RunLengths":
@@ -142,12 +178,11 @@ class RunLengths:
     def bounds(self) -> None:
         """Not without drawing it."""
 
-    def draw(self, size: tuple[int, int]) -> Mask:
-        """The mask; raises ValueError where it is of another size."""
-        if size != self.size:
-            raise ValueError(f"the mask is {self.size[1]} x {self.size[0]}, not {size[1]} x {size[0]}")
+    def draw(self, size: Size, annotated: Size | None = None) -> Mask:
+        """The mask; raises ValueError where it is of another size than the annotated one."""
+        _require(self.size, annotated or size)
         inside = np.arange(len(self.counts)) % 2 == 1
-        return np.repeat(inside, self.counts).reshape(size[::-1]).T
+        return _fitted(np.repeat(inside, self.counts).reshape(self.size[::-1]).T, size)
 
 
 def unpacked(text: str) -> tuple[int, ...]:
@@ -182,13 +217,27 @@ class MaskFile:
 
     path: Path
 
+    @classmethod
+    def of(cls, path: Path) -> "MaskFile":
+        """A mask to be read later; raises ValueError where there is no such file, or it can be no picture."""
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise ValueError(error.strerror or "it cannot be read") from error
+        except ValueError:
+            raise ValueError("no file can be called so") from None
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("it is not an ordinary file")
+        if status.st_size > MAX_BYTES:
+            raise ValueError(f"it has {status.st_size:,} bytes, the limit is {MAX_BYTES:,}")
+        return cls(path)
+
     @property
     def bounds(self) -> None:
         """Not without reading it."""
 
-    def draw(self, size: tuple[int, int]) -> Mask:
-        """The mask; raises ValueError where it is of another size, ImageError where it cannot be read."""
+    def draw(self, size: Size, annotated: Size | None = None) -> Mask:
+        """The mask; raises ValueError where it is not of the annotated size, ImageError where it cannot be read."""
         mask = np.asarray(read_image(self.path).any(axis=2), np.bool_)
-        if mask.shape != size:
-            raise ValueError(f"the mask is {mask.shape[1]} x {mask.shape[0]}, not {size[1]} x {size[0]}")
-        return mask
+        _require(mask.shape, annotated or size)
+        return _fitted(mask, size)

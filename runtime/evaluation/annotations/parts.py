@@ -1,7 +1,12 @@
 """What all kinds of annotations have: lists of records, names of photos, sizes."""
 
 import math
+import reprlib
+from pathlib import PurePosixPath
 from typing import Any
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxlong = 80
 
 
 def records(value: Any) -> list[dict[str, Any]]:
@@ -10,11 +15,16 @@ def records(value: Any) -> list[dict[str, Any]]:
 
 
 def photo_name(value: Any) -> str | None:
-    """A photo's name with `/` between its parts and no `./` before them, or None where there is none."""
+    """A photo's name with `/` between its parts and no `./` before them, or None where that names no file."""
     name = value.strip().replace("\\", "/") if isinstance(value, str) else ""
     while name.startswith("./"):
         name = name[2:]
-    return name or None
+    return name if PurePosixPath(name).name else None
+
+
+def shown(value: Any) -> str:
+    """Something found in a file, short enough for a line of text, whatever it is and however deep."""
+    return _SHORT.repr(value)
 
 
 def image_size(height: Any, width: Any) -> tuple[int, int] | None:

@@ -3,11 +3,13 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fusioncam.errors import UsageError
+from fusioncam.manifest import sha256
 from fusioncam.runtime.evaluation.annotations import coco, listing, voc
 from fusioncam.runtime.evaluation.annotations.known import Annotations, Entry, Problem
 from fusioncam.runtime.evaluation.annotations.names import Names
@@ -51,10 +53,13 @@ def read_annotations(path: Path, labels: Sequence[str] | None, classes: int, cla
                 raise UsageError(f"{path} cannot be read as annotations ({error}); give {KINDS}") from error
             problems.append(Problem(None, f"{file.relative_to(path)} cannot be read: {error}"))
     if not entries:
-        raise UsageError(f"{path} annotates no photo; give {KINDS}")
+        why = f" ({problems[0].text})" if problems else ""
+        raise UsageError(f"{path} annotates no photo{why}; give {KINDS}")
     masks = {t.outline.path for e in entries for t in e.things if isinstance(t.outline, MaskFile)}
-    for mask in sorted(m for m in masks if m.is_file()):
-        digest.update(hashlib.sha256(_bytes(mask)).digest())
+    for mask in sorted(masks):
+        # One that cannot be read is named when it is to be drawn.
+        with suppress(OSError):
+            digest.update(bytes.fromhex(sha256(mask)))
     merged = _merged(entries, problems)
     return Annotations(merged, (*names.problems(), *problems), frozenset(masks), digest.hexdigest())
 

@@ -1,12 +1,11 @@
 """Pascal VOC (host.robots.ox.ac.uk/pascal/VOC): one XML file per photo, boxes in pixels counted from 1."""
 
-import math
 from xml.etree import ElementTree as ET
 
 from fusioncam.errors import first_line
 from fusioncam.runtime.evaluation.annotations.known import Entry, Problem, Thing
 from fusioncam.runtime.evaluation.annotations.names import Names
-from fusioncam.runtime.evaluation.annotations.outlines import Box
+from fusioncam.runtime.evaluation.annotations.outlines import Box, numbers
 from fusioncam.runtime.evaluation.annotations.parts import image_size, photo_name
 
 
@@ -36,13 +35,15 @@ def entries(data: bytes, stem: str, names: Names, problems: list[Problem]) -> li
     found = [root] if root.tag == "annotation" else root.findall("annotation")
     if not found:
         raise ValueError(f"it holds no <annotation> but <{root.tag}>")
-    return [_entry(element, stem if element is root else None, names, problems) for element in found]
+    read = (_entry(element, stem if element is root else None, names, problems) for element in found)
+    return [entry for entry in read if entry is not None]
 
 
-def _entry(element: ET.Element, stem: str | None, names: Names, problems: list[Problem]) -> Entry:
+def _entry(element: ET.Element, stem: str | None, names: Names, problems: list[Problem]) -> Entry | None:
     called = tuple(filter(None, map(photo_name, (element.findtext("filename"), stem))))
     if not called:
-        raise ValueError("an <annotation> has no <filename>")
+        problems.append(Problem(None, "an <annotation> has no <filename>"))
+        return None
     things = []
     for n, item in enumerate(element.findall("object"), 1):
         try:
@@ -56,10 +57,9 @@ def _entry(element: ET.Element, stem: str | None, names: Names, problems: list[P
 def _box(item: ET.Element) -> Box:
     texts = [item.findtext(f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")]
     try:
-        x0, y0, x1, y1 = (float(text or "") for text in texts)
+        sides = [float(text or "") for text in texts]
     except ValueError:
         raise ValueError("its box is incomplete") from None
-    if not all(map(math.isfinite, (x0, y0, x1, y1))):
-        raise ValueError("its box is not finite")
+    x0, y0, x1, y1 = numbers(sides, 4)
     # The first and the last pixel of the box are named, and the photo's first is 1.
     return Box(x0 - 1, y0 - 1, x1, y1)

@@ -1,10 +1,14 @@
 """Annotations of three kinds, sound and nasty, and their way to the model's input."""
 
 import json
+import tempfile
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from fusioncam.errors import UsageError
 from fusioncam.manifest import Preprocessing
@@ -256,6 +260,149 @@ def test_one_bad_object_among_good_ones(read, thing, words):
     np.testing.assert_array_equal(found.region("a.jpg", SIZE, 1), box(10, 20, 30, 60))
 
 
+FAR_POLYGON = [-1e308, -1e308, 1e308, 1e308, 1e308, -1e308]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"annotations": [{**NASTY, "segmentation": [FAR_POLYGON]}]}, "number is out of range"),
+        *(({"images": [{"id": 1, "file_name": name}]}, "has no file_name") for name in (".", "/", "//", "./.", " ")),
+        ({"images": [{"id": 10**4000, "file_name": None}]}, "has no file_name"),
+        ({"categories": [{"id": 9, "name": [[[["deep"]]] * 99] * 99}]}, "the model has no such class"),
+    ],
+)
+def test_a_bad_part_is_named_in_a_short_line_and_the_rest_goes_on(read, changes, words):
+    good, bad = coco(), coco(**{"images": [], "annotations": [], "categories": [], **changes})
+    merged = {key: [*bad[key], *good[key]] for key in good}
+    found = read(merged)
+    assert any(words in line for line in said(found))
+    assert max(map(len, said(found))) < 300
+    assert found.problems_of("a.jpg", SIZE) == []
+    np.testing.assert_array_equal(found.region("a.jpg", SIZE, 1), box(10, 20, 30, 60))
+
+
+def test_a_photo_without_a_name_among_several_of_one_file(read):
+    parts = [voc(("zebra", (1, 1, 9, 9)), filename=name) for name in (".", "a.jpg", "")]
+    found = read(f"<all>{''.join(parts)}</all>", name="all.xml")
+    assert found.accepted("a.jpg") == (2,)
+    assert said(found) == ["None: an <annotation> has no <filename>"] * 2
+
+
+def test_a_name_that_names_no_file_in_a_folder_of_xml(tmp_path):
+    for name, filename in (("a.xml", "a.jpg"), ("b.xml", "."), ("c.xml", "/")):
+        (tmp_path / name).write_text(voc(("zebra", (1, 1, 9, 9)), filename=filename))
+    found = read_annotations(tmp_path, LABELS, len(LABELS)).matched_to(["a.jpg", "b.jpg"])
+    assert [*found.entries] == ["a.jpg", "b.jpg"]  # then it is called as its own file is
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        ("a\0b", "no file can be called so"),
+        ("\ud800.png", "no file can be called so"),
+        ("a" * 5000, "too long"),
+        ("missing.png", "No such file"),
+        ("annotations/b", "Not a directory"),
+        ("", "not an ordinary file"),
+        (".", "not an ordinary file"),
+        ("/dev/zero", "not an ordinary file"),
+    ],
+)
+def test_masks_that_cannot_be_are_named_and_no_photo_is_taken_for_one(read, tmp_path, mask, words):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((*SIZE, 3), np.uint8))
+    found = read([{"file": "a.png", "mask": mask, "boxes": [[10, 20, 30, 60]]}], photos=["a.png"])
+    (line,) = said(found)
+    assert words in line
+    assert len(line) < 200
+    assert [*photos_of(tmp_path, leave_out=found.mask_files)] == ["a.png"]
+    np.testing.assert_array_equal(found.region("a.png", SIZE, 2), box(10, 20, 30, 60))
+
+
+def test_masks_that_cannot_be_read_are_named_with_their_photo(read, tmp_path):
+    with (tmp_path / "huge.png").open("wb") as file:
+        file.truncate(3 << 30)  # of holes alone
+    (tmp_path / "empty.png").write_bytes(b"")
+    items = [{"file": f"{n}.png", "mask": f"{n}.png", "boxes": [[10, 20, 30, 60]]} for n in ("huge", "empty")]
+    found = read([{**item, "file": "a" + item["file"]} for item in items], photos=["ahuge.png", "aempty.png"])
+    assert said(found) == [
+        "ahuge.png: its mask 'huge.png' was left out: it has 3,221,225,472 bytes, the limit is 1,073,741,824"
+    ]
+    (line,) = found.problems_of("aempty.png", SIZE)
+    assert line.startswith("object 2 of 2 could not be used")
+    assert "is empty" in line
+    for photo in ("ahuge.png", "aempty.png"):
+        np.testing.assert_array_equal(found.region(photo, SIZE, 2), box(10, 20, 30, 60))
+
+
+def test_a_size_that_no_memory_holds(read):
+    image = {"id": 1, "file_name": "a.jpg", "height": 500_000, "width": 1_000_000}
+    things = [
+        {**NASTY, "bbox": [50_000, 100_000, 100_000, 200_000]},
+        {**NASTY, "segmentation": [[n * 5000 for n in SQUARE]]},
+    ]
+    for thing in things:
+        found = read(coco(images=[image], annotations=[thing]))
+        assert found.problems_of("a.jpg", SIZE) == ["annotated at another size: its objects were scaled to the photo"]
+        np.testing.assert_array_equal(found.region("a.jpg", SIZE, 2), box(10, 20, 30, 60))
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**400), 10**400)
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["b.jpg", ".", "//", "a\0b", "zebra", "1", 1, 9, 0.5, 1e308, "\ud800"]),
+    lambda inner: st.lists(inner, max_size=6),
+    max_leaves=12,
+)
+KEYS = {
+    "images": ("id", "file_name", "height", "width"),
+    "annotations": ("id", "image_id", "category_id", "bbox", "segmentation"),
+    "categories": ("id", "name"),
+}
+
+
+def damaged(record):
+    return st.one_of(JSON, *(JSON.map(lambda v, key=key: {**record, key: v}) for key in record))
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_whatever_stands_in_one_record_the_others_are_read(data):
+    good = coco()
+    key = data.draw(st.sampled_from([*KEYS]))
+    record = {
+        **dict.fromkeys(KEYS[key], None),
+        **good[key][0],
+        **({"id": 5, "file_name": "b.jpg"} if key == "images" else {}),
+    }
+    bad = data.draw(damaged(record))
+    assume(key != "images" or not isinstance(bad, dict) or bad["id"] != 1)  # then it would be another's
+    good[key] = [bad, *good[key]]
+    check_that_the_rest_is_read(good)
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_whatever_stands_in_one_entry_of_a_list_the_others_are_read(data):
+    entry = {"file": "b.jpg", "size": [200, 100], "accept_classes": [1], "boxes": [[0, 0, 9, 9]], "boxes_class": [1]}
+    bad = data.draw(damaged({**entry, "mask": "m.png"}))
+    check_that_the_rest_is_read([bad, {"file": "val/a.jpg", "accept_classes": [1], "boxes": [[10, 20, 30, 60]]}])
+
+
+def check_that_the_rest_is_read(content):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "annotations.json")
+        path.write_text(json.dumps(content))
+        found = read_annotations(path, LABELS, len(LABELS)).matched_to(["val/a.jpg", "b.jpg"])
+    for photo in ("val/a.jpg", "b.jpg"):
+        found.problems_of(photo, SIZE)
+    assert found.region("val/a.jpg", SIZE, 1)[20:60, 10:30].all()
+    assert all(isinstance(p.text, str) for p in found.problems)
+
+
 def test_masks_of_another_size_are_named(read):
     thing = {**NASTY, "segmentation": {"size": [5, 5], "counts": [25]}}
     found = read(coco(annotations=[thing]))
@@ -297,6 +444,11 @@ def test_nothing_that_can_be_read(read, content):
     with pytest.raises(UsageError, match=r"give COCO JSON") as caught:
         read(content)
     assert "\n" not in str(caught.value)
+
+
+def test_the_first_problem_says_why_nothing_can_be_read(read):
+    with pytest.raises(UsageError, match=r"annotates no photo \(image 1 has no file_name\); give"):
+        read(coco(images=[{"id": 1, "file_name": "."}]))
 
 
 def test_no_file_and_no_xml_in_the_folder(tmp_path):

@@ -3,6 +3,8 @@
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fusioncam.runtime.evaluation.annotations.outlines import Box, MaskFile, Polygons, RunLengths, numbers, unpacked
 
@@ -72,6 +74,45 @@ def test_a_polygon_point_by_point():
     star = np.stack([20.3 + np.cos(angle) * radius, 17.1 + np.sin(angle) * radius], axis=1).astype(np.float32)
     wanted = [[cv2.pointPolygonTest(star, (x + 0.5, y + 0.5), False) > 0 for x in range(38)] for y in range(34)]
     np.testing.assert_array_equal(Polygons.of([star.ravel().tolist()]).draw((34, 38)), wanted)
+
+
+@pytest.mark.parametrize("annotated", [(400, 600), (20, 30), (400_000, 600_000), (60, 90)])
+def test_outlines_of_another_size_are_drawn_at_the_photos(annotated):
+    size, scale = (40, 60), annotated[0] / 40
+    box, star = [6, 4, 30, 20], [10, 4, 40, 8, 20, 36]
+    for outline, wanted in (
+        (Box(*(n * scale for n in box)), Box(*box)),
+        (Polygons.of([[n * scale for n in star]]), Polygons.of([star])),
+    ):
+        np.testing.assert_array_equal(outline.draw(size, annotated), wanted.draw(size))
+
+
+def test_masks_of_the_annotated_size_are_brought_to_the_photos(tmp_path):
+    mask = np.zeros((8, 12), np.bool_)
+    mask[2:6, 3:9] = True
+    cv2.imwrite(str(tmp_path / "mask.png"), mask.astype(np.uint8) * 255)
+    for outline in (RunLengths(tuple(runs_of(mask)), (8, 12)), MaskFile.of(tmp_path / "mask.png")):
+        np.testing.assert_array_equal(outline.draw((24, 36), (8, 12)), mask.repeat(3, 0).repeat(3, 1))
+        np.testing.assert_array_equal(outline.draw((4, 6), (8, 12)), mask[1::2, 1::2])
+        with pytest.raises(ValueError, match="12 x 8, not 13 x 8"):
+            outline.draw((8, 12), (8, 13))
+
+
+FAR_POINTS = st.one_of(st.floats(-1e12, 1e12), st.floats(-99, 99), st.sampled_from([0.0, -0.0, 5e-324, 1e12, 12.5]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(points=st.lists(FAR_POINTS, min_size=6, max_size=12).filter(lambda p: len(p) % 2 == 0), big=st.booleans())
+def test_whatever_numbers_there_are_it_is_drawn_without_a_warning(points, big):
+    annotated = (1 << 19, 1 << 20) if big else (1, 1)
+    assert Polygons.of([points]).draw((4, 8), annotated).shape == (4, 8)
+    assert Box(*points[:4]).draw((4, 8), annotated).shape == (4, 8)
+
+
+@pytest.mark.parametrize("far", [1e308, -1e308, 1e13, 10**300])
+def test_points_further_away_than_anything_lies(far):
+    with pytest.raises(ValueError, match="number is out of range"):
+        Polygons.of([[0, 0, far, 5, 5, 5]])
 
 
 @pytest.mark.parametrize(

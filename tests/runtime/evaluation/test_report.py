@@ -259,6 +259,14 @@ def test_the_table():
     assert (bad["image"], bad["error"], bad["method"]) == ('bad,\n".jpg', "no", "")
 
 
+@pytest.mark.parametrize("name", ["=1+1.jpg", "+1.jpg", "-1.jpg", "@SUM(A1).jpg", "\t=1.jpg", "\r=1.jpg"])
+def test_texts_that_a_spreadsheet_would_calculate(name):
+    rows = [{**row(name, insertion=[-0.5, 0.5]), "label": name, "class_index": -1}, {"image": "b", "error": name}]
+    first, _, bad = csv.DictReader(io.StringIO(table_bytes(rows, METHODS, ["insertion"]).decode(), newline=""))
+    assert first["image"] == first["label"] == bad["error"] == "'" + name
+    assert (first["insertion"], first["class_index"], first["method"]) == ("-0.5", "-1", "fusion_cam")  # figures stay
+
+
 def test_parquet():
     rows = [row(NASTY, insertion=[0.5, None]), {"image": "bad", "error": "no"}]
     if importlib.util.find_spec("pyarrow") is None:

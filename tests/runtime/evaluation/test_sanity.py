@@ -2,10 +2,8 @@
 
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F  # noqa: N812
 
-from fusioncam.runtime.evaluation.sanity import ranks, similarity, spearman, ssim
+from fusioncam.runtime.evaluation.sanity import ranks, spearman
 
 
 @pytest.fixture
@@ -31,27 +29,11 @@ def test_rank_correlation_as_written_plainly(two):
     assert spearman(two[0], 1 - two[0]) == pytest.approx(-1)
 
 
-def test_structural_similarity_as_written_plainly(two):
-    a, b = (torch.from_numpy(m).double()[None, None] for m in two)
-    line = torch.exp(-0.5 * (torch.arange(-5, 6).double() / 1.5) ** 2)
-    window = torch.outer(line, line)[None, None] / line.sum() ** 2
-
-    def mean(m):
-        return F.conv2d(F.pad(m, (5,) * 4, mode="reflect"), window)
-
-    covariance = mean(a * b) - mean(a) * mean(b)
-    variances = mean(a * a) - mean(a) ** 2 + mean(b * b) - mean(b) ** 2
-    means = mean(a) ** 2 + mean(b) ** 2
-    wanted = (2 * mean(a) * mean(b) + 1e-4) * (2 * covariance + 9e-4) / ((means + 1e-4) * (variances + 9e-4))
-    assert ssim(*two) == pytest.approx(float(wanted.mean()), abs=1e-9)
-
-
 def test_extremes(two):
-    assert similarity(two[0], two[0]) == pytest.approx((1, 1))
+    assert spearman(two[0], two[0]) == pytest.approx(1)
     flat = np.zeros_like(two[0])
-    assert similarity(flat, flat) == pytest.approx((1, 1))
-    assert similarity(flat, two[0]).spearman == 0
-    assert similarity(flat, two[0]).ssim < 0.1
+    assert spearman(flat, flat) == 1
+    assert spearman(flat, two[0]) == 0
     broken = two[0].copy()
     broken[0, 0] = np.nan
-    assert np.isnan(similarity(broken, two[0])).all()
+    assert np.isnan(spearman(broken, two[0]))

@@ -18,16 +18,27 @@ SETTINGS_OF = {"model": "abc", "methods": ("grad_cam", "score_cam"), "budget": "
 NAMES = ["a.jpg", "<b>\"&'.jpg", "caf\udce9.png", "line\nbreak.png", "日本.png"]
 
 
-def names(store):
+def names_in(store):
     return [row["image"] for row in store.rows]
 
 
+def of_each(found):
+    return {method: {**found} for method in SETTINGS_OF["methods"]}
+
+
+def row(image, **facts):
+    found = {"metrics": {"drop": 0.5, "road": None}, "curves": {"insertion": [0, 0.5, None]}, "flags": []}
+    return {"image": image, **facts, "methods": of_each(found)}
+
+
 def test_rows_come_back_as_they_were_added(tmp_path):
-    row = {"size": (3, np.int64(4)), "mean": np.float32(0.5), "gone": float("nan"), "curve": np.array([0.25, np.inf])}
+    curves, kept_curves = {"insertion": np.array([0.25, np.inf])}, {"insertion": [0.25, None]}
+    metrics, kept_metrics = {"drop": np.float32(0.5), "road": float("nan")}, {"drop": 0.5, "road": None}
+    methods = of_each({"metrics": metrics, "curves": curves})
     with Store(tmp_path / "new" / "out", SETTINGS_OF) as store:
-        added = [store.add({"image": name, **row}) for name in NAMES]
-    wanted = {"size": [3, 4], "mean": 0.5, "gone": None, "curve": [0.25, None]}
-    assert added == [{"image": name, **wanted} for name in NAMES]
+        added = [store.add({"image": name, "size": (3, np.int64(4)), "methods": methods}) for name in NAMES]
+    wanted = of_each({"metrics": kept_metrics, "curves": kept_curves})
+    assert added == [{"image": name, "size": [3, 4], "methods": wanted} for name in NAMES]
     with Store(tmp_path / "new" / "out", SETTINGS_OF) as store:
         assert store.rows == sorted(added, key=lambda r: r["image"])
         assert all(store.finished(name) for name in NAMES)
@@ -37,15 +48,15 @@ def test_rows_come_back_as_they_were_added(tmp_path):
 def test_one_that_failed_is_tried_again_and_a_replaced_photo_as_well(tmp_path):
     with Store(tmp_path, SETTINGS_OF) as store:
         store.add({"image": "a", "error": "damaged"})
-        store.add({"image": "b", "sha256": "1"})
+        store.add(row("b", sha256="1"))
         assert not store.finished("a")
         assert store.finished("b")
         assert store.finished("b", "1")
         assert not store.finished("b", "2")
-        store.add({"image": "a", "value": 1})
+        store.add(row("a", seconds=1))
         assert store.finished("a", "whatever")
     with Store(tmp_path, SETTINGS_OF) as store:
-        assert store.rows == [{"image": "a", "value": 1}, {"image": "b", "sha256": "1"}]
+        assert store.rows == [row("a", seconds=1), row("b", sha256="1")]
 
 
 @pytest.mark.parametrize(
@@ -53,19 +64,81 @@ def test_one_that_failed_is_tried_again_and_a_replaced_photo_as_well(tmp_path):
 )
 def test_a_line_that_was_cut_short_goes(tmp_path, torn):
     with Store(tmp_path, SETTINGS_OF) as store:
-        store.add({"image": "a"})
-        store.add({"image": "b"})
+        store.add(row("a"))
+        store.add(row("b"))
     with (tmp_path / ROWS).open("ab") as file:
         file.write(torn)
     for _ in range(2):
         with Store(tmp_path, SETTINGS_OF) as store:
-            assert names(store)[:2] == ["a", "b"]
+            assert names_in(store)[:2] == ["a", "b"]
             assert not store.finished("c")
-            store.add({"image": "c", "value": 1})
+            store.add(row("c", seconds=1))
         with Store(tmp_path, SETTINGS_OF) as store:
-            assert store.rows == [{"image": "a"}, {"image": "b"}, {"image": "c", "value": 1}]
+            assert store.rows == [row("a"), row("b"), row("c", seconds=1)]
         lines = (tmp_path / ROWS).read_bytes().splitlines(keepends=True)
         (tmp_path / ROWS).write_bytes(b"".join(lines[:2]) + torn)
+
+
+GOOD = {
+    **row("c", sha256="1", size=[3, 4], correct=None, label=None, problems=[], passes={"run": 5, "missing": 0.5}),
+    "accepted": [1],
+}
+METHOD = GOOD["methods"]["grad_cam"]
+
+
+def with_method(**changes):
+    return {**GOOD, "methods": {**GOOD["methods"], "grad_cam": {**METHOD, **changes}}}
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        {"image": "c"},
+        {"image": "c", "sha256": "1"},
+        {"image": "c", "methods": 5},
+        {"image": "c", "methods": {}},
+        {"image": "c", "methods": {"grad_cam": METHOD}},
+        {"image": "c", "methods": dict.fromkeys(SETTINGS_OF["methods"])},
+        {"image": "c", "error": None},
+        {**GOOD, "image": 3},
+        *({**GOOD, "size": size} for size in (None, [3], [3, "4"], [3, 4, 5])),
+        *({**GOOD, key: "text"} for key in ("class_index", "probability", "accepted", "correct", "passes", "problems")),
+        {**GOOD, "label": 3},
+        {**GOOD, "class_index": 10**30},
+        {**GOOD, "passes": {"run": 0.5}},
+        {**GOOD, "correct": 1},
+        {**GOOD, "seconds": float("nan")},
+        *(with_method(metrics=metrics) for metrics in ([], None, {"drop": "0.5"}, {"drop": True}, {"drop": [0.5]})),
+        *(with_method(metrics={"drop": figure}) for figure in (1e308, float("inf"), 10**400)),
+        *(with_method(curves=curves) for curves in (5, {"insertion": 5}, {"insertion": ["0.5"]})),
+        *(with_method(flags=flags) for flags in (None, "blank_map", [1], [["a"]])),
+        with_method(picture=3),
+    ],
+    ids=lambda row: json.dumps(row)[-60:],
+)
+def test_a_row_that_is_json_but_damaged_is_done_again(tmp_path, damaged):
+    with Store(tmp_path, SETTINGS_OF) as store:
+        store.add(row("a"))
+        store.add(GOOD)
+    with (tmp_path / ROWS).open("ab") as file:
+        file.write(json.dumps(damaged).encode() + b"\n")
+    with Store(tmp_path, SETTINGS_OF) as store:
+        assert store.rows == [row("a"), GOOD]  # what was there before the damaged one counts
+    lines = (tmp_path / ROWS).read_bytes().splitlines(keepends=True)
+    assert len(lines) == 2
+    (tmp_path / ROWS).write_bytes(lines[0] + json.dumps(damaged).encode() + b"\n")
+    with Store(tmp_path, SETTINGS_OF) as store:
+        assert store.rows == [row("a")]
+        assert not store.finished("c")
+
+
+def test_a_row_of_a_thousand_brackets(tmp_path):
+    with Store(tmp_path, SETTINGS_OF) as store:
+        store.add(row("a"))
+    with (tmp_path / ROWS).open("ab") as file:
+        file.write(b"[" * 100_000 + b"\n")
+    with Store(tmp_path, SETTINGS_OF) as store:
+        assert store.rows == [row("a")]
 
 
 WRITER = """
@@ -74,7 +147,7 @@ from pathlib import Path
 from fusioncam.runtime.evaluation.store import Store
 with Store(Path(sys.argv[1]), {"a": 1}) as store:
     for i in range(10**9):
-        store.add({"image": f"{i:09}", "filling": "x" * 5000})
+        store.add({"image": f"{i:09}", "filling": "x" * 5000, "methods": {}})
         print(i, flush=True)
 """
 
@@ -90,12 +163,12 @@ def test_killed_in_the_middle(tmp_path):
         last = max([last, *(int(line) for line in process.stdout.read().splitlines() if line)])
     with Store(tmp_path, {"a": 1}) as store:
         assert len(store.rows) in (last + 1, last + 2)  # what was said to be done is, and perhaps one more
-        assert names(store) == [f"{i:09}" for i in range(len(store.rows))]
+        assert names_in(store) == [f"{i:09}" for i in range(len(store.rows))]
 
 
 def test_other_settings_are_refused_by_name(tmp_path):
     with Store(tmp_path, SETTINGS_OF) as store:
-        store.add({"image": "a"})
+        store.add(row("a"))
         store.save_picture("a", "grad_cam", np.zeros((9, 9, 3), np.uint8))
     ours = {**SETTINGS_OF, "methods": ["grad_cam"], "new": None, "budget": "auto"}
     with pytest.raises(UsageError) as caught:
@@ -106,7 +179,7 @@ def test_other_settings_are_refused_by_name(tmp_path):
     assert "model" not in said
     assert "\n" not in said
     with Store(tmp_path, SETTINGS_OF) as store:
-        assert names(store) == ["a"]
+        assert names_in(store) == ["a"]
     (tmp_path / "keep.txt").write_text("not ours")
     with Store(tmp_path, ours, restart=True) as store:
         assert store.rows == []
@@ -127,13 +200,13 @@ def test_files_that_are_not_ours_are_left_alone(tmp_path, name, restart):
 
 def test_a_refused_folder_is_let_go(tmp_path):
     with Store(tmp_path, SETTINGS_OF) as store:
-        store.add({"image": "a"})
+        store.add(row("a"))
         with pytest.raises(UsageError, match="another process"):
             Store(tmp_path, SETTINGS_OF)
     with pytest.raises(UsageError, match="other settings"):
         Store(tmp_path, {})
     with Store(tmp_path, SETTINGS_OF) as store:
-        assert names(store) == ["a"]
+        assert names_in(store) == ["a"]
 
 
 def test_damaged_settings_a_bundle_and_a_file_in_the_way(tmp_path):
@@ -158,14 +231,14 @@ def test_a_full_disk_leaves_no_half_line(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with Store(tmp_path, SETTINGS_OF) as store:
-        store.add({"image": "a"})
+        store.add(row("a"))
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", full)
             with pytest.raises(OutputError, match="No space left on device; free some space") as caught:
-                store.add({"image": "b"})
+                store.add(row("b"))
         assert "\n" not in str(caught.value)
         assert not store.finished("b")
-        store.add({"image": "c"})
+        store.add(row("c"))
     assert [json.loads(line)["image"] for line in (tmp_path / ROWS).read_bytes().splitlines()] == ["a", "c"]
 
 
