@@ -76,6 +76,8 @@ def evaluate(
     from fusioncam.runtime.photos import photos_of
 
     _known(engine, table, target)
+    if engine != "ray" and (workers != 1 or ray_address):
+        raise UsageError("--workers and --ray-address are for --engine ray")
     kind = next(k for k in KINDS if k == table)
     settings, spend = Settings(parts(metrics), steps), parse_budget(budget)
     manifest = read_bundle(bundle)

@@ -242,7 +242,24 @@ def test_photos_that_cannot_be_read_are_named(tiny, photos, capfd):
 def test_a_request_that_no_photo_can_meet_ends_it(tiny, photos):
     plan = Plan(tiny.bundle, ["score_cam_probability"], budget=2)
     with pytest.raises(UsageError, match="use budget exact"):
-        rows_of(plan, photos)
+        Evaluator(plan)
+
+
+def test_a_budget_too_small_for_a_photo_is_its_error(tiny, photos):
+    rows = rows_of(Plan(tiny.bundle, ["group_cam"], budget=1), photos)
+    assert rows
+    assert all("a budget of 1 passes is too small" in row["error"] for row in rows)
+
+
+def test_flags_are_those_of_their_map(make_tiny, photos):
+    made = make_tiny(constant=tuple(range(12)))
+    methods = ["fusion_cam", "grad_cam", "score_cam", "group_cam"]
+    for row in rows_of(Plan(made.bundle, methods, faithfulness=Settings(("drop",))), photos):
+        for method in methods:
+            flags = set(row["methods"][method]["flags"])
+            assert {f for f in flags if f.startswith("flat_")} == {f"flat_{method}"}
+            assert ("equal_contributions" in flags) == (method == "fusion_cam")
+        assert "equal_contributions" in row["flags"]
 
 
 def test_pictures_show_what_the_model_saw_and_are_small(tiny, tmp_path):
