@@ -9,7 +9,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from fusioncam import Explainer
 from fusioncam.runtime import cli
+from fusioncam.runtime.engines import open_on_device
+from fusioncam.runtime.methods import METHODS
 
 LABELS = ("tabby, tabby cat", "Egyptian cat", "crane", "crane")
 
@@ -123,3 +126,15 @@ def bundle(run, work):
         status, _, err = run("export", "tiny.onnx", "--preset", "unit", "--labels", "labels.txt")
         assert status == 0, err
     return work / "tiny.fcam"
+
+
+@pytest.fixture
+def on_device(host_device):
+    """Opens an Explainer whose arrays stay on the device."""
+
+    def open_explainer(bundle, methods=METHODS, chunk=None):
+        explainer = Explainer(bundle, methods=methods)
+        explainer._engine = open_on_device(bundle, explainer.manifest, host_device, ["CPUExecutionProvider"], chunk)
+        return explainer
+
+    return open_explainer
