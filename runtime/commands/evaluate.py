@@ -76,13 +76,13 @@ def evaluate(
     from fusioncam.runtime.photos import photos_of
 
     _known(engine, table, target)
-    if engine != "ray" and (workers != 1 or ray_address):
-        raise UsageError("--workers and --ray-address are for --engine ray")
     kind = next(k for k in KINDS if k == table)
     settings, spend = Settings(parts(metrics), steps), parse_budget(budget)
     manifest = read_bundle(bundle)
     height, width = manifest.preprocessing.size
     _within("workers", workers, 1, 4096)
+    if engine != "ray" and (workers != 1 or ray_address):
+        raise UsageError("--workers and --ray-address are for --engine ray")
     _within("tolerance", tolerance, 0, max(height, width))
     _within("steps", steps, 1, height * width)
     _within("class-offset", class_offset, -manifest.classes, manifest.classes)
