@@ -117,11 +117,6 @@ def open_on_host(
     disabled = crashing_optimizers(manifest)
 
     def open_head() -> Head:
-        if HEAD_GRAPH not in manifest.files:
-            raise UsageError(
-                "this bundle has no head.onnx, which recipro_cam runs; export the model again, or "
-                "by a layer that all evidence passes (`fusioncam inspect`)"
-            )
         return Head(open_session(folder / HEAD_GRAPH, wanted, threads, disabled, linger=False))
 
     explain = open_session(folder / EXPLAIN_GRAPH, wanted, threads, disabled, linger=False)

@@ -10,7 +10,7 @@ from fusioncam.kernels.family import GRADIENT_MAPS, SCORE_CAMS
 from fusioncam.kernels.reference import unit
 from fusioncam.runtime.explanation import Passes
 from fusioncam.runtime.image import UInt8Array
-from fusioncam.runtime.methods import REGION, Recipe, recipe
+from fusioncam.runtime.methods import REGION, Recipe, recipe, with_parts
 from fusioncam.runtime.work import Array, Floats, Work
 
 Maps = TypeVar("Maps")
@@ -104,7 +104,7 @@ class ClassMaps:
 def take_steps(steps: Steps[Maps, Confidences], methods: Sequence[str]) -> Work[dict[str, Maps]]:
     """The maps asked for and those they are made of, by method, where they were computed. No pass is run twice."""
     recipes = {m: found for m in methods if (found := recipe(m)) is not None}
-    wanted = {*methods, *(part for r in recipes.values() for part in (r.gradient, r.region))}
+    wanted = with_parts(methods)
     made = {m: steps.gradient_map(m) for m in GRADIENT_MAPS if m in wanted}
     noisy = dict.fromkeys((r.gradient, r.theta) for r in recipes.values())
     denoised = {(m, theta): steps.denoise(made[m], theta) for m, theta in noisy}

@@ -14,7 +14,7 @@ from fusioncam.runtime.budget.plan import Plan
 from fusioncam.runtime.explanation import Passes
 from fusioncam.runtime.head import Head
 from fusioncam.runtime.image import UInt8Array
-from fusioncam.runtime.masked_passes import MaskedPasses, Pictures
+from fusioncam.runtime.masked_passes import MaskedPasses
 from fusioncam.runtime.scoring import Ending, probabilities
 from fusioncam.runtime.work import Array, Floats, Work
 
@@ -74,11 +74,6 @@ class HostSteps:
         self._scored: dict[bool, Scored] = {}
         self._blank: Floats | None = None  # logits (all classes,) of x * 0
         self._shares: list[list[reference.Contributions]] = []
-
-    @property
-    def pictures(self) -> Pictures:
-        """Passes of other pictures."""
-        return self._passes.of_pictures
 
     @property
     def passes(self) -> Passes:
@@ -155,17 +150,15 @@ class HostSteps:
         activations, maps = self._activations[some].astype(np.float64), []
         assert self._blank is not None, "score_channels comes first"
         for c, logits in zip(self.classes, scored.scores[some].T, strict=True):
-            chances = self._probabilities(method, logits, scored.sums[some])
+            chances = self._probabilities(logits, scored.sums[some])
             scores = family.Scores(logits, chances, float(self._blank[c]))
             maps.append(family.score_cam_map(method, activations, scores, self._passes.size))
         return maps
 
-    def _probabilities(self, method: str, logits: Array, sums: Array) -> Array:
-        """p_c(x * M_k) (K,) of the logits f_c and of log sum_j exp(f_j)."""
+    def _probabilities(self, logits: Array, sums: Array) -> Array:
+        """p_c(x * M_k) (K,) of the logits f_c and of log sum_j exp(f_j); NaN where those were not measured."""
         if self._ending in ("sigmoid", "value"):
             return probabilities(logits, self._ending)
-        if method == "score_cam_probability" and np.isnan(sums).any():
-            raise UsageError(f"{method} looks at the scores of all classes, which cannot be guessed: use budget exact")
         return np.asarray(np.exp(logits - sums))
 
     @cached_property
