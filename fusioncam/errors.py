@@ -44,3 +44,19 @@ class OutputError(FusionCamError):
 
 class DeviceError(FusionCamError):
     """The GPU cannot do what it was asked for: no device, no launcher, not enough memory, no kernels for it."""
+
+
+class BusyError(FusionCamError):
+    """The service has as much to do as it takes.
+
+    Attributes:
+        retry_after: Seconds after which asking again makes sense.
+    """
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class DeadlineError(FusionCamError):
+    """A request took longer than it was given."""

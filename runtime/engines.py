@@ -23,7 +23,7 @@ from fusioncam.runtime.providers import CUDA, TENSORRT, Use, bundle_digest, cach
 from fusioncam.runtime.scoring import Scorer, input_type
 from fusioncam.runtime.session import CPU, Provider, captures, open_session, resolve
 from fusioncam.runtime.tuning import remembered_chunk
-from fusioncam.runtime.work import Clock, Floats, Found, Progress, Work
+from fusioncam.runtime.work import Clock, Floats, Found, Progress, Together, Work
 
 ON_GPU = (CUDA, TENSORRT)
 SHARED = ("device_id", "user_compute_stream", "has_user_compute_stream")
@@ -51,6 +51,9 @@ class Engine(Protocol):
 
     def finish(self, works: Iterable[Work[Found]]) -> Iterator[Found]:
         """Do the work for many pictures, in their order. Each looks at its picture when it is begun."""
+
+    def together(self, most: int) -> Together[Any]:
+        """Room for at most so many works under way together, to be begun and run by the caller; for one thread."""
 
 
 def open_engine(

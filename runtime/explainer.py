@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -26,14 +26,14 @@ from fusioncam.runtime.asked import (
 from fusioncam.runtime.budget import Budget, checked_budget
 from fusioncam.runtime.engines import Engine, open_engine
 from fusioncam.runtime.explanation import Explanation, Passes
-from fusioncam.runtime.fusion import ClassMaps, make_maps, mean, take_steps
+from fusioncam.runtime.fusion import ClassMaps, Look, make_maps, mean, take_steps
 from fusioncam.runtime.image import ImageLike, UInt8Array, as_input, unpreprocess
 from fusioncam.runtime.methods import METHODS, checked_methods
 from fusioncam.runtime.picture import DEFAULT_COLORMAP, checked_opacity, color_table
 from fusioncam.runtime.scoring import probabilities
 from fusioncam.runtime.session import Provider, warn_of_clash
 from fusioncam.runtime.views import View, checked_smoothing, view_count, views
-from fusioncam.runtime.work import Array, Clock, Found, Progress, Work
+from fusioncam.runtime.work import Clock, Floats, Found, Progress, Work
 
 MOST_CHUNK = 1 << 20
 THREADS_PER_CORE = 4  # at most: thousands of threads end in a standstill
@@ -197,7 +197,16 @@ class Explainer:
 
     def finish(self, works: Iterable[Work[Found]], methods: Sequence[str] | None = None) -> Iterator[Found]:
         """Do work made of `explaining` for many pictures, which share the runs of the session; in their order."""
-        return self._serving(methods)[0].finish(works)
+        return self.engine(methods).finish(works)
+
+    def engine(self, methods: Sequence[str] | None = None) -> Engine:
+        """What `finish` runs work on that makes these methods, by default the Explainer's own."""
+        return self._serving(methods)[0]
+
+    def checked(self, methods: Sequence[str], budget: Budget) -> tuple[tuple[str, ...], Budget]:
+        """Methods, if any, and a budget as `explaining` takes them; raises UsageError where they cannot be had."""
+        budget = checked_budget(budget)
+        return checked_for(methods, self._manifests, budget) if methods else (), budget
 
     def _serving(self, methods: Sequence[str] | None) -> list[Engine]:
         """The engines that make the methods, one per bundle."""
@@ -214,6 +223,7 @@ class Explainer:
         classes: Sequence[int] | Choice,
         progress: Progress | None = None,
         methods: Sequence[str] | None = None,
+        budget: Budget | None = None,
     ) -> Work[list[Explanation]]:
         """The explanation of some classes of a picture, as work for `finish`, alone or as part of other work.
 
@@ -224,11 +234,13 @@ class Explainer:
             classes: As `checked_class` gives them, one or more; or how to choose them by the probabilities of all.
             progress: As for `explain`.
             methods: Other ones than the Explainer's; to be told to `finish`, too.
+            budget: Another one than the Explainer's.
 
         Returns:
             One explanation per class.
         """
         methods = self.methods if methods is None else methods
+        budget = self._budget if budget is None else budget
         clock = Clock()
         photo, x = as_input(image, self.manifest.preprocessing)
         clock.lap("preprocess")
@@ -241,19 +253,17 @@ class Explainer:
         looks: list[Look] = []
         count = (1 + len(others)) * view_count(self._smooth)
         for view in views(x, self._smooth):
-            looks.append(
-                (yield from self._look(first, view, methods, classes, clock, part_of(progress, len(looks), count)))
-            )
+            own = part_of(progress, len(looks), count)
+            looks.append((yield from self._look(first, view, methods, classes, clock, own, budget)))
             classes = looks[0].classes  # the top class of the picture itself goes for all views
             for engine in others:  # which have sessions of their own
-                work = self._look(engine, view, methods, classes, clock, part_of(progress, len(looks), count))
-                looks += engine.finish([work])
+                own = part_of(progress, len(looks), count)
+                looks += engine.finish([self._look(engine, view, methods, classes, clock, own, budget)])
         passes = Passes.of_all([look.passes for look in looks])
         of_classes = zip(classes, *(look.made for look in looks), strict=True)
         clock.lap("fusion")
         size = None if photo is None else (photo.shape[0], photo.shape[1])
-        chances = looks[0].probabilities
-        return [self._result(c, mean(made), methods, float(chances[c]), passes, clock, size) for c, *made in of_classes]
+        return [self._result(c, mean(made), methods, looks[0].logits, passes, clock, size) for c, *made in of_classes]
 
     def _look(
         self,
@@ -263,20 +273,21 @@ class Explainer:
         classes: Sequence[int],
         clock: Clock,
         progress: Progress | None,
-    ) -> Work["Look"]:
-        with engine.look(view.x, classes, clock, progress, self._budget) as steps:
+        budget: Budget,
+    ) -> Work[Look]:
+        with engine.look(view.x, classes, clock, progress, budget) as steps:
             made = yield from make_maps(steps, methods)
             for each in made:
                 each.maps = {method: view.back(m) for method, m in each.maps.items()}
             clock.lap("fusion")
-            return Look(list(steps.classes), made, probabilities(steps.logits, self.manifest.ending), steps.passes)
+            return Look(list(steps.classes), made, steps.logits, steps.passes)
 
     def _result(
         self,
         c: int,
         made: ClassMaps,
         methods: Sequence[str],
-        probability: float,
+        logits: Floats,
         passes: Passes,
         clock: Clock,
         size: tuple[int, int] | None,
@@ -290,19 +301,11 @@ class Explainer:
             maps={method: made.maps[method].astype(np.float32) for method in methods},
             class_index=c,
             label=m.labels[c] if m.labels else None,
-            probability=probability,
+            probability=float(probabilities(logits, m.ending)[c]),
             flags=(*made.flags, *(flag for flag, so in said.items() if so)),
             passes=passes,
             timing=clock.laps,
             photo_size=size,
             preprocessing=m.preprocessing,
+            logits=logits.copy(),
         )
-
-
-class Look(NamedTuple):
-    """What one look at a picture gives: the classes, their maps, the probabilities of all classes, passes."""
-
-    classes: list[int]
-    made: list[ClassMaps]
-    probabilities: Array
-    passes: Passes

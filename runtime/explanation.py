@@ -61,6 +61,7 @@ class Explanation:
         timing: Seconds per stage. Shared by all classes of a picture.
         photo_size: (H0, W0) of the photo that was given; None where the input came preprocessed.
         preprocessing: How the photo became the model's input.
+        logits: (classes,) float32, what the model makes of the picture.
     """
 
     maps: dict[str, npt.NDArray[np.float32]] = field(repr=False)
@@ -72,6 +73,7 @@ class Explanation:
     timing: dict[str, float]
     photo_size: tuple[int, int] | None = None
     preprocessing: Preprocessing | None = None
+    logits: npt.NDArray[np.float32] | None = field(default=None, repr=False)
 
     def on_photo(self, method: str) -> npt.NDArray[np.float32]:
         """A map at the resolution of the photo (H0, W0), where what the model did not see of it is 0.

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -99,6 +99,15 @@ class ClassMaps:
 
     maps: dict[str, Array] = field(default_factory=dict)
     flags: list[str] = field(default_factory=list)
+
+
+class Look(NamedTuple):
+    """What one look at a picture gives: the classes, their maps, the logits of all classes, passes."""
+
+    classes: list[int]
+    made: list[ClassMaps]
+    logits: Floats
+    passes: Passes
 
 
 def take_steps(steps: Steps[Maps, Confidences], methods: Sequence[str]) -> Work[dict[str, Maps]]:

@@ -1,8 +1,9 @@
 """A GPU as an engine, with kernels of our own beside the sessions."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import onnxruntime
 
@@ -16,7 +17,7 @@ from fusioncam.runtime.device_steps import DeviceSteps
 from fusioncam.runtime.methods import METHODS
 from fusioncam.runtime.on_host import HostEngine
 from fusioncam.runtime.scoring import input_type
-from fusioncam.runtime.work import Clock, Floats, Found, Progress, Work, finished
+from fusioncam.runtime.work import Clock, Floats, Found, Progress, Together, UnderWay, Work
 
 REST = 4  # pictures in a run of the few passes that come one by one: a whole chunk would be a waste
 WARM_UP = 3  # runs until onnxruntime has captured a CUDA graph
@@ -135,5 +136,12 @@ class DeviceEngine:
 
     def finish(self, works: Iterable[Work[Found]]) -> Iterator[Found]:
         """Do the work for many pictures, one after the other: none asks for passes, the steps run them."""
-        for work in works:
-            yield finished(work)
+        return self.together(1).finish(works)
+
+    def together(self, most: int) -> Together[Any]:
+        """Room for one work, which is done as soon as it is begun."""
+        return Together(_nobody_asks, self.chunk, 1)
+
+
+def _nobody_asks(begun: Collection[UnderWay[Any]]) -> int:
+    raise AssertionError("a work asked for passes that its steps should have run")

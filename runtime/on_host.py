@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -14,7 +15,7 @@ from fusioncam.runtime.host_steps import Explained, HostSteps
 from fusioncam.runtime.masked_passes import MaskedPasses
 from fusioncam.runtime.scoring import Scorer, refuse_nan
 from fusioncam.runtime.session import run
-from fusioncam.runtime.work import Clock, Floats, Found, Progress, Work
+from fusioncam.runtime.work import Clock, Floats, Found, Progress, Together, Work
 
 PARTS = ("logits", "activations", "gradients")
 
@@ -51,6 +52,10 @@ class HostEngine:
     def finish(self, works: Iterable[Work[Found]]) -> Iterator[Found]:
         """Do the work for many pictures, which share chunks; see `Scorer.finish`."""
         return self.scorer.finish(works)
+
+    def together(self, most: int) -> Together[Any]:
+        """Room for so many works, which share chunks."""
+        return self.scorer.together(most)
 
     @contextmanager
     def look(

@@ -1,7 +1,6 @@
 """Forward passes of many pictures, in chunks: memory is bounded by the chunk, never by their number."""
 
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -16,7 +15,7 @@ from fusioncam.kernels.reference import softmax
 from fusioncam.manifest import Ending
 from fusioncam.runtime.chunks import Chunk, MaskChunk, PictureChunk
 from fusioncam.runtime.session import run
-from fusioncam.runtime.work import Array, Floats, Found, UnderWay, Work
+from fusioncam.runtime.work import Array, Floats, Found, Together, UnderWay, Work
 
 __all__ = ["Ending", "Scorer", "input_type", "probabilities", "refuse_nan"]
 
@@ -56,6 +55,10 @@ class Scorer:
         """Pictures that are best passed together when what comes next depends on them."""
         return self.chunk if self._pad else GRAIN
 
+    def together(self, most: int = IN_FLIGHT) -> Together[Any]:
+        """Room for so many works that share chunks, with buffers of its own."""
+        return Together(partial(self._run_chunk, self._buffers()), self.chunk, most)
+
     def finish(self, works: Iterable[Work[Found]]) -> Iterator[Found]:
         """Do the work for many pictures. Chunks are filled across them, so that only the very last may be short.
 
@@ -65,22 +68,7 @@ class Scorer:
         Raises:
             FusionCamError: The model cannot be run, or gives NaN or infinity.
         """
-        more = iter(works)
-        begun: deque[UnderWay[Found]] = deque()
-        buffers = self._buffers()
-        try:
-            while True:
-                if begun and begun[0].found:
-                    yield begun.popleft().found[0]
-                elif self._hungry(begun) and (work := next(more, None)) is not None:
-                    begun.append(UnderWay(work))
-                elif begun:
-                    self._run_chunk(begun, buffers)
-                else:
-                    return
-        finally:
-            for each in begun:
-                each.close()
+        return self.together().finish(works)
 
     def try_out(self, count: int) -> None:
         """Pass a blank picture `count` times through the session, to see how long that takes."""
@@ -90,12 +78,8 @@ class Scorer:
             rows.put([np.zeros(self._shape, np.float32)] * count, 1)
         run(self._session, ["logits"], buffers.feeds(rows, count))
 
-    def _hungry(self, begun: Collection[UnderWay[Any]]) -> bool:
-        """Whether more pictures should be begun."""
-        return len(begun) < IN_FLIGHT and sum(w.wanted for w in begun) < self.chunk
-
-    def _run_chunk(self, begun: Collection[UnderWay[Any]], buffers: Chunk) -> None:
-        """One run of the session, with as many of the wanted pictures as it takes."""
+    def _run_chunk(self, buffers: Chunk, begun: Collection[UnderWay[Any]]) -> int:
+        """One run of the session, with as many of the wanted pictures as it takes; see `Together`."""
         start = time.perf_counter()
         count = min(self.chunk, sum(w.wanted for w in begun))
         pictures = buffers.rows(self.chunk if self._pad else count)
@@ -103,14 +87,22 @@ class Scorer:
         for each in begun:
             if size := min(each.wanted, count - end):
                 with np.errstate(over="ignore"):  # what float16 does not hold shows in the logits
-                    each.fill(pictures[end : end + size])
+                    if not each.fill(pictures[end : end + size]):
+                        continue
                 parts.append((each, slice(end, end + size)))
                 end += size
-        logits = run(self._session, ["logits"], buffers.feeds(pictures, count))[0][:count]
-        refuse_nan(logits, "logits")
-        seconds = (time.perf_counter() - start) / count
+        if not parts:
+            return 0
+        logits = run(self._session, ["logits"], buffers.feeds(pictures, end))[0]
+        seconds = (time.perf_counter() - start) / end
         for each, rows in parts:
-            each.take(logits[rows], seconds * (rows.stop - rows.start))
+            try:
+                refuse_nan(logits[rows], "logits")
+            except FusionCamError as error:  # of this picture; the others are as they should be
+                each.fail(error)
+            else:
+                each.take(logits[rows], seconds * (rows.stop - rows.start))
+        return end
 
 
 def probabilities(logits: Floats, ending: Ending) -> Array:

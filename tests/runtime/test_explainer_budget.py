@@ -52,6 +52,20 @@ def test_a_number_counts_passes_of_all_kinds(wide, counted, pictures, budget, ru
     assert (found.passes.missing == 0) == (run == 199)
 
 
+@pytest.mark.parametrize(("methods", "budget"), [(("score_cam",), "auto"), (("union_cam", "grad_cam"), 30)])
+def test_methods_and_budget_of_one_explanation(wide, pictures, methods, budget):
+    """As those of an Explainer of its own; without them, the Explainer's."""
+    explainer = Explainer(wide.bundle)
+    wanted = Explainer(wide.bundle, methods=methods, budget=budget).explain(pictures[0], 1)
+    ((found,),) = explainer.finish([explainer.explaining(pictures[0], [1], None, methods, budget)], methods)
+    assert found.passes == wanted.passes
+    assert list(found.maps) == list(methods)
+    for method, m in wanted.maps.items():
+        np.testing.assert_array_equal(found.maps[method], m)
+    ((exact,),) = explainer.finish([explainer.explaining(pictures[0], [1])])
+    assert exact.passes.run == 199
+
+
 def test_a_budget_that_ends_too_early_is_flagged(make_tiny, pictures):
     def rough(weights):
         weights["w4"] *= 40

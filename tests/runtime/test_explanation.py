@@ -50,3 +50,14 @@ def test_a_real_one_is_ready_for_json(tiny, pictures):
     assert found["methods"] == ["fusion_cam", "grad_cam", "score_cam"]
     assert 0 < found["probability"] <= 1
     assert set(found["flags"]) <= set(FLAGS)
+
+
+def test_it_keeps_the_logits_of_the_picture(tiny, oracle, pictures):
+    from fusioncam import Explainer
+
+    first, second = Explainer(tiny.bundle).explain_batch(pictures[:1], [[0, 3]])
+    assert first.logits.dtype == np.float32
+    np.testing.assert_allclose(first.logits, oracle(tiny.bundle).logits(pictures[0]), atol=1e-5)
+    np.testing.assert_array_equal(first.logits, second.logits)
+    assert first.logits is not second.logits
+    assert "logits" not in first.summary()

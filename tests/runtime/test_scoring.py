@@ -116,6 +116,44 @@ def test_a_work_that_fails_closes_the_others():
     assert closed == [True]
 
 
+def test_nan_logits_are_those_of_one_work():
+    """Works that share the run do not see them."""
+
+    class Spoils(Model):
+        def run(self, outputs, feeds):
+            (logits,) = super().run(outputs, feeds)
+            logits[feeds["image"][:, 0, 0, 0] >= 100] = np.nan
+            return [logits]
+
+    def surviving(first):
+        try:
+            return (yield from asking(3, first=first))
+        except FusionCamError as error:
+            return str(error)
+
+    model = Spoils()
+    found = list(Scorer(model, SHAPE, 9, False).finish(map(surviving, (0, 100, 10))))
+    assert [len(fed) for fed in model.fed] == [9]
+    assert (found[0], found[2]) == ([0, 1, 2], [10, 11, 12])
+    assert found[1].startswith("the model gives NaN or infinite logits for this picture")
+
+
+def test_a_work_that_cannot_be_filled_leaves_its_place_to_the_next():
+    def failing():
+        def fill(start, stop, out):
+            raise FusionCamError("cannot be made")
+
+        try:
+            yield Request(2, fill, lambda *_: None, Clock())
+        except FusionCamError as error:
+            return str(error)
+
+    model = Model()
+    found = list(Scorer(model, SHAPE, 8, False).finish([asking(2), failing(), asking(3, first=5)]))
+    assert found == [[0, 1], "cannot be made", [5, 6, 7]]
+    assert list(Scorer(Model(), SHAPE, 8, False).finish([failing()])) == ["cannot be made"]
+
+
 def test_two_calls_at_once_do_not_share_anything():
     scorer = Scorer(Model(), SHAPE, 2, False)
     first, second = (scorer.finish([asking(4, first=n), asking(3, first=n)]) for n in (0, 10))
