@@ -22,6 +22,7 @@ from fusioncam.export.head import head_graph
 from fusioncam.export.layers import Candidate, candidates, choose
 from fusioncam.export.masked import Photos, masked_pictures
 from fusioncam.export.precision import refusal, score_graph
+from fusioncam.export.single import Forms, checked_forms, single_graph, unrolled_graphs, write_forms
 from fusioncam.manifest import (
     EXPLAIN_GRAPH,
     HEAD_GRAPH,
@@ -37,7 +38,15 @@ from fusioncam.manifest import (
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Inspection", "check", "export_model", "export_torch", "inspect_model"]
+__all__ = [
+    "Inspection",
+    "check",
+    "export_model",
+    "export_torch",
+    "inspect_model",
+    "single_graph",
+    "unrolled_graphs",
+]
 
 TOOLS = ("onnx", "onnx-ir", "onnxscript", "numpy", "fusioncam")
 
@@ -109,6 +118,7 @@ class _Wishes:
     calibrate: Photos | None
     gradient: bool
     ending: str | None
+    forms: Forms
 
 
 def export_model(
@@ -124,6 +134,9 @@ def export_model(
     calibrate: Photos | None = None,
     gradient: bool = True,
     ending: str | None = None,
+    single: bool = False,
+    shared_weights: bool = False,
+    unrolled: int | None = None,
 ) -> Manifest:
     """Turn an ONNX classifier into a bundle.
 
@@ -149,6 +162,11 @@ def export_model(
             multi-label model that ends in bare logits), or `value` (a regression: its outputs stay as they are). By
             default what the graph ends in, and a softmax where it ends in bare logits. One output z becomes two
             classes, of the logits -z and z, with a sigmoid unless it is a `value`.
+        single: Whether the bundle also gets `fusioncam.onnx`, the whole method in one graph; see `single_graph`.
+        shared_weights: Whether the masked passes in it read the weights of its explain pass: half the file, but
+            onnxruntime runs them slower.
+        unrolled: Whether the bundle also gets the method without a Loop, for TensorRT, and for how many masks a call;
+            see `unrolled_graphs`.
 
     Returns:
         The manifest, as written.
@@ -160,12 +178,14 @@ def export_model(
         ImageError: A photo to calibrate on is not as the model takes it.
         OutputError: The bundle cannot be written.
     """
-    wishes = _Wishes(layer, size, output, labels, preprocessing, precision, calibrate, gradient, ending)
+    forms = Forms(single, shared_weights, unrolled)
+    wishes = _Wishes(layer, size, output, labels, preprocessing, precision, calibrate, gradient, ending, forms)
     return _export(Path(model), Path(model), Path(bundle), wishes)
 
 
 def _export(source: Path, kept: Path, target: Path, wishes: _Wishes) -> Manifest:
     """As `export_model`; `kept` is where the source will be found later."""
+    forms = checked_forms(wishes.forms, wishes.gradient)
     classifier = canonicalize(source, wishes.size, wishes.output, wishes.ending)
     model = classifier.model
     every = {str(o.name) for node in model.graph for o in node.outputs}
@@ -196,6 +216,8 @@ def _export(source: Path, kept: Path, target: Path, wishes: _Wishes) -> Manifest
             tools={tool: version(tool) for tool in TOOLS},
             files={name: sha256(folder / name) for name in (*graphs, WEIGHTS)},
         )
+        written = {name: sha256(folder / name) for name in write_forms(folder, manifest, forms)}
+        manifest = manifest.model_copy(update={"files": manifest.files | written})
         (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
         for finding in compare_logits(folder, manifest, source):
             if not finding.ok and score is not model and SCORE_GRAPH in finding.what:
@@ -235,6 +257,9 @@ def export_torch(
     calibrate: Photos | None = None,
     gradient: bool = True,
     ending: str | None = None,
+    single: bool = False,
+    shared_weights: bool = False,
+    unrolled: int | None = None,
 ) -> Manifest:
     """Turn a torch classifier into a bundle: its plain forward pass is exported first, to NAME.torch.onnx beside it.
 
@@ -251,11 +276,15 @@ def export_torch(
         calibrate: Gives the photos to calibrate on.
         gradient: Whether the explain graph gives gradients.
         ending: How logits become probabilities.
+        single: Whether the bundle also gets the whole method in one graph.
+        shared_weights: Whether that has its weights but once.
+        unrolled: Masks per call of the form without a Loop, if it is wanted.
 
     Raises:
         ModelError: torch is missing or cannot export the module; else as `export_model`.
     """
-    wishes = _Wishes(layer, size, output, labels, preprocessing, precision, calibrate, gradient, ending)
+    forms = Forms(single, shared_weights, unrolled)
+    wishes = _Wishes(layer, size, output, labels, preprocessing, precision, calibrate, gradient, ending, forms)
     target = Path(bundle)
     kept = target.parent / f"{target.name.removesuffix('.fcam')}.torch.onnx"
     temporary = target.parent / f".fcam-{secrets.token_hex(8)}.onnx"

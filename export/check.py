@@ -17,7 +17,17 @@ from fusioncam.export.drift import Finding, compare_maps, logits_of
 from fusioncam.export.masked import Photos, checked_photos
 from fusioncam.export.precision import leave_out_rounding, rounding_session
 from fusioncam.export.shapes import open_session, session
-from fusioncam.manifest import EXPLAIN_GRAPH, HEAD_GRAPH, SCORE_GRAPH, Layer, Manifest, read_bundle, sha256
+from fusioncam.export.single.verify import compare_forms, logits_of_single
+from fusioncam.manifest import (
+    EXPLAIN_GRAPH,
+    HEAD_GRAPH,
+    SCORE_GRAPH,
+    SINGLE_GRAPH,
+    Layer,
+    Manifest,
+    read_bundle,
+    sha256,
+)
 
 Array = npt.NDArray[Any]
 
@@ -57,6 +67,7 @@ def check(bundle: Path, source: Path | None = None, photos: Photos | None = None
         found = [changed, *compare_logits(bundle, manifest, source)]
         if manifest.gradient:
             found += compare_gradient(bundle, manifest)
+            found += compare_forms(bundle, manifest, pictures(manifest, 1)[0])
         if drifts:
             images: Iterable[Array] = pictures(manifest, 1)
             if photos is not None:
@@ -141,6 +152,8 @@ def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Findi
     }
     if manifest.has_head:
         given_by[HEAD_GRAPH] = (_unmasked(bundle, manifest, images, optimize), manifest.precision)
+    if manifest.has_single:
+        given_by[SINGLE_GRAPH] = (logits_of_single(bundle, images, optimize), manifest.precision)
     for name, (logits, precision) in given_by.items():
         if precision == "int8":
             findings.append(_rounded_logits(logits, given_by[EXPLAIN_GRAPH][0]))

@@ -13,8 +13,11 @@ CHUNK = 8  # masked pictures a session takes at a time, unless told otherwise; m
 GPU_CHUNK = 64
 EXPLAIN_GRAPH, SCORE_GRAPH, WEIGHTS, MANIFEST = "explain.onnx", "score.onnx", "weights.bin", "manifest.json"
 HEAD_GRAPH = "head.onnx"  # older bundles have none, nor have those of models whose layer cannot be masked
+SINGLE_GRAPH = "fusioncam.onnx"  # the whole method in one graph; where it was asked for
+CHUNK_GRAPH, FUSE_GRAPH = "chunk.onnx", "fuse.onnx"  # the same without a Loop
 NEEDED = (EXPLAIN_GRAPH, SCORE_GRAPH, WEIGHTS, MANIFEST)
-FILES = (*NEEDED, HEAD_GRAPH)
+FORMS = (SINGLE_GRAPH, CHUNK_GRAPH, FUSE_GRAPH)
+FILES = (*NEEDED, HEAD_GRAPH, *FORMS)
 
 Triple = tuple[float, float, float]
 Precision = Literal["float32", "float16"]
@@ -106,6 +109,12 @@ class Manifest(_Part):
     """The whole of `manifest.json`.
 
     Attributes:
+        schema_version: Of this file.
+        source: The model it was made from.
+        layer: The target layer.
+        classes: How many.
+        opset: Of the graphs.
+        preprocessing: How a picture becomes the input.
         files: sha256 of every other file of the bundle.
         ending: How logits become probabilities: what the source does after its logits, unless the user said otherwise.
             `logits` is a softmax, `value` leaves them as they are (a regression).
@@ -148,13 +157,18 @@ class Manifest(_Part):
     def _files_are_those_of_a_bundle(self) -> Self:
         if not {*NEEDED} <= {*self.files, MANIFEST} <= {*FILES} or MANIFEST in self.files:
             needed = ", ".join(sorted({*NEEDED} - {MANIFEST}))
-            raise ValueError(f"files must be {needed}, and {HEAD_GRAPH} or not")
+            raise ValueError(f"files must be {needed}, and {HEAD_GRAPH}, {', '.join(FORMS)} or not")
         return self
 
     @property
     def has_head(self) -> bool:
         """Whether the bundle holds the graph that masks the layer, which Recipro-CAM needs."""
         return HEAD_GRAPH in self.files
+
+    @property
+    def has_single(self) -> bool:
+        """Whether the bundle holds the whole method in one graph."""
+        return SINGLE_GRAPH in self.files
 
 
 def sha256(path: Path) -> str:

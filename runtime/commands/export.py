@@ -54,6 +54,15 @@ def export(
     ending: Annotated[
         str | None, typer.Option(help="What logits become: softmax | sigmoid | value (a regression) [the model's].")
     ] = None,
+    single: Annotated[
+        bool, typer.Option("--single", help="Also the whole method as one graph, fusioncam.onnx, for any onnxruntime.")
+    ] = False,
+    shared_weights: Annotated[
+        bool, typer.Option("--shared-weights", help="With --single: half the file, but slower.")
+    ] = False,
+    unrolled: Annotated[
+        int | None, typer.Option(metavar="N", help="Also the method without a Loop, N masks a call, for TensorRT.")
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -74,6 +83,7 @@ def export(
         "layer": layer, "size": size, "output": scores, "labels": labels, "preprocessing": arithmetic,
         "precision": precision, "calibrate": photos_in(calibrate, complain) if calibrate else None,
         "gradient": not no_gradient, "ending": ending,
+        "single": single, "shared_weights": shared_weights, "unrolled": unrolled,
     }  # fmt: skip
     source = Path(model)
     if source.exists() or ":" not in model or model.endswith(".onnx"):

@@ -1,0 +1,152 @@
+"""A bundle as one self-contained graph, for those who run it from C++, JavaScript or anything else with onnxruntime."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+
+from fusioncam.errors import BundleError, ModelError, UsageError, first_line
+from fusioncam.export.single.loop import loop_graph
+from fusioncam.export.single.metadata import metadata
+from fusioncam.export.single.unrolled import chunk_graph, fuse_graph
+from fusioncam.export.single.widen import widened
+from fusioncam.manifest import (
+    CHUNK,
+    CHUNK_GRAPH,
+    EXPLAIN_GRAPH,
+    FUSE_GRAPH,
+    SCORE_GRAPH,
+    SINGLE_GRAPH,
+    Manifest,
+    read_bundle,
+)
+
+__all__ = ["Forms", "checked_forms", "single_graph", "unrolled_graphs", "write_forms"]
+
+MOST_BYTES = 2**31 - 2**24  # of the weights in one file: protobuf holds 2 GB at most, nodes and names included
+IR_VERSION = 9  # old enough for any onnxruntime since 2023, new enough for opset 20
+MOST_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Forms:
+    """Which graphs a bundle gets beside its own.
+
+    Attributes:
+        single: Whether it gets the single graph.
+        shared_weights: Whether its Loop reads the weights of the explain pass.
+        unrolled: Masks per call of the form without Loop, if that is wanted.
+    """
+
+    single: bool = False
+    shared_weights: bool = False
+    unrolled: int | None = None
+
+
+def checked_forms(forms: Forms, gradient: bool) -> Forms:
+    """The forms as they are, if they make sense.
+
+    Raises:
+        UsageError: They do not.
+    """
+    if forms.shared_weights and not forms.single:
+        raise UsageError("--shared-weights says how the single graph is written; add --single")
+    if forms.unrolled is not None and not 1 <= forms.unrolled <= MOST_CHUNK:
+        raise UsageError(f"--unrolled takes a number of masks from 1 to {MOST_CHUNK}, not {forms.unrolled}")
+    if (forms.single or forms.unrolled) and not gradient:
+        wanted = "--single" if forms.single else "--unrolled"
+        raise UsageError(f"{wanted} makes Fusion-CAM, which begins with a gradient; leave --no-gradient out")
+    return forms
+
+
+def single_graph(bundle: str | os.PathLike[str], *, shared_weights: bool = False) -> bytes:
+    """The single graph of a bundle, serialised.
+
+    Inputs are `image` (1, 3, H, W) float32, preprocessed, and `class_index` (1,) int64, where -1 is the top class;
+    outputs are `fusion_cam`, `grad_cam` and `score_cam` (1, H, W) float32 in [0, 1], and `logits` (1, classes).
+
+    Args:
+        bundle: The folder.
+        shared_weights: Whether the masked passes read the weights of the explain pass: half the file, less speed.
+
+    Raises:
+        BundleError: The folder is no bundle, or a file of it is missing or was changed.
+        UsageError: The bundle has no gradient.
+        ModelError: The graph would be larger than the 2 GB a file can hold.
+    """
+    folder = Path(bundle)
+    manifest = _with_gradient(read_bundle(folder), folder)
+    return _single(folder, manifest, shared_weights)
+
+
+def unrolled_graphs(bundle: str | os.PathLike[str], masks: int) -> dict[str, bytes]:
+    """The form without Loop of a bundle, serialised, by file name; see `chunk_graph` and `fuse_graph`.
+
+    Args:
+        bundle: The folder.
+        masks: Masked pictures per call of `chunk.onnx`.
+
+    Raises:
+        BundleError, UsageError, ModelError: As for `single_graph`.
+    """
+    folder = Path(bundle)
+    manifest = _with_gradient(read_bundle(folder), folder)
+    checked_forms(Forms(unrolled=masks), manifest.gradient)
+    return _unrolled(folder, manifest, masks)
+
+
+def write_forms(folder: Path, manifest: Manifest, forms: Forms) -> list[str]:
+    """Write the forms into a folder that holds the graphs of a bundle; their file names."""
+    graphs = {SINGLE_GRAPH: _single(folder, manifest, forms.shared_weights)} if forms.single else {}
+    if forms.unrolled is not None:
+        graphs |= _unrolled(folder, manifest, forms.unrolled)
+    for name, data in graphs.items():
+        (folder / name).write_bytes(data)
+    return list(graphs)
+
+
+def _with_gradient(manifest: Manifest, folder: Path) -> Manifest:
+    if not manifest.gradient:
+        raise UsageError(f"{folder} has no gradient, with which Fusion-CAM begins; export it without --no-gradient")
+    return manifest
+
+
+def _single(folder: Path, manifest: Manifest, shared_weights: bool) -> bytes:
+    model, score = _load(folder, EXPLAIN_GRAPH), _load(folder, SCORE_GRAPH)
+    if manifest.score_precision == "float16":
+        score = widened(score)
+    loop_graph(model.graph, score, manifest, CHUNK, shared_weights)
+    return _serialised(model, manifest)
+
+
+def _unrolled(folder: Path, manifest: Manifest, masks: int) -> dict[str, bytes]:
+    graphs = {
+        CHUNK_GRAPH: chunk_graph(_load(folder, SCORE_GRAPH), manifest, masks),
+        FUSE_GRAPH: fuse_graph(_load(folder, SCORE_GRAPH), manifest),
+    }
+    return {name: _serialised(model, manifest) for name, model in graphs.items()}
+
+
+def _load(folder: Path, name: str) -> ir.Model:
+    """A graph of the bundle with its weights."""
+    try:
+        return ir.external_data.load_to_model(ir.load(folder / name))
+    except Exception as error:  # those of onnx share no base class
+        raise BundleError(f"cannot load {folder / name}: {first_line(error)}; export the model again") from error
+
+
+def _serialised(model: ir.Model, manifest: Manifest) -> bytes:
+    passes.RemoveUnusedNodesPass()(model)
+    model.metadata_props.clear()
+    model.metadata_props.update(metadata(manifest))
+    model.ir_version = IR_VERSION
+    model.producer_name, model.producer_version = "fusioncam", manifest.tools.get("fusioncam")
+    model.graph.name = "fusioncam"
+    graphs = (model.graph, *model.graph.subgraphs())
+    size = sum(v.const_value.nbytes for g in graphs for v in g.initializers.values() if v.const_value is not None)
+    if size > MOST_BYTES:
+        remedy = "leave --single and --unrolled out, or share the weights with --shared-weights"
+        raise ModelError(f"the graph would take {size / 1e9:.1f} GB, and an ONNX file holds 2 GB at most; {remedy}")
+    return bytes(ir.to_proto(model).SerializeToString())

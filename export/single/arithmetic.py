@@ -1,0 +1,222 @@
+"""The arithmetic of Fusion-CAM (arXiv 2603.05386) in ONNX operators, as `kernels/reference.py` defines it."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from fusioncam.export.single.nodes import Nodes
+from fusioncam.kernels.masks import interpolation_matrix, turns
+from fusioncam.kernels.reference import DEGENERATE, THETA
+from fusioncam.manifest import Ending
+
+LOWEST = -1e30  # score of a channel that gets no weight; minus infinity would make NaN where all channels have it
+BISECTIONS = 40  # halvings of [0, 1]: float32 tells no finer ones
+
+Threshold = Callable[["Arithmetic", ir.Value], ir.Value]
+
+
+class Arithmetic:
+    """Maps (..., H, W), written as nodes of one graph.
+
+    Args:
+        op: Appends to the graph.
+        grid: (h, w) of the layer.
+        size: (H, W) of the maps.
+        dtype: Type everything is computed in: float64, or float32 where hardware has no other.
+        threshold: Finds the percentile of a map; see `by_sorting` and `by_bisection`.
+    """
+
+    def __init__(
+        self, op: Nodes, grid: tuple[int, int], size: tuple[int, int], dtype: npt.DTypeLike, threshold: Threshold
+    ) -> None:
+        self.op, self.grid, self.size, self.dtype = op, grid, size, np.dtype(dtype)
+        self._threshold = threshold
+
+    def of_type(self, dtype: npt.DTypeLike) -> "Arithmetic":
+        """The same in another type."""
+        return Arithmetic(self.op, self.grid, self.size, dtype, self._threshold)
+
+    def number(self, value: float) -> ir.Value:
+        """A constant."""
+        return self.op.constant(value, self.dtype)
+
+    def real(self, value: ir.Value) -> ir.Value:
+        """`value` in the type that is computed in."""
+        return self.op.Cast(value, to=ir.DataType.from_numpy(self.dtype))
+
+    def least(self, maps: ir.Value) -> ir.Value:
+        """The least value of each map (..., 1, 1)."""
+        return self.op.ReduceMin(maps, self.op.ints([-2, -1]), keepdims=1)
+
+    def greatest(self, maps: ir.Value) -> ir.Value:
+        """The greatest value of each map (..., 1, 1)."""
+        return self.op.ReduceMax(maps, self.op.ints([-2, -1]), keepdims=1)
+
+    def relu(self, maps: ir.Value, base: ir.Value) -> ir.Value:
+        """How far max(m, 0) is above `base`, for maps m that are given so."""
+        return self.op.Max(maps, self.op.Neg(base))
+
+    def up(self, small: ir.Value) -> ir.Value:
+        """Maps (..., h, w) enlarged, bilinear: (..., H, W)."""
+        rows, columns = (interpolation_matrix(n, m) for n, m in zip(self.grid, self.size, strict=True))
+        return self._between(small, rows, columns)
+
+    def turning_points(self, small: ir.Value) -> ir.Value:
+        """What up(.) gives where it may have its extremes: (..., at most 2 h + 2, at most 2 w + 2)."""
+        sides = zip(self.grid, self.size, strict=True)
+        rows, columns = (interpolation_matrix(n, m)[turns(n, m)] for n, m in sides)
+        return self._between(small, rows, columns)
+
+    def _between(self, small: ir.Value, rows: npt.NDArray[np.float64], columns: npt.NDArray[np.float64]) -> ir.Value:
+        wide = self.op.MatMul(small, self.op.constant(columns.T, self.dtype))
+        return self.op.MatMul(self.op.constant(rows, self.dtype), wide)
+
+    def flat(self, span: ir.Value, low: ir.Value, high: ir.Value) -> ir.Value:
+        """Whether a map of these extremes, `span` apart, is constant but for rounding."""
+        magnitude = self.op.Max(self.op.Abs(low), self.op.Abs(high))
+        limit = self.op.Add(self.op.Mul(magnitude, self.number(1e-6)), self.number(1e-12))
+        return self.op.LessOrEqual(span, limit)
+
+    def scaled(self, activations: ir.Value) -> ir.Value:
+        """What becomes M_k = unit(up(A_k)) when it is enlarged, for A (n, h, w) of any type: (n, h, w).
+
+        A constant is taken off first, so that float32 loses no digits where a map varies little around a large value.
+        """
+        op = self.op
+        exact = self.real(activations)
+        base = self.least(exact)
+        above = op.Sub(exact, base)
+        coarse = self.turning_points(above)
+        low, high = self.least(coarse), self.greatest(coarse)
+        span = op.Sub(high, low)
+        flat = self.flat(span, op.Add(low, base), op.Add(high, base))
+        one, zero = self.number(1), self.number(0)
+        scale = op.Where(flat, zero, op.Div(one, op.Where(flat, one, span)))
+        return op.Mul(op.Sub(above, low), scale)
+
+    def unit(self, maps: ir.Value, base: ir.Value | None = None) -> ir.Value:
+        """Each map shifted and scaled to [0, 1]; a constant map becomes all zeros.
+
+        Args:
+            maps: The maps, or how far they are above `base`.
+            base: A scalar.
+        """
+        op = self.op
+        low, high = self.least(maps), self.greatest(maps)
+        span = op.Sub(high, low)
+        ends = (low, high) if base is None else (op.Add(low, base), op.Add(high, base))
+        flat = self.flat(span, *ends)
+        shifted = op.Div(op.Sub(maps, low), op.Where(flat, self.number(1), span))
+        return op.Where(flat, self.number(0), shifted)
+
+    def weighted_sum(self, weights: ir.Value, activations: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """The sum of w_k A_k over k, for weights (K,) and activations (K, h, w).
+
+        It comes in two parts, as in `scaled`: a map (h, w), and a scalar that is to be added to it.
+        """
+        op, cells = self.op, self.grid[0] * self.grid[1]
+        exact = self.real(activations)
+        base = self.least(exact)
+        row = op.Unsqueeze(weights, op.ints([0]))
+        above = op.MatMul(row, op.Reshape(op.Sub(exact, base), op.ints([-1, cells])))
+        below = op.MatMul(row, op.Reshape(base, op.ints([-1, 1])))
+        return op.Reshape(above, op.ints(self.grid)), op.Reshape(below, op.ints([]))
+
+    def grad_cam(self, activations: ir.Value, gradients: ir.Value) -> ir.Value:
+        """G (H, W) = unit(up(relu(sum_k alpha_k A_k))), alpha_k the mean of g_k; arXiv 1610.02391."""
+        alpha = self.op.ReduceMean(self.real(gradients), self.op.ints([-2, -1]), keepdims=0)
+        small, base = self.weighted_sum(alpha, activations)
+        return self.unit(self.up(self.relu(small, base)), base)
+
+    def denoise(self, gradient_map: ir.Value) -> ir.Value:
+        """Step 1: D, where what lies below the percentile of G is zero."""
+        kept = self.op.GreaterOrEqual(gradient_map, self._threshold(self, gradient_map))
+        return self.unit(self.op.Where(kept, gradient_map, self.number(0)))
+
+    def score_cam(self, activations: ir.Value, scores: ir.Value) -> ir.Value:
+        """R (H, W) = unit(relu(up(sum_k w_k A_k))), w the softmax of the scores (K,); arXiv 1910.01279."""
+        weights = self.op.Softmax(self.real(scores), axis=0)
+        small, base = self.weighted_sum(weights, activations)
+        return self.unit(self.relu(self.up(small), base), base)
+
+    def chances(self, logits: ir.Value, ending: Ending) -> ir.Value:
+        """Probabilities (n, classes) of logits; those of a regression stand for them as they are."""
+        exact = self.real(logits)
+        if ending == "value":
+            return exact
+        return self.op.Sigmoid(exact) if ending == "sigmoid" else self.op.Softmax(exact, axis=1)
+
+    def shares(self, first: ir.Value, second: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """Step 3: two gains as shares of their sum; equal ones where that is about zero."""
+        op = self.op
+        total = op.Add(first, second)
+        told = op.GreaterOrEqual(op.Abs(total), self.number(DEGENERATE))
+        divisor = op.Where(told, op.Add(total, self.number(1e-8)), self.number(1))
+        one, two = (op.Where(told, op.Div(gain, divisor), self.number(0.5)) for gain in (first, second))
+        return one, two
+
+    def unite(self, denoised: ir.Value, region: ir.Value, shares: tuple[ir.Value, ir.Value]) -> ir.Value:
+        """Step 3: U = unit(bD D + bR R)."""
+        op = self.op
+        return self.unit(op.Add(op.Mul(shares[0], denoised), op.Mul(shares[1], region)))
+
+    def blend(self, union: ir.Value, region: ir.Value, shares: tuple[ir.Value, ir.Value]) -> ir.Value:
+        """Step 4: F, the larger of L1 = bU U and L2 = bR R where they agree, their mean where they differ."""
+        op = self.op
+        one, two = op.Mul(shares[0], union), op.Mul(shares[1], region)
+        apart = op.Abs(op.Sub(one, two))
+        alike = op.Max(op.Sub(self.number(1), apart), self.number(0))  # it is never above one
+        mean = op.Mul(op.Add(one, two), self.number(0.5))
+        unlike = op.Mul(op.Sub(self.number(1), alike), mean)
+        return self.unit(op.Add(op.Mul(alike, op.Max(one, two)), unlike))
+
+
+def _rank(count: int) -> tuple[int, float]:
+    """Between which of `count` values in ascending order the percentile lies: this one and the next, and where."""
+    rank = (count - 1) * (THETA / 100)
+    return int(rank), rank - int(rank)
+
+
+def _between_neighbours(m: Arithmetic, low: ir.Value, high: ir.Value, share: float) -> ir.Value:
+    """As numpy interpolates: from the nearer of the two, so that neither is passed."""
+    step = m.op.Sub(high, low)
+    if share < 0.5:
+        return m.op.Add(low, m.op.Mul(step, m.number(share)))
+    return m.op.Sub(high, m.op.Mul(step, m.number(1 - share)))
+
+
+def by_sorting(m: Arithmetic, values: ir.Value) -> ir.Value:
+    """The percentile THETA of a map (H, W), linear between neighbours as numpy has it."""
+    op, count = m.op, m.size[0] * m.size[1]
+    low, share = _rank(count)
+    high = min(low + 1, count - 1)
+    lowest, _ = op.many("TopK", op.Reshape(values, op.ints([-1])), op.ints([high + 1]), count=2, largest=0)
+    first, second = (op.Gather(lowest, op.constant(n, np.int64)) for n in (low, high))
+    return _between_neighbours(m, first, second, share)
+
+
+def by_bisection(m: Arithmetic, values: ir.Value) -> ir.Value:
+    """The same of a map in [0, 1], without TopK, of which TensorRT takes no more than 3840 values.
+
+    How many values lie at or below the middle says in which half the one of that rank is.
+    """
+    op = m.op
+    rank, share = _rank(m.size[0] * m.size[1])
+
+    def at_most(bound: ir.Value) -> ir.Value:
+        return op.ReduceSum(op.Cast(op.LessOrEqual(values, bound), to=ir.DataType.FLOAT), keepdims=0)
+
+    def next_above(bound: ir.Value) -> ir.Value:
+        return op.ReduceMin(op.Where(op.Greater(values, bound), values, m.number(1)), keepdims=0)
+
+    below, width = m.number(-1), 2.0  # the value sought lies in (below, below + width]
+    for _ in range(BISECTIONS):
+        width /= 2
+        middle = op.Add(below, m.number(width))
+        beyond = op.LessOrEqual(at_most(middle), op.constant(rank, np.float32))
+        below = op.Where(beyond, middle, below)
+    low = next_above(below)
+    alone = op.LessOrEqual(at_most(low), op.constant(rank + 1, np.float32))
+    return _between_neighbours(m, low, op.Where(alone, next_above(low), low), share)

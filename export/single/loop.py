@@ -1,0 +1,125 @@
+"""The whole method as one graph: the masked passes run in a Loop over chunks of channels, so that memory is bounded."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from fusioncam.export.single.nodes import Nodes, constants_of, put_into, subgraph
+from fusioncam.export.single.parts import give, is_half, masked, of_class, of_one_picture
+from fusioncam.export.single.subject import REGION, Subject, arithmetic, look, pick
+from fusioncam.manifest import Manifest
+
+PREFIX, MODEL = "fusioncam.passes", "fusioncam.masked"  # of names
+LATE = 3  # turns of the Loop behind those of channels: x * 0 and x * D at once, x * R, x * U
+
+
+def loop_graph(graph: ir.Graph, score: ir.Model, manifest: Manifest, chunk: int, shared_weights: bool) -> None:
+    """Turn an explain graph into one from `image` and `class_index` to the three maps and `logits`.
+
+    Args:
+        graph: The bundle's explain graph.
+        score: Its score graph; it is used up.
+        manifest: Its manifest.
+        chunk: Masked pictures per turn of the Loop.
+        shared_weights: Whether the Loop reads the weights of the explain graph in place of its own. onnxruntime lays
+            weights out anew only within the graph that holds them, so the passes are slower then.
+    """
+    known = constants_of(graph) if shared_weights else {}
+    inputs = of_one_picture(graph)
+    logits, *_ = outputs = list(graph.outputs)
+    op = Nodes(graph, "fusioncam.single")
+    subject = look(op, manifest, inputs, outputs)
+    chances, kept = _passes(op, subject, score, chunk, known)
+    found = {
+        "fusion_cam": subject.fuse(op, chances, kept),
+        "grad_cam": subject.gradient_map,
+        "score_cam": pick(op, kept, REGION),
+    }
+    graph.outputs.clear()
+    single = {n: op.Cast(op.Unsqueeze(m, op.ints([0])), to=ir.DataType.FLOAT) for n, m in found.items()}
+    give(graph, single, [1, *manifest.preprocessing.size])
+    graph.outputs.append(logits)
+
+
+def _passes(
+    op: Nodes, subject: Subject, score: ir.Model, chunk: int, known: Mapping[bytes, ir.Value]
+) -> tuple[ir.Value, ir.Value]:
+    """All masked passes, those of the live channels first.
+
+    Returns:
+        The probabilities of c (n + 4,), and the full-size maps that were passed (4, H, W).
+    """
+    size, half = subject.manifest.preprocessing.size, is_half(score)
+    count = op.Div(op.Add(subject.count, op.ints([chunk - 1])), op.ints([chunk]))
+    chunks = op.Squeeze(count, op.ints([0]))
+    turn, going, *states = inputs = [
+        ir.Value(name=f"{PREFIX}/{name}", type=ir.TensorType(kind), shape=ir.Shape(shape))
+        for name, kind, shape in (
+            ("turn", ir.DataType.INT64, ()),
+            ("going", ir.DataType.BOOL, ()),
+            ("scores", ir.DataType.FLOAT, ("passes",)),
+            ("chances", ir.DataType.DOUBLE, ("passes",)),
+            ("kept", ir.DataType.DOUBLE, ("maps", *size)),
+        )
+    ]
+    scores, chances, kept = states
+
+    def body(op: Nodes) -> Sequence[ir.Value]:
+        masks, now_kept = op.either(
+            op.Less(turn, chunks),
+            lambda op: (_of_channels(op, subject, turn, chunk), op.Identity(kept)),
+            lambda op: _of_maps(op, subject, op.Sub(turn, chunks), scores, chances, kept),
+            count=2,
+        )
+        pictures = masked(op, subject.image, masks, half)
+        rows = put_into(op.graph, score, MODEL, {"image": pictures}, known)["logits"]
+        chance = arithmetic(op, subject.manifest).chances(rows, subject.manifest.ending)
+        more = (of_class(op, v, subject.chosen) for v in (rows, chance))
+        longer = [op.Concat(old, new, axis=0) for old, new in zip((scores, chances), more, strict=True)]
+        return op.Identity(going), *longer, now_kept
+
+    empty = [op.constant(np.empty(s, t)) for s, t in ((0, np.float32), (0, np.float64), ((0, *size), np.float64))]
+    graph = subgraph(PREFIX, body, inputs)
+    turns = op.Add(chunks, op.constant(LATE, np.int64))
+    _, every_chance, every_map = op.many("Loop", turns, op.constant(True), *empty, count=3, body=graph)
+    return every_chance, every_map
+
+
+def _of_channels(op: Nodes, subject: Subject, turn: ir.Value, chunk: int) -> ir.Value:
+    """M_k (at most `chunk`, 1, H, W) float32 of the channels of a turn."""
+    start = op.Unsqueeze(op.Mul(turn, op.constant(chunk, np.int64)), op.ints([0]))
+    some = op.Slice(subject.live, start, op.Add(start, op.ints([chunk])), op.ints([0]))
+    maps = arithmetic(op, subject.manifest)
+    small = op.Cast(maps.scaled(op.Gather(subject.activations, some)), to=ir.DataType.FLOAT)
+    return maps.of_type(np.float32).up(op.Unsqueeze(small, op.ints([1])))
+
+
+def _of_maps(
+    op: Nodes, subject: Subject, turn: ir.Value, scores: ir.Value, chances: ir.Value, kept: ir.Value
+) -> Sequence[ir.Value]:
+    """The full-size maps of a turn as masks (m, 1, H, W) float32, and all of them so far."""
+
+    def blank_and_denoised(op: Nodes) -> Sequence[ir.Value]:
+        denoised = op.Unsqueeze(subject.denoised, op.ints([0]))
+        return [op.Concat(op.Mul(denoised, op.constant(0.0)), denoised, axis=0)]
+
+    def one(op: Nodes, value: ir.Value) -> Sequence[ir.Value]:
+        return [op.Unsqueeze(value, op.ints([0]))]
+
+    def is_turn(op: Nodes, which: int) -> ir.Value:
+        return op.Equal(turn, op.constant(which, np.int64))
+
+    (maps,) = op.either(
+        is_turn(op, 0),
+        blank_and_denoised,
+        lambda op: op.either(
+            is_turn(op, 1),
+            lambda op: one(op, subject.region(op, scores)),
+            lambda op: one(op, subject.unite(op, chances, kept)),
+            count=1,
+        ),
+        count=1,
+    )
+    masks = op.Unsqueeze(op.Cast(maps, to=ir.DataType.FLOAT), op.ints([1]))
+    return masks, op.Concat(kept, maps, axis=0)

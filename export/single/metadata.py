@@ -1,0 +1,34 @@
+"""What the single graph says of itself, so that it can be run without a manifest."""
+
+from collections.abc import Iterable
+
+from fusioncam.manifest import Manifest
+
+PREFIX = "fusioncam."
+
+
+def metadata(manifest: Manifest) -> dict[str, str]:
+    """Strings by key; numbers in the form that reads back to the same, lists separated by blanks, labels one a line."""
+    prep = manifest.preprocessing
+    said = {
+        "schema_version": manifest.schema_version,
+        "size": _list(prep.size),
+        "channel_order": prep.channel_order,
+        "rescale": prep.rescale,
+        "mean": _list(prep.mean),
+        "std": _list(prep.std),
+        "resize": prep.resize,
+        "crop_fraction": prep.crop_fraction,
+        "preprocessing_origin": prep.origin,
+        "classes": manifest.classes,
+        "ending": manifest.ending,
+        "layer": manifest.layer.name,
+        "source_sha256": manifest.source.sha256,
+    }
+    if manifest.labels is not None:
+        said["labels"] = "\n".join(manifest.labels)
+    return {f"{PREFIX}{key}": str(value) for key, value in said.items()}
+
+
+def _list(values: Iterable[float]) -> str:
+    return " ".join(map(str, values))

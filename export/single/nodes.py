@@ -1,0 +1,117 @@
+"""Nodes with several outputs and with graphs inside, and whole graphs put into another."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import onnx_ir as ir
+
+from fusioncam.export.gradient import Ops
+
+Build = Callable[["Nodes"], Sequence[ir.Value]]
+
+
+class Nodes(Ops):
+    """`Ops`, and what `Loop`, `If` and `TopK` need beyond it.
+
+    Attributes:
+        graph: Where the nodes go.
+    """
+
+    def __init__(self, graph: ir.Graph, prefix: str) -> None:
+        super().__init__(graph, prefix)
+        self.graph = graph
+
+    def many(self, op_type: str, *inputs: ir.Value, count: int, **attributes: Any) -> Sequence[ir.Value]:
+        """The `count` outputs of a node."""
+        name = self._name(op_type)
+        outputs = [ir.Value(name=f"{name}_{i}") for i in range(count)]
+        return self._tape.op_multi_out(op_type, inputs, attributes, outputs=outputs, name=name)
+
+    def either(self, condition: ir.Value, then: Build, otherwise: Build, count: int) -> Sequence[ir.Value]:
+        """What `then` gives where the condition holds, else what `otherwise` gives; only one of them is computed."""
+        place = self._name("If")
+        branches = {"then_branch": then, "else_branch": otherwise}
+        graphs = {k: subgraph(f"{place}/{k.split('_')[0]}", build) for k, build in branches.items()}
+        return self.many("If", condition, count=count, **graphs)
+
+
+def subgraph(name: str, build: Build, inputs: Sequence[ir.Value] = ()) -> ir.Graph:
+    """A graph inside a node. It may use values of the graphs around it.
+
+    Args:
+        name: Of the graph, and first part of the names in it.
+        build: Appends its nodes, and returns its outputs.
+        inputs: Its own.
+    """
+    graph = ir.Graph(inputs, [], nodes=[], name=name)
+    graph.outputs.extend(build(Nodes(graph, name)))
+    return graph
+
+
+def put_into(
+    graph: ir.Graph,
+    model: ir.Model,
+    prefix: str,
+    inputs: Mapping[str, ir.Value],
+    known: Mapping[bytes, ir.Value] | None = None,
+) -> dict[str, ir.Value]:
+    """Move the nodes of a model to the end of a graph.
+
+    Args:
+        graph: Where they go.
+        model: It is used up.
+        prefix: Put before every name, so that none collides with another's.
+        inputs: What stands for the model's inputs, by their names.
+        known: Constants of this graph or one around it, by `content`, that serve in place of the model's own.
+
+    Returns:
+        The values that were the model's outputs, by their names.
+    """
+    source = model.graph
+    outputs = {str(v.name): v for v in source.outputs}
+    source.outputs.clear()
+    for value in source.inputs:
+        value.replace_all_uses_with(inputs[str(value.name)])
+    source.inputs.clear()
+    forget_shapes(source)
+    _rename(source, prefix)
+    constants, nodes = list(source.initializers.values()), list(source)
+    source.initializers.clear()
+    source.remove(nodes)
+    graph.extend(nodes)
+    for value in constants:
+        if known and (same := known.get(content(value))) is not None:
+            value.replace_all_uses_with(same)
+        else:
+            graph.register_initializer(value)
+    return outputs
+
+
+def forget_shapes(graph: ir.Graph) -> None:
+    """Drop the listed shapes of what nodes give: they are of another batch."""
+    for value in (o for node in graph.all_nodes() for o in node.outputs):
+        value.shape = value.type = None
+
+
+def _rename(graph: ir.Graph, prefix: str) -> None:
+    """Put a prefix before the names of all nodes and values, but for those that have none."""
+    values = [v for g in (graph, *graph.subgraphs()) for v in (*g.inputs, *g.initializers.values())]
+    for node in graph.all_nodes():
+        values += node.outputs
+        if node.name:
+            node.name = f"{prefix}/{node.name}"
+    for value in values:
+        if value.name:
+            value.name = f"{prefix}/{value.name}"
+
+
+def content(value: ir.Value) -> bytes:
+    """What tells one constant from another."""
+    tensor = value.const_value
+    assert tensor is not None
+    return b"%d %s " % (tensor.dtype, repr(tuple(tensor.shape)).encode()) + tensor.tobytes()
+
+
+def constants_of(graph: ir.Graph) -> dict[bytes, ir.Value]:
+    """The constants of a graph by `content`."""
+    return {content(v): v for v in graph.initializers.values()}

@@ -1,0 +1,108 @@
+"""The method without a Loop, for TensorRT: a fixed chunk of masks per call, and one graph for the rest.
+
+All shapes are fixed and everything is float32, as TensorRT knows no float64.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from fusioncam.export.single.arithmetic import LOWEST, Arithmetic, by_bisection
+from fusioncam.export.single.nodes import Nodes, constants_of, put_into
+from fusioncam.export.single.parts import chosen_class, give, is_half, masked, of_class
+from fusioncam.manifest import Manifest
+
+PREFIX = "fusioncam"  # of names
+INTEGERS = dict.fromkeys(("class_index", "channels"), ir.DataType.INT64)
+
+
+def chunk_graph(score: ir.Model, manifest: Manifest, masks: int) -> ir.Model:
+    """The graph that scores N channels: `scores` (N,) = f_c(x * M_k).
+
+    Inputs are `image`, `class_index` and, as the explain graph gives them, `logits` and `activations`; `channels` (N,)
+    int64 says which channels, in any order. Where fewer are left, repeat one.
+
+    Args:
+        score: The bundle's score graph; it is used up.
+        manifest: Its manifest.
+        masks: N.
+    """
+    graph, op, given = _begun(manifest, ("image", "class_index", "logits", "activations"), {"channels": [masks]})
+    maps = _arithmetic(op, manifest)
+    some = op.Reshape(op.Gather(given["activations"], given["channels"], axis=1), op.ints([masks, 1, *maps.grid]))
+    pictures = masked(op, given["image"], maps.up(maps.scaled(some)), is_half(score))
+    rows = put_into(graph, score, f"{PREFIX}.masked", {"image": pictures})["logits"]
+    scores = of_class(op, rows, chosen_class(op, given["logits"], given["class_index"]))
+    give(graph, {"scores": op.Identity(scores)}, [masks])
+    return _model(graph, score)
+
+
+def fuse_graph(score: ir.Model, manifest: Manifest) -> ir.Model:
+    """The graph that makes `fusion_cam`, `grad_cam` and `score_cam` (1, H, W) of the scores.
+
+    Inputs are `image`, `class_index` and, as the explain graph gives them, `logits`, `activations` and `gradients`;
+    `scores` (K,) are those of all channels, where that of a channel of zeros may be anything. Four passes are in it:
+    x * 0, x * D and x * R at once, then x * U.
+
+    Args:
+        score: The bundle's score graph; it is used up.
+        manifest: Its manifest.
+    """
+    channels, *grid = manifest.layer.shape
+    names = ("image", "class_index", "logits", "activations", "gradients")
+    graph, op, given = _begun(manifest, names, {"scores": [channels]})
+    maps = _arithmetic(op, manifest)
+    features, slopes = (op.Reshape(given[n], op.ints([channels, *grid])) for n in names[3:])
+    chosen, half = chosen_class(op, given["logits"], given["class_index"]), is_half(score)
+    again = score.clone()
+
+    def confidences(model: ir.Model, prefix: str, several: Sequence[ir.Value]) -> list[ir.Value]:
+        """p_c(x * m), each (1,)."""
+        stacked = op.Concat(*(op.Reshape(m, op.ints([1, 1, *maps.size])) for m in several), axis=0)
+        pictures = masked(op, given["image"], stacked, half)
+        rows = put_into(graph, model, prefix, {"image": pictures}, constants_of(graph))["logits"]
+        column = of_class(op, maps.chances(rows, manifest.ending), chosen)
+        return [op.Gather(column, op.ints([i])) for i in range(len(several))]
+
+    gradient_map = maps.grad_cam(features, slopes)
+    denoised = maps.denoise(gradient_map)
+    silent = op.LessOrEqual(op.ReduceMax(op.Abs(features), op.ints([1, 2]), keepdims=0), maps.number(0))
+    region = maps.score_cam(features, op.Where(silent, maps.number(LOWEST), given["scores"]))
+    nothing = op.constant(np.zeros(maps.size, np.float32))
+    blank, of_denoised, of_region = confidences(score, f"{PREFIX}.masked", [nothing, denoised, region])
+    shares = maps.shares(op.Sub(of_denoised, blank), op.Sub(of_region, blank))
+    united = maps.unite(denoised, region, shares)
+    (of_united,) = confidences(again, f"{PREFIX}.united", [united])
+    fused = maps.blend(united, region, maps.shares(op.Sub(of_united, blank), shares[1]))
+    found = {"fusion_cam": fused, "grad_cam": gradient_map, "score_cam": region}
+    give(graph, {n: op.Unsqueeze(m, op.ints([0])) for n, m in found.items()}, [1, *maps.size])
+    return _model(graph, score)
+
+
+def _begun(
+    manifest: Manifest, names: Sequence[str], more: dict[str, list[int]]
+) -> tuple[ir.Graph, Nodes, dict[str, ir.Value]]:
+    """A graph with its inputs."""
+    layer = [1, *manifest.layer.shape]
+    shapes = {
+        "image": [1, 3, *manifest.preprocessing.size], "class_index": [1], "logits": [1, manifest.classes],
+        "activations": layer, "gradients": layer,
+    }  # fmt: skip
+    shapes = {n: shapes[n] for n in names} | more
+    given = {
+        n: ir.Value(name=n, type=ir.TensorType(INTEGERS.get(n, ir.DataType.FLOAT)), shape=ir.Shape(s))
+        for n, s in shapes.items()
+    }
+    graph = ir.Graph(list(given.values()), [], nodes=[], name="fusioncam")
+    return graph, Nodes(graph, PREFIX), given
+
+
+def _arithmetic(op: Nodes, manifest: Manifest) -> Arithmetic:
+    _, height, width = manifest.layer.shape
+    return Arithmetic(op, (height, width), manifest.preprocessing.size, np.float32, by_bisection)
+
+
+def _model(graph: ir.Graph, score: ir.Model) -> ir.Model:
+    graph.opset_imports.update(score.opset_imports)
+    return ir.Model(graph, ir_version=score.ir_version)

@@ -1,0 +1,107 @@
+"""Holding the forms of a bundle against its own explain and score graphs."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from onnxruntime import InferenceSession, RunOptions
+
+from fusioncam.export.drift import Finding, logits_of
+from fusioncam.export.shapes import open_session
+from fusioncam.kernels import reference
+from fusioncam.kernels.masks import MaskMaker
+from fusioncam.manifest import CHUNK, CHUNK_GRAPH, EXPLAIN_GRAPH, FUSE_GRAPH, SCORE_GRAPH, SINGLE_GRAPH, Manifest
+
+Array = npt.NDArray[Any]
+
+MAPS = ("fusion_cam", "grad_cam", "score_cam")
+# Of masks that differ in their last digit, float16 and int8 round some pixels to the next step.
+LIMITS = {"float32": 1e-4, "float16": 1e-2, "int8": 5e-2}
+
+
+def compare_forms(bundle: Path, manifest: Manifest, image: Array) -> list[Finding]:
+    """The maps of the single graph, and of the graphs without a Loop, against the method run in NumPy.
+
+    Args:
+        bundle: The bundle's folder.
+        manifest: Its manifest.
+        image: A picture (3, H, W) float32, preprocessed, which is explained for its top class.
+
+    Raises:
+        BundleError: A graph cannot be loaded.
+    """
+    forms = {SINGLE_GRAPH: _by_single, f"{CHUNK_GRAPH} and {FUSE_GRAPH}": _by_chunks}
+    forms = {name: run for name, run in forms.items() if set(name.split(" and ")) <= manifest.files.keys()}
+    if not forms:
+        return []
+    explain, score = (open_session(bundle / name) for name in (EXPLAIN_GRAPH, SCORE_GRAPH))
+    feeds = {"image": image[None], "class_index": np.full(1, -1, np.int64)}
+    seen = dict(zip(("logits", "activations", "gradients"), explain.run(None, feeds), strict=True))
+    wanted = _by_numpy(score, manifest, image, seen)
+    limit = LIMITS[manifest.score_precision]
+    findings = []
+    for name, run in forms.items():
+        found = run(bundle, feeds, seen)
+        errors = [np.abs(found[m][0] - wanted[m]).max() for m in MAPS]
+        findings.append(Finding(f"maps of {name} are those of the method", float(np.max(errors)), limit))
+    return findings
+
+
+def logits_of_single(bundle: Path, images: Array, optimize: bool) -> Array:
+    """The logits (N, classes) of pictures, without the masked passes, which they do not need."""
+    session, options = open_session(bundle / SINGLE_GRAPH, optimize), RunOptions()
+    options.only_execute_path_to_fetches = True
+    top = np.full(1, -1, np.int64)
+    rows = [session.run(["logits"], {"image": x[None], "class_index": top}, options)[0] for x in images]
+    return np.concatenate(rows)
+
+
+def _by_single(bundle: Path, feeds: dict[str, Array], seen: dict[str, Array]) -> dict[str, Array]:
+    return dict(zip(MAPS, open_session(bundle / SINGLE_GRAPH).run(MAPS, feeds), strict=True))
+
+
+def _by_chunks(bundle: Path, feeds: dict[str, Array], seen: dict[str, Array]) -> dict[str, Array]:
+    chunk, fuse = (open_session(bundle / name) for name in (CHUNK_GRAPH, FUSE_GRAPH))
+    (masks,) = next(i.shape for i in chunk.get_inputs() if i.name == "channels")
+    channels = seen["activations"].shape[1]
+    given = {**feeds, "logits": seen["logits"], "activations": seen["activations"]}
+    scores = np.empty(channels, np.float32)
+    for start in range(0, channels, masks):
+        some = np.minimum(np.arange(start, start + masks), channels - 1)
+        scores[some] = chunk.run(["scores"], {**given, "channels": some})[0]
+    return dict(zip(MAPS, fuse.run(MAPS, {**feeds, **seen, "scores": scores}), strict=True))
+
+
+def _by_numpy(score: InferenceSession, manifest: Manifest, image: Array, seen: dict[str, Array]) -> dict[str, Array]:
+    """The maps by `kernels/reference.py`."""
+    logits, activations, gradients = (seen[n][0] for n in ("logits", "activations", "gradients"))
+    c, size = int(logits.argmax()), image.shape[1:]
+    masks = MaskMaker(activations, image)
+
+    def confidence(m: Array) -> float:
+        return float(_chances(logits_of(score, (image * m)[None].astype(np.float32)), manifest)[0, c])
+
+    scores = np.full(len(activations), logits_of(score, 0 * image[None])[0, c], np.float64)
+    live = np.flatnonzero(~masks.zero & ~masks.constant)
+    for start in range(0, len(live), CHUNK):
+        some = live[start : start + CHUNK]
+        pictures = np.empty((len(some), *image.shape), np.float32)
+        masks.fill(some, pictures)
+        scores[some] = logits_of(score, pictures)[:, c]
+    exact, kept = activations.astype(np.float64), ~masks.zero
+    gradient_map = reference.grad_cam(exact, gradients.astype(np.float64), size)
+    denoised = reference.denoise(gradient_map)
+    region = reference.score_cam(exact[kept], scores[kept], size)
+    blank, *of_maps = (confidence(m) for m in (np.zeros(size), denoised, region))
+    shares = reference.contributions(*(p - blank for p in of_maps))
+    united = reference.unite(denoised, region, shares)
+    shares = reference.contributions(confidence(united) - blank, shares.second)
+    return dict(zip(MAPS, (reference.blend(united, region, shares), gradient_map, region), strict=True))
+
+
+def _chances(logits: Array, manifest: Manifest) -> Array:
+    exact = logits.astype(np.float64)
+    if manifest.ending == "value":
+        return exact
+    return np.asarray(np.exp(-np.logaddexp(0, -exact))) if manifest.ending == "sigmoid" else reference.softmax(exact)

@@ -1,0 +1,68 @@
+"""A float16 graph as onnxruntime computes it on a CPU, written out."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+
+from fusioncam.errors import ModelError, first_line
+from fusioncam.quirks import CRASHING_OPTIMIZERS
+
+
+def widened(model: ir.Model) -> ir.Model:
+    """The same graph with a Cast to float32 and back around every operator that has no float16 kernel on a CPU.
+
+    onnxruntime puts them there by itself. But within a Loop it does so too late to fold those of weights, which would
+    then be cast in every turn, and convolutions that do not see their weights are slow. So it is asked what it makes of
+    the graph by itself, and weights that are cast are stored as what they become.
+
+    Args:
+        model: A graph whose tensors are float16; it is left as it is.
+
+    Raises:
+        ModelError: onnxruntime cannot load it.
+    """
+    opsets = dict(model.graph.opset_imports)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "widened.onnx"
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.optimized_model_filepath = str(path)
+        try:
+            data = ir.to_proto(model).SerializeToString()
+            onnxruntime.InferenceSession(
+                data, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(CRASHING_OPTIMIZERS)
+            )
+            wide = ir.external_data.load_to_model(ir.load(path))
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            raise ModelError(f"the float16 graph cannot be written for a CPU: {first_line(error)}") from error
+    wide.graph.opset_imports.clear()  # onnxruntime lists its own domains, used or not
+    wide.graph.opset_imports.update(opsets)
+    _fold_casts(wide.graph)
+    return wide
+
+
+def _fold_casts(graph: ir.Graph) -> None:
+    """Store constants that are only cast to float32 as float32."""
+    for node in list(graph):
+        value = node.inputs[0] if node.op_type == "Cast" else None
+        if value is None or value.const_value is None or node.attributes.get_int("to") != ir.DataType.FLOAT:
+            continue
+        cast = node.outputs[0]
+        exact = value.const_value.numpy().astype(np.float32)
+        constant = ir.Value(
+            name=f"{value.name}/float32",
+            type=ir.TensorType(ir.DataType.FLOAT),
+            shape=ir.Shape(exact.shape),
+            const_value=ir.tensor(exact),
+        )
+        if constant.name not in graph.initializers:
+            graph.register_initializer(constant)
+        cast.replace_all_uses_with(graph.initializers[str(constant.name)])
+        graph.remove(node, safe=True)
+    for name, value in list(graph.initializers.items()):
+        if not value.uses():
+            graph.initializers.pop(name)

@@ -1,0 +1,118 @@
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from fusioncam.export.shapes import session
+from fusioncam.export.single.arithmetic import Arithmetic, by_bisection, by_sorting
+from fusioncam.export.single.nodes import Nodes
+from fusioncam.kernels import reference
+
+RNG = np.random.default_rng(5)
+KINDS = {"float64 by sorting": (np.float64, by_sorting), "float32 by bisection": (np.float32, by_bisection)}
+
+
+@pytest.fixture(params=KINDS)
+def run(request):
+    """Runs what `build(arithmetic, *values)` writes on arrays; the first result, in float64."""
+    dtype, threshold = KINDS[request.param]
+
+    def run(build, *arrays, grid=(3, 4), size=(9, 13)):
+        kind = ir.TensorType(ir.DataType.from_numpy(np.dtype(dtype)))
+        inputs = [ir.Value(name=f"x{i}", type=kind, shape=ir.Shape(a.shape)) for i, a in enumerate(arrays)]
+        graph = ir.Graph(inputs, [], nodes=[], name="test", opset_imports={"": 18})
+        result = build(Arithmetic(Nodes(graph, "test"), grid, size, dtype, threshold), *inputs)
+        result.type = kind
+        graph.outputs.append(result)
+        feeds = {f"x{i}": a.astype(dtype) for i, a in enumerate(arrays)}
+        return session(ir.Model(graph, ir_version=9)).run(None, feeds)[0].astype(np.float64)
+
+    return run
+
+
+def blob(height, width):
+    y, x = np.mgrid[:height, :width]
+    return reference.unit(np.exp(-((y - 2.0) ** 2 + (x - 3.0) ** 2) / 9))
+
+
+MAPS = {
+    "noise": RNG.random((9, 13)),
+    "blob": blob(9, 13),
+    "half zero": np.maximum(RNG.standard_normal((9, 13)), 0) / 5,
+    "mostly zero": np.eye(9, 13),
+    "zeros": np.zeros((9, 13)),
+    "ones": np.ones((9, 13)),
+    "two values": (RNG.random((9, 13)) < 0.93).astype(float),
+    "tiny values": RNG.random((9, 13)) * 1e-9,
+    "one pixel": np.ones((1, 1)),
+    "two pixels": np.array([[0.25, 1.0]]),
+    "eleven pixels": RNG.random((1, 11)),
+    "many": RNG.random((96, 101)),
+}
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_percentile(name, run):
+    values = MAPS[name].astype(np.float32).astype(np.float64)
+    found = run(lambda m, v: m.real(m._threshold(m, v)), values, size=values.shape)
+    assert found == pytest.approx(np.percentile(values, 10), abs=1e-7)
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_denoise(name, run):
+    values = MAPS[name].astype(np.float32).astype(np.float64)
+    found = run(lambda m, v: m.denoise(v), values, size=values.shape)
+    np.testing.assert_allclose(found, reference.denoise(values), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [MAPS["noise"], MAPS["zeros"], MAPS["ones"] * 7, 1e4 + MAPS["noise"], 1 + 1e-7 * MAPS["noise"], -MAPS["blob"]],
+)
+def test_unit(values, run):
+    values = values.astype(np.float32).astype(np.float64)
+    np.testing.assert_allclose(run(lambda m, v: m.unit(v), values), reference.unit(values), atol=1e-6)
+
+
+SMALL = RNG.standard_normal((5, 3, 4))
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (1, 4), (3, 4), (9, 13), (20, 30)])
+def test_masks(grid, run):
+    small = RNG.standard_normal((5, *grid))
+    small[1], small[2] = 0, 3.5
+    small[3] = (1e4 + small[3]).astype(np.float32)
+    small = small.astype(np.float32).astype(np.float64)
+    found = run(lambda m, v: m.up(m.scaled(v)), small, grid=grid)
+    np.testing.assert_allclose(found, reference.unit(reference.upsample(small, (9, 13))), atol=2e-6)
+
+
+def test_maps(run):
+    small, slopes = SMALL.astype(np.float32).astype(np.float64), RNG.standard_normal(SMALL.shape)
+    scores = np.array([3.0, -1, 2, 0.5, 4])
+    found = run(lambda m, a, g: m.grad_cam(a, g), small, slopes)
+    np.testing.assert_allclose(found, reference.grad_cam(small, slopes, (9, 13)), atol=1e-5)
+    found = run(lambda m, a, s: m.score_cam(a, s), small, scores)
+    np.testing.assert_allclose(found, reference.score_cam(small, scores, (9, 13)), atol=1e-5)
+
+
+@pytest.mark.parametrize("gains", [(0.3, 0.1), (0.3, -0.1), (0.2, -0.2), (0.0, 0.0), (1e-7, 1e-7), (-0.1, 0.4)])
+def test_fusion(gains, run):
+    one, two = MAPS["noise"], MAPS["blob"]
+    shares = reference.contributions(*gains)
+    given = [np.array([g]) for g in gains]
+    found = run(lambda m, a, b, f, s: m.unite(a, b, m.shares(f, s)), one, two, *given)
+    np.testing.assert_allclose(found, reference.unite(one, two, shares), atol=2e-6)
+    found = run(lambda m, a, b, f, s: m.blend(a, b, m.shares(f, s)), one, two, *given)
+    np.testing.assert_allclose(found, reference.blend(one, two, shares), atol=2e-6)
+
+
+@pytest.mark.parametrize("ending", ["logits", "softmax", "sigmoid", "value"])
+def test_chances(ending, run):
+    logits = np.array([[1.0, -2, 30], [0, 0, 0], [-90, 5, 5]])
+    wanted = {
+        "logits": reference.softmax(logits),
+        "softmax": reference.softmax(logits),
+        "sigmoid": 1 / (1 + np.exp(-logits)),
+        "value": logits,
+    }[ending]
+    np.testing.assert_allclose(run(lambda m, v: m.chances(v, ending), logits), wanted, rtol=1e-5, atol=1e-30)
