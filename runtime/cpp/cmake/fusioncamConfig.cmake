@@ -1,0 +1,5 @@
+include(${CMAKE_CURRENT_LIST_DIR}/onnxruntime.cmake)
+include(${CMAKE_CURRENT_LIST_DIR}/fusioncamTargets.cmake)
+if("opencv" IN_LIST fusioncam_FIND_COMPONENTS)
+    include(${CMAKE_CURRENT_LIST_DIR}/opencv.cmake)
+endif()

@@ -1,0 +1,85 @@
+// The result of explaining one class of one picture.
+#ifndef FUSIONCAM_EXPLANATION_HPP
+#define FUSIONCAM_EXPLANATION_HPP
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <numeric>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "error.hpp"
+#include "geometry.hpp"
+#include "manifest.hpp"
+#include "picture.hpp"
+
+namespace fusioncam {
+
+/// Why a model sees a class in a picture.
+struct Explanation {
+    std::map<std::string, Saliency> maps; ///< fusion_cam, grad_cam and score_cam, at the size of the model's input
+    std::int64_t class_index = 0;         ///< the class that is explained
+    std::optional<std::string> label;     ///< its name, where the graph has labels
+    double probability = 0;               ///< what the model gives it, 0..1; for a regression the value itself
+    std::vector<float> logits;            ///< one per class
+    std::vector<double> probabilities;    ///< one per class; for a regression the values themselves
+    std::vector<std::string> flags;       ///< flat_METHOD: the map is blank; assumed_preprocessing: nobody stated it
+    std::optional<Size> photo_size;       ///< of the photo that was given; none where the input came preprocessed
+    Preprocessing preprocessing;          ///< how the photo became the model's input
+
+    /// The class as a person would name it.
+    std::string title() const { return label && !label->empty() ? *label : "class " + std::to_string(class_index); }
+
+    /// A map at the size of the model's input; throws UsageError where there is none of that name.
+    const Saliency &map(const std::string &method) const {
+        const auto found = maps.find(method);
+        if (found == maps.end()) {
+            std::string names;
+            for (const auto &entry : maps) {
+                names += (names.empty() ? "" : ", ") + entry.first;
+            }
+            throw UsageError("no map of " + detail::quoted(method) + " was made; there are " + names);
+        }
+        return found->second;
+    }
+
+    /// A map at the resolution of the photo, where what the model did not see of it is 0.
+    /// Throws UsageError where there is no such map, or the input came preprocessed: there is no photo.
+    Saliency on_photo(const std::string &method) const {
+        const Saliency &saliency = map(method);
+        if (!photo_size) {
+            throw UsageError(
+                "the input came preprocessed, so there is no photo to lay the map on; pass the photo itself");
+        }
+        return fusioncam::on_photo(saliency, *photo_size, preprocessing);
+    }
+};
+
+/// What the model makes of its logits: a softmax, or what the manifest calls their ending, in double precision.
+inline std::vector<double> probabilities(const std::vector<float> &logits, const std::string &ending) {
+    std::vector<double> result(logits.begin(), logits.end());
+    if (ending == "sigmoid") {
+        for (double &x : result) {
+            x = x < 0 ? std::exp(x) / (1 + std::exp(x)) : 1 / (1 + std::exp(-x));
+        }
+    } else if (ending != "value" && !result.empty()) {
+        const double top = *std::max_element(result.begin(), result.end());
+        for (double &x : result) {
+            x = std::exp(x - top);
+        }
+        const double sum = std::accumulate(result.begin(), result.end(), 0.0);
+        for (double &x : result) {
+            x /= sum;
+        }
+    }
+    return result;
+}
+
+} // namespace fusioncam
+
+#endif

@@ -1,0 +1,151 @@
+// What a single graph says about itself in its metadata (metadata_props): no JSON, no folder needed.
+#ifndef FUSIONCAM_MANIFEST_HPP
+#define FUSIONCAM_MANIFEST_HPP
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <initializer_list>
+#include <locale>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "error.hpp"
+#include "picture.hpp"
+
+namespace fusioncam {
+
+/// How a picture becomes the input: x = (pixel * rescale - mean) / std on 0..255 pixels.
+struct Preprocessing {
+    Size size;                         ///< of the model's input
+    std::string channel_order = "rgb"; ///< rgb or bgr; mean and std follow it
+    double rescale = 1;                ///< factor applied to the 0..255 pixel first
+    std::array<double, 3> mean{0, 0, 0};
+    std::array<double, 3> std{1, 1, 1};
+    std::string resize = "squash"; ///< squash, or crop: see fusioncam/geometry.hpp
+    double crop_fraction = 1;      ///< side of the crop over the side of the resized picture; only for crop
+    std::string origin = "user";   ///< who says so: user, model, config or assumed
+};
+
+/// The facts about a graph that an explanation needs.
+struct Manifest {
+    Preprocessing preprocessing;
+    std::size_t classes = 0;
+    std::string ending;              ///< how logits become probabilities: logits or softmax (a softmax), sigmoid, value
+    std::string layer;               ///< name of the target layer
+    std::string source_sha256;       ///< of the model's file
+    std::vector<std::string> labels; ///< one per class, or none
+};
+
+namespace detail {
+
+/// Gives the value of a key of the metadata, or nothing.
+using Lookup = std::function<std::optional<std::string>(const std::string &)>;
+
+/// Reads typed values of the metadata; whatever is not as it should be throws BundleError.
+class MetadataReader {
+  public:
+    MetadataReader(std::string path, Lookup lookup) : path_(std::move(path)), lookup_(std::move(lookup)) {}
+
+    std::string text(const std::string &key) const {
+        const std::optional<std::string> found = lookup_("fusioncam." + key);
+        if (!found) {
+            throw BundleError(path_ + " does not say its fusioncam." + key + "; export the model again, with --single");
+        }
+        return *found;
+    }
+
+    std::string one_of(const std::string &key, std::initializer_list<const char *> choices) const {
+        const std::string value = text(key);
+        if (std::find(choices.begin(), choices.end(), value) == choices.end()) {
+            refuse(key, value);
+        }
+        return value;
+    }
+
+    /// `count` numbers separated by blanks, each of which must pass.
+    template <typename Number>
+    std::vector<Number> numbers(const std::string &key, std::size_t count, bool (*passes)(Number)) const {
+        const std::string value = text(key);
+        std::istringstream stream(value);
+        stream.imbue(std::locale::classic()); // the decimal point is a point, whatever the program's locale says
+        std::vector<Number> result;
+        for (Number number{}; stream >> number;) {
+            result.push_back(number);
+        }
+        if (!stream.eof() || result.size() != count || !std::all_of(result.begin(), result.end(), passes)) {
+            refuse(key, value);
+        }
+        return result;
+    }
+
+    std::vector<std::string> lines(const std::string &key) const {
+        std::vector<std::string> result;
+        const std::optional<std::string> found = lookup_("fusioncam." + key);
+        for (std::size_t begin = 0; found && begin <= found->size();) {
+            const std::size_t end = std::min(found->find('\n', begin), found->size());
+            result.push_back(found->substr(begin, end - begin));
+            begin = end + 1;
+        }
+        return result;
+    }
+
+    [[noreturn]] void refuse(const std::string &key, const std::string &value) const {
+        const std::string shown = value.size() > 60 ? value.substr(0, 60) + "..." : value;
+        throw BundleError(path_ + " cannot be read or is of another version (its fusioncam." + key + " is " +
+                          quoted(shown) + "); export the model again, with --single");
+    }
+
+    const std::string &path() const { return path_; }
+
+  private:
+    std::string path_;
+    Lookup lookup_;
+};
+
+/// The whole manifest of a graph; throws BundleError where a fact is missing or makes no sense.
+inline Manifest read_manifest(const std::string &path, const Lookup &lookup) {
+    if (!lookup("fusioncam.schema_version")) {
+        throw BundleError(path + " is no graph of fusioncam's: it has no fusioncam.schema_version; make one with "
+                                 "`fusioncam export --single`");
+    }
+    const MetadataReader reader(path, lookup);
+    const auto positive = +[](std::int64_t n) { return n > 0; };
+    const auto finite = +[](double x) { return std::isfinite(x); };
+    const auto factor = +[](double x) { return std::isfinite(x) && x != 0; };
+    const auto fraction = +[](double x) { return x > 0 && x <= 1; };
+    const auto triple = [](const std::vector<double> &v) { return std::array<double, 3>{v[0], v[1], v[2]}; };
+
+    reader.one_of("schema_version", {"1"});
+    Manifest m;
+    Preprocessing &p = m.preprocessing;
+    const auto size = reader.numbers<std::int64_t>("size", 2, positive);
+    p.size = {static_cast<std::size_t>(size[0]), static_cast<std::size_t>(size[1])};
+    p.channel_order = reader.one_of("channel_order", {"rgb", "bgr"});
+    p.rescale = reader.numbers<double>("rescale", 1, factor)[0];
+    p.mean = triple(reader.numbers<double>("mean", 3, finite));
+    p.std = triple(reader.numbers<double>("std", 3, factor));
+    p.resize = reader.one_of("resize", {"squash", "crop"});
+    p.crop_fraction = reader.numbers<double>("crop_fraction", 1, fraction)[0];
+    p.origin = reader.one_of("preprocessing_origin", {"user", "model", "config", "assumed"});
+    m.classes = static_cast<std::size_t>(reader.numbers<std::int64_t>("classes", 1, positive)[0]);
+    m.ending = reader.one_of("ending", {"logits", "softmax", "sigmoid", "value"});
+    m.layer = reader.text("layer");
+    m.source_sha256 = reader.text("source_sha256");
+    m.labels = reader.lines("labels");
+    if (!m.labels.empty() && m.labels.size() != m.classes) {
+        throw BundleError(path + " has " + std::to_string(m.labels.size()) + " labels for " +
+                          std::to_string(m.classes) + " classes; export the model again, with --single");
+    }
+    return m;
+}
+
+} // namespace detail
+} // namespace fusioncam
+
+#endif
