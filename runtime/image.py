@@ -28,7 +28,11 @@ ImageLike: TypeAlias = str | os.PathLike[str] | UInt8Array | Float32Array
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 # These hold 10 or 12 bits a sample, which OpenCV hands out unscaled in 16: asked for 8 bits, it scales them itself.
-_DEEP_CONTAINERS = (b"ftyp", b"jP  ")
+_JPEG_2000 = b"jP  "
+_DEEP_CONTAINERS = (b"ftyp", _JPEG_2000)
+# What is decoded need not be what `_SIZES` finds, if somebody wants that: TIFF's tags may come in other types and any
+# order. JPEG 2000 holds its size twice.
+_MAY_LIE = (b"II*\0", b"MM\0*")
 # The log level belongs to the whole process, so two decodes must not change it at the same time.
 _DECODER = threading.Lock()
 
@@ -102,7 +106,7 @@ def _load(path: Path) -> bytes:
     """The bytes of a regular file.
 
     Raises:
-        ImageError: It does not exist, is a folder or a device, is empty, too big, or may not be read.
+        ImageError: It does not exist, is a folder or a device, is too big, or may not be read.
     """
     try:
         status = path.stat()
@@ -118,8 +122,6 @@ def _load(path: Path) -> bytes:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"cannot read {str(path)!r}: {reason}: check the path and its permissions") from error
-    if not data:
-        raise ImageError(f"{str(path)!r} is empty: copy or download the picture again")
     return data
 
 
@@ -157,14 +159,35 @@ def read_image(path: str | os.PathLike[str]) -> UInt8Array:
         ImageError: There is no such file, it is no picture, it is damaged or cut short, its pixels are neither 8 nor
             16 bits, or it declares more than MAX_PIXELS (judged before anything is decoded).
     """
-    name = repr(os.fspath(path))
-    data = _load(Path(path))
+    return decode_image(_load(Path(path)), repr(os.fspath(path)), MAX_PIXELS)
+
+
+def decode_image(data: bytes, name: str, max_pixels: int, *, declared: bool = False) -> UInt8Array:
+    """Decodes a picture as `read_image` does.
+
+    Args:
+        data: A file of any format OpenCV decodes.
+        name: What errors call it.
+        max_pixels: The most it may hold, judged before anything is decoded.
+        declared: Whether to refuse formats that do not say how many that is, or may say less than there are: for files
+            of strangers.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        ImageError: It is no picture, is damaged or cut short, has pixels of neither 8 nor 16 bits, or too many.
+    """
+    if not data:
+        raise ImageError(f"{name} is empty: copy or download the picture again")
     pixels = _declared_pixels(data)
-    decoded = _decode(data) if pixels <= MAX_PIXELS else None
+    if declared and (not pixels or data.startswith(_MAY_LIE) or data[4:8] == _JPEG_2000):
+        raise ImageError(f"{name} is not a picture of a format taken here: save it again as PNG or JPEG")
+    decoded = _decode(data) if pixels <= max_pixels else None
     if decoded is not None:
         pixels = decoded.shape[0] * decoded.shape[1]
-    if pixels > MAX_PIXELS:
-        raise ImageError(f"{name} has {pixels:,} pixels, the limit is {MAX_PIXELS:,}: shrink it first")
+    if pixels > max_pixels:
+        raise ImageError(f"{name} has {pixels:,} pixels, the limit is {max_pixels:,}: shrink it first")
     if decoded is None:
         raise ImageError(f"{name} is not a picture, or is damaged or cut short: save it again as PNG or JPEG")
     if decoded.dtype == np.uint16:

@@ -1,0 +1,271 @@
+"""What the service stands: is every answer right, none lost, memory flat, and how near is it to the offline rate?
+
+    python benchmarks/service.py [BUNDLE] [--photos FOLDER] [--minutes 2] [--clients 64] [--quick]
+
+load: one worker, mixed good and bad requests; at the end SIGTERM, with requests under way. killed: two workers, one of
+which is killed midway. Good requests differ in picture, class, methods and budget, and every answer is held against the
+map that was computed beforehand. The offline rate is that of the same explanations by `Explainer.finish`, which
+`explain_batch` is made of, in this process, before and after. Without a bundle it takes the built-in model and drawn
+scenes. Writes results/service.json, with --quick build/bench/service.json. Exit status 1 if a check fails.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+SETTLED = 0.5  # seconds after which a request that was sent is certainly begun
+WARMING = 10.0  # seconds in which a worker takes what memory it needs
+GROWTH = 0.1  # of memory, between the second and the last quarter of the time
+RATE = 0.9  # of the offline rate
+STAGES = ("load", "killed")
+PACKAGES = ("fusioncam", "numpy", "onnxruntime", "onnxruntime-gpu", "fastapi", "uvicorn", "uvloop", "httptools")
+
+
+def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line's."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("bundle", type=Path, nargs="?", help="what to serve")
+    parser.add_argument("--photos", type=Path, metavar="FOLDER", help="what to explain")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
+    parser.add_argument("--minutes", type=float, default=2.0, help="of each stage")
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--budgets", default="32,64,auto", help="of the good requests, in turns")
+    parser.add_argument("--works", type=int, default=48, help="different good requests")
+    parser.add_argument("--max-batch", type=int, default=8)
+    parser.add_argument("--queue", type=int, default=48, help="smaller than the clients, so that some are turned away")
+    parser.add_argument("--timeout", type=float, default=60.0)
+    parser.add_argument("--threads", type=int, help="of one worker, and offline")
+    parser.add_argument("--quick", action="store_true", help="ten seconds each: does it run?")
+    parser.add_argument("-o", "--out", type=Path, metavar="FILE")
+    asked = parser.parse_args(arguments)
+    if asked.quick:
+        asked.minutes, asked.works = 1 / 6, min(asked.works, 16)
+    asked.budgets = [int(b) if b.isdecimal() else b for b in asked.budgets.split(",")]
+    asked.out = asked.out or (HERE.parent / "build/bench" if asked.quick else HERE / "results") / "service.json"
+    return asked
+
+
+class Test:
+    """All that both stages share: the works, their answers, the requests."""
+
+    def __init__(self, asked: argparse.Namespace, bundle: Path, photos: Sequence[Path]) -> None:
+        from service.asked import bad, explain_all, good, works
+
+        from fusioncam import Explainer
+
+        self.asked, self.bundle = asked, bundle
+        explainer = Explainer(bundle, threads=asked.threads)
+        self.works = works(photos, explainer.manifest.classes, asked.budgets, asked.works)
+        self.chunk = explainer.chunk
+        found = list(explain_all(explainer, self.works))
+        self.passes = sum(e.passes.run for e in found)
+        name = bundle.name.removesuffix(".fcam")
+        self.good = good(name, explainer, self.works, found)
+        slow = type(self.works[0])(photos[0], -1, ("fusion_cam",), "exact")
+        self.bad = bad(name, self.works[0], slow)
+
+    def offline(self) -> tuple[float, float]:
+        """Explanations per second, and seconds of CPU for each, without HTTP; files are read and decoded, too."""
+        from service.asked import explain_all
+
+        from fusioncam import Explainer
+
+        explainer = Explainer(self.bundle, threads=self.asked.threads, chunk=self.chunk)
+        for _ in explain_all(explainer, self.works[:2]):
+            pass
+        start, cpu, done = time.perf_counter(), time.process_time(), 0
+        while not done or time.perf_counter() - start < min(10.0, self.asked.minutes * 30):
+            done += sum(1 for _ in explain_all(explainer, self.works))
+        return done / (time.perf_counter() - start), (time.process_time() - cpu) / done
+
+    def service(self, workers: int) -> Any:
+        """Started, and ready."""
+        from service.running import Service
+
+        told = {"max-batch": self.asked.max_batch, "queue": self.asked.queue, "timeout": self.asked.timeout}
+        told["chunk"] = self.chunk
+        if self.asked.threads and workers == 1:
+            told["threads"] = self.asked.threads
+        return Service(self.bundle, workers, [text for k, v in told.items() for text in (f"--{k}", str(v))])
+
+
+async def crowded(test: Test, service: Any, kill: bool) -> tuple[Any, dict[str, Any]]:
+    """Have all clients ask; in the end, while they do, tell the service to end. Returns them, and what happened."""
+    from service.clients import Crowd
+
+    burnt = service.cpu()
+    seconds, start, cpu = test.asked.minutes * 60, time.monotonic(), time.process_time()
+    crowd = Crowd(service.port, test.good, test.bad, stop=start + seconds + 30)
+    weighing = asyncio.create_task(service.weigh())
+    asking = asyncio.create_task(crowd.run(test.asked.clients))
+    happened: dict[str, Any] = {"start": start}
+    if kill:
+        await asyncio.sleep(seconds / 2)
+        victim = service.workers[0]
+        victim.suspend()  # or it would take connections between the look at them and its end
+        happened |= {"killed": time.monotonic(), "ports": service.ports_of(victim), "pid": victim.pid}
+        victim.kill()
+        await asyncio.sleep(seconds / 2)
+    else:
+        await asyncio.sleep(seconds)
+    happened["cpu"] = (time.process_time() - cpu) / (time.monotonic() - start)
+    happened["burnt"] = service.cpu() - burnt
+    happened["metrics"] = await asyncio.to_thread(service.metrics)
+    weighing.cancel()
+    happened["told"] = crowd.told_to_end = crowd.stop = time.monotonic()
+    os.kill(service.process.pid, signal.SIGTERM)
+    await asyncio.gather(asking)
+    happened["stderr"] = await asyncio.to_thread(service.end)
+    happened["ended"], happened["status"] = time.monotonic(), service.process.returncode
+    return crowd, happened
+
+
+def judge(test: Test, record: Any, workers: int, kill: bool) -> None:
+    """One stage."""
+    before = test.offline()
+    service = test.service(workers)
+    try:
+        crowd, happened = asyncio.run(crowded(test, service, kill))
+    finally:
+        if service.process.poll() is None:
+            service.process.kill()
+            service.end()
+    after = test.offline()
+    told, ended = happened["told"], crowd.ended
+    counts = Counter(f"{e.kind}: {e.outcome}" for e in ended)
+    for outcome in ("wrong", "unexpected"):
+        some = [e.detail for e in ended if e.outcome == outcome][:5]
+        record.check(f"{outcome} answers", sum(e.outcome == outcome for e in ended), 0, some=some)
+    lost = [e for e in ended if e.outcome == "lost"]
+    if kill:
+        own = [e for e in lost if e.port in happened["ports"] and e.sent <= happened["killed"]]
+        lost = [e for e in lost if e not in own]
+        record.figures.append({"what": "requests lost with the killed worker", "found": len(own)})
+        later = [e for e in ended if e.outcome == "right" and e.sent > happened["killed"] + 5]
+        record.check("right answers later than 5 seconds after a worker was killed", len(later), 1, at_least=True)
+    record.check("requests lost that were begun", sum(e.sent < told - SETTLED for e in lost), 0)
+    record.check("exit status after SIGTERM", abs(happened["status"]), 0)
+    said = [line for line in happened["stderr"].splitlines() if "killed by" not in line]
+    record.check("lines on stderr", len(said), 0, some=said[:5])
+    rates(test, record, crowd, happened, (before, after))
+    weights(record, service, happened)
+    record.figures.append({"what": "requests", "all": len(ended), "outcomes": dict(sorted(counts.items()))})
+    record.figures.append({"what": "finished after SIGTERM", "found": sum(
+        e.outcome == "right" and e.sent + e.seconds > told for e in ended), "seconds": happened["ended"] - told,
+        "not begun": len([e for e in lost if e.sent >= told - SETTLED])})  # fmt: skip
+
+
+def rates(
+    test: Test, record: Any, crowd: Any, happened: dict[str, Any], offline: Sequence[tuple[float, float]]
+) -> None:
+    """Latency, and throughput beside the offline rate."""
+    start, told = happened["start"], happened["told"]
+    right = [e for e in crowd.ended if e.outcome == "right" and e.sent + e.seconds <= told]
+    rate = len(right) / (told - start)
+    passes = happened["metrics"].get("fusioncam_chunk_fill_sum", 0.0) * test.chunk / (told - start)
+    before, after = offline
+    usual, burnt = (before[0] + after[0]) / 2, (before[1] + after[1]) / 2
+    offline_passes = usual * test.passes / len(test.works)
+    seconds = [e.seconds for e in right] or [float("nan")]
+    p50, p99 = (float(np.percentile(seconds, p)) for p in (50, 99))
+    record.figures.append({"what": "seconds of right answers", "p50": p50, "p99": p99, "most": max(seconds)})
+    record.figures.append(
+        {"what": "largest difference of a right map", "found": max((e.detail for e in right), default=0)}
+    )
+    record.figures.append({
+        "what": "explanations per second", "served": rate, "offline before": before[0], "offline after": after[0],
+        "passes per second": passes, "offline passes per second": offline_passes,
+        "CPU seconds of an explanation": happened["burnt"] / max(len(right), 1), "offline CPU seconds": burnt,
+        "share of a core the clients took": happened["cpu"],
+    })  # fmt: skip
+    if "killed" not in happened:
+        record.target("served over offline, explanations per second", rate / usual, RATE, at_least=True)
+        record.target("served over offline, masked passes per second", passes / offline_passes, RATE, at_least=True)
+
+
+def weights(record: Any, service: Any, happened: dict[str, Any]) -> None:
+    """Whether the memory of the workers is flat."""
+    last = happened["told"]
+    series: dict[int, list[tuple[float, int]]] = {}
+    for when, sizes in service.memory:
+        for pid, size in sizes.items():
+            series.setdefault(pid, []).append((when, size))
+    for pid, weighed in series.items():
+        begin = weighed[0][0] + WARMING
+        quarter = (last - begin) / 4
+        if pid == happened.get("pid") or quarter < 3:
+            continue
+        second = median(size for when, size in weighed if quarter <= when - begin <= 2 * quarter)
+        fourth = median(size for when, size in weighed if when - begin >= 3 * quarter)
+        record.figures.append({
+            "what": "megabytes of a worker", "in the second quarter": second / 1e6, "in the last": fourth / 1e6,
+            "every ten seconds": [round(size / 1e6, 1) for _, size in weighed[::10]],
+        })  # fmt: skip
+        record.check("growth of a worker's memory", fourth / second - 1, GROWTH)
+
+
+def drawn(folder: Path) -> tuple[Path, list[Path]]:
+    """The built-in model's bundle, and scenes to explain."""
+    from fusioncam import export_model
+    from fusioncam.runtime.demo import MODEL
+    from fusioncam.runtime.service.page import drawn_samples
+
+    export_model(MODEL, folder / "shapes.fcam")
+    photos = []
+    for n, data in enumerate(drawn_samples().values()):
+        photos.append(folder / f"{n}.png")
+        photos[-1].write_bytes(data)
+    return folder / "shapes.fcam", photos
+
+
+def main() -> int:
+    """Run the stages."""
+    asked = options()
+    sys.path.insert(0, str(HERE))
+    from record import guarded, passed, write
+
+    from fusioncam.runtime.bench.machine import describe, versions
+    from fusioncam.runtime.photos import photos_of
+
+    with tempfile.TemporaryDirectory() as folder:
+        bundle, photos = drawn(Path(folder)) if asked.bundle is None else (asked.bundle, [])
+        if asked.photos is not None:
+            photos = list(photos_of(asked.photos, False, []).values())
+        test = Test(asked, bundle.resolve(), photos[:16])
+        report: dict[str, Any] = {
+            "when": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": describe(),
+            "versions": versions(PACKAGES),
+            "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(asked).items()},
+            "chunk": test.chunk,
+            "stages": {},
+        }
+        for stage in asked.stages:
+            workers, kill = (2, True) if stage == "killed" else (1, False)
+            report["stages"][stage] = guarded(lambda record, w=workers, k=kill: judge(test, record, w, k))
+            write(report, asked.out)
+    for stage, found in report["stages"].items():
+        print(f"{stage}: {found['status']} {found.get('reason', '')}")
+        for kind in ("checks", "targets", "figures"):
+            for entry in found[kind]:
+                print("  ", {k: v for k, v in entry.items() if k != "every ten seconds"})
+    return 0 if passed(report["stages"]) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The parts of the load test, see service.py beside this folder."""

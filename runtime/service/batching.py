@@ -1,0 +1,295 @@
+"""Dynamic batching: the explanations of many requests are under way together, and share the runs of the session."""
+
+import asyncio
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import replace
+
+from fusioncam.errors import BusyError, DeadlineError, FusionCamError
+from fusioncam.runtime.engines import Engine
+from fusioncam.runtime.explainer import Explainer
+from fusioncam.runtime.explanation import Explanation
+from fusioncam.runtime.service.jobs import Job, Unwatched, Watch
+from fusioncam.runtime.service.plan import MAX_BATCH, QUEUE
+from fusioncam.runtime.work import Together, UnderWay, Work
+
+FORGETTING = 0.2  # how much the latest job counts where the pace is estimated
+MOST_PATIENCE = 3600  # seconds; nobody should be told to come back later than that
+
+Found = list[Explanation]
+
+
+class Ticket:
+    """A job that was let in, and the answer to come.
+
+    Attributes:
+        future: The answer. Whoever waits for it may cancel it.
+        done: Masked passes run, and how many there will be.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.since = job, time.monotonic()
+        self.future: Future[Explanation] = Future()
+        self.done = 0, 0
+
+    def progress(self, done: int, every: int) -> None:
+        """Take note of passes that were run."""
+        self.done = done, every
+        self.check()
+
+    def check(self) -> None:
+        """Raise what ends the job, if it is over: nobody waits any more, or its time is up."""
+        if self.future.cancelled():
+            raise CancelledError
+        if time.monotonic() >= self.job.deadline:
+            raise self.late()
+
+    def late(self) -> DeadlineError:
+        """What to say when its time is up."""
+        done, every = self.done
+        reached = f"after {done} of {every} masked passes" if every else "before its turn came"
+        return DeadlineError(
+            f"no explanation within {max(self.job.deadline - self.since, 0):.3g} s: it was stopped {reached}; ask for "
+            "a smaller budget or for more time, or ask again when there is less to do"
+        )
+
+    def answer(self, under_way: UnderWay[Found]) -> Explanation | None:
+        """Hand over what was found, or what went wrong. Returns what was found, if somebody still waited for it."""
+        with suppress(InvalidStateError):  # cancelled meanwhile
+            try:
+                (explanation,) = under_way.result()
+            except (FusionCamError, CancelledError) as error:
+                self.future.set_exception(error.with_traceback(None))  # which would keep all that the work had in hand
+            except Exception as error:
+                self.future.set_exception(error)
+            else:
+                self.future.set_result(explanation)
+                return explanation
+        return None
+
+
+class Batcher:
+    """The queue of one model, and the thread that works on it.
+
+    At most `max_batch` jobs are under way together, and their masked pictures fill the chunks of the session: the
+    oldest job's first, then those of the next. Before every run of the session another job may join, and those that
+    are over leave. An engine with kernels of its own does one explanation after the other.
+
+    Args:
+        name: The model's.
+        explainer: Makes the explanations, in a thread of the Batcher's; or makes that, there: engines with CUDA graphs
+            have them for the thread that they were made in.
+        max_batch: Jobs under way together, at most: bounds the memory.
+        queue: Jobs that may wait besides.
+        watch: Is told how jobs fare.
+
+    Raises:
+        FusionCamError: `explainer` cannot be made.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        explainer: Explainer | Callable[[], Explainer],
+        *,
+        max_batch: int = MAX_BATCH,
+        queue: int = QUEUE,
+        watch: Watch | None = None,
+    ) -> None:
+        self.name, self.max_batch, self.queue = name, max_batch, queue
+        self._watch: Watch = watch or Unwatched()
+        self._waiting: deque[Ticket] = deque()
+        self._running: list[tuple[Ticket, UnderWay[Found], Together[Found]]] = []
+        self._together: dict[Engine, Together[Found]] = {}
+        self._changed, self._closing = threading.Condition(), False
+        self._pace, self._since = 0.0, time.monotonic()  # seconds per job; when the last one left, or the first came
+        opened: Future[Explainer] = Future()
+        self._thread = threading.Thread(
+            target=self._live, args=(explainer, opened), name=f"batcher of {name}", daemon=True
+        )
+        self._thread.start()
+        self.explainer = opened.result()
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that are not begun."""
+        return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        """Jobs under way."""
+        return len(self._running)
+
+    @property
+    def ready(self) -> bool:
+        """Whether it takes jobs, if there is room."""
+        return self._thread.is_alive() and not self._closing
+
+    async def explain(self, job: Job) -> Explanation:
+        """Explain a picture. Cancelling it stops the work before the next chunk.
+
+        Raises:
+            BusyError: As many jobs as may wait do so, or the Batcher is closing.
+            DeadlineError: The deadline passed. The work is stopped before the next chunk.
+            UsageError: There is no such class, method or budget for this model.
+            ImageError: The picture is of another shape, type or content than the model's.
+            FusionCamError: The model cannot be run, or gives NaN or infinity.
+        """
+        ticket = self._let_in(job)
+        try:
+            async with asyncio.timeout(job.deadline - time.monotonic()):
+                return await asyncio.wrap_future(ticket.future)
+        except TimeoutError:
+            raise ticket.late() from None
+
+    def submit(self, job: Job) -> "Future[Explanation]":
+        """The same for callers without an event loop; what goes wrong once the job is let in is in the future."""
+        return self._let_in(job).future
+
+    async def close(self) -> None:
+        """Refuse new jobs, and finish those that were let in; each has its deadline."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        await asyncio.to_thread(self._thread.join)
+
+    def _let_in(self, job: Job) -> Ticket:
+        methods, budget = self.explainer.checked(job.methods, job.budget)
+        c = self.explainer.checked_class(job.class_index)
+        ticket = Ticket(replace(job, methods=methods, budget=budget, class_index=c))
+        with self._changed:
+            if self._closing:
+                raise BusyError(f"model {self.name!r} is shutting down; ask again soon", 1)
+            waiting, running = self.waiting, self.running
+            if waiting + running >= self.queue + self.max_batch:
+                patience = self._patience()
+                raise BusyError(
+                    f"model {self.name!r} has as much to do as it takes: {running} explanations under way and "
+                    f"{waiting} waiting; ask again in {patience} s",
+                    patience,
+                )
+            self._waiting.append(ticket)
+            self._watch.queued(self.name, self.waiting)
+            self._changed.notify()
+        ticket.future.add_done_callback(self._forget)
+        return ticket
+
+    def _patience(self) -> int:
+        """Seconds until about half of those that wait have had their turn."""
+        return min(max(math.ceil(self._pace * self.waiting / 2), 1), MOST_PATIENCE)
+
+    def _forget(self, future: "Future[Explanation]") -> None:
+        """Free the place of a job that was cancelled before its turn came."""
+        with self._changed:
+            for ticket in self._waiting:
+                if ticket.future is future:
+                    self._waiting.remove(ticket)
+                    self._watch.queued(self.name, self.waiting)
+                    return
+
+    def _live(self, explainer: Explainer | Callable[[], Explainer], opened: Future[Explainer]) -> None:
+        try:
+            opened.set_result(explainer if isinstance(explainer, Explainer) else explainer())
+        except Exception as error:
+            opened.set_exception(error)
+            return
+        while self._has_work():
+            self._begin_some()
+            self._stop_those_over()
+            self._answer()
+            for together in self._together.values():
+                self._run(together)
+            self._answer()
+
+    def _has_work(self) -> bool:
+        """Wait for work; without any, and none to come, it is False."""
+        with self._changed:
+            if not self._waiting and not self._running:
+                self._changed.wait_for(lambda: self._waiting or self._closing)
+                self._since = time.monotonic()
+            return bool(self._waiting or self._running)
+
+    def _begin_some(self) -> None:
+        """Begin one job, which may need no run of the session at all, and as many more as it takes to fill one."""
+        begun = self._begin_one()
+        while begun is not None and begun.hungry:
+            begun = self._begin_one()
+
+    def _begin_one(self) -> Together[Found] | None:
+        """Begin the job that waits longest, if there is room; returns what it shares runs with."""
+        with self._changed:
+            if not self._waiting or self.running >= self.max_batch:
+                return None
+            ticket = self._waiting.popleft()
+            self._watch.queued(self.name, self.waiting)
+        together = self._together[self._engine(ticket.job)]
+        self._running.append((ticket, together.begin(self._explaining(ticket)), together))
+        return together
+
+    def _engine(self, job: Job) -> Engine:
+        """The one that makes the methods of a job."""
+        try:
+            engine = self.explainer.engine(job.methods)
+        except FusionCamError:  # it cannot be opened, which `explaining` will say
+            engine = self.explainer.engine()
+        if engine not in self._together:
+            self._together[engine] = engine.together(self.max_batch)
+        return engine
+
+    def _explaining(self, ticket: Ticket) -> Work[Found]:
+        ticket.check()
+        job = ticket.job
+        return (
+            yield from self.explainer.explaining(job.image, [job.class_index], ticket.progress, job.methods, job.budget)
+        )
+
+    def _stop_those_over(self) -> None:
+        for ticket, under_way, _ in self._running:
+            if not under_way.ended:
+                try:
+                    ticket.check()
+                except (CancelledError, DeadlineError) as over:
+                    under_way.fail(over)
+
+    def _run(self, together: Together[Found]) -> None:
+        """One run of the session, if anyone waits for it; where it fails, all fail who might have been in it."""
+        if not any(each.wanted for each in together.begun):
+            return
+        start = time.perf_counter()
+        try:
+            pictures, size = together.run(), self.explainer.chunk
+        except Exception as error:
+            for each in together.begun:
+                if not each.ended:
+                    each.fail(error)
+        else:
+            self._watch.chunk(self.name, pictures, size, time.perf_counter() - start)
+
+    def _answer(self) -> None:
+        """Answer the jobs that have ended."""
+        ended = [each for each in self._running if each[1].ended]
+        if not ended:
+            return
+        now = time.monotonic()
+        pace = (now - self._since) / len(ended)
+        self._pace += (pace - self._pace) * (FORGETTING if self._pace else 1)
+        self._since = now
+        for ticket, under_way, together in ended:
+            together.begun.remove(under_way)
+            self._running.remove((ticket, under_way, together))
+            explanation = ticket.answer(under_way)
+            if explanation is not None:
+                self._tell(ticket.job, explanation)
+
+    def _tell(self, job: Job, explanation: Explanation) -> None:
+        """Tell whoever watches of a job that ended well."""
+        self._watch.finished(self.name, explanation)
+        if job.budget == "auto" and explanation.passes.run and not explanation.passes.missing:
+            self._watch.fallback(self.name, "all passes")
+        if self.explainer.engine(job.methods) is not self.explainer.engine():
+            self._watch.fallback(self.name, "no kernels")

@@ -1,0 +1,63 @@
+"""What the service writes down: one JSON object a line, with the id of the request it belongs to."""
+
+import json
+import logging
+import re
+import secrets
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any
+
+ACCESS = logging.getLogger("fusioncam.service.access")
+ERRORS = logging.getLogger("fusioncam.service")
+
+REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
+"""Of the request that is being answered."""
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
+_OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
+
+
+def request_id(given: str | None) -> str:
+    """The id a client gave, if it is one that can be written anywhere as it is, else a new one."""
+    return given if given is not None and _ID.fullmatch(given) else secrets.token_hex(16)
+
+
+class JsonLines(logging.Formatter):
+    """Records as JSON, one a line; what was passed as `extra` becomes members of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as a line."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if (known := REQUEST_ID.get()) is not None:
+            line["request_id"] = known
+        line |= {key: value for key, value in vars(record).items() if key not in _OWN}
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def log_config(level: str = "info") -> dict[str, Any]:
+    """For `logging.config.dictConfig` and uvicorn's `log_config`: JSON lines on stderr, uvicorn's, too.
+
+    Warnings are written so where `logging.captureWarnings` was called. Uvicorn's access log is left out: the service
+    writes its own, with more in it.
+    """
+    upper = level.upper()
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"json": {"()": JsonLines}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stderr"}},
+        "loggers": {
+            "fusioncam": {"handlers": ["stderr"], "level": upper, "propagate": False},
+            "py.warnings": {"handlers": ["stderr"], "level": upper, "propagate": False},
+            "uvicorn": {"handlers": ["stderr"], "level": upper, "propagate": False},
+            "uvicorn.access": {"handlers": [], "level": "CRITICAL", "propagate": False},
+        },
+    }

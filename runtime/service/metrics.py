@@ -1,0 +1,137 @@
+"""What Prometheus is told: of requests, of the stages of explanations, and of the engine room."""
+
+import os
+import time
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from fusioncam.runtime.explanation import Explanation
+
+SHARED = "PROMETHEUS_MULTIPROC_DIR"
+"""Environment variable: the folder in which processes add up their figures; to be set before this module is loaded."""
+
+SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60)
+PASSES = (1, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+FILL = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1)
+
+
+class Metrics:
+    """The figures of this process, and a `Watch` of its batchers. Safe to share between threads.
+
+    Where `SHARED` is set, what is shown is the sum over all processes, also of those that have ended; gauges count
+    living ones only, see `process_ended`.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+
+        def make(kind: Any, name: str, what: str, labels: str, **options: Any) -> Any:
+            return kind(f"fusioncam_{name}", what, labels.split(), registry=self.registry, **options)
+
+        self._requests = make(Counter, "requests", "Requests answered.", "route model status")
+        self._seconds = make(
+            Histogram, "request_seconds", "From a request's head to its answer.", "route", buckets=SECONDS
+        )
+        self._answering = make(Gauge, "requests_answering", "Requests begun.", "", multiprocess_mode="livesum")
+        self._inferences = make(
+            Histogram, "inference_seconds", "Requests for explanations.", "model outcome", buckets=SECONDS
+        )
+        self._last = make(
+            Gauge, "last_inference_timestamp_seconds", "Of the last answer.", "model", multiprocess_mode="max"
+        )
+        self._stages = make(
+            Histogram, "stage_seconds", "Stages of explanations, and of requests around.", "model stage",
+            buckets=SECONDS,
+        )  # fmt: skip
+        self._explanations = make(Counter, "explanations", "Pictures explained.", "model")
+        self._passes = make(Histogram, "passes", "Masked passes of an explanation.", "model", buckets=PASSES)
+        self._flags = make(Counter, "flags", "Special cases that explanations met.", "model flag")
+        self._waiting = make(Gauge, "queue_waiting", "Jobs that wait.", "model", multiprocess_mode="livesum")
+        self._runs = make(Histogram, "chunk_seconds", "Runs of the session.", "model", buckets=SECONDS)
+        self._fill = make(Histogram, "chunk_fill", "Pictures in a run over its size.", "model", buckets=FILL)
+        self._fallbacks = make(Counter, "fallbacks", "Done in a slower way than asked for.", "model reason")
+
+    def queued(self, model: str, waiting: int) -> None:
+        """So many jobs of a model wait now."""
+        self._waiting.labels(model).set(waiting)
+
+    def chunk(self, model: str, pictures: int, size: int, seconds: float) -> None:
+        """A run of the session is done."""
+        self._runs.labels(model).observe(seconds)
+        self._fill.labels(model).observe(pictures / size)
+
+    def finished(self, model: str, explanation: Explanation) -> None:
+        """A job ended well."""
+        self._explanations.labels(model).inc()
+        self._passes.labels(model).observe(explanation.passes.run)
+        for flag in explanation.flags:  # without the parts of a fused method, of which there is no end
+            self._flags.labels(model, flag.partition(":")[0]).inc()
+        for stage, seconds in explanation.timing.items():
+            self.stage(model, stage, seconds)
+
+    def fallback(self, model: str, reason: str) -> None:
+        """Something was done in a slower way than asked for."""
+        self._fallbacks.labels(model, reason).inc()
+
+    def stage(self, model: str, stage: str, seconds: float) -> None:
+        """A stage of an explanation, or of a request around it, is done."""
+        self._stages.labels(model, stage).observe(seconds)
+
+    def begun(self) -> None:
+        """A request came."""
+        self._answering.inc()
+
+    def answered(self, route: str, model: str, status: int, seconds: float) -> None:
+        """A request is answered."""
+        self._answering.dec()
+        self._requests.labels(route, model, status).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def inferred(self, model: str, outcome: str, seconds: float) -> None:
+        """A request for explanations ended, with `success` or `fail`."""
+        self._inferences.labels(model, outcome).observe(seconds)
+        self._last.labels(model).set(time.time())
+
+    def shown(self) -> bytes:
+        """The figures in Prometheus's text format; of all processes where they share a folder."""
+        return generate_latest(self._all())
+
+    def inferences(self, model: str) -> dict[str, tuple[int, float]]:
+        """How many requests for explanations of a model ended with `success` and `fail`, and the seconds they took."""
+        found = {"success": [0.0, 0.0], "fail": [0.0, 0.0]}
+        for name, labels, value in self._samples("fusioncam_inference_seconds"):
+            if labels["model"] == model and name.endswith(("_count", "_sum")):
+                found[labels["outcome"]][name.endswith("_sum")] += value
+        return {outcome: (int(count), seconds) for outcome, (count, seconds) in found.items()}
+
+    def stages(self, model: str) -> dict[str, tuple[int, float]]:
+        """How often each stage of a model's explanations was done, and the seconds it took."""
+        found: dict[str, list[float]] = {}
+        for name, labels, value in self._samples("fusioncam_stage_seconds"):
+            if labels["model"] == model and name.endswith(("_count", "_sum")):
+                found.setdefault(labels["stage"], [0.0, 0.0])[name.endswith("_sum")] += value
+        return {stage: (int(count), seconds) for stage, (count, seconds) in found.items()}
+
+    def last_inference(self, model: str) -> float:
+        """When the last request for explanations of a model ended, in seconds since 1970; 0 if none did."""
+        samples = self._samples("fusioncam_last_inference_timestamp_seconds")
+        return max((value for _, labels, value in samples if labels["model"] == model), default=0.0)
+
+    def _samples(self, family: str) -> list[tuple[str, dict[str, str], float]]:
+        metrics = (metric for metric in self._all().collect() if metric.name == family)
+        return [(s.name, s.labels, s.value) for metric in metrics for s in metric.samples]
+
+    def _all(self) -> CollectorRegistry:
+        if SHARED not in os.environ:
+            return self.registry
+        everything = CollectorRegistry()
+        MultiProcessCollector(everything)  # type: ignore[no-untyped-call]
+        return everything
+
+
+def process_ended(pid: int) -> None:
+    """To be called by whoever started a process that has ended: what it had begun is no longer counted."""
+    if SHARED in os.environ:
+        mark_process_dead(pid)  # type: ignore[no-untyped-call]

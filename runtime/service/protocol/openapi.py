@@ -1,0 +1,125 @@
+"""What `/openapi.json` says beyond what FastAPI finds by itself: bodies of two kinds, headers, every error."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Response
+from fastapi.openapi.utils import get_openapi
+
+from fusioncam.runtime.service.protocol.schemas import Failure, InferAnswer, InferRequest
+from fusioncam.runtime.service.protocol.tensors import HEADER_LENGTH
+
+JSON, BINARY = "application/json", "application/octet-stream"
+Responses = dict[int | str, dict[str, Any]]
+
+_MEANING: Mapping[int, str] = {
+    400: "Something about the request is wrong",
+    401: "The service's token is missing or wrong",
+    404: "There is no such model or version",
+    408: "The request did not arrive in time",
+    413: "The body is too large, as it came or unpacked",
+    415: "The body's type or encoding is not taken",
+    503: "The service is busy; the header Retry-After says when to ask again",
+    504: "The explanation was not done in time",
+    500: "Something went wrong inside the service",
+}
+_REQUEST_ID = {
+    "description": "The request's own X-Request-Id, or a new one; the logs have it, too.",
+    "schema": {"type": "string"},
+}
+_LENGTH = "Bytes of JSON at the beginning of the body, where binary tensors follow"
+_EXAMPLE = {
+    "inputs": [{"name": "image_bytes", "shape": [1], "datatype": "BYTES", "data": ["BASE64 OF A JPEG OR PNG FILE"]}],
+    "parameters": {"method": "fusion_cam", "budget": "auto"},
+}
+
+INFER_REQUEST: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": HEADER_LENGTH,
+            "in": "header",
+            "required": False,
+            "description": f"{_LENGTH}; 0: the whole body is one photo.",
+            "schema": {"type": "integer", "minimum": 0},
+        },
+        {
+            "name": "Content-Encoding",
+            "in": "header",
+            "required": False,
+            "description": "How the whole body is packed.",
+            "schema": {"type": "string", "enum": ["identity", "gzip", "deflate"]},
+        },
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {
+            JSON: {"schema": {"$ref": "#/components/schemas/InferRequest"}, "example": _EXAMPLE},
+            BINARY: {"schema": {"type": "string", "format": "binary"}},
+        },
+    },
+}
+INFER_ANSWER: dict[str, Any] = {
+    "description": "The outputs; binary ones follow the JSON in the order they are listed",
+    "headers": {HEADER_LENGTH: {"description": f"{_LENGTH}.", "schema": {"type": "integer"}}},
+    "content": {
+        JSON: {"schema": {"$ref": "#/components/schemas/InferAnswer"}},
+        BINARY: {"schema": {"type": "string", "format": "binary"}},
+    },
+}
+
+
+def errors(*statuses: int) -> Responses:
+    """How errors of these statuses are answered."""
+    return {status: {"description": _MEANING[status], "model": Failure} for status in statuses}
+
+
+INFER: dict[str, Any] = {
+    "methods": ["POST"],
+    "response_class": Response,
+    "openapi_extra": INFER_REQUEST,
+    "responses": {200: INFER_ANSWER, **errors(400, 401, 404, 408, 413, 415, 500, 503, 504)},
+}
+
+
+def describe(app: FastAPI, guarded: bool) -> None:
+    """Have `/openapi.json` say what is true of every route.
+
+    Args:
+        app: The application, with all its routes.
+        guarded: Whether there is a token.
+    """
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _completed(
+                get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes),
+                guarded,
+            )
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _completed(said: dict[str, Any], guarded: bool) -> dict[str, Any]:
+    parts = said.setdefault("components", {})
+    schemas = parts.setdefault("schemas", {})
+    for model in (InferRequest, InferAnswer, Failure):
+        described = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(described.pop("$defs", {}))
+        schemas[model.__name__] = described
+    for name in ("HTTPValidationError", "ValidationError"):  # of FastAPI's own, which this service does not answer with
+        schemas.pop(name, None)
+    if guarded:
+        parts["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    for path, operations in said["paths"].items():
+        for operation in operations.values():
+            responses = operation["responses"]
+            responses.pop("422", None)
+            for response in responses.values():
+                response.setdefault("headers", {})["X-Request-Id"] = _REQUEST_ID
+            if "503" in responses:
+                after = {"description": "Seconds.", "schema": {"type": "integer"}}
+                responses["503"]["headers"]["Retry-After"] = after
+            if guarded and "401" in responses and not path.startswith("/v2/health"):
+                operation["security"] = [{"token": []}]
+    return said

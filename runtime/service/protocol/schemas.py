@@ -1,0 +1,143 @@
+"""The JSON of the protocol: what a request may hold, and what answers hold."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation, ValidationError
+from pydantic_core import from_json
+
+from fusioncam.runtime.service.refusals import bad
+
+Datatype = Literal["FP32", "INT64", "BYTES"]
+Size = Annotated[int, Field(ge=0, le=1 << 40)]
+Name = Annotated[str, Field(min_length=1, max_length=256)]
+Parameters = dict[str, Any]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class InputTensor(_Part):
+    """A tensor of a request: its values are in `data`, or behind the JSON, `parameters.binary_data_size` bytes long."""
+
+    name: Name
+    shape: Annotated[list[Size], Field(min_length=1, max_length=8)]
+    datatype: Datatype
+    parameters: Parameters = {}
+    # Validated once it is an array: entry by entry it would take longer than the rest of the request.
+    data: Annotated[list[Any], SkipValidation] | None = Field(
+        None, description="Numbers, nested or flat, row by row; texts for BYTES: photos in base64."
+    )
+
+
+class RequestedOutput(_Part):
+    """A tensor that is asked for; `parameters`: `binary_data` (true | false), `classification` (how many classes)."""
+
+    name: Name
+    parameters: Parameters = {}
+
+
+class InferRequest(_Part):
+    """The JSON of a request for explanations."""
+
+    id: Annotated[str, Field(max_length=256)] = ""
+    parameters: Parameters = {}
+    inputs: Annotated[list[InputTensor], Field(min_length=1, max_length=16)]
+    outputs: Annotated[list[RequestedOutput], Field(max_length=64)] = []
+
+
+class OutputTensor(BaseModel):
+    """A tensor of an answer: its values are in `data`, or behind the JSON, `parameters.binary_data_size` bytes long."""
+
+    name: str
+    datatype: Datatype
+    shape: list[int]
+    parameters: Parameters | None = None
+    data: list[Any] | None = None
+
+
+class InferAnswer(BaseModel):
+    """The JSON of an answer; `parameters` tell of the first picture."""
+
+    model_name: str
+    model_version: str
+    id: str | None = None
+    parameters: Parameters
+    outputs: list[OutputTensor]
+
+
+class Failure(BaseModel):
+    """What went wrong, and what to do, in one line."""
+
+    error: str
+
+
+class TensorInfo(BaseModel):
+    """A tensor that a model takes or gives; -1 is any size."""
+
+    name: str
+    datatype: Datatype
+    shape: list[int]
+
+
+class ModelInfo(BaseModel):
+    """A model."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorInfo]
+    outputs: list[TensorInfo]
+
+
+class ServerInfo(BaseModel):
+    """The service."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class Live(BaseModel):
+    """The process answers."""
+
+    live: bool
+
+
+class Ready(BaseModel):
+    """Requests are taken."""
+
+    ready: bool
+
+
+class ModelReady(Ready):
+    """A model takes requests."""
+
+    name: str
+
+
+class IndexEntry(BaseModel):
+    """A model of the repository."""
+
+    name: str
+    version: str
+    state: str
+    reason: str
+
+
+def read_json(text: bytes) -> InferRequest:
+    """The JSON of a request for explanations.
+
+    Raises:
+        RefusedError: 400; it is no JSON, or something is missing, superfluous or of the wrong type.
+    """
+    try:
+        given = from_json(text, allow_inf_nan=False)
+    except ValueError as error:
+        raise bad(f"the request's JSON cannot be read: {error}") from None
+    try:
+        return InferRequest.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(part)[:40] for part in first["loc"]) or "the request"
+        raise bad(f"{where}: {first['msg']}; /docs describes requests") from None

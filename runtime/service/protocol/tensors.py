@@ -1,0 +1,254 @@
+"""Tensors in a request's body, and the way back: JSON, or bytes behind it (the binary tensor extension)."""
+
+import math
+import re
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic_core import to_json
+
+from fusioncam.runtime.service.protocol.schemas import InferRequest, InputTensor, read_json
+from fusioncam.runtime.service.refusals import bad, shown
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+DTYPES: Mapping[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "INT64": np.dtype("<i8")}
+NUMBERS: Mapping[str, set[type]] = {"FP32": {int, float}, "INT64": {int}}  # that JSON may hold for a datatype
+SPARE_COMMAS = 1 << 16  # in a request's JSON, beside those between the values of its pictures
+DEEPEST = 8  # lists in lists
+
+Values: TypeAlias = NDArray[Any] | list[bytes]
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """A tensor of a request.
+
+    Attributes:
+        shape: As the client says.
+        values: An array of that shape, or for BYTES a list of its elements, row by row.
+        from_json: Whether it came in the JSON, where BYTES are texts.
+    """
+
+    shape: tuple[int, ...]
+    values: Values
+    from_json: bool
+
+
+def split_body(body: bytes, header_length: str | None, most_values: int) -> tuple[InferRequest, memoryview]:
+    """The JSON of a body, and the bytes behind it.
+
+    Args:
+        body: A whole request, unpacked.
+        header_length: The header `HEADER_LENGTH`: bytes of JSON; without it, all of the body is JSON. 0 says that the
+            body is a single photo (Triton's "raw binary request").
+        most_values: Numbers that a request can need; bounds what a body of JSON grows to when it is read.
+
+    Raises:
+        RefusedError: 400.
+    """
+    if header_length is not None and not re.fullmatch("[0-9]{1,12}", header_length):
+        raise bad(f"{HEADER_LENGTH} must be a number of bytes, not {shown(header_length)}")
+    length = len(body) if header_length is None else int(header_length)
+    if length > len(body):
+        raise bad(f"{HEADER_LENGTH} is {length}, but the body has {len(body)} bytes")
+    if not body:
+        raise bad("the body is empty: send a request as JSON, or JSON and binary tensors")
+    if header_length is not None and length == 0:
+        photo = struct.pack("<I", len(body)) + body
+        parameters = {"binary_data_size": len(photo)}
+        tensor = InputTensor(name="image_bytes", shape=[1], datatype="BYTES", parameters=parameters, data=None)
+        return InferRequest(inputs=[tensor]), memoryview(photo)
+    text = body[:length]
+    if text.count(b",") > most_values + SPARE_COMMAS:
+        raise bad(f"the request's JSON holds more than {most_values:,} values, more than its pictures can have")
+    return read_json(text), memoryview(body)[length:]
+
+
+def read_tensors(request: InferRequest, data: memoryview, datatypes: Mapping[str, str]) -> dict[str, Tensor]:
+    """The tensors of a request, by name.
+
+    Args:
+        request: Its JSON.
+        data: What follows the JSON.
+        datatypes: Of the inputs that there are, by name.
+
+    Raises:
+        RefusedError: 400; an input is unknown, given twice, of another datatype, or its values do not fit what it says.
+    """
+    found: dict[str, Tensor] = {}
+    at = 0
+    for tensor in request.inputs:
+        name = tensor.name
+        if name not in datatypes:
+            raise bad(f"there is no input {shown(name)}; the inputs are {', '.join(datatypes)}")
+        if name in found:
+            raise bad(f"input {name!r} is given twice: give it once")
+        if tensor.datatype != datatypes[name]:
+            raise bad(f"input {name!r} is of datatype {datatypes[name]}, not {tensor.datatype}")
+        size = _binary_size(tensor, len(data) - at)
+        if size is None:
+            values = _from_json(tensor)
+        else:
+            values = _from_bytes(tensor, data[at : at + size])
+            at += size
+        found[name] = Tensor(tuple(tensor.shape), values, from_json=size is None)
+    if at != len(data):
+        raise bad(
+            f"{len(data) - at} bytes of the body belong to no input: the binary_data_size of all must add up, "
+            f"and {HEADER_LENGTH} be the bytes of JSON"
+        )
+    return found
+
+
+def _binary_size(tensor: InputTensor, left: int) -> int | None:
+    """Bytes of a tensor behind the JSON, of which so many are left; None where its values are in the JSON."""
+    if any(key.startswith("shared_memory") for key in tensor.parameters):
+        raise bad(f"input {tensor.name!r} is in shared memory, which this service does not read: send it in the body")
+    unknown = sorted(set(tensor.parameters) - {"binary_data_size"})
+    if unknown:
+        raise bad(f"input {tensor.name!r} has an unknown parameter {shown(unknown[0])}")
+    size = tensor.parameters.get("binary_data_size")
+    if (size is None) == (tensor.data is None):
+        raise bad(f"input {tensor.name!r} needs its values once: as data, or behind the JSON with binary_data_size")
+    if size is None:
+        return None
+    if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+        raise bad(f"binary_data_size of input {tensor.name!r} must be a number of bytes, not {shown(size)}")
+    if size > left:
+        raise bad(f"input {tensor.name!r} should have {shown(size)} bytes behind the JSON, but {left} are left")
+    return size
+
+
+def _from_bytes(tensor: InputTensor, data: memoryview) -> Values:
+    count = math.prod(tensor.shape)
+    if tensor.datatype == "BYTES":
+        elements = list(_elements(tensor.name, data))
+        if len(elements) != count:
+            raise _wrong_count(tensor, len(elements))
+        return elements
+    dtype = DTYPES[tensor.datatype]
+    if len(data) != count * dtype.itemsize:
+        raise bad(
+            f"input {tensor.name!r} of shape {_dimensions(tensor.shape)} has {shown(count * dtype.itemsize)} bytes, "
+            f"not {len(data)}"
+        )
+    # A copy: behind the JSON, values need not begin where the processor wants them.
+    return np.frombuffer(data, dtype).reshape(tensor.shape).astype(dtype.newbyteorder("="))
+
+
+def _elements(name: str, data: memoryview) -> Iterator[bytes]:
+    """The elements of a BYTES tensor: each is led by its length in four bytes, the least first."""
+    at = 0
+    while at < len(data):
+        end = at + 4
+        if end <= len(data):
+            end += int.from_bytes(data[at:end], "little")
+        if end > len(data) or end < at + 4:
+            raise bad(f"input {name!r} is cut short: each of its elements is led by its length in 4 bytes")
+        yield bytes(data[at + 4 : end])
+        at = end
+
+
+def _from_json(tensor: InputTensor) -> Values:
+    shape, given, many = tuple(tensor.shape), tensor.data, f"data of input {tensor.name!r}"
+    types = _types(given, many) if isinstance(given, list) else {type(given)}
+    if tensor.datatype == "BYTES":
+        if types != {str}:
+            raise bad(f"{many} must be a list of texts: BYTES in JSON are strings, photos in base64")
+        texts = list(_flat(given))
+        if len(texts) != math.prod(shape):
+            raise _wrong_count(tensor, len(texts))
+        return [text.encode() for text in texts]
+    dtype = DTYPES[tensor.datatype].newbyteorder("=")
+    try:
+        if not types or not types <= NUMBERS[tensor.datatype]:
+            raise ValueError
+        with np.errstate(over="ignore"):  # too large for float32 becomes infinity, which is refused by name later
+            values = np.asarray(given, dtype)
+    except (ValueError, OverflowError):
+        raise bad(f"{many} must be a list of {tensor.datatype} numbers, or lists in lists of one length") from None
+    if values.shape != shape:
+        if values.ndim != 1:
+            raise bad(f"{many} is {_dimensions(values.shape)}, its shape {_dimensions(shape)}")
+        if values.size != math.prod(shape):
+            raise _wrong_count(tensor, values.size)
+    return values.reshape(shape)
+
+
+def _types(given: list[Any], what: str, depth: int = 1) -> set[type]:
+    """The types of what is in lists of lists."""
+    found = set(map(type, given))
+    if list in found:
+        if depth == DEEPEST:
+            raise bad(f"{what} is nested deeper than {DEEPEST} lists")
+        found = (found - {list}).union(*(_types(e, what, depth + 1) for e in given if isinstance(e, list)))
+    return found
+
+
+def _flat(given: Any) -> Iterator[Any]:
+    if not isinstance(given, list):
+        yield given
+    else:
+        for entry in given:
+            yield from _flat(entry)
+
+
+def _wrong_count(tensor: InputTensor, count: int) -> Exception:
+    wanted = math.prod(tensor.shape)
+    return bad(f"input {tensor.name!r} of shape {_dimensions(tensor.shape)} has {shown(wanted)} values, not {count}")
+
+
+def _dimensions(shape: Sequence[int]) -> str:
+    return "(" + ", ".join(map(str, shape)) + ")"
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """A tensor of an answer.
+
+    Attributes:
+        name: Its name.
+        values: float32 or int64; or BYTES as lists of texts, one list per row.
+        binary: Whether it goes behind the JSON.
+    """
+
+    name: str
+    values: NDArray[Any] | list[list[str]]
+    binary: bool
+
+
+def write_answer(head: dict[str, Any], outputs: Sequence[Output]) -> tuple[bytes, int | None]:
+    """An answer: its body, and how many bytes of that are JSON where more follows.
+
+    Args:
+        head: The JSON but for the outputs.
+        outputs: The tensors, in order.
+    """
+    described, behind = [], []
+    for output in outputs:
+        datatype, shape, data = _raw(output.values)
+        entry: dict[str, Any] = {"name": output.name, "datatype": datatype, "shape": shape}
+        if output.binary:
+            entry["parameters"] = {"binary_data_size": len(data)}
+            behind.append(data)
+        elif isinstance(output.values, list):
+            entry["data"] = [text for row in output.values for text in row]
+        else:
+            entry["data"] = output.values.reshape(-1).tolist()
+        described.append(entry)
+    text = to_json({**head, "outputs": described}, inf_nan_mode="null")
+    return b"".join((text, *behind)), len(text) if behind else None
+
+
+def _raw(values: NDArray[Any] | list[list[str]]) -> tuple[str, list[int], bytes]:
+    """Datatype, shape and bytes of a tensor."""
+    if isinstance(values, list):
+        texts = [text.encode() for row in values for text in row]
+        joined = b"".join(struct.pack("<I", len(text)) + text for text in texts)
+        return "BYTES", [len(values), len(values[0])], joined
+    datatype = next(name for name, dtype in DTYPES.items() if dtype == values.dtype.newbyteorder("<"))
+    return datatype, list(values.shape), values.astype(DTYPES[datatype], copy=False).tobytes()

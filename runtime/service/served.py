@@ -1,0 +1,68 @@
+"""A model as the service has it: what explains it, and what its jobs are handed to."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+from fusioncam.runtime.explainer import Explainer
+from fusioncam.runtime.explanation import Explanation
+from fusioncam.runtime.methods import EVERY, GRADIENT, needs_gradient
+from fusioncam.runtime.service.jobs import Job
+
+VERSION = "1"
+
+
+class Explains(Protocol):
+    """Takes jobs, as a `Batcher` does."""
+
+    @property
+    def explainer(self) -> Explainer:
+        """What explains."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it takes jobs, if there is room."""
+
+    async def explain(self, job: Job) -> Explanation:
+        """Do a job; cancelling the task that waits stops it.
+
+        Raises:
+            BusyError, DeadlineError, ImageError, UsageError, FusionCamError: It is not done.
+        """
+
+    async def close(self) -> None:
+        """Refuse new jobs, finish those that were begun."""
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """A model that is served.
+
+    Attributes:
+        batcher: Does the work.
+    """
+
+    batcher: Explains
+
+    @property
+    def explainer(self) -> Explainer:
+        """Knows the bundle."""
+        return self.batcher.explainer
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the model's input."""
+        return self.explainer.manifest.preprocessing.size
+
+    @cached_property
+    def methods(self) -> tuple[str, ...]:
+        """Names of the methods that can be made of the bundle."""
+        manifest = self.explainer.manifest
+        able = (m for m in EVERY if manifest.gradient or not needs_gradient(m))
+        return tuple(m for m in able if manifest.has_head or m != "recipro_cam")
+
+    @property
+    def cheapest(self) -> str:
+        """A method that costs least, for who asks for no map."""
+        order = (*GRADIENT, "recipro_cam", *self.methods)
+        return next(m for m in order if m in self.methods)

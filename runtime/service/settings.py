@@ -1,0 +1,65 @@
+"""What the service allows, and how it shows itself."""
+
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from fusioncam.errors import UsageError
+from fusioncam.runtime.image import MAX_PIXELS
+
+Count = Annotated[int, Field(gt=0)]
+
+
+class Settings(BaseModel):
+    """Limits of one process of the service, and whom it answers.
+
+    Bodies are let go of once they are understood, and photos shrink to the model's input, so what waits is small.
+    Besides, there are at most `max_held` bytes of bodies at a time, and `decoders` photos of `max_pixels`.
+
+    Attributes:
+        token: What `Authorization: Bearer` must hold; without one, everybody is answered.
+        timeout: Seconds from a request's head to its answer; a request may ask for less.
+        max_body: Bytes of a request, before and after it is unpacked.
+        max_held: Bytes of all requests that are being received or understood.
+        max_pixels: Of one photo, judged before it is decoded.
+        max_pictures: Pictures in one request.
+        concurrency: Requests for explanations that are worked on or wait, from their head to their answer.
+        decoders: Threads that unpack requests, decode photos and pack answers.
+        page: Whether `/` shows the page to look at.
+        docs: Whether `/docs` describes the service; `/openapi.json` always does.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    token: SecretStr | None = None
+    timeout: Annotated[float, Field(gt=0)] = 60.0
+    max_body: Count = 32 << 20
+    max_held: Count = 512 << 20
+    max_pixels: Annotated[int, Field(gt=0, le=MAX_PIXELS)] = 50_000_000
+    max_pictures: Count = 16
+    concurrency: Count = 128
+    decoders: Annotated[int, Field(gt=0, le=64)] = 2
+    page: bool = True
+    docs: bool = True
+
+    @field_validator("token")
+    @classmethod
+    def _token_fits_a_header(cls, token: SecretStr | None) -> SecretStr | None:
+        text = "" if token is None else token.get_secret_value()
+        if token is not None and not (text and text.isascii() and text.isprintable() and " " not in text):
+            raise ValueError("a token is of printable ASCII characters without blanks")
+        return token
+
+    @classmethod
+    def checked(cls, **given: object) -> Self:
+        """Settings from what a user gave.
+
+        Raises:
+            UsageError: A value makes no sense.
+        """
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            name = ".".join(map(str, first["loc"]))
+            raise UsageError(f"{name}: {first['msg'].removeprefix('Value error, ')}") from error

@@ -1,0 +1,157 @@
+"""One process of the service: it loads the models and answers requests until it is told to end.
+
+`python -m fusioncam.runtime.service.worker SOCKET PIPE AT_ONCE` is how `workers` starts it: with a `Plan` on standard
+input, which stays open as long as whoever started it lives.
+"""
+
+import gc
+import logging
+import os
+import pickle
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import uvicorn
+from fastapi import FastAPI
+
+from fusioncam.manifest import read_bundle
+from fusioncam.runtime import console
+from fusioncam.runtime.explainer import Explainer
+from fusioncam.runtime.methods import METHODS
+from fusioncam.runtime.service.app import make_app
+from fusioncam.runtime.service.batching import Batcher
+from fusioncam.runtime.service.logs import log_config
+from fusioncam.runtime.service.metrics import Metrics
+from fusioncam.runtime.service.opening import Opening
+from fusioncam.runtime.service.plan import ENDING, Plan
+
+KEEP_ALIVE = 65  # seconds that an idle connection is kept: longer than proxies keep theirs
+READY = b"."
+
+
+class Server(uvicorn.Server):
+    """A server that leaves signals to whoever runs it."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Nothing: uvicorn would raise the signal again in the end, and so not exit with 0."""
+        yield
+
+
+def open_app(plan: Plan) -> FastAPI:
+    """The application, with its models loaded.
+
+    Raises:
+        FusionCamError: A model cannot be loaded or run.
+    """
+    metrics = Metrics()
+    models = {
+        name: Batcher(
+            name, partial(_open_explainer, plan, bundle), max_batch=plan.max_batch, queue=plan.queue, watch=metrics
+        )
+        for name, bundle in plan.models.items()
+    }
+    app = make_app(models, plan.settings, metrics)
+    # Python looks for cycles among all objects only when there are a quarter more than at the last look. Without those
+    # that stay for good it looks often enough to let go of requests that failed before they pile up.
+    gc.freeze()
+    gc.collect()
+    return app
+
+
+def _open_explainer(plan: Plan, bundle: Path) -> Explainer:
+    """Load a model, and have it explain once: first runs allocate, and take longer."""
+    methods = METHODS if read_bundle(bundle).gradient else ("score_cam",)
+    explainer = Explainer(bundle, plan.providers, methods, chunk=plan.chunk, threads=plan.threads)
+    size = explainer.manifest.preprocessing.size
+    picture = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    budget = explainer.chunk + 4  # one whole run, and what the fusion asks for besides
+    for _ in explainer.finish([explainer.explaining(picture, [-1], budget=budget)]):
+        pass
+    return explainer
+
+
+def serve(plan: Plan, listening: socket.socket, ready: Callable[[], None], at_once: bool = True) -> int:
+    """Answer requests until a signal says to end; then finish what was begun.
+
+    Args:
+        plan: What to do.
+        listening: The socket.
+        ready: Called once the models are loaded.
+        at_once: Whether requests are answered while they are being loaded, see `Opening`.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        FusionCamError: A model cannot be loaded or run.
+    """
+
+    def opened() -> None:
+        if opening.error is None:
+            ready()
+        else:
+            server.should_exit = True
+
+    opening = Opening(lambda: open_app(plan), opened, at_once)
+    config = uvicorn.Config(
+        opening,
+        log_config=log_config(plan.log_level),
+        access_log=False,
+        lifespan="on",
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=int(plan.grace),
+    )
+    server = Server(config)
+    for number in ENDING:
+        signal.signal(number, server.handle_exit)
+    server.run([listening])
+    if opening.error is not None:
+        raise opening.error
+    if server.force_exit or (opening.thread is not None and opening.thread.is_alive()):
+        leave()
+    return console.DONE
+
+
+def leave() -> None:
+    """End at once, in the middle of what other threads do."""
+    logging.shutdown()
+    with suppress(OSError):
+        sys.stdout.flush()
+    os._exit(console.DONE)
+
+
+def _outlive_nobody() -> None:
+    """End as upon a signal once standard input is closed, which means that whoever started this process is gone."""
+
+    def watch() -> None:
+        with suppress(OSError):
+            while os.read(0, 1):  # not by sys.stdin, whose lock would be in the way at the end
+                pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()
+
+
+def _main(arguments: list[str]) -> int:
+    descriptor, pipe, at_once = map(int, arguments)
+    plan: Plan = pickle.load(sys.stdin.buffer)
+    _outlive_nobody()
+    return serve(plan, socket.socket(fileno=descriptor), lambda: _tell(pipe), bool(at_once))
+
+
+def _tell(pipe: int) -> None:
+    with suppress(OSError):
+        os.write(pipe, READY)
+
+
+if __name__ == "__main__":
+    console.run_command(_main, sys.argv[1:])

@@ -1,0 +1,66 @@
+"""What the service says of itself holds: schemathesis makes requests of `/openapi.json`, sound and bad ones."""
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+schemathesis = pytest.importorskip("schemathesis")
+
+from schemathesis.specs.openapi.checks import positive_data_acceptance  # noqa: E402
+
+FEW = settings(
+    max_examples=8, deadline=None, derandomize=True, database=None, phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)  # fmt: skip
+# What tensors must be like goes beyond what a schema can say: a request may fit it and be turned down.
+BEYOND = [positive_data_acceptance]
+
+
+def operations(client):  # whose application is closed by it
+    schema = schemathesis.openapi.from_asgi("/openapi.json", client.app)
+    schema = schema.exclude(path_regex="/versions/.+/(ready|config|stats|infer)")  # the same functions answer
+    return [found.ok() for found in schema.get_all_operations()]
+
+
+def answers(operation, mode):
+    """Statuses of what the service answers to requests made for an operation, each held against the description."""
+    to_infer, statuses = operation.path.endswith("/infer"), set()
+
+    @settings(FEW, max_examples=10 if to_infer else 1)
+    @given(operation.as_strategy(generation_mode=mode))
+    def ask(case):
+        for name in case.path_parameters or ():
+            case.path_parameters[name] = {"model": "m", "version": "1"}[name]
+        statuses.add(case.call_and_validate(excluded_checks=BEYOND).status_code)
+
+    ask()
+    return statuses
+
+
+def test_sound_requests(asking):
+    found = {
+        operation.path: answers(operation, schemathesis.GenerationMode.POSITIVE) for operation in operations(asking())
+    }
+    assert found.pop("/v2/models/{model}/infer") == {400}
+    assert len(found) == 11
+    assert set().union(*found.values()) == {200}
+
+
+def test_bad_requests(asking):
+    (infer,) = [operation for operation in operations(asking()) if operation.path.endswith("/infer")]
+    found = answers(infer, schemathesis.GenerationMode.NEGATIVE)
+    assert found <= {400, 415}
+    assert 400 in found
+
+
+def test_every_body_error_and_guard_is_described(asking):
+    said = asking(token="s3cret").get("/openapi.json").json()
+    infer = said["paths"]["/v2/models/{model}/infer"]["post"]
+    kinds = {"application/json", "application/octet-stream"}
+    assert set(infer["requestBody"]["content"]) == set(infer["responses"]["200"]["content"]) == kinds
+    assert {"400", "401", "404", "408", "413", "415", "500", "503", "504"} <= set(infer["responses"])
+    assert "Retry-After" in infer["responses"]["503"]["headers"]
+    operations = [(path, o) for path, some in said["paths"].items() for o in some.values()]
+    assert not any("422" in o["responses"] for _, o in operations)
+    free = {path for path, o in operations if "security" not in o}
+    assert free == {"/v2/health/live", "/v2/health/ready"}
+    assert "security" not in str(asking().get("/openapi.json").json())
