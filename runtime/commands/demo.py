@@ -1,22 +1,50 @@
 """`fusioncam demo`."""
 
+import os
+import sys
+import tempfile
+import webbrowser
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fusioncam.errors import UsageError
 from fusioncam.runtime import console
 from fusioncam.runtime.commands.options import Json, Quiet
+from fusioncam.runtime.commands.serve import named
+
+OUT, PORT = Path("demo-output"), 8000
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.")] = Path(
-        "demo-output"
-    ),
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help=f"Folder for the results [{OUT}].")
+    ] = None,
+    web: Annotated[bool, typer.Option("--web", help="Show a page to try it on, in place of writing results.")] = False,
+    bundle: Annotated[
+        Path | None, typer.Option(metavar="BUNDLE", help="With --web: another model than the built-in one.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help=f"With --web: of the page [{PORT}]; 0 for one that is free.")
+    ] = None,
+    browse: Annotated[bool, typer.Option("--open/--no-open", help="With --web: open the page in a browser.")] = True,
     json: Json = False,
     quiet: Quiet = False,
-) -> None:
-    """Export the built-in model and explain the built-in picture with it."""
+) -> int:
+    """Export the built-in model and explain the built-in picture with it, or show a page to try your own."""
+    if web:
+        if out is not None:
+            raise UsageError("--web writes no results: leave out -o, or --web")
+        return _show(bundle, PORT if port is None else port, browse, json, quiet)
+    given = {"--bundle": bundle is not None, "--port": port is not None, "--no-open": not browse}
+    if any(given.values()):
+        raise UsageError(f"{next(name for name in given if given[name])} is for the page: add --web")
+    return _write(OUT if out is None else out, json, quiet)
+
+
+def _write(out: Path, json: bool, quiet: bool) -> int:
+    """Explain the built-in picture into a folder."""
     from fusioncam.export import export_model
     from fusioncam.runtime.demo import MODEL
     from fusioncam.runtime.explainer import Explainer
@@ -33,3 +61,45 @@ def demo(
     else:
         seen = f"{done['label']} ({done['probability']:.2f})"
         console.say(f"the model sees a {seen} in {scene}; why it does: {done['picture']}")
+    return console.DONE
+
+
+def _show(bundle: Path | None, port: int, browse: bool, json: bool, quiet: bool) -> int:
+    """Serve the page until a signal says to end."""
+    from fusioncam.runtime.service import require_extra
+
+    require_extra()
+    from fusioncam.export import export_model
+    from fusioncam.manifest import read_bundle
+    from fusioncam.runtime.demo import MODEL
+    from fusioncam.runtime.service.listening import address_of, open_sockets
+    from fusioncam.runtime.service.plan import Plan
+    from fusioncam.runtime.service.settings import Settings
+    from fusioncam.runtime.service.worker import serve
+
+    with tempfile.TemporaryDirectory(prefix="fusioncam-") as folder:
+        if bundle is not None:
+            read_bundle(bundle)
+        (listening,) = open_sockets("127.0.0.1", port)
+        # The built-in model knows the shapes of the samples, so the page may begin with one.
+        address = address_of(listening) + ("/#sample" if bundle is None else "/")
+        if bundle is None:
+            bundle = Path(folder) / "shapes.fcam"
+            export_model(MODEL, bundle)
+        models = named([str(bundle)])
+
+        def ready() -> None:
+            if json:
+                console.say_json({"address": address, "models": list(models), "pid": os.getpid()})
+            elif not quiet:
+                console.say(f"the page is at {address} (Ctrl-C ends it)")
+            sys.stdout.flush()
+            if browse and _has_screen():
+                webbrowser.open(address)
+
+        return serve(Plan(models, Settings(), log_level="warning"), listening, ready)
+
+
+def _has_screen() -> bool:
+    """Whether a browser would have a window: without, Python opens one that takes over the terminal."""
+    return not sys.platform.startswith("linux") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))

@@ -1,0 +1,50 @@
+// Ways a picture comes in: dropped, pasted, chosen, taken with a camera, or one of the samples.
+
+const $ = (id) => document.getElementById(id);
+
+/** @param take (File). @param complain (Error). */
+export function watchFiles(take, complain) {
+  const taken = (files) => {
+    if (files.length) take(files[0]);
+    else complain(new Error("that was no file: save the picture first, then drop the file"));
+  };
+  for (const id of ["file", "camera"]) {
+    $(id).addEventListener("change", ({ target }) => {
+      if (target.files.length) take(target.files[0]);
+      target.value = ""; // the same file may be chosen again
+    });
+  }
+  addEventListener("paste", (event) => {
+    if (event.clipboardData.files.length) taken(event.clipboardData.files);
+  });
+  let depth = 0; // entering a child comes before leaving its parent
+  const over = (by) => {
+    depth = by ? depth + by : 0;
+    document.body.classList.toggle("dropping", depth > 0);
+  };
+  addEventListener("dragenter", () => over(1));
+  addEventListener("dragleave", () => over(-1));
+  addEventListener("dragover", (event) => event.preventDefault());
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    over(0);
+    taken(event.dataTransfer.files);
+  });
+}
+
+/** Shows the samples. @param open ({ url, name }). */
+export function samples(pictures, open) {
+  $("sample-part").hidden = !pictures.length;
+  $("samples").replaceChildren(
+    ...pictures.map((picture) => {
+      const [row, button, image] = ["li", "button", "img"].map((tag) => document.createElement(tag));
+      Object.assign(image, { src: picture.url, alt: picture.name, width: 64, height: 64 });
+      button.type = "button";
+      button.title = picture.name;
+      button.append(image);
+      button.addEventListener("click", () => open(picture));
+      row.append(button);
+      return row;
+    }),
+  );
+}

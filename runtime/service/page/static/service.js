@@ -1,0 +1,87 @@
+// What the page asks of the service. Every failure is a ServiceError of one line, as the service put it.
+
+import { HEAD_LENGTH, decodeAnswer, encodeRequest } from "./binary.js";
+
+const TOKEN = "fusioncam-token";
+const HEAD_ROOM = 4096; // bytes of a request besides the picture, at most
+const UNSAID = {
+  401: "the service wants a token",
+  413: "the photo is larger than the service takes: shrink it, or save it as JPEG",
+  502: "the service does not answer: it may be starting; try again",
+  503: "the service is busy: try again in a moment",
+  504: "the service took too long: try again, or choose a smaller budget",
+};
+
+export class ServiceError extends Error {
+  constructor(message, status = 0) {
+    super(message);
+    this.status = status;
+  }
+}
+
+export class Service {
+  /** @param askToken (refused, message) => Promise<string>: asks the user; rejects where there is to be none. */
+  constructor(askToken) {
+    this.askToken = askToken;
+  }
+
+  settings = () => this.#json("page/settings");
+  samples = () => this.#json("samples");
+  models = () => this.#json("v2/repository/index", { method: "POST", body: "{}" });
+  config = async (model) => (await this.#json(`v2/models/${encodeURIComponent(model)}/config`)).fusioncam;
+
+  /** A picture's file from one of the service's own addresses. */
+  async sample(url, signal) {
+    return (await this.#ask(url, { signal })).blob();
+  }
+
+  /** Says at once what the service would say after many bytes, when browsers may lose its answer with the connection. */
+  refuseLarge(file, limits) {
+    const most = limits.max_body - HEAD_ROOM;
+    if (file.size > most) {
+      const [has, takes] = [file.size, most].map((n) => n.toLocaleString("en"));
+      throw new ServiceError(`the photo has ${has} bytes, the service takes ${takes}: shrink it`, 413);
+    }
+  }
+
+  /** Explains a picture: tensors by name, and parameters. */
+  async explain(model, file, choice, signal) {
+    const outputs = [...choice.methods, "probabilities", "class_index"];
+    const url = `v2/models/${encodeURIComponent(model)}/infer`;
+    const answer = await this.#ask(url, { method: "POST", ...encodeRequest(file, choice, outputs), signal });
+    const buffer = await answer.arrayBuffer();
+    return decodeAnswer(buffer, Number(answer.headers.get(HEAD_LENGTH) ?? buffer.byteLength));
+  }
+
+  async #json(url, options) {
+    return (await this.#ask(url, options)).json();
+  }
+
+  async #ask(url, options = {}) {
+    let message = "";
+    for (;;) {
+      const token = sessionStorage.getItem(TOKEN);
+      const headers = { ...options.headers, ...(token && { Authorization: `Bearer ${token}` }) };
+      const answer = await reached(fetch(url, { ...options, headers }));
+      if (answer.ok) return answer;
+      message = await refusal(answer);
+      if (answer.status !== 401) throw new ServiceError(message, answer.status);
+      // Someone else may have been asked meanwhile.
+      if (sessionStorage.getItem(TOKEN) === token) sessionStorage.setItem(TOKEN, await this.askToken(token !== null, message));
+    }
+  }
+}
+
+async function reached(asked) {
+  try {
+    return await asked;
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ServiceError("the service cannot be reached: see whether it still runs, then try again");
+  }
+}
+
+async function refusal(answer) {
+  const said = await answer.json().catch(() => null);
+  return String(said?.error ?? said?.detail ?? UNSAID[answer.status] ?? `the service answers ${answer.status}`);
+}

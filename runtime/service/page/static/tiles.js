@@ -1,0 +1,155 @@
+// The photo and each map laid over it, side by side; a place one points at is shown, with its value, on all of them.
+
+import { axes, seen, shownIn } from "./geometry.js";
+import { Ground } from "./overlay.js";
+import { place } from "./words.js";
+
+const PHOTO = "";
+const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const STEP = 0.04; // of the side
+
+export class Tiles {
+  #tiles = new Map(); // by method
+  #ground = null;
+  #places = null;
+  #spot = null; // [x, y], shares of the sides
+  photo = null; // as `readPhoto` gives it
+
+  /** @param say (text): tells a screen reader. @param save (method): downloads a picture. */
+  constructor(parent, settings, say, save) {
+    this.parent = parent;
+    this.settings = settings;
+    this.titles = Object.fromEntries(settings.methods.map(({ name, title }) => [name, title]));
+    this.say = say;
+    this.save = save;
+    this.opacity = settings.opacity;
+  }
+
+  /** A new photo: it is shown at once, muted where maps will be. */
+  begin(photo, preprocessing, methods) {
+    const { width, height } = photo.shown;
+    const places = axes(photo.size, preprocessing).map((axis, i) => shownIn(axis, [height, width][i]));
+    this.#ground = new Ground(photo.shown, places);
+    this.#places = places;
+    this.photo = photo;
+    this.#point(null);
+    this.#arrange(methods);
+    for (const tile of this.#tiles.values()) tile.map = tile.values = null;
+    this.#paint();
+  }
+
+  /** The maps of the photo: { method: { shape, data } }. */
+  show(maps) {
+    this.#arrange(Object.keys(maps));
+    for (const [method, map] of Object.entries(maps)) {
+      const tile = this.#tiles.get(method);
+      tile.map = map;
+      tile.values = this.#ground.values(map.data, map.shape[1]);
+    }
+    this.#paint();
+    this.#point(this.#spot);
+  }
+
+  /** Opacity of the colours, painted with the next picture of the screen. */
+  set look(opacity) {
+    this.opacity = opacity;
+    this.due ??= requestAnimationFrame(() => {
+      this.due = null;
+      this.#paint();
+    });
+  }
+
+  /** A tile for the photo, where the browser can show it, and one for each method, in this order. */
+  #arrange(made) {
+    const methods = this.photo.readable ? [PHOTO, ...made] : made;
+    for (const [method, tile] of this.#tiles) {
+      if (methods.includes(method)) continue;
+      tile.figure.remove();
+      this.#tiles.delete(method);
+    }
+    for (const method of methods) {
+      if (!this.#tiles.has(method)) this.#tiles.set(method, this.#made(method));
+      const { figure } = this.#tiles.get(method);
+      if (figure !== this.parent.children[methods.indexOf(method)]) {
+        this.parent.insertBefore(figure, this.parent.children[methods.indexOf(method)] ?? null);
+      }
+    }
+  }
+
+  #made(method) {
+    const figure = document.getElementById("tile").content.firstElementChild.cloneNode(true);
+    const [stage, value, save] = [".stage", ".value", ".save"].map((part) => figure.querySelector(part));
+    const title = method === PHOTO ? "Photo" : (this.titles[method] ?? method);
+    figure.dataset.method = method;
+    figure.querySelector(".name").textContent = title;
+    save.setAttribute("aria-label", `Download ${title} as PNG`);
+    save.addEventListener("click", async () => {
+      if (save.ariaBusy === "true") return;
+      save.ariaBusy = "true";
+      await this.save(method);
+      save.ariaBusy = "false";
+    });
+    const pointed = (event) => {
+      const box = stage.getBoundingClientRect();
+      this.#point([(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height]);
+    };
+    for (const name of ["pointerdown", "pointermove"]) stage.addEventListener(name, pointed);
+    // A finger leaves when it is lifted, and then one wants to read.
+    stage.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && this.#point(null));
+    stage.addEventListener("blur", () => this.#point(null));
+    stage.addEventListener("keydown", (event) => this.#step(event));
+    const [canvas, spot] = ["canvas", ".spot"].map((part) => figure.querySelector(part));
+    return { figure, stage, value, title, save, canvas, spot };
+  }
+
+  #paint() {
+    if (!this.photo) return;
+    for (const [method, tile] of this.#tiles) {
+      const { canvas, stage, title, map, values } = tile;
+      const { width, height } = this.photo.shown;
+      if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+      const image =
+        method === PHOTO ? this.photo.shown : this.#ground.painted(values ?? this.#ground.blank, this.settings.colors, this.opacity);
+      canvas.getContext("2d").putImageData(image, 0, 0);
+      tile.save.hidden = method === PHOTO || !this.photo.readable;
+      tile.save.disabled = !map;
+      const about = map ? place(map) : "not made yet";
+      stage.setAttribute("aria-label", method === PHOTO ? "The photo" : `${title}: ${about}`);
+    }
+  }
+
+  #step(event) {
+    const step = STEPS[event.key];
+    if (event.key === "Escape") this.#point(null);
+    if (!step) return;
+    event.preventDefault();
+    const [x, y] = this.#spot ?? [0.5 - STEP * step[0], 0.5 - STEP * step[1]];
+    this.#point([x + STEP * step[0], y + STEP * step[1]].map((at) => Math.min(Math.max(at, 0), 1)));
+    const mapped = [...this.#tiles.values()].filter((tile) => tile.map);
+    const read = mapped.map((tile) => `${tile.title} ${tile.value.textContent}`);
+    const [across, down] = this.#spot.map((at) => Math.round(100 * at));
+    this.say(`${across} % across, ${down} % down: ${read.join(", ")}`);
+  }
+
+  #point(spot) {
+    this.#spot = spot;
+    for (const { spot: mark, value, values } of this.#tiles.values()) {
+      mark.hidden = spot === null;
+      value.textContent = spot === null || !values ? "" : this.#read(values);
+      value.hidden = !value.textContent;
+      if (spot === null) continue;
+      mark.style.left = `${100 * spot[0]}%`;
+      mark.style.top = `${100 * spot[1]}%`;
+    }
+  }
+
+  /** The value of a map at the spot, where the model saw it. */
+  #read(values) {
+    const [rows, columns] = this.#places.map(seen);
+    const { width, height } = this.photo.shown;
+    const x = Math.min(Math.floor(this.#spot[0] * width), width - 1);
+    const y = Math.min(Math.floor(this.#spot[1] * height), height - 1);
+    if (x < columns[0] || x >= columns[1] || y < rows[0] || y >= rows[1]) return "not seen";
+    return values[(y - rows[0]) * (columns[1] - columns[0]) + x - columns[0]].toFixed(2);
+  }
+}
