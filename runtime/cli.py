@@ -14,6 +14,8 @@ from fusioncam.runtime.commands.evaluate import evaluate
 from fusioncam.runtime.commands.explain import explain
 from fusioncam.runtime.commands.export import export
 from fusioncam.runtime.commands.inspect import inspect
+from fusioncam.runtime.commands.serve import serve
+from fusioncam.runtime.commands.triton import triton
 
 app = typer.Typer(
     name="fusioncam",
@@ -23,7 +25,7 @@ app = typer.Typer(
     help="Explain image classifiers straight from ONNX files, with Fusion-CAM.",
     epilog="Exit status: 0 done, 1 failed, 2 bad usage. --debug shows the traceback of an error.",
 )
-for _command in (inspect, export, explain, evaluate, check, bench, demo):
+for _command in (inspect, export, explain, evaluate, check, bench, serve, triton, demo):
     app.command()(_command)
 
 

@@ -1,0 +1,160 @@
+"""A bundle becomes models of a Triton Inference Server repository."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from fusioncam.errors import OutputError, UsageError
+from fusioncam.export.triton import configs
+from fusioncam.export.triton.configs import Wishes
+from fusioncam.export.triton.repository import NAME, Model, add, real
+from fusioncam.export.triton.tensors import Interface, Tensor, interface, write_whole
+from fusioncam.manifest import EXPLAIN_GRAPH, MANIFEST, SCORE_GRAPH, SINGLE_GRAPH, Manifest, read_bundle
+
+__all__ = ["FORMS", "KINDS", "Written", "write_repository"]
+
+FORMS, KINDS = ("single", "bls", "both"), ("cpu", "gpu")
+MOST_INSTANCES = 1024
+MODEL = Path(__file__).with_name("model.py")
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `write_repository` has added.
+
+    Attributes:
+        models: Names of the models; clients ask the last one, or the last two where both forms are there.
+        version: Their version.
+        edited: Models whose config.pbtxt somebody had edited: it was left as it is.
+    """
+
+    models: tuple[str, ...]
+    version: int
+    edited: tuple[str, ...]
+
+
+def write_repository(
+    bundle: Path,
+    repository: Path,
+    methods: Sequence[str],
+    *,
+    name: str | None = None,
+    form: str = "single",
+    tensorrt: bool = False,
+    instances: int = 1,
+    kind: str | None = None,
+    version: int | None = None,
+) -> Written:
+    """Add a bundle to a Triton model repository, whole or not at all.
+
+    Args:
+        bundle: Folder made by `fusioncam export`.
+        repository: The repository, which is made if need be; other models in it are not touched.
+        methods: Maps that the BLS form has outputs for.
+        name: Of the model that clients ask; by default that of the bundle.
+        form: `single` is the graph fusioncam.onnx by itself; `bls` a Python model that drives the explain and the score
+            graph; `both` both, the single graph as NAME_single.
+        tensorrt: Whether TensorRT takes of the graphs what it can.
+        instances: Explanations at a time.
+        kind: Where the graphs run: `cpu`, or `gpu`, which is what TensorRT takes for granted.
+        version: By default 1, or the one after the highest that is there.
+
+    Raises:
+        BundleError: The folder is no bundle, a file of it is missing or was changed, or it has no single graph and one
+            is asked for.
+        UsageError: An argument makes no sense, the arguments clash, or the version is there already.
+        OutputError: The repository cannot be written, or holds something else by one of the names.
+    """
+    wishes = _checked(form, tensorrt, instances, kind)
+    manifest = read_bundle(bundle)
+    name = _checked_name(name, bundle)
+    repository = real(repository)
+    if bundle.resolve() in (repository, *repository.parents):
+        raise OutputError(f"{repository} lies in the bundle; give another --repo")
+    if wishes.kind == "gpu" and manifest.score_precision == "int8":
+        raise UsageError("int8 bundles are for CPUs; for a GPU export the model again, with --precision fp16")
+    source = _Source(bundle, manifest, wishes, tuple(methods))
+    models = [m for f, of in _FORMS.items() if form in (f, "both") for m in of(source, name, form)]
+    done = add(repository, models, version)
+    return Written(tuple(m.name for m in models), done.version, done.edited)
+
+
+def _checked(form: str, tensorrt: bool, instances: int, kind: str | None) -> Wishes:
+    if form not in FORMS:
+        raise UsageError(f"no form {form!r}; use {', '.join(FORMS)}")
+    if kind is not None and kind not in KINDS:
+        raise UsageError(f"no kind {kind!r}; use {', '.join(KINDS)}")
+    if tensorrt and kind == "cpu":
+        raise UsageError("TensorRT runs on GPUs; leave out --tensorrt, or use --kind gpu")
+    if not 1 <= instances <= MOST_INSTANCES:
+        raise UsageError(f"instances must be a whole number, 1 to {MOST_INSTANCES}")
+    return Wishes("gpu" if tensorrt or kind == "gpu" else "cpu", instances, tensorrt)
+
+
+def _checked_name(name: str | None, bundle: Path) -> str:
+    given = bundle.resolve().name.removesuffix(".fcam") if name is None else name
+    if not NAME.fullmatch(given):
+        raise UsageError(
+            f"{given!r} is no name for a model: use letters, digits, _, . and -, a letter or digit first, at most 100 "
+            "of them; choose one with --name"
+        )
+    return given
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What models are made of."""
+
+    bundle: Path
+    manifest: Manifest
+    wishes: Wishes
+    methods: tuple[str, ...]
+
+
+def _single(source: _Source, name: str, form: str) -> list[Model]:
+    """The graph by itself."""
+    graph = source.bundle / SINGLE_GRAPH
+    if SINGLE_GRAPH not in source.manifest.files:
+        raise UsageError(
+            f"{source.bundle} holds no {SINGLE_GRAPH}; export the model again with --single, or use --form bls"
+        )
+    name = f"{name}_single" if form == "both" else name
+    labels = source.manifest.labels
+    config = configs.single(name, interface(graph, labels is not None), source.wishes, source.manifest)
+    return [Model(name, "single graph", config, labels, {"model.onnx": partial(shutil.copyfile, graph)})]
+
+
+def _bls(source: _Source, name: str, form: str) -> list[Model]:
+    """The Python model, after the two that it needs."""
+    made = []
+    for part, graph, config_of in (("explain", EXPLAIN_GRAPH, configs.explain), ("score", SCORE_GRAPH, configs.score)):
+        of = interface(source.bundle / graph)
+        config = config_of(f"{name}_{part}", of, source.wishes, source.manifest)
+        files = {"model.onnx": partial(write_whole, source.bundle / graph)}
+        made.append(Model(f"{name}_{part}", f"{part} graph", config, None, files))
+    config = configs.front(name, _front(source), source.wishes, of.inputs[0].type)
+    copies = {"model.py": MODEL, MANIFEST: source.bundle / MANIFEST}
+    files = {file: partial(shutil.copyfile, path) for file, path in copies.items()}
+    return [*made, Model(name, "BLS model", config, source.manifest.labels, files)]
+
+
+def _front(source: _Source) -> Interface:
+    """What the service takes and gives, too."""
+    (height, width), classes = source.manifest.preprocessing.size, source.manifest.classes
+    labels = source.manifest.labels is not None
+    inputs = (
+        Tensor("image", "TYPE_FP32", (-1, 3, height, width), optional=True),
+        Tensor("image_bytes", "TYPE_STRING", (-1,), optional=True),
+        Tensor("class_index", "TYPE_INT64", (-1,), optional=True),
+        Tensor("method", "TYPE_STRING", (-1,), optional=True),
+        Tensor("budget", "TYPE_STRING", (-1,), optional=True),
+    )
+    scores = [Tensor(n, "TYPE_FP32", (-1, classes), labels=labels) for n in ("logits", "probabilities")]
+    maps = [Tensor(m, "TYPE_FP32", (-1, height, width)) for m in source.methods]
+    of_each = (("class_index", "TYPE_INT64"), ("passes", "TYPE_INT64"), ("flags", "TYPE_STRING"))
+    return Interface(inputs, (*maps, *scores, *(Tensor(n, t, (-1,)) for n, t in of_each)))
+
+
+_FORMS: dict[str, Callable[[_Source, str, str], list[Model]]] = {"bls": _bls, "single": _single}

@@ -1,0 +1,173 @@
+"""config.pbtxt of each model: what `fusioncam triton` was asked for, in the fields of Triton's ModelConfig."""
+
+from dataclasses import dataclass
+
+from fusioncam.export.triton.prototext import Message, Word
+from fusioncam.export.triton.tensors import Interface
+from fusioncam.manifest import CHUNK, GPU_CHUNK, Manifest
+
+QUEUE_DELAY = 500  # microseconds a chunk that is not full waits for others: little beside the passes it saves
+KEPT = 2  # versions served: whoever names the one before is served while they change over
+ENGINES = "/tmp/fusioncam-tensorrt"  # in Triton's container; onnxruntime makes the folder
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """How the models shall run.
+
+    Attributes:
+        kind: Where the graphs run, `cpu` or `gpu`.
+        instances: Explanations at a time.
+        tensorrt: Whether TensorRT takes of the graphs what it can.
+    """
+
+    kind: str = "cpu"
+    instances: int = 1
+    tensorrt: bool = False
+
+    @property
+    def chunk(self) -> int:
+        """Masked pictures per run."""
+        return GPU_CHUNK if self.kind == "gpu" else CHUNK
+
+
+def single(name: str, of: Interface, wishes: Wishes, manifest: Manifest) -> Message:
+    """The graph that does everything by itself."""
+    return [
+        *_head(name, "onnxruntime"),
+        "The graph takes one picture, and batches its masked passes itself: no batch dimension for Triton to fill.",
+        ("max_batch_size", 0),
+        *_tensors(of),
+        *_instances(wishes.kind, wishes.instances),
+        *_onnxruntime(wishes, manifest, shared=wishes.instances > 1),
+        "One explanation of a blank picture when the model is loaded, so that the first request finds it warm.",
+        _warmup(of, 0),
+    ]
+
+
+def explain(name: str, of: Interface, wishes: Wishes, manifest: Manifest) -> Message:
+    """The pass that gives logits, activations and gradients."""
+    return [
+        *_head(name, "onnxruntime"),
+        "One picture per request: this is one pass of an explanation's hundreds.",
+        ("max_batch_size", 0),
+        *_tensors(of),
+        *_instances(wishes.kind, 1),
+        *_onnxruntime(wishes, manifest),
+        _warmup(of, 0),
+    ]
+
+
+def score(name: str, of: Interface, wishes: Wishes, manifest: Manifest) -> Message:
+    """The masked passes."""
+    chunk, of = wishes.chunk, of.within_batch
+    return [
+        *_head(name, "onnxruntime"),
+        ("max_batch_size", chunk),
+        *_tensors(of),
+        "A full chunk runs at once; the remainders of several explanations are put together.",
+        ("dynamic_batching", [("preferred_batch_size", (chunk,)), ("max_queue_delay_microseconds", QUEUE_DELAY)]),
+        *_instances(wishes.kind, 1),
+        *_onnxruntime(wishes, manifest, of, chunk),
+        *(_warmup(of, size) for size in (1, chunk)),
+    ]
+
+
+def front(name: str, of: Interface, wishes: Wishes, pictures: str) -> Message:
+    """The Python model that drives the other two; `pictures` is the type of those that the scores take."""
+    return [
+        *_head(name, "python"),
+        "Pictures of a request share its first dimension; those of several requests meet in the chunks of the scores.",
+        ("max_batch_size", 0),
+        *_tensors(of),
+        "A process each, and an explanation at a time in each.",
+        *_instances("cpu", wishes.instances),
+        *_parameters({"chunk": str(wishes.chunk), "pictures": pictures}),
+    ]
+
+
+def _head(name: str, backend: str) -> Message:
+    return [
+        ("name", name),
+        ("backend", backend),
+        f"The newest {KEPT} versions are served: who names the one before is not cut off by a new one.",
+        ("version_policy", [("latest", [("num_versions", KEPT)])]),
+    ]
+
+
+def _tensors(of: Interface) -> Message:
+    return [*(("input", t.message) for t in of.inputs), *(("output", t.message) for t in of.outputs)]
+
+
+def _instances(kind: str, count: int) -> Message:
+    return [("instance_group", [("count", count), ("kind", Word(f"KIND_{kind.upper()}"))])]
+
+
+def _parameters(values: dict[str, str]) -> Message:
+    return [("parameters", [("key", k), ("value", [("string_value", v)])]) for k, v in values.items()]
+
+
+def _onnxruntime(
+    wishes: Wishes, manifest: Manifest, batched: Interface | None = None, most: int = 1, shared: bool = False
+) -> Message:
+    """How onnxruntime runs a graph.
+
+    Args:
+        wishes: Where, and with what.
+        manifest: The bundle's.
+        batched: The interface within a batch, where the graph is run with batches of 1 to `most`.
+        most: See there.
+        shared: Whether its instances could share one session.
+    """
+    optimization: Message = []
+    if "float16" in (manifest.precision, manifest.score_precision):
+        optimization += [
+            "Basic ones only: of the others one, MatmulTransposeFusion, ends the process on some float16 models.",
+            ("graph", [("level", -1)]),
+        ]
+    if wishes.kind == "gpu":
+        optimization.append(("execution_accelerators", _accelerators(wishes, manifest, batched, most)))
+    values = {"cudnn_conv_algo_search": "1"}  # heuristic: the default times every algorithm at every new batch size
+    if wishes.kind == "cpu":
+        values = {"intra_op_thread_count": "0"}  # one per physical core
+        # Memory patterns are kept for every shape, and batches have many.
+        values |= {"enable_mem_pattern": "false"} if batched is not None else {}
+        values |= {"share_session_between_instances": "true"} if shared else {}
+    said: Message = [("optimization", optimization)] if optimization else []
+    return said + _parameters(values)
+
+
+def _accelerators(wishes: Wishes, manifest: Manifest, batched: Interface | None, most: int) -> Message:
+    """TensorRT's options if it is wanted, and those of CUDA, which takes the rest."""
+    said: Message = []
+    if wishes.tensorrt:
+        half = batched is not None and manifest.score_precision == "float16"
+        options = {"precision_mode": "FP16" if half else "FP32"}
+        if batched is not None:
+            # One engine for every batch that may come: else it is built anew, for a minute, whenever a larger one does.
+            shapes = {
+                end: ",".join(f"{t.name}:{'x'.join(map(str, (size, *t.dims)))}" for t in batched.inputs)
+                for end, size in (("min", 1), ("opt", most), ("max", most))
+            }
+            options |= {f"trt_profile_{end}_shapes": shape for end, shape in shapes.items()}
+        options |= {f"trt_{what}_cache_{o}": v for what in ("engine", "timing") for o, v in _CACHE.items()}
+        said.append(("gpu_execution_accelerator", [("name", "tensorrt"), *_options(options)]))
+    # 10 bits of each factor do not give exact maps.
+    return [*said, ("gpu_execution_accelerator", [("name", "cuda"), *_options({"use_tf32": "0"})])]
+
+
+_CACHE = {"enable": "true", "path": ENGINES}
+
+
+def _options(values: dict[str, str]) -> Message:
+    return [("parameters", [("key", k), ("value", v)]) for k, v in values.items()]
+
+
+def _warmup(of: Interface, batch: int) -> tuple[str, Message]:
+    """A request of zeros: random bits, which Triton offers besides, could be NaN, or no class."""
+    inputs: Message = []
+    for t in of.inputs:
+        dims = tuple(1 if d < 0 else d for d in t.dims)
+        value: Message = [("data_type", Word(t.type)), ("dims", dims), ("zero_data", True)]
+        inputs.append(("inputs", [("key", t.name), ("value", value)]))
+    return "model_warmup", [("name", f"zeros-{batch or 1}"), ("batch_size", batch), *inputs]

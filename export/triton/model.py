@@ -1,0 +1,253 @@
+"""Explains pictures with the models NAME_explain and NAME_score of the same repository, by fusioncam's arithmetic.
+
+`fusioncam triton` copies this file into a Triton model repository; nothing of the package imports it. It needs the
+package in the Python of Triton's backend, see docs/deploy/triton.md.
+"""
+
+import asyncio
+import json
+import time
+from collections import deque
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
+
+from fusioncam.errors import FusionCamError, ImageError, UsageError
+from fusioncam.manifest import Manifest
+from fusioncam.runtime.asked import checked_class, checked_for
+from fusioncam.runtime.budget import Budget, checked_budget, parse_budget
+from fusioncam.runtime.fusion import make_maps
+from fusioncam.runtime.head import Head
+from fusioncam.runtime.image import MAX_PIXELS, as_input, decode_image
+from fusioncam.runtime.on_host import PARTS, HostEngine
+from fusioncam.runtime.scoring import Scorer, probabilities, refuse_nan
+from fusioncam.runtime.work import Clock, Floats, Request, Work
+
+PICTURES, CHUNKS = 2, 2  # of a request, and of a picture, that are under way at a time: bounds the memory
+DEFAULT = "fusion_cam"
+FIGURES = ("logits", "probabilities", "class_index", "passes", "flags")  # outputs that are no maps
+TYPES = {"TYPE_FP32": np.float32, "TYPE_FP16": np.float16}
+PARAMETERS = ("class_index", "method", "budget")  # inputs that may be given as parameters of a request, too
+
+
+class Asked(NamedTuple):
+    """What a request wants of each of its pictures, (3, H, W) preprocessed."""
+
+    pictures: list[Floats]
+    classes: list[int]
+    methods: tuple[str, ...]
+    budget: Budget
+
+
+class Found(NamedTuple):
+    """What there is to say of a picture."""
+
+    maps: dict[str, Any]
+    logits: Floats
+    class_index: int
+    passes: int
+    flags: str
+
+
+class CancelledError(Exception):
+    """Whoever asked does not wait any more."""
+
+
+class Part:
+    """A model of the repository that is asked for some of its outputs."""
+
+    def __init__(self, name: str, version: int, outputs: Sequence[str]) -> None:
+        self._name, self._version, self._outputs = name, version, list(outputs)
+
+    def send(self, feeds: dict[str, Any]) -> Any:
+        """A request on its way, to be awaited. The answer shall come to the host, even from a GPU."""
+        request = pb_utils.InferenceRequest(
+            model_name=self._name,
+            model_version=self._version,
+            requested_output_names=self._outputs,
+            inputs=[pb_utils.Tensor(name, np.ascontiguousarray(array)) for name, array in feeds.items()],
+            preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0),
+        )
+        return request.async_exec()
+
+    def read(self, response: Any) -> dict[str, Any]:
+        """The outputs that came back."""
+        if response.has_error():
+            raise FusionCamError(f"{self._name} cannot be run: {response.error().message()}; see Triton's log")
+        return {n: pb_utils.get_output_tensor_by_name(response, n).as_numpy() for n in self._outputs}
+
+
+class Answered:
+    """In the place of an onnxruntime session: it was run already."""
+
+    def __init__(self, found: dict[str, Any]) -> None:
+        self._found = found
+
+    def run(self, outputs: Sequence[str], feeds: dict[str, Any]) -> list[Any]:
+        """What it gave."""
+        return [self._found[name] for name in outputs]
+
+
+class TritonPythonModel:
+    """What Triton loads, one per instance."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Read what the bundle's manifest says. The other models may not be there yet."""
+        config = json.loads(args["model_config"])
+        name, version = args["model_name"], int(args["model_version"])
+        folder = Path(args["model_repository"], args["model_version"])
+        self.manifest = Manifest.model_validate_json((folder / "manifest.json").read_bytes())
+        self._outputs = [o["name"] for o in config["output"]]
+        self.methods = [o for o in self._outputs if o not in FIGURES]
+        parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
+        self._chunk, self._dtype = int(parameters["chunk"]), TYPES[parameters["pictures"]]
+        self._shape = (3, *self.manifest.preprocessing.size)
+        self._explain = Part(f"{name}_explain", version, PARTS if self.manifest.gradient else PARTS[:2])
+        self._score = Part(f"{name}_score", version, ["logits"])
+
+    async def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """A response for each request."""
+        return list(await asyncio.gather(*map(self._respond, requests)))
+
+    async def _respond(self, request: Any) -> Any:
+        try:
+            asked = self._asked(request)
+            found: list[Found] = []
+            for start in range(0, len(asked.pictures), PICTURES):
+                some = range(start, min(start + PICTURES, len(asked.pictures)))
+                async with asyncio.TaskGroup() as group:  # where one fails the others are given up
+                    tasks = [group.create_task(self._explained(asked, i, request)) for i in some]
+                found += [task.result() for task in tasks]
+            return self._response(asked, found, set(request.requested_output_names()))
+        except ExceptionGroup as group:
+            return _refusal(group.exceptions[0])
+        except Exception as error:
+            return _refusal(error)
+
+    def _asked(self, request: Any) -> Asked:
+        """Raises ImageError or UsageError where the request makes no sense."""
+        given = {t.name(): t.as_numpy() for t in request.inputs()}
+        for name, value in json.loads(request.parameters() or "{}").items():
+            if name in PARAMETERS and name in given:
+                raise UsageError(f"{name} is given as an input and as a parameter: give it once")
+            if name in PARAMETERS:
+                given[name] = np.array(_text(value).split(",") if name == "method" else [value], object)
+        pictures = self._pictures(given)
+        classes = [checked_class(c, self.manifest.classes) for c in given.get("class_index", np.array([-1])).ravel()]
+        if len(classes) not in (1, len(pictures)):
+            raise UsageError(
+                f"{len(classes)} class numbers for {len(pictures)} pictures: give one for all, or one for each"
+            )
+        budgets = given.get("budget", np.array(["exact"], object)).ravel()
+        if len(budgets) != 1:
+            raise UsageError("input 'budget' must hold one budget, for all pictures")
+        budget = parse_budget(_text(budgets[0])) if isinstance(budgets[0], str | bytes) else checked_budget(budgets[0])
+        named = self._methods(given.get("method", np.array([], object)).ravel(), request.requested_output_names())
+        methods = checked_for(named, [self.manifest], budget) if named else ()
+        return Asked(pictures, classes * (len(pictures) if len(classes) == 1 else 1), methods, budget)
+
+    def _pictures(self, given: dict[str, Any]) -> list[Floats]:
+        if ("image" in given) == ("image_bytes" in given):
+            raise UsageError("give the picture once: as input 'image', preprocessed, or as input 'image_bytes', a file")
+        pictures = list(given.get("image", ()))
+        files = list(given["image_bytes"].ravel()) if "image_bytes" in given else []
+        for n, file in enumerate(files):
+            pictures.append(
+                decode_image(file, "the picture" if len(files) == 1 else f"picture {n}", MAX_PIXELS, declared=True)
+            )
+        if not pictures:
+            raise ImageError("there is no picture in the request: give one or more")
+        return [as_input(picture, self.manifest.preprocessing)[1] for picture in pictures]
+
+    def _methods(self, given: Iterable[Any], outputs: Iterable[str]) -> list[str]:
+        """Those that `method` names, and those among the outputs, unless all of them are asked for."""
+        methods = [name for value in given if (name := _text(value).strip())]
+        for method in methods:
+            if method not in self.methods:
+                known = ", ".join(self.methods)
+                raise UsageError(f"there is no output or method {method[:80]!r}; the methods are {known}")
+        wanted = set(outputs)
+        if wanted < set(self._outputs):
+            return [*methods, *(m for m in self.methods if m in wanted)]
+        return methods or [DEFAULT if DEFAULT in self.methods else self.methods[0]]
+
+    async def _explained(self, asked: Asked, i: int, request: Any) -> Found:
+        feeds = {"image": asked.pictures[i][None], "class_index": np.array([asked.classes[i]], np.int64)}
+        evidence = Answered(self._explain.read(await self._explain.send(feeds)))
+        work = self._work(asked, i, evidence)
+        try:
+            while True:
+                await self._pass(next(work), request)
+        except StopIteration as done:
+            found: Found = done.value
+            return found
+        finally:
+            work.close()
+
+    async def _pass(self, wanted: Request, request: Any) -> None:
+        """Chunks go out as they are made, up to `CHUNKS` at a time, for NAME_score to batch."""
+        begun = time.perf_counter()
+        sent: deque[tuple[int, Any]] = deque()
+        for start in range(0, wanted.count, self._chunk):
+            rows = np.empty((min(self._chunk, wanted.count - start), *self._shape), self._dtype)
+            with np.errstate(over="ignore"):  # what float16 does not hold shows in the logits
+                wanted.fill(start, start + len(rows), rows)
+            if request.is_cancelled():
+                raise CancelledError
+            sent.append((start, self._score.send({"image": rows})))
+            if len(sent) == CHUNKS:
+                await self._take(wanted, *sent.popleft())
+        while sent:
+            await self._take(wanted, *sent.popleft())
+        wanted.clock.book("masked_passes", time.perf_counter() - begun)
+        wanted.clock.resume()
+
+    async def _take(self, wanted: Request, start: int, response: Any) -> None:
+        logits = self._score.read(await response)["logits"]
+        refuse_nan(logits, "logits")
+        wanted.take(start, logits)
+
+    def _work(self, asked: Asked, i: int, evidence: Answered) -> Work[Found]:
+        # Of the scorer only the size of its chunks is of use: they are sent by `_pass`, several at a time.
+        scorer = Scorer(evidence, self._shape, self._chunk, pad=True)
+        engine = HostEngine(self.manifest, evidence, scorer, _no_head)
+        with engine.look(asked.pictures[i], [asked.classes[i]], Clock(), budget=asked.budget) as steps:
+            (made,) = yield from make_maps(steps, asked.methods)
+            m = self.manifest
+            said = {"assumed_preprocessing": m.preprocessing.origin == "assumed", "no_gradient": not m.gradient}
+            flags = ",".join([*made.flags, *(flag for flag, so in said.items() if so)])
+            return Found(made.maps, steps.logits, steps.classes[0], steps.passes.run, flags)
+
+    def _response(self, asked: Asked, found: list[Found], outputs: Collection[str]) -> Any:
+        logits = np.stack([f.logits for f in found]).astype(np.float32)
+        arrays = {m: np.stack([f.maps[m] for f in found]).astype(np.float32) for m in asked.methods} | {
+            "logits": logits,
+            "probabilities": probabilities(logits, self.manifest.ending).astype(np.float32),
+            "class_index": np.array([f.class_index for f in found], np.int64),
+            "passes": np.array([f.passes for f in found], np.int64),
+            "flags": np.array([f.flags.encode() for f in found], object),
+        }
+        return pb_utils.InferenceResponse([pb_utils.Tensor(n, a) for n, a in arrays.items() if n in outputs])
+
+
+def _no_head() -> Head:
+    raise UsageError("recipro_cam runs a graph that is not in the repository")
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _refusal(error: Exception) -> Any:
+    """The response that says what went wrong, and whose fault it is."""
+    codes = pb_utils.TritonError
+    if isinstance(error, CancelledError):
+        return pb_utils.InferenceResponse(error=codes("the request was cancelled", codes.CANCELLED))
+    if isinstance(error, FusionCamError):
+        code = codes.INVALID_ARG if isinstance(error, UsageError | ImageError) else codes.INTERNAL
+        return pb_utils.InferenceResponse(error=codes(str(error), code))
+    said = f"unexpected {type(error).__name__}: {error}; this is a bug, please report it"
+    return pb_utils.InferenceResponse(error=codes(said, codes.INTERNAL))

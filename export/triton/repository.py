@@ -1,0 +1,226 @@
+"""Adding models to a Triton model repository: all of them or, whatever goes wrong, none."""
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fusioncam.errors import OutputError, UsageError, first_line
+from fusioncam.export.triton.prototext import Message, text
+from fusioncam.files import replace_file
+
+CONFIG = "config.pbtxt"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+MOST_VERSION = (1 << 31) - 1
+_HEADER = "# Written by `fusioncam triton`: {what}, interface {interface}, text {digest}.\n"
+_HEADER_READ = re.compile(_HEADER.format(what="(.{1,40})", interface="([0-9a-f]{16})", digest="([0-9a-f]{16})"))
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model to be added.
+
+    Attributes:
+        name: Its folder.
+        what: What it is, as its configuration says; a new version must be the same.
+        config: Its configuration.
+        labels: Lines of labels.txt, which the model has once for all versions.
+        files: What writes the files of the version, by their name.
+    """
+
+    name: str
+    what: str
+    config: Message
+    labels: Sequence[str] | None
+    files: Mapping[str, Callable[[Path], object]] = field(repr=False)
+
+    @property
+    def interface(self) -> str:
+        """Digest of what clients see: the same for all versions of a model."""
+        seen = [f for f in self.config if isinstance(f, tuple) and f[0] in ("max_batch_size", "input", "output")]
+        return _digest(f"{seen} {list(self.labels or ())}")
+
+    @property
+    def config_text(self) -> str:
+        """config.pbtxt, which begins by telling whose it is."""
+        body = text(self.config)
+        return _HEADER.format(what=self.what, interface=self.interface, digest=_digest(body)) + body
+
+
+def _digest(said: str) -> str:
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Added:
+    """What was done.
+
+    Attributes:
+        version: The version that is new.
+        edited: Models whose config.pbtxt somebody had edited: it was left as it is.
+    """
+
+    version: int
+    edited: tuple[str, ...]
+
+
+def real(repository: Path) -> Path:
+    """Where a repository is, links followed; raises OutputError where that is nowhere."""
+    try:
+        return repository.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long, links in a circle, a null byte
+        raise OutputError(f"{str(repository)!r} names no folder ({first_line(error)}); give another --repo") from error
+
+
+def add(repository: Path, models: Sequence[Model], version: int | None) -> Added:
+    """Add a version of some models.
+
+    Args:
+        repository: The folder, as `real` gives it, which is made if need be; other models in it are not touched.
+        models: In the order in which they are put in place: whoever needs another one comes after it.
+        version: Its number; by default 1, or the one after the highest that any of them has.
+
+    Raises:
+        UsageError: The version is there already, or is no number of a version.
+        OutputError: The repository cannot be written, or holds something else by a model's name.
+    """
+    try:
+        if repository.exists() and not repository.is_dir():
+            raise OutputError(f"{repository} is not a folder; give another --repo")
+        known = {m.name: _known(repository / m.name, m) for m in models}
+        version = _checked_version(version, known, repository)
+        with _folder(repository), _beside(repository) as temporary:
+            for m in models:
+                _write(temporary / m.name, m, version)
+            with _undoing() as undo:
+                for m in models:
+                    _put(temporary / m.name, repository / m.name, m, version, undo)
+    except OSError as error:
+        said = error.strerror or error
+        raise OutputError(f"cannot write to {repository} ({said}); give another --repo, or free some space") from error
+    return Added(version, tuple(name for name, (_, edited) in known.items() if edited))
+
+
+def _known(folder: Path, model: Model) -> tuple[set[int], bool]:
+    """The versions of a model that are there, and whether its configuration was edited.
+
+    Raises:
+        OutputError: There is something else.
+    """
+    if not os.path.lexists(folder):
+        return set(), False
+    remedy = "choose another --name"
+    try:
+        config = (folder / CONFIG).read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, UnicodeDecodeError):
+        config = ""
+    header = _HEADER_READ.match(config)
+    if header is None:
+        raise OutputError(f"{folder} is there already, and not from `fusioncam triton`; {remedy}")
+    what, interface, digest = header.groups()
+    if what != model.what:
+        raise OutputError(f"{folder} is a {what} already, and no {model.what}; {remedy}, or remove it")
+    if interface != model.interface:
+        raise OutputError(
+            f"{folder} has other inputs, outputs or labels, and those of all versions must be the same; {remedy}"
+        )
+    versions = {int(p.name) for p in folder.iterdir() if re.fullmatch("[0-9]{1,10}", p.name)}
+    return versions, digest != _digest(config[header.end() :])
+
+
+def _checked_version(asked: int | None, known: Mapping[str, tuple[set[int], bool]], repository: Path) -> int:
+    taken = {v: name for name, (versions, _) in known.items() for v in versions}
+    version = max(taken, default=0) + 1 if asked is None else asked
+    if not 1 <= version <= MOST_VERSION:
+        raise UsageError(f"a version is a whole number from 1 on, not {version}")
+    if version in taken:
+        raise UsageError(f"{repository / taken[version] / str(version)} is there already; give another --version")
+    return version
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[None]:
+    """Make a folder, and what it lies in; what was made goes again if anything goes wrong."""
+    made = [p for p in (path, *path.parents) if not p.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for p in made:
+            with suppress(OSError):
+                p.rmdir()
+        raise
+
+
+@contextmanager
+def _beside(repository: Path) -> Iterator[Path]:
+    """A folder for what is not finished, on the same file system as the repository.
+
+    Outside of it if that can be: a server that polls it takes every folder in it for a model, and complains.
+    """
+    name = f".fcam-{secrets.token_hex(8)}"
+    outside = repository.parent.stat().st_dev == repository.stat().st_dev and os.access(repository.parent, os.W_OK)
+    temporary = (repository.parent if outside else repository) / name
+    try:
+        temporary.mkdir()
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+Undo = list[Callable[[], object]]
+
+
+@contextmanager
+def _undoing() -> Iterator[Undo]:
+    """Steps back, which are taken, the last one first, if anything goes wrong."""
+    steps: Undo = []
+    try:
+        yield steps
+    except BaseException:
+        for step in reversed(steps):
+            with suppress(OSError, KeyboardInterrupt):
+                step()
+        raise
+
+
+def _write(folder: Path, model: Model, version: int) -> None:
+    """The whole of a model, with one version."""
+    inner = folder / str(version)
+    inner.mkdir(parents=True)
+    (folder / CONFIG).write_text(model.config_text, encoding="utf-8")
+    if model.labels is not None:
+        (folder / "labels.txt").write_text(
+            "".join(f"{' '.join(line.split())}\n" for line in model.labels), encoding="utf-8"
+        )
+    for name, write in model.files.items():
+        write(inner / name)
+
+
+def _put(new: Path, target: Path, model: Model, version: int, undo: Undo) -> None:
+    """Move a model, or the new version of one that is there, to where it belongs."""
+    versions, edited = _known(target, model)  # writing took its time
+    if not os.path.lexists(target):
+        undo.append(lambda: _remove(target, unless=new))
+        new.rename(target)
+        return
+    if version in versions:
+        raise UsageError(f"{target / str(version)} is there already; give another --version")
+    inner = new / str(version)
+    undo.append(lambda: _remove(target / str(version), unless=inner))
+    inner.rename(target / str(version))
+    if not edited:
+        before = (target / CONFIG).read_bytes()
+        undo.append(lambda: replace_file(target / CONFIG, before))
+        replace_file(target / CONFIG, model.config_text.encode())
+
+
+def _remove(put: Path, unless: Path) -> None:
+    """Remove a folder that was put in place, unless it is still where it came from."""
+    if not unless.exists():
+        shutil.rmtree(put)

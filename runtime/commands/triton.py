@@ -1,0 +1,50 @@
+"""`fusioncam triton`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fusioncam.runtime import console
+from fusioncam.runtime.commands.options import Json, Quiet
+
+
+def triton(
+    bundle: Annotated[Path, typer.Argument(help="Bundle made by `fusioncam export`.")],
+    repo: Annotated[Path, typer.Option(metavar="DIR", help="Model repository to add it to, made if need be.")],
+    name: Annotated[str | None, typer.Option(help="Of the model that clients ask [the bundle's].")] = None,
+    form: Annotated[
+        str, typer.Option(help="single: the graph of export --single | bls: a Python model drives the passes | both.")
+    ] = "single",
+    tensorrt: Annotated[bool, typer.Option("--tensorrt", help="TensorRT takes of the graphs what it can.")] = False,
+    instances: Annotated[int, typer.Option(help="Explanations at a time.")] = 1,
+    kind: Annotated[str | None, typer.Option(help="Where the graphs run: cpu | gpu [cpu; gpu for TensorRT].")] = None,
+    version: Annotated[int | None, typer.Option(help="Of the models [the one after the highest].")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Add a bundle to a model repository of Triton Inference Server."""
+    from fusioncam.export.triton import write_repository
+    from fusioncam.manifest import read_bundle
+    from fusioncam.runtime.methods import EVERY, needs_gradient
+
+    gradient = read_bundle(bundle).gradient
+    # Recipro-CAM runs a third graph, which is not among the models.
+    methods = [m for m in EVERY if m != "recipro_cam" and (gradient or not needs_gradient(m))]
+    written = write_repository(
+        bundle, repo, methods, name=name, form=form, tensorrt=tensorrt,
+        instances=instances, kind=kind, version=version,
+    )  # fmt: skip
+    if json:
+        console.say_json({"repository": str(repo), **asdict(written)})
+    else:
+        console.say(f"{repo}: version {written.version} of {', '.join(written.models)}")
+    if quiet:
+        return
+    for model in written.edited:
+        console.complain(f"{model}/config.pbtxt was edited since it was written, and was left as it is", "note")
+    if tensorrt and form != "bls":
+        console.complain(
+            "TensorRT takes only parts of the single graph, which holds a loop: --form bls suits it", "note"
+        )
