@@ -4,13 +4,17 @@ BIN := .venv/bin
 # torch (tests and benchmarks only) comes as its CPU build: the one PyPI holds for Linux brings gigabytes of CUDA.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test docs lint bench clean
 
 demo: .venv/installed
 	$(BIN)/fusioncam demo
 
+# A process per core; the tests of a file stay together, for what they share.
 test: .venv/installed-dev
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
+
+docs: .venv/installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check
@@ -41,4 +45,4 @@ bench: .venv-bench/installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-bench build dist demo-output
+	rm -rf .venv .venv-bench build dist demo-output artifacts

@@ -1,0 +1,171 @@
+"""The parts of the documentation that are made from the code at every build, so that they cannot go stale.
+
+A page says where with a line `<!-- made: NAME -->`, NAME one of `MADE`.
+"""
+
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import typer
+from pydantic import BaseModel
+
+from fusioncam import manifest
+from fusioncam.export.facts import PRESETS
+from fusioncam.export.gradient.rules import RULES
+from fusioncam.runtime import methods
+from fusioncam.runtime.cli import app
+from fusioncam.runtime.explanation import FLAGS
+from fusioncam.runtime.picture import method_title
+
+_MARK = re.compile(r"^<!-- made: ([a-z-]+) -->$", re.MULTILINE)
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Called by mkdocs for every page."""
+    return _MARK.sub(lambda mark: MADE[mark[1]](), markdown)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(_escaped(cell, '[|]') for cell in line)} |" for line in lines) + "\n"
+
+
+def _plain(text: str) -> str:
+    """Text that may hold `code`, in which nothing else means anything to Markdown or HTML."""
+    return _escaped(" ".join(text.split()), r"[\[\]*_<]")
+
+
+def _escaped(text: str, characters: str) -> str:
+    """With some characters outside of `code` as HTML entities."""
+    parts = text.split("`")
+    parts[::2] = [re.sub(characters, lambda c: f"&#{ord(c[0])};", part) for part in parts[::2]]
+    return "`".join(parts)
+
+
+def _commands() -> str:
+    """Every command, with what `--help` says of it."""
+    group = typer.main.get_command(app)
+    return "\n".join(_command(name, command) for name, command in sorted(group.commands.items()))
+
+
+def _command(name: str, command: Any) -> str:
+    context = typer.Context(command, info_name=f"fusioncam {name}")
+    kinds: dict[str, list[list[str]]] = {"argument": [], "option": []}
+    for parameter in command.get_params(context):
+        if (record := parameter.get_help_record(context)) is not None:
+            kinds[parameter.param_type_name].append([f"`{record[0]}`", _plain(record[1])])
+    usage = " ".join(command.collect_usage_pieces(context))
+    parts = [f"## fusioncam {name}\n", _plain(command.help or ""), f"\n```text\nfusioncam {name} {usage}\n```\n"]
+    parts += [_table((kind, "meaning"), rows) for kind, rows in kinds.items() if rows]
+    return "\n".join(parts)
+
+
+def _fields(model: type[BaseModel]) -> str:
+    """The fields of a part of manifest.json, described as its docstring does."""
+    schema, text = model.model_json_schema(), (inspect.getdoc(model) or "").partition("Attributes:\n")[2]
+    said = dict(re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", text, re.MULTILINE))
+    needed = schema.get("required", [])
+    rows = [
+        [f"`{name}`", _kind(facts), "" if name in needed else f"`{json.dumps(facts['default'])}`", said.get(name, "")]
+        for name, facts in schema["properties"].items()
+    ]
+    return _table(("field", "type", "if left out", "meaning"), [[*row[:3], _plain(row[3])] for row in rows])
+
+
+def _kind(facts: Mapping[str, Any]) -> str:
+    """A type, from its JSON schema."""
+    if "anyOf" in facts:
+        return " or ".join(map(_kind, facts["anyOf"]))
+    if "$ref" in facts:
+        name = facts["$ref"].rpartition("/")[2]
+        return f"[{name.lower()}](#{name.lower()})"
+    if "enum" in facts or "const" in facts:
+        return " | ".join(f"`{json.dumps(value)}`" for value in facts.get("enum", [facts.get("const")]))
+    if "prefixItems" in facts:
+        return f"{len(facts['prefixItems'])} x {_kind(facts['prefixItems'][0])}"
+    if facts["type"] == "array":
+        return f"list of {_kind(facts['items'])}"
+    return f"{facts['type']} of {_kind(facts['additionalProperties'])}" if facts["type"] == "object" else facts["type"]
+
+
+def _rules() -> str:
+    """Operators with a gradient rule."""
+    return ", ".join(f"`{domain}.{name}`" if domain else f"`{name}`" for domain, name in sorted(RULES))
+
+
+def _methods() -> str:
+    kinds = {"gradient": methods.GRADIENT, "region": methods.REGION, "fused": methods.FUSED}
+    rows = [
+        [f"`{name}`", method_title(name), kind, "yes" if methods.needs_gradient(name) else "no"]
+        for kind, names in kinds.items()
+        for name in names
+    ]
+    return _table(("name", "method", "kind", "needs the gradient"), rows)
+
+
+def _presets() -> str:
+    rows = [
+        [f"`{name}`", *(_numbers(manifest.Preprocessing(size=(1, 1), **fields), f) for f in ("rescale", "mean", "std"))]
+        for name, fields in PRESETS.items()
+    ]
+    return _table(("preset", "rescale", "mean", "std"), rows)
+
+
+def _numbers(prep: manifest.Preprocessing, name: str) -> str:
+    value = getattr(prep, name)
+    return " ".join(f"{v:g}" for v in value) if isinstance(value, tuple) else f"{value:.6g}"
+
+
+def _flags() -> str:
+    return _table(("flag", "what it means"), ([f"`{flag}`", _plain(text)] for flag, text in FLAGS.items()))
+
+
+def _routes() -> str:
+    """What the service answers, from its own description."""
+    from fusioncam.runtime.service.app import make_app
+
+    paths = make_app({}).openapi()["paths"]
+    rows = [
+        [f"`{method.upper()} {path}`", _plain(facts.get("summary", ""))]
+        for path, methods in paths.items()
+        for method, facts in methods.items()
+    ]
+    return _table(("route", "what it gives"), rows)
+
+
+def _settings() -> str:
+    """The limits of the service."""
+    from fusioncam.runtime.service.settings import Settings
+
+    return _fields(Settings)
+
+
+def _metrics() -> str:
+    """What the service tells Prometheus."""
+    from fusioncam.runtime.service.metrics import Metrics
+
+    rows = []
+    for metric in Metrics().registry.collect():
+        suffix = {"counter": "_total"}.get(metric.type, "")
+        rows.append([f"`{metric.name}{suffix}`", metric.type, _plain(metric.documentation)])
+    return _table(("metric", "kind", "meaning"), rows)
+
+
+MADE: dict[str, Callable[[], str]] = {
+    "commands": _commands,
+    "flags": _flags,
+    "layer": lambda: _fields(manifest.Layer),
+    "metrics": _metrics,
+    "manifest": lambda: _fields(manifest.Manifest),
+    "methods": _methods,
+    "preprocessing": lambda: _fields(manifest.Preprocessing),
+    "presets": _presets,
+    "routes": _routes,
+    "rules": _rules,
+    "settings": _settings,
+    "source": lambda: _fields(manifest.Source),
+}
+"""What a page can ask for, by name."""

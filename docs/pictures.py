@@ -1,0 +1,247 @@
+"""Makes the pictures of the documentation, from the built-in model and its drawn scenes: python docs/pictures.py."""
+
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from drawing.browser import page
+from drawing.diagrams import DIAGRAMS
+from drawing.lab import SCENE, Lab
+from drawing.tiles import Pixels, Tile, grey, heat, laid, sheet, shown, signed
+from drawing.vector import Axis, chart
+
+from fusioncam import Explainer, export_model
+from fusioncam.export.randomise import randomised_bundle
+from fusioncam.kernels import reference
+from fusioncam.runtime.demo import MODEL
+from fusioncam.runtime.demo.scenes import draw_scene
+from fusioncam.runtime.difference import difference
+from fusioncam.runtime.evaluation.faithfulness import blurred
+from fusioncam.runtime.image import as_input
+from fusioncam.runtime.picture import method_title, overlay_difference
+from fusioncam.runtime.saving import Results, explain_files, save_sample
+from fusioncam.runtime.session import open_session
+from fusioncam.runtime.wanted import Wanted
+
+FOLDER = Path(__file__).with_name("pictures")
+QUALITY = 82
+ONE = draw_scene(1, (384, 384)).image
+GALLERY = (
+    *("grad_cam", "grad_cam_pp", "xgrad_cam", "hires_cam", "layer_cam"),
+    *("score_cam", "group_cam", "recipro_cam", "union_cam", "fusion_cam"),
+)
+
+
+def demo(lab: Lab) -> Pixels:
+    """What `fusioncam demo` draws."""
+    explain_files(
+        Explainer(lab.bundle),
+        [save_sample(lab.folder)],
+        lab.folder / "out",
+        Wanted(),
+        Results(),
+        quiet=True,
+        show=False,
+    )
+    return np.asarray(cv2.imread(str(lab.folder / "out" / "scene.png"))[..., ::-1])
+
+
+def layers(lab: Lab) -> Pixels:
+    """The same picture, explained by layers of different sizes."""
+    tiles = [shown("Input", SCENE)]
+    for layer in ("relu", "relu_1", "relu_3", "relu_6"):
+        manifest = export_model(MODEL, lab.folder / f"{layer}.fcam", layer=layer)
+        found = Explainer(lab.folder / f"{layer}.fcam", methods=["grad_cam"]).explain(SCENE)
+        k, h, w = manifest.layer.shape
+        tiles.append(laid(layer, SCENE, found.maps["grad_cam"], f"{k} channels of {h} x {w}"))
+    return sheet([tiles])
+
+
+def preprocessing(lab: Lab) -> Pixels:
+    """What comes of telling the model's preprocessing wrong."""
+    wrong: dict[str, dict[str, Any]] = {
+        "As trained": {},
+        "0..255, not 0..1": {"rescale": 1.0, "mean": (0, 0, 0), "std": (1, 1, 1)},
+        "0..1, no mean, no std": {"rescale": 1 / 255, "mean": (0, 0, 0), "std": (1, 1, 1)},
+        "torchvision's": {"preset": "torchvision"},
+    }
+    tiles = []
+    for title, fields in wrong.items():
+        export_model(MODEL, lab.folder / "wrong.fcam", preprocessing=fields or None)
+        found = Explainer(lab.folder / "wrong.fcam").explain(SCENE)
+        tiles.append(laid(title, SCENE, found.maps["fusion_cam"], f"{found.label}, {found.probability:.2f}"))
+    return sheet([tiles])
+
+
+def evidence(lab: Lab) -> Pixels:
+    """Activations, gradients and their means for some channels of a layer, and Grad-CAM by it."""
+    export_model(MODEL, lab.folder / "middle.fcam", layer="relu_5")
+    _, activations, gradients = lab.explained(open_session(lab.folder / "middle.fcam" / "explain.onnx"))
+    alpha = gradients.mean(axis=(1, 2))
+    order = np.argsort(alpha * activations.max(axis=(1, 2)))
+    chosen = [*order[::-1][:3], order[0]]
+    tops = [grey(f"A, channel {k}", _unit(activations[k]), smooth=False) for k in chosen]
+    below = [signed(f"g, channel {k}", gradients[k], f"mean {alpha[k]:+.4f}") for k in chosen]
+    return sheet([tops, [*below, laid("Grad-CAM", SCENE, reference.grad_cam(activations, gradients, lab.size))]])
+
+
+def masks(lab: Lab) -> Pixels:
+    """Channels, their masks and masked pictures with what the model makes of them, and Score-CAM."""
+    ordered = sorted(lab.scores, key=lambda k: lab.scores[k])
+    chosen = [ordered[-1], ordered[-3], ordered[len(ordered) // 2], ordered[0]]
+    masked = [
+        shown("x M", lab.seen(lab.x * lab.masks.full(k)), f"logit of the class {lab.scores[k]:+.2f}") for k in chosen
+    ]
+    return sheet([
+        [grey(f"A, channel {k}", _unit(lab.activations[k]), smooth=False) for k in chosen],
+        [grey("M, its mask", lab.masks.full(k)) for k in chosen],
+        [*masked, laid("Score-CAM", SCENE, lab.parts()["R"])],
+    ])  # fmt: skip
+
+
+def _unit(values: Any) -> Any:
+    return values / max(float(values.max()), 1e-12)
+
+
+def fusion(lab: Lab) -> Pixels:
+    """Every map between the picture and Fusion-CAM."""
+    p = lab.parts()
+    made = Explainer(lab.bundle).explain(SCENE)
+    assert np.allclose(made.maps["fusion_cam"], p["F"], atol=1e-4), "these are not the maps that fusioncam makes"
+    first, second, (of_d, of_r) = p["first"], p["second"], p["gains"]
+    return sheet([
+        [
+            shown("x", SCENE, f"{made.label}, p = {made.probability:.3f}"), heat("G, Grad-CAM", p["G"]),
+            heat("D, G denoised", p["D"], f"p(x D) - p(0) = {of_d:.3f}"),
+            heat("R, Score-CAM", p["R"], f"p(x R) - p(0) = {of_r:.3f}"),
+            heat("U, the union", p["U"], f"{first.first:.2f} D + {first.second:.2f} R"),
+        ],
+        [
+            heat("L1 = bU U", p["L1"], f"bU = {second.first:.2f}"),
+            heat("L2 = bR R", p["L2"], f"bR = {second.second:.2f}"),
+            grey("sim, where they agree", p["sim"], "white: 1"), heat("F, Fusion-CAM", p["F"]),
+            laid("F over x", SCENE, p["F"]),
+        ],
+    ])  # fmt: skip
+
+
+def methods(lab: Lab) -> Pixels:
+    """One picture by every method."""
+    found = Explainer(lab.bundle, methods=GALLERY).explain(SCENE)
+    tiles = [laid(method_title(m), SCENE, found.maps[m]) for m in GALLERY]
+    return sheet([tiles[:5], tiles[5:]])
+
+
+def styles(lab: Lab) -> Pixels:
+    """The ways to draw a map, and a difference of two classes."""
+    explainer = Explainer(lab.bundle, methods=["fusion_cam"])
+    crossed, star = explainer.explain_batch([SCENE], [[6, 5]])
+    between = difference(crossed, star)
+    small = shown("", SCENE).picture
+    signed_map = cv2.resize(between.maps["fusion_cam"], small.shape[1::-1])
+    tiles = [
+        laid(f"--style {style}", SCENE, crossed.maps["fusion_cam"], style=style) for style in ("heat", "contour", "top")
+    ]
+    tiles.append(Tile("-c cross --versus star", overlay_difference(small, np.asarray(signed_map, np.float32))))
+    return sheet([tiles])
+
+
+def budgets(lab: Lab) -> Pixels:
+    """Maps of a few passes beside the exact one."""
+    exact = Explainer(lab.bundle).explain(SCENE).maps["fusion_cam"]
+    tiles = []
+    for budget in (12, 20, "auto", "exact"):
+        found = Explainer(lab.bundle, budget=budget).explain(SCENE)
+        likeness = np.corrcoef(found.maps["fusion_cam"].ravel(), exact.ravel())[0, 1]
+        note = f"{found.passes.run} passes, correlation {likeness:.3f}"
+        tiles.append(laid(f"--budget {budget}", SCENE, found.maps["fusion_cam"], note))
+    return sheet([tiles])
+
+
+def sanity(lab: Lab) -> Pixels:
+    """Maps of the trained model and of the same model with its weights shuffled."""
+    randomised_bundle(lab.bundle, lab.folder / "shuffled.fcam")
+    rows = []
+    for bundle, what in ((lab.bundle, "trained"), (lab.folder / "shuffled.fcam", "shuffled")):
+        found = Explainer(bundle).explain(SCENE, lab.c)
+        rows.append(
+            [laid(f"{method_title(m)}, {what}", SCENE, found.maps[m]) for m in ("fusion_cam", "grad_cam", "score_cam")]
+        )
+    return sheet(rows)
+
+
+def curves(lab: Lab) -> str:
+    """Insertion and deletion for a map, and for pixels in random order."""
+    found = Explainer(lab.bundle).explain(ONE)
+    fused, x = found.maps["fusion_cam"], as_input(ONE, lab.manifest.preprocessing)[1]
+    noise = np.random.default_rng(0).random(fused.shape)
+    ends = {"insertion": (blurred(x), x), "deletion": (x, x * 0)}
+    drawn = {}
+    for kind, (start, end) in ends.items():
+        for name, saliency in (("Fusion-CAM", fused), ("random order", noise)):
+            rank = np.argsort(np.argsort(-saliency, axis=None)).reshape(saliency.shape) / saliency.size
+            steps = np.linspace(0, 1, 33)
+            drawn[f"{kind}, {name}"] = [
+                (float(100 * s), lab.confidence(np.where(rank < s, end, start), found.class_index)) for s in steps
+            ]
+    across = Axis("percent of the pixels put in, or taken out", 0, 100, (0, 25, 50, 75, 100))
+    up = Axis("confidence in the class", 0, 1, (0, 0.25, 0.5, 0.75, 1))
+    return chart("Insertion and deletion of one picture", across, up, drawn)
+
+
+def spending(lab: Lab) -> str:
+    """How near the maps of a budget are to exact ones, over some scenes."""
+    scenes = [draw_scene(seed, objects=2).image for seed in range(8)]
+    exact = [e.maps for e in Explainer(lab.bundle).explain_batch(scenes)]
+    points: dict[str, list[tuple[float, float]]] = {"median of 8 scenes": [], "worst of 8 scenes": []}
+    for budget in (10, 12, 16, 20, 28, 36, 44, 52, 60, 68):
+        found = Explainer(lab.bundle, budget=budget).explain_batch(scenes)
+        likeness = [
+            float(np.corrcoef(e.maps["fusion_cam"].ravel(), m["fusion_cam"].ravel())[0, 1])
+            for e, m in zip(found, exact, strict=True)
+        ]
+        points["median of 8 scenes"].append((budget, float(np.median(likeness))))
+        points["worst of 8 scenes"].append((budget, min(likeness)))
+    low = np.floor(100 * min(v for _, v in points["worst of 8 scenes"])) / 100
+    across = Axis("passes (68 are all)", 8, 68, (8, 20, 32, 44, 56, 68))
+    up = Axis("correlation with exact", low, 1, [float(v) for v in np.linspace(low, 1, 5)])
+    return chart("Correlation with the exact map by passes", across, up, points)
+
+
+PICTURES: dict[str, Callable[[Lab], Pixels | str]] = {
+    "demo.webp": demo,
+    "layers.webp": layers,
+    "preprocessing.webp": preprocessing,
+    "evidence.webp": evidence,
+    "masks.webp": masks,
+    "fusion.webp": fusion,
+    "methods.webp": methods,
+    "styles.webp": styles,
+    "budgets.webp": budgets,
+    "sanity.webp": sanity,
+    "page.webp": lambda _: page(),
+    "curves.svg": curves,
+    "spending.svg": spending,
+    **DIAGRAMS,
+}
+
+
+def main(names: list[str]) -> None:
+    """Make the pictures named, by default all of them."""
+    FOLDER.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        lab = Lab(Path(folder))
+        for name in names or PICTURES:
+            made = PICTURES[name](lab)
+            if isinstance(made, str):
+                (FOLDER / name).write_text(made, encoding="utf-8")
+            else:
+                cv2.imwrite(str(FOLDER / name), made[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, QUALITY])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

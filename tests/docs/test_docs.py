@@ -1,0 +1,217 @@
+"""What the documentation says is so: its samples run, its commands parse, its errors exist, its site builds."""
+
+import ast
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import textwrap
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+import cv2
+import pytest
+import typer
+
+from fusioncam.export import export_model
+from fusioncam.runtime import cli
+from fusioncam.runtime.demo import MODEL
+from fusioncam.runtime.demo.scenes import draw_scene
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+FROM_NOTHING = ("index.md", "tutorial.md")  # what a reader types along from the first line on; others find files there
+SERVICE, TRITON = DOCS / "deploy" / "service.md", DOCS / "deploy" / "triton.md"  # samples want a server to ask
+FENCE = re.compile(r"^(?:<!-- not run: (?P<why>.+) -->\n+)?( *)```(?P<kind>[a-z]+)\n(?P<text>.*?)^\2```$", re.M | re.S)
+
+
+def blocks(page, *kinds):
+    """The blocks of a page of some kinds, and why they are not run, if they are not."""
+    found = FENCE.finditer(page.read_text(encoding="utf-8"))
+    return [(f["kind"], textwrap.dedent(f["text"]), f["why"]) for f in found if f["kind"] in kinds]
+
+
+def named(pages):
+    return [pytest.param(page, id=page.relative_to(DOCS).as_posix()) for page in pages]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A folder with what samples speak of."""
+    folder = tmp_path_factory.mktemp("docs")
+    for name in ("photo.png", "photo.jpg"):
+        cv2.imwrite(str(folder / name), draw_scene(1, (120, 160)).image[..., ::-1])
+    (folder / "model.onnx").write_bytes(MODEL.read_bytes())
+    export_model(folder / "model.onnx", folder / "model.fcam", single=True)
+    return folder
+
+
+def run_command(line, monkeypatch):
+    """What a command line of ours prints, both streams together, and its exit status."""
+    said = StringIO()
+    monkeypatch.setattr(sys, "argv", shlex.split(line))
+    with redirect_stdout(said), redirect_stderr(said), pytest.raises(SystemExit) as ended:
+        cli.main()
+    return said.getvalue(), ended.value.code
+
+
+def plain(text):
+    """Without what differs from run to run and machine to machine: seconds, megabytes, what is left by rounding."""
+    text = re.sub(r"\b\d\.\de-\d+|\b\d+\.\d(?= s\b)", "#", text)
+    text = re.sub(r"^(\S+ +\d+ x \d+ x \d+ +\d+) +\d+\.\d +\d+", r"\1 # #", text, flags=re.M)  # of inspect
+    return [" ".join(line.split()) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize(
+    "page", named(p for p in PAGES if blocks(p, "python", "console") and p not in (SERVICE, TRITON))
+)
+def test_samples_run_and_print_what_is_shown(page, prepared, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path if page.name in FROM_NOTHING else prepared)
+    names = {}
+    for kind, text, why in blocks(page, "python", "console"):
+        if why is not None:
+            continue
+        if kind == "python":
+            with redirect_stdout(StringIO()):
+                exec(compile(text, page.name, "exec"), names)
+            continue
+        for command in re.split(r"^\$ ", text, flags=re.M)[1:]:
+            line, _, shown = command.partition("\n")
+            said, status = run_command(line, monkeypatch)
+            assert plain(said) == plain(shown)
+            assert (status != 0) == shown.startswith("error:")
+
+
+def test_samples_for_triton_are_python():
+    for _, text, _ in blocks(TRITON, "python"):
+        compile(text, TRITON.name, "exec")
+
+
+@pytest.fixture
+def service(prepared):
+    """Where a service of the prepared model listens."""
+    pytest.importorskip("fastapi")
+    pytest.importorskip("prometheus_client")
+    line = [sys.executable, "-m", "fusioncam", "serve", "model.fcam", "--port", "0"]
+    with subprocess.Popen(line, cwd=prepared, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            yield process.stdout.readline().split()[-1].removeprefix("http://")
+        finally:
+            process.terminate()
+
+
+def test_the_client_of_the_service_page_is_answered(service, prepared):
+    pytest.importorskip("tritonclient.http")
+    ((_, text, _),) = blocks(SERVICE, "python")
+    # In a process of its own: gevent would have its way with this one.
+    line = [sys.executable, "-c", text.replace("127.0.0.1:8000", service)]
+    ran = subprocess.run(line, cwd=prepared, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "(96, 96)" in ran.stdout
+
+
+def commands():
+    """Every line that calls fusioncam, of the documentation and of the README."""
+    for page in (*PAGES, ROOT / "README.md"):
+        for _, text, _ in blocks(page, "bash", "console"):
+            for line in text.replace("\\\n", " ").splitlines():
+                if line.removeprefix("$ ").startswith("fusioncam "):
+                    yield pytest.param(line.removeprefix("$ "), id=f"{page.stem}: {line.strip()}")
+
+
+@pytest.mark.parametrize("line", list(commands()))
+def test_commands_that_are_shown_parse(line):
+    _, name, *arguments = shlex.split(line, comments=True)
+    group = typer.main.get_command(cli.app)
+    assert name in group.commands
+    group.commands[name].make_context(name, arguments)
+
+
+@pytest.mark.parametrize("page", named(p for p in PAGES if blocks(p, "json")))
+def test_json_that_is_shown_can_be_read(page):
+    for _, text, _ in blocks(page, "json"):
+        json.loads(text)
+
+
+def test_the_protocol_page_names_what_the_service_knows():
+    pytest.importorskip("fastapi")
+    pytest.importorskip("prometheus_client")
+    from fusioncam.runtime.service.app import make_app
+    from fusioncam.runtime.service.inference import FIGURES, INPUTS, OWN
+
+    page = (DOCS / "reference" / "protocol.md").read_text(encoding="utf-8")
+    routes = [route for path in make_app({}).openapi()["paths"].values() for route in path.values()]
+    statuses = {status for route in routes for status in route["responses"]}
+    assert [n for n in (*INPUTS, *FIGURES, *OWN) if f"`{n}`" not in page] == []
+    assert [s for s in statuses if not re.search(rf"^\| (\d+, )*{s}[ ,]", page, re.M)] == []
+
+
+@pytest.fixture(scope="module")
+def texts():
+    """The texts of the source, with a blank where something is filled in."""
+    found = set()
+    for folder in ("fusioncam", "export", "runtime", "kernels"):
+        for file in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.JoinedStr):
+                    found.add("".join(str(p.value) if isinstance(p, ast.Constant) else "\0" for p in node.values))
+                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    found.add(node.value)
+    return found
+
+
+def quoted():
+    lines = [line for kind, text, _ in blocks(DOCS / "troubleshooting.md", "text") for line in text.splitlines()]
+    return [pytest.param(line, id=line[:60]) for line in lines]
+
+
+@pytest.mark.parametrize("line", quoted())
+def test_errors_that_are_quoted_are_those_of_the_source(line, texts):
+    pieces = [piece for piece in line.split("...") if piece.strip()]
+    assert sum(map(len, pieces)) > 20
+    for piece in pieces:
+        assert any(piece.strip(" '") in text for text in texts), piece
+
+
+def test_every_picture_is_shown_and_can_be_made_again():
+    shown = {m for page in PAGES for m in re.findall(r"pictures/([\w.-]+)", page.read_text(encoding="utf-8"))}
+    there = {p.name for p in (DOCS / "pictures").iterdir()}
+    made = set(re.findall(r'"([\w-]+\.(?:webp|svg))": ', (DOCS / "pictures.py").read_text(encoding="utf-8")))
+    made |= set(re.findall(r'"([\w-]+\.svg)": ', (DOCS / "drawing" / "diagrams.py").read_text(encoding="utf-8")))
+    assert there == made >= shown
+    assert sum(p.stat().st_size for p in (DOCS / "pictures").iterdir()) < 600_000
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    pytest.importorskip("mkdocs")
+    pytest.importorskip("material")
+    pytest.importorskip("mkdocstrings_handlers.python")
+    pytest.importorskip("fastapi")
+    folder = tmp_path_factory.mktemp("site")
+    # Not --quiet: what is not said is not counted either.
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
+        cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr
+    return folder
+
+
+def test_the_site_builds_with_no_warning_and_loads_nothing_from_elsewhere(site):
+    elsewhere = re.compile(r'<(?:script|img|iframe)[^>]+src="?(?:https?:)?//|<link[^>]+href="?(?:https?:)?//')
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > len(PAGES) // 2
+    assert [p for p in pages if elsewhere.search(p.read_text(encoding="utf-8"))] == []
+
+
+def test_what_is_made_from_the_code_is_there(site):
+    reference = (site / "reference" / "cli" / "index.html").read_text(encoding="utf-8")
+    for name in typer.main.get_command(cli.app).commands:
+        assert f'id="fusioncam-{name}"' in reference
+    assert "crop_fraction" in (site / "reference" / "bundle" / "index.html").read_text(encoding="utf-8")
+    assert not [p for p in site.rglob("*.html") if "&lt;!-- made:" in p.read_text(encoding="utf-8")]
