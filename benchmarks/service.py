@@ -190,7 +190,8 @@ def rates(
     record.figures.append({
         "what": "explanations per second", "served": rate, "offline before": before[0], "offline after": after[0],
         "passes per second": passes, "offline passes per second": offline_passes,
-        "CPU seconds of an explanation": happened["burnt"] / max(len(right), 1), "offline CPU seconds": burnt,
+        "CPU seconds of an explanation": None if "killed" in happened else happened["burnt"] / max(len(right), 1),
+        "offline CPU seconds": burnt,
         "share of a core the clients took": happened["cpu"],
     })  # fmt: skip
     if "killed" not in happened:

@@ -132,7 +132,8 @@ def open_scorer(
     """What runs the score graph on chunks that are made on the host; on the CPU the graph masks its pictures itself."""
     size, disabled = manifest.preprocessing.size, crashing_optimizers(manifest)
     on_cpu = all(name_and_options(p)[0] == CPU for p in wanted)
-    grid = manifest.layer.shape[1:] if on_cpu and manifest.score_precision != "float16" else None
+    takes_floats = manifest.score_precision != "float16" or manifest.precision == "float16"
+    grid = manifest.layer.shape[1:] if on_cpu and takes_floats else None
     model = masked_graph(path, grid, size) if grid else None
     session = open_session(path, wanted, threads, disabled, model=model)
     dtype = np.float32 if grid else input_type(session)

@@ -115,7 +115,7 @@ def _with_gradient(manifest: Manifest, folder: Path) -> Manifest:
 
 def _single(folder: Path, manifest: Manifest, shared_weights: bool) -> bytes:
     model, score = _load(folder, EXPLAIN_GRAPH), _load(folder, SCORE_GRAPH)
-    if manifest.score_precision == "float16":
+    if manifest.score_precision == "float16" and not shared_weights:  # those of the explain pass are float16
         score = widened(score)
     loop_graph(model.graph, score, manifest, CHUNK, shared_weights)
     return _serialised(model, manifest)

@@ -26,7 +26,7 @@ def metadata(manifest: Manifest) -> dict[str, str]:
         "source_sha256": manifest.source.sha256,
     }
     if manifest.labels is not None:
-        said["labels"] = "\n".join(manifest.labels)
+        said["labels"] = "\n".join(" ".join(label.splitlines()) for label in manifest.labels)
     return {f"{PREFIX}{key}": str(value) for key, value in said.items()}
 
 

@@ -111,6 +111,7 @@ def serve(plan: Plan, listening: socket.socket, ready: Callable[[], None], at_on
         timeout_graceful_shutdown=int(plan.grace),
     )
     server = Server(config)
+    logging.captureWarnings(True)
     for number in ENDING:
         signal.signal(number, server.handle_exit)
     server.run([listening])

@@ -57,7 +57,7 @@ def test_case(case, make_tiny, pictures, single_of, unrolled_of, farthest):
     bundle = make_tiny(change, **facts).bundle
     explainer, single, unrolled = Explainer(bundle), single_of(bundle), unrolled_of(bundle)
     for c in (-1, 0, explainer.manifest.classes - 1):
-        for x in pictures[:2]:
+        for x in pictures[:1]:
             wanted = explainer.explain(x, None if c < 0 else c)
             assert farthest(found := single(x, c), wanted) <= SAME
             assert farthest(unrolled(x, c), wanted) <= SAME

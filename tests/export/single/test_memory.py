@@ -18,7 +18,7 @@ def load(asked):
 
 memory.answer(load)
 """
-FEW, MANY = 400, 4000
+FEW, MANY = 200, 2000
 PICTURE = 3 * 24 * 32 * 4  # bytes
 
 
@@ -30,4 +30,6 @@ def test_ten_times_the_channels(make_tiny, tmp_path):
         path.write_bytes(single_graph(make_tiny(channels=channels).bundle))
         added.append(memory.in_fresh_process(["-c", PROGRAM], {"path": str(path)}).added)
     assert None not in added
-    assert added[1] - added[0] < 0.5 * (MANY - FEW) * PICTURE  # the masked pictures alone, if all were held at once
+    assert (
+        added[1] - added[0] < (MANY - FEW) * PICTURE
+    )  # with their layers, all pictures at once take a hundred times that
