@@ -46,7 +46,7 @@ def prepared(tmp_path_factory):
     for name in ("photo.png", "photo.jpg"):
         cv2.imwrite(str(folder / name), draw_scene(1, (120, 160)).image[..., ::-1])
     (folder / "model.onnx").write_bytes(MODEL.read_bytes())
-    export_model(folder / "model.onnx", folder / "model.fcam", single=True)
+    export_model(folder / "model.onnx", folder / "model.fcam", single=True, unrolled=8)
     return folder
 
 
