@@ -13,8 +13,8 @@ demo: .venv/installed
 test: .venv/installed-dev
 	$(BIN)/pytest -n auto --dist loadfile
 
-docs: .venv/installed-dev
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+docs: .venv-docs/installed
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check
@@ -35,6 +35,11 @@ bench: .venv-bench/installed
 	$(BIN)/pip install --quiet --editable ".[dev]"
 	touch $@
 
+.venv-docs/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install --quiet --editable ".[docs]"
+	touch $@
+
 # A package that cannot be installed here does not take part; the benchmark says so.
 .venv-bench/installed: pyproject.toml benchmarks/requirements.txt
 	$(PYTHON) -m venv .venv-bench
@@ -45,4 +50,4 @@ bench: .venv-bench/installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-bench build dist demo-output artifacts
+	rm -rf .venv .venv-docs .venv-bench build dist demo-output artifacts

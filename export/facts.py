@@ -93,7 +93,8 @@ def _said(metadata: Mapping[str, str], folder: Path, usual: str) -> tuple[str, d
 
 def _complaint(error: ValidationError) -> str:
     first = error.errors()[0]
-    return " ".join(f"{'.'.join(map(str, first['loc']))}: {first['msg']}".lstrip(": ").split())
+    where, said = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+    return " ".join(f"{where}: {said}".lstrip(": ").split())
 
 
 def _in_model(metadata: Mapping[str, str]) -> dict[str, Any]:

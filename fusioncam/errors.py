@@ -34,6 +34,10 @@ class ImageError(FusionCamError):
     """A picture cannot be read, or an array has the wrong shape, type or content."""
 
 
+class NotFiniteError(FusionCamError):
+    """The model gives NaN or infinity for a picture."""
+
+
 class ProviderError(FusionCamError):
     """onnxruntime cannot run on the execution provider that was asked for."""
 

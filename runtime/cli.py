@@ -17,16 +17,30 @@ from fusioncam.runtime.commands.inspect import inspect
 from fusioncam.runtime.commands.serve import serve
 from fusioncam.runtime.commands.triton import triton
 
+# In one line each, for the list of `fusioncam --help`; the help of a command says more.
+COMMANDS = (
+    (inspect, "Show by what layers a model can be explained."),
+    (export, "Turn a classifier into a bundle of ONNX graphs."),
+    (explain, "Explain pictures: maps, panels, figures."),
+    (evaluate, "Say with numbers how good the maps are."),
+    (check, "Hold a bundle against the model it was made from."),
+    (bench, "Measure what explanations cost on this machine."),
+    (serve, "Answer requests for explanations over HTTP."),
+    (triton, "Add a bundle to a repository of Triton."),
+    (demo, "Explain the built-in picture, or show a page to try."),
+)
+
 app = typer.Typer(
     name="fusioncam",
     add_completion=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # it would take what stands in brackets for markup
     help="Explain image classifiers straight from ONNX files, with Fusion-CAM.",
     epilog="Exit status: 0 done, 1 failed, 2 bad usage. --debug shows the traceback of an error.",
 )
-for _command in (inspect, export, explain, evaluate, check, bench, serve, triton, demo):
-    app.command()(_command)
+for _command, _short in COMMANDS:
+    app.command(short_help=_short)(_command)
 
 
 def main() -> None:

@@ -1,12 +1,8 @@
 """Pictures in, model input out: reading files, normalising as the model was trained, and the way back for display."""
 
 import os
-import re
 import stat
-import struct
 import threading
-import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,6 +12,7 @@ from numpy.typing import NDArray
 
 from fusioncam.errors import ImageError
 from fusioncam.manifest import Preprocessing
+from fusioncam.runtime.formats import bounded, declared_pixels, is_deep, is_whole, keeps_its_word
 from fusioncam.runtime.geometry import display_image as display_image
 from fusioncam.runtime.geometry import visible_part as visible_part
 
@@ -26,80 +23,8 @@ UInt8Array: TypeAlias = NDArray[np.uint8]
 Float32Array: TypeAlias = NDArray[np.float32]
 ImageLike: TypeAlias = str | os.PathLike[str] | UInt8Array | Float32Array
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-# These hold 10 or 12 bits a sample, which OpenCV hands out unscaled in 16: asked for 8 bits, it scales them itself.
-_JPEG_2000 = b"jP  "
-_DEEP_CONTAINERS = (b"ftyp", _JPEG_2000)
-# What is decoded need not be what `_SIZES` finds, if somebody wants that: TIFF's tags may come in other types and any
-# order. JPEG 2000 holds its size twice.
-_MAY_LIE = (b"II*\0", b"MM\0*")
 # The log level belongs to the whole process, so two decodes must not change it at the same time.
 _DECODER = threading.Lock()
-
-
-def _big(first: bytes, second: bytes) -> tuple[int, int]:
-    return int.from_bytes(first, "big"), int.from_bytes(second, "big")
-
-
-def _little(first: bytes, second: bytes) -> tuple[int, int]:
-    return int.from_bytes(first, "little"), int.from_bytes(second, "little")
-
-
-def _signed(first: bytes, second: bytes) -> tuple[int, int]:
-    return int.from_bytes(first, "little", signed=True), int.from_bytes(second, "little", signed=True)
-
-
-def _less_one(first: bytes, second: bytes) -> tuple[int, int]:
-    return int.from_bytes(first, "little") + 1, int.from_bytes(second, "little") + 1
-
-
-def _webp_lossless(packed: bytes, _: bytes) -> tuple[int, int]:
-    bits = int.from_bytes(packed, "little")
-    return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-
-
-# Where each format that can blow a small file up to a huge picture declares its size: (how the file begins, the two
-# fields, how they are read). OpenCV's own limit is read once, when the library is loaded, so it cannot be relied on. A
-# JPEG or TIFF may hold a thumbnail too: the largest size found is the one that counts.
-_SIZES: tuple[tuple[bytes, bytes, Callable[[bytes, bytes], tuple[int, int]]], ...] = (
-    (_PNG, rb"\A.{12}IHDR(.{4})(.{4})", _big),
-    (b"\xff\xd8\xff", rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]\x00[\x0b\x11\x14][\x08\x0c](..)(..)", _big),
-    (b"GIF8", rb"\AGIF8[79]a(..)(..)", _little),
-    (b"BM", rb"\ABM.{4}\x00{4}.{8}(.{4})(.{4})", _signed),
-    (b"RIFF", rb"\A.{8}WEBPVP8X.{8}(.{3})(.{3})", _less_one),
-    (b"RIFF", rb"\A.{8}WEBPVP8 .{7}\x9d\x01\x2a(..)(..)", _little),
-    (b"RIFF", rb"\A.{8}WEBPVP8L.{4}\x2f(.{4})()", _webp_lossless),
-    (b"II*\0", rb"\x00\x01[\x03\x04]\x00\x01\x00{3}(.{4})\x01\x01[\x03\x04]\x00\x01\x00{3}(.{4})", _little),
-    (b"MM\0*", rb"\x01\x00\x00\x03\x00{3}\x01(..)..\x01\x01\x00\x03\x00{3}\x01(..)", _big),
-    (b"MM\0*", rb"\x01\x00\x00\x04\x00{3}\x01(.{4})\x01\x01\x00\x04\x00{3}\x01(.{4})", _big),
-    (b"\0\0\0", rb"ihdr(.{4})(.{4})", _big),
-    (b"\0\0\0", rb"ispe\x00{4}(.{4})(.{4})", _big),
-)
-
-
-def _declared_pixels(data: bytes) -> int:
-    """Pixels the file says it holds, 0 where it is of a format outside the table."""
-    sizes = (
-        read(*found)
-        for head, pattern, read in _SIZES
-        if data.startswith(head)
-        for found in re.findall(pattern, data, re.DOTALL)
-    )
-    return max((abs(first * second) for first, second in sizes), default=0)
-
-
-def _png_is_whole(data: bytes) -> bool:
-    """Walks the chunks up to IEND: libpng writes to stderr about a bad one before OpenCV can report it."""
-    at = len(_PNG)
-    while at + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, at)
-        kind, end = data[at + 4 : at + 8], at + 8 + length
-        if data[end : end + 4] != zlib.crc32(memoryview(data)[at + 4 : end]).to_bytes(4, "big"):
-            return False
-        if kind == b"IEND":
-            return True
-        at = end + 4
-    return False
 
 
 def _load(path: Path) -> bytes:
@@ -130,9 +55,9 @@ def _decode(data: bytes) -> NDArray[np.generic] | None:
 
     BGR on purpose: with IMREAD_COLOR_RGB, OpenCV 5.0 leaves 16-bit TIFF and AVIF with alpha in BGR order.
     """
-    if data.startswith(_PNG) and not _png_is_whole(data):
+    if not is_whole(data):
         return None
-    depth = 0 if data[4:8] in _DEEP_CONTAINERS else cv2.IMREAD_ANYDEPTH
+    depth = 0 if is_deep(data) else cv2.IMREAD_ANYDEPTH
     with _DECODER:
         before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         try:
@@ -169,20 +94,23 @@ def decode_image(data: bytes, name: str, max_pixels: int, *, declared: bool = Fa
         data: A file of any format OpenCV decodes.
         name: What errors call it.
         max_pixels: The most it may hold, judged before anything is decoded.
-        declared: Whether to refuse formats that do not say how many that is, or may say less than there are: for files
-            of strangers.
+        declared: Whether to refuse formats that do not say how many that is, or may say less than there are, and files
+            that take far more work than so many pixels: for files of strangers.
 
     Returns:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        ImageError: It is no picture, is damaged or cut short, has pixels of neither 8 nor 16 bits, or too many.
+        ImageError: It is no picture, is damaged or cut short, has pixels of neither 8 nor 16 bits, or too many, or is
+            refused by `declared`.
     """
     if not data:
         raise ImageError(f"{name} is empty: copy or download the picture again")
-    pixels = _declared_pixels(data)
-    if declared and (not pixels or data.startswith(_MAY_LIE) or data[4:8] == _JPEG_2000):
+    pixels = declared_pixels(data)
+    if declared and not (pixels and keeps_its_word(data)):
         raise ImageError(f"{name} is not a picture of a format taken here: save it again as PNG or JPEG")
+    if declared and pixels <= max_pixels:
+        data = bounded(data, name)
     decoded = _decode(data) if pixels <= max_pixels else None
     if decoded is not None:
         pixels = decoded.shape[0] * decoded.shape[1]

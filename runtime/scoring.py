@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from fusioncam.errors import FusionCamError
+from fusioncam.errors import NotFiniteError
 from fusioncam.kernels.masks import Deferred
 from fusioncam.kernels.reference import softmax
 from fusioncam.manifest import Ending
@@ -66,7 +66,7 @@ class Scorer:
             What each work finds, in their order.
 
         Raises:
-            FusionCamError: The model cannot be run, or gives NaN or infinity.
+            FusionCamError: The model cannot be run, or gives NaN or infinity (NotFiniteError).
         """
         return self.together().finish(works)
 
@@ -98,7 +98,7 @@ class Scorer:
         for each, rows in parts:
             try:
                 refuse_nan(logits[rows], "logits")
-            except FusionCamError as error:  # of this picture; the others are as they should be
+            except NotFiniteError as error:  # of this picture; the others are as they should be
                 each.fail(error)
             else:
                 each.take(logits[rows], seconds * (rows.stop - rows.start))
@@ -117,9 +117,9 @@ def probabilities(logits: Floats, ending: Ending) -> Array:
 
 
 def refuse_nan(array: Array, what: str) -> None:
-    """Raise FusionCamError where `array` holds NaN or infinity."""
+    """Raise NotFiniteError where `array` holds NaN or infinity."""
     if not np.isfinite(array).all():
-        raise FusionCamError(
+        raise NotFiniteError(
             f"the model gives NaN or infinite {what} for this picture; check its preprocessing, or use float32 weights"
         )
 

@@ -30,7 +30,7 @@ def bench(
     from fusioncam.runtime.output import json_bytes, write_atomically
 
     if out is not None:
-        prepare_target(out)
+        prepare_target(out.absolute())  # whose folder an error can name
     budgets = [parse_budget(b) for b in parts(budget)]
     with console.progress_bar(bundle.name, quiet) as progress:
         report = bench_bundle(bundle, images or [], budgets, rounds, Plan(parts(providers), chunk, threads), progress)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 TOKEN = "FUSIONCAM_TOKEN"  # environment variable
+TAKEN = ("stats",)  # /v2/models/stats is about all of them
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -43,7 +44,9 @@ def serve(
     ] = None,
     max_body: Annotated[int, typer.Option(metavar="BYTES", help="Of a request, packed or not.")] = 32 << 20,
     max_pixels: Annotated[int, typer.Option(metavar="N", help="Of a photo.")] = 50_000_000,
-    max_pictures: Annotated[int, typer.Option(metavar="N", help="In a request.")] = 16,
+    max_pictures: Annotated[
+        int, typer.Option(metavar="N", help="In a request; no more than queue and batch hold.")
+    ] = 16,
     page: Annotated[bool, typer.Option("--page/--no-page", help="Show the page to look at, at /.")] = True,
     docs: Annotated[bool, typer.Option("--docs/--no-docs", help="Describe the service at /docs.")] = True,
     providers: Providers = "cpu",
@@ -70,8 +73,8 @@ def serve(
 
     models = named(bundles)
     settings = Settings.checked(
-        token=_token(token_file), timeout=timeout, max_body=max_body, max_pixels=max_pixels,
-        max_pictures=max_pictures, concurrency=2 * (queue + max_batch) * len(models), page=page, docs=docs,
+        token=_token(token_file), timeout=timeout, max_body=max_body, max_pixels=max_pixels, page=page, docs=docs,
+        max_pictures=min(max_pictures, queue + max_batch), concurrency=2 * (queue + max_batch) * len(models),
     )  # fmt: skip
     for bundle in models.values():
         read_bundle(bundle)
@@ -120,6 +123,8 @@ def named(bundles: "Sequence[str]") -> dict[str, Path]:
             name = Path(given).resolve().name.removesuffix(".fcam")
         if not NAME.fullmatch(name):
             raise UsageError(f"{name!r} cannot be a model's name; name it, of letters, digits, . _ and -: NAME={path}")
+        if name in TAKEN:
+            raise UsageError(f"/v2/models/{name} is an address of the service itself; name the model: NAME={path}")
         if name in models:
             raise UsageError(f"two models are named {name!r}; name one of them otherwise: NAME={path}")
         models[name] = Path(path).resolve()
@@ -129,7 +134,10 @@ def named(bundles: "Sequence[str]") -> dict[str, Path]:
 def _token(file: Path | None) -> str | None:
     """The token, from a file or the environment."""
     if file is None:
-        return os.environ.get(TOKEN) or None
+        given = os.environ.get(TOKEN)
+        if given == "":
+            raise UsageError(f"the environment variable {TOKEN} is empty; write a token into it, or unset it")
+        return given
     try:
         text = file.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:

@@ -1,6 +1,7 @@
 """A request for explanations on its way: received, understood, explained, answered; the heavy parts beside the loop."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,11 +10,11 @@ from typing import Any, TypeVar
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from fusioncam.errors import BusyError, DeadlineError, FusionCamError
+from fusioncam.errors import BusyError, DeadlineError, FusionCamError, NotFiniteError
 from fusioncam.runtime.explanation import Explanation
-from fusioncam.runtime.service.inference import Asked, answered, understand
-from fusioncam.runtime.service.jobs import Job
+from fusioncam.runtime.service.inference import FIGURES, Asked, answered, understand
 from fusioncam.runtime.service.metrics import Metrics
+from fusioncam.runtime.service.paced import Paced
 from fusioncam.runtime.service.protocol.compression import WORTH_IT, chosen, pack, unpack
 from fusioncam.runtime.service.protocol.tensors import HEADER_LENGTH
 from fusioncam.runtime.service.refusals import CLIENT_GONE, RefusedError, answer, bad, shown
@@ -26,6 +27,7 @@ BINARY, JSON = "application/octet-stream", "application/json"
 # Not what a page from elsewhere can have a browser send without asking us first: text, forms.
 TAKEN = (BINARY, JSON)
 RETRY_AFTER = 1  # seconds
+MOST_NUMBERS = 1 << 22  # of maps as text, in an answer: some 80 MB
 GRACE = 1.0  # seconds in which a batcher, which looks at the time between runs, may say itself that it is late
 
 
@@ -43,8 +45,8 @@ class Answering:
         self._begun, self._held = 0, 0  # requests, and bytes of their bodies
 
     def close(self) -> None:
-        """End the threads."""
-        self._pool.shutdown(cancel_futures=True)
+        """End the threads, without waiting for what they decode: nobody can stop that."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def answer(self, request: Request, name: str, served: Served) -> Response:
         """The answer to a request for a model's explanations, whatever becomes of it."""
@@ -61,8 +63,13 @@ class Answering:
         except ClientDisconnect:
             return Response(status_code=CLIENT_GONE)
         finally:
-            self._begun -= 1
+            if outcome == "fail":
+                self._let_go()
             self._metrics.inferred(name, outcome, time.monotonic() - begun)
+
+    def _let_go(self) -> None:
+        """A request is not worked on any more; where it ended well, not before its answer is sent."""
+        self._begun -= 1
 
     async def _answer(self, request: Request, name: str, served: Served, begun: float) -> Response:
         asked = await self._asked(request, served, begun)
@@ -80,7 +87,8 @@ class Answering:
                 content = pack(content, encoding)
                 added["Content-Encoding"] = encoding
             self._metrics.stage(name, "encode", time.perf_counter() - start)
-            return Response(content, 200, added, JSON if length is None else BINARY)
+            kind = JSON if length is None else BINARY
+            return Paced(content, added, kind, self._settings.timeout, self._let_go)
 
         return await self._beside(packed)
 
@@ -96,9 +104,11 @@ class Answering:
                 plain = unpack(b"".join(parts), headers.get("Content-Encoding"), settings.max_body)
                 return understand(served, settings, plain, headers.get(HEADER_LENGTH), begun, settings.timeout)
 
-            return await _in_time(self._beside(understood), begun + settings.timeout, settings.timeout)
+            asked = await _in_time(self._beside(understood), begun + settings.timeout, settings.timeout)
         finally:
             self._held -= sum(map(len, parts))
+        _check_numbers(asked, served)
+        return asked
 
     async def _receive(self, request: Request, parts: list[bytes]) -> None:
         """Append the body to `parts`, of which no more than `max_body` bytes are held, and `max_held` of all requests.
@@ -131,19 +141,18 @@ class Answering:
             FusionCamError: One fails.
         """
 
-        async def explained(job: Job) -> Explanation:
-            start = time.monotonic()
-            found = await served.batcher.explain(job)
+        async def explained(explaining: asyncio.Task[Explanation]) -> Explanation:
+            found = await explaining
             waited = time.monotonic() - start - sum(found.timing.values())
             self._metrics.stage(name, "queue", max(waited, 0.0))
             return found
 
-        works = [asyncio.ensure_future(explained(job)) for job in asked.jobs]
+        start = time.monotonic()
+        works = served.batcher.explain_all(asked.jobs)
         try:
-            return await asyncio.gather(*works)
-        except FusionCamError as error:
-            if type(error) is FusionCamError and asked.prepared:
-                # The model gives NaN for numbers that no picture has: they are the client's.
+            return await asyncio.gather(*map(explained, works))
+        except NotFiniteError as error:
+            if asked.prepared:  # for numbers that no picture has: they are the client's
                 raise bad(str(error)) from error
             raise
         finally:
@@ -163,6 +172,17 @@ def _check_type(given: str | None) -> None:
             415,
             f"the body's type is {shown(given)}; send Content-Type: {JSON}, or {BINARY} where binary tensors follow",
             {"Accept": ", ".join(TAKEN)},
+        )
+
+
+def _check_numbers(asked: Asked, served: Served) -> None:
+    """Raise RefusedError (400) where an answer would be too much text."""
+    maps = sum(not wanted.binary and wanted.name not in FIGURES for wanted in asked.outputs)
+    numbers = maps * len(asked.jobs) * math.prod(served.size)
+    if numbers > MOST_NUMBERS:
+        raise bad(
+            f"the maps would be {numbers:,} numbers in JSON, the limit is {MOST_NUMBERS:,}: set the parameter "
+            "binary_data_output, or ask for fewer methods or pictures"
         )
 
 

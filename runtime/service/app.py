@@ -27,6 +27,7 @@ ABOUT = (
     '(version 2, with the binary tensor extension). Errors are `{"error": "..."}`, in one line.'
 )
 OF_MODEL = "/v2/models/{model}"
+GUARD = (401, 403)  # what `Front` answers of itself
 
 
 def make_app(
@@ -99,7 +100,7 @@ async def _answer(request: Request, error: Exception) -> Response:
 
 
 def _add_server_routes(app: FastAPI, models: Mapping[str, Served], metrics: Metrics) -> None:
-    @app.get("/v2", summary="What this is", tags=["server"], responses=openapi.errors(401))
+    @app.get("/v2", summary="What this is", tags=["server"], responses=openapi.errors(*GUARD))
     async def server() -> schemas.ServerInfo:
         return describe.SERVER
 
@@ -113,11 +114,11 @@ def _add_server_routes(app: FastAPI, models: Mapping[str, Served], metrics: Metr
             _check_ready(name, served)
         return schemas.Ready(ready=True)
 
-    @app.post("/v2/repository/index", summary="The models there are", tags=["server"], responses=openapi.errors(401))
+    @app.post("/v2/repository/index", summary="The models there are", tags=["server"], responses=openapi.errors(*GUARD))
     async def index() -> list[schemas.IndexEntry]:
         return describe.index(models)
 
-    @app.get("/v2/models/stats", summary="Statistics of all models", tags=["server"], responses=openapi.errors(401))
+    @app.get("/v2/models/stats", summary="Statistics of all models", tags=["server"], responses=openapi.errors(*GUARD))
     def statistics() -> dict[str, Any]:
         return describe.statistics(models, metrics)
 
@@ -126,7 +127,7 @@ def _add_server_routes(app: FastAPI, models: Mapping[str, Served], metrics: Metr
         summary="Figures for Prometheus",
         tags=["server"],
         response_class=Response,
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **openapi.errors(401)},
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **openapi.errors(*GUARD)},
     )
     def shown_metrics() -> Response:
         return Response(metrics.shown(), media_type=CONTENT_TYPE_LATEST)
@@ -163,7 +164,7 @@ def _add_model_routes(
     async def infer(request: Request, model: str, version: str) -> Response:
         return await answering.answer(request, model, found(model, version))
 
-    errors = openapi.errors(401, 404)
+    errors = openapi.errors(*GUARD, 404)
     read: dict[str, Any] = {"methods": ["GET"], "responses": errors}
     told = {
         "": (metadata, "A model's inputs and outputs", read | {"response_model": schemas.ModelInfo}),

@@ -5,72 +5,22 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, InvalidStateError
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 
-from fusioncam.errors import BusyError, DeadlineError, FusionCamError
+from fusioncam.errors import BusyError, DeadlineError, FusionCamError, UsageError
 from fusioncam.runtime.engines import Engine
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.service.jobs import Job, Unwatched, Watch
+from fusioncam.runtime.service.logs import ERRORS
 from fusioncam.runtime.service.plan import MAX_BATCH, QUEUE
+from fusioncam.runtime.service.tickets import Found, Ticket
 from fusioncam.runtime.work import Together, UnderWay, Work
 
 FORGETTING = 0.2  # how much the latest job counts where the pace is estimated
 MOST_PATIENCE = 3600  # seconds; nobody should be told to come back later than that
-
-Found = list[Explanation]
-
-
-class Ticket:
-    """A job that was let in, and the answer to come.
-
-    Attributes:
-        future: The answer. Whoever waits for it may cancel it.
-        done: Masked passes run, and how many there will be.
-    """
-
-    def __init__(self, job: Job) -> None:
-        self.job, self.since = job, time.monotonic()
-        self.future: Future[Explanation] = Future()
-        self.done = 0, 0
-
-    def progress(self, done: int, every: int) -> None:
-        """Take note of passes that were run."""
-        self.done = done, every
-        self.check()
-
-    def check(self) -> None:
-        """Raise what ends the job, if it is over: nobody waits any more, or its time is up."""
-        if self.future.cancelled():
-            raise CancelledError
-        if time.monotonic() >= self.job.deadline:
-            raise self.late()
-
-    def late(self) -> DeadlineError:
-        """What to say when its time is up."""
-        done, every = self.done
-        reached = f"after {done} of {every} masked passes" if every else "before its turn came"
-        return DeadlineError(
-            f"no explanation within {max(self.job.deadline - self.since, 0):.3g} s: it was stopped {reached}; ask for "
-            "a smaller budget or for more time, or ask again when there is less to do"
-        )
-
-    def answer(self, under_way: UnderWay[Found]) -> Explanation | None:
-        """Hand over what was found, or what went wrong. Returns what was found, if somebody still waited for it."""
-        with suppress(InvalidStateError):  # cancelled meanwhile
-            try:
-                (explanation,) = under_way.result()
-            except (FusionCamError, CancelledError) as error:
-                self.future.set_exception(error.with_traceback(None))  # which would keep all that the work had in hand
-            except Exception as error:
-                self.future.set_exception(error)
-            else:
-                self.future.set_result(explanation)
-                return explanation
-        return None
 
 
 class Batcher:
@@ -140,16 +90,22 @@ class Batcher:
             ImageError: The picture is of another shape, type or content than the model's.
             FusionCamError: The model cannot be run, or gives NaN or infinity.
         """
-        ticket = self._let_in(job)
-        try:
-            async with asyncio.timeout(job.deadline - time.monotonic()):
-                return await asyncio.wrap_future(ticket.future)
-        except TimeoutError:
-            raise ticket.late() from None
+        (explaining,) = self.explain_all([job])
+        return await explaining
+
+    def explain_all(self, jobs: Sequence[Job]) -> list[asyncio.Task[Explanation]]:
+        """Explain the pictures of one request: all are let in, or none. What `explain` does is under way for each.
+
+        Raises:
+            BusyError: There is no room for all of them now, or the Batcher is closing.
+            UsageError: There never is; or there is no such class, method or budget for this model.
+        """
+        return [asyncio.create_task(self._explained(ticket)) for ticket in self._let_in(jobs)]
 
     def submit(self, job: Job) -> "Future[Explanation]":
         """The same for callers without an event loop; what goes wrong once the job is let in is in the future."""
-        return self._let_in(job).future
+        (ticket,) = self._let_in([job])
+        return ticket.future
 
     async def close(self) -> None:
         """Refuse new jobs, and finish those that were let in; each has its deadline."""
@@ -158,26 +114,42 @@ class Batcher:
             self._changed.notify()
         await asyncio.to_thread(self._thread.join)
 
-    def _let_in(self, job: Job) -> Ticket:
-        methods, budget = self.explainer.checked(job.methods, job.budget)
-        c = self.explainer.checked_class(job.class_index)
-        ticket = Ticket(replace(job, methods=methods, budget=budget, class_index=c))
+    async def _explained(self, ticket: Ticket) -> Explanation:
+        try:
+            async with asyncio.timeout(ticket.job.deadline - time.monotonic()):
+                return await asyncio.wrap_future(ticket.future)
+        except TimeoutError:
+            raise ticket.late() from None
+
+    def _let_in(self, jobs: Sequence[Job]) -> list[Ticket]:
+        tickets = [Ticket(self._checked(job)) for job in jobs]
         with self._changed:
-            if self._closing:
-                raise BusyError(f"model {self.name!r} is shutting down; ask again soon", 1)
-            waiting, running = self.waiting, self.running
-            if waiting + running >= self.queue + self.max_batch:
-                patience = self._patience()
-                raise BusyError(
-                    f"model {self.name!r} has as much to do as it takes: {running} explanations under way and "
-                    f"{waiting} waiting; ask again in {patience} s",
-                    patience,
-                )
-            self._waiting.append(ticket)
+            self._check_room(len(tickets))
+            self._waiting.extend(tickets)
             self._watch.queued(self.name, self.waiting)
             self._changed.notify()
-        ticket.future.add_done_callback(self._forget)
-        return ticket
+        for ticket in tickets:
+            ticket.future.add_done_callback(self._forget)
+        return tickets
+
+    def _checked(self, job: Job) -> Job:
+        methods, budget = self.explainer.checked(job.methods, job.budget)
+        return replace(job, methods=methods, budget=budget, class_index=self.explainer.checked_class(job.class_index))
+
+    def _check_room(self, count: int) -> None:
+        """Raise BusyError where so many jobs cannot be let in now, UsageError where they never can."""
+        if not self.ready:
+            raise BusyError(f"model {self.name!r} takes no requests: it is shutting down, or has failed", 1)
+        waiting, running, room = self.waiting, self.running, self.queue + self.max_batch
+        if count > room:
+            raise UsageError(f"model {self.name!r} takes {room} pictures at a time, not {count}; send fewer at once")
+        if waiting + running + count > room:
+            patience = self._patience()
+            raise BusyError(
+                f"model {self.name!r} has as much to do as it takes: {running} explanations under way and "
+                f"{waiting} waiting; ask again in {patience} s",
+                patience,
+            )
 
     def _patience(self) -> int:
         """Seconds until about half of those that wait have had their turn."""
@@ -199,12 +171,30 @@ class Batcher:
             opened.set_exception(error)
             return
         while self._has_work():
-            self._begin_some()
-            self._stop_those_over()
-            self._answer()
-            for together in self._together.values():
-                self._run(together)
-            self._answer()
+            try:
+                self._go_on()
+            except Exception:
+                ERRORS.exception("model %r gave up what it had to do; this is a bug, please report it", self.name)
+                self._give_up()
+
+    def _go_on(self) -> None:
+        """Begin what there is room for, run the session once, and answer what has ended."""
+        self._begin_some()
+        self._stop_those_over()
+        self._answer()
+        for together in self._together.values():
+            self._run(together)
+        self._answer()
+
+    def _give_up(self) -> None:
+        """Fail all jobs: nobody knows which of them is to blame, and those to come shall fare better."""
+        with self._changed:
+            over = [ticket for ticket, *_ in self._running] + list(self._waiting)
+            self._running.clear()
+            self._waiting.clear()
+        self._together.clear()
+        for ticket in over:
+            ticket.fail(FusionCamError(f"model {self.name!r} failed in a way nobody foresaw; its log has more"))
 
     def _has_work(self) -> bool:
         """Wait for work; without any, and none to come, it is False."""
@@ -226,8 +216,12 @@ class Batcher:
             if not self._waiting or self.running >= self.max_batch:
                 return None
             ticket = self._waiting.popleft()
+        try:
             self._watch.queued(self.name, self.waiting)
-        together = self._together[self._engine(ticket.job)]
+            together = self._together[self._engine(ticket.job)]
+        except Exception as error:
+            ticket.fail(error)
+            return None
         self._running.append((ticket, together.begin(self._explaining(ticket)), together))
         return together
 

@@ -27,6 +27,7 @@ FIGURES = {"logits": "FP32", "probabilities": "FP32", "class_index": "INT64"}
 """Outputs that are no maps."""
 DEFAULT = "fusion_cam"
 MOST_METHODS = 32
+MOST_LISTED = 1024  # class numbers, methods or photos in one input, unless settings allow more pictures
 # What tritonclient sends for models of other kinds, and what means nothing to one that answers each request by itself.
 PASSED_OVER = ("priority", "sequence_id", "sequence_start", "sequence_end")
 OWN = ("binary_data_output", "timeout", "class_index", "method", "budget")
@@ -81,19 +82,20 @@ def understand(
 
     Raises:
         RefusedError, ImageError, UsageError: Something about it is wrong.
+        DeadlineError: The time is up before its pictures are prepared.
     """
     start = time.perf_counter()
     request, data = split_body(body, header_length, settings.max_pictures * 3 * math.prod(served.size))
     _known_parameters(request.parameters)
-    tensors = read_tensors(request, data, INPUTS)
+    tensors = read_tensors(request, data, INPUTS, max(MOST_LISTED, settings.max_pictures))
     asked = _one_way(request.parameters, tensors)
     outputs = _outputs(request, served, tuple(asked["method"]))
     methods = tuple(o.name for o in outputs if o.name not in FIGURES) or (served.cheapest,)
     methods, budget = served.explainer.checked(methods, asked["budget"])
-    pictures = pictures_of(tensors, served, settings)
+    timeout = min(timeout, _timeout(request.parameters))
+    pictures = pictures_of(tensors, served, settings, begun, timeout)
     classes = _classes(served, asked["class_index"], len(pictures))
-    deadline = begun + min(timeout, _timeout(request.parameters))
-    jobs = [Job(x, c, methods, budget, deadline) for x, c in zip(pictures, classes, strict=True)]
+    jobs = [Job(x, c, methods, budget, begun + timeout) for x, c in zip(pictures, classes, strict=True)]
     return Asked(request.id, jobs, outputs, time.perf_counter() - start, "image" in tensors)
 
 
@@ -212,9 +214,9 @@ def _wanted(output: RequestedOutput, served: Served, binary: bool) -> Wanted:
 
 
 def _classes(served: Served, given: Sequence[int], pictures: int) -> list[int]:
+    if len(given) not in (1, pictures):
+        raise bad(f"{len(given)} class numbers for {pictures} pictures: give one for all, or one for each")
     checked = [served.explainer.checked_class(c) for c in given]
-    if len(checked) not in (1, pictures):
-        raise bad(f"{len(checked)} class numbers for {pictures} pictures: give one for all, or one for each")
     return checked * pictures if len(checked) == 1 else checked
 
 

@@ -2,12 +2,13 @@
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from fusioncam.errors import ImageError
+from fusioncam.errors import DeadlineError, ImageError
 from fusioncam.runtime.image import as_input, decode_image
 from fusioncam.runtime.service.protocol.tensors import Tensor
 from fusioncam.runtime.service.refusals import bad
@@ -18,17 +19,22 @@ from fusioncam.runtime.work import Array
 FAR = 1e4  # times what a picture can reach: such numbers overflow within the model
 
 
-def pictures_of(tensors: Mapping[str, Tensor], served: Served, settings: Settings) -> list[Array]:
+def pictures_of(
+    tensors: Mapping[str, Tensor], served: Served, settings: Settings, begun: float, timeout: float
+) -> list[Array]:
     """The pictures of a request as the model takes them, each (3, H, W) float32.
 
     Args:
         tensors: The inputs; one of `image` and `image_bytes` is among them.
         served: The model.
         settings: Limits.
+        begun: When the request came, in seconds of `time.monotonic()`.
+        timeout: Seconds it may take from then on; looked at before each picture.
 
     Raises:
         RefusedError: There is none, or both; there are too many, or they are of another shape.
         ImageError: One cannot be decoded, has too many pixels, or holds numbers that no picture has.
+        DeadlineError: The time is up before the last is begun.
     """
     if ("image" in tensors) == ("image_bytes" in tensors):
         raise bad("give the picture once: as input 'image', preprocessed, or as input 'image_bytes', a file")
@@ -46,10 +52,21 @@ def pictures_of(tensors: Mapping[str, Tensor], served: Served, settings: Setting
         given = list(tensor.values)
     if not 1 <= len(given) <= settings.max_pictures:
         raise bad(f"a request holds 1 to {settings.max_pictures} pictures, not {len(given)}")
+    in_turn = _in_time(given, begun, timeout)
     if "image" in tensors:
-        return [_prepared(served, x) for x in given]
-    named = (("the picture" if len(given) == 1 else f"picture {n}", data) for n, data in enumerate(given))
+        return [_prepared(served, x) for _, x in in_turn]
+    named = (("the picture" if len(given) == 1 else f"picture {n}", data) for n, data in in_turn)
     return [_photo(served, settings, name, data, tensor.from_json) for name, data in named]
+
+
+def _in_time(given: Sequence[Any], begun: float, timeout: float) -> Iterator[tuple[int, Any]]:
+    for n, picture in enumerate(given):
+        if time.monotonic() >= begun + timeout:
+            raise DeadlineError(
+                f"{n} of {len(given)} pictures were prepared within {timeout:g} seconds; send fewer or smaller ones, "
+                "allow more time, or ask again when there is less to do"
+            )
+        yield n, picture
 
 
 def _prepared(served: Served, given: Array) -> Array:

@@ -1,5 +1,7 @@
 """A model as the service has it: what explains it, and what its jobs are handed to."""
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -23,11 +25,12 @@ class Explains(Protocol):
     def ready(self) -> bool:
         """Whether it takes jobs, if there is room."""
 
-    async def explain(self, job: Job) -> Explanation:
-        """Do a job; cancelling the task that waits stops it.
+    def explain_all(self, jobs: Sequence[Job]) -> Sequence[asyncio.Task[Explanation]]:
+        """Let in all jobs of a request or none; cancelling a task stops its job.
 
         Raises:
-            BusyError, DeadlineError, ImageError, UsageError, FusionCamError: It is not done.
+            BusyError, UsageError: None is let in.
+            BusyError, DeadlineError, ImageError, UsageError, FusionCamError: A job is not done; in its task.
         """
 
     async def close(self) -> None:

@@ -61,5 +61,5 @@ class Settings(BaseModel):
             return cls.model_validate(given)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            name = ".".join(map(str, first["loc"]))
-            raise UsageError(f"{name}: {first['msg'].removeprefix('Value error, ')}") from error
+            option = "--" + ".".join(map(str, first["loc"])).replace("_", "-")
+            raise UsageError(f"{option}: {first['msg'].removeprefix('Value error, ')}") from error

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import uvicorn
@@ -33,16 +34,32 @@ from fusioncam.runtime.service.opening import Opening
 from fusioncam.runtime.service.plan import ENDING, Plan
 
 KEEP_ALIVE = 65  # seconds that an idle connection is kept: longer than proxies keep theirs
+CONNECTIONS = 900  # a process may usually have 1024 files open, and has some for itself
 READY = b"."
 
 
 class Server(uvicorn.Server):
-    """A server that leaves signals to whoever runs it."""
+    """A server that leaves signals to whoever runs it.
+
+    Args:
+        config: See uvicorn.
+        hasty: Whether a second signal ends the process at once.
+    """
+
+    def __init__(self, config: uvicorn.Config, hasty: bool) -> None:
+        super().__init__(config)
+        self._hasty = hasty
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Nothing: uvicorn would raise the signal again in the end, and so not exit with 0."""
         yield
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Have it end; uvicorn hurries for SIGINT only, and only as long as connections are open."""
+        if self.should_exit and self._hasty:
+            leave()
+        self.should_exit = True
 
 
 def open_app(plan: Plan) -> FastAPI:
@@ -61,8 +78,8 @@ def open_app(plan: Plan) -> FastAPI:
     app = make_app(models, plan.settings, metrics)
     # Python looks for cycles among all objects only when there are a quarter more than at the last look. Without those
     # that stay for good it looks often enough to let go of requests that failed before they pile up.
-    gc.freeze()
     gc.collect()
+    gc.freeze()
     return app
 
 
@@ -78,7 +95,9 @@ def _open_explainer(plan: Plan, bundle: Path) -> Explainer:
     return explainer
 
 
-def serve(plan: Plan, listening: socket.socket, ready: Callable[[], None], at_once: bool = True) -> int:
+def serve(
+    plan: Plan, listening: socket.socket, ready: Callable[[], None], at_once: bool = True, hasty: bool = True
+) -> int:
     """Answer requests until a signal says to end; then finish what was begun.
 
     Args:
@@ -86,6 +105,8 @@ def serve(plan: Plan, listening: socket.socket, ready: Callable[[], None], at_on
         listening: The socket.
         ready: Called once the models are loaded.
         at_once: Whether requests are answered while they are being loaded, see `Opening`.
+        hasty: Whether a second signal ends the process at once. One of several may get the first twice: as one of a
+            group, as systemd does it, and from `Workers`, which kills them upon the second.
 
     Returns:
         The exit status.
@@ -109,17 +130,28 @@ def serve(plan: Plan, listening: socket.socket, ready: Callable[[], None], at_on
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=int(plan.grace),
+        limit_concurrency=max(CONNECTIONS, 2 * plan.settings.concurrency),
     )
-    server = Server(config)
+    _hang_up_on_the_deaf(listening, plan.settings.timeout)
+    server = Server(config, hasty)
     logging.captureWarnings(True)
     for number in ENDING:
         signal.signal(number, server.handle_exit)
     server.run([listening])
+    for number in ENDING:  # it is ending; Python's own way would be to die of it
+        signal.signal(number, signal.SIG_IGN)
     if opening.error is not None:
         raise opening.error
-    if server.force_exit or (opening.thread is not None and opening.thread.is_alive()):
-        leave()
+    others = set(threading.enumerate()) - {threading.main_thread()}
+    if any(thread is opening.thread or not thread.daemon for thread in others):
+        leave()  # Python would wait for a thread that decodes a photo
     return console.DONE
+
+
+def _hang_up_on_the_deaf(listening: socket.socket, seconds: float) -> None:
+    """Have the system close connections of clients that have not read for so long; elsewhere than on Linux, never."""
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, min(int(seconds * 1000) + 1, (1 << 31) - 1))
 
 
 def leave() -> None:
@@ -146,7 +178,7 @@ def _main(arguments: list[str]) -> int:
     descriptor, pipe, at_once = map(int, arguments)
     plan: Plan = pickle.load(sys.stdin.buffer)
     _outlive_nobody()
-    return serve(plan, socket.socket(fileno=descriptor), lambda: _tell(pipe), bool(at_once))
+    return serve(plan, socket.socket(fileno=descriptor), lambda: _tell(pipe), bool(at_once), hasty=False)
 
 
 def _tell(pipe: int) -> None:

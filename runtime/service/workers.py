@@ -16,8 +16,9 @@ from fusioncam.runtime import console
 from fusioncam.runtime.service.plan import ENDING, Plan
 
 LOOK = 0.1  # seconds between two looks at the workers
-PATIENCE = 0.5  # seconds before a worker that died is replaced, times how often that happened before it was ready
-MOST_FAILURES = 3  # workers in a row that die before they are ready
+PATIENCE = 0.5  # seconds before a worker that died is replaced, doubled for each that was not ready by then
+MOST_DOUBLINGS = 7  # so that it is tried again every minute
+MOST_FAILURES = 3  # workers in a row that die before they are ready, where none is
 LAST_GRACE = 5  # seconds beyond the plan's, after which workers are killed
 
 
@@ -143,7 +144,7 @@ class Workers:
         """Have another take the place of one that has died.
 
         Raises:
-            FusionCamError: Too many died before they were ready.
+            FusionCamError: Too many died before they were ready, and none is.
         """
         from fusioncam.runtime.service.metrics import process_ended
 
@@ -152,13 +153,14 @@ class Workers:
         process_ended(worker.process.pid)
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         self._failures += not worker.ready
-        if self._failures >= MOST_FAILURES:
+        healthy = worker.ready or any(other.ready for other in self._workers.values())
+        if self._failures >= MOST_FAILURES and not healthy:
             raise FusionCamError(
                 f"{self._failures} workers in a row died before they were ready, the last one {how}; look at the "
                 "memory there is, or try with --workers 1"
             )
         console.complain(f"worker {worker.process.pid} {how}; another takes its place", "warning")
-        self._due[n] = time.monotonic() + PATIENCE * (1 + self._failures)
+        self._due[n] = time.monotonic() + PATIENCE * 2 ** min(self._failures, MOST_DOUBLINGS)
 
     def _end(self) -> None:
         """End all: at once if asked twice, else when they have finished what they have begun."""

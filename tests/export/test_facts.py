@@ -63,6 +63,7 @@ def test_nonsense(given, field, tmp_path):
     with pytest.raises(UsageError, match=f"preprocessing cannot be read.*{field}") as caught:
         facts.preprocessing({}, tmp_path, SIZE, given)
     assert len(str(caught.value).splitlines()) == 1
+    assert "Value error" not in str(caught.value)
 
 
 def test_a_mere_name_is_that_of_a_preset(tmp_path):

@@ -133,6 +133,9 @@ def test_version_and_help(run):
     status, out, _ = run("--help")
     assert status == 0
     assert all(command in out for command in ("inspect", "export", "explain", "check", "demo"))
+    assert "..." not in out.partition("Commands:")[2]  # no command's line is cut short
+    assert run("-h")[1] == out
+    assert run("demo", "-h")[0] == 0
 
 
 def test_demo_explains_the_built_in_picture(run, tmp_path):

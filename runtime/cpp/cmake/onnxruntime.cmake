@@ -1,6 +1,10 @@
 # Gives the target onnxruntime::onnxruntime: the one there is, the folder ONNXRUNTIME_ROOT (with include and lib, as in
 # a release archive), the release archive at ONNXRUNTIME_URL, onnxruntime's CMake package, or what lies in system
 # folders.
+# Said to be a path, what -D gives is relative to where cmake was called. Only then: a project's own variable stays.
+if(DEFINED CACHE{ONNXRUNTIME_ROOT})
+    set(ONNXRUNTIME_ROOT "" CACHE PATH "Folder with include and lib")
+endif()
 if(NOT TARGET onnxruntime::onnxruntime)
     if(NOT ONNXRUNTIME_ROOT AND DEFINED ENV{ONNXRUNTIME_ROOT})
         set(ONNXRUNTIME_ROOT $ENV{ONNXRUNTIME_ROOT})

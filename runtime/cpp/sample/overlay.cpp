@@ -28,6 +28,9 @@ void explain(const char *bundle, const char *picture, const char *result, std::i
     const fusioncam::Explanation explanation = explainer.explain(photo, class_index);
     fusioncam::write_image(result, fusioncam::overlay(photo, explanation.on_photo("fusion_cam")));
     std::printf("%s %.2f -> %s\n", explanation.title().c_str(), explanation.probability, result);
+    for (const std::string &flag : explanation.flags) {
+        std::fprintf(stderr, "note: %s\n", flag.c_str());
+    }
 }
 
 } // namespace

@@ -15,6 +15,7 @@ Responses = dict[int | str, dict[str, Any]]
 _MEANING: Mapping[int, str] = {
     400: "Something about the request is wrong",
     401: "The service's token is missing or wrong",
+    403: "A web page of another site asks, and there is no token",
     404: "There is no such model or version",
     408: "The request did not arrive in time",
     413: "The body is too large, as it came or unpacked",
@@ -77,7 +78,7 @@ INFER: dict[str, Any] = {
     "methods": ["POST"],
     "response_class": Response,
     "openapi_extra": INFER_REQUEST,
-    "responses": {200: INFER_ANSWER, **errors(400, 401, 404, 408, 413, 415, 500, 503, 504)},
+    "responses": {200: INFER_ANSWER, **errors(400, 401, 403, 404, 408, 413, 415, 500, 503, 504)},
 }
 
 

@@ -134,7 +134,10 @@ def read_json(text: bytes) -> InferRequest:
     try:
         given = from_json(text, allow_inf_nan=False)
     except ValueError as error:
-        raise bad(f"the request's JSON cannot be read: {error}") from None
+        raise bad(
+            f"the request's JSON cannot be read: {error}; for a photo as the whole body send "
+            "Inference-Header-Content-Length: 0"
+        ) from None
     try:
         return InferRequest.model_validate(given)
     except ValidationError as error:

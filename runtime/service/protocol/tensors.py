@@ -5,6 +5,7 @@ import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -56,7 +57,7 @@ def split_body(body: bytes, header_length: str | None, most_values: int) -> tupl
     if length > len(body):
         raise bad(f"{HEADER_LENGTH} is {length}, but the body has {len(body)} bytes")
     if not body:
-        raise bad("the body is empty: send a request as JSON, or JSON and binary tensors")
+        raise bad(f"the body is empty: send JSON, JSON and binary tensors, or a photo with {HEADER_LENGTH}: 0")
     if header_length is not None and length == 0:
         photo = struct.pack("<I", len(body)) + body
         parameters = {"binary_data_size": len(photo)}
@@ -68,13 +69,16 @@ def split_body(body: bytes, header_length: str | None, most_values: int) -> tupl
     return read_json(text), memoryview(body)[length:]
 
 
-def read_tensors(request: InferRequest, data: memoryview, datatypes: Mapping[str, str]) -> dict[str, Tensor]:
+def read_tensors(
+    request: InferRequest, data: memoryview, datatypes: Mapping[str, str], most_listed: int
+) -> dict[str, Tensor]:
     """The tensors of a request, by name.
 
     Args:
         request: Its JSON.
         data: What follows the JSON.
         datatypes: Of the inputs that there are, by name.
+        most_listed: Values of any but FP32; each becomes an object, and millions of small ones hide in a packed body.
 
     Raises:
         RefusedError: 400; an input is unknown, given twice, of another datatype, or its values do not fit what it says.
@@ -89,6 +93,8 @@ def read_tensors(request: InferRequest, data: memoryview, datatypes: Mapping[str
             raise bad(f"input {name!r} is given twice: give it once")
         if tensor.datatype != datatypes[name]:
             raise bad(f"input {name!r} is of datatype {datatypes[name]}, not {tensor.datatype}")
+        if tensor.datatype != "FP32" and math.prod(tensor.shape) > most_listed:
+            raise bad(f"input {name!r} of shape {_dimensions(tensor.shape)} has more than {most_listed:,} values")
         size = _binary_size(tensor, len(data) - at)
         if size is None:
             values = _from_json(tensor)
@@ -126,7 +132,7 @@ def _binary_size(tensor: InputTensor, left: int) -> int | None:
 def _from_bytes(tensor: InputTensor, data: memoryview) -> Values:
     count = math.prod(tensor.shape)
     if tensor.datatype == "BYTES":
-        elements = list(_elements(tensor.name, data))
+        elements = list(islice(_elements(tensor.name, data), count + 1))
         if len(elements) != count:
             raise _wrong_count(tensor, len(elements))
         return elements
@@ -199,7 +205,8 @@ def _flat(given: Any) -> Iterator[Any]:
 
 def _wrong_count(tensor: InputTensor, count: int) -> Exception:
     wanted = math.prod(tensor.shape)
-    return bad(f"input {tensor.name!r} of shape {_dimensions(tensor.shape)} has {shown(wanted)} values, not {count}")
+    found = count if count < wanted else "more"
+    return bad(f"input {tensor.name!r} of shape {_dimensions(tensor.shape)} has {shown(wanted)} values, not {found}")
 
 
 def _dimensions(shape: Sequence[int]) -> str:

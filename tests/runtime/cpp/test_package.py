@@ -1,5 +1,6 @@
 """The library as others take it into their projects."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -27,6 +28,29 @@ def test_the_sample_is_short():
 def test_a_release_archive_is_fetched_from_its_address(built):
     cache = (built.sample.parent / "CMakeCache.txt").read_text()
     assert re.search(r"ONNXRUNTIME_INCLUDE:PATH=.*onnxruntime_release-src/include", cache)
+
+
+@pytest.mark.parametrize("way", ["relative", "environment", "project"])
+def test_a_folder_with_onnxruntime_is_found(onnxruntime_root, tmp_path, way):
+    """Given relative to where cmake is called, by the environment, or by a project that adds the library as a folder."""
+    source, given, environment = LIBRARY, "-DONNXRUNTIME_URL=", dict(os.environ)
+    if way == "relative":
+        given = f"-DONNXRUNTIME_ROOT={onnxruntime_root.name}"
+    elif way == "environment":
+        environment["ONNXRUNTIME_ROOT"] = str(onnxruntime_root)
+    else:
+        source = tmp_path
+        lines = (
+            "cmake_minimum_required(VERSION 3.19)",
+            "project(app LANGUAGES CXX)",
+            f'set(ONNXRUNTIME_ROOT "{onnxruntime_root}")',
+            f'add_subdirectory("{LIBRARY}" fusioncam)',
+        )
+        (source / "CMakeLists.txt").write_text("\n".join(lines))
+    command = ["cmake", "-S", source, "-B", tmp_path / "build", given, "-DFUSIONCAM_OPENCV=OFF"]
+    subprocess.run(command, cwd=onnxruntime_root.parent, env=environment, capture_output=True, check=True)
+    cache = (tmp_path / "build" / "CMakeCache.txt").read_text()
+    assert f"ONNXRUNTIME_LIBRARY:FILEPATH={onnxruntime_root}/lib/" in cache
 
 
 def test_a_folder_without_onnxruntime_is_told(onnxruntime_root, tmp_path):

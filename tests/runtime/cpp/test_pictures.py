@@ -34,6 +34,12 @@ def png_of(width, height):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
+def frame(kind, depth, side, parts):
+    """The start of a JPEG's frame."""
+    about = b"".join(bytes([n, 0x11, 0]) for n in range(parts))
+    return bytes([0xFF, kind]) + struct.pack(">HBHHB", 8 + 3 * parts, depth, side, side, parts) + about
+
+
 @pytest.fixture
 def noise():
     return np.random.default_rng(6).integers(0, 256, (21, 34, 3), np.uint8)
@@ -71,6 +77,9 @@ def damaged(noise):
         "chunk.png": png[:33] + b"\xff\xff\xff\xff" + png[37:],
         "huge.png": png_of(30000, 30000),
         "huge.jpg": jpeg[:start] + b"\xea\x60\xea\x60" + jpeg[start + 4 :],
+        "lossless.jpg": b"\xff\xd8" + frame(0xC3, 7, 60_000, 3),
+        "two.jpg": b"\xff\xd8" + frame(0xC0, 8, 60_000, 2),
+        "hidden.jpg": b"\xff\xd8\xff\xfe\0\7\xff\xc0\0\x0b\x08" + frame(0xC3, 3, 60_000, 1),
         "huge.bmp": b"BM" + bytes(8) + b"\x36\0\0\0\x28\0\0\0" + struct.pack("<ii", 40000, -40000) + bytes(28),
         "huge.gif": b"GIF89a" + struct.pack("<HH", 65535, 65535) + bytes(20),
         "huge.webp": b"RIFF\0\1\0\0WEBPVP8X\x0a\0\0\0" + bytes(4) + b"\xff\x3f\0\xff\x3f\0" + bytes(20),
@@ -190,6 +199,14 @@ def test_the_sample_writes_the_overlay_of_python(built, exported, tmp_path, nois
     drawn = overlay(photo, on_photo(saliency[0], photo.shape[:2], preprocessing))
     found = read_image(tmp_path / "overlay.ppm")
     assert np.abs(found.astype(int) - drawn).max() <= 1  # a map that differs by 1e-7 may round another way
+
+
+def test_the_sample_tells_what_the_maps_rest_on(built, make_graph, graph, tmp_path, noise):
+    cv2.imwrite(str(tmp_path / "photo.ppm"), noise)
+    path = make_graph(tmp_path / "assumed.onnx", graph[1], preprocessing_origin="assumed")
+    status, out, err = sample(built, path, tmp_path / "photo.ppm", tmp_path / "overlay.ppm", 0)
+    assert (status, out.count("\n")) == (0, 1)
+    assert "note: assumed_preprocessing" in err.splitlines()
 
 
 def test_the_sample_says_what_is_wrong(built, graph, tmp_path, noise):

@@ -29,6 +29,9 @@ class Told:
         self.explainer, self.ready, self.jobs, self.closed = explainer, True, [], False
         self.act = None
 
+    def explain_all(self, jobs):
+        return [asyncio.create_task(self.explain(job)) for job in jobs]
+
     async def explain(self, job):
         self.jobs.append(job)
         if self.act is not None:

@@ -92,8 +92,9 @@ def test_bad_json_is_told_what_is_wrong(refused, told, case):
 
 
 BAD_BODIES = {
-    "empty": (b"", {}, "the body is empty"),
+    "empty": (b"", {}, "the body is empty: send JSON, JSON and binary tensors, or a photo"),
     "no json": (b"picture", {}, "JSON cannot be read"),
+    "a photo": (PHOTO, {}, f"for a photo as the whole body send {LENGTH}: 0"),
     "nan": (b'{"inputs":[NaN]}', {}, "JSON cannot be read"),
     "deep": (b"[" * 100_000, {}, "recursion limit"),
     "number": (b"1" * 10_000, {}, "number out of range"),
@@ -121,6 +122,9 @@ def test_bad_bodies_are_told_what_is_wrong(refused, case):
         (("image_bytes", "BYTES", (1,), b"\xff\xff\xff\xff" + PHOTO), "is cut short"),
         (("image_bytes", "BYTES", (1,), b"\0\0"), "is cut short"),
         (("image_bytes", "BYTES", (2,), element(PHOTO)), "has 2 values, not 1"),
+        (("image_bytes", "BYTES", (1,), element(PHOTO) * 2 + b"which nobody reads"), "has 1 values, not more"),
+        (("image_bytes", "BYTES", (1025,), bytes(4 * 1025)), "has more than 1,024 values"),
+        (("class_index", "INT64", (1025,), bytes(8 * 1025)), "has more than 1,024 values"),
         (("image_bytes", "BYTES", (1,), element(PHOTO[:-9])), "damaged or cut short"),
         (("method", "BYTES", (1,), element(b"\xff")), "must be text in UTF-8"),
         (("class_index", "INT64", (1,), bytes(7)), "has 8 bytes, not 7"),
@@ -143,5 +147,5 @@ def test_sizes_of_binary_tensors_that_lie(refused, behind):
 def test_a_class_for_each_picture_or_one_for_all(refused, pictures, behind):
     data = np.stack(pictures[:2])
     images = ("image", "FP32", data.shape, data.tobytes())
-    assert "3 class numbers for 2 pictures" in refused(**behind(images, ("class_index", "INT64", (3,), bytes(24))))
+    assert "3 class numbers for 2 pictures" in refused(**behind(images, ("class_index", "INT64", (3,), b"\x7f" * 24)))
     assert "a row per picture" in refused(**behind(images, ("class_index", "INT64", (1, 2), bytes(16))))

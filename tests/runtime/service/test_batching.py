@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from fusioncam import Explainer
-from fusioncam.errors import BundleError, BusyError, DeadlineError, FusionCamError, ImageError, UsageError
+from fusioncam.errors import (
+    BundleError,
+    BusyError,
+    DeadlineError,
+    FusionCamError,
+    ImageError,
+    NotFiniteError,
+    UsageError,
+)
 from fusioncam.runtime.masked_graph import MASKS, PICTURE
 from fusioncam.runtime.service.batching import Batcher, Ticket
 from fusioncam.runtime.service.jobs import Job, Unwatched
@@ -200,6 +208,26 @@ def test_a_full_queue_refuses_and_says_when_to_ask_again(batcher, pictures):
     assert made.submit(job(pictures[2])).result(SOON).passes.run == ALL
 
 
+def test_the_pictures_of_a_request_are_let_in_together_or_not_at_all(batcher, pictures):
+    made, gate = batcher(shut=True, max_batch=1, queue=2)
+
+    async def meet():
+        first = asyncio.create_task(made.explain(job(pictures[0])))
+        await asyncio.to_thread(gate.wait)
+        with pytest.raises(BusyError, match="1 explanations under way and 0 waiting"):
+            made.explain_all([job(x) for x in pictures])
+        with pytest.raises(UsageError, match="takes 3 pictures at a time, not 4; send fewer"):
+            made.explain_all([job(pictures[0])] * 4)
+        assert made.waiting == 0
+        others = made.explain_all([job(x) for x in pictures[1:]])
+        assert made.waiting == 2
+        gate.let()
+        return await asyncio.gather(first, *others)
+
+    assert [found.passes.run for found in asyncio.run(meet())] == [ALL] * 3
+    assert sum(gate.runs) == 3 * ALL
+
+
 def test_a_job_whose_time_is_over_spends_no_more_passes(batcher, pictures):
     made, gate = batcher(shut=True, chunk=2)
     late = made.submit(job(pictures[0], seconds=0.2))
@@ -271,7 +299,7 @@ def test_a_client_that_leaves_the_queue_makes_room(batcher, pictures):
 BAD = {
     "shape": (lambda x: x[:, :-1], ImageError, "24"),
     "nan": (lambda x: np.full_like(x, np.nan), ImageError, "NaN"),
-    "huge": (lambda x: x * np.float32(1e37), FusionCamError, "NaN or infinite"),
+    "huge": (lambda x: x * np.float32(1e37), NotFiniteError, "NaN or infinite"),
 }
 
 
@@ -303,7 +331,7 @@ def test_nan_logits_are_those_of_one_picture(batcher, alone, pictures):
     first = made.submit(job(pictures[1]))
     bad = made.submit(job(pictures[0]))
     gate.let()
-    with pytest.raises(FusionCamError, match="NaN or infinite logits"):
+    with pytest.raises(NotFiniteError, match="NaN or infinite logits"):
         bad.result(SOON)
     same(first.result(SOON), alone(pictures[1]))
 
@@ -318,6 +346,52 @@ def test_a_run_that_fails_ends_those_in_it_and_no_others(batcher, pictures):
             future.result(SOON)
     gate._session = session
     assert made.submit(job(pictures[0])).result(SOON).passes.run == ALL
+
+
+def broken(*_):
+    raise RuntimeError("secret")
+
+
+def test_what_nobody_foresaw_ends_the_jobs_there_are_but_not_the_batcher(batcher, pictures, monkeypatch, caplog):
+    made, gate = batcher(shut=True, max_batch=1, watch=(seen := Seen()))
+    monkeypatch.setattr(seen, "chunk", broken)
+    futures = [made.submit(job(x)) for x in pictures]
+    gate.let()
+    for future in futures:
+        with pytest.raises(FusionCamError, match="failed in a way nobody foresaw; its log has more"):
+            future.result(SOON)
+    assert [record.exc_info[0] for record in caplog.records] == [RuntimeError]
+    monkeypatch.undo()
+    gate.let()
+    assert made.submit(job(pictures[0])).result(SOON).passes.run > 0
+
+
+@pytest.mark.parametrize("name", ["engine", "queued"])
+def test_what_fails_as_a_job_begins_is_its_own(batcher, explainer, pictures, monkeypatch, name):
+    made, _ = batcher(watch=(seen := Seen()))
+    engine = explainer.engine
+
+    def failing(methods=None):
+        return broken() if methods == ("hires_cam",) else engine(methods)
+
+    def failing_there(*_):
+        if threading.current_thread().name.startswith("batcher"):
+            broken()
+
+    changed = {"engine": (explainer, failing), "queued": (seen, failing_there)}[name]
+    monkeypatch.setattr(changed[0], name, changed[1])
+    with pytest.raises(RuntimeError, match="secret"):
+        made.submit(job(pictures[0], methods=("hires_cam",))).result(SOON)
+    monkeypatch.undo()
+    assert made.submit(job(pictures[1], methods=("grad_cam",))).result(SOON).passes.run == 0
+
+
+def test_a_batcher_whose_thread_has_died_takes_nothing(batcher, pictures):
+    made, _ = batcher()
+    asyncio.run(made.close())
+    made._closing = False
+    with pytest.raises(BusyError, match="takes no requests"):
+        made.submit(job(pictures[0]))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from fusioncam.runtime.service.logs import JsonLines
 
 ROUTES = ("/v2", "/v2/models/m", "/v2/models/m/config", "/v2/models/m/ready", "/v2/models/stats", "/metrics")
+ELSEWHERE = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}  # a page there asks
 
 
 def test_a_request_id_is_kept_or_made(client):
@@ -43,6 +44,35 @@ class TestToken:
 
     def test_bytes_that_are_no_text(self, asking):
         assert asking(token="s3cret").get("/v2", headers={"Authorization": b"Bearer \xff\xfe"}).status_code == 401
+
+
+class TestOtherSites:
+    @pytest.mark.parametrize("site", ["cross-site", "same-site"])
+    def test_their_pages_are_not_answered(self, client, told, request_of, site):
+        sent = {"headers": {**ELSEWHERE, "Sec-Fetch-Site": site}}
+        navigated = {"headers": {**ELSEWHERE, "Sec-Fetch-Mode": "navigate"}}  # a form
+        answers = [client.get(route, **sent) for route in ROUTES]
+        answers += [client.post("/v2/models/m/infer", json=request_of(), **some) for some in (sent, navigated)]
+        for answer in answers:
+            assert answer.status_code == 403
+            assert "pages of other sites" in answer.json()["error"]
+        assert not told.jobs
+
+    def test_but_with_the_token_and_where_links_lead(self, client, asking):
+        guarded = asking(token="s3cret")
+        assert guarded.get("/v2", headers={**ELSEWHERE, "Authorization": "Bearer s3cret"}).status_code == 200
+        assert guarded.get("/v2", headers=ELSEWHERE).status_code == 401
+        for route in ("/v2/health/live", "/docs"):
+            assert client.get(route, headers=ELSEWHERE).status_code == 200
+        assert client.get("/metrics", headers={**ELSEWHERE, "Sec-Fetch-Mode": "navigate"}).status_code == 200
+
+    @pytest.mark.parametrize("site", ["same-origin", "none"])
+    def test_the_services_own_page_is_answered(self, client, site):
+        assert client.get("/v2", headers={"Sec-Fetch-Site": site}).status_code == 200
+
+    def test_nothing_can_be_shown_in_a_frame(self, client):
+        for route in ("/docs", "/v2", "/nowhere"):
+            assert "frame-ancestors 'none'" in client.get(route).headers["content-security-policy"]
 
 
 @pytest.mark.parametrize(

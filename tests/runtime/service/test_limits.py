@@ -3,12 +3,22 @@
 import asyncio
 import gzip
 import json
+import time
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
-from fusioncam.errors import BusyError, DeadlineError, DeviceError, FusionCamError, ImageError, UsageError
+from fusioncam.errors import (
+    BusyError,
+    DeadlineError,
+    DeviceError,
+    FusionCamError,
+    ImageError,
+    NotFiniteError,
+    UsageError,
+)
 
 INFER = "/v2/models/m/infer"
 LENGTH = "Inference-Header-Content-Length"
@@ -54,6 +64,20 @@ class TestLimits:
             data = cv2.imencode(ending, grey if ending == ".ras" else np.dstack([grey] * 3))[1].tobytes()
             assert "not a picture of a format taken here" in refused(content=data, headers={LENGTH: "0"})
 
+    def test_time_is_looked_at_before_each_picture(self, refused, told, monkeypatch, photo, element, behind):
+        module, now = "fusioncam.runtime.service.pictures", [time.monotonic()]
+
+        def decode(*_, **__):
+            now[0] += 1000
+            return np.zeros((9, 9, 3), np.uint8)
+
+        monkeypatch.setattr(f"{module}.decode_image", decode)
+        monkeypatch.setattr(f"{module}.time", SimpleNamespace(monotonic=lambda: now[0]))
+        sent = behind(("image_bytes", "BYTES", (3,), element(photo) * 3))
+        assert "1 of 3 pictures were prepared within" in refused(504, **sent)
+        assert told.jobs == []
+        assert now[0] - time.monotonic() < 1500
+
     def test_types_and_encodings(self, refused, request_of):
         for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""):
             assert "Content-Type: application/json" in refused(415, content=b"{}", headers={"Content-Type": kind})
@@ -74,6 +98,38 @@ class TestLimits:
         assert answers[0].headers["retry-after"] == "1"
         assert client.post(INFER, json=request_of()).status_code == 200
 
+    def test_numbers_of_an_answer_in_json(self, asking, refused, request_of, monkeypatch):
+        monkeypatch.setattr("fusioncam.runtime.service.answering.MOST_NUMBERS", 24 * 32)
+        client, two = asking(), {"method": "grad_cam,layer_cam"}
+        assert "1,536 numbers in JSON, the limit is 768: set the parameter binary_data_output" in refused(
+            400, client, json=request_of(parameters=two)
+        )
+        assert client.post(INFER, json=request_of()).status_code == 200
+        binary = request_of(parameters={**two, "binary_data_output": True})
+        assert client.post(INFER, json=binary).status_code == 200
+
+    def test_an_answer_that_is_not_read(self, asking, request_of, monkeypatch):
+        """It is sent piece by piece, counts as a request until its time is over, and then stays unfinished."""
+        monkeypatch.setattr("fusioncam.runtime.service.paced.PIECE", 1000)
+        client, sent, answers = asking(concurrency=1, timeout=0.5), [], []
+        parts = [{"type": "http.request", "body": json.dumps(request_of()).encode()}]
+
+        async def receive():
+            return parts.pop() if parts else await asyncio.Event().wait()
+
+        async def send(message):
+            sent.append(message)
+            if len(sent) == 3:
+                answers.append(await asyncio.to_thread(client.post, INFER, json=request_of()))
+                await asyncio.Event().wait()
+
+        scope = {"type": "http", "method": "POST", "path": INFER, "query_string": b"", "headers": [], "client": None}
+        asyncio.run(asyncio.wait_for(client.app(scope, receive, send), 20))
+        assert answers[0].status_code == 503
+        assert [len(m["body"]) for m in sent[1:]] == [1000, 1000]
+        assert all(m["more_body"] for m in sent[1:])
+        assert client.post(INFER, json=request_of()).status_code == 200
+
 
 class TestStatuses:
     @pytest.mark.parametrize(
@@ -83,7 +139,8 @@ class TestStatuses:
             (DeadlineError("too late"), 504),
             (ImageError("no picture"), 400),
             (UsageError("no such thing"), 400),
-            (FusionCamError("the model gives NaN"), 400),
+            (NotFiniteError("the model gives NaN"), 400),
+            (FusionCamError("onnxruntime cannot run the model: no memory"), 500),
             (DeviceError("no memory on the GPU"), 500),
         ],
     )
@@ -103,7 +160,7 @@ class TestStatuses:
 
     def test_a_photo_the_model_cannot_digest_is_not_the_clients_fault(self, refused, told, photo):
         async def act(_):
-            raise FusionCamError("the model gives NaN")
+            raise NotFiniteError("the model gives NaN")
 
         told.act = act
         assert refused(500, content=photo, headers={LENGTH: "0"}) == "the model gives NaN"

@@ -32,6 +32,7 @@ BAD = {
     "a name for no address": (["a/b={bundle}"], 2, "cannot be a model's name"),
     "no name": (["={bundle}"], 2, "'' cannot be a model's name"),
     "a port out of range": (["{bundle}", "--port", "70000"], 2, "'--port'"),
+    "a name that is the service's": (["stats={bundle}"], 2, "/v2/models/stats is an address of the service itself"),
     "no workers": (["{bundle}", "--workers", "0"], 2, "'--workers'"),
     "no time": (["{bundle}", "--timeout", "0"], 2, "timeout"),
     "time that is no number": (["{bundle}", "--timeout", "nan"], 2, "timeout"),
@@ -65,6 +66,13 @@ def test_a_token_that_is_none(run, only_line, bundle, tmp_path, text, message):
     assert message in only_line(err)
     assert status == 2
     assert "schl" not in err
+
+
+def test_an_empty_variable_is_no_token(run, only_line, bundle, monkeypatch):
+    monkeypatch.setenv("FUSIONCAM_TOKEN", "")
+    status, _, err = run("serve", bundle)
+    assert "FUSIONCAM_TOKEN is empty" in only_line(err)
+    assert status == 2
 
 
 def test_a_port_in_use_is_said_before_anything_is_loaded(run, only_line, bundle, monkeypatch):

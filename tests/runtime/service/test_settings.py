@@ -12,8 +12,8 @@ from fusioncam.runtime.service.settings import Settings
     [
         ({"timeout": 0}, "timeout: "),
         ({"timeout": float("nan")}, "timeout: "),
-        ({"max_body": 0}, "max_body: "),
-        ({"max_pixels": 1 << 60}, "max_pixels: "),
+        ({"max_body": 0}, "--max-body: "),
+        ({"max_pixels": 1 << 60}, "--max-pixels: "),
         ({"concurrency": "many"}, "concurrency: "),
         ({"token": ""}, "token: a token is of printable ASCII characters"),
         ({"token": "two words"}, "token: a token is of printable ASCII characters"),

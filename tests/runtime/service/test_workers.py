@@ -8,14 +8,19 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
 import pytest
+import uvicorn
 
 from fusioncam import Explainer, export_model
+from fusioncam.errors import FusionCamError
 from fusioncam.runtime.demo import MODEL
+from fusioncam.runtime.service import workers
 from fusioncam.runtime.service.listening import OWN_SOCKETS
+from fusioncam.runtime.service.worker import Server
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and process groups are those of POSIX systems")
 PATIENCE = 60.0
@@ -46,11 +51,10 @@ def until(true, patience=PATIENCE):
 class Service:
     """A running `fusioncam serve`, which says where it is."""
 
-    def __init__(self, bundle, *options):
+    def __init__(self, bundle, *options, start=("-m", "fusioncam")):
         command = [
             sys.executable,
-            "-m",
-            "fusioncam",
+            *start,
             "serve",
             str(bundle),
             "--port",
@@ -97,8 +101,8 @@ class Service:
 
 
 @contextmanager
-def service(bundle, *options):
-    running = Service(bundle, *options)
+def service(bundle, *options, **start):
+    running = Service(bundle, *options, **start)
     try:
         yield running
     finally:
@@ -202,6 +206,89 @@ def test_what_was_begun_is_finished(bundle, photo, workers, number):
         assert running.process.returncode == 0
         with pytest.raises(OSError, match="refused"):
             running.ask("GET", "/v2/health/live")
+
+
+SLOW = """
+import time
+from fusioncam.runtime.cli import main
+from fusioncam.runtime.service import answering
+answering.understand = lambda *_: time.sleep(600)
+main()
+"""
+
+
+def test_a_photo_that_takes_for_ever_does_not_keep_it_from_ending(bundle, photo):
+    with service(bundle, "--timeout", "0.3", start=("-c", SLOW)) as running:
+        assert running.ask(*asking(photo))[0] == 504
+        assert running.end() == ""
+        assert running.process.returncode == 0
+
+
+@pytest.mark.parametrize("hasty", [True, False])
+def test_a_second_signal_ends_at_once_unless_it_may_be_the_first_again(monkeypatch, hasty):
+    left = []
+    monkeypatch.setattr("fusioncam.runtime.service.worker.leave", lambda: left.append(True))
+    server = Server(uvicorn.Config(None), hasty)
+    for _ in range(2):
+        assert left == []
+        server.handle_exit(signal.SIGTERM, None)
+        assert server.should_exit
+    assert bool(left) == hasty
+
+
+class Mortal:
+    """A worker as `Workers` sees it; dead when `status` is set."""
+
+    def __init__(self, plan, listening, at_once):
+        self.ready, self.status, self.process = False, None, SimpleNamespace(pid=0)
+        MORTALS.append(self)
+
+    def look(self):
+        return self.status
+
+    def close(self):
+        pass
+
+
+MORTALS = []
+
+
+@pytest.fixture
+def two(monkeypatch):
+    """`Workers` of two that are not ready, and a clock."""
+    now = [0.0]
+    monkeypatch.setattr(workers, "Worker", Mortal)
+    monkeypatch.setattr(workers, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    MORTALS.clear()
+    made = workers.Workers(None, [None], 2, None)
+    made._due = {0: 0.0, 1: 0.0}
+    made._start_those_due()
+    return made, now
+
+
+def test_one_that_cannot_start_does_not_end_those_that_have(two):
+    made, now = two
+    MORTALS[0].ready, pauses = True, []
+    for _ in range(10):
+        made._bury(1, 1)
+        pauses.append(made._due[1] - now[0])
+        now[0] = made._due[1]
+        made._start_those_due()
+    assert pauses[:3] == [1.0, 2.0, 4.0]
+    assert max(pauses) == pauses[-1] == 64.0
+    made._bury(0, -9)  # which gets its chance, as any other
+    with pytest.raises(FusionCamError, match="11 workers in a row died before they were ready"):
+        made._bury(1, 1)
+
+
+def test_where_none_starts_it_ends(two):
+    made, now = two
+    for n in (0, 1):
+        made._bury(n, 1)
+    now[0] += 10
+    made._start_those_due()
+    with pytest.raises(FusionCamError, match="3 workers in a row"):
+        made._bury(0, 1)
 
 
 def test_what_workers_cannot_load_is_told_once(bundle):

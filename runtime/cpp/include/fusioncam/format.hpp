@@ -19,7 +19,7 @@ enum class Order { big, little, signed_little, less_one, webp_lossless };
 
 /// Where a format declares its size. In a pattern, two hexadecimal digits stand for a byte and .. for any; << and >>
 /// are bytes of the first and second field; the names stand for a byte of a few: a start of a JPEG frame, the low byte
-/// of its length, its depth, a TIFF type of whole numbers.
+/// of its length, its depth, how many components it has, a TIFF type of whole numbers.
 struct Format {
     const char *head; ///< how the file begins, as a pattern
     bool anywhere;    ///< whether the pattern, which then begins with a certain byte, may begin anywhere in the file
@@ -31,7 +31,7 @@ struct Format {
 // hold a thumbnail, too: the largest size found is the one that counts.
 inline constexpr std::array<Format, 12> FORMATS{{
     {"89504e47", false, "................................<<<<<<<<>>>>>>>>", Order::big},
-    {"ffd8ff", true, "ffFR00LEDE<<<<>>>>", Order::big},
+    {"ffd8ff", true, "ffFR00LEDE<<<<>>>>CO", Order::big},
     {"47494638", false, "............<<<<>>>>", Order::little},
     {"424d", false, "424d........00000000................<<<<<<<<>>>>>>>>", Order::signed_little},
     {"52494646", false, "................5745425056503858................<<<<<<>>>>>>", Order::less_one},
@@ -55,10 +55,13 @@ inline bool fits(std::string_view token, std::uint8_t byte) {
         return byte >= 0xc0 && byte <= 0xcf && byte != 0xc4 && byte != 0xc8 && byte != 0xcc;
     }
     if (token == "LE") {
-        return byte == 0x0b || byte == 0x11 || byte == 0x14;
+        return byte == 0x0b || byte == 0x0e || byte == 0x11 || byte == 0x14;
     }
     if (token == "DE") {
-        return byte == 8 || byte == 12;
+        return byte >= 2 && byte <= 16;
+    }
+    if (token == "CO") {
+        return byte >= 1 && byte <= 4;
     }
     if (token == "TY") {
         return byte == 3 || byte == 4;

@@ -13,7 +13,12 @@ import { chance, count, facts, seconds } from "./words.js";
 const MOST_KEPT = 16; // answers about one photo
 const $ = (id) => document.getElementById(id);
 
-const service = new Service(askToken);
+const service = new Service(async (...why) => {
+  working(false); // nothing is under way while the user is asked
+  const token = await askToken(...why);
+  working(true);
+  return token;
+});
 const configs = new Map(); // by model
 let settings, tiles, classes, choice;
 let file = null; // { blob, name }
@@ -50,6 +55,7 @@ const open = (next) =>
     kept = new Map();
     choice.classIndex = -1;
     $("file-name").textContent = next.name;
+    clear();
     await explain(signal);
   });
 
@@ -99,11 +105,16 @@ function told({ tensors, parameters }, methods) {
   };
 }
 
-/** Shows a photo whose maps are still to come. */
-function begin({ preprocessing }, methods) {
+/** Takes away what was shown of another photo. */
+function clear() {
   $("headline").textContent = "Looking at the photo";
   $("subline").textContent = file.name;
-  for (const id of ["view", "notes", "facts"]) $(id).hidden = true;
+  for (const id of ["tiles", "view", "notes", "facts"]) $(id).hidden = true;
+}
+
+/** Shows a photo whose maps are still to come. */
+function begin({ preprocessing }, methods) {
+  clear();
   $("tiles").hidden = !photo.readable;
   tiles.begin(photo, preprocessing, methods);
   reveal();
@@ -149,10 +160,11 @@ function working(so) {
   $("tiles").setAttribute("aria-busy", so);
   $("working").hidden = !so;
   clearInterval(ticking);
-  $("working-text").textContent = "Explaining …";
+  const what = () => (file ? "Explaining" : "Loading"); // before there is a photo, nothing is explained
+  $("working-text").textContent = `${what()} …`;
   const since = performance.now();
   const tick = () => {
-    $("working-text").textContent = `Explaining … ${Math.round((performance.now() - since) / 1000)} s`;
+    $("working-text").textContent = `${what()} … ${Math.round((performance.now() - since) / 1000)} s`;
   };
   if (so) ticking = setInterval(tick, 1000);
 }
@@ -242,7 +254,7 @@ async function prepare() {
 }
 
 $("opacity").addEventListener("input", () => look(Number($("opacity").value)));
-$("save-maps").addEventListener("click", () => saveMaps(answer.maps, stem()));
+$("save-maps").addEventListener("click", () => answer && saveMaps(answer.maps, stem()));
 $("again").addEventListener("click", () => take(file ? explain : ready));
 $("stop").addEventListener("click", () => {
   turn.abort();

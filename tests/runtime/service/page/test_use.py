@@ -167,7 +167,13 @@ def test_what_takes_long_can_be_stopped(sample):
 
 def test_a_token_is_asked_for_and_kept(look, guarded, settled, scene):
     page = look(guarded.url)
+    page.wait_for_selector("dialog[open]")
+    assert page.locator("#working").is_hidden()  # nothing is asked for while the user is
     page.fill("#token-text", "wrong")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("dialog[open] #token-text:invalid", state="attached")
+    assert page.inner_text("#token-said") == "The service did not take that token: try again"
+    page.fill("#token-text", "tok€n")  # which no header can hold
     page.keyboard.press("Enter")
     page.wait_for_selector("dialog[open] #token-text:invalid", state="attached")
     assert page.inner_text("#token-said") == "The service did not take that token: try again"
@@ -181,6 +187,10 @@ def test_a_token_is_asked_for_and_kept(look, guarded, settled, scene):
     assert page.locator("dialog").is_hidden()
     page.set_input_files("#file", {"name": "big.png", "mimeType": "image/png", "buffer": bytes(200_000)})
     assert problem(page) == "The photo has 200,000 bytes, the service takes 195,904: shrink it"
+    assert (page.inner_text("#headline"), page.inner_text("#subline")) == ("No explanation", "big.png")
+    for part in ("#tiles", "#view", "#notes", "#facts", "#class-part"):
+        assert page.locator(part).is_hidden(), part
+    page.dispatch_event("#save-maps", "click")  # nothing is there to be saved
 
 
 def test_without_a_token_the_page_says_what_is_missing(look, guarded):
