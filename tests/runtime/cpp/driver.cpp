@@ -22,12 +22,13 @@ namespace {
 /// What Python calls it.
 std::string kind_of(const fc::Error &error) {
     const auto is = [&error](auto *kind) { return dynamic_cast<decltype(kind)>(&error) != nullptr; };
-    return is(static_cast<const fc::UsageError *>(nullptr))      ? "UsageError"
-           : is(static_cast<const fc::BundleError *>(nullptr))   ? "BundleError"
-           : is(static_cast<const fc::ImageError *>(nullptr))    ? "ImageError"
-           : is(static_cast<const fc::OutputError *>(nullptr))   ? "OutputError"
-           : is(static_cast<const fc::DeadlineError *>(nullptr)) ? "DeadlineError"
-                                                                 : "FusionCamError";
+    return is(static_cast<const fc::UsageError *>(nullptr))       ? "UsageError"
+           : is(static_cast<const fc::BundleError *>(nullptr))    ? "BundleError"
+           : is(static_cast<const fc::ImageError *>(nullptr))     ? "ImageError"
+           : is(static_cast<const fc::OutputError *>(nullptr))    ? "OutputError"
+           : is(static_cast<const fc::DeadlineError *>(nullptr))  ? "DeadlineError"
+           : is(static_cast<const fc::NotFiniteError *>(nullptr)) ? "NotFiniteError"
+                                                                  : "FusionCamError";
 }
 
 /// A locale in which numbers look as in German, where the header must not take or give them so.

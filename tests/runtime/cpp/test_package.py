@@ -32,7 +32,7 @@ def test_a_release_archive_is_fetched_from_its_address(built):
 
 @pytest.mark.parametrize("way", ["relative", "environment", "project"])
 def test_a_folder_with_onnxruntime_is_found(onnxruntime_root, tmp_path, way):
-    """Given relative to where cmake is called, by the environment, or by a project that adds the library as a folder."""
+    """Relative to where cmake is called, by the environment, or by a project that adds the library as a folder."""
     source, given, environment = LIBRARY, "-DONNXRUNTIME_URL=", dict(os.environ)
     if way == "relative":
         given = f"-DONNXRUNTIME_ROOT={onnxruntime_root.name}"

@@ -36,7 +36,7 @@ BAD = {
     "no workers": (["{bundle}", "--workers", "0"], 2, "'--workers'"),
     "no time": (["{bundle}", "--timeout", "0"], 2, "timeout"),
     "time that is no number": (["{bundle}", "--timeout", "nan"], 2, "timeout"),
-    "too large pictures": (["{bundle}", "--max-pixels", "999999999999"], 2, "max_pixels"),
+    "too large pictures": (["{bundle}", "--max-pixels", "999999999999"], 2, "--max-pixels"),
     "an unknown provider": (["{bundle}", "--providers", "fast"], 2, "there is no execution provider 'fast'"),
     "a chunk of nothing": (["{bundle}", "--chunk", "0"], 2, "chunk must be a whole number"),
     "too many threads": (["{bundle}", "--threads", "100000"], 2, "threads must be a whole number"),

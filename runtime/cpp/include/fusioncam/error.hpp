@@ -32,6 +32,11 @@ struct ImageError : Error {
     using Error::Error;
 };
 
+/// The model gives NaN or infinity for a picture.
+struct NotFiniteError : Error {
+    using Error::Error;
+};
+
 /// A picture cannot be written where it was asked for.
 struct OutputError : Error {
     using Error::Error;

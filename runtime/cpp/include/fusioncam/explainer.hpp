@@ -51,8 +51,8 @@ class Explainer {
     /// Explains a class of a photo of any size; -1 is the top class.
     ///
     /// `run` may be shared with another thread, whose `run.SetTerminate()` ends the call with a DeadlineError.
-    /// Throws ImageError where the photo is empty or too large, UsageError where there is no such class, Error where
-    /// the model cannot run or gives NaN.
+    /// Throws ImageError where the photo is empty or too large, UsageError where there is no such class, NotFiniteError
+    /// where the model gives NaN or infinity, Error where it cannot run.
     Explanation explain(const PhotoView &photo, std::int64_t class_index = -1,
                         const Ort::RunOptions &run = Ort::RunOptions{nullptr}) const {
         check_class(class_index);

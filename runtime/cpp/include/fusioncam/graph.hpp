@@ -180,7 +180,7 @@ class Graph {
         return name + shape_text(info.GetShape());
     }
 
-    /// Throws Error where what came out is not what was announced, or logits are not finite.
+    /// Throws Error where what came out is not what was announced, NotFiniteError where it is not finite.
     void check_outputs(const std::map<std::string, std::vector<float>> &outputs, std::size_t pixels) const {
         for (const std::string name : OUTPUTS) {
             const std::vector<float> &values = outputs.at(name);
@@ -189,8 +189,8 @@ class Graph {
                             "; export it again, with --single");
             }
             if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); })) {
-                throw Error("the model gives NaN or infinite " + name +
-                            " for this picture; check its preprocessing, or use float32 weights");
+                throw NotFiniteError("the model gives NaN or infinite " + name +
+                                     " for this picture; check its preprocessing, or use float32 weights");
             }
         }
     }
