@@ -108,7 +108,7 @@ def decode_image(data: bytes, name: str, max_pixels: int, *, declared: bool = Fa
         raise ImageError(f"{name} is empty: copy or download the picture again")
     pixels = declared_pixels(data)
     if declared and not (pixels and keeps_its_word(data)):
-        raise ImageError(f"{name} is not a picture of a format taken here: save it again as PNG or JPEG")
+        raise ImageError(f"{name} is not of a format taken here: save it again as PNG or JPEG")
     if declared and pixels <= max_pixels:
         data = bounded(data, name)
     decoded = _decode(data) if pixels <= max_pixels else None

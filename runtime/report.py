@@ -9,6 +9,8 @@ from fusioncam.runtime import console
 if TYPE_CHECKING:
     from fusioncam.export import Inspection
 
+LONG_NAME = 60  # characters; up to so many, a layer is called here what `export` calls it
+
 
 def inspection_json(found: "Inspection") -> dict[str, Any]:
     """Everything `inspect` knows."""
@@ -57,7 +59,7 @@ def print_inspection(found: "Inspection", most: int | None) -> None:
         default = found.default is not None and layer.name == found.default.name
         note = f"refused: {layer.refused}" if layer.refused else "bypassed" if layer.bypassed else ""
         # Tensors converted from other formats have names of 250 characters; --layer takes the node's as well.
-        name = min(filter(None, (layer.name, layer.node_name)), key=len)
+        name = layer.name if len(layer.name) <= LONG_NAME else min(layer.name, layer.node_name or layer.name, key=len)
         shape = " x ".join(map(str, layer.shape))
         figures = str(cost.passes), f"{cost.seconds:.1f}", f"{cost.bytes / 1e6:.0f}"
         table.add_row(name, shape, *figures, "<- default" if default else note)

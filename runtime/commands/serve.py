@@ -10,7 +10,7 @@ import typer
 
 from fusioncam.errors import UsageError
 from fusioncam.runtime import console
-from fusioncam.runtime.commands.options import Chunk, Json, Providers, Quiet, Threads, parts
+from fusioncam.runtime.commands.options import Chunk, Json, Providers, Threads, parts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +53,7 @@ def serve(
     chunk: Chunk = None,
     threads: Threads = None,
     json: Json = False,
-    quiet: Quiet = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say and log nothing but warnings.")] = False,
 ) -> int:
     """Answer requests for explanations over HTTP, by the Open Inference Protocol (version 2).
 

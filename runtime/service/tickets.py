@@ -41,9 +41,11 @@ class Ticket:
         """What to say when its time is up."""
         done, every = self.done
         reached = f"after {done} of {every} masked passes" if every else "before its turn came"
+        given = self.job.deadline - self.since
+        missed = f"no explanation within {given:.3g} s" if given > 0 else "no time was left for an explanation"
         return DeadlineError(
-            f"no explanation within {max(self.job.deadline - self.since, 0):.3g} s: it was stopped {reached}; ask for "
-            "a smaller budget or for more time, or ask again when there is less to do"
+            f"{missed}: it was stopped {reached}; ask for a smaller budget or for more time, or ask again when there "
+            "is less to do"
         )
 
     def fail(self, error: Exception) -> None:

@@ -104,7 +104,7 @@ BAD_BODIES = {
     "length": (b"{}", {LENGTH: "3"}, "is 3, but the body has 2 bytes"),
     "no length": (b"{}", {LENGTH: "-1"}, "must be a number of bytes, not '-1'"),
     "half": (b'{"inputs":[]}', {LENGTH: "4"}, "JSON cannot be read"),
-    "not a photo": (b"picture", {LENGTH: "0"}, "not a picture of a format taken here"),
+    "not a photo": (b"picture", {LENGTH: "0"}, "not of a format taken here"),
 }
 
 
