@@ -110,8 +110,8 @@ BAD = {
         {"image": np.zeros((0, 3, 24, 32), np.float32)},
         "there is no picture in the request: give one or more",
     ),
-    "not a picture": ({"image_bytes": texts("no picture")}, "the picture is not a picture"),
-    "empty": ({"image_bytes": texts("x", "")}, "picture 0 is not a picture"),
+    "not a picture": ({"image_bytes": texts("no picture")}, "the picture is not of a format taken here"),
+    "empty": ({"image_bytes": texts("x", "")}, "picture 0 is not of a format taken here"),
     "class": ({"class_index": np.array([5])}, "there is no class 5: the model has 5, 0 to 4"),
     "classes": (
         {"class_index": np.array([1, 2])},
