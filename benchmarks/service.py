@@ -252,7 +252,7 @@ def main() -> int:
             "when": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": describe(),
             "versions": versions(PACKAGES),
-            "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(asked).items()},
+            "settings": {k: v.name if isinstance(v, Path) else v for k, v in vars(asked).items()},
             "chunk": test.chunk,
             "stages": {},
         }
