@@ -36,6 +36,7 @@ from fusioncam.runtime.service.plan import ENDING, Plan
 KEEP_ALIVE = 65  # seconds that an idle connection is kept: longer than proxies keep theirs
 CONNECTIONS = 900  # a process may usually have 1024 files open, and has some for itself
 READY = b"."
+MOMENT = 0.5  # seconds in which a thread that is told to end, and has nothing to do, has ended
 
 
 class Server(uvicorn.Server):
@@ -143,7 +144,10 @@ def serve(
     if opening.error is not None:
         raise opening.error
     others = set(threading.enumerate()) - {threading.main_thread()}
-    if any(thread is opening.thread or not thread.daemon for thread in others):
+    others = {thread for thread in others if thread is opening.thread or not thread.daemon}
+    for thread in others:
+        thread.join(MOMENT)
+    if any(thread.is_alive() for thread in others):
         leave()  # Python would wait for a thread that decodes a photo
     return console.DONE
 
