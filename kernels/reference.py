@@ -85,6 +85,17 @@ def softmax(scores: Array, axis: int = -1) -> Array:
     return np.asarray(shifted / shifted.sum(axis=axis, keepdims=True))
 
 
+def probabilities(logits: Array, ending: str) -> Array:
+    """What the model makes of its logits (..., classes): a softmax, or what the manifest calls their ending.
+
+    Where they are values of a regression (`value`) these stand for probabilities as they are.
+    """
+    exact = logits.astype(np.float64)
+    if ending == "value":
+        return exact
+    return np.asarray(np.exp(-np.logaddexp(0, -exact))) if ending == "sigmoid" else softmax(exact)
+
+
 def rectified(small: Array, size: tuple[int, int]) -> Array:
     """unit(up(relu(m))): a map m (h, w) at `size` (H, W), in [0, 1]."""
     return unit(upsample(relu(small), size))

@@ -11,11 +11,11 @@ import onnxruntime
 
 from fusioncam.errors import NotFiniteError
 from fusioncam.kernels.masks import Deferred
-from fusioncam.kernels.reference import softmax
+from fusioncam.kernels.reference import probabilities
 from fusioncam.manifest import Ending
 from fusioncam.runtime.chunks import Chunk, MaskChunk, PictureChunk
 from fusioncam.runtime.session import run
-from fusioncam.runtime.work import Array, Floats, Found, Together, UnderWay, Work
+from fusioncam.runtime.work import Array, Found, Together, UnderWay, Work
 
 __all__ = ["Ending", "Scorer", "input_type", "probabilities", "refuse_nan"]
 
@@ -103,17 +103,6 @@ class Scorer:
             else:
                 each.take(logits[rows], seconds * (rows.stop - rows.start))
         return end
-
-
-def probabilities(logits: Floats, ending: Ending) -> Array:
-    """What the model makes of its logits (..., classes): a softmax, or what the manifest calls their ending.
-
-    Where they are values of a regression (`value`) these stand for probabilities as they are.
-    """
-    exact = logits.astype(np.float64)
-    if ending == "value":
-        return exact
-    return np.asarray(np.exp(-np.logaddexp(0, -exact))) if ending == "sigmoid" else softmax(exact)
 
 
 def refuse_nan(array: Array, what: str) -> None:

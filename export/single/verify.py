@@ -80,7 +80,8 @@ def _by_numpy(score: InferenceSession, manifest: Manifest, image: Array, seen: d
     masks = MaskMaker(activations, image)
 
     def confidence(m: Array) -> float:
-        return float(_chances(logits_of(score, (image * m)[None].astype(np.float32)), manifest)[0, c])
+        logits = logits_of(score, (image * m)[None].astype(np.float32))
+        return float(reference.probabilities(logits, manifest.ending)[0, c])
 
     scores = np.full(len(activations), logits_of(score, 0 * image[None])[0, c], np.float64)
     live = np.flatnonzero(~masks.zero & ~masks.constant)
@@ -98,10 +99,3 @@ def _by_numpy(score: InferenceSession, manifest: Manifest, image: Array, seen: d
     united = reference.unite(denoised, region, shares)
     shares = reference.contributions(confidence(united) - blank, shares.second)
     return dict(zip(MAPS, (reference.blend(united, region, shares), gradient_map, region), strict=True))
-
-
-def _chances(logits: Array, manifest: Manifest) -> Array:
-    exact = logits.astype(np.float64)
-    if manifest.ending == "value":
-        return exact
-    return np.asarray(np.exp(-np.logaddexp(0, -exact))) if manifest.ending == "sigmoid" else reference.softmax(exact)

@@ -16,6 +16,7 @@ from fusioncam.runtime.service.inference import FIGURES, Asked, answered, unders
 from fusioncam.runtime.service.metrics import Metrics
 from fusioncam.runtime.service.paced import Paced
 from fusioncam.runtime.service.protocol.compression import WORTH_IT, chosen, pack, unpack
+from fusioncam.runtime.service.protocol.openapi import BINARY, JSON
 from fusioncam.runtime.service.protocol.tensors import HEADER_LENGTH
 from fusioncam.runtime.service.refusals import CLIENT_GONE, RefusedError, answer, bad, shown
 from fusioncam.runtime.service.served import Served
@@ -23,7 +24,6 @@ from fusioncam.runtime.service.settings import Settings
 
 T = TypeVar("T")
 
-BINARY, JSON = "application/octet-stream", "application/json"
 # Not what a page from elsewhere can have a browser send without asking us first: text, forms.
 TAKEN = (BINARY, JSON)
 RETRY_AFTER = 1  # seconds
