@@ -1,5 +1,15 @@
 """Errors a user can cause. Each message is one line: what is wrong, then what to do."""
 
+import re
+
+# How NumPy, OpenCV, onnxruntime, C++ and CUDA say that there is no memory left.
+_NO_MEMORY = re.compile(
+    r"(?:failed|unable) to allocate[^\n;']*|(?:std::)?bad_alloc|out of memory|insufficient memory|"
+    r"CUDA failure 2\b[^\n;]*|CU\w+_STATUS_ALLOC_FAILED",
+    re.IGNORECASE,
+)
+LESS_MEMORY = "use a smaller chunk, budget or picture, or free some memory"
+
 
 def first_line(error: BaseException) -> str:
     """The first line of an exception's text that says something."""
@@ -50,6 +60,10 @@ class DeviceError(FusionCamError):
     """The GPU cannot do what it was asked for: no device, no launcher, not enough memory, no kernels for it."""
 
 
+class OutOfMemoryError(FusionCamError, MemoryError):
+    """There is not enough memory for what was asked for."""
+
+
 class BusyError(FusionCamError):
     """The service has as much to do as it takes.
 
@@ -64,3 +78,19 @@ class BusyError(FusionCamError):
 
 class DeadlineError(FusionCamError):
     """A request took longer than it was given."""
+
+
+def out_of_memory(error: BaseException, remedy: str = LESS_MEMORY) -> OutOfMemoryError | None:
+    """Return the error to raise where `error`, of any library's, says that memory ran out; else None.
+
+    Args:
+        error: What was caught.
+        remedy: What to do about it.
+    """
+    if isinstance(error, OutOfMemoryError):
+        return error
+    found = _NO_MEMORY.search(str(error))
+    if found is None and not isinstance(error, MemoryError):
+        return None
+    detail = f" ({found.group().strip()})" if found and found.group().lower() != "out of memory" else ""
+    return OutOfMemoryError(f"out of memory{detail}; {remedy}")

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from fusioncam.errors import BundleError, first_line
+from fusioncam.errors import BundleError, first_line, out_of_memory
 from fusioncam.kernels.device import Array, Device, DeviceArray, empty
 from fusioncam.kernels.specs.masks import ITEM, turning_points
 from fusioncam.manifest import Manifest
@@ -83,7 +83,8 @@ def bound(
             for name, array in arrays.items():
                 bind(name, device.memory, device.index, array.dtype.type, list(array.shape), array.pointer)
     except Exception as error:  # as above
-        raise BundleError(f"a graph is not what a bundle holds: {first_line(error)}; export the model again") from error
+        what = f"a graph is not what a bundle holds: {first_line(error)}; export the model again"
+        raise out_of_memory(error) or BundleError(what) from error
     return Run(session, binding, graph)
 
 

@@ -12,7 +12,7 @@ from typing import NoReturn
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fusioncam.errors import FusionCamError
+from fusioncam.errors import FusionCamError, out_of_memory
 from fusioncam.runtime.output import json_bytes
 
 out = Console(highlight=False, soft_wrap=True)
@@ -101,8 +101,8 @@ def _report(error: Exception) -> int:
     if isinstance(error, OSError):
         complain(f"{error.strerror or error}; free some space, or look at where the output goes")
         return FAILED
-    if isinstance(error, MemoryError):
-        complain("out of memory; use a smaller --chunk")
+    if (shortage := out_of_memory(error)) is not None:
+        complain(str(shortage))
         return FAILED
     # The parser's errors, whose classes have moved between releases, are known by these two attributes.
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fusioncam.errors import BundleError, first_line
+from fusioncam.errors import BundleError, first_line, out_of_memory
 from fusioncam.kernels.masks import interpolation_matrix
 from fusioncam.manifest import WEIGHTS
 
@@ -36,7 +36,9 @@ def masked_graph(path: Path, grid: tuple[int, int], size: tuple[int, int]) -> by
         model = onnx.load(path, load_external_data=False)
         (image,) = model.graph.input
     except Exception as error:  # protobuf's own, which are no part of its interface
-        raise BundleError(f"cannot load {path}: {first_line(error)}; export the model again") from error
+        raise out_of_memory(error) or BundleError(
+            f"cannot load {path}: {first_line(error)}; export the model again"
+        ) from error
     weights = (path.parent / WEIGHTS).resolve()  # a link, in the caches of some hubs
     for entry in (e for tensor in model.graph.initializer for e in tensor.external_data):
         if entry.key == "location":

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fusioncam.errors import FusionCamError, UsageError
+from fusioncam.errors import FusionCamError, UsageError, out_of_memory
 from fusioncam.manifest import MANIFEST, Preprocessing
 from fusioncam.runtime import console
 from fusioncam.runtime.difference import Difference
@@ -102,9 +102,10 @@ def explain_files(
         for image in images:
             try:
                 photo, found = _explain(explainer, image, wanted, quiet)
-            except FusionCamError as error:
-                console.complain(str(error))
-                failed.append({"image": str(image), "error": str(error)})
+            except (FusionCamError, MemoryError) as error:
+                said = str(out_of_memory(error) or error)
+                console.complain(said)
+                failed.append({"image": str(image), "error": said})
                 continue
             for e in found:
                 stem = stems[image] + (f"-{e.class_index}" if wanted.several else "")

@@ -17,7 +17,7 @@ from typing import Any
 
 import onnxruntime
 
-from fusioncam.errors import BundleError, FusionCamError, ProviderError, UsageError, first_line
+from fusioncam.errors import BundleError, FusionCamError, ProviderError, UsageError, first_line, out_of_memory
 from fusioncam.manifest import WEIGHTS
 from fusioncam.runtime.providers import (
     CPU,
@@ -124,6 +124,7 @@ def open_session(
         ProviderError: A provider that was asked for cannot run here. onnxruntime itself would use the CPU instead, in
             silence.
         BundleError: onnxruntime cannot load the graph.
+        OutOfMemoryError: There is not enough memory for it.
     """
     wanted = resolve(providers)
     names = [name_and_options(p)[0] for p in wanted]
@@ -168,7 +169,8 @@ def run(session: onnxruntime.InferenceSession, outputs: Sequence[str], feeds: di
     """Run a session.
 
     Raises:
-        FusionCamError: onnxruntime fails, for instance for lack of memory.
+        OutOfMemoryError: There is not enough memory.
+        FusionCamError: onnxruntime fails otherwise.
     """
     try:
         results: list[Any] = session.run(outputs, feeds)
@@ -179,9 +181,10 @@ def run(session: onnxruntime.InferenceSession, outputs: Sequence[str], feeds: di
 
 def run_failure(error: Exception) -> FusionCamError:
     """What to say when a session does not run."""
-    memory = "alloc" in str(error).lower() or "memory" in str(error).lower()
+    if (shortage := out_of_memory(error)) is not None:
+        return shortage
     known = diagnose(str(error))
-    remedy = "a smaller chunk needs less memory" if memory else known[1] if known else "export the model again"
+    remedy = known[1] if known else "export the model again"
     return FusionCamError(f"onnxruntime cannot run the model: {first_line(error)}; {remedy}")
 
 
@@ -244,7 +247,7 @@ def native_stderr() -> Iterator[list[str]]:
 
 
 def _failure(error: Exception, log: str, names: Sequence[str], path: Path) -> FusionCamError:
-    """Whose failure it is: a provider's, or the bundle's."""
+    """Whose failure it is: a provider's, the memory's, or the bundle's."""
     said = str(error).replace(os.fspath(path), "")  # a folder may be named like a provider
     known = diagnose(f"{log}\n{said}")
     suspects = [n for n in names if n != CPU]
@@ -253,7 +256,8 @@ def _failure(error: Exception, log: str, names: Sequence[str], path: Path) -> Fu
         name = (named or suspects)[0]
         unknown = re.sub(r"^.*?(?=Please)", "", first_line(error)).rstrip("."), _install(name)
         return _unavailable(name, *(known or unknown))
-    return BundleError(f"onnxruntime cannot load {path}: {first_line(error)}; export the model again")
+    shortage = out_of_memory(error, "use a smaller model or fewer processes, or free some memory")
+    return shortage or BundleError(f"onnxruntime cannot load {path}: {first_line(error)}; export the model again")
 
 
 def _install(name: str) -> str:

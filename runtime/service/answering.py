@@ -58,7 +58,7 @@ class Answering:
             response = await self._answer(request, name, served, begun)
             outcome = "success"
             return response
-        except FusionCamError as error:
+        except (FusionCamError, MemoryError) as error:
             return answer(error)
         except ClientDisconnect:
             return Response(status_code=CLIENT_GONE)

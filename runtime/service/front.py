@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fusioncam.runtime.service.logs import ACCESS, ERRORS, REQUEST_ID, request_id
 from fusioncam.runtime.service.metrics import Metrics
-from fusioncam.runtime.service.refusals import refused
+from fusioncam.runtime.service.refusals import answer, refused
 
 HEADER = "X-Request-Id"
 FREE = ("/v2/health/",)
@@ -66,6 +66,10 @@ class Front:
         self._metrics.begun()
         try:
             await (self._refusal(scope, headers) or self._app)(scope, receive, sending)
+        except MemoryError as error:
+            ERRORS.warning("a request was not answered: %s", error)
+            if not status:
+                await answer(error)(scope, receive, sending)
         except Exception:
             ERRORS.exception("a request failed in a way nobody thought of; this is a bug, please report it")
             if not status:

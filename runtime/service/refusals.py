@@ -6,15 +6,25 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from fusioncam.errors import BusyError, DeadlineError, FusionCamError, ImageError, UsageError
+from fusioncam.errors import (
+    BusyError,
+    DeadlineError,
+    FusionCamError,
+    ImageError,
+    OutOfMemoryError,
+    UsageError,
+    out_of_memory,
+)
 
 STATUSES: tuple[tuple[type[FusionCamError], int], ...] = (
     (BusyError, 503),
+    (OutOfMemoryError, 503),
     (DeadlineError, 504),
     (ImageError, 400),
     (UsageError, 400),
     (FusionCamError, 500),
 )
+WAIT_FOR_MEMORY = 5  # seconds in which other requests may be done with theirs
 CLIENT_GONE = 499  # nginx's number for a client that did not wait; only logs and metrics see it
 SHOWN = 80  # characters of what a client sent that an error repeats
 
@@ -44,9 +54,10 @@ def answer(error: Exception) -> JSONResponse:
         return refused(error.status, str(error), error.headers)
     if isinstance(error, HTTPException):
         return refused(error.status_code, str(error.detail), error.headers)
+    error = out_of_memory(error) or error
     status = next(status for kind, status in STATUSES if isinstance(error, kind))
-    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, BusyError) else None
-    return refused(status, str(error), headers)
+    wait = WAIT_FOR_MEMORY if isinstance(error, MemoryError) else getattr(error, "retry_after", None)
+    return refused(status, str(error), None if wait is None else {"Retry-After": str(wait)})
 
 
 def refused(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:

@@ -117,7 +117,6 @@ def test_a_run_that_fails_is_one_clear_line(tiny, capfd):
 @pytest.mark.parametrize(
     ("error", "remedy"),
     [
-        ("Failed to allocate memory for requested buffer of size 7", "a smaller chunk needs less memory"),
         ("NOT_IMPLEMENTED : cuDNN is not available. Install", providers.GET_GPU),
         ("anything", "export the model again"),
     ],

@@ -238,3 +238,29 @@ class TestStatuses:
         asyncio.run(asyncio.wait_for(app(scope, receive, send), 20))
         assert stopped == [True]
         assert answered[0]["status"] == 499
+
+
+@pytest.mark.parametrize("where", ["decode", "explain"])
+def test_lack_of_memory_is_not_the_pictures_fault(client, told, behind, photo, element, monkeypatch, where):
+    async def fail(job):
+        raise MemoryError("std::bad_alloc")
+
+    def fail_to_decode(*_, **__):
+        raise MemoryError
+
+    told.act = fail if where == "explain" else None
+    if where == "decode":
+        monkeypatch.setattr("fusioncam.runtime.service.pictures.decode_image", fail_to_decode)
+    answer = client.post("/v2/models/m/infer", **behind(("image_bytes", "BYTES", [1], element(photo))))
+    assert answer.status_code == 503
+    assert answer.json()["error"].startswith("out of memory")
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_lack_of_memory_anywhere_else(asking, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("fusioncam.runtime.service.describe.index", fail)
+    answer = asking().post("/v2/repository/index")
+    assert (answer.status_code, answer.json()["error"][:13]) == (503, "out of memory")
