@@ -27,7 +27,7 @@ ABOUT = (
     '(version 2, with the binary tensor extension). Errors are `{"error": "..."}`, in one line.'
 )
 OF_MODEL = "/v2/models/{model}"
-GUARD = (401, 403)  # what `Front` answers of itself
+GUARD = (400, 401, 403)  # what `Front` answers of itself
 
 
 def make_app(
@@ -35,6 +35,7 @@ def make_app(
     settings: Settings | None = None,
     metrics: Metrics | None = None,
     samples: Mapping[str, bytes] | None = None,
+    crowded: Callable[[], bool] = lambda: False,
 ) -> FastAPI:
     """The application that answers for some models; it closes their batchers when it ends.
 
@@ -43,6 +44,7 @@ def make_app(
         settings: Limits, and whom it answers.
         metrics: Those that the batchers were given to watch them, so that all is in one place.
         samples: Pictures to try on the page, PNG or JPEG files by name.
+        crowded: Tells whether there are as many connections as the process may have.
     """
     settings, metrics = settings or Settings(), metrics or Metrics()
     models = {name: Served(batcher) for name, batcher in batchers.items()}
@@ -59,7 +61,7 @@ def make_app(
     app.add_exception_handler(HTTPException, _answer)
     app.add_exception_handler(FusionCamError, _answer)
     token = None if settings.token is None else settings.token.get_secret_value()
-    app.add_middleware(Front, token=token, metrics=metrics, models=models)
+    app.add_middleware(Front, token=token, metrics=metrics, models=models, crowded=crowded)
     _add_server_routes(app, models, metrics)
     _add_model_routes(app, models, settings, metrics, answering)
     if settings.page:
@@ -104,11 +106,11 @@ def _add_server_routes(app: FastAPI, models: Mapping[str, Served], metrics: Metr
     async def server() -> schemas.ServerInfo:
         return describe.SERVER
 
-    @app.get("/v2/health/live", summary="Is the process alive?", tags=["server"])
+    @app.get("/v2/health/live", summary="Is the process alive?", tags=["server"], responses=openapi.errors(400, 503))
     async def live() -> schemas.Live:
         return schemas.Live(live=True)
 
-    @app.get("/v2/health/ready", summary="Are requests taken?", tags=["server"], responses=openapi.errors(503))
+    @app.get("/v2/health/ready", summary="Are requests taken?", tags=["server"], responses=openapi.errors(400, 503))
     async def ready() -> schemas.Ready:
         for name, served in models.items():
             _check_ready(name, served)

@@ -4,8 +4,9 @@ import hmac
 import json
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
+from urllib.parse import parse_qsl, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
@@ -13,12 +14,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fusioncam.runtime.service.logs import ACCESS, ERRORS, REQUEST_ID, request_id
 from fusioncam.runtime.service.metrics import Metrics
-from fusioncam.runtime.service.refusals import answer, refused
+from fusioncam.runtime.service.refusals import answer, refused, shown
 
 HEADER = "X-Request-Id"
 FREE = ("/v2/health/",)
 GUARDED = ("/v2", "/metrics")
-FOREIGN = ("cross-site", "same-site")  # what browsers say of requests that another site's page makes
+OWN = ("same-origin", "none")  # what browsers say in Sec-Fetch-Site of requests that no other site's page makes
+PORTS = {"http": 80, "https": 443}
+RETRY_AFTER = "1"  # seconds
 ADDED = {  # where there is none yet: the page has a stricter policy
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "base-uri 'none'; frame-ancestors 'none'; object-src 'none'",
@@ -34,12 +37,20 @@ class Front:
         token: What guarded routes ask for; None for nothing. Free are the health routes, which probes ask, and the
             pages (`/`, `/docs`), which are the same for everybody and ask for the token themselves. Without a token,
             guarded routes do not answer the web pages of other sites.
+        crowded: Tells whether there are as many connections as the process may have: then nothing is answered but that.
         metrics: Counts.
         models: Names of the models.
     """
 
-    def __init__(self, app: ASGIApp, token: str | None, metrics: Metrics, models: Collection[str]) -> None:
-        self._app, self._metrics, self._models = app, metrics, frozenset(models)
+    def __init__(
+        self,
+        app: ASGIApp,
+        token: str | None,
+        metrics: Metrics,
+        models: Collection[str],
+        crowded: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._app, self._metrics, self._models, self._crowded = app, metrics, frozenset(models), crowded
         self._wanted = None if token is None else token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,12 +92,18 @@ class Front:
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         """What a request is turned away with, unless it may go on."""
-        if scope["path"].startswith(FREE) or not scope["path"].startswith(GUARDED):
-            return None
+        if self._crowded():
+            said = "as many connections are open as the service may have; ask again soon, over fewer"
+            return refused(503, said, {"Retry-After": RETRY_AFTER, "Connection": "close"})
+        guarded = scope["path"].startswith(GUARDED) and not scope["path"].startswith(FREE)
+        return (self._stranger(scope, headers) if guarded else None) or _superfluous(scope)
+
+    def _stranger(self, scope: Scope, headers: Headers) -> Response | None:
+        """What a request is turned away with for who sends it."""
         if self._wanted is not None and not _has_token(headers, self._wanted):
             wanted = "give the service's token in the header Authorization: Bearer TOKEN"
             return refused(401, wanted, {"WWW-Authenticate": "Bearer"})
-        if self._wanted is None and headers.get("Sec-Fetch-Site") in FOREIGN and not _is_link(scope, headers):
+        if self._wanted is None and _is_foreign(headers) and not _is_link(scope, headers):
             wanted = "web pages of other sites are not answered; start the service with a token, and send it"
             return refused(403, wanted)
         return None
@@ -109,6 +126,34 @@ def _has_token(headers: Headers, wanted: bytes) -> bool:
     scheme, _, token = headers.get("Authorization", "").partition(" ")
     same = hmac.compare_digest(token.strip().encode("latin-1", "replace"), wanted)
     return same and scheme.lower() == "bearer"
+
+
+def _superfluous(scope: Scope) -> Response | None:
+    """What a request is turned away with for parameters in its address: no route takes any."""
+    query = scope["query_string"].decode("latin-1")
+    if not query:
+        return None
+    name = next((name for name, _ in parse_qsl(query, keep_blank_values=True)), query)
+    return refused(
+        400, f"there is no query parameter {shown(name)}; parameters of an explanation go into the request's JSON"
+    )
+
+
+def _is_foreign(headers: Headers) -> bool:
+    """Whether a web page of another site asks; only browsers send these headers, and no page can change them."""
+    site = headers.get("Sec-Fetch-Site", "none").lower()
+    return site not in OWN or any(not _is_host(origin, headers) for origin in headers.getlist("Origin"))
+
+
+def _is_host(origin: str, headers: Headers) -> bool:
+    """Whether an origin is the host that was asked; the one of files and sandboxes, `null`, is not."""
+    try:
+        page = urlsplit(origin)
+        asked = urlsplit(f"//{headers.get('Host', '')}")
+        usual = PORTS.get(page.scheme)
+        return bool(page.hostname) and (page.hostname, page.port or usual) == (asked.hostname, asked.port or usual)
+    except ValueError:
+        return False
 
 
 def _is_link(scope: Scope, headers: Headers) -> bool:

@@ -63,8 +63,8 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def open_app(plan: Plan) -> FastAPI:
-    """The application, with its models loaded.
+def open_app(plan: Plan, crowded: Callable[[], bool]) -> FastAPI:
+    """The application, with its models loaded; see `make_app`.
 
     Raises:
         FusionCamError: A model cannot be loaded or run.
@@ -76,7 +76,7 @@ def open_app(plan: Plan) -> FastAPI:
         )
         for name, bundle in plan.models.items()
     }
-    app = make_app(models, plan.settings, metrics)
+    app = make_app(models, plan.settings, metrics, crowded=crowded)
     # Python looks for cycles among all objects only when there are a quarter more than at the last look. Without those
     # that stay for good it looks often enough to let go of requests that failed before they pile up.
     gc.collect()
@@ -122,7 +122,10 @@ def serve(
         else:
             server.should_exit = True
 
-    opening = Opening(lambda: open_app(plan), opened, at_once)
+    def crowded() -> bool:  # uvicorn's own limit answers in plain text, and does not say when to ask again
+        return len(server.server_state.connections) > max(CONNECTIONS, 2 * plan.settings.concurrency)
+
+    opening = Opening(lambda: open_app(plan, crowded), opened, at_once)
     config = uvicorn.Config(
         opening,
         log_config=log_config(plan.log_level),
@@ -131,7 +134,6 @@ def serve(
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=int(plan.grace),
-        limit_concurrency=max(CONNECTIONS, 2 * plan.settings.concurrency),
     )
     _hang_up_on_the_deaf(listening, plan.settings.timeout)
     server = Server(config, hasty)

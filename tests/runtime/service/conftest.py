@@ -86,8 +86,8 @@ def told(only_told):
 def asking(told):
     """Opens a client of the service over `told`, as it is set."""
 
-    def open_client(metrics=None, **given):
-        return Client(make_app({"m": told}, Settings(**{"page": False, **given}), metrics))
+    def open_client(metrics=None, crowded=lambda: False, **given):
+        return Client(make_app({"m": told}, Settings(**{"page": False, **given}), metrics, crowded=crowded))
 
     return open_client
 

@@ -70,6 +70,40 @@ class TestOtherSites:
     def test_the_services_own_page_is_answered(self, client, site):
         assert client.get("/v2", headers={"Sec-Fetch-Site": site}).status_code == 200
 
+    @pytest.mark.parametrize(
+        "origin",
+        [
+            "http://evil.example",
+            "null",
+            "http://service:81",
+            "https://service",
+            "http://service.evil.example",
+            "x",
+            "//[",
+        ],
+    )
+    def test_a_post_that_says_nothing_but_its_origin(self, client, told, request_of, origin):
+        body = json.dumps(request_of()).encode()
+        for headers in ({"Origin": origin}, {"Origin": origin, "Sec-Fetch-Site": "same-origin"}):
+            answer = client.post("/v2/models/m/infer", content=body, headers={"Host": "service:80", **headers})
+            assert answer.status_code == 403
+            assert "pages of other sites" in answer.json()["error"]
+        assert not told.jobs
+
+    @pytest.mark.parametrize(
+        ("host", "origin"),
+        [
+            ("service", "http://service"),
+            ("service:8000", "http://Service:8000"),
+            ("service", "https://service"),  # behind a proxy that does TLS
+            ("[::1]:8000", "http://[::1]:8000"),
+            ("service:443", "https://service"),
+        ],
+    )
+    def test_the_origin_of_the_services_own_page(self, client, request_of, host, origin):
+        headers = {"Host": host, "Origin": origin}
+        assert client.post("/v2/models/m/infer", json=request_of(), headers=headers).status_code == 200
+
     def test_nothing_can_be_shown_in_a_frame(self, client):
         for route in ("/docs", "/v2", "/nowhere"):
             assert "frame-ancestors 'none'" in client.get(route).headers["content-security-policy"]
@@ -108,7 +142,7 @@ def test_health_follows_the_batchers(client, told):
 
 
 def test_a_log_line_says_what_was_answered_under_which_id(client, logged):
-    client.get("/v2/models/n%0A?secret=1", headers={"X-Request-Id": "abc"})
+    client.get("/v2/models/n%0A", headers={"X-Request-Id": "abc", "Cookie": "secret"})
     (line,) = logged
     expected = {"request_id": "abc", "level": "info", "method": "GET", "status": 404, "route": "/v2/models/{model}"}
     assert expected.items() <= line.items()
@@ -139,3 +173,37 @@ def test_errors_in_the_log_have_their_traceback_on_the_same_line():
 def test_the_docs_page_is_there_unless_it_is_turned_off(asking):
     assert "openapi.json" in asking().get("/docs").text
     assert asking(docs=False).get("/docs").status_code == 404
+
+
+QUERIES = [
+    ("GET", "/v2?a", "'a'"),
+    ("GET", "/v2/health/live?t=1", "'t'"),
+    ("GET", "/v2/models/m/config?version=1", "'version'"),
+    ("POST", "/v2/models/m/infer?budget=auto", "'budget'"),
+    ("POST", "/v2/models/m/versions/1/infer?=", "''"),
+    ("POST", "/v2/repository/index?ready=true", "'ready'"),
+    ("GET", "/metrics?name%5B%5D=x", "'name[]'"),
+    ("GET", "/openapi.json?v=1", "'v'"),
+    ("GET", "/docs?q", "'q'"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "name"), QUERIES)
+def test_parameters_in_the_address_are_not_passed_over(client, told, request_of, method, path, name):
+    answer = client.request(method, path, **({"json": request_of()} if method == "POST" else {}))
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith(f"there is no query parameter {name}; ")
+    assert not told.jobs
+
+
+def test_where_there_are_too_many_connections_all_are_told_so(asking):
+    crowd = []
+    client = asking(crowded=lambda: bool(crowd))
+    assert client.get("/v2").status_code == 200
+    crowd.append(1)
+    for path in ("/v2", "/v2/health/live", "/metrics", "/nowhere"):
+        answer = client.get(path)
+        assert answer.status_code == 503
+        assert "connections" in answer.json()["error"]
+        assert int(answer.headers["Retry-After"]) > 0
+        assert answer.headers["Connection"] == "close"
