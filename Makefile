@@ -4,7 +4,7 @@ BIN := .venv/bin
 # torch (tests and benchmarks only) comes as its CPU build: the one PyPI holds for Linux brings gigabytes of CUDA.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test docs lint bench clean
+.PHONY: demo test docs lint bench clean links
 
 demo: .venv/installed
 	$(BIN)/fusioncam demo
@@ -13,13 +13,17 @@ demo: .venv/installed
 test: .venv/installed-dev
 	$(BIN)/pytest -n auto --dist loadfile
 
-docs: .venv-docs/installed
+docs: .venv-docs/installed links
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 
-lint: .venv/installed-dev
+lint: .venv/installed-dev links
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# mypy and mkdocstrings read folders; where git makes text files of links, the links are made here.
+links:
+	for part in export kernels runtime; do [ -d fusioncam/$$part ] || ln -sf ../$$part fusioncam/$$part; done
 
 # BENCH holds options of benchmarks/cpu.py, for instance BENCH=--quick.
 bench: .venv-bench/installed

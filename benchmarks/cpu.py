@@ -24,8 +24,8 @@ QUICK: dict[str, Any] = {
     "networks": ("wide-64",), "rounds": 2, "study": 2, "widths": (64, 256), "chunks": (4, 16), "images": (1, 4)
 }  # fmt: skip
 PACKAGES = (
-    "fusioncam", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "opencv-python", "torch", "grad-cam", "torchcam",
-    "captum", "openvino", "openvino-xai", "onnx2torch",
+    "fusioncam", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "opencv-python", "opencv-python-headless", "torch",
+    "grad-cam", "torchcam", "captum", "openvino", "openvino-xai", "onnx2torch",
 )  # fmt: skip
 
 

@@ -1,14 +1,21 @@
 """Entry point of the command line, also as `python -m fusioncam`."""
 
 import sys
+import traceback
 
 
 def main() -> None:
-    """Load the command line and run it; Ctrl-C while it loads ends it in one line, too."""
+    """Load the command line and run it; Ctrl-C while it loads, or a package that does not load, is one line, too."""
     try:
         from fusioncam.runtime.cli import main as run
     except KeyboardInterrupt:
         sys.exit("error: interrupted; nothing half written is left behind")
+    except (ImportError, OSError) as error:
+        from fusioncam.libraries import describe_import_failure
+
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        sys.exit(f"error: {describe_import_failure(error) or error}")
     run()
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -76,6 +75,8 @@ class MaskMaker:
         """M_k (H, W)."""
         height, width = self._image.shape[1:]
         if not self._corners:
+            import cv2  # here: a model can be inspected where OpenCV does not load
+
             return np.asarray(cv2.resize(self.scaled[k], (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
         sides = zip(self.scaled.shape[1:], (height, width), strict=True)
         return interpolate(self.scaled[k], *(taps(n, m, corners=True) for n, m in sides))

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fusioncam.errors import FusionCamError, out_of_memory
+from fusioncam.libraries import describe_import_failure
 from fusioncam.runtime.output import json_bytes
 
 out = Console(highlight=False, soft_wrap=True)
@@ -98,6 +99,9 @@ def _report(error: Exception) -> int:
     if isinstance(error, FusionCamError):
         complain(str(error))
         return error.exit_status
+    if (failure := describe_import_failure(error)) is not None:
+        complain(failure)
+        return FAILED
     if isinstance(error, OSError):
         complain(f"{error.strerror or error}; free some space, or look at where the output goes")
         return FAILED

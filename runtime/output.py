@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -102,6 +101,8 @@ def prepare_folder(path: str | os.PathLike[str]) -> Path:
 
 def encode_png(rgb: NDArray[np.uint8]) -> bytes:
     """PNG bytes of an (H, W, 3) uint8 RGB picture; equal pictures give equal bytes."""
+    import cv2  # here: the command line prints where OpenCV does not load
+
     _, data = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
     return data.tobytes()
 

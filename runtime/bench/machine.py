@@ -9,7 +9,7 @@ from typing import Any
 
 from fusioncam.runtime.tuning import processor
 
-PACKAGES = ("fusioncam", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "opencv-python")
+PACKAGES = ("fusioncam", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "opencv-python", "opencv-python-headless")
 
 
 def describe() -> dict[str, Any]:

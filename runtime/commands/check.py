@@ -23,9 +23,13 @@ def check(
     Drift is that of Score-CAM's map where the masked passes are in fp16 or int8.
     """
     from fusioncam.export import check as check_bundle
-    from fusioncam.runtime.calibration import photos_in
 
-    findings = check_bundle(bundle, source, photos_in(photos) if photos else None)
+    calibration = None
+    if photos is not None:
+        from fusioncam.runtime.calibration import photos_in
+
+        calibration = photos_in(photos)
+    findings = check_bundle(bundle, source, calibration)
     if json:
         console.say_json([{**asdict(f), "ok": f.ok} for f in findings])
     else:

@@ -69,19 +69,23 @@ def export(
     """Turn a classifier into a bundle: x = (pixel * rescale - mean) / std on 0..255 pixels."""
     from fusioncam.export import export_model, export_torch
     from fusioncam.export.from_torch import build_module, zeros
-    from fusioncam.runtime.calibration import photos_in
 
     def complain(line: str) -> None:
         if not quiet:
             console.complain(line, "note")
 
+    photos = None
+    if calibrate is not None:
+        from fusioncam.runtime.calibration import photos_in
+
+        photos = photos_in(calibrate, complain)
     arithmetic = {
         "preset": preset, "rescale": rescale, "mean": mean, "std": std,
         "channel_order": channel_order, "resize": resize, "crop_fraction": crop_fraction,
     }  # fmt: skip
     given: dict[str, Any] = {
         "layer": layer, "size": size, "output": scores, "labels": labels, "preprocessing": arithmetic,
-        "precision": precision, "calibrate": photos_in(calibrate, complain) if calibrate else None,
+        "precision": precision, "calibrate": photos,
         "gradient": not no_gradient, "ending": ending,
         "single": single, "shared_weights": shared_weights, "unrolled": unrolled,
     }  # fmt: skip

@@ -1,0 +1,63 @@
+"""Python packages and shared libraries that cannot be loaded: which one it is, and what to do."""
+
+import re
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from types import ModuleType
+
+from fusioncam.errors import first_line
+
+# The name that a package is installed by, where it is not the name that it is imported by.
+DISTRIBUTIONS = {"cv2": "opencv-python-headless", "google": "protobuf", "onnx_ir": "onnx-ir"}
+
+# What a failure says, the packages concerned, and what to do; the first line that fits counts.
+REMEDIES = (
+    (
+        r"GLIBC\w*_[\d.]+' not found|CXXABI_|musl",
+        ".*",
+        "use a newer system, this one is older than the package's build",
+    ),
+    (r"libstdc\+\+|libgcc_s", ".*", "install the system's C++ library, for instance apt-get install libstdc++6"),
+    (r"libgomp", ".*", "install the system's OpenMP library, for instance apt-get install libgomp1"),
+    (r"DLL load failed", "(?!cv2).*", "install the Microsoft Visual C++ Redistributable"),
+    # All builds of OpenCV share one folder, and removing one of them breaks the others: all have to go first.
+    (
+        "",
+        "cv2",
+        "pip uninstall opencv-python opencv-contrib-python opencv-python-headless, "
+        'then pip install "opencv-python-headless>=5.0,<6"',
+    ),
+    ("", ".*", "pip install --force-reinstall {package}"),
+)
+
+_LIBRARY = re.compile(r"shared object|\.so\b|\.dylib|\.dll|DLL load|undefined symbol", re.IGNORECASE)
+
+
+def describe_import_failure(error: BaseException) -> str | None:
+    """Return one line on a package or shared library that cannot be loaded, or None for any other error."""
+    if isinstance(error, ImportError):
+        named = error.name or ""
+    elif isinstance(error, OSError) and error.filename is None and _LIBRARY.search(str(error)):
+        named = ""
+    elif isinstance(error, AttributeError) and isinstance(error.obj, ModuleType):
+        named = error.obj.__name__  # a package that is half removed, or of another version
+        if named.startswith("fusioncam"):
+            return None
+    else:
+        return None
+    module = named.partition(".")[0] or next(_imported_packages(error), "fusioncam")
+    installed = metadata.packages_distributions().get(module, [])
+    package = installed[0] if installed else DISTRIBUTIONS.get(module, module)
+    remedy = next(do for says, of, do in REMEDIES if re.search(says, str(error)) and re.fullmatch(of, module))
+    return f"the Python package {package} cannot be loaded ({first_line(error)}); {remedy.format(package=package)}"
+
+
+def _imported_packages(error: BaseException) -> Iterator[str]:
+    """Yield the packages whose code was running when the error was raised, from the one that we imported on."""
+    names, trace = list[str](), error.__traceback__
+    while trace is not None:
+        names.append(str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0])
+        trace = trace.tb_next
+    ours = len(names) - names[::-1].index("fusioncam") if "fusioncam" in names else 0
+    return (n for n in names[ours:] if n and n != "__main__" and n not in sys.stdlib_module_names)
