@@ -4,8 +4,11 @@ No other module of `export` or of the run time imports torch, and this one only 
 """
 
 import importlib
+import inspect
 import io
+import re
 import sys
+import traceback
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -35,7 +38,11 @@ def save_onnx(module: "torch.nn.Module", example: "torch.Tensor", path: Path) ->
     if not isinstance(module, torch.nn.Module) or not isinstance(example, torch.Tensor):
         kinds = f"{type(module).__name__} and {type(example).__name__}"
         raise UsageError(f"a torch.nn.Module and an example torch.Tensor are wanted, not {kinds}")
-    training = module.training
+    with quiet():
+        module = _unwrapped(module)
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ModelError("torch cannot export a ScriptModule (of torch.jit); pass the module that it was made from")
+    training = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
         with quiet(), redirect_stderr(io.StringIO()), torch.no_grad():
@@ -47,14 +54,15 @@ def save_onnx(module: "torch.nn.Module", example: "torch.Tensor", path: Path) ->
                 opset_version=OPSET,
                 input_names=["image"],
                 output_names=["logits"],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamic_shapes=_as_parameters(module, {0: torch.export.Dim("batch")}),
                 optimize=True,
                 verbose=False,
             )
     except (Exception, SystemExit) as error:  # the exporter raises whatever the module raises
         raise ModelError(f"torch cannot export the module: {_why(root(error))}") from error
     finally:
-        module.train(training)
+        for part, mode in training:
+            part.training = mode
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         program.save(path, external_data=False)
@@ -63,8 +71,50 @@ def save_onnx(module: "torch.nn.Module", example: "torch.Tensor", path: Path) ->
     return path
 
 
+def _unwrapped(module: "torch.nn.Module") -> "torch.nn.Module":
+    """Return the module within DataParallel, DistributedDataParallel, an averaged model or torch.compile's wrapper."""
+    torch = _torch()
+    parallel = torch.nn.parallel
+    wrappers: dict[type, str] = {
+        parallel.DataParallel: "module",
+        parallel.DistributedDataParallel: "module",
+        torch.optim.swa_utils.AveragedModel: "module",
+        torch._dynamo.OptimizedModule: "_orig_mod",
+    }
+    while (name := next((n for kind, n in wrappers.items() if isinstance(module, kind)), None)) is not None:
+        module = getattr(module, name)
+    return module
+
+
+def _as_parameters(module: "torch.nn.Module", of_image: dict[int, Any]) -> tuple[Any, ...]:
+    """Put the free axes of the image into the form of the parameters of `forward`: `*args` is a tuple of its own."""
+    first = next(iter(inspect.signature(module.forward).parameters.values()), None)
+    return ((of_image,),) if first is not None and first.kind is first.VAR_POSITIONAL else (of_image,)
+
+
+# What torch says where `forward` computes with the size of the batch as if it were a number.
+FIXED_BATCH = re.compile(r"\bEq\(s\d+, (\d+)\)|inferred to be a constant \((\d+)\)")
+DATA_DEPENDENT = "data-dependent"
+PLACE = re.compile(r'File "([^"]+)", line (\d+), in')
+
+
 def _why(error: BaseException) -> str:
-    return "it exits the program" if isinstance(error, SystemExit) else first_line(error)
+    """Return why torch did not export a module, and what in its `forward` makes it so, in one line."""
+    if isinstance(error, SystemExit):
+        return "it exits the program"
+    text, why = str(error), first_line(error)
+    if batch := FIXED_BATCH.search(text):
+        return (
+            f"it works for a batch of {batch[1] or batch[2]} only; "
+            f"let its forward keep the batch axis, as x.flatten(1) does and x.view(1, -1) does not ({why})"
+        )
+    if DATA_DEPENDENT in why:
+        found = PLACE.search(text)
+        where = f", in line {found[2]} of {found[1]}" if found else ""
+        return f"its forward decides by the values of tensors{where}; use torch.where in place of if ({why})"
+    if not text.strip() and (frames := traceback.extract_tb(error.__traceback__)):
+        return f"{why} in line {frames[-1].lineno} of {frames[-1].filename} ({frames[-1].line})"
+    return why
 
 
 def build_module(target: str) -> "torch.nn.Module":

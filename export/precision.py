@@ -10,16 +10,16 @@ from onnxruntime import InferenceSession
 
 from fusioncam.errors import ModelError, UsageError, first_line
 from fusioncam.export.canonical import Classifier
-from fusioncam.export.gradient import Ops
+from fusioncam.export.gradient import CARRY_NO_GRADIENT, Ops, reads
 from fusioncam.export.load import root
 from fusioncam.export.quantise import Batches, Range, in_int8
 from fusioncam.export.quiet import quiet
-from fusioncam.export.shapes import session
+from fusioncam.export.shapes import QUANTISERS, session
 from fusioncam.manifest import ScorePrecision
 
 PRECISIONS = ("fp32", "fp16", "int8")
-QUANTISED = ("QuantizeLinear", "DequantizeLinear")
 SCALES = 2  # among the inputs of Resize
+UNROUNDED = {*CARRY_NO_GRADIENT, ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE}
 INFINITE = 1e30  # masks and bounds that mean none are as large as this
 REMEDY = "export it without --precision fp16"
 
@@ -62,7 +62,7 @@ def score_graph(
 
 
 def _is_float32(model: ir.Model) -> bool:
-    quantised = any(node.op_type in QUANTISED for node in model.graph)
+    quantised = any(node.op_type in QUANTISERS for node in model.graph)
     return not quantised and all(v.dtype != ir.DataType.DOUBLE for v in model.graph.initializers.values())
 
 
@@ -129,16 +129,18 @@ def rounding_session(path: Path) -> InferenceSession:
 
 def leave_out_rounding(graph: ir.Graph) -> bool:
     """Make copies of QuantizeLinear and DequantizeLinear, but for weights; returns whether there were any."""
-    found = False
+    varying, found = set(graph.inputs), False
     for node in graph:
-        data = node.inputs[0] if node.inputs else None
-        if node.op_type in QUANTISED and data is not None and data.const_value is None:
-            node.op_type, found = "Identity", True
+        if varying.isdisjoint(reads(node)):
+            continue
+        varying.update(node.outputs)
+        if node.op_type in QUANTISERS:
+            node.domain, node.op_type, found = "", "Identity", True
             node.attributes.clear()
             node.resize_inputs(1)
-    for value in (o for node in graph for o in node.outputs):
-        if found and value.dtype in (ir.DataType.INT8, ir.DataType.UINT8):
-            value.type = value.shape = None  # between the two, a float now
+        for value in node.outputs:
+            if found and value.dtype not in UNROUNDED:
+                value.type = value.shape = None  # between the two, a float now
     return found
 
 

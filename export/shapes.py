@@ -1,5 +1,6 @@
 """Shapes of every tensor, measured by running the model: what is measured needs no inference to be trusted."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,14 @@ from fusioncam.export.load import fold
 from fusioncam.quirks import CRASHING_OPTIMIZERS
 
 Array = npt.NDArray[Any]
+
+QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
+# Element types that onnxruntime hands to NumPy as they are.
+NUMPY_TYPES = (
+    *(ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.BOOL, ir.DataType.STRING),
+    *(ir.DataType.INT8, ir.DataType.INT16, ir.DataType.INT32, ir.DataType.INT64),
+    *(ir.DataType.UINT8, ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64),
+)
 
 
 def open_session(model: bytes | Path, optimize: bool = True) -> onnxruntime.InferenceSession:
@@ -66,15 +75,35 @@ def noise(model: ir.Model, batch: int, seed: int = 0) -> Array:
 
 
 def record(model: ir.Model, batch: int) -> dict[ir.Value, Array]:
-    """Run the model on noise and keep every tensor."""
+    """Run the model on noise and keep every tensor whose type NumPy has."""
+    return _arrays(_run_all(model, batch))
+
+
+def _arrays(results: dict[ir.Value, onnxruntime.OrtValue]) -> dict[ir.Value, Array]:
+    """Move tensors to NumPy; those of 4 bits or of 8 bits with a point, which it lacks, are dropped."""
+    arrays = {}
+    for value in list(results):
+        result = results.pop(value)  # big tensors need not be there twice
+        if _type(result) in NUMPY_TYPES:
+            arrays[value] = result.numpy()
+    return arrays
+
+
+def _type(value: onnxruntime.OrtValue) -> ir.DataType:
+    """Return the element type of a tensor; onnxruntime writes `tensor(float8e4m3fn)`."""
+    return ir.DataType[value.data_type().removeprefix("tensor(").removesuffix(")").upper()]
+
+
+def _run_all(model: ir.Model, batch: int) -> dict[ir.Value, onnxruntime.OrtValue]:
+    """Run the model on noise and keep every tensor as onnxruntime holds it."""
     graph = model.graph
     values = [o for node in graph for o in node.outputs if o.name]
     kept = list(graph.outputs)
     graph.outputs.clear()
     graph.outputs.extend(values)
     try:
-        feeds = {str(graph.inputs[0].name): noise(model, batch, seed=batch)}
-        results = session(model, optimize=False).run(None, feeds)
+        feeds = {str(graph.inputs[0].name): onnxruntime.OrtValue.ortvalue_from_numpy(noise(model, batch, seed=batch))}
+        results = session(model, optimize=False).run_with_ort_values(None, feeds)
     except ModelError:
         raise
     except Exception as error:
@@ -82,7 +111,7 @@ def record(model: ir.Model, batch: int) -> dict[ir.Value, Array]:
     finally:
         graph.outputs.clear()
         graph.outputs.extend(kept)
-    return {v: r for v, r in zip(values, results, strict=True) if isinstance(r, np.ndarray)}
+    return {v: r for v, r in zip(values, results, strict=True) if r.is_tensor()}
 
 
 def measure(model: ir.Model, batches: tuple[int, ...] = (2, 3)) -> None:
@@ -98,22 +127,23 @@ def measure(model: ir.Model, batches: tuple[int, ...] = (2, 3)) -> None:
     Raises:
         ModelError: onnxruntime cannot run the model on these batches, or the output is not finite.
     """
-    runs = [record(model, b) for b in batches]
+    results = [_run_all(model, b) for b in batches]
+    for value, first in results[0].items():
+        value.shape = ir.Shape(_growing(first.shape(), results[-1][value].shape(), batches))
+        value.dtype = _type(first)
     for output in model.graph.outputs:
-        if output.producer() is not None and output not in runs[0]:
+        if output.producer() is not None and output not in results[0]:
             raise ModelError(f"output {output.name!r} is no tensor (a sequence or a map); cut the graph before it")
+    runs = [_arrays(r) for r in results]
     if not all(np.isfinite(r[o]).all() for r in runs for o in model.graph.outputs if o in r):
         raise ModelError(
             "the model's output for a picture of noise is not finite; its weights are damaged, or too large"
         )
-    for value, first in runs[0].items():
-        value.shape = ir.Shape(_growing(first.shape, runs[-1][value].shape, batches))
-        value.dtype = ir.DataType.from_numpy(first.dtype)
     _replace_shape_arithmetic(model, runs)
     fold(model)
 
 
-def _growing(first: tuple[int, ...], last: tuple[int, ...], batches: tuple[int, ...]) -> list[int | str]:
+def _growing(first: Sequence[int], last: Sequence[int], batches: tuple[int, ...]) -> list[int | str]:
     if len(batches) == 1:
         return list(first)
     if len(first) != len(last):
@@ -130,7 +160,7 @@ def _replace_shape_arithmetic(model: ir.Model, runs: list[dict[ir.Value, Array]]
         varying = [v for v in node.inputs if v is not None and v.const_value is None]
         # Weights stay quantised: what else is made of constants alone becomes one.
         if node.op_type in ("Shape", "Size") or (
-            all(v in of_shapes for v in varying) and (varying or node.op_type != "DequantizeLinear")
+            all(v in of_shapes for v in varying) and (varying or node.op_type not in QUANTISERS)
         ):
             of_shapes.update(node.outputs)
         for value in node.outputs:

@@ -12,8 +12,11 @@ LESS_MEMORY = "use a smaller chunk, budget or picture, or free some memory"
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's text that says something."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    """Return the first line of an exception's text that says something; a heading goes with the line after it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
 
 
 class FusionCamError(Exception):

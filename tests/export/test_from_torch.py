@@ -52,6 +52,109 @@ class Exiting(nn.Module):
         sys.exit(3)
 
 
+class OfOne(Small):
+    """Takes one picture only."""
+
+    def __init__(self, flat):
+        super().__init__()
+        self.flat = flat
+
+    def forward(self, x):
+        return self.head(self.flat(self.features(x).mean((2, 3))))
+
+
+FLAT = {
+    "view": lambda x: x.view(1, -1),
+    "reshape": lambda x: x.reshape(1, 4),
+    "view_as": lambda x: x.view_as(torch.zeros(1, 4)),
+}
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_module_of_one_picture(name, tmp_path):
+    with pytest.raises(ModelError, match=r"works for a batch of 1 only; .*flatten\(1\)") as caught:
+        save_onnx(OfOne(FLAT[name]).eval(), zeros((8, 8)), tmp_path / "b.onnx")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+class Choosing(Small):
+    def forward(self, x):
+        y = super().forward(x)
+        return y + 1 if y.sum() > 0 else y
+
+
+class Insisting(Small):
+    def forward(self, x):
+        if len(x) > 1:
+            raise AssertionError
+        return super().forward(x)
+
+
+REASONS = {Choosing: "decides by the values of tensors", Insisting: r"AssertionError in line \d+ of .* \(raise Ass"}
+
+
+@pytest.mark.parametrize("kind", REASONS)
+def test_first_line_of_torch_that_says_nothing(kind, tmp_path):
+    with pytest.raises(ModelError, match=REASONS[kind]):
+        save_onnx(kind().eval(), zeros((8, 8)), tmp_path / "b.onnx")
+
+
+class Starred(Small):
+    def forward(self, *inputs):
+        return super().forward(*inputs)
+
+
+def distributed(module):
+    """The module as one process of a group of one has it."""
+    group = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=group, rank=0, world_size=1)
+    try:
+        return nn.parallel.DistributedDataParallel(module)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+WRAPPERS = {
+    "data_parallel": nn.DataParallel,
+    "distributed": distributed,
+    "averaged": torch.optim.swa_utils.AveragedModel,
+    "compiled": torch.compile,
+    "compiled_and_parallel": lambda module: torch.compile(nn.DataParallel(module)),
+    "starred": lambda _: Starred(),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_wrapped_module(name, tmp_path, run):
+    torch.manual_seed(0)
+    module = WRAPPERS[name](Small())
+    modes = dict.fromkeys(module.modules(), True)
+    export_torch(module, zeros((8, 10)), tmp_path / "s.fcam", preprocessing="unit")
+    assert {m: m.training for m in module.modules()} == modes
+    images = np.random.default_rng(0).random((3, 3, 8, 10), np.float32)
+    inner = module
+    while not isinstance(inner, Small):
+        inner = getattr(inner, "module", None) or inner._orig_mod
+    with torch.no_grad():
+        wanted = inner.eval()(torch.from_numpy(images)).numpy()
+    assert np.allclose(run(tmp_path / "s.fcam" / "score.onnx", {"image": images})["logits"], wanted, atol=1e-6)
+
+
+def test_parts_keep_their_modes(tmp_path):
+    module = Small().train()
+    module.features[1].eval()  # as one freezes a BatchNorm
+    save_onnx(module, zeros((8, 8)), tmp_path / "s.onnx")
+    assert [m.training for m in (module, module.features[1], module.features[2])] == [True, False, True]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.jit as a whole
+@pytest.mark.parametrize("make", [torch.jit.script, lambda m: torch.jit.trace(m, zeros((8, 8)))])
+def test_script_module(make, tmp_path):
+    with pytest.raises(ModelError, match=r"cannot export a ScriptModule"):
+        save_onnx(make(nn.Sequential(nn.Conv2d(3, 4, 3))), zeros((8, 8)), tmp_path / "s.onnx")
+
+
 def test_files_of_the_users_are_left_alone(tmp_path, capfd):
     for name in ("s.onnx", "s.torch.onnx"):
         (tmp_path / name).write_text("mine")

@@ -6,6 +6,7 @@ import onnx_ir as ir
 from fusioncam.export.gradient.rules.table import Step, rule
 
 
+@rule("QuantizeLinear", "DequantizeLinear", domain="com.microsoft")  # written for 16 bits below opset 21
 @rule("Identity", "Dropout", "QuantizeLinear", "DequantizeLinear")
 def _unchanged(s: Step) -> ir.Value:
     # A quantised model is differentiated straight through (arXiv 1308.3432): rounding counts as the identity, and

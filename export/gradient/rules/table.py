@@ -31,12 +31,14 @@ class Rule:
 RULES: dict[tuple[str, str], Rule] = {}
 
 
-def rule(*op_types: str, broadcasts: bool = False, every_input: bool = False) -> Callable[[Gradient], Gradient]:
-    """Enter the decorated function into the table as the rule of `op_types`."""
+def rule(
+    *op_types: str, domain: str = "", broadcasts: bool = False, every_input: bool = False
+) -> Callable[[Gradient], Gradient]:
+    """Enter the decorated function into the table as the rule of `op_types`, of ONNX's own domain or another."""
 
     def enter(gradient: Gradient) -> Gradient:
         for op_type in op_types:
-            RULES["", op_type] = Rule(gradient, broadcasts, every_input)
+            RULES[domain, op_type] = Rule(gradient, broadcasts, every_input)
         return gradient
 
     return enter
