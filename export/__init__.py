@@ -25,14 +25,15 @@ from fusioncam.export.precision import refusal, score_graph
 from fusioncam.export.single import Forms, checked_forms, single_graph, unrolled_graphs, write_forms
 from fusioncam.manifest import (
     EXPLAIN_GRAPH,
+    FACTS,
     HEAD_GRAPH,
-    MANIFEST,
     SCORE_GRAPH,
     WEIGHTS,
     Layer,
     Manifest,
     Source,
     sha256,
+    write_manifest,
 )
 
 if TYPE_CHECKING:
@@ -201,7 +202,6 @@ def _export(source: Path, kept: Path, target: Path, wishes: _Wishes) -> Manifest
     if (head := head_graph(model, chosen.name, chosen.layout, classifier.precision)) is not None:
         graphs[HEAD_GRAPH] = head
     with whole_folder(target, source) as folder:
-        write_graphs(folder, graphs)
         manifest = Manifest(
             source=_source(classifier, source, os.path.relpath(kept.resolve(), target.resolve())),
             layer=Layer(name=chosen.name, shape=chosen.shape, roles=chosen.layout.roles, offset=chosen.layout.offset),
@@ -214,11 +214,13 @@ def _export(source: Path, kept: Path, target: Path, wishes: _Wishes) -> Manifest
             preprocessing=prep,
             labels=names,
             tools={tool: version(tool) for tool in TOOLS},
-            files={name: sha256(folder / name) for name in (*graphs, WEIGHTS)},
+            files=dict.fromkeys((*graphs, WEIGHTS), ""),
         )
-        written = {name: sha256(folder / name) for name in write_forms(folder, manifest, forms)}
-        manifest = manifest.model_copy(update={"files": manifest.files | written})
-        (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        explain.metadata_props[FACTS] = manifest.facts
+        write_graphs(folder, graphs)
+        written = (*manifest.files, *write_forms(folder, manifest, forms))
+        manifest = manifest.model_copy(update={"files": {name: sha256(folder / name) for name in written}})
+        write_manifest(folder, manifest)
         for finding in compare_logits(folder, manifest, source):
             if not finding.ok and score is not model and SCORE_GRAPH in finding.what:
                 raise refusal(model, score_precision, finding.error, finding.limit)

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from fusioncam.errors import UsageError
 from fusioncam.export.bundle import whole_folder, write_graphs
-from fusioncam.manifest import MANIFEST, SCORE_GRAPH, WEIGHTS, Manifest, read_bundle, sha256
+from fusioncam.manifest import SCORE_GRAPH, WEIGHTS, Manifest, read_bundle, sha256, write_manifest
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.BFLOAT16)
 
@@ -60,7 +60,7 @@ def randomised_bundle(bundle: Path, folder: Path, seed: int = 0, last: int | Non
                 "files": {name: sha256(new / name) for name in manifest.files},
             }
         )
-        (new / MANIFEST).write_text(copy.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        write_manifest(new, copy)
     return copy
 
 

@@ -1,10 +1,13 @@
 """`manifest.json`, the contract between `export`, which writes a bundle, and `runtime`, which reads it."""
 
 import hashlib
+import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import from_json
 
 from fusioncam.errors import BundleError
 
@@ -15,6 +18,7 @@ EXPLAIN_GRAPH, SCORE_GRAPH, WEIGHTS, MANIFEST = "explain.onnx", "score.onnx", "w
 HEAD_GRAPH = "head.onnx"  # older bundles have none, nor have those of models whose layer cannot be masked
 SINGLE_GRAPH = "fusioncam.onnx"  # the whole method in one graph; where it was asked for
 CHUNK_GRAPH, FUSE_GRAPH = "chunk.onnx", "fuse.onnx"  # the same without a Loop
+FACTS = "fusioncam.bundle"  # key of the explain graph's metadata: `Manifest.facts`
 NEEDED = (EXPLAIN_GRAPH, SCORE_GRAPH, WEIGHTS, MANIFEST)
 FORMS = (SINGLE_GRAPH, CHUNK_GRAPH, FUSE_GRAPH)
 FILES = (*NEEDED, HEAD_GRAPH, *FORMS)
@@ -161,6 +165,12 @@ class Manifest(_Part):
         return self
 
     @property
+    def facts(self) -> str:
+        """What the explain graph says of its bundle itself, as JSON: all that both must agree on."""
+        said = self.model_dump(mode="json", exclude={"schema_version", "source", "tools", "files"})
+        return json.dumps(said, sort_keys=True)
+
+    @property
     def has_head(self) -> bool:
         """Whether the bundle holds the graph that masks the layer, which Recipro-CAM needs."""
         return HEAD_GRAPH in self.files
@@ -177,20 +187,56 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+_DIGEST = re.compile(rb'"digest":\s*"([0-9a-f]{64})"')
+
+
+def signed(text: bytes) -> bytes:
+    """Return a manifest's text with its own digest: the sha256 of the text in which the digest is 64 zeros.
+
+    Args:
+        text: JSON of an object whose `digest` is any 64 digits; without one it stays as it is.
+    """
+    blank = _DIGEST.sub(b'"digest": "%s"' % (b"0" * 64), text)
+    return blank.replace(b"0" * 64, hashlib.sha256(blank).hexdigest().encode(), 1)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest of a bundle, with its digest."""
+    text = json.dumps({**manifest.model_dump(mode="json"), "digest": "0" * 64}, indent=2, ensure_ascii=False)
+    (folder / MANIFEST).write_bytes(signed(text.encode() + b"\n"))
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest, and make sure that it is as it was written. Older ones, which have no digest, are believed.
+
+    Raises:
+        BundleError: There is none, it was changed, or it is of another schema.
+    """
+    try:
+        text = path.read_bytes()
+        said = from_json(text, allow_inf_nan=False)
+        digest = [str(said.pop("digest")).encode()] if isinstance(said, dict) and "digest" in said else []
+        if digest and (signed(text) != text or _DIGEST.findall(text) != digest):
+            raise BundleError(
+                f"{path} was edited or damaged since the export (its digest differs); export the model again, with "
+                "the options that give what you want"
+            )
+        return Manifest.model_validate(said)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BundleError(
+            f"{path.parent} is no bundle: it holds no {MANIFEST}; make one with `fusioncam export`"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} cannot be read or is of another version; export the model again") from error
+
+
 def read_bundle(folder: Path) -> Manifest:
     """Read the manifest of a bundle, and make sure that its files are there and are those it was written with.
 
     Raises:
         BundleError: The folder is no bundle, is of another schema, or a file of it is missing or was changed.
     """
-    try:
-        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise BundleError(f"{folder} is no bundle: it holds no {MANIFEST}; make one with `fusioncam export`") from error
-    except (OSError, ValueError) as error:
-        raise BundleError(
-            f"{folder / MANIFEST} cannot be read or is of another version; export the model again"
-        ) from error
+    manifest = read_manifest(folder / MANIFEST)
     for name, digest in manifest.files.items():
         if not (folder / name).is_file():
             raise BundleError(f"{folder} lacks {name}; copy the whole folder, or export the model again")

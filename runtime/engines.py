@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import onnxruntime
 
 from fusioncam.errors import DeviceError, UsageError
 from fusioncam.kernels.device import Device, open_device
 from fusioncam.manifest import CHUNK, EXPLAIN_GRAPH, GPU_CHUNK, HEAD_GRAPH, SCORE_GRAPH, Manifest
 from fusioncam.quirks import CRASHING_OPTIMIZERS
 from fusioncam.runtime.budget import Budget
+from fusioncam.runtime.contract import check_session
 from fusioncam.runtime.fusion import Steps
 from fusioncam.runtime.head import Head
 from fusioncam.runtime.masked_graph import masked_graph
@@ -119,10 +121,15 @@ def open_on_host(
     """
     disabled = crashing_optimizers(manifest)
 
-    def open_head() -> Head:
-        return Head(open_session(folder / HEAD_GRAPH, wanted, threads, disabled, linger=False))
+    def opened(graph: str) -> onnxruntime.InferenceSession:
+        session = open_session(folder / graph, wanted, threads, disabled, linger=False)
+        check_session(session, folder / graph, manifest)
+        return session
 
-    explain = open_session(folder / EXPLAIN_GRAPH, wanted, threads, disabled, linger=False)
+    def open_head() -> Head:
+        return Head(opened(HEAD_GRAPH))
+
+    explain = opened(EXPLAIN_GRAPH)
     return HostEngine(manifest, explain, open_scorer(folder / SCORE_GRAPH, manifest, wanted, chunk, threads), open_head)
 
 
@@ -136,6 +143,7 @@ def open_scorer(
     grid = manifest.layer.shape[1:] if on_cpu and takes_floats else None
     model = masked_graph(path, grid, size) if grid else None
     session = open_session(path, wanted, threads, disabled, model=model)
+    check_session(session, path, manifest, inputs=model is None)  # `masked_graph` has looked at those it replaced
     dtype = np.float32 if grid else input_type(session)
     on_gpu = name_and_options(wanted[0])[0] in ON_GPU
     scorer = Scorer(
@@ -178,7 +186,9 @@ def open_on_device(
 
         def open_graph(graph: str, shapes: dict[str, tuple[int, ...]], half: bool, capture: bool) -> Any:
             use = Use(shapes, half=half, cache=cache, device=device.index, stream=stream, capture=capture)
-            return open_session(folder / graph, providers, threads, crashing_optimizers(manifest), use)
+            session = open_session(folder / graph, providers, threads, crashing_optimizers(manifest), use)
+            check_session(session, folder / graph, manifest)
+            return session
 
         size = (3, *manifest.preprocessing.size)
         explain = open_graph(

@@ -7,6 +7,7 @@ import numpy as np
 from fusioncam.errors import BundleError, first_line, out_of_memory
 from fusioncam.kernels.masks import interpolation_matrix
 from fusioncam.manifest import WEIGHTS
+from fusioncam.runtime.contract import FLOAT, compare
 
 # Inputs. The prefix keeps them apart from whatever the model's own tensors are called.
 PICTURE, MASKS = "fusioncam.picture", "fusioncam.masks"
@@ -27,7 +28,7 @@ def masked_graph(path: Path, grid: tuple[int, int], size: tuple[int, int]) -> by
         A model with the inputs `PICTURE`, x (1 or N, 3, H, W), and `MASKS`, s (N, 1, h, w), both float32.
 
     Raises:
-        BundleError: The file holds no graph.
+        BundleError: The file holds no graph, or that of another input.
     """
     import onnx  # of all runtime only here, and not on a GPU
     from onnx import TensorProto, helper, numpy_helper
@@ -35,10 +36,13 @@ def masked_graph(path: Path, grid: tuple[int, int], size: tuple[int, int]) -> by
     try:
         model = onnx.load(path, load_external_data=False)
         (image,) = model.graph.input
+        kind = TensorProto.DataType.Name(image.type.tensor_type.elem_type).lower()
+        sizes = [d.dim_value or None for d in image.type.tensor_type.shape.dim]
     except Exception as error:  # protobuf's own, which are no part of its interface
         raise out_of_memory(error) or BundleError(
             f"cannot load {path}: {first_line(error)}; export the model again"
         ) from error
+    compare(path, {"image": (FLOAT, (3, *size))}, {image.name: (f"tensor({kind})", sizes[1:])})
     weights = (path.parent / WEIGHTS).resolve()  # a link, in the caches of some hubs
     for entry in (e for tensor in model.graph.initializer for e in tensor.external_data):
         if entry.key == "location":

@@ -16,7 +16,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
 
 from fusioncam.errors import FusionCamError, ImageError, UsageError
-from fusioncam.manifest import Manifest
+from fusioncam.manifest import read_manifest
 from fusioncam.runtime.asked import checked_class, checked_for
 from fusioncam.runtime.budget import Budget, checked_budget, parse_budget
 from fusioncam.runtime.fusion import make_maps
@@ -99,7 +99,7 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         name, version = args["model_name"], int(args["model_version"])
         folder = Path(args["model_repository"], args["model_version"])
-        self.manifest = Manifest.model_validate_json((folder / "manifest.json").read_bytes())
+        self.manifest = read_manifest(folder / "manifest.json")
         self._outputs = [o["name"] for o in config["output"]]
         self.methods = [o for o in self._outputs if o not in FIGURES]
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}

@@ -10,7 +10,16 @@ from fusioncam.errors import BundleError, ModelError, OutputError
 from fusioncam.export import bundle as writing
 from fusioncam.export import check, export_model
 from fusioncam.export.bundle import whole_folder
-from fusioncam.manifest import EXPLAIN_GRAPH, HEAD_GRAPH, MANIFEST, SCORE_GRAPH, WEIGHTS, Manifest, read_bundle
+from fusioncam.manifest import (
+    EXPLAIN_GRAPH,
+    HEAD_GRAPH,
+    MANIFEST,
+    SCORE_GRAPH,
+    WEIGHTS,
+    read_bundle,
+    read_manifest,
+    signed,
+)
 
 FILES = {EXPLAIN_GRAPH, HEAD_GRAPH, MANIFEST, SCORE_GRAPH, WEIGHTS}
 
@@ -28,7 +37,7 @@ def exported(tiny, tmp_path):
 def test_contract(exported):
     source, folder, manifest = exported
     assert {p.name for p in folder.iterdir()} == FILES
-    assert Manifest.model_validate_json((folder / MANIFEST).read_bytes()) == manifest
+    assert read_manifest(folder / MANIFEST) == manifest
     assert manifest.source.sha256 == hashlib.sha256(source.read_bytes()).hexdigest()
     assert (folder / manifest.source.path).resolve() == source.resolve()
     assert set(manifest.files) == FILES - {MANIFEST}
@@ -77,12 +86,12 @@ def test_a_bundle_of_before_there_were_heads(exported):
     _, folder, manifest = exported
     said = json.loads((folder / MANIFEST).read_text())
     del said["files"][HEAD_GRAPH], said["source"]["ending"], said["source"]["outputs"], said["gradient"]
-    (folder / MANIFEST).write_text(json.dumps(said))
+    (folder / MANIFEST).write_bytes(signed(json.dumps(said).encode()))
     older = read_bundle(folder)
     assert (manifest.has_head, older.has_head, older.gradient) == (True, False, True)
     assert [f.ok for f in check(folder)] == [True] * 4
     del said["files"][SCORE_GRAPH]
-    (folder / MANIFEST).write_text(json.dumps(said))
+    (folder / MANIFEST).write_bytes(signed(json.dumps(said).encode()))
     with pytest.raises(BundleError, match="export the model again"):
         read_bundle(folder)
 
@@ -229,7 +238,7 @@ def test_what_lies_in_an_older_bundle_is_not_lost(exported):
 def test_a_bundle_of_another_schema_is_replaced(exported):
     source, folder, manifest = exported
     older = {"schema_version": 0, "layer": "relu", "files": []}
-    (folder / MANIFEST).write_text(json.dumps(older))
+    (folder / MANIFEST).write_bytes(signed(json.dumps(older).encode()))
     assert export_model(source, folder) == manifest
 
 

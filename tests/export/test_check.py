@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 from fusioncam.errors import ModelError, UsageError
 from fusioncam.export import check, export_model
 from fusioncam.export.check import pictures
-from fusioncam.manifest import EXPLAIN_GRAPH, MANIFEST, SCORE_GRAPH, read_bundle
+from fusioncam.manifest import EXPLAIN_GRAPH, MANIFEST, SCORE_GRAPH, read_bundle, signed
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def sign(bundle):
     """Enter the files as they are now into the manifest."""
     content = json.loads((bundle / MANIFEST).read_text())
     content["files"] = {n: hashlib.sha256((bundle / n).read_bytes()).hexdigest() for n in content["files"]}
-    (bundle / MANIFEST).write_text(json.dumps(content))
+    (bundle / MANIFEST).write_bytes(signed(json.dumps(content).encode()))
 
 
 def change(bundle, name, edit):

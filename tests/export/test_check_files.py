@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 
 from fusioncam.errors import BundleError
 from fusioncam.export import check, export_model
-from fusioncam.manifest import EXPLAIN_GRAPH, HEAD_GRAPH, MANIFEST, SCORE_GRAPH, WEIGHTS, read_bundle
+from fusioncam.manifest import EXPLAIN_GRAPH, HEAD_GRAPH, MANIFEST, SCORE_GRAPH, WEIGHTS, read_bundle, signed
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def sign(bundle):
     """Enter the files as they are now into the manifest."""
     content = json.loads((bundle / MANIFEST).read_text())
     content["files"] = {n: hashlib.sha256((bundle / n).read_bytes()).hexdigest() for n in content["files"]}
-    (bundle / MANIFEST).write_text(json.dumps(content))
+    (bundle / MANIFEST).write_bytes(signed(json.dumps(content).encode()))
 
 
 @pytest.mark.parametrize("name", [SCORE_GRAPH, EXPLAIN_GRAPH, HEAD_GRAPH, "weights.bin"])
@@ -124,7 +124,7 @@ def test_no_bundle(tmp_path):
 def test_files_are_those_of_a_bundle(files, bundle):
     content = json.loads((bundle / MANIFEST).read_text())
     for changed in (files, {**content["files"], **files, "more.bin": "0"}):
-        (bundle / MANIFEST).write_text(json.dumps({**content, "files": changed}))
+        (bundle / MANIFEST).write_bytes(signed(json.dumps({**content, "files": changed}).encode()))
         with pytest.raises(BundleError, match="export the model again"):
             read_bundle(bundle)
 
@@ -132,6 +132,6 @@ def test_files_are_those_of_a_bundle(files, bundle):
 def test_layer_that_is_not_there(bundle):
     content = json.loads((bundle / MANIFEST).read_text())
     content["layer"]["name"] = "elsewhere"
-    (bundle / MANIFEST).write_text(json.dumps(content))
+    (bundle / MANIFEST).write_bytes(signed(json.dumps(content).encode()))
     with pytest.raises(BundleError, match="no tensor 'elsewhere'"):
         check(bundle)

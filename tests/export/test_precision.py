@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fusioncam.errors import ModelError, UsageError
 from fusioncam.export import check, export_model, export_torch
-from fusioncam.manifest import EXPLAIN_GRAPH, MANIFEST, SCORE_GRAPH, read_bundle, sha256
+from fusioncam.manifest import EXPLAIN_GRAPH, MANIFEST, SCORE_GRAPH, read_bundle, sha256, signed
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 
@@ -176,7 +176,7 @@ def test_check_sees_what_a_sigmoid_hides(edited, tmp_path):
     onnx.save(graph, bundle / SCORE_GRAPH)
     manifest = json.loads((bundle / MANIFEST).read_text())
     manifest["files"][SCORE_GRAPH] = sha256(bundle / SCORE_GRAPH)
-    (bundle / MANIFEST).write_text(json.dumps(manifest))
+    (bundle / MANIFEST).write_bytes(signed(json.dumps(manifest).encode()))
     assert f"output of {SCORE_GRAPH} equals the source's" in [f.what for f in check(bundle) if not f.ok]
 
 
@@ -252,5 +252,5 @@ def test_a_manifest_that_says_nothing_of_the_scores(dtype, tiny, tmp_path):
     manifest = export_model(tiny(dtype=dtype), tmp_path / "t.fcam")
     content = json.loads((tmp_path / "t.fcam" / MANIFEST).read_text())
     del content["score_precision"]
-    (tmp_path / "t.fcam" / MANIFEST).write_text(json.dumps(content))
+    (tmp_path / "t.fcam" / MANIFEST).write_bytes(signed(json.dumps(content).encode()))
     assert read_bundle(tmp_path / "t.fcam") == manifest

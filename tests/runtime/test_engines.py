@@ -28,7 +28,6 @@ def test_int8_bundles_are_for_cpus(tiny, providers):
     manifest = Explainer(tiny.bundle).manifest.model_copy(update={"score_precision": "int8"})
     with pytest.raises(UsageError, match="int8 bundles are for CPUs; for a GPU export the model again"):
         open_engine(tiny.bundle, manifest, providers)
-    assert open_engine(tiny.bundle, manifest, ["cpu"]).chunk > 0
 
 
 def test_both_sessions_get_the_stream_and_the_one_shape(tiny, told, monkeypatch, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from fusioncam import Explainer
 from fusioncam.errors import BundleError, FusionCamError, UsageError
-from fusioncam.manifest import sha256
+from fusioncam.manifest import sha256, signed
 from fusioncam.runtime import providers, session
 from fusioncam.runtime.providers import CPU
 
@@ -180,7 +180,7 @@ def test_a_changed_file(bundle, name):
 )
 def test_a_manifest_of_another_schema(bundle, change):
     manifest = json.loads((bundle / "manifest.json").read_text())
-    (bundle / "manifest.json").write_text(json.dumps(manifest | change))
+    (bundle / "manifest.json").write_bytes(signed(json.dumps(manifest | change).encode()))
     with pytest.raises(BundleError, match=r"manifest\.json cannot be read or is of another version"):
         Explainer(bundle)
 
@@ -196,6 +196,6 @@ def test_a_graph_that_does_not_load_although_its_digest_is_right(bundle):
     (bundle / "score.onnx").write_bytes(b"no graph")
     manifest = json.loads((bundle / "manifest.json").read_text())
     manifest["files"]["score.onnx"] = sha256(bundle / "score.onnx")
-    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    (bundle / "manifest.json").write_bytes(signed(json.dumps(manifest).encode()))
     with pytest.raises(BundleError, match=r"cannot load .*score\.onnx.*; export the model again"):
         Explainer(bundle)
