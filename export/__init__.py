@@ -16,6 +16,7 @@ from fusioncam.export.bundle import explain_graph, whole_folder, write_graphs
 from fusioncam.export.canonical import Classifier, canonicalize
 from fusioncam.export.check import check, compare_logits
 from fusioncam.export.cost import Cost, chunk_bytes, cost, seconds_per_pass
+from fusioncam.export.folder import model_file
 from fusioncam.export.from_torch import save_onnx
 from fusioncam.export.gradient import WAY_OUT, operator_name, path, unsupported
 from fusioncam.export.head import head_graph
@@ -79,7 +80,7 @@ def inspect_model(
     """List what a model could be explained by, and at what cost.
 
     Args:
-        model: The ONNX file.
+        model: The ONNX file, or a folder that holds it as `model.onnx` or `onnx/model.onnx`.
         size: (H, W) of the input, for a model that leaves them open.
         output: The output that holds the class scores, where there are several.
 
@@ -87,7 +88,7 @@ def inspect_model(
         ModelError: The file cannot be read or is no classifier of one image.
         UsageError: `size` or `output` does not fit the model.
     """
-    classifier = canonicalize(Path(model), size, output)
+    classifier = canonicalize(model_file(Path(model)), size, output)
     found = candidates(classifier)
     seconds, most = seconds_per_pass(classifier), chunk_bytes(classifier)
     try:
@@ -144,7 +145,7 @@ def export_model(
     The bundle's graphs are run against the source before the folder is put in place, so what is there is right.
 
     Args:
-        model: The ONNX file; opset 7 or later, float32 or float16.
+        model: The ONNX file, or a folder as for `inspect_model`; opset 7 or later, float32 or float16.
         bundle: The folder to make, usually `NAME.fcam`; an older bundle there is replaced.
         layer: Tensor or node to explain by; by default chosen (see `inspect_model`).
         size: (H, W) of the input, for a model that leaves them open.
@@ -181,7 +182,8 @@ def export_model(
     """
     forms = Forms(single, shared_weights, unrolled)
     wishes = _Wishes(layer, size, output, labels, preprocessing, precision, calibrate, gradient, ending, forms)
-    return _export(Path(model), Path(model), Path(bundle), wishes)
+    source = model_file(Path(model))
+    return _export(source, source, Path(bundle), wishes)
 
 
 def _export(source: Path, kept: Path, target: Path, wishes: _Wishes) -> Manifest:

@@ -3,13 +3,15 @@
 import ast
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from fusioncam.errors import ModelError, UsageError, first_line
+from fusioncam.export.hugging_face import Found, read_config
+from fusioncam.export.timm_config import read_timm
 from fusioncam.manifest import Preprocessing
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -63,7 +65,7 @@ def preprocessing(
     preset = user.pop("preset", None)
     if preset is not None and (not isinstance(preset, str) or preset not in PRESETS):
         raise UsageError(f"no preset {preset!r}; the presets are {', '.join(PRESETS)}")
-    origin, fields = ("user", PRESETS[preset]) if preset is not None else _said(metadata, folder, usual)
+    origin, fields = ("user", PRESETS[preset]) if preset is not None else _said(metadata, folder, size, usual, user)
     # A colour statistic belongs to its rescaling: who gives one gives the whole arithmetic.
     if origin == "assumed" and user.keys() & {"rescale", "mean", "std"}:
         fields = {}
@@ -74,11 +76,16 @@ def preprocessing(
         raise UsageError(f"preprocessing cannot be read: {_complaint(error)}") from error
 
 
-def _said(metadata: Mapping[str, str], folder: Path, usual: str) -> tuple[str, dict[str, Any]]:
+def _said(
+    metadata: Mapping[str, str], folder: Path, size: tuple[int, int], usual: str, user: Mapping[str, Any]
+) -> tuple[str, dict[str, Any]]:
     """What the model says, else what a configuration beside it says, else the usual; and which of them it is."""
     sources: list[tuple[str, str, Callable[[], dict[str, Any]]]] = [
         ("model", "the model's metadata", lambda: _in_model(metadata)),
-        ("config", f"{folder / 'preprocessor_config.json'}", lambda: _in_config(folder)),
+        *(
+            ("config", str(path), lambda path=path, read=read: _followed(read(path), path, size, user))
+            for path, read in _configurations(folder, size)
+        ),
     ]
     for origin, where, read in sources:
         try:
@@ -89,6 +96,48 @@ def _said(metadata: Mapping[str, str], folder: Path, usual: str) -> tuple[str, d
             why = _complaint(error) if isinstance(error, ValidationError) else first_line(error)
             raise ModelError(f"the preprocessing in {where} cannot be read ({why}); give it with --preset") from error
     return "assumed", PRESETS[usual]
+
+
+def _folders(folder: Path) -> tuple[Path, ...]:
+    """Where configurations are looked for: optimum and transformers.js put the model into `onnx/` below them."""
+    return (folder, folder.parent) if folder.resolve().name == "onnx" else (folder,)
+
+
+def _configurations(folder: Path, size: tuple[int, int]) -> Iterator[tuple[Path, Callable[[Path], Found | None]]]:
+    """The files that may tell the preprocessing, first those that count more, and how each is read."""
+    for place in _folders(folder):
+        kind = _json(place / "config.json").get("model_type")
+
+        def processor(path: Path, kind: object = kind) -> Found | None:
+            config = _json(path)
+            config = config.get("image_processor", config if path.name.startswith("pre") else {})
+            if not config:
+                return None
+            return read_timm(config, size) or read_config(config, kind)
+
+        yield place / "processor_config.json", processor
+        yield place / "preprocessor_config.json", processor
+        yield place / "config.json", lambda path: read_timm(_json(path), size)
+
+
+def _followed(found: Found | None, path: Path, size: tuple[int, int], user: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of `Preprocessing`, with what could not be followed among them; nothing where nothing was found.
+
+    Raises:
+        ModelError: Its resizing cannot be followed, and the user gives no other.
+    """
+    if found is None:
+        return {}
+    if found.refusal and "resize" not in user:
+        raise ModelError(
+            f"the preprocessing in {path} cannot be followed: {found.refusal}; say what comes closest with "
+            "--resize, or give all of it with --preset"
+        )
+    remarks = [f"{path.name}: {remark}" for remark in found.remarks]
+    if found.size not in (None, size):
+        made, taken = (" x ".join(map(str, sides)) for sides in (found.size or (), size))
+        remarks.append(f"{path.name} makes pictures of {made}, the model takes {taken}: the proportions were kept")
+    return {**found.fields, "remarks": tuple(remarks)}
 
 
 def _complaint(error: ValidationError) -> str:
@@ -117,27 +166,6 @@ def _json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read ({first_line(error)}); mend it or move it away") from error
     return content if isinstance(content, dict) else {}
-
-
-def _in_config(folder: Path) -> dict[str, Any]:
-    """Hugging Face's `preprocessor_config.json`."""
-    config = _json(folder / "preprocessor_config.json")
-    if not config:
-        return {}
-    fields: dict[str, Any] = {
-        "rescale": config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 1.0
-    }
-    if config.get("do_normalize", True) and "image_mean" in config:
-        fields |= {"mean": tuple(config["image_mean"]), "std": tuple(config["image_std"])}
-    resized, crop = config.get("size"), config.get("crop_size")
-    edge = resized.get("shortest_edge") if isinstance(resized, dict) else None
-    if config.get("crop_pct") and edge and edge < 384:
-        fields |= {"resize": "crop", "crop_fraction": float(config["crop_pct"])}
-    elif config.get("do_center_crop") and crop:
-        side = min(crop.values()) if isinstance(crop, dict) else crop
-        whole = edge or (min(resized.values()) if isinstance(resized, dict) else resized) or side
-        fields |= {"resize": "crop", "crop_fraction": min(1.0, side / whole)}
-    return fields
 
 
 def labels(
@@ -169,7 +197,8 @@ def labels(
                 said = f"{given} holds {len(names)} labels, one a line"
             raise UsageError(f"{said}, but the model has {classes} classes{hint}")
         return names
-    for found in (_parse_names(metadata.get("names", "")), _json(folder / "config.json").get("id2label")):
+    configured = (_json(place / "config.json").get("id2label") for place in _folders(folder))
+    for found in (_parse_names(metadata.get("names", "")), *configured):
         listed = list(_by_number(found).values()) if isinstance(found, dict) else found
         names = _of_both(tuple(str(n) for n in listed), one) if isinstance(listed, list) else ()
         if len(names) == classes and all(map(_writable, names)):

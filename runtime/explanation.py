@@ -20,7 +20,7 @@ FLAGS = {
     "mixed_contributions": "one map raises the confidence and the other lowers it: a weight is negative",
     "cut_short": "the budget ended before the map was settled: more passes could still change it",
     "no_gradient": "the bundle was exported without a gradient: methods that need one are left out",
-    "assumed_preprocessing": "the model does not say how pictures are prepared: torchvision's usual way was assumed",
+    "assumed_preprocessing": "the model does not say how pictures are prepared: what manifest.json says was assumed",
 }
 
 

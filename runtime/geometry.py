@@ -1,6 +1,7 @@
 """Where a photo lands in the model's input, and the way back: resizing, cutting, and maps at the photo's own size."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 import cv2
@@ -13,24 +14,45 @@ from fusioncam.manifest import Preprocessing
 
 UInt8Array: TypeAlias = NDArray[np.uint8]
 Float32Array: TypeAlias = NDArray[np.float32]
+Float64Array: TypeAlias = NDArray[np.float64]
+
+
+def _bicubic(d: Float64Array) -> Float64Array:
+    near, far = (1.5 * d - 2.5) * d * d + 1, ((-0.5 * d + 2.5) * d - 4) * d + 2
+    return np.where(d < 1, near, np.where(d < 2, far, 0))
+
+
+# The filters of Pillow: how many pixels they reach to either side, and the weight at a distance from the centre.
+FILTERS: dict[str, tuple[float, Callable[[Float64Array], Float64Array]]] = {
+    "bilinear": (1.0, lambda d: np.maximum(1 - d, 0)),
+    "bicubic": (2.0, _bicubic),
+    "lanczos": (3.0, lambda d: np.where(d < 3, np.sinc(d) * np.sinc(d / 3), 0)),
+    "hamming": (1.0, lambda d: np.where(d < 1, np.sinc(d) * (0.54 + 0.46 * np.cos(np.pi * d)), 0)),
+    "box": (0.5, lambda d: np.where(d <= 0.5, 1.0, 0.0)),
+}
 
 # Pixels that are made at a time, and how many of them in a row: bounds what a large photo needs beside the result.
 BAND, ACROSS = 1 << 20, 1 << 16
+SLIVER = 64  # a photo that is so many times higher than what the model sees of it
 
 
 class Axis(NamedTuple):
-    """One axis of a photo: its `whole` pixels are resized to `resized`, of which `size` are kept, from `start` on."""
+    """One axis of a photo: its `whole` pixels are resized to `resized`, of which `size` are kept, from `start` on.
+
+    Where the photo is cut before it is resized, `resized` and `start` are what they would be of the whole photo, and no
+    whole numbers.
+    """
 
     whole: int
-    resized: int
-    start: int
+    resized: float
+    start: float
     size: int
 
     @property
     def seen(self) -> slice:
         """The photo's pixels whose centres the cut kept; at least one, also of a photo smaller than the cut."""
         first, end = (
-            -((self.resized - 2 * edge * self.whole) // (2 * self.resized))  # ceil(edge * whole / resized - 1/2)
+            int(-((self.resized - 2 * edge * self.whole) // (2 * self.resized)))  # ceil(edge * whole / resized - 1/2)
             for edge in (self.start, self.start + self.size)
         )
         return slice(first, max(end, first + 1))
@@ -44,33 +66,51 @@ class Axis(NamedTuple):
 
 
 def axes(photo_size: tuple[int, int], preprocessing: Preprocessing) -> tuple[Axis, Axis]:
-    """Rows and columns of a photo (H0, W0) on their way to the model, rounded as torchvision rounds them."""
-    size = preprocessing.size
+    """Rows and columns of a photo (H0, W0) on their way to the model, rounded as those who trained it round them."""
+    rows, columns = zip(photo_size, preprocessing.size, strict=True)
+    scale = max(n / whole for whole, n in (rows, columns))
+    if preprocessing.resize == "crop_first":
+        return _cut_first(*rows, scale, preprocessing), _cut_first(*columns, scale, preprocessing)
+    return _cut_last(*rows, scale, preprocessing), _cut_last(*columns, scale, preprocessing)
+
+
+def _cut_last(whole: int, size: int, scale: float, preprocessing: Preprocessing) -> Axis:
+    fraction = preprocessing.crop_fraction
     if preprocessing.resize == "squash":
-        rows, columns = (Axis(whole, n, 0, n) for whole, n in zip(photo_size, size, strict=True))
-        return rows, columns
-    scale = max(n / whole for whole, n in zip(photo_size, size, strict=True)) / preprocessing.crop_fraction
-    # The small term keeps 255.99999 from becoming 255.
-    resized = [max(n, math.floor(whole * scale + 1e-6)) for whole, n in zip(photo_size, size, strict=True)]
-    rows, columns = (
-        Axis(whole, r, round((r - n) / 2), n) for whole, r, n in zip(photo_size, resized, size, strict=True)
-    )
-    return rows, columns
+        return Axis(whole, size, 0, size)
+    if preprocessing.resize == "squash_crop":
+        resized = round(size / fraction)
+    else:
+        # The small term keeps 255.99999 from becoming 255.
+        resized = max(size, math.floor(whole * (scale / fraction) + 1e-6))
+    return Axis(whole, resized, _half(resized - size, preprocessing), size)
 
 
-def _resample(image: NDArray[np.generic], axis: int, resized: int, start: int, size: int) -> Float32Array:
-    """Resizes one axis to `resized` samples and returns those from `start` to `start + size - 1`.
+def _cut_first(whole: int, size: int, scale: float, preprocessing: Preprocessing) -> Axis:
+    length = max(math.floor(size / scale * preprocessing.crop_fraction + 1e-6), 1)
+    first = _half(whole - length, preprocessing)
+    return Axis(whole, size * whole / length, first * size / length, size)
 
-    The filter is a triangle as wide as the shrink factor, and never narrower than one pixel: antialiased when
-    shrinking, plain bilinear with clamped edges when growing. It is the filter of Pillow and torchvision, with which
-    most models were trained; INTER_AREA strays from it by 1 to 3 grey levels on average.
+
+def _half(left: int, preprocessing: Preprocessing) -> int:
+    return left // 2 if preprocessing.crop_rounding == "down" else round(left / 2)
+
+
+def _resample(image: NDArray[np.generic], axis: int, to: Axis, interpolation: str) -> Float32Array:
+    """Resizes one axis to `to.resized` samples and returns those from `to.start` to `to.start + to.size - 1`.
+
+    The filter is as wide as the shrink factor, and never narrower than for equal sizes: antialiased when shrinking,
+    with clamped edges when growing. Most models were trained with these filters, of Pillow or torchvision;
+    INTER_AREA strays from the bilinear one by 1 to 3 grey levels on average.
     """
-    source = image.shape[axis]
-    factor = source / resized
-    reach = max(factor, 1.0)
-    centres = ((np.arange(start, start + size) + 0.5) * factor - 0.5)[:, None]
+    source, size = image.shape[axis], to.size
+    factor = source / to.resized
+    support, weigh = FILTERS[interpolation]
+    stretch = max(factor, 1.0)
+    reach = support * stretch
+    centres = ((np.arange(to.start, to.start + size) + 0.5) * factor - 0.5)[:, None]
     taps = np.floor(centres - reach).astype(np.int64) + np.arange(1, math.ceil(2 * reach) + 1)
-    weights = np.where((taps >= 0) & (taps < source), np.maximum(1 - np.abs(taps - centres) / reach, 0), 0)
+    weights = np.where((taps >= 0) & (taps < source), weigh(np.abs(taps - centres) / stretch), 0)
     weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
     taps = taps.clip(0, source - 1)
     shape = (-1, 1, 1) if axis == 0 else (1, -1, 1)
@@ -78,6 +118,14 @@ def _resample(image: NDArray[np.generic], axis: int, resized: int, start: int, s
     for tap, weight in zip(taps.T, weights.T, strict=True):
         total += image.take(tap, axis=axis) * weight.reshape(shape)
     return total
+
+
+def _nearest(axis: Axis) -> NDArray[np.int64]:
+    """The pixels of an axis that are taken, found by adding up, as Pillow does: halves fall the same way."""
+    step = axis.whole / axis.resized
+    steps = np.full(int(axis.start) + axis.size, step)
+    steps[0] = step * 0.5
+    return np.cumsum(steps)[int(axis.start) :].astype(np.int64).clip(0, axis.whole - 1)
 
 
 def display_image(photo: UInt8Array, preprocessing: Preprocessing) -> UInt8Array:
@@ -90,15 +138,26 @@ def display_image(photo: UInt8Array, preprocessing: Preprocessing) -> UInt8Array
     Returns:
         (H, W, 3) uint8 with (H, W) = `preprocessing.size`, channels in the photo's order.
     """
+    if preprocessing.resize == "crop_first":
+        photo = visible_part(photo, preprocessing)
+        preprocessing = preprocessing.model_copy(update={"resize": "squash"})
     rows, columns = axes(_size(photo), preprocessing)
+    interpolation = preprocessing.interpolation
+    if interpolation == "nearest":
+        return np.ascontiguousarray(photo[_nearest(rows)[:, None], _nearest(columns)])
     # Averaging whole blocks first, down to 4 to 8 times the size wanted, bounds time and memory for large photos.
-    height, width = (axis.whole // max(axis.whole // (4 * axis.resized), 1) for axis in (rows, columns))
+    height, width = (axis.whole // max(axis.whole // (4 * int(axis.resized)), 1) for axis in (rows, columns))
     seen: NDArray[np.generic] = photo
     if (height, width) != photo.shape[:2]:
         seen = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
     # The axis that loses most goes first, or a sliver of a photo would be blown up before it is cut.
-    for number, axis in sorted(enumerate((rows, columns)), key=lambda a: a[1].size / seen.shape[a[0]]):
-        seen = _resample(seen, number, axis.resized, axis.start, axis.size)
+    order = sorted(enumerate((rows, columns)), key=lambda a: a[1].size / seen.shape[a[0]])
+    # Filters with negative weights leave the range. Pillow (to 12) cuts that off after the columns, which go first.
+    if interpolation != "bilinear" and height <= SLIVER * rows.size:
+        order = [(1, columns), (0, rows)]
+    for number, axis in order:
+        seen = _resample(seen, number, axis, interpolation)
+        seen = seen if interpolation == "bilinear" else np.rint(seen).clip(0, 255)
     return np.asarray(np.rint(seen).clip(0, 255), np.uint8)
 
 

@@ -10,8 +10,10 @@ PREFIX = "fusioncam."
 def metadata(manifest: Manifest) -> dict[str, str]:
     """Strings by key; numbers in the form that reads back to the same, lists separated by blanks, labels one a line."""
     prep = manifest.preprocessing
+    # Readers of version 1 know one filter and one rounding, and would not notice that others are asked for.
+    newer = prep.interpolation != "bilinear" or prep.crop_rounding != "even"
     said = {
-        "schema_version": manifest.schema_version,
+        "schema_version": 2 if newer else manifest.schema_version,
         "size": _list(prep.size),
         "channel_order": prep.channel_order,
         "rescale": prep.rescale,
@@ -19,6 +21,8 @@ def metadata(manifest: Manifest) -> dict[str, str]:
         "std": _list(prep.std),
         "resize": prep.resize,
         "crop_fraction": prep.crop_fraction,
+        "crop_rounding": prep.crop_rounding,
+        "interpolation": prep.interpolation,
         "preprocessing_origin": prep.origin,
         "classes": manifest.classes,
         "ending": manifest.ending,

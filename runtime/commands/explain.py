@@ -59,7 +59,6 @@ def explain(
     """Explain pictures: writes STEM.npz (maps), STEM.png (panel) and STEM.json for each."""
     from fusioncam.runtime.budget import parse_budget
     from fusioncam.runtime.explainer import Explainer
-    from fusioncam.runtime.explanation import FLAGS
     from fusioncam.runtime.picture import DEFAULT_COLORMAP, DEFAULT_TOP, Look
     from fusioncam.runtime.saving import Results, explain_files
     from fusioncam.runtime.wanted import Wanted, class_number
@@ -85,7 +84,8 @@ def explain(
 
     wanted = Wanted(tuple(map(number, classes or [])), None if versus is None else number(versus), most_probable, above)
     if explainer.manifest.preprocessing.origin == "assumed" and not quiet:
-        console.complain(FLAGS["assumed_preprocessing"], "note")
+        said = f"the model does not say how pictures are prepared: {explainer.manifest.preprocessing.words} was assumed"
+        console.complain(said, "note")
     done, failed = explain_files(explainer, images, out, wanted, results, quiet=quiet, show=not json)
     if json:
         console.say_json({"explanations": done, "failed": failed})

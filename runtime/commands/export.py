@@ -13,7 +13,7 @@ from fusioncam.runtime.commands.options import Json, Quiet, Scores, Size, Three
 
 # What is worth saying of a new bundle, and of which, given the ending that was asked for.
 NOTES: dict[str, Callable[[Manifest, str | None], bool]] = {
-    "the model does not say how pictures are prepared: torchvision's usual way was assumed; "
+    "the model does not say how pictures are prepared: {prepared} was assumed; "
     "if that is wrong the maps are too (see --preset)": lambda m, _: m.preprocessing.origin == "assumed",
     "the bundle has no gradient: Score-CAM and Recipro-CAM can be had, Grad-CAM and its like cannot": (
         lambda m, _: not m.gradient
@@ -27,7 +27,9 @@ NOTES: dict[str, Callable[[Manifest, str | None], bool]] = {
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="ONNX file, or package.module:factory of a torch module.")],
+    model: Annotated[
+        str, typer.Argument(help="ONNX file, a folder with one, or package.module:factory of a torch module.")
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="BUNDLE", help="Folder to make [MODEL.fcam].")
     ] = None,
@@ -35,13 +37,16 @@ def export(
     labels: Annotated[Path | None, typer.Option(help="Text file, one class name a line.")] = None,
     size: Size = None,
     scores: Scores = None,
-    preset: Annotated[str | None, typer.Option(help="torchvision | tf | unit | raw.")] = None,
+    preset: Annotated[str | None, typer.Option(help="The arithmetic: torchvision | tf | unit | raw.")] = None,
     rescale: Annotated[float | None, typer.Option(help="Factor on the 0..255 pixel.")] = None,
     mean: Annotated[Three, typer.Option(metavar="A B C", help="Subtracted after rescaling.")] = None,
     std: Annotated[Three, typer.Option(metavar="A B C", help="Divided by last.")] = None,
     channel_order: Annotated[str | None, typer.Option(help="rgb | bgr.")] = None,
-    resize: Annotated[str | None, typer.Option(help="squash | crop.")] = None,
+    resize: Annotated[str | None, typer.Option(help="squash | crop | squash_crop | crop_first.")] = None,
     crop_fraction: Annotated[float | None, typer.Option(help="Side of the crop over that of the picture.")] = None,
+    interpolation: Annotated[
+        str | None, typer.Option(help="nearest | bilinear | bicubic | lanczos | box | hamming [bilinear].")
+    ] = None,
     precision: Annotated[
         str | None, typer.Option(help="Of the masked passes: fp32 | fp16 (GPUs) | int8 (CPUs) [the model's].")
     ] = None,
@@ -82,6 +87,7 @@ def export(
     arithmetic = {
         "preset": preset, "rescale": rescale, "mean": mean, "std": std,
         "channel_order": channel_order, "resize": resize, "crop_fraction": crop_fraction,
+        "interpolation": interpolation,
     }  # fmt: skip
     given: dict[str, Any] = {
         "layer": layer, "size": size, "output": scores, "labels": labels, "preprocessing": arithmetic,
@@ -91,7 +97,7 @@ def export(
     }  # fmt: skip
     source = Path(model)
     if source.exists() or ":" not in model or model.endswith(".onnx"):
-        out = out or Path(f"{source.stem or 'model'}.fcam")
+        out = out or Path(f"{(source.name if source.is_dir() else source.stem) or 'model'}.fcam")
         manifest = export_model(source, out, **given)
     elif size is None:
         raise UsageError("a torch module takes pictures of any size; say which with --size H W")
@@ -105,4 +111,6 @@ def export(
     console.say(f"{out}: layer {manifest.layer.name!r} ({channels} x {height} x {width}), {manifest.classes} classes")
     for note, holds in NOTES.items():
         if holds(manifest, ending):
-            complain(note)
+            complain(note.format(prepared=manifest.preprocessing.words))
+    for remark in manifest.preprocessing.remarks:
+        complain(remark)

@@ -10,7 +10,7 @@ from fusioncam.runtime.commands.options import Json, Scores, Size
 
 
 def inspect(
-    model: Annotated[Path, typer.Argument(help="ONNX file.")],
+    model: Annotated[Path, typer.Argument(help="ONNX file, or a folder with one.")],
     size: Size = None,
     scores: Scores = None,
     every: Annotated[bool, typer.Option("--all", help="List every layer, not only the last ten.")] = False,

@@ -97,7 +97,8 @@ def test_a_budget_too_small_is_one_line(run, bundle, tmp_path, only_line):
 def test_without_a_word_on_preprocessing_it_is_assumed_and_said(run, tmp_path):
     status, _, err = run("export", "tiny.onnx", "-o", tmp_path / "b.fcam")
     assert status == 0
-    assert "torchvision's usual way was assumed" in err
+    assert "x = (pixel * 0.003922 - 0.485 0.456 0.406) / 0.229 0.224 0.225, RGB, photos resized to" in err
+    assert "(squash) was assumed" in err
     status, out, _ = run("explain", tmp_path / "b.fcam", "one.png", "-o", tmp_path, "--json")
     assert status == 0
     assert "assumed_preprocessing" in json.loads(out)["explanations"][0]["flags"]

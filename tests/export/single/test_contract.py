@@ -6,6 +6,7 @@ import pytest
 
 from fusioncam.errors import BundleError, ModelError, UsageError
 from fusioncam.export import check, export_model, single, single_graph, unrolled_graphs
+from fusioncam.export.single.metadata import metadata
 from fusioncam.manifest import CHUNK_GRAPH, EXPLAIN_GRAPH, FUSE_GRAPH, SINGLE_GRAPH, WEIGHTS, read_bundle, sha256
 
 FORMS = (SINGLE_GRAPH, CHUNK_GRAPH, FUSE_GRAPH)
@@ -85,6 +86,17 @@ def test_says_all_that_is_needed_to_run_it(bundle):
     assert (own["classes"], own["ending"], own["layer"]) == ("5", "logits", "layer")
     assert own["source_sha256"] == manifest.source.sha256
     assert tuple(own["labels"].split("\n")) == LABELS
+
+
+@pytest.mark.parametrize(
+    ("given", "version"),
+    [({"resize": "crop"}, "1"), ({"interpolation": "bicubic"}, "2"), ({"crop_rounding": "down"}, "2")],
+)
+def test_readers_of_the_first_version_do_not_take_another_filter_for_theirs(given, version, bundle):
+    manifest = read_bundle(bundle)
+    said = metadata(manifest.model_copy(update={"preprocessing": manifest.preprocessing.model_copy(update=given)}))
+    assert said["fusioncam.schema_version"] == version
+    assert all(said[f"fusioncam.{key}"] == value for key, value in given.items())
 
 
 def test_no_labels_are_not_said(usual):

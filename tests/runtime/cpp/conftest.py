@@ -66,6 +66,8 @@ def metadata(preprocessing, **changed):
         "std": " ".join(map(repr, p.std)),
         "resize": p.resize,
         "crop_fraction": repr(p.crop_fraction),
+        "crop_rounding": p.crop_rounding,
+        "interpolation": p.interpolation,
         "preprocessing_origin": p.origin,
         "classes": str(CLASSES),
         "ending": "softmax",

@@ -167,7 +167,7 @@ def test_another_model_is_no_graph_of_ours(driver, tmp_path, make_model):
 
 
 BAD = [
-    ("schema_version", "2"),
+    ("schema_version", "3"),
     ("size", "24"),
     ("size", "0 32"),
     ("size", "24 32 3"),
@@ -187,6 +187,8 @@ BAD = [
     ("resize", "stretch"),
     ("crop_fraction", "0"),
     ("crop_fraction", "1.5"),
+    ("crop_rounding", "up"),
+    ("interpolation", "area"),
     ("preprocessing_origin", "me"),
     ("classes", "0"),
     ("classes", "five"),

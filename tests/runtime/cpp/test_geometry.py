@@ -13,6 +13,12 @@ WAYS = {
     "crop": {"resize": "crop", "crop_fraction": 0.875},
     "bgr": {"channel_order": "bgr", "mean": (103.939, 116.779, 123.68), "std": (1.0, 2.5, 0.1)},
     "unit": {"rescale": 1 / 127.5, "mean": (1.0, 1.0, 1.0), "resize": "crop"},
+    "down": {"resize": "crop", "crop_fraction": 0.875, "crop_rounding": "down", "interpolation": "bicubic"},
+    "squash_crop": {"resize": "squash_crop", "crop_fraction": 0.875, "interpolation": "lanczos"},
+    "crop_first": {"resize": "crop_first", "crop_fraction": 0.875, "crop_rounding": "down"},
+    "nearest": {"resize": "crop_first", "crop_fraction": 0.7, "interpolation": "nearest"},
+    "box": {"interpolation": "box", "resize": "crop", "crop_fraction": 0.6},
+    "hamming": {"interpolation": "hamming"},
 }
 # As the model's input; larger; smaller; slivers; whole blocks of pixels; blocks of 2 x 2; blocks that do not fit.
 SIZES = [(24, 32), (50, 61), (7, 5), (1, 1), (300, 1), (1, 4000), (384, 384), (192, 256), (197, 1003), (900, 33)]
@@ -37,7 +43,7 @@ def test_preprocesses_photos_of_any_size(driver, graphs, tmp_path, way):
         np.testing.assert_allclose(x, preprocess(photo, preprocessing), atol=1e-5, rtol=1e-6, err_msg=str(size))
 
 
-@pytest.mark.parametrize("way", ["squash", "crop"])
+@pytest.mark.parametrize("way", ["squash", "crop", "down", "squash_crop", "crop_first", "nearest"])
 def test_puts_maps_on_photos_of_any_size(driver, graphs, tmp_path, way):
     path, preprocessing = graphs[way]
     saliency = np.random.default_rng(3).random((24, 32), np.float32)

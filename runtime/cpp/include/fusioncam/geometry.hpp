@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <numeric>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -18,24 +19,28 @@
 namespace fusioncam {
 namespace detail {
 
+constexpr double pi = 3.14159265358979323846;
+
 /// Bilinear interpolation along an axis, one entry per output: (1 - weight) in[low] + weight in[high].
 struct Tap {
     std::size_t low, high;
     float weight;
 };
 
-/// One axis of a photo: its `whole` pixels are resized to `resized`, of which `size` are kept, from `start` on.
+/// One axis of a photo: its `whole` pixels are resized to `resized`, of which `size` are kept, from `start` on. Where
+/// the photo is cut before it is resized, `resized` and `start` are what they would be of the whole photo.
 struct Axis {
-    std::int64_t whole, resized, start, size;
+    std::int64_t whole;
+    double resized, start;
+    std::int64_t size;
 
     /// First of the photo's pixels whose centres the cut kept, and the one after the last; at least one pixel.
     std::pair<std::size_t, std::size_t> seen() const {
-        const auto pixel = [this](std::int64_t edge) {
-            const double place = static_cast<double>(edge) * static_cast<double>(whole);
-            return static_cast<std::int64_t>(std::ceil(place / static_cast<double>(resized) - 0.5));
+        const auto pixel = [this](double edge) {
+            return static_cast<std::int64_t>(std::ceil(edge * static_cast<double>(whole) / resized - 0.5));
         };
         const std::int64_t first = std::min(pixel(start), whole - 1);
-        const std::int64_t end = std::min(std::max(pixel(start + size), first + 1), whole);
+        const std::int64_t end = std::min(std::max(pixel(start + static_cast<double>(size)), first + 1), whole);
         return {static_cast<std::size_t>(first), static_cast<std::size_t>(end)};
     }
 
@@ -45,8 +50,8 @@ struct Axis {
         result.reserve(end - first);
         for (std::size_t i = first; i < end; ++i) {
             const double centre = static_cast<double>(i) + 0.5;
-            const double place = centre * static_cast<double>(resized) / static_cast<double>(whole) - 0.5;
-            const double at = std::clamp(place - static_cast<double>(start), 0.0, static_cast<double>(size - 1));
+            const double place = centre * resized / static_cast<double>(whole) - 0.5;
+            const double at = std::clamp(place - start, 0.0, static_cast<double>(size - 1));
             const auto low = static_cast<std::size_t>(at);
             const std::size_t high = std::min(low + 1, static_cast<std::size_t>(size - 1));
             result.push_back({low, high, static_cast<float>(at - static_cast<double>(low))});
@@ -59,24 +64,59 @@ struct Axes {
     Axis rows, columns;
 };
 
-/// Rows and columns of a photo on their way to the model, rounded as torchvision rounds them.
+/// Rows and columns of a photo on their way to the model, rounded as those who trained it round them.
 inline Axes axes(Size photo, const Preprocessing &p) {
-    const auto whole_rows = static_cast<std::int64_t>(photo.height), rows = static_cast<std::int64_t>(p.size.height);
-    const auto whole_columns = static_cast<std::int64_t>(photo.width),
-               columns = static_cast<std::int64_t>(p.size.width);
-    if (p.resize == "squash") {
-        return {{whole_rows, rows, 0, rows}, {whole_columns, columns, 0, columns}};
-    }
-    const auto ratio = [](std::int64_t a, std::int64_t b) { return static_cast<double>(a) / static_cast<double>(b); };
-    const double scale = std::max(ratio(rows, whole_rows), ratio(columns, whole_columns)) / p.crop_fraction;
-    const auto axis = [scale](std::int64_t whole, std::int64_t size) {
-        // The small term keeps 255.99999 from becoming 255; nearbyint takes halves to even, as Python's round does.
-        const double resized =
-            std::max(std::floor(static_cast<double>(whole) * scale + 1e-6), static_cast<double>(size));
-        const double start = std::nearbyint((resized - static_cast<double>(size)) / 2);
-        return Axis{whole, static_cast<std::int64_t>(resized), static_cast<std::int64_t>(start), size};
+    const auto ratio = [](std::size_t a, std::size_t b) { return static_cast<double>(a) / static_cast<double>(b); };
+    const double scale = std::max(ratio(p.size.height, photo.height), ratio(p.size.width, photo.width));
+    // Halves to even, as Python's round does.
+    const auto half = [&p](double left) {
+        return p.crop_rounding == "down" ? std::floor(left / 2) : std::nearbyint(left / 2);
     };
-    return {axis(whole_rows, rows), axis(whole_columns, columns)};
+    const auto axis = [&](std::size_t pixels, std::size_t kept) {
+        const auto whole = static_cast<std::int64_t>(pixels), size = static_cast<std::int64_t>(kept);
+        const double all = static_cast<double>(pixels), wanted = static_cast<double>(kept);
+        if (p.resize == "squash") {
+            return Axis{whole, wanted, 0, size};
+        }
+        if (p.resize == "crop_first") {
+            const double length = std::max(std::floor(wanted / scale * p.crop_fraction + 1e-6), 1.0);
+            return Axis{whole, wanted * all / length, half(all - length) * wanted / length, size};
+        }
+        // The small term keeps 255.99999 from becoming 255.
+        const double resized = p.resize == "squash_crop"
+                                   ? std::nearbyint(wanted / p.crop_fraction)
+                                   : std::max(std::floor(all * (scale / p.crop_fraction) + 1e-6), wanted);
+        return Axis{whole, resized, half(resized - wanted), size};
+    };
+    return {axis(photo.height, p.size.height), axis(photo.width, p.size.width)};
+}
+
+/// sin(pi x) / (pi x).
+inline double sinc(double x) { return x == 0 ? 1 : std::sin(pi * x) / (pi * x); }
+
+/// The filters of Pillow: how many samples they reach to either side, and the weight at a distance from the centre.
+struct Kernel {
+    double reach;
+    double (*weight)(double);
+};
+
+inline Kernel kernel(const std::string &interpolation) {
+    if (interpolation == "bicubic") {
+        return {2, [](double d) {
+                    const double near = (1.5 * d - 2.5) * d * d + 1, far = ((-0.5 * d + 2.5) * d - 4) * d + 2;
+                    return d < 1 ? near : d < 2 ? far : 0.0;
+                }};
+    }
+    if (interpolation == "lanczos") {
+        return {3, [](double d) { return d < 3 ? sinc(d) * sinc(d / 3) : 0.0; }};
+    }
+    if (interpolation == "hamming") {
+        return {1, [](double d) { return d < 1 ? sinc(d) * (0.54 + 0.46 * std::cos(pi * d)) : 0.0; }};
+    }
+    if (interpolation == "box") {
+        return {0.5, [](double d) { return d <= 0.5 ? 1.0 : 0.0; }};
+    }
+    return {1, [](double d) { return std::max(1 - d, 0.0); }};
 }
 
 /// What makes one output of a resized axis: inputs from `first` on, by weights that sum to 1.
@@ -85,14 +125,14 @@ struct Filter {
     std::vector<float> weights;
 };
 
-/// Resizes an axis of `source` samples to axis.resized, and keeps those of the cut: the filter of Pillow and
-/// torchvision, a triangle as wide as the shrink factor, never narrower than one sample.
-inline std::vector<Filter> filters(const Axis &axis, std::size_t source) {
+/// Resizes an axis of `source` samples to axis.resized, and keeps those of the cut, by a filter as wide as the shrink
+/// factor, never narrower than for equal sizes.
+inline std::vector<Filter> filters(const Axis &axis, std::size_t source, const Kernel &kernel) {
     const auto last = static_cast<std::int64_t>(source) - 1;
-    const double factor = static_cast<double>(source) / static_cast<double>(axis.resized);
-    const double reach = std::max(factor, 1.0);
+    const double factor = static_cast<double>(source) / axis.resized;
+    const double stretch = std::max(factor, 1.0), reach = kernel.reach * stretch;
     std::vector<Filter> result(static_cast<std::size_t>(axis.size));
-    double middle = static_cast<double>(axis.start) + 0.5;
+    double middle = axis.start + 0.5;
     for (Filter &filter : result) {
         const double centre = middle * factor - 0.5;
         const auto begin = static_cast<std::int64_t>(std::floor(centre - reach)) + 1;
@@ -100,7 +140,7 @@ inline std::vector<Filter> filters(const Axis &axis, std::size_t source) {
         filter.first = static_cast<std::size_t>(std::clamp<std::int64_t>(begin, 0, last));
         std::vector<double> exact;
         for (std::int64_t tap = std::max<std::int64_t>(begin, 0); tap <= std::min(end, last); ++tap) {
-            exact.push_back(std::max(1 - std::abs(static_cast<double>(tap) - centre) / reach, 0.0));
+            exact.push_back(kernel.weight(std::abs(static_cast<double>(tap) - centre) / stretch));
         }
         const double sum = std::accumulate(exact.begin(), exact.end(), 0.0);
         for (const double weight : exact) {
@@ -111,14 +151,54 @@ inline std::vector<Filter> filters(const Axis &axis, std::size_t source) {
     return result;
 }
 
+/// The samples of an axis that the nearest neighbour takes, found by adding up, as Pillow does: halves fall alike.
+inline std::vector<std::size_t> nearest(const Axis &axis) {
+    const double step = static_cast<double>(axis.whole) / axis.resized;
+    const auto start = static_cast<std::int64_t>(axis.start);
+    std::vector<std::size_t> result;
+    double at = step * 0.5;
+    for (std::int64_t i = 0; i < start + axis.size; ++i, at += step) {
+        if (i >= start) {
+            result.push_back(static_cast<std::size_t>(std::min(static_cast<std::int64_t>(at), axis.whole - 1)));
+        }
+    }
+    return result;
+}
+
+/// The pixels of a photo in these rows and columns.
+inline Photo picked(const PhotoView &photo, const std::vector<std::size_t> &rows,
+                    const std::vector<std::size_t> &columns) {
+    Photo result{{rows.size(), columns.size()}, {}};
+    result.rgb.reserve(rows.size() * columns.size() * 3);
+    for (const std::size_t row : rows) {
+        for (const std::size_t column : columns) {
+            const std::uint8_t *pixel = photo.rgb + (row * photo.size.width + column) * 3;
+            result.rgb.insert(result.rgb.end(), pixel, pixel + 3);
+        }
+    }
+    return result;
+}
+
+/// The part of a photo that the model sees, in the photo's own pixels.
+inline Photo visible_part(const PhotoView &photo, const Axes &axes) {
+    const auto all = [](const Axis &axis) {
+        const auto [first, end] = axis.seen();
+        std::vector<std::size_t> result(end - first);
+        std::iota(result.begin(), result.end(), first);
+        return result;
+    };
+    return picked(photo, all(axes.rows), all(axes.columns));
+}
+
 /// Values (H, W, 3) under way.
 struct Pixels {
     Size size;
     std::vector<float> values;
 };
 
-template <typename Value> Pixels resized_rows(const Value *from, Size size, const Axis &axis) {
-    const std::vector<Filter> rows = filters(axis, size.height);
+template <typename Value>
+Pixels resized_rows(const Value *from, Size size, const Axis &axis, const Kernel &kernel) {
+    const std::vector<Filter> rows = filters(axis, size.height, kernel);
     const std::size_t length = size.width * 3;
     Pixels result{{rows.size(), size.width}, std::vector<float>(rows.size() * length)};
     for (std::size_t i = 0; i < rows.size(); ++i) {
@@ -132,8 +212,9 @@ template <typename Value> Pixels resized_rows(const Value *from, Size size, cons
     return result;
 }
 
-template <typename Value> Pixels resized_columns(const Value *from, Size size, const Axis &axis) {
-    const std::vector<Filter> columns = filters(axis, size.width);
+template <typename Value>
+Pixels resized_columns(const Value *from, Size size, const Axis &axis, const Kernel &kernel) {
+    const std::vector<Filter> columns = filters(axis, size.width, kernel);
     Pixels result{{size.height, columns.size()}, std::vector<float>(size.height * columns.size() * 3)};
     float *to = result.values.data();
     for (std::size_t y = 0; y < size.height; ++y, from += size.width * 3) {
@@ -153,13 +234,26 @@ template <typename Value> Pixels resized_columns(const Value *from, Size size, c
 
 /// What the model sees of a photo, pixel for pixel: its maps lie on this picture.
 /// `squash` resizes to the model's size and ignores the aspect ratio; `crop` resizes the photo, aspect ratio kept,
-/// until it just covers size / crop_fraction, then cuts the size out of the centre. Of the model's size already, a
-/// photo stays as it is.
+/// until it just covers size / crop_fraction, then cuts the size out of the centre; `squash_crop` resizes to
+/// size / crop_fraction, aspect ratio ignored, then cuts; `crop_first` cuts the largest centred part of the size's
+/// aspect ratio, times crop_fraction, and resizes that. Of the model's size already, a photo stays as it is.
 inline Photo display_image(const PhotoView &photo, const Preprocessing &preprocessing) {
-    const auto [rows, columns] = detail::axes(photo.size, preprocessing);
+    const detail::Axes both = detail::axes(photo.size, preprocessing);
+    if (preprocessing.resize == "crop_first") {
+        const Photo part = detail::visible_part(photo, both);
+        Preprocessing rest = preprocessing;
+        rest.resize = "squash";
+        return display_image(part, rest);
+    }
+    const auto &[rows, columns] = both;
+    if (preprocessing.interpolation == "nearest") {
+        return detail::picked(photo, detail::nearest(rows), detail::nearest(columns));
+    }
+    const detail::Kernel kernel = detail::kernel(preprocessing.interpolation);
     // Averaging whole blocks first, down to 4 to 8 times the size wanted, bounds time and memory for large photos.
     const auto shrunk = [](const detail::Axis &axis) {
-        return static_cast<std::size_t>(axis.whole / std::max<std::int64_t>(axis.whole / 4 / axis.resized, 1));
+        const auto resized = static_cast<std::int64_t>(axis.resized);
+        return static_cast<std::size_t>(axis.whole / std::max<std::int64_t>(axis.whole / 4 / resized, 1));
     };
     const Size smaller{shrunk(rows), shrunk(columns)};
     const Photo averaged = smaller == photo.size ? Photo{} : detail::shrink_area(photo, smaller);
@@ -168,11 +262,17 @@ inline Photo display_image(const PhotoView &photo, const Preprocessing &preproce
     const auto left = [](const detail::Axis &axis, std::size_t n) {
         return static_cast<double>(axis.size) / static_cast<double>(n);
     };
-    const bool rows_first = left(rows, smaller.height) <= left(columns, smaller.width);
-    detail::Pixels seen =
-        rows_first ? detail::resized_rows(from, smaller, rows) : detail::resized_columns(from, smaller, columns);
-    seen = rows_first ? detail::resized_columns(seen.values.data(), seen.size, columns)
-                      : detail::resized_rows(seen.values.data(), seen.size, rows);
+    // Filters with negative weights leave the range. Pillow (to 12) cuts that off after the columns, which go first.
+    const bool bilinear = preprocessing.interpolation == "bilinear";
+    const bool sliver = smaller.height > 64 * static_cast<std::size_t>(rows.size);
+    const bool rows_first = (bilinear || sliver) && left(rows, smaller.height) <= left(columns, smaller.width);
+    detail::Pixels seen = rows_first ? detail::resized_rows(from, smaller, rows, kernel)
+                                     : detail::resized_columns(from, smaller, columns, kernel);
+    if (!bilinear) {
+        std::transform(seen.values.begin(), seen.values.end(), seen.values.begin(), detail::to_byte);
+    }
+    seen = rows_first ? detail::resized_columns(seen.values.data(), seen.size, columns, kernel)
+                      : detail::resized_rows(seen.values.data(), seen.size, rows, kernel);
     Photo result{seen.size, std::vector<std::uint8_t>(seen.values.size())};
     std::transform(seen.values.begin(), seen.values.end(), result.rgb.begin(), detail::to_byte);
     return result;

@@ -27,9 +27,11 @@ struct Preprocessing {
     double rescale = 1;                ///< factor applied to the 0..255 pixel first
     std::array<double, 3> mean{0, 0, 0};
     std::array<double, 3> std{1, 1, 1};
-    std::string resize = "squash"; ///< squash, or crop: see fusioncam/geometry.hpp
-    double crop_fraction = 1;      ///< side of the crop over the side of the resized picture; only for crop
-    std::string origin = "user";   ///< who says so: user, model, config or assumed
+    std::string resize = "squash";   ///< squash, crop, squash_crop or crop_first: see fusioncam/geometry.hpp
+    double crop_fraction = 1;        ///< side of the crop over the side of the (resized) picture; not for squash
+    std::string crop_rounding = "even"; ///< where the cut begins if an odd number of pixels is left: even or down
+    std::string interpolation = "bilinear"; ///< the filter, as Pillow defines it
+    std::string origin = "user";            ///< who says so: user, model, config or assumed
 };
 
 /// The facts about a graph that an explanation needs.
@@ -66,6 +68,11 @@ class MetadataReader {
             refuse(key, value);
         }
         return value;
+    }
+
+    /// The same of a key that older graphs lack: the first choice is what they do.
+    std::string one_of_or_first(const std::string &key, std::initializer_list<const char *> choices) const {
+        return lookup_("fusioncam." + key) ? one_of(key, choices) : *choices.begin();
     }
 
     /// `count` numbers separated by blanks, each of which must pass.
@@ -121,7 +128,7 @@ inline Manifest read_manifest(const std::string &path, const Lookup &lookup) {
     const auto fraction = +[](double x) { return x > 0 && x <= 1; };
     const auto triple = [](const std::vector<double> &v) { return std::array<double, 3>{v[0], v[1], v[2]}; };
 
-    reader.one_of("schema_version", {"1"});
+    reader.one_of("schema_version", {"1", "2"});
     Manifest m;
     Preprocessing &p = m.preprocessing;
     const auto size = reader.numbers<std::int64_t>("size", 2, positive);
@@ -130,8 +137,11 @@ inline Manifest read_manifest(const std::string &path, const Lookup &lookup) {
     p.rescale = reader.numbers<double>("rescale", 1, factor)[0];
     p.mean = triple(reader.numbers<double>("mean", 3, finite));
     p.std = triple(reader.numbers<double>("std", 3, factor));
-    p.resize = reader.one_of("resize", {"squash", "crop"});
+    p.resize = reader.one_of("resize", {"squash", "crop", "squash_crop", "crop_first"});
     p.crop_fraction = reader.numbers<double>("crop_fraction", 1, fraction)[0];
+    p.crop_rounding = reader.one_of_or_first("crop_rounding", {"even", "down"});
+    p.interpolation = reader.one_of_or_first("interpolation",
+                                             {"bilinear", "nearest", "bicubic", "lanczos", "box", "hamming"});
     p.origin = reader.one_of("preprocessing_origin", {"user", "model", "config", "assumed"});
     m.classes = static_cast<std::size_t>(reader.numbers<std::int64_t>("classes", 1, positive)[0]);
     m.ending = reader.one_of("ending", {"logits", "softmax", "sigmoid", "value"});

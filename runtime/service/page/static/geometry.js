@@ -8,18 +8,24 @@ export function rint(x) {
 
 /**
  * Rows and columns of a photo on their way to the model: an axis of `whole` pixels is resized to `resized`, of which
- * `size` are kept, from `start` on.
+ * `size` are kept, from `start` on. Where the photo is cut before it is resized, these two are no whole numbers.
  * @param photo [H0, W0]
  */
-export function axes(photo, preprocessing) {
-  const { size } = preprocessing;
-  if (preprocessing.resize === "squash") {
-    return photo.map((whole, i) => ({ whole, resized: size[i], start: 0, size: size[i] }));
-  }
-  const scale = Math.max(size[0] / photo[0], size[1] / photo[1]) / preprocessing.crop_fraction;
+export function axes(photo, { size: sizes, resize, crop_fraction: fraction, crop_rounding: rounding }) {
+  const scale = Math.max(sizes[0] / photo[0], sizes[1] / photo[1]);
+  const half = (left) => (rounding === "down" ? Math.floor(left / 2) : rint(left / 2));
   return photo.map((whole, i) => {
-    const resized = Math.max(size[i], Math.floor(whole * scale + 1e-6));
-    return { whole, resized, start: rint((resized - size[i]) / 2), size: size[i] };
+    const size = sizes[i];
+    if (resize === "squash") return { whole, resized: size, start: 0, size };
+    if (resize === "crop_first") {
+      const length = Math.max(Math.floor((size / scale) * fraction + 1e-6), 1);
+      return { whole, resized: (size * whole) / length, start: (half(whole - length) * size) / length, size };
+    }
+    const resized =
+      resize === "squash_crop"
+        ? rint(size / fraction)
+        : Math.max(size, Math.floor(whole * (scale / fraction) + 1e-6));
+    return { whole, resized, start: half(resized - size), size };
   });
 }
 

@@ -1,0 +1,33 @@
+"""A folder in place of a model file, as model hubs and their exporters lay it out."""
+
+from pathlib import Path
+
+from fusioncam.errors import ModelError
+from fusioncam.manifest import MANIFEST
+
+# Where optimum and transformers.js put the model itself; beside it may lie smaller versions of it.
+USUAL = ("model.onnx", "onnx/model.onnx")
+NAMED = 5  # files that an error lists
+
+
+def model_file(path: Path) -> Path:
+    """The ONNX file of a folder; what is no folder stays what it is.
+
+    That is `model.onnx` or `onnx/model.onnx`, or the only .onnx file in the folder or in its `onnx/`.
+
+    Raises:
+        ModelError: There is none, or it cannot be told which it is.
+    """
+    if not path.is_dir():
+        return path
+    if (path / MANIFEST).is_file():
+        raise ModelError(f"{path} is a bundle, not a model: give the .onnx file it was made from")
+    every = sorted((*path.glob("*.onnx"), *path.glob("onnx/*.onnx")))
+    found = [path / name for name in USUAL if (path / name) in every] or every
+    if not found:
+        raise ModelError(f"{path} is a folder without an .onnx file in it or in its onnx/; give an .onnx file")
+    if len(found) > 1:
+        names = ", ".join(str(file.relative_to(path)) for file in found[:NAMED])
+        more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+        raise ModelError(f"{path} is a folder of several models ({names}{more}); give one of these files")
+    return found[0]

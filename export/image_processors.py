@@ -1,0 +1,125 @@
+"""What Hugging Face's image processors do to a picture where their configuration does not say: data only."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+Config = Mapping[str, Any]
+
+# Pillow's numbers of its filters.
+RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
+
+_HALF = {"image_mean": (0.5,) * 3, "image_std": (0.5,) * 3}
+IMAGENET = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
+_CLIP = {
+    "image_mean": (0.48145466, 0.4578275, 0.40821073),
+    "image_std": (0.26862954, 0.26130258, 0.27577711),
+}
+_CROPPED = {"do_center_crop": True, "crop_size": 224}
+_CUBIC = {"resample": 3}
+_EDGE_224 = {"size": {"shortest_edge": 224}, "square": False}
+_DETECTOR = {**IMAGENET, "size": {"shortest_edge": 800, "longest_edge": 1333}, "square": False, "do_pad": True}
+_VIT = {**_HALF, "resample": 2, "size": 224}
+_CLIP_LIKE = {**_CLIP, **_CUBIC, **_EDGE_224, **_CROPPED}
+_CONVNEXT = {**_HALF, **_CUBIC, "size": {"shortest_edge": 384}, "square": False, "crop_pct": 0.875, "way": "convnext"}
+_LEVIT = {**IMAGENET, **_CUBIC, **_EDGE_224, **_CROPPED, "way": "levit"}
+_MOBILENET = {**_HALF, **_CROPPED, "size": {"shortest_edge": 256}, "square": False}
+
+# The defaults of every image processor of a classifier (transformers 5.24, and those of 4 that are gone), by its name
+# without ImageProcessor or FeatureExtractor. Three keys are not transformers': `square` tells whether a `size` that is
+# a mere number is a square or the shorter edge, `way` names what differs from resizing and then cropping, `always` is
+# what a configuration cannot change.
+PROCESSORS: Mapping[str, Config] = MappingProxyType(
+    {
+        "Beit": {**_HALF, **_CUBIC, "size": 224, "crop_size": 224},
+        "Bit": _CLIP_LIKE,
+        "Blip": {**_CLIP, **_CUBIC, "size": 384},
+        "ChineseCLIP": _CLIP_LIKE,
+        "CLIP": _CLIP_LIKE,
+        "ConditionalDetr": _DETECTOR,
+        "ConvNext": _CONVNEXT,
+        "DeformableDetr": _DETECTOR,
+        "DeiT": {**_HALF, **_CUBIC, **_CROPPED, "size": 256},
+        "Detr": _DETECTOR,
+        "DINOv3ViT": {**IMAGENET, "size": 224},
+        "Donut": {**_VIT, "size": (2560, 1920), "do_thumbnail": True},
+        "DPT": {**_HALF, **_CUBIC, "size": 384},
+        "EfficientFormer": {**IMAGENET, **_CUBIC, **_CROPPED, "size": 224},
+        "EfficientNet": {**_HALF, **_CUBIC, "size": 346, "crop_size": 289, "include_top": True},
+        "Flava": {**_CLIP, **_CUBIC, **_CROPPED, "size": 224},
+        "ImageGPT": {**_HALF, "size": 256, "do_color_quantize": True},
+        "Levit": _LEVIT,
+        "MobileNetV1": _MOBILENET,
+        "MobileNetV2": _MOBILENET,
+        "MobileViT": {
+            **_CUBIC,
+            **_EDGE_224,
+            "crop_size": 256,
+            "do_center_crop": True,
+            "do_flip_channel_order": True,
+            "always": {"do_normalize": False},
+        },
+        "OwlViT": {**_CLIP, **_CUBIC, "size": 768, "crop_size": 768},
+        "Perceiver": {**IMAGENET, **_CUBIC, "size": 224, "do_center_crop": True, "crop_size": 256, "way": "perceiver"},
+        "PoolFormer": {**IMAGENET, **_CUBIC, **_EDGE_224, **_CROPPED, "crop_pct": 0.9, "way": "poolformer"},
+        "PPLCNet": {
+            "image_mean": (0.406, 0.456, 0.485),
+            "image_std": (0.225, 0.224, 0.229),
+            **_CROPPED,
+            "size": 256,
+            "resize_short": 256,
+            "way": "pplcnet",
+            "always": {"do_flip_channel_order": True},
+        },
+        "Pvt": {**IMAGENET, **_CUBIC, "size": 224},
+        "Segformer": {**IMAGENET, "size": 512},
+        "Siglip": {**_HALF, **_CUBIC, "size": 224},
+        "Siglip2": {**_HALF, "max_num_patches": 256},
+        "TextNet": {**IMAGENET, "size": {"shortest_edge": 640}, "square": False, "size_divisor": 32},
+        "Tipsv2": {"do_normalize": False, "size": 448},
+        "ViT": _VIT,
+        "ViTHybrid": _CLIP_LIKE,
+        "Yolos": _DETECTOR,
+    }
+)
+
+# The processor of a model's type where neither file names it (`model_type` of config.json).
+MODEL_TYPES: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("beit", "data2vec-vision"), "Beit"),
+        **dict.fromkeys(("bit", "dinov2", "dinov2_with_registers", "focalnet", "hiera"), "Bit"),
+        **dict.fromkeys(("clip", "metaclip_2", "altclip"), "CLIP"),
+        **dict.fromkeys(("convnext", "convnextv2", "cvt", "regnet", "resnet", "van"), "ConvNext"),
+        **dict.fromkeys(("mobilevit", "mobilevitv2"), "MobileViT"),
+        **dict.fromkeys(("pvt", "pvt_v2"), "Pvt"),
+        **dict.fromkeys(
+            ("dinat", "ijepa", "nat", "swiftformer", "swin", "swinv2", "vit", "vit_mae", "vit_msn", "clipseg"), "ViT"
+        ),
+        "deit": "DeiT",
+        "dinov3_vit": "DINOv3ViT",
+        "dinov3_convnext": "DINOv3ViT",
+        "donut-swin": "Donut",
+        "efficientformer": "EfficientFormer",
+        "efficientnet": "EfficientNet",
+        "imagegpt": "ImageGPT",
+        "levit": "Levit",
+        "mobilenet_v1": "MobileNetV1",
+        "mobilenet_v2": "MobileNetV2",
+        "perceiver": "Perceiver",
+        "poolformer": "PoolFormer",
+        "pp_lcnet": "PPLCNet",
+        "segformer": "Segformer",
+        "siglip": "Siglip",
+        "siglip2": "Siglip2",
+        "textnet": "TextNet",
+    }
+)
+
+# Keys that one processor alone has: by them a configuration without a name is known. The first that is there counts.
+SIGNS = (
+    ("include_top", "EfficientNet"),
+    ("rescale_offset", "EfficientNet"),
+    ("do_flip_channel_order", "MobileViT"),
+    ("resize_short", "PPLCNet"),
+    ("crop_pct", "ConvNext"),
+)
