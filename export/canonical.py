@@ -11,8 +11,9 @@ import onnx_ir as ir
 
 from fusioncam.errors import ModelError, UsageError
 from fusioncam.export.batch import REMEDY, free_batch
+from fusioncam.export.conversion import compare_conversion
 from fusioncam.export.gradient import Ops, dims, path
-from fusioncam.export.load import fold, load_graph
+from fusioncam.export.load import fold, load_converted, refuse_random
 from fusioncam.export.shapes import measure, noise, run
 from fusioncam.manifest import Ending
 
@@ -83,11 +84,15 @@ def canonicalize(
     if size is not None:
         size = _checked(size)
     wanted = _chosen(ending)
-    model = load_graph(source)
+    model, conversion = load_converted(source)
     picked = _pick_output(model, output)
     output_name = str(picked.name)
+    refuse_random(picked)
     takes_bytes = any(i.dtype == ir.DataType.UINT8 for i in model.graph.inputs)
+    reader = next(((u.node, u.idx) for i in model.graph.inputs for u in i.uses()), None)
     input_name, fixed_batch, size = _take_image(model, size)
+    if conversion is not None and reader is not None:
+        compare_conversion(model, conversion, input_name, reader)
     source_ending = _peel(model, picked, {} if wanted == "value" else ENDINGS)
     _drop_copies(model)
     fold(model)

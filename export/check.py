@@ -12,11 +12,13 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 from onnxruntime import InferenceSession
 
-from fusioncam.errors import BundleError, FusionCamError, ModelError, UsageError, first_line
+from fusioncam.errors import BundleError, FusionCamError, ModelError, UsageError, first_line, out_of_memory
 from fusioncam.export.drift import Finding, compare_maps, logits_of
 from fusioncam.export.masked import Photos, checked_photos
 from fusioncam.export.precision import leave_out_rounding, rounding_session
-from fusioncam.export.shapes import open_session, session
+from fusioncam.export.reading import read_model
+from fusioncam.export.sessions import open_session, run_session, session
+from fusioncam.export.shapes import IS_RANDOM, repeats
 from fusioncam.export.single.verify import compare_forms, logits_of_single
 from fusioncam.manifest import (
     EXPLAIN_GRAPH,
@@ -87,7 +89,7 @@ def _sound(bundle: Path) -> Iterator[None]:
         raise
     except Exception as error:  # those of onnx and onnxruntime share no base class
         why = f"the files of {bundle} do not belong together ({first_line(error)}); export the model again"
-        raise BundleError(why) from error
+        raise out_of_memory(error) or BundleError(why) from error
 
 
 def pictures(manifest: Manifest, count: int) -> Array:
@@ -102,7 +104,7 @@ def pictures(manifest: Manifest, count: int) -> Array:
 
 def source_outputs(manifest: Manifest, source: Path, images: Array, optimize: bool = True) -> Array:
     """What the source itself gives for (N, 3, H, W) float32 pictures, as (N, classes) float64."""
-    model = open_session(source, optimize)
+    model = _open_source(manifest, source, optimize)
     wanted = next((i for i in model.get_inputs() if i.name == manifest.source.input), None)
     if wanted is None:
         raise ModelError(f"{source} has no input {manifest.source.input!r}: it is not the bundle's source")
@@ -115,10 +117,19 @@ def source_outputs(manifest: Manifest, source: Path, images: Array, optimize: bo
     for image in images:
         repeated = np.repeat(image[None], batch, axis=0)
         try:
-            rows.append(model.run([manifest.source.output], {wanted.name: repeated})[0].reshape(batch, -1)[0])
+            rows.append(run_session(model, [manifest.source.output], {wanted.name: repeated})[0].reshape(batch, -1)[0])
         except Exception as error:
-            raise ModelError(f"{source} does not run as the bundle's source did: {first_line(error)}") from error
+            unable = ModelError(f"{source} does not run as the bundle's source did: {first_line(error)}")
+            raise out_of_memory(error) or unable from error
     return np.asarray(rows, np.float64)
+
+
+def _open_source(manifest: Manifest, source: Path, optimize: bool) -> InferenceSession:
+    """Open the source; a map from labels to numbers is replaced by the tensor of the numbers."""
+    opened = open_session(source, optimize)
+    if all(o.type.startswith("tensor") for o in opened.get_outputs() if o.name == manifest.source.output):
+        return opened
+    return open_session(read_model(source).SerializeToString(), optimize)
 
 
 def as_source(logits: Array, manifest: Manifest, logarithm: bool) -> Array:
@@ -154,7 +165,10 @@ def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Findi
         given_by[HEAD_GRAPH] = (_unmasked(bundle, manifest, images, optimize), manifest.precision)
     if manifest.has_single:
         given_by[SINGLE_GRAPH] = (logits_of_single(bundle, images, optimize), manifest.precision)
+    again = {SCORE_GRAPH: logits_of(score, images), EXPLAIN_GRAPH: logits_of(explain, images)}
     for name, (logits, precision) in given_by.items():
+        if name in again and not repeats(logits, again[name]):
+            findings.append(Finding(f"{name} {IS_RANDOM}", 1.0, 0.0))
         if precision == "int8":
             findings.append(_rounded_logits(logits, given_by[EXPLAIN_GRAPH][0]))
             continue

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 import onnx_ir as ir
 
+from fusioncam.errors import out_of_memory
 from fusioncam.export.check import LOGIT_TOLERANCE
 from fusioncam.export.gradient import Ops, reads
 from fusioncam.export.layout import Layout
@@ -122,7 +123,9 @@ def _gives_logits_of(model: ir.Model, head: ir.Model, grid: tuple[int, int], tol
         found = masked.run(None, {**feeds, "masks": masks})[0]
         alone = [session(model, optimize=False).run(None, feeds)[0]]
         alone += [masked.run(None, {**feeds, "masks": m[None]})[0] for m in masks[1:]]
-    except Exception:  # those of onnxruntime share no base class
+    except Exception as error:  # those of onnxruntime share no base class
+        if memory := out_of_memory(error):
+            raise memory from error
         return False
     wanted = np.concatenate(alone)
     scale = float(np.abs(wanted).max()) or 1.0

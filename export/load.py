@@ -1,60 +1,40 @@
 """Reading a model file, whatever its age, into onnx-ir at a current opset."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
-from google.protobuf.message import DecodeError
 from onnxscript import optimizer
 
-from fusioncam.errors import ModelError, first_line
+from fusioncam.errors import ModelError, first_line, out_of_memory
+from fusioncam.export.gradient import ancestors
+from fusioncam.export.opset import convert, graphs_of
 from fusioncam.export.quiet import quiet
+from fusioncam.export.reading import OLDEST_OPSET, OPSET, read_model
 
-OLDEST_OPSET, OPSET = 7, 18
+__all__ = ["OPSET", "Conversion", "fold", "load_converted", "load_graph", "refuse_random", "root"]
+
+# A run gives other numbers than the one before.
+RANDOM = (
+    *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
+    *("Bernoulli", "Multinomial"),
+)
 
 
-def read_model(path: Path) -> onnx.ModelProto:
-    """Read an ONNX file, external data included.
+@dataclass(frozen=True)
+class Conversion:
+    """What was rewritten on loading a model, so that it can be compared with its source.
 
-    Raises:
-        ModelError: The file is missing, is no ONNX model, or is truncated.
+    Attributes:
+        source: The model as the file has it.
+        rewritten: By their names in the source, the tensors that come out of what was rewritten, and the outputs.
     """
-    if not path.is_file():
-        raise ModelError(
-            f"model file {path} {'is a folder' if path.is_dir() else 'does not exist'}; give an .onnx file"
-        )
-    try:
-        proto = onnx.load(path, format="protobuf")  # the text formats are nothing onnxruntime could be held against
-    except DecodeError as error:
-        raise ModelError(f"{path} is not an ONNX file, or it is truncated; export or copy it again") from error
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise ModelError(f"the weights of {path} cannot be read ({first_line(error)}); keep them beside it") from error
-    if not proto.graph.node:
-        raise ModelError(f"{path} is not an ONNX model: it holds no graph")
-    if not proto.opset_import:
-        raise ModelError(f"{path} does not say its opset (opset_import is empty); export the model again")
-    return proto
 
-
-def to_current_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model at opset 18, or at its own where that is later.
-
-    Raises:
-        ModelError: Its opset is older than 7, or an operator cannot be converted.
-    """
-    version = max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=OPSET)
-    if version < OLDEST_OPSET:
-        raise ModelError(f"the model is of opset {version}; {OLDEST_OPSET} is the oldest supported, export it again")
-    if version >= OPSET:
-        return proto
-    # Up to IR 3 every initializer had to be an input too; the converter insists on it, some files do not.
-    proto.ir_version = max(proto.ir_version, 8)
-    try:
-        return onnx.version_converter.convert_version(proto, OPSET)
-    except Exception as error:  # the converter's C++ side raises several types
-        raise ModelError(f"the model cannot be brought from opset {version} to {OPSET}: {first_line(error)}") from error
+    source: onnx.ModelProto
+    rewritten: dict[str, ir.Value]
 
 
 def load_graph(path: Path) -> ir.Model:
@@ -63,22 +43,77 @@ def load_graph(path: Path) -> ir.Model:
     Raises:
         ModelError: See `read_model` and `to_current_opset`; also a constant that holds NaN (infinities serve as masks).
     """
+    return load_converted(path)[0]
+
+
+def load_converted(path: Path) -> tuple[ir.Model, Conversion | None]:
+    """Do the same, and say what was rewritten, where something was.
+
+    Raises:
+        ModelError: See `load_graph`.
+    """
     proto = read_model(path)
     try:
         with quiet():
-            model = ir.from_proto(to_current_opset(proto))
+            model = ir.from_proto(proto)
             assert isinstance(model, ir.Model)
             passes.RemoveInitializersFromInputsPass()(model)
-            passes.InlinePass()(model)
-            model.graph.sort()
+            for node in model.graph.all_nodes():
+                node.name = node.name or next((o.name for o in node.outputs if o.name), None)
+            conversion = to_current_opset(model, proto)
+            passes.NameFixPass()(model)
             passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
             fold(model)
         _refuse_bad_constants(model, path)
     except ModelError:
         raise
     except Exception as error:  # what the passes raise has no base class in common
-        raise ModelError(f"{path} is damaged or truncated: {first_line(root(error))}") from error
-    return model
+        damaged = ModelError(f"{path} is damaged or truncated: {first_line(root(error))}")
+        raise out_of_memory(root(error)) or damaged from error
+    return model, conversion
+
+
+def to_current_opset(model: ir.Model, proto: onnx.ModelProto) -> Conversion | None:
+    """Bring a model to opset 18, or leave it at its own where that is later; put local functions in their place.
+
+    Args:
+        model: The model, which is changed.
+        proto: The same, as it was read.
+
+    Returns:
+        What was rewritten, or None where nothing was.
+
+    Raises:
+        ModelError: Its opset is older than 7, or an operator has no counterpart in the newer opset.
+    """
+    versions = [model.opset_imports[""], *(f.opset_imports.get("", OPSET) for f in model.functions.values())]
+    if min(versions) < OLDEST_OPSET:
+        raise ModelError(
+            f"the model is of opset {min(versions)}; {OLDEST_OPSET} is the oldest supported, export it again"
+        )
+    called = [o.name for node in model.graph if node.op_identifier() in model.functions for o in node.outputs]
+    _inline(model)
+    model.graph.sort()
+    if min(versions) < max(*versions, OPSET):
+        passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
+    rewritten = convert(model.graph, versions[0], max(*versions, OPSET))
+    model.opset_imports[""] = max(*versions, OPSET)
+    model.ir_version = max(model.ir_version, 8)
+    if not (called or rewritten):
+        return None
+    names = {*called, *rewritten, *(o.name for o in model.graph.outputs)}
+    return Conversion(proto, {str(o.name): o for node in model.graph for o in node.outputs if o.name in names})
+
+
+def _inline(model: ir.Model) -> None:
+    """Put local functions in the place of their calls; their nodes remember the opset they are of."""
+    for function in model.functions.values():
+        function.sort()
+        version = function.opset_imports.pop("", None)
+        for node in function.all_nodes():
+            if node.domain == "":
+                node.version = version
+    passes.InlinePass()(model)
 
 
 def root(error: BaseException) -> BaseException:
@@ -89,11 +124,35 @@ def root(error: BaseException) -> BaseException:
 
 
 def fold(model: ir.Model) -> None:
-    """Compute constants beforehand and drop what nothing reads."""
+    """Compute constants beforehand and drop what nothing reads; what is random stays, to be found."""
     with quiet():
-        optimizer.fold_constants_ir(model)
+        optimizer.fold_constants_ir(model, should_fold=lambda node: False if node.op_type in RANDOM else None)
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
         passes.RemoveUnusedNodesPass()(model)
+
+
+def refuse_random(output: ir.Value) -> None:
+    """Refuse what makes a model give another output on each run.
+
+    Raises:
+        ModelError: A node from which the output is computed is random; it is named.
+    """
+    todo = sorted(ancestors(output), key=lambda node: node.name or "")
+    while todo:
+        node = todo.pop(0)
+        todo += [inner for graph in graphs_of(node) for inner in graph]
+        if node.domain == "" and (node.op_type in RANDOM or _drops(node)):
+            what = "drops values at random (training_mode)" if node.op_type == "Dropout" else "makes random numbers"
+            raise ModelError(
+                f"node {node.name!r} ({node.op_type}) {what}: each run of the model gives another output; "
+                "export the model in evaluation mode"
+            )
+
+
+def _drops(node: ir.Node) -> bool:
+    """Tell whether a Dropout may drop something: its training mode is on, or is not known beforehand."""
+    mode = node.inputs[2] if node.op_type == "Dropout" and len(node.inputs) > 2 else None
+    return mode is not None and (mode.const_value is None or bool(mode.const_value.numpy().any()))
 
 
 def _refuse_bad_constants(model: ir.Model, path: Path) -> None:

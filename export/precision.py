@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from onnxruntime import InferenceSession
 
-from fusioncam.errors import ModelError, UsageError, first_line
+from fusioncam.errors import ModelError, UsageError, first_line, out_of_memory
 from fusioncam.export.canonical import Classifier
 from fusioncam.export.gradient import CARRY_NO_GRADIENT, Ops, reads
 from fusioncam.export.load import root
@@ -86,7 +86,8 @@ def _in_float16(model: ir.Model) -> ir.Model:
         converted: ir.Model = ir.from_proto(proto)
         session(converted, optimize=False)
     except Exception as error:  # the library and onnxruntime raise several types
-        raise ModelError(f"the model cannot be brought to float16: {first_line(root(error))}; {REMEDY}") from error
+        unable = ModelError(f"the model cannot be brought to float16: {first_line(root(error))}; {REMEDY}")
+        raise out_of_memory(root(error)) or unable from error
     return converted
 
 

@@ -24,7 +24,7 @@ from onnxscript.rewriter.rules.common import (
     fuse_batchnorm_into_gemm_rule,
 )
 
-from fusioncam.errors import FusionCamError, ModelError, UsageError, first_line
+from fusioncam.errors import FusionCamError, ModelError, UsageError, first_line, out_of_memory
 from fusioncam.export.gradient import Ops
 from fusioncam.export.load import fold, root
 from fusioncam.export.quiet import quiet
@@ -70,7 +70,8 @@ def in_int8(model: ir.Model, batches: Batches, pixels: Range) -> ir.Model:
     except FusionCamError:
         raise
     except Exception as error:  # those of onnxruntime share no base class
-        raise ModelError(f"the model cannot be brought to int8: {first_line(root(error))}; {REMEDY}") from error
+        unable = ModelError(f"the model cannot be brought to int8: {first_line(root(error))}; {REMEDY}")
+        raise out_of_memory(root(error)) or unable from error
     return quantised
 
 

@@ -1,19 +1,19 @@
 """Shapes of every tensor, measured by running the model: what is measured needs no inference to be trusted."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 import onnxruntime
-from google.protobuf.message import EncodeError
 
-from fusioncam.errors import ModelError, first_line
+from fusioncam.errors import ModelError
 from fusioncam.export.gradient import Ops
 from fusioncam.export.load import fold
-from fusioncam.quirks import CRASHING_OPTIMIZERS
+from fusioncam.export.sessions import open_session, run, session, within_time
+
+__all__ = ["measure", "noise", "open_session", "record", "run", "session"]
 
 Array = npt.NDArray[Any]
 
@@ -24,48 +24,8 @@ NUMPY_TYPES = (
     *(ir.DataType.INT8, ir.DataType.INT16, ir.DataType.INT32, ir.DataType.INT64),
     *(ir.DataType.UINT8, ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64),
 )
-
-
-def open_session(model: bytes | Path, optimize: bool = True) -> onnxruntime.InferenceSession:
-    """An onnxruntime session on the CPU, for a serialised model or a file.
-
-    Raises:
-        ModelError: onnxruntime cannot load the model.
-    """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    if not optimize:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try:
-        return onnxruntime.InferenceSession(
-            model, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(CRASHING_OPTIMIZERS)
-        )
-    except Exception as error:  # onnxruntime's exceptions share no base class
-        what = "the model" if isinstance(model, bytes) else str(model)
-        raise ModelError(f"onnxruntime cannot load {what}: {first_line(error)}") from error
-
-
-def session(model: ir.Model, optimize: bool = True) -> onnxruntime.InferenceSession:
-    """The same for a model in memory."""
-    try:
-        data = ir.to_proto(model).SerializeToString()
-    except (ValueError, EncodeError) as error:  # protobuf holds 2 GB at most
-        raise ModelError(f"the model cannot be passed to onnxruntime: {first_line(error)}") from error
-    return open_session(data, optimize)
-
-
-def run(model: ir.Model, feeds: dict[str, Array]) -> list[Array]:
-    """Run a model once on the CPU.
-
-    Raises:
-        ModelError: onnxruntime cannot load or run the model.
-    """
-    try:
-        return list(session(model).run(None, feeds))
-    except ModelError:
-        raise
-    except Exception as error:
-        raise ModelError(f"onnxruntime cannot run the model: {first_line(error)}") from error
+IS_RANDOM = "is random: a second run on the same picture gives other numbers; export the model in evaluation mode"
+REPEATED = 1e-4  # what two runs may differ by, relative to the largest number
 
 
 def noise(model: ir.Model, batch: int, seed: int = 0) -> Array:
@@ -103,15 +63,26 @@ def _run_all(model: ir.Model, batch: int) -> dict[ir.Value, onnxruntime.OrtValue
     graph.outputs.extend(values)
     try:
         feeds = {str(graph.inputs[0].name): onnxruntime.OrtValue.ortvalue_from_numpy(noise(model, batch, seed=batch))}
-        results = session(model, optimize=False).run_with_ort_values(None, feeds)
-    except ModelError:
-        raise
-    except Exception as error:
-        raise ModelError(f"onnxruntime cannot run the model on a batch of {batch}: {first_line(error)}") from error
+        opened = session(model, optimize=False)
+        with within_time(batch) as options:
+            results = opened.run_with_ort_values(None, feeds, options)
+            again = opened.run_with_ort_values([str(o.name) for o in kept if o in values], feeds, options)
     finally:
         graph.outputs.clear()
         graph.outputs.extend(kept)
-    return {v: r for v, r in zip(values, results, strict=True) if r.is_tensor()}
+    found = {v: r for v, r in zip(values, results, strict=True) if r.is_tensor()}
+    for output, second in zip((o for o in kept if o in values), again, strict=True):
+        if output in found and _type(second) in NUMPY_TYPES and not repeats(found[output].numpy(), second.numpy()):
+            raise ModelError(f"output {output.name!r} {IS_RANDOM}")
+    return found
+
+
+def repeats(first: Array, second: Array) -> bool:
+    """Tell whether two runs on the same input gave the same, but for the order in which threads add."""
+    if first.dtype.kind not in "fc":
+        return bool(np.array_equal(first, second))
+    scale = float(np.abs(first[np.isfinite(first)]).max(initial=0)) or 1.0
+    return bool(np.allclose(first, second, rtol=0, atol=REPEATED * scale, equal_nan=True))
 
 
 def measure(model: ir.Model, batches: tuple[int, ...] = (2, 3)) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
-from fusioncam.errors import BundleError, ModelError, UsageError, first_line
+from fusioncam.errors import BundleError, ModelError, UsageError, first_line, out_of_memory
 from fusioncam.export.single.loop import loop_graph
 from fusioncam.export.single.metadata import metadata
 from fusioncam.export.single.unrolled import chunk_graph, fuse_graph
@@ -134,7 +134,8 @@ def _load(folder: Path, name: str) -> ir.Model:
     try:
         return ir.external_data.load_to_model(ir.load(folder / name))
     except Exception as error:  # those of onnx share no base class
-        raise BundleError(f"cannot load {folder / name}: {first_line(error)}; export the model again") from error
+        unable = BundleError(f"cannot load {folder / name}: {first_line(error)}; export the model again")
+        raise out_of_memory(error) or unable from error
 
 
 def _serialised(model: ir.Model, manifest: Manifest) -> bytes:

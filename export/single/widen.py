@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 
-from fusioncam.errors import ModelError, first_line
+from fusioncam.errors import ModelError, first_line, out_of_memory
 from fusioncam.quirks import CRASHING_OPTIMIZERS
 
 
@@ -38,7 +38,8 @@ def widened(model: ir.Model) -> ir.Model:
             )
             wide = ir.external_data.load_to_model(ir.load(path))
         except Exception as error:  # onnxruntime's exceptions share no base class
-            raise ModelError(f"the float16 graph cannot be written for a CPU: {first_line(error)}") from error
+            unable = ModelError(f"the float16 graph cannot be written for a CPU: {first_line(error)}")
+            raise out_of_memory(error) or unable from error
     wide.graph.opset_imports.clear()  # onnxruntime lists its own domains, used or not
     wide.graph.opset_imports.update(opsets)
     _fold_casts(wide.graph)

@@ -202,7 +202,7 @@ def test_output_of_nothing(classifier, tmp_path):
     for name in ("nowhere", "w1"):
         model.graph.output[0].name = name
         onnx.save(model, tmp_path / "m.onnx")
-        with pytest.raises(ModelError, match=f"output '{name}' is not computed from the image"):
+        with pytest.raises(ModelError, match=rf"'{name}' is not computed from the image|\({name}\) does not exist"):
             canonicalize(tmp_path / "m.onnx")
     del model.graph.output[:]
     onnx.save(model, tmp_path / "m.onnx")

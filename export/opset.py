@@ -1,0 +1,274 @@
+"""Bringing a graph of an older opset to a newer one: a table of what changed, operator by operator.
+
+An operator that is not in the table means the same from opset 7 on, or takes only more than before. onnx's own
+converter is not used: it makes other pictures of Upsample 9 and Resize 10, drops local functions, and crashes on
+damaged files.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from fusioncam.errors import ModelError
+
+Rule = Callable[[ir.Node], None]
+
+
+def convert(graph: ir.Graph, version: int, target: int) -> list[str]:
+    """Rewrite the nodes of a graph, and of the graphs within it, to opset `target`.
+
+    Types and ranks should be known where they can be: what is made of a node whose input has none is longer.
+
+    Args:
+        graph: The graph.
+        version: The opset of the nodes that do not say their own.
+        target: The opset they shall be of.
+
+    Returns:
+        Names of the outputs of the nodes of this graph that were rewritten, or hold a graph with such nodes.
+
+    Raises:
+        ModelError: A node has no counterpart in the newer opset.
+    """
+    changed = []
+    for node in list(graph):
+        own = node.version or version
+        node.version = None
+        rules = [r for since, r in RULES.get(node.op_type, ()) if own < since <= target and node.domain == ""]
+        names = [o.name for o in node.outputs if o.name]
+        for rule in rules:
+            rule(node)
+        within = [name for graph in graphs_of(node) for name in convert(graph, version, target)]
+        if rules or within:
+            changed += names
+    return changed
+
+
+def graphs_of(node: ir.Node) -> Iterator[ir.Graph]:
+    """Yield the graphs that a node holds, such as the branches of an If."""
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield attribute.as_graph()
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            yield from attribute.as_graphs()
+
+
+def _before(node: ir.Node, op_type: str, inputs: Sequence[ir.Value | None], **attributes: Any) -> ir.Value:
+    """Put a node before `node`; returns its output."""
+    made = ir.node(op_type, inputs, attributes=attributes)
+    assert node.graph is not None
+    node.graph.insert_before(node, made)
+    return made.outputs[0]
+
+
+def _constant(node: ir.Node, array: Any, dtype: Any = np.int64) -> ir.Value:
+    """Put a constant before `node`; returns it."""
+    return _before(node, "Constant", [], value=ir.tensor(np.asarray(array, dtype)))
+
+
+def _set_input(node: ir.Node, position: int, value: ir.Value | None) -> None:
+    if len(node.inputs) <= position:
+        node.resize_inputs(position + 1)
+    node.replace_input_with(position, value)
+
+
+def _to_inputs(*names: str, shape: Sequence[int] | None = None, like_data: Sequence[str] = ()) -> Rule:
+    """Return a rule for attributes that became inputs, in this order, after the first.
+
+    Args:
+        names: The attributes.
+        shape: The shape that a single number has as an input.
+        like_data: Those of the attributes that have the element type of the first input.
+    """
+
+    def rule(node: ir.Node) -> None:
+        for position, name in enumerate(names, 1):
+            if (given := node.attributes.pop(name, None)) is None:
+                continue
+            if name not in like_data:
+                made = _constant(node, given.value if shape is None else np.reshape(given.value, shape))
+            else:
+                made = _typed(node, given.value)
+            _set_input(node, position, made)
+
+    return rule
+
+
+def _typed(node: ir.Node, value: Any) -> ir.Value:
+    """Return a scalar of the element type of the node's first input."""
+    data = node.inputs[0]
+    assert data is not None
+    if data.dtype is not None:
+        return _constant(node, value, data.dtype.numpy())
+    return _before(node, "CastLike", [_constant(node, value, np.float32), data])
+
+
+def _number_outputs(node: ir.Node) -> None:
+    """Say of a Split into equal parts how many there are."""
+    if len(node.inputs) < 2 or node.inputs[1] is None:
+        node.attributes["num_outputs"] = ir.AttrInt64("num_outputs", len(node.outputs))
+
+
+def _along_last_axis(node: ir.Node) -> None:
+    """Softmax and its like: up to opset 12 over all axes from `axis` on together, since then over one."""
+    axis = node.attributes.get_int("axis", 1)
+    data, old = node.inputs[0], node.outputs[0]
+    assert data is not None
+    assert node.graph is not None
+    shape = data.shape
+    if shape is not None:
+        axis %= max(len(shape), 1)
+        if all(d == 1 for d in shape[axis + 1 :]):
+            node.attributes["axis"] = ir.AttrInt64("axis", axis)
+            return
+    elif axis == -1:
+        return
+    flat = _before(node, "Flatten", [data], axis=axis)
+    node.replace_input_with(0, flat)
+    node.attributes["axis"] = ir.AttrInt64("axis", -1)
+    whole = _before(node, "Shape", [data])
+    back = ir.node("Reshape", [old, whole])
+    node.graph.insert_after(node, back)
+    _take_place(old, back.outputs[0], back)
+
+
+def _take_place(old: ir.Value, new: ir.Value, reader: ir.Node) -> None:
+    """Let what reads `old` read `new`, by the name of `old`; `reader` goes on as it is."""
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+    reader.replace_input_with(0, old)
+    old.name, new.name = None, old.name
+    new.type, new.shape, old.shape = old.type, old.shape, None
+
+
+def _asymmetric(node: ir.Node) -> None:
+    """Upsample and Resize 10: pixel i of the output is pixel i / scale of the input, rounded towards zero.
+
+    Where an axis shrinks onnxruntime rounds up. An axis that grows is resized by itself then.
+    """
+    scales = node.inputs[1]
+    node.op_type = "Resize"
+    mode = node.attributes.get_string("mode", "nearest")
+    node.attributes["mode"] = ir.AttrString("mode", "linear" if mode in ("linear", "bilinear") else mode)
+    node.attributes["coordinate_transformation_mode"] = ir.AttrString("coordinate_transformation_mode", "asymmetric")
+    factors = _value_of(scales)
+    if mode == "nearest":
+        shrinks = factors is not None and bool((factors < 1).any())
+        if factors is not None and shrinks and (factors > 1).any():
+            grown = _constant(node, np.maximum(factors, 1), np.float32)
+            attributes = {k: a.value for k, a in node.attributes.items()}
+            larger = _before(node, "Resize", [node.inputs[0], None, grown], **attributes, nearest_mode="floor")
+            node.replace_input_with(0, larger)
+            scales = _constant(node, np.minimum(factors, 1), np.float32)
+        node.attributes["nearest_mode"] = ir.AttrString("nearest_mode", "ceil" if shrinks else "floor")
+    _set_input(node, 1, None)
+    _set_input(node, 2, scales)
+
+
+def _value_of(value: ir.Value | None) -> np.ndarray | None:
+    """Return what a constant holds, or None where `value` is none."""
+    if value is None:
+        return None
+    if value.const_value is not None:
+        return value.const_value.numpy()
+    node = value.producer()
+    given = node.attributes.get("value") if node is not None and node.op_type == "Constant" else None
+    return given.as_tensor().numpy() if given is not None else None
+
+
+def _scales_to_input(node: ir.Node) -> None:
+    given = node.attributes.pop("scales", None)
+    if given is None:
+        raise _refusal(node, "has no scales")
+    _set_input(node, 1, _constant(node, given.value, np.float32))
+
+
+def _without(*names: str) -> Rule:
+    """Return a rule for attributes that say nothing any more."""
+
+    def rule(node: ir.Node) -> None:
+        for name in names:
+            node.attributes.pop(name, None)
+
+    return rule
+
+
+def _inference_outputs(node: ir.Node) -> None:
+    """BatchNormalization: before opset 14 its other outputs were those of training."""
+    used = [o for o in node.outputs[1:] if o.uses() or o.is_graph_output()]
+    if used:
+        raise _refusal(node, "is in training mode; export the model in evaluation mode")
+    node.resize_outputs(1)
+
+
+def _spatial_only(node: ir.Node) -> None:
+    spatial = node.attributes.pop("spatial", None)
+    if spatial is not None and spatial.as_int() != 1:
+        raise _refusal(node, "normalises each pixel by itself (spatial = 0), for which newer opsets have no operator")
+
+
+def _as(op_type: str) -> Rule:
+    """Return a rule for an operator that has another name now."""
+
+    def rule(node: ir.Node) -> None:
+        node.op_type = op_type
+
+    return rule
+
+
+def _with(name: str, usual: str, renamed: dict[str, str] | None = None) -> Rule:
+    """Return a rule for an attribute whose default or whose values changed."""
+
+    def rule(node: ir.Node) -> None:
+        value = node.attributes.get_string(name, usual)
+        node.attributes[name] = ir.AttrString(name, (renamed or {}).get(value, value))
+
+    return rule
+
+
+def _no_counterpart(why: str) -> Rule:
+    """Return a rule for a node that cannot be rewritten."""
+
+    def rule(node: ir.Node) -> None:
+        raise _refusal(node, why)
+
+    return rule
+
+
+def _refusal(node: ir.Node, why: str) -> ModelError:
+    return ModelError(f"node {node.name or node.outputs[0].name!r} ({node.op_type}) {why}")
+
+
+def _dft_axis(node: ir.Node) -> None:
+    _set_input(node, 2, _constant(node, node.attributes.pop("axis").as_int() if "axis" in node.attributes else 1))
+
+
+_AXES = _to_inputs("axes")
+_REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
+
+# For each operator what became of it, in order: the opset with which that came, and what rewrites a node.
+RULES: dict[str, tuple[tuple[int, Rule], ...]] = {
+    "BatchNormalization": ((9, _spatial_only), (14, _inference_outputs)),
+    "Clip": ((11, _to_inputs("min", "max", like_data=("min", "max"))),),
+    "DFT": ((20, _dft_axis),),
+    "Dropout": ((12, _without("ratio")),),
+    "GridSample": ((20, _with("mode", "bilinear", {"bilinear": "linear", "bicubic": "cubic"})),),
+    "GroupNormalization": ((21, _no_counterpart("scales groups, which newer opsets do by channel; export it again")),),
+    "Hardmax": ((13, _along_last_axis),),
+    "LogSoftmax": ((13, _along_last_axis),),
+    "Pad": ((11, _to_inputs("pads", "value", like_data=("value",))),),
+    "ReduceSum": ((13, _AXES),),
+    **{f"Reduce{kind}": ((18, _AXES),) for kind in _REDUCTIONS},
+    "Resize": ((11, _asymmetric),),
+    "RoiAlign": ((16, _with("coordinate_transformation_mode", "output_half_pixel")),),
+    "Scan": ((9, _no_counterpart("takes sequence lengths, which newer opsets do not have; export the model again")),),
+    "Scatter": ((11, _as("ScatterElements")),),
+    "Slice": ((10, _to_inputs("starts", "ends", "axes")),),
+    "Softmax": ((13, _along_last_axis),),
+    "Split": ((13, _to_inputs("split")), (18, _number_outputs)),
+    "Squeeze": ((13, _AXES),),
+    "TopK": ((10, _to_inputs("k", shape=(1,))),),
+    "Unsqueeze": ((13, _AXES),),
+    "Upsample": ((9, _scales_to_input), (10, _asymmetric)),
+}

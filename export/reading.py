@@ -1,0 +1,180 @@
+"""Reading a model file: what is not one is named as what it is, and valid files take one form."""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError, EncodeError
+from onnx import numpy_helper
+
+from fusioncam.errors import ModelError, first_line
+from fusioncam.export.quiet import quiet
+from fusioncam.export.sessions import open_session
+
+ORT_MAGIC = slice(4, 8), b"ORTM"  # the file identifier of onnxruntime's own format
+RARE_TYPES = {onnx.TensorProto.DOUBLE: "float64", onnx.TensorProto.BFLOAT16: "bfloat16"}
+ONNX_DOMAINS = ("", "ai.onnx")  # two names of one
+OLDEST_OPSET, OPSET = 7, 18  # what is read, and what it is brought to where it is older
+
+
+def read_model(path: Path) -> onnx.ModelProto:
+    """Read an ONNX file, external data included, and check it.
+
+    The default domain is written as "", whatever the file has. A tensor of numbers takes the place of each map from
+    labels to numbers that a ZipMap makes; the labels go to the metadata, as `names`.
+
+    Raises:
+        ModelError: The file is missing, is no valid ONNX model, is truncated, or is of a newer format.
+    """
+    proto = _parsed(path)
+    if not proto.graph.node:
+        raise ModelError(f"{path} is not an ONNX model: it holds no graph")
+    if not proto.opset_import:
+        raise ModelError(f"{path} does not say its opset (opset_import is empty); export the model again")
+    if proto.ir_version > onnx.IR_VERSION:
+        raise ModelError(
+            f"{path} is of IR version {proto.ir_version}, newer than onnx and onnxruntime here know (up to "
+            f"{onnx.IR_VERSION}); upgrade them, or export the model with an older one"
+        )
+    _name_default_domain(proto)
+    version = next(o.version for o in proto.opset_import if o.domain == "")
+    if version < OLDEST_OPSET:
+        raise ModelError(f"the model is of opset {version}; {OLDEST_OPSET} is the oldest supported, export it again")
+    _refuse_types(proto, path)
+    _check(proto, path)
+    _fill_sparse(proto.graph, path)
+    tensors_for_maps(proto)
+    return proto
+
+
+def _parsed(path: Path) -> onnx.ModelProto:
+    if not path.is_file():
+        raise ModelError(
+            f"model file {path} {'is a folder' if path.is_dir() else 'does not exist'}; give an .onnx file"
+        )
+    try:
+        with path.open("rb") as file:
+            where, magic = ORT_MAGIC
+            if file.read(8)[where] == magic:
+                raise ModelError(f"{path} is in onnxruntime's own format (.ort); give the .onnx file it was made from")
+        return onnx.load(path, format="protobuf")  # the text formats are nothing onnxruntime could be held against
+    except DecodeError as error:
+        raise ModelError(f"{path} is not an ONNX file, or it is truncated; export or copy it again") from error
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise ModelError(f"the weights of {path} cannot be read ({first_line(error)}); keep them beside it") from error
+
+
+def all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """Yield nodes, and those of the graphs within them."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+                yield from all_nodes(graph.node)
+
+
+def _name_default_domain(proto: onnx.ModelProto) -> None:
+    """Write "" for the default domain; a model that does not say its version is of the newest, as in onnxruntime."""
+    for domain in (*proto.opset_import, *itertools.chain.from_iterable(f.opset_import for f in proto.functions)):
+        if domain.domain in ONNX_DOMAINS:
+            domain.domain = ""
+    for node in all_nodes([*proto.graph.node, *itertools.chain.from_iterable(f.node for f in proto.functions)]):
+        if node.domain in ONNX_DOMAINS:
+            node.domain = ""
+    if all(o.domain != "" for o in proto.opset_import):
+        proto.opset_import.append(onnx.helper.make_opsetid("", _newest_opset()))
+
+
+def _newest_opset() -> int:
+    """Return the newest opset that onnxruntime takes."""
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    x, y = (onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1]) for n in ("x", "y"))
+    graph = onnx.helper.make_graph([node], "probe", [x], [y])
+    for version in range(onnx.defs.onnx_opset_version(), OLDEST_OPSET, -1):
+        opset = onnx.helper.make_opsetid("", version)
+        try:
+            open_session(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8).SerializeToString())
+        except ModelError:
+            continue
+        return version
+    return OLDEST_OPSET
+
+
+def _check(proto: onnx.ModelProto, path: Path) -> None:
+    """Refuse a model that is not valid, before a library that trusts it crashes on it.
+
+    onnx's checker minds more than onnxruntime does, such as the order of the nodes: what that loads, is taken.
+    """
+    try:
+        with quiet():
+            onnx.checker.check_model(proto)
+    except (ValueError, EncodeError):
+        return  # more than the 2 GB that protobuf holds
+    except onnx.checker.ValidationError:
+        open_session(path, optimize=False)
+
+
+def _refuse_types(proto: onnx.ModelProto, path: Path) -> None:
+    """Refuse weights of a type that onnxruntime does not compute in, unless it happens to do so for this model."""
+    found = {t.data_type for t in proto.graph.initializer if len(t.dims) > 1}
+    for kind in found & RARE_TYPES.keys():
+        try:
+            open_session(path, optimize=False)
+        except ModelError as error:
+            raise ModelError(
+                f"{path} is a {RARE_TYPES[kind]} model, which onnxruntime cannot run on the CPU; "
+                "export it in float32 or float16"
+            ) from error
+
+
+def _fill_sparse(graph: onnx.GraphProto, path: Path) -> None:
+    """Write the weights that are stored in sparse form as others are."""
+    for sparse in graph.sparse_initializer:
+        values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+        try:
+            whole = np.zeros([*sparse.dims], values.dtype)
+            whole[tuple(indices.T) if indices.ndim == 2 else np.unravel_index(indices, whole.shape)] = values
+        except (ValueError, IndexError) as error:
+            raise ModelError(
+                f"{path} is damaged: sparse tensor {sparse.values.name!r} ({first_line(error)})"
+            ) from error
+        graph.initializer.append(numpy_helper.from_array(whole, sparse.values.name))
+    del graph.sparse_initializer[:]
+
+
+def tensors_for_maps(proto: onnx.ModelProto) -> None:
+    """Put the tensor that a ZipMap reads in its place, under its name; drop other maps, if some output stays.
+
+    Raises:
+        ModelError: There is no output but maps.
+    """
+    graph = proto.graph
+    outputs = {o.name: o for o in graph.output}
+    for node in graph.node:
+        if node.op_type != "ZipMap" or node.domain != "ai.onnx.ml":
+            continue
+        labels = [v for a in node.attribute for v in (*a.strings, *a.ints)]
+        named = [v.decode(errors="replace") if isinstance(v, bytes) else str(v) for v in labels]
+        if all(p.key != "names" for p in proto.metadata_props) and named != [str(i) for i in range(len(named))]:
+            proto.metadata_props.add(key="names", value=repr(named))
+        node.op_type, node.domain = "Identity", ""
+        del node.attribute[:]
+        if (output := outputs.get(node.output[0])) is not None:
+            output.type.Clear()
+            output.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    maps = [o for o in graph.output if _holds_map(o.type)]
+    if maps and len(maps) == len(graph.output):
+        raise ModelError(f"output {maps[0].name!r} is no tensor (a sequence or a map); cut the graph before it")
+    for output in maps:
+        graph.output.remove(output)
+
+
+def _holds_map(kind: onnx.TypeProto) -> bool:
+    """Tell whether a type is a map, or a sequence of them."""
+    if kind.HasField("sequence_type"):
+        return _holds_map(kind.sequence_type.elem_type)
+    if kind.HasField("optional_type"):
+        return _holds_map(kind.optional_type.elem_type)
+    return bool(kind.HasField("map_type"))

@@ -1,0 +1,115 @@
+"""onnxruntime sessions for exporting: on the CPU, within a time limit, with errors that say what is the matter."""
+
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+import onnxruntime
+from google.protobuf.message import EncodeError
+
+from fusioncam.errors import ModelError, first_line, out_of_memory
+from fusioncam.quirks import CRASHING_OPTIMIZERS
+
+Array = npt.NDArray[Any]
+
+# For one run on a few pictures. A model that needs longer for them could not be explained by hundreds of runs, either.
+RUN_SECONDS = 120.0
+REMEDY = "export on a machine with more, or free some of it"
+
+# Codes, places in its source and the path, which stand before what onnxruntime says.
+NOISE = re.compile(
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from .*? failed:|/onnxruntime_src/\S+:\d+ .*?\) (?=[A-Z\[])"
+)
+
+
+def open_session(model: bytes | Path, optimize: bool = True) -> onnxruntime.InferenceSession:
+    """Open an onnxruntime session on the CPU, for a serialised model or a file.
+
+    Raises:
+        ModelError: onnxruntime cannot load the model.
+        OutOfMemoryError: There is not enough memory.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    if not optimize:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return onnxruntime.InferenceSession(
+            model, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(CRASHING_OPTIMIZERS)
+        )
+    except Exception as error:  # onnxruntime's exceptions share no base class
+        _fail(error, f"load {'the model' if isinstance(model, bytes) else model}")
+
+
+def session(model: ir.Model, optimize: bool = True) -> onnxruntime.InferenceSession:
+    """Open a session for a model in memory.
+
+    Raises:
+        ModelError: onnxruntime cannot load the model.
+        OutOfMemoryError: There is not enough memory.
+    """
+    try:
+        data = ir.to_proto(model).SerializeToString()
+    except (ValueError, EncodeError) as error:  # protobuf holds 2 GB at most
+        raise ModelError(f"the model cannot be passed to onnxruntime: {first_line(error)}") from error
+    return open_session(data, optimize)
+
+
+@contextmanager
+def within_time(batch: int) -> Iterator[onnxruntime.RunOptions]:
+    """Run sessions inside, with the options that this yields, for at most `RUN_SECONDS`.
+
+    Args:
+        batch: How many pictures they are run on.
+
+    Raises:
+        ModelError: onnxruntime cannot run the model, or does not come to an end.
+        OutOfMemoryError: There is not enough memory.
+    """
+    options = onnxruntime.RunOptions()
+    timer = threading.Timer(RUN_SECONDS, setattr, (options, "terminate", True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield options
+    except Exception as error:  # as above
+        if options.terminate:
+            raise ModelError(
+                f"the model does not end within {RUN_SECONDS:g} s on a few pictures: "
+                "a loop in it is endless, or it is too slow to be explained"
+            ) from error
+        _fail(error, f"run the model on a batch of {batch}")
+    finally:
+        timer.cancel()
+
+
+def run_session(
+    opened: onnxruntime.InferenceSession, outputs: Sequence[str] | None, feeds: Mapping[str, Array]
+) -> list[Any]:
+    """Run a session; see `within_time`."""
+    with within_time(next((len(v) for v in feeds.values() if np.ndim(v)), 1)) as options:
+        return list(opened.run(outputs, dict(feeds), options))
+
+
+def run(model: ir.Model, feeds: Mapping[str, Array]) -> list[Array]:
+    """Run a model once on the CPU.
+
+    Raises:
+        ModelError: onnxruntime cannot load or run the model.
+        OutOfMemoryError: There is not enough memory.
+    """
+    return run_session(session(model), None, feeds)
+
+
+def _fail(error: Exception, what: str) -> NoReturn:
+    """Raise what onnxruntime's exception means, whose class says nothing of it."""
+    said = NOISE.sub("", first_line(error))
+    if memory := out_of_memory(error, REMEDY):
+        raise memory from error
+    raise ModelError(f"onnxruntime cannot {what}: {said}") from error
