@@ -189,8 +189,13 @@ class Manifest(_Part):
 
     @property
     def facts(self) -> str:
-        """What the explain graph says of its bundle itself, as JSON: all that both must agree on."""
-        said = self.model_dump(mode="json", exclude={"schema_version", "source", "tools", "files"})
+        """What the explain graph says of its bundle itself, as JSON: all that both must agree on.
+
+        Defaults are left out, so that a field that comes later does not make older bundles strange.
+        """
+        said = self.model_dump(
+            mode="json", exclude={"schema_version", "source", "tools", "files"}, exclude_defaults=True
+        )
         return json.dumps(said, sort_keys=True)
 
     @property

@@ -67,3 +67,14 @@ def test_older_ones_without_a_digest_are_read(bundle):
     write_manifest(bundle, manifest)
     assert read_bundle(bundle) == manifest
     assert json.loads((bundle / MANIFEST).read_text()).keys() == {*content, "digest"}
+
+
+def test_facts_leave_out_defaults(bundle):
+    # A field with a default that comes with a later version must not change what older graphs say.
+    manifest = read_bundle(bundle)
+    facts = json.loads(manifest.facts)
+    assert "interpolation" not in facts["preprocessing"]
+    other = manifest.model_copy(
+        update={"preprocessing": manifest.preprocessing.model_copy(update={"interpolation": "bicubic"})}
+    )
+    assert json.loads(other.facts)["preprocessing"]["interpolation"] == "bicubic"
