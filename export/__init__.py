@@ -36,6 +36,7 @@ from fusioncam.manifest import (
     sha256,
     write_manifest,
 )
+from fusioncam.supervisor import remember
 
 if TYPE_CHECKING:
     import torch
@@ -292,6 +293,7 @@ def export_torch(
     target = Path(bundle)
     kept = target.parent / f"{target.name.removesuffix('.fcam')}.torch.onnx"
     temporary = target.parent / f".fcam-{secrets.token_hex(8)}.onnx"
+    remember(temporary)
     try:
         save_onnx(module, example, temporary)
         manifest = _export(temporary, kept, target, wishes)

@@ -15,6 +15,7 @@ from fusioncam.errors import OutputError, first_line
 from fusioncam.export.gradient import Ops, backpropagate
 from fusioncam.export.layout import Layout
 from fusioncam.manifest import FILES, MANIFEST, WEIGHTS
+from fusioncam.supervisor import remember
 
 INLINE_BYTES = 1024  # smaller constants stay inside the graphs
 ALIGNMENT = 64
@@ -129,6 +130,7 @@ def whole_folder(target: Path, source: Path | None = None) -> Iterator[Path]:
     try:
         _refuse_to_replace(target, source)
         target.parent.mkdir(parents=True, exist_ok=True)
+        remember(temporary)
         temporary.mkdir()
         yield temporary
         _refuse_to_replace(target, source)  # the export took its time

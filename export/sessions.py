@@ -24,7 +24,8 @@ REMEDY = "export on a machine with more, or free some of it"
 
 # Codes, places in its source and the path, which stand before what onnxruntime says.
 NOISE = re.compile(
-    r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from .*? failed:|/onnxruntime_src/\S+:\d+ .*?\) (?=[A-Z\[])"
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from .*? failed:|"
+    r"/onnxruntime_src/\S+:\d+ .*?\) (?=[A-Z\[]|status)|status\.IsOK\(\) was false\. "
 )
 
 

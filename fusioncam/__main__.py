@@ -3,9 +3,12 @@
 import sys
 import traceback
 
+from fusioncam.supervisor import supervise
+
 
 def main() -> None:
     """Load the command line and run it; Ctrl-C while it loads, or a package that does not load, is one line, too."""
+    supervise(sys.argv[1:])
     try:
         from fusioncam.runtime.cli import main as run
     except KeyboardInterrupt:

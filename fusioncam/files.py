@@ -9,6 +9,8 @@ from typing import BinaryIO
 
 from platformdirs import user_cache_path
 
+from fusioncam.supervisor import remember
+
 CACHE = "FUSIONCAM_CACHE"  # environment variable: a folder that takes the place of the user's cache folder
 
 
@@ -47,6 +49,7 @@ def replacing() -> Iterator[Callable[[Path], AbstractContextManager[BinaryIO]]]:
         # Not tempfile.mkstemp, whose files only their owner can read: this one gets what the umask allows.
         temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
         pairs.append((temporary, target))
+        remember(temporary)
         with temporary.open("xb") as file:
             yield file
 

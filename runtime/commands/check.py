@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from fusioncam import supervisor
 from fusioncam.runtime import console
-from fusioncam.runtime.commands.options import Json
+from fusioncam.runtime.commands.options import SECONDS, Json, MemoryLimit, TimeLimit
 
 
 def check(
@@ -16,12 +17,15 @@ def check(
     photos: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Photos to measure the drift of fp16 or int8 scores on.")
     ] = None,
+    time_limit: TimeLimit = SECONDS,
+    memory_limit: MemoryLimit = None,
     json: Json = False,
 ) -> int:
     """Hold a bundle against its source: equal logits, a gradient that agrees with central differences, little drift.
 
     Drift is that of Score-CAM's map where the masked passes are in fp16 or int8.
     """
+    supervisor.limit(str(bundle), time_limit, memory_limit)
     from fusioncam.export import check as check_bundle
 
     calibration = None

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from fusioncam import supervisor
 from fusioncam.errors import UsageError
 from fusioncam.runtime import console
 from fusioncam.runtime.commands.options import Chunk, Json, Providers, Quiet, Threads, parts
@@ -57,6 +58,7 @@ def explain(
     quiet: Quiet = False,
 ) -> int:
     """Explain pictures: writes STEM.npz (maps), STEM.png (panel) and STEM.json for each."""
+    supervisor.limit(str(bundle))
     from fusioncam.runtime.budget import parse_budget
     from fusioncam.runtime.explainer import Explainer
     from fusioncam.runtime.picture import DEFAULT_COLORMAP, DEFAULT_TOP, Look

@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
+from fusioncam import supervisor
 from fusioncam.errors import UsageError
 from fusioncam.manifest import Manifest
 from fusioncam.runtime import console
-from fusioncam.runtime.commands.options import Json, Quiet, Scores, Size, Three
+from fusioncam.runtime.commands.options import SECONDS, Json, MemoryLimit, Quiet, Scores, Size, Three, TimeLimit
 
 # What is worth saying of a new bundle, and of which, given the ending that was asked for.
 NOTES: dict[str, Callable[[Manifest, str | None], bool]] = {
@@ -68,10 +69,13 @@ def export(
     unrolled: Annotated[
         int | None, typer.Option(metavar="N", help="Also the method without a Loop, N masks a call, for TensorRT.")
     ] = None,
+    time_limit: TimeLimit = SECONDS,
+    memory_limit: MemoryLimit = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Turn a classifier into a bundle: x = (pixel * rescale - mean) / std on 0..255 pixels."""
+    supervisor.limit(model, time_limit, memory_limit)
     from fusioncam.export import export_model, export_torch
     from fusioncam.export.from_torch import build_module, zeros
 

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
+from fusioncam import supervisor
 from fusioncam.runtime import console
-from fusioncam.runtime.commands.options import Json, Scores, Size
+from fusioncam.runtime.commands.options import SECONDS, Json, MemoryLimit, Scores, Size, TimeLimit
 
 
 def inspect(
@@ -14,9 +15,12 @@ def inspect(
     size: Size = None,
     scores: Scores = None,
     every: Annotated[bool, typer.Option("--all", help="List every layer, not only the last ten.")] = False,
+    time_limit: TimeLimit = SECONDS,
+    memory_limit: MemoryLimit = None,
     json: Json = False,
 ) -> None:
     """Show what a model could be explained by: layers, cost, operators without a gradient rule."""
+    supervisor.limit(str(model), time_limit, memory_limit)
     from fusioncam.export import inspect_model
     from fusioncam.runtime.report import inspection_json, print_inspection
 

@@ -9,6 +9,27 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no 
 Size = Annotated[
     tuple[int, int] | None, typer.Option("--size", metavar="H W", help="Input size, where the model leaves it open.")
 ]
+TimeLimit = Annotated[
+    float,
+    typer.Option(
+        "--time-limit",
+        metavar="SECONDS",
+        min=0.1,
+        envvar="FUSIONCAM_TIME_LIMIT",
+        help="After which the command is ended.",
+    ),
+]
+MemoryLimit = Annotated[
+    float | None,
+    typer.Option(
+        "--memory-limit",
+        metavar="GB",
+        min=0.1,
+        envvar="FUSIONCAM_MEMORY_LIMIT",
+        help="Beyond which the command is ended [nine tenths of the machine's].",
+    ),
+]
+SECONDS = 1800.0  # the usual time limit
 Scores = Annotated[str | None, typer.Option("--scores", help="Output that holds the class scores, of several.")]
 Providers = Annotated[str, typer.Option(help="Of onnxruntime, in order of preference: tensorrt, cuda, cpu.")]
 Chunk = Annotated[int | None, typer.Option(help="Masked pictures per run [measured; 64 on a GPU].")]
