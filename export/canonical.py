@@ -10,11 +10,10 @@ import numpy as np
 import onnx_ir as ir
 
 from fusioncam.errors import ModelError, UsageError
-from fusioncam.export.batch import REMEDY, free_batch
+from fusioncam.export.batch import with_any_batch
 from fusioncam.export.conversion import compare_conversion
 from fusioncam.export.gradient import Ops, dims, path
 from fusioncam.export.load import fold, load_converted, refuse_random
-from fusioncam.export.shapes import measure, noise, run
 from fusioncam.manifest import Ending
 
 CHOICES: tuple[Ending, ...] = ("softmax", "sigmoid", "value")  # for a user; `logits` is what nobody has said more of
@@ -98,15 +97,8 @@ def canonicalize(
     fold(model)
     if model.graph.outputs[0].producer() is None:
         raise ModelError(f"output {output_name!r} is not computed from the image; export the model again")
-    reference = None
-    if fixed_batch:
-        measure(model, batches=(fixed_batch,))
-        reference = _each_alone(model, fixed_batch)
-        free_batch(model)
-    measure(model)
+    model = with_any_batch(model, fixed_batch)
     _finish_logits(model, output_name)
-    if reference is not None:
-        _compare(model, reference)
     outputs = dims(model.graph.outputs[0])[1]
     assert outputs is not None
     if outputs == 1:
@@ -266,24 +258,6 @@ def _speak_both_ways(model: ir.Model) -> None:
     one.name, both.name = both.name, one.name
     both.dtype, both.shape = ir.DataType.FLOAT, ir.Shape(["N", 2])
     graph.outputs[0] = both
-
-
-def _each_alone(model: ir.Model, batch: int) -> np.ndarray:
-    """Raw logits of noise pictures as the fixed-batch model gives them."""
-    pictures = noise(model, 2 * batch)
-    halves = [run(model, {"image": pictures[i : i + batch]})[0] for i in (0, batch)]
-    if halves[0].shape[:1] != (batch,):
-        raise ModelError(f"the model makes {halves[0].shape} of a batch of {batch}; {REMEDY}")
-    return np.concatenate([h.reshape(batch, -1) for h in halves])
-
-
-def _compare(model: ir.Model, reference: np.ndarray) -> None:
-    """Hold the freed model, on one larger batch, against the fixed one."""
-    freed = run(model, {"image": noise(model, len(reference))})[0]
-    scale = float(np.abs(reference).max()) or 1.0
-    error = float(np.abs(freed - reference).max()) / scale
-    if not error <= 1e-2:
-        raise ModelError(f"with its batch axis freed the model gives other logits (off by {error:.1e}); {REMEDY}")
 
 
 def _has_half_weights(model: ir.Model) -> bool:

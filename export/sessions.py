@@ -29,6 +29,10 @@ NOISE = re.compile(
 )
 
 
+class CannotRunError(ModelError):
+    """onnxruntime loads the model, but cannot run it on this batch."""
+
+
 def open_session(model: bytes | Path, optimize: bool = True) -> onnxruntime.InferenceSession:
     """Open an onnxruntime session on the CPU, for a serialised model or a file.
 
@@ -85,7 +89,7 @@ def within_time(batch: int) -> Iterator[onnxruntime.RunOptions]:
                 f"the model does not end within {RUN_SECONDS:g} s on a few pictures: "
                 "a loop in it is endless, or it is too slow to be explained"
             ) from error
-        _fail(error, f"run the model on a batch of {batch}")
+        _fail(error, f"run the model on a batch of {batch}", CannotRunError)
     finally:
         timer.cancel()
 
@@ -108,9 +112,9 @@ def run(model: ir.Model, feeds: Mapping[str, Array]) -> list[Array]:
     return run_session(session(model), None, feeds)
 
 
-def _fail(error: Exception, what: str) -> NoReturn:
+def _fail(error: Exception, what: str, kind: type[ModelError] = ModelError) -> NoReturn:
     """Raise what onnxruntime's exception means, whose class says nothing of it."""
     said = NOISE.sub("", first_line(error))
     if memory := out_of_memory(error, REMEDY):
         raise memory from error
-    raise ModelError(f"onnxruntime cannot {what}: {said}") from error
+    raise kind(f"onnxruntime cannot {what}: {said}") from error

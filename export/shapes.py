@@ -17,6 +17,7 @@ __all__ = ["measure", "noise", "open_session", "record", "run", "session"]
 
 Array = npt.NDArray[Any]
 
+BRIGHTEST = "brightest"  # in the `meta` of a model's input
 QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 # Element types that onnxruntime hands to NumPy as they are.
 NUMPY_TYPES = (
@@ -29,14 +30,21 @@ REPEATED = 1e-4  # what two runs may differ by, relative to the largest number
 
 
 def noise(model: ir.Model, batch: int, seed: int = 0) -> Array:
-    """A batch of noise for the model's one input, in 0..1."""
-    shape = [d if isinstance(d, int) else batch for d in model.graph.inputs[0].shape or ()]
-    return np.random.default_rng(seed).random([batch, *shape[1:]], np.float32)
+    """A batch of noise for the model's one input, in 0..1; with one seed the first pictures of all batches are equal.
+
+    Every picture is darker than the one before it: outputs for even noise would hardly differ. For whole numbers they
+    are as bright as the input's `meta` says.
+    """
+    image = model.graph.inputs[0]
+    shape = [d if isinstance(d, int) else batch for d in image.shape or ()]
+    brightness = image.meta.get(BRIGHTEST, 1.0) / np.arange(1, batch + 1).reshape(-1, *[1] * (len(shape) - 1))
+    values = np.random.default_rng(seed).random([batch, *shape[1:]], np.float32)
+    return np.asarray(values * brightness, np.float32)
 
 
 def record(model: ir.Model, batch: int) -> dict[ir.Value, Array]:
     """Run the model on noise and keep every tensor whose type NumPy has."""
-    return _arrays(_run_all(model, batch))
+    return _arrays(_run_all(model, noise(model, batch, seed=batch)))
 
 
 def _arrays(results: dict[ir.Value, onnxruntime.OrtValue]) -> dict[ir.Value, Array]:
@@ -54,17 +62,17 @@ def _type(value: onnxruntime.OrtValue) -> ir.DataType:
     return ir.DataType[value.data_type().removeprefix("tensor(").removesuffix(")").upper()]
 
 
-def _run_all(model: ir.Model, batch: int) -> dict[ir.Value, onnxruntime.OrtValue]:
-    """Run the model on noise and keep every tensor as onnxruntime holds it."""
+def _run_all(model: ir.Model, pictures: Array) -> dict[ir.Value, onnxruntime.OrtValue]:
+    """Run the model on a batch and keep every tensor as onnxruntime holds it."""
     graph = model.graph
     values = [o for node in graph for o in node.outputs if o.name]
     kept = list(graph.outputs)
     graph.outputs.clear()
     graph.outputs.extend(values)
     try:
-        feeds = {str(graph.inputs[0].name): onnxruntime.OrtValue.ortvalue_from_numpy(noise(model, batch, seed=batch))}
+        feeds = {str(graph.inputs[0].name): onnxruntime.OrtValue.ortvalue_from_numpy(pictures)}
         opened = session(model, optimize=False)
-        with within_time(batch) as options:
+        with within_time(len(pictures)) as options:
             results = opened.run_with_ort_values(None, feeds, options)
             again = opened.run_with_ort_values([str(o.name) for o in kept if o in values], feeds, options)
     finally:
@@ -85,7 +93,7 @@ def repeats(first: Array, second: Array) -> bool:
     return bool(np.allclose(first, second, rtol=0, atol=REPEATED * scale, equal_nan=True))
 
 
-def measure(model: ir.Model, batches: tuple[int, ...] = (2, 3)) -> None:
+def measure(model: ir.Model, batches: tuple[int, ...] = (2, 3)) -> list[Array]:
     """Set shape and type of every tensor, and replace shape arithmetic by its results.
 
     Dimensions that grow with the batch become `N` or a multiple of it. A shape computation whose result does not
@@ -95,10 +103,15 @@ def measure(model: ir.Model, batches: tuple[int, ...] = (2, 3)) -> None:
         model: The model, with one input.
         batches: Batch sizes to run: two different ones, or the only one a fixed model takes.
 
+    Returns:
+        What the first output is for batches of `noise`: the first as it is, the second with its last picture in front.
+
     Raises:
         ModelError: onnxruntime cannot run the model on these batches, or the output is not finite.
     """
-    results = [_run_all(model, b) for b in batches]
+    # Each batch has the pictures of the one before it, but in other places.
+    results = [_run_all(model, np.roll(noise(model, b), i, axis=0)) for i, b in enumerate(batches)]
+    first_output = model.graph.outputs[0]
     for value, first in results[0].items():
         value.shape = ir.Shape(_growing(first.shape(), results[-1][value].shape(), batches))
         value.dtype = _type(first)
@@ -110,8 +123,10 @@ def measure(model: ir.Model, batches: tuple[int, ...] = (2, 3)) -> None:
         raise ModelError(
             "the model's output for a picture of noise is not finite; its weights are damaged, or too large"
         )
+    outputs = [r.get(first_output, np.zeros(0, np.float32)) for r in runs]
     _replace_shape_arithmetic(model, runs)
     fold(model)
+    return outputs
 
 
 def _growing(first: Sequence[int], last: Sequence[int], batches: tuple[int, ...]) -> list[int | str]:

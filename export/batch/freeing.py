@@ -1,0 +1,132 @@
+"""Any batch for any model: where the batch is fixed, openly or only within the graph, its axis is freed.
+
+What comes out is held against the model itself: a batch of images must give what each of them gives alone.
+"""
+
+import re
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from fusioncam.errors import ModelError
+from fusioncam.export.batch.places import REMEDY
+from fusioncam.export.batch.search import LostBatchError, free_batch
+from fusioncam.export.gradient import dims
+from fusioncam.export.sessions import CannotRunError, run
+from fusioncam.export.shapes import QUANTISERS, measure, noise
+
+Array = npt.NDArray[np.float64]
+
+# By how much the outputs for an image may differ between batches, relative to the largest: sums are taken in another
+# order, and a number that is rounded to few digits may fall on the other side.
+EXACT, ROUNDED = 1e-3, 2e-2
+# A quarter of what two images differ by: an output that is that of another image does not pass for rounding.
+SAME_IMAGE = 0.25
+NODE = re.compile(r"(\w+) node\.? Name:'([^']+)'")
+
+
+def with_any_batch(model: ir.Model, batch: int | None) -> ir.Model:
+    """Measure a model's tensors, after freeing its batch axis where that is fixed.
+
+    Args:
+        model: A model with one input, its only output the class scores; it is changed.
+        batch: The size of the batch it says it takes, or None for any.
+
+    Returns:
+        The model, or another of the same function, that takes any batch; see `measure`.
+
+    Raises:
+        ModelError: The model does not run, the batch cannot be followed through it, or it mixes the images of a batch.
+    """
+    if batch is not None:
+        _free(model, batch)
+        return model
+    fixed = model.clone()  # in case that only its input is free
+    failure, mixed = None, 0.0
+    try:
+        rows = [_rows(o) for o in measure(model)]
+        if dims(model.graph.outputs[0])[:1] == (None,):
+            mixed = _difference(rows[1][1 : len(rows[0]) + 1], rows[0])
+            if mixed <= _tolerance(model) or _rounds_together(model):
+                return model
+    except CannotRunError as error:
+        failure = error
+    image = fixed.graph.inputs[0]
+    image.shape = ir.Shape([1, *list(image.shape or ())[1:]])
+    try:
+        _free(fixed, 1)
+    except LostBatchError as error:
+        raise _explained(error, mixed) from error
+    except ModelError as error:
+        raise failure or error from error
+    return fixed
+
+
+def _explained(error: LostBatchError, mixed: float) -> ModelError:
+    """What to say of a model that says it takes any batch, but does not or mixes its images."""
+    if mixed:
+        what = f"the model's scores of an image depend on the others of its batch (by {mixed:.1e})"
+        remedy = error.remedy if error.remedy != REMEDY else "export it so that each image is scored by itself"
+        return ModelError(f"{what}: {error.complaint}; {remedy}")
+    return ModelError(
+        f"the model takes one image at a time, whatever its input says: {error.complaint}; {error.remedy}"
+    )
+
+
+def _free(model: ir.Model, batch: int) -> None:
+    """Free the batch axis, and make sure that the model gives what it gave.
+
+    Raises:
+        LostBatchError: The batch cannot be followed through the graph.
+        ModelError: The model does not run, before or afterwards, or gives something else afterwards.
+    """
+    measure(model, batches=(batch,))
+    reference = _each_alone(model, batch)
+    free_batch(model)
+    try:
+        measure(model)
+        freed = _rows(run(model, {"image": noise(model, len(reference))})[0])
+    except ModelError as error:
+        found = NODE.search(str(error))
+        where = f" at node {found[2]!r} ({found[1]})" if found else ""
+        raise ModelError(f"with its batch axis freed the model does not run: it fails{where}; {REMEDY}") from error
+    off = _difference(freed, reference)
+    others = [_difference(reference[i : i + 1], reference[:1]) for i in range(1, len(reference))]
+    tolerance = _tolerance(model)
+    if not off <= tolerance or (max(others) > tolerance and off > SAME_IMAGE * max(others)):
+        raise ModelError(f"with its batch axis freed the model gives other logits (off by {off:.1e}); {REMEDY}")
+
+
+def _each_alone(model: ir.Model, batch: int) -> Array:
+    """Outputs for noise pictures as the fixed-batch model gives them, a row for each."""
+    pictures = noise(model, 2 * batch)
+    halves = [run(model, {"image": pictures[i : i + batch]})[0] for i in (0, batch)]
+    if halves[0].shape[:1] != (batch,):
+        raise ModelError(f"the model makes {halves[0].shape} of a batch of {batch}; {REMEDY}")
+    return np.concatenate([_rows(h) for h in halves])
+
+
+def _rows(output: npt.NDArray[np.generic]) -> Array:
+    return (
+        output.reshape(len(output), -1).astype(np.float64) if output.ndim else output.reshape(1, 1).astype(np.float64)
+    )
+
+
+def _difference(some: Array, reference: Array) -> float:
+    """The largest difference, relative to the largest value; infinite for other shapes."""
+    if some.shape != reference.shape:
+        return float("inf")
+    return float(np.abs(some - reference).max(initial=0)) / (float(np.abs(reference).max(initial=0)) or 1.0)
+
+
+def _tolerance(model: ir.Model) -> float:
+    graph = model.graph
+    quantised = any(node.op_type in QUANTISERS or "QLinear" in node.op_type for node in graph)
+    half = any(v.dtype == ir.DataType.FLOAT16 for v in graph.initializers.values())
+    return ROUNDED if quantised or half else EXACT
+
+
+def _rounds_together(model: ir.Model) -> bool:
+    """Whether it rounds by what it finds in a batch: dynamic quantisation mixes images a little, by design."""
+    return any(node.op_type == "DynamicQuantizeLinear" for node in model.graph)

@@ -1,0 +1,154 @@
+"""What operators make of the place of the batch: those that move, cut, join and pick elements."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+
+from fusioncam.export.batch.passages import NOT_ONE_BY_ONE
+from fusioncam.export.batch.places import NoPlaceError, Passage, Place, Visit, passage
+
+
+@passage("Reshape")
+def _reshape(v: Visit) -> list[Passage]:
+    v.only(0)
+    return [v.everywhere(p) for p in _reshaped(v)]
+
+
+@passage("Flatten")
+def _flatten(v: Visit) -> list[Passage]:
+    split = v.attribute("axis", 1) % (len(v.before) + 1)
+    return [v.everywhere(p) for p in _reshaped(v) if p.axis == (v.place(0).axis >= split)]
+
+
+def _reshaped(v: Visit) -> list[Place]:
+    """The axes whose part in memory holds the batch; first those that begin with it."""
+    place, after = v.place(0), v.after
+    ahead = int(np.prod(v.before[: place.axis])) * place.lead
+    outers = [1, *itertools.accumulate(after, lambda a, b: a * b)]
+    found = []
+    for axis, (outer, size) in enumerate(zip(outers, after, strict=False)):
+        if outer and ahead % outer == 0 and size % (ahead // outer * v.batch) == 0:
+            found.append(Place(axis, ahead // outer))
+    if not found:
+        raise NoPlaceError("folds the batch into another axis")
+    return sorted(found, key=lambda p: p.lead > 1)
+
+
+@passage("Transpose")
+def _transpose(v: Visit) -> list[Passage]:
+    order = list(v.attribute("perm", range(len(v.before))[::-1]))
+    return [v.everywhere(replace(v.place(0), axis=order.index(v.place(0).axis)))]
+
+
+@passage("Squeeze", "Unsqueeze")
+def _squeeze(v: Visit) -> list[Passage]:
+    place, rank = v.place(0), max(len(v.before), len(v.after))
+    given = v.constant(1)
+    if given is None and v.has(1):
+        raise NoPlaceError("works along axes that are no constants")
+    axes = [i for i, d in enumerate(v.before) if d == 1] if given is None else [int(a) % rank for a in given.ravel()]
+    kept = [i for i in range(rank) if i not in axes]
+    if v.node.op_type == "Unsqueeze":
+        return [v.everywhere(replace(place, axis=kept[place.axis]))]
+    if place.axis not in kept:
+        raise NoPlaceError("drops the batch axis")
+    return [v.everywhere(replace(place, axis=kept.index(place.axis)))]
+
+
+@passage("Expand", "Tile", "Pad", "Slice", "Resize")
+def _resized(v: Visit) -> list[Passage]:
+    """All axes may change but that of the batch; an axis whose size stays is taken for one that is left alone."""
+    v.only(0)
+    place = v.place(0)
+    place = replace(place, axis=place.axis + len(v.after) - len(v.before))
+    if v.after[place.axis] != v.before[v.place(0).axis]:
+        raise NoPlaceError("cuts or repeats the images of the batch")
+    if v.node.op_type in ("Tile", "Pad", "Slice") and any(v.has(i) and v.constant(i) is None for i in (1, 2, 3, 4)):
+        raise NoPlaceError("is told what to cut or repeat by tensors that are no constants")
+    if v.node.op_type == "Slice" and _step(v, place.axis) < 0:
+        raise NoPlaceError("turns the order of the batch round")
+    if v.node.op_type == "Resize" and v.has(2) and _scale(v, place.axis) != 1:
+        raise NoPlaceError("repeats the images of the batch")
+    if v.node.op_type == "Pad" and _padded(v, place.axis):
+        raise NoPlaceError("pads and cuts the batch")
+    return [v.everywhere(place)]
+
+
+def _step(v: Visit, axis: int) -> int:
+    steps, axes = v.constant(4), v.constant(3)
+    if steps is None:
+        return 1
+    along = range(len(steps)) if axes is None else [int(a) % len(v.before) for a in axes]
+    return next((int(s) for a, s in zip(along, steps, strict=True) if a == axis), 1)
+
+
+def _scale(v: Visit, axis: int) -> float:
+    scales, axes = v.constant(2), v.attribute("axes")
+    if scales is None or not len(scales):
+        return 1.0
+    along = range(len(v.before)) if axes is None else [int(a) % len(v.before) for a in axes]
+    return next((float(s) for a, s in zip(along, scales, strict=True) if a == axis), 1.0)
+
+
+def _padded(v: Visit, axis: int) -> bool:
+    pads, axes = v.constant(1), v.constant(3)
+    assert pads is not None
+    along = range(len(v.before)) if axes is None else [int(a) % len(v.before) for a in axes]
+    ends = pads.reshape(2, -1)
+    return any(bool(ends[:, i].any()) for i, a in enumerate(along) if a == axis)
+
+
+@passage("Concat")
+def _concat(v: Visit) -> list[Passage]:
+    place = v.place(v.carrying[0])
+    if place.axis == v.attribute("axis") % len(v.before):
+        raise NoPlaceError("joins along the batch")
+    return [v.stacked(place, range(len(v.node.inputs)))]
+
+
+@passage("Gather")
+def _gather(v: Visit) -> list[Passage]:
+    axis, picked = v.attribute("axis", 0) % len(v.before), len(v.shape(1))
+    if v.carries(0) and v.carries(1):
+        raise NoPlaceError("picks by numbers that are computed from the image")
+    if v.carries(1):
+        return [v.everywhere(replace(v.place(1), axis=axis + v.place(1).axis))]
+    place = v.place(0)
+    if place.axis == axis:
+        raise NoPlaceError(NOT_ONE_BY_ONE)
+    return [v.everywhere(place if place.axis < axis else replace(place, axis=place.axis + picked - 1))]
+
+
+@passage("GatherElements", "ScatterElements")
+def _elements(v: Visit) -> list[Passage]:
+    place = v.place(v.carrying[0])
+    if place.axis == v.attribute("axis", 0) % len(v.before):
+        raise NoPlaceError(NOT_ONE_BY_ONE)
+    return [v.stacked(place, range(len(v.node.inputs)))]
+
+
+@passage("GatherND")
+def _gather_rows(v: Visit) -> list[Passage]:
+    stacked, indexed, rank = v.attribute("batch_dims", 0), v.shape(1)[-1], len(v.shape(1))
+    place = v.place(v.carrying[0])
+    if place.axis < stacked:
+        return [v.stacked(place, [0, 1])]
+    if v.carrying == [1] and place.axis < rank - 1:
+        return [v.everywhere(place)]
+    if v.carrying == [0] and place.axis >= stacked + indexed:
+        return [v.everywhere(replace(place, axis=place.axis - stacked - indexed + rank - 1))]
+    raise NoPlaceError(NOT_ONE_BY_ONE)
+
+
+@passage("ScatterND")
+def _scatter_rows(v: Visit) -> list[Passage]:
+    v.only(0, 2)
+    indexed, rank = v.shape(1)[-1], len(v.shape(1))
+    shift = rank - 1 - indexed  # axes behind those that the indices name are further on in the updates by this
+    place = v.place(0) if v.carries(0) else replace(v.place(2), axis=v.place(2).axis - shift)
+    inside = replace(place, axis=place.axis + shift)
+    if place.axis < indexed or (v.carries(2) and v.place(2) != inside):
+        raise NoPlaceError("names the images of the batch one by one")
+    operands = {i: p for i, p in ((0, place), (2, inside)) if not v.carries(i)}
+    return [v.everywhere(place, operands, broadcasts=False)]

@@ -1,0 +1,257 @@
+"""What operators make of the place of the batch: those on pictures, elements, single axes, products and sequences.
+
+An operator that is in no table may do anything with the images of a batch, and ends the search.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from fusioncam.export.batch.places import NoPlaceError, Passage, Place, Visit, only, passage
+
+FRONT = Place(0)
+CONTRIB = "com.microsoft"
+
+# Element by element; operands broadcast as in NumPy.
+POINTWISE = (
+    *("Abs", "Acos", "Acosh", "Add", "And", "Asin", "Asinh", "Atan", "Atanh", "BitShift", "BitwiseAnd", "BitwiseNot"),
+    *("BitwiseOr", "BitwiseXor", "Cast", "CastLike", "Ceil", "Celu", "Clip", "Cos", "Cosh", "Div", "Dropout", "Elu"),
+    *("Equal", "Erf", "Exp", "Floor", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "Identity"),
+    *("IsInf", "IsNaN", "LeakyRelu", "Less", "LessOrEqual", "Log", "Max", "Mean", "Min", "Mish", "Mod", "Mul", "Neg"),
+    *("Not", "Or", "PRelu", "Pow", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh"),
+    *("Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Swish", "Tan", "Tanh", "ThresholdedRelu", "Where", "Xor"),
+)
+ONE_PICTURE = (
+    *("Conv", "ConvInteger", "ConvTranspose", "QLinearConv", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool"),
+    *("GlobalMaxPool", "GlobalLpPool", "LRN", "BatchNormalization", "InstanceNormalization", "GroupNormalization"),
+    *("DepthToSpace", "SpaceToDepth", "Col2Im"),
+)
+# Along one axis, or several, that an attribute or an input names: which, and where neither does.
+ALONG = {
+    **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), (None, [-1])),
+    **dict.fromkeys(("TopK", "LpNormalization"), (None, [-1])),
+    **dict.fromkeys(("ArgMax", "ArgMin", "Split"), (None, [0])),
+    "MeanVarianceNormalization": (None, [0, 2, 3]),
+    "CumSum": (1, None),
+    "CumProd": (1, None),
+}
+REDUCTIONS = tuple(
+    f"Reduce{kind}" for kind in ("Mean", "Sum", "Max", "Min", "Prod", "L1", "L2", "LogSum", "LogSumExp", "SumSquare")
+)
+NOT_ONE_BY_ONE = "mixes or picks images of the batch"
+
+
+@passage("QuickGelu", "BiasGelu", "FastGelu", "Gelu", domain=CONTRIB)
+@passage(*POINTWISE)
+def _pointwise(v: Visit) -> list[Passage]:
+    return [_broadcast(v, range(len(v.node.inputs)))]
+
+
+@passage("QLinearAdd", "QLinearMul", domain=CONTRIB)
+def _quantised_pointwise(v: Visit) -> list[Passage]:
+    return [_broadcast(v, (0, 3))]
+
+
+@passage("QLinearLeakyRelu", "QLinearSigmoid", domain=CONTRIB)
+def _quantised_activation(v: Visit) -> list[Passage]:
+    return [_broadcast(v, (0,))]
+
+
+def _broadcast(v: Visit, inputs: Sequence[int], rank: int | None = None, end: int = 0) -> Passage:
+    """Operands broadcast over all axes of the output but the last `end`."""
+    rank = len(v.after) if rank is None else rank
+    v.only(*inputs)
+    shift = {i: rank - len(v.shape(i)) for i in inputs if v.has(i)}
+    place = only(replace(v.place(i), axis=v.place(i).axis + shift[i]) for i in v.carrying)
+    if place.axis >= rank - end:
+        raise NoPlaceError(NOT_ONE_BY_ONE)
+    size, operands = v.after[place.axis], {}
+    for i, moved in shift.items():
+        axis = place.axis - moved
+        if v.carries(i) and v.shape(i)[axis] != size:
+            raise NoPlaceError("repeats the images of the batch")
+        if not v.carries(i) and axis >= 0:
+            operands[i] = replace(place, axis=axis)
+    return v.everywhere(place, operands)
+
+
+@passage(*ONE_PICTURE)
+@passage("QLinearGlobalAveragePool", "QLinearAveragePool", domain=CONTRIB)
+def _one_picture(v: Visit) -> list[Passage]:
+    if v.attribute("training_mode", 0):
+        remedy = "export the model in evaluation mode (torch: model.eval())"
+        raise NoPlaceError("is in training mode: it normalises by the statistics of the whole batch", remedy)
+    if v.node.op_type == "MaxPool" and len(v.node.outputs) > 1 and v.node.outputs[1].uses():
+        raise NoPlaceError("numbers the pixels of the whole batch")
+    return [v.stacked(FRONT, [0])]
+
+
+@passage("GridSample")
+def _two_of_each(v: Visit) -> list[Passage]:
+    return [v.stacked(FRONT, [0, 1])]
+
+
+@passage("FusedConv", domain=CONTRIB)
+def _fused_convolution(v: Visit) -> list[Passage]:
+    return [v.stacked(FRONT, [0, 3])]
+
+
+@passage("DeformConv")
+def _deformed(v: Visit) -> list[Passage]:
+    return [v.stacked(FRONT, [0, 2, 4])]
+
+
+@passage("Attention")
+def _attention(v: Visit) -> list[Passage]:
+    mask = 3 if v.has(3) and len(v.shape(3)) == 4 else None
+    return [v.stacked(FRONT, [i for i in (0, 1, 2, mask, 4, 5) if i is not None])]
+
+
+@passage("RotaryEmbedding")
+def _rotary(v: Visit) -> list[Passage]:
+    caches = [i for i in (1, 2) if len(v.shape(i)) == 3]
+    return [v.stacked(FRONT, [0, *caches, 3])]
+
+
+@passage("LSTM", "GRU", "RNN")
+def _recurrent(v: Visit) -> list[Passage]:
+    batchwise = v.attribute("layout", 0) == 1
+    image, state = Place(0 if batchwise else 1), Place(0 if batchwise else 1)
+    v.only(0, 5, 6)
+    operands = {4: FRONT} if v.has(4) else {}
+    for i, place in ((0, image), (5, state), (6, state)):
+        if v.carries(i) and v.place(i) != place:
+            raise NoPlaceError("takes the images of the batch for steps in time")
+        if v.has(i) and not v.carries(i):
+            operands[i] = place
+    sequence = Place(0 if batchwise else 2)
+    return [Passage((sequence, *[state] * (len(v.node.outputs) - 1)), operands, broadcasts=False)]
+
+
+@passage("QuantizeLinear", "DequantizeLinear")
+@passage("QuantizeLinear", "DequantizeLinear", domain=CONTRIB)
+def _rounded(v: Visit) -> list[Passage]:
+    v.only(0)
+    place, rank = v.place(0), len(v.before)
+    per_axis = np.prod(v.shape(1)) > 1
+    if per_axis and v.attribute("axis", 1) % rank == place.axis:
+        raise NoPlaceError("rounds every image of the batch by a scale of its own")
+    blocks = [i for i in (1, 2) if per_axis and v.has(i) and len(v.shape(i)) == rank > 1]
+    return [v.everywhere(place, dict.fromkeys(blocks, place), broadcasts=False)]
+
+
+@passage("DynamicQuantizeLinear")
+def _rounded_together(v: Visit) -> list[Passage]:
+    raise NoPlaceError("chooses one scale for all images of the batch")
+
+
+@passage("LayerNormalization", "RMSNormalization")
+def _layer_normalization(v: Visit) -> list[Passage]:
+    v.only(0)
+    if v.place(0).axis >= v.attribute("axis", -1) % len(v.before):
+        raise NoPlaceError("normalises across the batch")
+    return [v.everywhere(v.place(0))]
+
+
+@passage("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", domain=CONTRIB)
+def _skip_normalization(v: Visit) -> list[Passage]:
+    return [_broadcast(v, (0, 1), end=1)]
+
+
+@passage("Trilu")
+def _triangle(v: Visit) -> list[Passage]:
+    return [_broadcast(v, (0,), end=2)]
+
+
+@passage("QLinearSoftmax", domain=CONTRIB)
+@passage(*ALONG, *REDUCTIONS)
+def _along(v: Visit) -> list[Passage]:
+    v.only(0)
+    place, rank = v.place(0), len(v.before)
+    if place.axis in (axes := _axes(v)):
+        raise NoPlaceError(NOT_ONE_BY_ONE)
+    kept = len(v.after) == rank
+    return [v.everywhere(place if kept else replace(place, axis=place.axis - sum(a < place.axis for a in axes)))]
+
+
+def _axes(v: Visit) -> list[int]:
+    """The axes that an operator works along, counted from the front."""
+    rank = len(v.before)
+    position, default = ALONG.get(v.node.op_type, (1, list(range(rank))))
+    given = v.attribute("axes", v.attribute("axis"))
+    if given is None and position is not None and v.has(position):
+        given = v.constant(position)
+        if given is None:
+            raise NoPlaceError("works along axes that are no constants")
+    if given is None or (np.size(given) == 0 and not v.attribute("noop_with_empty_axes", 0)):
+        given = [] if v.attribute("noop_with_empty_axes", 0) else [-1] if default is None else default
+    return [int(a) % rank for a in np.ravel(given)]
+
+
+@passage("MatMul", "MatMulInteger")
+def _matrices(v: Visit) -> list[Passage]:
+    return [_product(v, (0, 1))]
+
+
+@passage("QLinearMatMul")
+def _quantised_matrices(v: Visit) -> list[Passage]:
+    return [_product(v, (0, 3))]
+
+
+def _product(v: Visit, factors: tuple[int, int]) -> Passage:
+    """The batch may be in any axis but the one that is summed over; the axes before the last two broadcast."""
+    v.only(*factors)
+    ranks = [len(v.shape(i)) for i in factors]
+    wide = max(*ranks, 2) - 2  # axes that broadcast
+    found = set()
+    for side, (i, rank) in enumerate(zip(factors, ranks, strict=True)):
+        if not v.carries(i):
+            continue
+        place = v.place(i)
+        if place.axis == (rank - 1 if side == 0 or rank == 1 else rank - 2):
+            raise NoPlaceError("sums over the batch")
+        axis = place.axis + wide - (rank - 2)
+        if axis >= wide:
+            axis = wide + (side == 1 and ranks[0] > 1)
+        elif v.shape(i)[place.axis] != v.after[axis]:
+            raise NoPlaceError("repeats the images of the batch")
+        found.add(replace(place, axis=axis))
+    place, operands = only(found), {}
+    for i, rank in zip(factors, ranks, strict=True):
+        axis = place.axis - wide + rank - 2
+        if place.axis < wide and axis >= 0 and not v.carries(i):
+            operands[i] = replace(place, axis=axis)
+    return v.everywhere(place, operands)
+
+
+@passage("Gemm")
+def _gemm(v: Visit) -> list[Passage]:
+    v.only(0, 1, 2)
+    rows = (int(bool(v.attribute("transA", 0))), 1 - int(bool(v.attribute("transB", 0))))  # axes that are not summed
+    found = set()
+    for i in v.carrying:
+        if i < 2 and v.place(i).axis != rows[i]:
+            raise NoPlaceError("sums over the batch")
+        found.add(replace(v.place(i), axis=i if i < 2 else v.place(2).axis + 2 - len(v.shape(2))))
+    place = only(found)
+    own = place.axis - 2 + len(v.shape(2)) if v.has(2) else -1
+    if v.carries(2) and v.shape(2)[own] != v.after[place.axis]:
+        raise NoPlaceError("repeats the images of the batch")
+    return [v.everywhere(place, {2: replace(place, axis=own)} if own >= 0 and not v.carries(2) else {})]
+
+
+@passage("Einsum")
+def _einsum(v: Visit) -> list[Passage]:
+    terms, _, result = v.attribute("equation").replace(" ", "").partition("->")
+    letters = dict(enumerate(terms.split(",")))
+    if "." in terms or not result:
+        raise NoPlaceError("leaves open which axes it sums over")
+    letter, *others = {letters[i][v.place(i).axis] for i in v.carrying}
+    place = only(replace(v.place(i), axis=0) for i in v.carrying)
+    if others or any(t.count(letter) > 1 for t in letters.values()):
+        raise NoPlaceError("joins images of one place with those of another")
+    if letter not in result:
+        raise NoPlaceError("sums over the batch")
+    operands = {i: replace(place, axis=t.index(letter)) for i, t in letters.items() if letter in t and not v.carries(i)}
+    return [v.everywhere(replace(place, axis=result.index(letter)), operands, broadcasts=False)]

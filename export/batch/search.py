@@ -1,0 +1,191 @@
+"""Freeing the batch axis of a model that was exported for one fixed batch.
+
+The place of the batch is followed from the input through the graph. A Reshape may leave it open where the batch went,
+above all with a batch of one, so the places are searched for: a wrong turn is given up at the first operator that
+would mix the images of the batch, or that could not take more of them.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+
+from fusioncam.errors import ModelError
+from fusioncam.export.batch import layout as _layout  # noqa: F401  (enters its operators into the table)
+from fusioncam.export.batch.passages import FRONT
+from fusioncam.export.batch.places import (
+    PASSAGES,
+    NoPlaceError,
+    Passage,
+    Place,
+    Visit,
+    one_row,
+    shape_of,
+    split_shape,
+)
+from fusioncam.export.gradient import Ops, operator_name, reads
+
+
+class LostBatchError(ModelError):
+    """The batch cannot be followed through the graph.
+
+    Attributes:
+        complaint: Which node it is lost at, and why.
+        remedy: What the user is to do.
+    """
+
+    def __init__(self, complaint: str, remedy: str) -> None:
+        super().__init__(f"the batch axis cannot be freed: {complaint}; {remedy}")
+        self.complaint, self.remedy = complaint, remedy
+
+
+STEPS_PER_NODE = 200  # of the search, before it is given up
+
+
+def free_batch(model: ir.Model) -> None:
+    """Make the first dimension of the one input free.
+
+    Where the batch passes, Reshape gets -1 and what is made without the image is repeated for every image, where one
+    row does not serve all. The shapes of all tensors must be known; they are forgotten, but for those of constants.
+
+    Raises:
+        LostBatchError: The batch axis is lost on the way.
+    """
+    graph = model.graph
+    image = graph.inputs[0]
+    batch = shape_of(image)[0]
+    passages = _search(list(graph), image, graph.outputs[0], batch)
+    op = Ops(graph, "batch")
+    for node, passage in passages.items():
+        _free_node(op, node, passage, batch, image)
+    assert image.shape is not None
+    image.shape = ir.Shape(["N", *list(image.shape)[1:]])
+    for value in (o for node in graph for o in node.outputs):
+        value.shape = None  # it was that of the fixed batch, and onnxruntime would hold the model to it
+    graph.sort()
+
+
+def _search(nodes: list[ir.Node], image: ir.Value, output: ir.Value, batch: int) -> dict[ir.Node, Passage]:
+    """The way of the batch through every node it comes into."""
+    places: dict[ir.Value, Place] = {image: FRONT}
+    taken: list[Passage | None] = [None] * len(nodes)
+    open_choices: list[tuple[int, list[Passage], dict[ir.Value, Place]]] = []
+    deepest, complaint, remedy = -1, "", ""
+    at = steps = 0
+    while at < len(nodes):
+        steps += 1
+        node = nodes[at]
+        try:
+            options = _passages(node, places, batch)
+            if output in node.outputs and options:
+                options = [p for p in options if p.outputs[node.outputs.index(output)] == FRONT]
+                if not options:
+                    raise NoPlaceError("does not keep the batch in front")
+        except NoPlaceError as error:
+            if at > deepest:
+                name = node.name or node.outputs[0].name
+                deepest, remedy = at, error.remedy
+                complaint = f"node {name!r} ({operator_name(node)}) {error}"
+            if not open_choices or steps > STEPS_PER_NODE * len(nodes):
+                raise LostBatchError(complaint, remedy) from error
+            at, options, places = open_choices.pop()
+            node = nodes[at]
+        if len(options) > 1:
+            open_choices.append((at, options[1:], dict(places)))
+        taken[at] = options[0] if options else None
+        if options:
+            places.update((o, p) for o, p in zip(node.outputs, options[0].outputs, strict=True) if p is not None)
+        at += 1
+    return {node: passage for node, passage in zip(nodes, taken, strict=True) if passage is not None}
+
+
+def _passages(node: ir.Node, places: Mapping[ir.Value, Place], batch: int) -> list[Passage]:
+    """The ways of the batch through a node, the likeliest first; none where it does not come in.
+
+    Raises:
+        NoPlaceError: It cannot have come in as `places` has it.
+    """
+    if node.op_type in ("Shape", "Size") or places.keys().isdisjoint(reads(node)):
+        return []
+    rule = PASSAGES.get((node.domain, node.op_type))
+    if rule is None:
+        raise NoPlaceError("is not known to keep the images of a batch apart")
+    passages = rule(Visit(node, places, batch))
+    for passage in passages:
+        for i, place in passage.operands.items():
+            _refuse_differing(node.inputs[i], place, batch, passage.broadcasts)
+    return passages
+
+
+def _refuse_differing(value: ir.Value | None, place: Place, batch: int, broadcasts: bool) -> None:
+    """Make sure that an operand that is made without the image is the same for all images of the batch."""
+    assert value is not None
+    size = shape_of(value)[place.axis]
+    if (broadcasts and size == 1) or (batch == 1 and size % place.lead == 0):
+        return
+    whole = size % (place.lead * batch) == 0 and value.const_value is not None
+    if not whole or value.const_value is None or one_row(value.const_value.numpy(), place, batch) is None:
+        raise NoPlaceError("treats the images of the batch differently")
+
+
+def _free_node(op: Ops, node: ir.Node, passage: Passage, batch: int, image: ir.Value) -> None:
+    """Let a node take any batch."""
+    place = passage.outputs[0]
+    assert place is not None
+    if node.op_type in ("Reshape", "Expand"):
+        target = list(shape_of(node.outputs[0]))
+        target[place.axis] = -1 if node.op_type == "Reshape" else 1
+        node.replace_input_with(1, op.ints(target))
+        node.attributes.pop("allowzero", None)
+    elif node.op_type == "Resize":
+        _resize_others(op, node, place)
+    elif node.op_type == "Slice":
+        _take_all(op, node, place)
+    for i, where in passage.operands.items():
+        value = node.inputs[i]
+        assert value is not None
+        node.replace_input_with(i, _for_any_batch(op, value, where, batch, passage.broadcasts, image))
+
+
+def _resize_others(op: Ops, node: ir.Node, place: Place) -> None:
+    """Let a Resize to given sizes leave the batch axis alone."""
+    sizes = node.inputs[3] if len(node.inputs) > 3 else None
+    if sizes is not None and sizes.const_value is not None and "axes" not in node.attributes:
+        wanted = sizes.const_value.numpy().tolist()
+        others = [i for i in range(len(wanted)) if i != place.axis]
+        node.attributes["axes"] = ir.AttrInt64s("axes", others)
+        node.replace_input_with(3, op.ints([wanted[i] for i in others]))
+
+
+def _take_all(op: Ops, node: ir.Node, place: Place) -> None:
+    """Let a Slice end behind the last image."""
+    axes = node.inputs[3] if len(node.inputs) > 3 else None
+    ends = node.inputs[2]
+    assert ends is not None
+    assert ends.const_value is not None
+    wanted, kind = ends.const_value.numpy().tolist(), ends.const_value.numpy().dtype
+    named = range(len(wanted)) if axes is None or axes.const_value is None else axes.const_value.numpy().tolist()
+    rank = len(shape_of(node.outputs[0]))
+    if place.axis in (along := [a % rank for a in named]):
+        wanted[along.index(place.axis)] = np.iinfo(kind).max
+        node.replace_input_with(2, op.constant(wanted, kind))
+
+
+def _for_any_batch(op: Ops, value: ir.Value, place: Place, batch: int, broadcasts: bool, image: ir.Value) -> ir.Value:
+    """An operand as every image needs it: one row that serves all, or as many as there are images."""
+    shape = list(shape_of(value))
+    axis, size = place.axis, shape[place.axis]
+    if broadcasts and size == 1:
+        return value
+    if value.const_value is not None:
+        row = one_row(value.const_value.numpy(), place, batch)
+        assert row is not None
+        value = op.constant(row)
+    if broadcasts and size == batch:
+        return value
+    n = op.Shape(image, start=0, end=1)
+    split = split_shape([*shape[:axis], size // batch, *shape[axis + 1 :]], place, 1)
+    ones = [op.ints([1] * k) for k in (axis + 1, len(split) - axis - 2)]
+    wide = op.Expand(op.Reshape(value, op.ints(split)), op.Concat(ones[0], n, ones[1], axis=0))
+    shape[axis] = -1
+    return op.Reshape(wide, op.ints(shape))
