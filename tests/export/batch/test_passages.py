@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -173,17 +174,14 @@ def images(count):
     return (rng.random((count, 3, *SIZE)) / np.arange(1, count + 1).reshape(-1, 1, 1, 1)).astype(np.float32)
 
 
-@pytest.mark.parametrize("declared", [None, "N"], ids=["fixed", "said_to_be_free"])
-@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize(("batch", "declared"), [(1, None), (2, None), (1, "N")], ids=["one", "two", "one_said_free"])
 @pytest.mark.parametrize("name", ALL)
 def test_batch_gives_what_each_image_gives(name, batch, declared, tmp_path):
-    if declared and batch > 1:
-        pytest.skip("a graph that is baked to two images runs on none alone")
     make, opset = ALL[name]
     nodes, constants = make(batch)
     source = saved(tmp_path / "fixed.onnx", nodes, constants, batch, opset, declared)
     pictures = images(4)
-    session = pytest.importorskip("onnxruntime").InferenceSession(source)
+    session = onnxruntime.InferenceSession(source)
     alone = np.concatenate([session.run(None, {"image": pictures[i : i + batch]})[0] for i in range(0, 4, batch)])
     assert np.ptp(alone, axis=0).max() > 1e-3, "the images differ"
     free = canonicalize(source).model
