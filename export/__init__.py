@@ -238,8 +238,13 @@ def _source(classifier: Classifier, source: Path, relative: str) -> Source:
         sha256=sha256(source),
         input=classifier.input_name,
         output=classifier.output_name,
-        ending=classifier.source_ending,
+        ending=classifier.source.ending,
         outputs=classifier.outputs,
+        reach=classifier.source.reach,
+        scale=classifier.source.scale,
+        offset=classifier.source.offset,
+        rounding=classifier.source.rounding,
+        logarithm=classifier.source.logarithm,
     )
 
 

@@ -1,6 +1,6 @@
 """The canonical form: one float32 NCHW image in, (N, classes) logits out, free batch, every shape known."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import index
 from pathlib import Path
@@ -12,13 +12,14 @@ import onnx_ir as ir
 from fusioncam.errors import ModelError, UsageError
 from fusioncam.export.batch import with_any_batch
 from fusioncam.export.conversion import compare_conversion
+from fusioncam.export.endings import Found, Make, find_ending, ranked, refuse_ranks
 from fusioncam.export.gradient import Ops, dims, path
 from fusioncam.export.load import fold, load_converted, refuse_random
+from fusioncam.export.shapes import measure
 from fusioncam.manifest import Ending
 
 CHOICES: tuple[Ending, ...] = ("softmax", "sigmoid", "value")  # for a user; `logits` is what nobody has said more of
-ENDINGS: dict[str, Ending] = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
-VIEWS = ("Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast")
+BOTH_WAYS: Make = lambda op, z: op.Mul(z, op.constant([[-1, 1]], np.float32))  # noqa: E731
 RESERVED = ("image", "class_index", "masks", "logits", "activations", "gradients")
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
 
@@ -35,7 +36,7 @@ class Classifier:
         classes: Number of logits.
         ending: How the logits become probabilities: what the source does after them, unless the user said otherwise.
             `value` where they are the values of a regression.
-        source_ending: What the source does after the logits.
+        source: What the source does after the logits.
         outputs: Numbers the source gives for a picture: as many as classes, or 1. One output z, of a binary model or a
             regression, has two classes, of the logits -z and z: what speaks against it and what speaks for it.
         precision: Type the weights are kept in.
@@ -48,7 +49,7 @@ class Classifier:
     size: tuple[int, int]
     classes: int
     ending: Ending
-    source_ending: Ending
+    source: Found
     outputs: int
     precision: Literal["float32", "float16"]
     takes_bytes: bool
@@ -92,25 +93,30 @@ def canonicalize(
     input_name, fixed_batch, size = _take_image(model, size)
     if conversion is not None and reader is not None:
         compare_conversion(model, conversion, input_name, reader)
-    source_ending = _peel(model, picked, {} if wanted == "value" else ENDINGS)
+    model.graph.outputs[:] = [picked]
     _drop_copies(model)
     fold(model)
     if model.graph.outputs[0].producer() is None:
         raise ModelError(f"output {output_name!r} is not computed from the image; export the model again")
+    found = find_ending(model, fixed_batch or 1, wanted)
+    model.graph.outputs[:] = [_batch_first(model, found)]
+    fold(model)
     model = with_any_batch(model, fixed_batch)
     _finish_logits(model, output_name)
+    if found.make is not None:
+        _change_logits(model, found.make)
     outputs = dims(model.graph.outputs[0])[1]
     assert outputs is not None
     if outputs == 1:
-        _speak_both_ways(model)
+        _change_logits(model, BOTH_WAYS)
     return Classifier(
         model=model,
         input_name=input_name,
         output_name=output_name,
         size=size,
         classes=max(outputs, 2),
-        ending=_ending(wanted, source_ending, outputs),
-        source_ending=source_ending,
+        ending=_ending(wanted, found.ending, outputs),
+        source=found,
         outputs=outputs,
         precision="float16" if _has_half_weights(model) else "float32",
         takes_bytes=takes_bytes,
@@ -185,32 +191,18 @@ def _pick_output(model: ir.Model, wanted: str | None) -> ir.Value:
     outputs = {str(o.name): o for o in model.graph.outputs}
     if not outputs:
         raise ModelError("the model has no output; export it again")
-    if wanted is not None:
-        if wanted not in outputs:
-            raise UsageError(f"the model has no output {wanted!r}; it has {', '.join(outputs)}")
-        return outputs[wanted]
-    scores = [o for o in outputs.values() if o.dtype in FLOATS] or list(outputs.values())
+    if wanted is not None and wanted not in outputs:
+        raise UsageError(f"the model has no output {wanted!r}; it has {', '.join(outputs)}")
+    ranks = ranked(model.graph)
+    floats = [o for o in outputs.values() if o.dtype in FLOATS and o not in ranks]
+    scores = [outputs[wanted]] if wanted is not None else floats or list(outputs.values())
+    if scores[0] in ranks:
+        raise refuse_ranks(scores[0], ranks[scores[0]], [str(o.name) for o in floats])
     if len(scores) > 1:
         raise UsageError(
             f"the model has several outputs; say which holds the class scores with --scores: {', '.join(outputs)}"
         )
     return scores[0]
-
-
-def _peel(model: ir.Model, output: ir.Value, endings: Mapping[str, Ending]) -> Ending:
-    """Make the tensor before one of the closing operators, and before mere reshapes, the only output."""
-    value = output
-    ending: Ending = "logits"
-    while (node := value.producer()) is not None and node.inputs:
-        if node.op_type in endings and ending == "logits":
-            ending = endings[node.op_type]
-        elif node.op_type not in VIEWS:
-            break
-        assert node.inputs[0] is not None
-        value = node.inputs[0]
-    model.graph.outputs.clear()
-    model.graph.outputs.append(value)
-    return ending
 
 
 def _drop_copies(model: ir.Model) -> None:
@@ -220,10 +212,15 @@ def _drop_copies(model: ir.Model) -> None:
             node.outputs[0].replace_all_uses_with(node.inputs[0], replace_graph_outputs=True)
 
 
+def _batch_first(model: ir.Model, found: Found) -> ir.Value:
+    """The tensor of the logits with its batch in front."""
+    return found.value if found.order is None else Ops(model.graph, "turned").Transpose(found.value, perm=found.order)
+
+
 def _finish_logits(model: ir.Model, output_name: str) -> None:
     """Give the output the shape (N, classes), the type float32 and the name `logits`."""
     graph = model.graph
-    raw = graph.outputs[0]
+    op, raw = Ops(graph, "output"), graph.outputs[0]
     sizes = [d for d in dims(raw)[1:] if d != 1]
     if dims(raw)[:1] != (None,) or len(sizes) > 1 or None in sizes:
         shape = ", ".join(str(d or "N") for d in dims(raw))
@@ -234,13 +231,11 @@ def _finish_logits(model: ir.Model, output_name: str) -> None:
         raise ModelError(f"output {output_name!r} holds no class scores: its shape is (N, 0); export the model again")
     if raw.dtype not in FLOATS:
         last = raw.producer()
-        what = "class numbers" if last is not None and last.op_type in ("ArgMax", "ArgMin") else "integers"
         ending = last.op_type if last is not None else "a constant"
-        raise ModelError(f"the model ends in {ending}: it gives {what}, not scores; cut the graph before it")
+        raise ModelError(f"the model ends in {ending}: it gives integers, not scores; cut the graph before it")
     if not path(graph.inputs[0], raw):
         raise ModelError(f"output {output_name!r} has no gradient: integers or conditions lie between it and the image")
     classes = sizes[0] if sizes else 1
-    op = Ops(graph, "output")
     logits = raw
     if raw.dtype != ir.DataType.FLOAT:
         logits = op.Cast(raw, to=ir.DataType.FLOAT)
@@ -250,14 +245,14 @@ def _finish_logits(model: ir.Model, output_name: str) -> None:
     graph.outputs[0] = logits
 
 
-def _speak_both_ways(model: ir.Model) -> None:
-    """Make the logits (N, 2) of the one output z: -z, what speaks against it, and z, what speaks for it."""
+def _change_logits(model: ir.Model, make: Make) -> None:
+    """Put what `make` makes of the output in its place."""
     graph = model.graph
-    one, op = graph.outputs[0], Ops(graph, "both")
-    both = op.Mul(one, op.constant([[-1, 1]], np.float32))
-    one.name, both.name = both.name, one.name
-    both.dtype, both.shape = ir.DataType.FLOAT, ir.Shape(["N", 2])
-    graph.outputs[0] = both
+    old, op = graph.outputs[0], Ops(graph, "ending")
+    new = make(op, old)
+    old.name, new.name = new.name, old.name
+    graph.outputs[0] = new
+    measure(model)
 
 
 def _has_half_weights(model: ir.Model) -> bool:

@@ -133,15 +133,17 @@ def _open_source(manifest: Manifest, source: Path, optimize: bool) -> InferenceS
 
 
 def as_source(logits: Array, manifest: Manifest, logarithm: bool) -> Array:
-    """The logits put through the source's ending."""
-    values, ending = logits.astype(np.float64), manifest.source.ending or manifest.ending
+    """What the source would give for the logits: its ending, at its scale."""
+    source, values = manifest.source, logits.astype(np.float64)
+    ending = source.ending or manifest.ending
     if ending == "sigmoid":
-        return np.asarray(1 / (1 + np.exp(-values)))
-    if ending != "softmax":
-        return values
-    values = values - values.max(axis=1, keepdims=True)
-    log_softmax = values - np.log(np.exp(values).sum(axis=1, keepdims=True))
-    return np.asarray(log_softmax if logarithm else np.exp(log_softmax))
+        values = -np.logaddexp(0, -values)
+    elif ending == "softmax":
+        values = values - values.max(axis=1, keepdims=True)
+        values = values - np.log(np.exp(values).sum(axis=1, keepdims=True))
+    if ending in ("sigmoid", "softmax") and not logarithm:
+        values = np.exp(values)
+    return np.asarray(source.scale * values + source.offset)
 
 
 def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Finding]:
@@ -154,7 +156,9 @@ def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Findi
     optimize = not any(node.op_type == "QuantizeLinear" for node in ir.load(bundle / EXPLAIN_GRAPH).graph)
     expected = source_outputs(manifest, source, images, optimize)
     scale = float(np.abs(expected).max()) or 1.0
-    logarithm = (manifest.source.ending or manifest.ending) == "softmax" and bool((expected <= 0).all())
+    logarithm = manifest.source.logarithm
+    if logarithm is None:
+        logarithm = (manifest.source.ending or manifest.ending) == "softmax" and bool((expected <= 0).all())
     findings = []
     explain, score = _open(bundle, manifest, optimize)
     given_by = {
@@ -175,7 +179,7 @@ def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Findi
         with np.errstate(all="ignore"):  # as in `logits_of`
             sides = [as_source(side, manifest, logarithm) for side in _sides(logits, manifest)]
             errors = [np.abs(s - expected).max() if s.shape == expected.shape else np.inf for s in sides]
-            error = float(np.max(errors)) / scale
+            error = max(float(np.max(errors)) - manifest.source.rounding, 0.0) / scale
         if precision != manifest.precision and not np.isfinite(logits).all():
             error = float("nan")  # a sigmoid makes 1 of infinity, and would hide it
         findings.append(Finding(f"output of {name} equals the source's", error, LOGIT_TOLERANCE[precision]))

@@ -28,6 +28,7 @@ Precision = Literal["float32", "float16"]
 ScorePrecision = Literal["float32", "float16", "int8"]
 Ending = Literal["logits", "softmax", "sigmoid", "value"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+Reach = Literal["reached", "out_of_reach", "doubtful"]
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -122,6 +123,13 @@ class Source(_Part):
         ending: What it does after its logits; older bundles do not say, and it is that of the manifest.
         outputs: Numbers it gives for a picture: as many as classes (None: an older bundle, which always has those), or
             1. One output z, of a binary model or a regression, has two classes, of the logits -z and z.
+        reach: Whether the logits are the model's own. `out_of_reach`: its outputs are probabilities p, and log p, or
+            log(p / (1 - p)) for a sigmoid, stands for logits. `doubtful`: they were taken for logits, though all that
+            were seen lie within 0..1.
+        scale: Its outputs are scale * (what the ending makes of the logits) + offset: 100 for percents.
+        offset: See `scale`.
+        rounding: How far its outputs may be from that, where they are rounded.
+        logarithm: Whether its outputs are logarithms of that; older bundles do not say.
     """
 
     path: str
@@ -130,6 +138,11 @@ class Source(_Part):
     output: str
     ending: Ending | None = None
     outputs: Positive | None = None
+    reach: Reach = "reached"
+    scale: float = 1.0
+    offset: float = 0.0
+    rounding: float = 0.0
+    logarithm: bool | None = None
 
 
 class Manifest(_Part):

@@ -296,6 +296,8 @@ class Explainer:
         said = {
             "assumed_preprocessing": m.preprocessing.origin == "assumed",
             "no_gradient": not all(m.gradient for m in self._manifests),
+            "logits_out_of_reach": m.source.reach == "out_of_reach",
+            "doubtful_logits": m.source.reach == "doubtful",
         }
         return Explanation(
             maps={method: made.maps[method].astype(np.float32) for method in methods},

@@ -20,6 +20,8 @@ FLAGS = {
     "mixed_contributions": "one map raises the confidence and the other lowers it: a weight is negative",
     "cut_short": "the budget ended before the map was settled: more passes could still change it",
     "no_gradient": "the bundle was exported without a gradient: methods that need one are left out",
+    "logits_out_of_reach": "the logits of the model's probabilities are out of reach: what raises log p is explained",
+    "doubtful_logits": "the model's outputs lie within 0..1, but were taken for logits: say --ending if they are not",
     "assumed_preprocessing": "the model does not say how pictures are prepared: what manifest.json says was assumed",
 }
 

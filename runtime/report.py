@@ -17,7 +17,14 @@ def inspection_json(found: "Inspection") -> dict[str, Any]:
     c = found.classifier
     return {
         "input": {"name": c.input_name, "size": list(c.size)},
-        "output": {"name": c.output_name, "numbers": c.outputs, "classes": c.classes, "ending": c.ending},
+        "output": {
+            "name": c.output_name,
+            "numbers": c.outputs,
+            "classes": c.classes,
+            "ending": c.ending,
+            "found": c.source.text,
+            "reach": c.source.reach,
+        },
         "opset": c.model.opset_imports[""],
         "precision": c.precision,
         "default_layer": found.default.name if found.default else None,
@@ -39,6 +46,12 @@ def inspection_json(found: "Inspection") -> dict[str, Any]:
     }
 
 
+def _ending(found: "Inspection") -> str:
+    """What the classes end in, and how that is written in the graph where it is not by its own operator."""
+    c = found.classifier
+    return c.ending if c.source.ending == "logits" and c.source.reach == "reached" else c.source.text
+
+
 def print_inspection(found: "Inspection", most: int | None) -> None:
     """Print the model's facts and a table of its last `most` layers, the last one first."""
     c = found.classifier
@@ -47,7 +60,7 @@ def print_inspection(found: "Inspection", most: int | None) -> None:
         f"input    {c.input_name!r} (N, 3, {height}, {width}), {c.precision}, as opset {c.model.opset_imports['']}"
     )
     one = " of one number, lower and higher" if c.outputs == 1 else ""
-    console.say(f"output   {c.output_name!r}, {c.classes} classes{one}, {c.ending}")
+    console.say(f"output   {c.output_name!r}, {c.classes} classes{one}, {_ending(found)}")
     without = ", ".join(f"{op} ({count})" for op, count in found.missing.items())
     console.say(f"no rule  {without or 'none: every operator on the way has a gradient rule'}")
     table = Table("layer", "K x h x w", "passes", "seconds", "MB", "", box=None, pad_edge=False)

@@ -26,6 +26,7 @@ def metadata(manifest: Manifest) -> dict[str, str]:
         "preprocessing_origin": prep.origin,
         "classes": manifest.classes,
         "ending": manifest.ending,
+        "reach": manifest.source.reach,
         "layer": manifest.layer.name,
         "source_sha256": manifest.source.sha256,
     }

@@ -217,7 +217,12 @@ class TritonPythonModel:
         with engine.look(asked.pictures[i], [asked.classes[i]], Clock(), budget=asked.budget) as steps:
             (made,) = yield from make_maps(steps, asked.methods)
             m = self.manifest
-            said = {"assumed_preprocessing": m.preprocessing.origin == "assumed", "no_gradient": not m.gradient}
+            said = {
+                "assumed_preprocessing": m.preprocessing.origin == "assumed",
+                "no_gradient": not m.gradient,
+                "logits_out_of_reach": m.source.reach == "out_of_reach",
+                "doubtful_logits": m.source.reach == "doubtful",
+            }
             flags = ",".join([*made.flags, *(flag for flag, so in said.items() if so)])
             return Found(made.maps, steps.logits, steps.classes[0], steps.passes.run, flags)
 

@@ -23,6 +23,13 @@ NOTES: dict[str, Callable[[Manifest, str | None], bool]] = {
     "(if it is a regression, say --ending value)": (
         lambda m, ending: m.source.outputs == 1 and m.source.ending != "sigmoid" and ending is None
     ),
+    "the model gives probabilities whose logits are out of reach: log p is explained (log p / (1 - p) for a sigmoid)": (
+        lambda m, _: m.source.reach == "out_of_reach"
+    ),
+    "the model's outputs lie within 0..1, but nothing says that they are probabilities: they were taken for logits "
+    "(if each is a probability, say --ending sigmoid; if they are values of a regression, --ending value)": (
+        lambda m, _: m.source.reach == "doubtful"
+    ),
     "what follows the layer takes no masks: Recipro-CAM cannot be had of this bundle": lambda m, _: not m.has_head,
 }
 

@@ -120,6 +120,11 @@ class Explainer {
         if (m.preprocessing.origin == "assumed") {
             e.flags.emplace_back("assumed_preprocessing");
         }
+        if (m.reach == "out_of_reach") {
+            e.flags.emplace_back("logits_out_of_reach");
+        } else if (m.reach == "doubtful") {
+            e.flags.emplace_back("doubtful_logits");
+        }
         e.photo_size = photo;
         e.preprocessing = m.preprocessing;
         return e;

@@ -28,7 +28,7 @@ struct Explanation {
     double probability = 0;               ///< what the model gives it, 0..1; for a regression the value itself
     std::vector<float> logits;            ///< one per class
     std::vector<double> probabilities;    ///< one per class; for a regression the values themselves
-    std::vector<std::string> flags;       ///< flat_METHOD: the map is blank; assumed_preprocessing: nobody stated it
+    std::vector<std::string> flags;       ///< flat_METHOD: the map is blank; others as in Python
     std::optional<Size> photo_size;       ///< of the photo that was given; none where the input came preprocessed
     Preprocessing preprocessing;          ///< how the photo became the model's input
 

@@ -39,6 +39,7 @@ struct Manifest {
     Preprocessing preprocessing;
     std::size_t classes = 0;
     std::string ending;              ///< how logits become probabilities: logits or softmax (a softmax), sigmoid, value
+    std::string reach = "reached";   ///< whether the logits are the model's own: reached, out_of_reach or doubtful
     std::string layer;               ///< name of the target layer
     std::string source_sha256;       ///< of the model's file
     std::vector<std::string> labels; ///< one per class, or none
@@ -145,6 +146,9 @@ inline Manifest read_manifest(const std::string &path, const Lookup &lookup) {
     p.origin = reader.one_of("preprocessing_origin", {"user", "model", "config", "assumed"});
     m.classes = static_cast<std::size_t>(reader.numbers<std::int64_t>("classes", 1, positive)[0]);
     m.ending = reader.one_of("ending", {"logits", "softmax", "sigmoid", "value"});
+    if (lookup("fusioncam.reach")) { // older graphs do not say
+        m.reach = reader.one_of("reach", {"reached", "out_of_reach", "doubtful"});
+    }
     m.layer = reader.text("layer");
     m.source_sha256 = reader.text("source_sha256");
     m.labels = reader.lines("labels");

@@ -1,0 +1,8 @@
+"""What a model's outputs are: logits, or probabilities made of logits in one way or another."""
+
+from fusioncam.export.endings.find import find_ending
+from fusioncam.export.endings.ranks import ranked, refuse_ranks
+from fusioncam.export.endings.readings import Make
+from fusioncam.export.endings.structure import Found
+
+__all__ = ["Found", "Make", "find_ending", "ranked", "refuse_ranks"]

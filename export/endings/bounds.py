@@ -1,0 +1,104 @@
+"""Between which values a tensor lies because of how it is made, if that goes back to probabilities."""
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+
+from fusioncam.export.endings.tail import VIEWS, Tail
+
+Interval = tuple[float, float]
+
+SQUASHING = ("Sigmoid", "HardSigmoid", "Softmax", "Hardmax")
+KEEPING = (
+    *VIEWS,
+    *("Transpose", "Slice", "Gather", "GatherElements", "Expand", "Tile", "Split", "Round"),
+    *("GlobalAveragePool", "GlobalMaxPool", "MaxPool", "ReduceMean", "ReduceMax", "ReduceMin"),
+)
+
+
+def _product(a: Interval, b: Interval) -> Interval:
+    ends = [x * y for x in a for y in b]
+    return min(ends), max(ends)
+
+
+def _union(a: Interval, b: Interval) -> Interval:
+    return min(a[0], b[0]), max(a[1], b[1])
+
+
+def _quotient(a: Interval, b: Interval) -> Interval | None:
+    return _product(a, (1 / b[1], 1 / b[0])) if b[0] > 0 else None
+
+
+PAIRS: dict[str, Callable[[Interval, Interval], Interval | None]] = {
+    "Add": lambda a, b: (a[0] + b[0], a[1] + b[1]),
+    "Sum": lambda a, b: (a[0] + b[0], a[1] + b[1]),
+    "Sub": lambda a, b: (a[0] - b[1], a[1] - b[0]),
+    "Mul": _product,
+    "Div": _quotient,
+    "Max": lambda a, b: (max(a[0], b[0]), max(a[1], b[1])),
+    "Min": lambda a, b: (min(a[0], b[0]), min(a[1], b[1])),
+    "Concat": _union,
+    "Where": _union,
+    "Mean": _union,
+    "Pow": lambda a, b: (a[0] ** b[0], a[1] ** b[0]) if a[0] >= 0 and b[0] == b[1] > 0 else None,
+}
+SINGLE: dict[str, Callable[[Interval], Interval | None]] = {
+    "Sqrt": lambda a: (a[0] ** 0.5, a[1] ** 0.5) if a[0] >= 0 else None,
+    "Neg": lambda a: (-a[1], -a[0]),
+    "ReduceProd": lambda a: (0.0, 1.0) if a[0] >= 0 and a[1] <= 1 else None,
+}
+
+
+def bounds(tail: Tail) -> dict[ir.Value, Interval]:
+    """Find the tensors of a tail that are made of probabilities (sigmoids, softmaxes), and their least and most."""
+    found: dict[ir.Value, Interval] = {}
+    for node in tail.nodes:
+        interval = (0.0, 1.0) if node.op_type in SQUASHING else _of(node, found)
+        if interval is not None:
+            found.update(dict.fromkeys(node.outputs, interval))
+    return found
+
+
+def _of(node: ir.Node, found: dict[ir.Value, Interval]) -> Interval | None:
+    inputs = [v for v in node.inputs[node.op_type == "Where" :] if v is not None]
+    if not any(v in found for v in inputs):
+        return None
+    known = [found[v] if v in found else _constant(v) for v in inputs]
+    first = known[0]
+    if node.op_type in KEEPING:
+        return first
+    if node.op_type in SINGLE:
+        return SINGLE[node.op_type](first) if first is not None else None
+    if node.op_type == "Clip" and first is not None:
+        low, high = clip_limits(node)
+        return min(max(first[0], low), high), max(min(first[1], high), low)
+    if node.op_type not in PAIRS:
+        return None
+    for other in known[1:]:
+        first = PAIRS[node.op_type](first, other) if first is not None and other is not None else None
+    return first
+
+
+def clip_limits(node: ir.Node) -> Interval:
+    """Least and most of what a Clip lets through."""
+    limits = [-np.inf, np.inf]
+    for i, value in enumerate(node.inputs[1:3]):
+        if value is not None and value.const_value is not None:
+            limits[i] = float(value.const_value.numpy())
+    return limits[0], limits[1]
+
+
+def _constant(value: ir.Value) -> Interval | None:
+    if value.const_value is None or value.const_value.size == 0:
+        return None
+    array = value.const_value.numpy().astype(np.float64)
+    return float(array.min()), float(array.max())
+
+
+def cuts(node: ir.Node, found: dict[ir.Value, Interval]) -> bool:
+    """Whether a Clip, Max or Min changes probabilities by more than a trace."""
+    if node.op_type not in ("Clip", "Max", "Min") or (before := found.get(node.inputs[0] or node.outputs[0])) is None:
+        return False
+    after, trace = found.get(node.outputs[0]), 1e-4 * (before[1] - before[0])
+    return after is None or after[0] > before[0] + trace or after[1] < before[1] - trace

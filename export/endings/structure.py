@@ -1,0 +1,218 @@
+"""Logits that are tensors of the model: of each of the last ones it is tried whether it gives the outputs."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from fusioncam.export.endings.bounds import Interval
+from fusioncam.export.endings.closers import Closed
+from fusioncam.export.endings.readings import (
+    LEAST,
+    READINGS,
+    Make,
+    Reading,
+    log_of,
+    log_sigmoid,
+    log_sigmoid_of,
+    log_softmax,
+    logit_of,
+)
+from fusioncam.export.endings.tail import VIEWS, Array, Tail, before_views
+from fusioncam.export.gradient import ancestors
+from fusioncam.manifest import Ending, Reach
+
+LARGE = 3.0  # of logits: beyond, the digits they have decide how well probabilities agree
+PLAIN: dict[str, Ending] = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
+CURVED = ("Softmax", "LogSoftmax", "Sigmoid", "Exp", "Tanh", "Softplus", "ReduceLogSumExp", "Pow")
+# Operators of one variable that give what is divided by its sum: the logarithm of each is a logit of its own.
+POSITIVE = ("Exp", "Sigmoid", "HardSigmoid", "Softplus", "Relu", "Abs", "Pow", "Sqrt", "Elu", "Celu", "Reciprocal")
+UNARY = (*POSITIVE, *VIEWS, "Neg", "Add", "Sub", "Mul", "Div", "Tanh", "Clip", "Max")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a model ends in.
+
+    Attributes:
+        value: The tensor to cut the model at.
+        ending: What the source makes of its logits.
+        text: What `inspect` says of it.
+        make: Makes the logits of the tensor, as (N, numbers) float32; None where it holds them.
+        reach: Whether the logits are the model's own.
+        scale: The outputs are scale * (what the ending gives) + offset, give or take `rounding`.
+        offset: See `scale`.
+        rounding: See `scale`.
+        logarithm: Whether the ending gives logarithms.
+        order: The order of axes in which the tensor has its batch in front; None where it has.
+    """
+
+    value: ir.Value
+    ending: Ending
+    text: str
+    make: Make | None = None
+    reach: Reach = "reached"
+    scale: float = 1.0
+    offset: float = 0.0
+    rounding: float = 0.0
+    logarithm: bool = False
+    order: list[int] | None = None
+
+
+def logits_of(tail: Tail, closed: Closed) -> Found | None:
+    """Find the logits, where a softmax or a sigmoid of a tensor gives the outputs."""
+    wanted, fits = tail.values[closed.value], []
+    total, numbers = total_of(wanted), wanted.shape[1]
+    tensors = [t for t in tail.before(closed.value) if tail.numbers(t) in (1, 2, numbers) and _is_curved(tail, t)]
+    for reading in READINGS:
+        softmax = reading.ending == "softmax"
+        if reading.outputs not in (None, numbers) or (softmax and numbers < 2):
+            continue
+        scale = total if softmax and not reading.logarithm else 1.0
+        tried = [t for t in tensors if tail.numbers(t) == (reading.inputs or numbers)]
+        errors = [_disagreement(reading, tail, t, wanted / scale) for t in tried]
+        fits += [(reading, t, scale, e) for t, e in zip(tried, errors, strict=True) if e is not None]
+    # Where the outputs are all but 0 and 1 many tensors fit: their logarithms tell which fits best.
+    limit = max(1e-3, 2 * min((error for *_, error in fits), default=0.0))
+    for reading, t, scale, error in fits:
+        value = before_views(t) if reading.ending == "sigmoid" else _before_shifts(t, tail)
+        if error <= limit and (reading.ending == "sigmoid" or not _is_normalised(value, tail)):
+            return _reached(tail, closed, reading, value, closed.scale * scale)
+    return None
+
+
+def _is_curved(tail: Tail, value: ir.Value) -> bool:
+    """Whether an operator that softmaxes and sigmoids are made of lies between a tensor and the output."""
+    before = ancestors(value)
+    return any(node.op_type in CURVED and node not in before for node in tail.nodes)
+
+
+def _is_normalised(value: ir.Value, tail: Tail) -> bool:
+    """Whether a tensor holds logarithms of probabilities: what is before them may lead further."""
+    if value not in tail.values:
+        return False
+    return is_simplex(np.exp(tail.values[value]), 1.0, tail)
+
+
+def _disagreement(reading: Reading, tail: Tail, value: ir.Value, wanted: Array) -> float | None:
+    """How far logarithms are apart, where a reading of a tensor gives the wanted numbers; None where it does not."""
+    x = tail.values[value]
+    predicted = reading.predict(x)
+    p = np.exp(wanted) if reading.logarithm else wanted
+    tolerance = tail.tolerance * (1 + np.abs(x).max(axis=1, keepdims=True) / LARGE)
+    scale = np.maximum(np.abs(p).max(axis=1, keepdims=True), tail.least)
+    if not np.isfinite(predicted).all() or not (np.abs(np.exp(predicted) - p) <= tolerance * scale).all():
+        return None
+    logs = [predicted, wanted if reading.logarithm else np.log(np.maximum(p, LEAST))]
+    return float(np.abs(np.subtract(*(np.maximum(v, np.log(LEAST)) for v in logs))).max())
+
+
+def _before_shifts(value: ir.Value, tail: Tail) -> ir.Value:
+    """Go back through what adds one number to all the logits of a picture, which no softmax sees."""
+    while True:
+        value = before_views(value)
+        node = value.producer()
+        if node is None or not node.inputs or (x := node.inputs[0]) is None or tail.numbers(x) != tail.numbers(value):
+            return value
+        other = node.inputs[1] if node.op_type in ("Sub", "Add") else None
+        one = other is not None and (tail.numbers(other) == 1 or getattr(other.const_value, "size", 0) == 1)
+        if node.op_type != "LogSoftmax" and not one:
+            return value
+        value = x
+
+
+def _written(tail: Tail, value: ir.Value, ending: str) -> str:
+    """The name of an ending, with the operators it is written in where that is not the one of its name."""
+    before, used = ancestors(value), ancestors(tail.output)
+    kinds = [n.op_type.removeprefix("Reduce") for n in tail.nodes if n in used and n not in before]
+    kinds = [k for k in kinds if k not in VIEWS]
+    if len(kinds) == 1 and PLAIN.get(kinds[0]) == ending:
+        return ending
+    return f"{ending}, written as {' / '.join(kinds)}"
+
+
+def _reached(tail: Tail, closed: Closed, reading: Reading, value: ir.Value, scale: float) -> Found:
+    return Found(
+        value=value,
+        ending=reading.ending,
+        text=_written(tail, value, reading.ending),
+        make=reading.make,
+        scale=scale,
+        offset=closed.offset,
+        rounding=closed.rounding,
+        logarithm=reading.logarithm,
+    )
+
+
+def hard_sigmoid_of(tail: Tail, closed: Closed, cut: bool) -> Found | None:
+    """Find the logits of a HardSigmoid, or of anything else that gives clip(a x + 1/2, 0, 1)."""
+    node = closed.value.producer()
+    if node is not None and node.op_type == "HardSigmoid" and node.inputs[0] is not None:
+        slope, offset = node.attributes.get_float("alpha", 0.2), node.attributes.get_float("beta", 0.5)
+        return _as_hard_sigmoid(tail, closed, node.inputs[0], slope, offset)
+    wanted = tail.values[closed.value]
+    inner = (wanted > 0.01) & (wanted < 0.99)
+    if cut or wanted.min() < 0 or wanted.max() > 1 or inner.sum() < 3 or inner.all():
+        return None
+    for t in tail.before(closed.value):
+        x = tail.values[t]
+        if x.shape != wanted.shape or np.ptp(x[inner]) == 0:
+            continue
+        slope, offset = np.polyfit(x[inner], wanted[inner], 1)
+        if abs(offset - 0.5) < 1e-3 and slope > 0:
+            error = np.abs(np.clip(slope * x + offset, 0, 1) - wanted).max()
+            if error <= tail.tolerance:
+                return _as_hard_sigmoid(tail, closed, t, float(slope), float(offset))
+    return None
+
+
+def _as_hard_sigmoid(tail: Tail, closed: Closed, value: ir.Value, slope: float, offset: float) -> Found:
+    reading = Reading("sigmoid", None, None, log_sigmoid, logit_of(slope, offset))
+    return _reached(tail, closed, reading, value, closed.scale)
+
+
+def normalised_of(tail: Tail, closed: Closed, known: dict[ir.Value, Interval]) -> Found | None:
+    """Find positive numbers, each of a logit of its own, divided by their sum."""
+    wanted = tail.values[closed.value]
+    total = total_of(wanted)
+    if wanted.shape[1] < 2 or not is_simplex(wanted, total, tail):
+        return None
+    for q in reversed(tail.before(closed.value)):
+        rows = tail.values[q]
+        if rows.shape != wanted.shape or rows.min() < 0 or not rows.sum(axis=1).min() > 0:
+            continue
+        if np.abs(rows / rows.sum(axis=1, keepdims=True) - wanted / total).max() > tail.tolerance:
+            continue
+        node = before_views(q).producer()
+        if node is None or not _of_one_variable(node, known):
+            return None
+        value, make = (node.inputs[0], log_sigmoid_of) if node.op_type == "Sigmoid" else (q, log_of())
+        assert value is not None
+        reading = Reading("softmax", None, None, log_softmax, make)
+        return _reached(tail, closed, reading, value, closed.scale * total)
+    return None
+
+
+def _of_one_variable(node: ir.Node | None, known: dict[ir.Value, Interval]) -> bool:
+    """Whether each number is a function of one number of a tensor that is no probability itself."""
+    curved = False
+    while node is not None and node.op_type in UNARY:
+        inputs = [v for v in node.inputs if v is not None and v.const_value is None]
+        if len(inputs) != 1:
+            break
+        curved |= node.op_type in POSITIVE
+        if curved and inputs[0] not in known:
+            return True
+        node = inputs[0].producer()
+    return False
+
+
+def is_simplex(rows: Array, total: float, tail: Tail) -> bool:
+    """Whether no number is negative, and each row sums to `total`."""
+    return bool(rows.min() >= -1e-6 * abs(total) and np.abs(rows.sum(axis=1) - total).max() <= tail.tolerance * total)
+
+
+def total_of(rows: Array) -> float:
+    """The sum of a row, as the whole number it is but for rounding."""
+    total = float(np.median(rows.sum(axis=1))) or 1.0
+    return float(round(total)) if 0 < abs(total - round(total)) < 1e-3 * abs(round(total)) else total

@@ -1,0 +1,147 @@
+"""The end of a model, after its last weights: the nodes, and what its tensors hold for several pictures."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from fusioncam.errors import ModelError, first_line
+from fusioncam.export.endings.ranks import WEIGHTED
+from fusioncam.export.gradient import ancestors, reads
+from fusioncam.export.shapes import session
+
+Array = npt.NDArray[Any]
+
+MOST_NODES = 500
+PATCH = 8  # pixels
+VIEWS = ("Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast")
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The end of a model.
+
+    Attributes:
+        output: Its output.
+        nodes: What the output is computed by, from the last weighted operators on, in the order of the graph.
+        values: What its tensors hold, (pictures, numbers) float64. Pictures that overflow are left out.
+        shapes: Shapes of these tensors, the batch included.
+        batch: The batch it was run with.
+        half: Whether it computes in float16.
+    """
+
+    output: ir.Value
+    nodes: list[ir.Node]
+    values: dict[ir.Value, Array]
+    shapes: dict[ir.Value, tuple[int, ...]]
+    batch: int
+    half: bool
+
+    @property
+    def tolerance(self) -> float:
+        """How far numbers that are equal but for rounding may be apart, relative to 1."""
+        return 5e-3 if self.half else 5e-5
+
+    @property
+    def least(self) -> float:
+        """What probabilities below are held against."""
+        return 1e-2 if self.half else 1e-3
+
+    def before(self, value: ir.Value) -> list[ir.Value]:
+        """The tensors that `value` is computed from, the last ones first."""
+        nodes = ancestors(value)
+        found = [o for node in reversed(self.nodes) if node in nodes for o in node.outputs if o in self.values]
+        return [o for o in found if o is not value]
+
+    def numbers(self, value: ir.Value) -> int:
+        """How many numbers a tensor holds for a picture; 0 where that is unknown."""
+        return self.values[value].shape[1] if value in self.values else 0
+
+
+def before_views(value: ir.Value) -> ir.Value:
+    """Go back through operators that only copy or reshape."""
+    while (node := value.producer()) is not None and node.op_type in VIEWS and node.inputs:
+        assert node.inputs[0] is not None
+        value = node.inputs[0]
+    return value
+
+
+def tail_of(model: ir.Model, batch: int) -> Tail:
+    """Run a model on several pictures and keep what its last tensors hold.
+
+    Args:
+        model: It has the input `image` and one output.
+        batch: The only batch it takes, or 1. A picture is repeated over it.
+
+    Raises:
+        ModelError: onnxruntime cannot run the model.
+    """
+    graph = model.graph
+    output = graph.outputs[0]
+    nodes = _last_nodes(output)
+    values = [o for node in nodes for o in node.outputs if o.name]
+    graph.outputs[:] = values
+    rows: list[list[Array]] = []
+    try:
+        runner = session(model, optimize=False)
+        rows = [runner.run(None, {"image": images}) for images in _pictures(graph.inputs[0], batch)]
+    except ModelError:
+        raise
+    except Exception as error:  # those of onnxruntime share no base class
+        raise ModelError(f"onnxruntime cannot run the model on a batch of {batch}: {first_line(error)}") from error
+    finally:
+        graph.outputs[:] = [output]
+    kept = {
+        v: [np.asarray(r) for r in runs]
+        for v, runs in zip(values, zip(*rows, strict=True), strict=True)
+        if all(isinstance(r, np.ndarray) and r.dtype.kind in "fiu" and r.size % batch == 0 for r in runs)
+        and len({r.shape for r in runs}) == 1
+    }
+    found = {v: np.stack([r.reshape(batch, -1)[0].astype(np.float64) for r in runs]) for v, runs in kept.items()}
+    finite = _finite(found, output)
+    half = any(runs[0].dtype == np.float16 for runs in kept.values())
+    shapes = {v: runs[0].shape for v, runs in kept.items()}
+    return Tail(output, nodes, {v: a[finite] for v, a in found.items()}, shapes, batch, half)
+
+
+def _finite(found: dict[ir.Value, Array], output: ir.Value) -> Array:
+    """Which pictures overflow nowhere, or, where there are not two of them, not in the output."""
+    rows = {value: np.asarray(np.isfinite(array).all(axis=1)) for value, array in found.items()}
+    everywhere = np.asarray(np.all(list(rows.values()), axis=0))
+    return everywhere if everywhere.sum() > 1 or output not in rows else rows[output]
+
+
+def _last_nodes(output: ir.Value) -> list[ir.Node]:
+    seen: dict[ir.Node, None] = {}
+    todo = [output]
+    while todo and len(seen) < MOST_NODES:
+        node = todo.pop(0).producer()
+        if node is not None and node not in seen:
+            seen[node] = None
+            todo += reads(node) if node.op_type not in WEIGHTED else []
+    assert output.graph is not None
+    return [node for node in output.graph if node in seen]
+
+
+def _pictures(image: ir.Value, batch: int) -> Iterator[Array]:
+    """Noise and patches at the scales in which models take pixels, each (batch, 3, H, W) float32."""
+    height, width = (d for d in (image.shape or ())[2:] if isinstance(d, int))
+    rng = np.random.default_rng(0)
+    shape = (3, height, width)
+
+    def patches() -> Array:
+        small = rng.random((3, -(-height // PATCH), -(-width // PATCH)))
+        return small.repeat(PATCH, axis=1).repeat(PATCH, axis=2)[:, :height, :width]
+
+    made: tuple[Callable[[], Array], ...] = (
+        lambda: rng.random(shape),
+        lambda: rng.normal(size=shape),
+        lambda: 255 * rng.random(shape),
+        patches,
+        lambda: 255 * patches(),
+    )
+    for make in made:
+        yield np.repeat(make().astype(np.float32)[None], batch, axis=0)
