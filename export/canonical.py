@@ -14,6 +14,7 @@ from fusioncam.export.batch import with_any_batch
 from fusioncam.export.conversion import compare_conversion
 from fusioncam.export.endings import Found, Make, find_ending, ranked, refuse_ranks
 from fusioncam.export.gradient import Ops, dims, path
+from fusioncam.export.gradient.rules.elementwise import drops
 from fusioncam.export.load import fold, load_converted, refuse_random
 from fusioncam.export.shapes import measure
 from fusioncam.manifest import Ending
@@ -208,7 +209,7 @@ def _pick_output(model: ir.Model, wanted: str | None) -> ir.Value:
 def _drop_copies(model: ir.Model) -> None:
     """Let what reads an Identity or a Dropout read its input, so that a layer has one name only."""
     for node in model.graph:
-        if node.op_type in ("Identity", "Dropout") and node.inputs[0] is not None:
+        if node.op_type in ("Identity", "Dropout") and not drops(node) and node.inputs[0] is not None:
             node.outputs[0].replace_all_uses_with(node.inputs[0], replace_graph_outputs=True)
 
 

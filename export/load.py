@@ -11,6 +11,7 @@ from onnxscript import optimizer
 
 from fusioncam.errors import ModelError, first_line, out_of_memory
 from fusioncam.export.gradient import ancestors
+from fusioncam.export.gradient.rules.elementwise import drops
 from fusioncam.export.opset import convert, graphs_of
 from fusioncam.export.quiet import quiet
 from fusioncam.export.reading import OLDEST_OPSET, OPSET, read_model
@@ -141,18 +142,12 @@ def refuse_random(output: ir.Value) -> None:
     while todo:
         node = todo.pop(0)
         todo += [inner for graph in graphs_of(node) for inner in graph]
-        if node.domain == "" and (node.op_type in RANDOM or _drops(node)):
+        if node.domain == "" and (node.op_type in RANDOM or drops(node)):
             what = "drops values at random (training_mode)" if node.op_type == "Dropout" else "makes random numbers"
             raise ModelError(
                 f"node {node.name!r} ({node.op_type}) {what}: each run of the model gives another output; "
                 "export the model in evaluation mode"
             )
-
-
-def _drops(node: ir.Node) -> bool:
-    """Tell whether a Dropout may drop something: its training mode is on, or is not known beforehand."""
-    mode = node.inputs[2] if node.op_type == "Dropout" and len(node.inputs) > 2 else None
-    return mode is not None and (mode.const_value is None or bool(mode.const_value.numpy().any()))
 
 
 def _refuse_bad_constants(model: ir.Model, path: Path) -> None:

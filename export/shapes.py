@@ -10,6 +10,7 @@ import onnxruntime
 
 from fusioncam.errors import ModelError
 from fusioncam.export.gradient import Ops
+from fusioncam.export.inference import write_out_windows
 from fusioncam.export.load import fold
 from fusioncam.export.sessions import open_session, run, session, within_time
 
@@ -94,10 +95,9 @@ def repeats(first: Array, second: Array) -> bool:
 
 
 def measure(model: ir.Model, batches: tuple[int, ...] = (2, 3)) -> list[Array]:
-    """Set shape and type of every tensor, and replace shape arithmetic by its results.
+    """Set shape and type of every tensor, and replace shape arithmetic by its results (see `settle`).
 
-    Dimensions that grow with the batch become `N` or a multiple of it. A shape computation whose result does not
-    depend on the batch becomes a constant, and so does the target of every Reshape (with -1 for the batch).
+    Dimensions that grow with the batch become `N` or a multiple of it.
 
     Args:
         model: The model, with one input.
@@ -119,14 +119,31 @@ def measure(model: ir.Model, batches: tuple[int, ...] = (2, 3)) -> list[Array]:
         if output.producer() is not None and output not in results[0]:
             raise ModelError(f"output {output.name!r} is no tensor (a sequence or a map); cut the graph before it")
     runs = [_arrays(r) for r in results]
+    outputs = [r.get(first_output, np.zeros(0, np.float32)) for r in runs]
+    settle(model, runs)
+    return outputs
+
+
+def settle(model: ir.Model, runs: Sequence[dict[ir.Value, Array]]) -> None:
+    """Replace shape arithmetic by its results, and write out what shape inference gets wrong.
+
+    A shape computation whose result does not depend on the batch becomes a constant, and so does the target of every
+    Reshape (with -1 for the batch).
+
+    Args:
+        model: The model; all shapes are known.
+        runs: Every tensor of one or two runs.
+
+    Raises:
+        ModelError: The output is not finite, or the windows of a pool or convolution cannot be written out.
+    """
     if not all(np.isfinite(r[o]).all() for r in runs for o in model.graph.outputs if o in r):
         raise ModelError(
             "the model's output for a picture of noise is not finite; its weights are damaged, or too large"
         )
-    outputs = [r.get(first_output, np.zeros(0, np.float32)) for r in runs]
     _replace_shape_arithmetic(model, runs)
     fold(model)
-    return outputs
+    write_out_windows(model)
 
 
 def _growing(first: Sequence[int], last: Sequence[int], batches: tuple[int, ...]) -> list[int | str]:
@@ -138,7 +155,7 @@ def _growing(first: Sequence[int], last: Sequence[int], batches: tuple[int, ...]
     return [a if a == b else "N" if b - a == step else f"{(b - a) // step}*N" for a, b in zip(first, last, strict=True)]
 
 
-def _replace_shape_arithmetic(model: ir.Model, runs: list[dict[ir.Value, Array]]) -> None:
+def _replace_shape_arithmetic(model: ir.Model, runs: Sequence[dict[ir.Value, Array]]) -> None:
     graph = model.graph
     of_shapes: set[ir.Value] = set()
     op = Ops(graph, "measured")
@@ -164,7 +181,7 @@ def _replace_shape_arithmetic(model: ir.Model, runs: list[dict[ir.Value, Array]]
                 node.attributes.pop("allowzero", None)
 
 
-def _takes_all_in_order(node: ir.Node, runs: list[dict[ir.Value, Array]]) -> bool:
+def _takes_all_in_order(node: ir.Node, runs: Sequence[dict[ir.Value, Array]]) -> bool:
     data, indices = node.inputs
     assert indices is not None
     for results in runs:

@@ -84,7 +84,7 @@ def _elu(s: Step) -> ir.Value:
     slope = s.op.Add(s.y, s.like(scale * alpha))
     if kind == "Celu":
         slope = s.op.Div(slope, s.like(alpha))
-    return s.op.Mul(s.dy, s.op.Where(_positive(s, alpha), s.like(scale), slope))
+    return s.op.Mul(s.dy, s.op.Where(_positive(s, min(alpha, scale)), s.like(scale), slope))
 
 
 @rule("Clip")
@@ -141,9 +141,16 @@ def _gelu(s: Step) -> ir.Value:
 
 @rule("Softmax")
 def _softmax(s: Step) -> ir.Value:
-    weighted = s.op.Mul(s.dy, s.y)
+    y = s.op.Where(s.op.IsNaN(s.y), s.like(0), s.y) if _replaced(s.y) else s.y
+    weighted = s.op.Mul(s.dy, y)
     total = s.op.ReduceSum(weighted, s.op.ints([s.axis(-1)]), keepdims=1)
-    return s.op.Sub(weighted, s.op.Mul(s.y, total))
+    return s.op.Sub(weighted, s.op.Mul(y, total))
+
+
+def _replaced(value: ir.Value) -> bool:
+    """Return whether the model replaces some elements of a tensor, as attention does with the NaN of a masked row."""
+    users = [use.node for use in value.uses()]
+    return any(n.op_type in ("IsNaN", "Where") or (n.op_type == "Cast" and _replaced(n.outputs[0])) for n in users)
 
 
 @rule("LogSoftmax")

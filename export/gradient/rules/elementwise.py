@@ -7,10 +7,26 @@ from fusioncam.export.gradient.rules.table import Step, rule
 
 
 @rule("QuantizeLinear", "DequantizeLinear", domain="com.microsoft")  # written for 16 bits below opset 21
-@rule("Identity", "Dropout", "QuantizeLinear", "DequantizeLinear")
+@rule("Identity", "QuantizeLinear", "DequantizeLinear")
 def _unchanged(s: Step) -> ir.Value:
     # A quantised model is differentiated straight through (arXiv 1308.3432): rounding counts as the identity, and
     # the scale that QuantizeLinear divides by is the one its DequantizeLinear multiplies with.
+    return s.dy
+
+
+def drops(node: ir.Node) -> bool:
+    """Return whether a Dropout is in training, as its third input says; else it is the identity."""
+    mode = node.inputs[2] if node.op_type == "Dropout" and len(node.inputs) > 2 else None
+    if mode is None:
+        return False
+    known = ir.convenience.get_const_tensor(mode)
+    return known is None or bool(known.numpy().any())
+
+
+@rule("Dropout")
+def _dropout(s: Step) -> ir.Value:
+    if drops(s.node):
+        raise NotImplementedError("training_mode is true, or is computed")
     return s.dy
 
 

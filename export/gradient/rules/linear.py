@@ -47,6 +47,10 @@ def _einsum(s: Step) -> ir.Value:
     others = result + "".join(o for i, o in enumerate(operands) if i != s.index)
     if not arrow or "." in terms or len(set(mine)) < len(mine) or not set(mine) <= set(others):
         raise NotImplementedError(f"the equation {s.attribute('equation')!r}")
+    sizes: dict[str, int | None] = {}
+    for i, operand in enumerate(operands):
+        if any(sizes.setdefault(letter, d) != d for letter, d in zip(operand, dims(s.input(i)), strict=True)):
+            raise NotImplementedError("an operand that is repeated along an axis of the others")
     inputs = [s.dy if i == s.index else s.input(i) for i in range(len(operands))]
     operands[s.index] = result
     return s.op.Einsum(*inputs, equation=f"{','.join(operands)}->{mine}")

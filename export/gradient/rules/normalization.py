@@ -11,8 +11,10 @@ from fusioncam.export.gradient.tape import dims, numpy_type
 
 @rule("BatchNormalization")
 def _batch_normalization(s: Step) -> ir.Value:
-    if s.attribute("training_mode", 0):
+    if s.attribute("training_mode", 0) or any(s.node.outputs[1:]):
         raise NotImplementedError("training_mode=1")
+    if not s.attribute("spatial", 1):
+        raise NotImplementedError("spatial=0")
     scale, variance = s.array(1), s.array(4)
     slope = scale / np.sqrt(variance.astype(np.float64) + s.attribute("epsilon", 1e-5))
     return s.op.Mul(s.dy, s.like(slope.reshape(-1, *[1] * (len(dims(s.x)) - 2))))

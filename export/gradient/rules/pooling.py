@@ -1,73 +1,107 @@
-"""Pools. TensorRT takes no `Indices` output of MaxPool, so the winner of each window is found by a convolution."""
+"""Pools. TensorRT takes no `Indices` output of MaxPool, so the winner of each window is found again."""
 
-from dataclasses import replace
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
-from fusioncam.export.gradient.rules.convolution import Window, spread, window_of
+from fusioncam.export.gradient.rules.convolution import spread
 from fusioncam.export.gradient.rules.table import Step, product, rule
+from fusioncam.export.gradient.rules.windows import Window, responses, window_of
+
+Index = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Line:
+    """The windows of a pool along one axis, as tables of indices.
+
+    A tap outside of the input reads the first one inside instead, which changes no maximum. So no border is needed,
+    whose number could win or tie; and of equal numbers the first inside is still the first.
+
+    Attributes:
+        read: Position that each tap of each window reads, (taps, windows).
+        window: For each position the windows it is in, (most windows, positions), filled up with 0.
+        tap: Its tap in that window as ArgMax would name it, (most windows, positions), filled up with -1.
+    """
+
+    read: Index
+    window: Index
+    tap: Index
+
+
+def line_of(window: Window, axis: int, size: int, count: int) -> Line:
+    """Return the tables of `count` windows along one spatial axis of `size` positions."""
+    starts = np.arange(count) * window.strides[axis] - window.begin[axis]
+    at = starts + np.arange(window.kernel[axis])[:, None] * window.dilations[axis]
+    inside = (at >= 0) & (at < size)
+    first = inside.argmax(axis=0)
+    found: list[list[tuple[int, int]]] = [[] for _ in range(size)]
+    for tap, i in np.argwhere(inside):
+        # ArgMax finds the first tap inside wherever it is read for the first time.
+        found[at[tap, i]].append((i, 0 if tap == first[i] else tap))
+    most = max(1, *map(len, found))
+    filled = np.array([[*pairs, *[(0, -1)] * (most - len(pairs))] for pairs in found], np.int64)
+    fallback = np.where(inside.any(axis=0), at[first, np.arange(count)], 0)
+    return Line(np.where(inside, at, fallback), filled[..., 0].T, filled[..., 1].T)
 
 
 @rule("MaxPool")
 def _max_pool(s: Step) -> ir.Value:
+    """Give each window's gradient to its first largest element, even if that is infinite.
+
+    One axis after the other, the last one first: the maximum over a window is that of the maxima of its rows. So the
+    work grows with the sum of the kernel's sides, not with their product. Channels are moved to the end meanwhile,
+    where whole runs of them are copied.
+    """
     op, window = s.op, window_of(s, list(s.attribute("kernel_shape")), s.x, s.y)
-    channels, taps = s.static(s.x, 1)[0], product(window.kernel)
-    # One output channel per channel and tap: that tap of every window.
-    one_hot = s.like(np.tile(np.eye(taps), (channels, 1)).reshape(channels * taps, 1, *window.kernel))
-    padded, inner = _with_border(s, window)
-    unfolded = op.Conv(padded, one_hot, group=channels, **inner.attributes)
-    grid = s.static(s.y, 2)
-    unfolded = op.reshape(unfolded, (None, channels, taps, product(grid)))
-    winner = op.ArgMax(unfolded, axis=2, keepdims=1)
-    first = op.Equal(winner, op.constant(np.arange(taps, dtype=np.int64).reshape(1, 1, taps, 1)))
-    dy = op.reshape(s.dy, (None, channels, 1, product(grid)))
-    won = op.reshape(op.Where(first, dy, s.like(0)), (None, channels * taps, *grid))
-    return spread(s, won, one_hot, window, channels)
+    channels, *sizes = s.static(s.x, 1)
+    counts, axes = s.static(s.y, 2), range(len(sizes))
+    lines = [line_of(window, axis, sizes[axis], counts[axis]) for axis in axes]
 
+    def shape(axis: int, length: int) -> tuple[int | None, ...]:
+        # The axes before are as they were, those behind are done.
+        return None, product(sizes[:axis]), length, product(counts[axis + 1 :]) * channels
 
-def _with_border(s: Step, window: Window) -> tuple[ir.Value, Window]:
-    """The input with a border that never wins, where the window needs one, and the window on it."""
-    begin, end = window.begin, [max(e, 0) for e in window.end]
-    if not any((*begin, *end)):
-        return s.x, window
-    # Not quite the lowest number of float32: that one may round to -infinity in TF32, and infinity times 0 is NaN.
-    lowest = s.like(-65504.0 if s.x.dtype == ir.DataType.FLOAT16 else -1e38)
-    padded = s.op.Pad(s.x, s.op.ints([0, 0, *begin, 0, 0, *end]), lowest)
-    none = (0,) * len(begin)
-    return padded, replace(window, begin=none, end=none)
+    x = op.Transpose(s.x, perm=[0, *(axis + 2 for axis in axes), 1])
+    winners = {}
+    for axis in reversed(axes):
+        taps = op.Gather(op.reshape(x, shape(axis, sizes[axis])), op.constant(lines[axis].read), axis=2)
+        winners[axis] = op.ArgMax(taps, axis=2, keepdims=0)
+        x = op.ReduceMax(taps, op.ints([2]), keepdims=0) if axis else x
+    dx = op.Transpose(s.dy, perm=[0, *(axis + 2 for axis in axes), 1])
+    for axis, line in enumerate(lines):
+        windows = op.constant(line.window)
+        won = op.Equal(op.Gather(winners[axis], windows, axis=2), op.constant(line.tap[..., None]))
+        received = op.Gather(op.reshape(dx, shape(axis, counts[axis])), windows, axis=2)
+        dx = op.ReduceSum(op.Where(won, received, s.like(0)), op.ints([2]), keepdims=0)
+    return op.Transpose(op.reshape(dx, (None, *sizes, channels)), perm=[0, len(sizes) + 1, *(a + 1 for a in axes)])
 
 
 @rule("AveragePool")
 def _average_pool(s: Step) -> ir.Value:
-    window = window_of(s, list(s.attribute("kernel_shape")), s.x, s.y)
+    kernel = list(s.attribute("kernel_shape"))
+    window = window_of(s, kernel, s.x, s.y)
     channels = s.static(s.x, 1)[0]
-    weights, dy, counts = np.ones((channels, 1, *window.kernel)), s.dy, _counted(s, window)
-    if (counts == counts.max()).all():
-        weights /= counts.max()
+    weights, dy, share = np.ones((channels, 1, *kernel)), s.dy, shares(s, kernel)
+    if (share == share.max()).all():
+        weights *= share.max()
     else:
-        dy = s.op.Mul(dy, s.like(1 / counts))
+        dy = s.op.Mul(dy, s.like(share))
     return spread(s, dy, s.like(weights), window, channels)
 
 
-def _counted(s: Step, window: Window) -> np.ndarray:
-    """What each window divides by, as (1, 1, *grid): all its taps, or only those inside the picture.
+def shares(s: Step, kernel: list[int]) -> npt.NDArray[np.float64]:
+    """Return the weight that each window gives to what is in it, as (1, 1, *grid).
 
-    With `count_include_pad` the padding counts too, but never the border that only `ceil_mode` added.
+    It is measured: padding counts or not, by `count_include_pad`, and the border that `ceil_mode` or `auto_pad` added
+    counts in some versions of the operator.
     """
-    counts = np.ones((1, 1))
-    include = bool(s.attribute("count_include_pad", 0))
-    pads = s.attribute("pads", [0] * 2 * len(window.kernel))
-    explicit = s.attribute("auto_pad", "NOTSET") == "NOTSET"
-    for axis, (size, grid) in enumerate(zip(s.static(s.x, 2), s.static(s.y, 2), strict=True)):
-        before = window.begin[axis]
-        after = pads[len(window.kernel) + axis] if explicit else max(window.end[axis], 0)
-        low, high = (-before, size + after) if include else (0, size)
-        starts = np.arange(grid) * window.strides[axis] - before
-        taps = starts[:, None] + np.arange(window.kernel[axis]) * window.dilations[axis]
-        counted = ((taps >= low) & (taps < high)).sum(axis=1)
-        counts = counts[..., None] * counted
-    return counts
+    shares = np.ones((1, 1))
+    for axis, size in enumerate(s.static(s.x, 2)):
+        shares = shares[..., None] * responses(s, axis, kernel, size).max(axis=0)
+    return shares
 
 
 @rule("GlobalAveragePool")

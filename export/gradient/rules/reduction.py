@@ -1,5 +1,6 @@
 """Reductions over axes."""
 
+import numpy as np
 import onnx_ir as ir
 
 from fusioncam.export.gradient.rules.table import Step, product, rule
@@ -7,6 +8,7 @@ from fusioncam.export.gradient.tape import dims
 
 
 def _axes(s: Step) -> list[int]:
+    """Return the reduced axes, counted from the front; none where `noop_with_empty_axes` keeps all of them."""
     shape = dims(s.input(0))
     axes = s.array(1).ravel().tolist() if s.has(1) else s.attribute("axes", [])
     if not axes and not s.attribute("noop_with_empty_axes", 0):
@@ -17,9 +19,16 @@ def _axes(s: Step) -> list[int]:
 
 
 def _kept(s: Step, value: ir.Value) -> ir.Value:
-    """`value`, of the shape of the output, with the reduced axes back in as ones."""
+    """Return `value`, of the shape of the output, with the reduced axes back in as ones."""
     axes = _axes(s)
     return value if s.attribute("keepdims", 1) or not axes else s.op.Unsqueeze(value, s.op.ints(axes))
+
+
+def _summed(s: Step, value: ir.Value) -> ir.Value:
+    """Return the sum of `value`, of the shape of the input, over the reduced axes, which stay as ones."""
+    axes = _axes(s)
+    # To ReduceSum an empty list means all axes.
+    return s.op.ReduceSum(value, s.op.ints(axes), keepdims=1) if axes else value
 
 
 @rule("ReduceSum")
@@ -38,7 +47,7 @@ def _reduce_mean(s: Step) -> ir.Value:
 def _reduce_extreme(s: Step) -> ir.Value:
     # Elements that tie share the gradient, as torch.amax does.
     ties = s.op.Cast(s.op.Equal(s.x, _kept(s, s.y)), to=s.x.dtype)
-    share = s.op.Div(_kept(s, s.dy), s.op.ReduceSum(ties, s.op.ints(_axes(s)), keepdims=1))
+    share = s.op.Div(_kept(s, s.dy), _summed(s, ties))
     return s.op.Mul(ties, share)
 
 
@@ -62,4 +71,6 @@ def _reduce_l2(s: Step) -> ir.Value:
 
 @rule("ReduceLogSumExp")
 def _reduce_log_sum_exp(s: Step) -> ir.Value:
-    return s.op.Mul(s.op.Exp(s.op.Sub(s.x, _kept(s, s.y))), _kept(s, s.dy))
+    # Where all elements are -infinity so is their result, and the difference would be NaN; the gradient is zero there.
+    total = s.op.Where(s.op.Equal(s.y, s.like(-np.inf)), s.like(0), s.y)
+    return s.op.Mul(s.op.Exp(s.op.Sub(s.x, _kept(s, total))), _kept(s, s.dy))

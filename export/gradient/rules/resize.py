@@ -19,7 +19,7 @@ def _resize(s: Step) -> ir.Value:
     before, now = dims(s.x), list(dims(s.y))
     gradient = s.dy
     for axis, (small, large) in enumerate(zip(before, now, strict=True)):
-        if small != large:
+        if small != large or _scale(s, axis) != 1:
             if small is None or large is None:
                 raise NotImplementedError("a resized batch")
             gradient = along(s, _matrix(s, axis, small, large).T, gradient, tuple(now), axis)
@@ -27,12 +27,19 @@ def _resize(s: Step) -> ir.Value:
     return gradient
 
 
+def _scale(s: Step, axis: int) -> float:
+    """Return the given scale along `axis`: one that is not 1 may move samples without changing their number."""
+    if not s.has(2) or not s.array(2).size:
+        return 1
+    rank = len(dims(s.x))
+    listed = [a % rank for a in s.attribute("axes", range(rank))]
+    return float(s.array(2)[listed.index(axis)]) if axis in listed else 1
+
+
 def _matrix(s: Step, axis: int, small: int, large: int) -> npt.NDArray[np.float32]:
     """The (large, small) matrix this very node applies along `axis`: its response to every unit vector."""
     if s.has(2) and s.array(2).size:
-        rank = len(dims(s.x))
-        listed = [a % rank for a in s.attribute("axes", range(rank))]
-        name, size = "scales", np.array([1, 1, 1, s.array(2)[listed.index(axis)]], np.float32)
+        name, size = "scales", np.array([1, 1, 1, _scale(s, axis)], np.float32)
     else:
         name, size = "sizes", np.array([1, small, 1, large], np.int64)
     attributes = {a.name: a.value for a in s.node.attributes.values() if a.name != "axes"}

@@ -71,4 +71,5 @@ def _depth_to_space(s: Step) -> ir.Value:
 
 @rule("SpaceToDepth")
 def _space_to_depth(s: Step) -> ir.Value:
-    return s.op.DepthToSpace(s.dy, blocksize=int(s.attribute("blocksize")))
+    # From opset 28 on it has the modes of DepthToSpace, its inverse.
+    return s.op.DepthToSpace(s.dy, blocksize=int(s.attribute("blocksize")), mode=s.attribute("mode", "DCR"))

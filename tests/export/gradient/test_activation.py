@@ -71,9 +71,16 @@ CASES = [
     ("gelu", "Gelu", {}, [X], fn.gelu, {"opset": 20}),
     ("gelu-wide", "Gelu", {}, [X], fn.gelu, {"opset": 20, "at": wide}),
     ("gelu-tanh", "Gelu", {"approximate": "tanh"}, [X], lambda x: fn.gelu(x, approximate="tanh"), {"opset": 20}),
+    ("selu-falling", "Selu", {"alpha": 1.2, "gamma": -0.6}, [X], lambda x: -0.6 * fn.elu(x, 1.2)),
     ("softmax", "Softmax", {}, [X], lambda x: x.softmax(-1)),
     ("softmax-1", "Softmax", {"axis": 1}, [X], lambda x: x.softmax(1)),
     ("softmax-minus-2", "Softmax", {"axis": -2}, [X], lambda x: x.softmax(-2)),
+    (
+        "softmax-of-masked-rows",
+        "agraph (float[N,3,5] x) => (float[N,3,5] y) <float low = {-inf}, float zero = {0}, bool[3,1] seen = {1,0,1}>"
+        "{m = Where(seen, x, low) p = Softmax(m) b = Cast<to = 1>(p) y = Where(seen, b, zero)}",
+        *({}, None, lambda x: x.softmax(-1) * torch.tensor([[1], [0], [1]])),
+    ),
     ("softmax-wide", "Softmax", {}, [X], lambda x: x.softmax(-1), {"at": wide}),
     ("log-softmax", "LogSoftmax", {}, [X], lambda x: x.log_softmax(-1)),
     ("log-softmax-1", "LogSoftmax", {"axis": 1}, [X], lambda x: x.log_softmax(1)),

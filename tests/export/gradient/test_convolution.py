@@ -108,6 +108,21 @@ CASES = [
         *("transposed-3d", "ConvTranspose", {"strides": [1, 2, 2]}),
         *([("N", 2, 3, 3, 4), (2, 3, 2, 2, 3)], transposed((0,) * 6, stride=(1, 2, 2))),
     ),
+    *(
+        (f"transposed-shape-{i}", "ConvTranspose", {"strides": [2, 3], **more}, [X, (4, 3, 2, 2), (3,)], None)
+        for i, more in enumerate(
+            [
+                {"output_shape": [17, 25]},  # beyond what the kernel reaches: the border holds the bias alone
+                {"output_shape": [19, 24], "auto_pad": "SAME_UPPER"},
+                {"output_shape": [17, 25], "auto_pad": "SAME_LOWER"},
+                {"output_shape": [15, 20], "auto_pad": "SAME_UPPER"},
+                {"output_shape": [16, 21], "dilations": [1, 2]},
+                {"output_shape": [18, 22], "output_padding": [1, 0]},
+                {"auto_pad": "VALID", "output_padding": [0, 1]},
+                {"auto_pad": "SAME_UPPER"},
+            ]
+        )
+    ),
     ("transposed-half", "ConvTranspose", {"strides": [2, 2]}, [X, (4, 6, 3, 3)], transposed(stride=2), HALF),
 ]
 

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 X = ("N", 3, 5, 4)
@@ -25,6 +26,7 @@ def quantised(body):
 CASES = [
     ("identity", "Identity", {}, [X], lambda x: 1 * x),
     ("dropout", "Dropout", {}, [X, 0.3], lambda x, _: 1 * x),
+    ("dropout-not-training", "Dropout", {"seed": 3}, [X, 0.3, np.array(False)], lambda x, *_: 1 * x),
     ("dropout-plain", "Dropout", {}, [X], lambda x: 1 * x),
     ("neg", "Neg", {}, [X], torch.neg),
     ("add", "Add", {}, [X, X], torch.add),
@@ -107,3 +109,16 @@ CASES = [
 
 def test_gradient(case, check):
     check(*case)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "float[N,4] x) => (float y) <float r = {0.3}, bool t = {1}> {y = Dropout(x, r, t)}",
+        "float[N,4] x) => (float y) <bool t = {1}> {y, m = Dropout<seed = 3>(x, , t)}",
+        "float[N,4] x, bool t) => (float y) <float r = {0.3}> {y = Dropout(x, r, t)}",
+    ],
+    ids=["constant", "without-ratio", "computed"],
+)
+def test_dropout_in_training_is_refused(body, refused):
+    assert "operator Dropout (node 'y') has no gradient rule: training_mode is true" in refused(f"agraph ({body}")

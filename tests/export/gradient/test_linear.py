@@ -77,3 +77,8 @@ def test_einsum_refuses(equation, refused):
 
 def test_product_with_a_vector_is_refused(refused):
     assert "vector" in refused("agraph (float[N,4] x, float[4] w) => (float[N] y) {y = MatMul(x, w)}")
+
+
+def test_einsum_refuses_operands_that_are_repeated(refused):
+    text = 'agraph (float[N,1] x, float[N,3] w) => (float[N,3] y) {y = Einsum<equation = "ij,ij->ij">(x, w)}'
+    assert "repeated along an axis" in refused(text)

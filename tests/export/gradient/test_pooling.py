@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as fn
 from hypothesis import given, settings
@@ -22,6 +23,20 @@ def mean(n=2, **options):
 
 def pool(kernel=(3, 3), **attributes):
     return {"kernel_shape": list(kernel), **attributes}
+
+
+def masked(attributes, shape="N,3,9,8", pads=None):
+    """A pool over -infinity, put there by a mask or by a Pad as timm's MaxPool2dSame does."""
+    pad = f"p = Pad(m, pads, low) r = MaxPool<{attributes}>(p)" if pads else f"r = MaxPool<{attributes}>(m)"
+    constants = "float low = {-inf}, float limit = {0.3}, float least = {-9}"
+    constants += f", int64[{len(pads)}] pads = {{{','.join(map(str, pads))}}}" if pads else ""
+    nodes = f"c = Greater(x, limit) m = Where(c, low, x) {pad} y = Max(r, least)"
+    return f"agraph (float[{shape}] x) => (float[N] y) <{constants}> {{{nodes}}}"
+
+
+def largest_of_masked(pads=(0, 0, 0, 0), **options):
+    pool = largest(pads, **options)
+    return lambda x: pool(x.where(x <= 0.3, -torch.inf)).clamp_min(-9)
 
 
 S2 = {"strides": [2, 2]}
@@ -64,7 +79,47 @@ CASES = [
         "agraph (float[N,2,4,4] x) => (float[N,2,2,2] y) {y, i = MaxPool<kernel_shape = [2,2], strides = [2,2]>(x)}",
         *({}, None, largest(kernel_size=2)),
     ),
+    ("max-masked", masked("kernel_shape = [2, 2], strides = [2, 2]"), {}, None, largest_of_masked(kernel_size=2)),
+    (
+        *("max-masked-pads", masked("kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]"), {}, None),
+        largest_of_masked((1, 1, 1, 1), kernel_size=3, stride=2),
+    ),
+    (
+        *("max-masked-padded", masked("kernel_shape = [3, 3], strides = [2, 2]", pads=[0, 0, 0, 0, 0, 0, 1, 1])),
+        *({}, None, largest_of_masked((0, 0, 1, 1), kernel_size=3, stride=2)),
+    ),
+    (
+        *("max-masked-whole-border", masked("kernel_shape = [2, 2]", pads=[0, 0, 3, 2, 0, 0, 3, 4]), {}, None),
+        largest_of_masked((3, 2, 3, 4), kernel_size=2, stride=1),
+    ),
+    (
+        *("max-masked-1d", masked("kernel_shape = [4], dilations = [2], pads = [3, 1]", "N,3,9"), {}, None),
+        largest_of_masked((3, 1), kernel_size=4, stride=1, dilation=2),
+    ),
+    (
+        *("max-masked-3d", masked("kernel_shape = [2, 3, 2], strides = [1, 2, 2]", "N,2,5,5,6"), {}, None),
+        largest_of_masked((0,) * 6, kernel_size=(2, 3, 2), stride=(1, 2, 2)),
+    ),
+    ("max-whole", "MaxPool", pool([9, 8]), [X], largest(kernel_size=(9, 8)), TIES),
+    (
+        "max-wide-ties",
+        "MaxPool",
+        pool([7, 5], pads=[3, 2, 3, 2]),
+        [X],
+        largest((3, 2, 3, 2), kernel_size=(7, 5), stride=1),
+        TIES,
+    ),
+    ("max-ties-half", "MaxPool", pool(**S2, **P1), [X], largest((1, 1, 1, 1), kernel_size=3, stride=2), HALF | TIES),
     ("mean", "AveragePool", pool(), [X], mean(kernel_size=3, stride=1)),
+    ("mean-valid-ceil", "AveragePool", pool(strides=[3, 2], auto_pad="VALID", ceil_mode=1), [X], None, {"opset": 19}),
+    (
+        *("mean-valid-ceil-counted", "AveragePool"),
+        *(pool((4, 3), strides=[2, 2], auto_pad="VALID", ceil_mode=1, count_include_pad=1), [X], None, {"opset": 22}),
+    ),
+    (
+        *("mean-same-beyond-kernel", "AveragePool", pool((1, 2), strides=[3, 3], auto_pad="SAME_UPPER"), [X], None),
+        {"opset": 22},
+    ),
     ("mean-strides", "AveragePool", pool((2, 2), **S2), [X], mean(kernel_size=2)),
     ("mean-rest-unseen", "AveragePool", pool((3, 3), strides=[2, 3]), [X], mean(kernel_size=3, stride=(2, 3))),
     ("mean-beyond-kernel", "AveragePool", pool((2, 1), strides=[4, 3]), [X], mean(kernel_size=(2, 1), stride=(4, 3))),
@@ -162,3 +217,28 @@ def test_any_uneven_average(check, axes, counted, ceil):
         "count_include_pad": int(counted),
     }
     check("AveragePool", attributes, [("N", 2, *(a["size"] for a in axes))], None, {"opset": 22})
+
+
+@pytest.mark.parametrize("fill", [-np.inf, np.inf, 0, 1e38])
+def test_every_window_has_one_winner(fill, check, harness):
+    model = check("MaxPool", pool(**S2, **P1), [X], largest((1, 1, 1, 1), kernel_size=3, stride=2))
+    x = np.full((2, 3, 9, 8), fill, np.float32)
+    x[:, :, 4:, 5] = -np.inf
+    got = harness.run(model, {"x0": x, "seed": np.ones((2, 3, 5, 4), np.float32)})["dx"]
+    assert got.sum(axis=(2, 3)).tolist() == [[20] * 3] * 2
+    first = torch.from_numpy(x).requires_grad_()
+    fn.max_pool2d(first, 3, 2, 1).sum().backward()
+    np.testing.assert_array_equal(got, first.grad)
+
+
+def test_a_large_kernel_costs_little(check, harness):
+    small = check("MaxPool", pool([3, 3]), [("N", 2, 40, 50)], largest(kernel_size=3, stride=1))
+    large = check("MaxPool", pool([40, 50]), [("N", 2, 40, 50)], largest(kernel_size=(40, 50)))
+    assert harness.emitted(large) == harness.emitted(small)
+    assert sum(tensor.ByteSize() for tensor in large.graph.initializer) < 30_000
+
+
+def test_a_shape_that_is_not_onnxruntimes_is_refused(refused):
+    # Inference knows nothing of what onnxruntime makes of SAME with dilations; export measures the shape.
+    text = 'agraph (float[N,3,9] x) => (float y) {y = MaxPool<%s, auto_pad = "SAME_LOWER">(x)}'
+    assert "windows are not where" in refused(text % "kernel_shape = [2], dilations = [3]")

@@ -5,11 +5,29 @@ import torch
 X = ("N", 3, 5, 4)
 HALF = {"dtype": np.float16}
 DROP = {"keepdims": 0}
+NOOP = {"noop_with_empty_axes": 1}
+NONE = np.array([], np.int64)
 
 CASES = [
     ("sum", "ReduceSum", {}, [X, [2, 3]], lambda x, _: x.sum((2, 3), keepdim=True)),
     ("sum-negative-axes", "ReduceSum", DROP, [X, [-1, 1]], lambda x, _: x.sum((1, 3))),
     ("sum-noop", "ReduceSum", {"noop_with_empty_axes": 1}, [X], lambda x: 1 * x),
+    ("sum-noop-of-none", "ReduceSum", NOOP | DROP, [X, NONE], lambda x, _: 1 * x),
+    ("mean-noop", "ReduceMean", NOOP, [X], lambda x: 1 * x),
+    ("mean-noop-of-none", "ReduceMean", NOOP | DROP, [X, NONE], lambda x, _: 1 * x),
+    ("max-noop", "ReduceMax", NOOP, [X], lambda x: 1 * x),
+    ("max-noop-of-none", "ReduceMax", NOOP, [X, NONE], lambda x, _: 1 * x),
+    ("min-noop-drop", "ReduceMin", NOOP | DROP, [X, NONE], lambda x, _: 1 * x, {"opset": 20}),
+    ("sum-square-noop", "ReduceSumSquare", NOOP, [X], lambda x: x * x),
+    ("l1-noop", "ReduceL1", NOOP | DROP, [X], lambda x: x.abs()),
+    ("l2-noop", "ReduceL2", NOOP, [X, NONE], lambda x, _: x.abs()),
+    ("log-sum-exp-noop", "ReduceLogSumExp", NOOP | DROP, [X], lambda x: 1 * x),
+    (
+        "log-sum-exp-of-masked",
+        "agraph (float[N,3,5,4] x) => (float y) <int64[1] axes = {2}, float low = {-inf}, float limit = {-0.3}>"
+        "{c = Greater(x, limit) m = Where(c, low, x) r = ReduceLogSumExp(m, axes) y = Exp(r)}",
+        *({}, None, lambda x: torch.where(x <= -0.3, x.exp(), 0).sum(2, keepdim=True)),
+    ),
     ("mean", "ReduceMean", {}, [X, [2, 3]], lambda x, _: x.mean((2, 3), keepdim=True)),
     ("mean-drop", "ReduceMean", DROP, [X, [-2, -1]], lambda x, _: x.mean((2, 3))),
     ("mean-first", "ReduceMean", DROP, [X, [1]], lambda x, _: x.mean(1)),

@@ -35,6 +35,12 @@ CASES = [
         lambda x, *_: x.repeat_interleave(2, 2).repeat_interleave(2, 3),
     ),
     ("linear", "Resize", mode("linear"), sizes(*UP), interpolate("bilinear", UP)),
+    # Scales that leave the number of samples as it is, but not the samples.
+    *(
+        (f"same-size-{name}-{way}", "Resize", {k: v for k, v in mode(name, way).items() if k != "axes"}, given, None)
+        for name, way in [("linear", "asymmetric"), ("cubic", "half_pixel"), ("nearest", "half_pixel")]
+        for given in [[X, None, np.array([1, 1, 1.15, 1.1], np.float32)]]
+    ),
     ("linear-down", "Resize", mode("linear"), sizes(*DOWN), interpolate("bilinear", DOWN)),
     ("linear-both", "Resize", mode("linear"), sizes(*BOTH), interpolate("bilinear", BOTH)),
     ("linear-one-axis", "Resize", mode("linear"), sizes(5, 9), interpolate("bilinear", (5, 9))),

@@ -1,6 +1,8 @@
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as fn
+from onnx.reference import ReferenceEvaluator
 
 X = ("N", 4, 6, 8)
 HALF = {"dtype": np.float16}
@@ -88,3 +90,15 @@ def test_concatenation_along_the_batch_is_refused(refused):
 def test_repetition_of_the_batch_is_refused(refused):
     text = "agraph (float[N,4] x) => (float[M,4] y) {r = Constant<value_ints = [2, 1]>() y = Tile(x, r)}"
     assert "repetition of the batch" in refused(text)
+
+
+@pytest.mark.parametrize("mode", ["CRD", "DCR"])
+def test_space_to_depth_has_modes_from_opset_28_on(mode, harness):
+    model = harness.parse(text(f'y = SpaceToDepth<blocksize = 2, mode = "{mode}">(x)'), opset=28)
+    rng = np.random.default_rng(0)
+    x, seed = (rng.normal(size=s).astype(np.float32) for s in ((3, 4, 6, 8), (3, 16, 3, 4)))
+    got = ReferenceEvaluator(harness.differentiate(model, "x")).run(["y", "dx"], {"x": x, "seed": seed})
+    function = (lambda t: fn.pixel_unshuffle(t, 2)) if mode == "CRD" else space_to_depth(2)
+    y, dx = harness.torch_gradient(function, {"x": x}, "x", seed, torch.float64)
+    np.testing.assert_array_equal(got[0], y)
+    np.testing.assert_array_equal(got[1], dx)

@@ -1,0 +1,150 @@
+"""Where the windows of a convolution or pool lie. Where attributes leave it to a formula it is measured, not derived.
+
+The formulas for `auto_pad` and `output_shape` differ between versions, operators and runtimes (with dilations, negative
+totals, odd rests), and shape inference has yet others. A bundle is run by onnxruntime, so its windows count.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+import onnxruntime
+
+from fusioncam.export.gradient.rules.table import Step
+
+PER_AXIS = ("kernel_shape", "strides", "dilations", "output_padding", "output_shape")
+SHARED = ("auto_pad", "ceil_mode", "count_include_pad", "p")
+
+Matrix = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Window:
+    """The sliding window of a convolution or pool: one number per spatial axis.
+
+    Attributes:
+        kernel: Taps of the kernel.
+        strides: Step of the window in the input.
+        dilations: Distance between taps.
+        begin: Padding before; negative where the first window begins after the first element.
+        end: Padding after; as much as makes the last window end just there, so it may differ from the attribute
+            (`ceil_mode` adds some) and is negative where the windows leave a rest of the input unseen.
+    """
+
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    begin: tuple[int, ...]
+    end: tuple[int, ...]
+
+    @property
+    def attributes(self) -> dict[str, list[int]]:
+        """As node attributes, the padding cut at zero."""
+        return {
+            "strides": list(self.strides),
+            "dilations": list(self.dilations),
+            "pads": [max(p, 0) for p in (*self.begin, *self.end)],
+        }
+
+    @property
+    def before(self) -> list[int]:
+        """Input elements before the first window, per axis."""
+        return [max(-b, 0) for b in self.begin]
+
+    @property
+    def unseen(self) -> list[int]:
+        """Input elements after the last window, per axis."""
+        return [max(-e, 0) for e in self.end]
+
+    @property
+    def overlooks(self) -> bool:
+        """Whether more of the input is in no window than a smaller number of windows would explain."""
+        return any(self.before) or any(u >= st for u, st in zip(self.unseen, self.strides, strict=True))
+
+
+def window_of(s: Step, kernel: list[int], wide: ir.Value, narrow: ir.Value) -> Window:
+    """Return the window that leads from the spatial axes of `wide` to those of `narrow`.
+
+    Raises:
+        NotImplementedError: No window of these attributes does what the node is seen to do.
+    """
+    n = len(kernel)
+    strides = s.attribute("strides", [1] * n)
+    dilations = s.attribute("dilations", [1] * n)
+    extents = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    sizes = list(zip(s.static(wide, 2), s.static(narrow, 2), strict=True))
+    total = [(o - 1) * st + e - i for (i, o), st, e in zip(sizes, strides, extents, strict=True)]
+    auto = s.attribute("auto_pad", "NOTSET")
+    if auto.startswith("SAME") or "output_shape" in s.node.attributes:
+        begin = [_measured_begin(s, axis, kernel, *sizes[axis]) for axis in range(n)]
+    elif auto == "VALID":
+        begin = [0] * n
+    else:
+        begin = list(s.attribute("pads", [0] * 2 * n))[:n]
+    end = [t - b for t, b in zip(total, begin, strict=True)]
+    return Window(tuple(kernel), tuple(strides), tuple(dilations), tuple(begin), tuple(end))
+
+
+def _measured_begin(s: Step, axis: int, kernel: list[int], size: int, count: int) -> int:
+    """Return the padding before the first window along one axis, by what the node does."""
+    stride, dilation = (s.attribute(name, [1] * len(kernel))[axis] for name in ("strides", "dilations"))
+    transposed, weighted = s.node.op_type == "ConvTranspose", s.node.op_type.startswith("Conv")
+    found = responses(s, axis, kernel, count if transposed else size)
+    found = found.T if transposed else found
+    taps = np.arange(kernel[axis])
+    total = (count - 1) * stride + taps[-1] * dilation + 1 - size
+    usual_first = sorted(range(-size, total + size + 1), key=lambda b: (not 0 <= b <= total, abs(b)))
+    for begin in usual_first if found.shape == (size, count) else ():
+        at = np.arange(count)[:, None] * stride + taps * dilation - begin
+        windows, tap = np.nonzero((at >= 0) & (at < size))
+        expected = np.zeros((size, count))
+        expected[at[windows, tap], windows] = tap + 1
+        if np.array_equal(expected, found) if weighted else np.array_equal(expected > 0, found > 0):
+            return begin
+    raise NotImplementedError("its windows are not where its attributes put them")
+
+
+def responses(s: Step, axis: int, kernel: list[int], size: int) -> Matrix:
+    """Return what this very node makes of every unit vector along one axis, (size, positions of its output).
+
+    The weights of a convolution are taken as 1, 2, 3, ... meanwhile, so that its taps can be told apart.
+    """
+    attributes: dict[str, Any] = {name: s.attribute(name) for name in SHARED}
+    given = {name: s.attribute(name) for name in PER_AXIS}
+    given["kernel_shape"] = kernel
+    attributes |= {name: (v[len(v) - len(kernel) + axis],) for name, v in given.items() if v is not None}
+    pads = s.attribute("pads")
+    if pads is not None and s.attribute("auto_pad", "NOTSET") == "NOTSET":
+        attributes["pads"] = pads[axis], pads[len(kernel) + axis]
+    assert s.node.graph is not None
+    opset = s.node.graph.opset_imports.get("", 18)
+    return _responses(s.node.op_type, opset, size, tuple((k, v) for k, v in attributes.items() if v is not None))
+
+
+@cache
+def _responses(op_type: str, opset: int, size: int, attributes: tuple[tuple[str, Any], ...]) -> Matrix:
+    named = dict(attributes)
+    weights = np.arange(1, named["kernel_shape"][0] + 1, dtype=np.float32).reshape(1, 1, -1)
+    weighted = op_type.startswith("Conv")
+    node = onnx.helper.make_node(op_type, ["x", "w"] if weighted else ["x"], ["y"], **named)
+    graph = onnx.helper.make_graph(
+        [node],
+        "windows",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [size, 1, size])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
+        [onnx.numpy_helper.from_array(weights, "w")] if weighted else [],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=10)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    unit = np.eye(size, dtype=np.float32)[:, None]
+    try:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        found = session.run(None, {"x": unit})[0]
+    except Exception as error:  # onnxruntime's share no base class
+        raise NotImplementedError("onnxruntime does not run it") from error
+    return np.asarray(found, np.float64).reshape(size, -1)
