@@ -27,7 +27,7 @@ from fusioncam.runtime.budget import Budget, checked_budget
 from fusioncam.runtime.engines import Engine, open_engine
 from fusioncam.runtime.explanation import Explanation, Passes
 from fusioncam.runtime.fusion import ClassMaps, Look, make_maps, mean, take_steps
-from fusioncam.runtime.image import ImageLike, UInt8Array, as_input, unpreprocess
+from fusioncam.runtime.image import ImageLike, UInt8Array, as_input, is_dark, unpreprocess
 from fusioncam.runtime.methods import METHODS, checked_methods
 from fusioncam.runtime.picture import DEFAULT_COLORMAP, checked_opacity, color_table
 from fusioncam.runtime.scoring import probabilities
@@ -263,7 +263,8 @@ class Explainer:
         of_classes = zip(classes, *(look.made for look in looks), strict=True)
         clock.lap("fusion")
         size = None if photo is None else (photo.shape[0], photo.shape[1])
-        return [self._result(c, mean(made), methods, looks[0].logits, passes, clock, size) for c, *made in of_classes]
+        dark, logits = is_dark(x, self.manifest.preprocessing), looks[0].logits
+        return [self._result(c, mean(made), methods, logits, passes, clock, size, dark) for c, *made in of_classes]
 
     def _look(
         self,
@@ -291,10 +292,12 @@ class Explainer:
         passes: Passes,
         clock: Clock,
         size: tuple[int, int] | None,
+        dark: bool,
     ) -> Explanation:
         m = self.manifest
         said = {
             "assumed_preprocessing": m.preprocessing.origin == "assumed",
+            "dark_picture": dark,
             "no_gradient": not all(m.gradient for m in self._manifests),
             "logits_out_of_reach": m.source.reach == "out_of_reach",
             "doubtful_logits": m.source.reach == "doubtful",

@@ -19,6 +19,7 @@ FLAGS = {
     "equal_contributions": "neither map changes the confidence: both count the same",
     "mixed_contributions": "one map raises the confidence and the other lowers it: a weight is negative",
     "cut_short": "the budget ended before the map was settled: more passes could still change it",
+    "dark_picture": "the picture is nearly black: if its file has 16 bits but fewer are used, scale its values up",
     "no_gradient": "the bundle was exported without a gradient: methods that need one are left out",
     "logits_out_of_reach": "the logits of the model's probabilities are out of reach: what raises log p is explained",
     "doubtful_logits": "the model's outputs lie within 0..1, but were taken for logits: say --ending if they are not",

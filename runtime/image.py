@@ -10,18 +10,23 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusioncam.errors import ImageError
+from fusioncam.errors import LESS_MEMORY, ImageError, OutOfMemoryError, out_of_memory
 from fusioncam.manifest import Preprocessing
 from fusioncam.runtime.formats import bounded, declared_pixels, is_deep, is_whole, keeps_its_word
+from fusioncam.runtime.formats.marks import partly_read
+from fusioncam.runtime.formats.mended import Mended, mended
 from fusioncam.runtime.geometry import display_image as display_image
 from fusioncam.runtime.geometry import visible_part as visible_part
 
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 1 << 30
+BYTES_PER_PIXEL = 16  # what decoding takes at most: a progressive JPEG holds its coefficients beside the picture
 
 UInt8Array: TypeAlias = NDArray[np.uint8]
 Float32Array: TypeAlias = NDArray[np.float32]
 ImageLike: TypeAlias = str | os.PathLike[str] | UInt8Array | Float32Array
+
+DARK = 64  # of 255
 
 # The log level belongs to the whole process, so two decodes must not change it at the same time.
 _DECODER = threading.Lock()
@@ -50,22 +55,41 @@ def _load(path: Path) -> bytes:
     return data
 
 
-def _decode(data: bytes) -> NDArray[np.generic] | None:
+def _decode(file: Mended) -> NDArray[np.generic] | None:
     """(H, W, 3) BGR of whatever depth the file has, or None; without a word on stderr.
 
     BGR on purpose: with IMREAD_COLOR_RGB, OpenCV 5.0 leaves 16-bit TIFF and AVIF with alpha in BGR order.
+
+    Raises:
+        OutOfMemoryError: There is not enough memory.
     """
-    if not is_whole(data):
+    if not is_whole(file.data):
         return None
-    depth = 0 if is_deep(data) else cv2.IMREAD_ANYDEPTH
+    # An AVIF is turned by its boxes, which `mended` sees to, never by EXIF.
+    flags = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if is_deep(file.data) else cv2.IMREAD_ANYDEPTH)
     with _DECODER:
         before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         try:
-            return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | depth)
-        except cv2.error:
+            decoded = cv2.imdecode(np.frombuffer(file.data, np.uint8), cv2.IMREAD_UNCHANGED if file.raw else flags)
+        except cv2.error as error:
+            if (shortage := out_of_memory(error)) is not None:
+                raise shortage from error
             return None
         finally:
             cv2.utils.logging.setLogLevel(before)
+    return decoded if decoded is None or file.after is None else file.after(decoded)
+
+
+def _there_was_memory(pixels: int) -> None:
+    """OpenCV gives nothing at all where it lacks memory: whether it did is tried out.
+
+    Raises:
+        OutOfMemoryError: So much as decoding needs cannot be had.
+    """
+    try:
+        np.empty(pixels * BYTES_PER_PIXEL, np.uint8)
+    except MemoryError as error:
+        raise OutOfMemoryError(f"out of memory; {LESS_MEMORY}") from error
 
 
 def read_image(path: str | os.PathLike[str]) -> UInt8Array:
@@ -82,7 +106,9 @@ def read_image(path: str | os.PathLike[str]) -> UInt8Array:
 
     Raises:
         ImageError: There is no such file, it is no picture, it is damaged or cut short, its pixels are neither 8 nor
-            16 bits, or it declares more than MAX_PIXELS (judged before anything is decoded).
+            16 bits, it is of a kind that would be read wrong, or it declares more than MAX_PIXELS (judged before
+            anything is decoded).
+        OutOfMemoryError: There is not enough memory to decode it.
     """
     return decode_image(_load(Path(path)), repr(os.fspath(path)), MAX_PIXELS)
 
@@ -111,13 +137,19 @@ def decode_image(data: bytes, name: str, max_pixels: int, *, declared: bool = Fa
         raise ImageError(f"{name} is not of a format taken here: save it again as PNG or JPEG")
     if declared and pixels <= max_pixels:
         data = bounded(data, name)
-    decoded = _decode(data) if pixels <= max_pixels else None
+    file = mended(data)
+    if file.refusal is not None:
+        remedy = "" if ": " in file.refusal else ": save it again as PNG or JPEG"
+        raise ImageError(f"{name} {file.refusal}{remedy}")
+    decoded = _decode(file) if pixels <= max_pixels else None
     if decoded is not None:
         pixels = decoded.shape[0] * decoded.shape[1]
     if pixels > max_pixels:
         raise ImageError(f"{name} has {pixels:,} pixels, the limit is {max_pixels:,}: shrink it first")
     if decoded is None:
-        raise ImageError(f"{name} is not a picture, or is damaged or cut short: save it again as PNG or JPEG")
+        _there_was_memory(pixels)
+        some = f", or is {kind} of a kind that is not read here" if (kind := partly_read(data)) else ""
+        raise ImageError(f"{name} is not a picture, or is damaged or cut short{some}: save it again as PNG or JPEG")
     if decoded.dtype == np.uint16:
         decoded = cv2.convertScaleAbs(decoded.astype(np.uint16, copy=False), alpha=1 / 257)
     if decoded.dtype != np.uint8:
@@ -158,6 +190,18 @@ def unpreprocess(x: Float32Array, preprocessing: Preprocessing) -> UInt8Array:
     mean, std, order = _constants(preprocessing)
     pixels = (x * std + mean) / np.float32(preprocessing.rescale)
     return np.ascontiguousarray(np.rint(pixels).clip(0, 255).astype(np.uint8)[order].transpose(1, 2, 0))
+
+
+def is_dark(x: Float32Array, preprocessing: Preprocessing) -> bool:
+    """Whether no pixel of a model input is above a quarter of white.
+
+    So come out values of 10 to 14 bits in a file of 16, which does not say how many it has.
+
+    Args:
+        x: (3, H, W) float32, channels in the model's order.
+        preprocessing: The model's own.
+    """
+    return int(unpreprocess(x, preprocessing).max()) <= DARK
 
 
 def as_input(image: ImageLike, preprocessing: Preprocessing) -> tuple[UInt8Array | None, Float32Array]:

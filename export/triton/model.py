@@ -21,7 +21,7 @@ from fusioncam.runtime.asked import checked_class, checked_for
 from fusioncam.runtime.budget import Budget, checked_budget, parse_budget
 from fusioncam.runtime.fusion import make_maps
 from fusioncam.runtime.head import Head
-from fusioncam.runtime.image import MAX_PIXELS, as_input, decode_image
+from fusioncam.runtime.image import MAX_PIXELS, as_input, decode_image, is_dark
 from fusioncam.runtime.on_host import PARTS, HostEngine
 from fusioncam.runtime.scoring import Scorer, probabilities, refuse_nan
 from fusioncam.runtime.work import Clock, Floats, Request, Work
@@ -219,6 +219,7 @@ class TritonPythonModel:
             m = self.manifest
             said = {
                 "assumed_preprocessing": m.preprocessing.origin == "assumed",
+                "dark_picture": is_dark(asked.pictures[i], m.preprocessing),
                 "no_gradient": not m.gradient,
                 "logits_out_of_reach": m.source.reach == "out_of_reach",
                 "doubtful_logits": m.source.reach == "doubtful",

@@ -1,6 +1,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import numpy as np
 import pytest
 
@@ -103,6 +104,17 @@ def test_unknown_preprocessing_is_flagged(tiny, tmp_path, pictures):
     export_model(tiny.bundle.parent / "tiny.onnx", tmp_path / "b.fcam", layer="layer")
     found = Explainer(tmp_path / "b.fcam", methods=["grad_cam"]).explain(pictures[0])
     assert "assumed_preprocessing" in found.flags
+    assert "dark_picture" not in found.flags
+
+
+@pytest.mark.parametrize(("bits", "dark"), [(8, True), (10, True), (12, True), (14, True), (15, False), (16, False)])
+@pytest.mark.parametrize("ending", ["png", "tiff"])
+def test_few_bits_in_a_file_of_sixteen_are_flagged(tiny, tmp_path, bits, dark, ending):
+    deep = np.random.default_rng(bits).integers(0, 1 << bits, (40, 50, 3)).astype(np.uint16)
+    deep[0, 0] = (1 << bits) - 1
+    cv2.imwrite(str(tmp_path / f"deep.{ending}"), deep)
+    found = Explainer(tiny.bundle, methods=["grad_cam"]).explain(tmp_path / f"deep.{ending}")
+    assert ("dark_picture" in found.flags) == dark
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -2,6 +2,8 @@
 
 import os
 import struct
+import subprocess
+import sys
 import time
 import zlib
 from pathlib import Path
@@ -10,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fusioncam.errors import ImageError
+from fusioncam.errors import ImageError, OutOfMemoryError
 from fusioncam.manifest import Preprocessing
 from fusioncam.runtime import image as module
 from fusioncam.runtime.image import as_input, preprocess, read_image
@@ -249,6 +251,43 @@ class TestRefusals:
     def test_file_size_limit(self, read, monkeypatch):
         monkeypatch.setattr(module, "MAX_BYTES", 10)
         assert_refused(lambda: read(encode(".png", scene(9, 9))), "bytes, the limit is 10")
+
+
+class TestLackOfMemory:
+    def test_opencv_says_so(self, read, monkeypatch):
+        def imdecode(*_):
+            raise cv2.error("OpenCV(5.0.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 243 bytes")
+
+        data = encode(".png", scene(9, 9))
+        monkeypatch.setattr(cv2, "imdecode", imdecode)
+        with pytest.raises(OutOfMemoryError, match=r"^out of memory .*; use a smaller"):
+            read(data)
+
+    def test_opencv_only_gives_nothing(self, read, monkeypatch):
+        data = encode(".png", scene(9, 9))
+        monkeypatch.setattr(cv2, "imdecode", lambda *_: None)
+        assert_refused(lambda: read(data), "damaged")
+        monkeypatch.setattr(module, "BYTES_PER_PIXEL", 1 << 50)
+        with pytest.raises(OutOfMemoryError, match=r"^out of memory; use a smaller"):
+            read(data)
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited as on Linux")
+    @pytest.mark.parametrize("extension", [".png", ".jpg", ".webp", ".gif"])
+    def test_for_true(self, tmp_path, extension):
+        (tmp_path / "large").write_bytes(encode(extension, np.zeros((6000, 6000, 3), np.uint8)))
+        program = """
+import resource, sys
+from pathlib import Path
+from fusioncam.runtime.image import read_image
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (60 << 20),) * 2)
+try:
+    read_image(sys.argv[1])
+except MemoryError as error:
+    print(error)
+"""
+        told = subprocess.run([sys.executable, "-c", program, tmp_path / "large"], capture_output=True, text=True)
+        assert told.stdout.startswith("out of memory"), told.stderr
 
 
 class TestAsInput:

@@ -120,6 +120,9 @@ class Explainer {
         if (m.preprocessing.origin == "assumed") {
             e.flags.emplace_back("assumed_preprocessing");
         }
+        if (is_dark(x, m.preprocessing)) {
+            e.flags.emplace_back("dark_picture");
+        }
         if (m.reach == "out_of_reach") {
             e.flags.emplace_back("logits_out_of_reach");
         } else if (m.reach == "doubtful") {

@@ -322,6 +322,20 @@ inline std::vector<float> preprocess(const PhotoView &photo, const Preprocessing
     return x;
 }
 
+/// Whether no pixel of a model input, (3, H, W) float32, is above a quarter of white.
+inline bool is_dark(const float *x, const Preprocessing &p) {
+    const std::size_t pixels = p.size.height * p.size.width;
+    for (std::size_t i = 0; i < 3 * pixels; ++i) {
+        const std::size_t c = i / pixels;
+        const float pixel = (x[i] * static_cast<float>(p.std[c]) + static_cast<float>(p.mean[c])) /
+                            static_cast<float>(p.rescale);
+        if (std::nearbyint(pixel) > 64) {
+            return false;
+        }
+    }
+    return true;
+}
+
 } // namespace fusioncam
 
 #endif

@@ -1,0 +1,91 @@
+"""What OpenCV reads otherwise than it is meant: mended before or after decoding, or refused by name."""
+
+import re
+import struct
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusioncam.runtime.formats import boxes, gif, tiff
+from fusioncam.runtime.formats.marks import unread
+
+Pixels: TypeAlias = NDArray[np.generic]
+
+# The head of a Netpbm file: its kind, width, height and, but for bitmaps, the greatest value; comments among them.
+_BLANK = rb"(?:\s|#[^\n]*\n)+"
+_NETPBM = re.compile(rb"P([2356])" + (_BLANK + rb"(\d{1,9})") * 3)
+
+
+class Mended(NamedTuple):
+    """How to read a file right.
+
+    Attributes:
+        data: What OpenCV is to be given.
+        after: What makes the right picture of the one that OpenCV gives; the same orientation and BGR order go in.
+        raw: Whether OpenCV is to give all channels as they are in the file.
+        refusal: What it is that cannot be read, or None.
+    """
+
+    data: bytes
+    after: Callable[[Pixels], Pixels] | None = None
+    raw: bool = False
+    refusal: str | None = None
+
+
+def mended(data: bytes) -> Mended:
+    """What to do about a file; a format that needs nothing comes back as it is."""
+    if (kind := unread(data)) is not None:
+        return Mended(data, refusal=f"is {kind}, which is not read here")
+    if tiff.is_tiff(data):
+        found = tiff.read_tags(data)
+        if (refusal := tiff.refusal(data, found)) is not None:
+            return Mended(data, refusal=refusal)
+        if tiff.has_associated_alpha(found):
+            return Mended(data, _divided_by_alpha, raw=True)
+        return Mended(tiff.with_plain_alpha(data, found))
+    if data.startswith(b"GIF8"):
+        return Mended(gif.first_frame(data))
+    if data.startswith(b"BM"):
+        return Mended(data, _spread(data))
+    if (netpbm := _NETPBM.match(data)) is not None:
+        return Mended(data, _rescaled(netpbm))
+    if boxes.has_colours_of_ycc(data):
+        return Mended(data, refusal="is a JPEG 2000 in YCC colours, which is not read here")
+    if (turned := boxes.orientation(data)) is not None:
+        return Mended(data, turned)
+    return Mended(data)
+
+
+def _divided_by_alpha(pixels: Pixels) -> Pixels:
+    """Colours that were multiplied by their alpha, as they were before; black where that is 0."""
+    alpha = pixels[..., 3:].astype(np.int64)
+    most = 255 if pixels.dtype == np.uint8 else 65535
+    whole = pixels[..., :3].astype(np.int64) * most // np.maximum(alpha, 1)
+    return (whole.clip(0, most) * (alpha > 0)).astype(pixels.dtype)
+
+
+def _rescaled(head: re.Match[bytes]) -> Callable[[Pixels], Pixels] | None:
+    """Netpbm's greatest value is white; OpenCV heeds that in texts of 8 bits only."""
+    kind, most = int(head[1]), int(head[4])
+    if most in (0, 255) or most > 65535 or (kind in (2, 3) and most < 255):
+        return None
+
+    def after(pixels: Pixels) -> Pixels:
+        return np.asarray((pixels.astype(np.int64) * 255 + most // 2) // most, np.uint8)
+
+    return after
+
+
+def _spread(data: bytes) -> Callable[[Pixels], Pixels] | None:
+    """BMPs of 16 bits hold 5 or 6 a channel: the greatest is white, which OpenCV makes 248 or 252."""
+    if len(data) < 70 or struct.unpack_from("<H", data, 28) != (16,):
+        return None
+    (compression, green) = struct.unpack_from("<I", data, 30)[0], struct.unpack_from("<I", data, 58)[0]
+    bits = np.array((5, 6 if compression == 3 and green == 0x7E0 else 5, 5))
+
+    def after(pixels: Pixels) -> Pixels:
+        return np.asarray((pixels.astype(np.int64) >> (8 - bits)) * 255 // ((1 << bits) - 1), np.uint8)
+
+    return after
