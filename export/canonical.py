@@ -21,6 +21,7 @@ from fusioncam.manifest import Ending
 
 CHOICES: tuple[Ending, ...] = ("softmax", "sigmoid", "value")  # for a user; `logits` is what nobody has said more of
 BOTH_WAYS: Make = lambda op, z: op.Mul(z, op.constant([[-1, 1]], np.float32))  # noqa: E731
+MOST_PIXELS = 100_000_000  # of a batch; more are not read from a file, either
 RESERVED = ("image", "class_index", "masks", "logits", "activations", "gradients")
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
 
@@ -92,6 +93,8 @@ def canonicalize(
     takes_bytes = any(i.dtype == ir.DataType.UINT8 for i in model.graph.inputs)
     reader = next(((u.node, u.idx) for i in model.graph.inputs for u in i.uses()), None)
     input_name, fixed_batch, size = _take_image(model, size)
+    if (fixed_batch or 1) * size[0] * size[1] > MOST_PIXELS:
+        raise ModelError(f"the model takes {fixed_batch or 1} x {size[0]} x {size[1]} pixels: too many to be explained")
     if conversion is not None and reader is not None:
         compare_conversion(model, conversion, input_name, reader)
     model.graph.outputs[:] = [picked]
@@ -195,14 +198,17 @@ def _pick_output(model: ir.Model, wanted: str | None) -> ir.Value:
     if wanted is not None and wanted not in outputs:
         raise UsageError(f"the model has no output {wanted!r}; it has {', '.join(outputs)}")
     ranks = ranked(model.graph)
-    floats = [o for o in outputs.values() if o.dtype in FLOATS and o not in ranks]
-    scores = [outputs[wanted]] if wanted is not None else floats or list(outputs.values())
+    tensors = [o for o in outputs.values() if isinstance(o.type, ir.TensorType)]
+    floats = [o for o in tensors if o.dtype in FLOATS and o not in ranks]
+    scores = [outputs[wanted]] if wanted is not None else floats or tensors or list(outputs.values())
     if scores[0] in ranks:
         raise refuse_ranks(scores[0], ranks[scores[0]], [str(o.name) for o in floats])
     if len(scores) > 1:
         raise UsageError(
             f"the model has several outputs; say which holds the class scores with --scores: {', '.join(outputs)}"
         )
+    if scores[0].dtype == ir.DataType.STRING:
+        raise ModelError(f"output {scores[0].name!r} is text, not scores; cut the graph before the names are looked up")
     return scores[0]
 
 

@@ -37,8 +37,6 @@ def compare_conversion(model: ir.Model, conversion: Conversion, input_name: str,
     alive = {v: None for node in graph for v in node.outputs}
     watched = {name: v for name, v in conversion.rewritten.items() if v in alive}
     pixels = noise(model, dims(graph.inputs[0])[0] or 1)  # some take one only, whatever they say
-    if fed.dtype is not None and fed.dtype.is_integer():
-        pixels = 255 * pixels
     image = str(graph.inputs[0].name)
     wanted = list(dict.fromkeys([fed, *watched.values()]))
     ours = dict(zip(wanted, _values(model, wanted, {image: pixels}), strict=True))

@@ -154,12 +154,8 @@ def _refusal(after: _After, narrow: bool, gradient: bool) -> str | None:
 
 def _bottlenecks(nodes: list[ir.Node], image: ir.Value, logits: ir.Value) -> set[ir.Value]:
     """The tensors that everything on its way from image to logits must pass."""
-    order = {node: i for i, node in enumerate(nodes)}
-    last_use: dict[ir.Value, int] = {}
-    for value in (image, *(o for n in nodes for o in n.outputs)):
-        uses = [order[u.node] for u in value.uses() if u.node in order]
-        if uses or value is logits:
-            last_use[value] = max(uses, default=len(nodes))
+    last_use = {value: i for i, node in enumerate(nodes) for value in reads(node)}
+    last_use.setdefault(logits, len(nodes))
     found, reach = set(), last_use[image]
     for i, node in enumerate(nodes):
         alive = [o for o in node.outputs if o in last_use]

@@ -15,6 +15,7 @@ from fusioncam.export.sessions import open_session
 
 ORT_MAGIC = slice(4, 8), b"ORTM"  # the file identifier of onnxruntime's own format
 RARE_TYPES = {onnx.TensorProto.DOUBLE: "float64", onnx.TensorProto.BFLOAT16: "bfloat16"}
+WELL_KNOWN_IR = 10  # every onnxruntime that this project takes knows it
 ONNX_DOMAINS = ("", "ai.onnx")  # two names of one
 OLDEST_OPSET, OPSET = 7, 18  # what is read, and what it is brought to where it is older
 
@@ -33,10 +34,10 @@ def read_model(path: Path) -> onnx.ModelProto:
         raise ModelError(f"{path} is not an ONNX model: it holds no graph")
     if not proto.opset_import:
         raise ModelError(f"{path} does not say its opset (opset_import is empty); export the model again")
-    if proto.ir_version > onnx.IR_VERSION:
+    if proto.ir_version > WELL_KNOWN_IR and not _taken(proto.ir_version, OPSET):
         raise ModelError(
-            f"{path} is of IR version {proto.ir_version}, newer than onnx and onnxruntime here know (up to "
-            f"{onnx.IR_VERSION}); upgrade them, or export the model with an older one"
+            f"{path} is of IR version {proto.ir_version}, which the installed onnxruntime does not know yet; "
+            "upgrade it, or export the model with an older onnx"
         )
     _name_default_domain(proto)
     version = next(o.version for o in proto.opset_import if o.domain == "")
@@ -89,17 +90,21 @@ def _name_default_domain(proto: onnx.ModelProto) -> None:
 
 def _newest_opset() -> int:
     """Return the newest opset that onnxruntime takes."""
+    known = range(onnx.defs.onnx_opset_version(), OPSET, -1)
+    return next((version for version in known if _taken(WELL_KNOWN_IR, version)), OPSET)
+
+
+def _taken(ir_version: int, opset: int) -> bool:
+    """Tell whether onnxruntime takes a model of these versions."""
     node = onnx.helper.make_node("Identity", ["x"], ["y"])
     x, y = (onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1]) for n in ("x", "y"))
     graph = onnx.helper.make_graph([node], "probe", [x], [y])
-    for version in range(onnx.defs.onnx_opset_version(), OLDEST_OPSET, -1):
-        opset = onnx.helper.make_opsetid("", version)
-        try:
-            open_session(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8).SerializeToString())
-        except ModelError:
-            continue
-        return version
-    return OLDEST_OPSET
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=ir_version)
+    try:
+        open_session(model.SerializeToString())
+    except ModelError:
+        return False
+    return True
 
 
 def _check(proto: onnx.ModelProto, path: Path) -> None:
