@@ -1,5 +1,7 @@
 """Valid files of every form are read; what cannot be read is named as what it is."""
 
+import re
+
 import numpy as np
 import onnx
 import pytest
@@ -226,7 +228,7 @@ def a_damaged_sparse_weight(model):
 @pytest.mark.parametrize(
     ("form", "said"),
     [
-        (only_names, "output 'label' is text, not scores"),
+        (only_names, "cut the graph before it (output 'label', node 'top')"),
         (only_a_sequence, "output 'parts' is no tensor"),
         (a_later_format, "is of IR version 99, which the installed onnxruntime does not know yet"),
         (a_damaged_sparse_weight, "w1"),
@@ -236,7 +238,7 @@ def test_what_cannot_be_read_is_named(form, said, classifier, tmp_path):
     model = classifier()
     form(model)
     onnx.save(model, tmp_path / "m.onnx")
-    with pytest.raises(ModelError, match=said) as caught:
+    with pytest.raises(ModelError, match=re.escape(said)) as caught:
         inspect_model(tmp_path / "m.onnx")
     assert "\n" not in str(caught.value)
     assert "onnxruntime_src" not in str(caught.value)
