@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from fusioncam.errors import BusyError, DeadlineError, FusionCamError, UsageError
@@ -37,6 +38,7 @@ class Batcher:
         max_batch: Jobs under way together, at most: bounds the memory.
         queue: Jobs that may wait besides.
         watch: Is told how jobs fare.
+        step: Is entered for each step of the work, one run of the session and what belongs to it.
 
     Raises:
         FusionCamError: `explainer` cannot be made.
@@ -50,9 +52,11 @@ class Batcher:
         max_batch: int = MAX_BATCH,
         queue: int = QUEUE,
         watch: Watch | None = None,
+        step: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.name, self.max_batch, self.queue = name, max_batch, queue
         self._watch: Watch = watch or Unwatched()
+        self._step = step
         self._waiting: deque[Ticket] = deque()
         self._running: list[tuple[Ticket, UnderWay[Found], Together[Found]]] = []
         self._together: dict[Engine, Together[Found]] = {}
@@ -172,7 +176,8 @@ class Batcher:
             return
         while self._has_work():
             try:
-                self._go_on()
+                with self._step():
+                    self._go_on()
             except Exception:
                 ERRORS.exception("model %r gave up what it had to do; this is a bug, please report it", self.name)
                 self._give_up()

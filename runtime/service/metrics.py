@@ -1,16 +1,13 @@
 """What Prometheus is told: of requests, of the stages of explanations, and of the engine room."""
 
-import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from fusioncam.runtime.explanation import Explanation
-
-SHARED = "PROMETHEUS_MULTIPROC_DIR"
-"""Environment variable: the folder in which processes add up their figures; to be set before this module is loaded."""
+from fusioncam.runtime.service.figures import Figures, Shown, figures_of
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60)
 PASSES = (1, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -20,12 +17,15 @@ FILL = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1)
 class Metrics:
     """The figures of this process, and a `Watch` of its batchers. Safe to share between threads.
 
-    Where `SHARED` is set, what is shown is the sum over all processes, also of those that have ended; gauges count
-    living ones only, see `process_ended`.
+    They are kept in memory, never in files: a full disk must not end the process.
+
+    Args:
+        share: Makes of this process's figures those of all; raises BusyError where it cannot. By default this one is
+            alone.
     """
 
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+    def __init__(self, share: Callable[[Figures], Figures] = lambda own: own) -> None:
+        self.registry, self._share = CollectorRegistry(), share
 
         def make(kind: Any, name: str, what: str, labels: str, **options: Any) -> Any:
             return kind(f"fusioncam_{name}", what, labels.split(), registry=self.registry, **options)
@@ -34,13 +34,11 @@ class Metrics:
         self._seconds = make(
             Histogram, "request_seconds", "From a request's head to its answer.", "route", buckets=SECONDS
         )
-        self._answering = make(Gauge, "requests_answering", "Requests begun.", "", multiprocess_mode="livesum")
+        self._answering = make(Gauge, "requests_answering", "Requests begun.", "")
         self._inferences = make(
             Histogram, "inference_seconds", "Requests for explanations.", "model outcome", buckets=SECONDS
         )
-        self._last = make(
-            Gauge, "last_inference_timestamp_seconds", "Of the last answer.", "model", multiprocess_mode="max"
-        )
+        self._last = make(Gauge, "last_inference_timestamp_seconds", "Of the last answer.", "model")
         self._stages = make(
             Histogram, "stage_seconds", "Stages of explanations, and of requests around.", "model stage",
             buckets=SECONDS,
@@ -48,7 +46,7 @@ class Metrics:
         self._explanations = make(Counter, "explanations", "Pictures explained.", "model")
         self._passes = make(Histogram, "passes", "Masked passes of an explanation.", "model", buckets=PASSES)
         self._flags = make(Counter, "flags", "Special cases that explanations met.", "model flag")
-        self._waiting = make(Gauge, "queue_waiting", "Jobs that wait.", "model", multiprocess_mode="livesum")
+        self._waiting = make(Gauge, "queue_waiting", "Jobs that wait.", "model")
         self._runs = make(Histogram, "chunk_seconds", "Runs of the session.", "model", buckets=SECONDS)
         self._fill = make(Histogram, "chunk_fill", "Pictures in a run over its size.", "model", buckets=FILL)
         self._fallbacks = make(Counter, "fallbacks", "Done in a slower way than asked for.", "model reason")
@@ -95,8 +93,14 @@ class Metrics:
         self._last.labels(model).set(time.time())
 
     def shown(self) -> bytes:
-        """The figures in Prometheus's text format; of all processes where they share a folder."""
-        return generate_latest(self._all())
+        """The figures in Prometheus's text format, of all processes; raises BusyError where they cannot be had."""
+        everything = CollectorRegistry()
+        everything.register(Shown(self.registry, self._all()))
+        return generate_latest(everything)
+
+    def figures(self) -> Figures:
+        """The figures of this process."""
+        return figures_of(self.registry)
 
     def inferences(self, model: str) -> dict[str, tuple[int, float]]:
         """How many requests for explanations of a model ended with `success` and `fail`, and the seconds they took."""
@@ -120,18 +124,7 @@ class Metrics:
         return max((value for _, labels, value in samples if labels["model"] == model), default=0.0)
 
     def _samples(self, family: str) -> list[tuple[str, dict[str, str], float]]:
-        metrics = (metric for metric in self._all().collect() if metric.name == family)
-        return [(s.name, s.labels, s.value) for metric in metrics for s in metric.samples]
+        return self._all().get(family, [])
 
-    def _all(self) -> CollectorRegistry:
-        if SHARED not in os.environ:
-            return self.registry
-        everything = CollectorRegistry()
-        MultiProcessCollector(everything)  # type: ignore[no-untyped-call]
-        return everything
-
-
-def process_ended(pid: int) -> None:
-    """To be called by whoever started a process that has ended: what it had begun is no longer counted."""
-    if SHARED in os.environ:
-        mark_process_dead(pid)  # type: ignore[no-untyped-call]
+    def _all(self) -> Figures:
+        return self._share(self.figures())

@@ -1,9 +1,10 @@
 """One process of the service: it loads the models and answers requests until it is told to end.
 
-`python -m fusioncam.runtime.service.worker SOCKET PIPE AT_ONCE` is how `workers` starts it: with a `Plan` on standard
-input, which stays open as long as whoever started it lives.
+`python -m fusioncam.runtime.service.worker SOCKET CHANNEL AT_ONCE` is how `started.Worker` starts it: with a `Plan` on
+standard input, which stays open as long as whoever started it lives.
 """
 
+import asyncio
 import gc
 import logging
 import os
@@ -17,6 +18,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numpy as np
 import uvicorn
@@ -28,6 +30,9 @@ from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.methods import METHODS
 from fusioncam.runtime.service.app import make_app
 from fusioncam.runtime.service.batching import Batcher
+from fusioncam.runtime.service.channel import Channel
+from fusioncam.runtime.service.connections import Noted
+from fusioncam.runtime.service.heart import SILENCE, Heart, Pulse
 from fusioncam.runtime.service.logs import log_config
 from fusioncam.runtime.service.metrics import Metrics
 from fusioncam.runtime.service.opening import Opening
@@ -35,7 +40,6 @@ from fusioncam.runtime.service.plan import ENDING, Plan
 
 KEEP_ALIVE = 65  # seconds that an idle connection is kept: longer than proxies keep theirs
 CONNECTIONS = 900  # a process may usually have 1024 files open, and has some for itself
-READY = b"."
 MOMENT = 0.5  # seconds in which a thread that is told to end, and has nothing to do, has ended
 
 
@@ -45,11 +49,33 @@ class Server(uvicorn.Server):
     Args:
         config: See uvicorn.
         hasty: Whether a second signal ends the process at once.
+        pulse: Is told that the event loop goes round.
     """
 
-    def __init__(self, config: uvicorn.Config, hasty: bool) -> None:
+    def __init__(self, config: uvicorn.Config, hasty: bool, pulse: Pulse | None = None) -> None:
         super().__init__(config)
-        self._hasty = hasty
+        self._hasty, self._pulse = hasty, pulse
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def on_tick(self, counter: int) -> bool:
+        """Be alive, ten times a second."""
+        self._loop = asyncio.get_running_loop()
+        if self._pulse is not None:
+            self._pulse.turn()
+        return await super().on_tick(counter)
+
+    def take(self, connection: socket.socket) -> None:
+        """Go on with a connection that another process has accepted; may be called from any thread."""
+        try:
+            assert self._loop is not None
+            asyncio.run_coroutine_threadsafe(self._loop.connect_accepted_socket(self._protocol, connection), self._loop)
+        except (AssertionError, RuntimeError):  # it does not run yet, or any more
+            connection.close()
+
+    def _protocol(self) -> asyncio.Protocol:
+        kind: Any = self.config.http_protocol_class
+        made: asyncio.Protocol = kind(self.config, self.server_state, self.lifespan.state)
+        return made
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -63,16 +89,20 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def open_app(plan: Plan, crowded: Callable[[], bool]) -> FastAPI:
+def open_app(plan: Plan, metrics: Metrics, pulse: Pulse, crowded: Callable[[], bool]) -> FastAPI:
     """The application, with its models loaded; see `make_app`.
 
     Raises:
         FusionCamError: A model cannot be loaded or run.
     """
-    metrics = Metrics()
     models = {
         name: Batcher(
-            name, partial(_open_explainer, plan, bundle), max_batch=plan.max_batch, queue=plan.queue, watch=metrics
+            name,
+            partial(_open_explainer, plan, bundle),
+            max_batch=plan.max_batch,
+            queue=plan.queue,
+            watch=metrics,
+            step=pulse.step,
         )
         for name, bundle in plan.models.items()
     }
@@ -97,7 +127,12 @@ def _open_explainer(plan: Plan, bundle: Path) -> Explainer:
 
 
 def serve(
-    plan: Plan, listening: socket.socket, ready: Callable[[], None], at_once: bool = True, hasty: bool = True
+    plan: Plan,
+    listening: socket.socket,
+    ready: Callable[[], None] = lambda: None,
+    at_once: bool = True,
+    hasty: bool = True,
+    channel: Channel | None = None,
 ) -> int:
     """Answer requests until a signal says to end; then finish what was begun.
 
@@ -108,6 +143,7 @@ def serve(
         at_once: Whether requests are answered while they are being loaded, see `Opening`.
         hasty: Whether a second signal ends the process at once. One of several may get the first twice: as one of a
             group, as systemd does it, and from `Workers`, which kills them upon the second.
+        channel: To whoever started this process as one of several.
 
     Returns:
         The exit status.
@@ -119,24 +155,35 @@ def serve(
     def opened() -> None:
         if opening.error is None:
             ready()
+            if heart is not None:
+                heart.ready()
         else:
             server.should_exit = True
 
     def crowded() -> bool:  # uvicorn's own limit answers in plain text, and does not say when to ask again
         return len(server.server_state.connections) > max(CONNECTIONS, 2 * plan.settings.concurrency)
 
-    opening = Opening(lambda: open_app(plan, crowded), opened, at_once)
+    pulse = Pulse(2 * plan.settings.timeout + SILENCE)  # those who wait for a step were told long ago that it is late
+    heart = None if channel is None else Heart(channel, pulse, lambda connection: server.take(connection))
+    metrics = Metrics() if heart is None else Metrics(heart.share)
+    opening = Opening(lambda: open_app(plan, metrics, pulse, crowded), opened, at_once)
     config = uvicorn.Config(
         opening,
         log_config=log_config(plan.log_level),
         access_log=False,
         lifespan="on",
+        ws="none",
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=int(plan.grace),
     )
+    config.load()
+    server = Server(config, hasty, pulse)
+    if heart is not None:
+        config.http_protocol_class = type("Protocol", (Noted, config.http_protocol_class), {"ledger": heart.ledger})
+        heart.watch(metrics.figures)
+        heart.start()
     _hang_up_on_the_deaf(listening, plan.settings.timeout)
-    server = Server(config, hasty)
     logging.captureWarnings(True)
     for number in ENDING:
         signal.signal(number, server.handle_exit)
@@ -181,15 +228,11 @@ def _outlive_nobody() -> None:
 
 
 def _main(arguments: list[str]) -> int:
-    descriptor, pipe, at_once = map(int, arguments)
+    listening, channel, at_once = map(int, arguments)
     plan: Plan = pickle.load(sys.stdin.buffer)
     _outlive_nobody()
-    return serve(plan, socket.socket(fileno=descriptor), lambda: _tell(pipe), bool(at_once), hasty=False)
-
-
-def _tell(pipe: int) -> None:
-    with suppress(OSError):
-        os.write(pipe, READY)
+    to_parent = Channel(socket.socket(fileno=channel))
+    return serve(plan, socket.socket(fileno=listening), at_once=bool(at_once), hasty=False, channel=to_parent)
 
 
 if __name__ == "__main__":

@@ -1,78 +1,33 @@
-"""Several processes of the service: started, watched, replaced where one dies, and ended together."""
+"""Several processes of the service: started, watched, replaced where one dies or hangs, and ended together."""
 
 import os
-import pickle
 import signal
 import socket
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from fusioncam.errors import FusionCamError
 from fusioncam.runtime import console
+from fusioncam.runtime.service.figures import Figures, of_the_dead, total
+from fusioncam.runtime.service.heart import SILENCE
+from fusioncam.runtime.service.orphans import Orphans
 from fusioncam.runtime.service.plan import ENDING, Plan
+from fusioncam.runtime.service.started import Worker
 
 LOOK = 0.1  # seconds between two looks at the workers
 PATIENCE = 0.5  # seconds before a worker that died is replaced, doubled for each that was not ready by then
 MOST_DOUBLINGS = 7  # so that it is tried again every minute
 MOST_FAILURES = 3  # workers in a row that die before they are ready, where none is
 LAST_GRACE = 5  # seconds beyond the plan's, after which workers are killed
+LATE = 2.5  # seconds without a sign of life, after which others answer a worker's new connections
+LOADING = 120.0  # seconds without one, for a worker that is not ready; a model is read in one go
+FILES = 1 << 16  # that this process may have open: a copy of each connection of the workers
 
 
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-class Worker:
-    """A process that answers requests.
-
-    Args:
-        plan: What it does.
-        listening: Where its connections come from.
-        at_once: Whether it answers while it loads, that it is not ready; where there are others, they do better.
-    """
-
-    def __init__(self, plan: Plan, listening: socket.socket, at_once: bool) -> None:
-        self._listening, self.ready = listening, False
-        self._pipe, theirs = os.pipe()
-        os.set_blocking(self._pipe, False)
-        told = [str(int(number)) for number in (listening.fileno(), theirs, at_once)]
-        # A group of its own, or Ctrl-C would reach it past us.
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "fusioncam.runtime.service.worker", *told],
-            stdin=subprocess.PIPE,
-            pass_fds=(listening.fileno(), theirs),
-            process_group=0,
-        )
-        os.close(theirs)
-        assert self.process.stdin is not None
-        with suppress(OSError):  # it is dead already, which will be seen
-            self.process.stdin.write(pickle.dumps(plan))
-            self.process.stdin.flush()  # and kept open: its end tells the worker that we are gone
-
-    def look(self) -> int | None:
-        """The exit status, if it has ended; sees whether it has become ready."""
-        if not self.ready:
-            with suppress(BlockingIOError):
-                self.ready = bool(os.read(self._pipe, 1))
-        return self.process.poll()
-
-    def end(self, number: int = signal.SIGTERM) -> None:
-        """Tell it to end."""
-        with suppress(OSError):
-            self.process.send_signal(number)
-
-    def close(self) -> None:
-        """Let go of what belongs to a process that has ended."""
-        os.close(self._pipe)
-        if self.process.stdin is not None:
-            with suppress(OSError):
-                self.process.stdin.close()
-        self.process.wait()
 
 
 class Workers:
@@ -91,6 +46,8 @@ class Workers:
         self._workers: dict[int, Worker] = {}
         self._due: dict[int, float] = {}  # when to start those that are not there
         self._failures, self._asked, self._said = 0, 0, False
+        self._orphans, self._gone = Orphans(), Figures()
+        self._looked = time.monotonic()
 
     def run(self) -> int:
         """Keep them running until a signal says to end; then have them finish what they have begun.
@@ -103,14 +60,11 @@ class Workers:
         """
         for number in ENDING:
             signal.signal(number, self._told_to_end)
-        with tempfile.TemporaryDirectory(prefix="fusioncam-") as folder:
-            from fusioncam.runtime.service import metrics
-
-            os.environ[metrics.SHARED] = folder
-            try:
-                return self._keep()
-            finally:
-                self._end()
+        _allow_files()
+        try:
+            return self._keep()
+        finally:
+            self._end()
 
     def _told_to_end(self, *_: object) -> None:
         self._asked += 1
@@ -120,6 +74,7 @@ class Workers:
         self._due = {0: 0.0}
         while not self._asked:
             self._start_those_due()
+            self._replace_those_that_hang()
             for n, worker in list(self._workers.items()):
                 was_ready, status = worker.ready, worker.look()
                 if worker.ready and not was_ready:
@@ -132,13 +87,29 @@ class Workers:
                     if not self._said and status > 0:  # it has said why
                         return status
                     self._bury(n, status)
+            self._stand_in()
             time.sleep(LOOK)
         return console.DONE
 
     def _start_those_due(self) -> None:
         for n in [n for n, due in self._due.items() if time.monotonic() >= due]:
             del self._due[n]
-            self._workers[n] = Worker(self._plan, self._sockets[n], not self._said)
+            self._workers[n] = Worker(self._plan, self._sockets[n], not self._said, self._figures)
+
+    def _figures(self) -> Figures:
+        """What all processes have counted, those that have ended included."""
+        return total([self._gone, *(worker.figures for worker in list(self._workers.values()))])
+
+    def _replace_those_that_hang(self) -> None:
+        """Kill workers that have given no sign of life, while we were there to hear it."""
+        now = time.monotonic()
+        away, self._looked = now - self._looked, now
+        for worker in self._workers.values():
+            if away > 1:  # we were stopped, or the whole machine was
+                worker.heard += away
+            if now - worker.heard > (SILENCE if worker.ready else LOADING):
+                worker.hung = True
+                worker.end(signal.SIGKILL)
 
     def _bury(self, n: int, status: int) -> None:
         """Have another take the place of one that has died.
@@ -146,12 +117,12 @@ class Workers:
         Raises:
             FusionCamError: Too many died before they were ready, and none is.
         """
-        from fusioncam.runtime.service.metrics import process_ended
-
         worker = self._workers.pop(n)
-        worker.close()
-        process_ended(worker.process.pid)
+        self._orphans.adopt(worker.close())
+        self._gone = total([self._gone, of_the_dead(worker.figures)])
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        if worker.hung:
+            how = "gave no sign of life and was killed"
         self._failures += not worker.ready
         healthy = worker.ready or any(other.ready for other in self._workers.values())
         if self._failures >= MOST_FAILURES and not healthy:
@@ -159,8 +130,21 @@ class Workers:
                 f"{self._failures} workers in a row died before they were ready, the last one {how}; look at the "
                 "memory there is, or try with --workers 1"
             )
-        console.complain(f"worker {worker.process.pid} {how}; another takes its place", "warning")
+        with suppress(OSError):  # nothing to write it to: a full disk
+            console.complain(f"worker {worker.process.pid} {how}; another takes its place", "warning")
         self._due[n] = time.monotonic() + PATIENCE * 2 ** min(self._failures, MOST_DOUBLINGS)
+
+    def _stand_in(self) -> None:
+        """Give connections that nobody answers to workers that do."""
+        well = [worker for worker in self._workers.values() if worker.ready and not self._is_late(worker)]
+        if well and len(set(self._sockets)) == len(self._sockets):  # else others take what one does not
+            for n, listening in enumerate(self._sockets):
+                if self._workers.get(n) not in well:
+                    self._orphans.accept(listening)
+        self._orphans.give(well)
+
+    def _is_late(self, worker: Worker) -> bool:
+        return time.monotonic() - worker.heard > LATE
 
     def _end(self) -> None:
         """End all: at once if asked twice, else when they have finished what they have begun."""
@@ -175,4 +159,16 @@ class Workers:
                     worker.end(signal.SIGKILL)
             time.sleep(LOOK / 2)
         for worker in self._workers.values():
-            worker.close()
+            self._orphans.adopt(worker.close())
+        self._orphans.close()
+
+
+def _allow_files() -> None:
+    """Have the system let this process, and those it starts, open more files, as far as it may."""
+    import resource
+
+    with suppress(OSError, ValueError):
+        least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = FILES if most == resource.RLIM_INFINITY else min(FILES, most)
+        if least != resource.RLIM_INFINITY and least < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))

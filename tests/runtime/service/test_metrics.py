@@ -1,5 +1,6 @@
 """What Prometheus is told, by one process and by several together."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,8 +8,10 @@ from types import SimpleNamespace
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from fusioncam.errors import BusyError
 from fusioncam.runtime.explanation import Passes
-from fusioncam.runtime.service.metrics import SHARED, Metrics, process_ended
+from fusioncam.runtime.service.figures import of_the_dead, total
+from fusioncam.runtime.service.metrics import Metrics
 
 
 def figures(text):
@@ -57,41 +60,46 @@ def test_the_engine_room_is_watched():
     assert metrics.stages("m") == {"explain": (1, 0.5), "masked_passes": (1, 1.5)}
 
 
-CHILD = """
-import os, sys
-from fusioncam.runtime.service.metrics import Metrics, process_ended
-metrics = Metrics()
-metrics.queued("m", int(sys.argv[1]))
-metrics.answered("/v2", "m", 200, 0.5)
-metrics.inferred("m", "success", 0.25)
-if sys.argv[2:]:
-    process_ended(int(sys.argv[2]))
-    print(metrics.shown().decode())
-    print("#", metrics.inferences("m"), metrics.last_inference("m") > 0)
-else:
-    print(os.getpid())
-"""
+def counted(waiting, seconds):
+    metrics = Metrics()
+    metrics.queued("m", waiting)
+    metrics.answered("/v2", "m", 200, seconds)
+    metrics.inferred("m", "success", seconds)
+    return json.loads(json.dumps(metrics.figures()))  # as they come from another process
 
 
-def test_several_processes_add_up_and_the_dead_wait_for_nothing(tmp_path):
-    def child(*arguments):
-        done = subprocess.run(
-            [sys.executable, "-c", CHILD, *map(str, arguments)],
-            env=os.environ | {SHARED: str(tmp_path)},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return done.stdout
-
-    shown = child(3, int(child(4)))
-    found = figures(shown)
-    assert found["fusioncam_requests_total", ("model", "m"), ("route", "/v2"), ("status", "200")] == 2
-    assert found["fusioncam_queue_waiting", ("model", "m")] == 3
-    assert "'success': (2, 0.5)" in shown
-    assert shown.rstrip().endswith("True")
+def test_several_processes_add_up_and_the_dead_wait_for_nothing():
+    dead, other = counted(4, 0.25), counted(3, 0.5)
+    metrics = Metrics(lambda own: total([of_the_dead(dead), other, own]))
+    metrics.answered("/v2", "m", 200, 0.5)
+    found, m, route = figures(metrics.shown()), ("model", "m"), ("route", "/v2")
+    assert found["fusioncam_requests_total", m, route, ("status", "200")] == 3
+    assert found["fusioncam_request_seconds_sum", route] == 1.25
+    assert found["fusioncam_request_seconds_bucket", ("le", "0.2"), route] == 0
+    assert found["fusioncam_request_seconds_bucket", ("le", "0.5"), route] == 3
+    assert found["fusioncam_queue_waiting", m] == 3
+    assert metrics.inferences("m")["success"] == (2, 0.75)
+    assert metrics.last_inference("m") == max(
+        f["fusioncam_last_inference_timestamp_seconds"][0][2] for f in (dead, other)
+    )
 
 
-def test_a_process_by_itself_shares_nothing(monkeypatch):
-    monkeypatch.delenv(SHARED, raising=False)
-    process_ended(1)
+def test_figures_of_all_that_cannot_be_had_are_not_taken_for_zero(asking):
+    def fail(own):
+        raise BusyError("not now", 1)
+
+    client = asking(Metrics(fail))
+    for path in ("/metrics", "/v2/models/m/stats", "/v2/models/stats"):
+        answer = client.get(path)
+        assert (answer.status_code, answer.json(), answer.headers["Retry-After"]) == (503, {"error": "not now"}, "1")
+
+
+def test_nothing_is_counted_in_files_whatever_the_environment_says(tmp_path):
+    code = (
+        "from fusioncam.runtime.service import require_extra\nrequire_extra()\n"
+        "from fusioncam.runtime.service.metrics import Metrics\nm = Metrics()\nm.begun()\nprint(len(m.shown()) > 100)"
+    )
+    names = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
+    environment = os.environ | dict.fromkeys(names, str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr, list(tmp_path.iterdir())) == ("True\n", "", [])

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
-from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -16,9 +15,7 @@ import pytest
 import uvicorn
 
 from fusioncam import Explainer, export_model
-from fusioncam.errors import FusionCamError
 from fusioncam.runtime.demo import MODEL
-from fusioncam.runtime.service import workers
 from fusioncam.runtime.service.listening import OWN_SOCKETS
 from fusioncam.runtime.service.worker import Server
 
@@ -148,7 +145,7 @@ def wanted(bundle, photo):
     return Explainer(bundle).explain(photo).maps["fusion_cam"]
 
 
-def test_a_killed_worker_loses_its_own_requests_only(bundle, photo, wanted):
+def test_a_killed_workers_connections_are_taken_over(bundle, photo, wanted):
     with service(bundle, "--workers", "2") as running:
         until(lambda: len(running.workers) == 2 and running.ready())
         one, other = connected_to_both(running)
@@ -159,12 +156,10 @@ def test_a_killed_worker_loses_its_own_requests_only(bundle, photo, wanted):
         one[0].kill()
         other[0].resume()
         read(other[1].getresponse(), wanted)
-        with pytest.raises((http.client.HTTPException, ConnectionError)):
-            one[1].getresponse()
+        read(one[1].getresponse(), wanted)  # nobody had read the request: the other worker does
         until(lambda: len(running.workers) == 2 and running.ready())
         assert one[0].pid not in {w.pid for w in running.workers}
-        for _ in range(4):
-            connection = running.connect()
+        for _, connection in connected_to_both(running):
             connection.request(*asking(photo))
             read(connection.getresponse(), wanted)
         workers = running.workers
@@ -184,7 +179,8 @@ def connected_to_both(running):
         connection.getresponse().read()
         if len(kept) > 200 and not OWN_SOCKETS:
             pytest.skip("the system does not deal connections out to processes")
-        assert len(kept) <= 200, "all connections go to one worker"
+        time.sleep(len(kept) > 20 and 0.1)  # one may still be loading
+        assert len(kept) <= 400, "all connections go to one worker"
         port = connection.sock.getsockname()[1]
         for worker in running.workers:
             if any(c.raddr and c.raddr.port == port for c in worker.net_connections("tcp")):
@@ -236,61 +232,6 @@ def test_a_second_signal_ends_at_once_unless_it_may_be_the_first_again(monkeypat
     assert bool(left) == hasty
 
 
-class Mortal:
-    """A worker as `Workers` sees it; dead when `status` is set."""
-
-    def __init__(self, plan, listening, at_once):
-        self.ready, self.status, self.process = False, None, SimpleNamespace(pid=0)
-        MORTALS.append(self)
-
-    def look(self):
-        return self.status
-
-    def close(self):
-        pass
-
-
-MORTALS = []
-
-
-@pytest.fixture
-def two(monkeypatch):
-    """`Workers` of two that are not ready, and a clock."""
-    now = [0.0]
-    monkeypatch.setattr(workers, "Worker", Mortal)
-    monkeypatch.setattr(workers, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    MORTALS.clear()
-    made = workers.Workers(None, [None], 2, None)
-    made._due = {0: 0.0, 1: 0.0}
-    made._start_those_due()
-    return made, now
-
-
-def test_one_that_cannot_start_does_not_end_those_that_have(two):
-    made, now = two
-    MORTALS[0].ready, pauses = True, []
-    for _ in range(10):
-        made._bury(1, 1)
-        pauses.append(made._due[1] - now[0])
-        now[0] = made._due[1]
-        made._start_those_due()
-    assert pauses[:3] == [1.0, 2.0, 4.0]
-    assert max(pauses) == pauses[-1] == 64.0
-    made._bury(0, -9)  # which gets its chance, as any other
-    with pytest.raises(FusionCamError, match="11 workers in a row died before they were ready"):
-        made._bury(1, 1)
-
-
-def test_where_none_starts_it_ends(two):
-    made, now = two
-    for n in (0, 1):
-        made._bury(n, 1)
-    now[0] += 10
-    made._start_those_due()
-    with pytest.raises(FusionCamError, match="3 workers in a row"):
-        made._bury(0, 1)
-
-
 def test_what_workers_cannot_load_is_told_once(bundle):
     options = ["--port", "0", "--providers", "tensorrt", "--workers", "2", "--quiet"]
     command = [sys.executable, "-m", "fusioncam", "serve", str(bundle), *options]
@@ -298,3 +239,82 @@ def test_what_workers_cannot_load_is_told_once(bundle):
     (line,) = ended.stderr.splitlines()
     assert line.startswith("error: the tensorrt provider cannot be used: ")
     assert ended.returncode == 1
+
+
+def test_a_worker_that_hangs_is_replaced_and_its_requests_answered(bundle, photo, wanted):
+    with service(bundle, "--workers", "2") as running:
+        until(lambda: len(running.workers) == 2 and running.ready())
+        (one, between), _ = connected_to_both(running)
+        begun = half_a_request(running, one)
+        one.suspend()
+        between.request(*asking(photo))
+        fresh = [running.connect() for _ in range(8)]  # some of them wait for the one that hangs
+        for connection in fresh:
+            connection.request("GET", "/v2/health/ready")
+        for connection in fresh:
+            assert connection.getresponse().status == 200
+        assert one.pid in {w.pid for w in running.workers}  # they needed not wait for its end
+        read(between.getresponse(), wanted)
+        response = begun.getresponse()
+        assert (response.status, response.headers["Retry-After"]) == (503, "1")
+        assert "was lost, and another takes its place; ask again" in json.loads(response.read())["error"]
+        until(lambda: len(running.workers) == 2 and one.pid not in {w.pid for w in running.workers})
+        assert running.end() == (
+            f"warning: worker {one.pid} gave no sign of life and was killed; another takes its place\n"
+        )
+
+
+def half_a_request(running, worker):
+    """A connection on which a worker has read half of a request."""
+    for _ in range(200):
+        connection = running.connect()
+        connection.putrequest("POST", "/v2/models/shapes/infer")
+        connection.putheader("Content-Length", "1000")
+        connection.endheaders(b"{")
+        port = connection.sock.getsockname()[1]
+        until(lambda port=port: owners(running, port))
+        if owners(running, port) == {worker.pid}:
+            time.sleep(0.5)  # for the worker to have read it
+            return connection
+    raise AssertionError("all connections go to one worker")
+
+
+def owners(running, port):
+    return {w.pid for w in running.workers if any(c.raddr and c.raddr.port == port for c in w.net_connections("tcp"))}
+
+
+FEW = """
+from fusioncam.runtime.cli import main
+from fusioncam.runtime.service import worker
+worker.CONNECTIONS = 20
+main()
+"""
+
+
+def test_a_process_at_its_limit_of_connections_says_so_in_json(bundle):
+    with service(bundle, "--queue", "0", "--max-batch", "1", start=("-c", FEW)) as running:
+        held = [running.connect() for _ in range(24)]
+        for connection in held:
+            connection.connect()
+        connection = running.connect()
+        until(lambda: running.ask("GET", "/v2/health/live")[0] == 503)
+        connection.request("GET", "/v2/health/live")
+        response = connection.getresponse()
+        assert (response.status, response.headers["Content-Type"]) == (503, "application/json")
+        assert "connections" in json.loads(response.read())["error"]
+        assert response.headers["Retry-After"] == "1"
+        for connection in (*held, *running.connections):
+            connection.close()
+        until(lambda: running.ask("GET", "/v2/health/live")[0] == 200)
+
+
+@pytest.mark.parametrize("folder", ["/nowhere", "/proc"])
+def test_no_temporary_folder_is_needed(bundle, photo, wanted, monkeypatch, folder):
+    monkeypatch.setenv("TMPDIR", folder)
+    with service(bundle, "--workers", "2") as running:
+        until(running.ready)
+        for _, connection in connected_to_both(running):
+            connection.request(*asking(photo))
+            read(connection.getresponse(), wanted)
+        assert b"fusioncam_explanations_total" in running.ask("GET", "/metrics")[1]
+        assert running.end() == ""
