@@ -195,8 +195,9 @@ def _export(source: Path, kept: Path, target: Path, wishes: _Wishes) -> Manifest
     every = {str(o.name) for node in model.graph for o in node.outputs}
     chosen = choose(candidates(classifier, wishes.gradient), wishes.layer, every)
     names = _labels(classifier, source.parent, wishes.labels)
-    usual = "raw" if classifier.takes_bytes else "torchvision"
+    usual = facts.usual_preset(classifier.taken.type)
     prep = facts.preprocessing(model.metadata_props, source.parent, classifier.size, wishes.preprocessing or {}, usual)
+    facts.refuse_rounded_away(prep, classifier.taken.type)
     explain = explain_graph(model, chosen.name, chosen.layout, wishes.gradient)
     calibrate = wishes.calibrate
     batches = None if calibrate is None else lambda: masked_pictures(explain, calibrate(prep))
@@ -236,8 +237,10 @@ def _source(classifier: Classifier, source: Path, relative: str) -> Source:
     return Source(
         path=relative.replace(os.sep, "/"),
         sha256=sha256(source),
-        input=classifier.input_name,
+        input=classifier.taken.name,
         output=classifier.output_name,
+        channels_last=classifier.taken.channels_last,
+        type=str(classifier.taken.type.numpy()),
         ending=classifier.source.ending,
         outputs=classifier.outputs,
         reach=classifier.source.reach,

@@ -15,14 +15,13 @@ from fusioncam.export.conversion import compare_conversion
 from fusioncam.export.endings import Found, Make, find_ending, ranked, refuse_ranks
 from fusioncam.export.gradient import Ops, dims, path
 from fusioncam.export.gradient.rules.elementwise import drops
+from fusioncam.export.image_input import ImageInput, take_image
 from fusioncam.export.load import fold, load_converted, refuse_random
 from fusioncam.export.shapes import measure
 from fusioncam.manifest import Ending
 
 CHOICES: tuple[Ending, ...] = ("softmax", "sigmoid", "value")  # for a user; `logits` is what nobody has said more of
 BOTH_WAYS: Make = lambda op, z: op.Mul(z, op.constant([[-1, 1]], np.float32))  # noqa: E731
-MOST_PIXELS = 100_000_000  # of a batch; more are not read from a file, either
-RESERVED = ("image", "class_index", "masks", "logits", "activations", "gradients")
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
 
 
@@ -32,9 +31,8 @@ class Classifier:
 
     Attributes:
         model: Its graph has the input `image` (N, 3, H, W) and the output `logits` (N, classes), both float32.
-        input_name: Name of the image input in the source.
+        taken: What the image input is in the source.
         output_name: Name of the source's output that the logits were found behind.
-        size: (H, W).
         classes: Number of logits.
         ending: How the logits become probabilities: what the source does after them, unless the user said otherwise.
             `value` where they are the values of a regression.
@@ -42,19 +40,21 @@ class Classifier:
         outputs: Numbers the source gives for a picture: as many as classes, or 1. One output z, of a binary model or a
             regression, has two classes, of the logits -z and z: what speaks against it and what speaks for it.
         precision: Type the weights are kept in.
-        takes_bytes: Whether the source takes pixels as they are, 0..255 in uint8.
     """
 
     model: ir.Model
-    input_name: str
+    taken: ImageInput
     output_name: str
-    size: tuple[int, int]
     classes: int
     ending: Ending
     source: Found
     outputs: int
     precision: Literal["float32", "float16"]
-    takes_bytes: bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the image."""
+        return self.taken.size
 
     @property
     def image(self) -> ir.Value:
@@ -90,22 +90,19 @@ def canonicalize(
     picked = _pick_output(model, output)
     output_name = str(picked.name)
     refuse_random(picked)
-    takes_bytes = any(i.dtype == ir.DataType.UINT8 for i in model.graph.inputs)
     reader = next(((u.node, u.idx) for i in model.graph.inputs for u in i.uses()), None)
-    input_name, fixed_batch, size = _take_image(model, size)
-    if (fixed_batch or 1) * size[0] * size[1] > MOST_PIXELS:
-        raise ModelError(f"the model takes {fixed_batch or 1} x {size[0]} x {size[1]} pixels: too many to be explained")
+    taken = take_image(model, size)
     if conversion is not None and reader is not None:
-        compare_conversion(model, conversion, input_name, reader)
+        compare_conversion(model, conversion, taken.name, reader)
     model.graph.outputs[:] = [picked]
     _drop_copies(model)
     fold(model)
     if model.graph.outputs[0].producer() is None:
         raise ModelError(f"output {output_name!r} is not computed from the image; export the model again")
-    found = find_ending(model, fixed_batch or 1, wanted)
+    found = find_ending(model, taken.batch or 1, wanted)
     model.graph.outputs[:] = [_batch_first(model, found)]
     fold(model)
-    model = with_any_batch(model, fixed_batch)
+    model = with_any_batch(model, taken.batch)
     _finish_logits(model, output_name)
     if found.make is not None:
         _change_logits(model, found.make)
@@ -115,15 +112,13 @@ def canonicalize(
         _change_logits(model, BOTH_WAYS)
     return Classifier(
         model=model,
-        input_name=input_name,
+        taken=taken,
         output_name=output_name,
-        size=size,
         classes=max(outputs, 2),
         ending=_ending(wanted, found.ending, outputs),
         source=found,
         outputs=outputs,
         precision="float16" if _has_half_weights(model) else "float32",
-        takes_bytes=takes_bytes,
     )
 
 
@@ -147,48 +142,6 @@ def _ending(wanted: Ending | None, of_source: Ending, outputs: int) -> Ending:
     if wanted == "softmax" and outputs == 1:
         raise UsageError("a softmax over the model's one output is always 1; say --ending sigmoid or value")
     return wanted or ("sigmoid" if outputs == 1 else of_source)
-
-
-def _take_image(model: ir.Model, size: tuple[int, int] | None) -> tuple[str, int | None, tuple[int, int]]:
-    """Put a float32 NCHW input named `image` in front; returns the old name, its fixed batch if any, and (H, W)."""
-    graph = model.graph
-    if len(graph.inputs) != 1:
-        names = ", ".join(repr(i.name) for i in graph.inputs) or "none"
-        raise ModelError(
-            f"the model has {len(graph.inputs)} inputs ({names}); only classifiers of one image are supported"
-        )
-    old = graph.inputs[0]
-    name = str(old.name)
-    shape = [d if isinstance(d, int) and d > 0 else None for d in old.shape or ()]
-    if len(shape) != 4 or 3 not in (shape[1], shape[3]):
-        known = [d or "?" for d in shape] if old.shape is not None else "unknown"
-        raise ModelError(f"input {name!r} has shape {known}; a picture (N, 3, H, W) or (N, H, W, 3) is wanted")
-    channels_last = shape[1] != 3
-    batch = shape[0]
-    height, width = shape[1:3] if channels_last else shape[2:4]
-    if size is None and (height is None or width is None):
-        raise UsageError("the model takes pictures of any size; say which with --size H W")
-    if size is not None and (height or size[0], width or size[1]) != tuple(size):
-        raise UsageError(f"the model takes pictures of {height} x {width} (H x W) only, not {size[0]} x {size[1]}")
-    height, width = size or (height or 0, width or 0)
-    _free_names(model)
-    image = ir.Value(name="image", type=ir.TensorType(ir.DataType.FLOAT))
-    image.shape = ir.Shape([batch or "N", 3, height, width])
-    op = Ops(graph, "input")
-    inner = op.Transpose(image, perm=[0, 2, 3, 1]) if channels_last else image
-    inner = op.Cast(inner, to=old.dtype) if old.dtype not in (None, ir.DataType.FLOAT) else inner
-    old.replace_all_uses_with(inner)
-    graph.inputs[0] = image
-    graph.sort()
-    return name, batch, (height, width)
-
-
-def _free_names(model: ir.Model) -> None:
-    """Rename the tensors whose names the bundle's graphs need for their inputs and outputs."""
-    graph = model.graph
-    for value in [*graph.inputs, *graph.initializers.values(), *(o for node in graph for o in node.outputs)]:
-        if value.name in RESERVED:
-            value.name = f"{value.name}/source"
 
 
 def _pick_output(model: ir.Model, wanted: str | None) -> ir.Value:

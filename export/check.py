@@ -108,11 +108,11 @@ def source_outputs(manifest: Manifest, source: Path, images: Array, optimize: bo
     wanted = next((i for i in model.get_inputs() if i.name == manifest.source.input), None)
     if wanted is None:
         raise ModelError(f"{source} has no input {manifest.source.input!r}: it is not the bundle's source")
-    if wanted.shape[1] != 3:
+    last = manifest.source.channels_last
+    if wanted.shape[1] != 3 if last is None else last:
         images = images.transpose(0, 2, 3, 1)
-    kinds = {"tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}
-    images = images.astype(kinds.get(wanted.type, np.float32))
-    batch = wanted.shape[0] if isinstance(wanted.shape[0], int) else 1
+    images = _of_type(images, wanted.type)
+    batch = wanted.shape[0] if wanted.shape and isinstance(wanted.shape[0], int) else 1
     rows = []
     for image in images:
         repeated = np.repeat(image[None], batch, axis=0)
@@ -130,6 +130,17 @@ def _open_source(manifest: Manifest, source: Path, optimize: bool) -> InferenceS
     if all(o.type.startswith("tensor") for o in opened.get_outputs() if o.name == manifest.source.output):
         return opened
     return open_session(read_model(source).SerializeToString(), optimize)
+
+
+def _of_type(images: Array, kind: str) -> Array:
+    """Pictures in the type that onnxruntime names so; whole numbers are rounded to, and end where the type does."""
+    names = {"float": "float32", "double": "float64"}
+    name = kind.removeprefix("tensor(").removesuffix(")")
+    dtype = np.dtype(names.get(name, name))
+    if dtype.kind in "iu":
+        ends = np.iinfo(dtype)
+        images = np.clip(np.rint(images.astype(np.float64)), ends.min, ends.max)
+    return images.astype(dtype)
 
 
 def as_source(logits: Array, manifest: Manifest, logarithm: bool) -> Array:

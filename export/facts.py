@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
 from pydantic import ValidationError
 
 from fusioncam.errors import ModelError, UsageError, first_line
@@ -19,7 +20,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "tf": {"rescale": 1 / 127.5, "mean": (1.0, 1.0, 1.0)},
     "unit": {"rescale": 1 / 255},
     "raw": {},
+    "signed": {"mean": (128.0, 128.0, 128.0)},
 }
+LEVELS = 16  # at least so many whole numbers must be left of 256 pixel values
 
 # The values of `Image.NominalPixelRange` (ONNX, MetadataProps.md), as presets. 16..235 is nobody's float input.
 PIXEL_RANGES = {"NominalRange_0_255": "raw", "Normalized_0_1": "unit", "Normalized_1_1": "tf"}
@@ -74,6 +77,27 @@ def preprocessing(
         return Preprocessing.model_validate({**fields, **user, "size": size, "origin": origin})
     except ValidationError as error:
         raise UsageError(f"preprocessing cannot be read: {_complaint(error)}") from error
+
+
+def usual_preset(kind: ir.DataType) -> str:
+    """Return the preset that is taken for an input of this type where nobody says: whole numbers are pixels."""
+    if not kind.is_integer():
+        return "torchvision"
+    return "signed" if kind == ir.DataType.INT8 else "raw"
+
+
+def refuse_rounded_away(prep: Preprocessing, kind: ir.DataType) -> None:
+    """Make sure that pixels are still told apart once they are rounded to whole numbers.
+
+    Raises:
+        UsageError: The input's type is one of whole numbers, and the preprocessing leaves next to none of them.
+    """
+    low, high = prep.extremes
+    if kind.is_integer() and high - low < LEVELS:
+        raise UsageError(
+            f"the model takes whole numbers ({kind.name.lower()}), and the preprocessing gives {low:.3g}..{high:.3g}, "
+            f"of which rounding leaves nothing; use --preset {usual_preset(kind)}"
+        )
 
 
 def _said(

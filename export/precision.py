@@ -129,18 +129,22 @@ def rounding_session(path: Path) -> InferenceSession:
 
 
 def leave_out_rounding(graph: ir.Graph) -> bool:
-    """Make copies of QuantizeLinear and DequantizeLinear, but for weights; returns whether there were any."""
+    """Make copies of QuantizeLinear and its DequantizeLinear, but for weights; returns whether there were any."""
     varying, found = set(graph.inputs), False
+    rounded: set[ir.Value] = set()
     for node in graph:
         if varying.isdisjoint(reads(node)):
             continue
         varying.update(node.outputs)
-        if node.op_type in QUANTISERS:
-            node.domain, node.op_type, found = "", "Identity", True
+        between = not rounded.isdisjoint(node.inputs)
+        if node.op_type == "QuantizeLinear" or (node.op_type == "DequantizeLinear" and between):
+            node.domain, found, between = "", True, node.op_type == "QuantizeLinear"
+            node.op_type = "Identity"
             node.attributes.clear()
             node.resize_inputs(1)
         for value in node.outputs:
-            if found and value.dtype not in UNROUNDED:
+            if between and value.dtype not in UNROUNDED:
+                rounded.add(value)
                 value.type = value.shape = None  # between the two, a float now
     return found
 

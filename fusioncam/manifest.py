@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -22,6 +23,9 @@ FACTS = "fusioncam.bundle"  # key of the explain graph's metadata: `Manifest.fac
 NEEDED = (EXPLAIN_GRAPH, SCORE_GRAPH, WEIGHTS, MANIFEST)
 FORMS = (SINGLE_GRAPH, CHUNK_GRAPH, FUSE_GRAPH)
 FILES = (*NEEDED, HEAD_GRAPH, *FORMS)
+
+# Least and greatest of the whole numbers that cannot hold any pixel, whatever is done to it.
+WHOLE_NUMBERS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767), "uint16": (0, 65535)}
 
 Triple = tuple[float, float, float]
 Precision = Literal["float32", "float16"]
@@ -121,6 +125,8 @@ class Source(_Part):
         input: Name of its image input.
         output: Name of the output that holds the class scores.
         ending: What it does after its logits; older bundles do not say, and it is that of the manifest.
+        type: Type of its input, such as `float32` or `uint8`; older bundles do not say.
+        channels_last: Whether that is (N, H, W, 3); older bundles do not say.
         outputs: Numbers it gives for a picture: as many as classes (None: an older bundle, which always has those), or
             1. One output z, of a binary model or a regression, has two classes, of the logits -z and z.
         reach: Whether the logits are the model's own. `out_of_reach`: its outputs are probabilities p, and log p, or
@@ -136,6 +142,8 @@ class Source(_Part):
     sha256: str
     input: str
     output: str
+    type: str | None = None
+    channels_last: bool | None = None
     ending: Ending | None = None
     outputs: Positive | None = None
     reach: Reach = "reached"
@@ -210,6 +218,13 @@ class Manifest(_Part):
             mode="json", exclude={"schema_version", "source", "tools", "files"}, exclude_defaults=True
         )
         return json.dumps(said, sort_keys=True)
+
+    @property
+    def cuts_pixels_off(self) -> bool:
+        """Whether the source's input cannot hold every pixel, so that the brightest or darkest become equal."""
+        low, high = WHOLE_NUMBERS.get(self.source.type or "", (-math.inf, math.inf))
+        least, most = self.preprocessing.extremes
+        return round(least) < low or round(most) > high
 
     @property
     def has_head(self) -> bool:

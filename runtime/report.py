@@ -16,7 +16,7 @@ def inspection_json(found: "Inspection") -> dict[str, Any]:
     """Everything `inspect` knows."""
     c = found.classifier
     return {
-        "input": {"name": c.input_name, "size": list(c.size)},
+        "input": {"name": c.taken.name, "size": list(c.size)},
         "output": {
             "name": c.output_name,
             "numbers": c.outputs,
@@ -57,7 +57,7 @@ def print_inspection(found: "Inspection", most: int | None) -> None:
     c = found.classifier
     height, width = c.size
     console.say(
-        f"input    {c.input_name!r} (N, 3, {height}, {width}), {c.precision}, as opset {c.model.opset_imports['']}"
+        f"input    {c.taken.name!r} (N, 3, {height}, {width}), {c.precision}, as opset {c.model.opset_imports['']}"
     )
     one = " of one number, lower and higher" if c.outputs == 1 else ""
     console.say(f"output   {c.output_name!r}, {c.classes} classes{one}, {_ending(found)}")

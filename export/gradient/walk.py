@@ -15,6 +15,26 @@ CARRY_NO_GRADIENT = {
     *(ir.DataType.INT32, ir.DataType.INT64, ir.DataType.UINT32, ir.DataType.UINT64),
 }
 
+# What pixels that are whole numbers go through before they are made real ones.
+OF_PIXELS = (
+    *(
+        "Add",
+        "Cast",
+        "Clip",
+        "Concat",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "Identity",
+        "Max",
+        "Min",
+        "Mul",
+        "Pad",
+        "Reshape",
+    ),
+    *("Resize", "Round", "Slice", "Split", "Squeeze", "Sub", "Transpose", "Unsqueeze"),
+)
+
 # For whom an operator has no rule.
 WAY_OUT = (
     "choose a layer after that operator with --layer (`fusioncam inspect` lists them), "
@@ -48,8 +68,11 @@ def path(source: ir.Value, target: ir.Value) -> list[ir.Node]:
     """The nodes through which a gradient flows from `target` back to `source`, in the order of the graph."""
     assert target.graph is not None
     carrying, after_source = {source}, []
+    pixels = {source} if source.is_graph_input() else set()
     for node in target.graph:
-        outputs = [o for o in node.outputs if o.dtype not in CARRY_NO_GRADIENT]
+        if node.op_type in OF_PIXELS and not pixels.isdisjoint(node.inputs):
+            pixels.update(node.outputs)
+        outputs = [o for o in node.outputs if o.dtype not in CARRY_NO_GRADIENT or o in pixels]
         if outputs and not carrying.isdisjoint(reads(node)):
             carrying.update(outputs)
             after_source.append(node)

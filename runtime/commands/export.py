@@ -30,6 +30,9 @@ NOTES: dict[str, Callable[[Manifest, str | None], bool]] = {
     "(if each is a probability, say --ending sigmoid; if they are values of a regression, --ending value)": (
         lambda m, _: m.source.reach == "doubtful"
     ),
+    "the model's whole numbers cannot hold all that the preprocessing gives: the rest is cut off (see --preset)": (
+        lambda m, _: m.cuts_pixels_off
+    ),
     "what follows the layer takes no masks: Recipro-CAM cannot be had of this bundle": lambda m, _: not m.has_head,
 }
 
@@ -45,7 +48,7 @@ def export(
     labels: Annotated[Path | None, typer.Option(help="Text file, one class name a line.")] = None,
     size: Size = None,
     scores: Scores = None,
-    preset: Annotated[str | None, typer.Option(help="The arithmetic: torchvision | tf | unit | raw.")] = None,
+    preset: Annotated[str | None, typer.Option(help="The arithmetic: torchvision | tf | unit | raw | signed.")] = None,
     rescale: Annotated[float | None, typer.Option(help="Factor on the 0..255 pixel.")] = None,
     mean: Annotated[Three, typer.Option(metavar="A B C", help="Subtracted after rescaling.")] = None,
     std: Annotated[Three, typer.Option(metavar="A B C", help="Divided by last.")] = None,

@@ -1,0 +1,158 @@
+"""Inputs of every type and order of axes, and shapes that say little, become one float32 picture."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from fusioncam import Explainer
+from fusioncam.errors import ModelError, UsageError
+from fusioncam.export import check, export_model, inspect_model
+
+SIZE, CELLS = (8, 6), 24  # the last layer of the tiny classifier is half as high
+rng = np.random.default_rng(0)
+
+
+def edited(source, shape=None, nodes=()):
+    """The model with other axes in its input's shape (None: their number is open), and nodes put before its Cast."""
+    model = onnx.load(source)
+    tensor = model.graph.input[0].type.tensor_type
+    if nodes:
+        cast = next(n for n in model.graph.node if n.op_type == "Cast")
+        cast.input[0] = nodes[-1].output[0]
+        rest = list(model.graph.node)
+        del model.graph.node[:]
+        model.graph.node.extend([*nodes, *rest])
+    else:
+        tensor.ClearField("shape")
+        if shape is not None:
+            for d in shape:
+                axis = tensor.shape.dim.add()
+                setattr(axis, "dim_param" if isinstance(d, str) else "dim_value", d)
+    onnx.save(model, source)
+    return source
+
+
+NAMES = ("batch_size", "num_channels", "height", "width")
+SHAPES = {
+    "all_named": (NAMES, False),
+    "all_named_channels_last": (("n", "h", "w", "c"), True),
+    "one_image": ((1, *NAMES[1:]), False),
+    "channels_open": (("N", "C", *SIZE), False),
+    "channels_open_last": (("N", *SIZE, "C"), True),
+    "rank_open": (None, False),
+    "rank_open_channels_last": (None, True),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_shape_that_does_not_say_the_channels(name, tiny, tmp_path, run):
+    shape, last = SHAPES[name]
+    source = edited(tiny(channels_last=last), shape)
+    if "channels_open" not in name:
+        with pytest.raises(UsageError, match=r"--size H W$"):
+            inspect_model(source)
+    bundle = tmp_path / "t.fcam"
+    manifest = export_model(source, bundle, size=SIZE, preprocessing="unit")
+    assert manifest.layer.shape == (6, 4, 6)
+    assert [f.what for f in check(bundle) if not f.ok] == []
+    image = rng.random((1, 3, *SIZE), np.float32)
+    given = run(bundle / "explain.onnx", {"image": image, "class_index": np.array([3])})
+    fed = image.transpose(0, 2, 3, 1) if last else image
+    assert np.allclose(given["logits"], run(source, {"image": fed})["scores"], atol=1e-5)
+    weight = {t.name: numpy_helper.to_array(t) for t in onnx.load(source).graph.initializer}["w3"]
+    assert np.allclose(given["gradients"][0], weight[:, 3, None, None] / CELLS, atol=1e-6)
+
+
+def test_picture_of_another_number_of_channels(tiny):
+    source = edited(tiny(channels=1), NAMES)
+    with pytest.raises(ModelError, match=r"first convolution takes 1 channels; a picture \(N, 3, H, W\)"):
+        inspect_model(source, size=SIZE)
+
+
+def node(kind, inputs, output, **attributes):
+    return helper.make_node(kind, inputs.split(), [output], **attributes)
+
+
+def constant(name, value, dtype):
+    return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.asarray(value, dtype)))
+
+
+# Type of the input, whether its channels are last, and what is computed in whole numbers before they become real ones.
+WHOLE = {
+    "int8": (np.int8, False, []),
+    "int8_last": (np.int8, True, []),
+    "int8_with_a_zero_point": (
+        np.int8,
+        True,
+        [constant("s", 0.5, np.float32), constant("z", -3, np.int8), node("DequantizeLinear", "image s z", "real")],
+    ),
+    "uint8_last": (np.uint8, True, []),
+    "int16": (np.int16, False, []),
+    "uint16": (np.uint16, True, []),
+    "int32_last": (np.int32, True, []),
+    "int32_turned": (np.int32, False, [constant("two", 2, np.int32), node("Mul", "image two", "twice")]),
+    "int64": (np.int64, False, []),
+    "int64_to_bgr": (
+        np.int64,
+        False,
+        [constant("order", [2, 1, 0], np.int64), node("Gather", "image order", "bgr", axis=1)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_whole_numbers(name, tiny, tmp_path):
+    kind, last, nodes = WHOLE[name]
+    source = tiny(input_type=helper.np_dtype_to_tensor_dtype(np.dtype(kind)), channels_last=last)
+    source = edited(source, nodes=nodes) if nodes else source
+    bundle = tmp_path / "t.fcam"
+    manifest = export_model(source, bundle)
+    assert manifest.source.type == np.dtype(kind).name
+    assert manifest.preprocessing.extremes == ((-128, 127) if kind == np.int8 else (0, 255))
+    assert manifest.layer.shape == (6, 4, 6)
+    assert [f.what for f in check(bundle) if not f.ok] == []
+    low, high = manifest.preprocessing.extremes
+    images = rng.uniform(low, high, (3, 3, *SIZE)).astype(np.float32) * rng.random((3, 1, *SIZE), np.float32)
+    images[0, 0, 0] = [-1000, 1000, low - 0.4, high + 0.4, 0.5, 1.5]
+    ends = np.iinfo(kind)
+    whole = np.clip(np.rint(images.astype(np.float64)), ends.min, ends.max).astype(kind)
+    wanted = onnxruntime.InferenceSession(source).run(None, {"image": whole.transpose(0, 2, 3, 1) if last else whole})[
+        0
+    ]
+    scale = np.abs(wanted).max()
+    for graph in ("score.onnx", "explain.onnx"):
+        session = onnxruntime.InferenceSession(bundle / graph)
+        feeds = {"image": images, "class_index": np.array([1, 1, 1])}
+        given = dict(
+            zip(
+                [o.name for o in session.get_outputs()],
+                session.run(None, {i.name: feeds[i.name] for i in session.get_inputs()}),
+                strict=True,
+            )
+        )
+        assert np.abs(given["logits"] - wanted).max() <= 1e-5 * scale, graph
+    weight = {t.name: numpy_helper.to_array(t) for t in onnx.load(source).graph.initializer}["w3"]
+    assert np.allclose(given["gradients"], weight[:, 1, None, None] / CELLS, atol=1e-6)
+    photo = rng.integers(0, 256, (*SIZE, 3)).astype(np.uint8)
+    explanation = Explainer(bundle, methods=["grad_cam", "score_cam"]).explain(photo, class_index=1)
+    pixels = photo.transpose(2, 0, 1)[None].astype(np.float32) + low
+    activations = session.run(["activations"], {"image": pixels, "class_index": np.array([1])})[0][0]
+    closed = np.maximum(np.tensordot(weight[:, 1], activations.astype(np.float64), 1), 0)
+    shown = explanation.maps["grad_cam"]
+    assert np.corrcoef(shown.ravel(), closed.repeat(2, axis=0).ravel())[0, 1] > 0.8  # the map is enlarged smoothly
+    assert np.ptp(explanation.maps["score_cam"]) > 0.5
+
+
+def test_preprocessing_that_rounding_leaves_nothing_of(tiny, tmp_path):
+    source = tiny(input_type=TensorProto.INT32)
+    for preset in ("torchvision", "unit", "tf"):
+        with pytest.raises(UsageError, match=r"whole numbers \(int32\).* use --preset raw$"):
+            export_model(source, tmp_path / "t.fcam", preprocessing=preset)
+
+
+@pytest.mark.parametrize(("preset", "cut"), [("raw", True), ("signed", False)])
+def test_pixels_that_are_cut_off_are_told(preset, cut, tiny, tmp_path):
+    manifest = export_model(tiny(input_type=TensorProto.INT8), tmp_path / "t.fcam", preprocessing=preset)
+    assert manifest.cuts_pixels_off is cut
