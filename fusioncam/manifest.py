@@ -269,6 +269,8 @@ def read_manifest(path: Path) -> Manifest:
         BundleError: There is none, it was changed, or it is of another schema.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise IsADirectoryError  # or a pipe or a device, whose reading might never end
         text = path.read_bytes()
         said = from_json(text, allow_inf_nan=False)
         digest = [str(said.pop("digest")).encode()] if isinstance(said, dict) and "digest" in said else []

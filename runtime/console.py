@@ -1,5 +1,6 @@
 """What the command line prints, and how it ends: results on standard output, everything else on standard error."""
 
+import logging
 import os
 import signal
 import sys
@@ -60,6 +61,7 @@ def run_command(command: Callable[[list[str]], object], arguments: list[str]) ->
     """
     debug = "--debug" in arguments
     warnings.showwarning = show_warning
+    logging.lastResort = logging.NullHandler()  # what libraries log of a file that is refused in one line anyway
     status = DONE
     _prepare_streams()
     try:

@@ -1,4 +1,4 @@
-"""A short run of `benchmarks/service_fuzz.py`, and that it sees what is wrong."""
+"""A short run of `benchmarks/fuzz.py requests`, and that it sees what is wrong."""
 
 import asyncio
 import importlib
@@ -16,8 +16,8 @@ BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
 @pytest.fixture
 def fuzz(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    yield importlib.import_module("service_fuzz")
-    for name in ("service_fuzz", "service_requests"):
+    yield importlib.import_module("fuzz.requests")
+    for name in ("fuzz", "fuzz.requests", "fuzz.request_mutations"):
         sys.modules.pop(name, None)
 
 

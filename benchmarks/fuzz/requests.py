@@ -1,34 +1,27 @@
 """Mutated requests against the service: bytes of pictures, JSON, binary headers; none may end in a 500 or hang.
 
-    python benchmarks/service_fuzz.py [--bundle BUNDLE] [--requests 10000] [--seed 0] [--json FILE]
-
-Runs in this process, over ASGI, some requests at a time. Between them go sound ones, whose answers must not change by a
-bit: nothing that a bad request does may reach another's. Exit status 1, and the first failures, if anything was wrong.
+They run in this process, over ASGI, some at a time. Between them go sound ones, whose answers must not change by a bit:
+nothing that a bad request does may reach another's.
 """
 
-import argparse
 import asyncio
 import json
 import logging
 import random
 import resource
-import sys
-import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from fastapi import FastAPI
-from service_requests import MUTATIONS, Sent, add, sound
 
 from fusioncam import Explainer
-from fusioncam.export import export_model
-from fusioncam.runtime.demo import MODEL
 from fusioncam.runtime.service.app import make_app
 from fusioncam.runtime.service.batching import Batcher
 from fusioncam.runtime.service.protocol.tensors import HEADER_LENGTH
 from fusioncam.runtime.service.settings import Settings
+from fuzz.request_mutations import MUTATIONS, Sent, add, sound
 
 ALLOWED = {200, 400, 401, 404, 405, 408, 411, 413, 415, 503, 504}
 PATIENCE = 60.0  # seconds; longer is a hang
@@ -141,30 +134,5 @@ async def run(bundle: Path, requests: int, seed: int) -> dict[str, Any]:
     app = make_app({"m": batcher}, Settings(max_body=4 << 20, max_pixels=1_000_000, page=False))
     found = await attack(app, explainer.manifest.preprocessing.size, requests, seed)
     await batcher.close()
-    return found
-
-
-def main() -> int:
-    """Attack, and say what was found."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, help="by default that of the built-in model")
-    parser.add_argument("--requests", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        bundle = asked.bundle or Path(folder) / "shapes.fcam"
-        if asked.bundle is None:
-            export_model(MODEL, bundle)
-        found = asyncio.run(run(bundle, asked.requests, asked.seed))
     found["peak_megabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    if asked.json:
-        asked.json.write_text(json.dumps(found, indent=1) + "\n")
-    print(f"{asked.requests} requests, statuses {found['statuses']}, at most {found['peak_megabytes']} MB")
-    for failure in found["failures"][:20]:
-        print(failure, file=sys.stderr)
-    return bool(found["failures"])
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return found

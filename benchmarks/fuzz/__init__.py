@@ -1,0 +1,1 @@
+"""What `benchmarks/fuzz.py` does: mutated models, bundles, requests and pictures, each with limits."""
