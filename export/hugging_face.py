@@ -51,6 +51,11 @@ def read_config(config: Config, model_type: object = None) -> Found:
     default = PROCESSORS.get(name, {})
     stated = {key: value for key, value in config.items() if value is not None}
     normalises = name in PROCESSORS or not config.keys().isdisjoint({"image_mean", "image_std"})
+    if name not in PROCESSORS:
+        taken = {"size": "squashing", "resample": "the bilinear filter"}
+        remarks += tuple(
+            f"it does not say its {key}: {way} was taken" for key, way in taken.items() if key not in stated
+        )
     asked = {"do_normalize": normalises, **default, **stated, **default.get("always", {})}
     arithmetic = {**_arithmetic(asked), "interpolation": interpolation(asked.get("resample", 2))}
     try:
@@ -65,19 +70,18 @@ def read_config(config: Config, model_type: object = None) -> Found:
 def _processor(config: Config, model_type: object) -> tuple[str, tuple[str, ...]]:
     """The processor's name as in `PROCESSORS`, or "" where it cannot be known; and what to say about that."""
     named = config.get("image_processor_type") or config.get("feature_extractor_type")
+    signed = next((name for key, name in SIGNS if config.get(key) is not None), "")
+    if signed == "ConvNext" and config.get("do_center_crop"):
+        signed = "PoolFormer"
     if named:
         name = str(named)
         for ending in ("Pil", "Fast", "ImageProcessor", "FeatureExtractor"):
             name = name.removesuffix(ending)
         if name in PROCESSORS:
             return name, ()
-        return "", (f"the image processor {str(named)[:60]!r} is not known: its fields were read as those of most are",)
-    if str(model_type) in MODEL_TYPES:
-        return MODEL_TYPES[str(model_type)], ()
-    name = next((name for key, name in SIGNS if config.get(key) is not None), "")
-    if name == "ConvNext" and config.get("do_center_crop"):
-        name = "PoolFormer"
-    return name, ()
+        like = f"{signed}ImageProcessor" if signed else "most"
+        return signed, (f"the image processor {str(named)[:60]!r} is not known: its fields were read as by {like}",)
+    return MODEL_TYPES.get(str(model_type), signed), ()
 
 
 def _arithmetic(asked: Config) -> dict[str, Any]:

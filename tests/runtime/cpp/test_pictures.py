@@ -1,5 +1,6 @@
 """Files in and out, by OpenCV and without it, and the sample program."""
 
+import io
 import os
 import struct
 import subprocess
@@ -96,6 +97,40 @@ def test_bad_files_are_told_as_in_python(opencv_driver, tmp_path, noise):
         (tmp_path / name).write_bytes(data)
         path = tmp_path / name
         assert opencv_driver.ask("read", path, tmp_path / "rgb") == in_python(lambda path=path: read_image(path)), name
+
+
+def misread(noise):
+    """Files that OpenCV reads otherwise than they are meant, and a word of what is said of them."""
+    pillow = pytest.importorskip("PIL.Image")
+    rgba = pillow.fromarray(np.dstack([noise, noise[..., :1]]))
+    rows = b"".join(row.tobytes() for row in noise[..., 0].astype("<u2"))
+    kinds = {}
+    for ending, picture, options, word in (
+        ("tiff", rgba, {}, "TIFF"),
+        ("tiff", rgba, {"big_tiff": True}, "BigTIFF"),
+        ("tiff", rgba, {"compression": "tiff_lzw"}, "TIFF"),
+        ("tiff", pillow.fromarray(noise).convert("LAB"), {}, "TIFF"),
+        ("avif", rgba, {}, "AVIF"),
+        ("jp2", rgba, {}, "JPEG 2000"),
+        ("gif", pillow.fromarray(noise).quantize(60), {"transparency": 3}, "GIF with a transparent colour"),
+    ):
+        file = io.BytesIO()
+        picture.save(file, {"jp2": "JPEG2000"}.get(ending, ending), **options)
+        kinds[f"{len(kinds)}.{ending}"] = (file.getvalue(), word)
+    return kinds | {
+        "16.bmp": (b"BM" + bytes(8) + struct.pack("<IIiiHHI", 54, 40, 34, 21, 1, 16, 0) + bytes(20) + rows, "16 bits"),
+        "4095.pgm": (b"P5\n# 12 bits\n34 21\n4095\n" + rows, "white is 4095"),
+        "100.ppm": (b"P6 34 21 100\n" + noise.tobytes(), "white is 100"),
+        "a.pam": (b"P7\nWIDTH 34\nHEIGHT 21\nDEPTH 3\nMAXVAL 255\nENDHDR\n" + noise.tobytes(), "PAM"),
+    }
+
+
+def test_what_opencv_reads_otherwise_than_it_is_meant_is_refused(opencv_driver, tmp_path, noise):
+    for name, (data, word) in misread(noise).items():
+        (tmp_path / name).write_bytes(data)
+        kind, told = opencv_driver.ask("read", tmp_path / name, tmp_path / "rgb")
+        assert (kind, word in told) == ("ImageError", True), (name, told)
+        assert told.endswith("not read here: save it again as PNG or JPEG"), told
 
 
 def test_places_without_a_picture_are_told_as_in_python(opencv_driver, tmp_path):

@@ -17,6 +17,7 @@
 #include "error.hpp"
 #include "file.hpp"
 #include "format.hpp"
+#include "misread.hpp"
 #include "overlay.hpp"
 #include "picture.hpp"
 
@@ -57,7 +58,8 @@ inline cv::Mat to_matrix(const Saliency &saliency) {
 /// Decodes a picture: EXIF orientation applied, grey spread over three channels, alpha dropped, 16 bits scaled to 8.
 ///
 /// A file that declares more than MAX_PIXELS is refused before it is decoded. Throws ImageError, which calls it `name`,
-/// where it is no picture, is damaged, cut short or too large, or its pixels are neither 8 nor 16 bits.
+/// where it is no picture, is damaged, cut short or too large, its pixels are neither 8 nor 16 bits, or OpenCV would
+/// read it otherwise than it is meant.
 inline Photo decode_image(const std::vector<std::uint8_t> &data, const std::string &name = "the picture") {
     const auto refuse_large = [&name](std::uint64_t pixels) {
         if (pixels > MAX_PIXELS) {
@@ -69,6 +71,9 @@ inline Photo decode_image(const std::vector<std::uint8_t> &data, const std::stri
         throw ImageError(name + " is empty: copy or download the picture again");
     }
     refuse_large(detail::declared_pixels(data));
+    if (const std::string reason = detail::misread(data); !reason.empty()) {
+        throw ImageError(name + " " + reason);
+    }
     cv::Mat decoded;
     if (detail::is_whole(data)) {
         const int depth = detail::is_deep(data) ? 0 : cv::IMREAD_ANYDEPTH;
