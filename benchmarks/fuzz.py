@@ -13,6 +13,7 @@ the same: --first N --count 1 runs it again. Exit status 1 if anything was wrong
 import argparse
 import asyncio
 import json
+import math
 import random
 import shutil
 import sys
@@ -32,10 +33,13 @@ RESULTS = Path(__file__).with_name("results") / "fuzz.json"
 
 
 def run_cases(target: str, cases: Any, asked: argparse.Namespace) -> dict[str, Any]:
-    """Make and run so many cases; what was wrong is kept with what it was made of."""
+    """Make and run so many cases, or as many as there is time for; what was wrong is kept with what it was made of."""
     statuses: dict[str, Counter[str]] = defaultdict(Counter)
-    slowest, largest, failures = 0.0, 0.0, []
+    slowest, largest, failures, until = 0.0, 0.0, [], time.monotonic() + 60 * asked.minutes
+    number = asked.first
     for number in range(asked.first, asked.first + asked.count):
+        if time.monotonic() > until:
+            break
         folder = Path(tempfile.mkdtemp(prefix="fuzz-", dir=asked.work))
         done = cases.make(random.Random(f"{asked.seed} {number}"), folder)
         ended: dict[str, tuple[Outcome, str]] = cases.run(folder)
@@ -50,7 +54,9 @@ def run_cases(target: str, cases: Any, asked: argparse.Namespace) -> dict[str, A
             shutil.rmtree(kept, ignore_errors=True)
             shutil.copytree(folder, kept, symlinks=True, ignore=_pipes)
         shutil.rmtree(folder)
+        number += 1
     return {
+        "cases": number - asked.first,
         "statuses": {name: dict(sorted(counts.items())) for name, counts in statuses.items()},
         "slowest_seconds": round(slowest, 1),
         "peak_megabytes": round(largest),
@@ -113,6 +119,9 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--count", type=int, help=f"cases; by default {COUNTS}")
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="after which no case is begun (not of requests)"
+    )
     parser.add_argument("--json", type=Path, default=RESULTS, help="the file that keeps the counts")
     asked = parser.parse_args(arguments)
     asked.count = COUNTS[asked.target] if asked.count is None else asked.count
@@ -128,7 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
     found = {"cases": asked.count, "seed": asked.seed, "seconds": round(time.perf_counter() - start), **found}
     kept = json.loads(asked.json.read_text()) if asked.json.is_file() else {}
     record.write({**kept, asked.target: found}, asked.json)
-    print(f"{asked.count} {asked.target} in {found['seconds']} s: {found['statuses']}", end=", ")
+    print(f"{found['cases']} {asked.target} in {found['seconds']} s: {found['statuses']}", end=", ")
     print(f"at most {found['peak_megabytes']} MB, {len(found['failures'])} wrong")
     return bool(found["failures"])
 

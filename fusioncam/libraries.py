@@ -13,11 +13,7 @@ DISTRIBUTIONS = {"cv2": "opencv-python-headless", "google": "protobuf", "onnx_ir
 
 # What a failure says, the packages concerned, and what to do; the first line that fits counts.
 REMEDIES = (
-    (
-        r"GLIBC\w*_[\d.]+' not found|CXXABI_|musl",
-        ".*",
-        "use a newer system, this one is older than the package's build",
-    ),
+    (r"GLIBC\w*_[\d.]+' not found|CXXABI_|musl", ".*", "use a newer system: the package was built for one"),
     (r"libstdc\+\+|libgcc_s", ".*", "install the system's C++ library, for instance apt-get install libstdc++6"),
     (r"libgomp", ".*", "install the system's OpenMP library, for instance apt-get install libgomp1"),
     (r"DLL load failed", "(?!cv2).*", "install the Microsoft Visual C++ Redistributable"),
@@ -28,6 +24,8 @@ REMEDIES = (
         "pip uninstall opencv-python opencv-contrib-python opencv-python-headless, "
         'then pip install "opencv-python-headless>=5.0,<6"',
     ),
+    # In a checkout where git makes no links, Python finds only a part of the package until it is installed.
+    ("", "fusioncam", "install it anew: pip install --force-reinstall fusioncam, or in a checkout pip install -e ."),
     ("", ".*", "pip install --force-reinstall {package}"),
 )
 

@@ -83,6 +83,12 @@ def test_models_are_inspected_and_exported_without_opencv(fusioncam_with, tmp_pa
     assert "relu" in out
 
 
+def test_a_part_of_this_package_that_is_missing_is_told():
+    with pytest.raises(ImportError) as error:
+        import fusioncam.nowhere  # noqa: F401
+    assert "pip install -e ." in describe_import_failure(error.value)
+
+
 def test_other_errors_are_not_blamed_on_a_package():
     assert describe_import_failure(OSError(28, "No space left on device")) is None
     assert describe_import_failure(FileNotFoundError(2, "No such file or directory", "libx.so")) is None
