@@ -73,7 +73,7 @@ PROCESSORS: Mapping[str, Config] = MappingProxyType(
         },
         "Pvt": {**IMAGENET, **_CUBIC, "size": 224},
         "Segformer": {**IMAGENET, "size": 512},
-        "Siglip": {**_HALF, **_CUBIC, "size": 224},
+        "Siglip": {**_HALF, **_CUBIC, "size": {"height": 224, "width": 224}, "square": False},
         "Siglip2": {**_HALF, "max_num_patches": 256},
         "TextNet": {**IMAGENET, "size": {"shortest_edge": 640}, "square": False, "size_divisor": 32},
         "Tipsv2": {"do_normalize": False, "size": 448},

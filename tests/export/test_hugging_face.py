@@ -214,6 +214,7 @@ def test_every_processor_is_followed_or_refused(name, tmp_path):
     [
         ({"image_processor_type": "YolosImageProcessor"}, "shortest_edge 800 and longest_edge 1333"),
         ({"size": {"longest_edge": 224}}, "keeps the aspect ratio and cuts nothing"),
+        ({"image_processor_type": "SiglipImageProcessor", "size": 224}, "keeps the aspect ratio and cuts nothing"),
         ({"size": {"shortest_edge": 224}}, "keeps the aspect ratio and cuts nothing"),
         ({"size": {"max_height": 224, "max_width": 224}}, "keeps the aspect ratio"),
         ({"size": {"shortest_edge": 224}, "do_center_crop": True, "crop_size": 256}, "pads pictures of 224 x 224"),
