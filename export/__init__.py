@@ -16,11 +16,13 @@ from fusioncam.export.bundle import explain_graph, whole_folder, write_graphs
 from fusioncam.export.canonical import Classifier, canonicalize
 from fusioncam.export.check import check, compare_logits
 from fusioncam.export.cost import Cost, chunk_bytes, cost, seconds_per_pass
+from fusioncam.export.dynamic import quantise_by_image
 from fusioncam.export.folder import model_file
 from fusioncam.export.from_torch import save_onnx
 from fusioncam.export.gradient import WAY_OUT, operator_name, path, unsupported
 from fusioncam.export.head import head_graph
-from fusioncam.export.layers import Candidate, candidates, choose
+from fusioncam.export.layers import Candidate, Survey, choose_live, survey
+from fusioncam.export.liveness import why_dead
 from fusioncam.export.masked import Photos, masked_pictures
 from fusioncam.export.precision import refusal, score_graph
 from fusioncam.export.single import Forms, checked_forms, single_graph, unrolled_graphs, write_forms
@@ -65,6 +67,7 @@ class Inspection:
         reason: Why there is no default.
         missing: Operators between image and logits that have no gradient rule, and how often each occurs.
         way_out: What to do about the layers that are refused for that, or None where there are none.
+        remarks: What to know of the default, a sentence each.
     """
 
     classifier: Classifier
@@ -73,6 +76,7 @@ class Inspection:
     reason: str | None
     missing: Mapping[str, int]
     way_out: str | None
+    remarks: tuple[str, ...] = ()
 
 
 def inspect_model(
@@ -90,16 +94,35 @@ def inspect_model(
         UsageError: `size` or `output` does not fit the model.
     """
     classifier = canonicalize(model_file(Path(model)), size, output)
-    found = candidates(classifier)
+    surveyed = survey(classifier)
     seconds, most = seconds_per_pass(classifier), chunk_bytes(classifier)
     try:
-        default, reason = choose(found), None
+        default, reason = choose_live(surveyed, lambda c: why_dead(classifier, c)), None
     except ModelError as error:
         default, reason = None, str(error)
+    found = surveyed.found
     nodes = unsupported(path(classifier.image, classifier.logits))
     missing = Counter(operator_name(n) for n in nodes)
     way_out = WAY_OUT if any(c.without_rule for c in found) else None
-    return Inspection(classifier, [(c, cost(c, seconds, most)) for c in found], default, reason, missing, way_out)
+    remarks = () if default is None else _layer(surveyed, default, by_default=True).remarks
+    costs = [(c, cost(c, seconds, most)) for c in found]
+    return Inspection(classifier, costs, default, reason, missing, way_out, remarks)
+
+
+def _remarks(surveyed: Survey, chosen: Candidate, by_default: bool = True) -> dict[str, Any]:
+    """What is to be said of a layer that does not see everything, as fields of `Layer`."""
+    branches = surveyed.branches if len(surveyed.branches) > 1 else ()
+    return {
+        "bypassed": chosen.bypassed,
+        "early": by_default and surveyed.early(chosen),
+        "join": surveyed.join(chosen),
+        "branches": tuple(b for b in branches if b != chosen.name),
+    }
+
+
+def _layer(surveyed: Survey, chosen: Candidate, by_default: bool) -> Layer:
+    layout, remarks = chosen.layout, _remarks(surveyed, chosen, by_default)
+    return Layer(name=chosen.name, shape=chosen.shape, roles=layout.roles, offset=layout.offset, **remarks)
 
 
 Labels = str | os.PathLike[str] | Sequence[str]
@@ -193,7 +216,9 @@ def _export(source: Path, kept: Path, target: Path, wishes: _Wishes) -> Manifest
     classifier = canonicalize(source, wishes.size, wishes.output, wishes.ending)
     model = classifier.model
     every = {str(o.name) for node in model.graph for o in node.outputs}
-    chosen = choose(candidates(classifier, wishes.gradient), wishes.layer, every)
+    surveyed = survey(classifier, wishes.gradient)
+    chosen = choose_live(surveyed, lambda c: why_dead(classifier, c, wishes.gradient), wishes.layer, every)
+    quantise_by_image(model)
     names = _labels(classifier, source.parent, wishes.labels)
     usual = facts.usual_preset(classifier.taken.type)
     prep = facts.preprocessing(model.metadata_props, source.parent, classifier.size, wishes.preprocessing or {}, usual)
@@ -208,7 +233,7 @@ def _export(source: Path, kept: Path, target: Path, wishes: _Wishes) -> Manifest
     with whole_folder(target, source) as folder:
         manifest = Manifest(
             source=_source(classifier, source, os.path.relpath(kept.resolve(), target.resolve())),
-            layer=Layer(name=chosen.name, shape=chosen.shape, roles=chosen.layout.roles, offset=chosen.layout.offset),
+            layer=_layer(surveyed, chosen, wishes.layer is None),
             classes=classifier.classes,
             ending=classifier.ending,
             gradient=wishes.gradient,

@@ -41,6 +41,8 @@ STEPS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)  # lengths of the differences
 DIRECTIONS = 6
 PATCH = 8  # pixels
 DRIFT_PHOTOS = 8
+ROUNDING = ("QuantizeLinear", "Round")
+CLASSES_TRIED = 4  # for a gradient that is not zero
 BLUR = 0.1  # noise added to the layer's tensor, relative to its deviation
 
 
@@ -164,7 +166,7 @@ def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Findi
     rounding turns into whole steps.
     """
     images = pictures(manifest, 3)
-    optimize = not any(node.op_type == "QuantizeLinear" for node in ir.load(bundle / EXPLAIN_GRAPH).graph)
+    optimize = not any(node.op_type in ROUNDING for node in ir.load(bundle / EXPLAIN_GRAPH).graph)
     expected = source_outputs(manifest, source, images, optimize)
     scale = float(np.abs(expected).max()) or 1.0
     logarithm = manifest.source.logarithm
@@ -247,13 +249,14 @@ def compare_gradient(bundle: Path, manifest: Manifest) -> list[Finding]:
     # Parts of the gradient show an error in it; random directions show what it lacks.
     directions = [g * (rng.random(g.shape) < 0.5) if i % 2 else rng.normal(size=g.shape) for i in range(DIRECTIONS)]
     reference = float(np.linalg.norm(g)) / np.sqrt(g.size)
+    axis = layer.roles.index("N")
     found = []
     for d in directions:
         d = d / (np.linalg.norm(d) or 1.0)
         exact, errors = float((g * d).sum()), []
         for step in STEPS:
             t = step * float(np.linalg.norm(generic.astype(np.float64)))
-            pair = np.concatenate([generic + _as_tensor(sign * t * d, layer, tensor) for sign in (1, -1)])
+            pair = np.concatenate([generic + _as_tensor(sign * t * d, layer, tensor) for sign in (1, -1)], axis)
             up, down = head(pair.astype(tensor.dtype))[0][:, top].astype(np.float64)
             slope = float(up - down) / (2 * t)
             errors.append(abs(slope - exact) / (max(abs(exact), abs(slope), reference) or 1.0))
@@ -262,7 +265,18 @@ def compare_gradient(bundle: Path, manifest: Manifest) -> list[Finding]:
     error = max(float(np.median(found[::2])), float(np.median(found[1::2])), max(found) / 10)
     error = error if np.isfinite(g).all() else float("nan")
     what = f"gradient agrees with central differences{' (rounding left out)' if quantised else ''}"
-    return [Finding(what, error, GRADIENT_TOLERANCE[manifest.precision])]
+    agreement = Finding(what, error, GRADIENT_TOLERANCE[manifest.precision])
+    if agreement.ok and not g.any():
+        graph = open_session(bundle / EXPLAIN_GRAPH)
+        if not any(other.any() for other in gradients(graph, pictures(manifest, 2), manifest.classes)):
+            return [Finding("gradient of the layer is not zero for every picture and class", float("inf"), 0.0)]
+    return [agreement]
+
+
+def gradients(explain: InferenceSession, images: Array, classes: int) -> Iterator[Array]:
+    """Yield the gradients (N, K, h, w) of pictures (N, 3, H, W), class by class, the top class first."""
+    for c in (-1, *range(min(classes, CLASSES_TRIED))):
+        yield explain.run(["gradients"], {"image": images, "class_index": np.full(len(images), c, np.int64)})[0]
 
 
 def _head(bundle: Path, layer: Layer, image: Array) -> tuple[Callable[[Array], list[Array]], Array, bool]:
@@ -305,4 +319,4 @@ def _as_tensor(direction: Array, layer: Layer, tensor: Array) -> Array:
         after = tokens - layer.offset - height * width
         direction = np.pad(direction.reshape(len(direction), -1), ((0, 0), (layer.offset, after)))
         axes = "CT"
-    return direction.transpose([axes.index(r) for r in layer.roles if r != "N"])[None]
+    return np.expand_dims(direction.transpose([axes.index(r) for r in layer.roles if r != "N"]), layer.roles.index("N"))

@@ -1,25 +1,26 @@
 """Which tensor to explain by: every candidate of a model, and the one that is taken by default."""
 
 import difflib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
 from fusioncam.errors import ModelError, UsageError
 from fusioncam.export.canonical import Classifier
-from fusioncam.export.gradient import CARRY_NO_GRADIENT, WAY_OUT, dims, operator_name, path, reads, unsupported
+from fusioncam.export.follow import trace
+from fusioncam.export.gradient import WAY_OUT, dims, operator_name, path
+from fusioncam.export.graph_paths import After, after, bottlenecks, branches, depths, narrow
 from fusioncam.export.layout import Layout, layouts
+from fusioncam.export.operators import ACTIVATIONS, NORMALIZATIONS, WEIGHTED
 
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul")
 NO_RULE = "no gradient rule for"
-NORMALIZATIONS = ("LayerNormalization", "RMSNormalization")
-# What acts on each position by itself, and is better left to the tensor after it.
-ACTIVATIONS = (
-    *("Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh"),
-    *("Gelu", "Swish", "Mish", "Softplus", "BatchNormalization", "InstanceNormalization", "GroupNormalization"),
+INTEGERS = (
+    "it holds 8-bit integers, made by {}; quantise the model with QuantizeLinear / DequantizeLinear pairs instead"
 )
-PER_TOKEN = (*ACTIVATIONS, *NORMALIZATIONS, "Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Erf", "Exp", "Neg", "Cast")
+EARLY = 1 / 3  # share of the weighted operators; a default that has no more before it is told of
+FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
+BYTES = (ir.DataType.UINT8, ir.DataType.INT8)
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,15 @@ class Candidate:
         value: The tensor.
         layout: The meaning of its axes.
         refused: Why it is not offered, or None.
-        bypassed: Whether some of the evidence reaches the logits past it; such a tensor is never the default.
+        bypassed: Whether some of the evidence reaches the logits past it.
+        depth: Share of the model's weighted operators that come before it, 0..1.
     """
 
     value: ir.Value
     layout: Layout
     refused: str | None
     bypassed: bool
+    depth: float = 0.0
 
     @property
     def name(self) -> str:
@@ -62,140 +65,116 @@ class Candidate:
         return channels, *self.layout.grid
 
 
-def candidates(classifier: Classifier, gradient: bool = True) -> list[Candidate]:
-    """All tensors of h * w > 1 between image and logits, in the order of the graph.
+@dataclass
+class Survey:
+    """What a model could be explained by.
 
-    A tensor is refused where it comes after the last weighted operator (its channels are the classes themselves),
-    where nothing but its class token reaches the logits, and, if the gradient is wanted, where an operator between it
-    and the logits has no gradient rule. It is listed but never taken by default where part of the evidence goes past
-    it; the normalised form of such a bottleneck counts as the bottleneck itself.
+    Attributes:
+        found: All candidates, in the order of the graph.
+        branches: Names of the layers that together see everything, where no single late one does.
+        lost: The first operator behind which height and width could not be followed, with its node, or None.
+        unread: Names of tensors that everything passes, and of whose axes some have places, but cannot be read.
     """
-    logits, known = classifier.logits, layouts(classifier.model.graph)
-    nodes = path(classifier.image, logits)
-    bottlenecks = _bottlenecks(nodes, classifier.image, logits)
-    narrow, after = _narrow(nodes, known, logits), _after(nodes)
+
+    found: list[Candidate]
+    branches: tuple[str, ...] = ()
+    lost: str | None = None
+    unread: tuple[str, ...] = ()
+
+    def early(self, chosen: Candidate) -> bool:
+        """Return whether `chosen` lies in the first part of the model though evidence has places further on."""
+        if chosen.depth > EARLY or chosen.bypassed:
+            return False
+        return bool(self.lost or self.unread or len(self.branches) > 1)
+
+    def join(self, chosen: Candidate) -> str | None:
+        """Return the layer that everything passes, in place of a bypassed one."""
+        late = [c for c in self.found if not (c.refused or c.bypassed) and c.depth > EARLY]
+        return late[-1].name if chosen.bypassed and late else None
+
+
+def survey(classifier: Classifier, gradient: bool = True) -> Survey:
+    """List all tensors of h * w > 1 between image and logits.
+
+    A tensor is refused where it comes after the last weighted operator (its channels are the classes themselves) or
+    before the first (it is the picture itself), where nothing but its class token reaches the logits, and, if the
+    gradient is wanted, where an operator between it and the logits has no gradient rule. It is not taken by default
+    where part of the evidence goes past it and there is a better one; the normalised form of a tensor that everything
+    passes counts as that tensor itself.
+    """
+    image, logits = classifier.image, classifier.logits
+    made = trace(classifier.model.graph)
+    known, nodes = layouts(made), path(image, logits)
+    passed = bottlenecks(nodes, image, logits)
+    thin, behind, before = narrow(nodes, made, logits), after(nodes), depths(nodes)
     found = []
     for node in nodes:
         value = node.outputs[0]
         layout = known.get(value)
-        if (
-            layout is None
-            or layout.grid == (1, 1)
-            or "C" not in layout.roles
-            or "c" in layout.roles
-            or not value.uses()
-        ):
+        if layout is None or layout.grid == (1, 1) or not value.uses() or not _listed(value, node):
             continue
-        if not _float(value) or (len(value.uses()) == 1 and _activated(value)):
-            continue
-        normalized = node.op_type in NORMALIZATIONS and node.inputs[0] in bottlenecks
+        normalized = node.op_type in NORMALIZATIONS and node.inputs[0] in passed
         found.append(
             Candidate(
                 value=value,
                 layout=layout,
-                refused=_refusal(after.get(value, _After()), value in narrow, gradient),
-                bypassed=not (value in bottlenecks or normalized),
+                refused=INTEGERS.format(operator_name(node))
+                if value.dtype in BYTES
+                else _refusal(behind.get(value, After()), before[value], value in thin, gradient),
+                bypassed=not (value in passed or normalized),
+                depth=before[value],
             )
         )
-    return found
+    usable = {c.value: c for c in found if c.refused is None}
+    lost = next((n for n in nodes if n in set(made.lost)), None)
+    unread = [v for v in passed if v not in known and v not in thin and made.somewhere(v) and v is not logits]
+    late = {v for v, c in usable.items() if c.depth > EARLY}
+    joined = any(not c.bypassed for v, c in usable.items() if v in late)
+    parts = () if joined else tuple(usable[v].name for v in branches(image, logits, late or set(usable)))
+    what = None if lost is None else f"{operator_name(lost)} (node {lost.name or lost.outputs[0].name!r})"
+    return Survey(found, parts, what, tuple(str(v.name) for v in unread))
 
 
-def _float(value: ir.Value) -> bool:
-    return value.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
+def candidates(classifier: Classifier, gradient: bool = True) -> list[Candidate]:
+    """Return the candidates of `survey`."""
+    return survey(classifier, gradient).found
 
 
-def _activated(value: ir.Value) -> bool:
-    return next(iter(value.uses())).node.op_type in ACTIVATIONS
+def _listed(value: ir.Value, node: ir.Node) -> bool:
+    """Whether a tensor holds numbers of its own, and is not better left to the activation that follows it."""
+    if value.dtype in BYTES:
+        return node.op_type in WEIGHTED
+    activated = len(value.uses()) == 1 and next(iter(value.uses())).node.op_type in ACTIVATIONS
+    return value.dtype in FLOATS and not activated
 
 
-@dataclass(frozen=True)
-class _After:
-    """What is between a tensor and the logits.
-
-    Attributes:
-        weighted: Whether there is a weighted operator.
-        missing: The operators without a gradient rule.
-        last: Place and name of the last of their nodes.
-    """
-
-    weighted: bool = False
-    missing: frozenset[str] = frozenset()
-    last: tuple[int, str] = (-1, "")
-
-    def __or__(self, other: "_After") -> "_After":
-        return _After(self.weighted or other.weighted, self.missing | other.missing, max(self.last, other.last))
-
-
-def _after(nodes: list[ir.Node]) -> dict[ir.Value, _After]:
-    """For every tensor on the way to the logits, what comes after it; in one sweep from the end."""
-    after: dict[ir.Value, _After] = {}
-    for i in range(len(nodes) - 1, -1, -1):
-        node = nodes[i]
-        here = _After(weighted=node.op_type in WEIGHTED)
-        if unsupported([node]):
-            here |= _After(False, frozenset({operator_name(node)}), (i, str(node.name or node.outputs[0].name)))
-        for output in node.outputs:
-            if output in after and output.dtype not in CARRY_NO_GRADIENT:
-                here |= after[output]
-        for value in set(reads(node)):
-            after[value] = after[value] | here if value in after else here
-    return after
-
-
-def _refusal(after: _After, narrow: bool, gradient: bool) -> str | None:
-    if not after.weighted:
+def _refusal(behind: After, depth: float, thin: bool, gradient: bool) -> str | None:
+    if not behind.weighted:
         return "no weighted operator between it and the logits: its channels are the classes"
-    if narrow:
+    if not depth:
+        return "no weighted operator between the image and it: it is the picture itself"
+    if thin:
         return "only its class token reaches the logits"
-    if after.missing and gradient:
-        return f"{NO_RULE} {', '.join(sorted(after.missing))} (node {after.last[1]!r})"
+    if behind.missing and gradient:
+        return f"{NO_RULE} {', '.join(sorted(behind.missing))} (node {behind.last[1]!r})"
     return None
 
 
-def _bottlenecks(nodes: list[ir.Node], image: ir.Value, logits: ir.Value) -> set[ir.Value]:
-    """The tensors that everything on its way from image to logits must pass."""
-    last_use = {value: i for i, node in enumerate(nodes) for value in reads(node)}
-    last_use.setdefault(logits, len(nodes))
-    found, reach = set(), last_use[image]
-    for i, node in enumerate(nodes):
-        alive = [o for o in node.outputs if o in last_use]
-        if reach <= i and len(alive) == 1:
-            found.add(alive[0])
-        reach = max(reach, *(last_use[o] for o in alive)) if alive else reach
-    return found
-
-
-def _narrow(nodes: list[ir.Node], known: dict[ir.Value, Layout], logits: ir.Value) -> set[ir.Value]:
-    """Tensors of which only single tokens (the class token) reach the logits."""
-    on_path = set(nodes)
-    narrow: set[ir.Value] = set()
-    for node in reversed(nodes):
-        for value in node.outputs:
-            users = [u.node for u in value.uses() if u.node in on_path]
-            tokens = users and value is not logits and "T" in getattr(known.get(value), "roles", "")
-            if tokens and all(_narrows(u, value, known, narrow) for u in users):
-                narrow.add(value)
-    return narrow
-
-
-def _narrows(user: ir.Node, value: ir.Value, known: dict[ir.Value, Layout], narrow: set[ir.Value]) -> bool:
-    output, layout = user.outputs[0], known[value]
-    if user.op_type in ("Gather", "Slice", "Split"):
-        kept = dims(output)[layout.roles.index("T")] if len(dims(output)) == len(dims(value)) else 1
-        return (kept or 0) < layout.grid[0] * layout.grid[1]
-    weight = user.inputs[1] if user.op_type == "MatMul" and user.inputs[0] is value else None
-    weighted = weight is not None and weight.const_value is not None
-    reduced = user.op_type.startswith("Reduce") and "T" in getattr(known.get(output), "roles", "")
-    return (user.op_type in PER_TOKEN or weighted or reduced) and output in narrow
-
-
-def choose(found: list[Candidate], name: str | None = None, every: Iterable[str] = ()) -> Candidate:
-    """The candidate called `name`, by default the last one that is neither refused nor bypassed.
+def choose(
+    found: Sequence[Candidate],
+    name: str | None = None,
+    every: Iterable[str] = (),
+    lost: str | None = None,
+    branches: Sequence[str] = (),
+) -> Candidate:
+    """Return the candidate called `name`, by default the last one that is neither refused nor bypassed.
 
     Args:
-        found: From `candidates`.
+        found: From `survey`.
         name: Name of a tensor, or of the node that makes it.
         every: Further names, to tell a name that is wrong from one that cannot serve.
+        lost: As in `Survey`; the reason where there is no candidate.
+        branches: As in `Survey`; where all are bypassed, the deepest of these is taken.
 
     Raises:
         UsageError: No candidate is called `name`, or it was refused.
@@ -203,10 +182,12 @@ def choose(found: list[Candidate], name: str | None = None, every: Iterable[str]
     """
     if name is None:
         usable = [c for c in found if c.refused is None]
-        best = [c for c in usable if not c.bypassed] or usable
+        best = [c for c in usable if not c.bypassed]
+        if not best and usable:
+            deepest = [c for c in usable if c.name in branches]
+            best = [max(enumerate(deepest), key=lambda at: (at[1].depth, at[0]))[1]] if deepest else usable
         if not best:
-            why = f": {found[-1].name!r}: {_why_not(found[-1])}" if found else ": none has height and width"
-            raise ModelError(f"no layer of the model can be explained by{why}")
+            raise ModelError(f"no layer of the model can be explained by: {_why_none(found, lost)}")
         return best[-1]
     named = {n: c for c in found for n in (c.node_name, c.name) if n}
     if name not in named:
@@ -218,6 +199,39 @@ def choose(found: list[Candidate], name: str | None = None, every: Iterable[str]
     if named[name].refused:
         raise UsageError(f"layer {name!r} cannot be explained by: {_why_not(named[name])}")
     return named[name]
+
+
+def choose_live(
+    surveyed: Survey, why_dead: Callable[[Candidate], str | None], name: str | None = None, every: Iterable[str] = ()
+) -> Candidate:
+    """Return the candidate called `name`, by default the last good one through which evidence was seen to flow.
+
+    Args:
+        surveyed: From `survey`; candidates that turn out to be dead are refused there.
+        why_dead: Runs the model, and says what is wrong with a candidate, or None.
+        name: As for `choose`.
+        every: As for `choose`.
+
+    Raises:
+        UsageError: As `choose`.
+        ModelError: As `choose`.
+    """
+    while True:
+        chosen = choose(surveyed.found, name, every, surveyed.lost, surveyed.branches)
+        reason = why_dead(chosen) if name is None else None
+        if reason is None:
+            return chosen
+        surveyed.found[surveyed.found.index(chosen)] = replace(chosen, refused=reason)
+
+
+def _why_none(found: Sequence[Candidate], lost: str | None) -> str:
+    """The reason that can be acted on: a missing rule before an operator that could not be followed."""
+    without = [c for c in found if c.without_rule]
+    best = [c for c in without if not c.bypassed] or without
+    if not best and lost:
+        return f"none has height and width that could be followed: they are lost at operator {lost}"
+    best = best or list(found)
+    return f"{best[-1].name!r}: {_why_not(best[-1])}" if best else "none has height and width"
 
 
 def _why_not(candidate: Candidate) -> str:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -108,12 +109,58 @@ class Layer(_Part):
         shape: (K, h, w) of the activations as the bundle returns them.
         roles: Meaning of the axes of the tensor itself: N, C, H, W, or T for tokens in rows of the grid.
         offset: Tokens before those of the grid (the class token, registers).
+        bypassed: Whether part of the evidence reaches the logits past it.
+        early: Whether it was taken by default though it lies in the first third of the model, because no later layer
+            could be read or seen by all the evidence.
+        join: Where it is bypassed, a layer that is not.
+        branches: Where no late layer sees everything, the layers that do so together with this one.
     """
 
     name: str
     shape: tuple[Positive, Positive, Positive]
     roles: Annotated[str, Field(pattern="^[NCHWT]{3,4}$")]
     offset: Annotated[int, Field(ge=0)] = 0
+    bypassed: bool = False
+    early: bool = False
+    join: str | None = None
+    branches: tuple[str, ...] = ()
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What to know of the layer, a sentence each; none of most layers."""
+        said = []
+        if self.bypassed:
+            said.append(f"part of the evidence reaches the scores past layer {self.name!r}: {self._way_out()}")
+        if self.early:
+            said.append(
+                f"layer {self.name!r} lies in the first third of the model, as no later one could be read: its maps "
+                f"show edges and textures; {self._way_out()}"
+            )
+        return tuple(said)
+
+    def _way_out(self) -> str:
+        if self.join is not None:
+            return f"--layer {self.join!r} sees all of it"
+        if self.branches:
+            names = ", ".join(repr(b) for b in self.branches)
+            return (
+                f"export other bundles by --layer {names} and average their maps: `fusioncam explain A.fcam PHOTO "
+                "--also B.fcam`, Explainer([A, B])"
+            )
+        return "choose another with --layer (`fusioncam inspect` lists them), or hold the maps against Score-CAM's"
+
+
+def layer_flags(layers: Sequence[Layer]) -> tuple[str, ...]:
+    """Return the flags of an explanation by these layers, those of `Explanation.flags`.
+
+    Evidence that reaches the scores past one layer may be seen by another: all branches of a model miss nothing.
+    """
+    names = {layer.name for layer in layers}
+    said = {
+        "bypassed_layer": any(m.bypassed and not (m.branches and names.issuperset(m.branches)) for m in layers),
+        "early_layer": any(m.early for m in layers),
+    }
+    return tuple(flag for flag, so in said.items() if so)
 
 
 class Source(_Part):

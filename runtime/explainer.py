@@ -9,7 +9,7 @@ import numpy as np
 
 from fusioncam.errors import UsageError
 from fusioncam.kernels import reference
-from fusioncam.manifest import read_bundle
+from fusioncam.manifest import layer_flags, read_bundle
 from fusioncam.runtime.asked import (
     Bundles,
     Choice,
@@ -307,7 +307,7 @@ class Explainer:
             class_index=c,
             label=m.labels[c] if m.labels else None,
             probability=float(probabilities(logits, m.ending)[c]),
-            flags=(*made.flags, *(flag for flag, so in said.items() if so)),
+            flags=(*made.flags, *(f for f, so in said.items() if so), *layer_flags([m.layer for m in self._manifests])),
             passes=passes,
             timing=clock.laps,
             photo_size=size,

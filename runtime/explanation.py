@@ -23,6 +23,8 @@ FLAGS = {
     "no_gradient": "the bundle was exported without a gradient: methods that need one are left out",
     "logits_out_of_reach": "the logits of the model's probabilities are out of reach: what raises log p is explained",
     "doubtful_logits": "the model's outputs lie within 0..1, but were taken for logits: say --ending if they are not",
+    "bypassed_layer": "part of the evidence reaches the scores past the layer: it has no part in the maps",
+    "early_layer": "the layer lies in the first third of the model, as no later one could be read: maps show edges",
     "assumed_preprocessing": "the model does not say how pictures are prepared: what manifest.json says was assumed",
 }
 

@@ -29,6 +29,7 @@ def inspection_json(found: "Inspection") -> dict[str, Any]:
         "precision": c.precision,
         "default_layer": found.default.name if found.default else None,
         "reason": found.reason,
+        "remarks": list(found.remarks),
         "operators_without_rule": found.missing,
         "layers": [
             {
@@ -79,6 +80,8 @@ def print_inspection(found: "Inspection", most: int | None) -> None:
     console.out.print(table, markup=False)
     if any(layer.bypassed for layer, _ in rows):
         console.say("bypassed: part of the evidence reaches the scores on other ways, past this layer")
+    for remark in found.remarks:
+        console.complain(remark, "note")
     if len(rows) < len(found.layers):
         console.say(f"... and {len(found.layers) - len(rows)} earlier layers (--all lists them)")
     if found.way_out is not None:

@@ -6,10 +6,10 @@ The gradient is itself made of plain ONNX operators, all of which TensorRT's par
 from fusioncam.export.gradient.rules import RULES
 from fusioncam.export.gradient.tape import Ops, dims
 from fusioncam.export.gradient.walk import (
-    CARRY_NO_GRADIENT,
     WAY_OUT,
     ancestors,
     backpropagate,
+    carries,
     operator_name,
     path,
     reads,
@@ -17,12 +17,12 @@ from fusioncam.export.gradient.walk import (
 )
 
 __all__ = [
-    "CARRY_NO_GRADIENT",
     "RULES",
     "WAY_OUT",
     "Ops",
     "ancestors",
     "backpropagate",
+    "carries",
     "dims",
     "operator_name",
     "path",

@@ -35,11 +35,20 @@ OF_PIXELS = (
     *("Resize", "Round", "Slice", "Split", "Squeeze", "Sub", "Transpose", "Unsqueeze"),
 )
 
+# Integers of 32 bits that these make are sums of products, no indices.
+INTEGER_PRODUCTS = ("ConvInteger", "MatMulInteger")
+
 # For whom an operator has no rule.
 WAY_OUT = (
     "choose a layer after that operator with --layer (`fusioncam inspect` lists them), "
     "or export with --no-gradient: Score-CAM and Recipro-CAM still work"
 )
+
+
+def carries(value: ir.Value) -> bool:
+    """Whether what depends on the image through `value` are scores: it holds no conditions, indices or shapes."""
+    node = value.producer()
+    return value.dtype not in CARRY_NO_GRADIENT or (node is not None and node.op_type in INTEGER_PRODUCTS)
 
 
 def reads(node: ir.Node) -> list[ir.Value]:
@@ -72,7 +81,7 @@ def path(source: ir.Value, target: ir.Value) -> list[ir.Node]:
     for node in target.graph:
         if node.op_type in OF_PIXELS and not pixels.isdisjoint(node.inputs):
             pixels.update(node.outputs)
-        outputs = [o for o in node.outputs if o.dtype not in CARRY_NO_GRADIENT or o in pixels]
+        outputs = [o for o in node.outputs if carries(o) or o in pixels]
         if outputs and not carrying.isdisjoint(reads(node)):
             carrying.update(outputs)
             after_source.append(node)
@@ -122,7 +131,7 @@ def backpropagate(op: Ops, output: ir.Value, seed: ir.Value, target: ir.Value) -
     """
     nodes = path(target, output)
     gradients = {output: seed}
-    wanted = {target, *(o for node in nodes for o in node.outputs if o.dtype not in CARRY_NO_GRADIENT)}
+    wanted = {target, *(o for node in nodes for o in node.outputs if carries(o))}
     for node in reversed(nodes):
         received = [gradients.get(o) for o in node.outputs]
         if not any(received):

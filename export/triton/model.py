@@ -16,7 +16,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
 
 from fusioncam.errors import FusionCamError, ImageError, UsageError
-from fusioncam.manifest import read_manifest
+from fusioncam.manifest import layer_flags, read_manifest
 from fusioncam.runtime.asked import checked_class, checked_for
 from fusioncam.runtime.budget import Budget, checked_budget, parse_budget
 from fusioncam.runtime.fusion import make_maps
@@ -224,7 +224,7 @@ class TritonPythonModel:
                 "logits_out_of_reach": m.source.reach == "out_of_reach",
                 "doubtful_logits": m.source.reach == "doubtful",
             }
-            flags = ",".join([*made.flags, *(flag for flag, so in said.items() if so)])
+            flags = ",".join([*made.flags, *(flag for flag, so in said.items() if so), *layer_flags([m.layer])])
             return Found(made.maps, steps.logits, steps.classes[0], steps.passes.run, flags)
 
     def _response(self, asked: Asked, found: list[Found], outputs: Collection[str]) -> Any:

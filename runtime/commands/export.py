@@ -123,6 +123,8 @@ def export(
         return
     channels, height, width = manifest.layer.shape
     console.say(f"{out}: layer {manifest.layer.name!r} ({channels} x {height} x {width}), {manifest.classes} classes")
+    for remark in manifest.layer.remarks:
+        complain(remark)
     for note, holds in NOTES.items():
         if holds(manifest, ending):
             complain(note.format(prepared=manifest.preprocessing.words))

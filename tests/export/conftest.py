@@ -27,7 +27,7 @@ def load(name):
     return sys.modules[full]
 
 
-FAMILIES = [load(name) for name in ("convolutional", "compact", "mobile", "tokens")]
+FAMILIES = [load(name) for name in ("convolutional", "compact", "mobile", "tokens", "reordered")]
 NETWORKS = {name: load("networks").Network(**facts) for f in FAMILIES for name, facts in f.NETWORKS.items()}
 
 

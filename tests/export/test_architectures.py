@@ -50,6 +50,8 @@ def test_gradient(architecture, where, export_of, middle_of, torch_gradient, to_
 
 
 def test_older_exporter(architecture, networks, tmp_path):
+    if architecture == "pooled":
+        pytest.skip("torch's older exporter refuses pools that do not divide the map")
     network = networks[architecture]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own
