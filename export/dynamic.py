@@ -39,7 +39,7 @@ def quantise_by_image(model: ir.Model) -> None:
     parts: set[ir.Value] = set()  # quantised values and zero points, now floats
     for node in list(graph):
         if node.op_type == QUANTIZES:
-            new = _quantised(op, _first(node))
+            new: tuple[ir.Value, ...] = _quantised(op, _first(node))
             parts.update((new[0], new[2]))
         elif node.op_type == FUSED or (node.op_type in products and not parts.isdisjoint(node.inputs)):
             new = (products[node.op_type](op, node),)

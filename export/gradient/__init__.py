@@ -6,6 +6,7 @@ The gradient is itself made of plain ONNX operators, all of which TensorRT's par
 from fusioncam.export.gradient.rules import RULES
 from fusioncam.export.gradient.tape import Ops, dims
 from fusioncam.export.gradient.walk import (
+    CARRY_NO_GRADIENT,
     WAY_OUT,
     ancestors,
     backpropagate,
@@ -17,6 +18,7 @@ from fusioncam.export.gradient.walk import (
 )
 
 __all__ = [
+    "CARRY_NO_GRADIENT",
     "RULES",
     "WAY_OUT",
     "Ops",
