@@ -56,7 +56,7 @@ def trace(graph: ir.Graph) -> Trace:
     for node in graph:
         if reached.isdisjoint(reads(node)):
             continue
-        reached.update(o for o in node.outputs if carries(o))
+        reached.update(node.outputs)
         follower = _Follower(node, made, reached)
         known: Iterable[Positions | None] = ()
         if all(o.shape is not None for o in node.outputs):
