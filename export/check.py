@@ -304,7 +304,8 @@ def _head(bundle: Path, layer: Layer, image: Array) -> tuple[Callable[[Array], l
     needed = [i.name for i in head.get_inputs() if i.name in feeds]
 
     def run(batch: Array) -> list[Array]:
-        others = {name: np.repeat(feeds[name], len(batch), axis=0) for name in needed}
+        images = batch.shape[layer.roles.index("N")]
+        others = {name: np.repeat(feeds[name], images, axis=0) for name in needed}
         return list(head.run(["logits", "gradients"], {"layer": batch, **others}))
 
     return run, value, quantised

@@ -10,17 +10,18 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fusioncam.errors import ModelError
 from fusioncam.export import export_model
+from fusioncam.export.sessions import open_session
 
 # (network, batch, whether by torch's present exporter or the one before it, whose files are still the most common)
 CASES = [(n, b, True) for n in ("resnet_basic", "vit") for b in (1, 2)] + [("swin", 1, True)]
 CASES += [(n, b, False) for n in ("densenet", "vit_registers", "swin", "mixer") for b in (1, 2)]
 
 
-def fixed(module, batch, size, path, dynamo):
+def fixed(module, batch, size, path, dynamo, dtype=torch.float):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own
         options = {"dynamo": dynamo, "opset_version": 18 if dynamo else 17, "verbose": False}
-        torch.onnx.export(module, (torch.rand(batch, 3, *size),), path, **options)
+        torch.onnx.export(module, (torch.rand(batch, 3, *size).to(dtype),), path, **options)
     return path
 
 
@@ -39,6 +40,65 @@ def test_network(name, batch, dynamo, networks, tmp_path, run, torch_gradient, t
     wanted[1:] = [to_map(t, network.roles, network.offset, network.shape[1:]) for t in wanted[1:]]
     for name, exact in zip(("logits", "activations", "gradients"), wanted, strict=True):
         assert np.linalg.norm(given[name] - exact) <= 2e-5 * np.linalg.norm(exact), name
+
+
+class AttentionPooling(torch.nn.Module):
+    """A tower whose tokens are pooled by a learnt query that is repeated over the batch, as SigLIP's are."""
+
+    def __init__(self, width=16):
+        super().__init__()
+        self.patches = torch.nn.Conv2d(3, width, 4, 4)
+        self.norm = torch.nn.LayerNorm(width)
+        self.probe = torch.nn.Parameter(torch.randn(1, 1, width))
+        self.attention = torch.nn.MultiheadAttention(width, 2, batch_first=True)
+        self.head = torch.nn.Linear(width, 7)
+
+    def forward(self, x):
+        tokens = self.norm(torch.nn.functional.gelu(self.patches(x)).flatten(2).transpose(1, 2))
+        return self.head(self.attention(self.probe.repeat(len(x), 1, 1), tokens, tokens)[0][:, 0])
+
+
+class Recurrent(torch.nn.Module):
+    """Rows of the last feature map are read by a recurrent network."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.features = torch.nn.Conv2d(3, 8, 3, 4)
+        self.reader = kind(8 * 4, 12, batch_first=True)
+        self.head = torch.nn.Linear(12, 7)
+
+    def forward(self, x):
+        rows = self.features(x).relu().permute(0, 2, 1, 3).flatten(2)
+        return self.head(self.reader(rows)[0][:, -1])
+
+
+TOWERS = {
+    "probe": AttentionPooling,
+    "lstm": lambda: Recurrent(torch.nn.LSTM),
+    "gru": lambda: Recurrent(torch.nn.GRU),
+}
+
+
+@pytest.mark.parametrize("dynamo", [True, False])
+@pytest.mark.parametrize(("name", "half"), [("vit", True), ("probe", True), *((name, False) for name in TOWERS)])
+def test_torch_default_export(name, half, dynamo, networks, tmp_path):
+    torch.manual_seed(0)
+    module = TOWERS[name]().eval() if name in TOWERS else networks[name].make()
+    size = (16, 16) if name in TOWERS else networks[name].size
+    images = (
+        np.random.default_rng(0).random((3, 3, *size), np.float32)
+        / np.array([1, 2, 3], np.float32)[:, None, None, None]
+    )
+    with torch.no_grad():
+        wanted = module(torch.from_numpy(images)).numpy()
+    dtype = torch.half if half else torch.float
+    source = fixed(module.to(dtype), 1, size, tmp_path / "fixed.onnx", dynamo, dtype)
+    export_model(source, tmp_path / "t.fcam", gradient=name == "vit")
+    session = open_session(tmp_path / "t.fcam" / "score.onnx")  # without the optimizers that crash on float16
+    given = session.run(["logits"], {"image": images})[0]
+    scale = np.abs(wanted).max()
+    assert np.abs(wanted[1] - wanted[0]).max() > 0.02 * scale, "the images differ"
+    assert np.abs(given - wanted).max() <= (5e-3 if half else 1e-5) * scale
 
 
 def saved(tmp_path, nodes, constants, batch=1, size=(4, 4)):
