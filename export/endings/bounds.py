@@ -5,16 +5,27 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
+from fusioncam.export.endings.ranks import COMPARISONS
 from fusioncam.export.endings.tail import VIEWS, Tail
 
 Interval = tuple[float, float]
 
-SQUASHING = ("Sigmoid", "HardSigmoid", "Softmax", "Hardmax")
+SQUASHING = ("Sigmoid", "HardSigmoid", "Softmax", "Hardmax", *COMPARISONS)
 KEEPING = (
     *VIEWS,
     *("Transpose", "Slice", "Gather", "GatherElements", "Expand", "Tile", "Split", "Round"),
-    *("GlobalAveragePool", "GlobalMaxPool", "MaxPool", "ReduceMean", "ReduceMax", "ReduceMin"),
+    *(
+        "Relu",
+        "ThresholdedRelu",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+        "MaxPool",
+        "ReduceMean",
+        "ReduceMax",
+        "ReduceMin",
+    ),
 )
+CONDITIONAL = (*COMPARISONS, "Where", "ThresholdedRelu", "Shrink")
 
 
 def _product(a: Interval, b: Interval) -> Interval:
@@ -97,8 +108,11 @@ def _constant(value: ir.Value) -> Interval | None:
 
 
 def cuts(node: ir.Node, found: dict[ir.Value, Interval]) -> bool:
-    """Whether a Clip, Max or Min changes probabilities by more than a trace."""
-    if node.op_type not in ("Clip", "Max", "Min") or (before := found.get(node.inputs[0] or node.outputs[0])) is None:
+    """Whether a node changes some probabilities by more than a trace: it clips them, or compares them with a limit."""
+    before = next((found[v] for v in node.inputs if v in found), None)
+    if node.op_type in CONDITIONAL:
+        return before is not None
+    if node.op_type not in ("Clip", "Max", "Min") or before is None:
         return False
     after, trace = found.get(node.outputs[0]), 1e-4 * (before[1] - before[0])
     return after is None or after[0] > before[0] + trace or after[1] < before[1] - trace

@@ -25,6 +25,7 @@ from fusioncam.manifest import Ending, Reach
 LARGE = 3.0  # of logits: beyond, the digits they have decide how well probabilities agree
 PLAIN: dict[str, Ending] = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
 CURVED = ("Softmax", "LogSoftmax", "Sigmoid", "Exp", "Tanh", "Softplus", "ReduceLogSumExp", "Pow")
+CLIPPING = ("Clip", "Max", "Min", "Relu")
 # Operators of one variable that give what is divided by its sum: the logarithm of each is a logit of its own.
 POSITIVE = ("Exp", "Sigmoid", "HardSigmoid", "Softplus", "Relu", "Abs", "Pow", "Sqrt", "Elu", "Celu", "Reciprocal")
 UNARY = (*POSITIVE, *VIEWS, "Neg", "Add", "Sub", "Mul", "Div", "Tanh", "Clip", "Max")
@@ -63,7 +64,9 @@ def logits_of(tail: Tail, closed: Closed) -> Found | None:
     """Find the logits, where a softmax or a sigmoid of a tensor gives the outputs."""
     wanted, fits = tail.values[closed.value], []
     total, numbers = total_of(wanted), wanted.shape[1]
-    tensors = [t for t in tail.before(closed.value) if tail.numbers(t) in (1, 2, numbers) and _is_curved(tail, t)]
+    tensors = [
+        t for t in tail.before(closed.value) if tail.numbers(t) in (1, 2, numbers) and _is_behind(tail, t, CURVED)
+    ]
     for reading in READINGS:
         softmax = reading.ending == "softmax"
         if reading.outputs not in (None, numbers) or (softmax and numbers < 2):
@@ -81,10 +84,10 @@ def logits_of(tail: Tail, closed: Closed) -> Found | None:
     return None
 
 
-def _is_curved(tail: Tail, value: ir.Value) -> bool:
-    """Whether an operator that softmaxes and sigmoids are made of lies between a tensor and the output."""
+def _is_behind(tail: Tail, value: ir.Value, kinds: tuple[str, ...]) -> bool:
+    """Whether an operator of some kinds lies between a tensor and the output."""
     before = ancestors(value)
-    return any(node.op_type in CURVED and node not in before for node in tail.nodes)
+    return any(node.op_type in kinds and node not in before for node in tail.nodes)
 
 
 def _is_normalised(value: ir.Value, tail: Tail) -> bool:
@@ -156,7 +159,7 @@ def hard_sigmoid_of(tail: Tail, closed: Closed, cut: bool) -> Found | None:
         return None
     for t in tail.before(closed.value):
         x = tail.values[t]
-        if x.shape != wanted.shape or np.ptp(x[inner]) == 0:
+        if x.shape != wanted.shape or np.ptp(x[inner]) == 0 or not _is_behind(tail, t, CLIPPING):
             continue
         slope, offset = np.polyfit(x[inner], wanted[inner], 1)
         if abs(offset - 0.5) < 1e-3 and slope > 0:

@@ -57,6 +57,35 @@ def test_inspect_is_silent_about_the_way_out_where_none_is_needed(run):
     assert "--no-gradient" not in run("inspect", "tiny.onnx")[1]
 
 
+ENDINGS = {
+    "mean": (
+        ["a = Softmax <axis = 1> (z) s = Sin (z) b = Softmax <axis = 1> (s) y = Mean (a, b)"],
+        "out of reach: log p",
+    ),
+    "within 0 and 1": (["s = Sin (z) y = Mul (s, s)"], "within 0..1, but nothing says that they are probabilities"),
+    "reached": (["l = LogSoftmax <axis = 1> (z) y = Exp (l)"], None),
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_logits_that_are_not_the_models_own_are_noted(name, run, make_model, tmp_path):
+    (text,), note = ENDINGS[name]
+    model = onnx.load(make_model(tmp_path / "end.onnx"))
+    last = model.graph.output[0].name
+    for node in model.graph.node:
+        node.output[:] = ["z" if o == last else o for o in node.output]
+    model.graph.node.extend(onnx.parser.parse_graph(f"g (float[N, K] z) => (float[N, K] y) {{ {text} }}").node)
+    model.graph.output[0].name = "y"
+    onnx.save(model, tmp_path / "end.onnx")
+    status, _, err = run("export", tmp_path / "end.onnx", "-o", tmp_path / "b.fcam", "--preset", "unit")
+    assert status == 0
+    assert [note in n for n in notes(err)] == [True] * (note is not None)
+    shown = " ".join(run("inspect", tmp_path / "end.onnx")[1].split())
+    assert {"mean": "out of reach", "reached": "softmax, written as LogSoftmax / Exp"}.get(name, "within 0..1") in shown
+    output = json.loads(run("inspect", tmp_path / "end.onnx", "--json")[1])["output"]
+    assert output["reach"] == {"mean": "out_of_reach", "reached": "reached"}.get(name, "doubtful")
+
+
 @pytest.mark.parametrize(
     ("sigmoid", "ending", "becomes", "noted"),
     [

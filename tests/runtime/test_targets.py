@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
@@ -49,6 +50,51 @@ def test_without_a_gradient_the_other_methods_are_what_they_are_with_one(tiny, e
     assert "no_gradient" not in wanted.flags
     with pytest.raises(UsageError, match="fusion_cam needs a gradient, and the bundle was exported without; choose of"):
         Explainer(bundle)
+
+
+def end_in(*nodes):
+    """Put operators behind the logits; each (type, names of its inputs, name of its output, attributes)."""
+
+    def change(graph):
+        last = graph.output[0].name
+        for node in graph.node:
+            node.output[:] = ["z" if name == last else name for name in node.output]
+        graph.node.extend(helper.make_node(kind, inputs, [output], **more) for kind, inputs, output, more in nodes)
+        graph.initializer.append(numpy_helper.from_array(np.float32(0.5), "half"))
+        graph.output[0].CopyFrom(helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None))
+
+    return change
+
+
+SOFTMAXES = (
+    ("Softmax", ["z"], "a", {"axis": 1}),
+    ("Sin", ["z"], "s", {}),
+    ("Softmax", ["s"], "b", {"axis": 1}),
+    ("Mean", ["a", "b"], "y", {}),
+)
+DOUBTFUL = (("Sin", ["z"], "s", {}), ("Mul", ["s", "half"], "t", {}), ("Add", ["t", "half"], "y", {}))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "flags"),
+    [
+        (SOFTMAXES, ["logits_out_of_reach"]),
+        (DOUBTFUL, ["doubtful_logits"]),
+        ([("LogSoftmax", ["z"], "l", {"axis": 1}), ("Exp", ["l"], "y", {})], []),
+    ],
+    ids=["mean", "within 0 and 1", "reached"],
+)
+def test_logits_that_are_not_the_models_own_are_flagged(nodes, flags, tiny, exported, pictures):
+    bundle = exported(end_in(*nodes))
+    found = Explainer(bundle, methods=["grad_cam"]).explain(pictures[0], 2)
+    assert [f for f in found.flags if "logits" in f] == flags
+    if flags != ["doubtful_logits"]:
+        source = onnxruntime.InferenceSession(bundle.with_suffix(".onnx"))
+        (given,) = source.run(None, {source.get_inputs()[0].name: pictures[0][None]})
+        assert found.probability == pytest.approx(given[0, 2], abs=1e-5)
+    if not flags:
+        wanted = Explainer(tiny.bundle, methods=["grad_cam"]).explain(pictures[0], 2)
+        np.testing.assert_allclose(found.maps["grad_cam"], wanted.maps["grad_cam"], atol=1e-5)
 
 
 @pytest.mark.parametrize("budget", ["auto", 0.5])

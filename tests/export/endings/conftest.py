@@ -14,6 +14,7 @@ CONSTANTS = {
     "order": np.array([3, 1, 0, 2, 4]),
     "three_best": np.array([3]),
     "zero_point": np.uint8(0),
+    "half_of_bytes": np.uint8(128),
     "groups": np.float32([[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1]]),
     **{
         f"n{name}": np.float32(name.replace("_", ".")) for name in ("0", "0_1", "0_5", "0_7", "1", "2", "3", "6", "100")
@@ -50,6 +51,7 @@ def ending(classifier, tmp_path):
         listed = [helper.make_tensor_value_info(o, t, None) for o, t in zip(outputs, types, strict=True)]
         del model.graph.output[:]
         model.graph.output.extend(listed)
+        model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
         onnx.save(model, tmp_path / "ending.onnx")
         return tmp_path / "ending.onnx"
 

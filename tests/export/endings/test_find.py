@@ -17,6 +17,7 @@ from fusioncam.runtime.scoring import probabilities
 SUM = "ReduceSum <keepdims = 1>"
 DIVIDED = f"s = {SUM} (e, class_axis) y = Div (e, s)"
 GREATEST = "m = ReduceMax <keepdims = 1> (z, class_axis)"
+QUANTISED = "w = QuantizeLinear (z, n0_1, half_of_bytes)"
 SOFTMAX = {
     "softmax": "y = Softmax <axis = 1> (z)",
     "log_softmax": "y = LogSoftmax <axis = 1> (z)",
@@ -37,6 +38,8 @@ SOFTMAX = {
     "quantised": "p = Softmax <axis = 1> (z) y = QuantizeLinear (p, step, zero_point)",
     "quantised_and_back": "p = Softmax <axis = 1> (z) q = QuantizeLinear (p, step, zero_point) "
     "y = DequantizeLinear (q, step, zero_point)",
+    "quantised_operator": f"{QUANTISED} q = com.microsoft.QLinearSoftmax <axis = 1, opset = 13> "
+    "(w, n0_1, half_of_bytes, step, zero_point) y = DequantizeLinear (q, step, zero_point)",
     "temperature": "t = Div (z, n3) y = Softmax <axis = 1> (t)",
     "channels_last": "u = Unsqueeze (z, two_axes) p = Softmax <axis = 3> (u) y = Squeeze (p, two_axes)",
     "of_a_dummy_axis": "u = Unsqueeze (z, class_axis) p = Softmax <axis = 2> (u) "
@@ -50,6 +53,8 @@ SIGMOID = {
     "sigmoid_percent": "p = Sigmoid (z) y = Mul (p, n100)",
     "sigmoid_clipped": "p = Sigmoid (z) y = Clip (p, tiny, almost_1)",
     "sigmoid_written_out": "n = Neg (z) e = Exp (n) d = Add (n1, e) y = Div (n1, d)",
+    "quantised_sigmoid": f"{QUANTISED} q = com.microsoft.QLinearSigmoid (w, n0_1, half_of_bytes, step, zero_point) "
+    "y = DequantizeLinear (q, step, zero_point)",
     "sigmoid_by_tanh": "h = Mul (z, n0_5) t = Tanh (h) u = Add (t, n1) y = Mul (u, n0_5)",
     "log_sigmoid": "p = Sigmoid (z) y = Log (p)",
     "hard_sigmoid": "y = HardSigmoid (z)",
@@ -74,6 +79,14 @@ OUT_OF_REACH = {
     "squares": ("softmax", f"e = Mul (z, z) {DIVIDED}"),
     "some": ("sigmoid", "a = Softmax <axis = 1> (z) y = Slice (a, from_1, to_4, class_axis)"),
     "cut": ("sigmoid", "a = Softmax <axis = 1> (z) y = Clip (a, tiny, n0_7)"),
+    "zero_below_a_limit": (
+        "sigmoid",
+        "a = Softmax <axis = 1> (z) g = Greater (a, n0_1) f = Cast <to = 1> (g) y = Mul (a, f)",
+    ),
+    "zero_below_a_low_limit": (
+        "sigmoid",
+        "a = Softmax <axis = 1> (z) g = Greater (a, tiny) n = Mul (a, n0) y = Where (g, a, n)",
+    ),
     "mean_of_sigmoids": ("sigmoid", f"{TWO_SIGMOIDS} s = Add (a, b) y = Div (s, n2)"),
     "product_of_sigmoids": ("sigmoid", f"{TWO_SIGMOIDS} y = Mul (a, b)"),
     "either_of_sigmoids": ("sigmoid", f"{TWO_SIGMOIDS} y = Max (a, b)"),
@@ -158,7 +171,7 @@ def test_in_other_forms(name, form, ending, tmp_path, run):
 @pytest.mark.parametrize("name", OUT_OF_REACH)
 def test_logits_are_out_of_reach(name, explained):
     kind, text = OUT_OF_REACH[name]
-    found = explained(text, 1)
+    found = explained(text, 1 if name == "cut" else -1)
     source = found.manifest.source
     assert (found.manifest.ending, source.ending, source.reach) == (kind, kind, "out_of_reach")
     assert np.allclose(found.probabilities, as_given(found), atol=2e-6)
@@ -174,8 +187,9 @@ def test_what_is_logits_stays_logits(name, explained):
     assert same_direction(found.gradient, found.weights[:, 2])
 
 
-def test_outputs_within_0_and_1_are_doubtful(explained):
-    found = explained("y = Clip (z, n0, n1)", 2)
+@pytest.mark.parametrize("text", ["y = Clip (z, n0, n1)", "s = Sin (z) t = Mul (s, n0_5) y = Add (t, n0_5)"])
+def test_outputs_within_0_and_1_are_doubtful(text, explained):
+    found = explained(text, 2)
     assert (found.manifest.ending, found.manifest.source.reach) == ("logits", "doubtful")
 
 

@@ -84,6 +84,7 @@ def test_says_all_that_is_needed_to_run_it(bundle):
     assert tuple(map(float, own["std"].split(" "))) == prep.std
     assert own["preprocessing_origin"] == "user"
     assert (own["classes"], own["ending"], own["layer"]) == ("5", "logits", "layer")
+    assert own["reach"] == "reached"
     assert own["source_sha256"] == manifest.source.sha256
     assert tuple(own["labels"].split("\n")) == LABELS
 

@@ -193,6 +193,7 @@ BAD = [
     ("classes", "0"),
     ("classes", "five"),
     ("ending", "tanh"),
+    ("reach", "far"),
     ("ending", "x" * 1000 + "\n"),
 ]
 

@@ -76,6 +76,15 @@ def test_a_blank_map_and_assumed_preprocessing_are_flagged(driver, graph, make_g
     assert flags == "flat_fusion_cam,flat_grad_cam,flat_score_cam,assumed_preprocessing"
 
 
+@pytest.mark.parametrize(
+    ("reach", "flagged"), [("reached", ""), ("out_of_reach", "logits_out_of_reach"), ("doubtful", "doubtful_logits")]
+)
+def test_logits_that_are_not_the_models_own_are_flagged(driver, graph, make_graph, photo, tmp_path, reach, flagged):
+    path = make_graph(tmp_path / "graph.onnx", graph[1], reach=reach)
+    _, _, *flags = driver.done("photo", path, *photo[1], -1, tmp_path / "out").split("\t")
+    assert [f for f in flags if f] == [f for f in (flagged,) if f]
+
+
 @pytest.mark.parametrize("ending", ["logits", "softmax", "sigmoid", "value"])
 @pytest.mark.parametrize("weight", [1.0, 3000.0])
 def test_logits_become_probabilities_by_their_ending(driver, graph, make_graph, photo, tmp_path, ending, weight):
