@@ -113,6 +113,22 @@ def read_image(path: str | os.PathLike[str]) -> UInt8Array:
     return decode_image(_load(Path(path)), repr(os.fspath(path)), MAX_PIXELS)
 
 
+def read_mask(path: str | os.PathLike[str]) -> NDArray[np.bool_]:
+    """Reads which pixels of a picture are not black, however little: a mask may hold numbers of objects in 16 bits.
+
+    Args:
+        path: As for `read_image`.
+
+    Returns:
+        (H, W) bool.
+
+    Raises:
+        ImageError, OutOfMemoryError: As for `read_image`.
+    """
+    pixels = _decoded(_load(Path(path)), repr(os.fspath(path)), MAX_PIXELS, declared=False)
+    return np.asarray(pixels.any(axis=2), np.bool_)
+
+
 def decode_image(data: bytes, name: str, max_pixels: int, *, declared: bool = False) -> UInt8Array:
     """Decodes a picture as `read_image` does.
 
@@ -130,6 +146,14 @@ def decode_image(data: bytes, name: str, max_pixels: int, *, declared: bool = Fa
         ImageError: It is no picture, is damaged or cut short, has pixels of neither 8 nor 16 bits, or too many, or is
             refused by `declared`.
     """
+    decoded = _decoded(data, name, max_pixels, declared)
+    if decoded.dtype == np.uint16:
+        decoded = cv2.convertScaleAbs(decoded.astype(np.uint16, copy=False), alpha=1 / 257)
+    return cv2.cvtColor(decoded.astype(np.uint8, copy=False), cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+def _decoded(data: bytes, name: str, max_pixels: int, declared: bool) -> NDArray[np.generic]:
+    """(H, W, 3) BGR of 8 or 16 bits; arguments and errors as of `decode_image`."""
     if not data:
         raise ImageError(f"{name} is empty: copy or download the picture again")
     pixels = declared_pixels(data)
@@ -150,11 +174,9 @@ def decode_image(data: bytes, name: str, max_pixels: int, *, declared: bool = Fa
         _there_was_memory(pixels)
         some = f", or is {kind} of a kind that is not read here" if (kind := partly_read(data)) else ""
         raise ImageError(f"{name} is not a picture, or is damaged or cut short{some}: save it again as PNG or JPEG")
-    if decoded.dtype == np.uint16:
-        decoded = cv2.convertScaleAbs(decoded.astype(np.uint16, copy=False), alpha=1 / 257)
-    if decoded.dtype != np.uint8:
+    if decoded.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"{name} has {decoded.dtype} pixels, whose range is unknown: save it with 8 or 16 bits")
-    return cv2.cvtColor(decoded.astype(np.uint8, copy=False), cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+    return decoded
 
 
 def _constants(preprocessing: Preprocessing) -> tuple[Float32Array, Float32Array, slice]:

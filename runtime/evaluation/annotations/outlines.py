@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fusioncam.runtime.image import MAX_BYTES, MAX_PIXELS, read_image
+from fusioncam.runtime.image import MAX_BYTES, MAX_PIXELS, read_mask
 
 Mask: TypeAlias = NDArray[np.bool_]
 Bounds: TypeAlias = tuple[float, float, float, float]
@@ -238,6 +238,6 @@ class MaskFile:
 
     def draw(self, size: Size, annotated: Size | None = None) -> Mask:
         """The mask; raises ValueError where it is not of the annotated size, ImageError where it cannot be read."""
-        mask = np.asarray(read_image(self.path).any(axis=2), np.bool_)
+        mask = read_mask(self.path)
         _require(mask.shape, annotated or size)
         return _fitted(mask, size)

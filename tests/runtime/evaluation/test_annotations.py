@@ -136,8 +136,9 @@ def test_numbers_take_the_offset(read):
     assert len(said(found)) == 5
 
 
-def test_a_mask_beside_the_list(read, tmp_path):
-    cv2.imwrite(str(tmp_path / "mask.png"), box(3, 4, 50, 60).astype(np.uint8) * 255)
+@pytest.mark.parametrize("one", [np.uint8(255), np.uint8(1), np.uint16(1), np.uint16(65535)])
+def test_a_mask_beside_the_list(read, tmp_path, one):
+    cv2.imwrite(str(tmp_path / "mask.png"), box(3, 4, 50, 60) * one)
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((*SIZE, 3), np.uint8))
     found = read([{"file": "a.png", "mask": "mask.png", "accept_classes": []}], photos=["a.png"])
     np.testing.assert_array_equal(found.region("a.png", SIZE, 2), box(3, 4, 50, 60))
