@@ -46,7 +46,11 @@ def open_session(model: bytes | Path, optimize: bool = True) -> onnxruntime.Infe
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         return onnxruntime.InferenceSession(
-            model, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(CRASHING_OPTIMIZERS)
+            model,
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=list(CRASHING_OPTIMIZERS),
+            enable_fallback=0,  # it would try the same again, and print that
         )
     except Exception as error:  # onnxruntime's exceptions share no base class
         _fail(error, f"load {'the model' if isinstance(model, bytes) else model}")
