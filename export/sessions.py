@@ -13,7 +13,7 @@ import onnx_ir as ir
 import onnxruntime
 from google.protobuf.message import EncodeError
 
-from fusioncam.errors import ModelError, first_line, out_of_memory
+from fusioncam.errors import FusionCamError, ModelError, first_line, out_of_memory
 from fusioncam.quirks import CRASHING_OPTIMIZERS
 
 Array = npt.NDArray[Any]
@@ -33,6 +33,42 @@ class CannotRunError(ModelError):
     """onnxruntime loads the model, but cannot run it on this batch."""
 
 
+class Session(onnxruntime.InferenceSession):  # type: ignore[misc]
+    """A session whose runs take at most `RUN_SECONDS`; then, or without memory, it raises this project's errors."""
+
+    def run(self, output_names: Any, input_feed: Any, run_options: Any = None) -> list[Any]:
+        """Run on arrays, as that of onnxruntime."""
+        with _within_time(run_options) as options:
+            return list(super().run(output_names, input_feed, options))
+
+    def run_with_ort_values(self, output_names: Any, input_dict_ort_values: Any, run_options: Any = None) -> list[Any]:
+        """Run on onnxruntime's own tensors, as that of onnxruntime."""
+        with _within_time(run_options) as options:
+            return list(super().run_with_ort_values(output_names, input_dict_ort_values, options))
+
+
+@contextmanager
+def _within_time(options: onnxruntime.RunOptions | None) -> Iterator[onnxruntime.RunOptions]:
+    """End what runs inside, with these options or those that are yielded, after `RUN_SECONDS`."""
+    options = options or onnxruntime.RunOptions()
+    timer = threading.Timer(RUN_SECONDS, setattr, (options, "terminate", True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield options
+    except Exception as error:  # onnxruntime's exceptions share no base class
+        if options.terminate:
+            raise ModelError(
+                f"the model does not end within {RUN_SECONDS:g} s on a few pictures: "
+                "a loop in it is endless, or it is too slow to be explained"
+            ) from error
+        if memory := out_of_memory(error, REMEDY):
+            raise memory from error
+        raise
+    finally:
+        timer.cancel()
+
+
 def open_session(model: bytes | Path, optimize: bool = True) -> onnxruntime.InferenceSession:
     """Open an onnxruntime session on the CPU, for a serialised model or a file.
 
@@ -45,7 +81,7 @@ def open_session(model: bytes | Path, optimize: bool = True) -> onnxruntime.Infe
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        return onnxruntime.InferenceSession(
+        return Session(
             model,
             options,
             providers=["CPUExecutionProvider"],
@@ -71,39 +107,27 @@ def session(model: ir.Model, optimize: bool = True) -> onnxruntime.InferenceSess
 
 
 @contextmanager
-def within_time(batch: int) -> Iterator[onnxruntime.RunOptions]:
-    """Run sessions inside, with the options that this yields, for at most `RUN_SECONDS`.
-
-    Args:
-        batch: How many pictures they are run on.
+def running(batch: int) -> Iterator[None]:
+    """Run sessions inside; what onnxruntime raises then is told as the model's failure on a batch of that size.
 
     Raises:
         ModelError: onnxruntime cannot run the model, or does not come to an end.
         OutOfMemoryError: There is not enough memory.
     """
-    options = onnxruntime.RunOptions()
-    timer = threading.Timer(RUN_SECONDS, setattr, (options, "terminate", True))
-    timer.daemon = True
-    timer.start()
     try:
-        yield options
+        yield
+    except FusionCamError:
+        raise
     except Exception as error:  # as above
-        if options.terminate:
-            raise ModelError(
-                f"the model does not end within {RUN_SECONDS:g} s on a few pictures: "
-                "a loop in it is endless, or it is too slow to be explained"
-            ) from error
-        _fail(error, f"run the model on a batch of {batch}", CannotRunError)
-    finally:
-        timer.cancel()
+        _fail(error, f"run the model on a batch of {batch}")
 
 
 def run_session(
     opened: onnxruntime.InferenceSession, outputs: Sequence[str] | None, feeds: Mapping[str, Array]
 ) -> list[Any]:
-    """Run a session; see `within_time`."""
-    with within_time(next((len(v) for v in feeds.values() if np.ndim(v)), 1)) as options:
-        return list(opened.run(outputs, dict(feeds), options))
+    """Run a session; see `running`."""
+    with running(next((len(v) for v in feeds.values() if np.ndim(v)), 1)):
+        return list(opened.run(outputs, dict(feeds)))
 
 
 def run(model: ir.Model, feeds: Mapping[str, Array]) -> list[Array]:

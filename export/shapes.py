@@ -12,7 +12,7 @@ from fusioncam.errors import ModelError
 from fusioncam.export.gradient import Ops
 from fusioncam.export.inference import write_out_windows
 from fusioncam.export.load import fold
-from fusioncam.export.sessions import open_session, run, session, within_time
+from fusioncam.export.sessions import open_session, run, running, session
 
 __all__ = ["measure", "noise", "open_session", "record", "run", "session"]
 
@@ -73,9 +73,9 @@ def _run_all(model: ir.Model, pictures: Array) -> dict[ir.Value, onnxruntime.Ort
     try:
         feeds = {str(graph.inputs[0].name): onnxruntime.OrtValue.ortvalue_from_numpy(pictures)}
         opened = session(model, optimize=False)
-        with within_time(len(pictures)) as options:
-            results = opened.run_with_ort_values(None, feeds, options)
-            again = opened.run_with_ort_values([str(o.name) for o in kept if o in values], feeds, options)
+        with running(len(pictures)):
+            results = opened.run_with_ort_values(None, feeds)
+            again = opened.run_with_ort_values([str(o.name) for o in kept if o in values], feeds)
     finally:
         graph.outputs.clear()
         graph.outputs.extend(kept)
