@@ -76,7 +76,7 @@ def declared_pixels(data: bytes) -> int:
     return max((abs(first * second) for first, second in sizes), default=0)
 
 
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
     """Kind and whole bytes of each chunk up to IEND, as far as they are sound."""
     at, view = len(PNG), memoryview(data)
     while at + 12 <= len(data):
@@ -92,7 +92,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
 
 def is_whole(data: bytes) -> bool:
     """Whether a PNG is whole; libpng writes to stderr about a bad chunk before OpenCV can report it."""
-    return not data.startswith(PNG) or any(kind == b"IEND" for kind, _ in _png_chunks(data))
+    return not data.startswith(PNG) or any(kind == b"IEND" for kind, _ in png_chunks(data))
 
 
 def is_deep(data: bytes) -> bool:
@@ -123,7 +123,7 @@ def bounded(data: bytes, name: str) -> bytes:
         raise ImageError(f"{name} is a JPEG of more than {MAX_SCANS} scans: save it again as PNG or JPEG")
     if not data.startswith(PNG) or not is_whole(data):
         return data
-    chunks = [(kind, whole) for kind, whole in _png_chunks(data) if kind not in _PACKED_NOTES]
+    chunks = [(kind, whole) for kind, whole in png_chunks(data) if kind not in _PACKED_NOTES]
     if _png_overflows(data, (whole[8:-4] for kind, whole in chunks if kind == b"IDAT")):
         raise ImageError(
             f"{name} is a PNG that holds more than its pixels, or is damaged: save it again as PNG or JPEG"

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fusioncam.runtime.formats import boxes, gif, tiff
+from fusioncam.runtime.formats import PNG, boxes, gif, png, tiff
 from fusioncam.runtime.formats.marks import unread
 
 Pixels: TypeAlias = NDArray[np.generic]
@@ -38,6 +38,8 @@ def mended(data: bytes) -> Mended:
     """What to do about a file; a format that needs nothing comes back as it is."""
     if (kind := unread(data)) is not None:
         return Mended(data, refusal=f"is {kind}, which is not read here")
+    if data.startswith(PNG):
+        return Mended(png.with_exif(data))
     if tiff.is_tiff(data):
         found = tiff.read_tags(data)
         if (refusal := tiff.refusal(data, found)) is not None:

@@ -103,6 +103,21 @@ def test_turned(form, orientation):
         assert_as_pillow(saved(PICTURES[mode], form, exif=exif), 0)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("packed", [False, True])
+def test_turned_by_a_text_of_a_png(orientation, packed):
+    exif = b"Exif\0\0II*\0\x08\0\0\0\1\0" + struct.pack("<HHIII", TIFF_TAGS["orientation"], 3, 1, orientation, 0)
+    text = f"\nexif\n{len(exif):8}\n{exif.hex()}\n".encode()
+    kind, text = (b"zTXt", b"\0" + zlib.compress(text)) if packed else (b"tEXt", text)
+    assert_as_pillow(png(8, 2, RGB, (kind, b"Raw profile type exif\0" + text)), 0)
+
+
+@pytest.mark.parametrize("text", [b"", b"\nexif\n", b"\nexif\n 4\nzz", b"\nexif\n 4\n\xff", b"\nexif\n 4\nabcd"])
+def test_a_text_of_a_png_that_makes_no_sense_turns_nothing(text):
+    data = png(8, 2, RGB, (b"tEXt", b"Raw profile type exif\0" + text))
+    np.testing.assert_array_equal(decode_image(data, "it", 10_000), RGB)
+
+
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "AVIF", "TIFF"])
 def test_of_several_pictures_the_first(form):
     second = Image.fromarray(RGB[::-1].copy())
