@@ -1,10 +1,8 @@
 """Build time: an image classifier becomes a bundle of plain ONNX graphs that also yield activations and gradients."""
 
 import os
-import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +24,7 @@ from fusioncam.export.liveness import why_dead
 from fusioncam.export.masked import Photos, masked_pictures
 from fusioncam.export.precision import refusal, score_graph
 from fusioncam.export.single import Forms, checked_forms, single_graph, unrolled_graphs, write_forms
+from fusioncam.files import temporary_file
 from fusioncam.manifest import (
     EXPLAIN_GRAPH,
     FACTS,
@@ -38,7 +37,6 @@ from fusioncam.manifest import (
     sha256,
     write_manifest,
 )
-from fusioncam.supervisor import remember
 
 if TYPE_CHECKING:
     import torch
@@ -325,15 +323,11 @@ def export_torch(
     wishes = _Wishes(layer, size, output, labels, preprocessing, precision, calibrate, gradient, ending, forms)
     target = Path(bundle)
     kept = target.parent / f"{target.name.removesuffix('.fcam')}.torch.onnx"
-    temporary = target.parent / f".fcam-{secrets.token_hex(8)}.onnx"
-    remember(temporary)
     try:
-        save_onnx(module, example, temporary)
-        manifest = _export(temporary, kept, target, wishes)
-        temporary.replace(kept)
+        with temporary_file(target.parent, ".onnx") as temporary:
+            save_onnx(module, example, temporary)
+            manifest = _export(temporary, kept, target, wishes)
+            temporary.replace(kept)
     except OSError as error:
         raise OutputError(f"cannot write {kept} ({error.strerror or error}); choose another place with -o") from error
-    finally:
-        with suppress(OSError, ValueError):
-            temporary.unlink()
     return manifest

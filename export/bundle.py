@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +12,8 @@ import onnx_ir as ir
 from fusioncam.errors import OutputError, first_line
 from fusioncam.export.gradient import Ops, backpropagate
 from fusioncam.export.layout import Layout
+from fusioncam.files import KEPT, temporary_folder
 from fusioncam.manifest import FILES, MANIFEST, WEIGHTS
-from fusioncam.supervisor import remember
 
 INLINE_BYTES = 1024  # smaller constants stay inside the graphs
 ALIGNMENT = 64
@@ -126,19 +124,15 @@ def whole_folder(target: Path, source: Path | None = None) -> Iterator[Path]:
         OutputError: `target` cannot be written, or holds something that is no bundle.
     """
     target = _real(target)
-    temporary = _unused(target.parent)
     try:
         _refuse_to_replace(target, source)
         target.parent.mkdir(parents=True, exist_ok=True)
-        remember(temporary)
-        temporary.mkdir()
-        yield temporary
-        _refuse_to_replace(target, source)  # the export took its time
-        _put(temporary, target)
+        with temporary_folder(target.parent) as temporary:
+            yield temporary
+            _refuse_to_replace(target, source)  # the export took its time
+            _put(temporary, target)
     except OSError as error:
         raise OutputError(f"cannot write {target} ({error.strerror or error}); choose another place with -o") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _real(target: Path) -> Path:
@@ -146,11 +140,6 @@ def _real(target: Path) -> Path:
         return target.resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a name too long, links in a circle, a null byte
         raise OutputError(f"{str(target)!r} names no folder ({first_line(error)}); choose another with -o") from error
-
-
-def _unused(parent: Path) -> Path:
-    """A hidden name in `parent`, known before there is anything by it: so it can be removed at any time."""
-    return parent / f".fcam-{secrets.token_hex(8)}"
 
 
 def _refuse_to_replace(target: Path, source: Path | None) -> None:
@@ -179,15 +168,7 @@ def _refuse_to_replace(target: Path, source: Path | None) -> None:
 
 def _put(new: Path, target: Path) -> None:
     """Move `new` to `target`; what was there goes, but not before `new` is in its place."""
-    aside = _unused(target.parent)
-    try:
+    with temporary_folder(target.parent, KEPT) as aside:
         if target.exists():
-            target.rename(aside)
+            target.rename(aside / target.name)
         new.rename(target)
-    except BaseException:
-        if aside.exists() and not target.exists():
-            aside.rename(target)
-        raise
-    finally:
-        if target.exists():
-            shutil.rmtree(aside, ignore_errors=True)

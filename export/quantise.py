@@ -5,9 +5,7 @@ onnxruntime.quantization does the rounding: weights per output channel, symmetri
 headroom, or pictures that excite a layer more than those calibrated on are cut off; and biases are corrected.
 """
 
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +27,7 @@ from fusioncam.export.gradient import Ops
 from fusioncam.export.load import fold, root
 from fusioncam.export.quiet import quiet
 from fusioncam.export.shapes import session
+from fusioncam.files import temporary_folder
 
 Array = npt.NDArray[Any]
 Batches = Callable[[], Iterable[Array]]
@@ -114,8 +113,8 @@ class _Reader:
 
 def _ranges(model: ir.Model, batches: Batches) -> dict[str, Range]:
     """Least and greatest value of every tensor over all pictures; the graph itself seeks them, batch by batch."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
+    with temporary_folder() as folder:
+        path = folder / "model.onnx"
         onnx.save(ir.to_proto(model), path)
         calibrator = create_calibrator(
             path,

@@ -1,9 +1,16 @@
-"""Files that appear whole or not at all, and where those lie that can be made again."""
+"""Files that appear whole or not at all, what is there for a while only, and where those lie that can be made again.
+
+What is there for a while is locked by the process that made it; what SIGKILL leaves behind is no longer locked, and the
+next one removes it.
+"""
 
 import os
+import re
 import secrets
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,7 +18,15 @@ from platformdirs import user_cache_path
 
 from fusioncam.supervisor import remember
 
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing is locked, and so nothing removed
+    fcntl = None  # type: ignore[assignment]
+
 CACHE = "FUSIONCAM_CACHE"  # environment variable: a folder that takes the place of the user's cache folder
+KEPT = ".old"  # ending of a temporary folder for what something new takes the place of
+_OURS = re.compile(r"\.fcam-[0-9a-f]{16}(\.old|\.tmp|\.onnx)?")
+_swept: set[Path] = set()
 
 
 def cache_root() -> Path:
@@ -43,22 +58,107 @@ def replacing() -> Iterator[Callable[[Path], AbstractContextManager[BinaryIO]]]:
         OSError: One cannot be written; what was there before stays.
     """
     pairs: list[tuple[Path, Path]] = []
+    with ExitStack() as stack:
 
-    @contextmanager
-    def opened(target: Path) -> Iterator[BinaryIO]:
-        # Not tempfile.mkstemp, whose files only their owner can read: this one gets what the umask allows.
-        temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
-        pairs.append((temporary, target))
-        remember(temporary)
-        with temporary.open("xb") as file:
-            yield file
+        @contextmanager
+        def opened(target: Path) -> Iterator[BinaryIO]:
+            temporary = stack.enter_context(temporary_file(target.parent))
+            pairs.append((temporary, target))
+            with temporary.open("r+b") as file:
+                yield file
 
-    try:
         yield opened
         for temporary, target in pairs:
             temporary.replace(target)
+
+
+@contextmanager
+def temporary_file(parent: Path, ending: str = ".tmp") -> Iterator[Path]:
+    """Yield an empty file in a folder, which goes in the end unless it was moved. Ours alone, until then.
+
+    Not of `tempfile`, whose files only their owner can read: this one gets what the umask allows.
+    """
+    with _ours(parent, ending, lambda path: path.touch(exist_ok=False)) as path:
+        yield path
+
+
+@contextmanager
+def temporary_folder(parent: Path | None = None, ending: str = "") -> Iterator[Path]:
+    """Yield an empty folder in another, which goes in the end unless it was moved. Ours alone, until then.
+
+    Args:
+        parent: The other folder; by default that of the system for such things, where only its owner can read it.
+        ending: Of its name; with `KEPT`, what is in it goes back beside it in the end, unless that was replaced.
+    """
+    if parent is None:
+        made = _ours(Path(tempfile.gettempdir()), ending, lambda path: path.mkdir(0o700))
+    else:
+        made = _ours(parent, ending, lambda path: path.mkdir())
+    with made as path:
+        yield path
+
+
+@contextmanager
+def _ours(parent: Path, ending: str, make: Callable[[Path], None]) -> Iterator[Path]:
+    if parent not in _swept:  # it may be large
+        _swept.add(parent)
+        sweep(parent)
+    path = parent / f".fcam-{secrets.token_hex(8)}{ending}"
+    lock = None
+    if ending != KEPT:  # what is kept must not simply be removed
+        remember(path)
+    try:
+        make(path)
+        lock = _locked(path, wait=True)
+        if lock is None and not path.exists():  # another process took it for left behind, in the moment between
+            make(path)
+        yield path
     finally:
-        # After a success there is nothing left to remove; after Ctrl-C there may be.
-        for temporary, _ in pairs:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        _remove(path)
+        if lock is not None:
+            os.close(lock)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes that were killed have left behind in a folder."""
+    if fcntl is None:
+        return
+    with suppress(OSError, ValueError):
+        for path in [Path(entry.path) for entry in os.scandir(folder) if _OURS.fullmatch(entry.name)]:
+            lock = _locked(path, wait=False)
+            if lock is not None:
+                _remove(path)
+                os.close(lock)
+
+
+def _locked(path: Path, wait: bool) -> int | None:
+    """Lock a file or a folder; return its descriptor, which holds the lock, or None where it cannot be had.
+
+    Neither what another process holds is locked, nor what belongs to another user, nor on file systems without locks.
+    """
+    if fcntl is None:
+        return None
+    try:
+        opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        if os.fstat(opened).st_uid == os.geteuid() and os.path.samestat(os.fstat(opened), path.stat()):
+            return opened
+    except OSError:
+        pass
+    os.close(opened)
+    return None
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder if it is there; what a folder keeps for somebody first goes back to where it was."""
+    with suppress(OSError):
+        if not path.is_dir():
+            path.unlink(missing_ok=True)
+            return
+        for kept in path.iterdir() if path.name.endswith(KEPT) else ():
+            if not os.path.lexists(path.parent / kept.name):
+                kept.rename(path.parent / kept.name)
+        shutil.rmtree(path, ignore_errors=True)

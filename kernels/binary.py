@@ -4,7 +4,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fusioncam.errors import DeviceError, first_line
-from fusioncam.files import cache_root, replace_file
+from fusioncam.files import cache_root, replace_file, temporary_folder
 
 FOLDER = Path(__file__).parent
 SOURCES = FOLDER / "cuda"
@@ -130,8 +129,8 @@ def run_nvcc(nvcc: str, architecture: str) -> bytes:
         CompilerError: It fails, makes something else, or does not end.
     """
     try:
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            target = Path(folder) / "kernels.cubin"
+        with temporary_folder() as folder:
+            target = folder / "kernels.cubin"
             command = [nvcc, "-cubin", f"-arch={architecture}", *OPTIONS, "-o", str(target), str(SOURCES / MAIN)]
             done = subprocess.run(
                 command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False,

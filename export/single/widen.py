@@ -1,13 +1,11 @@
 """A float16 graph as onnxruntime computes it on a CPU, written out."""
 
-import tempfile
-from pathlib import Path
-
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
 
 from fusioncam.errors import ModelError, first_line, out_of_memory
+from fusioncam.files import temporary_folder
 from fusioncam.quirks import CRASHING_OPTIMIZERS
 
 
@@ -25,8 +23,8 @@ def widened(model: ir.Model) -> ir.Model:
         ModelError: onnxruntime cannot load it.
     """
     opsets = dict(model.graph.opset_imports)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "widened.onnx"
+    with temporary_folder() as folder:
+        path = folder / "widened.onnx"
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from fusioncam.errors import OutputError, UsageError, first_line
 from fusioncam.export.triton.prototext import Message, text
-from fusioncam.files import replace_file
+from fusioncam.files import replace_file, temporary_folder
 
 CONFIG = "config.pbtxt"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -163,14 +162,9 @@ def _beside(repository: Path) -> Iterator[Path]:
 
     Outside of it if that can be: a server that polls it takes every folder in it for a model, and complains.
     """
-    name = f".fcam-{secrets.token_hex(8)}"
     outside = repository.parent.stat().st_dev == repository.stat().st_dev and os.access(repository.parent, os.W_OK)
-    temporary = (repository.parent if outside else repository) / name
-    try:
-        temporary.mkdir()
+    with temporary_folder(repository.parent if outside else repository) as temporary:
         yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 Undo = list[Callable[[], object]]

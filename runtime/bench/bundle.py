@@ -1,6 +1,5 @@
 """What a bundle's explanations cost on this machine, by budget, and how near their maps are to exact ones."""
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fusioncam.errors import UsageError
+from fusioncam.files import temporary_folder
 from fusioncam.manifest import read_bundle
 from fusioncam.runtime.bench.contest import BARE, Contestant, Drawn, Picture, Row, Rules, contest
 from fusioncam.runtime.bench.memory import Memory, in_fresh_process
@@ -121,8 +121,8 @@ def memory_of(folder: Path, name: str, picture: Picture, plan: Plan, count: int,
         count: Bare passes.
         images: How many pictures.
     """
-    with tempfile.TemporaryDirectory() as room:
-        file = Path(room) / "x.npy"
+    with temporary_folder() as room:
+        file = room / "x.npy"
         np.save(file, picture.x)
         asked = {
             "bundle": str(folder.absolute()),

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import tempfile
 import webbrowser
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from fusioncam.errors import UsageError
+from fusioncam.files import temporary_folder
 from fusioncam.runtime import console
 from fusioncam.runtime.commands.options import Json, Quiet
 from fusioncam.runtime.commands.serve import named
@@ -77,14 +77,14 @@ def _show(bundle: Path | None, port: int, browse: bool, json: bool, quiet: bool)
     from fusioncam.runtime.service.settings import Settings
     from fusioncam.runtime.service.worker import serve
 
-    with tempfile.TemporaryDirectory(prefix="fusioncam-") as folder:
+    with temporary_folder() as folder:
         if bundle is not None:
             read_bundle(bundle)
         (listening,) = open_sockets("127.0.0.1", port)
         # The built-in model knows the shapes of the samples, so the page may begin with one.
         address = address_of(listening) + ("/#sample" if bundle is None else "/")
         if bundle is None:
-            bundle = Path(folder) / "shapes.fcam"
+            bundle = folder / "shapes.fcam"
             export_model(MODEL, bundle)
         models = named([str(bundle)])
 

@@ -1,7 +1,6 @@
 """`fusioncam evaluate`."""
 
 import os
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fusioncam.errors import UsageError
+from fusioncam.files import temporary_folder
 from fusioncam.runtime import console
 from fusioncam.runtime.commands.options import Chunk, Json, Providers, Quiet, Threads, parts
 
@@ -99,7 +99,7 @@ def evaluate(
     with ExitStack() as stack:
         shuffled = None
         if sanity:
-            shuffled = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "shuffled.fcam"
+            shuffled = stack.enter_context(temporary_folder()) / "shuffled.fcam"
             randomised_bundle(bundle, shuffled)
         plan = Plan(
             bundle.resolve(), chosen, spend, settings, notes, target == "annotated", tolerance,

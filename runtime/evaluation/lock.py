@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -23,7 +24,9 @@ else:
 
 
 def hold(path: Path) -> Callable[[], None] | None:
-    """Take a lock, a file that stays where it is; None where another process has it.
+    """Take a lock, a file that goes when it is given back; None where another process has it.
+
+    What a process that was killed has left is no lock, and is taken over.
 
     Returns:
         What gives it back.
@@ -39,7 +42,24 @@ def hold(path: Path) -> Callable[[], None] | None:
         if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
             file.close()
             return None
+    if not _is_at(file, path):  # whoever had it has just removed it, and another may be making it anew
+        file.close()
+        return hold(path)
     file.truncate(0)
     file.write(str(os.getpid()).encode())
     file.flush()
-    return file.close
+
+    def release() -> None:
+        with suppress(OSError):  # on Windows it cannot go while it is open, and stays
+            path.unlink()
+        file.close()
+
+    return release
+
+
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    """Whether an open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except OSError:
+        return False

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusioncam.errors import OutputError, UsageError
-from fusioncam.files import replace_file
+from fusioncam.files import replace_file, sweep
 from fusioncam.manifest import MANIFEST
 from fusioncam.runtime.evaluation.lock import hold
 from fusioncam.runtime.evaluation.row_shape import whole_row
@@ -26,7 +27,7 @@ Row: TypeAlias = dict[str, Any]
 
 ROWS, SETTINGS, LOCK, PICTURES = "rows.jsonl", "settings.json", ".lock", "pictures"
 RESULTS = ("results.csv", "results.parquet", "summary.json", "report.html")
-_TEMPORARY = "." + 16 * "[0-9a-f]" + ".tmp"  # what `replace_file` leaves behind when it is killed
+_SEALED = re.compile(rb'(\{.*),"digest":"([0-9a-f]{16})"\}\n', re.DOTALL)
 THUMBNAIL, QUALITY = 256, 75  # longer side in pixels; of WebP, 1..100
 
 
@@ -106,7 +107,7 @@ class Store:
             OutputError: It cannot be written.
         """
         # Plain ASCII: names that are not UTF-8 come back as they were.
-        line = json.dumps(plain(row), allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        line = sealed(json.dumps(plain(row), allow_nan=False, separators=(",", ":")).encode())
         with _complaints(self.folder):
             before = self._file.seek(0, os.SEEK_END)
             try:
@@ -117,6 +118,7 @@ class Store:
                 self._file.truncate(before)
                 raise
         kept: Row = json.loads(line)
+        del kept["digest"]
         self._rows[kept["image"]] = kept
         return kept
 
@@ -163,8 +165,8 @@ class Store:
             )
         if restart or theirs is None:
             replace_file(self.folder / SETTINGS, json_bytes(settings))
-        for left in (*self.folder.glob(_TEMPORARY), *self.folder.glob(f"{PICTURES}/{_TEMPORARY}")):
-            left.unlink(missing_ok=True)
+        sweep(self.folder)
+        sweep(self.folder / PICTURES)
         self._rows = _whole_rows(self.folder / ROWS, settings.get("methods") or ())
 
     def _clear(self) -> None:
@@ -241,10 +243,19 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def sealed(row: bytes) -> bytes:
+    """The line of a row, JSON of an object, which ends with its own digest."""
+    return row[:-1] + b',"digest":"%s"}\n' % _digest(row[:-1])
+
+
+def _digest(row: bytes) -> bytes:
+    return hashlib.sha256(row).hexdigest()[:16].encode()
+
+
 def _whole_rows(path: Path, methods: Iterable[str]) -> dict[str, Row]:
     """The rows of a file. A line that was cut short goes, so that the next one begins where a line begins.
 
-    So does one that is damaged otherwise, or lacks one of the methods: its photo is evaluated again.
+    So does one that is damaged otherwise, as its digest shows, or lacks one of the methods: its photo is done again.
     """
     try:
         lines = path.read_bytes().splitlines(keepends=True)
@@ -254,13 +265,20 @@ def _whole_rows(path: Path, methods: Iterable[str]) -> dict[str, Row]:
     read = [(line, _row(line, wanted)) for line in lines]
     whole = [(line, row) for line, row in read if row is not None]
     if len(whole) < len(lines):
+        damaged = sum(row is None for line, row in read if line.endswith(b"\n"))
+        if damaged:  # the end of the last one is cut off where an evaluation was killed, which is as it should be
+            what = "1 row was damaged" if damaged == 1 else f"{damaged} rows were damaged"
+            warnings.warn(f"{path}: {what}; what they tell is evaluated again", RuntimeWarning, stacklevel=2)
         replace_file(path, b"".join(line for line, _ in whole))
     return {row["image"]: row for _, row in whole}
 
 
 def _row(line: bytes, methods: set[str]) -> Row | None:
+    sealed = _SEALED.fullmatch(line)
+    if sealed is None or _digest(sealed[1]) != sealed[2]:
+        return None
     try:
-        row = json.loads(line) if line.endswith(b"\n") else None
+        row = json.loads(sealed[1] + b"}")
     except (ValueError, RecursionError):
         return None
     return row if whole_row(row) and ("error" in row or methods <= {*row["methods"]}) else None

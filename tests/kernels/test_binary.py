@@ -263,7 +263,7 @@ def test_without_a_folder_for_nvcc_to_write_to_nvrtc_is_tried(monkeypatch, tmp_p
 
     write_nvcc(tmp_path / "bin", WRITES)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
-    monkeypatch.setattr(binary.tempfile, "TemporaryDirectory", nowhere)
+    monkeypatch.setattr(binary, "temporary_folder", nowhere)
     monkeypatch.setattr(binary, "with_nvrtc", lambda architecture: CUBIN)
     assert binary.compile_kernels("sm_90") == CUBIN
     with pytest.raises(binary.CompilerError, match="No usable temporary directory"):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fusioncam.errors import OutputError, UsageError
-from fusioncam.runtime.evaluation.store import PICTURES, RESULTS, ROWS, SETTINGS, Store, plain, thumbnail
+from fusioncam.runtime.evaluation.store import LOCK, PICTURES, RESULTS, ROWS, SETTINGS, Store, plain, sealed, thumbnail
 
 SETTINGS_OF = {"model": "abc", "methods": ("grad_cam", "score_cam"), "budget": "exact"}
 NAMES = ["a.jpg", "<b>\"&'.jpg", "caf\udce9.png", "line\nbreak.png", "日本.png"]
@@ -60,7 +60,7 @@ def test_one_that_failed_is_tried_again_and_a_replaced_photo_as_well(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "torn", [b'{"image":"c"', b'{"image":"c"}', b"\0\0\0\0", b'{"image":"c","x":"\xe6', b"[]\n", b"{}\n"]
+    "torn", [b'{"image":"c"', b'{"image":"c"}', b"\0\0\0\0", b'{"image":"c","x":"\xe6', sealed(b'{"image":"c"}')[:-1]]
 )
 def test_a_line_that_was_cut_short_goes(tmp_path, torn):
     with Store(tmp_path, SETTINGS_OF) as store:
@@ -121,23 +121,41 @@ def test_a_row_that_is_json_but_damaged_is_done_again(tmp_path, damaged):
         store.add(row("a"))
         store.add(GOOD)
     with (tmp_path / ROWS).open("ab") as file:
-        file.write(json.dumps(damaged).encode() + b"\n")
-    with Store(tmp_path, SETTINGS_OF) as store:
+        file.write(sealed(json.dumps(damaged).encode()))
+    with pytest.warns(RuntimeWarning, match="1 row was damaged"), Store(tmp_path, SETTINGS_OF) as store:
         assert store.rows == [row("a"), GOOD]  # what was there before the damaged one counts
     lines = (tmp_path / ROWS).read_bytes().splitlines(keepends=True)
     assert len(lines) == 2
-    (tmp_path / ROWS).write_bytes(lines[0] + json.dumps(damaged).encode() + b"\n")
-    with Store(tmp_path, SETTINGS_OF) as store:
+    (tmp_path / ROWS).write_bytes(lines[0] + sealed(json.dumps(damaged).encode()))
+    with pytest.warns(RuntimeWarning, match="1 row was damaged"):
+        store = Store(tmp_path, SETTINGS_OF)
+    with store:
         assert store.rows == [row("a")]
         assert not store.finished("c")
+
+
+@pytest.mark.filterwarnings("ignore:.* damaged; what they tell is evaluated again:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:.* was damaged:RuntimeWarning")
+def test_a_flipped_bit_in_a_row_is_seen(tmp_path):
+    with Store(tmp_path, SETTINGS_OF) as store:
+        for name in "abc":
+            store.add(row(name, seconds=0.25))
+    whole = (tmp_path / ROWS).read_bytes()
+    for bit in range(0, 8 * len(whole), 61):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        (tmp_path / ROWS).write_bytes(damaged)
+        with Store(tmp_path, SETTINGS_OF) as store:
+            assert len(store.rows) < 3
+            assert all(found in [row(name, seconds=0.25) for name in "abc"] for found in store.rows)
 
 
 def test_a_row_of_a_thousand_brackets(tmp_path):
     with Store(tmp_path, SETTINGS_OF) as store:
         store.add(row("a"))
     with (tmp_path / ROWS).open("ab") as file:
-        file.write(b"[" * 100_000 + b"\n")
-    with Store(tmp_path, SETTINGS_OF) as store:
+        file.write(sealed(b"{" + b"[" * 100_000 + b"}"))
+    with pytest.warns(RuntimeWarning, match="1 row was damaged"), Store(tmp_path, SETTINGS_OF) as store:
         assert store.rows == [row("a")]
 
 
@@ -267,9 +285,11 @@ def test_what_a_killed_write_left_goes(tmp_path):
     with Store(tmp_path, SETTINGS_OF):
         pass
     for folder in (tmp_path, tmp_path / PICTURES):
-        (folder / ".0123456789abcdef.tmp").write_text("half")
+        (folder / ".fcam-0123456789abcdef.tmp").write_text("half")
+    (tmp_path / LOCK).write_text("123")
     with Store(tmp_path, SETTINGS_OF):
         assert [*tmp_path.rglob("*.tmp")] == []
+    assert not (tmp_path / LOCK).exists()
 
 
 def test_values_json_does_not_have(tmp_path):
