@@ -157,9 +157,8 @@ def _pick_output(model: ir.Model, wanted: str | None) -> ir.Value:
     if scores[0] in ranks:
         raise refuse_ranks(scores[0], ranks[scores[0]], [str(o.name) for o in floats])
     if len(scores) > 1:
-        raise UsageError(
-            f"the model has several outputs; say which holds the class scores with --scores: {', '.join(outputs)}"
-        )
+        names = ", ".join(str(o.name) for o in scores)
+        raise UsageError(f"the model has several outputs; say which holds the class scores with --scores: {names}")
     if scores[0].dtype == ir.DataType.STRING:
         raise ModelError(f"output {scores[0].name!r} is text, not scores; cut the graph before the names are looked up")
     return scores[0]

@@ -42,12 +42,12 @@ def _times(factor: Callable[[float], float]) -> Callable[[ir.Node, Closed], Clos
 
 
 def _rounds(most: float) -> Callable[[ir.Node, Closed], Closed | None]:
-    return lambda node, at: replace(at, rounding=at.rounding + most * at.scale)
+    return lambda node, at: replace(at, rounding=at.rounding + most * abs(at.scale))
 
 
 def _cast(node: ir.Node, at: Closed) -> Closed | None:
     whole = ir.DataType(node.attributes.get_int("to", 1)).is_integer()
-    return replace(at, rounding=at.rounding + at.scale) if whole else at
+    return replace(at, rounding=at.rounding + abs(at.scale)) if whole else at
 
 
 def _quantise(node: ir.Node, at: Closed) -> Closed | None:
@@ -55,7 +55,7 @@ def _quantise(node: ir.Node, at: Closed) -> Closed | None:
     if step is None or zero is None:
         return None
     return replace(
-        at, scale=at.scale / step, offset=at.offset + at.scale * zero, rounding=at.rounding + 0.51 * at.scale
+        at, scale=at.scale / step, offset=at.offset + at.scale * zero, rounding=at.rounding + 0.51 * abs(at.scale)
     )
 
 
@@ -75,6 +75,7 @@ UNDO: dict[str, Callable[[ir.Node, Closed], Closed | None]] = {
     "Cast": _cast,
     "Mul": _times(lambda number: number),
     "Div": _times(lambda number: 1 / number),
+    "Neg": lambda node, at: replace(at, scale=-at.scale),
     "Round": _rounds(0.51),
     "Floor": _rounds(1.0),
     "Ceil": _rounds(1.0),

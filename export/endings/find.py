@@ -41,7 +41,8 @@ def find_ending(model: ir.Model, batch: int, wanted: Ending | None) -> Found:
     if wanted == "value":
         return plain
     tail = tail_of(model, batch)
-    _refuse_always_one(tail, wanted)
+    if (number := _before_always_one(tail, wanted)) is not None:
+        return Found(number, "softmax", "softmax of one number")
     if output not in tail.values or not tail.values[output].size or not _is_list(tail.shapes[output], batch):
         return plain
     with np.errstate(all="ignore"):  # what is tried and does not fit may overflow
@@ -77,17 +78,21 @@ def _is_list(shape: tuple[int, ...], batch: int) -> bool:
     return sum(d != 1 for d in (shape[1:] if batch != 1 else shape)) <= 1
 
 
-def _refuse_always_one(tail: Tail, wanted: Ending | None) -> None:
+def _before_always_one(tail: Tail, wanted: Ending | None) -> ir.Value | None:
+    """Refuse a softmax over the batch or over one number; of the latter, give what is before it to who says sigmoid."""
     for node in tail.nodes:
         x = node.inputs[0] if node.inputs else None
-        if node.op_type not in NORMALISING or x not in tail.shapes or wanted == "sigmoid":
+        if node.op_type not in NORMALISING or x is None or x not in tail.shapes:
             continue
         shape = tail.shapes[x]
         axis = node.attributes.get_int("axis", -1) % max(len(shape), 1)
         if len(shape) > 1 and axis == 0 and shape[0] == tail.batch:
             raise _softmax_error(node, "the batch")
         if shape and shape[axis] == 1 and (np.prod(shape) > 1 or tail.numbers(tail.output) == 1):
+            if wanted == "sigmoid" and node.outputs[0] is before_views(tail.output):
+                return before_views(x)
             raise _softmax_error(node, "one number")
+    return None
 
 
 def _refuse_best_only(tail: Tail) -> None:

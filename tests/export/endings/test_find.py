@@ -7,7 +7,6 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from fusioncam.errors import ModelError
 from fusioncam.export import check, export_model
 from fusioncam.export.canonical import canonicalize
 from fusioncam.export.check import pictures
@@ -29,6 +28,7 @@ SOFTMAX = {
     "log_by_log_sum_exp": "m = ReduceLogSumExp <keepdims = 1> (z, class_axis) y = Sub (z, m)",
     "softmax_less_the_greatest": f"{GREATEST} d = Sub (z, m) y = Softmax <axis = 1> (d)",
     "clipped": "p = Softmax <axis = 1> (z) y = Clip (p, tiny, almost_1)",
+    "less_log": "l = LogSoftmax <axis = 1> (z) y = Neg (l)",
     "log_of_clipped": "p = Softmax <axis = 1> (z) q = Clip (p, tiny, almost_1) y = Log (q)",
     "log": "p = Softmax <axis = 1> (z) y = Log (p)",
     "percent": "p = Softmax <axis = 1> (z) y = Mul (p, n100)",
@@ -133,7 +133,7 @@ def same_direction(gradient, weights, sign=1):
 def as_given(found):
     """What the source gives, as probabilities."""
     source = found.manifest.source
-    given = found.given / (1 if source.logarithm else source.scale)
+    given = found.given / source.scale
     return np.exp(given) if source.logarithm else given
 
 
@@ -143,8 +143,9 @@ def test_logits_are_reached(name, explained):
     kind = "softmax" if name in SOFTMAX else "sigmoid"
     source = found.manifest.source
     assert (found.manifest.ending, source.ending, source.reach) == (kind, kind, "reached")
-    assert source.scale == pytest.approx(256 if name == "quantised" else 100 if "percent" in name else 1)
-    assert source.logarithm == (name.startswith("log"))
+    scale = {"quantised": 256, "less_log": -1}.get(name, 100 if "percent" in name else 1)
+    assert source.scale == pytest.approx(scale)
+    assert source.logarithm == (name.startswith(("log", "less_log")))
     assert np.allclose(found.probabilities, as_given(found), atol=2e-6 + source.rounding / source.scale)
     assert same_direction(found.gradient, found.weights[:, 2], -1 if name in AGAINST else 1)
 
@@ -187,7 +188,10 @@ def test_what_is_logits_stays_logits(name, explained):
     assert same_direction(found.gradient, found.weights[:, 2])
 
 
-@pytest.mark.parametrize("text", ["y = Clip (z, n0, n1)", "s = Sin (z) t = Mul (s, n0_5) y = Add (t, n0_5)"])
+@pytest.mark.parametrize(
+    "text",
+    ["s = Mul (z, n0_1) t = Add (s, n0_1) y = Clip (t, n0, n1)", "s = Sin (z) t = Mul (s, n0_5) y = Add (t, n0_5)"],
+)
 def test_outputs_within_0_and_1_are_doubtful(text, explained):
     found = explained(text, 2)
     assert (found.manifest.ending, found.manifest.source.reach) == ("logits", "doubtful")
@@ -258,7 +262,7 @@ def test_what_the_user_says_wins(name, ending_of, explained):
 
 
 def test_a_user_who_says_sigmoid_of_probabilities_is_believed(explained):
-    found = explained("y = Clip (z, n0, n1)", 2, {"ending": "sigmoid"})
+    found = explained("s = Mul (z, n0_1) t = Add (s, n0_1) y = Clip (t, n0, n1)", 2, {"ending": "sigmoid"})
     assert found.manifest.source.reach == "out_of_reach"
     assert np.allclose(found.probabilities, found.given, atol=2e-6)
 
@@ -291,22 +295,7 @@ def test_it_is_named(name, ending):
     assert canonicalize(ending(text)).source.text == TEXTS[name]
 
 
-@pytest.mark.parametrize("batch", ["N", 1, 2])
-@pytest.mark.parametrize("kind", ["Softmax", "LogSoftmax"])
-def test_a_softmax_over_the_batch_is_the_models_fault(kind, batch, ending):
-    with pytest.raises(ModelError, match=f"the model itself is wrong: its node 'y' is a {kind} over axis 0, the batch"):
-        canonicalize(ending(f"y = {kind} <axis = 0> (z)", batch=batch))
-
-
-def test_a_softmax_over_the_batch_that_comes_earlier(ending):
-    with pytest.raises(ModelError, match=r"^the model's scores of an image depend on .*'p' \(Softmax\)"):
-        canonicalize(ending("p = Softmax <axis = 0> (z) q = MatMul (p, groups) y = Relu (q)"))
-
-
-def test_a_softmax_of_one_number(ending):
-    text = "y = Softmax <axis = 1> (z)"
-    with pytest.raises(
-        ModelError, match=r"'y' is a Softmax over axis 1, one number, which is always 1 .*--ending sigmoid"
-    ):
-        canonicalize(ending(text, classes=1))
-    assert canonicalize(ending(text, classes=1), ending="sigmoid").ending == "sigmoid"
+def test_a_softmax_of_one_number_is_taken_for_a_sigmoid_where_the_user_says_so(explained):
+    found = explained("y = Softmax <axis = 1> (z)", 1, {"ending": "sigmoid"}, classes=1)
+    assert found.manifest.ending == "sigmoid"
+    assert same_direction(found.gradient, found.weights[:, 0])
