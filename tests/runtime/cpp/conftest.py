@@ -71,6 +71,7 @@ def metadata(preprocessing, **changed):
         "preprocessing_origin": p.origin,
         "classes": str(CLASSES),
         "ending": "softmax",
+        "reach": "reached",
         "layer": "a",
         "source_sha256": "0" * 64,
         "labels": "\n".join(LABELS),

@@ -85,6 +85,13 @@ def test_logits_that_are_not_the_models_own_are_flagged(driver, graph, make_grap
     assert [f for f in flags if f] == [f for f in (flagged,) if f]
 
 
+@pytest.mark.parametrize(("brightest", "dark"), [(64, True), (200, False)])
+def test_a_picture_that_is_nearly_black_is_flagged(driver, graph, tmp_path, brightest, dark):
+    np.full((30, 40, 3), brightest, np.uint8).tofile(tmp_path / "photo")
+    _, _, flags = driver.done("photo", graph[0], tmp_path / "photo", 30, 40, 1, tmp_path / "out").split("\t")
+    assert ("dark_picture" in flags.split(",")) == dark
+
+
 @pytest.mark.parametrize("ending", ["logits", "softmax", "sigmoid", "value"])
 @pytest.mark.parametrize("weight", [1.0, 3000.0])
 def test_logits_become_probabilities_by_their_ending(driver, graph, make_graph, photo, tmp_path, ending, weight):
