@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,8 +12,9 @@ from fusioncam.errors import ModelError, OutputError
 from fusioncam.export import facts
 from fusioncam.export.bundle import explain_graph, whole_folder, write_graphs
 from fusioncam.export.canonical import Classifier, canonicalize
-from fusioncam.export.check import check, compare_logits
+from fusioncam.export.check import check, compare_logits, compare_scores
 from fusioncam.export.cost import Cost, chunk_bytes, cost, seconds_per_pass
+from fusioncam.export.drift import Finding
 from fusioncam.export.dynamic import quantise_by_image
 from fusioncam.export.folder import model_file
 from fusioncam.export.from_torch import save_onnx
@@ -248,12 +249,19 @@ def _export(source: Path, kept: Path, target: Path, wishes: _Wishes) -> Manifest
         written = (*manifest.files, *write_forms(folder, manifest, forms))
         manifest = manifest.model_copy(update={"files": {name: sha256(folder / name) for name in written}})
         write_manifest(folder, manifest)
-        for finding in compare_logits(folder, manifest, source):
-            if not finding.ok and score is not model and SCORE_GRAPH in finding.what:
-                raise refusal(model, score_precision, finding.error, finding.limit)
+        for finding in _findings(folder, manifest, source):
+            if not finding.ok and score is not model and (SCORE_GRAPH in finding.what or "Score-CAM" in finding.what):
+                raise refusal(model, score_precision, finding)
             if not finding.ok:
                 raise ModelError(f"the exported graph is wrong: {finding.what}: off by {finding.error:.1e}")
     return manifest
+
+
+def _findings(bundle: Path, manifest: Manifest, source: Path) -> Iterator[Finding]:
+    """Compare a new bundle with its source; scores in float16 by the maps they make, too."""
+    yield from compare_logits(bundle, manifest, source)
+    if manifest.score_precision == "float16" != manifest.precision:
+        yield from compare_scores(bundle, manifest)
 
 
 def _source(classifier: Classifier, source: Path, relative: str) -> Source:

@@ -36,6 +36,8 @@ Array = npt.NDArray[Any]
 # Relative to the largest value compared; float16 carries three digits. That of int8 is of the root mean square
 # relative to the deviation: twice the worst seen with real models, whose photos patchwork exceeds.
 LOGIT_TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "int8": 0.8}
+# Of scores in float16 beside a float32 model, as a root mean square: it tells damage. Maps decide what is good enough.
+SCORE_TOLERANCE = 0.1
 GRADIENT_TOLERANCE = {"float32": 1e-2, "float16": 5e-2}
 STEPS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)  # lengths of the differences, relative to the activations
 DIRECTIONS = 6
@@ -189,14 +191,22 @@ def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Findi
         if precision == "int8":
             findings.append(_rounded_logits(logits, given_by[EXPLAIN_GRAPH][0]))
             continue
+        halved = precision != manifest.precision
         with np.errstate(all="ignore"):  # as in `logits_of`
             sides = [as_source(side, manifest, logarithm) for side in _sides(logits, manifest)]
-            errors = [np.abs(s - expected).max() if s.shape == expected.shape else np.inf for s in sides]
-            error = max(float(np.max(errors)) - manifest.source.rounding, 0.0) / scale
-        if precision != manifest.precision and not np.isfinite(logits).all():
+            errors = [np.abs(s - expected) if s.shape == expected.shape else np.array(np.inf) for s in sides]
+            off = max(float(np.sqrt(np.square(e).mean()) if halved else e.max()) for e in errors)
+            error = max(off - manifest.source.rounding, 0.0) / scale
+        if halved and not np.isfinite(logits).all():
             error = float("nan")  # a sigmoid makes 1 of infinity, and would hide it
-        findings.append(Finding(f"output of {name} equals the source's", error, LOGIT_TOLERANCE[precision]))
+        limit = SCORE_TOLERANCE if halved else LOGIT_TOLERANCE[precision]
+        findings.append(Finding(f"output of {name} equals the source's", error, limit))
     return findings
+
+
+def compare_scores(bundle: Path, manifest: Manifest) -> list[Finding]:
+    """Compare the maps that scores of another precision make, on a picture of random patches; see `compare_maps`."""
+    return compare_maps(*_open(bundle, manifest), manifest, pictures(manifest, 1))
 
 
 def _sides(logits: Array, manifest: Manifest) -> list[Array]:

@@ -10,6 +10,7 @@ from onnxruntime import InferenceSession
 
 from fusioncam.errors import ModelError, UsageError, first_line, out_of_memory
 from fusioncam.export.canonical import Classifier
+from fusioncam.export.drift import Finding
 from fusioncam.export.gradient import CARRY_NO_GRADIENT, Ops, reads
 from fusioncam.export.load import root
 from fusioncam.export.quantise import Batches, Range, in_int8
@@ -149,27 +150,36 @@ def leave_out_rounding(graph: ir.Graph) -> bool:
     return found
 
 
-def refusal(model: ir.Model, precision: ScorePrecision, error: float, limit: float) -> ModelError:
-    """What to say of a model whose score graph gives other outputs than `model` does.
+def refusal(model: ir.Model, precision: ScorePrecision, finding: Finding) -> ModelError:
+    """Return what to say of a model whose score graph gives other outputs, or other maps, than `model` does.
 
     Args:
         model: The float32 model.
         precision: Of the score graph.
-        error: By how much they differ, relative to the largest; NaN where they are not finite.
-        limit: How much is allowed.
+        finding: The comparison that decided, of outputs or of maps; its error is NaN where outputs are not finite.
     """
-    allowed = f"{limit}" if precision == "int8" else f"{limit:.0e}"
-    off = f"off by {error:.1e} ({allowed} is allowed)" if np.isfinite(error) else "not finite"
+    what, off = "the model's outputs are", "not finite"
+    if np.isfinite(finding.error):
+        error, limit = _told_apart(finding.error, finding.limit)
+        off = f"off by {error} ({limit} is allowed)"
+    if "Score-CAM" in finding.what:
+        what = f"Score-CAM's map ({finding.what.rpartition(': ')[2]}) is"
     if precision == "int8":
         remedy = "calibrate on more photos, prepared as the model wants them, or export it without --precision int8"
-        return ModelError(f"in int8 the model's outputs are {off}: its values need more than 8 bits; {remedy}")
+        return ModelError(f"in int8 {what} {off}: its values need more than 8 bits; {remedy}")
     largest = float(np.finfo(np.float16).max)
     biggest = {name: _magnitude(value) for name, value in model.graph.initializers.items()}
     name = max(biggest, key=lambda n: biggest[n], default="")
     cause = "some of its values grow beyond what float16 holds, or need more digits"
     if biggest.get(name, 0.0) > largest:
         cause = f"tensor {name!r} holds {biggest[name]:.1e}, float16 ends at {largest:.0f}"
-    return ModelError(f"in float16 the model's outputs are {off}: {cause}; {REMEDY}")
+    return ModelError(f"in float16 {what} {off}: {cause}; {REMEDY}")
+
+
+def _told_apart(error: float, limit: float) -> tuple[str, str]:
+    """Write two different numbers with as many digits as it takes to see which is larger."""
+    digits = next((d for d in range(2, 17) if f"{error:.{d}g}" != f"{limit:.{d}g}"), 17)
+    return f"{error:.{digits}g}", f"{limit:.{digits}g}"
 
 
 def _magnitude(value: ir.Value) -> float:

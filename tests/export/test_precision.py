@@ -1,6 +1,7 @@
 """The score graph in float16, beside an explain graph that stays as it is."""
 
 import json
+import re
 import sys
 
 import numpy as np
@@ -10,6 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fusioncam.errors import ModelError, UsageError
 from fusioncam.export import check, export_model, export_torch
+from fusioncam.export.canonical import canonicalize
+from fusioncam.export.drift import Finding
+from fusioncam.export.precision import refusal
 from fusioncam.manifest import EXPLAIN_GRAPH, MANIFEST, SCORE_GRAPH, read_bundle, sha256, signed
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
@@ -58,7 +62,10 @@ def test_only_the_score_graph_is_float16(tiny, run, tmp_path):
     manifest = export_model(source, tmp_path / "half.fcam", precision="fp16")
     assert (manifest.precision, manifest.score_precision) == ("float32", "float16")
     assert read_bundle(tmp_path / "half.fcam") == manifest
-    explain = [(tmp_path / name / EXPLAIN_GRAPH).read_bytes() for name in ("full.fcam", "half.fcam")]
+    explain = [
+        onnx.load(tmp_path / name / EXPLAIN_GRAPH, load_external_data=False).graph
+        for name in ("full.fcam", "half.fcam")
+    ]
     assert explain[0] == explain[1]
     inputs, outputs, constants = types(tmp_path / "half.fcam" / SCORE_GRAPH)
     assert (inputs, outputs) == ({HALF}, {FLOAT})
@@ -143,7 +150,7 @@ def too_large_in_between(graph):
     ("edit", "why"),
     [
         (too_large_a_weight, r"not finite: tensor 'w1' holds [12]\.\de\+06, float16 ends at 65504"),
-        (too_small_weights, r"off by \d\.\de[+-]\d\d \(2e-02 is allowed\): some of its values .* need more digits"),
+        (too_small_weights, r"off by [\d.]+ \(0\.1 is allowed\): some of its values .* need more digits"),
         (too_large_in_between, "not finite: some of its values grow beyond what float16 holds"),
     ],
 )
@@ -154,6 +161,33 @@ def test_a_model_that_does_not_bear_float16(edit, why, edited, tmp_path):
         export_model(source, tmp_path / "t.fcam", precision="fp16")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "t.fcam").exists()
+
+
+def test_maps_decide_what_outputs_leave_open(edited, tmp_path):
+    """Weights that lose some digits make the same map; sums that lose what tells pictures apart do not."""
+    source = edited(lambda graph: (scaled(graph, "w3", 2e-6), scaled(graph, "b3", 2e-6)))
+    export_model(source, tmp_path / "good.fcam", precision="fp16")
+    findings = {f.what: f for f in check(tmp_path / "good.fcam")}
+    assert all(f.ok for f in findings.values())
+    assert findings[f"output of {SCORE_GRAPH} equals the source's"].error > 5e-3
+
+    def far_from_zero(graph):
+        bias = next(i for i in graph.initializer if i.name == "b3")
+        bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + np.float32(3000), "b3"))
+
+    with pytest.raises(
+        ModelError, match=r"^in float16 Score-CAM's map \(.*\) is off by .* is allowed\): .* more digits"
+    ):
+        export_model(edited(far_from_zero), tmp_path / "bad.fcam", precision="fp16")
+    assert not (tmp_path / "bad.fcam").exists()
+
+
+@pytest.mark.parametrize("error", [0.0301, 0.0300004, 0.1])
+def test_what_decides_is_told_with_its_digits(error, tiny):
+    model = canonicalize(tiny()).model
+    said = str(refusal(model, "float16", Finding("Score-CAM by float16 scores: largest difference", error, 0.03)))
+    off, limit = re.search(r"off by (\S+) \((\S+) is allowed\)", said).groups()
+    assert float(off) > float(limit) == 0.03
 
 
 @pytest.mark.parametrize(

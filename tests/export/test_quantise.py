@@ -58,7 +58,8 @@ def test_only_the_score_graph_is_int8(quantised, run):
     _, full, small = quantised
     manifest = read_bundle(small)
     assert (manifest.precision, manifest.score_precision) == ("float32", "int8")
-    assert (full / EXPLAIN_GRAPH).read_bytes() == (small / EXPLAIN_GRAPH).read_bytes()
+    explain = [onnx.load(bundle / EXPLAIN_GRAPH, load_external_data=False).graph for bundle in (full, small)]
+    assert explain[0] == explain[1]
     model = onnx.load(small / SCORE_GRAPH)
     onnx.checker.check_model(model, full_check=True)
     for values, shape in ((model.graph.input, ["N", 3, 24, 32]), (model.graph.output, ["N", 5])):
