@@ -100,7 +100,7 @@ def to_current_opset(model: ir.Model, proto: onnx.ModelProto) -> Conversion | No
     rewritten = convert(model.graph, versions[0], max(*versions, OPSET))
     model.opset_imports[""] = max(*versions, OPSET)
     model.ir_version = max(model.ir_version, 8)
-    if not (called or rewritten):
+    if not called and min(versions) >= OPSET:
         return None
     names = {*called, *rewritten, *(o.name for o in model.graph.outputs)}
     return Conversion(proto, {str(o.name): o for node in model.graph for o in node.outputs if o.name in names})
