@@ -15,7 +15,7 @@ from fusioncam.export.sessions import open_session
 
 ORT_MAGIC = slice(4, 8), b"ORTM"  # the file identifier of onnxruntime's own format
 RARE_TYPES = {onnx.TensorProto.DOUBLE: "float64", onnx.TensorProto.BFLOAT16: "bfloat16"}
-WELL_KNOWN_IR = 10  # every onnxruntime that this project takes knows it
+WELL_KNOWN_IR, WELL_KNOWN_OPSET = 10, 21  # every onnxruntime that this project takes knows them
 ONNX_DOMAINS = ("", "ai.onnx")  # two names of one
 OLDEST_OPSET, OPSET = 7, 18  # what is read, and what it is brought to where it is older
 
@@ -43,6 +43,11 @@ def read_model(path: Path) -> onnx.ModelProto:
     version = next(o.version for o in proto.opset_import if o.domain == "")
     if version < OLDEST_OPSET:
         raise ModelError(f"the model is of opset {version}; {OLDEST_OPSET} is the oldest supported, export it again")
+    if version > WELL_KNOWN_OPSET and not _taken(WELL_KNOWN_IR, version):
+        raise ModelError(
+            f"{path} is of opset {version}, which the installed onnxruntime does not know yet; "
+            f"upgrade it, or export the model at opset {OPSET}"
+        )
     _refuse_types(proto, path)
     _check(proto, path)
     _fill_sparse(proto.graph, path)
@@ -136,18 +141,30 @@ def _refuse_types(proto: onnx.ModelProto, path: Path) -> None:
 
 
 def _fill_sparse(graph: onnx.GraphProto, path: Path) -> None:
-    """Write the weights that are stored in sparse form as others are."""
+    """Write the weights that are stored in sparse form, also those in Constant nodes, as others are."""
     for sparse in graph.sparse_initializer:
-        values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
-        try:
-            whole = np.zeros([*sparse.dims], values.dtype)
-            whole[tuple(indices.T) if indices.ndim == 2 else np.unravel_index(indices, whole.shape)] = values
-        except (ValueError, IndexError) as error:
-            raise ModelError(
-                f"{path} is damaged: sparse tensor {sparse.values.name!r} ({first_line(error)})"
-            ) from error
-        graph.initializer.append(numpy_helper.from_array(whole, sparse.values.name))
+        graph.initializer.append(_dense(sparse, path))
     del graph.sparse_initializer[:]
+    for node in all_nodes(graph.node):
+        for attribute in node.attribute:
+            if node.op_type == "Constant" and attribute.name == "sparse_value":
+                attribute.CopyFrom(onnx.helper.make_attribute("value", _dense(attribute.sparse_tensor, path)))
+
+
+def _dense(sparse: onnx.SparseTensorProto, path: Path) -> onnx.TensorProto:
+    """Return a tensor with all its zeros.
+
+    Raises:
+        ModelError: Its parts do not fit each other.
+    """
+    values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+    try:
+        whole = np.zeros([*sparse.dims], values.dtype)
+        whole[tuple(indices.T) if indices.ndim == 2 else np.unravel_index(indices, whole.shape)] = values
+    except (ValueError, IndexError) as error:
+        why = f"sparse tensor {sparse.values.name!r} ({first_line(error)})"
+        raise ModelError(f"{path} is damaged: {why}; export the model again") from error
+    return numpy_helper.from_array(whole, sparse.values.name)
 
 
 def tensors_for_maps(proto: onnx.ModelProto) -> None:

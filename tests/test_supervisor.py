@@ -165,9 +165,12 @@ def endless(tmp_path_factory):
     return path
 
 
-def test_an_endless_model_ends_at_its_time_limit(endless, tmp_path):
-    command = [sys.executable, "-m", "fusioncam", "export", str(endless), "-o", "m.fcam", "--time-limit", "3"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+@pytest.mark.parametrize(("options", "environment"), [(["--time-limit", "3"], {}), ([], {"FUSIONCAM_TIME_LIMIT": "3"})])
+def test_an_endless_model_ends_at_its_time_limit(options, environment, endless, tmp_path):
+    command = [sys.executable, "-m", "fusioncam", "export", str(endless), "-o", "m.fcam", *options]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True, timeout=60, check=False
+    )
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
     assert "endless.onnx takes more than 3 s" in done.stderr
     assert list(tmp_path.iterdir()) == []

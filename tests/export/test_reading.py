@@ -77,6 +77,13 @@ def sparse(model, flat=True):
     del model.graph.initializer[0]
 
 
+def sparse_constant(model):
+    sparse(model)
+    node = helper.make_node("Constant", [], ["w1"], sparse_value=model.graph.sparse_initializer[0])
+    del model.graph.sparse_initializer[:]
+    model.graph.node.insert(0, node)
+
+
 def operator_of_onnxruntime(model):
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     model.graph.node[1].op_type, model.graph.node[1].domain = "Gelu", "com.microsoft"
@@ -134,7 +141,15 @@ def sequence_beside_scores(model):
 
 FORMS = (
     *(default_domain_by_name, no_default_domain, both_names, an_unused_function, unsorted),
-    *(without_names, sparse, operator_of_onnxruntime, constant_branch, two_constant_branches, branch_by_shape),
+    *(without_names, sparse, sparse_constant, operator_of_onnxruntime, constant_branch, two_constant_branches),
+    *(branch_by_shape, branch_by_image, names_beside_scores, sequence_beside_scores),
+        sparse,
+        sparse_constant,
+        operator_of_onnxruntime,
+        constant_branch,
+        two_constant_branches,
+        branch_by_shape,
+    ),
     *(branch_by_image, names_beside_scores, sequence_beside_scores),
     lambda model: sparse(model, flat=False),
 )
@@ -219,6 +234,10 @@ def a_later_format(model):
     model.ir_version = 99
 
 
+def a_later_opset(model):
+    model.opset_import[0].version = 99
+
+
 def a_damaged_sparse_weight(model):
     sparse(model)
     model.graph.sparse_initializer[0].indices.CopyFrom(numpy_helper.from_array(np.asarray([10**6]), "places"))
@@ -231,6 +250,7 @@ def a_damaged_sparse_weight(model):
         (only_names, "cut the graph before it (output 'label', node 'top')"),
         (only_a_sequence, "output 'parts' is no tensor"),
         (a_later_format, "is of IR version 99, which the installed onnxruntime does not know yet"),
+        (a_later_opset, "is of opset 99, which the installed onnxruntime does not know yet"),
         (a_damaged_sparse_weight, "w1"),
     ],
 )
