@@ -143,14 +143,6 @@ FORMS = (
     *(default_domain_by_name, no_default_domain, both_names, an_unused_function, unsorted),
     *(without_names, sparse, sparse_constant, operator_of_onnxruntime, constant_branch, two_constant_branches),
     *(branch_by_shape, branch_by_image, names_beside_scores, sequence_beside_scores),
-        sparse,
-        sparse_constant,
-        operator_of_onnxruntime,
-        constant_branch,
-        two_constant_branches,
-        branch_by_shape,
-    ),
-    *(branch_by_image, names_beside_scores, sequence_beside_scores),
     lambda model: sparse(model, flat=False),
 )
 
