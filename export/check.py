@@ -14,6 +14,7 @@ from onnxruntime import InferenceSession
 
 from fusioncam.errors import BundleError, FusionCamError, ModelError, UsageError, first_line, out_of_memory
 from fusioncam.export.drift import Finding, compare_maps, logits_of
+from fusioncam.export.endings.outputs import as_source, comparable
 from fusioncam.export.masked import Photos, checked_photos
 from fusioncam.export.precision import leave_out_rounding, rounding_session
 from fusioncam.export.reading import read_model
@@ -147,20 +148,6 @@ def _of_type(images: Array, kind: str) -> Array:
     return images.astype(dtype)
 
 
-def as_source(logits: Array, manifest: Manifest, logarithm: bool) -> Array:
-    """What the source would give for the logits: its ending, at its scale."""
-    source, values = manifest.source, logits.astype(np.float64)
-    ending = source.ending or manifest.ending
-    if ending == "sigmoid":
-        values = -np.logaddexp(0, -values)
-    elif ending == "softmax":
-        values = values - values.max(axis=1, keepdims=True)
-        values = values - np.log(np.exp(values).sum(axis=1, keepdims=True))
-    if ending in ("sigmoid", "softmax") and not logarithm:
-        values = np.exp(values)
-    return np.asarray(source.scale * values + source.offset)
-
-
 def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Finding]:
     """Every graph against the source, on a batch of three pictures that the source sees one by one.
 
@@ -170,10 +157,11 @@ def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Findi
     images = pictures(manifest, 3)
     optimize = not any(node.op_type in ROUNDING for node in ir.load(bundle / EXPLAIN_GRAPH).graph)
     expected = source_outputs(manifest, source, images, optimize)
-    scale = float(np.abs(expected).max()) or 1.0
     logarithm = manifest.source.logarithm
     if logarithm is None:
         logarithm = (manifest.source.ending or manifest.ending) == "softmax" and bool((expected <= 0).all())
+    expected = comparable(expected, manifest.source, logarithm)
+    scale = float(np.abs(expected).max()) or 1.0
     findings = []
     explain, score = _open(bundle, manifest, optimize)
     given_by = {

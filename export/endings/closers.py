@@ -55,7 +55,7 @@ def _quantise(node: ir.Node, at: Closed) -> Closed | None:
     if step is None or zero is None:
         return None
     return replace(
-        at, scale=at.scale / step, offset=at.offset + at.scale * zero, rounding=at.rounding + 0.51 * abs(at.scale)
+        at, scale=at.scale / step, offset=at.offset + at.scale * zero, rounding=at.rounding + 1.01 * abs(at.scale)
     )
 
 

@@ -17,6 +17,7 @@ Array = npt.NDArray[Any]
 
 MOST_NODES = 500
 PATCH = 8  # pixels
+LOG_OF_0 = -1000.0  # what stands for the infinity, which is a fair logarithm of a probability
 VIEWS = ("Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast")
 
 
@@ -101,6 +102,8 @@ def tail_of(model: ir.Model, batch: int) -> Tail:
         and len({r.shape for r in runs}) == 1
     }
     found = {v: np.stack([r.reshape(batch, -1)[0].astype(np.float64) for r in runs]) for v, runs in kept.items()}
+    for array in found.values():
+        array[array == -np.inf] = LOG_OF_0
     finite = _finite(found, output)
     half = any(runs[0].dtype == np.float16 for runs in kept.values())
     shapes = {v: runs[0].shape for v, runs in kept.items()}
@@ -139,6 +142,8 @@ def _pictures(image: ir.Value, batch: int) -> Iterator[Array]:
     made: tuple[Callable[[], Array], ...] = (
         lambda: rng.random(shape),
         lambda: rng.normal(size=shape),
+        lambda: 0.2 * rng.normal(size=shape),
+        lambda: 0.02 * rng.normal(size=shape),
         lambda: 255 * rng.random(shape),
         patches,
         lambda: 255 * patches(),

@@ -241,6 +241,17 @@ def test_one_output_of_a_sigmoid(name, explained):
     assert same_direction(found.gradient, weights[:, 1] - weights[:, 0] if classes == 2 else weights[:, 0], sign)
 
 
+SATURATED = ("log", "log_of_clipped", "percent", "quantised", "written_out", "exp_of_log_softmax")
+
+
+@pytest.mark.parametrize("name", SATURATED)
+def test_probabilities_of_0_and_1(name, explained):
+    text = SOFTMAX[name].replace("(z)", "(x)").replace("(z, ", "(x, ")
+    found = explained(f"x = Mul (z, n6) {text}", 2)
+    assert found.manifest.source.reach == "reached"
+    assert same_direction(found.gradient, found.weights[:, 2])
+
+
 def test_a_saturated_hard_sigmoid_has_a_gradient(explained):
     found = explained("w = Mul (z, n100) y = HardSigmoid (w)", int(np.arange(5)[2]))
     assert set(found.given) <= {0.0, 1.0}
