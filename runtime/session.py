@@ -9,7 +9,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -227,13 +227,15 @@ def _load_wheels(names: Sequence[str]) -> None:
 def native_stderr() -> Iterator[list[str]]:
     """Catch what native libraries write to the file behind stderr, past `sys.stderr`; for the whole process.
 
-    It holds why a provider cannot be had, which onnxruntime says nowhere else.
+    It holds why a provider cannot be had, which onnxruntime says nowhere else. Where there is nowhere to keep it,
+    nothing is caught.
     """
     caught = [""]
-    with _STDERR, tempfile.TemporaryFile() as file:
+    with _STDERR, ExitStack() as stack:
         try:
+            file = stack.enter_context(tempfile.TemporaryFile())
             real = os.dup(2)
-        except OSError:  # a process without stderr
+        except OSError:  # a process without stderr, a machine without a folder for such files
             yield caught
             return
         os.dup2(file.fileno(), 2)

@@ -117,9 +117,11 @@ class Workers:
         Raises:
             FusionCamError: Too many died before they were ready, and none is.
         """
-        worker = self._workers.pop(n)
+        worker = self._workers[n]
         self._orphans.adopt(worker.close())
-        self._gone = total([self._gone, of_the_dead(worker.figures)])
+        gone = total([self._gone, of_the_dead(worker.figures)])
+        del self._workers[n]
+        self._gone = gone
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         if worker.hung:
             how = "gave no sign of life and was killed"

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from importlib.metadata import PackageNotFoundError
 
@@ -199,3 +200,14 @@ def test_a_graph_that_does_not_load_although_its_digest_is_right(bundle):
     (bundle / "manifest.json").write_bytes(signed(json.dumps(manifest).encode()))
     with pytest.raises(BundleError, match=r"cannot load .*score\.onnx.*; export the model again"):
         Explainer(bundle)
+
+
+def test_without_a_folder_for_temporary_files_only_what_libraries_write_is_lost(monkeypatch, capfd):
+    def nowhere(*_, **__):
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(session.tempfile, "TemporaryFile", nowhere)
+    with session.native_stderr() as caught:
+        os.write(2, b"native")
+    assert caught == [""]
+    assert capfd.readouterr().err == "native"

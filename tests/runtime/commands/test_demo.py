@@ -34,12 +34,12 @@ def test_the_page_is_shown_until_it_is_interrupted(tmp_path):
             assert b"<title>fusioncam</title>" in ask(address, "")
             assert len(json.loads(ask(address, "samples"))) == 5
             assert [model["name"] for model in json.loads(ask(address, "v2/repository/index", b"{}"))] == ["shapes"]
-            assert len(list(tmp_path.glob("fusioncam-*"))) == 1
+            assert len(list(tmp_path.glob(".fcam-*"))) == 1
         finally:
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (0, "", "")
-    assert list(tmp_path.glob("fusioncam-*")) == []
+    assert list(tmp_path.glob(".fcam-*")) == []
 
 
 @pytest.mark.parametrize(

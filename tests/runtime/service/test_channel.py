@@ -1,5 +1,6 @@
 """What workers and the process that started them tell each other, and what becomes of connections."""
 
+import asyncio
 import json
 import os
 import socket
@@ -10,9 +11,11 @@ import pytest
 
 from fusioncam.errors import BusyError
 from fusioncam.runtime.service import heart
+from fusioncam.runtime.service.batching import Batcher
 from fusioncam.runtime.service.channel import Channel, Kind
 from fusioncam.runtime.service.connections import NOTE, Ledger, State
 from fusioncam.runtime.service.heart import Heart, Pulse
+from fusioncam.runtime.service.jobs import Job
 from fusioncam.runtime.service.orphans import Orphans
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="open files are passed on POSIX systems only")
@@ -85,6 +88,21 @@ def test_a_pulse_is_sound_while_steps_end_and_the_loop_goes_round(monkeypatch):
     assert not pulse.sound
     pulse.turn()
     assert pulse.sound
+
+
+def test_a_run_of_the_model_that_does_not_end_is_seen(explainer, x, monkeypatch):
+    pulse, ended = Pulse(limit=0.05), threading.Event()
+    batcher = Batcher("m", explainer, step=pulse.step)
+    monkeypatch.setattr(batcher, "_go_on", lambda: ended.wait(60) and batcher._give_up())
+    future = batcher.submit(Job(x, -1, ("grad_cam",), "exact", time.monotonic() + 60))
+    until = time.monotonic() + 10
+    while pulse.sound:
+        assert time.monotonic() < until
+    ended.set()
+    assert future.exception(10)
+    while not pulse.sound:
+        assert time.monotonic() < until
+    asyncio.run(batcher.close())
 
 
 def test_a_heart_beats_as_long_as_there_is_life_and_asks_for_all_figures(ends, monkeypatch):
