@@ -27,13 +27,13 @@ def write_out_windows(model: ir.Model) -> None:
     """
     graph = model.graph
     for node in list(graph):
-        if node.op_type in WINDOWED and not node.domain and _inferred(node) != _measured(node):
+        if node.op_type in WINDOWED and not node.domain and not _agreed(node):
             try:
                 _write_out(Ops(graph, "windows"), node)
-                agreed = _inferred(node) == _measured(node)
+                plain = _agreed(node)
             except NotImplementedError:
-                agreed = False
-            if not agreed:
+                plain = False
+            if not plain:
                 raise ModelError(
                     f"the windows of {node.op_type} (node {node.name or node.outputs[0].name!r}) lie where shape "
                     "inference does not expect them; export the model with plain `pads` for it"
@@ -41,21 +41,18 @@ def write_out_windows(model: ir.Model) -> None:
     graph.sort()
 
 
-def _measured(node: ir.Node) -> list[int | None]:
-    return list(dims(node.outputs[0]))[2:]
-
-
-def _inferred(node: ir.Node) -> list[int | None]:
-    """Return the spatial shape that ONNX infers for the output of a node from the measured shapes of its inputs."""
+def _agreed(node: ir.Node) -> bool:
+    """Return whether ONNX infers the measured output size from the measured inputs, if it infers any."""
     assert node.graph is not None
-    schema = onnx.defs.get_schema(node.op_type, node.graph.opset_imports[""])
+    schema = onnx.defs.get_schema(node.op_type, node.graph.opset_imports.get("", 18))
     types = {str(v.name): ir.to_proto(v).type for v in node.inputs if v is not None}
     try:
         found = onnx.shape_inference.infer_node_outputs(schema, ir.to_proto(node), types)
     except onnx.shape_inference.InferenceError:
-        return []
-    shape = found[str(node.outputs[0].name)].tensor_type.shape
-    return [d.dim_value if d.HasField("dim_value") else None for d in shape.dim][2:]
+        return True
+    tensor = found[str(node.outputs[0].name)].tensor_type
+    inferred = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
+    return not tensor.HasField("shape") or inferred[2:] == list(dims(node.outputs[0]))[2:]
 
 
 def _write_out(op: Ops, node: ir.Node) -> None:

@@ -18,6 +18,8 @@ def _resize(s: Step) -> ir.Value:
         raise NotImplementedError("a keep_aspect_ratio_policy")
     before, now = dims(s.x), list(dims(s.y))
     gradient = s.dy
+    if before == tuple(now):
+        return gradient  # whatever the scales, onnxruntime copies
     for axis, (small, large) in enumerate(zip(before, now, strict=True)):
         if small != large or _scale(s, axis) != 1:
             if small is None or large is None:
@@ -38,21 +40,22 @@ def _scale(s: Step, axis: int) -> float:
 
 def _matrix(s: Step, axis: int, small: int, large: int) -> npt.NDArray[np.float32]:
     """The (large, small) matrix this very node applies along `axis`: its response to every unit vector."""
+    beside = 2 if small == large else 1  # as nothing is resized where all sizes stay
     if s.has(2) and s.array(2).size:
-        name, size = "scales", np.array([1, 1, 1, _scale(s, axis)], np.float32)
+        name, size = "scales", np.array([1, 1, beside, _scale(s, axis)], np.float32)
     else:
-        name, size = "sizes", np.array([1, small, 1, large], np.int64)
+        name, size = "sizes", np.array([1, small, beside, large], np.int64)
     attributes = {a.name: a.value for a in s.node.attributes.values() if a.name != "axes"}
     node = onnx.helper.make_node("Resize", ["x", "", *([""] if name == "sizes" else []), name], ["y"], **attributes)
     graph = onnx.helper.make_graph(
         [node],
         "resize",
         [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, small, 1, small])],
-        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, small, 1, large])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, small, beside, large])],
         [onnx.numpy_helper.from_array(size, name)],
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 19)], ir_version=9)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     unit = np.eye(small, dtype=np.float32).reshape(1, small, 1, small)
     responses = np.asarray(session.run(None, {"x": unit})[0], np.float32)
-    return np.ascontiguousarray(responses.reshape(small, large).T)
+    return np.ascontiguousarray(responses.reshape(small, beside, large)[:, 0].T)

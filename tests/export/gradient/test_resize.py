@@ -37,9 +37,9 @@ CASES = [
     ("linear", "Resize", mode("linear"), sizes(*UP), interpolate("bilinear", UP)),
     # Scales that leave the number of samples as it is, but not the samples.
     *(
-        (f"same-size-{name}-{way}", "Resize", {k: v for k, v in mode(name, way).items() if k != "axes"}, given, None)
+        (f"same-size-{name}-{i}", "Resize", mode(name, way), given, None)
         for name, way in [("linear", "asymmetric"), ("cubic", "half_pixel"), ("nearest", "half_pixel")]
-        for given in [[X, None, np.array([1, 1, 1.15, 1.1], np.float32)]]
+        for i, given in enumerate((scales(1.15, 1.1), scales(1.15, 2.1), scales(0.5, 1.1)))
     ),
     ("linear-down", "Resize", mode("linear"), sizes(*DOWN), interpolate("bilinear", DOWN)),
     ("linear-both", "Resize", mode("linear"), sizes(*BOTH), interpolate("bilinear", BOTH)),
