@@ -42,6 +42,7 @@ from fusioncam.runtime.bench.machine import describe
 
 HERE = Path(__file__).resolve().parent
 SECONDS = 120
+IR_VERSION = 10  # newer files hold nothing else here, but onnxruntime need not know them
 
 Array = npt.NDArray[Any]
 
@@ -86,7 +87,10 @@ def with_gradient(model: onnx.ModelProto, x: Array, name: str, output: str, engi
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
-        onnx.save(model, file)
+        older = onnx.ModelProto()
+        older.CopyFrom(model)
+        older.ir_version = min(model.ir_version, IR_VERSION)
+        onnx.save(older, file)
         loaded = load_graph(file)
     graph = loaded.graph
     wanted = next(o for o in graph.outputs if o.name == output)
