@@ -119,7 +119,7 @@ def running(batch: int) -> Iterator[None]:
     except FusionCamError:
         raise
     except Exception as error:  # as above
-        _fail(error, f"run the model on a batch of {batch}")
+        _fail(error, f"run the model on a batch of {batch}", CannotRunError)
 
 
 def run_session(

@@ -143,7 +143,9 @@ def _rounded(v: Visit) -> list[Passage]:
 
 @passage("DynamicQuantizeLinear")
 def _rounded_together(v: Visit) -> list[Passage]:
-    raise NoPlaceError("chooses one scale for all images of the batch")
+    if v.place(0) != FRONT:
+        raise NoPlaceError("chooses one scale for all images of the batch")
+    return [Passage((FRONT, None, None))]  # a scale for each image is made of it afterwards
 
 
 @passage("LayerNormalization", "RMSNormalization")
@@ -189,6 +191,7 @@ def _axes(v: Visit) -> list[int]:
     return [int(a) % rank for a in np.ravel(given)]
 
 
+@passage("DynamicQuantizeMatMul", "MatMulIntegerToFloat", domain=CONTRIB)
 @passage("MatMul", "MatMulInteger")
 def _matrices(v: Visit) -> list[Passage]:
     return [_product(v, (0, 1))]

@@ -7,7 +7,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from fusioncam.errors import ModelError
+from fusioncam.export import inspect_model
 from fusioncam.export.canonical import canonicalize
+from fusioncam.export.dynamic import quantise_by_image
 from fusioncam.export.shapes import run
 
 rng = np.random.default_rng(0)
@@ -150,6 +152,11 @@ CASES = {
         [*TOKENS, ("LayerNormalization", "t s", "n"), ("Relu", "n", "r"), ("Unsqueeze", "r one", "x")],
         {**tokens(b), "s": normal(CHANNELS), "one": numbers(3), "axes": numbers(1, 3)},
     ),
+    "dynamically_quantised": lambda b: (
+        [*TOKENS, ("DynamicQuantizeLinear", "t", "q s z"), ("MatMulInteger", "q w z", "m"),
+         ("Cast", "m", "f2", {"to": 1}), ("Mul", "f2 s", "n"), ("Unsqueeze", "n one", "x")],
+        {**tokens(b), "w": rng.integers(-9, 9, (CHANNELS, CHANNELS)).astype(np.int8), "one": numbers(3),
+         "axes": numbers(1, 3)}),
     "contrib_gelu": lambda b: ([("com.microsoft.Gelu", "c", "x")], {}),
 }  # fmt: skip
 LATE = {  # at opset 23
@@ -179,12 +186,15 @@ def images(count):
 def test_batch_gives_what_each_image_gives(name, batch, declared, tmp_path):
     make, opset = ALL[name]
     nodes, constants = make(batch)
+    if name == "dynamically_quantised" and batch > 1:
+        pytest.skip("two images share a scale in the source")
     source = saved(tmp_path / "fixed.onnx", nodes, constants, batch, opset, declared)
     pictures = images(4)
     session = onnxruntime.InferenceSession(source)
     alone = np.concatenate([session.run(None, {"image": pictures[i : i + batch]})[0] for i in range(0, 4, batch)])
     assert np.ptp(alone, axis=0).max() > 1e-3, "the images differ"
     free = canonicalize(source).model
+    quantise_by_image(free)
     assert np.allclose(run(free, {"image": pictures})[0], alone, atol=1e-5)
     assert np.allclose(run(free, {"image": pictures[:1]})[0], alone[:1], atol=1e-5)
 
@@ -237,3 +247,34 @@ def test_batch_that_is_lost(name, tmp_path):
         canonicalize(source)
     assert len(str(caught.value).splitlines()) == 1
     assert "ONNXRuntimeError" not in str(caught.value)
+
+
+@pytest.mark.parametrize("declared", [None, "N"], ids=["fixed", "free"])
+def test_training_mode_is_told_by_node(declared, tmp_path):
+    nodes, constants = LOST["training"]()
+    source = saved(tmp_path / "training.onnx", nodes, constants, 1, declared=declared)
+    with pytest.raises(ModelError, match=r"node 'node1' \(BatchNormalization\) is in training mode: .*evaluation mode"):
+        inspect_model(source)
+
+
+def test_instance_normalization_by_training_mode(tmp_path):
+    """Statistics over one image each, as some exporters write InstanceNormalization for a free batch."""
+    nodes = [
+        ("Shape", "c", "n", {"end": 1}),
+        ("Mul", "n four", "wide"),
+        ("Concat", "one wide size", "folded", {"axis": 0}),
+        ("Reshape", "c folded", "f"),
+        ("Expand", "unit wide", "s"),
+        ("Expand", "none wide", "z"),
+        ("BatchNormalization", "f s z z s", "g m v", {"training_mode": 1}),
+        ("Shape", "c", "whole"),
+        ("Reshape", "g whole", "h"),
+        ("Sigmoid", "h", "i"),
+        ("Mul", "i c", "x"),
+    ]
+    constants = {"one": numbers(1), "four": numbers(CHANNELS), "size": numbers(*SIZE)}
+    constants |= {"unit": np.ones(1, np.float32), "none": np.zeros(1, np.float32)}
+    source = saved(tmp_path / "instance.onnx", nodes, constants, 1, declared="N")
+    pictures = images(3)
+    wanted = onnxruntime.InferenceSession(source).run(None, {"image": pictures})[0]
+    assert np.allclose(run(canonicalize(source).model, {"image": pictures})[0], wanted, atol=1e-5)
