@@ -3,10 +3,12 @@
 //     driver explain GRAPH RGB HEIGHT WIDTH CLASS | driver read PICTURE | driver read_ppm PICTURE
 #include <chrono>
 #include <condition_variable>
+#include <cstdlib>
 #include <fstream>
 #include <iostream>
 #include <iterator>
 #include <mutex>
+#include <new>
 #include <string>
 #include <thread>
 #include <vector>
@@ -14,6 +16,26 @@
 #include <fusioncam.hpp>
 
 namespace fc = fusioncam;
+
+// The sanitizer's own `new` ends the process where there is not enough memory, in place of throwing. Its `malloc`, which
+// watches just as well, can be told not to.
+void *operator new(std::size_t size) {
+    if (void *found = std::malloc(size ? size : 1)) {
+        return found;
+    }
+    throw std::bad_alloc();
+}
+void *operator new(std::size_t size, std::align_val_t alignment) {
+    void *found = nullptr;
+    if (posix_memalign(&found, static_cast<std::size_t>(alignment), size ? size : 1) == 0) {
+        return found;
+    }
+    throw std::bad_alloc();
+}
+void operator delete(void *given) noexcept { std::free(given); }
+void operator delete(void *given, std::size_t) noexcept { std::free(given); }
+void operator delete(void *given, std::align_val_t) noexcept { std::free(given); }
+void operator delete(void *given, std::size_t, std::align_val_t) noexcept { std::free(given); }
 
 namespace {
 
