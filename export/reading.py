@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError, EncodeError
+from google.protobuf.message import DecodeError, EncodeError, Message
 from onnx import numpy_helper
 
 from fusioncam.errors import ModelError, first_line
@@ -30,6 +30,8 @@ def read_model(path: Path) -> onnx.ModelProto:
         ModelError: The file is missing, is no valid ONNX model, is truncated, or is of a newer format.
     """
     proto = _parsed(path)
+    if not _texts_are_valid(proto):
+        raise ModelError(f"{path} is damaged: a name in it is no text; export or copy it again")
     if not proto.graph.node:
         raise ModelError(f"{path} is not an ONNX model: it holds no graph")
     if not proto.opset_import:
@@ -70,6 +72,20 @@ def _parsed(path: Path) -> onnx.ModelProto:
         raise ModelError(f"{path} is not an ONNX file, or it is truncated; export or copy it again") from error
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         raise ModelError(f"the weights of {path} cannot be read ({first_line(error)}); keep them beside it") from error
+
+
+def _texts_are_valid(message: Message) -> bool:
+    """Tell whether all texts are UTF-8; protobuf gives others as bytes, which no code expects."""
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_STRING:
+            valid = not any(isinstance(text, bytes) for text in ([value] if isinstance(value, str | bytes) else value))
+        elif field.type == field.TYPE_MESSAGE:
+            valid = all(map(_texts_are_valid, [value] if isinstance(value, Message) else value))
+        else:
+            continue
+        if not valid:
+            return False
+    return True
 
 
 def all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fusioncam.errors import ModelError
 from fusioncam.export import check, export_model, inspect_model
-from fusioncam.export.reading import _newest_opset
+from fusioncam.export.reading import _newest_opset, read_model
 
 NAMES = ["plane tree", "oak", "elm", "ash", "fir"]
 
@@ -278,3 +278,21 @@ def test_a_real_file_of_onnxruntimes_format(tiny, tmp_path):
     onnxruntime.InferenceSession(tiny(), options, providers=["CPUExecutionProvider"])
     with pytest.raises(ModelError, match=r"own format \(\.ort\)"):
         inspect_model(tmp_path / "m.ort")
+
+
+@pytest.mark.parametrize("text", [b"GlobalAveragePool", b"features", b"logits", b"kernel_shape"])
+def test_a_name_that_is_no_text_is_damage(text, tmp_path):
+    nodes = [
+        onnx.helper.make_node("MaxPool", ["image"], ["features"], kernel_shape=[2, 2]),
+        onnx.helper.make_node("GlobalAveragePool", ["features"], ["logits"]),
+    ]
+    image, logits = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", 3, size, size])
+        for name, size in (("image", 8), ("logits", 1))
+    )
+    data = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [image], [logits])).SerializeToString()
+    (tmp_path / "m.onnx").write_bytes(data.replace(text, b"\xff" + text[1:]))
+    with pytest.raises(ModelError, match="a name in it is no text"):
+        read_model(tmp_path / "m.onnx")
+    (tmp_path / "m.onnx").write_bytes(data)
+    assert read_model(tmp_path / "m.onnx").graph.node[0].op_type == "MaxPool"
