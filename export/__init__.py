@@ -15,7 +15,7 @@ from fusioncam.export.canonical import Classifier, canonicalize
 from fusioncam.export.check import check, compare_logits, compare_scores
 from fusioncam.export.cost import Cost, chunk_bytes, cost, seconds_per_pass
 from fusioncam.export.drift import Finding
-from fusioncam.export.dynamic import quantise_by_image
+from fusioncam.export.dynamic import NOT_BY_IMAGE, quantise_by_image
 from fusioncam.export.folder import model_file
 from fusioncam.export.from_torch import save_onnx
 from fusioncam.export.gradient import WAY_OUT, operator_name, path, unsupported
@@ -217,7 +217,7 @@ def _export(source: Path, kept: Path, target: Path, wishes: _Wishes) -> Manifest
     every = {str(o.name) for node in model.graph for o in node.outputs}
     surveyed = survey(classifier, wishes.gradient)
     chosen = choose_live(surveyed, lambda c: why_dead(classifier, c, wishes.gradient), wishes.layer, every)
-    quantise_by_image(model)
+    dynamic = quantise_by_image(model)
     names = _labels(classifier, source.parent, wishes.labels)
     usual = facts.usual_preset(classifier.taken.type)
     prep = facts.preprocessing(model.metadata_props, source.parent, classifier.size, wishes.preprocessing or {}, usual)
@@ -252,6 +252,8 @@ def _export(source: Path, kept: Path, target: Path, wishes: _Wishes) -> Manifest
         for finding in _findings(folder, manifest, source):
             if not finding.ok and score is not model and (SCORE_GRAPH in finding.what or "Score-CAM" in finding.what):
                 raise refusal(model, score_precision, finding)
+            if not finding.ok and dynamic:
+                raise ModelError(NOT_BY_IMAGE)
             if not finding.ok:
                 raise ModelError(f"the exported graph is wrong: {finding.what}: off by {finding.error:.1e}")
     return manifest

@@ -18,20 +18,27 @@ from fusioncam.export.shapes import measure
 
 QUANTIZES, FUSED = "DynamicQuantizeLinear", "DynamicQuantizeMatMul"
 LEVELS = 255.0
+NOT_BY_IMAGE = (
+    f"{QUANTIZES} finds one scale for a whole batch, and what is made of it image by image gives other logits than the "
+    "source does; export the model before its quantisation"
+)
 
 
-def quantise_by_image(model: ir.Model) -> None:
+def quantise_by_image(model: ir.Model) -> bool:
     """Take apart what quantises a whole batch at once; a model without it is left as it is.
 
     Args:
         model: A canonical model.
+
+    Returns:
+        Whether there was any.
 
     Raises:
         ModelError: The batch is not the first axis there, or an operator takes the quantised values otherwise.
     """
     graph = model.graph
     if not any(node.op_type in (QUANTIZES, FUSED) for node in graph):
-        return
+        return False
     op = Ops(graph, "by_image")
     products: dict[str, Callable[[Ops, ir.Node], ir.Value]] = {
         "ConvInteger": _convolution, "MatMulInteger": _product, "MatMulIntegerToFloat": _scaled_product, FUSED: _fused,
@@ -55,13 +62,14 @@ def quantise_by_image(model: ir.Model) -> None:
         graph.remove(node, safe=True)
     graph.sort()
     measure(model)
+    return True
 
 
 def _first(node: ir.Node) -> ir.Value:
     value = node.inputs[0]
     assert value is not None
-    if dims(value)[:1] != (None,) or str((value.shape or ("",))[0]) != "N":
-        raise _refusal(node, "the batch is not the first axis of its input")
+    if dims(value).count(None) != 1:
+        raise _refusal(node, "its input has no axis for the batch")
     return value
 
 
@@ -74,14 +82,25 @@ def _refusal(node: ir.Node, why: str) -> ModelError:
 
 def _quantised(op: Ops, x: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
     """The values in 0..255, scale and zero point of every image, as onnxruntime finds them for one."""
-    axes, zero, one = op.ints(range(1, len(dims(x)))), op.constant(0, np.float32), op.constant(1, np.float32)
-    most = op.constant(LEVELS, np.float32)
-    low = op.Min(op.ReduceMin(x, axes, keepdims=1), zero)
-    high = op.Max(op.ReduceMax(x, axes, keepdims=1), zero)
+    zero, one, most = (op.constant(v, np.float32) for v in (0, 1, LEVELS))
+    low = op.Min(_of_images(op, x, "ReduceMin"), zero)
+    high = op.Max(_of_images(op, x, "ReduceMax"), zero)
     scale = op.Div(op.Sub(high, low), most)
     scale = op.Where(op.Equal(scale, zero), one, scale)
     point = op.Clip(op.Round(op.Div(op.Neg(low), scale)), zero, most)
     return op.Clip(op.Add(op.Round(op.Div(x, scale)), point), zero, most), scale, point
+
+
+def _of_images(op: Ops, x: ir.Value, reduce: str) -> ir.Value:
+    """The least or greatest value of every image, in the rank of `x`; windows in the batch share their image's."""
+    batch, rank = dims(x).index(None), len(dims(x))
+    found: ir.Value = getattr(op, reduce)(x, op.ints([i for i in range(rank) if i != batch]), keepdims=1)
+    assert x.shape is not None
+    windows = int(str(x.shape[batch]).partition("*")[0]) if "*" in str(x.shape[batch]) else 1
+    if windows == 1:
+        return found
+    of_image = getattr(op, reduce)(op.Reshape(found, op.ints([-1, windows])), op.ints([1]), keepdims=1)
+    return op.Reshape(op.Tile(of_image, op.ints([1, windows])), op.ints([-1 if i == batch else 1 for i in range(rank)]))
 
 
 def _centred(op: Ops, node: ir.Node, index: int, point: int, per_row: bool = False) -> ir.Value:

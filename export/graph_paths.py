@@ -90,9 +90,8 @@ def _narrows(user: ir.Node, trace: Trace, found: set[ir.Value]) -> bool:
     if user in trace.mixing or not (moved or user.op_type in POINTWISE or user.op_type in WEIGHTED
                                     or user.op_type.startswith("Reduce")):  # fmt: skip
         return False
-    return all(
-        o in found or (moved and o in trace.positions and not trace.somewhere(o)) for o in user.outputs if o.uses()
-    )
+    outputs = user.outputs[:1] if user.op_type == "DynamicQuantizeLinear" else user.outputs  # its scale shows nothing
+    return all(o in found or (moved and o in trace.positions and not trace.somewhere(o)) for o in outputs if o.uses())
 
 
 def branches(image: ir.Value, logits: ir.Value, usable: set[ir.Value]) -> list[ir.Value]:

@@ -165,3 +165,9 @@ def classifier():
 def tiny(tmp_path):
     """Saves a small classifier made by hand; see `tiny.py`."""
     return lambda name="tiny.onnx", **options: load("tiny").save(tmp_path / name, **options)
+
+
+@pytest.fixture(scope="session")
+def rewrites():
+    """What other tools make of a model file; see `rewrites.py`."""
+    return load("rewrites")
