@@ -36,7 +36,6 @@ def supervise(arguments: Sequence[str]) -> None:
     command = next((a for a in arguments if not a.startswith("-")), None)
     if command not in COMMANDS or not hasattr(os, "fork"):
         return
-    sys.stdout.flush()
     read, write = os.pipe()
     parent, child = os.getpid(), os.fork()
     if child:
@@ -122,7 +121,8 @@ class _Watch:
         code = os.waitstatus_to_exitcode(status)
         if code < 0:
             self._tidy_up()
-            sys.stderr.write(f"error: {self._verdict or self._crash(-code)}\n")
+            if sys.stderr is not None:  # closed by whoever started us
+                sys.stderr.write(f"error: {self._verdict or self._crash(-code)}\n")
         sys.exit(1 if code < 0 else code)
 
     def _pass_on(self, number: int, _: object) -> None:
@@ -138,13 +138,17 @@ class _Watch:
             if not block:
                 time.sleep(PERIOD / 10)  # until it can be waited for
         *lines, self._unread = self._unread.split(b"\n")
-        for message in map(json.loads, lines):
-            if "temporary" in message:
-                self._temporary.append(Path(message["temporary"]))
-                continue
-            self._subject, self._given = message["subject"], message["seconds"]
-            self._seconds = self._elapsed + message["seconds"]
-            self._bytes = GIGABYTE * message["gigabytes"] if message["gigabytes"] else MOST * _machine_memory()
+        for line in lines:
+            with suppress(ValueError):  # where standard output was closed, the pipe has its number, and its lines
+                self._take(json.loads(line))
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if "temporary" in message:
+            self._temporary.append(Path(message["temporary"]))
+            return
+        self._subject, self._given = message["subject"], message["seconds"]
+        self._seconds = self._elapsed + message["seconds"]
+        self._bytes = GIGABYTE * message["gigabytes"] if message["gigabytes"] else MOST * _machine_memory()
 
     def _enforce(self, now: float) -> None:
         """Kill the child where it takes too much, or does not end although it was told to."""

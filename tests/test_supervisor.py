@@ -119,6 +119,13 @@ except KeyboardInterrupt:
     assert (process.returncode, out, err) == (1, "tidied\n", "")
 
 
+def test_closed_streams_change_nothing():
+    """The pipe to the parent has their numbers then, and what native code writes to them is no message."""
+    script = f"{START}supervisor.supervise(['inspect']); os.write(1, b'text\\n'); sys.exit(77)"
+    command = ["sh", "-c", '"$0" -c "$1" <&- >&- 2>&-', sys.executable, script]
+    assert subprocess.run(command, timeout=60, check=False).returncode == 77
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
 def test_the_child_dies_with_its_parent():
     process = start(DEAF + "print(os.getpid(), flush=True)\nwhile True: pass")
