@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import onnxruntime
 
@@ -29,10 +29,16 @@ def check_session(session: onnxruntime.InferenceSession, path: Path, manifest: M
         BundleError: Inputs, outputs, or what the graph says of the bundle are not what the manifest says.
     """
     taken, given = expected(path.name, manifest)
+    try:
+        its_inputs, its_outputs = (
+            {i.name: (i.type, i.shape[1:]) for i in each} for each in (session.get_inputs(), session.get_outputs())
+        )
+        said = session.get_modelmeta().custom_metadata_map.get(FACTS)
+    except UnicodeDecodeError:
+        _refuse(path, "a text in it is damaged")
     if inputs:
-        compare(path, taken, {i.name: (i.type, i.shape[1:]) for i in session.get_inputs()})
-    compare(path, given, {o.name: (o.type, o.shape[1:]) for o in session.get_outputs()})
-    said = session.get_modelmeta().custom_metadata_map.get(FACTS)
+        compare(path, taken, its_inputs)
+    compare(path, given, its_outputs)
     if path.name == EXPLAIN_GRAPH and said is not None and said != manifest.facts:  # older bundles do not say
         _refuse(path, _difference(said, manifest.facts))
 
@@ -76,5 +82,5 @@ def _difference(said: str, wanted: str) -> str:
     return f"it was made with another {name}"
 
 
-def _refuse(path: Path, why: str) -> None:
+def _refuse(path: Path, why: str) -> NoReturn:
     raise BundleError(f"{path} does not fit the {MANIFEST} beside it: {why}; export the model again")

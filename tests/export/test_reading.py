@@ -290,7 +290,9 @@ def test_a_name_that_is_no_text_is_damage(text, tmp_path):
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", 3, size, size])
         for name, size in (("image", 8), ("logits", 1))
     )
-    data = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [image], [logits])).SerializeToString()
+    graph = onnx.helper.make_graph(nodes, "g", [image], [logits])
+    opset = onnx.helper.make_opsetid("", 18)
+    data = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8).SerializeToString()
     (tmp_path / "m.onnx").write_bytes(data.replace(text, b"\xff" + text[1:]))
     with pytest.raises(ModelError, match="a name in it is no text"):
         read_model(tmp_path / "m.onnx")

@@ -120,3 +120,14 @@ def test_the_head_when_it_is_needed(bundle):
     explainer = Explainer(bundle, methods=("recipro_cam",))
     with pytest.raises(BundleError, match=r"head\.onnx does not fit .*it has no masks"):
         explainer.explain(np.zeros((3, 24, 32), np.float32))
+
+
+@pytest.mark.parametrize("text", [b'"classes"', b"activations"])
+def test_a_text_that_is_damaged(bundle, text):
+    graph = bundle / EXPLAIN_GRAPH
+    graph.write_bytes(graph.read_bytes().replace(text, b"\xff" + text[1:]))
+    edit(bundle)
+    with pytest.raises(BundleError) as error:
+        Explainer(bundle)
+    assert "explain.onnx" in str(error.value)
+    assert "\n" not in str(error.value)
