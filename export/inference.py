@@ -5,6 +5,7 @@ inference has a formula of its own. onnxruntime runs such a node all the same, b
 output meets a tensor of the size that it really has, as in a gradient.
 """
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
@@ -70,8 +71,10 @@ def _write_out(op: Ops, node: ir.Node) -> None:
     for name in FORMULAS:
         node.attributes.pop(name, None)
     pads = window.attributes["pads"]
-    if not transposed and "Pool" in node.op_type and any(p >= k for p, k in zip(pads, kernel * 2, strict=True)):
-        raise NotImplementedError("a border as wide as the window, which onnxruntime refuses")
+    if "Pool" in node.op_type and any(p >= k for p, k in zip(pads, kernel * 2, strict=True)):
+        # onnxruntime refuses a border as wide as the kernel, be it dilated.
+        node.replace_input_with(0, _bordered(op, node, pads))
+        pads = [0] * len(pads)
     node.attributes["pads"] = ir.AttrInt64s("pads", pads)
     if transposed and any(window.unseen):
         node.attributes["output_padding"] = ir.AttrInt64s("output_padding", window.unseen)
@@ -95,3 +98,16 @@ def _cut(op: Ops, x: ir.Value, window: Window) -> ir.Value:
     cut.type = x.type
     cut.shape = ir.Shape([*list(x.shape or ())[:2], *(e - b for e, b in zip(ends, window.before, strict=True))])
     return cut
+
+
+def _bordered(op: Ops, node: ir.Node, pads: list[int]) -> ir.Value:
+    """Return the input of a MaxPool with a border that never wins."""
+    x = node.inputs[0]
+    assert x is not None
+    if node.op_type != "MaxPool" or x.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
+        raise NotImplementedError("a border as wide as the window, which onnxruntime refuses")
+    half = len(pads) // 2
+    wide = op.Pad(x, op.ints([0, 0, *pads[:half], 0, 0, *pads[half:]]), op.like(-np.inf, x))
+    sizes = [(d or 0) + pads[i] + pads[half + i] for i, d in enumerate(dims(x)[2:])]
+    wide.type, wide.shape = x.type, ir.Shape([*list(x.shape or ())[:2], *sizes])
+    return wide

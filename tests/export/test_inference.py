@@ -87,6 +87,10 @@ CASES = {
         *("MaxPool", {"kernel_shape": [3], "dilations": [2], "strides": [3], "auto_pad": "SAME_UPPER"}),
         *(largest(1, 1, 3, 3, 2), (2, 7)),
     ),
+    "max-ceil-dilated": (
+        *("MaxPool", {"kernel_shape": [2], "strides": [3], "dilations": [3], "ceil_mode": 1, "pads": [1, 1]}),
+        *(largest(1, 2, 2, 3, 3), (2, 7)),
+    ),
     # Less than the input is inferred not at all.
     "transposed-crop": (
         *("ConvTranspose", {"output_shape": [8], "strides": [1]}),
@@ -120,8 +124,8 @@ def test_what_is_inferred_right_stays_as_it_is():
 
 def test_windows_that_plain_pads_cannot_say_are_refused():
     attributes = {"kernel_shape": [3], "strides": [4], "dilations": [5], "auto_pad": "SAME_LOWER"}
-    with pytest.raises(ModelError, match=r"the windows of MaxPool \(node 'node'\) lie where"):
-        measured("MaxPool", attributes, (2, 8))
+    with pytest.raises(ModelError, match=r"the windows of AveragePool \(node 'node'\) lie where"):
+        measured("AveragePool", attributes, (2, 8), 22)
 
 
 def test_measuring_twice_changes_nothing_more():
