@@ -9,6 +9,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.message import DecodeError
+
 from fusioncam.manifest import MANIFEST, sha256, signed
 from fusioncam.runtime.saving import save_sample
 from fuzz.commands import command
@@ -185,7 +187,7 @@ def spoil_graph(rng: random.Random, bundle: Path, _: list[Path]) -> None:
         file = rng.choice(graphs)
         try:
             file.write_bytes(mutate(rng, file.read_bytes())[0])
-        except ValueError:  # of protobuf: another mutation was there first
+        except DecodeError:  # another mutation was there first
             return
 
 
