@@ -264,11 +264,24 @@ def compare_gradient(bundle: Path, manifest: Manifest) -> list[Finding]:
     error = error if np.isfinite(g).all() else float("nan")
     what = f"gradient agrees with central differences{' (rounding left out)' if quantised else ''}"
     agreement = Finding(what, error, GRADIENT_TOLERANCE[manifest.precision])
-    if agreement.ok and not g.any():
-        graph = open_session(bundle / EXPLAIN_GRAPH)
-        if not any(other.any() for other in gradients(graph, pictures(manifest, 2), manifest.classes)):
-            return [Finding("gradient of the layer is not zero for every picture and class", float("inf"), 0.0)]
+    if agreement.ok and not g.any() and not _matters(bundle, manifest):
+        return [Finding("gradient of the layer is not zero for every picture and class", float("inf"), 0.0)]
     return [agreement]
+
+
+def _matters(bundle: Path, manifest: Manifest) -> bool:
+    """Whether the layer has a say: its gradient is not always zero, or it is only as the output is saturated."""
+    images = pictures(manifest, 2)
+    if any(g.any() for g in gradients(open_session(bundle / EXPLAIN_GRAPH), images, manifest.classes)):
+        return True
+    head = open_session(bundle / HEAD_GRAPH) if manifest.has_head else None
+    return head is not None and minds_masks(head, images, manifest.layer.shape[1:])
+
+
+def minds_masks(head: InferenceSession, images: Array, grid: tuple[int, int]) -> bool:
+    """Return whether the logits of some picture change where the layer is set to zero or negated."""
+    masks = np.stack([np.full((1, *grid), factor, np.float32) for factor in (1, 0, -1)])
+    return any(np.ptp(head.run(["logits"], {"image": x[None], "masks": masks})[0], axis=0).any() for x in images)
 
 
 def gradients(explain: InferenceSession, images: Array, classes: int) -> Iterator[Array]:

@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from fusioncam.export.bundle import explain_graph
 from fusioncam.export.canonical import Classifier
-from fusioncam.export.check import PATCH, gradients
+from fusioncam.export.check import PATCH, gradients, minds_masks
 from fusioncam.export.head import head_graph
 from fusioncam.export.layers import Candidate
 from fusioncam.export.shapes import noise, session
@@ -29,7 +29,8 @@ def why_dead(classifier: Classifier, candidate: Candidate, gradient: bool = True
     """
     images = _pictures(classifier)
     if not gradient:
-        return _without_gradient(classifier, candidate, images)
+        changes = _changes(classifier, candidate, images)
+        return f"{NOTHING}the logits do not change without it" if changes is False else None
     explain = session(explain_graph(classifier.model, candidate.name, candidate.layout))
     unknown = False
     for found in gradients(explain, images, classifier.classes):
@@ -40,7 +41,10 @@ def why_dead(classifier: Classifier, candidate: Candidate, gradient: bool = True
     if unknown:
         return "its gradient is not finite"
     logits = session(classifier.model).run(None, {"image": images})[0]
-    if np.ptp(logits, axis=0).max() == 0:
+    same = np.ptp(logits, axis=0).max() == 0
+    if not same and _changes(classifier, candidate, images):
+        return None  # the output is saturated, as a sigmoid is far from zero
+    if same:
         return f"{NOTHING}the logits are the same for every picture; load the trained weights before the export"
     return f"{NOTHING}its gradient is zero"
 
@@ -53,13 +57,7 @@ def _pictures(classifier: Classifier) -> npt.NDArray[np.float32]:
     return np.stack([noise(classifier.model, 1)[0], patchwork.astype(np.float32)])
 
 
-def _without_gradient(classifier: Classifier, candidate: Candidate, images: npt.NDArray[np.float32]) -> str | None:
+def _changes(classifier: Classifier, candidate: Candidate, images: npt.NDArray[np.float32]) -> bool | None:
+    """Whether the logits change where the layer is set to zero or negated; None where it takes no masks."""
     head = head_graph(classifier.model, candidate.name, candidate.layout, classifier.precision)
-    if head is None:
-        return None
-    masks = np.stack([np.ones((1, *candidate.layout.grid)), np.zeros((1, *candidate.layout.grid))]).astype(np.float32)
-    run = session(head)
-    pairs = [run.run(["logits"], {"image": image[None], "masks": masks})[0] for image in images]
-    return (
-        None if any((kept != gone).any() for kept, gone in pairs) else f"{NOTHING}the logits do not change without it"
-    )
+    return None if head is None else minds_masks(session(head), images, candidate.layout.grid)
