@@ -19,7 +19,7 @@ from fusioncam.quirks import CRASHING_OPTIMIZERS
 Array = npt.NDArray[Any]
 
 # For one run on a few pictures. A model that needs longer for them could not be explained by hundreds of runs, either.
-RUN_SECONDS = 120.0
+RUN_SECONDS = 50.0
 REMEDY = "export on a machine with more, or free some of it"
 
 # Codes, places in its source and the path, which stand before what onnxruntime says.
