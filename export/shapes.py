@@ -168,7 +168,7 @@ def _replace_shape_arithmetic(model: ir.Model, runs: Sequence[dict[ir.Value, Arr
             of_shapes.update(node.outputs)
         for value in node.outputs:
             if value in of_shapes and value in runs[0] and all(_same(r[value], runs[0][value]) for r in runs):
-                value.replace_all_uses_with(op.constant(runs[0][value]))
+                value.replace_all_uses_with(op.constant(runs[0][value]), replace_graph_outputs=True)
         if node.op_type == "Gather" and _takes_all_in_order(node, runs):
             # torch writes as_strided so where it only restores the order in memory.
             node = _as_reshape(graph, node)

@@ -177,3 +177,19 @@ def test_lack_of_memory_is_not_blamed_on_the_file(error, tiny, tmp_path, monkeyp
     said = complaint(path, tmp_path)
     assert said.startswith("out of memory")
     assert "damaged" not in said
+
+
+def test_scores_that_do_not_depend_on_the_image(tmp_path):
+    nodes = [
+        onnx.helper.make_node("Conv", ["image", "w"], ["features"]),
+        onnx.helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
+        onnx.helper.make_node("Sigmoid", ["zeros"], ["scores"]),
+    ]
+    image = onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, [1, 3, 8, 8])
+    scores = onnx.helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, [1, 4])
+    weights = {"w": np.ones((4, 3, 3, 3), np.float32), "shape": np.array([1, 4], np.int64)}
+    constants = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    graph = onnx.helper.make_graph(nodes, "g", [image], [scores], constants)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "m.onnx")
+    complaint(tmp_path / "m.onnx", tmp_path)
