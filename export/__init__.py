@@ -1,7 +1,6 @@
 """Build time: an image classifier becomes a bundle of plain ONNX graphs that also yield activations and gradients."""
 
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -13,14 +12,13 @@ from fusioncam.export import facts
 from fusioncam.export.bundle import explain_graph, whole_folder, write_graphs
 from fusioncam.export.canonical import Classifier, canonicalize
 from fusioncam.export.check import check, compare_logits, compare_scores
-from fusioncam.export.cost import Cost, chunk_bytes, cost, seconds_per_pass
 from fusioncam.export.drift import Finding
 from fusioncam.export.dynamic import NOT_BY_IMAGE, quantise_by_image
 from fusioncam.export.folder import model_file
 from fusioncam.export.from_torch import save_onnx
-from fusioncam.export.gradient import WAY_OUT, operator_name, path, unsupported
 from fusioncam.export.head import head_graph
-from fusioncam.export.layers import Candidate, Survey, choose_live, survey
+from fusioncam.export.inspection import Inspection, inspect_model, manifest_layer
+from fusioncam.export.layers import choose_live, survey
 from fusioncam.export.liveness import why_dead
 from fusioncam.export.masked import Photos, masked_pictures
 from fusioncam.export.precision import refusal, score_graph
@@ -32,7 +30,6 @@ from fusioncam.manifest import (
     HEAD_GRAPH,
     SCORE_GRAPH,
     WEIGHTS,
-    Layer,
     Manifest,
     Source,
     sha256,
@@ -53,75 +50,6 @@ __all__ = [
 ]
 
 TOOLS = ("onnx", "onnx-ir", "onnxscript", "numpy", "fusioncam")
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """What `inspect_model` finds.
-
-    Attributes:
-        classifier: The model in canonical form.
-        layers: Every candidate layer with the predicted cost of an explanation by it.
-        default: The candidate `export_model` takes when not told otherwise, or None.
-        reason: Why there is no default.
-        missing: Operators between image and logits that have no gradient rule, and how often each occurs.
-        way_out: What to do about the layers that are refused for that, or None where there are none.
-        remarks: What to know of the default, a sentence each.
-    """
-
-    classifier: Classifier
-    layers: list[tuple[Candidate, Cost]]
-    default: Candidate | None
-    reason: str | None
-    missing: Mapping[str, int]
-    way_out: str | None
-    remarks: tuple[str, ...] = ()
-
-
-def inspect_model(
-    model: str | os.PathLike[str], *, size: tuple[int, int] | None = None, output: str | None = None
-) -> Inspection:
-    """List what a model could be explained by, and at what cost.
-
-    Args:
-        model: The ONNX file, or a folder that holds it as `model.onnx` or `onnx/model.onnx`.
-        size: (H, W) of the input, for a model that leaves them open.
-        output: The output that holds the class scores, where there are several.
-
-    Raises:
-        ModelError: The file cannot be read or is no classifier of one image.
-        UsageError: `size` or `output` does not fit the model.
-    """
-    classifier = canonicalize(model_file(Path(model)), size, output)
-    surveyed = survey(classifier)
-    seconds, most = seconds_per_pass(classifier), chunk_bytes(classifier)
-    try:
-        default, reason = choose_live(surveyed, lambda c: why_dead(classifier, c)), None
-    except ModelError as error:
-        default, reason = None, str(error)
-    found = surveyed.found
-    nodes = unsupported(path(classifier.image, classifier.logits))
-    missing = Counter(operator_name(n) for n in nodes)
-    way_out = WAY_OUT if any(c.without_rule for c in found) else None
-    remarks = () if default is None else _layer(surveyed, default, by_default=True).remarks
-    costs = [(c, cost(c, seconds, most)) for c in found]
-    return Inspection(classifier, costs, default, reason, missing, way_out, remarks)
-
-
-def _remarks(surveyed: Survey, chosen: Candidate, by_default: bool = True) -> dict[str, Any]:
-    """What is to be said of a layer that does not see everything, as fields of `Layer`."""
-    branches = surveyed.branches if len(surveyed.branches) > 1 else ()
-    return {
-        "bypassed": chosen.bypassed,
-        "early": by_default and surveyed.early(chosen),
-        "join": surveyed.join(chosen),
-        "branches": tuple(b for b in branches if b != chosen.name),
-    }
-
-
-def _layer(surveyed: Survey, chosen: Candidate, by_default: bool) -> Layer:
-    layout, remarks = chosen.layout, _remarks(surveyed, chosen, by_default)
-    return Layer(name=chosen.name, shape=chosen.shape, roles=layout.roles, offset=layout.offset, **remarks)
 
 
 Labels = str | os.PathLike[str] | Sequence[str]
@@ -232,7 +160,7 @@ def _export(source: Path, kept: Path, target: Path, wishes: _Wishes) -> Manifest
     with whole_folder(target, source) as folder:
         manifest = Manifest(
             source=_source(classifier, source, os.path.relpath(kept.resolve(), target.resolve())),
-            layer=_layer(surveyed, chosen, wishes.layer is None),
+            layer=manifest_layer(surveyed, chosen, wishes.layer is None),
             classes=classifier.classes,
             ending=classifier.ending,
             gradient=wishes.gradient,

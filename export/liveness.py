@@ -5,9 +5,10 @@ import numpy.typing as npt
 
 from fusioncam.export.bundle import explain_graph
 from fusioncam.export.canonical import Classifier
-from fusioncam.export.check import PATCH, gradients, minds_masks
+from fusioncam.export.gradient_check import gradients, minds_masks
 from fusioncam.export.head import head_graph
 from fusioncam.export.layers import Candidate
+from fusioncam.export.patchwork import patchwork
 from fusioncam.export.shapes import noise, session
 
 NOTHING = "nothing of it reaches the scores: "
@@ -51,10 +52,8 @@ def why_dead(classifier: Classifier, candidate: Candidate, gradient: bool = True
 
 def _pictures(classifier: Classifier) -> npt.NDArray[np.float32]:
     """Noise in 0..1, and patches in -2..2, where most models have their pictures."""
-    height, width = classifier.size
-    patches = np.random.default_rng(0).uniform(-2, 2, (3, -(-height // PATCH), -(-width // PATCH)))
-    patchwork = patches.repeat(PATCH, axis=1).repeat(PATCH, axis=2)[:, :height, :width]
-    return np.stack([noise(classifier.model, 1)[0], patchwork.astype(np.float32)])
+    patches = 4 * patchwork(np.random.default_rng(0), classifier.size)[0] - 2
+    return np.stack([noise(classifier.model, 1)[0], patches.astype(np.float32)])
 
 
 def _changes(classifier: Classifier, candidate: Candidate, images: npt.NDArray[np.float32]) -> bool | None:

@@ -11,12 +11,12 @@ import onnx_ir as ir
 from fusioncam.errors import ModelError, first_line
 from fusioncam.export.endings.ranks import WEIGHTED
 from fusioncam.export.gradient import ancestors, reads
+from fusioncam.export.patchwork import patchwork
 from fusioncam.export.shapes import session
 
 Array = npt.NDArray[Any]
 
 MOST_NODES = 500
-PATCH = 8  # pixels
 LOG_OF_0 = -1000.0  # what stands for the infinity, which is a fair logarithm of a probability
 VIEWS = ("Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast")
 
@@ -134,19 +134,14 @@ def _pictures(image: ir.Value, batch: int) -> Iterator[Array]:
     height, width = (d for d in (image.shape or ())[2:] if isinstance(d, int))
     rng = np.random.default_rng(0)
     shape = (3, height, width)
-
-    def patches() -> Array:
-        small = rng.random((3, -(-height // PATCH), -(-width // PATCH)))
-        return small.repeat(PATCH, axis=1).repeat(PATCH, axis=2)[:, :height, :width]
-
     made: tuple[Callable[[], Array], ...] = (
         lambda: rng.random(shape),
         lambda: rng.normal(size=shape),
         lambda: 0.2 * rng.normal(size=shape),
         lambda: 0.02 * rng.normal(size=shape),
         lambda: 255 * rng.random(shape),
-        patches,
-        lambda: 255 * patches(),
+        lambda: patchwork(rng, (height, width))[0],
+        lambda: 255 * patchwork(rng, (height, width))[0],
     )
     for make in made:
         yield np.repeat(make().astype(np.float32)[None], batch, axis=0)

@@ -1,0 +1,90 @@
+"""What a model could be explained by: its layers, what each costs, and what stands in the way."""
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fusioncam.errors import ModelError
+from fusioncam.export.canonical import Classifier, canonicalize
+from fusioncam.export.cost import Cost, chunk_bytes, cost, seconds_per_pass
+from fusioncam.export.folder import model_file
+from fusioncam.export.gradient import WAY_OUT, operator_name, path, unsupported
+from fusioncam.export.layers import Candidate, Survey, choose_live, survey
+from fusioncam.export.liveness import why_dead
+from fusioncam.manifest import Layer
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Findings of `inspect_model`.
+
+    Attributes:
+        classifier: The model in canonical form.
+        layers: Every candidate layer with the predicted cost of an explanation by it.
+        default: The candidate `export_model` takes when not told otherwise, or None.
+        reason: Why there is no default.
+        missing: Operators between image and logits that have no gradient rule, and how often each occurs.
+        way_out: What to do about the layers that are refused for that, or None where there are none.
+        remarks: What to know of the default, a sentence each.
+    """
+
+    classifier: Classifier
+    layers: list[tuple[Candidate, Cost]]
+    default: Candidate | None
+    reason: str | None
+    missing: Mapping[str, int]
+    way_out: str | None
+    remarks: tuple[str, ...] = ()
+
+
+def inspect_model(
+    model: str | os.PathLike[str], *, size: tuple[int, int] | None = None, output: str | None = None
+) -> Inspection:
+    """List what a model could be explained by, and at what cost.
+
+    Args:
+        model: The ONNX file, or a folder that holds it as `model.onnx` or `onnx/model.onnx`.
+        size: (H, W) of the input, for a model that leaves them open.
+        output: The output that holds the class scores, where there are several.
+
+    Raises:
+        ModelError: The file cannot be read or is no classifier of one image.
+        UsageError: `size` or `output` does not fit the model.
+    """
+    classifier = canonicalize(model_file(Path(model)), size, output)
+    surveyed = survey(classifier)
+    seconds, most = seconds_per_pass(classifier), chunk_bytes(classifier)
+    try:
+        default, reason = choose_live(surveyed, lambda c: why_dead(classifier, c)), None
+    except ModelError as error:
+        default, reason = None, str(error)
+    found = surveyed.found
+    nodes = unsupported(path(classifier.image, classifier.logits))
+    missing = Counter(operator_name(n) for n in nodes)
+    way_out = WAY_OUT if any(c.without_rule for c in found) else None
+    remarks = () if default is None else manifest_layer(surveyed, default, by_default=True).remarks
+    costs = [(c, cost(c, seconds, most)) for c in found]
+    return Inspection(classifier, costs, default, reason, missing, way_out, remarks)
+
+
+def manifest_layer(surveyed: Survey, chosen: Candidate, by_default: bool) -> Layer:
+    """Return the layer as the manifest describes it, with what to know of one that does not see everything.
+
+    Args:
+        surveyed: All layers of the model.
+        chosen: One of them.
+        by_default: Whether it was taken because the user named none.
+    """
+    branches = surveyed.branches if len(surveyed.branches) > 1 else ()
+    return Layer(
+        name=chosen.name,
+        shape=chosen.shape,
+        roles=chosen.layout.roles,
+        offset=chosen.layout.offset,
+        bypassed=chosen.bypassed,
+        early=by_default and surveyed.early(chosen),
+        join=surveyed.join(chosen),
+        branches=tuple(b for b in branches if b != chosen.name),
+    )
