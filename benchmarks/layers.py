@@ -1,4 +1,4 @@
-"""Which layer is taken by default, for the networks of `zoo.py`: `python benchmarks/layers.py [NAME...]`.
+"""The layer that is taken by default, for the networks of `zoo.py`: `python benchmarks/layers.py [NAME...]`.
 
 Writes benchmarks/results/layers.json: for every network the layer, its shape, how deep it lies (share of the weighted
 operators before it), whether evidence goes past it, whether it is early, whether its gradient is not zero, and whether

@@ -49,7 +49,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one pair of an input and an output.
+    """The finding about one pair of an input and an output.
 
     Attributes:
         case: Name of the case.

@@ -123,7 +123,7 @@ def _said(
 
 
 def _folders(folder: Path) -> tuple[Path, ...]:
-    """Where configurations are looked for: optimum and transformers.js put the model into `onnx/` below them."""
+    """Return the folders that may hold a configuration: optimum and transformers.js put models into `onnx/` below."""
     return (folder, folder.parent) if folder.resolve().name == "onnx" else (folder,)
 
 

@@ -29,7 +29,7 @@ from fusioncam.export.positions import (
 
 @dataclass
 class Trace:
-    """What is known of a graph's positions.
+    """Positions of the tensors of a graph, as far as they are known.
 
     Attributes:
         positions: By tensor, for a batch of one: of the tensor's rank, of size 1 along axes where nothing changes.
@@ -260,7 +260,7 @@ class _Follower:
         return [axis] if kind in ("Softmax", "LogSoftmax", "LpNormalization") else []
 
     def _of_product(self, arrays: list[Positions | None]) -> Positions | None:
-        """Where each operand has positions along an axis of its own these are pairs, and the rows come first."""
+        """Return the positions of a product: those of its rows, where each operand has them along another axis."""
         known = [a for a in arrays if a is not None and not nowhere(a)]
         if not known:
             return self._blank(arrays)

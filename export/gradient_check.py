@@ -67,7 +67,7 @@ def compare_gradient(bundle: Path, manifest: Manifest) -> list[Finding]:
 
 
 def _matters(bundle: Path, manifest: Manifest) -> bool:
-    """Whether the layer has a say: its gradient is not always zero, or it is only as the output is saturated."""
+    """Return whether the layer has a say: its gradient is not always zero, or it is only as the output is saturated."""
     images = pictures(manifest, 2)
     if any(g.any() for g in gradients(open_session(bundle / EXPLAIN_GRAPH), images, manifest.classes)):
         return True

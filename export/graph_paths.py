@@ -13,7 +13,7 @@ FORKS = 64  # so many joins are looked behind for the layers of branches
 
 @dataclass(frozen=True)
 class After:
-    """What is between a tensor and the logits.
+    """The part of a graph between a tensor and the logits.
 
     Attributes:
         weighted: Whether there is a weighted operator.
@@ -121,7 +121,7 @@ def branches(image: ir.Value, logits: ir.Value, usable: set[ir.Value]) -> list[i
 
 
 def _ways_in(target: ir.Value, image: ir.Value, on_path: set[ir.Value]) -> list[ir.Value]:
-    """What meets in the last join before `target`."""
+    """Return what meets in the last join before `target`."""
     ways = [target]
     while len(ways) == 1 and ways[0] is not image:
         node = ways[0].producer()

@@ -1,4 +1,4 @@
-"""What a configuration of Hugging Face's image processors asks for: `preprocessor_config.json`."""
+"""Preprocessing by the configuration of an image processor of Hugging Face: `preprocessor_config.json`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _NO_PICTURE = ("max_num_patches", "keep_aspect_ratio", "codebook_size")
 
 @dataclass(frozen=True)
 class Found:
-    """What a configuration asks for.
+    """Preprocessing that a configuration asks for.
 
     Attributes:
         fields: Of `Preprocessing`, without its size.
@@ -37,7 +37,7 @@ class _Refusal(Exception):  # noqa: N818
 
 
 def read_config(config: Config, model_type: object = None) -> Found:
-    """What an image processor of this configuration does to a picture.
+    """Read what an image processor of this configuration does to a picture.
 
     Args:
         config: The content of `preprocessor_config.json`, or of `image_processor` in `processor_config.json`.
@@ -103,7 +103,7 @@ def _arithmetic(asked: Config) -> dict[str, Any]:
 
 
 def triple(value: Any) -> tuple[float, ...]:
-    """One number per channel."""
+    """Return one number per channel."""
     numbers = (value,) * 3 if isinstance(value, int | float) else tuple(value)
     return tuple(float(n) for n in numbers)
 

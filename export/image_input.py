@@ -19,7 +19,7 @@ Shape = Sequence[int | None]
 
 @dataclass(frozen=True)
 class ImageInput:
-    """What the input was in the source.
+    """The input as it was in the source.
 
     Attributes:
         name: Its name.
@@ -89,7 +89,7 @@ def _orders(model: ir.Model, name: str, shape: Shape, known: bool) -> list[bool]
     """Return which orders of axes the input's shape allows: NCHW (False), NHWC (True), or both.
 
     Raises:
-        ModelError: None.
+        ModelError: It allows neither.
     """
     orders = [last for last in (False, True) if len(shape) == 4 and shape[3 if last else 1] in (3, None)]
     sure = [last for last in orders if shape[3 if last else 1] == 3]  # then what is open elsewhere is height or width

@@ -1,4 +1,4 @@
-"""What Hugging Face's image processors do to a picture where their configuration does not say: data only."""
+"""Defaults of Hugging Face's image processors, where their configuration does not say: data only."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

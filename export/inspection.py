@@ -1,4 +1,4 @@
-"""What a model could be explained by: its layers, what each costs, and what stands in the way."""
+"""The layers that a model could be explained by, what each costs, and what stands in the way."""
 
 import os
 from collections import Counter

@@ -67,7 +67,7 @@ class Candidate:
 
 @dataclass
 class Survey:
-    """What a model could be explained by.
+    """The layers that a model could be explained by.
 
     Attributes:
         found: All candidates, in the order of the graph.
@@ -141,7 +141,7 @@ def candidates(classifier: Classifier, gradient: bool = True) -> list[Candidate]
 
 
 def _listed(value: ir.Value, node: ir.Node) -> bool:
-    """Whether a tensor holds numbers of its own, and is not better left to the activation that follows it."""
+    """Return whether a tensor holds numbers of its own, and is not better left to the activation that follows it."""
     if value.dtype in BYTES:
         return node.op_type in WEIGHTED
     activated = len(value.uses()) == 1 and next(iter(value.uses())).node.op_type in ACTIVATIONS

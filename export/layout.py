@@ -68,7 +68,7 @@ def _grid(found: Positions, varying: list[int], channels: int, batch: int) -> La
 
 
 def _row(found: Positions, axis: int, single: list[int], batch: int) -> Layout | None:
-    """A picture of one row or one column: the other axis has size 1."""
+    """Find a picture of one row or one column: the other axis has size 1."""
     rows = np.ptp(np.nan_to_num(found.real)) > 0
     other = axis + 1 if rows else axis - 1
     if other not in single:

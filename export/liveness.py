@@ -1,4 +1,4 @@
-"""Whether evidence flows through a layer: seen by running the model, whatever its structure says."""
+"""Evidence that flows through a layer, or does not: seen by running the model, whatever its structure says."""
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +57,6 @@ def _pictures(classifier: Classifier) -> npt.NDArray[np.float32]:
 
 
 def _changes(classifier: Classifier, candidate: Candidate, images: npt.NDArray[np.float32]) -> bool | None:
-    """Whether the logits change where the layer is set to zero or negated; None where it takes no masks."""
+    """Return whether the logits change where the layer is set to zero or negated; None where it takes no masks."""
     head = head_graph(classifier.model, candidate.name, candidate.layout, classifier.precision)
     return None if head is None else minds_masks(session(head), images, candidate.layout.grid)

@@ -27,7 +27,7 @@ RANDOM = (
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was rewritten on loading a model, so that it can be compared with its source.
+    """Tensors that were rewritten on loading a model, so that it can be compared with its source.
 
     Attributes:
         source: The model as the file has it.

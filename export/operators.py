@@ -1,4 +1,4 @@
-"""What operators do to the places of a tensor: ONNX's own and those onnxruntime fuses or quantises them into."""
+"""Operators by what they do to the places of a tensor: ONNX's own, and those that onnxruntime makes of them."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""What timm's `config.json` says about preprocessing."""
+"""Preprocessing by timm's `config.json`."""
 
 import math
 
@@ -10,7 +10,7 @@ _TIMM = {**IMAGENET, "interpolation": "bicubic", "crop_pct": 0.875, "crop_mode":
 
 
 def read_timm(config: Config, model_size: Size) -> Found | None:
-    """What timm's `config.json` asks for, or None where it is none of timm's.
+    """Read what timm's `config.json` asks for, or None where it is none of timm's.
 
     Args:
         config: The content of `config.json`: `pretrained_cfg` in it, or of old ones all of it.

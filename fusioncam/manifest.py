@@ -62,7 +62,7 @@ class Layer(Part):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What to know of the layer, a sentence each; none of most layers."""
+        """Sentences that say what to know of the layer; none of most layers."""
         said = []
         if self.bypassed:
             said.append(f"part of the evidence reaches the scores past layer {self.name!r}: {self._way_out()}")
@@ -192,7 +192,7 @@ class Manifest(Part):
 
     @property
     def facts(self) -> str:
-        """What the explain graph says of its bundle itself, as JSON: all that both must agree on.
+        """The text that the explain graph carries about its bundle, JSON: all that both must agree on.
 
         Defaults are left out, so that a field that comes later does not make older bundles strange.
         """
@@ -203,7 +203,7 @@ class Manifest(Part):
 
     @property
     def cuts_pixels_off(self) -> bool:
-        """Whether the source's input cannot hold every pixel, so that the brightest or darkest become equal."""
+        """Return whether the source's input cannot hold every pixel, so that the brightest or darkest become equal."""
         low, high = WHOLE_NUMBERS.get(self.source.type or "", (-math.inf, math.inf))
         least, most = self.preprocessing.extremes
         return round(least) < low or round(most) > high

@@ -20,7 +20,7 @@ def _numbers(values: tuple[float, ...], between: str = " ") -> str:
 
 
 class Preprocessing(Part):
-    """How a picture becomes the input: x = (pixel * rescale - mean) / std on 0..255 pixels.
+    """The way from a picture to the input: x = (pixel * rescale - mean) / std on 0..255 pixels.
 
     Attributes:
         size: (H, W) of the model's input in pixels.

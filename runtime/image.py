@@ -215,7 +215,7 @@ def unpreprocess(x: Float32Array, preprocessing: Preprocessing) -> UInt8Array:
 
 
 def is_dark(x: Float32Array, preprocessing: Preprocessing) -> bool:
-    """Whether no pixel of a model input is above a quarter of white.
+    """Return whether no pixel of a model input is above a quarter of white.
 
     So come out values of 10 to 14 bits in a file of 16, which does not say how many it has.
 

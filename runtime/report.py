@@ -48,7 +48,7 @@ def inspection_json(found: "Inspection") -> dict[str, Any]:
 
 
 def _ending(found: "Inspection") -> str:
-    """What the classes end in, and how that is written in the graph where it is not by its own operator."""
+    """Say what the classes end in, and how that is written in the graph where it is not by its own operator."""
     c = found.classifier
     return c.ending if c.source.ending == "logits" and c.source.reach == "reached" else c.source.text
 

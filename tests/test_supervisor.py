@@ -183,6 +183,22 @@ def test_an_endless_model_ends_at_its_time_limit(options, environment, endless, 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("options", "environment"), [(["--memory-limit", "0.1"], {}), ([], {"FUSIONCAM_MEMORY_LIMIT": "0.1"})]
+)
+@pytest.mark.parametrize("command", ["inspect", "explain"])
+def test_a_command_ends_at_its_memory_limit(command, options, environment, tiny, tmp_path):
+    model = tiny.bundle.with_suffix(".onnx")
+    given = {"inspect": [model], "explain": [tiny.bundle, *["no.png"] * 9, "-o", tmp_path / "out"]}[command]
+    done = subprocess.run(
+        [sys.executable, "-m", "fusioncam", command, *map(str, given), *options],
+        cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+    assert "takes more than 0.1 GB of memory" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_endless_model_ends_for_python(endless, monkeypatch):
     """No process is started for it: onnxruntime is told to stop."""
     from fusioncam.errors import ModelError

@@ -1,1 +1,1 @@
-"""What `benchmarks/fuzz.py` does: mutated models, bundles, requests and pictures, each with limits."""
+"""The trials of `benchmarks/fuzz.py`: mutated models, bundles, requests and pictures, each with limits."""

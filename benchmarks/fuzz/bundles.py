@@ -98,7 +98,7 @@ def _sign(bundle: Path) -> None:
 
 
 def _is_plain(file: Path) -> bool:
-    """Whether it may be read and written: another mutation may have put a link, a pipe or a folder there."""
+    """Return whether it may be read and written: another mutation may have put a link, a pipe or a folder there."""
     return file.is_file() and not file.is_symlink()
 
 

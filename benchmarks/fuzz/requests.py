@@ -69,7 +69,7 @@ class Noise(logging.Handler):
 
 
 def complaint(status: int, headers: dict[str, str], body: bytes) -> str:
-    """What is wrong with an answer; empty if nothing is."""
+    """Return what is wrong with an answer; empty if nothing is."""
     if status not in ALLOWED:
         return f"status {status}: {body[:300]!r}"
     if status == 200:

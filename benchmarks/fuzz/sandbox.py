@@ -20,7 +20,7 @@ _REMARKS = ("note: ", "warning: ")
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a case ended.
+    """The end of a case.
 
     Attributes:
         status: Exit status; the negative number of the signal that ended it.
@@ -97,7 +97,7 @@ def over_limit(outcome: Outcome) -> str:
 
 
 def complaint(outcome: Outcome) -> str:
-    """What is wrong with the way a command ended; empty if nothing is."""
+    """Return what is wrong with the way a command ended; empty if nothing is."""
     if over_limit(outcome):
         return over_limit(outcome)
     if outcome.status < 0:

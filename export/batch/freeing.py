@@ -65,7 +65,7 @@ def with_any_batch(model: ir.Model, batch: int | None) -> ir.Model:
 
 
 def _explained(error: LostBatchError, mixed: float) -> ModelError:
-    """What to say of a model that says it takes any batch, but does not or mixes its images."""
+    """Make the error for a model that says it takes any batch, but does not or mixes its images."""
     if mixed:
         what = f"the model's scores of an image depend on the others of its batch (by {mixed:.1e})"
         remedy = error.remedy if error.remedy != REMEDY else "export it so that each image is scored by itself"
@@ -131,5 +131,5 @@ def _tolerance(model: ir.Model) -> float:
 
 
 def _rounds_together(model: ir.Model) -> bool:
-    """Whether it rounds by what it finds in a batch: dynamic quantisation mixes images a little, by design."""
+    """Return whether it rounds by what it finds in a batch: dynamic quantisation mixes images a little, by design."""
     return any(node.op_type == "DynamicQuantizeLinear" for node in model.graph)

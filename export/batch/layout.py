@@ -1,4 +1,4 @@
-"""What operators make of the place of the batch: those that move, cut, join and pick elements."""
+"""Rules for the place of the batch: operators that move, cut, join and pick elements."""
 
 import itertools
 from dataclasses import replace

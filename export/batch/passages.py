@@ -1,4 +1,4 @@
-"""What operators make of the place of the batch: those on pictures, elements, single axes, products and sequences.
+"""Rules for the place of the batch: operators on pictures, elements, single axes, products and sequences.
 
 An operator that is in no table may do anything with the images of a batch, and ends the search.
 """

@@ -13,7 +13,7 @@ REMEDY = "export the model with a dynamic batch axis"
 
 @dataclass(frozen=True)
 class Place:
-    """Where the batch is: in `axis`, whose size is lead * batch * (whatever remains)."""
+    """The place of the batch in a tensor: `axis`, whose size is lead * batch * (whatever remains)."""
 
     axis: int
     lead: int = 1
@@ -62,11 +62,11 @@ class Visit:
     batch: int
 
     def has(self, i: int) -> bool:
-        """Whether input `i` is given."""
+        """Return whether input `i` is given."""
         return len(self.node.inputs) > i and self.node.inputs[i] is not None
 
     def carries(self, i: int) -> bool:
-        """Whether input `i` carries the batch."""
+        """Return whether input `i` carries the batch."""
         return self.has(i) and self.node.inputs[i] in self.places
 
     def place(self, i: int) -> Place:
@@ -165,7 +165,7 @@ def only(found: Iterable[Place]) -> Place:
 
 
 def one_row(array: npt.NDArray[Any], place: Place, batch: int) -> npt.NDArray[Any] | None:
-    """What a constant holds for one image, its batch cut to 1; None where it differs between the images."""
+    """Return what a constant holds for one image, its batch cut to 1; None where it differs between the images."""
     split = array.reshape(split_shape(array.shape, place, batch))
     first = split.take([0], place.axis + 1)
     if not np.array_equal(split, np.broadcast_to(first, split.shape)):

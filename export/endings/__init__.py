@@ -1,4 +1,4 @@
-"""What a model's outputs are: logits, or probabilities made of logits in one way or another."""
+"""The outputs of a model: logits, or probabilities made of logits in one way or another."""
 
 from fusioncam.export.endings.find import find_ending
 from fusioncam.export.endings.ranks import ranked, refuse_ranks

@@ -14,16 +14,8 @@ SQUASHING = ("Sigmoid", "HardSigmoid", "Softmax", "Hardmax", *COMPARISONS)
 KEEPING = (
     *VIEWS,
     *("Transpose", "Slice", "Gather", "GatherElements", "Expand", "Tile", "Split", "Round"),
-    *(
-        "Relu",
-        "ThresholdedRelu",
-        "GlobalAveragePool",
-        "GlobalMaxPool",
-        "MaxPool",
-        "ReduceMean",
-        "ReduceMax",
-        "ReduceMin",
-    ),
+    *("Relu", "ThresholdedRelu", "GlobalAveragePool", "GlobalMaxPool", "MaxPool"),
+    *("ReduceMean", "ReduceMax", "ReduceMin"),
 )
 CONDITIONAL = (*COMPARISONS, "Where", "ThresholdedRelu", "Shrink")
 
@@ -108,7 +100,7 @@ def _constant(value: ir.Value) -> Interval | None:
 
 
 def cuts(node: ir.Node, found: dict[ir.Value, Interval]) -> bool:
-    """Whether a node changes some probabilities by more than a trace: it clips them, or compares them with a limit."""
+    """Return whether a node changes probabilities by more than a trace: it clips or compares them."""
     before = next((found[v] for v in node.inputs if v in found), None)
     if node.op_type in CONDITIONAL:
         return before is not None

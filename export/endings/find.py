@@ -1,4 +1,4 @@
-"""What a model ends in.
+"""The search for what a model ends in.
 
 The end of the model, after its last weights, is run on several pictures. Of each of its tensors it is tried whether a
 softmax or a sigmoid of it gives the outputs, however that is written; the last such tensor holds the logits. Where
@@ -74,7 +74,7 @@ def _search(tail: Tail, wanted: Ending | None) -> Found | None:
 
 
 def _is_list(shape: tuple[int, ...], batch: int) -> bool:
-    """Whether a tensor has one axis besides the batch, and axes of one."""
+    """Return whether a tensor has one axis besides the batch, and axes of one."""
     return sum(d != 1 for d in (shape[1:] if batch != 1 else shape)) <= 1
 
 

@@ -1,10 +1,11 @@
-"""What a source gives for the logits of its bundle."""
+"""The outputs of a source, computed from the logits of its bundle."""
 
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fusioncam.export.endings.readings import log_sigmoid, log_softmax
 from fusioncam.manifest import Manifest, Source
 
 Array = npt.NDArray[Any]
@@ -13,14 +14,13 @@ TRACE = 1e-6  # of a probability whose logarithm is compared
 
 
 def as_source(logits: Array, manifest: Manifest, logarithm: bool) -> Array:
-    """What the source would give for the logits: its ending, at its scale."""
+    """Return what the source would give for the logits: its ending, at its scale."""
     source, values = manifest.source, logits.astype(np.float64)
     ending = source.ending or manifest.ending
     if ending == "sigmoid":
-        values = -np.logaddexp(0, -values)
+        values = log_sigmoid(values)
     elif ending == "softmax":
-        values = values - values.max(axis=1, keepdims=True)
-        values = values - np.log(np.exp(values).sum(axis=1, keepdims=True))
+        values = log_softmax(values)
     if ending in ("sigmoid", "softmax") and not logarithm:
         values = np.exp(values)
     return comparable(source.scale * values + source.offset, source, logarithm)

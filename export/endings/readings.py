@@ -1,4 +1,4 @@
-"""How outputs may follow from logits: each way as what it makes of logits, and as what makes logits of its tensor."""
+"""Ways from logits to outputs: each with what it makes of logits, and with what makes logits of its tensor."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -33,7 +33,7 @@ UNARY = (*POSITIVE, *VIEWS, "Neg", "Add", "Sub", "Mul", "Div", "Tanh", "Clip", "
 
 @dataclass(frozen=True)
 class Found:
-    """What a model ends in.
+    """The ending of a model.
 
     Attributes:
         value: The tensor to cut the model at.
@@ -85,20 +85,20 @@ def logits_of(tail: Tail, closed: Closed) -> Found | None:
 
 
 def _is_behind(tail: Tail, value: ir.Value, kinds: tuple[str, ...]) -> bool:
-    """Whether an operator of some kinds lies between a tensor and the output."""
+    """Return whether an operator of some kinds lies between a tensor and the output."""
     before = ancestors(value)
     return any(node.op_type in kinds and node not in before for node in tail.nodes)
 
 
 def _is_normalised(value: ir.Value, tail: Tail) -> bool:
-    """Whether a tensor holds logarithms of probabilities: what is before them may lead further."""
+    """Return whether a tensor holds logarithms of probabilities: what is before them may lead further."""
     if value not in tail.values:
         return False
     return is_simplex(np.exp(tail.values[value]), 1.0, tail)
 
 
 def _disagreement(reading: Reading, tail: Tail, value: ir.Value, wanted: Array) -> float | None:
-    """How far logarithms are apart, where a reading of a tensor gives the wanted numbers; None where it does not."""
+    """Return how far logarithms are apart, if a reading of a tensor gives the wanted numbers, else None."""
     x = tail.values[value]
     predicted = reading.predict(x)
     p = np.exp(wanted) if reading.logarithm else wanted
@@ -197,7 +197,7 @@ def normalised_of(tail: Tail, closed: Closed, known: dict[ir.Value, Interval]) -
 
 
 def _of_one_variable(node: ir.Node | None, known: dict[ir.Value, Interval]) -> bool:
-    """Whether each number is a function of one number of a tensor that is no probability itself."""
+    """Return whether each number is a function of one number of a tensor that is no probability itself."""
     curved = False
     while node is not None and node.op_type in UNARY:
         inputs = [v for v in node.inputs if v is not None and v.const_value is None]
@@ -211,7 +211,7 @@ def _of_one_variable(node: ir.Node | None, known: dict[ir.Value, Interval]) -> b
 
 
 def is_simplex(rows: Array, total: float, tail: Tail) -> bool:
-    """Whether no number is negative, and each row sums to `total`."""
+    """Return whether no number is negative, and each row sums to `total`."""
     return bool(rows.min() >= -1e-6 * abs(total) and np.abs(rows.sum(axis=1) - total).max() <= tail.tolerance * total)
 
 

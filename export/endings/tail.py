@@ -43,12 +43,12 @@ class Tail:
 
     @property
     def tolerance(self) -> float:
-        """How far numbers that are equal but for rounding may be apart, relative to 1."""
+        """The most that numbers which are equal but for rounding may differ by, relative to 1."""
         return 5e-3 if self.half else 5e-5
 
     @property
     def least(self) -> float:
-        """What probabilities below are held against."""
+        """The least number that probabilities are compared relative to."""
         return 1e-2 if self.half else 1e-3
 
     def before(self, value: ir.Value) -> list[ir.Value]:
@@ -58,7 +58,7 @@ class Tail:
         return [o for o in found if o is not value]
 
     def numbers(self, value: ir.Value) -> int:
-        """How many numbers a tensor holds for a picture; 0 where that is unknown."""
+        """Count the numbers that a tensor holds for a picture; 0 where that is unknown."""
         return self.values[value].shape[1] if value in self.values else 0
 
 
@@ -111,7 +111,7 @@ def tail_of(model: ir.Model, batch: int) -> Tail:
 
 
 def _finite(found: dict[ir.Value, Array], output: ir.Value) -> Array:
-    """Which pictures overflow nowhere, or, where there are not two of them, not in the output."""
+    """Return which pictures overflow nowhere, or, where there are not two of them, not in the output."""
     rows = {value: np.asarray(np.isfinite(array).all(axis=1)) for value, array in found.items()}
     everywhere = np.asarray(np.all(list(rows.values()), axis=0))
     return everywhere if everywhere.sum() > 1 or output not in rows else rows[output]

@@ -17,22 +17,8 @@ CARRY_NO_GRADIENT = {
 
 # What pixels that are whole numbers go through before they are made real ones.
 OF_PIXELS = (
-    *(
-        "Add",
-        "Cast",
-        "Clip",
-        "Concat",
-        "Expand",
-        "Flatten",
-        "Gather",
-        "Identity",
-        "Max",
-        "Min",
-        "Mul",
-        "Pad",
-        "Reshape",
-    ),
-    *("Resize", "Round", "Slice", "Split", "Squeeze", "Sub", "Transpose", "Unsqueeze"),
+    *("Add", "Cast", "Clip", "Concat", "Expand", "Flatten", "Gather", "Identity", "Max", "Min", "Mul", "Pad"),
+    *("Reshape", "Resize", "Round", "Slice", "Split", "Squeeze", "Sub", "Transpose", "Unsqueeze"),
 )
 
 # Integers of 32 bits that these make are sums of products, no indices.
@@ -46,7 +32,7 @@ WAY_OUT = (
 
 
 def carries(value: ir.Value) -> bool:
-    """Whether what depends on the image through `value` are scores: it holds no conditions, indices or shapes."""
+    """Return whether a value can hold scores: it has no conditions, indices or shapes."""
     node = value.producer()
     return value.dtype not in CARRY_NO_GRADIENT or (node is not None and node.op_type in INTEGER_PRODUCTS)
 

@@ -8,7 +8,7 @@ import typer
 from fusioncam import supervisor
 from fusioncam.errors import UsageError
 from fusioncam.runtime import console
-from fusioncam.runtime.commands.options import Chunk, Json, Providers, Quiet, Threads, parts
+from fusioncam.runtime.commands.options import Chunk, Json, MemoryLimit, Providers, Quiet, Threads, parts
 
 
 def explain(
@@ -54,11 +54,12 @@ def explain(
         bool, typer.Option("--separate", help="Also draw each map on the whole photo: STEM.METHOD.png.")
     ] = False,
     resolution: Annotated[str, typer.Option(help="Size of the arrays in STEM.npz: model | photo.")] = "model",
+    memory_limit: MemoryLimit = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
     """Explain pictures: writes STEM.npz (maps), STEM.png (panel) and STEM.json for each."""
-    supervisor.limit(str(bundle))
+    supervisor.limit(str(bundle), gigabytes=memory_limit)
     from fusioncam.runtime.budget import parse_budget
     from fusioncam.runtime.explainer import Explainer
     from fusioncam.runtime.picture import DEFAULT_COLORMAP, DEFAULT_TOP, Look

@@ -16,7 +16,7 @@ TimeLimit = Annotated[
         metavar="SECONDS",
         min=0.1,
         envvar="FUSIONCAM_TIME_LIMIT",
-        help="After which the command is ended.",
+        help="End the command after so many seconds.",
     ),
 ]
 MemoryLimit = Annotated[
@@ -26,7 +26,7 @@ MemoryLimit = Annotated[
         metavar="GB",
         min=0.1,
         envvar="FUSIONCAM_MEMORY_LIMIT",
-        help="Beyond which the command is ended [nine tenths of the machine's].",
+        help="End the command when it holds more memory [nine tenths of the machine's].",
     ),
 ]
 SECONDS = 1800.0  # the usual time limit

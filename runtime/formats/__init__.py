@@ -1,4 +1,4 @@
-"""What picture files say about themselves, read before anything is decoded."""
+"""Facts that picture files state about themselves, read before anything is decoded."""
 
 import re
 import struct
@@ -91,17 +91,17 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
 
 
 def is_whole(data: bytes) -> bool:
-    """Whether a PNG is whole; libpng writes to stderr about a bad chunk before OpenCV can report it."""
+    """Return whether a PNG is whole; libpng writes to stderr about a bad chunk before OpenCV can report it."""
     return not data.startswith(PNG) or any(kind == b"IEND" for kind, _ in png_chunks(data))
 
 
 def is_deep(data: bytes) -> bool:
-    """Whether OpenCV must be asked for 8 bits, so that it scales the samples."""
+    """Return whether OpenCV must be asked for 8 bits, so that it scales the samples."""
     return data[4:8] in _DEEP_CONTAINERS
 
 
 def keeps_its_word(data: bytes) -> bool:
-    """Whether what is decoded is as large as `declared_pixels` says, or nothing is.
+    """Return whether what is decoded is as large as `declared_pixels` says, or nothing is.
 
     TIFF's tags may come in other types and any order. The containers of AVIF and JPEG 2000 hold a size besides that of
     the picture in them.
@@ -132,7 +132,7 @@ def bounded(data: bytes, name: str) -> bytes:
 
 
 def _png_overflows(data: bytes, parts: Iterable[memoryview]) -> bool:
-    """Whether the packed data of a PNG unpack to more than its head asks for, or not at all.
+    """Return whether the packed data of a PNG unpack to more than its head asks for, or not at all.
 
     libpng unpacks all of it. Adam7 makes of H rows up to 2 H + 7, none of which is longer (PNG specification, 8.2).
     """

@@ -25,7 +25,7 @@ def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]
 
 
 def _inner(data: bytes, start: int, end: int, *path: bytes) -> tuple[int, int] | None:
-    """Where the content of the box lies to which a path leads."""
+    """Find the content of the box to which a path leads."""
     for wanted in path:
         found = next(((a, b) for kind, a, b in _boxes(data, start, end) if kind == wanted), None)
         if found is None:
@@ -35,7 +35,7 @@ def _inner(data: bytes, start: int, end: int, *path: bytes) -> tuple[int, int] |
 
 
 def has_colours_of_ycc(data: bytes) -> bool:
-    """Whether a JPEG 2000 has colours that OpenCV converts wrong."""
+    """Return whether a JPEG 2000 has colours that OpenCV converts wrong."""
     if not data.startswith(b"\0\0\0\x0cjP  "):
         return False
     place = _inner(data, 0, len(data), b"jp2h", b"colr")
@@ -43,7 +43,7 @@ def has_colours_of_ycc(data: bytes) -> bool:
 
 
 def orientation(data: bytes) -> Callable[[NDArray[Any]], NDArray[Any]] | None:
-    """What turns an AVIF as its properties `irot` and `imir` say, of which OpenCV takes no notice; or None."""
+    """Return what turns an AVIF as its properties `irot` and `imir` say, of which OpenCV takes no notice; or None."""
     if data[4:8] != b"ftyp":
         return None
     try:

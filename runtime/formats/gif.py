@@ -5,7 +5,7 @@ _STRAY = 0  # some writers leave such a byte between blocks, which other readers
 
 
 def first_frame(data: bytes) -> bytes:
-    """A GIF of the first frame only, without extensions.
+    """Make a GIF of the first frame only, without extensions.
 
     Those hold transparency, which OpenCV fills with another colour than the frame's own. It also stops at a stray byte
     between blocks.

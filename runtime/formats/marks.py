@@ -40,7 +40,7 @@ PARTLY: tuple[tuple[bytes, str], ...] = (
 
 
 def unread(data: bytes) -> str | None:
-    """What a file is that is not read at all, or None."""
+    """Name the kind of a file that is not read at all, or return None."""
     return next((kind for at, mark, kind in UNREAD if re.compile(mark, re.DOTALL).match(data, at)), None)
 
 

@@ -1,4 +1,4 @@
-"""What OpenCV reads otherwise than it is meant: mended before or after decoding, or refused by name."""
+"""Files that OpenCV reads otherwise than they are meant: mended before or after decoding, or refused by name."""
 
 import re
 import struct
@@ -19,7 +19,7 @@ _NETPBM = re.compile(rb"P([2356])" + (_BLANK + rb"(\d{1,9})") * 3)
 
 
 class Mended(NamedTuple):
-    """How to read a file right.
+    """The right way to read a file.
 
     Attributes:
         data: What OpenCV is to be given.
@@ -35,7 +35,7 @@ class Mended(NamedTuple):
 
 
 def mended(data: bytes) -> Mended:
-    """What to do about a file; a format that needs nothing comes back as it is."""
+    """Return what to do about a file; a format that needs nothing comes back as it is."""
     if (kind := unread(data)) is not None:
         return Mended(data, refusal=f"is {kind}, which is not read here")
     if data.startswith(PNG):

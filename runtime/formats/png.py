@@ -1,4 +1,4 @@
-"""Where a PNG keeps its EXIF: in a chunk of its own, or as older programs do, in a text."""
+"""The EXIF of a PNG: in a chunk of its own, or as older programs do, in a text."""
 
 import struct
 import zlib
@@ -12,7 +12,7 @@ _MOST = 1 << 20  # bytes of such a text
 
 
 def with_exif(data: bytes) -> bytes:
-    """A PNG with its EXIF where OpenCV looks for it: what is in a text, as ImageMagick writes it, goes into a chunk."""
+    """Put the EXIF of a PNG where OpenCV looks for it: from a text, as ImageMagick writes it, into a chunk."""
     found = None
     for kind, whole in png_chunks(data):
         if kind == b"eXIf":

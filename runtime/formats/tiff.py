@@ -37,7 +37,7 @@ Tags = Mapping[int, Tag]
 
 
 def is_tiff(data: bytes) -> bool:
-    """Whether a file is a TIFF, or a BigTIFF."""
+    """Return whether a file is a TIFF, or a BigTIFF."""
     return data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -95,7 +95,7 @@ def refusal(data: bytes, tags: Tags) -> str | None:
 
 
 def has_associated_alpha(tags: Tags) -> bool:
-    """Whether colours were multiplied by their alpha."""
+    """Return whether colours were multiplied by their alpha."""
     return _first(tags, EXTRA_SAMPLES, 0) == 1
 
 

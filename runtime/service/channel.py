@@ -1,4 +1,4 @@
-"""What a worker and the process that started it tell each other: short messages, some with an open connection."""
+"""Messages between a worker and the process that started it: short ones, some with an open connection."""
 
 import socket
 import struct
@@ -11,7 +11,7 @@ _DONT_WAIT = getattr(socket, "MSG_DONTWAIT", 0)
 
 
 class Kind(Enum):
-    """What a message is about."""
+    """The subject of a message."""
 
     READY = b"R"  # worker: its models are loaded
     BEAT = b"B"  # worker: it lives; its figures, as JSON
@@ -22,7 +22,7 @@ class Kind(Enum):
 
 
 class Message(NamedTuple):
-    """What came.
+    """A message that came.
 
     Attributes:
         kind: What it is about.

@@ -12,7 +12,7 @@ NOTE = struct.Struct("!Ic")  # of a connection: its number, and its state
 
 
 class State(Enum):
-    """What happens on a connection.
+    """Events on a connection.
 
     Where a worker is lost, another goes on with those between requests; those whose request was read get an answer that
     says so; the others end.
@@ -25,7 +25,7 @@ class State(Enum):
 
 
 class Ledger:
-    """What is to be told of connections: of each the latest state, however long nobody takes it. Safe between threads.
+    """A ledger of connections: of each the latest state, however long nobody takes it. Safe between threads.
 
     Attributes:
         some: Set while there is something to be told.
@@ -37,7 +37,7 @@ class Ledger:
         self._notes: dict[int, tuple[State, int | None]] = {}
 
     def opened(self, descriptor: int) -> int | None:
-        """A connection is there; returns its number, or None where it cannot be told of: too many files are open."""
+        """Enter a new connection; returns its number, or None where it cannot be told of: too many files are open."""
         try:
             copy = os.dup(descriptor)
         except OSError:
@@ -48,7 +48,7 @@ class Ledger:
             return self._count
 
     def note(self, number: int, state: State) -> None:
-        """A connection has come to another state."""
+        """Enter that a connection has come to another state."""
         with self._lock:
             _, copy = self._notes.pop(number, (None, None))
             if copy is not None and state is State.CLOSED:
@@ -61,7 +61,7 @@ class Ledger:
         self.some.set()
 
     def take(self) -> dict[int, tuple[State, int | None]]:
-        """What is to be told, each with a copy of the connection where it is new; those are the caller's to close."""
+        """Take what is to be told, each with a copy of the connection where it is new; the caller closes those."""
         with self._lock:
             self.some.clear()
             taken, self._notes = self._notes, {}
@@ -84,14 +84,14 @@ class _Transport:
 
 
 class Noted:
-    """What uvicorn's protocols lack: a line in a ledger for each connection. To be mixed in before one of them."""
+    """A line in a ledger for each connection, which uvicorn's protocols lack. To be mixed in before one of them."""
 
     ledger: ClassVar[Ledger]
     cycle: Any
     transport: Any
 
     def connection_made(self, transport: Any) -> None:
-        """A client is there."""
+        """Enter a client that has come."""
         self._state = State.IDLE
         self._number = self.ledger.opened(transport.get_extra_info("socket").fileno())
         super().connection_made(_Transport(transport, self._answering))  # type: ignore[misc]

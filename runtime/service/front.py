@@ -99,7 +99,7 @@ class Front:
         return (self._stranger(scope, headers) if guarded else None) or _superfluous(scope)
 
     def _stranger(self, scope: Scope, headers: Headers) -> Response | None:
-        """What a request is turned away with for who sends it."""
+        """Return what a request is turned away with for who sends it."""
         if self._wanted is not None and not _has_token(headers, self._wanted):
             wanted = "give the service's token in the header Authorization: Bearer TOKEN"
             return refused(401, wanted, {"WWW-Authenticate": "Bearer"})
@@ -129,7 +129,7 @@ def _has_token(headers: Headers, wanted: bytes) -> bool:
 
 
 def _superfluous(scope: Scope) -> Response | None:
-    """What a request is turned away with for parameters in its address: no route takes any."""
+    """Return what a request is turned away with for parameters in its address: no route takes any."""
     query = scope["query_string"].decode("latin-1")
     if not query:
         return None
@@ -140,13 +140,13 @@ def _superfluous(scope: Scope) -> Response | None:
 
 
 def _is_foreign(headers: Headers) -> bool:
-    """Whether a web page of another site asks; only browsers send these headers, and no page can change them."""
+    """Return whether a web page of another site asks; only browsers send these headers, and no page can change them."""
     site = headers.get("Sec-Fetch-Site", "none").lower()
     return site not in OWN or any(not _is_host(origin, headers) for origin in headers.getlist("Origin"))
 
 
 def _is_host(origin: str, headers: Headers) -> bool:
-    """Whether an origin is the host that was asked; the one of files and sandboxes, `null`, is not."""
+    """Return whether an origin is the host that was asked; the one of files and sandboxes, `null`, is not."""
     try:
         page = urlsplit(origin)
         asked = urlsplit(f"//{headers.get('Host', '')}")

@@ -20,7 +20,7 @@ PATIENCE = 3.0  # seconds for the figures of all processes
 
 
 class Pulse:
-    """Whether the threads of a process go on. Safe to share between them.
+    """The signs that the threads of a process go on. Safe to share between them.
 
     Args:
         limit: Seconds that one step of work may take: beyond, nobody waits for what it gives.
@@ -46,7 +46,7 @@ class Pulse:
 
     @property
     def sound(self) -> bool:
-        """Whether no step takes too long, and the event loop goes round."""
+        """Return whether no step takes too long, and the event loop goes round."""
         now = time.monotonic()
         longest = max((now - begun for begun in list(self._begun.values())), default=0.0)
         return longest <= self._limit and (self._turn is None or now - self._turn <= SILENCE)

@@ -89,7 +89,7 @@ class Orphans:
 
 
 def _reads_on(connection: socket.socket) -> bool:
-    """Whether a client may still send; what it has sent is thrown away."""
+    """Return whether a client may still send; what it has sent is thrown away."""
     try:
         return bool(connection.recv(PIECE))
     except BlockingIOError:

@@ -97,7 +97,7 @@ class Workers:
             self._workers[n] = Worker(self._plan, self._sockets[n], not self._said, self._figures)
 
     def _figures(self) -> Figures:
-        """What all processes have counted, those that have ended included."""
+        """Return what all processes have counted, those that have ended included."""
         return total([self._gone, *(worker.figures for worker in list(self._workers.values()))])
 
     def _replace_those_that_hang(self) -> None:

@@ -1,4 +1,4 @@
-"""Where the windows of a convolution or pool lie. Where attributes leave it to a formula it is measured, not derived.
+"""Places of the windows of a convolution or pool. Where attributes leave them to a formula they are measured.
 
 The formulas for `auto_pad` and `output_shape` differ between versions, operators and runtimes (with dilations, negative
 totals, odd rests), and shape inference has yet others. A bundle is run by onnxruntime, so its windows count.
@@ -43,7 +43,7 @@ class Window:
 
     @property
     def attributes(self) -> dict[str, list[int]]:
-        """As node attributes, the padding cut at zero."""
+        """The node attributes for it, the padding cut at zero."""
         return {
             "strides": list(self.strides),
             "dilations": list(self.dilations),
@@ -62,7 +62,7 @@ class Window:
 
     @property
     def overlooks(self) -> bool:
-        """Whether more of the input is in no window than a smaller number of windows would explain."""
+        """Return whether more of the input is in no window than a smaller number of windows would explain."""
         return any(self.before) or any(u >= st for u, st in zip(self.unseen, self.strides, strict=True))
 
 
