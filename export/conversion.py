@@ -11,7 +11,7 @@ from fusioncam.errors import ModelError
 from fusioncam.export.gradient import dims
 from fusioncam.export.load import Conversion
 from fusioncam.export.sessions import open_session, run_session, session
-from fusioncam.export.shapes import Array, noise
+from fusioncam.export.shapes import Array, noise, repeats
 
 # What a tensor may differ by, relative to its largest number.
 TOLERANCES = {np.dtype(np.float16): 2e-2, np.dtype(np.float64): 1e-6}
@@ -85,8 +85,4 @@ def _equal(one: Array, other: Array) -> bool:
         return type(one) is type(other)  # sequences and maps: what is read of them is a tensor again
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
-    if one.dtype.kind != "f":
-        return bool(np.array_equal(one, other))
-    scale = float(np.abs(one[np.isfinite(one)]).max(initial=0)) or 1.0
-    tolerance = TOLERANCES.get(one.dtype, TOLERANCE)
-    return bool(np.allclose(one, other, rtol=0, atol=tolerance * scale, equal_nan=True))
+    return repeats(one, other, TOLERANCES.get(one.dtype, TOLERANCE))

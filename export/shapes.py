@@ -86,12 +86,18 @@ def _run_all(model: ir.Model, pictures: Array) -> dict[ir.Value, onnxruntime.Ort
     return found
 
 
-def repeats(first: Array, second: Array) -> bool:
-    """Tell whether two runs on the same input gave the same, but for the order in which threads add."""
+def repeats(first: Array, second: Array, tolerance: float = REPEATED) -> bool:
+    """Tell whether two runs on the same input gave the same, but for the order in which sums are taken.
+
+    Args:
+        first: What the one gave.
+        second: What the other gave, of the same shape.
+        tolerance: What numbers may differ by, relative to the largest finite one of `first`.
+    """
     if first.dtype.kind not in "fc":
         return bool(np.array_equal(first, second))
     scale = float(np.abs(first[np.isfinite(first)]).max(initial=0)) or 1.0
-    return bool(np.allclose(first, second, rtol=0, atol=REPEATED * scale, equal_nan=True))
+    return bool(np.allclose(first, second, rtol=0, atol=tolerance * scale, equal_nan=True))
 
 
 def measure(model: ir.Model, batches: tuple[int, ...] = (2, 3)) -> list[Array]:

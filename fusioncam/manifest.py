@@ -85,19 +85,6 @@ class Layer(Part):
         return "choose another with --layer (`fusioncam inspect` lists them), or hold the maps against Score-CAM's"
 
 
-def layer_flags(layers: Sequence[Layer]) -> tuple[str, ...]:
-    """Return the flags of an explanation by these layers, those of `Explanation.flags`.
-
-    Evidence that reaches the scores past one layer may be seen by another: all branches of a model miss nothing.
-    """
-    names = {layer.name for layer in layers}
-    said = {
-        "bypassed_layer": any(m.bypassed and not (m.branches and names.issuperset(m.branches)) for m in layers),
-        "early_layer": any(m.early for m in layers),
-    }
-    return tuple(flag for flag, so in said.items() if so)
-
-
 class Source(Part):
     """The model a bundle was made from.
 
@@ -217,6 +204,27 @@ class Manifest(Part):
     def has_single(self) -> bool:
         """Whether the bundle holds the whole method in one graph."""
         return SINGLE_GRAPH in self.files
+
+
+def bundle_flags(manifests: Sequence[Manifest]) -> tuple[str, ...]:
+    """Return the flags that every explanation by these bundles has, those of `Explanation.flags`.
+
+    Evidence that reaches the scores past one layer may be seen by another: all branches of a model miss nothing.
+
+    Args:
+        manifests: Of bundles of one model, each with a layer of its own.
+    """
+    first, layers = manifests[0], [m.layer for m in manifests]
+    names = {layer.name for layer in layers}
+    said = {
+        "assumed_preprocessing": first.preprocessing.origin == "assumed",
+        "no_gradient": not all(m.gradient for m in manifests),
+        "logits_out_of_reach": first.source.reach == "out_of_reach",
+        "doubtful_logits": first.source.reach == "doubtful",
+        "bypassed_layer": any(x.bypassed and not (x.branches and names.issuperset(x.branches)) for x in layers),
+        "early_layer": any(x.early for x in layers),
+    }
+    return tuple(flag for flag, so in said.items() if so)
 
 
 def sha256(path: Path) -> str:

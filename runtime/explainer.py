@@ -9,7 +9,7 @@ import numpy as np
 
 from fusioncam.errors import UsageError
 from fusioncam.kernels import reference
-from fusioncam.manifest import layer_flags, read_bundle
+from fusioncam.manifest import bundle_flags, read_bundle
 from fusioncam.runtime.asked import (
     Bundles,
     Choice,
@@ -295,19 +295,12 @@ class Explainer:
         dark: bool,
     ) -> Explanation:
         m = self.manifest
-        said = {
-            "assumed_preprocessing": m.preprocessing.origin == "assumed",
-            "dark_picture": dark,
-            "no_gradient": not all(m.gradient for m in self._manifests),
-            "logits_out_of_reach": m.source.reach == "out_of_reach",
-            "doubtful_logits": m.source.reach == "doubtful",
-        }
         return Explanation(
             maps={method: made.maps[method].astype(np.float32) for method in methods},
             class_index=c,
             label=m.labels[c] if m.labels else None,
             probability=float(probabilities(logits, m.ending)[c]),
-            flags=(*made.flags, *(f for f, so in said.items() if so), *layer_flags([m.layer for m in self._manifests])),
+            flags=(*made.flags, *(["dark_picture"] if dark else []), *bundle_flags(self._manifests)),
             passes=passes,
             timing=clock.laps,
             photo_size=size,

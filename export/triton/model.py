@@ -16,7 +16,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
 
 from fusioncam.errors import FusionCamError, ImageError, UsageError
-from fusioncam.manifest import layer_flags, read_manifest
+from fusioncam.manifest import bundle_flags, read_manifest
 from fusioncam.runtime.asked import checked_class, checked_for
 from fusioncam.runtime.budget import Budget, checked_budget, parse_budget
 from fusioncam.runtime.fusion import make_maps
@@ -216,15 +216,8 @@ class TritonPythonModel:
         engine = HostEngine(self.manifest, evidence, scorer, _no_head)
         with engine.look(asked.pictures[i], [asked.classes[i]], Clock(), budget=asked.budget) as steps:
             (made,) = yield from make_maps(steps, asked.methods)
-            m = self.manifest
-            said = {
-                "assumed_preprocessing": m.preprocessing.origin == "assumed",
-                "dark_picture": is_dark(asked.pictures[i], m.preprocessing),
-                "no_gradient": not m.gradient,
-                "logits_out_of_reach": m.source.reach == "out_of_reach",
-                "doubtful_logits": m.source.reach == "doubtful",
-            }
-            flags = ",".join([*made.flags, *(flag for flag, so in said.items() if so), *layer_flags([m.layer])])
+            dark = is_dark(asked.pictures[i], self.manifest.preprocessing)
+            flags = ",".join([*made.flags, *(["dark_picture"] if dark else []), *bundle_flags([self.manifest])])
             return Found(made.maps, steps.logits, steps.classes[0], steps.passes.run, flags)
 
     def _response(self, asked: Asked, found: list[Found], outputs: Collection[str]) -> Any:
