@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Iterator
 from importlib import metadata
+from traceback import walk_tb
 from types import ModuleType
 
 from fusioncam.errors import first_line
@@ -24,7 +25,8 @@ REMEDIES = (
         "pip uninstall opencv-python opencv-contrib-python opencv-python-headless, "
         'then pip install "opencv-python-headless>=5.0,<6"',
     ),
-    # In a checkout where git makes no links, Python finds only a part of the package until it is installed.
+    # In a checkout where git makes no links, Python finds only a part of the package until it is installed; and in one
+    # that was updated since, files that are no longer there.
     ("", "fusioncam", "install it anew: pip install --force-reinstall fusioncam, or in a checkout pip install -e ."),
     ("", ".*", "pip install --force-reinstall {package}"),
 )
@@ -38,6 +40,8 @@ def describe_import_failure(error: BaseException) -> str | None:
         named = error.name or ""
     elif isinstance(error, OSError) and error.filename is None and _LIBRARY.search(str(error)):
         named = ""
+    elif isinstance(error, FileNotFoundError) and _is_of_import(error):
+        named = "fusioncam"  # an editable install names a file that has become a folder
     elif isinstance(error, AttributeError) and isinstance(error.obj, ModuleType):
         named = error.obj.__name__  # a package that is half removed, or of another version
         if named.startswith("fusioncam"):
@@ -49,6 +53,12 @@ def describe_import_failure(error: BaseException) -> str | None:
     package = installed[0] if installed else DISTRIBUTIONS.get(module, module)
     remedy = next(do for says, of, do in REMEDIES if re.search(says, str(error)) and re.fullmatch(of, module))
     return f"the Python package {package} cannot be loaded ({first_line(error)}); {remedy.format(package=package)}"
+
+
+def _is_of_import(error: BaseException) -> bool:
+    """Return whether Python's own import system raised the error."""
+    *_, (frame, _) = [(None, 0), *walk_tb(error.__traceback__)]
+    return frame is not None and frame.f_code.co_filename.startswith("<frozen importlib")
 
 
 def _imported_packages(error: BaseException) -> Iterator[str]:

@@ -4,6 +4,7 @@ import ctypes
 import os
 import subprocess
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType
 
 import pytest
@@ -87,6 +88,16 @@ def test_a_part_of_this_package_that_is_missing_is_told():
     with pytest.raises(ImportError) as error:
         import fusioncam.nowhere  # noqa: F401
     assert "pip install -e ." in describe_import_failure(error.value)
+
+
+def test_a_file_that_was_there_at_the_install_is_told(tmp_path):
+    """A checkout that was updated since: the editable install looks for a module that is a folder now."""
+    spec = spec_from_file_location("fusioncam.gone", tmp_path / "gone.py")
+    with pytest.raises(FileNotFoundError) as error:
+        spec.loader.exec_module(module_from_spec(spec))
+    line = describe_import_failure(error.value)
+    assert "gone.py" in line
+    assert "pip install -e ." in line
 
 
 def test_other_errors_are_not_blamed_on_a_package():
