@@ -1,9 +1,13 @@
 """Fusion-CAM explanations for image classifiers, straight from ONNX files (arXiv 2603.05386)."""
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# Before onnxruntime is imported: its official builds send events to Microsoft, and write an identifier into the home.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from fusioncam.errors import FusionCamError

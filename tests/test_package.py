@@ -1,6 +1,7 @@
 """What an import loads, and what the package offers by name."""
 
 import json
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -38,6 +39,22 @@ def test_a_full_explanation_needs_none_of_the_build_time_packages(tiny, pictures
     assert "onnxruntime" in top
     assert top & set(BUILD_TIME) <= {"onnx"}  # which puts the masks into the graph
     assert not {n for n in own if n.startswith("fusioncam.export")}
+
+
+@pytest.mark.parametrize("given", [None, "0"])
+def test_onnxruntime_sends_and_keeps_nothing_of_its_use_unless_told_to(given, tiny, tmp_path):
+    """It would keep what it sends in the cache folder of the home."""
+    code = (
+        "import os, fusioncam; print(os.environ['ORT_DISABLE_TELEMETRY'])\n"
+        "os.environ['ORT_DISABLE_TELEMETRY'] = '1'  # a test sends nothing, whatever is given\n"
+        f"fusioncam.Explainer({str(tiny.bundle)!r})"
+    )
+    env = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    env |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "FUSIONCAM_CACHE": str(tmp_path / "own")}
+    env |= {} if given is None else {"ORT_DISABLE_TELEMETRY": given}
+    done = subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True)
+    assert (done.stdout.split(), done.stderr) == ([given or "1"], "")
+    assert {path.name for path in tmp_path.iterdir()} <= {"own"}
 
 
 @pytest.mark.parametrize("module", ["fusioncam.kernels", "fusioncam.kernels.masks", "fusioncam.kernels.reference"])
