@@ -6,10 +6,11 @@ from typing import Any
 
 from fusioncam.export.image_processors import MODEL_TYPES, PROCESSORS, RESAMPLE, SIGNS, Config
 
-# Steps that are followed, or that change nothing in a photo of three channels.
+# Steps that are followed, or that change nothing in a photo of three channels. The last two are of old files:
+# PoolFormer's name of its two steps, and one of training, which no processor has today.
 _STEPS = {
     "do_resize", "do_rescale", "do_normalize", "do_center_crop", "do_flip_channel_order",
-    "do_pad", "do_convert_rgb", "do_reduce_labels",
+    "do_pad", "do_convert_rgb", "do_reduce_labels", "do_resize_and_center_crop", "do_random_crop",
 }  # fmt: skip
 # Whatever else these keys hold, no input of a fixed size can be made by them.
 _NO_PICTURE = ("max_num_patches", "keep_aspect_ratio", "codebook_size")

@@ -11,6 +11,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
 # AVIF and JPEG 2000 hold 10 or 12 bits a sample, which OpenCV hands out unscaled in 16: asked for 8, it scales them.
 _DEEP_CONTAINERS = (b"ftyp", b"jP  ")
+_CODESTREAM = b"\xff\x4f\xff\x51"  # a JPEG 2000 without a container
 _TIFF = (b"II*\0", b"MM\0*")
 
 # Starts of a JPEG's frame. Of its pattern below, a match takes one byte only, or a false frame could hide a true one.
@@ -97,7 +98,7 @@ def is_whole(data: bytes) -> bool:
 
 def is_deep(data: bytes) -> bool:
     """Return whether OpenCV must be asked for 8 bits, so that it scales the samples."""
-    return data[4:8] in _DEEP_CONTAINERS
+    return data[4:8] in _DEEP_CONTAINERS or data.startswith(_CODESTREAM)
 
 
 def keeps_its_word(data: bytes) -> bool:

@@ -17,6 +17,8 @@ Pixels: TypeAlias = NDArray[np.generic]
 _BLANK = rb"(?:\s|#[^\n]*\n)+"
 _NETPBM = re.compile(rb"P([2356])" + (_BLANK + rb"(\d{1,9})") * 3)
 
+_BMP_MASKS = (3, 6)  # compressions of BMP that have masks, the second with one for alpha
+
 
 class Mended(NamedTuple):
     """The right way to read a file.
@@ -50,9 +52,9 @@ def mended(data: bytes) -> Mended:
     if data.startswith(b"GIF8"):
         return Mended(gif.first_frame(data))
     if data.startswith(b"BM"):
-        return Mended(data, _spread(data))
+        return Mended(_with_masks_in_its_head(data), _spread(data))
     if (netpbm := _NETPBM.match(data)) is not None:
-        return Mended(data, _rescaled(netpbm))
+        return Mended(data + b"\n", _rescaled(netpbm))  # OpenCV wants something behind the last number of a text
     if boxes.has_colours_of_ycc(data):
         return Mended(data, refusal="is a JPEG 2000 in YCC colours, which is not read here")
     if (turned := boxes.orientation(data)) is not None:
@@ -78,6 +80,17 @@ def _rescaled(head: re.Match[bytes]) -> Callable[[Pixels], Pixels] | None:
         return np.asarray((pixels.astype(np.int64) * 255 + most // 2) // most, np.uint8)
 
     return after
+
+
+def _with_masks_in_its_head(data: bytes) -> bytes:
+    """Put the masks of a BMP of 32 bits where OpenCV heeds them: into its head, not behind a shorter one."""
+    if len(data) < 70:
+        return data
+    (start, head), (bits, compression) = struct.unpack_from("<II", data, 10), struct.unpack_from("<HI", data, 28)
+    if bits != 32 or compression not in _BMP_MASKS or head not in (40, 52):
+        return data
+    alpha = data[66:70] if compression == _BMP_MASKS[1] else bytes(4)
+    return data[:10] + struct.pack("<II", 70, 56) + data[18:30] + b"\3\0\0\0" + data[34:66] + alpha + data[start:]
 
 
 def _spread(data: bytes) -> Callable[[Pixels], Pixels] | None:

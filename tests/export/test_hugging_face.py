@@ -127,6 +127,17 @@ CASES = {
         {"image_processor_type": "PoolFormerImageProcessor", "size": 28, "crop_size": 28}, [shorter(31), cut(28)],
         BICUBIC, like(IMAGENET),
     ),
+    "PoolFormer as it was first written": (
+        {"do_resize_and_center_crop": True, "feature_extractor_type": "PoolFormerFeatureExtractor", "crop_pct": 0.95,
+         "size": 224, "do_normalize": True, "resample": 3, "image_mean": list(IMAGENET[0]),
+         "image_std": list(IMAGENET[1])},
+        [shorter(235), cut(224)], BICUBIC, like(IMAGENET),
+    ),
+    "a step of training": (
+        {"feature_extractor_type": "SegformerFeatureExtractor", "size": 28, "do_random_crop": True, "do_pad": True,
+         "resample": 2},
+        [squash(28)], BILINEAR, like(IMAGENET),
+    ),
     "CLIP's means are its class's": (
         {"image_processor_type": "CLIPImageProcessor", "size": 32, "crop_size": 28, "do_normalize": True},
         [shorter(32), cut(28)], BICUBIC, like(CLIP),

@@ -117,7 +117,10 @@ def misread(noise):
         file = io.BytesIO()
         picture.save(file, {"jp2": "JPEG2000"}.get(ending, ending), **options)
         kinds[f"{len(kinds)}.{ending}"] = (file.getvalue(), word)
+    bmp = b"BM" + bytes(8) + struct.pack("<IIiiHHI", 66, 40, 34, 21, 1, 32, 3) + bytes(20)
+    four = np.dstack([noise, noise[..., :1]]).tobytes()
     return kinds | {
+        "rgb.bmp": (bmp + struct.pack("<III", 0xFF, 0xFF00, 0xFF0000) + four, "BMP whose channels"),
         "16.bmp": (b"BM" + bytes(8) + struct.pack("<IIiiHHI", 54, 40, 34, 21, 1, 16, 0) + bytes(20) + rows, "16 bits"),
         "4095.pgm": (b"P5\n# 12 bits\n34 21\n4095\n" + rows, "white is 4095"),
         "100.ppm": (b"P6 34 21 100\n" + noise.tobytes(), "white is 100"),

@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 
@@ -24,6 +25,7 @@ def noise(channels, seed=0):
 
 
 RGB, ALPHA = noise(3), noise(1, 1)
+DEEP, RGBA = RGB.astype(np.uint16) * 257, np.dstack([RGB, ALPHA])
 PICTURES = {
     "RGB": Image.fromarray(RGB),
     "RGBA": Image.fromarray(np.dstack([RGB, ALPHA])),
@@ -129,7 +131,7 @@ def test_of_several_pictures_the_first(form):
 def test_netpbm_of_any_greatest_value(kind, most):
     values = np.rint((RGB if kind in (3, 6) else RGB[..., 0]) / 255 * most).astype(int)
     binary = values.astype(">u2" if most > 255 else np.uint8).tobytes()
-    text = (" ".join(map(str, values.ravel())) + "\n").encode()
+    text = " ".join(map(str, values.ravel())).encode()
     head = f"P{kind}\n# a comment\n{WIDTH} {HEIGHT}\n{most}\n".encode()
     data = head + (text if kind in (2, 3) else binary)
     expected = np.repeat(values[..., None], 3, 2) if values.ndim == 2 else values
@@ -172,6 +174,45 @@ def test_bitmaps(data):
     assert_as_pillow(data)
 
 
+MASKS = {
+    "BGR": (16, 8, 0, None),
+    "BGRA": (16, 8, 0, 24),
+    "RGB": (0, 8, 16, None),
+    "RGBA": (0, 8, 16, 24),
+    "XBGR": (24, 16, 8, None),
+    "ABGR": (24, 16, 8, 0),
+    "XRGB": (8, 16, 24, None),
+}
+
+
+@pytest.mark.parametrize("order", MASKS)
+@pytest.mark.parametrize(("head", "compression"), [(40, 3), (40, 6), (52, 3), (56, 3), (108, 3), (124, 3)])
+def test_bitmaps_of_32_bits_whose_channels_lie_in_any_order(order, head, compression):
+    shifts = MASKS[order]
+    masks = struct.pack("<4I", *(0 if shift is None else 0xFF << shift for shift in shifts))
+    channels = [np.uint32(0) if shift is None else RGBA[::-1, :, n].astype(np.uint32) << shift
+                for n, shift in enumerate(shifts)]  # fmt: skip
+    rows = [row.astype("<u4").tobytes() for row in sum(channels[1:], channels[0])]
+    behind = masks[:12] if head < 56 and compression == 3 else masks + bytes(max(head - 56, 0))
+    data = bmp(32, compression, rows, masks=behind)
+    data = data[:14] + struct.pack("<I", head) + data[18:]
+    np.testing.assert_array_equal(decode_image(data, "it", 10_000), RGB)
+
+
+@pytest.mark.parametrize("container", [True, False])
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_jpeg_2000_of_more_than_8_bits(container, bits):
+    # The writer knows 8 and 16 bits. Other depths are written over its own; samples are stored less half their range.
+    values = (DEEP >> (16 - bits)) + np.uint16((1 << 15) - (1 << (bits - 1)))
+    picture = cv2.imencode(".jp2", values[..., ::-1], [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000])[1].tobytes()
+    start = picture.index(b"\xff\x4f\xff\x51")
+    stream = bytearray(picture[start:])
+    for channel in range(3):
+        stream[42 + 3 * channel] = bits - 1
+    data = picture[:start] + bytes(stream) if container else bytes(stream)
+    assert np.abs(decode_image(data, "it", 10_000).astype(int) - RGB).max() <= 1
+
+
 def png(bits, colour, rows, *extra):
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -179,9 +220,6 @@ def png(bits, colour, rows, *extra):
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", WIDTH, HEIGHT, bits, colour, 0, 0, 0))
     data = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows)))
     return b"\x89PNG\r\n\x1a\n" + head + b"".join(chunk(*e) for e in extra) + data + chunk(b"IEND", b"")
-
-
-DEEP = RGB.astype(np.uint16) * 257
 
 
 @pytest.mark.parametrize(
@@ -226,9 +264,6 @@ def tiff(pixels, *, order="<", photometric=2, planar=1, extra=(), kind=1, more=(
     directory = struct.pack(f"{order}H", len(entries)) + b"".join(entries) + bytes(4)
     start = b"II*\0" if order == "<" else b"MM\0*"
     return start + struct.pack(f"{order}I", 8 + len(body)) + body + directory + lists
-
-
-RGBA = np.dstack([RGB, ALPHA])
 
 
 @pytest.mark.parametrize("order", "<>")

@@ -106,6 +106,14 @@ inline long netpbm_most(const std::vector<std::uint8_t> &data) {
     return number;
 }
 
+/// Whether a BMP's masks put its channels in another order than BGR, behind a head after which OpenCV passes them over.
+inline bool has_masks_unseen(const std::vector<std::uint8_t> &data) {
+    const FileNumbers file{data, false};
+    const std::uint64_t head = file.at(14, 4);
+    return (head == 40 || head == 52) && file.at(28, 2) == 32 && file.at(30, 4) == 3 &&
+           (file.at(54, 4) != 0xff0000 || file.at(58, 4) != 0xff00 || file.at(62, 4) != 0xff);
+}
+
 /// Why a file would be read otherwise than it is meant, and what to do, as the end of a sentence; empty where it would
 /// not.
 inline std::string misread(const std::vector<std::uint8_t> &data) {
@@ -132,6 +140,9 @@ inline std::string misread(const std::vector<std::uint8_t> &data) {
     }
     if (begins("BM") && FileNumbers{data, false}.at(14, 4) >= 40 && FileNumbers{data, false}.at(28, 2) == 16) {
         return "is a BMP of 16 bits" + remedy;
+    }
+    if (begins("BM") && has_masks_unseen(data)) {
+        return "is a BMP whose channels are in an order of its own" + remedy;
     }
     if (begins("P7")) {
         return "is a PAM" + remedy;
