@@ -96,7 +96,7 @@ def export_model(
     The bundle's graphs are run against the source before the folder is put in place, so what is there is right.
 
     Args:
-        model: The ONNX file, or a folder as for `inspect_model`; opset 7 or later, float32 or float16.
+        model: The ONNX file, or a folder as for `inspect_model`; opset 7 or later, float32 or float16, or quantised.
         bundle: The folder to make, usually `NAME.fcam`; an older bundle there is replaced.
         layer: Tensor or node to explain by; by default chosen (see `inspect_model`).
         size: (H, W) of the input, for a model that leaves them open.

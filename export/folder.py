@@ -11,7 +11,7 @@ NAMED = 5  # files that an error lists
 
 
 def model_file(path: Path) -> Path:
-    """The ONNX file of a folder; what is no folder stays what it is.
+    """Find the ONNX file of a folder; what is no folder stays what it is.
 
     That is `model.onnx` or `onnx/model.onnx`, or the only .onnx file in the folder or in its `onnx/`.
 

@@ -45,7 +45,7 @@ def inspect_model(
     """List what a model could be explained by, and at what cost.
 
     Args:
-        model: The ONNX file, or a folder that holds it as `model.onnx` or `onnx/model.onnx`.
+        model: The ONNX file, or a folder that holds it as `model.onnx` or `onnx/model.onnx`, or holds no other.
         size: (H, W) of the input, for a model that leaves them open.
         output: The output that holds the class scores, where there are several.
 
