@@ -172,8 +172,12 @@ def _drop_copies(model: ir.Model) -> None:
 
 
 def _batch_first(model: ir.Model, found: Found) -> ir.Value:
-    """The tensor of the logits with its batch in front."""
-    return found.value if found.order is None else Ops(model.graph, "turned").Transpose(found.value, perm=found.order)
+    """The tensor of the logits with its batch in front, and without -infinity."""
+    value = found.value
+    if found.floor is not None:
+        op = Ops(model.graph, "floor")
+        value = op.Max(value, op.constant(found.floor))
+    return value if found.order is None else Ops(model.graph, "turned").Transpose(value, perm=found.order)
 
 
 def _finish_logits(model: ir.Model, output_name: str) -> None:

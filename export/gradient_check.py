@@ -38,8 +38,12 @@ def compare_gradient(bundle: Path, manifest: Manifest) -> list[Finding]:
     layer = manifest.layer
     head, tensor, quantised = _head(bundle, layer, pictures(manifest, 1))
     rng = np.random.default_rng(1)
-    generic = (tensor + BLUR * tensor.astype(np.float64).std() * rng.normal(size=tensor.shape)).astype(tensor.dtype)
+    noise = BLUR * tensor.astype(np.float64).std() * rng.normal(size=tensor.shape)
+    generic = (tensor + noise).astype(tensor.dtype)
     logits, gradient = head(generic)
+    if tensor.min() >= 0 and not np.isfinite(gradient).all():  # roots of what is never negative
+        generic = (tensor + np.abs(noise)).astype(tensor.dtype)
+        logits, gradient = head(generic)
     top, g = int(logits[0].argmax()), gradient[0].astype(np.float64)
     # Parts of the gradient show an error in it; random directions show what it lacks.
     directions = [g * (rng.random(g.shape) < 0.5) if i % 2 else rng.normal(size=g.shape) for i in range(DIRECTIONS)]
@@ -50,12 +54,12 @@ def compare_gradient(bundle: Path, manifest: Manifest) -> list[Finding]:
         d = d / (np.linalg.norm(d) or 1.0)
         exact, errors = float((g * d).sum()), []
         for step in STEPS:
-            t = step * float(np.linalg.norm(generic.astype(np.float64)))
+            t = step * (float(np.linalg.norm(generic.astype(np.float64))) or 1.0)
             pair = np.concatenate([generic + _as_tensor(sign * t * d, layer, tensor) for sign in (1, -1)], axis)
             up, down = head(pair.astype(tensor.dtype))[0][:, top].astype(np.float64)
             slope = float(up - down) / (2 * t)
             errors.append(abs(slope - exact) / (max(abs(exact), abs(slope), reference) or 1.0))
-        found.append(min(errors))
+        found.append(float(np.nanmin([*errors, np.inf])))
     # A direction may cross kinks at the shortest step already: one outlier is no proof, a wrong rule shows in most.
     error = max(float(np.median(found[::2])), float(np.median(found[1::2])), max(found) / 10)
     error = error if np.isfinite(g).all() else float("nan")

@@ -18,6 +18,7 @@ NO_RULE = "no gradient rule for"
 INTEGERS = (
     "it holds 8-bit integers, made by {}; quantise the model with QuantizeLinear / DequantizeLinear pairs instead"
 )
+NO_GRID = "none has height and width that cover the picture in order, neither mirrored nor padded"
 EARLY = 1 / 3  # share of the weighted operators; a default that has no more before it is told of
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
 BYTES = (ir.DataType.UINT8, ir.DataType.INT8)
@@ -231,7 +232,7 @@ def _why_none(found: Sequence[Candidate], lost: str | None) -> str:
     if not best and lost:
         return f"none has height and width that could be followed: they are lost at operator {lost}"
     best = best or list(found)
-    return f"{best[-1].name!r}: {_why_not(best[-1])}" if best else "none has height and width"
+    return f"{best[-1].name!r}: {_why_not(best[-1])}" if best else NO_GRID
 
 
 def _why_not(candidate: Candidate) -> str:

@@ -14,7 +14,7 @@ from fusioncam.export.inference import write_out_windows
 from fusioncam.export.load import fold
 from fusioncam.export.sessions import open_session, run, running, session
 
-__all__ = ["measure", "noise", "open_session", "record", "run", "session"]
+__all__ = ["arrays", "measure", "noise", "open_session", "record", "run", "session"]
 
 Array = npt.NDArray[Any]
 
@@ -45,10 +45,10 @@ def noise(model: ir.Model, batch: int, seed: int = 0) -> Array:
 
 def record(model: ir.Model, batch: int) -> dict[ir.Value, Array]:
     """Run the model on noise and keep every tensor whose type NumPy has."""
-    return _arrays(_run_all(model, noise(model, batch, seed=batch)))
+    return arrays(_run_all(model, noise(model, batch, seed=batch)))
 
 
-def _arrays(results: dict[ir.Value, onnxruntime.OrtValue]) -> dict[ir.Value, Array]:
+def arrays(results: dict[ir.Value, onnxruntime.OrtValue]) -> dict[ir.Value, Array]:
     """Move tensors to NumPy; those of 4 bits or of 8 bits with a point, which it lacks, are dropped."""
     arrays = {}
     for value in list(results):
@@ -124,7 +124,7 @@ def measure(model: ir.Model, batches: tuple[int, ...] = (2, 3)) -> list[Array]:
     for output in model.graph.outputs:
         if output.producer() is not None and output not in results[0]:
             raise ModelError(f"output {output.name!r} is no tensor (a sequence or a map); cut the graph before it")
-    runs = [_arrays(r) for r in results]
+    runs = [arrays(r) for r in results]
     outputs = [r.get(first_output, np.zeros(0, np.float32)) for r in runs]
     settle(model, runs)
     return outputs

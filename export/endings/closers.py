@@ -9,15 +9,19 @@ import onnx_ir as ir
 from fusioncam.export.endings.bounds import Interval, cuts
 from fusioncam.export.endings.tail import VIEWS
 
+# What a cast to a type leaves out of a number, relative to it.
+DIGITS = {ir.DataType.FLOAT16: 2.0**-11, ir.DataType.BFLOAT16: 2.0**-8}
+
 
 @dataclass(frozen=True)
 class Closed:
-    """An output as scale * value + offset, give or take `rounding`."""
+    """An output as scale * value + offset, give or take `rounding`, and `digits` of its size."""
 
     value: ir.Value
     scale: float = 1.0
     offset: float = 0.0
     rounding: float = 0.0
+    digits: float = 0.0
 
 
 def _constant(node: ir.Node, index: int) -> float | None:
@@ -46,8 +50,10 @@ def _rounds(most: float) -> Callable[[ir.Node, Closed], Closed | None]:
 
 
 def _cast(node: ir.Node, at: Closed) -> Closed | None:
-    whole = ir.DataType(node.attributes.get_int("to", 1)).is_integer()
-    return replace(at, rounding=at.rounding + abs(at.scale)) if whole else at
+    to = ir.DataType(node.attributes.get_int("to", 1))
+    if to in DIGITS:
+        return replace(at, digits=max(at.digits, DIGITS[to]))
+    return replace(at, rounding=at.rounding + abs(at.scale)) if to.is_integer() else at
 
 
 def _quantise(node: ir.Node, at: Closed) -> Closed | None:

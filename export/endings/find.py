@@ -22,6 +22,7 @@ from fusioncam.manifest import Ending
 
 NORMALISING = ("Softmax", "LogSoftmax", "Hardmax")
 SUMS = (1.0, 100.0)
+HALF_DIGITS = 2.0**-10  # of an ending computed in float16, beside its size
 
 
 def find_ending(model: ir.Model, batch: int, wanted: Ending | None) -> Found:
@@ -47,7 +48,8 @@ def find_ending(model: ir.Model, batch: int, wanted: Ending | None) -> Found:
         return plain
     with np.errstate(all="ignore"):  # what is tried and does not fit may overflow
         found = _search(tail, wanted) or plain
-    return replace(found, order=_batch_first(tail, found.value))
+    floor = tail.floors.get(found.value) if found.ending != "logits" else None
+    return replace(found, order=_batch_first(tail, found.value), floor=floor)
 
 
 def _batch_first(tail: Tail, value: ir.Value) -> list[int] | None:
@@ -62,7 +64,10 @@ def _batch_first(tail: Tail, value: ir.Value) -> list[int] | None:
 def _search(tail: Tail, wanted: Ending | None) -> Found | None:
     _refuse_best_only(tail)
     known = bounds(tail)
-    closed = [c for c in before_closers(tail.output, known) if c.value in tail.values]
+    least = HALF_DIGITS if tail.half else 0.0
+    closed = [
+        replace(c, digits=max(c.digits, least)) for c in before_closers(tail.output, known) if c.value in tail.values
+    ]
     cut = any(cuts(node, known) for node in tail.nodes)
     for at in closed:
         found = hard_sigmoid_of(tail, at, cut)
@@ -157,5 +162,5 @@ def _unreached(closed: Closed, ending: Ending, text: str, make: Make, total: flo
         reach="out_of_reach",
         scale=closed.scale * total,
         offset=0.0 if ending == "sigmoid" else closed.offset,
-        rounding=closed.rounding,
+        rounding=closed.rounding + closed.digits * abs(closed.scale * total),
     )

@@ -1,12 +1,13 @@
 """Logits that are tensors of the model: of each of the last ones it is tried whether it gives the outputs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
 
 from fusioncam.export.endings.bounds import Interval
-from fusioncam.export.endings.closers import Closed
+from fusioncam.export.endings.closers import UNDO, Closed
+from fusioncam.export.endings.outputs import TRACE
 from fusioncam.export.endings.readings import (
     LEAST,
     READINGS,
@@ -19,9 +20,10 @@ from fusioncam.export.endings.readings import (
     logit_of,
 )
 from fusioncam.export.endings.tail import VIEWS, Array, Tail, before_views
-from fusioncam.export.gradient import ancestors
+from fusioncam.export.gradient import Ops, ancestors
 from fusioncam.manifest import Ending, Reach
 
+LARGEST_LOGARITHM = float(-np.log(TRACE))  # of a probability that is compared
 LARGE = 3.0  # of logits: beyond, the digits they have decide how well probabilities agree
 PLAIN: dict[str, Ending] = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
 CURVED = ("Softmax", "LogSoftmax", "Sigmoid", "Exp", "Tanh", "Softplus", "ReduceLogSumExp", "Pow")
@@ -46,6 +48,7 @@ class Found:
         rounding: See `scale`.
         logarithm: Whether the ending gives logarithms.
         order: The order of axes in which the tensor has its batch in front; None where it has.
+        floor: What stands for -infinity in the tensor, in its type; None where it holds none.
     """
 
     value: ir.Value
@@ -58,6 +61,7 @@ class Found:
     rounding: float = 0.0
     logarithm: bool = False
     order: list[int] | None = None
+    floor: Array | None = None
 
 
 def logits_of(tail: Tail, closed: Closed) -> Found | None:
@@ -80,8 +84,29 @@ def logits_of(tail: Tail, closed: Closed) -> Found | None:
     for reading, t, scale, error in fits:
         value = before_views(t) if reading.ending == "sigmoid" else _before_shifts(t, tail)
         if error <= limit and (reading.ending == "sigmoid" or not _is_normalised(value, tail)):
-            return _reached(tail, closed, reading, value, closed.scale * scale)
+            found = _reached(tail, closed, reading, value, closed.scale * scale)
+            return _before_temperature(tail, found) if reading.ending == "softmax" else found
     return None
+
+
+def _before_temperature(tail: Tail, found: Found) -> Found:
+    """Go on to the logits of a softmax whose logarithm, times a number, goes through another softmax."""
+    at = Closed(found.value)
+    while (node := at.value.producer()) is not None and node.op_type in ("Mul", "Div", *VIEWS) and node.inputs:
+        before = UNDO[node.op_type](node, at)
+        if before is None or node.inputs[0] is None:
+            return found
+        at = replace(before, value=node.inputs[0]) if before.value is at.value else before
+    if at.value is found.value or not _is_normalised(at.value, tail):
+        return found
+    inner = logits_of(tail, Closed(at.value))
+    if inner is None or inner.make is not None or inner.scale != 1:
+        return found
+
+    def make(op: Ops, x: ir.Value) -> ir.Value:
+        return op.Mul(x, op.constant(at.scale, np.float32))
+
+    return replace(found, value=inner.value, make=make, text=_written(tail, inner.value, "softmax"))
 
 
 def _is_behind(tail: Tail, value: ir.Value, kinds: tuple[str, ...]) -> bool:
@@ -142,7 +167,7 @@ def _reached(tail: Tail, closed: Closed, reading: Reading, value: ir.Value, scal
         make=reading.make,
         scale=scale,
         offset=closed.offset,
-        rounding=closed.rounding,
+        rounding=closed.rounding + closed.digits * abs(scale) * (LARGEST_LOGARITHM if reading.logarithm else 1),
         logarithm=reading.logarithm,
     )
 

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
+from onnxruntime import OrtValue
 
 from fusioncam.errors import ModelError, first_line
 from fusioncam.export.endings.ranks import WEIGHTED
 from fusioncam.export.gradient import ancestors, reads
 from fusioncam.export.patchwork import patchwork
-from fusioncam.export.shapes import session
+from fusioncam.export.shapes import arrays, session
 
 Array = npt.NDArray[Any]
 
@@ -32,6 +33,7 @@ class Tail:
         shapes: Shapes of these tensors, the batch included.
         batch: The batch it was run with.
         half: Whether it computes in float16.
+        floors: What stands for -infinity in the tensors that hold it.
     """
 
     output: ir.Value
@@ -40,6 +42,7 @@ class Tail:
     shapes: dict[ir.Value, tuple[int, ...]]
     batch: int
     half: bool
+    floors: dict[ir.Value, npt.NDArray[Any]]
 
     @property
     def tolerance(self) -> float:
@@ -63,11 +66,15 @@ class Tail:
 
 
 def before_views(value: ir.Value) -> ir.Value:
-    """Go back through operators that only copy or reshape."""
-    while (node := value.producer()) is not None and node.op_type in VIEWS and node.inputs:
+    """Go back through operators that only copy or reshape; a cast to float16 rounds, and is none of them."""
+    while (node := value.producer()) is not None and node.op_type in VIEWS and node.inputs and not _halves(node):
         assert node.inputs[0] is not None
         value = node.inputs[0]
     return value
+
+
+def _halves(node: ir.Node) -> bool:
+    return node.op_type == "Cast" and node.attributes.get_int("to", 1) == ir.DataType.FLOAT16
 
 
 def tail_of(model: ir.Model, batch: int) -> Tail:
@@ -85,10 +92,12 @@ def tail_of(model: ir.Model, batch: int) -> Tail:
     nodes = _last_nodes(output)
     values = [o for node in nodes for o in node.outputs if o.name]
     graph.outputs[:] = values
-    rows: list[list[Array]] = []
+    rows: list[dict[ir.Value, Array]] = []
     try:
         runner = session(model, optimize=False)
-        rows = [runner.run(None, {"image": images}) for images in _pictures(graph.inputs[0], batch)]
+        for images in _pictures(graph.inputs[0], batch):
+            results = runner.run_with_ort_values(None, {"image": OrtValue.ortvalue_from_numpy(images)})
+            rows.append(arrays({v: r for v, r in zip(values, results, strict=True) if r.is_tensor()}))
     except ModelError:
         raise
     except Exception as error:  # those of onnxruntime share no base class
@@ -96,18 +105,20 @@ def tail_of(model: ir.Model, batch: int) -> Tail:
     finally:
         graph.outputs[:] = [output]
     kept = {
-        v: [np.asarray(r) for r in runs]
-        for v, runs in zip(values, zip(*rows, strict=True), strict=True)
-        if all(isinstance(r, np.ndarray) and r.dtype.kind in "fiu" and r.size % batch == 0 for r in runs)
+        v: runs
+        for v, runs in ((v, [r[v] for r in rows if v in r]) for v in values)
+        if len(runs) == len(rows)
+        and all(r.dtype.kind in "fiu" and r.size % batch == 0 for r in runs)
         and len({r.shape for r in runs}) == 1
     }
     found = {v: np.stack([r.reshape(batch, -1)[0].astype(np.float64) for r in runs]) for v, runs in kept.items()}
+    floors = {v: np.array(LOG_OF_0, kept[v][0].dtype) for v, array in found.items() if np.isneginf(array).any()}
     for array in found.values():
         array[array == -np.inf] = LOG_OF_0
     finite = _finite(found, output)
     half = any(runs[0].dtype == np.float16 for runs in kept.values())
     shapes = {v: runs[0].shape for v, runs in kept.items()}
-    return Tail(output, nodes, {v: a[finite] for v, a in found.items()}, shapes, batch, half)
+    return Tail(output, nodes, {v: a[finite] for v, a in found.items()}, shapes, batch, half, floors)
 
 
 def _finite(found: dict[ir.Value, Array], output: ir.Value) -> Array:

@@ -61,6 +61,42 @@ def test_wrong_gradient(factor, bundle):
     assert np.isnan(error) if np.isnan(factor) else error > 0.02
 
 
+@pytest.mark.parametrize("power", [3, 6.5])
+def test_generalised_mean_pooling(power, classifier, tmp_path):
+    """The mean of powers has a root, which is none of what differences could make negative."""
+    model = classifier()
+    numbers = {"least": 1e-6, "power": power, "root": 1 / power}
+    model.graph.initializer.extend(numpy_helper.from_array(np.float32(v), k) for k, v in numbers.items())
+    at, pool = next((i, n) for i, n in enumerate(model.graph.node) if n.op_type == "GlobalAveragePool")
+    never = numpy_helper.from_array(np.float32([[[0]], [[-1e3]], [[0]], [[0]], [[0]], [[0]]]), "never")
+    model.graph.initializer.append(never)
+    nodes = [
+        helper.make_node("Add", ["relu", "never"], ["shifted"]),  # a channel that is always off
+        helper.make_node("Max", ["shifted", "least"], ["kept"]),
+        helper.make_node("Pow", ["kept", "power"], ["powers"]),
+        helper.make_node("GlobalAveragePool", ["powers"], ["mean"]),
+        helper.make_node("Pow", ["mean", "root"], [pool.output[0]]),
+    ]
+    model.graph.node.remove(pool)
+    for node in reversed(nodes):
+        model.graph.node.insert(at, node)
+    onnx.save(model, tmp_path / "gem.onnx")
+    for layer in (None, "relu"):
+        export_model(tmp_path / "gem.onnx", tmp_path / "g.fcam", layer=layer)
+        assert not failures(tmp_path / "g.fcam")
+
+
+def test_a_layer_that_is_always_zero(classifier, tmp_path):
+    model = classifier()
+    at, pool = next((i, n) for i, n in enumerate(model.graph.node) if n.op_type == "GlobalAveragePool")
+    model.graph.node.insert(at, helper.make_node("Relu", ["negative"], ["off"]))
+    model.graph.node.insert(at, helper.make_node("Neg", ["relu"], ["negative"]))
+    pool.input[0] = "off"
+    onnx.save(model, tmp_path / "off.onnx")
+    export_model(tmp_path / "off.onnx", tmp_path / "o.fcam", layer="off")
+    assert all(np.isfinite(f.error) for f in check(tmp_path / "o.fcam"))
+
+
 @pytest.fixture
 def quantised(classifier, tmp_path):
     """Bundle of a model whose tensors are rounded to 8 bits here and there, also through a Flatten; by its name."""

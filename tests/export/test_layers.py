@@ -92,6 +92,21 @@ def test_nothing_to_choose(tmp_path):
     assert "none has height and width" in report.reason
 
 
+@pytest.mark.parametrize("change", ["mirrored", "padded"])
+def test_pictures_that_the_model_moves(change, classifier, tmp_path):
+    model = classifier()
+    numbers = {"last": [-1], "first": [-99], "columns": [3], "below": [0, 0, 0, 0, 0, 0, 8, 0]}
+    model.graph.initializer.extend(numpy_helper.from_array(np.array(v), k) for k, v in numbers.items())
+    mirror = helper.make_node("Slice", ["image", "last", "first", "columns", "last"], ["moved"])
+    model.graph.node.insert(
+        0, mirror if change == "mirrored" else helper.make_node("Pad", ["image", "below"], ["moved"])
+    )
+    model.graph.node[1].input[0] = "moved"
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="cover the picture in order, neither mirrored nor padded"):
+        export_model(tmp_path / "m.onnx", tmp_path / "t.fcam")
+
+
 def test_bypassed_layers_are_listed_but_not_taken(export_of):
     layers = candidates(canonicalize(export_of("resnet_basic").source))
     assert not choose(layers).bypassed

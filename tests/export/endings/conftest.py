@@ -19,6 +19,9 @@ CONSTANTS = {
     **{
         f"n{name}": np.float32(name.replace("_", ".")) for name in ("0", "0_1", "0_5", "0_7", "1", "2", "3", "6", "100")
     },
+    "third": np.array([True, True, False, True, True]),
+    "no_fourth": np.float32([0, 0, 0, -np.inf, 0]),
+    "never": np.float32(-np.inf),
     "tiny": np.float32(1e-7),
     "almost_1": np.float32(1 - 1e-7),
     "step": np.float32(1 / 256),
@@ -45,6 +48,7 @@ def ending(classifier, tmp_path):
         model.graph.node.extend(nodes)
         kinds = {"QuantizeLinear": TensorProto.UINT8, "ArgMax": TensorProto.INT64}
         made = {o: n for n in nodes for o in n.output}
+        kinds |= {"Cast": next((a.i for o in outputs if o in made for a in made[o].attribute if a.name == "to"), 1)}
         kind = options.get("dtype", TensorProto.FLOAT)
         types = [kinds.get(made[o].op_type, kind) if o in made else kind for o in outputs]
         types = [TensorProto.INT64 if o.endswith("_index") else t for o, t in zip(outputs, types, strict=True)]

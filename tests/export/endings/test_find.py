@@ -150,6 +150,64 @@ def test_logits_are_reached(name, explained):
     assert same_direction(found.gradient, found.weights[:, 2], -1 if name in AGAINST else 1)
 
 
+TEMPERED = {
+    "log_softmax": "l = LogSoftmax <axis = 1> (z) t = Div (l, n3) y = Softmax <axis = 1> (t)",
+    "log_of_softmax": "p = Softmax <axis = 1> (z) l = Log (p) t = Mul (n0_5, l) y = Softmax <axis = 1> (t)",
+    "twice": "l = LogSoftmax <axis = 1> (z) t = Div (l, n3) u = Mul (t, n2) y = LogSoftmax <axis = 1> (u)",
+    "written_out": f"e = Exp (z) s = {SUM} (e, class_axis) p = Div (e, s) l = Log (p) t = Div (l, n2) "
+    "y = Softmax <axis = 1> (t)",
+}
+
+
+@pytest.mark.parametrize("name", TEMPERED)
+def test_a_temperature_after_the_logarithm_of_a_softmax(name, explained):
+    found = explained(TEMPERED[name], 2)
+    assert (found.manifest.ending, found.manifest.source.reach) == ("softmax", "reached")
+    assert np.allclose(found.probabilities, as_given(found), atol=2e-6)
+    assert same_direction(found.gradient, found.weights[:, 2])
+    assert all(f.ok for f in check(found.bundle))
+
+
+ROUNDED = {
+    "logits": "y = Cast <to = 10> (z)",
+    "logits_and_back": "h = Cast <to = 10> (z) y = Cast <to = 1> (h)",
+    "softmax": "p = Softmax <axis = 1> (z) y = Cast <to = 10> (p)",
+    "softmax_and_back": "p = Softmax <axis = 1> (z) h = Cast <to = 10> (p) y = Cast <to = 1> (h)",
+    "percent": "p = Softmax <axis = 1> (z) q = Mul (p, n100) y = Cast <to = 10> (q)",
+    "log_softmax": "p = LogSoftmax <axis = 1> (z) y = Cast <to = 10> (p)",
+    "sigmoid": "p = Sigmoid (z) y = Cast <to = 10> (p)",
+    "before_the_softmax": "h = Cast <to = 10> (z) p = Softmax <axis = 1> (h) y = Cast <to = 1> (p)",
+    "bfloat16": "p = Softmax <axis = 1> (z) h = Cast <to = 16> (p) y = Cast <to = 1> (h)",
+}
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_an_end_that_is_rounded_to_fewer_digits(name, explained):
+    found = explained(ROUNDED[name], 2)
+    assert found.manifest.source.reach == "reached"
+    if found.manifest.source.ending != "logits":
+        assert np.allclose(found.probabilities, as_given(found), atol=2e-3 if name == "bfloat16" else 5e-4)
+    assert same_direction(found.gradient, found.weights[:, 2])
+    assert all(f.ok for f in check(found.bundle))
+
+
+MASKED = {
+    "where": "m = Where (third, z, never) y = Softmax <axis = 1> (m)",
+    "add": "m = Add (z, no_fourth) y = Softmax <axis = 1> (m)",
+    "log": "m = Add (z, no_fourth) y = LogSoftmax <axis = 1> (m)",
+    "sigmoid": "m = Add (no_fourth, z) y = Sigmoid (m)",
+}
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_classes_that_are_masked_out(name, explained):
+    found = explained(MASKED[name], 1)
+    assert found.manifest.source.reach == "reached"
+    assert np.allclose(found.probabilities, as_given(found), atol=2e-6)
+    assert same_direction(found.gradient, found.weights[:, 1])
+    assert all(f.ok for f in check(found.bundle))
+
+
 FORMS = {"half": {"dtype": TensorProto.FLOAT16}, "batch_of_1": {"batch": 1}, "batch_of_2": {"batch": 2}}
 ALSO = (
     *("exp_of_log_softmax", "less_the_greatest", "by_log_sum_exp", "percent", "normalised_sigmoids", "hard_sigmoid"),
