@@ -6,11 +6,13 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from fusioncam.errors import FusionCamError, UsageError
 
 # The kernel then deals connections out evenly: workers that share a socket take as many as they can get hold of.
 OWN_SOCKETS = sys.platform == "linux"
+FILES = 1 << 16  # that a process may have open, of which each connection is one
 
 
 def open_sockets(host: str, port: int, workers: int = 1) -> list[socket.socket]:
@@ -71,3 +73,18 @@ def address_of(listening: socket.socket) -> str:
 def only_here(listening: socket.socket) -> bool:
     """Whether only this machine can connect to a socket."""
     return ipaddress.ip_address(listening.getsockname()[0].partition("%")[0]).is_loopback
+
+
+def allow_files() -> int:
+    """Have the system let this process, and those it starts, open more files, as far as it may; return how many."""
+    if sys.platform == "win32":
+        return FILES
+    import resource
+
+    least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if most == resource.RLIM_INFINITY else min(FILES, most)
+    if least == resource.RLIM_INFINITY or least >= wanted:
+        return min(FILES, wanted)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

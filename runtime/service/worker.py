@@ -33,13 +33,15 @@ from fusioncam.runtime.service.batching import Batcher
 from fusioncam.runtime.service.channel import Channel
 from fusioncam.runtime.service.connections import Noted
 from fusioncam.runtime.service.heart import SILENCE, Heart, Pulse
+from fusioncam.runtime.service.listening import allow_files
 from fusioncam.runtime.service.logs import log_config
 from fusioncam.runtime.service.metrics import Metrics
 from fusioncam.runtime.service.opening import Opening
 from fusioncam.runtime.service.plan import ENDING, Plan
 
 KEEP_ALIVE = 65  # seconds that an idle connection is kept: longer than proxies keep theirs
-CONNECTIONS = 900  # a process may usually have 1024 files open, and has some for itself
+CONNECTIONS = 900  # let in at least, where the system lets the process open so many files and
+OWN_FILES = 100  # those it has for itself
 MOMENT = 0.5  # seconds in which a thread that is told to end, and has nothing to do, has ended
 
 
@@ -161,8 +163,9 @@ def serve(
             server.should_exit = True
 
     def crowded() -> bool:  # uvicorn's own limit answers in plain text, and does not say when to ask again
-        return len(server.server_state.connections) > max(CONNECTIONS, 2 * plan.settings.concurrency)
+        return len(server.server_state.connections) > most
 
+    most = min(max(CONNECTIONS, 2 * plan.settings.concurrency), allow_files() - OWN_FILES)
     pulse = Pulse(2 * plan.settings.timeout + SILENCE)  # those who wait for a step were told long ago that it is late
     heart = None if channel is None else Heart(channel, pulse, lambda connection: server.take(connection))
     metrics = Metrics() if heart is None else Metrics(heart.share)

@@ -11,6 +11,7 @@ from fusioncam.errors import FusionCamError
 from fusioncam.runtime import console
 from fusioncam.runtime.service.figures import Figures, of_the_dead, total
 from fusioncam.runtime.service.heart import SILENCE
+from fusioncam.runtime.service.listening import allow_files
 from fusioncam.runtime.service.orphans import Orphans
 from fusioncam.runtime.service.plan import ENDING, Plan
 from fusioncam.runtime.service.started import Worker
@@ -22,7 +23,6 @@ MOST_FAILURES = 3  # workers in a row that die before they are ready, where none
 LAST_GRACE = 5  # seconds beyond the plan's, after which workers are killed
 LATE = 2.5  # seconds without a sign of life, after which others answer a worker's new connections
 LOADING = 120.0  # seconds without one, for a worker that is not ready; a model is read in one go
-FILES = 1 << 16  # that this process may have open: a copy of each connection of the workers
 
 
 def cores() -> int:
@@ -60,7 +60,7 @@ class Workers:
         """
         for number in ENDING:
             signal.signal(number, self._told_to_end)
-        _allow_files()
+        allow_files()
         try:
             return self._keep()
         finally:
@@ -163,14 +163,3 @@ class Workers:
         for worker in self._workers.values():
             self._orphans.adopt(worker.close())
         self._orphans.close()
-
-
-def _allow_files() -> None:
-    """Have the system let this process, and those it starts, open more files, as far as it may."""
-    import resource
-
-    with suppress(OSError, ValueError):
-        least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = FILES if most == resource.RLIM_INFINITY else min(FILES, most)
-        if least != resource.RLIM_INFINITY and least < wanted:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))

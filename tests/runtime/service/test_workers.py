@@ -308,6 +308,19 @@ def test_a_process_at_its_limit_of_connections_says_so_in_json(bundle):
         until(lambda: running.ask("GET", "/v2/health/live")[0] == 200)
 
 
+@pytest.mark.parametrize(("soft", "hard", "taken"), [(150, 400, 250), (150, 150, 60)])
+def test_connections_are_limited_by_the_files_that_may_be_open(bundle, soft, hard, taken):
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))\n"
+    with service(bundle, start=("-c", limit + "from fusioncam.runtime.cli import main\nmain()")) as running:
+        held = [running.connect() for _ in range(taken)]
+        for connection in held:
+            connection.connect()
+        held[-1].request("GET", "/v2/health/live")
+        response = held[-1].getresponse()
+        assert (response.status, json.loads(response.read()).get("live")) in ((200, True), (503, None))
+        assert response.status == (200 if taken <= hard - 100 else 503)
+
+
 @pytest.mark.parametrize("folder", ["/nowhere", "/proc"])
 def test_no_temporary_folder_is_needed(bundle, photo, wanted, monkeypatch, folder):
     monkeypatch.setenv("TMPDIR", folder)
