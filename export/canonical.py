@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from fusioncam.errors import ModelError, UsageError
+from fusioncam.export import facts
 from fusioncam.export.batch import with_any_batch
 from fusioncam.export.conversion import compare_conversion
 from fusioncam.export.endings import Found, Make, find_ending, ranked, refuse_ranks
@@ -34,8 +35,8 @@ class Classifier:
         taken: What the image input is in the source.
         output_name: Name of the source's output that the logits were found behind.
         classes: Number of logits.
-        ending: How the logits become probabilities: what the source does after them, unless the user said otherwise.
-            `value` where they are the values of a regression.
+        ending: How the logits become probabilities: what the user said, else what the source does after them, else what
+            a configuration beside it says. `value` where they are the values of a regression.
         source: What the source does after the logits.
         outputs: Numbers the source gives for a picture: as many as classes, or 1. One output z, of a binary model or a
             regression, has two classes, of the logits -z and z: what speaks against it and what speaks for it.
@@ -115,7 +116,7 @@ def canonicalize(
         taken=taken,
         output_name=output_name,
         classes=max(outputs, 2),
-        ending=_ending(wanted, found.ending, outputs),
+        ending=_ending(wanted, found.ending, outputs, source.parent),
         source=found,
         outputs=outputs,
         precision="float16" if _has_half_weights(model) else "float32",
@@ -138,10 +139,11 @@ def _chosen(ending: str | None) -> Ending | None:
     return next((e for e in CHOICES if e == ending), None)
 
 
-def _ending(wanted: Ending | None, of_source: Ending, outputs: int) -> Ending:
+def _ending(wanted: Ending | None, of_source: Ending, outputs: int, folder: Path) -> Ending:
     if wanted == "softmax" and outputs == 1:
         raise UsageError("a softmax over the model's one output is always 1; say --ending sigmoid or value")
-    return wanted or ("sigmoid" if outputs == 1 else of_source)
+    said = facts.ending(folder) if wanted is None and of_source == "logits" else None
+    return wanted or said or ("sigmoid" if outputs == 1 else of_source)
 
 
 def _pick_output(model: ir.Model, wanted: str | None) -> ir.Value:

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import onnx_ir as ir
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 from fusioncam.errors import ModelError, UsageError, first_line
 from fusioncam.export.hugging_face import Found, read_config
 from fusioncam.export.timm_config import read_timm
-from fusioncam.manifest import Preprocessing
+from fusioncam.manifest import Ending, Preprocessing
 
 PRESETS: dict[str, dict[str, Any]] = {
     "torchvision": {"rescale": 1 / 255, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},
@@ -26,6 +27,9 @@ LEVELS = 16  # at least so many whole numbers must be left of 256 pixel values
 
 # The values of `Image.NominalPixelRange` (ONNX, MetadataProps.md), as presets. 16..235 is nobody's float input.
 PIXEL_RANGES = {"NominalRange_0_255": "raw", "Normalized_0_1": "unit", "Normalized_1_1": "tf"}
+
+# What transformers calls a problem in `config.json`, and the ending it means; of any other it is a softmax.
+PROBLEMS: Mapping[str, Ending] = MappingProxyType({"multi_label_classification": "sigmoid", "regression": "value"})
 
 # What reading a text that is not what it should be can raise.
 ODDITIES = (
@@ -124,7 +128,8 @@ def _said(
 
 def _folders(folder: Path) -> tuple[Path, ...]:
     """Return the folders that may hold a configuration: optimum and transformers.js put models into `onnx/` below."""
-    return (folder, folder.parent) if folder.resolve().name == "onnx" else (folder,)
+    whole = folder.absolute()  # or a file that is named from within has no folder above it
+    return (folder, whole.parent) if whole.name == "onnx" else (folder,)
 
 
 def _configurations(folder: Path, size: tuple[int, int]) -> Iterator[tuple[Path, Callable[[Path], Found | None]]]:
@@ -192,6 +197,12 @@ def _json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def ending(folder: Path) -> Ending | None:
+    """Return the ending that the configuration of transformers beside a model asks for, if that is no softmax."""
+    kinds = (str(_json(place / "config.json").get("problem_type")) for place in _folders(folder))
+    return next((PROBLEMS[kind] for kind in kinds if kind in PROBLEMS), None)
+
+
 def labels(
     metadata: Mapping[str, str],
     folder: Path,
@@ -221,7 +232,8 @@ def labels(
                 said = f"{given} holds {len(names)} labels, one a line"
             raise UsageError(f"{said}, but the model has {classes} classes{hint}")
         return names
-    configured = (_json(place / "config.json").get("id2label") for place in _folders(folder))
+    configs = [_json(place / "config.json") for place in _folders(folder)]
+    configured = (config.get("id2label") or config.get("label_names") for config in configs)  # transformers, timm
     for found in (_parse_names(metadata.get("names", "")), *configured):
         listed = list(_by_number(found).values()) if isinstance(found, dict) else found
         names = _of_both(tuple(str(n) for n in listed), one) if isinstance(listed, list) else ()

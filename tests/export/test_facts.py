@@ -199,6 +199,32 @@ def test_labels_of_hugging_face(tmp_path):
     assert names_of(tmp_path) == ("a", "c", "z")
 
 
+def test_labels_of_timm(tmp_path):
+    config(tmp_path, "config.json", architecture="resnet18", label_names=["cat", "dog", "owl"])
+    assert names_of(tmp_path) == ("cat", "dog", "owl")
+
+
+@pytest.mark.parametrize(
+    ("said", "given", "ending"),
+    [
+        ({"problem_type": "multi_label_classification"}, None, "sigmoid"),
+        ({"problem_type": "regression"}, None, "value"),
+        ({"problem_type": "single_label_classification"}, None, "logits"),
+        ({"problem_type": None}, None, "logits"),
+        ({"problem_type": ["regression"]}, None, "logits"),
+        ({}, None, "logits"),
+        ({"problem_type": "multi_label_classification"}, "softmax", "softmax"),
+    ],
+)
+def test_what_a_configuration_calls_the_problem_is_the_ending(said, given, ending, classifier, tmp_path):
+    (tmp_path / "onnx").mkdir()
+    model = tmp_path / "onnx" / "model.onnx"
+    onnx.save(classifier(), model)
+    config(tmp_path, "config.json", model_type="vit", **said)
+    manifest = export_model(model, tmp_path / "bundle.fcam", ending=given, preprocessing="unit")
+    assert (manifest.ending, manifest.source.ending) == (ending, "logits")
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -1,6 +1,7 @@
 """Configurations of Hugging Face's image processors: what is read from them is what their processors do with Pillow."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -295,13 +296,16 @@ def test_nested_in_the_configuration_of_a_processor(tmp_path):
     assert found(tmp_path).interpolation == "nearest"
 
 
-def test_a_model_in_onnx_has_its_configuration_one_level_up(tmp_path):
+def test_a_model_in_onnx_has_its_configuration_one_level_up(tmp_path, monkeypatch):
     write(tmp_path, {"image_processor_type": "ViTImageProcessor", "size": 28, "resample": 1})
     write(tmp_path, {"id2label": {"0": "cat", "1": "dog"}}, "config.json")
     (tmp_path / "onnx").mkdir()
     (tmp_path / "other").mkdir()
     assert found(tmp_path / "onnx").interpolation == "lanczos"
     assert facts.labels({}, tmp_path / "onnx", 2, None) == ("cat", "dog")
+    monkeypatch.chdir(tmp_path / "onnx")
+    assert found(Path()).interpolation == "lanczos", "a file that is named from within"
+    assert facts.labels({}, Path(), 2, None) == ("cat", "dog")
     assert found(tmp_path / "other").origin == "assumed"
     assert facts.labels({}, tmp_path / "other", 2, None) is None
     write(tmp_path / "onnx", {"image_processor_type": "ViTImageProcessor", "size": 28, "resample": 0})
