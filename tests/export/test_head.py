@@ -33,12 +33,16 @@ def as_tensor(mask, roles, offset, tokens):
 
 
 def masked_by_hook(module, where, image, mask, roles, offset):
-    """Logits of one picture, the output of one module times a mask."""
+    """Logits of one picture, the output of one module (or the input: `NAME:input`) times a mask."""
+    name, _, side = where.partition(":")
 
-    def hook(_, inputs, output):
-        return output * as_tensor(mask, roles, offset, output.shape[1]).to(output)
+    def masked(tensor):
+        return tensor * as_tensor(mask, roles, offset, tensor.shape[1]).to(tensor)
 
-    handle = module.get_submodule(where).register_forward_hook(hook)
+    if side:
+        handle = module.get_submodule(name).register_forward_pre_hook(lambda _, given: (masked(given[0]), *given[1:]))
+    else:
+        handle = module.get_submodule(name).register_forward_hook(lambda _, __, output: masked(output))
     with torch.no_grad():
         logits = module(image)
     handle.remove()
