@@ -19,6 +19,7 @@ from fusioncam.export.gradient.rules.elementwise import drops
 from fusioncam.export.image_input import ImageInput, take_image
 from fusioncam.export.load import fold, load_converted, refuse_random
 from fusioncam.export.shapes import measure
+from fusioncam.export.unfused import keep_activations
 from fusioncam.manifest import Ending
 
 CHOICES: tuple[Ending, ...] = ("softmax", "sigmoid", "value")  # for a user; `logits` is what nobody has said more of
@@ -97,6 +98,7 @@ def canonicalize(
         compare_conversion(model, conversion, taken.name, reader)
     model.graph.outputs[:] = [picked]
     _drop_copies(model)
+    keep_activations(model)
     fold(model)
     if model.graph.outputs[0].producer() is None:
         raise ModelError(f"output {output_name!r} is not computed from the image; export the model again")
