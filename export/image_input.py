@@ -157,6 +157,12 @@ def _try(model: ir.Model, shape: list[int]) -> None:
 def _free_names(model: ir.Model) -> None:
     """Rename the tensors whose names the bundle's graphs need for their inputs and outputs."""
     graph = model.graph
-    for value in [*graph.inputs, *graph.initializers.values(), *(o for node in graph for o in node.outputs)]:
+    values = [*graph.inputs, *graph.initializers.values(), *(o for node in graph for o in node.outputs)]
+    taken = {value.name for value in values}
+    for value in values:
         if value.name in RESERVED:
-            value.name = f"{value.name}/source"
+            name = f"{value.name}/source"
+            while name in taken:  # a graph of a bundle, exported again
+                name += "/source"
+            value.name = name
+            taken.add(name)

@@ -61,10 +61,13 @@ def load_converted(path: Path) -> tuple[ir.Model, Conversion | None]:
             passes.RemoveInitializersFromInputsPass()(model)
             for node in model.graph.all_nodes():
                 node.name = node.name or next((o.name for o in node.outputs if o.name), None)
+            outputs = [str(o.name) for o in model.graph.outputs]
             conversion = to_current_opset(model, proto)
             passes.NameFixPass()(model)
             passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
             fold(model)
+        if conversion is not None:  # folding takes copies away: an output may be another tensor now
+            conversion.rewritten.update(zip(outputs, model.graph.outputs, strict=True))
         _refuse_bad_constants(model, path)
     except ModelError:
         raise

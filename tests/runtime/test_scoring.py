@@ -163,12 +163,19 @@ def test_two_calls_at_once_do_not_share_anything():
     ]
 
 
-def test_a_failing_session_is_one_clear_error():
+@pytest.mark.parametrize(
+    ("why", "message"),
+    [
+        ("no such kernel", r"^onnxruntime cannot run the model: no such kernel; export the model again$"),
+        ("out of memory", r"^out of memory; use a smaller chunk"),
+    ],
+)
+def test_a_failing_session_is_one_clear_error(why, message):
     class Broken:
         def run(self, outputs, feeds):
-            raise RuntimeError("\n  out of memory\nand a long trace")
+            raise RuntimeError(f"\n  {why}\nand a long trace")
 
-    with pytest.raises(FusionCamError, match=r"^onnxruntime cannot run the model: out of memory; a smaller chunk"):
+    with pytest.raises(FusionCamError, match=message):
         list(Scorer(Broken(), SHAPE, 2, False).finish([asking(1)]))
 
 
