@@ -117,10 +117,15 @@ def source_outputs(manifest: Manifest, source: Path, images: Array, optimize: bo
 
 def _open_source(manifest: Manifest, source: Path, optimize: bool) -> InferenceSession:
     """Open the source; a map from labels to numbers is replaced by the tensor of the numbers."""
-    opened = open_session(source, optimize)
+    opened = _session(source, optimize)
     if all(o.type.startswith("tensor") for o in opened.get_outputs() if o.name == manifest.source.output):
         return opened
-    return open_session(read_model(source).SerializeToString(), optimize)
+    return _session(read_model(source).SerializeToString(), optimize)
+
+
+def _session(model: bytes | Path, optimize: bool) -> InferenceSession:
+    """Open a session; without optimizations one thread, too, so that sums are the same to the last digit."""
+    return open_session(model, optimize, threads=0 if optimize else 1)
 
 
 def _of_type(images: Array, kind: str) -> Array:
@@ -137,8 +142,8 @@ def _of_type(images: Array, kind: str) -> Array:
 def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Finding]:
     """Every graph against the source, on a batch of three pictures that the source sees one by one.
 
-    Where tensors are quantised, onnxruntime's optimizations are left out: they change sums in their last digit, which
-    rounding turns into whole steps.
+    Where tensors are quantised, onnxruntime's optimizations and threads are left out: they change sums in their last
+    digit, which rounding turns into whole steps.
     """
     images = pictures(manifest, 3)
     optimize = not any(node.op_type in ROUNDING for node in ir.load(bundle / EXPLAIN_GRAPH).graph)
@@ -190,7 +195,7 @@ def _sides(logits: Array, manifest: Manifest) -> list[Array]:
 
 def _unmasked(bundle: Path, manifest: Manifest, images: Array, optimize: bool) -> Array:
     """The logits (N, classes) of the head under masks of ones."""
-    head = open_session(bundle / HEAD_GRAPH, optimize)
+    head = _session(bundle / HEAD_GRAPH, optimize)
     masks = np.ones((2, 1, *manifest.layer.shape[1:]), np.float32)
     return np.concatenate([head.run(["logits"], {"image": x[None], "masks": masks})[0][1:] for x in images])
 
@@ -205,8 +210,8 @@ def _open(bundle: Path, manifest: Manifest, optimize: bool = True) -> tuple[Infe
     """The explain graph and the score graph; a score graph brought to float16 rounds as it would on a GPU."""
     halved = manifest.score_precision != manifest.precision and manifest.score_precision == "float16"
     try:
-        explain = open_session(bundle / EXPLAIN_GRAPH, optimize)
-        score = rounding_session(bundle / SCORE_GRAPH) if halved else open_session(bundle / SCORE_GRAPH, optimize)
+        explain = _session(bundle / EXPLAIN_GRAPH, optimize)
+        score = rounding_session(bundle / SCORE_GRAPH) if halved else _session(bundle / SCORE_GRAPH, optimize)
     except ModelError as error:
         raise BundleError(f"{error}; export the model again") from error
     for graph, name, wanted in ((explain, EXPLAIN_GRAPH, ["image", "class_index"]), (score, SCORE_GRAPH, ["image"])):

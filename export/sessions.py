@@ -69,8 +69,14 @@ def _within_time(options: onnxruntime.RunOptions | None) -> Iterator[onnxruntime
         timer.cancel()
 
 
-def open_session(model: bytes | Path, optimize: bool = True) -> onnxruntime.InferenceSession:
+def open_session(model: bytes | Path, optimize: bool = True, threads: int = 0) -> onnxruntime.InferenceSession:
     """Open an onnxruntime session on the CPU, for a serialised model or a file.
+
+    Args:
+        model: The model, or where it lies.
+        optimize: Whether onnxruntime may change the graph.
+        threads: 0 for as many as there are cores. Several share out sums otherwise for another batch, so that their
+            last digits differ.
 
     Raises:
         ModelError: onnxruntime cannot load the model.
@@ -78,6 +84,7 @@ def open_session(model: bytes | Path, optimize: bool = True) -> onnxruntime.Infe
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    options.intra_op_num_threads = threads
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:

@@ -50,7 +50,7 @@ def compare_forms(bundle: Path, manifest: Manifest, image: Array) -> list[Findin
 
 def logits_of_single(bundle: Path, images: Array, optimize: bool) -> Array:
     """The logits (N, classes) of pictures, without the masked passes, which they do not need."""
-    session, options = open_session(bundle / SINGLE_GRAPH, optimize), RunOptions()
+    session, options = open_session(bundle / SINGLE_GRAPH, optimize, threads=0 if optimize else 1), RunOptions()
     options.only_execute_path_to_fetches = True
     top = np.full(1, -1, np.int64)
     rows = [session.run(["logits"], {"image": x[None], "class_index": top}, options)[0] for x in images]
