@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusioncam.errors import ModelError, OutputError
+from fusioncam.errors import ModelError, OutputError, UsageError
 from fusioncam.export import facts
 from fusioncam.export.bundle import explain_graph, whole_folder, write_graphs
 from fusioncam.export.canonical import Classifier, canonicalize
@@ -16,6 +16,7 @@ from fusioncam.export.drift import Finding
 from fusioncam.export.dynamic import NOT_BY_IMAGE, quantise_by_image
 from fusioncam.export.folder import model_file
 from fusioncam.export.from_torch import save_onnx
+from fusioncam.export.gradient import decides_for_batch, path
 from fusioncam.export.head import head_graph
 from fusioncam.export.inspection import Inspection, inspect_model, manifest_layer
 from fusioncam.export.layers import choose_live, survey
@@ -142,6 +143,9 @@ def _export(source: Path, kept: Path, target: Path, wishes: _Wishes) -> Manifest
     forms = checked_forms(wishes.forms, wishes.gradient)
     classifier = canonicalize(source, wishes.size, wishes.output, wishes.ending)
     model = classifier.model
+    one_by_one = decides_for_batch(path(classifier.image, classifier.logits))
+    if one_by_one and (forms.single or forms.unrolled):
+        raise UsageError(f"node {one_by_one!r} decides once for a whole batch; leave out --single and --unrolled")
     every = {str(o.name) for node in model.graph for o in node.outputs}
     surveyed = survey(classifier, wishes.gradient)
     chosen = choose_live(surveyed, lambda c: why_dead(classifier, c, wishes.gradient), wishes.layer, every)
@@ -155,7 +159,7 @@ def _export(source: Path, kept: Path, target: Path, wishes: _Wishes) -> Manifest
     batches = None if calibrate is None else lambda: masked_pictures(explain, calibrate(prep))
     score, score_precision = score_graph(classifier, wishes.precision, batches, prep.extremes)
     graphs = {EXPLAIN_GRAPH: explain, SCORE_GRAPH: score}
-    if (head := head_graph(model, chosen.name, chosen.layout, classifier.precision)) is not None:
+    if not one_by_one and (head := head_graph(model, chosen.name, chosen.layout, classifier.precision)) is not None:
         graphs[HEAD_GRAPH] = head
     with whole_folder(target, source) as folder:
         manifest = Manifest(
@@ -166,6 +170,7 @@ def _export(source: Path, kept: Path, target: Path, wishes: _Wishes) -> Manifest
             gradient=wishes.gradient,
             precision=classifier.precision,
             score_precision=score_precision,
+            one_by_one=one_by_one is not None,
             opset=model.opset_imports[""],
             preprocessing=prep,
             labels=names,

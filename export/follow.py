@@ -254,10 +254,10 @@ class _Follower:
     def _axes_of_norm(self, rank: int) -> list[int]:
         """The axes a normalisation sums over."""
         kind = self.node.op_type
-        axis = self.node.attributes.get_int("axis", -1) % rank
+        axis = self.node.attributes.get_int("axis", -1) % max(rank, 1)  # a single number has no axis
         if kind in NORMALIZATIONS:
             return [*range(axis, rank)]
-        return [axis] if kind in ("Softmax", "LogSoftmax", "LpNormalization") else []
+        return [axis] if rank and kind in ("Softmax", "LogSoftmax", "LpNormalization") else []
 
     def _of_product(self, arrays: list[Positions | None]) -> Positions | None:
         """Return the positions of a product: those of its rows, where each operand has them along another axis."""

@@ -138,6 +138,8 @@ class Manifest(Part):
         gradient: Whether the explain graph gives gradients.
         precision: Type the source, and the explain graph with it, computes in.
         score_precision: The same of the score graph; by default `precision`. An `int8` one takes and gives float32.
+        one_by_one: Whether masked pictures are scored one by one, since the model decides something (an If) once for a
+            whole batch.
         labels: One name per class, or none.
         tools: Versions of the programs that wrote the bundle.
     """
@@ -150,6 +152,7 @@ class Manifest(Part):
     gradient: bool = True
     precision: Precision
     score_precision: ScorePrecision
+    one_by_one: bool = False
     opset: Positive
     preprocessing: Preprocessing
     labels: tuple[str, ...] | None = None

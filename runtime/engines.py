@@ -83,6 +83,7 @@ def open_engine(
         UsageError: The providers are not told the same device or stream, or the bundle is not for GPUs.
     """
     wanted = resolve(providers)
+    chunk = 1 if manifest.one_by_one else chunk
     if manifest.score_precision == "int8" and any(name_and_options(p)[0] in ON_GPU for p in wanted):
         raise UsageError("int8 bundles are for CPUs; for a GPU export the model again, with --precision fp16")
     disabled = crashing_optimizers(manifest)

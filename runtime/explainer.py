@@ -55,7 +55,8 @@ class Explainer:
             the picture; a fraction is the share of the channels that can matter. What is not measured is guessed from
             what is.
         chunk: Masked pictures per run of the session; by default 64 on a GPU, and on the CPU what a measurement of
-            about a second finds best the first time a bundle is opened, which is remembered.
+            about a second finds best the first time a bundle is opened, which is remembered. Always 1 where the model
+            decides something once for a whole batch.
         threads: CPU threads within one operator; by default one per physical core.
         smooth: Further looks at every picture, whose maps are averaged: `flip`, mirrored; `noise`, with noise, 4 times.
         kernels: Whether kernels may make the maps on a GPU. Without, `explaining` asks for passes wherever the model

@@ -79,6 +79,11 @@ def path(source: ir.Value, target: ir.Value) -> list[ir.Node]:
     return between[::-1]
 
 
+def decides_for_batch(nodes: Iterable[ir.Node]) -> str | None:
+    """Return the name of the first node that chooses what is computed, once for all pictures of a batch, or None."""
+    return next((str(n.name or n.outputs[0].name) for n in nodes if n.op_type in ("If", "Loop")), None)
+
+
 def unsupported(nodes: Iterable[ir.Node]) -> list[ir.Node]:
     """Those of `nodes` whose operator has no gradient rule."""
     return [n for n in nodes if (n.domain, n.op_type) not in RULES]
