@@ -76,9 +76,7 @@ def write_repository(
     if wishes.kind == "gpu" and manifest.score_precision == "int8":
         raise UsageError("int8 bundles are for CPUs; for a GPU export the model again, with --precision fp16")
     if manifest.one_by_one:
-        raise UsageError(
-            "the model decides something once for a whole batch, which Triton fills; use `fusioncam serve`"
-        )
+        raise UsageError("the model decides once for a whole batch, which Triton fills; use `fusioncam serve`")
     source = _Source(bundle, manifest, wishes, tuple(methods))
     models = [m for f, of in _FORMS.items() if form in (f, "both") for m in of(source, name, form)]
     done = add(repository, models, version)

@@ -23,8 +23,8 @@ NOTES: dict[str, Callable[[Manifest, str | None], bool]] = {
     "(if it is a regression, say --ending value)": (
         lambda m, ending: m.source.outputs == 1 and m.source.ending != "sigmoid" and ending is None
     ),
-    "the model decides something once for a whole batch (an If or a Loop): masked pictures are scored one by one, which "
-    "is slower; without that operator they share runs": lambda m, _: m.one_by_one,
+    "the model decides something once for a whole batch (an If or a Loop): masked pictures are scored one by one, "
+    "which is slower; without that operator they share runs": lambda m, _: m.one_by_one,
     "the model gives probabilities whose logits are out of reach: log p is explained (log p / (1 - p) for a sigmoid)": (
         lambda m, _: m.source.reach == "out_of_reach"
     ),
