@@ -95,7 +95,8 @@ def look(op: Nodes, manifest: Manifest, inputs: list[ir.Value], outputs: list[ir
     image, class_index = inputs
     logits, activations, gradients = outputs
     shape = op.ints(manifest.layer.shape)
-    features, slopes = op.Reshape(activations, shape), op.Reshape(gradients, shape)
+    # onnxruntime moves a DequantizeLinear past a Reshape into a Loop, and aborts; it does not move it past a Sum.
+    features, slopes = op.Sum(op.Reshape(activations, shape)), op.Reshape(gradients, shape)
     maps = arithmetic(op, manifest)
     gradient_map = maps.grad_cam(features, slopes)
     axes = op.ints([1, 2])
