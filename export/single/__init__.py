@@ -73,11 +73,11 @@ def single_graph(bundle: str | os.PathLike[str], *, shared_weights: bool = False
 
     Raises:
         BundleError: The folder is no bundle, or a file of it is missing or was changed.
-        UsageError: The bundle has no gradient.
+        UsageError: The bundle has no gradient, or its model decides once for a whole batch.
         ModelError: The graph would be larger than the 2 GB a file can hold.
     """
     folder = Path(bundle)
-    manifest = _with_gradient(read_bundle(folder), folder)
+    manifest = _suited(read_bundle(folder), folder)
     return _single(folder, manifest, shared_weights)
 
 
@@ -92,7 +92,7 @@ def unrolled_graphs(bundle: str | os.PathLike[str], masks: int) -> dict[str, byt
         BundleError, UsageError, ModelError: As for `single_graph`.
     """
     folder = Path(bundle)
-    manifest = _with_gradient(read_bundle(folder), folder)
+    manifest = _suited(read_bundle(folder), folder)
     checked_forms(Forms(unrolled=masks), manifest.gradient)
     return _unrolled(folder, manifest, masks)
 
@@ -107,9 +107,13 @@ def write_forms(folder: Path, manifest: Manifest, forms: Forms) -> list[str]:
     return list(graphs)
 
 
-def _with_gradient(manifest: Manifest, folder: Path) -> Manifest:
+def _suited(manifest: Manifest, folder: Path) -> Manifest:
     if not manifest.gradient:
         raise UsageError(f"{folder} has no gradient, with which Fusion-CAM begins; export it without --no-gradient")
+    if manifest.one_by_one:
+        raise UsageError(
+            f"the model of {folder} decides once for a whole batch, which these graphs fill; use Explainer"
+        )
     return manifest
 
 

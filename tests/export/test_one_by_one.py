@@ -8,7 +8,7 @@ from onnx import numpy_helper
 
 from fusioncam import Explainer
 from fusioncam.errors import UsageError
-from fusioncam.export import check, export_model
+from fusioncam.export import check, export_model, single_graph, unrolled_graphs
 from fusioncam.export.triton import write_repository
 from fusioncam.manifest import HEAD_GRAPH
 
@@ -87,6 +87,9 @@ def test_forms_that_fill_batches_are_refused(tmp_path):
         export_model(source, bundle, preprocessing="unit", single=True)
     export_model(source, bundle, preprocessing="unit")
     assert not (bundle / HEAD_GRAPH).exists()
+    for make in (single_graph, lambda folder: unrolled_graphs(folder, 4)):
+        with pytest.raises(UsageError, match="decides once for a whole batch"):
+            make(bundle)
     with pytest.raises(UsageError, match="once for a whole batch"):
         write_repository(bundle, tmp_path / "repository", ("fusion_cam",))
 
