@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnxruntime
 from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from fusioncam.errors import first_line
+from fusioncam.kernels.arrays import Array
 
-Array = npt.NDArray[Any]
 Arrays = Mapping[str, Array]
 Run = Callable[[Arrays], dict[str, Any]]
 Function = Callable[[Arrays], Array]

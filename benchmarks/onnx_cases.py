@@ -3,10 +3,8 @@
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from differences import Arrays
 from onnx import numpy_helper
@@ -14,9 +12,9 @@ from onnx.backend.test.case.node import collect_testcases
 from onnx.backend.test.case.test_case import TestCase
 from onnx.backend.test.loader import load_model_tests
 
-OLDEST = 7
+from fusioncam.kernels.arrays import Array
 
-Array = npt.NDArray[Any]
+OLDEST = 7
 
 
 def cases(only: Sequence[str] = ()) -> list[TestCase]:

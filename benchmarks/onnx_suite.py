@@ -26,7 +26,6 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 import onnxruntime
@@ -40,13 +39,12 @@ from fusioncam.export import reading
 from fusioncam.export.gradient import Ops, backpropagate, path
 from fusioncam.export.load import load_graph
 from fusioncam.export.shapes import settle
+from fusioncam.kernels.arrays import Array
 from fusioncam.runtime.bench.machine import describe
 
 HERE = Path(__file__).resolve().parent
 SECONDS = 120
 IR_VERSION = 10  # newer files hold nothing else here, but onnxruntime need not know them
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)

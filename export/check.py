@@ -4,10 +4,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 from onnxruntime import InferenceSession
 
@@ -22,6 +20,7 @@ from fusioncam.export.reading import read_model
 from fusioncam.export.sessions import open_session, run_session
 from fusioncam.export.shapes import IS_RANDOM, repeats
 from fusioncam.export.single.verify import compare_forms, logits_of_single
+from fusioncam.kernels.arrays import Array
 from fusioncam.manifest import (
     EXPLAIN_GRAPH,
     HEAD_GRAPH,
@@ -34,7 +33,6 @@ from fusioncam.manifest import (
 
 __all__ = ["check", "compare_gradient", "compare_logits", "compare_scores", "pictures"]
 
-Array = npt.NDArray[Any]
 
 # Relative to the largest value compared; float16 carries three digits. That of int8 is of the root mean square
 # relative to the deviation: twice the worst seen with real models, whose photos patchwork exceeds.

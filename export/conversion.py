@@ -11,7 +11,8 @@ from fusioncam.errors import ModelError
 from fusioncam.export.gradient import dims
 from fusioncam.export.load import Conversion
 from fusioncam.export.sessions import open_session, run_session, session
-from fusioncam.export.shapes import Array, noise, repeats
+from fusioncam.export.shapes import noise, repeats
+from fusioncam.kernels.arrays import Array
 
 # What a tensor may differ by, relative to its largest number.
 TOLERANCES = {np.dtype(np.float16): 2e-2, np.dtype(np.float64): 1e-6}

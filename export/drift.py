@@ -2,17 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from onnxruntime import InferenceSession
 
+from fusioncam.kernels.arrays import Array
 from fusioncam.kernels.masks import MaskMaker
 from fusioncam.kernels.reference import score_cam
 from fusioncam.manifest import Manifest
-
-Array = npt.NDArray[Any]
 
 CHANNELS, CHUNK = 32, 8
 MEASURES = ("largest difference", "1 - correlation")

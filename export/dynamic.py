@@ -8,13 +8,13 @@ are then those of whole numbers held as floats, which are exact.
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from fusioncam.errors import ModelError
 from fusioncam.export.gradient import Ops, dims, operator_name
 from fusioncam.export.operators import MOVEMENT, VIEWS
 from fusioncam.export.shapes import measure
+from fusioncam.kernels.arrays import Float32Array
 
 QUANTIZES, FUSED = "DynamicQuantizeLinear", "DynamicQuantizeMatMul"
 LEVELS = 255.0
@@ -119,7 +119,7 @@ def _centred(op: Ops, node: ir.Node, index: int, point: int, per_row: bool = Fal
 def _floats(op: Ops, value: ir.Value) -> ir.Value:
     if value.const_value is None:
         return op.Cast(value, to=ir.DataType.FLOAT)
-    array: npt.NDArray[np.float32] = value.const_value.numpy().astype(np.float32)
+    array: Float32Array = value.const_value.numpy().astype(np.float32)
     return op.constant(array)
 
 

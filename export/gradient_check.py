@@ -2,10 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 from onnxruntime import InferenceSession
@@ -15,9 +13,8 @@ from fusioncam.export.drift import Finding
 from fusioncam.export.patchwork import pictures
 from fusioncam.export.precision import leave_out_rounding
 from fusioncam.export.sessions import open_session, session
+from fusioncam.kernels.arrays import Array
 from fusioncam.manifest import EXPLAIN_GRAPH, HEAD_GRAPH, Layer, Manifest
-
-Array = npt.NDArray[Any]
 
 GRADIENT_TOLERANCE = {"float32": 1e-2, "float16": 5e-2}
 STEPS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)  # lengths of the differences, relative to the activations

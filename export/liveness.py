@@ -1,7 +1,6 @@
 """Evidence that flows through a layer, or does not: seen by running the model, whatever its structure says."""
 
 import numpy as np
-import numpy.typing as npt
 
 from fusioncam.export.bundle import explain_graph
 from fusioncam.export.canonical import Classifier
@@ -10,6 +9,7 @@ from fusioncam.export.head import head_graph
 from fusioncam.export.layers import Candidate
 from fusioncam.export.patchwork import patchwork
 from fusioncam.export.shapes import noise, session
+from fusioncam.kernels.arrays import Float32Array
 
 NOTHING = "nothing of it reaches the scores: "
 
@@ -50,13 +50,13 @@ def why_dead(classifier: Classifier, candidate: Candidate, gradient: bool = True
     return f"{NOTHING}its gradient is zero"
 
 
-def _pictures(classifier: Classifier) -> npt.NDArray[np.float32]:
+def _pictures(classifier: Classifier) -> Float32Array:
     """Noise in 0..1, and patches in -2..2, where most models have their pictures."""
     patches = 4 * patchwork(np.random.default_rng(0), classifier.size)[0] - 2
     return np.stack([noise(classifier.model, 1)[0], patches.astype(np.float32)])
 
 
-def _changes(classifier: Classifier, candidate: Candidate, images: npt.NDArray[np.float32]) -> bool | None:
+def _changes(classifier: Classifier, candidate: Candidate, images: Float32Array) -> bool | None:
     """Return whether the logits change where the layer is set to zero or negated; None where it takes no masks."""
     head = head_graph(classifier.model, candidate.name, candidate.layout, classifier.precision)
     return None if head is None else minds_masks(session(head), images, candidate.layout.grid)

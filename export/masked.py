@@ -1,24 +1,22 @@
 """The pictures the score graph will see: photos, and those photos under masks made of the layer's activations."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from fusioncam.errors import ImageError, UsageError
 from fusioncam.export.shapes import session
+from fusioncam.kernels.arrays import Array, Float32Array
 from fusioncam.kernels.masks import MaskMaker
 from fusioncam.manifest import Preprocessing
 
-Floats = npt.NDArray[np.float32]
-Photos = Callable[[Preprocessing], Iterable[npt.NDArray[Any]]]
+Photos = Callable[[Preprocessing], Iterable[Array]]
 
 MASKS = 6  # of each photo, besides itself and the blank picture; 14 gave no better maps
 
 
-def masked_pictures(explain: ir.Model, photos: Iterable[npt.NDArray[Any]]) -> Iterator[Floats]:
+def masked_pictures(explain: ir.Model, photos: Iterable[Array]) -> Iterator[Float32Array]:
     """For each photo x one batch: x, x * 0, and x * M_k for a few channels, from the weakest to the strongest.
 
     Args:
@@ -39,7 +37,7 @@ def masked_pictures(explain: ir.Model, photos: Iterable[npt.NDArray[Any]]) -> It
         yield _batch(x, np.asarray(model.run(["activations"], feeds)[0][0]))
 
 
-def checked_photos(photos: Iterable[npt.NDArray[Any]], size: tuple[int, int]) -> Iterator[Floats]:
+def checked_photos(photos: Iterable[Array], size: tuple[int, int]) -> Iterator[Float32Array]:
     """The photos as float32 (3, H, W).
 
     Raises:
@@ -58,7 +56,7 @@ def checked_photos(photos: Iterable[npt.NDArray[Any]], size: tuple[int, int]) ->
         raise UsageError("there is no photo; give a few like those to be explained")
 
 
-def _batch(x: Floats, activations: Floats) -> Floats:
+def _batch(x: Float32Array, activations: Float32Array) -> Float32Array:
     masks = MaskMaker(activations, x)
     live = np.flatnonzero(~masks.zero & ~masks.constant)
     live = live[np.argsort(activations[live].sum(axis=(1, 2)))]

@@ -1,13 +1,9 @@
 """Pictures of random patches, which tell more of a model than noise does: shapes survive its pools."""
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
+from fusioncam.kernels.arrays import Array
 from fusioncam.manifest import Manifest
-
-Array = npt.NDArray[Any]
 
 PATCH = 8  # pixels
 

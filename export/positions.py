@@ -7,12 +7,14 @@ nothing changes.
 
 import math
 from collections.abc import Iterable
+from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
-Positions = npt.NDArray[np.complex64]
+from fusioncam.kernels.arrays import Complex64Array
+
+Positions: TypeAlias = Complex64Array
 
 NOWHERE = np.complex64(complex(math.nan, math.nan))
 NEAR = 2.0  # cells; so far apart are the parts of a window that is summed one by one

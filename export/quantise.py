@@ -6,10 +6,8 @@ headroom, or pictures that excite a layer more than those calibrated on are cut 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
@@ -28,8 +26,8 @@ from fusioncam.export.load import fold, root
 from fusioncam.export.quiet import quiet
 from fusioncam.export.shapes import session
 from fusioncam.files import temporary_folder
+from fusioncam.kernels.arrays import Array
 
-Array = npt.NDArray[Any]
 Batches = Callable[[], Iterable[Array]]
 Range = tuple[float, float]
 

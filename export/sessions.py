@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 import onnxruntime
 from google.protobuf.message import EncodeError
 
 from fusioncam.errors import FusionCamError, ModelError, first_line, out_of_memory
+from fusioncam.kernels.arrays import Array
 from fusioncam.quirks import CRASHING_OPTIMIZERS
-
-Array = npt.NDArray[Any]
 
 # For one run on a few pictures. A model that needs longer for them could not be explained by hundreds of runs, either.
 RUN_SECONDS = 50.0

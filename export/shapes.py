@@ -1,10 +1,8 @@
 """Shapes of every tensor, measured by running the model: what is measured needs no inference to be trusted."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 import onnxruntime
 
@@ -13,10 +11,10 @@ from fusioncam.export.gradient import Ops
 from fusioncam.export.inference import write_out_windows
 from fusioncam.export.load import fold
 from fusioncam.export.sessions import open_session, run, running, session
+from fusioncam.kernels.arrays import Array
 
 __all__ = ["arrays", "measure", "noise", "open_session", "record", "run", "session"]
 
-Array = npt.NDArray[Any]
 
 BRIGHTEST = "brightest"  # in the `meta` of a model's input
 QUANTISERS = ("QuantizeLinear", "DequantizeLinear")

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fusioncam.errors import DeviceError, FusionCamError, first_line
-from fusioncam.kernels.device import Array, byte_count, lengths
+from fusioncam.kernels.arrays import Array
+from fusioncam.kernels.device import byte_count, lengths
 
 # What to do about an error, by what its text holds.
 REMEDIES = {

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from fusioncam.kernels.reference import Array, rectified, relu, softmax, unit, upsample, weighted_sum
+from fusioncam.kernels.arrays import Array
+from fusioncam.kernels.reference import rectified, relu, softmax, unit, upsample, weighted_sum
 
 GROUPS = 32  # of Group-CAM
 GROUP_PERCENTILE = 70.0  # below it, a group's map counts as noise

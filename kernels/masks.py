@@ -3,15 +3,11 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from fusioncam.kernels.arrays import Float32Array, Float64Array, IndexArray, ObjectArray
 from fusioncam.kernels.reference import interpolate, is_constant, places, taps
 
-Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.intp]
-Objects = npt.NDArray[np.object_]
-
+Indices = IndexArray  # runtime finds it here
 BLOCK = 1 << 14  # points at which extremes are sought at a time: bounds the memory
 
 
@@ -23,7 +19,7 @@ class Deferred:
         masks: s (B, 1, h, w) float32.
     """
 
-    def __init__(self, pictures: Objects, masks: Floats) -> None:
+    def __init__(self, pictures: ObjectArray, masks: Float32Array) -> None:
         self.pictures, self.masks = pictures, masks
 
     def __len__(self) -> int:
@@ -33,7 +29,7 @@ class Deferred:
         """Some of them; what is put there is put here."""
         return Deferred(self.pictures[rows], self.masks[rows])
 
-    def put(self, pictures: Sequence[Floats], masks: Floats | float) -> None:
+    def put(self, pictures: Sequence[Float32Array], masks: Float32Array | float) -> None:
         """Set every x, and every s (h, w)."""
         for at, picture in enumerate(pictures):
             self.pictures[at] = picture
@@ -54,7 +50,7 @@ class MaskMaker:
         scaled: (K, h, w) what becomes M_k when it is upsampled.
     """
 
-    def __init__(self, activations: Floats, image: Floats, corners: bool = False) -> None:
+    def __init__(self, activations: Float32Array, image: Float32Array, corners: bool = False) -> None:
         self._image, self._corners = image, corners
         low, high = extremes(activations, (image.shape[1], image.shape[2]), corners)
         flat = is_constant(low, high)
@@ -64,14 +60,14 @@ class MaskMaker:
         scale = np.where(flat, 0, 1 / np.where(flat, 1, high - low))
         self.scaled = ((activations - low) * scale).astype(np.float32)
 
-    def fill(self, channels: Indices, out: Floats | Deferred) -> None:
+    def fill(self, channels: IndexArray, out: Float32Array | Deferred) -> None:
         """Write x * M_k of some channels into `out` (B, 3, H, W)."""
         if isinstance(out, Deferred) and not self._corners:
             out.put([self._image] * len(channels), self.scaled[channels])
         else:
             write((self._image * self.full(k) for k in channels), out)
 
-    def full(self, k: int) -> Floats:
+    def full(self, k: int) -> Float32Array:
         """M_k (H, W)."""
         height, width = self._image.shape[1:]
         if not self._corners:
@@ -82,7 +78,7 @@ class MaskMaker:
         return interpolate(self.scaled[k], *(taps(n, m, corners=True) for n, m in sides))
 
 
-def extremes(maps: Floats, size: tuple[int, int], corners: bool = False) -> tuple[Doubles, Doubles]:
+def extremes(maps: Float32Array, size: tuple[int, int], corners: bool = False) -> tuple[Float64Array, Float64Array]:
     """Least and greatest value of up(A_k) at `size` (H, W), for maps A (K, h, w): two arrays (K, 1, 1).
 
     In float64: where a map varies little around a large value, float32 would lose the mask in rounding.
@@ -98,7 +94,7 @@ def extremes(maps: Floats, size: tuple[int, int], corners: bool = False) -> tupl
     return low, high
 
 
-def turns(small: int, large: int, corners: bool = False) -> Indices:
+def turns(small: int, large: int, corners: bool = False) -> IndexArray:
     """The at most 2 small + 2 outputs between which the interpolation is linear.
 
     An upsampled map takes its extremes there, so they need not be sought at all H * W pixels.
@@ -107,14 +103,14 @@ def turns(small: int, large: int, corners: bool = False) -> Indices:
     return np.unique(np.concatenate([[0, large - 1], bends, bends + 1])).astype(np.intp)
 
 
-def interpolation_matrix(small: int, large: int) -> Doubles:
+def interpolation_matrix(small: int, large: int) -> Float64Array:
     """U (large, small): up(A) = U_rows A U_columns^T."""
     low, high, weight = taps(small, large)
     one, share = np.eye(small), weight[:, None]
     return np.asarray(one[low] * (1 - share) + one[high] * share)
 
 
-def write(pictures: Iterable[Floats], out: Floats | Deferred) -> None:
+def write(pictures: Iterable[Float32Array], out: Float32Array | Deferred) -> None:
     """Write pictures (3, H, W) into `out` (B, 3, H, W)."""
     if isinstance(out, Deferred):
         out.put(list(pictures), 1)  # up of one is one

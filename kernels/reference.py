@@ -4,12 +4,11 @@ All maps are float arrays whose last two axes are height and width; everything i
 """
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from fusioncam.kernels.arrays import Array, Float64Array, IndexArray
 
 THETA = 10.0  # percentile below which Grad-CAM counts as noise; the paper finds 10 to 20 best
 DEGENERATE = 1e-6
@@ -18,16 +17,16 @@ DEGENERATE = 1e-6
 class Taps(NamedTuple):
     """Bilinear interpolation along one axis: output i is (1 - weight[i]) in[low[i]] + weight[i] in[high[i]]."""
 
-    low: npt.NDArray[np.intp]
-    high: npt.NDArray[np.intp]
-    weight: npt.NDArray[np.float64]
+    low: IndexArray
+    high: IndexArray
+    weight: Float64Array
 
-    def some(self, outputs: npt.NDArray[np.intp]) -> "Taps":
+    def some(self, outputs: IndexArray) -> "Taps":
         """The taps of some of the outputs."""
         return Taps(self.low[outputs], self.high[outputs], self.weight[outputs])
 
 
-def places(small: int, large: int, corners: bool = False) -> npt.NDArray[np.float64]:
+def places(small: int, large: int, corners: bool = False) -> Float64Array:
     """Where the outputs (large,) lie between the inputs 0 .. small - 1."""
     if corners:
         return np.asarray(np.arange(large) * ((small - 1) / max(large - 1, 1)))

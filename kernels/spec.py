@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fusioncam.kernels.device import Array, Device, DeviceArray, Grid
+from fusioncam.kernels.arrays import Array
+from fusioncam.kernels.device import Device, DeviceArray, Grid
 
 Sizes = Mapping[str, int]
 Arguments = dict[str, Any]

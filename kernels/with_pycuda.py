@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fusioncam.errors import DeviceError
+from fusioncam.kernels.arrays import Array
 from fusioncam.kernels.binary import load_binary
-from fusioncam.kernels.device import Array, Grid
+from fusioncam.kernels.device import Grid
 from fusioncam.kernels.driver import Owned, check_index, contiguous, failure, giving, host_array, importing, reported
 
 

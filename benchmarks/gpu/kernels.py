@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from record import Record
 
-from fusioncam.kernels.device import Array, Device, DeviceArray, empty
+from fusioncam.kernels.arrays import Array
+from fusioncam.kernels.device import Device, DeviceArray, empty
 from fusioncam.kernels.spec import Arguments, Spec
 from fusioncam.kernels.specs import SPECS
 

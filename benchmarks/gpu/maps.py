@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from record import Record
 
-from fusioncam.kernels.device import Array
+from fusioncam.kernels.arrays import Array
 from fusioncam.runtime.bench.fidelity import difference
 from gpu import score_cams
 from gpu.lab import PRECISIONS, ROADS, Explained, Lab, explain

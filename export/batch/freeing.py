@@ -6,7 +6,6 @@ What comes out is held against the model itself: a batch of images must give wha
 import re
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from fusioncam.errors import ModelError
@@ -16,8 +15,7 @@ from fusioncam.export.dynamic import quantise_by_image
 from fusioncam.export.gradient import dims
 from fusioncam.export.sessions import CannotRunError, run
 from fusioncam.export.shapes import measure, noise
-
-Array = npt.NDArray[np.float64]
+from fusioncam.kernels.arrays import Array, Float64Array
 
 # By how much the outputs for an image may differ between batches, relative to the largest: sums are taken in another
 # order, and a number that is rounded to few digits may fall on the other side.
@@ -101,7 +99,7 @@ def _free(model: ir.Model, batch: int) -> None:
         raise ModelError(f"with its batch axis freed the model gives other logits (off by {off:.1e}); {REMEDY}")
 
 
-def _each_alone(model: ir.Model, batch: int) -> Array:
+def _each_alone(model: ir.Model, batch: int) -> Float64Array:
     """Outputs for noise pictures as the fixed-batch model gives them, a row for each."""
     pictures = noise(model, 2 * batch)
     halves = [run(model, {"image": pictures[i : i + batch]})[0] for i in (0, batch)]
@@ -110,13 +108,13 @@ def _each_alone(model: ir.Model, batch: int) -> Array:
     return np.concatenate([_rows(h) for h in halves])
 
 
-def _rows(output: npt.NDArray[np.generic]) -> Array:
+def _rows(output: Array) -> Float64Array:
     return (
         output.reshape(len(output), -1).astype(np.float64) if output.ndim else output.reshape(1, 1).astype(np.float64)
     )
 
 
-def _difference(some: Array, reference: Array) -> float:
+def _difference(some: Float64Array, reference: Float64Array) -> float:
     """The largest difference, relative to the largest value; infinite for other shapes."""
     if some.shape != reference.shape:
         return float("inf")

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
+
+from fusioncam.kernels.arrays import Array
 
 REMEDY = "export the model with a dynamic batch axis"
 
@@ -105,7 +106,7 @@ class Visit:
         if strange := [i for i in self.carrying if i not in allowed]:
             raise NoPlaceError(f"computes its input {strange[0]} from the image")
 
-    def constant(self, i: int) -> npt.NDArray[Any] | None:
+    def constant(self, i: int) -> Array | None:
         """The value of input `i`, or None where it is not given or not constant."""
         value = self.node.inputs[i] if self.has(i) else None
         return None if value is None or value.const_value is None else value.const_value.numpy()
@@ -164,7 +165,7 @@ def only(found: Iterable[Place]) -> Place:
     return first
 
 
-def one_row(array: npt.NDArray[Any], place: Place, batch: int) -> npt.NDArray[Any] | None:
+def one_row(array: Array, place: Place, batch: int) -> Array | None:
     """Return what a constant holds for one image, its batch cut to 1; None where it differs between the images."""
     split = array.reshape(split_shape(array.shape, place, batch))
     first = split.take([0], place.axis + 1)

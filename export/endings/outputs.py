@@ -1,14 +1,10 @@
 """The outputs of a source, computed from the logits of its bundle."""
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from fusioncam.export.endings.readings import log_sigmoid, log_softmax
+from fusioncam.kernels.arrays import Array
 from fusioncam.manifest import Manifest, Source
-
-Array = npt.NDArray[Any]
 
 TRACE = 1e-6  # of a probability whose logarithm is compared
 

@@ -1,16 +1,15 @@
 """Ways from logits to outputs: each with what it makes of logits, and with what makes logits of its tensor."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from fusioncam.export.gradient import Ops
+from fusioncam.kernels.arrays import Array
 from fusioncam.manifest import Ending
 
-Array = npt.NDArray[Any]
 Make = Callable[[Ops, ir.Value], ir.Value]  # from a float32 tensor (N, numbers) to logits (N, numbers of the output)
 
 LEAST = 1e-30  # of a probability whose logarithm is taken

@@ -19,8 +19,9 @@ from fusioncam.export.endings.readings import (
     log_softmax,
     logit_of,
 )
-from fusioncam.export.endings.tail import VIEWS, Array, Tail, before_views
+from fusioncam.export.endings.tail import VIEWS, Tail, before_views
 from fusioncam.export.gradient import Ops, ancestors
+from fusioncam.kernels.arrays import Array
 from fusioncam.manifest import Ending, Reach
 
 LARGEST_LOGARITHM = float(-np.log(TRACE))  # of a probability that is compared

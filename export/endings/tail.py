@@ -2,10 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 from onnxruntime import OrtValue
 
@@ -14,8 +12,7 @@ from fusioncam.export.endings.ranks import WEIGHTED
 from fusioncam.export.gradient import ancestors, reads
 from fusioncam.export.patchwork import patchwork
 from fusioncam.export.shapes import arrays, session
-
-Array = npt.NDArray[Any]
+from fusioncam.kernels.arrays import Array
 
 MOST_NODES = 500
 LOG_OF_0 = -1000.0  # what stands for the infinity, which is a fair logarithm of a probability
@@ -42,7 +39,7 @@ class Tail:
     shapes: dict[ir.Value, tuple[int, ...]]
     batch: int
     half: bool
-    floors: dict[ir.Value, npt.NDArray[Any]]
+    floors: dict[ir.Value, Array]
 
     @property
     def tolerance(self) -> float:

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from fusioncam.export.single.nodes import Nodes
+from fusioncam.kernels.arrays import Float64Array
 from fusioncam.kernels.masks import interpolation_matrix, turns
 from fusioncam.kernels.reference import DEGENERATE, THETA
 from fusioncam.manifest import Ending
@@ -69,7 +70,7 @@ class Arithmetic:
         rows, columns = (interpolation_matrix(n, m)[turns(n, m)] for n, m in sides)
         return self._between(small, rows, columns)
 
-    def _between(self, small: ir.Value, rows: npt.NDArray[np.float64], columns: npt.NDArray[np.float64]) -> ir.Value:
+    def _between(self, small: ir.Value, rows: Float64Array, columns: Float64Array) -> ir.Value:
         wide = self.op.MatMul(small, self.op.constant(columns.T, self.dtype))
         return self.op.MatMul(self.op.constant(rows, self.dtype), wide)
 

@@ -1,19 +1,16 @@
 """Holding the forms of a bundle against its own explain and score graphs."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from onnxruntime import InferenceSession, RunOptions
 
 from fusioncam.export.drift import Finding, logits_of
 from fusioncam.export.shapes import open_session
 from fusioncam.kernels import reference
+from fusioncam.kernels.arrays import Array
 from fusioncam.kernels.masks import MaskMaker
 from fusioncam.manifest import CHUNK, CHUNK_GRAPH, EXPLAIN_GRAPH, FUSE_GRAPH, SCORE_GRAPH, SINGLE_GRAPH, Manifest
-
-Array = npt.NDArray[Any]
 
 MAPS = ("fusion_cam", "grad_cam", "score_cam")
 # Of masks that differ in their last digit, float16 and int8 round some pixels to the next step.

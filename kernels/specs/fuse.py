@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from fusioncam.kernels import reference
-from fusioncam.kernels.device import Array
+from fusioncam.kernels.arrays import Array
 from fusioncam.kernels.spec import Arguments, Parameter, Spec
 
 DEGENERATE, MIXED = 1, 2

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from fusioncam.kernels import reference
-from fusioncam.kernels.device import Array, Grid
+from fusioncam.kernels.arrays import Array
+from fusioncam.kernels.device import Grid
 from fusioncam.kernels.masks import turns
 from fusioncam.kernels.spec import Arguments, Parameter, Sizes, Spec, blocks
 

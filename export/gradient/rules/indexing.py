@@ -1,14 +1,13 @@
 """Operators that pick elements by position, along one axis or several."""
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from fusioncam.export.gradient.rules.table import Step, along, product, rule
 from fusioncam.export.gradient.tape import Dims, dims
+from fusioncam.kernels.arrays import Int64Array
 
-Index = npt.NDArray[np.int64]
-Picks = dict[int, tuple[int, Index]]
+Picks = dict[int, tuple[int, Int64Array]]
 
 
 def unpick(s: Step, dy: ir.Value, shape: Dims, picks: Picks) -> ir.Value:
@@ -63,7 +62,7 @@ def _slice(s: Step) -> ir.Value:
     return unpick(s, s.dy, dims(s.y), picks)
 
 
-def positions(start: int, end: int, step: int, size: int) -> Index:
+def positions(start: int, end: int, step: int, size: int) -> Int64Array:
     """What a slice picks: negative numbers count from the end, and all are clamped (not quite as Python does)."""
     start, end = (v + size if v < 0 else v for v in (start, end))
     low, high = (0, size) if step > 0 else (-1, size - 1)

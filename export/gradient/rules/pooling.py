@@ -3,14 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from fusioncam.export.gradient.rules.convolution import spread
 from fusioncam.export.gradient.rules.table import Step, product, rule
 from fusioncam.export.gradient.rules.windows import Window, responses, window_of
-
-Index = npt.NDArray[np.int64]
+from fusioncam.kernels.arrays import Float64Array, Int64Array
 
 
 @dataclass(frozen=True)
@@ -26,9 +24,9 @@ class Line:
         tap: Its tap in that window as ArgMax would name it, (most windows, positions), filled up with -1.
     """
 
-    read: Index
-    window: Index
-    tap: Index
+    read: Int64Array
+    window: Int64Array
+    tap: Int64Array
 
 
 def line_of(window: Window, axis: int, size: int, count: int) -> Line:
@@ -92,7 +90,7 @@ def _average_pool(s: Step) -> ir.Value:
     return spread(s, dy, s.like(weights), window, channels)
 
 
-def shares(s: Step, kernel: list[int]) -> npt.NDArray[np.float64]:
+def shares(s: Step, kernel: list[int]) -> Float64Array:
     """Return the weight that each window gives to what is in it, as (1, 1, *grid).
 
     It is measured: padding counts or not, by `count_include_pad`, and the border that `ceil_mode` or `auto_pad` added

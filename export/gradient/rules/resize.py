@@ -1,13 +1,13 @@
 """Resize, in all its modes: along each axis it is a matrix, and that matrix is measured, not derived."""
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 import onnxruntime
 
 from fusioncam.export.gradient.rules.table import Step, along, rule
 from fusioncam.export.gradient.tape import dims
+from fusioncam.kernels.arrays import Float32Array
 
 
 @rule("Resize")
@@ -38,7 +38,7 @@ def _scale(s: Step, axis: int) -> float:
     return float(s.array(2)[listed.index(axis)]) if axis in listed else 1
 
 
-def _matrix(s: Step, axis: int, small: int, large: int) -> npt.NDArray[np.float32]:
+def _matrix(s: Step, axis: int, small: int, large: int) -> Float32Array:
     """The (large, small) matrix this very node applies along `axis`: its response to every unit vector."""
     beside = 2 if small == large else 1  # as nothing is resized where all sizes stay
     if s.has(2) and s.array(2).size:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from fusioncam.export.gradient.tape import Dims, Ops, dims
+from fusioncam.kernels.arrays import Array
 
 Gradient = Callable[["Step"], ir.Value | None]
 
@@ -88,12 +89,12 @@ class Step:
         """Whether the optional input `i` is given."""
         return len(self.node.inputs) > i and self.node.inputs[i] is not None
 
-    def constant(self, i: int) -> npt.NDArray[Any] | None:
+    def constant(self, i: int) -> Array | None:
         """The value of input `i`, or None if it is not a constant."""
         tensor = ir.convenience.get_const_tensor(self.input(i))
         return None if tensor is None else tensor.numpy()
 
-    def array(self, i: int) -> npt.NDArray[Any]:
+    def array(self, i: int) -> Array:
         """The value of input `i`.
 
         Raises:
@@ -139,7 +140,7 @@ def unbroadcast(op: Ops, gradient: ir.Value, wide: Dims, x: ir.Value) -> ir.Valu
     return op.reshape_as(summed, x) if 0 < missing < len(axes) else summed
 
 
-def along(s: Step, matrix: npt.NDArray[Any], value: ir.Value, shape: Dims, axis: int) -> ir.Value:
+def along(s: Step, matrix: Array, value: ir.Value, shape: Dims, axis: int) -> ir.Value:
     """Multiply `value`, of shape `shape`, by a constant matrix along one axis, whose elements match its columns.
 
     The axes behind are taken as one meanwhile: that copies nothing, where moving the axis to the end would.

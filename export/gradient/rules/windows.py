@@ -9,17 +9,15 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 import onnxruntime
 
 from fusioncam.export.gradient.rules.table import Step
+from fusioncam.kernels.arrays import Float64Array
 
 PER_AXIS = ("kernel_shape", "strides", "dilations", "output_padding", "output_shape")
 SHARED = ("auto_pad", "ceil_mode", "count_include_pad", "p")
-
-Matrix = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ def _measured_begin(s: Step, axis: int, kernel: list[int], size: int, count: int
     raise NotImplementedError("its windows are not where its attributes put them")
 
 
-def responses(s: Step, axis: int, kernel: list[int], size: int) -> Matrix:
+def responses(s: Step, axis: int, kernel: list[int], size: int) -> Float64Array:
     """Return what this very node makes of every unit vector along one axis, (size, positions of its output).
 
     The weights of a convolution are taken as 1, 2, 3, ... meanwhile, so that its taps can be told apart.
@@ -126,7 +124,7 @@ def responses(s: Step, axis: int, kernel: list[int], size: int) -> Matrix:
 
 
 @cache
-def _responses(op_type: str, opset: int, size: int, attributes: tuple[tuple[str, Any], ...]) -> Matrix:
+def _responses(op_type: str, opset: int, size: int, attributes: tuple[tuple[str, Any], ...]) -> Float64Array:
     named = dict(attributes)
     weights = np.arange(1, named["kernel_shape"][0] + 1, dtype=np.float32).reshape(1, 1, -1)
     weighted = op_type.startswith("Conv")
