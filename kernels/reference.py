@@ -1,8 +1,9 @@
-"""The arithmetic of Fusion-CAM (arXiv 2603.05386), as the authors' published program does it.
+"""The arithmetic of Fusion-CAM (arXiv 2603.05386), as in the authors' published program.
 
-All maps are float arrays whose last two axes are height and width; everything is computed in the type it is given.
+All maps are float arrays whose last two axes are height and width; results have the type of the inputs.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -22,12 +23,12 @@ class Taps(NamedTuple):
     weight: Float64Array
 
     def some(self, outputs: IndexArray) -> "Taps":
-        """The taps of some of the outputs."""
+        """Return the taps of a selection of the outputs."""
         return Taps(self.low[outputs], self.high[outputs], self.weight[outputs])
 
 
 def places(small: int, large: int, corners: bool = False) -> Float64Array:
-    """Where the outputs (large,) lie between the inputs 0 .. small - 1."""
+    """Return the positions of the outputs (large,) among the inputs 0 .. small - 1."""
     if corners:
         return np.asarray(np.arange(large) * ((small - 1) / max(large - 1, 1)))
     return np.asarray((np.arange(large) + 0.5) * small / large - 0.5)
@@ -35,59 +36,59 @@ def places(small: int, large: int, corners: bool = False) -> Float64Array:
 
 @lru_cache(maxsize=64)
 def taps(small: int, large: int, corners: bool = False) -> Taps:
-    """Half-pixel centres, edges clamped: what ONNX Resize calls `half_pixel`, `linear`; or `align_corners`."""
+    """Return the taps of ONNX Resize `linear`, `half_pixel` (edges clamped), or of `align_corners`."""
     at = np.clip(places(small, large, corners), 0, small - 1)
     low = np.floor(at).astype(np.intp)
     return Taps(low, np.minimum(low + 1, small - 1), at - low)
 
 
 def interpolate(maps: Array, rows: Taps, columns: Taps) -> Array:
-    """(..., h, w) to (..., len(rows.low), len(columns.low)), columns first."""
+    """Return maps (..., h, w) as (..., len(rows.low), len(columns.low)), interpolated along columns first."""
     right, down = columns.weight.astype(maps.dtype), rows.weight.astype(maps.dtype)[:, None]
     wide = maps.take(columns.low, -1) * (1 - right) + maps.take(columns.high, -1) * right
     return np.asarray(wide.take(rows.low, -2) * (1 - down) + wide.take(rows.high, -2) * down)
 
 
 def upsample(maps: Array, size: tuple[int, int]) -> Array:
-    """up(.): bilinear, (..., h, w) to (..., H, W)."""
+    """Return up(maps): bilinear, (..., h, w) to (..., H, W)."""
     return interpolate(maps, *(taps(n, m) for n, m in zip(maps.shape[-2:], size, strict=True)))
 
 
 def is_constant(low: Array, high: Array) -> Array:
-    """Whether maps of these extremes are constant but for rounding; a range of one ulp is no signal."""
+    """Return whether maps of these extremes are constant but for rounding; a range of one ulp is no signal."""
     return np.asarray(high - low <= 1e-6 * np.maximum(np.abs(low), np.abs(high)) + 1e-12)
 
 
 def unit(maps: Array) -> Array:
-    """Each map shifted and scaled to [0, 1]; a constant map becomes all zeros."""
+    """Return each map shifted and scaled to [0, 1]; a constant map becomes all zeros."""
     low, high = (f(maps, axis=(-2, -1), keepdims=True) for f in (np.min, np.max))
     constant = is_constant(low, high)
     return np.asarray(np.where(constant, 0, (maps - low) / np.where(constant, 1, high - low)), maps.dtype)
 
 
 def relu(maps: Array) -> Array:
-    """max(., 0)."""
+    """Return max(maps, 0)."""
     return np.asarray(np.maximum(maps, 0))
 
 
 def weighted_sum(weights: Array, activations: Array) -> Array:
-    """sum_k w_k A_k for weights (K,) and activations (K, h, w).
-
-    Not by tensordot: BLAS would wake a pool of threads of its own beside onnxruntime's.
-    """
+    """Return sum_k w_k A_k for weights (K,) and activations (K, h, w)."""
+    # Not by tensordot: BLAS would start threads of its own beside those of onnxruntime.
     return np.asarray(np.einsum("k,khw->hw", weights, activations))
 
 
 def softmax(scores: Array, axis: int = -1) -> Array:
-    """Softmax along an axis."""
+    """Return the softmax along an axis."""
     shifted = np.exp(scores - scores.max(axis=axis, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=axis, keepdims=True))
 
 
 def probabilities(logits: Array, ending: str) -> Array:
-    """What the model makes of its logits (..., classes): a softmax, or what the manifest calls their ending.
+    """Return the probabilities of logits (..., classes), in float64.
 
-    Where they are values of a regression (`value`) these stand for probabilities as they are.
+    Args:
+        logits: The logits.
+        ending: As in the manifest: `sigmoid`, `value` (a regression: the logits themselves), else a softmax.
     """
     exact = logits.astype(np.float64)
     if ending == "value":
@@ -96,19 +97,19 @@ def probabilities(logits: Array, ending: str) -> Array:
 
 
 def rectified(small: Array, size: tuple[int, int]) -> Array:
-    """unit(up(relu(m))): a map m (h, w) at `size` (H, W), in [0, 1]."""
+    """Return unit(up(relu(m))) of a map m (h, w), at `size` (H, W)."""
     return unit(upsample(relu(small), size))
 
 
 def log_sum_exp(scores: Array) -> Array:
-    """The logarithm of sum_j exp(s_j) over the last axis, in float64."""
+    """Return log(sum_j exp(s_j)) over the last axis, in float64."""
     exact = scores.astype(np.float64)
     top = exact.max(axis=-1, keepdims=True)
     return np.asarray(top[..., 0] + np.log(np.exp(exact - top).sum(axis=-1)))
 
 
 def grad_cam(activations: Array, gradients: Array, size: tuple[int, int]) -> Array:
-    """Grad-CAM (arXiv 1610.02391): G = unit(up(relu(sum_k alpha_k A_k))), alpha_k the mean of g_k.
+    """Return Grad-CAM (arXiv 1610.02391), G = unit(up(relu(sum_k alpha_k A_k))), alpha_k the mean of g_k.
 
     Args:
         activations: A (K, h, w).
@@ -123,13 +124,13 @@ def grad_cam(activations: Array, gradients: Array, size: tuple[int, int]) -> Arr
 
 
 def denoise(gradient_map: Array, theta: float = THETA) -> Array:
-    """Step 1 of Fusion-CAM: what lies below the percentile `theta` (numpy's, linear) of G goes to zero."""
+    """Return D = unit(G where G >= t, else 0), t the percentile `theta` (numpy's, linear): step 1 of Fusion-CAM."""
     threshold = np.percentile(gradient_map, theta)
     return unit(np.where(gradient_map >= threshold, gradient_map, 0).astype(gradient_map.dtype))
 
 
 def score_cam(activations: Array, scores: Array, size: tuple[int, int]) -> Array:
-    """Score-CAM (arXiv 1910.01279): R = unit(relu(up(sum_k w_k A_k))), w the softmax of the scores over channels.
+    """Return Score-CAM (arXiv 1910.01279), R = unit(relu(up(sum_k w_k A_k))), w the softmax of the scores.
 
     Args:
         activations: A (K, h, w); channels that are zero everywhere may be left out, even all.
@@ -145,7 +146,7 @@ def score_cam(activations: Array, scores: Array, size: tuple[int, int]) -> Array
 
 
 class Contributions(NamedTuple):
-    """Shares of two maps, and whether they could not be told (`degenerate`) or differ in sign (`mixed`)."""
+    """Shares of two maps; `degenerate`: the gains cancel or are too small; `mixed`: the shares differ in sign."""
 
     first: float
     second: float
@@ -154,7 +155,7 @@ class Contributions(NamedTuple):
 
 
 def contributions(first: float, second: float) -> Contributions:
-    """Step 3 of Fusion-CAM: two confidence gains as shares of their sum; equal shares where that is about zero."""
+    """Return two confidence gains as shares of their sum, equal shares where it is about zero: step 3 of Fusion-CAM."""
     total = first + second
     if not abs(total) >= DEGENERATE:
         return Contributions(0.5, 0.5, True, False)
@@ -162,12 +163,12 @@ def contributions(first: float, second: float) -> Contributions:
 
 
 def unite(denoised: Array, region: Array, shares: Contributions) -> Array:
-    """Step 3 of Fusion-CAM: U = unit(bD D + bR R)."""
+    """Return U = unit(bD D + bR R): step 3 of Fusion-CAM."""
     return unit(shares.first * denoised + shares.second * region)
 
 
 def blend(union: Array, region: Array, shares: Contributions) -> Array:
-    """Step 4 of Fusion-CAM: per pixel, the larger of the two where they agree, their mean where they differ.
+    """Return F: per pixel the larger of two maps where they agree, their mean where they differ (step 4 of Fusion-CAM).
 
     F = unit(sim max(L1, L2) + (1 - sim) (L1 + L2) / 2), L1 = bU U, L2 = bR R, sim = clip(1 - |L1 - L2|, 0, 1).
     """
@@ -176,10 +177,32 @@ def blend(union: Array, region: Array, shares: Contributions) -> Array:
     return unit(similarity * np.maximum(one, two) + (1 - similarity) * (one + two) / 2)
 
 
-def overlay(photos: Array, maps: Array, colors: Array, opacity: float) -> Array:
-    """Maps laid over photos. Opacity grows with saliency, so that the photo stays visible where nothing is salient.
+def fusion_cam(
+    activations: Array, gradients: Array, scores: Array, confidence: Callable[[Array], float], size: tuple[int, int]
+) -> dict[str, Array]:
+    """Return the maps of Fusion-CAM (H, W) by name: `grad_cam` G, `score_cam` R and `fusion_cam` F.
 
-    The photo's own colours are muted first, or a red bird would look like evidence.
+    Args:
+        activations: A (K, h, w).
+        gradients: g (K, h, w), of the logit.
+        scores: s_k = f_c(x * M_k) (K,), logits; the score of a channel that is zero everywhere has no effect.
+        confidence: Returns p_c(x * m) of a map m (H, W).
+        size: (H, W).
+    """
+    live = activations.any(axis=(-2, -1))
+    gradient_map = grad_cam(activations, gradients, size)
+    denoised, region = denoise(gradient_map), score_cam(activations[live], scores[live], size)
+    blank, of_denoised, of_region = (confidence(m) for m in (np.zeros(size), denoised, region))
+    shares = contributions(of_denoised - blank, of_region - blank)
+    union = unite(denoised, region, shares)
+    shares = contributions(confidence(union) - blank, shares.second)
+    return {"grad_cam": gradient_map, "score_cam": region, "fusion_cam": blend(union, region, shares)}
+
+
+def overlay(photos: Array, maps: Array, colors: Array, opacity: float) -> Array:
+    """Return photos with maps drawn over them; opacity grows with saliency, so the photo stays visible elsewhere.
+
+    The colours of the photo are muted first: a red bird would look like evidence.
 
     Args:
         photos: (..., 3) uint8 RGB.

@@ -189,3 +189,31 @@ def test_unite_and_blend_are_the_formula_pixel_by_pixel(first, second, seed):
         blended[at] = sim * max(one, two) + (1 - sim) * (one + two) / 2
     np.testing.assert_allclose(reference.unite(a, b, shares), reference.unit(united), atol=1e-9)
     np.testing.assert_allclose(reference.blend(a, b, shares), reference.unit(blended), atol=1e-9)
+
+
+def test_fusion_cam_is_its_steps_and_asks_for_four_confidences():
+    rng = np.random.default_rng(5)
+    activations, gradients, size = rng.random((4, 3, 2)), rng.standard_normal((4, 3, 2)), (9, 8)
+    activations[2], scores = 0, np.array([0.3, 2.0, np.nan, -1.0])
+    weights, asked = rng.random(size), []
+
+    def confidence(m):
+        asked.append(m)
+        return 0.1 + (weights * m).mean()
+
+    found = reference.fusion_cam(activations, gradients, scores, confidence, size)
+    live = [0, 1, 3]
+    gradient_map = reference.grad_cam(activations, gradients, size)
+    region = reference.score_cam(activations[live], scores[live], size)
+    np.testing.assert_array_equal(found["grad_cam"], gradient_map)
+    np.testing.assert_array_equal(found["score_cam"], region)
+    denoised = reference.denoise(gradient_map)
+    of_denoised, of_region = ((weights * m).mean() for m in (denoised, region))
+    union = reference.unit((of_denoised * denoised + of_region * region) / (of_denoised + of_region))
+    of_union, share = (weights * union).mean(), of_region / (of_denoised + of_region)
+    one, two = of_union * union / (of_union + share), share * region / (of_union + share)
+    similarity = 1 - abs(one - two)
+    fused = reference.unit(similarity * np.maximum(one, two) + (1 - similarity) * (one + two) / 2)
+    np.testing.assert_allclose(found["fusion_cam"], fused, atol=1e-6)
+    for m, wanted in zip(asked, (np.zeros(size), denoised, region, union), strict=True):
+        np.testing.assert_allclose(m, wanted, atol=1e-6)
