@@ -27,6 +27,7 @@ from fusioncam.export import export_model
 from fusioncam.export.randomise import randomised_bundle
 from fusioncam.files import replace_file
 from fusioncam.manifest import read_bundle
+from fusioncam.output import encode_png, json_bytes, write_atomically
 from fusioncam.runtime.bench.machine import describe, versions
 from fusioncam.runtime.demo import MODEL
 from fusioncam.runtime.demo.scenes import CLASSES, draw_scene
@@ -38,8 +39,7 @@ from fusioncam.runtime.evaluation.store import Store
 from fusioncam.runtime.evaluation.summary import summarise
 from fusioncam.runtime.evaluation.sweep import about_of, settings_of, sweep, write_results
 from fusioncam.runtime.methods import FUSED, fusion_cam
-from fusioncam.runtime.output import encode_png, json_bytes, write_atomically
-from fusioncam.runtime.photos import photos_of
+from fusioncam.runtime.photos.folder import photos_of
 from fusioncam.runtime.picture import method_title
 
 HERE = Path(__file__).parent

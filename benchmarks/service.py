@@ -241,7 +241,7 @@ def main() -> int:
     from record import guarded, passed, write
 
     from fusioncam.runtime.bench.machine import describe, versions
-    from fusioncam.runtime.photos import photos_of
+    from fusioncam.runtime.photos.folder import photos_of
 
     with tempfile.TemporaryDirectory() as folder:
         bundle, photos = drawn(Path(folder)) if asked.bundle is None else (asked.bundle, [])

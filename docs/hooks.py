@@ -16,7 +16,7 @@ from fusioncam import manifest
 from fusioncam.export.facts import PRESETS
 from fusioncam.export.gradient.rules import RULES
 from fusioncam.runtime import methods
-from fusioncam.runtime.cli import app
+from fusioncam.runtime.commands.app import app
 from fusioncam.runtime.explanation import FLAGS
 from fusioncam.runtime.picture import method_title
 

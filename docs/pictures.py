@@ -17,15 +17,15 @@ from drawing.vector import Axis, chart
 from fusioncam import Explainer, export_model
 from fusioncam.export.randomise import randomised_bundle
 from fusioncam.kernels import reference
+from fusioncam.runtime.commands.class_selection import Wanted
+from fusioncam.runtime.commands.saving import Results, explain_files, save_sample
 from fusioncam.runtime.demo import MODEL
 from fusioncam.runtime.demo.scenes import draw_scene
 from fusioncam.runtime.difference import difference
 from fusioncam.runtime.evaluation.faithfulness import blurred
-from fusioncam.runtime.image import as_input
+from fusioncam.runtime.photos.decode import as_input
 from fusioncam.runtime.picture import method_title, overlay_difference
-from fusioncam.runtime.saving import Results, explain_files, save_sample
-from fusioncam.runtime.session import open_session
-from fusioncam.runtime.wanted import Wanted
+from fusioncam.runtime.sessions.open import open_session
 
 FOLDER = Path(__file__).with_name("pictures")
 QUALITY = 82

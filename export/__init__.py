@@ -108,7 +108,7 @@ def export_model(
         precision: Type the score graph computes in: `fp32`, `fp16` for GPUs, `int8` for CPUs; by default the source's.
         calibrate: For `int8`, and only there: gives the photos to calibrate on, preprocessed (3, H, W) arrays, when
             called with the bundle's `Preprocessing`; it is called twice. For a folder of files that is
-            `calibrate=fusioncam.runtime.calibration.photos_in(folder)`. Some tens of photos like those to be explained
+            `calibrate=fusioncam.runtime.photos_in(folder)`. Some tens of photos like those to be explained
             will do: they are seen under masks of their own activations, as the score graph will see them.
         gradient: Whether the explain graph gives gradients. Without them no operator needs a gradient rule, and
             Score-CAM and Recipro-CAM are what is left; `manifest.json` says so.

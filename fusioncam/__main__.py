@@ -10,7 +10,7 @@ def main() -> None:
     """Load the command line and run it; Ctrl-C while it loads, or a package that does not load, is one line, too."""
     supervise(sys.argv[1:])
     try:
-        from fusioncam.runtime.cli import main as run
+        from fusioncam.runtime.commands.app import main as run
     except KeyboardInterrupt:
         sys.exit("error: interrupted; nothing half written is left behind")
     except (ImportError, OSError) as error:

@@ -10,7 +10,7 @@ import numpy as np
 from fusioncam.errors import UsageError
 from fusioncam.kernels import reference
 from fusioncam.manifest import bundle_flags, read_bundle
-from fusioncam.runtime.asked import (
+from fusioncam.runtime.arguments import (
     Bundles,
     Choice,
     Classes,
@@ -24,16 +24,16 @@ from fusioncam.runtime.asked import (
     part_of,
 )
 from fusioncam.runtime.budget import Budget, checked_budget
-from fusioncam.runtime.engines import Engine, open_engine
+from fusioncam.runtime.engine.host.scorer import probabilities
+from fusioncam.runtime.engine.opening import Engine, open_engine
+from fusioncam.runtime.engine.recipe import ClassMaps, Look, make_maps, mean, take_steps
+from fusioncam.runtime.engine.scheduler import Clock, Floats, Found, Progress, Work
+from fusioncam.runtime.engine.views import View, checked_smoothing, view_count, views
 from fusioncam.runtime.explanation import Explanation, Passes
-from fusioncam.runtime.fusion import ClassMaps, Look, make_maps, mean, take_steps
-from fusioncam.runtime.image import ImageLike, UInt8Array, as_input, is_dark, unpreprocess
 from fusioncam.runtime.methods import METHODS, checked_methods
+from fusioncam.runtime.photos.decode import ImageLike, UInt8Array, as_input, is_dark, unpreprocess
 from fusioncam.runtime.picture import DEFAULT_COLORMAP, checked_opacity, color_table
-from fusioncam.runtime.scoring import probabilities
-from fusioncam.runtime.session import Provider, warn_of_clash
-from fusioncam.runtime.views import View, checked_smoothing, view_count, views
-from fusioncam.runtime.work import Clock, Floats, Found, Progress, Work
+from fusioncam.runtime.sessions.open import Provider, warn_of_clash
 
 MOST_CHUNK = 1 << 20
 THREADS_PER_CORE = 4  # at most: thousands of threads end in a standstill

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from fusioncam.errors import UsageError
 from fusioncam.manifest import Preprocessing
-from fusioncam.runtime.geometry import on_photo
+from fusioncam.runtime.photos.geometry import on_photo
 from fusioncam.runtime.picture.titles import method_title
 
 FLAGS = {

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from fusioncam.errors import UsageError
 from fusioncam.kernels.family import GRADIENT_MAPS, SCORE_CAMS
 from fusioncam.kernels.reference import THETA
-from fusioncam.runtime.providers import listed
+from fusioncam.runtime.sessions.providers import listed
 
 METHODS = ("fusion_cam", "grad_cam", "score_cam")
 """What is made unless told otherwise; what the GPU has kernels for."""

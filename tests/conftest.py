@@ -18,8 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 from fusioncam import Explainer
 from fusioncam.export import export_model
 from fusioncam.manifest import CHUNK
-from fusioncam.runtime import tuning
-from fusioncam.runtime.masked_graph import MASKS
+from fusioncam.runtime.sessions import chunk_tuning as tuning
+from fusioncam.runtime.sessions.masked_graph import MASKS
 
 UNIT = {"size": (24, 32), "rescale": 1 / 255, "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 

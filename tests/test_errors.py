@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fusioncam.errors import BundleError, FusionCamError, OutOfMemoryError, out_of_memory
-from fusioncam.runtime import session
+from fusioncam.runtime.sessions import open as session
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from fusioncam.runtime.session import open_session, run
+from fusioncam.runtime.sessions.open import open_session, run
 bundle = Path(sys.argv[1])
 opened = open_session(bundle / "score.onnx", threads=1)
 x = np.zeros((20000, 3, 24, 32), np.float32)

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from fusioncam.libraries import describe_import_failure
-from fusioncam.runtime.cli import COMMANDS
+from fusioncam.runtime.commands.app import COMMANDS
 from fusioncam.runtime.demo import MODEL
 
 NO_GL = "libGL.so.1: cannot open shared object file: No such file or directory"

@@ -105,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from cpu.subjects import folder_of_photos, from_file, made_up
 
-    from fusioncam.runtime.output import json_bytes, write_atomically
+    from fusioncam.output import json_bytes, write_atomically
 
     with tempfile.TemporaryDirectory() as folder:
         if asked.model is None:

@@ -37,8 +37,8 @@ class Bench:
         from cpu.subjects import in_torch
 
         from fusioncam.manifest import SCORE_GRAPH
-        from fusioncam.runtime.scoring import Scorer
-        from fusioncam.runtime.session import open_session
+        from fusioncam.runtime.engine.host.scorer import Scorer
+        from fusioncam.runtime.sessions.open import open_session
 
         self.subject = subject
         self.net = in_torch(subject.name, subject.bundle, subject.pictures[0].x)
@@ -47,10 +47,10 @@ class Bench:
 
     def ours(self, picture: Any, maps: dict[str, np.ndarray], metrics: Sequence[str], **settings: Any) -> Figures:
         """What fusioncam measures of maps (H, W)."""
+        from fusioncam.runtime.engine.host.passes import MaskedPasses
+        from fusioncam.runtime.engine.host.scorer import probabilities
+        from fusioncam.runtime.engine.scheduler import Clock
         from fusioncam.runtime.evaluation.faithfulness import Settings, faithfulness
-        from fusioncam.runtime.masked_passes import MaskedPasses
-        from fusioncam.runtime.scoring import probabilities
-        from fusioncam.runtime.work import Clock
 
         def confidence(logits: np.ndarray) -> np.ndarray:
             return probabilities(logits, "softmax")[:, picture.class_index]

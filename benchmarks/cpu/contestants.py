@@ -25,7 +25,7 @@ from fusioncam.runtime.bench.contest import BARE, Contestant, Drawn, Picture, Ro
 from fusioncam.runtime.bench.fidelity import difference
 from fusioncam.runtime.bench.memory import Memory, answer, in_fresh_process
 from fusioncam.runtime.bench.passes import SAME, BarePasses, Plainly
-from fusioncam.runtime.image import read_image
+from fusioncam.runtime.photos.decode import read_image
 
 GRADIENT = "fusioncam: Grad-CAM"
 CALIBRATION = 12  # pictures for int8

@@ -15,8 +15,8 @@ from fusioncam.errors import FusionCamError
 from fusioncam.export import export_model, export_torch
 from fusioncam.manifest import EXPLAIN_GRAPH, SCORE_GRAPH, Manifest, Preprocessing, read_bundle
 from fusioncam.runtime.bench.contest import Picture
-from fusioncam.runtime.image import ImageLike, as_input, preprocess
-from fusioncam.runtime.session import open_session
+from fusioncam.runtime.photos.decode import ImageLike, as_input, preprocess
+from fusioncam.runtime.sessions.open import open_session
 
 PREPROCESSING = {"preset": "torchvision"}
 # How the models that come as ONNX files want their pictures; other files must say so themselves.

@@ -14,13 +14,13 @@ from fusioncam.errors import ProviderError
 from fusioncam.export import export_model
 from fusioncam.kernels.device import Array, Device
 from fusioncam.manifest import Manifest, Preprocessing, read_bundle
-from fusioncam.runtime.engines import Engine, open_engine, open_on_device
+from fusioncam.runtime.engine.opening import Engine, open_engine, open_on_device
+from fusioncam.runtime.engine.recipe import make_maps
+from fusioncam.runtime.engine.scheduler import Clock, Work
 from fusioncam.runtime.explanation import Passes
-from fusioncam.runtime.fusion import make_maps
-from fusioncam.runtime.image import as_input, preprocess
 from fusioncam.runtime.methods import METHODS
-from fusioncam.runtime.providers import CPU, CUDA, TENSORRT, Provider
-from fusioncam.runtime.work import Clock, Work
+from fusioncam.runtime.photos.decode import as_input, preprocess
+from fusioncam.runtime.sessions.providers import CPU, CUDA, TENSORRT, Provider
 from gpu import graph, torch_road
 
 ROADS = ("onnxruntime", "torch")

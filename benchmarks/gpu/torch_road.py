@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fusioncam.kernels.device import Device
 from fusioncam.manifest import Manifest
-from fusioncam.runtime.on_device import DeviceEngine
+from fusioncam.runtime.engine.device.engine import DeviceEngine
 
 Outputs = dict[str, Tensor]
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from fusioncam import Explainer
-from fusioncam.runtime.image import as_input, read_image
+from fusioncam.runtime.photos.decode import as_input, read_image
 
 MAP = "fusion_cam"
 HEADER_LENGTH = "Inference-Header-Content-Length"

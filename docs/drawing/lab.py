@@ -12,9 +12,9 @@ from fusioncam.kernels.masks import MaskMaker
 from fusioncam.manifest import read_bundle
 from fusioncam.runtime.demo import MODEL
 from fusioncam.runtime.demo.scenes import sample_picture
-from fusioncam.runtime.image import as_input
-from fusioncam.runtime.scoring import probabilities
-from fusioncam.runtime.session import open_session
+from fusioncam.runtime.engine.host.scorer import probabilities
+from fusioncam.runtime.photos.decode import as_input
+from fusioncam.runtime.sessions.open import open_session
 
 SCENE = sample_picture((384, 384)).image
 """The picture of `fusioncam demo`."""

@@ -16,9 +16,9 @@ from fusioncam.runtime.bench.memory import Memory, in_fresh_process
 from fusioncam.runtime.bench.passes import BarePasses, Plainly
 from fusioncam.runtime.budget import Budget, parse_budget
 from fusioncam.runtime.explainer import Explainer
-from fusioncam.runtime.image import ImageLike, as_input
 from fusioncam.runtime.methods import METHODS
-from fusioncam.runtime.session import Provider
+from fusioncam.runtime.photos.decode import ImageLike, as_input
+from fusioncam.runtime.sessions.open import Provider
 
 EXACT: Literal["exact"] = "exact"
 SAMPLES, MOST_ROUNDS = 3, 10_000

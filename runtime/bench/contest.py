@@ -10,7 +10,7 @@ from fusioncam.runtime.bench.memory import Memory
 from fusioncam.runtime.bench.turns import REST, Spread, in_turns, spread
 from fusioncam.runtime.evaluation.faithfulness import average_drop
 from fusioncam.runtime.evaluation.metrics import fault
-from fusioncam.runtime.image import Float32Array
+from fusioncam.runtime.photos.decode import Float32Array
 
 BARE = "bare passes"
 Maps = dict[str, Float32Array]

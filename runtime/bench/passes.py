@@ -11,10 +11,10 @@ from fusioncam.kernels import reference
 from fusioncam.manifest import EXPLAIN_GRAPH, SCORE_GRAPH, Manifest
 from fusioncam.runtime.bench.contest import Drawn, Maps, Picture
 from fusioncam.runtime.bench.fidelity import difference
-from fusioncam.runtime.engines import crashing_optimizers
-from fusioncam.runtime.image import Float32Array
-from fusioncam.runtime.scoring import input_type, probabilities
-from fusioncam.runtime.session import CPU, Provider, open_session, run
+from fusioncam.runtime.engine.host.scorer import input_type, probabilities
+from fusioncam.runtime.engine.opening import crashing_optimizers
+from fusioncam.runtime.photos.decode import Float32Array
+from fusioncam.runtime.sessions.open import CPU, Provider, open_session, run
 
 SAME = 0.999  # correlation of two ways to the same map; float16 rounds
 ILL_CONDITIONED = {"equal_contributions", "mixed_contributions"}  # where Fusion-CAM divides by what is almost nothing

@@ -7,11 +7,11 @@ from typing import Any
 from rich.table import Table
 
 from fusioncam.errors import OutputError
-from fusioncam.runtime import console
+from fusioncam.output import prepare_folder
 from fusioncam.runtime.bench.bundle import Report
 from fusioncam.runtime.bench.contest import row_json
 from fusioncam.runtime.bench.machine import describe, versions
-from fusioncam.runtime.output import prepare_folder
+from fusioncam.runtime.commands import console
 
 COLUMNS = ("", "passes", "p50", "p95", "x bare", "MB", "+MB", "corr.", "diff.", "drop %")
 EXPLAINED = (

@@ -14,7 +14,7 @@ from fusioncam.kernels.masks import Indices
 from fusioncam.runtime.budget.guess import Guess
 from fusioncam.runtime.budget.plan import Enough, Everything, Plan
 from fusioncam.runtime.budget.surrogate import Doubles, Masks
-from fusioncam.runtime.work import Array
+from fusioncam.runtime.engine.scheduler import Array
 
 Budget = Literal["exact", "auto"] | int | float
 

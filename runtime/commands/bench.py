@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fusioncam.runtime import console
+from fusioncam.runtime.commands import console
 from fusioncam.runtime.commands.options import Chunk, Json, Providers, Quiet, Threads, parts
 
 
@@ -24,10 +24,10 @@ def bench(
     quiet: Quiet = False,
 ) -> int:
     """Measure what explanations cost on this machine, and how near a budget's maps come to exact ones."""
+    from fusioncam.output import json_bytes, write_atomically
     from fusioncam.runtime.bench.bundle import Plan, bench_bundle
     from fusioncam.runtime.bench.table import prepare_target, print_report, report_json
     from fusioncam.runtime.budget import parse_budget
-    from fusioncam.runtime.output import json_bytes, write_atomically
 
     if out is not None:
         prepare_target(out.absolute())  # whose folder an error can name

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from fusioncam import supervisor
-from fusioncam.runtime import console
+from fusioncam.runtime.commands import console
 from fusioncam.runtime.commands.options import SECONDS, Json, MemoryLimit, TimeLimit
 
 
@@ -30,7 +30,7 @@ def check(
 
     calibration = None
     if photos is not None:
-        from fusioncam.runtime.calibration import photos_in
+        from fusioncam.runtime.photos.calibration import photos_in
 
         calibration = photos_in(photos)
     findings = check_bundle(bundle, source, calibration)

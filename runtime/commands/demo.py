@@ -10,7 +10,7 @@ import typer
 
 from fusioncam.errors import UsageError
 from fusioncam.files import temporary_folder
-from fusioncam.runtime import console
+from fusioncam.runtime.commands import console
 from fusioncam.runtime.commands.options import Json, Quiet
 from fusioncam.runtime.commands.serve import named
 
@@ -46,10 +46,10 @@ def demo(
 def _write(out: Path, json: bool, quiet: bool) -> int:
     """Explain the built-in picture into a folder."""
     from fusioncam.export import export_model
+    from fusioncam.runtime.commands.class_selection import Wanted
+    from fusioncam.runtime.commands.saving import Results, explain_files, save_sample
     from fusioncam.runtime.demo import MODEL
     from fusioncam.runtime.explainer import Explainer
-    from fusioncam.runtime.saving import Results, explain_files, save_sample
-    from fusioncam.runtime.wanted import Wanted
 
     scene = save_sample(out)
     export_model(MODEL, out / "shapes.fcam")

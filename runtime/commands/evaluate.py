@@ -9,7 +9,7 @@ import typer
 
 from fusioncam.errors import UsageError
 from fusioncam.files import temporary_folder
-from fusioncam.runtime import console
+from fusioncam.runtime.commands import console
 from fusioncam.runtime.commands.options import Chunk, Json, Providers, Quiet, Threads, parts
 
 ENGINES, TARGETS = ("local", "ray"), ("top", "annotated")
@@ -73,7 +73,7 @@ def evaluate(
     from fusioncam.runtime.evaluation.terminal import print_summary
     from fusioncam.runtime.evaluation.with_ray import rows_with_ray
     from fusioncam.runtime.methods import checked_methods
-    from fusioncam.runtime.photos import photos_of
+    from fusioncam.runtime.photos.folder import photos_of
 
     _known(engine, table, target)
     kind = next(k for k in KINDS if k == table)

@@ -7,7 +7,7 @@ import typer
 
 from fusioncam import supervisor
 from fusioncam.errors import UsageError
-from fusioncam.runtime import console
+from fusioncam.runtime.commands import console
 from fusioncam.runtime.commands.options import Chunk, Json, MemoryLimit, Providers, Quiet, Threads, parts
 
 
@@ -61,10 +61,10 @@ def explain(
     """Explain pictures: writes STEM.npz (maps), STEM.png (panel) and STEM.json for each."""
     supervisor.limit(str(bundle), gigabytes=memory_limit)
     from fusioncam.runtime.budget import parse_budget
+    from fusioncam.runtime.commands.class_selection import Wanted, class_number
+    from fusioncam.runtime.commands.saving import Results, explain_files
     from fusioncam.runtime.explainer import Explainer
     from fusioncam.runtime.picture import DEFAULT_COLORMAP, DEFAULT_TOP, Look
-    from fusioncam.runtime.saving import Results, explain_files
-    from fusioncam.runtime.wanted import Wanted, class_number
 
     if top is not None and style != "top":
         raise UsageError("--top is a share for --style top: give both (-k says how many classes)")

@@ -9,7 +9,7 @@ import typer
 from fusioncam import supervisor
 from fusioncam.errors import UsageError
 from fusioncam.manifest import Manifest
-from fusioncam.runtime import console
+from fusioncam.runtime.commands import console
 from fusioncam.runtime.commands.options import SECONDS, Json, MemoryLimit, Quiet, Scores, Size, Three, TimeLimit
 
 # What is worth saying of a new bundle, and of which, given the ending that was asked for.
@@ -97,7 +97,7 @@ def export(
 
     photos = None
     if calibrate is not None:
-        from fusioncam.runtime.calibration import photos_in
+        from fusioncam.runtime.photos.calibration import photos_in
 
         photos = photos_in(calibrate, complain)
     arithmetic = {

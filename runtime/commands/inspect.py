@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from fusioncam import supervisor
-from fusioncam.runtime import console
+from fusioncam.runtime.commands import console
 from fusioncam.runtime.commands.options import SECONDS, Json, MemoryLimit, Scores, Size, TimeLimit
 
 
@@ -22,7 +22,7 @@ def inspect(
     """Show what a model could be explained by: layers, cost, operators without a gradient rule."""
     supervisor.limit(str(model), time_limit, memory_limit)
     from fusioncam.export import inspect_model
-    from fusioncam.runtime.report import inspection_json, print_inspection
+    from fusioncam.runtime.commands.inspection import inspection_json, print_inspection
 
     found = inspect_model(model, size=size, output=scores)
     if json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fusioncam.errors import UsageError
-from fusioncam.runtime import console
+from fusioncam.runtime.commands import console
 from fusioncam.runtime.commands.options import Chunk, Json, Providers, Threads, parts
 
 if TYPE_CHECKING:
@@ -63,13 +63,13 @@ def serve(
 
     require_extra()
     from fusioncam.manifest import read_bundle
-    from fusioncam.runtime.asked import checked_count
+    from fusioncam.runtime.arguments import checked_count
     from fusioncam.runtime.explainer import MOST_CHUNK, THREADS_PER_CORE
     from fusioncam.runtime.service.listening import address_of, only_here, open_sockets
     from fusioncam.runtime.service.plan import Plan
     from fusioncam.runtime.service.settings import Settings
     from fusioncam.runtime.service.workers import Workers, cores
-    from fusioncam.runtime.session import resolve
+    from fusioncam.runtime.sessions.open import resolve
 
     models = named(bundles)
     settings = Settings.checked(

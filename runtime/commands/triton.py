@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fusioncam.runtime import console
+from fusioncam.runtime.commands import console
 from fusioncam.runtime.commands.options import Json, Quiet
 
 

@@ -13,8 +13,11 @@ import numpy.typing as npt
 from fusioncam.errors import FusionCamError
 from fusioncam.kernels.family import SCORE_CAMS
 from fusioncam.manifest import sha256
-from fusioncam.runtime.asked import Choice
+from fusioncam.runtime.arguments import Choice
 from fusioncam.runtime.budget import Budget
+from fusioncam.runtime.engine.host.passes import MaskedPasses
+from fusioncam.runtime.engine.host.scorer import probabilities
+from fusioncam.runtime.engine.scheduler import Array, Clock, Floats, Work
 from fusioncam.runtime.evaluation.annotations import Annotations, in_model_input
 from fusioncam.runtime.evaluation.faithfulness import Settings, faithfulness
 from fusioncam.runtime.evaluation.localisation import localisation
@@ -23,13 +26,10 @@ from fusioncam.runtime.evaluation.sanity import spearman
 from fusioncam.runtime.evaluation.store import THUMBNAIL
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.explanation import Explanation
-from fusioncam.runtime.image import UInt8Array, as_input, read_image, visible_part
-from fusioncam.runtime.masked_passes import MaskedPasses
 from fusioncam.runtime.methods import METHODS, recipe, with_parts
+from fusioncam.runtime.photos.decode import UInt8Array, as_input, read_image, visible_part
 from fusioncam.runtime.picture import overlay
-from fusioncam.runtime.scoring import probabilities
-from fusioncam.runtime.session import Provider, native_stderr
-from fusioncam.runtime.work import Array, Clock, Floats, Work
+from fusioncam.runtime.sessions.open import Provider, native_stderr
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fusioncam.errors import UsageError
+from fusioncam.runtime.engine.host.passes import Pictures
+from fusioncam.runtime.engine.scheduler import Array, Floats, Work
 from fusioncam.runtime.evaluation import road
 from fusioncam.runtime.evaluation.metrics import Measured, flags_of, merged
-from fusioncam.runtime.masked_passes import Pictures
-from fusioncam.runtime.work import Array, Floats, Work
 
 Confidence = Callable[[Floats], Array]
 """p_c (N,) of logits (N, classes)."""

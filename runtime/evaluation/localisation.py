@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from fusioncam.runtime.engine.scheduler import Floats
 from fusioncam.runtime.evaluation.metrics import Measured, flags_of
-from fusioncam.runtime.work import Floats
 
 Bools = npt.NDArray[np.bool_]
 

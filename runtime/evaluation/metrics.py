@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from fusioncam.runtime.work import Array, Floats
+from fusioncam.runtime.engine.scheduler import Array, Floats
 
 
 class Metric(NamedTuple):

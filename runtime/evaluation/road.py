@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fusioncam.errors import UsageError
-from fusioncam.runtime.work import Array, Floats
+from fusioncam.runtime.engine.scheduler import Array, Floats
 
 Bools = npt.NDArray[np.bool_]
 

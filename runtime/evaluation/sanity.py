@@ -6,7 +6,7 @@ A map that shows what a model has learned must change when its weights are shuff
 
 import numpy as np
 
-from fusioncam.runtime.work import Array, Floats
+from fusioncam.runtime.engine.scheduler import Array, Floats
 
 
 def spearman(one: Floats, other: Floats) -> float:

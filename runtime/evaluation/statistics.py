@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fusioncam.runtime.work import Array
+from fusioncam.runtime.engine.scheduler import Array
 
 Doubles = npt.NDArray[np.float64]
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import fusioncam
 from fusioncam.manifest import Manifest, sha256
+from fusioncam.output import json_bytes
+from fusioncam.runtime.engine.scheduler import Progress
 from fusioncam.runtime.evaluation.annotations import Problem
 from fusioncam.runtime.evaluation.evaluator import Evaluated, Plan
 from fusioncam.runtime.evaluation.metrics import METRICS
@@ -15,9 +17,7 @@ from fusioncam.runtime.evaluation.report import report_html
 from fusioncam.runtime.evaluation.store import Row, Store
 from fusioncam.runtime.evaluation.summary import summarise
 from fusioncam.runtime.evaluation.table import Kind, table_bytes
-from fusioncam.runtime.output import json_bytes
-from fusioncam.runtime.providers import bundle_digest
-from fusioncam.runtime.work import Progress
+from fusioncam.runtime.sessions.providers import bundle_digest
 
 Rows = Callable[[Sequence[tuple[str, Path]]], Iterator[Evaluated]]
 """Evaluates photos, given by their names in the rows and their files, in any order: `Evaluator.rows`, or with Ray."""

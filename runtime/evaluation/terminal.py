@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from fusioncam.runtime import console
+from fusioncam.runtime.commands import console
 from fusioncam.runtime.picture import method_title
 
 ARROWS = {"higher": "↑", "lower": "↓"}

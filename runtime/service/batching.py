@@ -11,14 +11,14 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from fusioncam.errors import BusyError, DeadlineError, FusionCamError, UsageError
-from fusioncam.runtime.engines import Engine
+from fusioncam.runtime.engine.opening import Engine
+from fusioncam.runtime.engine.scheduler import Together, UnderWay, Work
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.service.jobs import Job, Unwatched, Watch
 from fusioncam.runtime.service.logs import ERRORS
 from fusioncam.runtime.service.plan import MAX_BATCH, QUEUE
 from fusioncam.runtime.service.tickets import Found, Ticket
-from fusioncam.runtime.work import Together, UnderWay, Work
 
 FORGETTING = 0.2  # how much the latest job counts where the pace is estimated
 MOST_PATIENCE = 3600  # seconds; nobody should be told to come back later than that

@@ -10,9 +10,10 @@ import numpy as np
 
 from fusioncam.errors import UsageError
 from fusioncam.runtime.budget import Budget, checked_budget, parse_budget
+from fusioncam.runtime.engine.host.scorer import probabilities
+from fusioncam.runtime.engine.scheduler import Array
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.methods import recipe
-from fusioncam.runtime.scoring import probabilities
 from fusioncam.runtime.service.jobs import Job
 from fusioncam.runtime.service.pictures import pictures_of
 from fusioncam.runtime.service.protocol.schemas import InferRequest, RequestedOutput
@@ -20,7 +21,6 @@ from fusioncam.runtime.service.protocol.tensors import Output, Tensor, read_tens
 from fusioncam.runtime.service.refusals import bad, shown
 from fusioncam.runtime.service.served import VERSION, Served
 from fusioncam.runtime.service.settings import Settings
-from fusioncam.runtime.work import Array
 
 INPUTS = {"image": "FP32", "image_bytes": "BYTES", "class_index": "INT64", "method": "BYTES", "budget": "BYTES"}
 FIGURES = {"logits": "FP32", "probabilities": "FP32", "class_index": "INT64"}

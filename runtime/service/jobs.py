@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fusioncam.runtime.budget import Budget
+from fusioncam.runtime.engine.scheduler import Array
 from fusioncam.runtime.explanation import Explanation
-from fusioncam.runtime.work import Array
 
 
 @dataclass(frozen=True, eq=False)

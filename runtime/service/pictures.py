@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from fusioncam.errors import DeadlineError, ImageError
-from fusioncam.runtime.image import as_input, decode_image
+from fusioncam.runtime.engine.scheduler import Array
+from fusioncam.runtime.photos.decode import as_input, decode_image
 from fusioncam.runtime.service.protocol.tensors import Tensor
 from fusioncam.runtime.service.refusals import bad
 from fusioncam.runtime.service.served import Served
 from fusioncam.runtime.service.settings import Settings
-from fusioncam.runtime.work import Array
 
 FAR = 1e4  # times what a picture can reach: such numbers overflow within the model
 

@@ -5,9 +5,9 @@ from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextlib import suppress
 
 from fusioncam.errors import DeadlineError, FusionCamError
+from fusioncam.runtime.engine.scheduler import UnderWay
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.service.jobs import Job
-from fusioncam.runtime.work import UnderWay
 
 Found = list[Explanation]
 

@@ -25,7 +25,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from fusioncam.manifest import read_bundle
-from fusioncam.runtime import console
+from fusioncam.runtime.commands import console
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.methods import METHODS
 from fusioncam.runtime.service.app import make_app

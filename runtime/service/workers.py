@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from fusioncam.errors import FusionCamError
-from fusioncam.runtime import console
+from fusioncam.runtime.commands import console
 from fusioncam.runtime.service.figures import Figures, of_the_dead, total
 from fusioncam.runtime.service.heart import SILENCE
 from fusioncam.runtime.service.listening import allow_files

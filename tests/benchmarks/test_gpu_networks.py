@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fusioncam.kernels.device import empty
-from fusioncam.runtime.session import open_session
+from fusioncam.runtime.sessions.open import open_session
 
 
 @pytest.mark.parametrize(

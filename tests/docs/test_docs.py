@@ -17,7 +17,7 @@ import pytest
 import typer
 
 from fusioncam.export import export_model
-from fusioncam.runtime import cli
+from fusioncam.runtime.commands import app as cli
 from fusioncam.runtime.demo import MODEL
 from fusioncam.runtime.demo.scenes import draw_scene
 

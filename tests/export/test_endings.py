@@ -9,7 +9,7 @@ from fusioncam.errors import UsageError
 from fusioncam.export import check, export_model, inspect_model
 from fusioncam.export.check import compare_logits, pictures
 from fusioncam.manifest import EXPLAIN_GRAPH, HEAD_GRAPH, SCORE_GRAPH
-from fusioncam.runtime.scoring import probabilities
+from fusioncam.runtime.engine.host.scorer import probabilities
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from fusioncam.errors import UsageError
 from fusioncam.export import export_model
 from fusioncam.export.randomise import randomised_bundle, weights
 from fusioncam.manifest import MANIFEST, WEIGHTS, read_bundle
-from fusioncam.runtime.session import open_session
+from fusioncam.runtime.sessions.open import open_session
 
 UNIT = {"size": (24, 32), "rescale": 1 / 255, "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 

@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from fusioncam import Explainer
-from fusioncam.runtime import cli
-from fusioncam.runtime.engines import open_on_device
+from fusioncam.runtime.commands import app as cli
+from fusioncam.runtime.engine.opening import open_on_device
 from fusioncam.runtime.methods import METHODS
 
 LABELS = ("tabby, tabby cat", "Egyptian cat", "crane", "crane")

@@ -9,7 +9,7 @@ from fusioncam import Explainer
 from fusioncam.errors import FusionCamError, ImageError, UsageError
 from fusioncam.export import export_model
 from fusioncam.kernels import reference
-from fusioncam.runtime.masked_graph import MASKS
+from fusioncam.runtime.sessions.masked_graph import MASKS
 
 
 def assert_equal(found, wanted, tolerance=1e-6):

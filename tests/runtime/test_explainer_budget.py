@@ -3,7 +3,7 @@ import pytest
 
 from fusioncam import Explainer
 from fusioncam.errors import UsageError
-from fusioncam.runtime.engines import open_on_device
+from fusioncam.runtime.engine.opening import open_on_device
 
 SHARES = (0.3, 0.6, 1.0)
 

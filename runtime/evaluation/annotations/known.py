@@ -10,7 +10,7 @@ import numpy as np
 from fusioncam.errors import ImageError, first_line
 from fusioncam.manifest import Preprocessing
 from fusioncam.runtime.evaluation.annotations.outlines import Mask, Outline
-from fusioncam.runtime.geometry import axes, display_image, visible_slices
+from fusioncam.runtime.photos.geometry import axes, display_image, visible_slices
 
 _SLACK = 0.5  # pixels a box may reach beyond the photo without a word: rounding
 _SAME_SHAPE = 0.02  # by how much two proportions may differ and still be those of one photo, resized

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fusioncam.runtime.image import MAX_BYTES, MAX_PIXELS, read_mask
+from fusioncam.runtime.photos.decode import MAX_BYTES, MAX_PIXELS, read_mask
 
 Mask: TypeAlias = NDArray[np.bool_]
 Bounds: TypeAlias = tuple[float, float, float, float]

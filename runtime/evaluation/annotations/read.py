@@ -14,7 +14,7 @@ from fusioncam.runtime.evaluation.annotations import coco, listing, voc
 from fusioncam.runtime.evaluation.annotations.known import Annotations, Entry, Problem
 from fusioncam.runtime.evaluation.annotations.names import Names
 from fusioncam.runtime.evaluation.annotations.outlines import MaskFile
-from fusioncam.runtime.photos import files_in
+from fusioncam.runtime.photos.folder import files_in
 
 KINDS = "COCO JSON, Pascal VOC XML (a file or a folder of them), or a JSON list of {file, accept_classes, boxes}"
 MAX_BYTES = 2 << 30

@@ -9,10 +9,10 @@ from fastapi import APIRouter, FastAPI, HTTPException, Response
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
+from fusioncam.output import encode_png
 from fusioncam.runtime.demo.scenes import CLASSES, draw_scene, sample_picture
 from fusioncam.runtime.explanation import FLAGS, flag_text
 from fusioncam.runtime.methods import EVERY, FUSED, GRADIENT, METHODS
-from fusioncam.runtime.output import encode_png
 from fusioncam.runtime.picture import DEFAULT_COLORMAP, DEFAULT_OPACITY, color_table, method_title
 
 STATIC = Path(__file__).with_name("static")

@@ -11,7 +11,7 @@ from fusioncam.export import check, export_model
 from fusioncam.export.canonical import canonicalize
 from fusioncam.export.check import pictures
 from fusioncam.manifest import EXPLAIN_GRAPH
-from fusioncam.runtime.scoring import probabilities
+from fusioncam.runtime.engine.host.scorer import probabilities
 
 SUM = "ReduceSum <keepdims = 1>"
 DIVIDED = f"s = {SUM} (e, class_axis) y = Div (e, s)"

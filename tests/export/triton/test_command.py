@@ -6,7 +6,7 @@ import sys
 import pytest
 import typer
 
-from fusioncam.runtime import console
+from fusioncam.runtime.commands import console
 from fusioncam.runtime.commands.triton import triton
 
 

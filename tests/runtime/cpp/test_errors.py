@@ -7,13 +7,13 @@ import pytest
 
 from fusioncam.errors import FusionCamError, UsageError
 from fusioncam.manifest import read_bundle
-from fusioncam.runtime.asked import checked_class
+from fusioncam.runtime.arguments import checked_class
+from fusioncam.runtime.engine.host.scorer import refuse_nan
 from fusioncam.runtime.explanation import Explanation, Passes
-from fusioncam.runtime.geometry import on_photo
-from fusioncam.runtime.image import as_input
+from fusioncam.runtime.photos.decode import as_input
+from fusioncam.runtime.photos.geometry import on_photo
 from fusioncam.runtime.picture import overlay
-from fusioncam.runtime.scoring import refuse_nan
-from fusioncam.runtime.session import open_session, run
+from fusioncam.runtime.sessions.open import open_session, run
 
 
 def in_python(call):

@@ -8,9 +8,9 @@ import onnx
 import onnxruntime
 import pytest
 
-from fusioncam.runtime.geometry import on_photo
-from fusioncam.runtime.image import preprocess
-from fusioncam.runtime.scoring import probabilities
+from fusioncam.runtime.engine.host.scorer import probabilities
+from fusioncam.runtime.photos.decode import preprocess
+from fusioncam.runtime.photos.geometry import on_photo
 
 METHODS = ("fusion_cam", "grad_cam", "score_cam")
 LABELS = ("tabby, tabby cat", "crane", "Möwe", "", "blank")

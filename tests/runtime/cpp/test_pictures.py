@@ -12,9 +12,9 @@ import onnxruntime
 import pytest
 
 from fusioncam import errors
-from fusioncam.runtime.geometry import on_photo
-from fusioncam.runtime.image import preprocess, read_image
-from fusioncam.runtime.output import write_atomically
+from fusioncam.output import write_atomically
+from fusioncam.runtime.photos.decode import preprocess, read_image
+from fusioncam.runtime.photos.geometry import on_photo
 from fusioncam.runtime.picture import color_table, overlay
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fusioncam.errors import UsageError
 from fusioncam.manifest import Preprocessing
 from fusioncam.runtime.evaluation.annotations import in_model_input, read_annotations
-from fusioncam.runtime.photos import photos_of
+from fusioncam.runtime.photos.folder import photos_of
 
 LABELS = ["background", "tabby, tabby cat", "zebra", "crane", "crane, lifting"]
 SQUARE = [10, 20, 30, 20, 30, 60, 10, 60]
@@ -184,7 +184,7 @@ def test_what_the_centre_crop_cuts_away(read):
 
 @pytest.mark.parametrize("resize", ["squash", "crop"])
 def test_a_region_lies_where_the_photo_shows_it(resize):
-    from fusioncam.runtime.geometry import display_image
+    from fusioncam.runtime.photos.geometry import display_image
 
     prep = Preprocessing(size=(56, 48), resize=resize, crop_fraction=0.875)
     rng = np.random.default_rng(0)

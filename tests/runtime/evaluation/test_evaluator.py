@@ -15,8 +15,8 @@ from fusioncam.runtime.evaluation.evaluator import Evaluator, Plan
 from fusioncam.runtime.evaluation.faithfulness import Settings, blurred
 from fusioncam.runtime.evaluation.sanity import spearman
 from fusioncam.runtime.evaluation.store import THUMBNAIL, plain
-from fusioncam.runtime.image import preprocess, read_image
-from fusioncam.runtime.masked_graph import MASKS, PICTURE
+from fusioncam.runtime.photos.decode import preprocess, read_image
+from fusioncam.runtime.sessions.masked_graph import MASKS, PICTURE
 
 METHODS = ("fusion_cam", "grad_cam", "score_cam")
 STEPS = 6

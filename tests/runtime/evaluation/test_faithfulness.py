@@ -10,6 +10,9 @@ import torch.nn.functional as F  # noqa: N812
 from fusioncam.errors import UsageError
 from fusioncam.kernels.reference import softmax
 from fusioncam.manifest import SCORE_GRAPH
+from fusioncam.runtime.engine.host.passes import MaskedPasses
+from fusioncam.runtime.engine.host.scorer import Scorer
+from fusioncam.runtime.engine.scheduler import Clock, finished
 from fusioncam.runtime.evaluation import road
 from fusioncam.runtime.evaluation.faithfulness import (
     Settings,
@@ -20,10 +23,7 @@ from fusioncam.runtime.evaluation.faithfulness import (
     points,
     rise_kernel,
 )
-from fusioncam.runtime.masked_passes import MaskedPasses
-from fusioncam.runtime.scoring import Scorer
-from fusioncam.runtime.session import open_session
-from fusioncam.runtime.work import Clock, finished
+from fusioncam.runtime.sessions.open import open_session
 
 CLASS = 2
 

@@ -6,7 +6,7 @@ import pytest
 
 from fusioncam.errors import UsageError
 from fusioncam.runtime.labels import classes_by_name, names_of
-from fusioncam.runtime.photos import photos_of
+from fusioncam.runtime.photos.folder import photos_of
 
 
 def fill(folder, *names, data=b"x"):

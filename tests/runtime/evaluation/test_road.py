@@ -7,10 +7,10 @@ pytest.importorskip("scipy", reason="ROAD needs scipy")
 
 from fusioncam.kernels.reference import softmax
 from fusioncam.manifest import SCORE_GRAPH
+from fusioncam.runtime.engine.scheduler import finished
 from fusioncam.runtime.evaluation import road
 from fusioncam.runtime.evaluation.faithfulness import Settings, faithfulness
-from fusioncam.runtime.session import open_session
-from fusioncam.runtime.work import finished
+from fusioncam.runtime.sessions.open import open_session
 
 CLASS = 2
 SIDES, CORNERS = ((0, 1), (0, -1), (1, 0), (-1, 0)), ((1, 1), (1, -1), (-1, 1), (-1, -1))

@@ -16,7 +16,7 @@ from fusioncam.runtime.evaluation.evaluator import Evaluator, Plan
 from fusioncam.runtime.evaluation.faithfulness import Settings
 from fusioncam.runtime.evaluation.store import ROWS, Store
 from fusioncam.runtime.evaluation.sweep import about_of, settings_of, sweep, write_results
-from fusioncam.runtime.photos import photos_of
+from fusioncam.runtime.photos.folder import photos_of
 
 METHODS = ("grad_cam", "layer_cam")
 

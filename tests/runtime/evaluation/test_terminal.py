@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from fusioncam.runtime import console
+from fusioncam.runtime.commands import console
 from fusioncam.runtime.evaluation.evaluator import Plan
 from fusioncam.runtime.evaluation.metrics import METRICS
 from fusioncam.runtime.evaluation.summary import summarise

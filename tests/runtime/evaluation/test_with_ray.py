@@ -24,7 +24,7 @@ SEVERAL = """
 import json, os, sys
 os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
 import ray
-from fusioncam.runtime.cli import main
+from fusioncam.runtime.commands.app import main
 ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False, logging_level="ERROR")
 for arguments in json.loads(sys.argv[1]):
     sys.argv = ["fusioncam", *arguments]

@@ -19,9 +19,9 @@ from fusioncam.errors import (
     NotFiniteError,
     UsageError,
 )
-from fusioncam.runtime.masked_graph import MASKS, PICTURE
 from fusioncam.runtime.service.batching import Batcher, Ticket
 from fusioncam.runtime.service.jobs import Job, Unwatched
+from fusioncam.runtime.sessions.masked_graph import MASKS, PICTURE
 
 LIVE, ALL = 9, 13  # channels of `tiny` that matter; passes of an exact explanation
 SOON = 60.0

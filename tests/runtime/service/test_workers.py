@@ -206,7 +206,7 @@ def test_what_was_begun_is_finished(bundle, photo, workers, number):
 
 SLOW = """
 import time
-from fusioncam.runtime.cli import main
+from fusioncam.runtime.commands.app import main
 from fusioncam.runtime.service import answering
 answering.understand = lambda *_: time.sleep(600)
 main()
@@ -284,7 +284,7 @@ def owners(running, port):
 
 
 FEW = """
-from fusioncam.runtime.cli import main
+from fusioncam.runtime.commands.app import main
 from fusioncam.runtime.service import worker
 worker.CONNECTIONS = 20
 main()
@@ -311,7 +311,7 @@ def test_a_process_at_its_limit_of_connections_says_so_in_json(bundle):
 @pytest.mark.parametrize(("soft", "hard", "taken"), [(150, 400, 250), (150, 150, 60)])
 def test_connections_are_limited_by_the_files_that_may_be_open(bundle, soft, hard, taken):
     limit = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))\n"
-    with service(bundle, start=("-c", limit + "from fusioncam.runtime.cli import main\nmain()")) as running:
+    with service(bundle, start=("-c", limit + "from fusioncam.runtime.commands.app import main\nmain()")) as running:
         held = [running.connect() for _ in range(taken)]
         for connection in held:
             connection.connect()

@@ -1,4 +1,4 @@
-// Where a photo lands in the model's input, and the way back: the arithmetic of Python's runtime/geometry.py.
+// Where a photo lands in the model's input, and the way back: the arithmetic of Python's runtime/photos/geometry.py.
 #ifndef FUSIONCAM_GEOMETRY_HPP
 #define FUSIONCAM_GEOMETRY_HPP
 

@@ -1,4 +1,4 @@
-// Where a photo lands in the model's input, and the way back; the same arithmetic as fusioncam's runtime/geometry.py.
+// Where a photo lands in the model's input, and the way back; the same arithmetic as fusioncam's runtime/photos/geometry.py.
 
 /** To the nearest whole number, halves to the even one, as Python rounds. */
 export function rint(x) {

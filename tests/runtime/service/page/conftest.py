@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from fusioncam.export import export_model
+from fusioncam.output import encode_png
 from fusioncam.runtime.demo import MODEL
 from fusioncam.runtime.demo.scenes import sample_picture
 from fusioncam.runtime.explainer import Explainer
-from fusioncam.runtime.output import encode_png
 
 CHROMES = ("chromium", "chromium-browser", "google-chrome")
 CROP = {"size": (24, 32), "rescale": 1 / 255, "mean": (0.5,) * 3, "std": (0.25,) * 3, "resize": "crop"}

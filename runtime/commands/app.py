@@ -1,0 +1,63 @@
+"""The command line: one command per file of `commands`."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+import fusioncam
+from fusioncam.runtime.commands import console
+from fusioncam.runtime.commands.bench import bench
+from fusioncam.runtime.commands.check import check
+from fusioncam.runtime.commands.demo import demo
+from fusioncam.runtime.commands.evaluate import evaluate
+from fusioncam.runtime.commands.explain import explain
+from fusioncam.runtime.commands.export import export
+from fusioncam.runtime.commands.inspect import inspect
+from fusioncam.runtime.commands.serve import serve
+from fusioncam.runtime.commands.triton import triton
+
+# In one line each, for the list of `fusioncam --help`; the help of a command says more.
+COMMANDS = (
+    (inspect, "Show by what layers a model can be explained."),
+    (export, "Turn a classifier into a bundle of ONNX graphs."),
+    (explain, "Explain pictures: maps, panels, figures."),
+    (evaluate, "Say with numbers how good the maps are."),
+    (check, "Hold a bundle against the model it was made from."),
+    (bench, "Measure what explanations cost on this machine."),
+    (serve, "Answer requests for explanations over HTTP."),
+    (triton, "Add a bundle to a repository of Triton."),
+    (demo, "Explain the built-in picture, or show a page to try."),
+)
+
+app = typer.Typer(
+    name="fusioncam",
+    add_completion=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # it would take what stands in brackets for markup
+    help="Explain image classifiers straight from ONNX files, with Fusion-CAM.",
+    epilog="Exit status: 0 done, 1 failed, 2 bad usage. --debug shows the traceback of an error.",
+)
+for _command, _short in COMMANDS:
+    app.command(short_help=_short)(_command)
+
+
+def main() -> None:
+    """Entry point of `fusioncam`."""
+    command = typer.main.get_command(app)
+    console.run_command(lambda arguments: command(arguments, standalone_mode=False), sys.argv[1:])
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    """Explain image classifiers straight from ONNX files, with Fusion-CAM."""
+    if version:
+        console.say(fusioncam.__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        console.say(context.get_help())
+        raise typer.Exit(2)

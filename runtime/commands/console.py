@@ -1,0 +1,120 @@
+"""What the command line prints, and how it ends: results on standard output, everything else on standard error."""
+
+import logging
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fusioncam.errors import FusionCamError, out_of_memory
+from fusioncam.libraries import describe_import_failure
+from fusioncam.output import json_bytes
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+DONE, FAILED = 0, 1
+INTERRUPTED = 130  # what the parser returns where it caught Ctrl-C itself
+
+
+def say(line: str) -> None:
+    """Print one line of a result."""
+    out.print(line, markup=False)
+
+
+def say_json(result: object) -> None:
+    """Print a result as JSON, undecorated."""
+    sys.stdout.write(json_bytes(result).decode() + "\n")
+
+
+def complain(line: str, kind: str = "error") -> None:
+    """Print one line of complaint."""
+    err.print(f"[bold red]{kind}:[/]" if kind == "error" else f"[yellow]{kind}:[/]", end=" ")
+    err.print(" ".join(line.split()), markup=False)
+
+
+def show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Print a warning of Python's in one line."""
+    complain(str(message), "warning")
+
+
+@contextmanager
+def progress_bar(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar with the time left, to be called with (done, all); gone when finished, absent where `quiet`."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, every: bar.update(task, completed=done, total=every)
+
+
+def run_command(command: Callable[[list[str]], object], arguments: list[str]) -> NoReturn:
+    """Run the command line and exit: 0 done, 1 failed, 2 bad usage; one line per error.
+
+    `--debug`, anywhere, shows the traceback as well.
+    """
+    debug = "--debug" in arguments
+    warnings.showwarning = show_warning
+    logging.lastResort = logging.NullHandler()  # what libraries log of a file that is refused in one line anyway
+    status = DONE
+    _prepare_streams()
+    try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # to end as tidily as by Ctrl-C
+        result = command([a for a in arguments if a != "--debug"])
+        sys.stdout.flush()
+        status = result if isinstance(result, int) else DONE
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    except BrokenPipeError:
+        status = FAILED
+    except Exception as error:
+        status = _report(error)
+        if debug:
+            traceback.print_exc()
+    if status == INTERRUPTED:
+        complain("interrupted; nothing half written is left behind")
+        status = FAILED
+    try:
+        sys.stdout.flush()
+    except OSError:  # nobody reads it any more; Python would complain of that at exit
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+    sys.exit(status)
+
+
+def _prepare_streams() -> None:
+    """Have streams to write to, and no character they refuse."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115  (until the process ends)
+        stream = getattr(sys, name)
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _report(error: Exception) -> int:
+    if isinstance(error, FusionCamError):
+        complain(str(error))
+        return error.exit_status
+    if (failure := describe_import_failure(error)) is not None:
+        complain(failure)
+        return FAILED
+    if isinstance(error, OSError):
+        complain(f"{error.strerror or error}; free some space, or look at where the output goes")
+        return FAILED
+    if (shortage := out_of_memory(error)) is not None:
+        complain(str(shortage))
+        return FAILED
+    # The parser's errors, whose classes have moved between releases, are known by these two attributes.
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+        complain(f"{error.format_message()} (--help shows the usage)")
+        return int(error.exit_code)
+    if type(error).__name__ == "Abort":
+        return INTERRUPTED
+    complain(f"unexpected {type(error).__name__}: {error}; this is a bug, please report it with --debug's output")
+    return FAILED

@@ -1,0 +1,90 @@
+"""`fusioncam inspect` as a table and as JSON."""
+
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from fusioncam.runtime.commands import console
+
+if TYPE_CHECKING:
+    from fusioncam.export import Inspection
+
+LONG_NAME = 60  # characters; up to so many, a layer is called here what `export` calls it
+
+
+def inspection_json(found: "Inspection") -> dict[str, Any]:
+    """Everything `inspect` knows."""
+    c = found.classifier
+    return {
+        "input": {"name": c.taken.name, "size": list(c.size)},
+        "output": {
+            "name": c.output_name,
+            "numbers": c.outputs,
+            "classes": c.classes,
+            "ending": c.ending,
+            "found": c.source.text,
+            "reach": c.source.reach,
+        },
+        "opset": c.model.opset_imports[""],
+        "precision": c.precision,
+        "default_layer": found.default.name if found.default else None,
+        "reason": found.reason,
+        "remarks": list(found.remarks),
+        "operators_without_rule": found.missing,
+        "layers": [
+            {
+                "name": layer.name,
+                "shape": list(layer.shape),
+                "axes": layer.layout.roles,
+                "passes": cost.passes,
+                "seconds": cost.seconds,
+                "bytes": cost.bytes,
+                "refused": layer.refused,
+                "bypassed": layer.bypassed,
+            }
+            for layer, cost in found.layers
+        ],
+    }
+
+
+def _ending(found: "Inspection") -> str:
+    """Say what the classes end in, and how that is written in the graph where it is not by its own operator."""
+    c = found.classifier
+    return c.ending if c.source.ending == "logits" and c.source.reach == "reached" else c.source.text
+
+
+def print_inspection(found: "Inspection", most: int | None) -> None:
+    """Print the model's facts and a table of its last `most` layers, the last one first."""
+    c = found.classifier
+    height, width = c.size
+    console.say(
+        f"input    {c.taken.name!r} (N, 3, {height}, {width}), {c.precision}, as opset {c.model.opset_imports['']}"
+    )
+    one = " of one number, lower and higher" if c.outputs == 1 else ""
+    console.say(f"output   {c.output_name!r}, {c.classes} classes{one}, {_ending(found)}")
+    without = ", ".join(f"{op} ({count})" for op, count in found.missing.items())
+    console.say(f"no rule  {without or 'none: every operator on the way has a gradient rule'}")
+    table = Table("layer", "K x h x w", "passes", "seconds", "MB", "", box=None, pad_edge=False)
+    table.columns[0].overflow = table.columns[-1].overflow = "fold"
+    for column in table.columns[2:5]:
+        column.justify = "right"
+    rows = found.layers[::-1][:most]
+    for layer, cost in rows:
+        default = found.default is not None and layer.name == found.default.name
+        note = f"refused: {layer.refused}" if layer.refused else "bypassed" if layer.bypassed else ""
+        # Tensors converted from other formats have names of 250 characters; --layer takes the node's as well.
+        name = layer.name if len(layer.name) <= LONG_NAME else min(layer.name, layer.node_name or layer.name, key=len)
+        shape = " x ".join(map(str, layer.shape))
+        figures = str(cost.passes), f"{cost.seconds:.1f}", f"{cost.bytes / 1e6:.0f}"
+        table.add_row(name, shape, *figures, "<- default" if default else note)
+    console.out.print(table, markup=False)
+    if any(layer.bypassed for layer, _ in rows):
+        console.say("bypassed: part of the evidence reaches the scores on other ways, past this layer")
+    for remark in found.remarks:
+        console.complain(remark, "note")
+    if len(rows) < len(found.layers):
+        console.say(f"... and {len(found.layers) - len(rows)} earlier layers (--all lists them)")
+    if found.way_out is not None:
+        console.say(f"no gradient rule: {found.way_out}")
+    if found.default is None:
+        console.complain(str(found.reason), "note")

@@ -1,0 +1,1 @@
+"""The engine: the work of one request, from a preprocessed picture to its maps."""

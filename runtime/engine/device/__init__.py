@@ -1,0 +1,1 @@
+"""The engine whose steps are computed by CUDA kernels, on a GPU."""

@@ -1,0 +1,194 @@
+"""Everything the device holds of a picture on its way to the maps: allocated once, bound to the sessions by pointer."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from fusioncam.errors import BundleError, first_line, out_of_memory
+from fusioncam.kernels.device import Array, Device, DeviceArray, empty
+from fusioncam.kernels.specs.masks import ITEM, turning_points
+from fusioncam.manifest import Manifest
+from fusioncam.runtime.sessions.open import run_failure
+
+MAPS = ("grad_cam", "denoised", "score_cam", "united", "fusion_cam")  # full-size maps that are kept
+SLOTS = 2  # chunks: one is made while the other runs
+
+
+@dataclass(frozen=True)
+class Run:
+    """A session with its inputs and outputs bound to device memory.
+
+    Attributes:
+        session: The session.
+        binding: The bound memory.
+        graph: Number of the CUDA graph that these addresses are captured as; -1 for none.
+        thread: Which may use it. onnxruntime keeps graphs per thread: others would capture anew, in the middle of work.
+    """
+
+    session: onnxruntime.InferenceSession
+    binding: Any
+    graph: int
+    thread: threading.Thread = field(default_factory=threading.current_thread)
+
+    def __call__(self) -> None:
+        """Give the work to the session's stream, without waiting for it.
+
+        Raises:
+            FusionCamError: onnxruntime fails.
+        """
+        graph = self.graph if threading.current_thread() is self.thread else -1
+        try:
+            self.session.run_with_iobinding(self.binding, run_options(graph))
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            raise run_failure(error) from error
+
+
+@cache
+def run_options(graph: int) -> onnxruntime.RunOptions:
+    """Options of a run that nobody waits for, as a CUDA graph of that number."""
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+    options.add_run_config_entry("gpu_graph_id", str(graph))
+    return options
+
+
+def bound(
+    device: Device,
+    session: onnxruntime.InferenceSession,
+    inputs: Mapping[str, DeviceArray],
+    outputs: Mapping[str, DeviceArray],
+    graph: int = -1,
+) -> Run:
+    """Bind a session to device arrays.
+
+    Args:
+        device: Where the arrays are.
+        session: The session.
+        inputs: By name.
+        outputs: By name.
+        graph: See `Run`.
+
+    Raises:
+        BundleError: The graph has other inputs or outputs.
+    """
+    try:
+        binding = session.io_binding()
+        for bind, arrays in ((binding.bind_input, inputs), (binding.bind_output, outputs)):
+            for name, array in arrays.items():
+                bind(name, device.memory, device.index, array.dtype.type, list(array.shape), array.pointer)
+    except Exception as error:  # as above
+        what = f"a graph is not what a bundle holds: {first_line(error)}; export the model again"
+        raise out_of_memory(error) or BundleError(what) from error
+    return Run(session, binding, graph)
+
+
+class Buffers:
+    """Device arrays, some of them with an end on the host, so that copies need not wait."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._host: dict[str, tuple[Array, DeviceArray]] = {}
+
+    def _new(self, *shape: int, dtype: npt.DTypeLike = np.float32) -> DeviceArray:
+        return empty(self._device, shape, dtype)
+
+    def _constant(self, values: Array, stream: int) -> DeviceArray:
+        made = self._new(*values.shape, dtype=values.dtype)
+        self._device.upload(values, made.pointer, stream)
+        self._device.synchronize(stream)  # or `values` might be gone first
+        return made
+
+    def _pin(self, **arrays: DeviceArray) -> None:
+        for name, array in arrays.items():
+            self._host[name] = self._device.pinned(array.shape, array.dtype), array
+
+    def send(self, name: str, source: npt.ArrayLike, stream: int) -> None:
+        """Copy rows to the start of one of the arrays, without waiting."""
+        rows = np.asarray(source)
+        host, target = self._host[name]
+        host[: len(rows)] = rows
+        self._device.upload(host[: len(rows)], target.pointer, stream)
+
+    def receive(self, name: str, stream: int, count: int | None = None) -> Array:
+        """The first rows of one of the arrays; they are there once `stream` is, and until the next call."""
+        host, source = self._host[name]
+        self._device.download(source.pointer, host[:count], stream)
+        return host[:count]
+
+
+class PictureBuffers(Buffers):
+    """What a picture takes, however many classes are asked for. It is never moved: CUDA graphs hold its addresses.
+
+    Args:
+        device: Where it is.
+        manifest: The bundle's.
+        dtype: Type of the masked pictures.
+        chunk: Masked pictures per run, B.
+        stream: For copies.
+
+    Raises:
+        DeviceError: There is not enough memory.
+    """
+
+    def __init__(
+        self, device: Device, manifest: Manifest, dtype: type[np.floating[Any]], chunk: int, stream: int
+    ) -> None:
+        super().__init__(device)
+        K, h, w = manifest.layer.shape  # noqa: N806
+        H, W = manifest.preprocessing.size  # noqa: N806
+        self.image, self.logits = self._new(1, 3, H, W), self._new(1, manifest.classes)
+        self.activations, self.scaled = self._new(K, h, w), self._new(K, h, w)
+        self.kinds = self._new(K, dtype=np.int32)
+        self.pictures = [self._new(chunk, 3, H, W, dtype=dtype) for _ in range(SLOTS)]
+        self.chunk_logits = [self._new(chunk, manifest.classes) for _ in range(SLOTS)]
+        self.photo, self.overlay = (self._new(1, H, W, 3, dtype=np.uint8) for _ in range(2))
+        self.colors = self._new(256, 3, dtype=np.uint8)
+        self.rows, self.columns = (self._constant(p, stream) for p in turning_points((h, w), (H, W)))
+        self._pin(image=self.image, logits=self.logits, kinds=self.kinds)
+        self._pin(activations=self.activations, scaled=self.scaled)  # for plans
+        self._pin(photo=self.photo, overlay=self.overlay, colors=self.colors)
+        self.probe = device.pinned((1,), np.float32)
+
+
+class ClassBuffers(Buffers):
+    """What N classes of a picture take.
+
+    Args:
+        device: Where it is.
+        manifest: The bundle's.
+        chunk: Masked pictures per run, B.
+        classes: N.
+        stream: For copies.
+
+    Raises:
+        DeviceError: There is not enough memory.
+    """
+
+    def __init__(self, device: Device, manifest: Manifest, chunk: int, classes: int, stream: int) -> None:
+        super().__init__(device)
+        K, h, w = manifest.layer.shape  # noqa: N806
+        H, W = manifest.preprocessing.size  # noqa: N806
+        N = self.most = classes  # noqa: N806
+        self.class_index, self.classes = self._new(N, dtype=np.int64), self._new(N, dtype=np.int32)
+        self.gradients = self._new(N, K, h, w)
+        # Which picture is which in the chunks, padded to whole ones, and where x * 0 and the full-size maps are.
+        self.items = self._new(-(-(K + 1 + N) // chunk) * chunk, dtype=ITEM)
+        self.places = self._new(2 * N, dtype=np.int32)
+        self.scores, self.weights = self._new(N, K), self._new(N, K)
+        self.blank, self.unused = self._new(N), self._new(N)
+        self.of = {name: self._new(N, dtype=np.float64) for name in ("blank", *MAPS)}  # confidences
+        self.region_share, self.flags = self._new(N, dtype=np.float64), self._new(2, N, dtype=np.int32)
+        self.sums, self.small, self.small_kinds = self._new(N, h, w), self._new(N, h, w), self._new(N, dtype=np.int32)
+        self.maps = {name: self._new(N, H, W) for name in MAPS}
+        each = np.zeros(N, ITEM)
+        each["map"] = np.arange(N)
+        self.each, self.in_order = (self._constant(a, stream) for a in (each, each["map"].copy()))
+        self._pin(class_index=self.class_index, classes=self.classes, items=self.items, places=self.places)
+        self._pin(gradients=self.gradients, scores=self.scores)  # for plans
+        self._pin(weights=self.weights, blank=self.blank, flags=self.flags, **self.maps)

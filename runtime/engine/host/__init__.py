@@ -1,0 +1,1 @@
+"""The engine whose steps are computed in NumPy, around sessions of onnxruntime."""

@@ -1,0 +1,70 @@
+"""What a session is fed with, chunk by chunk, out of buffers that are used again for every chunk."""
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fusioncam.kernels.masks import Deferred
+from fusioncam.runtime.engine.scheduler import Floats
+from fusioncam.runtime.sessions.masked_graph import MASKS, PICTURE
+
+Rows = Floats | Deferred
+
+
+class Chunk(Protocol):
+    """The input of one run after another; for one thread."""
+
+    def rows(self, count: int) -> Rows:
+        """Where `count` pictures are to be written; what was there is of no use any more."""
+
+    def feeds(self, rows: Rows, used: int) -> dict[str, Floats]:
+        """What to run the session with, once the first `used` of `rows` are written; the others do not matter."""
+
+
+class PictureChunk:
+    """For a graph that takes pictures.
+
+    Args:
+        shape: (3, H, W).
+        dtype: Type of its input `image`.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], dtype: npt.DTypeLike) -> None:
+        self._buffer = np.zeros((0, *shape), dtype)
+
+    def rows(self, count: int) -> Rows:
+        """An array (count, 3, H, W)."""
+        if count > len(self._buffer):
+            self._buffer = np.zeros((count, *self._buffer.shape[1:]), self._buffer.dtype)
+        return self._buffer[:count]
+
+    def feeds(self, rows: Rows, used: int) -> dict[str, Floats]:
+        """The array."""
+        assert isinstance(rows, np.ndarray)
+        return {"image": rows}
+
+
+class MaskChunk:
+    """For a graph that masks the pictures itself, see `masked_graph`.
+
+    Args:
+        grid: (h, w) of the masks.
+    """
+
+    def __init__(self, grid: tuple[int, int]) -> None:
+        self._masks = np.zeros((0, 1, *grid), np.float32)
+
+    def rows(self, count: int) -> Deferred:
+        """Room for `count` masks and for as many pictures, of which only references are held."""
+        if count > len(self._masks):
+            self._masks = np.zeros((count, *self._masks.shape[1:]), np.float32)
+        return Deferred(np.empty(count, object), self._masks[:count])
+
+    def feeds(self, rows: Rows, used: int) -> dict[str, Floats]:
+        """The masks, and the picture, which in most chunks is one and the same."""
+        assert isinstance(rows, Deferred)
+        first, *others = rows.pictures[:used]
+        rows.pictures[used:] = [first] * (len(rows) - used)
+        one = all(p is first for p in others)
+        return {PICTURE: first[None] if one else np.stack(list(rows.pictures)), MASKS: rows.masks}

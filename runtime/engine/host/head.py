@@ -1,0 +1,55 @@
+"""What the model makes of one place of its layer after another: the head of the model, run on masked activations."""
+
+import numpy as np
+import onnxruntime
+
+from fusioncam.runtime.engine.host.scorer import refuse_nan
+from fusioncam.runtime.engine.scheduler import Floats
+from fusioncam.runtime.sessions.open import run
+
+MASKS = 64  # per run, at most: bounds the memory
+
+
+class Head:
+    """Runs the head graph of a bundle.
+
+    Safe to share between threads.
+
+    Args:
+        session: The head graph: `image` (1, 3, H, W) and `masks` (M, 1, h, w) to `logits` (M, classes).
+
+    Attributes:
+        grid: (h, w) of the layer.
+        chunk: Masks per run, always the same: the places are dealt out evenly, since every run computes what comes
+            before the layer again, and a new number of masks is costly on a GPU.
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        self._session = session
+        masks = next(i for i in session.get_inputs() if i.name == "masks")
+        self.grid: tuple[int, int] = (masks.shape[2], masks.shape[3])
+        self._places = self.grid[0] * self.grid[1]
+        runs = -(-self._places // MASKS)
+        self.chunk = -(-self._places // runs)
+
+    def scores(self, x: Floats) -> Floats:
+        """The logits by each place alone: Recipro-CAM, arXiv 2209.14074, section 3.2.
+
+        Args:
+            x: The picture (3, H, W), preprocessed.
+
+        Returns:
+            (h * w, classes) float32, places in rows of the grid: those of the activations where all but one place are
+            zero.
+
+        Raises:
+            FusionCamError: The model cannot be run, or gives NaN or infinity.
+        """
+        rows = []
+        for start in range(0, self._places, self.chunk):
+            masks = np.eye(self.chunk, self._places, k=start, dtype=np.float32).reshape(-1, 1, *self.grid)
+            logits = run(self._session, ["logits"], {"image": x[None], "masks": masks})[0]
+            rows.append(logits[: self._places - start])
+        scores: Floats = np.concatenate(rows)
+        refuse_nan(scores, "logits")
+        return scores

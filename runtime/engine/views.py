@@ -1,0 +1,52 @@
+"""Test-time smoothing: other views of a picture, whose maps are averaged with that of the picture itself."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from fusioncam.errors import UsageError
+from fusioncam.runtime.engine.scheduler import Array, Floats
+from fusioncam.runtime.sessions.providers import listed
+
+SMOOTHINGS = ("flip", "noise")
+NOISY = 4  # noisy views beside the clean one
+NOISE = 0.1  # standard deviation, of the range of x; SmoothGrad (arXiv 1706.03825) finds 0.1 to 0.2 best
+SEED = 0  # the same picture gives the same maps
+
+
+class View(NamedTuple):
+    """A view of a picture.
+
+    Attributes:
+        x: (3, H, W).
+        back: Brings a map (H, W) of it to where the picture has what it shows.
+    """
+
+    x: Floats
+    back: Callable[[Array], Array]
+
+
+def checked_smoothing(given: Sequence[str]) -> tuple[str, ...]:
+    """Which views to take; raises UsageError where there is none of a name."""
+    names = listed(given, "smooth")
+    for name in names:
+        if name not in SMOOTHINGS:
+            raise UsageError(f"no smoothing {name!r}; use {' or '.join(SMOOTHINGS)}")
+    return tuple(dict.fromkeys(names))
+
+
+def view_count(smooth: Sequence[str]) -> int:
+    """How many views there are."""
+    return (2 if "flip" in smooth else 1) * (1 + NOISY if "noise" in smooth else 1)
+
+
+def views(x: Floats, smooth: Sequence[str]) -> Iterator[View]:
+    """The picture itself, then the others: mirrored, with noise, and both."""
+    noise = np.random.default_rng(SEED)
+    spread = NOISE * np.ptp(x)
+    for n in range(1 + NOISY if "noise" in smooth else 1):
+        seen = x if n == 0 else x + (spread * noise.standard_normal(x.shape)).astype(np.float32)
+        yield View(seen, lambda m: m)
+        if "flip" in smooth:
+            yield View(np.ascontiguousarray(seen[..., ::-1]), lambda m: m[..., ::-1])

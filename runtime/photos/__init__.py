@@ -1,0 +1,1 @@
+"""Photos: files become the input of a model, and maps go back onto the photo."""

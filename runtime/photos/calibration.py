@@ -1,0 +1,62 @@
+"""Photos to calibrate an int8 score graph on, from a folder."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from fusioncam.errors import ImageError, UsageError
+from fusioncam.manifest import Preprocessing
+from fusioncam.runtime.photos.decode import Float32Array, as_input
+from fusioncam.runtime.photos.folder import files_in
+
+MOST = 64  # photos: bounds the time
+
+Complain = Callable[[str], None]
+
+
+def photos_in(
+    folder: str | os.PathLike[str], complain: Complain | None = None
+) -> Callable[[Preprocessing], Iterator[Float32Array]]:
+    """What `export_model(..., precision="int8", calibrate=photos_in(folder))` calibrates on.
+
+    The files of the folder, sorted by name, one in memory at a time; of more than 64, as many spread evenly over them.
+
+    Args:
+        folder: The folder; folders in it and hidden files are passed over.
+        complain: Called once, with one line, for each file that cannot be read as a picture; it is left out.
+
+    Returns:
+        Called with a `Preprocessing`, gives the photos (3, H, W) as float32.
+
+    Raises:
+        UsageError: There is no such folder, it holds no file, or none of its files can be read (when it is called).
+    """
+    files = _files(Path(folder))
+    bad: set[Path] = set()
+
+    def photos(preprocessing: Preprocessing) -> Iterator[Float32Array]:
+        for file in files:
+            if file in bad:
+                continue
+            try:
+                x = as_input(file, preprocessing)[1]
+            except ImageError as error:
+                bad.add(file)
+                if complain is not None:
+                    complain(f"left out of the calibration: {error}")
+                continue
+            yield x
+        if len(bad) == len(files):
+            raise UsageError(f"no file in {folder} can be read as a picture; calibrate on photos")
+
+    return photos
+
+
+def _files(folder: Path) -> list[Path]:
+    files = files_in(folder, "give a folder of photos to calibrate on")
+    if not files:
+        raise UsageError(f"{folder} holds no photo; put some in it, like those to be explained")
+    picked = np.unique(np.linspace(0, len(files) - 1, min(MOST, len(files))).round().astype(int))
+    return [files[i] for i in picked]

@@ -1,0 +1,68 @@
+"""A score graph that masks its pictures itself, so that onnxruntime's own threads do it."""
+
+from pathlib import Path
+
+import numpy as np
+
+from fusioncam.errors import BundleError, first_line, out_of_memory
+from fusioncam.kernels.masks import interpolation_matrix
+from fusioncam.manifest import WEIGHTS
+from fusioncam.runtime.sessions.contract import FLOAT, compare
+
+# Inputs. The prefix keeps them apart from whatever the model's own tensors are called.
+PICTURE, MASKS = "fusioncam.picture", "fusioncam.masks"
+
+
+def masked_graph(path: Path, grid: tuple[int, int], size: tuple[int, int]) -> bytes:
+    """The score graph, led by what makes its `image`: x * up(s).
+
+    up(s) = U_rows s U_columns^T, bilinear with half-pixel centres and clamped edges; where s is one, so is up(s).
+
+    Args:
+        path: The score graph, which takes float32; its weights stay in their file. (With a cast to float16 it would
+            not do: onnxruntime takes that out, and with it what tells that a picture does not fit.)
+        grid: (h, w) of s.
+        size: (H, W) of x.
+
+    Returns:
+        A model with the inputs `PICTURE`, x (1 or N, 3, H, W), and `MASKS`, s (N, 1, h, w), both float32.
+
+    Raises:
+        BundleError: The file holds no graph, or that of another input.
+    """
+    import onnx  # of all runtime only here, and not on a GPU
+    from onnx import TensorProto, helper, numpy_helper
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+        (image,) = model.graph.input
+        kind = TensorProto.DataType.Name(image.type.tensor_type.elem_type).lower()
+        sizes = [d.dim_value or None for d in image.type.tensor_type.shape.dim]
+    except Exception as error:  # protobuf's own, which are no part of its interface
+        raise out_of_memory(error) or BundleError(
+            f"cannot load {path}: {first_line(error)}; export the model again"
+        ) from error
+    compare(path, {"image": (FLOAT, (3, *size))}, {image.name: (f"tensor({kind})", sizes[1:])})
+    weights = (path.parent / WEIGHTS).resolve()  # a link, in the caches of some hubs
+    for entry in (e for tensor in model.graph.initializer for e in tensor.external_data):
+        if entry.key == "location":
+            entry.value = weights.name
+    of_rows, of_columns = (interpolation_matrix(n, m).astype(np.float32) for n, m in zip(grid, size, strict=True))
+    wide, up, rows, columns = (f"fusioncam.{name}" for name in ("wide", "up", "rows", "columns"))
+    prologue = [
+        helper.make_node("MatMul", [MASKS, columns], [wide]),
+        helper.make_node("MatMul", [rows, wide], [up]),
+        helper.make_node("Mul", [PICTURE, up], [image.name]),
+    ]
+    model.graph.initializer.extend(
+        [numpy_helper.from_array(of_rows, rows), numpy_helper.from_array(np.ascontiguousarray(of_columns.T), columns)]
+    )
+    nodes = [*prologue, *model.graph.node]
+    inputs = [
+        helper.make_tensor_value_info(PICTURE, TensorProto.FLOAT, ["P", 3, *size]),
+        helper.make_tensor_value_info(MASKS, TensorProto.FLOAT, ["N", 1, *grid]),
+    ]
+    for field, entries in ((model.graph.node, nodes), (model.graph.input, inputs)):
+        del field[:]
+        field.extend(entries)
+    return bytes(model.SerializeToString())

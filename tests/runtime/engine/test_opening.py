@@ -1,0 +1,98 @@
+import pytest
+
+from fusioncam import Explainer
+from fusioncam.errors import DeviceError, FusionCamError, UsageError
+from fusioncam.manifest import EXPLAIN_GRAPH, SCORE_GRAPH
+from fusioncam.runtime.engine import opening as engines
+from fusioncam.runtime.engine.opening import open_engine
+from fusioncam.runtime.sessions.open import open_session
+from fusioncam.runtime.sessions.providers import CPU, CUDA, TENSORRT
+
+
+@pytest.fixture
+def told(monkeypatch, host_device):
+    """What the sessions of an engine on a GPU are opened with; they run on the CPU."""
+    calls = []
+
+    def open_on_cpu(path, providers, threads, disabled, use):
+        calls.append((path.name, providers, use))
+        return open_session(path, [CPU], threads, disabled)
+
+    monkeypatch.setattr(engines, "open_session", open_on_cpu)
+    monkeypatch.setattr(engines, "open_device", lambda index, launcher: host_device)
+    return calls
+
+
+@pytest.mark.parametrize("providers", [["cuda"], ["tensorrt", "cpu"], ["cpu", "cuda"]])
+def test_int8_bundles_are_for_cpus(tiny, providers):
+    manifest = Explainer(tiny.bundle).manifest.model_copy(update={"score_precision": "int8"})
+    with pytest.raises(UsageError, match="int8 bundles are for CPUs; for a GPU export the model again"):
+        open_engine(tiny.bundle, manifest, providers)
+
+
+def test_both_sessions_get_the_stream_and_the_one_shape(tiny, told, monkeypatch, tmp_path):
+    monkeypatch.setenv("FUSIONCAM_CACHE", str(tmp_path))
+    Explainer(tiny.bundle, ["tensorrt", ("cuda", {"use_tf32": "1", "device_id": "0"}), "cpu"], chunk=7)
+    (explain, first, one), (score, second, many) = told
+    assert (explain, score) == (EXPLAIN_GRAPH, SCORE_GRAPH)
+    assert first == second == [(TENSORRT, {}), (CUDA, {"use_tf32": "1"}), CPU]
+    assert one.stream == many.stream > 0
+    assert dict(one.shapes) == {"image": (1, 3, 24, 32), "class_index": (1,)}
+    assert dict(many.shapes) == {"image": (7, 3, 24, 32)}
+    assert (one.capture, many.capture) == (False, True)
+    assert one.cache.is_relative_to(tmp_path)
+    assert one.cache.name == "chunk-7"
+
+
+def test_cuda_alone_needs_no_cache(tiny, told, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FUSIONCAM_CACHE", str(tmp_path / "file"))
+    Explainer(tiny.bundle, ["cuda"])
+    assert [use.cache for _, _, use in told] == [None, None]
+
+
+def test_a_stream_of_ones_own_is_used_by_all(tiny, told, host_device):
+    stream = host_device.stream()
+    Explainer(tiny.bundle, [("cuda", {"user_compute_stream": str(stream), "has_user_compute_stream": "0"})])
+    assert [use.stream for _, _, use in told] == [stream, stream]
+    assert [providers for _, providers, _ in told] == [[(CUDA, {})]] * 2
+
+
+@pytest.mark.parametrize(
+    ("providers", "message"),
+    [
+        ([("cuda", {"user_compute_stream": "0"})], "0, the default one, cannot be shared"),
+        ([("tensorrt", {"device_id": 0}), ("cuda", {"device_id": "1"})], r"disagree about device_id \(0, 1\)"),
+        ([("cuda", {"user_compute_stream": "abc"})], "user_compute_stream must be a whole number, not 'abc'"),
+        ([("cuda", {"device_id": None})], "device_id must be a whole number, not 'None'"),
+        ([("cuda", {"device_id": "9" * 5000})], "device_id must be a whole number"),
+        ([("cuda", {"device_id": 1.7})], "device_id must be a whole number"),
+        ([("cuda", {"device_id": -1})], "device_id must be a whole number"),
+    ],
+)
+def test_what_the_providers_must_agree_about(tiny, told, providers, message):
+    with pytest.raises(UsageError, match=message):
+        Explainer(tiny.bundle, providers)
+    assert told == []
+
+
+def test_without_a_launcher_the_provider_is_asked_first(tiny, monkeypatch):
+    def missing(index, launcher):
+        raise DeviceError("no launcher")
+
+    opened = []
+    monkeypatch.setattr(engines, "open_device", missing)
+    monkeypatch.setattr(engines, "open_session", lambda *arguments: opened.append(arguments))
+    with pytest.raises(DeviceError, match="no launcher"):
+        Explainer(tiny.bundle, ["cuda"])
+    assert len(opened) == 1
+
+
+def test_swapped_graphs_are_no_bundle(tiny, host_device, tmp_path):
+    for name in ("weights.bin", "manifest.json"):
+        (tmp_path / name).write_bytes((tiny.bundle / name).read_bytes())
+    (tmp_path / EXPLAIN_GRAPH).write_bytes((tiny.bundle / SCORE_GRAPH).read_bytes())
+    (tmp_path / SCORE_GRAPH).write_bytes((tiny.bundle / EXPLAIN_GRAPH).read_bytes())
+    manifest = Explainer(tiny.bundle).manifest
+    with pytest.raises(FusionCamError, match="export the model again"):
+        engines.open_on_device(tmp_path, manifest, host_device, [CPU])

@@ -1,0 +1,60 @@
+"""Bundles whose masked passes are in float16, from the command line to the maps."""
+
+import json
+
+import numpy as np
+import pytest
+
+from fusioncam import Explainer
+from fusioncam.errors import FusionCamError
+from fusioncam.export import export_model
+from fusioncam.runtime.engine.host.scorer import Scorer
+from fusioncam.runtime.engine.scheduler import Clock, Request
+
+
+@pytest.mark.parametrize("pad", [False, True])
+def test_pictures_are_made_in_the_type_of_the_session(pad):
+    class Model:
+        def run(self, outputs, feeds):
+            assert feeds["image"].dtype == np.float16
+            return [feeds["image"].sum((1, 2, 3), dtype=np.float32)[:, None]]
+
+    def halves(start, stop, out):
+        np.multiply(np.full(out.shape, 0.5, np.float32), np.float32(1), out=out)
+
+    rows = []
+
+    def work():
+        yield Request(6, halves, lambda _, logits: rows.extend(logits), Clock())
+
+    list(Scorer(Model(), (3, 4, 5), 4, pad, dtype=np.float16).finish([work()]))
+    np.testing.assert_array_equal(rows, np.full((6, 1), 30))
+
+
+def test_the_maps_are_nearly_those_of_float32(tiny, pictures, tmp_path):
+    source = tiny.bundle.with_suffix(".onnx")
+    prep = Explainer(tiny.bundle).manifest.preprocessing.model_dump(exclude={"origin"})
+    export_model(source, tmp_path / "half.fcam", layer="layer", preprocessing=prep, precision="fp16")
+    full, half = (Explainer(bundle).explain(pictures[0], 1) for bundle in (tiny.bundle, tmp_path / "half.fcam"))
+    np.testing.assert_array_equal(half.maps["grad_cam"], full.maps["grad_cam"])
+    for method in ("score_cam", "fusion_cam"):
+        np.testing.assert_allclose(half.maps[method], full.maps[method], rtol=0, atol=0.02)
+        assert (half.maps[method] != full.maps[method]).any()
+
+
+def test_a_picture_that_float16_does_not_hold_is_one_error_without_warnings(tiny, pictures, tmp_path):
+    export_model(tiny.bundle.with_suffix(".onnx"), tmp_path / "half.fcam", layer="layer", precision="fp16")
+    with pytest.raises(FusionCamError, match="NaN or infinite logits"):
+        Explainer(tmp_path / "half.fcam").explain(pictures[0] * np.float32(1e6))
+
+
+def test_from_the_command_line(run, work, tmp_path):
+    target = tmp_path / "half.fcam"
+    status, out, err = run("export", "tiny.onnx", "-o", target, "--preset", "unit", "--precision", "fp16", "--json")
+    assert status == 0, err
+    assert json.loads(out)["score_precision"] == "float16"
+    status, out, _ = run("check", target)
+    assert status == 0
+    assert out.count("ok  ") == 7
+    status, _, err = run("export", "tiny.onnx", "-o", target, "--precision", "int4")
+    assert (status, err) == (2, "error: no precision 'int4'; use fp32, fp16 or int8\n")
