@@ -1,4 +1,4 @@
-"""How many masked passes an explanation may take, and which: `plan` chooses, by a `guess` from a `surrogate` model."""
+"""How many masked passes an explanation takes, and which: `channel_plan` chooses by a `posterior` of the scores."""
 
 import math
 import operator
@@ -11,8 +11,8 @@ import numpy as np
 
 from fusioncam.errors import UsageError
 from fusioncam.kernels.masks import Indices
-from fusioncam.runtime.budget.guess import Guess
-from fusioncam.runtime.budget.plan import Enough, Everything, Plan
+from fusioncam.runtime.budget.channel_plan import AdaptivePlan, ChannelPlan, ExhaustivePlan
+from fusioncam.runtime.budget.posterior import ScorePosterior
 from fusioncam.runtime.budget.surrogate import Doubles, Masks
 from fusioncam.runtime.engine.scheduler import Array
 
@@ -77,7 +77,7 @@ def plan_for(
     evidence: Callable[[], Evidence],
     others: int,
     grain: int,
-) -> Plan:
+) -> ChannelPlan:
     """Which of the live channels will be scored.
 
     Args:
@@ -98,16 +98,16 @@ def plan_for(
     if isinstance(budget, int) and most < 1:
         raise UsageError(f"a budget of {budget} passes is too small: {others} are needed besides those of channels")
     if not len(live) or budget == "exact" or (most >= len(live) and budget != "auto"):
-        return Everything(live)
+        return ExhaustivePlan(live)
     masks, activations, gradients, full = evidence()
     small, drawn = _shrunk(masks[live]), _shrunk(activations[live]).reshape(len(live), -1)
     drawn = drawn - drawn.mean(axis=1, keepdims=True)
     activity = _shrunk(np.einsum("khw->hw", activations)[None])[0]
-    guesses = []
+    posteriors = []
     for gradient, logit in zip(gradients, full, strict=True):
         positions = _shrunk(np.einsum("khw,khw->hw", gradient, activations)[None])[0]
-        guesses.append(Guess(Masks(small, positions, activity), drawn, logit))
-    return Enough(live, guesses, most, thrifty=budget == "auto", grain=grain)
+        posteriors.append(ScorePosterior(Masks(small, positions, activity), drawn, logit))
+    return AdaptivePlan(live, posteriors, most, stop_early=budget == "auto", grain=grain)
 
 
 def _shrunk(maps: Array) -> Doubles:

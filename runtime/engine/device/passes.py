@@ -8,7 +8,7 @@ import onnxruntime
 from fusioncam.kernels.device import Array, Device, DeviceArray
 from fusioncam.kernels.masks import Indices
 from fusioncam.kernels.specs import masks, reduce
-from fusioncam.runtime.budget.plan import Plan
+from fusioncam.runtime.budget.channel_plan import ChannelPlan
 from fusioncam.runtime.engine.device.buffers import SLOTS, ClassBuffers, PictureBuffers, Run, bound
 from fusioncam.runtime.engine.host.scorer import Ending, refuse_nan
 from fusioncam.runtime.engine.scheduler import Clock, Progress
@@ -84,7 +84,7 @@ class DevicePasses:
         """Let go of what belongs to the picture's caller."""
         self._progress = self._also = None
 
-    def of_channels(self, plan: Plan, live: Indices, also: DeviceArray | None) -> DeviceArray | None:
+    def of_channels(self, plan: ChannelPlan, live: Indices, also: DeviceArray | None) -> DeviceArray | None:
         """f_c(x * M_k) of live channels k and all classes c, into `scores`; x * 0 and x * m of `also` ride along.
 
         Args:
@@ -102,10 +102,10 @@ class DevicePasses:
         self._total = plan.total + 1 + 3 * riding
         channels = plan.next(1 + riding)
         scores, blank = self._of_some(channels, also, blank=1)
-        plan.tell(scores, blank)
+        plan.update(scores, blank)
         while len(channels := plan.next(0)):
             scores, _ = self._of_some(channels, None, blank=0)
-            plan.tell(scores, blank)
+            plan.update(scores, blank)
         self._total = self.done + 2 * riding
         every = np.zeros((self._count, b.scores.shape[1]), np.float32)
         every[:, live] = plan.scores().T

@@ -10,7 +10,7 @@ from fusioncam.kernels.device import Array, DeviceArray
 from fusioncam.kernels.specs import fuse, masks, reduce
 from fusioncam.kernels.specs.overlay import OVERLAY
 from fusioncam.runtime.budget import Budget, Evidence, plan_for
-from fusioncam.runtime.budget.plan import Everything, Plan
+from fusioncam.runtime.budget.channel_plan import ChannelPlan, ExhaustivePlan
 from fusioncam.runtime.engine.host.scorer import refuse_nan
 from fusioncam.runtime.engine.scheduler import Floats, Work, at_once
 from fusioncam.runtime.explanation import Passes
@@ -29,7 +29,7 @@ class DeviceSteps:
     def __init__(self, engine: "DeviceEngine", x: Floats, classes: Sequence[int], budget: Budget) -> None:
         self._device, self._stream, self._count = engine.device, engine.stream, len(classes)
         self._passes, self._grain, self._budget = engine.passes, engine.chunk, budget
-        self._plan: Plan = Everything(np.empty(0, np.intp))
+        self._plan: ChannelPlan = ExhaustivePlan(np.empty(0, np.intp))
         p, b = self._picture, self._buffers = engine.picture, engine.classes
         p.send("image", x[None], self._stream)
         b.send("class_index", classes, self._stream)

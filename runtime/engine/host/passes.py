@@ -7,7 +7,7 @@ import numpy as np
 
 from fusioncam.kernels.masks import Indices, MaskMaker, write
 from fusioncam.kernels.reference import log_sum_exp
-from fusioncam.runtime.budget.plan import Plan
+from fusioncam.runtime.budget.channel_plan import ChannelPlan
 from fusioncam.runtime.engine.scheduler import Array, Clock, Fill, Floats, Progress, Request, Work
 
 Picture = Callable[[int], Floats]
@@ -64,7 +64,7 @@ class MaskedPasses:
     def of_channels(
         self,
         masks: MaskMaker,
-        plan: Plan,
+        plan: ChannelPlan,
         classes: Sequence[int],
         maps: Sequence[Array],
         later: int,
@@ -86,11 +86,11 @@ class MaskedPasses:
         self.total = begun + plan.total + len(maps) + later
         scores, rows = yield from self._of_some(masks, channels, classes, maps, sums)
         of_blank = (rows[0] if blank is None else blank)[classes].astype(np.float64)
-        plan.tell(scores, of_blank)
+        plan.update(scores, of_blank)
         while len(channels := plan.next(0)):
             self.total = begun + plan.total + len(maps) + later
             scores, _ = yield from self._of_some(masks, channels, classes, [], sums)
-            plan.tell(scores, of_blank)
+            plan.update(scores, of_blank)
         self.total = self.done + later
         return OfChannels(rows, sums)
 

@@ -10,7 +10,7 @@ from fusioncam.errors import UsageError
 from fusioncam.kernels import family, reference
 from fusioncam.kernels.masks import Indices, MaskMaker
 from fusioncam.runtime.budget import Budget, Evidence, plan_for
-from fusioncam.runtime.budget.plan import Plan
+from fusioncam.runtime.budget.channel_plan import ChannelPlan
 from fusioncam.runtime.engine.host.head import Head
 from fusioncam.runtime.engine.host.passes import MaskedPasses
 from fusioncam.runtime.engine.host.scorer import Ending, probabilities
@@ -70,7 +70,7 @@ class HostSteps:
         self._passes, self._evidence, self._ending, self._head = passes, evidence, ending, head
         self._activations = evidence[0].activations
         self._budget, self._grain = budget, grain
-        self._plans: list[Plan] = []
+        self._plans: list[ChannelPlan] = []
         self._scored: dict[bool, Scored] = {}
         self._blank: Floats | None = None  # logits (all classes,) of x * 0
         self._shares: list[list[reference.Contributions]] = []

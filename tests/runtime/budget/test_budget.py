@@ -3,7 +3,7 @@ import pytest
 
 from fusioncam.errors import UsageError
 from fusioncam.runtime.budget import FINEST, Evidence, _shrunk, checked_budget, parse_budget, plan_for
-from fusioncam.runtime.budget.plan import Enough, Everything
+from fusioncam.runtime.budget.channel_plan import AdaptivePlan, ExhaustivePlan
 
 LIVE = np.arange(40)
 
@@ -57,7 +57,7 @@ def test_what_is_no_budget_on_the_command_line(wrong):
 def test_how_many_channels_a_budget_reaches_for(budget, most):
     plan = plan_for(budget, LIVE, evidence, others=4, grain=8)
     assert plan.total == most
-    assert isinstance(plan, Everything if budget in ("exact", 44, 1.0) else Enough)
+    assert isinstance(plan, ExhaustivePlan if budget in ("exact", 44, 1.0) else AdaptivePlan)
 
 
 def test_exact_asks_for_no_evidence():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fusioncam.kernels.masks import MaskMaker
-from fusioncam.runtime.budget.plan import Everything
+from fusioncam.runtime.budget.channel_plan import ExhaustivePlan
 from fusioncam.runtime.engine.host.passes import MaskedPasses
 from fusioncam.runtime.engine.host.scorer import Scorer
 from fusioncam.runtime.engine.scheduler import Clock
@@ -34,7 +34,7 @@ def test_maps_ride_along_behind_the_channels(chunk, channels, extra):
     calls = []
     passes = MaskedPasses(image, Clock(), lambda *call: calls.append(call))
     scorer = Scorer(Model(), SHAPE, chunk, False)
-    plan = Everything(chosen)
+    plan = ExhaustivePlan(chosen)
     ((rows, log_sums),) = scorer.finish([passes.of_channels(masks, plan, [1, 0, 1], maps, later=extra)])
     assert calls[0][1] == passes.total == len(channels) + 2 * extra
     sums = pictures.sum((1, 2, 3))
@@ -61,7 +61,7 @@ class Halves:
         self.asked.append(riding)
         return {1: np.arange(0, 6, 2), 2: np.arange(1, 6, 2)}.get(len(self.asked), np.empty(0, np.intp))
 
-    def tell(self, scores, blank):
+    def update(self, scores, blank):
         self.told.append((scores, blank))
 
 
@@ -96,7 +96,7 @@ def test_logits_of_channels_are_let_go():
     masks = MaskMaker(np.random.default_rng(0).random((600, 2, 2)).astype(np.float32), image)
     passes = MaskedPasses(image, Clock())
     scorer = Scorer(Classes(), SHAPE, 8, False)
-    work = passes.of_channels(masks, Everything(np.arange(600)), [0], [np.zeros(SHAPE[1:])], later=0)
+    work = passes.of_channels(masks, ExhaustivePlan(np.arange(600)), [0], [np.zeros(SHAPE[1:])], later=0)
     tracemalloc.start()
     try:
         list(scorer.finish([work]))

@@ -5,7 +5,7 @@ from typing import Protocol
 import numpy as np
 
 from fusioncam.kernels.masks import Indices
-from fusioncam.runtime.budget.guess import Guess
+from fusioncam.runtime.budget.posterior import ScorePosterior
 from fusioncam.runtime.budget.surrogate import Doubles
 
 FIRST = 16  # pictures before the first guess
@@ -13,7 +13,7 @@ PATIENCE = 0.5  # share of the channels from which on the rest is scored, too: g
 MOST_GUESSED_FROM = 512  # scores: a guess costs about their number times that of the channels
 
 
-class Plan(Protocol):
+class ChannelPlan(Protocol):
     """Says which channels to score next, and what the scores of the others are taken to be."""
 
     @property
@@ -31,14 +31,14 @@ class Plan(Protocol):
     def next(self, riding: int) -> Indices:
         """Channels to score now, none when it is enough; so many other pictures will ride along."""
 
-    def tell(self, scores: Doubles, blank: Doubles) -> None:
+    def update(self, scores: Doubles, blank: Doubles) -> None:
         """The scores (s, classes) of these channels, and those of x * 0 (classes,)."""
 
     def scores(self) -> Doubles:
         """Of all live channels (n, classes)."""
 
 
-class Everything:
+class ExhaustivePlan:
     """Scores every live channel.
 
     Args:
@@ -56,7 +56,7 @@ class Everything:
         left, self._left = self._left, self._left[:0]
         return left
 
-    def tell(self, scores: Doubles, blank: Doubles) -> None:
+    def update(self, scores: Doubles, blank: Doubles) -> None:
         """Kept as they are."""
         self._scores = scores
 
@@ -65,19 +65,21 @@ class Everything:
         return self._scores
 
 
-class Enough:
+class AdaptivePlan:
     """Scores the channels that decide what the map looks like, and guesses the rest.
 
     Args:
         live: Which channels, n of them.
-        guesses: One per class.
+        posteriors: One per class.
         most: Channels to score at most.
-        thrifty: Whether to stop as soon as the map is settled.
+        stop_early: Whether to stop as soon as the map is settled.
         grain: Pictures that are passed at a time.
     """
 
-    def __init__(self, live: Indices, guesses: list[Guess], most: int, thrifty: bool, grain: int) -> None:
-        self._live, self._guesses, self._thrifty, self._grain = live, guesses, thrifty, grain
+    def __init__(
+        self, live: Indices, posteriors: list[ScorePosterior], most: int, stop_early: bool, grain: int
+    ) -> None:
+        self._live, self._posteriors, self._stop_early, self._grain = live, posteriors, stop_early, grain
         self._most = min(most, len(live))
         self._asked = np.empty(0, np.intp)  # positions among the live channels
         self._waiting = np.ones(len(live), bool)
@@ -94,17 +96,17 @@ class Enough:
     @property
     def missing(self) -> float:
         """Of the class with most."""
-        return max((g.missing for g in self._guesses), default=0.0) if self._waiting.any() else 0.0
+        return max((g.missing for g in self._posteriors), default=0.0) if self._waiting.any() else 0.0
 
     @property
     def settled(self) -> bool:
         """For every class."""
-        return not self._waiting.any() or all(g.settled for g in self._guesses)
+        return not self._waiting.any() or all(g.settled for g in self._posteriors)
 
     def next(self, riding: int) -> Indices:
         """The channels that the maps may owe most to, as far as can be told."""
         scored = self._scored
-        if scored >= self._most or (self._thrifty and scored and self.settled):
+        if scored >= self._most or (self._stop_early and scored and self.settled):
             return self._live[:0]
         # The first guess needs some channels, however many pictures ride along.
         wanted = scored // 4 if scored else -(-max(FIRST, FIRST // 2 + riding) // self._grain) * self._grain
@@ -119,34 +121,34 @@ class Enough:
         self._waiting[self._asked] = False
         return self._live[self._asked]
 
-    def tell(self, scores: Doubles, blank: Doubles) -> None:
+    def update(self, scores: Doubles, blank: Doubles) -> None:
         """Learn from them, if there is anything left to guess."""
-        for guess, column, nothing in zip(self._guesses, scores.T, blank, strict=True):
-            guess.tell(self._asked, column, nothing, last=not self._waiting.any())
+        for posterior, column, nothing in zip(self._posteriors, scores.T, blank, strict=True):
+            posterior.update(self._asked, column, nothing, last=not self._waiting.any())
 
     def scores(self) -> Doubles:
         """Measured or expected."""
-        return np.stack([g.scores for g in self._guesses], axis=1)
+        return np.stack([g.scores for g in self._posteriors], axis=1)
 
     def _first(self, count: int) -> Indices:
         """Half of them those with most evidence, the others spread over the rest: a guess must know both."""
-        ranked = np.argsort(-np.max([g.evidence for g in self._guesses], axis=0), kind="stable")
+        ranked = np.argsort(-np.max([g.evidence for g in self._posteriors], axis=0), kind="stable")
         best, rest = ranked[: count // 2], ranked[count // 2 :]
         return np.concatenate([best, rest[np.linspace(0, len(rest) - 1, count - len(best)).astype(np.intp)]])
 
-    def _doubts(self) -> Doubles:
+    def _expected_gain(self) -> Doubles:
         """What each channel may still do to the maps; -1 for those that are scored."""
-        return np.where(self._waiting, np.sum([g.doubts() for g in self._guesses], axis=0), -1.0)
+        return np.where(self._waiting, np.sum([g.expected_gain() for g in self._posteriors], axis=0), -1.0)
 
     def _worst(self, count: int) -> Indices:
         """One after the other, as if those before were measured: alike masks need not all be passed."""
         if self._scored >= MOST_GUESSED_FROM:
-            return np.argsort(-self._doubts(), kind="stable")[:count]
+            return np.argsort(-self._expected_gain(), kind="stable")[:count]
         chosen: list[int] = []
         for _ in range(count):
-            point = int(np.argmax(self._doubts()))
+            point = int(np.argmax(self._expected_gain()))
             self._waiting[point] = False
             chosen.append(point)
-            for guess in self._guesses:
-                guess.count_as_measured(point)
+            for posterior in self._posteriors:
+                posterior.count_as_measured(point)
         return np.array(chosen, np.intp)

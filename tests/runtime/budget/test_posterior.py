@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fusioncam.runtime.budget.guess import DOUBT, Guess
+from fusioncam.runtime.budget.posterior import DOUBT, ScorePosterior
 from fusioncam.runtime.budget.surrogate import Masks
 
 COUNT, SIZE = 60, (4, 5)
@@ -15,8 +15,8 @@ def setting(seed=0, roughness=0.0):
     evidence = rng.standard_normal(SIZE)
     maps = activations.reshape(COUNT, -1)
     scores = 3 * np.tanh((masks * np.abs(evidence)).sum((1, 2)) / 4) + roughness * rng.standard_normal(COUNT)
-    guess = Guess(Masks(masks, evidence, activations.sum(0)), maps - maps.mean(1, keepdims=True), full=3.0)
-    return guess, maps - maps.mean(1, keepdims=True), scores
+    posterior = ScorePosterior(Masks(masks, evidence, activations.sum(0)), maps - maps.mean(1, keepdims=True), full=3.0)
+    return posterior, maps - maps.mean(1, keepdims=True), scores
 
 
 def drawn(maps, scores):
@@ -30,12 +30,12 @@ def off(maps, found, wanted):
 
 
 def test_a_smooth_function_is_guessed():
-    guess, maps, scores = setting()
+    posterior, maps, scores = setting()
     at = np.arange(0, COUNT, 3)
-    guess.tell(at, scores[at], 0.0, last=False)
-    np.testing.assert_array_equal(guess.scores[at], scores[at])
-    assert np.abs(guess.scores - scores).max() < 0.3
-    assert off(maps, guess.scores, scores) < 1e-3
+    posterior.update(at, scores[at], 0.0, last=False)
+    np.testing.assert_array_equal(posterior.scores[at], scores[at])
+    assert np.abs(posterior.scores - scores).max() < 0.3
+    assert off(maps, posterior.scores, scores) < 1e-3
 
 
 @pytest.mark.parametrize(("roughness", "most"), [(0.3, 6), (1.0, 30)])
@@ -46,74 +46,74 @@ def test_the_expected_error_is_about_the_real_one(roughness, most):
     """
     expected, real = [], []
     for seed in range(30):
-        guess, maps, scores = setting(seed, roughness)
+        posterior, maps, scores = setting(seed, roughness)
         at = np.random.default_rng(seed).permutation(COUNT)[:20]
-        guess.tell(at, scores[at], 0.0, last=False)
-        expected.append(guess.error)
-        real.append(2 * off(maps, guess.scores, scores))
+        posterior.update(at, scores[at], 0.0, last=False)
+        expected.append(posterior.error)
+        real.append(2 * off(maps, posterior.scores, scores))
     assert 0.3 < np.mean(expected) / np.mean(real) < most
 
 
 def test_the_error_falls_with_what_is_measured_to_nothing():
-    guess, _, scores = setting(roughness=0.5)
+    posterior, _, scores = setting(roughness=0.5)
     order, errors, missing = np.random.default_rng(1).permutation(COUNT), [], []
     for start in range(0, COUNT, 20):
         at = order[start : start + 20]
-        guess.tell(at, scores[at], 0.0, last=start + 20 == COUNT)
-        errors.append(guess.error)
-        missing.append(guess.missing)
+        posterior.update(at, scores[at], 0.0, last=start + 20 == COUNT)
+        errors.append(posterior.error)
+        missing.append(posterior.missing)
     assert errors[0] > errors[1] > errors[2] == 0.0
     assert missing[0] > missing[1] > missing[2] == 0.0
-    np.testing.assert_array_equal(guess.scores, scores)
-    assert guess.settled
+    np.testing.assert_array_equal(posterior.scores, scores)
+    assert posterior.settled
 
 
 def test_missing_is_the_share_of_the_guessed_weights():
-    guess, _, scores = setting()
+    posterior, _, scores = setting()
     at = np.arange(20)
-    guess.tell(at, scores[at], 0.0, last=False)
-    weights = np.exp(guess.scores)
-    assert guess.missing == pytest.approx(weights[20:].sum() / weights.sum())
+    posterior.update(at, scores[at], 0.0, last=False)
+    weights = np.exp(posterior.scores)
+    assert posterior.missing == pytest.approx(weights[20:].sum() / weights.sum())
 
 
 def test_disappointment_raises_the_doubt():
     calm, _, scores = setting()
     upset, _, _ = setting()
     first, then = np.arange(20), np.arange(20, 28)
-    for guess, wrong in ((calm, 0.0), (upset, 3.0)):
-        guess.tell(first, scores[first], 0.0, last=False)
-        guess.tell(then, scores[then] + wrong * (-1) ** then, 0.0, last=False)
+    for posterior, wrong in ((calm, 0.0), (upset, 3.0)):
+        posterior.update(first, scores[first], 0.0, last=False)
+        posterior.update(then, scores[then] + wrong * (-1) ** then, 0.0, last=False)
     assert len(upset._misses) == len(calm._misses) == 8
     assert np.mean(calm._misses) < DOUBT < np.mean(upset._misses)
     assert upset.error > calm.error
 
 
 def test_what_counts_as_measured_is_no_longer_doubted():
-    guess, _, scores = setting(roughness=0.5)
+    posterior, _, scores = setting(roughness=0.5)
     at = np.arange(10)
-    guess.tell(at, scores[at], 0.0, last=False)
-    before = guess.doubts()
+    posterior.update(at, scores[at], 0.0, last=False)
+    before = posterior.expected_gain()
     worst = int(np.argmax(np.where(np.arange(COUNT) < 10, 0, before)))
-    guess.count_as_measured(worst)
-    after = guess.doubts()
+    posterior.count_as_measured(worst)
+    after = posterior.expected_gain()
     assert after[worst] < before[worst]
     assert (after <= before * (1 + 1e-9)).all()
 
 
 @pytest.mark.parametrize("score", [0.0, 0.3, 5.0, -1e4])
 def test_scores_that_are_all_the_same(score):
-    guess, _, _ = setting()
-    guess._values[COUNT] = score
+    posterior, _, _ = setting()
+    posterior._values[COUNT] = score
     for start in (0, 10, 20):
         at = np.arange(start, start + 10)
-        guess.tell(at, np.full(10, score), score, last=False)
-        np.testing.assert_allclose(guess.scores, score, rtol=1e-6, atol=1e-6)
-        assert np.isfinite([guess.missing, guess.error]).all()
-    assert guess.settled
+        posterior.update(at, np.full(10, score), score, last=False)
+        np.testing.assert_allclose(posterior.scores, score, rtol=1e-6, atol=1e-6)
+        assert np.isfinite([posterior.missing, posterior.error]).all()
+    assert posterior.settled
 
 
 def test_a_flat_map_has_no_error_that_is_not_finite():
-    guess, maps, scores = setting()
-    flat = Guess(guess._surrogate._masks, np.zeros_like(maps), 3.0)
-    flat.tell(np.arange(10), scores[:10], 0.0, last=False)
+    posterior, maps, scores = setting()
+    flat = ScorePosterior(posterior._surrogate._masks, np.zeros_like(maps), 3.0)
+    flat.update(np.arange(10), scores[:10], 0.0, last=False)
     assert flat.error == 0.0

@@ -15,7 +15,7 @@ LEARNED_FROM = 96  # scores, at most, that a prior is chosen by
 LEARNED_UNTIL = 1024  # scores from which on nothing more is learned
 
 
-class Guess:
+class ScorePosterior:
     """What is known of s_k = f_c(x * M_k) for all live channels k and one class c, once some are measured.
 
     The map is sum_k w_k A_k, w the softmax of the scores (Score-CAM, arXiv 1910.01279), up to scale and offset. An
@@ -50,7 +50,7 @@ class Guess:
         """Whether the map is as good as drawn."""
         return self.error < TOLERANCE
 
-    def tell(self, at: Indices, scores: Doubles, blank: float, last: bool) -> None:
+    def update(self, at: Indices, scores: Doubles, blank: float, last: bool) -> None:
         """Learn measured scores.
 
         Args:
@@ -77,7 +77,7 @@ class Guess:
         """What is not known about the others shrinks."""
         self._surrogate.observe(point)
 
-    def doubts(self) -> Doubles:
+    def expected_gain(self) -> Doubles:
         """(n,) what each channel may still do to the map: expected square, relative to the map's own."""
         return np.asarray(self._effect * np.expm1(self._uncertain()))
 
@@ -107,13 +107,15 @@ class Guess:
         away = self._maps - drawn
         away -= np.einsum("np,p->n", away, drawn)[:, None] / size * drawn  # what only scales the map does no harm
         self._effect = weights**2 * np.einsum("np,np->n", away, away) / size
-        self.error = self._expected_error(np.where(guessed, self.doubts(), 0), weights[:, None] * away / np.sqrt(size))
+        self.error = self._expected_error(
+            np.where(guessed, self.expected_gain(), 0), weights[:, None] * away / np.sqrt(size)
+        )
 
-    def _expected_error(self, doubts: Doubles, pulls: Doubles) -> float:
+    def _expected_error(self, gains: Doubles, pulls: Doubles) -> float:
         """Errors of alike masks go together, and so do the maps of their channels: they do not cancel."""
-        some = np.argsort(-doubts)[:SUSPECTS]
-        some = some[doubts[some] > 0]
-        alone = float(doubts.sum() - doubts[some].sum())
+        some = np.argsort(-gains)[:SUSPECTS]
+        some = some[gains[some] > 0]
+        alone = float(gains.sum() - gains[some].sum())
         if not len(some):
             return alone
         together = self._factor * self._surrogate.covariance(some)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from fusioncam.runtime.budget.guess import Guess
-from fusioncam.runtime.budget.plan import FIRST, PATIENCE, Enough, Everything
+from fusioncam.runtime.budget.channel_plan import FIRST, PATIENCE, AdaptivePlan, ExhaustivePlan
+from fusioncam.runtime.budget.posterior import ScorePosterior
 from fusioncam.runtime.budget.surrogate import Masks
 
 LIVE = np.arange(300) * 2 + 1
@@ -16,13 +16,13 @@ def setting(classes=1, seed=0, roughness=0.0):
     masks = activations / activations.max((1, 2), keepdims=True)
     maps = activations.reshape(count, -1)
     maps = maps - maps.mean(1, keepdims=True)
-    guesses, scores = [], []
+    posteriors, scores = [], []
     for _ in range(classes):
         evidence = rng.standard_normal((5, 5))
-        guesses.append(Guess(Masks(masks, evidence, activations.sum(0)), maps, 6.0))
+        posteriors.append(ScorePosterior(Masks(masks, evidence, activations.sum(0)), maps, 6.0))
         kept = (masks * np.abs(evidence)).sum((1, 2))
         scores.append(8 * kept / kept.max() + roughness * rng.standard_normal(count))
-    return guesses, maps, np.stack(scores, axis=1)
+    return posteriors, maps, np.stack(scores, axis=1)
 
 
 def follow(plan, scores):
@@ -30,7 +30,7 @@ def follow(plan, scores):
     asked, riding = [], RIDING
     while len(channels := plan.next(riding)) or riding:
         asked.append(channels)
-        plan.tell(scores[np.searchsorted(LIVE, channels)], np.zeros(scores.shape[1]))
+        plan.update(scores[np.searchsorted(LIVE, channels)], np.zeros(scores.shape[1]))
         riding = 0
     return asked
 
@@ -42,7 +42,7 @@ def correlation(maps, found, wanted):
 
 def test_everything():
     scores = np.random.default_rng(0).random((300, 2))
-    plan = Everything(LIVE)
+    plan = ExhaustivePlan(LIVE)
     assert plan.total == 300
     (asked,) = follow(plan, scores)
     np.testing.assert_array_equal(asked, LIVE)
@@ -53,8 +53,8 @@ def test_everything():
 
 @pytest.mark.parametrize("classes", [1, 3])
 def test_enough_stops_early_with_the_same_map(classes):
-    guesses, maps, scores = setting(classes)
-    plan = Enough(LIVE, guesses, len(LIVE), thrifty=True, grain=8)
+    posteriors, maps, scores = setting(classes)
+    plan = AdaptivePlan(LIVE, posteriors, len(LIVE), stop_early=True, grain=8)
     asked = np.concatenate(follow(plan, scores))
     assert len(set(asked.tolist())) == len(asked) < 100
     assert set(asked.tolist()) <= set(LIVE.tolist())
@@ -69,8 +69,8 @@ def test_enough_stops_early_with_the_same_map(classes):
 def test_rough_scores_take_more_passes():
     counts = []
     for roughness in (0.0, 2.0):
-        guesses, maps, scores = setting(roughness=roughness)
-        plan = Enough(LIVE, guesses, len(LIVE), thrifty=True, grain=8)
+        posteriors, maps, scores = setting(roughness=roughness)
+        plan = AdaptivePlan(LIVE, posteriors, len(LIVE), stop_early=True, grain=8)
         counts.append(sum(map(len, follow(plan, scores))))
         assert correlation(maps, plan.scores()[:, 0], scores[:, 0]) > 0.99
     assert counts[0] < counts[1]
@@ -78,8 +78,8 @@ def test_rough_scores_take_more_passes():
 
 @pytest.mark.parametrize("most", [1, 3, 14, 15, 40, 200, 299, 300])
 def test_a_number_of_passes_is_kept_to(most):
-    guesses, _, scores = setting(roughness=1.0)
-    plan = Enough(LIVE, guesses, most, thrifty=False, grain=8)
+    posteriors, _, scores = setting(roughness=1.0)
+    plan = AdaptivePlan(LIVE, posteriors, most, stop_early=False, grain=8)
     asked = np.concatenate(follow(plan, scores))
     assert len(set(asked.tolist())) == len(asked) == most == plan.total
     assert np.isfinite(plan.scores()).all()
@@ -88,8 +88,8 @@ def test_a_number_of_passes_is_kept_to(most):
 
 @pytest.mark.parametrize("grain", [1, 4, 8, 64])
 def test_pictures_come_in_whole_chunks(grain):
-    guesses, _, scores = setting(roughness=1.0)
-    asked = follow(Enough(LIVE, guesses, 140, thrifty=False, grain=grain), scores)
+    posteriors, _, scores = setting(roughness=1.0)
+    asked = follow(AdaptivePlan(LIVE, posteriors, 140, stop_early=False, grain=grain), scores)
     sizes = [len(asked[0]) + RIDING, *map(len, asked[1:])]
     assert sizes[0] == max(FIRST // grain, 1) * grain if grain > 1 else FIRST
     assert all(size % grain == 0 for size in sizes[:-1])
@@ -97,13 +97,13 @@ def test_pictures_come_in_whole_chunks(grain):
 
 @pytest.mark.parametrize("riding", [1, 8, 15, 40])
 def test_the_first_guess_has_something_to_go_by(riding):
-    guesses, _, _ = setting()
-    assert len(Enough(LIVE, guesses, 300, thrifty=True, grain=8).next(riding)) >= FIRST // 2
+    posteriors, _, _ = setting()
+    assert len(AdaptivePlan(LIVE, posteriors, 300, stop_early=True, grain=8).next(riding)) >= FIRST // 2
 
 
 def test_when_half_is_scored_the_rest_is_too():
-    guesses, _, scores = setting(roughness=30.0)
-    asked = follow(Enough(LIVE, guesses, len(LIVE), thrifty=True, grain=8), scores)
+    posteriors, _, scores = setting(roughness=30.0)
+    asked = follow(AdaptivePlan(LIVE, posteriors, len(LIVE), stop_early=True, grain=8), scores)
     total = np.cumsum([len(a) for a in asked])
     assert total[-1] in (300, *total[total <= PATIENCE * 300 + 64])
     if total[-1] == 300:
@@ -111,20 +111,22 @@ def test_when_half_is_scored_the_rest_is_too():
 
 
 def test_from_many_scores_on_the_others_are_taken_at_once(monkeypatch):
-    monkeypatch.setattr("fusioncam.runtime.budget.plan.MOST_GUESSED_FROM", 40)
-    monkeypatch.setattr("fusioncam.runtime.budget.guess.LEARNED_UNTIL", 50)
-    guesses, maps, scores = setting(roughness=1.0)
-    plan = Enough(LIVE, guesses, 120, thrifty=False, grain=8)
+    monkeypatch.setattr("fusioncam.runtime.budget.channel_plan.MOST_GUESSED_FROM", 40)
+    monkeypatch.setattr("fusioncam.runtime.budget.posterior.LEARNED_UNTIL", 50)
+    posteriors, maps, scores = setting(roughness=1.0)
+    plan = AdaptivePlan(LIVE, posteriors, 120, stop_early=False, grain=8)
     asked = follow(plan, scores)
     assert sum(map(len, asked[:-1])) < 48 + RIDING
     assert sum(map(len, asked)) == len(set(np.concatenate(asked).tolist())) == 120
-    assert len(guesses[0]._surrogate.at) < 60
+    assert len(posteriors[0]._surrogate.at) < 60
     assert correlation(maps, plan.scores()[:, 0], scores[:, 0]) > 0.98
 
 
 def test_few_channels_are_all_scored():
-    guesses, _, scores = setting()
-    few = Enough(LIVE[:10], [Guess(g._surrogate._masks, g._maps[:10], 1.0) for g in guesses], 10, True, 8)
+    posteriors, _, scores = setting()
+    few = AdaptivePlan(
+        LIVE[:10], [ScorePosterior(g._surrogate._masks, g._maps[:10], 1.0) for g in posteriors], 10, True, 8
+    )
     (asked,) = follow(few, scores)
     np.testing.assert_array_equal(np.sort(asked), LIVE[:10])
     assert few.settled
@@ -133,7 +135,7 @@ def test_few_channels_are_all_scored():
 
 def test_nothing_is_left_to_chance():
     def asked():
-        guesses, _, scores = setting(classes=2, roughness=1.0)
-        return [a.tolist() for a in follow(Enough(LIVE, guesses, 300, thrifty=True, grain=8), scores)]
+        posteriors, _, scores = setting(classes=2, roughness=1.0)
+        return [a.tolist() for a in follow(AdaptivePlan(LIVE, posteriors, 300, stop_early=True, grain=8), scores)]
 
     assert asked() == asked()
