@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from fusioncam.kernels.arrays import Array
@@ -106,6 +105,8 @@ def group_maps(activations: Array, gradients: Array) -> Array:
 
 def blur(image: Array) -> Array:
     """What Group-CAM shows in place of what it hides: x (3, H, W) under a Gaussian of its authors' size."""
+    import cv2  # here, so that the names of the methods are known where OpenCV does not load
+
     sides = (GROUP_BLUR, GROUP_BLUR)
     planes = [cv2.GaussianBlur(plane, sides, GROUP_SIGMA, borderType=cv2.BORDER_REFLECT_101) for plane in image]
     return np.stack(planes)

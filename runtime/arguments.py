@@ -8,16 +8,25 @@ from typing import Any
 import numpy as np
 
 from fusioncam.errors import UsageError
+from fusioncam.kernels.arrays import Array
 from fusioncam.manifest import Manifest
-from fusioncam.runtime.budget import Budget
-from fusioncam.runtime.engine.scheduler import Array, Progress
-from fusioncam.runtime.methods import checked_methods, with_parts
 
 Bundle = str | os.PathLike[str]
 Bundles = Bundle | Sequence[Bundle]
 Classes = int | Sequence[int] | None
 Choice = Callable[[Array], list[int]]
 """Classes, by the probabilities of all (classes,)."""
+
+
+def listed(argument: Any, name: str) -> list[Any]:
+    """Return the entries of a list or tuple; a mere string would be taken apart into letters.
+
+    Raises:
+        UsageError: The argument is something else.
+    """
+    if isinstance(argument, str | bytes) or not isinstance(argument, Sequence):
+        raise UsageError(f"{name} must be a list, not {argument!r}; pass a list, also of a single one")
+    return list(argument)
 
 
 def listed_bundles(given: Any) -> list[Bundle]:
@@ -104,32 +113,3 @@ def of_one_model(manifests: Sequence[Manifest]) -> Manifest:
         if m.source.sha256 != first.source.sha256:
             raise UsageError("the bundles are of different models; export one model by several layers")
     return first
-
-
-def checked_for(methods: Sequence[str], manifests: Sequence[Manifest], budget: Budget) -> tuple[str, ...]:
-    """The methods, each once.
-
-    Raises:
-        UsageError: There is no such method, or it cannot be made of these bundles, or not with this budget.
-    """
-    checked = checked_methods(methods, all(m.gradient for m in manifests))
-    parts = with_parts(checked)
-    if "recipro_cam" in parts and not all(m.has_head for m in manifests):
-        raise UsageError(
-            "recipro_cam runs head.onnx, which the bundle lacks; export the model again, or by a layer that all "
-            "evidence passes (`fusioncam inspect`)"
-        )
-    guessed = budget not in ("exact", 1.0)
-    if "score_cam_probability" in parts and guessed and manifests[0].ending not in ("sigmoid", "value"):
-        raise UsageError(
-            "score_cam_probability looks at the scores of all classes, which cannot be guessed: use budget exact"
-        )
-    return checked
-
-
-def part_of(progress: Progress | None, begun: int, count: int) -> Progress | None:
-    """Progress within one look of several, as progress of all, which are taken to cost alike."""
-    if progress is None or count == 1:
-        return progress
-    report = progress
-    return lambda done, every: report(begun * every + done, count * every)

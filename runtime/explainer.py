@@ -17,20 +17,18 @@ from fusioncam.runtime.arguments import (
     checked_choice,
     checked_class,
     checked_count,
-    checked_for,
     listed_bundles,
     many,
     of_one_model,
-    part_of,
 )
 from fusioncam.runtime.budget import Budget, checked_budget
 from fusioncam.runtime.engine.host.scorer import probabilities
 from fusioncam.runtime.engine.opening import Engine, open_engine
 from fusioncam.runtime.engine.recipe import ClassMaps, Look, make_maps, mean, take_steps
 from fusioncam.runtime.engine.scheduler import Clock, Floats, Found, Progress, Work
-from fusioncam.runtime.engine.views import View, checked_smoothing, view_count, views
+from fusioncam.runtime.engine.views import View, checked_smoothing, part_of, view_count, views
 from fusioncam.runtime.explanation import Explanation, Passes
-from fusioncam.runtime.methods import METHODS, checked_methods
+from fusioncam.runtime.methods import METHODS, checked_for, checked_methods
 from fusioncam.runtime.photos.decode import ImageLike, UInt8Array, as_input, is_dark, unpreprocess
 from fusioncam.runtime.picture import DEFAULT_COLORMAP, checked_opacity, color_table
 from fusioncam.runtime.sessions.open import Provider, warn_of_clash

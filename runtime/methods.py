@@ -2,12 +2,16 @@
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fusioncam.errors import UsageError
 from fusioncam.kernels.family import GRADIENT_MAPS, SCORE_CAMS
 from fusioncam.kernels.reference import THETA
-from fusioncam.runtime.sessions.providers import listed
+from fusioncam.manifest import Manifest
+from fusioncam.runtime.arguments import listed
+
+if TYPE_CHECKING:
+    from fusioncam.runtime.budget import Budget
 
 METHODS = ("fusion_cam", "grad_cam", "score_cam")
 """What is made unless told otherwise; what the GPU has kernels for."""
@@ -111,3 +115,24 @@ def checked_methods(given: Sequence[str], gradient: bool = True) -> tuple[str, .
                 f"{', '.join(WITHOUT_GRADIENT)}"
             )
     return tuple(dict.fromkeys(methods))
+
+
+def checked_for(methods: Sequence[str], manifests: Sequence[Manifest], budget: "Budget") -> tuple[str, ...]:
+    """The methods, each once.
+
+    Raises:
+        UsageError: There is no such method, or it cannot be made of these bundles, or not with this budget.
+    """
+    checked = checked_methods(methods, all(m.gradient for m in manifests))
+    parts = with_parts(checked)
+    if "recipro_cam" in parts and not all(m.has_head for m in manifests):
+        raise UsageError(
+            "recipro_cam runs head.onnx, which the bundle lacks; export the model again, or by a layer that all "
+            "evidence passes (`fusioncam inspect`)"
+        )
+    guessed = budget not in ("exact", 1.0)
+    if "score_cam_probability" in parts and guessed and manifests[0].ending not in ("sigmoid", "value"):
+        raise UsageError(
+            "score_cam_probability looks at the scores of all classes, which cannot be guessed: use budget exact"
+        )
+    return checked

@@ -64,6 +64,11 @@ def test_the_kernels_import_neither_end(module):
     assert not {n for n in own if n.startswith(("fusioncam.export", "fusioncam.runtime"))}
 
 
+def test_the_names_of_the_methods_are_known_where_neither_onnxruntime_nor_opencv_loads():
+    top, _ = loaded_by("import fusioncam.runtime.methods")
+    assert not top & {*BUILD_TIME, "onnxruntime", "cv2"}
+
+
 @pytest.mark.parametrize("name", fusioncam.__all__)
 def test_public_names_resolve(name):
     value = getattr(fusioncam, name)

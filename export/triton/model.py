@@ -17,13 +17,14 @@ import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
 
 from fusioncam.errors import FusionCamError, ImageError, UsageError
 from fusioncam.manifest import bundle_flags, read_manifest
-from fusioncam.runtime.arguments import checked_class, checked_for
+from fusioncam.runtime.arguments import checked_class
 from fusioncam.runtime.budget import Budget, checked_budget, parse_budget
 from fusioncam.runtime.engine.host.engine import PARTS, HostEngine
 from fusioncam.runtime.engine.host.head import Head
 from fusioncam.runtime.engine.host.scorer import Scorer, probabilities, refuse_nan
 from fusioncam.runtime.engine.recipe import make_maps
 from fusioncam.runtime.engine.scheduler import Clock, Floats, Request, Work
+from fusioncam.runtime.methods import checked_for
 from fusioncam.runtime.photos.decode import MAX_PIXELS, as_input, decode_image, is_dark
 
 PICTURES, CHUNKS = 2, 2  # of a request, and of a picture, that are under way at a time: bounds the memory

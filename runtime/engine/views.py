@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fusioncam.errors import UsageError
-from fusioncam.runtime.engine.scheduler import Array, Floats
-from fusioncam.runtime.sessions.providers import listed
+from fusioncam.runtime.arguments import listed
+from fusioncam.runtime.engine.scheduler import Array, Floats, Progress
 
 SMOOTHINGS = ("flip", "noise")
 NOISY = 4  # noisy views beside the clean one
@@ -50,3 +50,11 @@ def views(x: Floats, smooth: Sequence[str]) -> Iterator[View]:
         yield View(seen, lambda m: m)
         if "flip" in smooth:
             yield View(np.ascontiguousarray(seen[..., ::-1]), lambda m: m[..., ::-1])
+
+
+def part_of(progress: Progress | None, begun: int, count: int) -> Progress | None:
+    """Progress within one look of several, as progress of all, which are taken to cost alike."""
+    if progress is None or count == 1:
+        return progress
+    report = progress
+    return lambda done, every: report(begun * every + done, count * every)

@@ -19,6 +19,7 @@ import onnxruntime
 
 from fusioncam.errors import BundleError, FusionCamError, ProviderError, UsageError, first_line, out_of_memory
 from fusioncam.manifest import WEIGHTS
+from fusioncam.runtime.arguments import listed
 from fusioncam.runtime.sessions.providers import (
     CPU,
     GET_BUILD,
@@ -28,7 +29,6 @@ from fusioncam.runtime.sessions.providers import (
     Provider,
     Use,
     diagnose,
-    listed,
     name_and_options,
     refuse_one_graph,
     with_defaults,

@@ -110,17 +110,6 @@ def _profile(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     return ",".join(f"{name}:{'x'.join(map(str, shape))}" for name, shape in shapes.items()) or None
 
 
-def listed(given: Any, what: str) -> list[Any]:
-    """The entries of a list or tuple; a mere string would be taken apart into letters.
-
-    Raises:
-        UsageError: It is something else.
-    """
-    if isinstance(given, str | bytes) or not isinstance(given, Sequence):
-        raise UsageError(f"{what} must be a list, not {given!r}; pass a list, also of a single one")
-    return list(given)
-
-
 def name_and_options(given: Any) -> tuple[str, Options]:
     """A provider as its name and its options; a mere name has none.
 
