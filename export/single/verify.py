@@ -87,12 +87,5 @@ def _by_numpy(score: InferenceSession, manifest: Manifest, image: Array, seen: d
         pictures = np.empty((len(some), *image.shape), np.float32)
         masks.fill(some, pictures)
         scores[some] = logits_of(score, pictures)[:, c]
-    exact, kept = activations.astype(np.float64), ~masks.zero
-    gradient_map = reference.grad_cam(exact, gradients.astype(np.float64), size)
-    denoised = reference.denoise(gradient_map)
-    region = reference.score_cam(exact[kept], scores[kept], size)
-    blank, *of_maps = (confidence(m) for m in (np.zeros(size), denoised, region))
-    shares = reference.contributions(*(p - blank for p in of_maps))
-    united = reference.unite(denoised, region, shares)
-    shares = reference.contributions(confidence(united) - blank, shares.second)
-    return dict(zip(MAPS, (reference.blend(united, region, shares), gradient_map, region), strict=True))
+    exact, slopes = activations.astype(np.float64), gradients.astype(np.float64)
+    return reference.fusion_cam(exact, slopes, scores, confidence, size)

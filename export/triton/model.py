@@ -17,21 +17,19 @@ import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
 
 from fusioncam.errors import FusionCamError, ImageError, UsageError
 from fusioncam.manifest import bundle_flags, read_manifest
-from fusioncam.runtime.arguments import checked_class
-from fusioncam.runtime.budget import Budget, checked_budget, parse_budget
+from fusioncam.runtime.budget import Budget
 from fusioncam.runtime.engine.host.engine import PARTS, HostEngine
 from fusioncam.runtime.engine.host.head import Head
 from fusioncam.runtime.engine.host.scorer import Scorer, probabilities, refuse_nan
 from fusioncam.runtime.engine.recipe import make_maps
 from fusioncam.runtime.engine.scheduler import Clock, Floats, Request, Work
 from fusioncam.runtime.methods import checked_for
-from fusioncam.runtime.photos.decode import MAX_PIXELS, as_input, decode_image, is_dark
+from fusioncam.runtime.photos.decode import is_dark
+from fusioncam.runtime.service.protocol.request import default_method, parse_request, prepared_pictures
 
 PICTURES, CHUNKS = 2, 2  # of a request, and of a picture, that are under way at a time: bounds the memory
-DEFAULT = "fusion_cam"
 FIGURES = ("logits", "probabilities", "class_index", "passes", "flags")  # outputs that are no maps
 TYPES = {"TYPE_FP32": np.float32, "TYPE_FP16": np.float16}
-PARAMETERS = ("class_index", "method", "budget")  # inputs that may be given as parameters of a request, too
 
 
 class Asked(NamedTuple):
@@ -129,43 +127,21 @@ class TritonPythonModel:
             return _refusal(error)
 
     def _asked(self, request: Any) -> Asked:
-        """Raises ImageError or UsageError where the request makes no sense."""
-        given = {t.name(): t.as_numpy() for t in request.inputs()}
-        for name, value in json.loads(request.parameters() or "{}").items():
-            if name in PARAMETERS and name in given:
-                raise UsageError(f"{name} is given as an input and as a parameter: give it once")
-            if name in PARAMETERS:
-                given[name] = np.array(_text(value).split(",") if name == "method" else [value], object)
-        pictures = self._pictures(given)
-        classes = [checked_class(c, self.manifest.classes) for c in given.get("class_index", np.array([-1])).ravel()]
-        if len(classes) not in (1, len(pictures)):
-            raise UsageError(
-                f"{len(classes)} class numbers for {len(pictures)} pictures: give one for all, or one for each"
-            )
-        budgets = given.get("budget", np.array(["exact"], object)).ravel()
-        if len(budgets) != 1:
-            raise UsageError("input 'budget' must hold one budget, for all pictures")
-        budget = parse_budget(_text(budgets[0])) if isinstance(budgets[0], str | bytes) else checked_budget(budgets[0])
-        named = self._methods(given.get("method", np.array([], object)).ravel(), request.requested_output_names())
-        methods = checked_for(named, [self.manifest], budget) if named else ()
-        return Asked(pictures, classes * (len(pictures) if len(classes) == 1 else 1), methods, budget)
-
-    def _pictures(self, given: dict[str, Any]) -> list[Floats]:
-        if ("image" in given) == ("image_bytes" in given):
-            raise UsageError("give the picture once: as input 'image', preprocessed, or as input 'image_bytes', a file")
-        pictures = list(given.get("image", ()))
-        files = list(given["image_bytes"].ravel()) if "image_bytes" in given else []
-        for n, file in enumerate(files):
-            pictures.append(
-                decode_image(file, "the picture" if len(files) == 1 else f"picture {n}", MAX_PIXELS, declared=True)
-            )
+        """Return what a request asks for; raises ImageError or UsageError where it makes no sense."""
+        inputs = {t.name(): t.as_numpy() for t in request.inputs()}
+        texts = {n: [_text(v) for v in inputs[n].ravel()] for n in ("method", "budget") if n in inputs}
+        flat = {n: values.ravel() for n, values in inputs.items() if n in ("class_index", "image_bytes")}
+        parsed = parse_request(flat | texts, json.loads(request.parameters() or "{}"))
+        pictures = list(prepared_pictures(inputs | flat, self.manifest.preprocessing))
         if not pictures:
             raise ImageError("there is no picture in the request: give one or more")
-        return [as_input(picture, self.manifest.preprocessing)[1] for picture in pictures]
+        classes = parsed.classes(len(pictures), self.manifest.classes)
+        named = self._methods([m.strip() for m in parsed.methods if m.strip()], request.requested_output_names())
+        methods = checked_for(named, [self.manifest], parsed.budget) if named else ()
+        return Asked(pictures, classes, methods, parsed.budget)
 
-    def _methods(self, given: Iterable[Any], outputs: Iterable[str]) -> list[str]:
-        """Those that `method` names, and those among the outputs, unless all of them are asked for."""
-        methods = [name for value in given if (name := _text(value).strip())]
+    def _methods(self, methods: list[str], outputs: Iterable[str]) -> list[str]:
+        """Return the methods that are named, and those among the outputs, unless all of them are asked for."""
         for method in methods:
             if method not in self.methods:
                 known = ", ".join(self.methods)
@@ -173,7 +149,7 @@ class TritonPythonModel:
         wanted = set(outputs)
         if wanted < set(self._outputs):
             return [*methods, *(m for m in self.methods if m in wanted)]
-        return methods or [DEFAULT if DEFAULT in self.methods else self.methods[0]]
+        return methods or [default_method(self.methods)]
 
     async def _explained(self, asked: Asked, i: int, request: Any) -> Found:
         feeds = {"image": asked.pictures[i][None], "class_index": np.array([asked.classes[i]], np.int64)}
@@ -237,8 +213,8 @@ def _no_head() -> Head:
     raise UsageError("recipro_cam runs a graph that is not in the repository")
 
 
-def _text(value: Any) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+def _text(value: bytes | str) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 def _refusal(error: Exception) -> Any:

@@ -17,8 +17,9 @@ from fusioncam.runtime.service.metrics import Metrics
 from fusioncam.runtime.service.paced import Paced
 from fusioncam.runtime.service.protocol.compression import WORTH_IT, chosen, pack, unpack
 from fusioncam.runtime.service.protocol.openapi import BINARY, JSON
+from fusioncam.runtime.service.protocol.request import shown
 from fusioncam.runtime.service.protocol.tensors import HEADER_LENGTH
-from fusioncam.runtime.service.refusals import CLIENT_GONE, RefusedError, answer, bad, shown
+from fusioncam.runtime.service.refusals import CLIENT_GONE, RefusedError, answer, bad
 from fusioncam.runtime.service.served import Served
 from fusioncam.runtime.service.settings import Settings
 

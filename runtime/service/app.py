@@ -18,7 +18,8 @@ from fusioncam.runtime.service.answering import RETRY_AFTER, Answering
 from fusioncam.runtime.service.front import Front
 from fusioncam.runtime.service.metrics import Metrics
 from fusioncam.runtime.service.protocol import openapi, schemas
-from fusioncam.runtime.service.refusals import RefusedError, answer, shown
+from fusioncam.runtime.service.protocol.request import shown
+from fusioncam.runtime.service.refusals import RefusedError, answer
 from fusioncam.runtime.service.served import VERSION, Explains, Served
 from fusioncam.runtime.service.settings import Settings
 

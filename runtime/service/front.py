@@ -14,7 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fusioncam.runtime.service.logs import ACCESS, ERRORS, REQUEST_ID, request_id
 from fusioncam.runtime.service.metrics import Metrics
-from fusioncam.runtime.service.refusals import answer, refused, shown
+from fusioncam.runtime.service.protocol.request import shown
+from fusioncam.runtime.service.refusals import answer, refused
 
 HEADER = "X-Request-Id"
 FREE = ("/v2/health/",)

@@ -9,28 +9,27 @@ from typing import Any
 import numpy as np
 
 from fusioncam.errors import UsageError
-from fusioncam.runtime.budget import Budget, checked_budget, parse_budget
 from fusioncam.runtime.engine.host.scorer import probabilities
 from fusioncam.runtime.engine.scheduler import Array
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.methods import recipe
 from fusioncam.runtime.service.jobs import Job
 from fusioncam.runtime.service.pictures import pictures_of
+from fusioncam.runtime.service.protocol.request import CHOICES, default_method, parse_request, shown
 from fusioncam.runtime.service.protocol.schemas import InferRequest, RequestedOutput
 from fusioncam.runtime.service.protocol.tensors import Output, Tensor, read_tensors, split_body, write_answer
-from fusioncam.runtime.service.refusals import bad, shown
+from fusioncam.runtime.service.refusals import bad
 from fusioncam.runtime.service.served import VERSION, Served
 from fusioncam.runtime.service.settings import Settings
 
 INPUTS = {"image": "FP32", "image_bytes": "BYTES", "class_index": "INT64", "method": "BYTES", "budget": "BYTES"}
 FIGURES = {"logits": "FP32", "probabilities": "FP32", "class_index": "INT64"}
 """Outputs that are no maps."""
-DEFAULT = "fusion_cam"
 MOST_METHODS = 32
 MOST_LISTED = 1024  # class numbers, methods or photos in one input, unless settings allow more pictures
 # What tritonclient sends for models of other kinds, and what means nothing to one that answers each request by itself.
 PASSED_OVER = ("priority", "sequence_id", "sequence_start", "sequence_end")
-OWN = ("binary_data_output", "timeout", "class_index", "method", "budget")
+OWN = ("binary_data_output", "timeout", *CHOICES)
 
 
 @dataclass(frozen=True)
@@ -88,13 +87,13 @@ def understand(
     request, data = split_body(body, header_length, settings.max_pictures * 3 * math.prod(served.size))
     _known_parameters(request.parameters)
     tensors = read_tensors(request, data, INPUTS, max(MOST_LISTED, settings.max_pictures))
-    asked = _one_way(request.parameters, tensors)
-    outputs = _outputs(request, served, tuple(asked["method"]))
+    parsed = parse_request(_choices(tensors), request.parameters)
+    outputs = _outputs(request, served, parsed.methods)
     methods = tuple(o.name for o in outputs if o.name not in FIGURES) or (served.cheapest,)
-    methods, budget = served.explainer.checked(methods, asked["budget"])
+    methods, budget = served.explainer.checked(methods, parsed.budget)
     timeout = min(timeout, _timeout(request.parameters))
     pictures = pictures_of(tensors, served, settings, begun, timeout)
-    classes = _classes(served, asked["class_index"], len(pictures))
+    classes = parsed.classes(len(pictures), served.explainer.manifest.classes)
     jobs = [Job(x, c, methods, budget, begun + timeout) for x, c in zip(pictures, classes, strict=True)]
     return Asked(request.id, jobs, outputs, time.perf_counter() - start, "image" in tensors)
 
@@ -115,45 +114,17 @@ def _timeout(given: Mapping[str, Any]) -> float:
     return min(wanted, 1 << 60) / 1e6 or math.inf
 
 
-def _one_way(parameters: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Class numbers, methods and budget, which may be inputs or parameters."""
-    for name in ("class_index", "method", "budget"):
-        if name in parameters and name in tensors:
-            raise bad(f"{name} is given as an input and as a parameter: give it once")
+def _choices(tensors: Mapping[str, Tensor]) -> dict[str, list[Any]]:
+    """Return the values of the inputs that are no pictures, flat, with texts decoded."""
+    if "class_index" in tensors and tensors["class_index"].shape[1:] not in ((), (1,)):
+        raise bad(
+            f"input 'class_index' must be of shape (1,), or have a row per picture, not {tensors['class_index'].shape}"
+        )
+    chosen = {name: tensors[name].values for name in CHOICES if name in tensors}
     return {
-        "class_index": _class_numbers(parameters.get("class_index", -1), tensors.get("class_index")),
-        "method": _method_names(parameters.get("method", ""), tensors.get("method")),
-        "budget": _budget(parameters.get("budget", "exact"), tensors.get("budget")),
+        name: [_text(name, value) for value in values] if isinstance(values, list) else values.ravel().tolist()
+        for name, values in chosen.items()
     }
-
-
-def _class_numbers(parameter: Any, tensor: Tensor | None) -> list[int]:
-    if tensor is None:
-        if isinstance(parameter, bool) or not isinstance(parameter, int):
-            raise bad(f"the parameter class_index must be a whole number, not {shown(parameter)}")
-        return [parameter]
-    if len(tensor.shape) > 2 or tensor.shape[1:] not in ((), (1,)):
-        raise bad(f"input 'class_index' must be of shape (1,), or have a row per picture, not {tensor.shape}")
-    return [int(c) for c in np.asarray(tensor.values).reshape(-1)]
-
-
-def _method_names(parameter: Any, tensor: Tensor | None) -> list[str]:
-    if tensor is None:
-        if not isinstance(parameter, str):
-            raise bad("the parameter method must be names of methods, separated by commas")
-        return [name.strip() for name in parameter.split(",") if name.strip()]
-    return [_text("method", value) for value in tensor.values]
-
-
-def _budget(parameter: Any, tensor: Tensor | None) -> Budget:
-    if tensor is not None:
-        if len(tensor.values) != 1:
-            raise bad("input 'budget' must hold one budget, for all pictures")
-        parameter = _text("budget", tensor.values[0])
-    try:
-        return parse_budget(parameter) if isinstance(parameter, str) else checked_budget(parameter)
-    except UsageError:
-        raise bad(f"no budget {shown(parameter)}; use exact, auto, a number of passes or a share like 0.2") from None
 
 
 def _text(name: str, value: bytes) -> str:
@@ -167,7 +138,7 @@ def _outputs(request: InferRequest, served: Served, methods: tuple[str, ...]) ->
     """The outputs asked for, in order; by default maps of the methods, then the figures."""
     binary = request.parameters.get("binary_data_output", False)
     if not request.outputs:
-        methods = methods or (DEFAULT if DEFAULT in served.methods else served.methods[0],)
+        methods = methods or (default_method(served.methods),)
         wanted = [Wanted(name, binary) for name in (*dict.fromkeys(methods), *FIGURES)]
     else:
         wanted = [_wanted(output, served, binary) for output in request.outputs]
@@ -211,13 +182,6 @@ def _wanted(output: RequestedOutput, served: Served, binary: bool) -> Wanted:
     if count and output.name not in ("logits", "probabilities"):
         raise bad(f"output {name} cannot be had as a classification: ask for that of logits or probabilities")
     return Wanted(output.name, binary, count)
-
-
-def _classes(served: Served, given: Sequence[int], pictures: int) -> list[int]:
-    if len(given) not in (1, pictures):
-        raise bad(f"{len(given)} class numbers for {pictures} pictures: give one for all, or one for each")
-    checked = [served.explainer.checked_class(c) for c in given]
-    return checked * pictures if len(checked) == 1 else checked
 
 
 def answered(

@@ -1,7 +1,6 @@
 """Errors as answers: `{"error": "..."}`, one clear line, and the status that says whose fault it is."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
@@ -26,7 +25,6 @@ STATUSES: tuple[tuple[type[FusionCamError], int], ...] = (
 )
 WAIT_FOR_MEMORY = 5  # seconds in which other requests may be done with theirs
 CLIENT_GONE = 499  # nginx's number for a client that did not wait; only logs and metrics see it
-SHOWN = 80  # characters of what a client sent that an error repeats
 
 
 class RefusedError(FusionCamError):
@@ -40,12 +38,6 @@ class RefusedError(FusionCamError):
 def bad(message: str) -> RefusedError:
     """A request that cannot be understood."""
     return RefusedError(400, message)
-
-
-def shown(given: Any) -> str:
-    """What a client sent, as an error repeats it: on one line, and not all of it."""
-    text = repr(given[: SHOWN + 1] if isinstance(given, str | bytes) else given)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def answer(error: Exception) -> JSONResponse:

@@ -4,7 +4,8 @@ import re
 import zlib
 from collections.abc import Mapping
 
-from fusioncam.runtime.service.refusals import RefusedError, bad, shown
+from fusioncam.runtime.service.protocol.request import shown
+from fusioncam.runtime.service.refusals import RefusedError, bad
 
 # zlib's window bits, which say the format, too.
 WINDOWS: Mapping[str, int] = {"gzip": 31, "x-gzip": 31, "deflate": 15}

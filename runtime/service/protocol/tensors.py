@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import to_json
 
+from fusioncam.runtime.service.protocol.request import shown
 from fusioncam.runtime.service.protocol.schemas import InferRequest, InputTensor, read_json
-from fusioncam.runtime.service.refusals import bad, shown
+from fusioncam.runtime.service.refusals import bad
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 DTYPES: Mapping[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "INT64": np.dtype("<i8")}

@@ -144,10 +144,10 @@ def test_bad_input_is_refused_in_one_line(front, pictures, what):
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ({"class_index": "two"}, "class_index must be a whole number, not 'two'"),
+        ({"class_index": "two"}, "the parameter class_index must be a whole number, not 'two'"),
         ({"class_index": 1}, "class_index is given as an input and as a parameter: give it once"),
         ({"budget": True}, "no budget True; use exact"),
-        ({"method": 3}, "there is no output or method '3'"),
+        ({"method": 3}, "the parameter method must be names of methods, separated by commas"),
     ],
 )
 def test_bad_parameters_are_refused(front, pictures, said, message):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fusioncam.runtime.photos.decode import as_input
-from fusioncam.runtime.service import pictures as module
+from fusioncam.runtime.service.protocol import request as module
 
 INFER = "/v2/models/m/infer"
 LENGTH = "Inference-Header-Content-Length"

@@ -71,7 +71,7 @@ class TestLimits:
             now[0] += 1000
             return np.zeros((9, 9, 3), np.uint8)
 
-        monkeypatch.setattr(f"{module}.decode_image", decode)
+        monkeypatch.setattr("fusioncam.runtime.service.protocol.request.decode_image", decode)
         monkeypatch.setattr(f"{module}.time", SimpleNamespace(monotonic=lambda: now[0]))
         sent = behind(("image_bytes", "BYTES", (3,), element(photo) * 3))
         assert "1 of 3 pictures were prepared within" in refused(504, **sent)
@@ -250,7 +250,7 @@ def test_lack_of_memory_is_not_the_pictures_fault(client, told, behind, photo, e
 
     told.act = fail if where == "explain" else None
     if where == "decode":
-        monkeypatch.setattr("fusioncam.runtime.service.pictures.decode_image", fail_to_decode)
+        monkeypatch.setattr("fusioncam.runtime.service.protocol.request.decode_image", fail_to_decode)
     answer = client.post("/v2/models/m/infer", **behind(("image_bytes", "BYTES", [1], element(photo))))
     assert answer.status_code == 503
     assert answer.json()["error"].startswith("out of memory")
