@@ -37,8 +37,8 @@ from record import write
 from fusioncam.errors import FusionCamError, ModelError, first_line
 from fusioncam.export import reading
 from fusioncam.export.gradient import Ops, backpropagate, path
-from fusioncam.export.load import load_graph
-from fusioncam.export.shapes import settle
+from fusioncam.export.reading.load import load_graph
+from fusioncam.export.reading.shapes import settle
 from fusioncam.kernels.arrays import Array
 from fusioncam.runtime.bench.machine import describe
 

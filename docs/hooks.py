@@ -13,8 +13,8 @@ import typer
 from pydantic import BaseModel
 
 from fusioncam import manifest
-from fusioncam.export.facts import PRESETS
 from fusioncam.export.gradient.rules import RULES
+from fusioncam.export.source_metadata.preprocessing import PRESETS
 from fusioncam.runtime import methods
 from fusioncam.runtime.commands.app import app
 from fusioncam.runtime.explanation import FLAGS

@@ -8,22 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusioncam.errors import ModelError, OutputError, UsageError
-from fusioncam.export import facts
+from fusioncam.export.batch.dynamic import NOT_BY_IMAGE, quantise_by_image
 from fusioncam.export.bundle import explain_graph, whole_folder, write_graphs
 from fusioncam.export.canonical import Classifier, canonicalize
-from fusioncam.export.check import check, compare_logits, compare_scores
-from fusioncam.export.drift import Finding
-from fusioncam.export.dynamic import NOT_BY_IMAGE, quantise_by_image
-from fusioncam.export.folder import model_file
-from fusioncam.export.from_torch import save_onnx
+from fusioncam.export.checking.check import check, compare_logits, compare_scores
+from fusioncam.export.checking.liveness import why_dead
 from fusioncam.export.gradient import decides_for_batch, path
 from fusioncam.export.head import head_graph
 from fusioncam.export.inspection import Inspection, inspect_model, manifest_layer
-from fusioncam.export.layers import choose_live, survey
-from fusioncam.export.liveness import why_dead
-from fusioncam.export.masked import Photos, masked_pictures
-from fusioncam.export.precision import refusal, score_graph
+from fusioncam.export.layers.choice import choose_live, survey
+from fusioncam.export.precision.calibration_batches import Photos, masked_pictures
+from fusioncam.export.precision.drift import Finding
+from fusioncam.export.precision.score_graph import refusal, score_graph
+from fusioncam.export.reading.folder import model_file
+from fusioncam.export.reading.from_torch import save_onnx
 from fusioncam.export.single import Forms, checked_forms, single_graph, unrolled_graphs, write_forms
+from fusioncam.export.source_metadata.labels import read_labels
+from fusioncam.export.source_metadata.preprocessing import read_preprocessing, refuse_rounded_away, usual_preset
 from fusioncam.files import temporary_file
 from fusioncam.manifest import (
     EXPLAIN_GRAPH,
@@ -151,9 +152,9 @@ def _export(source: Path, kept: Path, target: Path, wishes: _Wishes) -> Manifest
     chosen = choose_live(surveyed, lambda c: why_dead(classifier, c, wishes.gradient), wishes.layer, every)
     dynamic = quantise_by_image(model)
     names = _labels(classifier, source.parent, wishes.labels)
-    usual = facts.usual_preset(classifier.taken.type)
-    prep = facts.preprocessing(model.metadata_props, source.parent, classifier.size, wishes.preprocessing or {}, usual)
-    facts.refuse_rounded_away(prep, classifier.taken.type)
+    usual = usual_preset(classifier.taken.type)
+    prep = read_preprocessing(model.metadata_props, source.parent, classifier.size, wishes.preprocessing or {}, usual)
+    refuse_rounded_away(prep, classifier.taken.type)
     explain = explain_graph(model, chosen.name, chosen.layout, wishes.gradient)
     calibrate = wishes.calibrate
     batches = None if calibrate is None else lambda: masked_pictures(explain, calibrate(prep))
@@ -219,7 +220,7 @@ def _source(classifier: Classifier, source: Path, relative: str) -> Source:
 
 def _labels(classifier: Classifier, folder: Path, given: Labels | None) -> tuple[str, ...] | None:
     one = ONE_LABEL.get(classifier.ending) if classifier.outputs == 1 else None
-    return facts.labels(classifier.model.metadata_props, folder, classifier.classes, given, one)
+    return read_labels(classifier.model.metadata_props, folder, classifier.classes, given, one)
 
 
 def export_torch(

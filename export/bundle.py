@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from fusioncam.errors import OutputError, first_line
 from fusioncam.export.gradient import Ops, backpropagate
-from fusioncam.export.layout import Layout
+from fusioncam.export.layers.layout import Layout
 from fusioncam.files import KEPT, temporary_folder
 from fusioncam.manifest import FILES, MANIFEST, WEIGHTS
 

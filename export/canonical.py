@@ -10,16 +10,16 @@ import numpy as np
 import onnx_ir as ir
 
 from fusioncam.errors import ModelError, UsageError
-from fusioncam.export import facts
 from fusioncam.export.batch import with_any_batch
-from fusioncam.export.conversion import compare_conversion
 from fusioncam.export.endings import Found, Make, find_ending, ranked, refuse_ranks
 from fusioncam.export.gradient import Ops, dims, path
 from fusioncam.export.gradient.rules.elementwise import drops
-from fusioncam.export.image_input import ImageInput, take_image
-from fusioncam.export.load import fold, load_converted, refuse_random
-from fusioncam.export.shapes import measure
-from fusioncam.export.unfused import keep_activations
+from fusioncam.export.reading.conversion import compare_conversion
+from fusioncam.export.reading.image_input import ImageInput, take_image
+from fusioncam.export.reading.load import fold, load_converted, refuse_random
+from fusioncam.export.reading.shapes import measure
+from fusioncam.export.reading.unfused import keep_activations
+from fusioncam.export.source_metadata.configurations import configured_ending
 from fusioncam.manifest import Ending
 
 CHOICES: tuple[Ending, ...] = ("softmax", "sigmoid", "value")  # for a user; `logits` is what nobody has said more of
@@ -144,7 +144,7 @@ def _chosen(ending: str | None) -> Ending | None:
 def _ending(wanted: Ending | None, of_source: Ending, outputs: int, folder: Path) -> Ending:
     if wanted == "softmax" and outputs == 1:
         raise UsageError("a softmax over the model's one output is always 1; say --ending sigmoid or value")
-    said = facts.ending(folder) if wanted is None and of_source == "logits" else None
+    said = configured_ending(folder) if wanted is None and of_source == "logits" else None
     return wanted or said or ("sigmoid" if outputs == 1 else of_source)
 
 

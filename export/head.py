@@ -10,10 +10,10 @@ import numpy as np
 import onnx_ir as ir
 
 from fusioncam.errors import out_of_memory
-from fusioncam.export.check import LOGIT_TOLERANCE
 from fusioncam.export.gradient import Ops, reads
-from fusioncam.export.layout import Layout
-from fusioncam.export.shapes import noise, session
+from fusioncam.export.layers.layout import Layout
+from fusioncam.export.precision.drift import LOGIT_TOLERANCE
+from fusioncam.export.reading.shapes import noise, session
 
 ONE, MANY = "1", "M"  # the batch before the layer, and after it
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from fusioncam.errors import ModelError
 from fusioncam.export.canonical import Classifier, canonicalize
-from fusioncam.export.cost import Cost, chunk_bytes, cost, seconds_per_pass
-from fusioncam.export.folder import model_file
+from fusioncam.export.checking.liveness import why_dead
 from fusioncam.export.gradient import WAY_OUT, operator_name, path, unsupported
-from fusioncam.export.layers import Candidate, Survey, choose_live, survey
-from fusioncam.export.liveness import why_dead
+from fusioncam.export.layers.choice import Candidate, Survey, choose_live, survey
+from fusioncam.export.layers.cost import Cost, chunk_bytes, cost, seconds_per_pass
+from fusioncam.export.reading.folder import model_file
 from fusioncam.manifest import Layer
 
 

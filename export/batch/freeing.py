@@ -9,12 +9,12 @@ import numpy as np
 import onnx_ir as ir
 
 from fusioncam.errors import ModelError
+from fusioncam.export.batch.dynamic import quantise_by_image
 from fusioncam.export.batch.places import REMEDY
 from fusioncam.export.batch.search import LostBatchError, free_batch
-from fusioncam.export.dynamic import quantise_by_image
 from fusioncam.export.gradient import dims
+from fusioncam.export.reading.shapes import measure, noise
 from fusioncam.export.sessions import CannotRunError, run
-from fusioncam.export.shapes import measure, noise
 from fusioncam.kernels.arrays import Array, Float64Array
 
 # By how much the outputs for an image may differ between batches, relative to the largest: sums are taken in another

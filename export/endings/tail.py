@@ -11,7 +11,7 @@ from fusioncam.errors import ModelError, first_line
 from fusioncam.export.endings.ranks import WEIGHTED
 from fusioncam.export.gradient import ancestors, reads
 from fusioncam.export.patchwork import patchwork
-from fusioncam.export.shapes import arrays, session
+from fusioncam.export.reading.shapes import arrays, session
 from fusioncam.kernels.arrays import Array
 
 MOST_NODES = 500

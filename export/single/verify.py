@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from onnxruntime import InferenceSession, RunOptions
 
-from fusioncam.export.drift import Finding, logits_of
-from fusioncam.export.shapes import open_session
+from fusioncam.export.precision.drift import Finding, logits_of
+from fusioncam.export.reading.shapes import open_session
 from fusioncam.kernels import reference
 from fusioncam.kernels.arrays import Array
 from fusioncam.kernels.masks import MaskMaker

@@ -89,7 +89,7 @@ def export(
     """Turn a classifier into a bundle: x = (pixel * rescale - mean) / std on 0..255 pixels."""
     supervisor.limit(model, time_limit, memory_limit)
     from fusioncam.export import export_model, export_torch
-    from fusioncam.export.from_torch import build_module, zeros
+    from fusioncam.export.reading.from_torch import build_module, zeros
 
     def complain(line: str) -> None:
         if not quiet:

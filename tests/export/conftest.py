@@ -10,8 +10,8 @@ import torch
 
 from fusioncam.export import export_model, export_torch
 from fusioncam.export.canonical import canonicalize
-from fusioncam.export.layers import candidates
-from fusioncam.export.shapes import noise, record
+from fusioncam.export.layers.choice import candidates
+from fusioncam.export.reading.shapes import noise, record
 from fusioncam.manifest import Manifest
 
 HERE = Path(__file__).parent

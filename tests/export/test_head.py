@@ -7,7 +7,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from fusioncam.export import check, export_model, export_torch
-from fusioncam.export.check import LOGIT_TOLERANCE
+from fusioncam.export.precision.drift import LOGIT_TOLERANCE
 from fusioncam.manifest import EXPLAIN_GRAPH, HEAD_GRAPH, SCORE_GRAPH
 
 

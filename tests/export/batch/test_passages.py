@@ -8,9 +8,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fusioncam.errors import ModelError
 from fusioncam.export import inspect_model
+from fusioncam.export.batch.dynamic import quantise_by_image
 from fusioncam.export.canonical import canonicalize
-from fusioncam.export.dynamic import quantise_by_image
-from fusioncam.export.shapes import run
+from fusioncam.export.reading.shapes import run
 
 rng = np.random.default_rng(0)
 SIZE, CHANNELS = (4, 6), 4

@@ -9,7 +9,7 @@ from onnx import TensorProto, numpy_helper
 
 from fusioncam.export import check, export_model
 from fusioncam.export.canonical import canonicalize
-from fusioncam.export.check import pictures
+from fusioncam.export.checking.check import pictures
 from fusioncam.manifest import EXPLAIN_GRAPH
 from fusioncam.runtime.engine.host.scorer import probabilities
 

@@ -1,0 +1,1 @@
+"""A bundle held against its source, and a layer against the scores it must change."""

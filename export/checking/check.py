@@ -1,0 +1,215 @@
+"""Holding a bundle against its source: equal logits, a gradient that agrees with central differences, little drift."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+from onnxruntime import InferenceSession
+
+from fusioncam.errors import BundleError, FusionCamError, ModelError, UsageError, first_line, out_of_memory
+from fusioncam.export.checking.gradient import compare_gradient
+from fusioncam.export.endings.outputs import as_source, comparable
+from fusioncam.export.patchwork import pictures
+from fusioncam.export.precision.calibration_batches import Photos, checked_photos
+from fusioncam.export.precision.drift import LOGIT_TOLERANCE, Finding, compare_maps, logits_of
+from fusioncam.export.precision.score_graph import rounding_session
+from fusioncam.export.reading.file import read_model
+from fusioncam.export.reading.shapes import IS_RANDOM, repeats
+from fusioncam.export.sessions import open_session, run_session
+from fusioncam.export.single.verify import compare_forms, logits_of_single
+from fusioncam.kernels.arrays import Array
+from fusioncam.manifest import (
+    EXPLAIN_GRAPH,
+    HEAD_GRAPH,
+    SCORE_GRAPH,
+    SINGLE_GRAPH,
+    Manifest,
+    read_bundle,
+    sha256,
+)
+
+__all__ = ["check", "compare_gradient", "compare_logits", "compare_scores", "pictures"]
+
+
+# Of scores in float16 beside a float32 model, as a root mean square: it tells damage. Maps decide what is good enough.
+SCORE_TOLERANCE = 0.1
+DRIFT_PHOTOS = 8
+ROUNDING = ("QuantizeLinear", "Round")
+
+
+def check(bundle: Path, source: Path | None = None, photos: Photos | None = None) -> list[Finding]:
+    """Re-run the source against its bundle.
+
+    Args:
+        bundle: The bundle's folder.
+        source: The model it was made from; by default where the manifest says.
+        photos: For a bundle whose masked passes are of another precision: gives photos to compare maps on, as for
+            `export_model`. The first 8 are looked at; by default a picture of random patches, which shows less.
+
+    Raises:
+        BundleError: The folder is no bundle, a file of it is missing or was changed, or they do not belong together.
+        UsageError: The source is not where it was, or there are no maps to compare, or no photos.
+    """
+    manifest = read_bundle(bundle)
+    drifts = manifest.score_precision != manifest.precision
+    if photos is not None and not drifts:
+        raise UsageError("photos show the drift of fp16 and int8 scores, which this bundle has not; leave them out")
+    source = source or (bundle / manifest.source.path).resolve()
+    if not source.is_file():
+        raise UsageError(f"the source model is not at {source}; say where it is with --source")
+    changed = Finding("source is the one exported (sha256)", float(sha256(source) != manifest.source.sha256), 0.0)
+    with _sound(bundle):
+        found = [changed, *compare_logits(bundle, manifest, source)]
+        if manifest.gradient:
+            found += compare_gradient(bundle, manifest)
+            found += compare_forms(bundle, manifest, pictures(manifest, 1)[0])
+        if drifts:
+            images: Iterable[Array] = pictures(manifest, 1)
+            if photos is not None:
+                images = islice(
+                    checked_photos(photos(manifest.preprocessing), manifest.preprocessing.size), DRIFT_PHOTOS
+                )
+            found += compare_maps(*_open(bundle, manifest), manifest, images)
+        return found
+
+
+@contextmanager
+def _sound(bundle: Path) -> Iterator[None]:
+    """Say of graphs that cannot be read or run that the bundle is to blame: here, nothing else is left."""
+    try:
+        yield
+    except (FusionCamError, MemoryError):
+        raise
+    except Exception as error:  # those of onnx and onnxruntime share no base class
+        why = f"the files of {bundle} do not belong together ({first_line(error)}); export the model again"
+        raise out_of_memory(error) or BundleError(why) from error
+
+
+def source_outputs(manifest: Manifest, source: Path, images: Array, optimize: bool = True) -> Array:
+    """What the source itself gives for (N, 3, H, W) float32 pictures, as (N, classes) float64."""
+    model = _open_source(manifest, source, optimize)
+    wanted = next((i for i in model.get_inputs() if i.name == manifest.source.input), None)
+    if wanted is None:
+        raise ModelError(f"{source} has no input {manifest.source.input!r}: it is not the bundle's source")
+    last = manifest.source.channels_last
+    if wanted.shape[1] != 3 if last is None else last:
+        images = images.transpose(0, 2, 3, 1)
+    images = _of_type(images, wanted.type)
+    batch = wanted.shape[0] if wanted.shape and isinstance(wanted.shape[0], int) else 1
+    rows = []
+    for image in images:
+        repeated = np.repeat(image[None], batch, axis=0)
+        try:
+            rows.append(run_session(model, [manifest.source.output], {wanted.name: repeated})[0].reshape(batch, -1)[0])
+        except Exception as error:
+            unable = ModelError(f"{source} does not run as the bundle's source did: {first_line(error)}")
+            raise out_of_memory(error) or unable from error
+    return np.asarray(rows, np.float64)
+
+
+def _open_source(manifest: Manifest, source: Path, optimize: bool) -> InferenceSession:
+    """Open the source; a map from labels to numbers is replaced by the tensor of the numbers."""
+    opened = _session(source, optimize)
+    if all(o.type.startswith("tensor") for o in opened.get_outputs() if o.name == manifest.source.output):
+        return opened
+    return _session(read_model(source).SerializeToString(), optimize)
+
+
+def _session(model: bytes | Path, optimize: bool) -> InferenceSession:
+    """Open a session; without optimizations one thread, too, so that sums are the same to the last digit."""
+    return open_session(model, optimize, threads=0 if optimize else 1)
+
+
+def _of_type(images: Array, kind: str) -> Array:
+    """Pictures in the type that onnxruntime names so; whole numbers are rounded to, and end where the type does."""
+    names = {"float": "float32", "double": "float64"}
+    name = kind.removeprefix("tensor(").removesuffix(")")
+    dtype = np.dtype(names.get(name, name))
+    if dtype.kind in "iu":
+        ends = np.iinfo(dtype)
+        images = np.clip(np.rint(images.astype(np.float64)), ends.min, ends.max)
+    return images.astype(dtype)
+
+
+def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Finding]:
+    """Every graph against the source, on a batch of three pictures that the source sees one by one.
+
+    Where tensors are quantised, onnxruntime's optimizations and threads are left out: they change sums in their last
+    digit, which rounding turns into whole steps.
+    """
+    images = pictures(manifest, 3)
+    optimize = not any(node.op_type in ROUNDING for node in ir.load(bundle / EXPLAIN_GRAPH).graph)
+    expected = source_outputs(manifest, source, images, optimize)
+    logarithm = manifest.source.logarithm
+    if logarithm is None:
+        logarithm = (manifest.source.ending or manifest.ending) == "softmax" and bool((expected <= 0).all())
+    expected = comparable(expected, manifest.source, logarithm)
+    scale = float(np.abs(expected).max()) or 1.0
+    findings = []
+    explain, score = _open(bundle, manifest, optimize)
+    given_by = {
+        SCORE_GRAPH: (logits_of(score, images), manifest.score_precision),
+        EXPLAIN_GRAPH: (logits_of(explain, images), manifest.precision),
+    }
+    if manifest.has_head:
+        given_by[HEAD_GRAPH] = (_unmasked(bundle, manifest, images, optimize), manifest.precision)
+    if manifest.has_single:
+        given_by[SINGLE_GRAPH] = (logits_of_single(bundle, images, optimize), manifest.precision)
+    again = {SCORE_GRAPH: logits_of(score, images), EXPLAIN_GRAPH: logits_of(explain, images)}
+    for name, (logits, precision) in given_by.items():
+        if name in again and not repeats(logits, again[name]):
+            findings.append(Finding(f"{name} {IS_RANDOM}", 1.0, 0.0))
+        if precision == "int8":
+            findings.append(_rounded_logits(logits, given_by[EXPLAIN_GRAPH][0]))
+            continue
+        halved = precision != manifest.precision
+        with np.errstate(all="ignore"):  # as in `logits_of`
+            sides = [as_source(side, manifest, logarithm) for side in _sides(logits, manifest)]
+            errors = [np.abs(s - expected) if s.shape == expected.shape else np.array(np.inf) for s in sides]
+            off = max(float(np.sqrt(np.square(e).mean()) if halved else e.max()) for e in errors)
+            error = max(off - manifest.source.rounding, 0.0) / scale
+        if halved and not np.isfinite(logits).all():
+            error = float("nan")  # a sigmoid makes 1 of infinity, and would hide it
+        limit = SCORE_TOLERANCE if halved else LOGIT_TOLERANCE[precision]
+        findings.append(Finding(f"output of {name} equals the source's", error, limit))
+    return findings
+
+
+def compare_scores(bundle: Path, manifest: Manifest) -> list[Finding]:
+    """Compare the maps that scores of another precision make, on a picture of random patches; see `compare_maps`."""
+    return compare_maps(*_open(bundle, manifest), manifest, pictures(manifest, 1))
+
+
+def _sides(logits: Array, manifest: Manifest) -> list[Array]:
+    """The logits as the source has them: all of them, or what each of the two that are made of one says of it."""
+    return [logits[:, 1:], -logits[:, :1]] if manifest.source.outputs == 1 else [logits]
+
+
+def _unmasked(bundle: Path, manifest: Manifest, images: Array, optimize: bool) -> Array:
+    """The logits (N, classes) of the head under masks of ones."""
+    head = _session(bundle / HEAD_GRAPH, optimize)
+    masks = np.ones((2, 1, *manifest.layer.shape[1:]), np.float32)
+    return np.concatenate([head.run(["logits"], {"image": x[None], "masks": masks})[0][1:] for x in images])
+
+
+def _rounded_logits(logits: Array, exact: Array) -> Finding:
+    """Logits in int8 against those of the explain graph: a softmax would blow the difference up, or hide it."""
+    error = float(np.sqrt(np.square(logits.astype(np.float64) - exact).mean())) / (float(exact.std()) or 1.0)
+    return Finding(f"logits of {SCORE_GRAPH} are near those of {EXPLAIN_GRAPH}", error, LOGIT_TOLERANCE["int8"])
+
+
+def _open(bundle: Path, manifest: Manifest, optimize: bool = True) -> tuple[InferenceSession, InferenceSession]:
+    """The explain graph and the score graph; a score graph brought to float16 rounds as it would on a GPU."""
+    halved = manifest.score_precision != manifest.precision and manifest.score_precision == "float16"
+    try:
+        explain = _session(bundle / EXPLAIN_GRAPH, optimize)
+        score = rounding_session(bundle / SCORE_GRAPH) if halved else _session(bundle / SCORE_GRAPH, optimize)
+    except ModelError as error:
+        raise BundleError(f"{error}; export the model again") from error
+    for graph, name, wanted in ((explain, EXPLAIN_GRAPH, ["image", "class_index"]), (score, SCORE_GRAPH, ["image"])):
+        if (inputs := [i.name for i in graph.get_inputs()]) != wanted:
+            raise BundleError(f"{bundle / name} takes {inputs} in place of {wanted}; export the model again")
+    return explain, score

@@ -1,0 +1,62 @@
+"""Evidence that flows through a layer, or does not: seen by running the model, whatever its structure says."""
+
+import numpy as np
+
+from fusioncam.export.bundle import explain_graph
+from fusioncam.export.canonical import Classifier
+from fusioncam.export.checking.gradient import gradients, minds_masks
+from fusioncam.export.head import head_graph
+from fusioncam.export.layers.choice import Candidate
+from fusioncam.export.patchwork import patchwork
+from fusioncam.export.reading.shapes import noise, session
+from fusioncam.kernels.arrays import Float32Array
+
+NOTHING = "nothing of it reaches the scores: "
+
+
+def why_dead(classifier: Classifier, candidate: Candidate, gradient: bool = True) -> str | None:
+    """Return why a layer explains nothing, or None where some picture shows that it does.
+
+    Its gradient is taken for pictures of noise and of patches and for several classes; without a gradient, the layer
+    is set to zero and the logits are compared.
+
+    Args:
+        classifier: The model.
+        candidate: A layer that is not refused.
+        gradient: Whether the gradient can be had.
+
+    Raises:
+        UnsupportedOperatorError: As `explain_graph`.
+    """
+    images = _pictures(classifier)
+    if not gradient:
+        changes = _changes(classifier, candidate, images)
+        return f"{NOTHING}the logits do not change without it" if changes is False else None
+    explain = session(explain_graph(classifier.model, candidate.name, candidate.layout))
+    unknown = False
+    for found in gradients(explain, images, classifier.classes):
+        known = np.isfinite(found)
+        unknown |= not known.all()
+        if found[known].any():
+            return None
+    if unknown:
+        return "its gradient is not finite"
+    logits = session(classifier.model).run(None, {"image": images})[0]
+    same = np.ptp(logits, axis=0).max() == 0
+    if not same and _changes(classifier, candidate, images):
+        return None  # the output is saturated, as a sigmoid is far from zero
+    if same:
+        return f"{NOTHING}the logits are the same for every picture; load the trained weights before the export"
+    return f"{NOTHING}its gradient is zero"
+
+
+def _pictures(classifier: Classifier) -> Float32Array:
+    """Noise in 0..1, and patches in -2..2, where most models have their pictures."""
+    patches = 4 * patchwork(np.random.default_rng(0), classifier.size)[0] - 2
+    return np.stack([noise(classifier.model, 1)[0], patches.astype(np.float32)])
+
+
+def _changes(classifier: Classifier, candidate: Candidate, images: Float32Array) -> bool | None:
+    """Return whether the logits change where the layer is set to zero or negated; None where it takes no masks."""
+    head = head_graph(classifier.model, candidate.name, candidate.layout, classifier.precision)
+    return None if head is None else minds_masks(session(head), images, candidate.layout.grid)

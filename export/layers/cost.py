@@ -1,0 +1,66 @@
+"""What an explanation by a layer will cost, before anything is exported."""
+
+import time
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from fusioncam.export.canonical import Classifier
+from fusioncam.export.gradient import dims
+from fusioncam.export.layers.choice import Candidate
+from fusioncam.export.reading.shapes import noise, session
+from fusioncam.manifest import CHUNK
+
+EXTRA_PASSES = 4  # 0, x D, x R and x U
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Passes, predicted seconds on this machine's CPU, and predicted peak bytes of one exact explanation."""
+
+    passes: int
+    seconds: float
+    bytes: int
+
+
+def seconds_per_pass(classifier: Classifier) -> float:
+    """One pass of the model in a chunk, measured: the quicker of two runs after a warm-up."""
+    model, feeds = session(classifier.model), {"image": noise(classifier.model, CHUNK)}
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        model.run(None, feeds)
+        times.append(time.perf_counter() - start)
+    return min(times[1:]) / CHUNK
+
+
+def chunk_bytes(classifier: Classifier) -> int:
+    """Weights, plus the most that is alive at once while a chunk passes through."""
+    graph = classifier.model.graph
+    order = {node: i for i, node in enumerate(graph)}
+    births = {o: i for node, i in order.items() for o in node.outputs if o.shape is not None}
+    change = [0] * (len(order) + 2)
+    for value, born in births.items():
+        dies = max((order[u.node] for u in value.uses() if u.node in order), default=born)
+        change[born] += _bytes(value)
+        change[dies + 1] -= _bytes(value)
+    alive = most = 0
+    for difference in change:
+        alive += difference
+        most = max(most, alive)
+    weights = sum(v.const_value.nbytes for v in graph.initializers.values() if v.const_value is not None)
+    return weights + CHUNK * (most + 2 * _bytes(classifier.image))
+
+
+def _bytes(value: ir.Value) -> int:
+    size = value.dtype.itemsize if value.dtype is not None else 4
+    for d in dims(value):
+        size *= 1 if d is None else d
+    return int(size)
+
+
+def cost(candidate: Candidate, pass_seconds: float, pass_bytes: int) -> Cost:
+    """The cost of an explanation by `candidate`."""
+    channels, height, width = candidate.shape
+    passes = channels + EXTRA_PASSES
+    return Cost(passes, passes * pass_seconds, pass_bytes + 8 * channels * height * width)

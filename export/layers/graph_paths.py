@@ -1,0 +1,129 @@
+"""The ways from the image to the logits: what everything passes, what comes before and after, where they part."""
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from fusioncam.export.gradient import carries, operator_name, path, reads, unsupported
+from fusioncam.export.layers.follow import Trace
+from fusioncam.export.operators import MOVEMENT, POINTWISE, VIEWS, WEIGHTED
+
+FORKS = 64  # so many joins are looked behind for the layers of branches
+
+
+@dataclass(frozen=True)
+class After:
+    """The part of a graph between a tensor and the logits.
+
+    Attributes:
+        weighted: Whether there is a weighted operator.
+        missing: The operators without a gradient rule.
+        last: Place and name of the last of their nodes.
+    """
+
+    weighted: bool = False
+    missing: frozenset[str] = frozenset()
+    last: tuple[int, str] = (-1, "")
+
+    def __or__(self, other: "After") -> "After":
+        return After(self.weighted or other.weighted, self.missing | other.missing, max(self.last, other.last))
+
+
+def after(nodes: list[ir.Node]) -> dict[ir.Value, After]:
+    """Return what comes after every tensor on the way to the logits; in one sweep from the end."""
+    found: dict[ir.Value, After] = {}
+    for i in range(len(nodes) - 1, -1, -1):
+        node = nodes[i]
+        here = After(weighted=node.op_type in WEIGHTED)
+        if unsupported([node]):
+            here |= After(False, frozenset({operator_name(node)}), (i, str(node.name or node.outputs[0].name)))
+        for output in node.outputs:
+            if output in found and carries(output):
+                here |= found[output]
+        for value in set(reads(node)):
+            found[value] = found[value] | here if value in found else here
+    return found
+
+
+def depths(nodes: list[ir.Node]) -> dict[ir.Value, float]:
+    """Return which share of the weighted operators comes before each tensor, 0..1."""
+    order = {node: 1 << i for i, node in enumerate(n for n in nodes if n.op_type in WEIGHTED)}
+    before: dict[ir.Value, int] = {}  # one bit per operator
+    for node in nodes:
+        bits = order.get(node, 0)
+        for value in reads(node):
+            bits |= before.get(value, 0)
+        before.update(dict.fromkeys(node.outputs, bits))
+    return {value: bits.bit_count() / max(len(order), 1) for value, bits in before.items()}
+
+
+def bottlenecks(nodes: list[ir.Node], image: ir.Value, target: ir.Value) -> set[ir.Value]:
+    """Return the tensors that everything on its way from image to target must pass."""
+    last_use = {value: i for i, node in enumerate(nodes) for value in reads(node)}
+    last_use[target] = len(nodes)
+    found, reach = set(), last_use.get(image, 0)
+    for i, node in enumerate(nodes):
+        alive = [o for o in node.outputs if o in last_use]
+        if reach <= i and len(alive) == 1:
+            found.add(alive[0])
+        reach = max(reach, *(last_use[o] for o in alive)) if alive else reach
+    return found
+
+
+def narrow(nodes: list[ir.Node], trace: Trace, logits: ir.Value) -> set[ir.Value]:
+    """Return the tensors of which nothing that has a position reaches the logits: only the class token does."""
+    users: dict[ir.Value, list[ir.Node]] = {}
+    for node in nodes:
+        for value in reads(node):
+            users.setdefault(value, []).append(node)
+    found: set[ir.Value] = set()
+    for node in reversed(nodes):
+        for value in node.outputs:
+            placed = value in users and value is not logits and trace.somewhere(value)
+            if placed and all(_narrows(user, trace, found) for user in users[value]):
+                found.add(value)
+    return found
+
+
+def _narrows(user: ir.Node, trace: Trace, found: set[ir.Value]) -> bool:
+    moved = user.op_type in MOVEMENT or user.op_type in VIEWS
+    if user in trace.mixing or not (moved or user.op_type in POINTWISE or user.op_type in WEIGHTED
+                                    or user.op_type.startswith("Reduce")):  # fmt: skip
+        return False
+    outputs = user.outputs[:1] if user.op_type == "DynamicQuantizeLinear" else user.outputs  # its scale shows nothing
+    return all(o in found or (moved and o in trace.positions and not trace.somewhere(o)) for o in outputs if o.uses())
+
+
+def branches(image: ir.Value, logits: ir.Value, usable: set[ir.Value]) -> list[ir.Value]:
+    """Return the last usable tensors that together see everything: one for each way into the joins before the logits.
+
+    Args:
+        image: Where the ways begin.
+        logits: Where they end.
+        usable: The tensors to choose among.
+    """
+    found: dict[ir.Value, None] = {}
+    seen: set[ir.Value] = set()
+    todo = [logits]
+    while todo and len(seen) < FORKS:
+        target = todo.pop()
+        if target in seen or target is image:
+            continue
+        seen.add(target)
+        nodes = path(image, target)
+        passed = bottlenecks(nodes, image, target)
+        last = [o for node in nodes for o in node.outputs if o in passed and o in usable]
+        if last:
+            found[last[-1]] = None
+        else:
+            todo += _ways_in(target, image, {o for node in nodes for o in node.outputs})
+    return list(found)
+
+
+def _ways_in(target: ir.Value, image: ir.Value, on_path: set[ir.Value]) -> list[ir.Value]:
+    """Return what meets in the last join before `target`."""
+    ways = [target]
+    while len(ways) == 1 and ways[0] is not image:
+        node = ways[0].producer()
+        ways = [] if node is None else [v for v in dict.fromkeys(reads(node)) if v in on_path or v is image]
+    return ways

@@ -1,0 +1,67 @@
+"""The pictures the score graph will see: photos, and those photos under masks made of the layer's activations."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import onnx_ir as ir
+
+from fusioncam.errors import ImageError, UsageError
+from fusioncam.export.reading.shapes import session
+from fusioncam.kernels.arrays import Array, Float32Array
+from fusioncam.kernels.masks import MaskMaker
+from fusioncam.manifest import Preprocessing
+
+Photos = Callable[[Preprocessing], Iterable[Array]]
+
+MASKS = 6  # of each photo, besides itself and the blank picture; 14 gave no better maps
+
+
+def masked_pictures(explain: ir.Model, photos: Iterable[Array]) -> Iterator[Float32Array]:
+    """For each photo x one batch: x, x * 0, and x * M_k for a few channels, from the weakest to the strongest.
+
+    Args:
+        explain: The explain graph.
+        photos: Preprocessed photos (3, H, W), read one at a time.
+
+    Yields:
+        (B, 3, H, W) float32, B at most `MASKS` + 2.
+
+    Raises:
+        ImageError: A photo is not of the model's size, or not finite.
+        UsageError: There is none.
+    """
+    model = session(explain)
+    height, width = (d for d in list(explain.graph.inputs[0].shape or ())[2:] if isinstance(d, int))
+    for x in checked_photos(photos, (height, width)):
+        feeds = {"image": x[None], "class_index": np.full(1, -1, np.int64)}
+        yield _batch(x, np.asarray(model.run(["activations"], feeds)[0][0]))
+
+
+def checked_photos(photos: Iterable[Array], size: tuple[int, int]) -> Iterator[Float32Array]:
+    """The photos as float32 (3, H, W).
+
+    Raises:
+        ImageError: A photo is not of `size` (H, W), or not finite.
+        UsageError: There is none.
+    """
+    shape, x = (3, *size), None
+    for photo in photos:
+        x = np.asarray(photo, np.float32)
+        if x.shape != shape:
+            raise ImageError(f"a photo has shape {x.shape}; preprocess it to {shape}")
+        if not np.isfinite(x).all():
+            raise ImageError("a photo holds NaN or infinity; leave it out")
+        yield x
+    if x is None:
+        raise UsageError("there is no photo; give a few like those to be explained")
+
+
+def _batch(x: Float32Array, activations: Float32Array) -> Float32Array:
+    masks = MaskMaker(activations, x)
+    live = np.flatnonzero(~masks.zero & ~masks.constant)
+    live = live[np.argsort(activations[live].sum(axis=(1, 2)))]
+    channels = live[np.unique(np.linspace(0, len(live) - 1, MASKS).round().astype(np.intp))] if len(live) else live
+    batch = np.zeros((len(channels) + 2, *x.shape), np.float32)
+    batch[0] = x
+    masks.fill(channels, batch[2:])
+    return batch

@@ -1,0 +1,88 @@
+"""How far Score-CAM drifts when the masked passes are computed in another type than the explain pass."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from onnxruntime import InferenceSession
+
+from fusioncam.kernels.arrays import Array
+from fusioncam.kernels.masks import MaskMaker
+from fusioncam.kernels.reference import score_cam
+from fusioncam.manifest import Manifest
+
+CHANNELS, CHUNK = 32, 8
+# Relative to the largest value compared; float16 carries three digits. That of int8 is of the root mean square
+# relative to the deviation: twice the worst seen with real models, whose photos patchwork exceeds.
+LOGIT_TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "int8": 0.8}
+MEASURES = ("largest difference", "1 - correlation")
+# Of float16, four and ten times the worst seen with real models and photos; of int8, twice and three times. A map in
+# 256 colours shows steps of 0.004.
+LIMITS = {"float16": (0.03, 5e-4), "int8": (0.15, 0.015)}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One comparison: `error` must not exceed `limit`."""
+
+    what: str
+    error: float
+    limit: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the bundle passes."""
+        return self.error <= self.limit  # NaN does not
+
+
+def logits_of(graph: InferenceSession, images: Array) -> Array:
+    """Logits (N, classes) of pictures (N, 3, H, W), by either graph of a bundle."""
+    half = graph.get_inputs()[0].type == "tensor(float16)"
+    with np.errstate(over="ignore"):  # infinity makes NaN, which does not pass
+        feeds = {"image": images.astype(np.float16 if half else np.float32)}
+    if len(graph.get_inputs()) > 1:
+        feeds["class_index"] = np.full(len(images), -1, np.int64)
+    return np.asarray(graph.run(["logits"], feeds)[0])
+
+
+def compare_maps(
+    explain: InferenceSession, score: InferenceSession, manifest: Manifest, images: Iterable[Array]
+) -> list[Finding]:
+    """Score-CAM by the scores of the score graph against Score-CAM by those of the explain graph.
+
+    On each picture (3, H, W), for its top class, by the channels that respond most; of several pictures the median
+    counts. The scores go through a softmax, so one that is off by d changes the weight of its channel by
+    the factor e^d.
+    """
+    drifts = np.asarray([_drift(explain, score, image) for image in images])
+    what = f"Score-CAM by {manifest.score_precision} scores is that by {manifest.precision} ones"
+    limits = LIMITS[manifest.score_precision]
+    middle = zip(MEASURES, np.median(drifts, axis=0), limits, strict=True)
+    return [Finding(f"{what}: {name}", float(drift), limit) for name, drift, limit in middle]
+
+
+def _drift(explain: InferenceSession, score: InferenceSession, image: Array) -> tuple[float, float]:
+    """Largest difference of the two maps, and 1 - their correlation."""
+    feeds: dict[str, Array] = {"image": image[None], "class_index": np.full(1, -1, np.int64)}
+    logits, activations = (array[0] for array in explain.run(["logits", "activations"], feeds))
+    activations = activations[np.argsort(-np.abs(activations).sum(axis=(1, 2)))[:CHANNELS]]
+    masks = MaskMaker(activations, image)
+    scores = []
+    for start in range(0, len(activations), CHUNK):
+        channels = np.arange(start, min(start + CHUNK, len(activations)))
+        masked = np.empty((len(channels), *image.shape), np.float32)
+        masks.fill(channels, masked)
+        scores.append([logits_of(graph, masked)[:, logits.argmax()] for graph in (explain, score)])
+    exact = activations.astype(np.float64)
+    with np.errstate(all="ignore"):  # as in `logits_of`
+        maps = [score_cam(exact, s, image.shape[1:]) for s in np.concatenate(scores, axis=1).astype(np.float64)]
+        return float(np.abs(maps[1] - maps[0]).max()), _decorrelation(*maps)
+
+
+def _decorrelation(one: Array, two: Array) -> float:
+    """1 - Pearson's correlation of two maps; 0 for equal ones, and 1 where only one of them is flat."""
+    if np.array_equal(one, two):
+        return 0.0
+    if not (one.std() and two.std()):
+        return 1.0
+    return 1 - float(np.corrcoef(one.ravel(), two.ravel())[0, 1])

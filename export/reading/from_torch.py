@@ -1,0 +1,156 @@
+"""The torch front door: a plain forward export, which then joins the same road as any ONNX file.
+
+No other module of `export` or of the run time imports torch, and this one only while it exports.
+"""
+
+import importlib
+import inspect
+import io
+import re
+import sys
+import traceback
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from fusioncam.errors import ModelError, OutputError, UsageError, first_line
+from fusioncam.export.quiet import quiet
+from fusioncam.export.reading.load import OPSET, root
+
+if TYPE_CHECKING:
+    import torch
+
+
+def save_onnx(module: "torch.nn.Module", example: "torch.Tensor", path: Path) -> Path:
+    """Export the forward pass of `module`, in evaluation mode and with a free batch, to an ONNX file.
+
+    Args:
+        module: An image classifier.
+        example: One input (1, 3, H, W).
+        path: The file to write.
+
+    Raises:
+        ModelError: torch is missing, or its exporter refuses the module.
+        UsageError: `module` is none, or `example` is no tensor.
+        OutputError: The file cannot be written.
+    """
+    torch = _torch()
+    if not isinstance(module, torch.nn.Module) or not isinstance(example, torch.Tensor):
+        kinds = f"{type(module).__name__} and {type(example).__name__}"
+        raise UsageError(f"a torch.nn.Module and an example torch.Tensor are wanted, not {kinds}")
+    with quiet():
+        module = _unwrapped(module)
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ModelError("torch cannot export a ScriptModule (of torch.jit); pass the module that it was made from")
+    training = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        with quiet(), redirect_stderr(io.StringIO()), torch.no_grad():
+            batch = torch.cat([example, example])  # a batch of one would be taken for a constant
+            program = torch.onnx.export(
+                module,
+                (batch,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["image"],
+                output_names=["logits"],
+                dynamic_shapes=_as_parameters(module, {0: torch.export.Dim("batch")}),
+                optimize=True,
+                verbose=False,
+            )
+    except (Exception, SystemExit) as error:  # the exporter raises whatever the module raises
+        raise ModelError(f"torch cannot export the module: {_why(root(error))}") from error
+    finally:
+        for part, mode in training:
+            part.training = mode
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        program.save(path, external_data=False)
+    except (OSError, ValueError) as error:
+        raise OutputError(f"cannot write {path.parent} ({first_line(error)}); choose another place with -o") from error
+    return path
+
+
+def _unwrapped(module: "torch.nn.Module") -> "torch.nn.Module":
+    """Return the module within DataParallel, DistributedDataParallel, an averaged model or torch.compile's wrapper."""
+    torch = _torch()
+    parallel = torch.nn.parallel
+    wrappers: dict[type, str] = {
+        parallel.DataParallel: "module",
+        parallel.DistributedDataParallel: "module",
+        torch.optim.swa_utils.AveragedModel: "module",
+        torch._dynamo.OptimizedModule: "_orig_mod",
+    }
+    while (name := next((n for kind, n in wrappers.items() if isinstance(module, kind)), None)) is not None:
+        module = getattr(module, name)
+    return module
+
+
+def _as_parameters(module: "torch.nn.Module", of_image: dict[int, Any]) -> tuple[Any, ...]:
+    """Put the free axes of the image into the form of the parameters of `forward`: `*args` is a tuple of its own."""
+    first = next(iter(inspect.signature(module.forward).parameters.values()), None)
+    return ((of_image,),) if first is not None and first.kind is first.VAR_POSITIONAL else (of_image,)
+
+
+# What torch says where `forward` computes with the size of the batch as if it were a number.
+FIXED_BATCH = re.compile(r"\bEq\(s\d+, (\d+)\)|inferred to be a constant \((\d+)\)")
+DATA_DEPENDENT = "data-dependent"
+PLACE = re.compile(r'File "([^"]+)", line (\d+), in')
+
+
+def _why(error: BaseException) -> str:
+    """Return why torch did not export a module, and what in its `forward` makes it so, in one line."""
+    if isinstance(error, SystemExit):
+        return "it exits the program"
+    text, why = str(error), first_line(error)
+    if batch := FIXED_BATCH.search(text):
+        return (
+            f"it works for a batch of {batch[1] or batch[2]} only; "
+            f"let its forward keep the batch axis, as x.flatten(1) does and x.view(1, -1) does not ({why})"
+        )
+    if DATA_DEPENDENT in why:
+        found = PLACE.search(text)
+        where = f", in line {found[2]} of {found[1]}" if found else ""
+        return f"its forward decides by the values of tensors{where}; use torch.where in place of if ({why})"
+    if not text.strip() and (frames := traceback.extract_tb(error.__traceback__)):
+        return f"{why} in line {frames[-1].lineno} of {frames[-1].filename} ({frames[-1].line})"
+    return why
+
+
+def build_module(target: str) -> "torch.nn.Module":
+    """Call the factory named `package.module:factory`; the current folder is looked in first.
+
+    Raises:
+        UsageError: There is no such module or factory, or it makes no torch module.
+        ModelError: The factory fails, or torch is missing.
+    """
+    module_class = _torch().nn.Module
+    module_name, _, factory = target.partition(":")
+    if not module_name or not factory:
+        raise UsageError(f"{target!r} names no factory; write module:factory")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        made: Any = getattr(importlib.import_module(module_name), factory)
+        made = made if isinstance(made, module_class) else made()
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"{target!r} cannot be found: {first_line(error)}") from error
+    except (Exception, SystemExit) as error:  # whatever the user's own code raises
+        raise ModelError(f"{target!r} fails: {_why(error)}") from error
+    finally:
+        sys.path.pop(0)
+    if not isinstance(made, module_class):
+        raise UsageError(f"{target!r} makes a {type(made).__name__}, not a torch.nn.Module")
+    return cast("torch.nn.Module", made)
+
+
+def zeros(size: tuple[int, int]) -> "torch.Tensor":
+    """An example input (1, 3, H, W)."""
+    return cast("torch.Tensor", _torch().zeros(1, 3, *size))
+
+
+def _torch() -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise ModelError("exporting a torch module needs torch: pip install 'fusioncam[torch]'") from error
+    return torch

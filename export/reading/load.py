@@ -1,0 +1,165 @@
+"""Reading a model file, whatever its age, into onnx-ir at a current opset."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+from onnxscript import optimizer
+
+from fusioncam.errors import ModelError, first_line, out_of_memory
+from fusioncam.export.gradient import ancestors
+from fusioncam.export.gradient.rules.elementwise import drops
+from fusioncam.export.quiet import quiet
+from fusioncam.export.reading.file import OLDEST_OPSET, OPSET, read_model
+from fusioncam.export.reading.opset import convert, graphs_of
+
+__all__ = ["OPSET", "Conversion", "fold", "load_converted", "load_graph", "refuse_random", "root"]
+
+# A run gives other numbers than the one before.
+RANDOM = (
+    *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
+    *("Bernoulli", "Multinomial"),
+)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """Tensors that were rewritten on loading a model, so that it can be compared with its source.
+
+    Attributes:
+        source: The model as the file has it.
+        rewritten: By their names in the source, the tensors that come out of what was rewritten, and the outputs.
+    """
+
+    source: onnx.ModelProto
+    rewritten: dict[str, ir.Value]
+
+
+def load_graph(path: Path) -> ir.Model:
+    """Read a model, bring it to a current opset, and fold what is constant.
+
+    Raises:
+        ModelError: See `read_model` and `to_current_opset`; also a constant that holds NaN (infinities serve as masks).
+    """
+    return load_converted(path)[0]
+
+
+def load_converted(path: Path) -> tuple[ir.Model, Conversion | None]:
+    """Do the same, and say what was rewritten, where something was.
+
+    Raises:
+        ModelError: See `load_graph`.
+    """
+    proto = read_model(path)
+    try:
+        with quiet():
+            model = ir.from_proto(proto)
+            assert isinstance(model, ir.Model)
+            passes.RemoveInitializersFromInputsPass()(model)
+            for node in model.graph.all_nodes():
+                node.name = node.name or next((o.name for o in node.outputs if o.name), None)
+            outputs = [str(o.name) for o in model.graph.outputs]
+            conversion = to_current_opset(model, proto)
+            passes.NameFixPass()(model)
+            passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+            fold(model)
+        if conversion is not None:  # folding takes copies away: an output may be another tensor now
+            conversion.rewritten.update(zip(outputs, model.graph.outputs, strict=True))
+        _refuse_bad_constants(model, path)
+    except ModelError:
+        raise
+    except Exception as error:  # what the passes raise has no base class in common
+        damaged = ModelError(f"{path} is damaged or truncated: {first_line(root(error))}")
+        raise out_of_memory(root(error)) or damaged from error
+    return model, conversion
+
+
+def to_current_opset(model: ir.Model, proto: onnx.ModelProto) -> Conversion | None:
+    """Bring a model to opset 18, or leave it at its own where that is later; put local functions in their place.
+
+    Args:
+        model: The model, which is changed.
+        proto: The same, as it was read.
+
+    Returns:
+        What was rewritten, or None where nothing was.
+
+    Raises:
+        ModelError: Its opset is older than 7, or an operator has no counterpart in the newer opset.
+    """
+    versions = [model.opset_imports[""], *(f.opset_imports.get("", OPSET) for f in model.functions.values())]
+    if min(versions) < OLDEST_OPSET:
+        raise ModelError(
+            f"the model is of opset {min(versions)}; {OLDEST_OPSET} is the oldest supported, export it again"
+        )
+    called = [o.name for node in model.graph if node.op_identifier() in model.functions for o in node.outputs]
+    _inline(model)
+    model.graph.sort()
+    if min(versions) < max(*versions, OPSET):
+        passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
+    rewritten = convert(model.graph, versions[0], max(*versions, OPSET))
+    model.opset_imports[""] = max(*versions, OPSET)
+    model.ir_version = max(model.ir_version, 8)
+    if not called and min(versions) >= OPSET:
+        return None
+    names = {*called, *rewritten, *(o.name for o in model.graph.outputs)}
+    return Conversion(proto, {str(o.name): o for node in model.graph for o in node.outputs if o.name in names})
+
+
+def _inline(model: ir.Model) -> None:
+    """Put local functions in the place of their calls; their nodes remember the opset they are of."""
+    for function in model.functions.values():
+        function.sort()
+        version = function.opset_imports.pop("", None)
+        for node in function.all_nodes():
+            if node.domain == "":
+                node.version = version
+    passes.InlinePass()(model)
+    model.functions.clear()  # what nothing calls
+
+
+def root(error: BaseException) -> BaseException:
+    """Where a chain of exceptions began: libraries wrap the one that says something in several of general advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def fold(model: ir.Model) -> None:
+    """Compute constants beforehand and drop what nothing reads; what is random stays, to be found."""
+    with quiet():
+        optimizer.fold_constants_ir(model, should_fold=lambda node: False if node.op_type in RANDOM else None)
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+        passes.RemoveUnusedNodesPass()(model)
+
+
+def refuse_random(output: ir.Value) -> None:
+    """Refuse what makes a model give another output on each run.
+
+    Raises:
+        ModelError: A node from which the output is computed is random; it is named.
+    """
+    todo = sorted(ancestors(output), key=lambda node: node.name or "")
+    while todo:
+        node = todo.pop(0)
+        todo += [inner for graph in graphs_of(node) for inner in graph]
+        if node.domain == "" and (node.op_type in RANDOM or drops(node)):
+            what = "drops values at random (training_mode)" if node.op_type == "Dropout" else "makes random numbers"
+            raise ModelError(
+                f"node {node.name!r} ({node.op_type}) {what}: each run of the model gives another output; "
+                "export the model in evaluation mode"
+            )
+
+
+def _refuse_bad_constants(model: ir.Model, path: Path) -> None:
+    for name, value in model.graph.initializers.items():
+        assert value.const_value is not None
+        if value.const_value.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE):
+            array = value.const_value.numpy()
+            if np.isnan(array).any():
+                raise ModelError(
+                    f"tensor {name!r} of {path} holds NaN; the weights are damaged, export the model again"
+                )

@@ -1,0 +1,164 @@
+"""What a model file, or a configuration beside it, says about preprocessing and labels."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+from pydantic import ValidationError
+
+from fusioncam.errors import ModelError, UsageError, first_line
+from fusioncam.export.source_metadata.configurations import ODDITIES, folders_of, read_json
+from fusioncam.export.source_metadata.hugging_face import Found, read_config
+from fusioncam.export.source_metadata.timm_config import read_timm
+from fusioncam.manifest import Preprocessing
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "torchvision": {"rescale": 1 / 255, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},
+    "tf": {"rescale": 1 / 127.5, "mean": (1.0, 1.0, 1.0)},
+    "unit": {"rescale": 1 / 255},
+    "raw": {},
+    "signed": {"mean": (128.0, 128.0, 128.0)},
+}
+LEVELS = 16  # at least so many whole numbers must be left of 256 pixel values
+
+# The values of `Image.NominalPixelRange` (ONNX, MetadataProps.md), as presets. 16..235 is nobody's float input.
+PIXEL_RANGES = {"NominalRange_0_255": "raw", "Normalized_0_1": "unit", "Normalized_1_1": "tf"}
+
+
+def read_preprocessing(
+    metadata: Mapping[str, str],
+    folder: Path,
+    size: tuple[int, int],
+    given: str | Mapping[str, Any],
+    usual: str = "torchvision",
+) -> Preprocessing:
+    """The preprocessing: what the user gave, over what the source says, over the usual one.
+
+    Args:
+        metadata: The model's metadata_props.
+        folder: Where the model lies.
+        size: (H, W) of the input.
+        given: Fields of `Preprocessing` the user set; `preset` names one of `PRESETS`. A mere name is that of a preset.
+        usual: The preset taken where nobody says.
+
+    Raises:
+        ModelError: What the source says makes no sense.
+        UsageError: A given value makes no sense.
+    """
+    if isinstance(given, str):
+        given = {"preset": given}
+    if not isinstance(given, Mapping):
+        raise UsageError(f"preprocessing is a preset's name or a mapping of fields, not {type(given).__name__}")
+    user = {k: v for k, v in given.items() if v is not None}
+    preset = user.pop("preset", None)
+    if preset is not None and (not isinstance(preset, str) or preset not in PRESETS):
+        raise UsageError(f"no preset {preset!r}; the presets are {', '.join(PRESETS)}")
+    origin, fields = ("user", PRESETS[preset]) if preset is not None else _said(metadata, folder, size, usual, user)
+    # A colour statistic belongs to its rescaling: who gives one gives the whole arithmetic.
+    if origin == "assumed" and user.keys() & {"rescale", "mean", "std"}:
+        fields = {}
+    origin = "user" if user else origin
+    try:
+        return Preprocessing.model_validate({**fields, **user, "size": size, "origin": origin})
+    except ValidationError as error:
+        raise UsageError(f"preprocessing cannot be read: {_complaint(error)}") from error
+
+
+def usual_preset(kind: ir.DataType) -> str:
+    """Return the preset that is taken for an input of this type where nobody says: whole numbers are pixels."""
+    if not kind.is_integer():
+        return "torchvision"
+    return "signed" if kind == ir.DataType.INT8 else "raw"
+
+
+def refuse_rounded_away(prep: Preprocessing, kind: ir.DataType) -> None:
+    """Make sure that pixels are still told apart once they are rounded to whole numbers.
+
+    Raises:
+        UsageError: The input's type is one of whole numbers, and the preprocessing leaves next to none of them.
+    """
+    low, high = prep.extremes
+    if kind.is_integer() and high - low < LEVELS:
+        raise UsageError(
+            f"the model takes whole numbers ({kind.name.lower()}), and the preprocessing gives {low:.3g}..{high:.3g}, "
+            f"of which rounding leaves nothing; use --preset {usual_preset(kind)}"
+        )
+
+
+def _said(
+    metadata: Mapping[str, str], folder: Path, size: tuple[int, int], usual: str, user: Mapping[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """What the model says, else what a configuration beside it says, else the usual; and which of them it is."""
+    sources: list[tuple[str, str, Callable[[], dict[str, Any]]]] = [
+        ("model", "the model's metadata", lambda: _in_model(metadata)),
+        *(
+            ("config", str(path), lambda path=path, read=read: _followed(read(path), path, size, user))
+            for path, read in _configurations(folder, size)
+        ),
+    ]
+    for origin, where, read in sources:
+        try:
+            if found := read():
+                Preprocessing.model_validate({**found, "size": (1, 1)})
+                return origin, found
+        except ODDITIES as error:
+            why = _complaint(error) if isinstance(error, ValidationError) else first_line(error)
+            raise ModelError(f"the preprocessing in {where} cannot be read ({why}); give it with --preset") from error
+    return "assumed", PRESETS[usual]
+
+
+def _configurations(folder: Path, size: tuple[int, int]) -> Iterator[tuple[Path, Callable[[Path], Found | None]]]:
+    """The files that may tell the preprocessing, first those that count more, and how each is read."""
+    for place in folders_of(folder):
+        kind = read_json(place / "config.json").get("model_type")
+
+        def processor(path: Path, kind: object = kind) -> Found | None:
+            config = read_json(path)
+            config = config.get("image_processor", config if path.name.startswith("pre") else {})
+            if not config:
+                return None
+            return read_timm(config, size) or read_config(config, kind)
+
+        yield place / "processor_config.json", processor
+        yield place / "preprocessor_config.json", processor
+        yield place / "config.json", lambda path: read_timm(read_json(path), size)
+
+
+def _followed(found: Found | None, path: Path, size: tuple[int, int], user: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of `Preprocessing`, with what could not be followed among them; nothing where nothing was found.
+
+    Raises:
+        ModelError: Its resizing cannot be followed, and the user gives no other.
+    """
+    if found is None:
+        return {}
+    if found.refusal and "resize" not in user:
+        raise ModelError(
+            f"the preprocessing in {path} cannot be followed: {found.refusal}; say what comes closest with "
+            "--resize, or give all of it with --preset"
+        )
+    remarks = [f"{path.name}: {remark}" for remark in found.remarks]
+    if found.size not in (None, size):
+        made, taken = (" x ".join(map(str, sides)) for sides in (found.size or (), size))
+        remarks.append(f"{path.name} makes pictures of {made}, the model takes {taken}: the proportions were kept")
+    return {**found.fields, "remarks": tuple(remarks)}
+
+
+def _complaint(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where, said = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+    return " ".join(f"{where}: {said}".lstrip(": ").split())
+
+
+def _in_model(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """This project's own key, ONNX's `Image.*` keys, or the habits of YOLO exports."""
+    if "fusioncam.preprocessing" in metadata:
+        return dict(json.loads(metadata["fusioncam.preprocessing"]))
+    if metadata.get("Image.NominalPixelRange") in PIXEL_RANGES:
+        order = "bgr" if metadata.get("Image.BitmapPixelFormat", "").lower().startswith("bgr") else "rgb"
+        return {**PRESETS[PIXEL_RANGES[metadata["Image.NominalPixelRange"]]], "channel_order": order}
+    if metadata.get("author") == "Ultralytics":
+        return {**PRESETS["unit"], "resize": "crop"}
+    return {}
