@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = options(arguments)
     sys.path.insert(0, str(HERE))
     if asked.memory_of_peer:
-        from cpu.contestants import answer_for_peer
+        from cpu.candidates import answer_for_peer
 
         answer_for_peer()
         return 0

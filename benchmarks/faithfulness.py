@@ -32,12 +32,12 @@ from fusioncam.runtime.bench.machine import describe, versions
 from fusioncam.runtime.demo import MODEL
 from fusioncam.runtime.demo.scenes import CLASSES, draw_scene
 from fusioncam.runtime.evaluation.annotations import read_annotations
-from fusioncam.runtime.evaluation.evaluator import Evaluator, Plan
-from fusioncam.runtime.evaluation.faithfulness import Settings
-from fusioncam.runtime.evaluation.metrics import METRICS
-from fusioncam.runtime.evaluation.store import Store
-from fusioncam.runtime.evaluation.summary import summarise
-from fusioncam.runtime.evaluation.sweep import about_of, settings_of, sweep, write_results
+from fusioncam.runtime.evaluation.evaluator import EvaluationConfig, Evaluator
+from fusioncam.runtime.evaluation.metrics.catalogue import METRICS
+from fusioncam.runtime.evaluation.metrics.faithfulness import Settings
+from fusioncam.runtime.evaluation.report.summary import summarise
+from fusioncam.runtime.evaluation.run import about_of, settings_of, sweep, write_results
+from fusioncam.runtime.evaluation.store.store import Store
 from fusioncam.runtime.methods import FUSED, fusion_cam
 from fusioncam.runtime.photos.folder import photos_of
 from fusioncam.runtime.picture import method_title
@@ -118,13 +118,13 @@ def evaluate(subject: Subject, work: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary:
         shuffled = Path(temporary) / "shuffled.fcam"
         randomised_bundle(bundle, shuffled)
-        plan = Plan(
+        config = EvaluationConfig(
             bundle, METHODS, faithfulness=SETTINGS, annotations=notes.matched_to(photos),
             annotated=subject.target == "annotated", random_bundle=shuffled,
         )  # fmt: skip
-        with Store(folder / "rows", settings_of(plan, manifest, subject.pictures)) as store:
-            rows = sweep(photos, lambda some: Evaluator(plan).rows(some), store, lambda n, of: print(f" {n} of {of}"))
-            write_results(store, plan, rows, about_of(plan, manifest))
+        with Store(folder / "rows", settings_of(config, manifest, subject.pictures)) as store:
+            rows = sweep(photos, lambda some: Evaluator(config).rows(some), store, lambda n, of: print(f" {n} of {of}"))
+            write_results(store, config, rows, about_of(config, manifest))
     shown = {name: METRICS[name] for name in SHOWN}
     summary = summarise(rows, METHODS, shown)
     return {

@@ -22,7 +22,7 @@ from fusioncam.runtime.commands.saving import Results, explain_files, save_sampl
 from fusioncam.runtime.demo import MODEL
 from fusioncam.runtime.demo.scenes import draw_scene
 from fusioncam.runtime.difference import difference
-from fusioncam.runtime.evaluation.faithfulness import blurred
+from fusioncam.runtime.evaluation.metrics.faithfulness import blurred
 from fusioncam.runtime.photos.decode import as_input
 from fusioncam.runtime.picture import method_title, overlay_difference
 from fusioncam.runtime.sessions.open import open_session

@@ -50,7 +50,7 @@ class Bench:
         from fusioncam.runtime.engine.host.passes import MaskedPasses
         from fusioncam.runtime.engine.host.scorer import probabilities
         from fusioncam.runtime.engine.scheduler import Clock
-        from fusioncam.runtime.evaluation.faithfulness import Settings, faithfulness
+        from fusioncam.runtime.evaluation.metrics.faithfulness import Settings, faithfulness
 
         def confidence(logits: np.ndarray) -> np.ndarray:
             return probabilities(logits, "softmax")[:, picture.class_index]

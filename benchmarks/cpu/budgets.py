@@ -2,10 +2,10 @@
 
 from record import Record
 
-from cpu.contestants import ours
+from cpu.candidates import ours
 from cpu.setting import Setting
 from cpu.side_by_side import bare_passes, described, race
-from fusioncam.runtime.bench.contest import row_json
+from fusioncam.runtime.bench.comparison import row_json
 
 
 def measure(record: Record, setting: Setting) -> None:

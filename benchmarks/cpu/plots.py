@@ -33,7 +33,7 @@ def draw(stages: dict[str, Any], folder: Path) -> None:
 
 
 def color(name: str) -> str:
-    """Of a contestant's bar."""
+    """Of a candidate's bar."""
     return OURS if name.startswith("fusioncam") else BARE if name.startswith("bare") else THEIRS
 
 

@@ -18,7 +18,7 @@ class Setting:
         networks: Networks with random weights, by name.
         models: ONNX files of pretrained ones.
         photos: Folder of photos for those.
-        rounds: Runs of each contestant, in turns.
+        rounds: Runs of each candidate, in turns.
         threads: CPU threads of all of them.
         budgets: Of fusioncam.
         study: Photos on which budgets are compared.

@@ -2,11 +2,11 @@
 
 from record import Record
 
-from cpu.contestants import gradient_only, ours, theirs, weigh
+from cpu.candidates import gradient_only, ours, theirs, weigh
 from cpu.setting import TIMED, Setting
 from cpu.subjects import Subject
-from fusioncam.runtime.bench.bundle import Plan
-from fusioncam.runtime.bench.contest import Contestant, Picture, Row, Rules, contest, row_json
+from fusioncam.runtime.bench.bundle import BenchConfig
+from fusioncam.runtime.bench.comparison import Candidate, Picture, Row, Rules, compare, row_json
 from fusioncam.runtime.bench.passes import BarePasses
 
 BESIDE = 2  # budgets that are set beside the peers; stage `budgets` has all
@@ -31,18 +31,18 @@ def measure(record: Record, setting: Setting) -> None:
 
 def bare_passes(subject: Subject, setting: Setting) -> BarePasses:
     """With the chunk that fusioncam settles for."""
-    chunk = Plan(threads=setting.threads).open(subject.bundle, "exact").chunk
+    chunk = BenchConfig(threads=setting.threads).open(subject.bundle, "exact").chunk
     return BarePasses(subject.bundle, subject.manifest, chunk, None, setting.threads)
 
 
 def race(
-    pictures: list[Picture], contestants: list[Contestant], setting: Setting, bare: BarePasses, rounds: int = 0
+    pictures: list[Picture], candidates: list[Candidate], setting: Setting, bare: BarePasses, rounds: int = 0
 ) -> list[Row]:
     """One contest; what a peer raises is its own affair."""
     rules = Rules(
         rounds or setting.rounds, lambda p, count: bare.run(p.x, count), bare.confidences, excused=(Exception,)
     )
-    return contest(pictures, contestants, rules)
+    return compare(pictures, candidates, rules)
 
 
 def described(subject: Subject, bare: BarePasses) -> dict[str, object]:

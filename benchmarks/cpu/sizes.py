@@ -6,11 +6,11 @@ from functools import partial
 
 from record import Record
 
-from cpu.contestants import theirs, weigh
+from cpu.candidates import theirs, weigh
 from cpu.setting import Setting
 from cpu.side_by_side import bare_passes, race
-from fusioncam.runtime.bench.bundle import Plan, approximate, explaining, memory_of
-from fusioncam.runtime.bench.contest import Contestant, row_json
+from fusioncam.runtime.bench.bundle import BenchConfig, approximate, explaining, memory_of
+from fusioncam.runtime.bench.comparison import Candidate, row_json
 from fusioncam.runtime.bench.passes import BarePasses
 from fusioncam.runtime.bench.turns import REST, in_turns, spread
 
@@ -30,7 +30,7 @@ def chunks(record: Record, setting: Setting) -> None:
             work[f"bare {chunk}"] = partial(bare.run, x, PASSES)
             counts[f"bare {chunk}"] = PASSES
             if name == setting.narrow:
-                explainer = Plan(chunk=chunk, threads=setting.threads).open(subject.bundle, "exact")
+                explainer = BenchConfig(chunk=chunk, threads=setting.threads).open(subject.bundle, "exact")
                 work[f"exact {chunk}"] = partial(explainer.explain, x)
                 counts[f"exact {chunk}"] = explainer.explain(x).passes.run
         for run in work.values():
@@ -47,8 +47,8 @@ def channels(record: Record, setting: Setting) -> None:
     for width in setting.widths:
         subject = setting.subject(f"wide-{width}")
         bare = bare_passes(subject, setting)
-        exact = Plan(threads=setting.threads).open(subject.bundle, "exact")
-        fielded = [Contestant("fusioncam exact", partial(explaining, exact), approximate)]
+        exact = BenchConfig(threads=setting.threads).open(subject.bundle, "exact")
+        fielded = [Candidate("fusioncam exact", partial(explaining, exact), approximate)]
         if setting.peers:
             fielded += theirs(record, subject, setting, bare, BESIDE)
         rows = race(subject.pictures[:1], fielded, setting, bare)
@@ -63,5 +63,5 @@ def images(record: Record, setting: Setting) -> None:
     """Memory by the number of pictures that are given at once."""
     subject = setting.subject(setting.narrow)
     for count in setting.images:
-        found = memory_of(subject.bundle, "exact", subject.pictures[0], Plan(threads=setting.threads), 0, count)
+        found = memory_of(subject.bundle, "exact", subject.pictures[0], BenchConfig(threads=setting.threads), 0, count)
         record.figures.append({"images": count, "memory": {**found._asdict(), "added": found.added}})

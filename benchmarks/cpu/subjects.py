@@ -14,7 +14,7 @@ from torch import nn
 from fusioncam.errors import FusionCamError
 from fusioncam.export import export_model, export_torch
 from fusioncam.manifest import EXPLAIN_GRAPH, SCORE_GRAPH, Manifest, Preprocessing, read_bundle
-from fusioncam.runtime.bench.contest import Picture
+from fusioncam.runtime.bench.comparison import Picture
 from fusioncam.runtime.photos.decode import ImageLike, as_input, preprocess
 from fusioncam.runtime.sessions.open import open_session
 

@@ -42,7 +42,7 @@ class Plan:
 
 
 def measure(record: Record, lab: Lab, plan: Plan) -> None:
-    """Every chunk, model and precision; the best of each contestant at the end."""
+    """Every chunk, model and precision; the best of each candidate at the end."""
     rounds = [(chunk, ROADS) for chunk in plan.chunks] + [(plan.chunks[0], LATE)]
     for (chunk, roads), name, precision in product(rounds, plan.models, PRECISIONS):
         label = f"{name}, {precision}, chunk {chunk}"
@@ -57,7 +57,7 @@ def measure(record: Record, lab: Lab, plan: Plan) -> None:
 
 
 def one_setting(record: Record, lab: Lab, plan: Plan, setting: tuple[str, str, int], roads: Sequence[str]) -> None:
-    """All contestants, in turns: fusioncam by some roads and, but for late ones, others."""
+    """All candidates, in turns: fusioncam by some roads and, but for late ones, others."""
     name, precision, chunk = setting
     label = f"{name}, {precision}, chunk {chunk}"
     work: dict[str, Callable[[], Any]] = {}
@@ -102,7 +102,7 @@ def others(
 
 
 def in_turns(record: Record, label: str, work: dict[str, Callable[[], Any]], plan: Plan) -> dict[str, list[float]]:
-    """Seconds of every contestant, each of them once a round; one that fails is left out."""
+    """Seconds of every candidate, each of them once a round; one that fails is left out."""
     times: dict[str, list[float]] = {}
     for who, run in work.items():
         try:
@@ -130,9 +130,9 @@ def report(
     Args:
         record: Gets them.
         setting: Model, precision, chunk.
-        times: Seconds by contestant.
+        times: Seconds by candidate.
         label: The setting in words.
-        last: One more explanation of each contestant of ours, which says what took how long.
+        last: One more explanation of each candidate of ours, which says what took how long.
     """
     for who, seconds in times.items():
         figure: dict[str, Any] = {**setting, "who": who, "seconds": spread(seconds)}
@@ -146,7 +146,7 @@ def report(
 
 
 def best(figures: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Per model and precision the fastest chunk of each contestant, and how much longer it takes than fusioncam's."""
+    """Per model and precision the fastest chunk of each candidate, and how much longer it takes than fusioncam's."""
     found: list[dict[str, Any]] = []
     groups = dict.fromkeys((f["model"], f["precision"]) for f in figures)
     for model, precision in groups:

@@ -47,7 +47,7 @@ def maps(checks: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def figures(every: list[dict[str, Any]]) -> Iterator[str]:
-    """Times of kernels, and the best time of every contestant."""
+    """Times of kernels, and the best time of every candidate."""
     for f in every:
         if "kernel" in f:
             ahead = "" if f["seconds"]["queued_ahead"] else "  (starting it took longer than running it)"

@@ -11,9 +11,9 @@ import numpy as np
 from fusioncam.errors import UsageError
 from fusioncam.files import temporary_folder
 from fusioncam.manifest import read_bundle
-from fusioncam.runtime.bench.contest import BARE, Contestant, Drawn, Picture, Row, Rules, contest
+from fusioncam.runtime.bench.comparison import BARE, Candidate, Drawn, Picture, Row, Rules, compare
 from fusioncam.runtime.bench.memory import Memory, in_fresh_process
-from fusioncam.runtime.bench.passes import BarePasses, Plainly
+from fusioncam.runtime.bench.passes import BarePasses, ReferenceCheck
 from fusioncam.runtime.budget import Budget, parse_budget
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.methods import METHODS
@@ -26,7 +26,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Plan:
+class BenchConfig:
     """How a bundle is opened: see `Explainer`."""
 
     providers: Sequence[Provider] | None = None
@@ -48,7 +48,7 @@ class Report:
     made_up: bool
     rounds: int
     chunk: int
-    plan: Plan
+    config: BenchConfig
     rows: list[Row]
 
 
@@ -57,7 +57,7 @@ def bench_bundle(
     images: Sequence[ImageLike],
     budgets: Sequence[Budget] = (EXACT,),
     rounds: int = 5,
-    plan: Plan | None = None,
+    config: BenchConfig | None = None,
     progress: Progress = lambda done, every: None,
 ) -> Report:
     """Measure a bundle.
@@ -67,7 +67,7 @@ def bench_bundle(
         images: Pictures, see `Explainer.explain`; none for drawn ones.
         budgets: See `Explainer`; `exact` is always among them.
         rounds: Runs per picture and budget, after one whose maps are looked at.
-        plan: How the bundle is opened.
+        config: How the bundle is opened.
         progress: Called with (done, all) explanations.
 
     Raises:
@@ -78,30 +78,30 @@ def bench_bundle(
         raise UsageError("no budget is named; exact is one")
     if not 1 <= rounds <= MOST_ROUNDS:
         raise UsageError(f"rounds must be a whole number, 1 to {MOST_ROUNDS}")
-    plan = plan or Plan()
-    explainers = {str(b): plan.open(folder, b) for b in (EXACT, *budgets)}
+    config = config or BenchConfig()
+    explainers = {str(b): config.open(folder, b) for b in (EXACT, *budgets)}
     exact = explainers[EXACT]
-    bare = BarePasses(folder, exact.manifest, exact.chunk, plan.providers, plan.threads)
+    bare = BarePasses(folder, exact.manifest, exact.chunk, config.providers, config.threads)
     pictures = _pictures(images or drawn_pictures(exact.manifest.preprocessing.size), exact, bare)
     every = len(explainers) * (1 + len(pictures) * (rounds + 1)) + len(pictures) * rounds + 1
     tick = _ticker(progress, every)
-    contestants = [
-        Contestant(name, partial(explaining, explainer), Plainly(bare) if name == EXACT else approximate)
+    candidates = [
+        Candidate(name, partial(explaining, explainer), ReferenceCheck(bare) if name == EXACT else approximate)
         for name, explainer in explainers.items()
     ]
-    rows = contest(
-        pictures, contestants, Rules(rounds, lambda p, count: bare.run(p.x, count), bare.confidences, tick=tick)
+    rows = compare(
+        pictures, candidates, Rules(rounds, lambda p, count: bare.run(p.x, count), bare.confidences, tick=tick)
     )
     count = rows[0].passes[0] if rows[0].passes else 0
     for row in rows:
         if row.wrong is None:
-            row.memory = memory_of(folder, row.name, pictures[0], plan, count)
+            row.memory = memory_of(folder, row.name, pictures[0], config, count)
         tick()
-    return Report(folder.name, pictures, not images, rounds, bare.chunk, plan, rows)
+    return Report(folder.name, pictures, not images, rounds, bare.chunk, config, rows)
 
 
 def explaining(explainer: Explainer, picture: Picture) -> Drawn:
-    """One explanation by a contestant of ours."""
+    """One explanation by a candidate of ours."""
     found = explainer.explain(picture.x, picture.class_index)
     return Drawn(found.maps, found.passes.run, found.flags, found.passes.missing)
 
@@ -110,14 +110,14 @@ def approximate(picture: Picture, drawn: Drawn) -> None:
     """Judge of a budget's maps, which are approximations: how near they come is what the row says."""
 
 
-def memory_of(folder: Path, name: str, picture: Picture, plan: Plan, count: int, images: int = 1) -> Memory:
+def memory_of(folder: Path, name: str, picture: Picture, config: BenchConfig, count: int, images: int = 1) -> Memory:
     """Memory of one way of explaining a picture, or the same picture several times over, in a fresh process.
 
     Args:
         folder: The bundle.
         name: A budget, or `BARE` for `count` bare passes.
         picture: The picture.
-        plan: How the bundle is opened.
+        config: How the bundle is opened.
         count: Bare passes.
         images: How many pictures.
     """
@@ -131,10 +131,10 @@ def memory_of(folder: Path, name: str, picture: Picture, plan: Plan, count: int,
             "budget": None if name == BARE else name,
             "count": count,
             "images": images,
-            "providers": plan.providers,
-            "chunk": plan.chunk,
-            "threads": plan.threads,
-            "methods": list(plan.methods),
+            "providers": config.providers,
+            "chunk": config.chunk,
+            "threads": config.threads,
+            "methods": list(config.methods),
         }
         return in_fresh_process(["-m", "fusioncam.runtime.bench.child"], asked)
 
@@ -142,12 +142,12 @@ def memory_of(folder: Path, name: str, picture: Picture, plan: Plan, count: int,
 def load_asked(asked: dict[str, Any]) -> Callable[[], object]:
     """The other end of `memory_of`: load the model; what is given explains."""
     folder, x = Path(asked["bundle"]), np.load(asked["picture"])
-    plan = Plan(asked["providers"], asked["chunk"], asked["threads"], asked["methods"])
+    config = BenchConfig(asked["providers"], asked["chunk"], asked["threads"], asked["methods"])
     if asked["budget"] is None:
-        chunk = plan.open(folder, EXACT).chunk if plan.chunk is None else plan.chunk
-        bare = BarePasses(folder, read_bundle(folder), chunk, plan.providers, plan.threads)
+        chunk = config.open(folder, EXACT).chunk if config.chunk is None else config.chunk
+        bare = BarePasses(folder, read_bundle(folder), chunk, config.providers, config.threads)
         return lambda: bare.run(x, asked["count"])
-    explainer = plan.open(folder, parse_budget(asked["budget"]))
+    explainer = config.open(folder, parse_budget(asked["budget"]))
     return lambda: explainer.explain_batch([x] * asked["images"], asked["class_index"])
 
 

@@ -9,7 +9,7 @@ import onnxruntime
 
 from fusioncam.kernels import reference
 from fusioncam.manifest import EXPLAIN_GRAPH, SCORE_GRAPH, Manifest
-from fusioncam.runtime.bench.contest import Drawn, Maps, Picture
+from fusioncam.runtime.bench.comparison import Drawn, Maps, Picture
 from fusioncam.runtime.bench.fidelity import difference
 from fusioncam.runtime.engine.host.scorer import input_type, probabilities
 from fusioncam.runtime.engine.opening import crashing_optimizers
@@ -85,7 +85,7 @@ class BarePasses:
         chances = probabilities(self.logits(pictures), self.manifest.ending)
         return [float(p) for p in chances[:, class_index]]
 
-    def plain_maps(self, x: Float32Array, class_index: int) -> Maps:
+    def reference_maps(self, x: Float32Array, class_index: int) -> Maps:
         """The maps by the reference's arithmetic, with a pass for every channel, whether it can matter or not."""
         feeds = {"image": x[None], "class_index": np.array([class_index], np.int64)}
         explain = open_session(self._folder / EXPLAIN_GRAPH, None, self._threads, crashing_optimizers(self.manifest))
@@ -113,7 +113,7 @@ class BarePasses:
         return reference.blend(united, region, reference.contributions(gain(united), first.second))
 
 
-class Plainly:
+class ReferenceCheck:
     """Holds the exact maps of the first picture against those made plainly."""
 
     def __init__(self, bare: BarePasses) -> None:
@@ -124,7 +124,7 @@ class Plainly:
         bare, self._bare = self._bare, None
         if bare is None:
             return None
-        wanted = bare.plain_maps(picture.x, picture.class_index)
+        wanted = bare.reference_maps(picture.x, picture.class_index)
         if ILL_CONDITIONED & {*drawn.flags}:
             del wanted["fusion_cam"]
         for method, right in wanted.items():

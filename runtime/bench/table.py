@@ -4,22 +4,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from fusioncam.errors import OutputError
 from fusioncam.output import prepare_folder
 from fusioncam.runtime.bench.bundle import Report
-from fusioncam.runtime.bench.contest import row_json
+from fusioncam.runtime.bench.comparison import row_json
 from fusioncam.runtime.bench.machine import describe, versions
-from fusioncam.runtime.commands import console
 
 COLUMNS = ("", "passes", "p50", "p95", "x bare", "MB", "+MB", "corr.", "diff.", "drop %")
-EXPLAINED = (
-    "passes: median over the pictures. x bare: time over that of the bare passes of exact.",
-    "MB: peak memory of a process of its own; +MB: of that, over the loaded model.",
-    "corr., diff.: correlation with exact maps, and largest difference; of the worst map.",
-    "drop: Average Drop under Fusion-CAM; lower is better.",
-)
 
 
 def prepare_target(path: Path) -> None:
@@ -46,29 +37,11 @@ def report_json(report: Report) -> dict[str, Any]:
         "settings": {
             "rounds": report.rounds,
             "chunk": report.chunk,
-            "threads": report.plan.threads,
-            "providers": list(report.plan.providers or ["cpu"]),
+            "threads": report.config.threads,
+            "providers": list(report.config.providers or ["cpu"]),
         },
         "rows": [row_json(row) for row in report.rows],
     }
-
-
-def print_report(report: Report) -> None:
-    """Print a row for the bare passes, and one for each budget."""
-    whose = "drawn pictures" if report.made_up else "pictures"
-    console.say(f"{report.bundle}: {len(report.pictures)} {whose}, {report.rounds} rounds, chunk {report.chunk}")
-    table = Table(*COLUMNS, box=None, pad_edge=False)
-    for column in table.columns:
-        column.no_wrap, column.justify = True, "right"
-    table.columns[0].justify = "left"
-    for row in report.rows:
-        table.add_row(*cells(row_json(row)))
-    console.out.print(table, markup=False)
-    for row in report.rows:
-        if row.wrong:
-            console.say(f"{row.name} is WRONG, and was not timed: {row.wrong}")
-    for line in EXPLAINED:
-        console.say(line)
 
 
 def cells(row: dict[str, Any]) -> list[str]:

@@ -64,13 +64,13 @@ def evaluate(
     from fusioncam.export.randomise import randomised_bundle
     from fusioncam.manifest import read_bundle
     from fusioncam.runtime.budget import parse_budget
+    from fusioncam.runtime.commands.evaluation_output import print_summary
     from fusioncam.runtime.evaluation.annotations import read_annotations
-    from fusioncam.runtime.evaluation.evaluator import Evaluator, Plan
-    from fusioncam.runtime.evaluation.faithfulness import Settings
-    from fusioncam.runtime.evaluation.store import Store
-    from fusioncam.runtime.evaluation.sweep import about_of, settings_of, sweep, write_results
-    from fusioncam.runtime.evaluation.table import KINDS
-    from fusioncam.runtime.evaluation.terminal import print_summary
+    from fusioncam.runtime.evaluation.evaluator import EvaluationConfig, Evaluator
+    from fusioncam.runtime.evaluation.metrics.faithfulness import Settings
+    from fusioncam.runtime.evaluation.report.table import KINDS
+    from fusioncam.runtime.evaluation.run import about_of, settings_of, sweep, write_results
+    from fusioncam.runtime.evaluation.store.store import Store
     from fusioncam.runtime.evaluation.with_ray import rows_with_ray
     from fusioncam.runtime.methods import checked_methods
     from fusioncam.runtime.photos.folder import photos_of
@@ -101,17 +101,17 @@ def evaluate(
         if sanity:
             shuffled = stack.enter_context(temporary_folder()) / "shuffled.fcam"
             randomised_bundle(bundle, shuffled)
-        plan = Plan(
+        config = EvaluationConfig(
             bundle.resolve(), chosen, spend, settings, notes, target == "annotated", tolerance,
             shuffled, parts(providers), chunk, threads,
         )  # fmt: skip
         # Opened before the store is: what cannot be run leaves no trace.
-        rows = rows_with_ray(plan, workers, ray_address) if engine == "ray" else Evaluator(plan).rows
-        same = {**settings_of(plan, manifest, folder), "class_offset": class_offset}
+        rows = rows_with_ray(config, workers, ray_address) if engine == "ray" else Evaluator(config).rows
+        same = {**settings_of(config, manifest, folder), "class_offset": class_offset}
         store = stack.enter_context(Store(out, same, restart))
         with console.progress_bar(folder.name or os.fspath(folder), quiet) as progress:
             found = sweep(photos, rows, store, progress)
-        summary = write_results(store, plan, found, about_of(plan, manifest), kind)
+        summary = write_results(store, config, found, about_of(config, manifest), kind)
     if json:
         console.say_json(summary)
     else:
@@ -121,7 +121,7 @@ def evaluate(
 
 def _known(engine: str, table: str, target: str) -> None:
     """Refuse what there is not, and what lacks a package."""
-    from fusioncam.runtime.evaluation.table import KINDS, require_parquet
+    from fusioncam.runtime.evaluation.report.table import KINDS, require_parquet
     from fusioncam.runtime.evaluation.with_ray import require_ray
 
     for given, known, what in ((engine, ENGINES, "engine"), (table, KINDS, "table"), (target, TARGETS, "target")):

@@ -19,11 +19,11 @@ from fusioncam.runtime.engine.host.passes import MaskedPasses
 from fusioncam.runtime.engine.host.scorer import probabilities
 from fusioncam.runtime.engine.scheduler import Array, Clock, Floats, Work
 from fusioncam.runtime.evaluation.annotations import Annotations, in_model_input
-from fusioncam.runtime.evaluation.faithfulness import Settings, faithfulness
-from fusioncam.runtime.evaluation.localisation import localisation
-from fusioncam.runtime.evaluation.metrics import Measured, merged
-from fusioncam.runtime.evaluation.sanity import spearman
-from fusioncam.runtime.evaluation.store import THUMBNAIL
+from fusioncam.runtime.evaluation.metrics.catalogue import Measured, merged
+from fusioncam.runtime.evaluation.metrics.faithfulness import Settings, faithfulness
+from fusioncam.runtime.evaluation.metrics.localisation import localisation
+from fusioncam.runtime.evaluation.metrics.sanity import spearman
+from fusioncam.runtime.evaluation.store.store import THUMBNAIL
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.methods import METHODS, recipe, with_parts
@@ -33,7 +33,7 @@ from fusioncam.runtime.sessions.open import Provider, native_stderr
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvaluationConfig:
     """All that decides what comes out for a photo, and what it is run on. Can be sent to other processes.
 
     Attributes:
@@ -75,16 +75,16 @@ class Evaluator:
     """Measures photos.
 
     Args:
-        plan: What to do.
+        config: What to do.
 
     Raises:
         FusionCamError: As for `Explainer`.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self.explainer = self._open(plan.bundle)
-        self._random = self._open(plan.random_bundle) if plan.random_bundle else None
+    def __init__(self, config: EvaluationConfig) -> None:
+        self._config = config
+        self.explainer = self._open(config.bundle)
+        self._random = self._open(config.random_bundle) if config.random_bundle else None
 
     def rows(self, photos: Iterable[tuple[str, Path]]) -> Iterator[Evaluated]:
         """The photos' rows, in their order. One that cannot be evaluated gets a row with its `error`.
@@ -103,7 +103,7 @@ class Evaluator:
                 yield self._alone(*waiting.popleft())
 
     def _open(self, bundle: Path) -> Explainer:
-        p = self._plan
+        p = self._config
         return Explainer(bundle, p.providers, p.methods, p.budget, chunk=p.chunk, threads=p.threads, kernels=False)
 
     def _alone(self, name: str, file: Path) -> Evaluated:
@@ -144,7 +144,7 @@ class Evaluator:
 
     def _classes(self, name: str, seen: list[Array]) -> list[int] | Choice:
         """The class to explain: the top one, or the most probable of those accepted, by chances that are `seen`."""
-        accepted = list(self._accepted(name)) if self._plan.annotated else []
+        accepted = list(self._accepted(name)) if self._config.annotated else []
 
         def likeliest(chances: Array) -> list[int]:
             seen.append(chances)
@@ -153,7 +153,7 @@ class Evaluator:
         return likeliest if accepted else [-1]
 
     def _accepted(self, name: str) -> tuple[int, ...]:
-        return self._plan.annotations.accepted(name) if self._plan.annotations else ()
+        return self._config.annotations.accepted(name) if self._config.annotations else ()
 
     def _faithfulness(
         self, photo: UInt8Array, explanation: Explanation, seed: int, clock: Clock
@@ -165,18 +165,18 @@ class Evaluator:
             return np.asarray(probabilities(logits, manifest.ending)[:, explanation.class_index])
 
         passes = MaskedPasses(x, clock).of_pictures
-        return faithfulness(x, explanation.maps, confidence, passes, self._plan.faithfulness, seed)
+        return faithfulness(x, explanation.maps, confidence, passes, self._config.faithfulness, seed)
 
     def _localisation(self, name: str, photo: UInt8Array, explanation: Explanation) -> dict[str, Measured]:
         """Only where the class that is explained is one that the annotation is about."""
         accepted, c = self._accepted(name), explanation.class_index
-        if self._plan.annotations is None or (accepted and c not in accepted):
+        if self._config.annotations is None or (accepted and c not in accepted):
             return {}
-        region = self._plan.annotations.region(name, (photo.shape[0], photo.shape[1]), c)
+        region = self._config.annotations.region(name, (photo.shape[0], photo.shape[1]), c)
         if not region.any():
             return {}
         mask = in_model_input(region, self.explainer.manifest.preprocessing)
-        return localisation(explanation.maps, mask, self._plan.tolerance)
+        return localisation(explanation.maps, mask, self._config.tolerance)
 
     def _sanity(self, photo: UInt8Array, explanation: Explanation) -> dict[str, Measured]:
         """The maps beside those of shuffled weights, of which a sound model may make NaN."""
@@ -190,7 +190,7 @@ class Evaluator:
 
     def _facts(self, name: str, photo: UInt8Array, explanation: Explanation, top: int) -> dict[str, Any]:
         size, accepted = (photo.shape[0], photo.shape[1]), self._accepted(name)
-        notes, preprocessing = self._plan.annotations, self.explainer.manifest.preprocessing
+        notes, preprocessing = self._config.annotations, self.explainer.manifest.preprocessing
         return {
             "size": size,
             "class_index": explanation.class_index,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fusioncam.errors import FusionCamError, UsageError, first_line
-from fusioncam.runtime.evaluation.evaluator import Evaluated, Evaluator, Plan
+from fusioncam.runtime.evaluation.evaluator import Evaluated, EvaluationConfig, Evaluator
 from fusioncam.runtime.sessions.open import native_stderr
 
 BATCH = 4  # photos an actor takes at a time: they share chunks
@@ -37,15 +37,15 @@ class Actor:
     An error that ends all of it comes back in place of the rows: raised here, Ray would wrap it in its own.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan, self._evaluator = plan, list[Evaluator]()
+    def __init__(self, config: EvaluationConfig) -> None:
+        self._config, self._evaluator = config, list[Evaluator]()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """The rows of a batch."""
         photos = [(_text(name), Path(_text(file))) for name, file in zip(batch["name"], batch["file"], strict=True)]
         try:
             if not self._evaluator:
-                self._evaluator.append(Evaluator(self._plan))
+                self._evaluator.append(Evaluator(self._config))
             found: list[Evaluated | Exception] = list(self._evaluator[0].rows(photos))
         except Exception as error:
             found = [error]
@@ -58,15 +58,15 @@ def _text(name: bytes) -> str:
 
 
 def rows_with_ray(
-    plan: Plan, workers: int, address: str | None = None
+    config: EvaluationConfig, workers: int, address: str | None = None
 ) -> Callable[[Sequence[tuple[str, Path]]], Iterator[Evaluated]]:
     """What `sweep` takes to evaluate with Ray.
 
-    Bundle and photos must be where the plan says on every machine. Threads are the cores of this machine, shared out
-    among the workers, unless the plan says otherwise.
+    Bundle and photos must be where the config says on every machine. Threads are the cores of this machine, shared out
+    among the workers, unless the config says otherwise.
 
     Args:
-        plan: What to do.
+        config: What to do.
         workers: Actors, each with sessions of its own.
         address: Of a running cluster; by default Ray is started here, or found as Ray finds it.
 
@@ -84,7 +84,7 @@ def rows_with_ray(
         try:
             ray.data.DataContext.get_current().enable_progress_bars = False
             cores = _cores(ray, workers)
-            told = replace(plan, threads=cores) if plan.threads is None else plan
+            told = replace(config, threads=cores) if config.threads is None else config
             items = [{"name": os.fsencode(name), "file": os.fsencode(file)} for name, file in photos]
             data = ray.data.from_items(items).map_batches(
                 Actor,

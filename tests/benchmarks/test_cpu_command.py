@@ -24,12 +24,12 @@ def command(part, monkeypatch):
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "QUICK", MINIATURE)
     monkeypatch.setattr(os, "sched_setaffinity", lambda pid, cores: None, raising=False)
-    for name in ("contestants", "sizes"):
+    for name in ("candidates", "sizes"):
         monkeypatch.setattr(part(f"cpu.{name}"), "memory_of", lambda *given: Memory(1_000_000, 3_000_000))
-    monkeypatch.setattr(part("cpu.contestants"), "memory_of_peer", lambda *given: Memory(1_000_000, 9_000_000))
+    monkeypatch.setattr(part("cpu.candidates"), "memory_of_peer", lambda *given: Memory(1_000_000, 9_000_000))
     every = part("peers").every_peer
     monkeypatch.setattr(
-        part("cpu.contestants"), "every_peer", lambda: [peer for peer in every() if peer.package == "torch"]
+        part("cpu.candidates"), "every_peer", lambda: [peer for peer in every() if peer.package == "torch"]
     )
     threads = torch.get_num_threads()
     monkeypatch.setenv("FUSIONCAM_CACHE", os.environ["FUSIONCAM_CACHE"])  # which it changes
@@ -59,7 +59,9 @@ def test_a_miniature_of_everything(command, tmp_path, capsys):
 
 
 def test_a_wrong_map_fails_the_run(command, tmp_path, part, monkeypatch):
-    monkeypatch.setattr(part("cpu.contestants").Plainly, "__call__", lambda self, picture, drawn: "score_cam: off")
+    monkeypatch.setattr(
+        part("cpu.candidates").ReferenceCheck, "__call__", lambda self, picture, drawn: "score_cam: off"
+    )
     assert command.main(["--quick", "--no-peers", "--stages", "peers", "-o", str(tmp_path)]) == 1
     report = json.loads((tmp_path / "results" / "cpu.json").read_text())
     assert not report["passed"]

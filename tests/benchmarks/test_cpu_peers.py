@@ -8,7 +8,7 @@ import torch
 
 from fusioncam import Explainer
 from fusioncam.errors import FusionCamError
-from fusioncam.runtime.bench.contest import Drawn
+from fusioncam.runtime.bench.comparison import Drawn
 from fusioncam.runtime.bench.passes import BarePasses
 
 NAME = "wide-8"
@@ -129,13 +129,13 @@ def stand_in(part, net):
 def test_a_map_is_held_against_its_own_definition(part, net, subject, bare, stand_in, right):
     peer, picture = stand_in(right), subject.pictures[0]
     drawn = Drawn(peer.open(net, None, 1)(picture.x, picture.class_index), 0)
-    told = part("cpu.contestants").Own(peer, net, bare)(picture, drawn)
+    told = part("cpu.candidates").Own(peer, net, bare)(picture, drawn)
     assert told is None if right else "of its own definition" in told
 
 
 @pytest.mark.parametrize("right", [True, False])
 def test_a_map_of_our_definition_is_held_against_the_plain_one(part, net, subject, bare, exact, stand_in, right):
-    judge = part("cpu.contestants").Own(stand_in(defined=None), net, bare)
+    judge = part("cpu.candidates").Own(stand_in(defined=None), net, bare)
     maps = exact.maps if right else {method: 1 - m for method, m in exact.maps.items()}
     told = judge(subject.pictures[0], Drawn(maps, 0))
     assert told is None if right else "with the map made plainly" in told
@@ -147,39 +147,39 @@ def test_a_peer_that_cannot_be_opened_is_named_and_the_others_run(
     def broken(net, bundle, threads):
         raise ImportError("No module named 'theirs'")
 
-    contestants = part("cpu.contestants")
-    monkeypatch.setattr(contestants, "every_peer", lambda: [stand_in(name="gone", open=broken), stand_in()])
-    (found,) = contestants.theirs(record, subject, setting, bare)
+    candidates = part("cpu.candidates")
+    monkeypatch.setattr(candidates, "every_peer", lambda: [stand_in(name="gone", open=broken), stand_in()])
+    (found,) = candidates.theirs(record, subject, setting, bare)
     assert record.left_out == [{"what": "gone on wide-8", "why": "ImportError: No module named 'theirs'"}]
     assert found.explain(subject.pictures[0]).passes == 3
 
 
 def test_without_torch_weights_no_peer_takes_part(part, monkeypatch, record, setting, subject, bare):
-    contestants = part("cpu.contestants")
+    candidates = part("cpu.candidates")
 
     def refuse(*given):
         raise ImportError("No module named 'onnx2torch'")
 
-    monkeypatch.setattr(contestants, "in_torch", refuse)
-    assert contestants.theirs(record, subject, setting, bare) == []
+    monkeypatch.setattr(candidates, "in_torch", refuse)
+    assert candidates.theirs(record, subject, setting, bare) == []
     assert record.left_out[0]["what"] == "every peer on wide-8"
 
 
 def test_fusioncam_takes_part_by_the_budgets_it_knows(part, record, setting, subject, bare):
     asked = replace(setting, int8=False)
-    found = part("cpu.contestants").ours(record, subject, asked, bare, ("exact", "most"))
+    found = part("cpu.candidates").ours(record, subject, asked, bare, ("exact", "most"))
     assert [c.name for c in found] == ["fusioncam exact"]
     assert [o["what"] for o in record.left_out] == ["fusioncam most"]
 
 
 def test_an_int8_bundle_that_cannot_be_made_is_named(part, record, subject, tmp_path):
     elsewhere = replace(subject, bundle=tmp_path / "gone.fcam")
-    assert part("cpu.contestants").int8_bundle(record, elsewhere) is None
+    assert part("cpu.candidates").int8_bundle(record, elsewhere) is None
     assert record.left_out[0]["what"] == "fusioncam int8 on wide-8"
 
 
 def test_pictures_for_calibration_are_not_those_that_are_measured(part, subject, tmp_path):
-    spare = part("cpu.contestants").spare_pictures
+    spare = part("cpu.candidates").spare_pictures
     assert all((one != two).any() for one in spare(subject) for two in subject.photos)
     import cv2
 
@@ -192,12 +192,12 @@ def test_pictures_for_calibration_are_not_those_that_are_measured(part, subject,
 
 def test_the_memory_of_a_peer_is_measured_in_another_process(part, subject):
     (peer,) = part("peers.transcription").PEERS
-    found = part("cpu.contestants").memory_of_peer(subject, peer.name, subject.pictures[0], 1)
+    found = part("cpu.candidates").memory_of_peer(subject, peer.name, subject.pictures[0], 1)
     assert found.peak is None or found.peak > 50e6, "torch alone takes more"
 
 
 def test_grad_cam_alone_takes_no_masked_pass(part, setting, subject, exact):
-    found = part("cpu.contestants").gradient_only(subject, setting).explain(subject.pictures[0])
+    found = part("cpu.candidates").gradient_only(subject, setting).explain(subject.pictures[0])
     assert found.passes == 0
     np.testing.assert_array_equal(found.maps["grad_cam"], exact.maps["grad_cam"])
 

@@ -102,10 +102,10 @@ def test_every_kernel_is_timed_against_a_copy(measured):
 def test_every_setting_is_timed_with_all_contestants(measured):
     stage = measured[1]["stages"]["explanations"]
     timed = [f for f in stage["figures"] if "who" in f]
-    contestants = {f"{w} by {r}" for w in ("fusion_cam", "bare passes") for r in ROADS} | {"score_cam by plain torch"}
+    candidates = {f"{w} by {r}" for w in ("fusion_cam", "bare passes") for r in ROADS} | {"score_cam by plain torch"}
     for setting in SETTINGS:
         here = [f for f in timed if (f["model"], f["precision"], f["chunk"]) == setting]
-        assert {f["who"] for f in here} == contestants, setting
+        assert {f["who"] for f in here} == candidates, setting
         assert all(f["seconds"]["count"] == 2 for f in here)
     fused = [f for f in timed if f["who"].startswith("fusion_cam")]
     channels = {"residual": 16, "mobile": 12}

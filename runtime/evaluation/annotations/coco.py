@@ -2,7 +2,7 @@
 
 from typing import Any, TypeAlias
 
-from fusioncam.runtime.evaluation.annotations.known import Entry, Problem, Thing
+from fusioncam.runtime.evaluation.annotations.model import AnnotatedObject, Entry, Problem
 from fusioncam.runtime.evaluation.annotations.names import Names
 from fusioncam.runtime.evaluation.annotations.outlines import Box, Outline, Polygons, RunLengths, numbers
 from fusioncam.runtime.evaluation.annotations.parts import image_size, photo_name, records, shown
@@ -29,18 +29,18 @@ def entries(content: dict[str, Any], names: Names, problems: list[Problem]) -> l
         if name is None:
             problems.append(Problem(None, f"image {shown(image.get('id'))} has no file_name"))
             continue
-        things = []
+        annotated = []
         for item in objects.pop(_key(image.get("id")), []):
             of = classes.get(_key(item.get("category_id")))
             if of is None:
                 of = frozenset()
                 problems.append(Problem(name, f"object {shown(item.get('id'))} is of a category that is not listed"))
             try:
-                things.append(Thing(_outline(item), of))
+                annotated.append(AnnotatedObject(_outline(item), of))
             except ValueError as error:
                 problems.append(Problem(name, f"object {shown(item.get('id'))} was left out: {error}"))
-        accepted = frozenset[int]().union(*(thing.classes or () for thing in things))
-        found.append(Entry((name,), image_size(image.get("height"), image.get("width")), accepted, tuple(things)))
+        accepted = frozenset[int]().union(*(item.classes or () for item in annotated))
+        found.append(Entry((name,), image_size(image.get("height"), image.get("width")), accepted, tuple(annotated)))
     if astray := sum(map(len, objects.values())):
         problems.append(Problem(None, f"{astray} objects are of images that are not listed"))
     return found

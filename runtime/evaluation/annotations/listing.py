@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from fusioncam.runtime.evaluation.annotations.known import Entry, Problem, Thing
+from fusioncam.runtime.evaluation.annotations.model import AnnotatedObject, Entry, Problem
 from fusioncam.runtime.evaluation.annotations.names import Names
 from fusioncam.runtime.evaluation.annotations.outlines import Box, MaskFile, numbers
 from fusioncam.runtime.evaluation.annotations.parts import image_size, photo_name, records, shown
@@ -28,7 +28,7 @@ def entries(content: list[Any], folder: Path, names: Names, problems: list[Probl
         given = item.get("size")
         size = image_size(given[1], given[0]) if isinstance(given, list) and len(given) == 2 else None
         accepted = frozenset[int]().union(*(names.of(c) for c in _list(item.get("accept_classes"))))
-        found.append(Entry((name,), size, accepted, tuple(_things(item, name, folder, names, problems))))
+        found.append(Entry((name,), size, accepted, tuple(_objects(item, name, folder, names, problems))))
     return found
 
 
@@ -36,19 +36,21 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _things(item: dict[str, Any], name: str, folder: Path, names: Names, problems: list[Problem]) -> list[Thing]:
+def _objects(
+    item: dict[str, Any], name: str, folder: Path, names: Names, problems: list[Problem]
+) -> list[AnnotatedObject]:
     boxes, called = _list(item.get("boxes")), _list(item.get("boxes_class"))
-    things = []
+    objects = []
     for n, box in enumerate(boxes):
         # A box whose class the labels do not know counts for every class: the photo's accepted ones say what is in it.
         classes = (names.of(called[n]) or None) if n < len(called) else None
         try:
-            things.append(Thing(Box(*numbers(box, 4)), classes))
+            objects.append(AnnotatedObject(Box(*numbers(box, 4)), classes))
         except ValueError as error:
             problems.append(Problem(name, f"box {n + 1} was left out: {error}"))
     if isinstance(item.get("mask"), str):
         try:
-            things.append(Thing(MaskFile.of(folder / item["mask"]), None))
+            objects.append(AnnotatedObject(MaskFile.of(folder / item["mask"]), None))
         except ValueError as error:
             problems.append(Problem(name, f"its mask {shown(item['mask'])} was left out: {error}"))
-    return things
+    return objects

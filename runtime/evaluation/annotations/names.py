@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fusioncam.runtime.evaluation.annotations.known import Problem
+from fusioncam.runtime.evaluation.annotations.model import Problem
 from fusioncam.runtime.evaluation.annotations.parts import shown
 from fusioncam.runtime.labels import classes_by_name
 

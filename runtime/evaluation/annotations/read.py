@@ -11,7 +11,7 @@ from typing import Any
 from fusioncam.errors import UsageError
 from fusioncam.manifest import sha256
 from fusioncam.runtime.evaluation.annotations import coco, listing, voc
-from fusioncam.runtime.evaluation.annotations.known import Annotations, Entry, Problem
+from fusioncam.runtime.evaluation.annotations.model import Annotations, Entry, Problem
 from fusioncam.runtime.evaluation.annotations.names import Names
 from fusioncam.runtime.evaluation.annotations.outlines import MaskFile
 from fusioncam.runtime.photos.folder import files_in
@@ -55,7 +55,7 @@ def read_annotations(path: Path, labels: Sequence[str] | None, classes: int, cla
     if not entries:
         why = f" ({problems[0].text})" if problems else ""
         raise UsageError(f"{path} annotates no photo{why}; give {KINDS}")
-    masks = {t.outline.path for e in entries for t in e.things if isinstance(t.outline, MaskFile)}
+    masks = {t.outline.path for e in entries for t in e.objects if isinstance(t.outline, MaskFile)}
     for mask in sorted(masks):
         # One that cannot be read is named when it is to be drawn.
         with suppress(OSError):
@@ -101,6 +101,6 @@ def _merged(entries: list[Entry], problems: list[Problem]) -> dict[str, Entry]:
             problems.append(Problem(name, "annotated several times, at different sizes: the first was used"))
         else:
             problems.append(Problem(name, "annotated several times: taken together"))
-            things = (*first.things, *entry.things)
-            merged[name] = replace(first, accepted=first.accepted | entry.accepted, things=things)
+            objects = (*first.objects, *entry.objects)
+            merged[name] = replace(first, accepted=first.accepted | entry.accepted, objects=objects)
     return merged

@@ -3,7 +3,7 @@
 from xml.etree import ElementTree as ET
 
 from fusioncam.errors import first_line
-from fusioncam.runtime.evaluation.annotations.known import Entry, Problem, Thing
+from fusioncam.runtime.evaluation.annotations.model import AnnotatedObject, Entry, Problem
 from fusioncam.runtime.evaluation.annotations.names import Names
 from fusioncam.runtime.evaluation.annotations.outlines import Box, numbers
 from fusioncam.runtime.evaluation.annotations.parts import image_size, photo_name
@@ -44,14 +44,14 @@ def _entry(element: ET.Element, stem: str | None, names: Names, problems: list[P
     if not called:
         problems.append(Problem(None, "an <annotation> has no <filename>"))
         return None
-    things = []
+    objects = []
     for n, item in enumerate(element.findall("object"), 1):
         try:
-            things.append(Thing(_box(item), names.of((item.findtext("name") or "").strip())))
+            objects.append(AnnotatedObject(_box(item), names.of((item.findtext("name") or "").strip())))
         except ValueError as error:
             problems.append(Problem(called[0], f"object {n} was left out: {error}"))
     size = image_size(element.findtext("size/height"), element.findtext("size/width"))
-    return Entry(called, size, frozenset[int]().union(*(t.classes or () for t in things)), tuple(things))
+    return Entry(called, size, frozenset[int]().union(*(t.classes or () for t in objects)), tuple(objects))
 
 
 def _box(item: ET.Element) -> Box:

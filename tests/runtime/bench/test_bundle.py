@@ -7,9 +7,9 @@ import pytest
 
 from fusioncam import Explainer
 from fusioncam.runtime.bench import bundle as bench
-from fusioncam.runtime.bench.contest import BARE, Drawn, Picture
+from fusioncam.runtime.bench.comparison import BARE, Drawn, Picture
 from fusioncam.runtime.bench.memory import Memory
-from fusioncam.runtime.bench.passes import BarePasses, Plainly
+from fusioncam.runtime.bench.passes import BarePasses, ReferenceCheck
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_plain_maps_are_those_of_the_method(bare, tiny, oracle, pictures):
     for x in pictures:
         c = int(bare.logits([x])[0].argmax())
         wanted = oracle(tiny.bundle).maps(x, c, *tiny.network.evidence(x, c))
-        found = bare.plain_maps(x, c)
+        found = bare.reference_maps(x, c)
         assert found.keys() == wanted.keys()
         for method, m in found.items():
             np.testing.assert_allclose(m, wanted[method], atol=2e-4, err_msg=method)
@@ -49,17 +49,19 @@ def test_maps_of_another_picture_are_wrong(bare, tiny, pictures):
     one, two = (Picture("p", x, 1) for x in pictures[:2])
     found = Explainer(tiny.bundle).explain(one.x, 1)
     drawn = Drawn(found.maps, found.passes.run, found.flags)
-    assert Plainly(bare)(one, drawn) is None
-    assert "with the map made plainly" in Plainly(bare)(two, drawn)
-    judge = Plainly(bare)
+    assert ReferenceCheck(bare)(one, drawn) is None
+    assert "with the map made plainly" in ReferenceCheck(bare)(two, drawn)
+    judge = ReferenceCheck(bare)
     assert judge(one, drawn) is None
     assert judge(two, drawn) is None, "only the first picture is made plainly"
 
 
 def test_a_bundle_is_measured(tiny, pictures, no_processes):
     done = []
-    plan = bench.Plan(chunk=4, threads=1)
-    report = bench.bench_bundle(tiny.bundle, pictures[:2], ["exact"], 3, plan, lambda n, every: done.append((n, every)))
+    config = bench.BenchConfig(chunk=4, threads=1)
+    report = bench.bench_bundle(
+        tiny.bundle, pictures[:2], ["exact"], 3, config, lambda n, every: done.append((n, every))
+    )
     assert (report.chunk, report.rounds, report.made_up) == (4, 3, False)
     bare, exact = report.rows
     assert (bare.name, exact.name, exact.wrong) == (BARE, "exact", None)
@@ -74,7 +76,7 @@ def test_a_bundle_is_measured(tiny, pictures, no_processes):
 
 
 def test_without_pictures_it_draws_some(tiny, no_processes):
-    report = bench.bench_bundle(tiny.bundle, [], rounds=1, plan=bench.Plan(threads=1))
+    report = bench.bench_bundle(tiny.bundle, [], rounds=1, config=bench.BenchConfig(threads=1))
     assert report.made_up
     assert len(report.pictures) == bench.SAMPLES
     assert {p.x.shape for p in report.pictures} == {(3, 24, 32)}
@@ -83,7 +85,7 @@ def test_without_pictures_it_draws_some(tiny, no_processes):
 def test_memory_is_measured_in_another_process(tiny, pictures):
     picture = Picture("p", pictures[0], 0)
     for name in ("exact", BARE):
-        found = bench.memory_of(tiny.bundle, name, picture, bench.Plan(chunk=4, threads=1), 9)
+        found = bench.memory_of(tiny.bundle, name, picture, bench.BenchConfig(chunk=4, threads=1), 9)
         assert found.peak is None or found.peak > 10e6
 
 
@@ -125,7 +127,7 @@ def test_the_result_as_json_and_as_a_file(run, bundle, tmp_path, no_processes):
 
 
 def test_a_wrong_map_fails_and_is_said(run, bundle, monkeypatch, no_processes):
-    monkeypatch.setattr(Plainly, "__call__", lambda self, picture, drawn: "score_cam: off")
+    monkeypatch.setattr(ReferenceCheck, "__call__", lambda self, picture, drawn: "score_cam: off")
     status, out, _ = run("bench", bundle, "one.png", "--budget", "exact", "--rounds", "1")
     assert status == 1
     assert "exact is WRONG, and was not timed: score_cam: off" in out

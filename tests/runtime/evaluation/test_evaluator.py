@@ -11,10 +11,10 @@ from fusioncam.errors import UsageError
 from fusioncam.export.randomise import randomised_bundle
 from fusioncam.manifest import read_bundle, sha256
 from fusioncam.runtime.evaluation.annotations import read_annotations
-from fusioncam.runtime.evaluation.evaluator import Evaluator, Plan
-from fusioncam.runtime.evaluation.faithfulness import Settings, blurred
-from fusioncam.runtime.evaluation.sanity import spearman
-from fusioncam.runtime.evaluation.store import THUMBNAIL, plain
+from fusioncam.runtime.evaluation.evaluator import EvaluationConfig, Evaluator
+from fusioncam.runtime.evaluation.metrics.faithfulness import Settings, blurred
+from fusioncam.runtime.evaluation.metrics.sanity import spearman
+from fusioncam.runtime.evaluation.store.store import THUMBNAIL, plain
 from fusioncam.runtime.photos.decode import preprocess, read_image
 from fusioncam.runtime.sessions.masked_graph import MASKS, PICTURE
 
@@ -51,8 +51,8 @@ def annotated(tmp_path, tiny):
     return annotated
 
 
-def rows_of(plan, photos):
-    return [found.row for found in Evaluator(plan).rows(photos.items())]
+def rows_of(config, photos):
+    return [found.row for found in Evaluator(config).rows(photos.items())]
 
 
 def same_figures(row, other):
@@ -61,8 +61,8 @@ def same_figures(row, other):
 
 def test_figures_equal_a_direct_computation(tiny, photos, annotated, oracle):
     photos = {"0.png": photos["0.png"]}
-    plan = Plan(tiny.bundle, METHODS, faithfulness=SETTINGS, annotations=annotated(photos))
-    ((row, pictures),) = Evaluator(plan).rows(photos.items())
+    config = EvaluationConfig(tiny.bundle, METHODS, faithfulness=SETTINGS, annotations=annotated(photos))
+    ((row, pictures),) = Evaluator(config).rows(photos.items())
     explanation = Explainer(tiny.bundle, methods=METHODS).explain(photos["0.png"])
     x, c = preprocess(read_image(photos["0.png"]), read_bundle(tiny.bundle).preprocessing), explanation.class_index
     model = oracle(tiny.bundle)
@@ -97,8 +97,10 @@ def test_a_class_is_chosen_by_the_annotation_or_is_the_top_one(tiny, photos, ann
     for accepted in (others[1:3], [first, others[0]]):
         notes = annotated(photos, accept_classes=accepted)
         for target in (True, False):
-            plan = Plan(tiny.bundle, ["grad_cam"], faithfulness=Settings(()), annotations=notes, annotated=target)
-            (row,) = rows_of(plan, photos)
+            config = EvaluationConfig(
+                tiny.bundle, ["grad_cam"], faithfulness=Settings(()), annotations=notes, annotated=target
+            )
+            (row,) = rows_of(config, photos)
             explained = max(accepted, key=chances.__getitem__) if target else first
             assert row["class_index"] == explained
             assert row["probability"] == pytest.approx(chances[explained])
@@ -111,7 +113,8 @@ def test_a_class_is_chosen_by_the_annotation_or_is_the_top_one(tiny, photos, ann
 def test_a_photo_without_annotation_is_explained_by_its_top_class(tiny, photos, annotated):
     notes = annotated({"1.png": None}, accept_classes=[2]).matched_to(photos)
     rows = rows_of(
-        Plan(tiny.bundle, ["grad_cam"], faithfulness=Settings(()), annotations=notes, annotated=True), photos
+        EvaluationConfig(tiny.bundle, ["grad_cam"], faithfulness=Settings(()), annotations=notes, annotated=True),
+        photos,
     )
     tops = [e.class_index for e in Explainer(tiny.bundle, methods=["grad_cam"]).explain_batch(photos.values())]
     assert [row["class_index"] for row in rows] == [tops[0], 2, *tops[2:]]
@@ -121,9 +124,9 @@ def test_a_photo_without_annotation_is_explained_by_its_top_class(tiny, photos, 
 
 def test_sanity_is_the_likeness_to_the_map_of_shuffled_weights(tiny, photos, tmp_path):
     randomised_bundle(tiny.bundle, tmp_path / "shuffled.fcam")
-    plan = Plan(tiny.bundle, METHODS, faithfulness=Settings(()), random_bundle=tmp_path / "shuffled.fcam")
+    config = EvaluationConfig(tiny.bundle, METHODS, faithfulness=Settings(()), random_bundle=tmp_path / "shuffled.fcam")
     one, other = (Explainer(b, methods=METHODS) for b in (tiny.bundle, tmp_path / "shuffled.fcam"))
-    for row, file in zip(rows_of(plan, photos), photos.values(), strict=True):
+    for row, file in zip(rows_of(config, photos), photos.values(), strict=True):
         sound = one.explain(file)
         shuffled = other.explain(file, sound.class_index)
         for method in METHODS:
@@ -152,8 +155,8 @@ class Counter:
 def opened():
     """An Evaluator, and what its sessions count."""
 
-    def opened(plan, poisoned=""):
-        evaluator = Evaluator(plan)
+    def opened(config, poisoned=""):
+        evaluator = Evaluator(config)
         engine = evaluator.explainer._engine
         engine.scorer._session = Counter(engine.scorer._session, poisoned == "masked")
         engine.explain = Counter(engine.explain, poisoned == "explain")
@@ -163,7 +166,7 @@ def opened():
 
 
 def test_a_photo_costs_the_passes_of_its_maps_and_each_picture_of_the_metrics_once(tiny, photos, opened):
-    evaluator, score, explain = opened(Plan(tiny.bundle, METHODS, faithfulness=SETTINGS, chunk=16))
+    evaluator, score, explain = opened(EvaluationConfig(tiny.bundle, METHODS, faithfulness=SETTINGS, chunk=16))
     rows = [found.row for found in evaluator.rows(photos.items())]
     of_maps = sum(row["passes"]["run"] for row in rows)
     # The picture itself, zeros and the blurred one are shared by all maps and curves.
@@ -174,7 +177,7 @@ def test_a_photo_costs_the_passes_of_its_maps_and_each_picture_of_the_metrics_on
 
 def test_chunks_are_filled_across_photos(tiny, photos, opened):
     chunk = 16
-    evaluator, score, _ = opened(Plan(tiny.bundle, METHODS, faithfulness=SETTINGS, chunk=chunk))
+    evaluator, score, _ = opened(EvaluationConfig(tiny.bundle, METHODS, faithfulness=SETTINGS, chunk=chunk))
     together = [found.row for found in evaluator.rows(photos.items())]
     shared, score.batches = score.batches, []
     alone = [found.row for photo in photos.items() for found in evaluator.rows([photo])]
@@ -187,7 +190,9 @@ def test_chunks_are_filled_across_photos(tiny, photos, opened):
 def test_shuffled_weights_that_give_nan_cost_the_sanity_check_alone(tiny, photos, tmp_path):
     randomised_bundle(tiny.bundle, tmp_path / "shuffled.fcam")
     settings = Settings(("drop",))
-    evaluator = Evaluator(Plan(tiny.bundle, METHODS, faithfulness=settings, random_bundle=tmp_path / "shuffled.fcam"))
+    evaluator = Evaluator(
+        EvaluationConfig(tiny.bundle, METHODS, faithfulness=settings, random_bundle=tmp_path / "shuffled.fcam")
+    )
     engine = evaluator._random._engine
     engine.explain = Counter(engine.explain, poisoned=True)
     pixels = cv2.imread(str(photos["1.png"]))
@@ -203,13 +208,13 @@ def test_shuffled_weights_that_give_nan_cost_the_sanity_check_alone(tiny, photos
 @pytest.mark.parametrize("poisoned", ["masked", "explain"])
 @pytest.mark.parametrize("bad", [["0.png"], ["2.png"], ["1.png", "2.png", "5.png"]])
 def test_a_photo_of_which_the_model_makes_nan_leaves_the_others_alone(tiny, photos, opened, poisoned, bad):
-    plan = Plan(tiny.bundle, METHODS, faithfulness=SETTINGS, chunk=16)
+    config = EvaluationConfig(tiny.bundle, METHODS, faithfulness=SETTINGS, chunk=16)
     for name in bad:
         pixels = cv2.imread(str(photos[name]))
         pixels[5:9, 5:9] = 255
         cv2.imwrite(str(photos[name]), pixels)
-    sound = rows_of(plan, photos)
-    evaluator, _, _ = opened(plan, poisoned)
+    sound = rows_of(config, photos)
+    evaluator, _, _ = opened(config, poisoned)
     rows = [found.row for found in evaluator.rows(photos.items())]
     assert [row["image"] for row in rows] == list(photos)
     for row, wanted in zip(rows, sound, strict=True):
@@ -221,14 +226,14 @@ def test_a_photo_of_which_the_model_makes_nan_leaves_the_others_alone(tiny, phot
 
 
 def test_photos_that_cannot_be_read_are_named(tiny, photos, capfd):
-    plan = Plan(tiny.bundle, ["grad_cam"], faithfulness=SETTINGS)
-    sound = rows_of(plan, photos)
+    config = EvaluationConfig(tiny.bundle, ["grad_cam"], faithfulness=SETTINGS)
+    sound = rows_of(config, photos)
     photos["1.png"].write_bytes(photos["1.png"].read_bytes()[:-40])
     photos["2.png"].unlink()
     photos["3.png"].unlink()
     photos["3.png"].mkdir()
     photos["4.png"].write_bytes(b"")
-    rows = rows_of(plan, photos)
+    rows = rows_of(config, photos)
     assert [row["image"] for row in rows] == list(photos)
     assert same_figures(rows[0], sound[0])
     assert same_figures(rows[5], sound[5])
@@ -240,13 +245,13 @@ def test_photos_that_cannot_be_read_are_named(tiny, photos, capfd):
 
 
 def test_a_request_that_no_photo_can_meet_ends_it(tiny, photos):
-    plan = Plan(tiny.bundle, ["score_cam_probability"], budget=2)
+    config = EvaluationConfig(tiny.bundle, ["score_cam_probability"], budget=2)
     with pytest.raises(UsageError, match="use budget exact"):
-        Evaluator(plan)
+        Evaluator(config)
 
 
 def test_a_budget_too_small_for_a_photo_is_its_error(tiny, photos):
-    rows = rows_of(Plan(tiny.bundle, ["group_cam"], budget=1), photos)
+    rows = rows_of(EvaluationConfig(tiny.bundle, ["group_cam"], budget=1), photos)
     assert rows
     assert all("a budget of 1 passes is too small" in row["error"] for row in rows)
 
@@ -254,7 +259,7 @@ def test_a_budget_too_small_for_a_photo_is_its_error(tiny, photos):
 def test_flags_are_those_of_their_map(make_tiny, photos):
     made = make_tiny(constant=tuple(range(12)))
     methods = ["fusion_cam", "grad_cam", "score_cam", "group_cam"]
-    for row in rows_of(Plan(made.bundle, methods, faithfulness=Settings(("drop",))), photos):
+    for row in rows_of(EvaluationConfig(made.bundle, methods, faithfulness=Settings(("drop",))), photos):
         for method in methods:
             flags = set(row["methods"][method]["flags"])
             assert {f for f in flags if f.startswith("flat_")} == {f"flat_{method}"}
@@ -265,7 +270,7 @@ def test_flags_are_those_of_their_map(make_tiny, photos):
 def test_pictures_show_what_the_model_saw_and_are_small(tiny, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (300, 700, 3), np.uint8)
     cv2.imwrite(str(tmp_path / "wide.png"), pixels)
-    ((row, pictures),) = Evaluator(Plan(tiny.bundle, METHODS)).rows([("wide.png", tmp_path / "wide.png")])
+    ((row, pictures),) = Evaluator(EvaluationConfig(tiny.bundle, METHODS)).rows([("wide.png", tmp_path / "wide.png")])
     assert row["size"] == (300, 700)
     assert list(pictures) == list(METHODS)
     for picture in pictures.values():

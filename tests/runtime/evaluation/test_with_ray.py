@@ -15,7 +15,7 @@ import pytest
 
 from fusioncam.errors import BundleError, UsageError
 from fusioncam.runtime.evaluation import with_ray
-from fusioncam.runtime.evaluation.evaluator import Plan
+from fusioncam.runtime.evaluation.evaluator import EvaluationConfig
 
 ASKED = ("--methods", "fusion_cam,grad_cam", "--steps", "8", "--quiet")
 
@@ -142,6 +142,6 @@ def test_cores_are_shared_out_among_the_workers_and_are_of_one_machine(machines,
 
 def test_what_ends_all_of_it_comes_back_in_place_of_the_rows(tmp_path):
     batch = {"name": np.array([b"0.png"], object), "file": np.array([b"0.png"], object)}
-    for plan, error in ((Plan(tmp_path), BundleError), (Plan(None), UsageError)):
-        (pickled,) = with_ray.Actor(plan)(batch)["evaluated"]
+    for config, error in ((EvaluationConfig(tmp_path), BundleError), (EvaluationConfig(None), UsageError)):
+        (pickled,) = with_ray.Actor(config)(batch)["evaluated"]
         assert type(pickle.loads(pickled)) is error

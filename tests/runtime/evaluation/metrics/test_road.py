@@ -8,8 +8,8 @@ pytest.importorskip("scipy", reason="ROAD needs scipy")
 from fusioncam.kernels.reference import softmax
 from fusioncam.manifest import SCORE_GRAPH
 from fusioncam.runtime.engine.scheduler import finished
-from fusioncam.runtime.evaluation import road
-from fusioncam.runtime.evaluation.faithfulness import Settings, faithfulness
+from fusioncam.runtime.evaluation.metrics import road
+from fusioncam.runtime.evaluation.metrics.faithfulness import Settings, faithfulness
 from fusioncam.runtime.sessions.open import open_session
 
 CLASS = 2

@@ -12,7 +12,17 @@ import numpy as np
 import pytest
 
 from fusioncam.errors import OutputError, UsageError
-from fusioncam.runtime.evaluation.store import LOCK, PICTURES, RESULTS, ROWS, SETTINGS, Store, plain, sealed, thumbnail
+from fusioncam.runtime.evaluation.store.store import (
+    LOCK,
+    PICTURES,
+    RESULTS,
+    ROWS,
+    SETTINGS,
+    Store,
+    plain,
+    sealed,
+    thumbnail,
+)
 
 SETTINGS_OF = {"model": "abc", "methods": ("grad_cam", "score_cam"), "budget": "exact"}
 NAMES = ["a.jpg", "<b>\"&'.jpg", "caf\udce9.png", "line\nbreak.png", "日本.png"]
@@ -162,7 +172,7 @@ def test_a_row_of_a_thousand_brackets(tmp_path):
 WRITER = """
 import sys
 from pathlib import Path
-from fusioncam.runtime.evaluation.store import Store
+from fusioncam.runtime.evaluation.store.store import Store
 with Store(Path(sys.argv[1]), {"a": 1}) as store:
     for i in range(10**9):
         store.add({"image": f"{i:09}", "filling": "x" * 5000, "methods": {}})

@@ -11,33 +11,33 @@ from fusioncam.manifest import Manifest, sha256
 from fusioncam.output import json_bytes
 from fusioncam.runtime.engine.scheduler import Progress
 from fusioncam.runtime.evaluation.annotations import Problem
-from fusioncam.runtime.evaluation.evaluator import Evaluated, Plan
-from fusioncam.runtime.evaluation.metrics import METRICS
-from fusioncam.runtime.evaluation.report import report_html
-from fusioncam.runtime.evaluation.store import Row, Store
-from fusioncam.runtime.evaluation.summary import summarise
-from fusioncam.runtime.evaluation.table import Kind, table_bytes
+from fusioncam.runtime.evaluation.evaluator import Evaluated, EvaluationConfig
+from fusioncam.runtime.evaluation.metrics.catalogue import METRICS
+from fusioncam.runtime.evaluation.report.page import report_html
+from fusioncam.runtime.evaluation.report.summary import summarise
+from fusioncam.runtime.evaluation.report.table import Kind, table_bytes
+from fusioncam.runtime.evaluation.store.store import Row, Store
 from fusioncam.runtime.sessions.providers import bundle_digest
 
 Rows = Callable[[Sequence[tuple[str, Path]]], Iterator[Evaluated]]
 """Evaluates photos, given by their names in the rows and their files, in any order: `Evaluator.rows`, or with Ray."""
 
 
-def settings_of(plan: Plan, manifest: Manifest, photos: Path) -> dict[str, Any]:
+def settings_of(config: EvaluationConfig, manifest: Manifest, photos: Path) -> dict[str, Any]:
     """What must be the same for an evaluation to go on from where another ended. What it is run on need not be."""
-    measured = plan.faithfulness
+    measured = config.faithfulness
     return {
         "bundle": bundle_digest(manifest),
         "preprocessing": manifest.preprocessing.model_dump(),
         "labels": hashlib.sha256(repr(manifest.labels).encode()).hexdigest() if manifest.labels else None,
         "photos": photos.resolve(),
-        "methods": list(plan.methods),
-        "budget": plan.budget,
+        "methods": list(config.methods),
+        "budget": config.budget,
         **asdict(measured),
-        "annotations": plan.annotations.sha256 if plan.annotations else None,
-        "target": "annotated" if plan.annotated else "top",
-        "tolerance": plan.tolerance,
-        "sanity": plan.random_bundle is not None,
+        "annotations": config.annotations.sha256 if config.annotations else None,
+        "target": "annotated" if config.annotated else "top",
+        "tolerance": config.tolerance,
+        "sanity": config.random_bundle is not None,
         "version": fusioncam.__version__,
     }
 
@@ -77,24 +77,24 @@ def _finished(store: Store, name: str, file: Path) -> bool:
 
 
 def write_results(
-    store: Store, plan: Plan, rows: Sequence[Row], about: Mapping[str, Any], table: Kind = "csv"
+    store: Store, config: EvaluationConfig, rows: Sequence[Row], about: Mapping[str, Any], table: Kind = "csv"
 ) -> dict[str, Any]:
     """Write the table, `summary.json` and `report.html`; returns what the summary holds."""
-    problems = (*plan.annotations.problems, *_counted_from_elsewhere(plan, rows)) if plan.annotations else ()
-    summary = summarise(rows, plan.methods, METRICS, about, problems)
+    problems = (*config.annotations.problems, *_counted_from_elsewhere(config, rows)) if config.annotations else ()
+    summary = summarise(rows, config.methods, METRICS, about, problems)
     measured = list(summary["metrics"])
-    store.write(f"results.{table}", table_bytes(rows, plan.methods, measured, table))
+    store.write(f"results.{table}", table_bytes(rows, config.methods, measured, table))
     store.write("summary.json", json_bytes(summary))
     store.write("report.html", report_html(summary, rows, store.picture).encode("utf-8", "backslashreplace"))
     return summary
 
 
-def _counted_from_elsewhere(plan: Plan, rows: Sequence[Row]) -> Iterator[Problem]:
+def _counted_from_elsewhere(config: EvaluationConfig, rows: Sequence[Row]) -> Iterator[Problem]:
     """Says so where class numbers seem to begin elsewhere than the model's: nothing else would show it."""
     told = [(row["class_index"], set(row["accepted"])) for row in rows if row.get("accepted")]
     right = {shift: sum(c - shift in accepted for c, accepted in told) for shift in (-1, 0, 1)}
     best = max(right, key=lambda shift: right[shift])
-    if not plan.annotated and right[best] >= 2 * right[0] + 2:
+    if not config.annotated and right[best] >= 2 * right[0] + 2:
         yield Problem(
             None,
             f"the top class is right on {right[0]} of {len(told)} photos, but would be on {right[best]} if the numbers "
@@ -102,18 +102,18 @@ def _counted_from_elsewhere(plan: Plan, rows: Sequence[Row]) -> Iterator[Problem
         )
 
 
-def about_of(plan: Plan, manifest: Manifest, extra: Iterable[tuple[str, Any]] = ()) -> dict[str, Any]:
+def about_of(config: EvaluationConfig, manifest: Manifest, extra: Iterable[tuple[str, Any]] = ()) -> dict[str, Any]:
     """What was run, for people."""
     channels, height, width = manifest.layer.shape
     name = manifest.layer.name  # of 250 characters in models converted from other formats
     return {
         "model": Path(manifest.source.path).stem,
-        "bundle": str(plan.bundle),
+        "bundle": str(config.bundle),
         "layer": f"{name if len(name) <= 60 else name[:57] + '...'} ({channels} x {height} x {width})",
-        "methods": list(plan.methods),
-        "budget": plan.budget,
-        "steps_of_insertion_and_deletion": plan.faithfulness.steps,
-        "class_explained": "annotated" if plan.annotated else "top",
+        "methods": list(config.methods),
+        "budget": config.budget,
+        "steps_of_insertion_and_deletion": config.faithfulness.steps,
+        "class_explained": "annotated" if config.annotated else "top",
         **dict(extra),
         "versions": {"fusioncam": fusioncam.__version__, **manifest.tools},
     }

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fusioncam.runtime.evaluation import metrics
-from fusioncam.runtime.evaluation.curves import charts
-from fusioncam.runtime.evaluation.definitions import DEFINITIONS
-from fusioncam.runtime.evaluation.gallery import gallery
-from fusioncam.runtime.evaluation.html import (
+from fusioncam.runtime.evaluation.metrics import catalogue
+from fusioncam.runtime.evaluation.metrics.definitions import DEFINITIONS
+from fusioncam.runtime.evaluation.report.charts import charts
+from fusioncam.runtime.evaluation.report.gallery import gallery
+from fusioncam.runtime.evaluation.report.html import (
     grouped,
     interval,
     linked,
@@ -20,7 +20,7 @@ from fusioncam.runtime.evaluation.html import (
     swatch,
     text,
 )
-from fusioncam.runtime.evaluation.store import Row
+from fusioncam.runtime.evaluation.store.store import Row
 from fusioncam.runtime.explanation import flag_text
 from fusioncam.runtime.picture import method_title
 
@@ -218,7 +218,7 @@ def _wrong(summary: Summary) -> tuple[str, ...]:
 
 def _meant(flag: str) -> str:
     """A flag of a metric's or an explanation's in words."""
-    return metrics.FLAGS.get(flag) or flag_text(flag)
+    return catalogue.FLAGS.get(flag) or flag_text(flag)
 
 
 def _listed(groups: Mapping[str, list[str]]) -> str:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fusioncam.runtime.evaluation.html import SERIES, dashes, method_name, number, photos, swatch, text
+from fusioncam.runtime.evaluation.report.html import SERIES, dashes, method_name, number, photos, swatch, text
 
 # In units of the drawing, which is as wide as its place; letters of 12 units stay legible on a phone.
 WIDTH, HEIGHT = 420, 300

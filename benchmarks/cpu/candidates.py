@@ -20,11 +20,11 @@ from record import Record
 from cpu.setting import Setting
 from cpu.subjects import InTorch, Subject, folder_of_photos, in_torch
 from fusioncam.errors import FusionCamError
-from fusioncam.runtime.bench.bundle import Plan, approximate, explaining, memory_of
-from fusioncam.runtime.bench.contest import BARE, Contestant, Drawn, Picture, Row
+from fusioncam.runtime.bench.bundle import BenchConfig, approximate, explaining, memory_of
+from fusioncam.runtime.bench.comparison import BARE, Candidate, Drawn, Picture, Row
 from fusioncam.runtime.bench.fidelity import difference
 from fusioncam.runtime.bench.memory import Memory, answer, in_fresh_process
-from fusioncam.runtime.bench.passes import SAME, BarePasses, Plainly
+from fusioncam.runtime.bench.passes import SAME, BarePasses, ReferenceCheck
 from fusioncam.runtime.photos.decode import read_image
 
 GRADIENT = "fusioncam: Grad-CAM"
@@ -34,9 +34,9 @@ COMMAND = Path(__file__).resolve().parents[1] / "cpu.py"
 
 def ours(
     record: Record, subject: Subject, setting: Setting, bare: BarePasses, budgets: Sequence[Any]
-) -> list[Contestant]:
+) -> list[Candidate]:
     """Fusioncam, exact first, then by each of the other budgets, then with int8 scores."""
-    found: list[Contestant] = []
+    found: list[Candidate] = []
     bundles = {"": subject.bundle}
     if setting.int8:
         made = int8_bundle(record, subject)
@@ -45,22 +45,22 @@ def ours(
         for budget in budgets:
             name = f"fusioncam {budget}{suffix}"
             try:
-                explainer = Plan(threads=setting.threads).open(bundle, budget)
+                explainer = BenchConfig(threads=setting.threads).open(bundle, budget)
             except FusionCamError as error:
                 record.leave_out(name, error)
                 continue
-            judge = Plainly(bare) if not found else approximate
-            found.append(Contestant(name, partial(explaining, explainer), judge))
+            judge = ReferenceCheck(bare) if not found else approximate
+            found.append(Candidate(name, partial(explaining, explainer), judge))
     return found
 
 
-def gradient_only(subject: Subject, setting: Setting) -> Contestant:
+def gradient_only(subject: Subject, setting: Setting) -> Candidate:
     """Fusioncam where no masked pass is wanted."""
-    explainer = Plan(threads=setting.threads, methods=("grad_cam",)).open(subject.bundle, "exact")
-    return Contestant(GRADIENT, partial(explaining, explainer), approximate)
+    explainer = BenchConfig(threads=setting.threads, methods=("grad_cam",)).open(subject.bundle, "exact")
+    return Candidate(GRADIENT, partial(explaining, explainer), approximate)
 
 
-def theirs(record: Record, subject: Subject, setting: Setting, bare: BarePasses, only: str = "") -> list[Contestant]:
+def theirs(record: Record, subject: Subject, setting: Setting, bare: BarePasses, only: str = "") -> list[Candidate]:
     """The peers (whose name begins with `only`) that can be opened; the record says which cannot, and why."""
     torch.set_num_threads(setting.threads)
     try:
@@ -78,7 +78,7 @@ def theirs(record: Record, subject: Subject, setting: Setting, bare: BarePasses,
             record.leave_out(f"{peer.name} on {subject.name}", error)
             continue
         draw_ = partial(by_peer, explain, peer.passes(subject.manifest.layer.shape))
-        found.append(Contestant(peer.name, draw_, Own(peer, net, bare), peer.note))
+        found.append(Candidate(peer.name, draw_, Own(peer, net, bare), peer.note))
     return found
 
 
@@ -91,7 +91,7 @@ class Own:
     """Holds a peer's first map against its own definition; where that is ours, against our maps made plainly."""
 
     def __init__(self, peer: Peer, net: InTorch, bare: BarePasses) -> None:
-        self.peer, self.net, self.plainly, self.asked = peer, net, Plainly(bare), False
+        self.peer, self.net, self.plainly, self.asked = peer, net, ReferenceCheck(bare), False
 
     def __call__(self, picture: Picture, drawn: Drawn) -> str | None:
         """Why the map is not what its package says it is."""
@@ -141,17 +141,19 @@ def spare_pictures(subject: Subject) -> list[np.ndarray]:
 
 
 def weigh(record: Record, subject: Subject, setting: Setting, row: Row, bare: BarePasses) -> None:
-    """Measure the memory of a row's contestant, in a process of its own."""
-    picture, plan = subject.pictures[0], Plan(threads=setting.threads)
+    """Measure the memory of a row's candidate, in a process of its own."""
+    picture, config = subject.pictures[0], BenchConfig(threads=setting.threads)
     try:
         if row.name == BARE:
-            row.memory = memory_of(subject.bundle, BARE, picture, Plan(chunk=bare.chunk, threads=setting.threads), 64)
+            row.memory = memory_of(
+                subject.bundle, BARE, picture, BenchConfig(chunk=bare.chunk, threads=setting.threads), 64
+            )
         elif row.name == GRADIENT:
-            row.memory = memory_of(subject.bundle, "exact", picture, replace(plan, methods=("grad_cam",)), 0)
+            row.memory = memory_of(subject.bundle, "exact", picture, replace(config, methods=("grad_cam",)), 0)
         elif row.name.startswith("fusioncam "):
             _, budget, *int8 = row.name.split()
             bundle = subject.bundle.with_name(f"{subject.bundle.stem}-int8.fcam") if int8 else subject.bundle
-            row.memory = memory_of(bundle, budget, picture, plan, 0)
+            row.memory = memory_of(bundle, budget, picture, config, 0)
         else:
             row.memory = memory_of_peer(subject, row.name, picture, setting.threads)
     except FusionCamError as error:

@@ -20,8 +20,8 @@ from fusioncam.errors import OutputError, UsageError
 from fusioncam.files import replace_file, sweep
 from fusioncam.manifest import MANIFEST
 from fusioncam.output import advice_on, json_bytes, prepare_folder, write_atomically
-from fusioncam.runtime.evaluation.lock import hold
-from fusioncam.runtime.evaluation.row_shape import whole_row
+from fusioncam.runtime.evaluation.store.lock import hold
+from fusioncam.runtime.evaluation.store.row_schema import whole_row
 
 Row: TypeAlias = dict[str, Any]
 

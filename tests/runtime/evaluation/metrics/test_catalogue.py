@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fusioncam.runtime.evaluation.metrics import FLAGS, METRICS, Measured, fault, flags_of, merged
+from fusioncam.runtime.evaluation.metrics.catalogue import FLAGS, METRICS, Measured, fault, flags_of, merged
 
 
 def test_metrics_have_a_direction_and_a_source():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fusioncam.runtime.evaluation.localisation import energy, localisation, pointing, widened
+from fusioncam.runtime.evaluation.metrics.localisation import energy, localisation, pointing, widened
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fusioncam.runtime.evaluation.sanity import ranks, spearman
+from fusioncam.runtime.evaluation.metrics.sanity import ranks, spearman
 
 
 @pytest.fixture

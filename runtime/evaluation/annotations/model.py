@@ -24,7 +24,7 @@ class Problem(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Thing:
+class AnnotatedObject:
     """One object. `classes` are the model's for it, none where the labels do not know it, None where nobody says."""
 
     outline: Outline
@@ -39,13 +39,13 @@ class Entry:
         names: What the photo may be called, the surest first.
         size: (H, W) that the outlines refer to, where it is said.
         accepted: Classes that count as right.
-        things: Its objects.
+        objects: Its objects.
     """
 
     names: tuple[str, ...]
     size: tuple[int, int] | None = None
     accepted: frozenset[int] = frozenset()
-    things: tuple[Thing, ...] = ()
+    objects: tuple[AnnotatedObject, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,9 @@ class Annotations:
         """
         region = np.zeros(size, np.bool_)
         entry = self.entries.get(photo)
-        for thing in entry.things if entry is not None and _fits(entry, size) else ():
-            if thing.classes is None or class_index in thing.classes:
-                region |= _drawn(thing.outline, entry.size or size, size) if entry else False
+        for item in entry.objects if entry is not None and _fits(entry, size) else ():
+            if item.classes is None or class_index in item.classes:
+                region |= _drawn(item.outline, entry.size or size, size) if entry else False
         return region
 
     def problems_of(self, photo: str, size: tuple[int, int], preprocessing: Preprocessing | None = None) -> list[str]:
@@ -138,17 +138,17 @@ def _drawn(outline: Outline, annotated: tuple[int, int], size: tuple[int, int]) 
 
 def _complaints(entry: Entry, size: tuple[int, int], preprocessing: Preprocessing | None) -> Iterator[str]:
     annotated = entry.size or size
-    for n, thing in enumerate(entry.things, 1):
-        line = _off_the_photo(thing.outline, annotated)
+    for n, item in enumerate(entry.objects, 1):
+        line = _off_the_photo(item.outline, annotated)
         if line is None:
             try:
-                mask = thing.outline.draw(size, annotated)
+                mask = item.outline.draw(size, annotated)
             except (ImageError, ValueError) as error:
                 line = f"could not be used: {first_line(error)}"
             else:
                 line = _nothing_left(mask, preprocessing)
         if line is not None:
-            yield f"object {n} of {len(entry.things)} {line}"
+            yield f"object {n} of {len(entry.objects)} {line}"
 
 
 def _off_the_photo(outline: Outline, size: tuple[int, int]) -> str | None:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fusioncam.runtime.engine.scheduler import Floats
-from fusioncam.runtime.evaluation.metrics import Measured, flags_of
+from fusioncam.runtime.evaluation.metrics.catalogue import Measured, flags_of
 
 Bools = npt.NDArray[np.bool_]
 

@@ -12,10 +12,10 @@ import pytest
 from fusioncam.errors import UsageError
 from fusioncam.manifest import read_bundle
 from fusioncam.runtime.evaluation.annotations import read_annotations
-from fusioncam.runtime.evaluation.evaluator import Evaluator, Plan
-from fusioncam.runtime.evaluation.faithfulness import Settings
-from fusioncam.runtime.evaluation.store import ROWS, Store
-from fusioncam.runtime.evaluation.sweep import about_of, settings_of, sweep, write_results
+from fusioncam.runtime.evaluation.evaluator import EvaluationConfig, Evaluator
+from fusioncam.runtime.evaluation.metrics.faithfulness import Settings
+from fusioncam.runtime.evaluation.run import about_of, settings_of, sweep, write_results
+from fusioncam.runtime.evaluation.store.store import ROWS, Store
 from fusioncam.runtime.photos.folder import photos_of
 
 METHODS = ("grad_cam", "layer_cam")
@@ -35,14 +35,14 @@ def write_photo(file, seed):
 
 
 @pytest.fixture
-def plan(tiny):
-    return Plan(tiny.bundle, METHODS, faithfulness=Settings(("drop", "insertion"), steps=4))
+def config(tiny):
+    return EvaluationConfig(tiny.bundle, METHODS, faithfulness=Settings(("drop", "insertion"), steps=4))
 
 
 @pytest.fixture
-def sweeping(plan, folder, tmp_path):
+def sweeping(config, folder, tmp_path):
     """Sweeps over the folder; gives the rows, and the photos that were evaluated."""
-    evaluator = Evaluator(plan)
+    evaluator = Evaluator(config)
 
     def sweeping(progress=None):
         asked = []
@@ -51,7 +51,7 @@ def sweeping(plan, folder, tmp_path):
             asked.extend(name for name, _ in photos)
             return evaluator.rows(photos)
 
-        with Store(tmp_path / "out", settings_of(plan, read_bundle(plan.bundle), folder)) as store:
+        with Store(tmp_path / "out", settings_of(config, read_bundle(config.bundle), folder)) as store:
             return sweep(photos_of(folder), rows, store, progress), asked
 
     return sweeping
@@ -99,20 +99,20 @@ def test_rows_name_their_pictures(sweeping, tmp_path):
     assert all((tmp_path / "out" / name).read_bytes().startswith(b"RIFF") for name in names)
 
 
-def test_settings_hold_all_that_decides_what_comes_out(plan, folder, tmp_path):
+def test_settings_hold_all_that_decides_what_comes_out(config, folder, tmp_path):
     (tmp_path / "notes.json").write_text(json.dumps([{"file": "0.png", "boxes": [[0, 0, 9, 9]]}]))
-    manifest = read_bundle(plan.bundle)
-    same = settings_of(plan, manifest, folder)
-    assert settings_of(replace(plan, chunk=3, threads=1, providers=["cpu"]), manifest, folder) == same
+    manifest = read_bundle(config.bundle)
+    same = settings_of(config, manifest, folder)
+    assert settings_of(replace(config, chunk=3, threads=1, providers=["cpu"]), manifest, folder) == same
     others = [
-        replace(plan, methods=("grad_cam",)),
-        replace(plan, budget="auto"),
-        replace(plan, faithfulness=Settings(("drop",), steps=4)),
-        replace(plan, faithfulness=Settings(("drop", "insertion"), steps=5)),
-        replace(plan, annotations=read_annotations(tmp_path / "notes.json", None, 5)),
-        replace(plan, annotated=True),
-        replace(plan, tolerance=1.0),
-        replace(plan, random_bundle=plan.bundle),
+        replace(config, methods=("grad_cam",)),
+        replace(config, budget="auto"),
+        replace(config, faithfulness=Settings(("drop",), steps=4)),
+        replace(config, faithfulness=Settings(("drop", "insertion"), steps=5)),
+        replace(config, annotations=read_annotations(tmp_path / "notes.json", None, 5)),
+        replace(config, annotated=True),
+        replace(config, tolerance=1.0),
+        replace(config, random_bundle=config.bundle),
     ]
     manifests = [
         manifest.model_copy(update={"labels": ("a", "b", "c", "d", "e")}),
@@ -120,8 +120,8 @@ def test_settings_hold_all_that_decides_what_comes_out(plan, folder, tmp_path):
         manifest.model_copy(update={"files": {**manifest.files, "score.onnx": "0" * 64}}),
     ]
     found = [settings_of(other, manifest, folder) for other in others]
-    found += [settings_of(plan, other, folder) for other in manifests]
-    found.append(settings_of(plan, manifest, tmp_path))
+    found += [settings_of(config, other, folder) for other in manifests]
+    found.append(settings_of(config, manifest, tmp_path))
     for settings in found:
         assert sum(settings[key] != same[key] for key in same) == 1
         with Store(tmp_path / "out", same):
@@ -130,12 +130,12 @@ def test_settings_hold_all_that_decides_what_comes_out(plan, folder, tmp_path):
             pass
 
 
-def test_results_hold_the_same_figures(sweeping, plan, folder, tmp_path):
+def test_results_hold_the_same_figures(sweeping, config, folder, tmp_path):
     (folder / "3.png").write_bytes(b"no picture")
     rows, _ = sweeping()
-    manifest = read_bundle(plan.bundle)
-    with Store(tmp_path / "out", settings_of(plan, manifest, folder)) as store:
-        summary = write_results(store, plan, rows, about_of(plan, manifest, [("place", "here")]))
+    manifest = read_bundle(config.bundle)
+    with Store(tmp_path / "out", settings_of(config, manifest, folder)) as store:
+        summary = write_results(store, config, rows, about_of(config, manifest, [("place", "here")]))
     assert json.loads((tmp_path / "out" / "summary.json").read_bytes()) == summary
     assert summary["about"]["methods"] == list(METHODS)
     assert summary["about"]["place"] == "here"

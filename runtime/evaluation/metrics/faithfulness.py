@@ -16,8 +16,8 @@ import numpy.typing as npt
 from fusioncam.errors import UsageError
 from fusioncam.runtime.engine.host.passes import Pictures
 from fusioncam.runtime.engine.scheduler import Array, Floats, Work
-from fusioncam.runtime.evaluation import road
-from fusioncam.runtime.evaluation.metrics import Measured, flags_of, merged
+from fusioncam.runtime.evaluation.metrics import road
+from fusioncam.runtime.evaluation.metrics.catalogue import Measured, flags_of, merged
 
 Confidence = Callable[[Floats], Array]
 """p_c (N,) of logits (N, classes)."""

@@ -7,11 +7,11 @@ import pytest
 from rich.console import Console
 
 from fusioncam.runtime.commands import console
-from fusioncam.runtime.evaluation.evaluator import Plan
-from fusioncam.runtime.evaluation.metrics import METRICS
-from fusioncam.runtime.evaluation.summary import summarise
-from fusioncam.runtime.evaluation.sweep import write_results
-from fusioncam.runtime.evaluation.terminal import print_summary
+from fusioncam.runtime.commands.evaluation_output import print_summary
+from fusioncam.runtime.evaluation.evaluator import EvaluationConfig
+from fusioncam.runtime.evaluation.metrics.catalogue import METRICS
+from fusioncam.runtime.evaluation.report.summary import summarise
+from fusioncam.runtime.evaluation.run import write_results
 
 METHODS = ("fusion_cam", "grad_cam")
 
@@ -87,5 +87,5 @@ class Notes:
 )
 def test_classes_counted_from_elsewhere_are_noticed(accepted, hint):
     rows = [row(n, accepted) for n in range(1, 7)]
-    problems = write_results(Kept(), Plan(Path("b"), METHODS, annotations=Notes()), rows, {})["problems"]
+    problems = write_results(Kept(), EvaluationConfig(Path("b"), METHODS, annotations=Notes()), rows, {})["problems"]
     assert [hint in p["text"] for p in problems] == ([True] if hint else [])

@@ -4,8 +4,8 @@ import base64
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fusioncam.runtime.evaluation.html import method_name, number, text
-from fusioncam.runtime.evaluation.store import Row
+from fusioncam.runtime.evaluation.report.html import method_name, number, text
+from fusioncam.runtime.evaluation.store.store import Row
 
 SHOWN = 4  # best and worst maps of a method, each
 LIMIT = 4_500_000  # characters of pictures in all

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 from fusioncam.errors import UsageError
-from fusioncam.runtime.evaluation.store import Row
+from fusioncam.runtime.evaluation.store.store import Row
 
 Kind = Literal["csv", "parquet"]
 KINDS: tuple[Kind, ...] = ("csv", "parquet")

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fusioncam.runtime.evaluation.annotations import Problem
-from fusioncam.runtime.evaluation.metrics import Metric
+from fusioncam.runtime.evaluation.metrics.catalogue import Metric
 from fusioncam.runtime.evaluation.statistics import Mean, means, paired
-from fusioncam.runtime.evaluation.store import Row, plain
+from fusioncam.runtime.evaluation.store.store import Row, plain
 
 CURVES = ("insertion", "deletion")
 POINTS = 51  # of a mean curve

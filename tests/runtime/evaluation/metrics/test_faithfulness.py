@@ -13,8 +13,8 @@ from fusioncam.manifest import SCORE_GRAPH
 from fusioncam.runtime.engine.host.passes import MaskedPasses
 from fusioncam.runtime.engine.host.scorer import Scorer
 from fusioncam.runtime.engine.scheduler import Clock, finished
-from fusioncam.runtime.evaluation import road
-from fusioncam.runtime.evaluation.faithfulness import (
+from fusioncam.runtime.evaluation.metrics import road
+from fusioncam.runtime.evaluation.metrics.faithfulness import (
     Settings,
     average_drop,
     blurred,

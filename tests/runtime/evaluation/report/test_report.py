@@ -14,12 +14,12 @@ import pytest
 
 from fusioncam.errors import UsageError
 from fusioncam.runtime.evaluation.annotations import Problem
-from fusioncam.runtime.evaluation.gallery import LIMIT
-from fusioncam.runtime.evaluation.metrics import METRICS
-from fusioncam.runtime.evaluation.report import report_html
-from fusioncam.runtime.evaluation.store import thumbnail
-from fusioncam.runtime.evaluation.summary import POINTS, summarise
-from fusioncam.runtime.evaluation.table import table_bytes
+from fusioncam.runtime.evaluation.metrics.catalogue import METRICS
+from fusioncam.runtime.evaluation.report.gallery import LIMIT
+from fusioncam.runtime.evaluation.report.page import report_html
+from fusioncam.runtime.evaluation.report.summary import POINTS, summarise
+from fusioncam.runtime.evaluation.report.table import table_bytes
+from fusioncam.runtime.evaluation.store.store import thumbnail
 
 NASTY = '<script>alert("1")</script>\'&\udce9\x07.jpg'
 METHODS = ["fusion_cam", "grad_cam"]

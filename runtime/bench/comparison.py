@@ -8,8 +8,8 @@ from fusioncam.errors import first_line
 from fusioncam.runtime.bench.fidelity import Difference, difference
 from fusioncam.runtime.bench.memory import Memory
 from fusioncam.runtime.bench.turns import REST, Spread, in_turns, spread
-from fusioncam.runtime.evaluation.faithfulness import average_drop
-from fusioncam.runtime.evaluation.metrics import fault
+from fusioncam.runtime.evaluation.metrics.catalogue import fault
+from fusioncam.runtime.evaluation.metrics.faithfulness import average_drop
 from fusioncam.runtime.photos.decode import Float32Array
 
 BARE = "bare passes"
@@ -39,7 +39,7 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Candidate:
     """A way of explaining.
 
     Attributes:
@@ -57,15 +57,15 @@ class Contestant:
 
 @dataclass
 class Row:
-    """What was found about one contestant.
+    """What was found about one candidate.
 
     Attributes:
         wrong: Why it was not timed, if it was not.
         passes: Per picture.
         seconds: Of one explanation, over pictures and rounds.
-        times_bare: Its time over that of the bare passes of the first contestant, in the same turn.
-        speedup: The first contestant's time over its own, in the same turn.
-        differences: Per method and picture, from the map of the first contestant.
+        times_bare: Its time over that of the bare passes of the first candidate, in the same turn.
+        speedup: The first candidate's time over its own, in the same turn.
+        differences: Per method and picture, from the map of the first candidate.
         drops: Average Drop, per method.
         memory: See `Memory`.
     """
@@ -88,10 +88,10 @@ class Rules:
     """How the contest goes.
 
     Attributes:
-        rounds: Runs of every contestant on every picture, after the one that is looked at.
+        rounds: Runs of every candidate on every picture, after the one that is looked at.
         bare: Runs that many passes of a picture, without masks and maps.
         confidences: p_c of pictures (3, H, W): what the model makes of them.
-        excused: What may happen to any but the first contestant without ending all; it is then wrong.
+        excused: What may happen to any but the first candidate without ending all; it is then wrong.
         tick: Called after every explanation.
     """
 
@@ -102,20 +102,20 @@ class Rules:
     tick: Tick = lambda: None
 
 
-def contest(pictures: Sequence[Picture], contestants: Sequence[Contestant], rules: Rules) -> list[Row]:
+def compare(pictures: Sequence[Picture], candidates: Sequence[Candidate], rules: Rules) -> list[Row]:
     """Look at every explanation, then time those that are right.
 
     Args:
         pictures: One or more.
-        contestants: The first is what the others are compared with.
+        candidates: The first is what the others are compared with.
         rules: How it goes.
 
     Returns:
-        A row for the bare passes of the first contestant, then one for each.
+        A row for the bare passes of the first candidate, then one for each.
     """
-    bare, rows = Row(BARE), {c.name: Row(c.name, c.note) for c in contestants}
-    _look(pictures, contestants, rows, rules)
-    bare.passes = list(rows[contestants[0].name].passes)
+    bare, rows = Row(BARE), {c.name: Row(c.name, c.note) for c in candidates}
+    _look(pictures, candidates, rows, rules)
+    bare.passes = list(rows[candidates[0].name].passes)
     seconds: dict[str, list[float]] = {name: [] for name in (BARE, *rows)}
     for picture, count in zip(pictures, bare.passes, strict=True):
 
@@ -123,14 +123,14 @@ def contest(pictures: Sequence[Picture], contestants: Sequence[Contestant], rule
             return rules.bare(picture, count)
 
         passes()  # warms up
-        racing = {c.name: _ready(c, picture) for c in contestants if not rows[c.name].wrong}
+        racing = {c.name: _ready(c, picture) for c in candidates if not rows[c.name].wrong}
         for name, found in in_turns({BARE: passes, **racing}, rules.rounds, rules.tick, rest=REST).items():
             seconds[name] += found
     for row in (bare, *rows.values()):
         if seconds[row.name]:
             row.seconds = spread(seconds[row.name])
             row.times_bare = _ratios(seconds[row.name], seconds[BARE])
-            row.speedup = _ratios(seconds[contestants[0].name], seconds[row.name])
+            row.speedup = _ratios(seconds[candidates[0].name], seconds[row.name])
     return [bare, *rows.values()]
 
 
@@ -139,22 +139,22 @@ def _ratios(above: Sequence[float], below: Sequence[float]) -> Spread | None:
     return spread([a / b for a, b in zip(above, below, strict=True)]) if above and below else None
 
 
-def _ready(contestant: Contestant, picture: Picture) -> Callable[[], object]:
-    return lambda: contestant.explain(picture)
+def _ready(candidate: Candidate, picture: Picture) -> Callable[[], object]:
+    return lambda: candidate.explain(picture)
 
 
-def _look(pictures: Sequence[Picture], contestants: Sequence[Contestant], rows: dict[str, Row], rules: Rules) -> None:
-    """Fill in all that needs no clock; a contestant that is found wrong once explains no more."""
+def _look(pictures: Sequence[Picture], candidates: Sequence[Candidate], rows: dict[str, Row], rules: Rules) -> None:
+    """Fill in all that needs no clock; a candidate that is found wrong once explains no more."""
     whole: list[float] = []
     under: dict[tuple[str, str], list[float]] = {}
     for picture in pictures:
         whole += rules.confidences([picture.x], picture.class_index)
         first: Maps = {}
-        for contestant in contestants:
-            row, leads = rows[contestant.name], contestant is contestants[0]
+        for candidate in candidates:
+            row, leads = rows[candidate.name], candidate is candidates[0]
             if row.wrong and not leads:
                 continue
-            drawn = _drawn(contestant, picture, row, rules, excused=() if leads else rules.excused)
+            drawn = _drawn(candidate, picture, row, rules, excused=() if leads else rules.excused)
             if drawn is None:
                 continue
             first = drawn.maps if leads else first
@@ -165,21 +165,21 @@ def _look(pictures: Sequence[Picture], contestants: Sequence[Contestant], rows: 
                     row.differences.setdefault(method, []).append(difference(found, first[method]))
             masked = [picture.x * found for found in drawn.maps.values()]
             for method, p in zip(drawn.maps, rules.confidences(masked, picture.class_index), strict=True):
-                under.setdefault((contestant.name, method), []).append(p)
+                under.setdefault((candidate.name, method), []).append(p)
     for (name, method), after in under.items():
         rows[name].drops[method] = average_drop(whole[: len(after)], after)
 
 
 def _drawn(
-    contestant: Contestant, picture: Picture, row: Row, rules: Rules, excused: tuple[type[Exception], ...]
+    candidate: Candidate, picture: Picture, row: Row, rules: Rules, excused: tuple[type[Exception], ...]
 ) -> Drawn | None:
     """An explanation, with those of its maps that are maps; `row` says what is wrong with it."""
     drawn = None
     try:
-        drawn = contestant.explain(picture)
+        drawn = candidate.explain(picture)
         faults = {method: fault(m, picture.x.shape[1:]) for method, m in drawn.maps.items()}
         told = [f"{method}: {why}" for method, why in faults.items() if why]
-        row.wrong = row.wrong or (told[0] if told else contestant.judge(picture, drawn))
+        row.wrong = row.wrong or (told[0] if told else candidate.judge(picture, drawn))
         drawn = replace(drawn, maps={method: m for method, m in drawn.maps.items() if not faults[method]})
     except excused as error:
         row.wrong = f"it does not run: {type(error).__name__}: {first_line(error)}"
@@ -188,7 +188,7 @@ def _drawn(
 
 
 def row_json(row: Row) -> dict[str, Any]:
-    """All that is known of a contestant."""
+    """All that is known of a candidate."""
     return {
         "name": row.name,
         "note": row.note,

@@ -1,0 +1,1 @@
+"""The folder of an evaluation: the rows, kept so that an interrupted run continues."""
