@@ -17,6 +17,7 @@ from fusioncam.export.gradient.rules import RULES
 from fusioncam.export.source_metadata.preprocessing import PRESETS
 from fusioncam.runtime import methods
 from fusioncam.runtime.commands.app import app
+from fusioncam.runtime.commands.examples import EXAMPLES
 from fusioncam.runtime.explanation import FLAGS
 from fusioncam.runtime.picture import method_title
 
@@ -46,7 +47,7 @@ def _escaped(text: str, characters: str) -> str:
 
 
 def _commands() -> str:
-    """Every command, with what `--help` says of it."""
+    """Every command, with what `--help` says of it, examples included."""
     group = typer.main.get_command(app)
     return "\n".join(_command(name, command) for name, command in sorted(group.commands.items()))
 
@@ -60,6 +61,7 @@ def _command(name: str, command: Any) -> str:
     usage = " ".join(command.collect_usage_pieces(context))
     parts = [f"## fusioncam {name}\n", _plain(command.help or ""), f"\n```text\nfusioncam {name} {usage}\n```\n"]
     parts += [_table((kind, "meaning"), rows) for kind, rows in kinds.items() if rows]
+    parts.append("\n".join(("```bash", *EXAMPLES[name], "```\n")))
     return "\n".join(parts)
 
 

@@ -11,6 +11,7 @@ from fusioncam.runtime.commands.bench import bench
 from fusioncam.runtime.commands.check import check
 from fusioncam.runtime.commands.demo import demo
 from fusioncam.runtime.commands.evaluate import evaluate
+from fusioncam.runtime.commands.examples import epilog
 from fusioncam.runtime.commands.explain import explain
 from fusioncam.runtime.commands.export import export
 from fusioncam.runtime.commands.inspect import inspect
@@ -40,7 +41,7 @@ app = typer.Typer(
     epilog="Exit status: 0 done, 1 failed, 2 bad usage. --debug shows the traceback of an error.",
 )
 for _command, _short in COMMANDS:
-    app.command(short_help=_short)(_command)
+    app.command(short_help=_short, epilog=epilog(_command.__name__))(_command)
 
 
 def main() -> None:
