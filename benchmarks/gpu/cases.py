@@ -42,7 +42,7 @@ def cases(
     rng = np.random.default_rng(0)
     maps = rng.random((channels, small, small), np.float32)
     pixels, points = large * large, small * small
-    image = rng.standard_normal((1, 3, large, large), np.float32)
+    image = rng.standard_normal((3, large, large), np.float32)
     found = [case for chunk in chunks for case in _mask_cases(rng, maps, image, min(chunk, channels))]
     rows, columns = masks.turning_points((small, small), (large, large))
     normalized = {"maps": maps, "rows": rows, "columns": columns, "H": large, "W": large, "positive": 0}
@@ -51,10 +51,10 @@ def cases(
         ("normalize_maps", normalized),
         ("expand_maps", {"scaled": maps[:1], "H": large, "W": large}),
         ("row_means", {"values": maps.reshape(channels, points)}),
-        ("weighted_sums", {"weights": weights, "maps": maps.reshape(1, channels, points), "positive": 1}),
-        ("score_weights", {"scores": weights, "blank": weights[0, :1], "kinds": np.zeros((1, channels), np.int32)}),
+        ("weighted_sums", {"weights": weights, "maps": maps.reshape(channels, points), "positive": 1}),
+        ("score_weights", {"scores": weights, "blank": weights[0, :1], "kinds": np.zeros(channels, np.int32)}),
         *_fusion(rng, pixels),
-        ("overlay_maps", _overlay(rng, pixels)),
+        ("overlay_map", _overlay(rng, pixels)),
     ]
     found += [Case(name, SPECS[name], arguments) for name, arguments in plain]
     return found + _picking(rng, min(chunks[0], channels), classes, channels)
@@ -62,11 +62,10 @@ def cases(
 
 def _mask_cases(rng: np.random.Generator, maps: np.ndarray, image: np.ndarray, chunk: int) -> list[Case]:
     """One chunk of x * M_k, of a picture, in float32 and float16."""
-    items = np.zeros(chunk, masks.ITEM)
-    items["map"] = rng.permutation(len(maps))[:chunk]
+    picks = rng.permutation(len(maps))[:chunk].astype(np.int32)
     read = {"maps": chunk * maps[0].nbytes}
     return [
-        Case(f"{spec.name}, chunk {chunk}", spec, {"maps": maps, "items": items, "images": image}, read)
+        Case(f"{spec.name}, chunk {chunk}", spec, {"maps": maps, "channels": picks, "image": image}, read)
         for spec in masks.MASK.values()
     ]
 
@@ -85,17 +84,16 @@ def _fusion(rng: np.random.Generator, pixels: int) -> list[tuple[str, Arguments]
 
 
 def _overlay(rng: np.random.Generator, pixels: int) -> Arguments:
-    photos, colors = rng.integers(0, 256, (1, pixels, 3), np.uint8), rng.integers(0, 256, (256, 3), np.uint8)
-    return {"photos": photos, "maps": rng.random((1, pixels), np.float32), "colors": colors, "opacity": 0.7}
+    photo, colors = rng.integers(0, 256, (pixels, 3), np.uint8), rng.integers(0, 256, (256, 3), np.uint8)
+    return {"photo": photo, "map": rng.random(pixels, np.float32), "colors": colors, "opacity": 0.7}
 
 
 def _picking(rng: np.random.Generator, chunk: int, classes: int, channels: int) -> list[Case]:
     """The kernels that pick from the logits of a chunk."""
     logits = rng.standard_normal((chunk, classes), np.float32)
-    items, zero = np.zeros(chunk, masks.ITEM), np.zeros(1, np.int32)
-    items["map"] = np.arange(chunk)
+    picks, zero = np.arange(chunk, dtype=np.int32), np.zeros(1, np.int32)
     scores = np.zeros((1, channels), np.float32)
-    gather = {"logits": logits, "items": items, "classes": zero, "scores": scores, "I": 1}
+    gather = {"logits": logits, "channels": picks, "classes": zero, "scores": scores}
     read = {"logits": logits, "rows": zero, "classes": zero, "ending": 0}
     return [
         Case("gather_scores", SPECS["gather_scores"], gather, {"logits": 4 * chunk, "scores": 4 * chunk}),

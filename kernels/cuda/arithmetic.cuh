@@ -19,12 +19,6 @@ INLINE Tap tap(int i, int small, int large)
     return {low, low + 1 < small ? low + 1 : low, float(place % (2 * large)) / float(2 * large)};
 }
 
-// A picture to make: which map (-1 for a blank one) over which image.
-struct Item {
-    int map;
-    int image;
-};
-
 template <class T> INLINE T between(T a, T b, T weight) { return a * (1 - weight) + b * weight; }
 
 // One point of up(map), for a map of width w.
@@ -71,9 +65,9 @@ INLINE float blend(float one, float two)
     return similarity * greater(one, two) + (1 - similarity) * (one + two) * 0.5f;
 }
 
-// Without this the compiler works out all that follows from a and b before the loop, for every pixel of a thread, and
-// the kernel needs three times the registers.
-INLINE void keep_in_loop(int &a, int &b) { asm volatile("" : "+r"(a), "+r"(b)); }
+// Without this the compiler computes all that follows from the value before the loop, for every pixel of a thread, and
+// the kernel needs up to three times the registers.
+INLINE void keep_in_loop(int &value) { asm volatile("" : "+r"(value)); }
 
 // The bits of a float16, rounded to nearest even; without cuda_fp16.h, which NVRTC may not find.
 INLINE unsigned short half_bits(float value)

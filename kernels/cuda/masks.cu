@@ -1,4 +1,4 @@
-// Masks: A (K, h, w) and images (I, 3, H, W) to masked pictures (B, 3, H, W), with no full-size mask in between.
+// Masks: A (K, h, w) and an image (3, H, W) to masked pictures (B, 3, H, W), with no full-size mask in between.
 #include "block.cuh"
 
 enum { LIVE, ZERO, CONSTANT, BROKEN };
@@ -42,11 +42,12 @@ template <> INLINE unsigned short rounded<unsigned short>(float value) { return 
 
 INLINE int blocks_of(int count, int size) { return (count + size - 1) / size; }
 
+// Picture b is the image masked with map channels[b]; -1 gives a blank picture.
 // A thread makes COUNT pixels of a row, of every gridDim.y-th picture. TOGETHER: next to each other, stored at once;
 // else 32 apart, so that the 32 threads of a warp still write next to each other.
 template <class Pixel, bool TOGETHER>
 INLINE void mask_row(
-    const float *__restrict__ maps, const Item *__restrict__ items, const float *__restrict__ images,
+    const float *__restrict__ maps, const int *__restrict__ channels, const float *__restrict__ image,
     Pixel *__restrict__ out, int B, int h, int w, int H, int W)
 {
     constexpr int COUNT = 16 / sizeof(Pixel), STEP = TOGETHER ? 1 : 32;
@@ -65,13 +66,14 @@ INLINE void mask_row(
     const float unit = 1.f / whole;
 
     for (int b = blockIdx.y; b < B; b += gridDim.y) {
-        const Item item = items[b];
+        const int channel = channels[b];
         float mask[COUNT] = {};
-        if (item.map >= 0) {
-            const float *upper = maps + (size_t(item.map) * h + row.low) * w;
-            const float *lower = maps + (size_t(item.map) * h + row.high) * w;
+        if (channel >= 0) {
+            const float *upper = maps + (size_t(channel) * h + row.low) * w;
+            const float *lower = maps + (size_t(channel) * h + row.high) * w;
             int low = first_low, rest = first_rest, seen = -2;
-            keep_in_loop(low, rest);
+            keep_in_loop(low);
+            keep_in_loop(rest);
             float left = 0, right = 0;
 #pragma unroll
             for (int j = 0; j < COUNT; j++) {
@@ -92,9 +94,11 @@ INLINE void mask_row(
             }
         }
         // The image is read anew for every picture: it stays in the L1 cache, and registers are scarcer.
+        int first_plane = 0;
+        keep_in_loop(first_plane);
 #pragma unroll
         for (int c = 0; c < 3; c++) {
-            const float *source = images + (size_t(item.image) * 3 + c) * plane + at;
+            const float *source = image + (size_t(first_plane) + c) * plane + at;
             Pixel *target = out + (size_t(b) * 3 + c) * plane + at;
             if (TOGETHER) {
                 Sixteen<Pixel> made;
@@ -116,13 +120,13 @@ INLINE void mask_row(
 
 #define MASK_PICTURES(NAME, PIXEL)                                                                                     \
     extern "C" __global__ void __launch_bounds__(256) NAME(                                                            \
-        const float *__restrict__ maps, const Item *__restrict__ items, const float *__restrict__ images,              \
+        const float *__restrict__ maps, const int *__restrict__ channels, const float *__restrict__ image,             \
         PIXEL *__restrict__ out, int B, int h, int w, int H, int W)                                                    \
     {                                                                                                                  \
-        if (W % (16 / sizeof(PIXEL)) == 0 && aligned(images) && aligned(out))                                         \
-            mask_row<PIXEL, true>(maps, items, images, out, B, h, w, H, W);                                            \
+        if (W % (16 / sizeof(PIXEL)) == 0 && aligned(image) && aligned(out))                                          \
+            mask_row<PIXEL, true>(maps, channels, image, out, B, h, w, H, W);                                          \
         else                                                                                                           \
-            mask_row<PIXEL, false>(maps, items, images, out, B, h, w, H, W);                                           \
+            mask_row<PIXEL, false>(maps, channels, image, out, B, h, w, H, W);                                         \
     }
 
 MASK_PICTURES(mask_pictures_float, float)

@@ -1,5 +1,4 @@
 // Sums over channels: Grad-CAM's weights, softmax of scores, weighted sums of maps; and what is read from logits.
-// Where there are I images, each has N / I of the N rows, in order.
 #include "block.cuh"
 
 // 0, or NaN where one of a picture's logits is not finite: nothing that follows from them is to be trusted then.
@@ -22,17 +21,15 @@ extern "C" __global__ void __launch_bounds__(64) row_means(
     if (threadIdx.x == 0) means[blockIdx.x] = float(sum / count);
 }
 
-// sum_k weights[n, k] maps[i, k], i the image of n; relu of it where `positive`. A block makes 32 pixels, of one n; 16
-// threads share each.
+// sum_k weights[n, k] maps[k]; relu of it where `positive`. A block makes 32 pixels, of one n; 16 threads share each.
 extern "C" __global__ void __launch_bounds__(512) weighted_sums(
-    const float *__restrict__ weights, const float *__restrict__ maps, float *__restrict__ sums, int N, int I, int K,
-    int P, int positive)
+    const float *__restrict__ weights, const float *__restrict__ maps, float *__restrict__ sums, int N, int K, int P,
+    int positive)
 {
     __shared__ double room[512];
     const int lane = threadIdx.x % 32, part = threadIdx.x / 32, parts = blockDim.x / 32;
     const int p = blockIdx.x * 32 + lane;
     const float *weight = weights + size_t(blockIdx.y) * K;
-    maps += size_t(blockIdx.y / (N / I)) * K * P;
     double sum = 0;
     // Unrolled, so that several loads are under way at a time; the order of the sum stays.
     if (p < P)
@@ -46,16 +43,15 @@ extern "C" __global__ void __launch_bounds__(512) weighted_sums(
     sums[size_t(blockIdx.y) * P + p] = float(positive ? greater(sum, 0.0) : sum);
 }
 
-// Softmax over channels of scores (N, K); a channel of zeros (`kinds` (I, K) as normalize_maps gives them) has weight
+// Softmax over channels of scores (N, K); a channel of zeros (`kinds` (K,) as normalize_maps gives them) has weight
 // zero, a constant one the score of the blank picture. One block per row.
 extern "C" __global__ void __launch_bounds__(256) score_weights(
     const float *__restrict__ scores, const float *__restrict__ blank, const int *__restrict__ kinds,
-    float *__restrict__ weights, int N, int I, int K)
+    float *__restrict__ weights, int N, int K)
 {
     __shared__ double room[256];
     enum { ZERO = 1, CONSTANT = 2 };
     const size_t start = size_t(blockIdx.x) * K;
-    kinds += size_t(blockIdx.x / (N / I)) * K;
     double most = -__longlong_as_double(0x7ff0000000000000ll);
     for (int k = threadIdx.x; k < K; k += blockDim.x)
         if (kinds[k] != ZERO)
@@ -71,24 +67,22 @@ extern "C" __global__ void __launch_bounds__(256) score_weights(
     }
 }
 
-// scores[n, k] = logits[b, classes[n]] for pictures b that are masked with channel k of image i, which is map i K + k,
-// and the rows n of that image. One block per picture.
+// scores[n, k] = logits[b, classes[n]] for pictures b that are masked with channel k = channels[b]; -1 marks others.
+// One block per picture.
 extern "C" __global__ void __launch_bounds__(128) gather_scores(
-    const float *__restrict__ logits, const Item *__restrict__ items, const int *__restrict__ classes,
-    float *__restrict__ scores, int B, int C, int N, int I, int K)
+    const float *__restrict__ logits, const int *__restrict__ channels, const int *__restrict__ classes,
+    float *__restrict__ scores, int B, int C, int N, int K)
 {
     __shared__ float room[128];
-    const int map = items[blockIdx.x].map;
-    if (map < 0) return;
+    const int channel = channels[blockIdx.x];
+    if (channel < 0) return;
     const float *row = logits + size_t(blockIdx.x) * C;
     const float doubted = doubt(row, C, room);
-    const int each = N / I, first = map / K * each;
-    for (int n = first + threadIdx.x; n < first + each; n += blockDim.x)
-        scores[size_t(n) * K + map % K] = row[classes[n]] + doubted;
+    for (int n = threadIdx.x; n < N; n += blockDim.x) scores[size_t(n) * K + channel] = row[classes[n]] + doubted;
 }
 
-// What the model makes of M pictures: logit and probability of class classes[m] in row rows[m] of the logits (B, C). Their
-// ending says how one comes of the other: a softmax, a sigmoid of each, or not at all. One block per m.
+// Logit and probability of class classes[m] in row rows[m] of the logits (B, C), for M pictures. `ending` says how
+// logits become probabilities: by a softmax, by a sigmoid of each, or not at all. One block per m.
 extern "C" __global__ void __launch_bounds__(256) read_classes(
     const float *__restrict__ logits, const int *__restrict__ rows, const int *__restrict__ classes,
     float *__restrict__ scores, double *__restrict__ confidences, int B, int C, int M, int ending)

@@ -11,7 +11,6 @@ from fusioncam.kernels.masks import turns
 from fusioncam.kernels.spec import Arguments, Parameter, Sizes, Spec, blocks
 
 LIVE, ZERO, CONSTANT, BROKEN = range(4)
-ITEM = np.dtype([("map", np.int32), ("image", np.int32)])  # map -1: a blank picture
 PICTURES_PER_THREAD = 4
 
 # (h, w, H, W): the usual, odd ones, one row or column, downsampling, the same size.
@@ -59,22 +58,21 @@ def maps_to_normalize(rng: np.random.Generator) -> Iterator[Arguments]:
             yield {"maps": maps, "rows": rows, "columns": columns, "H": height, "W": width, "positive": positive}
 
 
-def mask(maps: Array, items: Array, images: Array) -> tuple[Array]:
-    """The definition: up(map) * image, for maps that are scaled already."""
-    wide = reference.upsample(maps.astype(np.float64), (images.shape[-2], images.shape[-1]))
-    masks = np.where(items["map"][:, None, None] < 0, 0, wide[items["map"]])
-    return (masks[:, None] * images.astype(np.float64)[items["image"]],)
+def mask(maps: Array, channels: Array, image: Array) -> tuple[Array]:
+    """Return up(map) * image (B, 3, H, W), for maps that are scaled already; channel -1 is a blank picture."""
+    wide = reference.upsample(maps.astype(np.float64), (image.shape[-2], image.shape[-1]))
+    masks = np.where(channels[:, None, None] < 0, 0, wide[channels])
+    return (masks[:, None] * image.astype(np.float64),)
 
 
 def pictures_to_mask(rng: np.random.Generator) -> Iterator[Arguments]:
-    """Chunks of one and of several images, with blank pictures among them."""
+    """Yield chunks of one and of several pictures, with blank pictures among them."""
     for h, w, height, width in GEOMETRIES:
         maps = rng.random((5, h, w)).astype(np.float32)
-        for count, many in ((1, 1), (6, 1), (9, 3)):
-            items = np.empty(count, ITEM)
-            items["map"], items["image"] = rng.integers(-1, 5, count), rng.integers(0, many, count)
-            images = rng.standard_normal((many, 3, height, width)).astype(np.float32)
-            yield {"maps": maps, "items": items, "images": images}
+        for count in (1, 6, 9):
+            channels = rng.integers(-1, 5, count).astype(np.int32)
+            image = rng.standard_normal((3, height, width)).astype(np.float32)
+            yield {"maps": maps, "channels": channels, "image": image}
 
 
 def masking(name: str, dtype: type[np.generic], tolerance: float) -> Spec:
@@ -90,8 +88,8 @@ def masking(name: str, dtype: type[np.generic], tolerance: float) -> Spec:
         name=name,
         arrays={
             "maps": Parameter(np.float32, ("K", "h", "w")),
-            "items": Parameter(ITEM, ("B",)),
-            "images": Parameter(np.float32, ("I", 3, "H", "W")),
+            "channels": Parameter(np.int32, ("B",)),
+            "image": Parameter(np.float32, (3, "H", "W")),
             "out": Parameter(dtype, ("B", 3, "H", "W"), out=True),
         },
         sizes=("B", "h", "w", "H", "W"),

@@ -8,34 +8,34 @@ from fusioncam.kernels import reference
 from fusioncam.kernels.spec import Arguments, Parameter, Spec, blocks
 
 
-def photos_and_maps(rng: np.random.Generator) -> Iterator[Arguments]:
-    """Noise, under maps that leave [0, 1] or hold NaN here and there."""
-    for n, pixels in ((1, 1), (1, 16), (2, 37), (3, 1000)):
+def photo_and_map(rng: np.random.Generator) -> Iterator[Arguments]:
+    """Yield noise, under a map that leaves [0, 1] and holds NaN."""
+    for pixels in (1, 16, 37, 3000):
         for opacity in (0.0, 0.7, 1.0):
-            maps = rng.uniform(-0.2, 1.2, (n, pixels)).astype(np.float32)
-            maps[0, 0] = np.nan
+            saliency = rng.uniform(-0.2, 1.2, pixels).astype(np.float32)
+            saliency[0] = np.nan
             yield {
-                "photos": rng.integers(0, 256, (n, pixels, 3), np.uint8),
-                "maps": maps,
+                "photo": rng.integers(0, 256, (pixels, 3), np.uint8),
+                "map": saliency,
                 "colors": rng.integers(0, 256, (256, 3), np.uint8),
                 "opacity": opacity,
             }
 
 
 OVERLAY = Spec(
-    name="overlay_maps",
+    name="overlay_map",
     arrays={
-        "photos": Parameter(np.uint8, ("N", "P", 3)),
-        "maps": Parameter(np.float32, ("N", "P")),
+        "photo": Parameter(np.uint8, ("P", 3)),
+        "map": Parameter(np.float32, ("P",)),
         "colors": Parameter(np.uint8, (256, 3)),
-        "out": Parameter(np.uint8, ("N", "P", 3), out=True),
+        "out": Parameter(np.uint8, ("P", 3), out=True),
     },
-    sizes=("N", "P"),
+    sizes=("P",),
     scalars={"opacity": np.float32},
-    grid=lambda s: (blocks(s["P"], 256), s["N"], 1),
+    grid=lambda s: (blocks(s["P"], 256), 1, 1),
     block=256,
-    reference=lambda photos, maps, colors, opacity: (reference.overlay(photos, maps, colors, opacity),),
-    sample=photos_and_maps,
+    reference=lambda photo, map, colors, opacity: (reference.overlay(photo, map, colors, opacity),),
+    sample=photo_and_map,
     tolerance=1,  # a colour may fall on the other side of a half
 )
 SPECS = (OVERLAY,)

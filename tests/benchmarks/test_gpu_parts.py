@@ -38,13 +38,13 @@ def test_a_kernel_that_writes_nothing_is_found(part, host_device, monkeypatch):
 
 
 def test_whole_numbers_must_mostly_agree(part, host_device, monkeypatch):
-    spec = SPECS["overlay_maps"]
+    spec = SPECS["overlay_map"]
 
     def all_one_off(**arguments):
         right = spec.reference(**arguments)[0].astype(int)
         return (np.where(right > 0, right - 1, 1),)
 
-    monkeypatch.setattr(part("kernels"), "SPECS", {"overlay_maps": replace(spec, reference=all_one_off, tolerance=2)})
+    monkeypatch.setattr(part("kernels"), "SPECS", {"overlay_map": replace(spec, reference=all_one_off, tolerance=2)})
     record = part("record").Record()
     part("kernels").check(record, {"host": host_device}, {})
     assert [c["ok"] for c in record.checks] == [True, False]
@@ -57,9 +57,9 @@ def test_the_cases_are_of_the_sizes_of_a_resnet(part):
         case.spec.bind(case.arguments)
     mask = made["mask_pictures_half, chunk 256"].arguments
     assert mask["maps"].shape == (2048, 7, 7)
-    assert mask["items"].shape == (256,)
-    assert len(set(mask["items"]["map"])) == 256
-    assert mask["images"].shape == (1, 3, 224, 224)
+    assert mask["channels"].shape == (256,)
+    assert len(set(mask["channels"])) == 256
+    assert mask["image"].shape == (3, 224, 224)
 
 
 def test_bytes_are_those_that_must_be_read_and_written(part, host_device):
@@ -68,11 +68,11 @@ def test_bytes_are_those_that_must_be_read_and_written(part, host_device):
     timer = part("bandwidth").Timer(host_device, effort)
     picture = 3 * 24 * 24
     wanted = {
-        "mask_pictures_float, chunk 4": 4 * 9 * 4 + 4 * 8 + picture * 4 + 4 * picture * 4,
-        "mask_pictures_half, chunk 4": 4 * 9 * 4 + 4 * 8 + picture * 4 + 4 * picture * 2,
+        "mask_pictures_float, chunk 4": 4 * 9 * 4 + 4 * 4 + picture * 4 + 4 * picture * 4,
+        "mask_pictures_half, chunk 4": 4 * 9 * 4 + 4 * 4 + picture * 4 + 4 * picture * 2,
         "row_means": 20 * 9 * 4 + 20 * 4,
-        "gather_scores": 4 * 4 + 4 * 8 + 4 + 4 * 4,
-        "overlay_maps": 24 * 24 * (3 + 4 + 3) + 256 * 3,
+        "gather_scores": 4 * 4 + 4 * 4 + 4 + 4 * 4,
+        "overlay_map": 24 * 24 * (3 + 4 + 3) + 256 * 3,
     }
     assert {label: timer.kernel(made[label])["bytes"] for label in wanted} == wanted
 

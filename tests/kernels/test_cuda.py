@@ -7,7 +7,6 @@ import pytest
 
 from fusioncam.kernels.device import empty
 from fusioncam.kernels.specs import SPECS
-from fusioncam.kernels.specs.masks import ITEM
 
 HALVES = np.arange(0x7C00, dtype=np.uint16).view(np.float16)  # all that are finite and not negative
 
@@ -56,7 +55,7 @@ def _mask_with_ones(device, image):
     """What mask_pictures_half makes of a picture where the mask is one: the picture, rounded."""
     height, width = image.shape[1:]
     given = {
-        "maps": np.ones((1, height, width), np.float32), "items": np.zeros(1, ITEM), "images": image[None]
+        "maps": np.ones((1, height, width), np.float32), "channels": np.zeros(1, np.int32), "image": image
     }  # fmt: skip
     stream, out = device.stream(), empty(device, (1, *image.shape), np.float16)
     arrays = {name: empty(device, array.shape, array.dtype) for name, array in given.items()}

@@ -26,14 +26,14 @@ class Case:
     Attributes:
         kernel: Its name.
         axis: The axis.
-        index: The array that says where along the axis to look, and its field; none, if a block's number does.
+        index: The array that says where along the axis to look; none, if the number of a block does.
         only: Sizes that the sample has.
-        odd: How many entries ahead of the sample there are beyond a multiple of 128.
+        odd: How many entries ahead of the sample there are beyond a multiple of 256.
     """
 
     kernel: str
     axis: str
-    index: tuple[str, str | None] | None = None
+    index: str | None = None
     only: dict[str, int] = field(default_factory=dict)
     odd: int = 0
 
@@ -52,21 +52,20 @@ class Case:
 MASKS = ("mask_pictures_float", "mask_pictures_half")
 CASES = [
     Case("normalize_maps", "K"),
-    *(Case(name, "K", ("items", "map"), {"B": 9}) for name in MASKS),
-    *(Case(name, "I", ("items", "image"), {"B": 9}) for name in MASKS),
+    *(Case(name, "K", "channels", {"B": 9}) for name in MASKS),
     *(Case(name, "B", only={"B": 1}, odd=3) for name in MASKS),  # the last of the four that a thread makes
     Case("expand_maps", "N"),
     Case("row_means", "rows"),
-    Case("weighted_sums", "N", only={"I": 1}),
+    Case("weighted_sums", "N"),
     Case("weighted_sums", "P"),
-    Case("score_weights", "N", only={"I": 1}),
+    Case("score_weights", "N"),
     Case("gather_scores", "B"),
-    Case("gather_scores", "K", ("items", "map"), {"I": 1}),
-    Case("read_classes", "B", ("rows", None)),
+    Case("gather_scores", "K", "channels"),
+    Case("read_classes", "B", "rows"),
     Case("denoise_maps", "N"),
     Case("unite_maps", "N"),
     Case("blend_maps", "N"),
-    Case("overlay_maps", "N"),
+    Case("overlay_map", "P"),
 ]
 
 
@@ -85,7 +84,7 @@ def check_far(shim, checks, device, case):
     spec = SPECS[case.kernel]
     entry, arguments = case.sample()
     sizes = spec.bind(arguments)
-    ahead = -(-FAR // entry // 128) * 128 + case.odd
+    ahead = -(-FAR // entry // 256) * 256 + case.odd
     far = {**sizes, case.axis: ahead + sizes[case.axis]}
     arrays, views = {}, {}
     for name, p in spec.arrays.items():
@@ -95,8 +94,7 @@ def check_far(shim, checks, device, case):
             views[name][...] = arguments[name]
     count = math.prod(spec.grid(sizes))
     if case.index is not None:
-        name, field = case.index
-        places = views[name] if field is None else views[name][field]
+        places = views[case.index]
         places[places >= 0] += ahead
         count = math.prod(spec.grid(far))
     spec(LastBlocks(device, count), 0, **{**arguments, **far, **arrays})

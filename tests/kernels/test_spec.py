@@ -130,10 +130,6 @@ def test_every_kernel_takes_its_own_samples(recorder, name):
 @pytest.mark.parametrize(
     ("name", "change", "said"),
     [
-        *((name, sizes, "N must be a multiple of I")
-          for name in ("weighted_sums", "score_weights", "gather_scores")
-          for sizes in ({"N": 3, "I": 2}, {"N": 1, "I": 2})),
-        ("gather_scores", {"I": 0}, "I is 0"),
         ("expand_maps", {"H": -1}, "H is -1"),
         ("denoise_maps", {"rank": -1}, "rank must be at least 0 and less than P"),
         ("denoise_maps", {"rank": 37}, "rank must be at least 0 and less than P"),

@@ -70,9 +70,8 @@ def launch(device, spec, arguments, place, seed):
 def put(device, parameter, shape, place, odd):
     """An array in memory of its own, between pages that must not be touched."""
     kind = np.dtype(parameter.dtype)
-    element = kind.itemsize if kind.fields is None else 4  # items are two ints, and may lie as such
     nbytes = int(np.prod(shape)) * kind.itemsize
-    memory = device.allocate(nbytes, None if place == "start" else element * odd)
+    memory = device.allocate(nbytes, None if place == "start" else kind.itemsize * odd)
     memory.fill(PLACES[place])
     return DeviceArray(memory, memory.pointer, shape, kind)
 

@@ -12,7 +12,7 @@ import onnxruntime
 
 from fusioncam.errors import BundleError, first_line, out_of_memory
 from fusioncam.kernels.device import Array, Device, DeviceArray, empty
-from fusioncam.kernels.specs.masks import ITEM, turning_points
+from fusioncam.kernels.specs.masks import turning_points
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.sessions.open import run_failure
 
@@ -142,12 +142,12 @@ class PictureBuffers(Buffers):
         super().__init__(device)
         K, h, w = manifest.layer.shape  # noqa: N806
         H, W = manifest.preprocessing.size  # noqa: N806
-        self.image, self.logits = self._new(1, 3, H, W), self._new(1, manifest.classes)
+        self.image, self.logits = self._new(3, H, W), self._new(1, manifest.classes)
         self.activations, self.scaled = self._new(K, h, w), self._new(K, h, w)
         self.kinds = self._new(K, dtype=np.int32)
         self.pictures = [self._new(chunk, 3, H, W, dtype=dtype) for _ in range(SLOTS)]
         self.chunk_logits = [self._new(chunk, manifest.classes) for _ in range(SLOTS)]
-        self.photo, self.overlay = (self._new(1, H, W, 3, dtype=np.uint8) for _ in range(2))
+        self.photo, self.overlay = (self._new(H, W, 3, dtype=np.uint8) for _ in range(2))
         self.colors = self._new(256, 3, dtype=np.uint8)
         self.rows, self.columns = (self._constant(p, stream) for p in turning_points((h, w), (H, W)))
         self._pin(image=self.image, logits=self.logits, kinds=self.kinds)
@@ -178,7 +178,7 @@ class ClassBuffers(Buffers):
         self.class_index, self.classes = self._new(N, dtype=np.int64), self._new(N, dtype=np.int32)
         self.gradients = self._new(N, K, h, w)
         # Which picture is which in the chunks, padded to whole ones, and where x * 0 and the full-size maps are.
-        self.items = self._new(-(-(K + 1 + N) // chunk) * chunk, dtype=ITEM)
+        self.channels = self._new(-(-(K + 1 + N) // chunk) * chunk, dtype=np.int32)
         self.places = self._new(2 * N, dtype=np.int32)
         self.scores, self.weights = self._new(N, K), self._new(N, K)
         self.blank, self.unused = self._new(N), self._new(N)
@@ -186,9 +186,7 @@ class ClassBuffers(Buffers):
         self.region_share, self.flags = self._new(N, dtype=np.float64), self._new(2, N, dtype=np.int32)
         self.sums, self.small, self.small_kinds = self._new(N, h, w), self._new(N, h, w), self._new(N, dtype=np.int32)
         self.maps = {name: self._new(N, H, W) for name in MAPS}
-        each = np.zeros(N, ITEM)
-        each["map"] = np.arange(N)
-        self.each, self.in_order = (self._constant(a, stream) for a in (each, each["map"].copy()))
-        self._pin(class_index=self.class_index, classes=self.classes, items=self.items, places=self.places)
+        self.in_order = self._constant(np.arange(N, dtype=np.int32), stream)
+        self._pin(class_index=self.class_index, classes=self.classes, channels=self.channels, places=self.places)
         self._pin(gradients=self.gradients, scores=self.scores)  # for plans
         self._pin(weights=self.weights, blank=self.blank, flags=self.flags, **self.maps)

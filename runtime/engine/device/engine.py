@@ -81,12 +81,12 @@ class DeviceEngine:
     def _for_classes(self, count: int) -> tuple[ClassBuffers, list[Run]]:
         """Buffers for so many classes, and a run of the explain pass for each."""
         p, b = self.picture, ClassBuffers(self.device, self.manifest, self.chunk, count, self.stream)
-        activations = p.activations.view(1, *p.activations.shape)
+        image, activations = (array.view(1, *array.shape) for array in (p.image, p.activations))
         return b, [
             bound(
                 self.device,
                 self._explain,
-                {"image": p.image, "class_index": b.class_index.rows(n, n + 1)},
+                {"image": image, "class_index": b.class_index.rows(n, n + 1)},
                 {"logits": p.logits, "activations": activations, "gradients": b.gradients.rows(n, n + 1)},
             )
             for n in range(count)

@@ -149,7 +149,7 @@ class DevicePasses:
         for first in range(0, self._count, size):
             last = min(first + size, self._count)
             self._mask(
-                maps, b.each.rows(first, last), self._picture.pictures[0].rows(0, last - first), self._lanes.main
+                maps, b.in_order.rows(first, last), self._picture.pictures[0].rows(0, last - first), self._lanes.main
             )
             run()
             places = b.in_order.rows(0, last - first)
@@ -161,12 +161,11 @@ class DevicePasses:
 
     def _send_plan(self, live: Indices) -> None:
         """Send which picture is which, and where in their chunks x * 0 (for every class) and the full-size maps are."""
-        items = np.zeros(self._buffers.items.shape, masks.ITEM)
-        items["map"] = -1
-        items["map"][: len(live)] = live
+        channels = np.full(self._buffers.channels.shape, -1, np.int32)
+        channels[: len(live)] = live
         places = np.full(2 * self._count, len(live), np.int32)
         places[self._count :] += 1 + np.arange(self._count)
-        self._buffers.send("items", items, self._lanes.main)
+        self._buffers.send("channels", channels, self._lanes.main)
         self._buffers.send("places", places % self._chunk, self._lanes.main)
 
     def _riding(self, start: int) -> tuple[int, int]:
@@ -179,13 +178,15 @@ class DevicePasses:
         """Make the chunk that begins at `start`."""
         b, lane, slot = self._buffers, self._lanes.masks, start // self._chunk % SLOTS
         self._device.wait(lane, self._lanes.free[slot])
-        self._mask(self._picture.scaled, b.items.rows(start, start + self._chunk), self._picture.pictures[slot], lane)
+        self._mask(
+            self._picture.scaled, b.channels.rows(start, start + self._chunk), self._picture.pictures[slot], lane
+        )
         first, last = self._riding(start)
         if self._also is not None and first < last:
             place = self._live + self._blank + first - start
             self._mask(
                 self._also,
-                b.each.rows(first, last),
+                b.in_order.rows(first, last),
                 self._picture.pictures[slot].rows(place, place + last - first),
                 lane,
             )
@@ -194,10 +195,10 @@ class DevicePasses:
     def _read(self, start: int) -> None:
         """Take what is needed from the logits of the chunk that begins at `start`."""
         b, slot = self._buffers, start // self._chunk % SLOTS
-        classes, items = b.classes.rows(0, self._count), b.items.rows(start, start + self._chunk)
+        classes, channels = b.classes.rows(0, self._count), b.channels.rows(start, start + self._chunk)
         scores = b.scores.rows(0, self._count)
         self._launch(
-            reduce.GATHER, logits=self._picture.chunk_logits[slot], items=items, classes=classes, scores=scores, I=1
+            reduce.GATHER, logits=self._picture.chunk_logits[slot], channels=channels, classes=classes, scores=scores
         )
         if self._blank and start <= self._live < start + self._chunk:
             self._confidences(slot, b.places.rows(0, self._count), classes, b.blank, b.of["blank"])
@@ -206,9 +207,9 @@ class DevicePasses:
             places = b.places.rows(self._count + first, self._count + last)
             self._confidences(slot, places, classes.rows(first, last), b.unused, b.of["denoised"].rows(first, last))
 
-    def _mask(self, maps: DeviceArray, items: DeviceArray, out: DeviceArray, stream: int) -> None:
+    def _mask(self, maps: DeviceArray, channels: DeviceArray, out: DeviceArray, stream: int) -> None:
         kernel = masks.MASK[out.dtype]
-        kernel(self._device, stream, maps=maps, items=items, images=self._picture.image, out=out)
+        kernel(self._device, stream, maps=maps, channels=channels, image=self._picture.image, out=out)
 
     def _confidences(
         self, slot: int, rows: DeviceArray, classes: DeviceArray, scores: DeviceArray, found: DeviceArray

@@ -31,7 +31,7 @@ class DeviceSteps:
         self._passes, self._grain, self._budget = engine.passes, engine.chunk, budget
         self._plan: ChannelPlan = ExhaustivePlan(np.empty(0, np.intp))
         p, b = self._picture, self._buffers = engine.picture, engine.classes
-        p.send("image", x[None], self._stream)
+        p.send("image", x, self._stream)
         b.send("class_index", classes, self._stream)
         for run in engine.explain_runs[: self._count]:
             run()
@@ -102,8 +102,7 @@ class DeviceSteps:
         _refuse_unless(method, "score_cam")
         b = self._buffers
         scores, weights, blank = (self._some(a) for a in (b.scores, b.weights, b.blank))
-        kinds = self._picture.kinds.view(1, *self._picture.kinds.shape)
-        self._launch(reduce.SOFTMAX, scores=scores, blank=blank, kinds=kinds, weights=weights)
+        self._launch(reduce.SOFTMAX, scores=scores, blank=blank, kinds=self._picture.kinds, weights=weights)
         return at_once(self._expanded(weights, "score_cam", positive=0))
 
     def confidences(self, maps: DeviceArray) -> Work[DeviceArray]:
@@ -147,20 +146,20 @@ class DeviceSteps:
     def overlay(self, maps: DeviceArray, photo: UInt8Array, colors: UInt8Array, opacity: float) -> list[UInt8Array]:
         """The maps laid over a photo; only the pictures leave the device."""
         p, (_, height, width) = self._picture, maps.shape
-        p.send("photo", photo[None], self._stream)
+        p.send("photo", photo, self._stream)
         p.send("colors", colors, self._stream)
         found = []
         for n in range(self._count):
             self._launch(
-                OVERLAY, photos=p.photo.view(1, height * width, 3), maps=_flat(maps.rows(n, n + 1)), colors=p.colors,
-                out=p.overlay.view(1, height * width, 3), opacity=opacity,
+                OVERLAY, photo=p.photo.view(height * width, 3), map=maps.rows(n, n + 1).view(height * width),
+                colors=p.colors, out=p.overlay.view(height * width, 3), opacity=opacity,
             )  # fmt: skip
             made = p.receive("overlay", self._stream)
             # A map that meets NaN anywhere on its way is NaN everywhere: one pixel tells.
             self._device.download(maps.rows(n, n + 1).pointer, p.probe, self._stream)
             self._device.synchronize(self._stream)
             refuse_nan(p.probe, "gradients or logits")
-            found.append(made[0].copy())
+            found.append(made.copy())
         return found
 
     def contribution_flags(self) -> list[tuple[bool, bool]]:
@@ -174,10 +173,8 @@ class DeviceSteps:
         """unit(relu(up(sum_k w_k A_k))); with `positive`, relu before up, too."""
         b, (channels, height, width) = self._buffers, self._picture.activations.shape
         sums, small, made = self._some(b.sums), self._some(b.small), self._map(name)
-        flat, flat_sums = (
-            self._picture.activations.view(1, channels, height * width),
-            sums.view(self._count, height * width),
-        )
+        flat = self._picture.activations.view(channels, height * width)
+        flat_sums = sums.view(self._count, height * width)
         self._launch(reduce.WEIGHTED, weights=weights, maps=flat, sums=flat_sums, positive=positive)
         self._normalize(sums, small, self._some(b.small_kinds), positive=1)
         self._launch(masks.EXPAND, scaled=small, out=made)
@@ -185,7 +182,7 @@ class DeviceSteps:
 
     def _normalize(self, maps: DeviceArray, scaled: DeviceArray, kinds: DeviceArray, positive: int) -> None:
         p = self._picture
-        height, width = p.image.shape[2:]
+        height, width = p.image.shape[1:]
         self._launch(
             masks.NORMALIZE, maps=maps, rows=p.rows, columns=p.columns, scaled=scaled, kinds=kinds,
             H=height, W=width, positive=positive,
