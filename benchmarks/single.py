@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime
 from cpu.subjects import WANTED
 from record import Figures, Record, guarded, passed, spread, write
 
 from fusioncam import Explainer
 from fusioncam.export import export_model, single_graph
+from fusioncam.kernels.arrays import Array
 from fusioncam.manifest import SINGLE_GRAPH
 from fusioncam.runtime.bench import memory, turns
 from fusioncam.runtime.bench.machine import describe, versions
@@ -40,8 +40,6 @@ SINGLE, SHARED = "single graph", "shared.onnx"
 SAME, SLOWEST = 1e-4, 1.15
 CLASSES = (-1, 0, 1)
 MEGABYTE = 1 << 20
-
-Array = npt.NDArray[Any]
 
 
 class Single:

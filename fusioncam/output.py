@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fusioncam.errors import OutputError
 from fusioncam.files import replacing
+from fusioncam.kernels.arrays import Array, UInt8Array
 
 Content = bytes | Callable[[BinaryIO], None]
 """Of a file: all of it, or what writes it piece by piece."""
@@ -99,7 +99,7 @@ def prepare_folder(path: str | os.PathLike[str]) -> Path:
         raise _refusal(folder, error) from error
 
 
-def encode_png(rgb: NDArray[np.uint8]) -> bytes:
+def encode_png(rgb: UInt8Array) -> bytes:
     """PNG bytes of an (H, W, 3) uint8 RGB picture; equal pictures give equal bytes."""
     import cv2  # here: the command line prints where OpenCV does not load
 
@@ -107,9 +107,7 @@ def encode_png(rgb: NDArray[np.uint8]) -> bytes:
     return data.tobytes()
 
 
-def write_npz(
-    file: BinaryIO, arrays: Mapping[str, NDArray[np.generic]] | Iterable[tuple[str, NDArray[np.generic]]]
-) -> None:
+def write_npz(file: BinaryIO, arrays: Mapping[str, Array] | Iterable[tuple[str, Array]]) -> None:
     """Writes an `.npz` file with one array per name, stored plain: maps hardly compress.
 
     Args:

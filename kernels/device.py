@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fusioncam.errors import DeviceError, FusionCamError, UsageError, first_line
-from fusioncam.kernels.arrays import Array as Array  # runtime finds it here
+from fusioncam.kernels.arrays import Array
 
 # In order of preference; the modules import nothing of a GPU before a device is opened.
 LAUNCHERS = {"pycuda": "fusioncam.kernels.with_pycuda", "cuda-core": "fusioncam.kernels.with_cuda_core"}

@@ -7,7 +7,6 @@ import numpy as np
 from fusioncam.kernels.arrays import Float32Array, Float64Array, IndexArray, ObjectArray
 from fusioncam.kernels.reference import interpolate, is_constant, places, taps
 
-Indices = IndexArray  # runtime finds it here
 BLOCK = 1 << 14  # points at which extremes are sought at a time: bounds the memory
 
 

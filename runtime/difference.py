@@ -3,10 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from fusioncam.errors import UsageError
+from fusioncam.kernels.arrays import Float32Array
 from fusioncam.runtime.explanation import Explanation, Passes
 
 
@@ -20,7 +18,7 @@ class Difference:
         second: That of the other.
     """
 
-    maps: dict[str, npt.NDArray[np.float32]] = field(repr=False)
+    maps: dict[str, Float32Array] = field(repr=False)
     first: Explanation
     second: Explanation
 

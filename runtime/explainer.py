@@ -9,6 +9,7 @@ import numpy as np
 
 from fusioncam.errors import UsageError
 from fusioncam.kernels import reference
+from fusioncam.kernels.arrays import Float32Array, UInt8Array
 from fusioncam.manifest import bundle_flags, read_bundle
 from fusioncam.runtime.arguments import (
     Bundles,
@@ -25,11 +26,11 @@ from fusioncam.runtime.budget import Budget, checked_budget
 from fusioncam.runtime.engine.host.scorer import probabilities
 from fusioncam.runtime.engine.opening import Engine, open_engine
 from fusioncam.runtime.engine.recipe import ClassMaps, Look, make_maps, mean, take_steps
-from fusioncam.runtime.engine.scheduler import Clock, Floats, Found, Progress, Work
+from fusioncam.runtime.engine.scheduler import Clock, Found, Progress, Work
 from fusioncam.runtime.engine.views import View, checked_smoothing, part_of, view_count, views
 from fusioncam.runtime.explanation import Explanation, Passes
 from fusioncam.runtime.methods import METHODS, checked_for, checked_methods
-from fusioncam.runtime.photos.decode import ImageLike, UInt8Array, as_input, is_dark, unpreprocess
+from fusioncam.runtime.photos.decode import ImageLike, as_input, is_dark, unpreprocess
 from fusioncam.runtime.picture import DEFAULT_COLORMAP, checked_opacity, color_table
 from fusioncam.runtime.sessions.open import Provider, warn_of_clash
 
@@ -287,7 +288,7 @@ class Explainer:
         c: int,
         made: ClassMaps,
         methods: Sequence[str],
-        logits: Floats,
+        logits: Float32Array,
         passes: Passes,
         clock: Clock,
         size: tuple[int, int] | None,

@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from fusioncam.errors import UsageError
+from fusioncam.kernels.arrays import Float32Array
 from fusioncam.manifest import Preprocessing
 from fusioncam.runtime.photos.geometry import on_photo
 from fusioncam.runtime.picture.titles import method_title
@@ -69,7 +67,7 @@ class Explanation:
         logits: (classes,) float32, what the model makes of the picture.
     """
 
-    maps: dict[str, npt.NDArray[np.float32]] = field(repr=False)
+    maps: dict[str, Float32Array] = field(repr=False)
     class_index: int
     label: str | None
     probability: float
@@ -78,9 +76,9 @@ class Explanation:
     timing: dict[str, float]
     photo_size: tuple[int, int] | None = None
     preprocessing: Preprocessing | None = None
-    logits: npt.NDArray[np.float32] | None = field(default=None, repr=False)
+    logits: Float32Array | None = field(default=None, repr=False)
 
-    def on_photo(self, method: str) -> npt.NDArray[np.float32]:
+    def on_photo(self, method: str) -> Float32Array:
         """A map at the resolution of the photo (H0, W0), where what the model did not see of it is 0.
 
         Raises:

@@ -12,7 +12,8 @@ from networks import CALIBRATION, NETWORKS, Network, build, pictures
 
 from fusioncam.errors import ProviderError
 from fusioncam.export import export_model
-from fusioncam.kernels.device import Array, Device
+from fusioncam.kernels.arrays import Array
+from fusioncam.kernels.device import Device
 from fusioncam.manifest import Manifest, Preprocessing, read_bundle
 from fusioncam.runtime.engine.opening import Engine, open_engine, open_on_device
 from fusioncam.runtime.engine.recipe import make_maps

@@ -16,13 +16,14 @@ import numpy as np
 import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
 
 from fusioncam.errors import FusionCamError, ImageError, UsageError
+from fusioncam.kernels.arrays import Float32Array
 from fusioncam.manifest import bundle_flags, read_manifest
 from fusioncam.runtime.budget import Budget
 from fusioncam.runtime.engine.host.engine import PARTS, HostEngine
 from fusioncam.runtime.engine.host.head import Head
 from fusioncam.runtime.engine.host.scorer import Scorer, probabilities, refuse_nan
 from fusioncam.runtime.engine.recipe import make_maps
-from fusioncam.runtime.engine.scheduler import Clock, Floats, Request, Work
+from fusioncam.runtime.engine.scheduler import Clock, Request, Work
 from fusioncam.runtime.methods import checked_for
 from fusioncam.runtime.photos.decode import is_dark
 from fusioncam.runtime.service.protocol.request import default_method, parse_request, prepared_pictures
@@ -35,7 +36,7 @@ TYPES = {"TYPE_FP32": np.float32, "TYPE_FP16": np.float16}
 class Asked(NamedTuple):
     """What a request wants of each of its pictures, (3, H, W) preprocessed."""
 
-    pictures: list[Floats]
+    pictures: list[Float32Array]
     classes: list[int]
     methods: tuple[str, ...]
     budget: Budget
@@ -45,7 +46,7 @@ class Found(NamedTuple):
     """What there is to say of a picture."""
 
     maps: dict[str, Any]
-    logits: Floats
+    logits: Float32Array
     class_index: int
     passes: int
     flags: str

@@ -5,12 +5,12 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 from fusioncam.errors import first_line
+from fusioncam.kernels.arrays import Float32Array
 from fusioncam.runtime.bench.fidelity import Difference, difference
 from fusioncam.runtime.bench.memory import Memory
 from fusioncam.runtime.bench.turns import REST, Spread, in_turns, spread
 from fusioncam.runtime.evaluation.metrics.catalogue import fault
 from fusioncam.runtime.evaluation.metrics.faithfulness import average_drop
-from fusioncam.runtime.photos.decode import Float32Array
 
 BARE = "bare passes"
 Maps = dict[str, Float32Array]

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fusioncam.runtime.photos.decode import Float32Array
+from fusioncam.kernels.arrays import Float32Array
 
 
 class Difference(NamedTuple):

@@ -2,18 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
 
 from fusioncam.kernels import reference
+from fusioncam.kernels.arrays import Array, Float32Array
 from fusioncam.manifest import EXPLAIN_GRAPH, SCORE_GRAPH, Manifest
 from fusioncam.runtime.bench.comparison import Drawn, Maps, Picture
 from fusioncam.runtime.bench.fidelity import difference
 from fusioncam.runtime.engine.host.scorer import input_type, probabilities
 from fusioncam.runtime.engine.opening import crashing_optimizers
-from fusioncam.runtime.photos.decode import Float32Array
 from fusioncam.runtime.sessions.open import CPU, Provider, open_session, run
 
 SAME = 0.999  # correlation of two ways to the same map; float16 rounds
@@ -96,21 +95,13 @@ class BarePasses:
             self.logits([x * m.astype(np.float32) for m in reference.unit(reference.upsample(some, size))])
             for some in np.array_split(a, -(-len(a) // self.chunk))
         ]
-        maps = {"grad_cam": reference.grad_cam(a, g, size)}
-        maps["score_cam"] = reference.score_cam(a, np.concatenate(scores)[:, class_index].astype(np.float64), size)
-        maps["fusion_cam"] = self._fused(x, class_index, reference.denoise(maps["grad_cam"]), maps["score_cam"])
+
+        def confidence(m: Array) -> float:
+            return self.confidences([x * m.astype(np.float32)], class_index)[0]
+
+        of_class = np.concatenate(scores)[:, class_index].astype(np.float64)
+        maps = reference.fusion_cam(a, g, of_class, confidence, size)
         return {method: m.astype(np.float32) for method, m in maps.items()}
-
-    def _fused(self, x: Float32Array, class_index: int, denoised: Any, region: Any) -> Any:
-        """Steps 3 and 4 of Fusion-CAM."""
-
-        def gain(m: Any) -> float:
-            under, blank = self.confidences([x * m.astype(np.float32), np.zeros_like(x)], class_index)
-            return under - blank
-
-        first = reference.contributions(gain(denoised), gain(region))
-        united = reference.unite(denoised, region, first)
-        return reference.blend(united, region, reference.contributions(gain(united), first.second))
 
 
 class ReferenceCheck:

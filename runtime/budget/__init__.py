@@ -10,11 +10,10 @@ import cv2
 import numpy as np
 
 from fusioncam.errors import UsageError
-from fusioncam.kernels.masks import Indices
+from fusioncam.kernels.arrays import Array, Float64Array, IndexArray
 from fusioncam.runtime.budget.channel_plan import AdaptivePlan, ChannelPlan, ExhaustivePlan
 from fusioncam.runtime.budget.posterior import ScorePosterior
-from fusioncam.runtime.budget.surrogate import Doubles, Masks
-from fusioncam.runtime.engine.scheduler import Array
+from fusioncam.runtime.budget.surrogate import Masks
 
 Budget = Literal["exact", "auto"] | int | float
 
@@ -73,7 +72,7 @@ def parse_budget(text: str) -> Budget:
 
 def plan_for(
     budget: Budget,
-    live: Indices,
+    live: IndexArray,
     evidence: Callable[[], Evidence],
     others: int,
     grain: int,
@@ -110,7 +109,7 @@ def plan_for(
     return AdaptivePlan(live, posteriors, most, stop_early=budget == "auto", grain=grain)
 
 
-def _shrunk(maps: Array) -> Doubles:
+def _shrunk(maps: Array) -> Float64Array:
     """(n, h, w) in float64, on a grid of at most `FINEST` x `FINEST`."""
     _, height, width = maps.shape
     if max(height, width) <= FINEST:

@@ -4,9 +4,8 @@ from typing import Protocol
 
 import numpy as np
 
-from fusioncam.kernels.masks import Indices
+from fusioncam.kernels.arrays import Float64Array, IndexArray
 from fusioncam.runtime.budget.posterior import ScorePosterior
-from fusioncam.runtime.budget.surrogate import Doubles
 
 FIRST = 16  # pictures before the first guess
 PATIENCE = 0.5  # share of the channels from which on the rest is scored, too: guessing no longer pays
@@ -28,13 +27,13 @@ class ChannelPlan(Protocol):
     def settled(self) -> bool:
         """Whether more passes would hardly change the map."""
 
-    def next(self, riding: int) -> Indices:
+    def next(self, riding: int) -> IndexArray:
         """Channels to score now, none when it is enough; so many other pictures will ride along."""
 
-    def update(self, scores: Doubles, blank: Doubles) -> None:
+    def update(self, scores: Float64Array, blank: Float64Array) -> None:
         """The scores (s, classes) of these channels, and those of x * 0 (classes,)."""
 
-    def scores(self) -> Doubles:
+    def scores(self) -> Float64Array:
         """Of all live channels (n, classes)."""
 
 
@@ -47,20 +46,20 @@ class ExhaustivePlan:
 
     missing, settled = 0.0, True
 
-    def __init__(self, live: Indices) -> None:
+    def __init__(self, live: IndexArray) -> None:
         self.total, self._left = len(live), live
         self._scores = np.empty((0, 0))
 
-    def next(self, riding: int) -> Indices:
+    def next(self, riding: int) -> IndexArray:
         """All, and no more."""
         left, self._left = self._left, self._left[:0]
         return left
 
-    def update(self, scores: Doubles, blank: Doubles) -> None:
+    def update(self, scores: Float64Array, blank: Float64Array) -> None:
         """Kept as they are."""
         self._scores = scores
 
-    def scores(self) -> Doubles:
+    def scores(self) -> Float64Array:
         """As measured."""
         return self._scores
 
@@ -77,7 +76,7 @@ class AdaptivePlan:
     """
 
     def __init__(
-        self, live: Indices, posteriors: list[ScorePosterior], most: int, stop_early: bool, grain: int
+        self, live: IndexArray, posteriors: list[ScorePosterior], most: int, stop_early: bool, grain: int
     ) -> None:
         self._live, self._posteriors, self._stop_early, self._grain = live, posteriors, stop_early, grain
         self._most = min(most, len(live))
@@ -103,7 +102,7 @@ class AdaptivePlan:
         """For every class."""
         return not self._waiting.any() or all(g.settled for g in self._posteriors)
 
-    def next(self, riding: int) -> Indices:
+    def next(self, riding: int) -> IndexArray:
         """The channels that the maps may owe most to, as far as can be told."""
         scored = self._scored
         if scored >= self._most or (self._stop_early and scored and self.settled):
@@ -121,26 +120,26 @@ class AdaptivePlan:
         self._waiting[self._asked] = False
         return self._live[self._asked]
 
-    def update(self, scores: Doubles, blank: Doubles) -> None:
+    def update(self, scores: Float64Array, blank: Float64Array) -> None:
         """Learn from them, if there is anything left to guess."""
         for posterior, column, nothing in zip(self._posteriors, scores.T, blank, strict=True):
             posterior.update(self._asked, column, nothing, last=not self._waiting.any())
 
-    def scores(self) -> Doubles:
+    def scores(self) -> Float64Array:
         """Measured or expected."""
         return np.stack([g.scores for g in self._posteriors], axis=1)
 
-    def _first(self, count: int) -> Indices:
+    def _first(self, count: int) -> IndexArray:
         """Half of them those with most evidence, the others spread over the rest: a guess must know both."""
         ranked = np.argsort(-np.max([g.evidence for g in self._posteriors], axis=0), kind="stable")
         best, rest = ranked[: count // 2], ranked[count // 2 :]
         return np.concatenate([best, rest[np.linspace(0, len(rest) - 1, count - len(best)).astype(np.intp)]])
 
-    def _expected_gain(self) -> Doubles:
+    def _expected_gain(self) -> Float64Array:
         """What each channel may still do to the maps; -1 for those that are scored."""
         return np.where(self._waiting, np.sum([g.expected_gain() for g in self._posteriors], axis=0), -1.0)
 
-    def _worst(self, count: int) -> Indices:
+    def _worst(self, count: int) -> IndexArray:
         """One after the other, as if those before were measured: alike masks need not all be passed."""
         if self._scored >= MOST_GUESSED_FROM:
             return np.argsort(-self._expected_gain(), kind="stable")[:count]

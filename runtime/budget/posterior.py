@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from fusioncam.kernels.masks import Indices
-from fusioncam.runtime.budget.surrogate import TINY, Doubles, Masks, Surrogate
+from fusioncam.kernels.arrays import Float64Array, IndexArray
+from fusioncam.runtime.budget.surrogate import TINY, Masks, Surrogate
 
 TOLERANCE = 1e-3  # expected squared error of a map, relative to its own square, that counts as settled
 SUSPECTS = 96  # channels whose errors are looked at together
@@ -33,7 +33,7 @@ class ScorePosterior:
         error: Expected squared error of the map, relative to its own square.
     """
 
-    def __init__(self, masks: Masks, maps: Doubles, full: float) -> None:
+    def __init__(self, masks: Masks, maps: Float64Array, full: float) -> None:
         n = len(maps)
         self._maps, self._surrogate = maps, Surrogate(masks)
         self._values = np.append(np.full(n + 1, np.nan), 0.0)
@@ -50,7 +50,7 @@ class ScorePosterior:
         """Whether the map is as good as drawn."""
         return self.error < TOLERANCE
 
-    def update(self, at: Indices, scores: Doubles, blank: float, last: bool) -> None:
+    def update(self, at: IndexArray, scores: Float64Array, blank: float, last: bool) -> None:
         """Learn measured scores.
 
         Args:
@@ -77,11 +77,11 @@ class ScorePosterior:
         """What is not known about the others shrinks."""
         self._surrogate.observe(point)
 
-    def expected_gain(self) -> Doubles:
+    def expected_gain(self) -> Float64Array:
         """(n,) what each channel may still do to the map: expected square, relative to the map's own."""
         return np.asarray(self._effect * np.expm1(self._uncertain()))
 
-    def _uncertain(self) -> Doubles:
+    def _uncertain(self) -> Float64Array:
         variance = self._surrogate.variance[: len(self._maps)] + self._surrogate.prior.noise
         return np.asarray(np.minimum(self._factor * variance, MOST_VARIANCE))
 
@@ -111,7 +111,7 @@ class ScorePosterior:
             np.where(guessed, self.expected_gain(), 0), weights[:, None] * away / np.sqrt(size)
         )
 
-    def _expected_error(self, gains: Doubles, pulls: Doubles) -> float:
+    def _expected_error(self, gains: Float64Array, pulls: Float64Array) -> float:
         """Errors of alike masks go together, and so do the maps of their channels: they do not cancel."""
         some = np.argsort(-gains)[:SUSPECTS]
         some = some[gains[some] > 0]

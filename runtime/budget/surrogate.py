@@ -5,10 +5,8 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-Doubles = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.intp]
+from fusioncam.kernels.arrays import Float64Array, IndexArray
 
 OFFSET = 4.0  # prior variance of the mean score, relative to that of the scores
 TINY = 1e-12
@@ -41,12 +39,12 @@ class Masks:
         features: phi (n + 2, f), of mean 0 and deviation 1 over the masks.
     """
 
-    def __init__(self, masks: Doubles, evidence: Doubles, activity: Doubles) -> None:
+    def __init__(self, masks: Float64Array, evidence: Float64Array, activity: Float64Array) -> None:
         everything, nothing = np.ones((1, *evidence.shape)), np.zeros((1, *evidence.shape))
         points = np.concatenate([masks, everything, nothing]).clip(0, 1)
         positive = np.maximum(evidence, 0)
 
-        def kept(of: Doubles, some: Doubles = points) -> Doubles:
+        def kept(of: Float64Array, some: Float64Array = points) -> Float64Array:
             return np.asarray(np.einsum("nhw,hw->n", some, of))
 
         found = np.stack(
@@ -75,16 +73,16 @@ class Masks:
     def __len__(self) -> int:
         return len(self.features)
 
-    def _set_places(self, places: Doubles) -> None:
+    def _set_places(self, places: Float64Array) -> None:
         self._places, self._norms = places, np.einsum("np,np->n", places, places)
 
-    def alike(self, some: Indices, others: Indices) -> tuple[Doubles, Doubles]:
+    def alike(self, some: IndexArray, others: IndexArray) -> tuple[Float64Array, Float64Array]:
         """<phi, phi'> and d(m, m') between some masks and others, two arrays (s, o)."""
         slopes = np.einsum("if,jf->ij", self.features[some], self.features[others])
         products = np.einsum("ip,jp->ij", self._places[some], self._places[others])
         return slopes, np.maximum(self._norms[some, None] + self._norms[others] - 2 * products, 0)
 
-    def like(self, point: int) -> tuple[Doubles, Doubles]:
+    def like(self, point: int) -> tuple[Float64Array, Float64Array]:
         """The same between all masks and one of them, two arrays (n + 2,)."""
         slopes = np.einsum("nf,f->n", self.features, self.features[point])
         products = np.einsum("np,p->n", self._places, self._places[point])
@@ -117,7 +115,7 @@ class Surrogate:
         slope = np.einsum("nf,nf->n", self._masks.features, self._masks.features)
         self.variance = OFFSET + self.prior.slope * slope + self.prior.rough
 
-    def learn(self, some: Sequence[int], at: Sequence[int], scores: Doubles) -> None:
+    def learn(self, some: Sequence[int], at: Sequence[int], scores: Float64Array) -> None:
         """Choose the prior under which measured scores are most likely, and measure all points under it.
 
         Args:
@@ -150,7 +148,7 @@ class Surrogate:
         self._pivots.append(pivot)
         self.variance = np.maximum(self.variance - row**2, 0)
 
-    def predict(self, scores: Doubles) -> tuple[Doubles, float]:
+    def predict(self, scores: Float64Array) -> tuple[Float64Array, float]:
         """The expected scores of all points (n + 2,), and the factor that turns relative variances into variances.
 
         Args:
@@ -165,7 +163,7 @@ class Surrogate:
         expected = mean + deviation * np.einsum("rn,r->n", rows, solved)
         return expected, deviation**2 * float(np.square(solved).sum()) / n
 
-    def covariance(self, some: Indices) -> Doubles:
+    def covariance(self, some: IndexArray) -> Float64Array:
         """Of what is not known yet about some points (s, s), relative to the variance of the scores, noise included."""
         slopes, apart = self._masks.alike(some, some)
         rows = self._factor[: len(self.at), some]
@@ -173,24 +171,24 @@ class Surrogate:
         return np.asarray(_covariance(self.prior, slopes, apart) - explained + self.prior.noise * np.eye(len(some)))
 
 
-def _standard(scores: Doubles) -> tuple[float, float, Doubles]:
+def _standard(scores: Float64Array) -> tuple[float, float, Float64Array]:
     mean, deviation = float(scores.mean()), float(scores.std()) + TINY
     return mean, deviation, (scores - mean) / deviation
 
 
-def _covariance(prior: Prior, slopes: Doubles, apart: Doubles) -> Doubles:
+def _covariance(prior: Prior, slopes: Float64Array, apart: Float64Array) -> Float64Array:
     far = np.sqrt(3 * apart / prior.reach)
     return np.asarray(OFFSET + prior.slope * slopes + prior.rough * (1 + far) * np.exp(-far))
 
 
-def _blurred(places: Doubles) -> Doubles:
+def _blurred(places: Float64Array) -> Float64Array:
     """The mean over 3 x 3 neighbours."""
     (height, width), padded = places.shape, np.pad(places, 1, mode="edge")
     shifted = [padded[i : i + height, j : j + width] for i in range(3) for j in range(3)]
     return np.asarray(np.mean(shifted, axis=0))
 
 
-def _likelihoods(grams: Doubles, z: Doubles) -> tuple[Doubles, Doubles]:
+def _likelihoods(grams: Float64Array, z: Float64Array) -> tuple[Float64Array, Float64Array]:
     """Half the log determinants of covariances (g, n, n), and z' C^-1 z; by Cholesky's factors, all at a time."""
     count, n, _ = grams.shape
     # z as one row more: what becomes of it is C^-1/2 z.
@@ -204,7 +202,7 @@ def _likelihoods(grams: Doubles, z: Doubles) -> tuple[Doubles, Doubles]:
     return logs, np.square(rows[:, n]).sum(axis=1)
 
 
-def _solved(lower: Doubles, right: Doubles) -> Doubles:
+def _solved(lower: Float64Array, right: Float64Array) -> Float64Array:
     """lower^-1 right, by forward substitution."""
     solved = np.empty_like(right)
     for i, row in enumerate(lower):

@@ -5,13 +5,13 @@ import re
 from dataclasses import dataclass
 
 from fusioncam.errors import UsageError
+from fusioncam.kernels.arrays import UInt8Array
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.difference import Difference, difference
 from fusioncam.runtime.engine.scheduler import Progress
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.labels import names_of
-from fusioncam.runtime.photos.decode import UInt8Array
 
 
 @dataclass(frozen=True)

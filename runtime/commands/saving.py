@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fusioncam.errors import FusionCamError, UsageError, out_of_memory
+from fusioncam.kernels.arrays import Float32Array, UInt8Array
 from fusioncam.manifest import MANIFEST, Preprocessing
 from fusioncam.output import (
     Content,
@@ -26,14 +27,7 @@ from fusioncam.runtime.difference import Difference
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.explanation import Explanation, flag_text
 from fusioncam.runtime.photos.decode import read_image
-from fusioncam.runtime.photos.geometry import (
-    Float32Array,
-    UInt8Array,
-    display_image,
-    on_photo,
-    visible_part,
-    visible_slices,
-)
+from fusioncam.runtime.photos.geometry import display_image, on_photo, visible_part, visible_slices
 from fusioncam.runtime.picture import Look, overlay, overlay_difference, panel
 from fusioncam.runtime.sessions.open import native_stderr
 

@@ -18,14 +18,13 @@ scene, antialiased; a canvas that is not square shows it stretched.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.floating[Any]]
-Outlines = tuple[Floats, ...]
+from fusioncam.kernels.arrays import BoolArray, FloatingArray, UInt8Array
+
+Outlines = tuple[FloatingArray, ...]
 
 SIZE = (96, 96)
 """Height and width, in pixels, that the demo model takes."""
@@ -50,7 +49,7 @@ class Texture:
     """
 
     kind: str
-    colours: Floats
+    colours: FloatingArray
     frequency: float
     angle: float
     phase: float
@@ -89,8 +88,8 @@ class Scene:
             covers the larger part. The front-most object comes first, and no two masks share a pixel.
     """
 
-    image: NDArray[np.uint8]
-    masks: dict[int, NDArray[np.bool_]]
+    image: UInt8Array
+    masks: dict[int, BoolArray]
 
     @cached_property
     def class_index(self) -> int:
@@ -98,20 +97,20 @@ class Scene:
         return next(iter(self.masks), -1)
 
 
-def _round(radius: float = 1.0, x: float = 0.0) -> Floats:
+def _round(radius: float = 1.0, x: float = 0.0) -> FloatingArray:
     """A circle as a (64, 2) polygon."""
     t = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     return np.stack([x + radius * np.cos(t), radius * np.sin(t)], axis=1)
 
 
-def _spiked(corners: int, inner: float) -> Floats:
+def _spiked(corners: int, inner: float) -> FloatingArray:
     """A polygon (2 * corners, 2) whose vertices lie in turn at radius 1 and at radius `inner`."""
     t = np.arange(2 * corners) * np.pi / corners
     radius = np.where(np.arange(2 * corners) % 2, inner, 1.0)
     return np.stack([radius * np.sin(t), -radius * np.cos(t)], axis=1)
 
 
-def _cross(arm: float = 0.32) -> Floats:
+def _cross(arm: float = 0.32) -> FloatingArray:
     """A plus sign (12, 2) with arms of half-width `arm`."""
     end = np.sqrt(1 - arm**2)
     quarter = np.array([[arm, arm], [arm, end], [-arm, end]])
@@ -119,7 +118,7 @@ def _cross(arm: float = 0.32) -> Floats:
     return np.concatenate([quarter @ np.linalg.matrix_power(turn, k) for k in range(4)])
 
 
-def _crescent(bite: float = 0.45) -> Floats:
+def _crescent(bite: float = 0.45) -> FloatingArray:
     """A disc (128, 2) less an equal disc to its right, `bite` being the abscissa where the two circles meet."""
     edge = np.arccos(bite)
     outer = np.linspace(edge, 2 * np.pi - edge, 96)
@@ -132,7 +131,7 @@ def _crescent(bite: float = 0.45) -> Floats:
     )
 
 
-def _heart() -> Floats:
+def _heart() -> FloatingArray:
     """The usual heart curve as a (64, 2) polygon, scaled into the unit disc."""
     t = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     y = -13 * np.cos(t) + 5 * np.cos(2 * t) + 2 * np.cos(3 * t) + np.cos(4 * t)
@@ -154,7 +153,7 @@ SHAPES: dict[str, Outlines] = {
 CLASSES = tuple(SHAPES)
 
 
-def _waves(x: Floats, y: Floats) -> Floats:
+def _waves(x: FloatingArray, y: FloatingArray) -> FloatingArray:
     """Plane waves in seven directions, of unrelated lengths: marbled noise."""
     turns = [(0.6 + 0.15 * k) * np.exp(1j * k) for k in range(7)]
     waves = [np.sin(float(t.real) * x + float(t.imag) * y + 2.4 * k) for k, t in enumerate(turns)]
@@ -162,7 +161,7 @@ def _waves(x: Floats, y: Floats) -> Floats:
 
 
 # A pattern maps coordinates in radians to the mix of the two colours: 0 is an even mix, -1 and 1 are pure.
-PATTERNS: dict[str, Callable[[Floats, Floats], Floats]] = {
+PATTERNS: dict[str, Callable[[FloatingArray, FloatingArray], FloatingArray]] = {
     "plain": lambda x, y: 0.4 * np.sin(0.2 * x),
     "stripes": lambda x, y: 2.5 * np.sin(x),
     "checks": lambda x, y: 4.0 * np.sin(x) * np.sin(y),
@@ -171,7 +170,7 @@ PATTERNS: dict[str, Callable[[Floats, Floats], Floats]] = {
 }
 
 
-def _colours(rng: np.random.Generator, luma: float, spread: float) -> Floats:
+def _colours(rng: np.random.Generator, luma: float, spread: float) -> FloatingArray:
     """Two colours (2, 3) of random hue, about as bright as `luma` and up to `spread` apart from it."""
     hue = rng.uniform(0, 2 * np.pi) + np.array([0.0, rng.uniform(-1.0, 1.0)])
     tint = np.cos(hue[:, None] - np.array([0.0, 2.0, 4.0]) * np.pi / 3)
@@ -199,14 +198,14 @@ def _blob(rng: np.random.Generator) -> Outlines:
     return (np.stack([np.cos(t), np.sin(t)], axis=1) * (radius / radius.max())[:, None],)
 
 
-def _place(rng: np.random.Generator, radius: float, taken: list[tuple[Floats, float]]) -> Floats:
+def _place(rng: np.random.Generator, radius: float, taken: list[tuple[FloatingArray, float]]) -> FloatingArray:
     """Choose a centre (2,) inside the unit square: clear of the places taken, or as clear as 24 tries give."""
     tries = rng.uniform(radius, 1 - radius, (24, 2))
     gaps = [np.hypot(*(tries - centre).T) - 0.9 * (radius + other) for centre, other in taken]
     return np.asarray(tries[np.argmax(np.min(gaps, axis=0, initial=0.0))])
 
 
-def _item(rng: np.random.Generator, class_index: int | None, centre: Floats, radius: float, luma: float) -> Item:
+def _item(rng: np.random.Generator, class_index: int | None, centre: FloatingArray, radius: float, luma: float) -> Item:
     shape = _blob(rng) if class_index is None else SHAPES[CLASSES[class_index]]
     angle = rng.uniform(0, 2 * np.pi)
     turn = radius * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
@@ -229,7 +228,7 @@ def sample_layout(seed: int, objects: int = 1) -> Layout:
     # Objects and distractors alike stand off from the ground, on its darker or its brighter side.
     sides = [side for side in (middle - 0.33, middle + 0.33) if 0.1 <= side <= 0.9]
     largest = 0.30 if objects < 2 else 0.25
-    taken: list[tuple[Floats, float]] = []
+    taken: list[tuple[FloatingArray, float]] = []
     items: list[Item] = []
     for class_index in [*map(int, classes), *[None] * int(rng.integers(3))]:
         radius = rng.uniform(0.16, largest)
@@ -239,7 +238,7 @@ def sample_layout(seed: int, objects: int = 1) -> Layout:
     return Layout(ground=_texture(rng, middle, 0.08), items=tuple(reversed(items)))
 
 
-def _paint(texture: Texture, x: Floats, y: Floats) -> Floats:
+def _paint(texture: Texture, x: FloatingArray, y: FloatingArray) -> FloatingArray:
     """Colours (..., 3) in [0, 1] of a texture at points x, y (...) of the unit square."""
     cos, sin = (np.float32(2 * np.pi * texture.frequency * part(texture.angle)) for part in (np.cos, np.sin))
     phase = np.float32(texture.phase)
@@ -249,7 +248,7 @@ def _paint(texture: Texture, x: Floats, y: Floats) -> Floats:
     return np.asarray(first + share * (second - first))
 
 
-def _coverage(outlines: Outlines, size: tuple[int, int]) -> Floats:
+def _coverage(outlines: Outlines, size: tuple[int, int]) -> FloatingArray:
     """Share of each pixel that lies inside the outlines, as (H, W) float32 in [0, 1].
 
     OpenCV fills the pixels that an edge touches too, so things come out wider than drawn by about 1/8 pixel a side.
@@ -266,7 +265,7 @@ def render(layout: Layout, size: tuple[int, int] = SIZE) -> Scene:
     """Draw a layout on a canvas of `size` = (H, W) pixels."""
     y, x = ((np.indices(size, np.float32)[axis] + 0.5) / size[axis] for axis in (0, 1))
     image = _paint(layout.ground, x, y)
-    masks: dict[int, NDArray[np.bool_]] = {}
+    masks: dict[int, BoolArray] = {}
     for item in layout.items:
         cover = _coverage(item.outlines, size)
         touched = cover > 0

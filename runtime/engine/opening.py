@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime
 
 from fusioncam.errors import DeviceError, UsageError
+from fusioncam.kernels.arrays import Float32Array
 from fusioncam.kernels.device import Device, open_device
 from fusioncam.manifest import CHUNK, EXPLAIN_GRAPH, GPU_CHUNK, HEAD_GRAPH, SCORE_GRAPH, Manifest
 from fusioncam.quirks import CRASHING_OPTIMIZERS
@@ -20,7 +21,7 @@ from fusioncam.runtime.engine.host.engine import HostEngine
 from fusioncam.runtime.engine.host.head import Head
 from fusioncam.runtime.engine.host.scorer import Scorer, input_type
 from fusioncam.runtime.engine.recipe import Steps
-from fusioncam.runtime.engine.scheduler import Clock, Floats, Found, Progress, Together, Work
+from fusioncam.runtime.engine.scheduler import Clock, Found, Progress, Together, Work
 from fusioncam.runtime.sessions.chunk_tuning import remembered_chunk
 from fusioncam.runtime.sessions.contract import check_session
 from fusioncam.runtime.sessions.masked_graph import masked_graph
@@ -43,7 +44,7 @@ class Engine(Protocol):
 
     def look(
         self,
-        x: Floats,
+        x: Float32Array,
         classes: Sequence[int],
         clock: Clock,
         progress: Progress | None = None,

@@ -6,12 +6,12 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from fusioncam.kernels.arrays import Array, Float32Array, UInt8Array
 from fusioncam.kernels.family import GRADIENT_MAPS, SCORE_CAMS
 from fusioncam.kernels.reference import unit
-from fusioncam.runtime.engine.scheduler import Array, Floats, Work
+from fusioncam.runtime.engine.scheduler import Work
 from fusioncam.runtime.explanation import Passes
 from fusioncam.runtime.methods import REGION, Recipe, recipe, with_parts
-from fusioncam.runtime.photos.decode import UInt8Array
 
 Maps = TypeVar("Maps")
 Confidences = TypeVar("Confidences")
@@ -28,7 +28,7 @@ class Steps(Protocol[Maps, Confidences]):
         """The classes c."""
 
     @property
-    def logits(self) -> Floats:
+    def logits(self) -> Float32Array:
         """f(x) (all classes,)."""
 
     @property
@@ -106,7 +106,7 @@ class Look(NamedTuple):
 
     classes: list[int]
     made: list[ClassMaps]
-    logits: Floats
+    logits: Float32Array
     passes: Passes
 
 

@@ -8,11 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-import numpy as np
-import numpy.typing as npt
+from fusioncam.kernels.arrays import Float32Array
 
-Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float32]
 Fill = Callable[[int, int, Any], None]
 Progress = Callable[[int, int], None]
 Found = TypeVar("Found")
@@ -55,7 +52,7 @@ class Request:
 
     count: int
     fill: Fill
-    take: Callable[[int, Floats], None]
+    take: Callable[[int, Float32Array], None]
     clock: Clock
     done: int = 0
 
@@ -106,7 +103,7 @@ class UnderWay(Generic[Found]):
         assert request is not None
         return self._survives(lambda: request.fill(request.done, request.done + len(out), out))
 
-    def take(self, logits: Floats, seconds: float) -> None:
+    def take(self, logits: Float32Array, seconds: float) -> None:
         """Hand over their logits (B, classes), and what they took."""
         request = self.request
         assert request is not None

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fusioncam.errors import UsageError
+from fusioncam.kernels.arrays import Array, Float32Array
 from fusioncam.runtime.arguments import listed
-from fusioncam.runtime.engine.scheduler import Array, Floats, Progress
+from fusioncam.runtime.engine.scheduler import Progress
 
 SMOOTHINGS = ("flip", "noise")
 NOISY = 4  # noisy views beside the clean one
@@ -23,7 +24,7 @@ class View(NamedTuple):
         back: Brings a map (H, W) of it to where the picture has what it shows.
     """
 
-    x: Floats
+    x: Float32Array
     back: Callable[[Array], Array]
 
 
@@ -41,7 +42,7 @@ def view_count(smooth: Sequence[str]) -> int:
     return (2 if "flip" in smooth else 1) * (1 + NOISY if "noise" in smooth else 1)
 
 
-def views(x: Floats, smooth: Sequence[str]) -> Iterator[View]:
+def views(x: Float32Array, smooth: Sequence[str]) -> Iterator[View]:
     """The picture itself, then the others: mirrored, with noise, and both."""
     noise = np.random.default_rng(SEED)
     spread = NOISE * np.ptp(x)

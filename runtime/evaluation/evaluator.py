@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from fusioncam.errors import FusionCamError
+from fusioncam.kernels.arrays import Array, Float32Array, UInt8Array
 from fusioncam.kernels.family import SCORE_CAMS
 from fusioncam.manifest import sha256
 from fusioncam.runtime.arguments import Choice
 from fusioncam.runtime.budget import Budget
 from fusioncam.runtime.engine.host.passes import MaskedPasses
 from fusioncam.runtime.engine.host.scorer import probabilities
-from fusioncam.runtime.engine.scheduler import Array, Clock, Floats, Work
+from fusioncam.runtime.engine.scheduler import Clock, Work
 from fusioncam.runtime.evaluation.annotations import Annotations, in_model_input
 from fusioncam.runtime.evaluation.metrics.catalogue import Measured, merged
 from fusioncam.runtime.evaluation.metrics.faithfulness import Settings, faithfulness
@@ -27,7 +27,7 @@ from fusioncam.runtime.evaluation.store.store import THUMBNAIL
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.methods import METHODS, recipe, with_parts
-from fusioncam.runtime.photos.decode import UInt8Array, as_input, read_image, visible_part
+from fusioncam.runtime.photos.decode import as_input, read_image, visible_part
 from fusioncam.runtime.picture import overlay
 from fusioncam.runtime.sessions.open import Provider, native_stderr
 
@@ -161,7 +161,7 @@ class Evaluator:
         manifest = self.explainer.manifest
         _, x = as_input(photo, manifest.preprocessing)
 
-        def confidence(logits: Floats) -> Array:
+        def confidence(logits: Float32Array) -> Array:
             return np.asarray(probabilities(logits, manifest.ending)[:, explanation.class_index])
 
         passes = MaskedPasses(x, clock).of_pictures
@@ -228,7 +228,7 @@ def _pictures(photo: UInt8Array, explanation: Explanation) -> dict[str, UInt8Arr
     size = max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale))
     seen = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
 
-    def laid(saliency: npt.NDArray[np.float32]) -> UInt8Array:
+    def laid(saliency: Float32Array) -> UInt8Array:
         return overlay(seen, np.asarray(cv2.resize(saliency, size), np.float32).clip(0, 1))
 
     return {method: laid(saliency) for method, saliency in explanation.maps.items()}

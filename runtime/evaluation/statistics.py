@@ -8,11 +8,8 @@ from itertools import combinations
 from typing import Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from fusioncam.runtime.engine.scheduler import Array
-
-Doubles = npt.NDArray[np.float64]
+from fusioncam.kernels.arrays import Array, BoolArray, Float64Array
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -118,7 +115,7 @@ def _share(gap: Array, holds: np.ufunc) -> float:
     return float(holds(valid, 0).mean()) if len(valid) else float("nan")
 
 
-def intervals(values: Doubles, seed: int, resamples: int, level: float) -> tuple[Doubles, Doubles]:
+def intervals(values: Float64Array, seed: int, resamples: int, level: float) -> tuple[Float64Array, Float64Array]:
     """Ends (m,) of the bootstrap intervals of the means of values (n, m); NaN for n < 2, which says nothing."""
     count, columns = values.shape
     if count < 2:
@@ -135,7 +132,7 @@ def intervals(values: Doubles, seed: int, resamples: int, level: float) -> tuple
     return low, high
 
 
-def _patterns(there: npt.NDArray[np.bool_]) -> Iterator[tuple[Array, Array]]:
+def _patterns(there: BoolArray) -> Iterator[tuple[Array, Array]]:
     """Columns (n, m) that have values in the same rows: pairs of rows and columns."""
     patterns, group = np.unique(there, axis=1, return_inverse=True)
     for k in range(patterns.shape[1]):

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from fusioncam.errors import ImageError, UsageError
+from fusioncam.kernels.arrays import Float32Array
 from fusioncam.manifest import Preprocessing
-from fusioncam.runtime.photos.decode import Float32Array, as_input
+from fusioncam.runtime.photos.decode import as_input
 from fusioncam.runtime.photos.folder import files_in
 
 MOST = 64  # photos: bounds the time

@@ -8,9 +8,9 @@ from typing import TypeAlias
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from fusioncam.errors import LESS_MEMORY, ImageError, OutOfMemoryError, out_of_memory
+from fusioncam.kernels.arrays import Array, BoolArray, Float32Array, UInt8Array
 from fusioncam.manifest import Preprocessing
 from fusioncam.runtime.photos.formats import bounded, declared_pixels, is_deep, is_whole, keeps_its_word
 from fusioncam.runtime.photos.formats.marks import partly_read
@@ -22,8 +22,6 @@ MAX_PIXELS = 100_000_000
 MAX_BYTES = 1 << 30
 BYTES_PER_PIXEL = 16  # what decoding takes at most: a progressive JPEG holds its coefficients beside the picture
 
-UInt8Array: TypeAlias = NDArray[np.uint8]
-Float32Array: TypeAlias = NDArray[np.float32]
 ImageLike: TypeAlias = str | os.PathLike[str] | UInt8Array | Float32Array
 
 DARK = 64  # of 255
@@ -55,7 +53,7 @@ def _load(path: Path) -> bytes:
     return data
 
 
-def _decode(file: Mended) -> NDArray[np.generic] | None:
+def _decode(file: Mended) -> Array | None:
     """(H, W, 3) BGR of whatever depth the file has, or None; without a word on stderr.
 
     BGR on purpose: with IMREAD_COLOR_RGB, OpenCV 5.0 leaves 16-bit TIFF and AVIF with alpha in BGR order.
@@ -113,7 +111,7 @@ def read_image(path: str | os.PathLike[str]) -> UInt8Array:
     return decode_image(_load(Path(path)), repr(os.fspath(path)), MAX_PIXELS)
 
 
-def read_mask(path: str | os.PathLike[str]) -> NDArray[np.bool_]:
+def read_mask(path: str | os.PathLike[str]) -> BoolArray:
     """Reads which pixels of a picture are not black, however little: a mask may hold numbers of objects in 16 bits.
 
     Args:
@@ -152,7 +150,7 @@ def decode_image(data: bytes, name: str, max_pixels: int, *, declared: bool = Fa
     return cv2.cvtColor(decoded.astype(np.uint8, copy=False), cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
-def _decoded(data: bytes, name: str, max_pixels: int, declared: bool) -> NDArray[np.generic]:
+def _decoded(data: bytes, name: str, max_pixels: int, declared: bool) -> Array:
     """(H, W, 3) BGR of 8 or 16 bits; arguments and errors as of `decode_image`."""
     if not data:
         raise ImageError(f"{name} is empty: copy or download the picture again")

@@ -2,19 +2,15 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from fusioncam.errors import UsageError
+from fusioncam.kernels.arrays import Array, Float32Array, Float64Array, Int64Array, UInt8Array
 from fusioncam.kernels.reference import Taps, interpolate
 from fusioncam.manifest import Preprocessing
-
-UInt8Array: TypeAlias = NDArray[np.uint8]
-Float32Array: TypeAlias = NDArray[np.float32]
-Float64Array: TypeAlias = NDArray[np.float64]
 
 
 def _bicubic(d: Float64Array) -> Float64Array:
@@ -96,7 +92,7 @@ def _half(left: int, preprocessing: Preprocessing) -> int:
     return left // 2 if preprocessing.crop_rounding == "down" else round(left / 2)
 
 
-def _resample(image: NDArray[np.generic], axis: int, to: Axis, interpolation: str) -> Float32Array:
+def _resample(image: Array, axis: int, to: Axis, interpolation: str) -> Float32Array:
     """Resizes one axis to `to.resized` samples and returns those from `to.start` to `to.start + to.size - 1`.
 
     The filter is as wide as the shrink factor, and never narrower than for equal sizes: antialiased when shrinking,
@@ -120,7 +116,7 @@ def _resample(image: NDArray[np.generic], axis: int, to: Axis, interpolation: st
     return total
 
 
-def _nearest(axis: Axis) -> NDArray[np.int64]:
+def _nearest(axis: Axis) -> Int64Array:
     """The pixels of an axis that are taken, found by adding up, as Pillow does: halves fall the same way."""
     step = axis.whole / axis.resized
     steps = np.full(int(axis.start) + axis.size, step)
@@ -147,7 +143,7 @@ def display_image(photo: UInt8Array, preprocessing: Preprocessing) -> UInt8Array
         return np.ascontiguousarray(photo[_nearest(rows)[:, None], _nearest(columns)])
     # Averaging whole blocks first, down to 4 to 8 times the size wanted, bounds time and memory for large photos.
     height, width = (axis.whole // max(axis.whole // (4 * int(axis.resized)), 1) for axis in (rows, columns))
-    seen: NDArray[np.generic] = photo
+    seen: Array = photo
     if (height, width) != photo.shape[:2]:
         seen = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
     # The axis that loses most goes first, or a sliver of a photo would be blown up before it is cut.

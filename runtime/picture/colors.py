@@ -1,15 +1,10 @@
 """What colours stand for which values: maps from 0 to 1, and differences from -1 to 1."""
 
-from typing import TypeAlias
-
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from fusioncam.errors import UsageError
-
-UInt8Array: TypeAlias = NDArray[np.uint8]
-Float32Array: TypeAlias = NDArray[np.float32]
+from fusioncam.kernels.arrays import UInt8Array
 
 COLORMAPS = {
     "cividis": cv2.COLORMAP_CIVIDIS,

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from fusioncam.runtime.picture.colors import UInt8Array, color_table
+from fusioncam.kernels.arrays import UInt8Array
+from fusioncam.runtime.picture.colors import color_table
 from fusioncam.runtime.picture.styles import LEVELS, overlay_difference
 from fusioncam.runtime.picture.text import TextStyle, text_width, wrap, write
 

@@ -1,17 +1,12 @@
 """Smooth lines around the salient parts of a map, at any resolution."""
 
-from typing import TypeAlias
-
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from fusioncam.runtime.picture.colors import Float32Array
-
-Region: TypeAlias = NDArray[np.bool_]
+from fusioncam.kernels.arrays import BoolArray, Float32Array
 
 
-def edge_distance(saliency: Float32Array, level: float, region: Region) -> Float32Array:
+def edge_distance(saliency: Float32Array, level: float, region: BoolArray) -> Float32Array:
     """How far each pixel is from the edge of a region, good to a fraction of a pixel near the edge.
 
     The region is where the map is above a level, so the edge crosses a pixel at about |m - level| / |grad m| from its

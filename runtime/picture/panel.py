@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from fusioncam.runtime.picture.colors import DEFAULT_COLORMAP, Float32Array, UInt8Array
+from fusioncam.kernels.arrays import Array, Float32Array, UInt8Array
+from fusioncam.runtime.picture.colors import DEFAULT_COLORMAP
 from fusioncam.runtime.picture.legend import SMALL, Legend, draw_legend, make_legend, round_corners
 from fusioncam.runtime.picture.styles import (
     DEFAULT_OPACITY,
@@ -63,7 +63,7 @@ def _title_lines(title: str, width: int) -> list[str]:
     return wrap(title, TILE_TITLE, width, 2)
 
 
-def _resized(image: UInt8Array | Float32Array, grid: _Grid) -> NDArray[np.generic]:
+def _resized(image: UInt8Array | Float32Array, grid: _Grid) -> Array:
     smooth = cv2.INTER_CUBIC if grid.height > image.shape[0] else cv2.INTER_AREA
     return cv2.resize(image, (grid.width, grid.height), interpolation=smooth)
 

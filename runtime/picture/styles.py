@@ -11,15 +11,9 @@ import numpy as np
 
 from fusioncam.errors import UsageError
 from fusioncam.kernels import reference
-from fusioncam.runtime.picture.colors import (
-    DEFAULT_COLORMAP,
-    Float32Array,
-    UInt8Array,
-    color_table,
-    colormap_code,
-    difference_tables,
-)
-from fusioncam.runtime.picture.outline import Region, edge_distance, stroke
+from fusioncam.kernels.arrays import BoolArray, Float32Array, UInt8Array
+from fusioncam.runtime.picture.colors import DEFAULT_COLORMAP, color_table, colormap_code, difference_tables
+from fusioncam.runtime.picture.outline import edge_distance, stroke
 
 LEVELS = (0.25, 0.5, 0.75)
 DEFAULT_OPACITY, DEFAULT_TOP = 0.7, 20.0
@@ -160,7 +154,7 @@ def overlay_difference(photo: UInt8Array, signed: Float32Array, opacity: float =
     return _in_pieces(photo, paint, 0)
 
 
-def top_pixels(saliency: Float32Array, percent: float) -> Region:
+def top_pixels(saliency: Float32Array, percent: float) -> BoolArray:
     """The most salient pixels of a map: a share of all, rounded to whole pixels, at least one.
 
     Where several are equal at the limit, those higher up count first, then those further left. Pixels of no saliency,

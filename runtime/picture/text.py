@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import cv2
 
-from fusioncam.runtime.picture.colors import UInt8Array
+from fusioncam.kernels.arrays import UInt8Array
 
 
 class TextStyle(NamedTuple):

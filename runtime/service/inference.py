@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from fusioncam.errors import UsageError
+from fusioncam.kernels.arrays import Array
 from fusioncam.runtime.engine.host.scorer import probabilities
-from fusioncam.runtime.engine.scheduler import Array
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.methods import recipe
 from fusioncam.runtime.service.jobs import Job

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from fusioncam.kernels.arrays import Array
 from fusioncam.runtime.budget import Budget
-from fusioncam.runtime.engine.scheduler import Array
 from fusioncam.runtime.explanation import Explanation
 
 

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import onnxruntime
 
 from fusioncam.errors import BundleError, first_line, out_of_memory
-from fusioncam.kernels.device import Array, Device, DeviceArray, empty
+from fusioncam.kernels.arrays import Array
+from fusioncam.kernels.device import Device, DeviceArray, empty
 from fusioncam.kernels.specs.masks import turning_points
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.sessions.open import run_failure

@@ -8,6 +8,7 @@ from typing import Any
 import onnxruntime
 
 from fusioncam.errors import FusionCamError, UsageError
+from fusioncam.kernels.arrays import Float32Array
 from fusioncam.kernels.device import Device
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.budget import Budget
@@ -16,7 +17,7 @@ from fusioncam.runtime.engine.device.passes import DevicePasses, Lanes
 from fusioncam.runtime.engine.device.steps import DeviceSteps
 from fusioncam.runtime.engine.host.engine import HostEngine
 from fusioncam.runtime.engine.host.scorer import input_type
-from fusioncam.runtime.engine.scheduler import Clock, Floats, Found, Progress, Together, UnderWay, Work
+from fusioncam.runtime.engine.scheduler import Clock, Found, Progress, Together, UnderWay, Work
 from fusioncam.runtime.methods import METHODS
 
 REST = 4  # pictures in a run of the few passes that come one by one: a whole chunk would be a waste
@@ -104,7 +105,7 @@ class DeviceEngine:
     @contextmanager
     def look(
         self,
-        x: Floats,
+        x: Float32Array,
         classes: Sequence[int],
         clock: Clock,
         progress: Progress | None = None,

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from fusioncam.kernels.device import Array, Device, DeviceArray
-from fusioncam.kernels.masks import Indices
+from fusioncam.kernels.arrays import Array, IndexArray
+from fusioncam.kernels.device import Device, DeviceArray
 from fusioncam.kernels.specs import masks, reduce
 from fusioncam.runtime.budget.channel_plan import ChannelPlan
 from fusioncam.runtime.engine.device.buffers import SLOTS, ClassBuffers, PictureBuffers, Run, bound
@@ -84,7 +84,7 @@ class DevicePasses:
         """Let go of what belongs to the picture's caller."""
         self._progress = self._also = None
 
-    def of_channels(self, plan: ChannelPlan, live: Indices, also: DeviceArray | None) -> DeviceArray | None:
+    def of_channels(self, plan: ChannelPlan, live: IndexArray, also: DeviceArray | None) -> DeviceArray | None:
         """f_c(x * M_k) of live channels k and all classes c, into `scores`; x * 0 and x * m of `also` ride along.
 
         Args:
@@ -112,7 +112,7 @@ class DevicePasses:
         b.send("scores", every, main)
         return None if also is None else b.of["denoised"].rows(0, riding)
 
-    def _of_some(self, channels: Indices, also: DeviceArray | None, blank: int) -> tuple[Array, Array]:
+    def _of_some(self, channels: IndexArray, also: DeviceArray | None, blank: int) -> tuple[Array, Array]:
         """The scores (len(channels), N) of some channels, and those of x * 0 (N,); with or without it and `also`."""
         lanes, device, chunk = self._lanes, self._device, self._chunk
         self._live, self._blank, self._also = len(channels), blank, also
@@ -159,7 +159,7 @@ class DevicePasses:
         self._clock.lap("masked_passes")
         return found
 
-    def _send_plan(self, live: Indices) -> None:
+    def _send_plan(self, live: IndexArray) -> None:
         """Send which picture is which, and where in their chunks x * 0 (for every class) and the full-size maps are."""
         channels = np.full(self._buffers.channels.shape, -1, np.int32)
         channels[: len(live)] = live

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusioncam.errors import UsageError
-from fusioncam.kernels.device import Array, DeviceArray
+from fusioncam.kernels.arrays import Array, Float32Array, UInt8Array
+from fusioncam.kernels.device import DeviceArray
 from fusioncam.kernels.specs import fuse, masks, reduce
 from fusioncam.kernels.specs.overlay import OVERLAY
 from fusioncam.runtime.budget import Budget, Evidence, plan_for
 from fusioncam.runtime.budget.channel_plan import ChannelPlan, ExhaustivePlan
 from fusioncam.runtime.engine.host.scorer import refuse_nan
-from fusioncam.runtime.engine.scheduler import Floats, Work, at_once
+from fusioncam.runtime.engine.scheduler import Work, at_once
 from fusioncam.runtime.explanation import Passes
 from fusioncam.runtime.methods import METHODS
-from fusioncam.runtime.photos.decode import UInt8Array
 
 if TYPE_CHECKING:
     from fusioncam.runtime.engine.device.engine import DeviceEngine
@@ -26,7 +26,7 @@ NO_KERNELS = f"only {', '.join(METHODS)} are made by kernels; ask the engine tha
 class DeviceSteps:
     """See `Steps`; maps and confidences are device arrays."""
 
-    def __init__(self, engine: "DeviceEngine", x: Floats, classes: Sequence[int], budget: Budget) -> None:
+    def __init__(self, engine: "DeviceEngine", x: Float32Array, classes: Sequence[int], budget: Budget) -> None:
         self._device, self._stream, self._count = engine.device, engine.stream, len(classes)
         self._passes, self._grain, self._budget = engine.passes, engine.chunk, budget
         self._plan: ChannelPlan = ExhaustivePlan(np.empty(0, np.intp))

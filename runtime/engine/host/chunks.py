@@ -5,11 +5,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from fusioncam.kernels.arrays import Float32Array
 from fusioncam.kernels.masks import Deferred
-from fusioncam.runtime.engine.scheduler import Floats
 from fusioncam.runtime.sessions.masked_graph import MASKS, PICTURE
 
-Rows = Floats | Deferred
+Rows = Float32Array | Deferred
 
 
 class Chunk(Protocol):
@@ -18,7 +18,7 @@ class Chunk(Protocol):
     def rows(self, count: int) -> Rows:
         """Where `count` pictures are to be written; what was there is of no use any more."""
 
-    def feeds(self, rows: Rows, used: int) -> dict[str, Floats]:
+    def feeds(self, rows: Rows, used: int) -> dict[str, Float32Array]:
         """What to run the session with, once the first `used` of `rows` are written; the others do not matter."""
 
 
@@ -39,7 +39,7 @@ class PictureChunk:
             self._buffer = np.zeros((count, *self._buffer.shape[1:]), self._buffer.dtype)
         return self._buffer[:count]
 
-    def feeds(self, rows: Rows, used: int) -> dict[str, Floats]:
+    def feeds(self, rows: Rows, used: int) -> dict[str, Float32Array]:
         """The array."""
         assert isinstance(rows, np.ndarray)
         return {"image": rows}
@@ -61,7 +61,7 @@ class MaskChunk:
             self._masks = np.zeros((count, *self._masks.shape[1:]), np.float32)
         return Deferred(np.empty(count, object), self._masks[:count])
 
-    def feeds(self, rows: Rows, used: int) -> dict[str, Floats]:
+    def feeds(self, rows: Rows, used: int) -> dict[str, Float32Array]:
         """The masks, and the picture, which in most chunks is one and the same."""
         assert isinstance(rows, Deferred)
         first, *others = rows.pictures[:used]

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from fusioncam.kernels.arrays import Float32Array
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.budget import Budget
 from fusioncam.runtime.engine.host.head import Head
 from fusioncam.runtime.engine.host.passes import MaskedPasses
 from fusioncam.runtime.engine.host.scorer import Scorer, refuse_nan
 from fusioncam.runtime.engine.host.steps import Explained, HostSteps
-from fusioncam.runtime.engine.scheduler import Clock, Floats, Found, Progress, Together, Work
+from fusioncam.runtime.engine.scheduler import Clock, Found, Progress, Together, Work
 from fusioncam.runtime.sessions.open import run
 
 PARTS = ("logits", "activations", "gradients")
@@ -60,7 +61,7 @@ class HostEngine:
     @contextmanager
     def look(
         self,
-        x: Floats,
+        x: Float32Array,
         classes: Sequence[int],
         clock: Clock,
         progress: Progress | None = None,
@@ -83,7 +84,7 @@ class HostEngine:
         passes = MaskedPasses(x, clock, progress)
         yield HostSteps(passes, evidence, self.manifest.ending, budget, self.scorer.grain, self._head)
 
-    def _evidence(self, x: Floats, classes: Sequence[int]) -> Iterator[Explained]:
+    def _evidence(self, x: Float32Array, classes: Sequence[int]) -> Iterator[Explained]:
         """The explain pass, once for each class: logits, activations and the gradient of the class's logit."""
         parts = PARTS if self.manifest.gradient else PARTS[:2]
         passed = {}

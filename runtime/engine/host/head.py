@@ -3,8 +3,8 @@
 import numpy as np
 import onnxruntime
 
+from fusioncam.kernels.arrays import Float32Array
 from fusioncam.runtime.engine.host.scorer import refuse_nan
-from fusioncam.runtime.engine.scheduler import Floats
 from fusioncam.runtime.sessions.open import run
 
 MASKS = 64  # per run, at most: bounds the memory
@@ -32,7 +32,7 @@ class Head:
         runs = -(-self._places // MASKS)
         self.chunk = -(-self._places // runs)
 
-    def scores(self, x: Floats) -> Floats:
+    def scores(self, x: Float32Array) -> Float32Array:
         """The logits by each place alone: Recipro-CAM, arXiv 2209.14074, section 3.2.
 
         Args:
@@ -50,6 +50,6 @@ class Head:
             masks = np.eye(self.chunk, self._places, k=start, dtype=np.float32).reshape(-1, 1, *self.grid)
             logits = run(self._session, ["logits"], {"image": x[None], "masks": masks})[0]
             rows.append(logits[: self._places - start])
-        scores: Floats = np.concatenate(rows)
+        scores: Float32Array = np.concatenate(rows)
         refuse_nan(scores, "logits")
         return scores

@@ -5,13 +5,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fusioncam.kernels.masks import Indices, MaskMaker, write
+from fusioncam.kernels.arrays import Array, Float32Array, IndexArray
+from fusioncam.kernels.masks import MaskMaker, write
 from fusioncam.kernels.reference import log_sum_exp
 from fusioncam.runtime.budget.channel_plan import ChannelPlan
-from fusioncam.runtime.engine.scheduler import Array, Clock, Fill, Floats, Progress, Request, Work
+from fusioncam.runtime.engine.scheduler import Clock, Fill, Progress, Request, Work
 
-Picture = Callable[[int], Floats]
-Pictures = Callable[[int, Picture], Work[Floats]]
+Picture = Callable[[int], Float32Array]
+Pictures = Callable[[int, Picture], Work[Float32Array]]
 """`logits = yield from pictures(count, picture)`: logits (count, classes) of picture(0) ... (3, H, W), preprocessed."""
 
 
@@ -23,7 +24,7 @@ class OfChannels(NamedTuple):
         sums: log sum_j exp(f_j(x * M_k)) (K,) over all classes j; NaN where no pass was run.
     """
 
-    maps: Floats
+    maps: Float32Array
     sums: Array
 
 
@@ -41,20 +42,20 @@ class MaskedPasses:
         total: Passes there will be, as far as is known.
     """
 
-    def __init__(self, image: Floats, clock: Clock, progress: Progress | None = None) -> None:
+    def __init__(self, image: Float32Array, clock: Clock, progress: Progress | None = None) -> None:
         self.image, self.size = image, (image.shape[1], image.shape[2])
         self.done = self.total = 0
         self._clock, self._progress = clock, progress
 
-    def of_maps(self, maps: Sequence[Array]) -> Work[Floats]:
+    def of_maps(self, maps: Sequence[Array]) -> Work[Float32Array]:
         """f(x * m) of full-size maps m (H, W): logits (len(maps), classes)."""
         return self.of_pictures(len(maps), lambda i: self._under(maps[i]))
 
-    def of_pictures(self, count: int, picture: Picture) -> Work[Floats]:
+    def of_pictures(self, count: int, picture: Picture) -> Work[Float32Array]:
         """F of other pictures: see `Pictures`. They are made chunk by chunk."""
-        rows: list[Floats] = []
+        rows: list[Float32Array] = []
 
-        def fill(start: int, stop: int, out: Floats) -> None:
+        def fill(start: int, stop: int, out: Float32Array) -> None:
             write(map(picture, range(start, stop)), out)
 
         self.total = max(self.total, self.done + count)
@@ -68,7 +69,7 @@ class MaskedPasses:
         classes: Sequence[int],
         maps: Sequence[Array],
         later: int,
-        blank: Floats | None = None,
+        blank: Float32Array | None = None,
     ) -> Work[OfChannels]:
         """f_c(x * M_k) of the channels k and classes c that a plan asks for; full-size maps ride along with the first.
 
@@ -95,18 +96,18 @@ class MaskedPasses:
         return OfChannels(rows, sums)
 
     def _of_some(
-        self, masks: MaskMaker, channels: Indices, classes: Sequence[int], maps: Sequence[Array], sums: Array
-    ) -> Work[tuple[Array, Floats]]:
+        self, masks: MaskMaker, channels: IndexArray, classes: Sequence[int], maps: Sequence[Array], sums: Array
+    ) -> Work[tuple[Array, Float32Array]]:
         """The logits (len(channels), len(classes)) of channels, and those (len(maps), all classes) of maps."""
         scores, rows = np.empty((len(channels), len(classes))), []
 
-        def fill(start: int, stop: int, out: Floats) -> None:
+        def fill(start: int, stop: int, out: Float32Array) -> None:
             some = channels[start:stop]
             masks.fill(some, out[: len(some)])
             after = max(start - len(channels), 0)
             write(self._masked(maps[after : after + len(out) - len(some)]), out[len(some) :])
 
-        def take(start: int, logits: Floats) -> None:
+        def take(start: int, logits: Float32Array) -> None:
             of_channels = logits[: max(len(channels) - start, 0)]
             scores[start : start + len(of_channels)] = of_channels[:, classes]
             some = channels[start : start + len(of_channels)]
@@ -116,14 +117,14 @@ class MaskedPasses:
         yield from self._run(len(channels) + len(maps), fill, take)
         return scores, _stacked(rows)
 
-    def _under(self, m: Array) -> Floats:
+    def _under(self, m: Array) -> Float32Array:
         return np.asarray(self.image * m.astype(np.float32, copy=False))
 
-    def _masked(self, maps: Sequence[Array]) -> Iterator[Floats]:
+    def _masked(self, maps: Sequence[Array]) -> Iterator[Float32Array]:
         return (self._under(m) for m in maps)
 
-    def _run(self, count: int, fill: Fill, take: Callable[[int, Floats], None]) -> Work[None]:
-        def taken(start: int, logits: Floats) -> None:
+    def _run(self, count: int, fill: Fill, take: Callable[[int, Float32Array], None]) -> Work[None]:
+        def taken(start: int, logits: Float32Array) -> None:
             take(start, logits)
             self.done += len(logits)
             if self._progress is not None:
@@ -134,6 +135,6 @@ class MaskedPasses:
             yield Request(count, fill, taken, self._clock)
 
 
-def _stacked(rows: Sequence[Floats]) -> Floats:
+def _stacked(rows: Sequence[Float32Array]) -> Float32Array:
     """All rows in one array, which may be none."""
     return np.concatenate(rows) if rows else np.empty((0, 0), np.float32)

@@ -10,11 +10,12 @@ import numpy.typing as npt
 import onnxruntime
 
 from fusioncam.errors import NotFiniteError
+from fusioncam.kernels.arrays import Array
 from fusioncam.kernels.masks import Deferred
 from fusioncam.kernels.reference import probabilities
 from fusioncam.manifest import Ending
 from fusioncam.runtime.engine.host.chunks import Chunk, MaskChunk, PictureChunk
-from fusioncam.runtime.engine.scheduler import Array, Found, Together, UnderWay, Work
+from fusioncam.runtime.engine.scheduler import Found, Together, UnderWay, Work
 from fusioncam.runtime.sessions.open import run
 
 __all__ = ["Ending", "Scorer", "input_type", "probabilities", "refuse_nan"]

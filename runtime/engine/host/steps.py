@@ -8,15 +8,15 @@ import numpy as np
 
 from fusioncam.errors import UsageError
 from fusioncam.kernels import family, reference
-from fusioncam.kernels.masks import Indices, MaskMaker
+from fusioncam.kernels.arrays import Array, Float32Array, IndexArray, UInt8Array
+from fusioncam.kernels.masks import MaskMaker
 from fusioncam.runtime.budget import Budget, Evidence, plan_for
 from fusioncam.runtime.budget.channel_plan import ChannelPlan
 from fusioncam.runtime.engine.host.head import Head
 from fusioncam.runtime.engine.host.passes import MaskedPasses
 from fusioncam.runtime.engine.host.scorer import Ending, probabilities
-from fusioncam.runtime.engine.scheduler import Array, Floats, Work
+from fusioncam.runtime.engine.scheduler import Work
 from fusioncam.runtime.explanation import Passes
-from fusioncam.runtime.photos.decode import UInt8Array
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Explained:
     """What the explain pass gives for one class: logits (classes,), activations and gradients (K, h, w)."""
 
     class_index: int
-    logits: Floats
-    activations: Floats
-    gradients: Floats
+    logits: Float32Array
+    activations: Float32Array
+    gradients: Float32Array
 
 
 @dataclass
@@ -72,7 +72,7 @@ class HostSteps:
         self._budget, self._grain = budget, grain
         self._plans: list[ChannelPlan] = []
         self._scored: dict[bool, Scored] = {}
-        self._blank: Floats | None = None  # logits (all classes,) of x * 0
+        self._blank: Float32Array | None = None  # logits (all classes,) of x * 0
         self._shares: list[list[reference.Contributions]] = []
 
     @property
@@ -162,7 +162,7 @@ class HostSteps:
         return np.asarray(np.exp(logits - sums))
 
     @cached_property
-    def _groups(self) -> list[tuple[MaskMaker, Indices]]:
+    def _groups(self) -> list[tuple[MaskMaker, IndexArray]]:
         """The masks of Group-CAM and which of them show anything, per class."""
         x, makers = self._passes.image, []
         for e in self._evidence:
@@ -181,7 +181,7 @@ class HostSteps:
         places = [(maker, k) for maker, live in self._groups for k in live.tolist()]
         self._afford(len(places) + 1)
 
-        def picture(i: int) -> Floats:
+        def picture(i: int) -> Float32Array:
             if i == len(places):
                 return blurred
             maker, k = places[i]
@@ -207,12 +207,12 @@ class HostSteps:
         """p_c(x * m)."""
         return self._confidences((yield from self._passes.of_maps(maps)))
 
-    def _by_class(self, rows: Floats) -> list[list[float]]:
+    def _by_class(self, rows: Float32Array) -> list[list[float]]:
         """Confidences of maps that were passed one class after the other."""
         count = len(self.classes)
         return [self._confidences(rows[start : start + count]) for start in range(0, len(rows), count)]
 
-    def _confidences(self, rows: Floats) -> list[float]:
+    def _confidences(self, rows: Float32Array) -> list[float]:
         found: list[float] = probabilities(rows, self._ending)[range(len(rows)), self.classes].tolist()
         return found
 

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fusioncam.errors import ImageError, first_line
+from fusioncam.kernels.arrays import BoolArray
 from fusioncam.manifest import Preprocessing
-from fusioncam.runtime.evaluation.annotations.outlines import Mask, Outline
+from fusioncam.runtime.evaluation.annotations.outlines import Outline
 from fusioncam.runtime.photos.geometry import axes, display_image, visible_slices
 
 _SLACK = 0.5  # pixels a box may reach beyond the photo without a word: rounding
@@ -82,7 +83,7 @@ class Annotations:
         """The classes that count as right for a photo, sorted; none where nothing is known."""
         return tuple(sorted(self.entries[photo].accepted)) if photo in self.entries else ()
 
-    def region(self, photo: str, size: tuple[int, int], class_index: int) -> Mask:
+    def region(self, photo: str, size: tuple[int, int], class_index: int) -> BoolArray:
         """Where the objects of a class lie: the union of them, and of those whose class is not said.
 
         Args:
@@ -129,7 +130,7 @@ def _fits(entry: Entry, size: tuple[int, int]) -> bool:
     return abs(h / w * width - height) <= max(1.0, _SAME_SHAPE * height)
 
 
-def _drawn(outline: Outline, annotated: tuple[int, int], size: tuple[int, int]) -> Mask:
+def _drawn(outline: Outline, annotated: tuple[int, int], size: tuple[int, int]) -> BoolArray:
     try:
         return outline.draw(size, annotated)
     except (ImageError, ValueError):
@@ -164,7 +165,7 @@ def _off_the_photo(outline: Outline, size: tuple[int, int]) -> str | None:
     return None
 
 
-def _nothing_left(mask: Mask, preprocessing: Preprocessing | None) -> str | None:
+def _nothing_left(mask: BoolArray, preprocessing: Preprocessing | None) -> str | None:
     if not mask.any():
         return "is empty: it was left out"
     if preprocessing is not None and not mask[visible_slices((mask.shape[0], mask.shape[1]), preprocessing)].any():
@@ -172,7 +173,7 @@ def _nothing_left(mask: Mask, preprocessing: Preprocessing | None) -> str | None
     return None
 
 
-def in_model_input(region: Mask, preprocessing: Preprocessing) -> Mask:
+def in_model_input(region: BoolArray, preprocessing: Preprocessing) -> BoolArray:
     """A region of a photo, in the pixels of the model's input: resized and cut just as the photo is.
 
     Args:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fusioncam.kernels.arrays import BoolArray, Float64Array
 from fusioncam.runtime.photos.decode import MAX_BYTES, MAX_PIXELS, read_mask
 
-Mask: TypeAlias = NDArray[np.bool_]
 Bounds: TypeAlias = tuple[float, float, float, float]
 Size: TypeAlias = tuple[int, int]
 
@@ -26,7 +25,7 @@ class Outline(Protocol):
     def bounds(self) -> Bounds | None:
         """(x0, y0, x1, y1) in pixels between the pixels' outer edges; None where only drawing tells."""
 
-    def draw(self, size: Size, annotated: Size | None = None) -> Mask:
+    def draw(self, size: Size, annotated: Size | None = None) -> BoolArray:
         """The object's pixels in a photo.
 
         Args:
@@ -68,7 +67,7 @@ def _require(found: tuple[int, ...], wanted: Size) -> None:
         raise ValueError(f"the mask is {found[1]} x {found[0]}, not {wanted[1]} x {wanted[0]}")
 
 
-def _fitted(mask: Mask, size: Size) -> Mask:
+def _fitted(mask: BoolArray, size: Size) -> BoolArray:
     """A mask at the photo's size: of each pixel the nearest."""
     if mask.shape == size:
         return mask
@@ -90,7 +89,7 @@ class Box:
         """Itself."""
         return self.x0, self.y0, self.x1, self.y1
 
-    def draw(self, size: Size, annotated: Size | None = None) -> Mask:
+    def draw(self, size: Size, annotated: Size | None = None) -> BoolArray:
         """The pixels whose centres are in the box, and at least one where a box inside the photo is that small."""
         down, along = _scales(size, annotated)
         mask = np.zeros(size, np.bool_)
@@ -114,7 +113,7 @@ def _pixels(start: float, end: float, length: int) -> tuple[int, int]:
 class Polygons:
     """One or more polygons, each (n, 2) of x, y in pixels; together they are one object."""
 
-    parts: tuple[NDArray[np.float64], ...]
+    parts: tuple[Float64Array, ...]
 
     @classmethod
     def of(cls, lists: Sequence[Any]) -> "Polygons":
@@ -131,7 +130,7 @@ class Polygons:
         (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
         return float(x0), float(y0), float(x1), float(y1)
 
-    def draw(self, size: Size, annotated: Size | None = None) -> Mask:
+    def draw(self, size: Size, annotated: Size | None = None) -> BoolArray:
         """The pixels whose centres are in one of the polygons."""
         scale = _scales(size, annotated)[::-1]
         mask = np.zeros(size, np.bool_)
@@ -140,7 +139,7 @@ class Polygons:
         return mask
 
 
-def _filled(polygon: NDArray[np.float64], size: Size) -> Mask:
+def _filled(polygon: Float64Array, size: Size) -> BoolArray:
     """The pixels (H, W) from whose centre a ray to the left crosses the polygon (n, 2) an odd number of times."""
     height, width = size
     crossings = np.zeros((height, width + 1), np.uint8)
@@ -178,7 +177,7 @@ class RunLengths:
     def bounds(self) -> None:
         """Not without drawing it."""
 
-    def draw(self, size: Size, annotated: Size | None = None) -> Mask:
+    def draw(self, size: Size, annotated: Size | None = None) -> BoolArray:
         """The mask; raises ValueError where it is of another size than the annotated one."""
         _require(self.size, annotated or size)
         inside = np.arange(len(self.counts)) % 2 == 1
@@ -236,7 +235,7 @@ class MaskFile:
     def bounds(self) -> None:
         """Not without reading it."""
 
-    def draw(self, size: Size, annotated: Size | None = None) -> Mask:
+    def draw(self, size: Size, annotated: Size | None = None) -> BoolArray:
         """The mask; raises ValueError where it is not of the annotated size, ImageError where it cannot be read."""
         mask = read_mask(self.path)
         _require(mask.shape, annotated or size)

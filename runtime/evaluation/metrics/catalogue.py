@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from fusioncam.runtime.engine.scheduler import Array, Floats
+from fusioncam.kernels.arrays import Array, Float32Array
 
 
 class Metric(NamedTuple):
@@ -73,14 +73,14 @@ def merged(parts: Iterable[Measured]) -> Measured:
     return Measured(values, curves, tuple(flags))
 
 
-def flags_of(saliency: Floats) -> tuple[str, ...]:
+def flags_of(saliency: Float32Array) -> tuple[str, ...]:
     """What is wrong with a map (H, W)."""
     if not np.isfinite(saliency).all():
         return ("nan_map",)
     return () if saliency.any() else ("blank_map",)
 
 
-def fault(found: Floats, size: tuple[int, ...]) -> str | None:
+def fault(found: Float32Array, size: tuple[int, ...]) -> str | None:
     """Why an array is no map of a picture of `size` (H, W), if it is none."""
     if found.shape != size:
         return f"its shape is {found.shape}, not {size}"

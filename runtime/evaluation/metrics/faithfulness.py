@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fusioncam.errors import UsageError
+from fusioncam.kernels.arrays import Array, Float32Array, Float64Array, Int32Array
 from fusioncam.runtime.engine.host.passes import Pictures
-from fusioncam.runtime.engine.scheduler import Array, Floats, Work
+from fusioncam.runtime.engine.scheduler import Work
 from fusioncam.runtime.evaluation.metrics import road
 from fusioncam.runtime.evaluation.metrics.catalogue import Measured, flags_of, merged
 
-Confidence = Callable[[Floats], Array]
+Confidence = Callable[[Float32Array], Array]
 """p_c (N,) of logits (N, classes)."""
 
 Key = tuple[str | int, ...]
@@ -73,25 +74,25 @@ class Subject:
         seed: Of the noise.
     """
 
-    def __init__(self, x: Floats, settings: Settings, seed: int) -> None:
+    def __init__(self, x: Float32Array, settings: Settings, seed: int) -> None:
         self.x, self.settings, self._seed = x, settings, seed
-        self.plain: dict[Key, Callable[[], Floats]] = {
+        self.plain: dict[Key, Callable[[], Float32Array]] = {
             WHOLE: lambda: self.x,
             ZEROS: lambda: self._zeros,
             BLURRED: lambda: self._blurred,
         }
 
     @cached_property
-    def _zeros(self) -> Floats:
+    def _zeros(self) -> Float32Array:
         """The baseline: zeros in preprocessed space."""
         return np.zeros_like(self.x)
 
     @cached_property
-    def _blurred(self) -> Floats:
+    def _blurred(self) -> Float32Array:
         return blurred(self.x)
 
     @cached_property
-    def noise(self) -> Floats:
+    def noise(self) -> Float32Array:
         """The same for every map, so that maps are compared on equal terms."""
         drawn = np.random.default_rng(self._seed).standard_normal(self.x.shape, np.float32)
         return drawn * np.float32(self.settings.noise)
@@ -100,18 +101,18 @@ class Subject:
 class Probe(NamedTuple):
     """What a metric wants to know of one map: p_c of these pictures, which `read` turns into figures."""
 
-    pictures: dict[Key, Callable[[], Floats]]
+    pictures: dict[Key, Callable[[], Float32Array]]
     read: Callable[[Known], Measured]
 
 
 class Map:
     """A map E (H, W) of a picture, called `name`."""
 
-    def __init__(self, name: str, saliency: Floats) -> None:
+    def __init__(self, name: str, saliency: Float32Array) -> None:
         self.name, self.saliency = name, saliency.astype(np.float32, copy=False)
 
     @cached_property
-    def rank(self) -> npt.NDArray[np.int32]:
+    def rank(self) -> Int32Array:
         """Place (H, W) of every pixel, the most salient first; equal ones from left to right, row by row."""
         order = np.argsort(-self.saliency, axis=None, kind="stable")
         rank = np.empty(order.size, np.int32)
@@ -120,8 +121,8 @@ class Map:
 
 
 def faithfulness(
-    x: Floats,
-    maps: Mapping[str, Floats],
+    x: Float32Array,
+    maps: Mapping[str, Float32Array],
     confidence: Confidence,
     pictures: Pictures,
     settings: Settings | None = None,
@@ -181,7 +182,7 @@ def points(pixels: int, steps: int) -> Array:
     return np.linspace(0, pixels, steps + 1).round().astype(int)
 
 
-def blurred(x: Floats) -> Floats:
+def blurred(x: Float32Array) -> Float32Array:
     """What insertion starts from: the picture (3, H, W) blurred as by RISE's program (arXiv 1806.07421).
 
     Its kernel of 11 pixels, for pictures of 224, grows with the picture. Beyond the edges it sees zeros.
@@ -192,7 +193,7 @@ def blurred(x: Floats) -> Floats:
     return np.stack(planes).astype(np.float32, copy=False)
 
 
-def rise_kernel(length: int, deviation: float) -> npt.NDArray[np.float64]:
+def rise_kernel(length: int, deviation: float) -> Float64Array:
     """A Gaussian whose tails are folded back into its `length` pixels at the ends, cut at four deviations."""
     length = max(length, 3)
     reach = int(4 * deviation + 0.5)
@@ -228,7 +229,7 @@ def _curve(metric: str) -> Callable[[Subject, Map], Probe]:
         counts = points(given.saliency.size, subject.settings.steps)
         start, end = subject.plain[first], subject.plain[last]
 
-        def between(count: int) -> Callable[[], Floats]:
+        def between(count: int) -> Callable[[], Float32Array]:
             return lambda: np.where(given.rank < count, end(), start())
 
         ends = {0: first, given.saliency.size: last}
@@ -247,7 +248,7 @@ def _curve(metric: str) -> Callable[[Subject, Map], Probe]:
 def _road(subject: Subject, given: Map) -> Probe:
     """ROAD (arXiv 2202.00449): mean change of p_c over the percentiles, and half the difference of both orders."""
     settings = subject.settings
-    wanted: dict[Key, Callable[[], Floats]] = {WHOLE: subject.plain[WHOLE]}
+    wanted: dict[Key, Callable[[], Float32Array]] = {WHOLE: subject.plain[WHOLE]}
     ways: dict[str, list[Key]] = {}
     for way in road.ORDERS:
         ways[way] = []
@@ -270,7 +271,7 @@ def _road(subject: Subject, given: Map) -> Probe:
     return Probe(wanted, read)
 
 
-def _imputed(subject: Subject, given: Map, way: str, limit: np.floating) -> Callable[[], Floats]:
+def _imputed(subject: Subject, given: Map, way: str, limit: np.floating) -> Callable[[], Float32Array]:
     return lambda: road.imputed(subject.x, road.kept(given.saliency, way, limit), subject.noise)
 
 

@@ -7,12 +7,9 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 import numpy as np
-import numpy.typing as npt
 
 from fusioncam.errors import UsageError
-from fusioncam.runtime.engine.scheduler import Array, Floats
-
-Bools = npt.NDArray[np.bool_]
+from fusioncam.kernels.arrays import Array, BoolArray, Float32Array
 
 PERCENTILES = (10, 20, 30, 40, 50, 60, 70, 80, 90)
 NOISE = 0.01
@@ -36,23 +33,23 @@ def require_scipy() -> None:
         raise UsageError("ROAD needs scipy; pip install 'fusioncam[evaluate]', or leave road out")
 
 
-def limits(saliency: Floats, order: str, percentiles: Sequence[int]) -> dict[int, np.floating | None]:
+def limits(saliency: Float32Array, order: str, percentiles: Sequence[int]) -> dict[int, np.floating | None]:
     """Below which value pixels of a map (H, W) are kept, by percentile; None where no pixel is."""
     ranked = _ranked(saliency, order)
     found = {p: np.percentile(ranked, p) for p in percentiles}
     return {p: limit if ranked.min() < limit else None for p, limit in found.items()}
 
 
-def kept(saliency: Floats, order: str, limit: np.floating) -> Bools:
+def kept(saliency: Float32Array, order: str, limit: np.floating) -> BoolArray:
     """Which pixels (H, W) stay."""
     return np.asarray(_ranked(saliency, order) < limit)
 
 
-def _ranked(saliency: Floats, order: str) -> Floats:
+def _ranked(saliency: Float32Array, order: str) -> Float32Array:
     return saliency if order == "road_morf" else 1 - saliency
 
 
-def imputed(x: Floats, stay: Bools, noise: Floats | None = None) -> Floats:
+def imputed(x: Float32Array, stay: BoolArray, noise: Float32Array | None = None) -> Float32Array:
     """The picture with all other pixels filled in: each is the weighted mean of its 8 neighbours within the picture.
 
     Direct neighbours weigh 1/6, diagonal ones 1/12. The missing pixels solve one sparse, symmetric system.
@@ -74,7 +71,7 @@ def imputed(x: Floats, stay: Bools, noise: Floats | None = None) -> Floats:
     return filled
 
 
-def system(x: Floats, stay: Bools) -> tuple[Array, Array]:
+def system(x: Float32Array, stay: BoolArray) -> tuple[Array, Array]:
     """The sparse matrix (n, n) and the right-hand sides (n, 3) of the n missing pixels."""
     from scipy.sparse import coo_array, csc_array
 

@@ -6,10 +6,10 @@ A map that shows what a model has learned must change when its weights are shuff
 
 import numpy as np
 
-from fusioncam.runtime.engine.scheduler import Array, Floats
+from fusioncam.kernels.arrays import Array, Float32Array
 
 
-def spearman(one: Floats, other: Floats) -> float:
+def spearman(one: Float32Array, other: Float32Array) -> float:
     """Rank correlation of two maps (H, W), -1..1, equal pixels sharing the mean of their ranks; NaN if they hold NaN.
 
     A flat map has no order: it is like its equal (1), and like no other (0).

@@ -6,8 +6,8 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from fusioncam.kernels.arrays import Float64Array
 from fusioncam.runtime.evaluation.annotations import Problem
 from fusioncam.runtime.evaluation.metrics.catalogue import Metric
 from fusioncam.runtime.evaluation.statistics import Mean, means, paired
@@ -17,7 +17,6 @@ CURVES = ("insertion", "deletion")
 POINTS = 51  # of a mean curve
 CURVE_RESAMPLES = 500  # a band needs no third digit
 
-Doubles = npt.NDArray[np.float64]
 
 _NOTHING: Mapping[str, Any] = {}
 
@@ -88,7 +87,7 @@ def _of(row: Row, method: str) -> Mapping[str, Any]:
     return found
 
 
-def _column(rows: Sequence[Row], method: str, metric: str) -> Doubles:
+def _column(rows: Sequence[Row], method: str, metric: str) -> Float64Array:
     values = (_of(row, method).get("metrics", _NOTHING).get(metric) for row in rows)
     return np.array([np.nan if v is None else float(v) for v in values])
 
@@ -109,7 +108,7 @@ def _in_rows(rows: Iterable[Row]) -> list[Problem]:
 def _mean_curves(rows: Sequence[Row], methods: Sequence[str]) -> dict[str, dict[str, Any]]:
     """By method and kind: share of the pixels `x`, mean curve with interval, all (POINTS,), and how many photos."""
     at = _even(POINTS)
-    points: dict[str, Doubles] = {}
+    points: dict[str, Float64Array] = {}
     for method in methods:
         for kind in CURVES:
             stacked = np.full((len(rows), POINTS), np.nan)
@@ -127,7 +126,7 @@ def _mean_curves(rows: Sequence[Row], methods: Sequence[str]) -> dict[str, dict[
     return curves
 
 
-def _resampled(curve: Sequence[float | None] | None, at: Doubles) -> Doubles:
+def _resampled(curve: Sequence[float | None] | None, at: Float64Array) -> Float64Array:
     values = np.array([np.nan if v is None else v for v in curve or ()], np.float64)
     if len(values) < 2 or not np.isfinite(values).all():
         return np.full(len(at), np.nan)
@@ -135,5 +134,5 @@ def _resampled(curve: Sequence[float | None] | None, at: Doubles) -> Doubles:
 
 
 @cache
-def _even(count: int) -> Doubles:
+def _even(count: int) -> Float64Array:
     return np.linspace(0, 1, count)

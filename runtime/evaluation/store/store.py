@@ -14,10 +14,10 @@ from typing import Any, Self, TypeAlias
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from fusioncam.errors import OutputError, UsageError
 from fusioncam.files import replace_file, sweep
+from fusioncam.kernels.arrays import UInt8Array
 from fusioncam.manifest import MANIFEST
 from fusioncam.output import advice_on, json_bytes, prepare_folder, write_atomically
 from fusioncam.runtime.evaluation.store.lock import hold
@@ -122,7 +122,7 @@ class Store:
         self._rows[kept["image"]] = kept
         return kept
 
-    def save_picture(self, photo: str, method: str, rgb: NDArray[np.uint8]) -> str:
+    def save_picture(self, photo: str, method: str, rgb: UInt8Array) -> str:
         """Keep a small copy of a map laid over its photo, and return its path in the folder, for the row.
 
         Args:
@@ -200,7 +200,7 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def thumbnail(rgb: NDArray[np.uint8]) -> bytes:
+def thumbnail(rgb: UInt8Array) -> bytes:
     """WebP bytes of a picture (H, W, 3) RGB, its longer side brought down to 256 pixels."""
     scale = min(1.0, THUMBNAIL / max(rgb.shape[:2]))
     if scale < 1:

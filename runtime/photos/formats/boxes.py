@@ -2,10 +2,10 @@
 
 import struct
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from fusioncam.kernels.arrays import Array
 
 _YCC = 18  # of `EnumCS`: sYCC
 
@@ -42,7 +42,7 @@ def has_colours_of_ycc(data: bytes) -> bool:
     return place is not None and data[place[0]] == 1 and data[place[0] + 3 : place[0] + 7] == struct.pack(">I", _YCC)
 
 
-def orientation(data: bytes) -> Callable[[NDArray[Any]], NDArray[Any]] | None:
+def orientation(data: bytes) -> Callable[[Array], Array] | None:
     """Return what turns an AVIF as its properties `irot` and `imir` say, of which OpenCV takes no notice; or None."""
     if data[4:8] != b"ftyp":
         return None
@@ -53,7 +53,7 @@ def orientation(data: bytes) -> Callable[[NDArray[Any]], NDArray[Any]] | None:
     if not quarters and mirror is None:
         return None
 
-    def after(pixels: NDArray[Any]) -> NDArray[Any]:
+    def after(pixels: Array) -> Array:
         turned = np.rot90(pixels, quarters)  # anticlockwise, as `irot`
         return np.ascontiguousarray(turned if mirror is None else np.flip(turned, mirror))
 

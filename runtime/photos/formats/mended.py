@@ -3,15 +3,13 @@
 import re
 import struct
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fusioncam.kernels.arrays import Array
 from fusioncam.runtime.photos.formats import PNG, boxes, gif, png, tiff
 from fusioncam.runtime.photos.formats.marks import unread
-
-Pixels: TypeAlias = NDArray[np.generic]
 
 # The head of a Netpbm file: its kind, width, height and, but for bitmaps, the greatest value; comments among them.
 _BLANK = rb"(?:\s|#[^\n]*\n)+"
@@ -31,7 +29,7 @@ class Mended(NamedTuple):
     """
 
     data: bytes
-    after: Callable[[Pixels], Pixels] | None = None
+    after: Callable[[Array], Array] | None = None
     raw: bool = False
     refusal: str | None = None
 
@@ -62,7 +60,7 @@ def mended(data: bytes) -> Mended:
     return Mended(data)
 
 
-def _divided_by_alpha(pixels: Pixels) -> Pixels:
+def _divided_by_alpha(pixels: Array) -> Array:
     """Colours that were multiplied by their alpha, as they were before; black where that is 0."""
     alpha = pixels[..., 3:].astype(np.int64)
     most = 255 if pixels.dtype == np.uint8 else 65535
@@ -70,13 +68,13 @@ def _divided_by_alpha(pixels: Pixels) -> Pixels:
     return (whole.clip(0, most) * (alpha > 0)).astype(pixels.dtype)
 
 
-def _rescaled(head: re.Match[bytes]) -> Callable[[Pixels], Pixels] | None:
+def _rescaled(head: re.Match[bytes]) -> Callable[[Array], Array] | None:
     """Netpbm's greatest value is white; OpenCV heeds that in texts of 8 bits only."""
     kind, most = int(head[1]), int(head[4])
     if most in (0, 255) or most > 65535 or (kind in (2, 3) and most < 255):
         return None
 
-    def after(pixels: Pixels) -> Pixels:
+    def after(pixels: Array) -> Array:
         return np.asarray((pixels.astype(np.int64) * 255 + most // 2) // most, np.uint8)
 
     return after
@@ -93,14 +91,14 @@ def _with_masks_in_its_head(data: bytes) -> bytes:
     return data[:10] + struct.pack("<II", 70, 56) + data[18:30] + b"\3\0\0\0" + data[34:66] + alpha + data[start:]
 
 
-def _spread(data: bytes) -> Callable[[Pixels], Pixels] | None:
+def _spread(data: bytes) -> Callable[[Array], Array] | None:
     """BMPs of 16 bits hold 5 or 6 a channel: the greatest is white, which OpenCV makes 248 or 252."""
     if len(data) < 70 or struct.unpack_from("<H", data, 28) != (16,):
         return None
     (compression, green) = struct.unpack_from("<I", data, 30)[0], struct.unpack_from("<I", data, 58)[0]
     bits = np.array((5, 6 if compression == 3 and green == 0x7E0 else 5, 5))
 
-    def after(pixels: Pixels) -> Pixels:
+    def after(pixels: Array) -> Array:
         return np.asarray((pixels.astype(np.int64) >> (8 - bits)) * 255 // ((1 << bits) - 1), np.uint8)
 
     return after

@@ -9,9 +9,9 @@ from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic_core import to_json
 
+from fusioncam.kernels.arrays import Array
 from fusioncam.runtime.service.protocol.request import shown
 from fusioncam.runtime.service.protocol.schemas import InferRequest, InputTensor, read_json
 from fusioncam.runtime.service.refusals import bad
@@ -22,7 +22,7 @@ NUMBERS: Mapping[str, set[type]] = {"FP32": {int, float}, "INT64": {int}}  # tha
 SPARE_COMMAS = 1 << 16  # in a request's JSON, beside those between the values of its pictures
 DEEPEST = 8  # lists in lists
 
-Values: TypeAlias = NDArray[Any] | list[bytes]
+Values: TypeAlias = Array | list[bytes]
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,7 +225,7 @@ class Output:
     """
 
     name: str
-    values: NDArray[Any] | list[list[str]]
+    values: Array | list[list[str]]
     binary: bool
 
 
@@ -252,7 +252,7 @@ def write_answer(head: dict[str, Any], outputs: Sequence[Output]) -> tuple[bytes
     return b"".join((text, *behind)), len(text) if behind else None
 
 
-def _raw(values: NDArray[Any] | list[list[str]]) -> tuple[str, list[int], bytes]:
+def _raw(values: Array | list[list[str]]) -> tuple[str, list[int], bytes]:
     """Datatype, shape and bytes of a tensor."""
     if isinstance(values, list):
         texts = [text.encode() for row in values for text in row]
