@@ -11,12 +11,13 @@ import numpy as np
 from drawing.browser import page
 from drawing.diagrams import DIAGRAMS
 from drawing.lab import SCENE, Lab
-from drawing.tiles import Pixels, Tile, grey, heat, laid, sheet, shown, signed
+from drawing.tiles import Tile, grey, heat, laid, sheet, shown, signed
 from drawing.vector import Axis, chart
 
 from fusioncam import Explainer, export_model
 from fusioncam.export.randomise import randomised_bundle
 from fusioncam.kernels import reference
+from fusioncam.kernels.arrays import UInt8Array
 from fusioncam.runtime.commands.class_selection import Wanted
 from fusioncam.runtime.commands.saving import Results, explain_files, save_sample
 from fusioncam.runtime.demo import MODEL
@@ -36,7 +37,7 @@ GALLERY = (
 )
 
 
-def demo(lab: Lab) -> Pixels:
+def demo(lab: Lab) -> UInt8Array:
     """What `fusioncam demo` draws."""
     explain_files(
         Explainer(lab.bundle),
@@ -50,7 +51,7 @@ def demo(lab: Lab) -> Pixels:
     return np.asarray(cv2.imread(str(lab.folder / "out" / "scene.png"))[..., ::-1])
 
 
-def layers(lab: Lab) -> Pixels:
+def layers(lab: Lab) -> UInt8Array:
     """The same picture, explained by layers of different sizes."""
     tiles = [shown("Input", SCENE)]
     for layer in ("relu", "relu_1", "relu_3", "relu_6"):
@@ -61,7 +62,7 @@ def layers(lab: Lab) -> Pixels:
     return sheet([tiles])
 
 
-def preprocessing(lab: Lab) -> Pixels:
+def preprocessing(lab: Lab) -> UInt8Array:
     """What comes of telling the model's preprocessing wrong."""
     wrong: dict[str, dict[str, Any]] = {
         "As trained": {},
@@ -77,7 +78,7 @@ def preprocessing(lab: Lab) -> Pixels:
     return sheet([tiles])
 
 
-def evidence(lab: Lab) -> Pixels:
+def evidence(lab: Lab) -> UInt8Array:
     """Activations, gradients and their means for some channels of a layer, and Grad-CAM by it."""
     export_model(MODEL, lab.folder / "middle.fcam", layer="relu_5")
     _, activations, gradients = lab.explained(open_session(lab.folder / "middle.fcam" / "explain.onnx"))
@@ -89,7 +90,7 @@ def evidence(lab: Lab) -> Pixels:
     return sheet([tops, [*below, laid("Grad-CAM", SCENE, reference.grad_cam(activations, gradients, lab.size))]])
 
 
-def masks(lab: Lab) -> Pixels:
+def masks(lab: Lab) -> UInt8Array:
     """Channels, their masks and masked pictures with what the model makes of them, and Score-CAM."""
     ordered = sorted(lab.scores, key=lambda k: lab.scores[k])
     chosen = [ordered[-1], ordered[-3], ordered[len(ordered) // 2], ordered[0]]
@@ -107,7 +108,7 @@ def _unit(values: Any) -> Any:
     return values / max(float(values.max()), 1e-12)
 
 
-def fusion(lab: Lab) -> Pixels:
+def fusion(lab: Lab) -> UInt8Array:
     """Every map between the picture and Fusion-CAM."""
     p = lab.parts()
     made = Explainer(lab.bundle).explain(SCENE)
@@ -129,14 +130,14 @@ def fusion(lab: Lab) -> Pixels:
     ])  # fmt: skip
 
 
-def methods(lab: Lab) -> Pixels:
+def methods(lab: Lab) -> UInt8Array:
     """One picture by every method."""
     found = Explainer(lab.bundle, methods=GALLERY).explain(SCENE)
     tiles = [laid(method_title(m), SCENE, found.maps[m]) for m in GALLERY]
     return sheet([tiles[:5], tiles[5:]])
 
 
-def styles(lab: Lab) -> Pixels:
+def styles(lab: Lab) -> UInt8Array:
     """The ways to draw a map, and a difference of two classes."""
     explainer = Explainer(lab.bundle, methods=["fusion_cam"])
     crossed, star = explainer.explain_batch([SCENE], [[6, 5]])
@@ -150,7 +151,7 @@ def styles(lab: Lab) -> Pixels:
     return sheet([tiles])
 
 
-def budgets(lab: Lab) -> Pixels:
+def budgets(lab: Lab) -> UInt8Array:
     """Maps of a few passes beside the exact one."""
     exact = Explainer(lab.bundle).explain(SCENE).maps["fusion_cam"]
     tiles = []
@@ -162,7 +163,7 @@ def budgets(lab: Lab) -> Pixels:
     return sheet([tiles])
 
 
-def sanity(lab: Lab) -> Pixels:
+def sanity(lab: Lab) -> UInt8Array:
     """Maps of the trained model and of the same model with its weights shuffled."""
     randomised_bundle(lab.bundle, lab.folder / "shuffled.fcam")
     rows = []
@@ -212,7 +213,7 @@ def spending(lab: Lab) -> str:
     return chart("Correlation with the exact map by passes", across, up, points)
 
 
-PICTURES: dict[str, Callable[[Lab], Pixels | str]] = {
+PICTURES: dict[str, Callable[[Lab], UInt8Array | str]] = {
     "demo.webp": demo,
     "layers.webp": layers,
     "preprocessing.webp": preprocessing,

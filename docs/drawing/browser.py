@@ -6,12 +6,13 @@ import sys
 
 import cv2
 import numpy as np
-from drawing.tiles import Pixels
+
+from fusioncam.kernels.arrays import UInt8Array
 
 WIDTH, HEIGHT = 1200, 800
 
 
-def page() -> Pixels:
+def page() -> UInt8Array:
     """The page of `fusioncam demo --web`, with the first of its samples explained."""
     from playwright.sync_api import sync_playwright
 

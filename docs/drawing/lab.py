@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from drawing.tiles import Pixels
 
 from fusioncam import export_model
 from fusioncam.kernels import reference
+from fusioncam.kernels.arrays import UInt8Array
 from fusioncam.kernels.masks import MaskMaker
 from fusioncam.manifest import read_bundle
 from fusioncam.runtime.demo import MODEL
@@ -54,7 +54,7 @@ class Lab:
         """(H, W) of the model's input."""
         return self.manifest.preprocessing.size
 
-    def seen(self, x: Any) -> Pixels:
+    def seen(self, x: Any) -> UInt8Array:
         """A preprocessed picture as pixels."""
         low, high = self.manifest.preprocessing.extremes
         return np.asarray(np.rint((x - low) / (high - low) * 255).clip(0, 255).transpose(1, 2, 0), np.uint8)
