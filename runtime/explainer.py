@@ -32,7 +32,7 @@ from fusioncam.runtime.explanation import Explanation, Passes
 from fusioncam.runtime.methods import METHODS, checked_for, checked_methods
 from fusioncam.runtime.photos.decode import ImageLike, as_input, is_dark, unpreprocess
 from fusioncam.runtime.picture import DEFAULT_COLORMAP, checked_opacity, color_table
-from fusioncam.runtime.sessions.open import Provider, warn_of_clash
+from fusioncam.runtime.sessions.providers import Provider, warn_of_clash
 
 MOST_CHUNK = 1 << 20
 THREADS_PER_CORE = 4  # at most: thousands of threads end in a standstill

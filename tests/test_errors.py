@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fusioncam.errors import BundleError, FusionCamError, OutOfMemoryError, out_of_memory
-from fusioncam.runtime.sessions import open as session
+from fusioncam.runtime.sessions.failures import run_failure
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_lack_of_memory_is_known_by_whoever_reports_it(error, detail):
     assert str(said).startswith(detail)
     assert "\n" not in str(said)
     assert out_of_memory(said) is said
-    assert isinstance(session.run_failure(error), OutOfMemoryError)
+    assert isinstance(run_failure(error), OutOfMemoryError)
 
 
 @pytest.mark.parametrize("error", [ValueError("allocation of seats"), BundleError("memory.onnx is damaged")])
@@ -50,7 +50,8 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from fusioncam.runtime.sessions.open import open_session, run
+from fusioncam.runtime.sessions.open import open_session
+from fusioncam.runtime.sessions.run import run
 bundle = Path(sys.argv[1])
 opened = open_session(bundle / "score.onnx", threads=1)
 x = np.zeros((20000, 3, 24, 32), np.float32)

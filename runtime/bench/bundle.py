@@ -18,7 +18,7 @@ from fusioncam.runtime.budget import Budget, parse_budget
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.methods import METHODS
 from fusioncam.runtime.photos.decode import ImageLike, as_input
-from fusioncam.runtime.sessions.open import Provider
+from fusioncam.runtime.sessions.providers import Provider
 
 EXACT: Literal["exact"] = "exact"
 SAMPLES, MOST_ROUNDS = 3, 10_000

@@ -13,7 +13,9 @@ from fusioncam.runtime.bench.comparison import Drawn, Maps, Picture
 from fusioncam.runtime.bench.fidelity import difference
 from fusioncam.runtime.engine.host.scorer import input_type, probabilities
 from fusioncam.runtime.engine.opening import crashing_optimizers
-from fusioncam.runtime.sessions.open import CPU, Provider, open_session, run
+from fusioncam.runtime.sessions.open import open_session
+from fusioncam.runtime.sessions.providers import CPU, Provider
+from fusioncam.runtime.sessions.run import run
 
 SAME = 0.999  # correlation of two ways to the same map; float16 rounds
 ILL_CONDITIONED = {"equal_contributions", "mixed_contributions"}  # where Fusion-CAM divides by what is almost nothing

@@ -29,7 +29,7 @@ from fusioncam.runtime.explanation import Explanation, flag_text
 from fusioncam.runtime.photos.decode import read_image
 from fusioncam.runtime.photos.geometry import display_image, on_photo, visible_part, visible_slices
 from fusioncam.runtime.picture import Look, overlay, overlay_difference, panel
-from fusioncam.runtime.sessions.open import native_stderr
+from fusioncam.runtime.sessions.native_stderr import native_stderr
 
 Found = Explanation | Difference
 

@@ -69,7 +69,7 @@ def serve(
     from fusioncam.runtime.service.plan import Plan
     from fusioncam.runtime.service.settings import Settings
     from fusioncam.runtime.service.workers import Workers, cores
-    from fusioncam.runtime.sessions.open import resolve
+    from fusioncam.runtime.sessions.providers import resolve
 
     models = named(bundles)
     settings = Settings.checked(

@@ -24,9 +24,11 @@ from fusioncam.runtime.engine.recipe import Steps
 from fusioncam.runtime.engine.scheduler import Clock, Found, Progress, Together, Work
 from fusioncam.runtime.sessions.chunk_tuning import remembered_chunk
 from fusioncam.runtime.sessions.contract import check_session
+from fusioncam.runtime.sessions.engine_cache import bundle_digest, cache_folder
 from fusioncam.runtime.sessions.masked_graph import masked_graph
-from fusioncam.runtime.sessions.open import CPU, Provider, captures, open_session, resolve
-from fusioncam.runtime.sessions.providers import CUDA, TENSORRT, Use, bundle_digest, cache_folder, name_and_options
+from fusioncam.runtime.sessions.open import captures, open_session
+from fusioncam.runtime.sessions.provider_options import Use
+from fusioncam.runtime.sessions.providers import CPU, CUDA, TENSORRT, Provider, name_and_options, resolve
 
 ON_GPU = (CUDA, TENSORRT)
 SHARED = ("device_id", "user_compute_stream", "has_user_compute_stream")

@@ -29,7 +29,8 @@ from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.methods import METHODS, recipe, with_parts
 from fusioncam.runtime.photos.decode import as_input, read_image, visible_part
 from fusioncam.runtime.picture import overlay
-from fusioncam.runtime.sessions.open import Provider, native_stderr
+from fusioncam.runtime.sessions.native_stderr import native_stderr
+from fusioncam.runtime.sessions.providers import Provider
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from fusioncam.runtime.evaluation.report.page import report_html
 from fusioncam.runtime.evaluation.report.summary import summarise
 from fusioncam.runtime.evaluation.report.table import Kind, table_bytes
 from fusioncam.runtime.evaluation.store.store import Row, Store
-from fusioncam.runtime.sessions.providers import bundle_digest
+from fusioncam.runtime.sessions.engine_cache import bundle_digest
 
 Rows = Callable[[Sequence[tuple[str, Path]]], Iterator[Evaluated]]
 """Evaluates photos, given by their names in the rows and their files, in any order: `Evaluator.rows`, or with Ray."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from fusioncam.errors import FusionCamError, UsageError, first_line
 from fusioncam.runtime.evaluation.evaluator import Evaluated, EvaluationConfig, Evaluator
-from fusioncam.runtime.sessions.open import native_stderr
+from fusioncam.runtime.sessions.native_stderr import native_stderr
 
 BATCH = 4  # photos an actor takes at a time: they share chunks
 PATIENCE = 10.0  # seconds until a cluster's address must answer

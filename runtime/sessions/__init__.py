@@ -1,1 +1,1 @@
-"""Sessions of onnxruntime: execution providers, the graphs of a bundle, and the best chunk."""
+"""Sessions of onnxruntime: `open` opens graphs of a bundle on `providers`, `run` runs them."""

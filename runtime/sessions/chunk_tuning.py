@@ -1,4 +1,4 @@
-"""How many pictures the CPU should take at a time: found by a short measurement, and remembered."""
+"""The chunk, the number of pictures that the CPU takes at a time: found by a short measurement, and remembered."""
 
 import hashlib
 import json
@@ -15,24 +15,24 @@ import onnxruntime
 from fusioncam.errors import FusionCamError
 from fusioncam.files import cache_root, replace_file
 from fusioncam.manifest import CHUNK, Manifest
-from fusioncam.runtime.sessions.providers import bundle_digest
+from fusioncam.runtime.sessions.engine_cache import bundle_digest
 
 SIZES = (1, 2, 4, 8, 16, 32)
 MOST_BYTES = 5_000_000  # of the pictures of a chunk beyond CHUNK: what the layers take grows with them
-CLEAR = 0.9  # CHUNK stays unless another size takes less than this share of its time, and less than it every turn:
+CLEAR = 0.9  # CHUNK stays unless another size takes less than this share of its time, and less time in every turn:
 NEARLY = 1.05  # noise shall change nothing. Of sizes that are nearly as quick, the smallest needs the least memory.
-FEWEST, MOST, SECONDS = 3, 10, 1.0  # turns, and what they may take in all
+FEWEST, MOST, SECONDS = 3, 10, 1.0  # turns, and the time for all of them
 
 Run = Callable[[int], object]
 
 
 def sizes_to_try(size: tuple[int, int]) -> list[int]:
-    """Sizes of chunks that are worth a try for pictures of `size` (H, W)."""
+    """Return sizes of chunks that are worth a try for pictures of `size` (H, W)."""
     return [n for n in SIZES if n <= CHUNK or n * 3 * size[0] * size[1] * 4 <= MOST_BYTES]
 
 
 def choose(turns: Sequence[Mapping[int, float]]) -> int:
-    """The size to use.
+    """Return the chunk to use.
 
     Args:
         turns: For every turn, the seconds per picture at every size, CHUNK among them.
@@ -50,17 +50,16 @@ def choose(turns: Sequence[Mapping[int, float]]) -> int:
 def measure(
     run: Run, sizes: Sequence[int], limit: float = SECONDS, clock: Callable[[], float] = time.perf_counter
 ) -> list[dict[int, float]]:
-    """Seconds per picture at every size, turn by turn.
+    """Measure the seconds per picture at every size, turn by turn.
 
-    At every size a turn passes as many pictures, so that whatever else the machine does meets all sizes alike. It is
-    over before it would go beyond `limit`, or when a run fails: of a slow model, or a large one, there are few turns or
-    none.
+    A turn passes the same number of pictures at every size, so that other work of the machine slows all sizes alike.
+    The measurement ends before it exceeds `limit`, or when a run fails: a slow or large model gets few turns or none.
 
     Args:
-        run: Passes so many pictures through the model.
-        sizes: In ascending order.
-        limit: Seconds for everything.
-        clock: Tells the time.
+        run: Passes a number of pictures through the model.
+        sizes: Chunks to try, in ascending order.
+        limit: Seconds for all turns.
+        clock: Returns the time in seconds.
     """
     end = clock() + limit
     most, slowest = max(sizes), 0.0
@@ -81,18 +80,18 @@ def measure(
                 turn[n] = (clock() - start) / (most // n * n)
             turns.append(turn)
             slowest = max(turn.values())
-    except FusionCamError:  # for lack of memory; if anything else is wrong, it will be said in time
+    except FusionCamError:  # for lack of memory; the first explanation reports any other failure
         return []
     return turns
 
 
 def remembered_chunk(manifest: Manifest, threads: int | None, run: Run) -> int:
-    """The size for a bundle on this machine, measured the first time.
+    """Return the chunk for a bundle on this machine, measured the first time.
 
     Args:
         manifest: The bundle's.
         threads: Of onnxruntime, see `open_session`.
-        run: Passes so many pictures through the model.
+        run: Passes a number of pictures through the model.
     """
     sizes = sizes_to_try(manifest.preprocessing.size)
     if sizes == [CHUNK]:
@@ -117,7 +116,7 @@ def remembered_chunk(manifest: Manifest, threads: int | None, run: Run) -> int:
 
 
 def recall(file: Path, sizes: Sequence[int]) -> int | None:
-    """What was remembered; None where that cannot be read, or is none of `sizes`."""
+    """Return the remembered chunk; None where the file cannot be read, or holds none of `sizes`."""
     try:
         chunk = json.loads(file.expanduser().read_bytes())["chunk"]
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, RecursionError):  # RuntimeError: no such home
@@ -125,16 +124,16 @@ def recall(file: Path, sizes: Sequence[int]) -> int | None:
     return chunk if type(chunk) is int and chunk in sizes else None
 
 
-def remember(file: Path, what: Mapping[str, object]) -> None:
-    """Keep it if that can be done; else it will be measured again."""
+def remember(file: Path, record: Mapping[str, object]) -> None:
+    """Write the record of a measurement; where that fails, the next start measures again."""
     with suppress(OSError, RuntimeError):
         file = file.expanduser()
         file.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(file, json.dumps(what, indent=2).encode() + b"\n")
+        replace_file(file, json.dumps(record, indent=2).encode() + b"\n")
 
 
 def processor() -> str:
-    """The name of the processor, as far as the system tells it."""
+    """Return the name of the processor, as far as the system tells it."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             if line.startswith("model name"):

@@ -1,4 +1,4 @@
-"""A bundle's graphs held against its manifest when they are opened: what does not fit would give wrong numbers."""
+"""Check of a bundle's graphs against its manifest as they are opened: a graph that does not fit gives wrong numbers."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,34 +17,35 @@ FLOAT, HALF, INT64 = "tensor(float)", "tensor(float16)", "tensor(int64)"
 
 
 def check_session(session: onnxruntime.InferenceSession, path: Path, manifest: Manifest, inputs: bool = True) -> None:
-    """Hold the session of a graph, by its file's name, against the manifest.
+    """Compare the session of a graph with the manifest; the file's name says which graph it is.
 
     Args:
         session: The session.
         path: The graph's file.
         manifest: The bundle's.
-        inputs: Whether its inputs are the file's.
+        inputs: Whether the session has the file's own inputs.
 
     Raises:
-        BundleError: Inputs, outputs, or what the graph says of the bundle are not what the manifest says.
+        BundleError: Inputs, outputs or the facts in the graph's metadata differ from the manifest.
     """
-    taken, given = expected(path.name, manifest)
+    inputs_expected, outputs_expected = expected(path.name, manifest)
     try:
-        its_inputs, its_outputs = (
-            {i.name: (i.type, i.shape[1:]) for i in each} for each in (session.get_inputs(), session.get_outputs())
+        own_inputs, own_outputs = (
+            {t.name: (t.type, t.shape[1:]) for t in tensors}
+            for tensors in (session.get_inputs(), session.get_outputs())
         )
-        said = session.get_modelmeta().custom_metadata_map.get(FACTS)
+        facts = session.get_modelmeta().custom_metadata_map.get(FACTS)
     except UnicodeDecodeError:
         _refuse(path, "a text in it is damaged")
     if inputs:
-        compare(path, taken, its_inputs)
-    compare(path, given, its_outputs)
-    if path.name == EXPLAIN_GRAPH and said is not None and said != manifest.facts:  # older bundles do not say
-        _refuse(path, _difference(said, manifest.facts))
+        compare(path, inputs_expected, own_inputs)
+    compare(path, outputs_expected, own_outputs)
+    if path.name == EXPLAIN_GRAPH and facts is not None and facts != manifest.facts:  # older bundles have no facts
+        _refuse(path, _difference(facts, manifest.facts))
 
 
 def expected(name: str, manifest: Manifest) -> tuple[Tensors, Tensors]:
-    """Inputs and outputs that a graph has by the manifest."""
+    """Return the inputs and outputs that the manifest promises for a graph."""
     channels, *grid = manifest.layer.shape
     image = (FLOAT, (3, *manifest.preprocessing.size))
     logits = {"logits": (FLOAT, (manifest.classes,))}
@@ -57,30 +58,30 @@ def expected(name: str, manifest: Manifest) -> tuple[Tensors, Tensors]:
     return {"image": image, "class_index": (INT64, ())}, {**logits, "activations": layer, **gradients}
 
 
-def compare(path: Path, wanted: Tensors, found: Tensors) -> None:
-    """Raise BundleError where a graph's inputs or outputs are not those wanted; an axis without a size fits any."""
-    for name in sorted({*wanted, *found}):
-        if name not in found:
+def compare(path: Path, promised: Tensors, own: Tensors) -> None:
+    """Raise BundleError where a graph's own inputs or outputs are not the promised ones; a free axis fits any size."""
+    for name in sorted({*promised, *own}):
+        if name not in own:
             _refuse(path, f"it has no {name}")
-        if name not in wanted:
-            _refuse(path, f"it has {name}, of which the manifest does not know")
-        (kind, shape), (its_kind, its_shape) = wanted[name], found[name]
-        fits = len(shape) == len(its_shape) and all(
-            not isinstance(its, int) or its == size for size, its in zip(shape, its_shape, strict=True)
+        if name not in promised:
+            _refuse(path, f"it has {name}, which the manifest does not name")
+        (kind, shape), (own_kind, own_shape) = promised[name], own[name]
+        fits = len(shape) == len(own_shape) and all(
+            not isinstance(own_size, int) or own_size == size for size, own_size in zip(shape, own_shape, strict=True)
         )
-        if kind != its_kind or not fits:
-            _refuse(path, f"its {name} is {its_kind} {list(its_shape)}, not {kind} {list(shape)}")
+        if kind != own_kind or not fits:
+            _refuse(path, f"its {name} is {own_kind} {list(own_shape)}, not {kind} {list(shape)}")
 
 
-def _difference(said: str, wanted: str) -> str:
-    ours = json.loads(wanted)
+def _difference(graph_facts: str, manifest_facts: str) -> str:
+    ours = json.loads(manifest_facts)
     try:
-        theirs = json.loads(said)
+        theirs = json.loads(graph_facts)
         name = next(key for key in ours if ours[key] != theirs[key])
     except (ValueError, LookupError, TypeError, StopIteration):
         return "it was made for another manifest"
     return f"it was made with another {name}"
 
 
-def _refuse(path: Path, why: str) -> NoReturn:
-    raise BundleError(f"{path} does not fit the {MANIFEST} beside it: {why}; export the model again")
+def _refuse(path: Path, reason: str) -> NoReturn:
+    raise BundleError(f"{path} does not fit the {MANIFEST} beside it: {reason}; export the model again")

@@ -1,4 +1,4 @@
-"""A score graph that masks its pictures itself, so that onnxruntime's own threads do it."""
+"""A score graph that masks its pictures itself, so that onnxruntime's threads do that work."""
 
 from pathlib import Path
 
@@ -9,18 +9,18 @@ from fusioncam.kernels.masks import interpolation_matrix
 from fusioncam.manifest import WEIGHTS
 from fusioncam.runtime.sessions.contract import FLOAT, compare
 
-# Inputs. The prefix keeps them apart from whatever the model's own tensors are called.
+# Inputs. The prefix keeps their names apart from those of the model's own tensors.
 PICTURE, MASKS = "fusioncam.picture", "fusioncam.masks"
 
 
 def masked_graph(path: Path, grid: tuple[int, int], size: tuple[int, int]) -> bytes:
-    """The score graph, led by what makes its `image`: x * up(s).
+    """Return the score graph after nodes that compute its `image`, x * up(s).
 
     up(s) = U_rows s U_columns^T, bilinear with half-pixel centres and clamped edges; where s is one, so is up(s).
 
     Args:
-        path: The score graph, which takes float32; its weights stay in their file. (With a cast to float16 it would
-            not do: onnxruntime takes that out, and with it what tells that a picture does not fit.)
+        path: The score graph, with a float32 input; its weights stay in their file. A graph with a cast to float16 does
+            not serve: onnxruntime removes the cast, and with it the check that a picture fits.
         grid: (h, w) of s.
         size: (H, W) of x.
 
@@ -28,9 +28,9 @@ def masked_graph(path: Path, grid: tuple[int, int], size: tuple[int, int]) -> by
         A model with the inputs `PICTURE`, x (1 or N, 3, H, W), and `MASKS`, s (N, 1, h, w), both float32.
 
     Raises:
-        BundleError: The file holds no graph, or that of another input.
+        BundleError: The file holds no graph, or a graph with another input.
     """
-    import onnx  # of all runtime only here, and not on a GPU
+    import onnx  # only here in all of runtime, and not on a GPU
     from onnx import TensorProto, helper, numpy_helper
 
     try:
@@ -38,7 +38,7 @@ def masked_graph(path: Path, grid: tuple[int, int], size: tuple[int, int]) -> by
         (image,) = model.graph.input
         kind = TensorProto.DataType.Name(image.type.tensor_type.elem_type).lower()
         sizes = [d.dim_value or None for d in image.type.tensor_type.shape.dim]
-    except Exception as error:  # protobuf's own, which are no part of its interface
+    except Exception as error:  # protobuf's exceptions are not part of its interface
         raise out_of_memory(error) or BundleError(
             f"cannot load {path}: {first_line(error)}; export the model again"
         ) from error

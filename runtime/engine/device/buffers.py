@@ -15,7 +15,7 @@ from fusioncam.kernels.arrays import Array
 from fusioncam.kernels.device import Device, DeviceArray, empty
 from fusioncam.kernels.specs.masks import turning_points
 from fusioncam.manifest import Manifest
-from fusioncam.runtime.sessions.open import run_failure
+from fusioncam.runtime.sessions.failures import run_failure
 
 MAPS = ("grad_cam", "denoised", "score_cam", "united", "fusion_cam")  # full-size maps that are kept
 SLOTS = 2  # chunks: one is made while the other runs

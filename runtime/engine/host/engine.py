@@ -16,7 +16,7 @@ from fusioncam.runtime.engine.host.passes import MaskedPasses
 from fusioncam.runtime.engine.host.scorer import Scorer, refuse_nan
 from fusioncam.runtime.engine.host.steps import Explained, HostSteps
 from fusioncam.runtime.engine.scheduler import Clock, Found, Progress, Together, Work
-from fusioncam.runtime.sessions.open import run
+from fusioncam.runtime.sessions.run import run
 
 PARTS = ("logits", "activations", "gradients")
 

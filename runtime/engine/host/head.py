@@ -5,7 +5,7 @@ import onnxruntime
 
 from fusioncam.kernels.arrays import Float32Array
 from fusioncam.runtime.engine.host.scorer import refuse_nan
-from fusioncam.runtime.sessions.open import run
+from fusioncam.runtime.sessions.run import run
 
 MASKS = 64  # per run, at most: bounds the memory
 

@@ -16,7 +16,7 @@ from fusioncam.kernels.reference import probabilities
 from fusioncam.manifest import Ending
 from fusioncam.runtime.engine.host.chunks import Chunk, MaskChunk, PictureChunk
 from fusioncam.runtime.engine.scheduler import Found, Together, UnderWay, Work
-from fusioncam.runtime.sessions.open import run
+from fusioncam.runtime.sessions.run import run
 
 __all__ = ["Ending", "Scorer", "input_type", "probabilities", "refuse_nan"]
 

@@ -13,7 +13,8 @@ from fusioncam.runtime.explanation import Explanation, Passes
 from fusioncam.runtime.photos.decode import as_input
 from fusioncam.runtime.photos.geometry import on_photo
 from fusioncam.runtime.picture import overlay
-from fusioncam.runtime.sessions.open import open_session, run
+from fusioncam.runtime.sessions.open import open_session
+from fusioncam.runtime.sessions.run import run
 
 
 def in_python(call):

@@ -9,9 +9,10 @@ import pytest
 from fusioncam import Explainer
 from fusioncam.errors import BundleError, FusionCamError, UsageError
 from fusioncam.manifest import sha256, signed
+from fusioncam.runtime.sessions import failures, native_stderr, providers
 from fusioncam.runtime.sessions import open as session
-from fusioncam.runtime.sessions import providers
 from fusioncam.runtime.sessions.providers import CPU
+from fusioncam.runtime.sessions.run import run
 
 
 @pytest.mark.parametrize(
@@ -30,19 +31,19 @@ from fusioncam.runtime.sessions.providers import CPU
     ],
 )
 def test_resolve(given, full):
-    assert session.resolve(given) == full
+    assert providers.resolve(given) == full
 
 
 @pytest.mark.parametrize("given", [["gpu"], ["cpu", "CUDAExecutionprovider "], [("npu", {})]])
 def test_an_unknown_provider_is_refused(given):
     with pytest.raises(UsageError, match=r"no execution provider.*cpu, cuda, tensorrt"):
-        session.resolve(given)
+        providers.resolve(given)
 
 
 @pytest.mark.parametrize("given", ["cpu", b"cpu", 5, {"cpu": {}}, {"cpu"}, iter(["cpu"])])
 def test_providers_that_are_no_list_are_refused(given):
     with pytest.raises(UsageError, match=r"^providers must be a list, not .*; pass a list"):
-        session.resolve(given)
+        providers.resolve(given)
 
 
 @pytest.mark.parametrize(
@@ -51,29 +52,29 @@ def test_providers_that_are_no_list_are_refused(given):
 def test_an_entry_that_is_no_provider_is_refused(entry):
     for given in ([entry], ["cpu", entry], (entry, "cpu")):
         with pytest.raises(UsageError, match=r"^a provider is a name or a pair .*, not "):
-            session.resolve(given)
+            providers.resolve(given)
 
 
 def test_a_pair_in_place_of_a_list_is_refused():
     with pytest.raises(UsageError, match="a provider is a name or a pair"):
-        session.resolve(("cpu", {}))
+        providers.resolve(("cpu", {}))
 
 
 def test_no_provider_is_refused():
     with pytest.raises(UsageError, match=r"name at least one provider of cpu, cuda, tensorrt"):
-        session.resolve([])
+        providers.resolve([])
 
 
 @pytest.mark.parametrize("value", [True, 1, "1", "True", "true"])
 @pytest.mark.parametrize("name", ["tensorrt", "TensorrtExecutionProvider"])
 def test_graphs_of_tensorrt_are_refused(name, value):
     with pytest.raises(UsageError, match=r"trt_cuda_graph_enable would mix up buffers.*; leave the option out"):
-        session.resolve([(name, {"trt_cuda_graph_enable": value}), "cuda", "cpu"])
+        providers.resolve([(name, {"trt_cuda_graph_enable": value}), "cuda", "cpu"])
 
 
 @pytest.mark.parametrize("value", [False, 0, "0", "False"])
 def test_graphs_of_tensorrt_may_be_off(value):
-    assert session.resolve([("tensorrt", {"trt_cuda_graph_enable": value})])
+    assert providers.resolve([("tensorrt", {"trt_cuda_graph_enable": value})])
 
 
 @pytest.mark.parametrize("given", [["cpu"], [CPU], [(CPU, {})], [("cpu", {})], None])
@@ -111,7 +112,7 @@ def test_a_file_that_is_no_graph(tmp_path, capfd):
 def test_a_run_that_fails_is_one_clear_line(tiny, capfd):
     opened = session.open_session(tiny.bundle / "score.onnx")
     with pytest.raises(FusionCamError, match="onnxruntime cannot run the model: ") as caught:
-        session.run(opened, ["logits"], {"image": np.zeros((1, 3, 7, 7, 1), np.float32)})
+        run(opened, ["logits"], {"image": np.zeros((1, 3, 7, 7, 1), np.float32)})
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
 
@@ -119,25 +120,25 @@ def test_a_run_that_fails_is_one_clear_line(tiny, capfd):
 @pytest.mark.parametrize(
     ("error", "remedy"),
     [
-        ("NOT_IMPLEMENTED : cuDNN is not available. Install", providers.GET_GPU),
+        ("NOT_IMPLEMENTED : cuDNN is not available. Install", failures.GET_GPU),
         ("anything", "export the model again"),
     ],
 )
 def test_a_run_that_fails_says_what_to_do(error, remedy):
     message = f"onnxruntime cannot run the model: {error}; {remedy}"
-    assert str(session.run_failure(RuntimeError(f"{error}\nmore"))) == message
+    assert str(failures.run_failure(RuntimeError(f"{error}\nmore"))) == message
 
 
 @pytest.mark.parametrize("installed", [["onnxruntime"], ["onnxruntime-gpu"], []])
 def test_one_onnxruntime_is_no_clash(monkeypatch, installed):
-    monkeypatch.setattr(session, "version", versions(installed))
-    session.warn_of_clash()
+    monkeypatch.setattr(providers, "version", versions(installed))
+    providers.warn_of_clash()
 
 
 def test_two_onnxruntimes_clash(monkeypatch):
-    monkeypatch.setattr(session, "version", versions(["onnxruntime", "onnxruntime-gpu"]))
+    monkeypatch.setattr(providers, "version", versions(["onnxruntime", "onnxruntime-gpu"]))
     with pytest.warns(RuntimeWarning, match=r"onnxruntime 1\.9 and onnxruntime-gpu 1\.9 .*pip uninstall both"):
-        session.warn_of_clash()
+        providers.warn_of_clash()
 
 
 def versions(installed):
@@ -207,8 +208,8 @@ def test_without_a_folder_for_temporary_files_only_what_libraries_write_is_lost(
     def nowhere(*_, **__):
         raise FileNotFoundError(2, "No usable temporary directory found")
 
-    monkeypatch.setattr(session.tempfile, "TemporaryFile", nowhere)
-    with session.native_stderr() as caught:
+    monkeypatch.setattr(native_stderr.tempfile, "TemporaryFile", nowhere)
+    with native_stderr.native_stderr() as caught:
         os.write(2, b"native")
     assert caught == [""]
     assert capfd.readouterr().err == "native"

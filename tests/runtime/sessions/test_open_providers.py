@@ -13,9 +13,11 @@ import pytest
 
 from fusioncam import Explainer
 from fusioncam.errors import BundleError, ProviderError
+from fusioncam.runtime.sessions import failures, providers
 from fusioncam.runtime.sessions import open as session
-from fusioncam.runtime.sessions import providers
-from fusioncam.runtime.sessions.providers import CPU, CUDA, TENSORRT, Use
+from fusioncam.runtime.sessions.provider_options import Use
+from fusioncam.runtime.sessions.providers import CPU, CUDA, TENSORRT
+from fusioncam.runtime.sessions.run import run
 
 
 def has(name):
@@ -26,14 +28,14 @@ def has(name):
 @pytest.mark.parametrize("name", ["cuda", "tensorrt"])
 @pytest.mark.parametrize("form", [lambda n: [n], lambda n: [n, "cpu"], lambda n: [(n, {"device_id": 0})]])
 def test_a_gpu_that_is_not_there_is_an_error_and_never_the_cpu(tiny, capfd, name, form):
-    if has(session.SHORT[name]):
+    if has(providers.SHORT[name]):
         pytest.skip("this machine may have it")
     with pytest.raises(ProviderError) as caught:
         Explainer(tiny.bundle, providers=form(name))
     message = str(caught.value)
     assert message.startswith(f"the {name} provider cannot be used: ")
     assert message.endswith(", or use the cpu provider")
-    ways = (providers.GET_BUILD, providers.GET_GPU, providers.GET_TENSORRT, providers.GET_DRIVER)
+    ways = (failures.GET_BUILD, failures.GET_GPU, failures.GET_TENSORRT, failures.GET_DRIVER)
     assert any(way in message for way in ways)
     assert "\n" not in message
     assert len(message) < 400
@@ -85,7 +87,7 @@ def pretend(monkeypatch):
                 return asked[-1]
 
         monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
-        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [*session.SHORT.values()])
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [*providers.SHORT.values()])
         return asked
 
     return replace
@@ -148,7 +150,7 @@ def test_a_graph_that_cannot_be_captured_is_opened_without(tiny, pretend):
 
 @pytest.mark.parametrize(("name", "can"), [("cuda", True), ("tensorrt", False)])
 def test_capture_that_is_not_refused_is_noticed(tiny, pretend, name, can):
-    pretend([session.SHORT[name], CPU])
+    pretend([providers.SHORT[name], CPU])
     assert session.captures(session.open_session(tiny.bundle / "score.onnx", [name], use=Use(capture=True))) == can
     assert not session.captures(session.open_session(tiny.bundle / "score.onnx", [name], use=Use()))
 
@@ -172,7 +174,7 @@ def test_the_use_changes_nothing_on_the_cpu(tiny):
     opened = session.open_session(tiny.bundle / "score.onnx", ["cpu"], use=use)
     assert opened.get_provider_options() == {CPU: {}}
     assert not session.captures(opened)
-    assert session.run(opened, ["logits"], {"image": np.zeros((2, 3, 24, 32), np.float32)})[0].shape == (2, 5)
+    assert run(opened, ["logits"], {"image": np.zeros((2, 3, 24, 32), np.float32)})[0].shape == (2, 5)
 
 
 LIBRARY = "{}_10.dll" if os.name == "nt" else "lib{}.so.10"

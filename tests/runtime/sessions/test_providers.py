@@ -4,8 +4,9 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
-from fusioncam.runtime.sessions import providers
-from fusioncam.runtime.sessions.providers import CPU, CUDA, TENSORRT, Use, with_defaults
+from fusioncam.runtime.sessions import failures, provider_options
+from fusioncam.runtime.sessions.provider_options import Use, with_defaults
+from fusioncam.runtime.sessions.providers import CPU, CUDA, TENSORRT
 
 SHAPES = {"image": (64, 3, 224, 224), "class_index": (64,)}
 PROFILE = "image:64x3x224x224,class_index:64"
@@ -110,7 +111,7 @@ def test_onnxruntime_knows_the_words(binaries):
 
 def test_onnxruntime_still_says_so_in_these_words(binaries):
     assert contains(binaries[CUDA][0], b"cuDNN is not available")
-    capture, profiles = providers.REFUSALS
+    capture, profiles = provider_options.REFUSALS
     assert contains(binaries[TENSORRT][0], capture.encode())
     tensorrt = next(binaries[CUDA][0].parent.glob("*providers_tensorrt.*"))
     assert contains(tensorrt, profiles.encode())
@@ -133,8 +134,8 @@ def test_onnxruntime_still_says_so_in_these_words(binaries):
     ],
 )
 def test_what_is_refused_is_left_out(refusal, rest):
-    assert providers.without_refused(Use(SHAPES, stream=7, capture=True), refusal) == rest
-    assert providers.without_refused(Use(stream=7), refusal) is None
+    assert provider_options.without_refused(Use(SHAPES, stream=7, capture=True), refusal) == rest
+    assert provider_options.without_refused(Use(stream=7), refusal) is None
 
 
 LOAD = (
@@ -158,25 +159,25 @@ DRIVER = (
 @pytest.mark.parametrize(
     ("text", "why", "remedy"),
     [
-        (ABSENT.format("libcublasLt.so.13"), "libcublasLt.so.13 (CUDA) is missing", providers.GET_GPU),
-        (ABSENT.format("libcublas.so.13"), "libcublas.so.13 (CUDA) is missing", providers.GET_GPU),
-        (ABSENT.format("libcurand.so.10"), "libcurand.so.10 (CUDA) is missing", providers.GET_GPU),
-        (ABSENT.format("libcudart.so.13"), "libcudart.so.13 (CUDA) is missing", providers.GET_GPU),
-        (ABSENT.format("libcudnn.so.9"), "libcudnn.so.9 (cuDNN) is missing", providers.GET_GPU),
-        (ABSENT.format("libnvinfer.so.10"), "libnvinfer.so.10 (TensorRT) is missing", providers.GET_TENSORRT),
-        (ABSENT.format("libnvonnxparser.so.10"), "libnvonnxparser.so.10 (TensorRT) is missing", providers.GET_TENSORRT),
-        (ABSENT.format("libcuda.so.1"), "libcuda.so.1 (NVIDIA's driver) is missing", providers.GET_DRIVER),
+        (ABSENT.format("libcublasLt.so.13"), "libcublasLt.so.13 (CUDA) is missing", failures.GET_GPU),
+        (ABSENT.format("libcublas.so.13"), "libcublas.so.13 (CUDA) is missing", failures.GET_GPU),
+        (ABSENT.format("libcurand.so.10"), "libcurand.so.10 (CUDA) is missing", failures.GET_GPU),
+        (ABSENT.format("libcudart.so.13"), "libcudart.so.13 (CUDA) is missing", failures.GET_GPU),
+        (ABSENT.format("libcudnn.so.9"), "libcudnn.so.9 (cuDNN) is missing", failures.GET_GPU),
+        (ABSENT.format("libnvinfer.so.10"), "libnvinfer.so.10 (TensorRT) is missing", failures.GET_TENSORRT),
+        (ABSENT.format("libnvonnxparser.so.10"), "libnvonnxparser.so.10 (TensorRT) is missing", failures.GET_TENSORRT),
+        (ABSENT.format("libcuda.so.1"), "libcuda.so.1 (NVIDIA's driver) is missing", failures.GET_DRIVER),
         (ABSENT.format("libz.so.1"), "libz.so.1 (which it needs) is missing", "install libz.so.1"),
         (
             DRIVER.format("35: CUDA driver version is insufficient for CUDA runtime version"),
             "CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version",
-            providers.GET_DRIVER,
+            failures.GET_DRIVER,
         ),
         (
             PARSE
             + 'Failed to parse provider option "device_id": CUDA failure 100: no CUDA-capable device is detected ;',
             "CUDA failure 100: no CUDA-capable device is detected",
-            providers.GET_DRIVER,
+            failures.GET_DRIVER,
         ),
         (
             DRIVER.format("2: out of memory"),
@@ -192,54 +193,54 @@ DRIVER = (
             PARSE + 'Failed to parse provider option "device_id": Invalid device ID: 7, must be between 0 (inclusive) '
             "and 1 (exclusive).",
             "Invalid device ID: 7, must be between 0 (inclusive) and 1 (exclusive)",
-            providers.CORRECT,
+            failures.CORRECT,
         ),
         (
             "[ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : cuDNN is not available. Install cuDNN, update the system "
             "library search path, or set enable_cudnn=0 to force native CUDA paths where available.",
             "cuDNN is not available",
-            providers.GET_GPU,
+            failures.GET_GPU,
         ),
-        (PARSE + 'Unknown provider option: "nonsense".', 'Unknown provider option: "nonsense"', providers.CORRECT),
+        (PARSE + 'Unknown provider option: "nonsense".', 'Unknown provider option: "nonsense"', failures.CORRECT),
         (
             PARSE + 'Failed to parse provider option "use_tf32": parse_string.h:116 Failed to parse value: "1"',
             'Failed to parse provider option "use_tf32"',
-            providers.CORRECT,
+            failures.CORRECT,
         ),
-        ("x.cc:1 Invalid TensorRT EP option: nonsense", "Invalid TensorRT EP option: nonsense", providers.CORRECT),
+        ("x.cc:1 Invalid TensorRT EP option: nonsense", "Invalid TensorRT EP option: nonsense", failures.CORRECT),
         (
             "[ERROR] [TensorRT] The value for the key 'trt_fp16_enable' should be 'True' or 'False'. Default value is "
             "'False'.\n",
             "The value for the key 'trt_fp16_enable' should be 'True' or 'False'. Default value is 'False'",
-            providers.CORRECT,
+            failures.CORRECT,
         ),
         (
             "[ONNXRuntimeError] : 11 : EP_FAIL : TensorRT EP could not deserialize engine from cache: /c/a_sm86.engine",
             "could not deserialize engine",
-            providers.REBUILD,
+            failures.REBUILD,
         ),
         (
             "[2026-11-23 06:04:50 ERROR] IRuntime::deserializeCudaEngine: Error Code 1: Serialization (Serialization "
             "assertion stdVersionRead == kSERIALIZATION_VERSION failed.Version tag does not match.",
             "Serialization assertion",
-            providers.REBUILD,
+            failures.REBUILD,
         ),
         (
             LOAD.format("/venv/libnvinfer.so.10: undefined symbol: getPluginRegistry"),
             "undefined symbol: getPluginRegistry",
-            providers.GET_MATCHING,
+            failures.GET_MATCHING,
         ),
         (
             LOAD.format("/usr/lib/libcublas.so.13: version `libcublas.so.13.1' not found (required by x)"),
             "version `libcublas.so.13.1' not found",
-            providers.GET_MATCHING,
+            failures.GET_MATCHING,
         ),
     ],
 )
 def test_the_reason_and_the_remedy_are_read_from_what_onnxruntime_says(text, why, remedy):
-    assert providers.diagnose(f"a warning of something else\n{text}\nmore") == (why, remedy)
+    assert failures.diagnose(f"a warning of something else\n{text}\nmore") == (why, remedy)
 
 
 @pytest.mark.parametrize("text", ["", "Load model failed", "CUDA failure", "cannot open shared object file"])
 def test_nothing_is_made_up(text):
-    assert providers.diagnose(text) is None
+    assert failures.diagnose(text) is None
