@@ -25,8 +25,8 @@ from fusioncam.manifest import Preprocessing
 from fusioncam.runtime.bench.machine import describe, versions
 from fusioncam.runtime.demo import MODEL
 from fusioncam.runtime.explanation import Explanation, Passes
-from fusioncam.runtime.service.app import make_app
-from fusioncam.runtime.service.jobs import Job
+from fusioncam.runtime.service.batching.job import Job
+from fusioncam.runtime.service.http.app import make_app
 from fusioncam.runtime.service.settings import Settings
 
 SIDE = 448  # 3 x 448 x 448 float32 are 2.4 MB

@@ -127,7 +127,7 @@ def _flags() -> str:
 
 def _routes() -> str:
     """What the service answers, from its own description."""
-    from fusioncam.runtime.service.app import make_app
+    from fusioncam.runtime.service.http.app import make_app
 
     paths = make_app({}).openapi()["paths"]
     rows = [
@@ -147,7 +147,7 @@ def _settings() -> str:
 
 def _metrics() -> str:
     """What the service tells Prometheus."""
-    from fusioncam.runtime.service.metrics import Metrics
+    from fusioncam.runtime.service.monitoring.metrics import Metrics
 
     rows = []
     for metric in Metrics().registry.collect():

@@ -17,8 +17,8 @@ import numpy as np
 from fastapi import FastAPI
 
 from fusioncam import Explainer
-from fusioncam.runtime.service.app import make_app
-from fusioncam.runtime.service.batching import Batcher
+from fusioncam.runtime.service.batching.batcher import Batcher
+from fusioncam.runtime.service.http.app import make_app
 from fusioncam.runtime.service.protocol.tensors import HEADER_LENGTH
 from fusioncam.runtime.service.settings import Settings
 from fuzz.request_mutations import MUTATIONS, Sent, add, sound

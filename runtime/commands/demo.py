@@ -72,17 +72,17 @@ def _show(bundle: Path | None, port: int, browse: bool, json: bool, quiet: bool)
     from fusioncam.export import export_model
     from fusioncam.manifest import read_bundle
     from fusioncam.runtime.demo import MODEL
-    from fusioncam.runtime.service.listening import address_of, open_sockets
-    from fusioncam.runtime.service.plan import Plan
+    from fusioncam.runtime.service.http.sockets import open_sockets, url_of
     from fusioncam.runtime.service.settings import Settings
-    from fusioncam.runtime.service.worker import serve
+    from fusioncam.runtime.service.workers.worker import serve
+    from fusioncam.runtime.service.workers.worker_config import WorkerConfig
 
     with temporary_folder() as folder:
         if bundle is not None:
             read_bundle(bundle)
         (listening,) = open_sockets("127.0.0.1", port)
         # The built-in model knows the shapes of the samples, so the page may begin with one.
-        address = address_of(listening) + ("/#sample" if bundle is None else "/")
+        address = url_of(listening) + ("/#sample" if bundle is None else "/")
         if bundle is None:
             bundle = folder / "shapes.fcam"
             export_model(MODEL, bundle)
@@ -97,7 +97,7 @@ def _show(bundle: Path | None, port: int, browse: bool, json: bool, quiet: bool)
             if browse and _has_screen():
                 webbrowser.open(address)
 
-        return serve(Plan(models, Settings(), log_level="warning"), listening, ready)
+        return serve(WorkerConfig(models, Settings(), log_level="warning"), listening, ready)
 
 
 def _has_screen() -> bool:

@@ -65,10 +65,10 @@ def serve(
     from fusioncam.manifest import read_bundle
     from fusioncam.runtime.arguments import checked_count
     from fusioncam.runtime.explainer import MOST_CHUNK, THREADS_PER_CORE
-    from fusioncam.runtime.service.listening import address_of, only_here, open_sockets
-    from fusioncam.runtime.service.plan import Plan
+    from fusioncam.runtime.service.http.sockets import is_local, open_sockets, url_of
     from fusioncam.runtime.service.settings import Settings
-    from fusioncam.runtime.service.workers import Workers, cores
+    from fusioncam.runtime.service.workers.worker_config import WorkerConfig
+    from fusioncam.runtime.service.workers.worker_pool import WorkerPool, cores
     from fusioncam.runtime.sessions.providers import resolve
 
     models = named(bundles)
@@ -85,12 +85,12 @@ def serve(
         raise UsageError("several workers need Linux or macOS; leave out --workers")
     if threads is None and workers > 1:
         threads = max(1, cores() // workers)
-    plan = Plan(
+    config = WorkerConfig(
         models, settings, tuple(parts(providers)), chunk, threads, max_batch, queue, "warning" if quiet else "info"
     )
     sockets = open_sockets(host, port, workers)
-    address = address_of(sockets[0])
-    if not only_here(sockets[0]) and settings.token is None:
+    address = url_of(sockets[0])
+    if not is_local(sockets[0]) and settings.token is None:
         console.complain(
             f"anyone who can reach {address} may use it; give --token-file, or leave out --host", "warning"
         )
@@ -103,10 +103,10 @@ def serve(
         sys.stdout.flush()
 
     if workers == 1:
-        from fusioncam.runtime.service.worker import serve as serve_here
+        from fusioncam.runtime.service.workers.worker import serve as serve_here
 
-        return serve_here(plan, sockets[0], ready)
-    return Workers(plan, sockets, workers, ready).run()
+        return serve_here(config, sockets[0], ready)
+    return WorkerPool(config, sockets, workers, ready).run()
 
 
 def named(bundles: "Sequence[str]") -> dict[str, Path]:

@@ -140,8 +140,8 @@ def test_json_that_is_shown_can_be_read(page):
 def test_the_protocol_page_names_what_the_service_knows():
     pytest.importorskip("fastapi")
     pytest.importorskip("prometheus_client")
-    from fusioncam.runtime.service.app import make_app
-    from fusioncam.runtime.service.inference import FIGURES, INPUTS, OWN
+    from fusioncam.runtime.service.http.app import make_app
+    from fusioncam.runtime.service.protocol.prepared_request import FIGURES, INPUTS, OWN
 
     page = (DOCS / "reference" / "protocol.md").read_text(encoding="utf-8")
     routes = [route for path in make_app({}).openapi()["paths"].values() for route in path.values()]

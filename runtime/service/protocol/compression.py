@@ -4,8 +4,9 @@ import re
 import zlib
 from collections.abc import Mapping
 
-from fusioncam.runtime.service.protocol.request import shown
-from fusioncam.runtime.service.refusals import RefusedError, bad
+from fusioncam.errors import UsageError
+from fusioncam.runtime.service.errors import RefusedError
+from fusioncam.runtime.service.protocol.request_parser import quote
 
 # zlib's window bits, which say the format, too.
 WINDOWS: Mapping[str, int] = {"gzip": 31, "x-gzip": 31, "deflate": 15}
@@ -23,7 +24,8 @@ def unpack(body: bytes, encoding: str | None, limit: int) -> bytes:
         limit: The most it may grow to, in bytes; no more than that is ever unpacked.
 
     Raises:
-        RefusedError: 415 for another encoding, 413 where it grows beyond the limit, 400 where it is damaged.
+        RefusedError: 415 for another encoding, 413 where the body grows beyond the limit.
+        UsageError: The body is damaged.
     """
     name = (encoding or "identity").strip().lower()
     if name == "identity":
@@ -31,22 +33,22 @@ def unpack(body: bytes, encoding: str | None, limit: int) -> bytes:
     if name not in WINDOWS:
         raise RefusedError(
             415,
-            f"the body's encoding is {shown(encoding)}; send it plain, or as {' or '.join(OFFERED)}",
+            f"the body's encoding is {quote(encoding)}; send it plain, or as {' or '.join(OFFERED)}",
             {"Accept-Encoding": ", ".join(OFFERED)},
         )
     unpacker = zlib.decompressobj(WINDOWS[name])
     try:
         plain = unpacker.decompress(body, limit + 1)
     except zlib.error:
-        raise bad(f"the body is not {name}, or is damaged: check Content-Encoding") from None
+        raise UsageError(f"the body is not {name}, or is damaged: check Content-Encoding") from None
     if len(plain) > limit:
         raise RefusedError(
             413, f"the body unpacks to more than {limit:,} bytes, the limit: send a smaller picture, or fewer"
         )
     if not unpacker.eof:
-        raise bad(f"the body ends before its {name} data does: send all of it")
+        raise UsageError(f"the body ends before its {name} data does: send all of it")
     if unpacker.unused_data:
-        raise bad(f"bytes follow the end of the body's {name} data: pack the body as a whole, once")
+        raise UsageError(f"bytes follow the end of the body's {name} data: pack the body as a whole, once")
     return plain
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SkipValidation, ValidationError
 from pydantic_core import from_json
 
-from fusioncam.runtime.service.refusals import bad
+from fusioncam.errors import UsageError
 
 Datatype = Literal["FP32", "INT64", "BYTES"]
 Size = Annotated[int, Field(ge=0, le=1 << 40)]
@@ -129,12 +129,12 @@ def read_json(text: bytes) -> InferRequest:
     """The JSON of a request for explanations.
 
     Raises:
-        RefusedError: 400; it is no JSON, or something is missing, superfluous or of the wrong type.
+        UsageError: The text is no JSON, or something is missing, superfluous or of the wrong type.
     """
     try:
         given = from_json(text, allow_inf_nan=False)
     except ValueError as error:
-        raise bad(
+        raise UsageError(
             f"the request's JSON cannot be read: {error}; for a photo as the whole body send "
             "Inference-Header-Content-Length: 0"
         ) from None
@@ -143,4 +143,4 @@ def read_json(text: bytes) -> InferRequest:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(part)[:40] for part in first["loc"]) or "the request"
-        raise bad(f"{where}: {first['msg']}; /docs describes requests") from None
+        raise UsageError(f"{where}: {first['msg']}; /docs describes requests") from None

@@ -11,10 +11,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from pydantic_core import to_json
 
+from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import Array
-from fusioncam.runtime.service.protocol.request import shown
+from fusioncam.runtime.service.protocol.request_parser import quote
 from fusioncam.runtime.service.protocol.schemas import InferRequest, InputTensor, read_json
-from fusioncam.runtime.service.refusals import bad
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 DTYPES: Mapping[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "INT64": np.dtype("<i8")}
@@ -50,15 +50,15 @@ def split_body(body: bytes, header_length: str | None, most_values: int) -> tupl
         most_values: Numbers that a request can need; bounds what a body of JSON grows to when it is read.
 
     Raises:
-        RefusedError: 400.
+        UsageError: The body is no request.
     """
     if header_length is not None and not re.fullmatch("[0-9]{1,12}", header_length):
-        raise bad(f"{HEADER_LENGTH} must be a number of bytes, not {shown(header_length)}")
+        raise UsageError(f"{HEADER_LENGTH} must be a number of bytes, not {quote(header_length)}")
     length = len(body) if header_length is None else int(header_length)
     if length > len(body):
-        raise bad(f"{HEADER_LENGTH} is {length}, but the body has {len(body)} bytes")
+        raise UsageError(f"{HEADER_LENGTH} is {length}, but the body has {len(body)} bytes")
     if not body:
-        raise bad(f"the body is empty: send JSON, JSON and binary tensors, or a photo with {HEADER_LENGTH}: 0")
+        raise UsageError(f"the body is empty: send JSON, JSON and binary tensors, or a photo with {HEADER_LENGTH}: 0")
     if header_length is not None and length == 0:
         photo = struct.pack("<I", len(body)) + body
         parameters = {"binary_data_size": len(photo)}
@@ -66,7 +66,7 @@ def split_body(body: bytes, header_length: str | None, most_values: int) -> tupl
         return InferRequest(inputs=[tensor]), memoryview(photo)
     text = body[:length]
     if text.count(b",") > most_values + SPARE_COMMAS:
-        raise bad(f"the request's JSON holds more than {most_values:,} values, more than its pictures can have")
+        raise UsageError(f"the request's JSON holds more than {most_values:,} values, more than its pictures can have")
     return read_json(text), memoryview(body)[length:]
 
 
@@ -82,20 +82,22 @@ def read_tensors(
         most_listed: Values of any but FP32; each becomes an object, and millions of small ones hide in a packed body.
 
     Raises:
-        RefusedError: 400; an input is unknown, given twice, of another datatype, or its values do not fit what it says.
+        UsageError: An input is unknown, given twice, of another datatype, or its values do not fit what it says.
     """
     found: dict[str, Tensor] = {}
     at = 0
     for tensor in request.inputs:
         name = tensor.name
         if name not in datatypes:
-            raise bad(f"there is no input {shown(name)}; the inputs are {', '.join(datatypes)}")
+            raise UsageError(f"there is no input {quote(name)}; the inputs are {', '.join(datatypes)}")
         if name in found:
-            raise bad(f"input {name!r} is given twice: give it once")
+            raise UsageError(f"input {name!r} is given twice: give it once")
         if tensor.datatype != datatypes[name]:
-            raise bad(f"input {name!r} is of datatype {datatypes[name]}, not {tensor.datatype}")
+            raise UsageError(f"input {name!r} is of datatype {datatypes[name]}, not {tensor.datatype}")
         if tensor.datatype != "FP32" and math.prod(tensor.shape) > most_listed:
-            raise bad(f"input {name!r} of shape {_dimensions(tensor.shape)} has more than {most_listed:,} values")
+            raise UsageError(
+                f"input {name!r} of shape {_dimensions(tensor.shape)} has more than {most_listed:,} values"
+            )
         size = _binary_size(tensor, len(data) - at)
         if size is None:
             values = _from_json(tensor)
@@ -104,7 +106,7 @@ def read_tensors(
             at += size
         found[name] = Tensor(tuple(tensor.shape), values, from_json=size is None)
     if at != len(data):
-        raise bad(
+        raise UsageError(
             f"{len(data) - at} bytes of the body belong to no input: the binary_data_size of all must add up, "
             f"and {HEADER_LENGTH} be the bytes of JSON"
         )
@@ -114,19 +116,23 @@ def read_tensors(
 def _binary_size(tensor: InputTensor, left: int) -> int | None:
     """Bytes of a tensor behind the JSON, of which so many are left; None where its values are in the JSON."""
     if any(key.startswith("shared_memory") for key in tensor.parameters):
-        raise bad(f"input {tensor.name!r} is in shared memory, which this service does not read: send it in the body")
+        raise UsageError(
+            f"input {tensor.name!r} is in shared memory, which this service does not read: send it in the body"
+        )
     unknown = sorted(set(tensor.parameters) - {"binary_data_size"})
     if unknown:
-        raise bad(f"input {tensor.name!r} has an unknown parameter {shown(unknown[0])}")
+        raise UsageError(f"input {tensor.name!r} has an unknown parameter {quote(unknown[0])}")
     size = tensor.parameters.get("binary_data_size")
     if (size is None) == (tensor.data is None):
-        raise bad(f"input {tensor.name!r} needs its values once: as data, or behind the JSON with binary_data_size")
+        raise UsageError(
+            f"input {tensor.name!r} needs its values once: as data, or behind the JSON with binary_data_size"
+        )
     if size is None:
         return None
     if isinstance(size, bool) or not isinstance(size, int) or size < 0:
-        raise bad(f"binary_data_size of input {tensor.name!r} must be a number of bytes, not {shown(size)}")
+        raise UsageError(f"binary_data_size of input {tensor.name!r} must be a number of bytes, not {quote(size)}")
     if size > left:
-        raise bad(f"input {tensor.name!r} should have {shown(size)} bytes behind the JSON, but {left} are left")
+        raise UsageError(f"input {tensor.name!r} should have {quote(size)} bytes behind the JSON, but {left} are left")
     return size
 
 
@@ -139,8 +145,8 @@ def _from_bytes(tensor: InputTensor, data: memoryview) -> Values:
         return elements
     dtype = DTYPES[tensor.datatype]
     if len(data) != count * dtype.itemsize:
-        raise bad(
-            f"input {tensor.name!r} of shape {_dimensions(tensor.shape)} has {shown(count * dtype.itemsize)} bytes, "
+        raise UsageError(
+            f"input {tensor.name!r} of shape {_dimensions(tensor.shape)} has {quote(count * dtype.itemsize)} bytes, "
             f"not {len(data)}"
         )
     # A copy: behind the JSON, values need not begin where the processor wants them.
@@ -155,7 +161,7 @@ def _elements(name: str, data: memoryview) -> Iterator[bytes]:
         if end <= len(data):
             end += int.from_bytes(data[at:end], "little")
         if end > len(data) or end < at + 4:
-            raise bad(f"input {name!r} is cut short: each of its elements is led by its length in 4 bytes")
+            raise UsageError(f"input {name!r} is cut short: each of its elements is led by its length in 4 bytes")
         yield bytes(data[at + 4 : end])
         at = end
 
@@ -165,7 +171,7 @@ def _from_json(tensor: InputTensor) -> Values:
     types = _types(given, many) if isinstance(given, list) else {type(given)}
     if tensor.datatype == "BYTES":
         if types != {str}:
-            raise bad(f"{many} must be a list of texts: BYTES in JSON are strings, photos in base64")
+            raise UsageError(f"{many} must be a list of texts: BYTES in JSON are strings, photos in base64")
         texts = list(_flat(given))
         if len(texts) != math.prod(shape):
             raise _wrong_count(tensor, len(texts))
@@ -177,10 +183,12 @@ def _from_json(tensor: InputTensor) -> Values:
         with np.errstate(over="ignore"):  # too large for float32 becomes infinity, which is refused by name later
             values = np.asarray(given, dtype)
     except (ValueError, OverflowError):
-        raise bad(f"{many} must be a list of {tensor.datatype} numbers, or lists in lists of one length") from None
+        raise UsageError(
+            f"{many} must be a list of {tensor.datatype} numbers, or lists in lists of one length"
+        ) from None
     if values.shape != shape:
         if values.ndim != 1:
-            raise bad(f"{many} is {_dimensions(values.shape)}, its shape {_dimensions(shape)}")
+            raise UsageError(f"{many} is {_dimensions(values.shape)}, its shape {_dimensions(shape)}")
         if values.size != math.prod(shape):
             raise _wrong_count(tensor, values.size)
     return values.reshape(shape)
@@ -191,7 +199,7 @@ def _types(given: list[Any], what: str, depth: int = 1) -> set[type]:
     found = set(map(type, given))
     if list in found:
         if depth == DEEPEST:
-            raise bad(f"{what} is nested deeper than {DEEPEST} lists")
+            raise UsageError(f"{what} is nested deeper than {DEEPEST} lists")
         found = (found - {list}).union(*(_types(e, what, depth + 1) for e in given if isinstance(e, list)))
     return found
 
@@ -207,7 +215,9 @@ def _flat(given: Any) -> Iterator[Any]:
 def _wrong_count(tensor: InputTensor, count: int) -> Exception:
     wanted = math.prod(tensor.shape)
     found = count if count < wanted else "more"
-    return bad(f"input {tensor.name!r} of shape {_dimensions(tensor.shape)} has {shown(wanted)} values, not {found}")
+    return UsageError(
+        f"input {tensor.name!r} of shape {_dimensions(tensor.shape)} has {quote(wanted)} values, not {found}"
+    )
 
 
 def _dimensions(shape: Sequence[int]) -> str:

@@ -15,10 +15,10 @@ import pytest
 import uvicorn
 
 from fusioncam import Explainer
-from fusioncam.runtime.service.app import make_app
-from fusioncam.runtime.service.batching import Batcher
-from fusioncam.runtime.service.logs import JsonLines
-from fusioncam.runtime.service.metrics import Metrics
+from fusioncam.runtime.service.batching.batcher import Batcher
+from fusioncam.runtime.service.http.app import make_app
+from fusioncam.runtime.service.monitoring.logs import JsonLines
+from fusioncam.runtime.service.monitoring.metrics import Metrics
 from fusioncam.runtime.service.settings import Settings
 
 
@@ -209,7 +209,7 @@ def serving():
 def address(explainer, serving):
     """Of a service of the tiny model `m`."""
     metrics = Metrics()
-    app = make_app({"m": Batcher("m", explainer, watch=metrics)}, Settings(page=False), metrics)
+    app = make_app({"m": Batcher("m", explainer, observer=metrics)}, Settings(page=False), metrics)
     with serving(app) as address:
         yield address
 

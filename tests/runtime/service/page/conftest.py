@@ -32,8 +32,8 @@ class Service:
     def __init__(self, bundles, **settings):
         uvicorn = pytest.importorskip("uvicorn")
         pytest.importorskip("fastapi")
-        from fusioncam.runtime.service.app import make_app
-        from fusioncam.runtime.service.batching import Batcher
+        from fusioncam.runtime.service.batching.batcher import Batcher
+        from fusioncam.runtime.service.http.app import make_app
         from fusioncam.runtime.service.settings import Settings
 
         self.explainers = {name: Explainer(bundle) for name, bundle in bundles.items()}

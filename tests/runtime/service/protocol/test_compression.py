@@ -5,8 +5,9 @@ import zlib
 
 import pytest
 
+from fusioncam.errors import FusionCamError
+from fusioncam.runtime.service.errors import error_response
 from fusioncam.runtime.service.protocol.compression import OFFERED, chosen, pack, unpack
-from fusioncam.runtime.service.refusals import RefusedError
 
 BODY = b"some body " * 100
 
@@ -46,9 +47,9 @@ def test_what_is_packed_is_unpacked(encoding):
     ],
 )
 def test_refused(encoding, packed, limit, status, words):
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(FusionCamError) as caught:
         unpack(packed, encoding, limit)
-    assert caught.value.status == status
+    assert error_response(caught.value).status_code == status
     assert words in str(caught.value)
 
 

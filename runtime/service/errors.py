@@ -1,0 +1,52 @@
+"""Errors as answers: `{"error": "..."}`, one clear line, and the status that says whose fault it is."""
+
+from collections.abc import Mapping
+
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from fusioncam.errors import (
+    BusyError,
+    DeadlineError,
+    FusionCamError,
+    ImageError,
+    OutOfMemoryError,
+    UsageError,
+    out_of_memory,
+)
+
+STATUSES: tuple[tuple[type[FusionCamError], int], ...] = (
+    (BusyError, 503),
+    (OutOfMemoryError, 503),
+    (DeadlineError, 504),
+    (ImageError, 400),
+    (UsageError, 400),
+    (FusionCamError, 500),
+)
+WAIT_FOR_MEMORY = 5  # seconds in which other requests may be done with theirs
+CLIENT_GONE = 499  # nginx's number for a client that did not wait; only logs and metrics see it
+
+
+class RefusedError(FusionCamError):
+    """A request that is turned down with a status of its own."""
+
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status, self.headers = status, dict(headers or {})
+
+
+def error_response(error: Exception) -> JSONResponse:
+    """What the client is told of an error."""
+    if isinstance(error, RefusedError):
+        return error_json(error.status, str(error), error.headers)
+    if isinstance(error, HTTPException):
+        return error_json(error.status_code, str(error.detail), error.headers)
+    error = out_of_memory(error) or error
+    status = next(status for kind, status in STATUSES if isinstance(error, kind))
+    wait = WAIT_FOR_MEMORY if isinstance(error, MemoryError) else getattr(error, "retry_after", None)
+    return error_json(status, str(error), None if wait is None else {"Retry-After": str(wait)})
+
+
+def error_json(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """An error as an answer."""
+    return JSONResponse({"error": message}, status, dict(headers or {}))

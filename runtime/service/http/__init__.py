@@ -1,0 +1,1 @@
+"""The HTTP side of the service: its application, middleware, sockets, and the way of a request to its answer."""

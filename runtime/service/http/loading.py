@@ -1,0 +1,83 @@
+"""The service while its models are being loaded: alive, but not ready."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from contextlib import AsyncExitStack, suppress
+
+from fastapi import FastAPI
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
+
+from fusioncam.runtime.service.errors import error_json
+
+LIVE = "/v2/health/live"
+LOADING = "the models are being loaded; ask again soon"
+RETRY_AFTER = "1"  # seconds
+
+
+class LoadingApp:
+    """An ASGI application that opens another in a thread, and is that one from then on.
+
+    Args:
+        open_app: Makes the application; it takes its time.
+        opened: Called, in the event loop, once it is there or `error` is.
+        at_once: Whether requests are answered meanwhile, that it is not ready; else they wait.
+
+    Attributes:
+        error: Why the application cannot be made.
+    """
+
+    def __init__(self, open_app: Callable[[], FastAPI], opened: Callable[[], None], at_once: bool = True) -> None:
+        self._open_app, self._opened, self._at_once = open_app, opened, at_once
+        self._app: FastAPI | None = None
+        self.error: Exception | None = None
+        self.thread: threading.Thread | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or live one life."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif self._app is not None:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http" and scope["path"] == LIVE:
+            await JSONResponse({"live": True})(scope, receive, send)
+        elif scope["type"] == "http":
+            await error_json(503, LOADING, {"Retry-After": RETRY_AFTER})(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        async with AsyncExitStack() as life:
+            await receive()
+            opening = asyncio.create_task(self._open(life))
+            if not self._at_once:
+                await asyncio.wait([opening])
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            opening.cancel()
+            await asyncio.wait([opening])
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _open(self, life: AsyncExitStack) -> None:
+        try:
+            app = await self._in_thread(self._open_app)
+            await life.enter_async_context(app.router.lifespan_context(app))
+            self._app = app
+        except Exception as error:
+            self.error = error
+        self._opened()
+
+    async def _in_thread(self, act: Callable[[], FastAPI]) -> FastAPI:
+        """What `act` gives; the thread is one that nobody waits for if the service ends first."""
+        future: Future[FastAPI] = Future()
+
+        def run() -> None:
+            with suppress(InvalidStateError):  # cancelled meanwhile
+                try:
+                    future.set_result(act())
+                except Exception as error:
+                    future.set_exception(error)
+
+        self.thread = threading.Thread(target=run, name="loading", daemon=True)
+        self.thread.start()
+        return await asyncio.wrap_future(future)

@@ -1,0 +1,90 @@
+"""The sockets that workers accept connections from."""
+
+import errno
+import ipaddress
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+
+from fusioncam.errors import FusionCamError, UsageError
+
+# The kernel then deals connections out evenly: workers that share a socket take as many as they can get hold of.
+OWN_SOCKETS = sys.platform == "linux"
+FILES = 1 << 16  # that a process may have open, of which each connection is one
+
+
+def open_sockets(host: str, port: int, workers: int = 1) -> list[socket.socket]:
+    """One socket per worker, or one for all, bound but not listening yet.
+
+    Args:
+        host: Name or address.
+        port: 0 for any that is free.
+        workers: How many.
+
+    Raises:
+        UsageError: There is no such host.
+        FusionCamError: The address cannot be bound to.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except (OSError, UnicodeError) as error:
+        raise UsageError(f"there is no host {host!r} ({error}); use --host 127.0.0.1, or 0.0.0.0 for all") from error
+    alone = _bound(family, address, shared=False)  # which fails where another service listens, even one that shares
+    if workers == 1 or not OWN_SOCKETS:
+        return [alone]
+    address = alone.getsockname()
+    alone.close()
+    return [_bound(family, address, shared=True) for _ in range(workers)]
+
+
+def _bound(family: int, address: Sequence[object], shared: bool) -> socket.socket:
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":  # elsewhere it lets two services have one port
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        opened.bind(address)  # type: ignore[arg-type]
+    except (OSError, OverflowError) as error:
+        opened.close()
+        raise _refused(str(address[0]), address[1], error) from error
+    return opened
+
+
+def _refused(host: str, port: object, error: Exception) -> FusionCamError:
+    number = error.errno if isinstance(error, OSError) else None
+    if number == errno.EADDRINUSE:
+        return FusionCamError(f"port {port} of {host} is in use; stop what listens there, or choose another --port")
+    if number == errno.EACCES:
+        return FusionCamError(f"port {port} of {host} is reserved by the system; choose a --port above 1023")
+    if number == errno.EADDRNOTAVAIL:
+        return UsageError(f"this machine has no address {host}; use --host 127.0.0.1, or 0.0.0.0 for all")
+    return FusionCamError(f"cannot listen at port {port} of {host}: {error}; choose another --host or --port")
+
+
+def url_of(listening: socket.socket) -> str:
+    """The URL that leads to a socket from this machine."""
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def is_local(listening: socket.socket) -> bool:
+    """Whether only this machine can connect to a socket."""
+    return ipaddress.ip_address(listening.getsockname()[0].partition("%")[0]).is_loopback
+
+
+def raise_file_limit() -> int:
+    """Have the system let this process, and those it starts, open more files, as far as it may; return how many."""
+    if sys.platform == "win32":
+        return FILES
+    import resource
+
+    least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if most == resource.RLIM_INFINITY else min(FILES, most)
+    if least == resource.RLIM_INFINITY or least >= wanted:
+        return min(FILES, wanted)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -1,0 +1,106 @@
+"""When workers are replaced, on a clock that is told the time."""
+
+import os
+import signal
+from types import SimpleNamespace
+
+import pytest
+
+from fusioncam.errors import FusionCamError
+from fusioncam.runtime.service.workers import worker_pool
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and process groups are those of POSIX systems")
+
+
+class Mortal:
+    """A worker as `WorkerPool` sees it; dead when `status` is set."""
+
+    def __init__(self, plan, listening, at_once, figures):
+        self.ready, self.status, self.process = False, None, SimpleNamespace(pid=0)
+        self.heard, self.hung, self.figures, self.ended = worker_pool.time.monotonic(), False, {}, []
+        MORTALS.append(self)
+
+    def look(self):
+        return self.status
+
+    def close(self):
+        return []
+
+    def end(self, number):
+        self.ended.append(number)
+
+
+MORTALS = []
+
+
+@pytest.fixture
+def two(monkeypatch):
+    """`WorkerPool` of two that are not ready, and a clock."""
+    now = [0.0]
+    monkeypatch.setattr(worker_pool, "WorkerHandle", Mortal)
+    monkeypatch.setattr(worker_pool, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    MORTALS.clear()
+    made = worker_pool.WorkerPool(None, [None], 2, None)
+    made._due = {0: 0.0, 1: 0.0}
+    made._start_those_due()
+    return made, now
+
+
+def test_one_that_cannot_start_does_not_end_those_that_have(two):
+    made, now = two
+    MORTALS[0].ready, pauses = True, []
+    for _ in range(10):
+        made._bury(1, 1)
+        pauses.append(made._due[1] - now[0])
+        now[0] = made._due[1]
+        made._start_those_due()
+    assert pauses[:3] == [1.0, 2.0, 4.0]
+    assert max(pauses) == pauses[-1] == 64.0
+    made._bury(0, -9)  # which gets its chance, as any other
+    with pytest.raises(FusionCamError, match="11 workers in a row died before they were ready"):
+        made._bury(1, 1)
+
+
+def test_one_that_gives_no_sign_of_life_is_replaced(two):
+    made, now = two
+    for mortal in MORTALS:
+        mortal.ready = True
+    for _ in range(int(worker_pool.SILENCE * 2) - 1):
+        now[0] += 0.5
+        MORTALS[0].heard = now[0]
+        made._replace_those_that_hang()
+        assert [mortal.ended for mortal in MORTALS] == [[], []]
+    now[0] += 0.75
+    made._replace_those_that_hang()
+    assert [mortal.ended for mortal in MORTALS] == [[], [signal.SIGKILL]]
+
+
+def test_one_that_loads_has_more_time(two):
+    made, now = two
+    for _ in range(int(worker_pool.LOADING) - 1):
+        now[0] += 1
+        made._replace_those_that_hang()
+    assert [mortal.ended for mortal in MORTALS] == [[], []]
+    now[0] += 1
+    made._replace_those_that_hang()
+    now[0] += 1
+    made._replace_those_that_hang()
+    assert [mortal.ended for mortal in MORTALS] == [[signal.SIGKILL]] * 2
+
+
+def test_none_is_killed_for_what_nobody_was_there_to_hear(two):
+    made, now = two
+    MORTALS[0].ready = True
+    now[0] += 3600  # the machine slept, or this process was stopped
+    made._replace_those_that_hang()
+    assert MORTALS[0].ended == []
+
+
+def test_where_none_starts_it_ends(two):
+    made, now = two
+    for n in (0, 1):
+        made._bury(n, 1)
+    now[0] += 10
+    made._start_those_due()
+    with pytest.raises(FusionCamError, match="3 workers in a row"):
+        made._bury(0, 1)
