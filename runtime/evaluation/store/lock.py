@@ -1,65 +1,34 @@
-"""One process at a time in a folder: a lock of the operating system's, which ends with the process, however it ends."""
+"""One process at a time in a folder: a lock of the operating system, which ends with the process."""
 
 import errno
-import os
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
-if sys.platform == "win32":  # pragma: no cover
-    import msvcrt
-
-    def _lock(file: IO[bytes]) -> None:
-        # Beyond the end, so that others can still read who holds it.
-        file.seek(1 << 20)
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        file.seek(0)
-else:
-    import fcntl
-
-    def _lock(file: IO[bytes]) -> None:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+from filelock import FileLock, Timeout
 
 
 def hold(path: Path) -> Callable[[], None] | None:
-    """Take a lock, a file that goes when it is given back; None where another process has it.
+    """Take the lock of a file and return the function that releases it, or None where another process holds it.
 
-    What a process that was killed has left is no lock, and is taken over.
-
-    Returns:
-        What gives it back.
+    The file is removed on release. The file that a killed process leaves is no lock, and is taken over.
 
     Raises:
         OSError: The file cannot be made.
     """
-    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+    lock = FileLock(path, blocking=False, thread_local=False)
     try:
-        _lock(file)
+        lock.acquire()
+    except Timeout:
+        return None
     except OSError as error:
-        # A file system may have no locks: then it is for the user not to start two.
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-            file.close()
-            return None
-    if not _is_at(file, path):  # whoever had it has just removed it, and another may be making it anew
-        file.close()
-        return hold(path)
-    file.truncate(0)
-    file.write(str(os.getpid()).encode())
-    file.flush()
+        # Some file systems have no locks: there the user must not start two processes.
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
+            raise
 
     def release() -> None:
-        with suppress(OSError):  # on Windows it cannot go while it is open, and stays
+        with suppress(OSError):  # Windows does not remove an open file: it stays
             path.unlink()
-        file.close()
+        lock.release()
 
     return release
-
-
-def _is_at(file: IO[bytes], path: Path) -> bool:
-    """Return whether an open file is still the one of that name."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except OSError:
-        return False

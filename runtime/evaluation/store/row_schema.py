@@ -1,68 +1,54 @@
-"""What a row of an evaluation looks like, to know a damaged one: a file may change while nobody looks."""
+"""The schema of a row, against which stored rows are validated: a file may be damaged between two runs."""
 
-from collections.abc import Callable
-from types import NoneType
-from typing import Any, TypeAlias, TypeGuard
+from typing import Annotated, Any, TypeAlias, TypeGuard
 
-Check: TypeAlias = Callable[[Any], bool]
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, ValidationError
 
-LARGEST = 1e100  # of a figure: its square and sums of those are finite
-
-
-def whole_row(row: Any) -> TypeGuard[dict[str, Any]]:
-    """Whether it is a row as `Evaluator` makes them: of a photo that failed, with its error, or with methods.
-
-    Args:
-        row: As JSON gives it.
-    """
-    return _is(dict)(row) and _ROW(row) and "image" in row and bool({"error", "methods"} & {*row})
+# Figures are bounded so that their squares, and sums of those, are finite; NaN is within no bounds.
+Figure: TypeAlias = Annotated[float, Field(gt=-1e100, lt=1e100)] | None
+Whole: TypeAlias = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]  # the integers of Parquet
+# Names of files may hold lone surrogates, which pydantic's own str refuses.
+Text: TypeAlias = InstanceOf[str]
 
 
-# Exact types: True is no number.
-def _is(*types: type) -> Check:
-    return lambda value: type(value) in types
+class _Record(BaseModel):
+    """A dictionary of exact types (True is no number), in which keys may be missing but not wrong."""
+
+    model_config = ConfigDict(strict=True)
 
 
-def _figure(value: Any) -> bool:
-    # Nor is NaN, which is never less than anything; an int may be larger than any float.
-    return value is None or (_is(int, float)(value) and -LARGEST < value < LARGEST)
+class _Passes(_Record):
+    run: Whole = 0
+    channels: Whole = 0
+    missing: Figure = None
 
 
-def _whole(value: Any) -> bool:
-    return _is(int)(value) and -(1 << 63) <= value < 1 << 63  # what Parquet takes
+class _Method(_Record):
+    metrics: dict[Any, Figure] = {}
+    curves: dict[Any, list[Figure]] = {}
+    flags: list[Text] = []
+    picture: Text = ""
 
 
-def _each(check: Check) -> Check:
-    return lambda value: _is(list)(value) and all(map(check, value))
+class _Row(_Record):
+    image: Text
+    error: Text = ""
+    sha256: Text = ""
+    size: Annotated[list[Whole], Field(min_length=2, max_length=2)] = []
+    class_index: Whole = 0
+    label: Text | None = None
+    probability: Figure = None
+    accepted: list[Whole] = []
+    correct: bool | None = None
+    passes: _Passes = _Passes()
+    seconds: Figure = None
+    problems: list[Text] = []
+    methods: dict[Any, _Method] = {}
 
 
-def _values(check: Check) -> Check:
-    return lambda value: _is(dict)(value) and all(map(check, value.values()))
-
-
-def _record(**checks: Check) -> Check:
-    """A dictionary in which what there is of these is as it should be."""
-    return lambda value: _is(dict)(value) and all(check(value[key]) for key, check in checks.items() if key in value)
-
-
-def _size(value: Any) -> bool:
-    return _each(_whole)(value) and len(value) == 2
-
-
-_TEXTS = _each(_is(str))
-_METHOD = _record(metrics=_values(_figure), curves=_values(_each(_figure)), flags=_TEXTS, picture=_is(str))
-_ROW = _record(
-    image=_is(str),
-    error=_is(str),
-    sha256=_is(str),
-    size=_size,
-    class_index=_whole,
-    label=_is(str, NoneType),
-    probability=_figure,
-    accepted=_each(_whole),
-    correct=_is(bool, NoneType),
-    passes=_record(run=_whole, channels=_whole, missing=_figure),
-    seconds=_figure,
-    problems=_TEXTS,
-    methods=_values(_METHOD),
-)
+def is_row(value: Any) -> TypeGuard[dict[str, Any]]:
+    """Return whether a value of JSON is a row: of a photo that failed, with its error, or of one with methods."""
+    try:
+        return bool({"error", "methods"} & _Row.model_validate(value).model_fields_set)
+    except ValidationError:
+        return False

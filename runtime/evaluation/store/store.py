@@ -21,7 +21,7 @@ from fusioncam.kernels.arrays import UInt8Array
 from fusioncam.manifest import MANIFEST
 from fusioncam.output import advice_on, json_bytes, prepare_folder, write_atomically
 from fusioncam.runtime.evaluation.store.lock import hold
-from fusioncam.runtime.evaluation.store.row_schema import whole_row
+from fusioncam.runtime.evaluation.store.row_schema import is_row
 
 Row: TypeAlias = dict[str, Any]
 
@@ -281,4 +281,4 @@ def _row(line: bytes, methods: set[str]) -> Row | None:
         row = json.loads(sealed[1] + b"}")
     except (ValueError, RecursionError):
         return None
-    return row if whole_row(row) and ("error" in row or methods <= {*row["methods"]}) else None
+    return row if is_row(row) and ("error" in row or methods <= {*row["methods"]}) else None
