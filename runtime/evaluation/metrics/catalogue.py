@@ -16,24 +16,83 @@ class Metric(NamedTuple):
         label: What people call its mean.
         better: Which values are good.
         source: Where it is defined.
+        meaning: A sentence or two for the report.
     """
 
     label: str
     better: Literal["higher", "lower"]
     source: str
+    meaning: str
 
 
 METRICS = {
-    "drop": Metric("Average Drop", "lower", "Grad-CAM++, arXiv 1710.11063"),
-    "increase": Metric("Increase in Confidence", "higher", "Grad-CAM++, arXiv 1710.11063"),
-    "insertion": Metric("Insertion AUC", "higher", "RISE, arXiv 1806.07421"),
-    "deletion": Metric("Deletion AUC", "lower", "RISE, arXiv 1806.07421"),
-    "road": Metric("ROAD", "higher", "arXiv 2202.00449, combined as in pytorch-grad-cam"),
-    "road_morf": Metric("ROAD, most relevant first", "lower", "arXiv 2202.00449"),
-    "road_lerf": Metric("ROAD, least relevant first", "higher", "arXiv 2202.00449"),
-    "pointing": Metric("Pointing game", "higher", "arXiv 1608.00507"),
-    "energy": Metric("Energy pointing game", "higher", "Score-CAM, arXiv 1910.01279"),
-    "sanity": Metric("Likeness under shuffled weights", "lower", "arXiv 1810.03292"),
+    "drop": Metric(
+        "Average Drop",
+        "lower",
+        "Grad-CAM++, arXiv 1710.11063",
+        "How much of the model's confidence p in the class is lost when the picture is multiplied by the map: "
+        "max(0, p - q) / p with q the confidence then, mean over the photos. A map that keeps the whole picture "
+        "drops nothing: read it beside the others.",
+    ),
+    "increase": Metric(
+        "Increase in Confidence",
+        "higher",
+        "Grad-CAM++, arXiv 1710.11063",
+        "Share of the photos on which the confidence is greater under the map than without it.",
+    ),
+    "insertion": Metric(
+        "Insertion AUC",
+        "higher",
+        "RISE, arXiv 1806.07421",
+        "Area under the confidence while the pixels enter a blurred picture, the most salient first. The sooner "
+        "the class is recognised, the larger it is.",
+    ),
+    "deletion": Metric(
+        "Deletion AUC",
+        "lower",
+        "RISE, arXiv 1806.07421",
+        "Area under the confidence while the pixels are taken out, the most salient first. The sooner the class is "
+        "lost, the smaller it is.",
+    ),
+    "road": Metric(
+        "ROAD",
+        "higher",
+        "arXiv 2202.00449, combined as in pytorch-grad-cam",
+        "Remove and debias: pixels are replaced by what their neighbours let expect, with noise, so that the model "
+        "cannot see the shape of the hole. Half the difference between removing the least and the most relevant "
+        "first.",
+    ),
+    "road_morf": Metric(
+        "ROAD, most relevant first",
+        "lower",
+        "arXiv 2202.00449",
+        "Change of the confidence when the most relevant pixels are removed as for ROAD.",
+    ),
+    "road_lerf": Metric(
+        "ROAD, least relevant first",
+        "higher",
+        "arXiv 2202.00449",
+        "Change of the confidence when the least relevant pixels are removed as for ROAD.",
+    ),
+    "pointing": Metric(
+        "Pointing game",
+        "higher",
+        "arXiv 1608.00507",
+        "Share of the photos on which the map's maximum lies on an object of the class.",
+    ),
+    "energy": Metric(
+        "Energy pointing game",
+        "higher",
+        "Score-CAM, arXiv 1910.01279",
+        "Share of the map's sum that lies on an object of the class.",
+    ),
+    "sanity": Metric(
+        "Likeness under shuffled weights",
+        "lower",
+        "arXiv 1810.03292",
+        "Likeness, by ranks, of the map to that of the same model with its weights shuffled, from 0 to 1. A map "
+        "that stays the same shows the picture, not the model.",
+    ),
 }
 
 FLAGS = {

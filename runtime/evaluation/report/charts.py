@@ -1,18 +1,12 @@
-"""Mean insertion and deletion curves as SVG."""
+"""The geometry of the mean insertion and deletion curves, which the page draws as SVG."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
-
-from fusioncam.runtime.evaluation.report.html import SERIES, dashes, method_name, number, photos, swatch, text
-
-# In units of the drawing, which is as wide as its place; letters of 12 units stay legible on a phone.
-WIDTH, HEIGHT = 420, 300
-LEFT, RIGHT, TOP, BOTTOM = 44, 12, 12, 44
 
 
 class Kind(NamedTuple):
-    """What a curve shows."""
+    """A kind of curve: its title, the name of its x axis, and how a good curve runs."""
 
     title: str
     across: str
@@ -27,40 +21,65 @@ KINDS = {
 }
 
 
-def charts(methods: Mapping[str, Mapping[str, Any]]) -> str:
-    """A chart for each kind of curve, and one legend; empty where no method has curves.
+class Area(NamedTuple):
+    """The size of a drawing and its margins, in units of which letters take 12: those stay legible on a phone."""
+
+    width: int = 420
+    height: int = 300
+    left: int = 44
+    right: int = 12
+    top: int = 12
+    bottom: int = 44
+
+    def x(self, share: float) -> float:
+        """Return the place of a share of the pixels, 0..1."""
+        return self.left + share * (self.width - self.left - self.right)
+
+    def y(self, share: float) -> float:
+        """Return the place of a share of the highest value, 0..1."""
+        return self.height - self.bottom - share * (self.height - self.top - self.bottom)
+
+
+class Line(NamedTuple):
+    """The curve of a method: its mean as a path from `start` to `end`, and the band of its interval, which may lack."""
+
+    number: int
+    method: str
+    path: str
+    start: float | None
+    end: float | None
+    band: str
+
+
+class Chart(NamedTuple):
+    """The curves of one kind, of all methods that have them."""
+
+    kind: Kind
+    area: Area
+    ceiling: float
+    photos: int
+    lines: list[Line]
+
+
+def charts(methods: Mapping[str, Mapping[str, Any]]) -> Iterator[Chart]:
+    """Yield a chart for each kind of curve that some method has.
 
     Args:
-        methods: As in the summary, each with its `curves`.
+        methods: The methods of the summary, each with its `curves`.
     """
-    drawn = "\n".join(_chart(kind, methods) for kind in KINDS if any(kind in m["curves"] for m in methods.values()))
-    if not drawn:
-        return ""
-    names = "".join(f"<li>{swatch(n)}&nbsp;{method_name(method)}</li>" for n, method in enumerate(methods))
-    return f'<ul class="legend">{names}</ul>\n<div class="charts">\n{drawn}\n</div>'
-
-
-def _chart(name: str, methods: Mapping[str, Mapping[str, Any]]) -> str:
-    kind = KINDS[name]
-    curves = [(n, method, m["curves"][name]) for n, (method, m) in enumerate(methods.items()) if name in m["curves"]]
-    top = _ceiling(max(v for *_, c in curves for v in (*c["mean"], *c["high"]) if v is not None))
-    opacity = 0.15 * min(1.0, 4 / len(curves))  # many bands on top of each other would hide the grid
-    bands = "".join(_band(n, curve, top, opacity) for n, _, curve in curves)
-    lines = "".join(_line(n, method, curve, top) for n, method, curve in curves)
-    ends = ", ".join(
-        f"{method_name(method)} from {number(c['mean'][0])} to {number(c['mean'][-1])}" for _, method, c in curves
-    )
-    most = photos(max(curve["n"] for *_, curve in curves))
-    return (
-        f"<figure><figcaption><strong>{kind.title}</strong>: {kind.good}. Mean over {most}.</figcaption>\n"
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{text(kind.title)} curves, confidence in the class by {text(kind.across)}: {ends}">\n'
-        f"{_axes(kind, top)}\n{bands}\n{lines}\n</svg></figure>"
-    )
+    for name, kind in KINDS.items():
+        curves = [
+            (n, method, m["curves"][name]) for n, (method, m) in enumerate(methods.items()) if name in m["curves"]
+        ]
+        if curves:
+            highest = max(v for *_, c in curves for v in (*c["mean"], *c["high"]) if v is not None)
+            area, ceiling = Area(), _ceiling(highest)
+            lines = [_line(n, method, curve, area, ceiling) for n, method, curve in curves]
+            yield Chart(kind, area, ceiling, max(curve["n"] for *_, curve in curves), lines)
 
 
 def _ceiling(highest: float) -> float:
-    """A round number just above; the confidence ends at 1."""
+    """Return a round number just above; the confidence ends at 1."""
     if highest <= 0:
         return 1.0
     unit = 10 ** math.floor(math.log10(highest))
@@ -68,46 +87,14 @@ def _ceiling(highest: float) -> float:
     return min(1.0, next(s for s in steps if s * unit >= highest - 1e-12) * unit) if highest <= 1 else highest
 
 
-def _x(share: float) -> float:
-    return LEFT + share * (WIDTH - LEFT - RIGHT)
-
-
-def _y(value: float, top: float) -> float:
-    return HEIGHT - BOTTOM - value / top * (HEIGHT - TOP - BOTTOM)
-
-
-def _axes(kind: Kind, top: float) -> str:
-    parts = []
-    for k in range(5):
-        y, share = _y(top * k / 4, top), k / 4
-        parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text class="tick" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{top * k / 4:.3g}</text>')
-        anchor = "end" if k == 4 else "middle"
-        x = WIDTH - RIGHT if k == 4 else _x(share)
-        parts.append(f'<path class="axis" d="M{_x(share):.1f} {HEIGHT - BOTTOM}v4"/>')
-        parts.append(
-            f'<text class="tick" x="{x:.1f}" y="{HEIGHT - BOTTOM + 17}" text-anchor="{anchor}">{k * 25} %</text>'
-        )
-    parts.append(f'<path class="axis" d="M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - RIGHT}"/>')
-    middle_x, middle_y = (LEFT + WIDTH - RIGHT) / 2, (TOP + HEIGHT - BOTTOM) / 2
-    parts.append(f'<text class="name" x="{middle_x}" y="{HEIGHT - 7}" text-anchor="middle">{text(kind.across)}</text>')
-    parts.append(
-        f'<text class="name" transform="translate(11 {middle_y}) rotate(-90)" text-anchor="middle">confidence</text>'
+def _line(number: int, method: str, curve: Mapping[str, Any], area: Area, ceiling: float) -> Line:
+    mean, low, high = (
+        [
+            f"{area.x(x):.1f} {area.y(v / ceiling):.1f}"
+            for x, v in zip(curve["x"], curve[end], strict=True)
+            if v is not None
+        ]
+        for end in ("mean", "low", "high")
     )
-    return "".join(parts)
-
-
-def _points(curve: Mapping[str, Any], end: str, top: float) -> list[str]:
-    return [f"{_x(x):.1f} {_y(v, top):.1f}" for x, v in zip(curve["x"], curve[end], strict=True) if v is not None]
-
-
-def _band(n: int, curve: Mapping[str, Any], top: float, opacity: float) -> str:
-    low, high = _points(curve, "low", top), _points(curve, "high", top)
-    if not low or not high:
-        return ""
-    return f'<path class="band s{n % SERIES}" opacity="{opacity:.3f}" d="M{"L".join(high + low[::-1])}Z"/>'
-
-
-def _line(n: int, method: str, curve: Mapping[str, Any], top: float) -> str:
-    points = "L".join(_points(curve, "mean", top))
-    return f'<path class="line s{n % SERIES}" d="M{points}"{dashes(n)}><title>{method_name(method)}</title></path>'
+    band = "L".join(high + low[::-1]) if low and high else ""
+    return Line(number, method, "L".join(mean), curve["mean"][0], curve["mean"][-1], band)

@@ -73,7 +73,7 @@ def summarise(
             "annotated": len(judged),
             "correct": sum(judged),
         },
-        "metrics": {m: {**metrics[m]._asdict(), "best": _best(averages[m], metrics[m].better)} for m in columns},
+        "metrics": {m: _about(metrics[m], averages[m]) for m in columns},
         "methods": by_method,
         "first": methods[0] if methods else None,
         "problems": [problem._asdict() for problem in (*problems, *_in_rows(done))],
@@ -90,6 +90,11 @@ def _of(row: Row, method: str) -> Mapping[str, Any]:
 def _column(rows: Sequence[Row], method: str, metric: str) -> Float64Array:
     values = (_of(row, method).get("metrics", _NOTHING).get(metric) for row in rows)
     return np.array([np.nan if v is None else float(v) for v in values])
+
+
+def _about(metric: Metric, averages: Mapping[str, Mean]) -> dict[str, Any]:
+    facts = {"label": metric.label, "better": metric.better, "source": metric.source}
+    return {**facts, "best": _best(averages, metric.better)}
 
 
 def _best(averages: Mapping[str, Mean], better: str) -> list[str]:
