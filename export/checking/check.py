@@ -12,8 +12,9 @@ from onnxruntime import InferenceSession
 from fusioncam.errors import BundleError, FusionCamError, ModelError, UsageError, first_line, out_of_memory
 from fusioncam.export.checking.gradient import compare_gradient
 from fusioncam.export.endings.outputs import as_source, comparable
+from fusioncam.export.options import Photos
 from fusioncam.export.patchwork import pictures
-from fusioncam.export.precision.calibration_batches import Photos, checked_photos
+from fusioncam.export.precision.calibration_batches import checked_photos
 from fusioncam.export.precision.drift import LOGIT_TOLERANCE, Finding, compare_maps, logits_of
 from fusioncam.export.precision.score_graph import rounding_session
 from fusioncam.export.reading.file import read_model

@@ -1,6 +1,6 @@
 """The pictures the score graph will see: photos, and those photos under masks made of the layer's activations."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import onnx_ir as ir
@@ -9,9 +9,6 @@ from fusioncam.errors import ImageError, UsageError
 from fusioncam.export.reading.shapes import session
 from fusioncam.kernels.arrays import Array, Float32Array
 from fusioncam.kernels.masks import MaskMaker
-from fusioncam.manifest import Preprocessing
-
-Photos = Callable[[Preprocessing], Iterable[Array]]
 
 MASKS = 6  # of each photo, besides itself and the blank picture; 14 gave no better maps
 

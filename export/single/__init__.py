@@ -1,13 +1,13 @@
 """A bundle as one self-contained graph, for those who run it from C++, JavaScript or anything else with onnxruntime."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
 from fusioncam.errors import BundleError, ModelError, UsageError, first_line, out_of_memory
+from fusioncam.export.options import DEFAULTS, ExportOptions
 from fusioncam.export.single.loop import loop_graph
 from fusioncam.export.single.metadata import metadata
 from fusioncam.export.single.unrolled import chunk_graph, fuse_graph
@@ -23,42 +23,27 @@ from fusioncam.manifest import (
     read_bundle,
 )
 
-__all__ = ["Forms", "checked_forms", "single_graph", "unrolled_graphs", "write_forms"]
+__all__ = ["check_variants", "single_graph", "unrolled_graphs", "write_variants"]
 
 MOST_BYTES = 2**31 - 2**24  # of the weights in one file: protobuf holds 2 GB at most, nodes and names included
 IR_VERSION = 9  # old enough for any onnxruntime since 2023, new enough for opset 20
 MOST_CHUNK = 4096
 
 
-@dataclass(frozen=True)
-class Forms:
-    """Which graphs a bundle gets beside its own.
-
-    Attributes:
-        single: Whether it gets the single graph.
-        shared_weights: Whether its Loop reads the weights of the explain pass.
-        unrolled: Masks per call of the form without Loop, if that is wanted.
-    """
-
-    single: bool = False
-    shared_weights: bool = False
-    unrolled: int | None = None
-
-
-def checked_forms(forms: Forms, gradient: bool) -> Forms:
-    """The forms as they are, if they make sense.
+def check_variants(options: ExportOptions) -> None:
+    """Check that the options of the single and the unrolled graphs make sense together.
 
     Raises:
         UsageError: They do not.
     """
-    if forms.shared_weights and not forms.single:
+    single, unrolled = options["single"], options["unrolled"]
+    if options["shared_weights"] and not single:
         raise UsageError("--shared-weights says how the single graph is written; add --single")
-    if forms.unrolled is not None and not 1 <= forms.unrolled <= MOST_CHUNK:
-        raise UsageError(f"--unrolled takes a number of masks from 1 to {MOST_CHUNK}, not {forms.unrolled}")
-    if (forms.single or forms.unrolled) and not gradient:
-        wanted = "--single" if forms.single else "--unrolled"
-        raise UsageError(f"{wanted} makes Fusion-CAM, which begins with a gradient; leave --no-gradient out")
-    return forms
+    if unrolled is not None and not 1 <= unrolled <= MOST_CHUNK:
+        raise UsageError(f"--unrolled takes a number of masks from 1 to {MOST_CHUNK}, not {unrolled}")
+    if (single or unrolled) and not options["gradient"]:
+        name = "--single" if single else "--unrolled"
+        raise UsageError(f"{name} makes Fusion-CAM, which begins with a gradient; leave --no-gradient out")
 
 
 def single_graph(bundle: str | os.PathLike[str], *, shared_weights: bool = False) -> bytes:
@@ -93,15 +78,15 @@ def unrolled_graphs(bundle: str | os.PathLike[str], masks: int) -> dict[str, byt
     """
     folder = Path(bundle)
     manifest = _suited(read_bundle(folder), folder)
-    checked_forms(Forms(unrolled=masks), manifest.gradient)
+    check_variants({**DEFAULTS, "unrolled": masks})
     return _unrolled(folder, manifest, masks)
 
 
-def write_forms(folder: Path, manifest: Manifest, forms: Forms) -> list[str]:
-    """Write the forms into a folder that holds the graphs of a bundle; their file names."""
-    graphs = {SINGLE_GRAPH: _single(folder, manifest, forms.shared_weights)} if forms.single else {}
-    if forms.unrolled is not None:
-        graphs |= _unrolled(folder, manifest, forms.unrolled)
+def write_variants(folder: Path, manifest: Manifest, options: ExportOptions) -> list[str]:
+    """Write the graphs that the options ask for into a folder with a bundle's graphs, and return their file names."""
+    graphs = {SINGLE_GRAPH: _single(folder, manifest, options["shared_weights"])} if options["single"] else {}
+    if options["unrolled"] is not None:
+        graphs |= _unrolled(folder, manifest, options["unrolled"])
     for name, data in graphs.items():
         (folder / name).write_bytes(data)
     return list(graphs)

@@ -117,7 +117,7 @@ def test_the_bundle_knows_its_files(bundle):
 
 @pytest.mark.parametrize("name", FORMS)
 def test_check_finds_a_wrong_form(name, source, tmp_path, monkeypatch):
-    real = single.write_forms
+    real = single.write_variants
 
     def damaged(folder, *given):
         written = real(folder, *given)
@@ -129,7 +129,7 @@ def test_check_finds_a_wrong_form(name, source, tmp_path, monkeypatch):
         onnx.save(model, folder / name)
         return written
 
-    monkeypatch.setattr("fusioncam.export.write_forms", damaged)
+    monkeypatch.setattr("fusioncam.export.assemble.write_variants", damaged)
     export_model(source, tmp_path / "t.fcam", layer="layer", single=True, unrolled=5)
     ((what, error),) = [(f.what, f.error) for f in check(tmp_path / "t.fcam") if not f.ok]
     assert what.startswith("maps of ")

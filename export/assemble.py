@@ -1,0 +1,166 @@
+"""From a source to its bundle: the graphs are made, written, and compared with the source before they are in place."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import onnx_ir as ir
+
+from fusioncam.errors import ModelError, UsageError
+from fusioncam.export.batch.dynamic import NOT_BY_IMAGE, quantise_by_image
+from fusioncam.export.bundle import explain_graph, whole_folder, write_graphs
+from fusioncam.export.canonical import Classifier, canonicalize
+from fusioncam.export.checking.check import compare_logits, compare_scores
+from fusioncam.export.checking.liveness import why_dead
+from fusioncam.export.gradient import decides_for_batch, path
+from fusioncam.export.head import head_graph
+from fusioncam.export.inspection import manifest_layer
+from fusioncam.export.layers.choice import choose_live, survey
+from fusioncam.export.options import ExportOptions
+from fusioncam.export.precision.calibration_batches import masked_pictures
+from fusioncam.export.precision.drift import Finding
+from fusioncam.export.precision.score_graph import refusal, score_graph
+from fusioncam.export.single import check_variants, write_variants
+from fusioncam.export.source_metadata.labels import read_labels
+from fusioncam.export.source_metadata.preprocessing import read_preprocessing, refuse_rounded_away, usual_preset
+from fusioncam.manifest import (
+    EXPLAIN_GRAPH,
+    FACTS,
+    HEAD_GRAPH,
+    SCORE_GRAPH,
+    WEIGHTS,
+    Manifest,
+    Source,
+    sha256,
+    write_manifest,
+)
+
+TOOLS = ("onnx", "onnx-ir", "onnxscript", "numpy", "fusioncam")
+
+# Names of the two classes of a model of one output, made of its own name; without one the classes have no names.
+ONE_LABEL = {"sigmoid": ("not {}", "{}"), "value": ("lower {}", "higher {}")}
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A bundle that is not written yet: a manifest without digests, graphs by file name, and the canonical model."""
+
+    manifest: Manifest
+    graphs: dict[str, ir.Model]
+    model: ir.Model
+    was_dynamic: bool  # the source quantises a whole batch at once
+
+
+def assemble(source: Path, kept: Path, target: Path, options: ExportOptions) -> Manifest:
+    """Make the bundle of a source, and return its manifest.
+
+    Args:
+        source: The ONNX file.
+        kept: The place where the source will be found later.
+        target: The folder of the bundle.
+        options: All options, with their defaults.
+
+    Raises:
+        FusionCamError: As `export_model`.
+    """
+    check_variants(options)
+    draft = _draft(source, options)
+    with whole_folder(target, source) as folder:
+        path_of_source = os.path.relpath(kept.resolve(), target.resolve()).replace(os.sep, "/")
+        manifest = _write(folder, draft, path_of_source, options)
+        for finding in _findings(folder, manifest, source):
+            if not finding.ok:
+                raise _refusal(draft, finding)
+    return manifest
+
+
+def _draft(source: Path, options: ExportOptions) -> _Draft:
+    """Make the graphs and the manifest of a source."""
+    gradient, folder = options["gradient"], source.parent
+    classifier = canonicalize(source, options["size"], options["output"], options["ending"])
+    model, kind = classifier.model, classifier.taken.type
+    one_by_one = decides_for_batch(path(classifier.image, classifier.logits))
+    if one_by_one and (options["single"] or options["unrolled"]):
+        raise UsageError(f"node {one_by_one!r} decides once for a whole batch; leave out --single and --unrolled")
+    names = {str(o.name) for node in model.graph for o in node.outputs}
+    surveyed = survey(classifier, gradient)
+    layer = choose_live(surveyed, lambda c: why_dead(classifier, c, gradient), options["layer"], names)
+    dynamic = quantise_by_image(model)
+    one = ONE_LABEL.get(classifier.ending) if classifier.outputs == 1 else None
+    labels = read_labels(model.metadata_props, folder, classifier.classes, options["labels"], one)
+    asked = options["preprocessing"] or {}
+    prep = read_preprocessing(model.metadata_props, folder, classifier.size, asked, usual_preset(kind))
+    refuse_rounded_away(prep, kind)
+    explain = explain_graph(model, layer.name, layer.layout, gradient)
+    calibrate = options["calibrate"]
+    batches = None if calibrate is None else lambda: masked_pictures(explain, calibrate(prep))
+    score, score_precision = score_graph(classifier, options["precision"], batches, prep.extremes)
+    graphs = {EXPLAIN_GRAPH: explain, SCORE_GRAPH: score}
+    if not one_by_one and (head := head_graph(model, layer.name, layer.layout, classifier.precision)) is not None:
+        graphs[HEAD_GRAPH] = head
+    manifest = Manifest(
+        source=_source(classifier, sha256(source)),
+        layer=manifest_layer(surveyed, layer, by_default=options["layer"] is None),
+        classes=classifier.classes,
+        ending=classifier.ending,
+        gradient=gradient,
+        precision=classifier.precision,
+        score_precision=score_precision,
+        one_by_one=one_by_one is not None,
+        opset=model.opset_imports[""],
+        preprocessing=prep,
+        labels=labels,
+        tools={tool: version(tool) for tool in TOOLS},
+        files=dict.fromkeys((*graphs, WEIGHTS), ""),
+    )
+    return _Draft(manifest, graphs, model, dynamic)
+
+
+def _source(classifier: Classifier, digest: str) -> Source:
+    """Describe the source, but for its path, as the manifest does."""
+    return Source(
+        path="",
+        sha256=digest,
+        input=classifier.taken.name,
+        output=classifier.output_name,
+        channels_last=classifier.taken.channels_last,
+        type=str(classifier.taken.type.numpy()),
+        ending=classifier.source.ending,
+        outputs=classifier.outputs,
+        reach=classifier.source.reach,
+        scale=classifier.source.scale,
+        offset=classifier.source.offset,
+        rounding=classifier.source.rounding,
+        logarithm=classifier.source.logarithm,
+    )
+
+
+def _write(folder: Path, draft: _Draft, path_of_source: str, options: ExportOptions) -> Manifest:
+    """Write the graphs and the manifest, and return the manifest, which has the digests of all files now."""
+    source = draft.manifest.source.model_copy(update={"path": path_of_source})
+    manifest = draft.manifest.model_copy(update={"source": source})
+    draft.graphs[EXPLAIN_GRAPH].metadata_props[FACTS] = manifest.facts
+    write_graphs(folder, draft.graphs)
+    written = (*manifest.files, *write_variants(folder, manifest, options))
+    manifest = manifest.model_copy(update={"files": {name: sha256(folder / name) for name in written}})
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def _findings(bundle: Path, manifest: Manifest, source: Path) -> Iterator[Finding]:
+    """Compare a new bundle with its source; scores in float16 by the maps they make, too."""
+    yield from compare_logits(bundle, manifest, source)
+    if manifest.score_precision == "float16" != manifest.precision:
+        yield from compare_scores(bundle, manifest)
+
+
+def _refusal(draft: _Draft, finding: Finding) -> ModelError:
+    """Return the error for a comparison that failed, by what was changed on the way from the source."""
+    of_scores = SCORE_GRAPH in finding.what or "Score-CAM" in finding.what
+    if of_scores and draft.graphs[SCORE_GRAPH] is not draft.model:
+        return refusal(draft.model, draft.manifest.score_precision, finding)
+    if draft.was_dynamic:
+        return ModelError(NOT_BY_IMAGE)
+    return ModelError(f"the exported graph is wrong: {finding.what}: off by {finding.error:.1e}")

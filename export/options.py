@@ -1,0 +1,78 @@
+"""The options of an export: one list for every function that takes them."""
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ParamSpec, TypedDict, TypeVar, cast
+
+from fusioncam.kernels.arrays import Array
+from fusioncam.manifest import Preprocessing
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Labels = str | os.PathLike[str] | Sequence[str]
+Photos = Callable[[Preprocessing], Iterable[Array]]
+
+
+class ExportOptions(TypedDict, total=False):
+    """The options of `export_model` and `export_torch`, all of them keywords."""
+
+    layer: str | None
+    """Tensor or node to explain by; by default chosen (see `inspect_model`)."""
+    size: tuple[int, int] | None
+    """(H, W) of the input, for a model that leaves them open; of a torch module, by default that of the example."""
+    output: str | None
+    """The output that holds the class scores, where there are several."""
+    labels: Labels | None
+    """The names of the classes, or a text file with one a line; by default those of the source."""
+    preprocessing: str | Mapping[str, Any] | None
+    """Fields of `fusioncam.manifest.Preprocessing`, or `{"preset": NAME}` with more fields over it, or only the name of
+    the preset; by default that of the source."""
+    precision: str | None
+    """Type the score graph computes in: `fp32`, `fp16` for GPUs, `int8` for CPUs; by default the source's."""
+    calibrate: Photos | None
+    """For `int8`, and only there: gives the photos to calibrate on, preprocessed (3, H, W) arrays, when called with the
+    bundle's `Preprocessing`; it is called twice. For a folder of files that is
+    `calibrate=fusioncam.runtime.photos_in(folder)`. Some tens of photos like those to be explained
+    will do: they are seen under masks of their own activations, as the score graph will see them."""
+    gradient: bool
+    """Whether the explain graph gives gradients, by default true. Without them no operator needs a gradient rule, and
+    Score-CAM and Recipro-CAM are what is left; `manifest.json` says so."""
+    ending: str | None
+    """How logits become probabilities, over what the graph says: `softmax`, `sigmoid` (each class by itself: a
+    multi-label model that ends in bare logits), or `value` (a regression: its outputs stay as they are). By default the
+    ending of the graph, and a softmax where the graph ends in bare logits. One output z becomes two classes, of the
+    logits -z and z, with a sigmoid unless it is a `value`."""
+    single: bool
+    """Whether the bundle also gets `fusioncam.onnx`, the whole method in one graph; see `single_graph`."""
+    shared_weights: bool
+    """Whether the masked passes in that graph read the weights of its explain pass: half the file, but onnxruntime runs
+    them slower."""
+    unrolled: int | None
+    """Masks per call of the method without a Loop, for TensorRT, which the bundle then also gets; see
+    `unrolled_graphs`."""
+
+
+_SET: ExportOptions = {"gradient": True, "single": False, "shared_weights": False}  # every other option is None
+DEFAULTS = cast(ExportOptions, {**dict.fromkeys(ExportOptions.__annotations__), **_SET})
+
+
+def takes_options(function: Callable[P, R]) -> Callable[P, R]:
+    """Return `function` with every option in its signature and, on a call, the defaults of those that are left out."""
+    own = inspect.signature(function)
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+        for (name, default), kind in zip(DEFAULTS.items(), ExportOptions.__annotations__.values(), strict=True)
+    ]
+    positional = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    signature = own.replace(parameters=[*positional, *options])
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return function(*bound.args, **bound.kwargs)
+
+    call.__signature__ = signature  # type: ignore[attr-defined]
+    return call
