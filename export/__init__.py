@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from fusioncam.errors import OutputError
-from fusioncam.export.assemble import assemble
+from fusioncam.export.assembly import assemble
 from fusioncam.export.checking.check import check
 from fusioncam.export.inspection import Inspection, inspect_model
 from fusioncam.export.options import ExportOptions, takes_options

@@ -1,8 +1,8 @@
 """`fusioncam export`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +12,10 @@ from fusioncam.manifest import Manifest
 from fusioncam.runtime.commands import console
 from fusioncam.runtime.commands.options import SECONDS, Json, MemoryLimit, Quiet, Scores, Size, Three, TimeLimit
 
-# What is worth saying of a new bundle, and of which, given the ending that was asked for.
+if TYPE_CHECKING:
+    from fusioncam.export.options import ExportOptions, Photos
+
+# Notes on a new bundle, and for which bundles they hold, with the ending that was asked for.
 NOTES: dict[str, Callable[[Manifest, str | None], bool]] = {
     "the model does not say how pictures are prepared: {prepared} was assumed; "
     "if that is wrong the maps are too (see --preset)": lambda m, _: m.preprocessing.origin == "assumed",
@@ -39,48 +42,59 @@ NOTES: dict[str, Callable[[Manifest, str | None], bool]] = {
 }
 
 
+Model = Annotated[
+    str, typer.Argument(help="ONNX file, a folder with one, or package.module:factory of a torch module.")
+]
+Out = Annotated[Path | None, typer.Option("--out", "-o", metavar="BUNDLE", help="Folder to make [MODEL.fcam].")]
+Layer = Annotated[str | None, typer.Option(help="Tensor or node to explain by [chosen].")]
+Labels = Annotated[Path | None, typer.Option(help="Text file, one class name a line.")]
+Preset = Annotated[str | None, typer.Option(help="The arithmetic: torchvision | tf | unit | raw | signed.")]
+Rescale = Annotated[float | None, typer.Option(help="Factor on the 0..255 pixel.")]
+Mean = Annotated[Three, typer.Option(metavar="A B C", help="Subtracted after rescaling.")]
+Std = Annotated[Three, typer.Option(metavar="A B C", help="Divided by last.")]
+Order = Annotated[str | None, typer.Option(help="rgb | bgr.")]
+Resize = Annotated[str | None, typer.Option(help="squash | crop | squash_crop | crop_first.")]
+CropFraction = Annotated[float | None, typer.Option(help="Side of the crop over that of the picture.")]
+Filter = Annotated[str | None, typer.Option(help="nearest | bilinear | bicubic | lanczos | box | hamming [bilinear].")]
+Precision = Annotated[
+    str | None, typer.Option(help="Of the masked passes: fp32 | fp16 (GPUs) | int8 (CPUs) [the model's].")
+]
+Calibrate = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Photos like those to be explained; for int8.")]
+NoGradient = Annotated[bool, typer.Option("--no-gradient", help="Without gradients, for operators that have no rule.")]
+Ending = Annotated[
+    str | None, typer.Option(help="What logits become: softmax | sigmoid | value (a regression) [the model's].")
+]
+Single = Annotated[
+    bool, typer.Option("--single", help="Also the whole method as one graph, fusioncam.onnx, for any onnxruntime.")
+]
+Shared = Annotated[bool, typer.Option("--shared-weights", help="With --single: half the file, but slower.")]
+Unrolled = Annotated[
+    int | None, typer.Option(metavar="N", help="Also the method without a Loop, N masks a call, for TensorRT.")
+]
+
+
 def export(
-    model: Annotated[
-        str, typer.Argument(help="ONNX file, a folder with one, or package.module:factory of a torch module.")
-    ],
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="BUNDLE", help="Folder to make [MODEL.fcam].")
-    ] = None,
-    layer: Annotated[str | None, typer.Option(help="Tensor or node to explain by [chosen].")] = None,
-    labels: Annotated[Path | None, typer.Option(help="Text file, one class name a line.")] = None,
+    model: Model,
+    out: Out = None,
+    layer: Layer = None,
+    labels: Labels = None,
     size: Size = None,
     scores: Scores = None,
-    preset: Annotated[str | None, typer.Option(help="The arithmetic: torchvision | tf | unit | raw | signed.")] = None,
-    rescale: Annotated[float | None, typer.Option(help="Factor on the 0..255 pixel.")] = None,
-    mean: Annotated[Three, typer.Option(metavar="A B C", help="Subtracted after rescaling.")] = None,
-    std: Annotated[Three, typer.Option(metavar="A B C", help="Divided by last.")] = None,
-    channel_order: Annotated[str | None, typer.Option(help="rgb | bgr.")] = None,
-    resize: Annotated[str | None, typer.Option(help="squash | crop | squash_crop | crop_first.")] = None,
-    crop_fraction: Annotated[float | None, typer.Option(help="Side of the crop over that of the picture.")] = None,
-    interpolation: Annotated[
-        str | None, typer.Option(help="nearest | bilinear | bicubic | lanczos | box | hamming [bilinear].")
-    ] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="Of the masked passes: fp32 | fp16 (GPUs) | int8 (CPUs) [the model's].")
-    ] = None,
-    calibrate: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Photos like those to be explained; for int8.")
-    ] = None,
-    no_gradient: Annotated[
-        bool, typer.Option("--no-gradient", help="Without gradients, for operators that have no rule.")
-    ] = False,
-    ending: Annotated[
-        str | None, typer.Option(help="What logits become: softmax | sigmoid | value (a regression) [the model's].")
-    ] = None,
-    single: Annotated[
-        bool, typer.Option("--single", help="Also the whole method as one graph, fusioncam.onnx, for any onnxruntime.")
-    ] = False,
-    shared_weights: Annotated[
-        bool, typer.Option("--shared-weights", help="With --single: half the file, but slower.")
-    ] = False,
-    unrolled: Annotated[
-        int | None, typer.Option(metavar="N", help="Also the method without a Loop, N masks a call, for TensorRT.")
-    ] = None,
+    preset: Preset = None,
+    rescale: Rescale = None,
+    mean: Mean = None,
+    std: Std = None,
+    channel_order: Order = None,
+    resize: Resize = None,
+    crop_fraction: CropFraction = None,
+    interpolation: Filter = None,
+    precision: Precision = None,
+    calibrate: Calibrate = None,
+    no_gradient: NoGradient = False,
+    ending: Ending = None,
+    single: Single = False,
+    shared_weights: Shared = False,
+    unrolled: Unrolled = None,
     time_limit: TimeLimit = SECONDS,
     memory_limit: MemoryLimit = None,
     json: Json = False,
@@ -88,47 +102,62 @@ def export(
 ) -> None:
     """Turn a classifier into a bundle: x = (pixel * rescale - mean) / std on 0..255 pixels."""
     supervisor.limit(model, time_limit, memory_limit)
-    from fusioncam.export import export_model, export_torch
-    from fusioncam.export.reading.from_torch import build_module, zeros
 
-    def complain(line: str) -> None:
+    def note(line: str) -> None:
         if not quiet:
             console.complain(line, "note")
 
-    photos = None
-    if calibrate is not None:
-        from fusioncam.runtime.photos.calibration import photos_in
-
-        photos = photos_in(calibrate, complain)
     arithmetic = {
         "preset": preset, "rescale": rescale, "mean": mean, "std": std,
         "channel_order": channel_order, "resize": resize, "crop_fraction": crop_fraction,
         "interpolation": interpolation,
     }  # fmt: skip
-    given: dict[str, Any] = {
+    options: ExportOptions = {
         "layer": layer, "size": size, "output": scores, "labels": labels, "preprocessing": arithmetic,
-        "precision": precision, "calibrate": photos,
+        "precision": precision, "calibrate": _photos(calibrate, note),
         "gradient": not no_gradient, "ending": ending,
         "single": single, "shared_weights": shared_weights, "unrolled": unrolled,
     }  # fmt: skip
-    source = Path(model)
-    if source.exists() or ":" not in model or model.endswith(".onnx"):
-        out = out or Path(f"{(source.name if source.is_dir() else source.stem) or 'model'}.fcam")
-        manifest = export_model(source, out, **given)
-    elif size is None:
-        raise UsageError("a torch module takes pictures of any size; say which with --size H W")
-    else:
-        out = out or Path(model.rpartition(":")[2] + ".fcam")
-        manifest = export_torch(build_module(model), zeros(size), out, **given)
+    bundle, manifest = _exported(model, out, options)
     if json:
-        console.say_json({"bundle": str(out), **manifest.model_dump(mode="json")})
+        console.say_json({"bundle": str(bundle), **manifest.model_dump(mode="json")})
         return
     channels, height, width = manifest.layer.shape
-    console.say(f"{out}: layer {manifest.layer.name!r} ({channels} x {height} x {width}), {manifest.classes} classes")
-    for remark in manifest.layer.remarks:
-        complain(remark)
-    for note, holds in NOTES.items():
+    console.say(
+        f"{bundle}: layer {manifest.layer.name!r} ({channels} x {height} x {width}), {manifest.classes} classes"
+    )
+    for line in _notes(manifest, ending):
+        note(line)
+
+
+def _photos(folder: Path | None, note: Callable[[str], None]) -> "Photos | None":
+    """Return the reader of the photos to calibrate on."""
+    if folder is None:
+        return None
+    from fusioncam.runtime.photos.calibration import photos_in
+
+    return photos_in(folder, note)
+
+
+def _exported(model: str, out: Path | None, options: "ExportOptions") -> tuple[Path, Manifest]:
+    """Export a file, or the module of a factory, and return the bundle's folder with its manifest."""
+    from fusioncam.export import export_model, export_torch
+    from fusioncam.export.reading.from_torch import build_module, zeros
+
+    source, size = Path(model), options["size"]
+    if source.exists() or ":" not in model or model.endswith(".onnx"):
+        out = out or Path(f"{(source.name if source.is_dir() else source.stem) or 'model'}.fcam")
+        return out, export_model(source, out, **options)
+    if size is None:
+        raise UsageError("a torch module takes pictures of any size; say which with --size H W")
+    out = out or Path(model.rpartition(":")[2] + ".fcam")
+    return out, export_torch(build_module(model), zeros(size), out, **options)
+
+
+def _notes(manifest: Manifest, ending: str | None) -> Iterator[str]:
+    """Yield the lines that a user should know of a new bundle."""
+    yield from manifest.layer.remarks
+    for line, holds in NOTES.items():
         if holds(manifest, ending):
-            complain(note.format(prepared=manifest.preprocessing.words))
-    for remark in manifest.preprocessing.remarks:
-        complain(remark)
+            yield line.format(prepared=manifest.preprocessing.words)
+    yield from manifest.preprocessing.remarks

@@ -153,7 +153,7 @@ def test_wrong_graph_is_not_left_behind(tiny, tmp_path, monkeypatch):
         weight.const_value = ir.tensor(2 * weight.const_value.numpy(), name="w1")
         real(folder, graphs)
 
-    monkeypatch.setattr("fusioncam.export.assemble.write_graphs", damaged)
+    monkeypatch.setattr("fusioncam.export.assembly.write_graphs", damaged)
     with pytest.raises(
         ModelError, match=r"the exported graph is wrong: output of score\.onnx equals the source's: off by"
     ):

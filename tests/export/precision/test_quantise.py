@@ -168,7 +168,7 @@ def test_photos_of_another_scale(factor, tiny, tmp_path):
 
 def test_check_fails_for_photos_of_another_scale(tiny, tmp_path, monkeypatch):
     """In a bundle that was made in spite of its logits."""
-    monkeypatch.setattr("fusioncam.export.assemble.compare_logits", lambda *_: [])
+    monkeypatch.setattr("fusioncam.export.assembly.compare_logits", lambda *_: [])
     bundle = tmp_path / "t.fcam"
     wrong = {"precision": "int8", "calibrate": lambda prep: photos(prep, factor=0.02)}
     export_model(tiny(size=(24, 32)), bundle, preprocessing=RAW, **wrong)

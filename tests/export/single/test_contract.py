@@ -129,7 +129,7 @@ def test_check_finds_a_wrong_form(name, source, tmp_path, monkeypatch):
         onnx.save(model, folder / name)
         return written
 
-    monkeypatch.setattr("fusioncam.export.assemble.write_variants", damaged)
+    monkeypatch.setattr("fusioncam.export.assembly.write_variants", damaged)
     export_model(source, tmp_path / "t.fcam", layer="layer", single=True, unrolled=5)
     ((what, error),) = [(f.what, f.error) for f in check(tmp_path / "t.fcam") if not f.ok]
     assert what.startswith("maps of ")

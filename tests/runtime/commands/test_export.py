@@ -136,7 +136,7 @@ def test_endings_that_cannot_be(run, one_output, only_line, tmp_path):
 
 
 def test_a_bundle_without_a_head_is_noted(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("fusioncam.export.assemble.head_graph", lambda *_: None)
+    monkeypatch.setattr("fusioncam.export.assembly.head_graph", lambda *_: None)
     status, _, err = run("export", "tiny.onnx", "-o", tmp_path / "b.fcam", "--preset", "unit")
     assert status == 0
     assert len(notes(err)) == 1
