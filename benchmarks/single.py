@@ -31,8 +31,8 @@ from fusioncam.runtime.bench import memory, turns
 from fusioncam.runtime.bench.machine import describe, versions
 from fusioncam.runtime.demo import MODEL
 from fusioncam.runtime.demo.scenes import draw_scene
-from fusioncam.runtime.photos.decode import ImageLike, as_input
 from fusioncam.runtime.photos.folder import photos_of
+from fusioncam.runtime.photos.model_input import ImageLike, as_input
 
 HERE = Path(__file__).resolve().parent
 MAPS = ("fusion_cam", "grad_cam", "score_cam")

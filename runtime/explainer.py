@@ -30,7 +30,7 @@ from fusioncam.runtime.engine.scheduler import Clock, Found, Progress, Work
 from fusioncam.runtime.engine.views import View, checked_smoothing, part_of, view_count, views
 from fusioncam.runtime.explanation import Explanation, Passes
 from fusioncam.runtime.methods import METHODS, checked_for, checked_methods
-from fusioncam.runtime.photos.decode import ImageLike, as_input, is_dark, unpreprocess
+from fusioncam.runtime.photos.model_input import ImageLike, as_input, is_dark, unpreprocess
 from fusioncam.runtime.picture import DEFAULT_COLORMAP, checked_opacity, color_table
 from fusioncam.runtime.sessions.providers import Provider, warn_of_clash
 

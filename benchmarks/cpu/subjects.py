@@ -15,7 +15,7 @@ from fusioncam.errors import FusionCamError
 from fusioncam.export import export_model, export_torch
 from fusioncam.manifest import EXPLAIN_GRAPH, SCORE_GRAPH, Manifest, Preprocessing, read_bundle
 from fusioncam.runtime.bench.comparison import Picture
-from fusioncam.runtime.photos.decode import ImageLike, as_input, preprocess
+from fusioncam.runtime.photos.model_input import ImageLike, as_input, preprocess
 from fusioncam.runtime.sessions.open import open_session
 
 PREPROCESSING = {"preset": "torchvision"}

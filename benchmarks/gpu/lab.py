@@ -20,7 +20,7 @@ from fusioncam.runtime.engine.recipe import make_maps
 from fusioncam.runtime.engine.scheduler import Clock, Work
 from fusioncam.runtime.explanation import Passes
 from fusioncam.runtime.methods import METHODS
-from fusioncam.runtime.photos.decode import as_input, preprocess
+from fusioncam.runtime.photos.model_input import as_input, preprocess
 from fusioncam.runtime.sessions.providers import CPU, CUDA, TENSORRT, Provider
 from gpu import graph, torch_road
 

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 
 from fusioncam import Explainer
-from fusioncam.runtime.photos.decode import as_input, read_image
+from fusioncam.runtime.photos.decode import read_image
+from fusioncam.runtime.photos.model_input import as_input
 
 MAP = "fusion_cam"
 HEADER_LENGTH = "Inference-Header-Content-Length"

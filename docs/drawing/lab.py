@@ -13,7 +13,7 @@ from fusioncam.manifest import read_bundle
 from fusioncam.runtime.demo import MODEL
 from fusioncam.runtime.demo.scenes import sample_picture
 from fusioncam.runtime.engine.host.scorer import probabilities
-from fusioncam.runtime.photos.decode import as_input
+from fusioncam.runtime.photos.model_input import as_input
 from fusioncam.runtime.sessions.open import open_session
 
 SCENE = sample_picture((384, 384)).image

@@ -25,7 +25,7 @@ from fusioncam.runtime.engine.host.scorer import Scorer, probabilities, refuse_n
 from fusioncam.runtime.engine.recipe import make_maps
 from fusioncam.runtime.engine.scheduler import Clock, Request, Work
 from fusioncam.runtime.methods import checked_for
-from fusioncam.runtime.photos.decode import is_dark
+from fusioncam.runtime.photos.model_input import is_dark
 from fusioncam.runtime.service.protocol.request_parser import default_method, parse_request, prepared_pictures
 
 PICTURES, CHUNKS = 2, 2  # of a request, and of a picture, that are under way at a time: bounds the memory

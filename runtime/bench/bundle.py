@@ -17,7 +17,7 @@ from fusioncam.runtime.bench.passes import BarePasses, ReferenceCheck
 from fusioncam.runtime.budget import Budget, parse_budget
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.methods import METHODS
-from fusioncam.runtime.photos.decode import ImageLike, as_input
+from fusioncam.runtime.photos.model_input import ImageLike, as_input
 from fusioncam.runtime.sessions.providers import Provider
 
 EXACT: Literal["exact"] = "exact"

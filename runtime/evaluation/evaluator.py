@@ -27,7 +27,9 @@ from fusioncam.runtime.evaluation.store.store import THUMBNAIL
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.methods import METHODS, recipe, with_parts
-from fusioncam.runtime.photos.decode import as_input, read_image, visible_part
+from fusioncam.runtime.photos.decode import read_image
+from fusioncam.runtime.photos.geometry import visible_part
+from fusioncam.runtime.photos.model_input import as_input
 from fusioncam.runtime.picture import overlay
 from fusioncam.runtime.sessions.native_stderr import native_stderr
 from fusioncam.runtime.sessions.providers import Provider

@@ -9,8 +9,8 @@ import numpy as np
 from fusioncam.errors import ImageError, UsageError
 from fusioncam.kernels.arrays import Float32Array
 from fusioncam.manifest import Preprocessing
-from fusioncam.runtime.photos.decode import as_input
 from fusioncam.runtime.photos.folder import files_in
+from fusioncam.runtime.photos.model_input import as_input
 
 MOST = 64  # photos: bounds the time
 
@@ -20,19 +20,19 @@ Complain = Callable[[str], None]
 def photos_in(
     folder: str | os.PathLike[str], complain: Complain | None = None
 ) -> Callable[[Preprocessing], Iterator[Float32Array]]:
-    """What `export_model(..., precision="int8", calibrate=photos_in(folder))` calibrates on.
+    """Return the photos of a folder as `export_model(..., precision="int8", calibrate=photos_in(folder))` takes them.
 
-    The files of the folder, sorted by name, one in memory at a time; of more than 64, as many spread evenly over them.
+    The photos come sorted by name, with one in memory at a time. Of more than 64, 64 are taken at even distances.
 
     Args:
-        folder: The folder; folders in it and hidden files are passed over.
-        complain: Called once, with one line, for each file that cannot be read as a picture; it is left out.
+        folder: The folder; subfolders and hidden files are skipped.
+        complain: Called once, with one line, for each file that cannot be read as a picture; the file is left out.
 
     Returns:
-        Called with a `Preprocessing`, gives the photos (3, H, W) as float32.
+        A function that takes a `Preprocessing` and yields the photos (3, H, W) as float32.
 
     Raises:
-        UsageError: There is no such folder, it holds no file, or none of its files can be read (when it is called).
+        UsageError: There is no such folder, it holds no file, or none of its files can be read (as the photos come).
     """
     files = _files(Path(folder))
     bad: set[Path] = set()

@@ -1,4 +1,4 @@
-"""Where a photo lands in the model's input, and the way back: resizing, cutting, and maps at the photo's own size."""
+"""The way of a photo into the model's input, and back: resizing, cutting, and maps at the photo's own size."""
 
 import math
 from collections.abc import Callable
@@ -18,7 +18,7 @@ def _bicubic(d: Float64Array) -> Float64Array:
     return np.where(d < 1, near, np.where(d < 2, far, 0))
 
 
-# The filters of Pillow: how many pixels they reach to either side, and the weight at a distance from the centre.
+# The filters of Pillow: their reach to either side in pixels, and the weight at a distance from the centre.
 FILTERS: dict[str, tuple[float, Callable[[Float64Array], Float64Array]]] = {
     "bilinear": (1.0, lambda d: np.maximum(1 - d, 0)),
     "bicubic": (2.0, _bicubic),
@@ -27,16 +27,16 @@ FILTERS: dict[str, tuple[float, Callable[[Float64Array], Float64Array]]] = {
     "box": (0.5, lambda d: np.where(d <= 0.5, 1.0, 0.0)),
 }
 
-# Pixels that are made at a time, and how many of them in a row: bounds what a large photo needs beside the result.
+# Pixels made at a time, and the most of them in a row: bounds the memory of a large photo beside that of the result.
 BAND, ACROSS = 1 << 20, 1 << 16
-SLIVER = 64  # a photo that is so many times higher than what the model sees of it
+SLIVER = 64  # times: a photo higher than its visible part by this factor
 
 
 class Axis(NamedTuple):
     """One axis of a photo: its `whole` pixels are resized to `resized`, of which `size` are kept, from `start` on.
 
-    Where the photo is cut before it is resized, `resized` and `start` are what they would be of the whole photo, and no
-    whole numbers.
+    Where the photo is cut before it is resized, `resized` and `start` have the values they would have for the whole
+    photo, and are no whole numbers.
     """
 
     whole: int
@@ -46,7 +46,7 @@ class Axis(NamedTuple):
 
     @property
     def seen(self) -> slice:
-        """The photo's pixels whose centres the cut kept; at least one, also of a photo smaller than the cut."""
+        """Return the photo's pixels whose centres are in the cut; at least one, even where the cut is larger."""
         first, end = (
             int(-((self.resized - 2 * edge * self.whole) // (2 * self.resized)))  # ceil(edge * whole / resized - 1/2)
             for edge in (self.start, self.start + self.size)
@@ -54,7 +54,7 @@ class Axis(NamedTuple):
         return slice(first, max(end, first + 1))
 
     def taps(self, pixels: slice) -> Taps:
-        """Where the centres of some of the photo's pixels landed between the pixels of the model's input."""
+        """Return the places of some of the photo's pixel centres between the pixels of the model's input."""
         centres = np.arange(pixels.start, pixels.stop) + 0.5
         at = np.clip(centres * self.resized / self.whole - 0.5 - self.start, 0, self.size - 1)
         low = np.floor(at).astype(np.intp)
@@ -62,7 +62,7 @@ class Axis(NamedTuple):
 
 
 def axes(photo_size: tuple[int, int], preprocessing: Preprocessing) -> tuple[Axis, Axis]:
-    """Rows and columns of a photo (H0, W0) on their way to the model, rounded as those who trained it round them."""
+    """Return the axes of a photo (H0, W0), rows and columns, rounded as the model's training code rounds them."""
     rows, columns = zip(photo_size, preprocessing.size, strict=True)
     scale = max(n / whole for whole, n in (rows, columns))
     if preprocessing.resize == "crop_first":
@@ -93,11 +93,11 @@ def _half(left: int, preprocessing: Preprocessing) -> int:
 
 
 def _resample(image: Array, axis: int, to: Axis, interpolation: str) -> Float32Array:
-    """Resizes one axis to `to.resized` samples and returns those from `to.start` to `to.start + to.size - 1`.
+    """Resize one axis to `to.resized` samples, and return samples `to.start` to `to.start + to.size - 1`.
 
     The filter is as wide as the shrink factor, and never narrower than for equal sizes: antialiased when shrinking,
     with clamped edges when growing. Most models were trained with these filters, of Pillow or torchvision;
-    INTER_AREA strays from the bilinear one by 1 to 3 grey levels on average.
+    INTER_AREA differs from the bilinear filter by 1 to 3 grey levels on average.
     """
     source, size = image.shape[axis], to.size
     factor = source / to.resized
@@ -117,7 +117,7 @@ def _resample(image: Array, axis: int, to: Axis, interpolation: str) -> Float32A
 
 
 def _nearest(axis: Axis) -> Int64Array:
-    """The pixels of an axis that are taken, found by adding up, as Pillow does: halves fall the same way."""
+    """Return the pixels of an axis that are kept, found by adding up, as in Pillow: halves round the same way."""
     step = axis.whole / axis.resized
     steps = np.full(int(axis.start) + axis.size, step)
     steps[0] = step * 0.5
@@ -125,11 +125,11 @@ def _nearest(axis: Axis) -> Int64Array:
 
 
 def display_image(photo: UInt8Array, preprocessing: Preprocessing) -> UInt8Array:
-    """What the model sees of a photo, pixel for pixel: its maps lie on this picture.
+    """Resize and cut a photo to the picture that the model sees; pixels of its maps are pixels of this picture.
 
     Args:
         photo: (H0, W0, 3) uint8.
-        preprocessing: Says how the photo is resized and cut.
+        preprocessing: The model's own.
 
     Returns:
         (H, W, 3) uint8 with (H, W) = `preprocessing.size`, channels in the photo's order.
@@ -141,14 +141,14 @@ def display_image(photo: UInt8Array, preprocessing: Preprocessing) -> UInt8Array
     interpolation = preprocessing.interpolation
     if interpolation == "nearest":
         return np.ascontiguousarray(photo[_nearest(rows)[:, None], _nearest(columns)])
-    # Averaging whole blocks first, down to 4 to 8 times the size wanted, bounds time and memory for large photos.
+    # Averaging whole blocks first, down to 4 to 8 times the final size, bounds time and memory for large photos.
     height, width = (axis.whole // max(axis.whole // (4 * int(axis.resized)), 1) for axis in (rows, columns))
     seen: Array = photo
     if (height, width) != photo.shape[:2]:
         seen = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
-    # The axis that loses most goes first, or a sliver of a photo would be blown up before it is cut.
+    # The axis that shrinks most goes first, or a sliver of a photo would be enlarged before it is cut.
     order = sorted(enumerate((rows, columns)), key=lambda a: a[1].size / seen.shape[a[0]])
-    # Filters with negative weights leave the range. Pillow (to 12) cuts that off after the columns, which go first.
+    # Filters with negative weights leave the range. Pillow (to 12) clips the values after the columns, which go first.
     if interpolation != "bilinear" and height <= SLIVER * rows.size:
         order = [(1, columns), (0, rows)]
     for number, axis in order:
@@ -158,22 +158,22 @@ def display_image(photo: UInt8Array, preprocessing: Preprocessing) -> UInt8Array
 
 
 def visible_slices(photo_size: tuple[int, int], preprocessing: Preprocessing) -> tuple[slice, slice]:
-    """Rows and columns of a photo (H0, W0) that the model sees: those whose pixel centres the cut kept."""
+    """Return the rows and columns of a photo (H0, W0) that the model sees: their pixel centres are in the cut."""
     rows, columns = axes(photo_size, preprocessing)
     return rows.seen, columns.seen
 
 
 def visible_part(photo: UInt8Array, preprocessing: Preprocessing) -> UInt8Array:
-    """The part of a photo (H0, W0, 3) that the model sees, in the photo's own pixels and proportions."""
+    """Return the part of a photo (H0, W0, 3) that the model sees, in the photo's own pixels and proportions."""
     return photo[visible_slices(_size(photo), preprocessing)]
 
 
 def on_photo(saliency: Float32Array, photo_size: tuple[int, int], preprocessing: Preprocessing) -> Float32Array:
-    """A map at the photo's own resolution: resizing and cutting undone.
+    """Return a map at the photo's own resolution: resizing and cutting are undone.
 
-    Every pixel gets what the map holds at the place where the centre of the pixel landed in the model's input, bilinear
-    between pixel centres, clamped at the edges of the input. Made piece by piece: 100 megapixels need little
-    more memory than their result.
+    Every pixel gets the map's value at the place of the pixel's centre in the model's input, bilinear between pixel
+    centres, clamped at the edges of the input. The result is made piece by piece, so 100 megapixels need little more
+    memory than their result.
 
     Args:
         saliency: (H, W) float32 at the size of the model's input, of any range.
@@ -181,7 +181,7 @@ def on_photo(saliency: Float32Array, photo_size: tuple[int, int], preprocessing:
         preprocessing: The model's own.
 
     Returns:
-        (H0, W0) float32; 0 outside of `visible_slices`, which the model never saw.
+        (H0, W0) float32; 0 outside of `visible_slices`, where the model saw nothing.
 
     Raises:
         UsageError: The map is not of the size of the model's input, or the photo has no pixels.
@@ -197,8 +197,8 @@ def on_photo(saliency: Float32Array, photo_size: tuple[int, int], preprocessing:
         right = columns.taps(across)
         for down in _pieces(rows.seen, BAND // len(right.low)):
             low, high, weight = rows.taps(down)
-            some = saliency[low[0] : high[-1] + 1].astype(np.float32, copy=False)
-            whole[down, across] = interpolate(some, Taps(low - low[0], high - low[0], weight), right)
+            band = saliency[low[0] : high[-1] + 1].astype(np.float32, copy=False)
+            whole[down, across] = interpolate(band, Taps(low - low[0], high - low[0], weight), right)
     return whole
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from fusioncam.errors import UsageError
-from fusioncam.runtime.photos.decode import MAX_PIXELS
+from fusioncam.runtime.photos.limits import MAX_PIXELS
 
 Count = Annotated[int, Field(gt=0)]
 

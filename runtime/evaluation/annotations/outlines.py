@@ -10,7 +10,8 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from fusioncam.kernels.arrays import BoolArray, Float64Array
-from fusioncam.runtime.photos.decode import MAX_BYTES, MAX_PIXELS, read_mask
+from fusioncam.runtime.photos.decode import read_mask
+from fusioncam.runtime.photos.limits import MAX_BYTES, MAX_PIXELS
 
 Bounds: TypeAlias = tuple[float, float, float, float]
 Size: TypeAlias = tuple[int, int]

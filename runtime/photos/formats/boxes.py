@@ -1,4 +1,4 @@
-"""Boxes of AVIF (ISO 14496-12, 23008-12) and JPEG 2000 (ISO 15444-1): how a picture is turned, and its colours."""
+"""Boxes of AVIF (ISO 14496-12, 23008-12) and JPEG 2000 (ISO 15444-1): orientation and colours of a picture."""
 
 import struct
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ _YCC = 18  # of `EnumCS`: sYCC
 
 
 def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, and first and last byte of the content, of each box; none of what is damaged."""
+    """Yield the kind of each box, and start and end of its content, up to the first damaged box."""
     while start + 8 <= end:
         length, kind = struct.unpack_from(">I4s", data, start)
         head = 8
@@ -26,11 +26,11 @@ def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]
 
 def _inner(data: bytes, start: int, end: int, *path: bytes) -> tuple[int, int] | None:
     """Find the content of the box to which a path leads."""
-    for wanted in path:
-        found = next(((a, b) for kind, a, b in _boxes(data, start, end) if kind == wanted), None)
-        if found is None:
+    for step in path:
+        content = next(((a, b) for kind, a, b in _boxes(data, start, end) if kind == step), None)
+        if content is None:
             return None
-        start, end = found[0] + (4 if wanted == b"meta" else 0), found[1]
+        start, end = content[0] + (4 if step == b"meta" else 0), content[1]
     return start, end
 
 
@@ -43,7 +43,7 @@ def has_colours_of_ycc(data: bytes) -> bool:
 
 
 def orientation(data: bytes) -> Callable[[Array], Array] | None:
-    """Return what turns an AVIF as its properties `irot` and `imir` say, of which OpenCV takes no notice; or None."""
+    """Return the correction that turns an AVIF by its properties `irot` and `imir`, which OpenCV ignores, or None."""
     if data[4:8] != b"ftyp":
         return None
     try:
@@ -61,7 +61,7 @@ def orientation(data: bytes) -> Callable[[Array], Array] | None:
 
 
 def _properties(data: bytes) -> tuple[int, int | None]:
-    """Quarter turns anticlockwise, then the axis along which the primary picture is mirrored (0: top and bottom)."""
+    """Return the quarter turns anticlockwise, and the axis of the mirroring after them (0: top and bottom) or None."""
     meta = _inner(data, 0, len(data), b"meta")
     listed = meta and _inner(data, *meta, b"iprp", b"ipco")
     owned = meta and _inner(data, *meta, b"iprp", b"ipma")
@@ -80,7 +80,7 @@ def _properties(data: bytes) -> tuple[int, int | None]:
 
 
 def _owned(data: bytes, at: int, item: int) -> Iterator[int]:
-    """Numbers of the properties of an item, from the box `ipma`."""
+    """Yield the numbers of an item's properties, from the box `ipma`."""
     wide_items, wide_numbers = data[at] > 0, data[at + 3] & 1
     (count,) = struct.unpack_from(">I", data, at + 4)
     at += 8

@@ -1,17 +1,17 @@
-"""The first frame of a GIF, alone."""
+"""The first frame of a GIF, without the others."""
 
 _IMAGE, _EXTENSION, _TRAILER = 0x2C, 0x21, 0x3B
-_STRAY = 0  # some writers leave such a byte between blocks, which other readers pass over
+_STRAY = 0  # some writers leave this byte between blocks, and other readers skip it
 
 
 def first_frame(data: bytes) -> bytes:
     """Make a GIF of the first frame only, without extensions.
 
-    Those hold transparency, which OpenCV fills with another colour than the frame's own. It also stops at a stray byte
-    between blocks.
+    Extensions hold transparency, which OpenCV fills with another colour than the frame's own. OpenCV also stops at a
+    stray byte between blocks.
 
     Returns:
-        The new file; or what was given, where that is not whole.
+        The new file; `data` itself where it is not whole.
     """
     try:
         at = head = 13 + _colours(data[10])
@@ -33,7 +33,7 @@ def first_frame(data: bytes) -> bytes:
 
 
 def _colours(packed: int) -> int:
-    """Bytes of a table of colours."""
+    """Return the size of a table of colours in bytes."""
     return 3 << ((packed & 7) + 1) if packed & 0x80 else 0
 
 

@@ -1,4 +1,4 @@
-"""The tags of a TIFF's first picture, and which kinds of TIFF OpenCV reads right."""
+"""The tags of a TIFF's first picture, and refusal of the kinds of TIFF that OpenCV reads wrong."""
 
 import struct
 from collections.abc import Mapping
@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION, SAMPLES, PLANAR = 258, 259, 262, 274, 277, 284
 TILE_WIDTH, EXTRA_SAMPLES, SAMPLE_FORMAT = 322, 338, 339
-_WANTED = {BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION, SAMPLES, PLANAR, TILE_WIDTH, EXTRA_SAMPLES, SAMPLE_FORMAT}
-_MOST = 16  # values of a tag that are read: more than a pixel has channels
+_USED = {BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION, SAMPLES, PLANAR, TILE_WIDTH, EXTRA_SAMPLES, SAMPLE_FORMAT}
+_MOST = 16  # values read of a tag: more than a pixel has channels
 
 _TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 16: "Q"}
 # Compressions that OpenCV's libtiff knows (TIFF 6.0 and its supplements).
@@ -26,7 +26,7 @@ UNKNOWN_RANGE = "whose range is unknown: save it with 8 or 16 bits"
 
 
 class Tag(NamedTuple):
-    """A tag of a TIFF: its values, where the first lies in the file, and its bytes."""
+    """A tag of a TIFF: its values, the place of the first value in the file, and the bytes of a value."""
 
     values: tuple[int, ...]
     at: int
@@ -42,7 +42,7 @@ def is_tiff(data: bytes) -> bool:
 
 
 def read_tags(data: bytes) -> dict[int, Tag]:
-    """The tags of the first picture that matter here; of a damaged file as many as can be read."""
+    """Return the tags of the first picture that matter here; of a damaged file, those that can be read."""
     order = "<" if data[:2] == b"II" else ">"
     big = 43 in data[2:4]
     count_type, offset_type, entry = ("Q", "Q", 20) if big else ("H", "I", 12)
@@ -53,7 +53,7 @@ def read_tags(data: bytes) -> dict[int, Tag]:
         at += struct.calcsize(count_type)
         for place in range(at, at + entry * min(count, 4096), entry):
             number, kind = struct.unpack_from(order + "HH", data, place)
-            if number not in _WANTED or kind not in _TYPES:
+            if number not in _USED or kind not in _TYPES:
                 continue
             (length,) = struct.unpack_from(order + offset_type, data, place + 4)
             where = place + 4 + struct.calcsize(offset_type)
@@ -71,7 +71,7 @@ def _first(tags: Tags, number: int, default: int) -> int:
 
 
 def refusal(data: bytes, tags: Tags) -> str | None:
-    """Why such a file would be read wrong, or not at all; None where it is read right, as far as its tags tell."""
+    """Return the reason that OpenCV would read a file wrong or not at all; None where its tags show no reason."""
     bits, samples, colour = _first(tags, BITS, 1), _first(tags, SAMPLES, 1), _first(tags, PHOTOMETRIC, 1)
     kind, compression = _first(tags, SAMPLE_FORMAT, 1), _first(tags, COMPRESSION, 1)
     if kind not in (1, 4) or bits > 16:
@@ -100,7 +100,7 @@ def has_associated_alpha(tags: Tags) -> bool:
 
 
 def with_plain_alpha(data: bytes, tags: Tags) -> bytes:
-    """The file with its alpha called a channel without a meaning, so that OpenCV does not multiply by it."""
+    """Declare the alpha of a file a channel without meaning, so that OpenCV does not multiply by it."""
     if _first(tags, EXTRA_SAMPLES, 0) != 2:
         return data
     _, at, width = tags[EXTRA_SAMPLES]

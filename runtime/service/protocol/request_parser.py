@@ -14,7 +14,9 @@ from fusioncam.kernels.arrays import Float32Array
 from fusioncam.preprocessing import Preprocessing
 from fusioncam.runtime.arguments import checked_class
 from fusioncam.runtime.budget import Budget, checked_budget, parse_budget
-from fusioncam.runtime.photos.decode import MAX_PIXELS, as_input, decode_image
+from fusioncam.runtime.photos.decode import decode_image
+from fusioncam.runtime.photos.limits import MAX_PIXELS
+from fusioncam.runtime.photos.model_input import as_input
 
 CHOICES = ("class_index", "method", "budget")  # inputs that may be given as parameters, too
 DEFAULT_METHOD = "fusion_cam"

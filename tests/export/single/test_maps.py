@@ -5,7 +5,7 @@ import pytest
 
 from fusioncam import Explainer
 from fusioncam.export import export_model
-from fusioncam.runtime.photos.decode import as_input
+from fusioncam.runtime.photos.model_input import as_input
 
 SAME = 1e-4
 EVERY = tuple(range(12))

@@ -11,7 +11,7 @@ from fusioncam.export.source_metadata.image_processors import MODEL_TYPES, PROCE
 from fusioncam.export.source_metadata.labels import read_labels
 from fusioncam.export.source_metadata.preprocessing import read_preprocessing
 from fusioncam.manifest import Preprocessing
-from fusioncam.runtime.photos.decode import preprocess
+from fusioncam.runtime.photos.model_input import preprocess
 
 IMAGENET = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))
 CLIP = np.array((0.48145466, 0.4578275, 0.40821073)), np.array((0.26862954, 0.26130258, 0.27577711))

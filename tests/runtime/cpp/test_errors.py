@@ -10,8 +10,8 @@ from fusioncam.manifest import read_bundle
 from fusioncam.runtime.arguments import checked_class
 from fusioncam.runtime.engine.host.scorer import refuse_nan
 from fusioncam.runtime.explanation import Explanation, Passes
-from fusioncam.runtime.photos.decode import as_input
 from fusioncam.runtime.photos.geometry import on_photo
+from fusioncam.runtime.photos.model_input import as_input
 from fusioncam.runtime.picture import overlay
 from fusioncam.runtime.sessions.open import open_session
 from fusioncam.runtime.sessions.run import run

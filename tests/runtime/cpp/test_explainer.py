@@ -9,8 +9,8 @@ import onnxruntime
 import pytest
 
 from fusioncam.runtime.engine.host.scorer import probabilities
-from fusioncam.runtime.photos.decode import preprocess
 from fusioncam.runtime.photos.geometry import on_photo
+from fusioncam.runtime.photos.model_input import preprocess
 
 METHODS = ("fusion_cam", "grad_cam", "score_cam")
 LABELS = ("tabby, tabby cat", "crane", "Möwe", "", "blank")

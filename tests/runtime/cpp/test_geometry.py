@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from fusioncam.manifest import Preprocessing
-from fusioncam.runtime.photos.decode import preprocess
 from fusioncam.runtime.photos.geometry import on_photo
+from fusioncam.runtime.photos.model_input import preprocess
 from fusioncam.runtime.picture import COLORMAPS, overlay
 
 WAYS = {

@@ -13,8 +13,9 @@ import pytest
 
 from fusioncam import errors
 from fusioncam.output import write_atomically
-from fusioncam.runtime.photos.decode import preprocess, read_image
+from fusioncam.runtime.photos.decode import read_image
 from fusioncam.runtime.photos.geometry import on_photo
+from fusioncam.runtime.photos.model_input import preprocess
 from fusioncam.runtime.picture import color_table, overlay
 
 

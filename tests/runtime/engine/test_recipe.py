@@ -9,7 +9,7 @@ from onnx import numpy_helper
 from fusioncam import Explainer
 from fusioncam.export import export_model
 from fusioncam.runtime.methods import METHODS
-from fusioncam.runtime.photos.decode import as_input
+from fusioncam.runtime.photos.model_input import as_input
 
 TOLERANCE = 1e-4
 SIGNED = {"rescale": 1 / 127.5, "mean": (1, 1, 1), "std": (1, 1, 1)}

@@ -15,7 +15,8 @@ from fusioncam.runtime.evaluation.evaluator import EvaluationConfig, Evaluator
 from fusioncam.runtime.evaluation.metrics.faithfulness import Settings, blurred
 from fusioncam.runtime.evaluation.metrics.sanity import spearman
 from fusioncam.runtime.evaluation.store.store import THUMBNAIL, plain
-from fusioncam.runtime.photos.decode import preprocess, read_image
+from fusioncam.runtime.photos.decode import read_image
+from fusioncam.runtime.photos.model_input import preprocess
 from fusioncam.runtime.sessions.masked_graph import MASKS, PICTURE
 
 METHODS = ("fusion_cam", "grad_cam", "score_cam")

@@ -52,7 +52,7 @@ def test_names_that_are_no_utf8(tmp_path):
 
 def test_folders_without_photos(tmp_path):
     fill(tmp_path, "notes.txt", "deep/a.png")
-    with pytest.raises(UsageError, match=r"holds no photo \(folders in it were not looked into\); give"):
+    with pytest.raises(UsageError, match=r"holds no photo \(its subfolders were not searched\); give"):
         photos_of(tmp_path)
     for folder in (tmp_path / "missing", tmp_path / "notes.txt"):
         with pytest.raises(UsageError, match="cannot be read") as caught:

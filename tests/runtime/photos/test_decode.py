@@ -15,7 +15,8 @@ import pytest
 from fusioncam.errors import ImageError, OutOfMemoryError
 from fusioncam.manifest import Preprocessing
 from fusioncam.runtime.photos import decode as module
-from fusioncam.runtime.photos.decode import as_input, preprocess, read_image
+from fusioncam.runtime.photos.decode import read_image
+from fusioncam.runtime.photos.model_input import as_input, preprocess
 
 IMAGENET = {"rescale": 1 / 255, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 LOSSLESS = [".png", ".bmp", ".tiff", ".ppm", ".webp"]

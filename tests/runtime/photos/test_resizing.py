@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from fusioncam.manifest import Preprocessing
-from fusioncam.runtime.photos.decode import display_image, preprocess, unpreprocess, visible_part
+from fusioncam.runtime.photos.geometry import display_image, visible_part
+from fusioncam.runtime.photos.model_input import preprocess, unpreprocess
 
 IMAGENET = {"rescale": 1 / 255, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 PRESETS = [

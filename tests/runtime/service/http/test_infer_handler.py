@@ -10,7 +10,7 @@ import zlib
 import numpy as np
 import pytest
 
-from fusioncam.runtime.photos.decode import as_input
+from fusioncam.runtime.photos.model_input import as_input
 from fusioncam.runtime.service.protocol import request_parser as module
 
 INFER = "/v2/models/m/infer"

@@ -1,9 +1,9 @@
-"""Marks at the start of files, by which a file that is not read is called by its name."""
+"""Signatures of file formats, so that an error names the format of a file that is not read."""
 
 import re
 
-# Files that people take for pictures: where their mark lies, and what they are.
-UNREAD: tuple[tuple[int, bytes, str], ...] = (
+# Formats that are not supported: (place of the signature, its pattern, name of the format).
+UNSUPPORTED: tuple[tuple[int, bytes, str], ...] = (
     (0, rb"\xff\x0a|\0\0\0\x0cJXL ", "a JPEG XL"),
     (0, rb"II\xbc\x01", "a JPEG XR"),
     (4, rb"ftyp(?:hei[cxms]|hev[cxms])", "a HEIC"),
@@ -30,7 +30,7 @@ UNREAD: tuple[tuple[int, bytes, str], ...] = (
     (0, rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!", "an archive"),
 )
 # Formats of which OpenCV reads some kinds only.
-PARTLY: tuple[tuple[bytes, str], ...] = (
+PARTLY_SUPPORTED: tuple[tuple[bytes, str], ...] = (
     (rb"II[*+]\0|MM\0[*+]", "a TIFF"),
     (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "a JPEG 2000"),
     (rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", "a BMP"),
@@ -39,11 +39,11 @@ PARTLY: tuple[tuple[bytes, str], ...] = (
 )  # fmt: skip
 
 
-def unread(data: bytes) -> str | None:
-    """Name the kind of a file that is not read at all, or return None."""
-    return next((kind for at, mark, kind in UNREAD if re.compile(mark, re.DOTALL).match(data, at)), None)
+def unsupported_format(data: bytes) -> str | None:
+    """Return the name of a file's format where no file of that format is read, or None."""
+    return next((kind for at, mark, kind in UNSUPPORTED if re.compile(mark, re.DOTALL).match(data, at)), None)
 
 
-def partly_read(data: bytes) -> str | None:
-    """The format of a file of which some kinds only are read, or None."""
-    return next((kind for mark, kind in PARTLY if re.compile(mark, re.DOTALL).match(data)), None)
+def partly_supported_format(data: bytes) -> str | None:
+    """Return the name of a file's format where only some kinds of that format are read, or None."""
+    return next((kind for mark, kind in PARTLY_SUPPORTED if re.compile(mark, re.DOTALL).match(data)), None)
