@@ -87,15 +87,14 @@ class BarePasses:
         return [float(p) for p in chances[:, class_index]]
 
     def reference_maps(self, x: Float32Array, class_index: int) -> Maps:
-        """The maps by the reference's arithmetic, with a pass for every channel, whether it can matter or not."""
+        """Return the maps of Fusion-CAM (H, W) by name, by the reference, with a pass for every channel."""
         feeds = {"image": x[None], "class_index": np.array([class_index], np.int64)}
         explain = open_session(self._folder / EXPLAIN_GRAPH, None, self._threads, crashing_optimizers(self.manifest))
-        found = run(explain, ["activations", "gradients"], feeds)
-        a, g = (each[0].astype(np.float64) for each in found)
+        a, g = (output[0].astype(np.float64) for output in run(explain, ["activations", "gradients"], feeds))
         size = (x.shape[1], x.shape[2])
         scores = [
-            self.logits([x * m.astype(np.float32) for m in reference.unit(reference.upsample(some, size))])
-            for some in np.array_split(a, -(-len(a) // self.chunk))
+            self.logits([x * m.astype(np.float32) for m in reference.unit(reference.upsample(channels, size))])
+            for channels in np.array_split(a, -(-len(a) // self.chunk))
         ]
 
         def confidence(m: Array) -> float:

@@ -1,11 +1,10 @@
-"""The photos of a folder, and the names of classes."""
+"""The photos of a folder."""
 
 import os
 
 import pytest
 
 from fusioncam.errors import UsageError
-from fusioncam.runtime.labels import classes_by_name, names_of
 from fusioncam.runtime.photos.folder import photos_of
 
 
@@ -58,10 +57,3 @@ def test_folders_without_photos(tmp_path):
         with pytest.raises(UsageError, match="cannot be read") as caught:
             photos_of(folder)
         assert "\n" not in str(caught.value)
-
-
-def test_what_a_class_may_be_called():
-    assert names_of("Tabby, Tabby Cat") == {"tabby, tabby cat", "tabby", "tabby cat"}
-    assert {"n01440764", "tench", "tinca tinca", "tench, tinca tinca"} < names_of("n01440764 tench, Tinca tinca")
-    assert classes_by_name(["crane", "cat", "crane, lifting"])["crane"] == (0, 2)
-    assert classes_by_name(None) == {}
