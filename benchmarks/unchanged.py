@@ -5,8 +5,9 @@
     python benchmarks/unchanged.py compare OLD.json NEW.json   # what is missing, added or differs; then exit status 1
 
 Maps, scores and logits of the shared models in all precisions, methods and budgets; the kernels under the shim; the
-single graph and its unrolled form; the files of bundles and Triton repositories; the answers of commands, service and
-Triton's model. Times are left out. A part that raises is stored as `error: ...`, and the next one goes on.
+single graph and its unrolled form; preprocessings, picture files and endings; the files of bundles and Triton
+repositories; the answers of commands, service and Triton's model. Times are left out. A part that raises is stored as
+`error: ...`, and the next one goes on. --only maps,photos stores, or compares, some parts alone.
 About six minutes on two idle cores, one with --quick. Digests hold for one machine and its packages only.
 """
 
@@ -21,7 +22,9 @@ from importlib import import_module
 from pathlib import Path
 
 QUICK = ("maps", "device", "graphs", "service", "triton")
-PARTS = (*QUICK, "commands")
+PARTS = (*QUICK, "photos", "commands")
+LARGE = ("maps", "graphs")  # the parts that take the large models, too
+ALSO = {"maps": ("options",)}  # how names of a part begin, where not with its own
 
 
 def differences(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
@@ -35,9 +38,13 @@ def differences(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
     return lines
 
 
-def compare(old: Path, new: Path) -> int:
-    """Print the differences of two files; return the exit status."""
-    before, after = (json.loads(path.read_text()) for path in (old, new))
+def compare(old: Path, new: Path, parts: Sequence[str] = ()) -> int:
+    """Print the differences of two files, of some parts if any are named; return the exit status."""
+    begins = tuple(f"{name}/" for part in parts for name in (part, *ALSO.get(part, ())))
+    before, after = (
+        {name: value for name, value in json.loads(path.read_text()).items() if not parts or name.startswith(begins)}
+        for path in (old, new)
+    )
     lines = differences(before, after)
     print("\n".join(lines) if lines else f"{len(after)} digests are the same")
     return bool(lines)
@@ -60,7 +67,7 @@ def store(file: Path, assets: Path, quick: bool, parts: Sequence[str]) -> int:
         os.chdir(work)
         try:
             start = time.monotonic()
-            subjects = prepare(digests, work, assets, quick)
+            subjects = prepare(digests, work, assets, quick, small=quick or not set(parts) & set(LARGE))
             print(f"bundles: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
             for part in parts:
                 start = time.monotonic()
@@ -83,17 +90,18 @@ def main(arguments: list[str] | None = None) -> int:
     storing.add_argument("file", type=Path)
     storing.add_argument("--assets", type=Path, default=Path("../shared/assets"), help="folder of models and photos")
     storing.add_argument("--quick", action="store_true", help="small models and one photo")
-    storing.add_argument("--only", help=f"parts, separated by commas: {', '.join(PARTS)}")
     comparing = commands.add_parser("compare", help="exit status 1 if anything is missing, added or differs")
     comparing.add_argument("old", type=Path)
     comparing.add_argument("new", type=Path)
+    for command in (storing, comparing):
+        command.add_argument("--only", default="", help=f"parts, separated by commas: {', '.join(PARTS)}")
     asked = parser.parse_args(arguments)
-    if asked.command == "compare":
-        return compare(asked.old, asked.new)
-    parts = asked.only.split(",") if asked.only else QUICK if asked.quick else PARTS
+    parts = [part for part in asked.only.split(",") if part]
     if unknown := set(parts) - set(PARTS):
         parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    return store(asked.file, asked.assets, asked.quick, parts)
+    if asked.command == "compare":
+        return compare(asked.old, asked.new, parts)
+    return store(asked.file, asked.assets, asked.quick, parts or (QUICK if asked.quick else PARTS))
 
 
 if __name__ == "__main__":

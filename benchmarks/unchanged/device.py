@@ -9,10 +9,9 @@ from unittest import mock
 from fusioncam import Explainer
 from unchanged.digests import Digests
 from unchanged.maps import methods
-from unchanged.subjects import CHUNK, THREADS, Bundle, Subjects
+from unchanged.subjects import CHUNK, HALF, SMALL, THREADS, Bundle, Subjects
 from unchanged.tree import OPENERS, lookup, test_support
 
-MODELS = ("cifar10_resnet8_32_softmax-fp32", "vww_person_mobilenetv1_025_96_logits-fp16")
 MADE = ("fusion_cam", "grad_cam", "score_cam")  # by kernels; the others are made on the host beside
 
 
@@ -41,7 +40,7 @@ def run(digests: Digests, subjects: Subjects) -> None:
         shim = test_support("shim/host.py")
         (subjects.work / "shim").mkdir()
         device = shim.HostDevice(shim.Compiler(subjects.work / "shim").library("plain"))
-        for name in MODELS:
+        for name in (SMALL, HALF):
             if name in subjects.bundles:
                 with digests.part(f"device/{name}"):
                     _add(digests, subjects, device, subjects.bundles[name])

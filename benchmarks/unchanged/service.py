@@ -17,7 +17,7 @@ import numpy as np
 
 from unchanged.commands import ENVIRONMENT, FIXED
 from unchanged.digests import Digests, keys, untimed
-from unchanged.subjects import Subjects, prepared
+from unchanged.subjects import HALF, Subjects, prepared
 from unchanged.tree import lookup
 
 LENGTH = "Inference-Header-Content-Length"
@@ -35,8 +35,7 @@ Tensor = tuple[str, str, Sequence[int], bytes]
 @contextmanager
 def served(subjects: Subjects) -> Iterator[httpx.Client]:
     """Serve the small bundle as `m`, and one with scores in float16 as `half`; give a client."""
-    half = next((b for b in subjects.bundles.values() if b.precision == "fp16"), subjects.small)
-    models = (f"m={subjects.small.folder}", f"half={half.folder}")
+    models = (f"m={subjects.small.folder}", f"half={subjects.bundles[HALF].folder}")
     command = [sys.executable, "-m", "fusioncam", "serve", *models, "--port", "0", "--json", "-q", *FIXED]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **ENVIRONMENT})
     try:

@@ -30,6 +30,7 @@ QUICK = {
 }
 PHOTOS = ("winml_cat.jpg", "captum_zebra.jpg", "coral_pets.jpg")
 SMALL = "cifar10_resnet8_32_softmax-fp32"  # what parts that need only one bundle take
+HALF = "vww_person_mobilenetv1_025_96_logits-fp16"
 
 
 @dataclass(frozen=True)
@@ -73,15 +74,15 @@ def prepared(photo: Path, preprocessing: Any) -> np.ndarray:
     return np.ascontiguousarray(((pixels * p.rescale - p.mean) / p.std).transpose(2, 0, 1), np.float32)
 
 
-def prepare(digests: Digests, work: Path, assets: Path, quick: bool, models: dict[str, Any] | None = None) -> Subjects:
-    """Export every model in every precision it takes, and add the digests of the bundles' files."""
+def prepare(digests: Digests, work: Path, assets: Path, quick: bool, small: bool) -> Subjects:
+    """Export every model, or the small ones, in every precision it takes, and add the digests of the bundles' files."""
     photos = PHOTOS[:1] if quick else PHOTOS
     for photo in photos:
         shutil.copyfile(assets / "images" / photo, work / photo)
     subjects = Subjects(work, assets, tuple(Path(p) for p in photos), {}, quick)
-    chosen = models or (QUICK if quick else dict.fromkeys(MODELS, PRECISIONS))
-    for model, precisions in chosen.items():
+    for model in MODELS:
         shutil.copyfile(assets / "models" / f"{model}.onnx", work / f"{model}.onnx")
+    for model, precisions in (QUICK if small else dict.fromkeys(MODELS, PRECISIONS)).items():
         for precision in precisions:
             with digests.part(f"bundles/{model}-{precision}"):
                 _export(digests, subjects, model, precision)

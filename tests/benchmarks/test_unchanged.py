@@ -37,6 +37,20 @@ def test_every_difference_is_one_line_and_status_one(unchanged, tmp_path, capsys
     assert capsys.readouterr().out.splitlines() == (lines or [f"{len(new)} digests are the same"])
 
 
+def test_some_parts_are_compared_alone(unchanged, tmp_path, capsys):
+    files = [tmp_path / "old.json", tmp_path / "new.json"]
+    for file, mark in zip(files, "12", strict=True):
+        file.write_text(
+            json.dumps({"maps/a": "same", "options/a": mark, "service/a": "same", f"graphs/{mark}": "same"})
+        )
+    assert unchanged.main(["compare", *map(str, files), "--only", "maps,service"]) == 1
+    assert capsys.readouterr().out.splitlines() == ["differs: options/a"]
+    assert unchanged.main(["compare", *map(str, files), "--only", "service"]) == 0
+    with pytest.raises(SystemExit):
+        unchanged.main(["compare", *map(str, files), "--only", "camera"])
+    assert "no part camera" in capsys.readouterr().err
+
+
 def test_one_bit_of_an_array_its_type_and_its_shape_count(part):
     digest, zeros = part("unchanged.digests").digest, np.zeros((2, 3), np.float32)
     others = [zeros.copy(), zeros.astype(np.float64), zeros.reshape(3, 2), zeros.tobytes(), zeros.tolist()]
