@@ -1,6 +1,6 @@
-"""Any batch for any model: where the batch is fixed, openly or only within the graph, its axis is freed.
+"""Any batch for any model: a batch axis that is fixed, openly or only within the graph, is freed.
 
-What comes out is held against the model itself: a batch of images must give what each of them gives alone.
+The result is compared with the model itself: a batch of images must give the outputs that each image gives alone.
 """
 
 import re
@@ -17,31 +17,31 @@ from fusioncam.export.reading.shapes import measure, noise
 from fusioncam.export.sessions import CannotRunError, run
 from fusioncam.kernels.arrays import Array, Float64Array
 
-# By how much the outputs for an image may differ between batches, relative to the largest: sums are taken in another
-# order, and a number that is rounded to few digits may fall on the other side.
+# The most that the outputs for an image may differ between batches, relative to the largest: the order of sums changes,
+# and a number that is rounded to few digits may fall on the other side.
 EXACT, ROUNDED = 1e-3, 2e-2
-# A quarter of what two images differ by: an output that is that of another image does not pass for rounding.
+# Relative to the difference of two images, so that the output of another image does not pass for rounding.
 SAME_IMAGE = 0.25
 NODE = re.compile(r"(\w+) node\.? Name:'([^']+)'")
 
 
 def with_any_batch(model: ir.Model, batch: int | None) -> ir.Model:
-    """Measure a model's tensors, after freeing its batch axis where that is fixed.
+    """Return a model with a free batch axis, its tensors measured.
 
     Args:
         model: A model with one input, its only output the class scores; it is changed.
-        batch: The size of the batch it says it takes, or None for any.
+        batch: The size of the batch that its input declares, or None for any.
 
     Returns:
-        The model, or another of the same function, that takes any batch; see `measure`.
+        The model, or one that computes the same, which takes any batch; see `measure`.
 
     Raises:
-        ModelError: The model does not run, the batch cannot be followed through it, or it mixes the images of a batch.
+        ModelError: The model does not run or mixes the images of a batch, or the batch cannot be followed through it.
     """
     if batch is not None:
         _free(model, batch)
         return model
-    fixed = model.clone()  # in case that only its input is free
+    fixed = model.clone()  # for a model whose input alone is free
     failure, mixed = None, 0.0
     try:
         rows = [_rows(o) for o in measure(model)]
@@ -63,7 +63,7 @@ def with_any_batch(model: ir.Model, batch: int | None) -> ir.Model:
 
 
 def _explained(error: LostBatchError, mixed: float) -> ModelError:
-    """Make the error for a model that says it takes any batch, but does not or mixes its images."""
+    """Return the error for a model that declares any batch, but takes one image at a time or mixes images."""
     if mixed:
         what = f"the model's scores of an image depend on the others of its batch (by {mixed:.1e})"
         remedy = error.remedy if error.remedy != REMEDY else "export it so that each image is scored by itself"
@@ -74,11 +74,11 @@ def _explained(error: LostBatchError, mixed: float) -> ModelError:
 
 
 def _free(model: ir.Model, batch: int) -> None:
-    """Free the batch axis, and make sure that the model gives what it gave.
+    """Free the batch axis, and compare the outputs with those before.
 
     Raises:
         LostBatchError: The batch cannot be followed through the graph.
-        ModelError: The model does not run, before or afterwards, or gives something else afterwards.
+        ModelError: The model does not run, before or afterwards, or its outputs change.
     """
     measure(model, batches=(batch,))
     reference = _each_alone(model, batch)
@@ -89,8 +89,8 @@ def _free(model: ir.Model, batch: int) -> None:
         quantise_by_image(held)  # as the bundle's graphs will
         freed = _rows(run(held, {"image": noise(held, len(reference))})[0])
     except ModelError as error:
-        found = NODE.search(str(error))
-        where = f" at node {found[2]!r} ({found[1]})" if found else ""
+        named = NODE.search(str(error))
+        where = f" at node {named[2]!r} ({named[1]})" if named else ""
         raise ModelError(f"with its batch axis freed the model does not run: it fails{where}; {REMEDY}") from error
     off = _difference(freed, reference)
     others = [_difference(reference[i : i + 1], reference[:1]) for i in range(1, len(reference))]
@@ -100,7 +100,7 @@ def _free(model: ir.Model, batch: int) -> None:
 
 
 def _each_alone(model: ir.Model, batch: int) -> Float64Array:
-    """Outputs for noise pictures as the fixed-batch model gives them, a row for each."""
+    """Return the outputs of the model of fixed batch for noise pictures, a row for each."""
     pictures = noise(model, 2 * batch)
     halves = [run(model, {"image": pictures[i : i + batch]})[0] for i in (0, batch)]
     if halves[0].shape[:1] != (batch,):
@@ -109,16 +109,14 @@ def _each_alone(model: ir.Model, batch: int) -> Float64Array:
 
 
 def _rows(output: Array) -> Float64Array:
-    return (
-        output.reshape(len(output), -1).astype(np.float64) if output.ndim else output.reshape(1, 1).astype(np.float64)
-    )
+    return output.reshape(len(output) if output.ndim else 1, -1).astype(np.float64)
 
 
-def _difference(some: Float64Array, reference: Float64Array) -> float:
-    """The largest difference, relative to the largest value; infinite for other shapes."""
-    if some.shape != reference.shape:
+def _difference(outputs: Float64Array, reference: Float64Array) -> float:
+    """Return the largest difference, relative to the largest value; infinite where shapes differ."""
+    if outputs.shape != reference.shape:
         return float("inf")
-    return float(np.abs(some - reference).max(initial=0)) / (float(np.abs(reference).max(initial=0)) or 1.0)
+    return float(np.abs(outputs - reference).max(initial=0)) / (float(np.abs(reference).max(initial=0)) or 1.0)
 
 
 def _tolerance(model: ir.Model) -> float:
@@ -129,5 +127,5 @@ def _tolerance(model: ir.Model) -> float:
 
 
 def _rounds_together(model: ir.Model) -> bool:
-    """Return whether it rounds by what it finds in a batch: dynamic quantisation mixes images a little, by design."""
+    """Return whether the model rounds by the range of a batch: dynamic quantisation mixes images, by design."""
     return any(node.op_type == "DynamicQuantizeLinear" for node in model.graph)

@@ -2,11 +2,13 @@
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from fusioncam.export.batch.passages import NOT_ONE_BY_ONE
 from fusioncam.export.batch.places import NoPlaceError, Passage, Place, Visit, passage
+from fusioncam.kernels.arrays import Array
 
 
 @passage("Reshape")
@@ -22,17 +24,17 @@ def _flatten(v: Visit) -> list[Passage]:
 
 
 def _reshaped(v: Visit) -> list[Place]:
-    """The axes whose part in memory holds the batch; first those that begin with it."""
+    """Return the places whose part of memory holds the batch; first those that begin with it."""
     place, after = v.place(0), v.after
     ahead = int(np.prod(v.before[: place.axis])) * place.lead
     outers = [1, *itertools.accumulate(after, lambda a, b: a * b)]
-    found = []
+    places = []
     for axis, (outer, size) in enumerate(zip(outers, after, strict=False)):
         if outer and ahead % outer == 0 and size % (ahead // outer * v.batch) == 0:
-            found.append(Place(axis, ahead // outer))
-    if not found:
+            places.append(Place(axis, ahead // outer))
+    if not places:
         raise NoPlaceError("folds the batch into another axis")
-    return sorted(found, key=lambda p: p.lead > 1)
+    return sorted(places, key=lambda p: p.lead > 1)
 
 
 @passage("Transpose")
@@ -44,10 +46,11 @@ def _transpose(v: Visit) -> list[Passage]:
 @passage("Squeeze", "Unsqueeze")
 def _squeeze(v: Visit) -> list[Passage]:
     place, rank = v.place(0), max(len(v.before), len(v.after))
-    given = v.constant(1)
-    if given is None and v.has(1):
+    squeezed = v.constant(1)
+    if squeezed is None and v.has(1):
         raise NoPlaceError("works along axes that are no constants")
-    axes = [i for i, d in enumerate(v.before) if d == 1] if given is None else [int(a) % rank for a in given.ravel()]
+    ones = [i for i, d in enumerate(v.before) if d == 1]
+    axes = ones if squeezed is None else [int(a) % rank for a in squeezed.ravel()]
     kept = [i for i in range(rank) if i not in axes]
     if v.node.op_type == "Unsqueeze":
         return [v.everywhere(replace(place, axis=kept[place.axis]))]
@@ -58,45 +61,31 @@ def _squeeze(v: Visit) -> list[Passage]:
 
 @passage("Expand", "Tile", "Pad", "Slice", "Resize")
 def _resized(v: Visit) -> list[Passage]:
-    """All axes may change but that of the batch; an axis whose size stays is taken for one that is left alone."""
+    """Keep the place of the batch, the only axis that may not change; an axis whose size stays counts as unchanged."""
     v.only(0)
     place = v.place(0)
     place = replace(place, axis=place.axis + len(v.after) - len(v.before))
     if v.after[place.axis] != v.before[v.place(0).axis]:
         raise NoPlaceError("cuts or repeats the images of the batch")
-    if v.node.op_type in ("Tile", "Pad", "Slice") and any(v.has(i) and v.constant(i) is None for i in (1, 2, 3, 4)):
+    kind = v.node.op_type
+    if kind in ("Tile", "Pad", "Slice") and any(v.has(i) and v.constant(i) is None for i in (1, 2, 3, 4)):
         raise NoPlaceError("is told what to cut or repeat by tensors that are no constants")
-    if v.node.op_type == "Slice" and _step(v, place.axis) < 0:
+    if kind == "Slice" and (_given(v, v.constant(4), v.constant(3), place.axis) or 1) < 0:
         raise NoPlaceError("turns the order of the batch round")
-    if v.node.op_type == "Resize" and v.has(2) and _scale(v, place.axis) != 1:
+    if kind == "Resize" and (_given(v, v.constant(2), v.attribute("axes"), place.axis) or 1) != 1:
         raise NoPlaceError("repeats the images of the batch")
-    if v.node.op_type == "Pad" and _padded(v, place.axis):
+    pads = v.constant(1) if kind == "Pad" else None
+    if pads is not None and np.any(_given(v, pads.reshape(2, -1).T, v.constant(3), place.axis)):
         raise NoPlaceError("pads and cuts the batch")
     return [v.everywhere(place)]
 
 
-def _step(v: Visit, axis: int) -> int:
-    steps, axes = v.constant(4), v.constant(3)
-    if steps is None:
-        return 1
-    along = range(len(steps)) if axes is None else [int(a) % len(v.before) for a in axes]
-    return next((int(s) for a, s in zip(along, steps, strict=True) if a == axis), 1)
-
-
-def _scale(v: Visit, axis: int) -> float:
-    scales, axes = v.constant(2), v.attribute("axes")
-    if scales is None or not len(scales):
-        return 1.0
-    along = range(len(v.before)) if axes is None else [int(a) % len(v.before) for a in axes]
-    return next((float(s) for a, s in zip(along, scales, strict=True) if a == axis), 1.0)
-
-
-def _padded(v: Visit, axis: int) -> bool:
-    pads, axes = v.constant(1), v.constant(3)
-    assert pads is not None
-    along = range(len(v.before)) if axes is None else [int(a) % len(v.before) for a in axes]
-    ends = pads.reshape(2, -1)
-    return any(bool(ends[:, i].any()) for i, a in enumerate(along) if a == axis)
+def _given(v: Visit, numbers: Array | None, axes: Any, axis: int) -> Any:
+    """Return what an operator is told for one axis by `numbers` for some `axes`, by default all; None for nothing."""
+    if numbers is None or not len(numbers):
+        return None
+    named = range(len(numbers)) if axes is None else [int(a) % len(v.before) for a in axes]
+    return next((number for a, number in zip(named, numbers, strict=True) if a == axis), None)
 
 
 @passage("Concat")

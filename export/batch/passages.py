@@ -1,14 +1,14 @@
 """Rules for the place of the batch: operators on pictures, elements, single axes, products and sequences.
 
-An operator that is in no table may do anything with the images of a batch, and ends the search.
+An operator that is in no table may do anything with the images of a batch, so it ends the search.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 
-from fusioncam.export.batch.places import NoPlaceError, Passage, Place, Visit, only, passage
+from fusioncam.export.batch.places import PASSAGES, NoPlaceError, Passage, Place, Visit, only, passage
 
 FRONT = Place(0)
 CONTRIB = "com.microsoft"
@@ -27,7 +27,7 @@ ONE_PICTURE = (
     *("GlobalMaxPool", "GlobalLpPool", "LRN", "BatchNormalization", "InstanceNormalization", "GroupNormalization"),
     *("DepthToSpace", "SpaceToDepth", "Col2Im"),
 )
-# Along one axis, or several, that an attribute or an input names: which, and where neither does.
+# Operators along axes that an attribute names, or the input of this index; the axes where neither does.
 ALONG = {
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), (None, [-1])),
     **dict.fromkeys(("TopK", "LpNormalization"), (None, [-1])),
@@ -42,25 +42,9 @@ REDUCTIONS = tuple(
 NOT_ONE_BY_ONE = "mixes or picks images of the batch"
 
 
-@passage("QuickGelu", "BiasGelu", "FastGelu", "Gelu", domain=CONTRIB)
-@passage(*POINTWISE)
-def _pointwise(v: Visit) -> list[Passage]:
-    return [_broadcast(v, range(len(v.node.inputs)))]
-
-
-@passage("QLinearAdd", "QLinearMul", domain=CONTRIB)
-def _quantised_pointwise(v: Visit) -> list[Passage]:
-    return [_broadcast(v, (0, 3))]
-
-
-@passage("QLinearLeakyRelu", "QLinearSigmoid", domain=CONTRIB)
-def _quantised_activation(v: Visit) -> list[Passage]:
-    return [_broadcast(v, (0,))]
-
-
-def _broadcast(v: Visit, inputs: Sequence[int], rank: int | None = None, end: int = 0) -> Passage:
-    """Operands broadcast over all axes of the output but the last `end`."""
-    rank = len(v.after) if rank is None else rank
+def _broadcast(v: Visit, inputs: Iterable[int], end: int = 0) -> list[Passage]:
+    """Return the passage of operands that broadcast over all axes of the output but the last `end`."""
+    inputs, rank = list(inputs), len(v.after)
     v.only(*inputs)
     shift = {i: rank - len(v.shape(i)) for i in inputs if v.has(i)}
     place = only(replace(v.place(i), axis=v.place(i).axis + shift[i]) for i in v.carrying)
@@ -73,7 +57,7 @@ def _broadcast(v: Visit, inputs: Sequence[int], rank: int | None = None, end: in
             raise NoPlaceError("repeats the images of the batch")
         if not v.carries(i) and axis >= 0:
             operands[i] = replace(place, axis=axis)
-    return v.everywhere(place, operands)
+    return [v.everywhere(place, operands)]
 
 
 @passage(*ONE_PICTURE)
@@ -85,21 +69,6 @@ def _one_picture(v: Visit) -> list[Passage]:
     if v.node.op_type == "MaxPool" and len(v.node.outputs) > 1 and v.node.outputs[1].uses():
         raise NoPlaceError("numbers the pixels of the whole batch")
     return [v.stacked(FRONT, [0])]
-
-
-@passage("GridSample")
-def _two_of_each(v: Visit) -> list[Passage]:
-    return [v.stacked(FRONT, [0, 1])]
-
-
-@passage("FusedConv", domain=CONTRIB)
-def _fused_convolution(v: Visit) -> list[Passage]:
-    return [v.stacked(FRONT, [0, 3])]
-
-
-@passage("DeformConv")
-def _deformed(v: Visit) -> list[Passage]:
-    return [v.stacked(FRONT, [0, 2, 4])]
 
 
 @passage("Attention")
@@ -156,16 +125,6 @@ def _layer_normalization(v: Visit) -> list[Passage]:
     return [v.everywhere(v.place(0))]
 
 
-@passage("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", domain=CONTRIB)
-def _skip_normalization(v: Visit) -> list[Passage]:
-    return [_broadcast(v, (0, 1), end=1)]
-
-
-@passage("Trilu")
-def _triangle(v: Visit) -> list[Passage]:
-    return [_broadcast(v, (0,), end=2)]
-
-
 @passage("QLinearSoftmax", domain=CONTRIB)
 @passage(*ALONG, *REDUCTIONS)
 def _along(v: Visit) -> list[Passage]:
@@ -178,36 +137,25 @@ def _along(v: Visit) -> list[Passage]:
 
 
 def _axes(v: Visit) -> list[int]:
-    """The axes that an operator works along, counted from the front."""
+    """Return the axes that an operator works along, counted from the front."""
     rank = len(v.before)
     position, default = ALONG.get(v.node.op_type, (1, list(range(rank))))
-    given = v.attribute("axes", v.attribute("axis"))
-    if given is None and position is not None and v.has(position):
-        given = v.constant(position)
-        if given is None:
+    axes = v.attribute("axes", v.attribute("axis"))
+    if axes is None and position is not None and v.has(position):
+        axes = v.constant(position)
+        if axes is None:
             raise NoPlaceError("works along axes that are no constants")
-    if given is None or (np.size(given) == 0 and not v.attribute("noop_with_empty_axes", 0)):
-        given = [] if v.attribute("noop_with_empty_axes", 0) else [-1] if default is None else default
-    return [int(a) % rank for a in np.ravel(given)]
+    if axes is None or (np.size(axes) == 0 and not v.attribute("noop_with_empty_axes", 0)):
+        axes = [] if v.attribute("noop_with_empty_axes", 0) else [-1] if default is None else default
+    return [int(a) % rank for a in np.ravel(axes)]
 
 
-@passage("DynamicQuantizeMatMul", "MatMulIntegerToFloat", domain=CONTRIB)
-@passage("MatMul", "MatMulInteger")
-def _matrices(v: Visit) -> list[Passage]:
-    return [_product(v, (0, 1))]
-
-
-@passage("QLinearMatMul")
-def _quantised_matrices(v: Visit) -> list[Passage]:
-    return [_product(v, (0, 3))]
-
-
-def _product(v: Visit, factors: tuple[int, int]) -> Passage:
-    """The batch may be in any axis but the one that is summed over; the axes before the last two broadcast."""
+def _product(v: Visit, factors: tuple[int, int]) -> list[Passage]:
+    """Return the passage through a product of matrices, whose axes before the last two broadcast."""
     v.only(*factors)
     ranks = [len(v.shape(i)) for i in factors]
     wide = max(*ranks, 2) - 2  # axes that broadcast
-    found = set()
+    places = set()
     for side, (i, rank) in enumerate(zip(factors, ranks, strict=True)):
         if not v.carries(i):
             continue
@@ -219,25 +167,25 @@ def _product(v: Visit, factors: tuple[int, int]) -> Passage:
             axis = wide + (side == 1 and ranks[0] > 1)
         elif v.shape(i)[place.axis] != v.after[axis]:
             raise NoPlaceError("repeats the images of the batch")
-        found.add(replace(place, axis=axis))
-    place, operands = only(found), {}
+        places.add(replace(place, axis=axis))
+    place, operands = only(places), {}
     for i, rank in zip(factors, ranks, strict=True):
         axis = place.axis - wide + rank - 2
         if place.axis < wide and axis >= 0 and not v.carries(i):
             operands[i] = replace(place, axis=axis)
-    return v.everywhere(place, operands)
+    return [v.everywhere(place, operands)]
 
 
 @passage("Gemm")
 def _gemm(v: Visit) -> list[Passage]:
     v.only(0, 1, 2)
     rows = (int(bool(v.attribute("transA", 0))), 1 - int(bool(v.attribute("transB", 0))))  # axes that are not summed
-    found = set()
+    places = set()
     for i in v.carrying:
         if i < 2 and v.place(i).axis != rows[i]:
             raise NoPlaceError("sums over the batch")
-        found.add(replace(v.place(i), axis=i if i < 2 else v.place(2).axis + 2 - len(v.shape(2))))
-    place = only(found)
+        places.add(replace(v.place(i), axis=i if i < 2 else v.place(2).axis + 2 - len(v.shape(2))))
+    place = only(places)
     own = place.axis - 2 + len(v.shape(2)) if v.has(2) else -1
     if v.carries(2) and v.shape(2)[own] != v.after[place.axis]:
         raise NoPlaceError("repeats the images of the batch")
@@ -258,3 +206,20 @@ def _einsum(v: Visit) -> list[Passage]:
         raise NoPlaceError("sums over the batch")
     operands = {i: replace(place, axis=t.index(letter)) for i, t in letters.items() if letter in t and not v.carries(i)}
     return [v.everywhere(replace(place, axis=result.index(letter)), operands, broadcasts=False)]
+
+
+# Operators that need nothing but the indices of the inputs that hold images.
+passage(*POINTWISE)(lambda v: _broadcast(v, range(len(v.node.inputs))))
+passage("QuickGelu", "BiasGelu", "FastGelu", "Gelu", domain=CONTRIB)(PASSAGES["", "Gelu"])
+passage("QLinearAdd", "QLinearMul", domain=CONTRIB)(lambda v: _broadcast(v, (0, 3)))
+passage("QLinearLeakyRelu", "QLinearSigmoid", domain=CONTRIB)(lambda v: _broadcast(v, (0,)))
+passage("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", domain=CONTRIB)(
+    lambda v: _broadcast(v, (0, 1), end=1)
+)
+passage("Trilu")(lambda v: _broadcast(v, (0,), end=2))
+passage("MatMul", "MatMulInteger")(lambda v: _product(v, (0, 1)))
+passage("DynamicQuantizeMatMul", "MatMulIntegerToFloat", domain=CONTRIB)(lambda v: _product(v, (0, 1)))
+passage("QLinearMatMul")(lambda v: _product(v, (0, 3)))
+passage("GridSample")(lambda v: [v.stacked(FRONT, [0, 1])])
+passage("DeformConv")(lambda v: [v.stacked(FRONT, [0, 2, 4])])
+passage("FusedConv", domain=CONTRIB)(lambda v: [v.stacked(FRONT, [0, 3])])

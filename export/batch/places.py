@@ -1,12 +1,12 @@
-"""Places of the batch in tensors, and the table of what operators make of them."""
+"""Places of the batch in tensors, and the table of rules by which operators move them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
+from fusioncam.export.gradient.reader import NodeReader
 from fusioncam.kernels.arrays import Array
 
 REMEDY = "export the model with a dynamic batch axis"
@@ -14,7 +14,7 @@ REMEDY = "export the model with a dynamic batch axis"
 
 @dataclass(frozen=True)
 class Place:
-    """The place of the batch in a tensor: `axis`, whose size is lead * batch * (whatever remains)."""
+    """The place of the batch in a tensor: `axis`, whose size is lead * batch * (the rest)."""
 
     axis: int
     lead: int = 1
@@ -25,8 +25,8 @@ class Passage:
     """One way of the batch through a node.
 
     Attributes:
-        outputs: Its place in every output; None where it is not in it.
-        operands: Inputs that are made without the image and meet the batch, by index, and where in them.
+        outputs: The place of the batch in every output; None where an output has none.
+        operands: Places at which the batch meets inputs that are made without the image, by the index of the input.
         broadcasts: Whether one row of such an operand serves all images; else it is repeated for each.
     """
 
@@ -36,11 +36,11 @@ class Passage:
 
 
 class NoPlaceError(Exception):
-    """The batch cannot have gone through this node.
+    """An error for a node that the batch cannot have gone through.
 
     Args:
-        why: What the node does, as the end of a sentence that begins with its name.
-        remedy: What the user is to do.
+        why: The end of a sentence that begins with the name of the node: what it does.
+        remedy: Advice to the user.
     """
 
     def __init__(self, why: str, remedy: str = REMEDY) -> None:
@@ -49,7 +49,7 @@ class NoPlaceError(Exception):
 
 
 @dataclass(frozen=True)
-class Visit:
+class Visit(NodeReader):
     """A node that the batch comes into.
 
     Attributes:
@@ -62,69 +62,51 @@ class Visit:
     places: Mapping[ir.Value, Place]
     batch: int
 
-    def has(self, i: int) -> bool:
-        """Return whether input `i` is given."""
-        return len(self.node.inputs) > i and self.node.inputs[i] is not None
-
     def carries(self, i: int) -> bool:
         """Return whether input `i` carries the batch."""
         return self.has(i) and self.node.inputs[i] in self.places
 
     def place(self, i: int) -> Place:
-        """The place of the batch in input `i`, which carries it."""
-        value = self.node.inputs[i]
-        assert value is not None
-        return self.places[value]
+        """Return the place of the batch in input `i`, which carries it."""
+        return self.places[self.input(i)]
 
     def shape(self, i: int) -> tuple[int, ...]:
-        """The shape of input `i`."""
-        value = self.node.inputs[i]
-        assert value is not None
-        return shape_of(value)
+        """Return the shape of input `i`."""
+        return shape_of(self.input(i))
 
     @property
     def before(self) -> tuple[int, ...]:
-        """The shape of the first input."""
+        """Return the shape of the first input."""
         return self.shape(0)
 
     @property
     def after(self) -> tuple[int, ...]:
-        """The shape of the first output."""
+        """Return the shape of the first output."""
         return shape_of(self.node.outputs[0])
 
     @property
     def carrying(self) -> list[int]:
-        """The inputs that carry the batch."""
+        """Return the indices of the inputs that carry the batch."""
         return [i for i in range(len(self.node.inputs)) if self.carries(i)]
 
     def only(self, *allowed: int) -> None:
-        """Make sure that the batch comes in by these inputs alone.
+        """Make sure that no other inputs than these carry the batch.
 
         Raises:
-            NoPlaceError: It comes in by another, which holds parameters as a rule.
+            NoPlaceError: The batch comes in by another input, which usually holds parameters.
         """
         if strange := [i for i in self.carrying if i not in allowed]:
             raise NoPlaceError(f"computes its input {strange[0]} from the image")
 
-    def constant(self, i: int) -> Array | None:
-        """The value of input `i`, or None where it is not given or not constant."""
-        value = self.node.inputs[i] if self.has(i) else None
-        return None if value is None or value.const_value is None else value.const_value.numpy()
-
-    def attribute(self, name: str, default: Any = None) -> Any:
-        """The value of an attribute, or `default`."""
-        attribute = self.node.attributes.get(name)
-        return default if attribute is None else attribute.value
-
     def everywhere(self, place: Place, operands: Mapping[int, Place] | None = None, broadcasts: bool = True) -> Passage:
-        """The passage that has the batch in the same place of all outputs."""
+        """Return the passage that has the batch in the same place of all outputs."""
         return Passage((place,) * len(self.node.outputs), operands or {}, broadcasts)
 
     def stacked(self, place: Place, inputs: Iterable[int]) -> Passage:
-        """The passage of an operator all of whose `inputs` have a row for every image, in one place.
+        """Return the passage of an operator all of whose `inputs` have a row for every image, in one place.
 
         Raises:
-            NoPlaceError: The batch is elsewhere in one of them.
+            NoPlaceError: The batch has another place in one of them.
         """
         inputs = [i for i in inputs if self.has(i)]
         self.only(*inputs)
@@ -138,7 +120,7 @@ PASSAGES: dict[tuple[str, str], Rule] = {}
 
 
 def passage(*op_types: str, domain: str = "") -> Callable[[Rule], Rule]:
-    """Enter the decorated function into the table as what `op_types` make of the place of the batch."""
+    """Return a decorator that enters a function into the table as the rule of `op_types` in a domain."""
 
     def enter(rule: Rule) -> Rule:
         PASSAGES.update({(domain, op_type): rule for op_type in op_types})
@@ -148,25 +130,25 @@ def passage(*op_types: str, domain: str = "") -> Callable[[Rule], Rule]:
 
 
 def shape_of(value: ir.Value) -> tuple[int, ...]:
-    """The shape of a tensor, all of whose dimensions are known."""
+    """Return the shape of a tensor, all of whose dimensions are known."""
     assert value.shape is not None
     return tuple(d for d in value.shape if isinstance(d, int))
 
 
-def only(found: Iterable[Place]) -> Place:
-    """The place that all of `found` are.
+def only(places: Iterable[Place]) -> Place:
+    """Return the one place that all `places` are.
 
     Raises:
-        NoPlaceError: They differ.
+        NoPlaceError: The places differ.
     """
-    first, *others = set(found)
+    first, *others = set(places)
     if others:
         raise NoPlaceError("joins images of one place with those of another")
     return first
 
 
 def one_row(array: Array, place: Place, batch: int) -> Array | None:
-    """Return what a constant holds for one image, its batch cut to 1; None where it differs between the images."""
+    """Return a constant with its batch cut to one image; None where it differs between the images."""
     split = array.reshape(split_shape(array.shape, place, batch))
     first = split.take([0], place.axis + 1)
     if not np.array_equal(split, np.broadcast_to(first, split.shape)):
@@ -177,6 +159,6 @@ def one_row(array: Array, place: Place, batch: int) -> Array | None:
 
 
 def split_shape(shape: Sequence[int], place: Place, batch: int) -> list[int]:
-    """`shape` with the axis of the batch taken apart: what leads, the batch, what remains."""
+    """Return `shape` with the axis of the batch split into its lead, the batch and the rest."""
     size = shape[place.axis]
     return [*shape[: place.axis], place.lead, batch, size // (place.lead * batch), *shape[place.axis + 1 :]]

@@ -1,8 +1,8 @@
 """Freeing the batch axis of a model that was exported for one fixed batch.
 
-The place of the batch is followed from the input through the graph. A Reshape may leave it open where the batch went,
-above all with a batch of one, so the places are searched for: a wrong turn is given up at the first operator that
-would mix the images of the batch, or that could not take more of them.
+The place of the batch is followed from the input through the graph. After a Reshape the batch may be in several places,
+above all a batch of one, so the places are searched for: a wrong choice is given up at the first operator that would
+mix the images of the batch, or could not take more of them.
 """
 
 from collections.abc import Mapping
@@ -27,11 +27,11 @@ from fusioncam.export.gradient import Ops, operator_name, reads
 
 
 class LostBatchError(ModelError):
-    """The batch cannot be followed through the graph.
+    """An error for a batch that cannot be followed through the graph.
 
     Attributes:
-        complaint: Which node it is lost at, and why.
-        remedy: What the user is to do.
+        complaint: The node at which the batch is lost, and the reason.
+        remedy: Advice to the user.
     """
 
     def __init__(self, complaint: str, remedy: str) -> None:
@@ -39,14 +39,14 @@ class LostBatchError(ModelError):
         self.complaint, self.remedy = complaint, remedy
 
 
-STEPS_PER_NODE = 200  # of the search, before it is given up
+STEPS_PER_NODE = 200  # of the search, at most
 
 
 def free_batch(model: ir.Model) -> None:
-    """Make the first dimension of the one input free.
+    """Free the first dimension of the one input.
 
-    Where the batch passes, Reshape gets -1 and what is made without the image is repeated for every image, where one
-    row does not serve all. The shapes of all tensors must be known; they are forgotten, but for those of constants.
+    On the way of the batch, Reshape gets -1, and operands that are made without the image are repeated for every image
+    where one row does not serve all. The shapes of all tensors must be known; only those of constants are kept.
 
     Raises:
         LostBatchError: The batch axis is lost on the way.
@@ -66,7 +66,7 @@ def free_batch(model: ir.Model) -> None:
 
 
 def _search(nodes: list[ir.Node], image: ir.Value, output: ir.Value, batch: int) -> dict[ir.Node, Passage]:
-    """The way of the batch through every node it comes into."""
+    """Return the passage of the batch through every node that it comes into."""
     places: dict[ir.Value, Place] = {image: FRONT}
     taken: list[Passage | None] = [None] * len(nodes)
     open_choices: list[tuple[int, list[Passage], dict[ir.Value, Place]]] = []
@@ -100,10 +100,10 @@ def _search(nodes: list[ir.Node], image: ir.Value, output: ir.Value, batch: int)
 
 
 def _passages(node: ir.Node, places: Mapping[ir.Value, Place], batch: int) -> list[Passage]:
-    """The ways of the batch through a node, the likeliest first; none where it does not come in.
+    """Return the possible passages of the batch through a node, the likeliest first; none where it does not come in.
 
     Raises:
-        NoPlaceError: It cannot have come in as `places` has it.
+        NoPlaceError: The batch cannot have come in at these `places`.
     """
     if node.op_type in ("Shape", "Size") or places.keys().isdisjoint(reads(node)):
         return []
@@ -118,7 +118,7 @@ def _passages(node: ir.Node, places: Mapping[ir.Value, Place], batch: int) -> li
 
 
 def _refuse_differing(value: ir.Value | None, place: Place, batch: int, broadcasts: bool) -> None:
-    """Make sure that an operand that is made without the image is the same for all images of the batch."""
+    """Raise NoPlaceError for an operand, made without the image, that differs between the images of the batch."""
     assert value is not None
     size = shape_of(value)[place.axis]
     if (broadcasts and size == 1) or (batch == 1 and size % place.lead == 0):
@@ -129,7 +129,7 @@ def _refuse_differing(value: ir.Value | None, place: Place, batch: int, broadcas
 
 
 def _free_node(op: Ops, node: ir.Node, passage: Passage, batch: int, image: ir.Value) -> None:
-    """Let a node take any batch."""
+    """Change a node so that it takes any batch."""
     place = passage.outputs[0]
     assert place is not None
     if node.op_type in ("Reshape", "Expand"):
@@ -148,31 +148,30 @@ def _free_node(op: Ops, node: ir.Node, passage: Passage, batch: int, image: ir.V
 
 
 def _resize_others(op: Ops, node: ir.Node, place: Place) -> None:
-    """Let a Resize to given sizes leave the batch axis alone."""
+    """Change a Resize to given sizes so that it leaves the batch axis alone."""
     sizes = node.inputs[3] if len(node.inputs) > 3 else None
     if sizes is not None and sizes.const_value is not None and "axes" not in node.attributes:
-        wanted = sizes.const_value.numpy().tolist()
-        others = [i for i in range(len(wanted)) if i != place.axis]
+        every_size = sizes.const_value.numpy().tolist()
+        others = [i for i in range(len(every_size)) if i != place.axis]
         node.attributes["axes"] = ir.AttrInt64s("axes", others)
-        node.replace_input_with(3, op.ints([wanted[i] for i in others]))
+        node.replace_input_with(3, op.ints([every_size[i] for i in others]))
 
 
 def _take_all(op: Ops, node: ir.Node, place: Place) -> None:
-    """Let a Slice end behind the last image."""
-    axes = node.inputs[3] if len(node.inputs) > 3 else None
-    ends = node.inputs[2]
+    """Change a Slice so that it ends behind the last image."""
+    slicing = Visit(node, {}, 0)
+    ends, axes = slicing.constant(2), slicing.constant(3)
     assert ends is not None
-    assert ends.const_value is not None
-    wanted, kind = ends.const_value.numpy().tolist(), ends.const_value.numpy().dtype
-    named = range(len(wanted)) if axes is None or axes.const_value is None else axes.const_value.numpy().tolist()
-    rank = len(shape_of(node.outputs[0]))
-    if place.axis in (along := [a % rank for a in named]):
-        wanted[along.index(place.axis)] = np.iinfo(kind).max
-        node.replace_input_with(2, op.constant(wanted, kind))
+    rank = len(slicing.after)
+    along = [int(a) % rank for a in (range(len(ends)) if axes is None else axes)]
+    if place.axis in along:
+        ends = ends.copy()
+        ends[along.index(place.axis)] = np.iinfo(ends.dtype).max
+        node.replace_input_with(2, op.constant(ends))
 
 
 def _for_any_batch(op: Ops, value: ir.Value, place: Place, batch: int, broadcasts: bool, image: ir.Value) -> ir.Value:
-    """An operand as every image needs it: one row that serves all, or as many as there are images."""
+    """Return an operand for any batch: one row that serves all images, or a row for each."""
     shape = list(shape_of(value))
     axis, size = place.axis, shape[place.axis]
     if broadcasts and size == 1:

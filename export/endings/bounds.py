@@ -1,4 +1,4 @@
-"""Between which values a tensor lies because of how it is made, if that goes back to probabilities."""
+"""Bounds of the values of tensors that are made of probabilities."""
 
 from collections.abc import Callable
 
@@ -54,13 +54,13 @@ SINGLE: dict[str, Callable[[Interval], Interval | None]] = {
 
 
 def bounds(tail: Tail) -> dict[ir.Value, Interval]:
-    """Find the tensors of a tail that are made of probabilities (sigmoids, softmaxes), and their least and most."""
-    found: dict[ir.Value, Interval] = {}
+    """Return the least and the greatest value of the tensors that are made of probabilities (sigmoids, softmaxes)."""
+    known: dict[ir.Value, Interval] = {}
     for node in tail.nodes:
-        interval = (0.0, 1.0) if node.op_type in SQUASHING else _of(node, found)
+        interval = (0.0, 1.0) if node.op_type in SQUASHING else _of(node, known)
         if interval is not None:
-            found.update(dict.fromkeys(node.outputs, interval))
-    return found
+            known.update(dict.fromkeys(node.outputs, interval))
+    return known
 
 
 def _of(node: ir.Node, found: dict[ir.Value, Interval]) -> Interval | None:
@@ -84,7 +84,7 @@ def _of(node: ir.Node, found: dict[ir.Value, Interval]) -> Interval | None:
 
 
 def clip_limits(node: ir.Node) -> Interval:
-    """Least and most of what a Clip lets through."""
+    """Return the least and the greatest value that a Clip passes on."""
     limits = [-np.inf, np.inf]
     for i, value in enumerate(node.inputs[1:3]):
         if value is not None and value.const_value is not None:
@@ -100,7 +100,7 @@ def _constant(value: ir.Value) -> Interval | None:
 
 
 def cuts(node: ir.Node, found: dict[ir.Value, Interval]) -> bool:
-    """Return whether a node changes probabilities by more than a trace: it clips or compares them."""
+    """Return whether a node clips or compares probabilities, and changes them by more than a trace."""
     before = next((found[v] for v in node.inputs if v in found), None)
     if node.op_type in CONDITIONAL:
         return before is not None

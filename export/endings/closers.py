@@ -1,4 +1,4 @@
-"""Operators after probabilities that change their scale or round them: percents, integers, quantised outputs."""
+"""Operators that scale or round probabilities at the end of a model: percents, integers, quantised outputs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,13 +9,13 @@ import onnx_ir as ir
 from fusioncam.export.endings.bounds import Interval, cuts
 from fusioncam.export.endings.tail import VIEWS
 
-# What a cast to a type leaves out of a number, relative to it.
+# The part of a number that a cast to a type rounds off, at most.
 DIGITS = {ir.DataType.FLOAT16: 2.0**-11, ir.DataType.BFLOAT16: 2.0**-8}
 
 
 @dataclass(frozen=True)
 class Closed:
-    """An output as scale * value + offset, give or take `rounding`, and `digits` of its size."""
+    """An output as scale * value + offset, exact to `rounding`, and to `digits` of its size."""
 
     value: ir.Value
     scale: float = 1.0
@@ -25,7 +25,7 @@ class Closed:
 
 
 def _constant(node: ir.Node, index: int) -> float | None:
-    """The one number of a constant input; what is left out counts as 0."""
+    """Return the one number of a constant input, 0 where the input is left out; None for anything else."""
     value = node.inputs[index] if index < len(node.inputs) else None
     if value is None:
         return 0.0
@@ -72,12 +72,8 @@ def _dequantise(node: ir.Node, at: Closed) -> Closed | None:
     return replace(at, scale=at.scale * step, offset=at.offset - at.scale * step * zero)
 
 
-def _same(node: ir.Node, at: Closed) -> Closed | None:
-    return at
-
-
 UNDO: dict[str, Callable[[ir.Node, Closed], Closed | None]] = {
-    **dict.fromkeys((*VIEWS, "Transpose", "Clip", "Max", "Min"), _same),
+    **dict.fromkeys((*VIEWS, "Transpose", "Clip", "Max", "Min"), lambda node, at: at),
     "Cast": _cast,
     "Mul": _times(lambda number: number),
     "Div": _times(lambda number: 1 / number),
@@ -90,24 +86,30 @@ UNDO: dict[str, Callable[[ir.Node, Closed], Closed | None]] = {
 }
 
 
-def before_closers(output: ir.Value, found: dict[ir.Value, Interval]) -> list[Closed]:
-    """Go back from an output through what scales, rounds, copies or reshapes it.
+def undone(at: Closed) -> Closed | None:
+    """Return the output in terms of the tensor before the operator that `at` is made by, if that can be undone."""
+    node = at.value.producer()
+    if node is None or node.op_type not in UNDO or not node.inputs or node.inputs[0] is None:
+        return None
+    before = UNDO[node.op_type](node, at)
+    return replace(before, value=node.inputs[0]) if before is not None and before.value is at.value else before
+
+
+def before_closers(output: ir.Value, known: dict[ir.Value, Interval]) -> list[Closed]:
+    """Return the tensors from which an output is made by scaling, rounding, copying or reshaping, itself the last.
 
     Args:
         output: The output.
-        found: The bounds of probabilities; a Clip that cuts into them is not gone through, nor one of anything else.
-
-    Returns:
-        What is passed on the way, the output itself last.
+        known: The bounds of probabilities; the search ends at a Clip that cuts into them, or that has none.
     """
     passed = [Closed(output)]
-    while (node := passed[-1].value.producer()) is not None and node.op_type in UNDO and node.inputs:
-        clips, bounds = node.op_type in ("Clip", "Max", "Min"), [v for v in node.inputs[1:] if v is not None]
-        constant = all(v.const_value is not None for v in bounds)
-        if clips and (node.inputs[0] not in found or not constant or cuts(node, found)):
-            break
-        before = UNDO[node.op_type](node, passed[-1])
-        if before is None or node.inputs[0] is None:
-            break
-        passed.append(replace(before, value=node.inputs[0]) if before.value is passed[-1].value else before)
+    while (before := undone(passed[-1])) is not None and not _clips(passed[-1].value.producer(), known):
+        passed.append(before)
     return passed[::-1]
+
+
+def _clips(node: ir.Node | None, known: dict[ir.Value, Interval]) -> bool:
+    if node is None or node.op_type not in ("Clip", "Max", "Min"):
+        return False
+    constant = all(v.const_value is not None for v in node.inputs[1:] if v is not None)
+    return node.inputs[0] not in known or not constant or cuts(node, known)

@@ -1,8 +1,8 @@
-"""The search for what a model ends in.
+"""The search for the ending of a model and its logits.
 
-The end of the model, after its last weights, is run on several pictures. Of each of its tensors it is tried whether a
-softmax or a sigmoid of it gives the outputs, however that is written; the last such tensor holds the logits. Where
-there is none, rows that sum to one, and values that can only be in [0, 1], are probabilities whose logarithm is taken.
+The end of the model, after its last weights, is run on several pictures. A tensor whose softmax or sigmoid gives the
+outputs, in whatever operators that is written, holds the logits; the last such tensor is taken. Without one, rows that
+sum to one, and values that can only be in [0, 1], are probabilities, whose logarithm is taken.
 """
 
 from dataclasses import replace
@@ -26,12 +26,12 @@ HALF_DIGITS = 2.0**-10  # of an ending computed in float16, beside its size
 
 
 def find_ending(model: ir.Model, batch: int, wanted: Ending | None) -> Found:
-    """Find what a model ends in, and its logits.
+    """Return the ending of a model, with its logits.
 
     Args:
-        model: It has the input `image` and one output.
-        batch: The only batch it takes, or 1.
-        wanted: What the user says the logits become. With `value` the output is explained as it is.
+        model: A model with the input `image` and one output.
+        batch: The only batch that the model takes, or 1.
+        wanted: The ending that the user names. With `value` the output is explained as it is.
 
     Raises:
         ModelError: The model cannot be run, or its output is always 1.
@@ -46,14 +46,14 @@ def find_ending(model: ir.Model, batch: int, wanted: Ending | None) -> Found:
         return Found(number, "softmax", "softmax of one number")
     if output not in tail.values or not tail.values[output].size or not _is_list(tail.shapes[output], batch):
         return plain
-    with np.errstate(all="ignore"):  # what is tried and does not fit may overflow
+    with np.errstate(all="ignore"):  # a tensor that is tried and does not fit may overflow
         found = _search(tail, wanted) or plain
     floor = tail.floors.get(found.value) if found.ending != "logits" else None
     return replace(found, order=_batch_first(tail, found.value), floor=floor)
 
 
 def _batch_first(tail: Tail, value: ir.Value) -> list[int] | None:
-    """The order of axes that brings the batch to the front of a list of numbers; None where it is there."""
+    """Return the order of axes that brings the batch to the front of a list of numbers; None where it is there."""
     shape = tail.shapes.get(value, ())
     if len(shape) < 2 or shape[0] == tail.batch or tail.batch not in shape:
         return None
@@ -84,7 +84,11 @@ def _is_list(shape: tuple[int, ...], batch: int) -> bool:
 
 
 def _before_always_one(tail: Tail, wanted: Ending | None) -> ir.Value | None:
-    """Refuse a softmax over the batch or over one number; of the latter, give what is before it to who says sigmoid."""
+    """Return the number before a softmax of one number, if the user asks for a sigmoid; None without such a softmax.
+
+    Raises:
+        ModelError: A softmax is over the batch, or over one number.
+    """
     for node in tail.nodes:
         x = node.inputs[0] if node.inputs else None
         if node.op_type not in NORMALISING or x is None or x not in tail.shapes:
@@ -110,11 +114,11 @@ def _refuse_best_only(tail: Tail) -> None:
 
 
 def _softmax_error(node: ir.Node, over: str) -> ModelError:
-    """Make the error for a softmax of the source that is over the wrong axis.
+    """Return the error for a softmax of the source that is over the wrong axis.
 
     Args:
         node: The softmax.
-        over: What it is over: `the batch`, or `one number`.
+        over: The axis: `the batch`, or `one number`.
     """
     axis = node.attributes.get_int("axis", -1)
     remedy = "axis=1" if over == "the batch" else "a sigmoid, or say --ending sigmoid"
@@ -128,18 +132,18 @@ def _softmax_error(node: ir.Node, over: str) -> ModelError:
 def _by_measuring(
     tail: Tail, closed: Closed, known: dict[ir.Value, Interval], wanted: Ending | None, cut: bool
 ) -> Found | None:
-    """Probabilities whose logits cannot be reached: their logarithm, or log p / (1 - p), stands for logits."""
+    """Return the ending of probabilities without logits, which log p or log p / (1 - p) stands for, or None."""
     rows = tail.values[closed.value]
-    given = closed.scale * rows + closed.offset
+    outputs = closed.scale * rows + closed.offset
     several = rows.shape[1] > 1
-    total = next((s for s in SUMS if several and is_simplex(given, s, tail)), None)
+    total = next((s for s in SUMS if several and is_simplex(outputs, s, tail)), None)
     if total is not None and not cut and wanted != "sigmoid" and closed.offset == 0:
         text = "probabilities whose logits are out of reach: log p is explained"
         return _unreached(closed, "softmax", text, log_of(closed.scale / total), total / closed.scale)
-    if several and not cut and wanted != "sigmoid" and is_simplex(np.exp(given), 1, tail) and not closed.rounding:
+    if several and not cut and wanted != "sigmoid" and is_simplex(np.exp(outputs), 1, tail) and not closed.rounding:
         text = "logarithms of probabilities whose logits are out of reach: log p is explained"
         return Found(before_views(tail.output), "softmax", text, reach="out_of_reach", logarithm=True)
-    inside = bool(given.min() >= 0 and given.max() <= 1)
+    inside = bool(outputs.min() >= 0 and outputs.max() <= 1)
     limits = known.get(tail.output, (-np.inf, np.inf))
     top = next((s for s in SUMS if limits[1] <= s * (1 + 1e-6)), None) if limits[0] >= 0 else None
     if wanted != "softmax" and (top is not None or (wanted == "sigmoid" and inside)):

@@ -10,7 +10,7 @@ TRACE = 1e-6  # of a probability whose logarithm is compared
 
 
 def as_source(logits: Array, manifest: Manifest, logarithm: bool) -> Array:
-    """Return what the source would give for the logits: its ending, at its scale."""
+    """Return the outputs of the source for logits: its ending, at its scale."""
     source, values = manifest.source, logits.astype(np.float64)
     ending = source.ending or manifest.ending
     if ending == "sigmoid":
@@ -23,7 +23,7 @@ def as_source(logits: Array, manifest: Manifest, logarithm: bool) -> Array:
 
 
 def comparable(outputs: Array, source: Source, logarithm: bool) -> Array:
-    """Make outputs comparable: logarithms of less than `TRACE` count as that of it, for a source may clip them."""
+    """Return outputs for comparison: logarithms below that of `TRACE` count as it, since a source may clip them."""
     floor = source.scale * float(np.log(TRACE)) + source.offset
     if not logarithm:
         return outputs

@@ -1,4 +1,4 @@
-"""Softmaxes and sigmoids of onnxruntime that take and give quantised numbers, written in ONNX's own operators."""
+"""Softmaxes and sigmoids of onnxruntime on quantised numbers, rewritten in ONNX's own operators."""
 
 import onnx_ir as ir
 
@@ -10,7 +10,7 @@ KINDS = {"QLinearSoftmax": "Softmax", "QLinearSigmoid": "Sigmoid"}
 def open_quantised(model: ir.Model) -> None:
     """Replace QLinearSoftmax and QLinearSigmoid by DequantizeLinear, the operator itself, and QuantizeLinear.
 
-    Both read X, its scale and zero point, then those of Y.
+    The inputs of both are X, its scale and zero point, then those of Y.
     """
     graph = model.graph
     op = Ops(graph, "quantised")

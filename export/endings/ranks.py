@@ -1,10 +1,10 @@
-"""Outputs that are no scores of classes: which class is best, or the scores in the order of their ranks."""
+"""Outputs that are no scores of classes: the best class, or the scores in the order of their ranks."""
 
 import onnx_ir as ir
 
 from fusioncam.errors import ModelError
 
-# Operators after which a place in the output stands for no class, and what they give.
+# Operators after which a place in the output stands for no class, and a description of their results.
 RANKING = {
     "TopK": "ranks, the best first, not classes",
     "ArgMax": "class numbers, not scores",
@@ -23,10 +23,10 @@ JOINING = ("Concat", "Gather", "GatherElements", "GatherND", "OneHot")  # one ra
 
 
 def ranked(graph: ir.Graph) -> dict[ir.Value, ir.Node]:
-    """Find the tensors whose places stand for ranks, and the node that made ranks of classes.
+    """Return the tensors whose places stand for ranks, each with the node that made ranks of classes.
 
-    Where an operator reduces over the ranks (the mean of the k best regions, for each class) the places of what is left
-    are as before; where it reads ranks beside something else (a threshold), they are those of its first input.
+    A reduction over the ranks (the mean of the k best regions, for each class) ends them. The result of an operator
+    that reads ranks beside something else (a threshold) has the places of the first input.
     """
     found: dict[ir.Value, ir.Node] = {}
     for node in graph:
@@ -45,7 +45,7 @@ def _inherited(node: ir.Node, found: dict[ir.Value, ir.Node]) -> ir.Node | None:
 
 
 def refuse_ranks(output: ir.Value, cause: ir.Node, others: list[str]) -> ModelError:
-    """Make the error for an output of ranks.
+    """Return the error for an output of ranks.
 
     Args:
         output: The output.

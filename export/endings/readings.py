@@ -1,4 +1,4 @@
-"""Ways from logits to outputs: each with what it makes of logits, and with what makes logits of its tensor."""
+"""Ways from logits to outputs: each predicts outputs from a tensor, and makes logits of the tensor."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -21,11 +21,11 @@ class Reading(NamedTuple):
     """One way from logits to outputs.
 
     Attributes:
-        ending: What the logits become.
-        inputs: Numbers the tensor has for `outputs` numbers of the output; None for as many.
+        ending: The function that turns logits into outputs.
+        inputs: Numbers of the tensor for `outputs` numbers of the output; None for as many.
         outputs: Numbers of the output; None for any number.
-        predict: The outputs (pictures, outputs) for the tensor (pictures, inputs).
-        make: Makes logits of the tensor.
+        predict: Returns the outputs (pictures, outputs) for the tensor (pictures, inputs).
+        make: Makes logits of the tensor; None where the tensor holds them.
         logarithm: Whether the outputs are logarithms.
     """
 
@@ -38,13 +38,13 @@ class Reading(NamedTuple):
 
 
 def log_softmax(t: Array) -> Array:
-    """Logarithm of the softmax of each row."""
+    """Return the logarithm of the softmax of each row."""
     t = t - t.max(axis=1, keepdims=True)
     return np.asarray(t - np.log(np.exp(t).sum(axis=1, keepdims=True)))
 
 
 def log_sigmoid(t: Array) -> Array:
-    """Logarithm of the sigmoid of each number."""
+    """Return the logarithm of the sigmoid of each number."""
     return np.asarray(-np.logaddexp(0, -t))
 
 
@@ -73,7 +73,7 @@ READINGS = (
 
 
 def log_of(scale: float = 1.0) -> Make:
-    """Make log(x * scale), the logits of probabilities that sum to one."""
+    """Return what makes log(x * scale), the logits of probabilities that sum to one."""
 
     def make(op: Ops, x: ir.Value) -> ir.Value:
         return op.Log(op.Max(op.Mul(x, op.constant(scale, np.float32)), op.constant(LEAST, np.float32)))
@@ -82,9 +82,9 @@ def log_of(scale: float = 1.0) -> Make:
 
 
 def logit_of(scale: float = 1.0, offset: float = 0.0) -> Make:
-    """Make log(p / (1 - p)) of p = x * scale + offset, where that is in [0, 1]; beyond, the logit goes on straight.
+    """Return what makes log(p / (1 - p)) of p = x * scale + offset in [0, 1]; beyond, the logit is linear.
 
-    So a class that is beyond keeps a gradient, which has the direction of that of x.
+    So a class beyond keeps a gradient, in the direction of that of x.
     """
 
     def make(op: Ops, x: ir.Value) -> ir.Value:
@@ -99,5 +99,5 @@ def logit_of(scale: float = 1.0, offset: float = 0.0) -> Make:
 
 
 def log_sigmoid_of(op: Ops, x: ir.Value) -> ir.Value:
-    """Make log sigmoid(x), the logits of sigmoids that are divided by their sum."""
+    """Return log sigmoid(x), the logits of sigmoids that are divided by their sum."""
     return op.Neg(op.Softplus(op.Neg(x)))

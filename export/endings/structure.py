@@ -1,4 +1,4 @@
-"""Logits that are tensors of the model: of each of the last ones it is tried whether it gives the outputs."""
+"""Logits that are tensors of the model: each of the last tensors is tried as the source of the outputs."""
 
 from dataclasses import dataclass, replace
 
@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from fusioncam.export.endings.bounds import Interval
-from fusioncam.export.endings.closers import UNDO, Closed
+from fusioncam.export.endings.closers import Closed, undone
 from fusioncam.export.endings.outputs import TRACE
 from fusioncam.export.endings.readings import (
     LEAST,
@@ -29,7 +29,7 @@ LARGE = 3.0  # of logits: beyond, the digits they have decide how well probabili
 PLAIN: dict[str, Ending] = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
 CURVED = ("Softmax", "LogSoftmax", "Sigmoid", "Exp", "Tanh", "Softplus", "ReduceLogSumExp", "Pow")
 CLIPPING = ("Clip", "Max", "Min", "Relu")
-# Operators of one variable that give what is divided by its sum: the logarithm of each is a logit of its own.
+# Operators of one variable whose results are divided by their sum: the logarithm of each is a logit of its own.
 POSITIVE = ("Exp", "Sigmoid", "HardSigmoid", "Softplus", "Relu", "Abs", "Pow", "Sqrt", "Elu", "Celu", "Reciprocal")
 UNARY = (*POSITIVE, *VIEWS, "Neg", "Add", "Sub", "Mul", "Div", "Tanh", "Clip", "Max")
 
@@ -40,16 +40,16 @@ class Found:
 
     Attributes:
         value: The tensor to cut the model at.
-        ending: What the source makes of its logits.
-        text: What `inspect` says of it.
-        make: Makes the logits of the tensor, as (N, numbers) float32; None where it holds them.
+        ending: The function that the source applies to its logits.
+        text: A description for `inspect`.
+        make: Makes the logits of the tensor, as (N, numbers) float32; None where the tensor holds them.
         reach: Whether the logits are the model's own.
-        scale: The outputs are scale * (what the ending gives) + offset, give or take `rounding`.
+        scale: The outputs are scale * (results of the ending) + offset, exact to `rounding`.
         offset: See `scale`.
         rounding: See `scale`.
         logarithm: Whether the ending gives logarithms.
-        order: The order of axes in which the tensor has its batch in front; None where it has.
-        floor: What stands for -infinity in the tensor, in its type; None where it holds none.
+        order: The order of axes that brings the batch to the front; None where it is there.
+        floor: The value in place of -infinity in the tensor, in its type; None where it holds none.
     """
 
     value: ir.Value
@@ -66,7 +66,7 @@ class Found:
 
 
 def logits_of(tail: Tail, closed: Closed) -> Found | None:
-    """Find the logits, where a softmax or a sigmoid of a tensor gives the outputs."""
+    """Return the ending whose softmax or sigmoid of a tensor gives the outputs, or None."""
     wanted, fits = tail.values[closed.value], []
     total, numbers = total_of(wanted), wanted.shape[1]
     tensors = [
@@ -91,13 +91,13 @@ def logits_of(tail: Tail, closed: Closed) -> Found | None:
 
 
 def _before_temperature(tail: Tail, found: Found) -> Found:
-    """Go on to the logits of a softmax whose logarithm, times a number, goes through another softmax."""
+    """Return the ending at the logits of a softmax whose logarithm, times a number, goes through another softmax."""
     at = Closed(found.value)
     while (node := at.value.producer()) is not None and node.op_type in ("Mul", "Div", *VIEWS) and node.inputs:
-        before = UNDO[node.op_type](node, at)
-        if before is None or node.inputs[0] is None:
+        before = undone(at)
+        if before is None:
             return found
-        at = replace(before, value=node.inputs[0]) if before.value is at.value else before
+        at = before
     if at.value is found.value or not _is_normalised(at.value, tail):
         return found
     inner = logits_of(tail, Closed(at.value))
@@ -117,14 +117,14 @@ def _is_behind(tail: Tail, value: ir.Value, kinds: tuple[str, ...]) -> bool:
 
 
 def _is_normalised(value: ir.Value, tail: Tail) -> bool:
-    """Return whether a tensor holds logarithms of probabilities: what is before them may lead further."""
+    """Return whether a tensor holds logarithms of probabilities, so that logits may lie before it."""
     if value not in tail.values:
         return False
     return is_simplex(np.exp(tail.values[value]), 1.0, tail)
 
 
 def _disagreement(reading: Reading, tail: Tail, value: ir.Value, wanted: Array) -> float | None:
-    """Return how far logarithms are apart, if a reading of a tensor gives the wanted numbers, else None."""
+    """Return the largest difference of logarithms where a reading of a tensor gives the wanted numbers, else None."""
     x = tail.values[value]
     predicted = reading.predict(x)
     p = np.exp(wanted) if reading.logarithm else wanted
@@ -137,7 +137,7 @@ def _disagreement(reading: Reading, tail: Tail, value: ir.Value, wanted: Array) 
 
 
 def _before_shifts(value: ir.Value, tail: Tail) -> ir.Value:
-    """Go back through what adds one number to all the logits of a picture, which no softmax sees."""
+    """Return the tensor before all additions of one number to the logits of a picture, which no softmax sees."""
     while True:
         value = before_views(value)
         node = value.producer()
@@ -151,7 +151,7 @@ def _before_shifts(value: ir.Value, tail: Tail) -> ir.Value:
 
 
 def _written(tail: Tail, value: ir.Value, ending: str) -> str:
-    """The name of an ending, with the operators it is written in where that is not the one of its name."""
+    """Return the name of an ending, with its operators where they are not the one of that name."""
     before, used = ancestors(value), ancestors(tail.output)
     kinds = [n.op_type.removeprefix("Reduce") for n in tail.nodes if n in used and n not in before]
     kinds = [k for k in kinds if k not in VIEWS]
@@ -174,7 +174,7 @@ def _reached(tail: Tail, closed: Closed, reading: Reading, value: ir.Value, scal
 
 
 def hard_sigmoid_of(tail: Tail, closed: Closed, cut: bool) -> Found | None:
-    """Find the logits of a HardSigmoid, or of anything else that gives clip(a x + 1/2, 0, 1)."""
+    """Return the ending of a HardSigmoid, or of anything else that gives clip(a x + 1/2, 0, 1), or None."""
     node = closed.value.producer()
     if node is not None and node.op_type == "HardSigmoid" and node.inputs[0] is not None:
         slope, offset = node.attributes.get_float("alpha", 0.2), node.attributes.get_float("beta", 0.5)
@@ -201,7 +201,7 @@ def _as_hard_sigmoid(tail: Tail, closed: Closed, value: ir.Value, slope: float, 
 
 
 def normalised_of(tail: Tail, closed: Closed, known: dict[ir.Value, Interval]) -> Found | None:
-    """Find positive numbers, each of a logit of its own, divided by their sum."""
+    """Return the ending of positive numbers, each of a logit of its own, divided by their sum, or None."""
     wanted = tail.values[closed.value]
     total = total_of(wanted)
     if wanted.shape[1] < 2 or not is_simplex(wanted, total, tail):
@@ -242,6 +242,6 @@ def is_simplex(rows: Array, total: float, tail: Tail) -> bool:
 
 
 def total_of(rows: Array) -> float:
-    """The sum of a row, as the whole number it is but for rounding."""
+    """Return the sum of a row, as a whole number where it is one but for rounding."""
     total = float(np.median(rows.sum(axis=1))) or 1.0
     return float(round(total)) if 0 < abs(total - round(total)) < 1e-3 * abs(round(total)) else total

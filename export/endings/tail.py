@@ -1,4 +1,4 @@
-"""The end of a model, after its last weights: the nodes, and what its tensors hold for several pictures."""
+"""The end of a model, after its last weights: its nodes, and the values of its tensors for several pictures."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ import numpy as np
 import onnx_ir as ir
 from onnxruntime import OrtValue
 
-from fusioncam.errors import ModelError, first_line
 from fusioncam.export.endings.ranks import WEIGHTED
-from fusioncam.export.gradient import ancestors, reads
+from fusioncam.export.gradient import ancestors
 from fusioncam.export.patchwork import patchwork
-from fusioncam.export.reading.shapes import arrays, session
+from fusioncam.export.reading.shapes import arrays
+from fusioncam.export.sessions import running, session
 from fusioncam.kernels.arrays import Array
 
 MOST_NODES = 500
-LOG_OF_0 = -1000.0  # what stands for the infinity, which is a fair logarithm of a probability
+LOG_OF_0 = -1000.0  # in place of -infinity, which is a fair logarithm of a probability
 VIEWS = ("Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast")
 
 
@@ -24,13 +24,13 @@ class Tail:
     """The end of a model.
 
     Attributes:
-        output: Its output.
-        nodes: What the output is computed by, from the last weighted operators on, in the order of the graph.
-        values: What its tensors hold, (pictures, numbers) float64. Pictures that overflow are left out.
+        output: The output of the model.
+        nodes: Nodes that the output is computed by, from the last weighted operators on, in the order of the graph.
+        values: Values of tensors, (pictures, numbers) float64. Pictures that overflow are left out.
         shapes: Shapes of these tensors, the batch included.
-        batch: The batch it was run with.
-        half: Whether it computes in float16.
-        floors: What stands for -infinity in the tensors that hold it.
+        batch: The batch that the model was run with.
+        half: Whether the model computes in float16.
+        floors: Values in place of -infinity, for the tensors that hold it.
     """
 
     output: ir.Value
@@ -43,27 +43,27 @@ class Tail:
 
     @property
     def tolerance(self) -> float:
-        """The most that numbers which are equal but for rounding may differ by, relative to 1."""
+        """Return the largest difference, relative to 1, of numbers that are equal but for rounding."""
         return 5e-3 if self.half else 5e-5
 
     @property
     def least(self) -> float:
-        """The least number that probabilities are compared relative to."""
+        """Return the least number that differences of probabilities are relative to."""
         return 1e-2 if self.half else 1e-3
 
     def before(self, value: ir.Value) -> list[ir.Value]:
-        """The tensors that `value` is computed from, the last ones first."""
+        """Return the tensors that `value` is computed from, the last ones first."""
         nodes = ancestors(value)
-        found = [o for node in reversed(self.nodes) if node in nodes for o in node.outputs if o in self.values]
-        return [o for o in found if o is not value]
+        tensors = [o for node in reversed(self.nodes) if node in nodes for o in node.outputs if o in self.values]
+        return [o for o in tensors if o is not value]
 
     def numbers(self, value: ir.Value) -> int:
-        """Count the numbers that a tensor holds for a picture; 0 where that is unknown."""
+        """Return the count of numbers that a tensor holds for a picture; 0 where it is unknown."""
         return self.values[value].shape[1] if value in self.values else 0
 
 
 def before_views(value: ir.Value) -> ir.Value:
-    """Go back through operators that only copy or reshape; a cast to float16 rounds, and is none of them."""
+    """Return the tensor before all operators that only copy or reshape; a cast to float16 rounds, so it is kept."""
     while (node := value.producer()) is not None and node.op_type in VIEWS and node.inputs and not _halves(node):
         assert node.inputs[0] is not None
         value = node.inputs[0]
@@ -75,30 +75,28 @@ def _halves(node: ir.Node) -> bool:
 
 
 def tail_of(model: ir.Model, batch: int) -> Tail:
-    """Run a model on several pictures and keep what its last tensors hold.
+    """Return the end of a model, which is run on several pictures.
 
     Args:
-        model: It has the input `image` and one output.
-        batch: The only batch it takes, or 1. A picture is repeated over it.
+        model: A model with the input `image` and one output.
+        batch: The only batch that the model takes, or 1. A picture is repeated over it.
 
     Raises:
         ModelError: onnxruntime cannot run the model.
     """
     graph = model.graph
     output = graph.outputs[0]
-    nodes = _last_nodes(output)
+    last = ancestors(output, ends=WEIGHTED, most=MOST_NODES)
+    nodes = [node for node in graph if node in last]
     values = [o for node in nodes for o in node.outputs if o.name]
     graph.outputs[:] = values
     rows: list[dict[ir.Value, Array]] = []
     try:
         runner = session(model, optimize=False)
-        for images in _pictures(graph.inputs[0], batch):
-            results = runner.run_with_ort_values(None, {"image": OrtValue.ortvalue_from_numpy(images)})
-            rows.append(arrays({v: r for v, r in zip(values, results, strict=True) if r.is_tensor()}))
-    except ModelError:
-        raise
-    except Exception as error:  # those of onnxruntime share no base class
-        raise ModelError(f"onnxruntime cannot run the model on a batch of {batch}: {first_line(error)}") from error
+        with running(batch):
+            for images in _pictures(graph.inputs[0], batch):
+                results = runner.run_with_ort_values(None, {"image": OrtValue.ortvalue_from_numpy(images)})
+                rows.append(arrays({v: r for v, r in zip(values, results, strict=True) if r.is_tensor()}))
     finally:
         graph.outputs[:] = [output]
     kept = {
@@ -108,37 +106,25 @@ def tail_of(model: ir.Model, batch: int) -> Tail:
         and all(r.dtype.kind in "fiu" and r.size % batch == 0 for r in runs)
         and len({r.shape for r in runs}) == 1
     }
-    found = {v: np.stack([r.reshape(batch, -1)[0].astype(np.float64) for r in runs]) for v, runs in kept.items()}
-    floors = {v: np.array(LOG_OF_0, kept[v][0].dtype) for v, array in found.items() if np.isneginf(array).any()}
-    for array in found.values():
+    every_value = {v: np.stack([r.reshape(batch, -1)[0].astype(np.float64) for r in runs]) for v, runs in kept.items()}
+    floors = {v: np.array(LOG_OF_0, kept[v][0].dtype) for v, array in every_value.items() if np.isneginf(array).any()}
+    for array in every_value.values():
         array[array == -np.inf] = LOG_OF_0
-    finite = _finite(found, output)
+    finite = _finite(every_value, output)
     half = any(runs[0].dtype == np.float16 for runs in kept.values())
     shapes = {v: runs[0].shape for v, runs in kept.items()}
-    return Tail(output, nodes, {v: a[finite] for v, a in found.items()}, shapes, batch, half, floors)
+    return Tail(output, nodes, {v: a[finite] for v, a in every_value.items()}, shapes, batch, half, floors)
 
 
-def _finite(found: dict[ir.Value, Array], output: ir.Value) -> Array:
-    """Return which pictures overflow nowhere, or, where there are not two of them, not in the output."""
-    rows = {value: np.asarray(np.isfinite(array).all(axis=1)) for value, array in found.items()}
+def _finite(values: dict[ir.Value, Array], output: ir.Value) -> Array:
+    """Return which pictures stay finite, (pictures,) bool: in all tensors, or in the output if fewer than two do."""
+    rows = {value: np.asarray(np.isfinite(array).all(axis=1)) for value, array in values.items()}
     everywhere = np.asarray(np.all(list(rows.values()), axis=0))
     return everywhere if everywhere.sum() > 1 or output not in rows else rows[output]
 
 
-def _last_nodes(output: ir.Value) -> list[ir.Node]:
-    seen: dict[ir.Node, None] = {}
-    todo = [output]
-    while todo and len(seen) < MOST_NODES:
-        node = todo.pop(0).producer()
-        if node is not None and node not in seen:
-            seen[node] = None
-            todo += reads(node) if node.op_type not in WEIGHTED else []
-    assert output.graph is not None
-    return [node for node in output.graph if node in seen]
-
-
 def _pictures(image: ir.Value, batch: int) -> Iterator[Array]:
-    """Noise and patches at the scales in which models take pixels, each (batch, 3, H, W) float32."""
+    """Yield noise and patches at the scales in which models take pixels, each (batch, 3, H, W) float32."""
     height, width = (d for d in (image.shape or ())[2:] if isinstance(d, int))
     rng = np.random.default_rng(0)
     shape = (3, height, width)

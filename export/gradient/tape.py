@@ -12,7 +12,7 @@ Dims = tuple[int | None, ...]
 
 
 def dims(value: ir.Value) -> Dims:
-    """Shape of `value`; a dimension that grows with the batch is None.
+    """Return the shape of `value`; a dimension that grows with the batch is None.
 
     Raises:
         ValueError: The shape is unknown.
@@ -23,16 +23,16 @@ def dims(value: ir.Value) -> Dims:
 
 
 def numpy_type(value: ir.Value) -> np.dtype[Any]:
-    """NumPy's type of the elements of `value`."""
+    """Return NumPy's type of the elements of `value`."""
     assert value.dtype is not None
     return np.dtype(value.dtype.numpy())
 
 
 class Ops:
-    """Appends nodes to a graph.
+    """A writer that appends nodes to a graph.
 
     Args:
-        graph: Where the nodes and constants go.
+        graph: The graph that nodes and constants are added to.
         prefix: First part of every new name, so that none collides with the model's own.
     """
 
@@ -45,7 +45,7 @@ class Ops:
         self._constants: dict[tuple[Any, ...], ir.Value] = {}
 
     def __getattr__(self, op_type: str) -> Callable[..., ir.Value]:
-        """The function that appends a node of type `op_type`: inputs by position, attributes by name."""
+        """Return the function that appends a node of type `op_type`: inputs by position, attributes by name."""
         if not op_type[0].isupper():
             raise AttributeError(op_type)
 
@@ -65,7 +65,7 @@ class Ops:
                 return name
 
     def constant(self, array: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> ir.Value:
-        """A constant; equal constants share one initializer."""
+        """Return a constant; equal constants share one initializer."""
         data = np.ascontiguousarray(np.asarray(array, dtype))
         if np.ndim(array) == 0:
             data = data.reshape(())
@@ -75,15 +75,15 @@ class Ops:
         return self._constants[key]
 
     def like(self, array: npt.ArrayLike, value: ir.Value) -> ir.Value:
-        """A constant of the element type of `value`."""
+        """Return a constant of the element type of `value`."""
         return self.constant(array, numpy_type(value))
 
     def ints(self, values: Sequence[int]) -> ir.Value:
-        """A 1-D int64 constant: axes, starts, sizes."""
+        """Return a 1-D int64 constant: axes, starts, sizes."""
         return self.constant(np.asarray(values, np.int64))
 
     def reshape(self, value: ir.Value, shape: Dims, like: ir.Value | None = None) -> ir.Value:
-        """Reshape to `shape`, where None is the batch; `like` has that shape, for the case of two unknowns."""
+        """Return `value` in `shape`, where None is the batch; `like` has that shape, for the case of two unknowns."""
         if shape.count(None) <= 1:
             return self.Reshape(value, self.ints([-1 if d is None else d for d in shape]))
         if like is None:
@@ -91,13 +91,13 @@ class Ops:
         return self.Reshape(value, self.Shape(like))
 
     def reshape_as(self, value: ir.Value, like: ir.Value) -> ir.Value:
-        """Reshape to the shape of `like`."""
+        """Return `value` in the shape of `like`."""
         return self.reshape(value, dims(like), like)
 
     def expand_as(self, value: ir.Value, like: ir.Value) -> ir.Value:
-        """Broadcast a tensor that already has the rank and the batch of `like` to its shape."""
+        """Return a tensor, which has the rank and the batch of `like`, broadcast to the shape of `like`."""
         return self.Expand(value, self.ints([1 if d is None else d for d in dims(like)]))
 
     def zeros_like(self, value: ir.Value) -> ir.Value:
-        """Zeros of the shape and type of `value`; unlike value * 0, never NaN."""
+        """Return zeros of the shape and type of `value`; unlike value * 0, never NaN."""
         return self.Expand(self.like(0, value), self.Shape(value))

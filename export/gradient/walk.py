@@ -1,6 +1,8 @@
 """Reverse-mode differentiation of an ONNX graph, written in ONNX operators."""
 
-from collections.abc import Iterable
+import math
+from collections import deque
+from collections.abc import Collection, Iterable
 
 import onnx_ir as ir
 
@@ -15,16 +17,15 @@ CARRY_NO_GRADIENT = {
     *(ir.DataType.INT32, ir.DataType.INT64, ir.DataType.UINT32, ir.DataType.UINT64),
 }
 
-# What pixels that are whole numbers go through before they are made real ones.
+# Operators that pixels which are whole numbers go through before they become real numbers.
 OF_PIXELS = (
     *("Add", "Cast", "Clip", "Concat", "Expand", "Flatten", "Gather", "Identity", "Max", "Min", "Mul", "Pad"),
     *("Reshape", "Resize", "Round", "Slice", "Split", "Squeeze", "Sub", "Transpose", "Unsqueeze"),
 )
 
-# Integers of 32 bits that these make are sums of products, no indices.
+# Operators whose integers of 32 bits are sums of products, no indices.
 INTEGER_PRODUCTS = ("ConvInteger", "MatMulInteger")
 
-# For whom an operator has no rule.
 WAY_OUT = (
     "choose a layer after that operator with --layer (`fusioncam inspect` lists them), "
     "or export with --no-gradient: Score-CAM and Recipro-CAM still work"
@@ -38,7 +39,7 @@ def carries(value: ir.Value) -> bool:
 
 
 def reads(node: ir.Node) -> list[ir.Value]:
-    """The values of the node's graph that it reads, be it only within a branch or a loop."""
+    """Return the values of its graph that a node reads, also those read only within a branch or a loop."""
     values = [*node.inputs]
     for attribute in node.attributes.values():
         bodies = {ir.AttributeType.GRAPH: [attribute.value], ir.AttributeType.GRAPHS: attribute.value}
@@ -47,20 +48,26 @@ def reads(node: ir.Node) -> list[ir.Value]:
     return [v for v in values if v is not None and v.graph is node.graph]
 
 
-def ancestors(value: ir.Value) -> set[ir.Node]:
-    """The nodes that `value` is computed from."""
-    seen: set[ir.Node] = set()
-    todo = [value.producer()]
-    while todo:
-        node = todo.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            todo += [v.producer() for v in reads(node)]
-    return seen
+def ancestors(value: ir.Value, ends: Collection[str] = (), most: float = math.inf) -> set[ir.Node]:
+    """Return the nodes that `value` is computed from, the nearest where there are more than `most`.
+
+    Args:
+        value: A tensor.
+        ends: Operators whose inputs are not followed.
+        most: The number of nodes at which the search ends.
+    """
+    found: set[ir.Node] = set()
+    todo = deque([value])
+    while todo and len(found) < most:
+        node = todo.popleft().producer()
+        if node is not None and node not in found:
+            found.add(node)
+            todo += reads(node) if node.op_type not in ends else []
+    return found
 
 
 def path(source: ir.Value, target: ir.Value) -> list[ir.Node]:
-    """The nodes through which a gradient flows from `target` back to `source`, in the order of the graph."""
+    """Return the nodes through which a gradient flows from `target` back to `source`, in the order of the graph."""
     assert target.graph is not None
     carrying, after_source = {source}, []
     pixels = {source} if source.is_graph_input() else set()
@@ -85,17 +92,17 @@ def decides_for_batch(nodes: Iterable[ir.Node]) -> str | None:
 
 
 def unsupported(nodes: Iterable[ir.Node]) -> list[ir.Node]:
-    """Those of `nodes` whose operator has no gradient rule."""
+    """Return those of `nodes` whose operator has no gradient rule."""
     return [n for n in nodes if (n.domain, n.op_type) not in RULES]
 
 
 def operator_name(node: ir.Node) -> str:
-    """The operator as a user would name it: with its domain, where that is not ONNX's own."""
+    """Return the name of the operator as a user writes it: with its domain, where that is not ONNX's own."""
     return f"{node.domain}.{node.op_type}" if node.domain else node.op_type
 
 
 def no_rule(node: ir.Node, why: str = "") -> UnsupportedOperatorError:
-    """The error for a node that cannot be differentiated."""
+    """Return the error for a node that cannot be differentiated."""
     return UnsupportedOperatorError(
         f"operator {operator_name(node)} (node {node.name or node.outputs[0].name!r}) has no gradient rule"
         f"{': ' + why if why else ''}; {WAY_OUT}"
@@ -103,19 +110,16 @@ def no_rule(node: ir.Node, why: str = "") -> UnsupportedOperatorError:
 
 
 def backpropagate(op: Ops, output: ir.Value, seed: ir.Value, target: ir.Value) -> ir.Value:
-    """Append d sum(seed * output) / d target to the graph.
+    """Append d sum(seed * output) / d target to the graph, and return it, of the shape of `target`.
 
-    Only the nodes between `target` and `output` are visited, in reverse; where a tensor feeds several of them its
-    gradients add up.
+    Only the nodes between `target` and `output` are visited, in reverse. The gradients of a tensor that feeds several
+    nodes add up.
 
     Args:
-        op: Where the new nodes go.
+        op: Appends the new nodes.
         output: The tensor to differentiate.
         seed: Gradient of `output`, of the same shape.
         target: The tensor to differentiate by.
-
-    Returns:
-        The gradient, of the shape of `target`.
 
     Raises:
         UnsupportedOperatorError: A node on the way has no rule, or none for this use of it.
@@ -137,7 +141,7 @@ def backpropagate(op: Ops, output: ir.Value, seed: ir.Value, target: ir.Value) -
 
 
 def _gradient(op: Ops, node: ir.Node, received: list[ir.Value | None], index: int) -> ir.Value | None:
-    """What input `index` of `node` receives through it."""
+    """Return the gradient that input `index` of `node` receives through it."""
     rule = RULES[node.domain, node.op_type]
     step = Step(op, node, received, index)
     if index and not rule.every_input:

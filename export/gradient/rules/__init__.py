@@ -1,4 +1,4 @@
-"""One small gradient rule per ONNX operator, gathered in the table `RULES`."""
+"""The gradient rules, a small one per ONNX operator, in the table `RULES`."""
 
 from fusioncam.export.gradient.rules import (  # noqa: F401  (importing enters the rules into the table)
     activation,

@@ -26,9 +26,21 @@ DERIVATIVES: dict[str, Callable[[Step], ir.Value]] = {
 }
 
 
+# Conditions under which the gradient passes as it is; elsewhere it is zero.
+GATES: dict[str, Callable[[Step], ir.Value]] = {
+    "Relu": lambda s: s.op.Greater(s.y, s.like(0)),
+    "ThresholdedRelu": lambda s: s.op.Greater(s.x, s.like(s.attribute("alpha", 1.0))),
+}
+
+
 @rule(*DERIVATIVES)
 def _by_derivative(s: Step) -> ir.Value:
     return s.op.Mul(s.dy, DERIVATIVES[s.node.op_type](s))
+
+
+@rule(*GATES)
+def _by_gate(s: Step) -> ir.Value:
+    return _gate(s, GATES[s.node.op_type](s))
 
 
 def _square(s: Step, value: ir.Value) -> ir.Value:
@@ -42,23 +54,13 @@ def _mish(s: Step) -> ir.Value:
 
 
 def _positive(s: Step, alpha: float) -> ir.Value:
-    """Where x > 0, told from y unless a negative `alpha` turns the other half around."""
+    """Return where x > 0, told from y unless a negative `alpha` turns the other half around."""
     return s.op.Greater(s.y if alpha >= 0 else s.x, s.like(0))
 
 
 def _gate(s: Step, condition: ir.Value, otherwise: ir.Value | None = None) -> ir.Value:
-    """The gradient where `condition` holds, else `otherwise` (zero)."""
+    """Return the gradient where `condition` holds, else `otherwise` (zero)."""
     return s.op.Where(condition, s.dy, s.like(0) if otherwise is None else otherwise)
-
-
-@rule("Relu")
-def _relu(s: Step) -> ir.Value:
-    return _gate(s, s.op.Greater(s.y, s.like(0)))
-
-
-@rule("ThresholdedRelu")
-def _thresholded_relu(s: Step) -> ir.Value:
-    return _gate(s, s.op.Greater(s.x, s.like(s.attribute("alpha", 1.0))))
 
 
 @rule("LeakyRelu")

@@ -3,7 +3,22 @@
 import numpy as np
 import onnx_ir as ir
 
-from fusioncam.export.gradient.rules.table import Step, rule
+from fusioncam.export.gradient.rules.table import Gradient, Step, rule
+
+# Operators whose operands broadcast: the gradient of any operand, in the shape of the output.
+OPERANDS: dict[str, Gradient] = {
+    "Add": lambda s: s.dy,
+    "Mean": lambda s: s.op.Div(s.dy, s.like(len(s.node.inputs))),
+    "Mul": lambda s: s.op.Mul(s.dy, s.input(1 - s.index)),
+    "Sub": lambda s: s.dy if s.index == 0 else s.op.Neg(s.dy),
+    "Sum": lambda s: s.dy,
+    "Where": lambda s: s.op.Where(s.input(0), *((s.dy, s.like(0)) if s.index == 1 else (s.like(0), s.dy))),
+}
+
+
+@rule(*OPERANDS, broadcasts=True, every_input=True)
+def _of_operand(s: Step) -> ir.Value | None:
+    return OPERANDS[s.node.op_type](s)
 
 
 @rule("QuantizeLinear", "DequantizeLinear", domain="com.microsoft")  # written for 16 bits below opset 21
@@ -15,7 +30,7 @@ def _unchanged(s: Step) -> ir.Value:
 
 
 def drops(node: ir.Node) -> bool:
-    """Return whether a Dropout is in training, as its third input says; else it is the identity."""
+    """Return whether a Dropout is in training, as its third input says; out of training it is the identity."""
     mode = node.inputs[2] if node.op_type == "Dropout" and len(node.inputs) > 2 else None
     if mode is None:
         return False
@@ -43,31 +58,6 @@ def _zero(_: Step) -> None:
     return None
 
 
-@rule("Add", "Sum", broadcasts=True, every_input=True)
-def _add(s: Step) -> ir.Value:
-    return s.dy
-
-
-@rule("Mean", broadcasts=True, every_input=True)
-def _mean(s: Step) -> ir.Value:
-    return s.op.Div(s.dy, s.like(len(s.node.inputs)))
-
-
-@rule("Sub", broadcasts=True, every_input=True)
-def _sub(s: Step) -> ir.Value:
-    return s.dy if s.index == 0 else s.op.Neg(s.dy)
-
-
-@rule("Neg")
-def _neg(s: Step) -> ir.Value:
-    return s.op.Neg(s.dy)
-
-
-@rule("Mul", broadcasts=True, every_input=True)
-def _mul(s: Step) -> ir.Value:
-    return s.op.Mul(s.dy, s.input(1 - s.index))
-
-
 @rule("Div", broadcasts=True, every_input=True)
 def _div(s: Step) -> ir.Value:
     quotient = s.op.Div(s.dy, s.input(1))
@@ -88,12 +78,6 @@ def _pow(s: Step) -> ir.Value:
         factor, lowered = s.like(known), s.like(np.where(known == 0, 0, known - 1.0))
     square = known is not None and bool((known == 2).all())
     return op.Mul(s.dy, op.Mul(factor, base if square else op.Pow(base, lowered)))
-
-
-@rule("Where", broadcasts=True, every_input=True)
-def _where(s: Step) -> ir.Value:
-    choices = (s.dy, s.like(0)) if s.index == 1 else (s.like(0), s.dy)
-    return s.op.Where(s.input(0), *choices)
 
 
 @rule("Max", "Min", broadcasts=True, every_input=True)

@@ -11,17 +11,14 @@ Picks = dict[int, tuple[int, Int64Array]]
 
 
 def unpick(s: Step, dy: ir.Value, shape: Dims, picks: Picks) -> ir.Value:
-    """The adjoint of picking elements by position.
+    """Return the gradient of a tensor of which elements were picked by position.
 
     Args:
         s: The step.
         dy: Gradient of the result.
         shape: Shape of the result.
-        picks: For each axis in question, counted from the front: its size before, and the positions picked, where
-            -1 picked a constant.
-
-    Returns:
-        The gradient of what was picked from.
+        picks: For each axis that was picked along, counted from the front: its size before, and the positions
+            picked, where -1 picked a constant.
     """
     op, now = s.op, list(shape)
     cuts, pads = {}, np.zeros((2, len(shape)), np.int64)
@@ -63,7 +60,7 @@ def _slice(s: Step) -> ir.Value:
 
 
 def positions(start: int, end: int, step: int, size: int) -> Int64Array:
-    """What a slice picks: negative numbers count from the end, and all are clamped (not quite as Python does)."""
+    """Return the positions that a slice picks: negative ones count from the end, and all are clamped."""
     start, end = (v + size if v < 0 else v for v in (start, end))
     low, high = (0, size) if step > 0 else (-1, size - 1)
     return np.arange(min(max(start, 0), high), min(max(end, low), high), step)

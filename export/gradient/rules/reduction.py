@@ -3,7 +3,7 @@
 import numpy as np
 import onnx_ir as ir
 
-from fusioncam.export.gradient.rules.table import Step, product, rule
+from fusioncam.export.gradient.rules.table import Gradient, Step, product, rule
 from fusioncam.export.gradient.tape import dims
 
 
@@ -24,41 +24,33 @@ def _kept(s: Step, value: ir.Value) -> ir.Value:
     return value if s.attribute("keepdims", 1) or not axes else s.op.Unsqueeze(value, s.op.ints(axes))
 
 
-def _summed(s: Step, value: ir.Value) -> ir.Value:
-    """Return the sum of `value`, of the shape of the input, over the reduced axes, which stay as ones."""
-    axes = _axes(s)
-    # To ReduceSum an empty list means all axes.
-    return s.op.ReduceSum(value, s.op.ints(axes), keepdims=1) if axes else value
+REDUCTIONS: dict[str, Gradient] = {
+    "ReduceL1": lambda s: s.op.Mul(s.op.Sign(s.x), _kept(s, s.dy)),
+    "ReduceMean": lambda s: s.op.expand_as(_kept(s, s.op.Div(s.dy, s.like(_count(s)))), s.x),
+    "ReduceSum": lambda s: s.op.expand_as(_kept(s, s.dy), s.x),
+    "ReduceSumSquare": lambda s: s.op.Mul(s.x, _kept(s, s.op.Mul(s.like(2), s.dy))),
+}
 
 
-@rule("ReduceSum")
-def _reduce_sum(s: Step) -> ir.Value:
-    return s.op.expand_as(_kept(s, s.dy), s.x)
+@rule(*REDUCTIONS)
+def _by_reduction(s: Step) -> ir.Value | None:
+    return REDUCTIONS[s.node.op_type](s)
 
 
-@rule("ReduceMean")
-def _reduce_mean(s: Step) -> ir.Value:
+def _count(s: Step) -> int:
+    """Return how many elements become one."""
     shape = dims(s.x)
-    count = product([shape[a] or 1 for a in _axes(s)])
-    return s.op.expand_as(_kept(s, s.op.Div(s.dy, s.like(count))), s.x)
+    return product([shape[a] or 1 for a in _axes(s)])
 
 
 @rule("ReduceMax", "ReduceMin")
 def _reduce_extreme(s: Step) -> ir.Value:
     # Elements that tie share the gradient, as torch.amax does.
-    ties = s.op.Cast(s.op.Equal(s.x, _kept(s, s.y)), to=s.x.dtype)
-    share = s.op.Div(_kept(s, s.dy), _summed(s, ties))
+    axes, ties = _axes(s), s.op.Cast(s.op.Equal(s.x, _kept(s, s.y)), to=s.x.dtype)
+    dy = _kept(s, s.dy)
+    # To ReduceSum an empty list means all axes.
+    share = s.op.Div(dy, s.op.ReduceSum(ties, s.op.ints(axes), keepdims=1) if axes else ties)
     return s.op.Mul(ties, share)
-
-
-@rule("ReduceSumSquare")
-def _reduce_sum_square(s: Step) -> ir.Value:
-    return s.op.Mul(s.x, _kept(s, s.op.Mul(s.like(2), s.dy)))
-
-
-@rule("ReduceL1")
-def _reduce_l1(s: Step) -> ir.Value:
-    return s.op.Mul(s.op.Sign(s.x), _kept(s, s.dy))
 
 
 @rule("ReduceL2")

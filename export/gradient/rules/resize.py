@@ -1,4 +1,4 @@
-"""Resize, in all its modes: along each axis it is a matrix, and that matrix is measured, not derived."""
+"""Resize in all its modes: a matrix along each axis, which is measured, not derived."""
 
 import numpy as np
 import onnx
@@ -39,7 +39,7 @@ def _scale(s: Step, axis: int) -> float:
 
 
 def _matrix(s: Step, axis: int, small: int, large: int) -> Float32Array:
-    """The (large, small) matrix this very node applies along `axis`: its response to every unit vector."""
+    """Return the (large, small) matrix that the node applies along `axis`: its response to every unit vector."""
     beside = 2 if small == large else 1  # as nothing is resized where all sizes stay
     if s.has(2) and s.array(2).size:
         name, size = "scales", np.array([1, 1, beside, _scale(s, axis)], np.float32)

@@ -1,13 +1,13 @@
-"""The table of gradient rules, and what a rule gets to work with."""
+"""The table of gradient rules, and the step of the walk that a rule works with."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from fusioncam.export.gradient.reader import NodeReader
 from fusioncam.export.gradient.tape import Dims, Ops, dims
 from fusioncam.kernels.arrays import Array
 
@@ -16,12 +16,12 @@ Gradient = Callable[["Step"], ir.Value | None]
 
 @dataclass(frozen=True)
 class Rule:
-    """How one operator is differentiated.
+    """The derivative of one operator.
 
     Attributes:
-        gradient: Appends the gradient with respect to input `Step.index`; None where it is zero everywhere.
+        gradient: Appends the gradient by input `Step.index`; None where it is zero everywhere.
         broadcasts: The gradient is returned in the shape of the output, and the walker sums it to that of the input.
-        every_input: Any input may be asked for, not just the first: the others are no mere weights or parameters.
+        every_input: Every input has a gradient, not the first alone: the others are more than weights or parameters.
     """
 
     gradient: Gradient
@@ -35,7 +35,7 @@ RULES: dict[tuple[str, str], Rule] = {}
 def rule(
     *op_types: str, domain: str = "", broadcasts: bool = False, every_input: bool = False
 ) -> Callable[[Gradient], Gradient]:
-    """Enter the decorated function into the table as the rule of `op_types`, of ONNX's own domain or another."""
+    """Return a decorator that enters a function into the table as the rule of `op_types` in a domain."""
 
     def enter(gradient: Gradient) -> Gradient:
         for op_type in op_types:
@@ -46,14 +46,14 @@ def rule(
 
 
 @dataclass(frozen=True)
-class Step:
-    """One step of the walk: a node, the gradients of its outputs, and the input in question.
+class Step(NodeReader):
+    """One step of the walk: a node, the gradients of its outputs, and the input to differentiate by.
 
     Attributes:
         op: Appends nodes.
         node: The node to differentiate.
         received: Gradient of each output, None where nothing reaches the logits from it.
-        index: Which input the gradient is wanted for.
+        index: The input to differentiate by.
     """
 
     op: Ops
@@ -63,7 +63,11 @@ class Step:
 
     @property
     def dy(self) -> ir.Value:
-        """Gradient of the first output, which must be the only one that matters."""
+        """Return the gradient of the first output, the only one that may have any.
+
+        Raises:
+            NotImplementedError: Another output has one, too.
+        """
         first, *others = self.received
         if first is None or any(others):
             raise NotImplementedError("an output other than its first is used")
@@ -71,31 +75,16 @@ class Step:
 
     @property
     def x(self) -> ir.Value:
-        """The input in question."""
+        """Return the input to differentiate by."""
         return self.input(self.index)
 
     @property
     def y(self) -> ir.Value:
-        """The first output."""
+        """Return the first output."""
         return self.node.outputs[0]
 
-    def input(self, i: int) -> ir.Value:
-        """Input `i`, which must be there."""
-        value = self.node.inputs[i]
-        assert value is not None
-        return value
-
-    def has(self, i: int) -> bool:
-        """Whether the optional input `i` is given."""
-        return len(self.node.inputs) > i and self.node.inputs[i] is not None
-
-    def constant(self, i: int) -> Array | None:
-        """The value of input `i`, or None if it is not a constant."""
-        tensor = ir.convenience.get_const_tensor(self.input(i))
-        return None if tensor is None else tensor.numpy()
-
     def array(self, i: int) -> Array:
-        """The value of input `i`.
+        """Return the value of input `i`.
 
         Raises:
             NotImplementedError: The input is not a constant.
@@ -105,24 +94,19 @@ class Step:
             raise NotImplementedError(f"its input {i} ({self.input(i).name!r}) is not a constant")
         return value
 
-    def attribute(self, name: str, default: Any = None) -> Any:
-        """The value of an attribute, or `default`."""
-        attribute = self.node.attributes.get(name)
-        return default if attribute is None else attribute.value
-
     def axis(self, default: int) -> int:
-        """The attribute `axis`, counted from the front."""
+        """Return the attribute `axis`, counted from the front."""
         axis = int(self.attribute("axis", default))
         return axis + len(dims(self.input(0))) if axis < 0 else axis
 
     def like(self, array: npt.ArrayLike) -> ir.Value:
-        """A constant of the element type of the input in question."""
+        """Return a constant of the element type of the input to differentiate by."""
         if self.x.dtype is None or not self.x.dtype.is_floating_point():
             raise NotImplementedError(f"it works on {self.x.dtype}")
         return self.op.like(array, self.x)
 
     def static(self, value: ir.Value, start: int = 0) -> list[int]:
-        """The dimensions of `value` from axis `start` on, none of which may grow with the batch."""
+        """Return the dimensions of `value` from axis `start` on, none of which may grow with the batch."""
         shape = dims(value)[start:]
         if None in shape:
             raise NotImplementedError(f"the shape of {value.name!r} depends on the batch in axis {shape.index(None)}")
@@ -130,7 +114,7 @@ class Step:
 
 
 def unbroadcast(op: Ops, gradient: ir.Value, wide: Dims, x: ir.Value) -> ir.Value:
-    """Sum `gradient`, of shape `wide`, over the axes along which `x` was broadcast."""
+    """Return the sum of `gradient`, of shape `wide`, over the axes along which `x` was broadcast."""
     narrow = dims(x)
     missing = len(wide) - len(narrow)
     axes = [i for i, d in enumerate(wide) if i < missing or (narrow[i - missing] == 1 and d != 1)]
@@ -141,9 +125,9 @@ def unbroadcast(op: Ops, gradient: ir.Value, wide: Dims, x: ir.Value) -> ir.Valu
 
 
 def along(s: Step, matrix: Array, value: ir.Value, shape: Dims, axis: int) -> ir.Value:
-    """Multiply `value`, of shape `shape`, by a constant matrix along one axis, whose elements match its columns.
+    """Return `value`, of shape `shape`, multiplied by a constant matrix along one axis, as long as its columns.
 
-    The axes behind are taken as one meanwhile: that copies nothing, where moving the axis to the end would.
+    The axes behind it are joined meanwhile: that copies nothing, where a move of the axis to the end would.
     """
     op, rest, (rows, columns) = s.op, shape[axis + 1 :], matrix.shape
     if not rest:
@@ -156,5 +140,5 @@ def along(s: Step, matrix: Array, value: ir.Value, shape: Dims, axis: int) -> ir
 
 
 def product(shape: Sequence[int]) -> int:
-    """Number of elements."""
+    """Return the number of elements of a shape."""
     return int(np.prod(shape, dtype=np.int64))

@@ -1,0 +1,37 @@
+"""Reading nodes: their inputs, constants and attributes, as the rules of every table need them."""
+
+from typing import Any
+
+import onnx_ir as ir
+
+from fusioncam.kernels.arrays import Array
+
+
+class NodeReader:
+    """A node, read by the positions of its inputs and the names of its attributes.
+
+    Attributes:
+        node: The node.
+    """
+
+    node: ir.Node
+
+    def has(self, i: int) -> bool:
+        """Return whether input `i` is given."""
+        return len(self.node.inputs) > i and self.node.inputs[i] is not None
+
+    def input(self, i: int) -> ir.Value:
+        """Return input `i`, which must be given."""
+        value = self.node.inputs[i]
+        assert value is not None
+        return value
+
+    def constant(self, i: int) -> Array | None:
+        """Return the value of input `i`, or None where that is absent or no constant."""
+        tensor = self.input(i).const_value if self.has(i) else None
+        return None if tensor is None else tensor.numpy()
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        """Return the value of an attribute, or `default` where the node has none of that name."""
+        attribute = self.node.attributes.get(name)
+        return default if attribute is None else attribute.value
