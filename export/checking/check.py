@@ -20,7 +20,7 @@ from fusioncam.export.precision.score_graph import rounding_session
 from fusioncam.export.reading.file import read_model
 from fusioncam.export.reading.shapes import IS_RANDOM, repeats
 from fusioncam.export.sessions import open_session, run_session
-from fusioncam.export.single.verify import compare_forms, logits_of_single
+from fusioncam.export.single.verify import compare_variants, logits_of_single
 from fusioncam.kernels.arrays import Array
 from fusioncam.manifest import (
     EXPLAIN_GRAPH,
@@ -66,7 +66,7 @@ def check(bundle: Path, source: Path | None = None, photos: Photos | None = None
         found = [changed, *compare_logits(bundle, manifest, source)]
         if manifest.gradient:
             found += compare_gradient(bundle, manifest)
-            found += compare_forms(bundle, manifest, pictures(manifest, 1)[0])
+            found += compare_variants(bundle, manifest, pictures(manifest, 1)[0])
         if drifts:
             images: Iterable[Array] = pictures(manifest, 1)
             if photos is not None:

@@ -1,4 +1,4 @@
-"""A bundle as one self-contained graph, for those who run it from C++, JavaScript or anything else with onnxruntime."""
+"""A bundle as one self-contained graph, to be run from C++, JavaScript or anything else with onnxruntime."""
 
 import os
 from pathlib import Path
@@ -47,7 +47,7 @@ def check_variants(options: ExportOptions) -> None:
 
 
 def single_graph(bundle: str | os.PathLike[str], *, shared_weights: bool = False) -> bytes:
-    """The single graph of a bundle, serialised.
+    """Return the single graph of a bundle, serialised.
 
     Inputs are `image` (1, 3, H, W) float32, preprocessed, and `class_index` (1,) int64, where -1 is the top class;
     outputs are `fusion_cam`, `grad_cam` and `score_cam` (1, H, W) float32 in [0, 1], and `logits` (1, classes).
@@ -67,7 +67,7 @@ def single_graph(bundle: str | os.PathLike[str], *, shared_weights: bool = False
 
 
 def unrolled_graphs(bundle: str | os.PathLike[str], masks: int) -> dict[str, bytes]:
-    """The form without Loop of a bundle, serialised, by file name; see `chunk_graph` and `fuse_graph`.
+    """Return the variant of a bundle without Loop, serialised, by file name; see `chunk_graph` and `fuse_graph`.
 
     Args:
         bundle: The folder.
@@ -104,7 +104,7 @@ def _suited(manifest: Manifest, folder: Path) -> Manifest:
 
 def _single(folder: Path, manifest: Manifest, shared_weights: bool) -> bytes:
     model, score = _load(folder, EXPLAIN_GRAPH), _load(folder, SCORE_GRAPH)
-    if manifest.score_precision == "float16" and not shared_weights:  # those of the explain pass are float16
+    if manifest.score_precision == "float16" and not shared_weights:  # the weights of the explain pass are float16
         score = widened(score)
     loop_graph(model.graph, score, manifest, CHUNK, shared_weights)
     return _serialised(model, manifest)
@@ -119,10 +119,10 @@ def _unrolled(folder: Path, manifest: Manifest, masks: int) -> dict[str, bytes]:
 
 
 def _load(folder: Path, name: str) -> ir.Model:
-    """A graph of the bundle with its weights."""
+    """Return a graph of the bundle with its weights."""
     try:
         return ir.external_data.load_to_model(ir.load(folder / name))
-    except Exception as error:  # those of onnx share no base class
+    except Exception as error:  # the exceptions of onnx share no base class
         unable = BundleError(f"cannot load {folder / name}: {first_line(error)}; export the model again")
         raise out_of_memory(error) or unable from error
 

@@ -10,7 +10,7 @@ from fusioncam.export.single.nodes import Nodes
 from fusioncam.kernels.arrays import Float64Array
 from fusioncam.kernels.masks import interpolation_matrix, turns
 from fusioncam.kernels.reference import DEGENERATE, THETA
-from fusioncam.manifest import Ending
+from fusioncam.manifest import Ending, Manifest
 
 LOWEST = -1e30  # score of a channel that gets no weight; minus infinity would make NaN where all channels have it
 BISECTIONS = 40  # halvings of [0, 1]: float32 tells no finer ones
@@ -19,14 +19,14 @@ Threshold = Callable[["Arithmetic", ir.Value], ir.Value]
 
 
 class Arithmetic:
-    """Maps (..., H, W), written as nodes of one graph.
+    """The steps of the method on maps (..., H, W), written as nodes of one graph.
 
     Args:
         op: Appends to the graph.
         grid: (h, w) of the layer.
         size: (H, W) of the maps.
-        dtype: Type everything is computed in: float64, or float32 where hardware has no other.
-        threshold: Finds the percentile of a map; see `by_sorting` and `by_bisection`.
+        dtype: Type of all results: float64, or float32 where hardware has no other.
+        threshold: Returns the percentile of a map; see `by_sorting` and `by_bisection`.
     """
 
     def __init__(
@@ -36,36 +36,36 @@ class Arithmetic:
         self._threshold = threshold
 
     def of_type(self, dtype: npt.DTypeLike) -> "Arithmetic":
-        """The same in another type."""
+        """Return the same arithmetic in another type."""
         return Arithmetic(self.op, self.grid, self.size, dtype, self._threshold)
 
     def number(self, value: float) -> ir.Value:
-        """A constant."""
+        """Return a constant of the type of all results."""
         return self.op.constant(value, self.dtype)
 
     def real(self, value: ir.Value) -> ir.Value:
-        """`value` in the type that is computed in."""
+        """Return `value` in the type of all results."""
         return self.op.Cast(value, to=ir.DataType.from_numpy(self.dtype))
 
     def least(self, maps: ir.Value) -> ir.Value:
-        """The least value of each map (..., 1, 1)."""
+        """Return the least value of each map (..., 1, 1)."""
         return self.op.ReduceMin(maps, self.op.ints([-2, -1]), keepdims=1)
 
     def greatest(self, maps: ir.Value) -> ir.Value:
-        """The greatest value of each map (..., 1, 1)."""
+        """Return the greatest value of each map (..., 1, 1)."""
         return self.op.ReduceMax(maps, self.op.ints([-2, -1]), keepdims=1)
 
     def relu(self, maps: ir.Value, base: ir.Value) -> ir.Value:
-        """How far max(m, 0) is above `base`, for maps m that are given so."""
+        """Return max(m, 0) - `base` for maps given as m - `base`."""
         return self.op.Max(maps, self.op.Neg(base))
 
     def up(self, small: ir.Value) -> ir.Value:
-        """Maps (..., h, w) enlarged, bilinear: (..., H, W)."""
+        """Return maps (..., h, w) enlarged bilinearly to (..., H, W)."""
         rows, columns = (interpolation_matrix(n, m) for n, m in zip(self.grid, self.size, strict=True))
         return self._between(small, rows, columns)
 
     def turning_points(self, small: ir.Value) -> ir.Value:
-        """What up(.) gives where it may have its extremes: (..., at most 2 h + 2, at most 2 w + 2)."""
+        """Return the values of up(.) where it may have its extremes: (..., at most 2 h + 2, at most 2 w + 2)."""
         sides = zip(self.grid, self.size, strict=True)
         rows, columns = (interpolation_matrix(n, m)[turns(n, m)] for n, m in sides)
         return self._between(small, rows, columns)
@@ -75,15 +75,15 @@ class Arithmetic:
         return self.op.MatMul(self.op.constant(rows, self.dtype), wide)
 
     def flat(self, span: ir.Value, low: ir.Value, high: ir.Value) -> ir.Value:
-        """Whether a map of these extremes, `span` apart, is constant but for rounding."""
+        """Return whether a map of these extremes, `span` apart, is constant but for rounding."""
         magnitude = self.op.Max(self.op.Abs(low), self.op.Abs(high))
         limit = self.op.Add(self.op.Mul(magnitude, self.number(1e-6)), self.number(1e-12))
         return self.op.LessOrEqual(span, limit)
 
     def scaled(self, activations: ir.Value) -> ir.Value:
-        """What becomes M_k = unit(up(A_k)) when it is enlarged, for A (n, h, w) of any type: (n, h, w).
+        """Return the maps (n, h, w) that become M_k = unit(up(A_k)) when enlarged, for A (n, h, w) of any type.
 
-        A constant is taken off first, so that float32 loses no digits where a map varies little around a large value.
+        The least value is subtracted first, so float32 loses no digits where a map varies little around a large value.
         """
         op = self.op
         exact = self.real(activations)
@@ -98,10 +98,10 @@ class Arithmetic:
         return op.Mul(op.Sub(above, low), scale)
 
     def unit(self, maps: ir.Value, base: ir.Value | None = None) -> ir.Value:
-        """Each map shifted and scaled to [0, 1]; a constant map becomes all zeros.
+        """Return each map shifted and scaled to [0, 1]; a constant map becomes all zeros.
 
         Args:
-            maps: The maps, or how far they are above `base`.
+            maps: The maps, or their distances from `base`.
             base: A scalar.
         """
         op = self.op
@@ -113,9 +113,9 @@ class Arithmetic:
         return op.Where(flat, self.number(0), shifted)
 
     def weighted_sum(self, weights: ir.Value, activations: ir.Value) -> tuple[ir.Value, ir.Value]:
-        """The sum of w_k A_k over k, for weights (K,) and activations (K, h, w).
+        """Return the sum of w_k A_k over k, for weights (K,) and activations (K, h, w).
 
-        It comes in two parts, as in `scaled`: a map (h, w), and a scalar that is to be added to it.
+        The sum has two parts, for the reason in `scaled`: a map (h, w), and a scalar to be added to it.
         """
         op, cells = self.op, self.grid[0] * self.grid[1]
         exact = self.real(activations)
@@ -126,31 +126,31 @@ class Arithmetic:
         return op.Reshape(above, op.ints(self.grid)), op.Reshape(below, op.ints([]))
 
     def grad_cam(self, activations: ir.Value, gradients: ir.Value) -> ir.Value:
-        """G (H, W) = unit(up(relu(sum_k alpha_k A_k))), alpha_k the mean of g_k; arXiv 1610.02391."""
+        """Return G (H, W) = unit(up(relu(sum_k alpha_k A_k))), alpha_k the mean of g_k; arXiv 1610.02391."""
         alpha = self.op.ReduceMean(self.real(gradients), self.op.ints([-2, -1]), keepdims=0)
         small, base = self.weighted_sum(alpha, activations)
         return self.unit(self.up(self.relu(small, base)), base)
 
     def denoise(self, gradient_map: ir.Value) -> ir.Value:
-        """Step 1: D, where what lies below the percentile of G is zero."""
+        """Return D of step 1: G, where values below the percentile are zero, scaled to [0, 1]."""
         kept = self.op.GreaterOrEqual(gradient_map, self._threshold(self, gradient_map))
         return self.unit(self.op.Where(kept, gradient_map, self.number(0)))
 
     def score_cam(self, activations: ir.Value, scores: ir.Value) -> ir.Value:
-        """R (H, W) = unit(relu(up(sum_k w_k A_k))), w the softmax of the scores (K,); arXiv 1910.01279."""
+        """Return R (H, W) = unit(relu(up(sum_k w_k A_k))), w the softmax of the scores (K,); arXiv 1910.01279."""
         weights = self.op.Softmax(self.real(scores), axis=0)
         small, base = self.weighted_sum(weights, activations)
         return self.unit(self.relu(self.up(small), base), base)
 
     def chances(self, logits: ir.Value, ending: Ending) -> ir.Value:
-        """Probabilities (n, classes) of logits; those of a regression stand for them as they are."""
+        """Return probabilities (n, classes) of logits; for a regression, the values themselves."""
         exact = self.real(logits)
         if ending == "value":
             return exact
         return self.op.Sigmoid(exact) if ending == "sigmoid" else self.op.Softmax(exact, axis=1)
 
     def shares(self, first: ir.Value, second: ir.Value) -> tuple[ir.Value, ir.Value]:
-        """Step 3: two gains as shares of their sum; equal ones where that is about zero."""
+        """Return two gains as shares of their sum, for step 3; equal shares where the sum is about zero."""
         op = self.op
         total = op.Add(first, second)
         told = op.GreaterOrEqual(op.Abs(total), self.number(DEGENERATE))
@@ -159,12 +159,12 @@ class Arithmetic:
         return one, two
 
     def unite(self, denoised: ir.Value, region: ir.Value, shares: tuple[ir.Value, ir.Value]) -> ir.Value:
-        """Step 3: U = unit(bD D + bR R)."""
+        """Return U = unit(bD D + bR R) of step 3."""
         op = self.op
         return self.unit(op.Add(op.Mul(shares[0], denoised), op.Mul(shares[1], region)))
 
     def blend(self, union: ir.Value, region: ir.Value, shares: tuple[ir.Value, ir.Value]) -> ir.Value:
-        """Step 4: F, the larger of L1 = bU U and L2 = bR R where they agree, their mean where they differ."""
+        """Return F of step 4: the larger of L1 = bU U and L2 = bR R where they agree, their mean where they differ."""
         op = self.op
         one, two = op.Mul(shares[0], union), op.Mul(shares[1], region)
         apart = op.Abs(op.Sub(one, two))
@@ -175,13 +175,13 @@ class Arithmetic:
 
 
 def _rank(count: int) -> tuple[int, float]:
-    """Between which of `count` values in ascending order the percentile lies: this one and the next, and where."""
+    """Return the rank, from 0, of the last of `count` values below the percentile, and its share of the way up."""
     rank = (count - 1) * (THETA / 100)
     return int(rank), rank - int(rank)
 
 
 def _between_neighbours(m: Arithmetic, low: ir.Value, high: ir.Value, share: float) -> ir.Value:
-    """As numpy interpolates: from the nearer of the two, so that neither is passed."""
+    """Return the value between two neighbours as NumPy interpolates: from the nearer, so that neither is passed."""
     step = m.op.Sub(high, low)
     if share < 0.5:
         return m.op.Add(low, m.op.Mul(step, m.number(share)))
@@ -189,7 +189,7 @@ def _between_neighbours(m: Arithmetic, low: ir.Value, high: ir.Value, share: flo
 
 
 def by_sorting(m: Arithmetic, values: ir.Value) -> ir.Value:
-    """The percentile THETA of a map (H, W), linear between neighbours as numpy has it."""
+    """Return the percentile THETA of a map (H, W), linear between neighbours as in NumPy."""
     op, count = m.op, m.size[0] * m.size[1]
     low, share = _rank(count)
     high = min(low + 1, count - 1)
@@ -199,9 +199,9 @@ def by_sorting(m: Arithmetic, values: ir.Value) -> ir.Value:
 
 
 def by_bisection(m: Arithmetic, values: ir.Value) -> ir.Value:
-    """The same of a map in [0, 1], without TopK, of which TensorRT takes no more than 3840 values.
+    """Return the same percentile of a map in [0, 1] without TopK, of which TensorRT takes no more than 3840 values.
 
-    How many values lie at or below the middle says in which half the one of that rank is.
+    The count of values at or below the middle tells in which half the value of that rank lies.
     """
     op = m.op
     rank, share = _rank(m.size[0] * m.size[1])
@@ -221,3 +221,16 @@ def by_bisection(m: Arithmetic, values: ir.Value) -> ir.Value:
     low = next_above(below)
     alone = op.LessOrEqual(at_most(low), op.constant(rank + 1, np.float32))
     return _between_neighbours(m, low, op.Where(alone, next_above(low), low), share)
+
+
+def arithmetic_of(op: Nodes, manifest: Manifest, unrolled: bool = False) -> Arithmetic:
+    """Return the arithmetic for maps of the size of the model's input.
+
+    Args:
+        op: Appends to the graph.
+        manifest: The manifest of the bundle.
+        unrolled: Whether the graph is for TensorRT, which knows neither float64 nor a large TopK.
+    """
+    _, height, width = manifest.layer.shape
+    dtype, threshold = (np.float32, by_bisection) if unrolled else (np.float64, by_sorting)
+    return Arithmetic(op, (height, width), manifest.preprocessing.size, dtype, threshold)

@@ -1,17 +1,18 @@
-"""The whole method as one graph: the masked passes run in a Loop over chunks of channels, so that memory is bounded."""
+"""The whole method as one graph: the masked passes run in a Loop over chunks of channels, to bound memory."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
+from fusioncam.export.single.arithmetic import arithmetic_of
 from fusioncam.export.single.nodes import Nodes, constants_of, put_into, subgraph
 from fusioncam.export.single.parts import give, is_half, masked, of_class, of_one_picture
-from fusioncam.export.single.subject import REGION, Subject, arithmetic, look, pick
+from fusioncam.export.single.subject import REGION, Subject, pick, subject_of
 from fusioncam.manifest import Manifest
 
 PREFIX, MODEL = "fusioncam.passes", "fusioncam.masked"  # of names
-LATE = 3  # turns of the Loop behind those of channels: x * 0 and x * D at once, x * R, x * U
+LATE = 3  # turns of the Loop after those of channels: x * 0 and x * D at once, x * R, x * U
 
 
 def loop_graph(graph: ir.Graph, score: ir.Model, manifest: Manifest, chunk: int, shared_weights: bool) -> None:
@@ -19,17 +20,17 @@ def loop_graph(graph: ir.Graph, score: ir.Model, manifest: Manifest, chunk: int,
 
     Args:
         graph: The bundle's explain graph.
-        score: Its score graph; it is used up.
-        manifest: Its manifest.
+        score: The score graph of the bundle; it is used up.
+        manifest: The manifest of the bundle.
         chunk: Masked pictures per turn of the Loop.
-        shared_weights: Whether the Loop reads the weights of the explain graph in place of its own. onnxruntime lays
-            weights out anew only within the graph that holds them, so the passes are slower then.
+        shared_weights: Whether the Loop reads the weights of the explain graph in place of its own. The passes are then
+            slower: onnxruntime lays weights out anew only within the graph that holds them.
     """
     known = constants_of(graph) if shared_weights else {}
     inputs = of_one_picture(graph)
     logits, *_ = outputs = list(graph.outputs)
     op = Nodes(graph, "fusioncam.single")
-    subject = look(op, manifest, inputs, outputs)
+    subject = subject_of(op, manifest, inputs, outputs)
     chances, kept = _passes(op, subject, score, chunk, known)
     found = {
         "fusion_cam": subject.fuse(op, chances, kept),
@@ -45,10 +46,10 @@ def loop_graph(graph: ir.Graph, score: ir.Model, manifest: Manifest, chunk: int,
 def _passes(
     op: Nodes, subject: Subject, score: ir.Model, chunk: int, known: Mapping[bytes, ir.Value]
 ) -> tuple[ir.Value, ir.Value]:
-    """All masked passes, those of the live channels first.
+    """Return the results of all masked passes, those of the live channels first.
 
     Returns:
-        The probabilities of c (n + 4,), and the full-size maps that were passed (4, H, W).
+        The probabilities of c (n + 4,), and the full-size maps of the last four passes (4, H, W).
     """
     size, half = subject.manifest.preprocessing.size, is_half(score)
     count = op.Div(op.Add(subject.count, op.ints([chunk - 1])), op.ints([chunk]))
@@ -74,7 +75,7 @@ def _passes(
         )
         pictures = masked(op, subject.image, masks, half)
         rows = put_into(op.graph, score, MODEL, {"image": pictures}, known)["logits"]
-        chance = arithmetic(op, subject.manifest).chances(rows, subject.manifest.ending)
+        chance = arithmetic_of(op, subject.manifest).chances(rows, subject.manifest.ending)
         more = (of_class(op, v, subject.chosen) for v in (rows, chance))
         longer = [op.Concat(old, new, axis=0) for old, new in zip((scores, chances), more, strict=True)]
         return op.Identity(going), *longer, now_kept
@@ -87,18 +88,18 @@ def _passes(
 
 
 def _of_channels(op: Nodes, subject: Subject, turn: ir.Value, chunk: int) -> ir.Value:
-    """M_k (at most `chunk`, 1, H, W) float32 of the channels of a turn."""
+    """Return M_k (at most `chunk`, 1, H, W) float32 of the channels of a turn."""
     start = op.Unsqueeze(op.Mul(turn, op.constant(chunk, np.int64)), op.ints([0]))
-    some = op.Slice(subject.live, start, op.Add(start, op.ints([chunk])), op.ints([0]))
-    maps = arithmetic(op, subject.manifest)
-    small = op.Cast(maps.scaled(op.Gather(subject.activations, some)), to=ir.DataType.FLOAT)
+    channels = op.Slice(subject.live, start, op.Add(start, op.ints([chunk])), op.ints([0]))
+    maps = arithmetic_of(op, subject.manifest)
+    small = op.Cast(maps.scaled(op.Gather(subject.activations, channels)), to=ir.DataType.FLOAT)
     return maps.of_type(np.float32).up(op.Unsqueeze(small, op.ints([1])))
 
 
 def _of_maps(
     op: Nodes, subject: Subject, turn: ir.Value, scores: ir.Value, chances: ir.Value, kept: ir.Value
 ) -> Sequence[ir.Value]:
-    """The full-size maps of a turn as masks (m, 1, H, W) float32, and all of them so far."""
+    """Return the full-size maps of a turn as masks (m, 1, H, W) float32, and all full-size maps so far."""
 
     def blank_and_denoised(op: Nodes) -> Sequence[ir.Value]:
         denoised = op.Unsqueeze(subject.denoised, op.ints([0]))

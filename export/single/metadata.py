@@ -1,4 +1,4 @@
-"""What the single graph says of itself, so that it can be run without a manifest."""
+"""Metadata of the single graph, with which it runs without a manifest."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ PREFIX = "fusioncam."
 
 
 def metadata(manifest: Manifest) -> dict[str, str]:
-    """Strings by key; numbers in the form that reads back to the same, lists separated by blanks, labels one a line."""
+    """Return strings by key: numbers that read back exactly, lists separated by blanks, labels one a line."""
     prep = manifest.preprocessing
     # Readers of version 1 know one filter and one rounding, and would not notice that others are asked for.
     newer = prep.interpolation != "bilinear" or prep.crop_rounding != "even"

@@ -1,4 +1,4 @@
-"""Nodes with several outputs and with graphs inside, and whole graphs put into another."""
+"""Nodes with several outputs or graphs inside, and whole graphs put into another."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,10 +11,10 @@ Build = Callable[["Nodes"], Sequence[ir.Value]]
 
 
 class Nodes(Ops):
-    """`Ops`, and what `Loop`, `If` and `TopK` need beyond it.
+    """A writer of nodes that also appends `Loop`, `If` and `TopK`.
 
     Attributes:
-        graph: Where the nodes go.
+        graph: The graph that nodes are added to.
     """
 
     def __init__(self, graph: ir.Graph, prefix: str) -> None:
@@ -22,13 +22,13 @@ class Nodes(Ops):
         self.graph = graph
 
     def many(self, op_type: str, *inputs: ir.Value, count: int, **attributes: Any) -> Sequence[ir.Value]:
-        """The `count` outputs of a node."""
+        """Return the `count` outputs of a new node."""
         name = self._name(op_type)
         outputs = [ir.Value(name=f"{name}_{i}") for i in range(count)]
         return self._tape.op_multi_out(op_type, inputs, attributes, outputs=outputs, name=name)
 
     def either(self, condition: ir.Value, then: Build, otherwise: Build, count: int) -> Sequence[ir.Value]:
-        """What `then` gives where the condition holds, else what `otherwise` gives; only one of them is computed."""
+        """Return the results of `then` where the condition holds, else those of `otherwise`; only one is computed."""
         place = self._name("If")
         branches = {"then_branch": then, "else_branch": otherwise}
         graphs = {k: subgraph(f"{place}/{k.split('_')[0]}", build) for k, build in branches.items()}
@@ -36,12 +36,12 @@ class Nodes(Ops):
 
 
 def subgraph(name: str, build: Build, inputs: Sequence[ir.Value] = ()) -> ir.Graph:
-    """A graph inside a node. It may use values of the graphs around it.
+    """Return a graph for the inside of a node. It may use values of the graphs around it.
 
     Args:
-        name: Of the graph, and first part of the names in it.
-        build: Appends its nodes, and returns its outputs.
-        inputs: Its own.
+        name: The name of the graph, and the first part of the names in it.
+        build: Appends the nodes, and returns the outputs.
+        inputs: The inputs of the graph.
     """
     graph = ir.Graph(inputs, [], nodes=[], name=name)
     graph.outputs.extend(build(Nodes(graph, name)))
@@ -55,17 +55,14 @@ def put_into(
     inputs: Mapping[str, ir.Value],
     known: Mapping[bytes, ir.Value] | None = None,
 ) -> dict[str, ir.Value]:
-    """Move the nodes of a model to the end of a graph.
+    """Move the nodes of a model to the end of a graph, and return the outputs of the model by name.
 
     Args:
-        graph: Where they go.
-        model: It is used up.
-        prefix: Put before every name, so that none collides with another's.
-        inputs: What stands for the model's inputs, by their names.
-        known: Constants of this graph or one around it, by `content`, that serve in place of the model's own.
-
-    Returns:
-        The values that were the model's outputs, by their names.
+        graph: The graph that the nodes are moved to.
+        model: The model; it is used up.
+        prefix: The first part of every new name, so that none collides with another.
+        inputs: Values in place of the inputs of the model, by name.
+        known: Constants of this graph or one around it, by `content`, in place of equal constants of the model.
     """
     source = model.graph
     outputs = {str(v.name): v for v in source.outputs}
@@ -88,13 +85,13 @@ def put_into(
 
 
 def forget_shapes(graph: ir.Graph) -> None:
-    """Drop the listed shapes of what nodes give: they are of another batch."""
+    """Drop the shapes of all results of nodes: they are for another batch."""
     for value in (o for node in graph.all_nodes() for o in node.outputs):
         value.shape = value.type = None
 
 
 def _rename(graph: ir.Graph, prefix: str) -> None:
-    """Put a prefix before the names of all nodes and values, but for those that have none."""
+    """Put a prefix before all names of nodes and values."""
     values = [v for g in (graph, *graph.subgraphs()) for v in (*g.inputs, *g.initializers.values())]
     for node in graph.all_nodes():
         values += node.outputs
@@ -106,12 +103,12 @@ def _rename(graph: ir.Graph, prefix: str) -> None:
 
 
 def content(value: ir.Value) -> bytes:
-    """What tells one constant from another."""
+    """Return bytes that differ between constants that differ."""
     tensor = value.const_value
     assert tensor is not None
     return b"%d %s " % (tensor.dtype, repr(tuple(tensor.shape)).encode()) + tensor.tobytes()
 
 
 def constants_of(graph: ir.Graph) -> dict[bytes, ir.Value]:
-    """The constants of a graph by `content`."""
+    """Return the constants of a graph by `content`."""
     return {content(v): v for v in graph.initializers.values()}

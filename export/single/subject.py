@@ -1,33 +1,27 @@
-"""A picture, its class and its layer as values of a graph, and what the passes make of them."""
+"""A picture, its class and its layer as values of a graph, with the maps that masked passes make of them."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-from fusioncam.export.single.arithmetic import LOWEST, Arithmetic, by_sorting
+from fusioncam.export.single.arithmetic import LOWEST, Arithmetic, arithmetic_of
 from fusioncam.export.single.nodes import Nodes
 from fusioncam.export.single.parts import chosen_class
 from fusioncam.manifest import Manifest
 
-# The passes that follow those of the channels: of x * 0, x * D, x * R and x * U.
+# The passes after those of the channels: of x * 0, x * D, x * R and x * U.
 BLANK, DENOISED, REGION, UNITED = range(4)
 
 
-def arithmetic(op: Nodes, manifest: Manifest) -> Arithmetic:
-    """Maps of the size of the model's input."""
-    _, height, width = manifest.layer.shape
-    return Arithmetic(op, (height, width), manifest.preprocessing.size, np.float64, by_sorting)
-
-
 def pick(op: Nodes, maps: ir.Value, which: int) -> ir.Value:
-    """One of several maps (m, H, W)."""
+    """Return one of several maps (m, H, W)."""
     return op.Gather(maps, op.constant(which, np.int64))
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is known before the masked passes. Values of the outermost graph; each method takes the graph it is for.
+    """A picture before the masked passes: values of the outermost graph. Each method takes the graph to append to.
 
     Attributes:
         manifest: The bundle's.
@@ -36,8 +30,8 @@ class Subject:
         activations: A (K, h, w) float32.
         gradient_map: G (H, W).
         denoised: D (H, W).
-        zero: (K,) channels that are zero everywhere: they add nothing.
-        live: (n,) the channels that vary. Only they have passes of their own.
+        zero: (K,) channels that are zero everywhere, so that they add nothing.
+        live: (n,) channels that vary; only they have passes of their own.
         count: n (1,).
     """
 
@@ -52,52 +46,52 @@ class Subject:
     count: ir.Value
 
     def late(self, op: Nodes, row: ir.Value, which: int) -> ir.Value:
-        """What one of the passes that follow those of the channels gave (1,), of a row of all passes."""
+        """Return the entry (1,) of a pass after those of the channels, from a row of all passes."""
         return op.Gather(row, op.Add(self.count, op.ints([which])))
 
     def region(self, op: Nodes, scores: ir.Value) -> ir.Value:
-        """R (H, W); a constant channel has the score of x * 0, as its mask is zero."""
+        """Return R (H, W); a constant channel has the score of x * 0, as its mask is zero."""
         channels = self.manifest.layer.shape[0]
         live = op.Slice(scores, op.ints([0]), self.count, op.ints([0]))
         blank = op.Expand(self.late(op, scores, BLANK), op.ints([channels]))
         every = op.ScatterElements(blank, self.live, live, axis=0)
         every = op.Where(self.zero, op.constant(LOWEST, np.float32), every)
-        return arithmetic(op, self.manifest).score_cam(self.activations, every)
+        return arithmetic_of(op, self.manifest).score_cam(self.activations, every)
 
     def unite(self, op: Nodes, chances: ir.Value, kept: ir.Value) -> ir.Value:
-        """U (H, W) of the probabilities of all passes, and the maps that were passed."""
-        maps = arithmetic(op, self.manifest)
+        """Return U (H, W) from the probabilities of all passes and their full-size maps."""
+        maps = arithmetic_of(op, self.manifest)
         return maps.unite(self.denoised, pick(op, kept, REGION), self._shares(op, maps, chances))
 
     def fuse(self, op: Nodes, chances: ir.Value, kept: ir.Value) -> ir.Value:
-        """F (H, W); the share of R goes into the division as `unite` had it."""
-        maps = arithmetic(op, self.manifest)
+        """Return F (H, W); the share of R from `unite` is renormalised."""
+        maps = arithmetic_of(op, self.manifest)
         gain = op.Sub(self.late(op, chances, UNITED), self.late(op, chances, BLANK))
         shares = maps.shares(gain, self._shares(op, maps, chances)[1])
         return maps.blend(pick(op, kept, UNITED), pick(op, kept, REGION), shares)
 
     def _shares(self, op: Nodes, maps: Arithmetic, chances: ir.Value) -> tuple[ir.Value, ir.Value]:
-        """Those of D and R in the gain over x * 0."""
+        """Return the shares of D and R in the gain over x * 0."""
         blank = self.late(op, chances, BLANK)
         of_denoised, of_region = (op.Sub(self.late(op, chances, n), blank) for n in (DENOISED, REGION))
         return maps.shares(of_denoised, of_region)
 
 
-def look(op: Nodes, manifest: Manifest, inputs: list[ir.Value], outputs: list[ir.Value]) -> Subject:
-    """What an explain graph says of its picture.
+def subject_of(op: Nodes, manifest: Manifest, inputs: list[ir.Value], outputs: list[ir.Value]) -> Subject:
+    """Return the picture, class and layer of an explain graph.
 
     Args:
         op: Appends to that graph.
-        manifest: The bundle's.
-        inputs: The graph's: `image`, `class_index`.
-        outputs: The graph's: `logits`, `activations`, `gradients`.
+        manifest: The manifest of the bundle.
+        inputs: `image` and `class_index` of the graph.
+        outputs: `logits`, `activations` and `gradients` of the graph.
     """
     image, class_index = inputs
     logits, activations, gradients = outputs
     shape = op.ints(manifest.layer.shape)
     # onnxruntime moves a DequantizeLinear past a Reshape into a Loop, and aborts; it does not move it past a Sum.
     features, slopes = op.Sum(op.Reshape(activations, shape)), op.Reshape(gradients, shape)
-    maps = arithmetic(op, manifest)
+    maps = arithmetic_of(op, manifest)
     gradient_map = maps.grad_cam(features, slopes)
     axes = op.ints([1, 2])
     low, high = op.ReduceMin(features, axes, keepdims=0), op.ReduceMax(features, axes, keepdims=0)

@@ -1,6 +1,6 @@
 """The method without a Loop, for TensorRT: a fixed chunk of masks per call, and one graph for the rest.
 
-All shapes are fixed and everything is float32, as TensorRT knows no float64.
+All shapes are fixed and all numbers are float32, as TensorRT knows no float64.
 """
 
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from fusioncam.export.single.arithmetic import LOWEST, Arithmetic, by_bisection
+from fusioncam.export.single.arithmetic import LOWEST, arithmetic_of
 from fusioncam.export.single.nodes import Nodes, constants_of, put_into
 from fusioncam.export.single.parts import chosen_class, give, is_half, masked, of_class
 from fusioncam.manifest import Manifest
@@ -18,49 +18,49 @@ INTEGERS = dict.fromkeys(("class_index", "channels"), ir.DataType.INT64)
 
 
 def chunk_graph(score: ir.Model, manifest: Manifest, masks: int) -> ir.Model:
-    """The graph that scores N channels: `scores` (N,) = f_c(x * M_k).
+    """Return the graph that scores N channels: `scores` (N,) = f_c(x * M_k).
 
-    Inputs are `image`, `class_index` and, as the explain graph gives them, `logits` and `activations`; `channels` (N,)
-    int64 says which channels, in any order. Where fewer are left, repeat one.
+    Inputs are `image`, `class_index`, the outputs `logits` and `activations` of the explain graph, and `channels` (N,)
+    int64: the channels, in any order. Where fewer are left, repeat one.
 
     Args:
-        score: The bundle's score graph; it is used up.
-        manifest: Its manifest.
+        score: The score graph of the bundle; it is used up.
+        manifest: The manifest of the bundle.
         masks: N.
     """
-    graph, op, given = _begun(manifest, ("image", "class_index", "logits", "activations"), {"channels": [masks]})
-    maps = _arithmetic(op, manifest)
-    some = op.Reshape(op.Gather(given["activations"], given["channels"], axis=1), op.ints([masks, 1, *maps.grid]))
-    pictures = masked(op, given["image"], maps.up(maps.scaled(some)), is_half(score))
+    graph, op, inputs = _begun(manifest, ("image", "class_index", "logits", "activations"), {"channels": [masks]})
+    maps = arithmetic_of(op, manifest, unrolled=True)
+    some = op.Reshape(op.Gather(inputs["activations"], inputs["channels"], axis=1), op.ints([masks, 1, *maps.grid]))
+    pictures = masked(op, inputs["image"], maps.up(maps.scaled(some)), is_half(score))
     rows = put_into(graph, score, f"{PREFIX}.masked", {"image": pictures})["logits"]
-    scores = of_class(op, rows, chosen_class(op, given["logits"], given["class_index"]))
+    scores = of_class(op, rows, chosen_class(op, inputs["logits"], inputs["class_index"]))
     give(graph, {"scores": op.Identity(scores)}, [masks])
     return _model(graph, score)
 
 
 def fuse_graph(score: ir.Model, manifest: Manifest) -> ir.Model:
-    """The graph that makes `fusion_cam`, `grad_cam` and `score_cam` (1, H, W) of the scores.
+    """Return the graph that makes `fusion_cam`, `grad_cam` and `score_cam` (1, H, W) of the scores.
 
-    Inputs are `image`, `class_index` and, as the explain graph gives them, `logits`, `activations` and `gradients`;
-    `scores` (K,) are those of all channels, where that of a channel of zeros may be anything. Four passes are in it:
-    x * 0, x * D and x * R at once, then x * U.
+    Inputs are `image`, `class_index`, the outputs `logits`, `activations` and `gradients` of the explain graph, and
+    `scores` (K,) of all channels; the score of a channel of zeros has no effect. The graph holds four passes: x * 0,
+    x * D and x * R at once, then x * U.
 
     Args:
-        score: The bundle's score graph; it is used up.
-        manifest: Its manifest.
+        score: The score graph of the bundle; it is used up.
+        manifest: The manifest of the bundle.
     """
     channels, *grid = manifest.layer.shape
     names = ("image", "class_index", "logits", "activations", "gradients")
-    graph, op, given = _begun(manifest, names, {"scores": [channels]})
-    maps = _arithmetic(op, manifest)
-    features, slopes = (op.Reshape(given[n], op.ints([channels, *grid])) for n in names[3:])
-    chosen, half = chosen_class(op, given["logits"], given["class_index"]), is_half(score)
+    graph, op, inputs = _begun(manifest, names, {"scores": [channels]})
+    maps = arithmetic_of(op, manifest, unrolled=True)
+    features, slopes = (op.Reshape(inputs[n], op.ints([channels, *grid])) for n in names[3:])
+    chosen, half = chosen_class(op, inputs["logits"], inputs["class_index"]), is_half(score)
     again = score.clone()
 
     def confidences(model: ir.Model, prefix: str, several: Sequence[ir.Value]) -> list[ir.Value]:
-        """p_c(x * m), each (1,)."""
+        """Return p_c(x * m) of several maps m, each (1,)."""
         stacked = op.Concat(*(op.Reshape(m, op.ints([1, 1, *maps.size])) for m in several), axis=0)
-        pictures = masked(op, given["image"], stacked, half)
+        pictures = masked(op, inputs["image"], stacked, half)
         rows = put_into(graph, model, prefix, {"image": pictures}, constants_of(graph))["logits"]
         column = of_class(op, maps.chances(rows, manifest.ending), chosen)
         return [op.Gather(column, op.ints([i])) for i in range(len(several))]
@@ -68,7 +68,7 @@ def fuse_graph(score: ir.Model, manifest: Manifest) -> ir.Model:
     gradient_map = maps.grad_cam(features, slopes)
     denoised = maps.denoise(gradient_map)
     silent = op.LessOrEqual(op.ReduceMax(op.Abs(features), op.ints([1, 2]), keepdims=0), maps.number(0))
-    region = maps.score_cam(features, op.Where(silent, maps.number(LOWEST), given["scores"]))
+    region = maps.score_cam(features, op.Where(silent, maps.number(LOWEST), inputs["scores"]))
     nothing = op.constant(np.zeros(maps.size, np.float32))
     blank, of_denoised, of_region = confidences(score, f"{PREFIX}.masked", [nothing, denoised, region])
     shares = maps.shares(op.Sub(of_denoised, blank), op.Sub(of_region, blank))
@@ -83,24 +83,19 @@ def fuse_graph(score: ir.Model, manifest: Manifest) -> ir.Model:
 def _begun(
     manifest: Manifest, names: Sequence[str], more: dict[str, list[int]]
 ) -> tuple[ir.Graph, Nodes, dict[str, ir.Value]]:
-    """A graph with its inputs."""
+    """Return a graph, what appends to it, and its inputs by name."""
     layer = [1, *manifest.layer.shape]
     shapes = {
         "image": [1, 3, *manifest.preprocessing.size], "class_index": [1], "logits": [1, manifest.classes],
         "activations": layer, "gradients": layer,
     }  # fmt: skip
     shapes = {n: shapes[n] for n in names} | more
-    given = {
+    inputs = {
         n: ir.Value(name=n, type=ir.TensorType(INTEGERS.get(n, ir.DataType.FLOAT)), shape=ir.Shape(s))
         for n, s in shapes.items()
     }
-    graph = ir.Graph(list(given.values()), [], nodes=[], name="fusioncam")
-    return graph, Nodes(graph, PREFIX), given
-
-
-def _arithmetic(op: Nodes, manifest: Manifest) -> Arithmetic:
-    _, height, width = manifest.layer.shape
-    return Arithmetic(op, (height, width), manifest.preprocessing.size, np.float32, by_bisection)
+    graph = ir.Graph(list(inputs.values()), [], nodes=[], name="fusioncam")
+    return graph, Nodes(graph, PREFIX), inputs
 
 
 def _model(graph: ir.Graph, score: ir.Model) -> ir.Model:

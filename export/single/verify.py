@@ -1,4 +1,4 @@
-"""Holding the forms of a bundle against its own explain and score graphs."""
+"""Comparing the variants of a bundle with its own explain and score graphs."""
 
 from pathlib import Path
 
@@ -13,24 +13,24 @@ from fusioncam.kernels.masks import MaskMaker
 from fusioncam.manifest import CHUNK, CHUNK_GRAPH, EXPLAIN_GRAPH, FUSE_GRAPH, SCORE_GRAPH, SINGLE_GRAPH, Manifest
 
 MAPS = ("fusion_cam", "grad_cam", "score_cam")
-# Of masks that differ in their last digit, float16 and int8 round some pixels to the next step.
+# Masks may differ in their last digit, and float16 and int8 then round some pixels to the next step.
 LIMITS = {"float32": 1e-4, "float16": 1e-2, "int8": 5e-2}
 
 
-def compare_forms(bundle: Path, manifest: Manifest, image: Array) -> list[Finding]:
-    """The maps of the single graph, and of the graphs without a Loop, against the method run in NumPy.
+def compare_variants(bundle: Path, manifest: Manifest, image: Array) -> list[Finding]:
+    """Return how far the maps of all variants in a bundle are from those of the method in NumPy.
 
     Args:
-        bundle: The bundle's folder.
-        manifest: Its manifest.
+        bundle: The folder.
+        manifest: The manifest of the bundle.
         image: A picture (3, H, W) float32, preprocessed, which is explained for its top class.
 
     Raises:
         BundleError: A graph cannot be loaded.
     """
-    forms = {SINGLE_GRAPH: _by_single, f"{CHUNK_GRAPH} and {FUSE_GRAPH}": _by_chunks}
-    forms = {name: run for name, run in forms.items() if set(name.split(" and ")) <= manifest.files.keys()}
-    if not forms:
+    variants = {SINGLE_GRAPH: _by_single, f"{CHUNK_GRAPH} and {FUSE_GRAPH}": _by_chunks}
+    variants = {name: run for name, run in variants.items() if set(name.split(" and ")) <= manifest.files.keys()}
+    if not variants:
         return []
     explain, score = (open_session(bundle / name) for name in (EXPLAIN_GRAPH, SCORE_GRAPH))
     feeds = {"image": image[None], "class_index": np.full(1, -1, np.int64)}
@@ -38,7 +38,7 @@ def compare_forms(bundle: Path, manifest: Manifest, image: Array) -> list[Findin
     wanted = _by_numpy(score, manifest, image, seen)
     limit = LIMITS[manifest.score_precision]
     findings = []
-    for name, run in forms.items():
+    for name, run in variants.items():
         found = run(bundle, feeds, seen)
         errors = [np.abs(found[m][0] - wanted[m]).max() for m in MAPS]
         findings.append(Finding(f"maps of {name} are those of the method", float(np.max(errors)), limit))
@@ -46,7 +46,7 @@ def compare_forms(bundle: Path, manifest: Manifest, image: Array) -> list[Findin
 
 
 def logits_of_single(bundle: Path, images: Array, optimize: bool) -> Array:
-    """The logits (N, classes) of pictures, without the masked passes, which they do not need."""
+    """Return the logits (N, classes) of pictures by the single graph, without its masked passes."""
     session, options = open_session(bundle / SINGLE_GRAPH, optimize, threads=0 if optimize else 1), RunOptions()
     options.only_execute_path_to_fetches = True
     top = np.full(1, -1, np.int64)
@@ -71,7 +71,7 @@ def _by_chunks(bundle: Path, feeds: dict[str, Array], seen: dict[str, Array]) ->
 
 
 def _by_numpy(score: InferenceSession, manifest: Manifest, image: Array, seen: dict[str, Array]) -> dict[str, Array]:
-    """The maps by `kernels/reference.py`."""
+    """Return the maps by `kernels/reference.py`."""
     logits, activations, gradients = (seen[n][0] for n in ("logits", "activations", "gradients"))
     c, size = int(logits.argmax()), image.shape[1:]
     masks = MaskMaker(activations, image)

@@ -1,4 +1,4 @@
-"""A float16 graph as onnxruntime computes it on a CPU, written out."""
+"""A float16 graph, written out as onnxruntime computes it on a CPU."""
 
 import numpy as np
 import onnx_ir as ir
@@ -10,17 +10,17 @@ from fusioncam.quirks import CRASHING_OPTIMIZERS
 
 
 def widened(model: ir.Model) -> ir.Model:
-    """The same graph with a Cast to float32 and back around every operator that has no float16 kernel on a CPU.
+    """Return the graph with a Cast to float32 and back around every operator without a float16 kernel on a CPU.
 
-    onnxruntime puts them there by itself. But within a Loop it does so too late to fold those of weights, which would
-    then be cast in every turn, and convolutions that do not see their weights are slow. So it is asked what it makes of
-    the graph by itself, and weights that are cast are stored as what they become.
+    onnxruntime adds these Casts by itself. But within a Loop it adds them too late to fold those of weights, which it
+    would then cast in every turn, and convolutions whose weights are no constants are slow. So onnxruntime writes the
+    graph with its Casts outside of a Loop, and weights that are cast are stored as float32.
 
     Args:
-        model: A graph whose tensors are float16; it is left as it is.
+        model: A graph whose tensors are float16; it stays unchanged.
 
     Raises:
-        ModelError: onnxruntime cannot load it.
+        ModelError: onnxruntime cannot load the graph.
     """
     opsets = dict(model.graph.opset_imports)
     with temporary_folder() as folder:

@@ -1,4 +1,4 @@
-"""A bundle becomes models of a Triton Inference Server repository."""
+"""Models of a Triton Inference Server repository, made from a bundle."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -8,8 +8,8 @@ from pathlib import Path
 
 from fusioncam.errors import OutputError, UsageError
 from fusioncam.export.triton import configs
-from fusioncam.export.triton.configs import Wishes
-from fusioncam.export.triton.repository import NAME, Model, add, real
+from fusioncam.export.triton.configs import Deployment
+from fusioncam.export.triton.repository import NAME, Model, Written, add, real
 from fusioncam.export.triton.tensors import Interface, Tensor, interface, write_whole
 from fusioncam.manifest import EXPLAIN_GRAPH, MANIFEST, SCORE_GRAPH, SINGLE_GRAPH, Manifest, read_bundle
 
@@ -18,21 +18,6 @@ __all__ = ["FORMS", "KINDS", "Written", "write_repository"]
 FORMS, KINDS = ("single", "bls", "both"), ("cpu", "gpu")
 MOST_INSTANCES = 1024
 MODEL = Path(__file__).with_name("model.py")
-
-
-@dataclass(frozen=True)
-class Written:
-    """What `write_repository` has added.
-
-    Attributes:
-        models: Names of the models; clients ask the last one, or the last two where both forms are there.
-        version: Their version.
-        edited: Models whose config.pbtxt somebody had edited: it was left as it is.
-    """
-
-    models: tuple[str, ...]
-    version: int
-    edited: tuple[str, ...]
 
 
 def write_repository(
@@ -51,39 +36,38 @@ def write_repository(
 
     Args:
         bundle: Folder made by `fusioncam export`.
-        repository: The repository, which is made if need be; other models in it are not touched.
+        repository: The repository, which is made if need be; other models in it stay unchanged.
         methods: Maps that the BLS form has outputs for.
-        name: Of the model that clients ask; by default that of the bundle.
+        name: The name of the model that clients ask; by default that of the bundle.
         form: `single` is the graph fusioncam.onnx by itself; `bls` a Python model that drives the explain and the score
             graph; `both` both, the single graph as NAME_single.
-        tensorrt: Whether TensorRT takes of the graphs what it can.
+        tensorrt: Whether TensorRT runs the parts of the graphs that it supports.
         instances: Explanations at a time.
-        kind: Where the graphs run: `cpu`, or `gpu`, which is what TensorRT takes for granted.
-        version: By default 1, or the one after the highest that is there.
+        kind: The hardware that runs the graphs: `cpu`, or `gpu`, which TensorRT implies.
+        version: The number of the version; by default 1, or the one after the highest.
 
     Raises:
-        BundleError: The folder is no bundle, a file of it is missing or was changed, or it has no single graph and one
-            is asked for.
-        UsageError: An argument makes no sense, the arguments clash, or the version is there already.
+        BundleError: The folder is no bundle, or a file of it is missing or was changed.
+        UsageError: An argument makes no sense, the arguments clash, the bundle lacks the single graph that the form
+            needs, or the version exists already.
         OutputError: The repository cannot be written, or holds something else by one of the names.
     """
-    wishes = _checked(form, tensorrt, instances, kind)
+    deployment = _checked(form, tensorrt, instances, kind)
     manifest = read_bundle(bundle)
     name = _checked_name(name, bundle)
     repository = real(repository)
     if bundle.resolve() in (repository, *repository.parents):
         raise OutputError(f"{repository} lies in the bundle; give another --repo")
-    if wishes.kind == "gpu" and manifest.score_precision == "int8":
+    if deployment.kind == "gpu" and manifest.score_precision == "int8":
         raise UsageError("int8 bundles are for CPUs; for a GPU export the model again, with --precision fp16")
     if manifest.one_by_one:
         raise UsageError("the model decides once for a whole batch, which Triton fills; use `fusioncam serve`")
-    source = _Source(bundle, manifest, wishes, tuple(methods))
+    source = _Source(bundle, manifest, deployment, tuple(methods))
     models = [m for f, of in _FORMS.items() if form in (f, "both") for m in of(source, name, form)]
-    done = add(repository, models, version)
-    return Written(tuple(m.name for m in models), done.version, done.edited)
+    return add(repository, models, version)
 
 
-def _checked(form: str, tensorrt: bool, instances: int, kind: str | None) -> Wishes:
+def _checked(form: str, tensorrt: bool, instances: int, kind: str | None) -> Deployment:
     if form not in FORMS:
         raise UsageError(f"no form {form!r}; use {', '.join(FORMS)}")
     if kind is not None and kind not in KINDS:
@@ -92,31 +76,31 @@ def _checked(form: str, tensorrt: bool, instances: int, kind: str | None) -> Wis
         raise UsageError("TensorRT runs on GPUs; leave out --tensorrt, or use --kind gpu")
     if not 1 <= instances <= MOST_INSTANCES:
         raise UsageError(f"instances must be a whole number, 1 to {MOST_INSTANCES}")
-    return Wishes("gpu" if tensorrt or kind == "gpu" else "cpu", instances, tensorrt)
+    return Deployment("gpu" if tensorrt or kind == "gpu" else "cpu", instances, tensorrt)
 
 
 def _checked_name(name: str | None, bundle: Path) -> str:
-    given = bundle.resolve().name.removesuffix(".fcam") if name is None else name
-    if not NAME.fullmatch(given):
+    name = bundle.resolve().name.removesuffix(".fcam") if name is None else name
+    if not NAME.fullmatch(name):
         raise UsageError(
-            f"{given!r} is no name for a model: use letters, digits, _, . and -, a letter or digit first, at most 100 "
+            f"{name!r} is no name for a model: use letters, digits, _, . and -, a letter or digit first, at most 100 "
             "of them; choose one with --name"
         )
-    return given
+    return name
 
 
 @dataclass(frozen=True)
 class _Source:
-    """What models are made of."""
+    """The source of the models."""
 
     bundle: Path
     manifest: Manifest
-    wishes: Wishes
+    deployment: Deployment
     methods: tuple[str, ...]
 
 
 def _single(source: _Source, name: str, form: str) -> list[Model]:
-    """The graph by itself."""
+    """Return the model that is the single graph."""
     graph = source.bundle / SINGLE_GRAPH
     if SINGLE_GRAPH not in source.manifest.files:
         raise UsageError(
@@ -124,26 +108,26 @@ def _single(source: _Source, name: str, form: str) -> list[Model]:
         )
     name = f"{name}_single" if form == "both" else name
     labels = source.manifest.labels
-    config = configs.single(name, interface(graph, labels is not None), source.wishes, source.manifest)
+    config = configs.single(name, interface(graph, labels is not None), source.deployment, source.manifest)
     return [Model(name, "single graph", config, labels, {"model.onnx": partial(shutil.copyfile, graph)})]
 
 
 def _bls(source: _Source, name: str, form: str) -> list[Model]:
-    """The Python model, after the two that it needs."""
+    """Return the Python model, after the two models that it needs."""
     made = []
     for part, graph, config_of in (("explain", EXPLAIN_GRAPH, configs.explain), ("score", SCORE_GRAPH, configs.score)):
         of = interface(source.bundle / graph)
-        config = config_of(f"{name}_{part}", of, source.wishes, source.manifest)
+        config = config_of(f"{name}_{part}", of, source.deployment, source.manifest)
         files = {"model.onnx": partial(write_whole, source.bundle / graph)}
         made.append(Model(f"{name}_{part}", f"{part} graph", config, None, files))
-    config = configs.front(name, _front(source), source.wishes, of.inputs[0].type)
+    config = configs.front(name, _front(source), source.deployment, of.inputs[0].type)
     copies = {"model.py": MODEL, MANIFEST: source.bundle / MANIFEST}
     files = {file: partial(shutil.copyfile, path) for file, path in copies.items()}
     return [*made, Model(name, "BLS model", config, source.manifest.labels, files)]
 
 
 def _front(source: _Source) -> Interface:
-    """What the service takes and gives, too."""
+    """Return the interface of the Python model, which is that of the service, too."""
     (height, width), classes = source.manifest.preprocessing.size, source.manifest.classes
     labels = source.manifest.labels is not None
     inputs = (

@@ -1,4 +1,4 @@
-"""config.pbtxt of each model: what `fusioncam triton` was asked for, in the fields of Triton's ModelConfig."""
+"""config.pbtxt of each model: the options of `fusioncam triton` in the fields of Triton's ModelConfig."""
 
 from dataclasses import dataclass
 
@@ -6,19 +6,19 @@ from fusioncam.export.triton.prototext import Message, Word
 from fusioncam.export.triton.tensors import Interface
 from fusioncam.manifest import CHUNK, GPU_CHUNK, Manifest
 
-QUEUE_DELAY = 500  # microseconds a chunk that is not full waits for others: little beside the passes it saves
-KEPT = 2  # versions served: whoever names the one before is served while they change over
+QUEUE_DELAY = 500  # microseconds that a chunk which is not full waits for others: little beside the passes it saves
+KEPT = 2  # versions served, so that clients of the one before are served while they change over
 ENGINES = "/tmp/fusioncam-tensorrt"  # in Triton's container; onnxruntime makes the folder
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """How the models shall run.
+class Deployment:
+    """The hardware and the number of instances that run the models.
 
     Attributes:
-        kind: Where the graphs run, `cpu` or `gpu`.
+        kind: The hardware that runs the graphs, `cpu` or `gpu`.
         instances: Explanations at a time.
-        tensorrt: Whether TensorRT takes of the graphs what it can.
+        tensorrt: Whether TensorRT runs the parts of the graphs that it supports.
     """
 
     kind: str = "cpu"
@@ -27,62 +27,69 @@ class Wishes:
 
     @property
     def chunk(self) -> int:
-        """Masked pictures per run."""
+        """Return the number of masked pictures per run."""
         return GPU_CHUNK if self.kind == "gpu" else CHUNK
 
 
-def single(name: str, of: Interface, wishes: Wishes, manifest: Manifest) -> Message:
-    """The graph that does everything by itself."""
+def single(name: str, of: Interface, deployment: Deployment, manifest: Manifest) -> Message:
+    """Return the configuration of the single graph."""
     return [
         *_head(name, "onnxruntime"),
         "The graph takes one picture, and batches its masked passes itself: no batch dimension for Triton to fill.",
         ("max_batch_size", 0),
         *_tensors(of),
-        *_instances(wishes.kind, wishes.instances),
-        *_onnxruntime(wishes, manifest, shared=wishes.instances > 1),
+        *_instances(deployment.kind, deployment.instances),
+        *_onnxruntime(deployment, manifest, shared=deployment.instances > 1),
         "One explanation of a blank picture when the model is loaded, so that the first request finds it warm.",
         _warmup(of, 0),
     ]
 
 
-def explain(name: str, of: Interface, wishes: Wishes, manifest: Manifest) -> Message:
-    """The pass that gives logits, activations and gradients."""
+def explain(name: str, of: Interface, deployment: Deployment, manifest: Manifest) -> Message:
+    """Return the configuration of the pass for logits, activations and gradients."""
     return [
         *_head(name, "onnxruntime"),
         "One picture per request: this is one pass of an explanation's hundreds.",
         ("max_batch_size", 0),
         *_tensors(of),
-        *_instances(wishes.kind, 1),
-        *_onnxruntime(wishes, manifest),
+        *_instances(deployment.kind, 1),
+        *_onnxruntime(deployment, manifest),
         _warmup(of, 0),
     ]
 
 
-def score(name: str, of: Interface, wishes: Wishes, manifest: Manifest) -> Message:
-    """The masked passes."""
-    chunk, of = wishes.chunk, of.within_batch
+def score(name: str, of: Interface, deployment: Deployment, manifest: Manifest) -> Message:
+    """Return the configuration of the masked passes."""
+    chunk, of = deployment.chunk, of.within_batch
     return [
         *_head(name, "onnxruntime"),
         ("max_batch_size", chunk),
         *_tensors(of),
         "A full chunk runs at once; the remainders of several explanations are put together.",
         ("dynamic_batching", [("preferred_batch_size", (chunk,)), ("max_queue_delay_microseconds", QUEUE_DELAY)]),
-        *_instances(wishes.kind, 1),
-        *_onnxruntime(wishes, manifest, of, chunk),
+        *_instances(deployment.kind, 1),
+        *_onnxruntime(deployment, manifest, of, chunk),
         *(_warmup(of, size) for size in (1, chunk)),
     ]
 
 
-def front(name: str, of: Interface, wishes: Wishes, pictures: str) -> Message:
-    """The Python model that drives the other two; `pictures` is the type of those that the scores take."""
+def front(name: str, of: Interface, deployment: Deployment, pictures: str) -> Message:
+    """Return the configuration of the Python model that drives the other two.
+
+    Args:
+        name: The name of the model.
+        of: The inputs and outputs.
+        deployment: The options.
+        pictures: The type of the pictures that the scores take.
+    """
     return [
         *_head(name, "python"),
         "Pictures of a request share its first dimension; those of several requests meet in the chunks of the scores.",
         ("max_batch_size", 0),
         *_tensors(of),
         "A process each, and an explanation at a time in each.",
-        *_instances("cpu", wishes.instances),
-        *_parameters({"chunk": str(wishes.chunk), "pictures": pictures}),
+        *_instances("cpu", deployment.instances),
+        *_parameters({"chunk": str(deployment.chunk), "pictures": pictures}),
     ]
 
 
@@ -108,16 +115,16 @@ def _parameters(values: dict[str, str]) -> Message:
 
 
 def _onnxruntime(
-    wishes: Wishes, manifest: Manifest, batched: Interface | None = None, most: int = 1, shared: bool = False
+    deployment: Deployment, manifest: Manifest, batched: Interface | None = None, most: int = 1, shared: bool = False
 ) -> Message:
-    """How onnxruntime runs a graph.
+    """Return the options of onnxruntime for a graph.
 
     Args:
-        wishes: Where, and with what.
-        manifest: The bundle's.
-        batched: The interface within a batch, where the graph is run with batches of 1 to `most`.
-        most: See there.
-        shared: Whether its instances could share one session.
+        deployment: The hardware.
+        manifest: The manifest of the bundle.
+        batched: The interface within a batch, for a graph that runs batches of 1 to `most`.
+        most: The largest batch.
+        shared: Whether the instances can share one session.
     """
     optimization: Message = []
     if "float16" in (manifest.precision, manifest.score_precision):
@@ -125,10 +132,10 @@ def _onnxruntime(
             "Basic ones only: of the others one, MatmulTransposeFusion, ends the process on some float16 models.",
             ("graph", [("level", -1)]),
         ]
-    if wishes.kind == "gpu":
-        optimization.append(("execution_accelerators", _accelerators(wishes, manifest, batched, most)))
+    if deployment.kind == "gpu":
+        optimization.append(("execution_accelerators", _accelerators(deployment, manifest, batched, most)))
     values = {"cudnn_conv_algo_search": "1"}  # heuristic: the default times every algorithm at every new batch size
-    if wishes.kind == "cpu":
+    if deployment.kind == "cpu":
         values = {"intra_op_thread_count": "0"}  # one per physical core
         # Memory patterns are kept for every shape, and batches have many.
         values |= {"enable_mem_pattern": "false"} if batched is not None else {}
@@ -137,14 +144,14 @@ def _onnxruntime(
     return said + _parameters(values)
 
 
-def _accelerators(wishes: Wishes, manifest: Manifest, batched: Interface | None, most: int) -> Message:
-    """TensorRT's options if it is wanted, and those of CUDA, which takes the rest."""
+def _accelerators(deployment: Deployment, manifest: Manifest, batched: Interface | None, most: int) -> Message:
+    """Return the options of TensorRT, if asked for, and those of CUDA, which runs the rest."""
     said: Message = []
-    if wishes.tensorrt:
+    if deployment.tensorrt:
         half = batched is not None and manifest.score_precision == "float16"
         options = {"precision_mode": "FP16" if half else "FP32"}
         if batched is not None:
-            # One engine for every batch that may come: else it is built anew, for a minute, whenever a larger one does.
+            # One engine for every batch: otherwise it is built again, for a minute, whenever a larger batch comes.
             shapes = {
                 end: ",".join(f"{t.name}:{'x'.join(map(str, (size, *t.dims)))}" for t in batched.inputs)
                 for end, size in (("min", 1), ("opt", most), ("max", most))
@@ -164,7 +171,7 @@ def _options(values: dict[str, str]) -> Message:
 
 
 def _warmup(of: Interface, batch: int) -> tuple[str, Message]:
-    """A request of zeros: random bits, which Triton offers besides, could be NaN, or no class."""
+    """Return a request of zeros: the random bits that Triton offers, too, could be NaN, or no class."""
     inputs: Message = []
     for t in of.inputs:
         dims = tuple(1 if d < 0 else d for d in t.dims)

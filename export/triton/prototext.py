@@ -1,4 +1,4 @@
-"""Messages in protobuf's text form, with comments: what a config.pbtxt is written in."""
+"""Messages in protobuf's text form, with comments: the format of config.pbtxt."""
 
 import json
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from typing import TypeAlias, Union
 
 
 class Word(str):
-    """A name of an enumeration, which stands without quotes."""
+    """A name of an enumeration, written without quotes."""
 
 
 Value: TypeAlias = Union[str, int, bool, tuple[int, ...], "Message"]
@@ -15,7 +15,7 @@ Message: TypeAlias = list[str | tuple[str, Value]]
 
 
 def text(message: Message) -> str:
-    """The message as a file."""
+    """Return the text of a message as a file."""
     return "".join(line + "\n" for line in _lines(message))
 
 

@@ -1,4 +1,4 @@
-"""Adding models to a Triton model repository: all of them or, whatever goes wrong, none."""
+"""Adding models to a Triton model repository: all of them, or none where anything goes wrong."""
 
 import hashlib
 import os
@@ -25,11 +25,11 @@ class Model:
     """A model to be added.
 
     Attributes:
-        name: Its folder.
-        what: What it is, as its configuration says; a new version must be the same.
-        config: Its configuration.
-        labels: Lines of labels.txt, which the model has once for all versions.
-        files: What writes the files of the version, by their name.
+        name: The name of the model and its folder.
+        what: The kind of the model, as its configuration says; a new version must be of the same kind.
+        config: The configuration.
+        labels: Lines of labels.txt, one file for all versions.
+        files: Functions that write the files of the version, by file name.
     """
 
     name: str
@@ -40,13 +40,13 @@ class Model:
 
     @property
     def interface(self) -> str:
-        """Digest of what clients see: the same for all versions of a model."""
+        """Return a digest of the parts that clients see, the same for all versions of a model."""
         seen = [f for f in self.config if isinstance(f, tuple) and f[0] in ("max_batch_size", "input", "output")]
         return _digest(f"{seen} {list(self.labels or ())}")
 
     @property
     def config_text(self) -> str:
-        """config.pbtxt, which begins by telling whose it is."""
+        """Return the text of config.pbtxt, which begins with its origin."""
         body = text(self.config)
         return _HEADER.format(what=self.what, interface=self.interface, digest=_digest(body)) + body
 
@@ -56,37 +56,39 @@ def _digest(said: str) -> str:
 
 
 @dataclass(frozen=True)
-class Added:
-    """What was done.
+class Written:
+    """The result of adding models to a repository.
 
     Attributes:
-        version: The version that is new.
-        edited: Models whose config.pbtxt somebody had edited: it was left as it is.
+        models: Names of the models; clients ask the last one, or the last two where both forms are there.
+        version: The new version.
+        edited: Models whose config.pbtxt was kept, since somebody had edited it.
     """
 
+    models: tuple[str, ...]
     version: int
     edited: tuple[str, ...]
 
 
 def real(repository: Path) -> Path:
-    """Where a repository is, links followed; raises OutputError where that is nowhere."""
+    """Return the path of a repository, links followed; raises OutputError where it leads nowhere."""
     try:
         return repository.resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a name too long, links in a circle, a null byte
         raise OutputError(f"{str(repository)!r} names no folder ({first_line(error)}); give another --repo") from error
 
 
-def add(repository: Path, models: Sequence[Model], version: int | None) -> Added:
+def add(repository: Path, models: Sequence[Model], version: int | None) -> Written:
     """Add a version of some models.
 
     Args:
-        repository: The folder, as `real` gives it, which is made if need be; other models in it are not touched.
-        models: In the order in which they are put in place: whoever needs another one comes after it.
-        version: Its number; by default 1, or the one after the highest that any of them has.
+        repository: The folder, as `real` returns it, which is made if need be; other models in it stay unchanged.
+        models: Models in the order of placing: a model that needs another one comes after it.
+        version: The number of the version; by default 1, or the one after the highest of these models.
 
     Raises:
-        UsageError: The version is there already, or is no number of a version.
-        OutputError: The repository cannot be written, or holds something else by a model's name.
+        UsageError: The version exists already, or is no number of a version.
+        OutputError: The repository cannot be written, or holds something else by the name of a model.
     """
     try:
         if repository.exists() and not repository.is_dir():
@@ -102,14 +104,14 @@ def add(repository: Path, models: Sequence[Model], version: int | None) -> Added
     except OSError as error:
         said = error.strerror or error
         raise OutputError(f"cannot write to {repository} ({said}); give another --repo, or free some space") from error
-    return Added(version, tuple(name for name, (_, edited) in known.items() if edited))
+    return Written(tuple(known), version, tuple(name for name, (_, edited) in known.items() if edited))
 
 
 def _known(folder: Path, model: Model) -> tuple[set[int], bool]:
-    """The versions of a model that are there, and whether its configuration was edited.
+    """Return the versions of a model that exist, and whether somebody edited its configuration.
 
     Raises:
-        OutputError: There is something else.
+        OutputError: Something else has the name of the model.
     """
     if not os.path.lexists(folder):
         return set(), False
@@ -144,7 +146,7 @@ def _checked_version(asked: int | None, known: Mapping[str, tuple[set[int], bool
 
 @contextmanager
 def _folder(path: Path) -> Iterator[None]:
-    """Make a folder, and what it lies in; what was made goes again if anything goes wrong."""
+    """Make a folder and its parents; the new ones are removed if anything goes wrong."""
     made = [p for p in (path, *path.parents) if not p.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -158,9 +160,10 @@ def _folder(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _beside(repository: Path) -> Iterator[Path]:
-    """A folder for what is not finished, on the same file system as the repository.
+    """Yield a folder for unfinished models, on the same file system as the repository.
 
-    Outside of it if that can be: a server that polls it takes every folder in it for a model, and complains.
+    The folder is outside of the repository where possible: a server that polls it takes every folder in it for a
+    model, and complains.
     """
     outside = repository.parent.stat().st_dev == repository.stat().st_dev and os.access(repository.parent, os.W_OK)
     with temporary_folder(repository.parent if outside else repository) as temporary:
@@ -172,7 +175,7 @@ Undo = list[Callable[[], object]]
 
 @contextmanager
 def _undoing() -> Iterator[Undo]:
-    """Steps back, which are taken, the last one first, if anything goes wrong."""
+    """Yield a list of steps back, which run, the last one first, if anything goes wrong."""
     steps: Undo = []
     try:
         yield steps
@@ -184,7 +187,7 @@ def _undoing() -> Iterator[Undo]:
 
 
 def _write(folder: Path, model: Model, version: int) -> None:
-    """The whole of a model, with one version."""
+    """Write a whole model, with one version."""
     inner = folder / str(version)
     inner.mkdir(parents=True)
     (folder / CONFIG).write_text(model.config_text, encoding="utf-8")
@@ -197,8 +200,8 @@ def _write(folder: Path, model: Model, version: int) -> None:
 
 
 def _put(new: Path, target: Path, model: Model, version: int, undo: Undo) -> None:
-    """Move a model, or the new version of one that is there, to where it belongs."""
-    versions, edited = _known(target, model)  # writing took its time
+    """Move a model, or the new version of one that exists, to its place."""
+    versions, edited = _known(target, model)  # again, since writing takes a while
     if not os.path.lexists(target):
         undo.append(lambda: _remove(target, unless=new))
         new.rename(target)
@@ -215,6 +218,6 @@ def _put(new: Path, target: Path, model: Model, version: int, undo: Undo) -> Non
 
 
 def _remove(put: Path, unless: Path) -> None:
-    """Remove a folder that was put in place, unless it is still where it came from."""
+    """Remove a folder that was put in place, unless it is still at its origin."""
     if not unless.exists():
         shutil.rmtree(put)

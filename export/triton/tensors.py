@@ -1,4 +1,4 @@
-"""What goes into a graph and comes out of it, read from its file and said in Triton's words."""
+"""Inputs and outputs of a graph, read from its file, in the words of Triton."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,11 +23,11 @@ class Tensor:
     """An input or output of a Triton model.
 
     Attributes:
-        name: Its name.
-        type: Of Triton's DataType.
-        dims: -1 where a size is free.
-        optional: Whether a request may come without.
-        labels: Whether labels.txt names its numbers.
+        name: The name.
+        type: The name of the type in Triton's DataType.
+        dims: The shape, -1 where a size is free.
+        optional: Whether a request may leave the tensor out.
+        labels: Whether labels.txt names the numbers.
     """
 
     name: str
@@ -38,12 +38,12 @@ class Tensor:
 
     @property
     def within_batch(self) -> "Tensor":
-        """The same of one picture of a batch, as models with a max_batch_size declare it."""
+        """Return the tensor of one picture of a batch, as models with a max_batch_size declare it."""
         return replace(self, dims=self.dims[1:])
 
     @property
     def message(self) -> Message:
-        """ModelInput or ModelOutput of Triton's configuration."""
+        """Return the ModelInput or ModelOutput of Triton's configuration."""
         said: Message = [("name", self.name), ("data_type", Word(self.type)), ("dims", self.dims)]
         said += [("optional", True)] * self.optional
         return said + [("label_filename", "labels.txt")] * self.labels
@@ -58,19 +58,19 @@ class Interface:
 
     @property
     def within_batch(self) -> "Interface":
-        """See `Tensor.within_batch`."""
+        """Return the inputs and outputs of one picture of a batch."""
         return Interface(*(tuple(t.within_batch for t in side) for side in (self.inputs, self.outputs)))
 
 
 def interface(graph: Path, labelled: bool = False) -> Interface:
-    """What an ONNX file takes and gives.
+    """Return the inputs and the outputs of an ONNX file.
 
     Args:
         graph: The file.
-        labelled: Whether its output `logits` has labels.
+        labelled: Whether the output `logits` has labels.
 
     Raises:
-        BundleError: It cannot be read, or has a tensor of a type that no graph of a bundle has.
+        BundleError: The file cannot be read, or has a tensor of a type that no graph of a bundle has.
     """
     graph_proto = _load(graph, weights=False).graph
     sides = (graph_proto.input, graph_proto.output)
@@ -89,11 +89,11 @@ def _tensor(graph: Path, value: onnx.ValueInfoProto) -> Tensor:
 def write_whole(graph: Path, target: Path) -> None:
     """Copy an ONNX file with its weights inside.
 
-    Beyond what a protobuf message can hold they lie in `weights.bin` beside it, where Triton's backend finds them, too:
-    it opens models by their path.
+    Weights that are too large for a protobuf message go into `weights.bin` beside the copy. The backend of Triton finds
+    them there: it opens models by their path.
 
     Raises:
-        BundleError: It cannot be read.
+        BundleError: The file cannot be read.
         OSError: The copy cannot be written.
     """
     model = _load(graph, weights=True)

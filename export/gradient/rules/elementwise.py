@@ -58,6 +58,11 @@ def _zero(_: Step) -> None:
     return None
 
 
+@rule("Neg")
+def _neg(s: Step) -> ir.Value:
+    return s.op.Neg(s.dy)
+
+
 @rule("Div", broadcasts=True, every_input=True)
 def _div(s: Step) -> ir.Value:
     quotient = s.op.Div(s.dy, s.input(1))

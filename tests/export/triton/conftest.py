@@ -51,8 +51,8 @@ def half(make_tiny, tmp_path_factory):
 @pytest.fixture
 def write(bundle):
     """Writes the bundle, or another, to a repository."""
-    return lambda repository, source=bundle, methods=METHODS, **wishes: write_repository(
-        source, repository, methods, **wishes
+    return lambda repository, source=bundle, methods=METHODS, **options: write_repository(
+        source, repository, methods, **options
     )
 
 

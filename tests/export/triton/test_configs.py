@@ -8,7 +8,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInstanceGroup
 
-from fusioncam.export.triton.configs import Wishes
+from fusioncam.export.triton.configs import Deployment
 from fusioncam.export.triton.prototext import Word, text
 from fusioncam.export.triton.tensors import Interface, Tensor, write_whole
 
@@ -20,8 +20,8 @@ GRAPHS = ("tiny_explain", "tiny_score", "tiny_single")
 def configs(backend, write, tmp_path):
     """Writes a repository; gives its configurations by name, and where it is."""
 
-    def configs(**wishes):
-        write(tmp_path / "repo", **wishes)
+    def configs(**options):
+        write(tmp_path / "repo", **options)
         return {p.parent.name: backend.read_config(p) for p in (tmp_path / "repo").glob("*/config.pbtxt")}
 
     return configs
@@ -178,4 +178,4 @@ def test_text_is_what_protobuf_reads():
 def test_the_batch_is_left_out_where_triton_adds_it():
     of = Interface((Tensor("a", "TYPE_FP32", (-1, 3)),), (Tensor("b", "TYPE_INT64", (-1,)),)).within_batch
     assert (of.inputs[0].dims, of.outputs[0].dims) == ((3,), ())
-    assert (Wishes("cpu").chunk, Wishes("gpu").chunk) == (8, 64)
+    assert (Deployment("cpu").chunk, Deployment("gpu").chunk) == (8, 64)

@@ -1,4 +1,4 @@
-"""What cannot be written at all: bundles, names and wishes that make no sense."""
+"""What cannot be written at all: bundles, names and options that make no sense."""
 
 import shutil
 
@@ -44,7 +44,7 @@ def test_the_name_of_a_bundle_may_be_none(write, repo, bundle, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("wishes", "message"),
+    ("options", "message"),
     [
         ({"form": "ensemble"}, "no form 'ensemble'; use single, bls, both"),
         ({"kind": "tpu"}, "no kind 'tpu'; use cpu, gpu"),
@@ -53,7 +53,7 @@ def test_the_name_of_a_bundle_may_be_none(write, repo, bundle, tmp_path):
         ({"instances": 5000}, "instances must be a whole number, 1 to 1024"),
     ],
 )
-def test_wishes_that_make_no_sense(write, repo, wishes, message):
+def test_options_that_make_no_sense(write, repo, options, message):
     with pytest.raises(UsageError, match=message):
-        write(repo, **wishes)
+        write(repo, **options)
     assert not repo.parent.exists()
