@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,6 +69,7 @@ def serve(
     from fusioncam.runtime.service.http.sockets import is_local, open_sockets, url_of
     from fusioncam.runtime.service.settings import Settings
     from fusioncam.runtime.service.workers.worker_config import WorkerConfig
+    from fusioncam.runtime.service.workers.worker_handle import WorkerHandle
     from fusioncam.runtime.service.workers.worker_pool import WorkerPool, cores
     from fusioncam.runtime.sessions.providers import resolve
 
@@ -106,7 +108,8 @@ def serve(
         from fusioncam.runtime.service.workers.worker import serve as serve_here
 
         return serve_here(config, sockets[0], ready)
-    return WorkerPool(config, sockets, workers, ready).run()
+    start = partial(WorkerHandle, config, "fusioncam.runtime.commands.serve_worker")
+    return WorkerPool(start, sockets, workers, config.grace, ready, partial(console.complain, kind="warning")).run()
 
 
 def named(bundles: "Sequence[str]") -> dict[str, Path]:

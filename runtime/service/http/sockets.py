@@ -12,16 +12,16 @@ from fusioncam.errors import FusionCamError, UsageError
 
 # The kernel then deals connections out evenly: workers that share a socket take as many as they can get hold of.
 OWN_SOCKETS = sys.platform == "linux"
-FILES = 1 << 16  # that a process may have open, of which each connection is one
+FILES = 1 << 16  # open in a process at a time; each connection is one
 
 
 def open_sockets(host: str, port: int, workers: int = 1) -> list[socket.socket]:
-    """One socket per worker, or one for all, bound but not listening yet.
+    """Return one socket per worker, or one for all, bound but not listening yet.
 
     Args:
         host: Name or address.
-        port: 0 for any that is free.
-        workers: How many.
+        port: 0 for any free one.
+        workers: The number of workers.
 
     Raises:
         UsageError: There is no such host.
@@ -31,7 +31,7 @@ def open_sockets(host: str, port: int, workers: int = 1) -> list[socket.socket]:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except (OSError, UnicodeError) as error:
         raise UsageError(f"there is no host {host!r} ({error}); use --host 127.0.0.1, or 0.0.0.0 for all") from error
-    alone = _bound(family, address, shared=False)  # which fails where another service listens, even one that shares
+    alone = _bound(family, address, shared=False)  # fails if another service listens, even one that shares
     if workers == 1 or not OWN_SOCKETS:
         return [alone]
     address = alone.getsockname()
@@ -49,11 +49,11 @@ def _bound(family: int, address: Sequence[object], shared: bool) -> socket.socke
         opened.bind(address)  # type: ignore[arg-type]
     except (OSError, OverflowError) as error:
         opened.close()
-        raise _refused(str(address[0]), address[1], error) from error
+        raise _bind_error(str(address[0]), address[1], error) from error
     return opened
 
 
-def _refused(host: str, port: object, error: Exception) -> FusionCamError:
+def _bind_error(host: str, port: object, error: Exception) -> FusionCamError:
     number = error.errno if isinstance(error, OSError) else None
     if number == errno.EADDRINUSE:
         return FusionCamError(f"port {port} of {host} is in use; stop what listens there, or choose another --port")
@@ -65,26 +65,32 @@ def _refused(host: str, port: object, error: Exception) -> FusionCamError:
 
 
 def url_of(listening: socket.socket) -> str:
-    """The URL that leads to a socket from this machine."""
+    """Return the URL that leads to a socket from this machine."""
     host, port = listening.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def is_local(listening: socket.socket) -> bool:
-    """Whether only this machine can connect to a socket."""
+    """Return whether only this machine can connect to a socket."""
     return ipaddress.ip_address(listening.getsockname()[0].partition("%")[0]).is_loopback
 
 
+def close_unread(listening: socket.socket, seconds: float) -> None:
+    """Have Linux close connections of clients that have not read for so long; other systems never do."""
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, min(int(seconds * 1000) + 1, (1 << 31) - 1))
+
+
 def raise_file_limit() -> int:
-    """Have the system let this process, and those it starts, open more files, as far as it may; return how many."""
+    """Raise the limit of open files of this process and its children as far as allowed; return the limit."""
     if sys.platform == "win32":
         return FILES
     import resource
 
-    least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FILES if most == resource.RLIM_INFINITY else min(FILES, most)
-    if least == resource.RLIM_INFINITY or least >= wanted:
-        return min(FILES, wanted)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft == resource.RLIM_INFINITY or soft >= limit:
+        return limit
     with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

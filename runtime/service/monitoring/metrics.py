@@ -98,7 +98,7 @@ class Metrics:
         everything.register(SamplesCollector(self.registry, self._all()))
         return generate_latest(everything)
 
-    def figures(self) -> MetricSamples:
+    def samples(self) -> MetricSamples:
         """The figures of this process."""
         return collect_samples(self.registry)
 
@@ -127,4 +127,4 @@ class Metrics:
         return self._all().get(family, [])
 
     def _all(self) -> MetricSamples:
-        return self._share(self.figures())
+        return self._share(self.samples())

@@ -1,4 +1,4 @@
-"""Messages between a worker and the process that started it: short ones, some with an open connection."""
+"""The channel between a worker and its parent process: short messages, some with an open connection."""
 
 import socket
 import struct
@@ -13,21 +13,21 @@ _DONT_WAIT = getattr(socket, "MSG_DONTWAIT", 0)
 class Kind(Enum):
     """The subject of a message."""
 
-    READY = b"R"  # worker: its models are loaded
-    BEAT = b"B"  # worker: it lives; its figures, as JSON
-    ASK = b"?"  # worker: the same, and it wants those of all
-    FIGURES = b"F"  # answer to that
-    NOTE = b"N"  # worker: a connection's number and state, with the connection itself where it is new
-    TAKE = b"T"  # to a worker: a connection to go on with
+    READY = b"R"  # from a worker: its models are loaded
+    BEAT = b"B"  # from a worker: a sign of life, with its metric samples as JSON
+    ASK = b"?"  # from a worker: the same, and it asks for the samples of all workers
+    SAMPLES = b"F"  # to a worker: the samples of all workers
+    NOTE = b"N"  # from a worker: number and state of a connection, with the connection itself where it is new
+    TAKE = b"T"  # to a worker: a connection to serve
 
 
 class Message(NamedTuple):
-    """A message that came.
+    """A received message.
 
     Attributes:
-        kind: What it is about.
+        kind: Its subject.
         data: Its content.
-        descriptor: An open file that came with it, which is the receiver's to close.
+        descriptor: An open file that came with it; the receiver closes it.
     """
 
     kind: Kind
@@ -36,22 +36,29 @@ class Message(NamedTuple):
 
 
 class Channel:
-    """One end of a pair of sockets. Any thread may send; one receives.
+    """One end of a pair of sockets. Any thread may send; one thread receives.
 
     Args:
-        end: The socket; closed by `close`.
+        end: The socket; `close` closes it.
     """
 
     def __init__(self, end: socket.socket) -> None:
         self._end, self._lock = end, threading.Lock()
 
     def send(self, kind: Kind, data: bytes = b"", descriptor: int | None = None) -> None:
-        """Send a message, as soon as the other end has room for it; raises OSError where there is none any more."""
+        """Send a message, as soon as the other end has room for it.
+
+        Raises:
+            OSError: The other end is closed.
+        """
+        message = _HEAD.pack(kind.value, len(data)) + data
         with self._lock:
-            self._put(_HEAD.pack(kind.value, len(data)) + data, descriptor)
+            sent = 0 if descriptor is None else socket.send_fds(self._end, [message], [descriptor])
+            if sent < len(message):
+                self._end.sendall(message[sent:])
 
     def offer(self, kind: Kind, descriptor: int) -> bool:
-        """Send an open file if that needs no waiting; return whether it was sent."""
+        """Send an open file if no wait is needed; return whether it was sent."""
         if not self._lock.acquire(blocking=False):
             return False
         try:
@@ -64,17 +71,16 @@ class Channel:
             self._lock.release()
         return True
 
-    def _put(self, message: bytes, descriptor: int | None) -> None:
-        sent = 0 if descriptor is None else socket.send_fds(self._end, [message], [descriptor])
-        if sent < len(message):
-            self._end.sendall(message[sent:])
-
     def receive(self) -> Message:
-        """Wait for a message; raises EOFError or OSError where none will come any more."""
+        """Wait for a message and return it.
+
+        Raises:
+            EOFError, OSError: No message will come any more.
+        """
         head, descriptors = b"", list[int]()
         while len(head) < _HEAD.size:
-            part, came, *_ = socket.recv_fds(self._end, _HEAD.size - len(head), 1)
-            descriptors += came
+            part, received, *_ = socket.recv_fds(self._end, _HEAD.size - len(head), 1)
+            descriptors += received
             if not part:
                 raise EOFError
             head += part
@@ -88,5 +94,5 @@ class Channel:
         return Message(Kind(kind), bytes(data), descriptors[0] if descriptors else None)
 
     def close(self) -> None:
-        """End it, for both."""
+        """Close both directions of the channel."""
         self._end.close()

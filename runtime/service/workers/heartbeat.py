@@ -1,4 +1,4 @@
-"""The sign of life of a worker: sent by a thread of its own, as long as the others do what they are there for."""
+"""The heartbeat of a worker: sent to its parent by a thread of its own, as long as the other threads do their work."""
 
 import json
 import os
@@ -14,25 +14,25 @@ from fusioncam.runtime.service.monitoring.samples import MetricSamples
 from fusioncam.runtime.service.workers.channel import Channel, Kind
 from fusioncam.runtime.service.workers.connection_ledger import NOTE, ConnectionLedger
 
-BEAT = 1.0  # seconds between two signs of life
-SILENCE = 10.0  # seconds without one, after which a worker is replaced
-PATIENCE = 3.0  # seconds for the figures of all processes
+BEAT = 1.0  # seconds between two beats
+SILENCE = 10.0  # seconds without a beat, after which a worker is replaced
+PATIENCE = 3.0  # seconds to wait for the samples of all workers
 
 
 class Liveness:
-    """The signs that the threads of a process go on. Safe to share between them.
+    """Evidence that the threads of a process make progress. Safe to share between threads.
 
     Args:
-        limit: Seconds that one step of work may take: beyond, nobody waits for what it gives.
+        limit: Seconds that one step of work may take: after that, nobody waits for its result.
     """
 
     def __init__(self, limit: float) -> None:
         self._limit, self._begun = limit, dict[object, float]()
-        self._turn: float | None = None
+        self._ticked: float | None = None
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """A step of work, which ends in time if all is well."""
+        """Time a step of work."""
         mark = object()
         self._begun[mark] = time.monotonic()
         try:
@@ -40,55 +40,57 @@ class Liveness:
         finally:
             del self._begun[mark]
 
-    def turn(self) -> None:
-        """The event loop goes round; to be called often."""
-        self._turn = time.monotonic()
+    def tick(self) -> None:
+        """Note that the event loop goes round; to be called often."""
+        self._ticked = time.monotonic()
 
     @property
-    def sound(self) -> bool:
+    def alive(self) -> bool:
         """Return whether no step takes too long, and the event loop goes round."""
         now = time.monotonic()
         longest = max((now - begun for begun in list(self._begun.values())), default=0.0)
-        return longest <= self._limit and (self._turn is None or now - self._turn <= SILENCE)
+        return longest <= self._limit and (self._ticked is None or now - self._ticked <= SILENCE)
 
 
 class Heartbeat:
-    """Tells whoever started the process that it lives, and what it has counted; hands over what comes from there.
+    """The worker's end of the channel: sends beats, samples and connections, and receives what the parent sends.
 
     Args:
-        channel: To there.
-        liveness: Whether there is life to be told of.
-        take: Is given connections to go on with, in a thread of its own.
+        channel: The channel to the parent.
+        liveness: Beats are sent while it is alive.
+        take: Receives connections to serve, in a thread of the heartbeat.
+        samples: Returns the metric samples of this process.
+
+    Attributes:
+        ledger: The connections to report.
     """
 
-    def __init__(self, channel: Channel, liveness: Liveness, take: Callable[[socket.socket], None]) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        liveness: Liveness,
+        take: Callable[[socket.socket], None],
+        samples: Callable[[], MetricSamples],
+    ) -> None:
         self.ledger = ConnectionLedger()
-        self._channel, self._liveness, self._take = channel, liveness, take
-        self._figures: Callable[[], MetricSamples] = dict
+        self._channel, self._liveness, self._take, self._samples = channel, liveness, take, samples
         self._asking, self._answer = threading.Lock(), Future[MetricSamples]()
 
     def start(self) -> None:
-        """Begin to beat."""
+        """Begin to send and to listen."""
         for name, work in (("heartbeat", self._beat), ("listener", self._listen)):
             threading.Thread(target=work, name=name, daemon=True).start()
 
-    def watch(self, figures: Callable[[], MetricSamples]) -> None:
-        """Have it tell these figures from now on."""
-        self._figures = figures
-
     def ready(self) -> None:
-        """Tell that the models are loaded."""
+        """Report that the models are loaded."""
         with suppress(OSError):
             self._channel.send(Kind.READY)
 
     def share(self, own: MetricSamples) -> MetricSamples:
-        """Return the figures of all processes.
-
-        Args:
-            own: Those of this one.
+        """Send the samples of this process; return those of all workers.
 
         Raises:
-            BusyError: They do not come in time.
+            BusyError: The samples of the others do not come in time.
         """
         with self._asking:
             answer = self._answer = Future[MetricSamples]()
@@ -96,13 +98,13 @@ class Heartbeat:
                 self._channel.send(Kind.ASK, json.dumps(own).encode())
                 return answer.result(PATIENCE)
             except (OSError, TimeoutError):
-                raise BusyError("the figures of all processes cannot be had now; ask again soon", 1) from None
+                raise BusyError("the figures of all processes are unavailable now; ask again soon", 1) from None
 
     def _beat(self) -> None:
-        due, figures = 0.0, b"{}"
-        with suppress(OSError):  # whoever started us is gone
+        due, samples = 0.0, b"{}"
+        with suppress(OSError):  # the parent is gone
             while True:
-                self.ledger.some.wait(max(due - time.monotonic(), 0.0))
+                self.ledger.changed.wait(max(due - time.monotonic(), 0.0))
                 for number, (state, copy) in self.ledger.take().items():
                     try:
                         self._channel.send(Kind.NOTE, NOTE.pack(number, state.value), copy)
@@ -111,18 +113,18 @@ class Heartbeat:
                             os.close(copy)
                 if time.monotonic() < due:
                     continue
-                with suppress(Exception):  # what cannot be counted must not end anything
-                    figures = json.dumps(self._figures()).encode()
-                if self._liveness.sound:
-                    self._channel.send(Kind.BEAT, figures)
+                with suppress(Exception):  # a failure to count must not end the process
+                    samples = json.dumps(self._samples()).encode()
+                if self._liveness.alive:
+                    self._channel.send(Kind.BEAT, samples)
                 due = time.monotonic() + BEAT
 
     def _listen(self) -> None:
         with suppress(OSError, EOFError):
             while True:
                 kind, data, descriptor = self._channel.receive()
-                if kind is Kind.FIGURES:
-                    with suppress(Exception):  # nobody waits for it any more
+                if kind is Kind.SAMPLES:
+                    with suppress(Exception):  # nobody waits for the answer any more
                         self._answer.set_result(json.loads(data))
                 elif kind is Kind.TAKE and descriptor is not None:
                     self._take(socket.socket(fileno=descriptor))

@@ -1,10 +1,5 @@
-"""One process of the service: it loads the models and answers requests until it is told to end.
+"""One process of the service: it loads the models and answers requests until it is told to end."""
 
-`WorkerHandle` starts it as `python -m fusioncam.runtime.service.workers.worker SOCKET CHANNEL AT_ONCE`, with a
-`WorkerConfig` on standard input, which stays open as long as the parent process lives.
-"""
-
-import asyncio
 import gc
 import logging
 import os
@@ -13,86 +8,38 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import numpy as np
 import uvicorn
 from fastapi import FastAPI
 
 from fusioncam.manifest import read_bundle
-from fusioncam.runtime.commands import console
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.methods import METHODS
 from fusioncam.runtime.service.batching.batcher import Batcher
 from fusioncam.runtime.service.http.app import make_app
 from fusioncam.runtime.service.http.loading import LoadingApp
-from fusioncam.runtime.service.http.sockets import raise_file_limit
+from fusioncam.runtime.service.http.server import Server, exit_now
+from fusioncam.runtime.service.http.sockets import close_unread, raise_file_limit
 from fusioncam.runtime.service.monitoring.logs import log_config
 from fusioncam.runtime.service.monitoring.metrics import Metrics
 from fusioncam.runtime.service.workers.channel import Channel
 from fusioncam.runtime.service.workers.connection_ledger import LedgerMixin
 from fusioncam.runtime.service.workers.heartbeat import SILENCE, Heartbeat, Liveness
-from fusioncam.runtime.service.workers.worker_config import ENDING, WorkerConfig
+from fusioncam.runtime.service.workers.worker_config import END_SIGNALS, WorkerConfig
 
-KEEP_ALIVE = 65  # seconds that an idle connection is kept: longer than proxies keep theirs
-CONNECTIONS = 900  # let in at least, where the system lets the process open so many files and
-OWN_FILES = 100  # those it has for itself
-MOMENT = 0.5  # seconds in which a thread that is told to end, and has nothing to do, has ended
-
-
-class Server(uvicorn.Server):
-    """A server that leaves signals to whoever runs it.
-
-    Args:
-        config: See uvicorn.
-        hasty: Whether a second signal ends the process at once.
-        liveness: Is told that the event loop goes round.
-    """
-
-    def __init__(self, config: uvicorn.Config, hasty: bool, liveness: Liveness | None = None) -> None:
-        super().__init__(config)
-        self._hasty, self._liveness = hasty, liveness
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    async def on_tick(self, counter: int) -> bool:
-        """Be alive, ten times a second."""
-        self._loop = asyncio.get_running_loop()
-        if self._liveness is not None:
-            self._liveness.turn()
-        return await super().on_tick(counter)
-
-    def take(self, connection: socket.socket) -> None:
-        """Go on with a connection that another process has accepted; may be called from any thread."""
-        try:
-            assert self._loop is not None
-            asyncio.run_coroutine_threadsafe(self._loop.connect_accepted_socket(self._protocol, connection), self._loop)
-        except (AssertionError, RuntimeError):  # it does not run yet, or any more
-            connection.close()
-
-    def _protocol(self) -> asyncio.Protocol:
-        kind: Any = self.config.http_protocol_class
-        made: asyncio.Protocol = kind(self.config, self.server_state, self.lifespan.state)
-        return made
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Nothing: uvicorn would raise the signal again in the end, and so not exit with 0."""
-        yield
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Have it end; uvicorn hurries for SIGINT only, and only as long as connections are open."""
-        if self.should_exit and self._hasty:
-            leave()
-        self.should_exit = True
+KEEP_ALIVE = 65  # seconds to keep an idle connection: longer than proxies keep theirs
+CONNECTIONS = 900  # open at a time at least, if the process may open so many files and
+OWN_FILES = 100  # those of its own
+MOMENT = 0.5  # seconds in which an idle thread that is told to end has ended
 
 
 def open_app(config: WorkerConfig, metrics: Metrics, liveness: Liveness, crowded: Callable[[], bool]) -> FastAPI:
-    """The application, with its models loaded; see `make_app`.
+    """Return the application with its models loaded; see `make_app`.
 
     Raises:
         FusionCamError: A model cannot be loaded or run.
@@ -122,7 +69,7 @@ def _open_explainer(config: WorkerConfig, bundle: Path) -> Explainer:
     explainer = Explainer(bundle, config.providers, methods, chunk=config.chunk, threads=config.threads)
     size = explainer.manifest.preprocessing.size
     picture = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-    budget = explainer.chunk + 4  # one whole run, and what the fusion asks for besides
+    budget = explainer.chunk + 4  # one whole run, and the passes of the fusion
     for _ in explainer.finish([explainer.explaining(picture, [-1], budget=budget)]):
         pass
     return explainer
@@ -136,16 +83,16 @@ def serve(
     hasty: bool = True,
     channel: Channel | None = None,
 ) -> int:
-    """Answer requests until a signal says to end; then finish what was begun.
+    """Answer requests until a signal says to end; then finish those that were begun.
 
     Args:
-        config: What to do.
+        config: The configuration.
         listening: The socket.
         ready: Called once the models are loaded.
         at_once: Whether requests are answered while they are being loaded, see `LoadingApp`.
-        hasty: Whether a second signal ends the process at once. One of several may get the first twice: as one of a
-            group, as systemd does it, and from `WorkerPool`, which kills them upon the second.
-        channel: To whoever started this process as one of several.
+        hasty: Whether a second signal ends the process at once. One of several may get the first signal twice: as one
+            of a group, as systemd sends it, and from `WorkerPool`, which kills its workers after the second.
+        channel: To the parent, for one of several processes.
 
     Returns:
         The exit status.
@@ -155,24 +102,40 @@ def serve(
     """
 
     def opened() -> None:
-        if loading.error is None:
-            ready()
-            if heartbeat is not None:
-                heartbeat.ready()
-        else:
+        if app.error is not None:
             server.should_exit = True
+            return
+        ready()
+        if heartbeat is not None:
+            heartbeat.ready()
 
-    def crowded() -> bool:  # uvicorn's own limit answers in plain text, and does not say when to ask again
+    def crowded() -> bool:  # uvicorn's own limit answers in plain text, without Retry-After
         return len(server.server_state.connections) > most
 
     most = min(max(CONNECTIONS, 2 * config.settings.concurrency), raise_file_limit() - OWN_FILES)
-    # Those who wait for a longer step have been answered long ago that it is late.
+    # A request whose step takes longer has been answered long ago that it is late.
     liveness = Liveness(2 * config.settings.timeout + SILENCE)
-    heartbeat = None if channel is None else Heartbeat(channel, liveness, lambda connection: server.take(connection))
+    heartbeat = None
+    if channel is not None:
+        heartbeat = Heartbeat(channel, liveness, lambda connection: server.take(connection), lambda: metrics.samples())
     metrics = Metrics() if heartbeat is None else Metrics(heartbeat.share)
-    loading = LoadingApp(lambda: open_app(config, metrics, liveness, crowded), opened, at_once)
+    app = LoadingApp(lambda: open_app(config, metrics, liveness, crowded), opened, at_once)
+    server = Server(_uvicorn_config(app, config, heartbeat), hasty, liveness.tick)
+    if heartbeat is not None:
+        heartbeat.start()
+    close_unread(listening, config.settings.timeout)
+    logging.captureWarnings(True)
+    server.run_until(END_SIGNALS, listening)
+    if app.error is not None:
+        raise app.error
+    _leave_threads(app.thread)
+    return 0
+
+
+def _uvicorn_config(app: LoadingApp, config: WorkerConfig, heartbeat: Heartbeat | None) -> uvicorn.Config:
+    """Return the configuration of the server, which enters connections into the ledger of a heartbeat."""
     uvicorn_config = uvicorn.Config(
-        loading,
+        app,
         log_config=log_config(config.log_level),
         access_log=False,
         lifespan="on",
@@ -182,63 +145,42 @@ def serve(
         timeout_graceful_shutdown=int(config.grace),
     )
     uvicorn_config.load()
-    server = Server(uvicorn_config, hasty, liveness)
     if heartbeat is not None:
         bases = LedgerMixin, uvicorn_config.http_protocol_class
         uvicorn_config.http_protocol_class = type("Protocol", bases, {"ledger": heartbeat.ledger})
-        heartbeat.watch(metrics.figures)
-        heartbeat.start()
-    _hang_up_on_the_deaf(listening, config.settings.timeout)
-    logging.captureWarnings(True)
-    for number in ENDING:
-        signal.signal(number, server.handle_exit)
-    server.run([listening])
-    for number in ENDING:  # it is ending; Python's own way would be to die of it
-        signal.signal(number, signal.SIG_IGN)
-    if loading.error is not None:
-        raise loading.error
-    others = set(threading.enumerate()) - {threading.main_thread()}
-    others = {thread for thread in others if thread is loading.thread or not thread.daemon}
-    for thread in others:
+    return uvicorn_config
+
+
+def _leave_threads(loading: threading.Thread | None) -> None:
+    """End the process at once if a thread is left that Python would wait for: one that decodes a photo, or loads."""
+    threads = [t for t in threading.enumerate() if t is not threading.main_thread() and (t is loading or not t.daemon)]
+    for thread in threads:
         thread.join(MOMENT)
-    if any(thread.is_alive() for thread in others):
-        leave()  # Python would wait for a thread that decodes a photo
-    return console.DONE
+    if any(thread.is_alive() for thread in threads):
+        exit_now()
 
 
-def _hang_up_on_the_deaf(listening: socket.socket, seconds: float) -> None:
-    """Have the system close connections of clients that have not read for so long; elsewhere than on Linux, never."""
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, min(int(seconds * 1000) + 1, (1 << 31) - 1))
+def run_worker(arguments: list[str]) -> int:
+    """Run one of several workers, and return its exit status.
 
+    A `WorkerConfig` comes on standard input, which stays open as long as the parent process lives.
 
-def leave() -> None:
-    """End at once, in the middle of what other threads do."""
-    logging.shutdown()
-    with suppress(OSError):
-        sys.stdout.flush()
-    os._exit(console.DONE)
+    Args:
+        arguments: The descriptors of the listening socket and of the channel, and 1 to answer while loading.
 
-
-def _outlive_nobody() -> None:
-    """End as upon a signal once standard input is closed, which means that whoever started this process is gone."""
-
-    def watch() -> None:
-        with suppress(OSError):
-            while os.read(0, 1):  # not by sys.stdin, whose lock would be in the way at the end
-                pass
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, name="lifeline", daemon=True).start()
-
-
-def _main(arguments: list[str]) -> int:
+    Raises:
+        FusionCamError: A model cannot be loaded or run.
+    """
     listening, channel, at_once = map(int, arguments)
     config: WorkerConfig = pickle.load(sys.stdin.buffer)
-    _outlive_nobody()
+    threading.Thread(target=_end_with_parent, name="lifeline", daemon=True).start()
     to_parent = Channel(socket.socket(fileno=channel))
     return serve(config, socket.socket(fileno=listening), at_once=bool(at_once), hasty=False, channel=to_parent)
 
 
-if __name__ == "__main__":
-    console.run_command(_main, sys.argv[1:])
+def _end_with_parent() -> None:
+    """End as upon a signal once standard input is closed, which means that the parent process is gone."""
+    with suppress(OSError):
+        while os.read(0, 1):  # not by sys.stdin, whose lock would be in the way at the end
+            pass
+    os.kill(os.getpid(), signal.SIGTERM)

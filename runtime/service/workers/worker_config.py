@@ -1,4 +1,4 @@
-"""What a process of the service is told to do."""
+"""The configuration of a process of the service."""
 
 import signal
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from pathlib import Path
 from fusioncam.runtime.service.batching.batcher import MAX_BATCH, QUEUE
 from fusioncam.runtime.service.settings import Settings
 
-ENDING = (signal.SIGINT, signal.SIGTERM)
-GRACE = 5  # seconds beyond the time of a request, for what was begun when the service is told to end
+END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+GRACE = 5  # seconds beyond the time of a request, to finish begun requests when the service ends
 
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What a process of the service does. Can be sent to other processes.
+    """The configuration of one process. Can be sent to other processes.
 
     Attributes:
         models: Bundles by the names of the models.
@@ -37,5 +37,5 @@ class WorkerConfig:
 
     @property
     def grace(self) -> float:
-        """Seconds after which what was begun is done."""
+        """Return the seconds in which begun requests end."""
         return self.settings.timeout + GRACE

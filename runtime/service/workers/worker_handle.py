@@ -1,4 +1,4 @@
-"""A worker as the process sees it that has started it."""
+"""The parent's handle of a worker process: starts it, listens to it, ends it."""
 
 import json
 import pickle
@@ -16,36 +16,42 @@ from fusioncam.runtime.service.workers.channel import Channel, Kind, Message
 from fusioncam.runtime.service.workers.connection_ledger import NOTE, ConnectionState
 from fusioncam.runtime.service.workers.worker_config import WorkerConfig
 
-MOMENT = 2.0  # seconds in which all is read that a process has said before it ended
+MOMENT = 2.0  # seconds to read the last messages of a process that has ended
 
 
 class WorkerHandle:
     """A process that answers requests.
 
     Args:
-        config: What it does.
-        listening: Where its connections come from.
-        at_once: Whether it answers while it loads, that it is not ready; where there are others, they do better.
-        figures: Gives those of all processes.
+        config: Its configuration.
+        module: The module that it runs, which calls `run_worker`.
+        listening: The socket that its connections come from.
+        at_once: Whether it answers while it loads, that it is not ready; if there are others, they answer better.
+        all_samples: Returns the metric samples of all workers.
 
     Attributes:
         ready: Whether its models are loaded.
         heard: When it last gave a sign of life, in seconds of `time.monotonic()`.
-        hung: Whether it was killed because it gave none.
-        figures: What it has counted, as far as it has said.
+        hung: Whether it was killed because it gave no sign of life.
+        samples: Its latest metric samples.
     """
 
     def __init__(
-        self, config: WorkerConfig, listening: socket.socket, at_once: bool, figures: Callable[[], MetricSamples]
+        self,
+        config: WorkerConfig,
+        module: str,
+        listening: socket.socket,
+        at_once: bool,
+        all_samples: Callable[[], MetricSamples],
     ) -> None:
-        self.ready, self.heard, self.hung, self.figures = False, time.monotonic(), False, MetricSamples()
-        self._all, self._connections = figures, dict[int, tuple[ConnectionState, socket.socket]]()
+        self.ready, self.heard, self.hung, self.samples = False, time.monotonic(), False, MetricSamples()
+        self._all_samples, self._connections = all_samples, dict[int, tuple[ConnectionState, socket.socket]]()
         ours, theirs = socket.socketpair()
         self._channel = Channel(ours)
-        told = [str(int(number)) for number in (listening.fileno(), theirs.fileno(), at_once)]
-        # A group of its own, or Ctrl-C would reach it past us.
+        numbers = [str(int(number)) for number in (listening.fileno(), theirs.fileno(), at_once)]
+        # A process group of its own: Ctrl-C must not reach it directly.
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "fusioncam.runtime.service.workers.worker", *told],
+            [sys.executable, "-m", module, *numbers],
             stdin=subprocess.PIPE,
             pass_fds=(listening.fileno(), theirs.fileno()),
             process_group=0,
@@ -54,25 +60,26 @@ class WorkerHandle:
         self._listener = threading.Thread(target=self._listen, name="worker's messages", daemon=True)
         self._listener.start()
         assert self.process.stdin is not None
-        with suppress(OSError):  # it is dead already, which will be seen
+        with suppress(OSError):  # it is dead already; `status` will say so
             self.process.stdin.write(pickle.dumps(config))
-            self.process.stdin.flush()  # and kept open: its end tells the worker that we are gone
+            self.process.stdin.flush()  # and stays open: the end of it tells the worker that its parent is gone
 
-    def look(self) -> int | None:
-        """The exit status, if it has ended."""
+    @property
+    def status(self) -> int | None:
+        """Return the exit status, or None while the process runs."""
         return self.process.poll()
 
     def give(self, connection: socket.socket) -> bool:
-        """Have it go on with a connection; returns whether it was told so."""
+        """Hand a connection over to the process; return whether it was sent."""
         return self._channel.offer(Kind.TAKE, connection.fileno())
 
     def end(self, number: int = signal.SIGTERM) -> None:
-        """Tell it to end."""
+        """Send the process a signal to end."""
         with suppress(OSError):
             self.process.send_signal(number)
 
     def close(self) -> list[tuple[ConnectionState, socket.socket]]:
-        """Let go of what belongs to a process that has ended; returns the connections it has left behind."""
+        """Release the resources of a process that has ended; return the connections that it left behind."""
         self._listener.join(MOMENT)
         self._channel.close()
         if self.process.stdin is not None:
@@ -84,24 +91,24 @@ class WorkerHandle:
     def _listen(self) -> None:
         with suppress(OSError, EOFError):
             while True:
-                self._hear(self._channel.receive())
+                self._handle(self._channel.receive())
 
-    def _hear(self, message: Message) -> None:
+    def _handle(self, message: Message) -> None:
         if message.kind is Kind.NOTE:
             number, state = NOTE.unpack(message.data)
             self._note(number, ConnectionState(state), message.descriptor)
         elif message.kind is Kind.READY:
             self.ready, self.heard = True, time.monotonic()
         elif message.kind in (Kind.BEAT, Kind.ASK):
-            self.heard, self.figures = time.monotonic(), json.loads(message.data)
+            self.heard, self.samples = time.monotonic(), json.loads(message.data)
         if message.kind is Kind.ASK:
-            self._channel.send(Kind.FIGURES, json.dumps(self._all()).encode())
+            self._channel.send(Kind.SAMPLES, json.dumps(self._all_samples()).encode())
 
     def _note(self, number: int, state: ConnectionState, descriptor: int | None) -> None:
         connection = None if descriptor is None else socket.socket(fileno=descriptor)
         if connection is None and number in self._connections:
             _, connection = self._connections.pop(number)
-        if connection is None:  # of one that did not come: too many files are open
+        if connection is None:  # it could not be sent: too many files are open
             return
         if state is ConnectionState.CLOSED:
             connection.close()

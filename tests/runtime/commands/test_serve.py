@@ -76,7 +76,7 @@ def test_an_empty_variable_is_no_token(run, only_line, bundle, monkeypatch):
 
 
 def test_a_port_in_use_is_said_before_anything_is_loaded(run, only_line, bundle, monkeypatch):
-    monkeypatch.setattr("fusioncam.runtime.service.workers.worker_pool.WorkerHandle", None)
+    monkeypatch.setattr("fusioncam.runtime.service.workers.worker_handle.WorkerHandle", None)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         for workers in (1, 2):

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from fusioncam.errors import BusyError
 from fusioncam.runtime.explanation import Passes
 from fusioncam.runtime.service.monitoring.metrics import Metrics
-from fusioncam.runtime.service.monitoring.samples import drop_gauges, total
+from fusioncam.runtime.service.monitoring.samples import drop_gauges, sum_samples
 
 
 def figures(text):
@@ -65,12 +65,12 @@ def counted(waiting, seconds):
     metrics.queued("m", waiting)
     metrics.answered("/v2", "m", 200, seconds)
     metrics.inferred("m", "success", seconds)
-    return json.loads(json.dumps(metrics.figures()))  # as they come from another process
+    return json.loads(json.dumps(metrics.samples()))  # as they come from another process
 
 
 def test_several_processes_add_up_and_the_dead_wait_for_nothing():
     dead, other = counted(4, 0.25), counted(3, 0.5)
-    metrics = Metrics(lambda own: total([drop_gauges(dead), other, own]))
+    metrics = Metrics(lambda own: sum_samples([drop_gauges(dead), other, own]))
     metrics.answered("/v2", "m", 200, 0.5)
     found, m, route = figures(metrics.shown()), ("model", "m"), ("route", "/v2")
     assert found["fusioncam_requests_total", m, route, ("status", "200")] == 3

@@ -70,47 +70,46 @@ def test_a_ledger_keeps_the_latest_state_of_each_connection_only():
         for last in (ConnectionState.ANSWERING, ConnectionState.IDLE, ConnectionState.CLOSED):
             ledger.note(known, last)
         assert ledger.take() == {known: (ConnectionState.CLOSED, None)}
-        assert not ledger.some.is_set()
+        assert not ledger.changed.is_set()
 
 
-def test_a_pulse_is_sound_while_steps_end_and_the_loop_goes_round(monkeypatch):
+def test_a_process_is_alive_while_steps_end_and_the_loop_goes_round(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(heartbeat.time, "monotonic", lambda: now[0])
-    pulse = Liveness(limit=30)
-    with pulse.step():
+    liveness = Liveness(limit=30)
+    with liveness.step():
         now[0] = 29
-        assert pulse.sound  # a long explanation is no illness
+        assert liveness.alive  # a long explanation is no illness
         now[0] = 31
-        assert not pulse.sound
-    assert pulse.sound
-    pulse.turn()
+        assert not liveness.alive
+    assert liveness.alive
+    liveness.tick()
     now[0] += heartbeat.SILENCE + 1
-    assert not pulse.sound
-    pulse.turn()
-    assert pulse.sound
+    assert not liveness.alive
+    liveness.tick()
+    assert liveness.alive
 
 
 def test_a_run_of_the_model_that_does_not_end_is_seen(explainer, x, monkeypatch):
-    pulse, ended = Liveness(limit=0.05), threading.Event()
-    batcher = Batcher("m", explainer, step=pulse.step)
+    liveness, ended = Liveness(limit=0.05), threading.Event()
+    batcher = Batcher("m", explainer, step=liveness.step)
     monkeypatch.setattr(batcher, "_go_on", lambda: ended.wait(60) and batcher._give_up())
     future = batcher.submit(Job(x, -1, ("grad_cam",), "exact", time.monotonic() + 60))
     until = time.monotonic() + 10
-    while pulse.sound:
+    while liveness.alive:
         assert time.monotonic() < until
     ended.set()
     assert future.exception(10)
-    while not pulse.sound:
+    while not liveness.alive:
         assert time.monotonic() < until
     asyncio.run(batcher.close())
 
 
-def test_a_heart_beats_as_long_as_there_is_life_and_asks_for_all_figures(ends, monkeypatch):
+def test_a_heartbeat_goes_on_as_long_as_there_is_life_and_asks_for_all_figures(ends, monkeypatch):
     monkeypatch.setattr(heartbeat, "BEAT", 0.05)
     ours, theirs = ends
-    pulse, taken = Liveness(limit=0.0), []
-    beating = Heartbeat(theirs, pulse, taken.append)
-    beating.watch(lambda: {"family": [["name", {}, 1.0]]})
+    liveness, taken = Liveness(limit=0.0), []
+    beating = Heartbeat(theirs, liveness, taken.append, lambda: {"family": [["name", {}, 1.0]]})
     beating.start()
     kind, data, _ = ours.receive()
     assert (kind, json.loads(data)) == (Kind.BEAT, {"family": [["name", {}, 1.0]]})
@@ -126,7 +125,7 @@ def test_a_heart_beats_as_long_as_there_is_life_and_asks_for_all_figures(ends, m
     def answer():
         while True:
             if ours.receive().kind is Kind.ASK:
-                ours.send(Kind.FIGURES, b'{"all": []}')
+                ours.send(Kind.SAMPLES, b'{"all": []}')
                 return
 
     answering = threading.Thread(target=answer)
@@ -134,13 +133,13 @@ def test_a_heart_beats_as_long_as_there_is_life_and_asks_for_all_figures(ends, m
     assert beating.share({}) == {"all": []}
     answering.join()
     monkeypatch.setattr(heartbeat, "PATIENCE", 0.05)
-    with pytest.raises(BusyError, match="cannot be had now; ask again soon"):
+    with pytest.raises(BusyError, match="are unavailable now; ask again soon"):
         beating.share({})
     assert len(taken) == 1
     taken[0].close()
-    with pulse.step():
+    with liveness.step():
         time.sleep(0.2)
-        ours.send(Kind.FIGURES, b"{}")
+        ours.send(Kind.SAMPLES, b"{}")
         before = time.monotonic()
         threading.Timer(0.5, lambda: theirs.send(Kind.READY)).start()
         while ours.receive().kind is not Kind.READY:

@@ -16,8 +16,8 @@ import uvicorn
 
 from fusioncam import Explainer, export_model
 from fusioncam.runtime.demo import MODEL
+from fusioncam.runtime.service.http.server import Server
 from fusioncam.runtime.service.http.sockets import OWN_SOCKETS
-from fusioncam.runtime.service.workers.worker import Server
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and process groups are those of POSIX systems")
 PATIENCE = 60.0
@@ -223,7 +223,7 @@ def test_a_photo_that_takes_for_ever_does_not_keep_it_from_ending(bundle, photo)
 @pytest.mark.parametrize("hasty", [True, False])
 def test_a_second_signal_ends_at_once_unless_it_may_be_the_first_again(monkeypatch, hasty):
     left = []
-    monkeypatch.setattr("fusioncam.runtime.service.workers.worker.leave", lambda: left.append(True))
+    monkeypatch.setattr("fusioncam.runtime.service.http.server.exit_now", lambda: left.append(True))
     server = Server(uvicorn.Config(None), hasty)
     for _ in range(2):
         assert left == []
