@@ -14,8 +14,6 @@ from fusioncam.manifest import Manifest
 Bundle = str | os.PathLike[str]
 Bundles = Bundle | Sequence[Bundle]
 Classes = int | Sequence[int] | None
-Choice = Callable[[Array], list[int]]
-"""Classes, by the probabilities of all (classes,)."""
 
 
 def listed(argument: Any, name: str) -> list[Any]:
@@ -52,7 +50,7 @@ def checked_class(asked: Any, classes: int) -> int:
     return index
 
 
-def checked_choice(class_index: Any, top: Any, above: Any, manifest: Manifest) -> Choice | None:
+def checked_choice(class_index: Any, top: Any, above: Any, manifest: Manifest) -> Callable[[Array], list[int]] | None:
     """How classes follow from their probabilities, if they do.
 
     Args:

@@ -1,36 +1,24 @@
 """The Explainer: a bundle in, maps out."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
-
-import numpy as np
+from collections.abc import Iterable, Sequence
 
 from fusioncam.errors import UsageError
-from fusioncam.kernels import reference
-from fusioncam.kernels.arrays import Float32Array, UInt8Array
-from fusioncam.manifest import bundle_flags, read_bundle
-from fusioncam.runtime.arguments import (
-    Bundles,
-    Choice,
-    Classes,
-    checked_choice,
-    checked_class,
-    checked_count,
-    listed_bundles,
-    many,
-    of_one_model,
-)
+from fusioncam.kernels.arrays import UInt8Array
+from fusioncam.runtime.arguments import Bundles, Classes, checked_choice, checked_count, many
 from fusioncam.runtime.budget import Budget, checked_budget
-from fusioncam.runtime.engine.host.scorer import probabilities
-from fusioncam.runtime.engine.opening import Engine, open_engine
-from fusioncam.runtime.engine.recipe import ClassMaps, Look, make_maps, mean, take_steps
-from fusioncam.runtime.engine.scheduler import Clock, Found, Progress, Work
-from fusioncam.runtime.engine.views import View, checked_smoothing, part_of, view_count, views
-from fusioncam.runtime.explanation import Explanation, Passes
+from fusioncam.runtime.engine import (
+    ExplainRequest,
+    Pipeline,
+    Progress,
+    Target,
+    TargetChoice,
+    checked_smoothing,
+    read_bundles,
+)
+from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.methods import METHODS, checked_for, checked_methods
-from fusioncam.runtime.photos.model_input import ImageLike, as_input, is_dark, unpreprocess
+from fusioncam.runtime.photos.model_input import ImageLike, as_input
 from fusioncam.runtime.picture import DEFAULT_COLORMAP, checked_opacity, color_table
 from fusioncam.runtime.sessions.providers import Provider, warn_of_clash
 
@@ -58,8 +46,7 @@ class Explainer:
             decides something once for a whole batch.
         threads: CPU threads within one operator; by default one per physical core.
         smooth: Further looks at every picture, whose maps are averaged: `flip`, mirrored; `noise`, with noise, 4 times.
-        kernels: Whether kernels may make the maps on a GPU. Without, `explaining` asks for passes wherever the model
-            runs.
+        kernels: Whether kernels may make the maps on a GPU. Without, masks and maps are made on the host.
 
     Raises:
         BundleError: The folder is no bundle, or a file of it is missing or was changed.
@@ -81,22 +68,41 @@ class Explainer:
         kernels: bool = True,
     ) -> None:
         checked_methods(methods)
-        self._budget, self._smooth = checked_budget(budget), checked_smoothing(smooth)
+        budget, smooth = checked_budget(budget), checked_smoothing(smooth)
         chunk = checked_count("chunk", chunk, MOST_CHUNK)
         threads = checked_count("threads", threads, THREADS_PER_CORE * (os.cpu_count() or 1))
         warn_of_clash()
-        folders = [Path(b) for b in listed_bundles(bundle)]
-        manifests = [read_bundle(folder) for folder in folders]
-        self.manifest = of_one_model(manifests)
-        self._manifests = manifests
-        self.methods = checked_for(methods, manifests, self._budget)
-        each = zip(folders, manifests, strict=True)
-        self._engine, *self._others = (open_engine(f, m, providers, chunk, threads, kernels) for f, m in each)
+        bundles = read_bundles(bundle)
+        checked_for(methods, [b.manifest for b in bundles], budget)  # before sessions are opened, which takes long
+        self._use(Pipeline.open(bundles, providers, chunk, threads, smooth, kernels), methods, budget)
+
+    @classmethod
+    def from_pipeline(
+        cls, pipeline: Pipeline, methods: Sequence[str] = METHODS, budget: Budget = "exact"
+    ) -> "Explainer":
+        """Return an Explainer over a pipeline of one's own.
+
+        Args:
+            pipeline: The pipeline.
+            methods: As for `Explainer`.
+            budget: As for `Explainer`.
+
+        Raises:
+            UsageError: A method or the budget is unavailable for the pipeline's bundles.
+        """
+        explainer = cls.__new__(cls)
+        explainer._use(pipeline, methods, budget)
+        return explainer
+
+    def _use(self, pipeline: Pipeline, methods: Sequence[str], budget: Budget) -> None:
+        self.pipeline, self.manifest = pipeline, pipeline.manifest
+        checked_methods(methods)
+        self.methods, self._budget = pipeline.check(methods, budget)
 
     @property
     def chunk(self) -> int:
-        """Masked pictures per run, as given or chosen."""
-        return self._engine.chunk
+        """Return the number of masked pictures per run, as given or chosen."""
+        return self.pipeline.chunk
 
     def explain(
         self, image: ImageLike, class_index: int | None = None, *, progress: Progress | None = None
@@ -113,8 +119,9 @@ class Explainer:
             UsageError: There is no such class.
             FusionCamError: The model cannot be run, or gives NaN or infinity.
         """
-        ((found,),) = self.finish([self.explaining(image, [self.checked_class(class_index)], progress)])
-        return found
+        request = self._request(image, [self.pipeline.check_class(class_index)], progress)
+        ((explanation,),) = self.pipeline.run([self.pipeline.task(request)], self.methods)
+        return explanation
 
     def explain_batch(
         self,
@@ -146,13 +153,17 @@ class Explainer:
         if isinstance(images, str | bytes | os.PathLike) or not isinstance(images, Iterable):
             raise UsageError("explain_batch takes a list of pictures; use explain for a single one")
         images = list(images)
-        chosen = checked_choice(class_index, top, above, self.manifest)
-        each = [chosen] * len(images) if chosen else many(class_index, len(images))
-        if len(each) != len(images):
-            raise UsageError(f"{len(each)} entries in class_index for {len(images)} pictures; give one for each")
-        wanted = [c if callable(c) else [self.checked_class(some) for some in many(c, 1)] for c in each]
-        works = (self.explaining(image, some, progress) for image, some in zip(images, wanted, strict=True) if some)
-        return [found for of_image in self.finish(works) for found in of_image]
+        choice = checked_choice(class_index, top, above, self.manifest)
+        classes = [choice] * len(images) if choice else many(class_index, len(images))
+        if len(classes) != len(images):
+            raise UsageError(f"{len(classes)} entries in class_index for {len(images)} pictures; give one for each")
+        targets = [c if callable(c) else [self.pipeline.check_class(one) for one in many(c, 1)] for c in classes]
+        tasks = (
+            self.pipeline.task(self._request(image, of_image, progress))
+            for image, of_image in zip(images, targets, strict=True)
+            if of_image
+        )
+        return [e for explanations in self.pipeline.run(tasks, self.methods) for e in explanations]
 
     def overlay(
         self,
@@ -163,7 +174,7 @@ class Explainer:
         colormap: str = DEFAULT_COLORMAP,
         opacity: float = 0.7,
     ) -> UInt8Array:
-        """One map laid over what the model sees of a picture, ready to encode; on a GPU nothing else leaves it.
+        """Return one map laid over what the model sees of a picture, ready to encode; on a GPU nothing else leaves it.
 
         Args:
             image: As for `explain`.
@@ -178,132 +189,13 @@ class Explainer:
         Raises:
             ImageError, UsageError, FusionCamError: As for `explain`; there is no such method, colour map or opacity.
         """
-        (method,) = checked_for([method], self._manifests, self._budget)
-        opacity = checked_opacity(opacity)
-        colors, classes = color_table(colormap), [self.checked_class(class_index)]
+        methods, budget = self.pipeline.check([method], self._budget)
+        opacity, colors = checked_opacity(opacity), color_table(colormap)
+        targets = [self.pipeline.check_class(class_index)]
         _, x = as_input(image, self.manifest.preprocessing)
-        seen = unpreprocess(x, self.manifest.preprocessing)
+        return self.pipeline.overlay(ExplainRequest(x, targets, methods, budget), colors, opacity)
 
-        def work() -> Work[UInt8Array]:
-            if self._others or self._smooth:
-                (found,) = yield from self.explaining(x, classes, methods=[method])
-                return reference.overlay(seen, found.maps[method], colors, opacity)
-            with self._serving([method])[0].look(x, classes, Clock(), budget=self._budget) as steps:
-                made = (yield from take_steps(steps, (method,)))[method]
-                return steps.overlay(made, seen, colors, opacity)[0]
-
-        (found,) = self.finish([work()], [method])
-        return found
-
-    def finish(self, works: Iterable[Work[Found]], methods: Sequence[str] | None = None) -> Iterator[Found]:
-        """Do work made of `explaining` for many pictures, which share the runs of the session; in their order."""
-        return self.engine(methods).finish(works)
-
-    def engine(self, methods: Sequence[str] | None = None) -> Engine:
-        """What `finish` runs work on that makes these methods, by default the Explainer's own."""
-        return self._serving(methods)[0]
-
-    def checked(self, methods: Sequence[str], budget: Budget) -> tuple[tuple[str, ...], Budget]:
-        """Methods, if any, and a budget as `explaining` takes them; raises UsageError where they cannot be had."""
-        budget = checked_budget(budget)
-        return checked_for(methods, self._manifests, budget) if methods else (), budget
-
-    def _serving(self, methods: Sequence[str] | None) -> list[Engine]:
-        """The engines that make the methods, one per bundle."""
-        wanted = self.methods if methods is None else methods
-        return [engine.serving(wanted) for engine in (self._engine, *self._others)]
-
-    def checked_class(self, asked: Any) -> int:
-        """The class asked for as an index, -1 for the top one; raises UsageError where there is none."""
-        return checked_class(asked, self.manifest.classes)
-
-    def explaining(
-        self,
-        image: ImageLike,
-        classes: Sequence[int] | Choice,
-        progress: Progress | None = None,
-        methods: Sequence[str] | None = None,
-        budget: Budget | None = None,
-    ) -> Work[list[Explanation]]:
-        """The explanation of some classes of a picture, as work for `finish`, alone or as part of other work.
-
-        A map is the mean over all looks: views of the picture times bundles.
-
-        Args:
-            image: As for `explain`.
-            classes: As `checked_class` gives them, one or more; or how to choose them by the probabilities of all.
-            progress: As for `explain`.
-            methods: Other ones than the Explainer's; to be told to `finish`, too.
-            budget: Another one than the Explainer's.
-
-        Returns:
-            One explanation per class.
-        """
-        methods = self.methods if methods is None else methods
-        budget = self._budget if budget is None else budget
-        clock = Clock()
-        photo, x = as_input(image, self.manifest.preprocessing)
-        clock.lap("preprocess")
-        if callable(classes):
-            with self._engine.look(x, [-1], clock) as steps:
-                classes = classes(probabilities(steps.logits, self.manifest.ending))
-        if not classes:
-            return []
-        first, *others = self._serving(methods)
-        looks: list[Look] = []
-        count = (1 + len(others)) * view_count(self._smooth)
-        for view in views(x, self._smooth):
-            own = part_of(progress, len(looks), count)
-            looks.append((yield from self._look(first, view, methods, classes, clock, own, budget)))
-            classes = looks[0].classes  # the top class of the picture itself goes for all views
-            for engine in others:  # which have sessions of their own
-                own = part_of(progress, len(looks), count)
-                looks += engine.finish([self._look(engine, view, methods, classes, clock, own, budget)])
-        passes = Passes.of_all([look.passes for look in looks])
-        of_classes = zip(classes, *(look.made for look in looks), strict=True)
-        clock.lap("fusion")
-        size = None if photo is None else (photo.shape[0], photo.shape[1])
-        dark, logits = is_dark(x, self.manifest.preprocessing), looks[0].logits
-        return [self._result(c, mean(made), methods, logits, passes, clock, size, dark) for c, *made in of_classes]
-
-    def _look(
-        self,
-        engine: Engine,
-        view: View,
-        methods: Sequence[str],
-        classes: Sequence[int],
-        clock: Clock,
-        progress: Progress | None,
-        budget: Budget,
-    ) -> Work[Look]:
-        with engine.look(view.x, classes, clock, progress, budget) as steps:
-            made = yield from make_maps(steps, methods)
-            for each in made:
-                each.maps = {method: view.back(m) for method, m in each.maps.items()}
-            clock.lap("fusion")
-            return Look(list(steps.classes), made, steps.logits, steps.passes)
-
-    def _result(
-        self,
-        c: int,
-        made: ClassMaps,
-        methods: Sequence[str],
-        logits: Float32Array,
-        passes: Passes,
-        clock: Clock,
-        size: tuple[int, int] | None,
-        dark: bool,
-    ) -> Explanation:
-        m = self.manifest
-        return Explanation(
-            maps={method: made.maps[method].astype(np.float32) for method in methods},
-            class_index=c,
-            label=m.labels[c] if m.labels else None,
-            probability=float(probabilities(logits, m.ending)[c]),
-            flags=(*made.flags, *(["dark_picture"] if dark else []), *bundle_flags(self._manifests)),
-            passes=passes,
-            timing=clock.laps,
-            photo_size=size,
-            preprocessing=m.preprocessing,
-            logits=logits.copy(),
-        )
+    def _request(
+        self, image: ImageLike, targets: Sequence[Target] | TargetChoice, progress: Progress | None
+    ) -> ExplainRequest:
+        return ExplainRequest(image, targets, self.methods, self._budget, progress=progress)

@@ -4,7 +4,9 @@ import importlib.util
 import platform
 import shutil
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +20,10 @@ from onnx import TensorProto, helper, numpy_helper
 from fusioncam import Explainer
 from fusioncam.export import export_model
 from fusioncam.manifest import CHUNK
+from fusioncam.runtime.engine import Pipeline
 from fusioncam.runtime.sessions import chunk_tuning as tuning
 from fusioncam.runtime.sessions.masked_graph import MASKS
+from fusioncam.runtime.sessions.open import open_session
 
 UNIT = {"size": (24, 32), "rescale": 1 / 255, "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 
@@ -156,15 +160,38 @@ class Oracle:
         return {"grad_cam": grad, "score_cam": region, "fusion_cam": fused}
 
 
+class Relay:
+    """Takes the place of a session, and passes on to it; tests put another one into `session`."""
+
+    def __init__(self, session):
+        self.session = session
+
+    def __getattr__(self, name):
+        return getattr(self.session, name)
+
+    def run(self, *arguments):
+        return self.session.run(*arguments)
+
+
+class Relays(dict):
+    """The relays of all sessions by path; `explain` and `score` are those of the first bundle."""
+
+    def first(self, graph):
+        return next(relay for path, relay in self.items() if path.name == graph)
+
+    explain = property(lambda self: self.first("explain.onnx"))
+    score = property(lambda self: self.first("score.onnx"))
+
+
 class Counter:
     """A session that counts the pictures it is fed, and keeps the sizes of its batches."""
 
     def __init__(self, session):
-        self._session, self.batches = session, []
+        self.session, self.batches = session, []
 
     def run(self, outputs, feeds):
         self.batches.append(len(feeds[MASKS]))
-        return self._session.run(outputs, feeds)
+        return self.session.run(outputs, feeds)
 
     @property
     def pictures(self):
@@ -215,13 +242,43 @@ def oracle():
     return Oracle
 
 
-@pytest.fixture
-def counted():
+@contextmanager
+def injected_sessions(**injected):
+    """Have what is opened meanwhile take sessions that relay, and what else is injected; gives the relays."""
+    relays = Relays()
+
+    def open_relay(path, *arguments, **options):
+        relays[path] = Relay(open_session(path, *arguments, **options))
+        return relays[path]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Pipeline, "open", partial(Pipeline.open, **{"open_session": open_relay, **injected}))
+        yield relays
+
+
+@pytest.fixture(scope="session")
+def injected():
+    return injected_sessions
+
+
+@pytest.fixture(scope="session")
+def relayed():
+    """Opens an Explainer and the relays of its sessions."""
+
+    def open_relayed(bundle, **options):
+        with injected_sessions() as relays:
+            return Explainer(bundle, **options), relays
+
+    return open_relayed
+
+
+@pytest.fixture(scope="session")
+def counted(relayed):
     """Opens an Explainer and the counter of the pictures its score graph is fed."""
 
     def open_counted(bundle, **options):
-        explainer = Explainer(bundle, **options)
-        counter = explainer._engine.scorer._session = Counter(explainer._engine.scorer._session)
+        explainer, relays = relayed(bundle, **options)
+        counter = relays.score.session = Counter(relays.score.session)
         return explainer, counter
 
     return open_counted

@@ -47,9 +47,9 @@ class Bench:
 
     def ours(self, picture: Any, maps: dict[str, np.ndarray], metrics: Sequence[str], **settings: Any) -> Figures:
         """What fusioncam measures of maps (H, W)."""
+        from fusioncam.kernels.reference import probabilities
         from fusioncam.runtime.engine.host.passes import MaskedPasses
-        from fusioncam.runtime.engine.host.scorer import probabilities
-        from fusioncam.runtime.engine.scheduler import Clock
+        from fusioncam.runtime.engine.progress import Clock
         from fusioncam.runtime.evaluation.metrics.faithfulness import Settings, faithfulness
 
         def confidence(logits: np.ndarray) -> np.ndarray:
@@ -57,7 +57,7 @@ class Bench:
 
         passes = MaskedPasses(picture.x, Clock()).of_pictures
         work = faithfulness(picture.x, maps, confidence, passes, Settings(tuple(metrics), **settings))
-        (found,) = self._scorer.finish([work])
+        (found,) = self._scorer.scheduler().run([work])
         return dict(found)
 
     def theirs(self, pictures: torch.Tensor, class_index: int) -> torch.Tensor:

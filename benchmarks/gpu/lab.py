@@ -15,9 +15,10 @@ from fusioncam.export import export_model
 from fusioncam.kernels.arrays import Array
 from fusioncam.kernels.device import Device
 from fusioncam.manifest import Manifest, Preprocessing, read_bundle
-from fusioncam.runtime.engine.opening import Engine, open_engine, open_on_device
-from fusioncam.runtime.engine.recipe import make_maps
-from fusioncam.runtime.engine.scheduler import Clock, Work
+from fusioncam.runtime.engine import ExplainRequest, Pipeline
+from fusioncam.runtime.engine.device.opening import open_device_engine
+from fusioncam.runtime.engine.host.opening import open_host_engine
+from fusioncam.runtime.engine.protocols import Engine
 from fusioncam.runtime.explanation import Passes
 from fusioncam.runtime.methods import METHODS
 from fusioncam.runtime.photos.model_input import as_input, preprocess
@@ -52,30 +53,22 @@ class Explained:
 
 def explain(engine: Engine, manifest: Manifest, picture: Array, class_index: int = -1) -> Explained:
     """A picture of the host in, maps on the host out: what `Explainer.explain` does."""
-    clock = Clock()
-    _, x = as_input(picture, manifest.preprocessing)
-    clock.lap("preprocess")
-
-    def work() -> Work[Explained]:
-        with engine.look(x, [class_index], clock) as steps:
-            made = (yield from make_maps(steps, METHODS))[0]
-            clock.lap("fusion")
-            captured = getattr(engine, "captured", False)
-            return Explained(made.maps, steps.classes[0], steps.passes, made.flags, clock.laps, captured)
-
-    (found,) = engine.finish([work()])
-    return found
+    pipeline = Pipeline([manifest], [engine])
+    ((e,),) = pipeline.run([pipeline.task(ExplainRequest(picture, [class_index]))], METHODS)
+    captured = getattr(engine, "captured", False)
+    return Explained(e.maps, e.class_index, e.passes, list(e.flags), e.timing, captured)
 
 
 def bare(engine: Any, passes: Passes, chunk: int) -> None:
     """The session runs of one such explanation, through the same bindings, and nothing else."""
     with engine.device.entered():
-        engine.explain_runs[0]()
+        state = engine.state
+        state.explain_runs[0]()
         for i in range(-(-(passes.run - 2) // chunk)):  # all but the passes of x * R and x * U
-            engine.passes.chunk_runs[i % 2]()
+            state.passes.chunk_runs[i % 2]()
         for _ in range(2):
-            engine.passes.rest_run()
-        engine.device.synchronize(engine.stream)
+            state.passes.rest_run()
+        engine.device.synchronize(state.stream)
 
 
 @dataclass
@@ -142,7 +135,7 @@ class Lab:
 
         def make() -> Explained:
             folder, manifest = self.bundle(name, "fp32")
-            return explain(open_engine(folder, manifest, ["cpu"]), manifest, self.picture(name))
+            return explain(open_host_engine(folder, manifest, [CPU]), manifest, self.picture(name))
 
         return self._once(("reference", name), make)
 
@@ -164,7 +157,7 @@ class Lab:
             # A device whose memory is the host's is one of the tests'.
             in_test = self.device.memory == "cpu" and road == "onnxruntime"
             providers: list[Provider] = [CPU] if in_test else list(PROVIDERS[road])
-            return open_on_device(folder, manifest, self.device, providers, chunk), manifest
+            return open_device_engine(folder, manifest, self.device, providers, chunk), manifest
         except ProviderError as error:
             self.broken[road] = str(error)
             raise

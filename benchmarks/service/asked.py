@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from fusioncam import Explainer
+from fusioncam.runtime.engine import ExplainRequest
 from fusioncam.runtime.photos.decode import read_image
 from fusioncam.runtime.photos.model_input import as_input
 
@@ -64,10 +65,9 @@ def works(photos: Sequence[Path], classes: int, budgets: Sequence[int | str], co
 
 def explain_all(explainer: Explainer, given: Sequence[Work]) -> Iterator[Any]:
     """The offline way: what `explain_batch` does, with a budget and methods for each picture."""
-    for (found,) in explainer.finish(
-        explainer.explaining(read_image(w.photo), [w.class_index], None, w.methods, w.budget)  # type: ignore[arg-type]
-        for w in given
-    ):
+    pipeline = explainer.pipeline
+    requests = (ExplainRequest(read_image(w.photo), [w.class_index], w.methods, w.budget) for w in given)  # type: ignore[arg-type]
+    for (found,) in pipeline.run(map(pipeline.task, requests), explainer.methods):
         yield found
 
 

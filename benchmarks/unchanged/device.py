@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -16,8 +18,16 @@ MADE = ("fusion_cam", "grad_cam", "score_cam")  # by kernels; the others are mad
 
 
 @contextmanager
-def opening(engine: Any) -> Iterator[None]:
-    """Let every module that opens an engine get this one."""
+def opening(folder: Path, manifest: Any, device: Any, chunk: int) -> Iterator[None]:
+    """Let the Explainer that is opened meanwhile run on a device."""
+    try:
+        pipeline = lookup("Pipeline")
+    except ImportError:
+        engine = lookup("open_on_device")(folder, manifest, device, ["CPUExecutionProvider"], chunk, threads=THREADS)
+    else:
+        with mock.patch.object(pipeline, "open", partial(pipeline.open, device=device)):
+            yield
+        return
     calls = []
 
     def opened(*_: Any, **__: Any) -> Any:
@@ -50,11 +60,8 @@ def _add(digests: Digests, subjects: Subjects, device: Any, bundle: Bundle) -> N
     manifest = lookup("read_bundle")(bundle.folder)
 
     def opened(budget: Any = "exact", chosen: Sequence[str] = MADE, chunk: int = CHUNK, **options: Any) -> Explainer:
-        engine = lookup("open_on_device")(
-            bundle.folder, manifest, device, ["CPUExecutionProvider"], chunk, threads=THREADS
-        )
-        with opening(engine):
-            return Explainer(bundle.folder, None, chosen, budget, **options)
+        with opening(bundle.folder, manifest, device, chunk):
+            return Explainer(bundle.folder, None, chosen, budget, chunk=chunk, threads=THREADS, **options)
 
     name, photo = f"device/{bundle.name}", subjects.photos[0]
     calls: list[tuple[int, int]] = []

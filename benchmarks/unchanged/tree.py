@@ -13,12 +13,8 @@ ROOT = Path(fusioncam.__file__).resolve().parents[1]
 
 # Every name a thing has had, the oldest first: the script runs on trees before and after a move.
 NAMES = {
-    "open_on_device": (
-        "fusioncam.runtime.engines:open_on_device",
-        "fusioncam.runtime.engine.opening:open_on_device",
-        "fusioncam.runtime.engine.open:open_on_device",
-        "fusioncam.runtime.engine:open_on_device",
-    ),
+    "open_on_device": ("fusioncam.runtime.engines:open_on_device",),
+    "Pipeline": ("fusioncam.runtime.engine:Pipeline",),
     "every_method": ("fusioncam.runtime.methods:EVERY",),
     "read_bundle": ("fusioncam.manifest:read_bundle",),
 }

@@ -9,10 +9,10 @@ from fusioncam import export_model
 from fusioncam.kernels import reference
 from fusioncam.kernels.arrays import UInt8Array
 from fusioncam.kernels.masks import MaskMaker
+from fusioncam.kernels.reference import probabilities
 from fusioncam.manifest import read_bundle
 from fusioncam.runtime.demo import MODEL
 from fusioncam.runtime.demo.scenes import sample_picture
-from fusioncam.runtime.engine.host.scorer import probabilities
 from fusioncam.runtime.photos.model_input import as_input
 from fusioncam.runtime.sessions.open import open_session
 

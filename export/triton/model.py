@@ -17,15 +17,15 @@ import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
 
 from fusioncam.errors import FusionCamError, ImageError, UsageError
 from fusioncam.kernels.arrays import Float32Array
-from fusioncam.manifest import bundle_flags, read_manifest
+from fusioncam.kernels.reference import probabilities
+from fusioncam.manifest import read_manifest
 from fusioncam.runtime.budget import Budget
+from fusioncam.runtime.engine import ExplainRequest, PassRequest, Pipeline, Task
+from fusioncam.runtime.engine.checks import refuse_nan
 from fusioncam.runtime.engine.host.engine import PARTS, HostEngine
-from fusioncam.runtime.engine.host.head import Head
-from fusioncam.runtime.engine.host.scorer import Scorer, probabilities, refuse_nan
-from fusioncam.runtime.engine.recipe import make_maps
-from fusioncam.runtime.engine.scheduler import Clock, Request, Work
+from fusioncam.runtime.engine.host.scorer import Scorer
+from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.methods import checked_for
-from fusioncam.runtime.photos.model_input import is_dark
 from fusioncam.runtime.service.protocol.request_parser import default_method, parse_request, prepared_pictures
 
 PICTURES, CHUNKS = 2, 2  # of a request, and of a picture, that are under way at a time: bounds the memory
@@ -40,16 +40,6 @@ class Asked(NamedTuple):
     classes: list[int]
     methods: tuple[str, ...]
     budget: Budget
-
-
-class Found(NamedTuple):
-    """What there is to say of a picture."""
-
-    maps: dict[str, Any]
-    logits: Float32Array
-    class_index: int
-    passes: int
-    flags: str
 
 
 class CancelledError(Exception):
@@ -115,7 +105,7 @@ class TritonPythonModel:
     async def _respond(self, request: Any) -> Any:
         try:
             asked = self._asked(request)
-            found: list[Found] = []
+            found: list[Explanation] = []
             for start in range(0, len(asked.pictures), PICTURES):
                 some = range(start, min(start + PICTURES, len(asked.pictures)))
                 async with asyncio.TaskGroup() as group:  # where one fails the others are given up
@@ -152,20 +142,20 @@ class TritonPythonModel:
             return [*methods, *(m for m in self.methods if m in wanted)]
         return methods or [default_method(self.methods)]
 
-    async def _explained(self, asked: Asked, i: int, request: Any) -> Found:
+    async def _explained(self, asked: Asked, i: int, request: Any) -> Explanation:
         feeds = {"image": asked.pictures[i][None], "class_index": np.array([asked.classes[i]], np.int64)}
         evidence = Answered(self._explain.read(await self._explain.send(feeds)))
-        work = self._work(asked, i, evidence)
+        task = self._task(asked, i, evidence)
         try:
             while True:
-                await self._pass(next(work), request)
+                await self._pass(next(task), request)
         except StopIteration as done:
-            found: Found = done.value
-            return found
+            explanations: list[Explanation] = done.value
+            return explanations[0]
         finally:
-            work.close()
+            task.close()
 
-    async def _pass(self, wanted: Request, request: Any) -> None:
+    async def _pass(self, wanted: PassRequest, request: Any) -> None:
         """Chunks go out as they are made, up to `CHUNKS` at a time, for NAME_score to batch."""
         begun = time.perf_counter()
         sent: deque[tuple[int, Any]] = deque()
@@ -180,38 +170,30 @@ class TritonPythonModel:
                 await self._take(wanted, *sent.popleft())
         while sent:
             await self._take(wanted, *sent.popleft())
-        wanted.clock.book("masked_passes", time.perf_counter() - begun)
+        wanted.clock.add("masked_passes", time.perf_counter() - begun)
         wanted.clock.resume()
 
-    async def _take(self, wanted: Request, start: int, response: Any) -> None:
+    async def _take(self, wanted: PassRequest, start: int, response: Any) -> None:
         logits = self._score.read(await response)["logits"]
         refuse_nan(logits, "logits")
         wanted.take(start, logits)
 
-    def _work(self, asked: Asked, i: int, evidence: Answered) -> Work[Found]:
+    def _task(self, asked: Asked, i: int, evidence: Answered) -> Task[list[Explanation]]:
         # Of the scorer only the size of its chunks is of use: they are sent by `_pass`, several at a time.
         scorer = Scorer(evidence, self._shape, self._chunk, pad=True)
-        engine = HostEngine(self.manifest, evidence, scorer, _no_head)
-        with engine.look(asked.pictures[i], [asked.classes[i]], Clock(), budget=asked.budget) as steps:
-            (made,) = yield from make_maps(steps, asked.methods)
-            dark = is_dark(asked.pictures[i], self.manifest.preprocessing)
-            flags = ",".join([*made.flags, *(["dark_picture"] if dark else []), *bundle_flags([self.manifest])])
-            return Found(made.maps, steps.logits, steps.classes[0], steps.passes.run, flags)
+        pipeline = Pipeline([self.manifest], [HostEngine(self.manifest, evidence, scorer)])
+        return pipeline.task(ExplainRequest(asked.pictures[i], [asked.classes[i]], asked.methods, asked.budget))
 
-    def _response(self, asked: Asked, found: list[Found], outputs: Collection[str]) -> Any:
-        logits = np.stack([f.logits for f in found]).astype(np.float32)
+    def _response(self, asked: Asked, found: Sequence[Explanation], outputs: Collection[str]) -> Any:
+        logits = np.stack([np.asarray(f.logits, np.float32) for f in found])
         arrays = {m: np.stack([f.maps[m] for f in found]).astype(np.float32) for m in asked.methods} | {
             "logits": logits,
             "probabilities": probabilities(logits, self.manifest.ending).astype(np.float32),
             "class_index": np.array([f.class_index for f in found], np.int64),
-            "passes": np.array([f.passes for f in found], np.int64),
-            "flags": np.array([f.flags.encode() for f in found], object),
+            "passes": np.array([f.passes.run for f in found], np.int64),
+            "flags": np.array([",".join(f.flags).encode() for f in found], object),
         }
         return pb_utils.InferenceResponse([pb_utils.Tensor(n, a) for n, a in arrays.items() if n in outputs])
-
-
-def _no_head() -> Head:
-    raise UsageError("recipro_cam runs a graph that is not in the repository")
 
 
 def _text(value: bytes | str) -> str:

@@ -8,11 +8,12 @@ import onnxruntime
 
 from fusioncam.kernels import reference
 from fusioncam.kernels.arrays import Array, Float32Array
+from fusioncam.kernels.reference import probabilities
 from fusioncam.manifest import EXPLAIN_GRAPH, SCORE_GRAPH, Manifest
+from fusioncam.quirks import crashing_optimizers
 from fusioncam.runtime.bench.comparison import Drawn, Maps, Picture
 from fusioncam.runtime.bench.fidelity import difference
-from fusioncam.runtime.engine.host.scorer import input_type, probabilities
-from fusioncam.runtime.engine.opening import crashing_optimizers
+from fusioncam.runtime.engine.checks import input_type
 from fusioncam.runtime.sessions.open import open_session
 from fusioncam.runtime.sessions.providers import CPU, Provider
 from fusioncam.runtime.sessions.run import run

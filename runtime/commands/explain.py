@@ -83,7 +83,7 @@ def explain(
     )
 
     def number(name: str) -> int:
-        return explainer.checked_class(class_number(explainer.manifest, name))
+        return explainer.pipeline.check_class(class_number(explainer.manifest, name))
 
     wanted = Wanted(tuple(map(number, classes or [])), None if versus is None else number(versus), most_probable, above)
     if explainer.manifest.preprocessing.origin == "assumed" and not quiet:

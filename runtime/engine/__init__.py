@@ -1,1 +1,27 @@
-"""The engine: the work of one request, from a preprocessed picture to its maps."""
+"""The engine: the work of one request, from a picture to its maps. This is its door: others import it from here."""
+
+from fusioncam.runtime.engine.host.passes import MaskedPasses, Pictures
+from fusioncam.runtime.engine.pipeline import Pipeline, read_bundles
+from fusioncam.runtime.engine.progress import Clock, Progress
+from fusioncam.runtime.engine.request import TOP_CLASS, ExplainRequest, Target, TargetChoice
+from fusioncam.runtime.engine.scheduler import IN_FLIGHT, PassRequest, RunningTask, Scheduler, Task
+from fusioncam.runtime.engine.views import checked_smoothing
+
+__all__ = [
+    "IN_FLIGHT",
+    "TOP_CLASS",
+    "Clock",
+    "ExplainRequest",
+    "MaskedPasses",
+    "PassRequest",
+    "Pictures",
+    "Pipeline",
+    "Progress",
+    "RunningTask",
+    "Scheduler",
+    "Target",
+    "TargetChoice",
+    "Task",
+    "checked_smoothing",
+    "read_bundles",
+]

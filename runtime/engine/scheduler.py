@@ -1,6 +1,5 @@
-"""An explanation as work that asks for masked passes, so that several pictures can share the runs of a session."""
+"""Tasks that ask for passes through the model, and the scheduler that lets several of them share a run."""
 
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sized
 from contextlib import closing
@@ -9,130 +8,104 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from fusioncam.kernels.arrays import Float32Array
+from fusioncam.runtime.engine.progress import Clock
 
-Fill = Callable[[int, int, Any], None]
-Progress = Callable[[int, int], None]
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
-
-class Clock:
-    """Seconds per stage."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self.resume()
-
-    def resume(self) -> None:
-        """What was done since the last lap was for others."""
-        self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        """Book the time since the last lap under `stage`."""
-        last = self._last
-        self.resume()
-        self.book(stage, self._last - last)
-
-    def book(self, stage: str, seconds: float) -> None:
-        """Add to a stage."""
-        self.laps[stage] = self.laps.get(stage, 0.0) + seconds
+IN_FLIGHT = 4  # tasks that run together, unless told otherwise: bounds the memory
 
 
 @dataclass
-class Request:
-    """Pictures that an explanation wants passed through the model before it goes on.
+class PassRequest:
+    """Pictures that a task wants passed through the model before the task goes on.
 
     Attributes:
-        count: How many.
+        count: Number of pictures.
         fill: `fill(start, stop, out)` writes the pictures start..stop-1 into `out`, an array (stop - start, 3, H, W)
             or, where the graph makes the masked pictures, `Deferred`.
         take: `take(start, logits)` gets the logits (B, classes) of the pictures from `start` on.
-        clock: The explanation's.
-        done: How many are done.
+        clock: Gets the seconds of the passes.
+        done: Pictures passed so far.
     """
 
     count: int
-    fill: Fill
+    fill: Callable[[int, int, Any], None]
     take: Callable[[int, Float32Array], None]
     clock: Clock
     done: int = 0
 
 
-Work = Generator[Request, None, Found]  # what is found by asking for passes
+Task = Generator[PassRequest, None, Result]
+"""Work on one picture: yields what must pass through the model, and returns its result."""
 
 
-def at_once(found: Found) -> Work[Found]:
-    """What was found without asking."""
+def at_once(result: Result) -> Task[Result]:
+    """Return a result that needs no pass, as a task."""
     yield from ()
-    return found
+    return result
 
 
-def finished(work: Work[Found]) -> Found:
-    """What a work finds that asks for nothing."""
-    return UnderWay(work).result()
-
-
-class UnderWay(Generic[Found]):
-    """A work that was begun. What goes wrong in it is kept, not raised: others may share the run it happened in.
+class RunningTask(Generic[Result]):
+    """A task that has started. Its error is kept, not raised: other tasks may share the run in which it came up.
 
     Attributes:
-        request: What it waits for; None once it has ended.
-        found: What it was for, once it has found it.
-        error: What ended it instead.
+        pass_request: The passes that the task waits for; None once the task has ended.
+        error: The exception that ended the task, if one did.
     """
 
-    def __init__(self, work: Work[Found]) -> None:
-        self._work = work
-        self.request: Request | None = None
-        self.found: list[Found] = []
+    def __init__(self, task: Task[Result]) -> None:
+        self._task = task
+        self.pass_request: PassRequest | None = None
         self.error: Exception | None = None
-        self._go_on(partial(next, work))
+        self._result: list[Result] = []
+        self._advance(partial(next, task))
 
     @property
     def ended(self) -> bool:
-        """Whether there is a result, or an error."""
-        return self.request is None
+        """Return True once there is a result, or an error."""
+        return self.pass_request is None
 
     @property
-    def wanted(self) -> int:
-        """Pictures that it waits for."""
-        return 0 if self.request is None else self.request.count - self.request.done
+    def passes_wanted(self) -> int:
+        """Return the number of pictures that the task waits for."""
+        return 0 if self.pass_request is None else self.pass_request.count - self.pass_request.done
 
     def fill(self, out: Sized) -> bool:
-        """Write the next of these pictures into `out`; says whether that went well."""
-        request = self.request
+        """Write the next pictures into `out`; return False where that ended the task."""
+        request = self.pass_request
         assert request is not None
         return self._survives(lambda: request.fill(request.done, request.done + len(out), out))
 
     def take(self, logits: Float32Array, seconds: float) -> None:
-        """Hand over their logits (B, classes), and what they took."""
-        request = self.request
+        """Hand over the logits (B, classes) of the pictures filled in, and the seconds that their passes took."""
+        request = self.pass_request
         assert request is not None
-        request.clock.book("masked_passes", seconds)
+        request.clock.add("masked_passes", seconds)
         if not self._survives(lambda: request.take(request.done, logits)):
             return
         request.done += len(logits)
         if request.done == request.count:
             request.clock.resume()
-            self._go_on(partial(next, self._work))
+            self._advance(partial(next, self._task))
 
     def fail(self, error: Exception) -> None:
-        """Raise an error where it waits, in place of what it asked for."""
-        self._go_on(partial(self._work.throw, error))
+        """Raise an error in the task, where it waits for its passes."""
+        self._advance(partial(self._task.throw, error))
 
-    def result(self) -> Found:
-        """What it found; raises what ended it instead. To be called once."""
+    def result(self) -> Result:
+        """Return the result, or raise the error that ended the task; to be called once."""
         error, self.error = self.error, None
         if error is not None:
             try:
                 raise error
             finally:
-                del error  # or it and its traceback would keep each other, and all that the work had in its hands
-        (found,) = self.found
-        return found
+                del error  # or the error and its traceback keep each other alive, and with them the task's arrays
+        (result,) = self._result
+        return result
 
     def close(self) -> None:
-        """Give up."""
-        self._work.close()
+        """Give the task up."""
+        self._task.close()
 
     def _survives(self, act: Callable[[], None]) -> bool:
         try:
@@ -142,83 +115,78 @@ class UnderWay(Generic[Found]):
             return False
         return True
 
-    def _go_on(self, step: Callable[[], Request]) -> None:
-        self.request = None
+    def _advance(self, step: Callable[[], PassRequest]) -> None:
+        self.pass_request = None
         try:
-            self.request = step()
-        except StopIteration as done:
-            self.found = [done.value]
+            self.pass_request = step()
+        except StopIteration as end:
+            self._result = [end.value]
         except Exception as error:
             self.error = error
         finally:
             del step  # see `result`
 
 
-class Together(Generic[Found]):
-    """Works under way together, the oldest first; for one thread.
+class Scheduler(Generic[Result]):
+    """Runs several tasks together, the oldest first; for one thread.
 
     Args:
-        run: Runs the session once, for as many of the pictures that works wait for as it takes; returns how many.
-        chunk: How many it takes.
-        most: Works that may be under way: bounds the memory.
+        run_chunk: Runs the session once, with as many of the tasks' pictures as fit; returns their number.
+        chunk: Pictures per run.
+        most: Tasks that may run together: bounds the memory.
 
     Attributes:
-        begun: The works.
+        tasks: The running tasks.
     """
 
-    def __init__(self, run: Callable[[Collection[UnderWay[Any]]], int], chunk: int, most: int) -> None:
-        self._run, self._chunk, self._most = run, chunk, most
-        self.begun: deque[UnderWay[Found]] = deque()
+    def __init__(self, run_chunk: Callable[[Collection[RunningTask[Any]]], int], chunk: int, most: int) -> None:
+        self._run_chunk, self._chunk, self._most = run_chunk, chunk, most
+        self.tasks: deque[RunningTask[Result]] = deque()
 
     @property
-    def room(self) -> bool:
-        """Whether another work may be begun."""
-        return len(self.begun) < self._most
+    def wants_more(self) -> bool:
+        """Return True where another task may start, and is needed to fill a run."""
+        return len(self.tasks) < self._most and sum(task.passes_wanted for task in self.tasks) < self._chunk
 
-    @property
-    def hungry(self) -> bool:
-        """Whether another work may be begun, and is needed to fill a run."""
-        return self.room and sum(w.wanted for w in self.begun) < self._chunk
+    def start(self, task: Task[Result]) -> RunningTask[Result]:
+        """Let a task run until it asks for passes."""
+        running = RunningTask(task)
+        self.tasks.append(running)
+        return running
 
-    def begin(self, work: Work[Found]) -> UnderWay[Found]:
-        """Have a work go until it asks for pictures."""
-        under_way = UnderWay(work)
-        self.begun.append(under_way)
-        return under_way
-
-    def run(self) -> int:
-        """One run of the session; returns its number of pictures.
+    def run_once(self) -> int:
+        """Run the session once; return the number of pictures passed.
 
         Raises:
             FusionCamError: The model cannot be run.
         """
-        return self._run(self.begun)
+        return self._run_chunk(self.tasks)
 
     def close(self) -> None:
-        """Give up what is under way."""
-        while self.begun:
-            self.begun.popleft().close()
+        """Give up all running tasks."""
+        while self.tasks:
+            self.tasks.popleft().close()
 
-    def finish(self, works: Iterable[Work[Found]]) -> Iterator[Found]:
-        """Do works, beginning each when it is needed.
+    def run(self, tasks: Iterable[Task[Result]]) -> Iterator[Result]:
+        """Run tasks to their end, and start each when it is needed. Runs are filled across tasks.
 
         Yields:
-            What each work finds, in their order.
+            The result of each task, in their order.
 
         Raises:
-            Exception: What ended a work, as soon as it did. Those under way are given up.
+            Exception: The error of a task, as soon as it comes up. The other running tasks are given up.
             FusionCamError: The model cannot be run.
         """
-        more = iter(works)
+        waiting = iter(tasks)
         with closing(self):
             while True:
-                first = next((w for w in self.begun if w.error), self.begun[0] if self.begun else None)
-                if first is not None and first.ended:
-                    self.begun.remove(first)
-                    yield first.result()
-                elif self.hungry and (work := next(more, None)) is not None:
-                    self.begin(work)
-                elif self.begun:
-                    self.run()
+                oldest = next((t for t in self.tasks if t.error), self.tasks[0] if self.tasks else None)
+                if oldest is not None and oldest.ended:
+                    self.tasks.remove(oldest)
+                    yield oldest.result()
+                elif self.wants_more and (task := next(waiting, None)) is not None:
+                    self.start(task)
+                elif self.tasks:
+                    self.run_once()
                 else:
                     return

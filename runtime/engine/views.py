@@ -8,7 +8,6 @@ import numpy as np
 from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import Array, Float32Array
 from fusioncam.runtime.arguments import listed
-from fusioncam.runtime.engine.scheduler import Progress
 
 SMOOTHINGS = ("flip", "noise")
 NOISY = 4  # noisy views beside the clean one
@@ -21,16 +20,16 @@ class View(NamedTuple):
 
     Attributes:
         x: (3, H, W).
-        back: Brings a map (H, W) of it to where the picture has what it shows.
+        back: Maps a map (H, W) of the view back onto the picture.
     """
 
     x: Float32Array
     back: Callable[[Array], Array]
 
 
-def checked_smoothing(given: Sequence[str]) -> tuple[str, ...]:
-    """Which views to take; raises UsageError where there is none of a name."""
-    names = listed(given, "smooth")
+def checked_smoothing(smooth: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the views to take, each once; raise UsageError where there is none of a name."""
+    names = listed(smooth, "smooth")
     for name in names:
         if name not in SMOOTHINGS:
             raise UsageError(f"no smoothing {name!r}; use {' or '.join(SMOOTHINGS)}")
@@ -38,12 +37,12 @@ def checked_smoothing(given: Sequence[str]) -> tuple[str, ...]:
 
 
 def view_count(smooth: Sequence[str]) -> int:
-    """How many views there are."""
+    """Return the number of views."""
     return (2 if "flip" in smooth else 1) * (1 + NOISY if "noise" in smooth else 1)
 
 
 def views(x: Float32Array, smooth: Sequence[str]) -> Iterator[View]:
-    """The picture itself, then the others: mirrored, with noise, and both."""
+    """Yield the picture itself, then the other views: mirrored, with noise, and both."""
     noise = np.random.default_rng(SEED)
     spread = NOISE * np.ptp(x)
     for n in range(1 + NOISY if "noise" in smooth else 1):
@@ -51,11 +50,3 @@ def views(x: Float32Array, smooth: Sequence[str]) -> Iterator[View]:
         yield View(seen, lambda m: m)
         if "flip" in smooth:
             yield View(np.ascontiguousarray(seen[..., ::-1]), lambda m: m[..., ::-1])
-
-
-def part_of(progress: Progress | None, begun: int, count: int) -> Progress | None:
-    """Progress within one look of several, as progress of all, which are taken to cost alike."""
-    if progress is None or count == 1:
-        return progress
-    report = progress
-    return lambda done, every: report(begun * every + done, count * every)

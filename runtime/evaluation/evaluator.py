@@ -8,16 +8,15 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from fusioncam.errors import FusionCamError
 from fusioncam.kernels.arrays import Array, Float32Array, UInt8Array
 from fusioncam.kernels.family import SCORE_CAMS
+from fusioncam.kernels.reference import probabilities
 from fusioncam.manifest import sha256
-from fusioncam.runtime.arguments import Choice
 from fusioncam.runtime.budget import Budget
-from fusioncam.runtime.engine.host.passes import MaskedPasses
-from fusioncam.runtime.engine.host.scorer import probabilities
-from fusioncam.runtime.engine.scheduler import Clock, Work
+from fusioncam.runtime.engine import Clock, ExplainRequest, MaskedPasses, Pipeline, Target, TargetChoice, Task
 from fusioncam.runtime.evaluation.annotations import Annotations, in_model_input
 from fusioncam.runtime.evaluation.metrics.catalogue import Measured, merged
 from fusioncam.runtime.evaluation.metrics.faithfulness import Settings, faithfulness
@@ -86,7 +85,7 @@ class Evaluator:
 
     def __init__(self, config: EvaluationConfig) -> None:
         self._config = config
-        self.explainer = self._open(config.bundle)
+        self._pipeline = self._open(config.bundle)
         self._random = self._open(config.random_bundle) if config.random_bundle else None
 
     def rows(self, photos: Iterable[tuple[str, Path]]) -> Iterator[Evaluated]:
@@ -98,36 +97,41 @@ class Evaluator:
         waiting = deque(photos)
         while waiting:
             try:
-                for found in self.explainer.finish(self._work(*photo) for photo in tuple(waiting)):
+                tasks = (self._work(*photo) for photo in tuple(waiting))
+                for found in self._pipeline.run(tasks, self._config.methods):
                     waiting.popleft()
                     yield found
             except FusionCamError:
                 # It is due to one of those that shared the run: the first in line may be, and shows it alone.
                 yield self._alone(*waiting.popleft())
 
-    def _open(self, bundle: Path) -> Explainer:
+    def _open(self, bundle: Path) -> Pipeline:
         p = self._config
-        return Explainer(bundle, p.providers, p.methods, p.budget, chunk=p.chunk, threads=p.threads, kernels=False)
+        opened = Explainer(bundle, p.providers, p.methods, p.budget, chunk=p.chunk, threads=p.threads, kernels=False)
+        return opened.pipeline
+
+    def _request(self, photo: UInt8Array, targets: Sequence[Target] | TargetChoice) -> ExplainRequest:
+        return ExplainRequest(photo, targets, self._config.methods, self._config.budget)
 
     def _alone(self, name: str, file: Path) -> Evaluated:
         try:
-            (found,) = self.explainer.finish([self._work(name, file)])
+            (found,) = self._pipeline.run([self._work(name, file)], self._config.methods)
             return found
         except FusionCamError as error:
             return _failed(name, error)
 
-    def _work(self, name: str, file: Path) -> Work[Evaluated]:
+    def _work(self, name: str, file: Path) -> Task[Evaluated]:
         """What goes wrong here is due to this photo; what goes wrong in a run that it shares is raised there."""
         try:
             return (yield from self._measured(name, file))
         except (FusionCamError, OSError) as error:
             return _failed(name, error)
 
-    def _measured(self, name: str, file: Path) -> Work[Evaluated]:
+    def _measured(self, name: str, file: Path) -> Task[Evaluated]:
         with native_stderr():  # libpng and libjpeg write their complaints there
             photo = read_image(file)
         digest, chances = sha256(file), list[Array]()
-        (explanation,) = yield from self.explainer.explaining(photo, self._classes(name, chances))
+        (explanation,) = yield from self._pipeline.task(self._request(photo, self._classes(name, chances)))
         clock = Clock()
         parts = [
             (yield from self._faithfulness(photo, explanation, int(digest[:8], 16), clock)),
@@ -145,7 +149,7 @@ class Evaluator:
         }
         return Evaluated({"image": name, **row}, _pictures(photo, explanation))
 
-    def _classes(self, name: str, seen: list[Array]) -> list[int] | Choice:
+    def _classes(self, name: str, seen: list[Array]) -> list[int] | TargetChoice:
         """The class to explain: the top one, or the most probable of those accepted, by chances that are `seen`."""
         accepted = list(self._accepted(name)) if self._config.annotated else []
 
@@ -160,8 +164,8 @@ class Evaluator:
 
     def _faithfulness(
         self, photo: UInt8Array, explanation: Explanation, seed: int, clock: Clock
-    ) -> Work[dict[str, Measured]]:
-        manifest = self.explainer.manifest
+    ) -> Task[dict[str, Measured]]:
+        manifest = self._pipeline.manifest
         _, x = as_input(photo, manifest.preprocessing)
 
         def confidence(logits: Float32Array) -> Array:
@@ -178,7 +182,7 @@ class Evaluator:
         region = self._config.annotations.region(name, (photo.shape[0], photo.shape[1]), c)
         if not region.any():
             return {}
-        mask = in_model_input(region, self.explainer.manifest.preprocessing)
+        mask = in_model_input(region, self._pipeline.manifest.preprocessing)
         return localisation(explanation.maps, mask, self._config.tolerance)
 
     def _sanity(self, photo: UInt8Array, explanation: Explanation) -> dict[str, Measured]:
@@ -186,14 +190,15 @@ class Evaluator:
         if self._random is None:
             return {}
         try:
-            ((other,),) = self._random.finish([self._random.explaining(photo, [explanation.class_index])])
+            request = self._request(photo, [explanation.class_index])
+            ((other,),) = self._random.run([self._random.task(request)], self._config.methods)
         except FusionCamError:
             return {m: Measured(flags=("no_sanity",)) for m in explanation.maps}
         return {m: Measured({"sanity": abs(spearman(found, other.maps[m]))}) for m, found in explanation.maps.items()}
 
     def _facts(self, name: str, photo: UInt8Array, explanation: Explanation, top: int) -> dict[str, Any]:
         size, accepted = (photo.shape[0], photo.shape[1]), self._accepted(name)
-        notes, preprocessing = self._config.annotations, self.explainer.manifest.preprocessing
+        notes, preprocessing = self._config.annotations, self._pipeline.manifest.preprocessing
         return {
             "size": size,
             "class_index": explanation.class_index,
@@ -231,7 +236,7 @@ def _pictures(photo: UInt8Array, explanation: Explanation) -> dict[str, UInt8Arr
     size = max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale))
     seen = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
 
-    def laid(saliency: Float32Array) -> UInt8Array:
+    def laid(saliency: npt.NDArray[np.float32]) -> UInt8Array:
         return overlay(seen, np.asarray(cv2.resize(saliency, size), np.float32).clip(0, 1))
 
     return {method: laid(saliency) for method, saliency in explanation.maps.items()}

@@ -4,7 +4,7 @@ import ctypes
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stdout, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +16,9 @@ from fusioncam.runtime.sessions.failures import GET_BUILD, INSTALL, diagnose, op
 from fusioncam.runtime.sessions.native_stderr import native_stderr
 from fusioncam.runtime.sessions.provider_options import Use, with_defaults, without_refused
 from fusioncam.runtime.sessions.providers import CPU, TENSORRT, Provider, name_and_options, resolve
+
+OpenSession = Callable[..., onnxruntime.InferenceSession]
+"""Opens the session of a graph, as `open_session` does."""
 
 STOP_SPINNING = "session.force_spinning_stop"  # after a run; within one, a session is much slower without
 WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"  # for graphs that come as bytes

@@ -14,6 +14,7 @@ Options = dict[str, Any]
 Provider = str | tuple[str, Options]
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
+ON_GPU = (CUDA, TENSORRT)
 SHORT = {"cpu": CPU, "cuda": CUDA, "tensorrt": TENSORRT}
 
 ONE_GRAPH = "trt_cuda_graph_enable"

@@ -11,8 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fusioncam import Explainer
 from fusioncam.runtime.commands import app as cli
-from fusioncam.runtime.engine.opening import open_on_device
 from fusioncam.runtime.methods import METHODS
+from fusioncam.runtime.sessions.open import open_session
 
 LABELS = ("tabby, tabby cat", "Egyptian cat", "crane", "crane")
 
@@ -129,12 +129,11 @@ def bundle(run, work):
 
 
 @pytest.fixture
-def on_device(host_device):
+def on_device(host_device, injected):
     """Opens an Explainer whose arrays stay on the device."""
 
-    def open_explainer(bundle, methods=METHODS, chunk=None):
-        explainer = Explainer(bundle, methods=methods)
-        explainer._engine = open_on_device(bundle, explainer.manifest, host_device, ["CPUExecutionProvider"], chunk)
-        return explainer
+    def open_explainer(bundle, methods=METHODS, chunk=None, **options):
+        with injected(device=host_device, open_session=open_session):
+            return Explainer(bundle, methods=methods, chunk=chunk, **options)
 
     return open_explainer

@@ -130,14 +130,14 @@ def test_infinity_from_the_model_is_refused(tiny, pictures):
         Explainer(tiny.bundle).explain(pictures[0] * np.float32(1e37))
 
 
-def test_nan_from_a_masked_pass_is_refused(tiny, pictures):
-    explainer = Explainer(tiny.bundle)
+def test_nan_from_a_masked_pass_is_refused(tiny, relayed, pictures):
+    explainer, relays = relayed(tiny.bundle)
 
     class Broken:
         def run(self, outputs, feeds):
             return [np.full((len(feeds[MASKS]), 5), np.nan, np.float32)]
 
-    explainer._engine.scorer._session = Broken()
+    relays.score.session = Broken()
     with pytest.raises(FusionCamError, match="NaN or infinite logits"):
         explainer.explain(pictures[0])
 
@@ -213,7 +213,7 @@ def test_the_top_class_is_the_default(tiny, oracle, pictures):
 @pytest.mark.parametrize("chunk", [1, 3, 16, 1000])
 def test_the_chunk_size_changes_nothing(tiny, counted, pictures, chunk, pad):
     explainer, counter = counted(tiny.bundle, chunk=chunk)
-    explainer._engine.scorer._pad = pad
+    explainer.pipeline.preferred.scorer.pad = pad
     found = explainer.explain_batch([pictures[2]], [[1, 4]])
     wanted = Explainer(tiny.bundle).explain_batch([pictures[2]], [[1, 4]])
     for e, w in zip(found, wanted, strict=True):

@@ -79,8 +79,9 @@ def test_senseless_options_are_refused(tiny, options, message):
     assert "\n" not in str(caught.value)
 
 
-def test_numbers_of_any_kind(tiny, counted, pictures):
+def test_numbers_of_any_kind(tiny, relayed, counted, pictures):
     explainer, counter = counted(tiny.bundle, chunk=np.int64(5), threads=np.int32(1), methods=["score_cam"])
     explainer.explain(pictures[0])
     assert counter.batches == [5, 5]
-    assert explainer._engine.explain.get_session_options().intra_op_num_threads == 1
+    _, relays = relayed(tiny.bundle, threads=np.int32(1))
+    assert relays.explain.get_session_options().intra_op_num_threads == 1

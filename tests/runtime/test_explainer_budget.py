@@ -3,7 +3,7 @@ import pytest
 
 from fusioncam import Explainer
 from fusioncam.errors import UsageError
-from fusioncam.runtime.engine.opening import open_on_device
+from fusioncam.runtime.engine import ExplainRequest
 
 SHARES = (0.3, 0.6, 1.0)
 
@@ -57,12 +57,14 @@ def test_methods_and_budget_of_one_explanation(wide, pictures, methods, budget):
     """As those of an Explainer of its own; without them, the Explainer's."""
     explainer = Explainer(wide.bundle)
     wanted = Explainer(wide.bundle, methods=methods, budget=budget).explain(pictures[0], 1)
-    ((found,),) = explainer.finish([explainer.explaining(pictures[0], [1], None, methods, budget)], methods)
+    pipeline = explainer.pipeline
+    request = ExplainRequest(pictures[0], [1], methods, budget)
+    ((found,),) = pipeline.run([pipeline.task(request)], methods)
     assert found.passes == wanted.passes
     assert list(found.maps) == list(methods)
     for method, m in wanted.maps.items():
         np.testing.assert_array_equal(found.maps[method], m)
-    ((exact,),) = explainer.finish([explainer.explaining(pictures[0], [1])])
+    exact = explainer.explain(pictures[0], 1)
     assert exact.passes.run == 199
 
 
@@ -114,11 +116,11 @@ def test_progress_ends_at_its_end(wide, pictures):
 @pytest.mark.parametrize("budget", ["auto", 60, 0.4, 1.0])
 @pytest.mark.parametrize("chunk", [1, 8, 64])
 @pytest.mark.parametrize("classes", [[1], [-1, 4]])
-def test_the_gpu_does_the_same(wide, host_device, pictures, budget, chunk, classes):
+def test_the_gpu_does_the_same(wide, on_device, pictures, budget, chunk, classes):
     explainer = Explainer(wide.bundle, budget=budget, chunk=chunk)
-    explainer._engine.scorer._pad = True  # so that it guesses as often
+    explainer.pipeline.preferred.scorer.pad = True  # so that it guesses as often
     wanted = explainer.explain_batch(pictures[:2], [classes] * 2)
-    explainer._engine = open_on_device(wide.bundle, explainer.manifest, host_device, ["CPUExecutionProvider"], chunk)
+    explainer = on_device(wide.bundle, chunk=chunk, budget=budget)
     for f, w in zip(explainer.explain_batch(pictures[:2], [classes] * 2), wanted, strict=True):
         assert (f.passes.run, f.passes.channels, f.flags) == (w.passes.run, w.passes.channels, w.flags)
         assert f.passes.missing == pytest.approx(w.passes.missing, abs=1e-4)

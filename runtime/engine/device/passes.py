@@ -8,10 +8,11 @@ import onnxruntime
 from fusioncam.kernels.arrays import Array, IndexArray
 from fusioncam.kernels.device import Device, DeviceArray
 from fusioncam.kernels.specs import masks, reduce
+from fusioncam.manifest import Ending
 from fusioncam.runtime.budget.channel_plan import ChannelPlan
+from fusioncam.runtime.engine.checks import refuse_nan
 from fusioncam.runtime.engine.device.buffers import SLOTS, ClassBuffers, PictureBuffers, Run, bound
-from fusioncam.runtime.engine.host.scorer import Ending, refuse_nan
-from fusioncam.runtime.engine.scheduler import Clock, Progress
+from fusioncam.runtime.engine.progress import Clock, Progress
 
 ENDINGS: dict[Ending, int] = {
     "logits": reduce.SOFTMAX_ENDING,

@@ -1,4 +1,4 @@
-"""What a session is fed with, chunk by chunk, out of buffers that are used again for every chunk."""
+"""The input of a session, chunk by chunk, in buffers that are used again for every chunk."""
 
 from typing import Protocol
 
@@ -16,14 +16,14 @@ class Chunk(Protocol):
     """The input of one run after another; for one thread."""
 
     def rows(self, count: int) -> Rows:
-        """Where `count` pictures are to be written; what was there is of no use any more."""
+        """Return room for `count` pictures; the content of earlier rows is lost."""
 
     def feeds(self, rows: Rows, used: int) -> dict[str, Float32Array]:
-        """What to run the session with, once the first `used` of `rows` are written; the others do not matter."""
+        """Return the feeds of the session, once the first `used` of `rows` are written; the others do not matter."""
 
 
 class PictureChunk:
-    """For a graph that takes pictures.
+    """The input of a graph that takes pictures.
 
     Args:
         shape: (3, H, W).
@@ -34,19 +34,19 @@ class PictureChunk:
         self._buffer = np.zeros((0, *shape), dtype)
 
     def rows(self, count: int) -> Rows:
-        """An array (count, 3, H, W)."""
+        """Return an array (count, 3, H, W)."""
         if count > len(self._buffer):
             self._buffer = np.zeros((count, *self._buffer.shape[1:]), self._buffer.dtype)
         return self._buffer[:count]
 
     def feeds(self, rows: Rows, used: int) -> dict[str, Float32Array]:
-        """The array."""
+        """Return the array of pictures."""
         assert isinstance(rows, np.ndarray)
         return {"image": rows}
 
 
 class MaskChunk:
-    """For a graph that masks the pictures itself, see `masked_graph`.
+    """The input of a graph that masks the pictures itself, see `masked_graph`.
 
     Args:
         grid: (h, w) of the masks.
@@ -56,13 +56,13 @@ class MaskChunk:
         self._masks = np.zeros((0, 1, *grid), np.float32)
 
     def rows(self, count: int) -> Deferred:
-        """Room for `count` masks and for as many pictures, of which only references are held."""
+        """Return room for `count` masks and for as many pictures, of which only references are held."""
         if count > len(self._masks):
             self._masks = np.zeros((count, *self._masks.shape[1:]), np.float32)
         return Deferred(np.empty(count, object), self._masks[:count])
 
     def feeds(self, rows: Rows, used: int) -> dict[str, Float32Array]:
-        """The masks, and the picture, which in most chunks is one and the same."""
+        """Return the masks, and the picture, which is the same one in most chunks."""
         assert isinstance(rows, Deferred)
         first, *others = rows.pictures[:used]
         rows.pictures[used:] = [first] * (len(rows) - used)

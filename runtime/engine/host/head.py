@@ -1,10 +1,10 @@
-"""What the model makes of one place of its layer after another: the head of the model, run on masked activations."""
+"""The head of the model, run on activations in which one place after another is kept: for Recipro-CAM."""
 
 import numpy as np
 import onnxruntime
 
 from fusioncam.kernels.arrays import Float32Array
-from fusioncam.runtime.engine.host.scorer import refuse_nan
+from fusioncam.runtime.engine.checks import refuse_nan
 from fusioncam.runtime.sessions.run import run
 
 MASKS = 64  # per run, at most: bounds the memory
@@ -33,7 +33,7 @@ class Head:
         self.chunk = -(-self._places // runs)
 
     def scores(self, x: Float32Array) -> Float32Array:
-        """The logits by each place alone: Recipro-CAM, arXiv 2209.14074, section 3.2.
+        """Return the logits by each place alone: Recipro-CAM, arXiv 2209.14074, section 3.2.
 
         Args:
             x: The picture (3, H, W), preprocessed.

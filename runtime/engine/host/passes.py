@@ -1,7 +1,7 @@
-"""What every method and metric asks of the model about one picture x: what it makes of x * m, or of other pictures."""
+"""The masked passes of one picture x, for methods and metrics: the logits of x * m, or of other pictures."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -9,18 +9,19 @@ from fusioncam.kernels.arrays import Array, Float32Array, IndexArray
 from fusioncam.kernels.masks import MaskMaker, write
 from fusioncam.kernels.reference import log_sum_exp
 from fusioncam.runtime.budget.channel_plan import ChannelPlan
-from fusioncam.runtime.engine.scheduler import Clock, Fill, Progress, Request, Work
+from fusioncam.runtime.engine.progress import Clock, Progress
+from fusioncam.runtime.engine.scheduler import PassRequest, Task
 
 Picture = Callable[[int], Float32Array]
-Pictures = Callable[[int, Picture], Work[Float32Array]]
+Pictures = Callable[[int, Picture], Task[Float32Array]]
 """`logits = yield from pictures(count, picture)`: logits (count, classes) of picture(0) ... (3, H, W), preprocessed."""
 
 
-class OfChannels(NamedTuple):
-    """What the passes of channels give.
+class ChannelLogits(NamedTuple):
+    """The results of the passes of channels.
 
     Attributes:
-        maps: Logits (maps, all classes) of the full-size maps that rode along.
+        maps: Logits (maps, all classes) of the full-size maps that were passed with the channels.
         sums: log sum_j exp(f_j(x * M_k)) (K,) over all classes j; NaN where no pass was run.
     """
 
@@ -29,7 +30,7 @@ class OfChannels(NamedTuple):
 
 
 class MaskedPasses:
-    """The masked passes of one picture x: every method of the family asks here what the model makes of x * m.
+    """The masked passes of one picture x, for every method of the family.
 
     Args:
         image: x (3, H, W), preprocessed.
@@ -39,7 +40,7 @@ class MaskedPasses:
     Attributes:
         size: (H, W).
         done: Passes run so far.
-        total: Passes there will be, as far as is known.
+        total: Passes expected in all.
     """
 
     def __init__(self, image: Float32Array, clock: Clock, progress: Progress | None = None) -> None:
@@ -47,12 +48,12 @@ class MaskedPasses:
         self.done = self.total = 0
         self._clock, self._progress = clock, progress
 
-    def of_maps(self, maps: Sequence[Array]) -> Work[Float32Array]:
-        """f(x * m) of full-size maps m (H, W): logits (len(maps), classes)."""
+    def of_maps(self, maps: Sequence[Array]) -> Task[Float32Array]:
+        """Return f(x * m) of full-size maps m (H, W): logits (len(maps), classes)."""
         return self.of_pictures(len(maps), lambda i: self._under(maps[i]))
 
-    def of_pictures(self, count: int, picture: Picture) -> Work[Float32Array]:
-        """F of other pictures: see `Pictures`. They are made chunk by chunk."""
+    def of_pictures(self, count: int, picture: Picture) -> Task[Float32Array]:
+        """Return f of other pictures, see `Pictures`, made chunk by chunk."""
         rows: list[Float32Array] = []
 
         def fill(start: int, stop: int, out: Float32Array) -> None:
@@ -68,50 +69,49 @@ class MaskedPasses:
         plan: ChannelPlan,
         classes: Sequence[int],
         maps: Sequence[Array],
-        later: int,
-        blank: Float32Array | None = None,
-    ) -> Work[OfChannels]:
-        """f_c(x * M_k) of the channels k and classes c that a plan asks for; full-size maps ride along with the first.
+        remaining: int,
+        baseline: Float32Array | None = None,
+    ) -> Task[ChannelLogits]:
+        """Pass the channels k that a plan asks for, and full-size maps with the first; give f_c(x * M_k) to the plan.
 
         Args:
             masks: Makes the masked pictures.
-            plan: Says which channels, and gets their scores.
-            classes: Which classes c. The other logits are dropped at once: K x 1000 of them would be many.
-            maps: A map of zeros (H, W), unless `blank` is given, and others.
-            later: Passes that will be asked for afterwards.
-            blank: Logits (all classes,) of the map of zeros.
+            plan: Chooses the channels, and gets their scores.
+            classes: The classes c. Other logits are dropped at once: K x 1000 of them would be many.
+            maps: Full-size maps (H, W); the first one is of zeros, unless `baseline` is given.
+            remaining: Passes that later steps will ask for.
+            baseline: Logits (all classes,) of the map of zeros.
         """
         sums = np.full(len(masks.scaled), np.nan)
         channels = plan.next(len(maps))
-        begun = self.done
-        self.total = begun + plan.total + len(maps) + later
-        scores, rows = yield from self._of_some(masks, channels, classes, maps, sums)
-        of_blank = (rows[0] if blank is None else blank)[classes].astype(np.float64)
-        plan.update(scores, of_blank)
+        expected = self.done + len(maps) + remaining  # and those of the channels, which the plan revises
+        self.total = expected + plan.total
+        scores, rows = yield from self._of_batch(masks, channels, classes, maps, sums)
+        of_baseline = (rows[0] if baseline is None else baseline)[classes].astype(np.float64)
+        plan.update(scores, of_baseline)
         while len(channels := plan.next(0)):
-            self.total = begun + plan.total + len(maps) + later
-            scores, _ = yield from self._of_some(masks, channels, classes, [], sums)
-            plan.update(scores, of_blank)
-        self.total = self.done + later
-        return OfChannels(rows, sums)
+            self.total = expected + plan.total
+            scores, _ = yield from self._of_batch(masks, channels, classes, [], sums)
+            plan.update(scores, of_baseline)
+        self.total = self.done + remaining
+        return ChannelLogits(rows, sums)
 
-    def _of_some(
+    def _of_batch(
         self, masks: MaskMaker, channels: IndexArray, classes: Sequence[int], maps: Sequence[Array], sums: Array
-    ) -> Work[tuple[Array, Float32Array]]:
-        """The logits (len(channels), len(classes)) of channels, and those (len(maps), all classes) of maps."""
+    ) -> Task[tuple[Array, Float32Array]]:
+        """Return the logits (len(channels), len(classes)) of channels, and those (len(maps), all classes) of maps."""
         scores, rows = np.empty((len(channels), len(classes))), []
 
         def fill(start: int, stop: int, out: Float32Array) -> None:
-            some = channels[start:stop]
-            masks.fill(some, out[: len(some)])
+            batch = channels[start:stop]
+            masks.fill(batch, out[: len(batch)])
             after = max(start - len(channels), 0)
-            write(self._masked(maps[after : after + len(out) - len(some)]), out[len(some) :])
+            write(map(self._under, maps[after : after + len(out) - len(batch)]), out[len(batch) :])
 
         def take(start: int, logits: Float32Array) -> None:
             of_channels = logits[: max(len(channels) - start, 0)]
             scores[start : start + len(of_channels)] = of_channels[:, classes]
-            some = channels[start : start + len(of_channels)]
-            sums[some] = log_sum_exp(of_channels)
+            sums[channels[start : start + len(of_channels)]] = log_sum_exp(of_channels)
             rows.append(logits[len(of_channels) :].copy())  # or the whole chunk would be kept
 
         yield from self._run(len(channels) + len(maps), fill, take)
@@ -120,10 +120,9 @@ class MaskedPasses:
     def _under(self, m: Array) -> Float32Array:
         return np.asarray(self.image * m.astype(np.float32, copy=False))
 
-    def _masked(self, maps: Sequence[Array]) -> Iterator[Float32Array]:
-        return (self._under(m) for m in maps)
-
-    def _run(self, count: int, fill: Fill, take: Callable[[int, Float32Array], None]) -> Work[None]:
+    def _run(
+        self, count: int, fill: Callable[[int, int, Any], None], take: Callable[[int, Float32Array], None]
+    ) -> Task[None]:
         def taken(start: int, logits: Float32Array) -> None:
             take(start, logits)
             self.done += len(logits)
@@ -132,9 +131,9 @@ class MaskedPasses:
 
         if count:
             self._clock.lap("fusion")
-            yield Request(count, fill, taken, self._clock)
+            yield PassRequest(count, fill, taken, self._clock)
 
 
 def _stacked(rows: Sequence[Float32Array]) -> Float32Array:
-    """All rows in one array, which may be none."""
+    """Return all rows in one array; there may be none."""
     return np.concatenate(rows) if rows else np.empty((0, 0), np.float32)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import Array, Float32Array, Float64Array, Int32Array
 from fusioncam.runtime.engine.host.passes import Pictures
-from fusioncam.runtime.engine.scheduler import Work
+from fusioncam.runtime.engine.scheduler import Task
 from fusioncam.runtime.evaluation.metrics import road
 from fusioncam.runtime.evaluation.metrics.catalogue import Measured, flags_of, merged
 
@@ -127,7 +127,7 @@ def faithfulness(
     pictures: Pictures,
     settings: Settings | None = None,
     seed: int = 0,
-) -> Work[dict[str, Measured]]:
+) -> Task[dict[str, Measured]]:
     """Measure several maps of one class of one picture.
 
     Args:

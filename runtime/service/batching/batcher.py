@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from fusioncam.errors import BusyError, DeadlineError, FusionCamError, UsageError
-from fusioncam.runtime.engine.opening import Engine
-from fusioncam.runtime.engine.scheduler import Together, UnderWay, Work
+from fusioncam.runtime.engine import ExplainRequest, RunningTask, Scheduler, Task
+from fusioncam.runtime.engine.protocols import Engine
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.service.batching.job import Job
@@ -59,8 +59,8 @@ class Batcher:
         self._observer: Observer = observer or NullObserver()
         self._step = step
         self._waiting: deque[PendingJob] = deque()
-        self._running: list[tuple[PendingJob, UnderWay[Found], Together[Found]]] = []
-        self._together: dict[Engine, Together[Found]] = {}
+        self._running: list[tuple[PendingJob, RunningTask[Found], Scheduler[Found]]] = []
+        self._schedulers: dict[Engine, Scheduler[Found]] = {}
         self._changed, self._closing = threading.Condition(), False
         self._pace, self._since = 0.0, time.monotonic()  # seconds per job; when the last one left, or the first came
         opened: Future[Explainer] = Future()
@@ -138,8 +138,9 @@ class Batcher:
         return admitted
 
     def _checked(self, job: Job) -> Job:
-        methods, budget = self.explainer.checked(job.methods, job.budget)
-        return replace(job, methods=methods, budget=budget, class_index=self.explainer.checked_class(job.class_index))
+        methods, budget = self.explainer.pipeline.check(job.methods, job.budget)
+        class_index = self.explainer.pipeline.check_class(job.class_index)
+        return replace(job, methods=methods, budget=budget, class_index=class_index)
 
     def _check_room(self, count: int) -> None:
         """Raise BusyError where so many jobs cannot be let in now, UsageError where they never can."""
@@ -188,8 +189,8 @@ class Batcher:
         self._begin_some()
         self._stop_those_over()
         self._answer()
-        for together in self._together.values():
-            self._run(together)
+        for scheduler in self._schedulers.values():
+            self._run(scheduler)
         self._answer()
 
     def _give_up(self) -> None:
@@ -198,7 +199,7 @@ class Batcher:
             over = [pending for pending, *_ in self._running] + list(self._waiting)
             self._running.clear()
             self._waiting.clear()
-        self._together.clear()
+        self._schedulers.clear()
         for pending in over:
             pending.fail(FusionCamError(f"model {self.name!r} failed in a way nobody foresaw; its log has more"))
 
@@ -213,10 +214,10 @@ class Batcher:
     def _begin_some(self) -> None:
         """Begin one job, which may need no run of the session at all, and as many more as it takes to fill one."""
         begun = self._begin_one()
-        while begun is not None and begun.hungry:
+        while begun is not None and begun.wants_more:
             begun = self._begin_one()
 
-    def _begin_one(self) -> Together[Found] | None:
+    def _begin_one(self) -> Scheduler[Found] | None:
         """Begin the job that waits longest, if there is room; returns what it shares runs with."""
         with self._changed:
             if not self._waiting or self.running >= self.max_batch:
@@ -224,49 +225,46 @@ class Batcher:
             pending = self._waiting.popleft()
         try:
             self._observer.queued(self.name, self.waiting)
-            together = self._together[self._engine(pending.job)]
+            scheduler = self._schedulers[self._engine(pending.job)]
         except Exception as error:
             pending.fail(error)
             return None
-        self._running.append((pending, together.begin(self._explaining(pending)), together))
-        return together
+        self._running.append((pending, scheduler.start(self._explaining(pending)), scheduler))
+        return scheduler
 
     def _engine(self, job: Job) -> Engine:
         """The one that makes the methods of a job."""
         try:
-            engine = self.explainer.engine(job.methods)
-        except FusionCamError:  # it cannot be opened, which `explaining` will say
-            engine = self.explainer.engine()
-        if engine not in self._together:
-            self._together[engine] = engine.together(self.max_batch)
+            engine = self.explainer.pipeline.engine_for(job.methods)
+        except FusionCamError:  # it cannot be opened, which the task will say
+            engine = self.explainer.pipeline.preferred
+        if engine not in self._schedulers:
+            self._schedulers[engine] = engine.scheduler(self.max_batch)
         return engine
 
-    def _explaining(self, pending: PendingJob) -> Work[Found]:
+    def _explaining(self, pending: PendingJob) -> Task[Found]:
         pending.check()
         job = pending.job
-        return (
-            yield from self.explainer.explaining(
-                job.image, [job.class_index], pending.progress, job.methods, job.budget
-            )
-        )
+        request = ExplainRequest(job.image, [job.class_index], job.methods, job.budget, progress=pending.progress)
+        return (yield from self.explainer.pipeline.task(request))
 
     def _stop_those_over(self) -> None:
-        for pending, under_way, _ in self._running:
-            if not under_way.ended:
+        for pending, task, _ in self._running:
+            if not task.ended:
                 try:
                     pending.check()
                 except (CancelledError, DeadlineError) as over:
-                    under_way.fail(over)
+                    task.fail(over)
 
-    def _run(self, together: Together[Found]) -> None:
+    def _run(self, scheduler: Scheduler[Found]) -> None:
         """One run of the session, if anyone waits for it; where it fails, all fail who might have been in it."""
-        if not any(each.wanted for each in together.begun):
+        if not any(task.passes_wanted for task in scheduler.tasks):
             return
         start = time.perf_counter()
         try:
-            pictures, size = together.run(), self.explainer.chunk
+            pictures, size = scheduler.run_once(), self.explainer.chunk
         except Exception as error:
-            for each in together.begun:
+            for each in scheduler.tasks:
                 if not each.ended:
                     each.fail(error)
         else:
@@ -281,10 +279,10 @@ class Batcher:
         pace = (now - self._since) / len(ended)
         self._pace += (pace - self._pace) * (FORGETTING if self._pace else 1)
         self._since = now
-        for pending, under_way, together in ended:
-            together.begun.remove(under_way)
-            self._running.remove((pending, under_way, together))
-            explanation = pending.answer(under_way)
+        for pending, task, scheduler in ended:
+            scheduler.tasks.remove(task)
+            self._running.remove((pending, task, scheduler))
+            explanation = pending.answer(task)
             if explanation is not None:
                 self._tell(pending.job, explanation)
 
@@ -293,5 +291,5 @@ class Batcher:
         self._observer.finished(self.name, explanation)
         if job.budget == "auto" and explanation.passes.run and not explanation.passes.missing:
             self._observer.fallback(self.name, "all passes")
-        if self.explainer.engine(job.methods) is not self.explainer.engine():
+        if self.explainer.pipeline.engine_for(job.methods) is not self.explainer.pipeline.preferred:
             self._observer.fallback(self.name, "no kernels")

@@ -5,7 +5,7 @@ from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextlib import suppress
 
 from fusioncam.errors import DeadlineError, FusionCamError
-from fusioncam.runtime.engine.scheduler import UnderWay
+from fusioncam.runtime.engine.scheduler import RunningTask
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.service.batching.job import Job
 
@@ -53,7 +53,7 @@ class PendingJob:
         with suppress(InvalidStateError):  # cancelled or answered meanwhile
             self.future.set_exception(error)
 
-    def answer(self, under_way: UnderWay[Found]) -> Explanation | None:
+    def answer(self, under_way: RunningTask[Found]) -> Explanation | None:
         """Hand over what was found, or what went wrong. Returns what was found, if somebody still waited for it."""
         with suppress(InvalidStateError):  # cancelled meanwhile
             try:

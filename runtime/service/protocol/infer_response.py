@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fusioncam.kernels.arrays import Array
-from fusioncam.runtime.engine.host.scorer import probabilities
+from fusioncam.kernels.reference import probabilities
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.service.protocol.prepared_request import FIGURES, OutputSpec, PreparedRequest
 from fusioncam.runtime.service.protocol.tensors import Output, write_answer

@@ -84,7 +84,7 @@ def prepare_request(
     parsed = parse_request(_choices(tensors), request.parameters)
     outputs = _outputs(request, served, parsed.methods)
     methods = tuple(o.name for o in outputs if o.name not in FIGURES) or (served.cheapest,)
-    methods, budget = served.explainer.checked(methods, parsed.budget)
+    methods, budget = served.explainer.pipeline.check(methods, parsed.budget)
     timeout = min(timeout, _timeout(request.parameters))
     pictures = pictures_of(tensors, served, settings, begun, timeout)
     classes = parsed.classes(len(pictures), served.explainer.manifest.classes)

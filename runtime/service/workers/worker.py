@@ -18,6 +18,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from fusioncam.manifest import read_bundle
+from fusioncam.runtime.engine import TOP_CLASS, ExplainRequest
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.methods import METHODS
 from fusioncam.runtime.service.batching.batcher import Batcher
@@ -70,8 +71,8 @@ def _open_explainer(config: WorkerConfig, bundle: Path) -> Explainer:
     size = explainer.manifest.preprocessing.size
     picture = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     budget = explainer.chunk + 4  # one whole run, and the passes of the fusion
-    for _ in explainer.finish([explainer.explaining(picture, [-1], budget=budget)]):
-        pass
+    task = explainer.pipeline.task(ExplainRequest(picture, [TOP_CLASS], methods, budget))
+    list(explainer.pipeline.run([task], methods))
     return explainer
 
 

@@ -10,8 +10,8 @@ from onnx import TensorProto, numpy_helper
 from fusioncam.export import check, export_model
 from fusioncam.export.canonical import canonicalize
 from fusioncam.export.checking.check import pictures
+from fusioncam.kernels.reference import probabilities
 from fusioncam.manifest import EXPLAIN_GRAPH
-from fusioncam.runtime.engine.host.scorer import probabilities
 
 SUM = "ReduceSum <keepdims = 1>"
 DIVIDED = f"s = {SUM} (e, class_axis) y = Div (e, s)"

@@ -8,7 +8,7 @@ import pytest
 from fusioncam.errors import FusionCamError, UsageError
 from fusioncam.manifest import read_bundle
 from fusioncam.runtime.arguments import checked_class
-from fusioncam.runtime.engine.host.scorer import refuse_nan
+from fusioncam.runtime.engine.checks import refuse_nan
 from fusioncam.runtime.explanation import Explanation, Passes
 from fusioncam.runtime.photos.geometry import on_photo
 from fusioncam.runtime.photos.model_input import as_input

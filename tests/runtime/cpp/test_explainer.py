@@ -8,7 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from fusioncam.runtime.engine.host.scorer import probabilities
+from fusioncam.kernels.reference import probabilities
 from fusioncam.runtime.photos.geometry import on_photo
 from fusioncam.runtime.photos.model_input import preprocess
 

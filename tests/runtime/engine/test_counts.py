@@ -8,6 +8,8 @@ import pytest
 from fusioncam import Explainer
 from fusioncam.kernels import masks
 from fusioncam.manifest import CHUNK
+from fusioncam.runtime.engine import ExplainRequest
+from fusioncam.runtime.methods import METHODS
 from fusioncam.runtime.sessions.masked_graph import MASKS, PICTURE
 
 PIXELS, GRID = 24 * 32, 6 * 8  # of a picture and of a channel
@@ -20,11 +22,11 @@ class Meter:
     """A session that keeps what it is fed: bytes by input, and which arrays."""
 
     def __init__(self, session):
-        self._session, self.runs = session, []
+        self.session, self.runs = session, []
 
     def run(self, outputs, feeds):
         self.runs.append({name: array.nbytes for name, array in feeds.items()})
-        return self._session.run(outputs, feeds)
+        return self.session.run(outputs, feeds)
 
     @property
     def bytes(self):
@@ -36,14 +38,14 @@ class Meter:
 
 
 @pytest.fixture
-def metered(tiny):
+def metered(tiny, relayed):
     """Opens an Explainer, with meters in its sessions."""
 
     def open_metered(**options):
-        explainer = Explainer(tiny.bundle, **options)
-        engine = explainer._engine
-        engine.explain, engine.scorer._session = Meter(engine.explain), Meter(engine.scorer._session)
-        return explainer, engine.explain, engine.scorer._session
+        explainer, relays = relayed(tiny.bundle, **options)
+        for relay in (relays.explain, relays.score):
+            relay.session = Meter(relay.session)
+        return explainer, relays.explain.session, relays.score.session
 
     return open_metered
 
@@ -114,7 +116,8 @@ def peak(explainer, images):
     explainer.explain_batch(images, 1)
     tracemalloc.start()
     try:
-        for _ in explainer.finish(explainer.explaining(x, [1]) for x in images):
+        pipeline = explainer.pipeline
+        for _ in pipeline.run((pipeline.task(ExplainRequest(x, [1])) for x in images), METHODS):
             pass
         return tracemalloc.get_traced_memory()[1]
     finally:
@@ -128,8 +131,8 @@ def test_buffers_do_not_grow_with_the_number_of_pictures(tiny, pictures):
     assert many < one + (CHUNK + 4) * PICTURE_BYTES
 
 
-def test_full_size_buffers_of_an_explanation_are_few(tiny, pictures):
+def test_full_size_buffers_of_an_explanation_are_few(tiny, relayed, pictures):
     """Beside the chunk with full-size maps, a handful of maps in float64."""
-    explainer = Explainer(tiny.bundle)
-    explainer._engine.scorer._session = Silent()
+    explainer, relays = relayed(tiny.bundle)
+    relays.score.session = Silent()
     assert peak(explainer, pictures[:1]) < CHUNK * PICTURE_BYTES + 14 * PIXELS * 8

@@ -3,14 +3,15 @@ import pytest
 from fusioncam import Explainer
 from fusioncam.errors import DeviceError, FusionCamError, UsageError
 from fusioncam.manifest import EXPLAIN_GRAPH, SCORE_GRAPH
-from fusioncam.runtime.engine import opening as engines
-from fusioncam.runtime.engine.opening import open_engine
+from fusioncam.runtime.engine import opening
+from fusioncam.runtime.engine.device.opening import open_device_engine
+from fusioncam.runtime.engine.opening import open_engines
 from fusioncam.runtime.sessions.open import open_session
 from fusioncam.runtime.sessions.providers import CPU, CUDA, TENSORRT
 
 
 @pytest.fixture
-def told(monkeypatch, host_device):
+def told(monkeypatch, host_device, injected):
     """What the sessions of an engine on a GPU are opened with; they run on the CPU."""
     calls = []
 
@@ -18,16 +19,16 @@ def told(monkeypatch, host_device):
         calls.append((path.name, providers, use))
         return open_session(path, [CPU], threads, disabled)
 
-    monkeypatch.setattr(engines, "open_session", open_on_cpu)
-    monkeypatch.setattr(engines, "open_device", lambda index, launcher: host_device)
-    return calls
+    monkeypatch.setattr(opening, "open_device", lambda index, launcher: host_device)
+    with injected(open_session=open_on_cpu):
+        yield calls
 
 
 @pytest.mark.parametrize("providers", [["cuda"], ["tensorrt", "cpu"], ["cpu", "cuda"]])
 def test_int8_bundles_are_for_cpus(tiny, providers):
     manifest = Explainer(tiny.bundle).manifest.model_copy(update={"score_precision": "int8"})
     with pytest.raises(UsageError, match="int8 bundles are for CPUs; for a GPU export the model again"):
-        open_engine(tiny.bundle, manifest, providers)
+        open_engines(tiny.bundle, manifest, providers)
 
 
 def test_both_sessions_get_the_stream_and_the_one_shape(tiny, told, monkeypatch, tmp_path):
@@ -76,14 +77,14 @@ def test_what_the_providers_must_agree_about(tiny, told, providers, message):
     assert told == []
 
 
-def test_without_a_launcher_the_provider_is_asked_first(tiny, monkeypatch):
+def test_without_a_launcher_the_provider_is_asked_first(tiny, monkeypatch, injected):
     def missing(index, launcher):
         raise DeviceError("no launcher")
 
     opened = []
-    monkeypatch.setattr(engines, "open_device", missing)
-    monkeypatch.setattr(engines, "open_session", lambda *arguments: opened.append(arguments))
-    with pytest.raises(DeviceError, match="no launcher"):
+    monkeypatch.setattr(opening, "open_device", missing)
+    refused = pytest.raises(DeviceError, match="no launcher")
+    with injected(open_session=lambda *arguments: opened.append(arguments)), refused:
         Explainer(tiny.bundle, ["cuda"])
     assert len(opened) == 1
 
@@ -95,4 +96,4 @@ def test_swapped_graphs_are_no_bundle(tiny, host_device, tmp_path):
     (tmp_path / SCORE_GRAPH).write_bytes((tiny.bundle / EXPLAIN_GRAPH).read_bytes())
     manifest = Explainer(tiny.bundle).manifest
     with pytest.raises(FusionCamError, match="export the model again"):
-        engines.open_on_device(tmp_path, manifest, host_device, [CPU])
+        open_device_engine(tmp_path, manifest, host_device, [CPU])

@@ -9,7 +9,8 @@ from fusioncam import Explainer
 from fusioncam.errors import FusionCamError
 from fusioncam.export import export_model
 from fusioncam.runtime.engine.host.scorer import Scorer
-from fusioncam.runtime.engine.scheduler import Clock, Request
+from fusioncam.runtime.engine.progress import Clock
+from fusioncam.runtime.engine.scheduler import PassRequest
 
 
 @pytest.mark.parametrize("pad", [False, True])
@@ -25,9 +26,9 @@ def test_pictures_are_made_in_the_type_of_the_session(pad):
     rows = []
 
     def work():
-        yield Request(6, halves, lambda _, logits: rows.extend(logits), Clock())
+        yield PassRequest(6, halves, lambda _, logits: rows.extend(logits), Clock())
 
-    list(Scorer(Model(), (3, 4, 5), 4, pad, dtype=np.float16).finish([work()]))
+    list(Scorer(Model(), (3, 4, 5), 4, pad, dtype=np.float16).scheduler().run([work()]))
     np.testing.assert_array_equal(rows, np.full((6, 1), 30))
 
 

@@ -1,6 +1,7 @@
 import pytest
 
-from fusioncam.runtime.engine.scheduler import Clock, Request, Together, UnderWay, at_once, finished
+from fusioncam.runtime.engine.progress import Clock
+from fusioncam.runtime.engine.scheduler import PassRequest, RunningTask, Scheduler, at_once
 
 
 def test_the_clock_books_every_second_once():
@@ -17,37 +18,37 @@ def test_what_was_done_for_others_is_not_booked():
     clock._last -= 1000
     clock.resume()
     clock.lap("mine")
-    clock.book("passes", 2)
-    clock.book("passes", 3)
+    clock.add("passes", 2)
+    clock.add("passes", 3)
     assert clock.laps["mine"] < 500
     assert clock.laps["passes"] == 5
 
 
 def test_a_work_that_asks_for_nothing():
-    assert finished(at_once(3)) == 3
+    assert RunningTask(at_once(3)).result() == 3
 
     def asking():
-        yield Request(1, lambda *_: None, lambda *_: None, Clock())
+        yield PassRequest(1, lambda *_: None, lambda *_: None, Clock())
 
     with pytest.raises(ValueError, match="not enough values"):
-        finished(asking())
+        RunningTask(asking()).result()
 
 
 def test_what_passes_took_is_booked_under_the_asking_work():
     clock = Clock()
 
     def work():
-        yield Request(4, lambda *_: None, lambda *_: None, clock)
+        yield PassRequest(4, lambda *_: None, lambda *_: None, clock)
         clock.lap("after")
         return "done"
 
-    begun = UnderWay(work())
+    begun = RunningTask(work())
     clock._last -= 1000  # another picture's time
     for _ in range(2):
-        assert begun.wanted
+        assert begun.passes_wanted
         begun.take([0, 0], 1.5)
-    assert begun.found == ["done"]
-    assert begun.wanted == 0
+    assert begun.result() == "done"
+    assert begun.passes_wanted == 0
     assert clock.laps["masked_passes"] == 3
     assert clock.laps["after"] < 500
 
@@ -55,7 +56,7 @@ def test_what_passes_took_is_booked_under_the_asking_work():
 def asks(count=1, fill=lambda *_: None, take=lambda *_: None):
     """A work that asks once, and finds what went wrong with that, if anything did that it can survive."""
     try:
-        yield Request(count, fill, take, Clock())
+        yield PassRequest(count, fill, take, Clock())
     except ValueError as error:
         return str(error)
     return "all well"
@@ -66,7 +67,7 @@ def refuse(*_):
 
 
 def test_what_goes_wrong_is_raised_where_the_work_waits():
-    begun = UnderWay(asks())
+    begun = RunningTask(asks())
     assert not begun.ended
     begun.fail(ValueError("no"))
     assert begun.ended
@@ -74,20 +75,20 @@ def test_what_goes_wrong_is_raised_where_the_work_waits():
 
 
 def test_a_work_that_cannot_fill_or_take_is_told():
-    begun = UnderWay(asks(fill=refuse))
+    begun = RunningTask(asks(fill=refuse))
     assert not begun.fill([0])
     assert begun.result() == "refused"
-    begun = UnderWay(asks(take=refuse))
+    begun = RunningTask(asks(take=refuse))
     assert begun.fill([0])
     begun.take([0], 1.0)
     assert begun.result() == "refused"
 
 
 def test_what_a_work_does_not_survive_is_its_result():
-    begun = UnderWay(asks())
+    begun = RunningTask(asks())
     begun.fail(KeyError("why"))
     assert begun.ended
-    assert begun.wanted == 0
+    assert begun.passes_wanted == 0
     with pytest.raises(KeyError, match="why"):
         begun.result()
     assert begun.error is None  # or it would keep all that the work had in its hands
@@ -97,10 +98,10 @@ def test_works_together_are_begun_as_they_are_needed():
     runs = []
 
     def run(begun):
-        runs.append([w.wanted for w in begun])
+        runs.append([w.passes_wanted for w in begun])
         for each in tuple(begun):
-            if each.wanted:
-                each.take([0] * each.wanted, 0.0)
+            if each.passes_wanted:
+                each.take([0] * each.passes_wanted, 0.0)
         return 1
 
     begun = []
@@ -110,8 +111,8 @@ def test_works_together_are_begun_as_they_are_needed():
             begun.append(n)
             yield asks(count=2)
 
-    together = Together(run, chunk=4, most=3)
-    assert next(together.finish(works())) == "all well"
+    together = Scheduler(run, chunk=4, most=3)
+    assert next(together.run(works())) == "all well"
     assert (begun, runs) == ([0, 1], [[2, 2]])
-    assert list(Together(run, chunk=100, most=3).finish(works())) == ["all well"] * 5
+    assert list(Scheduler(run, chunk=100, most=3).run(works())) == ["all well"] * 5
     assert max(map(len, runs)) == 3

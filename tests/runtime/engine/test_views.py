@@ -6,9 +6,10 @@ import pytest
 from fusioncam import Explainer
 from fusioncam.errors import UsageError
 from fusioncam.export import export_model
+from fusioncam.kernels.reference import probabilities
+from fusioncam.runtime.engine import ExplainRequest
 from fusioncam.runtime.engine.host.passes import MaskedPasses
-from fusioncam.runtime.engine.host.scorer import probabilities
-from fusioncam.runtime.engine.scheduler import Clock
+from fusioncam.runtime.engine.progress import Clock
 from fusioncam.runtime.engine.views import NOISY, view_count, views
 
 METHODS = ("fusion_cam", "layer_cam", "score_cam", "recipro_cam")
@@ -84,8 +85,7 @@ def test_views(pictures, smooth, count):
 
 
 def test_passes_and_progress_are_those_of_all_views(tiny, pictures, counted):
-    explainer, counter = counted(tiny.bundle, methods=["score_cam"])
-    explainer._smooth = ("flip",)
+    explainer, counter = counted(tiny.bundle, methods=["score_cam"], smooth=["flip"])
     calls = []
     found = explainer.explain(pictures[0], 1, progress=lambda *call: calls.append(call))
     assert counter.pictures == found.passes.run == calls[-1][0] == calls[-1][1] == 2 * 10
@@ -157,11 +157,11 @@ def test_work_that_asks_for_more_pictures_after_the_explanation(tiny, oracle, pi
     explainer = Explainer(tiny.bundle, kernels=False)
 
     def work():
-        (explanation,) = yield from explainer.explaining(pictures[0], [1])
+        (explanation,) = yield from explainer.pipeline.task(ExplainRequest(pictures[0], [1]))
         logits = yield from MaskedPasses(pictures[0], Clock()).of_pictures(3, lambda i: pictures[i])
         return explanation, logits
 
-    ((explanation, logits),) = explainer.finish([work()])
+    ((explanation, logits),) = explainer.pipeline.run([work()], explainer.methods)
     assert explanation.maps["fusion_cam"].any()
     np.testing.assert_allclose(logits, [oracle(tiny.bundle).logits(x) for x in pictures[:3]], atol=1e-5)
 

@@ -141,10 +141,10 @@ class Counter:
     """Counts what a session is fed; gives NaN for pictures that hold a white pixel, where asked to."""
 
     def __init__(self, session, poisoned=False):
-        self._session, self._poisoned, self.batches = session, poisoned, []
+        self.session, self._poisoned, self.batches = session, poisoned, []
 
     def run(self, outputs, feeds, *options):
-        results = self._session.run(outputs, feeds, *options)
+        results = self.session.run(outputs, feeds, *options)
         self.batches.append(len(feeds.get(MASKS, feeds.get("image"))))
         picture = feeds.get(PICTURE, feeds.get("image"))
         if self._poisoned:
@@ -153,15 +153,15 @@ class Counter:
 
 
 @pytest.fixture
-def opened():
+def opened(injected):
     """An Evaluator, and what its sessions count."""
 
     def opened(config, poisoned=""):
-        evaluator = Evaluator(config)
-        engine = evaluator.explainer._engine
-        engine.scorer._session = Counter(engine.scorer._session, poisoned == "masked")
-        engine.explain = Counter(engine.explain, poisoned == "explain")
-        return evaluator, engine.scorer._session, engine.explain
+        with injected() as relays:
+            evaluator = Evaluator(config)
+        score = relays.score.session = Counter(relays.score.session, poisoned == "masked")
+        explain = relays.explain.session = Counter(relays.explain.session, poisoned == "explain")
+        return evaluator, score, explain
 
     return opened
 
@@ -188,14 +188,14 @@ def test_chunks_are_filled_across_photos(tiny, photos, opened):
     assert all(map(same_figures, alone, together))
 
 
-def test_shuffled_weights_that_give_nan_cost_the_sanity_check_alone(tiny, photos, tmp_path):
+def test_shuffled_weights_that_give_nan_cost_the_sanity_check_alone(tiny, photos, injected, tmp_path):
     randomised_bundle(tiny.bundle, tmp_path / "shuffled.fcam")
     settings = Settings(("drop",))
-    evaluator = Evaluator(
-        EvaluationConfig(tiny.bundle, METHODS, faithfulness=settings, random_bundle=tmp_path / "shuffled.fcam")
-    )
-    engine = evaluator._random._engine
-    engine.explain = Counter(engine.explain, poisoned=True)
+    config = EvaluationConfig(tiny.bundle, METHODS, faithfulness=settings, random_bundle=tmp_path / "shuffled.fcam")
+    with injected() as relays:
+        evaluator = Evaluator(config)
+    shuffled = relays[tmp_path / "shuffled.fcam" / "explain.onnx"]
+    shuffled.session = Counter(shuffled.session, poisoned=True)
     pixels = cv2.imread(str(photos["1.png"]))
     pixels[5:9, 5:9] = 255
     cv2.imwrite(str(photos["1.png"]), pixels)

@@ -15,6 +15,7 @@ import pytest
 import uvicorn
 
 from fusioncam import Explainer
+from fusioncam.runtime.engine import ExplainRequest
 from fusioncam.runtime.service.batching.batcher import Batcher
 from fusioncam.runtime.service.http.app import make_app
 from fusioncam.runtime.service.monitoring.logs import JsonLines
@@ -36,9 +37,9 @@ class Told:
         self.jobs.append(job)
         if self.act is not None:
             await self.act(job)
-        ((found,),) = self.explainer.finish(
-            [self.explainer.explaining(job.image, [job.class_index], methods=job.methods)], job.methods
-        )
+        pipeline = self.explainer.pipeline
+        request = ExplainRequest(job.image, [job.class_index], job.methods)
+        ((found,),) = pipeline.run([pipeline.task(request)], job.methods)
         return found
 
     async def close(self):

@@ -163,5 +163,5 @@ def test_a_real_measurement_finds_one_of_the_sizes(tiny, monkeypatch, tmp_path):
     explainer = Explainer(tiny.bundle)
     (note,) = (tmp_path / "chunks").iterdir()
     told = json.loads(note.read_text())
-    assert explainer._engine.scorer.chunk == told["chunk"] in (1, 2, 4, CHUNK)
+    assert explainer.chunk == told["chunk"] in (1, 2, 4, CHUNK)
     assert all(set(turn) == {"1", "2", "4", "8"} for turn in told["seconds_per_picture"])

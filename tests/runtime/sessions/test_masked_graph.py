@@ -147,12 +147,9 @@ def test_the_bundle_stays_as_it_was_and_the_rest_of_the_graph_too(tiny):
     assert len(made.SerializeToString()) < len(before) + 4 * (24 * 6 + 32 * 8) + 1000  # without the weights
 
 
-def test_a_float16_graph_is_left_as_it_is(tiny, tmp_path):
+def test_a_float16_graph_is_left_as_it_is(tiny, relayed, tmp_path):
     export_model(tiny.bundle.with_suffix(".onnx"), tmp_path / "half.fcam", layer="layer", precision="fp16")
-    names = [
-        [i.name for i in Explainer(b)._engine.scorer._session.get_inputs()]
-        for b in (tiny.bundle, tmp_path / "half.fcam")
-    ]
+    names = [[i.name for i in relayed(b)[1].score.get_inputs()] for b in (tiny.bundle, tmp_path / "half.fcam")]
     assert names == [[PICTURE, MASKS], ["image"]]
 
 

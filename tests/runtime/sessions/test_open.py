@@ -89,10 +89,10 @@ def test_threads_are_passed_on(tiny):
     assert opened.get_session_options().intra_op_num_threads == 1
 
 
-def test_the_explain_session_leaves_the_cores_to_the_score_session(tiny):
+def test_the_explain_session_leaves_the_cores_to_the_score_session(tiny, relayed):
     """Its threads would spin on after the explain pass; the score session's are to be ready for the next chunk."""
-    engine = Explainer(tiny.bundle)._engine
-    told = [s.get_session_options() for s in (engine.explain, engine.scorer._session)]
+    _, relays = relayed(tiny.bundle)
+    told = [s.get_session_options() for s in (relays.explain, relays.score)]
     with pytest.raises(RuntimeError):
         told[1].get_session_config_entry(session.STOP_SPINNING)
     assert told[0].get_session_config_entry(session.STOP_SPINNING) == "1"

@@ -88,7 +88,7 @@ def test_infinity_from_the_model_is_refused(tiny, on_device, pictures):
 def test_nan_from_a_masked_pass_is_refused(tiny, on_device, pictures, call):
     explainer = on_device(tiny.bundle)
 
-    engine = explainer._engine
+    engine = explainer.pipeline.preferred.state
 
     def broken():
         for logits in engine.picture.chunk_logits:
@@ -102,7 +102,7 @@ def test_nan_from_a_masked_pass_is_refused(tiny, on_device, pictures, call):
 @pytest.mark.parametrize("logit", [np.nan, np.inf, -np.inf])
 def test_one_logit_of_one_masked_pass_is_enough(tiny, on_device, pictures, logit):
     explainer = on_device(tiny.bundle, chunk=4)
-    engine = explainer._engine
+    engine = explainer.pipeline.preferred.state
     run = engine.passes.chunk_runs[1]
 
     def spoil():
@@ -117,7 +117,7 @@ def test_one_logit_of_one_masked_pass_is_enough(tiny, on_device, pictures, logit
 
 def test_the_blank_picture_counts_even_for_score_cam_alone(make_tiny, on_device, pictures):
     explainer = on_device(make_tiny().bundle, ["score_cam"], chunk=64)
-    engine = explainer._engine
+    engine = explainer.pipeline.preferred.state
     run = engine.passes.chunk_runs[0]
 
     def spoil():
@@ -134,7 +134,7 @@ def test_the_blank_picture_counts_even_for_score_cam_alone(make_tiny, on_device,
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_gradients_that_are_not_finite_are_refused(tiny, on_device, pictures, value, methods):
     explainer = on_device(tiny.bundle, methods)
-    engine = explainer._engine
+    engine = explainer.pipeline.preferred.state
     (run,) = engine.explain_runs
 
     def spoil():
@@ -148,7 +148,7 @@ def test_gradients_that_are_not_finite_are_refused(tiny, on_device, pictures, va
 
 def test_more_classes_than_before_move_no_chunk(tiny, on_device, pictures, host_device, monkeypatch):
     explainer = on_device(tiny.bundle)
-    engine = explainer._engine
+    engine = explainer.pipeline.preferred.state
     runs, picture = (*engine.passes.chunk_runs, engine.passes.rest_run), engine.picture
     for asked, most in ((1, 1), (3, 4), (4, 4), (2, 4), (5, 8)):
         explainer.explain_batch([pictures[0]], [range(asked)])
@@ -202,7 +202,7 @@ def test_explaining_from_the_progress_callback_is_refused(tiny, on_device, pictu
 
 
 def test_cuda_graphs_are_for_the_thread_that_captured_them(tiny, on_device):
-    passes = on_device(tiny.bundle)._engine.passes
+    passes = on_device(tiny.bundle).pipeline.preferred.state.passes
     seen = []
 
     class Session:
@@ -219,16 +219,16 @@ def test_cuda_graphs_are_for_the_thread_that_captured_them(tiny, on_device):
 
 def test_a_session_that_fails_is_one_clear_error_and_no_standstill(tiny, on_device, pictures):
     explainer = on_device(tiny.bundle)
-    runs = explainer._engine.passes.chunk_runs
+    runs = explainer.pipeline.preferred.state.passes.chunk_runs
 
     class Broken:
         def __call__(self):
             raise FusionCamError("out of memory")
 
-    explainer._engine.passes.chunk_runs = [Broken(), Broken()]
+    explainer.pipeline.preferred.state.passes.chunk_runs = [Broken(), Broken()]
     with pytest.raises(FusionCamError, match="out of memory"):
         explainer.explain(pictures[0], 1)
-    explainer._engine.passes.chunk_runs = runs
+    explainer.pipeline.preferred.state.passes.chunk_runs = runs
     assert_equal(explainer.explain(pictures[0], 1), Explainer(tiny.bundle).explain(pictures[0], 1))
 
 
@@ -245,17 +245,17 @@ class Counter:
     """A session that counts its runs; inputs as for onnxruntime's."""
 
     def __init__(self, session, shapes):
-        self._session, self._shapes = session, shapes
+        self.session, self._shapes = session, shapes
 
     def run_with_iobinding(self, binding, options):
         self._shapes.append(binding.get_outputs()[0].shape()[0])
-        self._session.run_with_iobinding(binding, options)
+        self.session.run_with_iobinding(binding, options)
 
 
 @pytest.mark.parametrize(("chunk", "sizes"), [(5, [5, 5, 5, 4, 4]), (64, [64, 4, 4]), (3, [3] * 6)])
 def test_no_pass_too_many(tiny, on_device, pictures, chunk, sizes):
     explainer = on_device(tiny.bundle, chunk=chunk)
-    seen, passes = [], explainer._engine.passes
+    seen, passes = [], explainer.pipeline.preferred.state.passes
     for run in {id(r): r for r in (*passes.chunk_runs, passes.rest_run)}.values():
         object.__setattr__(run, "session", Counter(run.session, seen))
     explainer.explain(pictures[0], 1)

@@ -4,10 +4,7 @@ import numpy as np
 import pytest
 
 from fusioncam import Explainer
-from fusioncam.errors import UsageError
-from fusioncam.runtime.engine.recipe import take_steps
-from fusioncam.runtime.engine.scheduler import Clock, finished
-from fusioncam.runtime.methods import EVERY
+from fusioncam.runtime.methods import EVERY, METHODS
 
 TOLERANCE = 2e-6
 
@@ -32,19 +29,20 @@ def test_methods_without_kernels_are_made_beside(tiny, on_device, pictures):
 def test_methods_with_kernels_open_nothing_beside(tiny, on_device, pictures):
     explainer = on_device(tiny.bundle)
     explainer.explain(pictures[0])
-    assert explainer._engine._beside == []
+    assert explainer.pipeline.engine_for(METHODS) is explainer.pipeline.preferred
+    assert explainer.pipeline.engine_for(["layer_cam"]) is not explainer.pipeline.preferred
 
 
-def test_a_step_without_a_kernel_says_where_to_go(tiny, on_device, pictures):
-    engine = on_device(tiny.bundle)._engine
+def test_the_engine_says_which_methods_it_supports(tiny, on_device):
+    engine = on_device(tiny.bundle).pipeline.preferred
     for method in ("layer_cam", "score_cam_corners", "group_cam", "union_cam", "fusion_cam:grad_cam+group_cam"):
-        with engine.look(pictures[0], [1], Clock()) as steps, pytest.raises(UsageError, match="made by kernels"):
-            finished(take_steps(steps, [method]))
+        assert not engine.supports([method])
+        assert not engine.supports([*METHODS, method])
+    assert engine.supports(METHODS)
 
 
 def test_smoothed_maps_of_a_device(tiny, on_device, pictures):
-    explainer = on_device(tiny.bundle)
-    explainer._smooth = ("flip",)
+    explainer = on_device(tiny.bundle, smooth=["flip"])
     assert_equal(explainer.explain(pictures[0], 1), Explainer(tiny.bundle, smooth=["flip"]).explain(pictures[0], 1))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from fusioncam import Explainer
 from fusioncam.errors import FusionCamError
-from fusioncam.runtime.engine.opening import open_on_device
+from fusioncam.runtime.engine.device.opening import open_device_engine
 from fusioncam.runtime.sessions.open import open_session
 
 CPU = ["CPUExecutionProvider"]
@@ -85,30 +85,29 @@ class LateDevice:
 
 class LateSession:
     def __init__(self, session, later):
-        self._session, self._later = session, later
+        self.session, self._later = session, later
 
     def __getattr__(self, name):
-        return getattr(self._session, name)
+        return getattr(self.session, name)
 
     def run_with_iobinding(self, binding, options):
-        self._later(lambda: self._session.run_with_iobinding(binding, options))
+        self._later(lambda: self.session.run_with_iobinding(binding, options))
 
 
 @pytest.fixture
-def explain_late(host_device, tiny, pictures, monkeypatch):
+def explain_late(host_device, tiny, pictures, injected):
     """Explains one picture after another on a late device; `forget` names events it does not wait for."""
 
     def explain(eager, chunk, forget=None):
-        device, explainer = LateDevice(host_device, eager), Explainer(tiny.bundle)
+        device = LateDevice(host_device, eager)
 
         def open_late(path, providers, threads, disabled, use):
             return device.late(open_session(path, providers, threads, disabled), use.stream)
 
-        with monkeypatch.context() as patch:
-            patch.setattr("fusioncam.runtime.engine.opening.open_session", open_late)
-            explainer._engine = open_on_device(tiny.bundle, explainer.manifest, device, CPU, chunk)
+        with injected(device=device, open_session=open_late):
+            explainer = Explainer(tiny.bundle, chunk=chunk)
         if forget is not None:
-            lanes = explainer._engine.passes._lanes
+            lanes = explainer.pipeline.preferred.state.passes._lanes
             forgotten = {"begin": [lanes.begin], "ready": lanes.ready, "free": lanes.free}[forget]
             wait = device.wait
             device.wait = lambda stream, event: None if event in forgotten else wait(stream, event)
@@ -149,9 +148,9 @@ def test_every_wait_is_needed(explain_late, wanted, forget, eager):
 def test_the_sessions_go_before_the_device(tiny, host_device):
     device, gone = LateDevice(host_device, 0), []
     manifest = Explainer(tiny.bundle).manifest
-    engine = open_on_device(tiny.bundle, manifest, device, CPU, 4)
+    engine = open_device_engine(tiny.bundle, manifest, device, CPU, 4)
     weakref.finalize(device, gone.append, "device")
-    for session in (engine._explain, engine.passes.rest_run.session):
+    for session in (engine._explain, engine.state.passes.rest_run.session):
         weakref.finalize(session, gone.append, "session")
     del session, device, engine
     gc.collect()

@@ -14,12 +14,12 @@ class Watched:
     """A session that keeps what it is fed, and may give something else."""
 
     def __init__(self, session, spoil=None):
-        self._session, self._spoil, self.fed = session, spoil, []
+        self.session, self._spoil, self.fed = session, spoil, []
         self.get_inputs = session.get_inputs
 
     def run(self, outputs, feeds):
         self.fed.append(feeds["masks"])
-        (logits,) = self._session.run(outputs, feeds)
+        (logits,) = self.session.run(outputs, feeds)
         if self._spoil is not None:
             logits[0, 0] = self._spoil
         return [logits]

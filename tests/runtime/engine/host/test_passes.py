@@ -7,7 +7,7 @@ from fusioncam.kernels.masks import MaskMaker
 from fusioncam.runtime.budget.channel_plan import ExhaustivePlan
 from fusioncam.runtime.engine.host.passes import MaskedPasses
 from fusioncam.runtime.engine.host.scorer import Scorer
-from fusioncam.runtime.engine.scheduler import Clock
+from fusioncam.runtime.engine.progress import Clock
 
 SHAPE = (3, 4, 5)
 
@@ -35,7 +35,7 @@ def test_maps_ride_along_behind_the_channels(chunk, channels, extra):
     passes = MaskedPasses(image, Clock(), lambda *call: calls.append(call))
     scorer = Scorer(Model(), SHAPE, chunk, False)
     plan = ExhaustivePlan(chosen)
-    ((rows, log_sums),) = scorer.finish([passes.of_channels(masks, plan, [1, 0, 1], maps, later=extra)])
+    ((rows, log_sums),) = scorer.scheduler().run([passes.of_channels(masks, plan, [1, 0, 1], maps, remaining=extra)])
     assert calls[0][1] == passes.total == len(channels) + 2 * extra
     sums = pictures.sum((1, 2, 3))
     np.testing.assert_allclose(plan.scores(), np.stack([-sums, sums, -sums], 1), atol=1e-5)
@@ -43,7 +43,7 @@ def test_maps_ride_along_behind_the_channels(chunk, channels, extra):
     assert np.isnan(np.delete(log_sums, chosen)).all()
     expected = [(image * m).sum() for m in maps]
     np.testing.assert_allclose(rows[:, 0], expected, atol=1e-5)
-    (again,) = scorer.finish([passes.of_maps(maps)])
+    (again,) = scorer.scheduler().run([passes.of_maps(maps)])
     np.testing.assert_allclose(again[:, 0], expected, atol=1e-5)
     assert passes.done == passes.total
     assert calls[-1] == (passes.total, passes.total)
@@ -75,8 +75,8 @@ def test_a_plan_is_told_what_it_asked_for(chunk):
     sums, plan = pictures.sum((1, 2, 3)), Halves()
     maps = [np.zeros(SHAPE[1:]), np.ones(SHAPE[1:])]
     passes = MaskedPasses(image, Clock())
-    work = passes.of_channels(masks, plan, [0, 1], maps, later=3)
-    ((rows, _),) = Scorer(Model(), SHAPE, chunk, False).finish([work])
+    work = passes.of_channels(masks, plan, [0, 1], maps, remaining=3)
+    ((rows, _),) = Scorer(Model(), SHAPE, chunk, False).scheduler().run([work])
     assert plan.asked == [2, 0, 0]
     for (scores, blank), of_some in zip(plan.told, (sums[::2], sums[1::2]), strict=True):
         np.testing.assert_allclose(scores, np.stack([of_some, -of_some], 1), atol=1e-5)
@@ -96,10 +96,10 @@ def test_logits_of_channels_are_let_go():
     masks = MaskMaker(np.random.default_rng(0).random((600, 2, 2)).astype(np.float32), image)
     passes = MaskedPasses(image, Clock())
     scorer = Scorer(Classes(), SHAPE, 8, False)
-    work = passes.of_channels(masks, ExhaustivePlan(np.arange(600)), [0], [np.zeros(SHAPE[1:])], later=0)
+    work = passes.of_channels(masks, ExhaustivePlan(np.arange(600)), [0], [np.zeros(SHAPE[1:])], remaining=0)
     tracemalloc.start()
     try:
-        list(scorer.finish([work]))
+        list(scorer.scheduler().run([work]))
         assert tracemalloc.get_traced_memory()[1] < 600 * 1000 * 4 / 4
     finally:
         tracemalloc.stop()

@@ -2,8 +2,11 @@ import numpy as np
 import pytest
 
 from fusioncam.errors import FusionCamError
-from fusioncam.runtime.engine.host.scorer import IN_FLIGHT, Scorer, probabilities, refuse_nan
-from fusioncam.runtime.engine.scheduler import Clock, Request
+from fusioncam.kernels.reference import probabilities
+from fusioncam.runtime.engine.checks import refuse_nan
+from fusioncam.runtime.engine.host.scorer import IN_FLIGHT, Scorer
+from fusioncam.runtime.engine.progress import Clock
+from fusioncam.runtime.engine.scheduler import PassRequest
 
 SHAPE = (3, 4, 5)
 
@@ -35,7 +38,7 @@ def asking(*counts, first=0, log=None):
                 if log is not None:
                     log.append(out.base.shape[0])
 
-            yield Request(count, fill, lambda start, logits: sums.extend(logits[:, 0] / 60), Clock())
+            yield PassRequest(count, fill, lambda start, logits: sums.extend(logits[:, 0] / 60), Clock())
         return sums
 
     return work()
@@ -45,7 +48,7 @@ def asking(*counts, first=0, log=None):
 @pytest.mark.parametrize("counts", [(), (1,), (4,), (5,), (8,), (11,), (3, 1, 6)])
 def test_every_picture_is_passed_once_and_in_order(counts, pad):
     model = Model()
-    (sums,) = Scorer(model, SHAPE, 4, pad).finish([asking(*counts)])
+    (sums,) = Scorer(model, SHAPE, 4, pad).scheduler().run([asking(*counts)])
     assert sums == list(range(sum(counts)))
     chunks = [4 if pad else min(4, count - s) for count in counts for s in range(0, count, 4)]
     assert [len(fed) for fed in model.fed] == chunks
@@ -53,8 +56,8 @@ def test_every_picture_is_passed_once_and_in_order(counts, pad):
 
 def test_the_buffer_is_no_larger_than_the_chunk_or_the_work():
     seen = []
-    list(Scorer(Model(), SHAPE, 1000, False).finish([asking(3, log=seen)]))
-    list(Scorer(Model(), SHAPE, 4, False).finish([asking(11, log=seen)]))
+    list(Scorer(Model(), SHAPE, 1000, False).scheduler().run([asking(3, log=seen)]))
+    list(Scorer(Model(), SHAPE, 4, False).scheduler().run([asking(11, log=seen)]))
     assert seen == [3, 4, 4, 4]
 
 
@@ -63,11 +66,11 @@ def test_one_buffer_serves_all_chunks_of_a_call():
     owners = []
 
     def work():
-        yield Request(10, lambda start, stop, out: owners.append(out.base), lambda start, logits: None, Clock())
+        yield PassRequest(10, lambda start, stop, out: owners.append(out.base), lambda start, logits: None, Clock())
 
     scorer = Scorer(Model(), SHAPE, 4, False)
-    list(scorer.finish([work()]))
-    list(scorer.finish([work()]))
+    list(scorer.scheduler().run([work()]))
+    list(scorer.scheduler().run([work()]))
     assert [owner is owners[0] for owner in owners] == [True, True, True, False, False, False]
 
 
@@ -75,7 +78,9 @@ def test_one_buffer_serves_all_chunks_of_a_call():
 def test_pictures_share_chunks(chunk):
     """Only the last run may be short, as long as there is other work to fill a chunk with."""
     model, works = Model(), [(5, 1, 1), (), (2, 1, 1), (9, 1, 1), (3, 1, 1), (4,), (6, 1, 1)]
-    found = list(Scorer(model, SHAPE, chunk, False).finish(asking(*w, first=100 * i) for i, w in enumerate(works)))
+    found = list(
+        Scorer(model, SHAPE, chunk, False).scheduler().run(asking(*w, first=100 * i) for i, w in enumerate(works))
+    )
     assert found == [[100 * i + n for n in range(sum(w))] for i, w in enumerate(works)]
     sizes = [len(fed) for fed in model.fed]
     assert sum(sizes) == sum(map(sum, works))
@@ -92,7 +97,7 @@ def test_few_pictures_are_under_way_at_a_time():
             yield asking(1, 1)
 
     finished = 0
-    for _ in Scorer(Model(), SHAPE, 100, False).finish(works()):
+    for _ in Scorer(Model(), SHAPE, 100, False).scheduler().run(works()):
         finished += 1
         assert begun[0] <= finished + IN_FLIGHT
     assert finished == 50
@@ -112,7 +117,7 @@ def test_a_work_that_fails_closes_the_others():
         raise FusionCamError("no")
 
     with pytest.raises(FusionCamError, match="no"):
-        list(Scorer(Model(), SHAPE, 4, False).finish([careful(), failing()]))
+        list(Scorer(Model(), SHAPE, 4, False).scheduler().run([careful(), failing()]))
     assert closed == [True]
 
 
@@ -132,7 +137,7 @@ def test_nan_logits_are_those_of_one_work():
             return str(error)
 
     model = Spoils()
-    found = list(Scorer(model, SHAPE, 9, False).finish(map(surviving, (0, 100, 10))))
+    found = list(Scorer(model, SHAPE, 9, False).scheduler().run(map(surviving, (0, 100, 10))))
     assert [len(fed) for fed in model.fed] == [9]
     assert (found[0], found[2]) == ([0, 1, 2], [10, 11, 12])
     assert found[1].startswith("the model gives NaN or infinite logits for this picture")
@@ -144,19 +149,19 @@ def test_a_work_that_cannot_be_filled_leaves_its_place_to_the_next():
             raise FusionCamError("cannot be made")
 
         try:
-            yield Request(2, fill, lambda *_: None, Clock())
+            yield PassRequest(2, fill, lambda *_: None, Clock())
         except FusionCamError as error:
             return str(error)
 
     model = Model()
-    found = list(Scorer(model, SHAPE, 8, False).finish([asking(2), failing(), asking(3, first=5)]))
+    found = list(Scorer(model, SHAPE, 8, False).scheduler().run([asking(2), failing(), asking(3, first=5)]))
     assert found == [[0, 1], "cannot be made", [5, 6, 7]]
-    assert list(Scorer(Model(), SHAPE, 8, False).finish([failing()])) == ["cannot be made"]
+    assert list(Scorer(Model(), SHAPE, 8, False).scheduler().run([failing()])) == ["cannot be made"]
 
 
 def test_two_calls_at_once_do_not_share_anything():
     scorer = Scorer(Model(), SHAPE, 2, False)
-    first, second = (scorer.finish([asking(4, first=n), asking(3, first=n)]) for n in (0, 10))
+    first, second = (scorer.scheduler().run([asking(4, first=n), asking(3, first=n)]) for n in (0, 10))
     assert list(zip(first, second, strict=True)) == [
         ([0, 1, 2, 3], [10, 11, 12, 13]),
         ([0, 1, 2], [10, 11, 12]),
@@ -176,7 +181,7 @@ def test_a_failing_session_is_one_clear_error(why, message):
             raise RuntimeError(f"\n  {why}\nand a long trace")
 
     with pytest.raises(FusionCamError, match=message):
-        list(Scorer(Broken(), SHAPE, 2, False).finish([asking(1)]))
+        list(Scorer(Broken(), SHAPE, 2, False).scheduler().run([asking(1)]))
 
 
 def test_probabilities_of_a_softmax_and_a_sigmoid():

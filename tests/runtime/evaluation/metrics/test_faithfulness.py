@@ -12,7 +12,8 @@ from fusioncam.kernels.reference import softmax
 from fusioncam.manifest import SCORE_GRAPH
 from fusioncam.runtime.engine.host.passes import MaskedPasses
 from fusioncam.runtime.engine.host.scorer import Scorer
-from fusioncam.runtime.engine.scheduler import Clock, finished
+from fusioncam.runtime.engine.progress import Clock
+from fusioncam.runtime.engine.scheduler import RunningTask
 from fusioncam.runtime.evaluation.metrics import road
 from fusioncam.runtime.evaluation.metrics.faithfulness import (
     Settings,
@@ -103,7 +104,7 @@ def test_insertion_and_deletion_as_written_plainly(tiny, oracle, model, pictures
     x, plain = pictures[0], oracle(tiny.bundle)
     passes = Passes(model)
     settings = Settings(("insertion", "deletion"), steps=steps)
-    found = finished(faithfulness(x, maps, of_class, passes, settings))
+    found = RunningTask(faithfulness(x, maps, of_class, passes, settings)).result()
     for name, saliency in maps.items():
         for metric, other in (("insertion", plain_blur(x)), ("deletion", np.zeros_like(x))):
             curve, area = plain_curve(plain, x, other, saliency, steps, metric == "insertion")
@@ -117,7 +118,7 @@ def test_insertion_and_deletion_as_written_plainly(tiny, oracle, model, pictures
 def test_the_more_steps_than_pixels_the_less_is_asked(model):
     x = np.ones((3, 2, 2), np.float32)
     passes = Passes(lambda x: x.mean((2, 3)))
-    found = finished(faithfulness(x, {"m": x[0]}, of_class, passes, Settings(("deletion",), steps=9)))
+    found = RunningTask(faithfulness(x, {"m": x[0]}, of_class, passes, Settings(("deletion",), steps=9))).result()
     assert passes.counts == [5]
     np.testing.assert_array_equal(points(4, 9), [0, 0, 1, 1, 2, 2, 3, 3, 4, 4])
     assert found["m"].curves["deletion"].shape == (10,)
@@ -127,7 +128,7 @@ def test_drop_and_increase_as_written_plainly(tiny, oracle, model, pictures, map
     plain = oracle(tiny.bundle)
     for x in pictures:
         passes = Passes(model)
-        found = finished(faithfulness(x, maps, of_class, passes, Settings(("drop",))))
+        found = RunningTask(faithfulness(x, maps, of_class, passes, Settings(("drop",)))).result()
         assert passes.counts == [1 + len(maps)]
         p = plain.confidence(x, CLASS)
         for name, saliency in maps.items():
@@ -138,16 +139,16 @@ def test_drop_and_increase_as_written_plainly(tiny, oracle, model, pictures, map
 
 def test_metrics_share_what_they_ask(model, pictures, maps):
     passes = Passes(model)
-    finished(faithfulness(pictures[0], maps, of_class, passes, Settings(steps=4)))
+    RunningTask(faithfulness(pictures[0], maps, of_class, passes, Settings(steps=4))).result()
     assert passes.counts == [3 + len(maps) * (1 + 2 * 3)]
 
 
 def test_through_the_chunks_of_a_session(tiny, model, pictures, maps):
     settings = Settings(steps=6)
-    alone = [finished(faithfulness(x, maps, of_class, Passes(model), settings)) for x in pictures]
+    alone = [RunningTask(faithfulness(x, maps, of_class, Passes(model), settings)).result() for x in pictures]
     scorer = Scorer(open_session(tiny.bundle / SCORE_GRAPH), (3, 24, 32), 8, pad=False)
     works = (faithfulness(x, maps, of_class, MaskedPasses(x, Clock()).of_pictures, settings) for x in pictures)
-    for together, wanted in zip(scorer.finish(works), alone, strict=True):
+    for together, wanted in zip(scorer.scheduler().run(works), alone, strict=True):
         for name in maps:
             assert together[name].values == pytest.approx(wanted[name].values, abs=1e-6)
 
@@ -156,19 +157,21 @@ def test_a_map_with_nan_is_told_and_the_others_are_measured(model, pictures, map
     broken = maps["blob"].copy()
     broken[0, 0] = np.nan
     passes = Passes(model)
-    found = finished(faithfulness(pictures[0], {"bad": broken, **maps}, of_class, passes, Settings(steps=3)))
+    found = RunningTask(
+        faithfulness(pictures[0], {"bad": broken, **maps}, of_class, passes, Settings(steps=3))
+    ).result()
     assert found["bad"].values == {}
     assert found["bad"].flags == ("nan_map",)
-    without = finished(faithfulness(pictures[0], maps, of_class, Passes(model), Settings(steps=3)))
+    without = RunningTask(faithfulness(pictures[0], maps, of_class, Passes(model), Settings(steps=3))).result()
     assert {name: found[name].values for name in maps} == {name: without[name].values for name in maps}
-    assert finished(faithfulness(pictures[0], {"bad": broken}, of_class, passes)) == {"bad": found["bad"]}
+    assert RunningTask(faithfulness(pictures[0], {"bad": broken}, of_class, passes)).result() == {"bad": found["bad"]}
     assert len(passes.counts) == 1, "nothing is asked for a map of which nothing can be told"
 
 
 def test_a_blank_map_has_the_values_of_the_formula_and_a_flag(tiny, oracle, model, pictures):
     x, plain = pictures[0], oracle(tiny.bundle)
     blank = np.zeros((24, 32), np.float32)
-    found = finished(faithfulness(x, {"blank": blank}, of_class, Passes(model), Settings(steps=4)))["blank"]
+    found = RunningTask(faithfulness(x, {"blank": blank}, of_class, Passes(model), Settings(steps=4))).result()["blank"]
     assert found.flags == ("blank_map",)
     p, under = plain.confidence(x, CLASS), plain.confidence(x * 0, CLASS)
     assert found.values["drop"] == pytest.approx(max(0, p - under) / p, abs=1e-6)
@@ -180,7 +183,7 @@ def test_without_confidence_there_is_no_drop(model, pictures, maps):
     def none(logits):
         return np.zeros(len(logits))
 
-    found = finished(faithfulness(pictures[0], maps, none, Passes(model), Settings(("drop",))))
+    found = RunningTask(faithfulness(pictures[0], maps, none, Passes(model), Settings(("drop",)))).result()
     for each in found.values():
         assert np.isnan(each.values["drop"])
         assert each.values["increase"] == 0
@@ -208,7 +211,7 @@ def test_what_the_model_looks_at_is_known_by_its_curves():
     def first(logits):
         return softmax(logits.astype(np.float64))[:, 0]
 
-    found = finished(faithfulness(x, {"right": square, "wrong": 1 - square}, first, Passes(summed)))
+    found = RunningTask(faithfulness(x, {"right": square, "wrong": 1 - square}, first, Passes(summed))).result()
     right, wrong = found["right"].values, found["wrong"].values
     assert right["drop"] == pytest.approx(0, abs=1e-6)
     assert right["deletion"] < wrong["deletion"] - 0.3
@@ -237,7 +240,7 @@ def test_pictures_are_made_when_they_are_wanted():
     maps = {str(k): rng.random((224, 224), np.float32) for k in range(4)}
     tracemalloc.start()
     try:
-        finished(faithfulness(x, maps, of_class, Passes(lambda batch: batch.mean((2, 3)), chunk=8)))
+        RunningTask(faithfulness(x, maps, of_class, Passes(lambda batch: batch.mean((2, 3)), chunk=8)))
         assert tracemalloc.get_traced_memory()[1] < 30e6
     finally:
         tracemalloc.stop()

@@ -7,7 +7,7 @@ pytest.importorskip("scipy", reason="ROAD needs scipy")
 
 from fusioncam.kernels.reference import softmax
 from fusioncam.manifest import SCORE_GRAPH
-from fusioncam.runtime.engine.scheduler import finished
+from fusioncam.runtime.engine.scheduler import RunningTask
 from fusioncam.runtime.evaluation.metrics import road
 from fusioncam.runtime.evaluation.metrics.faithfulness import Settings, faithfulness
 from fusioncam.runtime.sessions.open import open_session
@@ -100,7 +100,7 @@ def ask(tiny):
 
         seed = settings.pop("seed", 0)
         work = faithfulness(x, maps, confidence, pictures, Settings(("road",), **settings), seed)
-        return finished(work), asked
+        return RunningTask(work).result(), asked
 
     return ask
 

@@ -19,6 +19,8 @@ from fusioncam.errors import (
     NotFiniteError,
     UsageError,
 )
+from fusioncam.runtime.engine import ExplainRequest
+from fusioncam.runtime.methods import METHODS
 from fusioncam.runtime.service.batching.batcher import Batcher, PendingJob
 from fusioncam.runtime.service.batching.job import Job
 from fusioncam.runtime.service.monitoring.observer import NullObserver
@@ -36,7 +38,7 @@ class Gate:
     """A session that waits before a run until it is told how many may pass."""
 
     def __init__(self, session, open_=False):
-        self._session, self.runs = session, []
+        self.session, self.runs = session, []
         self._allowed = threading.Semaphore(1_000_000 if open_ else 0)
         self.arrived = threading.Semaphore(0)
 
@@ -44,7 +46,7 @@ class Gate:
         self.arrived.release()
         assert self._allowed.acquire(timeout=60)
         self.runs.append(len(feeds[MASKS]))
-        return self._session.run(outputs, feeds)
+        return self.session.run(outputs, feeds)
 
     def wait(self):
         """Until a run stands before the gate."""
@@ -72,8 +74,13 @@ class Seen(NullObserver):
 
 
 @pytest.fixture(scope="module")
-def explainer(tiny):
-    return Explainer(tiny.bundle)
+def opened(tiny, relayed):
+    return relayed(tiny.bundle)
+
+
+@pytest.fixture(scope="module")
+def explainer(opened):
+    return opened[0]
 
 
 @pytest.fixture(scope="module")
@@ -82,27 +89,28 @@ def alone(tiny):
     other = Explainer(tiny.bundle)
 
     def alone(image, class_index=1, methods=None, budget=None):
-        ((found,),) = other.finish([other.explaining(image, [class_index], None, methods, budget)])
+        request = ExplainRequest(image, [class_index], methods or METHODS, budget or "exact")
+        ((found,),) = other.pipeline.run([other.pipeline.task(request)], METHODS)
         return found
 
     return alone
 
 
 @pytest.fixture
-def batcher(explainer, monkeypatch):
+def batcher(opened, monkeypatch):
     """Opens a batcher over a gated session; closed when the test is over."""
-    opened, scorer = [], explainer._engine.scorer
+    (explainer, relays), batchers = opened, []
 
     def open_batcher(chunk=4, shut=False, **options):
-        gate = Gate(scorer._session, open_=not shut)
-        monkeypatch.setattr(scorer, "_session", gate)
-        monkeypatch.setattr(scorer, "chunk", chunk)
+        gate = Gate(relays.score.session, open_=not shut)
+        monkeypatch.setattr(relays.score, "session", gate)
+        monkeypatch.setattr(explainer.pipeline.preferred.scorer, "chunk", chunk)
         made = Batcher("tiny", explainer, **options)
-        opened.append((made, gate))
+        batchers.append((made, gate))
         return made, gate
 
     yield open_batcher
-    for made, gate in opened:
+    for made, gate in batchers:
         gate.let()
         asyncio.run(made.close())
 
@@ -319,7 +327,7 @@ def test_a_bad_picture_harms_nobody_else(batcher, alone, pictures, name):
 def test_nan_logits_are_those_of_one_picture(batcher, alone, pictures):
     """Masked passes of two pictures share a run; only the one whose rows are NaN fails."""
     made, gate = batcher(shut=True, chunk=64)
-    inner = gate._session
+    inner = gate.session
 
     class Spoils:
         def run(self, outputs, feeds):
@@ -328,7 +336,7 @@ def test_nan_logits_are_those_of_one_picture(batcher, alone, pictures):
             logits[[np.allclose(image, pictures[0], atol=1e-6) for image in images]] = np.nan
             return [logits]
 
-    gate._session = Spoils()
+    gate.session = Spoils()
     first = made.submit(job(pictures[1]))
     bad = made.submit(job(pictures[0]))
     gate.let()
@@ -339,13 +347,13 @@ def test_nan_logits_are_those_of_one_picture(batcher, alone, pictures):
 
 def test_a_run_that_fails_ends_those_in_it_and_no_others(batcher, pictures):
     made, gate = batcher(shut=True)
-    session, gate._session = gate._session, None  # it has no `run`
+    session, gate.session = gate.session, None  # it has no `run`
     futures = [made.submit(job(x)) for x in pictures]
     gate.let()
     for future in futures:
         with pytest.raises(FusionCamError, match="onnxruntime cannot run the model"):
             future.result(SOON)
-    gate._session = session
+    gate.session = session
     assert made.submit(job(pictures[0])).result(SOON).passes.run == ALL
 
 
@@ -367,19 +375,19 @@ def test_what_nobody_foresaw_ends_the_jobs_there_are_but_not_the_batcher(batcher
     assert made.submit(job(pictures[0])).result(SOON).passes.run > 0
 
 
-@pytest.mark.parametrize("name", ["engine", "queued"])
+@pytest.mark.parametrize("name", ["engine_for", "queued"])
 def test_what_fails_as_a_job_begins_is_its_own(batcher, explainer, pictures, monkeypatch, name):
     made, _ = batcher(observer=(seen := Seen()))
-    engine = explainer.engine
+    engine_for = explainer.pipeline.engine_for
 
-    def failing(methods=None):
-        return broken() if methods == ("hires_cam",) else engine(methods)
+    def failing(methods):
+        return broken() if methods == ("hires_cam",) else engine_for(methods)
 
     def failing_there(*_):
         if threading.current_thread().name.startswith("batcher"):
             broken()
 
-    changed = {"engine": (explainer, failing), "queued": (seen, failing_there)}[name]
+    changed = {"engine_for": (explainer.pipeline, failing), "queued": (seen, failing_there)}[name]
     monkeypatch.setattr(changed[0], name, changed[1])
     with pytest.raises(RuntimeError, match="secret"):
         made.submit(job(pictures[0], methods=("hires_cam",))).result(SOON)

@@ -1,0 +1,91 @@
+"""Open the engine of a GPU for a bundle."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fusioncam.errors import UsageError
+from fusioncam.kernels.device import Device
+from fusioncam.manifest import EXPLAIN_GRAPH, GPU_CHUNK, SCORE_GRAPH, Manifest
+from fusioncam.quirks import crashing_optimizers
+from fusioncam.runtime.engine.device.engine import DeviceEngine
+from fusioncam.runtime.sessions.contract import check_session
+from fusioncam.runtime.sessions.engine_cache import bundle_digest, cache_folder
+from fusioncam.runtime.sessions.open import OpenSession, captures, open_session
+from fusioncam.runtime.sessions.provider_options import Use
+from fusioncam.runtime.sessions.providers import ON_GPU, TENSORRT, Provider, name_and_options
+
+SHARED = ("device_id", "user_compute_stream", "has_user_compute_stream")
+
+
+def open_device_engine(
+    folder: Path,
+    manifest: Manifest,
+    device: Device,
+    providers: Sequence[Provider],
+    chunk: int | None = None,
+    threads: int | None = None,
+    open_session: OpenSession = open_session,
+) -> DeviceEngine:
+    """Open an engine that keeps everything between picture and maps on a GPU.
+
+    Args:
+        folder: The bundle.
+        manifest: Its manifest.
+        device: The GPU.
+        providers: Providers of onnxruntime that take the device's memory. Where they name a stream of the device, all
+            work goes to that; by default to a new one.
+        chunk: Masked pictures per run.
+        threads: CPU threads within one operator.
+        open_session: Opens the session of a graph.
+
+    Raises:
+        ProviderError: A provider cannot run on this machine.
+        DeviceError: There is no memory for the buffers.
+        BundleError: onnxruntime cannot load a graph.
+    """
+    chunk, stream = chunk or GPU_CHUNK, agreed(providers, "user_compute_stream")
+    own = [_without_shared(p) for p in providers]
+    with device.entered():
+        stream = stream or device.stream()
+        tensorrt = TENSORRT in (name_and_options(p)[0] for p in own)
+        cache = cache_folder(bundle_digest(manifest), f"chunk-{chunk}") if tensorrt else None
+
+        def opened(graph: str, shapes: dict[str, tuple[int, ...]], half: bool, capture: bool) -> Any:
+            use = Use(shapes, half=half, cache=cache, device=device.index, stream=stream, capture=capture)
+            session = open_session(folder / graph, own, threads, crashing_optimizers(manifest), use)
+            check_session(session, folder / graph, manifest)
+            return session
+
+        size = (3, *manifest.preprocessing.size)
+        explain = opened(
+            EXPLAIN_GRAPH, {"image": (1, *size), "class_index": (1,)}, manifest.precision == "float16", False
+        )
+        score = opened(SCORE_GRAPH, {"image": (chunk, *size)}, manifest.score_precision == "float16", True)
+        return DeviceEngine(device, stream, manifest, explain, score, chunk, tensorrt, captures(score))
+
+
+def agreed(providers: Sequence[Provider], option: str) -> int | None:
+    """Return the value of an option that all GPU providers share; None where no provider has it.
+
+    Raises:
+        UsageError: The value is no whole number from 0 on, or the providers have different ones.
+    """
+    values = [
+        str(options[option])
+        for name, options in map(name_and_options, providers)
+        if name in ON_GPU and option in options
+    ]
+    for value in values:
+        if not re.fullmatch("[0-9]{1,20}", value):
+            raise UsageError(f"{option} must be a whole number, not {value[:20]!r}")
+    if len(set(map(int, values))) > 1:
+        raise UsageError(f"the providers disagree about {option} ({', '.join(values)}); say the same to all")
+    return int(values[0]) if values else None
+
+
+def _without_shared(provider: Provider) -> Provider:
+    """Return the provider without the options that the engine gives to all providers."""
+    name, options = name_and_options(provider)
+    return (name, {k: v for k, v in options.items() if k not in SHARED}) if name in ON_GPU else provider

@@ -1,0 +1,28 @@
+"""What a device engine keeps between pictures, and what its steps work on."""
+
+from dataclasses import dataclass
+
+from fusioncam.kernels.device import Device
+from fusioncam.runtime.engine.device.buffers import ClassBuffers, PictureBuffers, Run
+from fusioncam.runtime.engine.device.passes import DevicePasses
+
+
+@dataclass
+class DeviceState:
+    """The GPU, its buffers and the sessions bound to them.
+
+    Attributes:
+        device: The GPU.
+        stream: The stream that the sessions run on.
+        picture: Buffers of a picture.
+        classes: Buffers of its classes; larger ones take their place when more classes are asked for.
+        passes: Runs the masked passes.
+        explain_runs: The explain pass of each class.
+    """
+
+    device: Device
+    stream: int
+    picture: PictureBuffers
+    classes: ClassBuffers
+    passes: DevicePasses
+    explain_runs: list[Run]

@@ -1,0 +1,249 @@
+"""The pipeline: requests become tasks, and tasks become explanations, on the engines of one bundle or several."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fusioncam.kernels import reference
+from fusioncam.kernels.arrays import UInt8Array
+from fusioncam.kernels.device import Device
+from fusioncam.kernels.reference import probabilities
+from fusioncam.manifest import Manifest, bundle_flags, read_bundle
+from fusioncam.runtime.arguments import Bundles, checked_class, listed_bundles, of_one_model
+from fusioncam.runtime.budget import Budget, checked_budget
+from fusioncam.runtime.engine.opening import EngineSelector, open_engines
+from fusioncam.runtime.engine.progress import part_of
+from fusioncam.runtime.engine.protocols import Engine
+from fusioncam.runtime.engine.recipe import ClassMaps, ViewResult, make_maps, mean, take_steps
+from fusioncam.runtime.engine.request import TOP_CLASS, ExplainRequest, Target
+from fusioncam.runtime.engine.scheduler import Result, Task
+from fusioncam.runtime.engine.views import View, checked_smoothing, view_count, views
+from fusioncam.runtime.explanation import Explanation, Passes
+from fusioncam.runtime.methods import checked_for
+from fusioncam.runtime.photos.model_input import as_input, is_dark, unpreprocess
+from fusioncam.runtime.sessions.open import OpenSession, open_session
+from fusioncam.runtime.sessions.providers import Provider
+
+
+class BundleFolder(NamedTuple):
+    """A bundle that was read.
+
+    Attributes:
+        folder: The folder.
+        manifest: Its manifest.
+    """
+
+    folder: Path
+    manifest: Manifest
+
+
+def read_bundles(bundles: Bundles) -> list[BundleFolder]:
+    """Read one bundle, or several of one model.
+
+    Raises:
+        BundleError: A folder is no bundle, or a file of it is missing or was changed.
+        UsageError: There is none, or the bundles are not of one model.
+    """
+    read = [BundleFolder(Path(b), read_bundle(Path(b))) for b in listed_bundles(bundles)]
+    of_one_model([b.manifest for b in read])
+    return read
+
+
+class Pipeline:
+    """Explains pictures on the engines of one bundle, or of several whose maps are averaged.
+
+    One Pipeline may be used from several threads.
+
+    Args:
+        manifests: The manifest of each bundle.
+        engines: The engine of each bundle, or how it is selected.
+        smooth: Further views of every picture, whose maps are averaged; see `Explainer`.
+
+    Attributes:
+        manifest: The first manifest; the others agree with it in classes and preprocessing.
+        manifests: All manifests.
+    """
+
+    def __init__(
+        self,
+        manifests: Sequence[Manifest],
+        engines: Sequence[Engine | EngineSelector],
+        smooth: Sequence[str] = (),
+    ) -> None:
+        self.manifest, self.manifests = of_one_model(manifests), manifests
+        self._selectors = [e if isinstance(e, EngineSelector) else EngineSelector(e) for e in engines]
+        self._smooth = checked_smoothing(smooth)
+
+    @classmethod
+    def open(
+        cls,
+        bundles: Sequence[BundleFolder],
+        providers: Sequence[Provider] | None = None,
+        chunk: int | None = None,
+        threads: int | None = None,
+        smooth: Sequence[str] = (),
+        kernels: bool = True,
+        *,
+        open_session: OpenSession = open_session,
+        device: Device | None = None,
+    ) -> "Pipeline":
+        """Open the sessions of bundles, as `read_bundles` gives them.
+
+        Args:
+            bundles: The bundles.
+            providers: See `Explainer`, as for the next four.
+            chunk: Masked pictures per run.
+            threads: CPU threads within one operator.
+            smooth: Further views of every picture.
+            kernels: Whether kernels may make the maps on a GPU.
+            open_session: Opens the session of a graph.
+            device: The GPU; by default the one that the providers name.
+
+        Raises:
+            ProviderError, DeviceError, BundleError, UsageError: As of `open_engines`.
+        """
+        return cls(
+            [b.manifest for b in bundles],
+            [open_engines(*b, providers, chunk, threads, kernels, open_session, device) for b in bundles],
+            smooth,
+        )
+
+    @property
+    def preferred(self) -> Engine:
+        """Return the engine that serves, unless methods need the fallback."""
+        return self._selectors[0].preferred
+
+    @property
+    def chunk(self) -> int:
+        """Return the number of masked pictures per run."""
+        return self.preferred.chunk
+
+    def engine_for(self, methods: Sequence[str]) -> Engine:
+        """Return the engine whose scheduler runs tasks that make these methods."""
+        return self._selectors[0].engine_for(methods)
+
+    def check(self, methods: Sequence[str], budget: Budget) -> tuple[tuple[str, ...], Budget]:
+        """Return methods, each once, and a budget as a request takes them.
+
+        Raises:
+            UsageError: A method or the budget is unavailable for these bundles.
+        """
+        budget = checked_budget(budget)
+        return checked_for(methods, self.manifests, budget) if methods else (), budget
+
+    def check_class(self, class_index: Any) -> int:
+        """Return the class as an index, -1 for the top one; raise UsageError where there is no such class."""
+        return checked_class(class_index, self.manifest.classes)
+
+    def run(self, tasks: Iterable[Task[Result]], methods: Sequence[str]) -> Iterator[Result]:
+        """Run tasks of `task` that make these methods, alone or within other tasks; see `Scheduler.run`."""
+        return self.engine_for(methods).scheduler().run(tasks)
+
+    def task(self, request: ExplainRequest) -> Task[list[Explanation]]:
+        """Explain the targets of one picture, as a task. A map is the mean over all views of the picture and bundles.
+
+        Returns:
+            One explanation per target.
+
+        Raises:
+            ImageError: The picture cannot be read or is of another shape, type or content.
+            FusionCamError: The model cannot be run, or gives NaN or infinity.
+        """
+        clock = request.clock
+        clock.resume()  # it was made with the request, which may have waited
+        photo, x = as_input(request.x, self.manifest.preprocessing)
+        clock.lap("preprocess")
+        targets = self._targets(replace(request, x=x))
+        if not targets:
+            return []
+        results = yield from self._views(replace(request, x=x, targets=targets))
+        clock.lap("fusion")
+        size = None if photo is None else (photo.shape[0], photo.shape[1])
+        return self._explanations(replace(request, x=x), results, size)
+
+    def overlay(self, request: ExplainRequest, colors: UInt8Array, opacity: float) -> UInt8Array:
+        """Return the map of one method laid over what the model sees; on a GPU nothing else leaves it.
+
+        Args:
+            request: A preprocessed picture, one target, one method.
+            colors: A colour table, see `color_table`.
+            opacity: In [0, 1].
+
+        Raises:
+            FusionCamError: As for `task`.
+        """
+        (method,) = request.methods
+        x = np.asarray(request.x)
+        seen = unpreprocess(x, self.manifest.preprocessing)
+
+        def task() -> Task[UInt8Array]:
+            if len(self._selectors) > 1 or self._smooth:
+                (explanation,) = yield from self.task(request)
+                return reference.overlay(seen, explanation.maps[method], colors, opacity)
+            with self.engine_for([method]).forward(request) as steps:
+                maps, _ = yield from take_steps(steps, (method,))
+                return steps.overlay(maps[method], seen, colors, opacity)[0]
+
+        (picture,) = self.run([task()], [method])
+        return picture
+
+    def _targets(self, request: ExplainRequest) -> Sequence[Target]:
+        """Return the targets of a request; those that follow from the probabilities take a forward pass."""
+        choose = request.targets
+        if not callable(choose):
+            return choose
+        with self.preferred.forward(ExplainRequest(request.x, [TOP_CLASS], clock=request.clock)) as steps:
+            return choose(probabilities(steps.logits, self.manifest.ending))
+
+    def _views(self, request: ExplainRequest) -> Task[list[ViewResult]]:
+        """Return the result of every view of the picture, by every bundle."""
+        first, *others = (selector.engine_for(request.methods) for selector in self._selectors)
+        results: list[ViewResult] = []
+        count = len(self._selectors) * view_count(self._smooth)
+        for view in views(np.asarray(request.x), self._smooth):
+            part = replace(request, progress=part_of(request.progress, len(results), count))
+            results.append((yield from _view(first, view, part)))
+            request = replace(request, targets=results[0].classes)  # the picture's own top class goes for all views
+            for engine in others:  # whose sessions are not those of the scheduler that runs this task
+                part = replace(request, progress=part_of(request.progress, len(results), count))
+                results += engine.scheduler().run([_view(engine, view, part)])
+        return results
+
+    def _explanations(
+        self, request: ExplainRequest, results: Sequence[ViewResult], size: tuple[int, int] | None
+    ) -> list[Explanation]:
+        """Return the explanation of each class, from the results of all views."""
+        manifest, logits = self.manifest, results[0].logits
+        dark = ["dark_picture"] * is_dark(np.asarray(request.x), manifest.preprocessing)
+        passes = Passes.of_all([result.passes for result in results])
+        explanations = []
+        for c, *of_views in zip(results[0].classes, *(result.made for result in results), strict=True):
+            made = mean(of_views)
+            explanations.append(
+                Explanation(
+                    maps={method: made.maps[method].astype(np.float32) for method in request.methods},
+                    class_index=c,
+                    label=manifest.labels[c] if manifest.labels else None,
+                    probability=float(probabilities(logits, manifest.ending)[c]),
+                    flags=(*made.flags, *dark, *bundle_flags(self.manifests)),
+                    passes=passes,
+                    timing=request.clock.laps,
+                    photo_size=size,
+                    preprocessing=manifest.preprocessing,
+                    logits=logits.copy(),
+                )
+            )
+        return explanations
+
+
+def _view(engine: Engine, view: View, request: ExplainRequest) -> Task[ViewResult]:
+    """Explain one view of the picture."""
+    with engine.forward(replace(request, x=view.x)) as steps:
+        made: list[ClassMaps] = yield from make_maps(steps, request.methods)
+        for of_class in made:
+            of_class.maps = {method: view.back(m) for method, m in of_class.maps.items()}
+        request.clock.lap("fusion")
+        return ViewResult(list(steps.classes), made, steps.logits, steps.passes)

@@ -1,0 +1,37 @@
+"""How far a request is: seconds per stage, and masked passes done."""
+
+import time
+from collections.abc import Callable
+
+Progress = Callable[[int, int], None]
+"""Called with (done, all) masked passes."""
+
+
+class Clock:
+    """Seconds per stage of one request."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self.resume()
+
+    def resume(self) -> None:
+        """Start the lap anew: the time since the last one was spent on other requests."""
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """Add the seconds since the last lap to `stage`."""
+        last = self._last
+        self.resume()
+        self.add(stage, self._last - last)
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Add seconds to a stage."""
+        self.laps[stage] = self.laps.get(stage, 0.0) + seconds
+
+
+def part_of(progress: Progress | None, view: int, views: int) -> Progress | None:
+    """Return the progress callback of one view of several, which are taken to cost alike."""
+    if progress is None or views == 1:
+        return progress
+    report = progress
+    return lambda done, total: report(view * total + done, views * total)

@@ -1,0 +1,50 @@
+"""The request: one value that says what is explained, and how."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fusioncam.kernels.arrays import Array, Float32Array
+from fusioncam.runtime.budget import Budget
+from fusioncam.runtime.engine.progress import Clock, Progress
+from fusioncam.runtime.methods import METHODS
+from fusioncam.runtime.photos.model_input import ImageLike
+
+TOP_CLASS = -1
+
+Target = int
+"""What is explained of the model's outputs: the score of a class, by its index or `TOP_CLASS`.
+
+Other scalars of the outputs are to become further kinds of targets.
+"""
+TargetChoice = Callable[[Array], list[Target]]
+"""Chooses targets by the probabilities of all classes (classes,)."""
+
+
+@dataclass(frozen=True)
+class ExplainRequest:
+    """A picture to explain, and how.
+
+    Attributes:
+        x: A photo, or a preprocessed picture: all that `as_input` takes. Engines take a preprocessed (3, H, W) only.
+        targets: The targets, which share masked passes; or a function that chooses them. Engines take targets only.
+        methods: Names of the maps to make.
+        budget: Masked passes to spend, see `Explainer`.
+        clock: Gets the seconds per stage.
+        progress: Called with (done, all) masked passes after every chunk.
+    """
+
+    x: ImageLike
+    targets: Sequence[Target] | TargetChoice = (TOP_CLASS,)
+    methods: Sequence[str] = METHODS
+    budget: Budget = "exact"
+    clock: Clock = field(default_factory=Clock)
+    progress: Progress | None = None
+
+
+def prepared(request: ExplainRequest) -> tuple[Float32Array, Sequence[Target]]:
+    """Return the preprocessed picture and the targets of a request that an engine can take."""
+    assert isinstance(request.x, np.ndarray)
+    assert not callable(request.targets)
+    return np.asarray(request.x, np.float32), request.targets
