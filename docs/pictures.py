@@ -18,8 +18,9 @@ from fusioncam import Explainer, export_model
 from fusioncam.export.randomise import randomised_bundle
 from fusioncam.kernels import reference
 from fusioncam.kernels.arrays import UInt8Array
-from fusioncam.runtime.commands.class_selection import Wanted
-from fusioncam.runtime.commands.saving import Results, explain_files, save_sample
+from fusioncam.runtime.commands.class_selection import ClassSelection
+from fusioncam.runtime.commands.demo import save_sample
+from fusioncam.runtime.commands.saving import OutputOptions, explain_files
 from fusioncam.runtime.demo import MODEL
 from fusioncam.runtime.demo.scenes import draw_scene
 from fusioncam.runtime.difference import difference
@@ -43,8 +44,8 @@ def demo(lab: Lab) -> UInt8Array:
         Explainer(lab.bundle),
         [save_sample(lab.folder)],
         lab.folder / "out",
-        Wanted(),
-        Results(),
+        ClassSelection(),
+        OutputOptions(),
         quiet=True,
         show=False,
     )

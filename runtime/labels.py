@@ -1,13 +1,13 @@
-"""The names of a model's classes, as people and annotations use them."""
+"""Names of a model's classes, as people and annotations use them."""
 
 import re
 from collections.abc import Sequence
 
-_WORDNET = re.compile(r"(n\d{8})\s+(.+)", re.DOTALL)  # how ImageNet's own lists begin their lines
+_WORDNET = re.compile(r"(n\d{8})\s+(.+)", re.DOTALL)  # start of a line in ImageNet's own lists
 
 
 def names_of(label: str) -> set[str]:
-    """What a class may be called: its whole label, the names between the commas, a WordNet id before them; folded."""
+    """Return all names of a class in lower case: its label, the names between commas, a WordNet id before them."""
     label = label.casefold().strip()
     names = {label, *(part.strip() for part in label.split(","))}
     wordnet = _WORDNET.fullmatch(label)
@@ -15,9 +15,9 @@ def names_of(label: str) -> set[str]:
 
 
 def classes_by_name(labels: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
-    """Every name of every class, folded, and the classes that go by it: `crane` is a bird and a machine."""
-    found: dict[str, tuple[int, ...]] = {}
+    """Return the classes of every name, in lower case: `crane` is a bird and a machine."""
+    classes: dict[str, tuple[int, ...]] = {}
     for index, label in enumerate(labels or ()):
         for name in names_of(label):
-            found[name] = (*found.get(name, ()), index)
-    return found
+            classes[name] = (*classes.get(name, ()), index)
+    return classes

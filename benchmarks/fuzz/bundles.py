@@ -12,7 +12,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from fusioncam.manifest import MANIFEST, sha256, signed
-from fusioncam.runtime.commands.saving import save_sample
+from fusioncam.runtime.commands.demo import save_sample
 from fuzz.commands import command
 from fuzz.model_mutations import OF_BYTES, mutate
 from fuzz.request_mutations import NASTY

@@ -1,4 +1,4 @@
-"""Which classes of a picture to explain."""
+"""Selection of the classes of a picture to explain."""
 
 import difflib
 import re
@@ -11,21 +11,21 @@ from fusioncam.runtime.difference import Difference, difference
 from fusioncam.runtime.engine.progress import Progress
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.explanation import Explanation
-from fusioncam.runtime.labels import names_of
+from fusioncam.runtime.labels import classes_by_name
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Classes to explain; by default the top one of each picture.
+class ClassSelection:
+    """Classes to explain; by default the top class of each picture.
 
     Attributes:
-        classes: These, each once.
-        versus: What speaks for the one class (or the top one) rather than for this one.
-        top: In place of classes: the so many most probable ones.
-        above: In place of classes: those of at least this probability.
+        classes: Class indices, each once.
+        versus: Class to compare the one class (or the top one) with; the maps show the difference of their evidence.
+        top: In place of classes: the number of most probable classes.
+        above: In place of classes: the least probability of classes.
 
     Raises:
-        UsageError: They are put in a way that makes no sense.
+        UsageError: The attributes contradict each other.
     """
 
     classes: tuple[int, ...] = ()
@@ -46,11 +46,11 @@ class Wanted:
 
     @property
     def several(self) -> bool:
-        """Whether a picture may have several results: the class is then part of the names of files."""
+        """Return whether a picture may have several results, so that names of files carry the class."""
         return len(self.classes) > 1 or self.top is not None or self.above is not None
 
     def check(self, manifest: Manifest) -> None:
-        """Raises UsageError where the model has no such number of classes, or there is no such probability."""
+        """Raise UsageError where the model has fewer classes, or `above` is no probability."""
         if self.top is not None and not 1 <= self.top <= manifest.classes:
             raise UsageError(f"-k must be a whole number, 1 to {manifest.classes}: the model has so many classes")
         if self.above is not None and not 0 <= self.above <= 1:
@@ -59,39 +59,37 @@ class Wanted:
     def explain(
         self, explainer: Explainer, photo: UInt8Array, progress: Progress | None
     ) -> list[Explanation] | list[Difference]:
-        """Explain one picture.
+        """Explain the selected classes of one picture.
 
         Raises:
-            FusionCamError: As of `Explainer.explain_batch` and `difference`.
+            FusionCamError: See `Explainer.explain_batch` and `difference`.
         """
         if self.versus is not None:
             pair = [*(self.classes or (-1,)), self.versus]
             return [difference(*explainer.explain_batch([photo], [pair], progress=progress))]
         if self.top is not None or self.above is not None:
             return explainer.explain_batch([photo], top=self.top, above=self.above, progress=progress)
-        found = explainer.explain_batch([photo], [list(self.classes) or None], progress=progress)
-        # Only now it is known which class is the top one, which may be among those given by number.
-        return list({e.class_index: e for e in found}.values())
+        explanations = explainer.explain_batch([photo], [list(self.classes) or None], progress=progress)
+        # The top class may be among those selected by number, which shows only now.
+        return list({e.class_index: e for e in explanations}.values())
 
 
-def class_number(manifest: Manifest, wanted: str) -> int:
-    """The class called `wanted`: its number, its whole label, or one of the names its label lists between commas.
+def class_number(manifest: Manifest, text: str) -> int:
+    """Return the index of a class by its number, its whole label, or one of the names between commas in its label.
 
     Raises:
-        UsageError: There is no such class, or several share the name.
+        UsageError: There is no such class, or several classes share the name.
     """
-    if re.fullmatch(r"[+-]?[0-9]{1,18}", wanted):
-        return int(wanted)
+    if re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+        return int(text)
     if manifest.labels is None:
-        raise UsageError(f"the bundle has no labels to look {wanted!r} up in; give the class's number")
-    name = wanted.strip().casefold()
-    names = [names_of(label) for label in manifest.labels]
-    found = [i for i, some in enumerate(names) if name in some]
-    if len(found) > 1:
-        raise UsageError(f"several classes are called {wanted!r}: {', '.join(map(str, found))}; give a number")
-    if not found:
-        every = [n for some in names for n in some]
-        close = [n for n in every if name in n.split()][:3] or difflib.get_close_matches(name, every, n=1)
+        raise UsageError(f"the bundle has no labels to find {text!r} in; give the class's number")
+    name, classes = text.strip().casefold(), classes_by_name(manifest.labels)
+    indices = classes.get(name, ())
+    if len(indices) > 1:
+        raise UsageError(f"several classes are called {text!r}: {', '.join(map(str, indices))}; give a number")
+    if not indices:
+        close = [n for n in classes if name in n.split()][:3] or difflib.get_close_matches(name, classes, n=1)
         hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
-        raise UsageError(f"no class is called {wanted!r}{hint}")
-    return found[0]
+        raise UsageError(f"no class is called {text!r}{hint}")
+    return indices[0]

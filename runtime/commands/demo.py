@@ -37,24 +37,30 @@ def demo(
         if out is not None:
             raise UsageError("--web writes no results: leave out -o, or --web")
         return _show(bundle, PORT if port is None else port, browse, json, quiet)
-    given = {"--bundle": bundle is not None, "--port": port is not None, "--no-open": not browse}
-    if any(given.values()):
-        raise UsageError(f"{next(name for name in given if given[name])} is for the page: add --web")
+    for name, is_given in (("--bundle", bundle is not None), ("--port", port is not None), ("--no-open", not browse)):
+        if is_given:
+            raise UsageError(f"{name} is for the page: add --web")
     return _write(OUT if out is None else out, json, quiet)
 
 
 def _write(out: Path, json: bool, quiet: bool) -> int:
-    """Explain the built-in picture into a folder."""
+    """Explain the built-in picture into a folder, and return the exit status."""
     from fusioncam.export import export_model
-    from fusioncam.runtime.commands.class_selection import Wanted
-    from fusioncam.runtime.commands.saving import Results, explain_files, save_sample
+    from fusioncam.runtime.commands.class_selection import ClassSelection
+    from fusioncam.runtime.commands.saving import OutputOptions, explain_files
     from fusioncam.runtime.demo import MODEL
     from fusioncam.runtime.explainer import Explainer
 
     scene = save_sample(out)
     export_model(MODEL, out / "shapes.fcam")
     (done, *_), _ = explain_files(
-        Explainer(out / "shapes.fcam"), [scene], out / "explained", Wanted(), Results(), quiet=quiet, show=False
+        Explainer(out / "shapes.fcam"),
+        [scene],
+        out / "explained",
+        ClassSelection(),
+        OutputOptions(),
+        quiet=quiet,
+        show=False,
     )
     if json:
         console.say_json(done)
@@ -65,7 +71,7 @@ def _write(out: Path, json: bool, quiet: bool) -> int:
 
 
 def _show(bundle: Path | None, port: int, browse: bool, json: bool, quiet: bool) -> int:
-    """Serve the page until a signal says to end."""
+    """Serve the page until a signal ends it, and return the exit status."""
     from fusioncam.runtime.service import require_extra
 
     require_extra()
@@ -101,5 +107,15 @@ def _show(bundle: Path | None, port: int, browse: bool, json: bool, quiet: bool)
 
 
 def _has_screen() -> bool:
-    """Whether a browser would have a window: without, Python opens one that takes over the terminal."""
+    """Return whether a browser can open a window; without one, Python opens a browser in the terminal."""
     return not sys.platform.startswith("linux") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+
+
+def save_sample(folder: Path) -> Path:
+    """Write the demo's picture into a folder, and return the path of scene.png."""
+    from fusioncam.output import encode_png, prepare_folder, write_atomically
+    from fusioncam.runtime.demo.scenes import sample_picture
+
+    path = prepare_folder(folder) / "scene.png"
+    write_atomically(path, encode_png(sample_picture().image))
+    return path

@@ -61,17 +61,18 @@ def explain(
     """Explain pictures: writes STEM.npz (maps), STEM.png (panel) and STEM.json for each."""
     supervisor.limit(str(bundle), gigabytes=memory_limit)
     from fusioncam.runtime.budget import parse_budget
-    from fusioncam.runtime.commands.class_selection import Wanted, class_number
-    from fusioncam.runtime.commands.saving import Results, explain_files
+    from fusioncam.runtime.commands.class_selection import ClassSelection, class_number
+    from fusioncam.runtime.commands.saving import OutputOptions, explain_files
     from fusioncam.runtime.explainer import Explainer
-    from fusioncam.runtime.picture import DEFAULT_COLORMAP, DEFAULT_TOP, Look
+    from fusioncam.runtime.picture import DEFAULT_COLORMAP, DEFAULT_TOP, DrawOptions
 
     if top is not None and style != "top":
         raise UsageError("--top is a share for --style top: give both (-k says how many classes)")
     if versus is not None and (style != "heat" or colormap is not None):
         raise UsageError("--versus has colours of its own: leave out --style and --colormap")
-    look = Look(DEFAULT_COLORMAP if colormap is None else colormap, opacity, style, DEFAULT_TOP if top is None else top)
-    results = Results(look, resolution, separate)
+    color = DEFAULT_COLORMAP if colormap is None else colormap
+    draw = DrawOptions(color, opacity, style, DEFAULT_TOP if top is None else top)
+    options = OutputOptions(draw, resolution, separate)
     explainer = Explainer(
         [bundle, *(also or [])],
         parts(providers),
@@ -85,11 +86,13 @@ def explain(
     def number(name: str) -> int:
         return explainer.pipeline.check_class(class_number(explainer.manifest, name))
 
-    wanted = Wanted(tuple(map(number, classes or [])), None if versus is None else number(versus), most_probable, above)
-    if explainer.manifest.preprocessing.origin == "assumed" and not quiet:
-        said = f"the model does not say how pictures are prepared: {explainer.manifest.preprocessing.words} was assumed"
-        console.complain(said, "note")
-    done, failed = explain_files(explainer, images, out, wanted, results, quiet=quiet, show=not json)
+    versus_class = None if versus is None else number(versus)
+    selection = ClassSelection(tuple(map(number, classes or [])), versus_class, most_probable, above)
+    preprocessing = explainer.manifest.preprocessing
+    if preprocessing.origin == "assumed" and not quiet:
+        note = f"the model does not say how pictures are prepared: {preprocessing.words} was assumed"
+        console.complain(note, "note")
+    done, failed = explain_files(explainer, images, out, selection, options, quiet=quiet, show=not json)
     if json:
         console.say_json({"explanations": done, "failed": failed})
     return console.FAILED if failed else console.DONE

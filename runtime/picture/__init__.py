@@ -1,19 +1,15 @@
-"""Pictures people look at: maps laid over photos in several styles, and the panel that holds them."""
+"""Pictures of maps: laid over photos in several styles, and on a panel."""
 
-from fusioncam.runtime.picture.colors import COLORMAPS, DEFAULT_COLORMAP, color_table, colormap_code
+from fusioncam.runtime.picture.colors import COLORMAPS, DEFAULT_COLORMAP, color_table
 from fusioncam.runtime.picture.panel import MARGIN, panel
 from fusioncam.runtime.picture.styles import (
     DEFAULT_OPACITY,
     DEFAULT_TOP,
-    LEVELS,
     STYLES,
-    Look,
+    DrawOptions,
     checked_opacity,
-    checked_style,
-    checked_top,
     overlay,
     overlay_difference,
-    top_pixels,
 )
 from fusioncam.runtime.picture.titles import METHOD_TITLES, method_title
 
@@ -22,19 +18,14 @@ __all__ = [
     "DEFAULT_COLORMAP",
     "DEFAULT_OPACITY",
     "DEFAULT_TOP",
-    "LEVELS",
     "MARGIN",
     "METHOD_TITLES",
     "STYLES",
-    "Look",
+    "DrawOptions",
     "checked_opacity",
-    "checked_style",
-    "checked_top",
     "color_table",
-    "colormap_code",
     "method_title",
     "overlay",
     "overlay_difference",
     "panel",
-    "top_pixels",
 ]

@@ -1,4 +1,4 @@
-"""What colours stand for which values: maps from 0 to 1, and differences from -1 to 1."""
+"""Colours of values: of maps from 0 to 1, and of differences from -1 to 1."""
 
 import cv2
 import numpy as np
@@ -15,32 +15,32 @@ COLORMAPS = {
     "turbo": cv2.COLORMAP_TURBO,
     "viridis": cv2.COLORMAP_VIRIDIS,
 }
-# The brightness steps of plasma are even, and none of its colours is common in photos. jet is what people are used to,
-# but its steps are uneven and it cannot be told apart by the colour-blind.
+# The brightness steps of plasma are even, and none of its colours is common in photos. People are used to jet, but its
+# steps are uneven, and colour-blind people cannot tell its colours apart.
 DEFAULT_COLORMAP = "plasma"
 
-# Of differences, from none (where they are transparent) to 1: blue against, orange for. The colour-blind can tell these
-# two apart (Okabe and Ito, "Color universal design", 2008), and they are about equally dark at every step, so that
+# Of differences, from 0 (where they are transparent) to 1: blue against, orange for. Colour-blind people can tell these
+# two apart (Okabe and Ito, "Color universal design", 2008), and both are about equally dark at every step, so that
 # neither side of a difference looks stronger.
 _AGAINST = (70, 155, 220), (0, 88, 165)
 _FOR = (232, 118, 38), (155, 55, 0)
 
 
 def color_table(colormap: str) -> UInt8Array:
-    """The colours (256, 3) RGB of a map from 0 to 1; raises UsageError where there is no such colour map."""
+    """Return the colours (256, 3) RGB of a map from 0 to 1; raises UsageError where there is no such colour map."""
     bgr = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[None], colormap_code(colormap))
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)[0], np.uint8)
 
 
 def colormap_code(name: str) -> int:
-    """OpenCV's number of a colour map; raises UsageError where there is none of that name."""
+    """Return OpenCV's number of a colour map; raises UsageError where there is no such colour map."""
     if not isinstance(name, str) or name not in COLORMAPS:
         raise UsageError(f"no colour map {name!r}: choose one of {', '.join(COLORMAPS)}")
     return COLORMAPS[name]
 
 
 def difference_tables() -> tuple[UInt8Array, UInt8Array]:
-    """The colours (256, 3) RGB of differences from 0 to -1, and from 0 to 1."""
+    """Return the colours (256, 3) RGB of differences from 0 to -1, and from 0 to 1."""
     share = np.linspace(0, 1, 256)[:, None]
     against, for_it = (
         np.rint((1 - share) * light + share * dark).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""What the colours of a panel stand for: a bar with marks, or a line of text."""
+"""The legend of a panel's colours: a bar with marks, or a line of text."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -17,7 +17,7 @@ CORNER = 6
 
 
 def round_corners(tile: UInt8Array) -> UInt8Array:
-    """A tile (H, W, 3) with white around its rounded corners."""
+    """Return a tile (H, W, 3) with white around its rounded corners."""
     height, width = tile.shape[:2]
     y, x = (np.maximum(CORNER - 0.5 - np.minimum(np.arange(n), np.arange(n)[::-1]), 0) for n in (height, width))
     inside = (CORNER + 0.5 - np.hypot(y[:, None], x)).clip(0, 1)[..., None]
@@ -25,7 +25,7 @@ def round_corners(tile: UInt8Array) -> UInt8Array:
 
 
 class Legend(NamedTuple):
-    """What colours stand for: a bar (n, 3) with marks at shares of its width, and a text below, left and right."""
+    """The meaning of colours: a bar (n, 3) with marks at shares of its width, and texts below, left and right."""
 
     colors: UInt8Array
     marks: Mapping[float, str]
@@ -33,13 +33,13 @@ class Legend(NamedTuple):
 
     @property
     def height(self) -> int:
-        """In pixels."""
+        """Return the height of the legend in pixels."""
         bar = BAR_HEIGHT + 6 + SMALL.leading if len(self.colors) else 0
         return bar + (SMALL.leading if any(self.below) else 0)
 
 
 def draw_legend(sheet: UInt8Array, left: int, top: int, width: int, legend: Legend) -> None:
-    """Draws a legend whose box begins at (left, top)."""
+    """Draw a legend whose box begins at (left, top)."""
     if len(legend.colors):
         nearest = np.rint(np.linspace(0, len(legend.colors) - 1, width)).astype(np.intp)
         bar = np.tile(legend.colors[nearest], (BAR_HEIGHT, 1, 1))
@@ -58,7 +58,7 @@ def draw_legend(sheet: UInt8Array, left: int, top: int, width: int, legend: Lege
 
 
 def make_legend(colormap: str, style: str, top: float, between: tuple[str, str] | None) -> Legend:
-    """What is to be said of a style, or of the difference between two classes; arguments as for `panel`."""
+    """Return the legend of a style, or of the difference between two classes; arguments as for `panel`."""
     if between is not None:
         first, second = between
         white, ramp = np.full((1, 511, 3), 255, np.uint8), np.linspace(-1, 1, 511, dtype=np.float32)[None]

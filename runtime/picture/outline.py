@@ -7,19 +7,19 @@ from fusioncam.kernels.arrays import BoolArray, Float32Array
 
 
 def edge_distance(saliency: Float32Array, level: float, region: BoolArray) -> Float32Array:
-    """How far each pixel is from the edge of a region, good to a fraction of a pixel near the edge.
+    """Return the distance of each pixel from the edge of a region, exact to a fraction of a pixel near the edge.
 
-    The region is where the map is above a level, so the edge crosses a pixel at about |m - level| / |grad m| from its
-    centre. Where the map is level as well, that would call a whole plain an edge, so the distance to the nearest pixel
+    In the region the map is above a level, so the edge crosses a pixel at about |m - level| / |grad m| from its centre.
+    Where the map is constant at the level, that distance is 0 far from the edge, so the distance to the nearest pixel
     on the other side, less one, bounds it from below.
 
     Args:
         saliency: m (H, W) float32.
-        level: Of the edge.
-        region: (H, W) bool, m >= level but for ties.
+        level: Value of the map at the edge.
+        region: (H, W) bool, m >= level except for ties.
 
     Returns:
-        (H, W) float32, in pixels; far from everything where the region is empty or everything.
+        (H, W) float32, in pixels; H + W where the region is empty or the whole map.
     """
     height, width = saliency.shape
     if not region.any() or region.all():
@@ -32,10 +32,10 @@ def edge_distance(saliency: Float32Array, level: float, region: BoolArray) -> Fl
 
 
 def stroke(distance: Float32Array, width: float) -> Float32Array:
-    """How much of each pixel a line of some width along the edge covers, 0..1."""
+    """Return the share of each pixel, 0..1, that a line of some width along the edge covers."""
     return np.asarray(np.clip(width / 2 + 0.5 - distance, 0, 1), np.float32)
 
 
 def _slope(saliency: Float32Array, axis: int) -> Float32Array:
-    """Central differences; zero along an axis of one pixel."""
+    """Return central differences; zero along an axis of one pixel."""
     return np.asarray(np.gradient(saliency, axis=axis) if saliency.shape[axis] > 1 else 0 * saliency, np.float32)

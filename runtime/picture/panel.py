@@ -1,4 +1,4 @@
-"""The panel people look at: the photo, each map laid over it, and what was found, on one white sheet."""
+"""The panel: the photo, each map laid over it, the class and its probability, on one white sheet."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,19 +10,12 @@ import numpy as np
 from fusioncam.kernels.arrays import Array, Float32Array, UInt8Array
 from fusioncam.runtime.picture.colors import DEFAULT_COLORMAP
 from fusioncam.runtime.picture.legend import SMALL, Legend, draw_legend, make_legend, round_corners
-from fusioncam.runtime.picture.styles import (
-    DEFAULT_OPACITY,
-    DEFAULT_TOP,
-    checked_style,
-    checked_top,
-    overlay,
-    overlay_difference,
-)
+from fusioncam.runtime.picture.styles import DEFAULT_OPACITY, DEFAULT_TOP, DrawOptions, overlay, overlay_difference
 from fusioncam.runtime.picture.text import TextStyle, text_width, wrap, write
 from fusioncam.runtime.picture.titles import method_title
 
 MARGIN, GAP = 32, 20
-# The longer side of a tile is brought into this range; a sheet is at least as wide as its headline needs.
+# Range of a tile's longer side, in pixels.
 TILE_RANGE = 256, 400
 MIN_COLUMN = 128
 MIN_SHEET, MAX_SHEET = 520, 1500
@@ -33,7 +26,7 @@ TILE_TITLE = TextStyle(16, 500, (31, 41, 55))
 
 
 class _Grid(NamedTuple):
-    """Where tiles go: each (height, width) below a title of some lines, in columns of `pitch` pixels."""
+    """Places of tiles: each (height, width) below a title of some lines, in columns of `pitch` pixels."""
 
     height: int
     width: int
@@ -69,7 +62,7 @@ def _resized(image: UInt8Array | Float32Array, grid: _Grid) -> Array:
 
 
 def _draw_headline(sheet: UInt8Array, lines: Sequence[str], chance: str) -> None:
-    """The class name, and its probability behind the last line."""
+    """Draw the class name, and its probability behind the last line."""
     left, top = MARGIN, MARGIN - 6
     for i, line in enumerate(lines):
         top = MARGIN - 6 + i * HEADLINE.leading
@@ -79,7 +72,7 @@ def _draw_headline(sheet: UInt8Array, lines: Sequence[str], chance: str) -> None
 
 
 def _draw_tiles(sheet: UInt8Array, top: int, grid: _Grid, tiles: Sequence[tuple[str, UInt8Array]]) -> None:
-    """Pictures, each below its title."""
+    """Draw pictures, each below its title."""
     for i, (title, tile) in enumerate(tiles):
         x, y = MARGIN + i % grid.columns * grid.pitch, top + i // grid.columns * grid.row
         lines = _title_lines(title, grid.pitch - GAP)
@@ -102,21 +95,21 @@ def panel(
     top: float = DEFAULT_TOP,
     between: tuple[str, str] | None = None,
 ) -> UInt8Array:
-    """Draws the panel: headline, the photo, each map over it, and below what the colours mean and any notes.
+    """Draw the panel: headline, the photo, each map over it, and below them a legend of the colours and any notes.
 
-    Small inputs are enlarged. Text that would not fit is wrapped, then shortened with an ellipsis.
+    Small inputs are enlarged. Text that does not fit is wrapped, then shortened with an ellipsis.
 
     Args:
-        photo: (H, W, 3) uint8 RGB, what the model saw, so that the maps lie on it.
+        photo: (H, W, 3) uint8 RGB, the part of a photo that the model saw, at which the maps are.
         maps: (H, W) float32 in [0, 1] by method, in the order to show; in [-1, 1] where they are differences.
         title: The class name.
-        probability: Of the class, in [0, 1]; shown behind its name.
+        probability: Probability of the class, in [0, 1]; shown behind its name.
         notes: Flags and remarks, a line or more each.
         colormap: A name in COLORMAPS.
         opacity: As for `overlay`.
-        style: As for `overlay`; differences are always drawn in colours of their own.
+        style: As for `overlay`; differences always have their own colours.
         top: As for `overlay`.
-        between: Where the maps are differences of two classes: the names of the first and of the second.
+        between: For differences of two classes, the names of the first and of the second.
 
     Returns:
         (height, width, 3) uint8 RGB; the same arguments give the same pixels.
@@ -131,7 +124,8 @@ def panel(
             return overlay_difference(base, resized, opacity)
         return overlay(base, resized, colormap, opacity, style=style, top=top)
 
-    legend = make_legend(colormap, checked_style(style), checked_top(top), between)
+    options = DrawOptions(colormap, opacity, style, top)
+    legend = make_legend(colormap, style, float(options.top), between)
     grid = _grid(photo.shape[0], photo.shape[1], ["Input", *map(method_title, maps)])
     base = np.asarray(_resized(photo, grid), np.uint8)
     tiles = [("Input", base), *((method_title(method), draw(saliency)) for method, saliency in maps.items())]
@@ -146,7 +140,7 @@ def _sheet(
     notes: Sequence[str],
     legend: Legend,
 ) -> UInt8Array:
-    """Puts headline, tiles, notes and legend on white."""
+    """Draw headline, tiles, notes and legend on white."""
     width = max(grid.columns * grid.pitch - GAP, MIN_SHEET - 2 * MARGIN)
     legend_width = min(max(grid.width, MIN_COLUMN), TILE_RANGE[0])
     chance = "" if probability is None else "< 0.01" if 0 < probability < 0.005 else f"{probability:.2f}"

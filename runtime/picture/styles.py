@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import product
 from numbers import Real
 from typing import Any, NamedTuple
@@ -17,18 +18,18 @@ from fusioncam.runtime.picture.outline import edge_distance, stroke
 
 LEVELS = (0.25, 0.5, 0.75)
 DEFAULT_OPACITY, DEFAULT_TOP = 0.7, 20.0
-# Pixels that are drawn at a time, and how many of them in a row: bounds the memory for large photos, and a line need
-# not be sought where there is none.
+# Pixels drawn at a time, and the most of them in a row: bounds the memory of large photos, and lines are searched only
+# near edges.
 BAND, ACROSS = 1 << 20, 1 << 10
-# The finest line, and how many of its width fit side by side into a picture.
+# Least width of a line in pixels, and the number of lines that fit side by side into a picture.
 THINNEST, LINES = 1.8, 180
 CASING, WHITE = np.array((17, 24, 39), np.uint8), np.array((255, 255, 255), np.uint8)
 CASING_WIDTH, CASING_STRENGTH = 2, 0.55  # in widths of the line; opacity
-DIM = 0.35  # brightness of what is outside of the top share
+DIM = 0.35  # brightness of the photo outside of the top share
 
 
 class _Pen(NamedTuple):
-    """What a style may need to know: colours (256, 3), opacity 0..1, percent of the pixels, lines' width in pixels."""
+    """Settings of a style: colours (256, 3), opacity 0..1, percent of the pixels, width of lines in pixels."""
 
     colors: UInt8Array
     opacity: float
@@ -37,34 +38,34 @@ class _Pen(NamedTuple):
 
 
 _Part = tuple[slice, slice]
-# Draws some rows and columns of a photo: gets these pixels, and where they are.
+# Draws some rows and columns of a photo, given the pixels and their place.
 _Painter = Callable[[UInt8Array, _Part], UInt8Array]
 
 
 def _heat(saliency: Float32Array, pen: _Pen) -> _Painter:
-    """Colours whose opacity grows with saliency."""
+    """Return a painter of colours whose opacity grows with saliency."""
     return lambda photo, part: _painted(photo, saliency[part], pen.colors, pen.opacity)
 
 
 def _contour(saliency: Float32Array, pen: _Pen) -> _Painter:
-    """Iso-lines in the colours of their levels over the photo, which is set back."""
+    """Return a painter of iso-lines in the colours of their levels over a faded photo."""
 
     def paint(photo: UInt8Array, part: _Part) -> UInt8Array:
-        drawn, some = _set_back(photo, pen.opacity, 1), saliency[part]
+        drawn, values = _fade(photo, pen.opacity, 1), saliency[part]
         for level in LEVELS:
-            _draw_line(drawn, edge_distance(some, level, some >= level), pen.line, pen.colors[round(level * 255)])
+            _draw_line(drawn, edge_distance(values, level, values >= level), pen.line, pen.colors[round(level * 255)])
         return drawn
 
     return paint
 
 
 def _top(saliency: Float32Array, pen: _Pen) -> _Painter:
-    """The top share of the photo as it is, outlined; the rest darker, and grey."""
+    """Return a painter that outlines the top share of the photo, and makes the rest darker and grey."""
     region = top_pixels(saliency, pen.top)
     level = float(saliency[region].min(initial=2))
 
     def paint(photo: UInt8Array, part: _Part) -> UInt8Array:
-        drawn = _set_back(photo, pen.opacity, DIM)
+        drawn = _fade(photo, pen.opacity, DIM)
         drawn[region[part]] = photo[region[part]]
         _draw_line(drawn, edge_distance(saliency[part], level, region[part]), pen.line, WHITE)
         return drawn
@@ -75,20 +76,25 @@ def _top(saliency: Float32Array, pen: _Pen) -> _Painter:
 STYLES: dict[str, Callable[[Float32Array, _Pen], _Painter]] = {"heat": _heat, "contour": _contour, "top": _top}
 
 
-class Look(NamedTuple):
-    """How maps are drawn: the options of `overlay`, which says what they mean."""
+@dataclass(frozen=True)
+class DrawOptions:
+    """The way maps are drawn: the options of `overlay`, which explains them.
+
+    Raises:
+        UsageError: There is no such colour map, opacity, style or share.
+    """
 
     colormap: str = DEFAULT_COLORMAP
     opacity: float = DEFAULT_OPACITY
     style: str = "heat"
     top: float = DEFAULT_TOP
 
-    def check(self) -> None:
-        """Raises UsageError where there is no such colour map, opacity, style or share."""
+    def __post_init__(self) -> None:
         colormap_code(self.colormap)
         checked_opacity(self.opacity)
-        checked_style(self.style)
-        checked_top(self.top)
+        if not isinstance(self.style, str) or self.style not in STYLES:
+            raise UsageError(f"no style {self.style!r}: choose one of {', '.join(STYLES)}")
+        _checked_top(self.top)
 
 
 def overlay(
@@ -100,17 +106,17 @@ def overlay(
     style: str = "heat",
     top: float = DEFAULT_TOP,
 ) -> UInt8Array:
-    """Lays a map over a photo. Where nothing is salient the photo stays visible, in every style.
+    """Lay a map over a photo. Where nothing is salient the photo stays visible, in every style.
 
-    `heat` paints it in colours; the photo's own are muted first, or a red bird would look like evidence. `contour`
-    draws iso-lines at LEVELS. `top` outlines the most salient pixels and darkens the others.
+    `heat` paints the map in colours; the photo's own colours are muted first, or a red bird would look like evidence.
+    `contour` draws iso-lines at LEVELS. `top` outlines the most salient pixels and darkens the others.
 
     Args:
         photo: (H, W, 3) uint8 RGB.
         saliency: (H, W) float32 in [0, 1]; NaN counts as 0.
         colormap: A name in COLORMAPS.
-        opacity: In [0, 1]. Of the colours where saliency is 0.4 or more; in the other styles, how far the photo, or
-            what is outside of the outline, is set back.
+        opacity: In [0, 1]. In `heat`, opacity of the colours where saliency is 0.4 or more; in the other styles, degree
+            to which the photo, or its part outside of the outline, fades.
         style: A name in STYLES.
         top: Percent of the pixels that `top` outlines, as `top_pixels` counts them.
 
@@ -120,21 +126,21 @@ def overlay(
     Raises:
         UsageError: There is no such colour map, opacity, style or share.
     """
-    prepare = STYLES[checked_style(style)]
+    options = DrawOptions(colormap, opacity, style, top)
     line = max(math.sqrt(saliency.size) / LINES, THINNEST)
-    pen = _Pen(color_table(colormap), checked_opacity(opacity), checked_top(top), line)
+    pen = _Pen(color_table(colormap), float(options.opacity), float(options.top), line)
     value = np.nan_to_num(saliency.astype(np.float32, copy=False)).clip(0, 1)
-    # A line is right as far from the edge of a piece as it is wide, casing included.
-    return _in_pieces(photo, prepare(value, pen), 0 if style == "heat" else math.ceil(CASING_WIDTH * line) + 2)
+    # The margin of a piece is as wide as a line, casing included, as a line is wrong near the edge of a piece.
+    return _in_pieces(photo, STYLES[style](value, pen), 0 if style == "heat" else math.ceil(CASING_WIDTH * line) + 2)
 
 
 def overlay_difference(photo: UInt8Array, signed: Float32Array, opacity: float = DEFAULT_OPACITY) -> UInt8Array:
-    """Lays a difference of two maps over a photo: orange where the first is larger, blue where the second is.
+    """Lay a difference of two maps over a photo: orange where the first is larger, blue where the second is.
 
     Args:
         photo: (H, W, 3) uint8 RGB.
         signed: (H, W) float32 in [-1, 1]; NaN counts as 0.
-        opacity: Of the colours where the maps differ by 0.4 or more, in [0, 1].
+        opacity: Opacity of the colours where the maps differ by 0.4 or more, in [0, 1].
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -155,10 +161,10 @@ def overlay_difference(photo: UInt8Array, signed: Float32Array, opacity: float =
 
 
 def top_pixels(saliency: Float32Array, percent: float) -> BoolArray:
-    """The most salient pixels of a map: a share of all, rounded to whole pixels, at least one.
+    """Return the most salient pixels of a map: a share of all, rounded to whole pixels, at least one.
 
-    Where several are equal at the limit, those higher up count first, then those further left. Pixels of no saliency,
-    0 or less, never count, so there are fewer where the map has no more, and none in a blank map.
+    Of equal pixels at the limit, higher ones count first, then those further left. Pixels of saliency 0 or less never
+    count, so a map with few salient pixels gives fewer, and a blank map none.
 
     Args:
         saliency: (H, W) float32, no NaN.
@@ -170,7 +176,7 @@ def top_pixels(saliency: Float32Array, percent: float) -> BoolArray:
     Raises:
         UsageError: There is no such share.
     """
-    count = max(round(saliency.size * checked_top(percent) / 100), 1)
+    count = max(round(saliency.size * _checked_top(percent) / 100), 1)
     least = np.partition(saliency, saliency.size - count, axis=None)[saliency.size - count]
     chosen = saliency > max(least, 0)
     if least > 0:
@@ -179,41 +185,34 @@ def top_pixels(saliency: Float32Array, percent: float) -> BoolArray:
     return np.asarray(chosen, np.bool_)
 
 
-def checked_style(given: Any) -> str:
-    """The name of a style; raises UsageError where there is none of that name."""
-    if not isinstance(given, str) or given not in STYLES:
-        raise UsageError(f"no style {given!r}: choose one of {', '.join(STYLES)}")
-    return given
-
-
-def checked_opacity(given: Any) -> float:
-    """The opacity asked for; raises UsageError where it is no number from 0 to 1."""
-    real = isinstance(given, Real)
-    if not real or not 0 <= given <= 1:
+def checked_opacity(opacity: Any) -> float:
+    """Return an opacity as a float; raises UsageError where it is no number from 0 to 1."""
+    is_real = isinstance(opacity, Real)
+    if not is_real or not 0 <= opacity <= 1:
         raise UsageError("opacity must be a number from 0 to 1")
-    return float(given)
+    return float(opacity)
 
 
-def checked_top(given: Any) -> float:
-    """The percentage asked for; raises UsageError where it is no number above 0 and up to 100."""
-    real = isinstance(given, Real)
-    if not real or not 0 < given <= 100:
+def _checked_top(top: Any) -> float:
+    """Return a percentage as a float; raises UsageError where it is no number above 0 and up to 100."""
+    is_real = isinstance(top, Real)
+    if not is_real or not 0 < top <= 100:
         raise UsageError("top must be a number of percent, above 0 and up to 100")
-    return float(given)
+    return float(top)
 
 
 def _painted(photo: UInt8Array, value: Float32Array, colors: UInt8Array, opacity: float) -> UInt8Array:
     return np.asarray(reference.overlay(photo, value, colors, opacity), np.uint8)
 
 
-def _set_back(photo: UInt8Array, share: float, brightness: float) -> UInt8Array:
-    """The photo, brought towards its grey picture of some brightness."""
+def _fade(photo: UInt8Array, share: float, brightness: float) -> UInt8Array:
+    """Mix a photo with its grey picture of some brightness."""
     grey = cv2.cvtColor(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     return np.asarray(cv2.addWeighted(photo, 1 - share, grey, share * brightness, 0), np.uint8)
 
 
 def _draw_line(drawn: UInt8Array, distance: Float32Array, width: float, color: UInt8Array) -> None:
-    """Draws an edge, between two dark lines that set it off from whatever is in the photo."""
+    """Draw an edge between two dark lines, so that it stands out from any photo."""
     near = distance < CASING_WIDTH * width / 2 + 0.5
     pixels, far = drawn[near].astype(np.float32), distance[near]
     for wide, strength, paint in ((CASING_WIDTH * width, CASING_STRENGTH, CASING), (width, 1, color)):
@@ -222,7 +221,7 @@ def _draw_line(drawn: UInt8Array, distance: Float32Array, width: float, color: U
 
 
 def _in_pieces(photo: UInt8Array, paint: _Painter, margin: int) -> UInt8Array:
-    """Paints piece by piece, each with a margin of its neighbours that is thrown away again."""
+    """Paint a photo piece by piece, each with a margin of its neighbours that is dropped again."""
     height, width = photo.shape[:2]
     picture = np.empty_like(photo)
     across = min(max(ACROSS, BAND // height, margin), width)

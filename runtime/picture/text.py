@@ -9,7 +9,7 @@ from fusioncam.kernels.arrays import UInt8Array
 
 
 class TextStyle(NamedTuple):
-    """Size in pixels, weight 100..1000, RGB colour."""
+    """A style of text: size in pixels, weight 100..1000, RGB colour."""
 
     size: int
     weight: int
@@ -17,12 +17,12 @@ class TextStyle(NamedTuple):
 
     @property
     def leading(self) -> int:
-        """Distance between two lines, in pixels."""
+        """Return the distance between two lines, in pixels."""
         return round(1.35 * self.size)
 
 
 class _Font(threading.local):
-    """One font per thread: two threads that share one draw each other's glyphs; making one takes 2 ms."""
+    """A font for each thread: two threads that share a font draw each other's glyphs. A new font takes 2 ms."""
 
     def __init__(self) -> None:
         self.face = cv2.FontFace("sans")
@@ -32,13 +32,13 @@ _FONT = _Font()
 
 
 def text_width(text: str, style: TextStyle) -> int:
-    """Pixels a line takes."""
+    """Return the width of a line in pixels."""
     x, _, width, _ = cv2.getTextSize((0, 0), text, (0, 0), _FONT.face, style.size, style.weight)
     return x + width
 
 
 def _cut(text: str, style: TextStyle, width: int) -> int:
-    """How many characters of `text`, from its start, fit into `width` pixels."""
+    """Return the number of characters, from the start of `text`, that fit into `width` pixels."""
     low, high = 0, len(text)
     while low < high:
         middle = (low + high + 1) // 2
@@ -53,7 +53,7 @@ def _shorten(text: str, style: TextStyle, width: int) -> str:
 
 
 def wrap(text: str, style: TextStyle, width: int, most: int) -> list[str]:
-    """Breaks text at spaces, or within a word wider than a line, into at most `most` lines; the last may be cut."""
+    """Break text at spaces, or within a word wider than a line, into at most `most` lines; the last may be cut."""
     rest = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     lines: list[str] = []
     while rest and len(lines) < most - 1:
@@ -67,5 +67,5 @@ def wrap(text: str, style: TextStyle, width: int, most: int) -> list[str]:
 
 
 def write(sheet: UInt8Array, text: str, left: int, top: int, style: TextStyle) -> None:
-    """Draws one line whose box begins at (left, top)."""
+    """Draw one line whose box begins at (left, top)."""
     cv2.putText(sheet, text, (left, top + style.size), style.color, _FONT.face, style.size, style.weight)

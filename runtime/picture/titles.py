@@ -1,4 +1,4 @@
-"""The names methods go by in print."""
+"""Printed names of methods."""
 
 METHOD_TITLES = {
     "fusion_cam": "Fusion-CAM",
@@ -15,7 +15,7 @@ METHOD_TITLES = {
 
 
 def method_title(method: str) -> str:
-    """The name a method goes by in print.
+    """Return the printed name of a method.
 
     `fusion_cam` -> `Fusion-CAM`, `score_cam_corners` -> `Score-CAM (corners)`, `fusion_cam:layer_cam+group_cam:20` ->
     `Fusion-CAM (Layer-CAM + Group-CAM, theta 20)`; unknown names lose their underscores.

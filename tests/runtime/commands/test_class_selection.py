@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fusioncam.errors import UsageError
-from fusioncam.runtime.commands.class_selection import Wanted
+from fusioncam.runtime.commands.class_selection import ClassSelection
 from fusioncam.runtime.explanation import Explanation, Passes
 
 PHOTO = np.zeros((4, 4, 3), np.uint8)
@@ -27,16 +27,16 @@ class Recorder:
 @pytest.mark.parametrize(
     ("wanted", "classes", "options", "numbers"),
     [
-        (Wanted(), [None], {}, [2]),
-        (Wanted((3, 1)), [[3, 1]], {}, [3, 1]),
-        (Wanted((3, 1, 3)), [[3, 1]], {}, [3, 1]),
-        (Wanted((-1, 3, 2)), [[-1, 3, 2]], {}, [2, 3]),
-        (Wanted((3, 3)), [[3]], {}, [3]),
-        (Wanted((3,), versus=1), [[3, 1]], {}, [3]),
-        (Wanted(versus=1), [[-1, 1]], {}, [2]),
-        (Wanted(top=3), None, {"top": 3, "above": None}, [0, 1, 2]),
-        (Wanted(above=0.25), None, {"top": None, "above": 0.25}, [0, 1]),
-        (Wanted(above=0.0), None, {"top": None, "above": 0.0}, [0, 1]),
+        (ClassSelection(), [None], {}, [2]),
+        (ClassSelection((3, 1)), [[3, 1]], {}, [3, 1]),
+        (ClassSelection((3, 1, 3)), [[3, 1]], {}, [3, 1]),
+        (ClassSelection((-1, 3, 2)), [[-1, 3, 2]], {}, [2, 3]),
+        (ClassSelection((3, 3)), [[3]], {}, [3]),
+        (ClassSelection((3,), versus=1), [[3, 1]], {}, [3]),
+        (ClassSelection(versus=1), [[-1, 1]], {}, [2]),
+        (ClassSelection(top=3), None, {"top": 3, "above": None}, [0, 1, 2]),
+        (ClassSelection(above=0.25), None, {"top": None, "above": 0.25}, [0, 1]),
+        (ClassSelection(above=0.0), None, {"top": None, "above": 0.0}, [0, 1]),
     ],
 )
 def test_one_call_for_all_classes_of_a_picture(wanted, classes, options, numbers):
@@ -48,7 +48,7 @@ def test_one_call_for_all_classes_of_a_picture(wanted, classes, options, numbers
 
 def test_the_top_class_cannot_be_compared_with_itself():
     with pytest.raises(UsageError, match="'class 2' cannot be compared with itself"):
-        Wanted(versus=2).explain(Recorder(), PHOTO, None)
+        ClassSelection(versus=2).explain(Recorder(), PHOTO, None)
 
 
 @pytest.mark.parametrize(
@@ -65,9 +65,12 @@ def test_the_top_class_cannot_be_compared_with_itself():
 )
 def test_ways_that_contradict_each_other(wrong, words):
     with pytest.raises(UsageError, match=words):
-        Wanted(**wrong)
+        ClassSelection(**wrong)
 
 
 def test_the_class_is_part_of_names_where_there_may_be_several():
-    assert [w.several for w in (Wanted(), Wanted((1,)), Wanted((1,), versus=2), Wanted((1, 1)))] == [False] * 4
-    assert [w.several for w in (Wanted((1, 2)), Wanted(top=1), Wanted(above=0.5))] == [True] * 3
+    assert [
+        w.several
+        for w in (ClassSelection(), ClassSelection((1,)), ClassSelection((1,), versus=2), ClassSelection((1, 1)))
+    ] == [False] * 4
+    assert [w.several for w in (ClassSelection((1, 2)), ClassSelection(top=1), ClassSelection(above=0.5))] == [True] * 3

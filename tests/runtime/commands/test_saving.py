@@ -10,7 +10,8 @@ import pytest
 
 from fusioncam.manifest import read_bundle
 from fusioncam.runtime.commands import saving
-from fusioncam.runtime.commands.saving import Results, _stems, safe_name
+from fusioncam.runtime.commands.file_names import file_stems, safe_name
+from fusioncam.runtime.commands.saving import OutputOptions
 from fusioncam.runtime.photos.decode import read_image
 from fusioncam.runtime.photos.geometry import on_photo, visible_slices
 from fusioncam.runtime.picture import COLORMAPS, STYLES, overlay
@@ -85,7 +86,7 @@ class TestSeparate:
         assert len(names(out)) == 8
 
     def test_pictures_whose_files_differ_in_case_alone_are_numbered(self):
-        endings = Results().endings(["grad_cam"])
+        endings = OutputOptions().endings(["grad_cam"])
         images = [
             Path("a/photo.png"),
             Path("b/Photo.png"),
@@ -93,7 +94,7 @@ class TestSeparate:
             Path("caf\u00e9"),
             Path("Cafe\u0301"),
         ]
-        assert [*_stems(images, endings).values()] == ["photo", "Photo_2", "PHOTO_2_2", "caf\u00e9", "Cafe\u0301_2"]
+        assert [*file_stems(images, endings).values()] == ["photo", "Photo_2", "PHOTO_2_2", "caf\u00e9", "Cafe\u0301_2"]
 
 
 class TestOverwriting:

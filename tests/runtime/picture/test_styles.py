@@ -7,16 +7,15 @@ import pytest
 from fusioncam.errors import UsageError
 from fusioncam.runtime.picture import (
     COLORMAPS,
-    LEVELS,
     STYLES,
     color_table,
     overlay,
     overlay_difference,
     panel,
     styles,
-    top_pixels,
 )
 from fusioncam.runtime.picture.colors import difference_tables
+from fusioncam.runtime.picture.styles import LEVELS, top_pixels
 
 
 def photo(height: int = 48, width: int = 64) -> np.ndarray:
