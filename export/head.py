@@ -13,7 +13,8 @@ from fusioncam.errors import out_of_memory
 from fusioncam.export.gradient import Ops, reads
 from fusioncam.export.layers.layout import Layout
 from fusioncam.export.precision.drift import LOGIT_TOLERANCE
-from fusioncam.export.reading.shapes import noise, session
+from fusioncam.export.reading.shapes import noise
+from fusioncam.export.sessions import session
 
 ONE, MANY = "1", "M"  # the batch before the layer, and after it
 

@@ -1,7 +1,9 @@
-"""onnxruntime sessions for exporting: on the CPU, within a time limit, with errors that say what is the matter."""
+"""onnxruntime sessions for exporting: on the CPU, silent, within a time limit, and with errors that name the cause."""
 
+import logging
 import re
 import threading
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +27,24 @@ NOISE = re.compile(
     r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from .*? failed:|"
     r"/onnxruntime_src/\S+:\d+ .*?\) (?=[A-Z\[]|status)|status\.IsOK\(\) was false\. "
 )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep log lines and warnings of the libraries inside from the user, who gets one line of ours instead."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def silence_default_logger() -> None:
+    """Keep from stderr what onnxruntime logs outside of sessions: the error line of a command says the same."""
+    onnxruntime.set_default_logger_severity(4)
 
 
 class CannotRunError(ModelError):
@@ -67,7 +87,9 @@ def _within_time(options: onnxruntime.RunOptions | None) -> Iterator[onnxruntime
         timer.cancel()
 
 
-def open_session(model: bytes | Path, optimize: bool = True, threads: int = 0) -> onnxruntime.InferenceSession:
+def open_session(
+    model: bytes | Path, optimize: bool = True, threads: int = 0, written_to: Path | None = None
+) -> onnxruntime.InferenceSession:
     """Open an onnxruntime session on the CPU, for a serialised model or a file.
 
     Args:
@@ -75,6 +97,7 @@ def open_session(model: bytes | Path, optimize: bool = True, threads: int = 0) -
         optimize: Whether onnxruntime may change the graph.
         threads: 0 for as many as there are cores. Several share out sums otherwise for another batch, so that their
             last digits differ.
+        written_to: Where to write the graph as onnxruntime runs it, or None.
 
     Raises:
         ModelError: onnxruntime cannot load the model.
@@ -83,6 +106,7 @@ def open_session(model: bytes | Path, optimize: bool = True, threads: int = 0) -
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
+    options.optimized_model_filepath = str(written_to or "")
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
@@ -97,8 +121,8 @@ def open_session(model: bytes | Path, optimize: bool = True, threads: int = 0) -
         _fail(error, f"load {'the model' if isinstance(model, bytes) else model}")
 
 
-def session(model: ir.Model, optimize: bool = True) -> onnxruntime.InferenceSession:
-    """Open a session for a model in memory.
+def session(model: ir.Model, optimize: bool = True, written_to: Path | None = None) -> onnxruntime.InferenceSession:
+    """Open a session for a model in memory; see `open_session`.
 
     Raises:
         ModelError: onnxruntime cannot load the model.
@@ -108,7 +132,7 @@ def session(model: ir.Model, optimize: bool = True) -> onnxruntime.InferenceSess
         data = ir.to_proto(model).SerializeToString()
     except (ValueError, EncodeError) as error:  # protobuf holds 2 GB at most
         raise ModelError(f"the model cannot be passed to onnxruntime: {first_line(error)}") from error
-    return open_session(data, optimize)
+    return open_session(data, optimize, written_to=written_to)
 
 
 @contextmanager

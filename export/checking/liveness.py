@@ -8,7 +8,8 @@ from fusioncam.export.checking.gradient import gradients, minds_masks
 from fusioncam.export.head import head_graph
 from fusioncam.export.layers.choice import Candidate
 from fusioncam.export.patchwork import patchwork
-from fusioncam.export.reading.shapes import noise, session
+from fusioncam.export.reading.shapes import noise
+from fusioncam.export.sessions import session
 from fusioncam.kernels.arrays import Float32Array
 
 NOTHING = "nothing of it reaches the scores: "

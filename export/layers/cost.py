@@ -8,7 +8,8 @@ import onnx_ir as ir
 from fusioncam.export.canonical import Classifier
 from fusioncam.export.gradient import dims
 from fusioncam.export.layers.choice import Candidate
-from fusioncam.export.reading.shapes import noise, session
+from fusioncam.export.reading.shapes import noise
+from fusioncam.export.sessions import session
 from fusioncam.manifest import CHUNK
 
 EXTRA_PASSES = 4  # 0, x D, x R and x U

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from fusioncam.errors import ImageError, UsageError
-from fusioncam.export.reading.shapes import session
+from fusioncam.export.sessions import session
 from fusioncam.kernels.arrays import Array, Float32Array
 from fusioncam.kernels.masks import MaskMaker
 

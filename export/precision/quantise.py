@@ -22,9 +22,8 @@ from onnxscript.rewriter.rules.common import (
 
 from fusioncam.errors import FusionCamError, ModelError, UsageError, first_line, out_of_memory
 from fusioncam.export.gradient import Ops
-from fusioncam.export.quiet import quiet
 from fusioncam.export.reading.load import fold, root
-from fusioncam.export.reading.shapes import session
+from fusioncam.export.sessions import quiet, session
 from fusioncam.files import temporary_folder
 from fusioncam.kernels.arrays import Array
 

@@ -13,9 +13,9 @@ from fusioncam.export.canonical import Classifier
 from fusioncam.export.gradient import CARRY_NO_GRADIENT, Ops, reads
 from fusioncam.export.precision.drift import Finding
 from fusioncam.export.precision.quantise import Batches, Range, in_int8
-from fusioncam.export.quiet import quiet
 from fusioncam.export.reading.load import root
-from fusioncam.export.reading.shapes import QUANTISERS, session
+from fusioncam.export.reading.shapes import QUANTISERS
+from fusioncam.export.sessions import quiet, session
 from fusioncam.manifest import ScorePrecision
 
 PRECISIONS = ("fp32", "fp16", "int8")

@@ -10,8 +10,7 @@ from google.protobuf.message import DecodeError, EncodeError, Message
 from onnx import numpy_helper
 
 from fusioncam.errors import ModelError, first_line
-from fusioncam.export.quiet import quiet
-from fusioncam.export.sessions import open_session
+from fusioncam.export.sessions import open_session, quiet
 
 ORT_MAGIC = slice(4, 8), b"ORTM"  # the file identifier of onnxruntime's own format
 RARE_TYPES = {onnx.TensorProto.DOUBLE: "float64", onnx.TensorProto.BFLOAT16: "bfloat16"}
@@ -20,11 +19,15 @@ ONNX_DOMAINS = ("", "ai.onnx")  # two names of one
 OLDEST_OPSET, OPSET = 7, 18  # what is read, and what it is brought to where it is older
 
 
-def read_model(path: Path) -> onnx.ModelProto:
+def read_model(path: Path, newer: bool = False) -> onnx.ModelProto:
     """Read an ONNX file, external data included, and check it.
 
     The default domain is written as "", whatever the file has. A tensor of numbers takes the place of each map from
     labels to numbers that a ZipMap makes; the labels go to the metadata, as `names`.
+
+    Args:
+        path: The file.
+        newer: Read formats that the installed onnxruntime does not know yet, too.
 
     Raises:
         ModelError: The file is missing, is no valid ONNX model, is truncated, or is of a newer format.
@@ -36,18 +39,18 @@ def read_model(path: Path) -> onnx.ModelProto:
         raise ModelError(f"{path} is not an ONNX model: it holds no graph")
     if not proto.opset_import:
         raise ModelError(f"{path} does not say its opset (opset_import is empty); export the model again")
-    if proto.ir_version > WELL_KNOWN_IR and not _taken(proto.ir_version, OPSET):
+    if not newer and proto.ir_version > WELL_KNOWN_IR and not _taken(proto.ir_version, OPSET):
         raise ModelError(
             f"{path} is of IR version {proto.ir_version}, which the installed onnxruntime does not know yet; "
             "upgrade it, or export the model with an older onnx"
         )
     _name_default_domain(proto)
-    version = next(o.version for o in proto.opset_import if o.domain == "")
-    if version < OLDEST_OPSET:
-        raise ModelError(f"the model is of opset {version}; {OLDEST_OPSET} is the oldest supported, export it again")
-    if version > WELL_KNOWN_OPSET and not _taken(WELL_KNOWN_IR, version):
+    versions = [o.version for o in _opsets(proto) if o.domain == ""]
+    if (oldest := min(versions)) < OLDEST_OPSET:
+        raise ModelError(f"the model is of opset {oldest}; {OLDEST_OPSET} is the oldest supported, export it again")
+    if not newer and versions[0] > WELL_KNOWN_OPSET and not _taken(WELL_KNOWN_IR, versions[0]):
         raise ModelError(
-            f"{path} is of opset {version}, which the installed onnxruntime does not know yet; "
+            f"{path} is of opset {versions[0]}, which the installed onnxruntime does not know yet; "
             f"upgrade it, or export the model at opset {OPSET}"
         )
     _refuse_types(proto, path)
@@ -99,7 +102,7 @@ def all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
 
 def _name_default_domain(proto: onnx.ModelProto) -> None:
     """Write "" for the default domain; a model that does not say its version is of the newest, as in onnxruntime."""
-    for domain in (*proto.opset_import, *itertools.chain.from_iterable(f.opset_import for f in proto.functions)):
+    for domain in _opsets(proto):
         if domain.domain in ONNX_DOMAINS:
             domain.domain = ""
     for node in all_nodes([*proto.graph.node, *itertools.chain.from_iterable(f.node for f in proto.functions)]):
@@ -107,6 +110,12 @@ def _name_default_domain(proto: onnx.ModelProto) -> None:
             node.domain = ""
     if all(o.domain != "" for o in proto.opset_import):
         proto.opset_import.append(onnx.helper.make_opsetid("", _newest_opset()))
+
+
+def _opsets(proto: onnx.ModelProto) -> Iterator[onnx.OperatorSetIdProto]:
+    """Yield the operator sets of a model, then those of its functions."""
+    yield from proto.opset_import
+    yield from itertools.chain.from_iterable(f.opset_import for f in proto.functions)
 
 
 def _newest_opset() -> int:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from fusioncam.errors import ModelError, OutputError, UsageError, first_line
-from fusioncam.export.quiet import quiet
-from fusioncam.export.reading.load import OPSET, root
+from fusioncam.export.reading.file import OPSET
+from fusioncam.export.reading.load import root
+from fusioncam.export.sessions import quiet
 
 if TYPE_CHECKING:
     import torch

@@ -12,11 +12,9 @@ from onnxscript import optimizer
 from fusioncam.errors import ModelError, first_line, out_of_memory
 from fusioncam.export.gradient import ancestors
 from fusioncam.export.gradient.rules.elementwise import drops
-from fusioncam.export.quiet import quiet
-from fusioncam.export.reading.file import OLDEST_OPSET, OPSET, read_model
+from fusioncam.export.reading.file import OPSET, read_model
 from fusioncam.export.reading.opset import convert, graphs_of
-
-__all__ = ["OPSET", "Conversion", "fold", "load_converted", "load_graph", "refuse_random", "root"]
+from fusioncam.export.sessions import quiet
 
 # A run gives other numbers than the one before.
 RANDOM = (
@@ -38,22 +36,20 @@ class Conversion:
     rewritten: dict[str, ir.Value]
 
 
-def load_graph(path: Path) -> ir.Model:
-    """Read a model, bring it to a current opset, and fold what is constant.
+def load_converted(path: Path, newer: bool = False) -> tuple[ir.Model, Conversion | None]:
+    """Read a model, bring it to a current opset, and fold its constants.
+
+    Args:
+        path: The file.
+        newer: As for `read_model`.
+
+    Returns:
+        The model, and what was rewritten, or None where nothing was.
 
     Raises:
         ModelError: See `read_model` and `to_current_opset`; also a constant that holds NaN (infinities serve as masks).
     """
-    return load_converted(path)[0]
-
-
-def load_converted(path: Path) -> tuple[ir.Model, Conversion | None]:
-    """Do the same, and say what was rewritten, where something was.
-
-    Raises:
-        ModelError: See `load_graph`.
-    """
-    proto = read_model(path)
+    proto = read_model(path, newer)
     try:
         with quiet():
             model = ir.from_proto(proto)
@@ -88,13 +84,9 @@ def to_current_opset(model: ir.Model, proto: onnx.ModelProto) -> Conversion | No
         What was rewritten, or None where nothing was.
 
     Raises:
-        ModelError: Its opset is older than 7, or an operator has no counterpart in the newer opset.
+        ModelError: An operator has no counterpart in the newer opset.
     """
     versions = [model.opset_imports[""], *(f.opset_imports.get("", OPSET) for f in model.functions.values())]
-    if min(versions) < OLDEST_OPSET:
-        raise ModelError(
-            f"the model is of opset {min(versions)}; {OLDEST_OPSET} is the oldest supported, export it again"
-        )
     called = [o.name for node in model.graph if node.op_identifier() in model.functions for o in node.outputs]
     _inline(model)
     model.graph.sort()

@@ -10,11 +10,8 @@ from fusioncam.errors import ModelError
 from fusioncam.export.gradient import Ops
 from fusioncam.export.reading.load import fold
 from fusioncam.export.reading.windows import write_out_windows
-from fusioncam.export.sessions import open_session, run, running, session
+from fusioncam.export.sessions import running, session
 from fusioncam.kernels.arrays import Array
-
-__all__ = ["arrays", "measure", "noise", "open_session", "record", "run", "session"]
-
 
 BRIGHTEST = "brightest"  # in the `meta` of a model's input
 QUANTISERS = ("QuantizeLinear", "DequantizeLinear")

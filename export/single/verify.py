@@ -6,7 +6,7 @@ import numpy as np
 from onnxruntime import InferenceSession, RunOptions
 
 from fusioncam.export.precision.drift import Finding, logits_of
-from fusioncam.export.reading.shapes import open_session
+from fusioncam.export.sessions import open_session
 from fusioncam.kernels import reference
 from fusioncam.kernels.arrays import Array
 from fusioncam.kernels.masks import MaskMaker

@@ -2,11 +2,9 @@
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 
-from fusioncam.errors import ModelError, first_line, out_of_memory
+from fusioncam.export.sessions import session
 from fusioncam.files import temporary_folder
-from fusioncam.quirks import CRASHING_OPTIMIZERS
 
 
 def widened(model: ir.Model) -> ir.Model:
@@ -25,19 +23,8 @@ def widened(model: ir.Model) -> ir.Model:
     opsets = dict(model.graph.opset_imports)
     with temporary_folder() as folder:
         path = folder / "widened.onnx"
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.optimized_model_filepath = str(path)
-        try:
-            data = ir.to_proto(model).SerializeToString()
-            onnxruntime.InferenceSession(
-                data, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(CRASHING_OPTIMIZERS)
-            )
-            wide = ir.external_data.load_to_model(ir.load(path))
-        except Exception as error:  # onnxruntime's exceptions share no base class
-            unable = ModelError(f"the float16 graph cannot be written for a CPU: {first_line(error)}")
-            raise out_of_memory(error) or unable from error
+        session(model, optimize=False, written_to=path)
+        wide = ir.external_data.load_to_model(ir.load(path))
     wide.graph.opset_imports.clear()  # onnxruntime lists its own domains, used or not
     wide.graph.opset_imports.update(opsets)
     _fold_casts(wide.graph)

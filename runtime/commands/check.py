@@ -27,7 +27,9 @@ def check(
     """
     supervisor.limit(str(bundle), time_limit, memory_limit)
     from fusioncam.export import check as check_bundle
+    from fusioncam.export.sessions import silence_default_logger
 
+    silence_default_logger()
     calibration = None
     if photos is not None:
         from fusioncam.runtime.photos.calibration import photos_in

@@ -143,7 +143,9 @@ def _exported(model: str, out: Path | None, options: "ExportOptions") -> tuple[P
     """Export a file, or the module of a factory, and return the bundle's folder with its manifest."""
     from fusioncam.export import export_model, export_torch
     from fusioncam.export.reading.from_torch import build_module, zeros
+    from fusioncam.export.sessions import silence_default_logger
 
+    silence_default_logger()
     source, size = Path(model), options["size"]
     if source.exists() or ":" not in model or model.endswith(".onnx"):
         out = out or Path(f"{(source.name if source.is_dir() else source.stem) or 'model'}.fcam")

@@ -22,8 +22,10 @@ def inspect(
     """Show what a model could be explained by: layers, cost, operators without a gradient rule."""
     supervisor.limit(str(model), time_limit, memory_limit)
     from fusioncam.export import inspect_model
+    from fusioncam.export.sessions import silence_default_logger
     from fusioncam.runtime.commands.inspection import inspection_json, print_inspection
 
+    silence_default_logger()
     found = inspect_model(model, size=size, output=scores)
     if json:
         console.say_json(inspection_json(found))

@@ -3,10 +3,10 @@
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
 
 from fusioncam.export.gradient.rules.table import Step, along, rule
 from fusioncam.export.gradient.tape import dims
+from fusioncam.export.sessions import open_session
 from fusioncam.kernels.arrays import Float32Array
 
 
@@ -55,7 +55,6 @@ def _matrix(s: Step, axis: int, small: int, large: int) -> Float32Array:
         [onnx.numpy_helper.from_array(size, name)],
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 19)], ir_version=9)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     unit = np.eye(small, dtype=np.float32).reshape(1, small, 1, small)
-    responses = np.asarray(session.run(None, {"x": unit})[0], np.float32)
+    responses = np.asarray(open_session(model.SerializeToString()).run(None, {"x": unit})[0], np.float32)
     return np.ascontiguousarray(responses.reshape(small, beside, large)[:, 0].T)

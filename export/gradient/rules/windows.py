@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
 
 from fusioncam.export.gradient.rules.table import Step
+from fusioncam.export.sessions import open_session
 from fusioncam.kernels.arrays import Float64Array
 
 PER_AXIS = ("kernel_shape", "strides", "dilations", "output_padding", "output_shape")
@@ -137,12 +137,9 @@ def _responses(op_type: str, opset: int, size: int, attributes: tuple[tuple[str,
         [onnx.numpy_helper.from_array(weights, "w")] if weighted else [],
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=10)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
     unit = np.eye(size, dtype=np.float32)[:, None]
     try:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        found = session.run(None, {"x": unit})[0]
+        found = open_session(model.SerializeToString()).run(None, {"x": unit})[0]
     except Exception as error:  # onnxruntime's share no base class
         raise NotImplementedError("onnxruntime does not run it") from error
     return np.asarray(found, np.float64).reshape(size, -1)

@@ -10,7 +10,7 @@ from fusioncam.errors import ModelError
 from fusioncam.export import inspect_model
 from fusioncam.export.batch.dynamic import quantise_by_image
 from fusioncam.export.canonical import canonicalize
-from fusioncam.export.reading.shapes import run
+from fusioncam.export.sessions import run
 
 rng = np.random.default_rng(0)
 SIZE, CHANNELS = (4, 6), 4

@@ -7,7 +7,8 @@ from onnx import numpy_helper
 
 from fusioncam.errors import FusionCamError
 from fusioncam.export import export_model
-from fusioncam.export.reading.load import OPSET, load_graph
+from fusioncam.export.reading.file import OPSET
+from fusioncam.export.reading.load import load_converted
 
 
 def complaint(source, tmp_path):
@@ -98,9 +99,10 @@ def test_constants_are_folded(classifier, tmp_path):
         model.graph.node.insert(0, node)
         model.graph.initializer.remove(weight)
     onnx.save(model, tmp_path / "constants.onnx")
-    graph = load_graph(tmp_path / "constants.onnx").graph
+    model, _ = load_converted(tmp_path / "constants.onnx")
+    graph = model.graph
     assert "Constant" not in {n.op_type for n in graph}
-    assert load_graph(tmp_path / "constants.onnx").opset_imports[""] >= OPSET
+    assert model.opset_imports[""] >= OPSET
 
 
 def test_no_opset(classifier, tmp_path):

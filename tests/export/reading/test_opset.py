@@ -11,7 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fusioncam.errors import ModelError
 from fusioncam.export.canonical import canonicalize
-from fusioncam.export.reading.load import OPSET, load_converted
+from fusioncam.export.reading.file import OPSET
+from fusioncam.export.reading.load import load_converted
 from fusioncam.export.reading.opset import RULES
 from fusioncam.export.sessions import open_session, session
 

@@ -2,7 +2,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from fusioncam.export.reading.shapes import session
+from fusioncam.export.sessions import session
 from fusioncam.export.single.arithmetic import Arithmetic, by_bisection, by_sorting
 from fusioncam.export.single.nodes import Nodes
 from fusioncam.kernels import reference

@@ -8,8 +8,33 @@ import zlib
 from pathlib import Path
 
 import onnx
+import onnx.parser
 import pytest
 from onnx import numpy_helper
+
+# Of either branch of an If: the bytes of a tensor of 2^62 numbers are no 64-bit integer any more.
+TOO_LARGE = """<ir_version: 9, opset_import: ["" : 18]>
+too_large (float[1, 3, 8, 8] image) => (float[1, 2] logits) {
+    positive = Constant <value_float = 0.0> ()
+    brightness = ReduceSum <keepdims = 0> (image)
+    bright = Greater (brightness, positive)
+    size = Constant <value_ints = [4611686018427387904]> ()
+    zero = If (bright) <
+        then_branch = bright_one () => (float zero_of_bright) {
+            zeros = ConstantOfShape (size)
+            zero_of_bright = ReduceSum <keepdims = 0> (zeros)
+        },
+        else_branch = dark_one () => (float zero_of_dark) {
+            zeros_of_dark = ConstantOfShape (size)
+            zero_of_dark = ReduceSum <keepdims = 0> (zeros_of_dark)
+        }
+    >
+    pooled = GlobalAveragePool (image)
+    flat = Flatten (pooled)
+    picked = Constant <value_ints = [0, 1]> ()
+    two = Gather <axis = 1> (flat, picked)
+    logits = Add (two, zero)
+}"""
 
 
 def shell(arguments, **options):
@@ -182,6 +207,15 @@ def test_output_that_cannot_be_written_is_one_line(work, only_line):
         ended = shell(["inspect", work / "tiny.onnx"], stdout=full)
     assert ended.returncode == 1
     assert "No space left" in only_line(ended.stderr)
+
+
+@pytest.mark.parametrize("command", ["inspect", "export"])
+def test_a_tensor_without_a_size_within_an_if_is_one_line(command, tmp_path, only_line):
+    """onnxruntime logs the overflow outside of the session, too, where no option of the session silences it."""
+    onnx.save(onnx.parser.parse_model(TOO_LARGE), tmp_path / "large.onnx")
+    ended = shell([command, tmp_path / "large.onnx"], cwd=tmp_path)
+    assert ended.returncode == 1
+    assert "Tensor storage size overflowed" in only_line(ended.stderr)
 
 
 def test_any_locale_takes_any_label(bundle, work, tmp_path):
