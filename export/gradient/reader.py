@@ -28,7 +28,7 @@ class NodeReader:
 
     def constant(self, i: int) -> Array | None:
         """Return the value of input `i`, or None where that is absent or no constant."""
-        tensor = self.input(i).const_value if self.has(i) else None
+        tensor = ir.convenience.get_const_tensor(self.input(i)) if self.has(i) else None
         return None if tensor is None else tensor.numpy()
 
     def attribute(self, name: str, default: Any = None) -> Any:

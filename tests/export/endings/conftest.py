@@ -1,9 +1,24 @@
 """Small models that end in operators written as text."""
 
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
+
+from fusioncam.export import export_model
+from fusioncam.export.checking.check import pictures
+from fusioncam.kernels.reference import probabilities
+from fusioncam.manifest import EXPLAIN_GRAPH, Manifest
+
+# With pytest's importlib mode, test modules cannot import each other.
+SPEC = importlib.util.spec_from_file_location("endings_tests_texts", Path(__file__).with_name("texts.py"))
+TEXTS = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(TEXTS)
 
 CONSTANTS = {
     "class_axis": np.array([1]),
@@ -60,3 +75,92 @@ def ending(classifier, tmp_path):
         return tmp_path / "ending.onnx"
 
     return save
+
+
+@pytest.fixture
+def texts():
+    """See `texts.py`."""
+    return TEXTS
+
+
+@pytest.fixture(params=[*TEXTS.SOFTMAX, *TEXTS.SIGMOID, *TEXTS.AGAINST])
+def reached(request):
+    """The names of texts from whose outputs the logits are reached."""
+    return request.param
+
+
+@pytest.fixture(params=TEXTS.OUT_OF_REACH)
+def out_of_reach(request):
+    """The names of texts from whose outputs they are not."""
+    return request.param
+
+
+@pytest.fixture(params=TEXTS.LOGITS)
+def bare(request):
+    """The names of texts whose outputs are logits."""
+    return request.param
+
+
+@dataclass(frozen=True)
+class Explained:
+    """An exported ending, and what source and bundle make of a picture."""
+
+    bundle: Path
+    manifest: Manifest
+    given: Any
+    probabilities: Any
+    gradient: Any
+    weights: Any
+
+    def as_given(self):
+        """What the source gives, as probabilities."""
+        source = self.manifest.source
+        given = self.given / source.scale
+        return np.exp(given) if source.logarithm else given
+
+    def points_along(self, weights, sign=1):
+        """Whether Grad-CAM of the gradient is relu(sum_k w_k A_k) but for its scale, which no map keeps."""
+        return same_direction(self.gradient, weights, sign)
+
+
+def same_direction(gradient, weights, sign=1):
+    slope = gradient.mean(axis=(1, 2))
+    return np.allclose(slope / np.linalg.norm(slope), sign * weights / np.linalg.norm(weights), atol=2e-3)
+
+
+@pytest.fixture
+def explained(ending, tmp_path, run):
+    """Exports a model of that ending, and explains class c of a picture."""
+
+    def explain(text, c, options=(), **more):
+        source = ending(text, **more)
+        manifest = export_model(source, tmp_path / "e.fcam", preprocessing="unit", **dict(options))
+        x = pictures(manifest, 2)[1:]
+        half = more.get("dtype") == TensorProto.FLOAT16
+        given = run(source, {"image": x.astype(np.float16) if half else x})["y"]
+        made = run(tmp_path / "e.fcam" / EXPLAIN_GRAPH, {"image": x, "class_index": np.array([c])})
+        return Explained(
+            bundle=tmp_path / "e.fcam",
+            manifest=manifest,
+            given=given.astype(np.float64).ravel(),
+            probabilities=probabilities(made["logits"][0], manifest.ending),
+            gradient=made["gradients"][0].astype(np.float64),
+            weights=weights_of(source).astype(np.float64),
+        )
+
+    return explain
+
+
+def weights_of(source):
+    return {t.name: numpy_helper.to_array(t) for t in onnx.load(source).graph.initializer}["w3"]
+
+
+@pytest.fixture
+def points_along_weights(run):
+    """Whether the gradient of a bundle for class c of a picture points along the weights of its source."""
+
+    def test(source, bundle, x, c):
+        gradients = run(bundle / EXPLAIN_GRAPH, {"image": x, "class_index": np.array([c])})["gradients"]
+        return same_direction(gradients[0], weights_of(source)[:, c].astype(float))
+
+    return test
