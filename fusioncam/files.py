@@ -1,7 +1,6 @@
-"""Files that appear whole or not at all, what is there for a while only, and where those lie that can be made again.
+"""Files that appear whole or not at all, temporary files, and the folder for files that can be made again.
 
-What is there for a while is locked by the process that made it; what SIGKILL leaves behind is no longer locked, and the
-next one removes it.
+The process that makes a temporary file locks it. SIGKILL leaves it behind unlocked, and the next process removes it.
 """
 
 import os
@@ -30,12 +29,12 @@ _swept: set[Path] = set()
 
 
 def cache_root() -> Path:
-    """The folder for what can be made again, as it is named: a `~` in it stands for the home."""
+    """Return the folder for files that can be made again, as configured: a `~` in it stands for the home."""
     return Path(os.environ.get(CACHE) or user_cache_path("fusioncam"))
 
 
 def replace_file(target: Path, data: bytes) -> None:
-    """Write a file that is never seen half done, whoever else writes it at the same time; what was there goes.
+    """Write a file that is never seen half done, whoever else writes it at the same time; replace what was there.
 
     Raises:
         OSError: It cannot be written; what was there before stays.
@@ -74,7 +73,7 @@ def replacing() -> Iterator[Callable[[Path], AbstractContextManager[BinaryIO]]]:
 
 @contextmanager
 def temporary_file(parent: Path, ending: str = ".tmp") -> Iterator[Path]:
-    """Yield an empty file in a folder, which goes in the end unless it was moved. Ours alone, until then.
+    """Yield an empty file in a folder, locked, and remove it in the end unless it was moved.
 
     Not of `tempfile`, whose files only their owner can read: this one gets what the umask allows.
     """
@@ -84,7 +83,7 @@ def temporary_file(parent: Path, ending: str = ".tmp") -> Iterator[Path]:
 
 @contextmanager
 def temporary_folder(parent: Path | None = None, ending: str = "") -> Iterator[Path]:
-    """Yield an empty folder in another, which goes in the end unless it was moved. Ours alone, until then.
+    """Yield an empty folder in another, locked, and remove it in the end unless it was moved.
 
     Args:
         parent: The other folder; by default that of the system for such things, where only its owner can read it.

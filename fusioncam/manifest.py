@@ -37,7 +37,7 @@ Reach = Literal["reached", "out_of_reach", "doubtful"]
 
 
 class Layer(Part):
-    """The target layer.
+    """The target layer of a bundle.
 
     Attributes:
         name: Its tensor in the source graph and in the graphs of the bundle.
@@ -62,7 +62,7 @@ class Layer(Part):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Sentences that say what to know of the layer; none of most layers."""
+        """Return sentences about the limits of the layer; most layers have none."""
         said = []
         if self.bypassed:
             said.append(f"part of the evidence reaches the scores past layer {self.name!r}: {self._way_out()}")
@@ -182,7 +182,7 @@ class Manifest(Part):
 
     @property
     def facts(self) -> str:
-        """The text that the explain graph carries about its bundle, JSON: all that both must agree on.
+        """Return the text that the explain graph carries about its bundle: JSON of all that both must agree on.
 
         Defaults are left out, so that a field that comes later does not make older bundles strange.
         """
@@ -200,12 +200,12 @@ class Manifest(Part):
 
     @property
     def has_head(self) -> bool:
-        """Whether the bundle holds the graph that masks the layer, which Recipro-CAM needs."""
+        """Return whether the bundle holds the graph that masks the layer, which Recipro-CAM needs."""
         return HEAD_GRAPH in self.files
 
     @property
     def has_single(self) -> bool:
-        """Whether the bundle holds the whole method in one graph."""
+        """Return whether the bundle holds the whole method in one graph."""
         return SINGLE_GRAPH in self.files
 
 
@@ -231,7 +231,7 @@ def bundle_flags(manifests: Sequence[Manifest]) -> tuple[str, ...]:
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file."""
+    """Return the sha256 of a file in hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -26,7 +26,7 @@ _ADVICE = {
 
 
 def advice_on(error: Exception) -> str:
-    """What to do about a file that cannot be written."""
+    """Return advice about a file that cannot be written."""
     number = getattr(error, "errno", None)
     return _ADVICE.get(number or 0, "make its folder writable or choose another place")
 
@@ -37,7 +37,7 @@ def _refusal(path: Path, error: Exception) -> OutputError:
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Writes a file whole or, if anything interrupts, leaves what was there before; a link is followed.
+    """Write a file whole or, if anything interrupts, leave what was there before; follow a link.
 
     Args:
         path: The file; its folder must exist.
@@ -50,7 +50,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def write_together(files: Iterable[tuple[str | os.PathLike[str], Content]]) -> None:
-    """Writes files that belong together: all of them or, if anything interrupts, none; links are followed.
+    """Write files that belong together: all of them or, if anything interrupts, none; follow links.
 
     Args:
         files: Paths and contents. They are taken one after the other, so that not all need be in memory.
@@ -72,7 +72,7 @@ def write_together(files: Iterable[tuple[str | os.PathLike[str], Content]]) -> N
 
 
 def _target(path: str | os.PathLike[str]) -> Path:
-    """The file behind a path; raises OutputError where it is no ordinary one."""
+    """Return the file behind a path; raise OutputError where it is no ordinary one."""
     try:
         target = Path(os.path.realpath(path))
     except ValueError as error:  # a null byte, or what no file system can encode
@@ -83,7 +83,7 @@ def _target(path: str | os.PathLike[str]) -> Path:
 
 
 def prepare_folder(path: str | os.PathLike[str]) -> Path:
-    """Makes a folder, and its parents, unless it is there; a trial file shows early that results can go into it.
+    """Make a folder, and its parents, unless it is there; a trial file shows early that results can go into it.
 
     Raises:
         OutputError: Something that is not a folder is in the way, or the place is not writable.
@@ -100,7 +100,7 @@ def prepare_folder(path: str | os.PathLike[str]) -> Path:
 
 
 def encode_png(rgb: UInt8Array) -> bytes:
-    """PNG bytes of an (H, W, 3) uint8 RGB picture; equal pictures give equal bytes."""
+    """Return an (H, W, 3) uint8 RGB picture as PNG bytes; equal pictures give equal bytes."""
     import cv2  # here: the command line prints where OpenCV does not load
 
     _, data = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
@@ -108,7 +108,7 @@ def encode_png(rgb: UInt8Array) -> bytes:
 
 
 def write_npz(file: BinaryIO, arrays: Mapping[str, Array] | Iterable[tuple[str, Array]]) -> None:
-    """Writes an `.npz` file with one array per name, stored plain: maps hardly compress.
+    """Write an `.npz` file with one array per name, stored plain: maps hardly compress.
 
     Args:
         file: Open, and such that one can go back in it.
@@ -130,7 +130,7 @@ def _plain(value: object) -> object:
 
 
 def json_bytes(obj: object) -> bytes:
-    """Readable UTF-8 JSON; NumPy values become plain ones.
+    """Return readable UTF-8 JSON; NumPy values become plain ones.
 
     Raises:
         ValueError: NaN or infinity, which JSON does not have.

@@ -54,13 +54,13 @@ class Preprocessing(Part):
 
     @property
     def extremes(self) -> tuple[float, float]:
-        """The least and the greatest value an input can have."""
+        """Return the least and the greatest value of an input."""
         ends = [(p * self.rescale - m) / s for p in (0, 255) for m, s in zip(self.mean, self.std, strict=True)]
         return min(ends), max(ends)
 
     @property
     def words(self) -> str:
-        """The same in a few words, for who did not ask for it."""
+        """Return the preprocessing in a few words, for notes to the user."""
         arithmetic = f"x = (pixel * {self.rescale:.4g} - {_numbers(self.mean)}) / {_numbers(self.std)}"
         if (self.rescale, self.mean, self.std) == (1, (0, 0, 0), (1, 1, 1)):
             arithmetic = "x = pixel, 0..255 as they are"

@@ -28,7 +28,7 @@ _to_parent: int | None = None
 
 
 def supervise(arguments: Sequence[str]) -> None:
-    """Go on in a child process, in which alone this returns, where the command is one of `COMMANDS`.
+    """Continue in a child process, the only one to which this returns, where the command is one of `COMMANDS`.
 
     Where processes cannot be forked (on Windows) it returns at once, and nothing is watched.
     """
@@ -88,7 +88,7 @@ def _die_with(parent: int) -> None:
 
 
 class _Watch:
-    """The parent's side.
+    """The parent's side of the watch.
 
     Args:
         child: Process that is watched.

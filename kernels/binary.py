@@ -1,4 +1,4 @@
-"""The machine code of the kernels: packaged, else cached, else compiled here and now."""
+"""The machine code of the kernels: packaged, else cached, else compiled on this machine."""
 
 import hashlib
 import os
@@ -33,13 +33,13 @@ class CompilerError(Exception):
 
 
 def load_binary(capability: tuple[int, int]) -> bytes:
-    """What a driver loads to run the kernels: a fatbin for many GPUs, or a cubin for one kind.
+    """Return the kernels as a driver loads them: a fatbin for many GPUs, or a cubin for one kind.
 
     Args:
         capability: Compute capability of the GPU, such as (9, 0).
 
     Raises:
-        DeviceError: There is none for this GPU, and no compiler that makes one.
+        DeviceError: There are none for this GPU, and no compiler makes them.
     """
     digest = source_digest()
     packaged = FOLDER / f"fusioncam-{digest[:16]}.fatbin"
@@ -60,19 +60,19 @@ def load_binary(capability: tuple[int, int]) -> bytes:
 
 
 def sealed(binary: bytes) -> bytes:
-    """A file of the cache: the binary, and behind it its SHA-256."""
+    """Return the content of a file of the cache: the binary, followed by its SHA-256."""
     return binary + hashlib.sha256(binary).digest()
 
 
 def source_digest() -> str:
-    """The SHA-256 that says which sources a binary is of; CMakeLists.txt works it out in the same way."""
+    """Return the SHA-256 that names the sources of a binary; CMakeLists.txt computes it in the same way."""
     files = sorted(path for path in SOURCES.iterdir() if path.suffix in (".cu", ".cuh"))
     lines = (f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n" for path in files)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def cache_folder() -> Path:
-    """The folder for compiled kernels; it need not exist."""
+    """Return the folder for compiled kernels, which need not exist."""
     folder = cache_root()
     with suppress(RuntimeError):  # a user that there is not
         folder = folder.expanduser()
@@ -80,7 +80,7 @@ def cache_folder() -> Path:
 
 
 def compile_kernels(architecture: str) -> bytes:
-    """A cubin for one architecture, such as sm_90, by the first compiler that makes it.
+    """Return a cubin for one architecture, such as sm_90, by the first compiler that makes it.
 
     Raises:
         DeviceError: None does; the message holds the first error of each.
@@ -94,7 +94,7 @@ def compile_kernels(architecture: str) -> bytes:
 
 
 def by_the_first(compilers: Iterable[Compiler], architecture: str) -> bytes:
-    """A cubin by the first compiler that makes it.
+    """Return a cubin by the first compiler that makes it.
 
     Raises:
         CompilerError: None does; the message holds the first error of each.
@@ -109,21 +109,21 @@ def by_the_first(compilers: Iterable[Compiler], architecture: str) -> bytes:
 
 
 def with_nvcc(architecture: str) -> bytes:
-    """A cubin by the first nvcc on PATH, in CUDA_HOME or in CUDA_PATH that makes it.
+    """Return a cubin by the first nvcc on PATH, in CUDA_HOME or in CUDA_PATH that makes it.
 
     Raises:
         CompilerError: There is no nvcc, or all fail.
     """
     homes = (os.environ.get(name) for name in ("CUDA_HOME", "CUDA_PATH"))
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep) + [str(Path(home) / "bin") for home in homes if home]
-    found = [nvcc for nvcc in (shutil.which("nvcc", path=folder) for folder in folders) if nvcc]
-    if not found:
+    paths = [path for path in (shutil.which("nvcc", path=folder) for folder in folders) if path]
+    if not paths:
         raise CompilerError("there is no nvcc")
-    return by_the_first([partial(run_nvcc, nvcc) for nvcc in dict.fromkeys(found)], architecture)
+    return by_the_first([partial(run_nvcc, path) for path in dict.fromkeys(paths)], architecture)
 
 
 def run_nvcc(nvcc: str, architecture: str) -> bytes:
-    """A cubin by that nvcc.
+    """Return a cubin by one nvcc.
 
     Raises:
         CompilerError: It fails, makes something else, or does not end.
@@ -148,7 +148,7 @@ def run_nvcc(nvcc: str, architecture: str) -> bytes:
 
 
 def with_nvrtc(architecture: str) -> bytes:
-    """A cubin by NVRTC, which needs no compiler for the host.
+    """Return a cubin by NVRTC, which needs no compiler for the host.
 
     Raises:
         CompilerError: cuda-bindings or NVRTC is missing, or fails.
@@ -182,6 +182,6 @@ def _nvrtc_text(size: Any, read: Any, program: Any) -> bytes:
 
 
 def first_error(log: str) -> str:
-    """The first line of a compiler's log that names an error, else its first line."""
+    """Return the first line of a compiler's log that names an error, else its first line."""
     lines = [line.strip("\0 \t") for line in log.splitlines() if line.strip("\0 \t")]
     return next((line for line in lines if "error" in line.lower() or "fatal" in line.lower()), (lines or [""])[0])

@@ -1,18 +1,22 @@
-"""What the kernels need of a GPU, and the two libraries that provide it."""
+"""A GPU as the kernels need it, its arrays, and the choice between the two libraries that start kernels."""
 
 import math
 import operator
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from importlib import import_module
-from typing import Any, Protocol
+from itertools import count
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fusioncam.errors import DeviceError, FusionCamError, UsageError, first_line
 from fusioncam.kernels.arrays import Array
+from fusioncam.kernels.driver import Owned, byte_count, contiguous, host_array, lengths, reported
 
 # In order of preference; the modules import nothing of a GPU before a device is opened.
 LAUNCHERS = {"pycuda": "fusioncam.kernels.with_pycuda", "cuda-core": "fusioncam.kernels.with_cuda_core"}
@@ -21,45 +25,88 @@ INSTALL = 'pip install "fusioncam[gpu]" brings cuda-core; pip install pycuda bui
 Grid = tuple[int, int, int]
 
 
-class Device(Protocol):
-    """A GPU as a launcher sees it. Streams and events are opaque handles; 0 is never one of them.
+class Device:
+    """A GPU through a launcher, which defines the methods with an underscore.
 
-    All calls but `entered` need the context to be current on the calling thread.
+    Streams and events are opaque handles; 0 is never one of them. All calls but `entered` need the context to be
+    current on the calling thread.
+
+    Args:
+        name: As in `Attributes`.
+        index: As in `Attributes`.
+        enter: Makes the device's primary context, which onnxruntime uses too, current for a while.
 
     Attributes:
-        name: As the driver calls it.
+        name: The driver's name of the device.
         index: Its number.
-        memory: What onnxruntime calls its memory: `cuda`, or `cpu` where the kernels run on the host in tests.
+        memory: onnxruntime's name of its memory: `cuda`, or `cpu` where the kernels run on the host in tests.
     """
 
-    name: str
-    index: int
-    memory: str
+    memory = "cuda"
+
+    def __init__(self, name: str, index: int, enter: Callable[[], AbstractContextManager[None]]) -> None:
+        self.name, self.index, self._enter = name, index, enter
+        self._library: list[Any] = []  # the loaded kernels
+        self._kernels: dict[str, Any] = {}
+        self._streams: dict[int, Any] = {}
+        self._events: dict[int, Any] = {}
+        self._numbers = count(1)
+        weakref.finalize(self, _clear, enter, self._kernels, self._events, self._streams, self._library)
 
     def entered(self) -> AbstractContextManager[None]:
-        """The device's primary context, which onnxruntime uses too, current on this thread for a while."""
+        """Return a context manager within which the primary context is current on this thread."""
+        return self._enter()
 
-    def allocate(self, nbytes: int) -> "Memory":
-        """Memory that is freed with the last reference to it.
+    def allocate(self, nbytes: int) -> Owned:
+        """Return memory that is freed with the last reference to it.
 
         Raises:
             DeviceError: There is not that much.
         """
+        with reported(f"give {Decimal(nbytes) / 10**6:.1f} MB of memory"):
+            return self._owned(nbytes, *self._allocate(nbytes))
 
     def pinned(self, shape: Sequence[int], dtype: npt.DTypeLike) -> Array:
-        """A host array that can be copied from and to without waiting."""
+        """Return a host array that can be copied from and to without waiting."""
+
+        def allocate(nbytes: int) -> Owned:
+            with reported(f"give {Decimal(nbytes) / 10**6:.1f} MB of pinned host memory"):
+                return self._owned(nbytes, *self._allocate_pinned(nbytes))
+
+        return host_array(shape, dtype, allocate)
+
+    def _owned(self, nbytes: int, pointer: int, release: Callable[[], object]) -> Owned:
+        enter = self._enter
+
+        def free() -> None:
+            with suppress(Exception), enter():  # a GPU that failed takes nothing back
+                release()
+
+        return Owned(pointer, nbytes, free)
 
     def stream(self) -> int:
-        """A new stream that does not wait for the default stream; lives as long as the device object."""
+        """Return a new stream that does not wait for the default stream; it lives as long as the device object."""
+        with reported("make a stream"):
+            stream = self._new_stream()
+        self._streams[int(stream.handle)] = stream
+        return int(stream.handle)
 
     def event(self) -> int:
-        """A new event; lives as long as the device object."""
+        """Return a new event; it lives as long as the device object."""
+        number = next(self._numbers)
+        with reported("make an event"):
+            self._events[number] = self._new_event()
+        return number
 
     def record(self, event: int, stream: int) -> None:
-        """`event` happens when all work given to `stream` so far is done."""
+        """Let `event` happen when all work given to `stream` so far is done."""
+        with reported("record an event"):
+            self._record(self._events[event], self._stream(stream))
 
     def wait(self, stream: int, event: int) -> None:
-        """Work given to `stream` from now on begins after `event`."""
+        """Let work given to `stream` from now on begin after `event`."""
+        with reported("wait for an event"):
+            self._wait(self._stream(stream), self._events[event])
 
     def synchronize(self, stream: int) -> None:
         """Block until all work of `stream` is done.
@@ -67,43 +114,77 @@ class Device(Protocol):
         Raises:
             DeviceError: Some of it failed.
         """
+        with reported("finish its work"):
+            self._synchronize(self._stream(stream))
 
     def elapsed(self, start: int, end: int) -> float:
-        """Milliseconds between two events that have happened."""
+        """Return the milliseconds between two events that have happened."""
+        with reported("tell the time"):
+            return float(self._elapsed(self._events[start], self._events[end]))
 
     def upload(self, source: Array, pointer: int, stream: int) -> None:
         """Copy a contiguous host array to the device; `source` must stay as it is until the stream got there."""
+        host = contiguous(source)
+        with reported("take a copy"):
+            self._upload(host, pointer, self._stream(stream))
 
     def download(self, pointer: int, target: Array, stream: int) -> None:
         """Copy from the device into a contiguous host array, which holds the data once the stream got there."""
+        host = contiguous(target)
+        with reported("give a copy"):
+            self._download(pointer, host, self._stream(stream))
 
     def launch(self, kernel: str, grid: Grid, block: int, arguments: Sequence[np.generic], stream: int) -> None:
         """Start a kernel of the project's binary; pointers come as `np.uintp`."""
+        with reported(f"start {kernel}"):
+            if kernel not in self._kernels:
+                self._kernels[kernel] = self._kernel(kernel)
+            self._launch(self._kernels[kernel], grid, block, arguments, self._stream(stream))
+
+    def _stream(self, handle: int) -> Any:
+        if handle not in self._streams:
+            self._streams[handle] = self._foreign_stream(handle)
+        return self._streams[handle]
+
+    # What a launcher defines. Memory is a pointer and a function that frees it.
+    def _allocate(self, nbytes: int) -> Any: ...
+    def _allocate_pinned(self, nbytes: int) -> Any: ...
+    def _new_stream(self) -> Any: ...
+    def _foreign_stream(self, handle: int) -> Any: ...
+    def _new_event(self) -> Any: ...
+    def _record(self, event: Any, stream: Any) -> None: ...
+    def _wait(self, stream: Any, event: Any) -> None: ...
+    def _synchronize(self, stream: Any) -> None: ...
+    def _elapsed(self, start: Any, end: Any) -> Any: ...
+    def _upload(self, source: Array, pointer: int, stream: Any) -> None: ...
+    def _download(self, pointer: int, target: Array, stream: Any) -> None: ...
+    def _kernel(self, name: str) -> Any: ...
+    def _launch(self, kernel: Any, grid: Grid, block: int, arguments: Sequence[np.generic], stream: Any) -> None: ...
 
 
-class Memory(Protocol):
-    """A piece of device memory; freed with the last reference."""
-
-    pointer: int
-    nbytes: int
+def _clear(enter: Callable[[], AbstractContextManager[None]], *holders: Any) -> None:
+    """Drop what must go within the context."""
+    with suppress(DeviceError), enter():
+        for holder in holders:
+            holder.clear()
 
 
 @dataclass(frozen=True)
 class DeviceArray:
     """A C-contiguous array in device memory."""
 
-    owner: Memory
+    owner: Owned
     pointer: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
     @property
     def nbytes(self) -> int:
-        """Its size in bytes."""
+        """Return the size in bytes."""
         return byte_count(self.shape, self.dtype)
 
     def rows(self, start: int, stop: int) -> "DeviceArray":
-        """Entries start..stop-1 along the first axis, in the same memory.
+        """Return entries start..stop-1 along the first axis, in the same memory.
 
         Raises:
             ValueError: There are no such rows.
@@ -115,10 +196,10 @@ class DeviceArray:
         return replace(self, pointer=self.pointer + start * step, shape=(stop - start, *self.shape[1:]))
 
     def view(self, *shape: int) -> "DeviceArray":
-        """The same memory in another shape of as many elements.
+        """Return the same memory in another shape with the same number of elements.
 
         Raises:
-            ValueError: They are not as many.
+            ValueError: The number differs.
         """
         whole = lengths(shape)
         if math.prod(whole) != math.prod(self.shape):
@@ -126,28 +207,8 @@ class DeviceArray:
         return replace(self, shape=whole)
 
 
-def lengths(shape: Sequence[int]) -> tuple[int, ...]:
-    """A shape, or places along an axis, in Python's numbers, which never overflow.
-
-    Raises:
-        ValueError: They are not whole numbers from 0 up.
-    """
-    try:
-        whole = tuple(map(operator.index, shape))
-    except TypeError:
-        whole = (-1,)
-    if min(whole, default=0) < 0:
-        raise ValueError(f"{shape} must be whole numbers, 0 or more")
-    return whole
-
-
-def byte_count(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
-    """The size of an array."""
-    return math.prod(shape) * dtype.itemsize
-
-
 def empty(device: Device, shape: Sequence[int], dtype: npt.DTypeLike) -> DeviceArray:
-    """A new array; what it holds is undefined.
+    """Return a new array of undefined content.
 
     Raises:
         ValueError: It is no shape.
@@ -159,11 +220,11 @@ def empty(device: Device, shape: Sequence[int], dtype: npt.DTypeLike) -> DeviceA
 
 
 def open_device(index: int = 0, launcher: str | None = None) -> Device:
-    """A GPU, through PyCUDA where that is installed, else through cuda-core.
+    """Return a GPU, through PyCUDA where that is installed, else through cuda-core.
 
     Args:
         index: Its number.
-        launcher: `pycuda` or `cuda-core`, to have that one and no other.
+        launcher: `pycuda` or `cuda-core`, to use only that one.
 
     Raises:
         UsageError: There is no such launcher, or the number is none.
@@ -192,7 +253,7 @@ def _number(index: int) -> int:
 
 
 def available(index: int = 0) -> tuple[bool, str]:
-    """Whether `open_device` opens that GPU, with its name, or why it does not. Raises nothing but KeyboardInterrupt."""
+    """Return whether `open_device` opens that GPU, and its name or the reason; raise nothing but KeyboardInterrupt."""
     try:
         return True, open_device(index).name
     except KeyboardInterrupt:

@@ -1,17 +1,18 @@
-"""What both launchers share: memory that goes with its last reference, and a driver's errors as ours."""
+"""Shared parts of the launchers: memory freed with its last reference, and a driver's errors as `DeviceError`."""
 
+import math
+import operator
 import re
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from decimal import Decimal
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fusioncam.errors import DeviceError, FusionCamError, first_line
 from fusioncam.kernels.arrays import Array
-from fusioncam.kernels.device import byte_count, lengths
 
 # What to do about an error, by what its text holds.
 REMEDIES = {
@@ -33,12 +34,32 @@ class Owned:
 
     @property
     def __array_interface__(self) -> dict[str, object]:
-        """As the bytes of a NumPy array, which then keeps it alive."""
+        """Return the memory as the bytes of a NumPy array, which then keeps it alive."""
         return {"shape": (self.nbytes,), "typestr": "|u1", "data": (self.pointer, False), "version": 3}
 
 
+def lengths(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return a shape, or places along an axis, in Python's numbers, which never overflow.
+
+    Raises:
+        ValueError: They are not whole numbers from 0 up.
+    """
+    try:
+        whole = tuple(map(operator.index, shape))
+    except TypeError:
+        whole = (-1,)
+    if min(whole, default=0) < 0:
+        raise ValueError(f"{shape} must be whole numbers, 0 or more")
+    return whole
+
+
+def byte_count(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    """Return the size of an array in bytes."""
+    return math.prod(shape) * dtype.itemsize
+
+
 def host_array(shape: Sequence[int], dtype: npt.DTypeLike, allocate: Callable[[int], Owned]) -> Array:
-    """An array in host memory that `allocate` gives, so many bytes of it.
+    """Return an array in host memory from `allocate`, which takes a number of bytes.
 
     Raises:
         ValueError: It is no shape.
@@ -52,10 +73,10 @@ def host_array(shape: Sequence[int], dtype: npt.DTypeLike, allocate: Callable[[i
 
 
 def contiguous(array: Array) -> Array:
-    """The same array.
+    """Return the same array, once its elements are known to lie one after another.
 
     Raises:
-        ValueError: Its elements are not one after another.
+        ValueError: They do not.
     """
     if not array.flags.c_contiguous:
         raise ValueError(f"an array of strides {array.strides} cannot be copied to or from a GPU")
@@ -63,24 +84,19 @@ def contiguous(array: Array) -> Array:
 
 
 @contextmanager
-def reported(doing: str, *kinds: type[Exception]) -> Iterator[None]:
-    """Errors of these kinds as `DeviceError`."""
+def reported(doing: str) -> Iterator[None]:
+    """Raise errors of other libraries as `DeviceError`."""
     try:
         yield
     except FusionCamError:
         raise
-    except kinds as error:
+    except Exception as error:
         raise failure(doing, error) from error
-
-
-def giving(nbytes: int, what: str, *kinds: type[Exception]) -> AbstractContextManager[None]:
-    """`reported` for memory, of which a number beyond C's types is more than there is, too."""
-    return reported(f"give {Decimal(nbytes) / 10**6:.1f} MB of {what}", OverflowError, *kinds)
 
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Whatever else a broken installation raises as `ImportError`."""
+    """Raise as `ImportError` whatever else a broken installation raises."""
     try:
         yield
     except (ImportError, FusionCamError):
@@ -90,14 +106,14 @@ def importing() -> Iterator[None]:
 
 
 def failure(doing: str, error: Exception) -> DeviceError:
-    """The error that says what the GPU did not do, and what to do now."""
+    """Return the error that says what the GPU did not do, and what to do now."""
     text = first_line(error).rstrip(".")
     remedy = next((r for part, r in REMEDIES.items() if re.search(part, text, re.IGNORECASE)), OTHERWISE)
     return DeviceError(f"the GPU did not {doing}: {text}; {remedy}")
 
 
 def check_index(index: int, count: int) -> None:
-    """See that there is such a device.
+    """Make sure that there is such a device.
 
     Raises:
         DeviceError: There is not.

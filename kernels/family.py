@@ -1,4 +1,4 @@
-"""The other maps of the family: what each makes of activations A, gradients g and scores, all (K, h, w) or (K,)."""
+"""The maps of other methods of the family, from activations A, gradients g and scores, all (K, h, w) or (K,)."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,12 +14,12 @@ GROUP_BLUR, GROUP_SIGMA = 51, 50.0  # pixels
 
 
 def _alpha(gradients: Array) -> Array:
-    """Grad-CAM's weights (K,)."""
+    """Return the weights of Grad-CAM (K,)."""
     return np.asarray(gradients.mean(axis=(-2, -1)))
 
 
 def _plus_plus(activations: Array, gradients: Array, eps: float = 0.0) -> Array:
-    """w_k = sum_ij a_ij relu(g_ij), a = g^2 / (2 g^2 + sum(A_k) g^3 + eps); a is 0 where g or the denominator is."""
+    """Return the map of w_k = sum_ij a_ij relu(g_ij), a = g^2 / (2 g^2 + sum(A_k) g^3 + eps), or 0 instead of 0/0."""
     total = activations.sum(axis=(-2, -1), keepdims=True)
     below = 2 * gradients**2 + total * gradients**3 + eps
     fine = (gradients != 0) & (below != 0)
@@ -28,7 +28,7 @@ def _plus_plus(activations: Array, gradients: Array, eps: float = 0.0) -> Array:
 
 
 def _x_grad(activations: Array, gradients: Array) -> Array:
-    """w_k = sum_ij g_ij A_ij / (sum_ij A_ij + 1e-7)."""
+    """Return the map of w_k = sum_ij g_ij A_ij / (sum_ij A_ij + 1e-7)."""
     weights = (gradients * activations).sum(axis=(-2, -1)) / (activations.sum(axis=(-2, -1)) + 1e-7)
     return weighted_sum(weights, activations)
 
@@ -41,16 +41,16 @@ GRADIENT_MAPS: dict[str, Callable[[Array, Array], Array]] = {
     "hires_cam": lambda a, g: (g * a).sum(axis=0),  # arXiv 2011.08891
     "layer_cam": lambda a, g: (relu(g) * a).sum(axis=0),  # Jiang et al., TIP 2021
 }
-"""What each gradient method makes of A and g (K, h, w): a map (h, w) that goes below zero."""
+"""The map (h, w) of each gradient method, from A and g (K, h, w); it goes below zero."""
 
 
 def gradient_map(method: str, activations: Array, gradients: Array, size: tuple[int, int]) -> Array:
-    """unit(up(relu(m))) (H, W) of a gradient method's map m; `size` is (H, W)."""
+    """Return unit(up(relu(m))) (H, W) of the map m of a gradient method; `size` is (H, W)."""
     return rectified(GRADIENT_MAPS[method](activations, gradients), size)
 
 
 class Scores(NamedTuple):
-    """What the model makes of x * M_k, for one class.
+    """Scores of the masked pictures x * M_k, for one class.
 
     Attributes:
         logits: f_c(x * M_k) (K,).
@@ -86,7 +86,7 @@ SCORE_CAMS: dict[str, ScoreCam] = {
 
 
 def score_cam_map(method: str, activations: Array, scores: Scores, size: tuple[int, int]) -> Array:
-    """R (H, W) of a variant; channels of zeros may be left out of A and the scores, even all of them."""
+    """Return R (H, W) of a variant; A and the scores may lack channels of zeros, even all of them."""
     if not len(activations):
         return np.zeros(size, activations.dtype)
     variant = SCORE_CAMS[method]
@@ -95,7 +95,7 @@ def score_cam_map(method: str, activations: Array, scores: Scores, size: tuple[i
 
 
 def group_maps(activations: Array, gradients: Array) -> Array:
-    """Group-CAM (arXiv 2103.13859): alpha_k A_k summed in groups of neighbours, less noise: (at most 32, h, w)."""
+    """Return the sums (at most 32, h, w) of alpha_k A_k in groups of neighbours, less noise (arXiv 2103.13859)."""
     weighted = _alpha(gradients)[:, None, None] * activations
     each = -(-len(weighted) // GROUPS)
     summed = relu(np.add.reduceat(weighted, np.arange(0, len(weighted), each), axis=0))
@@ -104,7 +104,7 @@ def group_maps(activations: Array, gradients: Array) -> Array:
 
 
 def blur(image: Array) -> Array:
-    """What Group-CAM shows in place of what it hides: x (3, H, W) under a Gaussian of its authors' size."""
+    """Return x (3, H, W) blurred, which Group-CAM shows in hidden places; the size of the Gaussian is the authors'."""
     import cv2  # here, so that the names of the methods are known where OpenCV does not load
 
     sides = (GROUP_BLUR, GROUP_BLUR)
@@ -113,7 +113,7 @@ def blur(image: Array) -> Array:
 
 
 def group_cam_map(masks: Array, gains: Array, size: tuple[int, int]) -> Array:
-    """Group-CAM (H, W): unit(relu(sum_g gain_g up(m_g))), m (G, h, w) what becomes a mask when it is enlarged.
+    """Return Group-CAM (H, W): unit(relu(sum_g gain_g up(m_g))), m (G, h, w) the masks before they are enlarged.
 
     Args:
         masks: m.
@@ -126,5 +126,5 @@ def group_cam_map(masks: Array, gains: Array, size: tuple[int, int]) -> Array:
 
 
 def recipro_cam_map(scores: Array, grid: tuple[int, int], size: tuple[int, int]) -> Array:
-    """Recipro-CAM (arXiv 2209.14074), (H, W): unit(up(s)), s (h w,) the logits with all places but one blanked."""
+    """Return Recipro-CAM (arXiv 2209.14074), (H, W): unit(up(s)), s (h w,) the logits where one place is kept."""
     return unit(upsample(scores.reshape(grid), size))

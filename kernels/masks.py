@@ -1,4 +1,4 @@
-"""Masked pictures on the CPU: written straight into the session's input, or left to the model's own graph."""
+"""Masked pictures on the CPU: written into the input of the session, or left to a graph of the model."""
 
 from collections.abc import Iterable, Sequence
 
@@ -11,7 +11,7 @@ BLOCK = 1 << 14  # points at which extremes are sought at a time: bounds the mem
 
 
 class Deferred:
-    """Masked pictures x * up(s) that a graph will make of x and s, so that no full-size array need be made here.
+    """Masked pictures x * up(s) that a graph will make from x and s, so that no full-size array is needed here.
 
     Args:
         pictures: (B,) references to pictures x (3, H, W).
@@ -25,18 +25,18 @@ class Deferred:
         return len(self.masks)
 
     def __getitem__(self, rows: slice) -> "Deferred":
-        """Some of them; what is put there is put here."""
+        """Return a part that shares the memory, so that it can be written to."""
         return Deferred(self.pictures[rows], self.masks[rows])
 
     def put(self, pictures: Sequence[Float32Array], masks: Float32Array | float) -> None:
-        """Set every x, and every s (h, w)."""
+        """Set every picture x, and every mask s (h, w)."""
         for at, picture in enumerate(pictures):
             self.pictures[at] = picture
         self.masks[:, 0] = masks
 
 
 class MaskMaker:
-    """Makes the masked pictures x * M_k of one picture x, M_k = unit(up(A_k)).
+    """Maker of the masked pictures x * M_k of one picture x, M_k = unit(up(A_k)).
 
     Args:
         activations: A (K, h, w) float32.
@@ -46,7 +46,7 @@ class MaskMaker:
     Attributes:
         zero: (K,) channels that are zero everywhere: they add nothing to Score-CAM, whatever their score.
         constant: (K,) other channels that are constant: their mask is zero, so all have the score of x * 0.
-        scaled: (K, h, w) what becomes M_k when it is upsampled.
+        scaled: (K, h, w) maps that become M_k when they are upsampled.
     """
 
     def __init__(self, activations: Float32Array, image: Float32Array, corners: bool = False) -> None:
@@ -60,14 +60,14 @@ class MaskMaker:
         self.scaled = ((activations - low) * scale).astype(np.float32)
 
     def fill(self, channels: IndexArray, out: Float32Array | Deferred) -> None:
-        """Write x * M_k of some channels into `out` (B, 3, H, W)."""
+        """Write x * M_k of a selection of channels into `out` (B, 3, H, W)."""
         if isinstance(out, Deferred) and not self._corners:
             out.put([self._image] * len(channels), self.scaled[channels])
         else:
             write((self._image * self.full(k) for k in channels), out)
 
     def full(self, k: int) -> Float32Array:
-        """M_k (H, W)."""
+        """Return the mask M_k (H, W)."""
         height, width = self._image.shape[1:]
         if not self._corners:
             import cv2  # here: a model can be inspected where OpenCV does not load
@@ -78,7 +78,7 @@ class MaskMaker:
 
 
 def extremes(maps: Float32Array, size: tuple[int, int], corners: bool = False) -> tuple[Float64Array, Float64Array]:
-    """Least and greatest value of up(A_k) at `size` (H, W), for maps A (K, h, w): two arrays (K, 1, 1).
+    """Return the least and the greatest value of up(A_k) at `size` (H, W), for maps A (K, h, w): two arrays (K, 1, 1).
 
     In float64: where a map varies little around a large value, float32 would lose the mask in rounding.
     """
@@ -94,7 +94,7 @@ def extremes(maps: Float32Array, size: tuple[int, int], corners: bool = False) -
 
 
 def turns(small: int, large: int, corners: bool = False) -> IndexArray:
-    """The at most 2 small + 2 outputs between which the interpolation is linear.
+    """Return the at most 2 small + 2 outputs between which the interpolation is linear.
 
     An upsampled map takes its extremes there, so they need not be sought at all H * W pixels.
     """
@@ -103,7 +103,7 @@ def turns(small: int, large: int, corners: bool = False) -> IndexArray:
 
 
 def interpolation_matrix(small: int, large: int) -> Float64Array:
-    """U (large, small): up(A) = U_rows A U_columns^T."""
+    """Return U (large, small), for up(A) = U_rows A U_columns^T."""
     low, high, weight = taps(small, large)
     one, share = np.eye(small), weight[:, None]
     return np.asarray(one[low] * (1 - share) + one[high] * share)

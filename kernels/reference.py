@@ -67,7 +67,7 @@ def unit(maps: Array) -> Array:
 
 
 def relu(maps: Array) -> Array:
-    """Return max(maps, 0)."""
+    """Return max(maps, 0), element by element."""
     return np.asarray(np.maximum(maps, 0))
 
 

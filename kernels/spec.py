@@ -1,4 +1,4 @@
-"""One declared spec per kernel: tests, benchmarks and the checks before a launch are all made from it."""
+"""The declaration of a kernel, from which tests, benchmarks and the checks before a launch are made."""
 
 import math
 import operator
@@ -28,7 +28,7 @@ MOST: dict[type[np.generic], float] = {
 
 @dataclass(frozen=True)
 class Parameter:
-    """An array a kernel takes.
+    """An array that a kernel takes.
 
     Attributes:
         dtype: Type of its elements.
@@ -44,20 +44,20 @@ class Parameter:
 
     @cached_property
     def kind(self) -> np.dtype[Any]:
-        """The type as NumPy's."""
+        """Return the type as a NumPy dtype."""
         return np.dtype(self.dtype)
 
 
 @dataclass(frozen=True)
 class Spec:
-    """A CUDA kernel.
+    """The declaration of a CUDA kernel.
 
     In C it takes its arrays as pointers, then the sizes as `int`, then the scalars, each in the order given here.
 
     Attributes:
         name: Its symbol in the binary.
         arrays: Its arrays by name.
-        sizes: The sizes it is told.
+        sizes: The sizes that it takes.
         grid: Blocks (x, y, z), given the sizes.
         block: Threads per block.
         reference: The definition in NumPy: takes every array that is not `out`, and the scalars, by name; returns
@@ -83,17 +83,17 @@ class Spec:
 
     @property
     def outputs(self) -> dict[str, Parameter]:
-        """The arrays it writes."""
+        """Return the arrays that the kernel writes."""
         return {name: p for name, p in self.arrays.items() if p.out}
 
     @cached_property
     def axes(self) -> frozenset[str]:
-        """The sizes there are: those it is told, and those of its arrays."""
+        """Return the names of all sizes: those that the kernel takes, and those of its arrays."""
         named = (axis for p in self.arrays.values() for axis in p.shape if isinstance(axis, str))
         return frozenset((*self.sizes, *named))
 
     def bind(self, arguments: Mapping[str, Any]) -> dict[str, int]:
-        """The sizes that the arrays (the device's or NumPy's) among `arguments` agree on; not all need be there.
+        """Return the sizes on which the arrays (of the device or of NumPy) in `arguments` agree; arrays may be missing.
 
         Raises:
             ValueError: An argument is unknown, a size is no positive number, or an array has another type or number of
@@ -121,7 +121,7 @@ class Spec:
         return size
 
     def _fit(self, name: str, parameter: Parameter, given: Any, sizes: dict[str, int]) -> None:
-        """Hold an array against the sizes known so far, and add its own."""
+        """Compare an array with the sizes known so far, and add its own."""
         if not isinstance(given, ARRAYS):
             raise ValueError(f"{self.name}: {name} is a {type(given).__name__}, not an array")
         if given.dtype != parameter.kind or len(given.shape) != len(parameter.shape):
@@ -133,7 +133,7 @@ class Spec:
                 raise ValueError(f"{self.name}: {name} is {given.shape}, but {axis} is {wanted}, and at least 1")
 
     def shape(self, name: str, sizes: Sizes) -> tuple[int, ...]:
-        """The shape of one of its arrays."""
+        """Return the shape of one of the arrays."""
         return tuple(sizes[axis] if isinstance(axis, str) else axis for axis in self.arrays[name].shape)
 
     def __call__(self, device: Device, stream: int, **arguments: Any) -> None:
@@ -172,5 +172,5 @@ class Spec:
 
 
 def blocks(count: int, size: int) -> int:
-    """Blocks of `size` that `count` items need."""
+    """Return how many blocks of `size` hold `count` items."""
     return -(-count // size)

@@ -1,23 +1,20 @@
 """The launcher through cuda-core; for what that lacks (a context to enter, plain memory and copies), cuda-bindings."""
 
-import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from fusioncam.errors import DeviceError
 from fusioncam.kernels.arrays import Array
 from fusioncam.kernels.binary import load_binary
-from fusioncam.kernels.device import Grid
-from fusioncam.kernels.driver import Owned, check_index, contiguous, giving, host_array, importing, reported
+from fusioncam.kernels.device import Device, Grid
+from fusioncam.kernels.driver import check_index, importing, reported
 
 
-def open_device(index: int) -> "CudaCoreDevice":
-    """The GPU of that number.
+def open_device(index: int) -> Device:
+    """Return the GPU of that number.
 
     Raises:
         ImportError: cuda-core is not installed, or not in one piece.
@@ -27,17 +24,17 @@ def open_device(index: int) -> "CudaCoreDevice":
         import cuda.core
         from cuda.bindings import driver
 
-    with reported("start", Exception):
+    with reported("start"):
         call(driver.cuInit, 0)
         check_index(index, call(driver.cuDeviceGetCount))
         return CudaCoreDevice(cuda.core, driver, index)
 
 
 def call(function: Any, *arguments: Any) -> Any:
-    """Call the driver.
+    """Call the driver and return its result.
 
     Raises:
-        RuntimeError: What the driver says.
+        RuntimeError: The driver reports an error.
     """
     status, *results = function(*arguments)
     if status:
@@ -47,22 +44,22 @@ def call(function: Any, *arguments: Any) -> Any:
 
 @cache
 def _primary(driver: Any, index: int) -> Any:
-    """The context, kept as long as the process: others use it, too."""
+    """Return the context, kept as long as the process: others use it, too."""
     return call(driver.cuDevicePrimaryCtxRetain, call(driver.cuDeviceGet, index))
 
 
 @cache
 def _library(core: Any, capability: tuple[int, int]) -> Any:
-    """The kernels, loaded once for all contexts: cuda-core never unloads them."""
+    """Return the kernels, loaded once for all contexts: cuda-core never unloads them."""
     library = core.ObjectCode.from_cubin(load_binary(capability))  # or a fatbin: it goes to the driver as it is
-    with reported("load the kernels", Exception):
+    with reported("load the kernels"):
         _ = library.handle
     return library
 
 
 @contextmanager
 def _entered(driver: Any, context: Any) -> Iterator[None]:
-    with reported("enter its context", RuntimeError):
+    with reported("enter its context"):
         call(driver.cuCtxPushCurrent, context)
     try:
         yield
@@ -70,114 +67,53 @@ def _entered(driver: Any, context: Any) -> Iterator[None]:
         call(driver.cuCtxPopCurrent)
 
 
-class CudaCoreDevice:
-    """A GPU through cuda-core; see `fusioncam.kernels.device.Device`."""
-
-    memory = "cuda"
+class CudaCoreDevice(Device):
+    """A GPU through cuda-core."""
 
     def __init__(self, core: Any, driver: Any, index: int) -> None:
-        self._core, self._driver, self.index = core, driver, index
-        self._context = _primary(driver, index)
-        self._device = core.Device(index)
-        self.name = str(self._device.name)
-        self._streams: dict[int, Any] = {}
-        self._events: dict[int, Any] = {}
-        self._kernels: dict[str, Any] = {}
+        self._core, self._driver, self._device = core, driver, core.Device(index)
+        super().__init__(str(self._device.name), index, partial(_entered, driver, _primary(driver, index)))
         with self.entered():
             self._device.set_current()  # the context that is current already, but cuda-core wants to be told
-            self._library = _library(core, tuple(self._device.compute_capability))
-        weakref.finalize(self, _drop, driver, self._context, self._events, self._streams)
+            self._library.append(_library(core, tuple(self._device.compute_capability)))
 
-    def entered(self) -> Any:
-        """The primary context, current for a while."""
-        return _entered(self._driver, self._context)
+    def _allocate(self, nbytes: int) -> tuple[int, Callable[[], object]]:
+        pointer = int(call(self._driver.cuMemAlloc, nbytes))
+        return pointer, partial(call, self._driver.cuMemFree, pointer)
 
-    def allocate(self, nbytes: int) -> Owned:
-        """Device memory."""
-        with giving(nbytes, "memory", RuntimeError):
-            pointer = int(call(self._driver.cuMemAlloc, nbytes))
-        return self._own(self._driver.cuMemFree, pointer, nbytes)
+    def _allocate_pinned(self, nbytes: int) -> tuple[int, Callable[[], object]]:
+        pointer = int(call(self._driver.cuMemHostAlloc, nbytes, 0))
+        return pointer, partial(call, self._driver.cuMemFreeHost, pointer)
 
-    def pinned(self, shape: Sequence[int], dtype: npt.DTypeLike) -> Array:
-        """A page-locked array."""
-        return host_array(shape, dtype, self._allocate_pinned)
+    def _new_stream(self) -> Any:
+        return self._device.create_stream(options=self._core.StreamOptions(nonblocking=True))
 
-    def _allocate_pinned(self, nbytes: int) -> Owned:
-        with giving(nbytes, "pinned host memory", RuntimeError):
-            pointer = int(call(self._driver.cuMemHostAlloc, nbytes, 0))
-        return self._own(self._driver.cuMemFreeHost, pointer, nbytes)
+    def _foreign_stream(self, handle: int) -> Any:
+        return self._core.Stream.from_handle(handle)
 
-    def _own(self, release: Any, pointer: int, nbytes: int) -> Owned:
-        driver, context = self._driver, self._context
+    def _new_event(self) -> Any:
+        return self._device.create_event(self._core.EventOptions(timing_enabled=True))
 
-        def free() -> None:
-            with suppress(Exception), _entered(driver, context):  # a GPU that failed takes nothing back
-                call(release, pointer)
+    def _record(self, event: Any, stream: Any) -> None:
+        stream.record(event)
 
-        return Owned(pointer, nbytes, free)
+    def _wait(self, stream: Any, event: Any) -> None:
+        stream.wait(event)
 
-    def stream(self) -> int:
-        """A new stream."""
-        with reported("make a stream", Exception):
-            made = self._device.create_stream(options=self._core.StreamOptions(nonblocking=True))
-        self._streams[int(made.handle)] = made
-        return int(made.handle)
+    def _synchronize(self, stream: Any) -> None:
+        stream.sync()
 
-    def _made(self, stream: int) -> Any:
-        """The stream of that handle, which may be another library's."""
-        if stream not in self._streams:
-            self._streams[stream] = self._core.Stream.from_handle(stream)
-        return self._streams[stream]
+    def _elapsed(self, start: Any, end: Any) -> Any:
+        return end - start
 
-    def event(self) -> int:
-        """A new event."""
-        with reported("make an event", Exception):
-            made = self._device.create_event(self._core.EventOptions(timing_enabled=True))
-        self._events[int(made.handle)] = made
-        return int(made.handle)
+    def _upload(self, source: Array, pointer: int, stream: Any) -> None:
+        call(self._driver.cuMemcpyHtoDAsync, pointer, source.ctypes.data, source.nbytes, int(stream.handle))
 
-    def record(self, event: int, stream: int) -> None:
-        """Record an event."""
-        with reported("record an event", Exception):
-            self._made(stream).record(self._events[event])
+    def _download(self, pointer: int, target: Array, stream: Any) -> None:
+        call(self._driver.cuMemcpyDtoHAsync, target.ctypes.data, pointer, target.nbytes, int(stream.handle))
 
-    def wait(self, stream: int, event: int) -> None:
-        """Make a stream wait."""
-        with reported("wait for an event", Exception):
-            self._made(stream).wait(self._events[event])
+    def _kernel(self, name: str) -> Any:
+        return self._library[0].get_kernel(name)
 
-    def synchronize(self, stream: int) -> None:
-        """Wait for a stream."""
-        with reported("finish its work", Exception):
-            self._made(stream).sync()
-
-    def elapsed(self, start: int, end: int) -> float:
-        """Milliseconds from one event to another."""
-        with reported("tell the time", Exception):
-            return float(self._events[end] - self._events[start])
-
-    def upload(self, source: Array, pointer: int, stream: int) -> None:
-        """Copy to the device."""
-        host = contiguous(source).ctypes.data
-        with reported("take a copy", RuntimeError):
-            call(self._driver.cuMemcpyHtoDAsync, pointer, host, source.nbytes, stream)
-
-    def download(self, pointer: int, target: Array, stream: int) -> None:
-        """Copy from the device."""
-        host = contiguous(target).ctypes.data
-        with reported("give a copy", RuntimeError):
-            call(self._driver.cuMemcpyDtoHAsync, host, pointer, target.nbytes, stream)
-
-    def launch(self, kernel: str, grid: Grid, block: int, arguments: Sequence[np.generic], stream: int) -> None:
-        """Start a kernel."""
-        with reported(f"start {kernel}", Exception):
-            if kernel not in self._kernels:
-                self._kernels[kernel] = self._library.get_kernel(kernel)
-            config = self._core.LaunchConfig(grid=grid, block=block)
-            self._core.launch(self._made(stream), config, self._kernels[kernel], *arguments)
-
-
-def _drop(driver: Any, context: Any, *holders: Any) -> None:
-    with suppress(DeviceError), _entered(driver, context):
-        for holder in holders:
-            holder.clear()
+    def _launch(self, kernel: Any, grid: Grid, block: int, arguments: Sequence[np.generic], stream: Any) -> None:
+        self._core.launch(stream, self._core.LaunchConfig(grid=grid, block=block), kernel, *arguments)

@@ -2,31 +2,29 @@
 
 import warnings
 import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from functools import cache
-from itertools import count
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fusioncam.errors import DeviceError
 from fusioncam.kernels.arrays import Array
 from fusioncam.kernels.binary import load_binary
-from fusioncam.kernels.device import Grid
-from fusioncam.kernels.driver import Owned, check_index, contiguous, failure, giving, host_array, importing, reported
+from fusioncam.kernels.device import Device, Grid
+from fusioncam.kernels.driver import check_index, failure, importing, reported
 
 
-def open_device(index: int) -> "PyCudaDevice":
-    """The GPU of that number.
+def open_device(index: int) -> Device:
+    """Return the GPU of that number.
 
     Raises:
         ImportError: PyCUDA is not installed, or not as this machine needs it.
         DeviceError: There is no driver, no such GPU, or it cannot run the kernels.
     """
     cuda = _imported()
-    with reported("start", Exception):
+    with reported("start"):
         cuda.init()
         check_index(index, cuda.Device.count())
         return PyCudaDevice(cuda, index)
@@ -46,7 +44,7 @@ def _imported() -> Any:
 
 @cache
 def _primary(cuda: Any, index: int) -> Any:
-    """The context, kept as long as the process: others use it, too, and PyCUDA lets go of it in one thread only."""
+    """Return the context, kept as long as the process: others use it, and PyCUDA releases it in one thread only."""
     context = cuda.Device(index).retain_primary_context()
     # Its destructor alone would detach it as if it were not a primary context, and complain.
     weakref.finalize(context, context.detach)
@@ -55,7 +53,7 @@ def _primary(cuda: Any, index: int) -> Any:
 
 @contextmanager
 def _entered(context: Any) -> Iterator[None]:
-    with reported("enter its context", Exception):
+    with reported("enter its context"):
         context.push()
     try:
         yield
@@ -63,111 +61,54 @@ def _entered(context: Any) -> Iterator[None]:
         context.pop()
 
 
-class PyCudaDevice:
-    """A GPU through PyCUDA; see `fusioncam.kernels.device.Device`."""
-
-    memory = "cuda"
+class PyCudaDevice(Device):
+    """A GPU through PyCUDA."""
 
     def __init__(self, cuda: Any, index: int) -> None:
-        self._cuda, self._context, self.index = cuda, _primary(cuda, index), index
-        device = cuda.Device(index)
-        self.name = str(device.name())
-        self._streams: dict[int, Any] = {}
-        self._events: dict[int, Any] = {}
-        self._functions: dict[str, Any] = {}
-        self._numbers = count(1)
+        device, self._cuda = cuda.Device(index), cuda
+        super().__init__(str(device.name()), index, partial(_entered, _primary(cuda, index)))
         binary = load_binary(device.compute_capability())
         with self.entered():
-            self._module = [cuda.module_from_buffer(binary)]
-        weakref.finalize(self, _drop, self._context, self._functions, self._events, self._streams, self._module)
+            self._library.append(cuda.module_from_buffer(binary))
 
-    def entered(self) -> Any:
-        """The primary context, current for a while."""
-        return _entered(self._context)
+    # Memory is freed by name: PyCUDA's own way frees nothing on another thread than the one that retained the context.
+    def _allocate(self, nbytes: int) -> tuple[int, Callable[[], object]]:
+        memory = self._cuda.mem_alloc(nbytes)
+        return int(memory), memory.free
 
-    def allocate(self, nbytes: int) -> Owned:
-        """Device memory."""
-        with giving(nbytes, "memory", self._cuda.Error):
-            held = self._cuda.mem_alloc(nbytes)
-        return self._own(held, int(held), nbytes)
+    def _allocate_pinned(self, nbytes: int) -> tuple[int, Callable[[], object]]:
+        array = self._cuda.pagelocked_empty(nbytes, np.uint8)
+        return array.ctypes.data, array.base.free
 
-    def pinned(self, shape: Sequence[int], dtype: npt.DTypeLike) -> Array:
-        """A page-locked array."""
-        return host_array(shape, dtype, self._allocate_pinned)
+    def _new_stream(self) -> Any:
+        return self._cuda.Stream(1)  # CU_STREAM_NON_BLOCKING
 
-    def _allocate_pinned(self, nbytes: int) -> Owned:
-        with giving(nbytes, "pinned host memory", self._cuda.Error):
-            held = self._cuda.pagelocked_empty(nbytes, np.uint8)
-        return self._own(held.base, held.ctypes.data, nbytes)
+    def _foreign_stream(self, handle: int) -> Any:
+        raise DeviceError("PyCUDA cannot use another library's stream; leave it out, or uninstall pycuda")
 
-    def _own(self, allocation: Any, pointer: int, nbytes: int) -> Owned:
-        context = self._context
+    def _new_event(self) -> Any:
+        return self._cuda.Event()
 
-        # PyCUDA's own way frees nothing on another thread than the one that retained the context.
-        def free() -> None:
-            with suppress(Exception), _entered(context):  # a GPU that failed takes nothing back
-                allocation.free()
+    def _record(self, event: Any, stream: Any) -> None:
+        event.record(stream)
 
-        return Owned(pointer, nbytes, free)
+    def _wait(self, stream: Any, event: Any) -> None:
+        stream.wait_for_event(event)
 
-    def stream(self) -> int:
-        """A new stream."""
-        with reported("make a stream", self._cuda.Error):
-            made = self._cuda.Stream(1)  # CU_STREAM_NON_BLOCKING
-        self._streams[made.handle] = made
-        return int(made.handle)
+    def _synchronize(self, stream: Any) -> None:
+        stream.synchronize()
 
-    def _made(self, stream: int) -> Any:
-        if stream not in self._streams:
-            raise DeviceError("PyCUDA cannot use another library's stream; leave it out, or uninstall pycuda")
-        return self._streams[stream]
+    def _elapsed(self, start: Any, end: Any) -> Any:
+        return end.time_since(start)
 
-    def event(self) -> int:
-        """A new event."""
-        number = next(self._numbers)
-        with reported("make an event", self._cuda.Error):
-            self._events[number] = self._cuda.Event()
-        return number
+    def _upload(self, source: Array, pointer: int, stream: Any) -> None:
+        self._cuda.memcpy_htod_async(pointer, source, stream)
 
-    def record(self, event: int, stream: int) -> None:
-        """Record an event."""
-        with reported("record an event", self._cuda.Error):
-            self._events[event].record(self._made(stream))
+    def _download(self, pointer: int, target: Array, stream: Any) -> None:
+        self._cuda.memcpy_dtoh_async(target, pointer, stream)
 
-    def wait(self, stream: int, event: int) -> None:
-        """Make a stream wait."""
-        with reported("wait for an event", self._cuda.Error):
-            self._made(stream).wait_for_event(self._events[event])
+    def _kernel(self, name: str) -> Any:
+        return self._library[0].get_function(name)
 
-    def synchronize(self, stream: int) -> None:
-        """Wait for a stream."""
-        with reported("finish its work", self._cuda.Error):
-            self._made(stream).synchronize()
-
-    def elapsed(self, start: int, end: int) -> float:
-        """Milliseconds from one event to another."""
-        with reported("tell the time", self._cuda.Error):
-            return float(self._events[end].time_since(self._events[start]))
-
-    def upload(self, source: Array, pointer: int, stream: int) -> None:
-        """Copy to the device."""
-        with reported("take a copy", self._cuda.Error):
-            self._cuda.memcpy_htod_async(pointer, contiguous(source), self._made(stream))
-
-    def download(self, pointer: int, target: Array, stream: int) -> None:
-        """Copy from the device."""
-        with reported("give a copy", self._cuda.Error):
-            self._cuda.memcpy_dtoh_async(contiguous(target), pointer, self._made(stream))
-
-    def launch(self, kernel: str, grid: Grid, block: int, arguments: Sequence[np.generic], stream: int) -> None:
-        """Start a kernel."""
-        with reported(f"start {kernel}", self._cuda.Error):
-            if kernel not in self._functions:
-                self._functions[kernel] = self._module[0].get_function(kernel)
-            self._functions[kernel](*arguments, grid=grid, block=(block, 1, 1), stream=self._made(stream))
-
-
-def _drop(context: Any, *holders: Any) -> None:
-    with suppress(DeviceError), _entered(context):
-        for holder in holders:
-            holder.clear()
+    def _launch(self, kernel: Any, grid: Grid, block: int, arguments: Sequence[np.generic], stream: Any) -> None:
+        kernel(*arguments, grid=grid, block=(block, 1, 1), stream=stream)

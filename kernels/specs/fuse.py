@@ -13,14 +13,14 @@ SHAPES = ((2, 37), (1, 1), (1, 2), (1, 1024), (3, 1500), (1, 5000))
 
 
 def percentile(theta: float, pixels: int) -> tuple[int, float]:
-    """Rank and fraction of a percentile among `pixels` values, as numpy's linear interpolation places it."""
+    """Return rank and fraction of a percentile among `pixels` values, with the linear interpolation of numpy."""
     place = (pixels - 1) * (theta / 100)
     rank = min(int(place), pixels - 1)
     return rank, place - rank
 
 
 def denoise(maps: Array, rank: int, fraction: float) -> tuple[Array]:
-    """The definition; `rank` and `fraction` name the percentile."""
+    """Return D of every map (N, P); `rank` and `fraction` name the percentile."""
     theta = 100 * (rank + fraction) / max(maps.shape[1] - 1, 1)
     made = np.concatenate([reference.denoise(m.astype(np.float64)[None], theta) for m in maps])
     made[np.isnan(maps).any(axis=1)] = np.nan
@@ -28,7 +28,7 @@ def denoise(maps: Array, rank: int, fraction: float) -> tuple[Array]:
 
 
 def maps_to_denoise(rng: np.random.Generator) -> Iterator[Arguments]:
-    """Smooth maps, maps with many ties (most of all at zero), constant maps, maps of both signs, with NaN."""
+    """Yield smooth maps, maps with many ties (above all at zero), constant maps, maps of both signs, maps with NaN."""
     for n, pixels in SHAPES:
         smooth = rng.random((n, pixels)).astype(np.float32)
         ties = np.round(smooth, 1)
@@ -42,21 +42,21 @@ def maps_to_denoise(rng: np.random.Generator) -> Iterator[Arguments]:
 
 
 def shares(first: Array, second: Array) -> list[reference.Contributions]:
-    """Step 3's division, one per map. NaN stays NaN: the host sees nothing but the maps, and has to see it there."""
+    """Return the shares of step 3 per map; NaN stays NaN, as the host looks for it in the maps only."""
     unknown = reference.Contributions(np.nan, np.nan, False, False)
     gains = zip(first.tolist(), second.tolist(), strict=True)
     return [unknown if np.isnan(a + b) else reference.contributions(a, b) for a, b in gains]
 
 
 def flags_of(every: list[reference.Contributions]) -> Array:
-    """As the kernels write them."""
+    """Return the flags as the kernels write them."""
     return np.array([DEGENERATE * s.degenerate + MIXED * s.mixed for s in every], np.int32)
 
 
 def unite(
     denoised: Array, region: Array, of_blank: Array, of_denoised: Array, of_region: Array
 ) -> tuple[Array, Array, Array]:
-    """The definition."""
+    """Return the region's shares (N,), the flags (N,) and U (N, P)."""
     every = shares(of_denoised - of_blank, of_region - of_blank)
     maps = zip(denoised.astype(np.float64), region.astype(np.float64), every, strict=True)
     out = np.concatenate([reference.unite(d[None], r[None], s) for d, r, s in maps])
@@ -64,14 +64,14 @@ def unite(
 
 
 def blend(united: Array, region: Array, of_blank: Array, of_united: Array, region_share: Array) -> tuple[Array, Array]:
-    """The definition."""
+    """Return the flags (N,) and F (N, P)."""
     every = shares(of_united - of_blank, region_share)
     maps = zip(united.astype(np.float64), region.astype(np.float64), every, strict=True)
     return flags_of(every), np.concatenate([reference.blend(u[None], r[None], s) for u, r, s in maps])
 
 
 def confidences(rng: np.random.Generator, count: int) -> Iterator[tuple[Array, Array]]:
-    """Blank picture's confidence and a gain over it; the last are of the other sign, near nothing, and NaN."""
+    """Yield confidences of the blank picture and gains: positive, negative, near zero, NaN."""
     blank = rng.uniform(0, 0.2, count)
     nothing, unknown = np.full(count, 1e-9), np.full(count, np.nan)
     for gain in (rng.uniform(0.1, 0.7, count), rng.uniform(-0.1, -0.05, count), nothing, unknown):
@@ -79,7 +79,7 @@ def confidences(rng: np.random.Generator, count: int) -> Iterator[tuple[Array, A
 
 
 def maps_to_unite(rng: np.random.Generator) -> Iterator[Arguments]:
-    """Gains of one sign, of mixed sign, of nothing, and unknown ones; NaN in a map."""
+    """Yield gains of one sign, of mixed sign, near zero, and NaN; then maps with NaN."""
     for n, pixels in SHAPES:
         denoised, region = (rng.random((n, pixels)).astype(np.float32) for _ in range(2))
         for blank, gain in confidences(rng, n):
@@ -97,7 +97,7 @@ def maps_to_unite(rng: np.random.Generator) -> Iterator[Arguments]:
 
 
 def maps_to_blend(rng: np.random.Generator) -> Iterator[Arguments]:
-    """The same, one step later."""
+    """Yield the gains of `maps_to_unite`, one step later."""
     for n, pixels in SHAPES:
         united, region = (rng.random((n, pixels)).astype(np.float32) for _ in range(2))
         for blank, gain in confidences(rng, n):

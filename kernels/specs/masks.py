@@ -21,7 +21,7 @@ GEOMETRIES = (
 
 
 def normalize(maps: Array, rows: Array, columns: Array, H: int, W: int, positive: int) -> tuple[Array, Array]:  # noqa: N803
-    """The definition: extremes sought at every pixel."""
+    """Return scaled maps and their kinds; the extremes are sought at every pixel."""
     finite = np.asarray(np.isfinite(maps).all(axis=(1, 2)))
     exact = np.where(finite[:, None, None], maps, 0).astype(np.float64)
     wide = reference.upsample(exact, (H, W))
@@ -37,13 +37,13 @@ def normalize(maps: Array, rows: Array, columns: Array, H: int, W: int, positive
 
 
 def turning_points(small: tuple[int, int], large: tuple[int, int]) -> tuple[Array, Array]:
-    """Rows and columns of an upsampled map among which its extremes are, as `normalize_maps` takes them."""
+    """Return rows and columns of an upsampled map that hold its extremes, as `normalize_maps` takes them."""
     rows, columns = (turns(n, m) for n, m in zip(small, large, strict=True))
     return rows.astype(np.int32), columns.astype(np.int32)
 
 
 def maps_to_normalize(rng: np.random.Generator) -> Iterator[Arguments]:
-    """Activations of every kind: all zero, constant, nearly constant, negative, tiny, huge, NaN, infinite."""
+    """Yield activations of every kind: all zero, constant, nearly constant, negative, tiny, huge, NaN, infinite."""
     for h, w, height, width in GEOMETRIES:
         for positive in (0, 1):
             maps = rng.standard_normal((13, h, w)).astype(np.float32)
@@ -76,7 +76,7 @@ def pictures_to_mask(rng: np.random.Generator) -> Iterator[Arguments]:
 
 
 def masking(name: str, dtype: type[np.generic], tolerance: float) -> Spec:
-    """The spec of the mask kernel for one type of picture."""
+    """Return the spec of the mask kernel for one type of picture."""
     together = 16 // np.dtype(dtype).itemsize
 
     def grid(s: Sizes) -> Grid:
@@ -102,7 +102,7 @@ def masking(name: str, dtype: type[np.generic], tolerance: float) -> Spec:
 
 
 def small_maps(rng: np.random.Generator) -> Iterator[Arguments]:
-    """Scaled maps, some below zero, one with NaN, with the size they grow to."""
+    """Yield scaled maps, some below zero, one with NaN, with the size of the output."""
     for h, w, height, width in GEOMETRIES:
         scaled = rng.uniform(-0.5, 1, (3, h, w)).astype(np.float32)
         scaled[1, 0, 0] = np.nan

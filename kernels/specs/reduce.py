@@ -11,7 +11,7 @@ from fusioncam.kernels.specs.masks import BROKEN, CONSTANT, LIVE, ZERO
 
 
 def rows_of_numbers(rng: np.random.Generator) -> Iterator[Arguments]:
-    """Gradients, with a common offset that float32 sums would suffer from, and with NaN."""
+    """Yield gradients, with a common offset that would spoil sums in float32, and with NaN."""
     for rows, count in ((1, 1), (5, 49), (3, 64), (4, 65), (2, 3000), (2048, 4)):
         values = (rng.standard_normal((rows, count)) + 100).astype(np.float32)
         values[rows // 2, -1] = np.nan if rows > 2 else 0
@@ -65,7 +65,7 @@ def scores_of_channels(rng: np.random.Generator) -> Iterator[Arguments]:
 
 
 def trusted(logits: Array) -> Array:
-    """The logits in float64; all those of a picture are NaN where one is not finite."""
+    """Return the logits in float64; all those of a picture become NaN where one is not finite."""
     return np.where(np.isfinite(logits).all(axis=1, keepdims=True), logits, np.nan).astype(np.float64)
 
 
@@ -73,7 +73,7 @@ SOFTMAX_ENDING, SIGMOID_ENDING, VALUE_ENDING = ENDINGS = range(3)  # how logits 
 
 
 def classes_read(logits: Array, rows: Array, classes: Array, ending: int) -> tuple[Array, Array]:
-    """The definition."""
+    """Return the logits and the probabilities (M,) of `classes` in `rows`."""
     exact = every = trusted(logits)[rows]
     with np.errstate(over="ignore"):
         if ending == SIGMOID_ENDING:
@@ -85,7 +85,7 @@ def classes_read(logits: Array, rows: Array, classes: Array, ending: int) -> tup
 
 
 def rows_of_logits(rng: np.random.Generator) -> Iterator[Arguments]:
-    """Logits of few and many classes, small and far from zero, with NaN and infinity."""
+    """Yield logits of few and many classes, small and far from zero, with NaN and infinity."""
     for pictures, every, count in ((1, 1, 1), (4, 2, 3), (8, 1000, 5), (3, 257, 7)):
         for ending in ENDINGS:
             for scale in (1, 50, 1000):
