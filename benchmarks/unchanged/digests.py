@@ -1,5 +1,6 @@
 """Digests by name, and the removal of what differs from run to run."""
 
+import csv
 import hashlib
 import json
 import re
@@ -115,7 +116,10 @@ class Digests:
         elif path.suffix == ".jsonl":
             lines = [untimed(json.loads(line)) for line in path.read_text().splitlines()]
             self.add(name, self.clean(json.dumps(lines)))
-        elif path.suffix in (".html", ".csv"):
+        elif path.suffix == ".csv":
+            with path.open(newline="") as lines:
+                self.add(name, self.clean(json.dumps(untimed(list(csv.DictReader(lines))))))
+        elif path.suffix == ".html":
             self.add(name, untimed_text(path.read_text()))
         else:
             self.add(name, path.read_bytes())
