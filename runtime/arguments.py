@@ -1,4 +1,4 @@
-"""What may be asked of an Explainer, checked before anything is run."""
+"""Checks of the arguments of an Explainer, before anything is run."""
 
 import operator
 import os
@@ -27,31 +27,31 @@ def listed(argument: Any, name: str) -> list[Any]:
     return list(argument)
 
 
-def listed_bundles(given: Any) -> list[Bundle]:
-    """One bundle or several as a list; raises UsageError where they are no paths."""
-    bundles = list(given) if isinstance(given, list | tuple) else [given]
+def listed_bundles(argument: Any) -> list[Bundle]:
+    """Return one bundle or several as a list; raise UsageError where they are no paths."""
+    bundles = list(argument) if isinstance(argument, list | tuple) else [argument]
     if not all(isinstance(b, str | os.PathLike) for b in bundles):
-        raise UsageError(f"a bundle is the path of a folder, or a list of such, not {given!r}")
+        raise UsageError(f"a bundle is the path of a folder, or a list of such, not {argument!r}")
     return bundles
 
 
-def checked_class(asked: Any, classes: int) -> int:
-    """The class asked for, of so many, as an index; -1 for the top one.
+def checked_class(class_index: Any, classes: int) -> int:
+    """Return a class, of so many, as an index; -1 for the top one.
 
     Raises:
         UsageError: There is no such class.
     """
     try:
-        index = -1 if asked is None else operator.index(asked)
+        index = -1 if class_index is None else operator.index(class_index)
     except TypeError:
-        raise UsageError(f"class_index must be a whole number, not {asked!r}") from None
+        raise UsageError(f"class_index must be a whole number, not {class_index!r}") from None
     if not -1 <= index < classes:
         raise UsageError(f"there is no class {index}: the model has {classes}, 0 to {classes - 1}")
     return index
 
 
 def checked_choice(class_index: Any, top: Any, above: Any, manifest: Manifest) -> Callable[[Array], list[int]] | None:
-    """How classes follow from their probabilities, if they do.
+    """Return the function that chooses classes by their probabilities; None where classes are named.
 
     Args:
         class_index: Classes that are named, or None.
@@ -73,19 +73,19 @@ def checked_choice(class_index: Any, top: Any, above: Any, manifest: Manifest) -
     if top is None and above is None:
         return None
 
-    def choose(chances: Array) -> list[int]:
-        order: list[int] = np.argsort(-chances, kind="stable")[:count].tolist()
-        return [c for c in order if chances[c] >= least]
+    def choose(probabilities: Array) -> list[int]:
+        order: list[int] = np.argsort(-probabilities, kind="stable")[:count].tolist()
+        return [c for c in order if probabilities[c] >= least]
 
     return choose
 
 
-def checked_count(name: str, given: Any, most: int) -> int | None:
-    """A whole number from 1 to `most`, or None; raises UsageError for anything else, True included."""
-    if given is None:
+def checked_count(name: str, value: Any, most: int) -> int | None:
+    """Return a whole number from 1 to `most`, or None; raise UsageError for anything else, True included."""
+    if value is None:
         return None
     try:
-        count = 0 if isinstance(given, bool) else operator.index(given)
+        count = 0 if isinstance(value, bool) else operator.index(value)
     except TypeError:
         count = 0
     if not 1 <= count <= most:
@@ -93,21 +93,21 @@ def checked_count(name: str, given: Any, most: int) -> int | None:
     return count
 
 
-def many(given: Any, times: int) -> list[Any]:
-    """The entries of a sequence, or something else `times` times."""
-    several = isinstance(given, Sequence) or (isinstance(given, np.ndarray) and given.ndim > 0)
-    return list(given) if several else [given] * times
+def many(value: Any, times: int) -> list[Any]:
+    """Return the entries of a sequence, or any other value `times` times."""
+    several = isinstance(value, Sequence) or (isinstance(value, np.ndarray) and value.ndim > 0)
+    return list(value) if several else [value] * times
 
 
 def of_one_model(manifests: Sequence[Manifest]) -> Manifest:
-    """The first of the manifests; raises UsageError where there is none, or they are not of one model."""
+    """Return the first manifest; raise UsageError where there is none, or they are not of one model."""
     if not manifests:
         raise UsageError("no bundle given; make one with `fusioncam export`")
     first = manifests[0]
     for m in manifests[1:]:
-        for what in ("classes", "labels", "preprocessing", "ending"):
-            if getattr(m, what) != getattr(first, what):
-                raise UsageError(f"the bundles differ in {what}; export one model by several layers, in the same way")
+        for field in ("classes", "labels", "preprocessing", "ending"):
+            if getattr(m, field) != getattr(first, field):
+                raise UsageError(f"the bundles differ in {field}; export one model by several layers, in the same way")
         if m.source.sha256 != first.source.sha256:
             raise UsageError("the bundles are of different models; export one model by several layers")
     return first

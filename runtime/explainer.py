@@ -132,7 +132,7 @@ class Explainer:
         above: float | None = None,
         progress: Progress | None = None,
     ) -> list[Explanation]:
-        """Explain many pictures.
+        """Explain one class, or several, of many pictures.
 
         Args:
             images: Pictures as for `explain`; the classes are looked at before the first is explained.

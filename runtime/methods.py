@@ -26,7 +26,7 @@ _FUSED_NAME = re.compile(rf"({'|'.join(FUSED)}):([a-z_]+)\+([a-z_]+)(?::([0-9]{{
 
 
 class Recipe(NamedTuple):
-    """What a fused map is made of: a gradient map, denoised at the percentile `theta`, and a region map.
+    """The parts of a fused map: a gradient map, denoised at the percentile `theta`, and a region map.
 
     `fused` says how: as Fusion-CAM (arXiv 2603.05386), or as Union-CAM, its predecessor, which takes the union U of the
     two or the region map R, whichever gains more of the model's confidence.
@@ -58,7 +58,7 @@ def fusion_cam(gradient: str = "grad_cam", region: str = "score_cam", theta: flo
 
 
 def recipe(method: str) -> Recipe | None:
-    """What a fused method is made of; None for another method.
+    """Return the parts of a fused method; None for another method.
 
     Raises:
         UsageError: There is no such method.
@@ -84,27 +84,27 @@ def recipe(method: str) -> Recipe | None:
 
 
 def with_parts(methods: Sequence[str]) -> set[str]:
-    """The methods, and those that fused ones are made of."""
+    """Return the methods, and the parts of fused ones."""
     found = {m: recipe(m) for m in methods}
     return {*methods, *(part for r in found.values() if r is not None for part in (r.gradient, r.region))}
 
 
 def needs_gradient(method: str) -> bool:
-    """Whether a method looks at the gradient."""
+    """Return True where a method needs the gradient."""
     return method not in WITHOUT_GRADIENT
 
 
-def checked_methods(given: Sequence[str], gradient: bool = True) -> tuple[str, ...]:
-    """The methods asked for, each once.
+def checked_methods(names: Sequence[str], gradient: bool = True) -> tuple[str, ...]:
+    """Return the methods of these names, each once.
 
     Args:
-        given: Names.
+        names: Names of methods.
         gradient: Whether the bundle has a gradient.
 
     Raises:
         UsageError: There is no such method, none is given, or one needs a gradient that the bundle has not.
     """
-    methods = listed(given, "methods")
+    methods = listed(names, "methods")
     if not methods:
         raise UsageError(f"no method chosen; the methods are {', '.join(EVERY)}")
     for method in methods:
@@ -118,7 +118,7 @@ def checked_methods(given: Sequence[str], gradient: bool = True) -> tuple[str, .
 
 
 def checked_for(methods: Sequence[str], manifests: Sequence[Manifest], budget: "Budget") -> tuple[str, ...]:
-    """The methods, each once.
+    """Return the methods, each once, if these bundles have them.
 
     Raises:
         UsageError: There is no such method, or it cannot be made of these bundles, or not with this budget.

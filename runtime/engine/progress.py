@@ -1,4 +1,4 @@
-"""How far a request is: seconds per stage, and masked passes done."""
+"""Progress of a request: seconds per stage, and masked passes done."""
 
 import time
 from collections.abc import Callable

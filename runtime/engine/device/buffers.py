@@ -117,14 +117,14 @@ class Buffers:
         self._device.upload(host[: len(rows)], target.pointer, stream)
 
     def receive(self, name: str, stream: int, count: int | None = None) -> Array:
-        """The first rows of one of the arrays; they are there once `stream` is, and until the next call."""
+        """Return the first rows of one of the arrays; they are valid once `stream` is done, until the next call."""
         host, source = self._host[name]
         self._device.download(source.pointer, host[:count], stream)
         return host[:count]
 
 
 class PictureBuffers(Buffers):
-    """What a picture takes, however many classes are asked for. It is never moved: CUDA graphs hold its addresses.
+    """Buffers of a picture, for any number of classes. They are never moved: CUDA graphs hold their addresses.
 
     Args:
         device: Where it is.
@@ -158,7 +158,7 @@ class PictureBuffers(Buffers):
 
 
 class ClassBuffers(Buffers):
-    """What N classes of a picture take.
+    """Buffers of N classes of a picture.
 
     Args:
         device: Where it is.

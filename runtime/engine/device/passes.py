@@ -69,8 +69,8 @@ class DevicePasses:
         self._ending = ENDINGS[ending]
         self.chunk_runs = [self._bound(session, slot, chunk, graph=slot) for slot in range(SLOTS)]
         self.rest_run = self.chunk_runs[0] if rest == chunk else self._bound(session, 0, rest, graph=SLOTS)
-        self._count = self.done = self._total = self._live = self._blank = 0
-        self._also: DeviceArray | None = None
+        self._count = self.done = self._total = self._live = self._baseline = 0
+        self._extra: DeviceArray | None = None
 
     def _bound(self, session: onnxruntime.InferenceSession, slot: int, count: int, graph: int) -> Run:
         pictures, logits = (many[slot].rows(0, count) for many in (self._picture.pictures, self._picture.chunk_logits))
@@ -83,15 +83,15 @@ class DevicePasses:
 
     def end(self) -> None:
         """Let go of what belongs to the picture's caller."""
-        self._progress = self._also = None
+        self._progress = self._extra = None
 
-    def of_channels(self, plan: ChannelPlan, live: IndexArray, also: DeviceArray | None) -> DeviceArray | None:
-        """f_c(x * M_k) of live channels k and all classes c, into `scores`; x * 0 and x * m of `also` ride along.
+    def of_channels(self, plan: ChannelPlan, live: IndexArray, extra: DeviceArray | None) -> DeviceArray | None:
+        """Write f_c(x * M_k) of live channels k and all classes c into `scores`; pass the baseline and `extra` too.
 
         Args:
-            plan: Says which channels are passed through the model, and what the scores of the others are.
-            live: All of them.
-            also: N full-size maps, one per class.
+            plan: Chooses the channels that are passed through the model, and gives the scores of the others.
+            live: All live channels.
+            extra: N full-size maps m, one per class, whose x * m is passed with the channels.
 
         Returns:
             The confidences p_c(x * m).
@@ -99,26 +99,29 @@ class DevicePasses:
         Raises:
             FusionCamError: A logit is NaN or infinite.
         """
-        b, main, riding = self._buffers, self._lanes.main, 0 if also is None else self._count
+        b, main, riding = self._buffers, self._lanes.main, 0 if extra is None else self._count
         self._total = plan.total + 1 + 3 * riding
         channels = plan.next(1 + riding)
-        scores, blank = self._of_some(channels, also, blank=1)
+        scores, blank = self._of_batch(channels, extra, baseline=1)
         plan.update(scores, blank)
         while len(channels := plan.next(0)):
-            scores, _ = self._of_some(channels, None, blank=0)
+            scores, _ = self._of_batch(channels, None, baseline=0)
             plan.update(scores, blank)
         self._total = self.done + 2 * riding
         every = np.zeros((self._count, b.scores.shape[1]), np.float32)
         every[:, live] = plan.scores().T
         b.send("scores", every, main)
-        return None if also is None else b.of["denoised"].rows(0, riding)
+        return None if extra is None else b.of["denoised"].rows(0, riding)
 
-    def _of_some(self, channels: IndexArray, also: DeviceArray | None, blank: int) -> tuple[Array, Array]:
-        """The scores (len(channels), N) of some channels, and those of x * 0 (N,); with or without it and `also`."""
+    def _of_batch(self, channels: IndexArray, extra: DeviceArray | None, baseline: int) -> tuple[Array, Array]:
+        """Return the scores (len(channels), N) of some channels, and those of the baseline x * 0 (N,).
+
+        The passes of the baseline and of `extra` are run where they are asked for.
+        """
         lanes, device, chunk = self._lanes, self._device, self._chunk
-        self._live, self._blank, self._also = len(channels), blank, also
-        riding = 0 if also is None else self._count
-        count = len(channels) + blank + riding
+        self._live, self._baseline, self._extra = len(channels), baseline, extra
+        riding = 0 if extra is None else self._count
+        count = len(channels) + baseline + riding
         self._clock.lap("fusion")
         self._send_plan(channels)
         device.record(lanes.begin, lanes.main)
@@ -142,7 +145,7 @@ class DevicePasses:
         return found, blanks.astype(np.float64)
 
     def of_maps(self, maps: DeviceArray, found: DeviceArray) -> DeviceArray:
-        """p_c(x * m) of full-size maps m, one per class, into `found`."""
+        """Write p_c(x * m) of full-size maps m, one per class, into `found`; return it."""
         b = self._buffers
         self._clock.lap("fusion")
         few = self._count <= self._rest
@@ -170,9 +173,9 @@ class DevicePasses:
         self._buffers.send("places", places % self._chunk, self._lanes.main)
 
     def _riding(self, start: int) -> tuple[int, int]:
-        """Which of the full-size maps are in the chunk that begins at `start`."""
-        first = start - self._live - self._blank
-        most = 0 if self._also is None else self._count
+        """Return the range of the full-size maps in the chunk that begins at `start`."""
+        first = start - self._live - self._baseline
+        most = 0 if self._extra is None else self._count
         return min(max(first, 0), most), min(max(first + self._chunk, 0), most)
 
     def _fill(self, start: int) -> None:
@@ -183,10 +186,10 @@ class DevicePasses:
             self._picture.scaled, b.channels.rows(start, start + self._chunk), self._picture.pictures[slot], lane
         )
         first, last = self._riding(start)
-        if self._also is not None and first < last:
-            place = self._live + self._blank + first - start
+        if self._extra is not None and first < last:
+            place = self._live + self._baseline + first - start
             self._mask(
-                self._also,
+                self._extra,
                 b.in_order.rows(first, last),
                 self._picture.pictures[slot].rows(place, place + last - first),
                 lane,
@@ -201,7 +204,7 @@ class DevicePasses:
         self._launch(
             reduce.GATHER, logits=self._picture.chunk_logits[slot], channels=channels, classes=classes, scores=scores
         )
-        if self._blank and start <= self._live < start + self._chunk:
+        if self._baseline and start <= self._live < start + self._chunk:
             self._confidences(slot, b.places.rows(0, self._count), classes, b.blank, b.of["blank"])
         first, last = self._riding(start)
         if first < last:

@@ -1,4 +1,4 @@
-"""What a device engine keeps between pictures, and what its steps work on."""
+"""The state of a device engine: it is kept between pictures, and the steps work on it."""
 
 from dataclasses import dataclass
 

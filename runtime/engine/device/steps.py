@@ -81,7 +81,7 @@ class DeviceSteps:
         return self._expanded(self._in_use(self._buffers.weights), "grad_cam", positive=1)
 
     def denoise(self, gradient: DeviceArray, theta: float) -> DeviceArray:
-        """Return D."""
+        """Return the denoised maps D."""
         made = self._map("denoised")
         rank, fraction = fuse.percentile(theta, made.shape[1] * made.shape[2])
         self._launch(fuse.DENOISE, maps=_flat(gradient), out=_flat(made), rank=rank, fraction=fraction)
@@ -111,7 +111,7 @@ class DeviceSteps:
         return 0
 
     def region_map(self, method: str) -> Task[DeviceArray]:
-        """Return R."""
+        """Return the region maps R."""
         b = self._buffers
         scores, weights, blank = (self._in_use(a) for a in (b.scores, b.weights, b.blank))
         self._launch(reduce.SOFTMAX, scores=scores, blank=blank, kinds=self._picture.kinds, weights=weights)

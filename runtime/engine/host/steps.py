@@ -93,7 +93,7 @@ class HostSteps:
         return [family.gradient_map(method, *each, self._passes.size) for each in exact]
 
     def denoise(self, gradient: list[Array], theta: float) -> list[Array]:
-        """Return D."""
+        """Return the denoised maps D."""
         return [reference.denoise(g, theta) for g in gradient]
 
     def score_channels(
