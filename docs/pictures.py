@@ -24,7 +24,7 @@ from fusioncam.runtime.commands.saving import OutputOptions, explain_files
 from fusioncam.runtime.demo import MODEL
 from fusioncam.runtime.demo.scenes import draw_scene
 from fusioncam.runtime.difference import difference
-from fusioncam.runtime.evaluation.metrics.faithfulness import blurred
+from fusioncam.runtime.evaluation.metrics.blur import blurred
 from fusioncam.runtime.photos.model_input import as_input
 from fusioncam.runtime.picture import method_title, overlay_difference
 from fusioncam.runtime.sessions.open import open_session

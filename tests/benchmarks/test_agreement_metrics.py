@@ -24,9 +24,9 @@ def bench(part, proof, tmp_path_factory):
 @pytest.mark.parametrize("name", ["insertion", "deletion"])
 def test_a_loop_in_torch_finds_the_same_area(proof, bench, name, monkeypatch):
     monkeypatch.setattr(proof, "rise_blur", torch.zeros_like)  # RISE's kernel of 11 pixels is for pictures of 224
-    from fusioncam.runtime.evaluation.metrics import faithfulness
+    from fusioncam.runtime.evaluation.metrics import probe
 
-    monkeypatch.setattr(faithfulness, "blurred", lambda x: x * 0)
+    monkeypatch.setattr(probe, "blurred", lambda x: x * 0)
     (picture,) = bench.subject.pictures
     map_ = bench.positive_map(picture)
     found = bench.ours(picture, {"map": map_}, (name,), steps=proof.STEPS)["map"].values[name]

@@ -1,1 +1,4 @@
-"""Metrics of maps: `catalogue` names every metric, and each family of metrics has a file of its own."""
+"""Metrics of maps: `catalogue` names them all, and each family has a file.
+
+A metric of faithfulness asks the model about changed pictures: it stands in the table `PROBES` of `faithfulness`.
+"""

@@ -1,4 +1,4 @@
-"""What is measured of a map: the names of the figures, and what can be wrong with a map."""
+"""The catalogue of metrics: their names, what they mean, and the flags of maps that cannot be measured."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,9 +13,9 @@ class Metric(NamedTuple):
     """A figure of one map; over pictures its mean counts.
 
     Attributes:
-        label: What people call its mean.
-        better: Which values are good.
-        source: Where it is defined.
+        label: The usual name of the mean.
+        better: The good values.
+        source: The paper that defines the metric.
         meaning: A sentence or two for the report.
     """
 
@@ -107,12 +107,12 @@ FLAGS = {
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found about one map.
+    """The figures of one map.
 
     Attributes:
-        values: Figures by the names of `METRICS`, and what they are made of. NaN where there is none.
-        curves: Values of p_c along the way, by metric.
-        flags: Which of `FLAGS` were met.
+        values: By the names of `METRICS`, and the confidences that they are made of; NaN where there is none.
+        curves: p_c after each step, by metric.
+        flags: Names of `FLAGS`.
     """
 
     values: dict[str, float] = field(default_factory=dict)
@@ -121,7 +121,7 @@ class Measured:
 
 
 def merged(parts: Iterable[Measured]) -> Measured:
-    """All that several metrics found about one map."""
+    """Return the figures of several metrics about one map as one value."""
     values: dict[str, float] = {}
     curves: dict[str, Array] = {}
     flags: dict[str, None] = {}
@@ -133,18 +133,18 @@ def merged(parts: Iterable[Measured]) -> Measured:
 
 
 def flags_of(saliency: Float32Array) -> tuple[str, ...]:
-    """What is wrong with a map (H, W)."""
+    """Return the flags of a map (H, W) that is damaged or blank."""
     if not np.isfinite(saliency).all():
         return ("nan_map",)
     return () if saliency.any() else ("blank_map",)
 
 
-def fault(found: Float32Array, size: tuple[int, ...]) -> str | None:
-    """Why an array is no map of a picture of `size` (H, W), if it is none."""
-    if found.shape != size:
-        return f"its shape is {found.shape}, not {size}"
-    if not np.isfinite(found).all():
+def fault(array: Float32Array, size: tuple[int, ...]) -> str | None:
+    """Return why an array is no map of a picture of `size` (H, W), or None where it is one."""
+    if array.shape != size:
+        return f"its shape is {array.shape}, not {size}"
+    if not np.isfinite(array).all():
         return "it holds NaN or infinity"
-    if found.min() < 0 or found.max() > 1:
-        return f"it goes from {found.min():.3g} to {found.max():.3g}, not from 0 to 1"
+    if array.min() < 0 or array.max() > 1:
+        return f"it goes from {array.min():.3g} to {array.max():.3g}, not from 0 to 1"
     return None

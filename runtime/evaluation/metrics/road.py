@@ -1,6 +1,6 @@
-"""ROAD's pictures (Rong et al., arXiv 2202.00449): pixels are removed by filling in what their neighbours suggest.
+"""ROAD, remove and debias (Rong et al., arXiv 2202.00449): pixels are replaced by what their neighbours suggest.
 
-Which pixels go, and how far their neighbours count, is as in pytorch-grad-cam 1.5, so that figures can be compared.
+The choice of pixels and the weights of their neighbours are those of pytorch-grad-cam 1.5, so figures can be compared.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,8 @@ import numpy as np
 
 from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import Array, BoolArray, Float32Array
+from fusioncam.runtime.evaluation.metrics.catalogue import Measured
+from fusioncam.runtime.evaluation.metrics.probe import WHOLE, ZEROS, Key, Known, Maker, Map, Probe, Subject
 
 PERCENTILES = (10, 20, 30, 40, 50, 60, 70, 80, 90)
 NOISE = 0.01
@@ -33,15 +35,44 @@ def require_scipy() -> None:
         raise UsageError("ROAD needs scipy; pip install 'fusioncam[evaluate]', or leave road out")
 
 
+def road_probe(subject: Subject, target: Map) -> Probe:
+    """Return the probe of ROAD: the mean change of p_c over the percentiles, and half the difference of both orders."""
+    makers: dict[Key, Maker] = {WHOLE: subject.shared[WHOLE]}
+    keys: dict[str, list[Key]] = {}
+    for order in ORDERS:
+        keys[order] = []
+        for percentile, limit in limits(target.saliency, order, subject.percentiles).items():
+            key: Key = ZEROS
+            make = subject.shared[ZEROS]  # where every pixel goes there is nothing to fill in from
+            if limit is not None:
+                key = ("road", target.name, order, percentile)
+                make = _imputed(subject, target, order, limit)
+            makers[key] = make
+            keys[order].append(key)
+
+    def read(known: Known) -> Measured:
+        curves = {order: np.array([known[key] for key in of_order]) for order, of_order in keys.items()}
+        values = {order: float(curve.mean()) - known[WHOLE] for order, curve in curves.items()}
+        values["road"] = (values["road_lerf"] - values["road_morf"]) / 2
+        lost = any(ZEROS in of_order for of_order in keys.values())
+        return Measured(values, curves, ("road_nothing_kept",) if lost else ())
+
+    return Probe(makers, read)
+
+
+def _imputed(subject: Subject, target: Map, order: str, limit: np.floating) -> Maker:
+    return lambda: imputed(subject.x, kept(target.saliency, order, limit), subject.noise)
+
+
 def limits(saliency: Float32Array, order: str, percentiles: Sequence[int]) -> dict[int, np.floating | None]:
-    """Below which value pixels of a map (H, W) are kept, by percentile; None where no pixel is."""
+    """Return the values below which pixels of a map (H, W) are kept, by percentile; None where no pixel is kept."""
     ranked = _ranked(saliency, order)
-    found = {p: np.percentile(ranked, p) for p in percentiles}
-    return {p: limit if ranked.min() < limit else None for p, limit in found.items()}
+    values = {p: np.percentile(ranked, p) for p in percentiles}
+    return {p: limit if ranked.min() < limit else None for p, limit in values.items()}
 
 
 def kept(saliency: Float32Array, order: str, limit: np.floating) -> BoolArray:
-    """Which pixels (H, W) stay."""
+    """Return the mask (H, W) of the pixels that stay."""
     return np.asarray(_ranked(saliency, order) < limit)
 
 
@@ -50,7 +81,7 @@ def _ranked(saliency: Float32Array, order: str) -> Float32Array:
 
 
 def imputed(x: Float32Array, stay: BoolArray, noise: Float32Array | None = None) -> Float32Array:
-    """The picture with all other pixels filled in: each is the weighted mean of its 8 neighbours within the picture.
+    """Return the picture with all other pixels filled in: each is the weighted mean of its neighbours in the picture.
 
     Direct neighbours weigh 1/6, diagonal ones 1/12. The missing pixels solve one sparse, symmetric system.
 
@@ -72,7 +103,7 @@ def imputed(x: Float32Array, stay: BoolArray, noise: Float32Array | None = None)
 
 
 def system(x: Float32Array, stay: BoolArray) -> tuple[Array, Array]:
-    """The sparse matrix (n, n) and the right-hand sides (n, 3) of the n missing pixels."""
+    """Return the sparse matrix (n, n) and the right-hand sides (n, 3) of the n missing pixels."""
     from scipy.sparse import coo_array, csc_array
 
     missing = np.pad(~stay, 1)

@@ -1,4 +1,4 @@
-"""How alike two maps are, for the sanity check of Adebayo et al. (arXiv 1810.03292).
+"""Likeness of two maps, for the sanity check of Adebayo et al. (arXiv 1810.03292).
 
 A map that shows what a model has learned must change when its weights are shuffled
 (`fusioncam.export.randomise.randomised_bundle`).
@@ -10,9 +10,9 @@ from fusioncam.kernels.arrays import Array, Float32Array
 
 
 def spearman(one: Float32Array, other: Float32Array) -> float:
-    """Rank correlation of two maps (H, W), -1..1, equal pixels sharing the mean of their ranks; NaN if they hold NaN.
+    """Return the rank correlation of two maps (H, W), -1..1; NaN if one of them holds NaN.
 
-    A flat map has no order: it is like its equal (1), and like no other (0).
+    Equal pixels share the mean of their ranks. A flat map has no order: it is like its equal (1), like no other (0).
     """
     if not (np.isfinite(one).all() and np.isfinite(other).all()):
         return float("nan")
@@ -23,6 +23,6 @@ def spearman(one: Float32Array, other: Float32Array) -> float:
 
 
 def ranks(values: Array) -> Array:
-    """Ranks (n,) from 0 on; equal values share the mean of theirs."""
+    """Return the ranks (n,) of values, from 0 on; equal values share the mean of their ranks."""
     _, place, count = np.unique(values.ravel(), return_inverse=True, return_counts=True)
     return np.asarray((np.cumsum(count) - (count + 1) / 2)[place])
