@@ -1,18 +1,20 @@
-"""How sure a mean over pictures is: bootstrap intervals, and differences between methods on the same pictures.
+"""The certainty of means over pictures: bootstrap intervals, and differences between methods on the same pictures.
 
 Percentile bootstrap (Efron and Tibshirani, 1993): 2000 resamples of the pictures, 95 %.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
-from typing import Literal, NamedTuple
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 
 from fusioncam.kernels.arrays import Array, BoolArray, Float64Array
 
+Name = TypeVar("Name", bound=Hashable)
+
 RESAMPLES = 2000
 LEVEL = 0.95
+SEED = 0  # of the resampling: the same rows give the same intervals
 BLOCK = 1 << 22  # numbers drawn at a time: bounds the memory
 
 
@@ -20,8 +22,8 @@ class Mean(NamedTuple):
     """A mean over pictures.
 
     Attributes:
-        mean: NaN where there is no picture.
-        low: Lower end of its interval; NaN where there are fewer than two pictures.
+        mean: NaN without any picture.
+        low: Lower end of its interval; NaN for fewer than two pictures.
         high: Upper end.
         n: Pictures that count.
         left_out: Pictures without a value.
@@ -35,7 +37,7 @@ class Mean(NamedTuple):
 
 
 class Paired(NamedTuple):
-    """One method against another, on the pictures that both have a value for.
+    """One method against another, on the pictures for which both have a value.
 
     Attributes:
         first: A method.
@@ -53,60 +55,47 @@ class Paired(NamedTuple):
 
     @property
     def settled(self) -> bool:
-        """Whether the interval leaves no doubt about the sign."""
+        """Return whether the interval leaves no doubt about the sign."""
         return self.difference.low > 0 or self.difference.high < 0
 
 
-def means(
-    columns: Mapping[str, Array], seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL
-) -> dict[str, Mean]:
-    """The mean of every column (pictures,), which may hold NaN, with its bootstrap interval.
+def means(columns: Mapping[Name, Array], resamples: int = RESAMPLES) -> dict[Name, Mean]:
+    """Return the mean of every column (pictures,), which may hold NaN, with its bootstrap interval.
 
     Args:
-        columns: By name; all of the same pictures.
-        seed: Of the resampling. Columns with values for the same pictures share the resamples.
-        resamples: How many.
-        level: Of the interval.
+        columns: By name; all of the same pictures. Columns with values for the same pictures share the resamples.
+        resamples: The number of resamples.
     """
     if not columns:
         return {}
     table = np.stack([np.asarray(c, np.float64) for c in columns.values()], axis=1)
-    found: dict[int, Mean] = {}
-    for there, alike in _patterns(np.isfinite(table)):
-        some = table[np.ix_(there, alike)]
-        low, high = intervals(some, seed, resamples, level)
-        middle = some.mean(axis=0) if len(some) else np.full(len(alike), np.nan)
+    mean_of: dict[int, Mean] = {}
+    for rows, alike in _patterns(np.isfinite(table)):
+        values = table[np.ix_(rows, alike)]
+        low, high = intervals(values, resamples)
+        middle = values.mean(axis=0) if len(values) else np.full(len(alike), np.nan)
         for at, k in enumerate(alike):
             facts = float(middle[at]), float(low[at]), float(high[at])
-            found[int(k)] = Mean(*facts, len(some), len(table) - len(some))
-    return {name: found[k] for k, name in enumerate(columns)}
+            mean_of[int(k)] = Mean(*facts, len(values), len(table) - len(values))
+    return {name: mean_of[k] for k, name in enumerate(columns)}
 
 
 def paired(
-    columns: Mapping[str, Array],
-    better: Literal["higher", "lower"],
-    pairs: Sequence[tuple[str, str]] | None = None,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-    level: float = LEVEL,
+    columns: Mapping[str, Array], better: Literal["higher", "lower"], pairs: Sequence[tuple[str, str]]
 ) -> list[Paired]:
-    """Differences between methods, picture by picture.
+    """Return the differences between pairs of methods, picture by picture.
 
     Args:
-        columns: One metric's values (pictures,) by method; NaN where there is none.
-        better: Which values of it are good.
-        pairs: Which methods to compare; by default all, in their order.
-        seed: As for `means`.
-        resamples: As for `means`.
-        level: As for `means`.
+        columns: The values (pictures,) of one metric by method; NaN for a missing value.
+        better: The good values of the metric.
+        pairs: The methods to compare.
     """
-    pairs = list(combinations(columns, 2)) if pairs is None else pairs
-    gaps = {str(k): np.asarray(columns[a]) - np.asarray(columns[b]) for k, (a, b) in enumerate(pairs)}
-    found = means(gaps, seed, resamples, level)
+    gaps = {(a, b): np.asarray(columns[a]) - np.asarray(columns[b]) for a, b in pairs}
+    mean_of = means(gaps)
     sign = 1 if better == "higher" else -1
     return [
-        Paired(a, b, found[k], _share(sign * gap, np.greater), _share(gap, np.equal))
-        for (a, b), (k, gap) in zip(pairs, gaps.items(), strict=True)
+        Paired(*pair, mean_of[pair], _share(sign * gap, np.greater), _share(gap, np.equal))
+        for pair, gap in gaps.items()
     ]
 
 
@@ -115,12 +104,12 @@ def _share(gap: Array, holds: np.ufunc) -> float:
     return float(holds(valid, 0).mean()) if len(valid) else float("nan")
 
 
-def intervals(values: Float64Array, seed: int, resamples: int, level: float) -> tuple[Float64Array, Float64Array]:
-    """Ends (m,) of the bootstrap intervals of the means of values (n, m); NaN for n < 2, which says nothing."""
+def intervals(values: Float64Array, resamples: int) -> tuple[Float64Array, Float64Array]:
+    """Return the ends (m,) of the bootstrap intervals of the means of values (n, m); NaN for n < 2."""
     count, columns = values.shape
     if count < 2:
         return np.full(columns, np.nan), np.full(columns, np.nan)
-    draw = np.random.default_rng(seed)
+    draw = np.random.default_rng(SEED)
     drawn = []
     block = max(1, BLOCK // count)
     for start in range(0, resamples, block):
@@ -128,12 +117,12 @@ def intervals(values: Float64Array, seed: int, resamples: int, level: float) -> 
         rows = draw.integers(0, count, (size, count)) + np.arange(size)[:, None] * count
         often = np.bincount(rows.ravel(), minlength=size * count).reshape(size, count)
         drawn.append(often.astype(np.float64) @ values / count)
-    low, high = np.percentile(np.concatenate(drawn), [50 * (1 - level), 50 * (1 + level)], axis=0)
+    low, high = np.percentile(np.concatenate(drawn), [50 * (1 - LEVEL), 50 * (1 + LEVEL)], axis=0)
     return low, high
 
 
 def _patterns(there: BoolArray) -> Iterator[tuple[Array, Array]]:
-    """Columns (n, m) that have values in the same rows: pairs of rows and columns."""
+    """Yield the columns of (n, m) that have values in the same rows: pairs of rows and columns."""
     patterns, group = np.unique(there, axis=1, return_inverse=True)
     for k in range(patterns.shape[1]):
         yield np.flatnonzero(patterns[:, k]), np.flatnonzero(group.ravel() == k)

@@ -1,4 +1,4 @@
-"""A plain list of photos in JSON: {file, size [W, H], accept_classes, boxes [[x0, y0, x1, y1]], boxes_class, mask}."""
+"""The reader of JSON lists: {file, size [W, H], accept_classes, boxes [[x0, y0, x1, y1]], boxes_class, mask}."""
 
 from pathlib import Path
 from typing import Any
@@ -10,26 +10,26 @@ from fusioncam.runtime.evaluation.annotations.parts import image_size, photo_nam
 
 
 def entries(content: list[Any], folder: Path, names: Names, problems: list[Problem]) -> list[Entry]:
-    """One entry per item that names a file.
+    """Return one entry per item that names a file.
 
     Args:
         content: The whole file.
-        folder: Where it lies: a mask's path is relative to it.
+        folder: The folder of the file, to which paths of masks are relative.
         names: Looks the classes up; `accept_classes` holds names or numbers.
-        problems: Grows by what could not be used.
+        problems: Grows by a problem for each part that cannot be used.
     """
-    names.then = "it is left out, and boxes of it count for any class"
-    found = []
+    names.consequence = "it is left out, and boxes of it count for any class"
+    read = []
     for item in records(content):
         name = photo_name(item.get("file"))
         if name is None:
             problems.append(Problem(None, "an entry names no file"))
             continue
-        given = item.get("size")
-        size = image_size(given[1], given[0]) if isinstance(given, list) and len(given) == 2 else None
+        sides = item.get("size")
+        size = image_size(sides[1], sides[0]) if isinstance(sides, list) and len(sides) == 2 else None
         accepted = frozenset[int]().union(*(names.of(c) for c in _list(item.get("accept_classes"))))
-        found.append(Entry((name,), size, accepted, tuple(_objects(item, name, folder, names, problems))))
-    return found
+        read.append(Entry((name,), size, accepted, tuple(_objects(item, name, folder, names, problems))))
+    return read
 
 
 def _list(value: Any) -> list[Any]:

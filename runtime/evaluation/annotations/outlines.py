@@ -1,4 +1,4 @@
-"""Where an object lies, in each of the ways annotations say it, and how that is drawn."""
+"""The outlines of objects, in each of the forms annotations have, drawn as masks."""
 
 import math
 import stat
@@ -16,60 +16,60 @@ from fusioncam.runtime.photos.limits import MAX_BYTES, MAX_PIXELS
 Bounds: TypeAlias = tuple[float, float, float, float]
 Size: TypeAlias = tuple[int, int]
 
-FAR = 1e12  # pixels from a photo at which nothing lies: larger numbers overflow where they are multiplied
+FAR = 1e12  # pixels from a photo: no outline lies farther, and larger numbers overflow in products
 
 
 class Outline(Protocol):
-    """An object's place in a photo."""
+    """The place of an object in a photo."""
 
     @property
     def bounds(self) -> Bounds | None:
-        """(x0, y0, x1, y1) in pixels between the pixels' outer edges; None where only drawing tells."""
+        """Return (x0, y0, x1, y1), the outer edges of the outermost pixels; None where only drawing tells."""
 
     def draw(self, size: Size, annotated: Size | None = None) -> BoolArray:
-        """The object's pixels in a photo.
+        """Return the pixels of the object in a photo.
 
         Args:
-            size: (H, W) of the photo.
-            annotated: (H, W) that the outline refers to, where it is another: only the photo's bounds the memory.
+            size: (H, W) of the photo, which bounds the memory.
+            annotated: (H, W) that the outline refers to, where it is another size.
 
         Returns:
             (H, W) bool.
 
         Raises:
-            ValueError: It cannot be drawn.
+            ValueError: The outline cannot be drawn.
         """
 
 
 def numbers(values: Any, count: int | None = None) -> tuple[float, ...]:
-    """Numbers out of a list of JSON, none larger than what may lie in a photo or beside it.
+    """Return the numbers of a list of JSON, of which none is beyond `FAR`.
 
     Raises:
-        ValueError: It is no list, of another length, or holds something else.
+        ValueError: The value is no list, is of another length, or holds anything else.
     """
     if not isinstance(values, list | tuple) or (count is not None and len(values) != count):
         raise ValueError(f"{count or 'some'} numbers were expected")
     if not {*map(type, values)} <= {int, float}:
         raise ValueError("something else stands where a number should")
-    # Compared as they are: to JSON a number of hundreds of digits is an int, but it is no float. NaN is never less.
+    # Compared before conversion: an int of hundreds of digits overflows as a float. NaN fails every comparison.
     if not all(-FAR <= value <= FAR for value in values):
         raise ValueError("a number is out of range")
     return tuple(map(float, values))
 
 
 def _scales(size: Size, annotated: Size | None) -> tuple[float, float]:
-    """By how much the photo is higher and wider than it was to those who annotated it."""
+    """Return the factors (height, width) from the annotated size to the photo's."""
     return (1.0, 1.0) if annotated is None else (size[0] / annotated[0], size[1] / annotated[1])
 
 
-def _require(found: tuple[int, ...], wanted: Size) -> None:
+def _require_size(shape: tuple[int, ...], annotated: Size) -> None:
     """Refuse a mask of another size than the annotated one."""
-    if found != wanted:
-        raise ValueError(f"the mask is {found[1]} x {found[0]}, not {wanted[1]} x {wanted[0]}")
+    if shape != annotated:
+        raise ValueError(f"the mask is {shape[1]} x {shape[0]}, not {annotated[1]} x {annotated[0]}")
 
 
 def _fitted(mask: BoolArray, size: Size) -> BoolArray:
-    """A mask at the photo's size: of each pixel the nearest."""
+    """Return a mask at the photo's size, each pixel that of the nearest."""
     if mask.shape == size:
         return mask
     rows, columns = (((np.arange(n) + 0.5) * m / n).astype(int) for n, m in zip(size, mask.shape, strict=True))
@@ -78,7 +78,7 @@ def _fitted(mask: BoolArray, size: Size) -> BoolArray:
 
 @dataclass(frozen=True)
 class Box:
-    """From (x0, y0) to (x1, y1), in pixels: a photo's own box is (0, 0, W, H)."""
+    """A box from (x0, y0) to (x1, y1), in pixels: a photo's own box is (0, 0, W, H)."""
 
     x0: float
     y0: float
@@ -87,11 +87,11 @@ class Box:
 
     @property
     def bounds(self) -> Bounds:
-        """Itself."""
+        """Return the box itself."""
         return self.x0, self.y0, self.x1, self.y1
 
     def draw(self, size: Size, annotated: Size | None = None) -> BoolArray:
-        """The pixels whose centres are in the box, and at least one where a box inside the photo is that small."""
+        """Return the pixels whose centres are in the box; at least one where a box in the photo is that small."""
         down, along = _scales(size, annotated)
         mask = np.zeros(size, np.bool_)
         rows, columns = (
@@ -118,7 +118,7 @@ class Polygons:
 
     @classmethod
     def of(cls, lists: Sequence[Any]) -> "Polygons":
-        """From COCO's lists [x0, y0, x1, y1, ...]; raises ValueError where one has no three points."""
+        """Return the polygons of COCO's lists [x0, y0, x1, y1, ...]; raise ValueError where one lacks three points."""
         parts = [np.array(numbers(part)) for part in lists]
         if any(part.size < 6 or part.size % 2 for part in parts):
             raise ValueError("a polygon needs at least three points")
@@ -126,13 +126,13 @@ class Polygons:
 
     @property
     def bounds(self) -> Bounds:
-        """The box around all of them."""
+        """Return the box around all polygons."""
         points = np.concatenate(self.parts)
         (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
         return float(x0), float(y0), float(x1), float(y1)
 
     def draw(self, size: Size, annotated: Size | None = None) -> BoolArray:
-        """The pixels whose centres are in one of the polygons."""
+        """Return the pixels whose centres are in one of the polygons."""
         scale = _scales(size, annotated)[::-1]
         mask = np.zeros(size, np.bool_)
         for part in self.parts:
@@ -141,7 +141,7 @@ class Polygons:
 
 
 def _filled(polygon: Float64Array, size: Size) -> BoolArray:
-    """The pixels (H, W) from whose centre a ray to the left crosses the polygon (n, 2) an odd number of times."""
+    """Return the pixels (H, W) in a polygon (n, 2): a ray to their left crosses it an odd number of times."""
     height, width = size
     crossings = np.zeros((height, width + 1), np.uint8)
     for (x0, y0), (x1, y1) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
@@ -149,20 +149,22 @@ def _filled(polygon: Float64Array, size: Size) -> BoolArray:
         rows = np.arange(top, bottom)
         if len(rows):
             x = x0 + (rows + 0.5 - y0) / (y1 - y0) * (x1 - x0)
-            crossings[rows, np.ceil(x.clip(0, width) - 0.5).astype(int)] += 1  # wraps around, and stays odd or even
+            crossings[rows, np.ceil(x.clip(0, width) - 0.5).astype(int)] += (
+                1  # uint8 wraps around, and stays odd or even
+            )
     return np.asarray(np.cumsum(crossings[:, :-1], axis=1, dtype=np.uint8) % 2, np.bool_)
 
 
 @dataclass(frozen=True)
 class RunLengths:
-    """COCO's run-length code: how many pixels are outside, inside, outside, .. the object, column by column."""
+    """A run-length code of COCO: the numbers of pixels outside, inside, outside ... the object, column by column."""
 
     counts: tuple[int, ...]
     size: Size
 
     @classmethod
     def of(cls, code: Any) -> "RunLengths":
-        """From COCO's {size, counts}, compressed or not; raises ValueError where it is damaged."""
+        """Return the code of COCO's {size, counts}, compressed or not; raise ValueError where it is damaged."""
         if not isinstance(code, dict):
             raise ValueError("the mask is no run-length code")
         height, width = (int(n) for n in numbers(code.get("size"), 2))
@@ -176,23 +178,23 @@ class RunLengths:
 
     @property
     def bounds(self) -> None:
-        """Not without drawing it."""
+        """Return None: only drawing tells."""
 
     def draw(self, size: Size, annotated: Size | None = None) -> BoolArray:
-        """The mask; raises ValueError where it is of another size than the annotated one."""
-        _require(self.size, annotated or size)
+        """Return the mask; raise ValueError where it is not of the annotated size."""
+        _require_size(self.size, annotated or size)
         inside = np.arange(len(self.counts)) % 2 == 1
         return _fitted(np.repeat(inside, self.counts).reshape(self.size[::-1]).T, size)
 
 
 def unpacked(text: str) -> tuple[int, ...]:
-    """The run lengths in COCO's compressed string: 5 bits a character, from 48 up, least significant first.
+    """Return the run lengths in a compressed string of COCO: 5 bits a character, from 48 up, least significant first.
 
-    A sixth bit says that more follow, the highest bit of the last is the sign; from the third number on it is the
-    difference to the one before the last (pycocotools, `rleFrString`).
+    A sixth bit says that more characters follow; the highest bit of the last is the sign. From the third number on,
+    the difference to the number two places before is stored (pycocotools, `rleFrString`).
 
     Raises:
-        ValueError: It ends within a number, or holds characters that do not belong there.
+        ValueError: The string ends within a number, or holds characters of no such code.
     """
     runs: list[int] = []
     value = shift = 0
@@ -213,13 +215,13 @@ def unpacked(text: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class MaskFile:
-    """A picture of the photo's size that is black outside the object."""
+    """A mask in a file: a picture of the photo's size that is black outside the object."""
 
     path: Path
 
     @classmethod
     def of(cls, path: Path) -> "MaskFile":
-        """A mask to be read later; raises ValueError where there is no such file, or it can be no picture."""
+        """Return a mask that is read later; raise ValueError where the file is missing or can be no picture."""
         try:
             status = path.stat()
         except OSError as error:
@@ -234,10 +236,10 @@ class MaskFile:
 
     @property
     def bounds(self) -> None:
-        """Not without reading it."""
+        """Return None: only reading tells."""
 
     def draw(self, size: Size, annotated: Size | None = None) -> BoolArray:
-        """The mask; raises ValueError where it is not of the annotated size, ImageError where it cannot be read."""
+        """Return the mask; raise ValueError where its size is not the annotated one, ImageError if it is unreadable."""
         mask = read_mask(self.path)
-        _require(mask.shape, annotated or size)
+        _require_size(mask.shape, annotated or size)
         return _fitted(mask, size)

@@ -1,4 +1,4 @@
-"""What all kinds of annotations have: lists of records, names of photos, sizes."""
+"""Parts that all kinds of annotations share: lists of records, names of photos, sizes."""
 
 import math
 import reprlib
@@ -10,12 +10,12 @@ _SHORT.maxstring = _SHORT.maxlong = 80
 
 
 def records(value: Any) -> list[dict[str, Any]]:
-    """The dictionaries in a list of JSON; anything else is passed over."""
+    """Return the dictionaries in a list of JSON; anything else is passed over."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def photo_name(value: Any) -> str | None:
-    """A photo's name with `/` between its parts and no `./` before them, or None where that names no file."""
+    """Return a photo's name with `/` between its parts and no `./` before them, or None where it names no file."""
     name = value.strip().replace("\\", "/") if isinstance(value, str) else ""
     while name.startswith("./"):
         name = name[2:]
@@ -23,15 +23,15 @@ def photo_name(value: Any) -> str | None:
 
 
 def shown(value: Any) -> str:
-    """Something found in a file, short enough for a line of text, whatever it is and however deep."""
+    """Return any part of a file as text that is short enough for a line."""
     return _SHORT.repr(value)
 
 
 def image_size(height: Any, width: Any) -> tuple[int, int] | None:
-    """(H, W), or None where it is not said: some programs write 0 for that."""
+    """Return (H, W), or None where no size is given: some programs write 0 for that."""
     try:
-        found = float(height), float(width)
+        size = float(height), float(width)
     except (OverflowError, TypeError, ValueError):
         return None
-    whole = all(math.isfinite(n) and 1 <= n < 1 << 20 for n in found)
-    return (int(found[0]), int(found[1])) if whole else None
+    whole = all(math.isfinite(n) and 1 <= n < 1 << 20 for n in size)
+    return (int(size[0]), int(size[1])) if whole else None

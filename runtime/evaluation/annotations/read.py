@@ -1,4 +1,4 @@
-"""Reading annotations; which kind they are shows in what the file holds."""
+"""The reader of annotations of all kinds, which are told apart by the contents of the file."""
 
 import hashlib
 import json
@@ -11,7 +11,8 @@ from typing import Any
 from fusioncam.errors import UsageError
 from fusioncam.manifest import sha256
 from fusioncam.runtime.evaluation.annotations import coco, listing, voc
-from fusioncam.runtime.evaluation.annotations.model import Annotations, Entry, Problem
+from fusioncam.runtime.evaluation.annotations.collection import Annotations
+from fusioncam.runtime.evaluation.annotations.model import Entry, Problem
 from fusioncam.runtime.evaluation.annotations.names import Names
 from fusioncam.runtime.evaluation.annotations.outlines import MaskFile
 from fusioncam.runtime.photos.folder import files_in
@@ -25,15 +26,15 @@ def read_annotations(path: Path, labels: Sequence[str] | None, classes: int, cla
 
     Args:
         path: A COCO JSON file, a Pascal VOC XML file or a folder of them, or a JSON list of photos.
-        labels: The model's, to look category names up in.
-        classes: How many classes the model has.
+        labels: The labels of the model, to look category names up in.
+        classes: The number of classes of the model.
         class_offset: Added to class numbers: 1 for a model whose class 0 is a background the numbers do not count.
 
     Returns:
-        Whatever could be read; what could not is in its `problems`.
+        All annotations that can be read; `problems` names the others.
 
     Raises:
-        UsageError: Nothing at all could be read.
+        UsageError: No annotation can be read.
     """
     names = Names(labels, classes, class_offset)
     digest = hashlib.sha256()
@@ -57,7 +58,7 @@ def read_annotations(path: Path, labels: Sequence[str] | None, classes: int, cla
         raise UsageError(f"{path} annotates no photo{why}; give {KINDS}")
     masks = {t.outline.path for e in entries for t in e.objects if isinstance(t.outline, MaskFile)}
     for mask in sorted(masks):
-        # One that cannot be read is named when it is to be drawn.
+        # A mask that cannot be read becomes a problem when it is drawn.
         with suppress(OSError):
             digest.update(bytes.fromhex(sha256(mask)))
     merged = _merged(entries, problems)
@@ -74,7 +75,7 @@ def _bytes(file: Path) -> bytes:
 
 
 def _parse(data: bytes, file: Path, names: Names, problems: list[Problem]) -> list[Entry]:
-    """The entries of one file; raises ValueError, with the reason, where it is none of the kinds."""
+    """Return the entries of one file; raise ValueError, with the reason, where it is of no known kind."""
     # XML may also come in UTF-16.
     if data.removeprefix(b"\xef\xbb\xbf").lstrip().startswith((b"<", b"\xff\xfe<", b"\xfe\xff\0<")):
         return voc.entries(data, file.stem, names, problems)
@@ -90,7 +91,7 @@ def _parse(data: bytes, file: Path, names: Names, problems: list[Problem]) -> li
 
 
 def _merged(entries: list[Entry], problems: list[Problem]) -> dict[str, Entry]:
-    """By name, several of one photo taken together."""
+    """Return the entries by name; several entries of one photo become one."""
     merged: dict[str, Entry] = {}
     for entry in entries:
         name = entry.names[0]

@@ -10,32 +10,32 @@ from fusioncam.runtime.evaluation.annotations.parts import image_size, photo_nam
 
 
 class _NoDoctype(ET.TreeBuilder):
-    """Refuses a document type: entities are declared there, and a few lines of them expand to gigabytes."""
+    """A builder that refuses document types: a few lines of their entities expand to gigabytes."""
 
     def doctype(self, *_: str | None) -> None:
         raise ValueError("it declares a document type (DOCTYPE), which no annotation needs")
 
 
 def entries(data: bytes, stem: str, names: Names, problems: list[Problem]) -> list[Entry]:
-    """The photos of one file: one, or several `annotation` elements under a common root.
+    """Return the photos of one file: one, or several `annotation` elements under a common root.
 
     Args:
         data: The file.
-        stem: Its name without the suffix: what the photo is called where `filename` is wrong or missing.
+        stem: The file's name without suffix: the photo's name where `filename` is wrong or missing.
         names: Looks the classes up.
-        problems: Grows by what could not be used.
+        problems: Grows by a problem for each part that cannot be used.
 
     Raises:
-        ValueError: It is not XML, declares a DOCTYPE, or holds no annotation.
+        ValueError: The file is not XML, declares a DOCTYPE, or holds no annotation.
     """
     try:
         root = ET.fromstring(data, ET.XMLParser(target=_NoDoctype()))
     except (ET.ParseError, LookupError) as error:
         raise ValueError(f"its XML is damaged: {first_line(error)}") from error
-    found = [root] if root.tag == "annotation" else root.findall("annotation")
-    if not found:
+    elements = [root] if root.tag == "annotation" else root.findall("annotation")
+    if not elements:
         raise ValueError(f"it holds no <annotation> but <{root.tag}>")
-    read = (_entry(element, stem if element is root else None, names, problems) for element in found)
+    read = (_entry(element, stem if element is root else None, names, problems) for element in elements)
     return [entry for entry in read if entry is not None]
 
 
@@ -61,5 +61,5 @@ def _box(item: ET.Element) -> Box:
     except ValueError:
         raise ValueError("its box is incomplete") from None
     x0, y0, x1, y1 = numbers(sides, 4)
-    # The first and the last pixel of the box are named, and the photo's first is 1.
+    # VOC names the first and the last pixel of a box, and counts pixels from 1.
     return Box(x0 - 1, y0 - 1, x1, y1)

@@ -1,8 +1,9 @@
-"""The rows of an evaluation in figures: what `summary.json` holds and the report shows."""
+"""The summary of all rows, which `summary.json` holds and the report shows."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -28,14 +29,14 @@ def summarise(
     about: Mapping[str, Any] | None = None,
     problems: Iterable[Problem] = (),
 ) -> dict[str, Any]:
-    """Means with 95 % intervals, paired differences to the first method, mean curves, and all that went wrong.
+    """Return means with 95 % intervals, paired differences from the first method, mean curves, and all problems.
 
     Args:
-        rows: As the store keeps them, of photos that failed as well.
-        methods: In the order wanted; the others are compared with the first.
-        metrics: By the names they have in the rows; one that no row has a value of is left out.
-        about: What was run, to be kept and shown: model, layer, budget, versions.
-        problems: What was wrong with the annotations; what was wrong with a photo is in its row.
+        rows: The rows of the store, those of photos that failed included.
+        methods: In the order of the report; the others are compared with the first.
+        metrics: By their names in the rows; a metric without any value is left out.
+        about: Facts about the run: model, layer, budget, versions.
+        problems: Problems of the annotations; those of a photo are in its row.
 
     Returns:
         Plain values, ready for JSON; NaN is None.
@@ -45,8 +46,8 @@ def summarise(
     columns = {
         m: by_method for m, by_method in columns.items() if any(np.isfinite(c).any() for c in by_method.values())
     }
-    found = means({f"{m} {method}": c for m, some in columns.items() for method, c in some.items()})
-    averages = {m: {method: found[f"{m} {method}"] for method in some} for m, some in columns.items()}
+    mean_of = means({(m, method): c for m, of_metric in columns.items() for method, c in of_metric.items()})
+    averages = {m: {method: mean_of[m, method] for method in of_metric} for m, of_metric in columns.items()}
     judged = [row["correct"] for row in done if row.get("correct") is not None]
     by_method: dict[str, dict[str, Any]] = {
         method: {
@@ -57,8 +58,8 @@ def summarise(
         }
         for method in methods
     }
-    for m, some in columns.items():
-        for pair in paired(some, metrics[m].better, [(method, methods[0]) for method in methods[1:]]):
+    for m, values in columns.items():
+        for pair in paired(values, metrics[m].better, [(method, methods[0]) for method in methods[1:]]):
             facts = {**pair.difference._asdict(), "won": pair.won, "tied": pair.tied, "settled": pair.settled}
             facts["difference"] = facts.pop("mean")
             by_method[pair.first]["against_first"][m] = facts
@@ -83,8 +84,8 @@ def summarise(
 
 
 def _of(row: Row, method: str) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = row.get("methods", _NOTHING).get(method) or _NOTHING
-    return found
+    of_map: Mapping[str, Any] = row.get("methods", _NOTHING).get(method) or _NOTHING
+    return of_map
 
 
 def _column(rows: Sequence[Row], method: str, metric: str) -> Float64Array:
@@ -98,7 +99,7 @@ def _about(metric: Metric, averages: Mapping[str, Mean]) -> dict[str, Any]:
 
 
 def _best(averages: Mapping[str, Mean], better: str) -> list[str]:
-    """The methods with the best mean: several where they are equal, none where there is nothing to compare."""
+    """Return the methods with the best mean: several that are equal, none where there is nothing to compare."""
     known = {method: a.mean for method, a in averages.items() if a.n}
     if len(known) < 2:
         return []
@@ -111,31 +112,29 @@ def _in_rows(rows: Iterable[Row]) -> list[Problem]:
 
 
 def _mean_curves(rows: Sequence[Row], methods: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """By method and kind: share of the pixels `x`, mean curve with interval, all (POINTS,), and how many photos."""
-    at = _even(POINTS)
-    points: dict[str, Float64Array] = {}
-    for method in methods:
-        for kind in CURVES:
-            stacked = np.full((len(rows), POINTS), np.nan)
-            for n, row in enumerate(rows):
-                stacked[n] = _resampled(_of(row, method).get("curves", _NOTHING).get(kind), at)
-            points |= {f"{method} {kind} {i}": column for i, column in enumerate(stacked.T)}
-    found = means(points, resamples=CURVE_RESAMPLES)
+    """Return mean curves by method and kind: their points `x`, `mean`, `low` and `high` (POINTS,), and `n` photos."""
+    x = _even(POINTS)
+    points: dict[tuple[str, str, int], Float64Array] = {}
+    for method, kind in product(methods, CURVES):
+        stacked = np.full((len(rows), POINTS), np.nan)
+        for n, row in enumerate(rows):
+            stacked[n] = _resampled(_of(row, method).get("curves", _NOTHING).get(kind), x)
+        points |= {(method, kind, i): column for i, column in enumerate(stacked.T)}
+    mean_of = means(points, resamples=CURVE_RESAMPLES)
     curves: dict[str, dict[str, Any]] = {method: {} for method in methods}
-    for method in methods:
-        for kind in CURVES:
-            some = [found[f"{method} {kind} {i}"] for i in range(POINTS)]
-            if some[0].n:
-                ends = {name: [getattr(point, name) for point in some] for name in ("mean", "low", "high")}
-                curves[method][kind] = {"x": at, **ends, "n": some[0].n}
+    for method, kind in product(methods, CURVES):
+        curve = [mean_of[method, kind, i] for i in range(POINTS)]
+        if curve[0].n:
+            ends = {name: [getattr(point, name) for point in curve] for name in ("mean", "low", "high")}
+            curves[method][kind] = {"x": x, **ends, "n": curve[0].n}
     return curves
 
 
-def _resampled(curve: Sequence[float | None] | None, at: Float64Array) -> Float64Array:
+def _resampled(curve: Sequence[float | None] | None, x: Float64Array) -> Float64Array:
     values = np.array([np.nan if v is None else v for v in curve or ()], np.float64)
     if len(values) < 2 or not np.isfinite(values).all():
-        return np.full(len(at), np.nan)
-    return np.interp(at, _even(len(values)), values)
+        return np.full(len(x), np.nan)
+    return np.interp(x, _even(len(values)), values)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""All figures as one table, a row per photo and method: CSV, or Parquet where pyarrow is installed."""
+"""The table of all figures, a row per photo and method: CSV, or Parquet where pyarrow is installed."""
 
 import csv
 import importlib
@@ -12,9 +12,9 @@ from fusioncam.runtime.evaluation.store.store import Row
 Kind = Literal["csv", "parquet"]
 KINDS: tuple[Kind, ...] = ("csv", "parquet")
 
-_TEXT, _REAL, _WHOLE, _TRUTH = "string", "float64", "int64", "bool_"  # the names of pyarrow's types
-_FORMULA = "=+-@\t\r"  # how a cell begins that is calculated (OWASP, "CSV Injection")
-# Of the photo, and so the same in the rows of all its methods.
+_TEXT, _REAL, _WHOLE, _TRUTH = "string", "float64", "int64", "bool_"  # names of pyarrow's types
+_FORMULA = "=+-@\t\r"  # first characters of a cell that spreadsheets calculate (OWASP, "CSV Injection")
+# Facts about the photo, the same in the rows of all its methods.
 _FACTS = {
     "image": _TEXT,
     "error": _TEXT,
@@ -32,7 +32,7 @@ _FACTS = {
 
 
 def require_parquet() -> Any:
-    """The Parquet module of pyarrow, to be asked for before the work begins; raises UsageError where there is none."""
+    """Return the Parquet module of pyarrow; raise UsageError, before any work, where it is not installed."""
     try:
         return importlib.import_module("pyarrow.parquet")
     except ImportError as error:
@@ -40,16 +40,16 @@ def require_parquet() -> Any:
 
 
 def table_bytes(rows: Iterable[Row], methods: Sequence[str], metrics: Sequence[str], kind: Kind = "csv") -> bytes:
-    """The table's file. A photo that failed has one row, with its `error` and no method.
+    """Return the bytes of the table. A photo that failed has one row, with its `error` and no method.
 
     Args:
-        rows: As the store keeps them.
-        methods: In the order wanted.
-        metrics: Names of the columns of figures; a figure that is missing is left empty.
-        kind: What it is written as. In CSV, a text that begins as a formula does gets a quote before it.
+        rows: The rows of the store.
+        methods: In the order of the table.
+        metrics: Names of the columns of figures; a missing figure is an empty cell.
+        kind: The format. In CSV, a text that begins like a formula gets a quote before it.
 
     Raises:
-        UsageError: Parquet without pyarrow.
+        UsageError: Parquet is asked for without pyarrow.
     """
     columns = {**_FACTS, "method": _TEXT, "flags": _TEXT, "picture": _TEXT, **dict.fromkeys(metrics, _REAL)}
     records = _records(rows, methods, metrics)
@@ -63,12 +63,12 @@ def _records(rows: Iterable[Row], methods: Sequence[str], metrics: Sequence[str]
             yield facts
             continue
         for method in methods:
-            found = row.get("methods", {}).get(method)
-            if found is None:
+            of_map = row.get("methods", {}).get(method)
+            if of_map is None:
                 continue
-            figures = {name: found.get("metrics", {}).get(name) for name in metrics}
-            kept = {"method": method, "flags": " ".join(found.get("flags", ())), "picture": found.get("picture")}
-            yield {**facts, **kept, **{k: None if v is None else float(v) for k, v in figures.items()}}
+            figures = {name: of_map.get("metrics", {}).get(name) for name in metrics}
+            texts = {"method": method, "flags": " ".join(of_map.get("flags", ())), "picture": of_map.get("picture")}
+            yield {**facts, **texts, **{k: None if v is None else float(v) for k, v in figures.items()}}
 
 
 def _facts(row: Row) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def _csv(records: Iterable[dict[str, Any]], columns: dict[str, str]) -> bytes:
 
 
 def _inert(text: str | None) -> str | None:
-    """A text that no spreadsheet takes for a formula, which may run programs: files and labels are called anything."""
+    """Return a text that no spreadsheet runs as a formula: files and labels may have any name."""
     return f"'{text}" if text and text[0] in _FORMULA else text
 
 

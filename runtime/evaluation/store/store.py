@@ -1,4 +1,4 @@
-"""Where the rows of an evaluation are kept while it runs: ended at any point, by SIGKILL too, it goes on from there."""
+"""The store of an evaluation: its rows, safe at any point, so that an interrupted run (SIGKILL included) continues."""
 
 import hashlib
 import json
@@ -36,13 +36,13 @@ class Store:
 
     Args:
         folder: Made where it is missing.
-        settings: All that decides what comes out: model, methods, metrics, annotations. Plain values, ready for JSON.
-        restart: Throw away what an earlier run left in the folder.
+        settings: All that decides the results: model, methods, metrics, annotations. Plain values, ready for JSON.
+        restart: Whether to delete the rows and results of an earlier run.
 
     Raises:
-        UsageError: The folder holds an evaluation with other settings, or files that are none; another process is
-            writing to it; or it is a bundle.
-        OutputError: It cannot be written.
+        UsageError: The folder holds an evaluation with other settings, or foreign files; another process is writing
+            to it; or it is a bundle.
+        OutputError: The folder cannot be written.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], restart: bool = False) -> None:
@@ -51,7 +51,7 @@ class Store:
         if (folder / MANIFEST).exists():
             raise UsageError(f"{folder} is a bundle; choose another folder with -o")
         prepare_folder(folder)
-        with _complaints(folder):
+        with _output_errors(folder):
             release = hold(folder / LOCK)
             if release is None:
                 raise UsageError(
@@ -73,21 +73,21 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Let others write to the folder."""
+        """Release the folder for other processes."""
         self._file.close()
         self._release()
 
     @property
     def rows(self) -> list[Row]:
-        """All rows there are, in the order of the photos' names."""
+        """Return all rows, in the order of the photos' names."""
         return [self._rows[key] for key in sorted(self._rows)]
 
     def finished(self, photo: str, sha256: str | None = None) -> bool:
-        """Whether a photo has its row. One that failed has not: its file may have been repaired since.
+        """Return whether a photo has a row. The row of a failure does not count: the file may have been repaired.
 
         Args:
             photo: Its path in the folder of photos.
-            sha256: Of its file as it is now, to find out that it was replaced, where rows say theirs.
+            sha256: Digest of its file now: where the row has another, the photo was replaced.
         """
         row = self._rows.get(photo)
         if row is None or "error" in row:
@@ -95,7 +95,7 @@ class Store:
         return sha256 is None or row.get("sha256") in (None, sha256)
 
     def add(self, row: Mapping[str, Any]) -> Row:
-        """Keep the row of a photo: once this returns, it is on the disk. A later one of the same photo takes its place.
+        """Write the row of a photo to the disk, in place of an earlier row of that photo.
 
         Args:
             row: With the photo's path as `image`; NaN and infinity become null.
@@ -104,11 +104,11 @@ class Store:
             The row as it will be read again.
 
         Raises:
-            OutputError: It cannot be written.
+            OutputError: The row cannot be written.
         """
-        # Plain ASCII: names that are not UTF-8 come back as they were.
+        # ASCII: names that are not UTF-8 come back unchanged.
         line = sealed(json.dumps(plain(row), allow_nan=False, separators=(",", ":")).encode())
-        with _complaints(self.folder):
+        with _output_errors(self.folder):
             before = self._file.seek(0, os.SEEK_END)
             try:
                 if self._file.write(line) != len(line):
@@ -123,34 +123,34 @@ class Store:
         return kept
 
     def save_picture(self, photo: str, method: str, rgb: UInt8Array) -> str:
-        """Keep a small copy of a map laid over its photo, and return its path in the folder, for the row.
+        """Write a small copy of a map over its photo, and return its path in the folder, for the row.
 
         Args:
             photo: The photo's path in its folder.
-            method: Which map it is.
+            method: The method of the map.
             rgb: (H, W, 3) uint8 RGB of any size.
 
         Raises:
-            OutputError: It cannot be written.
+            OutputError: The picture cannot be written.
         """
         name = f"{PICTURES}/{_picture_name(photo, method)}"
         write_atomically(self.folder / name, thumbnail(rgb))
         return name
 
     def picture(self, name: str) -> bytes | None:
-        """A picture by its path in the folder; None where it is gone."""
+        """Return a picture by its path in the folder, or None where the file is missing."""
         try:
             return (self.folder / PICTURES / PurePosixPath(name).name).read_bytes()
         except (OSError, ValueError):
             return None
 
     def write(self, name: str, data: bytes) -> Path:
-        """Write one of the results, whole or not at all; raises OutputError where it cannot be."""
+        """Write one of the results, whole or not at all, and return its path; raise OutputError where that fails."""
         write_atomically(self.folder / name, data)
         return self.folder / name
 
     def _take_over(self, settings: Any, restart: bool) -> None:
-        """Go on with what is in the folder, or begin."""
+        """Continue with the rows in the folder, or begin an evaluation."""
         theirs = _settings_in(self.folder)
         if theirs is None:
             foreign = [name for name in (ROWS, *RESULTS) if (self.folder / name).exists()]
@@ -170,7 +170,7 @@ class Store:
         self._rows = _whole_rows(self.folder / ROWS, settings.get("methods") or ())
 
     def _clear(self) -> None:
-        # The rows first: without them, the rest is nothing to go on from.
+        # The rows first: where this is interrupted, the rest without them is harmless.
         for name in (ROWS, *RESULTS):
             (self.folder / name).unlink(missing_ok=True)
         for picture in (self.folder / PICTURES).glob("*.webp"):
@@ -178,8 +178,8 @@ class Store:
 
 
 @contextmanager
-def _complaints(folder: Path) -> Iterator[None]:
-    """Turns errors of the system's into ours."""
+def _output_errors(folder: Path) -> Iterator[None]:
+    """Raise errors of the operating system as OutputError."""
     try:
         yield
     except OSError as error:
@@ -188,7 +188,7 @@ def _complaints(folder: Path) -> Iterator[None]:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: NumPy's as Python's, tuples as lists, NaN and infinity as None."""
+    """Return a value as JSON has it: NumPy's as Python's, tuples as lists, NaN and infinity as None."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, Mapping):
@@ -201,7 +201,7 @@ def plain(value: Any) -> Any:
 
 
 def thumbnail(rgb: UInt8Array) -> bytes:
-    """WebP bytes of a picture (H, W, 3) RGB, its longer side brought down to 256 pixels."""
+    """Return the WebP bytes of a picture (H, W, 3) RGB, its longer side reduced to 256 pixels."""
     scale = min(1.0, THUMBNAIL / max(rgb.shape[:2]))
     if scale < 1:
         size = tuple(max(1, round(n * scale)) for n in rgb.shape[1::-1])
@@ -211,14 +211,14 @@ def thumbnail(rgb: UInt8Array) -> bytes:
 
 
 def _picture_name(photo: str, method: str) -> str:
-    """Names people can read, each its own: letters that not every file system takes are left out, a digest added."""
+    """Return a legible name, unique by a digest, without the letters that some file systems refuse."""
     digest = hashlib.sha256(f"{photo}\0{method}".encode("utf-8", "surrogatepass")).hexdigest()[:12]
     stem, short = (re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[:40] for text in (PurePosixPath(photo).stem, method))
     return f"{stem}-{short}-{digest}.webp".lstrip("-")
 
 
 def _settings_in(folder: Path) -> Any:
-    """The settings an earlier run left, None where there was none."""
+    """Return the settings of an earlier run, or None where there was none."""
     try:
         return json.loads((folder / SETTINGS).read_bytes())
     except FileNotFoundError:
@@ -228,14 +228,14 @@ def _settings_in(folder: Path) -> Any:
 
 
 def _differences(theirs: Any, ours: dict[str, Any]) -> str:
-    """What differs, the first few of it."""
+    """Return the first differences as text."""
     theirs = theirs if isinstance(theirs, dict) else {}
-    found = [
+    changes = [
         f"{key} was {_short(theirs.get(key))}, is now {_short(ours.get(key))}"
         for key in sorted({*theirs, *ours})
         if theirs.get(key) != ours.get(key)
     ]
-    return "; ".join(found[:3]) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
+    return "; ".join(changes[:3]) + (f"; and {len(changes) - 3} more" if len(changes) > 3 else "")
 
 
 def _short(value: Any) -> str:
@@ -244,7 +244,7 @@ def _short(value: Any) -> str:
 
 
 def sealed(row: bytes) -> bytes:
-    """The line of a row, JSON of an object, which ends with its own digest."""
+    """Return the line of a row, a JSON object, with its own digest as the last key."""
     return row[:-1] + b',"digest":"%s"}\n' % _digest(row[:-1])
 
 
@@ -253,20 +253,20 @@ def _digest(row: bytes) -> bytes:
 
 
 def _whole_rows(path: Path, methods: Iterable[str]) -> dict[str, Row]:
-    """The rows of a file. A line that was cut short goes, so that the next one begins where a line begins.
+    """Return the whole rows of a file, and remove the other lines from it: their photos are evaluated again.
 
-    So does one that is damaged otherwise, as its digest shows, or lacks one of the methods: its photo is done again.
+    A line is removed where it was cut short, does not match its digest, is no row, or lacks one of the methods.
     """
     try:
         lines = path.read_bytes().splitlines(keepends=True)
     except FileNotFoundError:
         return {}
-    wanted = {*methods}
-    read = [(line, _row(line, wanted)) for line in lines]
+    of_run = {*methods}
+    read = [(line, _row(line, of_run)) for line in lines]
     whole = [(line, row) for line, row in read if row is not None]
     if len(whole) < len(lines):
         damaged = sum(row is None for line, row in read if line.endswith(b"\n"))
-        if damaged:  # the end of the last one is cut off where an evaluation was killed, which is as it should be
+        if damaged:  # a killed evaluation leaves a last line without end, which is no damage
             what = "1 row was damaged" if damaged == 1 else f"{damaged} rows were damaged"
             warnings.warn(f"{path}: {what}; what they tell is evaluated again", RuntimeWarning, stacklevel=2)
         replace_file(path, b"".join(line for line, _ in whole))

@@ -11,7 +11,7 @@ from fusioncam.runtime.evaluation.statistics import intervals, means, paired
 NAN = float("nan")
 
 
-def test_an_interval_is_that_of_resampled_means():
+def test_an_interval_is_that_of_resampled_means(monkeypatch):
     values = np.random.default_rng(0).exponential(size=40)
     found = means({"m": values})["m"]
     assert found.mean == pytest.approx(values.mean())
@@ -21,12 +21,13 @@ def test_an_interval_is_that_of_resampled_means():
     low, high = np.percentile(plain, [2.5, 97.5])
     assert found.low == pytest.approx(low, abs=0.03)
     assert found.high == pytest.approx(high, abs=0.03)
-    assert means({"m": values}, level=0.5)["m"].low > found.low
+    monkeypatch.setattr(statistics, "LEVEL", 0.5)
+    assert means({"m": values})["m"].low > found.low
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say():
     samples = np.random.default_rng(1).normal(3, 1, (60, 300))
-    low, high = intervals(samples, seed=0, resamples=500, level=0.95)
+    low, high = intervals(samples, resamples=500)
     assert 0.9 <= np.mean((low <= 3) & (high >= 3)) <= 0.98
 
 
@@ -43,13 +44,15 @@ def test_what_has_no_value_is_left_out_and_counted():
     assert means({}) == {}
 
 
-def test_the_seed_makes_the_interval_and_the_block_does_not_matter(monkeypatch):
+def test_the_interval_is_always_the_same_and_the_block_does_not_matter(monkeypatch):
     values = {"m": np.random.default_rng(0).random(30)}
-    found = means(values, seed=4)
-    assert means(values, seed=4) == found
-    assert means(values, seed=5) != found
+    found = means(values)
+    assert means(values) == found
+    with monkeypatch.context() as patch:
+        patch.setattr(statistics, "SEED", 5)
+        assert means(values) != found
     monkeypatch.setattr(statistics, "BLOCK", 100)
-    assert means(values, seed=4)["m"] == pytest.approx(found["m"])
+    assert means(values)["m"] == pytest.approx(found["m"])
 
 
 def test_a_column_has_the_same_interval_alone_and_among_others():
@@ -65,27 +68,28 @@ def test_differences_are_taken_picture_by_picture():
     rng = np.random.default_rng(0)
     photos = rng.normal(0, 10, 30)  # far more spread than the methods have
     columns = {"good": photos + 1, "bad": photos + rng.normal(0, 0.2, 30), "same": photos + 1}
-    one, two, three = paired(columns, "higher")
-    assert [(p.first, p.second) for p in (one, two, three)] == [("good", "bad"), ("good", "same"), ("bad", "same")]
+    pairs = [("good", "bad"), ("good", "same"), ("bad", "same")]
+    one, two, three = paired(columns, "higher", pairs)
+    assert [(p.first, p.second) for p in (one, two, three)] == pairs
     assert one.difference.mean == pytest.approx(1, abs=0.2)
     assert one.settled
     assert one.won == 1
     assert (two.won, two.tied, two.settled) == (0, 1, False)
     assert three.settled
     assert three.difference.high < 0
-    assert paired(columns, "lower")[0].won == 0
-    assert paired(columns, "lower")[0].difference == one.difference
+    assert paired(columns, "lower", pairs)[0].won == 0
+    assert paired(columns, "lower", pairs)[0].difference == one.difference
 
 
 def test_pairs_lose_the_pictures_that_one_has_no_value_for():
     columns = {"a": np.array([NAN, 1.0, 2, 3]), "b": np.array([0.0, NAN, 1, 4])}
-    (found,) = paired(columns, "higher")
+    (found,) = paired(columns, "higher", [("a", "b")])
     assert found.difference.mean == 0
     assert (found.difference.n, found.difference.left_out) == (2, 2)
     assert (found.won, found.tied) == (0.5, 0)
-    (chosen,) = paired(columns, "higher", pairs=[("b", "a")])
+    (chosen,) = paired(columns, "higher", [("b", "a")])
     assert (chosen.first, chosen.won) == ("b", 0.5)
-    (nothing,) = paired({"a": np.array([NAN]), "b": np.array([1.0])}, "lower")
+    (nothing,) = paired({"a": np.array([NAN]), "b": np.array([1.0])}, "lower", [("a", "b")])
     assert np.isnan([nothing.won, nothing.tied, nothing.difference.mean]).all()
 
 
@@ -93,7 +97,7 @@ def test_memory_is_bounded():
     values = np.random.default_rng(0).random((20000, 2))
     tracemalloc.start()
     try:
-        intervals(values, seed=0, resamples=400, level=0.95)  # all at once: 400 x 20000 x 8 bytes, several times
+        intervals(values, resamples=400)  # all at once: 400 x 20000 x 8 bytes, several times
         assert tracemalloc.get_traced_memory()[1] < 4 * 8 * statistics.BLOCK
     finally:
         tracemalloc.stop()
