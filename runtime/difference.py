@@ -1,4 +1,4 @@
-"""Why one class and not another: the difference of two explanations of the same picture."""
+"""Difference of two explanations of the same picture: evidence for one class rather than another."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,12 +10,12 @@ from fusioncam.runtime.explanation import Explanation, Passes
 
 @dataclass(frozen=True)
 class Difference:
-    """What speaks for a class rather than for another.
+    """Evidence for a class rather than for another.
 
     Attributes:
-        maps: One (H, W) float32 array in [-1, 1] per method: that of the first class less that of the second.
-        first: The explanation of the one class.
-        second: That of the other.
+        maps: One (H, W) float32 array in [-1, 1] per method: the map of the first class less that of the second.
+        first: The explanation of the first class.
+        second: The explanation of the second class.
     """
 
     maps: dict[str, Float32Array] = field(repr=False)
@@ -24,7 +24,7 @@ class Difference:
 
     @property
     def names(self) -> tuple[str, str]:
-        """What the classes are called, in short."""
+        """Return the short names of both classes."""
         short = [e.title.split(",")[0].strip() for e in (self.first, self.second)]
         if short[0] == short[1]:
             return f"{short[0]} ({self.first.class_index})", f"{short[1]} ({self.second.class_index})"
@@ -32,31 +32,31 @@ class Difference:
 
     @property
     def title(self) -> str:
-        """The question that is answered."""
+        """Return the question that the difference answers."""
         return "why {} and not {}".format(*self.names)
 
     @property
     def class_index(self) -> int:
-        """The first class."""
+        """Return the index of the first class."""
         return self.first.class_index
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """Special cases met in either explanation."""
+        """Return the special cases of both explanations."""
         return tuple(dict.fromkeys((*self.first.flags, *self.second.flags)))
 
     @property
     def passes(self) -> Passes:
-        """As of an explanation: both share them."""
+        """Return the passes, which both explanations share."""
         return self.first.passes
 
     @property
     def timing(self) -> dict[str, float]:
-        """As of an explanation: both share it."""
+        """Return the seconds per stage, which both explanations share."""
         return self.first.timing
 
     def summary(self) -> dict[str, Any]:
-        """Everything but the maps, ready for JSON: as of the first class, and who the other is."""
+        """Return all but the maps, ready for JSON: the summary of the first class, and the second under `versus`."""
         second = self.second.summary()
         return {
             **self.first.summary(),
@@ -66,7 +66,7 @@ class Difference:
 
 
 def difference(first: Explanation, second: Explanation) -> Difference:
-    """Where a class has more evidence than another, and where less: M_first - M_second, per method.
+    """Return the difference M_first - M_second of each method: positive where the first class has more evidence.
 
     Args:
         first: Explanation of one class.

@@ -28,15 +28,15 @@ FLAGS = {
 
 
 def flag_text(flag: str) -> str:
-    """What a flag means, in a line: `FLAGS`, and `flat_METHOD` for any method."""
+    """Return the meaning of a flag, in a line: `FLAGS`, and `flat_METHOD` for any method."""
     return FLAGS.get(flag) or f"{method_title(flag.removeprefix('flat_'))} finds no positive evidence: its map is blank"
 
 
 class Passes(NamedTuple):
-    """Masked forward passes that were run, the channels there are in all, and what was not measured.
+    """Masked forward passes run, the number of all channels, and the share that was not measured.
 
-    `missing` is the share of Score-CAM's softmax weight that rests on expected scores, 0..1 (0 for an exact map): how
-    much was left to guess, not how wrong the map is.
+    `missing` is the share of Score-CAM's softmax weight that rests on expected scores, 0..1 (0 for an exact map). It
+    measures the amount of guessing, not the error of the map.
     """
 
     run: int
@@ -52,19 +52,19 @@ class Passes(NamedTuple):
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a model sees a class in a picture.
+    """Evidence for a class in a picture.
 
     Attributes:
         maps: One (H, W) float32 array in [0, 1] per method, at the size of the model's input.
         class_index: The class that is explained.
-        label: Its name, where the bundle has labels.
-        probability: What the model gives it, 0..1; for a regression the value itself.
-        flags: Which of the special cases in `FLAGS` were met.
-        passes: Masked passes run, out of the channels there are. Shared by all classes of a picture.
+        label: Name of the class, where the bundle has labels.
+        probability: Probability of the class, 0..1; for a regression the value itself.
+        flags: Special cases of this explanation, out of `FLAGS`.
+        passes: Masked passes run, out of the number of channels. Shared by all classes of a picture.
         timing: Seconds per stage. Shared by all classes of a picture.
-        photo_size: (H0, W0) of the photo that was given; None where the input came preprocessed.
-        preprocessing: How the photo became the model's input.
-        logits: (classes,) float32, what the model makes of the picture.
+        photo_size: (H0, W0) of the photo; None for a preprocessed input.
+        preprocessing: The way from the photo to the model's input.
+        logits: (classes,) float32, the model's logits of the picture.
     """
 
     maps: dict[str, Float32Array] = field(repr=False)
@@ -79,10 +79,10 @@ class Explanation:
     logits: Float32Array | None = field(default=None, repr=False)
 
     def on_photo(self, method: str) -> Float32Array:
-        """A map at the resolution of the photo (H0, W0), where what the model did not see of it is 0.
+        """Return a map at the resolution of the photo (H0, W0); it is 0 at pixels that the model did not see.
 
         Raises:
-            UsageError: There is no such map, or the input came preprocessed: there is no photo.
+            UsageError: There is no such map, or the input was preprocessed: there is no photo.
         """
         if method not in self.maps:
             raise UsageError(f"no map of {method!r} was made; there are {', '.join(self.maps)}")
@@ -94,11 +94,11 @@ class Explanation:
 
     @property
     def title(self) -> str:
-        """The class as a person would name it."""
+        """Return the label of the class, or its number where there are no labels."""
         return self.label or f"class {self.class_index}"
 
     def summary(self) -> dict[str, Any]:
-        """Everything but the maps, ready for JSON."""
+        """Return all but the maps and logits, ready for JSON."""
         return {
             "class_index": self.class_index,
             "label": self.label,

@@ -1,1 +1,1 @@
-"""The commands of `fusioncam`, one per file. What only one needs is imported inside: export is slow to load."""
+"""The commands of `fusioncam`, one per file. A command imports inside its function, as export is slow to load."""

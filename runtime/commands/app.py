@@ -1,4 +1,4 @@
-"""The command line: one command per file of `commands`."""
+"""The command line, whose commands have a file each."""
 
 import sys
 from typing import Annotated
@@ -18,7 +18,7 @@ from fusioncam.runtime.commands.inspect import inspect
 from fusioncam.runtime.commands.serve import serve
 from fusioncam.runtime.commands.triton import triton
 
-# In one line each, for the list of `fusioncam --help`; the help of a command says more.
+# Each with one line for the list of `fusioncam --help`; a command's own help is longer.
 COMMANDS = (
     (inspect, "Show by what layers a model can be explained."),
     (export, "Turn a classifier into a bundle of ONNX graphs."),
@@ -36,7 +36,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["--help", "-h"]},
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # it would take what stands in brackets for markup
+    rich_markup_mode=None,  # markup would swallow text in brackets
     help="Explain image classifiers straight from ONNX files, with Fusion-CAM.",
     epilog="Exit status: 0 done, 1 failed, 2 bad usage. --debug shows the traceback of an error.",
 )
@@ -45,7 +45,7 @@ for _command, _short in COMMANDS:
 
 
 def main() -> None:
-    """Entry point of `fusioncam`."""
+    """Run the command line and exit: the entry point of `fusioncam`."""
     command = typer.main.get_command(app)
     console.run_command(lambda arguments: command(arguments, standalone_mode=False), sys.argv[1:])
 

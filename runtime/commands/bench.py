@@ -1,4 +1,4 @@
-"""`fusioncam bench`."""
+"""`fusioncam bench`: cost of explanations on this machine."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

@@ -1,4 +1,4 @@
-"""`fusioncam check`."""
+"""`fusioncam check`: a bundle against its source."""
 
 from dataclasses import asdict
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the command line prints, and how it ends: results on standard output, everything else on standard error."""
+"""Output and exit status of the command line: results on standard output, everything else on standard error."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 DONE, FAILED = 0, 1
-INTERRUPTED = 130  # what the parser returns where it caught Ctrl-C itself
+INTERRUPTED = 130  # the parser's status where it caught Ctrl-C itself
 
 
 def say(line: str) -> None:
@@ -30,7 +30,7 @@ def say(line: str) -> None:
 
 
 def say_json(result: object) -> None:
-    """Print a result as JSON, undecorated."""
+    """Print a result as plain JSON."""
     sys.stdout.write(json_bytes(result).decode() + "\n")
 
 
@@ -41,16 +41,16 @@ def complain(line: str, kind: str = "error") -> None:
 
 
 def show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    """Print a warning of Python's in one line."""
+    """Print one of Python's warnings in one line."""
     complain(str(message), "warning")
 
 
 @contextmanager
-def progress_bar(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A bar with the time left, to be called with (done, all); gone when finished, absent where `quiet`."""
+def progress_bar(title: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar with the time left, none where `quiet`; yields a function to call with (done, all)."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(title, total=None)
         yield lambda done, every: bar.update(task, completed=done, total=every)
 
 
@@ -61,11 +61,11 @@ def run_command(command: Callable[[list[str]], object], arguments: list[str]) ->
     """
     debug = "--debug" in arguments
     warnings.showwarning = show_warning
-    logging.lastResort = logging.NullHandler()  # what libraries log of a file that is refused in one line anyway
+    logging.lastResort = logging.NullHandler()  # libraries log about files that an error of one line names anyway
     status = DONE
     _prepare_streams()
     try:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # to end as tidily as by Ctrl-C
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up as Ctrl-C does
         result = command([a for a in arguments if a != "--debug"])
         sys.stdout.flush()
         status = result if isinstance(result, int) else DONE
@@ -82,15 +82,15 @@ def run_command(command: Callable[[list[str]], object], arguments: list[str]) ->
         status = FAILED
     try:
         sys.stdout.flush()
-    except OSError:  # nobody reads it any more; Python would complain of that at exit
+    except OSError:  # nobody reads the stream any more; Python would complain about that at exit
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
     sys.exit(status)
 
 
 def _prepare_streams() -> None:
-    """Have streams to write to, and no character they refuse."""
+    """Replace closed streams, and make all streams take every character."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by whoever started us
+        if getattr(sys, name) is None:  # closed by the calling process
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115  (until the process ends)
         stream = getattr(sys, name)
         if hasattr(stream, "reconfigure"):
@@ -105,7 +105,7 @@ def _report(error: Exception) -> int:
         complain(failure)
         return FAILED
     if isinstance(error, OSError):
-        complain(f"{error.strerror or error}; free some space, or look at where the output goes")
+        complain(f"{error.strerror or error}; free some space, or check the folder of the output")
         return FAILED
     if (shortage := out_of_memory(error)) is not None:
         complain(str(shortage))

@@ -1,4 +1,4 @@
-"""`fusioncam demo`."""
+"""`fusioncam demo`: the built-in model and picture, or a page to try pictures on."""
 
 import os
 import sys

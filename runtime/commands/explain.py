@@ -1,4 +1,4 @@
-"""`fusioncam explain`."""
+"""`fusioncam explain`: maps, panels and records of pictures."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,52 +8,63 @@ import typer
 from fusioncam import supervisor
 from fusioncam.errors import UsageError
 from fusioncam.runtime.commands import console
-from fusioncam.runtime.commands.options import Chunk, Json, MemoryLimit, Providers, Quiet, Threads, parts
+from fusioncam.runtime.commands.options import Budget, Chunk, Json, MemoryLimit, Providers, Quiet, Threads, parts
+
+Bundle = Annotated[Path, typer.Argument(help="Bundle made by `fusioncam export`.")]
+Images = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures.")]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.")]
+Classes = Annotated[
+    list[str] | None,
+    typer.Option("--class", "-c", help="Class number or name, by default the top one; may be given several times."),
+]
+Versus = Annotated[
+    str | None, typer.Option(metavar="CLASS", help="Explain why the class of -c, or the top one, and not this one.")
+]
+MostProbable = Annotated[
+    int | None, typer.Option("-k", metavar="N", help="Explain the N most probable classes of each picture.")
+]
+Above = Annotated[float | None, typer.Option(metavar="P", help="Explain every class of this probability or more.")]
+Methods = Annotated[str, typer.Option(help="Maps to make, separated by commas.")]
+Smooth = Annotated[
+    str, typer.Option(metavar="WAYS", help="Average over further views of each picture: flip, noise, or both.")
+]
+Also = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="BUNDLE", help="Average with the maps of another layer's bundle of the same model."),
+]
+Style = Annotated[str, typer.Option(help="Of the pictures: heat | contour | top.")]
+Top = Annotated[
+    float | None, typer.Option(metavar="P", help="Percent of the pixels that --style top outlines (default 20).")
+]
+Colormap = Annotated[
+    str | None, typer.Option(help="cividis | inferno | jet | magma | plasma | turbo | viridis (default plasma).")
+]
+Opacity = Annotated[float, typer.Option(help="Of the colours; in other styles, how far the rest steps back.")]
+Separate = Annotated[bool, typer.Option("--separate", help="Also draw each map on the whole photo: STEM.METHOD.png.")]
+Resolution = Annotated[str, typer.Option(help="Size of the arrays in STEM.npz: model | photo.")]
 
 
 def explain(
-    bundle: Annotated[Path, typer.Argument(help="Bundle made by `fusioncam export`.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.")] = Path("out"),
-    classes: Annotated[
-        list[str] | None,
-        typer.Option("--class", "-c", help="Class number or name, by default the top one; may be given several times."),
-    ] = None,
-    versus: Annotated[
-        str | None, typer.Option(metavar="CLASS", help="Explain why the class of -c, or the top one, and not this one.")
-    ] = None,
-    most_probable: Annotated[
-        int | None, typer.Option("-k", metavar="N", help="Explain the N most probable classes of each picture.")
-    ] = None,
-    above: Annotated[
-        float | None, typer.Option(metavar="P", help="Explain every class of this probability or more.")
-    ] = None,
-    methods: Annotated[str, typer.Option(help="Maps to make, separated by commas.")] = "fusion_cam,grad_cam,score_cam",
-    budget: Annotated[
-        str, typer.Option(help="Masked passes to spend: exact | auto | how many, or a share such as 0.2.")
-    ] = "exact",
-    smooth: Annotated[
-        str, typer.Option(metavar="WAYS", help="Average over further views of each picture: flip, noise, or both.")
-    ] = "",
-    also: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="BUNDLE", help="Average with the maps of another layer's bundle of the same model."),
-    ] = None,
+    bundle: Bundle,
+    images: Images,
+    out: Out = Path("out"),
+    classes: Classes = None,
+    versus: Versus = None,
+    most_probable: MostProbable = None,
+    above: Above = None,
+    methods: Methods = "fusion_cam,grad_cam,score_cam",
+    budget: Budget = "exact",
+    smooth: Smooth = "",
+    also: Also = None,
     providers: Providers = "cpu",
     chunk: Chunk = None,
     threads: Threads = None,
-    style: Annotated[str, typer.Option(help="Of the pictures: heat | contour | top.")] = "heat",
-    top: Annotated[
-        float | None, typer.Option(metavar="P", help="Percent of the pixels that --style top outlines (default 20).")
-    ] = None,
-    colormap: Annotated[
-        str | None, typer.Option(help="cividis | inferno | jet | magma | plasma | turbo | viridis (default plasma).")
-    ] = None,
-    opacity: Annotated[float, typer.Option(help="Of the colours; in other styles, how far the rest steps back.")] = 0.7,
-    separate: Annotated[
-        bool, typer.Option("--separate", help="Also draw each map on the whole photo: STEM.METHOD.png.")
-    ] = False,
-    resolution: Annotated[str, typer.Option(help="Size of the arrays in STEM.npz: model | photo.")] = "model",
+    style: Style = "heat",
+    top: Top = None,
+    colormap: Colormap = None,
+    opacity: Opacity = 0.7,
+    separate: Separate = False,
+    resolution: Resolution = "model",
     memory_limit: MemoryLimit = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -74,14 +85,9 @@ def explain(
     draw = DrawOptions(color, opacity, style, DEFAULT_TOP if top is None else top)
     options = OutputOptions(draw, resolution, separate)
     explainer = Explainer(
-        [bundle, *(also or [])],
-        parts(providers),
-        parts(methods),
-        parse_budget(budget),
-        chunk=chunk,
-        threads=threads,
-        smooth=parts(smooth),
-    )
+        [bundle, *(also or [])], parts(providers), parts(methods), parse_budget(budget),
+        chunk=chunk, threads=threads, smooth=parts(smooth),
+    )  # fmt: skip
 
     def number(name: str) -> int:
         return explainer.pipeline.check_class(class_number(explainer.manifest, name))

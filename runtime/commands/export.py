@@ -1,4 +1,4 @@
-"""`fusioncam export`."""
+"""`fusioncam export`: a classifier becomes a bundle."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`fusioncam inspect`."""
+"""`fusioncam inspect`: layers of a model, their cost, and operators without a gradient rule."""
 
 from pathlib import Path
 from typing import Annotated

@@ -9,11 +9,11 @@ from fusioncam.runtime.commands import console
 if TYPE_CHECKING:
     from fusioncam.export import Inspection
 
-LONG_NAME = 60  # characters; up to so many, a layer is called here what `export` calls it
+LONG_NAME = 60  # characters; a layer with a longer name is shown by a shorter name of its node
 
 
 def inspection_json(found: "Inspection") -> dict[str, Any]:
-    """Everything `inspect` knows."""
+    """Return all results of `inspect`, ready for JSON."""
     c = found.classifier
     return {
         "input": {"name": c.taken.name, "size": list(c.size)},
@@ -48,7 +48,7 @@ def inspection_json(found: "Inspection") -> dict[str, Any]:
 
 
 def _ending(found: "Inspection") -> str:
-    """Say what the classes end in, and how that is written in the graph where it is not by its own operator."""
+    """Return the ending of the model, or its form in the graph where no operator of its own makes it."""
     c = found.classifier
     return c.ending if c.source.ending == "logits" and c.source.reach == "reached" else c.source.text
 
@@ -72,7 +72,7 @@ def print_inspection(found: "Inspection", most: int | None) -> None:
     for layer, cost in rows:
         default = found.default is not None and layer.name == found.default.name
         note = f"refused: {layer.refused}" if layer.refused else "bypassed" if layer.bypassed else ""
-        # Tensors converted from other formats have names of 250 characters; --layer takes the node's as well.
+        # Tensors converted from other formats have names of 250 characters; --layer also takes the node's name.
         name = layer.name if len(layer.name) <= LONG_NAME else min(layer.name, layer.node_name or layer.name, key=len)
         shape = " x ".join(map(str, layer.shape))
         figures = str(cost.passes), f"{cost.seconds:.1f}", f"{cost.bytes / 1e6:.0f}"

@@ -31,12 +31,13 @@ MemoryLimit = Annotated[
 ]
 SECONDS = 1800.0  # the usual time limit
 Scores = Annotated[str | None, typer.Option("--scores", help="Output that holds the class scores, of several.")]
+Budget = Annotated[str, typer.Option(help="Masked passes to spend: exact | auto | how many, or a share such as 0.2.")]
 Providers = Annotated[str, typer.Option(help="Of onnxruntime, in order of preference: tensorrt, cuda, cpu.")]
 Chunk = Annotated[int | None, typer.Option(help="Masked pictures per run [measured; 64 on a GPU].")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads [one per core].")]
 Three = tuple[float, float, float] | None
 
 
-def parts(listed: str) -> list[str]:
-    """What stands between the commas."""
-    return [part.strip() for part in listed.split(",") if part.strip()]
+def parts(text: str) -> list[str]:
+    """Return the words between the commas of a list."""
+    return [part.strip() for part in text.split(",") if part.strip()]

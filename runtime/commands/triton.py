@@ -1,4 +1,4 @@
-"""`fusioncam triton`."""
+"""`fusioncam triton`: a bundle in a model repository of Triton Inference Server."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -30,7 +30,7 @@ def triton(
     from fusioncam.runtime.methods import EVERY, needs_gradient
 
     gradient = read_bundle(bundle).gradient
-    # Recipro-CAM runs a third graph, which is not among the models.
+    # Recipro-CAM runs a third graph, which the repository does not hold.
     methods = [m for m in EVERY if m != "recipro_cam" and (gradient or not needs_gradient(m))]
     written = write_repository(
         bundle, repo, methods, name=name, form=form, tensorrt=tensorrt,

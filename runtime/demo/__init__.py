@@ -1,4 +1,4 @@
-"""A small classifier of drawn shapes, and the scenes it was trained on: a demo that needs no download."""
+"""A small classifier of drawn shapes, and its training scenes: a demo that needs no download."""
 
 from pathlib import Path
 

@@ -1,18 +1,17 @@
-"""Drawn scenes whose objects are known to the pixel: what the demo model learns from and is tested on.
+"""Drawn scenes whose objects are known to the pixel, for training and tests of the demo model.
 
 A scene is a textured ground, some *objects* (each of one class, no class twice) and some *distractors* (irregular
-blobs of no class). Position, size, rotation, colours and texture of everything are drawn from the same
-distributions whatever the class, so only the outline tells a star from a square, and a map that explains the class
-has to lie on the object.
+blobs of no class). Position, size, rotation, colours and texture have the same distributions for every class, so only
+the outline tells a star from a square, and a map that explains the class must lie on the object.
 
-**Labels.** A scene may hold none, one or several classes, and the model is trained with one yes/no target per class
-(is it in the picture?) rather than with one softmax target per picture. The logit of a class then stands for that
-class alone: it rises with its own object and cannot be raised by hiding another one, which is what makes a map of
-it checkable. The softmax of such logits still names the class of a one-object scene; with several objects it goes to
-the most certain ones, and it is spread over the classes where there is no object at all.
+**Labels.** A scene holds any number of classes, and the model is trained with one yes/no target per class (is the
+class in the picture?) rather than with one softmax target per picture. So the logit of a class stands for that class
+alone: it rises with its own object, and hiding another object does not raise it. That makes its map checkable. The
+softmax of such logits still names the class of a scene with one object. With several objects, the most certain classes
+share it; without any object, all classes do.
 
-**Resolution.** A `Layout` is kept in the unit square and holds no pixels. Rendering it on any canvas gives the same
-scene, antialiased; a canvas that is not square shows it stretched.
+**Resolution.** A `Layout` is in the unit square and holds no pixels. Rendering it on any canvas gives the same scene,
+antialiased; a canvas that is not square shows it stretched.
 """
 
 from collections.abc import Callable
@@ -27,7 +26,7 @@ from fusioncam.kernels.arrays import BoolArray, FloatingArray, UInt8Array
 Outlines = tuple[FloatingArray, ...]
 
 SIZE = (96, 96)
-"""Height and width, in pixels, that the demo model takes."""
+"""Height and width of the demo model's input, in pixels."""
 
 HELD_OUT = range(1_000_000)
 """Seeds for tests and figures; training draws its seeds from beyond them."""
@@ -57,12 +56,12 @@ class Texture:
 
 @dataclass(frozen=True)
 class Item:
-    """One textured thing: an object, or a distractor where `class_index` is None.
+    """A textured item: an object, or a distractor where `class_index` is None.
 
     Attributes:
         class_index: Index into `CLASSES`.
         outlines: Closed polygons, each (P, 2) x, y in the unit square; filled by the even-odd rule.
-        texture: What fills it.
+        texture: The texture inside the outlines.
     """
 
     class_index: int | None
@@ -84,8 +83,8 @@ class Scene:
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
-        masks: For each class in the scene, the (H, W) bool mask of its object's visible pixels: those of which it
-            covers the larger part. The front-most object comes first, and no two masks share a pixel.
+        masks: For each class in the scene, the (H, W) bool mask of its object's visible pixels: those that the object
+            covers by more than half. The front-most object comes first, and no two masks share a pixel.
     """
 
     image: UInt8Array
@@ -93,25 +92,25 @@ class Scene:
 
     @cached_property
     def class_index(self) -> int:
-        """Class of the front-most object, the only one that nothing can hide; -1 where there is none."""
+        """Return the class of the front-most object, which nothing hides; -1 without objects."""
         return next(iter(self.masks), -1)
 
 
 def _round(radius: float = 1.0, x: float = 0.0) -> FloatingArray:
-    """A circle as a (64, 2) polygon."""
+    """Return a circle as a (64, 2) polygon."""
     t = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     return np.stack([x + radius * np.cos(t), radius * np.sin(t)], axis=1)
 
 
 def _spiked(corners: int, inner: float) -> FloatingArray:
-    """A polygon (2 * corners, 2) whose vertices lie in turn at radius 1 and at radius `inner`."""
+    """Return a polygon (2 * corners, 2) whose vertices lie in turn at radius 1 and at radius `inner`."""
     t = np.arange(2 * corners) * np.pi / corners
     radius = np.where(np.arange(2 * corners) % 2, inner, 1.0)
     return np.stack([radius * np.sin(t), -radius * np.cos(t)], axis=1)
 
 
 def _cross(arm: float = 0.32) -> FloatingArray:
-    """A plus sign (12, 2) with arms of half-width `arm`."""
+    """Return a plus sign (12, 2) with arms of half-width `arm`."""
     end = np.sqrt(1 - arm**2)
     quarter = np.array([[arm, arm], [arm, end], [-arm, end]])
     turn = np.array([[0.0, 1.0], [-1.0, 0.0]])
@@ -119,7 +118,7 @@ def _cross(arm: float = 0.32) -> FloatingArray:
 
 
 def _crescent(bite: float = 0.45) -> FloatingArray:
-    """A disc (128, 2) less an equal disc to its right, `bite` being the abscissa where the two circles meet."""
+    """Return a disc (128, 2) less an equal disc to its right; the two circles meet at the abscissa `bite`."""
     edge = np.arccos(bite)
     outer = np.linspace(edge, 2 * np.pi - edge, 96)
     inner = np.linspace(np.pi + edge, np.pi - edge, 32)
@@ -132,7 +131,7 @@ def _crescent(bite: float = 0.45) -> FloatingArray:
 
 
 def _heart() -> FloatingArray:
-    """The usual heart curve as a (64, 2) polygon, scaled into the unit disc."""
+    """Return the usual heart curve as a (64, 2) polygon, scaled into the unit disc."""
     t = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     y = -13 * np.cos(t) + 5 * np.cos(2 * t) + 2 * np.cos(3 * t) + np.cos(4 * t)
     return np.stack([16 * np.sin(t) ** 3, y], axis=1) / 17
@@ -154,7 +153,7 @@ CLASSES = tuple(SHAPES)
 
 
 def _waves(x: FloatingArray, y: FloatingArray) -> FloatingArray:
-    """Plane waves in seven directions, of unrelated lengths: marbled noise."""
+    """Return marbled noise: plane waves in seven directions, of unrelated lengths."""
     turns = [(0.6 + 0.15 * k) * np.exp(1j * k) for k in range(7)]
     waves = [np.sin(float(t.real) * x + float(t.imag) * y + 2.4 * k) for k, t in enumerate(turns)]
     return np.asarray(sum(waves)) / 3
@@ -171,7 +170,7 @@ PATTERNS: dict[str, Callable[[FloatingArray, FloatingArray], FloatingArray]] = {
 
 
 def _colours(rng: np.random.Generator, luma: float, spread: float) -> FloatingArray:
-    """Two colours (2, 3) of random hue, about as bright as `luma` and up to `spread` apart from it."""
+    """Return two colours (2, 3) of random hue, whose brightness differs from `luma` by up to `spread`."""
     hue = rng.uniform(0, 2 * np.pi) + np.array([0.0, rng.uniform(-1.0, 1.0)])
     tint = np.cos(hue[:, None] - np.array([0.0, 2.0, 4.0]) * np.pi / 3)
     tint -= tint @ np.array([[0.299], [0.587], [0.114]])  # a tint changes the hue and not the brightness
@@ -190,7 +189,7 @@ def _texture(rng: np.random.Generator, luma: float, spread: float) -> Texture:
 
 
 def _blob(rng: np.random.Generator) -> Outlines:
-    """An irregular outline (64, 2) that is none of the classes."""
+    """Return an irregular outline (64, 2) that is none of the classes."""
     t = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     lobes = np.arange(2, 6)[:, None]
     size = rng.uniform(0.1, 0.3, lobes.shape)
@@ -199,7 +198,7 @@ def _blob(rng: np.random.Generator) -> Outlines:
 
 
 def _place(rng: np.random.Generator, radius: float, taken: list[tuple[FloatingArray, float]]) -> FloatingArray:
-    """Choose a centre (2,) inside the unit square: clear of the places taken, or as clear as 24 tries give."""
+    """Choose a centre (2,) inside the unit square: the one of 24 that is furthest from the places taken."""
     tries = rng.uniform(radius, 1 - radius, (24, 2))
     gaps = [np.hypot(*(tries - centre).T) - 0.9 * (radius + other) for centre, other in taken]
     return np.asarray(tries[np.argmax(np.min(gaps, axis=0, initial=0.0))])
@@ -213,11 +212,11 @@ def _item(rng: np.random.Generator, class_index: int | None, centre: FloatingArr
 
 
 def sample_layout(seed: int, objects: int = 1) -> Layout:
-    """Choose everything about a scene but its resolution.
+    """Choose everything of a scene except its resolution.
 
     Args:
         seed: The same seed and number of objects give the same layout, on any machine.
-        objects: How many objects, each of another class. Up to two distractors come on top of that.
+        objects: Number of objects, each of another class. Up to two distractors are added.
 
     Returns:
         The layout, distractors behind objects.
@@ -239,7 +238,7 @@ def sample_layout(seed: int, objects: int = 1) -> Layout:
 
 
 def _paint(texture: Texture, x: FloatingArray, y: FloatingArray) -> FloatingArray:
-    """Colours (..., 3) in [0, 1] of a texture at points x, y (...) of the unit square."""
+    """Return the colours (..., 3) in [0, 1] of a texture at points x, y (...) of the unit square."""
     cos, sin = (np.float32(2 * np.pi * texture.frequency * part(texture.angle)) for part in (np.cos, np.sin))
     phase = np.float32(texture.phase)
     mix = PATTERNS[texture.kind](cos * x + sin * y + phase, cos * y - sin * x + phase)
@@ -249,9 +248,9 @@ def _paint(texture: Texture, x: FloatingArray, y: FloatingArray) -> FloatingArra
 
 
 def _coverage(outlines: Outlines, size: tuple[int, int]) -> FloatingArray:
-    """Share of each pixel that lies inside the outlines, as (H, W) float32 in [0, 1].
+    """Return the share of each pixel inside the outlines, (H, W) float32 in [0, 1].
 
-    OpenCV fills the pixels that an edge touches too, so things come out wider than drawn by about 1/8 pixel a side.
+    OpenCV also fills pixels that an edge touches, so every outline becomes wider by about 1/8 pixel a side.
     """
     height, width = size
     fine = np.zeros((height * SUPERSAMPLING, width * SUPERSAMPLING), np.uint8)
@@ -283,5 +282,5 @@ def draw_scene(seed: int, size: tuple[int, int] = SIZE, objects: int = 1) -> Sce
 
 
 def sample_picture(size: tuple[int, int] = (384, 384)) -> Scene:
-    """Draw the picture that the demo explains when it is given none: three objects of three classes."""
+    """Draw the picture that the demo explains: three objects of three classes."""
     return draw_scene(SAMPLE_SEED, size, objects=3)

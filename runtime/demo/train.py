@@ -1,18 +1,17 @@
-"""Trains the demo model on scenes drawn as it goes, and writes it as ONNX: the one module here that needs torch.
+"""Training of the demo model on scenes that are drawn meanwhile, and its ONNX file: only this module needs torch.
 
-The loss has two parts. The first asks whether each class is in the scene. The second, possible because the scenes
-know their masks, asks where the logit of a class that is there comes from: a softmax over the places of its evidence
-should fall on its object. Without it a network of this kind is right for reasons beside the object (the hole of a
-ring, the ground next to a corner), and a map that shows as much looks like a map that is wrong. The last layer has
-no bias, so that a logit is the mean of its evidence over the map and nothing else.
+The loss has two parts. The first asks whether each class is in the scene. The second, possible because the scenes know
+their masks, asks for the source of the logit of each class in the scene: a softmax over the places of its evidence
+should fall on its object. Without the second part, such a network uses evidence beside the object (the hole of a ring,
+the ground next to a corner), and a map that shows that evidence looks wrong. The last layer has no bias, so that a
+logit is the mean of its evidence over the map and nothing else.
 
 `python -m fusioncam.runtime.demo.train` makes `shapes.onnx` anew in a few minutes on two CPU cores. The same seed
-on the same machine with the same torch gives the same file, to the byte; elsewhere rounding may differ.
+on the same machine with the same torch gives the same file, to the byte; on other machines rounding may differ.
 """
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 import onnx
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
+from fusioncam.output import write_atomically
 from fusioncam.runtime.demo import MODEL
 from fusioncam.runtime.demo.scenes import CLASSES, HELD_OUT, SIZE, draw_scene
 
@@ -30,8 +30,8 @@ EVALUATED = 2000
 MEAN, STD = 0.5, 0.25
 PREPROCESSING = {"channel_order": "rgb", "rescale": 1 / 255, "mean": [MEAN] * 3, "std": [STD] * 3, "resize": "squash"}
 
-# Objects in scene after scene. The empty one teaches the model to say "none of them" about bare ground and blobs,
-# which is also what an explainer's blanked-out image looks like.
+# Numbers of objects, scene by scene. The empty scene teaches the model that bare ground and blobs, like an explainer's
+# blank image, are none of the classes.
 OBJECTS = (1, 2, 1, 3, 1, 2, 0, 1)
 
 # Output channels and stride of each 3x3 convolution. The stride ends at 8, a 12x12 map for 96x96 pixels, and the
@@ -53,7 +53,7 @@ class Scenes(Dataset[tuple[Tensor, Tensor]]):
         return len(self.seeds)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Draw one scene."""
+        """Draw the scene of an index."""
         scene = draw_scene(self.seeds[index], SIZE, self.objects[index % len(self.objects)])
         shares = torch.zeros(len(CLASSES), *GRID)
         for class_index, mask in scene.masks.items():
@@ -64,7 +64,7 @@ class Scenes(Dataset[tuple[Tensor, Tensor]]):
 def build_model() -> nn.Sequential:
     """Build the network: 3x3 convolutions, each with batch norm and ReLU, then the mean over positions and a Linear.
 
-    The logits are linear in the last feature map, so that class weights times activations say where they come from.
+    The logits are linear in the last feature map, so that class weights times activations are their evidence.
     """
     blocks: list[nn.Module] = []
     width = 3
@@ -80,7 +80,7 @@ def preprocess(pixels: Tensor) -> Tensor:
 
 
 def spoil(images: Tensor) -> Tensor:
-    """Fade images (N, 3, H, W) unevenly towards grey and add noise: what an explainer's soft masks do to them."""
+    """Fade images (N, 3, H, W) unevenly towards grey, as an explainer's soft masks do, and add noise."""
     fade = functional.interpolate(torch.rand(len(images), 1, 4, 4), images.shape[-2:], mode="bilinear")
     return images * (0.4 + 0.6 * fade) + 0.05 * torch.randn_like(images)
 
@@ -89,10 +89,10 @@ def loss_of(model: nn.Sequential, images: Tensor, shares: Tensor, place_weight: 
     """Compute the loss (see the head of this file).
 
     Args:
-        model: What `build_model` returns.
+        model: The result of `build_model`.
         images: (N, 3, H, W), preprocessed.
-        shares: (N, classes, h, w), how much of each cell of the last feature map each class covers.
-        place_weight: Of the second part.
+        shares: (N, classes, h, w), the share of each cell of the last feature map that each class covers.
+        place_weight: Weight of the second part.
 
     Returns:
         A scalar.
@@ -114,8 +114,8 @@ def train(steps: int = STEPS, seed: int = 0, workers: int = 0, place_weight: flo
     Args:
         steps: Batches of `BATCH` scenes.
         seed: Chooses the initial weights and the scenes, none of which has a seed in `HELD_OUT`.
-        workers: Processes that draw ahead; 0 draws in between the steps. The result is the same.
-        place_weight: Of the loss that makes it look at the object; 0 for a model that nobody told where to look.
+        workers: Processes that draw scenes in advance; 0 draws between the steps. The result is the same.
+        place_weight: Weight of the loss that places evidence on the object; 0 trains without that loss.
 
     Returns:
         The model in evaluation mode.
@@ -138,7 +138,7 @@ def train(steps: int = STEPS, seed: int = 0, workers: int = 0, place_weight: flo
 
 @torch.inference_mode()
 def accuracy(model: nn.Module, objects: int, count: int) -> float:
-    """Share of `count` held-out scenes whose `objects` highest logits are the classes in the scene."""
+    """Return the share of `count` held-out scenes whose `objects` highest logits are the classes in the scene."""
     right = 0
     for pixels, shares in DataLoader(Scenes(HELD_OUT.start, count, (objects,)), batch_size=200):
         present = shares.amax(dim=(2, 3)) > 0
@@ -148,7 +148,7 @@ def accuracy(model: nn.Module, objects: int, count: int) -> float:
 
 
 def to_onnx(model: nn.Module) -> onnx.ModelProto:
-    """Convert the model, batch norms folded, with the names and the preprocessing it needs as metadata."""
+    """Convert the model, batch norms folded, with class names and preprocessing as metadata."""
     program = torch.onnx.export(
         model,
         (torch.zeros(2, 3, *SIZE),),
@@ -163,7 +163,7 @@ def to_onnx(model: nn.Module) -> onnx.ModelProto:
     proto = program.model_proto
     for part in (proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output):
         part.ClearField("doc_string")
-        part.ClearField("metadata_props")  # the exporter's notes, stack traces with file names among them
+        part.ClearField("metadata_props")  # notes of the exporter, with stack traces and file names
     onnx.helper.set_model_props(
         proto, {"names": json.dumps(CLASSES), "fusioncam.preprocessing": json.dumps(PREPROCESSING)}
     )
@@ -172,17 +172,12 @@ def to_onnx(model: nn.Module) -> onnx.ModelProto:
 
 
 def save(proto: onnx.ModelProto, path: Path) -> None:
-    """Write the model to `path` in one piece: a reader sees the old file or the new one, never half of it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(proto.SerializeToString(deterministic=True))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """Write the model to `path` whole, or leave the old file."""
+    write_atomically(path, proto.SerializeToString(deterministic=True))
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train, say how well it went on held-out scenes, and write the file."""
+    """Train the model, print its accuracy on held-out scenes, and write its file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--output", type=Path, default=MODEL, help="where to write the model (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"batches of {BATCH} scenes (default: %(default)s)")

@@ -7,6 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from fusioncam.errors import OutputError  # noqa: E402
 from fusioncam.runtime.demo import train  # noqa: E402
 from fusioncam.runtime.demo.scenes import CLASSES, HELD_OUT, SIZE, draw_scene  # noqa: E402
 
@@ -87,7 +88,7 @@ def test_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr("pathlib.Path.replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OutputError, match="disk full"):
         train.save(onnx.ModelProto(), path)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
