@@ -1,7 +1,7 @@
-"""Explains pictures with the models NAME_explain and NAME_score of the same repository, by fusioncam's arithmetic.
+"""The Python model that explains pictures with the models NAME_explain and NAME_score of the same repository.
 
-`fusioncam triton` copies this file into a Triton model repository; nothing of the package imports it. It needs the
-package in the Python of Triton's backend, see docs/deploy/triton.md.
+`fusioncam triton` copies this file into a Triton model repository; no module of the package imports it. The Python of
+Triton's backend needs the package, see docs/deploy/triton.md.
 """
 
 import asyncio
@@ -10,17 +10,15 @@ import time
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
 
 from fusioncam.errors import FusionCamError, ImageError, UsageError
-from fusioncam.kernels.arrays import Float32Array
 from fusioncam.kernels.reference import probabilities
 from fusioncam.manifest import read_manifest
-from fusioncam.runtime.budget import Budget
-from fusioncam.runtime.engine import ExplainRequest, PassRequest, Pipeline, Task
+from fusioncam.runtime.engine import ExplainRequest, PassRequest, Pipeline
 from fusioncam.runtime.engine.checks import refuse_nan
 from fusioncam.runtime.engine.host.engine import PARTS, HostEngine
 from fusioncam.runtime.engine.host.scorer import Scorer
@@ -28,32 +26,23 @@ from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.methods import checked_for
 from fusioncam.runtime.service.protocol.request_parser import default_method, parse_request, prepared_pictures
 
-PICTURES, CHUNKS = 2, 2  # of a request, and of a picture, that are under way at a time: bounds the memory
+PICTURES, CHUNKS = 2, 2  # of a request, and of a picture, that are in flight: bounds the memory
 FIGURES = ("logits", "probabilities", "class_index", "passes", "flags")  # outputs that are no maps
 TYPES = {"TYPE_FP32": np.float32, "TYPE_FP16": np.float16}
 
 
-class Asked(NamedTuple):
-    """What a request wants of each of its pictures, (3, H, W) preprocessed."""
-
-    pictures: list[Float32Array]
-    classes: list[int]
-    methods: tuple[str, ...]
-    budget: Budget
-
-
 class CancelledError(Exception):
-    """Whoever asked does not wait any more."""
+    """The client has cancelled its request."""
 
 
-class Part:
-    """A model of the repository that is asked for some of its outputs."""
+class RepositoryModel:
+    """Another model of the repository, asked for some of its outputs."""
 
     def __init__(self, name: str, version: int, outputs: Sequence[str]) -> None:
         self._name, self._version, self._outputs = name, version, list(outputs)
 
     def send(self, feeds: dict[str, Any]) -> Any:
-        """A request on its way, to be awaited. The answer shall come to the host, even from a GPU."""
+        """Send a request and return what to await. The answer comes to the host, even from a GPU."""
         request = pb_utils.InferenceRequest(
             model_name=self._name,
             model_version=self._version,
@@ -64,28 +53,28 @@ class Part:
         return request.async_exec()
 
     def read(self, response: Any) -> dict[str, Any]:
-        """The outputs that came back."""
+        """Return the outputs of a response by name."""
         if response.has_error():
             raise FusionCamError(f"{self._name} cannot be run: {response.error().message()}; see Triton's log")
         return {n: pb_utils.get_output_tensor_by_name(response, n).as_numpy() for n in self._outputs}
 
 
-class Answered:
-    """In the place of an onnxruntime session: it was run already."""
+class FinishedSession:
+    """A stand-in for the session of the explain graph, which another model has run already."""
 
-    def __init__(self, found: dict[str, Any]) -> None:
-        self._found = found
+    def __init__(self, results: dict[str, Any]) -> None:
+        self._results = results
 
     def run(self, outputs: Sequence[str], feeds: dict[str, Any]) -> list[Any]:
-        """What it gave."""
-        return [self._found[name] for name in outputs]
+        """Return the results of these outputs."""
+        return [self._results[name] for name in outputs]
 
 
 class TritonPythonModel:
-    """What Triton loads, one per instance."""
+    """The class that Triton loads, once per instance."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Read what the bundle's manifest says. The other models may not be there yet."""
+        """Read the configuration and the bundle's manifest. The other models may not be loaded yet."""
         config = json.loads(args["model_config"])
         name, version = args["model_name"], int(args["model_version"])
         folder = Path(args["model_repository"], args["model_version"])
@@ -95,30 +84,29 @@ class TritonPythonModel:
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
         self._chunk, self._dtype = int(parameters["chunk"]), TYPES[parameters["pictures"]]
         self._shape = (3, *self.manifest.preprocessing.size)
-        self._explain = Part(f"{name}_explain", version, PARTS if self.manifest.gradient else PARTS[:2])
-        self._score = Part(f"{name}_score", version, ["logits"])
+        self._explain = RepositoryModel(f"{name}_explain", version, PARTS if self.manifest.gradient else PARTS[:2])
+        self._score = RepositoryModel(f"{name}_score", version, ["logits"])
 
     async def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """A response for each request."""
+        """Return a response for each request."""
         return list(await asyncio.gather(*map(self._respond, requests)))
 
     async def _respond(self, request: Any) -> Any:
         try:
-            asked = self._asked(request)
-            found: list[Explanation] = []
-            for start in range(0, len(asked.pictures), PICTURES):
-                some = range(start, min(start + PICTURES, len(asked.pictures)))
-                async with asyncio.TaskGroup() as group:  # where one fails the others are given up
-                    tasks = [group.create_task(self._explained(asked, i, request)) for i in some]
-                found += [task.result() for task in tasks]
-            return self._response(asked, found, set(request.requested_output_names()))
+            requests = self._explain_requests(request)
+            explanations: list[Explanation] = []
+            for start in range(0, len(requests), PICTURES):
+                async with asyncio.TaskGroup() as group:  # where one fails the others are cancelled
+                    tasks = [group.create_task(self._explanation(r, request)) for r in requests[start:][:PICTURES]]
+                explanations += [task.result() for task in tasks]
+            return self._response(explanations, set(request.requested_output_names()))
         except ExceptionGroup as group:
             return _refusal(group.exceptions[0])
         except Exception as error:
             return _refusal(error)
 
-    def _asked(self, request: Any) -> Asked:
-        """Return what a request asks for; raises ImageError or UsageError where it makes no sense."""
+    def _explain_requests(self, request: Any) -> list[ExplainRequest]:
+        """Return a request per picture; raises ImageError or UsageError where Triton's request makes no sense."""
         inputs = {t.name(): t.as_numpy() for t in request.inputs()}
         texts = {n: [_text(v) for v in inputs[n].ravel()] for n in ("method", "budget") if n in inputs}
         flat = {n: values.ravel() for n, values in inputs.items() if n in ("class_index", "image_bytes")}
@@ -129,23 +117,25 @@ class TritonPythonModel:
         classes = parsed.classes(len(pictures), self.manifest.classes)
         named = self._methods([m.strip() for m in parsed.methods if m.strip()], request.requested_output_names())
         methods = checked_for(named, [self.manifest], parsed.budget) if named else ()
-        return Asked(pictures, classes, methods, parsed.budget)
+        return [ExplainRequest(x, [c], methods, parsed.budget) for x, c in zip(pictures, classes, strict=True)]
 
     def _methods(self, methods: list[str], outputs: Iterable[str]) -> list[str]:
-        """Return the methods that are named, and those among the outputs, unless all of them are asked for."""
+        """Return the methods that are named, and those among the requested outputs, unless all are requested."""
         for method in methods:
             if method not in self.methods:
                 known = ", ".join(self.methods)
                 raise UsageError(f"there is no output or method {method[:80]!r}; the methods are {known}")
-        wanted = set(outputs)
-        if wanted < set(self._outputs):
-            return [*methods, *(m for m in self.methods if m in wanted)]
+        requested = set(outputs)
+        if requested < set(self._outputs):
+            return [*methods, *(m for m in self.methods if m in requested)]
         return methods or [default_method(self.methods)]
 
-    async def _explained(self, asked: Asked, i: int, request: Any) -> Explanation:
-        feeds = {"image": asked.pictures[i][None], "class_index": np.array([asked.classes[i]], np.int64)}
-        evidence = Answered(self._explain.read(await self._explain.send(feeds)))
-        task = self._task(asked, i, evidence)
+    async def _explanation(self, explain: ExplainRequest, request: Any) -> Explanation:
+        feeds = {"image": np.asarray(explain.x)[None], "class_index": np.array(explain.targets, np.int64)}
+        evidence = FinishedSession(self._explain.read(await self._explain.send(feeds)))
+        # Of the scorer only the size of its chunks is of use: they are sent by `_pass`, several at a time.
+        scorer = Scorer(evidence, self._shape, self._chunk, pad=True)
+        task = Pipeline([self.manifest], [HostEngine(self.manifest, evidence, scorer)]).task(explain)
         try:
             while True:
                 await self._pass(next(task), request)
@@ -155,43 +145,37 @@ class TritonPythonModel:
         finally:
             task.close()
 
-    async def _pass(self, wanted: PassRequest, request: Any) -> None:
-        """Chunks go out as they are made, up to `CHUNKS` at a time, for NAME_score to batch."""
+    async def _pass(self, passes: PassRequest, request: Any) -> None:
+        """Send chunks as they are made, up to `CHUNKS` at a time, for NAME_score to batch."""
         begun = time.perf_counter()
         sent: deque[tuple[int, Any]] = deque()
-        for start in range(0, wanted.count, self._chunk):
-            rows = np.empty((min(self._chunk, wanted.count - start), *self._shape), self._dtype)
-            with np.errstate(over="ignore"):  # what float16 does not hold shows in the logits
-                wanted.fill(start, start + len(rows), rows)
+        for start in range(0, passes.count, self._chunk):
+            rows = np.empty((min(self._chunk, passes.count - start), *self._shape), self._dtype)
+            with np.errstate(over="ignore"):  # numbers beyond float16 show in the logits
+                passes.fill(start, start + len(rows), rows)
             if request.is_cancelled():
                 raise CancelledError
             sent.append((start, self._score.send({"image": rows})))
             if len(sent) == CHUNKS:
-                await self._take(wanted, *sent.popleft())
+                await self._take(passes, *sent.popleft())
         while sent:
-            await self._take(wanted, *sent.popleft())
-        wanted.clock.add("masked_passes", time.perf_counter() - begun)
-        wanted.clock.resume()
+            await self._take(passes, *sent.popleft())
+        passes.clock.add("masked_passes", time.perf_counter() - begun)
+        passes.clock.resume()
 
-    async def _take(self, wanted: PassRequest, start: int, response: Any) -> None:
+    async def _take(self, passes: PassRequest, start: int, response: Any) -> None:
         logits = self._score.read(await response)["logits"]
         refuse_nan(logits, "logits")
-        wanted.take(start, logits)
+        passes.take(start, logits)
 
-    def _task(self, asked: Asked, i: int, evidence: Answered) -> Task[list[Explanation]]:
-        # Of the scorer only the size of its chunks is of use: they are sent by `_pass`, several at a time.
-        scorer = Scorer(evidence, self._shape, self._chunk, pad=True)
-        pipeline = Pipeline([self.manifest], [HostEngine(self.manifest, evidence, scorer)])
-        return pipeline.task(ExplainRequest(asked.pictures[i], [asked.classes[i]], asked.methods, asked.budget))
-
-    def _response(self, asked: Asked, found: Sequence[Explanation], outputs: Collection[str]) -> Any:
-        logits = np.stack([np.asarray(f.logits, np.float32) for f in found])
-        arrays = {m: np.stack([f.maps[m] for f in found]).astype(np.float32) for m in asked.methods} | {
+    def _response(self, explanations: Sequence[Explanation], outputs: Collection[str]) -> Any:
+        logits = np.stack([np.asarray(e.logits, np.float32) for e in explanations])
+        arrays = {m: np.stack([e.maps[m] for e in explanations]).astype(np.float32) for m in explanations[0].maps} | {
             "logits": logits,
             "probabilities": probabilities(logits, self.manifest.ending).astype(np.float32),
-            "class_index": np.array([f.class_index for f in found], np.int64),
-            "passes": np.array([f.passes.run for f in found], np.int64),
-            "flags": np.array([",".join(f.flags).encode() for f in found], object),
+            "class_index": np.array([e.class_index for e in explanations], np.int64),
+            "passes": np.array([e.passes.run for e in explanations], np.int64),
+            "flags": np.array([",".join(e.flags).encode() for e in explanations], object),
         }
         return pb_utils.InferenceResponse([pb_utils.Tensor(n, a) for n, a in arrays.items() if n in outputs])
 
@@ -201,7 +185,7 @@ def _text(value: bytes | str) -> str:
 
 
 def _refusal(error: Exception) -> Any:
-    """The response that says what went wrong, and whose fault it is."""
+    """Return the response for an error, with the code of whose fault it is."""
     codes = pb_utils.TritonError
     if isinstance(error, CancelledError):
         return pb_utils.InferenceResponse(error=codes("the request was cancelled", codes.CANCELLED))

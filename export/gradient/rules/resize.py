@@ -1,13 +1,12 @@
 """Resize in all its modes: a matrix along each axis, which is measured, not derived."""
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
+from fusioncam.export.gradient.rules.measure import run_node
 from fusioncam.export.gradient.rules.table import Step, along, rule
 from fusioncam.export.gradient.tape import dims
-from fusioncam.export.sessions import open_session
-from fusioncam.kernels.arrays import Float32Array
+from fusioncam.kernels.arrays import Array, Float32Array
 
 
 @rule("Resize")
@@ -42,19 +41,10 @@ def _matrix(s: Step, axis: int, small: int, large: int) -> Float32Array:
     """Return the (large, small) matrix that the node applies along `axis`: its response to every unit vector."""
     beside = 2 if small == large else 1  # as nothing is resized where all sizes stay
     if s.has(2) and s.array(2).size:
-        name, size = "scales", np.array([1, 1, beside, _scale(s, axis)], np.float32)
+        size: list[Array | None] = [np.array([1, 1, beside, _scale(s, axis)], np.float32)]
     else:
-        name, size = "sizes", np.array([1, small, beside, large], np.int64)
+        size = [None, np.array([1, small, beside, large], np.int64)]
     attributes = {a.name: a.value for a in s.node.attributes.values() if a.name != "axes"}
-    node = onnx.helper.make_node("Resize", ["x", "", *([""] if name == "sizes" else []), name], ["y"], **attributes)
-    graph = onnx.helper.make_graph(
-        [node],
-        "resize",
-        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, small, 1, small])],
-        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, small, beside, large])],
-        [onnx.numpy_helper.from_array(size, name)],
-    )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 19)], ir_version=9)
     unit = np.eye(small, dtype=np.float32).reshape(1, small, 1, small)
-    responses = np.asarray(open_session(model.SerializeToString()).run(None, {"x": unit})[0], np.float32)
+    responses = run_node("Resize", 19, [unit, None, *size], attributes)
     return np.ascontiguousarray(responses.reshape(small, beside, large)[:, 0].T)

@@ -9,11 +9,10 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
+from fusioncam.export.gradient.rules.measure import run_node
 from fusioncam.export.gradient.rules.table import Step
-from fusioncam.export.sessions import open_session
 from fusioncam.kernels.arrays import Float64Array
 
 PER_AXIS = ("kernel_shape", "strides", "dilations", "output_padding", "output_shape")
@@ -127,19 +126,9 @@ def responses(s: Step, axis: int, kernel: list[int], size: int) -> Float64Array:
 def _responses(op_type: str, opset: int, size: int, attributes: tuple[tuple[str, Any], ...]) -> Float64Array:
     named = dict(attributes)
     weights = np.arange(1, named["kernel_shape"][0] + 1, dtype=np.float32).reshape(1, 1, -1)
-    weighted = op_type.startswith("Conv")
-    node = onnx.helper.make_node(op_type, ["x", "w"] if weighted else ["x"], ["y"], **named)
-    graph = onnx.helper.make_graph(
-        [node],
-        "windows",
-        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [size, 1, size])],
-        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
-        [onnx.numpy_helper.from_array(weights, "w")] if weighted else [],
-    )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=10)
     unit = np.eye(size, dtype=np.float32)[:, None]
     try:
-        found = open_session(model.SerializeToString()).run(None, {"x": unit})[0]
-    except Exception as error:  # onnxruntime's share no base class
+        found = run_node(op_type, opset, [unit, weights] if op_type.startswith("Conv") else [unit], named)
+    except Exception as error:  # onnxruntime's exceptions share no base class
         raise NotImplementedError("onnxruntime does not run it") from error
     return np.asarray(found, np.float64).reshape(size, -1)
