@@ -8,6 +8,7 @@ from fusioncam.kernels.arrays import UInt8Array
 from fusioncam.runtime.arguments import Bundles, Classes, checked_choice, checked_count, many
 from fusioncam.runtime.budget import Budget, checked_budget
 from fusioncam.runtime.engine import (
+    EngineOptions,
     ExplainRequest,
     Pipeline,
     Progress,
@@ -73,31 +74,10 @@ class Explainer:
         threads = checked_count("threads", threads, THREADS_PER_CORE * (os.cpu_count() or 1))
         warn_of_clash()
         bundles = read_bundles(bundle)
-        checked_for(methods, [b.manifest for b in bundles], budget)  # before sessions are opened, which takes long
-        self._use(Pipeline.open(bundles, providers, chunk, threads, smooth, kernels), methods, budget)
-
-    @classmethod
-    def from_pipeline(
-        cls, pipeline: Pipeline, methods: Sequence[str] = METHODS, budget: Budget = "exact"
-    ) -> "Explainer":
-        """Return an Explainer over a pipeline of one's own.
-
-        Args:
-            pipeline: The pipeline.
-            methods: As for `Explainer`.
-            budget: As for `Explainer`.
-
-        Raises:
-            UsageError: A method or the budget is unavailable for the pipeline's bundles.
-        """
-        explainer = cls.__new__(cls)
-        explainer._use(pipeline, methods, budget)
-        return explainer
-
-    def _use(self, pipeline: Pipeline, methods: Sequence[str], budget: Budget) -> None:
-        self.pipeline, self.manifest = pipeline, pipeline.manifest
-        checked_methods(methods)
-        self.methods, self._budget = pipeline.check(methods, budget)
+        self.methods, self._budget = checked_for(methods, [b.manifest for b in bundles], budget), budget
+        options = EngineOptions(providers, chunk, threads, kernels)
+        self.pipeline = Pipeline.open(bundles, options, smooth)
+        self.manifest = self.pipeline.manifest
 
     @property
     def chunk(self) -> int:

@@ -5,8 +5,7 @@ import platform
 import shutil
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -252,7 +251,8 @@ def injected_sessions(**injected):
         return relays[path]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Pipeline, "open", partial(Pipeline.open, **{"open_session": open_relay, **injected}))
+        plain, changes = Pipeline.open, {"open_session": open_relay, **injected}
+        patch.setattr(Pipeline, "open", lambda bundles, options, *a: plain(bundles, replace(options, **changes), *a))
         yield relays
 
 

@@ -15,7 +15,7 @@ from fusioncam.export import export_model
 from fusioncam.kernels.arrays import Array
 from fusioncam.kernels.device import Device
 from fusioncam.manifest import Manifest, Preprocessing, read_bundle
-from fusioncam.runtime.engine import ExplainRequest, Pipeline
+from fusioncam.runtime.engine import EngineOptions, ExplainRequest, Pipeline
 from fusioncam.runtime.engine.device.opening import open_device_engine
 from fusioncam.runtime.engine.host.opening import open_host_engine
 from fusioncam.runtime.engine.protocols import Engine
@@ -135,7 +135,7 @@ class Lab:
 
         def make() -> Explained:
             folder, manifest = self.bundle(name, "fp32")
-            return explain(open_host_engine(folder, manifest, [CPU]), manifest, self.picture(name))
+            return explain(open_host_engine(folder, manifest, EngineOptions([CPU])), manifest, self.picture(name))
 
         return self._once(("reference", name), make)
 
@@ -157,7 +157,7 @@ class Lab:
             # A device whose memory is the host's is one of the tests'.
             in_test = self.device.memory == "cpu" and road == "onnxruntime"
             providers: list[Provider] = [CPU] if in_test else list(PROVIDERS[road])
-            return open_device_engine(folder, manifest, self.device, providers, chunk), manifest
+            return open_device_engine(folder, manifest, self.device, EngineOptions(providers, chunk)), manifest
         except ProviderError as error:
             self.broken[road] = str(error)
             raise

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -25,7 +25,12 @@ def opening(folder: Path, manifest: Any, device: Any, chunk: int) -> Iterator[No
     except ImportError:
         engine = lookup("open_on_device")(folder, manifest, device, ["CPUExecutionProvider"], chunk, threads=THREADS)
     else:
-        with mock.patch.object(pipeline, "open", partial(pipeline.open, device=device)):
+        plain = pipeline.open
+
+        def on_device(bundles: Any, options: Any, *rest: Any) -> Any:
+            return plain(bundles, replace(options, device=device), *rest)
+
+        with mock.patch.object(pipeline, "open", on_device):
             yield
         return
     calls = []

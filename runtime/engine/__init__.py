@@ -1,6 +1,7 @@
 """The engine: the work of one request, from a picture to its maps. This is its door: others import it from here."""
 
 from fusioncam.runtime.engine.host.passes import MaskedPasses, Pictures
+from fusioncam.runtime.engine.options import EngineOptions
 from fusioncam.runtime.engine.pipeline import Pipeline, read_bundles
 from fusioncam.runtime.engine.progress import Clock, Progress
 from fusioncam.runtime.engine.request import TOP_CLASS, ExplainRequest, Target, TargetChoice
@@ -11,6 +12,7 @@ __all__ = [
     "IN_FLIGHT",
     "TOP_CLASS",
     "Clock",
+    "EngineOptions",
     "ExplainRequest",
     "MaskedPasses",
     "PassRequest",

@@ -2,18 +2,19 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from fusioncam.errors import DeviceError, UsageError
-from fusioncam.kernels.device import Device, open_device
+from fusioncam.kernels.device import open_device
 from fusioncam.manifest import SCORE_GRAPH, Manifest
 from fusioncam.quirks import crashing_optimizers
 from fusioncam.runtime.engine.device.opening import agreed, open_device_engine
 from fusioncam.runtime.engine.host.opening import open_host_engine
+from fusioncam.runtime.engine.options import EngineOptions
 from fusioncam.runtime.engine.protocols import Engine
-from fusioncam.runtime.sessions.open import OpenSession, open_session
-from fusioncam.runtime.sessions.providers import ON_GPU, Provider, name_and_options, resolve
+from fusioncam.runtime.sessions.providers import ON_GPU, name_and_options, resolve
 
 
 class EngineSelector:
@@ -39,27 +40,13 @@ class EngineSelector:
             return self.fallback[0]
 
 
-def open_engines(
-    folder: Path,
-    manifest: Manifest,
-    providers: Sequence[Provider] | None = None,
-    chunk: int | None = None,
-    threads: int | None = None,
-    kernels: bool = True,
-    open_session: OpenSession = open_session,
-    device: Device | None = None,
-) -> EngineSelector:
+def open_engines(folder: Path, manifest: Manifest, options: EngineOptions) -> EngineSelector:
     """Open the engines of a bundle: on a GPU with kernels of our own, and a host fallback for other methods.
 
     Args:
         folder: The bundle.
         manifest: Its manifest.
-        providers: See `resolve`.
-        chunk: Masked pictures per run; by default the best of a short measurement on the CPU, 64 on a GPU.
-        threads: CPU threads within one operator.
-        kernels: Whether kernels of our own are used where there are any.
-        open_session: Opens the session of a graph.
-        device: The GPU; by default the one that the providers name.
+        options: Options.
 
     Raises:
         ProviderError: A provider cannot run on this machine.
@@ -67,22 +54,22 @@ def open_engines(
         BundleError: onnxruntime cannot load a graph.
         UsageError: The providers have different devices or streams, or the bundle is not for GPUs.
     """
-    resolved = resolve(providers)
-    chunk = 1 if manifest.one_by_one else chunk
-    if manifest.score_precision == "int8" and any(name_and_options(p)[0] in ON_GPU for p in resolved):
+    providers = resolve(options.providers)
+    on_gpu = [name_and_options(p)[0] in ON_GPU for p in providers]
+    options = replace(options, providers=providers, chunk=1 if manifest.one_by_one else options.chunk)
+    if manifest.score_precision == "int8" and any(on_gpu):
         raise UsageError("int8 bundles are for CPUs; for a GPU export the model again, with --precision fp16")
-    open_host = partial(open_host_engine, folder, manifest, resolved, chunk, threads, open_session)
-    if device is None and not (name_and_options(resolved[0])[0] in ON_GPU and kernels and manifest.gradient):
+    open_host = partial(open_host_engine, folder, manifest, options)
+    if options.device is None and not (on_gpu[0] and options.kernels and manifest.gradient):
         return EngineSelector(open_host())  # kernels begin with the gradient
-    number, stream = agreed(resolved, "device_id"), agreed(resolved, "user_compute_stream")
+    number, stream = agreed(providers, "device_id"), agreed(providers, "user_compute_stream")
     if stream == 0:
         raise UsageError("user_compute_stream must be a stream of your own: 0, the default one, cannot be shared")
     try:
         # PyCUDA cannot use a stream that it has not made.
-        device = device or open_device(number or 0, "cuda-core" if stream else None)
+        device = options.device or open_device(number or 0, "cuda-core" if stream else None)
     except DeviceError:
         # Opened for its error, which says what onnxruntime lacks.
-        open_session(folder / SCORE_GRAPH, resolved, threads, crashing_optimizers(manifest))
+        options.open_session(folder / SCORE_GRAPH, providers, options.threads, crashing_optimizers(manifest))
         raise
-    engine = open_device_engine(folder, manifest, device, resolved, chunk, threads, open_session)
-    return EngineSelector(engine, open_host)
+    return EngineSelector(open_device_engine(folder, manifest, device, options), open_host)

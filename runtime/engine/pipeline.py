@@ -9,12 +9,12 @@ import numpy as np
 
 from fusioncam.kernels import reference
 from fusioncam.kernels.arrays import UInt8Array
-from fusioncam.kernels.device import Device
 from fusioncam.kernels.reference import probabilities
 from fusioncam.manifest import Manifest, bundle_flags, read_bundle
 from fusioncam.runtime.arguments import Bundles, checked_class, listed_bundles, of_one_model
 from fusioncam.runtime.budget import Budget, checked_budget
 from fusioncam.runtime.engine.opening import EngineSelector, open_engines
+from fusioncam.runtime.engine.options import EngineOptions
 from fusioncam.runtime.engine.progress import part_of
 from fusioncam.runtime.engine.protocols import Engine
 from fusioncam.runtime.engine.recipe import ClassMaps, ViewResult, make_maps, mean, take_steps
@@ -24,8 +24,6 @@ from fusioncam.runtime.engine.views import View, checked_smoothing, view_count, 
 from fusioncam.runtime.explanation import Explanation, Passes
 from fusioncam.runtime.methods import checked_for
 from fusioncam.runtime.photos.model_input import as_input, is_dark, unpreprocess
-from fusioncam.runtime.sessions.open import OpenSession, open_session
-from fusioncam.runtime.sessions.providers import Provider
 
 
 class BundleFolder(NamedTuple):
@@ -79,37 +77,20 @@ class Pipeline:
 
     @classmethod
     def open(
-        cls,
-        bundles: Sequence[BundleFolder],
-        providers: Sequence[Provider] | None = None,
-        chunk: int | None = None,
-        threads: int | None = None,
-        smooth: Sequence[str] = (),
-        kernels: bool = True,
-        *,
-        open_session: OpenSession = open_session,
-        device: Device | None = None,
+        cls, bundles: Sequence[BundleFolder], options: EngineOptions | None = None, smooth: Sequence[str] = ()
     ) -> "Pipeline":
-        """Open the sessions of bundles, as `read_bundles` gives them.
+        """Open the engines of bundles, as `read_bundles` gives them.
 
         Args:
             bundles: The bundles.
-            providers: See `Explainer`, as for the next four.
-            chunk: Masked pictures per run.
-            threads: CPU threads within one operator.
+            options: Options of the engines.
             smooth: Further views of every picture.
-            kernels: Whether kernels may make the maps on a GPU.
-            open_session: Opens the session of a graph.
-            device: The GPU; by default the one that the providers name.
 
         Raises:
             ProviderError, DeviceError, BundleError, UsageError: As of `open_engines`.
         """
-        return cls(
-            [b.manifest for b in bundles],
-            [open_engines(*b, providers, chunk, threads, kernels, open_session, device) for b in bundles],
-            smooth,
-        )
+        options = options or EngineOptions()
+        return cls([b.manifest for b in bundles], [open_engines(*b, options) for b in bundles], smooth)
 
     @property
     def preferred(self) -> Engine:

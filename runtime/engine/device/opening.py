@@ -2,61 +2,49 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fusioncam.errors import UsageError
 from fusioncam.kernels.device import Device
 from fusioncam.manifest import EXPLAIN_GRAPH, GPU_CHUNK, SCORE_GRAPH, Manifest
-from fusioncam.quirks import crashing_optimizers
 from fusioncam.runtime.engine.device.engine import DeviceEngine
-from fusioncam.runtime.sessions.contract import check_session
+from fusioncam.runtime.engine.options import EngineOptions
 from fusioncam.runtime.sessions.engine_cache import bundle_digest, cache_folder
-from fusioncam.runtime.sessions.open import OpenSession, captures, open_session
+from fusioncam.runtime.sessions.open import captures
 from fusioncam.runtime.sessions.provider_options import Use
-from fusioncam.runtime.sessions.providers import ON_GPU, TENSORRT, Provider, name_and_options
+from fusioncam.runtime.sessions.providers import ON_GPU, TENSORRT, Provider, name_and_options, resolve
 
 SHARED = ("device_id", "user_compute_stream", "has_user_compute_stream")
 
 
-def open_device_engine(
-    folder: Path,
-    manifest: Manifest,
-    device: Device,
-    providers: Sequence[Provider],
-    chunk: int | None = None,
-    threads: int | None = None,
-    open_session: OpenSession = open_session,
-) -> DeviceEngine:
+def open_device_engine(folder: Path, manifest: Manifest, device: Device, options: EngineOptions) -> DeviceEngine:
     """Open an engine that keeps everything between picture and maps on a GPU.
 
     Args:
         folder: The bundle.
         manifest: Its manifest.
         device: The GPU.
-        providers: Providers of onnxruntime that take the device's memory. Where they name a stream of the device, all
+        options: Options. Their providers must take the device's memory. Where they name a stream of the device, all
             work goes to that; by default to a new one.
-        chunk: Masked pictures per run.
-        threads: CPU threads within one operator.
-        open_session: Opens the session of a graph.
 
     Raises:
         ProviderError: A provider cannot run on this machine.
         DeviceError: There is no memory for the buffers.
         BundleError: onnxruntime cannot load a graph.
     """
-    chunk, stream = chunk or GPU_CHUNK, agreed(providers, "user_compute_stream")
-    own = [_without_shared(p) for p in providers]
+    providers, chunk = resolve(options.providers), options.chunk or GPU_CHUNK
+    stream = agreed(providers, "user_compute_stream")
+    own = replace(options, providers=[_without_shared(p) for p in providers])
     with device.entered():
         stream = stream or device.stream()
-        tensorrt = TENSORRT in (name_and_options(p)[0] for p in own)
+        tensorrt = TENSORRT in (name_and_options(p)[0] for p in providers)
         cache = cache_folder(bundle_digest(manifest), f"chunk-{chunk}") if tensorrt else None
 
         def opened(graph: str, shapes: dict[str, tuple[int, ...]], half: bool, capture: bool) -> Any:
             use = Use(shapes, half=half, cache=cache, device=device.index, stream=stream, capture=capture)
-            session = open_session(folder / graph, own, threads, crashing_optimizers(manifest), use)
-            check_session(session, folder / graph, manifest)
-            return session
+            return own.opened(folder / graph, manifest, use=use)
 
         size = (3, *manifest.preprocessing.size)
         explain = opened(

@@ -3,7 +3,7 @@ import pytest
 from fusioncam import Explainer
 from fusioncam.errors import DeviceError, FusionCamError, UsageError
 from fusioncam.manifest import EXPLAIN_GRAPH, SCORE_GRAPH
-from fusioncam.runtime.engine import opening
+from fusioncam.runtime.engine import EngineOptions, opening
 from fusioncam.runtime.engine.device.opening import open_device_engine
 from fusioncam.runtime.engine.opening import open_engines
 from fusioncam.runtime.sessions.open import open_session
@@ -28,7 +28,7 @@ def told(monkeypatch, host_device, injected):
 def test_int8_bundles_are_for_cpus(tiny, providers):
     manifest = Explainer(tiny.bundle).manifest.model_copy(update={"score_precision": "int8"})
     with pytest.raises(UsageError, match="int8 bundles are for CPUs; for a GPU export the model again"):
-        open_engines(tiny.bundle, manifest, providers)
+        open_engines(tiny.bundle, manifest, EngineOptions(providers))
 
 
 def test_both_sessions_get_the_stream_and_the_one_shape(tiny, told, monkeypatch, tmp_path):
@@ -96,4 +96,4 @@ def test_swapped_graphs_are_no_bundle(tiny, host_device, tmp_path):
     (tmp_path / SCORE_GRAPH).write_bytes((tiny.bundle / EXPLAIN_GRAPH).read_bytes())
     manifest = Explainer(tiny.bundle).manifest
     with pytest.raises(FusionCamError, match="export the model again"):
-        open_device_engine(tmp_path, manifest, host_device, [CPU])
+        open_device_engine(tmp_path, manifest, host_device, EngineOptions([CPU]))

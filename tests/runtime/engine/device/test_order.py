@@ -9,6 +9,7 @@ import pytest
 
 from fusioncam import Explainer
 from fusioncam.errors import FusionCamError
+from fusioncam.runtime.engine import EngineOptions
 from fusioncam.runtime.engine.device.opening import open_device_engine
 from fusioncam.runtime.sessions.open import open_session
 
@@ -148,7 +149,7 @@ def test_every_wait_is_needed(explain_late, wanted, forget, eager):
 def test_the_sessions_go_before_the_device(tiny, host_device):
     device, gone = LateDevice(host_device, 0), []
     manifest = Explainer(tiny.bundle).manifest
-    engine = open_device_engine(tiny.bundle, manifest, device, CPU, 4)
+    engine = open_device_engine(tiny.bundle, manifest, device, EngineOptions(CPU, 4))
     weakref.finalize(device, gone.append, "device")
     for session in (engine._explain, engine.state.passes.rest_run.session):
         weakref.finalize(session, gone.append, "session")

@@ -1,0 +1,56 @@
+"""Options of an engine: on what hardware it runs, and how its sessions are opened."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+
+from fusioncam.kernels.device import Device
+from fusioncam.manifest import Manifest
+from fusioncam.quirks import crashing_optimizers
+from fusioncam.runtime.sessions.contract import check_session
+from fusioncam.runtime.sessions.open import OpenSession, open_session
+from fusioncam.runtime.sessions.providers import Provider
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Options of the engines of a bundle.
+
+    Attributes:
+        providers: onnxruntime's, see `resolve`.
+        chunk: Masked pictures per run; by default the best of a short measurement on the CPU, 64 on a GPU.
+        threads: CPU threads within one operator.
+        kernels: Whether kernels may make the maps on a GPU.
+        open_session: Opens the session of a graph.
+        device: The GPU; by default the one that the providers name.
+    """
+
+    providers: Sequence[Provider] | None = None
+    chunk: int | None = None
+    threads: int | None = None
+    kernels: bool = True
+    open_session: OpenSession = open_session
+    device: Device | None = None
+
+    def opened(
+        self, path: Path, manifest: Manifest, check_inputs: bool = True, **options: Any
+    ) -> onnxruntime.InferenceSession:
+        """Open the session of a graph, and hold it against the manifest.
+
+        Args:
+            path: The graph.
+            manifest: The bundle's.
+            check_inputs: Whether the inputs of the session are those of the graph in the file.
+            options: See `open_session`.
+
+        Raises:
+            ProviderError: A provider cannot run on this machine.
+            BundleError: onnxruntime cannot load the graph, or it is not the manifest's.
+        """
+        disabled = crashing_optimizers(manifest)
+        session = self.open_session(path, self.providers, self.threads, disabled, **options)
+        check_session(session, path, manifest, inputs=check_inputs)
+        return session
