@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,11 @@ def untimed(value: Any) -> Any:
 def untimed_text(text: str) -> str:
     """Return a text with every duration written as T."""
     return TIMED_TEXT.sub("T", text)
+
+
+def page_content(html: str) -> str:
+    """Return HTML with characters for entities and without the white space that no browser shows."""
+    return re.sub(r" ?(<[^>]*>) ?", r"\1", re.sub(r"\s+", " ", unescape(html)))
 
 
 def keys(value: Any) -> Any:
@@ -120,6 +126,6 @@ class Digests:
             with path.open(newline="") as lines:
                 self.add(name, self.clean(json.dumps(untimed(list(csv.DictReader(lines))))))
         elif path.suffix == ".html":
-            self.add(name, untimed_text(path.read_text()))
+            self.add(name, untimed_text(page_content(path.read_text())))
         else:
             self.add(name, path.read_bytes())

@@ -66,6 +66,12 @@ def test_times_are_left_out(part):
     assert digests.untimed_text("12 photos in 3.4 s, 5 ms each") == "12 photos in T, T each"
 
 
+def test_pages_are_compared_as_a_browser_shows_them(part):
+    shown = part("unchanged.digests").page_content
+    assert shown("<p>\n  2&#8209;3 of\n4 <b>now</b>\n</p>\n") == shown("<p>2\u20113 of 4<b>now</b></p>")
+    assert shown("<p>2 of 4</p>") != shown("<p>2 of 5</p>")
+
+
 def test_a_part_that_raises_is_stored_and_the_next_goes_on(part, tmp_path):
     found = part("unchanged.digests").Digests(tmp_path)
     with found.part("one"):
