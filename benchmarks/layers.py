@@ -20,7 +20,7 @@ from fusioncam.errors import FusionCamError
 from fusioncam.export import check
 from fusioncam.export.canonical import canonicalize
 from fusioncam.export.checking.check import pictures
-from fusioncam.export.layers.choice import candidates
+from fusioncam.export.layers.choice import survey
 
 RESULTS = Path(__file__).parent / "results" / "layers.json"
 
@@ -36,7 +36,7 @@ def row(name: str, folder: Path) -> dict[str, Any]:
     except FusionCamError as error:
         return {"error": str(error)}
     layer, source = manifest.layer, bundle.with_suffix(".torch.onnx")
-    depth = next(c.depth for c in candidates(canonicalize(source)) if c.name == layer.name)
+    depth = next(c.depth for c in survey(canonicalize(source)).candidates if c.name == layer.name)
     session = onnxruntime.InferenceSession(bundle / "explain.onnx", providers=["CPUExecutionProvider"])
     feeds = {"image": pictures(manifest, 1), "class_index": np.array([-1])}
     (gradient,) = session.run(["gradients"], feeds)

@@ -17,7 +17,7 @@ from fusioncam.export.checking.liveness import why_dead
 from fusioncam.export.gradient import decides_for_batch, path
 from fusioncam.export.head import head_graph
 from fusioncam.export.inspection import manifest_layer
-from fusioncam.export.layers.choice import choose_live, survey
+from fusioncam.export.layers.choice import survey
 from fusioncam.export.options import ExportOptions
 from fusioncam.export.precision.calibration_batches import masked_pictures
 from fusioncam.export.precision.drift import Finding
@@ -84,9 +84,8 @@ def _draft(source: Path, options: ExportOptions) -> _Draft:
     one_by_one = decides_for_batch(path(classifier.image, classifier.logits))
     if one_by_one and (options["single"] or options["unrolled"]):
         raise UsageError(f"node {one_by_one!r} decides once for a whole batch; leave out --single and --unrolled")
-    names = {str(o.name) for node in model.graph for o in node.outputs}
     surveyed = survey(classifier, gradient)
-    layer = choose_live(surveyed, lambda c: why_dead(classifier, c, gradient), options["layer"], names)
+    layer = surveyed.choose_live(lambda c: why_dead(classifier, c, gradient), options["layer"])
     dynamic = quantise_by_image(model)
     one = ONE_LABEL.get(classifier.ending) if classifier.outputs == 1 else None
     labels = read_labels(model.metadata_props, folder, classifier.classes, options["labels"], one)

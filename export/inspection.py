@@ -10,7 +10,7 @@ from fusioncam.errors import ModelError
 from fusioncam.export.canonical import Classifier, canonicalize
 from fusioncam.export.checking.liveness import why_dead
 from fusioncam.export.gradient import WAY_OUT, operator_name, path, unsupported
-from fusioncam.export.layers.choice import Candidate, Survey, choose_live, survey
+from fusioncam.export.layers.choice import Candidate, Survey, survey
 from fusioncam.export.layers.cost import Cost, chunk_bytes, cost, seconds_per_pass
 from fusioncam.export.reading.folder import model_file
 from fusioncam.manifest import Layer
@@ -57,15 +57,14 @@ def inspect_model(
     surveyed = survey(classifier)
     seconds, most = seconds_per_pass(classifier), chunk_bytes(classifier)
     try:
-        default, reason = choose_live(surveyed, lambda c: why_dead(classifier, c)), None
+        default, reason = surveyed.choose_live(lambda c: why_dead(classifier, c)), None
     except ModelError as error:
         default, reason = None, str(error)
-    found = surveyed.found
     nodes = unsupported(path(classifier.image, classifier.logits))
     missing = Counter(operator_name(n) for n in nodes)
-    way_out = WAY_OUT if any(c.without_rule for c in found) else None
+    way_out = WAY_OUT if any(c.without_rule for c in surveyed.candidates) else None
     remarks = () if default is None else manifest_layer(surveyed, default, by_default=True).remarks
-    costs = [(c, cost(c, seconds, most)) for c in found]
+    costs = [(c, cost(c, seconds, most)) for c in surveyed.candidates]
     return Inspection(classifier, costs, default, reason, missing, way_out, remarks)
 
 

@@ -1,7 +1,7 @@
-"""Which tensor to explain by: every candidate of a model, and the one that is taken by default."""
+"""The choice of a layer: every tensor that could explain a model, and the one that is taken by default."""
 
 import difflib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
@@ -19,19 +19,19 @@ INTEGERS = (
     "it holds 8-bit integers, made by {}; quantise the model with QuantizeLinear / DequantizeLinear pairs instead"
 )
 NO_GRID = "none has height and width that cover the picture in order, neither mirrored nor padded"
-EARLY = 1 / 3  # share of the weighted operators; a default that has no more before it is told of
+EARLY = 1 / 3  # share of the weighted operators: a default with no more of them before it gets a remark
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
 BYTES = (ir.DataType.UINT8, ir.DataType.INT8)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A tensor the model could be explained by.
+    """A tensor that could explain the model.
 
     Attributes:
         value: The tensor.
         layout: The meaning of its axes.
-        refused: Why it is not offered, or None.
+        refused: The reason why it is not offered, or None.
         bypassed: Whether some of the evidence reaches the logits past it.
         depth: Share of the model's weighted operators that come before it, 0..1.
     """
@@ -44,23 +44,23 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """Name of the tensor."""
+        """Return the name of the tensor."""
         return str(self.value.name)
 
     @property
     def without_rule(self) -> bool:
-        """Whether it is refused for want of a gradient rule only: it can be had without the gradient."""
+        """Return whether only a missing gradient rule refuses it, so that it serves without the gradient."""
         return self.refused is not None and self.refused.startswith(NO_RULE)
 
     @property
     def node_name(self) -> str | None:
-        """Name of the node that makes it."""
+        """Return the name of the node that computes it."""
         node = self.value.producer()
         return node.name if node is not None else None
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(K, h, w) of its activations."""
+        """Return the shape (K, h, w) of its activations."""
         channels = dims(self.value)[self.layout.roles.index("C")]
         assert channels is not None
         return channels, *self.layout.grid
@@ -68,19 +68,83 @@ class Candidate:
 
 @dataclass
 class Survey:
-    """The layers that a model could be explained by.
+    """The layers that could explain a model.
 
     Attributes:
-        found: All candidates, in the order of the graph.
+        candidates: All candidates, in the order of the graph.
+        names: Names of all tensors, to tell a wrong name from a tensor that cannot serve.
         branches: Names of the layers that together see everything, where no single late one does.
         lost: The first operator behind which height and width could not be followed, with its node, or None.
         unread: Names of tensors that everything passes, and of whose axes some have places, but cannot be read.
     """
 
-    found: list[Candidate]
+    candidates: list[Candidate]
+    names: frozenset[str]
     branches: tuple[str, ...] = ()
     lost: str | None = None
     unread: tuple[str, ...] = ()
+
+    def choose(self, name: str | None = None) -> Candidate:
+        """Return the candidate called `name`, by default the last one that is neither refused nor bypassed.
+
+        Where all are bypassed, the deepest of `branches` is taken.
+
+        Args:
+            name: Name of a tensor, or of the node that computes it.
+
+        Raises:
+            UsageError: No candidate is called `name`, or it was refused.
+            ModelError: No candidate can serve.
+        """
+        return self._default() if name is None else self._named(name)
+
+    def choose_live(self, why_dead: Callable[[Candidate], str | None], name: str | None = None) -> Candidate:
+        """Return the same, but by default the last one through which evidence was seen to flow.
+
+        Args:
+            why_dead: Runs the model, and returns why a candidate explains nothing, or None; such a one is refused.
+            name: As for `choose`.
+
+        Raises:
+            UsageError, ModelError: As `choose`.
+        """
+        while True:
+            chosen = self.choose(name)
+            reason = why_dead(chosen) if name is None else None
+            if reason is None:
+                return chosen
+            self.candidates[self.candidates.index(chosen)] = replace(chosen, refused=reason)
+
+    def _default(self) -> Candidate:
+        usable = [c for c in self.candidates if c.refused is None]
+        best = [c for c in usable if not c.bypassed]
+        if not best and usable:
+            deepest = [c for c in usable if c.name in self.branches]
+            best = [max(enumerate(deepest), key=lambda at: (at[1].depth, at[0]))[1]] if deepest else usable
+        if not best:
+            raise ModelError(f"no layer of the model can be explained by: {self._why_none()}")
+        return best[-1]
+
+    def _named(self, name: str) -> Candidate:
+        named = {n: c for c in self.candidates for n in (c.node_name, c.name) if n}
+        if name not in named:
+            if name in self.names:
+                raise UsageError(f"layer {name!r} cannot be explained by (`fusioncam inspect` lists those that can)")
+            close = difflib.get_close_matches(name, named, n=1, cutoff=0.0)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise UsageError(f"the model has no layer {name!r}{hint} (`fusioncam inspect` lists them)")
+        if named[name].refused:
+            raise UsageError(f"layer {name!r} cannot be explained by: {_why_not(named[name])}")
+        return named[name]
+
+    def _why_none(self) -> str:
+        """Return the reason a user can act on: a missing rule before an operator that could not be followed."""
+        without = [c for c in self.candidates if c.without_rule]
+        best = [c for c in without if not c.bypassed] or without
+        if not best and self.lost:
+            return f"none has height and width that could be followed: they are lost at operator {self.lost}"
+        best = best or self.candidates
+        return f"{best[-1].name!r}: {_why_not(best[-1])}" if best else NO_GRID
 
     def early(self, chosen: Candidate) -> bool:
         """Return whether `chosen` lies in the first part of the model though evidence has places further on."""
@@ -90,7 +154,7 @@ class Survey:
 
     def join(self, chosen: Candidate) -> str | None:
         """Return the layer that everything passes, in place of a bypassed one."""
-        late = [c for c in self.found if not (c.refused or c.bypassed) and c.depth > EARLY]
+        late = [c for c in self.candidates if not (c.refused or c.bypassed) and c.depth > EARLY]
         return late[-1].name if chosen.bypassed and late else None
 
 
@@ -108,14 +172,14 @@ def survey(classifier: Classifier, gradient: bool = True) -> Survey:
     known, nodes = layouts(made), path(image, logits)
     passed = bottlenecks(nodes, image, logits)
     thin, behind, before = narrow(nodes, made, logits), after(nodes), depths(nodes)
-    found = []
+    listed = []
     for node in nodes:
         value = node.outputs[0]
         layout = known.get(value)
         if layout is None or layout.grid == (1, 1) or not value.uses() or not _listed(value, node):
             continue
         normalized = node.op_type in NORMALIZATIONS and node.inputs[0] in passed
-        found.append(
+        listed.append(
             Candidate(
                 value=value,
                 layout=layout,
@@ -126,19 +190,15 @@ def survey(classifier: Classifier, gradient: bool = True) -> Survey:
                 depth=before[value],
             )
         )
-    usable = {c.value: c for c in found if c.refused is None}
+    usable = {c.value: c for c in listed if c.refused is None}
     lost = next((n for n in nodes if n in set(made.lost)), None)
     unread = [v for v in passed if v not in known and v not in thin and made.somewhere(v) and v is not logits]
     late = {v for v, c in usable.items() if c.depth > EARLY}
     joined = any(not c.bypassed for v, c in usable.items() if v in late)
     parts = () if joined else tuple(usable[v].name for v in branches(image, logits, late or set(usable)))
-    what = None if lost is None else f"{operator_name(lost)} (node {lost.name or lost.outputs[0].name!r})"
-    return Survey(found, parts, what, tuple(str(v.name) for v in unread))
-
-
-def candidates(classifier: Classifier, gradient: bool = True) -> list[Candidate]:
-    """Return the candidates of `survey`."""
-    return survey(classifier, gradient).found
+    lost_at = None if lost is None else f"{operator_name(lost)} (node {lost.name or lost.outputs[0].name!r})"
+    names = frozenset(str(o.name) for node in classifier.model.graph for o in node.outputs)
+    return Survey(listed, names, parts, lost_at, tuple(str(v.name) for v in unread))
 
 
 def _listed(value: ir.Value, node: ir.Node) -> bool:
@@ -161,80 +221,6 @@ def _refusal(behind: After, depth: float, thin: bool, gradient: bool) -> str | N
     return None
 
 
-def choose(
-    found: Sequence[Candidate],
-    name: str | None = None,
-    every: Iterable[str] = (),
-    lost: str | None = None,
-    branches: Sequence[str] = (),
-) -> Candidate:
-    """Return the candidate called `name`, by default the last one that is neither refused nor bypassed.
-
-    Args:
-        found: From `survey`.
-        name: Name of a tensor, or of the node that makes it.
-        every: Further names, to tell a name that is wrong from one that cannot serve.
-        lost: As in `Survey`; the reason where there is no candidate.
-        branches: As in `Survey`; where all are bypassed, the deepest of these is taken.
-
-    Raises:
-        UsageError: No candidate is called `name`, or it was refused.
-        ModelError: No candidate can serve.
-    """
-    if name is None:
-        usable = [c for c in found if c.refused is None]
-        best = [c for c in usable if not c.bypassed]
-        if not best and usable:
-            deepest = [c for c in usable if c.name in branches]
-            best = [max(enumerate(deepest), key=lambda at: (at[1].depth, at[0]))[1]] if deepest else usable
-        if not best:
-            raise ModelError(f"no layer of the model can be explained by: {_why_none(found, lost)}")
-        return best[-1]
-    named = {n: c for c in found for n in (c.node_name, c.name) if n}
-    if name not in named:
-        if name in every:
-            raise UsageError(f"layer {name!r} cannot be explained by (`fusioncam inspect` lists those that can)")
-        close = difflib.get_close_matches(name, named, n=1, cutoff=0.0)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise UsageError(f"the model has no layer {name!r}{hint} (`fusioncam inspect` lists them)")
-    if named[name].refused:
-        raise UsageError(f"layer {name!r} cannot be explained by: {_why_not(named[name])}")
-    return named[name]
-
-
-def choose_live(
-    surveyed: Survey, why_dead: Callable[[Candidate], str | None], name: str | None = None, every: Iterable[str] = ()
-) -> Candidate:
-    """Return the candidate called `name`, by default the last good one through which evidence was seen to flow.
-
-    Args:
-        surveyed: From `survey`; candidates that turn out to be dead are refused there.
-        why_dead: Runs the model, and says what is wrong with a candidate, or None.
-        name: As for `choose`.
-        every: As for `choose`.
-
-    Raises:
-        UsageError: As `choose`.
-        ModelError: As `choose`.
-    """
-    while True:
-        chosen = choose(surveyed.found, name, every, surveyed.lost, surveyed.branches)
-        reason = why_dead(chosen) if name is None else None
-        if reason is None:
-            return chosen
-        surveyed.found[surveyed.found.index(chosen)] = replace(chosen, refused=reason)
-
-
-def _why_none(found: Sequence[Candidate], lost: str | None) -> str:
-    """The reason that can be acted on: a missing rule before an operator that could not be followed."""
-    without = [c for c in found if c.without_rule]
-    best = [c for c in without if not c.bypassed] or without
-    if not best and lost:
-        return f"none has height and width that could be followed: they are lost at operator {lost}"
-    best = best or list(found)
-    return f"{best[-1].name!r}: {_why_not(best[-1])}" if best else NO_GRID
-
-
 def _why_not(candidate: Candidate) -> str:
-    """Why it is refused, and the way out where that is for want of a gradient rule."""
+    """Return why a candidate is refused, and the way out where it lacks a gradient rule."""
     return f"{candidate.refused}; {WAY_OUT}" if candidate.without_rule else str(candidate.refused)

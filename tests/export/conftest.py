@@ -10,7 +10,7 @@ import torch
 
 from fusioncam.export import export_model, export_torch
 from fusioncam.export.canonical import canonicalize
-from fusioncam.export.layers.choice import candidates
+from fusioncam.export.layers.choice import survey
 from fusioncam.export.reading.shapes import noise, record
 from fusioncam.manifest import Manifest
 
@@ -95,7 +95,7 @@ def middle_name(exported):
     wanted = forward(network.make(), network.middle, torch.from_numpy(images))[1]
     wanted = as_map(wanted.detach().numpy(), network.middle_roles, network.offset, None)
     values = record(classifier.model, 3)
-    for c in candidates(classifier):
+    for c in survey(classifier).candidates:
         given = as_map(values[c.value], c.layout.roles, c.layout.offset, c.layout.grid)
         if given.size == wanted.size and np.allclose(given.ravel(), wanted.ravel(), rtol=1e-3, atol=1e-4):
             return c.name

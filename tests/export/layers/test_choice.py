@@ -7,18 +7,20 @@ from fusioncam.errors import ModelError, UsageError
 from fusioncam.export import export_model, inspect_model
 from fusioncam.export.canonical import canonicalize
 from fusioncam.export.gradient import path, unsupported
-from fusioncam.export.layers.choice import candidates, choose
+from fusioncam.export.layers.choice import survey
 
 
-def found(path):
-    return {c.name: c for c in candidates(canonicalize(path))}
+def surveyed(path):
+    """The survey of a file, and its candidates by name."""
+    survey_of_file = survey(canonicalize(path))
+    return survey_of_file, {c.name: c for c in survey_of_file.candidates}
 
 
 def test_candidates_in_order(tiny):
-    layers = found(tiny())
+    of_model, layers = surveyed(tiny())
     assert list(layers) == ["r1", "relu"], "what is before an activation is left to what comes after it"
     assert [c.shape for c in layers.values()] == [(4, 8, 6), (6, 4, 6)]
-    assert choose(list(layers.values())).name == "relu"
+    assert of_model.choose().name == "relu"
     assert not any(c.refused or c.bypassed for c in layers.values())
 
 
@@ -32,11 +34,11 @@ def test_channels_that_are_the_classes(classifier, tmp_path):
     del model.graph.node[:]
     model.graph.node.extend(ordered)
     onnx.save(model, tmp_path / "m.onnx")
-    layers = found(tmp_path / "m.onnx")
+    of_model, layers = surveyed(tmp_path / "m.onnx")
     assert "its channels are the classes" in layers["dense"].refused
-    assert choose(list(layers.values())).name == "relu"
+    assert of_model.choose().name == "relu"
     with pytest.raises(UsageError, match="layer 'dense' cannot be explained by: no weighted operator"):
-        choose(list(layers.values()), "dense")
+        of_model.choose("dense")
 
 
 def test_operator_without_rule(tiny, tmp_path):
@@ -48,9 +50,9 @@ def test_operator_without_rule(tiny, tmp_path):
     node.input.append("axis")
     model.graph.initializer.append(numpy_helper.from_array(np.int64(2), "axis"))
     onnx.save(model, source)
-    layers = found(source)
+    of_model, layers = surveyed(source)
     assert layers["r1"].refused == "no gradient rule for CumSum (node 'odd')"
-    assert choose(list(layers.values())).name == "relu"
+    assert of_model.choose().name == "relu"
     with pytest.raises(UsageError, match="no gradient rule for CumSum"):
         export_model(source, tmp_path / "t.fcam", layer="r1")
     assert inspect_model(source).missing == {"CumSum": 1}
@@ -63,14 +65,13 @@ def test_explicit_layer_by_tensor_and_by_node(tiny, tmp_path):
 
 
 def test_names(tiny):
-    classifier = canonicalize(tiny())
-    layers = candidates(classifier)
+    of_model, _ = surveyed(tiny())
     with pytest.raises(UsageError, match=r"no layer 'rlu2'; did you mean 'relu2'\?"):
-        choose(layers, "rlu2")
+        of_model.choose("rlu2")
     with pytest.raises(UsageError, match="no layer 'something else entirely'; did you mean"):
-        choose(layers, "something else entirely")
+        of_model.choose("something else entirely")
     with pytest.raises(UsageError, match="layer 'flat' cannot be explained by"):
-        choose(layers, "flat", ["flat"])
+        of_model.choose("flat")
     for layer in ("flat", "conv2", "c1", "scores", "image"):
         with pytest.raises(UsageError):
             export_model(tiny(), "never", layer=layer)
@@ -108,16 +109,16 @@ def test_pictures_that_the_model_moves(change, classifier, tmp_path):
 
 
 def test_bypassed_layers_are_listed_but_not_taken(export_of):
-    layers = candidates(canonicalize(export_of("resnet_basic").source))
-    assert not choose(layers).bypassed
-    inner = [c for c in layers if c.bypassed]
+    of_model = survey(canonicalize(export_of("resnet_basic").source))
+    assert not of_model.choose().bypassed
+    inner = [c for c in of_model.candidates if c.bypassed]
     assert inner
     assert all(c.refused is None for c in inner)
 
 
 def test_only_the_class_token_is_read(export_of):
     exported = export_of("vit")
-    layers = candidates(canonicalize(exported.source))
+    layers = survey(canonicalize(exported.source)).candidates
     names = [c.name for c in layers]
     after = layers[names.index(exported.manifest.layer.name) + 1 :]
     assert [c.layout.offset for c in layers if "T" in c.layout.roles and c.name == exported.manifest.layer.name] == [1]
@@ -133,7 +134,7 @@ def test_roles_follow_the_axes(export_of):
         "vgg": {"NCHW"},
     }
     for name, roles in expected.items():
-        layers = candidates(canonicalize(export_of(name).source))
+        layers = survey(canonicalize(export_of(name).source)).candidates
         assert {c.layout.roles for c in layers} <= roles, name
         for layer in layers:
             assert set(layer.layout.roles) <= set("NCHWT")
@@ -141,7 +142,7 @@ def test_roles_follow_the_axes(export_of):
 
 
 def test_grids_of_a_merging_network(export_of):
-    layers = candidates(canonicalize(export_of("swin").source))
+    layers = survey(canonicalize(export_of("swin").source)).candidates
     assert {(12, 12), (6, 6), (3, 3)} <= {c.layout.grid for c in layers}
 
 
@@ -160,7 +161,7 @@ def test_refusals_are_those_of_each_way_by_itself(operator, classifier, tmp_path
         nodes["c2"].input[0] = "both"
     onnx.save(model, tmp_path / "m.onnx")
     made = canonicalize(tmp_path / "m.onnx")
-    layers = candidates(made)
+    layers = survey(made).candidates
     assert len(layers) > 1
     for candidate in layers:
         after = path(candidate.value, made.logits)

@@ -2,14 +2,14 @@ import pytest
 
 from fusioncam.export import inspect_model
 from fusioncam.export.canonical import canonicalize
-from fusioncam.export.layers.choice import candidates
+from fusioncam.export.layers.choice import survey
 from fusioncam.export.layers.cost import chunk_bytes, cost, seconds_per_pass
 from fusioncam.manifest import CHUNK
 
 
 def test_passes_and_bytes(tiny):
     classifier = canonicalize(tiny())
-    by = {c.name: cost(c, 0.5, 1000) for c in candidates(classifier)}
+    by = {c.name: cost(c, 0.5, 1000) for c in survey(classifier).candidates}
     assert by["relu"].passes == 6 + 4
     assert by["relu"].seconds == 5.0
     assert by["relu"].bytes == 1000 + 8 * 6 * 4 * 6

@@ -93,7 +93,7 @@ def test_branches_are_told_of(join, widths, tmp_path):
 def test_the_join_is_taken_where_it_has_height_and_width(tmp_path):
     bundle, manifest = exported(Ensemble((4, 6), "maps"), tmp_path)
     assert (manifest.layer.bypassed, manifest.layer.shape) == (False, (10, 8, 8))
-    named = next(c.name for c in survey(canonicalize(bundle.with_suffix(".torch.onnx"))).found if c.bypassed)
+    named = next(c.name for c in survey(canonicalize(bundle.with_suffix(".torch.onnx"))).candidates if c.bypassed)
     other = export_model(bundle.with_suffix(".torch.onnx"), tmp_path / "o.fcam", layer=named).layer
     assert (other.bypassed, other.join) == (True, manifest.layer.name)
     assert manifest.layer.name in other.remarks[0]
@@ -142,7 +142,7 @@ def test_a_layer_without_gradient_is_passed_over(tmp_path):
 def test_check_fails_on_a_layer_without_gradient(tmp_path):
     bundle, manifest = exported(Picked(Mean()), tmp_path)
     source = bundle.with_suffix(".torch.onnx")
-    last = [c.name for c in survey(canonicalize(source)).found if c.refused is None][-1]
+    last = [c.name for c in survey(canonicalize(source)).candidates if c.refused is None][-1]
     assert last != manifest.layer.name
     export_model(source, bundle, layer=last)
     assert failures(bundle) == ["gradient of the layer is not zero for every picture and class"]
@@ -162,7 +162,7 @@ def test_weights_of_zero(gradient, tiny, tmp_path):
 
 def test_the_axes_of_a_gathered_pool(export_of, tmp_path):
     exported = export_of("pooled")
-    found = survey(canonicalize(exported.source)).found
+    found = survey(canonicalize(exported.source)).candidates
     moved = next(c for c in found if not c.layout.roles.startswith("N"))
     manifest = export_model(exported.source, tmp_path / "m.fcam", layer=moved.name)
     assert manifest.layer.shape == (12, 4, 4)
