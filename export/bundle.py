@@ -1,4 +1,4 @@
-"""Writing a bundle: graphs that share one file of weights, and the manifest; whole or not at all."""
+"""The writer of a bundle: its graphs share one file of weights, and the folder appears whole or not at all."""
 
 import hashlib
 import json
@@ -20,15 +20,15 @@ ALIGNMENT = 64
 
 
 def explain_graph(model: ir.Model, layer_name: str, layout: Layout, gradient: bool = True) -> ir.Model:
-    """The graph that also returns the activations A and the gradient g = d f_c / d A, both (N, K, h, w) float32.
+    """Return the graph that also gives the activations A and the gradient g = d f_c / d A, both (N, K, h, w) float32.
 
-    Without the gradient the input `class_index` says nothing, but is there: so every bundle is run alike.
+    Without the gradient the input `class_index` has no effect. It stays, so that every bundle is run alike.
 
     Args:
         model: A canonical model; it is left as it is.
         layer_name: Name of the layer's tensor.
         layout: Meaning of its axes.
-        gradient: Whether the gradient is wanted.
+        gradient: Whether to give the gradient.
 
     Raises:
         UnsupportedOperatorError: An operator between layer and logits has no gradient rule.
@@ -59,7 +59,7 @@ def _channels(layer: ir.Value, layout: Layout) -> int:
 
 
 def _one_hot(op: Ops, logits: ir.Value, class_index: ir.Value) -> ir.Value:
-    """Gradient of the explained logit with respect to the logits; class -1 is the top class of each image."""
+    """Return the gradient of the explained logit by the logits; class -1 is the top class of each image."""
     assert logits.shape is not None
     top = op.ArgMax(logits, axis=1, keepdims=1)
     wanted = op.Unsqueeze(class_index, op.ints([1]))
@@ -70,7 +70,7 @@ def _one_hot(op: Ops, logits: ir.Value, class_index: ir.Value) -> ir.Value:
 
 
 def _as_map(op: Ops, value: ir.Value, layer: ir.Value, layout: Layout) -> ir.Value:
-    """`value`, of the axes of `layer`, as float32 (N, K, h, w): grid tokens cut out, channels moved to the front."""
+    """Return `value`, which has the axes of `layer`, as float32 (N, K, h, w): only the tokens of the grid."""
     height, width = layout.grid
     axis = layout.roles.find("T")
     if axis >= 0 and layer.shape is not None and layer.shape[axis] != height * width:
@@ -111,14 +111,14 @@ def write_graphs(folder: Path, graphs: dict[str, ir.Model]) -> None:
 
 @contextmanager
 def whole_folder(target: Path, source: Path | None = None) -> Iterator[Path]:
-    """A folder to write into that becomes `target` at the end, and vanishes if anything goes wrong before.
+    """Yield a folder that becomes `target` at the end, and vanishes after an error.
 
-    An older bundle at `target` is replaced; anything else there is left alone. A link stays: what it leads to is
+    An older bundle at `target` is replaced; anything else there is left alone. A link stays; its target is
     replaced.
 
     Args:
         target: The folder to make.
-        source: A file that must not go with an older bundle.
+        source: A file that must not vanish with an older bundle.
 
     Raises:
         OutputError: `target` cannot be written, or holds something that is no bundle.
@@ -167,7 +167,7 @@ def _refuse_to_replace(target: Path, source: Path | None) -> None:
 
 
 def _put(new: Path, target: Path) -> None:
-    """Move `new` to `target`; what was there goes, but not before `new` is in its place."""
+    """Move `new` to `target`; the older folder is deleted only after that."""
     with temporary_folder(target.parent, KEPT) as aside:
         if target.exists():
             target.rename(aside / target.name)

@@ -22,7 +22,7 @@ from fusioncam.export.reading.unfused import keep_activations
 from fusioncam.export.source_metadata.configurations import configured_ending
 from fusioncam.manifest import Ending
 
-CHOICES: tuple[Ending, ...] = ("softmax", "sigmoid", "value")  # for a user; `logits` is what nobody has said more of
+CHOICES: tuple[Ending, ...] = ("softmax", "sigmoid", "value")  # for a user; an ending nobody names is `logits`
 BOTH_WAYS: Make = lambda op, z: op.Mul(z, op.constant([[-1, 1]], np.float32))  # noqa: E731
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
 
@@ -33,14 +33,14 @@ class Classifier:
 
     Attributes:
         model: Its graph has the input `image` (N, 3, H, W) and the output `logits` (N, classes), both float32.
-        taken: What the image input is in the source.
-        output_name: Name of the source's output that the logits were found behind.
+        taken: The image input as it is in the source.
+        output_name: Name of the source's output behind which the logits lie.
         classes: Number of logits.
-        ending: How the logits become probabilities: what the user said, else what the source does after them, else what
-            a configuration beside it says. `value` where they are the values of a regression.
-        source: What the source does after the logits.
+        ending: How the logits become probabilities, by the user, else by the source, else by a configuration beside it;
+            `value` where they are the values of a regression.
+        source: The operators of the source after the logits.
         outputs: Numbers the source gives for a picture: as many as classes, or 1. One output z, of a binary model or a
-            regression, has two classes, of the logits -z and z: what speaks against it and what speaks for it.
+            regression, has two classes, of the logits -z and z: the evidence against it and the evidence for it.
         precision: Type the weights are kept in.
     """
 
@@ -55,17 +55,17 @@ class Classifier:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H, W) of the image."""
+        """Return (H, W) of the image."""
         return self.taken.size
 
     @property
     def image(self) -> ir.Value:
-        """The input."""
+        """Return the input of the graph."""
         return self.model.graph.inputs[0]
 
     @property
     def logits(self) -> ir.Value:
-        """The output."""
+        """Return the output of the graph."""
         return self.model.graph.outputs[0]
 
 
@@ -78,8 +78,8 @@ def canonicalize(
         source: The ONNX file; opset 7 or later, float32 or float16.
         size: (H, W) of the input, for a model that leaves them open.
         output: Which output holds the class scores, where there are several.
-        ending: How logits become probabilities (see `CHOICES`), over what the graph says. With `value` nothing is taken
-            for an ending: the output itself is what is explained.
+        ending: How logits become probabilities (see `CHOICES`), whatever the graph holds. With `value` the output
+            itself is explained.
 
     Raises:
         ModelError: The file cannot be read or is no image classifier of one image.
@@ -176,7 +176,7 @@ def _drop_copies(model: ir.Model) -> None:
 
 
 def _batch_first(model: ir.Model, found: Found) -> ir.Value:
-    """The tensor of the logits with its batch in front, and without -infinity."""
+    """Return the tensor of the logits with its batch in front, and without -infinity."""
     value = found.value
     if found.floor is not None:
         op = Ops(model.graph, "floor")
@@ -213,7 +213,7 @@ def _finish_logits(model: ir.Model, output_name: str) -> None:
 
 
 def _change_logits(model: ir.Model, make: Make) -> None:
-    """Put what `make` makes of the output in its place."""
+    """Replace the output by what `make` computes from it."""
     graph = model.graph
     old, op = graph.outputs[0], Ops(graph, "ending")
     new = make(op, old)

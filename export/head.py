@@ -1,6 +1,6 @@
-"""The graph that masks the layer: what the model makes of a picture whose activations are kept in places only.
+"""The graph that masks the layer, so that the model sees only some places of the activations.
 
-It serves Recipro-CAM, which runs only what comes after the layer, once per place, and needs no gradient:
+Recipro-CAM needs it: it runs only the part after the layer, once per place, and needs no gradient:
 Byun and Lee, Recipro-CAM: Fast gradient-free visual explanations for convolutional neural networks, arXiv 2209.14074.
 """
 
@@ -20,11 +20,11 @@ ONE, MANY = "1", "M"  # the batch before the layer, and after it
 
 
 def head_graph(model: ir.Model, layer_name: str, layout: Layout, precision: str) -> ir.Model | None:
-    """The graph from `image` (1, 3, H, W) and `masks` (M, 1, h, w), both float32, to `logits` (M, classes) float32.
+    """Return the graph from `image` (1, 3, H, W) and `masks` (M, 1, h, w), both float32, to `logits` (M, classes).
 
     Everything up to the layer has a batch of one; the layer's tensor is multiplied by the masks, and what follows has a
     batch of M. Tokens outside of the grid (the class token, registers) are kept, as OpenVINO's ViTReciproCAM keeps
-    them. What reaches the logits past the layer stays as it is, for every mask.
+    them. Tensors that bypass the layer are the same for every mask.
 
     Args:
         model: A canonical model; it is left as it is.
@@ -33,8 +33,8 @@ def head_graph(model: ir.Model, layer_name: str, layout: Layout, precision: str)
         precision: Type the model computes in.
 
     Returns:
-        The graph, or None where it gives other logits than the model does: an operator after the layer takes the batch
-        from elsewhere.
+        The graph, or None where its logits differ from the model's: an operator after the layer takes the batch from
+        elsewhere.
     """
     head = model.clone()
     graph = head.graph
@@ -57,7 +57,7 @@ def head_graph(model: ir.Model, layer_name: str, layout: Layout, precision: str)
 
 
 def _after(graph: ir.Graph, layer: ir.Value) -> set[ir.Value]:
-    """What is computed from the layer."""
+    """Return the tensors that are computed from the layer."""
     after: set[ir.Value] = set()
     for node in graph:
         if any(v is layer or v in after for v in reads(node)):
@@ -66,9 +66,9 @@ def _after(graph: ir.Graph, layer: ir.Value) -> set[ir.Value]:
 
 
 def _repeat_the_others(op: Ops, graph: ir.Graph, after: set[ir.Value], layer: ir.Value, masks: ir.Value) -> None:
-    """Repeat what meets tensors of batch M, but comes past the layer, M times along its batch.
+    """Repeat M times the tensors that bypass the layer and meet tensors of batch M.
 
-    Where the other operand broadcasts this would not be needed, but concatenation does not.
+    An operator that broadcasts would not need this, but concatenation does.
     """
     repeated: dict[ir.Value, ir.Value] = {}
     for node in [n for n in graph if not after.isdisjoint(n.outputs)]:
@@ -83,12 +83,12 @@ def _repeat_the_others(op: Ops, graph: ir.Graph, after: set[ir.Value], layer: ir
 
 
 def _batch_axis(value: ir.Value) -> int | None:
-    """The axis that grows with the batch."""
+    """Return the axis that grows with the batch, or None."""
     return next((i for i, d in enumerate(value.shape or ()) if not isinstance(d, int)), None)
 
 
 def _name_batch(values: Iterable[ir.Value], batch: str) -> None:
-    """Put `batch` in the place of N in the shapes that hold it: onnxruntime takes equal names for equal sizes."""
+    """Replace N by `batch` in the shapes of tensors: onnxruntime takes equal names for equal sizes."""
     for value in values:
         axis = _batch_axis(value)
         if value.shape is not None and axis is not None:
@@ -99,7 +99,7 @@ def _name_batch(values: Iterable[ir.Value], batch: str) -> None:
 
 
 def _as_tensor(op: Ops, masks: ir.Value, layer: ir.Value, layout: Layout) -> ir.Value:
-    """The masks in the axes and the type of the layer's tensor; they are one for tokens that are not of the grid."""
+    """Return the masks in the axes and the type of the layer's tensor, one for tokens outside of the grid."""
     value, axes = masks, "NCHW"
     height, width = layout.grid
     if "T" in layout.roles:
@@ -115,7 +115,7 @@ def _as_tensor(op: Ops, masks: ir.Value, layer: ir.Value, layout: Layout) -> ir.
 
 
 def _gives_logits_of(model: ir.Model, head: ir.Model, grid: tuple[int, int], tolerance: float) -> bool:
-    """Whether a mask of ones changes nothing, and no mask minds which others are with it."""
+    """Return whether a mask of ones changes nothing, and no mask depends on those beside it."""
     feeds = {"image": noise(model, 1)}
     masks = np.ones((3, 1, *grid), np.float32)
     masks[1:] = np.random.default_rng(0).random((2, 1, *grid)) < 0.5

@@ -1,4 +1,4 @@
-"""The layers that a model could be explained by, what each costs, and what stands in the way."""
+"""The inspection of a model: layers that could explain it, their cost, and the operators without a rule."""
 
 import os
 from collections import Counter
@@ -18,16 +18,16 @@ from fusioncam.manifest import Layer
 
 @dataclass(frozen=True)
 class Inspection:
-    """Findings of `inspect_model`.
+    """The layers of a model, as `inspect_model` returns them.
 
     Attributes:
         classifier: The model in canonical form.
         layers: Every candidate layer with the predicted cost of an explanation by it.
         default: The candidate `export_model` takes when not told otherwise, or None.
-        reason: Why there is no default.
+        reason: The reason why there is no default, or None.
         missing: Operators between image and logits that have no gradient rule, and how often each occurs.
-        way_out: What to do about the layers that are refused for that, or None where there are none.
-        remarks: What to know of the default, a sentence each.
+        way_out: The remedy for layers that are refused for a missing rule, or None where there are none.
+        remarks: Sentences a user should know of the default.
     """
 
     classifier: Classifier
@@ -42,7 +42,7 @@ class Inspection:
 def inspect_model(
     model: str | os.PathLike[str], *, size: tuple[int, int] | None = None, output: str | None = None
 ) -> Inspection:
-    """List what a model could be explained by, and at what cost.
+    """List the layers that could explain a model, and their cost.
 
     Args:
         model: The ONNX file, or a folder that holds it as `model.onnx` or `onnx/model.onnx`, or holds no other.
@@ -69,7 +69,7 @@ def inspect_model(
 
 
 def manifest_layer(surveyed: Survey, chosen: Candidate, by_default: bool) -> Layer:
-    """Return the layer as the manifest describes it, with what to know of one that does not see everything.
+    """Return the layer as the manifest describes it, with remarks on a layer that does not see everything.
 
     Args:
         surveyed: All layers of the model.

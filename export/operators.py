@@ -1,10 +1,10 @@
-"""Operators by what they do to the places of a tensor: ONNX's own, and those that onnxruntime makes of them."""
+"""Tables of operators by their effect on the places of a tensor: ONNX's own, and onnxruntime's fused ones."""
 
 from typing import NamedTuple
 
 
 class Spatial(NamedTuple):
-    """An operator that goes over the picture: whether it has weights, and whether channels are its last axis."""
+    """The kind of an operator that slides over the picture: with weights or without, and where its channels are."""
 
     weighted: bool = False
     channels_last: bool = False
@@ -30,7 +30,7 @@ PRODUCTS = {
 # Their first input holds the queries, or everything.
 ATTENTION = ("Attention", "MultiHeadAttention", "QAttention", "PackedAttention", "GroupQueryAttention")
 
-# They take elements elsewhere: which inputs hold these; none for all of them.
+# They move elements: the inputs that hold these; an empty tuple means all.
 MOVEMENT: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("Transpose", "Slice", "Split", "Gather", "GatherND", "GatherElements", "Pad", "Tile"), (0,)),
     **dict.fromkeys(("Compress", "Trilu", "ReverseSequence", "CenterCropPad"), (0,)),
@@ -40,7 +40,7 @@ MOVEMENT: dict[str, tuple[int, ...]] = {
 }
 VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Identity", "Dropout")
 
-# Better left to what comes after it, as it acts on each element by itself.
+# A tensor before one of these is left to the operator, which acts on each element by itself.
 ACTIVATIONS = (
     *("Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "ThresholdedRelu", "Clip", "Sigmoid", "HardSigmoid"),
     *("HardSwish", "Tanh", "Gelu", "Swish", "Mish", "Softplus", "Softsign", "QuickGelu", "FastGelu", "BiasGelu"),
@@ -50,7 +50,7 @@ NORMALIZATIONS = (
     *("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"),
     *("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"),
 )
-# What comes of an element depends on those of the same place only; normalisations, on those along their axes.
+# An output element depends on the elements of its place only, or, in normalisations, on those along their axes.
 POINTWISE = (
     *ACTIVATIONS[:-2],
     *NORMALIZATIONS,
@@ -61,5 +61,5 @@ POINTWISE = (
     *("QLinearLeakyRelu", "BiasAdd", "BiasSplitGelu"),
 )
 
-# What has trained weights, or multiplies two tensors as such an operator does.
+# Operators with trained weights, and those that multiply two tensors alike.
 WEIGHTED = (*(name for name, kind in SPATIAL.items() if kind.weighted), *PRODUCTS, "Einsum", *ATTENTION)

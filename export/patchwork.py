@@ -1,4 +1,4 @@
-"""Pictures of random patches, which tell more of a model than noise does: shapes survive its pools."""
+"""Pictures of random patches, which show more of a model than noise does: shapes survive its pools."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ def patchwork(rng: np.random.Generator, size: tuple[int, int], count: int = 1) -
     """Draw squares of random colours: (count, 3, H, W) float64 in [0, 1).
 
     Args:
-        rng: Where the colours come from.
+        rng: The source of the colours.
         size: (H, W) in pixels.
         count: Number of pictures.
     """

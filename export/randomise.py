@@ -18,7 +18,7 @@ FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataTyp
 
 
 def randomised_bundle(bundle: Path, folder: Path, seed: int = 0, last: int | None = None) -> Manifest:
-    """A copy of a bundle whose weights are shuffled, each tensor within itself, so that its distribution stays.
+    """Write a copy of a bundle whose weights are shuffled, each tensor within itself, so that its distribution stays.
 
     Weights are the float tensors of the score graph with at least two dimensions larger than one; biases and the
     factors of normalisations, which have one, stay as they are, and so do constants that only the gradient needs.
@@ -27,7 +27,7 @@ def randomised_bundle(bundle: Path, folder: Path, seed: int = 0, last: int | Non
     Args:
         bundle: The bundle.
         folder: Where to write the copy; an older bundle there is replaced.
-        seed: Of the shuffling.
+        seed: Seed of the shuffling.
         last: Shuffle only so many tensors, those nearest to the logits (cascading randomisation); by default all.
 
     Returns:
@@ -65,7 +65,7 @@ def randomised_bundle(bundle: Path, folder: Path, seed: int = 0, last: int | Non
 
 
 def weights(model: ir.Model) -> list[str]:
-    """Names of the weights that a graph uses, those nearest to the logits first."""
+    """Return the names of the weights that a graph uses, those nearest to the logits first."""
     found: dict[str, None] = {}
     for node in reversed(model.graph):
         for value in node.inputs:
@@ -79,7 +79,7 @@ def _is_weight(tensor: ir.TensorProtocol | None) -> TypeGuard[ir.TensorProtocol]
 
 
 def _shuffle(model: ir.Model, names: set[str], seed: int) -> None:
-    """The order depends on the number of elements alone, so copies of a tensor, in another type, too, stay copies."""
+    """Shuffle in an order that depends on the number of elements alone, so that copies in any type stay copies."""
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
         if name in names and _is_weight(tensor):

@@ -18,11 +18,11 @@ from fusioncam.errors import FusionCamError, ModelError, first_line, out_of_memo
 from fusioncam.kernels.arrays import Array
 from fusioncam.quirks import CRASHING_OPTIMIZERS
 
-# For one run on a few pictures. A model that needs longer for them could not be explained by hundreds of runs, either.
+# For one run on a few pictures. A slower model could not be explained by hundreds of runs, either.
 RUN_SECONDS = 50.0
 REMEDY = "export on a machine with more, or free some of it"
 
-# Codes, places in its source and the path, which stand before what onnxruntime says.
+# Codes, places in its source and the path, which onnxruntime puts before its message.
 NOISE = re.compile(
     r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from .*? failed:|"
     r"/onnxruntime_src/\S+:\d+ .*?\) (?=[A-Z\[]|status)|status\.IsOK\(\) was false\. "
@@ -48,26 +48,26 @@ def silence_default_logger() -> None:
 
 
 class CannotRunError(ModelError):
-    """onnxruntime loads the model, but cannot run it on this batch."""
+    """An error for a model that onnxruntime loads, but cannot run on this batch."""
 
 
 class Session(onnxruntime.InferenceSession):  # type: ignore[misc]
     """A session whose runs take at most `RUN_SECONDS`; then, or without memory, it raises this project's errors."""
 
     def run(self, output_names: Any, input_feed: Any, run_options: Any = None) -> list[Any]:
-        """Run on arrays, as that of onnxruntime."""
+        """Run on arrays, as the method of onnxruntime."""
         with _within_time(run_options) as options:
             return list(super().run(output_names, input_feed, options))
 
     def run_with_ort_values(self, output_names: Any, input_dict_ort_values: Any, run_options: Any = None) -> list[Any]:
-        """Run on onnxruntime's own tensors, as that of onnxruntime."""
+        """Run on onnxruntime's own tensors, as the method of onnxruntime."""
         with _within_time(run_options) as options:
             return list(super().run_with_ort_values(output_names, input_dict_ort_values, options))
 
 
 @contextmanager
 def _within_time(options: onnxruntime.RunOptions | None) -> Iterator[onnxruntime.RunOptions]:
-    """End what runs inside, with these options or those that are yielded, after `RUN_SECONDS`."""
+    """Yield options, or new ones in place of None, with which a run inside ends after `RUN_SECONDS`."""
     options = options or onnxruntime.RunOptions()
     timer = threading.Timer(RUN_SECONDS, setattr, (options, "terminate", True))
     timer.daemon = True
@@ -95,8 +95,7 @@ def open_session(
     Args:
         model: The model, or where it lies.
         optimize: Whether onnxruntime may change the graph.
-        threads: 0 for as many as there are cores. Several share out sums otherwise for another batch, so that their
-            last digits differ.
+        threads: 0 for one per core. With several, the last digits of sums depend on the batch.
         written_to: Where to write the graph as onnxruntime runs it, or None.
 
     Raises:
@@ -137,7 +136,7 @@ def session(model: ir.Model, optimize: bool = True, written_to: Path | None = No
 
 @contextmanager
 def running(batch: int) -> Iterator[None]:
-    """Run sessions inside; what onnxruntime raises then is told as the model's failure on a batch of that size.
+    """Run sessions inside; their errors become the model's failure on a batch of that size.
 
     Raises:
         ModelError: onnxruntime cannot run the model, or does not come to an end.
@@ -170,7 +169,7 @@ def run(model: ir.Model, feeds: Mapping[str, Array]) -> list[Array]:
 
 
 def _fail(error: Exception, what: str, kind: type[ModelError] = ModelError) -> NoReturn:
-    """Raise what onnxruntime's exception means, whose class says nothing of it."""
+    """Raise our error for an exception of onnxruntime, whose class does not tell the cause."""
     said = NOISE.sub("", first_line(error))
     if memory := out_of_memory(error, REMEDY):
         raise memory from error

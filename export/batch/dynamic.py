@@ -1,8 +1,8 @@
 """Dynamic quantisation, image by image.
 
-DynamicQuantizeLinear finds one scale for all it is given, so in a batch the scores of a picture would depend on the
-others in it: a masked pass on those beside it. Here every image gets its own scale, as it would alone. The products
-are then those of whole numbers held as floats, which are exact.
+DynamicQuantizeLinear finds one scale for a whole batch, so the scores of a picture would depend on those beside it.
+Here every image gets its own scale, as it would alone. The products are then those of whole numbers held as floats,
+which are exact.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ NOT_BY_IMAGE = (
 
 
 def quantise_by_image(model: ir.Model) -> bool:
-    """Take apart what quantises a whole batch at once; a model without it is left as it is.
+    """Replace operators that quantise a whole batch at once; a model without them is left as it is.
 
     Args:
         model: A canonical model.
@@ -81,7 +81,7 @@ def _refusal(node: ir.Node, why: str) -> ModelError:
 
 
 def _quantised(op: Ops, x: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
-    """The values in 0..255, scale and zero point of every image, as onnxruntime finds them for one."""
+    """Return the values in 0..255, scale and zero point of every image, as onnxruntime finds them for one."""
     zero, one, most = (op.constant(v, np.float32) for v in (0, 1, LEVELS))
     low = op.Min(_of_images(op, x, "ReduceMin"), zero)
     high = op.Max(_of_images(op, x, "ReduceMax"), zero)
@@ -92,7 +92,7 @@ def _quantised(op: Ops, x: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
 
 
 def _of_images(op: Ops, x: ir.Value, reduce: str) -> ir.Value:
-    """The least or greatest value of every image, in the rank of `x`; windows in the batch share their image's."""
+    """Return the least or greatest value of every image, in the rank of `x`; windows in the batch share it."""
     batch, rank = dims(x).index(None), len(dims(x))
     found: ir.Value = getattr(op, reduce)(x, op.ints([i for i in range(rank) if i != batch]), keepdims=1)
     assert x.shape is not None
@@ -104,7 +104,7 @@ def _of_images(op: Ops, x: ir.Value, reduce: str) -> ir.Value:
 
 
 def _centred(op: Ops, node: ir.Node, index: int, point: int, per_row: bool = False) -> ir.Value:
-    """Input `index` less its zero point, as floats; `per_row`: which has one for every first index."""
+    """Return input `index` less its zero point, as floats; with `per_row` there is one for every first index."""
     value, less = (node.inputs[i] if i < len(node.inputs) else None for i in (index, point))
     assert value is not None
     numbers = _floats(op, value)

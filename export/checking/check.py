@@ -1,4 +1,4 @@
-"""Holding a bundle against its source: equal logits, a gradient that agrees with central differences, little drift."""
+"""The check of a bundle against its source: equal logits, a gradient like central differences, little drift."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -42,13 +42,13 @@ ROUNDING = ("QuantizeLinear", "Round")
 
 
 def check(bundle: Path, source: Path | None = None, photos: Photos | None = None) -> list[Finding]:
-    """Re-run the source against its bundle.
+    """Compare a bundle with its source, and return the findings.
 
     Args:
         bundle: The bundle's folder.
-        source: The model it was made from; by default where the manifest says.
+        source: The model it was made from; by default the one the manifest names.
         photos: For a bundle whose masked passes are of another precision: gives photos to compare maps on, as for
-            `export_model`. The first 8 are looked at; by default a picture of random patches, which shows less.
+            `export_model`. The first 8 count; by default one picture of random patches, which shows less.
 
     Raises:
         BundleError: The folder is no bundle, a file of it is missing or was changed, or they do not belong together.
@@ -79,7 +79,7 @@ def check(bundle: Path, source: Path | None = None, photos: Photos | None = None
 
 @contextmanager
 def _sound(bundle: Path) -> Iterator[None]:
-    """Say of graphs that cannot be read or run that the bundle is to blame: here, nothing else is left."""
+    """Blame the bundle for graphs inside that cannot be read or run: no other cause is left here."""
     try:
         yield
     except (FusionCamError, MemoryError):
@@ -90,7 +90,7 @@ def _sound(bundle: Path) -> Iterator[None]:
 
 
 def source_outputs(manifest: Manifest, source: Path, images: Array, optimize: bool = True) -> Array:
-    """What the source itself gives for (N, 3, H, W) float32 pictures, as (N, classes) float64."""
+    """Return the outputs of the source for (N, 3, H, W) float32 pictures, as (N, classes) float64."""
     model = _open_source(manifest, source, optimize)
     wanted = next((i for i in model.get_inputs() if i.name == manifest.source.input), None)
     if wanted is None:
@@ -120,12 +120,12 @@ def _open_source(manifest: Manifest, source: Path, optimize: bool) -> InferenceS
 
 
 def _session(model: bytes | Path, optimize: bool) -> InferenceSession:
-    """Open a session; without optimizations one thread, too, so that sums are the same to the last digit."""
+    """Open a session; without optimizations on one thread, so that sums are equal to the last digit."""
     return open_session(model, optimize, threads=0 if optimize else 1)
 
 
 def _of_type(images: Array, kind: str) -> Array:
-    """Pictures in the type that onnxruntime names so; whole numbers are rounded to, and end where the type does."""
+    """Return pictures in a type of onnxruntime; for whole numbers they are rounded and clipped to its range."""
     names = {"float": "float32", "double": "float64"}
     name = kind.removeprefix("tensor(").removesuffix(")")
     dtype = np.dtype(names.get(name, name))
@@ -136,10 +136,10 @@ def _of_type(images: Array, kind: str) -> Array:
 
 
 def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Finding]:
-    """Every graph against the source, on a batch of three pictures that the source sees one by one.
+    """Compare every graph with the source, on a batch of three pictures that the source sees one by one.
 
-    Where tensors are quantised, onnxruntime's optimizations and threads are left out: they change sums in their last
-    digit, which rounding turns into whole steps.
+    Where tensors are quantised, onnxruntime runs without optimizations and on one thread: both change sums in their
+    last digit, and rounding turns that into whole steps.
     """
     images = pictures(manifest, 3)
     optimize = not any(node.op_type in ROUNDING for node in ir.load(bundle / EXPLAIN_GRAPH).graph)
@@ -185,25 +185,25 @@ def compare_scores(bundle: Path, manifest: Manifest) -> list[Finding]:
 
 
 def _sides(logits: Array, manifest: Manifest) -> list[Array]:
-    """The logits as the source has them: all of them, or what each of the two that are made of one says of it."""
+    """Return the logits as the source has them; of one output, by each of the two logits that were made of it."""
     return [logits[:, 1:], -logits[:, :1]] if manifest.source.outputs == 1 else [logits]
 
 
 def _unmasked(bundle: Path, manifest: Manifest, images: Array, optimize: bool) -> Array:
-    """The logits (N, classes) of the head under masks of ones."""
+    """Return the logits (N, classes) of the head under masks of ones."""
     head = _session(bundle / HEAD_GRAPH, optimize)
     masks = np.ones((2, 1, *manifest.layer.shape[1:]), np.float32)
     return np.concatenate([head.run(["logits"], {"image": x[None], "masks": masks})[0][1:] for x in images])
 
 
 def _rounded_logits(logits: Array, exact: Array) -> Finding:
-    """Logits in int8 against those of the explain graph: a softmax would blow the difference up, or hide it."""
+    """Compare logits in int8 with those of the explain graph: a softmax would blow up the difference, or hide it."""
     error = float(np.sqrt(np.square(logits.astype(np.float64) - exact).mean())) / (float(exact.std()) or 1.0)
     return Finding(f"logits of {SCORE_GRAPH} are near those of {EXPLAIN_GRAPH}", error, LOGIT_TOLERANCE["int8"])
 
 
 def _open(bundle: Path, manifest: Manifest, optimize: bool = True) -> tuple[InferenceSession, InferenceSession]:
-    """The explain graph and the score graph; a score graph brought to float16 rounds as it would on a GPU."""
+    """Open the explain graph and the score graph; a score graph brought to float16 rounds as on a GPU."""
     halved = manifest.score_precision != manifest.precision and manifest.score_precision == "float16"
     try:
         explain = _session(bundle / EXPLAIN_GRAPH, optimize)

@@ -1,4 +1,4 @@
-"""The gradient of a bundle, held against central differences of what comes after the layer."""
+"""The check of a bundle's gradient against central differences of the graph after the layer."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,13 +24,13 @@ BLUR = 0.1  # noise added to the layer's tensor, relative to its deviation
 
 
 def compare_gradient(bundle: Path, manifest: Manifest) -> list[Finding]:
-    """The gradient against central differences of the part of the graph after the layer.
+    """Compare the gradient with central differences of the part of the graph after the layer.
 
     Along each of several directions d the derivative g . d is compared with (f(A + t d) - f(A - t d)) / 2t, at the
-    step t where they agree best: too small a step drowns in rounding, too large a one crosses kinks. A is not quite
-    what a picture gives: there, zeros tie in the windows of a max pool, which has no derivative at such a point.
-    Where tensors are quantised the gradient goes straight through, so it is compared with that of the graph in which
-    they are not: differences would see a staircase.
+    step t where they agree best: too small a step drowns in rounding, too large a one crosses kinks. A differs a little
+    from the activations of a picture: there, zeros tie in the windows of a max pool, which has no derivative at such a
+    point. Where tensors are quantised the gradient goes straight through, so the graph without rounding is compared:
+    differences would see a staircase.
     """
     layer = manifest.layer
     head, tensor, quantised = _head(bundle, layer, pictures(manifest, 1))
@@ -68,7 +68,7 @@ def compare_gradient(bundle: Path, manifest: Manifest) -> list[Finding]:
 
 
 def _matters(bundle: Path, manifest: Manifest) -> bool:
-    """Return whether the layer has a say: its gradient is not always zero, or it is only as the output is saturated."""
+    """Return whether the layer matters: some gradient is not zero, or all are zero since the output is saturated."""
     images = pictures(manifest, 2)
     if any(g.any() for g in gradients(open_session(bundle / EXPLAIN_GRAPH), images, manifest.classes)):
         return True
@@ -89,9 +89,9 @@ def gradients(explain: InferenceSession, images: Array, classes: int) -> Iterato
 
 
 def _head(bundle: Path, layer: Layer, image: Array) -> tuple[Callable[[Array], list[Array]], Array, bool]:
-    """The function from a batch of the layer's tensor to logits and gradients, and that tensor for `image`.
+    """Return the function from a batch of the layer's tensor to logits and gradients, and that tensor for `image`.
 
-    What goes past the layer stays as it is for `image`. Last comes whether rounding was taken out of it.
+    Tensors that bypass the layer stay as they are for `image`. The last result tells whether rounding was left out.
     """
     model = ir.external_data.load_to_model(ir.load(bundle / EXPLAIN_GRAPH))
     graph = model.graph
@@ -121,7 +121,7 @@ def _head(bundle: Path, layer: Layer, image: Array) -> tuple[Callable[[Array], l
 
 
 def _as_tensor(direction: Array, layer: Layer, tensor: Array) -> Array:
-    """A (K, h, w) direction in the axes of the layer's tensor; extra tokens stay put."""
+    """Return a (K, h, w) direction in the axes of the layer's tensor; extra tokens stay put."""
     _, height, width = layer.shape
     axes = "CHW"
     if "T" in layer.roles:

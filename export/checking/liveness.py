@@ -1,4 +1,4 @@
-"""Evidence that flows through a layer, or does not: seen by running the model, whatever its structure says."""
+"""Layers through which no evidence flows: seen by running the model, whatever its structure says."""
 
 import numpy as np
 
@@ -16,15 +16,15 @@ NOTHING = "nothing of it reaches the scores: "
 
 
 def why_dead(classifier: Classifier, candidate: Candidate, gradient: bool = True) -> str | None:
-    """Return why a layer explains nothing, or None where some picture shows that it does.
+    """Return why a layer explains nothing, or None where some picture shows that it explains something.
 
-    Its gradient is taken for pictures of noise and of patches and for several classes; without a gradient, the layer
+    The gradient is computed for pictures of noise and of patches and for several classes. Without a gradient, the layer
     is set to zero and the logits are compared.
 
     Args:
         classifier: The model.
         candidate: A layer that is not refused.
-        gradient: Whether the gradient can be had.
+        gradient: Whether the bundle gets a gradient.
 
     Raises:
         UnsupportedOperatorError: As `explain_graph`.
@@ -52,12 +52,12 @@ def why_dead(classifier: Classifier, candidate: Candidate, gradient: bool = True
 
 
 def _pictures(classifier: Classifier) -> Float32Array:
-    """Noise in 0..1, and patches in -2..2, where most models have their pictures."""
+    """Return noise in 0..1, and patches in -2..2, the range of most models' pictures."""
     patches = 4 * patchwork(np.random.default_rng(0), classifier.size)[0] - 2
     return np.stack([noise(classifier.model, 1)[0], patches.astype(np.float32)])
 
 
 def _changes(classifier: Classifier, candidate: Candidate, images: Float32Array) -> bool | None:
-    """Return whether the logits change where the layer is set to zero or negated; None where it takes no masks."""
+    """Return whether the logits change with the layer set to zero or negated; None where the layer takes no masks."""
     head = head_graph(classifier.model, candidate.name, candidate.layout, classifier.precision)
     return None if head is None else minds_masks(session(head), images, candidate.layout.grid)

@@ -1,4 +1,4 @@
-"""What an explanation by a layer will cost, before anything is exported."""
+"""The cost of an explanation by a layer, predicted before anything is exported."""
 
 import time
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ EXTRA_PASSES = 4  # 0, x D, x R and x U
 
 @dataclass(frozen=True)
 class Cost:
-    """Passes, predicted seconds on this machine's CPU, and predicted peak bytes of one exact explanation."""
+    """The passes of one exact explanation, its predicted seconds on this machine's CPU and its peak bytes."""
 
     passes: int
     seconds: float
@@ -25,7 +25,7 @@ class Cost:
 
 
 def seconds_per_pass(classifier: Classifier) -> float:
-    """One pass of the model in a chunk, measured: the quicker of two runs after a warm-up."""
+    """Measure one pass of the model in a chunk: the quicker of two runs after a warm-up."""
     model, feeds = session(classifier.model), {"image": noise(classifier.model, CHUNK)}
     times = []
     for _ in range(3):
@@ -36,7 +36,7 @@ def seconds_per_pass(classifier: Classifier) -> float:
 
 
 def chunk_bytes(classifier: Classifier) -> int:
-    """Weights, plus the most that is alive at once while a chunk passes through."""
+    """Return the bytes of the weights and of the tensors that are alive at once while a chunk passes through."""
     graph = classifier.model.graph
     order = {node: i for i, node in enumerate(graph)}
     births = {o: i for node, i in order.items() for o in node.outputs if o.shape is not None}
@@ -61,7 +61,7 @@ def _bytes(value: ir.Value) -> int:
 
 
 def cost(candidate: Candidate, pass_seconds: float, pass_bytes: int) -> Cost:
-    """The cost of an explanation by `candidate`."""
+    """Return the cost of an explanation by `candidate`."""
     channels, height, width = candidate.shape
     passes = channels + EXTRA_PASSES
     return Cost(passes, passes * pass_seconds, pass_bytes + 8 * channels * height * width)

@@ -1,7 +1,7 @@
-"""Following positions from the image through the graph, whatever its tensors are reshaped to.
+"""Positions, followed from the image through the graph, whatever its tensors are reshaped to.
 
-Data movement is run on the positions as it would be on the tensor, a product takes the position of its rows, a pool the
-middle of what it pools. So no pattern of Reshape and Transpose needs to be known.
+Data movement runs on the positions as on the tensor. A product has the positions of its rows, a pool the middle of its
+windows. So no pattern of Reshape and Transpose needs to be known.
 """
 
 from collections.abc import Iterable
@@ -29,13 +29,13 @@ from fusioncam.export.operators import ATTENTION, MOVEMENT, NORMALIZATIONS, POIN
 
 @dataclass
 class Trace:
-    """Positions of the tensors of a graph, as far as they are known.
+    """The positions of a graph's tensors, as far as they are known.
 
     Attributes:
         positions: By tensor, for a batch of one: of the tensor's rank, of size 1 along axes where nothing changes.
-        mixing: Nodes that may bring to one position what was at another.
+        mixing: Nodes that may bring elements from one position to another.
         pairs: Tensors with positions along two axes at once, as attention's weights have: queries and keys.
-        lost: Nodes that are the first not to be followed, in the order of the graph.
+        lost: The first nodes that cannot be followed, in the order of the graph.
     """
 
     positions: dict[ir.Value, Positions] = field(default_factory=dict)
@@ -71,13 +71,13 @@ def trace(graph: ir.Graph) -> Trace:
 
 
 class _Follower:
-    """Finds the positions of one node's outputs from those of its inputs."""
+    """A finder of the positions of one node's outputs, from those of its inputs."""
 
     def __init__(self, node: ir.Node, made: Trace, reached: set[ir.Value]) -> None:
         self.node, self.made, self.reached = node, made, reached
 
     def follow(self) -> list[Positions | None]:
-        """Return the positions of every output, None where they cannot be told."""
+        """Return the positions of every output, None where they are unknown."""
         kind = self.node.op_type
         if kind in SPATIAL:
             return [self._spatial()]
@@ -103,7 +103,7 @@ class _Follower:
         return value is None or value.const_value is not None
 
     def _of(self, value: ir.Value | None) -> Positions | None:
-        """The positions of an input; None where it was lost."""
+        """Return the positions of an input; None where it was lost."""
         if value is None or value not in self.reached:
             return np.full((1,) * len((value.shape if value is not None else None) or ()), NOWHERE)
         return self.made.positions.get(value)
@@ -182,7 +182,7 @@ class _Follower:
         return found if after == rank else np.squeeze(found, tuple(axes))
 
     def _product(self, left: int, right: int) -> Positions | None:
-        """The rows of the left operand keep their position, and the columns of the right one, if they have any."""
+        """Return the positions of a product: those of the left operand's rows, and of the right one's columns."""
         sides = [self._input(left), self._input(right)]
         arrays = [self._of(v) for v in sides]
         shape = sizes(self.node.outputs[0])
@@ -221,7 +221,7 @@ class _Follower:
         return self._of_product(found)
 
     def _attention(self) -> Positions | None:
-        """The queries keep their position."""
+        """Return the positions of attention's output: those of its queries."""
         array, shape = self._of(self._input(0)), sizes(self.node.outputs[0])
         self.made.mixing.add(self.node)
         if array is None:
@@ -232,7 +232,7 @@ class _Follower:
         return array.reshape((*array.shape[:2], *[1] * (len(shape) - 2)))
 
     def _elementwise(self) -> list[Positions | None]:
-        """Operands broadcast, as they do in every operator that keeps the shape."""
+        """Return the positions after an operator whose operands broadcast, as in all that keep the shape."""
         node, shape = self.node, sizes(self.node.outputs[0])
         values = [v for v in reads(node) if v in self.reached]
         fitting = [v for v in values if v.shape is not None
@@ -252,7 +252,7 @@ class _Follower:
         return [found if o.shape is not None and sizes(o) == shape else None for o in node.outputs]
 
     def _axes_of_norm(self, rank: int) -> list[int]:
-        """The axes a normalisation sums over."""
+        """Return the axes a normalisation sums over."""
         kind = self.node.op_type
         axis = self.node.attributes.get_int("axis", -1) % max(rank, 1)  # a single number has no axis
         if kind in NORMALIZATIONS:
@@ -273,7 +273,7 @@ class _Follower:
         return finest(known)[0]
 
     def _of_sum(self, arrays: list[Positions | None]) -> Positions | None:
-        """The operand that tells most positions apart; with those near by, as the parts of a window are, their mean."""
+        """Return the positions of the operand that tells most apart; the mean of several close by, as in a window."""
         known = [a for a in arrays if a is not None and not nowhere(a)]
         if not known:
             return self._blank(arrays)
@@ -283,7 +283,7 @@ class _Follower:
         return best[0] if len(best) == 1 else mean(np.stack(np.broadcast_arrays(*best)), [0])[0]
 
     def _blank(self, arrays: list[Positions | None]) -> Positions | None:
-        """No position where that is certain: None where an operand was lost."""
+        """Return no positions where that is certain, None where an operand was lost."""
         blank = [a for a in arrays if a is not None]
         return blank[0] if blank and len(blank) == len(arrays) else None
 

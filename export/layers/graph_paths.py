@@ -1,4 +1,4 @@
-"""The ways from the image to the logits: what everything passes, what comes before and after, where they part."""
+"""The paths from the image to the logits: tensors that all of them pass, operators before and after, forks."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from fusioncam.export.gradient import carries, operator_name, path, reads, unsup
 from fusioncam.export.layers.follow import Trace
 from fusioncam.export.operators import MOVEMENT, POINTWISE, VIEWS, WEIGHTED
 
-FORKS = 64  # so many joins are looked behind for the layers of branches
+FORKS = 64  # joins behind which the layers of branches are sought
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class After:
 
 
 def after(nodes: list[ir.Node]) -> dict[ir.Value, After]:
-    """Return what comes after every tensor on the way to the logits; in one sweep from the end."""
+    """Return the part of the graph after every tensor on the way to the logits; in one sweep from the end."""
     found: dict[ir.Value, After] = {}
     for i in range(len(nodes) - 1, -1, -1):
         node = nodes[i]
@@ -46,7 +46,7 @@ def after(nodes: list[ir.Node]) -> dict[ir.Value, After]:
 
 
 def depths(nodes: list[ir.Node]) -> dict[ir.Value, float]:
-    """Return which share of the weighted operators comes before each tensor, 0..1."""
+    """Return the share of the weighted operators that come before each tensor, 0..1."""
     order = {node: 1 << i for i, node in enumerate(n for n in nodes if n.op_type in WEIGHTED)}
     before: dict[ir.Value, int] = {}  # one bit per operator
     for node in nodes:
@@ -71,7 +71,7 @@ def bottlenecks(nodes: list[ir.Node], image: ir.Value, target: ir.Value) -> set[
 
 
 def narrow(nodes: list[ir.Node], trace: Trace, logits: ir.Value) -> set[ir.Value]:
-    """Return the tensors of which nothing that has a position reaches the logits: only the class token does."""
+    """Return the tensors of which only the class token reaches the logits, nothing that has a position."""
     users: dict[ir.Value, list[ir.Node]] = {}
     for node in nodes:
         for value in reads(node):
@@ -121,7 +121,7 @@ def branches(image: ir.Value, logits: ir.Value, usable: set[ir.Value]) -> list[i
 
 
 def _ways_in(target: ir.Value, image: ir.Value, on_path: set[ir.Value]) -> list[ir.Value]:
-    """Return what meets in the last join before `target`."""
+    """Return the tensors that meet in the last join before `target`."""
     ways = [target]
     while len(ways) == 1 and ways[0] is not image:
         node = ways[0].producer()

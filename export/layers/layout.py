@@ -1,6 +1,6 @@
-"""Which axis of a tensor is what: channels, height, width, or a row of tokens that covers a grid.
+"""The meaning of a tensor's axes: channels, height, width, or a row of tokens that covers a grid.
 
-It is read off the positions of its elements, see `follow.py`; nothing is guessed from numbers such as 14 x 14.
+It follows from the positions of the elements, see `follow.py`; nothing is guessed from numbers such as 14 x 14.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ OFF = 0.75  # how far from the middle of its cell a position may be, in cells: w
 
 @dataclass(frozen=True)
 class Layout:
-    """Meaning of the axes of one tensor.
+    """The meaning of one tensor's axes.
 
     Attributes:
         roles: One letter per axis: N, C, H, W, or T for tokens in rows of the grid.
@@ -81,7 +81,7 @@ def _row(found: Positions, axis: int, single: list[int], batch: int) -> Layout |
 
 
 def _tokens(found: Positions, axis: int, channels: int, batch: int) -> Layout | None:
-    """Tokens in rows of the grid; those without a position come before or after."""
+    """Find tokens in rows of a grid; those without a position come before or after."""
     there = np.flatnonzero(~np.isnan(found))
     offset, count = int(there[0]), len(there)
     if there[-1] - offset + 1 != count:
@@ -96,7 +96,7 @@ def _tokens(found: Positions, axis: int, channels: int, batch: int) -> Layout | 
 
 
 def _off(array: Positions) -> float:
-    """The most that a position (h, w) is off the middle of its cell, in cells."""
+    """Return the largest distance of a position (h, w) from the middle of its cell, in cells."""
     height, width = array.shape
     if np.isnan(array).any():
         return float("inf")

@@ -1,4 +1,4 @@
-"""Running data movement on positions, as it would be run on the tensor."""
+"""Data movement, run on positions as it would be run on the tensor."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

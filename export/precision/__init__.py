@@ -1,1 +1,1 @@
-"""The score graph in float16 or int8, and how far its maps drift."""
+"""The score graph in float16 or int8, and the drift of its maps."""

@@ -1,4 +1,4 @@
-"""The pictures the score graph will see: photos, and those photos under masks made of the layer's activations."""
+"""Batches to calibrate on, like those of the score graph: photos, and photos under masks of their activations."""
 
 from collections.abc import Iterable, Iterator
 
@@ -14,7 +14,7 @@ MASKS = 6  # of each photo, besides itself and the blank picture; 14 gave no bet
 
 
 def masked_pictures(explain: ir.Model, photos: Iterable[Array]) -> Iterator[Float32Array]:
-    """For each photo x one batch: x, x * 0, and x * M_k for a few channels, from the weakest to the strongest.
+    """Yield one batch per photo x: x, x * 0, and x * M_k for a few channels, from the weakest to the strongest.
 
     Args:
         explain: The explain graph.
@@ -35,7 +35,7 @@ def masked_pictures(explain: ir.Model, photos: Iterable[Array]) -> Iterator[Floa
 
 
 def checked_photos(photos: Iterable[Array], size: tuple[int, int]) -> Iterator[Float32Array]:
-    """The photos as float32 (3, H, W).
+    """Yield the photos as float32 (3, H, W).
 
     Raises:
         ImageError: A photo is not of `size` (H, W), or not finite.

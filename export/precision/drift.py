@@ -1,4 +1,4 @@
-"""How far Score-CAM drifts when the masked passes are computed in another type than the explain pass."""
+"""The drift of Score-CAM's map where the masked passes are computed in another type than the explain pass."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ LIMITS = {"float16": (0.03, 5e-4), "int8": (0.15, 0.015)}
 
 @dataclass(frozen=True)
 class Finding:
-    """One comparison: `error` must not exceed `limit`."""
+    """A comparison: `error` must not exceed `limit`."""
 
     what: str
     error: float
@@ -31,12 +31,12 @@ class Finding:
 
     @property
     def ok(self) -> bool:
-        """Whether the bundle passes."""
+        """Return whether the bundle passes."""
         return self.error <= self.limit  # NaN does not
 
 
 def logits_of(graph: InferenceSession, images: Array) -> Array:
-    """Logits (N, classes) of pictures (N, 3, H, W), by either graph of a bundle."""
+    """Return the logits (N, classes) of pictures (N, 3, H, W), by either graph of a bundle."""
     half = graph.get_inputs()[0].type == "tensor(float16)"
     with np.errstate(over="ignore"):  # infinity makes NaN, which does not pass
         feeds = {"image": images.astype(np.float16 if half else np.float32)}
@@ -48,7 +48,7 @@ def logits_of(graph: InferenceSession, images: Array) -> Array:
 def compare_maps(
     explain: InferenceSession, score: InferenceSession, manifest: Manifest, images: Iterable[Array]
 ) -> list[Finding]:
-    """Score-CAM by the scores of the score graph against Score-CAM by those of the explain graph.
+    """Compare Score-CAM by the scores of the score graph with Score-CAM by those of the explain graph.
 
     On each picture (3, H, W), for its top class, by the channels that respond most; of several pictures the median
     counts. The scores go through a softmax, so one that is off by d changes the weight of its channel by
@@ -62,7 +62,7 @@ def compare_maps(
 
 
 def _drift(explain: InferenceSession, score: InferenceSession, image: Array) -> tuple[float, float]:
-    """Largest difference of the two maps, and 1 - their correlation."""
+    """Return the largest difference of the two maps, and 1 - their correlation."""
     feeds: dict[str, Array] = {"image": image[None], "class_index": np.full(1, -1, np.int64)}
     logits, activations = (array[0] for array in explain.run(["logits", "activations"], feeds))
     activations = activations[np.argsort(-np.abs(activations).sum(axis=(1, 2)))[:CHANNELS]]
@@ -80,7 +80,7 @@ def _drift(explain: InferenceSession, score: InferenceSession, image: Array) -> 
 
 
 def _decorrelation(one: Array, two: Array) -> float:
-    """1 - Pearson's correlation of two maps; 0 for equal ones, and 1 where only one of them is flat."""
+    """Return 1 - Pearson's correlation of two maps; 0 for equal ones, and 1 where only one of them is flat."""
     if np.array_equal(one, two):
         return 0.0
     if not (one.std() and two.std()):

@@ -1,8 +1,8 @@
-"""The score graph in int8: a quarter of the weights' bytes, and faster on CPUs with dot products of it.
+"""The score graph in int8: a quarter of the weights' bytes, and faster on CPUs with dot products of 8 bits.
 
 onnxruntime.quantization does the rounding: weights per output channel, symmetric; activations per tensor, in unsigned
-8 bits. Two things are added, for a map is a softmax over scores, and sees errors that a top class does not: ranges get
-headroom, or pictures that excite a layer more than those calibrated on are cut off; and biases are corrected.
+8 bits. A map is a softmax over scores, and shows errors that a top class does not. So two things are added: ranges get
+headroom, for pictures that excite a layer more than those calibrated on; and biases are corrected.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -32,7 +32,7 @@ Range = tuple[float, float]
 
 WEIGHTED = ("Conv", "Gemm")  # with a bias, which can be corrected
 PRODUCTS = (*WEIGHTED, "MatMul")
-# What carries 8 bits along between products. Others, such as Softmax, stay in float32: they cost little.
+# Operators that carry 8 bits between products. Others, such as Softmax, stay in float32: they cost little.
 CARRIERS = (
     *("Add", "Mul", "Relu", "Clip", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool", "Pad", "Resize"),
     *("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split"),
@@ -43,7 +43,7 @@ REMEDY = "export it without --precision int8"
 
 
 def in_int8(model: ir.Model, batches: Batches, pixels: Range) -> ir.Model:
-    """The score graph with QuantizeLinear / DequantizeLinear pairs; `image` and `logits` stay float32.
+    """Return the score graph with QuantizeLinear / DequantizeLinear pairs; inputs and outputs stay float32.
 
     Args:
         model: A float32 model in canonical form; it is left as it is.
@@ -72,7 +72,7 @@ def in_int8(model: ir.Model, batches: Batches, pixels: Range) -> ir.Model:
 
 
 def _prepared(model: ir.Model) -> ir.Model:
-    """A copy whose BatchNormalizations are part of the convolutions before them, which all have a name and a bias."""
+    """Return a copy with BatchNormalizations fused into convolutions, which all get a name and a bias."""
     model = model.clone()
     with quiet():
         model = rewrite(model, pattern_rewrite_rules=list(FUSIONS))
@@ -91,7 +91,7 @@ def _constant(value: ir.Value | None) -> bool:
 
 
 def _outputs(node: ir.Node) -> int:
-    """Output channels of a Conv or Gemm with constant weights."""
+    """Return the number of output channels of a Conv or Gemm with constant weights."""
     weight = node.inputs[1]
     shape = weight.const_value.numpy().shape if weight is not None and weight.const_value is not None else ()
     transposed = "transB" in node.attributes and node.attributes["transB"].as_int()
@@ -99,7 +99,7 @@ def _outputs(node: ir.Node) -> int:
 
 
 class _Reader:
-    """One batch, as the calibrator wants to be given it."""
+    """A reader of one batch, for onnxruntime's calibrator."""
 
     def __init__(self, batch: Array) -> None:
         self._left = [batch]
@@ -109,7 +109,7 @@ class _Reader:
 
 
 def _ranges(model: ir.Model, batches: Batches) -> dict[str, Range]:
-    """Least and greatest value of every tensor over all pictures; the graph itself seeks them, batch by batch."""
+    """Return the least and greatest value of every tensor over all pictures; the graph finds them, batch by batch."""
     with temporary_folder() as folder:
         path = folder / "model.onnx"
         onnx.save(ir.to_proto(model), path)
@@ -127,7 +127,7 @@ def _ranges(model: ir.Model, batches: Batches) -> dict[str, Range]:
 
 
 def _with_headroom(model: ir.Model, seen: Mapping[str, Range], pixels: Range) -> dict[str, Range]:
-    """The ranges a little wider, but not beyond what a Clip lets through or a picture can hold."""
+    """Return ranges that are a little wider, but not beyond those of a Clip or of a picture."""
     bounds = dict(_bounds(model.graph))
     wider = {}
     for name, (low, high) in seen.items():
@@ -169,7 +169,7 @@ def _quantise(model: ir.Model, ranges: Mapping[str, Range]) -> ir.Model:
 
 
 def _correct_biases(model: ir.Model, quantised: ir.Model, batches: Batches) -> None:
-    """Take from every bias what the rounding before it adds to the mean of the output.
+    """Subtract from every bias the mean that rounding adds to the output.
 
     Weights W rounded to V and an input x rounded to z shift an output by W x - V z, whose mean over pictures and pixels
     is not zero: small activations become zeros, and the roundings of a small kernel do not cancel. On MobileNetV2
@@ -198,7 +198,7 @@ def _correct_biases(model: ir.Model, quantised: ir.Model, batches: Batches) -> N
 
 
 def _rounded(value: ir.Value | None) -> bool:
-    """Whether this is a dequantised constant that only one node reads."""
+    """Return whether a value is a dequantised constant that only one node reads."""
     node = value.producer() if value is not None else None
     if value is None or node is None or node.op_type != "DequantizeLinear" or len(value.uses()) > 1:
         return False
@@ -206,7 +206,7 @@ def _rounded(value: ir.Value | None) -> bool:
 
 
 def _parts(value: ir.Value | None) -> tuple[ir.Value, Array, Array]:
-    """The integers behind a dequantised constant, and their scales, so shaped that they multiply."""
+    """Return the value and the integers behind a dequantised constant, and their scales, shaped to multiply."""
     node = value.producer() if value is not None else None
     holder = node.inputs[0] if node is not None else None
     assert node is not None
@@ -219,7 +219,7 @@ def _parts(value: ir.Value | None) -> tuple[ir.Value, Array, Array]:
 
 
 def _as_rounded(op: Ops, x: ir.Value | None, rounded: ir.Value | None) -> ir.Value | None:
-    """x, put through the same pair as what stands for it in the quantised graph."""
+    """Return x after the pair of operators that rounds it in the quantised graph."""
     node = rounded.producer() if rounded is not None else None
     if node is None or node.op_type != "DequantizeLinear" or not all(map(_constant, node.inputs[1:])):
         return x
@@ -233,7 +233,7 @@ def _values(value: ir.Value | None) -> Array:
 
 
 def _again(graph: ir.Graph, node: ir.Node, inputs: list[ir.Value | None]) -> ir.Value:
-    """The output of the same operator on other inputs."""
+    """Return the output of the same operator on other inputs."""
     other = ir.Node("", node.op_type, inputs, attributes=list(node.attributes.values()), name=f"{node.name}/error")
     other.outputs[0].name = other.name
     graph.append(other)

@@ -1,4 +1,4 @@
-"""The type the score graph computes in; float16: half the bytes, and several times the speed where there are units."""
+"""The type of the score graph; float16 takes half the bytes, and is several times faster on float16 hardware."""
 
 import sys
 from pathlib import Path
@@ -21,14 +21,14 @@ from fusioncam.manifest import ScorePrecision
 PRECISIONS = ("fp32", "fp16", "int8")
 SCALES = 2  # among the inputs of Resize
 UNROUNDED = {*CARRY_NO_GRADIENT, ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE}
-INFINITE = 1e30  # masks and bounds that mean none are as large as this
+INFINITE = 1e30  # masks and bounds at least this large stand for infinity
 REMEDY = "export it without --precision fp16"
 
 
 def score_graph(
     classifier: Classifier, precision: str | None, batches: Batches | None = None, pixels: Range = (0.0, 255.0)
 ) -> tuple[ir.Model, ScorePrecision]:
-    """The graph for the masked passes, and the type it computes in.
+    """Return the graph for the masked passes, and its type.
 
     Args:
         classifier: The model; it is left as it is.
@@ -102,7 +102,7 @@ def _separate_scales(graph: ir.Graph) -> None:
 
 
 def _converter() -> Any:
-    """The converter of onnxruntime, whose package puts its own folder on the path of modules: that is undone."""
+    """Import the converter of onnxruntime without its side effect: the package adds its folder to `sys.path`."""
     path = list(sys.path)
     try:
         from onnxruntime.transformers import float16
@@ -112,10 +112,10 @@ def _converter() -> Any:
 
 
 def rounding_session(path: Path) -> InferenceSession:
-    """A float16 graph on the CPU as hardware with float16 units runs it: every tensor is rounded, and may overflow.
+    """Open a float16 graph that runs on the CPU as on float16 hardware: every tensor is rounded, and may overflow.
 
-    onnxruntime has few float16 kernels for the CPU. It computes in float32 between them, and goes round tensors that
-    only such kernels touch; two copies behind each, which it has kernels for, keep it from that.
+    onnxruntime has few float16 kernels for the CPU. Between them it computes in float32, and skips the rounding. Two
+    copies behind each tensor, for which it has kernels, prevent that.
     """
     model = ir.external_data.load_to_model(ir.load(path))
     graph = model.graph
@@ -130,7 +130,7 @@ def rounding_session(path: Path) -> InferenceSession:
 
 
 def leave_out_rounding(graph: ir.Graph) -> bool:
-    """Make copies of QuantizeLinear and its DequantizeLinear, but for weights; returns whether there were any."""
+    """Replace QuantizeLinear and its DequantizeLinear by copies, but for weights; return whether there were any."""
     varying, found = set(graph.inputs), False
     rounded: set[ir.Value] = set()
     for node in graph:
@@ -151,7 +151,7 @@ def leave_out_rounding(graph: ir.Graph) -> bool:
 
 
 def refusal(model: ir.Model, precision: ScorePrecision, finding: Finding) -> ModelError:
-    """Return what to say of a model whose score graph gives other outputs, or other maps, than `model` does.
+    """Return the error for a model whose score graph gives other outputs, or other maps, than `model` does.
 
     Args:
         model: The float32 model.
@@ -183,7 +183,7 @@ def _told_apart(error: float, limit: float) -> tuple[str, str]:
 
 
 def _magnitude(value: ir.Value) -> float:
-    """Largest magnitude in a float32 constant, but for those that stand for infinity."""
+    """Return the largest magnitude in a float32 constant, without numbers that stand for infinity."""
     tensor = value.const_value
     if tensor is None or tensor.dtype != ir.DataType.FLOAT:
         return 0.0

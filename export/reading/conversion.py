@@ -1,4 +1,4 @@
-"""Holding a model that was rewritten on loading against its source, tensor by tensor."""
+"""The comparison of a model that was rewritten on loading with its source, tensor by tensor."""
 
 from collections.abc import Sequence
 
@@ -24,9 +24,9 @@ def compare_conversion(model: ir.Model, conversion: Conversion, input_name: str,
 
     Args:
         model: The converted model; its input is the picture already.
-        conversion: What was rewritten.
+        conversion: The tensors that were rewritten.
         input_name: The source's input.
-        reader: A node that read that input, and where: the source is fed what it is given now.
+        reader: A node that reads that input, and the position: its input now is fed to the source.
 
     Raises:
         ModelError: They differ, or the source does not run. The first tensor that differs is named.

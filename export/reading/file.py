@@ -1,4 +1,4 @@
-"""Reading a model file: what is not one is named as what it is, and valid files take one form."""
+"""The reader of model files: other files are named as what they are, and valid ones take one form."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -16,7 +16,7 @@ ORT_MAGIC = slice(4, 8), b"ORTM"  # the file identifier of onnxruntime's own for
 RARE_TYPES = {onnx.TensorProto.DOUBLE: "float64", onnx.TensorProto.BFLOAT16: "bfloat16"}
 WELL_KNOWN_IR, WELL_KNOWN_OPSET = 10, 21  # every onnxruntime that this project takes knows them
 ONNX_DOMAINS = ("", "ai.onnx")  # two names of one
-OLDEST_OPSET, OPSET = 7, 18  # what is read, and what it is brought to where it is older
+OLDEST_OPSET, OPSET = 7, 18  # the oldest that is read, and the one that older models are brought to
 
 
 def read_model(path: Path, newer: bool = False) -> onnx.ModelProto:

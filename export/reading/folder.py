@@ -5,18 +5,18 @@ from pathlib import Path
 from fusioncam.errors import ModelError
 from fusioncam.manifest import MANIFEST
 
-# Where optimum and transformers.js put the model itself; beside it may lie smaller versions of it.
+# The paths of optimum and transformers.js for the model itself; smaller versions may lie beside it.
 USUAL = ("model.onnx", "onnx/model.onnx")
 NAMED = 5  # files that an error lists
 
 
 def model_file(path: Path) -> Path:
-    """Find the ONNX file of a folder; what is no folder stays what it is.
+    """Find the ONNX file of a folder; any other path is returned as it is.
 
-    That is `model.onnx` or `onnx/model.onnx`, or the only .onnx file in the folder or in its `onnx/`.
+    The file is `model.onnx` or `onnx/model.onnx`, or the only .onnx file in the folder or in its `onnx/`.
 
     Raises:
-        ModelError: There is none, or it cannot be told which it is.
+        ModelError: There is none, or there are several.
     """
     if not path.is_dir():
         return path

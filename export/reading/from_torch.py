@@ -1,6 +1,6 @@
-"""The torch front door: a plain forward export, which then joins the same road as any ONNX file.
+"""Torch modules: a plain forward export, after which they are handled as any ONNX file.
 
-No other module of `export` or of the run time imports torch, and this one only while it exports.
+No other module of `export` or of the run time imports torch, and this one only during an export.
 """
 
 import importlib
@@ -100,7 +100,7 @@ PLACE = re.compile(r'File "([^"]+)", line (\d+), in')
 
 
 def _why(error: BaseException) -> str:
-    """Return why torch did not export a module, and what in its `forward` makes it so, in one line."""
+    """Return why torch did not export a module, and the cause in its `forward`, in one line."""
     if isinstance(error, SystemExit):
         return "it exits the program"
     text, why = str(error), first_line(error)
@@ -145,7 +145,7 @@ def build_module(target: str) -> "torch.nn.Module":
 
 
 def zeros(size: tuple[int, int]) -> "torch.Tensor":
-    """An example input (1, 3, H, W)."""
+    """Return an example input (1, 3, H, W)."""
     return cast("torch.Tensor", _torch().zeros(1, 3, *size))
 
 

@@ -1,4 +1,4 @@
-"""The one input of a model becomes a float32 picture (N, 3, H, W), whatever its type and the order of its axes."""
+"""The image input: it becomes a float32 picture (N, 3, H, W), whatever its type and the order of its axes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Shape = Sequence[int | None]
 
 @dataclass(frozen=True)
 class ImageInput:
-    """The input as it was in the source.
+    """The image input as the source has it.
 
     Attributes:
         name: Its name.
@@ -37,7 +37,7 @@ class ImageInput:
 
 
 def take_image(model: ir.Model, size: tuple[int, int] | None) -> ImageInput:
-    """Put a float32 NCHW input named `image` in front; whole numbers are made of it by rounding.
+    """Put a float32 NCHW input named `image` in front; for whole numbers it is rounded.
 
     Args:
         model: The model; it is changed.
@@ -86,7 +86,7 @@ def _whole(op: Ops, values: ir.Value, dtype: ir.DataType) -> ir.Value:
 
 
 def _orders(model: ir.Model, name: str, shape: Shape, known: bool) -> list[bool]:
-    """Return which orders of axes the input's shape allows: NCHW (False), NHWC (True), or both.
+    """Return the orders of axes that the input's shape allows: NCHW (False), NHWC (True), or both.
 
     Raises:
         ModelError: It allows neither.
@@ -103,7 +103,7 @@ def _orders(model: ir.Model, name: str, shape: Shape, known: bool) -> list[bool]
 
 
 def _first_channels(model: ir.Model) -> int:
-    """Return how many channels the first convolution takes, by its weights; 3 where that is not known."""
+    """Return the number of channels the first convolution takes, by its weights; 3 where that is unknown."""
     for node in model.graph:
         weight = node.inputs[1] if node.op_type == "Conv" else None
         if weight is not None and weight.const_value is not None:

@@ -1,4 +1,4 @@
-"""Reading a model file, whatever its age, into onnx-ir at a current opset."""
+"""The loader of model files: of any age, into onnx-ir at a current opset."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from fusioncam.export.reading.file import OPSET, read_model
 from fusioncam.export.reading.opset import convert, graphs_of
 from fusioncam.export.sessions import quiet
 
-# A run gives other numbers than the one before.
+# Operators whose numbers differ from run to run.
 RANDOM = (
     *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
     *("Bernoulli", "Multinomial"),
@@ -25,7 +25,7 @@ RANDOM = (
 
 @dataclass(frozen=True)
 class Conversion:
-    """Tensors that were rewritten on loading a model, so that it can be compared with its source.
+    """The tensors that were rewritten on loading a model, to compare it with its source.
 
     Attributes:
         source: The model as the file has it.
@@ -114,14 +114,14 @@ def _inline(model: ir.Model) -> None:
 
 
 def root(error: BaseException) -> BaseException:
-    """Where a chain of exceptions began: libraries wrap the one that says something in several of general advice."""
+    """Return the first exception of a chain: libraries wrap the specific one in several of general advice."""
     while error.__cause__ is not None:
         error = error.__cause__
     return error
 
 
 def fold(model: ir.Model) -> None:
-    """Compute constants beforehand and drop what nothing reads; what is random stays, to be found."""
+    """Compute constants beforehand and drop unused nodes; random ones stay, to be found."""
     with quiet():
         optimizer.fold_constants_ir(model, should_fold=lambda node: False if node.op_type in RANDOM else None)
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
@@ -129,7 +129,7 @@ def fold(model: ir.Model) -> None:
 
 
 def refuse_random(output: ir.Value) -> None:
-    """Refuse what makes a model give another output on each run.
+    """Refuse nodes that make a model give another output on each run.
 
     Raises:
         ModelError: A node from which the output is computed is random; it is named.

@@ -1,4 +1,4 @@
-"""Bringing a graph of an older opset to a newer one: a table of what changed, operator by operator.
+"""The way of a graph from an older opset to a newer one: a table of changes, operator by operator.
 
 An operator that is not in the table means the same from opset 7 on, or takes only more than before. onnx's own
 converter is not used: it makes other pictures of Upsample 9 and Resize 10, drops local functions, and crashes on
@@ -112,7 +112,7 @@ def _number_outputs(node: ir.Node) -> None:
 
 
 def _along_last_axis(node: ir.Node) -> None:
-    """Softmax and its like: up to opset 12 over all axes from `axis` on together, since then over one."""
+    """Rewrite Softmax and its like: up to opset 12 over all axes from `axis` on together, since then over one."""
     axis = node.attributes.get_int("axis", 1)
     data, old = node.inputs[0], node.outputs[0]
     assert data is not None
@@ -143,7 +143,7 @@ def _take_place(old: ir.Value, new: ir.Value, reader: ir.Node) -> None:
 
 
 def _asymmetric(node: ir.Node) -> None:
-    """Upsample and Resize 10: pixel i of the output is pixel i / scale of the input, rounded towards zero.
+    """Rewrite Upsample and Resize 10: output pixel i is input pixel i / scale, rounded towards zero.
 
     Where an axis shrinks onnxruntime rounds up. An axis that grows is resized by itself then.
     """
@@ -195,7 +195,7 @@ def _without(*names: str) -> Rule:
 
 
 def _inference_outputs(node: ir.Node) -> None:
-    """BatchNormalization: before opset 14 its other outputs were those of training."""
+    """Drop the other outputs of BatchNormalization, which before opset 14 were those of training."""
     used = [o for o in node.outputs[1:] if o.uses() or o.is_graph_output()]
     if used:
         raise _refusal(node, "is in training mode; export the model in evaluation mode")
@@ -247,7 +247,7 @@ def _dft_axis(node: ir.Node) -> None:
 _AXES = _to_inputs("axes")
 _REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
 
-# For each operator what became of it, in order: the opset with which that came, and what rewrites a node.
+# The changes of each operator, in order: the opset that brought a change, and the rule that rewrites a node.
 RULES: dict[str, tuple[tuple[int, Rule], ...]] = {
     "BatchNormalization": ((9, _spatial_only), (14, _inference_outputs)),
     "Clip": ((11, _to_inputs("min", "max", like_data=("min", "max"))),),

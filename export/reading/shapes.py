@@ -1,4 +1,4 @@
-"""Shapes of every tensor, measured by running the model: what is measured needs no inference to be trusted."""
+"""The shape of every tensor, measured by running the model, so that no inference needs to be trusted."""
 
 from collections.abc import Sequence
 
@@ -22,11 +22,11 @@ NUMPY_TYPES = (
     *(ir.DataType.UINT8, ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64),
 )
 IS_RANDOM = "is random: a second run on the same picture gives other numbers; export the model in evaluation mode"
-REPEATED = 1e-4  # what two runs may differ by, relative to the largest number
+REPEATED = 1e-4  # the largest difference of two runs, relative to the largest number
 
 
 def noise(model: ir.Model, batch: int, seed: int = 0) -> Array:
-    """A batch of noise for the model's one input, in 0..1; with one seed the first pictures of all batches are equal.
+    """Return a batch of noise for the model's input, in 0..1; with one seed all batches begin with the same pictures.
 
     Every picture is darker than the one before it: outputs for even noise would hardly differ. For whole numbers they
     are as bright as the input's `meta` says.
@@ -82,12 +82,12 @@ def _run_all(model: ir.Model, pictures: Array) -> dict[ir.Value, onnxruntime.Ort
 
 
 def repeats(first: Array, second: Array, tolerance: float = REPEATED) -> bool:
-    """Tell whether two runs on the same input gave the same, but for the order in which sums are taken.
+    """Return whether two runs on the same input agree, up to the order of sums.
 
     Args:
-        first: What the one gave.
-        second: What the other gave, of the same shape.
-        tolerance: What numbers may differ by, relative to the largest finite one of `first`.
+        first: The output of one run.
+        second: The output of the other, of the same shape.
+        tolerance: The largest difference, relative to the largest finite one of `first`.
     """
     if first.dtype.kind not in "fc":
         return bool(np.array_equal(first, second))
@@ -105,7 +105,7 @@ def measure(model: ir.Model, batches: tuple[int, ...] = (2, 3)) -> list[Array]:
         batches: Batch sizes to run: two different ones, or the only one a fixed model takes.
 
     Returns:
-        What the first output is for batches of `noise`: the first as it is, the second with its last picture in front.
+        The first output for batches of `noise`: the first as it is, the second with its last picture in front.
 
     Raises:
         ModelError: onnxruntime cannot run the model on these batches, or the output is not finite.
@@ -195,7 +195,7 @@ def _takes_all_in_order(node: ir.Node, runs: Sequence[dict[ir.Value, Array]]) ->
 
 
 def _as_reshape(graph: ir.Graph, gather: ir.Node) -> ir.Node:
-    """A Reshape in the place of `gather`; its target is still to be set."""
+    """Replace `gather` by a Reshape, whose target is still to be set, and return it."""
     old = gather.outputs[0]
     node = ir.Node("", "Reshape", [gather.inputs[0], gather.inputs[1]], name=gather.name)
     new = node.outputs[0]

@@ -1,4 +1,4 @@
-"""What onnxruntime's optimizations would make something else of, written so that they leave it alone."""
+"""Activations that onnxruntime's optimizations would compute wrongly, written so that they leave them alone."""
 
 import onnx_ir as ir
 

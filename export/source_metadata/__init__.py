@@ -1,1 +1,1 @@
-"""What the source says about pictures and classes: its own metadata, and the configurations beside it."""
+"""The description of pictures and classes in the source: its own metadata, and configurations beside it."""

@@ -9,10 +9,10 @@ from typing import Any
 from fusioncam.errors import ModelError, first_line
 from fusioncam.manifest import Ending
 
-# What transformers calls a problem in `config.json`, and the ending it means; of any other it is a softmax.
+# The problem types of transformers in `config.json`, and their endings; any other is a softmax.
 PROBLEMS: Mapping[str, Ending] = MappingProxyType({"multi_label_classification": "sigmoid", "regression": "value"})
 
-# What reading a text that is not what it should be can raise.
+# The exceptions of reading an unexpected text.
 ODDITIES = (
     ValueError,
     TypeError,

@@ -1,4 +1,4 @@
-"""Preprocessing by the configuration of an image processor of Hugging Face: `preprocessor_config.json`."""
+"""Preprocessing by an image processor of Hugging Face: its configuration, `preprocessor_config.json`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ _NO_PICTURE = ("max_num_patches", "keep_aspect_ratio", "codebook_size")
 
 @dataclass(frozen=True)
 class Found:
-    """Preprocessing that a configuration asks for.
+    """The preprocessing that a configuration asks for.
 
     Attributes:
         fields: Of `Preprocessing`, without its size.
         size: (H, W) of the pictures it makes, or None where it does not say.
-        refusal: Why its resizing and cutting cannot be followed, or None: then `fields` has none of it.
-        remarks: What was not followed to the letter.
+        refusal: The reason why its resizing and cutting cannot be followed, and are not in `fields`; or None.
+        remarks: Steps that were not followed to the letter.
     """
 
     fields: dict[str, Any]
@@ -34,11 +34,11 @@ class Found:
 
 
 class _Refusal(Exception):  # noqa: N818
-    """Why a configuration's resizing or cutting cannot be followed."""
+    """The reason why a configuration's resizing or cutting cannot be followed."""
 
 
 def read_config(config: Config, model_type: object = None) -> Found:
-    """Read what an image processor of this configuration does to a picture.
+    """Return the preprocessing of an image processor with this configuration.
 
     Args:
         config: The content of `preprocessor_config.json`, or of `image_processor` in `processor_config.json`.
@@ -69,7 +69,7 @@ def read_config(config: Config, model_type: object = None) -> Found:
 
 
 def _processor(config: Config, model_type: object) -> tuple[str, tuple[str, ...]]:
-    """The processor's name as in `PROCESSORS`, or "" where it cannot be known; and what to say about that."""
+    """Return the processor's name as in `PROCESSORS`, or "" where it is unknown, and remarks on that."""
     named = config.get("image_processor_type") or config.get("feature_extractor_type")
     signed = next((name for key, name in SIGNS if config.get(key) is not None), "")
     if signed == "ConvNext" and config.get("do_center_crop"):
@@ -86,7 +86,7 @@ def _processor(config: Config, model_type: object) -> tuple[str, tuple[str, ...]
 
 
 def _arithmetic(asked: Config) -> dict[str, Any]:
-    """The steps on pixel values, in one: x = (pixel * rescale - mean) / std."""
+    """Return all steps on pixel values as one: x = (pixel * rescale - mean) / std."""
     rescales = asked.get("do_rescale", True)
     rescale = float(asked.get("rescale_factor", 1 / 255)) if rescales else 1.0
     mean, std = triple(0), triple(1)
@@ -110,7 +110,7 @@ def triple(value: Any) -> tuple[float, ...]:
 
 
 def interpolation(resample: Any) -> str:
-    """The filter by Pillow's number or name of it."""
+    """Return the filter for Pillow's number or name."""
     if isinstance(resample, int) and not isinstance(resample, bool) and 0 <= resample < len(RESAMPLE):
         return RESAMPLE[resample]
     name = str(resample).lower().rpartition(".")[2]
@@ -120,7 +120,7 @@ def interpolation(resample: Any) -> str:
 
 
 def _geometry(asked: Config) -> tuple[dict[str, Any], tuple[int, int] | None]:
-    """Fields of `Preprocessing` for resizing and cutting, and the size of what comes of them."""
+    """Return the fields of `Preprocessing` for resizing and cutting, and the size of the result."""
     for key, value in asked.items():
         if value and (key in _NO_PICTURE or (key.startswith("do_") and key not in _STEPS)):
             raise _Refusal(f"has a step that is not known here ({key})")
@@ -146,7 +146,7 @@ Size = tuple[int, int]
 
 
 def _named_sides(size: Any, square: bool) -> Sides | None:
-    """A `size` of any of its forms, by the names of today."""
+    """Return a `size` of any form as a mapping by today's names."""
     if size is None:
         return None
     if isinstance(size, Mapping):
@@ -159,7 +159,7 @@ def _named_sides(size: Any, square: bool) -> Sides | None:
 
 
 def _square(size: Any) -> Size | None:
-    """A `crop_size` of any of its forms, (H, W)."""
+    """Return a `crop_size` of any form as (H, W)."""
     sides = _named_sides(size, True)
     if not sides:
         return None
@@ -168,7 +168,7 @@ def _square(size: Any) -> Size | None:
 
 
 def _cut(size: Sides, crop: Size | None) -> tuple[dict[str, Any], Size]:
-    """Resizing to `size`, then cutting `crop` out of the centre, if anything is cut."""
+    """Return the fields for resizing to `size`, then cutting `crop` out of the centre, if anything is cut."""
     if size.keys() == {"height", "width"}:
         whole, way = (size["height"], size["width"]), "squash_crop"
         crop = crop or whole
@@ -189,7 +189,7 @@ def _cut(size: Sides, crop: Size | None) -> tuple[dict[str, Any], Size]:
 
 
 def _cut_first(size: Sides, crop: Size | None) -> tuple[dict[str, Any], Size]:
-    """Perceiver cuts size / crop of the shorter side out of the photo, then resizes that to `size`."""
+    """Return Perceiver's fields: it cuts size / crop of the shorter side out, then resizes that to `size`."""
     out = size["height"], size["width"]
     if crop is None:
         return {"resize": "squash"}, out
@@ -205,7 +205,7 @@ def _edge(size: Sides | None) -> int:
 
 
 def _convnext(asked: Config, size: Sides | None, crop: Size | None) -> tuple[Sides, Size | None]:
-    """Crops below 384 pixels, squashes from there on."""
+    """Return size and crop: below 384 pixels it crops, from there on it squashes."""
     edge = _edge(size)
     if crop not in (None, (edge, edge)):
         raise _Refusal("cuts twice (crop_pct and crop_size)")

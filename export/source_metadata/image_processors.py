@@ -1,4 +1,4 @@
-"""Defaults of Hugging Face's image processors, where their configuration does not say: data only."""
+"""The defaults of Hugging Face's image processors, for what a configuration leaves out: data only."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -1,4 +1,4 @@
-"""Names of the classes: the user's, or those that the source gives."""
+"""The names of the classes: the user's, or those of the source."""
 
 import ast
 import os
@@ -17,15 +17,14 @@ def read_labels(
     given: str | os.PathLike[str] | Sequence[str] | None,
     one: tuple[str, str] | None = None,
 ) -> tuple[str, ...] | None:
-    """One name per class: the user's, in a list or in a text file, one a line, else the source's, else none.
+    """Return one name per class: the user's, in a list or a text file, else the source's, else none.
 
     Args:
         metadata: The model's metadata_props.
         folder: Where the model lies.
         classes: How many names there must be.
-        given: What the user gave.
-        one: For a model of one output, which has two classes: what to call them where there is one name X, with `{}`
-            in its place.
+        given: A list, or a file with one name a line, or None.
+        one: For a model of one output, which has two classes: their names, with `{}` for the only name there is.
 
     Raises:
         UsageError: The file cannot be read, or its number of names is not that of the classes.
@@ -50,7 +49,7 @@ def read_labels(
 
 
 def _of_both(names: tuple[str, ...], one: tuple[str, str] | None) -> tuple[str, ...]:
-    """The names of the two classes of one output, made of its own."""
+    """Return the names of the two classes of one output, made of its own name."""
     return names if one is None or len(names) != 1 else (one[0].format(names[0]), one[1].format(names[0]))
 
 
@@ -73,7 +72,7 @@ def _given_names(given: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ..
 
 
 def _writable(name: str) -> bool:
-    """Whether UTF-8 can hold it: half a surrogate pair is no character."""
+    """Return whether UTF-8 can hold a name: half a surrogate pair is no character."""
     return not any("\ud800" <= c <= "\udfff" for c in name)
 
 

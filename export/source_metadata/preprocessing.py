@@ -1,4 +1,4 @@
-"""What a model file, or a configuration beside it, says about preprocessing and labels."""
+"""The preprocessing of pictures: the user's, or that of the model's metadata or a configuration beside it."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -34,18 +34,18 @@ def read_preprocessing(
     given: str | Mapping[str, Any],
     usual: str = "torchvision",
 ) -> Preprocessing:
-    """The preprocessing: what the user gave, over what the source says, over the usual one.
+    """Return the preprocessing: the user's fields over those of the source, over the usual ones.
 
     Args:
         metadata: The model's metadata_props.
         folder: Where the model lies.
         size: (H, W) of the input.
         given: Fields of `Preprocessing` the user set; `preset` names one of `PRESETS`. A mere name is that of a preset.
-        usual: The preset taken where nobody says.
+        usual: The preset where neither says more.
 
     Raises:
-        ModelError: What the source says makes no sense.
-        UsageError: A given value makes no sense.
+        ModelError: The description in the source makes no sense.
+        UsageError: A value of the user makes no sense.
     """
     if isinstance(given, str):
         given = {"preset": given}
@@ -67,7 +67,7 @@ def read_preprocessing(
 
 
 def usual_preset(kind: ir.DataType) -> str:
-    """Return the preset that is taken for an input of this type where nobody says: whole numbers are pixels."""
+    """Return the usual preset for an input of this type: whole numbers are pixels."""
     if not kind.is_integer():
         return "torchvision"
     return "signed" if kind == ir.DataType.INT8 else "raw"
@@ -90,7 +90,7 @@ def refuse_rounded_away(prep: Preprocessing, kind: ir.DataType) -> None:
 def _said(
     metadata: Mapping[str, str], folder: Path, size: tuple[int, int], usual: str, user: Mapping[str, Any]
 ) -> tuple[str, dict[str, Any]]:
-    """What the model says, else what a configuration beside it says, else the usual; and which of them it is."""
+    """Return the origin of the fields, and the fields: of the model, else of a configuration, else the usual ones."""
     sources: list[tuple[str, str, Callable[[], dict[str, Any]]]] = [
         ("model", "the model's metadata", lambda: _in_model(metadata)),
         *(
@@ -110,7 +110,7 @@ def _said(
 
 
 def _configurations(folder: Path, size: tuple[int, int]) -> Iterator[tuple[Path, Callable[[Path], Found | None]]]:
-    """The files that may tell the preprocessing, first those that count more, and how each is read."""
+    """Yield the files that may hold the preprocessing, with their readers; the first that holds it counts."""
     for place in folders_of(folder):
         kind = read_json(place / "config.json").get("model_type")
 
@@ -127,7 +127,7 @@ def _configurations(folder: Path, size: tuple[int, int]) -> Iterator[tuple[Path,
 
 
 def _followed(found: Found | None, path: Path, size: tuple[int, int], user: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of `Preprocessing`, with what could not be followed among them; nothing where nothing was found.
+    """Return the fields of `Preprocessing`, with remarks on steps not followed; none where nothing was found.
 
     Raises:
         ModelError: Its resizing cannot be followed, and the user gives no other.
@@ -153,7 +153,7 @@ def _complaint(error: ValidationError) -> str:
 
 
 def _in_model(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """This project's own key, ONNX's `Image.*` keys, or the habits of YOLO exports."""
+    """Return the fields of the model's own metadata: this project's key, ONNX's `Image.*` keys, or YOLO's habits."""
     if "fusioncam.preprocessing" in metadata:
         return dict(json.loads(metadata["fusioncam.preprocessing"]))
     if metadata.get("Image.NominalPixelRange") in PIXEL_RANGES:

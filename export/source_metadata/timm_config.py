@@ -1,4 +1,4 @@
-"""Preprocessing by timm's `config.json`."""
+"""Preprocessing by timm: its `config.json`."""
 
 import math
 
@@ -10,7 +10,7 @@ _TIMM = {**IMAGENET, "interpolation": "bicubic", "crop_pct": 0.875, "crop_mode":
 
 
 def read_timm(config: Config, model_size: Size) -> Found | None:
-    """Read what timm's `config.json` asks for, or None where it is none of timm's.
+    """Return the preprocessing of timm's `config.json`, or None where the file is none of timm's.
 
     Args:
         config: The content of `config.json`: `pretrained_cfg` in it, or of old ones all of it.
