@@ -12,7 +12,7 @@ def main() -> None:
     try:
         from fusioncam.runtime.commands.app import main as run
     except KeyboardInterrupt:
-        sys.exit("error: interrupted; nothing half written is left behind")
+        sys.exit("error: interrupted; no incomplete file is left behind")
     except (ImportError, OSError) as error:
         from fusioncam.libraries import describe_import_failure
 

@@ -153,7 +153,7 @@ class _Watch:
     def _enforce(self, now: float) -> None:
         """Kill the child where it takes too much, or does not end although it was told to."""
         if now > self._kill_at:
-            self._verdict = "interrupted; nothing half written is left behind"
+            self._verdict = "interrupted; no incomplete file is left behind"
         elif self._elapsed > self._seconds:
             self._verdict = (
                 f"{self._subject} takes more than {self._given:g} s: a loop in it may be endless; "

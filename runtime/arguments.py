@@ -23,7 +23,7 @@ def listed(argument: Any, name: str) -> list[Any]:
         UsageError: The argument is something else.
     """
     if isinstance(argument, str | bytes) or not isinstance(argument, Sequence):
-        raise UsageError(f"{name} must be a list, not {argument!r}; pass a list, also of a single one")
+        raise UsageError(f"{name} must be a list, not {argument!r}; pass a list, even for a single value")
     return list(argument)
 
 

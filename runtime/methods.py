@@ -133,6 +133,6 @@ def checked_for(methods: Sequence[str], manifests: Sequence[Manifest], budget: "
     guessed = budget not in ("exact", 1.0)
     if "score_cam_probability" in parts and guessed and manifests[0].ending not in ("sigmoid", "value"):
         raise UsageError(
-            "score_cam_probability looks at the scores of all classes, which cannot be guessed: use budget exact"
+            "score_cam_probability needs the scores of all classes, which cannot be guessed: use budget exact"
         )
     return checked

@@ -96,7 +96,7 @@ while True: pass
     child = int(process.stdout.readline())
     process.send_signal(number)
     _, err = process.communicate(timeout=30)
-    assert (process.returncode, err) == (1, "error: interrupted; nothing half written is left behind\n")
+    assert (process.returncode, err) == (1, "error: interrupted; no incomplete file is left behind\n")
     assert not psutil.pid_exists(child)
     assert list(tmp_path.iterdir()) == []
 

@@ -52,7 +52,7 @@ class ClassSelection:
     def check(self, manifest: Manifest) -> None:
         """Raise UsageError where the model has fewer classes, or `above` is no probability."""
         if self.top is not None and not 1 <= self.top <= manifest.classes:
-            raise UsageError(f"-k must be a whole number, 1 to {manifest.classes}: the model has so many classes")
+            raise UsageError(f"-k must be a whole number, 1 to {manifest.classes}, the number of classes")
         if self.above is not None and not 0 <= self.above <= 1:
             raise UsageError("--above must be a probability, 0 to 1")
 

@@ -78,7 +78,7 @@ def run_command(command: Callable[[list[str]], object], arguments: list[str]) ->
         if debug:
             traceback.print_exc()
     if status == INTERRUPTED:
-        complain("interrupted; nothing half written is left behind")
+        complain("interrupted; no incomplete file is left behind")
         status = FAILED
     try:
         sys.stdout.flush()

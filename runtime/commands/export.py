@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 NOTES: dict[str, Callable[[Manifest, str | None], bool]] = {
     "the model does not say how pictures are prepared: {prepared} was assumed; "
     "if that is wrong the maps are too (see --preset)": lambda m, _: m.preprocessing.origin == "assumed",
-    "the bundle has no gradient: Score-CAM and Recipro-CAM can be had, Grad-CAM and its like cannot": (
-        lambda m, _: not m.gradient
-    ),
+    "the bundle has no gradient: Score-CAM and Recipro-CAM are available, "
+    "Grad-CAM and other gradient methods are not": lambda m, _: not m.gradient,
     "the model has one output, and does not say what it is: it was taken for the logit of a binary model "
     "(if it is a regression, say --ending value)": (
         lambda m, ending: m.source.outputs == 1 and m.source.ending != "sigmoid" and ending is None
@@ -38,7 +37,9 @@ NOTES: dict[str, Callable[[Manifest, str | None], bool]] = {
     "the model's whole numbers cannot hold all that the preprocessing gives: the rest is cut off (see --preset)": (
         lambda m, _: m.cuts_pixels_off
     ),
-    "what follows the layer takes no masks: Recipro-CAM cannot be had of this bundle": lambda m, _: not m.has_head,
+    "the part of the model after the layer takes no masks: Recipro-CAM is unavailable for this bundle": lambda m, _: (
+        not m.has_head
+    ),
 }
 
 

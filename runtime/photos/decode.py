@@ -87,7 +87,7 @@ def _decoded(data: bytes, name: str, max_pixels: int, declared: bool) -> Array:
         raise ImageError(f"{name} is empty: copy or download the picture again")
     pixels = declared_pixels(data)
     if declared and not (pixels and keeps_its_word(data)):
-        raise ImageError(f"{name} is not of a format taken here: save it again as PNG or JPEG")
+        raise ImageError(f"{name} is not of a supported format: save it again as PNG or JPEG")
     if declared and pixels <= max_pixels:
         data = bounded(data, name)
     repaired = repair(data)
@@ -102,7 +102,7 @@ def _decoded(data: bytes, name: str, max_pixels: int, declared: bool) -> Array:
     if decoded is None:
         _require_memory(pixels)
         kind = partly_supported_format(data)
-        unsupported = f", or is {kind} of a kind that is not read here" if kind else ""
+        unsupported = f", or is {kind} of a kind that is not supported" if kind else ""
         raise ImageError(
             f"{name} is not a picture, or is damaged or cut short{unsupported}: save it again as PNG or JPEG"
         )

@@ -85,4 +85,4 @@ def refuse_one_graph(options: Options) -> None:
         UsageError: The options ask for CUDA graphs.
     """
     if str(options.get(ONE_GRAPH, "")).lower() in ("1", "true"):
-        raise UsageError(f"{ONE_GRAPH} would mix up buffers, of which there are several; leave the option out")
+        raise UsageError(f"{ONE_GRAPH} would mix up several sets of buffers; leave the option out")

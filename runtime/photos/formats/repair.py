@@ -37,7 +37,7 @@ class Repair(NamedTuple):
 def repair(data: bytes) -> Repair:
     """Return the right way to read a file; most formats need no repair."""
     if (kind := unsupported_format(data)) is not None:
-        return Repair(data, refusal=f"is {kind}, which is not read here")
+        return Repair(data, refusal=f"is {kind}, which is not supported")
     if data.startswith(png.PNG):
         return Repair(png.with_exif(data))
     if tiff.is_tiff(data):
@@ -54,7 +54,7 @@ def repair(data: bytes) -> Repair:
     if (netpbm := _NETPBM.match(data)) is not None:
         return Repair(data + b"\n", _rescale(netpbm))  # OpenCV expects a byte after the last number of a text
     if boxes.has_colours_of_ycc(data):
-        return Repair(data, refusal="is a JPEG 2000 in YCC colours, which is not read here")
+        return Repair(data, refusal="is a JPEG 2000 in YCC colours, which is not supported")
     if (turned := boxes.orientation(data)) is not None:
         return Repair(data, turned)
     return Repair(data)

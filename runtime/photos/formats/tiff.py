@@ -78,19 +78,19 @@ def refusal(data: bytes, tags: Tags) -> str | None:
         return f"has {_FORMATS.get(kind, 'uint')}{bits} pixels, {UNKNOWN_RANGE}"
     if compression not in _COMPRESSIONS:
         named = _COMPRESSION_NAMES.get(compression, f"method {compression}")
-        return f"is a TIFF compressed by {named}, which is not read here"
+        return f"is a TIFF compressed by {named}, which is not supported"
     if colour in _COLOURS:
-        return f"is a TIFF that {_COLOURS[colour]}, which is not read here"
+        return f"is a TIFF that {_COLOURS[colour]}, which is not supported"
     if _first(tags, PLANAR, 1) == 2 and samples > 1 and bits != 8:
-        return f"is a TIFF of {bits} bits that keeps its channels apart, which is not read here"
+        return f"is a TIFF of {bits} bits that keeps its channels apart, which is not supported"
     if data[:2] == b"MM" and 8 < bits < 16:
-        return f"is a TIFF of {bits} bits in big-endian order, which is not read here"
+        return f"is a TIFF of {bits} bits in big-endian order, which is not supported"
     if bits > 8 and colour == 0:
-        return f"is a TIFF of {bits} bits whose 0 is white, which is not read here"
+        return f"is a TIFF of {bits} bits whose 0 is white, which is not supported"
     if TILE_WIDTH in tags and _first(tags, ORIENTATION, 1) != 1:
-        return "is a TIFF in tiles that is to be turned, which is not read here"
+        return "is a TIFF in tiles that is to be turned, which is not supported"
     if samples == 2 and has_associated_alpha(tags):
-        return "is a grey TIFF multiplied by its alpha, which is not read here"
+        return "is a grey TIFF multiplied by its alpha, which is not supported"
     return None
 
 

@@ -110,8 +110,8 @@ BAD = {
         {"image": np.zeros((0, 3, 24, 32), np.float32)},
         "there is no picture in the request: give one or more",
     ),
-    "not a picture": ({"image_bytes": texts("no picture")}, "the picture is not of a format taken here"),
-    "empty": ({"image_bytes": texts("x", "")}, "picture 0 is not of a format taken here"),
+    "not a picture": ({"image_bytes": texts("no picture")}, "the picture is not of a supported format"),
+    "empty": ({"image_bytes": texts("x", "")}, "picture 0 is not of a supported format"),
     "class": ({"class_index": np.array([5])}, "there is no class 5: the model has 5, 0 to 4"),
     "classes": (
         {"class_index": np.array([1, 2])},
@@ -125,7 +125,7 @@ BAD = {
     "small": ({"budget": texts("3")}, "a budget of 3 passes is too small: 4 are needed besides those of channels"),
     "guess": (
         {"budget": texts("auto"), "method": texts("score_cam_probability")},
-        "score_cam_probability looks at the scores of all classes",
+        "score_cam_probability needs the scores of all classes",
     ),
 }
 

@@ -168,7 +168,7 @@ def test_ctrl_c_leaves_whole_files_only(bundle, work, tmp_path, only_line, load_
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert only_line(err) == "error: interrupted; nothing half written is left behind"
+    assert only_line(err) == "error: interrupted; no incomplete file is left behind"
     written = list(out.iterdir())
     assert 0 < len(written) < 1200
     for path in written:

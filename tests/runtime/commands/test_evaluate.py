@@ -60,7 +60,7 @@ def test_interrupted_and_killed_it_ends_with_the_same_results(run, bundle, tmp_p
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert err == "error: interrupted; nothing half written is left behind\n"
+    assert err == "error: interrupted; no incomplete file is left behind\n"
     first = (out / "rows.jsonl").read_bytes()
     assert not any((out / name).exists() for name in RESULTS)
     process = start((*arguments, out), out / "rows.jsonl", 3)

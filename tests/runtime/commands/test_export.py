@@ -140,5 +140,5 @@ def test_a_bundle_without_a_head_is_noted(run, tmp_path, monkeypatch):
     status, _, err = run("export", "tiny.onnx", "-o", tmp_path / "b.fcam", "--preset", "unit")
     assert status == 0
     assert len(notes(err)) == 1
-    assert "Recipro-CAM cannot be had" in err
+    assert "Recipro-CAM is unavailable" in err
     assert not (tmp_path / "b.fcam" / HEAD_GRAPH).exists()

@@ -134,7 +134,7 @@ def test_what_opencv_reads_otherwise_than_it_is_meant_is_refused(opencv_driver, 
         (tmp_path / name).write_bytes(data)
         kind, told = opencv_driver.ask("read", tmp_path / name, tmp_path / "rgb")
         assert (kind, word in told) == ("ImageError", True), (name, told)
-        assert told.endswith("not read here: save it again as PNG or JPEG"), told
+        assert told.endswith("not supported: save it again as PNG or JPEG"), told
 
 
 def test_places_without_a_picture_are_told_as_in_python(opencv_driver, tmp_path):

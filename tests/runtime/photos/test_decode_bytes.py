@@ -48,7 +48,7 @@ def test_formats_that_do_not_or_may_lie(ending, monkeypatch):
     if ending == ".pfm":
         data = b"PF\n44 36\n-1.0\n" + PIXELS.astype("<f4").tobytes()
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
-    with pytest.raises(ImageError, match="it is not of a format taken here: save it again as PNG or JPEG"):
+    with pytest.raises(ImageError, match="it is not of a supported format: save it again as PNG or JPEG"):
         decode_image(data, "it", 1 << 40, declared=True)
 
 
@@ -61,7 +61,7 @@ def test_why_tiff_is_not_believed():
     assert decode_image(bytes(data) + decoy, "it", 36 * 44).shape == (36, 44, 3)
     with pytest.raises(ImageError, match="1,584 pixels"):
         decode_image(bytes(data) + decoy, "it", 1)  # but only after it was decoded
-    with pytest.raises(ImageError, match="not of a format taken here"):
+    with pytest.raises(ImageError, match="not of a supported format"):
         decode_image(bytes(data) + decoy, "it", 1, declared=True)
 
 

@@ -64,7 +64,7 @@ inline std::string misread_tiff(const std::vector<std::uint8_t> &data) {
     if (std::find(known.begin(), known.end(), compression) == known.end() || colours == 4 || colours > 6 ||
         other_bits || (bits > 8 && (colours == 0 || apart)) || tags.count(338) ||
         (tags.count(322) && tag(274, 1) != 1)) {
-        return "is a TIFF of a kind that is not read here: save it again as PNG or JPEG";
+        return "is a TIFF of a kind that is not supported: save it again as PNG or JPEG";
     }
     return "";
 }
@@ -122,7 +122,7 @@ inline std::string misread(const std::vector<std::uint8_t> &data) {
     const auto begins = [&head](const std::string &with, std::size_t at = 0) {
         return head.size() >= at + with.size() && head.compare(at, with.size(), with) == 0;
     };
-    const std::string remedy = ", which is not read here: save it again as PNG or JPEG";
+    const std::string remedy = ", which is not supported: save it again as PNG or JPEG";
     if (begins({'I', 'I', '*', '\0'}) || begins({'M', 'M', '\0', '*'})) {
         return misread_tiff(data);
     }

@@ -30,7 +30,7 @@ from fusioncam.runtime.photos.decode import decode_image
 def test_what_is_not_read(start, kind):
     with pytest.raises(ImageError) as caught:
         decode_image(start + bytes(200), "it", 10_000)
-    assert str(caught.value) == f"it is {kind}, which is not read here: save it again as PNG or JPEG"
+    assert str(caught.value) == f"it is {kind}, which is not supported: save it again as PNG or JPEG"
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,6 @@ def test_what_is_not_read(start, kind):
 )
 def test_what_is_read_of_some_kinds_only(start, kind):
     with pytest.raises(
-        ImageError, match=f"is damaged or cut short, or is {kind} of a kind that is not read here: save"
+        ImageError, match=f"is damaged or cut short, or is {kind} of a kind that is not supported: save"
     ):
         decode_image(start + bytes(200), "it", 10_000)

@@ -332,12 +332,12 @@ def test_a_float_tiff_of_pillows():
     ],
 )
 def test_a_tiff_that_would_be_read_wrong_is_refused(given, why):
-    with pytest.raises(ImageError, match=f"^it is a (grey )?TIFF .*{why}.*, which is not read here: save it again as"):
+    with pytest.raises(ImageError, match=f"^it is a (grey )?TIFF .*{why}.*, which is not supported: save it again as"):
         decode_image(tiff(**given), "it", 10_000)
 
 
 def test_a_jpeg_2000_in_ycc_is_refused():
-    with pytest.raises(ImageError, match=r"^it is a JPEG 2000 in YCC colours, which is not read here"):
+    with pytest.raises(ImageError, match=r"^it is a JPEG 2000 in YCC colours, which is not supported"):
         decode_image(saved(PICTURES["YCbCr"], "JPEG2000"), "it", 10_000)
 
 
@@ -346,6 +346,6 @@ def test_a_jpeg_2000_in_ycc_is_refused():
 )
 def test_formats_that_are_not_read_are_called_by_their_name(form, kind):
     with pytest.raises(
-        ImageError, match=f"^it is an? .*{kind}.*, which is not read here: save it again as PNG or JPEG$"
+        ImageError, match=f"^it is an? .*{kind}.*, which is not supported: save it again as PNG or JPEG$"
     ):
         decode_image(saved(PICTURES["RGB"], form), "it", 10_000)

@@ -62,7 +62,7 @@ class TestLimits:
         grey = np.zeros((4, 4), np.uint8)
         for ending in (".ppm", ".ras"):
             data = cv2.imencode(ending, grey if ending == ".ras" else np.dstack([grey] * 3))[1].tobytes()
-            assert "not of a format taken here" in refused(content=data, headers={LENGTH: "0"})
+            assert "not of a supported format" in refused(content=data, headers={LENGTH: "0"})
 
     def test_time_is_looked_at_before_each_picture(self, refused, told, monkeypatch, photo, element, behind):
         module, now = "fusioncam.runtime.service.protocol.picture_inputs", [time.monotonic()]

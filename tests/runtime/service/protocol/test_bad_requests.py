@@ -57,7 +57,7 @@ BAD_JSON = {
     "no pictures": ({"inputs": [{**photos(IN_BASE64), "shape": [0], "data": []}]}, "must be a list of texts"),
     "not base64": ({"inputs": [photos("?" * 8)]}, "the picture is not base64"),
     "number for text": ({"inputs": [photos(1)]}, "must be a list of texts"),
-    "no photo": ({"inputs": [photos(IN_BASE64, "AAAA")]}, "picture 1 is not of a format taken here"),
+    "no photo": ({"inputs": [photos(IN_BASE64, "AAAA")]}, "picture 1 is not of a supported format"),
     "empty photo": ({"inputs": [photos("")]}, "the picture is empty"),
     "photos in rows": ({"inputs": [photos(IN_BASE64, shape=[1, 1, 1])]}, "'image_bytes' must be of shape (1,)"),
     "shared memory": ({"inputs": [{**IMAGE, "parameters": {"shared_memory_region": "r"}}]}, "shared memory"),
@@ -104,7 +104,7 @@ BAD_BODIES = {
     "length": (b"{}", {LENGTH: "3"}, "is 3, but the body has 2 bytes"),
     "no length": (b"{}", {LENGTH: "-1"}, "must be a number of bytes, not '-1'"),
     "half": (b'{"inputs":[]}', {LENGTH: "4"}, "JSON cannot be read"),
-    "not a photo": (b"picture", {LENGTH: "0"}, "not of a format taken here"),
+    "not a photo": (b"picture", {LENGTH: "0"}, "not of a supported format"),
 }
 
 
