@@ -88,7 +88,7 @@ def by_peer(explain: Callable[[np.ndarray, int], dict[str, np.ndarray]], passes:
 
 
 class Own:
-    """Holds a peer's first map against its own definition; where that is ours, against our maps made plainly."""
+    """Holds a peer's first map against its own definition; where that is ours, against the maps of the reference."""
 
     def __init__(self, peer: Peer, net: InTorch, bare: BarePasses) -> None:
         self.peer, self.net, self.plainly, self.asked = peer, net, ReferenceCheck(bare), False

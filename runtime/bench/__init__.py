@@ -1,1 +1,1 @@
-"""Measuring explanations: are the maps right, and then, what do they cost? For `fusioncam bench` and `make bench`."""
+"""The measurement of explanations: maps are checked first, then timed. For `fusioncam bench` and `make bench`."""

@@ -1,7 +1,8 @@
-"""What a bundle's explanations cost on this machine, by budget, and how near their maps are to exact ones."""
+"""The cost of a bundle's explanations on this machine by budget, and the difference of their maps from exact ones."""
 
+import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +28,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class BenchConfig:
-    """How a bundle is opened: see `Explainer`."""
+    """The options a bundle is opened with: see `Explainer`."""
 
     providers: Sequence[Provider] | None = None
     chunk: int | None = None
@@ -35,13 +36,13 @@ class BenchConfig:
     methods: Sequence[str] = METHODS
 
     def open(self, folder: Path, budget: Budget) -> Explainer:
-        """An Explainer; raises what that raises."""
+        """Return an Explainer; raise the errors that it raises."""
         return Explainer(folder, self.providers, self.methods, budget, chunk=self.chunk, threads=self.threads)
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was found: the pictures, the chunk that was used, and a row for the bare passes and for each budget."""
+    """The result of a bench: pictures, chunk, and a row for the bare passes and for each budget."""
 
     bundle: str
     pictures: list[Picture]
@@ -58,7 +59,7 @@ def bench_bundle(
     budgets: Sequence[Budget] = (EXACT,),
     rounds: int = 5,
     config: BenchConfig | None = None,
-    progress: Progress = lambda done, every: None,
+    progress: Progress = lambda done, total: None,
 ) -> Report:
     """Measure a bundle.
 
@@ -66,12 +67,12 @@ def bench_bundle(
         folder: The bundle.
         images: Pictures, see `Explainer.explain`; none for drawn ones.
         budgets: See `Explainer`; `exact` is always among them.
-        rounds: Runs per picture and budget, after one whose maps are looked at.
-        config: How the bundle is opened.
+        rounds: Runs per picture and budget, after one whose maps are checked.
+        config: The options the bundle is opened with.
         progress: Called with (done, all) explanations.
 
     Raises:
-        UsageError: A budget, or the number of rounds, makes no sense.
+        UsageError: There is no budget, or the number of rounds is out of range.
         FusionCamError: The bundle cannot be opened or run, or a picture cannot be read.
     """
     if not budgets:
@@ -83,43 +84,47 @@ def bench_bundle(
     exact = explainers[EXACT]
     bare = BarePasses(folder, exact.manifest, exact.chunk, config.providers, config.threads)
     pictures = _pictures(images or drawn_pictures(exact.manifest.preprocessing.size), exact, bare)
-    every = len(explainers) * (1 + len(pictures) * (rounds + 1)) + len(pictures) * rounds + 1
-    tick = _ticker(progress, every)
+    total = len(explainers) * (1 + len(pictures) * (rounds + 1)) + len(pictures) * rounds + 1
+    done = itertools.count(1)
+
+    def tick() -> None:
+        progress(min(next(done), total), total)
+
     candidates = [
         Candidate(name, partial(explaining, explainer), ReferenceCheck(bare) if name == EXACT else approximate)
         for name, explainer in explainers.items()
     ]
     rows = compare(
-        pictures, candidates, Rules(rounds, lambda p, count: bare.run(p.x, count), bare.confidences, tick=tick)
+        pictures, candidates, Rules(rounds, lambda p, passes: bare.run(p.x, passes), bare.confidences, tick=tick)
     )
-    count = rows[0].passes[0] if rows[0].passes else 0
+    passes = rows[0].passes[0] if rows[0].passes else 0
     for row in rows:
         if row.wrong is None:
-            row.memory = memory_of(folder, row.name, pictures[0], config, count)
+            row.memory = memory_of(folder, row.name, pictures[0], config, passes)
         tick()
     return Report(folder.name, pictures, not images, rounds, bare.chunk, config, rows)
 
 
 def explaining(explainer: Explainer, picture: Picture) -> Drawn:
-    """One explanation by a candidate of ours."""
-    found = explainer.explain(picture.x, picture.class_index)
-    return Drawn(found.maps, found.passes.run, found.flags, found.passes.missing)
+    """Explain a picture, and return the explanation as the comparison takes it."""
+    explanation = explainer.explain(picture.x, picture.class_index)
+    return Drawn(explanation.maps, explanation.passes.run, explanation.flags, explanation.passes.missing)
 
 
 def approximate(picture: Picture, drawn: Drawn) -> None:
-    """Judge of a budget's maps, which are approximations: how near they come is what the row says."""
+    """Accept the maps of a budget, which are approximations: the row tells their difference from exact ones."""
 
 
 def memory_of(folder: Path, name: str, picture: Picture, config: BenchConfig, count: int, images: int = 1) -> Memory:
-    """Memory of one way of explaining a picture, or the same picture several times over, in a fresh process.
+    """Return the memory that explaining a picture takes in a new process.
 
     Args:
         folder: The bundle.
         name: A budget, or `BARE` for `count` bare passes.
         picture: The picture.
-        config: How the bundle is opened.
+        config: The options the bundle is opened with.
         count: Bare passes.
-        images: How many pictures.
+        images: Copies of the picture that are explained at once.
     """
     with temporary_folder() as room:
         file = room / "x.npy"
@@ -131,18 +136,15 @@ def memory_of(folder: Path, name: str, picture: Picture, config: BenchConfig, co
             "budget": None if name == BARE else name,
             "count": count,
             "images": images,
-            "providers": config.providers,
-            "chunk": config.chunk,
-            "threads": config.threads,
-            "methods": list(config.methods),
+            "config": asdict(config),
         }
         return in_fresh_process(["-m", "fusioncam.runtime.bench.child"], asked)
 
 
 def load_asked(asked: dict[str, Any]) -> Callable[[], object]:
-    """The other end of `memory_of`: load the model; what is given explains."""
+    """Load the model that `memory_of` asks for, and return the function that explains."""
     folder, x = Path(asked["bundle"]), np.load(asked["picture"])
-    config = BenchConfig(asked["providers"], asked["chunk"], asked["threads"], asked["methods"])
+    config = BenchConfig(**asked["config"])
     if asked["budget"] is None:
         chunk = config.open(folder, EXACT).chunk if config.chunk is None else config.chunk
         bare = BarePasses(folder, read_bundle(folder), chunk, config.providers, config.threads)
@@ -152,29 +154,17 @@ def load_asked(asked: dict[str, Any]) -> Callable[[], object]:
 
 
 def drawn_pictures(size: tuple[int, int]) -> list[ImageLike]:
-    """Pictures (H, W, 3) uint8 for a model that comes without: the demo's scenes, each of three objects."""
+    """Return pictures (H, W, 3) uint8, scenes of the demo with three objects each, for a user who gives none."""
     from fusioncam.runtime.demo.scenes import draw_scene
 
     return [draw_scene(seed, size, objects=3).image for seed in range(SAMPLES)]
 
 
 def _pictures(images: Sequence[ImageLike], exact: Explainer, bare: BarePasses) -> list[Picture]:
-    """Pictures as the model takes them, each with its top class."""
-    found = []
+    """Return pictures as the model takes them, each with its top class."""
+    pictures = []
     for number, image in enumerate(images):
         _, x = as_input(image, exact.manifest.preprocessing)
         name = Path(image).name if isinstance(image, str | Path) else f"{number + 1}"
-        found.append(Picture(name, x, int(bare.logits([x])[0].argmax())))
-    return found
-
-
-def _ticker(progress: Progress, every: int) -> Callable[[], None]:
-    """Counts."""
-    done = 0
-
-    def tick() -> None:
-        nonlocal done
-        done += 1
-        progress(min(done, every), every)
-
-    return tick
+        pictures.append(Picture(name, x, int(bare.logits([x])[0].argmax())))
+    return pictures

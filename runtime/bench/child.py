@@ -1,4 +1,4 @@
-"""`python -m fusioncam.runtime.bench.child`: measures the memory of one way of explaining; see `memory_of`."""
+"""The process that `memory_of` starts, which measures the memory of one explanation."""
 
 from fusioncam.runtime.bench.bundle import load_asked
 from fusioncam.runtime.bench.memory import answer

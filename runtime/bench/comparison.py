@@ -1,7 +1,8 @@
-"""Ways of explaining the same pictures, held against each other: first their maps, then their time."""
+"""The comparison of candidates that explain the same pictures: first their maps, then their time."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from fusioncam.errors import first_line
@@ -18,7 +19,7 @@ Tick = Callable[[], None]
 
 
 class Picture(NamedTuple):
-    """A preprocessed picture x (3, H, W), the class to explain, and what to call it."""
+    """A preprocessed picture x (3, H, W), its name, and the class to explain."""
 
     name: str
     x: Float32Array
@@ -27,9 +28,9 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True)
 class Drawn:
-    """One explanation: maps (H, W) by method, and the masked passes that were run.
+    """One explanation: maps (H, W) by method, and the number of masked passes.
 
-    `missing`: see `Passes`; None where nobody says.
+    `missing`: see `Passes`; None where the candidate does not tell.
     """
 
     maps: Maps
@@ -40,13 +41,13 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A way of explaining.
+    """A program that explains pictures.
 
     Attributes:
-        name: What to call it.
+        name: Its name in the rows.
         explain: Explains a picture.
-        judge: Why an explanation is not what it says it is, if it is not. Asked once for every picture.
-        note: What differs in its definition of a map.
+        judge: Returns why an explanation is wrong, or None. Called once for every picture.
+        note: The difference in its definition of a map.
     """
 
     name: str
@@ -57,15 +58,15 @@ class Candidate:
 
 @dataclass
 class Row:
-    """What was found about one candidate.
+    """The measurements of one candidate.
 
     Attributes:
-        wrong: Why it was not timed, if it was not.
-        passes: Per picture.
-        seconds: Of one explanation, over pictures and rounds.
-        times_bare: Its time over that of the bare passes of the first candidate, in the same turn.
+        wrong: The reason why it was not timed, or None.
+        passes: Masked passes per picture.
+        seconds: Time of one explanation, over pictures and rounds.
+        times_bare: Its time over that of the first candidate's bare passes, in the same turn.
         speedup: The first candidate's time over its own, in the same turn.
-        differences: Per method and picture, from the map of the first candidate.
+        differences: From the map of the first candidate, per method and picture.
         drops: Average Drop, per method.
         memory: See `Memory`.
     """
@@ -85,13 +86,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Rules:
-    """How the contest goes.
+    """The rules of a comparison.
 
     Attributes:
-        rounds: Runs of every candidate on every picture, after the one that is looked at.
+        rounds: Runs of every candidate on every picture, after the one whose maps are checked.
         bare: Runs that many passes of a picture, without masks and maps.
-        confidences: p_c of pictures (3, H, W): what the model makes of them.
-        excused: What may happen to any but the first candidate without ending all; it is then wrong.
+        confidences: Returns p_c of pictures (3, H, W).
+        excused: Errors that make a candidate wrong, but do not end the comparison; the first candidate has no excuse.
         tick: Called after every explanation.
     """
 
@@ -103,29 +104,26 @@ class Rules:
 
 
 def compare(pictures: Sequence[Picture], candidates: Sequence[Candidate], rules: Rules) -> list[Row]:
-    """Look at every explanation, then time those that are right.
+    """Check every explanation, then time the candidates that are right.
 
     Args:
         pictures: One or more.
-        candidates: The first is what the others are compared with.
-        rules: How it goes.
+        candidates: The others are compared with the first.
+        rules: The rules of the comparison.
 
     Returns:
-        A row for the bare passes of the first candidate, then one for each.
+        A row for the bare passes of the first candidate, then one for each candidate.
     """
     bare, rows = Row(BARE), {c.name: Row(c.name, c.note) for c in candidates}
-    _look(pictures, candidates, rows, rules)
+    _check(pictures, candidates, rows, rules)
     bare.passes = list(rows[candidates[0].name].passes)
     seconds: dict[str, list[float]] = {name: [] for name in (BARE, *rows)}
     for picture, count in zip(pictures, bare.passes, strict=True):
-
-        def passes(picture: Picture = picture, count: int = count) -> object:
-            return rules.bare(picture, count)
-
-        passes()  # warms up
-        racing = {c.name: _ready(c, picture) for c in candidates if not rows[c.name].wrong}
-        for name, found in in_turns({BARE: passes, **racing}, rules.rounds, rules.tick, rest=REST).items():
-            seconds[name] += found
+        bare_passes = partial(rules.bare, picture, count)
+        bare_passes()  # warms up
+        timed = {c.name: partial(c.explain, picture) for c in candidates if not rows[c.name].wrong}
+        for name, taken in in_turns({BARE: bare_passes, **timed}, rules.rounds, rules.tick, rest=REST).items():
+            seconds[name] += taken
     for row in (bare, *rows.values()):
         if seconds[row.name]:
             row.seconds = spread(seconds[row.name])
@@ -135,16 +133,12 @@ def compare(pictures: Sequence[Picture], candidates: Sequence[Candidate], rules:
 
 
 def _ratios(above: Sequence[float], below: Sequence[float]) -> Spread | None:
-    """Turn by turn; None where one of them was not timed."""
+    """Return the ratios turn by turn, or None where one of both was not timed."""
     return spread([a / b for a, b in zip(above, below, strict=True)]) if above and below else None
 
 
-def _ready(candidate: Candidate, picture: Picture) -> Callable[[], object]:
-    return lambda: candidate.explain(picture)
-
-
-def _look(pictures: Sequence[Picture], candidates: Sequence[Candidate], rows: dict[str, Row], rules: Rules) -> None:
-    """Fill in all that needs no clock; a candidate that is found wrong once explains no more."""
+def _check(pictures: Sequence[Picture], candidates: Sequence[Candidate], rows: dict[str, Row], rules: Rules) -> None:
+    """Fill in all that needs no clock; a candidate that is wrong for one picture explains no more."""
     whole: list[float] = []
     under: dict[tuple[str, str], list[float]] = {}
     for picture in pictures:
@@ -160,10 +154,10 @@ def _look(pictures: Sequence[Picture], candidates: Sequence[Candidate], rows: di
             first = drawn.maps if leads else first
             row.passes.append(drawn.passes)
             row.missing += [] if drawn.missing is None else [drawn.missing]
-            for method, found in drawn.maps.items():
+            for method, saliency in drawn.maps.items():
                 if method in first:
-                    row.differences.setdefault(method, []).append(difference(found, first[method]))
-            masked = [picture.x * found for found in drawn.maps.values()]
+                    row.differences.setdefault(method, []).append(difference(saliency, first[method]))
+            masked = [picture.x * saliency for saliency in drawn.maps.values()]
             for method, p in zip(drawn.maps, rules.confidences(masked, picture.class_index), strict=True):
                 under.setdefault((candidate.name, method), []).append(p)
     for (name, method), after in under.items():
@@ -173,13 +167,13 @@ def _look(pictures: Sequence[Picture], candidates: Sequence[Candidate], rows: di
 def _drawn(
     candidate: Candidate, picture: Picture, row: Row, rules: Rules, excused: tuple[type[Exception], ...]
 ) -> Drawn | None:
-    """An explanation, with those of its maps that are maps; `row` says what is wrong with it."""
+    """Return an explanation without those of its maps that are none; `row` gets the reason."""
     drawn = None
     try:
         drawn = candidate.explain(picture)
         faults = {method: fault(m, picture.x.shape[1:]) for method, m in drawn.maps.items()}
-        told = [f"{method}: {why}" for method, why in faults.items() if why]
-        row.wrong = row.wrong or (told[0] if told else candidate.judge(picture, drawn))
+        reasons = [f"{method}: {why}" for method, why in faults.items() if why]
+        row.wrong = row.wrong or (reasons[0] if reasons else candidate.judge(picture, drawn))
         drawn = replace(drawn, maps={method: m for method, m in drawn.maps.items() if not faults[method]})
     except excused as error:
         row.wrong = f"it does not run: {type(error).__name__}: {first_line(error)}"
@@ -188,7 +182,7 @@ def _drawn(
 
 
 def row_json(row: Row) -> dict[str, Any]:
-    """All that is known of a candidate."""
+    """Return the measurements of a candidate, ready for JSON."""
     return {
         "name": row.name,
         "note": row.note,

@@ -1,4 +1,4 @@
-"""How near a map is to another."""
+"""The difference of two maps."""
 
 from typing import NamedTuple
 
@@ -8,15 +8,15 @@ from fusioncam.kernels.arrays import Float32Array
 
 
 class Difference(NamedTuple):
-    """Two maps: their correlation over the pixels (Pearson's), and the largest difference of a pixel."""
+    """The correlation (Pearson's) of two maps over the pixels, and the largest difference of a pixel."""
 
     correlation: float
     largest: float
 
 
-def difference(found: Float32Array, wanted: Float32Array) -> Difference:
-    """How far a map (H, W) is from another; a flat map correlates with its equal only."""
-    one, other = found.astype(np.float64).ravel(), wanted.astype(np.float64).ravel()
+def difference(first: Float32Array, second: Float32Array) -> Difference:
+    """Return the difference of two maps (H, W); a flat map correlates with its equal only."""
+    one, other = first.astype(np.float64).ravel(), second.astype(np.float64).ravel()
     largest = float(np.abs(one - other).max())
     if not (np.ptp(one) and np.ptp(other)):
         return Difference(float(largest == 0), largest)

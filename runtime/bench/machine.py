@@ -1,4 +1,4 @@
-"""The machine a figure was measured on, and the versions."""
+"""The machine of a measurement, and the versions of packages."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ PACKAGES = ("fusioncam", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "ope
 
 
 def describe() -> dict[str, Any]:
-    """Processor, cores, system, Python."""
+    """Return the processor, cores, system and Python version."""
     return {
         "processor": processor(),
         "cores": os.cpu_count(),
@@ -23,11 +23,11 @@ def describe() -> dict[str, Any]:
 
 
 def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
-    """Of the packages, those that are installed."""
-    found = {}
+    """Return the versions of those of the packages that are installed."""
+    installed = {}
     for name in packages:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return installed

@@ -1,4 +1,4 @@
-"""Peak memory of one way of explaining, in a process of its own: what others took must not hide it."""
+"""Peak memory of one explanation, measured in a process of its own, where nothing else hides it."""
 
 import ctypes
 import json
@@ -15,10 +15,10 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class Memory(NamedTuple):
-    """Resident memory in bytes: with the model loaded, and at most while it explains.
+    """Resident memory in bytes: `loaded` with the model loaded, `peak` at most while it explains.
 
-    Where the system does not tell (that is: anywhere but on Linux), `loaded` is None and the peak is that of the
-    process; on Windows both are None.
+    Only Linux tells both. Elsewhere `loaded` is None and the peak is that of the whole process; on Windows both are
+    None.
     """
 
     loaded: int | None
@@ -26,15 +26,15 @@ class Memory(NamedTuple):
 
     @property
     def added(self) -> int | None:
-        """What explaining takes over the loaded model."""
+        """Return the memory that explaining takes over the loaded model."""
         return None if self.loaded is None or self.peak is None else max(0, self.peak - self.loaded)
 
 
 def measure_here(load: Callable[[], Callable[[], object]]) -> Memory:
-    """In this process, which does nothing else.
+    """Return the memory of this process, which does nothing else.
 
     Args:
-        load: Loads the model; what it gives explains.
+        load: Loads the model, and returns the function that explains.
     """
     explain = load()
     _forget_peak()
@@ -45,14 +45,14 @@ def measure_here(load: Callable[[], Callable[[], object]]) -> Memory:
 
 
 def in_fresh_process(command: Sequence[str], asked: dict[str, Any]) -> Memory:
-    """In a process of its own, started with this Python.
+    """Return the memory of a new process of this Python.
 
     Args:
-        command: What follows `python`; the program calls `answer`.
-        asked: What it gets to read.
+        command: The arguments of `python`; the program calls `answer`.
+        asked: The input of the program.
 
     Raises:
-        FusionCamError: It fails; its last line says why.
+        FusionCamError: The program fails; its last line says why.
     """
     done = subprocess.run(
         [sys.executable, *command], input=json.dumps(asked), capture_output=True, text=True, check=False
@@ -64,14 +64,14 @@ def in_fresh_process(command: Sequence[str], asked: dict[str, Any]) -> Memory:
 
 
 def answer(load: Callable[[dict[str, Any]], Callable[[], object]]) -> None:
-    """The other end of `in_fresh_process`: read what is asked, measure, print."""
+    """Read the input that `in_fresh_process` sends, measure, and print the result."""
     asked = json.load(sys.stdin)
-    found = measure_here(lambda: load(asked))
-    print(json.dumps(found._asdict()))  # noqa: T201
+    measured = measure_here(lambda: load(asked))
+    print(json.dumps(measured._asdict()))  # noqa: T201
 
 
 def _forget_peak() -> None:
-    """Let loading the model not count: what it took and gave back goes to the system, and the peak starts anew."""
+    """Return the freed memory of loading to the system, and reset the peak, so that loading does not count."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
     with suppress(OSError):
@@ -79,7 +79,7 @@ def _forget_peak() -> None:
 
 
 def _kilobytes(key: str) -> int | None:
-    """A line of /proc/self/status."""
+    """Return a number of /proc/self/status, or None where there is no such file or line."""
     try:
         lines = STATUS.read_text().splitlines()
     except OSError:
@@ -88,7 +88,7 @@ def _kilobytes(key: str) -> int | None:
 
 
 def _resource_peak() -> int | None:
-    """Peak of the whole process, loading included."""
+    """Return the peak of the whole process, loading included."""
     try:
         import resource
     except ImportError:  # Windows

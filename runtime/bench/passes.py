@@ -1,4 +1,4 @@
-"""A bundle's graphs without anything of ours around them: bare passes to compare with, and maps made plainly."""
+"""The bare graphs of a bundle: passes to compare times with, and maps by the reference to compare maps with."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,13 +18,13 @@ from fusioncam.runtime.sessions.open import open_session
 from fusioncam.runtime.sessions.providers import CPU, Provider
 from fusioncam.runtime.sessions.run import run
 
-SAME = 0.999  # correlation of two ways to the same map; float16 rounds
-ILL_CONDITIONED = {"equal_contributions", "mixed_contributions"}  # where Fusion-CAM divides by what is almost nothing
-CLOSING = 2  # the last passes of Fusion-CAM, one by one: each waits for what the one before it gave
+SAME = 0.999  # least correlation of two computations of the same map; float16 rounds
+ILL_CONDITIONED = {"equal_contributions", "mixed_contributions"}  # flags: Fusion-CAM divides by almost nothing
+CLOSING = 2  # the last passes of Fusion-CAM run one by one: each waits for the result of the one before
 
 
 class BarePasses:
-    """The score graph, in the chunks of an explanation, its pictures bound to the device beforehand.
+    """The score graph, run in the chunks of an explanation, with pictures bound to the device beforehand.
 
     Args:
         folder: The bundle.
@@ -49,19 +49,19 @@ class BarePasses:
         self._bound: dict[tuple[int, int], onnxruntime.IOBinding] = {}
 
     def run(self, x: Float32Array, count: int) -> None:
-        """Pass `count` pictures through the model; what comes out is left where it is."""
+        """Pass `count` pictures through the model; the outputs stay on the device."""
         for size in self.chunks(count):
             self.session.run_with_iobinding(self._binding(x, size))
 
     def chunks(self, count: int) -> list[int]:
-        """Sizes of the runs of an explanation with so many passes; a GPU sees one shape only."""
+        """Return the sizes of the runs of an explanation with so many passes; a GPU sees one shape only."""
         if not self._on_cpu:
             return [self.chunk] * -(-count // self.chunk)
         first = max(count - CLOSING, 0)
         return [self.chunk] * (first // self.chunk) + [n for n in (first % self.chunk,) if n] + [1] * (count - first)
 
     def _binding(self, x: Float32Array, size: int) -> onnxruntime.IOBinding:
-        """The same picture `size` times over: the time does not depend on what is in it."""
+        """Return a binding of the same picture `size` times over: its contents do not change the time."""
         key = (id(x), size)
         if key not in self._bound:
             device = "cpu" if self._on_cpu else "cuda"
@@ -74,16 +74,16 @@ class BarePasses:
         return self._bound[key]
 
     def logits(self, pictures: Sequence[Float32Array]) -> Float32Array:
-        """Logits f of pictures (3, H, W), a chunk at a time: (len(pictures), classes)."""
-        found = []
+        """Return the logits f of pictures (3, H, W), computed by chunks: (len(pictures), classes)."""
+        logits = []
         for start in range(0, len(pictures), self.chunk):
-            some = np.stack(pictures[start : start + self.chunk]).astype(input_type(self.session))
-            padded = some if self._on_cpu else np.resize(some, (self.chunk, *some.shape[1:]))
-            found.append(run(self.session, ["logits"], {"image": padded})[0][: len(some)])
-        return np.concatenate(found).astype(np.float32)
+            batch = np.stack(pictures[start : start + self.chunk]).astype(input_type(self.session))
+            padded = batch if self._on_cpu else np.resize(batch, (self.chunk, *batch.shape[1:]))
+            logits.append(run(self.session, ["logits"], {"image": padded})[0][: len(batch)])
+        return np.concatenate(logits).astype(np.float32)
 
     def confidences(self, pictures: Sequence[Float32Array], class_index: int) -> list[float]:
-        """p_c of pictures (3, H, W)."""
+        """Return p_c of pictures (3, H, W)."""
         chances = probabilities(self.logits(pictures), self.manifest.ending)
         return [float(p) for p in chances[:, class_index]]
 
@@ -107,21 +107,21 @@ class BarePasses:
 
 
 class ReferenceCheck:
-    """Holds the exact maps of the first picture against those made plainly."""
+    """A judge that compares the exact maps of the first picture with those of the reference."""
 
     def __init__(self, bare: BarePasses) -> None:
         self._bare: BarePasses | None = bare
 
     def __call__(self, picture: Picture, drawn: Drawn) -> str | None:
-        """Why the explanation is wrong, if it is; pictures after the first are not looked at."""
+        """Return why the explanation is wrong, or None; pictures after the first are not checked."""
         bare, self._bare = self._bare, None
         if bare is None:
             return None
-        wanted = bare.reference_maps(picture.x, picture.class_index)
+        maps = bare.reference_maps(picture.x, picture.class_index)
         if ILL_CONDITIONED & {*drawn.flags}:
-            del wanted["fusion_cam"]
-        for method, right in wanted.items():
-            found = difference(drawn.maps[method], right)
-            if found.correlation < SAME:
-                return f"{method}: correlation {found.correlation:.4f} with the map made plainly"
+            del maps["fusion_cam"]
+        for method, right in maps.items():
+            correlation = difference(drawn.maps[method], right).correlation
+            if correlation < SAME:
+                return f"{method}: correlation {correlation:.4f} with the map of the reference"
         return None

@@ -1,4 +1,4 @@
-"""`fusioncam bench` as a table and as JSON."""
+"""The result of `fusioncam bench` as JSON, and as cells of a table."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,10 +14,10 @@ COLUMNS = ("", "passes", "p50", "p95", "x bare", "MB", "+MB", "corr.", "diff.", 
 
 
 def prepare_target(path: Path) -> None:
-    """See early whether a result can be written to a file.
+    """Make the folder of a result, before anything is measured.
 
     Raises:
-        OutputError: It cannot.
+        OutputError: No result can be written there.
     """
     prepare_folder(path.parent)
     if path.is_dir():
@@ -25,7 +25,7 @@ def prepare_target(path: Path) -> None:
 
 
 def report_json(report: Report) -> dict[str, Any]:
-    """Everything that was measured, and where."""
+    """Return all measurements, and the machine they were taken on."""
     return {
         "benchmark": "bundle",
         "schema": 1,
@@ -45,9 +45,9 @@ def report_json(report: Report) -> dict[str, Any]:
 
 
 def cells(row: dict[str, Any]) -> list[str]:
-    """A row of the table, from `row_json`; what is unknown is left blank."""
+    """Return a row of the table, made of `row_json`; unknown values are blank."""
     methods, memory, seconds = row["methods"], row["memory"] or {}, row["seconds"]
-    drops = {method: found["average_drop"] for method, found in methods.items()}
+    drops = {method: of_method["average_drop"] for method, of_method in methods.items()}
     drop = drops.get("fusion_cam", next(iter(drops.values()), None))
     return [
         row["name"],
@@ -57,17 +57,17 @@ def cells(row: dict[str, Any]) -> list[str]:
         f"{row['times_bare']['p50']:.2f}" if row["times_bare"] else "",
         megabytes(memory.get("peak")),
         megabytes(memory.get("added")),
-        f"{min(found['correlation']['min'] for found in methods.values()):.4f}" if methods else "",
-        f"{max(found['largest_difference'] for found in methods.values()):.4f}" if methods else "",
+        f"{min(m['correlation']['min'] for m in methods.values()):.4f}" if methods else "",
+        f"{max(m['largest_difference'] for m in methods.values()):.4f}" if methods else "",
         "" if drop is None else f"{100 * drop:.1f}",
     ]
 
 
 def duration(seconds: float) -> str:
-    """Seconds for a reader."""
+    """Return seconds in a legible unit."""
     return f"{seconds:.2f} s" if seconds >= 1 else f"{1e3 * seconds:.1f} ms"
 
 
 def megabytes(size: int | None) -> str:
-    """Bytes for a reader."""
+    """Return bytes as megabytes."""
     return "" if size is None else f"{size / 1e6:.0f}"

@@ -1,16 +1,17 @@
-"""Timing several ways of doing the same, in turns: what slows the machine down for a while slows all of them down."""
+"""Timing in turns: a machine that is slow for a while slows all candidates down alike."""
 
-import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 REST = 0.1
 
 
 @dataclass(frozen=True)
 class Spread:
-    """How values lie, in their own unit: median, 95th percentile (linear between neighbours), extremes, how many."""
+    """The distribution of values: median, 95th percentile (linear between neighbours), extremes, count."""
 
     p50: float
     p95: float
@@ -20,12 +21,9 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Median, 95th percentile and extremes of one value or more."""
-    ordered = sorted(values)
-    place = 0.95 * (len(ordered) - 1)
-    low = ordered[int(place)]
-    p95 = low + (place - int(place)) * (ordered[min(int(place) + 1, len(ordered) - 1)] - low)
-    return Spread(statistics.median(ordered), p95, ordered[0], ordered[-1], len(ordered))
+    """Return the distribution of one value or more."""
+    least, p50, p95, most = np.percentile(values, [0, 50, 95, 100]).tolist()
+    return Spread(p50, p95, least, most, len(values))
 
 
 def in_turns(
@@ -35,30 +33,26 @@ def in_turns(
     clock: Callable[[], float] = time.perf_counter,
     rest: float = 0.0,
 ) -> dict[str, list[float]]:
-    """Seconds that each of `work` takes, one run of each in every round.
+    """Return the seconds of each function by name, one run of each in every round.
 
-    Every round begins with another one, so that none always follows the same. Nothing is warmed up here: whoever looks
-    at the results first has run them once.
+    Every round begins with another function, so that none always follows the same one. Nothing is warmed up: callers
+    that look at the results first have run each function once.
 
     Args:
-        work: What to run, by name.
-        rounds: How often.
+        work: The functions by name.
+        rounds: Runs of each.
         done: Called after every run.
-        clock: Seconds.
-        rest: Seconds to wait before each run. A session's threads keep their cores busy for a while after a run, which
-            would slow down whoever comes next.
+        clock: Returns seconds.
+        rest: Seconds of waiting before each run: a session's threads keep their cores busy for a while after a run.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in work}
+    names = list(work)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
     for round_ in range(rounds):
-        for name in rotated(list(work), round_):
+        first = round_ % max(len(names), 1)
+        for name in names[first:] + names[:first]:
             time.sleep(rest)
             start = clock()
             work[name]()
             seconds[name].append(clock() - start)
             done()
     return seconds
-
-
-def rotated(names: Sequence[str], by: int) -> Iterator[str]:
-    """The names, beginning with another one."""
-    return (names[(i + by) % len(names)] for i in range(len(names)))

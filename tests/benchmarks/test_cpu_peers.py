@@ -138,7 +138,7 @@ def test_a_map_of_our_definition_is_held_against_the_plain_one(part, net, subjec
     judge = part("cpu.candidates").Own(stand_in(defined=None), net, bare)
     maps = exact.maps if right else {method: 1 - m for method, m in exact.maps.items()}
     told = judge(subject.pictures[0], Drawn(maps, 0))
-    assert told is None if right else "with the map made plainly" in told
+    assert told is None if right else "with the map of the reference" in told
 
 
 def test_a_peer_that_cannot_be_opened_is_named_and_the_others_run(

@@ -50,7 +50,7 @@ def test_maps_of_another_picture_are_wrong(bare, tiny, pictures):
     found = Explainer(tiny.bundle).explain(one.x, 1)
     drawn = Drawn(found.maps, found.passes.run, found.flags)
     assert ReferenceCheck(bare)(one, drawn) is None
-    assert "with the map made plainly" in ReferenceCheck(bare)(two, drawn)
+    assert "with the map of the reference" in ReferenceCheck(bare)(two, drawn)
     judge = ReferenceCheck(bare)
     assert judge(one, drawn) is None
     assert judge(two, drawn) is None, "only the first picture is made plainly"
