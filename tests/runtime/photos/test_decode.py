@@ -1,4 +1,4 @@
-"""Reading pictures, and the arithmetic between a picture and a model input."""
+"""Picture files become pixels, or are refused in one line."""
 
 import os
 import struct
@@ -6,19 +6,15 @@ import subprocess
 import sys
 import time
 import zlib
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from fusioncam.errors import ImageError, OutOfMemoryError
-from fusioncam.manifest import Preprocessing
 from fusioncam.runtime.photos import decode as module
 from fusioncam.runtime.photos.decode import read_image
-from fusioncam.runtime.photos.model_input import as_input, preprocess
 
-IMAGENET = {"rescale": 1 / 255, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 LOSSLESS = [".png", ".bmp", ".tiff", ".ppm", ".webp"]
 LOSSY = [".jpg", ".avif", ".gif", ".jp2"]
 
@@ -289,52 +285,3 @@ except MemoryError as error:
 """
         told = subprocess.run([sys.executable, "-c", program, tmp_path / "large"], capture_output=True, text=True)
         assert told.stdout.startswith("out of memory"), told.stderr
-
-
-class TestAsInput:
-    preprocessing = Preprocessing(size=(24, 40), **IMAGENET)
-
-    def test_path_and_array_agree(self, tmp_path):
-        path = tmp_path / "photo.png"
-        path.write_bytes(encode(".png", scene(60, 70)))
-        expected = preprocess(scene(60, 70), self.preprocessing)
-        for image in (path, str(path), scene(60, 70), np.asfortranarray(scene(60, 70))):
-            photo, x = as_input(image, self.preprocessing)
-            np.testing.assert_array_equal(photo, scene(60, 70))
-            np.testing.assert_array_equal(x, expected)
-
-    @pytest.mark.parametrize("shape", [(3, 24, 40), (1, 3, 24, 40)])
-    def test_preprocessed_arrays_pass_through(self, shape):
-        given = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-        photo, x = as_input(given, self.preprocessing)
-        assert photo is None
-        assert x.flags.c_contiguous
-        np.testing.assert_array_equal(x, given.reshape(3, 24, 40))
-
-    @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-    def test_nan_and_infinity(self, bad):
-        x = np.zeros((3, 24, 40), np.float32)
-        x[1, 2, 3] = bad
-        assert_refused(lambda: as_input(x, self.preprocessing), "NaN or infinity")
-
-    @pytest.mark.parametrize(
-        "image",
-        [
-            np.zeros((24, 40), np.uint8),
-            np.zeros((24, 40, 4), np.uint8),
-            np.zeros((0, 40, 3), np.uint8),
-            np.zeros((24, 40, 3), np.float32),
-            np.zeros((3, 40, 24), np.float32),
-            np.zeros((2, 3, 24, 40), np.float32),
-            np.zeros((3, 24, 40), np.float64),
-            np.zeros((24, 40, 3), np.int64),
-            b"photo.png",
-            None,
-            [[1, 2], [3, 4]],
-        ],
-    )
-    def test_anything_else_is_told_what_is_accepted(self, image):
-        assert_refused(lambda: as_input(image, self.preprocessing), "cannot explain", "uint8 RGB", "(3, 24, 40)")
-
-    def test_a_missing_file(self):
-        assert_refused(lambda: as_input(Path("none.png"), self.preprocessing), "there is no picture 'none.png'")
