@@ -129,10 +129,9 @@ async def attack(app: FastAPI, size: tuple[int, int], requests: int, seed: int, 
 
 async def run(bundle: Path, requests: int, seed: int) -> dict[str, Any]:
     """Serve a bundle in this process, and attack it."""
-    explainer = Explainer(bundle)
-    batcher = Batcher("m", explainer)
+    batcher = Batcher("m", lambda: Explainer(bundle).pipeline)
     app = make_app({"m": batcher}, Settings(max_body=4 << 20, max_pixels=1_000_000, page=False))
-    found = await attack(app, explainer.manifest.preprocessing.size, requests, seed)
+    found = await attack(app, batcher.pipeline.manifest.preprocessing.size, requests, seed)
     await batcher.close()
     found["peak_megabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return found

@@ -9,14 +9,14 @@ NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 
 
 def require_extra() -> None:
-    """Make sure that what the service is built on is installed, and will not count its requests in files.
+    """Check that the packages of the service are installed, and keep the metrics out of files.
 
     Raises:
-        UsageError: It is not.
+        UsageError: A package is missing.
     """
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise UsageError(f'the service needs {", ".join(missing)}: pip install "fusioncam[serve]"')
-    # With it the Prometheus client counts in files that it maps into memory: a full disk would end the process.
+    # With these variables the Prometheus client counts in files mapped into memory: a full disk would end the process.
     for name in ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"):
         os.environ.pop(name, None)

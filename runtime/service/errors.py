@@ -1,4 +1,4 @@
-"""Errors as answers: `{"error": "..."}`, one clear line, and the status that says whose fault it is."""
+"""Errors as answers: `{"error": "..."}`, one clear line, and the status that says who can mend it."""
 
 from collections.abc import Mapping
 
@@ -23,12 +23,13 @@ STATUSES: tuple[tuple[type[FusionCamError], int], ...] = (
     (UsageError, 400),
     (FusionCamError, 500),
 )
-WAIT_FOR_MEMORY = 5  # seconds in which other requests may be done with theirs
+RETRY_AFTER = 1  # seconds
+WAIT_FOR_MEMORY = 5  # seconds in which other requests may free theirs
 CLIENT_GONE = 499  # nginx's number for a client that did not wait; only logs and metrics see it
 
 
 class RefusedError(FusionCamError):
-    """A request that is turned down with a status of its own."""
+    """A request that is refused with a status of its own."""
 
     def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -36,7 +37,7 @@ class RefusedError(FusionCamError):
 
 
 def error_response(error: Exception) -> JSONResponse:
-    """What the client is told of an error."""
+    """Return the answer to a request that ended in an error."""
     if isinstance(error, RefusedError):
         return error_json(error.status, str(error), error.headers)
     if isinstance(error, HTTPException):
@@ -48,5 +49,5 @@ def error_response(error: Exception) -> JSONResponse:
 
 
 def error_json(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """An error as an answer."""
+    """Return an answer that is an error."""
     return JSONResponse({"error": message}, status, dict(headers or {}))

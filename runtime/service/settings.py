@@ -1,4 +1,4 @@
-"""What the service allows, and how it shows itself."""
+"""The settings of the service: limits, token, pages."""
 
 from typing import Annotated, Self
 
@@ -11,20 +11,20 @@ Count = Annotated[int, Field(gt=0)]
 
 
 class Settings(BaseModel):
-    """Limits of one process of the service, and whom it answers.
+    """Limits of one process of the service, its token and its pages.
 
-    Bodies are let go of once they are understood, and photos shrink to the model's input, so what waits is small.
+    Bodies are released once they are parsed, and photos shrink to the model's input, so waiting requests are small.
     Besides, there are at most `max_held` bytes of bodies at a time, and `decoders` photos of `max_pixels`.
 
     Attributes:
-        token: What `Authorization: Bearer` must hold; without one, everybody is answered.
+        token: The token that `Authorization: Bearer` must hold; without one, everybody is answered.
         timeout: Seconds from a request's head to its answer; a request may ask for less.
-        max_body: Bytes of a request, before and after it is unpacked.
-        max_held: Bytes of all requests that are being received or understood.
-        max_pixels: Of one photo, judged before it is decoded.
+        max_body: Bytes of a request, before and after decompression.
+        max_held: Bytes of all requests that are being received or parsed.
+        max_pixels: Pixels of one photo, checked before it is decoded.
         max_pictures: Pictures in one request.
         concurrency: Requests for explanations that are worked on or wait, from their head to their answer.
-        decoders: Threads that unpack requests, decode photos and pack answers.
+        decoders: Threads that decompress requests, decode photos and pack answers.
         page: Whether `/` shows the page to look at.
         docs: Whether `/docs` describes the service; `/openapi.json` always does.
     """
@@ -51,14 +51,14 @@ class Settings(BaseModel):
         return token
 
     @classmethod
-    def checked(cls, **given: object) -> Self:
-        """Settings from what a user gave.
+    def checked(cls, **values: object) -> Self:
+        """Return settings from the values of a user.
 
         Raises:
             UsageError: A value makes no sense.
         """
         try:
-            return cls.model_validate(given)
+            return cls.model_validate(values)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
             option = "--" + ".".join(map(str, first["loc"])).replace("_", "-")

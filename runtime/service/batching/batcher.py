@@ -1,4 +1,4 @@
-"""Dynamic batching: the explanations of many requests are under way together, and share the runs of the session."""
+"""Dynamic batching: the explanations of many requests run together, and share the runs of the session."""
 
 import asyncio
 import math
@@ -9,46 +9,53 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from typing import NamedTuple
 
 from fusioncam.errors import BusyError, DeadlineError, FusionCamError, UsageError
-from fusioncam.runtime.engine import ExplainRequest, RunningTask, Scheduler, Task
+from fusioncam.runtime.engine import Pipeline, RunningTask, Scheduler, Task
 from fusioncam.runtime.engine.protocols import Engine
-from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.explanation import Explanation
-from fusioncam.runtime.service.batching.job import Job
-from fusioncam.runtime.service.batching.pending_job import Found, PendingJob
+from fusioncam.runtime.service.batching.job import Job, PendingJob
 from fusioncam.runtime.service.monitoring.logs import ERRORS
-from fusioncam.runtime.service.monitoring.observer import NullObserver, Observer
+from fusioncam.runtime.service.monitoring.observer import Observer
 
 MAX_BATCH, QUEUE = 8, 64
-FORGETTING = 0.2  # how much the latest job counts where the pace is estimated
+FORGETTING = 0.2  # weight of the latest job in the estimate of the pace
 MOST_PATIENCE = 3600  # seconds; nobody should be told to come back later than that
+
+Explanations = list[Explanation]
+
+
+class _RunningJob(NamedTuple):
+    pending: PendingJob
+    task: RunningTask[Explanations]
+    scheduler: Scheduler[Explanations]
 
 
 class Batcher:
     """The queue of one model, and the thread that works on it.
 
-    At most `max_batch` jobs are under way together, and their masked pictures fill the chunks of the session: the
-    oldest job's first, then those of the next. Before every run of the session another job may join, and those that
-    are over leave. An engine with kernels of its own does one explanation after the other.
+    At most `max_batch` jobs run together, and their masked pictures fill the chunks of the session: the oldest job's
+    first, then those of the next. Before every run of the session another job may start, and those that have ended
+    leave. An engine with kernels of its own makes one explanation after the other.
 
     Args:
-        name: The model's.
-        explainer: Makes the explanations, in a thread of the Batcher's; or makes that, there: engines with CUDA graphs
-            have them for the thread that they were made in.
-        max_batch: Jobs under way together, at most: bounds the memory.
+        name: The model's name.
+        open_pipeline: Opens the pipeline in the thread of the batcher: engines with CUDA graphs belong to the thread
+            that opens them.
+        max_batch: Jobs that run together, at most: bounds the memory.
         queue: Jobs that may wait besides.
-        observer: Is told how jobs fare.
-        step: Is entered for each step of the work, one run of the session and what belongs to it.
+        observer: Told how jobs fare.
+        step: Entered for each step of the work, one run of the session and what belongs to it.
 
     Raises:
-        FusionCamError: `explainer` cannot be made.
+        FusionCamError: The pipeline cannot be opened.
     """
 
     def __init__(
         self,
         name: str,
-        explainer: Explainer | Callable[[], Explainer],
+        open_pipeline: Callable[[], Pipeline],
         *,
         max_batch: int = MAX_BATCH,
         queue: int = QUEUE,
@@ -56,77 +63,41 @@ class Batcher:
         step: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.name, self.max_batch, self.queue = name, max_batch, queue
-        self._observer: Observer = observer or NullObserver()
-        self._step = step
+        self._observer, self._step = observer or Observer(), step
         self._waiting: deque[PendingJob] = deque()
-        self._running: list[tuple[PendingJob, RunningTask[Found], Scheduler[Found]]] = []
-        self._schedulers: dict[Engine, Scheduler[Found]] = {}
+        self._running: list[_RunningJob] = []
+        self._schedulers: dict[Engine, Scheduler[Explanations]] = {}
         self._changed, self._closing = threading.Condition(), False
         self._pace, self._since = 0.0, time.monotonic()  # seconds per job; when the last one left, or the first came
-        opened: Future[Explainer] = Future()
+        opened: Future[Pipeline] = Future()
         self._thread = threading.Thread(
-            target=self._live, args=(explainer, opened), name=f"batcher of {name}", daemon=True
+            target=self._work, args=(open_pipeline, opened), name=f"batcher of {name}", daemon=True
         )
         self._thread.start()
-        self.explainer = opened.result()
+        self.pipeline = opened.result()
 
     @property
     def waiting(self) -> int:
-        """Jobs that are not begun."""
+        """Return the number of jobs that have not started."""
         return len(self._waiting)
 
     @property
     def running(self) -> int:
-        """Jobs under way."""
+        """Return the number of jobs that run."""
         return len(self._running)
 
     @property
     def ready(self) -> bool:
-        """Whether it takes jobs, if there is room."""
+        """Return whether jobs are taken, if there is room."""
         return self._thread.is_alive() and not self._closing
 
-    async def explain(self, job: Job) -> Explanation:
-        """Explain a picture. Cancelling it stops the work before the next chunk.
+    def submit(self, jobs: Sequence[Job]) -> list[PendingJob]:
+        """Admit all jobs of a request, or none. The future of each gets its explanation, or its error.
 
         Raises:
-            BusyError: As many jobs as may wait do so, or the Batcher is closing.
-            DeadlineError: The deadline passed. The work is stopped before the next chunk.
-            UsageError: There is no such class, method or budget for this model.
-            ImageError: The picture is of another shape, type or content than the model's.
-            FusionCamError: The model cannot be run, or gives NaN or infinity.
+            BusyError: There is no room for all of them now, or the batcher is closing.
+            UsageError: There never is room for so many; or there is no such class, method or budget for this model.
         """
-        (explaining,) = self.explain_all([job])
-        return await explaining
-
-    def explain_all(self, jobs: Sequence[Job]) -> list[asyncio.Task[Explanation]]:
-        """Explain the pictures of one request: all are let in, or none. What `explain` does is under way for each.
-
-        Raises:
-            BusyError: There is no room for all of them now, or the Batcher is closing.
-            UsageError: There never is; or there is no such class, method or budget for this model.
-        """
-        return [asyncio.create_task(self._explained(pending)) for pending in self._let_in(jobs)]
-
-    def submit(self, job: Job) -> "Future[Explanation]":
-        """The same for callers without an event loop; what goes wrong once the job is let in is in the future."""
-        (pending,) = self._let_in([job])
-        return pending.future
-
-    async def close(self) -> None:
-        """Refuse new jobs, and finish those that were let in; each has its deadline."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
-        await asyncio.to_thread(self._thread.join)
-
-    async def _explained(self, pending: PendingJob) -> Explanation:
-        try:
-            async with asyncio.timeout(pending.job.deadline - time.monotonic()):
-                return await asyncio.wrap_future(pending.future)
-        except TimeoutError:
-            raise pending.late() from None
-
-    def _let_in(self, jobs: Sequence[Job]) -> list[PendingJob]:
         admitted = [PendingJob(self._checked(job)) for job in jobs]
         with self._changed:
             self._check_room(len(admitted))
@@ -137,32 +108,53 @@ class Batcher:
             pending.future.add_done_callback(self._forget)
         return admitted
 
+    def explain_all(self, jobs: Sequence[Job]) -> list[asyncio.Task[Explanation]]:
+        """Explain the pictures of one request: all are admitted, or none. Cancelling a task stops its job.
+
+        Raises:
+            BusyError, UsageError: As for `submit`.
+            DeadlineError: In a task: the time is up. Its work is stopped before the next chunk.
+            ImageError: In a task: the picture is of another shape, type or content than the model's.
+            FusionCamError: In a task: the model cannot be run, or gives NaN or infinity.
+        """
+        return [asyncio.create_task(self._wait(pending)) for pending in self.submit(jobs)]
+
+    async def _wait(self, pending: PendingJob) -> Explanation:
+        try:
+            async with asyncio.timeout(pending.job.deadline - time.monotonic()):
+                return await asyncio.wrap_future(pending.future)
+        except TimeoutError:
+            raise pending.late() from None
+
+    async def close(self) -> None:
+        """Refuse new jobs, and finish the admitted ones; each has its deadline."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        await asyncio.to_thread(self._thread.join)
+
     def _checked(self, job: Job) -> Job:
-        methods, budget = self.explainer.pipeline.check(job.methods, job.budget)
-        class_index = self.explainer.pipeline.check_class(job.class_index)
-        return replace(job, methods=methods, budget=budget, class_index=class_index)
+        methods, budget = self.pipeline.check(job.methods, job.budget)
+        return replace(job, methods=methods, budget=budget, class_index=self.pipeline.check_class(job.class_index))
 
     def _check_room(self, count: int) -> None:
-        """Raise BusyError where so many jobs cannot be let in now, UsageError where they never can."""
+        """Raise BusyError where so many jobs cannot be admitted now, UsageError where they never can."""
         if not self.ready:
             raise BusyError(f"model {self.name!r} takes no requests: it is shutting down, or has failed", 1)
         waiting, running, room = self.waiting, self.running, self.queue + self.max_batch
         if count > room:
-            raise UsageError(f"model {self.name!r} takes {room} pictures at a time, not {count}; send fewer at once")
+            raise UsageError(f"model {self.name!r} takes {room} pictures at a time, not {count}; send fewer")
         if waiting + running + count > room:
-            patience = self._patience()
+            # Until then about half of the waiting jobs have had their turn.
+            patience = min(max(math.ceil(self._pace * waiting / 2), 1), MOST_PATIENCE)
             raise BusyError(
-                f"model {self.name!r} has as much to do as it takes: {running} explanations under way and "
-                f"{waiting} waiting; ask again in {patience} s",
+                f"the queue of model {self.name!r} is full: {running} explanations run and {waiting} wait; "
+                f"ask again in {patience} s",
                 patience,
             )
 
-    def _patience(self) -> int:
-        """Seconds until about half of those that wait have had their turn."""
-        return min(max(math.ceil(self._pace * self.waiting / 2), 1), MOST_PATIENCE)
-
     def _forget(self, future: "Future[Explanation]") -> None:
-        """Free the place of a job that was cancelled before its turn came."""
+        """Free the place of a job that was cancelled while it waited."""
         with self._changed:
             for pending in self._waiting:
                 if pending.future is future:
@@ -170,126 +162,121 @@ class Batcher:
                     self._observer.queued(self.name, self.waiting)
                     return
 
-    def _live(self, explainer: Explainer | Callable[[], Explainer], opened: Future[Explainer]) -> None:
+    def _work(self, open_pipeline: Callable[[], Pipeline], opened: Future[Pipeline]) -> None:
+        """Work on jobs, in the thread of the batcher, until it is closed."""
         try:
-            opened.set_result(explainer if isinstance(explainer, Explainer) else explainer())
+            opened.set_result(open_pipeline())
         except Exception as error:
             opened.set_exception(error)
             return
         while self._has_work():
             try:
                 with self._step():
-                    self._go_on()
+                    self._run_once()
             except Exception:
-                ERRORS.exception("model %r gave up what it had to do; this is a bug, please report it", self.name)
+                ERRORS.exception("model %r gave up all of its jobs; this is a bug, please report it", self.name)
                 self._give_up()
 
-    def _go_on(self) -> None:
-        """Begin what there is room for, run the session once, and answer what has ended."""
-        self._begin_some()
-        self._stop_those_over()
-        self._answer()
-        for scheduler in self._schedulers.values():
-            self._run(scheduler)
-        self._answer()
-
-    def _give_up(self) -> None:
-        """Fail all jobs: nobody knows which of them is to blame, and those to come shall fare better."""
-        with self._changed:
-            over = [pending for pending, *_ in self._running] + list(self._waiting)
-            self._running.clear()
-            self._waiting.clear()
-        self._schedulers.clear()
-        for pending in over:
-            pending.fail(FusionCamError(f"model {self.name!r} failed in a way nobody foresaw; its log has more"))
-
     def _has_work(self) -> bool:
-        """Wait for work; without any, and none to come, it is False."""
+        """Wait for jobs; return False where none will come."""
         with self._changed:
             if not self._waiting and not self._running:
                 self._changed.wait_for(lambda: self._waiting or self._closing)
                 self._since = time.monotonic()
             return bool(self._waiting or self._running)
 
-    def _begin_some(self) -> None:
-        """Begin one job, which may need no run of the session at all, and as many more as it takes to fill one."""
-        begun = self._begin_one()
-        while begun is not None and begun.wants_more:
-            begun = self._begin_one()
+    def _run_once(self) -> None:
+        """Start jobs that there is room for, run the session once, and answer jobs that have ended."""
+        scheduler = self._start_next()  # which may need no run of the session at all
+        while scheduler is not None and scheduler.wants_more:
+            scheduler = self._start_next()
+        self._stop_expired()
+        self._answer()
+        for scheduler in self._schedulers.values():
+            self._run(scheduler)
+        self._answer()
 
-    def _begin_one(self) -> Scheduler[Found] | None:
-        """Begin the job that waits longest, if there is room; returns what it shares runs with."""
+    def _give_up(self) -> None:
+        """Fail all jobs: nobody knows which of them is to blame, and later ones get a fresh start."""
+        with self._changed:
+            jobs = [*(job.pending for job in self._running), *self._waiting]
+            self._running.clear()
+            self._waiting.clear()
+        self._schedulers.clear()
+        for pending in jobs:
+            pending.fail(FusionCamError(f"model {self.name!r} failed unexpectedly; the log of the service has more"))
+
+    def _start_next(self) -> Scheduler[Explanations] | None:
+        """Start the job that waits longest, if there is room; return its scheduler."""
         with self._changed:
             if not self._waiting or self.running >= self.max_batch:
                 return None
             pending = self._waiting.popleft()
         try:
             self._observer.queued(self.name, self.waiting)
-            scheduler = self._schedulers[self._engine(pending.job)]
+            scheduler = self._scheduler(pending.job.methods)
         except Exception as error:
             pending.fail(error)
             return None
-        self._running.append((pending, scheduler.start(self._explaining(pending)), scheduler))
+        self._running.append(_RunningJob(pending, scheduler.start(self._explain(pending)), scheduler))
         return scheduler
 
-    def _engine(self, job: Job) -> Engine:
-        """The one that makes the methods of a job."""
+    def _scheduler(self, methods: Sequence[str]) -> Scheduler[Explanations]:
+        """Return the scheduler of the engine that makes some methods."""
         try:
-            engine = self.explainer.pipeline.engine_for(job.methods)
-        except FusionCamError:  # it cannot be opened, which the task will say
-            engine = self.explainer.pipeline.preferred
+            engine = self.pipeline.engine_for(methods)
+        except FusionCamError:  # the engine cannot be opened; the task will raise the same error
+            engine = self.pipeline.preferred
         if engine not in self._schedulers:
             self._schedulers[engine] = engine.scheduler(self.max_batch)
-        return engine
+        return self._schedulers[engine]
 
-    def _explaining(self, pending: PendingJob) -> Task[Found]:
+    def _explain(self, pending: PendingJob) -> Task[Explanations]:
         pending.check()
-        job = pending.job
-        request = ExplainRequest(job.image, [job.class_index], job.methods, job.budget, progress=pending.progress)
-        return (yield from self.explainer.pipeline.task(request))
+        return (yield from self.pipeline.task(pending.request()))
 
-    def _stop_those_over(self) -> None:
-        for pending, task, _ in self._running:
-            if not task.ended:
+    def _stop_expired(self) -> None:
+        for job in self._running:
+            if not job.task.ended:
                 try:
-                    pending.check()
-                except (CancelledError, DeadlineError) as over:
-                    task.fail(over)
+                    job.pending.check()
+                except (CancelledError, DeadlineError) as error:
+                    job.task.fail(error)
 
-    def _run(self, scheduler: Scheduler[Found]) -> None:
-        """One run of the session, if anyone waits for it; where it fails, all fail who might have been in it."""
+    def _run(self, scheduler: Scheduler[Explanations]) -> None:
+        """Run the session once, if a task waits for it; where that fails, all of its tasks fail."""
         if not any(task.passes_wanted for task in scheduler.tasks):
             return
         start = time.perf_counter()
         try:
-            pictures, size = scheduler.run_once(), self.explainer.chunk
+            pictures, size = scheduler.run_once(), self.pipeline.chunk
         except Exception as error:
-            for each in scheduler.tasks:
-                if not each.ended:
-                    each.fail(error)
+            for task in scheduler.tasks:
+                if not task.ended:
+                    task.fail(error)
         else:
             self._observer.chunk(self.name, pictures, size, time.perf_counter() - start)
 
     def _answer(self) -> None:
         """Answer the jobs that have ended."""
-        ended = [each for each in self._running if each[1].ended]
+        ended = [job for job in self._running if job.task.ended]
         if not ended:
             return
         now = time.monotonic()
         pace = (now - self._since) / len(ended)
         self._pace += (pace - self._pace) * (FORGETTING if self._pace else 1)
         self._since = now
-        for pending, task, scheduler in ended:
-            scheduler.tasks.remove(task)
-            self._running.remove((pending, task, scheduler))
-            explanation = pending.answer(task)
+        for job in ended:
+            job.scheduler.tasks.remove(job.task)
+            self._running.remove(job)
+            explanation = job.pending.answer(job.task)
             if explanation is not None:
-                self._tell(pending.job, explanation)
+                self._report(job.pending.job, explanation)
 
-    def _tell(self, job: Job, explanation: Explanation) -> None:
-        """Tell whoever watches of a job that ended well."""
+    def _report(self, job: Job, explanation: Explanation) -> None:
+        """Tell the observer of a successful job."""
         self._observer.finished(self.name, explanation)
         if job.budget == "auto" and explanation.passes.run and not explanation.passes.missing:
             self._observer.fallback(self.name, "all passes")
-        if self.explainer.pipeline.engine_for(job.methods) is not self.explainer.pipeline.preferred:
+        if self.pipeline.engine_for(job.methods) is not self.pipeline.preferred:
             self._observer.fallback(self.name, "no kernels")

@@ -1,9 +1,15 @@
-"""A job of the service: one picture to explain, for one request."""
+"""A job: one picture to explain for one request, and its state in a batcher."""
 
+import time
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass
 
+from fusioncam.errors import DeadlineError, FusionCamError
 from fusioncam.kernels.arrays import Array
 from fusioncam.runtime.budget import Budget
+from fusioncam.runtime.engine import ExplainRequest, RunningTask
+from fusioncam.runtime.explanation import Explanation
 
 
 @dataclass(frozen=True, eq=False)
@@ -13,9 +19,9 @@ class Job:
     Attributes:
         image: A decoded (H0, W0, 3) uint8 RGB photo, or a preprocessed (3, H, W) float32 array.
         class_index: The class; -1 for the top one.
-        methods: Which maps to make; names that `checked_methods` has let through.
-        budget: Masked passes to spend, as `checked_budget` gives it.
-        deadline: When its time is over, in seconds of `time.monotonic()`.
+        methods: Names of the maps to make.
+        budget: Masked passes to spend.
+        deadline: End of its time, in seconds of `time.monotonic()`.
     """
 
     image: Array
@@ -23,3 +29,63 @@ class Job:
     methods: tuple[str, ...]
     budget: Budget
     deadline: float
+
+
+class PendingJob:
+    """A job that a batcher has admitted, and the answer to come.
+
+    Attributes:
+        future: The answer. Whoever waits for it may cancel it.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.since = job, time.monotonic()
+        self.future: Future[Explanation] = Future()
+        self._progress = 0, 0
+
+    def request(self) -> ExplainRequest:
+        """Return the request to the engine."""
+        job = self.job
+        return ExplainRequest(job.image, [job.class_index], job.methods, job.budget, progress=self.progress)
+
+    def progress(self, done: int, passes: int) -> None:
+        """Note the masked passes that were run, of all to run."""
+        self._progress = done, passes
+        self.check()
+
+    def check(self) -> None:
+        """Raise the error that ends the job, if nobody waits any more or the time is up."""
+        if self.future.cancelled():
+            raise CancelledError
+        if time.monotonic() >= self.job.deadline:
+            raise self.late()
+
+    def late(self) -> DeadlineError:
+        """Return the error of a job whose time is up."""
+        done, passes = self._progress
+        reached = f"after {done} of {passes} masked passes" if passes else "before its turn came"
+        seconds = self.job.deadline - self.since
+        missed = f"no explanation within {seconds:.3g} s" if seconds > 0 else "no time was left for an explanation"
+        return DeadlineError(
+            f"{missed}: it was stopped {reached}; ask for a smaller budget or for more time, or ask again when there "
+            "is less to do"
+        )
+
+    def fail(self, error: Exception) -> None:
+        """Answer with an error."""
+        with suppress(InvalidStateError):  # cancelled or answered meanwhile
+            self.future.set_exception(error)
+
+    def answer(self, task: RunningTask[list[Explanation]]) -> Explanation | None:
+        """Answer with the result of its task; return the explanation if somebody still waited for it."""
+        with suppress(InvalidStateError):  # cancelled meanwhile
+            try:
+                (explanation,) = task.result()
+            except (FusionCamError, CancelledError) as error:
+                self.future.set_exception(error.with_traceback(None))  # which would keep the arrays of the task
+            except Exception as error:
+                self.future.set_exception(error)
+            else:
+                self.future.set_result(explanation)
+                return explanation
+        return None

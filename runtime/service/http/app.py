@@ -13,13 +13,14 @@ from starlette.exceptions import HTTPException
 
 import fusioncam
 from fusioncam.errors import BusyError, FusionCamError
-from fusioncam.runtime.service.errors import RefusedError, error_response
-from fusioncam.runtime.service.http.infer_handler import RETRY_AFTER, InferHandler
+from fusioncam.runtime.service.batching.batcher import Batcher
+from fusioncam.runtime.service.errors import RETRY_AFTER, RefusedError, error_response
+from fusioncam.runtime.service.http.infer_handler import InferHandler
 from fusioncam.runtime.service.http.middleware import RequestMiddleware
 from fusioncam.runtime.service.monitoring.metrics import Metrics
 from fusioncam.runtime.service.protocol import metadata, openapi, schemas
 from fusioncam.runtime.service.protocol.request_parser import quote
-from fusioncam.runtime.service.served_model import VERSION, BatcherProtocol, ServedModel
+from fusioncam.runtime.service.served_model import VERSION, ServedModel
 from fusioncam.runtime.service.settings import Settings
 
 ABOUT = (
@@ -27,39 +28,39 @@ ABOUT = (
     '(version 2, with the binary tensor extension). Errors are `{"error": "..."}`, in one line.'
 )
 OF_MODEL = "/v2/models/{model}"
-GUARD = (400, 401, 403)  # what `RequestMiddleware` answers of itself
+GUARD = (400, 401, 403)  # statuses of `RequestMiddleware`
+
+ModelRoute = Callable[[Request, ServedModel], Any]
 
 
 def make_app(
-    batchers: Mapping[str, BatcherProtocol],
+    batchers: Mapping[str, Batcher],
     settings: Settings | None = None,
     metrics: Metrics | None = None,
-    samples: Mapping[str, bytes] | None = None,
     crowded: Callable[[], bool] = lambda: False,
 ) -> FastAPI:
-    """The application that answers for some models; it closes their batchers when it ends.
+    """Return the application that answers for some models; it closes their batchers when it ends.
 
     Args:
-        batchers: What explains, by the names of the models.
-        settings: Limits, and whom it answers.
-        metrics: Those that the batchers were given to watch them, so that all is in one place.
-        samples: Pictures to try on the page, PNG or JPEG files by name.
+        batchers: The batchers by the names of the models.
+        settings: Limits, and the token.
+        metrics: The observer of the batchers, so that all metrics are in one place.
         crowded: Tells whether there are as many connections as the process may have.
     """
     settings, metrics = settings or Settings(), metrics or Metrics()
-    models = {name: ServedModel(batcher) for name, batcher in batchers.items()}
+    models = {name: ServedModel(name, batcher) for name, batcher in batchers.items()}
     handler = InferHandler(settings, metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        for served in models.values():
-            await served.batcher.close()
+        for batcher in batchers.values():
+            await batcher.close()
         handler.close()
 
     app = _new_app(settings, lifespan)
-    app.add_exception_handler(HTTPException, _answer)
-    app.add_exception_handler(FusionCamError, _answer)
+    app.add_exception_handler(HTTPException, _answer_error)
+    app.add_exception_handler(FusionCamError, _answer_error)
     token = None if settings.token is None else settings.token.get_secret_value()
     app.add_middleware(RequestMiddleware, token=token, metrics=metrics, models=models, crowded=crowded)
     _add_server_routes(app, models, metrics)
@@ -67,13 +68,13 @@ def make_app(
     if settings.page:
         from fusioncam.runtime.service.page import mount_page
 
-        mount_page(app, samples or {})
+        mount_page(app)
     openapi.describe(app, token is not None)
     return app
 
 
 def _new_app(settings: Settings, lifespan: Callable[[FastAPI], Any]) -> FastAPI:
-    """An empty application; `/docs` needs no network where fastapi-offline is installed, which brings its scripts."""
+    """Return an empty application; with fastapi-offline, which brings the scripts of `/docs`, they need no network."""
     options: dict[str, Any] = {
         "title": "fusioncam",
         "version": fusioncam.__version__,
@@ -90,14 +91,14 @@ def _new_app(settings: Settings, lifespan: Callable[[FastAPI], Any]) -> FastAPI:
     return offline
 
 
-async def _answer(request: Request, error: Exception) -> Response:
-    """An error as an answer; what Starlette says of unknown routes is said more helpfully."""
+async def _answer_error(request: Request, error: Exception) -> Response:
+    """Answer an error; for unknown routes with more help than Starlette gives."""
     if isinstance(error, HTTPException) and error.status_code == 404 and error.detail == "Not Found":
         error = RefusedError(404, f"there is nothing at {quote(request.url.path)}; /docs lists what there is")
     elif isinstance(error, HTTPException) and error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
-        said = f"{quote(request.url.path)} does not take {quote(request.method)}; use {allowed}"
-        error = RefusedError(405, said, error.headers)
+        message = f"{quote(request.url.path)} does not take {quote(request.method)}; use {allowed}"
+        error = RefusedError(405, message, error.headers)
     return error_response(error)
 
 
@@ -112,8 +113,8 @@ def _add_server_routes(app: FastAPI, models: Mapping[str, ServedModel], metrics:
 
     @app.get("/v2/health/ready", summary="Are requests taken?", tags=["server"], responses=openapi.errors(400, 503))
     async def ready() -> schemas.Ready:
-        for name, served in models.items():
-            _check_ready(name, served)
+        for model in models.values():
+            _check_ready(model)
         return schemas.Ready(ready=True)
 
     @app.post("/v2/repository/index", summary="The models there are", tags=["server"], responses=openapi.errors(*GUARD))
@@ -132,43 +133,33 @@ def _add_server_routes(app: FastAPI, models: Mapping[str, ServedModel], metrics:
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **openapi.errors(*GUARD)},
     )
     def shown_metrics() -> Response:
-        return Response(metrics.shown(), media_type=CONTENT_TYPE_LATEST)
+        return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _check_ready(name: str, served: ServedModel) -> None:
-    if not served.batcher.ready:
-        raise BusyError(f"model {name!r} takes no requests: it is shutting down, or has failed", RETRY_AFTER)
+def _check_ready(model: ServedModel) -> None:
+    if not model.batcher.ready:
+        raise BusyError(f"model {model.name!r} takes no requests: it is shutting down, or has failed", RETRY_AFTER)
 
 
 def _add_model_routes(
     app: FastAPI, models: Mapping[str, ServedModel], settings: Settings, metrics: Metrics, handler: InferHandler
 ) -> None:
-    def found(model: str, version: str) -> ServedModel:
-        if model not in models:
-            raise RefusedError(404, f"there is no model {quote(model)}; there are {', '.join(models)}")
-        if version != VERSION:
-            raise RefusedError(404, f"model {model!r} has version {VERSION}, not {quote(version)}")
-        return models[model]
+    async def described(_: Request, model: ServedModel) -> schemas.ModelInfo:
+        return metadata.metadata(model)
 
-    async def described(_: Request, model: str, version: str) -> schemas.ModelInfo:
-        return metadata.metadata(model, found(model, version))
+    async def ready(_: Request, model: ServedModel) -> schemas.ModelReady:
+        _check_ready(model)
+        return schemas.ModelReady(name=model.name, ready=True)
 
-    async def ready(_: Request, model: str, version: str) -> schemas.ModelReady:
-        _check_ready(model, found(model, version))
-        return schemas.ModelReady(name=model, ready=True)
+    async def config(_: Request, model: ServedModel) -> dict[str, Any]:
+        return metadata.config(model, settings)
 
-    async def config(_: Request, model: str, version: str) -> dict[str, Any]:
-        return metadata.config(model, found(model, version), settings)
-
-    async def statistics(_: Request, model: str, version: str) -> dict[str, Any]:
-        return await run_in_threadpool(metadata.statistics, {model: found(model, version)}, metrics)
-
-    async def infer(request: Request, model: str, version: str) -> Response:
-        return await handler.answer(request, model, found(model, version))
+    async def statistics(_: Request, model: ServedModel) -> dict[str, Any]:
+        return await run_in_threadpool(metadata.statistics, [model.name], metrics)
 
     errors = openapi.errors(*GUARD, 404)
     read: dict[str, Any] = {"methods": ["GET"], "responses": errors}
-    told = {
+    routes: dict[str, tuple[ModelRoute, str, dict[str, Any]]] = {
         "": (described, "A model's inputs and outputs", read | {"response_model": schemas.ModelInfo}),
         "/ready": (
             ready,
@@ -177,20 +168,26 @@ def _add_model_routes(
         ),
         "/config": (config, "A model's configuration, its labels, methods, and limits", read),
         "/stats": (statistics, "Statistics of a model", read),
-        "/infer": (infer, "Explain pictures", openapi.INFER),
+        "/infer": (handler.answer, "Explain pictures", openapi.INFER),
     }
-    for ending, (route, summary, options) in told.items():
-        _add_both(app, ending, route, {"summary": summary, "tags": ["models"], **options})
+    for ending, (route, summary, options) in routes.items():
+        _add_both(app, models, ending, route, {"summary": summary, "tags": ["models"], **options})
 
 
-def _add_both(app: FastAPI, ending: str, route: Callable[[Request, str, str], Any], options: dict[str, Any]) -> None:
-    """A route of a model, and of a version of it; without one, it is the only one there is."""
+def _add_both(
+    app: FastAPI, models: Mapping[str, ServedModel], ending: str, route: ModelRoute, options: dict[str, Any]
+) -> None:
+    """Add a route of a model, and of its only version."""
 
     async def newest(request: Request, model: str) -> Any:
-        return await route(request, model, VERSION)
+        return await of_version(request, model, VERSION)
 
     async def of_version(request: Request, model: str, version: str) -> Any:
-        return await route(request, model, version)
+        if model not in models:
+            raise RefusedError(404, f"there is no model {quote(model)}; there are {', '.join(models)}")
+        if version != VERSION:
+            raise RefusedError(404, f"model {model!r} has version {VERSION}, not {quote(version)}")
+        return await route(request, models[model])
 
     app.add_api_route(OF_MODEL + ending, newest, **options)
     app.add_api_route(f"{OF_MODEL}/versions/{{version}}{ending}", of_version, **options)

@@ -1,4 +1,4 @@
-"""The service while its models are being loaded: alive, but not ready."""
+"""The application while the models are being loaded: alive, but not ready."""
 
 import asyncio
 import threading
@@ -10,23 +10,23 @@ from fastapi import FastAPI
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from fusioncam.runtime.service.errors import error_json
+from fusioncam.runtime.service.errors import RETRY_AFTER, error_json
 
 LIVE = "/v2/health/live"
 LOADING = "the models are being loaded; ask again soon"
-RETRY_AFTER = "1"  # seconds
 
 
 class LoadingApp:
-    """An ASGI application that opens another in a thread, and is that one from then on.
+    """An ASGI application that opens another one in a thread, and passes requests on to it from then on.
 
     Args:
-        open_app: Makes the application; it takes its time.
-        opened: Called, in the event loop, once it is there or `error` is.
-        at_once: Whether requests are answered meanwhile, that it is not ready; else they wait.
+        open_app: Returns the application; takes its time.
+        opened: Called, in the event loop, once the application is there, or `error`.
+        at_once: Whether requests are answered meanwhile, that the service is not ready; else they wait.
 
     Attributes:
-        error: Why the application cannot be made.
+        error: The reason why the application cannot be opened.
+        thread: The thread that opens it.
     """
 
     def __init__(self, open_app: Callable[[], FastAPI], opened: Callable[[], None], at_once: bool = True) -> None:
@@ -36,20 +36,20 @@ class LoadingApp:
         self.thread: threading.Thread | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or live one life."""
+        """Answer one request, or run one lifespan."""
         if scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await self._run_lifespan(receive, send)
         elif self._app is not None:
             await self._app(scope, receive, send)
         elif scope["type"] == "http" and scope["path"] == LIVE:
             await JSONResponse({"live": True})(scope, receive, send)
         elif scope["type"] == "http":
-            await error_json(503, LOADING, {"Retry-After": RETRY_AFTER})(scope, receive, send)
+            await error_json(503, LOADING, {"Retry-After": str(RETRY_AFTER)})(scope, receive, send)
 
-    async def _live(self, receive: Receive, send: Send) -> None:
-        async with AsyncExitStack() as life:
+    async def _run_lifespan(self, receive: Receive, send: Send) -> None:
+        async with AsyncExitStack() as lifespan:
             await receive()
-            opening = asyncio.create_task(self._open(life))
+            opening = asyncio.create_task(self._open(lifespan))
             if not self._at_once:
                 await asyncio.wait([opening])
             await send({"type": "lifespan.startup.complete"})
@@ -58,23 +58,23 @@ class LoadingApp:
             await asyncio.wait([opening])
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _open(self, life: AsyncExitStack) -> None:
+    async def _open(self, lifespan: AsyncExitStack) -> None:
         try:
-            app = await self._in_thread(self._open_app)
-            await life.enter_async_context(app.router.lifespan_context(app))
+            app = await self._open_in_thread()
+            await lifespan.enter_async_context(app.router.lifespan_context(app))
             self._app = app
         except Exception as error:
             self.error = error
         self._opened()
 
-    async def _in_thread(self, act: Callable[[], FastAPI]) -> FastAPI:
-        """What `act` gives; the thread is one that nobody waits for if the service ends first."""
+    async def _open_in_thread(self) -> FastAPI:
+        """Open the application in a thread that nobody waits for if the service ends first."""
         future: Future[FastAPI] = Future()
 
         def run() -> None:
             with suppress(InvalidStateError):  # cancelled meanwhile
                 try:
-                    future.set_result(act())
+                    future.set_result(self._open_app())
                 except Exception as error:
                     future.set_exception(error)
 

@@ -1,4 +1,4 @@
-"""What the service writes down: one JSON object a line, with the id of the request it belongs to."""
+"""The logs of the service: one JSON object a line, with the id of its request."""
 
 import json
 import logging
@@ -12,22 +12,22 @@ ACCESS = logging.getLogger("fusioncam.service.access")
 ERRORS = logging.getLogger("fusioncam.service")
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""Of the request that is being answered."""
+"""The id of the request that is being answered."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 
 
-def request_id(given: str | None) -> str:
-    """The id a client gave, if it is one that can be written anywhere as it is, else a new one."""
-    return given if given is not None and _ID.fullmatch(given) else secrets.token_hex(16)
+def request_id(header: str | None) -> str:
+    """Return the id that a client gave, if it is safe to write anywhere, else a new one."""
+    return header if header is not None and _ID.fullmatch(header) else secrets.token_hex(16)
 
 
 class JsonLines(logging.Formatter):
-    """Records as JSON, one a line; what was passed as `extra` becomes members of its own."""
+    """A formatter of records as JSON, one a line, with the members of `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as a line."""
+        """Return a record as one line."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -43,10 +43,10 @@ class JsonLines(logging.Formatter):
 
 
 def log_config(level: str = "info") -> dict[str, Any]:
-    """For `logging.config.dictConfig` and uvicorn's `log_config`: JSON lines on stderr, uvicorn's, too.
+    """Return a configuration for `logging.config.dictConfig` and for uvicorn: JSON lines on stderr.
 
-    Warnings are written so where `logging.captureWarnings` was called. Uvicorn's access log is left out: the service
-    writes its own, with more in it.
+    It covers warnings, where `logging.captureWarnings` was called. Uvicorn's access log is left out: the service writes
+    its own, with more in it.
     """
     upper = level.upper()
     return {

@@ -1,4 +1,4 @@
-"""What Prometheus is told: of requests, of the stages of explanations, and of the engine room."""
+"""The metrics for Prometheus: of requests, of the stages of explanations, and of the batchers."""
 
 import time
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from fusioncam.runtime.explanation import Explanation
+from fusioncam.runtime.service.monitoring.observer import Observer
 from fusioncam.runtime.service.monitoring.samples import MetricSamples, SamplesCollector, collect_samples
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60)
@@ -14,21 +15,21 @@ PASSES = (1, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 FILL = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1)
 
 
-class Metrics:
-    """The figures of this process, and an `Observer` of its batchers. Safe to share between threads.
+class Metrics(Observer):
+    """The metrics of this process, and the observer of its batchers. Safe to share between threads.
 
     They are kept in memory, never in files: a full disk must not end the process.
 
     Args:
-        share: Makes of this process's figures those of all; raises BusyError where it cannot. By default this one is
-            alone.
+        share: Returns the samples of all processes for those of this one, or raises BusyError. By default this process
+            is alone.
     """
 
     def __init__(self, share: Callable[[MetricSamples], MetricSamples] = lambda own: own) -> None:
         self.registry, self._share = CollectorRegistry(), share
 
-        def make(kind: Any, name: str, what: str, labels: str, **options: Any) -> Any:
-            return kind(f"fusioncam_{name}", what, labels.split(), registry=self.registry, **options)
+        def make(kind: Any, name: str, title: str, labels: str, **options: Any) -> Any:
+            return kind(f"fusioncam_{name}", title, labels.split(), registry=self.registry, **options)
 
         self._requests = make(Counter, "requests", "Requests answered.", "route model status")
         self._seconds = make(
@@ -52,16 +53,16 @@ class Metrics:
         self._fallbacks = make(Counter, "fallbacks", "Done in a slower way than asked for.", "model reason")
 
     def queued(self, model: str, waiting: int) -> None:
-        """So many jobs of a model wait now."""
+        """Set the number of jobs of a model that wait."""
         self._waiting.labels(model).set(waiting)
 
     def chunk(self, model: str, pictures: int, size: int, seconds: float) -> None:
-        """A run of the session is done."""
+        """Count a run of the session."""
         self._runs.labels(model).observe(seconds)
         self._fill.labels(model).observe(pictures / size)
 
     def finished(self, model: str, explanation: Explanation) -> None:
-        """A job ended well."""
+        """Count a successful job."""
         self._explanations.labels(model).inc()
         self._passes.labels(model).observe(explanation.passes.run)
         for flag in explanation.flags:  # without the parts of a fused method, of which there is no end
@@ -70,61 +71,57 @@ class Metrics:
             self.stage(model, stage, seconds)
 
     def fallback(self, model: str, reason: str) -> None:
-        """Something was done in a slower way than asked for."""
+        """Count a job that was done in a slower way than asked for."""
         self._fallbacks.labels(model, reason).inc()
 
     def stage(self, model: str, stage: str, seconds: float) -> None:
-        """A stage of an explanation, or of a request around it, is done."""
+        """Count a stage of an explanation, or of a request around it."""
         self._stages.labels(model, stage).observe(seconds)
 
     def begun(self) -> None:
-        """A request came."""
+        """Count a request that came."""
         self._answering.inc()
 
     def answered(self, route: str, model: str, status: int, seconds: float) -> None:
-        """A request is answered."""
+        """Count a request that is answered."""
         self._answering.dec()
         self._requests.labels(route, model, status).inc()
         self._seconds.labels(route).observe(seconds)
 
     def inferred(self, model: str, outcome: str, seconds: float) -> None:
-        """A request for explanations ended, with `success` or `fail`."""
+        """Count a request for explanations that ended, with `success` or `fail`."""
         self._inferences.labels(model, outcome).observe(seconds)
         self._last.labels(model).set(time.time())
 
-    def shown(self) -> bytes:
-        """The figures in Prometheus's text format, of all processes; raises BusyError where they cannot be had."""
-        everything = CollectorRegistry()
-        everything.register(SamplesCollector(self.registry, self._all()))
-        return generate_latest(everything)
-
     def samples(self) -> MetricSamples:
-        """The figures of this process."""
+        """Return the samples of this process."""
         return collect_samples(self.registry)
 
-    def inferences(self, model: str) -> dict[str, tuple[int, float]]:
-        """How many requests for explanations of a model ended with `success` and `fail`, and the seconds they took."""
-        found = {"success": [0.0, 0.0], "fail": [0.0, 0.0]}
-        for name, labels, value in self._samples("fusioncam_inference_seconds"):
-            if labels["model"] == model and name.endswith(("_count", "_sum")):
-                found[labels["outcome"]][name.endswith("_sum")] += value
-        return {outcome: (int(count), seconds) for outcome, (count, seconds) in found.items()}
+    def _of_all(self) -> MetricSamples:
+        return self._share(self.samples())
 
-    def stages(self, model: str) -> dict[str, tuple[int, float]]:
-        """How often each stage of a model's explanations was done, and the seconds it took."""
-        found: dict[str, list[float]] = {}
-        for name, labels, value in self._samples("fusioncam_stage_seconds"):
+    def exposition(self) -> bytes:
+        """Return the metrics of all processes in Prometheus's text format; raise BusyError if they are unavailable."""
+        registry = CollectorRegistry()
+        registry.register(SamplesCollector(self.registry, self._of_all()))
+        return generate_latest(registry)
+
+    def durations(self, histogram: str, model: str) -> dict[str, tuple[int, float]]:
+        """Return count and seconds of a model by the label of a histogram, in all processes.
+
+        Args:
+            histogram: `inference`, whose label is the outcome, or `stage`, whose label is the stage.
+            model: The model's name.
+        """
+        totals: dict[str, tuple[int, float]] = {}
+        for name, labels, value in self._of_all().get(f"fusioncam_{histogram}_seconds", []):
             if labels["model"] == model and name.endswith(("_count", "_sum")):
-                found.setdefault(labels["stage"], [0.0, 0.0])[name.endswith("_sum")] += value
-        return {stage: (int(count), seconds) for stage, (count, seconds) in found.items()}
+                key = labels["outcome" if histogram == "inference" else "stage"]
+                count, seconds = totals.get(key, (0, 0.0))
+                totals[key] = (count + int(value), seconds) if name.endswith("_count") else (count, seconds + value)
+        return totals
 
     def last_inference(self, model: str) -> float:
-        """When the last request for explanations of a model ended, in seconds since 1970; 0 if none did."""
-        samples = self._samples("fusioncam_last_inference_timestamp_seconds")
+        """Return when the last request for explanations of a model ended, in seconds since 1970; 0 if none did."""
+        samples = self._of_all().get("fusioncam_last_inference_timestamp_seconds", [])
         return max((value for _, labels, value in samples if labels["model"] == model), default=0.0)
-
-    def _samples(self, family: str) -> list[tuple[str, dict[str, str], float]]:
-        return self._all().get(family, [])
-
-    def _all(self) -> MetricSamples:
-        return self._share(self.samples())

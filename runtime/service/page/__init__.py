@@ -1,6 +1,5 @@
-"""The page at `/`: static files, which are a plain client of the service, and what they share with the command line."""
+"""The page at `/`: static files, which are a plain client of the service, and the settings that they need."""
 
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from fusioncam.runtime.picture import DEFAULT_COLORMAP, DEFAULT_OPACITY, color_t
 
 STATIC = Path(__file__).with_name("static")
 
-# Nothing but what the service itself serves may be loaded, run or asked. `blob:` is what the page makes for itself.
+# The page may load, run and ask nothing but what the service itself serves. `blob:` holds what the page makes.
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
@@ -28,25 +27,23 @@ HEADERS = {
     "Cache-Control": "no-cache",
 }
 DRAWN = (0, 2), (6, 1), (2, 2), (3, 1)
-"""Seeds and numbers of objects of the scenes to try, after the demo's own."""
-_PNG = b"\x89PNG"
+"""Seeds and numbers of objects of the sample scenes, after that of the demo."""
 
 
-def mount_page(app: FastAPI, samples: Mapping[str, bytes] | None = None) -> None:
+def mount_page(app: FastAPI) -> None:
     """Serve the page at `/`, with its files under `/page` and pictures to try under `/samples`.
 
-    None of it needs a bearer token: it says nothing about the models.
+    The page needs no bearer token: it says nothing about the models.
 
     Args:
         app: The service.
-        samples: PNG or JPEG files by the names people see; where there are none, `drawn_samples`.
     """
-    app.include_router(_router(samples or {}))
+    app.include_router(_router())
     app.mount("/page", _Files(directory=STATIC), name="page")
 
 
 def settings() -> dict[str, Any]:
-    """What the page must not know by itself: colours, opacity, the names of methods, and what flags mean."""
+    """Return the settings of the page: colours, opacity, the names of methods, and the texts of flags."""
     return {
         "colors": color_table(DEFAULT_COLORMAP).tolist(),
         "opacity": DEFAULT_OPACITY,
@@ -58,7 +55,7 @@ def settings() -> dict[str, Any]:
 
 @cache
 def drawn_samples() -> dict[str, bytes]:
-    """Scenes of the demo's shapes as PNG files, by what is in them; the first is the one `fusioncam demo` explains."""
+    """Return scenes of the demo's shapes as PNG files, by their objects; the first is that of `fusioncam demo`."""
     scenes = (sample_picture(), *(draw_scene(seed, (384, 384), objects) for seed, objects in DRAWN))
     return {", ".join(CLASSES[c] for c in scene.masks): encode_png(scene.image) for scene in scenes}
 
@@ -67,6 +64,7 @@ class _Files(StaticFiles):
     """The page's own files, with its headers."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        """Return the response with a file."""
         response = super().file_response(*args, **kwargs)
         response.headers.update(HEADERS)
         return response
@@ -76,7 +74,7 @@ def _kind(method: str) -> str:
     return "fused" if method in FUSED else "gradient" if method in GRADIENT else "region"
 
 
-def _router(samples: Mapping[str, bytes]) -> APIRouter:
+def _router() -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
     @router.api_route("/", methods=["GET", "HEAD"])
@@ -89,14 +87,13 @@ def _router(samples: Mapping[str, bytes]) -> APIRouter:
 
     @router.get("/samples")
     def listed() -> list[dict[str, str]]:
-        return [{"name": name, "url": f"samples/{number}"} for number, name in enumerate(samples or drawn_samples())]
+        return [{"name": name, "url": f"samples/{number}"} for number, name in enumerate(drawn_samples())]
 
     @router.get("/samples/{number:int}")
     def sample(number: int) -> Response:
-        files = list((samples or drawn_samples()).values())
+        files = list(drawn_samples().values())
         if not 0 <= number < len(files):
             raise HTTPException(404, f"there is no sample {number}; GET /samples lists them")
-        data = files[number]
-        return Response(data, media_type="image/png" if data.startswith(_PNG) else "image/jpeg", headers=HEADERS)
+        return Response(files[number], media_type="image/png", headers=HEADERS)
 
     return router

@@ -1,11 +1,12 @@
-"""What the service says of itself and of its models."""
+"""Metadata of the service and of its models: inputs, outputs, configuration, statistics."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import fusioncam
 from fusioncam.runtime.service.monitoring.metrics import Metrics
-from fusioncam.runtime.service.protocol.prepared_request import FIGURES, INPUTS
+from fusioncam.runtime.service.protocol.outputs import FIGURES
+from fusioncam.runtime.service.protocol.prepared_request import INPUTS
 from fusioncam.runtime.service.protocol.schemas import IndexEntry, ModelInfo, ServerInfo, TensorInfo
 from fusioncam.runtime.service.served_model import VERSION, ServedModel
 from fusioncam.runtime.service.settings import Settings
@@ -15,15 +16,15 @@ EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration", "pa
 SERVER = ServerInfo(name="fusioncam", version=fusioncam.__version__, extensions=EXTENSIONS)
 
 
-def metadata(name: str, served: ServedModel) -> ModelInfo:
-    """A model's inputs and outputs."""
-    height, width = served.size
-    classes = served.explainer.manifest.classes
+def metadata(model: ServedModel) -> ModelInfo:
+    """Return the inputs and outputs of a model."""
+    height, width = model.size
+    classes = model.manifest.classes
     inputs = {"image": [-1, 3, height, width]}
     figures = {"logits": [-1, classes], "probabilities": [-1, classes], "class_index": [-1]}
-    maps = [TensorInfo(name=m, datatype="FP32", shape=[-1, height, width]) for m in served.methods]
+    maps = [TensorInfo(name=m, datatype="FP32", shape=[-1, height, width]) for m in model.methods]
     return ModelInfo(
-        name=name,
+        name=model.name,
         versions=[VERSION],
         platform=PLATFORM,
         inputs=[_info(i, datatype, inputs.get(i, [-1])) for i, datatype in INPUTS.items()],
@@ -35,24 +36,24 @@ def _info(name: str, datatype: str, shape: list[int]) -> TensorInfo:
     return TensorInfo.model_validate({"name": name, "datatype": datatype, "shape": shape})
 
 
-def index(models: Mapping[str, ServedModel]) -> list[IndexEntry]:
-    """The models there are."""
+def index(models: Iterable[str]) -> list[IndexEntry]:
+    """Return the index of the repository, from the names of its models."""
     return [IndexEntry(name=name, version=VERSION, state="READY", reason="") for name in models]
 
 
-def config(name: str, served: ServedModel, settings: Settings) -> dict[str, Any]:
-    """A model's configuration as Triton writes it, and what a page needs to know of it under `fusioncam`.
+def config(model: ServedModel, settings: Settings) -> dict[str, Any]:
+    """Return the configuration of a model as Triton writes it, and what a page needs to know under `fusioncam`.
 
-    `max_batch_size` is 0, as the first axis is part of the shapes: an image's may be left out.
+    `max_batch_size` is 0, as the first axis is part of the shapes: that of an image may be left out.
     """
-    info, manifest = metadata(name, served), served.explainer.manifest
+    info, manifest = metadata(model), model.manifest
 
-    def tensors(some: list[TensorInfo]) -> list[dict[str, Any]]:
+    def tensors(infos: list[TensorInfo]) -> list[dict[str, Any]]:
         types = {"FP32": "TYPE_FP32", "INT64": "TYPE_INT64", "BYTES": "TYPE_STRING"}
-        return [{"name": t.name, "data_type": types[t.datatype], "dims": t.shape} for t in some]
+        return [{"name": t.name, "data_type": types[t.datatype], "dims": t.shape} for t in infos]
 
     return {
-        "name": name,
+        "name": model.name,
         "platform": PLATFORM,
         "backend": PLATFORM,
         "version_policy": {"latest": {"num_versions": 1}},
@@ -62,8 +63,8 @@ def config(name: str, served: ServedModel, settings: Settings) -> dict[str, Any]
         "fusioncam": {
             "labels": manifest.labels,
             "classes": manifest.classes,
-            "methods": served.methods,
-            "size": served.size,
+            "methods": model.methods,
+            "size": model.size,
             "layer": manifest.layer.name,
             "channels": manifest.layer.shape[0],
             "ending": manifest.ending,
@@ -73,16 +74,20 @@ def config(name: str, served: ServedModel, settings: Settings) -> dict[str, Any]
     }
 
 
-def statistics(models: Mapping[str, ServedModel], metrics: Metrics) -> dict[str, Any]:
-    """Triton's statistics of models, summed over all processes that share their metrics."""
+def statistics(models: Iterable[str], metrics: Metrics) -> dict[str, Any]:
+    """Return Triton's statistics of models by name, summed over all processes that share their metrics."""
     return {"model_stats": [_statistics(name, metrics) for name in models]}
 
 
 def _statistics(name: str, metrics: Metrics) -> dict[str, Any]:
-    ended, stages = metrics.inferences(name), metrics.stages(name)
-    computed = [entry for stage, entry in stages.items() if stage not in ("decode", "encode", "queue")]
+    outcomes, stages = metrics.durations("inference", name), metrics.durations("stage", name)
+    computed = [duration for stage, duration in stages.items() if stage not in ("decode", "encode", "queue")]
     pictures = max((count for count, _ in computed), default=0)
-    none = (0, 0.0)
+
+    def entry(duration: tuple[int, float] | None) -> dict[str, int]:
+        count, seconds = duration or (0, 0.0)
+        return {"count": count, "ns": int(seconds * 1e9)}
+
     return {
         "name": name,
         "version": VERSION,
@@ -90,16 +95,12 @@ def _statistics(name: str, metrics: Metrics) -> dict[str, Any]:
         "inference_count": pictures,
         "execution_count": pictures,
         "inference_stats": {
-            "success": _duration(ended["success"]),
-            "fail": _duration(ended["fail"]),
-            "queue": _duration(stages.get("queue", none)),
-            "compute_input": _duration(stages.get("decode", none)),
-            "compute_infer": _duration((pictures, sum(seconds for _, seconds in computed))),
-            "compute_output": _duration(stages.get("encode", none)),
+            "success": entry(outcomes.get("success")),
+            "fail": entry(outcomes.get("fail")),
+            "queue": entry(stages.get("queue")),
+            "compute_input": entry(stages.get("decode")),
+            "compute_infer": entry((pictures, sum(seconds for _, seconds in computed))),
+            "compute_output": entry(stages.get("encode")),
         },
         "batch_stats": [],
     }
-
-
-def _duration(entry: tuple[int, float]) -> dict[str, int]:
-    return {"count": entry[0], "ns": int(entry[1] * 1e9)}

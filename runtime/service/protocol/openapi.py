@@ -1,4 +1,4 @@
-"""What `/openapi.json` says beyond what FastAPI finds by itself: bodies of two kinds, headers, every error."""
+"""The parts of `/openapi.json` that FastAPI does not find by itself: bodies of two kinds, headers, every error."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -70,7 +70,7 @@ INFER_ANSWER: dict[str, Any] = {
 
 
 def errors(*statuses: int) -> Responses:
-    """How errors of these statuses are answered."""
+    """Return the responses of these error statuses."""
     return {status: {"description": _MEANING[status], "model": Failure} for status in statuses}
 
 
@@ -83,7 +83,7 @@ INFER: dict[str, Any] = {
 
 
 def describe(app: FastAPI, guarded: bool) -> None:
-    """Have `/openapi.json` say what is true of every route.
+    """Complete `/openapi.json` for every route of an application.
 
     Args:
         app: The application, with all its routes.
@@ -108,7 +108,7 @@ def _completed(said: dict[str, Any], guarded: bool) -> dict[str, Any]:
         described = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(described.pop("$defs", {}))
         schemas[model.__name__] = described
-    for name in ("HTTPValidationError", "ValidationError"):  # of FastAPI's own, which this service does not answer with
+    for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own; this service never answers with them
         schemas.pop(name, None)
     if guarded:
         parts["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}

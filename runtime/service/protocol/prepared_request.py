@@ -1,111 +1,128 @@
-"""A request for explanations: what it asks for, the jobs that makes, and what is answered."""
+"""A request for explanations, prepared: its body becomes one job per picture, and the outputs to answer."""
 
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from fusioncam.errors import UsageError
-from fusioncam.runtime.methods import recipe
+import numpy as np
+
+from fusioncam.errors import DeadlineError, ImageError, UsageError
+from fusioncam.kernels.arrays import Array
+from fusioncam.preprocessing import Preprocessing
+from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.service.batching.job import Job
-from fusioncam.runtime.service.protocol.picture_inputs import pictures_of
-from fusioncam.runtime.service.protocol.request_parser import CHOICES, default_method, parse_request, quote
-from fusioncam.runtime.service.protocol.schemas import InferRequest, RequestedOutput
-from fusioncam.runtime.service.protocol.tensors import Tensor, read_tensors, split_body
-from fusioncam.runtime.service.served_model import ServedModel
+from fusioncam.runtime.service.protocol.outputs import FIGURES, OutputSpec, output_specs, output_tensor
+from fusioncam.runtime.service.protocol.request_parser import (
+    CHOICES,
+    parse_request,
+    picture_input,
+    prepared_pictures,
+    quote,
+)
+from fusioncam.runtime.service.protocol.tensors import Tensor, read_tensors, split_body, write_answer
+from fusioncam.runtime.service.served_model import VERSION, ServedModel
 from fusioncam.runtime.service.settings import Settings
 
 INPUTS = {"image": "FP32", "image_bytes": "BYTES", "class_index": "INT64", "method": "BYTES", "budget": "BYTES"}
-FIGURES = {"logits": "FP32", "probabilities": "FP32", "class_index": "INT64"}
-"""Outputs that are no maps."""
-MOST_METHODS = 32
 MOST_LISTED = 1024  # class numbers, methods or photos in one input, unless settings allow more pictures
-# What tritonclient sends for models of other kinds, and what means nothing to one that answers each request by itself.
-PASSED_OVER = ("priority", "sequence_id", "sequence_start", "sequence_end")
-OWN = ("binary_data_output", "timeout", *CHOICES)
-
-
-@dataclass(frozen=True)
-class OutputSpec:
-    """An output that is asked for.
-
-    Attributes:
-        name: Its name.
-        binary: Whether it goes behind the JSON.
-        classification: How many of the most probable classes, as texts, in place of the figures; 0 for the figures.
-    """
-
-    name: str
-    binary: bool
-    classification: int = 0
+PARAMETERS = ("binary_data_output", "timeout", *CHOICES)
+# Parameters that tritonclient sends for models of other kinds; they mean nothing to a model without state.
+IGNORED_PARAMETERS = ("priority", "sequence_id", "sequence_start", "sequence_end")
+FAR = 1e4  # times the largest number of a picture: such numbers overflow within the model
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedRequest:
-    """A request that was understood.
+    """A request whose pictures are ready to explain.
 
     Attributes:
-        id: The client's name for it.
-        jobs: One per picture.
-        outputs: What is answered of each.
-        seconds: It took to parse it and to prepare the pictures.
-        prepared: Whether the pictures came preprocessed.
+        id: The client's name for the request.
+        jobs: One job per picture.
+        outputs: The outputs to answer for each picture.
+        seconds: Time it took to prepare.
+        preprocessed: Whether the client sent preprocessed pictures, not photos.
     """
 
     id: str
     jobs: Sequence[Job]
     outputs: Sequence[OutputSpec]
     seconds: float
-    prepared: bool = field(default=False)
+    preprocessed: bool
+
+    def response(
+        self, model: ServedModel, explanations: Sequence[Explanation], begun: float
+    ) -> tuple[bytes, int | None]:
+        """Return the body that answers the request, and the number of its bytes that are JSON where more follows.
+
+        Args:
+            model: The model.
+            explanations: The explanation of each picture.
+            begun: Time of the request, in seconds of `time.monotonic()`.
+        """
+        first = explanations[0]
+        parameters = {
+            "label": first.label or "",
+            "probability": first.probability,
+            "flags": ",".join(first.flags),
+            "passes": first.passes.run,
+            "channels": first.passes.channels,
+            "seconds": time.monotonic() - begun,
+            "seconds_decode": self.seconds,
+            **{f"seconds_{stage}": seconds for stage, seconds in first.timing.items()},
+        }
+        head: dict[str, Any] = {"model_name": model.name, "model_version": VERSION, "parameters": parameters}
+        if self.id:
+            head["id"] = self.id
+        return write_answer(head, [output_tensor(spec, model, explanations) for spec in self.outputs])
 
 
 def prepare_request(
-    served: ServedModel, settings: Settings, body: bytes, header_length: str | None, begun: float, timeout: float
+    model: ServedModel, settings: Settings, body: bytes, header_length: str | None, begun: float
 ) -> PreparedRequest:
-    """What a request asks for; photos are decoded and prepared.
+    """Parse a request; decode and preprocess its pictures.
 
     Args:
-        served: The model.
+        model: The model.
         settings: Limits.
-        body: The request, unpacked.
+        body: The request, decompressed.
         header_length: The header of that name.
-        begun: When the request came, in seconds of `time.monotonic()`.
-        timeout: Seconds it may take from then on.
+        begun: Time of the request, in seconds of `time.monotonic()`.
 
     Raises:
-        ImageError, UsageError: Something about it is wrong.
-        DeadlineError: The time is up before its pictures are prepared.
+        ImageError, UsageError: Something about the request is wrong.
+        DeadlineError: The time is up before the pictures are prepared.
     """
     start = time.perf_counter()
-    request, data = split_body(body, header_length, settings.max_pictures * 3 * math.prod(served.size))
-    _known_parameters(request.parameters)
+    request, data = split_body(body, header_length, settings.max_pictures * 3 * math.prod(model.size))
+    _check_parameters(request.parameters)
     tensors = read_tensors(request, data, INPUTS, max(MOST_LISTED, settings.max_pictures))
     parsed = parse_request(_choices(tensors), request.parameters)
-    outputs = _outputs(request, served, parsed.methods)
-    methods = tuple(o.name for o in outputs if o.name not in FIGURES) or (served.cheapest,)
-    methods, budget = served.explainer.pipeline.check(methods, parsed.budget)
-    timeout = min(timeout, _timeout(request.parameters))
-    pictures = pictures_of(tensors, served, settings, begun, timeout)
-    classes = parsed.classes(len(pictures), served.explainer.manifest.classes)
+    outputs = output_specs(request, model, parsed.methods)
+    methods = tuple(o.name for o in outputs if o.name not in FIGURES) or (model.cheapest,)
+    methods, budget = model.batcher.pipeline.check(methods, parsed.budget)
+    timeout = min(settings.timeout, _timeout(request.parameters))
+    pictures = _pictures(tensors, model, settings, begun, timeout)
+    classes = parsed.classes(len(pictures), model.manifest.classes)
     jobs = [Job(x, c, methods, budget, begun + timeout) for x, c in zip(pictures, classes, strict=True)]
     return PreparedRequest(request.id, jobs, outputs, time.perf_counter() - start, "image" in tensors)
 
 
-def _known_parameters(given: Mapping[str, Any]) -> None:
-    for name in given:
-        if name not in OWN and name not in PASSED_OVER:
-            raise UsageError(f"there is no parameter {quote(name)}; the parameters are {', '.join(OWN)}")
-    if not isinstance(given.get("binary_data_output", False), bool):
+def _check_parameters(parameters: Mapping[str, Any]) -> None:
+    for name in parameters:
+        if name not in PARAMETERS and name not in IGNORED_PARAMETERS:
+            raise UsageError(f"there is no parameter {quote(name)}; the parameters are {', '.join(PARAMETERS)}")
+    if not isinstance(parameters.get("binary_data_output", False), bool):
         raise UsageError("the parameter binary_data_output must be true or false")
 
 
-def _timeout(given: Mapping[str, Any]) -> float:
-    """Seconds a request gives itself, which it says in microseconds, as Triton has it; 0 for as long as it may take."""
-    wanted = given.get("timeout", 0)
-    if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 0:
-        raise UsageError(f"the parameter timeout must be a whole number of microseconds, not {quote(wanted)}")
-    return min(wanted, 1 << 60) / 1e6 or math.inf
+def _timeout(parameters: Mapping[str, Any]) -> float:
+    """Return the seconds that a request gives itself; it gives microseconds, as in Triton, and 0 for no limit."""
+    microseconds = parameters.get("timeout", 0)
+    if isinstance(microseconds, bool) or not isinstance(microseconds, int) or microseconds < 0:
+        raise UsageError(f"the parameter timeout must be a whole number of microseconds, not {quote(microseconds)}")
+    return min(microseconds, 1 << 60) / 1e6 or math.inf
 
 
 def _choices(tensors: Mapping[str, Tensor]) -> dict[str, list[Any]]:
@@ -128,53 +145,51 @@ def _text(name: str, value: bytes) -> str:
         raise UsageError(f"input {name!r} must be text in UTF-8") from None
 
 
-def _outputs(request: InferRequest, served: ServedModel, methods: tuple[str, ...]) -> list[OutputSpec]:
-    """The outputs asked for, in order; by default maps of the methods, then the figures."""
-    binary = request.parameters.get("binary_data_output", False)
-    if not request.outputs:
-        methods = methods or (default_method(served.methods),)
-        wanted = [OutputSpec(name, binary) for name in (*dict.fromkeys(methods), *FIGURES)]
-    else:
-        wanted = [_wanted(output, served, binary) for output in request.outputs]
-        extra = (m for m in dict.fromkeys(methods) if m not in {w.name for w in wanted})
-        wanted += [OutputSpec(m, binary) for m in extra]
-    names = [w.name for w in wanted]
-    if len(set(names)) < len(names):
-        raise UsageError(f"output {quote(next(n for n in names if names.count(n) > 1))} is asked for twice: ask once")
-    maps = [name for name in names if name not in FIGURES]
-    if len(maps) > MOST_METHODS:
-        raise UsageError(f"{len(maps)} methods are asked for, {MOST_METHODS} are the most in a request")
-    for name in maps:
-        _known_output(name, served)
-    return wanted
+def _pictures(
+    tensors: Mapping[str, Tensor], model: ServedModel, settings: Settings, begun: float, timeout: float
+) -> list[Array]:
+    """Return the pictures of a request as the model takes them, each (3, H, W) float32; look at the time before each.
+
+    Raises:
+        UsageError: There is none, or both kinds; there are too many, or they are of another shape.
+        ImageError: One cannot be decoded, has too many pixels, or holds numbers that no picture has.
+        DeadlineError: The time is up before the last is begun.
+    """
+    name = picture_input(tensors)
+    tensor, preprocessing = tensors[name], model.manifest.preprocessing
+    _check_shape(name, tensor.shape, model.size)
+    values = list(np.reshape(tensor.values, (-1, 3, *model.size)) if name == "image" else tensor.values)
+    if not 1 <= len(values) <= settings.max_pictures:
+        raise UsageError(f"a request holds 1 to {settings.max_pictures} pictures, not {len(values)}")
+    preparing = prepared_pictures({name: values}, preprocessing, settings.max_pixels, tensor.from_json)
+    pictures: list[Array] = []
+    while len(pictures) < len(values):
+        if time.monotonic() >= begun + timeout:
+            raise DeadlineError(
+                f"{len(pictures)} of {len(values)} pictures were prepared within {timeout:g} seconds; send fewer or "
+                "smaller ones, allow more time, or ask again when there is less to do"
+            )
+        x = next(preparing)
+        if name == "image":
+            _check_range(x, preprocessing)
+        pictures.append(x)
+    return pictures
 
 
-def _known_output(name: str, served: ServedModel) -> None:
-    try:
-        recipe(name)
-    except UsageError:
-        known = ", ".join((*FIGURES, *served.methods))
+def _check_shape(name: str, shape: tuple[int, ...], size: tuple[int, int]) -> None:
+    height, width = size
+    if name == "image" and shape not in ((3, height, width), (shape[0], 3, height, width)):
         raise UsageError(
-            f"there is no output or method {quote(name)}; there are {known}, and fusions of other parts, such as "
-            "fusion_cam:layer_cam+group_cam"
-        ) from None
-
-
-def _wanted(output: RequestedOutput, served: ServedModel, binary: bool) -> OutputSpec:
-    given, name = output.parameters, quote(output.name)
-    if any(key.startswith("shared_memory") for key in given):
-        raise UsageError(
-            f"output {name} is wanted in shared memory, which this service does not write: read it from the body"
+            f"input 'image' must be of shape (1, 3, {height}, {width}), or with more pictures, not {shape}"
         )
-    unknown = sorted(set(given) - {"binary_data", "classification"})
-    if unknown:
-        raise UsageError(f"output {name} has an unknown parameter {quote(unknown[0])}")
-    binary, count = given.get("binary_data", binary), given.get("classification", 0)
-    if not isinstance(binary, bool):
-        raise UsageError(f"binary_data of output {name} must be true or false")
-    classes = served.explainer.manifest.classes
-    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= classes:
-        raise UsageError(f"classification of output {name} must be a number of classes, at most {classes}")
-    if count and output.name not in ("logits", "probabilities"):
-        raise UsageError(f"output {name} cannot be had as a classification: ask for that of logits or probabilities")
-    return OutputSpec(output.name, binary, count)
+    if name == "image_bytes" and shape[1:] not in ((), (1,)):
+        raise UsageError(f"input 'image_bytes' must be of shape (1,), or (N,) for N pictures, not {shape}")
+
+
+def _check_range(x: Array, preprocessing: Preprocessing) -> None:
+    low, high = preprocessing.extremes
+    if max(-x.min(), x.max()) > FAR * max(-low, high):
+        raise ImageError(
+            f"the input array reaches from {x.min():.3g} to {x.max():.3g}, but pictures lie between {low:.3g} and "
+            f"{high:.3g} for this model: check how it was preprocessed"
+        )

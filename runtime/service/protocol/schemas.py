@@ -1,4 +1,4 @@
-"""The JSON of the protocol: what a request may hold, and what answers hold."""
+"""The JSON of the protocol: the schemas of requests and answers."""
 
 from typing import Annotated, Any, Literal
 
@@ -24,7 +24,7 @@ class InputTensor(_Part):
     shape: Annotated[list[Size], Field(min_length=1, max_length=8)]
     datatype: Datatype
     parameters: Parameters = {}
-    # Validated once it is an array: entry by entry it would take longer than the rest of the request.
+    # Validated as an array later: entry by entry, validation would take longer than the rest of the request.
     data: Annotated[list[Any], SkipValidation] | None = Field(
         None, description="Numbers, nested or flat, row by row; texts for BYTES: photos in base64."
     )
@@ -126,20 +126,20 @@ class IndexEntry(BaseModel):
 
 
 def read_json(text: bytes) -> InferRequest:
-    """The JSON of a request for explanations.
+    """Return the JSON of a request for explanations.
 
     Raises:
         UsageError: The text is no JSON, or something is missing, superfluous or of the wrong type.
     """
     try:
-        given = from_json(text, allow_inf_nan=False)
+        members = from_json(text, allow_inf_nan=False)
     except ValueError as error:
         raise UsageError(
             f"the request's JSON cannot be read: {error}; for a photo as the whole body send "
             "Inference-Header-Content-Length: 0"
         ) from None
     try:
-        return InferRequest.model_validate(given)
+        return InferRequest.model_validate(members)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(part)[:40] for part in first["loc"]) or "the request"

@@ -1,4 +1,4 @@
-"""Tensors in a request's body, and the way back: JSON, or bytes behind it (the binary tensor extension)."""
+"""Tensors in the bodies of requests and answers: in JSON, or as bytes behind it (the binary tensor extension)."""
 
 import math
 import re
@@ -18,8 +18,8 @@ from fusioncam.runtime.service.protocol.schemas import InferRequest, InputTensor
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 DTYPES: Mapping[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "INT64": np.dtype("<i8")}
-NUMBERS: Mapping[str, set[type]] = {"FP32": {int, float}, "INT64": {int}}  # that JSON may hold for a datatype
-SPARE_COMMAS = 1 << 16  # in a request's JSON, beside those between the values of its pictures
+NUMBERS: Mapping[str, set[type]] = {"FP32": {int, float}, "INT64": {int}}  # types in JSON by datatype
+SPARE_COMMAS = 1 << 16  # in the JSON of a request, beside those between the values of its pictures
 DEEPEST = 8  # lists in lists
 
 Values: TypeAlias = Array | list[bytes]
@@ -30,9 +30,9 @@ class Tensor:
     """A tensor of a request.
 
     Attributes:
-        shape: As the client says.
-        values: An array of that shape, or for BYTES a list of its elements, row by row.
-        from_json: Whether it came in the JSON, where BYTES are texts.
+        shape: The shape that the client gives.
+        values: An array of that shape, or for BYTES a list of the elements, row by row.
+        from_json: Whether the tensor came in the JSON, where BYTES are texts.
     """
 
     shape: tuple[int, ...]
@@ -41,13 +41,13 @@ class Tensor:
 
 
 def split_body(body: bytes, header_length: str | None, most_values: int) -> tuple[InferRequest, memoryview]:
-    """The JSON of a body, and the bytes behind it.
+    """Return the JSON of a body, and the bytes behind it.
 
     Args:
-        body: A whole request, unpacked.
-        header_length: The header `HEADER_LENGTH`: bytes of JSON; without it, all of the body is JSON. 0 says that the
+        body: A whole request, decompressed.
+        header_length: The header `HEADER_LENGTH`: bytes of JSON; without it, all of the body is JSON. 0 means that the
             body is a single photo (Triton's "raw binary request").
-        most_values: Numbers that a request can need; bounds what a body of JSON grows to when it is read.
+        most_values: The most numbers that a request can need; bounds the memory to read a body of JSON.
 
     Raises:
         UsageError: The body is no request.
@@ -73,24 +73,25 @@ def split_body(body: bytes, header_length: str | None, most_values: int) -> tupl
 def read_tensors(
     request: InferRequest, data: memoryview, datatypes: Mapping[str, str], most_listed: int
 ) -> dict[str, Tensor]:
-    """The tensors of a request, by name.
+    """Return the tensors of a request, by name.
 
     Args:
-        request: Its JSON.
-        data: What follows the JSON.
-        datatypes: Of the inputs that there are, by name.
-        most_listed: Values of any but FP32; each becomes an object, and millions of small ones hide in a packed body.
+        request: The JSON of the request.
+        data: The bytes behind the JSON.
+        datatypes: The datatypes of all inputs, by name.
+        most_listed: The most values of any datatype but FP32; each becomes an object, and a compressed body hides
+            millions of small ones.
 
     Raises:
-        UsageError: An input is unknown, given twice, of another datatype, or its values do not fit what it says.
+        UsageError: An input is unknown, given twice, of another datatype, or its values do not fit its shape.
     """
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     at = 0
     for tensor in request.inputs:
         name = tensor.name
         if name not in datatypes:
             raise UsageError(f"there is no input {quote(name)}; the inputs are {', '.join(datatypes)}")
-        if name in found:
+        if name in tensors:
             raise UsageError(f"input {name!r} is given twice: give it once")
         if tensor.datatype != datatypes[name]:
             raise UsageError(f"input {name!r} is of datatype {datatypes[name]}, not {tensor.datatype}")
@@ -104,17 +105,17 @@ def read_tensors(
         else:
             values = _from_bytes(tensor, data[at : at + size])
             at += size
-        found[name] = Tensor(tuple(tensor.shape), values, from_json=size is None)
+        tensors[name] = Tensor(tuple(tensor.shape), values, from_json=size is None)
     if at != len(data):
         raise UsageError(
             f"{len(data) - at} bytes of the body belong to no input: the binary_data_size of all must add up, "
             f"and {HEADER_LENGTH} be the bytes of JSON"
         )
-    return found
+    return tensors
 
 
 def _binary_size(tensor: InputTensor, left: int) -> int | None:
-    """Bytes of a tensor behind the JSON, of which so many are left; None where its values are in the JSON."""
+    """Return the size of a tensor behind the JSON, where so many bytes are left; None if its values are in the JSON."""
     if any(key.startswith("shared_memory") for key in tensor.parameters):
         raise UsageError(
             f"input {tensor.name!r} is in shared memory, which this service does not read: send it in the body"
@@ -149,12 +150,12 @@ def _from_bytes(tensor: InputTensor, data: memoryview) -> Values:
             f"input {tensor.name!r} of shape {_dimensions(tensor.shape)} has {quote(count * dtype.itemsize)} bytes, "
             f"not {len(data)}"
         )
-    # A copy: behind the JSON, values need not begin where the processor wants them.
+    # A copy, which is aligned: behind the JSON, values may begin at any byte.
     return np.frombuffer(data, dtype).reshape(tensor.shape).astype(dtype.newbyteorder("="))
 
 
 def _elements(name: str, data: memoryview) -> Iterator[bytes]:
-    """The elements of a BYTES tensor: each is led by its length in four bytes, the least first."""
+    """Yield the elements of a BYTES tensor; each follows its length in four bytes, little-endian."""
     at = 0
     while at < len(data):
         end = at + 4
@@ -167,12 +168,12 @@ def _elements(name: str, data: memoryview) -> Iterator[bytes]:
 
 
 def _from_json(tensor: InputTensor) -> Values:
-    shape, given, many = tuple(tensor.shape), tensor.data, f"data of input {tensor.name!r}"
-    types = _types(given, many) if isinstance(given, list) else {type(given)}
+    shape, values_in_json, what = tuple(tensor.shape), tensor.data, f"data of input {tensor.name!r}"
+    types = _types(values_in_json, what) if isinstance(values_in_json, list) else {type(values_in_json)}
     if tensor.datatype == "BYTES":
         if types != {str}:
-            raise UsageError(f"{many} must be a list of texts: BYTES in JSON are strings, photos in base64")
-        texts = list(_flat(given))
+            raise UsageError(f"{what} must be a list of texts: BYTES in JSON are strings, photos in base64")
+        texts = list(_flat(values_in_json))
         if len(texts) != math.prod(shape):
             raise _wrong_count(tensor, len(texts))
         return [text.encode() for text in texts]
@@ -180,43 +181,43 @@ def _from_json(tensor: InputTensor) -> Values:
     try:
         if not types or not types <= NUMBERS[tensor.datatype]:
             raise ValueError
-        with np.errstate(over="ignore"):  # too large for float32 becomes infinity, which is refused by name later
-            values = np.asarray(given, dtype)
+        with np.errstate(over="ignore"):  # too large for float32 becomes infinity, which is refused later
+            values = np.asarray(values_in_json, dtype)
     except (ValueError, OverflowError):
         raise UsageError(
-            f"{many} must be a list of {tensor.datatype} numbers, or lists in lists of one length"
+            f"{what} must be a list of {tensor.datatype} numbers, or lists in lists of one length"
         ) from None
     if values.shape != shape:
         if values.ndim != 1:
-            raise UsageError(f"{many} is {_dimensions(values.shape)}, its shape {_dimensions(shape)}")
+            raise UsageError(f"{what} is {_dimensions(values.shape)}, its shape {_dimensions(shape)}")
         if values.size != math.prod(shape):
             raise _wrong_count(tensor, values.size)
     return values.reshape(shape)
 
 
-def _types(given: list[Any], what: str, depth: int = 1) -> set[type]:
-    """The types of what is in lists of lists."""
-    found = set(map(type, given))
-    if list in found:
+def _types(values: list[Any], what: str, depth: int = 1) -> set[type]:
+    """Return the types of the values in lists of lists."""
+    types = set(map(type, values))
+    if list in types:
         if depth == DEEPEST:
             raise UsageError(f"{what} is nested deeper than {DEEPEST} lists")
-        found = (found - {list}).union(*(_types(e, what, depth + 1) for e in given if isinstance(e, list)))
-    return found
+        types = (types - {list}).union(*(_types(e, what, depth + 1) for e in values if isinstance(e, list)))
+    return types
 
 
-def _flat(given: Any) -> Iterator[Any]:
-    if not isinstance(given, list):
-        yield given
+def _flat(values: Any) -> Iterator[Any]:
+    if not isinstance(values, list):
+        yield values
     else:
-        for entry in given:
+        for entry in values:
             yield from _flat(entry)
 
 
 def _wrong_count(tensor: InputTensor, count: int) -> Exception:
-    wanted = math.prod(tensor.shape)
-    found = count if count < wanted else "more"
+    size = math.prod(tensor.shape)
+    number = count if count < size else "more"
     return UsageError(
-        f"input {tensor.name!r} of shape {_dimensions(tensor.shape)} has {quote(wanted)} values, not {found}"
+        f"input {tensor.name!r} of shape {_dimensions(tensor.shape)} has {quote(size)} values, not {number}"
     )
 
 
@@ -229,9 +230,9 @@ class Output:
     """A tensor of an answer.
 
     Attributes:
-        name: Its name.
+        name: The name of the output.
         values: float32 or int64; or BYTES as lists of texts, one list per row.
-        binary: Whether it goes behind the JSON.
+        binary: Whether the tensor goes behind the JSON.
     """
 
     name: str
@@ -240,10 +241,10 @@ class Output:
 
 
 def write_answer(head: dict[str, Any], outputs: Sequence[Output]) -> tuple[bytes, int | None]:
-    """An answer: its body, and how many bytes of that are JSON where more follows.
+    """Return the body of an answer, and the number of its bytes that are JSON where more follows.
 
     Args:
-        head: The JSON but for the outputs.
+        head: The JSON without the outputs.
         outputs: The tensors, in order.
     """
     described, behind = [], []
@@ -263,7 +264,7 @@ def write_answer(head: dict[str, Any], outputs: Sequence[Output]) -> tuple[bytes
 
 
 def _raw(values: Array | list[list[str]]) -> tuple[str, list[int], bytes]:
-    """Datatype, shape and bytes of a tensor."""
+    """Return datatype, shape and bytes of a tensor."""
     if isinstance(values, list):
         texts = [text.encode() for row in values for text in row]
         joined = b"".join(struct.pack("<I", len(text)) + text for text in texts)

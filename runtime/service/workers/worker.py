@@ -18,7 +18,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from fusioncam.manifest import read_bundle
-from fusioncam.runtime.engine import TOP_CLASS, ExplainRequest
+from fusioncam.runtime.engine import TOP_CLASS, ExplainRequest, Pipeline
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.methods import METHODS
 from fusioncam.runtime.service.batching.batcher import Batcher
@@ -48,7 +48,7 @@ def open_app(config: WorkerConfig, metrics: Metrics, liveness: Liveness, crowded
     models = {
         name: Batcher(
             name,
-            partial(_open_explainer, config, bundle),
+            partial(_open_pipeline, config, bundle),
             max_batch=config.max_batch,
             queue=config.queue,
             observer=metrics,
@@ -64,16 +64,16 @@ def open_app(config: WorkerConfig, metrics: Metrics, liveness: Liveness, crowded
     return app
 
 
-def _open_explainer(config: WorkerConfig, bundle: Path) -> Explainer:
+def _open_pipeline(config: WorkerConfig, bundle: Path) -> Pipeline:
     """Load a model, and have it explain once: first runs allocate, and take longer."""
     methods = METHODS if read_bundle(bundle).gradient else ("score_cam",)
-    explainer = Explainer(bundle, config.providers, methods, chunk=config.chunk, threads=config.threads)
-    size = explainer.manifest.preprocessing.size
+    pipeline = Explainer(bundle, config.providers, methods, chunk=config.chunk, threads=config.threads).pipeline
+    size = pipeline.manifest.preprocessing.size
     picture = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-    budget = explainer.chunk + 4  # one whole run, and the passes of the fusion
-    task = explainer.pipeline.task(ExplainRequest(picture, [TOP_CLASS], methods, budget))
-    list(explainer.pipeline.run([task], methods))
-    return explainer
+    budget = pipeline.chunk + 4  # one whole run, and the passes of the fusion
+    task = pipeline.task(ExplainRequest(picture, [TOP_CLASS], methods, budget))
+    list(pipeline.run([task], methods))
+    return pipeline
 
 
 def serve(

@@ -26,8 +26,8 @@ from fusioncam.runtime.service.settings import Settings
 class Told:
     """A batcher that explains at once, or does what `act` says, and keeps the jobs."""
 
-    def __init__(self, explainer):
-        self.explainer, self.ready, self.jobs, self.closed = explainer, True, [], False
+    def __init__(self, pipeline):
+        self.pipeline, self.ready, self.jobs, self.closed = pipeline, True, [], False
         self.act = None
 
     def explain_all(self, jobs):
@@ -37,9 +37,8 @@ class Told:
         self.jobs.append(job)
         if self.act is not None:
             await self.act(job)
-        pipeline = self.explainer.pipeline
         request = ExplainRequest(job.image, [job.class_index], job.methods)
-        ((found,),) = pipeline.run([pipeline.task(request)], job.methods)
+        ((found,),) = self.pipeline.run([self.pipeline.task(request)], job.methods)
         return found
 
     async def close(self):
@@ -74,12 +73,12 @@ def explainer(tiny):
 
 @pytest.fixture(scope="session")
 def only_told(explainer):
-    return Told(explainer)
+    return Told(explainer.pipeline)
 
 
 @pytest.fixture
 def told(only_told):
-    only_told.__init__(only_told.explainer)
+    only_told.__init__(only_told.pipeline)
     return only_told
 
 
@@ -210,7 +209,7 @@ def serving():
 def address(explainer, serving):
     """Of a service of the tiny model `m`."""
     metrics = Metrics()
-    app = make_app({"m": Batcher("m", explainer, observer=metrics)}, Settings(page=False), metrics)
+    app = make_app({"m": Batcher("m", lambda: explainer.pipeline, observer=metrics)}, Settings(page=False), metrics)
     with serving(app) as address:
         yield address
 

@@ -65,14 +65,14 @@ class TestLimits:
             assert "not of a supported format" in refused(content=data, headers={LENGTH: "0"})
 
     def test_time_is_looked_at_before_each_picture(self, refused, told, monkeypatch, photo, element, behind):
-        module, now = "fusioncam.runtime.service.protocol.picture_inputs", [time.monotonic()]
+        module, now = "fusioncam.runtime.service.protocol.prepared_request", [time.monotonic()]
 
         def decode(*_, **__):
             now[0] += 1000
             return np.zeros((9, 9, 3), np.uint8)
 
         monkeypatch.setattr("fusioncam.runtime.service.protocol.request_parser.decode_image", decode)
-        monkeypatch.setattr(f"{module}.time", SimpleNamespace(monotonic=lambda: now[0]))
+        monkeypatch.setattr(f"{module}.time", SimpleNamespace(monotonic=lambda: now[0], perf_counter=time.perf_counter))
         sent = behind(("image_bytes", "BYTES", (3,), element(photo) * 3))
         assert "1 of 3 pictures were prepared within" in refused(504, **sent)
         assert told.jobs == []

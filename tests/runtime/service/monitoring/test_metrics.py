@@ -37,8 +37,8 @@ def test_requests_are_counted_by_route_model_and_status(asking, request_of):
     assert found["fusioncam_request_seconds_count", infer] == 3
     assert found["fusioncam_stage_seconds_count", ("model", "m"), ("stage", "decode")] == 2
     assert found["fusioncam_requests_answering",] == 1  # this very one
-    assert metrics.inferences("m")["success"][0] == 2
-    assert metrics.inferences("m")["fail"][0] == 1
+    assert metrics.durations("inference", "m")["success"][0] == 2
+    assert metrics.durations("inference", "m")["fail"][0] == 1
 
 
 def test_the_engine_room_is_watched():
@@ -49,7 +49,7 @@ def test_the_engine_room_is_watched():
     metrics.chunk("m", 6, 8, 0.1)
     metrics.finished("m", done)
     metrics.fallback("m", "one by one")
-    found, m = figures(metrics.shown()), ("model", "m")
+    found, m = figures(metrics.exposition()), ("model", "m")
     assert found["fusioncam_queue_waiting", m] == 4
     assert found["fusioncam_chunk_fill_sum", m] == 0.75
     assert found["fusioncam_passes_sum", m] == 13
@@ -57,7 +57,7 @@ def test_the_engine_room_is_watched():
     assert found["fusioncam_fallbacks_total", m, ("reason", "one by one")] == 1
     # There is no end of fused methods: their parts are left out.
     assert found["fusioncam_flags_total", ("flag", "flat_fusion_cam"), m] == 1
-    assert metrics.stages("m") == {"explain": (1, 0.5), "masked_passes": (1, 1.5)}
+    assert metrics.durations("stage", "m") == {"explain": (1, 0.5), "masked_passes": (1, 1.5)}
 
 
 def counted(waiting, seconds):
@@ -72,13 +72,13 @@ def test_several_processes_add_up_and_the_dead_wait_for_nothing():
     dead, other = counted(4, 0.25), counted(3, 0.5)
     metrics = Metrics(lambda own: sum_samples([drop_gauges(dead), other, own]))
     metrics.answered("/v2", "m", 200, 0.5)
-    found, m, route = figures(metrics.shown()), ("model", "m"), ("route", "/v2")
+    found, m, route = figures(metrics.exposition()), ("model", "m"), ("route", "/v2")
     assert found["fusioncam_requests_total", m, route, ("status", "200")] == 3
     assert found["fusioncam_request_seconds_sum", route] == 1.25
     assert found["fusioncam_request_seconds_bucket", ("le", "0.2"), route] == 0
     assert found["fusioncam_request_seconds_bucket", ("le", "0.5"), route] == 3
     assert found["fusioncam_queue_waiting", m] == 3
-    assert metrics.inferences("m")["success"] == (2, 0.75)
+    assert metrics.durations("inference", "m")["success"] == (2, 0.75)
     assert metrics.last_inference("m") == max(
         f["fusioncam_last_inference_timestamp_seconds"][0][2] for f in (dead, other)
     )
@@ -98,7 +98,7 @@ def test_nothing_is_counted_in_files_whatever_the_environment_says(tmp_path):
     code = (
         "from fusioncam.runtime.service import require_extra\nrequire_extra()\n"
         "from fusioncam.runtime.service.monitoring.metrics import Metrics\n"
-        "m = Metrics()\nm.begun()\nprint(len(m.shown()) > 100)"
+        "m = Metrics()\nm.begun()\nprint(len(m.exposition()) > 100)"
     )
     names = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
     environment = os.environ | dict.fromkeys(names, str(tmp_path))

@@ -37,7 +37,9 @@ class Service:
         from fusioncam.runtime.service.settings import Settings
 
         self.explainers = {name: Explainer(bundle) for name, bundle in bundles.items()}
-        app = make_app({name: Batcher(name, e) for name, e in self.explainers.items()}, Settings(**settings))
+        app = make_app(
+            {name: Batcher(name, lambda e=e: e.pipeline) for name, e in self.explainers.items()}, Settings(**settings)
+        )
         self._server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, ws="none"))
         self._thread = threading.Thread(target=self._server.run)
         self._thread.start()

@@ -18,10 +18,10 @@ from fusioncam.runtime.service import page
 FILES = sorted(file.name for file in page.STATIC.iterdir())
 
 
-def get(path, samples=None):
+def get(path):
     """What the page's part of a service answers."""
     app = FastAPI()
-    page.mount_page(app, samples)
+    page.mount_page(app)
 
     async def ask():
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
@@ -69,14 +69,14 @@ def test_colours_names_and_flags_are_the_projects_own():
 
 
 def test_samples_are_listed_and_given():
-    some = {"a cat": b"\xff\xd8\xffcat", "b": b"\x89PNG.."}
-    assert get("/samples", some).json() == [
-        {"name": "a cat", "url": "samples/0"},
-        {"name": "b", "url": "samples/1"},
-    ]
-    assert get("/samples/0", some).content == b"\xff\xd8\xffcat"
-    assert get("/samples/1", some).headers["content-type"] == "image/png"
-    assert {get(f"/samples/{number}", some).status_code for number in ("2", "-1", "x")} == {404}
+    samples = page.drawn_samples()
+    assert get("/samples").json() == [{"name": name, "url": f"samples/{n}"} for n, name in enumerate(samples)]
+    for n, data in enumerate(samples.values()):
+        answer = get(f"/samples/{n}")
+        assert answer.content == data
+        assert data.startswith(b"\x89PNG")
+        assert answer.headers["content-type"] == "image/png"
+    assert {get(f"/samples/{number}").status_code for number in (str(len(samples)), "-1", "x")} == {404}
 
 
 def test_the_files_are_installed_with_the_package():

@@ -7,7 +7,7 @@ import pytest
 
 from fusioncam.errors import FusionCamError
 from fusioncam.runtime.service.errors import error_response
-from fusioncam.runtime.service.protocol.compression import OFFERED, chosen, pack, unpack
+from fusioncam.runtime.service.protocol.compression import OFFERED, choose_encoding, compress, decompress
 
 BODY = b"some body " * 100
 
@@ -23,13 +23,13 @@ BODY = b"some body " * 100
     ],
 )
 def test_unpacked_up_to_the_limit(encoding, packed):
-    assert unpack(packed, encoding, len(BODY)) == BODY
+    assert decompress(packed, encoding, len(BODY)) == BODY
 
 
 @pytest.mark.parametrize("encoding", OFFERED)
 def test_what_is_packed_is_unpacked(encoding):
-    assert unpack(pack(BODY, encoding), encoding, len(BODY)) == BODY
-    assert unpack(pack(b"", encoding), encoding, 0) == b""
+    assert decompress(compress(BODY, encoding), encoding, len(BODY)) == BODY
+    assert decompress(compress(b"", encoding), encoding, 0) == b""
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_what_is_packed_is_unpacked(encoding):
 )
 def test_refused(encoding, packed, limit, status, words):
     with pytest.raises(FusionCamError) as caught:
-        unpack(packed, encoding, limit)
+        decompress(packed, encoding, limit)
     assert error_response(caught.value).status_code == status
     assert words in str(caught.value)
 
@@ -62,4 +62,4 @@ def test_refused(encoding, packed, limit, status, words):
     ],
 )  # fmt: skip
 def test_chosen(accepted, encoding):
-    assert chosen(accepted) == encoding
+    assert choose_encoding(accepted) == encoding

@@ -92,14 +92,14 @@ def test_a_process_is_alive_while_steps_end_and_the_loop_goes_round(monkeypatch)
 
 def test_a_run_of_the_model_that_does_not_end_is_seen(explainer, x, monkeypatch):
     liveness, ended = Liveness(limit=0.05), threading.Event()
-    batcher = Batcher("m", explainer, step=liveness.step)
-    monkeypatch.setattr(batcher, "_go_on", lambda: ended.wait(60) and batcher._give_up())
-    future = batcher.submit(Job(x, -1, ("grad_cam",), "exact", time.monotonic() + 60))
+    batcher = Batcher("m", lambda: explainer.pipeline, step=liveness.step)
+    monkeypatch.setattr(batcher, "_run_once", lambda: ended.wait(60) and batcher._give_up())
+    (pending,) = batcher.submit([Job(x, -1, ("grad_cam",), "exact", time.monotonic() + 60)])
     until = time.monotonic() + 10
     while liveness.alive:
         assert time.monotonic() < until
     ended.set()
-    assert future.exception(10)
+    assert pending.future.exception(10)
     while not liveness.alive:
         assert time.monotonic() < until
     asyncio.run(batcher.close())

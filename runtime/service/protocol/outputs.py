@@ -1,0 +1,113 @@
+"""The outputs of an explanation: those that a request asks for, and their tensors in the answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fusioncam.errors import UsageError
+from fusioncam.kernels.arrays import Array
+from fusioncam.kernels.reference import probabilities
+from fusioncam.runtime.explanation import Explanation
+from fusioncam.runtime.methods import recipe
+from fusioncam.runtime.service.protocol.request_parser import default_method, quote
+from fusioncam.runtime.service.protocol.schemas import InferRequest, RequestedOutput
+from fusioncam.runtime.service.protocol.tensors import Output
+from fusioncam.runtime.service.served_model import ServedModel
+
+FIGURES = {"logits": "FP32", "probabilities": "FP32", "class_index": "INT64"}
+"""Outputs that are no maps."""
+MOST_METHODS = 32
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """An output that a request asks for.
+
+    Attributes:
+        name: Its name.
+        binary: Whether it goes behind the JSON.
+        classification: Number of the most probable classes, as texts, in place of the figures; 0 for the figures.
+    """
+
+    name: str
+    binary: bool
+    classification: int = 0
+
+
+def output_specs(request: InferRequest, model: ServedModel, methods: tuple[str, ...]) -> list[OutputSpec]:
+    """Return the outputs of a request, in order; by default maps of its methods, then the figures.
+
+    Raises:
+        UsageError: An output is unknown, or asked for twice, or there are too many.
+    """
+    binary = request.parameters.get("binary_data_output", False)
+    if not request.outputs:
+        methods = methods or (default_method(model.methods),)
+        specs = [OutputSpec(name, binary) for name in (*dict.fromkeys(methods), *FIGURES)]
+    else:
+        specs = [_spec(output, model.manifest.classes, binary) for output in request.outputs]
+        requested = {spec.name for spec in specs}
+        specs += [OutputSpec(m, binary) for m in dict.fromkeys(methods) if m not in requested]
+    names = [spec.name for spec in specs]
+    if len(set(names)) < len(names):
+        raise UsageError(f"output {quote(next(n for n in names if names.count(n) > 1))} is asked for twice: ask once")
+    maps = [name for name in names if name not in FIGURES]
+    if len(maps) > MOST_METHODS:
+        raise UsageError(f"{len(maps)} methods are asked for, {MOST_METHODS} are the most in a request")
+    for name in maps:
+        _check_method(name, model)
+    return specs
+
+
+def _check_method(name: str, model: ServedModel) -> None:
+    try:
+        recipe(name)
+    except UsageError:
+        known = ", ".join((*FIGURES, *model.methods))
+        raise UsageError(
+            f"there is no output or method {quote(name)}; there are {known}, and fusions of other parts, such as "
+            "fusion_cam:layer_cam+group_cam"
+        ) from None
+
+
+def _spec(output: RequestedOutput, classes: int, binary: bool) -> OutputSpec:
+    parameters, name = output.parameters, quote(output.name)
+    if any(key.startswith("shared_memory") for key in parameters):
+        raise UsageError(
+            f"output {name} is wanted in shared memory, which this service does not write: read it from the body"
+        )
+    unknown = sorted(set(parameters) - {"binary_data", "classification"})
+    if unknown:
+        raise UsageError(f"output {name} has an unknown parameter {quote(unknown[0])}")
+    binary, count = parameters.get("binary_data", binary), parameters.get("classification", 0)
+    if not isinstance(binary, bool):
+        raise UsageError(f"binary_data of output {name} must be true or false")
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= classes:
+        raise UsageError(f"classification of output {name} must be a number of classes, at most {classes}")
+    if count and output.name not in ("logits", "probabilities"):
+        raise UsageError(f"output {name} is unavailable as a classification: ask for that of logits or probabilities")
+    return OutputSpec(output.name, binary, count)
+
+
+def output_tensor(spec: OutputSpec, model: ServedModel, explanations: Sequence[Explanation]) -> Output:
+    """Return the tensor of an output, with a row for the explanation of each picture."""
+    if spec.name == "class_index":
+        values = np.array([e.class_index for e in explanations], np.int64)
+    elif spec.name in FIGURES:
+        values = np.stack([np.asarray(e.logits, np.float32) for e in explanations])
+        if spec.name == "probabilities":
+            ending = model.manifest.ending
+            values = np.stack([probabilities(row[None], ending)[0] for row in values]).astype(np.float32)
+    else:
+        values = np.stack([e.maps[spec.name] for e in explanations])
+    if spec.classification:
+        rows = [_best_classes(row, spec.classification, model.manifest.labels) for row in values]
+        return Output(spec.name, rows, spec.binary)
+    return Output(spec.name, values, spec.binary)
+
+
+def _best_classes(row: Array, count: int, labels: Sequence[str] | None) -> list[str]:
+    """Return the most probable classes, each as VALUE:INDEX or VALUE:INDEX:LABEL, as Triton writes them."""
+    order = np.argsort(-row, kind="stable")[:count].tolist()
+    return [f"{row[c]:f}:{c}" + (f":{labels[c]}" if labels else "") for c in order]
