@@ -69,9 +69,9 @@ def _resized(v: Visit) -> list[Passage]:
         raise NoPlaceError("cuts or repeats the images of the batch")
     kind = v.node.op_type
     if kind in ("Tile", "Pad", "Slice") and any(v.has(i) and v.constant(i) is None for i in (1, 2, 3, 4)):
-        raise NoPlaceError("is told what to cut or repeat by tensors that are no constants")
+        raise NoPlaceError("cuts or repeats by tensors that are no constants")
     if kind == "Slice" and (_given(v, v.constant(4), v.constant(3), place.axis) or 1) < 0:
-        raise NoPlaceError("turns the order of the batch round")
+        raise NoPlaceError("reverses the order of the batch")
     if kind == "Resize" and (_given(v, v.constant(2), v.attribute("axes"), place.axis) or 1) != 1:
         raise NoPlaceError("repeats the images of the batch")
     pads = v.constant(1) if kind == "Pad" else None

@@ -38,12 +38,12 @@ def check_variants(options: ExportOptions) -> None:
     """
     single, unrolled = options["single"], options["unrolled"]
     if options["shared_weights"] and not single:
-        raise UsageError("--shared-weights says how the single graph is written; add --single")
+        raise UsageError("--shared-weights is an option of the single graph; add --single")
     if unrolled is not None and not 1 <= unrolled <= MOST_CHUNK:
         raise UsageError(f"--unrolled takes a number of masks from 1 to {MOST_CHUNK}, not {unrolled}")
     if (single or unrolled) and not options["gradient"]:
         name = "--single" if single else "--unrolled"
-        raise UsageError(f"{name} makes Fusion-CAM, which begins with a gradient; leave --no-gradient out")
+        raise UsageError(f"{name} needs the gradient, for Fusion-CAM; leave --no-gradient out")
 
 
 def single_graph(bundle: str | os.PathLike[str], *, shared_weights: bool = False) -> bytes:
@@ -61,9 +61,7 @@ def single_graph(bundle: str | os.PathLike[str], *, shared_weights: bool = False
         UsageError: The bundle has no gradient, or its model decides once for a whole batch.
         ModelError: The graph would be larger than the 2 GB a file can hold.
     """
-    folder = Path(bundle)
-    manifest = _suited(read_bundle(folder), folder)
-    return _single(folder, manifest, shared_weights)
+    return _single(*_suited(bundle), shared_weights)
 
 
 def unrolled_graphs(bundle: str | os.PathLike[str], masks: int) -> dict[str, bytes]:
@@ -76,8 +74,7 @@ def unrolled_graphs(bundle: str | os.PathLike[str], masks: int) -> dict[str, byt
     Raises:
         BundleError, UsageError, ModelError: As for `single_graph`.
     """
-    folder = Path(bundle)
-    manifest = _suited(read_bundle(folder), folder)
+    folder, manifest = _suited(bundle)
     check_variants({**DEFAULTS, "unrolled": masks})
     return _unrolled(folder, manifest, masks)
 
@@ -92,14 +89,17 @@ def write_variants(folder: Path, manifest: Manifest, options: ExportOptions) -> 
     return list(graphs)
 
 
-def _suited(manifest: Manifest, folder: Path) -> Manifest:
+def _suited(bundle: str | os.PathLike[str]) -> tuple[Path, Manifest]:
+    """Return the folder of a bundle and its manifest; raises UsageError where it cannot have a single graph."""
+    folder = Path(bundle)
+    manifest = read_bundle(folder)
     if not manifest.gradient:
-        raise UsageError(f"{folder} has no gradient, with which Fusion-CAM begins; export it without --no-gradient")
+        raise UsageError(f"{folder} has no gradient, which Fusion-CAM needs; export it without --no-gradient")
     if manifest.one_by_one:
         raise UsageError(
-            f"the model of {folder} decides once for a whole batch, which these graphs fill; use Explainer"
+            f"the model of {folder} decides once for a whole batch, so a batch of masks would mix them; use Explainer"
         )
-    return manifest
+    return folder, manifest
 
 
 def _single(folder: Path, manifest: Manifest, shared_weights: bool) -> bytes:

@@ -61,7 +61,9 @@ def write_repository(
     if deployment.kind == "gpu" and manifest.score_precision == "int8":
         raise UsageError("int8 bundles are for CPUs; for a GPU export the model again, with --precision fp16")
     if manifest.one_by_one:
-        raise UsageError("the model decides once for a whole batch, which Triton fills; use `fusioncam serve`")
+        raise UsageError(
+            "the model decides once for a whole batch, and Triton puts requests into one; use `fusioncam serve`"
+        )
     source = _Source(bundle, manifest, deployment, tuple(methods))
     models = [m for f, of in _FORMS.items() if form in (f, "both") for m in of(source, name, form)]
     return add(repository, models, version)

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -98,9 +98,10 @@ def add(repository: Path, models: Sequence[Model], version: int | None) -> Writt
         with _folder(repository), _beside(repository) as temporary:
             for m in models:
                 _write(temporary / m.name, m, version)
-            with _undoing() as undo:
+            with ExitStack() as undo:  # takes the steps back, the last one first, if anything goes wrong
                 for m in models:
                     _put(temporary / m.name, repository / m.name, m, version, undo)
+                undo.pop_all()
     except OSError as error:
         said = error.strerror or error
         raise OutputError(f"cannot write to {repository} ({said}); give another --repo, or free some space") from error
@@ -122,13 +123,13 @@ def _known(folder: Path, model: Model) -> tuple[set[int], bool]:
         config = ""
     header = _HEADER_READ.match(config)
     if header is None:
-        raise OutputError(f"{folder} is there already, and not from `fusioncam triton`; {remedy}")
+        raise OutputError(f"{folder} exists already and was not written by `fusioncam triton`; {remedy}")
     what, interface, digest = header.groups()
     if what != model.what:
-        raise OutputError(f"{folder} is a {what} already, and no {model.what}; {remedy}, or remove it")
+        raise OutputError(f"{folder} holds a {what}, not a {model.what}; {remedy}, or remove it")
     if interface != model.interface:
         raise OutputError(
-            f"{folder} has other inputs, outputs or labels, and those of all versions must be the same; {remedy}"
+            f"{folder} has other inputs, outputs or labels, but all versions of a model must have the same; {remedy}"
         )
     versions = {int(p.name) for p in folder.iterdir() if re.fullmatch("[0-9]{1,10}", p.name)}
     return versions, digest != _digest(config[header.end() :])
@@ -140,7 +141,7 @@ def _checked_version(asked: int | None, known: Mapping[str, tuple[set[int], bool
     if not 1 <= version <= MOST_VERSION:
         raise UsageError(f"a version is a whole number from 1 on, not {version}")
     if version in taken:
-        raise UsageError(f"{repository / taken[version] / str(version)} is there already; give another --version")
+        raise UsageError(f"{repository / taken[version] / str(version)} exists already; give another --version")
     return version
 
 
@@ -170,20 +171,10 @@ def _beside(repository: Path) -> Iterator[Path]:
         yield temporary
 
 
-Undo = list[Callable[[], object]]
-
-
-@contextmanager
-def _undoing() -> Iterator[Undo]:
-    """Yield a list of steps back, which run, the last one first, if anything goes wrong."""
-    steps: Undo = []
-    try:
-        yield steps
-    except BaseException:
-        for step in reversed(steps):
-            with suppress(OSError, KeyboardInterrupt):
-                step()
-        raise
+def _quietly(step: Callable[[], object]) -> None:
+    """Take a step back, whatever goes wrong."""
+    with suppress(OSError, KeyboardInterrupt):
+        step()
 
 
 def _write(folder: Path, model: Model, version: int) -> None:
@@ -199,21 +190,21 @@ def _write(folder: Path, model: Model, version: int) -> None:
         write(inner / name)
 
 
-def _put(new: Path, target: Path, model: Model, version: int, undo: Undo) -> None:
+def _put(new: Path, target: Path, model: Model, version: int, undo: ExitStack) -> None:
     """Move a model, or the new version of one that exists, to its place."""
     versions, edited = _known(target, model)  # again, since writing takes a while
     if not os.path.lexists(target):
-        undo.append(lambda: _remove(target, unless=new))
+        undo.callback(_quietly, lambda: _remove(target, unless=new))
         new.rename(target)
         return
     if version in versions:
-        raise UsageError(f"{target / str(version)} is there already; give another --version")
+        raise UsageError(f"{target / str(version)} exists already; give another --version")
     inner = new / str(version)
-    undo.append(lambda: _remove(target / str(version), unless=inner))
+    undo.callback(_quietly, lambda: _remove(target / str(version), unless=inner))
     inner.rename(target / str(version))
     if not edited:
         before = (target / CONFIG).read_bytes()
-        undo.append(lambda: replace_file(target / CONFIG, before))
+        undo.callback(_quietly, lambda: replace_file(target / CONFIG, before))
         replace_file(target / CONFIG, model.config_text.encode())
 
 

@@ -81,7 +81,7 @@ def interface(graph: Path, labelled: bool = False) -> Interface:
 def _tensor(graph: Path, value: onnx.ValueInfoProto) -> Tensor:
     of = value.type.tensor_type
     if of.elem_type not in TYPES:
-        raise BundleError(f"{graph} is not what a bundle holds: {value.name!r} is of another type; export it again")
+        raise BundleError(f"{graph} is no graph of a bundle: {value.name!r} has another type; export it again")
     dims = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in of.shape.dim)
     return Tensor(value.name, TYPES[of.elem_type], dims)
 

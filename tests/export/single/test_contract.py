@@ -149,8 +149,8 @@ def test_weights_are_in_the_file_twice_or_once(bundle):
 WRONG = {
     "--shared-weights .*; add --single": {"shared_weights": True},
     "--unrolled takes a number of masks from 1 to 4096, not 0": {"unrolled": 0},
-    "--single makes Fusion-CAM, which begins with a gradient": {"single": True, "gradient": False},
-    "--unrolled makes Fusion-CAM, which begins with a gradient": {"unrolled": 8, "gradient": False},
+    "--single needs the gradient, for Fusion-CAM": {"single": True, "gradient": False},
+    "--unrolled needs the gradient, for Fusion-CAM": {"unrolled": 8, "gradient": False},
 }
 
 

@@ -51,7 +51,7 @@ def test_versions_of_parts_keep_step(write, repo):
     write(repo, form="bls", version=3)
     shutil.rmtree(repo / "tiny" / "3")
     assert write(repo, form="bls").version == 4
-    with pytest.raises(UsageError, match=r"tiny_.*3 is there already; give another --version"):
+    with pytest.raises(UsageError, match=r"tiny_.*3 exists already; give another --version"):
         write(repo, form="bls", version=3)
 
 
@@ -103,7 +103,9 @@ def test_what_is_not_ours_is_refused(write, repo, files, what):
     repo.mkdir(parents=True)
     FOREIGN[what](repo / "tiny_score")
     before = files(repo)
-    with pytest.raises(OutputError, match=r"tiny_score is there already, and not from `fusioncam triton`; choose"):
+    with pytest.raises(
+        OutputError, match=r"tiny_score exists already and was not written by `fusioncam triton`; choose"
+    ):
         write(repo, form="bls")
     assert files(repo) == before
 
@@ -111,7 +113,7 @@ def test_what_is_not_ours_is_refused(write, repo, files, what):
 def test_a_model_of_another_form_is_refused(write, repo, files):
     write(repo)
     before = files(repo)
-    with pytest.raises(OutputError, match="tiny is a single graph already, and no BLS model; choose another --name"):
+    with pytest.raises(OutputError, match="tiny holds a single graph, not a BLS model; choose another --name"):
         write(repo, form="bls")
     assert files(repo) == before
 
@@ -120,7 +122,7 @@ def test_another_interface_is_refused(write, repo, make_tiny, files):
     write(repo, form="bls")
     before = files(repo)
     other = make_tiny(classes=4).bundle
-    with pytest.raises(OutputError, match="tiny_explain has other inputs, outputs or labels, and those of all"):
+    with pytest.raises(OutputError, match="tiny_explain has other inputs, outputs or labels, but all versions"):
         write(repo, other, form="bls", name="tiny")
     assert files(repo) == before
 
@@ -200,7 +202,7 @@ def test_two_at_a_time_do_not_mix(write, repo, monkeypatch):
         write(repo)
 
     monkeypatch.setattr(module, "_write", slow)
-    with pytest.raises(UsageError, match=r"tiny.1 is there already; give another --version"):
+    with pytest.raises(UsageError, match=r"tiny.1 exists already; give another --version"):
         write(repo)
     assert {p.name for p in repo.iterdir()} == {"tiny"}
     assert {p.name for p in (repo / "tiny").iterdir()} == {"1", "config.pbtxt", "labels.txt"}
