@@ -36,7 +36,7 @@ from fusioncam.runtime.evaluation.evaluator import EvaluationConfig, Evaluator
 from fusioncam.runtime.evaluation.metrics.catalogue import METRICS
 from fusioncam.runtime.evaluation.metrics.faithfulness import Settings
 from fusioncam.runtime.evaluation.report.summary import summarise
-from fusioncam.runtime.evaluation.run import about_of, settings_of, sweep, write_results
+from fusioncam.runtime.evaluation.run import about_of, evaluate_photos, settings_of, write_results
 from fusioncam.runtime.evaluation.store.store import Store
 from fusioncam.runtime.methods import FUSED, fusion_cam
 from fusioncam.runtime.photos.folder import photos_of
@@ -123,7 +123,9 @@ def evaluate(subject: Subject, work: Path) -> dict[str, Any]:
             annotated=subject.target == "annotated", random_bundle=shuffled,
         )  # fmt: skip
         with Store(folder / "rows", settings_of(config, manifest, subject.pictures)) as store:
-            rows = sweep(photos, lambda some: Evaluator(config).rows(some), store, lambda n, of: print(f" {n} of {of}"))
+            rows = evaluate_photos(
+                photos, lambda some: Evaluator(config).rows(some), store, lambda n, of: print(f" {n} of {of}")
+            )
             write_results(store, config, rows, about_of(config, manifest))
     shown = {name: METRICS[name] for name in SHOWN}
     summary = summarise(rows, METHODS, shown)

@@ -65,11 +65,11 @@ def evaluate(
     from fusioncam.manifest import read_bundle
     from fusioncam.runtime.budget import parse_budget
     from fusioncam.runtime.commands.evaluation_output import print_summary
-    from fusioncam.runtime.evaluation.annotations import read_annotations
+    from fusioncam.runtime.evaluation.annotations import Annotations, read_annotations
     from fusioncam.runtime.evaluation.evaluator import EvaluationConfig, Evaluator
     from fusioncam.runtime.evaluation.metrics.faithfulness import Settings
     from fusioncam.runtime.evaluation.report.table import KINDS
-    from fusioncam.runtime.evaluation.run import about_of, settings_of, sweep, write_results
+    from fusioncam.runtime.evaluation.run import about_of, evaluate_photos, settings_of, write_results
     from fusioncam.runtime.evaluation.store.store import Store
     from fusioncam.runtime.evaluation.with_ray import rows_with_ray
     from fusioncam.runtime.methods import checked_methods
@@ -93,9 +93,11 @@ def evaluate(
     if sanity and ray_address:
         raise UsageError("--sanity shuffles weights on this machine only; leave it out with --ray-address")
     chosen = checked_methods(parts(methods), manifest.gradient)
-    notes = read_annotations(annotations, manifest.labels, manifest.classes, class_offset) if annotations else None
-    photos = photos_of(folder, recursive, [*_inside(folder, out), *(notes.mask_files if notes else ())])
-    notes = notes.matched_to(photos) if notes else None
+    notes = Annotations()
+    if annotations:
+        notes = read_annotations(annotations, manifest.labels, manifest.classes, class_offset)
+    photos = photos_of(folder, recursive, [*_inside(folder, out), *notes.mask_files])
+    notes = notes.matched_to(photos) if annotations else notes
     with ExitStack() as stack:
         shuffled = None
         if sanity:
@@ -105,13 +107,13 @@ def evaluate(
             bundle.resolve(), chosen, spend, settings, notes, target == "annotated", tolerance,
             shuffled, parts(providers), chunk, threads,
         )  # fmt: skip
-        # Opened before the store is: what cannot be run leaves no trace.
+        # Opened before the store: a model that cannot be run leaves no folder behind.
         rows = rows_with_ray(config, workers, ray_address) if engine == "ray" else Evaluator(config).rows
         same = {**settings_of(config, manifest, folder), "class_offset": class_offset}
         store = stack.enter_context(Store(out, same, restart))
         with console.progress_bar(folder.name or os.fspath(folder), quiet) as progress:
-            found = sweep(photos, rows, store, progress)
-        summary = write_results(store, config, found, about_of(config, manifest), kind)
+            evaluated = evaluate_photos(photos, rows, store, progress)
+        summary = write_results(store, config, evaluated, about_of(config, manifest), kind)
     if json:
         console.say_json(summary)
     else:
@@ -120,27 +122,27 @@ def evaluate(
 
 
 def _known(engine: str, table: str, target: str) -> None:
-    """Refuse what there is not, and what lacks a package."""
+    """Validate choices, and require the packages that they need."""
     from fusioncam.runtime.evaluation.report.table import KINDS, require_parquet
     from fusioncam.runtime.evaluation.with_ray import require_ray
 
-    for given, known, what in ((engine, ENGINES, "engine"), (table, KINDS, "table"), (target, TARGETS, "target")):
-        if given not in known:
-            raise UsageError(f"no {what} {given!r}; use {' or '.join(known)}")
+    for choice, known, what in ((engine, ENGINES, "engine"), (table, KINDS, "table"), (target, TARGETS, "target")):
+        if choice not in known:
+            raise UsageError(f"no {what} {choice!r}; use {' or '.join(known)}")
     if table == "parquet":
         require_parquet()
     if engine == "ray":
         require_ray()
 
 
-def _within(name: str, given: float, least: int, most: int) -> None:
-    """Refuse a number that makes no sense, NaN included."""
-    if not least <= given <= most:
-        raise UsageError(f"{name} must be from {least} to {most}, not {given}")
+def _within(name: str, number: float, least: int, most: int) -> None:
+    """Raise UsageError for a number out of range, NaN included."""
+    if not least <= number <= most:
+        raise UsageError(f"{name} must be from {least} to {most}, not {number}")
 
 
 def _inside(folder: Path, out: Path) -> list[Path]:
-    """The folder of results, where it lies among the photos; raises UsageError where it is the photos' own."""
+    """Return the folder of results if it lies among the photos; raise UsageError if it is the folder of the photos."""
     photos, results = (Path(os.path.realpath(path)) for path in (folder, out))
     if results == photos:
         raise UsageError(f"{out} is the folder of the photos; choose another for the results with -o")

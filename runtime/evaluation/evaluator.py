@@ -1,4 +1,4 @@
-"""One photo after another becomes a row: explained, its maps measured, with all passes sharing the session's runs."""
+"""The evaluator: a photo becomes a row, with its maps explained and measured; photos share runs of the session."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from fusioncam.errors import FusionCamError
 from fusioncam.kernels.arrays import Array, Float32Array, UInt8Array
@@ -16,7 +15,16 @@ from fusioncam.kernels.family import SCORE_CAMS
 from fusioncam.kernels.reference import probabilities
 from fusioncam.manifest import sha256
 from fusioncam.runtime.budget import Budget
-from fusioncam.runtime.engine import Clock, ExplainRequest, MaskedPasses, Pipeline, Target, TargetChoice, Task
+from fusioncam.runtime.engine import (
+    TOP_CLASS,
+    Clock,
+    ExplainRequest,
+    MaskedPasses,
+    Pipeline,
+    Target,
+    TargetChoice,
+    Task,
+)
 from fusioncam.runtime.evaluation.annotations import Annotations, in_model_input
 from fusioncam.runtime.evaluation.metrics.catalogue import Measured, merged
 from fusioncam.runtime.evaluation.metrics.faithfulness import Settings, faithfulness
@@ -36,14 +44,14 @@ from fusioncam.runtime.sessions.providers import Provider
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """All that decides what comes out for a photo, and what it is run on. Can be sent to other processes.
+    """All that decides the rows of an evaluation, and the hardware. Can be sent to other processes.
 
     Attributes:
         bundle: The bundle.
-        methods: Which maps.
+        methods: The maps to measure.
         budget: Masked passes to spend on each explanation.
-        faithfulness: What is measured by passes.
-        annotations: What is known of the photos, matched to them.
+        faithfulness: Settings of the metrics that ask the model.
+        annotations: The annotations, matched to the photos.
         annotated: Whether the most probable of the classes that an annotation accepts is explained, where there is one;
             else the top class.
         tolerance: Of the pointing game, in pixels of the model's input.
@@ -57,7 +65,7 @@ class EvaluationConfig:
     methods: Sequence[str] = METHODS
     budget: Budget = "exact"
     faithfulness: Settings = field(default_factory=Settings)
-    annotations: Annotations | None = None
+    annotations: Annotations = field(default_factory=Annotations)
     annotated: bool = False
     tolerance: float = 0.0
     random_bundle: Path | None = None
@@ -67,17 +75,17 @@ class EvaluationConfig:
 
 
 class Evaluated(NamedTuple):
-    """A photo's row, as the store keeps it but for its pictures, and those: maps on the photo by method."""
+    """The row of a photo, as the store keeps it but for its pictures, and those: maps over the photo by method."""
 
     row: dict[str, Any]
     pictures: Mapping[str, UInt8Array]
 
 
 class Evaluator:
-    """Measures photos.
+    """Measures the maps of photos.
 
     Args:
-        config: What to do.
+        config: The evaluation.
 
     Raises:
         FusionCamError: As for `Explainer`.
@@ -89,7 +97,7 @@ class Evaluator:
         self._random = self._open(config.random_bundle) if config.random_bundle else None
 
     def rows(self, photos: Iterable[tuple[str, Path]]) -> Iterator[Evaluated]:
-        """The photos' rows, in their order. One that cannot be evaluated gets a row with its `error`.
+        """Yield the rows of photos, in order. A photo that cannot be evaluated gets a row with its `error`.
 
         Args:
             photos: Their names in the rows, and files.
@@ -97,31 +105,31 @@ class Evaluator:
         waiting = deque(photos)
         while waiting:
             try:
-                tasks = (self._work(*photo) for photo in tuple(waiting))
-                for found in self._pipeline.run(tasks, self._config.methods):
+                for evaluated in self._run(waiting):
                     waiting.popleft()
-                    yield found
+                    yield evaluated
             except FusionCamError:
-                # It is due to one of those that shared the run: the first in line may be, and shows it alone.
-                yield self._alone(*waiting.popleft())
+                # Any photo that shared the run may be the cause. Alone, the first shows whether it is.
+                photo = waiting.popleft()
+                try:
+                    (evaluated,) = self._run([photo])
+                except FusionCamError as error:
+                    evaluated = _failed(photo[0], error)
+                yield evaluated
 
     def _open(self, bundle: Path) -> Pipeline:
-        p = self._config
-        opened = Explainer(bundle, p.providers, p.methods, p.budget, chunk=p.chunk, threads=p.threads, kernels=False)
+        c = self._config
+        opened = Explainer(bundle, c.providers, c.methods, c.budget, chunk=c.chunk, threads=c.threads, kernels=False)
         return opened.pipeline
+
+    def _run(self, photos: Iterable[tuple[str, Path]]) -> Iterator[Evaluated]:
+        return self._pipeline.run((self._task(*photo) for photo in tuple(photos)), self._config.methods)
 
     def _request(self, photo: UInt8Array, targets: Sequence[Target] | TargetChoice) -> ExplainRequest:
         return ExplainRequest(photo, targets, self._config.methods, self._config.budget)
 
-    def _alone(self, name: str, file: Path) -> Evaluated:
-        try:
-            (found,) = self._pipeline.run([self._work(name, file)], self._config.methods)
-            return found
-        except FusionCamError as error:
-            return _failed(name, error)
-
-    def _work(self, name: str, file: Path) -> Task[Evaluated]:
-        """What goes wrong here is due to this photo; what goes wrong in a run that it shares is raised there."""
+    def _task(self, name: str, file: Path) -> Task[Evaluated]:
+        """Evaluate a photo. Errors of this photo end here; those of a shared run are raised by the scheduler."""
         try:
             return (yield from self._measured(name, file))
         except (FusionCamError, OSError) as error:
@@ -130,8 +138,8 @@ class Evaluator:
     def _measured(self, name: str, file: Path) -> Task[Evaluated]:
         with native_stderr():  # libpng and libjpeg write their complaints there
             photo = read_image(file)
-        digest, chances = sha256(file), list[Array]()
-        (explanation,) = yield from self._pipeline.task(self._request(photo, self._classes(name, chances)))
+        digest, targets = sha256(file), self._targets(name)
+        (explanation,) = yield from self._pipeline.task(self._request(photo, targets))
         clock = Clock()
         parts = [
             (yield from self._faithfulness(photo, explanation, int(digest[:8], 16), clock)),
@@ -141,26 +149,26 @@ class Evaluator:
         clock.lap("metrics")
         measured = {m: merged(part[m] for part in parts if m in part) for m in explanation.maps}
         seconds = sum(explanation.timing.values()) + sum(clock.laps.values())
-        top = int(chances[0].argmax()) if chances else explanation.class_index
+        top = self._top_class(explanation) if callable(targets) else explanation.class_index
         row = {"sha256": digest, **self._facts(name, photo, explanation, top), "seconds": seconds}
         row["methods"] = {
-            m: {"metrics": found.values, "curves": found.curves, "flags": [*found.flags, *_own(m, explanation.flags)]}
-            for m, found in measured.items()
+            m: {
+                "metrics": of_map.values,
+                "curves": of_map.curves,
+                "flags": [*of_map.flags, *_own(m, explanation.flags)],
+            }
+            for m, of_map in measured.items()
         }
         return Evaluated({"image": name, **row}, _pictures(photo, explanation))
 
-    def _classes(self, name: str, seen: list[Array]) -> list[int] | TargetChoice:
-        """The class to explain: the top one, or the most probable of those accepted, by chances that are `seen`."""
-        accepted = list(self._accepted(name)) if self._config.annotated else []
+    def _targets(self, name: str) -> list[Target] | TargetChoice:
+        """Return the class to explain: the top class, or the most probable of those that the annotation accepts."""
+        accepted = self._config.annotations.accepted(name) if self._config.annotated else ()
+        return (lambda p: [max(accepted, key=lambda c: float(p[c]))]) if accepted else [TOP_CLASS]
 
-        def likeliest(chances: Array) -> list[int]:
-            seen.append(chances)
-            return [max(accepted, key=lambda c: float(chances[c]))]
-
-        return likeliest if accepted else [-1]
-
-    def _accepted(self, name: str) -> tuple[int, ...]:
-        return self._config.annotations.accepted(name) if self._config.annotations else ()
+    def _top_class(self, explanation: Explanation) -> int:
+        assert explanation.logits is not None
+        return int(probabilities(explanation.logits, self._pipeline.manifest.ending).argmax())
 
     def _faithfulness(
         self, photo: UInt8Array, explanation: Explanation, seed: int, clock: Clock
@@ -175,18 +183,16 @@ class Evaluator:
         return faithfulness(x, explanation.maps, confidence, passes, self._config.faithfulness, seed)
 
     def _localisation(self, name: str, photo: UInt8Array, explanation: Explanation) -> dict[str, Measured]:
-        """Only where the class that is explained is one that the annotation is about."""
-        accepted, c = self._accepted(name), explanation.class_index
-        if self._config.annotations is None or (accepted and c not in accepted):
-            return {}
+        """Measure where the map lies, if the annotation is about the explained class."""
+        accepted, c = self._config.annotations.accepted(name), explanation.class_index
         region = self._config.annotations.region(name, (photo.shape[0], photo.shape[1]), c)
-        if not region.any():
+        if (accepted and c not in accepted) or not region.any():
             return {}
         mask = in_model_input(region, self._pipeline.manifest.preprocessing)
         return localisation(explanation.maps, mask, self._config.tolerance)
 
     def _sanity(self, photo: UInt8Array, explanation: Explanation) -> dict[str, Measured]:
-        """The maps beside those of shuffled weights, of which a sound model may make NaN."""
+        """Compare the maps with those of shuffled weights, with which a sound model may give NaN."""
         if self._random is None:
             return {}
         try:
@@ -194,11 +200,10 @@ class Evaluator:
             ((other,),) = self._random.run([self._random.task(request)], self._config.methods)
         except FusionCamError:
             return {m: Measured(flags=("no_sanity",)) for m in explanation.maps}
-        return {m: Measured({"sanity": abs(spearman(found, other.maps[m]))}) for m, found in explanation.maps.items()}
+        return {m: Measured({"sanity": abs(spearman(own, other.maps[m]))}) for m, own in explanation.maps.items()}
 
     def _facts(self, name: str, photo: UInt8Array, explanation: Explanation, top: int) -> dict[str, Any]:
-        size, accepted = (photo.shape[0], photo.shape[1]), self._accepted(name)
-        notes, preprocessing = self._config.annotations, self._pipeline.manifest.preprocessing
+        size, accepted = (photo.shape[0], photo.shape[1]), self._config.annotations.accepted(name)
         return {
             "size": size,
             "class_index": explanation.class_index,
@@ -208,7 +213,7 @@ class Evaluator:
             "correct": top in accepted if accepted else None,
             "passes": explanation.passes._asdict(),
             "flags": explanation.flags,
-            "problems": notes.problems_of(name, size, preprocessing) if notes else [],
+            "problems": self._config.annotations.problems_of(name, size, self._pipeline.manifest.preprocessing),
         }
 
 
@@ -217,7 +222,7 @@ def _failed(name: str, error: Exception) -> Evaluated:
 
 
 def _own(method: str, flags: Sequence[str]) -> list[str]:
-    """The flags of a photo's explanation that say something of this method's map."""
+    """Return those flags of an explanation that are about the map of this method."""
     made_of, parts = recipe(method), with_parts([method])
     about = {
         f"flat_{method}": True,
@@ -229,14 +234,11 @@ def _own(method: str, flags: Sequence[str]) -> list[str]:
 
 
 def _pictures(photo: UInt8Array, explanation: Explanation) -> dict[str, UInt8Array]:
-    """The maps laid over what the model saw of the photo, small."""
+    """Return the maps over the part of the photo that the model sees, at the size of thumbnails."""
     assert explanation.preprocessing is not None
     part = visible_part(photo, explanation.preprocessing)
     scale = min(1.0, THUMBNAIL / max(part.shape[:2]))
     size = max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale))
-    seen = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-    def laid(saliency: npt.NDArray[np.float32]) -> UInt8Array:
-        return overlay(seen, np.asarray(cv2.resize(saliency, size), np.float32).clip(0, 1))
-
-    return {method: laid(saliency) for method, saliency in explanation.maps.items()}
+    small = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
+    maps = {m: np.asarray(cv2.resize(e, size), np.float32).clip(0, 1) for m, e in explanation.maps.items()}
+    return {method: overlay(small, saliency) for method, saliency in maps.items()}

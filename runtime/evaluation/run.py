@@ -1,4 +1,4 @@
-"""An evaluation from its beginning, or from where it was interrupted, to its report."""
+"""An evaluation from its beginning, or from the point of an interruption, to its report."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,12 +20,11 @@ from fusioncam.runtime.evaluation.store.store import Row, Store
 from fusioncam.runtime.sessions.engine_cache import bundle_digest
 
 Rows = Callable[[Sequence[tuple[str, Path]]], Iterator[Evaluated]]
-"""Evaluates photos, given by their names in the rows and their files, in any order: `Evaluator.rows`, or with Ray."""
+"""Evaluates photos, given by their names in the rows and their files, in any order: see `Evaluator.rows`."""
 
 
 def settings_of(config: EvaluationConfig, manifest: Manifest, photos: Path) -> dict[str, Any]:
-    """What must be the same for an evaluation to go on from where another ended. What it is run on need not be."""
-    measured = config.faithfulness
+    """Return the settings that must be equal for a run to continue another; the hardware may differ."""
     return {
         "bundle": bundle_digest(manifest),
         "preprocessing": manifest.preprocessing.model_dump(),
@@ -33,8 +32,8 @@ def settings_of(config: EvaluationConfig, manifest: Manifest, photos: Path) -> d
         "photos": photos.resolve(),
         "methods": list(config.methods),
         "budget": config.budget,
-        **asdict(measured),
-        "annotations": config.annotations.sha256 if config.annotations else None,
+        **asdict(config.faithfulness),
+        "annotations": config.annotations.sha256,
         "target": "annotated" if config.annotated else "top",
         "tolerance": config.tolerance,
         "sanity": config.random_bundle is not None,
@@ -42,13 +41,15 @@ def settings_of(config: EvaluationConfig, manifest: Manifest, photos: Path) -> d
     }
 
 
-def sweep(photos: Mapping[str, Path], rows: Rows, store: Store, progress: Progress | None = None) -> list[Row]:
+def evaluate_photos(
+    photos: Mapping[str, Path], rows: Rows, store: Store, progress: Progress = lambda done, total: None
+) -> list[Row]:
     """Evaluate the photos that have no row yet.
 
     Args:
         photos: Files by their names in the rows.
         rows: Evaluates.
-        store: Keeps the rows. Every row is safe once it is there.
+        store: Keeps each row as soon as it is there.
         progress: Called with (done, all) photos after each.
 
     Returns:
@@ -56,20 +57,18 @@ def sweep(photos: Mapping[str, Path], rows: Rows, store: Store, progress: Progre
     """
     left = [(name, file) for name, file in photos.items() if not _finished(store, name, file)]
     done = len(photos) - len(left)
-    if progress is not None:
-        progress(done, len(photos))
+    progress(done, len(photos))
     for row, pictures in rows(left) if left else ():
         for method, picture in pictures.items():
             row["methods"][method]["picture"] = store.save_picture(row["image"], method, picture)
         store.add(row)
         done += 1
-        if progress is not None:
-            progress(done, len(photos))
+        progress(done, len(photos))
     return [row for row in store.rows if row["image"] in photos]
 
 
 def _finished(store: Store, name: str, file: Path) -> bool:
-    """Whether the photo has its row, and is still what it was."""
+    """Return whether the photo has a row, and its file is unchanged."""
     try:
         return store.finished(name) and store.finished(name, sha256(file))
     except OSError:
@@ -79,8 +78,8 @@ def _finished(store: Store, name: str, file: Path) -> bool:
 def write_results(
     store: Store, config: EvaluationConfig, rows: Sequence[Row], about: Mapping[str, Any], table: Kind = "csv"
 ) -> dict[str, Any]:
-    """Write the table, `summary.json` and `report.html`; returns what the summary holds."""
-    problems = (*config.annotations.problems, *_counted_from_elsewhere(config, rows)) if config.annotations else ()
+    """Write the table, `summary.json` and `report.html`, and return the summary."""
+    problems = (*config.annotations.problems, *_shifted_numbers(config, rows))
     summary = summarise(rows, config.methods, METRICS, about, problems)
     measured = list(summary["metrics"])
     store.write(f"results.{table}", table_bytes(rows, config.methods, measured, table))
@@ -89,21 +88,21 @@ def write_results(
     return summary
 
 
-def _counted_from_elsewhere(config: EvaluationConfig, rows: Sequence[Row]) -> Iterator[Problem]:
-    """Says so where class numbers seem to begin elsewhere than the model's: nothing else would show it."""
-    told = [(row["class_index"], set(row["accepted"])) for row in rows if row.get("accepted")]
-    right = {shift: sum(c - shift in accepted for c, accepted in told) for shift in (-1, 0, 1)}
+def _shifted_numbers(config: EvaluationConfig, rows: Sequence[Row]) -> Iterator[Problem]:
+    """Yield a problem where the annotations seem to count classes from another number than the model."""
+    annotated = [(row["class_index"], set(row["accepted"])) for row in rows if row.get("accepted")]
+    right = {shift: sum(c - shift in accepted for c, accepted in annotated) for shift in (-1, 0, 1)}
     best = max(right, key=lambda shift: right[shift])
     if not config.annotated and right[best] >= 2 * right[0] + 2:
         yield Problem(
             None,
-            f"the top class is right on {right[0]} of {len(told)} photos, but would be on {right[best]} if the numbers "
-            f"of classes were {'larger' if best > 0 else 'smaller'} by 1: look at --class-offset",
+            f"the top class is right on {right[0]} of {len(annotated)} photos, but would be on {right[best]} if the "
+            f"numbers of classes were {'larger' if best > 0 else 'smaller'} by 1: look at --class-offset",
         )
 
 
 def about_of(config: EvaluationConfig, manifest: Manifest, extra: Iterable[tuple[str, Any]] = ()) -> dict[str, Any]:
-    """What was run, for people."""
+    """Return the facts about a run that the report shows."""
     channels, height, width = manifest.layer.shape
     name = manifest.layer.name  # of 250 characters in models converted from other formats
     return {

@@ -1,4 +1,4 @@
-"""The same rows from many processes and machines, with Ray Data: one Explainer per actor."""
+"""Rows from many processes and machines, with Ray Data: one Evaluator per actor."""
 
 import importlib
 import logging
@@ -22,7 +22,7 @@ PATIENCE = 10.0  # seconds until a cluster's address must answer
 
 
 def require_ray() -> Any:
-    """Ray Data, to be asked for before the work begins; raises UsageError where there is none."""
+    """Return Ray; raise UsageError, before any work, where it is not installed."""
     try:
         importlib.import_module("ray.data")
         return importlib.import_module("ray")
@@ -31,44 +31,44 @@ def require_ray() -> Any:
 
 
 class Actor:
-    """Evaluates batches of photos, as `map_batches` gives them: columns `name` and `file`, one `evaluated` back.
+    """An actor that evaluates batches of `map_batches`: columns `name` and `file` in, one column `evaluated` out.
 
-    What comes back is pickled here: Ray would make tables of it, in which what one row lacks and another has is None.
-    An error that ends all of it comes back in place of the rows: raised here, Ray would wrap it in its own.
+    The results are pickled here: Ray would make a table of them, with None for every key that some rows lack. An error
+    that ends the evaluation is returned in place of the rows: Ray would wrap a raised one in its own.
     """
 
     def __init__(self, config: EvaluationConfig) -> None:
         self._config, self._evaluator = config, list[Evaluator]()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """The rows of a batch."""
+        """Return the pickled rows of a batch."""
         photos = [(_text(name), Path(_text(file))) for name, file in zip(batch["name"], batch["file"], strict=True)]
         try:
             if not self._evaluator:
                 self._evaluator.append(Evaluator(self._config))
-            found: list[Evaluated | Exception] = list(self._evaluator[0].rows(photos))
+            results: list[Evaluated | Exception] = list(self._evaluator[0].rows(photos))
         except Exception as error:
-            found = [error]
-        return {"evaluated": np.array([pickle.dumps(each) for each in found], object)}
+            results = [error]
+        return {"evaluated": np.array([pickle.dumps(result) for result in results], object)}
 
 
 def _text(name: bytes) -> str:
-    """A name as `os.fsencode` sent it: those that are not UTF-8 are no text to Ray."""
+    """Return a name that `os.fsencode` has sent: Ray takes names that are not UTF-8 as bytes only."""
     return os.fsdecode(bytes(name))
 
 
 def rows_with_ray(
     config: EvaluationConfig, workers: int, address: str | None = None
 ) -> Callable[[Sequence[tuple[str, Path]]], Iterator[Evaluated]]:
-    """What `sweep` takes to evaluate with Ray.
+    """Return a function that evaluates photos with Ray, for `evaluate_photos`.
 
-    Bundle and photos must be where the config says on every machine. Threads are the cores of this machine, shared out
-    among the workers, unless the config says otherwise.
+    Bundle and photos must lie at the same path on every machine. The CPUs are shared out among the workers, unless the
+    config names a number of threads.
 
     Args:
-        config: What to do.
+        config: The evaluation.
         workers: Actors, each with sessions of its own.
-        address: Of a running cluster; by default Ray is started here, or found as Ray finds it.
+        address: Of a running cluster; by default Ray finds one, or is started here.
 
     Raises:
         UsageError: Ray is not installed. The rows raise it where there is no cluster at the address.
@@ -84,20 +84,20 @@ def rows_with_ray(
         try:
             ray.data.DataContext.get_current().enable_progress_bars = False
             cores = _cores(ray, workers)
-            told = replace(config, threads=cores) if config.threads is None else config
+            of_actor = replace(config, threads=cores) if config.threads is None else config
             items = [{"name": os.fsencode(name), "file": os.fsencode(file)} for name, file in photos]
             data = ray.data.from_items(items).map_batches(
                 Actor,
-                fn_constructor_args=(told,),
+                fn_constructor_args=(of_actor,),
                 batch_size=BATCH,
                 compute=ray.data.ActorPoolStrategy(size=min(workers, math.ceil(len(photos) / BATCH))),
                 num_cpus=cores,
             )
             for item in data.iter_rows():
-                found = pickle.loads(item["evaluated"])
-                if isinstance(found, Exception):
-                    raise found
-                yield found
+                result = pickle.loads(item["evaluated"])
+                if isinstance(result, Exception):
+                    raise result
+                yield result
         except ray.exceptions.RayError as error:
             raise FusionCamError(f"Ray could not go on ({first_line(error)}); start it again to finish") from error
         finally:
@@ -108,12 +108,12 @@ def rows_with_ray(
 
 
 def _begin(ray: Any, address: str | None) -> None:
-    """Start Ray here, or join a cluster; Ray itself would knock at a closed door for many minutes."""
+    """Start Ray here, or join a cluster; Ray itself would try a dead address for many minutes."""
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     try:
         if port.isdecimal():
             socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
-        with native_stderr():  # where Ray says that it is told to say nothing
+        with native_stderr():  # Ray writes there that its log is off
             ray.init(address=address, log_to_driver=False, include_dashboard=False, logging_level="ERROR")
     except (OSError, OverflowError, RuntimeError, ValueError) as error:
         where = f"no Ray cluster answers at {address}" if address else "Ray does not start"
@@ -121,6 +121,6 @@ def _begin(ray: Any, address: str | None) -> None:
 
 
 def _cores(ray: Any, workers: int) -> int:
-    """CPUs for each actor: an even share of all there are, and no more than one machine has."""
+    """Return the CPUs of each actor: an even share of all, and no more than one machine has."""
     machines = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
     return max(1, min(sum(machines) // workers, max(machines, default=1)))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +27,13 @@ class Annotations:
         entries: By photo; before `matched_to`, by the name in the annotations.
         problems: Parts that cannot be used; `problems_of` finds those that only the photo shows.
         mask_files: Pictures that are masks, and so no photos to evaluate.
-        sha256: Digest of all files that were read.
+        sha256: Digest of all files that were read, or None without any.
     """
 
-    entries: Mapping[str, Entry]
-    problems: tuple[Problem, ...]
-    mask_files: frozenset[Path]
-    sha256: str
+    entries: Mapping[str, Entry] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+    mask_files: frozenset[Path] = frozenset()
+    sha256: str | None = None
 
     def matched_to(self, photos: Iterable[str]) -> "Annotations":
         """Return the annotations by the photos' paths in their folder; one without counterpart becomes a problem.

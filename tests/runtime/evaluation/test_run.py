@@ -14,7 +14,7 @@ from fusioncam.manifest import read_bundle
 from fusioncam.runtime.evaluation.annotations import read_annotations
 from fusioncam.runtime.evaluation.evaluator import EvaluationConfig, Evaluator
 from fusioncam.runtime.evaluation.metrics.faithfulness import Settings
-from fusioncam.runtime.evaluation.run import about_of, settings_of, sweep, write_results
+from fusioncam.runtime.evaluation.run import about_of, evaluate_photos, settings_of, write_results
 from fusioncam.runtime.evaluation.store.store import ROWS, Store
 from fusioncam.runtime.photos.folder import photos_of
 
@@ -44,7 +44,7 @@ def sweeping(config, folder, tmp_path):
     """Sweeps over the folder; gives the rows, and the photos that were evaluated."""
     evaluator = Evaluator(config)
 
-    def sweeping(progress=None):
+    def sweeping(progress=lambda done, total: None):
         asked = []
 
         def rows(photos):
@@ -52,7 +52,7 @@ def sweeping(config, folder, tmp_path):
             return evaluator.rows(photos)
 
         with Store(tmp_path / "out", settings_of(config, read_bundle(config.bundle), folder)) as store:
-            return sweep(photos_of(folder), rows, store, progress), asked
+            return evaluate_photos(photos_of(folder), rows, store, progress), asked
 
     return sweeping
 
