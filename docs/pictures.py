@@ -18,9 +18,8 @@ from fusioncam import Explainer, export_model
 from fusioncam.export.randomise import randomised_bundle
 from fusioncam.kernels import reference
 from fusioncam.kernels.arrays import UInt8Array
-from fusioncam.runtime.commands.class_selection import ClassSelection
 from fusioncam.runtime.commands.demo import save_sample
-from fusioncam.runtime.commands.saving import OutputOptions, explain_files
+from fusioncam.runtime.commands.saving import explain_files
 from fusioncam.runtime.demo import MODEL
 from fusioncam.runtime.demo.scenes import draw_scene
 from fusioncam.runtime.difference import difference
@@ -40,15 +39,7 @@ GALLERY = (
 
 def demo(lab: Lab) -> UInt8Array:
     """What `fusioncam demo` draws."""
-    explain_files(
-        Explainer(lab.bundle),
-        [save_sample(lab.folder)],
-        lab.folder / "out",
-        ClassSelection(),
-        OutputOptions(),
-        quiet=True,
-        show=False,
-    )
+    explain_files(Explainer(lab.bundle), [save_sample(lab.folder)], lab.folder / "out")
     return np.asarray(cv2.imread(str(lab.folder / "out" / "scene.png"))[..., ::-1])
 
 

@@ -74,6 +74,9 @@ class ClassSelection:
         return list({e.class_index: e for e in explanations}.values())
 
 
+TOP_CLASS = ClassSelection()
+
+
 def class_number(manifest: Manifest, text: str) -> int:
     """Return the index of a class by its number, its whole label, or one of the names between commas in its label.
 

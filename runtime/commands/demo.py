@@ -46,22 +46,13 @@ def demo(
 def _write(out: Path, json: bool, quiet: bool) -> int:
     """Explain the built-in picture into a folder, and return the exit status."""
     from fusioncam.export import export_model
-    from fusioncam.runtime.commands.class_selection import ClassSelection
-    from fusioncam.runtime.commands.saving import OutputOptions, explain_files
+    from fusioncam.runtime.commands.saving import explain_files
     from fusioncam.runtime.demo import MODEL
     from fusioncam.runtime.explainer import Explainer
 
     scene = save_sample(out)
     export_model(MODEL, out / "shapes.fcam")
-    (done, *_), _ = explain_files(
-        Explainer(out / "shapes.fcam"),
-        [scene],
-        out / "explained",
-        ClassSelection(),
-        OutputOptions(),
-        quiet=quiet,
-        show=False,
-    )
+    (done, *_), _ = explain_files(Explainer(out / "shapes.fcam"), [scene], out / "explained", quiet=quiet)
     if json:
         console.say_json(done)
     else:

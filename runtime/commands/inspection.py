@@ -1,5 +1,6 @@
 """`fusioncam inspect` as a table and as JSON."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -36,9 +37,7 @@ def inspection_json(found: "Inspection") -> dict[str, Any]:
                 "name": layer.name,
                 "shape": list(layer.shape),
                 "axes": layer.layout.roles,
-                "passes": cost.passes,
-                "seconds": cost.seconds,
-                "bytes": cost.bytes,
+                **asdict(cost),
                 "refused": layer.refused,
                 "bypassed": layer.bypassed,
             }

@@ -12,7 +12,7 @@ from fusioncam.kernels.arrays import UInt8Array
 from fusioncam.manifest import Preprocessing
 from fusioncam.output import Content, encode_png, json_bytes, prepare_folder, write_npz, write_together
 from fusioncam.runtime.commands import console
-from fusioncam.runtime.commands.class_selection import ClassSelection
+from fusioncam.runtime.commands.class_selection import TOP_CLASS, ClassSelection
 from fusioncam.runtime.commands.file_names import file_stems, refuse_overwriting, safe_name
 from fusioncam.runtime.commands.result_pictures import Result, chances, map_on_photo, panel_of
 from fusioncam.runtime.explainer import Explainer
@@ -56,11 +56,11 @@ def explain_files(
     explainer: Explainer,
     images: Sequence[Path],
     folder: Path,
-    selection: ClassSelection,
-    options: OutputOptions,
+    selection: ClassSelection = TOP_CLASS,
+    options: OutputOptions = OutputOptions(),
     *,
-    quiet: bool,
-    show: bool,
+    quiet: bool = True,
+    show: bool = False,
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """Explain every picture; an unreadable picture is reported, and the others are explained.
 
