@@ -101,12 +101,12 @@ class Device:
     def record(self, event: int, stream: int) -> None:
         """Let `event` happen when all work given to `stream` so far is done."""
         with reported("record an event"):
-            self._record(self._events[event], self._stream(stream))
+            self._record(event, stream)
 
     def wait(self, stream: int, event: int) -> None:
         """Let work given to `stream` from now on begin after `event`."""
         with reported("wait for an event"):
-            self._wait(self._stream(stream), self._events[event])
+            self._wait(stream, event)
 
     def synchronize(self, stream: int) -> None:
         """Block until all work of `stream` is done.
@@ -115,51 +115,52 @@ class Device:
             DeviceError: Some of it failed.
         """
         with reported("finish its work"):
-            self._synchronize(self._stream(stream))
+            self._synchronize(stream)
 
     def elapsed(self, start: int, end: int) -> float:
         """Return the milliseconds between two events that have happened."""
         with reported("tell the time"):
-            return float(self._elapsed(self._events[start], self._events[end]))
+            return float(self._elapsed(start, end))
 
     def upload(self, source: Array, pointer: int, stream: int) -> None:
         """Copy a contiguous host array to the device; `source` must stay as it is until the stream got there."""
         host = contiguous(source)
         with reported("take a copy"):
-            self._upload(host, pointer, self._stream(stream))
+            self._upload(host, pointer, stream)
 
     def download(self, pointer: int, target: Array, stream: int) -> None:
         """Copy from the device into a contiguous host array, which holds the data once the stream got there."""
         host = contiguous(target)
         with reported("give a copy"):
-            self._download(pointer, host, self._stream(stream))
+            self._download(pointer, host, stream)
 
     def launch(self, kernel: str, grid: Grid, block: int, arguments: Sequence[np.generic], stream: int) -> None:
         """Start a kernel of the project's binary; pointers come as `np.uintp`."""
         with reported(f"start {kernel}"):
             if kernel not in self._kernels:
                 self._kernels[kernel] = self._kernel(kernel)
-            self._launch(self._kernels[kernel], grid, block, arguments, self._stream(stream))
+            self._launch(kernel, grid, block, arguments, stream)
 
     def _stream(self, handle: int) -> Any:
         if handle not in self._streams:
             self._streams[handle] = self._foreign_stream(handle)
         return self._streams[handle]
 
-    # What a launcher defines. Memory is a pointer and a function that frees it.
+    # What a launcher defines. Memory is a pointer and a function that frees it. Handles go in, not what they stand for:
+    # tracebacks keep arguments, and streams and events must go with the device object.
     def _allocate(self, nbytes: int) -> Any: ...
     def _allocate_pinned(self, nbytes: int) -> Any: ...
     def _new_stream(self) -> Any: ...
     def _foreign_stream(self, handle: int) -> Any: ...
     def _new_event(self) -> Any: ...
-    def _record(self, event: Any, stream: Any) -> None: ...
-    def _wait(self, stream: Any, event: Any) -> None: ...
-    def _synchronize(self, stream: Any) -> None: ...
-    def _elapsed(self, start: Any, end: Any) -> Any: ...
-    def _upload(self, source: Array, pointer: int, stream: Any) -> None: ...
-    def _download(self, pointer: int, target: Array, stream: Any) -> None: ...
+    def _record(self, event: int, stream: int) -> None: ...
+    def _wait(self, stream: int, event: int) -> None: ...
+    def _synchronize(self, stream: int) -> None: ...
+    def _elapsed(self, start: int, end: int) -> Any: ...
+    def _upload(self, source: Array, pointer: int, stream: int) -> None: ...
+    def _download(self, pointer: int, target: Array, stream: int) -> None: ...
     def _kernel(self, name: str) -> Any: ...
-    def _launch(self, kernel: Any, grid: Grid, block: int, arguments: Sequence[np.generic], stream: Any) -> None: ...
+    def _launch(self, kernel: str, grid: Grid, block: int, arguments: Sequence[np.generic], stream: int) -> None: ...
 
 
 def _clear(enter: Callable[[], AbstractContextManager[None]], *holders: Any) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,7 +14,6 @@ from fusioncam.kernels.arrays import Array
 from fusioncam.kernels.device import Device, DeviceArray, Grid
 
 Sizes = Mapping[str, int]
-Arguments = dict[str, Any]
 
 ARRAYS = DeviceArray, np.ndarray
 INT_MAX = 2**31 - 1
@@ -62,8 +61,6 @@ class Spec:
         block: Threads per block.
         reference: The definition in NumPy: takes every array that is not `out`, and the scalars, by name; returns
             the `out` arrays in order, in float64 where the kernel rounds.
-        sample: Yields inputs for one call after another, from easy to nasty; sizes of the outputs that the inputs do
-            not fix come along by name.
         tolerance: Largest absolute difference from the reference; 0 where they must be equal.
         scalars: C type of further parameters by name.
         rules: What else must be so of sizes and scalars for the kernel to stay within its arrays: in words, and whether
@@ -76,7 +73,6 @@ class Spec:
     grid: Callable[[Sizes], Grid]
     block: int
     reference: Callable[..., tuple[Array, ...]]
-    sample: Callable[[np.random.Generator], Iterator[Arguments]]
     tolerance: float
     scalars: Mapping[str, type[np.generic]] = field(default_factory=dict)
     rules: Mapping[str, Callable[[Mapping[str, Any]], bool]] = field(default_factory=dict)

@@ -94,26 +94,27 @@ class CudaCoreDevice(Device):
     def _new_event(self) -> Any:
         return self._device.create_event(self._core.EventOptions(timing_enabled=True))
 
-    def _record(self, event: Any, stream: Any) -> None:
-        stream.record(event)
+    def _record(self, event: int, stream: int) -> None:
+        self._stream(stream).record(self._events[event])
 
-    def _wait(self, stream: Any, event: Any) -> None:
-        stream.wait(event)
+    def _wait(self, stream: int, event: int) -> None:
+        self._stream(stream).wait(self._events[event])
 
-    def _synchronize(self, stream: Any) -> None:
-        stream.sync()
+    def _synchronize(self, stream: int) -> None:
+        self._stream(stream).sync()
 
-    def _elapsed(self, start: Any, end: Any) -> Any:
-        return end - start
+    def _elapsed(self, start: int, end: int) -> Any:
+        return self._events[end] - self._events[start]
 
-    def _upload(self, source: Array, pointer: int, stream: Any) -> None:
-        call(self._driver.cuMemcpyHtoDAsync, pointer, source.ctypes.data, source.nbytes, int(stream.handle))
+    def _upload(self, source: Array, pointer: int, stream: int) -> None:
+        call(self._driver.cuMemcpyHtoDAsync, pointer, source.ctypes.data, source.nbytes, stream)
 
-    def _download(self, pointer: int, target: Array, stream: Any) -> None:
-        call(self._driver.cuMemcpyDtoHAsync, target.ctypes.data, pointer, target.nbytes, int(stream.handle))
+    def _download(self, pointer: int, target: Array, stream: int) -> None:
+        call(self._driver.cuMemcpyDtoHAsync, target.ctypes.data, pointer, target.nbytes, stream)
 
     def _kernel(self, name: str) -> Any:
         return self._library[0].get_kernel(name)
 
-    def _launch(self, kernel: Any, grid: Grid, block: int, arguments: Sequence[np.generic], stream: Any) -> None:
-        self._core.launch(stream, self._core.LaunchConfig(grid=grid, block=block), kernel, *arguments)
+    def _launch(self, kernel: str, grid: Grid, block: int, arguments: Sequence[np.generic], stream: int) -> None:
+        config = self._core.LaunchConfig(grid=grid, block=block)
+        self._core.launch(self._stream(stream), config, self._kernels[kernel], *arguments)

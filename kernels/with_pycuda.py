@@ -89,26 +89,26 @@ class PyCudaDevice(Device):
     def _new_event(self) -> Any:
         return self._cuda.Event()
 
-    def _record(self, event: Any, stream: Any) -> None:
-        event.record(stream)
+    def _record(self, event: int, stream: int) -> None:
+        self._events[event].record(self._stream(stream))
 
-    def _wait(self, stream: Any, event: Any) -> None:
-        stream.wait_for_event(event)
+    def _wait(self, stream: int, event: int) -> None:
+        self._stream(stream).wait_for_event(self._events[event])
 
-    def _synchronize(self, stream: Any) -> None:
-        stream.synchronize()
+    def _synchronize(self, stream: int) -> None:
+        self._stream(stream).synchronize()
 
-    def _elapsed(self, start: Any, end: Any) -> Any:
-        return end.time_since(start)
+    def _elapsed(self, start: int, end: int) -> Any:
+        return self._events[end].time_since(self._events[start])
 
-    def _upload(self, source: Array, pointer: int, stream: Any) -> None:
-        self._cuda.memcpy_htod_async(pointer, source, stream)
+    def _upload(self, source: Array, pointer: int, stream: int) -> None:
+        self._cuda.memcpy_htod_async(pointer, source, self._stream(stream))
 
-    def _download(self, pointer: int, target: Array, stream: Any) -> None:
-        self._cuda.memcpy_dtoh_async(target, pointer, stream)
+    def _download(self, pointer: int, target: Array, stream: int) -> None:
+        self._cuda.memcpy_dtoh_async(target, pointer, self._stream(stream))
 
     def _kernel(self, name: str) -> Any:
         return self._library[0].get_function(name)
 
-    def _launch(self, kernel: Any, grid: Grid, block: int, arguments: Sequence[np.generic], stream: Any) -> None:
-        kernel(*arguments, grid=grid, block=(block, 1, 1), stream=stream)
+    def _launch(self, kernel: str, grid: Grid, block: int, arguments: Sequence[np.generic], stream: int) -> None:
+        self._kernels[kernel](*arguments, grid=grid, block=(block, 1, 1), stream=self._stream(stream))

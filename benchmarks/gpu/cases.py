@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from fusioncam.kernels.reference import THETA
-from fusioncam.kernels.spec import Arguments, Spec
+from fusioncam.kernels.spec import Spec
 from fusioncam.kernels.specs import SPECS, fuse, masks
+
+Arguments = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
-"""Stage `kernels`: every kernel against its reference, over its whole sampler, by every launcher."""
+"""Stage `kernels`: every kernel against its reference, over all samples of the tests, by every launcher."""
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,8 +9,12 @@ from record import Record
 
 from fusioncam.kernels.arrays import Array
 from fusioncam.kernels.device import Device, DeviceArray, empty
-from fusioncam.kernels.spec import Arguments, Spec
+from fusioncam.kernels.spec import Spec
 from fusioncam.kernels.specs import SPECS
+from gpu.cases import Arguments
+
+sys.path.append(str(Path(__file__).parents[2] / "tests" / "shim"))
+from samples import SAMPLES
 
 SEED = 0
 EDGE_CASES = 0.1  # of whole numbers, this share may be off by the tolerance: values on the edge between two
@@ -37,17 +43,17 @@ def check(record: Record, devices: dict[str, Device], missing: dict[str, str]) -
 
 def difference(device: Device, spec: Spec) -> tuple[float, float | None, int]:
     """Largest absolute difference, largest share of whole numbers that differ (None: there are none), samples."""
-    worst, share, samples = 0.0, None, 0
+    worst, share, count = 0.0, None, 0
     stream = device.stream()
-    for arguments in spec.sample(np.random.default_rng(SEED)):
-        samples += 1
+    for arguments in SAMPLES[spec.name](np.random.default_rng(SEED)):
+        count += 1
         found, wanted = run(device, spec, arguments, stream), spec.reference(**arguments)
         for one, right in zip(found.values(), wanted, strict=True):
             off = distances(one, np.asarray(right))
             worst = max(worst, float(off.max()))
             if one.dtype.kind in "iu" and one.size > 10:  # of fewer, a single one would be too many
                 share = max(share or 0.0, np.count_nonzero(off) / off.size)
-    return worst, share, samples
+    return worst, share, count
 
 
 def run(device: Device, spec: Spec, arguments: Arguments, stream: int) -> dict[str, Array]:

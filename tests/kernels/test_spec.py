@@ -43,7 +43,6 @@ SPEC = Spec(
     grid=lambda s: (s["N"], 1, 1),
     block=64,
     reference=lambda: (),
-    sample=lambda rng: iter(()),
     tolerance=0,
     rules={
         "N must be a multiple of I": lambda v: v["N"] % v["I"] == 0,
@@ -118,9 +117,9 @@ def test_sizes_can_be_had_of_some_of_the_arguments():
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_every_kernel_takes_its_own_samples(recorder, name):
+def test_every_kernel_takes_its_own_samples(recorder, checks, name):
     spec = SPECS[name]
-    for given in spec.sample(np.random.default_rng(0)):
+    for given in checks.SAMPLES[name](np.random.default_rng(0)):
         sizes = spec.bind(given)
         arrays = {n: empty(recorder, spec.shape(n, sizes), p.dtype) for n, p in spec.arrays.items()}
         spec(recorder, 0, **{**given, **arrays})
@@ -136,9 +135,9 @@ def test_every_kernel_takes_its_own_samples(recorder, name):
         ("row_means", {"rows": 4.9}, "rows is 4.9"),
     ],
 )  # fmt: skip
-def test_a_kernel_is_not_started_beyond_its_arrays(recorder, name, change, said):
+def test_a_kernel_is_not_started_beyond_its_arrays(recorder, checks, name, change, said):
     spec = SPECS[name]
-    given = next(spec.sample(np.random.default_rng(0)))
+    given = next(checks.SAMPLES[name](np.random.default_rng(0)))
     sizes = {**spec.bind(given), **change}
     whole = {axis: max(int(length), 1) for axis, length in sizes.items()}
     arrays = {n: empty(recorder, spec.shape(n, whole), p.dtype) for n, p in spec.arrays.items()}
