@@ -19,8 +19,8 @@ import zoo
 from fusioncam.errors import FusionCamError
 from fusioncam.export import check
 from fusioncam.export.canonical import canonicalize
-from fusioncam.export.checking.check import pictures
 from fusioncam.export.layers.choice import survey
+from fusioncam.export.patchwork import pictures
 
 RESULTS = Path(__file__).parent / "results" / "layers.json"
 

@@ -4,17 +4,17 @@ import logging
 import re
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
 from google.protobuf.message import EncodeError
 
-from fusioncam.errors import FusionCamError, ModelError, first_line, out_of_memory
+from fusioncam.errors import LESS_MEMORY, FusionCamError, ModelError, first_line, out_of_memory
 from fusioncam.kernels.arrays import Array
 from fusioncam.quirks import CRASHING_OPTIMIZERS
 
@@ -40,6 +40,38 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+def root(error: BaseException) -> BaseException:
+    """Return the first exception of a chain, or one of ours: libraries wrap the specific one in general advice."""
+    while error.__cause__ is not None and not isinstance(error, FusionCamError):
+        error = error.__cause__
+    return error
+
+
+@contextmanager
+def failing_as(
+    describe: Callable[[str], FusionCamError],
+    passing: tuple[type[Exception], ...] = (FusionCamError,),
+    remedy: str = LESS_MEMORY,
+) -> Iterator[None]:
+    """Raise one of our errors for any exception inside: those of onnx and onnxruntime share no base class.
+
+    Args:
+        describe: Makes the error from the first line of the exception that `root` returns.
+        passing: Exceptions that stay as they are.
+        remedy: The remedy where memory ran out.
+
+    Raises:
+        OutOfMemoryError: There is not enough memory.
+    """
+    try:
+        yield
+    except passing:
+        raise
+    except Exception as error:
+        first = root(error)
+        raise out_of_memory(first, remedy) or describe(first_line(first)) from error
 
 
 def silence_default_logger() -> None:
@@ -108,7 +140,8 @@ def open_session(
     options.optimized_model_filepath = str(written_to or "")
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try:
+    name = "the model" if isinstance(model, bytes) else model
+    with failing_as(lambda why: ModelError(f"onnxruntime cannot load {name}: {NOISE.sub('', why)}"), (), REMEDY):
         return Session(
             model,
             options,
@@ -116,8 +149,6 @@ def open_session(
             disabled_optimizers=list(CRASHING_OPTIMIZERS),
             enable_fallback=0,  # it would try the same again, and print that
         )
-    except Exception as error:  # onnxruntime's exceptions share no base class
-        _fail(error, f"load {'the model' if isinstance(model, bytes) else model}")
 
 
 def session(model: ir.Model, optimize: bool = True, written_to: Path | None = None) -> onnxruntime.InferenceSession:
@@ -142,12 +173,9 @@ def running(batch: int) -> Iterator[None]:
         ModelError: onnxruntime cannot run the model, or does not come to an end.
         OutOfMemoryError: There is not enough memory.
     """
-    try:
+    what = f"onnxruntime cannot run the model on a batch of {batch}"
+    with failing_as(lambda why: CannotRunError(f"{what}: {NOISE.sub('', why)}"), remedy=REMEDY):
         yield
-    except FusionCamError:
-        raise
-    except Exception as error:  # as above
-        _fail(error, f"run the model on a batch of {batch}", CannotRunError)
 
 
 def run_session(
@@ -166,11 +194,3 @@ def run(model: ir.Model, feeds: Mapping[str, Array]) -> list[Array]:
         OutOfMemoryError: There is not enough memory.
     """
     return run_session(session(model), None, feeds)
-
-
-def _fail(error: Exception, what: str, kind: type[ModelError] = ModelError) -> NoReturn:
-    """Raise our error for an exception of onnxruntime, whose class does not tell the cause."""
-    said = NOISE.sub("", first_line(error))
-    if memory := out_of_memory(error, REMEDY):
-        raise memory from error
-    raise kind(f"onnxruntime cannot {what}: {said}") from error

@@ -1,7 +1,6 @@
 """The check of a bundle against its source: equal logits, a gradient like central differences, little drift."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from onnxruntime import InferenceSession
 
-from fusioncam.errors import BundleError, FusionCamError, ModelError, UsageError, first_line, out_of_memory
+from fusioncam.errors import BundleError, FusionCamError, ModelError, UsageError
 from fusioncam.export.checking.gradient import compare_gradient
 from fusioncam.export.endings.outputs import as_source, comparable
 from fusioncam.export.options import Photos
@@ -19,7 +18,7 @@ from fusioncam.export.precision.drift import LOGIT_TOLERANCE, Finding, compare_m
 from fusioncam.export.precision.score_graph import rounding_session
 from fusioncam.export.reading.file import read_model
 from fusioncam.export.reading.shapes import IS_RANDOM, repeats
-from fusioncam.export.sessions import open_session, run_session
+from fusioncam.export.sessions import failing_as, open_session, run_session
 from fusioncam.export.single.verify import compare_variants, logits_of_single
 from fusioncam.kernels.arrays import Array
 from fusioncam.manifest import (
@@ -31,9 +30,6 @@ from fusioncam.manifest import (
     read_bundle,
     sha256,
 )
-
-__all__ = ["check", "compare_gradient", "compare_logits", "compare_scores", "pictures"]
-
 
 # Of scores in float16 beside a float32 model, as a root mean square: it tells damage. Maps decide what is good enough.
 SCORE_TOLERANCE = 0.1
@@ -62,7 +58,9 @@ def check(bundle: Path, source: Path | None = None, photos: Photos | None = None
     if not source.is_file():
         raise UsageError(f"the source model is not at {source}; say where it is with --source")
     changed = Finding("source is the one exported (sha256)", float(sha256(source) != manifest.source.sha256), 0.0)
-    with _sound(bundle):
+    # A graph that cannot be read or run is the fault of the bundle: no other cause is left here.
+    apart = f"the files of {bundle} do not belong together"
+    with failing_as(lambda why: BundleError(f"{apart} ({why}); export the model again"), (FusionCamError, MemoryError)):
         found = [changed, *compare_logits(bundle, manifest, source)]
         if manifest.gradient:
             found += compare_gradient(bundle, manifest)
@@ -75,18 +73,6 @@ def check(bundle: Path, source: Path | None = None, photos: Photos | None = None
                 )
             found += compare_maps(*_open(bundle, manifest), manifest, images)
         return found
-
-
-@contextmanager
-def _sound(bundle: Path) -> Iterator[None]:
-    """Blame the bundle for graphs inside that cannot be read or run: no other cause is left here."""
-    try:
-        yield
-    except (FusionCamError, MemoryError):
-        raise
-    except Exception as error:  # those of onnx and onnxruntime share no base class
-        why = f"the files of {bundle} do not belong together ({first_line(error)}); export the model again"
-        raise out_of_memory(error) or BundleError(why) from error
 
 
 def source_outputs(manifest: Manifest, source: Path, images: Array, optimize: bool = True) -> Array:
@@ -103,11 +89,8 @@ def source_outputs(manifest: Manifest, source: Path, images: Array, optimize: bo
     rows = []
     for image in images:
         repeated = np.repeat(image[None], batch, axis=0)
-        try:
+        with failing_as(lambda why: ModelError(f"{source} does not run as the bundle's source did: {why}"), passing=()):
             rows.append(run_session(model, [manifest.source.output], {wanted.name: repeated})[0].reshape(batch, -1)[0])
-        except Exception as error:
-            unable = ModelError(f"{source} does not run as the bundle's source did: {first_line(error)}")
-            raise out_of_memory(error) or unable from error
     return np.asarray(rows, np.float64)
 
 

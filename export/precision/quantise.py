@@ -6,6 +6,7 @@ headroom, for pictures that excite a layer more than those calibrated on; and bi
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -20,10 +21,10 @@ from onnxscript.rewriter.rules.common import (
     fuse_batchnorm_into_gemm_rule,
 )
 
-from fusioncam.errors import FusionCamError, ModelError, UsageError, first_line, out_of_memory
+from fusioncam.errors import ModelError, UsageError
 from fusioncam.export.gradient import Ops
-from fusioncam.export.reading.load import fold, root
-from fusioncam.export.sessions import quiet, session
+from fusioncam.export.reading.load import fold
+from fusioncam.export.sessions import failing_as, quiet, session
 from fusioncam.files import temporary_folder
 from fusioncam.kernels.arrays import Array
 
@@ -57,17 +58,11 @@ def in_int8(model: ir.Model, batches: Batches, pixels: Range) -> ir.Model:
     model = _prepared(model)
     if not any(_constant(node.inputs[1]) for node in model.graph if node.op_type in PRODUCTS):
         raise UsageError(f"the model has no convolution or matrix product to bring to int8; {REMEDY}")
-    try:
-        with quiet():
-            seen = _ranges(model, batches)
-            quantised = _quantise(model, _with_headroom(model, seen, pixels))
-            _correct_biases(model, quantised, batches)
-            session(quantised)
-    except FusionCamError:
-        raise
-    except Exception as error:  # those of onnxruntime share no base class
-        unable = ModelError(f"the model cannot be brought to int8: {first_line(root(error))}; {REMEDY}")
-        raise out_of_memory(root(error)) or unable from error
+    with failing_as(lambda why: ModelError(f"the model cannot be brought to int8: {why}; {REMEDY}")), quiet():
+        seen = _ranges(model, batches)
+        quantised = _quantise(model, _with_headroom(model, seen, pixels))
+        _correct_biases(model, quantised, batches)
+        session(quantised)
     return quantised
 
 
@@ -98,16 +93,6 @@ def _outputs(node: ir.Node) -> int:
     return int(shape[0 if node.op_type == "Conv" or transposed else 1])
 
 
-class _Reader:
-    """A reader of one batch, for onnxruntime's calibrator."""
-
-    def __init__(self, batch: Array) -> None:
-        self._left = [batch]
-
-    def get_next(self) -> dict[str, Array] | None:
-        return {"image": self._left.pop()} if self._left else None
-
-
 def _ranges(model: ir.Model, batches: Batches) -> dict[str, Range]:
     """Return the least and greatest value of every tensor over all pictures; the graph finds them, batch by batch."""
     with temporary_folder() as folder:
@@ -120,7 +105,8 @@ def _ranges(model: ir.Model, batches: Batches) -> dict[str, Range]:
             calibrate_method=CalibrationMethod.MinMax,
         )
         for batch in batches():
-            calibrator.collect_data(_Reader(batch))
+            feeds = iter([{"image": batch}, None])
+            calibrator.collect_data(SimpleNamespace(get_next=feeds.__next__))
         found = calibrator.compute_data()
     ends = {name: value.range_value for name, value in found.data.items()}
     return {name: (float(np.min(low)), float(np.max(high))) for name, (low, high) in ends.items()}

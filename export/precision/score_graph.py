@@ -8,14 +8,13 @@ import numpy as np
 import onnx_ir as ir
 from onnxruntime import InferenceSession
 
-from fusioncam.errors import ModelError, UsageError, first_line, out_of_memory
+from fusioncam.errors import ModelError, UsageError
 from fusioncam.export.canonical import Classifier
 from fusioncam.export.gradient import CARRY_NO_GRADIENT, Ops, reads
 from fusioncam.export.precision.drift import Finding
 from fusioncam.export.precision.quantise import Batches, Range, in_int8
-from fusioncam.export.reading.load import root
 from fusioncam.export.reading.shapes import QUANTISERS
-from fusioncam.export.sessions import quiet, session
+from fusioncam.export.sessions import failing_as, quiet, session
 from fusioncam.manifest import ScorePrecision
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -70,7 +69,7 @@ def _is_float32(model: ir.Model) -> bool:
 def _in_float16(model: ir.Model) -> ir.Model:
     model = model.clone()
     _separate_scales(model.graph)
-    try:
+    with failing_as(lambda why: ModelError(f"the model cannot be brought to float16: {why}; {REMEDY}"), passing=()):
         proto = ir.to_proto(model)
         # The converter would take the listed type of a constant for its type, and change it whether it changes the
         # constant or not.
@@ -86,9 +85,6 @@ def _in_float16(model: ir.Model) -> ir.Model:
             )
         converted: ir.Model = ir.from_proto(proto)
         session(converted, optimize=False)
-    except Exception as error:  # the library and onnxruntime raise several types
-        unable = ModelError(f"the model cannot be brought to float16: {first_line(root(error))}; {REMEDY}")
-        raise out_of_memory(root(error)) or unable from error
     return converted
 
 

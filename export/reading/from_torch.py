@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from fusioncam.errors import ModelError, OutputError, UsageError, first_line
 from fusioncam.export.reading.file import OPSET
-from fusioncam.export.reading.load import root
-from fusioncam.export.sessions import quiet
+from fusioncam.export.sessions import quiet, root
 
 if TYPE_CHECKING:
     import torch

@@ -9,12 +9,12 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 from onnxscript import optimizer
 
-from fusioncam.errors import ModelError, first_line, out_of_memory
+from fusioncam.errors import ModelError
 from fusioncam.export.gradient import ancestors
 from fusioncam.export.gradient.rules.elementwise import drops
 from fusioncam.export.reading.file import OPSET, read_model
 from fusioncam.export.reading.opset import convert, graphs_of
-from fusioncam.export.sessions import quiet
+from fusioncam.export.sessions import failing_as, quiet
 
 # Operators whose numbers differ from run to run.
 RANDOM = (
@@ -50,26 +50,20 @@ def load_converted(path: Path, newer: bool = False) -> tuple[ir.Model, Conversio
         ModelError: See `read_model` and `to_current_opset`; also a constant that holds NaN (infinities serve as masks).
     """
     proto = read_model(path, newer)
-    try:
-        with quiet():
-            model = ir.from_proto(proto)
-            assert isinstance(model, ir.Model)
-            passes.RemoveInitializersFromInputsPass()(model)
-            for node in model.graph.all_nodes():
-                node.name = node.name or next((o.name for o in node.outputs if o.name), None)
-            outputs = [str(o.name) for o in model.graph.outputs]
-            conversion = to_current_opset(model, proto)
-            passes.NameFixPass()(model)
-            passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-            fold(model)
+    with failing_as(lambda why: ModelError(f"{path} is damaged or truncated: {why}")), quiet():
+        model = ir.from_proto(proto)
+        assert isinstance(model, ir.Model)
+        passes.RemoveInitializersFromInputsPass()(model)
+        for node in model.graph.all_nodes():
+            node.name = node.name or next((o.name for o in node.outputs if o.name), None)
+        outputs = [str(o.name) for o in model.graph.outputs]
+        conversion = to_current_opset(model, proto)
+        passes.NameFixPass()(model)
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+        fold(model)
         if conversion is not None:  # folding takes copies away: an output may be another tensor now
             conversion.rewritten.update(zip(outputs, model.graph.outputs, strict=True))
         _refuse_bad_constants(model, path)
-    except ModelError:
-        raise
-    except Exception as error:  # what the passes raise has no base class in common
-        damaged = ModelError(f"{path} is damaged or truncated: {first_line(root(error))}")
-        raise out_of_memory(root(error)) or damaged from error
     return model, conversion
 
 
@@ -111,13 +105,6 @@ def _inline(model: ir.Model) -> None:
                 node.version = version
     passes.InlinePass()(model)
     model.functions.clear()  # what nothing calls
-
-
-def root(error: BaseException) -> BaseException:
-    """Return the first exception of a chain: libraries wrap the specific one in several of general advice."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
 
 
 def fold(model: ir.Model) -> None:

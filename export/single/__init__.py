@@ -6,8 +6,9 @@ from pathlib import Path
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
-from fusioncam.errors import BundleError, ModelError, UsageError, first_line, out_of_memory
+from fusioncam.errors import BundleError, ModelError, UsageError
 from fusioncam.export.options import DEFAULTS, ExportOptions
+from fusioncam.export.sessions import failing_as
 from fusioncam.export.single.loop import loop_graph
 from fusioncam.export.single.metadata import metadata
 from fusioncam.export.single.unrolled import chunk_graph, fuse_graph
@@ -120,11 +121,8 @@ def _unrolled(folder: Path, manifest: Manifest, masks: int) -> dict[str, bytes]:
 
 def _load(folder: Path, name: str) -> ir.Model:
     """Return a graph of the bundle with its weights."""
-    try:
+    with failing_as(lambda why: BundleError(f"cannot load {folder / name}: {why}; export the model again"), passing=()):
         return ir.external_data.load_to_model(ir.load(folder / name))
-    except Exception as error:  # the exceptions of onnx share no base class
-        unable = BundleError(f"cannot load {folder / name}: {first_line(error)}; export the model again")
-        raise out_of_memory(error) or unable from error
 
 
 def _serialised(model: ir.Model, manifest: Manifest) -> bytes:

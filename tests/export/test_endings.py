@@ -7,7 +7,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fusioncam.errors import UsageError
 from fusioncam.export import check, export_model, inspect_model
-from fusioncam.export.checking.check import compare_logits, pictures
+from fusioncam.export.checking.check import compare_logits
+from fusioncam.export.patchwork import pictures
 from fusioncam.kernels.reference import probabilities
 from fusioncam.manifest import EXPLAIN_GRAPH, HEAD_GRAPH, SCORE_GRAPH
 

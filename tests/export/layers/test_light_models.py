@@ -8,7 +8,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from fusioncam.export import export_model
-from fusioncam.export.checking.check import compare_gradient
+from fusioncam.export.checking.gradient import compare_gradient
 
 FOLDER = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 LAYERS = {

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from fusioncam.errors import ImageError, ModelError, UsageError
 from fusioncam.export import check, export_model, export_torch
 from fusioncam.export.canonical import canonicalize
-from fusioncam.export.checking.check import pictures
+from fusioncam.export.patchwork import pictures
 from fusioncam.export.precision import quantise
 from fusioncam.export.precision.calibration_batches import MASKS, masked_pictures
 from fusioncam.manifest import EXPLAIN_GRAPH, SCORE_GRAPH, WEIGHTS, read_bundle
