@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from fusioncam.errors import ModelError, UsageError
 from fusioncam.export.batch import with_any_batch
-from fusioncam.export.endings import Found, Make, find_ending, ranked, refuse_ranks
+from fusioncam.export.endings import Make, ModelEnding, find_ending, ranked, refuse_ranks
 from fusioncam.export.gradient import Ops, dims, path
 from fusioncam.export.gradient.rules.elementwise import drops
 from fusioncam.export.reading.conversion import compare_conversion
@@ -49,7 +49,7 @@ class Classifier:
     output_name: str
     classes: int
     ending: Ending
-    source: Found
+    source: ModelEnding
     outputs: int
     precision: Literal["float32", "float16"]
 
@@ -175,7 +175,7 @@ def _drop_copies(model: ir.Model) -> None:
             node.outputs[0].replace_all_uses_with(node.inputs[0], replace_graph_outputs=True)
 
 
-def _batch_first(model: ir.Model, found: Found) -> ir.Value:
+def _batch_first(model: ir.Model, found: ModelEnding) -> ir.Value:
     """Return the tensor of the logits with its batch in front, and without -infinity."""
     value = found.value
     if found.floor is not None:

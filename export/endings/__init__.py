@@ -3,6 +3,6 @@
 from fusioncam.export.endings.find import find_ending
 from fusioncam.export.endings.ranks import ranked, refuse_ranks
 from fusioncam.export.endings.readings import Make
-from fusioncam.export.endings.structure import Found
+from fusioncam.export.endings.structure import ModelEnding
 
-__all__ = ["Found", "Make", "find_ending", "ranked", "refuse_ranks"]
+__all__ = ["Make", "ModelEnding", "find_ending", "ranked", "refuse_ranks"]

@@ -63,11 +63,11 @@ def bounds(tail: Tail) -> dict[ir.Value, Interval]:
     return known
 
 
-def _of(node: ir.Node, found: dict[ir.Value, Interval]) -> Interval | None:
+def _of(node: ir.Node, bounded: dict[ir.Value, Interval]) -> Interval | None:
     inputs = [v for v in node.inputs[node.op_type == "Where" :] if v is not None]
-    if not any(v in found for v in inputs):
+    if not any(v in bounded for v in inputs):
         return None
-    known = [found[v] if v in found else _constant(v) for v in inputs]
+    known = [bounded[v] if v in bounded else _constant(v) for v in inputs]
     first = known[0]
     if node.op_type in KEEPING:
         return first
@@ -99,12 +99,12 @@ def _constant(value: ir.Value) -> Interval | None:
     return float(array.min()), float(array.max())
 
 
-def cuts(node: ir.Node, found: dict[ir.Value, Interval]) -> bool:
+def cuts(node: ir.Node, known: dict[ir.Value, Interval]) -> bool:
     """Return whether a node clips or compares probabilities, and changes them by more than a trace."""
-    before = next((found[v] for v in node.inputs if v in found), None)
+    before = next((known[v] for v in node.inputs if v in known), None)
     if node.op_type in CONDITIONAL:
         return before is not None
     if node.op_type not in ("Clip", "Max", "Min") or before is None:
         return False
-    after, trace = found.get(node.outputs[0]), 1e-4 * (before[1] - before[0])
+    after, trace = known.get(node.outputs[0]), 1e-4 * (before[1] - before[0])
     return after is None or after[0] > before[0] + trace or after[1] < before[1] - trace

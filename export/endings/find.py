@@ -16,7 +16,7 @@ from fusioncam.export.endings.closers import Closed, before_closers
 from fusioncam.export.endings.quantised import open_quantised
 from fusioncam.export.endings.ranks import refuse_ranks
 from fusioncam.export.endings.readings import Make, log_of, logit_of
-from fusioncam.export.endings.structure import Found, hard_sigmoid_of, is_simplex, logits_of, normalised_of
+from fusioncam.export.endings.structure import ModelEnding, hard_sigmoid_of, is_simplex, logits_of, normalised_of
 from fusioncam.export.endings.tail import Tail, before_views, tail_of
 from fusioncam.manifest import Ending
 
@@ -25,7 +25,7 @@ SUMS = (1.0, 100.0)
 HALF_DIGITS = 2.0**-10  # of an ending computed in float16, beside its size
 
 
-def find_ending(model: ir.Model, batch: int, wanted: Ending | None) -> Found:
+def find_ending(model: ir.Model, batch: int, wanted: Ending | None) -> ModelEnding:
     """Return the ending of a model, with its logits.
 
     Args:
@@ -38,18 +38,18 @@ def find_ending(model: ir.Model, batch: int, wanted: Ending | None) -> Found:
     """
     open_quantised(model)
     output = model.graph.outputs[0]
-    plain = Found(before_views(output), "logits", "logits")
+    plain = ModelEnding(before_views(output), "logits", "logits")
     if wanted == "value":
         return plain
     tail = tail_of(model, batch)
     if (number := _before_always_one(tail, wanted)) is not None:
-        return Found(number, "softmax", "softmax of one number")
+        return ModelEnding(number, "softmax", "softmax of one number")
     if output not in tail.values or not tail.values[output].size or not _is_list(tail.shapes[output], batch):
         return plain
     with np.errstate(all="ignore"):  # a tensor that is tried and does not fit may overflow
-        found = _search(tail, wanted) or plain
-    floor = tail.floors.get(found.value) if found.ending != "logits" else None
-    return replace(found, order=_batch_first(tail, found.value), floor=floor)
+        ending = _search(tail, wanted) or plain
+    floor = tail.floors.get(ending.value) if ending.ending != "logits" else None
+    return replace(ending, order=_batch_first(tail, ending.value), floor=floor)
 
 
 def _batch_first(tail: Tail, value: ir.Value) -> list[int] | None:
@@ -61,7 +61,7 @@ def _batch_first(tail: Tail, value: ir.Value) -> list[int] | None:
     return [batch, *(axis for axis in range(len(shape)) if axis != batch)]
 
 
-def _search(tail: Tail, wanted: Ending | None) -> Found | None:
+def _search(tail: Tail, wanted: Ending | None) -> ModelEnding | None:
     _refuse_best_only(tail)
     known = bounds(tail)
     least = HALF_DIGITS if tail.half else 0.0
@@ -70,11 +70,11 @@ def _search(tail: Tail, wanted: Ending | None) -> Found | None:
     ]
     cut = any(cuts(node, known) for node in tail.nodes)
     for at in closed:
-        found = hard_sigmoid_of(tail, at, cut)
-        if found is None and not cut:
-            found = logits_of(tail, at) or normalised_of(tail, at, known)
-        if found is not None:
-            return found
+        ending = hard_sigmoid_of(tail, at, cut)
+        if ending is None and not cut:
+            ending = logits_of(tail, at) or normalised_of(tail, at, known)
+        if ending is not None:
+            return ending
     return _by_measuring(tail, closed[0], known, wanted, cut)
 
 
@@ -131,7 +131,7 @@ def _softmax_error(node: ir.Node, over: str) -> ModelError:
 
 def _by_measuring(
     tail: Tail, closed: Closed, known: dict[ir.Value, Interval], wanted: Ending | None, cut: bool
-) -> Found | None:
+) -> ModelEnding | None:
     """Return the ending of probabilities without logits, which log p or log p / (1 - p) stands for, or None."""
     rows = tail.values[closed.value]
     outputs = closed.scale * rows + closed.offset
@@ -142,7 +142,7 @@ def _by_measuring(
         return _unreached(closed, "softmax", text, log_of(closed.scale / total), total / closed.scale)
     if several and not cut and wanted != "sigmoid" and is_simplex(np.exp(outputs), 1, tail) and not closed.rounding:
         text = "logarithms of probabilities whose logits are out of reach: log p is explained"
-        return Found(before_views(tail.output), "softmax", text, reach="out_of_reach", logarithm=True)
+        return ModelEnding(before_views(tail.output), "softmax", text, reach="out_of_reach", logarithm=True)
     inside = bool(outputs.min() >= 0 and outputs.max() <= 1)
     limits = known.get(tail.output, (-np.inf, np.inf))
     top = next((s for s in SUMS if limits[1] <= s * (1 + 1e-6)), None) if limits[0] >= 0 else None
@@ -153,12 +153,12 @@ def _by_measuring(
         return _unreached(closed, "sigmoid", text, make, top / closed.scale)
     if wanted is None and inside:
         text = "logits, though all within 0..1: if they are probabilities, say --ending sigmoid"
-        return Found(before_views(tail.output), "logits", text, reach="doubtful")
+        return ModelEnding(before_views(tail.output), "logits", text, reach="doubtful")
     return None
 
 
-def _unreached(closed: Closed, ending: Ending, text: str, make: Make, total: float) -> Found:
-    return Found(
+def _unreached(closed: Closed, ending: Ending, text: str, make: Make, total: float) -> ModelEnding:
+    return ModelEnding(
         value=closed.value,
         ending=ending,
         text=text,

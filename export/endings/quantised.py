@@ -16,9 +16,9 @@ def open_quantised(model: ir.Model) -> None:
     op = Ops(graph, "quantised")
     for node in [n for n in graph if n.op_type in KINDS]:
         x, x_scale, x_zero, y_scale, y_zero = [*node.inputs, None, None, None, None, None][:5]
-        wanted = getattr(op, KINDS[node.op_type])
+        operator = getattr(op, KINDS[node.op_type])
         axis = node.attributes.get_int("axis", -1) if node.op_type == "QLinearSoftmax" else None
-        inner = wanted(op.DequantizeLinear(x, x_scale, x_zero), axis=axis)
+        inner = operator(op.DequantizeLinear(x, x_scale, x_zero), axis=axis)
         new = op.QuantizeLinear(inner, y_scale, y_zero)
         node.outputs[0].replace_all_uses_with(new, replace_graph_outputs=True)
         graph.remove(node, safe=True)

@@ -28,20 +28,20 @@ def ranked(graph: ir.Graph) -> dict[ir.Value, ir.Node]:
     A reduction over the ranks (the mean of the k best regions, for each class) ends them. The result of an operator
     that reads ranks beside something else (a threshold) has the places of the first input.
     """
-    found: dict[ir.Value, ir.Node] = {}
+    causes: dict[ir.Value, ir.Node] = {}
     for node in graph:
-        cause = node if node.op_type in RANKING else _inherited(node, found)
+        cause = node if node.op_type in RANKING else _inherited(node, causes)
         if cause is not None:
-            found.update(dict.fromkeys(node.outputs, cause))
-    return found
+            causes.update(dict.fromkeys(node.outputs, cause))
+    return causes
 
 
-def _inherited(node: ir.Node, found: dict[ir.Value, ir.Node]) -> ir.Node | None:
+def _inherited(node: ir.Node, causes: dict[ir.Value, ir.Node]) -> ir.Node | None:
     kind = node.op_type
     if kind in WEIGHTED or kind in PLACED or kind in COMPARISONS or kind.startswith("Reduce"):
         return None
     inputs = [v for v in node.inputs[kind == "Where" :] if v is not None and v.const_value is None]
-    return next((found[v] for v in (inputs if kind in JOINING else inputs[:1]) if v in found), None)
+    return next((causes[v] for v in (inputs if kind in JOINING else inputs[:1]) if v in causes), None)
 
 
 def refuse_ranks(output: ir.Value, cause: ir.Node, others: list[str]) -> ModelError:

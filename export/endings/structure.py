@@ -35,7 +35,7 @@ UNARY = (*POSITIVE, *VIEWS, "Neg", "Add", "Sub", "Mul", "Div", "Tanh", "Clip", "
 
 
 @dataclass(frozen=True)
-class Found:
+class ModelEnding:
     """The ending of a model.
 
     Attributes:
@@ -65,10 +65,10 @@ class Found:
     floor: Array | None = None
 
 
-def logits_of(tail: Tail, closed: Closed) -> Found | None:
+def logits_of(tail: Tail, closed: Closed) -> ModelEnding | None:
     """Return the ending whose softmax or sigmoid of a tensor gives the outputs, or None."""
-    wanted, fits = tail.values[closed.value], []
-    total, numbers = total_of(wanted), wanted.shape[1]
+    probabilities, fits = tail.values[closed.value], []
+    total, numbers = total_of(probabilities), probabilities.shape[1]
     tensors = [
         t for t in tail.before(closed.value) if tail.numbers(t) in (1, 2, numbers) and _is_behind(tail, t, CURVED)
     ]
@@ -78,7 +78,7 @@ def logits_of(tail: Tail, closed: Closed) -> Found | None:
             continue
         scale = total if softmax and not reading.logarithm else 1.0
         tried = [t for t in tensors if tail.numbers(t) == (reading.inputs or numbers)]
-        errors = [_disagreement(reading, tail, t, wanted / scale) for t in tried]
+        errors = [_disagreement(reading, tail, t, probabilities / scale) for t in tried]
         fits += [(reading, t, scale, e) for t, e in zip(tried, errors, strict=True) if e is not None]
     # Where the outputs are all but 0 and 1 many tensors fit: their logarithms tell which fits best.
     limit = max(1e-3, 2 * min((error for *_, error in fits), default=0.0))
@@ -90,24 +90,24 @@ def logits_of(tail: Tail, closed: Closed) -> Found | None:
     return None
 
 
-def _before_temperature(tail: Tail, found: Found) -> Found:
+def _before_temperature(tail: Tail, ending: ModelEnding) -> ModelEnding:
     """Return the ending at the logits of a softmax whose logarithm, times a number, goes through another softmax."""
-    at = Closed(found.value)
+    at = Closed(ending.value)
     while (node := at.value.producer()) is not None and node.op_type in ("Mul", "Div", *VIEWS) and node.inputs:
         before = undone(at)
         if before is None:
-            return found
+            return ending
         at = before
-    if at.value is found.value or not _is_normalised(at.value, tail):
-        return found
+    if at.value is ending.value or not _is_normalised(at.value, tail):
+        return ending
     inner = logits_of(tail, Closed(at.value))
     if inner is None or inner.make is not None or inner.scale != 1:
-        return found
+        return ending
 
     def make(op: Ops, x: ir.Value) -> ir.Value:
         return op.Mul(x, op.constant(at.scale, np.float32))
 
-    return replace(found, value=inner.value, make=make, text=_written(tail, inner.value, "softmax"))
+    return replace(ending, value=inner.value, make=make, text=_written(tail, inner.value, "softmax"))
 
 
 def _is_behind(tail: Tail, value: ir.Value, kinds: tuple[str, ...]) -> bool:
@@ -123,16 +123,16 @@ def _is_normalised(value: ir.Value, tail: Tail) -> bool:
     return is_simplex(np.exp(tail.values[value]), 1.0, tail)
 
 
-def _disagreement(reading: Reading, tail: Tail, value: ir.Value, wanted: Array) -> float | None:
-    """Return the largest difference of logarithms where a reading of a tensor gives the wanted numbers, else None."""
+def _disagreement(reading: Reading, tail: Tail, value: ir.Value, probabilities: Array) -> float | None:
+    """Return the largest difference of logarithms where a reading of a tensor gives the probabilities, else None."""
     x = tail.values[value]
     predicted = reading.predict(x)
-    p = np.exp(wanted) if reading.logarithm else wanted
+    p = np.exp(probabilities) if reading.logarithm else probabilities
     tolerance = tail.tolerance * (1 + np.abs(x).max(axis=1, keepdims=True) / LARGE)
     scale = np.maximum(np.abs(p).max(axis=1, keepdims=True), tail.least)
     if not np.isfinite(predicted).all() or not (np.abs(np.exp(predicted) - p) <= tolerance * scale).all():
         return None
-    logs = [predicted, wanted if reading.logarithm else np.log(np.maximum(p, LEAST))]
+    logs = [predicted, probabilities if reading.logarithm else np.log(np.maximum(p, LEAST))]
     return float(np.abs(np.subtract(*(np.maximum(v, np.log(LEAST)) for v in logs))).max())
 
 
@@ -160,8 +160,8 @@ def _written(tail: Tail, value: ir.Value, ending: str) -> str:
     return f"{ending}, written as {' / '.join(kinds)}"
 
 
-def _reached(tail: Tail, closed: Closed, reading: Reading, value: ir.Value, scale: float) -> Found:
-    return Found(
+def _reached(tail: Tail, closed: Closed, reading: Reading, value: ir.Value, scale: float) -> ModelEnding:
+    return ModelEnding(
         value=value,
         ending=reading.ending,
         text=_written(tail, value, reading.ending),
@@ -173,44 +173,44 @@ def _reached(tail: Tail, closed: Closed, reading: Reading, value: ir.Value, scal
     )
 
 
-def hard_sigmoid_of(tail: Tail, closed: Closed, cut: bool) -> Found | None:
+def hard_sigmoid_of(tail: Tail, closed: Closed, cut: bool) -> ModelEnding | None:
     """Return the ending of a HardSigmoid, or of anything else that gives clip(a x + 1/2, 0, 1), or None."""
     node = closed.value.producer()
     if node is not None and node.op_type == "HardSigmoid" and node.inputs[0] is not None:
         slope, offset = node.attributes.get_float("alpha", 0.2), node.attributes.get_float("beta", 0.5)
         return _as_hard_sigmoid(tail, closed, node.inputs[0], slope, offset)
-    wanted = tail.values[closed.value]
-    inner = (wanted > 0.01) & (wanted < 0.99)
-    if cut or wanted.min() < 0 or wanted.max() > 1 or inner.sum() < 3 or inner.all():
+    probabilities = tail.values[closed.value]
+    inner = (probabilities > 0.01) & (probabilities < 0.99)
+    if cut or probabilities.min() < 0 or probabilities.max() > 1 or inner.sum() < 3 or inner.all():
         return None
     for t in tail.before(closed.value):
         x = tail.values[t]
-        if x.shape != wanted.shape or np.ptp(x[inner]) == 0 or not _is_behind(tail, t, CLIPPING):
+        if x.shape != probabilities.shape or np.ptp(x[inner]) == 0 or not _is_behind(tail, t, CLIPPING):
             continue
-        slope, offset = np.polyfit(x[inner], wanted[inner], 1)
+        slope, offset = np.polyfit(x[inner], probabilities[inner], 1)
         if abs(offset - 0.5) < 1e-3 and slope > 0:
-            error = np.abs(np.clip(slope * x + offset, 0, 1) - wanted).max()
+            error = np.abs(np.clip(slope * x + offset, 0, 1) - probabilities).max()
             if error <= tail.tolerance:
                 return _as_hard_sigmoid(tail, closed, t, float(slope), float(offset))
     return None
 
 
-def _as_hard_sigmoid(tail: Tail, closed: Closed, value: ir.Value, slope: float, offset: float) -> Found:
+def _as_hard_sigmoid(tail: Tail, closed: Closed, value: ir.Value, slope: float, offset: float) -> ModelEnding:
     reading = Reading("sigmoid", None, None, log_sigmoid, logit_of(slope, offset))
     return _reached(tail, closed, reading, value, closed.scale)
 
 
-def normalised_of(tail: Tail, closed: Closed, known: dict[ir.Value, Interval]) -> Found | None:
+def normalised_of(tail: Tail, closed: Closed, known: dict[ir.Value, Interval]) -> ModelEnding | None:
     """Return the ending of positive numbers, each of a logit of its own, divided by their sum, or None."""
-    wanted = tail.values[closed.value]
-    total = total_of(wanted)
-    if wanted.shape[1] < 2 or not is_simplex(wanted, total, tail):
+    probabilities = tail.values[closed.value]
+    total = total_of(probabilities)
+    if probabilities.shape[1] < 2 or not is_simplex(probabilities, total, tail):
         return None
     for q in reversed(tail.before(closed.value)):
         rows = tail.values[q]
-        if rows.shape != wanted.shape or rows.min() < 0 or not rows.sum(axis=1).min() > 0:
+        if rows.shape != probabilities.shape or rows.min() < 0 or not rows.sum(axis=1).min() > 0:
             continue
-        if np.abs(rows / rows.sum(axis=1, keepdims=True) - wanted / total).max() > tail.tolerance:
+        if np.abs(rows / rows.sum(axis=1, keepdims=True) - probabilities / total).max() > tail.tolerance:
             continue
         node = before_views(q).producer()
         if node is None or not _of_one_variable(node, known):

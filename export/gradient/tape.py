@@ -51,8 +51,8 @@ class Ops:
 
         def emit(*inputs: ir.Value | None, **attributes: Any) -> ir.Value:
             name = self._name(op_type)
-            given = {k: v for k, v in attributes.items() if v is not None}
-            return self._tape.op(op_type, inputs, given, name=name, output=ir.Value(name=name))
+            present = {k: v for k, v in attributes.items() if v is not None}
+            return self._tape.op(op_type, inputs, present, name=name, output=ir.Value(name=name))
 
         return emit
 

@@ -56,14 +56,14 @@ def ancestors(value: ir.Value, ends: Collection[str] = (), most: float = math.in
         ends: Operators whose inputs are not followed.
         most: The number of nodes at which the search ends.
     """
-    found: set[ir.Node] = set()
+    nodes: set[ir.Node] = set()
     todo = deque([value])
-    while todo and len(found) < most:
+    while todo and len(nodes) < most:
         node = todo.popleft().producer()
-        if node is not None and node not in found:
-            found.add(node)
+        if node is not None and node not in nodes:
+            nodes.add(node)
             todo += reads(node) if node.op_type not in ends else []
-    return found
+    return nodes
 
 
 def path(source: ir.Value, target: ir.Value) -> list[ir.Node]:
@@ -126,7 +126,7 @@ def backpropagate(op: Ops, output: ir.Value, seed: ir.Value, target: ir.Value) -
     """
     nodes = path(target, output)
     gradients = {output: seed}
-    wanted = {target, *(o for node in nodes for o in node.outputs if carries(o))}
+    reaching = {target, *(o for node in nodes for o in node.outputs if carries(o))}
     for node in reversed(nodes):
         received = [gradients.get(o) for o in node.outputs]
         if not any(received):
@@ -134,7 +134,7 @@ def backpropagate(op: Ops, output: ir.Value, seed: ir.Value, target: ir.Value) -
         if unsupported([node]):
             raise no_rule(node)
         for i, x in enumerate(node.inputs):
-            gradient = _gradient(op, node, received, i) if x in wanted else None
+            gradient = _gradient(op, node, received, i) if x in reaching else None
             if x is not None and gradient is not None:
                 gradients[x] = op.Add(gradients[x], gradient) if x in gradients else gradient
     return gradients[target] if target in gradients else op.zeros_like(target)

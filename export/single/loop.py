@@ -32,13 +32,13 @@ def loop_graph(graph: ir.Graph, score: ir.Model, manifest: Manifest, chunk: int,
     op = Nodes(graph, "fusioncam.single")
     subject = subject_of(op, manifest, inputs, outputs)
     chances, kept = _passes(op, subject, score, chunk, known)
-    found = {
+    maps = {
         "fusion_cam": subject.fuse(op, chances, kept),
         "grad_cam": subject.gradient_map,
         "score_cam": pick(op, kept, REGION),
     }
     graph.outputs.clear()
-    single = {n: op.Cast(op.Unsqueeze(m, op.ints([0])), to=ir.DataType.FLOAT) for n, m in found.items()}
+    single = {n: op.Cast(op.Unsqueeze(m, op.ints([0])), to=ir.DataType.FLOAT) for n, m in maps.items()}
     give(graph, single, [1, *manifest.preprocessing.size])
     graph.outputs.append(logits)
 

@@ -30,8 +30,8 @@ def chunk_graph(score: ir.Model, manifest: Manifest, masks: int) -> ir.Model:
     """
     graph, op, inputs = _begun(manifest, ("image", "class_index", "logits", "activations"), {"channels": [masks]})
     maps = arithmetic_of(op, manifest, unrolled=True)
-    some = op.Reshape(op.Gather(inputs["activations"], inputs["channels"], axis=1), op.ints([masks, 1, *maps.grid]))
-    pictures = masked(op, inputs["image"], maps.up(maps.scaled(some)), is_half(score))
+    small = op.Reshape(op.Gather(inputs["activations"], inputs["channels"], axis=1), op.ints([masks, 1, *maps.grid]))
+    pictures = masked(op, inputs["image"], maps.up(maps.scaled(small)), is_half(score))
     rows = put_into(graph, score, f"{PREFIX}.masked", {"image": pictures})["logits"]
     scores = of_class(op, rows, chosen_class(op, inputs["logits"], inputs["class_index"]))
     give(graph, {"scores": op.Identity(scores)}, [masks])
@@ -75,8 +75,8 @@ def fuse_graph(score: ir.Model, manifest: Manifest) -> ir.Model:
     united = maps.unite(denoised, region, shares)
     (of_united,) = confidences(again, f"{PREFIX}.united", [united])
     fused = maps.blend(united, region, maps.shares(op.Sub(of_united, blank), shares[1]))
-    found = {"fusion_cam": fused, "grad_cam": gradient_map, "score_cam": region}
-    give(graph, {n: op.Unsqueeze(m, op.ints([0])) for n, m in found.items()}, [1, *maps.size])
+    outputs = {"fusion_cam": fused, "grad_cam": gradient_map, "score_cam": region}
+    give(graph, {n: op.Unsqueeze(m, op.ints([0])) for n, m in outputs.items()}, [1, *maps.size])
     return _model(graph, score)
 
 

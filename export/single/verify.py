@@ -35,12 +35,12 @@ def compare_variants(bundle: Path, manifest: Manifest, image: Array) -> list[Fin
     explain, score = (open_session(bundle / name) for name in (EXPLAIN_GRAPH, SCORE_GRAPH))
     feeds = {"image": image[None], "class_index": np.full(1, -1, np.int64)}
     seen = dict(zip(("logits", "activations", "gradients"), explain.run(None, feeds), strict=True))
-    wanted = _by_numpy(score, manifest, image, seen)
+    reference_maps = _by_numpy(score, manifest, image, seen)
     limit = LIMITS[manifest.score_precision]
     findings = []
     for name, run in variants.items():
-        found = run(bundle, feeds, seen)
-        errors = [np.abs(found[m][0] - wanted[m]).max() for m in MAPS]
+        maps = run(bundle, feeds, seen)
+        errors = [np.abs(maps[m][0] - reference_maps[m]).max() for m in MAPS]
         findings.append(Finding(f"maps of {name} are those of the method", float(np.max(errors)), limit))
     return findings
 
@@ -62,11 +62,11 @@ def _by_chunks(bundle: Path, feeds: dict[str, Array], seen: dict[str, Array]) ->
     chunk, fuse = (open_session(bundle / name) for name in (CHUNK_GRAPH, FUSE_GRAPH))
     (masks,) = next(i.shape for i in chunk.get_inputs() if i.name == "channels")
     channels = seen["activations"].shape[1]
-    given = {**feeds, "logits": seen["logits"], "activations": seen["activations"]}
+    shared = {**feeds, "logits": seen["logits"], "activations": seen["activations"]}
     scores = np.empty(channels, np.float32)
     for start in range(0, channels, masks):
-        some = np.minimum(np.arange(start, start + masks), channels - 1)
-        scores[some] = chunk.run(["scores"], {**given, "channels": some})[0]
+        block = np.minimum(np.arange(start, start + masks), channels - 1)
+        scores[block] = chunk.run(["scores"], {**shared, "channels": block})[0]
     return dict(zip(MAPS, fuse.run(MAPS, {**feeds, **seen, "scores": scores}), strict=True))
 
 
@@ -83,9 +83,9 @@ def _by_numpy(score: InferenceSession, manifest: Manifest, image: Array, seen: d
     scores = np.full(len(activations), logits_of(score, 0 * image[None])[0, c], np.float64)
     live = np.flatnonzero(~masks.zero & ~masks.constant)
     for start in range(0, len(live), CHUNK):
-        some = live[start : start + CHUNK]
-        pictures = np.empty((len(some), *image.shape), np.float32)
-        masks.fill(some, pictures)
-        scores[some] = logits_of(score, pictures)[:, c]
+        block = live[start : start + CHUNK]
+        pictures = np.empty((len(block), *image.shape), np.float32)
+        masks.fill(block, pictures)
+        scores[block] = logits_of(score, pictures)[:, c]
     exact, slopes = activations.astype(np.float64), gradients.astype(np.float64)
     return reference.fusion_cam(exact, slopes, scores, confidence, size)

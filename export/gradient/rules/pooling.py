@@ -35,12 +35,12 @@ def line_of(window: Window, axis: int, size: int, count: int) -> Line:
     at = starts + np.arange(window.kernel[axis])[:, None] * window.dilations[axis]
     inside = (at >= 0) & (at < size)
     first = inside.argmax(axis=0)
-    found: list[list[tuple[int, int]]] = [[] for _ in range(size)]
+    windows_of: list[list[tuple[int, int]]] = [[] for _ in range(size)]
     for tap, i in np.argwhere(inside):
         # ArgMax finds the first tap inside wherever it is read for the first time.
-        found[at[tap, i]].append((i, 0 if tap == first[i] else tap))
-    most = max(1, *map(len, found))
-    filled = np.array([[*pairs, *[(0, -1)] * (most - len(pairs))] for pairs in found], np.int64)
+        windows_of[at[tap, i]].append((i, 0 if tap == first[i] else tap))
+    most = max(1, *map(len, windows_of))
+    filled = np.array([[*pairs, *[(0, -1)] * (most - len(pairs))] for pairs in windows_of], np.int64)
     fallback = np.where(inside.any(axis=0), at[first, np.arange(count)], 0)
     return Line(np.where(inside, at, fallback), filled[..., 0].T, filled[..., 1].T)
 

@@ -90,17 +90,17 @@ def _measured_begin(s: Step, axis: int, kernel: list[int], size: int, count: int
     """Return the padding before the first window along one axis, by what the node does."""
     stride, dilation = (s.attribute(name, [1] * len(kernel))[axis] for name in ("strides", "dilations"))
     transposed, weighted = s.node.op_type == "ConvTranspose", s.node.op_type.startswith("Conv")
-    found = responses(s, axis, kernel, count if transposed else size)
-    found = found.T if transposed else found
+    measured = responses(s, axis, kernel, count if transposed else size)
+    measured = measured.T if transposed else measured
     taps = np.arange(kernel[axis])
     total = (count - 1) * stride + taps[-1] * dilation + 1 - size
     usual_first = sorted(range(-size, total + size + 1), key=lambda b: (not 0 <= b <= total, abs(b)))
-    for begin in usual_first if found.shape == (size, count) else ():
+    for begin in usual_first if measured.shape == (size, count) else ():
         at = np.arange(count)[:, None] * stride + taps * dilation - begin
         windows, tap = np.nonzero((at >= 0) & (at < size))
         expected = np.zeros((size, count))
         expected[at[windows, tap], windows] = tap + 1
-        if np.array_equal(expected, found) if weighted else np.array_equal(expected > 0, found > 0):
+        if np.array_equal(expected, measured) if weighted else np.array_equal(expected > 0, measured > 0):
             return begin
     raise NotImplementedError("its windows are not where its attributes put them")
 
@@ -111,9 +111,9 @@ def responses(s: Step, axis: int, kernel: list[int], size: int) -> Float64Array:
     The weights of a convolution are taken as 1, 2, 3, ... meanwhile, so that its taps can be told apart.
     """
     attributes: dict[str, Any] = {name: s.attribute(name) for name in SHARED}
-    given = {name: s.attribute(name) for name in PER_AXIS}
-    given["kernel_shape"] = kernel
-    attributes |= {name: (v[len(v) - len(kernel) + axis],) for name, v in given.items() if v is not None}
+    per_axis = {name: s.attribute(name) for name in PER_AXIS}
+    per_axis["kernel_shape"] = kernel
+    attributes |= {name: (v[len(v) - len(kernel) + axis],) for name, v in per_axis.items() if v is not None}
     pads = s.attribute("pads")
     if pads is not None and s.attribute("auto_pad", "NOTSET") == "NOTSET":
         attributes["pads"] = pads[axis], pads[len(kernel) + axis]
@@ -128,7 +128,7 @@ def _responses(op_type: str, opset: int, size: int, attributes: tuple[tuple[str,
     weights = np.arange(1, named["kernel_shape"][0] + 1, dtype=np.float32).reshape(1, 1, -1)
     unit = np.eye(size, dtype=np.float32)[:, None]
     try:
-        found = run_node(op_type, opset, [unit, weights] if op_type.startswith("Conv") else [unit], named)
+        measured = run_node(op_type, opset, [unit, weights] if op_type.startswith("Conv") else [unit], named)
     except Exception as error:  # onnxruntime's exceptions share no base class
         raise NotImplementedError("onnxruntime does not run it") from error
-    return np.asarray(found, np.float64).reshape(size, -1)
+    return np.asarray(measured, np.float64).reshape(size, -1)
