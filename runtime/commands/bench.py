@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fusioncam.runtime.commands import console
-from fusioncam.runtime.commands.options import Chunk, Json, Providers, Quiet, Threads, parts
+from fusioncam.runtime.commands.options import Bundle, Chunk, Json, Providers, Quiet, Threads, parts
 
 if TYPE_CHECKING:
     from fusioncam.runtime.bench.bundle import Report
@@ -20,7 +20,7 @@ EXPLAINED = (
 
 
 def bench(
-    bundle: Annotated[Path, typer.Argument(help="Bundle made by `fusioncam export`.")],
+    bundle: Bundle,
     images: Annotated[list[Path] | None, typer.Argument(metavar="[IMAGE...]", help="Pictures [drawn ones].")] = None,
     budget: Annotated[
         str, typer.Option(help="Budgets, separated by commas: exact, auto, a number of passes, a fraction.")

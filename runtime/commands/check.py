@@ -8,11 +8,11 @@ import typer
 
 from fusioncam import supervisor
 from fusioncam.runtime.commands import console
-from fusioncam.runtime.commands.options import SECONDS, Json, MemoryLimit, TimeLimit
+from fusioncam.runtime.commands.options import SECONDS, Bundle, Json, MemoryLimit, TimeLimit
 
 
 def check(
-    bundle: Annotated[Path, typer.Argument(help="Bundle made by `fusioncam export`.")],
+    bundle: Bundle,
     source: Annotated[Path | None, typer.Option(help="The model it was made from [where it was].")] = None,
     photos: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Photos to measure the drift of fp16 or int8 scores on.")

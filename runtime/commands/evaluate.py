@@ -1,56 +1,78 @@
-"""`fusioncam evaluate`."""
+"""`fusioncam evaluate`: metrics of the maps of a folder of photos."""
 
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fusioncam.errors import UsageError
 from fusioncam.files import temporary_folder
 from fusioncam.runtime.commands import console
-from fusioncam.runtime.commands.options import Chunk, Json, Providers, Quiet, Threads, parts
+from fusioncam.runtime.commands.options import Budget, Bundle, Chunk, Json, Providers, Quiet, Threads, parts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fusioncam.manifest import Manifest
+    from fusioncam.runtime.evaluation.annotations import Annotations
+    from fusioncam.runtime.evaluation.evaluator import EvaluationConfig
+    from fusioncam.runtime.evaluation.run import Rows
 
 ENGINES, TARGETS = ("local", "ray"), ("top", "annotated")
 
 
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Photos.")]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.")]
+AnnotationsFile = Annotated[
+    Path | None,
+    typer.Option(help="Where the objects are: COCO JSON, Pascal VOC XML or a folder of it, or a JSON list."),
+]
+ClassOffset = Annotated[
+    int, typer.Option(metavar="N", help="Added to class numbers: 1 where the model's class 0 is a background.")
+]
+Target = Annotated[
+    str, typer.Option(help="Class to explain: top, or annotated, the likeliest that an annotation accepts.")
+]
+Methods = Annotated[
+    str, typer.Option(help="Maps to compare, separated by commas; the others are compared with the first.")
+]
+Metrics = Annotated[
+    str, typer.Option(help="drop (and increase), insertion, deletion, road. --annotations add pointing and energy.")
+]
+Steps = Annotated[int, typer.Option(help="Steps of insertion and deletion.")]
+Tolerance = Annotated[float, typer.Option(help="Pixels by which the pointing game may miss.")]
+Sanity = Annotated[
+    bool, typer.Option("--sanity", help="Also compare with the maps of shuffled weights: takes twice as long.")
+]
+Table = Annotated[str, typer.Option(help="csv | parquet.")]
+Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Photos of the folders in it, too.")]
+Restart = Annotated[bool, typer.Option("--restart", help="Throw away what an earlier run left in DIR.")]
+EngineName = Annotated[str, typer.Option(help="local | ray.")]
+Workers = Annotated[int, typer.Option(help="Ray actors, each with sessions of its own.")]
+RayAddress = Annotated[str | None, typer.Option(help="Of a running Ray cluster [started here].")]
+
+
 def evaluate(
-    bundle: Annotated[Path, typer.Argument(help="Bundle made by `fusioncam export`.")],
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Photos.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.")] = Path(
-        "evaluation"
-    ),
-    annotations: Annotated[
-        Path | None,
-        typer.Option(help="Where the objects are: COCO JSON, Pascal VOC XML or a folder of it, or a JSON list."),
-    ] = None,
-    class_offset: Annotated[
-        int, typer.Option(metavar="N", help="Added to class numbers: 1 where the model's class 0 is a background.")
-    ] = 0,
-    target: Annotated[
-        str, typer.Option(help="Class to explain: top, or annotated, the likeliest that an annotation accepts.")
-    ] = "top",
-    methods: Annotated[
-        str, typer.Option(help="Maps to compare, separated by commas; the others are compared with the first.")
-    ] = "fusion_cam,grad_cam,score_cam",
-    metrics: Annotated[
-        str, typer.Option(help="drop (and increase), insertion, deletion, road. --annotations add pointing and energy.")
-    ] = "drop,insertion,deletion",
-    steps: Annotated[int, typer.Option(help="Steps of insertion and deletion.")] = 32,
-    tolerance: Annotated[float, typer.Option(help="Pixels by which the pointing game may miss.")] = 0.0,
-    sanity: Annotated[
-        bool, typer.Option("--sanity", help="Also compare with the maps of shuffled weights: takes twice as long.")
-    ] = False,
-    budget: Annotated[
-        str, typer.Option(help="Masked passes to spend: exact | auto | how many, or a share such as 0.2.")
-    ] = "exact",
-    table: Annotated[str, typer.Option(help="csv | parquet.")] = "csv",
-    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Photos of the folders in it, too.")] = False,
-    restart: Annotated[bool, typer.Option("--restart", help="Throw away what an earlier run left in DIR.")] = False,
-    engine: Annotated[str, typer.Option(help="local | ray.")] = "local",
-    workers: Annotated[int, typer.Option(help="Ray actors, each with sessions of its own.")] = 1,
-    ray_address: Annotated[str | None, typer.Option(help="Of a running Ray cluster [started here].")] = None,
+    bundle: Bundle,
+    folder: Folder,
+    out: Out = Path("evaluation"),
+    annotations: AnnotationsFile = None,
+    class_offset: ClassOffset = 0,
+    target: Target = "top",
+    methods: Methods = "fusion_cam,grad_cam,score_cam",
+    metrics: Metrics = "drop,insertion,deletion",
+    steps: Steps = 32,
+    tolerance: Tolerance = 0.0,
+    sanity: Sanity = False,
+    budget: Budget = "exact",
+    table: Table = "csv",
+    recursive: Recursive = False,
+    restart: Restart = False,
+    engine: EngineName = "local",
+    workers: Workers = 1,
+    ray_address: RayAddress = None,
     providers: Providers = "cpu",
     chunk: Chunk = None,
     threads: Threads = None,
@@ -61,24 +83,47 @@ def evaluate(
 
     Interrupted, it goes on where it was when it is started again.
     """
-    from fusioncam.export.randomise import randomised_bundle
     from fusioncam.manifest import read_bundle
     from fusioncam.runtime.budget import parse_budget
-    from fusioncam.runtime.commands.evaluation_output import print_summary
-    from fusioncam.runtime.evaluation.annotations import Annotations, read_annotations
-    from fusioncam.runtime.evaluation.evaluator import EvaluationConfig, Evaluator
+    from fusioncam.runtime.evaluation.evaluator import EvaluationConfig
     from fusioncam.runtime.evaluation.metrics.faithfulness import Settings
     from fusioncam.runtime.evaluation.report.table import KINDS
     from fusioncam.runtime.evaluation.run import about_of, evaluate_photos, settings_of, write_results
     from fusioncam.runtime.evaluation.store.store import Store
-    from fusioncam.runtime.evaluation.with_ray import rows_with_ray
     from fusioncam.runtime.methods import checked_methods
-    from fusioncam.runtime.photos.folder import photos_of
 
     _known(engine, table, target)
-    kind = next(k for k in KINDS if k == table)
-    settings, spend = Settings(parts(metrics), steps), parse_budget(budget)
-    manifest = read_bundle(bundle)
+    settings, spend, manifest = Settings(parts(metrics), steps), parse_budget(budget), read_bundle(bundle)
+    _check_numbers(manifest, engine, workers, ray_address, tolerance, steps, class_offset)
+    _check_purpose(settings.metrics, annotations, target, sanity, ray_address)
+    chosen = checked_methods(parts(methods), manifest.gradient)
+    photos, notes = _photos(folder, out, recursive, annotations, manifest, class_offset)
+    with ExitStack() as stack:
+        config = EvaluationConfig(
+            bundle.resolve(), chosen, spend, settings, notes, target == "annotated", tolerance,
+            _shuffled(bundle, stack) if sanity else None, parts(providers), chunk, threads,
+        )  # fmt: skip
+        # Opened before the store: a model that cannot be run leaves no folder behind.
+        rows = _rows(config, engine, workers, ray_address)
+        same = {**settings_of(config, manifest, folder), "class_offset": class_offset}
+        store = stack.enter_context(Store(out, same, restart))
+        with console.progress_bar(folder.name or os.fspath(folder), quiet) as progress:
+            evaluated = evaluate_photos(photos, rows, store, progress)
+        kind = next(k for k in KINDS if k == table)
+        summary = write_results(store, config, evaluated, about_of(config, manifest), kind)
+    return _print(summary, out, json, quiet)
+
+
+def _check_numbers(
+    manifest: "Manifest",
+    engine: str,
+    workers: int,
+    ray_address: str | None,
+    tolerance: float,
+    steps: int,
+    class_offset: int,
+) -> None:
+    """Raise UsageError for a number that does not fit the model, or for options of another engine."""
     height, width = manifest.preprocessing.size
     _within("workers", workers, 1, 4096)
     if engine != "ray" and (workers != 1 or ray_address):
@@ -86,34 +131,55 @@ def evaluate(
     _within("tolerance", tolerance, 0, max(height, width))
     _within("steps", steps, 1, height * width)
     _within("class-offset", class_offset, -manifest.classes, manifest.classes)
+
+
+def _check_purpose(
+    metrics: "Sequence[str]", annotations: Path | None, target: str, sanity: bool, ray_address: str | None
+) -> None:
+    """Raise UsageError where nothing can be measured, or not in the requested way."""
     if annotations is None and target == "annotated":
         raise UsageError("--target annotated takes the class from annotations; name their file with --annotations")
-    if not settings.metrics and annotations is None and not sanity:
+    if not metrics and annotations is None and not sanity:
         raise UsageError("nothing is to be measured; name some metrics, or give --annotations")
     if sanity and ray_address:
         raise UsageError("--sanity shuffles weights on this machine only; leave it out with --ray-address")
-    chosen = checked_methods(parts(methods), manifest.gradient)
+
+
+def _photos(
+    folder: Path, out: Path, recursive: bool, annotations: Path | None, manifest: "Manifest", class_offset: int
+) -> "tuple[dict[str, Path], Annotations]":
+    """Return the photos of the folder, without masks and results, and their annotations."""
+    from fusioncam.runtime.evaluation.annotations import Annotations, read_annotations
+    from fusioncam.runtime.photos.folder import photos_of
+
     notes = Annotations()
     if annotations:
         notes = read_annotations(annotations, manifest.labels, manifest.classes, class_offset)
     photos = photos_of(folder, recursive, [*_inside(folder, out), *notes.mask_files])
-    notes = notes.matched_to(photos) if annotations else notes
-    with ExitStack() as stack:
-        shuffled = None
-        if sanity:
-            shuffled = stack.enter_context(temporary_folder()) / "shuffled.fcam"
-            randomised_bundle(bundle, shuffled)
-        config = EvaluationConfig(
-            bundle.resolve(), chosen, spend, settings, notes, target == "annotated", tolerance,
-            shuffled, parts(providers), chunk, threads,
-        )  # fmt: skip
-        # Opened before the store: a model that cannot be run leaves no folder behind.
-        rows = rows_with_ray(config, workers, ray_address) if engine == "ray" else Evaluator(config).rows
-        same = {**settings_of(config, manifest, folder), "class_offset": class_offset}
-        store = stack.enter_context(Store(out, same, restart))
-        with console.progress_bar(folder.name or os.fspath(folder), quiet) as progress:
-            evaluated = evaluate_photos(photos, rows, store, progress)
-        summary = write_results(store, config, evaluated, about_of(config, manifest), kind)
+    return photos, notes.matched_to(photos) if annotations else notes
+
+
+def _shuffled(bundle: Path, stack: ExitStack) -> Path:
+    """Make a bundle of the same model with shuffled weights, and return its folder, which ends with the stack."""
+    from fusioncam.export.randomise import randomised_bundle
+
+    shuffled = stack.enter_context(temporary_folder()) / "shuffled.fcam"
+    randomised_bundle(bundle, shuffled)
+    return shuffled
+
+
+def _rows(config: "EvaluationConfig", engine: str, workers: int, ray_address: str | None) -> "Rows":
+    """Return the function that evaluates photos, here or on a Ray cluster."""
+    from fusioncam.runtime.evaluation.evaluator import Evaluator
+    from fusioncam.runtime.evaluation.with_ray import rows_with_ray
+
+    return rows_with_ray(config, workers, ray_address) if engine == "ray" else Evaluator(config).rows
+
+
+def _print(summary: "Mapping[str, Any]", out: Path, json: bool, quiet: bool) -> int:
+    """Print a summary, and return the exit status."""
+    from fusioncam.runtime.commands.evaluation_output import print_summary
+
     if json:
         console.say_json(summary)
     else:

@@ -8,9 +8,18 @@ import typer
 from fusioncam import supervisor
 from fusioncam.errors import UsageError
 from fusioncam.runtime.commands import console
-from fusioncam.runtime.commands.options import Budget, Chunk, Json, MemoryLimit, Providers, Quiet, Threads, parts
+from fusioncam.runtime.commands.options import (
+    Budget,
+    Bundle,
+    Chunk,
+    Json,
+    MemoryLimit,
+    Providers,
+    Quiet,
+    Threads,
+    parts,
+)
 
-Bundle = Annotated[Path, typer.Argument(help="Bundle made by `fusioncam export`.")]
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures.")]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.")]
 Classes = Annotated[

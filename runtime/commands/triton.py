@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from fusioncam.runtime.commands import console
-from fusioncam.runtime.commands.options import Json, Quiet
+from fusioncam.runtime.commands.options import Bundle, Json, Quiet
 
 
 def triton(
-    bundle: Annotated[Path, typer.Argument(help="Bundle made by `fusioncam export`.")],
+    bundle: Bundle,
     repo: Annotated[Path, typer.Option(metavar="DIR", help="Model repository to add it to, made if need be.")],
     name: Annotated[str | None, typer.Option(help="Of the model that clients ask [the bundle's].")] = None,
     form: Annotated[
