@@ -26,49 +26,49 @@ class FusionCamError(Exception):
 
 
 class UsageError(FusionCamError):
-    """A request that cannot be met as it was put: an unknown layer, a class out of range, clashing options."""
+    """A request that cannot be met: an unknown layer, a class out of range, clashing options."""
 
     exit_status = 2
 
 
 class ModelError(FusionCamError):
-    """The source model cannot be read or is not an image classifier this package can handle."""
+    """A source model that cannot be read, or is no image classifier that this package can handle."""
 
 
 class UnsupportedOperatorError(ModelError):
-    """An operator between the layer and the logits has no gradient rule."""
+    """An operator without a gradient rule between the layer and the logits."""
 
 
 class BundleError(FusionCamError):
-    """A bundle is missing, incomplete, changed since it was written, or of another schema."""
+    """A bundle that is missing, incomplete, changed since it was written, or of another schema."""
 
 
 class ImageError(FusionCamError):
-    """A picture cannot be read, or an array has the wrong shape, type or content."""
+    """A picture that cannot be read, or an array of the wrong shape, type or content."""
 
 
 class NotFiniteError(FusionCamError):
-    """The model gives NaN or infinity for a picture."""
+    """NaN or infinity from the model, for a picture."""
 
 
 class ProviderError(FusionCamError):
-    """onnxruntime cannot run on the execution provider that was asked for."""
+    """An execution provider on which onnxruntime cannot run."""
 
 
 class OutputError(FusionCamError):
-    """A result cannot be written where it was asked for."""
+    """A result that cannot be written to its place."""
 
 
 class DeviceError(FusionCamError):
-    """The GPU cannot do what it was asked for: no device, no launcher, not enough memory, no kernels for it."""
+    """A GPU that cannot do its work: no device, no launcher, not enough memory, no kernels for it."""
 
 
 class OutOfMemoryError(FusionCamError, MemoryError):
-    """There is not enough memory for what was asked for."""
+    """A lack of memory for a request."""
 
 
 class BusyError(FusionCamError):
-    """The service has as much to do as it takes.
+    """A service whose queue is full.
 
     Attributes:
         retry_after: Seconds after which asking again makes sense.
@@ -80,20 +80,20 @@ class BusyError(FusionCamError):
 
 
 class DeadlineError(FusionCamError):
-    """A request took longer than it was given."""
+    """A request that took longer than its time limit."""
 
 
 def out_of_memory(error: BaseException, remedy: str = LESS_MEMORY) -> OutOfMemoryError | None:
-    """Return the error to raise where `error`, of any library's, says that memory ran out; else None.
+    """Return the error to raise where `error`, of any library, says that memory ran out; else None.
 
     Args:
-        error: What was caught.
-        remedy: What to do about it.
+        error: The error that was caught.
+        remedy: Advice, for the message.
     """
     if isinstance(error, OutOfMemoryError):
         return error
-    found = _NO_MEMORY.search(str(error))
-    if found is None and not isinstance(error, MemoryError):
+    match = _NO_MEMORY.search(str(error))
+    if match is None and not isinstance(error, MemoryError):
         return None
-    detail = f" ({found.group().strip()})" if found and found.group().lower() != "out of memory" else ""
+    detail = f" ({match.group().strip()})" if match and match.group().lower() != "out of memory" else ""
     return OutOfMemoryError(f"out of memory{detail}; {remedy}")

@@ -201,8 +201,8 @@ def _resident(process: int) -> float:
 
 def _machine_memory() -> float:
     """Return the bytes of memory there are, or that this container may have."""
-    found = [float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")]
+    sizes = [float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")]
     for limits in CGROUPS:
         with suppress(OSError, ValueError):
-            found.append(float(Path(limits).read_text()))
-    return min(found)
+            sizes.append(float(Path(limits).read_text()))
+    return min(sizes)

@@ -32,13 +32,11 @@ class Device:
     current on the calling thread.
 
     Args:
-        name: As in `Attributes`.
-        index: As in `Attributes`.
+        name: The driver's name of the device.
+        index: The number of the device.
         enter: Makes the device's primary context, which onnxruntime uses too, current for a while.
 
     Attributes:
-        name: The driver's name of the device.
-        index: Its number.
         memory: onnxruntime's name of its memory: `cuda`, or `cpu` where the kernels run on the host in tests.
     """
 

@@ -97,8 +97,8 @@ def score_cam_map(method: str, activations: Array, scores: Scores, size: tuple[i
 def group_maps(activations: Array, gradients: Array) -> Array:
     """Return the sums (at most 32, h, w) of alpha_k A_k in groups of neighbours, less noise (arXiv 2103.13859)."""
     weighted = _alpha(gradients)[:, None, None] * activations
-    each = -(-len(weighted) // GROUPS)
-    summed = relu(np.add.reduceat(weighted, np.arange(0, len(weighted), each), axis=0))
+    channels = -(-len(weighted) // GROUPS)
+    summed = relu(np.add.reduceat(weighted, np.arange(0, len(weighted), channels), axis=0))
     noise = np.percentile(summed, GROUP_PERCENTILE, axis=(-2, -1), keepdims=True)
     return np.where(summed > noise, summed, 0)
 

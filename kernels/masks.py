@@ -83,13 +83,13 @@ def extremes(maps: Float32Array, size: tuple[int, int], corners: bool = False) -
     In float64: where a map varies little around a large value, float32 would lose the mask in rounding.
     """
     sides = zip(maps.shape[1:], size, strict=True)
-    rows, columns = (taps(n, m, corners).some(turns(n, m, corners)) for n, m in sides)
+    rows, columns = (taps(n, m, corners).select(turns(n, m, corners)) for n, m in sides)
     low, high = (np.empty((len(maps), 1, 1)) for _ in range(2))
     block = max(1, BLOCK // (len(rows.low) * len(columns.low)))
     for start in range(0, len(maps), block):
-        some = slice(start, start + block)
-        coarse = interpolate(maps[some].astype(np.float64), rows, columns)
-        low[some], high[some] = (f(coarse, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
+        part = slice(start, start + block)
+        coarse = interpolate(maps[part].astype(np.float64), rows, columns)
+        low[part], high[part] = (f(coarse, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
     return low, high
 
 

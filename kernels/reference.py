@@ -22,7 +22,7 @@ class Taps(NamedTuple):
     high: IndexArray
     weight: Float64Array
 
-    def some(self, outputs: IndexArray) -> "Taps":
+    def select(self, outputs: IndexArray) -> "Taps":
         """Return the taps of a selection of the outputs."""
         return Taps(self.low[outputs], self.high[outputs], self.weight[outputs])
 

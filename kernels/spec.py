@@ -116,17 +116,17 @@ class Spec:
             raise ValueError(f"{self.name}: {name} is {value!r}, not a whole number from 1 to 2**31 - 1")
         return size
 
-    def _fit(self, name: str, parameter: Parameter, given: Any, sizes: dict[str, int]) -> None:
+    def _fit(self, name: str, parameter: Parameter, array: Any, sizes: dict[str, int]) -> None:
         """Compare an array with the sizes known so far, and add its own."""
-        if not isinstance(given, ARRAYS):
-            raise ValueError(f"{self.name}: {name} is a {type(given).__name__}, not an array")
-        if given.dtype != parameter.kind or len(given.shape) != len(parameter.shape):
+        if not isinstance(array, ARRAYS):
+            raise ValueError(f"{self.name}: {name} is a {type(array).__name__}, not an array")
+        if array.dtype != parameter.kind or len(array.shape) != len(parameter.shape):
             axes = ", ".join(map(str, parameter.shape))
-            raise ValueError(f"{self.name}: {name} is {given.dtype}{given.shape}, not {parameter.kind}({axes})")
-        for axis, length in zip(parameter.shape, given.shape, strict=True):
-            wanted = sizes.setdefault(axis, length) if isinstance(axis, str) else axis
-            if length != wanted or length < 1:
-                raise ValueError(f"{self.name}: {name} is {given.shape}, but {axis} is {wanted}, and at least 1")
+            raise ValueError(f"{self.name}: {name} is {array.dtype}{array.shape}, not {parameter.kind}({axes})")
+        for axis, length in zip(parameter.shape, array.shape, strict=True):
+            expected = sizes.setdefault(axis, length) if isinstance(axis, str) else axis
+            if length != expected or length < 1:
+                raise ValueError(f"{self.name}: {name} is {array.shape}, but {axis} is {expected}, and at least 1")
 
     def shape(self, name: str, sizes: Sizes) -> tuple[int, ...]:
         """Return the shape of one of the arrays."""

@@ -19,9 +19,9 @@ def percentile(theta: float, pixels: int) -> tuple[int, float]:
 def denoise(maps: Array, rank: int, fraction: float) -> tuple[Array]:
     """Return D of every map (N, P); `rank` and `fraction` name the percentile."""
     theta = 100 * (rank + fraction) / max(maps.shape[1] - 1, 1)
-    made = np.concatenate([reference.denoise(m.astype(np.float64)[None], theta) for m in maps])
-    made[np.isnan(maps).any(axis=1)] = np.nan
-    return (made,)
+    denoised = np.concatenate([reference.denoise(m.astype(np.float64)[None], theta) for m in maps])
+    denoised[np.isnan(maps).any(axis=1)] = np.nan
+    return (denoised,)
 
 
 def shares(first: Array, second: Array) -> list[reference.Contributions]:
@@ -31,26 +31,26 @@ def shares(first: Array, second: Array) -> list[reference.Contributions]:
     return [unknown if np.isnan(a + b) else reference.contributions(a, b) for a, b in gains]
 
 
-def flags_of(every: list[reference.Contributions]) -> Array:
+def flags_of(contributions: list[reference.Contributions]) -> Array:
     """Return the flags as the kernels write them."""
-    return np.array([DEGENERATE * s.degenerate + MIXED * s.mixed for s in every], np.int32)
+    return np.array([DEGENERATE * s.degenerate + MIXED * s.mixed for s in contributions], np.int32)
 
 
 def unite(
     denoised: Array, region: Array, of_blank: Array, of_denoised: Array, of_region: Array
 ) -> tuple[Array, Array, Array]:
     """Return the region's shares (N,), the flags (N,) and U (N, P)."""
-    every = shares(of_denoised - of_blank, of_region - of_blank)
-    maps = zip(denoised.astype(np.float64), region.astype(np.float64), every, strict=True)
+    contributions = shares(of_denoised - of_blank, of_region - of_blank)
+    maps = zip(denoised.astype(np.float64), region.astype(np.float64), contributions, strict=True)
     out = np.concatenate([reference.unite(d[None], r[None], s) for d, r, s in maps])
-    return np.array([s.second for s in every]), flags_of(every), out
+    return np.array([s.second for s in contributions]), flags_of(contributions), out
 
 
 def blend(united: Array, region: Array, of_blank: Array, of_united: Array, region_share: Array) -> tuple[Array, Array]:
     """Return the flags (N,) and F (N, P)."""
-    every = shares(of_united - of_blank, region_share)
-    maps = zip(united.astype(np.float64), region.astype(np.float64), every, strict=True)
-    return flags_of(every), np.concatenate([reference.blend(u[None], r[None], s) for u, r, s in maps])
+    contributions = shares(of_united - of_blank, region_share)
+    maps = zip(united.astype(np.float64), region.astype(np.float64), contributions, strict=True)
+    return flags_of(contributions), np.concatenate([reference.blend(u[None], r[None], s) for u, r, s in maps])
 
 
 MAPS = Parameter(np.float32, ("N", "P"))

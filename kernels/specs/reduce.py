@@ -35,14 +35,14 @@ SOFTMAX_ENDING, SIGMOID_ENDING, VALUE_ENDING = ENDINGS = range(3)  # how logits 
 
 def classes_read(logits: Array, rows: Array, classes: Array, ending: int) -> tuple[Array, Array]:
     """Return the logits and the probabilities (M,) of `classes` in `rows`."""
-    exact = every = trusted(logits)[rows]
+    exact = probabilities = trusted(logits)[rows]
     with np.errstate(over="ignore"):
         if ending == SIGMOID_ENDING:
-            every = 1 / (1 + np.exp(-exact))
+            probabilities = 1 / (1 + np.exp(-exact))
         elif ending == SOFTMAX_ENDING:
-            every = reference.softmax(exact)
-    each = np.arange(len(rows))
-    return exact[each, classes], every[each, classes]
+            probabilities = reference.softmax(exact)
+    index = np.arange(len(rows))
+    return exact[index, classes], probabilities[index, classes]
 
 
 def gathered(logits: Array, channels: Array, classes: Array, scores: Array) -> tuple[Array]:
