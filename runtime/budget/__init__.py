@@ -1,4 +1,4 @@
-"""How many masked passes an explanation takes, and which: `channel_plan` chooses by a `posterior` of the scores."""
+"""Budgets of masked passes: `channel_plan` chooses which channels get a pass, by a `posterior` of their scores."""
 
 import math
 import operator
@@ -22,7 +22,7 @@ FINEST = 16  # side of the grid that masks are compared on, at most
 
 
 class Evidence(NamedTuple):
-    """What guesses are made of.
+    """The data that scores are predicted from.
 
     Attributes:
         masks: M at the layer's resolution (K, h, w).
@@ -37,31 +37,31 @@ class Evidence(NamedTuple):
     full: Sequence[float]
 
 
-def checked_budget(given: Any) -> Budget:
-    """`exact`, `auto`, a number of passes or a share of the channels.
+def checked_budget(value: Any) -> Budget:
+    """Return a budget: `exact`, `auto`, a number of passes or a share of the channels.
 
     Raises:
-        UsageError: It is something else.
+        UsageError: The value is no budget.
     """
-    if isinstance(given, str) and given in WORDS:
-        return given  # type: ignore[return-value]
+    if isinstance(value, str) and value in WORDS:
+        return value  # type: ignore[return-value]
     try:
-        number = None if isinstance(given, bool | str) else operator.index(given)
+        number = None if isinstance(value, bool | str) else operator.index(value)
     except TypeError:
         number = None
     if number is not None and number > 0:
         return number
-    share = float(given) if isinstance(given, float | np.floating) else math.nan
+    share = float(value) if isinstance(value, float | np.floating) else math.nan
     if 0 < share <= 1:
         return share
-    raise UsageError(f"no budget {given!r}; use exact, auto, a number of passes like 64, or a share like 0.2")
+    raise UsageError(f"no budget {value!r}; use exact, auto, a number of passes like 64, or a share like 0.2")
 
 
 def parse_budget(text: str) -> Budget:
-    """A budget as it is written on the command line: 200 is a number of passes, 0.2 and 1.0 are shares.
+    """Return a budget of the command line: 200 is a number of passes, 0.2 and 1.0 are shares.
 
     Raises:
-        UsageError: It is none.
+        UsageError: The text is no budget.
     """
     text = text.strip()
     if re.fullmatch("[0-9]{1,9}", text):
@@ -77,17 +77,17 @@ def plan_for(
     others: int,
     grain: int,
 ) -> ChannelPlan:
-    """Which of the live channels will be scored.
+    """Return the plan that chooses the channels to score.
 
     Args:
-        budget: What may be spent.
+        budget: The budget.
         live: The channels k that may matter, of K.
-        evidence: Gives what guesses are made of; only asked if there are to be any.
-        others: Passes that the explanation takes besides.
+        evidence: Returns the data that scores are predicted from; called only if some are predicted.
+        others: Passes that the explanation takes besides those of channels.
         grain: Pictures that are best passed together.
 
     Raises:
-        UsageError: The budget does not reach for a single channel.
+        UsageError: The budget is too small for a single channel.
     """
     most = len(live)
     if isinstance(budget, int):
@@ -110,7 +110,7 @@ def plan_for(
 
 
 def _shrunk(maps: Array) -> Float64Array:
-    """(n, h, w) in float64, on a grid of at most `FINEST` x `FINEST`."""
+    """Return maps (n, h, w) in float64, on a grid of at most `FINEST` x `FINEST`."""
     _, height, width = maps.shape
     if max(height, width) <= FINEST:
         return maps.astype(np.float64)

@@ -1,4 +1,4 @@
-"""Which channels get a masked pass: all that matter, or as many as it takes to draw the same map."""
+"""Plans that choose the channels to score: all that matter, or as many as the same map takes."""
 
 from typing import Protocol
 
@@ -7,41 +7,41 @@ import numpy as np
 from fusioncam.kernels.arrays import Float64Array, IndexArray
 from fusioncam.runtime.budget.posterior import ScorePosterior
 
-FIRST = 16  # pictures before the first guess
-PATIENCE = 0.5  # share of the channels from which on the rest is scored, too: guessing no longer pays
-MOST_GUESSED_FROM = 512  # scores: a guess costs about their number times that of the channels
+FIRST = 16  # pictures before the first prediction
+PATIENCE = 0.5  # share of the channels from which on the rest is scored too: predictions no longer pay
+MOST_GUESSED_FROM = 512  # scores: the cost of a prediction grows with their number times that of the channels
 
 
 class ChannelPlan(Protocol):
-    """Says which channels to score next, and what the scores of the others are taken to be."""
+    """A choice of the channels to score next, with predicted scores of the others."""
 
     @property
     def total(self) -> int:
-        """Channels that will be scored, as far as is known."""
+        """Return the number of channels that will be scored, as far as is known."""
 
     @property
     def missing(self) -> float:
-        """Share of the softmax weight that rests on guesses, 0..1; the largest of all classes."""
+        """Return the share of the softmax weight on predicted scores, 0..1; the largest of all classes."""
 
     @property
     def settled(self) -> bool:
-        """Whether more passes would hardly change the map."""
+        """Return whether more passes would hardly change the map."""
 
     def next(self, riding: int) -> IndexArray:
-        """Channels to score now, none when it is enough; so many other pictures will ride along."""
+        """Return the channels to score now, none at the end; `riding` other pictures share their run."""
 
     def update(self, scores: Float64Array, blank: Float64Array) -> None:
-        """The scores (s, classes) of these channels, and those of x * 0 (classes,)."""
+        """Take the scores (s, classes) of these channels, and those of the baseline input (classes,)."""
 
     def scores(self) -> Float64Array:
-        """Of all live channels (n, classes)."""
+        """Return the scores of all live channels (n, classes)."""
 
 
 class ExhaustivePlan:
-    """Scores every live channel.
+    """The plan that scores every live channel.
 
     Args:
-        live: Which channels.
+        live: The channels.
     """
 
     missing, settled = 0.0, True
@@ -51,24 +51,24 @@ class ExhaustivePlan:
         self._scores = np.empty((0, 0))
 
     def next(self, riding: int) -> IndexArray:
-        """All, and no more."""
+        """Return all channels at first, then none."""
         left, self._left = self._left, self._left[:0]
         return left
 
     def update(self, scores: Float64Array, blank: Float64Array) -> None:
-        """Kept as they are."""
+        """Keep the scores."""
         self._scores = scores
 
     def scores(self) -> Float64Array:
-        """As measured."""
+        """Return the scores as measured."""
         return self._scores
 
 
 class AdaptivePlan:
-    """Scores the channels that decide what the map looks like, and guesses the rest.
+    """The plan that scores the channels with most influence on the map, and predicts the other scores.
 
     Args:
-        live: Which channels, n of them.
+        live: The channels (n,).
         posteriors: One per class.
         most: Channels to score at most.
         stop_early: Whether to stop as soon as the map is settled.
@@ -85,7 +85,7 @@ class AdaptivePlan:
 
     @property
     def total(self) -> int:
-        """At most."""
+        """Return the largest number of channels that may be scored."""
         return self._most
 
     @property
@@ -94,53 +94,53 @@ class AdaptivePlan:
 
     @property
     def missing(self) -> float:
-        """Of the class with most."""
+        """Return the share of the class that misses most."""
         return max((g.missing for g in self._posteriors), default=0.0) if self._waiting.any() else 0.0
 
     @property
     def settled(self) -> bool:
-        """For every class."""
+        """Return whether the maps of all classes are settled."""
         return not self._waiting.any() or all(g.settled for g in self._posteriors)
 
     def next(self, riding: int) -> IndexArray:
-        """The channels that the maps may owe most to, as far as can be told."""
+        """Return the channels with the largest expected gain."""
         scored = self._scored
         if scored >= self._most or (self._stop_early and scored and self.settled):
             return self._live[:0]
-        # The first guess needs some channels, however many pictures ride along.
-        wanted = scored // 4 if scored else -(-max(FIRST, FIRST // 2 + riding) // self._grain) * self._grain
-        rows = max(wanted // self._grain, 1) * self._grain
+        # The first prediction needs some channels, however many other pictures share the run.
+        pictures = scored // 4 if scored else -(-max(FIRST, FIRST // 2 + riding) // self._grain) * self._grain
+        rows = max(pictures // self._grain, 1) * self._grain
         count = min(max(rows - riding, 1), self._most - scored)
         if scored > PATIENCE * len(self._live) or scored >= MOST_GUESSED_FROM:
             count = self._most - scored
         if count >= self._waiting.sum():
             self._asked = np.flatnonzero(self._waiting)
         else:
-            self._asked = self._first(count) if not scored else self._worst(count)
+            self._asked = self._first(count) if not scored else self._greedy(count)
         self._waiting[self._asked] = False
         return self._live[self._asked]
 
     def update(self, scores: Float64Array, blank: Float64Array) -> None:
-        """Learn from them, if there is anything left to guess."""
-        for posterior, column, nothing in zip(self._posteriors, scores.T, blank, strict=True):
-            posterior.update(self._asked, column, nothing, last=not self._waiting.any())
+        """Update the posterior of each class."""
+        for posterior, column, of_blank in zip(self._posteriors, scores.T, blank, strict=True):
+            posterior.update(self._asked, column, of_blank, last=not self._waiting.any())
 
     def scores(self) -> Float64Array:
-        """Measured or expected."""
+        """Return the scores, measured or predicted."""
         return np.stack([g.scores for g in self._posteriors], axis=1)
 
     def _first(self, count: int) -> IndexArray:
-        """Half of them those with most evidence, the others spread over the rest: a guess must know both."""
+        """Return the first channels: half those with most evidence, half spread over the rest, as examples of both."""
         ranked = np.argsort(-np.max([g.evidence for g in self._posteriors], axis=0), kind="stable")
         best, rest = ranked[: count // 2], ranked[count // 2 :]
         return np.concatenate([best, rest[np.linspace(0, len(rest) - 1, count - len(best)).astype(np.intp)]])
 
     def _expected_gain(self) -> Float64Array:
-        """What each channel may still do to the maps; -1 for those that are scored."""
+        """Return the expected gain of each channel over all classes (n,); -1 for those that are scored."""
         return np.where(self._waiting, np.sum([g.expected_gain() for g in self._posteriors], axis=0), -1.0)
 
-    def _worst(self, count: int) -> IndexArray:
-        """One after the other, as if those before were measured: alike masks need not all be passed."""
+    def _greedy(self, count: int) -> IndexArray:
+        """Pick greedily, counting each pick as measured, so near-duplicate masks are skipped."""
         if self._scored >= MOST_GUESSED_FROM:
             return np.argsort(-self._expected_gain(), kind="stable")[:count]
         chosen: list[int] = []

@@ -1,25 +1,25 @@
-"""The scores of one class, measured or expected, and by how much its Score-CAM map may still be off."""
+"""The posterior of the scores of one class, and the expected error of the Score-CAM map that follows from them."""
 
 import numpy as np
 
 from fusioncam.kernels.arrays import Float64Array, IndexArray
 from fusioncam.runtime.budget.surrogate import TINY, Masks, Surrogate
 
-TOLERANCE = 1e-3  # expected squared error of a map, relative to its own square, that counts as settled
-SUSPECTS = 96  # channels whose errors are looked at together
-# Squared errors of guesses relative to what the surrogate expects: what is assumed beforehand, and how many guesses
-# that weighs. The channels that matter are the highest guesses, so they disappoint.
+TOLERANCE = 1e-3  # expected squared error of a settled map, relative to its own square
+SUSPECTS = 96  # channels whose joint errors are computed
+# Squared errors of predictions relative to the surrogate's variance: the value assumed beforehand, and its weight as a
+# number of predictions. It is above 1: the highest predictions decide the map, and they tend to be too high.
 DOUBT, DOUBT_WEIGHT = 2.0, 8.0
-MOST_VARIANCE = 4.0  # of a score: its weight is the exponential, which would run away
-LEARNED_FROM = 96  # scores, at most, that a prior is chosen by
-LEARNED_UNTIL = 1024  # scores from which on nothing more is learned
+MOST_VARIANCE = 4.0  # of a score: its weight is an exponential, which overflows
+LEARNED_FROM = 96  # most scores that a prior is chosen by
+LEARNED_UNTIL = 1024  # scores from which on the prior stays
 
 
 class ScorePosterior:
-    """What is known of s_k = f_c(x * M_k) for all live channels k and one class c, once some are measured.
+    """The posterior of s_k = f_c(x * M_k) for all live channels k and one class c, once some are measured.
 
     The map is sum_k w_k A_k, w the softmax of the scores (Score-CAM, arXiv 1910.01279), up to scale and offset. An
-    error of s_k moves it by w_k (A_k - map): that, squared, is what a channel may still do to it.
+    error of s_k moves the map by w_k (A_k - map). The expected square of that move is the expected gain of a pass.
 
     Args:
         masks: M of the live channels.
@@ -27,9 +27,9 @@ class ScorePosterior:
         full: f_c(x).
 
     Attributes:
-        evidence: (n,) what a mask keeps of the evidence, to first order.
-        scores: (n,) measured, or the logarithm of the expected weight.
-        missing: Share of the weight that is guessed.
+        evidence: The evidence (n,) that each mask keeps, to first order.
+        scores: The scores (n,), measured, or the logarithm of the expected weight.
+        missing: Share of the weight on predicted scores.
         error: Expected squared error of the map, relative to its own square.
     """
 
@@ -47,17 +47,17 @@ class ScorePosterior:
 
     @property
     def settled(self) -> bool:
-        """Whether the map is as good as drawn."""
+        """Return whether the expected error of the map is below the tolerance."""
         return self.error < TOLERANCE
 
     def update(self, at: IndexArray, scores: Float64Array, blank: float, last: bool) -> None:
-        """Learn measured scores.
+        """Take measured scores into account.
 
         Args:
-            at: Of which live channels.
-            scores: As many.
-            blank: f_c(x * 0).
-            last: Whether there is nothing left to guess.
+            at: The live channels that were measured (s,).
+            scores: Their scores (s,).
+            blank: f_c of the baseline input.
+            last: Whether all channels are measured now.
         """
         n = len(self._maps)
         if self._learned:
@@ -69,56 +69,56 @@ class ScorePosterior:
         known = list(dict.fromkeys([*self._surrogate.at, *at.tolist(), n, n + 1]))
         if 2 * self._learned <= len(known) <= LEARNED_UNTIL or not self._learned:
             self._learned = len(known)
-            some = np.linspace(0, len(known) - 1, min(len(known), LEARNED_FROM)).astype(np.intp)
-            self._surrogate.learn([known[i] for i in some], known, self._values)
-        self._look()
+            sample = np.linspace(0, len(known) - 1, min(len(known), LEARNED_FROM)).astype(np.intp)
+            self._surrogate.learn([known[i] for i in sample], known, self._values)
+        self._predict()
 
     def count_as_measured(self, point: int) -> None:
-        """What is not known about the others shrinks."""
+        """Count a channel as measured: the variance of the others shrinks."""
         self._surrogate.observe(point)
 
     def expected_gain(self) -> Float64Array:
-        """(n,) what each channel may still do to the map: expected square, relative to the map's own."""
+        """Return the expected squared change of the map by each channel (n,), relative to the map's own square."""
         return np.asarray(self._effect * np.expm1(self._uncertain()))
 
     def _uncertain(self) -> Float64Array:
         variance = self._surrogate.variance[: len(self._maps)] + self._surrogate.prior.noise
         return np.asarray(np.minimum(self._factor * variance, MOST_VARIANCE))
 
-    def _look(self) -> None:
-        """Expect the scores that are not measured, and the error of the map."""
+    def _predict(self) -> None:
+        """Predict the scores that are not measured, and the error of the map."""
         n, surrogate = len(self._maps), self._surrogate
         known = self._values[surrogate.at]
         expected, scale = surrogate.predict(known)
-        scale = max(scale, TINY * (1 + float(np.square(known).max())))  # scores that are all the same leave no doubt
+        scale = max(scale, TINY * (1 + float(np.square(known).max())))  # equal scores leave no variance
         self._expected = expected[:n]
         self._variance = scale * (surrogate.variance[:n] + surrogate.prior.noise)
         doubt = (DOUBT * DOUBT_WEIGHT + sum(self._misses)) / (DOUBT_WEIGHT + len(self._misses))
         self._factor = scale * max(doubt, 1.0)
-        guessed = np.isnan(self._values[:n])
-        # The mean of an exponential. In doubt a guess rather counts too much: its channel will then be measured.
+        predicted = np.isnan(self._values[:n])
+        # The mean of an exponential. Errs high: overestimated channels get measured.
         likely = self._expected + self._uncertain() / 2
-        self.scores = np.where(guessed, likely, self._values[:n])
+        self.scores = np.where(predicted, likely, self._values[:n])
         weights = np.exp(self.scores - self.scores.max())
         weights /= weights.sum()
-        self.missing = float(weights[guessed].sum())
+        self.missing = float(weights[predicted].sum())
         drawn = np.einsum("n,np->p", weights, self._maps)
         size = max(float(np.einsum("p,p->", drawn, drawn)), TINY)
         away = self._maps - drawn
-        away -= np.einsum("np,p->n", away, drawn)[:, None] / size * drawn  # what only scales the map does no harm
+        away -= np.einsum("np,p->n", away, drawn)[:, None] / size * drawn  # a change of scale alone does no harm
         self._effect = weights**2 * np.einsum("np,np->n", away, away) / size
         self.error = self._expected_error(
-            np.where(guessed, self.expected_gain(), 0), weights[:, None] * away / np.sqrt(size)
+            np.where(predicted, self.expected_gain(), 0), weights[:, None] * away / np.sqrt(size)
         )
 
     def _expected_error(self, gains: Float64Array, pulls: Float64Array) -> float:
-        """Errors of alike masks go together, and so do the maps of their channels: they do not cancel."""
-        some = np.argsort(-gains)[:SUSPECTS]
-        some = some[gains[some] > 0]
-        alone = float(gains.sum() - gains[some].sum())
-        if not len(some):
+        """Return the expected error, in which errors of similar masks add up: neither they nor their maps cancel."""
+        top = np.argsort(-gains)[:SUSPECTS]
+        top = top[gains[top] > 0]
+        alone = float(gains.sum() - gains[top].sum())
+        if not len(top):
             return alone
-        together = self._factor * self._surrogate.covariance(some)
+        together = self._factor * self._surrogate.covariance(top)
         shrink = np.sqrt(np.minimum(MOST_VARIANCE / np.diagonal(together), 1))
-        moves = np.einsum("ip,jp->ij", pulls[some], pulls[some])
+        moves = np.einsum("ip,jp->ij", pulls[top], pulls[top])
         return alone + max(float((np.expm1(together * np.outer(shrink, shrink)) * moves).sum()), 0.0)

@@ -1,4 +1,4 @@
-"""A guess at scores that were not measured: a Gaussian process over masks, fitted to those that were."""
+"""The surrogate of the model: a Gaussian process over masks, fitted to measured scores, that predicts the others."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -13,7 +13,7 @@ TINY = 1e-12
 
 
 class Prior(NamedTuple):
-    """How scores hang together: k(m, m') = OFFSET + slope <phi, phi'> + rough Matern32(d(m, m') / reach) + noise.
+    """A covariance of scores: k(m, m') = OFFSET + slope <phi, phi'> + rough Matern32(d(m, m') / reach) + noise.
 
     All relative to the variance of the scores; `reach` is relative to the median of the squared distances d.
     """
@@ -28,11 +28,11 @@ PRIORS = tuple(Prior(*each) for each in product((0.1, 1.0), (1.0, 4.0), (1.0, 4.
 
 
 class Masks:
-    """Where the scores are sought: one point per mask, and two more whose scores are known, all of x and nothing of it.
+    """The points of the process: one per mask, and two more of known scores, the whole picture and the baseline input.
 
     Args:
         masks: M (n, h, w) in [0, 1], at the layer's own resolution.
-        evidence: sum_k g_k A_k (h, w): to first order, what each place adds to the logit.
+        evidence: sum_k g_k A_k (h, w): to first order, the share of each place in the logit.
         activity: sum_k A_k (h, w).
 
     Attributes:
@@ -77,30 +77,30 @@ class Masks:
         self._places, self._norms = places, np.einsum("np,np->n", places, places)
 
     def alike(self, some: IndexArray, others: IndexArray) -> tuple[Float64Array, Float64Array]:
-        """<phi, phi'> and d(m, m') between some masks and others, two arrays (s, o)."""
+        """Return <phi, phi'> and d(m, m') between some masks and others, two arrays (s, o)."""
         slopes = np.einsum("if,jf->ij", self.features[some], self.features[others])
         products = np.einsum("ip,jp->ij", self._places[some], self._places[others])
         return slopes, np.maximum(self._norms[some, None] + self._norms[others] - 2 * products, 0)
 
     def like(self, point: int) -> tuple[Float64Array, Float64Array]:
-        """The same between all masks and one of them, two arrays (n + 2,)."""
+        """Return <phi, phi'> and d(m, m') between all masks and one of them, two arrays (n + 2,)."""
         slopes = np.einsum("nf,f->n", self.features, self.features[point])
         products = np.einsum("np,p->n", self._places, self._places[point])
         return slopes, np.maximum(self._norms + self._norms[point] - 2 * products, 0)
 
 
 class Surrogate:
-    """What is known of all scores of one class once some are measured.
+    """The process for the scores of one class, once some are measured.
 
-    Everything by einsum and one row at a time: BLAS would wake a pool of threads of its own beside onnxruntime's, which
-    halves the speed of the passes.
+    All is computed by einsum, one row at a time: BLAS would wake a pool of threads beside onnxruntime's, which halves
+    the speed of the passes.
 
     Args:
         masks: The points.
 
     Attributes:
-        at: Which points count as measured, in order.
-        variance: (n + 2,) of what is not known yet, relative to that of the scores, without the noise.
+        at: The points that count as measured, in order.
+        variance: The remaining variance (n + 2,), relative to that of the scores, without the noise.
     """
 
     def __init__(self, masks: Masks) -> None:
@@ -116,12 +116,12 @@ class Surrogate:
         self.variance = OFFSET + self.prior.slope * slope + self.prior.rough
 
     def learn(self, some: Sequence[int], at: Sequence[int], scores: Float64Array) -> None:
-        """Choose the prior under which measured scores are most likely, and measure all points under it.
+        """Choose the prior under which measured scores are most likely, and observe all points under it.
 
         Args:
             some: Points to choose by.
-            at: All points that are measured, those that count as such already first.
-            scores: (n + 2,) of them; the others do not matter.
+            at: All measured points, first those that count as measured already.
+            scores: The scores (n + 2,), of which only the measured ones are read.
         """
         places = np.array(some, np.intp)
         slopes, apart = self._masks.alike(places, places)
@@ -135,7 +135,7 @@ class Surrogate:
             self.observe(point)
 
     def observe(self, point: int) -> None:
-        """Count a point as measured, whatever comes out: that is all the variance depends on."""
+        """Count a point as measured: the variance depends on the point alone, not on its score."""
         n = len(self.at)
         if n == len(self._factor):
             self._factor = np.concatenate([self._factor, np.empty_like(self._factor)])
@@ -149,7 +149,7 @@ class Surrogate:
         self.variance = np.maximum(self.variance - row**2, 0)
 
     def predict(self, scores: Float64Array) -> tuple[Float64Array, float]:
-        """The expected scores of all points (n + 2,), and the factor that turns relative variances into variances.
+        """Return the expected scores of all points (n + 2,), and the factor from relative variances to variances.
 
         Args:
             scores: Measured at the points `at`.
@@ -164,7 +164,7 @@ class Surrogate:
         return expected, deviation**2 * float(np.square(solved).sum()) / n
 
     def covariance(self, some: IndexArray) -> Float64Array:
-        """Of what is not known yet about some points (s, s), relative to the variance of the scores, noise included."""
+        """Return the remaining covariance of some points (s, s), relative to the variance of the scores, with noise."""
         slopes, apart = self._masks.alike(some, some)
         rows = self._factor[: len(self.at), some]
         explained = np.einsum("ri,rj->ij", rows, rows)
@@ -182,16 +182,16 @@ def _covariance(prior: Prior, slopes: Float64Array, apart: Float64Array) -> Floa
 
 
 def _blurred(places: Float64Array) -> Float64Array:
-    """The mean over 3 x 3 neighbours."""
+    """Return the mean over 3 x 3 neighbours."""
     (height, width), padded = places.shape, np.pad(places, 1, mode="edge")
     shifted = [padded[i : i + height, j : j + width] for i in range(3) for j in range(3)]
     return np.asarray(np.mean(shifted, axis=0))
 
 
 def _likelihoods(grams: Float64Array, z: Float64Array) -> tuple[Float64Array, Float64Array]:
-    """Half the log determinants of covariances (g, n, n), and z' C^-1 z; by Cholesky's factors, all at a time."""
+    """Return half the log determinants of covariances C (g, n, n), and z' C^-1 z, by Cholesky's factors."""
     count, n, _ = grams.shape
-    # z as one row more: what becomes of it is C^-1/2 z.
+    # z is appended as a row: the factorisation turns it into C^-1/2 z.
     rows = np.concatenate([grams, np.broadcast_to(z, (count, 1, n))], axis=1)
     logs = np.zeros(count)
     for j in range(n):
@@ -203,7 +203,7 @@ def _likelihoods(grams: Float64Array, z: Float64Array) -> tuple[Float64Array, Fl
 
 
 def _solved(lower: Float64Array, right: Float64Array) -> Float64Array:
-    """lower^-1 right, by forward substitution."""
+    """Return lower^-1 right, by forward substitution."""
     solved = np.empty_like(right)
     for i, row in enumerate(lower):
         solved[i] = (right[i] - np.dot(row[:i], solved[:i])) / row[i]  # too short for threads

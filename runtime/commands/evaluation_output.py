@@ -1,4 +1,4 @@
-"""An evaluation on the terminal: the means, and what went wrong."""
+"""The result of an evaluation on the terminal: the means, failures and problems."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ NAMED = 5  # kinds of failures, and of problems
 
 
 def print_summary(summary: Mapping[str, Any], report: Path, quiet: bool = False) -> None:
-    """Print one line per method, and where the rest is to be found.
+    """Print one line per method, and the path of the report.
 
     Args:
         summary: By `summarise`.
@@ -25,7 +25,7 @@ def print_summary(summary: Mapping[str, Any], report: Path, quiet: bool = False)
     """
     photos = summary["photos"]
     if photos["evaluated"]:
-        # Only a terminal has an edge: what does not fit there goes without its intervals, which are in the report.
+        # Only a terminal has an edge: a table that does not fit there goes without intervals; the report has them.
         where = console.out if console.out.is_terminal else Console(width=WIDE, highlight=False)
         whole = _table(summary, intervals=True)
         fits = where.measure(whole, options=where.options.update(width=WIDE)).maximum <= where.width
@@ -44,14 +44,14 @@ def _table(summary: Mapping[str, Any], intervals: bool) -> Table:
     table = Table("", *(f"{m['label']} {ARROWS[m['better']]}" for m in metrics.values()), box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
-    for method, found in summary["methods"].items():
-        cells = (_cell(found["metrics"][m], method in facts["best"], intervals) for m, facts in metrics.items())
+    for method, of_method in summary["methods"].items():
+        cells = (_cell(of_method["metrics"][m], method in facts["best"], intervals) for m, facts in metrics.items())
         table.add_row(method_title(method), *cells)
     return table
 
 
 def _caveats(summary: Mapping[str, Any]) -> Iterator[str]:
-    """What the figures rest on, where that is not all photos."""
+    """Yield the numbers of photos that the figures rest on, where that is not all photos."""
     photos, first = summary["photos"], summary["methods"].get(summary["first"], {}).get("metrics", {})
     if photos["annotated"]:
         yield f"top class right: {photos['correct']} of {photos['annotated']} annotated photos"
@@ -60,10 +60,10 @@ def _caveats(summary: Mapping[str, Any]) -> Iterator[str]:
         yield f"{names}: on {n} of {photos['evaluated']} photos"
 
 
-def _complain(found: Iterable[tuple[str, str]], kind: str) -> None:
-    """One line for everything that is wrong in the same way; the report names them all."""
+def _complain(pairs: Iterable[tuple[str, str]], kind: str) -> None:
+    """Print one line for all photos with the same text; the report names them all."""
     alike: dict[str, list[str]] = {}
-    for image, text in found:
+    for image, text in pairs:
         alike.setdefault(text, []).append(image)
     for text, images in list(alike.items())[:NAMED]:
         more = f" and {len(images) - 1} more" if len(images) > 1 else ""
