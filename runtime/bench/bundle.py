@@ -76,7 +76,7 @@ def bench_bundle(
         FusionCamError: The bundle cannot be opened or run, or a picture cannot be read.
     """
     if not budgets:
-        raise UsageError("no budget is named; exact is one")
+        raise UsageError("no budget is given; use exact, for example")
     if not 1 <= rounds <= MOST_ROUNDS:
         raise UsageError(f"rounds must be a whole number, 1 to {MOST_ROUNDS}")
     config = config or BenchConfig()

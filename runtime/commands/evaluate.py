@@ -140,7 +140,7 @@ def _check_purpose(
     if annotations is None and target == "annotated":
         raise UsageError("--target annotated takes the class from annotations; name their file with --annotations")
     if not metrics and annotations is None and not sanity:
-        raise UsageError("nothing is to be measured; name some metrics, or give --annotations")
+        raise UsageError("nothing to measure; name some metrics, or give --annotations")
     if sanity and ray_address:
         raise UsageError("--sanity shuffles weights on this machine only; leave it out with --ray-address")
 

@@ -99,7 +99,7 @@ def rows_with_ray(
                     raise result
                 yield result
         except ray.exceptions.RayError as error:
-            raise FusionCamError(f"Ray could not go on ({first_line(error)}); start it again to finish") from error
+            raise FusionCamError(f"Ray failed ({first_line(error)}); run the command again to continue") from error
         finally:
             if begun:
                 ray.shutdown()

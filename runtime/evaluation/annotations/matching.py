@@ -22,7 +22,7 @@ def matched(entries: Iterable[Entry], photos: list[str]) -> tuple[dict[str, Entr
         if len(fitting) == 1:
             candidates.setdefault(fitting[0], []).append((fitting[0] in entry.names, entry))
         elif fitting:
-            problems.append(Problem(entry.names[0], "annotated, but several photos go by this name: not used"))
+            problems.append(Problem(entry.names[0], "annotated, but several photos have this name: not used"))
         else:
             problems.append(Problem(entry.names[0], "annotated, but not among the photos"))
     entry_of: dict[str, Entry] = {}

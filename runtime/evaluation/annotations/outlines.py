@@ -48,9 +48,9 @@ def numbers(values: Any, count: int | None = None) -> tuple[float, ...]:
         ValueError: The value is no list, is of another length, or holds anything else.
     """
     if not isinstance(values, list | tuple) or (count is not None and len(values) != count):
-        raise ValueError(f"{count or 'some'} numbers were expected")
+        raise ValueError(f"{count or 'several'} numbers are expected")
     if not {*map(type, values)} <= {int, float}:
-        raise ValueError("something else stands where a number should")
+        raise ValueError("a value is not a number")
     # Compared before conversion: an int of hundreds of digits overflows as a float. NaN fails every comparison.
     if not all(-FAR <= value <= FAR for value in values):
         raise ValueError("a number is out of range")
@@ -227,7 +227,7 @@ class MaskFile:
         except OSError as error:
             raise ValueError(error.strerror or "it cannot be read") from error
         except ValueError:
-            raise ValueError("no file can be called so") from None
+            raise ValueError("no file can have this name") from None
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("it is not an ordinary file")
         if status.st_size > MAX_BYTES:

@@ -99,9 +99,9 @@ def _merged(entries: list[Entry], problems: list[Problem]) -> dict[str, Entry]:
         if first is None:
             merged[name] = entry
         elif first.size != entry.size:
-            problems.append(Problem(name, "annotated several times, at different sizes: the first was used"))
+            problems.append(Problem(name, "annotated several times, at different sizes: only the first is used"))
         else:
-            problems.append(Problem(name, "annotated several times: taken together"))
+            problems.append(Problem(name, "annotated several times: merged"))
             objects = (*first.objects, *entry.objects)
             merged[name] = replace(first, accepted=first.accepted | entry.accepted, objects=objects)
     return merged

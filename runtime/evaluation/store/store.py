@@ -155,7 +155,9 @@ class Store:
         if theirs is None:
             foreign = [name for name in (ROWS, *RESULTS) if (self.folder / name).exists()]
             if foreign:
-                raise UsageError(f"{self.folder} holds {foreign[0]}, which is not ours; choose another folder with -o")
+                raise UsageError(
+                    f"{self.folder} holds {foreign[0]}, which no evaluation wrote; choose another folder with -o"
+                )
         elif restart:
             self._clear()
         elif theirs != settings:
@@ -268,7 +270,7 @@ def _whole_rows(path: Path, methods: Iterable[str]) -> dict[str, Row]:
         damaged = sum(row is None for line, row in read if line.endswith(b"\n"))
         if damaged:  # a killed evaluation leaves a last line without end, which is no damage
             what = "1 row was damaged" if damaged == 1 else f"{damaged} rows were damaged"
-            warnings.warn(f"{path}: {what}; what they tell is evaluated again", RuntimeWarning, stacklevel=2)
+            warnings.warn(f"{path}: {what}; their photos are evaluated again", RuntimeWarning, stacklevel=2)
         replace_file(path, b"".join(line for line, _ in whole))
     return {row["image"]: row for _, row in whole}
 

@@ -214,7 +214,7 @@ BAD = [
     (("--methods", ""), "no method chosen"),
     (("--methods", "fusion_cam:layer_cam"), "fusion_cam:layer_cam"),
     (("--metrics", "beauty"), "drop, deletion, insertion, road"),
-    (("--metrics", ""), "nothing is to be measured"),
+    (("--metrics", ""), "nothing to measure"),
     (("--steps", "0"), "1 step or more"),
     (("--steps", "10000000000"), "steps must be from 1 to 576"),
     (("--steps", "many"), "--steps"),
@@ -266,7 +266,7 @@ def test_bad_options_give_one_line_and_leave_nothing(bad_place, options, words, 
         (("tiny.fcam", "folder"), 2, "holds no photo"),
         (("tiny.fcam",), 2, "FOLDER"),
         (("tiny.fcam", "photos", "-o", "empty.json"), 1, "a file is in the way"),
-        (("tiny.fcam", "photos", "-o", "other"), 2, "results.csv, which is not ours"),
+        (("tiny.fcam", "photos", "-o", "other"), 2, "results.csv, which no evaluation wrote"),
     ],
 )
 def test_bad_places_give_one_line_and_leave_nothing(bad_place, arguments, status, words, only_line):

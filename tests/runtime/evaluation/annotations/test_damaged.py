@@ -64,8 +64,8 @@ def test_a_bad_part_is_named_in_a_short_line_and_the_rest_goes_on(read, changes,
 @pytest.mark.parametrize(
     ("mask", "words"),
     [
-        ("a\0b", "no file can be called so"),
-        ("\ud800.png", "no file can be called so"),
+        ("a\0b", "no file can have this name"),
+        ("\ud800.png", "no file can have this name"),
         ("a" * 5000, "too long"),
         ("missing.png", "No such file"),
         ("annotations/b", "Not a directory"),

@@ -79,7 +79,7 @@ def test_a_photo_annotated_twice(read, samples):
     found = read([first, second])
     assert found.accepted("a.jpg") == (1, 2)
     assert found.region("a.jpg", samples.SIZE, 1).sum() == 2
-    assert samples.said(found) == ["a.jpg: annotated several times: taken together"]
+    assert samples.said(found) == ["a.jpg: annotated several times: merged"]
     assert "different sizes" in samples.said(read([first, {**second, "size": [3, 3]}]))[0]
 
 

@@ -144,7 +144,7 @@ def test_a_row_that_is_json_but_damaged_is_done_again(tmp_path, damaged):
         assert not store.finished("c")
 
 
-@pytest.mark.filterwarnings("ignore:.* damaged; what they tell is evaluated again:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:.* damaged; their photos are evaluated again:RuntimeWarning")
 @pytest.mark.filterwarnings("ignore:.* was damaged:RuntimeWarning")
 def test_a_flipped_bit_in_a_row_is_seen(tmp_path):
     with Store(tmp_path, SETTINGS_OF) as store:
@@ -221,7 +221,7 @@ def test_other_settings_are_refused_by_name(tmp_path):
 @pytest.mark.parametrize("restart", [False, True])
 def test_files_that_are_not_ours_are_left_alone(tmp_path, name, restart):
     (tmp_path / name).write_text("mine")
-    with pytest.raises(UsageError, match="which is not ours"):
+    with pytest.raises(UsageError, match="which no evaluation wrote"):
         Store(tmp_path, SETTINGS_OF, restart=restart)
     assert (tmp_path / name).read_text() == "mine"
 
