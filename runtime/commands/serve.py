@@ -1,4 +1,4 @@
-"""`fusioncam serve`."""
+"""`fusioncam serve`: bundles behind the Open Inference Protocol."""
 
 import os
 import re
@@ -14,47 +14,63 @@ from fusioncam.runtime.commands import console
 from fusioncam.runtime.commands.options import Chunk, Json, Providers, Threads, parts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from socket import socket
+
+    from fusioncam.runtime.service.workers.worker_config import WorkerConfig
 
 TOKEN = "FUSIONCAM_TOKEN"  # environment variable
 TAKEN = ("stats",)  # /v2/models/stats is about all of them
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
+Bundles = Annotated[
+    list[str],
+    typer.Argument(metavar="BUNDLE...", help="Bundles made by `fusioncam export`; NAME=BUNDLE names the model."),
+]
+Host = Annotated[str, typer.Option(help="Address to listen at: 0.0.0.0 for all of this machine's.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0 for one that is free.")]
+Workers = Annotated[
+    int, typer.Option(min=1, max=256, help="Processes, each with the models loaded; they share the cores.")
+]
+MaxBatch = Annotated[
+    int, typer.Option(min=1, max=1024, help="Explanations of a model under way together: bounds the memory.")
+]
+Queue = Annotated[
+    int, typer.Option(min=0, max=1 << 20, help="Explanations of a model that may wait besides; then 503.")
+]
+Timeout = Annotated[float, typer.Option(metavar="SECONDS", help="For a request; then 504.")]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help=f"Holds a token that requests must bear [environment variable {TOKEN}]."),
+]
+MaxBody = Annotated[int, typer.Option(metavar="BYTES", help="Of a request, packed or not.")]
+MaxPixels = Annotated[int, typer.Option(metavar="N", help="Of a photo.")]
+MaxPictures = Annotated[int, typer.Option(metavar="N", help="In a request; no more than queue and batch hold.")]
+Page = Annotated[bool, typer.Option("--page/--no-page", help="Show the page to look at, at /.")]
+Docs = Annotated[bool, typer.Option("--docs/--no-docs", help="Describe the service at /docs.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say and log nothing but warnings.")]
+
+
 def serve(
-    bundles: Annotated[
-        list[str],
-        typer.Argument(metavar="BUNDLE...", help="Bundles made by `fusioncam export`; NAME=BUNDLE names the model."),
-    ],
-    host: Annotated[str, typer.Option(help="Address to listen at: 0.0.0.0 for all of this machine's.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0 for one that is free.")] = 8000,
-    workers: Annotated[
-        int, typer.Option(min=1, max=256, help="Processes, each with the models loaded; they share the cores.")
-    ] = 1,
-    max_batch: Annotated[
-        int, typer.Option(min=1, max=1024, help="Explanations of a model under way together: bounds the memory.")
-    ] = 8,
-    queue: Annotated[
-        int,
-        typer.Option(min=0, max=1 << 20, help="Explanations of a model that may wait besides; then 503."),
-    ] = 64,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="For a request; then 504.")] = 60.0,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help=f"Holds a token that requests must bear [environment variable {TOKEN}]."),
-    ] = None,
-    max_body: Annotated[int, typer.Option(metavar="BYTES", help="Of a request, packed or not.")] = 32 << 20,
-    max_pixels: Annotated[int, typer.Option(metavar="N", help="Of a photo.")] = 50_000_000,
-    max_pictures: Annotated[
-        int, typer.Option(metavar="N", help="In a request; no more than queue and batch hold.")
-    ] = 16,
-    page: Annotated[bool, typer.Option("--page/--no-page", help="Show the page to look at, at /.")] = True,
-    docs: Annotated[bool, typer.Option("--docs/--no-docs", help="Describe the service at /docs.")] = True,
+    bundles: Bundles,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    workers: Workers = 1,
+    max_batch: MaxBatch = 8,
+    queue: Queue = 64,
+    timeout: Timeout = 60.0,
+    token_file: TokenFile = None,
+    max_body: MaxBody = 32 << 20,
+    max_pixels: MaxPixels = 50_000_000,
+    max_pictures: MaxPictures = 16,
+    page: Page = True,
+    docs: Docs = True,
     providers: Providers = "cpu",
     chunk: Chunk = None,
     threads: Threads = None,
     json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say and log nothing but warnings.")] = False,
+    quiet: Quiet = False,
 ) -> int:
     """Answer requests for explanations over HTTP, by the Open Inference Protocol (version 2).
 
@@ -64,14 +80,9 @@ def serve(
 
     require_extra()
     from fusioncam.manifest import read_bundle
-    from fusioncam.runtime.arguments import checked_count
-    from fusioncam.runtime.explainer import MOST_CHUNK, THREADS_PER_CORE
     from fusioncam.runtime.service.http.sockets import is_local, open_sockets, url_of
     from fusioncam.runtime.service.settings import Settings
     from fusioncam.runtime.service.workers.worker_config import WorkerConfig
-    from fusioncam.runtime.service.workers.worker_handle import WorkerHandle
-    from fusioncam.runtime.service.workers.worker_pool import WorkerPool, cores
-    from fusioncam.runtime.sessions.providers import resolve
 
     models = named(bundles)
     settings = Settings.checked(
@@ -80,13 +91,7 @@ def serve(
     )  # fmt: skip
     for bundle in models.values():
         read_bundle(bundle)
-    resolve(parts(providers))
-    checked_count("chunk", chunk, MOST_CHUNK)
-    checked_count("threads", threads, THREADS_PER_CORE * (os.cpu_count() or 1))
-    if workers > 1 and os.name != "posix":
-        raise UsageError("several workers need Linux or macOS; leave out --workers")
-    if threads is None and workers > 1:
-        threads = max(1, cores() // workers)
+    threads = _checked_threads(parts(providers), chunk, threads, workers)
     config = WorkerConfig(
         models, settings, tuple(parts(providers)), chunk, threads, max_batch, queue, "warning" if quiet else "info"
     )
@@ -104,26 +109,49 @@ def serve(
             console.say(f"serving {', '.join(models)} at {address}")
         sys.stdout.flush()
 
+    return _run(config, sockets, workers, ready)
+
+
+def _checked_threads(providers: "Sequence[str]", chunk: int | None, threads: int | None, workers: int) -> int | None:
+    """Check the options of sessions, and return the threads of each worker; None leaves them to onnxruntime."""
+    from fusioncam.runtime.arguments import checked_count
+    from fusioncam.runtime.explainer import MOST_CHUNK, THREADS_PER_CORE
+    from fusioncam.runtime.service.workers.worker_pool import cores
+    from fusioncam.runtime.sessions.providers import resolve
+
+    resolve(providers)
+    checked_count("chunk", chunk, MOST_CHUNK)
+    checked_count("threads", threads, THREADS_PER_CORE * (os.cpu_count() or 1))
+    if workers > 1 and os.name != "posix":
+        raise UsageError("several workers need Linux or macOS; leave out --workers")
+    return max(1, cores() // workers) if threads is None and workers > 1 else threads
+
+
+def _run(config: "WorkerConfig", sockets: "list[socket]", workers: int, ready: "Callable[[], None]") -> int:
+    """Serve in this process, or in several that a pool keeps, and return the exit status."""
     if workers == 1:
         from fusioncam.runtime.service.workers.worker import serve as serve_here
 
         return serve_here(config, sockets[0], ready)
+    from fusioncam.runtime.service.workers.worker_handle import WorkerHandle
+    from fusioncam.runtime.service.workers.worker_pool import WorkerPool
+
     start = partial(WorkerHandle, config, "fusioncam.runtime.commands.serve_worker")
     return WorkerPool(start, sockets, workers, config.grace, ready, partial(console.complain, kind="warning")).run()
 
 
 def named(bundles: "Sequence[str]") -> dict[str, Path]:
-    """Bundles by the names of their models: as given, or those of their folders.
+    """Return the bundles by the names of their models: as given, or those of their folders.
 
     Raises:
-        UsageError: A name cannot stand in an address, or is given twice.
+        UsageError: A name is unfit for an address, or is given twice.
     """
     models = dict[str, Path]()
-    for given in bundles:
-        name, equals, path = given.partition("=")
-        if not equals or Path(given).exists():
-            path = given
-            name = Path(given).resolve().name.removesuffix(".fcam")
+    for bundle in bundles:
+        name, equals, path = bundle.partition("=")
+        if not equals or Path(bundle).exists():
+            path = bundle
+            name = Path(bundle).resolve().name.removesuffix(".fcam")
         if not NAME.fullmatch(name):
             raise UsageError(f"{name!r} cannot be a model's name; name it, of letters, digits, . _ and -: NAME={path}")
         if name in TAKEN:
@@ -135,17 +163,17 @@ def named(bundles: "Sequence[str]") -> dict[str, Path]:
 
 
 def _token(file: Path | None) -> str | None:
-    """The token, from a file or the environment."""
+    """Return the token, from a file or the environment."""
     if file is None:
-        given = os.environ.get(TOKEN)
-        if given == "":
+        token = os.environ.get(TOKEN)
+        if token == "":
             raise UsageError(f"the environment variable {TOKEN} is empty; write a token into it, or unset it")
-        return given
+        return token
     try:
         text = file.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        said = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise UsageError(f"the token file {file} cannot be read: {said}; name one that can") from error
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise UsageError(f"the token file {file} cannot be read: {reason}; name another file") from error
     if not text:
         raise UsageError(f"the token file {file} is empty; write a token into it")
     return text
