@@ -13,7 +13,7 @@ from fusioncam.errors import UsageError
 from fusioncam.files import temporary_folder
 from fusioncam.manifest import read_bundle
 from fusioncam.runtime.bench.comparison import BARE, Candidate, Drawn, Picture, Row, Rules, compare
-from fusioncam.runtime.bench.memory import Memory, in_fresh_process
+from fusioncam.runtime.bench.memory import Memory, answer, in_fresh_process
 from fusioncam.runtime.bench.passes import BarePasses, ReferenceCheck
 from fusioncam.runtime.budget import Budget, parse_budget
 from fusioncam.runtime.explainer import Explainer
@@ -138,7 +138,7 @@ def memory_of(folder: Path, name: str, picture: Picture, config: BenchConfig, co
             "images": images,
             "config": asdict(config),
         }
-        return in_fresh_process(["-m", "fusioncam.runtime.bench.child"], asked)
+        return in_fresh_process(["-m", "fusioncam.runtime.bench.bundle"], asked)
 
 
 def load_asked(asked: dict[str, Any]) -> Callable[[], object]:
@@ -168,3 +168,7 @@ def _pictures(images: Sequence[ImageLike], exact: Explainer, bare: BarePasses) -
         name = Path(image).name if isinstance(image, str | Path) else f"{number + 1}"
         pictures.append(Picture(name, x, int(bare.logits([x])[0].argmax())))
     return pictures
+
+
+if __name__ == "__main__":  # the process that `memory_of` starts
+    answer(load_asked)

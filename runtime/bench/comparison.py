@@ -183,15 +183,10 @@ def _drawn(
 
 def row_json(row: Row) -> dict[str, Any]:
     """Return the measurements of a candidate, ready for JSON."""
+    facts = asdict(row)
+    del facts["differences"], facts["drops"], facts["memory"]
     return {
-        "name": row.name,
-        "note": row.note,
-        "wrong": row.wrong,
-        "passes": row.passes,
-        "missing": row.missing,
-        "seconds": row.seconds and asdict(row.seconds),
-        "times_bare": row.times_bare and asdict(row.times_bare),
-        "speedup": row.speedup and asdict(row.speedup),
+        **facts,
         "methods": {
             method: {
                 "correlation": {"min": min(d.correlation for d in found), "median": _median(found)},

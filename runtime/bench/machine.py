@@ -4,6 +4,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -26,8 +27,6 @@ def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """Return the versions of those of the packages that are installed."""
     installed = {}
     for name in packages:
-        try:
+        with suppress(PackageNotFoundError):
             installed[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return installed

@@ -8,7 +8,7 @@ from typing import Any
 
 import fusioncam
 from fusioncam.manifest import Manifest, sha256
-from fusioncam.output import json_bytes
+from fusioncam.output import json_bytes, write_atomically
 from fusioncam.runtime.engine.progress import Progress
 from fusioncam.runtime.evaluation.annotations import Problem
 from fusioncam.runtime.evaluation.evaluator import Evaluated, EvaluationConfig
@@ -82,9 +82,10 @@ def write_results(
     problems = (*config.annotations.problems, *_shifted_numbers(config, rows))
     summary = summarise(rows, config.methods, METRICS, about, problems)
     measured = list(summary["metrics"])
-    store.write(f"results.{table}", table_bytes(rows, config.methods, measured, table))
-    store.write("summary.json", json_bytes(summary))
-    store.write("report.html", report_html(summary, rows, store.picture).encode("utf-8", "backslashreplace"))
+    write_atomically(store.folder / f"results.{table}", table_bytes(rows, config.methods, measured, table))
+    write_atomically(store.folder / "summary.json", json_bytes(summary))
+    html = report_html(summary, rows, store.picture).encode("utf-8", "backslashreplace")
+    write_atomically(store.folder / "report.html", html)
     return summary
 
 

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
 
@@ -161,6 +161,7 @@ class RunLengths:
 
     counts: tuple[int, ...]
     size: Size
+    bounds: ClassVar[None] = None
 
     @classmethod
     def of(cls, code: Any) -> "RunLengths":
@@ -175,10 +176,6 @@ class RunLengths:
         if any(n < 0 for n in runs) or sum(runs) != height * width:
             raise ValueError("the mask's run lengths do not add up to its size")
         return cls(runs, (height, width))
-
-    @property
-    def bounds(self) -> None:
-        """Return None: only drawing tells."""
 
     def draw(self, size: Size, annotated: Size | None = None) -> BoolArray:
         """Return the mask; raise ValueError where it is not of the annotated size."""
@@ -218,6 +215,7 @@ class MaskFile:
     """A mask in a file: a picture of the photo's size that is black outside the object."""
 
     path: Path
+    bounds: ClassVar[None] = None
 
     @classmethod
     def of(cls, path: Path) -> "MaskFile":
@@ -233,10 +231,6 @@ class MaskFile:
         if status.st_size > MAX_BYTES:
             raise ValueError(f"it has {status.st_size:,} bytes, the limit is {MAX_BYTES:,}")
         return cls(path)
-
-    @property
-    def bounds(self) -> None:
-        """Return None: only reading tells."""
 
     def draw(self, size: Size, annotated: Size | None = None) -> BoolArray:
         """Return the mask; raise ValueError where its size is not the annotated one, ImageError if it is unreadable."""

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 import cv2
@@ -69,11 +68,7 @@ class Store:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Release the folder for other processes."""
+    def __exit__(self, *_: object) -> None:
         self._file.close()
         self._release()
 
@@ -143,11 +138,6 @@ class Store:
             return (self.folder / PICTURES / PurePosixPath(name).name).read_bytes()
         except (OSError, ValueError):
             return None
-
-    def write(self, name: str, data: bytes) -> Path:
-        """Write one of the results, whole or not at all, and return its path; raise OutputError where that fails."""
-        write_atomically(self.folder / name, data)
-        return self.folder / name
 
     def _take_over(self, settings: Any, restart: bool) -> None:
         """Continue with the rows in the folder, or begin an evaluation."""
