@@ -23,7 +23,7 @@ except ImportError:  # Windows, where nothing is locked, and so nothing removed
     fcntl = None  # type: ignore[assignment]
 
 CACHE = "FUSIONCAM_CACHE"  # environment variable: a folder that takes the place of the user's cache folder
-KEPT = ".old"  # ending of a temporary folder for what something new takes the place of
+KEPT = ".old"  # ending of a temporary folder that holds files while new ones take their place
 _OURS = re.compile(r"\.fcam-[0-9a-f]{16}(\.old|\.tmp|\.onnx)?")
 _swept: set[Path] = set()
 
@@ -45,13 +45,13 @@ def replace_file(target: Path, data: bytes) -> None:
 
 @contextmanager
 def replacing() -> Iterator[Callable[[Path], AbstractContextManager[BinaryIO]]]:
-    """Write files that appear together once all of them are whole, in the order they were opened in.
+    """Write files that appear together once all of them are whole, in the order in which they were opened.
 
     Until the end they are temporary files beside their targets. No file system renames several files at once, but what
     fails for good, a full disk above all, fails before the first is renamed.
 
     Yields:
-        Opens a target for writing, for use in a `with` statement.
+        A function that opens a target for writing, for use in a `with` statement.
 
     Raises:
         OSError: One cannot be written; what was there before stays.
@@ -75,7 +75,7 @@ def replacing() -> Iterator[Callable[[Path], AbstractContextManager[BinaryIO]]]:
 def temporary_file(parent: Path, ending: str = ".tmp") -> Iterator[Path]:
     """Yield an empty file in a folder, locked, and remove it in the end unless it was moved.
 
-    Not of `tempfile`, whose files only their owner can read: this one gets what the umask allows.
+    Not by `tempfile`, whose files only their owner can read: this file has the permissions that the umask allows.
     """
     with _ours(parent, ending, lambda path: path.touch(exist_ok=False)) as path:
         yield path
@@ -86,8 +86,8 @@ def temporary_folder(parent: Path | None = None, ending: str = "") -> Iterator[P
     """Yield an empty folder in another, locked, and remove it in the end unless it was moved.
 
     Args:
-        parent: The other folder; by default that of the system for such things, where only its owner can read it.
-        ending: Of its name; with `KEPT`, what is in it goes back beside it in the end, unless that was replaced.
+        parent: The other folder; by default the system's folder for temporary files; the new one is then private.
+        ending: Ending of the name; with `KEPT`, the content moves back beside the folder, unless it was replaced.
     """
     if parent is None:
         made = _ours(Path(tempfile.gettempdir()), ending, lambda path: path.mkdir(0o700))
@@ -131,9 +131,9 @@ def sweep(folder: Path) -> None:
 
 
 def _locked(path: Path, wait: bool) -> int | None:
-    """Lock a file or a folder; return its descriptor, which holds the lock, or None where it cannot be had.
+    """Lock a file or a folder; return the descriptor that holds the lock, or None where that is impossible.
 
-    Neither what another process holds is locked, nor what belongs to another user, nor on file systems without locks.
+    Another process may hold the lock, another user may own the file, or the file system may have no locks.
     """
     if fcntl is None:
         return None
@@ -152,7 +152,7 @@ def _locked(path: Path, wait: bool) -> int | None:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file or folder if it is there; what a folder keeps for somebody first goes back to where it was."""
+    """Remove a file or folder if it exists; first move back what a `KEPT` folder holds."""
     with suppress(OSError):
         if not path.is_dir():
             path.unlink(missing_ok=True)

@@ -256,7 +256,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read a manifest, and make sure that it is as it was written. Older ones, which have no digest, are believed.
+    """Return a manifest, and make sure that it is as it was written; trust older ones, which have no digest.
 
     Raises:
         BundleError: There is none, it was changed, or it is of another schema.
@@ -282,7 +282,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def read_bundle(folder: Path) -> Manifest:
-    """Read the manifest of a bundle, and make sure that its files are there and are those it was written with.
+    """Return the manifest of a bundle, and make sure that its files are there and unchanged.
 
     Raises:
         BundleError: The folder is no bundle, is of another schema, or a file of it is missing or was changed.

@@ -1,4 +1,4 @@
-"""A process that watches another, so that a crash, an endless loop or a hunger for memory in native code is one line.
+"""A process that watches another, so that a crash, an endless loop or a lack of memory in native code is one line.
 
 Python cannot interrupt a library that runs, nor survive one that crashes. So the commands that read files of others go
 on in a child process, which is forked before anything large is loaded; the parent waits, and exits as the child does.
@@ -75,7 +75,7 @@ def _interrupt_once(*_: object) -> NoReturn:
 
 
 def _die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent dies, where it can."""
+    """Let the kernel of the system kill this process when its parent dies, where that is possible."""
     if sys.platform != "linux":
         return
     import ctypes
