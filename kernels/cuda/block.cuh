@@ -1,4 +1,4 @@
-// What the threads of one block do together. Sums are taken in a fixed order: every run gives the same bits.
+// Operations of all threads of a block. Sums are taken in a fixed order: every run gives the same bits.
 #pragma once
 
 #include "arithmetic.cuh"
@@ -34,7 +34,7 @@ template <class T, int COUNT> struct alignas(COUNT * sizeof(T)) Pack {
 
 INLINE bool aligned(const void *pointer) { return reinterpret_cast<size_t>(pointer) % 16 == 0; }
 
-// So many places of an array of floats.
+// COUNT neighbouring places of an array of floats.
 template <int COUNT> struct Places {
     static INLINE Pack<float, COUNT> load(const float *from)
     {

@@ -125,7 +125,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) unite_maps(
 }
 
 // Step 4: F = unit(sim max(L1, L2) + (1 - sim) (L1 + L2) / 2), L1 = bU U, L2 = bR R, sim = clip(1 - |L1 - L2|, 0, 1).
-// The region's share goes into the division as unite_maps left it.
+// The share of the region, from unite_maps, is renormalised.
 extern "C" __global__ void __launch_bounds__(THREADS) blend_maps(
     const float *__restrict__ united, const float *__restrict__ region, const double *__restrict__ of_blank,
     const double *__restrict__ of_united, const double *__restrict__ region_share, int *__restrict__ flags,

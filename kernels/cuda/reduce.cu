@@ -1,7 +1,7 @@
-// Sums over channels: Grad-CAM's weights, softmax of scores, weighted sums of maps; and what is read from logits.
+// Sums over channels: Grad-CAM's weights, softmax of scores, weighted sums of maps; scores and probabilities from logits.
 #include "block.cuh"
 
-// 0, or NaN where one of a picture's logits is not finite: nothing that follows from them is to be trusted then.
+// 0, or NaN where a logit of the picture is not finite: it makes every result of these logits NaN.
 template <class T> INLINE T doubt(const float *row, int C, T *room)
 {
     T sum = 0;
@@ -99,7 +99,7 @@ extern "C" __global__ void __launch_bounds__(256) read_classes(
     sum = together(sum, room, Sum());
     if (threadIdx.x == 0) {
         scores[blockIdx.x] = float(score);
-        // exp of nothing above zero: no overflow
+        // exp of numbers up to zero only: no overflow
         const double small = exp(-magnitude(score)), of_one = (score < 0 ? small : 1) / (1 + small);
         confidences[blockIdx.x] = ending == VALUE ? score : ending == SIGMOID ? of_one : exp(score - most) / sum;
     }
