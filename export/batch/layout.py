@@ -2,13 +2,12 @@
 
 import itertools
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from fusioncam.export.batch.passages import NOT_ONE_BY_ONE
 from fusioncam.export.batch.places import NoPlaceError, Passage, Place, Visit, passage
-from fusioncam.kernels.arrays import Array
+from fusioncam.export.gradient.reader import number_for
 
 
 @passage("Reshape")
@@ -67,25 +66,17 @@ def _resized(v: Visit) -> list[Passage]:
     place = replace(place, axis=place.axis + len(v.after) - len(v.before))
     if v.after[place.axis] != v.before[v.place(0).axis]:
         raise NoPlaceError("cuts or repeats the images of the batch")
-    kind = v.node.op_type
+    kind, rank = v.node.op_type, len(v.before)
     if kind in ("Tile", "Pad", "Slice") and any(v.has(i) and v.constant(i) is None for i in (1, 2, 3, 4)):
         raise NoPlaceError("cuts or repeats by tensors that are no constants")
-    if kind == "Slice" and (_given(v, v.constant(4), v.constant(3), place.axis) or 1) < 0:
+    if kind == "Slice" and (number_for(place.axis, v.constant(4), v.constant(3), rank) or 1) < 0:
         raise NoPlaceError("reverses the order of the batch")
-    if kind == "Resize" and (_given(v, v.constant(2), v.attribute("axes"), place.axis) or 1) != 1:
+    if kind == "Resize" and (number_for(place.axis, v.constant(2), v.attribute("axes"), rank) or 1) != 1:
         raise NoPlaceError("repeats the images of the batch")
     pads = v.constant(1) if kind == "Pad" else None
-    if pads is not None and np.any(_given(v, pads.reshape(2, -1).T, v.constant(3), place.axis)):
+    if pads is not None and np.any(number_for(place.axis, pads.reshape(2, -1).T, v.constant(3), rank)):
         raise NoPlaceError("pads and cuts the batch")
     return [v.everywhere(place)]
-
-
-def _given(v: Visit, numbers: Array | None, axes: Any, axis: int) -> Any:
-    """Return what an operator is told for one axis by `numbers` for some `axes`, by default all; None for nothing."""
-    if numbers is None or not len(numbers):
-        return None
-    named = range(len(numbers)) if axes is None else [int(a) % len(v.before) for a in axes]
-    return next((number for a, number in zip(named, numbers, strict=True) if a == axis), None)
 
 
 @passage("Concat")

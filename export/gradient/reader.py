@@ -1,5 +1,6 @@
 """Reading nodes: their inputs, constants and attributes, as the rules of every table need them."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import onnx_ir as ir
@@ -35,3 +36,18 @@ class NodeReader:
         """Return the value of an attribute, or `default` where the node has none of that name."""
         attribute = self.node.attributes.get(name)
         return default if attribute is None else attribute.value
+
+
+def number_for(axis: int, numbers: Array | None, axes: Iterable[int] | None, rank: int) -> Any:
+    """Return the entry of `numbers` for one axis, or None.
+
+    Args:
+        axis: The axis, counted from the front.
+        numbers: An entry for each of some axes; None or empty for no entry.
+        axes: These axes; by default the first ones.
+        rank: The number of all axes.
+    """
+    if numbers is None or not len(numbers):
+        return None
+    named = range(len(numbers)) if axes is None else [int(a) % rank for a in axes]
+    return next((number for a, number in zip(named, numbers, strict=True) if a == axis), None)

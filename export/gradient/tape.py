@@ -9,6 +9,7 @@ import onnx_ir as ir
 from onnx_ir.tape import Tape
 
 Dims = tuple[int | None, ...]
+Build = Callable[["Ops"], Sequence[ir.Value]]
 
 
 def dims(value: ir.Value) -> Dims:
@@ -37,7 +38,7 @@ class Ops:
     """
 
     def __init__(self, graph: ir.Graph, prefix: str) -> None:
-        self._tape = Tape(graph)
+        self.graph, self._tape = graph, Tape(graph)
         self._prefix = prefix
         self._taken = {o.name for node in graph for o in node.outputs}
         self._taken |= {v.name for v in graph.inputs} | set(graph.initializers)
@@ -55,6 +56,19 @@ class Ops:
             return self._tape.op(op_type, inputs, present, name=name, output=ir.Value(name=name))
 
         return emit
+
+    def many(self, op_type: str, *inputs: ir.Value, count: int, **attributes: Any) -> Sequence[ir.Value]:
+        """Return the `count` outputs of a new node."""
+        name = self._name(op_type)
+        outputs = [ir.Value(name=f"{name}_{i}") for i in range(count)]
+        return self._tape.op_multi_out(op_type, inputs, attributes, outputs=outputs, name=name)
+
+    def either(self, condition: ir.Value, then: Build, otherwise: Build, count: int) -> Sequence[ir.Value]:
+        """Return the results of `then` where the condition holds, else those of `otherwise`; only one is computed."""
+        place = self._name("If")
+        branches = {"then_branch": then, "else_branch": otherwise}
+        graphs = {k: subgraph(f"{place}/{k.split('_')[0]}", build) for k, build in branches.items()}
+        return self.many("If", condition, count=count, **graphs)
 
     def _name(self, stem: str) -> str:
         while True:
@@ -101,3 +115,16 @@ class Ops:
     def zeros_like(self, value: ir.Value) -> ir.Value:
         """Return zeros of the shape and type of `value`; unlike value * 0, never NaN."""
         return self.Expand(self.like(0, value), self.Shape(value))
+
+
+def subgraph(name: str, build: Build, inputs: Sequence[ir.Value] = ()) -> ir.Graph:
+    """Return a graph for the inside of a node. It may use values of the graphs around it.
+
+    Args:
+        name: The name of the graph, and the first part of the names in it.
+        build: Appends the nodes, and returns the outputs.
+        inputs: The inputs of the graph.
+    """
+    graph = ir.Graph(inputs, [], nodes=[], name=name)
+    graph.outputs.extend(build(Ops(graph, name)))
+    return graph

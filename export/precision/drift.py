@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from onnxruntime import InferenceSession
 
-from fusioncam.kernels.arrays import Array
+from fusioncam.kernels.arrays import Array, IndexArray
 from fusioncam.kernels.masks import MaskMaker
 from fusioncam.kernels.reference import score_cam
 from fusioncam.manifest import Manifest
@@ -45,6 +45,17 @@ def logits_of(graph: InferenceSession, images: Array) -> Array:
     return np.asarray(graph.run(["logits"], feeds)[0])
 
 
+def masked_scores(graph: InferenceSession, masks: MaskMaker, channels: IndexArray, image: Array, c: int) -> Array:
+    """Return f_c(x * M_k) (n,) float64 of n channels k, for x (3, H, W), by either graph of a bundle."""
+    scores = np.empty(len(channels))
+    for start in range(0, len(channels), CHUNK):
+        block = slice(start, start + CHUNK)
+        pictures = np.empty((len(channels[block]), *image.shape), np.float32)
+        masks.fill(channels[block], pictures)
+        scores[block] = logits_of(graph, pictures)[:, c]
+    return scores
+
+
 def compare_maps(
     explain: InferenceSession, score: InferenceSession, manifest: Manifest, images: Iterable[Array]
 ) -> list[Finding]:
@@ -66,16 +77,11 @@ def _drift(explain: InferenceSession, score: InferenceSession, image: Array) -> 
     feeds: dict[str, Array] = {"image": image[None], "class_index": np.full(1, -1, np.int64)}
     logits, activations = (array[0] for array in explain.run(["logits", "activations"], feeds))
     activations = activations[np.argsort(-np.abs(activations).sum(axis=(1, 2)))[:CHANNELS]]
-    masks = MaskMaker(activations, image)
-    scores = []
-    for start in range(0, len(activations), CHUNK):
-        channels = np.arange(start, min(start + CHUNK, len(activations)))
-        masked = np.empty((len(channels), *image.shape), np.float32)
-        masks.fill(channels, masked)
-        scores.append([logits_of(graph, masked)[:, logits.argmax()] for graph in (explain, score)])
+    masks, channels, c = MaskMaker(activations, image), np.arange(len(activations)), int(logits.argmax())
     exact = activations.astype(np.float64)
     with np.errstate(all="ignore"):  # as in `logits_of`
-        maps = [score_cam(exact, s, image.shape[1:]) for s in np.concatenate(scores, axis=1).astype(np.float64)]
+        scores = [masked_scores(graph, masks, channels, image, c) for graph in (explain, score)]
+        maps = [score_cam(exact, s, image.shape[1:]) for s in scores]
         return float(np.abs(maps[1] - maps[0]).max()), _decorrelation(*maps)
 
 

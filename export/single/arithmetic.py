@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from fusioncam.export.single.nodes import Nodes
+from fusioncam.export.gradient import Ops
 from fusioncam.kernels.arrays import Float64Array
 from fusioncam.kernels.masks import interpolation_matrix, turns
 from fusioncam.kernels.reference import DEGENERATE, THETA
@@ -30,7 +30,7 @@ class Arithmetic:
     """
 
     def __init__(
-        self, op: Nodes, grid: tuple[int, int], size: tuple[int, int], dtype: npt.DTypeLike, threshold: Threshold
+        self, op: Ops, grid: tuple[int, int], size: tuple[int, int], dtype: npt.DTypeLike, threshold: Threshold
     ) -> None:
         self.op, self.grid, self.size, self.dtype = op, grid, size, np.dtype(dtype)
         self._threshold = threshold
@@ -223,7 +223,7 @@ def by_bisection(m: Arithmetic, values: ir.Value) -> ir.Value:
     return _between_neighbours(m, low, op.Where(alone, next_above(low), low), share)
 
 
-def arithmetic_of(op: Nodes, manifest: Manifest, unrolled: bool = False) -> Arithmetic:
+def arithmetic_of(op: Ops, manifest: Manifest, unrolled: bool = False) -> Arithmetic:
     """Return the arithmetic for maps of the size of the model's input.
 
     Args:

@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from fusioncam.export.gradient import Ops
+from fusioncam.export.gradient.tape import subgraph
 from fusioncam.export.single.arithmetic import arithmetic_of
-from fusioncam.export.single.nodes import Nodes, constants_of, put_into, subgraph
+from fusioncam.export.single.nodes import constants_of, put_into
 from fusioncam.export.single.parts import give, is_half, masked, of_class, of_one_picture
 from fusioncam.export.single.subject import REGION, Subject, pick, subject_of
 from fusioncam.manifest import Manifest
@@ -29,7 +31,7 @@ def loop_graph(graph: ir.Graph, score: ir.Model, manifest: Manifest, chunk: int,
     known = constants_of(graph) if shared_weights else {}
     inputs = of_one_picture(graph)
     logits, *_ = outputs = list(graph.outputs)
-    op = Nodes(graph, "fusioncam.single")
+    op = Ops(graph, "fusioncam.single")
     subject = subject_of(op, manifest, inputs, outputs)
     chances, kept = _passes(op, subject, score, chunk, known)
     maps = {
@@ -44,7 +46,7 @@ def loop_graph(graph: ir.Graph, score: ir.Model, manifest: Manifest, chunk: int,
 
 
 def _passes(
-    op: Nodes, subject: Subject, score: ir.Model, chunk: int, known: Mapping[bytes, ir.Value]
+    op: Ops, subject: Subject, score: ir.Model, chunk: int, known: Mapping[bytes, ir.Value]
 ) -> tuple[ir.Value, ir.Value]:
     """Return the results of all masked passes, those of the live channels first.
 
@@ -66,7 +68,7 @@ def _passes(
     ]
     scores, chances, kept = states
 
-    def body(op: Nodes) -> Sequence[ir.Value]:
+    def body(op: Ops) -> Sequence[ir.Value]:
         masks, now_kept = op.either(
             op.Less(turn, chunks),
             lambda op: (_of_channels(op, subject, turn, chunk), op.Identity(kept)),
@@ -87,7 +89,7 @@ def _passes(
     return every_chance, every_map
 
 
-def _of_channels(op: Nodes, subject: Subject, turn: ir.Value, chunk: int) -> ir.Value:
+def _of_channels(op: Ops, subject: Subject, turn: ir.Value, chunk: int) -> ir.Value:
     """Return M_k (at most `chunk`, 1, H, W) float32 of the channels of a turn."""
     start = op.Unsqueeze(op.Mul(turn, op.constant(chunk, np.int64)), op.ints([0]))
     channels = op.Slice(subject.live, start, op.Add(start, op.ints([chunk])), op.ints([0]))
@@ -97,18 +99,18 @@ def _of_channels(op: Nodes, subject: Subject, turn: ir.Value, chunk: int) -> ir.
 
 
 def _of_maps(
-    op: Nodes, subject: Subject, turn: ir.Value, scores: ir.Value, chances: ir.Value, kept: ir.Value
+    op: Ops, subject: Subject, turn: ir.Value, scores: ir.Value, chances: ir.Value, kept: ir.Value
 ) -> Sequence[ir.Value]:
     """Return the full-size maps of a turn as masks (m, 1, H, W) float32, and all full-size maps so far."""
 
-    def blank_and_denoised(op: Nodes) -> Sequence[ir.Value]:
+    def blank_and_denoised(op: Ops) -> Sequence[ir.Value]:
         denoised = op.Unsqueeze(subject.denoised, op.ints([0]))
         return [op.Concat(op.Mul(denoised, op.constant(0.0)), denoised, axis=0)]
 
-    def one(op: Nodes, value: ir.Value) -> Sequence[ir.Value]:
+    def one(op: Ops, value: ir.Value) -> Sequence[ir.Value]:
         return [op.Unsqueeze(value, op.ints([0]))]
 
-    def is_turn(op: Nodes, which: int) -> ir.Value:
+    def is_turn(op: Ops, which: int) -> ir.Value:
         return op.Equal(turn, op.constant(which, np.int64))
 
     (maps,) = op.either(

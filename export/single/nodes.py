@@ -1,51 +1,8 @@
-"""Nodes with several outputs or graphs inside, and whole graphs put into another."""
+"""Whole graphs put into another."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import onnx_ir as ir
-
-from fusioncam.export.gradient import Ops
-
-Build = Callable[["Nodes"], Sequence[ir.Value]]
-
-
-class Nodes(Ops):
-    """A writer of nodes that also appends `Loop`, `If` and `TopK`.
-
-    Attributes:
-        graph: The graph that nodes are added to.
-    """
-
-    def __init__(self, graph: ir.Graph, prefix: str) -> None:
-        super().__init__(graph, prefix)
-        self.graph = graph
-
-    def many(self, op_type: str, *inputs: ir.Value, count: int, **attributes: Any) -> Sequence[ir.Value]:
-        """Return the `count` outputs of a new node."""
-        name = self._name(op_type)
-        outputs = [ir.Value(name=f"{name}_{i}") for i in range(count)]
-        return self._tape.op_multi_out(op_type, inputs, attributes, outputs=outputs, name=name)
-
-    def either(self, condition: ir.Value, then: Build, otherwise: Build, count: int) -> Sequence[ir.Value]:
-        """Return the results of `then` where the condition holds, else those of `otherwise`; only one is computed."""
-        place = self._name("If")
-        branches = {"then_branch": then, "else_branch": otherwise}
-        graphs = {k: subgraph(f"{place}/{k.split('_')[0]}", build) for k, build in branches.items()}
-        return self.many("If", condition, count=count, **graphs)
-
-
-def subgraph(name: str, build: Build, inputs: Sequence[ir.Value] = ()) -> ir.Graph:
-    """Return a graph for the inside of a node. It may use values of the graphs around it.
-
-    Args:
-        name: The name of the graph, and the first part of the names in it.
-        build: Appends the nodes, and returns the outputs.
-        inputs: The inputs of the graph.
-    """
-    graph = ir.Graph(inputs, [], nodes=[], name=name)
-    graph.outputs.extend(build(Nodes(graph, name)))
-    return graph
 
 
 def put_into(

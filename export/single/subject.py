@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from fusioncam.export.gradient import Ops
 from fusioncam.export.single.arithmetic import LOWEST, Arithmetic, arithmetic_of
-from fusioncam.export.single.nodes import Nodes
 from fusioncam.export.single.parts import chosen_class
 from fusioncam.manifest import Manifest
 
@@ -14,7 +14,7 @@ from fusioncam.manifest import Manifest
 BLANK, DENOISED, REGION, UNITED = range(4)
 
 
-def pick(op: Nodes, maps: ir.Value, which: int) -> ir.Value:
+def pick(op: Ops, maps: ir.Value, which: int) -> ir.Value:
     """Return one of several maps (m, H, W)."""
     return op.Gather(maps, op.constant(which, np.int64))
 
@@ -45,11 +45,11 @@ class Subject:
     live: ir.Value
     count: ir.Value
 
-    def late(self, op: Nodes, row: ir.Value, which: int) -> ir.Value:
+    def late(self, op: Ops, row: ir.Value, which: int) -> ir.Value:
         """Return the entry (1,) of a pass after those of the channels, from a row of all passes."""
         return op.Gather(row, op.Add(self.count, op.ints([which])))
 
-    def region(self, op: Nodes, scores: ir.Value) -> ir.Value:
+    def region(self, op: Ops, scores: ir.Value) -> ir.Value:
         """Return R (H, W); a constant channel has the score of x * 0, as its mask is zero."""
         channels = self.manifest.layer.shape[0]
         live = op.Slice(scores, op.ints([0]), self.count, op.ints([0]))
@@ -58,26 +58,26 @@ class Subject:
         every = op.Where(self.zero, op.constant(LOWEST, np.float32), every)
         return arithmetic_of(op, self.manifest).score_cam(self.activations, every)
 
-    def unite(self, op: Nodes, chances: ir.Value, kept: ir.Value) -> ir.Value:
+    def unite(self, op: Ops, chances: ir.Value, kept: ir.Value) -> ir.Value:
         """Return U (H, W) from the probabilities of all passes and their full-size maps."""
         maps = arithmetic_of(op, self.manifest)
         return maps.unite(self.denoised, pick(op, kept, REGION), self._shares(op, maps, chances))
 
-    def fuse(self, op: Nodes, chances: ir.Value, kept: ir.Value) -> ir.Value:
+    def fuse(self, op: Ops, chances: ir.Value, kept: ir.Value) -> ir.Value:
         """Return F (H, W); the share of R from `unite` is renormalised."""
         maps = arithmetic_of(op, self.manifest)
         gain = op.Sub(self.late(op, chances, UNITED), self.late(op, chances, BLANK))
         shares = maps.shares(gain, self._shares(op, maps, chances)[1])
         return maps.blend(pick(op, kept, UNITED), pick(op, kept, REGION), shares)
 
-    def _shares(self, op: Nodes, maps: Arithmetic, chances: ir.Value) -> tuple[ir.Value, ir.Value]:
+    def _shares(self, op: Ops, maps: Arithmetic, chances: ir.Value) -> tuple[ir.Value, ir.Value]:
         """Return the shares of D and R in the gain over x * 0."""
         blank = self.late(op, chances, BLANK)
         of_denoised, of_region = (op.Sub(self.late(op, chances, n), blank) for n in (DENOISED, REGION))
         return maps.shares(of_denoised, of_region)
 
 
-def subject_of(op: Nodes, manifest: Manifest, inputs: list[ir.Value], outputs: list[ir.Value]) -> Subject:
+def subject_of(op: Ops, manifest: Manifest, inputs: list[ir.Value], outputs: list[ir.Value]) -> Subject:
     """Return the picture, class and layer of an explain graph.
 
     Args:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
+from fusioncam.export.gradient import Ops
 from fusioncam.export.single.arithmetic import LOWEST, arithmetic_of
-from fusioncam.export.single.nodes import Nodes, constants_of, put_into
+from fusioncam.export.single.nodes import constants_of, put_into
 from fusioncam.export.single.parts import chosen_class, give, is_half, masked, of_class
 from fusioncam.manifest import Manifest
 
@@ -82,7 +83,7 @@ def fuse_graph(score: ir.Model, manifest: Manifest) -> ir.Model:
 
 def _begun(
     manifest: Manifest, names: Sequence[str], more: dict[str, list[int]]
-) -> tuple[ir.Graph, Nodes, dict[str, ir.Value]]:
+) -> tuple[ir.Graph, Ops, dict[str, ir.Value]]:
     """Return a graph, what appends to it, and its inputs by name."""
     layer = [1, *manifest.layer.shape]
     shapes = {
@@ -95,7 +96,7 @@ def _begun(
         for n, s in shapes.items()
     }
     graph = ir.Graph(list(inputs.values()), [], nodes=[], name="fusioncam")
-    return graph, Nodes(graph, PREFIX), inputs
+    return graph, Ops(graph, PREFIX), inputs
 
 
 def _model(graph: ir.Graph, score: ir.Model) -> ir.Model:

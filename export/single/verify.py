@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 from onnxruntime import InferenceSession, RunOptions
 
-from fusioncam.export.precision.drift import Finding, logits_of
+from fusioncam.export.precision.drift import Finding, logits_of, masked_scores
 from fusioncam.export.sessions import open_session
 from fusioncam.kernels import reference
 from fusioncam.kernels.arrays import Array
 from fusioncam.kernels.masks import MaskMaker
-from fusioncam.manifest import CHUNK, CHUNK_GRAPH, EXPLAIN_GRAPH, FUSE_GRAPH, SCORE_GRAPH, SINGLE_GRAPH, Manifest
+from fusioncam.manifest import CHUNK_GRAPH, EXPLAIN_GRAPH, FUSE_GRAPH, SCORE_GRAPH, SINGLE_GRAPH, Manifest
 
 MAPS = ("fusion_cam", "grad_cam", "score_cam")
 # Masks may differ in their last digit, and float16 and int8 then round some pixels to the next step.
@@ -82,10 +82,6 @@ def _by_numpy(score: InferenceSession, manifest: Manifest, image: Array, seen: d
 
     scores = np.full(len(activations), logits_of(score, 0 * image[None])[0, c], np.float64)
     live = np.flatnonzero(~masks.zero & ~masks.constant)
-    for start in range(0, len(live), CHUNK):
-        block = live[start : start + CHUNK]
-        pictures = np.empty((len(block), *image.shape), np.float32)
-        masks.fill(block, pictures)
-        scores[block] = logits_of(score, pictures)[:, c]
+    scores[live] = masked_scores(score, masks, live, image, c)
     exact, slopes = activations.astype(np.float64), gradients.astype(np.float64)
     return reference.fusion_cam(exact, slopes, scores, confidence, size)

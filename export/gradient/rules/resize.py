@@ -3,6 +3,7 @@
 import numpy as np
 import onnx_ir as ir
 
+from fusioncam.export.gradient.reader import number_for
 from fusioncam.export.gradient.rules.measure import run_node
 from fusioncam.export.gradient.rules.table import Step, along, rule
 from fusioncam.export.gradient.tape import dims
@@ -30,11 +31,8 @@ def _resize(s: Step) -> ir.Value:
 
 def _scale(s: Step, axis: int) -> float:
     """Return the given scale along `axis`: one that is not 1 may move samples without changing their number."""
-    if not s.has(2) or not s.array(2).size:
-        return 1
-    rank = len(dims(s.x))
-    listed = [a % rank for a in s.attribute("axes", range(rank))]
-    return float(s.array(2)[listed.index(axis)]) if axis in listed else 1
+    scale = number_for(axis, s.array(2) if s.has(2) else None, s.attribute("axes"), len(dims(s.x)))
+    return 1 if scale is None else float(scale)
 
 
 def _matrix(s: Step, axis: int, small: int, large: int) -> Float32Array:

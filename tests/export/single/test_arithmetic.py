@@ -2,9 +2,9 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from fusioncam.export.gradient import Ops
 from fusioncam.export.sessions import session
 from fusioncam.export.single.arithmetic import Arithmetic, by_bisection, by_sorting
-from fusioncam.export.single.nodes import Nodes
 from fusioncam.kernels import reference
 
 RNG = np.random.default_rng(5)
@@ -20,7 +20,7 @@ def run(request):
         kind = ir.TensorType(ir.DataType.from_numpy(np.dtype(dtype)))
         inputs = [ir.Value(name=f"x{i}", type=kind, shape=ir.Shape(a.shape)) for i, a in enumerate(arrays)]
         graph = ir.Graph(inputs, [], nodes=[], name="test", opset_imports={"": 18})
-        result = build(Arithmetic(Nodes(graph, "test"), grid, size, dtype, threshold), *inputs)
+        result = build(Arithmetic(Ops(graph, "test"), grid, size, dtype, threshold), *inputs)
         result.type = kind
         graph.outputs.append(result)
         feeds = {f"x{i}": a.astype(dtype) for i, a in enumerate(arrays)}
