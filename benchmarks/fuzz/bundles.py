@@ -13,8 +13,9 @@ from google.protobuf.message import DecodeError
 
 from fusioncam.manifest import MANIFEST, sha256, signed
 from fusioncam.runtime.commands.demo import save_sample
+from fuzz.byte_mutations import OF_BYTES
 from fuzz.commands import command
-from fuzz.model_mutations import OF_BYTES, mutate
+from fuzz.model_mutations import mutate
 from fuzz.request_mutations import NASTY
 from fuzz.sandbox import Outcome, complaint, run_forked
 from fuzz.seeds import write_seeds

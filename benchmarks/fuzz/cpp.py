@@ -14,8 +14,9 @@ import onnx
 import onnxruntime
 from platformdirs import user_cache_path
 
+from fuzz.byte_mutations import OF_BYTES
 from fuzz.commands import command
-from fuzz.model_mutations import NAMES, OF_BYTES, mutate
+from fuzz.model_mutations import NAMES, mutate
 from fuzz.sandbox import Outcome, over_limit, run_forked
 from fuzz.seeds import write_seeds
 

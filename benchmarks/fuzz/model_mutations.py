@@ -1,10 +1,12 @@
-"""Ways to spoil an ONNX model: its bytes, and with knowledge of its fields."""
+"""Ways to spoil an ONNX model with knowledge of its fields."""
 
 import random
 from collections.abc import Callable
 
 import onnx
 from onnx import AttributeProto, TensorProto, helper
+
+from fuzz.byte_mutations import OF_BYTES
 
 INTEGERS = (0, 1, -1, 2, 3, 7, 255, 1 << 20, 1 << 31, (1 << 31) - 1, -(1 << 31), (1 << 63) - 1, -(1 << 63), 1 << 40)
 FLOATS = (0.0, -0.0, 1.0, -1.0, 1e-45, 1e38, float("inf"), float("-inf"), float("nan"))
@@ -21,45 +23,10 @@ OPERATORS = (
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft", "local", "no.such.domain", "ai.onnx.preview.training")
 
 Mutation = Callable[[random.Random, onnx.ModelProto], None]
-ByteMutation = Callable[[random.Random, bytearray], None]
 
 
 def _pick(rng: random.Random, items):
     return rng.choice(list(items)) if len(items) else None
-
-
-def flip(rng: random.Random, data: bytearray) -> None:
-    """Some bytes are others, most of them at the beginning or the end, where the structure is."""
-    for _ in range(rng.choice((1, 1, 2, 8, 64))):
-        near = min(len(data), rng.choice((64, 2000, len(data))))
-        at = rng.randrange(near) if rng.random() < 0.5 else len(data) - 1 - rng.randrange(near)
-        data[at] = rng.choice((0, 1, 127, 128, 255, data[at] ^ (1 << rng.randrange(8)), rng.randrange(256)))
-
-
-def cut(rng: random.Random, data: bytearray) -> None:
-    """The file ends early."""
-    del data[rng.randrange(len(data)) :]
-
-
-def insert(rng: random.Random, data: bytearray) -> None:
-    """Some bytes are inserted: a length no longer fits."""
-    at = rng.randrange(len(data))
-    data[at:at] = rng.choice((rng.randbytes(rng.choice((1, 4, 100))), b"\xff" * 10, bytes(data[:50])))
-
-
-def remove(rng: random.Random, data: bytearray) -> None:
-    """Some bytes are left out."""
-    at = rng.randrange(len(data))
-    del data[at : at + rng.choice((1, 2, 16, 300))]
-
-
-def nest(rng: random.Random, data: bytearray) -> None:
-    """A message within a message, and so on, without end."""
-    inner = b""
-    for _ in range(rng.choice((50, 99, 500))):
-        length = len(inner) + 4
-        inner = b"\x3a" + bytes(((length & 0x7F) | 0x80, length >> 7 & 0x7F)) + inner
-    data += inner
 
 
 def change_node(rng: random.Random, model: onnx.ModelProto) -> None:
@@ -325,7 +292,6 @@ def change_branch(rng: random.Random, model: onnx.ModelProto) -> None:
     rng.choice(holders).g.CopyFrom(inner.graph)
 
 
-OF_BYTES: tuple[ByteMutation, ...] = (flip, flip, cut, insert, remove, nest)
 OF_FIELDS: tuple[Mutation, ...] = (
     change_node, change_edge, change_edge, change_nodes, change_attribute, change_attribute, change_attribute,
     change_opset, change_weight, change_weight, change_interface, change_interface, claim_shapes, change_notes, grow,
