@@ -10,6 +10,28 @@ from onnx import TensorProto, helper, numpy_helper
 CLASSES = 5
 
 
+def _weights(channels, keep_axes, dtype):
+    """The tensors w1, w2, w3 and b3."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "w1": rng.normal(0, 0.5, (4, channels, 3, 3)),
+        "w2": rng.normal(0, 0.5, (6, 4, 3, 3)),
+        "w3": rng.normal(0, 1, (CLASSES, 6, 1, 1) if keep_axes else (6, CLASSES)),
+        "b3": rng.normal(0, 0.1, CLASSES),
+    }
+    numpy_type = helper.tensor_dtype_to_np_dtype(dtype)
+    return [numpy_helper.from_array(v.astype(numpy_type), k) for k, v in weights.items()]
+
+
+def _ending_nodes(stages, last, output):
+    """Operators one after the other, from the tensor `last` to `output`."""
+    for i, stage in enumerate(stages):
+        kind, attributes = stage if isinstance(stage, tuple) else (stage, {})
+        after = output if i == len(stages) - 1 else f"stage{i}"
+        yield helper.make_node(kind, [last], [after], f"ending{i}", **attributes)
+        last = after
+
+
 def classifier(
     *,
     batch="N",
@@ -43,15 +65,7 @@ def classifier(
         weights_as_inputs: Whether the weights are listed among the inputs too, as up to IR 3.
         operator: Type of an operator put between the first Relu and the second Conv.
     """
-    rng = np.random.default_rng(0)
     image, conv, relu, output = names
-    numpy_type = helper.tensor_dtype_to_np_dtype(dtype)
-    weights = {
-        "w1": rng.normal(0, 0.5, (4, channels, 3, 3)),
-        "w2": rng.normal(0, 0.5, (6, 4, 3, 3)),
-        "w3": rng.normal(0, 1, (CLASSES, 6, 1, 1) if keep_axes else (6, CLASSES)),
-        "b3": rng.normal(0, 0.1, CLASSES),
-    }
     nodes, x = [], image
     if input_type is not None:
         nodes.append(helper.make_node("Cast", [x], ["cast"], to=dtype))
@@ -76,14 +90,10 @@ def classifier(
     else:
         nodes.append(helper.make_node("Flatten", ["pool"], ["flat"]))
         nodes.append(helper.make_node("Gemm", ["flat", "w3", "b3"], [last], "classifier"))
-    for i, stage in enumerate(stages):
-        kind, attributes = stage if isinstance(stage, tuple) else (stage, {})
-        after = output if i == len(stages) - 1 else f"stage{i}"
-        nodes.append(helper.make_node(kind, [last], [after], f"ending{i}", **attributes))
-        last = after
+    nodes += _ending_nodes(stages, last, output)
     shape = (batch, *size, channels) if channels_last else (batch, channels, *size)
     inputs = [helper.make_tensor_value_info(image, input_type or dtype, shape)]
-    tensors = [numpy_helper.from_array(v.astype(numpy_type), k) for k, v in weights.items()]
+    tensors = _weights(channels, keep_axes, dtype)
     if weights_as_inputs:
         inputs += [helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in tensors]
     outputs = [helper.make_tensor_value_info(output, dtype, None)]
