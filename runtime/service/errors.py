@@ -1,4 +1,7 @@
-"""Errors as answers: `{"error": "..."}`, one clear line, and the status that says who can mend it."""
+"""Errors as answers: `{"error": "..."}`, one clear line, and the status that says who can mend it.
+
+Starlette's HTTPException has a status of its own; the statuses of fusioncam's errors are in `STATUSES`.
+"""
 
 from collections.abc import Mapping
 
@@ -28,18 +31,8 @@ WAIT_FOR_MEMORY = 5  # seconds in which other requests may free theirs
 CLIENT_GONE = 499  # nginx's number for a client that did not wait; only logs and metrics see it
 
 
-class RefusedError(FusionCamError):
-    """A request that is refused with a status of its own."""
-
-    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.status, self.headers = status, dict(headers or {})
-
-
 def error_response(error: Exception) -> JSONResponse:
     """Return the answer to a request that ended in an error."""
-    if isinstance(error, RefusedError):
-        return error_json(error.status, str(error), error.headers)
     if isinstance(error, HTTPException):
         return error_json(error.status_code, str(error.detail), error.headers)
     error = out_of_memory(error) or error

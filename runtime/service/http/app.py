@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 import fusioncam
 from fusioncam.errors import BusyError, FusionCamError
 from fusioncam.runtime.service.batching.batcher import Batcher
-from fusioncam.runtime.service.errors import RETRY_AFTER, RefusedError, error_response
+from fusioncam.runtime.service.errors import RETRY_AFTER, error_response
 from fusioncam.runtime.service.http.infer_handler import InferHandler
 from fusioncam.runtime.service.http.middleware import RequestMiddleware
 from fusioncam.runtime.service.monitoring.metrics import Metrics
@@ -94,11 +94,11 @@ def _new_app(settings: Settings, lifespan: Callable[[FastAPI], Any]) -> FastAPI:
 async def _answer_error(request: Request, error: Exception) -> Response:
     """Answer an error; for unknown routes with more help than Starlette gives."""
     if isinstance(error, HTTPException) and error.status_code == 404 and error.detail == "Not Found":
-        error = RefusedError(404, f"there is nothing at {quote(request.url.path)}; /docs lists what there is")
+        error = HTTPException(404, f"there is nothing at {quote(request.url.path)}; /docs lists what there is")
     elif isinstance(error, HTTPException) and error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
         message = f"{quote(request.url.path)} does not take {quote(request.method)}; use {allowed}"
-        error = RefusedError(405, message, error.headers)
+        error = HTTPException(405, message, error.headers)
     return error_response(error)
 
 
@@ -184,9 +184,9 @@ def _add_both(
 
     async def of_version(request: Request, model: str, version: str) -> Any:
         if model not in models:
-            raise RefusedError(404, f"there is no model {quote(model)}; there are {', '.join(models)}")
+            raise HTTPException(404, f"there is no model {quote(model)}; there are {', '.join(models)}")
         if version != VERSION:
-            raise RefusedError(404, f"model {model!r} has version {VERSION}, not {quote(version)}")
+            raise HTTPException(404, f"model {model!r} has version {VERSION}, not {quote(version)}")
         return await route(request, models[model])
 
     app.add_api_route(OF_MODEL + ending, newest, **options)

@@ -7,12 +7,13 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from fusioncam.errors import BusyError, DeadlineError, FusionCamError, NotFiniteError, UsageError
 from fusioncam.runtime.explanation import Explanation
-from fusioncam.runtime.service.errors import CLIENT_GONE, RETRY_AFTER, RefusedError, error_response
+from fusioncam.runtime.service.errors import CLIENT_GONE, RETRY_AFTER, error_response
 from fusioncam.runtime.service.http.timed_response import TimedResponse
 from fusioncam.runtime.service.monitoring.metrics import Metrics
 from fusioncam.runtime.service.protocol.compression import WORTH_IT, choose_encoding, compress, decompress
@@ -60,7 +61,7 @@ class InferHandler:
             response = await self._answer(request, model, begun)
             outcome = "success"
             return response
-        except (FusionCamError, MemoryError) as error:
+        except (FusionCamError, HTTPException, MemoryError) as error:
             return error_response(error)
         except ClientDisconnect:
             return Response(status_code=CLIENT_GONE)
@@ -116,7 +117,7 @@ class InferHandler:
         """Append the body to `parts`: at most `max_body` bytes, and `max_held` of all requests together.
 
         Raises:
-            RefusedError: 413 where the body is longer.
+            HTTPException: 413 where the body is longer.
             UsageError: The length of the body is no number.
             BusyError: Other requests hold as much already.
             ClientDisconnect: The client left.
@@ -133,7 +134,7 @@ class InferHandler:
                 self._held += len(part)
                 parts.append(part)
         if size > limit:
-            raise RefusedError(
+            raise HTTPException(
                 413, f"the body has more than {limit:,} bytes, the limit: send a smaller picture, or fewer"
             )
 
@@ -168,9 +169,9 @@ class InferHandler:
 
 
 def _check_type(content_type: str | None) -> None:
-    """Raise RefusedError (415) for a body of another type than `TYPES`; tritonclient does not send the type at all."""
+    """Raise HTTPException (415) for a body of another type than `TYPES`; tritonclient does not send the type at all."""
     if content_type is not None and content_type.partition(";")[0].strip().lower() not in TYPES:
-        raise RefusedError(
+        raise HTTPException(
             415,
             f"the body's type is {quote(content_type)}; send Content-Type: {JSON}, or {BINARY} where binary tensors "
             "follow",
@@ -201,14 +202,14 @@ async def _in_time(work: Coroutine[Any, Any, T], deadline: float, seconds: float
 
     Raises:
         DeadlineError: The work does not end in time.
-        RefusedError: The same, where the status is another than 504.
+        HTTPException: The same, where the status is another than 504.
     """
     try:
         async with asyncio.timeout(deadline - time.monotonic()):
             return await work
     except TimeoutError:
         if status != 504:
-            raise RefusedError(
+            raise HTTPException(
                 status, f"the request did not arrive within {seconds:g} seconds; send it again"
             ) from None
         raise DeadlineError(

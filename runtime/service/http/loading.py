@@ -1,11 +1,10 @@
 """The application while the models are being loaded: alive, but not ready."""
 
 import asyncio
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 
+from anyio import to_thread
 from fastapi import FastAPI
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
@@ -26,14 +25,12 @@ class LoadingApp:
 
     Attributes:
         error: The reason why the application cannot be opened.
-        thread: The thread that opens it.
     """
 
     def __init__(self, open_app: Callable[[], FastAPI], opened: Callable[[], None], at_once: bool = True) -> None:
         self._open_app, self._opened, self._at_once = open_app, opened, at_once
         self._app: FastAPI | None = None
         self.error: Exception | None = None
-        self.thread: threading.Thread | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or run one lifespan."""
@@ -60,24 +57,9 @@ class LoadingApp:
 
     async def _open(self, lifespan: AsyncExitStack) -> None:
         try:
-            app = await self._open_in_thread()
+            app = await to_thread.run_sync(self._open_app, abandon_on_cancel=True)
             await lifespan.enter_async_context(app.router.lifespan_context(app))
             self._app = app
         except Exception as error:
             self.error = error
         self._opened()
-
-    async def _open_in_thread(self) -> FastAPI:
-        """Open the application in a thread that nobody waits for if the service ends first."""
-        future: Future[FastAPI] = Future()
-
-        def run() -> None:
-            with suppress(InvalidStateError):  # cancelled meanwhile
-                try:
-                    future.set_result(self._open_app())
-                except Exception as error:
-                    future.set_exception(error)
-
-        self.thread = threading.Thread(target=run, name="loading", daemon=True)
-        self.thread.start()
-        return await asyncio.wrap_future(future)

@@ -4,8 +4,9 @@ import re
 import zlib
 from collections.abc import Mapping
 
+from starlette.exceptions import HTTPException
+
 from fusioncam.errors import UsageError
-from fusioncam.runtime.service.errors import RefusedError
 from fusioncam.runtime.service.protocol.request_parser import quote
 
 # zlib's window bits, which choose the format, too.
@@ -24,14 +25,14 @@ def decompress(body: bytes, encoding: str | None, limit: int) -> bytes:
         limit: The most bytes to decompress to; no more are ever decompressed.
 
     Raises:
-        RefusedError: 415 for another encoding, 413 where the body grows beyond the limit.
+        HTTPException: 415 for another encoding, 413 where the body grows beyond the limit.
         UsageError: The body is damaged.
     """
     name = (encoding or "identity").strip().lower()
     if name == "identity":
         return body
     if name not in WINDOWS:
-        raise RefusedError(
+        raise HTTPException(
             415,
             f"the body's encoding is {quote(encoding)}; send it plain, or as {' or '.join(OFFERED)}",
             {"Accept-Encoding": ", ".join(OFFERED)},
@@ -42,7 +43,7 @@ def decompress(body: bytes, encoding: str | None, limit: int) -> bytes:
     except zlib.error:
         raise UsageError(f"the body is not {name}, or is damaged: check Content-Encoding") from None
     if len(plain) > limit:
-        raise RefusedError(
+        raise HTTPException(
             413, f"the body unpacks to more than {limit:,} bytes, the limit: send a smaller picture, or fewer"
         )
     if not decompressor.eof:

@@ -129,7 +129,7 @@ def serve(
     server.run_until(END_SIGNALS, listening)
     if app.error is not None:
         raise app.error
-    _leave_threads(app.thread)
+    _leave_threads()
     return 0
 
 
@@ -152,9 +152,9 @@ def _uvicorn_config(app: LoadingApp, config: WorkerConfig, heartbeat: Heartbeat 
     return uvicorn_config
 
 
-def _leave_threads(loading: threading.Thread | None) -> None:
+def _leave_threads() -> None:
     """End the process at once if a thread is left that Python would wait for: one that decodes a photo, or loads."""
-    threads = [t for t in threading.enumerate() if t is not threading.main_thread() and (t is loading or not t.daemon)]
+    threads = [t for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
     for thread in threads:
         thread.join(MOMENT)
     if any(thread.is_alive() for thread in threads):

@@ -1,4 +1,4 @@
-// The page: what the user chooses, the explanation asked for, and where its parts are shown.
+// The page: the user's choices, the request for an explanation, and the places that show its parts.
 
 import { Choice } from "./choice.js";
 import { Classes } from "./classes.js";
@@ -23,13 +23,13 @@ const configs = new Map(); // by model
 let settings, tiles, classes, choice;
 let file = null; // { blob, name }
 let photo = null; // as `readPhoto` gives it
-let answer = null; // what is shown: { maps, classIndex, chances, parameters }
-let kept = new Map(); // answers about this photo, by what was asked
+let answer = null; // the shown answer: { maps, classIndex, chances, parameters }
+let kept = new Map(); // answers about this photo, by their request
 let ticking = 0; // the clock that counts the seconds
-let preparing = null; // what `prepared` waits for
-let turn = new AbortController(); // of the latest question: whatever an earlier one brings is not shown any more
+let preparing = null; // the promise that `prepared` waits for
+let turn = new AbortController(); // of the latest request: results of earlier ones are not shown
 
-/** Does the latest thing asked for; what was under way is stopped. */
+/** Runs the latest action; an earlier one that still runs is aborted. */
 async function take(work) {
   turn.abort();
   const mine = (turn = new AbortController());
@@ -94,7 +94,7 @@ async function configOf(model, signal) {
   return configs.get(model);
 }
 
-/** What the page needs of an answer, for the first picture of one. */
+/** The parts of an answer that the page needs, for its first picture. */
 function told({ tensors, parameters }, methods) {
   const map = ({ shape, data }) => ({ shape: shape.slice(-2), data });
   return {
@@ -105,7 +105,7 @@ function told({ tensors, parameters }, methods) {
   };
 }
 
-/** Takes away what was shown of another photo. */
+/** Clears the results of the previous photo. */
 function clear() {
   $("headline").textContent = "Looking at the photo";
   $("subline").textContent = file.name;
@@ -220,7 +220,7 @@ function ramp(colors) {
   $("ramp").getContext("2d").putImageData(image, 0, 0);
 }
 
-/** Learns what the service has. */
+/** Loads models, settings and samples from the service. */
 async function ready(signal) {
   await prepared();
   const [models, pictures] = await Promise.all([service.models(), service.samples()]);

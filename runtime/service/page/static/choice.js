@@ -1,4 +1,4 @@
-// What is asked of the service: model, methods, budget and class.
+// The user's choices: model, methods, budget and class.
 
 import { count } from "./words.js";
 
@@ -11,9 +11,9 @@ const KINDS = [
 
 export class Choice {
   classIndex = -1; // the top one
-  able = []; // what the model can make
+  able = []; // methods that the model has all parts for
 
-  /** @param changed () of whatever the user has changed. */
+  /** @param changed () called after each change by the user. */
   constructor(settings, changed) {
     this.settings = settings;
     this.chosen = new Set(settings.chosen);
@@ -31,7 +31,7 @@ export class Choice {
     this.#share();
   }
 
-  /** The models there are. */
+  /** Lists the models of the service. */
   offer(models) {
     const names = [...new Set(models.filter(({ state }) => (state ?? "READY") === "READY").map(({ name }) => name))];
     if (!names.length) throw new Error("the service has no model that is ready: see its log, then try again");
@@ -40,7 +40,7 @@ export class Choice {
     if (names.includes(value)) $("model").value = value;
   }
 
-  /** What the chosen model is, and can do. */
+  /** Takes the configuration of the chosen model. */
   describe({ layer, size, channels, methods }) {
     $("model-facts").textContent = `Input ${size[1]} × ${size[0]} pixels, ${count(channels, "channel")}`;
     Object.assign($("layer"), { textContent: `Layer ${layer}`, title: layer });
@@ -60,7 +60,7 @@ export class Choice {
     };
   }
 
-  /** The usual ones come first, as on the command line. */
+  /** The default methods come first, as on the command line. */
   #order = (method) => [...this.settings.chosen, ...this.able].indexOf(method);
 
   #share() {
@@ -88,7 +88,7 @@ export class Choice {
     box.addEventListener("change", () => {
       if (box.checked) this.chosen.add(method);
       else if (this.chosen.size > 1) this.chosen.delete(method);
-      else box.checked = true; // one must stay
+      else box.checked = true; // at least one stays checked
       this.#count();
       this.changed();
     });

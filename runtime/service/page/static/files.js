@@ -1,4 +1,4 @@
-// Ways a picture comes in: dropped, pasted, chosen, taken with a camera, or one of the samples.
+// The sources of a picture: dropped, pasted, chosen, taken with a camera, or a sample.
 
 const $ = (id) => document.getElementById(id);
 

@@ -1,5 +1,5 @@
-// NumPy's .npz: a zip of .npy files. Stored plain as fusioncam's own, since maps hardly compress; so a zip needs no more
-// than what is here: a head per file, a directory at the end, and checksums.
+// NumPy's .npz: a zip of .npy files. Stored without compression, as by fusioncam itself, since maps hardly
+// compress; so a zip needs a head per file, a directory at the end, and checksums.
 
 const CRC = Uint32Array.from({ length: 256 }, (_, n) => {
   for (let k = 0; k < 8; k++) n = n & 1 ? (n >>> 1) ^ 0xedb88320 : n >>> 1;

@@ -4,7 +4,7 @@ import { sampled, seen, taps } from "./geometry.js";
 
 const { fround } = Math; // as in geometry.js
 
-/** The photo's own colours, muted, or a red bird would look like evidence. */
+/** Mutes the colours of a photo: unmuted, a red bird would look like evidence. */
 export function muted(photo) {
   const out = new Uint8ClampedArray(photo.length);
   for (let i = 0; i < photo.length; i += 4) {
@@ -15,7 +15,7 @@ export function muted(photo) {
   return out;
 }
 
-/** What the model never saw of the photo, faded. */
+/** Fades the parts of a photo that the model did not see. */
 export function faded(photo) {
   const out = new Uint8ClampedArray(photo.length);
   for (let i = 0; i < photo.length; i += 4) {
@@ -63,7 +63,7 @@ export class Ground {
     if (this.empty) return;
     this.taps = [taps(rows, this.rows), taps(columns, this.columns)];
     this.muted = muted(this.#cut(image.data));
-    this.blank = new Float32Array(this.muted.length / 4); // a map of nothing
+    this.blank = new Float32Array(this.muted.length / 4); // an empty map
   }
 
   /** The values of a map at the pixels that the model saw. */
@@ -71,7 +71,7 @@ export class Ground {
     return this.empty ? this.blank : sampled(map, width, ...this.taps);
   }
 
-  /** ImageData of the photo with values laid over what the model saw of it. */
+  /** ImageData of the photo with values laid over the part that the model saw. */
   painted(values, colors, opacity) {
     const { width, height } = this.image;
     const out = new ImageData(new Uint8ClampedArray(this.faded), width, height);

@@ -1,4 +1,4 @@
-// What the page asks of the service. Every failure is a ServiceError of one line, as the service put it.
+// Requests to the service. Every failure is a ServiceError with the one line of the service.
 
 import { HEAD_LENGTH, decodeAnswer, encodeRequest } from "./binary.js";
 
@@ -35,7 +35,7 @@ export class Service {
     return (await this.#ask(url, { signal })).blob();
   }
 
-  /** Says at once what the service would say after many bytes, when browsers may lose its answer with the connection. */
+  /** Throws the service's error before many bytes are sent: browsers may lose its answer with the connection. */
   refuseLarge(file, limits) {
     const most = limits.max_body - HEAD_ROOM;
     if (file.size > most) {
@@ -66,7 +66,7 @@ export class Service {
       if (answer.ok) return answer;
       message = await refusal(answer);
       if (answer.status !== 401) throw new ServiceError(message, answer.status);
-      // Someone else may have been asked meanwhile.
+      // Another request may have asked for the token meanwhile.
       if (sessionStorage.getItem(TOKEN) === token) sessionStorage.setItem(TOKEN, await this.askToken(token !== null, message));
     }
   }

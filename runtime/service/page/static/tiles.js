@@ -25,7 +25,7 @@ export class Tiles {
     this.opacity = settings.opacity;
   }
 
-  /** A new photo: it is shown at once, muted where maps will be. */
+  /** Shows a new photo at once, muted where maps will be. */
   begin(photo, preprocessing, methods) {
     const { width, height } = photo.shown;
     const places = axes(photo.size, preprocessing).map((axis, i) => shownIn(axis, [height, width][i]));
@@ -94,7 +94,7 @@ export class Tiles {
       this.#point([(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height]);
     };
     for (const name of ["pointerdown", "pointermove"]) stage.addEventListener(name, pointed);
-    // A finger leaves when it is lifted, and then one wants to read.
+    // A finger leaves the picture when it is lifted; the value must stay readable.
     stage.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && this.#point(null));
     stage.addEventListener("blur", () => this.#point(null));
     stage.addEventListener("keydown", (event) => this.#step(event));

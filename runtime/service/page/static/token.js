@@ -3,7 +3,7 @@
 import { ServiceError } from "./service.js";
 
 const FITS_A_HEADER = /^[\x21-\x7e]+$/; // as the service's own tokens do
-let asked = null; // several requests may be refused at once: one dialog serves all
+let asked = null; // several requests may be refused together: one dialog is enough
 
 /**
  * @param refused Whether another token was tried.

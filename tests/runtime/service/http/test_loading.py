@@ -103,14 +103,20 @@ def test_what_cannot_be_loaded_is_kept(at_once):
 
 def test_a_service_that_ends_while_it_loads_waits_for_nobody(inner):
     app, seen = inner
-    may = threading.Event()
+    begun, may, loaded = threading.Event(), threading.Event(), threading.Event()
+
+    def load():
+        begun.set()
+        assert may.wait(30)
+        loaded.set()
+        return app
 
     async def live():
-        opening = LoadingApp(lambda: may.wait(30) and app, lambda: None)
-        async with Life(opening):
-            pass
+        async with Life(LoadingApp(load, lambda: None)):
+            assert await asyncio.to_thread(begun.wait, 30)
+        assert not loaded.is_set()
         may.set()
-        opening.thread.join()
+        assert await asyncio.to_thread(loaded.wait, 30)
 
     asyncio.run(live())
     assert seen == []
