@@ -61,7 +61,7 @@ def bench_bundle(
     config: BenchConfig | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Report:
-    """Measure a bundle.
+    """Measure the explanations of a bundle.
 
     Args:
         folder: The bundle.

@@ -56,11 +56,11 @@ class ExhaustivePlan:
         return left
 
     def update(self, scores: Float64Array, blank: Float64Array) -> None:
-        """Keep the scores."""
+        """Keep the scores as measured."""
         self._scores = scores
 
     def scores(self) -> Float64Array:
-        """Return the scores as measured."""
+        """Return the measured scores (n, classes)."""
         return self._scores
 
 

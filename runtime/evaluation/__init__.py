@@ -1,1 +1,5 @@
-"""How good the maps are: metrics, what is known of the photos, and a report. See `fusioncam evaluate`."""
+"""The evaluation of maps, for `fusioncam evaluate`.
+
+`evaluator` measures photos, and `run` a folder: `metrics` measure a map, `annotations` tell where the objects are,
+`store` keeps the rows, `statistics` has the certainty of their means, and `report` writes the results.
+"""

@@ -15,7 +15,7 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class AnnotatedObject:
-    """One object.
+    """One object in a photo.
 
     Attributes:
         outline: Its place.

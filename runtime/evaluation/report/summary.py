@@ -49,22 +49,7 @@ def summarise(
     mean_of = means({(m, method): c for m, of_metric in columns.items() for method, c in of_metric.items()})
     averages = {m: {method: mean_of[m, method] for method in of_metric} for m, of_metric in columns.items()}
     judged = [row["correct"] for row in done if row.get("correct") is not None]
-    by_method: dict[str, dict[str, Any]] = {
-        method: {
-            "metrics": {m: averages[m][method]._asdict() for m in columns},
-            "against_first": {},
-            "flags": dict(Counter(f for row in done for f in _of(row, method).get("flags", ()))),
-            "curves": {},
-        }
-        for method in methods
-    }
-    for m, values in columns.items():
-        for pair in paired(values, metrics[m].better, [(method, methods[0]) for method in methods[1:]]):
-            facts = {**pair.difference._asdict(), "won": pair.won, "tied": pair.tied, "settled": pair.settled}
-            facts["difference"] = facts.pop("mean")
-            by_method[pair.first]["against_first"][m] = facts
-    for method, curves in _mean_curves(done, methods).items():
-        by_method[method]["curves"] = curves
+    differences, curves = _against_first(columns, methods, metrics), _mean_curves(done, methods)
     summary = {
         "about": dict(about or {}),
         "photos": {
@@ -75,12 +60,33 @@ def summarise(
             "correct": sum(judged),
         },
         "metrics": {m: _about(metrics[m], averages[m]) for m in columns},
-        "methods": by_method,
+        "methods": {
+            method: {
+                "metrics": {m: averages[m][method]._asdict() for m in columns},
+                "against_first": differences[method],
+                "flags": dict(Counter(f for row in done for f in _of(row, method).get("flags", ()))),
+                "curves": curves[method],
+            }
+            for method in methods
+        },
         "first": methods[0] if methods else None,
         "problems": [problem._asdict() for problem in (*problems, *_in_rows(done))],
         "failed": [{"image": row["image"], "error": row["error"]} for row in rows if "error" in row],
     }
     return dict(plain(summary))
+
+
+def _against_first(
+    columns: Mapping[str, Mapping[str, Float64Array]], methods: Sequence[str], metrics: Mapping[str, Metric]
+) -> dict[str, dict[str, Any]]:
+    """Return the paired differences from the first method, by method and metric."""
+    differences: dict[str, dict[str, Any]] = {method: {} for method in methods}
+    for m, values in columns.items():
+        for pair in paired(values, metrics[m].better, [(method, methods[0]) for method in methods[1:]]):
+            facts = {**pair.difference._asdict(), "won": pair.won, "tied": pair.tied, "settled": pair.settled}
+            facts["difference"] = facts.pop("mean")
+            differences[pair.first][m] = facts
+    return differences
 
 
 def _of(row: Row, method: str) -> Mapping[str, Any]:
