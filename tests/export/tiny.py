@@ -23,6 +23,19 @@ def _weights(channels, keep_axes, dtype):
     return [numpy_helper.from_array(v.astype(numpy_type), k) for k, v in weights.items()]
 
 
+def _layer_nodes(x, conv, relu, operator):
+    """Conv, Relu, `operator` if there is one, Conv, Relu and the pool, from the tensor `x` on."""
+    second = "extra" if operator else "r1"
+    return [
+        helper.make_node("Conv", [x, "w1"], ["c1"], conv, pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c1"], ["r1"], "relu1"),
+        *([helper.make_node(operator, ["r1"], ["extra"], "odd")] if operator else []),
+        helper.make_node("Conv", [second, "w2"], ["c2"], "conv2", pads=[1, 1, 1, 1], strides=[2, 1]),
+        helper.make_node("Relu", ["c2"], [relu], "relu2"),
+        helper.make_node("GlobalAveragePool", [relu], ["pool"]),
+    ]
+
+
 def _ending_nodes(stages, last, output):
     """Operators one after the other, from the tensor `last` to `output`."""
     for i, stage in enumerate(stages):
@@ -73,16 +86,7 @@ def classifier(
     if channels_last:
         nodes.append(helper.make_node("Transpose", [x], ["nchw"], perm=[0, 3, 1, 2]))
         x = "nchw"
-    nodes += [
-        helper.make_node("Conv", [x, "w1"], ["c1"], conv, pads=[1, 1, 1, 1]),
-        helper.make_node("Relu", ["c1"], ["r1"], "relu1"),
-        *([helper.make_node(operator, ["r1"], ["extra"], "odd")] if operator else []),
-        helper.make_node(
-            "Conv", ["extra" if operator else "r1", "w2"], ["c2"], "conv2", pads=[1, 1, 1, 1], strides=[2, 1]
-        ),
-        helper.make_node("Relu", ["c2"], [relu], "relu2"),
-        helper.make_node("GlobalAveragePool", [relu], ["pool"]),
-    ]
+    nodes += _layer_nodes(x, conv, relu, operator)
     stages = [*ending]
     last = f"raw{len(stages)}" if stages else output
     if keep_axes:
