@@ -74,14 +74,7 @@ def score(name: str, of: Interface, deployment: Deployment, manifest: Manifest) 
 
 
 def front(name: str, of: Interface, deployment: Deployment, pictures: str) -> Message:
-    """Return the configuration of the Python model that drives the other two.
-
-    Args:
-        name: The name of the model.
-        of: The inputs and outputs.
-        deployment: The options.
-        pictures: The type of the pictures that the scores take.
-    """
+    """Return the configuration of the Python model that drives the other two; scores take `pictures` of that type."""
     return [
         *_head(name, "python"),
         "Pictures of a request share its first dimension; those of several requests meet in the chunks of the scores.",

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from fusioncam.export.gradient.rules.table import Step, rule
+from fusioncam.export.gradient.rules.table import Step, rule, rules
 
 # The derivative of each function, in terms of its input x or its output y. The output is preferred where it serves:
 # reading the input would keep onnxruntime from fusing the activation into the convolution before it.
@@ -26,21 +26,9 @@ DERIVATIVES: dict[str, Callable[[Step], ir.Value]] = {
 }
 
 
-# Conditions under which the gradient passes as it is; elsewhere it is zero.
-GATES: dict[str, Callable[[Step], ir.Value]] = {
-    "Relu": lambda s: s.op.Greater(s.y, s.like(0)),
-    "ThresholdedRelu": lambda s: s.op.Greater(s.x, s.like(s.attribute("alpha", 1.0))),
-}
-
-
 @rule(*DERIVATIVES)
 def _by_derivative(s: Step) -> ir.Value:
     return s.op.Mul(s.dy, DERIVATIVES[s.node.op_type](s))
-
-
-@rule(*GATES)
-def _by_gate(s: Step) -> ir.Value:
-    return _gate(s, GATES[s.node.op_type](s))
 
 
 def _square(s: Step, value: ir.Value) -> ir.Value:
@@ -61,6 +49,14 @@ def _positive(s: Step, alpha: float) -> ir.Value:
 def _gate(s: Step, condition: ir.Value, otherwise: ir.Value | None = None) -> ir.Value:
     """Return the gradient where `condition` holds, else `otherwise` (zero)."""
     return s.op.Where(condition, s.dy, s.like(0) if otherwise is None else otherwise)
+
+
+rules(
+    {
+        "Relu": lambda s: _gate(s, s.op.Greater(s.y, s.like(0))),
+        "ThresholdedRelu": lambda s: _gate(s, s.op.Greater(s.x, s.like(s.attribute("alpha", 1.0)))),
+    }
+)
 
 
 @rule("LeakyRelu")

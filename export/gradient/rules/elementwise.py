@@ -3,7 +3,7 @@
 import numpy as np
 import onnx_ir as ir
 
-from fusioncam.export.gradient.rules.table import Gradient, Step, rule
+from fusioncam.export.gradient.rules.table import Gradient, Step, rule, rules
 
 # Operators whose operands broadcast: the gradient of any operand, in the shape of the output.
 OPERANDS: dict[str, Gradient] = {
@@ -16,9 +16,8 @@ OPERANDS: dict[str, Gradient] = {
 }
 
 
-@rule(*OPERANDS, broadcasts=True, every_input=True)
-def _of_operand(s: Step) -> ir.Value | None:
-    return OPERANDS[s.node.op_type](s)
+rules(OPERANDS, broadcasts=True, every_input=True)
+rules({"Neg": lambda s: s.op.Neg(s.dy)})
 
 
 @rule("QuantizeLinear", "DequantizeLinear", domain="com.microsoft")  # written for 16 bits below opset 21
@@ -56,11 +55,6 @@ def _cast(s: Step) -> ir.Value | None:
 def _zero(_: Step) -> None:
     # Piecewise constant: the derivative is zero wherever it exists.
     return None
-
-
-@rule("Neg")
-def _neg(s: Step) -> ir.Value:
-    return s.op.Neg(s.dy)
 
 
 @rule("Div", broadcasts=True, every_input=True)

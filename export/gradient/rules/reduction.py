@@ -3,7 +3,7 @@
 import numpy as np
 import onnx_ir as ir
 
-from fusioncam.export.gradient.rules.table import Gradient, Step, product, rule
+from fusioncam.export.gradient.rules.table import Step, product, rule, rules
 from fusioncam.export.gradient.tape import dims
 
 
@@ -24,23 +24,20 @@ def _kept(s: Step, value: ir.Value) -> ir.Value:
     return value if s.attribute("keepdims", 1) or not axes else s.op.Unsqueeze(value, s.op.ints(axes))
 
 
-REDUCTIONS: dict[str, Gradient] = {
-    "ReduceL1": lambda s: s.op.Mul(s.op.Sign(s.x), _kept(s, s.dy)),
-    "ReduceMean": lambda s: s.op.expand_as(_kept(s, s.op.Div(s.dy, s.like(_count(s)))), s.x),
-    "ReduceSum": lambda s: s.op.expand_as(_kept(s, s.dy), s.x),
-    "ReduceSumSquare": lambda s: s.op.Mul(s.x, _kept(s, s.op.Mul(s.like(2), s.dy))),
-}
-
-
-@rule(*REDUCTIONS)
-def _by_reduction(s: Step) -> ir.Value | None:
-    return REDUCTIONS[s.node.op_type](s)
-
-
 def _count(s: Step) -> int:
     """Return how many elements become one."""
     shape = dims(s.x)
     return product([shape[a] or 1 for a in _axes(s)])
+
+
+rules(
+    {
+        "ReduceL1": lambda s: s.op.Mul(s.op.Sign(s.x), _kept(s, s.dy)),
+        "ReduceMean": lambda s: s.op.expand_as(_kept(s, s.op.Div(s.dy, s.like(_count(s)))), s.x),
+        "ReduceSum": lambda s: s.op.expand_as(_kept(s, s.dy), s.x),
+        "ReduceSumSquare": lambda s: s.op.Mul(s.x, _kept(s, s.op.Mul(s.like(2), s.dy))),
+    }
+)
 
 
 @rule("ReduceMax", "ReduceMin")

@@ -5,19 +5,24 @@ import itertools
 import numpy as np
 import onnx_ir as ir
 
-from fusioncam.export.gradient.rules.table import Step, rule
+from fusioncam.export.gradient.rules.table import Step, rule, rules
 from fusioncam.export.gradient.tape import Dims, dims
 
-
-@rule("Reshape", "Flatten", "Squeeze", "Unsqueeze")
-def _reshape(s: Step) -> ir.Value:
-    return s.op.reshape_as(s.dy, s.x)
+rules(
+    {
+        **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), lambda s: s.op.reshape_as(s.dy, s.x)),
+        # From opset 28 on SpaceToDepth has the modes of DepthToSpace, its inverse.
+        "SpaceToDepth": lambda s: s.op.DepthToSpace(
+            s.dy, blocksize=int(s.attribute("blocksize")), mode=s.attribute("mode", "DCR")
+        ),
+    }
+)
+rules({"Expand": lambda s: s.dy}, broadcasts=True)
 
 
 @rule("Transpose")
 def _transpose(s: Step) -> ir.Value:
-    rank = len(dims(s.x))
-    perm = s.attribute("perm", list(reversed(range(rank))))
+    perm = s.attribute("perm", range(len(dims(s.x)))[::-1])
     return s.op.Transpose(s.dy, perm=np.argsort(perm).tolist())
 
 
@@ -36,11 +41,6 @@ def _concat(s: Step) -> ir.Value:
 def _split(s: Step) -> ir.Value:
     parts = [s.op.zeros_like(o) if d is None else d for o, d in zip(s.node.outputs, s.received, strict=True)]
     return s.op.Concat(*parts, axis=s.axis(0))
-
-
-@rule("Expand", broadcasts=True)
-def _expand(s: Step) -> ir.Value:
-    return s.dy
 
 
 @rule("Tile")
@@ -67,9 +67,3 @@ def _depth_to_space(s: Step) -> ir.Value:
     channels, height, width = s.static(s.x, 1)
     blocks: Dims = (None, channels // b**2, height, b, width, b)
     return s.op.reshape_as(s.op.Transpose(s.op.reshape(s.dy, blocks), perm=[0, 1, 3, 5, 2, 4]), s.x)
-
-
-@rule("SpaceToDepth")
-def _space_to_depth(s: Step) -> ir.Value:
-    # From opset 28 on it has the modes of DepthToSpace, its inverse.
-    return s.op.DepthToSpace(s.dy, blocksize=int(s.attribute("blocksize")), mode=s.attribute("mode", "DCR"))

@@ -1,6 +1,6 @@
 """The table of gradient rules, and the step of the walk that a rule works with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +43,12 @@ def rule(
         return gradient
 
     return enter
+
+
+def rules(gradients: Mapping[str, Gradient], broadcasts: bool = False, every_input: bool = False) -> None:
+    """Enter the functions of a table, by operator, as rules; see `rule`."""
+    for op_type, gradient in gradients.items():
+        rule(op_type, broadcasts=broadcasts, every_input=every_input)(gradient)
 
 
 @dataclass(frozen=True)
