@@ -5,22 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 
-class Kind(NamedTuple):
-    """A kind of curve: its title, the name of its x axis, and how a good curve runs."""
-
-    title: str
-    across: str
-    good: str
-
-
-KINDS = {
-    "insertion": Kind("Insertion", "share of the pixels put in, most salient first", "the sooner it rises, the better"),
-    "deletion": Kind(
-        "Deletion", "share of the pixels taken out, most salient first", "the sooner it falls, the better"
-    ),
-}
-
-
 class Area(NamedTuple):
     """The size of a drawing and its margins, in units of which letters take 12: those stay legible on a phone."""
 
@@ -40,6 +24,9 @@ class Area(NamedTuple):
         return self.height - self.bottom - share * (self.height - self.top - self.bottom)
 
 
+AREA = Area()
+
+
 class Line(NamedTuple):
     """The curve of a method: its mean as a path from `start` to `end`, and the band of its interval, which may lack."""
 
@@ -54,8 +41,7 @@ class Line(NamedTuple):
 class Chart(NamedTuple):
     """The curves of one kind, of all methods that have them."""
 
-    kind: Kind
-    area: Area
+    kind: str
     ceiling: float
     photos: int
     lines: list[Line]
@@ -67,15 +53,14 @@ def charts(methods: Mapping[str, Mapping[str, Any]]) -> Iterator[Chart]:
     Args:
         methods: The methods of the summary, each with its `curves`.
     """
-    for name, kind in KINDS.items():
+    for kind in ("insertion", "deletion"):
         curves = [
-            (n, method, m["curves"][name]) for n, (method, m) in enumerate(methods.items()) if name in m["curves"]
+            (n, method, m["curves"][kind]) for n, (method, m) in enumerate(methods.items()) if kind in m["curves"]
         ]
         if curves:
-            highest = max(v for *_, c in curves for v in (*c["mean"], *c["high"]) if v is not None)
-            area, ceiling = Area(), _ceiling(highest)
-            lines = [_line(n, method, curve, area, ceiling) for n, method, curve in curves]
-            yield Chart(kind, area, ceiling, max(curve["n"] for *_, curve in curves), lines)
+            ceiling = _ceiling(max(v for *_, c in curves for v in (*c["mean"], *c["high"]) if v is not None))
+            lines = [_line(n, method, curve, ceiling) for n, method, curve in curves]
+            yield Chart(kind, ceiling, max(curve["n"] for *_, curve in curves), lines)
 
 
 def _ceiling(highest: float) -> float:
@@ -87,14 +72,11 @@ def _ceiling(highest: float) -> float:
     return min(1.0, next(s for s in steps if s * unit >= highest - 1e-12) * unit) if highest <= 1 else highest
 
 
-def _line(number: int, method: str, curve: Mapping[str, Any], area: Area, ceiling: float) -> Line:
-    mean, low, high = (
-        [
-            f"{area.x(x):.1f} {area.y(v / ceiling):.1f}"
-            for x, v in zip(curve["x"], curve[end], strict=True)
-            if v is not None
-        ]
-        for end in ("mean", "low", "high")
-    )
+def _line(number: int, method: str, curve: Mapping[str, Any], ceiling: float) -> Line:
+    def points(values: Sequence[float | None]) -> list[str]:
+        known = [(x, v) for x, v in zip(curve["x"], values, strict=True) if v is not None]
+        return [f"{AREA.x(x):.1f} {AREA.y(v / ceiling):.1f}" for x, v in known]
+
+    mean, low, high = points(curve["mean"]), points(curve["low"]), points(curve["high"])
     band = "L".join(high + low[::-1]) if low and high else ""
     return Line(number, method, "L".join(mean), curve["mean"][0], curve["mean"][-1], band)

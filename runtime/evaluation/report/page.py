@@ -10,15 +10,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from fusioncam.runtime.evaluation.metrics.catalogue import FLAGS, METRICS
-from fusioncam.runtime.evaluation.report.charts import charts
+from fusioncam.runtime.evaluation.report.charts import AREA, charts
 from fusioncam.runtime.evaluation.report.gallery import gallery, ranking_metric
 from fusioncam.runtime.evaluation.store.store import Row
 from fusioncam.runtime.explanation import flag_text
 from fusioncam.runtime.picture import method_title
-
-NAMED = 50  # problems, or photos with one problem, that are named; the others are counted
-FEW = 20  # photos below which the percentile bootstrap is known to be too sure
-ARROWS = {"higher": "↑ higher is better", "lower": "↓ lower is better"}
 
 Summary = Mapping[str, Any]
 Pictures = Callable[[str], bytes | None]
@@ -38,29 +34,17 @@ def report_html(summary: Summary, rows: Sequence[Row], pictures: Pictures = lamb
         for name, difference in facts["against_first"].items()
         if difference["n"]
     }
-    return _environment().get_template("report.html").render(
+    template = _environment().get_template("report.html")
+    return template.render(
         summary,
-        first_title=method_title(summary["first"] or ""),
-        facts=_facts(summary),
         leaders=_leaders(summary),
         verdicts=verdicts,
-        ahead=[*verdicts.values()].count("worse"),
-        behind=[*verdicts.values()].count("better"),
         charts=[*charts(summary["methods"])],
         gallery=[*gallery(summary, rows, pictures)],
-        ranked_by=summary["metrics"].get(ranking_metric(summary)),
+        ranked_by=ranking_metric(summary),
         failures=_grouped((item["error"], item["image"]) for item in summary["failed"]),
         complaints=_grouped((item["text"], item["image"]) for item in summary["problems"]),
-        flags=[
-            (method, FLAGS.get(flag) or flag_text(flag), count)
-            for method, facts in summary["methods"].items()
-            for flag, count in facts["flags"].items()
-        ],
-        meanings={name: METRICS[name].meaning for name in summary["metrics"]},
-        arrows=ARROWS,
-        few=FEW,
-        named=NAMED,
-    )  # fmt: skip
+    )
 
 
 @cache
@@ -73,7 +57,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_printable,
     )
-    environment.filters |= {"linked": _linked, "method_name": _method_name, "number": _number, "photos": _photos}
+    environment.filters |= {"linked": _linked, "method_name": _method_name, "number": _number, "flag_text": _flag_text}
+    environment.globals |= {"area": AREA, "catalogue": METRICS, "method_title": method_title}
     return environment
 
 
@@ -91,6 +76,10 @@ def _number(value: float, signed: bool = False) -> str:
     return (shown.lstrip("+-") if float(shown) == 0 else shown).replace("-", "\N{MINUS SIGN}")
 
 
+def _flag_text(flag: str) -> str:
+    return FLAGS.get(flag) or flag_text(flag)
+
+
 def _linked(source: str) -> Markup:
     """Return a source with its arXiv numbers as links."""
     return Markup(
@@ -98,24 +87,9 @@ def _linked(source: str) -> Markup:
     )
 
 
-def _photos(count: int) -> str:
-    return f"{count} photo" if count == 1 else f"{count} photos"
-
-
 def _method_name(method: str) -> str:
     """Return the title of a method, in one line where there is room: its hyphens do not break."""
     return method_title(method).replace("-", "\N{NON-BREAKING HYPHEN}")
-
-
-def _facts(summary: Summary) -> dict[str, Any]:
-    """Return the facts about the run by name; the template leaves out those without a value."""
-    photos = summary["photos"]
-    failed = f", {photos['failed']} could not be evaluated" if photos["failed"] else ""
-    return {
-        **summary["about"],
-        "photos": f"{photos['evaluated']} evaluated{failed}",
-        "top class right": f"{photos['correct']} of {photos['annotated']} annotated" if photos["annotated"] else None,
-    }
 
 
 def _leaders(summary: Summary) -> list[tuple[str, int]]:
