@@ -21,7 +21,7 @@ def check(
     memory_limit: MemoryLimit = None,
     json: Json = False,
 ) -> int:
-    """Hold a bundle against its source: equal logits, a gradient that agrees with central differences, little drift.
+    """Compare a bundle with its source: equal logits, a gradient that agrees with central differences, little drift.
 
     Drift is that of Score-CAM's map where the masked passes are in fp16 or int8.
     """

@@ -23,10 +23,11 @@ def demo(
     ] = None,
     web: Annotated[bool, typer.Option("--web", help="Show a page to try it on, in place of writing results.")] = False,
     bundle: Annotated[
-        Path | None, typer.Option(metavar="BUNDLE", help="With --web: another model than the built-in one.")
+        Path | None, typer.Option(metavar="BUNDLE", help="With --web: a model in place of the built-in one.")
     ] = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help=f"With --web: of the page [{PORT}]; 0 for one that is free.")
+        int | None,
+        typer.Option(min=0, max=65535, help=f"With --web: port of the page [{PORT}]; 0 for one that is free."),
     ] = None,
     browse: Annotated[bool, typer.Option("--open/--no-open", help="With --web: open the page in a browser.")] = True,
     json: Json = False,

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from fusioncam.errors import UsageError
 from fusioncam.files import temporary_folder
@@ -23,35 +23,30 @@ if TYPE_CHECKING:
 ENGINES, TARGETS = ("local", "ray"), ("top", "annotated")
 
 
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Photos.")]
-Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.")]
+Folder = Annotated[Path, Argument(metavar="FOLDER", help="Photos.")]
+Out = Annotated[Path, Option("--out", "-o", metavar="DIR", help="Folder for the results.")]
 AnnotationsFile = Annotated[
-    Path | None,
-    typer.Option(help="Where the objects are: COCO JSON, Pascal VOC XML or a folder of it, or a JSON list."),
+    Path | None, Option(help="Places of the objects: COCO JSON, Pascal VOC XML or a folder of it, or a JSON list.")
 ]
 ClassOffset = Annotated[
-    int, typer.Option(metavar="N", help="Added to class numbers: 1 where the model's class 0 is a background.")
+    int, Option(metavar="N", help="Added to class numbers: 1 where the model's class 0 is a background.")
 ]
-Target = Annotated[
-    str, typer.Option(help="Class to explain: top, or annotated, the likeliest that an annotation accepts.")
-]
-Methods = Annotated[
-    str, typer.Option(help="Maps to compare, separated by commas; the others are compared with the first.")
-]
+Target = Annotated[str, Option(help="Class to explain: top, or annotated, the likeliest that an annotation accepts.")]
+Methods = Annotated[str, Option(help="Maps to compare, separated by commas; the others are compared with the first.")]
 Metrics = Annotated[
-    str, typer.Option(help="drop (and increase), insertion, deletion, road. --annotations add pointing and energy.")
+    str, Option(help="drop (and increase), insertion, deletion, road. --annotations add pointing and energy.")
 ]
-Steps = Annotated[int, typer.Option(help="Steps of insertion and deletion.")]
-Tolerance = Annotated[float, typer.Option(help="Pixels by which the pointing game may miss.")]
+Steps = Annotated[int, Option(help="Steps of insertion and deletion.")]
+Tolerance = Annotated[float, Option(help="Pixels by which the pointing game may miss.")]
 Sanity = Annotated[
-    bool, typer.Option("--sanity", help="Also compare with the maps of shuffled weights: takes twice as long.")
+    bool, Option("--sanity", help="Also compare with the maps of shuffled weights: takes twice as long.")
 ]
-Table = Annotated[str, typer.Option(help="csv | parquet.")]
-Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Photos of the folders in it, too.")]
-Restart = Annotated[bool, typer.Option("--restart", help="Throw away what an earlier run left in DIR.")]
-EngineName = Annotated[str, typer.Option(help="local | ray.")]
-Workers = Annotated[int, typer.Option(help="Ray actors, each with sessions of its own.")]
-RayAddress = Annotated[str | None, typer.Option(help="Of a running Ray cluster [started here].")]
+Table = Annotated[str, Option(help="csv | parquet.")]
+Recursive = Annotated[bool, Option("--recursive", "-r", help="Also take photos of subfolders.")]
+Restart = Annotated[bool, Option("--restart", help="Delete the results of an earlier run in DIR.")]
+EngineName = Annotated[str, Option(help="local | ray.")]
+Workers = Annotated[int, Option(help="Ray actors, each with sessions of its own.")]
+RayAddress = Annotated[str | None, Option(help="Address of a running Ray cluster [one is started here].")]
 
 
 def evaluate(
@@ -79,9 +74,9 @@ def evaluate(
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Say with numbers how good the maps are: report.html, results.csv and summary.json.
+    """Measure how good the maps are: report.html, results.csv and summary.json.
 
-    Interrupted, it goes on where it was when it is started again.
+    After an interruption, the same command continues the work.
     """
     from fusioncam.manifest import read_bundle
     from fusioncam.runtime.budget import parse_budget

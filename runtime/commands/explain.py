@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from fusioncam import supervisor
 from fusioncam.errors import UsageError
@@ -20,37 +20,35 @@ from fusioncam.runtime.commands.options import (
     parts,
 )
 
-Images = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures.")]
-Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.")]
+Images = Annotated[list[Path], Argument(metavar="IMAGE...", help="Pictures.")]
+Out = Annotated[Path, Option("--out", "-o", metavar="DIR", help="Folder for the results.")]
 Classes = Annotated[
     list[str] | None,
-    typer.Option("--class", "-c", help="Class number or name, by default the top one; may be given several times."),
+    Option("--class", "-c", help="Class number or name, by default the top one; may be given several times."),
 ]
 Versus = Annotated[
-    str | None, typer.Option(metavar="CLASS", help="Explain why the class of -c, or the top one, and not this one.")
+    str | None, Option(metavar="CLASS", help="Explain why the class of -c, or the top one, and not this one.")
 ]
 MostProbable = Annotated[
-    int | None, typer.Option("-k", metavar="N", help="Explain the N most probable classes of each picture.")
+    int | None, Option("-k", metavar="N", help="Explain the N most probable classes of each picture.")
 ]
-Above = Annotated[float | None, typer.Option(metavar="P", help="Explain every class of this probability or more.")]
-Methods = Annotated[str, typer.Option(help="Maps to make, separated by commas.")]
+Above = Annotated[float | None, Option(metavar="P", help="Explain every class of this probability or more.")]
+Methods = Annotated[str, Option(help="Maps to make, separated by commas.")]
 Smooth = Annotated[
-    str, typer.Option(metavar="WAYS", help="Average over further views of each picture: flip, noise, or both.")
+    str, Option(metavar="WAYS", help="Average over further views of each picture: flip, noise, or both.")
 ]
 Also = Annotated[
     list[Path] | None,
-    typer.Option(metavar="BUNDLE", help="Average with the maps of another layer's bundle of the same model."),
+    Option(metavar="BUNDLE", help="Average with the maps of another layer's bundle of the same model."),
 ]
-Style = Annotated[str, typer.Option(help="Of the pictures: heat | contour | top.")]
-Top = Annotated[
-    float | None, typer.Option(metavar="P", help="Percent of the pixels that --style top outlines (default 20).")
-]
+Style = Annotated[str, Option(help="Style of the pictures: heat | contour | top.")]
+Top = Annotated[float | None, Option(metavar="P", help="Percent of the pixels that --style top outlines (default 20).")]
 Colormap = Annotated[
-    str | None, typer.Option(help="cividis | inferno | jet | magma | plasma | turbo | viridis (default plasma).")
+    str | None, Option(help="cividis | inferno | jet | magma | plasma | turbo | viridis (default plasma).")
 ]
-Opacity = Annotated[float, typer.Option(help="Of the colours; in other styles, how far the rest steps back.")]
-Separate = Annotated[bool, typer.Option("--separate", help="Also draw each map on the whole photo: STEM.METHOD.png.")]
-Resolution = Annotated[str, typer.Option(help="Size of the arrays in STEM.npz: model | photo.")]
+Opacity = Annotated[float, Option(help="Opacity of the colours; in other styles, how much the rest fades.")]
+Separate = Annotated[bool, Option("--separate", help="Also draw each map on the whole photo: STEM.METHOD.png.")]
+Resolution = Annotated[str, Option(help="Size of the arrays in STEM.npz: model | photo.")]
 
 
 def explain(

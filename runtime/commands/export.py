@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from fusioncam import supervisor
 from fusioncam.errors import UsageError
@@ -43,34 +43,32 @@ NOTES: dict[str, Callable[[Manifest, str | None], bool]] = {
 }
 
 
-Model = Annotated[
-    str, typer.Argument(help="ONNX file, a folder with one, or package.module:factory of a torch module.")
-]
-Out = Annotated[Path | None, typer.Option("--out", "-o", metavar="BUNDLE", help="Folder to make [MODEL.fcam].")]
-Layer = Annotated[str | None, typer.Option(help="Tensor or node to explain by [chosen].")]
-Labels = Annotated[Path | None, typer.Option(help="Text file, one class name a line.")]
-Preset = Annotated[str | None, typer.Option(help="The arithmetic: torchvision | tf | unit | raw | signed.")]
-Rescale = Annotated[float | None, typer.Option(help="Factor on the 0..255 pixel.")]
-Mean = Annotated[Three, typer.Option(metavar="A B C", help="Subtracted after rescaling.")]
-Std = Annotated[Three, typer.Option(metavar="A B C", help="Divided by last.")]
-Order = Annotated[str | None, typer.Option(help="rgb | bgr.")]
-Resize = Annotated[str | None, typer.Option(help="squash | crop | squash_crop | crop_first.")]
-CropFraction = Annotated[float | None, typer.Option(help="Side of the crop over that of the picture.")]
-Filter = Annotated[str | None, typer.Option(help="nearest | bilinear | bicubic | lanczos | box | hamming [bilinear].")]
+Model = Annotated[str, Argument(help="ONNX file, a folder with one, or package.module:factory of a torch module.")]
+Out = Annotated[Path | None, Option("--out", "-o", metavar="BUNDLE", help="Folder to make [MODEL.fcam].")]
+Layer = Annotated[str | None, Option(help="Tensor or node to explain by [chosen].")]
+Labels = Annotated[Path | None, Option(help="Text file, one class name a line.")]
+Preset = Annotated[str | None, Option(help="Arithmetic of the preprocessing: torchvision | tf | unit | raw | signed.")]
+Rescale = Annotated[float | None, Option(help="Factor on the 0..255 pixel.")]
+Mean = Annotated[Three, Option(metavar="A B C", help="Subtracted after rescaling.")]
+Std = Annotated[Three, Option(metavar="A B C", help="Divided by last.")]
+Order = Annotated[str | None, Option(help="rgb | bgr.")]
+Resize = Annotated[str | None, Option(help="squash | crop | squash_crop | crop_first.")]
+CropFraction = Annotated[float | None, Option(help="Side of the crop over that of the picture.")]
+Filter = Annotated[str | None, Option(help="nearest | bilinear | bicubic | lanczos | box | hamming [bilinear].")]
 Precision = Annotated[
-    str | None, typer.Option(help="Of the masked passes: fp32 | fp16 (GPUs) | int8 (CPUs) [the model's].")
+    str | None, Option(help="Precision of the masked passes: fp32 | fp16 (GPUs) | int8 (CPUs) [the model's].")
 ]
-Calibrate = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Photos like those to be explained; for int8.")]
-NoGradient = Annotated[bool, typer.Option("--no-gradient", help="Without gradients, for operators that have no rule.")]
+Calibrate = Annotated[Path | None, Option(metavar="FOLDER", help="Photos like those to be explained; for int8.")]
+NoGradient = Annotated[bool, Option("--no-gradient", help="Without gradients, for operators that have no rule.")]
 Ending = Annotated[
-    str | None, typer.Option(help="What logits become: softmax | sigmoid | value (a regression) [the model's].")
+    str | None, Option(help="Step after the logits: softmax | sigmoid | value (a regression) [the model's].")
 ]
 Single = Annotated[
-    bool, typer.Option("--single", help="Also the whole method as one graph, fusioncam.onnx, for any onnxruntime.")
+    bool, Option("--single", help="Also the whole method as one graph, fusioncam.onnx, for any onnxruntime.")
 ]
-Shared = Annotated[bool, typer.Option("--shared-weights", help="With --single: half the file, but slower.")]
+Shared = Annotated[bool, Option("--shared-weights", help="With --single: half the file, but slower.")]
 Unrolled = Annotated[
-    int | None, typer.Option(metavar="N", help="Also the method without a Loop, N masks a call, for TensorRT.")
+    int | None, Option(metavar="N", help="Also the method without a Loop, N masks a call, for TensorRT.")
 ]
 
 

@@ -19,7 +19,7 @@ def inspect(
     memory_limit: MemoryLimit = None,
     json: Json = False,
 ) -> None:
-    """Show what a model could be explained by: layers, cost, operators without a gradient rule."""
+    """Show by what a model can be explained: layers, cost, operators without a gradient rule."""
     supervisor.limit(str(model), time_limit, memory_limit)
     from fusioncam.export import inspect_model
     from fusioncam.export.sessions import silence_default_logger

@@ -3,27 +3,27 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
-Bundle = Annotated[Path, typer.Argument(help="Bundle made by `fusioncam export`.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no notes.")]
+Bundle = Annotated[Path, Argument(help="Bundle made by `fusioncam export`.")]
+Json = Annotated[bool, Option("--json", help="Print the result as JSON.")]
+Quiet = Annotated[bool, Option("--quiet", "-q", help="No progress bar, no notes.")]
 Size = Annotated[
-    tuple[int, int] | None, typer.Option("--size", metavar="H W", help="Input size, where the model leaves it open.")
+    tuple[int, int] | None, Option("--size", metavar="H W", help="Input size, where the model leaves it open.")
 ]
 TimeLimit = Annotated[
     float,
-    typer.Option(
+    Option(
         "--time-limit",
         metavar="SECONDS",
         min=0.1,
         envvar="FUSIONCAM_TIME_LIMIT",
-        help="End the command after so many seconds.",
+        help="End the command after this time.",
     ),
 ]
 MemoryLimit = Annotated[
     float | None,
-    typer.Option(
+    Option(
         "--memory-limit",
         metavar="GB",
         min=0.1,
@@ -32,11 +32,11 @@ MemoryLimit = Annotated[
     ),
 ]
 SECONDS = 1800.0  # the usual time limit
-Scores = Annotated[str | None, typer.Option("--scores", help="Output that holds the class scores, of several.")]
-Budget = Annotated[str, typer.Option(help="Masked passes to spend: exact | auto | how many, or a share such as 0.2.")]
-Providers = Annotated[str, typer.Option(help="Of onnxruntime, in order of preference: tensorrt, cuda, cpu.")]
-Chunk = Annotated[int | None, typer.Option(help="Masked pictures per run [measured; 64 on a GPU].")]
-Threads = Annotated[int | None, typer.Option(help="CPU threads [one per core].")]
+Scores = Annotated[str | None, Option("--scores", help="Output that holds the class scores, of several.")]
+Budget = Annotated[str, Option(help="Masked passes to spend: exact | auto | how many, or a share such as 0.2.")]
+Providers = Annotated[str, Option(help="Execution providers, in order of preference: tensorrt, cuda, cpu.")]
+Chunk = Annotated[int | None, Option(help="Masked pictures per run [measured; 64 on a GPU].")]
+Threads = Annotated[int | None, Option(help="CPU threads [one per core].")]
 Three = tuple[float, float, float] | None
 
 

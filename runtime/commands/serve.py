@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from fusioncam.errors import UsageError
 from fusioncam.runtime.commands import console
@@ -25,31 +25,26 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 Bundles = Annotated[
-    list[str],
-    typer.Argument(metavar="BUNDLE...", help="Bundles made by `fusioncam export`; NAME=BUNDLE names the model."),
+    list[str], Argument(metavar="BUNDLE...", help="Bundles made by `fusioncam export`; NAME=BUNDLE names the model.")
 ]
-Host = Annotated[str, typer.Option(help="Address to listen at: 0.0.0.0 for all of this machine's.")]
-Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0 for one that is free.")]
-Workers = Annotated[
-    int, typer.Option(min=1, max=256, help="Processes, each with the models loaded; they share the cores.")
-]
+Host = Annotated[str, Option(help="Address to listen at: 0.0.0.0 for all of this machine's.")]
+Port = Annotated[int, Option(min=0, max=65535, help="Port to listen at; 0 for one that is free.")]
+Workers = Annotated[int, Option(min=1, max=256, help="Processes, each with the models loaded; they share the cores.")]
 MaxBatch = Annotated[
-    int, typer.Option(min=1, max=1024, help="Explanations of a model under way together: bounds the memory.")
+    int, Option(min=1, max=1024, help="Explanations of a model in progress at a time: bounds the memory.")
 ]
-Queue = Annotated[
-    int, typer.Option(min=0, max=1 << 20, help="Explanations of a model that may wait besides; then 503.")
-]
-Timeout = Annotated[float, typer.Option(metavar="SECONDS", help="For a request; then 504.")]
+Queue = Annotated[int, Option(min=0, max=1 << 20, help="Explanations of a model that may wait; then 503.")]
+Timeout = Annotated[float, Option(metavar="SECONDS", help="Time for a request; then 504.")]
 TokenFile = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help=f"Holds a token that requests must bear [environment variable {TOKEN}]."),
+    Option(metavar="FILE", help=f"File with a token that requests must carry [environment variable {TOKEN}]."),
 ]
-MaxBody = Annotated[int, typer.Option(metavar="BYTES", help="Of a request, packed or not.")]
-MaxPixels = Annotated[int, typer.Option(metavar="N", help="Of a photo.")]
-MaxPictures = Annotated[int, typer.Option(metavar="N", help="In a request; no more than queue and batch hold.")]
-Page = Annotated[bool, typer.Option("--page/--no-page", help="Show the page to look at, at /.")]
-Docs = Annotated[bool, typer.Option("--docs/--no-docs", help="Describe the service at /docs.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say and log nothing but warnings.")]
+MaxBody = Annotated[int, Option(metavar="BYTES", help="Most bytes of a request, packed or not.")]
+MaxPixels = Annotated[int, Option(metavar="N", help="Most pixels of a photo.")]
+MaxPictures = Annotated[int, Option(metavar="N", help="Most pictures of a request; queue and batch bound it, too.")]
+Page = Annotated[bool, Option("--page/--no-page", help="Serve the page at /.")]
+Docs = Annotated[bool, Option("--docs/--no-docs", help="Describe the service at /docs.")]
+Quiet = Annotated[bool, Option("--quiet", "-q", help="Print and log only warnings.")]
 
 
 def serve(
@@ -74,7 +69,7 @@ def serve(
 ) -> int:
     """Answer requests for explanations over HTTP, by the Open Inference Protocol (version 2).
 
-    Ends when what was begun is finished, on Ctrl-C or SIGTERM.
+    Ctrl-C or SIGTERM ends it, after running requests are answered.
     """
     from fusioncam.runtime.service import require_extra
 

@@ -12,15 +12,19 @@ from fusioncam.runtime.commands.options import Bundle, Json, Quiet
 
 def triton(
     bundle: Bundle,
-    repo: Annotated[Path, typer.Option(metavar="DIR", help="Model repository to add it to, made if need be.")],
-    name: Annotated[str | None, typer.Option(help="Of the model that clients ask [the bundle's].")] = None,
+    repo: Annotated[
+        Path, typer.Option(metavar="DIR", help="Model repository for the bundle, made where it is missing.")
+    ],
+    name: Annotated[str | None, typer.Option(help="Name of the model for clients [the bundle's].")] = None,
     form: Annotated[
         str, typer.Option(help="single: the graph of export --single | bls: a Python model drives the passes | both.")
     ] = "single",
-    tensorrt: Annotated[bool, typer.Option("--tensorrt", help="TensorRT takes of the graphs what it can.")] = False,
+    tensorrt: Annotated[
+        bool, typer.Option("--tensorrt", help="TensorRT runs the parts of the graphs that it takes.")
+    ] = False,
     instances: Annotated[int, typer.Option(help="Explanations at a time.")] = 1,
     kind: Annotated[str | None, typer.Option(help="Where the graphs run: cpu | gpu [cpu; gpu for TensorRT].")] = None,
-    version: Annotated[int | None, typer.Option(help="Of the models [the one after the highest].")] = None,
+    version: Annotated[int | None, typer.Option(help="Version of the models [the one after the highest].")] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
