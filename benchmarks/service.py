@@ -1,11 +1,11 @@
-"""What the service stands: is every answer right, none lost, memory flat, and how near is it to the offline rate?
+"""Load the service: is every answer right, none lost, memory flat, and how near is it to the offline rate?
 
     python benchmarks/service.py [BUNDLE] [--photos FOLDER] [--minutes 2] [--clients 64] [--quick]
 
 load: one worker, mixed good and bad requests; at the end SIGTERM, with requests under way. killed: two workers, one of
 which is killed midway. Good requests differ in picture, class, methods and budget, and every answer is held against the
-map that was computed beforehand. The offline rate is that of the same explanations by `Explainer.finish`, which
-`explain_batch` is made of, in this process, before and after. Without a bundle it takes the built-in model and drawn
+map that was computed beforehand. The offline rate is that of the same explanations by `Pipeline.run`, as in
+`explain_batch`, in this process, before and after. Without a bundle it takes the built-in model and drawn
 scenes. Writes results/service.json, with --quick build/bench/service.json. Exit status 1 if a check fails.
 """
 
@@ -35,7 +35,7 @@ PACKAGES = ("fusioncam", "numpy", "onnxruntime", "onnxruntime-gpu", "fastapi", "
 
 
 def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line's."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -61,40 +61,40 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 class Test:
-    """All that both stages share: the works, their answers, the requests."""
+    """The cases, their explanations and the requests of all stages."""
 
     def __init__(self, asked: argparse.Namespace, bundle: Path, photos: Sequence[Path]) -> None:
-        from service.asked import bad, explain_all, good, works
+        from service.sample_requests import Case, bad_requests, cases, explain_offline, good_requests
 
         from fusioncam import Explainer
 
         self.asked, self.bundle = asked, bundle
         explainer = Explainer(bundle, threads=asked.threads)
-        self.works = works(photos, explainer.manifest.classes, asked.budgets, asked.works)
+        self.cases = cases(photos, explainer.manifest.classes, asked.budgets, asked.works)
         self.chunk = explainer.chunk
-        found = list(explain_all(explainer, self.works))
-        self.passes = sum(e.passes.run for e in found)
+        explanations = list(explain_offline(explainer, self.cases))
+        self.passes = sum(e.passes.run for e in explanations)
         name = bundle.name.removesuffix(".fcam")
-        self.good = good(name, explainer, self.works, found)
-        slow = type(self.works[0])(photos[0], -1, ("fusion_cam",), "exact")
-        self.bad = bad(name, self.works[0], slow)
+        self.good = good_requests(name, explainer, self.cases, explanations)
+        slow = Case(photos[0], -1, ("fusion_cam",), "exact")
+        self.bad = bad_requests(name, self.cases[0], slow)
 
     def offline(self) -> tuple[float, float]:
-        """Explanations per second, and seconds of CPU for each, without HTTP; files are read and decoded, too."""
-        from service.asked import explain_all
+        """Return explanations per second, and CPU seconds of each, without HTTP; files are read and decoded, too."""
+        from service.sample_requests import explain_offline
 
         from fusioncam import Explainer
 
         explainer = Explainer(self.bundle, threads=self.asked.threads, chunk=self.chunk)
-        for _ in explain_all(explainer, self.works[:2]):
+        for _ in explain_offline(explainer, self.cases[:2]):
             pass
         start, cpu, done = time.perf_counter(), time.process_time(), 0
         while not done or time.perf_counter() - start < min(10.0, self.asked.minutes * 30):
-            done += sum(1 for _ in explain_all(explainer, self.works))
+            done += sum(1 for _ in explain_offline(explainer, self.cases))
         return done / (time.perf_counter() - start), (time.process_time() - cpu) / done
 
     def service(self, workers: int) -> Any:
-        """Started, and ready."""
+        """Start the service; return it when it is ready."""
         from service.running import Service
 
         told = {"max-batch": self.asked.max_batch, "queue": self.asked.queue, "timeout": self.asked.timeout}
@@ -105,7 +105,7 @@ class Test:
 
 
 async def crowded(test: Test, service: Any, kill: bool) -> tuple[Any, dict[str, Any]]:
-    """Have all clients ask; in the end, while they do, tell the service to end. Returns them, and what happened."""
+    """Run all clients; tell the service to end while they ask. Return the clients, and a record of events."""
     from service.clients import Crowd
 
     burnt = service.cpu()
@@ -136,7 +136,7 @@ async def crowded(test: Test, service: Any, kill: bool) -> tuple[Any, dict[str, 
 
 
 def judge(test: Test, record: Any, workers: int, kill: bool) -> None:
-    """One stage."""
+    """Run one stage and record its checks."""
     before = test.offline()
     service = test.service(workers)
     try:
@@ -173,14 +173,14 @@ def judge(test: Test, record: Any, workers: int, kill: bool) -> None:
 def rates(
     test: Test, record: Any, crowd: Any, happened: dict[str, Any], offline: Sequence[tuple[float, float]]
 ) -> None:
-    """Latency, and throughput beside the offline rate."""
+    """Record latency, and throughput against the offline rate."""
     start, told = happened["start"], happened["told"]
     right = [e for e in crowd.ended if e.outcome == "right" and e.sent + e.seconds <= told]
     rate = len(right) / (told - start)
     passes = happened["metrics"].get("fusioncam_chunk_fill_sum", 0.0) * test.chunk / (told - start)
     before, after = offline
     usual, burnt = (before[0] + after[0]) / 2, (before[1] + after[1]) / 2
-    offline_passes = usual * test.passes / len(test.works)
+    offline_passes = usual * test.passes / len(test.cases)
     seconds = [e.seconds for e in right] or [float("nan")]
     p50, p99 = (float(np.percentile(seconds, p)) for p in (50, 99))
     record.figures.append({"what": "seconds of right answers", "p50": p50, "p99": p99, "most": max(seconds)})
@@ -200,7 +200,7 @@ def rates(
 
 
 def weights(record: Any, service: Any, happened: dict[str, Any]) -> None:
-    """Whether the memory of the workers is flat."""
+    """Record whether the memory of the workers is flat."""
     last = happened["told"]
     series: dict[int, list[tuple[float, int]]] = {}
     for when, sizes in service.memory:
@@ -221,7 +221,7 @@ def weights(record: Any, service: Any, happened: dict[str, Any]) -> None:
 
 
 def drawn(folder: Path) -> tuple[Path, list[Path]]:
-    """The built-in model's bundle, and scenes to explain."""
+    """Return the bundle of the built-in model, and scenes to explain."""
     from fusioncam import export_model
     from fusioncam.runtime.demo import MODEL
     from fusioncam.runtime.service.page import drawn_samples
@@ -235,7 +235,7 @@ def drawn(folder: Path) -> tuple[Path, list[Path]]:
 
 
 def main() -> int:
-    """Run the stages."""
+    """Run the stages and print their results."""
     asked = options()
     sys.path.insert(0, str(HERE))
     from record import guarded, passed, write

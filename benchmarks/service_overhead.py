@@ -1,4 +1,4 @@
-"""What a request costs apart from the explanation: parsing, checks and the answer, for a body of 2.4 MB.
+"""Measure a request apart from its explanation: parsing, checks and the answer, for a body of 2.4 MB.
 
     python benchmarks/service_overhead.py [--rounds 200] [--json FILE]
 
@@ -74,7 +74,7 @@ class Ready:
         self._found = Explanation({"fusion_cam": saliency}, 0, None, 0.5, (), Passes(1, 1), {}, logits=logits)
 
     def explain_all(self, jobs: Sequence[Job]) -> list[asyncio.Task[Explanation]]:
-        """Explain at once."""
+        """Return the ready explanation for each job."""
         return [asyncio.create_task(self._explain()) for _ in jobs]
 
     async def _explain(self) -> Explanation:
@@ -85,7 +85,7 @@ class Ready:
 
 
 def measure(rounds: int) -> dict[str, Any]:
-    """Milliseconds of each way to ask: median, quartiles, 95th percentile."""
+    """Return milliseconds of each way to ask: median, quartiles, 95th percentile."""
     with tempfile.TemporaryDirectory() as folder:
         export_model(MODEL, Path(folder) / "shapes.fcam")
         pipeline = Explainer(Path(folder) / "shapes.fcam").pipeline

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from service.asked import Asked, difference
+from service.sample_requests import SampleRequest, map_difference
 
 LEAVES_AFTER = 0.3  # seconds
 BAD = 0.25  # share of bad requests
-GOOD_ENOUGH = (
-    1e-3  # maps of [0, 1]; chunks shared in another way round otherwise, and a budget may then guess otherwise
-)
+# For maps in [0, 1]: other chunks round in another way, and a budget may then choose other channels.
+GOOD_ENOUGH = 1e-3
 PATIENCE = 120.0  # seconds for an answer
 
 
@@ -21,12 +20,12 @@ class Ended(NamedTuple):
     """A request that ended.
 
     Attributes:
-        kind: See `Asked`.
+        kind: See `SampleRequest`.
         outcome: `right`, `wrong`, `refused` as it should be, `busy`, `unexpected`, `left` or `lost`.
-        sent: When, in seconds of `time.monotonic()`.
-        seconds: Until the answer was there.
-        port: The client's.
-        detail: The status and what it said, where that is of interest; or the difference of the map.
+        sent: Time of sending, in seconds of `time.monotonic()`.
+        seconds: Seconds until the answer was there.
+        port: The client's port.
+        detail: Status and body of an unexpected answer; or the difference of the map.
     """
 
     kind: str
@@ -39,20 +38,20 @@ class Ended(NamedTuple):
 
 @dataclass
 class Crowd:
-    """All clients.
+    """All clients of the service together.
 
     Attributes:
-        port: The service's.
-        good: What they ask, in turns,
-        bad: and now and then.
+        port: The port of the service.
+        good: Requests to send in turns.
+        bad: Requests to send now and then.
         ended: The requests that have ended.
-        under_way: When those that have not were sent, by the client's port.
-        stop: When to ask no more, in seconds of `time.monotonic()`.
+        under_way: Times of sending of the requests that have not ended, by the client's port.
+        stop: Time to send no more requests, in seconds of `time.monotonic()`.
     """
 
     port: int
-    good: Sequence[Asked]
-    bad: Sequence[Asked]
+    good: Sequence[SampleRequest]
+    bad: Sequence[SampleRequest]
     stop: float
     host: str = "127.0.0.1"
 
@@ -68,8 +67,8 @@ class Crowd:
     async def _client(self, chance: random.Random, number: int) -> None:
         turn, connection = number, None
         while time.monotonic() < self.stop:
-            asked = chance.choice(self.bad) if chance.random() < BAD else self.good[turn % len(self.good)]
-            turn += asked.wanted is not None
+            sample = chance.choice(self.bad) if chance.random() < BAD else self.good[turn % len(self.good)]
+            turn += sample.wanted is not None
             try:
                 if connection is None:
                     connection = await asyncio.open_connection(self.host, self.port, limit=1 << 20)
@@ -78,7 +77,7 @@ class Crowd:
                     return
                 await asyncio.sleep(0.1)  # nothing was asked, nothing is lost
                 continue
-            keep, wait = await self._ask(asked, *connection)
+            keep, wait = await self._ask(sample, *connection)
             if not keep:
                 connection[1].close()
                 connection = None
@@ -87,19 +86,19 @@ class Crowd:
             connection[1].close()
 
     async def _ask(
-        self, asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, sample: SampleRequest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> tuple[bool, float]:
-        """One request; says whether the connection can be used again, and how long to wait before the next."""
+        """Send one request; return whether the connection stays open, and the seconds to wait then."""
         port, sent = writer.get_extra_info("sockname")[1], time.monotonic()
 
         def note(outcome: str, detail: str | float = "") -> None:
             self.under_way.pop(port, None)
-            self.ended.append(Ended(asked.kind, outcome, sent, time.monotonic() - sent, port, detail))
+            self.ended.append(Ended(sample.kind, outcome, sent, time.monotonic() - sent, port, detail))
 
         self.under_way[port] = sent
         try:
-            writer.write(asked.raw)
-            if asked.leaves:
+            writer.write(sample.raw)
+            if sample.leaves:
                 await asyncio.sleep(LEAVES_AFTER)
                 note("left")
                 return False, 0.0
@@ -111,14 +110,14 @@ class Crowd:
         if status == 503 and "retry-after" in headers:
             note("busy", float(headers["retry-after"]))
             return headers.get("connection") != "close", float(headers["retry-after"])
-        if status not in asked.statuses:
+        if status not in sample.statuses:
             note("unexpected", f"{status} {body[:200]!r}")
-        elif asked.wanted is None:
+        elif sample.wanted is None:
             note("refused" if b'"error"' in body else "unexpected")
         else:
-            off = difference(asked, headers, body)
+            off = map_difference(sample, headers, body)
             note("right" if off <= GOOD_ENOUGH else "wrong", off)
-        return headers.get("connection") != "close" and not asked.closes, 0.0
+        return headers.get("connection") != "close" and not sample.closes, 0.0
 
 
 async def _answer(reader: asyncio.StreamReader) -> tuple[int, Mapping[str, str], bytes]:

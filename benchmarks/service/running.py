@@ -1,4 +1,4 @@
-"""The service under test as processes: started, looked at, killed, told to end."""
+"""The processes of the service under test: started, observed, killed, ended."""
 
 import asyncio
 import json
@@ -17,9 +17,9 @@ class Service:
     """A running `fusioncam serve`.
 
     Args:
-        bundle: What it serves.
-        workers: Processes.
-        options: Further ones.
+        bundle: The bundle to serve.
+        workers: The number of processes.
+        options: Further options of the command.
     """
 
     def __init__(self, bundle: Path, workers: int, options: Sequence[str]) -> None:
@@ -41,12 +41,12 @@ class Service:
 
     @property
     def workers(self) -> list[psutil.Process]:
-        """The processes that answer."""
+        """Return the processes that answer."""
         main = psutil.Process(self.process.pid)
         return main.children() if self.count > 1 else [main]
 
     def ready(self) -> bool:
-        """Whether all workers take connections, and answer."""
+        """Return whether all workers take connections, and answer."""
         with suppress(OSError, psutil.Error):
             listening = [any(c.status == "LISTEN" for c in w.net_connections("tcp")) for w in self.workers]
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/v2/health/ready", timeout=30):
@@ -54,22 +54,22 @@ class Service:
         return False
 
     def cpu(self) -> float:
-        """Seconds of CPU that the workers there are now have taken."""
+        """Return the CPU seconds of the current workers."""
         return float(sum(sum(w.cpu_times()[:2]) for w in self.workers))
 
     async def weigh(self, every: float = 1.0) -> None:
-        """Keep the resident bytes of the workers, by process, until cancelled."""
+        """Record the resident bytes of the workers, by process, until cancelled."""
         while True:
             with suppress(psutil.Error):
                 self.memory.append((time.monotonic(), {w.pid: w.memory_info().rss for w in self.workers}))
             await asyncio.sleep(every)
 
     def ports_of(self, worker: psutil.Process) -> set[int]:
-        """The clients' ports of the connections that a worker has."""
+        """Return the clients' ports of the connections of a worker."""
         return {c.raddr.port for c in worker.net_connections("tcp") if c.raddr}
 
     def metrics(self) -> dict[str, float]:
-        """What it tells Prometheus, summed over labels."""
+        """Return the metrics, summed over labels."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=30) as answer:
             lines = [line for line in answer.read().decode().splitlines() if line and not line.startswith("#")]
         sums: dict[str, float] = {}
@@ -79,6 +79,6 @@ class Service:
         return sums
 
     def end(self) -> str:
-        """What it said on stderr, once it has ended."""
+        """Wait for the end of the service; return its standard error."""
         _, err = self.process.communicate(timeout=120)
         return err

@@ -13,8 +13,8 @@ WANTED = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
 
 
 @pytest.fixture(scope="module")
-def asked(part):
-    return part("service.asked")
+def sample_requests(part):
+    return part("service.sample_requests")
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_every_request_is_accounted_for(asked, clients, case):
+def test_every_request_is_accounted_for(sample_requests, clients, case):
     sent, outcome = CASES[case]
 
     async def meet():
@@ -75,7 +75,9 @@ def test_every_request_is_accounted_for(asked, clients, case):
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        crowd = clients.Crowd(port, [asked.Asked("good", b"ask!", wanted=(WANTED, 2))], [], time.monotonic() + 60)
+        crowd = clients.Crowd(
+            port, [sample_requests.SampleRequest("good", b"ask!", wanted=(WANTED, 2))], [], time.monotonic() + 60
+        )
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         await crowd._ask(crowd.good[0], reader, writer)
         writer.close()
@@ -105,7 +107,7 @@ def test_a_request_that_was_begun_must_not_be_lost_at_the_end(part, clients, com
     monkeypatch.setattr(command, "crowded", crowded)
     service = SimpleNamespace(process=SimpleNamespace(poll=lambda: 0), memory=[])
     test = SimpleNamespace(
-        offline=lambda: (2.0, 0.5), service=lambda workers: service, chunk=4, passes=10, works=[1], asked=None
+        offline=lambda: (2.0, 0.5), service=lambda workers: service, chunk=4, passes=10, cases=[1], asked=None
     )
     record = part("record").Record()
     command.judge(test, record, 1, False)

@@ -10,6 +10,7 @@ from typing import Any
 
 ACCESS = logging.getLogger("fusioncam.service.access")
 ERRORS = logging.getLogger("fusioncam.service")
+LOGGERS = ("fusioncam", "py.warnings", "uvicorn")  # of this process
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The id of the request that is being answered."""
@@ -55,9 +56,7 @@ def log_config(level: str = "info") -> dict[str, Any]:
         "formatters": {"json": {"()": JsonLines}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stderr"}},
         "loggers": {
-            "fusioncam": {"handlers": ["stderr"], "level": upper, "propagate": False},
-            "py.warnings": {"handlers": ["stderr"], "level": upper, "propagate": False},
-            "uvicorn": {"handlers": ["stderr"], "level": upper, "propagate": False},
             "uvicorn.access": {"handlers": [], "level": "CRITICAL", "propagate": False},
+            **{name: {"handlers": ["stderr"], "level": upper, "propagate": False} for name in LOGGERS},
         },
     }

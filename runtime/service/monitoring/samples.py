@@ -57,7 +57,7 @@ class SamplesCollector:
         self._registry, self._samples = registry, samples
 
     def collect(self) -> Iterable[Metric]:
-        """Yield the families."""
+        """Yield the families of metrics."""
         for family in self._registry.collect():
             metric = Metric(family.name, family.documentation, family.type)
             metric.samples = [Sample(*entry) for entry in self._samples.get(family.name, ())]

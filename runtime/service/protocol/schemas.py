@@ -57,7 +57,7 @@ class OutputTensor(BaseModel):
 
 
 class InferAnswer(BaseModel):
-    """The JSON of an answer; `parameters` tell of the first picture."""
+    """The JSON of an answer; `parameters` are those of the first picture."""
 
     model_name: str
     model_version: str
@@ -67,7 +67,7 @@ class InferAnswer(BaseModel):
 
 
 class Failure(BaseModel):
-    """What went wrong, and what to do, in one line."""
+    """An error: the cause and the remedy, in one line."""
 
     error: str
 
@@ -81,7 +81,7 @@ class TensorInfo(BaseModel):
 
 
 class ModelInfo(BaseModel):
-    """A model."""
+    """A model with its inputs and outputs."""
 
     name: str
     versions: list[str]
@@ -91,7 +91,7 @@ class ModelInfo(BaseModel):
 
 
 class ServerInfo(BaseModel):
-    """The service."""
+    """The service and its extensions."""
 
     name: str
     version: str
@@ -99,19 +99,19 @@ class ServerInfo(BaseModel):
 
 
 class Live(BaseModel):
-    """The process answers."""
+    """The answer of a live process."""
 
     live: bool
 
 
 class Ready(BaseModel):
-    """Requests are taken."""
+    """The answer of a service that takes requests."""
 
     ready: bool
 
 
 class ModelReady(Ready):
-    """A model takes requests."""
+    """The answer of a model that takes requests."""
 
     name: str
 

@@ -22,7 +22,7 @@ class Kind(Enum):
 
 
 class Message(NamedTuple):
-    """A received message.
+    """A message from the other end.
 
     Attributes:
         kind: Its subject.
@@ -77,21 +77,20 @@ class Channel:
         Raises:
             EOFError, OSError: No message will come any more.
         """
-        head, descriptors = b"", list[int]()
-        while len(head) < _HEAD.size:
-            part, received, *_ = socket.recv_fds(self._end, _HEAD.size - len(head), 1)
-            descriptors += received
-            if not part:
-                raise EOFError
-            head += part
+        head, descriptors = self._read(_HEAD.size)
         kind, length = _HEAD.unpack(head)
-        data = bytearray()
-        while len(data) < length:
-            part = self._end.recv(length - len(data))
+        data, _ = self._read(length)
+        return Message(Kind(kind), data, descriptors[0] if descriptors else None)
+
+    def _read(self, size: int) -> tuple[bytes, list[int]]:
+        data, descriptors = bytearray(), list[int]()
+        while len(data) < size:
+            part, received, *_ = socket.recv_fds(self._end, size - len(data), 1)
             if not part:
                 raise EOFError
             data += part
-        return Message(Kind(kind), bytes(data), descriptors[0] if descriptors else None)
+            descriptors += received
+        return bytes(data), descriptors
 
     def close(self) -> None:
         """Close both directions of the channel."""

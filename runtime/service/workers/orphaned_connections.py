@@ -57,7 +57,7 @@ class OrphanedConnections:
                 connection.close()
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections that are left."""
         for connection in (*self._waiting, *(connection for _, connection in self._ending)):
             connection.close()
 
