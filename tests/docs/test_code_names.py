@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = (ROOT / "CONTRIBUTING.md", ROOT / "docs" / "how" / "architecture.md")
+PAGES = (ROOT / "CONTRIBUTING.md", ROOT / "docs" / "how" / "architecture.md", ROOT / "README.md")
 SOURCES = ("export", "runtime", "kernels", "fusioncam")
 
 FENCE = re.compile(r"^```.*?^```", re.M | re.S)
@@ -100,8 +100,7 @@ def is_defined(name):
     return (
         last in members().get(ALIASES.get(owner, owner), ())
         or any(last in names_within(m.body) | texts_within(m) for m in owners)
-        or exists(path)
-        or exists(f"{path}.py")
+        or any(exists(f"{folder}{path}{suffix}") for folder in ("", "fusioncam/") for suffix in ("", ".py"))
     )
 
 
@@ -203,7 +202,7 @@ def test_a_wrong_path_or_name_is_found(text):
     [
         "`export/gradient/rules/`", "`runtime/commands/app.py`", "`manifest.json`", "[see](runtime/engine/recipe.py)",
         "[see](#a-b)\n## A b", "`Scheduler`", "`Explainer.explain`", "`reference.fusion_cam`", "`make_maps`",
-        "`fusioncam.runtime.read_image`", "`DERIVATIVES`", "in `kernels/`: `cuda/`", "`x = 1`",
+        "`fusioncam.runtime.read_image`", "`fusioncam.manifest`", "`DERIVATIVES`", "in `kernels/`: `cuda/`", "`x = 1`",
         "```\n`nowhere.py`\n```",
     ],
 )  # fmt: skip
