@@ -18,15 +18,7 @@ from fusioncam.manifest import Manifest
 if TYPE_CHECKING:
     import torch
 
-__all__ = [
-    "Inspection",
-    "check",
-    "export_model",
-    "export_torch",
-    "inspect_model",
-    "single_graph",
-    "unrolled_graphs",
-]
+__all__ = ["Inspection", "check", "export_model", "export_torch", "inspect_model", "single_graph", "unrolled_graphs"]
 
 
 @takes_options

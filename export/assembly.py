@@ -16,7 +16,6 @@ from fusioncam.export.checking.check import compare_logits, compare_scores
 from fusioncam.export.checking.liveness import why_dead
 from fusioncam.export.gradient import decides_for_batch, path
 from fusioncam.export.head import head_graph
-from fusioncam.export.inspection import manifest_layer
 from fusioncam.export.layers.choice import survey
 from fusioncam.export.options import ExportOptions
 from fusioncam.export.precision.calibration_batches import masked_pictures
@@ -101,7 +100,7 @@ def _draft(source: Path, options: ExportOptions) -> _Draft:
         graphs[HEAD_GRAPH] = head
     manifest = Manifest(
         source=_source(classifier, sha256(source)),
-        layer=manifest_layer(surveyed, layer, by_default=options["layer"] is None),
+        layer=surveyed.describe(layer, by_default=options["layer"] is None),
         classes=classifier.classes,
         ending=classifier.ending,
         gradient=gradient,

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from fusioncam.errors import OutputError, first_line
-from fusioncam.export.gradient import Ops, backpropagate
+from fusioncam.export.gradient import Ops, backpropagate, dims
 from fusioncam.export.layers.layout import Layout
 from fusioncam.files import KEPT, temporary_folder
 from fusioncam.manifest import FILES, MANIFEST, WEIGHTS
@@ -52,21 +52,18 @@ def explain_graph(model: ir.Model, layer_name: str, layout: Layout, gradient: bo
 
 
 def _channels(layer: ir.Value, layout: Layout) -> int:
-    assert layer.shape is not None
-    channels = layer.shape[layout.roles.index("C")]
-    assert isinstance(channels, int)
+    channels = dims(layer)[layout.roles.index("C")]
+    assert channels is not None
     return channels
 
 
 def _one_hot(op: Ops, logits: ir.Value, class_index: ir.Value) -> ir.Value:
     """Return the gradient of the explained logit by the logits; class -1 is the top class of each image."""
-    assert logits.shape is not None
     top = op.ArgMax(logits, axis=1, keepdims=1)
     wanted = op.Unsqueeze(class_index, op.ints([1]))
     chosen = op.Where(op.Less(wanted, op.ints([0])), top, wanted)
-    (classes,) = (d for d in logits.shape[1:] if isinstance(d, int))
-    every = op.constant(np.arange(classes, dtype=np.int64)[None])
-    return op.Cast(op.Equal(chosen, every), to=ir.DataType.FLOAT)
+    classes = op.constant(np.arange(dims(logits)[1] or 0, dtype=np.int64)[None])
+    return op.Cast(op.Equal(chosen, classes), to=ir.DataType.FLOAT)
 
 
 def _as_map(op: Ops, value: ir.Value, layer: ir.Value, layout: Layout) -> ir.Value:

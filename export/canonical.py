@@ -113,6 +113,7 @@ def canonicalize(
     assert outputs is not None
     if outputs == 1:
         _change_logits(model, BOTH_WAYS)
+    halved = any(v.dtype == ir.DataType.FLOAT16 and v.shape for v in model.graph.initializers.values())
     return Classifier(
         model=model,
         taken=taken,
@@ -121,7 +122,7 @@ def canonicalize(
         ending=_ending(wanted, found.ending, outputs, source.parent),
         source=found,
         outputs=outputs,
-        precision="float16" if _has_half_weights(model) else "float32",
+        precision="float16" if halved else "float32",
     )
 
 
@@ -220,7 +221,3 @@ def _change_logits(model: ir.Model, make: Make) -> None:
     old.name, new.name = new.name, old.name
     graph.outputs[0] = new
     measure(model)
-
-
-def _has_half_weights(model: ir.Model) -> bool:
-    return any(v.dtype == ir.DataType.FLOAT16 and v.shape for v in model.graph.initializers.values())

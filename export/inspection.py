@@ -10,10 +10,9 @@ from fusioncam.errors import ModelError
 from fusioncam.export.canonical import Classifier, canonicalize
 from fusioncam.export.checking.liveness import why_dead
 from fusioncam.export.gradient import WAY_OUT, operator_name, path, unsupported
-from fusioncam.export.layers.choice import Candidate, Survey, survey
+from fusioncam.export.layers.choice import Candidate, survey
 from fusioncam.export.layers.cost import Cost, chunk_bytes, cost, seconds_per_pass
 from fusioncam.export.reading.folder import model_file
-from fusioncam.manifest import Layer
 
 
 @dataclass(frozen=True)
@@ -63,27 +62,6 @@ def inspect_model(
     nodes = unsupported(path(classifier.image, classifier.logits))
     missing = Counter(operator_name(n) for n in nodes)
     way_out = WAY_OUT if any(c.without_rule for c in surveyed.candidates) else None
-    remarks = () if default is None else manifest_layer(surveyed, default, by_default=True).remarks
+    remarks = () if default is None else surveyed.describe(default, by_default=True).remarks
     costs = [(c, cost(c, seconds, most)) for c in surveyed.candidates]
     return Inspection(classifier, costs, default, reason, missing, way_out, remarks)
-
-
-def manifest_layer(surveyed: Survey, chosen: Candidate, by_default: bool) -> Layer:
-    """Return the layer as the manifest describes it, with remarks on a layer that does not see everything.
-
-    Args:
-        surveyed: All layers of the model.
-        chosen: One of them.
-        by_default: Whether it was taken because the user named none.
-    """
-    branches = surveyed.branches if len(surveyed.branches) > 1 else ()
-    return Layer(
-        name=chosen.name,
-        shape=chosen.shape,
-        roles=chosen.layout.roles,
-        offset=chosen.layout.offset,
-        bypassed=chosen.bypassed,
-        early=by_default and surveyed.early(chosen),
-        join=surveyed.join(chosen),
-        branches=tuple(b for b in branches if b != chosen.name),
-    )

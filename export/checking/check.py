@@ -53,7 +53,7 @@ def check(bundle: Path, source: Path | None = None, photos: Photos | None = None
     manifest = read_bundle(bundle)
     drifts = manifest.score_precision != manifest.precision
     if photos is not None and not drifts:
-        raise UsageError("photos show the drift of fp16 and int8 scores, which this bundle has not; leave them out")
+        raise UsageError("photos measure the drift of fp16 or int8 scores, and this bundle has neither; leave them out")
     source = source or (bundle / manifest.source.path).resolve()
     if not source.is_file():
         raise UsageError(f"the source model is not at {source}; say where it is with --source")

@@ -13,6 +13,7 @@ from fusioncam.export.layers.follow import trace
 from fusioncam.export.layers.graph_paths import After, after, bottlenecks, branches, depths, narrow
 from fusioncam.export.layers.layout import Layout, layouts
 from fusioncam.export.operators import ACTIVATIONS, NORMALIZATIONS, WEIGHTED
+from fusioncam.manifest import Layer
 
 NO_RULE = "no gradient rule for"
 INTEGERS = (
@@ -122,19 +123,19 @@ class Survey:
             deepest = [c for c in usable if c.name in self.branches]
             best = [max(enumerate(deepest), key=lambda at: (at[1].depth, at[0]))[1]] if deepest else usable
         if not best:
-            raise ModelError(f"no layer of the model can be explained by: {self._why_none()}")
+            raise ModelError(f"no layer can explain the model: {self._why_none()}")
         return best[-1]
 
     def _named(self, name: str) -> Candidate:
         named = {n: c for c in self.candidates for n in (c.node_name, c.name) if n}
         if name not in named:
             if name in self.names:
-                raise UsageError(f"layer {name!r} cannot be explained by (`fusioncam inspect` lists those that can)")
+                raise UsageError(f"layer {name!r} cannot explain the model (`fusioncam inspect` lists those that can)")
             close = difflib.get_close_matches(name, named, n=1, cutoff=0.0)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise UsageError(f"the model has no layer {name!r}{hint} (`fusioncam inspect` lists them)")
         if named[name].refused:
-            raise UsageError(f"layer {name!r} cannot be explained by: {_why_not(named[name])}")
+            raise UsageError(f"layer {name!r} cannot explain the model: {_why_not(named[name])}")
         return named[name]
 
     def _why_none(self) -> str:
@@ -146,16 +147,26 @@ class Survey:
         best = best or self.candidates
         return f"{best[-1].name!r}: {_why_not(best[-1])}" if best else NO_GRID
 
-    def early(self, chosen: Candidate) -> bool:
-        """Return whether `chosen` lies in the first part of the model though evidence has places further on."""
-        if chosen.depth > EARLY or chosen.bypassed:
-            return False
-        return bool(self.lost or self.unread or len(self.branches) > 1)
+    def describe(self, chosen: Candidate, by_default: bool) -> Layer:
+        """Return a layer as the manifest describes it, with remarks on one that does not see everything.
 
-    def join(self, chosen: Candidate) -> str | None:
-        """Return the layer that everything passes, in place of a bypassed one."""
-        late = [c for c in self.candidates if not (c.refused or c.bypassed) and c.depth > EARLY]
-        return late[-1].name if chosen.bypassed and late else None
+        Args:
+            chosen: One of the candidates.
+            by_default: Whether it was taken because the user named none.
+        """
+        late = [c.name for c in self.candidates if not (c.refused or c.bypassed) and c.depth > EARLY]
+        branches = self.branches if len(self.branches) > 1 else ()
+        has_more = bool(self.lost or self.unread or branches)  # evidence has places further on
+        return Layer(
+            name=chosen.name,
+            shape=chosen.shape,
+            roles=chosen.layout.roles,
+            offset=chosen.layout.offset,
+            bypassed=chosen.bypassed,
+            early=by_default and has_more and not (chosen.depth > EARLY or chosen.bypassed),
+            join=late[-1] if chosen.bypassed and late else None,
+            branches=tuple(b for b in branches if b != chosen.name),
+        )
 
 
 def survey(classifier: Classifier, gradient: bool = True) -> Survey:

@@ -1,5 +1,6 @@
 """The cost of an explanation by a layer, predicted before anything is exported."""
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -54,10 +55,8 @@ def chunk_bytes(classifier: Classifier) -> int:
 
 
 def _bytes(value: ir.Value) -> int:
-    size = value.dtype.itemsize if value.dtype is not None else 4
-    for d in dims(value):
-        size *= 1 if d is None else d
-    return int(size)
+    itemsize = value.dtype.itemsize if value.dtype is not None else 4
+    return int(itemsize * math.prod(1 if d is None else d for d in dims(value)))
 
 
 def cost(candidate: Candidate, pass_seconds: float, pass_bytes: int) -> Cost:

@@ -49,7 +49,7 @@ def score_graph(
         raise UsageError("int8 needs photos to calibrate on, like those to be explained; add --calibrate FOLDER")
     own = classifier.precision
     if precision == "fp32" and own == "float16":
-        raise UsageError("the model is a float16 one: float32 cannot bring back its digits; export its float32 source")
+        raise UsageError("the model is float16, and float32 cannot restore its digits; export its float32 source")
     if precision in (None, "fp32") or (precision == "fp16" and own == "float16"):
         return classifier.model, own
     if own == "float16" or not _is_float32(classifier.model):

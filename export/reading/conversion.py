@@ -46,7 +46,7 @@ def compare_conversion(model: ir.Model, conversion: Conversion, input_name: str,
         if not _equal(found, ours[watched[name]]):
             node = next(n for n in conversion.source.graph.node if name in n.output)
             raise ModelError(
-                f"brought from its opset to {model.opset_imports['']} the model computes something else, first in node "
+                f"the model gives other numbers at opset {model.opset_imports['']} than at its own, first in node "
                 f"{node.name or name!r} ({node.op_type}); export it at opset {model.opset_imports['']}"
             )
 
@@ -73,7 +73,7 @@ def _source_values(source: onnx.ModelProto, names: Sequence[str], feeds: dict[st
         data = source.SerializeToString()
     except (ValueError, EncodeError) as error:  # protobuf holds 2 GB at most
         raise ModelError(
-            "the model is too large to be held against its own conversion; export it at opset 18 or later"
+            "the model is too large to be compared with its conversion; export it at opset 18 or later"
         ) from error
     finally:
         del source.graph.output[:]

@@ -37,7 +37,7 @@ def save_onnx(module: "torch.nn.Module", example: "torch.Tensor", path: Path) ->
     torch = _torch()
     if not isinstance(module, torch.nn.Module) or not isinstance(example, torch.Tensor):
         kinds = f"{type(module).__name__} and {type(example).__name__}"
-        raise UsageError(f"a torch.nn.Module and an example torch.Tensor are wanted, not {kinds}")
+        raise UsageError(f"export_torch takes a torch.nn.Module and an example torch.Tensor, not {kinds}")
     with quiet():
         module = _unwrapped(module)
     if isinstance(module, torch.jit.ScriptModule):

@@ -98,7 +98,7 @@ def _orders(model: ir.Model, name: str, shape: Shape, known: bool) -> list[bool]
     if not orders or channels != 3:
         said = f"shape {[d or '?' for d in shape]}" if known else "shape unknown"
         said += "" if channels == 3 else f", and the first convolution takes {channels} channels"
-        raise ModelError(f"input {name!r} has {said}; a picture (N, 3, H, W) or (N, H, W, 3) is wanted")
+        raise ModelError(f"input {name!r} has {said}; the model must take a picture (N, 3, H, W) or (N, H, W, 3)")
     return orders
 
 
@@ -139,19 +139,14 @@ def _fitting(
         if len(orders) == 1:
             return channels_last, wanted
         try:
-            _try(model, [batch, *wanted, 3] if channels_last else [batch, 3, *wanted])
+            shape_tried = [batch, *wanted, 3] if channels_last else [batch, 3, *wanted]
+            image = model.graph.inputs[0]
+            run(model, {str(image.name): np.zeros(shape_tried, (image.dtype or ir.DataType.FLOAT).numpy())})
         except ModelError as error:
             failures.append(error)
         else:
             return channels_last, wanted
     raise failures[0]
-
-
-def _try(model: ir.Model, shape: list[int]) -> None:
-    """Run the model on a black picture."""
-    image = model.graph.inputs[0]
-    dtype = image.dtype or ir.DataType.FLOAT
-    run(model, {str(image.name): np.zeros(shape, dtype.numpy())})
 
 
 def _free_names(model: ir.Model) -> None:

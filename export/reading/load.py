@@ -139,6 +139,4 @@ def _refuse_bad_constants(model: ir.Model, path: Path) -> None:
         if value.const_value.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE):
             array = value.const_value.numpy()
             if np.isnan(array).any():
-                raise ModelError(
-                    f"tensor {name!r} of {path} holds NaN; the weights are damaged, export the model again"
-                )
+                raise ModelError(f"tensor {name!r} of {path} holds NaN; its weights are damaged: export it again")

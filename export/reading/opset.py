@@ -5,8 +5,10 @@ converter is not used: it makes other pictures of Upsample 9 and Resize 10, drop
 damaged files.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
+from typing import Any, NoReturn
 
 import numpy as np
 import onnx_ir as ir
@@ -74,26 +76,25 @@ def _set_input(node: ir.Node, position: int, value: ir.Value | None) -> None:
     node.replace_input_with(position, value)
 
 
-def _to_inputs(*names: str, shape: Sequence[int] | None = None, like_data: Sequence[str] = ()) -> Rule:
-    """Return a rule for attributes that became inputs, in this order, after the first.
+def _to_inputs(
+    node: ir.Node, *, names: Sequence[str], shape: Sequence[int] | None = None, like_data: Sequence[str] = ()
+) -> None:
+    """Turn attributes into inputs, in this order, after the first.
 
     Args:
+        node: The node.
         names: The attributes.
         shape: The shape that a single number has as an input.
         like_data: Those of the attributes that have the element type of the first input.
     """
-
-    def rule(node: ir.Node) -> None:
-        for position, name in enumerate(names, 1):
-            if (given := node.attributes.pop(name, None)) is None:
-                continue
-            if name not in like_data:
-                made = _constant(node, given.value if shape is None else np.reshape(given.value, shape))
-            else:
-                made = _typed(node, given.value)
-            _set_input(node, position, made)
-
-    return rule
+    for position, name in enumerate(names, 1):
+        if (attribute := node.attributes.pop(name, None)) is None:
+            continue
+        if name not in like_data:
+            made = _constant(node, attribute.value if shape is None else np.reshape(attribute.value, shape))
+        else:
+            made = _typed(node, attribute.value)
+        _set_input(node, position, made)
 
 
 def _typed(node: ir.Node, value: Any) -> ir.Value:
@@ -152,7 +153,8 @@ def _asymmetric(node: ir.Node) -> None:
     mode = node.attributes.get_string("mode", "nearest")
     node.attributes["mode"] = ir.AttrString("mode", "linear" if mode in ("linear", "bilinear") else mode)
     node.attributes["coordinate_transformation_mode"] = ir.AttrString("coordinate_transformation_mode", "asymmetric")
-    factors = _value_of(scales)
+    tensor = None if scales is None else ir.convenience.get_const_tensor(scales)
+    factors = None if tensor is None else tensor.numpy()
     if mode == "nearest":
         shrinks = factors is not None and bool((factors < 1).any())
         if factors is not None and shrinks and (factors > 1).any():
@@ -166,109 +168,81 @@ def _asymmetric(node: ir.Node) -> None:
     _set_input(node, 2, scales)
 
 
-def _value_of(value: ir.Value | None) -> np.ndarray | None:
-    """Return what a constant holds, or None where `value` is none."""
-    if value is None:
-        return None
-    if value.const_value is not None:
-        return value.const_value.numpy()
-    node = value.producer()
-    given = node.attributes.get("value") if node is not None and node.op_type == "Constant" else None
-    return given.as_tensor().numpy() if given is not None else None
-
-
 def _scales_to_input(node: ir.Node) -> None:
     given = node.attributes.pop("scales", None)
     if given is None:
-        raise _refusal(node, "has no scales")
+        _refuse(node, "has no scales")
     _set_input(node, 1, _constant(node, given.value, np.float32))
 
 
-def _without(*names: str) -> Rule:
-    """Return a rule for attributes that say nothing any more."""
-
-    def rule(node: ir.Node) -> None:
-        for name in names:
-            node.attributes.pop(name, None)
-
-    return rule
+def _drop_ratio(node: ir.Node) -> None:
+    """Drop an attribute that has no effect any more."""
+    node.attributes.pop("ratio", None)
 
 
 def _inference_outputs(node: ir.Node) -> None:
     """Drop the other outputs of BatchNormalization, which before opset 14 were those of training."""
     used = [o for o in node.outputs[1:] if o.uses() or o.is_graph_output()]
     if used:
-        raise _refusal(node, "is in training mode; export the model in evaluation mode")
+        _refuse(node, "is in training mode; export the model in evaluation mode")
     node.resize_outputs(1)
 
 
 def _spatial_only(node: ir.Node) -> None:
     spatial = node.attributes.pop("spatial", None)
     if spatial is not None and spatial.as_int() != 1:
-        raise _refusal(node, "normalises each pixel by itself (spatial = 0), for which newer opsets have no operator")
+        _refuse(node, "normalises each pixel by itself (spatial = 0), for which newer opsets have no operator")
 
 
-def _as(op_type: str) -> Rule:
-    """Return a rule for an operator that has another name now."""
-
-    def rule(node: ir.Node) -> None:
-        node.op_type = op_type
-
-    return rule
+def _rename(node: ir.Node, op_type: str) -> None:
+    """Give an operator the name that it has now."""
+    node.op_type = op_type
 
 
-def _with(name: str, usual: str, renamed: dict[str, str] | None = None) -> Rule:
-    """Return a rule for an attribute whose default or whose values changed."""
-
-    def rule(node: ir.Node) -> None:
-        value = node.attributes.get_string(name, usual)
-        node.attributes[name] = ir.AttrString(name, (renamed or {}).get(value, value))
-
-    return rule
+def _spell_out(node: ir.Node, name: str, usual: str, renamed: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Write an attribute whose default or whose values changed."""
+    value = node.attributes.get_string(name, usual)
+    node.attributes[name] = ir.AttrString(name, renamed.get(value, value))
 
 
-def _no_counterpart(why: str) -> Rule:
-    """Return a rule for a node that cannot be rewritten."""
-
-    def rule(node: ir.Node) -> None:
-        raise _refusal(node, why)
-
-    return rule
-
-
-def _refusal(node: ir.Node, why: str) -> ModelError:
-    return ModelError(f"node {node.name or node.outputs[0].name!r} ({node.op_type}) {why}")
+def _refuse(node: ir.Node, why: str) -> NoReturn:
+    """Refuse a node that cannot be rewritten."""
+    raise ModelError(f"node {node.name or node.outputs[0].name!r} ({node.op_type}) {why}")
 
 
 def _dft_axis(node: ir.Node) -> None:
     _set_input(node, 2, _constant(node, node.attributes.pop("axis").as_int() if "axis" in node.attributes else 1))
 
 
-_AXES = _to_inputs("axes")
+_LENGTHS = "takes sequence lengths, which newer opsets do not have; export the model again"
+_AXES = partial(_to_inputs, names=("axes",))
+_GRID_MODES = partial(_spell_out, name="mode", usual="bilinear", renamed={"bilinear": "linear", "bicubic": "cubic"})
 _REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
 
 # The changes of each operator, in order: the opset that brought a change, and the rule that rewrites a node.
 RULES: dict[str, tuple[tuple[int, Rule], ...]] = {
     "BatchNormalization": ((9, _spatial_only), (14, _inference_outputs)),
-    "Clip": ((11, _to_inputs("min", "max", like_data=("min", "max"))),),
+    "Clip": ((11, partial(_to_inputs, names=("min", "max"), like_data=("min", "max"))),),
     "DFT": ((20, _dft_axis),),
-    "Dropout": ((12, _without("ratio")),),
-    "GridSample": ((20, _with("mode", "bilinear", {"bilinear": "linear", "bicubic": "cubic"})),),
-    "GroupNormalization": ((21, _no_counterpart("scales groups, which newer opsets do by channel; export it again")),),
+    "Dropout": ((12, _drop_ratio),),
+    "GridSample": ((20, _GRID_MODES),),
+    "GroupNormalization": (
+        (21, partial(_refuse, why="scales groups, which newer opsets do by channel; export it again")),
+    ),
     "Hardmax": ((13, _along_last_axis),),
     "LogSoftmax": ((13, _along_last_axis),),
-    "Pad": ((11, _to_inputs("pads", "value", like_data=("value",))),),
+    "Pad": ((11, partial(_to_inputs, names=("pads", "value"), like_data=("value",))),),
     "ReduceSum": ((13, _AXES),),
     **{f"Reduce{kind}": ((18, _AXES),) for kind in _REDUCTIONS},
     "Resize": ((11, _asymmetric),),
-    "RoiAlign": ((16, _with("coordinate_transformation_mode", "output_half_pixel")),),
-    "Scan": ((9, _no_counterpart("takes sequence lengths, which newer opsets do not have; export the model again")),),
-    "Scatter": ((11, _as("ScatterElements")),),
-    "Slice": ((10, _to_inputs("starts", "ends", "axes")),),
+    "RoiAlign": ((16, partial(_spell_out, name="coordinate_transformation_mode", usual="output_half_pixel")),),
+    "Scan": ((9, partial(_refuse, why=_LENGTHS)),),
+    "Scatter": ((11, partial(_rename, op_type="ScatterElements")),),
+    "Slice": ((10, partial(_to_inputs, names=("starts", "ends", "axes"))),),
     "Softmax": ((13, _along_last_axis),),
-    "Split": ((13, _to_inputs("split")), (18, _number_outputs)),
+    "Split": ((13, partial(_to_inputs, names=("split",))), (18, _number_outputs)),
     "Squeeze": ((13, _AXES),),
-    "TopK": ((10, _to_inputs("k", shape=(1,))),),
+    "TopK": ((10, partial(_to_inputs, names=("k",), shape=(1,))),),
     "Unsqueeze": ((13, _AXES),),
     "Upsample": ((9, _scales_to_input), (10, _asymmetric)),
 }

@@ -38,11 +38,6 @@ def noise(model: ir.Model, batch: int, seed: int = 0) -> Array:
     return np.asarray(values * brightness, np.float32)
 
 
-def record(model: ir.Model, batch: int) -> dict[ir.Value, Array]:
-    """Run the model on noise and keep every tensor whose type NumPy has."""
-    return arrays(_run_all(model, noise(model, batch, seed=batch)))
-
-
 def arrays(results: dict[ir.Value, onnxruntime.OrtValue]) -> dict[ir.Value, Array]:
     """Move tensors to NumPy; those of 4 bits or of 8 bits with a point, which it lacks, are dropped."""
     arrays = {}
@@ -58,7 +53,7 @@ def _type(value: onnxruntime.OrtValue) -> ir.DataType:
     return ir.DataType[value.data_type().removeprefix("tensor(").removesuffix(")").upper()]
 
 
-def _run_all(model: ir.Model, pictures: Array) -> dict[ir.Value, onnxruntime.OrtValue]:
+def run_all(model: ir.Model, pictures: Array) -> dict[ir.Value, onnxruntime.OrtValue]:
     """Run the model on a batch and keep every tensor as onnxruntime holds it."""
     graph = model.graph
     values = [o for node in graph for o in node.outputs if o.name]
@@ -111,7 +106,7 @@ def measure(model: ir.Model, batches: tuple[int, ...] = (2, 3)) -> list[Array]:
         ModelError: onnxruntime cannot run the model on these batches, or the output is not finite.
     """
     # Each batch has the pictures of the one before it, but in other places.
-    results = [_run_all(model, np.roll(noise(model, b), i, axis=0)) for i, b in enumerate(batches)]
+    results = [run_all(model, np.roll(noise(model, b), i, axis=0)) for i, b in enumerate(batches)]
     first_output = model.graph.outputs[0]
     for value, first in results[0].items():
         value.shape = ir.Shape(_growing(first.shape(), results[-1][value].shape(), batches))
@@ -172,7 +167,8 @@ def _replace_shape_arithmetic(model: ir.Model, runs: Sequence[dict[ir.Value, Arr
                 value.replace_all_uses_with(op.constant(runs[0][value]), replace_graph_outputs=True)
         if node.op_type == "Gather" and _takes_all_in_order(node, runs):
             # torch writes as_strided so where it only restores the order in memory.
-            node = _as_reshape(graph, node)
+            node.op_type = "Reshape"
+            node.attributes.pop("axis", None)
         if node.op_type == "Reshape":
             shape = node.outputs[0].shape
             assert shape is not None
@@ -192,18 +188,6 @@ def _takes_all_in_order(node: ir.Node, runs: Sequence[dict[ir.Value, Array]]) ->
         if not np.array_equal(picked.ravel(), np.arange(results[data].shape[node.attributes.get_int("axis", 0)])):
             return False
     return True
-
-
-def _as_reshape(graph: ir.Graph, gather: ir.Node) -> ir.Node:
-    """Replace `gather` by a Reshape, whose target is still to be set, and return it."""
-    old = gather.outputs[0]
-    node = ir.Node("", "Reshape", [gather.inputs[0], gather.inputs[1]], name=gather.name)
-    new = node.outputs[0]
-    new.name, new.shape, new.type = old.name, old.shape, old.type
-    graph.insert_before(gather, node)
-    old.replace_all_uses_with(new, replace_graph_outputs=True)
-    graph.remove(gather, safe=True)
-    return node
 
 
 def _same(a: Array, b: Array) -> bool:

@@ -42,7 +42,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path} cannot be read ({first_line(error)}); mend it or move it away") from error
+        raise ModelError(f"{path} cannot be read ({first_line(error)}); repair it or move it away") from error
     return content if isinstance(content, dict) else {}
 
 

@@ -17,7 +17,7 @@ _NO_PICTURE = ("max_num_patches", "keep_aspect_ratio", "codebook_size")
 
 
 @dataclass(frozen=True)
-class Found:
+class PictureConfig:
     """The preprocessing that a configuration asks for.
 
     Attributes:
@@ -37,7 +37,7 @@ class _Refusal(Exception):  # noqa: N818
     """The reason why a configuration's resizing or cutting cannot be followed."""
 
 
-def read_config(config: Config, model_type: object = None) -> Found:
+def read_config(config: Config, model_type: object = None) -> PictureConfig:
     """Return the preprocessing of an image processor with this configuration.
 
     Args:
@@ -62,10 +62,10 @@ def read_config(config: Config, model_type: object = None) -> Found:
     try:
         geometry, size = _geometry(asked)
     except _Refusal as refusal:
-        return Found(arithmetic, None, f"{name or 'it'} {refusal}", remarks)
+        return PictureConfig(arithmetic, None, f"{name or 'it'} {refusal}", remarks)
     if default.get("way") == "pplcnet":
         remarks += ("the longer side is rounded down, not to the nearest: it can differ by a pixel",)
-    return Found({**arithmetic, **geometry}, size, None, remarks)
+    return PictureConfig({**arithmetic, **geometry}, size, None, remarks)
 
 
 def _processor(config: Config, model_type: object) -> tuple[str, tuple[str, ...]]:

@@ -95,23 +95,19 @@ MODEL_TYPES: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(
             ("dinat", "ijepa", "nat", "swiftformer", "swin", "swinv2", "vit", "vit_mae", "vit_msn", "clipseg"), "ViT"
         ),
-        "deit": "DeiT",
+        # A type that is the name of its processor in small letters.
+        **{
+            name.lower(): name
+            for name in ("DeiT", "EfficientFormer", "EfficientNet", "ImageGPT", "Levit", "PoolFormer")
+        },
+        **{name.lower(): name for name in ("Segformer", "Siglip", "Siglip2", "TextNet")},
         "dinov3_vit": "DINOv3ViT",
         "dinov3_convnext": "DINOv3ViT",
         "donut-swin": "Donut",
-        "efficientformer": "EfficientFormer",
-        "efficientnet": "EfficientNet",
-        "imagegpt": "ImageGPT",
-        "levit": "Levit",
         "mobilenet_v1": "MobileNetV1",
         "mobilenet_v2": "MobileNetV2",
         "perceiver": "Perceiver",
-        "poolformer": "PoolFormer",
         "pp_lcnet": "PPLCNet",
-        "segformer": "Segformer",
-        "siglip": "Siglip",
-        "siglip2": "Siglip2",
-        "textnet": "TextNet",
     }
 )
 

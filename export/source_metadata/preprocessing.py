@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from fusioncam.errors import ModelError, UsageError, first_line
 from fusioncam.export.source_metadata.configurations import ODDITIES, folders_of, read_json
-from fusioncam.export.source_metadata.hugging_face import Found, read_config
+from fusioncam.export.source_metadata.hugging_face import PictureConfig, read_config
 from fusioncam.export.source_metadata.timm_config import read_timm
 from fusioncam.manifest import Preprocessing
 
@@ -83,7 +83,7 @@ def refuse_rounded_away(prep: Preprocessing, kind: ir.DataType) -> None:
     if kind.is_integer() and high - low < LEVELS:
         raise UsageError(
             f"the model takes whole numbers ({kind.name.lower()}), and the preprocessing gives {low:.3g}..{high:.3g}, "
-            f"of which rounding leaves nothing; use --preset {usual_preset(kind)}"
+            f"which rounding makes nearly constant; use --preset {usual_preset(kind)}"
         )
 
 
@@ -109,12 +109,14 @@ def _said(
     return "assumed", PRESETS[usual]
 
 
-def _configurations(folder: Path, size: tuple[int, int]) -> Iterator[tuple[Path, Callable[[Path], Found | None]]]:
+def _configurations(
+    folder: Path, size: tuple[int, int]
+) -> Iterator[tuple[Path, Callable[[Path], PictureConfig | None]]]:
     """Yield the files that may hold the preprocessing, with their readers; the first that holds it counts."""
     for place in folders_of(folder):
         kind = read_json(place / "config.json").get("model_type")
 
-        def processor(path: Path, kind: object = kind) -> Found | None:
+        def processor(path: Path, kind: object = kind) -> PictureConfig | None:
             config = read_json(path)
             config = config.get("image_processor", config if path.name.startswith("pre") else {})
             if not config:
@@ -126,7 +128,9 @@ def _configurations(folder: Path, size: tuple[int, int]) -> Iterator[tuple[Path,
         yield place / "config.json", lambda path: read_timm(read_json(path), size)
 
 
-def _followed(found: Found | None, path: Path, size: tuple[int, int], user: Mapping[str, Any]) -> dict[str, Any]:
+def _followed(
+    found: PictureConfig | None, path: Path, size: tuple[int, int], user: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return the fields of `Preprocessing`, with remarks on steps not followed; none where nothing was found.
 
     Raises:
@@ -136,8 +140,8 @@ def _followed(found: Found | None, path: Path, size: tuple[int, int], user: Mapp
         return {}
     if found.refusal and "resize" not in user:
         raise ModelError(
-            f"the preprocessing in {path} cannot be followed: {found.refusal}; say what comes closest with "
-            "--resize, or give all of it with --preset"
+            f"the preprocessing in {path} cannot be followed: {found.refusal}; choose the closest with "
+            "--resize, or give the whole preprocessing with --preset"
         )
     remarks = [f"{path.name}: {remark}" for remark in found.remarks]
     if found.size not in (None, size):

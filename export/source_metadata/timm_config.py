@@ -2,14 +2,14 @@
 
 import math
 
-from fusioncam.export.source_metadata.hugging_face import Found, Size, interpolation, triple
+from fusioncam.export.source_metadata.hugging_face import PictureConfig, Size, interpolation, triple
 from fusioncam.export.source_metadata.image_processors import IMAGENET, Config
 
 # What timm takes where a configuration does not say (timm.data.constants).
 _TIMM = {**IMAGENET, "interpolation": "bicubic", "crop_pct": 0.875, "crop_mode": "center", "input_size": (3, 224, 224)}
 
 
-def read_timm(config: Config, model_size: Size) -> Found | None:
+def read_timm(config: Config, model_size: Size) -> PictureConfig | None:
     """Return the preprocessing of timm's `config.json`, or None where the file is none of timm's.
 
     Args:
@@ -33,7 +33,7 @@ def read_timm(config: Config, model_size: Size) -> Found | None:
     height, width = (int(side) for side in asked["input_size"][-2:])
     ways = {"center": "crop", "squash": "squash_crop"}
     if asked["crop_mode"] not in ways:
-        return Found(fields, refusal=f"it asks for crop_mode {str(asked['crop_mode'])[:20]!r}, which pads")
+        return PictureConfig(fields, refusal=f"it asks for crop_mode {str(asked['crop_mode'])[:20]!r}, which pads")
     whole = math.floor(height / float(asked["crop_pct"]))
     fields |= {"resize": ways[asked["crop_mode"]], "crop_fraction": height / whole}
-    return Found(fields, (height, width))
+    return PictureConfig(fields, (height, width))

@@ -11,7 +11,7 @@ import torch
 from fusioncam.export import export_model, export_torch
 from fusioncam.export.canonical import canonicalize
 from fusioncam.export.layers.choice import survey
-from fusioncam.export.reading.shapes import noise, record
+from fusioncam.export.reading.shapes import arrays, noise, run_all
 from fusioncam.manifest import Manifest
 
 HERE = Path(__file__).parent
@@ -94,7 +94,7 @@ def middle_name(exported):
     images = noise(classifier.model, 3, seed=3)
     wanted = forward(network.make(), network.middle, torch.from_numpy(images))[1]
     wanted = as_map(wanted.detach().numpy(), network.middle_roles, network.offset, None)
-    values = record(classifier.model, 3)
+    values = arrays(run_all(classifier.model, images))
     for c in survey(classifier).candidates:
         given = as_map(values[c.value], c.layout.roles, c.layout.offset, c.layout.grid)
         if given.size == wanted.size and np.allclose(given.ravel(), wanted.ravel(), rtol=1e-3, atol=1e-4):

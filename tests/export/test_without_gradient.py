@@ -67,7 +67,7 @@ def test_from_torch(networks, tmp_path):
 
 
 def test_it_is_offered_but_never_chosen(odd, tmp_path):
-    with pytest.raises(UsageError, match=rf"'r1' cannot be explained by: no gradient rule for CumSum .*; {WAY_OUT}"):
+    with pytest.raises(UsageError, match=rf"'r1' cannot explain the model: no gradient rule for CumSum .*; {WAY_OUT}"):
         export_model(odd, tmp_path / "n.fcam", layer="r1")
     assert export_model(odd, tmp_path / "n.fcam").layer.name == "relu", "which comes after it"
     assert read_bundle(tmp_path / "n.fcam").gradient
@@ -91,7 +91,7 @@ def test_no_way_out_where_none_is_needed(tiny):
 
 
 def test_other_refusals_stay(tiny, tmp_path):
-    with pytest.raises(UsageError, match=r"layer 'c2' cannot be explained by \("):
+    with pytest.raises(UsageError, match=r"layer 'c2' cannot explain the model \("):
         export_model(tiny(), tmp_path / "m.fcam", layer="c2", gradient=False)
 
 

@@ -37,7 +37,7 @@ def test_channels_that_are_the_classes(classifier, tmp_path):
     of_model, layers = surveyed(tmp_path / "m.onnx")
     assert "its channels are the classes" in layers["dense"].refused
     assert of_model.choose().name == "relu"
-    with pytest.raises(UsageError, match="layer 'dense' cannot be explained by: no weighted operator"):
+    with pytest.raises(UsageError, match="layer 'dense' cannot explain the model: no weighted operator"):
         of_model.choose("dense")
 
 
@@ -70,7 +70,7 @@ def test_names(tiny):
         of_model.choose("rlu2")
     with pytest.raises(UsageError, match="no layer 'something else entirely'; did you mean"):
         of_model.choose("something else entirely")
-    with pytest.raises(UsageError, match="layer 'flat' cannot be explained by"):
+    with pytest.raises(UsageError, match="layer 'flat' cannot explain the model"):
         of_model.choose("flat")
     for layer in ("flat", "conv2", "c1", "scores", "image"):
         with pytest.raises(UsageError):
@@ -86,7 +86,7 @@ def test_nothing_to_choose(tmp_path):
         [numpy_helper.from_array(np.ones((48, 5), np.float32), "w")],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), tmp_path / "m.onnx")
-    with pytest.raises(ModelError, match="no layer of the model can be explained by: none has height and width"):
+    with pytest.raises(ModelError, match="no layer can explain the model: none has height and width"):
         export_model(tmp_path / "m.onnx", tmp_path / "t.fcam")
     report = inspect_model(tmp_path / "m.onnx")
     assert (report.layers, report.default) == ([], None)

@@ -174,7 +174,7 @@ def test_files_of_the_users_are_left_alone(tmp_path, capfd):
 
 def test_things_that_are_no_module(tmp_path):
     for module, example in ((None, zeros((8, 8))), (Small(), None), (Small(), np.zeros((1, 3, 8, 8)))):
-        with pytest.raises(UsageError, match=r"a torch\.nn\.Module and an example torch\.Tensor are wanted"):
+        with pytest.raises(UsageError, match=r"takes a torch\.nn\.Module and an example torch\.Tensor, not"):
             export_torch(module, example, tmp_path / "s.fcam")
 
 

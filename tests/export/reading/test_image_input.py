@@ -67,7 +67,9 @@ def test_shape_that_does_not_say_the_channels(name, tiny, tmp_path, run):
 
 def test_picture_of_another_number_of_channels(tiny):
     source = edited(tiny(channels=1), NAMES)
-    with pytest.raises(ModelError, match=r"first convolution takes 1 channels; a picture \(N, 3, H, W\)"):
+    with pytest.raises(
+        ModelError, match=r"first convolution takes 1 channels; the model must take a picture \(N, 3, H, W\)"
+    ):
         inspect_model(source, size=SIZE)
 
 

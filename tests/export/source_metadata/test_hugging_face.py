@@ -217,7 +217,7 @@ def test_every_processor_is_followed_or_refused(name, tmp_path):
         p = found(tmp_path)
     except ModelError as error:
         assert f"cannot be followed: {name} " in str(error)  # noqa: PT017
-        assert str(error).endswith("--resize, or give all of it with --preset")  # noqa: PT017
+        assert str(error).endswith("--resize, or give the whole preprocessing with --preset")  # noqa: PT017
         p = found(tmp_path, resize="squash")
     assert p.std != (1, 1, 1) or name in ("MobileViT", "Tipsv2")
 

@@ -240,7 +240,7 @@ def test_no_labels(text, tmp_path):
 
 def test_broken_configuration(tmp_path):
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ModelError, match="mend it"):
+    with pytest.raises(ModelError, match="repair it"):
         names_of(tmp_path)
 
 
