@@ -6,7 +6,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
 
 from fusioncam.errors import ModelError
 from fusioncam.export import export_model
@@ -101,80 +100,60 @@ def test_torch_default_export(name, half, dynamo, networks, tmp_path):
     assert np.abs(given - wanted).max() <= (5e-3 if half else 1e-5) * scale
 
 
-def saved(tmp_path, nodes, constants, batch=1, size=(4, 4)):
-    """A model of `nodes` from `image` to `scores`, for pictures (batch, 3, *size)."""
-    graph = helper.make_graph(
-        [helper.make_node(*n[:3], f"node{i}", **(n[3] if len(n) > 3 else {})) for i, n in enumerate(nodes)],
-        "fixed",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, 3, *size])],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    onnx.save(model, tmp_path / "fixed.onnx")
-    return tmp_path / "fixed.onnx"
-
-
 rng = np.random.default_rng(0)
-CONV = ("Conv", ["image", "w"], ["c"], {"pads": [1, 1, 1, 1]})
 WEIGHTS = {
     "w": rng.normal(0, 0.5, (4, 3, 3, 3)).astype(np.float32),
     "v": rng.normal(0, 0.5, (5, 4, 1, 1)).astype(np.float32),
 }
-HEAD = [("Conv", ["x", "v"], ["d"]), ("GlobalAveragePool", ["d"], ["p"])]
 
 
-def reshape(name, before, after, shape):
-    return ("Reshape", [before, name], [after]), {name: np.array(shape, np.int64)}
+def numbers(*values):
+    return np.array(values, np.int64)
 
 
-def model(middle, constants, end, batch, tmp_path):
-    return saved(tmp_path, [CONV, *middle, *HEAD, end[0]], {**WEIGHTS, **constants, **end[1]}, batch)
+@pytest.fixture
+def model(save_rows, tmp_path):
+    """Saves a model of rows between a convolution, which makes `c`, and a head, which reads `x`, for pictures 4 x 4."""
+
+    def save(rows, constants, shape, batch):
+        rows = [
+            ("Conv", "image w", "c", {"pads": [1, 1, 1, 1]}),
+            *rows,
+            ("Conv", "x v", "d"),
+            ("GlobalAveragePool", "d", "p"),
+            ("Reshape", "p shape", "scores"),
+        ]
+        constants = {**WEIGHTS, **constants, "shape": numbers(*shape)}
+        return save_rows(tmp_path / "fixed.onnx", rows, constants, batch, (4, 4))
+
+    return save
 
 
+# Of a batch b: the rows from `c` (b, 4, 4, 4) to `x`, and their constants.
 MIDDLES = {
-    "constant_repeated_over_the_batch": lambda b: (
-        [("Add", ["c", "k"], ["x"])],
-        {"k": np.ones((b, 1, 1, 1), np.float32)},
-    ),
-    "resize_to_sizes": lambda b: (
-        [("Resize", ["c", "", "", "k"], ["x"], {"mode": "linear"})],
-        {"k": np.array([b, 4, 7, 6], np.int64)},
-    ),
-    "expand": lambda b: ([("Expand", ["c", "k"], ["x"])], {"k": np.array([b, 4, 4, 4], np.int64)}),
+    "constant_repeated_over_the_batch": lambda b: ([("Add", "c k", "x")], {"k": np.ones((b, 1, 1, 1), np.float32)}),
+    "resize_to_sizes": lambda b: ([("Resize", "c _ _ k", "x", {"mode": "linear"})], {"k": numbers(b, 4, 7, 6)}),
+    "expand": lambda b: ([("Expand", "c k", "x")], {"k": numbers(b, 4, 4, 4)}),
     "batch_behind": lambda b: (
-        [
-            ("Transpose", ["c"], ["t"], {"perm": [1, 0, 2, 3]}),
-            ("Reshape", ["t", "k"], ["u"]),
-            ("Relu", ["u"], ["r"]),
-            ("Reshape", ["r", "l"], ["s"]),
-            ("Transpose", ["s"], ["x"], {"perm": [1, 0, 2, 3]}),
-        ],
-        {"k": np.array([4 * b, 16], np.int64), "l": np.array([4, b, 4, 4], np.int64)},
-    ),
+        [("Transpose", "c", "t", {"perm": [1, 0, 2, 3]}), ("Reshape", "t k", "u"), ("Relu", "u", "r"),
+         ("Reshape", "r l", "s"), ("Transpose", "s", "x", {"perm": [1, 0, 2, 3]})],
+        {"k": numbers(4 * b, 16), "l": numbers(4, b, 4, 4)}),
     "squeezed": lambda b: (
-        [("Unsqueeze", ["c", "k"], ["t"]), ("Relu", ["t"], ["u"]), ("Squeeze", ["u", "k"], ["x"])],
-        {"k": np.array([0], np.int64)},
-    ),
+        [("Unsqueeze", "c k", "t"), ("Relu", "t", "u"), ("Squeeze", "u k", "x")], {"k": numbers(0)}),
     "mean_and_gate": lambda b: (
-        [("ReduceMean", ["c", "k"], ["t"]), ("Sigmoid", ["t"], ["u"]), ("Mul", ["c", "u"], ["x"])],
-        {"k": np.array([2, 3], np.int64)},
-    ),
+        [("ReduceMean", "c k", "t"), ("Sigmoid", "t", "u"), ("Mul", "c u", "x")], {"k": numbers(2, 3)}),
     "einsum": lambda b: (
-        [("Einsum", ["c", "k"], ["x"], {"equation": "nchw,dc->ndhw"})],
-        {"k": rng.normal(size=(4, 4)).astype(np.float32)},
-    ),
+        [("Einsum", "c k", "x", {"equation": "nchw,dc->ndhw"})], {"k": rng.normal(size=(4, 4)).astype(np.float32)}),
     "constants_joined": lambda b: (
-        [("Concat", ["c", "k"], ["t"], {"axis": 1}), ("Slice", ["t", "z", "f", "o"], ["x"])],
-        {"k": np.ones((b, 2, 4, 4), np.float32), "z": [1], "f": [5], "o": [1]},
-    ),
-}
+        [("Concat", "c k", "t", {"axis": 1}), ("Slice", "t z f o", "x")],
+        {"k": np.ones((b, 2, 4, 4), np.float32), "z": [1], "f": [5], "o": [1]}),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("name", MIDDLES)
-def test_small_model(name, batch, tmp_path, run):
-    source = model(*MIDDLES[name](batch), reshape("shape", "p", "scores", [batch, 5]), batch, tmp_path)
+def test_small_model(name, batch, model, tmp_path, run):
+    source = model(*MIDDLES[name](batch), (batch, 5), batch)
     export_model(source, tmp_path / "t.fcam")
     images = rng.random((4, 3, 4, 4), np.float32)
     wanted = np.concatenate([run(source, {"image": images[i : i + batch]})["scores"] for i in range(0, 4, batch)])
@@ -183,21 +162,16 @@ def test_small_model(name, batch, tmp_path, run):
 
 
 LOST = {
-    "mean_over_the_batch": lambda b: (
-        [("ReduceMean", ["c", "k"], ["t"]), ("Add", ["c", "t"], ["x"])],
-        {"k": np.array([0], np.int64)},
-    ),
-    "each_its_own": lambda b: ([("Add", ["c", "k"], ["x"])], {"k": np.arange(2, dtype=np.float32).reshape(2, 1, 1, 1)}),
-    "batch_as_channels": lambda b: ([("Reshape", ["c", "k"], ["x"])], {"k": np.array([1, 8, 4, 4], np.int64)}),
-}
+    "mean_over_the_batch": ([("ReduceMean", "c k", "t"), ("Add", "c t", "x")], {"k": numbers(0)}),
+    "each_its_own": ([("Add", "c k", "x")], {"k": np.arange(2, dtype=np.float32).reshape(2, 1, 1, 1)}),
+    "batch_as_channels": (
+        [("Reshape", "c k", "x")], {"k": numbers(1, 8, 4, 4), "v": np.ones((5, 8, 1, 1), np.float32)}),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", LOST)
-def test_images_that_are_mixed(name, tmp_path):
-    middle, constants = LOST[name](2)
-    constants |= {"v": np.ones((5, 8, 1, 1), np.float32)} if name == "batch_as_channels" else {}
-    end = reshape("shape", "p", "scores", [1, 5] if name == "batch_as_channels" else [2, 5])
-    source = model(middle, constants, end, 2, tmp_path)
+def test_images_that_are_mixed(name, model, tmp_path):
+    source = model(*LOST[name], (1 if name == "batch_as_channels" else 2, 5), 2)
     with pytest.raises(ModelError, match=r"dynamic batch axis$") as caught:
         export_model(source, tmp_path / "t.fcam")
     assert len(str(caught.value).splitlines()) == 1

@@ -1,7 +1,6 @@
 """Operators on the way of a fixed batch: freed, each image gets what it gets alone, or the remedy is named."""
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -24,36 +23,22 @@ def numbers(*values):
     return np.array(values, np.int64)
 
 
-def saved(path, nodes, constants, batch, opset=18, declared=None):
-    """A model of `nodes` between a convolution, which makes `c`, and a head, which reads `x`."""
-    constants = {"conv": normal(CHANNELS, 3, 3, 3), **constants}
-    nodes = [
-        ("Conv", "image conv", "c", {"pads": [1, 1, 1, 1]}),
-        *nodes,
-        ("ReduceMean", "x axes", "pooled", {"keepdims": 0}),
-        ("Gemm", "pooled last", "scores"),
-    ]
-    constants |= {"axes": constants.get("axes", numbers(2, 3)), "last": normal(constants.pop("width", CHANNELS), 5)}
-    graph = helper.make_graph(
-        [
-            helper.make_node(
-                kind.rpartition(".")[2],
-                ["" if name == "_" else name for name in inputs.split()],
-                ["" if name == "_" else name for name in outputs.split()],
-                f"node{i}",
-                domain=kind.rpartition(".")[0],
-                **(rest[0] if rest else {}),
-            )
-            for i, (kind, inputs, outputs, *rest) in enumerate(nodes)
-        ],
-        "fixed",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [declared or batch, 3, *SIZE])],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
-    )
-    domains = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
-    onnx.save(helper.make_model(graph, opset_imports=domains, ir_version=10), path)
-    return path
+@pytest.fixture(scope="module")
+def saved(save_rows):
+    """Saves a model of rows between a convolution, which makes `c`, and a head, which reads `x`."""
+
+    def save(path, rows, constants, batch, opset=18, declared=None):
+        constants = {"conv": normal(CHANNELS, 3, 3, 3), **constants}
+        rows = [
+            ("Conv", "image conv", "c", {"pads": [1, 1, 1, 1]}),
+            *rows,
+            ("ReduceMean", "x axes", "pooled", {"keepdims": 0}),
+            ("Gemm", "pooled last", "scores"),
+        ]
+        constants |= {"axes": constants.get("axes", numbers(2, 3)), "last": normal(constants.pop("width", CHANNELS), 5)}
+        return save_rows(path, rows, constants, declared or batch, SIZE, opset)
+
+    return save
 
 
 def reshaped(before, name, after):
@@ -183,7 +168,7 @@ def images(count):
 
 @pytest.mark.parametrize(("batch", "declared"), [(1, None), (2, None), (1, "N")], ids=["one", "two", "one_said_free"])
 @pytest.mark.parametrize("name", ALL)
-def test_batch_gives_what_each_image_gives(name, batch, declared, tmp_path):
+def test_batch_gives_what_each_image_gives(name, batch, declared, saved, tmp_path):
     make, opset = ALL[name]
     nodes, constants = make(batch)
     if name == "dynamically_quantised" and batch > 1:
@@ -240,7 +225,7 @@ def body():
 
 
 @pytest.mark.parametrize("name", LOST)
-def test_batch_that_is_lost(name, tmp_path):
+def test_batch_that_is_lost(name, saved, tmp_path):
     source = saved(tmp_path / "fixed.onnx", *LOST[name](), 1)
     remedy = "evaluation mode" if name == "training" else "dynamic batch axis"
     with pytest.raises(ModelError, match=rf"node 'node\d' \(\w+\) .*{remedy}") as caught:
@@ -250,14 +235,14 @@ def test_batch_that_is_lost(name, tmp_path):
 
 
 @pytest.mark.parametrize("declared", [None, "N"], ids=["fixed", "free"])
-def test_training_mode_is_told_by_node(declared, tmp_path):
+def test_training_mode_is_told_by_node(declared, saved, tmp_path):
     nodes, constants = LOST["training"]()
     source = saved(tmp_path / "training.onnx", nodes, constants, 1, declared=declared)
     with pytest.raises(ModelError, match=r"node 'node1' \(BatchNormalization\) is in training mode: .*evaluation mode"):
         inspect_model(source)
 
 
-def test_instance_normalization_by_training_mode(tmp_path):
+def test_instance_normalization_by_training_mode(saved, tmp_path):
     """Statistics over one image each, as some exporters write InstanceNormalization for a free batch."""
     nodes = [
         ("Shape", "c", "n", {"end": 1}),
