@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import pytest
 
 from fusioncam import Explainer, export_model
 from fusioncam.runtime.demo import MODEL
+from fusioncam.runtime.service.workers.channel import Channel
 
 PATIENCE = 60.0  # seconds
 
@@ -161,3 +163,11 @@ def asking():
 def read():
     """Holds an answer against what the library finds."""
     return check_answer
+
+
+@pytest.fixture
+def ends():
+    pair = [Channel(end) for end in socket.socketpair()]
+    yield pair
+    for channel in pair:
+        channel.close()

@@ -5,10 +5,8 @@ import signal
 
 import numpy as np
 import pytest
-import uvicorn
 
 from fusioncam import Explainer
-from fusioncam.runtime.service.http.server import Server
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and process groups are those of POSIX systems")
 
@@ -43,15 +41,3 @@ def test_a_photo_that_takes_for_ever_does_not_keep_it_from_ending(bundle, photo,
         assert running.ask(*asking(photo))[0] == 504
         assert running.end() == ""
         assert running.process.returncode == 0
-
-
-@pytest.mark.parametrize("hasty", [True, False])
-def test_a_second_signal_ends_at_once_unless_it_may_be_the_first_again(monkeypatch, hasty):
-    left = []
-    monkeypatch.setattr("fusioncam.runtime.service.http.server.exit_now", lambda: left.append(True))
-    server = Server(uvicorn.Config(None), hasty)
-    for _ in range(2):
-        assert left == []
-        server.handle_exit(signal.SIGTERM, None)
-        assert server.should_exit
-    assert bool(left) == hasty
