@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -46,16 +46,8 @@ class Subject:
     @cached_property
     def shared(self) -> dict[Key, Maker]:
         """Return the makers of the pictures that are the same for every map."""
-        return {WHOLE: lambda: self.x, ZEROS: lambda: self._zeros, BLURRED: lambda: self._blurred}
-
-    @cached_property
-    def _zeros(self) -> Float32Array:
-        """Return the baseline: zeros in preprocessed space."""
-        return np.zeros_like(self.x)
-
-    @cached_property
-    def _blurred(self) -> Float32Array:
-        return blurred(self.x)
+        x = self.x
+        return {WHOLE: lambda: x, ZEROS: cache(lambda: np.zeros_like(x)), BLURRED: cache(lambda: blurred(x))}
 
     @cached_property
     def noise(self) -> Float32Array:
