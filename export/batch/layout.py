@@ -125,7 +125,7 @@ def _gather_rows(v: Visit) -> list[Passage]:
 def _scatter_rows(v: Visit) -> list[Passage]:
     v.only(0, 2)
     indexed, rank = v.shape(1)[-1], len(v.shape(1))
-    shift = rank - 1 - indexed  # axes behind those that the indices name are further on in the updates by this
+    shift = rank - 1 - indexed  # how far the axes behind those that the indices name are moved in the updates
     place = v.place(0) if v.carries(0) else replace(v.place(2), axis=v.place(2).axis - shift)
     inside = replace(place, axis=place.axis + shift)
     if place.axis < indexed or (v.carries(2) and v.place(2) != inside):

@@ -17,7 +17,7 @@ CARRY_NO_GRADIENT = {
     *(ir.DataType.INT32, ir.DataType.INT64, ir.DataType.UINT32, ir.DataType.UINT64),
 }
 
-# Operators that pixels which are whole numbers go through before they become real numbers.
+# Operators that integer pixels pass before they become real numbers.
 OF_PIXELS = (
     *("Add", "Cast", "Clip", "Concat", "Expand", "Flatten", "Gather", "Identity", "Max", "Min", "Mul", "Pad"),
     *("Reshape", "Resize", "Round", "Slice", "Split", "Squeeze", "Sub", "Transpose", "Unsqueeze"),

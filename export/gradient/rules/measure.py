@@ -1,4 +1,4 @@
-"""Measuring a single node: where a formula differs between versions of an operator, its results are looked at."""
+"""Measuring the results of single nodes, where the formulas of an operator differ between versions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

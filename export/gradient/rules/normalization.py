@@ -21,7 +21,7 @@ def _batch_normalization(s: Step) -> ir.Value:
 
 
 def _by_statistics(s: Step, x: ir.Value, dn: ir.Value, axes: list[int], centered: bool = True) -> ir.Value:
-    """Gradient of n = (x - mean(x)) / sqrt(mean((x - mean(x))^2) + epsilon), given that of n.
+    """Return the gradient of n = (x - mean(x)) / sqrt(mean((x - mean(x))^2) + epsilon), given that of n.
 
     dx = (dn - mean(dn) - n mean(dn n)) / deviation; without the centring both means of it fall away.
     """
@@ -82,7 +82,7 @@ def _lrn(s: Step) -> ir.Value:
         ones = s.like(np.ones((1, 1, size, 1)))
         return op.reshape_as(op.Conv(column, ones, pads=[before, 0, after, 0]), s.x)
 
-    # Scaled before they are squared: so float16 has the range for it.
+    # Scaled before squaring, for the range of float16.
     scaled = op.Mul(s.x, s.like(math.sqrt(alpha / size)))
     d = op.Add(s.like(s.attribute("bias", 1.0)), channel_sum(op.Mul(scaled, scaled), before, after))
     shared = channel_sum(op.Div(op.Mul(s.dy, s.y), d), after, before)

@@ -1,4 +1,4 @@
-"""Places of the windows of a convolution or pool. Where attributes leave them to a formula they are measured.
+"""Places of the windows of a convolution or pool, which are measured where attributes leave them to a formula.
 
 The formulas for `auto_pad` and `output_shape` differ between versions, operators and runtimes (with dilations, negative
 totals, odd rests), and shape inference has yet others. A bundle is run by onnxruntime, so its windows count.
@@ -40,7 +40,7 @@ class Window:
 
     @property
     def attributes(self) -> dict[str, list[int]]:
-        """The node attributes for it, the padding cut at zero."""
+        """Return the attributes of a node with this window, the padding cut at zero."""
         return {
             "strides": list(self.strides),
             "dilations": list(self.dilations),
@@ -106,7 +106,7 @@ def _measured_begin(s: Step, axis: int, kernel: list[int], size: int, count: int
 
 
 def responses(s: Step, axis: int, kernel: list[int], size: int) -> Float64Array:
-    """Return what this very node makes of every unit vector along one axis, (size, positions of its output).
+    """Return the response of the node to every unit vector along one axis, (size, positions of its output).
 
     The weights of a convolution are taken as 1, 2, 3, ... meanwhile, so that its taps can be told apart.
     """
