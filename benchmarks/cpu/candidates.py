@@ -91,7 +91,7 @@ class Own:
     """Holds a peer's first map against its own definition; where that is ours, against the maps of the reference."""
 
     def __init__(self, peer: Peer, net: InTorch, bare: BarePasses) -> None:
-        self.peer, self.net, self.plainly, self.asked = peer, net, ReferenceCheck(bare), False
+        self.peer, self.net, self.reference, self.asked = peer, net, ReferenceCheck(bare), False
 
     def __call__(self, picture: Picture, drawn: Drawn) -> str | None:
         """Why the map is not what its package says it is."""
@@ -99,7 +99,7 @@ class Own:
             return None
         self.asked = True
         if self.peer.defined is None:
-            return self.plainly(picture, drawn)
+            return self.reference(picture, drawn)
         wanted = self.peer.defined(self.net, picture.x, picture.class_index)
         found = difference(drawn.maps[self.peer.method], wanted).correlation
         return None if found >= SAME else f"correlation {found:.4f} with the map of its own definition"

@@ -38,7 +38,7 @@ def bare_passes(subject: Subject, setting: Setting) -> BarePasses:
 def race(
     pictures: list[Picture], candidates: list[Candidate], setting: Setting, bare: BarePasses, rounds: int = 0
 ) -> list[Row]:
-    """One contest; what a peer raises is its own affair."""
+    """Compare all candidates on a subject; an error of a peer does not end the comparison."""
     rules = Rules(
         rounds or setting.rounds, lambda p, count: bare.run(p.x, count), bare.confidences, excused=(Exception,)
     )

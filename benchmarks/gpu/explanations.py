@@ -12,7 +12,7 @@ import torch
 from record import Record, spread
 
 from gpu import score_cams
-from gpu.lab import LATE, PRECISIONS, ROADS, Explained, Lab, bare, explain
+from gpu.lab import BACKENDS, LATE, PRECISIONS, Explained, Lab, bare, explain
 from gpu.maps import compare
 
 OUTSIDE = 0.05  # share of the time that may pass outside the provider's own passes
@@ -43,40 +43,40 @@ class Plan:
 
 def measure(record: Record, lab: Lab, plan: Plan) -> None:
     """Every chunk, model and precision; the best of each candidate at the end."""
-    rounds = [(chunk, ROADS) for chunk in plan.chunks] + [(plan.chunks[0], LATE)]
-    for (chunk, roads), name, precision in product(rounds, plan.models, PRECISIONS):
+    rounds = [(chunk, BACKENDS) for chunk in plan.chunks] + [(plan.chunks[0], LATE)]
+    for (chunk, backends), name, precision in product(rounds, plan.models, PRECISIONS):
         label = f"{name}, {precision}, chunk {chunk}"
         if time.perf_counter() > plan.deadline:
-            record.leave_out(f"{label}, by {', '.join(roads)}", "the time limit was reached")
+            record.leave_out(f"{label}, by {', '.join(backends)}", "the time limit was reached")
             continue
-        one_setting(record, lab, plan, (name, precision, chunk), roads)
+        one_setting(record, lab, plan, (name, precision, chunk), backends)
         record.save()
-    for road, why in lab.broken.items():
-        record.leave_out(f"explanations by {road}", why)
+    for backend, why in lab.broken.items():
+        record.leave_out(f"explanations by {backend}", why)
     record.figures += best(record.figures)
 
 
-def one_setting(record: Record, lab: Lab, plan: Plan, setting: tuple[str, str, int], roads: Sequence[str]) -> None:
-    """All candidates, in turns: fusioncam by some roads and, but for late ones, others."""
+def one_setting(record: Record, lab: Lab, plan: Plan, setting: tuple[str, str, int], backends: Sequence[str]) -> None:
+    """All candidates, in turns: fusioncam by some backends and, but for late ones, others."""
     name, precision, chunk = setting
     label = f"{name}, {precision}, chunk {chunk}"
     work: dict[str, Callable[[], Any]] = {}
     wanted = lab.reference(name)
-    for road in roads:
-        if road in lab.broken:
+    for backend in backends:
+        if backend in lab.broken:
             continue
         try:
-            engine, manifest = lab.open(road, name, precision, chunk)
+            engine, manifest = lab.open(backend, name, precision, chunk)
             run = partial(explain, engine, manifest, lab.picture(name), wanted.class_index)
             found = run()
         except Exception as error:  # the others shall be timed all the same
-            if road not in lab.broken:
-                record.failed(f"{label}, by {road}", error)
+            if backend not in lab.broken:
+                record.failed(f"{label}, by {backend}", error)
             continue
-        if compare(record, f"{label}, by {road}", precision, found, wanted):
-            work[FUSED + road] = run
-            work[BARE + road] = partial(bare, engine, found.passes, chunk)
-    if roads is ROADS and "torch" not in lab.broken:
+        if compare(record, f"{label}, by {backend}", precision, found, wanted):
+            work[FUSED + backend] = run
+            work[BARE + backend] = partial(bare, engine, found.passes, chunk)
+    if backends is BACKENDS and "torch" not in lab.broken:
         work |= others(record, lab, name, precision, chunk, wanted.class_index)
     times = in_turns(record, label, work, plan)
     last = {who: work[who]() for who in times if who.startswith(FUSED)}

@@ -1,4 +1,4 @@
-"""What the stages share: networks, their bundles, a picture, the maps of the CPU, and every road to maps on the GPU."""
+"""Parts that the stages share: networks, bundles, a picture, the maps of the CPU, and every backend of the GPU."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -23,9 +23,9 @@ from fusioncam.runtime.explanation import Passes
 from fusioncam.runtime.methods import METHODS
 from fusioncam.runtime.photos.model_input import as_input, preprocess
 from fusioncam.runtime.sessions.providers import CPU, CUDA, TENSORRT, Provider
-from gpu import graph, torch_road
+from gpu import graph, torch_backend
 
-ROADS = ("onnxruntime", "torch")
+BACKENDS = ("onnxruntime", "torch")
 # With the first chunk only: TensorRT builds an engine for a minute or more per network and chunk.
 LATE = ("onnxruntime, nhwc", "tensorrt")
 PROVIDERS = {
@@ -78,7 +78,7 @@ class Lab:
     Attributes:
         device: The GPU.
         folder: For bundles.
-        broken: Roads that cannot be opened on this machine, and why.
+        broken: Backends that cannot be opened on this machine, and why.
     """
 
     device: Device
@@ -114,7 +114,7 @@ class Lab:
 
     def on_device(self, name: str, precision: str) -> Network:
         """A copy of it where torch sees the device's memory."""
-        make = partial(torch_road.moved, self.network(name), self.device, precision)
+        make = partial(torch_backend.moved, self.network(name), self.device, precision)
         return self._once(("moved", name, precision), make)
 
     def bundle(self, name: str, precision: str) -> tuple[Path, Manifest]:
@@ -139,27 +139,27 @@ class Lab:
 
         return self._once(("reference", name), make)
 
-    def open(self, road: str, name: str, precision: str, chunk: int) -> tuple[Any, Manifest]:
+    def open(self, backend: str, name: str, precision: str, chunk: int) -> tuple[Any, Manifest]:
         """An engine, and the manifest of its bundle.
 
         Raises:
-            ProviderError: This machine lacks the provider; the road is then among `broken`.
+            ProviderError: This machine lacks the provider; the backend is then among `broken`.
             FusionCamError: It cannot be opened.
         """
         folder, manifest = self.bundle(name, precision)
-        if road == "torch":
-            if why := torch_road.missing(self.device):
-                self.broken[road] = why
+        if backend == "torch":
+            if why := torch_backend.missing(self.device):
+                self.broken[backend] = why
                 raise ProviderError(why)
             networks = self.on_device(name, "fp32"), self.on_device(name, precision)
-            return torch_road.engine(self.device, manifest, *networks, chunk), manifest
+            return torch_backend.engine(self.device, manifest, *networks, chunk), manifest
         try:
             # A device whose memory is the host's is one of the tests'.
-            in_test = self.device.memory == "cpu" and road == "onnxruntime"
-            providers: list[Provider] = [CPU] if in_test else list(PROVIDERS[road])
+            in_test = self.device.memory == "cpu" and backend == "onnxruntime"
+            providers: list[Provider] = [CPU] if in_test else list(PROVIDERS[backend])
             return open_device_engine(folder, manifest, self.device, EngineOptions(providers, chunk)), manifest
         except ProviderError as error:
-            self.broken[road] = str(error)
+            self.broken[backend] = str(error)
             raise
 
     def copy_of(self, name: str) -> Network:

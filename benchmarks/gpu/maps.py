@@ -9,36 +9,36 @@ from record import Record
 from fusioncam.kernels.arrays import Array
 from fusioncam.runtime.bench.fidelity import difference
 from gpu import score_cams
-from gpu.lab import PRECISIONS, ROADS, Explained, Lab, explain
+from gpu.lab import BACKENDS, PRECISIONS, Explained, Lab, explain
 
 LARGEST, CORRELATION = 2e-3, 0.999
 
 
 def check(record: Record, lab: Lab, models: Sequence[str], chunk: int) -> None:
-    """Every road and precision on every model.
+    """Every backend and precision on every model.
 
     Args:
         record: Gets the checks.
-        lab: Models and roads.
+        lab: Models and backends.
         models: Their names.
         chunk: Masked pictures per run.
     """
     for name in models:
         wanted = lab.reference(name)
         record.figures.append({"model": name, "cpu_flags": wanted.flags, "passes": wanted.passes._asdict()})
-        for road in ROADS:
+        for backend in BACKENDS:
             for precision in PRECISIONS:
-                if road in lab.broken:
+                if backend in lab.broken:
                     continue
-                label = f"{name}, {precision}, by {road}"
+                label = f"{name}, {precision}, by {backend}"
                 try:
-                    engine, manifest = lab.open(road, name, precision, chunk)
+                    engine, manifest = lab.open(backend, name, precision, chunk)
                     found = explain(engine, manifest, lab.picture(name), wanted.class_index)
                 except (
                     Exception
-                ) as error:  # torch's and onnxruntime's, too: the other roads shall be checked all the same
-                    if road in lab.broken:
-                        record.leave_out(f"maps by {road}", error)
+                ) as error:  # torch's and onnxruntime's, too: the other backends shall be checked all the same
+                    if backend in lab.broken:
+                        record.leave_out(f"maps by {backend}", error)
                     else:
                         record.failed(label, error)
                     continue

@@ -35,7 +35,7 @@ def worst(checks: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def maps(checks: list[dict[str, Any]]) -> Iterator[str]:
-    """Per road, how far its maps are from the CPU's."""
+    """Per backend, how far its maps are from the CPU's."""
     told: dict[str, list[str]] = {}
     for c in checks:
         label, _, rest = c["what"].partition(": ")

@@ -54,5 +54,5 @@ def small(part):
 
 @pytest.fixture(scope="session")
 def lab(part, small, host_device, tmp_path_factory):
-    """The small networks' bundles and roads, with the kernels on the CPU."""
+    """The small networks' bundles and backends, with the kernels on the CPU."""
     return part("lab").Lab(host_device, tmp_path_factory.mktemp("lab"))

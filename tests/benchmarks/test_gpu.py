@@ -9,7 +9,7 @@ from fusioncam.kernels.specs import SPECS
 from fusioncam.runtime.methods import METHODS
 
 SETTINGS = [(m, p, 5) for m in ("residual", "mobile") for p in ("fp32", "fp16")]
-ROADS = ("onnxruntime", "torch")
+BACKENDS = ("onnxruntime", "torch")
 
 
 @pytest.fixture(scope="module")
@@ -71,18 +71,18 @@ def test_every_kernel_is_held_against_its_reference(measured):
     assert stage["left_out"] == [{"what": "launcher pycuda", "why": "not installed"}]
 
 
-def test_every_road_and_precision_is_held_against_the_cpu(measured):
+def test_every_backend_and_precision_is_held_against_the_cpu(measured):
     stage = measured[1]["stages"]["maps"]
     found = {c["what"]: c for c in stage["checks"]}
     for model in ("residual", "mobile"):
-        for road in ROADS:
+        for backend in BACKENDS:
             for method in METHODS:
-                exact = found[f"{model}, fp32, by {road}: {method}, largest difference"]
+                exact = found[f"{model}, fp32, by {backend}: {method}, largest difference"]
                 assert (exact["limit"], exact["pixels"]) == (2e-3, 24 * 24)
                 assert exact["p99_9"] <= exact["found"] < 2e-3
-                half = found[f"{model}, fp16, by {road}: {method}, correlation"]
+                half = found[f"{model}, fp16, by {backend}: {method}, correlation"]
                 assert (half["limit"], half["found"] <= 1 + 1e-9) == (0.999, True)
-            assert found[f"{model}, fp16, by {road}: score_cam, correlation"]["max"] > 1e-5, "float16 rounds"
+            assert found[f"{model}, fp16, by {backend}: score_cam, correlation"]["max"] > 1e-5, "float16 rounds"
         assert found[f"{model}, fp32, plain torch: score_cam, correlation"]["max"] < 1e-4
     assert stage["left_out"] == []
 
@@ -99,10 +99,10 @@ def test_every_kernel_is_timed_against_a_copy(measured):
     assert len(stage["targets"]) == 4, "both mask kernels, both chunks"
 
 
-def test_every_setting_is_timed_with_all_contestants(measured):
+def test_every_setting_is_timed_with_all_candidates(measured):
     stage = measured[1]["stages"]["explanations"]
     timed = [f for f in stage["figures"] if "who" in f]
-    candidates = {f"{w} by {r}" for w in ("fusion_cam", "bare passes") for r in ROADS} | {"score_cam by plain torch"}
+    candidates = {f"{w} by {r}" for w in ("fusion_cam", "bare passes") for r in BACKENDS} | {"score_cam by plain torch"}
     for setting in SETTINGS:
         here = [f for f in timed if (f["model"], f["precision"], f["chunk"]) == setting]
         assert {f["who"] for f in here} == candidates, setting
@@ -174,5 +174,5 @@ def test_wrong_maps_fail_the_command(run, lab, monkeypatch):
     status, report = run("wrong", "--stages", "maps", "--models", "mobile")
     wrong = [c for c in report["stages"]["maps"]["checks"] if not c["ok"]]
     assert status == 1
-    assert [c["what"] for c in wrong] == [f"mobile, fp32, by {r}: fusion_cam, largest difference" for r in ROADS]
+    assert [c["what"] for c in wrong] == [f"mobile, fp32, by {r}: fusion_cam, largest difference" for r in BACKENDS]
     assert all(c["found"] == pytest.approx(0.01, abs=1e-4) and c["pixels_over"] == 1 for c in wrong)

@@ -45,7 +45,7 @@ def test_a_graph_of_an_unknown_module_is_refused(part):
 @pytest.mark.parametrize("name", ["residual", "mobile"])
 def test_the_warm_up_may_meet_any_class(part, lab, name):
     x, never = torch.from_numpy(lab.input(name))[None], torch.tensor([1 << 40])
-    found = part("torch_road").explaining(lab.network(name))(image=x, class_index=never)
+    found = part("torch_backend").explaining(lab.network(name))(image=x, class_index=never)
     assert found["gradients"].isfinite().all()
 
 
@@ -63,11 +63,11 @@ def test_calibration_makes_activations_and_logits_sane(lab, small, name):
 @pytest.mark.parametrize("name", ["residual", "mobile"])
 @pytest.mark.parametrize("asked", [-1, 2])
 def test_torch_in_the_place_of_the_explain_graph(part, lab, host_device, name, asked):
-    road, stream = part("torch_road"), host_device.stream()
+    backend, stream = part("torch_backend"), host_device.stream()
     folder, manifest = lab.bundle(name, "fp32")
     x, index = lab.input(name)[None], np.array([asked], np.int64)
     wanted = open_session(folder / "explain.onnx").run(None, {"image": x, "class_index": index})
-    session = road.TorchSession(road.explaining(lab.network(name)), False, host_device, stream)
+    session = backend.TorchSession(backend.explaining(lab.network(name)), False, host_device, stream)
 
     binding, arrays = session.io_binding(), {}
     layer = (1, *manifest.layer.shape)

@@ -152,7 +152,7 @@ def test_correlation_and_differences(part):
     assert differences(flat, one)["correlation"] == 0
 
 
-def test_contestants_take_turns_and_one_that_fails_is_left_out(part):
+def test_candidates_take_turns_and_one_that_fails_is_left_out(part):
     explanations, record = part("explanations"), part("record").Record()
     order = []
 
@@ -180,7 +180,7 @@ def test_the_share_outside_is_taken_round_by_round(part):
     assert [t["met"] for t in record.targets] == [False]
 
 
-def test_the_best_of_each_contestant(part):
+def test_the_best_of_each_candidate(part):
     def figure(who, chunk, p50, precision="fp32"):
         return {"model": "m", "precision": precision, "who": who, "chunk": chunk, "seconds": {"p50": p50}}
 
@@ -251,7 +251,7 @@ def test_pictures_differ_and_are_the_same_every_time(part):
 def test_a_tensor_over_the_gpus_memory_is_asked_for_as_it_is(part, monkeypatch):
     seen = {}
     monkeypatch.setattr(torch, "as_tensor", lambda given, device: seen.update(vars(given), device=str(device)))
-    part("torch_road").tensor_over("cuda", 1, np.float16, [2, 3], 4096)
+    part("torch_backend").tensor_over("cuda", 1, np.float16, [2, 3], 4096)
     interface = seen["__cuda_array_interface__"]
     assert interface == {"shape": (2, 3), "typestr": "<f2", "data": (4096, False), "strides": None, "version": 3}
     assert seen["device"] == "cuda:1"
@@ -263,8 +263,12 @@ def test_time_runs_out_before_what_matters_least(part, lab, monkeypatch):
     monkeypatch.setattr(explanations, "one_setting", lambda *given: begun.append(given[3:]))
     monkeypatch.setattr(explanations.time, "perf_counter", lambda: next(clock))
     explanations.measure(record, lab, explanations.Plan(["mobile"], [8, 4], deadline=3))
-    roads = part("lab").ROADS
-    assert begun == [(("mobile", "fp32", 8), roads), (("mobile", "fp16", 8), roads), (("mobile", "fp32", 4), roads)]
+    backends = part("lab").BACKENDS
+    assert begun == [
+        (("mobile", "fp32", 8), backends),
+        (("mobile", "fp16", 8), backends),
+        (("mobile", "fp32", 4), backends),
+    ]
     left = [o["what"] for o in record.left_out if o["why"] == "the time limit was reached"]
     assert left == [
         "mobile, fp16, chunk 4, by onnxruntime, torch", "mobile, fp32, chunk 8, by onnxruntime, nhwc, tensorrt",
@@ -279,7 +283,7 @@ def test_a_torch_without_cuda_is_left_out(part, lab, monkeypatch):
     with pytest.raises(FusionCamError, match=r"torch .* sees no GPU; install"):
         other.open("torch", "mobile", "fp32", 4)
     record = part("record").Record()
-    monkeypatch.setattr(part("maps"), "ROADS", ("torch",))
+    monkeypatch.setattr(part("maps"), "BACKENDS", ("torch",))
     other.broken.clear()
     part("maps").check(record, other, ["mobile"], 4)
     assert (record.checks, [o["what"] for o in record.left_out]) == ([], ["maps by torch"])

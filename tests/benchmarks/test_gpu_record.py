@@ -65,8 +65,8 @@ def test_only_lack_of_memory_may_stop_something(record):
 
 def test_the_same_reason_is_told_once(record):
     for _ in range(2):
-        record.leave_out("a road", ImportError("no module"))
-    assert record.left_out == [{"what": "a road", "why": "ImportError: no module"}]
+        record.leave_out("a backend", ImportError("no module"))
+    assert record.left_out == [{"what": "a backend", "why": "ImportError: no module"}]
 
 
 def test_the_file_is_json_whatever_it_holds(part, tmp_path):
@@ -94,7 +94,7 @@ def test_what_is_printed(part, record):
     record.check("maps: fusion_cam", 0.5, 2e-3)
     record.target("share", 0.6, 0.7, at_least=True)
     record.target("share too", 0.8, 0.7, at_least=True)
-    record.leave_out("a road", "no wheel")
+    record.leave_out("a backend", "no wheel")
     record.check("resnet, fp32, by torch: grad_cam, largest difference", 1e-6, 2e-3, pixels=9)
     record.check("resnet, fp32, by torch: score_cam, largest difference", 2e-6, 2e-3, pixels=9)
     stage = part("record").guarded(lambda r: vars(r).update(vars(record)))
@@ -105,4 +105,4 @@ def test_what_is_printed(part, record):
     assert "worst error 3e-07 of 1e-06" in text
     assert "not met: share: 0.600, hoped for 0.7" in text
     assert "met: 1 of 2 targets" in text
-    assert "left out a road: no wheel" in text
+    assert "left out a backend: no wheel" in text

@@ -53,7 +53,7 @@ def test_maps_of_another_picture_are_wrong(bare, tiny, pictures):
     assert "with the map of the reference" in ReferenceCheck(bare)(two, drawn)
     judge = ReferenceCheck(bare)
     assert judge(one, drawn) is None
-    assert judge(two, drawn) is None, "only the first picture is made plainly"
+    assert judge(two, drawn) is None, "only the first picture is checked"
 
 
 def test_a_bundle_is_measured(tiny, pictures, no_processes):

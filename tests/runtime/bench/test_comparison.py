@@ -1,4 +1,4 @@
-"""The contest: first the maps, then the time; whoever is wrong is not timed."""
+"""The comparison: first the maps, then the time; a candidate that is wrong is not timed."""
 
 import json
 
@@ -12,7 +12,7 @@ PICTURES = [Picture(name, np.full((3, 3, 4), k + 1, np.float32), k) for k, name 
 
 
 class Field:
-    """Contestants that write down when they run; `bare` as well."""
+    """Candidates that write down when they run; `bare` as well."""
 
     def __init__(self):
         self.order, self.counts = [], []
@@ -86,7 +86,7 @@ def test_a_judge_says_who_is_wrong(field):
     assert (rows[2].wrong, rows[2].seconds) == ("another map", None)
 
 
-def test_a_first_contestant_that_is_wrong_is_compared_with_all_the_same(field):
+def test_a_first_candidate_that_is_wrong_is_compared_with_all_the_same(field):
     first = field.candidate("exact", judge=lambda picture, drawn: "off")
     bare, exact, other = compare(PICTURES, [first, field.candidate("other")], field.rules())
     assert (exact.wrong, exact.seconds, exact.passes) == ("off", None, [5, 5])

@@ -1,4 +1,4 @@
-"""The GPU's road, with the CUDA kernels compiled for the CPU and onnxruntime bound to the same memory."""
+"""The GPU's backend, with the CUDA kernels compiled for the CPU and onnxruntime bound to the same memory."""
 
 import gc
 import weakref

@@ -1,4 +1,4 @@
-"""The GPU's road on a device where everything is late: work of two streams runs in the worst order they allow."""
+"""The GPU's backend on a device where everything is late: work of two streams runs in the worst order they allow."""
 
 import gc
 import weakref

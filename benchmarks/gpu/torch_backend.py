@@ -1,7 +1,7 @@
 """torch in the place of onnxruntime: the project's kernels and steps, with torch networks for the passes.
 
-Where onnxruntime has no CUDA provider, this is how the GPU's road is run from end to end all the same. A torch network
-is given onnxruntime's face, so that the steps are those of `fusioncam.runtime`, unchanged.
+Where onnxruntime has no CUDA provider, the device's engine is run from end to end with this backend. A torch network
+gets the interface of onnxruntime, so the steps of `fusioncam.runtime` run unchanged.
 """
 
 import ctypes
