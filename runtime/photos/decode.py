@@ -13,7 +13,7 @@ from fusioncam.kernels.arrays import Array, BoolArray, UInt8Array
 from fusioncam.runtime.photos.formats.png import is_whole
 from fusioncam.runtime.photos.formats.repair import Repair, repair
 from fusioncam.runtime.photos.formats.signatures import partly_supported_format
-from fusioncam.runtime.photos.headers import declared_pixels, is_deep, keeps_its_word
+from fusioncam.runtime.photos.headers import declared_pixels, declares_true_size, is_deep
 from fusioncam.runtime.photos.limits import MAX_BYTES, MAX_PIXELS, bounded
 
 BYTES_PER_PIXEL = 16  # memory of a decoder, at most: a progressive JPEG holds its coefficients beside the picture
@@ -86,7 +86,7 @@ def _decoded(data: bytes, name: str, max_pixels: int, declared: bool) -> Array:
     if not data:
         raise ImageError(f"{name} is empty: copy or download the picture again")
     pixels = declared_pixels(data)
-    if declared and not (pixels and keeps_its_word(data)):
+    if declared and not (pixels and declares_true_size(data)):
         raise ImageError(f"{name} is not of a supported format: save it again as PNG or JPEG")
     if declared and pixels <= max_pixels:
         data = bounded(data, name)

@@ -67,7 +67,7 @@ def is_deep(data: bytes) -> bool:
     return data[4:8] in _DEEP_CONTAINERS or data.startswith(_CODESTREAM)
 
 
-def keeps_its_word(data: bytes) -> bool:
+def declares_true_size(data: bytes) -> bool:
     """Return whether a file of this format decodes to the size of `declared_pixels`, or not at all.
 
     TIFF's tags may have other types and any order. The containers of AVIF and JPEG 2000 hold a second size beside that

@@ -17,7 +17,7 @@ def bounded(data: bytes, name: str) -> bytes:
     """Return the part of a file that makes its pixels, where they take no more work than their number explains.
 
     Args:
-        data: A file of a format that declares its size truthfully.
+        data: A file of a format that declares its true size.
         name: The file's name in errors.
 
     Raises:
