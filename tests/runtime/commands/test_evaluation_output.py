@@ -65,8 +65,8 @@ def test_alike_failures_take_one_line(printed, capsys):
 
 
 class Kept:
-    def write(self, name, data):
-        pass
+    def __init__(self, folder):
+        self.folder = folder
 
     def picture(self, name):
         return None
@@ -85,7 +85,9 @@ class Notes:
         ((9,), None),
     ],
 )
-def test_classes_counted_from_elsewhere_are_noticed(accepted, hint):
+def test_classes_counted_from_elsewhere_are_noticed(accepted, hint, tmp_path):
     rows = [row(n, accepted) for n in range(1, 7)]
-    problems = write_results(Kept(), EvaluationConfig(Path("b"), METHODS, annotations=Notes()), rows, {})["problems"]
+    problems = write_results(Kept(tmp_path), EvaluationConfig(Path("b"), METHODS, annotations=Notes()), rows, {})[
+        "problems"
+    ]
     assert [hint in p["text"] for p in problems] == ([True] if hint else [])
