@@ -7,7 +7,6 @@ its own, in turns for the ways to send, so that all see the same machine. Times 
 """
 
 import argparse
-import asyncio
 import json
 import socket
 import subprocess
@@ -16,6 +15,7 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -73,11 +73,11 @@ class Ready:
         logits = np.zeros(pipeline.manifest.classes, np.float32)
         self._found = Explanation({"fusion_cam": saliency}, 0, None, 0.5, (), Passes(1, 1), {}, logits=logits)
 
-    def explain_all(self, jobs: Sequence[Job]) -> list[asyncio.Task[Explanation]]:
+    def submit(self, jobs: Sequence[Job]) -> list[Any]:
         """Return the ready explanation for each job."""
-        return [asyncio.create_task(self._explain()) for _ in jobs]
+        return [SimpleNamespace(wait=self._wait) for _ in jobs]
 
-    async def _explain(self) -> Explanation:
+    async def _wait(self) -> Explanation:
         return self._found
 
     async def close(self) -> None:

@@ -108,24 +108,6 @@ class Batcher:
             pending.future.add_done_callback(self._forget)
         return admitted
 
-    def explain_all(self, jobs: Sequence[Job]) -> list[asyncio.Task[Explanation]]:
-        """Explain the pictures of one request: all are admitted, or none. Cancelling a task stops its job.
-
-        Raises:
-            BusyError, UsageError: As for `submit`.
-            DeadlineError: In a task: the time is up. Its work is stopped before the next chunk.
-            ImageError: In a task: the picture is of another shape, type or content than the model's.
-            FusionCamError: In a task: the model cannot be run, or gives NaN or infinity.
-        """
-        return [asyncio.create_task(self._wait(pending)) for pending in self.submit(jobs)]
-
-    async def _wait(self, pending: PendingJob) -> Explanation:
-        try:
-            async with asyncio.timeout(pending.job.deadline - time.monotonic()):
-                return await asyncio.wrap_future(pending.future)
-        except TimeoutError:
-            raise pending.late() from None
-
     async def close(self) -> None:
         """Refuse new jobs, and finish the admitted ones; each has its deadline."""
         with self._changed:

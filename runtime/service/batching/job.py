@@ -1,5 +1,6 @@
 """A job: one picture to explain for one request, and its state in a batcher."""
 
+import asyncio
 import time
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextlib import suppress
@@ -42,6 +43,20 @@ class PendingJob:
         self.job, self.since = job, time.monotonic()
         self.future: Future[Explanation] = Future()
         self._progress = 0, 0
+
+    async def wait(self) -> Explanation:
+        """Wait for the explanation. Cancelling this stops the job.
+
+        Raises:
+            DeadlineError: The time is up. The work is stopped before the next chunk.
+            ImageError: The picture is of another shape, type or content than the model's.
+            FusionCamError: The model cannot be run, or gives NaN or infinity.
+        """
+        try:
+            async with asyncio.timeout(self.job.deadline - time.monotonic()):
+                return await asyncio.wrap_future(self.future)
+        except TimeoutError:
+            raise self.late() from None
 
     def request(self) -> ExplainRequest:
         """Return the request to the engine."""

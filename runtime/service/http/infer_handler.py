@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from fusioncam.errors import BusyError, DeadlineError, FusionCamError, NotFiniteError, UsageError
 from fusioncam.runtime.explanation import Explanation
+from fusioncam.runtime.service.batching.job import PendingJob
 from fusioncam.runtime.service.errors import CLIENT_GONE, RETRY_AFTER, error_response
 from fusioncam.runtime.service.http.timed_response import TimedResponse
 from fusioncam.runtime.service.monitoring.metrics import Metrics
@@ -145,16 +146,16 @@ class InferHandler:
             FusionCamError: An explanation fails.
         """
 
-        async def timed(task: asyncio.Task[Explanation]) -> Explanation:
-            explanation = await task
+        async def timed(pending: PendingJob) -> Explanation:
+            explanation = await pending.wait()
             waited = time.monotonic() - start - sum(explanation.timing.values())
             self._metrics.stage(model.name, "queue", max(waited, 0.0))
             return explanation
 
         start = time.monotonic()
-        tasks = model.batcher.explain_all(prepared.jobs)
+        tasks = [asyncio.create_task(timed(pending)) for pending in model.batcher.submit(prepared.jobs)]
         try:
-            return await asyncio.gather(*map(timed, tasks))
+            return await asyncio.gather(*tasks)
         except NotFiniteError as error:
             if prepared.preprocessed:  # the numbers are the client's, and no picture has them
                 raise UsageError(str(error)) from error

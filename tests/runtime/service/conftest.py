@@ -7,6 +7,8 @@ import socket
 import struct
 import threading
 from contextlib import contextmanager
+from functools import partial
+from types import SimpleNamespace
 
 import cv2
 import httpx
@@ -30,8 +32,8 @@ class Told:
         self.pipeline, self.ready, self.jobs, self.closed = pipeline, True, [], False
         self.act = None
 
-    def explain_all(self, jobs):
-        return [asyncio.create_task(self.explain(job)) for job in jobs]
+    def submit(self, jobs):
+        return [SimpleNamespace(wait=partial(self.explain, job)) for job in jobs]
 
     async def explain(self, job):
         self.jobs.append(job)

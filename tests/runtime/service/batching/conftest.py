@@ -37,8 +37,8 @@ def explain():
     """The same within an event loop."""
 
     async def wait(batcher, job):
-        (task,) = batcher.explain_all([job])
-        return await task
+        (pending,) = batcher.submit([job])
+        return await pending.wait()
 
     return wait
 

@@ -34,14 +34,14 @@ def test_the_pictures_of_a_request_are_let_in_together_or_not_at_all(batcher, pi
         first = asyncio.create_task(explain(made, job(pictures[0])))
         await asyncio.to_thread(gate.wait)
         with pytest.raises(BusyError, match="1 explanations run and 0 wait"):
-            made.explain_all([job(x) for x in pictures])
+            made.submit([job(x) for x in pictures])
         with pytest.raises(UsageError, match="takes 3 pictures at a time, not 4; send fewer"):
-            made.explain_all([job(pictures[0])] * 4)
+            made.submit([job(pictures[0])] * 4)
         assert made.waiting == 0
-        others = made.explain_all([job(x) for x in pictures[1:]])
+        others = made.submit([job(x) for x in pictures[1:]])
         assert made.waiting == 2
         gate.let()
-        return await asyncio.gather(first, *others)
+        return await asyncio.gather(first, *(other.wait() for other in others))
 
     assert [found.passes.run for found in asyncio.run(meet())] == [ALL] * 3
     assert sum(gate.runs) == 3 * ALL
