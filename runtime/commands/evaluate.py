@@ -17,11 +17,8 @@ if TYPE_CHECKING:
 
     from fusioncam.manifest import Manifest
     from fusioncam.runtime.evaluation.annotations import Annotations
-    from fusioncam.runtime.evaluation.evaluator import EvaluationConfig
-    from fusioncam.runtime.evaluation.run import Rows
 
 ENGINES, TARGETS = ("local", "ray"), ("top", "annotated")
-
 
 Folder = Annotated[Path, Argument(metavar="FOLDER", help="Photos.")]
 Out = Annotated[Path, Option("--out", "-o", metavar="DIR", help="Folder for the results.")]
@@ -80,17 +77,21 @@ def evaluate(
     """
     from fusioncam.manifest import read_bundle
     from fusioncam.runtime.budget import parse_budget
-    from fusioncam.runtime.evaluation.evaluator import EvaluationConfig
+    from fusioncam.runtime.evaluation.evaluator import EvaluationConfig, Evaluator
     from fusioncam.runtime.evaluation.metrics.faithfulness import Settings
     from fusioncam.runtime.evaluation.report.table import KINDS
     from fusioncam.runtime.evaluation.run import about_of, evaluate_photos, settings_of, write_results
     from fusioncam.runtime.evaluation.store.store import Store
+    from fusioncam.runtime.evaluation.with_ray import rows_with_ray
     from fusioncam.runtime.methods import checked_methods
 
     _known(engine, table, target)
     settings, spend, manifest = Settings(parts(metrics), steps), parse_budget(budget), read_bundle(bundle)
-    _check_numbers(manifest, engine, workers, ray_address, tolerance, steps, class_offset)
-    _check_purpose(settings.metrics, annotations, target, sanity, ray_address)
+    (height, width), classes = manifest.preprocessing.size, manifest.classes
+    _within("tolerance", tolerance, 0, max(height, width))
+    _within("steps", steps, 1, height * width)
+    _within("class-offset", class_offset, -classes, classes)
+    _check_purpose(settings.metrics, annotations, target, sanity, engine, workers, ray_address)
     chosen = checked_methods(parts(methods), manifest.gradient)
     photos, notes = _photos(folder, out, recursive, annotations, manifest, class_offset)
     with ExitStack() as stack:
@@ -99,39 +100,29 @@ def evaluate(
             _shuffled(bundle, stack) if sanity else None, parts(providers), chunk, threads,
         )  # fmt: skip
         # Opened before the store: a model that cannot be run leaves no folder behind.
-        rows = _rows(config, engine, workers, ray_address)
-        same = {**settings_of(config, manifest, folder), "class_offset": class_offset}
+        rows = rows_with_ray(config, workers, ray_address) if engine == "ray" else Evaluator(config).rows
+        same = settings_of(config, manifest, folder) | {"class_offset": class_offset}
         store = stack.enter_context(Store(out, same, restart))
         with console.progress_bar(folder.name or os.fspath(folder), quiet) as progress:
             evaluated = evaluate_photos(photos, rows, store, progress)
-        kind = next(k for k in KINDS if k == table)
-        summary = write_results(store, config, evaluated, about_of(config, manifest), kind)
+        about, kind = about_of(config, manifest), next(k for k in KINDS if k == table)
+        summary = write_results(store, config, evaluated, about, kind)
     return _print(summary, out, json, quiet)
 
 
-def _check_numbers(
-    manifest: "Manifest",
+def _check_purpose(
+    metrics: "Sequence[str]",
+    annotations: Path | None,
+    target: str,
+    sanity: bool,
     engine: str,
     workers: int,
     ray_address: str | None,
-    tolerance: float,
-    steps: int,
-    class_offset: int,
 ) -> None:
-    """Raise UsageError for a number that does not fit the model, or for options of another engine."""
-    height, width = manifest.preprocessing.size
+    """Raise UsageError where nothing can be measured, or not in the requested way."""
     _within("workers", workers, 1, 4096)
     if engine != "ray" and (workers != 1 or ray_address):
         raise UsageError("--workers and --ray-address are for --engine ray")
-    _within("tolerance", tolerance, 0, max(height, width))
-    _within("steps", steps, 1, height * width)
-    _within("class-offset", class_offset, -manifest.classes, manifest.classes)
-
-
-def _check_purpose(
-    metrics: "Sequence[str]", annotations: Path | None, target: str, sanity: bool, ray_address: str | None
-) -> None:
-    """Raise UsageError where nothing can be measured, or not in the requested way."""
     if annotations is None and target == "annotated":
         raise UsageError("--target annotated takes the class from annotations; name their file with --annotations")
     if not metrics and annotations is None and not sanity:
@@ -161,14 +152,6 @@ def _shuffled(bundle: Path, stack: ExitStack) -> Path:
     shuffled = stack.enter_context(temporary_folder()) / "shuffled.fcam"
     randomised_bundle(bundle, shuffled)
     return shuffled
-
-
-def _rows(config: "EvaluationConfig", engine: str, workers: int, ray_address: str | None) -> "Rows":
-    """Return the function that evaluates photos, here or on a Ray cluster."""
-    from fusioncam.runtime.evaluation.evaluator import Evaluator
-    from fusioncam.runtime.evaluation.with_ray import rows_with_ray
-
-    return rows_with_ray(config, workers, ray_address) if engine == "ray" else Evaluator(config).rows
 
 
 def _print(summary: "Mapping[str, Any]", out: Path, json: bool, quiet: bool) -> int:
