@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from fusioncam.manifest import Manifest
     from fusioncam.runtime.evaluation.annotations import Annotations
+    from fusioncam.runtime.evaluation.report.table import Kind
 
 ENGINES, TARGETS = ("local", "ray"), ("top", "annotated")
 
@@ -79,13 +80,12 @@ def evaluate(
     from fusioncam.runtime.budget import parse_budget
     from fusioncam.runtime.evaluation.evaluator import EvaluationConfig, Evaluator
     from fusioncam.runtime.evaluation.metrics.faithfulness import Settings
-    from fusioncam.runtime.evaluation.report.table import KINDS
     from fusioncam.runtime.evaluation.run import about_of, evaluate_photos, settings_of, write_results
     from fusioncam.runtime.evaluation.store.store import Store
     from fusioncam.runtime.evaluation.with_ray import rows_with_ray
     from fusioncam.runtime.methods import checked_methods
 
-    _known(engine, table, target)
+    kind = _known(engine, table, target)
     settings, spend, manifest = Settings(parts(metrics), steps), parse_budget(budget), read_bundle(bundle)
     (height, width), classes = manifest.preprocessing.size, manifest.classes
     _within("tolerance", tolerance, 0, max(height, width))
@@ -105,8 +105,7 @@ def evaluate(
         store = stack.enter_context(Store(out, same, restart))
         with console.progress_bar(folder.name or os.fspath(folder), quiet) as progress:
             evaluated = evaluate_photos(photos, rows, store, progress)
-        about, kind = about_of(config, manifest), next(k for k in KINDS if k == table)
-        summary = write_results(store, config, evaluated, about, kind)
+        summary = write_results(store, config, evaluated, about_of(config, manifest), kind)
     return _print(summary, out, json, quiet)
 
 
@@ -165,8 +164,8 @@ def _print(summary: "Mapping[str, Any]", out: Path, json: bool, quiet: bool) -> 
     return console.DONE if summary["photos"]["evaluated"] else console.FAILED
 
 
-def _known(engine: str, table: str, target: str) -> None:
-    """Validate choices, and require the packages that they need."""
+def _known(engine: str, table: str, target: str) -> "Kind":
+    """Validate choices, require the packages that they need, and return the kind of the table."""
     from fusioncam.runtime.evaluation.report.table import KINDS, require_parquet
     from fusioncam.runtime.evaluation.with_ray import require_ray
 
@@ -177,6 +176,7 @@ def _known(engine: str, table: str, target: str) -> None:
         require_parquet()
     if engine == "ray":
         require_ray()
+    return next(kind for kind in KINDS if kind == table)
 
 
 def _within(name: str, number: float, least: int, most: int) -> None:
