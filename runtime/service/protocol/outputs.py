@@ -12,7 +12,7 @@ from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.methods import recipe
 from fusioncam.runtime.service.protocol.request_parser import default_method, quote
 from fusioncam.runtime.service.protocol.schemas import InferRequest, RequestedOutput
-from fusioncam.runtime.service.protocol.tensors import Output
+from fusioncam.runtime.service.protocol.tensors import Output, check_parameters
 from fusioncam.runtime.service.served_model import ServedModel
 
 FIGURES = {"logits": "FP32", "probabilities": "FP32", "class_index": "INT64"}
@@ -73,13 +73,7 @@ def _check_method(name: str, model: ServedModel) -> None:
 
 def _spec(output: RequestedOutput, classes: int, binary: bool) -> OutputSpec:
     parameters, name = output.parameters, quote(output.name)
-    if any(key.startswith("shared_memory") for key in parameters):
-        raise UsageError(
-            f"output {name} is wanted in shared memory, which this service does not write: read it from the body"
-        )
-    unknown = sorted(set(parameters) - {"binary_data", "classification"})
-    if unknown:
-        raise UsageError(f"output {name} has an unknown parameter {quote(unknown[0])}")
+    check_parameters(f"output {name}", parameters, {"binary_data", "classification"})
     binary, count = parameters.get("binary_data", binary), parameters.get("classification", 0)
     if not isinstance(binary, bool):
         raise UsageError(f"binary_data of output {name} must be true or false")

@@ -96,9 +96,7 @@ def read_tensors(
         if tensor.datatype != datatypes[name]:
             raise UsageError(f"input {name!r} is of datatype {datatypes[name]}, not {tensor.datatype}")
         if tensor.datatype != "FP32" and math.prod(tensor.shape) > most_listed:
-            raise UsageError(
-                f"input {name!r} of shape {_dimensions(tensor.shape)} has more than {most_listed:,} values"
-            )
+            raise UsageError(f"input {name!r} of shape {tuple(tensor.shape)} has more than {most_listed:,} values")
         size = _binary_size(tensor, len(data) - at)
         if size is None:
             values = _from_json(tensor)
@@ -116,13 +114,7 @@ def read_tensors(
 
 def _binary_size(tensor: InputTensor, left: int) -> int | None:
     """Return the size of a tensor behind the JSON, where so many bytes are left; None if its values are in the JSON."""
-    if any(key.startswith("shared_memory") for key in tensor.parameters):
-        raise UsageError(
-            f"input {tensor.name!r} is in shared memory, which this service does not read: send it in the body"
-        )
-    unknown = sorted(set(tensor.parameters) - {"binary_data_size"})
-    if unknown:
-        raise UsageError(f"input {tensor.name!r} has an unknown parameter {quote(unknown[0])}")
+    check_parameters(f"input {tensor.name!r}", tensor.parameters, {"binary_data_size"})
     size = tensor.parameters.get("binary_data_size")
     if (size is None) == (tensor.data is None):
         raise UsageError(
@@ -137,6 +129,14 @@ def _binary_size(tensor: InputTensor, left: int) -> int | None:
     return size
 
 
+def check_parameters(tensor: str, parameters: Mapping[str, Any], known: set[str]) -> None:
+    """Raise UsageError for parameters of a tensor that are unknown, or ask for shared memory."""
+    if any(key.startswith("shared_memory") for key in parameters):
+        raise UsageError(f"{tensor} is in shared memory, which this service does not use: tensors go in the body")
+    for key in sorted(set(parameters) - known):
+        raise UsageError(f"{tensor} has an unknown parameter {quote(key)}")
+
+
 def _from_bytes(tensor: InputTensor, data: memoryview) -> Values:
     count = math.prod(tensor.shape)
     if tensor.datatype == "BYTES":
@@ -147,7 +147,7 @@ def _from_bytes(tensor: InputTensor, data: memoryview) -> Values:
     dtype = DTYPES[tensor.datatype]
     if len(data) != count * dtype.itemsize:
         raise UsageError(
-            f"input {tensor.name!r} of shape {_dimensions(tensor.shape)} has {quote(count * dtype.itemsize)} bytes, "
+            f"input {tensor.name!r} of shape {tuple(tensor.shape)} has {quote(count * dtype.itemsize)} bytes, "
             f"not {len(data)}"
         )
     # A copy, which is aligned: behind the JSON, values may begin at any byte.
@@ -189,7 +189,7 @@ def _from_json(tensor: InputTensor) -> Values:
         ) from None
     if values.shape != shape:
         if values.ndim != 1:
-            raise UsageError(f"{what} is {_dimensions(values.shape)}, its shape {_dimensions(shape)}")
+            raise UsageError(f"{what} is {values.shape}, its shape {shape}")
         if values.size != math.prod(shape):
             raise _wrong_count(tensor, values.size)
     return values.reshape(shape)
@@ -216,13 +216,7 @@ def _flat(values: Any) -> Iterator[Any]:
 def _wrong_count(tensor: InputTensor, count: int) -> Exception:
     size = math.prod(tensor.shape)
     number = count if count < size else "more"
-    return UsageError(
-        f"input {tensor.name!r} of shape {_dimensions(tensor.shape)} has {quote(size)} values, not {number}"
-    )
-
-
-def _dimensions(shape: Sequence[int]) -> str:
-    return "(" + ", ".join(map(str, shape)) + ")"
+    return UsageError(f"input {tensor.name!r} of shape {tuple(tensor.shape)} has {quote(size)} values, not {number}")
 
 
 @dataclass(frozen=True, eq=False)
