@@ -1,4 +1,4 @@
-"""What explanations cost on this machine's CPU, beside other packages: are the maps right, and then, how fast?
+"""The cost of explanations on this machine's CPU, beside other packages: maps are checked first, then timed.
 
     python benchmarks/cpu.py [--quick] [--models FOLDER --photos FOLDER] [--stages peers budgets chunks channels images]
 
@@ -30,7 +30,7 @@ PACKAGES = (
 
 
 def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line's."""
+    """Return the arguments of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -58,7 +58,7 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def setting_of(asked: argparse.Namespace, folder: Path) -> Any:
-    """What to measure."""
+    """Return the setting that the arguments ask for."""
     from cpu.setting import Setting
     from cpu.subjects import WANTED
 
@@ -86,7 +86,7 @@ def pin(threads: int) -> list[int]:
 
 
 def run(setting: Any, stages: Sequence[str], report: dict[str, Any], out: Path) -> bool:
-    """Run the stages in their order, and write the report after each; whether all maps were right."""
+    """Run the stages in order, write the report after each, and return whether all maps were right."""
     from cpu import budgets, side_by_side, sizes
     from gpu.table import lines
     from record import Record, guarded, passed, write
@@ -110,7 +110,7 @@ def run(setting: Any, stages: Sequence[str], report: dict[str, Any], out: Path) 
 
 
 def kept(result: Path, report: dict[str, Any]) -> dict[str, Any]:
-    """The stages of the last result, so that some can be run again; none if it is of another machine or version."""
+    """Return the stages of the last result, so that some can be run again; none of another machine or version."""
     if not result.exists():
         return {}
     last = json.loads(result.read_text())
@@ -119,7 +119,7 @@ def kept(result: Path, report: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, draw; the exit status."""
+    """Measure, draw, and return the exit status."""
     asked = options(arguments)
     sys.path.insert(0, str(HERE))
     if asked.memory_of_peer:

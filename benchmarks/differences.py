@@ -28,7 +28,7 @@ SAME_OUTPUT = 5e-3  # relative; float16 has 11 bits
 
 @dataclass(frozen=True)
 class Reference:
-    """A way to compute an output.
+    """An engine that computes an output of a model.
 
     Attributes:
         name: What computes it, and in which type.
@@ -45,7 +45,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Slopes:
-    """Measured directional derivatives.
+    """The directional derivatives that were measured.
 
     Attributes:
         directions: Unit vectors, (n, size of the input).
@@ -65,7 +65,7 @@ class Slopes:
 
 
 def by_onnxruntime(model: onnx.ModelProto) -> Run:
-    """Return what runs a model with onnxruntime on the CPU."""
+    """Return the function that runs a model with onnxruntime on the CPU."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
@@ -77,7 +77,7 @@ def by_onnxruntime(model: onnx.ModelProto) -> Run:
 
 
 def by_onnx(model: onnx.ModelProto) -> Run:
-    """Return what runs a model with ONNX's own implementation in NumPy."""
+    """Return the function that runs a model with ONNX's own implementation in NumPy."""
     evaluator = ReferenceEvaluator(model)
     inputs, outputs = {i.name for i in model.graph.input}, [o.name for o in model.graph.output]
     return lambda arrays: dict(
@@ -106,7 +106,7 @@ def engine_for(model: onnx.ModelProto, inputs: Arrays) -> str:
 
 
 def references(model: onnx.ModelProto, output: str, inputs: Arrays, engine: str) -> tuple[list[Reference], list[str]]:
-    """Return what can compute an output, the most exact first, and the names of what computes another one.
+    """Return the engines that compute an output, the most exact first, and the names of those that compute another one.
 
     The engine that runs the gradient is believed, in float32 or float16 as a bundle runs: what gives another output
     is left out.

@@ -1,4 +1,4 @@
-"""Which maps to trust: `fusioncam evaluate` over pretrained models and photos, and over drawn scenes with exact masks.
+"""The maps to trust: `fusioncam evaluate` over pretrained models and photos, and over drawn scenes with exact masks.
 
     python benchmarks/faithfulness.py [--models FOLDER --photos FOLDER] [--scenes N] [--only NAME...] [--work FOLDER]
 
@@ -58,7 +58,7 @@ SCENES = ("shapes, trained to look at the object", "shapes, not told where to lo
 
 @dataclass(frozen=True)
 class Subject:
-    """A model, pictures, and what is known of them."""
+    """A model, pictures, and their annotations."""
 
     name: str
     model: Path
@@ -69,7 +69,7 @@ class Subject:
 
 
 def subjects(models: Path | None, photos: Path | None, scenes: int, work: Path) -> Iterator[Subject]:
-    """What is to be evaluated."""
+    """Yield the subjects to evaluate."""
     for model in sorted(models.glob("*.onnx")) if models and photos else ():
         wanted = next((fields for part, fields in WANTED.items() if model.stem.startswith(part)), None)
         if wanted is not None and photos:
@@ -81,7 +81,7 @@ def subjects(models: Path | None, photos: Path | None, scenes: int, work: Path) 
 
 
 def draw_scenes(folder: Path, count: int) -> Path:
-    """Scenes that no model was trained on, with the exact masks of their objects as COCO's run lengths."""
+    """Draw scenes that no model was trained on, with the exact masks of their objects as COCO's run lengths."""
     folder.mkdir(parents=True, exist_ok=True)
     images, objects = [], []
     for seed in range(count):
@@ -99,13 +99,13 @@ def draw_scenes(folder: Path, count: int) -> Path:
 
 
 def run_lengths(mask: np.ndarray) -> list[int]:
-    """Column by column, lengths of the runs outside and inside in turns, as COCO counts them."""
+    """Return the lengths of the runs outside and inside in turns, column by column, as COCO counts them."""
     flat = np.concatenate([[False], mask.T.ravel(), [not mask.T.ravel()[-1]]])
     return [int(n) for n in np.diff(np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1])]))]
 
 
 def evaluate(subject: Subject, work: Path) -> dict[str, Any]:
-    """All figures of one subject."""
+    """Return all figures of one subject."""
     folder = work / subject.name.replace(", ", "-").replace(" ", "-")
     bundle = folder / "model.fcam"
     if not bundle.exists():
@@ -144,7 +144,7 @@ def evaluate(subject: Subject, work: Path) -> dict[str, Any]:
 
 
 def wins(rows: list[Any]) -> dict[str, dict[str, float]]:
-    """Share of the pictures on which Fusion-CAM is strictly better than both maps it is made of, by metric."""
+    """Return the share of pictures on which Fusion-CAM is strictly better than both of its maps, by metric."""
     found: dict[str, dict[str, float]] = {}
     for name in SHOWN:
         sign = 1 if METRICS[name].better == "higher" else -1
@@ -161,7 +161,7 @@ def wins(rows: list[Any]) -> dict[str, dict[str, float]]:
 
 
 def table(figures: Mapping[str, Any]) -> str:
-    """A subject's figures as Markdown: means with their 95 % intervals below; the best mean is bold."""
+    """Return a subject's figures as Markdown: means with their 95 % intervals below; the best mean is bold."""
     metrics, photos = figures["metrics"], figures["photos"]
     channels, height, width = figures["layer"]
     explained = {
@@ -182,7 +182,7 @@ def table(figures: Mapping[str, Any]) -> str:
 
 
 def cell(facts: Mapping[str, Any], best: bool) -> str:
-    """A mean and its interval."""
+    """Return a mean and its interval."""
     if facts["mean"] is None:
         return ""
     mean = f"**{facts['mean']:.3f}**" if best else f"{facts['mean']:.3f}"
@@ -191,7 +191,7 @@ def cell(facts: Mapping[str, Any], best: bool) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Evaluate, write."""
+    """Evaluate all subjects, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, help="folder of ONNX files")
     parser.add_argument("--photos", type=Path, help="folder with annotations.json")
@@ -224,7 +224,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def settings() -> dict[str, Any]:
-    """How it was measured."""
+    """Return the settings of the measurement."""
     return {
         "methods": list(METHODS),
         "budget": "exact",

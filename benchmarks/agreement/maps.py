@@ -1,4 +1,4 @@
-"""Maps held against pytorch-grad-cam's: same weights, same pictures, each map brought to [0, 1].
+"""The comparison of maps with those of pytorch-grad-cam: same weights, same pictures, each map brought to [0, 1].
 
     python benchmarks/agreement/maps.py [--model FILE --photos FOLDER] [--count N] [-o FILE]
 
@@ -22,7 +22,7 @@ NETWORK = "mobilenetv2"
 
 
 class Pair(NamedTuple):
-    """A method here and there; `alike` says whether both are defined in the same way, and `why` how they differ."""
+    """A method here and there: `alike` where both have the same definition, with the difference in `why`."""
 
     ours: str
     theirs: str
@@ -53,7 +53,7 @@ PAIRS = (
 
 
 def open_theirs(net: Any) -> Callable[[str, np.ndarray, int], np.ndarray]:
-    """Their map (H, W) of a picture (3, H, W) and a class, by the name of their class."""
+    """Return the function that makes their map (H, W) of a picture (3, H, W) and a class, by the method's name."""
     from functools import cache
 
     from peers.pytorch_grad_cam_ import open_cam
@@ -63,13 +63,13 @@ def open_theirs(net: Any) -> Callable[[str, np.ndarray, int], np.ndarray]:
 
 
 def scaled(found: np.ndarray) -> np.ndarray:
-    """In [0, 1]; a flat map becomes zeros."""
+    """Return a map in [0, 1]; a flat map becomes zeros."""
     spread = float(np.ptp(found))
     return (found - found.min()) / spread if spread else np.zeros_like(found)
 
 
 def compare(subject: Any) -> list[dict[str, Any]]:
-    """One row per pair: the largest difference of a pixel over all pictures, and the least correlation."""
+    """Return one row per pair: the largest difference of a pixel over all pictures, and the least correlation."""
     from cpu.subjects import in_torch
 
     from fusioncam import Explainer
@@ -95,7 +95,7 @@ def compare(subject: Any) -> list[dict[str, Any]]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Compare, print, write."""
+    """Compare all maps, print and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--photos", type=Path)

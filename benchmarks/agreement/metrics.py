@@ -1,4 +1,4 @@
-"""Metrics held against those of other packages and against plain torch: same network, same pictures, same maps.
+"""The comparison of metrics with other packages and with plain torch: same network, same pictures, same maps.
 
     python benchmarks/agreement/metrics.py [--model FILE --photos FOLDER] [--count N] [-o FILE]
 
@@ -46,7 +46,7 @@ class Bench:
         self._scorer = Scorer(open_session(subject.bundle / SCORE_GRAPH, linger=False), shape, 8, pad=False)
 
     def ours(self, picture: Any, maps: dict[str, np.ndarray], metrics: Sequence[str], **settings: Any) -> Figures:
-        """What fusioncam measures of maps (H, W)."""
+        """Return the figures of maps (H, W) by fusioncam."""
         from fusioncam.kernels.reference import probabilities
         from fusioncam.runtime.engine.host.passes import MaskedPasses
         from fusioncam.runtime.engine.progress import Clock
@@ -61,12 +61,12 @@ class Bench:
         return dict(found)
 
     def theirs(self, pictures: torch.Tensor, class_index: int) -> torch.Tensor:
-        """p_c (N,) of pictures (N, 3, H, W), in torch."""
+        """Return p_c (N,) of pictures (N, 3, H, W), in torch."""
         with torch.no_grad():
             return self.net.network(pictures).softmax(-1)[:, class_index]
 
     def positive_map(self, picture: Any) -> np.ndarray:
-        """A map of the activations without many equal pixels, as ROAD needs it."""
+        """Return a map of the activations without many equal pixels, as ROAD needs it."""
         from peers import definitions
 
         map_: np.ndarray = definitions.finished(definitions.activations(self.net, picture.x).mean(0), picture.x)
@@ -74,14 +74,14 @@ class Bench:
 
 
 def extractor(bench: Bench) -> Any:
-    """torch-cam's Grad-CAM."""
+    """Return a Grad-CAM of torch-cam."""
     from torchcam.methods import GradCAM
 
     return GradCAM(bench.net.network, bench.net.layer)
 
 
 def map_of(cam: Any, picture: Any) -> np.ndarray:
-    """Its map (H, W) as torch-cam's metrics make it: of the gradient of the probability, and enlarged."""
+    """Return its map (H, W) as torch-cam's metrics make it: of the gradient of the probability, and enlarged."""
     scores = cam.model(torch.from_numpy(picture.x)[None].requires_grad_()).softmax(-1)
     small = cam.fuse_cams(cam(picture.class_index, scores))
     size = picture.x.shape[1:]
@@ -89,7 +89,7 @@ def map_of(cam: Any, picture: Any) -> np.ndarray:
 
 
 def measure_with(metric: Any, picture: Any) -> dict[str, float]:
-    """One picture through a metric of torch-cam's."""
+    """Return the figure of a picture by a metric of torch-cam."""
     metric.reset()
     metric.update(torch.from_numpy(picture.x)[None].requires_grad_(), picture.class_index)
     found: dict[str, float] = metric.summary()
@@ -97,7 +97,7 @@ def measure_with(metric: Any, picture: Any) -> dict[str, float]:
 
 
 def compare_drop(record: Any, bench: Bench) -> None:
-    """Average Drop and Increase in Confidence beside torch-cam's."""
+    """Compare Average Drop and Increase in Confidence with torch-cam's."""
     from torchcam.metrics import ClassificationMetric
 
     cam = extractor(bench)
@@ -112,7 +112,7 @@ def compare_drop(record: Any, bench: Bench) -> None:
 
 
 def compare_curves(record: Any, bench: Bench) -> None:
-    """Insertion and deletion beside torch-cam's, and beside a loop in torch."""
+    """Compare insertion and deletion with torch-cam's, and with a loop in torch."""
     from torchcam.metrics import DeletionInsertionMetric
 
     cam = extractor(bench)
@@ -134,7 +134,7 @@ def compare_curves(record: Any, bench: Bench) -> None:
 
 
 def plain_area(bench: Bench, picture: Any, map_: np.ndarray, name: str) -> float:
-    """Insertion or deletion: pixels change in the order of the map, and the model is asked after every step."""
+    """Return insertion or deletion: pixels change in the order of the map, and the model is asked after every step."""
     x = torch.from_numpy(picture.x)
     blur = rise_blur(x[None])[0]
     now, end = (blur.clone(), x) if name == "insertion" else (x.clone(), torch.zeros_like(x))
@@ -147,7 +147,7 @@ def plain_area(bench: Bench, picture: Any, map_: np.ndarray, name: str) -> float
 
 
 def rise_blur(pictures: torch.Tensor) -> torch.Tensor:
-    """RISE's own blur of pictures (N, 3, 224, 224): scipy's Gaussian filter of a delta, and a convolution."""
+    """Return RISE's own blur of pictures (N, 3, 224, 224): a convolution with scipy's Gaussian filter of a delta."""
     from scipy.ndimage import gaussian_filter
 
     delta = np.zeros((11, 11))
@@ -160,7 +160,7 @@ def rise_blur(pictures: torch.Tensor) -> torch.Tensor:
 
 
 def compare_road(record: Any, bench: Bench) -> None:
-    """ROAD without noise beside pytorch-grad-cam's, with p_c as its target."""
+    """Compare ROAD without noise with pytorch-grad-cam's, with p_c as its target."""
     from peers import torchvision_without_operators
 
     torchvision_without_operators()
@@ -195,7 +195,7 @@ COMPARISONS: dict[str, Callable[[Any, Bench], None]] = {
 
 
 def agreement(subject: Any, keep: Callable[[Figures], None] = lambda found: None) -> Figures:
-    """All comparisons on a network with its pictures: stages as `record.guarded` gives them."""
+    """Run all comparisons on a network with its pictures, and return stages as `record.guarded` gives them."""
     from record import guarded
 
     bench, stages = Bench(subject), {}
@@ -206,7 +206,7 @@ def agreement(subject: Any, keep: Callable[[Figures], None] = lambda found: None
 
 
 def options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line's."""
+    """Return the arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, metavar="FILE", help="an ONNX file of a pretrained ImageNet network")
     parser.add_argument("--photos", type=Path, metavar="FOLDER", help="what to explain with it")
@@ -219,7 +219,7 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare; the exit status."""
+    """Compare all metrics, and return the exit status."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from cpu.subjects import folder_of_photos, from_file, made_up
     from record import passed, write

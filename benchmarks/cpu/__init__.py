@@ -1,1 +1,1 @@
-"""The parts of `benchmarks/cpu.py`: one module per stage, and what they share."""
+"""The parts of `benchmarks/cpu.py`: one module per stage, and the modules that the stages share."""

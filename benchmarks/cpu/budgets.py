@@ -1,4 +1,4 @@
-"""Stage `budgets`: how long fusioncam takes by each budget, and how near its maps come to exact ones, over photos."""
+"""Stage `budgets`: the time of fusioncam by budget, and the difference of its maps from exact ones, over photos."""
 
 from record import Record
 
@@ -9,7 +9,7 @@ from fusioncam.runtime.bench.comparison import row_json
 
 
 def measure(record: Record, setting: Setting) -> None:
-    """Every network, over all its pictures; each is explained once more after it was looked at."""
+    """Measure every network over all its pictures; each picture is explained once more after its maps are checked."""
     for name in setting.names():
         subject = setting.subject(name)
         bare = bare_passes(subject, setting)

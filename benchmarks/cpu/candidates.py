@@ -1,4 +1,4 @@
-"""Who takes part: fusioncam by each budget, as float32 and int8, and the peers."""
+"""The candidates: fusioncam by each budget, as float32 and int8, and the peers."""
 
 import contextlib
 import subprocess
@@ -35,7 +35,7 @@ COMMAND = Path(__file__).resolve().parents[1] / "cpu.py"
 def ours(
     record: Record, subject: Subject, setting: Setting, bare: BarePasses, budgets: Sequence[Any]
 ) -> list[Candidate]:
-    """Fusioncam, exact first, then by each of the other budgets, then with int8 scores."""
+    """Return fusioncam as candidates: exact first, then by each of the other budgets, then with int8 scores."""
     found: list[Candidate] = []
     bundles = {"": subject.bundle}
     if setting.int8:
@@ -55,13 +55,13 @@ def ours(
 
 
 def gradient_only(subject: Subject, setting: Setting) -> Candidate:
-    """Fusioncam where no masked pass is wanted."""
+    """Return fusioncam without masked passes as a candidate."""
     explainer = BenchConfig(threads=setting.threads, methods=("grad_cam",)).open(subject.bundle, "exact")
     return Candidate(GRADIENT, partial(explaining, explainer), approximate)
 
 
 def theirs(record: Record, subject: Subject, setting: Setting, bare: BarePasses, only: str = "") -> list[Candidate]:
-    """The peers (whose name begins with `only`) that can be opened; the record says which cannot, and why."""
+    """Return the peers (whose name begins with `only`) that can be opened; the record names the others."""
     torch.set_num_threads(setting.threads)
     try:
         net = in_torch(subject.name, subject.bundle, subject.pictures[0].x)
@@ -83,18 +83,18 @@ def theirs(record: Record, subject: Subject, setting: Setting, bare: BarePasses,
 
 
 def by_peer(explain: Callable[[np.ndarray, int], dict[str, np.ndarray]], passes: int, picture: Picture) -> Drawn:
-    """One explanation of a peer's."""
+    """Return one explanation of a peer."""
     return Drawn(explain(picture.x, picture.class_index), passes)
 
 
 class Own:
-    """Holds a peer's first map against its own definition; where that is ours, against the maps of the reference."""
+    """A judge that compares a peer's first map with its own definition, or with the maps of the reference."""
 
     def __init__(self, peer: Peer, net: InTorch, bare: BarePasses) -> None:
         self.peer, self.net, self.reference, self.asked = peer, net, ReferenceCheck(bare), False
 
     def __call__(self, picture: Picture, drawn: Drawn) -> str | None:
-        """Why the map is not what its package says it is."""
+        """Return why the map is not that of its package's definition, or None."""
         if self.asked:
             return None
         self.asked = True
@@ -106,7 +106,7 @@ class Own:
 
 
 def int8_bundle(record: Record, subject: Subject) -> Path | None:
-    """The bundle with int8 scores, calibrated on pictures that are not measured; None where it cannot be made."""
+    """Return the bundle with int8 scores, calibrated on pictures that are not measured, or None if that fails."""
     bundle = subject.bundle.with_name(f"{subject.bundle.stem}-int8.fcam")
     if bundle.exists():
         return bundle
@@ -128,7 +128,7 @@ def int8_bundle(record: Record, subject: Subject) -> Path | None:
 
 
 def spare_pictures(subject: Subject) -> list[np.ndarray]:
-    """Pictures (H, W, 3) uint8 for calibration, none of those that are measured."""
+    """Return pictures (H, W, 3) uint8 for calibration, none of those that are measured."""
     measured = {Path(p) for p in subject.photos if isinstance(p, str | Path)}
     if not measured:
         return draw(subject.manifest.preprocessing.size[0], CALIBRATION, seed=3)
@@ -161,7 +161,7 @@ def weigh(record: Record, subject: Subject, setting: Setting, row: Row, bare: Ba
 
 
 def memory_of_peer(subject: Subject, name: str, picture: Picture, threads: int) -> Memory:
-    """Memory of a peer, in a process of its own."""
+    """Return the memory of a peer in a process of its own."""
     with tempfile.TemporaryDirectory() as room:
         file = Path(room) / "x.npy"
         np.save(file, picture.x)
@@ -173,7 +173,7 @@ def memory_of_peer(subject: Subject, name: str, picture: Picture, threads: int) 
 
 
 def answer_for_peer() -> None:
-    """The other end of `memory_of_peer`."""
+    """Measure the memory that `memory_of_peer` asks for."""
 
     def load(asked: dict[str, Any]) -> Callable[[], object]:
         torch.set_num_threads(asked["threads"])

@@ -33,12 +33,12 @@ def draw(stages: dict[str, Any], folder: Path) -> None:
 
 
 def color(name: str) -> str:
-    """Of a candidate's bar."""
+    """Return the colour of a candidate's bar."""
     return OURS if name.startswith("fusioncam") else BARE if name.startswith("bare") else THEIRS
 
 
 def peers(figures: list[dict[str, Any]]) -> Any:
-    """Bars: time and peak memory, a row of panels per network."""
+    """Draw time and peak memory as bars, a row of panels per network."""
     counts = [len([r for r in f["rows"] if r["seconds"]]) for f in figures]
     drawn, grid = plt.subplots(
         len(figures), 2, figsize=(10, 0.32 * sum(counts) + 0.9 * len(figures)), squeeze=False, layout="constrained",
@@ -54,7 +54,7 @@ def peers(figures: list[dict[str, Any]]) -> Any:
 
 
 def bars(axes: Axes, rows: list[dict[str, Any]], values: list[float], label: Callable[[float], str]) -> None:
-    """Horizontal bars with their values behind them."""
+    """Draw horizontal bars with their values behind them."""
     drawn = axes.barh([row["name"] for row in rows], values, color=[color(row["name"]) for row in rows], height=0.7)
     axes.bar_label(drawn, [label(v) if v else "" for v in values], padding=3, color="#24292f")
     axes.set_xlim(0, 1.18 * max(values))
@@ -63,12 +63,12 @@ def bars(axes: Axes, rows: list[dict[str, Any]], values: list[float], label: Cal
 
 
 def seconds_label(seconds: float) -> str:
-    """A time as short as it can be."""
+    """Return a time in few characters."""
     return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1e3:.0f} ms"
 
 
 def budgets(figures: list[dict[str, Any]]) -> Any:
-    """Time over exact, and how far each picture's Score-CAM is from exact, by the share of passes that are run."""
+    """Draw the time over exact, and each Score-CAM's difference from exact, by the share of passes that are run."""
     drawn, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     left.plot([0, 100], [0, 100], ":", color=BARE, linewidth=1)
     for figure, shade in zip(figures, COLORS, strict=False):
@@ -97,12 +97,12 @@ def budgets(figures: list[dict[str, Any]]) -> Any:
 
 
 def short(name: str) -> str:
-    """A network's name without what follows the first _."""
+    """Return a network's name up to the first _."""
     return name.split("_")[0]
 
 
 def chunks(figures: list[dict[str, Any]]) -> Any:
-    """Time per pass by chunk, over that of chunk 8 or the smallest."""
+    """Draw the time per pass by chunk, over that of chunk 8 or the smallest."""
     drawn, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     kinds = list(dict.fromkeys((f["subject"], f["what"]) for f in figures))
     for (name, what), shade in zip(kinds, COLORS * 2, strict=False):
@@ -123,7 +123,7 @@ def chunks(figures: list[dict[str, Any]]) -> Any:
 
 
 def channels(figures: list[dict[str, Any]]) -> Any:
-    """Time and added memory by the number of channels."""
+    """Draw time and added memory by the number of channels."""
     drawn, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     names = list(dict.fromkeys(row["name"] for f in figures for row in f["rows"]))
     for name in names:
@@ -140,7 +140,7 @@ def channels(figures: list[dict[str, Any]]) -> Any:
 
 
 def plain_numbers(axes: Axes) -> None:
-    """A logarithmic y axis that reads 0.2, 0.5, 1 ...; no small ticks between those of x."""
+    """Make the y axis logarithmic, with ticks at 0.2, 0.5, 1 ..., and remove the small ticks of x."""
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_minor_locator(NullLocator())
@@ -148,7 +148,7 @@ def plain_numbers(axes: Axes) -> None:
 
 
 def line(axes: Axes, name: str, points: list[tuple[int, float]]) -> None:
-    """A line with its name at its end."""
+    """Draw a line with its name at its end."""
     if points:
         axes.plot(*zip(*points, strict=True), "o-", color=color(name), markersize=4)
         # Bare passes below their end, ours above: they may come to the same.

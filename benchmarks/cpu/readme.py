@@ -49,7 +49,7 @@ def fill(text: str, made: dict[str, str]) -> str:
 
 
 def sections(report: dict[str, Any]) -> dict[str, str]:
-    """What goes between the markers, by name; only for stages that were run."""
+    """Return the text between the markers by name, for the stages that were run."""
     made = {"machine": machine(report)}
     for name, write in WRITERS.items():
         if figures := report["stages"].get(name, {}).get("figures"):
@@ -59,12 +59,12 @@ def sections(report: dict[str, Any]) -> dict[str, str]:
 
 
 def told(left: dict[str, Any]) -> str:
-    """What was left out, and why."""
+    """Return a line on one thing that was left out, with the reason."""
     return f"{left['what']}: {left['why']}"
 
 
 def machine(report: dict[str, Any]) -> str:
-    """Where and when."""
+    """Return the machine and the date of the result."""
     m, settings = report["machine"], report["settings"]
     tools = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     return (
@@ -74,13 +74,13 @@ def machine(report: dict[str, Any]) -> str:
 
 
 def table(columns: tuple[str, ...], rows: list[list[str]]) -> str:
-    """A table in Markdown, the first column left, the others right."""
+    """Return a table in Markdown, the first column left, the others right."""
     head = [f"| {' | '.join(columns)} |", "|---|" + "---:|" * (len(columns) - 1)]
     return "\n".join(head + [f"| {' | '.join(row)} |" for row in rows])
 
 
 def peers(figures: list[dict[str, Any]]) -> str:
-    """A table per network, and below what the packages define otherwise."""
+    """Return a table per network, and below it the packages' other definitions."""
     parts = []
     for figure in figures:
         parts += [f"**{title(figure)}**, chunk {figure['chunk']}", "", table(COLUMNS, list(map(cells, figure["rows"])))]
@@ -91,13 +91,13 @@ def peers(figures: list[dict[str, Any]]) -> str:
 
 
 def title(figure: dict[str, Any]) -> str:
-    """A network in one line."""
+    """Return the description of a network in one line."""
     channels, height, width = figure["layer"]
     return f"{figure['subject']}, {figure['weights']} weights, layer {channels} x {height} x {width}"
 
 
 def budgets(figures: list[dict[str, Any]]) -> str:
-    """A table per network."""
+    """Return a table per network."""
     parts = []
     for figure in figures:
         rows = [studied(row) for row in figure["rows"] if row["name"] != "bare passes"]
@@ -106,20 +106,20 @@ def budgets(figures: list[dict[str, Any]]) -> str:
 
 
 def studied(row: dict[str, Any]) -> list[str]:
-    """One budget over many pictures."""
+    """Return the row of one budget over many pictures."""
     name, passes, p50, *_, drop = cells(row)
     faster = f"{row['speedup']['p50']:.1f} ({row['speedup']['min']:.1f})" if row["speedup"] else ""
     return [name, passes, p50, faster, *(correlation(row, m) for m in ("score_cam", "fusion_cam")), drop]
 
 
 def correlation(row: dict[str, Any], method: str) -> str:
-    """The worst picture's, and the median."""
+    """Return the figure of the worst picture, and the median."""
     found = row["methods"].get(method)
     return f"{found['correlation']['min']:.4f} / {found['correlation']['median']:.5f}" if found else ""
 
 
 def chunks(figures: list[dict[str, Any]]) -> str:
-    """Milliseconds per pass: a row per network, a column per chunk."""
+    """Return the milliseconds per pass: a row per network, a column per chunk."""
     sizes = sorted({f["chunk"] for f in figures})
     kinds = dict.fromkeys((f["subject"], f["what"]) for f in figures)
     found = {(f["subject"], f["what"], f["chunk"]): 1e3 * f["per_pass"]["p50"] for f in figures}
@@ -128,7 +128,7 @@ def chunks(figures: list[dict[str, Any]]) -> str:
 
 
 def channels(figures: list[dict[str, Any]]) -> str:
-    """Time and added memory by the number of channels."""
+    """Return time and added memory by the number of channels."""
     names = dict.fromkeys(row["name"] for f in figures for row in f["rows"])
     rows = []
     for name in names:
@@ -144,7 +144,7 @@ def _time_and_memory(row: dict[str, Any]) -> str:
 
 
 def images(figures: list[dict[str, Any]]) -> str:
-    """Added memory by the number of pictures given at once."""
+    """Return the added memory by the number of pictures given at once."""
     counts = tuple(str(f["images"]) for f in figures)
     return table(("pictures", *counts), [["added MB", *(megabytes(f["memory"]["added"]) for f in figures)]])
 

@@ -1,4 +1,4 @@
-"""What a run of the benchmark measures, and how long it takes for that."""
+"""The setting of a run: the networks and pictures it measures, and the number of rounds."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ TIMED = 1  # photos that every peer is timed on: some take a minute for each
 
 @dataclass
 class Setting:
-    """What to measure.
+    """The networks, pictures and rounds of a run.
 
     Attributes:
         folder: For bundles.
@@ -47,12 +47,12 @@ class Setting:
     _subjects: dict[str, Subject] = field(default_factory=dict)
 
     def names(self) -> list[str]:
-        """Of all networks; a pretrained one takes the place of its namesake with random weights."""
+        """Return the names of all networks; a pretrained one replaces its namesake with random weights."""
         files = [path.stem for path in self.models]
         return [n for n in self.networks if not any(f.startswith(n) for f in files)] + files
 
     def subject(self, name: str) -> Subject:
-        """A network, made once."""
+        """Return a network, which is made once."""
         if name not in self._subjects:
             file = next((path for path in self.models if path.stem == name), None)
             if file is None or self.photos is None:

@@ -13,7 +13,7 @@ BESIDE = 2  # budgets that are set beside the peers; stage `budgets` has all
 
 
 def measure(record: Record, setting: Setting) -> None:
-    """Every network: who is right, and how fast each is."""
+    """Compare all candidates on every network."""
     for name in setting.names():
         subject = setting.subject(name)
         bare = bare_passes(subject, setting)
@@ -30,7 +30,7 @@ def measure(record: Record, setting: Setting) -> None:
 
 
 def bare_passes(subject: Subject, setting: Setting) -> BarePasses:
-    """With the chunk that fusioncam settles for."""
+    """Return the bare passes with the chunk that fusioncam chooses."""
     chunk = BenchConfig(threads=setting.threads).open(subject.bundle, "exact").chunk
     return BarePasses(subject.bundle, subject.manifest, chunk, None, setting.threads)
 
@@ -46,7 +46,7 @@ def race(
 
 
 def described(subject: Subject, bare: BarePasses) -> dict[str, object]:
-    """What a figure was measured on."""
+    """Return the facts about the subject of a figure."""
     return {
         "subject": subject.name, "weights": subject.weights, "layer": list(subject.manifest.layer.shape),
         "size": list(subject.manifest.preprocessing.size), "chunk": bare.chunk,

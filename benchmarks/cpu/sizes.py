@@ -1,4 +1,4 @@
-"""Stages `chunks`, `channels` and `images`: what grows with what, on networks small enough to see it."""
+"""Stages `chunks`, `channels` and `images`: the growth of time and memory, on networks small enough to show it."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -19,7 +19,7 @@ BESIDE = "pytorch-grad-cam: Score-CAM"  # the peer whose time and memory are sho
 
 
 def chunks(record: Record, setting: Setting) -> None:
-    """Seconds per bare pass by chunk, on every network; and per pass of an explanation, where passes are cheap."""
+    """Measure the seconds per bare pass by chunk on every network, and per pass of an explanation on cheap networks."""
     for name in dict.fromkeys((*setting.names(), setting.narrow)):
         subject = setting.subject(name)
         work: dict[str, Callable[[], object]] = {}
@@ -43,7 +43,7 @@ def chunks(record: Record, setting: Setting) -> None:
 
 
 def channels(record: Record, setting: Setting) -> None:
-    """Time and memory by the number of channels of the layer."""
+    """Measure time and memory by the number of channels of the layer."""
     for width in setting.widths:
         subject = setting.subject(f"wide-{width}")
         bare = bare_passes(subject, setting)
@@ -60,7 +60,7 @@ def channels(record: Record, setting: Setting) -> None:
 
 
 def images(record: Record, setting: Setting) -> None:
-    """Memory by the number of pictures that are given at once."""
+    """Measure memory by the number of pictures that are given at once."""
     subject = setting.subject(setting.narrow)
     for count in setting.images:
         found = memory_of(subject.bundle, "exact", subject.pictures[0], BenchConfig(threads=setting.threads), 0, count)

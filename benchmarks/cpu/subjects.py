@@ -1,4 +1,4 @@
-"""What is measured on: a network as a bundle and, with the same weights, in torch, and pictures of a known class."""
+"""The subjects of a measurement: a network as a bundle and, with the same weights, in torch, and its pictures."""
 
 import json
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ SAME_LOGITS = 1e-3  # of the largest
 
 @dataclass
 class Subject:
-    """A network to explain.
+    """A network to explain, and its pictures.
 
     Attributes:
         name: What to call it.
@@ -50,7 +50,7 @@ class Subject:
 
     @property
     def channels(self) -> int:
-        """K."""
+        """Return the number K of channels."""
         return self.manifest.layer.shape[0]
 
 
@@ -64,12 +64,12 @@ class InTorch:
 
 
 def kind_of(name: str) -> Kind:
-    """The network called `name`; `wide-K` has K channels."""
+    """Return the network called `name`; `wide-K` has K channels."""
     return wide(int(name.removeprefix("wide-"))) if name.startswith("wide-") else NETWORKS[name]
 
 
 def built(name: str) -> nn.Module:
-    """The network with its random weights, the same every time."""
+    """Return the network with its random weights, the same every time."""
     kind = kind_of(name)
     fields = {"rescale": 1 / 255, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
     prepared = Preprocessing.model_validate({**fields, "size": (kind.size, kind.size)})
@@ -77,7 +77,7 @@ def built(name: str) -> nn.Module:
 
 
 def made_up(name: str, folder: Path, count: int) -> Subject:
-    """A network with random weights, and drawn pictures."""
+    """Return a network with random weights, and drawn pictures."""
     kind, bundle = kind_of(name), folder / f"{name}.fcam"
     if not bundle.exists():
         example = torch.zeros(1, 3, kind.size, kind.size)
@@ -86,7 +86,7 @@ def made_up(name: str, folder: Path, count: int) -> Subject:
 
 
 def from_file(model: Path, folder: Path, photos: Sequence[ImageLike]) -> Subject:
-    """A pretrained network, and photos."""
+    """Return a pretrained network, and photos."""
     bundle = folder / f"{model.stem}.fcam"
     wanted = next((fields for part, fields in WANTED.items() if model.stem.startswith(part)), {})
     if not bundle.exists():
@@ -95,7 +95,7 @@ def from_file(model: Path, folder: Path, photos: Sequence[ImageLike]) -> Subject
 
 
 def subject(name: str, bundle: Path, photos: Sequence[ImageLike], weights: str) -> Subject:
-    """A bundle and its pictures, each with its top class."""
+    """Return a bundle and its pictures, each with its top class."""
     manifest, score = read_bundle(bundle), open_session(bundle / SCORE_GRAPH)
     found = []
     for number, photo in enumerate(photos):
@@ -106,7 +106,7 @@ def subject(name: str, bundle: Path, photos: Sequence[ImageLike], weights: str) 
 
 
 def in_torch(name: str, bundle: Path, x: np.ndarray) -> InTorch:
-    """A bundle's network in torch: the one it was made from, or its graph, converted by onnx2torch.
+    """Return a bundle's network in torch: the one it was made from, or its graph, converted by onnx2torch.
 
     Raises:
         ImportError: onnx2torch is not installed.
@@ -133,7 +133,7 @@ def in_torch(name: str, bundle: Path, x: np.ndarray) -> InTorch:
 
 
 def find_layer(network: nn.Module, image: torch.Tensor, activations: torch.Tensor) -> str:
-    """The name of the outermost, last module whose output is the target layer.
+    """Return the name of the outermost, last module whose output is the target layer.
 
     Raises:
         FusionCamError: There is none.
@@ -160,7 +160,7 @@ def find_layer(network: nn.Module, image: torch.Tensor, activations: torch.Tenso
 
 
 def folder_of_photos(folder: Path, most: int | None = None) -> list[ImageLike]:
-    """Photos of a folder, in the order of their names; not the masks that come with some."""
+    """Return the photos of a folder, in the order of their names, without the masks of some."""
     told = folder / "annotations.json"
     if told.is_file():
         names = [entry["file"] for entry in json.loads(told.read_text())]
