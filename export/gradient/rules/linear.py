@@ -1,4 +1,4 @@
-"""Matrix products."""
+"""Gradient rules of matrix products."""
 
 import onnx_ir as ir
 

@@ -1,4 +1,4 @@
-"""Reductions over axes."""
+"""Gradient rules of reductions over axes."""
 
 import numpy as np
 import onnx_ir as ir
