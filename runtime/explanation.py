@@ -44,9 +44,9 @@ class Passes(NamedTuple):
     missing: float = 0.0
 
     @classmethod
-    def of_all(cls, looks: Sequence["Passes"]) -> "Passes":
-        """Those of several looks at a picture."""
-        run, channels, missing = zip(*looks, strict=True)
+    def of_all(cls, views: Sequence["Passes"]) -> "Passes":
+        """Return the passes of several views of a picture."""
+        run, channels, missing = zip(*views, strict=True)
         return cls(sum(run), sum(channels), max(missing))
 
 

@@ -1,4 +1,4 @@
-"""The form of the source: public docstrings have words enough and open well, functions and files stay short."""
+"""The form of the source: docstrings have words enough and open well, functions and files stay short."""
 
 import ast
 import re
@@ -36,12 +36,6 @@ def nodes(path, kinds):
     return ([(name, tree)] if ast.Module in kinds else []) + list(below(tree, name))
 
 
-def is_public(name):
-    """Return whether no part of a name is private; `__init__` is public."""
-    parts = name.partition(".py.")[2].split(".")
-    return not any(part.startswith("_") and not part.startswith("__") for part in parts)
-
-
 def faults(docstring):
     """Return the fault of the beginning of a docstring, or None."""
     words = re.findall(r"[\w'`]+", docstring.strip())
@@ -50,12 +44,12 @@ def faults(docstring):
     return f"opens with {words[0]!r}" if words[0].lower() in OPENINGS else None
 
 
-def test_public_docstrings_have_four_words_and_open_with_no_question_word():
+def test_docstrings_have_four_words_and_open_with_no_question_word():
     found = []
     for path in files(*SOURCE):
         for name, node in nodes(path, (ast.Module, ast.ClassDef, *Function.__args__)):
             docstring = ast.get_docstring(node)
-            if docstring is not None and is_public(name) and (fault := faults(docstring)) is not None:
+            if docstring is not None and (fault := faults(docstring)) is not None:
                 found.append(f"{name} {fault}: {docstring.splitlines()[0]}")
     assert not found, "\n" + "\n".join(found)
 
