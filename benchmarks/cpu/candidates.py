@@ -20,8 +20,8 @@ from record import Record
 from cpu.setting import Setting
 from cpu.subjects import InTorch, Subject, folder_of_photos, in_torch
 from fusioncam.errors import FusionCamError
-from fusioncam.runtime.bench.bundle import BenchConfig, approximate, explaining, memory_of
-from fusioncam.runtime.bench.comparison import BARE, Candidate, Drawn, Picture, Row
+from fusioncam.runtime.bench.bundle import BenchConfig, explaining, memory_of
+from fusioncam.runtime.bench.comparison import BARE, Candidate, Drawn, Picture, Row, accept
 from fusioncam.runtime.bench.fidelity import difference
 from fusioncam.runtime.bench.memory import Memory, answer, in_fresh_process
 from fusioncam.runtime.bench.passes import SAME, BarePasses, ReferenceCheck
@@ -49,7 +49,7 @@ def ours(
             except FusionCamError as error:
                 record.leave_out(name, error)
                 continue
-            judge = ReferenceCheck(bare) if not found else approximate
+            judge = ReferenceCheck(bare) if not found else accept
             found.append(Candidate(name, partial(explaining, explainer), judge))
     return found
 
@@ -57,7 +57,7 @@ def ours(
 def gradient_only(subject: Subject, setting: Setting) -> Candidate:
     """Return fusioncam without masked passes as a candidate."""
     explainer = BenchConfig(threads=setting.threads, methods=("grad_cam",)).open(subject.bundle, "exact")
-    return Candidate(GRADIENT, partial(explaining, explainer), approximate)
+    return Candidate(GRADIENT, partial(explaining, explainer))
 
 
 def theirs(record: Record, subject: Subject, setting: Setting, bare: BarePasses, only: str = "") -> list[Candidate]:

@@ -9,7 +9,7 @@ from record import Record
 from cpu.candidates import theirs, weigh
 from cpu.setting import Setting
 from cpu.side_by_side import bare_passes, race
-from fusioncam.runtime.bench.bundle import BenchConfig, approximate, explaining, memory_of
+from fusioncam.runtime.bench.bundle import BenchConfig, explaining, memory_of
 from fusioncam.runtime.bench.comparison import Candidate, row_json
 from fusioncam.runtime.bench.passes import BarePasses
 from fusioncam.runtime.bench.turns import REST, in_turns, spread
@@ -48,7 +48,7 @@ def channels(record: Record, setting: Setting) -> None:
         subject = setting.subject(f"wide-{width}")
         bare = bare_passes(subject, setting)
         exact = BenchConfig(threads=setting.threads).open(subject.bundle, "exact")
-        fielded = [Candidate("fusioncam exact", partial(explaining, exact), approximate)]
+        fielded = [Candidate("fusioncam exact", partial(explaining, exact))]
         if setting.peers:
             fielded += theirs(record, subject, setting, bare, BESIDE)
         rows = race(subject.pictures[:1], fielded, setting, bare)

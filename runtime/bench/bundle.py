@@ -12,10 +12,11 @@ import numpy as np
 from fusioncam.errors import UsageError
 from fusioncam.files import temporary_folder
 from fusioncam.manifest import read_bundle
-from fusioncam.runtime.bench.comparison import BARE, Candidate, Drawn, Picture, Row, Rules, compare
+from fusioncam.runtime.bench.comparison import BARE, Candidate, Drawn, Picture, Row, Rules, accept, compare
 from fusioncam.runtime.bench.memory import Memory, answer, in_fresh_process
 from fusioncam.runtime.bench.passes import BarePasses, ReferenceCheck
 from fusioncam.runtime.budget import Budget, parse_budget
+from fusioncam.runtime.engine import Progress
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.methods import METHODS
 from fusioncam.runtime.photos.model_input import ImageLike, as_input
@@ -23,7 +24,6 @@ from fusioncam.runtime.sessions.providers import Provider
 
 EXACT: Literal["exact"] = "exact"
 SAMPLES, MOST_ROUNDS = 3, 10_000
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def bench_bundle(
         progress(min(next(done), total), total)
 
     candidates = [
-        Candidate(name, partial(explaining, explainer), ReferenceCheck(bare) if name == EXACT else approximate)
+        Candidate(name, partial(explaining, explainer), ReferenceCheck(bare) if name == EXACT else accept)
         for name, explainer in explainers.items()
     ]
     rows = compare(
@@ -109,10 +109,6 @@ def explaining(explainer: Explainer, picture: Picture) -> Drawn:
     """Explain a picture, and return the explanation as the comparison takes it."""
     explanation = explainer.explain(picture.x, picture.class_index)
     return Drawn(explanation.maps, explanation.passes.run, explanation.flags, explanation.passes.missing)
-
-
-def approximate(picture: Picture, drawn: Drawn) -> None:
-    """Accept the maps of a budget, which are approximations: the row tells their difference from exact ones."""
 
 
 def memory_of(folder: Path, name: str, picture: Picture, config: BenchConfig, count: int, images: int = 1) -> Memory:
