@@ -6,8 +6,8 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, Self, TypeAlias
 
@@ -19,7 +19,7 @@ from fusioncam.files import replace_file, sweep
 from fusioncam.kernels.arrays import UInt8Array
 from fusioncam.manifest import MANIFEST
 from fusioncam.output import advice_on, json_bytes, prepare_folder, write_atomically
-from fusioncam.runtime.evaluation.store.lock import hold
+from fusioncam.runtime.evaluation.store.lock import locked
 from fusioncam.runtime.evaluation.store.row_schema import is_row
 
 Row: TypeAlias = dict[str, Any]
@@ -50,27 +50,18 @@ class Store:
         if (folder / MANIFEST).exists():
             raise UsageError(f"{folder} is a bundle; choose another folder with -o")
         prepare_folder(folder)
-        with _output_errors(folder):
-            release = hold(folder / LOCK)
-            if release is None:
-                raise UsageError(
-                    f"another process is writing to {folder}; wait for it, or choose another folder with -o"
-                )
-            self._release: Callable[[], None] = release
-            try:
-                self._take_over(plain(settings), restart)
-                (folder / PICTURES).mkdir(exist_ok=True)
-                self._file = (folder / ROWS).open("ab", buffering=0)
-            except BaseException:
-                release()
-                raise
+        with _output_errors(folder), ExitStack() as held:
+            held.enter_context(locked(folder / LOCK))
+            self._take_over(plain(settings), restart)
+            (folder / PICTURES).mkdir(exist_ok=True)
+            self._file = held.enter_context((folder / ROWS).open("ab", buffering=0))
+            self._held = held.pop_all()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self._release()
+        self._held.close()
 
     @property
     def rows(self) -> list[Row]:
