@@ -35,11 +35,11 @@ class ClassSelection:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(dict.fromkeys(self.classes)))
-        ways = {"-c": self.classes or None, "-k": self.top, "--above": self.above}
-        given = [name for name, value in ways.items() if value is not None]
-        if len(given) > 1:
-            raise UsageError(f"{' and '.join(given)} are different ways to choose classes: give one of them")
-        if self.versus is not None and (len(self.classes) > 1 or given not in ([], ["-c"])):
+        values = {"-c": self.classes or None, "-k": self.top, "--above": self.above}
+        flags = [name for name, value in values.items() if value is not None]
+        if len(flags) > 1:
+            raise UsageError(f"{' and '.join(flags)} are different ways to choose classes: give one of them")
+        if self.versus is not None and (len(self.classes) > 1 or flags not in ([], ["-c"])):
             raise UsageError("--versus compares two classes: give one with -c, or none for the top one")
         if self.classes == (self.versus,):
             raise UsageError("--versus needs another class than -c: a class cannot be compared with itself")

@@ -26,8 +26,8 @@ def inspect(
     from fusioncam.runtime.commands.inspection import inspection_json, print_inspection
 
     silence_default_logger()
-    found = inspect_model(model, size=size, output=scores)
+    inspection = inspect_model(model, size=size, output=scores)
     if json:
-        console.say_json(inspection_json(found))
+        console.say_json(inspection_json(inspection))
     else:
-        print_inspection(found, None if every else 10)
+        print_inspection(inspection, None if every else 10)

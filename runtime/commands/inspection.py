@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 LONG_NAME = 60  # characters; a layer with a longer name is shown by a shorter name of its node
 
 
-def inspection_json(found: "Inspection") -> dict[str, Any]:
+def inspection_json(inspection: "Inspection") -> dict[str, Any]:
     """Return all results of `inspect`, ready for JSON."""
-    c = found.classifier
+    c = inspection.classifier
     return {
         "input": {"name": c.taken.name, "size": list(c.size)},
         "output": {
@@ -28,10 +28,10 @@ def inspection_json(found: "Inspection") -> dict[str, Any]:
         },
         "opset": c.model.opset_imports[""],
         "precision": c.precision,
-        "default_layer": found.default.name if found.default else None,
-        "reason": found.reason,
-        "remarks": list(found.remarks),
-        "operators_without_rule": found.missing,
+        "default_layer": inspection.default.name if inspection.default else None,
+        "reason": inspection.reason,
+        "remarks": list(inspection.remarks),
+        "operators_without_rule": inspection.missing,
         "layers": [
             {
                 "name": layer.name,
@@ -41,35 +41,35 @@ def inspection_json(found: "Inspection") -> dict[str, Any]:
                 "refused": layer.refused,
                 "bypassed": layer.bypassed,
             }
-            for layer, cost in found.layers
+            for layer, cost in inspection.layers
         ],
     }
 
 
-def _ending(found: "Inspection") -> str:
+def _ending(inspection: "Inspection") -> str:
     """Return the ending of the model, or its form in the graph where no operator of its own makes it."""
-    c = found.classifier
+    c = inspection.classifier
     return c.ending if c.source.ending == "logits" and c.source.reach == "reached" else c.source.text
 
 
-def print_inspection(found: "Inspection", most: int | None) -> None:
+def print_inspection(inspection: "Inspection", most: int | None) -> None:
     """Print the model's facts and a table of its last `most` layers, the last one first."""
-    c = found.classifier
+    c = inspection.classifier
     height, width = c.size
     console.say(
         f"input    {c.taken.name!r} (N, 3, {height}, {width}), {c.precision}, as opset {c.model.opset_imports['']}"
     )
     one = " of one number, lower and higher" if c.outputs == 1 else ""
-    console.say(f"output   {c.output_name!r}, {c.classes} classes{one}, {_ending(found)}")
-    without = ", ".join(f"{op} ({count})" for op, count in found.missing.items())
+    console.say(f"output   {c.output_name!r}, {c.classes} classes{one}, {_ending(inspection)}")
+    without = ", ".join(f"{op} ({count})" for op, count in inspection.missing.items())
     console.say(f"no rule  {without or 'none: every operator on the way has a gradient rule'}")
     table = Table("layer", "K x h x w", "passes", "seconds", "MB", "", box=None, pad_edge=False)
     table.columns[0].overflow = table.columns[-1].overflow = "fold"
     for column in table.columns[2:5]:
         column.justify = "right"
-    rows = found.layers[::-1][:most]
+    rows = inspection.layers[::-1][:most]
     for layer, cost in rows:
-        default = found.default is not None and layer.name == found.default.name
+        default = inspection.default is not None and layer.name == inspection.default.name
         note = f"refused: {layer.refused}" if layer.refused else "bypassed" if layer.bypassed else ""
         # Tensors converted from other formats have names of 250 characters; --layer also takes the node's name.
         name = layer.name if len(layer.name) <= LONG_NAME else min(layer.name, layer.node_name or layer.name, key=len)
@@ -79,11 +79,11 @@ def print_inspection(found: "Inspection", most: int | None) -> None:
     console.out.print(table, markup=False)
     if any(layer.bypassed for layer, _ in rows):
         console.say("bypassed: part of the evidence reaches the scores on other ways, past this layer")
-    for remark in found.remarks:
+    for remark in inspection.remarks:
         console.complain(remark, "note")
-    if len(rows) < len(found.layers):
-        console.say(f"... and {len(found.layers) - len(rows)} earlier layers (--all lists them)")
-    if found.way_out is not None:
-        console.say(f"no gradient rule: {found.way_out}")
-    if found.default is None:
-        console.complain(str(found.reason), "note")
+    if len(rows) < len(inspection.layers):
+        console.say(f"... and {len(inspection.layers) - len(rows)} earlier layers (--all lists them)")
+    if inspection.way_out is not None:
+        console.say(f"no gradient rule: {inspection.way_out}")
+    if inspection.default is None:
+        console.complain(str(inspection.reason), "note")

@@ -52,8 +52,8 @@ def diagnose(text: str) -> tuple[str, str] | None:
         known = (entry for pattern, entry in LIBRARIES.items() if re.search(pattern, missing[1]))
         what, remedy = next(known, ("which it needs", f"install {missing[1]}"))
         return f"{missing[1]} ({what}) is missing", remedy
-    found = ((re.search(pattern, text), remedy) for pattern, remedy in FAILURES.items())
-    return next(((match[0], remedy) for match, remedy in found if match), None)
+    matches = ((re.search(pattern, text), remedy) for pattern, remedy in FAILURES.items())
+    return next(((match[0], remedy) for match, remedy in matches if match), None)
 
 
 def run_failure(error: Exception) -> FusionCamError:
