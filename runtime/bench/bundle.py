@@ -125,7 +125,7 @@ def memory_of(folder: Path, name: str, picture: Picture, config: BenchConfig, co
     with temporary_folder() as room:
         file = room / "x.npy"
         np.save(file, picture.x)
-        asked = {
+        inputs = {
             "bundle": str(folder.absolute()),
             "picture": str(file),
             "class_index": picture.class_index,
@@ -134,19 +134,19 @@ def memory_of(folder: Path, name: str, picture: Picture, config: BenchConfig, co
             "images": images,
             "config": asdict(config),
         }
-        return in_fresh_process(["-m", "fusioncam.runtime.bench.bundle"], asked)
+        return in_fresh_process(["-m", "fusioncam.runtime.bench.bundle"], inputs)
 
 
-def load_asked(asked: dict[str, Any]) -> Callable[[], object]:
+def load_subject(inputs: dict[str, Any]) -> Callable[[], object]:
     """Load the model that `memory_of` asks for, and return the function that explains."""
-    folder, x = Path(asked["bundle"]), np.load(asked["picture"])
-    config = BenchConfig(**asked["config"])
-    if asked["budget"] is None:
+    folder, x = Path(inputs["bundle"]), np.load(inputs["picture"])
+    config = BenchConfig(**inputs["config"])
+    if inputs["budget"] is None:
         chunk = config.open(folder, EXACT).chunk if config.chunk is None else config.chunk
         bare = BarePasses(folder, read_bundle(folder), chunk, config.providers, config.threads)
-        return lambda: bare.run(x, asked["count"])
-    explainer = config.open(folder, parse_budget(asked["budget"]))
-    return lambda: explainer.explain_batch([x] * asked["images"], asked["class_index"])
+        return lambda: bare.run(x, inputs["count"])
+    explainer = config.open(folder, parse_budget(inputs["budget"]))
+    return lambda: explainer.explain_batch([x] * inputs["images"], inputs["class_index"])
 
 
 def drawn_pictures(size: tuple[int, int]) -> list[ImageLike]:
@@ -167,4 +167,4 @@ def _pictures(images: Sequence[ImageLike], exact: Explainer, bare: BarePasses) -
 
 
 if __name__ == "__main__":  # the process that `memory_of` starts
-    answer(load_asked)
+    answer(load_subject)

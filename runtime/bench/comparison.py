@@ -193,16 +193,16 @@ def row_json(row: Row) -> dict[str, Any]:
         **facts,
         "methods": {
             method: {
-                "correlation": {"min": min(d.correlation for d in found), "median": _median(found)},
-                "largest_difference": max(d.largest for d in found),
+                "correlation": {"min": min(d.correlation for d in differences), "median": _median(differences)},
+                "largest_difference": max(d.largest for d in differences),
                 "average_drop": row.drops.get(method),
-                "correlations": [d.correlation for d in found],
+                "correlations": [d.correlation for d in differences],
             }
-            for method, found in row.differences.items()
+            for method, differences in row.differences.items()
         },
         "memory": row.memory and {**row.memory._asdict(), "added": row.memory.added},
     }
 
 
-def _median(found: Sequence[Difference]) -> float:
-    return spread([d.correlation for d in found]).p50
+def _median(differences: Sequence[Difference]) -> float:
+    return spread([d.correlation for d in differences]).p50

@@ -44,18 +44,18 @@ def measure_here(load: Callable[[], Callable[[], object]]) -> Memory:
     return Memory(loaded and 1024 * loaded, 1024 * peak if peak else _resource_peak())
 
 
-def in_fresh_process(command: Sequence[str], asked: dict[str, Any]) -> Memory:
+def in_fresh_process(command: Sequence[str], inputs: dict[str, Any]) -> Memory:
     """Return the memory of a new process of this Python.
 
     Args:
         command: The arguments of `python`; the program calls `answer`.
-        asked: The input of the program.
+        inputs: The input of the program.
 
     Raises:
         FusionCamError: The program fails; its last line says why.
     """
     done = subprocess.run(
-        [sys.executable, *command], input=json.dumps(asked), capture_output=True, text=True, check=False
+        [sys.executable, *command], input=json.dumps(inputs), capture_output=True, text=True, check=False
     )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
@@ -65,8 +65,8 @@ def in_fresh_process(command: Sequence[str], asked: dict[str, Any]) -> Memory:
 
 def answer(load: Callable[[dict[str, Any]], Callable[[], object]]) -> None:
     """Read the input that `in_fresh_process` sends, measure, and print the result."""
-    asked = json.load(sys.stdin)
-    measured = measure_here(lambda: load(asked))
+    inputs = json.load(sys.stdin)
+    measured = measure_here(lambda: load(inputs))
     print(json.dumps(measured._asdict()))  # noqa: T201
 
 

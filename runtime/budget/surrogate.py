@@ -24,7 +24,7 @@ class Prior(NamedTuple):
     noise: float
 
 
-PRIORS = tuple(Prior(*each) for each in product((0.1, 1.0), (1.0, 4.0), (1.0, 4.0), (0.003, 0.03, 0.15)))
+PRIORS = tuple(Prior(*values) for values in product((0.1, 1.0), (1.0, 4.0), (1.0, 4.0), (0.003, 0.03, 0.15)))
 
 
 class Masks:
@@ -44,10 +44,10 @@ class Masks:
         points = np.concatenate([masks, everything, nothing]).clip(0, 1)
         positive = np.maximum(evidence, 0)
 
-        def kept(of: Float64Array, some: Float64Array = points) -> Float64Array:
-            return np.asarray(np.einsum("nhw,hw->n", some, of))
+        def kept(of: Float64Array, masks: Float64Array = points) -> Float64Array:
+            return np.asarray(np.einsum("nhw,hw->n", masks, of))
 
-        found = np.stack(
+        features = np.stack(
             [
                 kept(evidence),
                 kept(np.ones_like(evidence)),
@@ -59,14 +59,14 @@ class Masks:
             ],
             axis=1,
         )
-        mean, deviation = found[:-2].mean(0), found[:-2].std(0)
-        self.features = (found - mean) / np.where(deviation > TINY * np.abs(mean), deviation, np.inf)
+        mean, deviation = features[:-2].mean(0), features[:-2].std(0)
+        self.features = (features - mean) / np.where(deviation > TINY * np.abs(mean), deviation, np.inf)
         # Two masks differ where it matters: near positive evidence twice as much as elsewhere.
         weight = 1 + _blurred(positive) / (positive.mean() + TINY)
         places = (points * np.sqrt(weight / weight.sum())).reshape(len(points), -1)
         self._set_places(places)
-        some = np.linspace(0, len(masks) - 1, min(len(masks), 64)).astype(np.intp)
-        apart = self.alike(some, some)[1][~np.eye(len(some), dtype=bool)]
+        sample = np.linspace(0, len(masks) - 1, min(len(masks), 64)).astype(np.intp)
+        apart = self.alike(sample, sample)[1][~np.eye(len(sample), dtype=bool)]
         if apart.size and np.median(apart) > TINY:
             self._set_places(places / np.sqrt(np.median(apart)))
 
@@ -76,11 +76,11 @@ class Masks:
     def _set_places(self, places: Float64Array) -> None:
         self._places, self._norms = places, np.einsum("np,np->n", places, places)
 
-    def alike(self, some: IndexArray, others: IndexArray) -> tuple[Float64Array, Float64Array]:
+    def alike(self, points: IndexArray, others: IndexArray) -> tuple[Float64Array, Float64Array]:
         """Return <phi, phi'> and d(m, m') between some masks and others, two arrays (s, o)."""
-        slopes = np.einsum("if,jf->ij", self.features[some], self.features[others])
-        products = np.einsum("ip,jp->ij", self._places[some], self._places[others])
-        return slopes, np.maximum(self._norms[some, None] + self._norms[others] - 2 * products, 0)
+        slopes = np.einsum("if,jf->ij", self.features[points], self.features[others])
+        products = np.einsum("ip,jp->ij", self._places[points], self._places[others])
+        return slopes, np.maximum(self._norms[points, None] + self._norms[others] - 2 * products, 0)
 
     def like(self, point: int) -> tuple[Float64Array, Float64Array]:
         """Return <phi, phi'> and d(m, m') between all masks and one of them, two arrays (n + 2,)."""
@@ -115,19 +115,19 @@ class Surrogate:
         slope = np.einsum("nf,nf->n", self._masks.features, self._masks.features)
         self.variance = OFFSET + self.prior.slope * slope + self.prior.rough
 
-    def learn(self, some: Sequence[int], at: Sequence[int], scores: Float64Array) -> None:
+    def learn(self, sample: Sequence[int], at: Sequence[int], scores: Float64Array) -> None:
         """Choose the prior under which measured scores are most likely, and observe all points under it.
 
         Args:
-            some: Points to choose by.
+            sample: Points to choose by.
             at: All measured points, first those that count as measured already.
             scores: The scores (n + 2,), of which only the measured ones are read.
         """
-        places = np.array(some, np.intp)
+        places = np.array(sample, np.intp)
         slopes, apart = self._masks.alike(places, places)
-        grams = np.stack([_covariance(p, slopes, apart) + p.noise * np.eye(len(some)) for p in PRIORS])
+        grams = np.stack([_covariance(p, slopes, apart) + p.noise * np.eye(len(sample)) for p in PRIORS])
         logs, misfits = _likelihoods(grams, _standard(scores[places])[2])
-        likeliest = PRIORS[int(np.argmin(0.5 * len(some) * np.log(misfits + TINY) + logs))]
+        likeliest = PRIORS[int(np.argmin(0.5 * len(sample) * np.log(misfits + TINY) + logs))]
         if likeliest != self.prior:
             self.prior = likeliest
             self._begin()
@@ -163,12 +163,12 @@ class Surrogate:
         expected = mean + deviation * np.einsum("rn,r->n", rows, solved)
         return expected, deviation**2 * float(np.square(solved).sum()) / n
 
-    def covariance(self, some: IndexArray) -> Float64Array:
+    def covariance(self, points: IndexArray) -> Float64Array:
         """Return the remaining covariance of some points (s, s), relative to the variance of the scores, with noise."""
-        slopes, apart = self._masks.alike(some, some)
-        rows = self._factor[: len(self.at), some]
+        slopes, apart = self._masks.alike(points, points)
+        rows = self._factor[: len(self.at), points]
         explained = np.einsum("ri,rj->ij", rows, rows)
-        return np.asarray(_covariance(self.prior, slopes, apart) - explained + self.prior.noise * np.eye(len(some)))
+        return np.asarray(_covariance(self.prior, slopes, apart) - explained + self.prior.noise * np.eye(len(points)))
 
 
 def _standard(scores: Float64Array) -> tuple[float, float, Float64Array]:
