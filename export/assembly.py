@@ -36,6 +36,7 @@ from fusioncam.manifest import (
     write_manifest,
 )
 
+OF_ENDING = ("ending", "reach", "scale", "offset", "rounding", "logarithm")  # fields of both `ModelEnding` and `Source`
 TOOLS = ("onnx", "onnx-ir", "onnxscript", "numpy", "fusioncam")
 
 # Names of the two classes of a model of one output, made of its own name; without one the classes have no names.
@@ -125,13 +126,8 @@ def _source(classifier: Classifier, digest: str) -> Source:
         output=classifier.output_name,
         channels_last=classifier.taken.channels_last,
         type=str(classifier.taken.type.numpy()),
-        ending=classifier.source.ending,
         outputs=classifier.outputs,
-        reach=classifier.source.reach,
-        scale=classifier.source.scale,
-        offset=classifier.source.offset,
-        rounding=classifier.source.rounding,
-        logarithm=classifier.source.logarithm,
+        **{name: getattr(classifier.source, name) for name in OF_ENDING},
     )
 
 

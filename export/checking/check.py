@@ -17,7 +17,7 @@ from fusioncam.export.precision.calibration_batches import checked_photos
 from fusioncam.export.precision.drift import LOGIT_TOLERANCE, Finding, compare_maps, logits_of
 from fusioncam.export.precision.score_graph import rounding_session
 from fusioncam.export.reading.file import read_model
-from fusioncam.export.reading.shapes import IS_RANDOM, repeats
+from fusioncam.export.reading.shapes import IS_RANDOM, element_type, repeats
 from fusioncam.export.sessions import failing_as, open_session, run_session
 from fusioncam.export.single.verify import compare_variants, logits_of_single
 from fusioncam.kernels.arrays import Array
@@ -109,9 +109,7 @@ def _session(model: bytes | Path, optimize: bool) -> InferenceSession:
 
 def _of_type(images: Array, kind: str) -> Array:
     """Return pictures in a type of onnxruntime; for whole numbers they are rounded and clipped to its range."""
-    names = {"float": "float32", "double": "float64"}
-    name = kind.removeprefix("tensor(").removesuffix(")")
-    dtype = np.dtype(names.get(name, name))
+    dtype = np.dtype(element_type(kind).numpy())
     if dtype.kind in "iu":
         ends = np.iinfo(dtype)
         images = np.clip(np.rint(images.astype(np.float64)), ends.min, ends.max)

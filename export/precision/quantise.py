@@ -171,8 +171,11 @@ def _correct_biases(model: ir.Model, quantised: ir.Model, batches: Batches) -> N
         source = before.get(node.name)
         if node.op_type not in WEIGHTED or source is None or not all(map(_rounded, node.inputs[1:3])):
             continue
-        weight = op.constant(_values(node.inputs[1]))
-        rounded = _again(graph, source, [_as_rounded(op, source.inputs[0], node.inputs[0]), weight, source.inputs[2]])
+        _, integers, scales = _parts(node.inputs[1])
+        weight = op.constant(integers.astype(np.float32) * scales)
+        attributes = {a.name: a.value for a in source.attributes.values()}
+        x = _as_rounded(op, source.inputs[0], node.inputs[0])
+        rounded = getattr(op, source.op_type)(x, weight, source.inputs[2], **attributes)
         axes = [0, *range(2, 2 if node.op_type == "Gemm" else len(weight.shape or ()))]
         mean = op.ReduceMean(op.Sub(source.outputs[0], rounded), op.ints(axes), keepdims=0)
         mean.dtype, mean.shape = ir.DataType.FLOAT, ir.Shape([None])
@@ -211,19 +214,6 @@ def _as_rounded(op: Ops, x: ir.Value | None, rounded: ir.Value | None) -> ir.Val
         return x
     pair = [op.constant(v.const_value.numpy()) for v in node.inputs[1:] if v is not None and v.const_value is not None]
     return op.DequantizeLinear(op.QuantizeLinear(x, *pair), *pair)
-
-
-def _values(value: ir.Value | None) -> Array:
-    _, integers, scales = _parts(value)
-    return integers.astype(np.float32) * scales
-
-
-def _again(graph: ir.Graph, node: ir.Node, inputs: list[ir.Value | None]) -> ir.Value:
-    """Return the output of the same operator on other inputs."""
-    other = ir.Node("", node.op_type, inputs, attributes=list(node.attributes.values()), name=f"{node.name}/error")
-    other.outputs[0].name = other.name
-    graph.append(other)
-    return other.outputs[0]
 
 
 def _means(errors: ir.Model, batches: Batches) -> list[Array]:

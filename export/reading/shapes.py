@@ -43,14 +43,14 @@ def arrays(results: dict[ir.Value, onnxruntime.OrtValue]) -> dict[ir.Value, Arra
     arrays = {}
     for value in list(results):
         result = results.pop(value)  # big tensors need not be there twice
-        if _type(result) in NUMPY_TYPES:
+        if element_type(result.data_type()) in NUMPY_TYPES:
             arrays[value] = result.numpy()
     return arrays
 
 
-def _type(value: onnxruntime.OrtValue) -> ir.DataType:
-    """Return the element type of a tensor; onnxruntime writes `tensor(float8e4m3fn)`."""
-    return ir.DataType[value.data_type().removeprefix("tensor(").removesuffix(")").upper()]
+def element_type(name: str) -> ir.DataType:
+    """Return the element type of a tensor by onnxruntime's name of it, such as `tensor(float8e4m3fn)`."""
+    return ir.DataType[name.removeprefix("tensor(").removesuffix(")").upper()]
 
 
 def run_all(model: ir.Model, pictures: Array) -> dict[ir.Value, onnxruntime.OrtValue]:
@@ -71,7 +71,11 @@ def run_all(model: ir.Model, pictures: Array) -> dict[ir.Value, onnxruntime.OrtV
         graph.outputs.extend(kept)
     found = {v: r for v, r in zip(values, results, strict=True) if r.is_tensor()}
     for output, second in zip((o for o in kept if o in values), again, strict=True):
-        if output in found and _type(second) in NUMPY_TYPES and not repeats(found[output].numpy(), second.numpy()):
+        if (
+            output in found
+            and element_type(second.data_type()) in NUMPY_TYPES
+            and not repeats(found[output].numpy(), second.numpy())
+        ):
             raise ModelError(f"output {output.name!r} {IS_RANDOM}")
     return found
 
@@ -110,7 +114,7 @@ def measure(model: ir.Model, batches: tuple[int, ...] = (2, 3)) -> list[Array]:
     first_output = model.graph.outputs[0]
     for value, first in results[0].items():
         value.shape = ir.Shape(_growing(first.shape(), results[-1][value].shape(), batches))
-        value.dtype = _type(first)
+        value.dtype = element_type(first.data_type())
     for output in model.graph.outputs:
         if output.producer() is not None and output not in results[0]:
             raise ModelError(f"output {output.name!r} is no tensor (a sequence or a map); cut the graph before it")

@@ -15,6 +15,8 @@ _CLIP = {
     "image_mean": (0.48145466, 0.4578275, 0.40821073),
     "image_std": (0.26862954, 0.26130258, 0.27577711),
 }
+_BACKWARDS = {name: numbers[::-1] for name, numbers in IMAGENET.items()}
+_FLIPPED = {"do_flip_channel_order": True}
 _CROPPED = {"do_center_crop": True, "crop_size": 224}
 _CUBIC = {"resample": 3}
 _EDGE_224 = {"size": {"shortest_edge": 224}, "square": False}
@@ -31,16 +33,13 @@ _MOBILENET = {**_HALF, **_CROPPED, "size": {"shortest_edge": 256}, "square": Fal
 # what a configuration cannot change.
 PROCESSORS: Mapping[str, Config] = MappingProxyType(
     {
+        **dict.fromkeys(("Bit", "ChineseCLIP", "CLIP", "ViTHybrid"), _CLIP_LIKE),
+        **dict.fromkeys(("ConditionalDetr", "DeformableDetr", "Detr", "Yolos"), _DETECTOR),
+        **dict.fromkeys(("MobileNetV1", "MobileNetV2"), _MOBILENET),
         "Beit": {**_HALF, **_CUBIC, "size": 224, "crop_size": 224},
-        "Bit": _CLIP_LIKE,
         "Blip": {**_CLIP, **_CUBIC, "size": 384},
-        "ChineseCLIP": _CLIP_LIKE,
-        "CLIP": _CLIP_LIKE,
-        "ConditionalDetr": _DETECTOR,
         "ConvNext": _CONVNEXT,
-        "DeformableDetr": _DETECTOR,
         "DeiT": {**_HALF, **_CUBIC, **_CROPPED, "size": 256},
-        "Detr": _DETECTOR,
         "DINOv3ViT": {**IMAGENET, "size": 224},
         "Donut": {**_VIT, "size": (2560, 1920), "do_thumbnail": True},
         "DPT": {**_HALF, **_CUBIC, "size": 384},
@@ -49,28 +48,18 @@ PROCESSORS: Mapping[str, Config] = MappingProxyType(
         "Flava": {**_CLIP, **_CUBIC, **_CROPPED, "size": 224},
         "ImageGPT": {**_HALF, "size": 256, "do_color_quantize": True},
         "Levit": _LEVIT,
-        "MobileNetV1": _MOBILENET,
-        "MobileNetV2": _MOBILENET,
         "MobileViT": {
             **_CUBIC,
             **_EDGE_224,
+            **_CROPPED,
+            **_FLIPPED,
             "crop_size": 256,
-            "do_center_crop": True,
-            "do_flip_channel_order": True,
             "always": {"do_normalize": False},
         },
         "OwlViT": {**_CLIP, **_CUBIC, "size": 768, "crop_size": 768},
         "Perceiver": {**IMAGENET, **_CUBIC, "size": 224, "do_center_crop": True, "crop_size": 256, "way": "perceiver"},
         "PoolFormer": {**IMAGENET, **_CUBIC, **_EDGE_224, **_CROPPED, "crop_pct": 0.9, "way": "poolformer"},
-        "PPLCNet": {
-            "image_mean": (0.406, 0.456, 0.485),
-            "image_std": (0.225, 0.224, 0.229),
-            **_CROPPED,
-            "size": 256,
-            "resize_short": 256,
-            "way": "pplcnet",
-            "always": {"do_flip_channel_order": True},
-        },
+        "PPLCNet": {**_BACKWARDS, **_CROPPED, "size": 256, "resize_short": 256, "way": "pplcnet", "always": _FLIPPED},
         "Pvt": {**IMAGENET, **_CUBIC, "size": 224},
         "Segformer": {**IMAGENET, "size": 512},
         "Siglip": {**_HALF, **_CUBIC, "size": {"height": 224, "width": 224}, "square": False},
@@ -78,8 +67,6 @@ PROCESSORS: Mapping[str, Config] = MappingProxyType(
         "TextNet": {**IMAGENET, "size": {"shortest_edge": 640}, "square": False, "size_divisor": 32},
         "Tipsv2": {"do_normalize": False, "size": 448},
         "ViT": _VIT,
-        "ViTHybrid": _CLIP_LIKE,
-        "Yolos": _DETECTOR,
     }
 )
 
