@@ -40,10 +40,10 @@ def explain_graph(model: ir.Model, layer_name: str, layout: Layout, gradient: bo
     class_index = ir.Value(name="class_index", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape(["N"]))
     graph.inputs.append(class_index)
     op = Ops(graph, "fusioncam")
-    found = {"activations": layer}
+    extra_outputs = {"activations": layer}
     if gradient:
-        found["gradients"] = backpropagate(op, logits, _one_hot(op, logits, class_index), layer)
-    for name, value in found.items():
+        extra_outputs["gradients"] = backpropagate(op, logits, _one_hot(op, logits, class_index), layer)
+    for name, value in extra_outputs.items():
         output = _as_map(op, value, layer, layout)
         output.name, output.dtype = name, ir.DataType.FLOAT
         output.shape = ir.Shape(["N", _channels(layer, layout), *layout.grid])
@@ -60,8 +60,8 @@ def _channels(layer: ir.Value, layout: Layout) -> int:
 def _one_hot(op: Ops, logits: ir.Value, class_index: ir.Value) -> ir.Value:
     """Return the gradient of the explained logit by the logits; class -1 is the top class of each image."""
     top = op.ArgMax(logits, axis=1, keepdims=1)
-    wanted = op.Unsqueeze(class_index, op.ints([1]))
-    chosen = op.Where(op.Less(wanted, op.ints([0])), top, wanted)
+    explained = op.Unsqueeze(class_index, op.ints([1]))
+    chosen = op.Where(op.Less(explained, op.ints([0])), top, explained)
     classes = op.constant(np.arange(dims(logits)[1] or 0, dtype=np.int64)[None])
     return op.Cast(op.Equal(chosen, classes), to=ir.DataType.FLOAT)
 
@@ -73,9 +73,9 @@ def _as_map(op: Ops, value: ir.Value, layer: ir.Value, layout: Layout) -> ir.Val
     if axis >= 0 and layer.shape is not None and layer.shape[axis] != height * width:
         ends = [layout.offset, layout.offset + height * width]
         value = op.Slice(value, op.ints(ends[:1]), op.ints(ends[1:]), op.ints([axis]))
-    wanted = "NCT" if axis >= 0 else "NCHW"
-    if layout.roles != wanted:
-        value = op.Transpose(value, perm=[layout.roles.index(r) for r in wanted])
+    axes = "NCT" if axis >= 0 else "NCHW"
+    if layout.roles != axes:
+        value = op.Transpose(value, perm=[layout.roles.index(r) for r in axes])
     if axis >= 0:
         value = op.Reshape(value, op.ints([-1, _channels(layer, layout), height, width]))
     return op.Cast(value, to=ir.DataType.FLOAT) if layer.dtype != ir.DataType.FLOAT else op.Identity(value)

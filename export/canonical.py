@@ -87,7 +87,7 @@ def canonicalize(
     """
     if size is not None:
         size = _checked(size)
-    wanted = _chosen(ending)
+    user_ending = _chosen(ending)
     model, conversion = load_converted(source)
     picked = _pick_output(model, output)
     output_name = str(picked.name)
@@ -102,13 +102,13 @@ def canonicalize(
     fold(model)
     if model.graph.outputs[0].producer() is None:
         raise ModelError(f"output {output_name!r} is not computed from the image; export the model again")
-    found = find_ending(model, taken.batch or 1, wanted)
-    model.graph.outputs[:] = [_batch_first(model, found)]
+    model_ending = find_ending(model, taken.batch or 1, user_ending)
+    model.graph.outputs[:] = [_batch_first(model, model_ending)]
     fold(model)
     model = with_any_batch(model, taken.batch)
     _finish_logits(model, output_name)
-    if found.make is not None:
-        _change_logits(model, found.make)
+    if model_ending.make is not None:
+        _change_logits(model, model_ending.make)
     outputs = dims(model.graph.outputs[0])[1]
     assert outputs is not None
     if outputs == 1:
@@ -119,8 +119,8 @@ def canonicalize(
         taken=taken,
         output_name=output_name,
         classes=max(outputs, 2),
-        ending=_ending(wanted, found.ending, outputs, source.parent),
-        source=found,
+        ending=_ending(user_ending, model_ending.ending, outputs, source.parent),
+        source=model_ending,
         outputs=outputs,
         precision="float16" if halved else "float32",
     )
@@ -142,23 +142,23 @@ def _chosen(ending: str | None) -> Ending | None:
     return next((e for e in CHOICES if e == ending), None)
 
 
-def _ending(wanted: Ending | None, of_source: Ending, outputs: int, folder: Path) -> Ending:
-    if wanted == "softmax" and outputs == 1:
+def _ending(user_ending: Ending | None, of_source: Ending, outputs: int, folder: Path) -> Ending:
+    if user_ending == "softmax" and outputs == 1:
         raise UsageError("a softmax over the model's one output is always 1; say --ending sigmoid or value")
-    said = configured_ending(folder) if wanted is None and of_source == "logits" else None
-    return wanted or said or ("sigmoid" if outputs == 1 else of_source)
+    configured = configured_ending(folder) if user_ending is None and of_source == "logits" else None
+    return user_ending or configured or ("sigmoid" if outputs == 1 else of_source)
 
 
-def _pick_output(model: ir.Model, wanted: str | None) -> ir.Value:
+def _pick_output(model: ir.Model, name: str | None) -> ir.Value:
     outputs = {str(o.name): o for o in model.graph.outputs}
     if not outputs:
         raise ModelError("the model has no output; export it again")
-    if wanted is not None and wanted not in outputs:
-        raise UsageError(f"the model has no output {wanted!r}; it has {', '.join(outputs)}")
+    if name is not None and name not in outputs:
+        raise UsageError(f"the model has no output {name!r}; it has {', '.join(outputs)}")
     ranks = ranked(model.graph)
     tensors = [o for o in outputs.values() if isinstance(o.type, ir.TensorType)]
     floats = [o for o in tensors if o.dtype in FLOATS and o not in ranks]
-    scores = [outputs[wanted]] if wanted is not None else floats or tensors or list(outputs.values())
+    scores = [outputs[name]] if name is not None else floats or tensors or list(outputs.values())
     if scores[0] in ranks:
         raise refuse_ranks(scores[0], ranks[scores[0]], [str(o.name) for o in floats])
     if len(scores) > 1:
@@ -176,13 +176,13 @@ def _drop_copies(model: ir.Model) -> None:
             node.outputs[0].replace_all_uses_with(node.inputs[0], replace_graph_outputs=True)
 
 
-def _batch_first(model: ir.Model, found: ModelEnding) -> ir.Value:
+def _batch_first(model: ir.Model, ending: ModelEnding) -> ir.Value:
     """Return the tensor of the logits with its batch in front, and without -infinity."""
-    value = found.value
-    if found.floor is not None:
+    value = ending.value
+    if ending.floor is not None:
         op = Ops(model.graph, "floor")
-        value = op.Max(value, op.constant(found.floor))
-    return value if found.order is None else Ops(model.graph, "turned").Transpose(value, perm=found.order)
+        value = op.Max(value, op.constant(ending.floor))
+    return value if ending.order is None else Ops(model.graph, "turned").Transpose(value, perm=ending.order)
 
 
 def _finish_logits(model: ir.Model, output_name: str) -> None:

@@ -121,13 +121,13 @@ def _gives_logits_of(model: ir.Model, head: ir.Model, grid: tuple[int, int], tol
     masks[1:] = np.random.default_rng(0).random((2, 1, *grid)) < 0.5
     try:
         masked = session(head, optimize=False)
-        found = masked.run(None, {**feeds, "masks": masks})[0]
+        together = masked.run(None, {**feeds, "masks": masks})[0]
         alone = [session(model, optimize=False).run(None, feeds)[0]]
         alone += [masked.run(None, {**feeds, "masks": m[None]})[0] for m in masks[1:]]
     except Exception as error:  # those of onnxruntime share no base class
         if memory := out_of_memory(error):
             raise memory from error
         return False
-    wanted = np.concatenate(alone)
-    scale = float(np.abs(wanted).max()) or 1.0
-    return found.shape == wanted.shape and bool(np.abs(found - wanted).max() <= tolerance * scale)
+    expected = np.concatenate(alone)
+    scale = float(np.abs(expected).max()) or 1.0
+    return together.shape == expected.shape and bool(np.abs(together - expected).max() <= tolerance * scale)

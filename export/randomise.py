@@ -66,12 +66,12 @@ def randomised_bundle(bundle: Path, folder: Path, seed: int = 0, last: int | Non
 
 def weights(model: ir.Model) -> list[str]:
     """Return the names of the weights that a graph uses, those nearest to the logits first."""
-    found: dict[str, None] = {}
+    names: dict[str, None] = {}
     for node in reversed(model.graph):
         for value in node.inputs:
             if value is not None and _is_weight(value.const_value):
-                found[str(value.name)] = None
-    return list(found)
+                names[str(value.name)] = None
+    return list(names)
 
 
 def _is_weight(tensor: ir.TensorProtocol | None) -> TypeGuard[ir.TensorProtocol]:

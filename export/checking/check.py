@@ -61,36 +61,37 @@ def check(bundle: Path, source: Path | None = None, photos: Photos | None = None
     # A graph that cannot be read or run is the fault of the bundle: no other cause is left here.
     apart = f"the files of {bundle} do not belong together"
     with failing_as(lambda why: BundleError(f"{apart} ({why}); export the model again"), (FusionCamError, MemoryError)):
-        found = [changed, *compare_logits(bundle, manifest, source)]
+        findings = [changed, *compare_logits(bundle, manifest, source)]
         if manifest.gradient:
-            found += compare_gradient(bundle, manifest)
-            found += compare_variants(bundle, manifest, pictures(manifest, 1)[0])
+            findings += compare_gradient(bundle, manifest)
+            findings += compare_variants(bundle, manifest, pictures(manifest, 1)[0])
         if drifts:
             images: Iterable[Array] = pictures(manifest, 1)
             if photos is not None:
                 images = islice(
                     checked_photos(photos(manifest.preprocessing), manifest.preprocessing.size), DRIFT_PHOTOS
                 )
-            found += compare_maps(*_open(bundle, manifest), manifest, images)
-        return found
+            findings += compare_maps(*_open(bundle, manifest), manifest, images)
+        return findings
 
 
 def source_outputs(manifest: Manifest, source: Path, images: Array, optimize: bool = True) -> Array:
     """Return the outputs of the source for (N, 3, H, W) float32 pictures, as (N, classes) float64."""
     model = _open_source(manifest, source, optimize)
-    wanted = next((i for i in model.get_inputs() if i.name == manifest.source.input), None)
-    if wanted is None:
+    image_input = next((i for i in model.get_inputs() if i.name == manifest.source.input), None)
+    if image_input is None:
         raise ModelError(f"{source} has no input {manifest.source.input!r}: it is not the bundle's source")
     last = manifest.source.channels_last
-    if wanted.shape[1] != 3 if last is None else last:
+    if image_input.shape[1] != 3 if last is None else last:
         images = images.transpose(0, 2, 3, 1)
-    images = _of_type(images, wanted.type)
-    batch = wanted.shape[0] if wanted.shape and isinstance(wanted.shape[0], int) else 1
+    images = _of_type(images, image_input.type)
+    batch = image_input.shape[0] if image_input.shape and isinstance(image_input.shape[0], int) else 1
     rows = []
     for image in images:
         repeated = np.repeat(image[None], batch, axis=0)
         with failing_as(lambda why: ModelError(f"{source} does not run as the bundle's source did: {why}"), passing=()):
-            rows.append(run_session(model, [manifest.source.output], {wanted.name: repeated})[0].reshape(batch, -1)[0])
+            (outputs,) = run_session(model, [manifest.source.output], {image_input.name: repeated})
+            rows.append(outputs.reshape(batch, -1)[0])
     return np.asarray(rows, np.float64)
 
 
@@ -132,20 +133,20 @@ def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Findi
     scale = float(np.abs(expected).max()) or 1.0
     findings = []
     explain, score = _open(bundle, manifest, optimize)
-    given_by = {
+    logits_by_graph = {
         SCORE_GRAPH: (logits_of(score, images), manifest.score_precision),
         EXPLAIN_GRAPH: (logits_of(explain, images), manifest.precision),
     }
     if manifest.has_head:
-        given_by[HEAD_GRAPH] = (_unmasked(bundle, manifest, images, optimize), manifest.precision)
+        logits_by_graph[HEAD_GRAPH] = (_unmasked(bundle, manifest, images, optimize), manifest.precision)
     if manifest.has_single:
-        given_by[SINGLE_GRAPH] = (logits_of_single(bundle, images, optimize), manifest.precision)
+        logits_by_graph[SINGLE_GRAPH] = (logits_of_single(bundle, images, optimize), manifest.precision)
     again = {SCORE_GRAPH: logits_of(score, images), EXPLAIN_GRAPH: logits_of(explain, images)}
-    for name, (logits, precision) in given_by.items():
+    for name, (logits, precision) in logits_by_graph.items():
         if name in again and not repeats(logits, again[name]):
             findings.append(Finding(f"{name} {IS_RANDOM}", 1.0, 0.0))
         if precision == "int8":
-            findings.append(_rounded_logits(logits, given_by[EXPLAIN_GRAPH][0]))
+            findings.append(_rounded_logits(logits, logits_by_graph[EXPLAIN_GRAPH][0]))
             continue
         halved = precision != manifest.precision
         with np.errstate(all="ignore"):  # as in `logits_of`
@@ -191,7 +192,7 @@ def _open(bundle: Path, manifest: Manifest, optimize: bool = True) -> tuple[Infe
         score = rounding_session(bundle / SCORE_GRAPH) if halved else _session(bundle / SCORE_GRAPH, optimize)
     except ModelError as error:
         raise BundleError(f"{error}; export the model again") from error
-    for graph, name, wanted in ((explain, EXPLAIN_GRAPH, ["image", "class_index"]), (score, SCORE_GRAPH, ["image"])):
-        if (inputs := [i.name for i in graph.get_inputs()]) != wanted:
-            raise BundleError(f"{bundle / name} takes {inputs} in place of {wanted}; export the model again")
+    for graph, name, expected in ((explain, EXPLAIN_GRAPH, ["image", "class_index"]), (score, SCORE_GRAPH, ["image"])):
+        if (inputs := [i.name for i in graph.get_inputs()]) != expected:
+            raise BundleError(f"{bundle / name} takes {inputs} in place of {expected}; export the model again")
     return explain, score

@@ -46,7 +46,7 @@ def compare_gradient(bundle: Path, manifest: Manifest) -> list[Finding]:
     directions = [g * (rng.random(g.shape) < 0.5) if i % 2 else rng.normal(size=g.shape) for i in range(DIRECTIONS)]
     reference = float(np.linalg.norm(g)) / np.sqrt(g.size)
     axis = layer.roles.index("N")
-    found = []
+    smallest = []
     for d in directions:
         d = d / (np.linalg.norm(d) or 1.0)
         exact, errors = float((g * d).sum()), []
@@ -56,9 +56,9 @@ def compare_gradient(bundle: Path, manifest: Manifest) -> list[Finding]:
             up, down = head(pair.astype(tensor.dtype))[0][:, top].astype(np.float64)
             slope = float(up - down) / (2 * t)
             errors.append(abs(slope - exact) / (max(abs(exact), abs(slope), reference) or 1.0))
-        found.append(float(np.nanmin([*errors, np.inf])))
+        smallest.append(float(np.nanmin([*errors, np.inf])))
     # A direction may cross kinks at the shortest step already: one outlier is no proof, a wrong rule shows in most.
-    error = max(float(np.median(found[::2])), float(np.median(found[1::2])), max(found) / 10)
+    error = max(float(np.median(smallest[::2])), float(np.median(smallest[1::2])), max(smallest) / 10)
     error = error if np.isfinite(g).all() else float("nan")
     what = f"gradient agrees with central differences{' (rounding left out)' if quantised else ''}"
     agreement = Finding(what, error, GRADIENT_TOLERANCE[manifest.precision])
@@ -104,9 +104,9 @@ def _head(bundle: Path, layer: Layer, image: Array) -> tuple[Callable[[Array], l
     feeds: dict[str, Array] = {"image": image, "class_index": np.full(1, -1, np.int64)}
     value = np.asarray(session(model).run(None, feeds)[0])
     graph.outputs[:] = outputs
-    given = ir.Value(name="layer", type=tensor.type, shape=tensor.shape)
-    tensor.replace_all_uses_with(given)
-    graph.inputs.append(given)
+    layer_input = ir.Value(name="layer", type=tensor.type, shape=tensor.shape)
+    tensor.replace_all_uses_with(layer_input)
+    graph.inputs.append(layer_input)
     passes.RemoveUnusedNodesPass()(model)
     graph.inputs[:] = [i for i in graph.inputs if i.uses()]
     head = session(model)

@@ -35,10 +35,10 @@ def why_dead(classifier: Classifier, candidate: Candidate, gradient: bool = True
         return f"{NOTHING}the logits do not change without it" if changes is False else None
     explain = session(explain_graph(classifier.model, candidate.name, candidate.layout))
     unknown = False
-    for found in gradients(explain, images, classifier.classes):
-        known = np.isfinite(found)
+    for gradient_of_class in gradients(explain, images, classifier.classes):
+        known = np.isfinite(gradient_of_class)
         unknown |= not known.all()
-        if found[known].any():
+        if gradient_of_class[known].any():
             return None
     if unknown:
         return "its gradient is not finite"

@@ -168,8 +168,8 @@ class _Follower:
         rank, after = len(sizes(x)), len(sizes(self.node.outputs[0]))
         if self.node.op_type == "CumSum":
             return array
-        given = self.node.attributes.get("axes")
-        axes = list(given.value) if given is not None else None
+        attribute = self.node.attributes.get("axes")
+        axes = list(attribute.value) if attribute is not None else None
         if axes is None and (where := self._input(1)) is not None:
             if where.const_value is None:
                 return None
@@ -178,23 +178,23 @@ class _Follower:
             axes = [] if self.node.attributes.get_int("noop_with_empty_axes", 0) else list(range(rank))
         axes = [a % rank for a in axes]
         self._mixes(array, axes)
-        found = mean(array, axes)
-        return found if after == rank else np.squeeze(found, tuple(axes))
+        positions = mean(array, axes)
+        return positions if after == rank else np.squeeze(positions, tuple(axes))
 
     def _product(self, left: int, right: int) -> Positions | None:
         """Return the positions of a product: those of the left operand's rows, and of the right one's columns."""
         sides = [self._input(left), self._input(right)]
         arrays = [self._of(v) for v in sides]
         shape = sizes(self.node.outputs[0])
-        found = []
+        operands = []
         for i, (array, name) in enumerate(zip(arrays, ("transA", "transB"), strict=True)):
             if array is None or array.ndim < 2:
-                found.append(array if array is None else np.full((1,) * len(shape), NOWHERE))
+                operands.append(array if array is None else np.full((1,) * len(shape), NOWHERE))
                 continue
             if self.node.attributes.get_int(name, 0):
                 array = array.swapaxes(-1, -2)
-            found.append(self._summed(array, (-2 if i else -1) + array.ndim, len(shape)))
-        return self._of_product(found)
+            operands.append(self._summed(array, (-2 if i else -1) + array.ndim, len(shape)))
+        return self._of_product(operands)
 
     def _summed(self, array: Positions, axis: int, rank: int) -> Positions:
         self._mixes(array, [axis])
@@ -205,7 +205,7 @@ class _Follower:
         terms, _, result = self.node.attributes["equation"].as_string().replace(" ", "").partition("->")
         if "." in terms or not result:
             return None
-        found: list[Positions | None] = []
+        operands: list[Positions | None] = []
         for term, value in zip(terms.split(","), self.node.inputs, strict=True):
             array = self._of(value)
             if array is not None:
@@ -217,8 +217,8 @@ class _Follower:
                 )
                 sides = iter(array.shape)
                 array = array.reshape([next(sides) if letter in kept else 1 for letter in result])
-            found.append(array)
-        return self._of_product(found)
+            operands.append(array)
+        return self._of_product(operands)
 
     def _attention(self) -> Positions | None:
         """Return the positions of attention's output: those of its queries."""
@@ -244,12 +244,12 @@ class _Follower:
             return [None] * len(node.outputs)
         if not self.made.pairs.isdisjoint(fitting):
             self.made.pairs.update(node.outputs)
-        found = self._of_sum(known)
+        positions = self._of_sum(known)
         if node.op_type not in POINTWISE:
             self.made.mixing.add(node)
-        elif found is not None:
-            self._mixes(found, self._axes_of_norm(len(shape)))
-        return [found if o.shape is not None and sizes(o) == shape else None for o in node.outputs]
+        elif positions is not None:
+            self._mixes(positions, self._axes_of_norm(len(shape)))
+        return [positions if o.shape is not None and sizes(o) == shape else None for o in node.outputs]
 
     def _axes_of_norm(self, rank: int) -> list[int]:
         """Return the axes a normalisation sums over."""

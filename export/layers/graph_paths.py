@@ -31,18 +31,18 @@ class After:
 
 def after(nodes: list[ir.Node]) -> dict[ir.Value, After]:
     """Return the part of the graph after every tensor on the way to the logits; in one sweep from the end."""
-    found: dict[ir.Value, After] = {}
+    parts: dict[ir.Value, After] = {}
     for i in range(len(nodes) - 1, -1, -1):
         node = nodes[i]
         here = After(weighted=node.op_type in WEIGHTED)
         if unsupported([node]):
             here |= After(False, frozenset({operator_name(node)}), (i, str(node.name or node.outputs[0].name)))
         for output in node.outputs:
-            if output in found and carries(output):
-                here |= found[output]
+            if output in parts and carries(output):
+                here |= parts[output]
         for value in set(reads(node)):
-            found[value] = found[value] | here if value in found else here
-    return found
+            parts[value] = parts[value] | here if value in parts else here
+    return parts
 
 
 def depths(nodes: list[ir.Node]) -> dict[ir.Value, float]:
@@ -61,13 +61,13 @@ def bottlenecks(nodes: list[ir.Node], image: ir.Value, target: ir.Value) -> set[
     """Return the tensors that everything on its way from image to target must pass."""
     last_use = {value: i for i, node in enumerate(nodes) for value in reads(node)}
     last_use[target] = len(nodes)
-    found, reach = set(), last_use.get(image, 0)
+    passed, reach = set(), last_use.get(image, 0)
     for i, node in enumerate(nodes):
         alive = [o for o in node.outputs if o in last_use]
         if reach <= i and len(alive) == 1:
-            found.add(alive[0])
+            passed.add(alive[0])
         reach = max(reach, *(last_use[o] for o in alive)) if alive else reach
-    return found
+    return passed
 
 
 def narrow(nodes: list[ir.Node], trace: Trace, logits: ir.Value) -> set[ir.Value]:
@@ -76,22 +76,22 @@ def narrow(nodes: list[ir.Node], trace: Trace, logits: ir.Value) -> set[ir.Value
     for node in nodes:
         for value in reads(node):
             users.setdefault(value, []).append(node)
-    found: set[ir.Value] = set()
+    thin: set[ir.Value] = set()
     for node in reversed(nodes):
         for value in node.outputs:
             placed = value in users and value is not logits and trace.somewhere(value)
-            if placed and all(_narrows(user, trace, found) for user in users[value]):
-                found.add(value)
-    return found
+            if placed and all(_narrows(user, trace, thin) for user in users[value]):
+                thin.add(value)
+    return thin
 
 
-def _narrows(user: ir.Node, trace: Trace, found: set[ir.Value]) -> bool:
+def _narrows(user: ir.Node, trace: Trace, thin: set[ir.Value]) -> bool:
     moved = user.op_type in MOVEMENT or user.op_type in VIEWS
     if user in trace.mixing or not (moved or user.op_type in POINTWISE or user.op_type in WEIGHTED
                                     or user.op_type.startswith("Reduce")):  # fmt: skip
         return False
     outputs = user.outputs[:1] if user.op_type == "DynamicQuantizeLinear" else user.outputs  # its scale shows nothing
-    return all(o in found or (moved and o in trace.positions and not trace.somewhere(o)) for o in outputs if o.uses())
+    return all(o in thin or (moved and o in trace.positions and not trace.somewhere(o)) for o in outputs if o.uses())
 
 
 def branches(image: ir.Value, logits: ir.Value, usable: set[ir.Value]) -> list[ir.Value]:
@@ -102,7 +102,7 @@ def branches(image: ir.Value, logits: ir.Value, usable: set[ir.Value]) -> list[i
         logits: Where they end.
         usable: The tensors to choose among.
     """
-    found: dict[ir.Value, None] = {}
+    layers: dict[ir.Value, None] = {}
     seen: set[ir.Value] = set()
     todo = [logits]
     while todo and len(seen) < FORKS:
@@ -114,10 +114,10 @@ def branches(image: ir.Value, logits: ir.Value, usable: set[ir.Value]) -> list[i
         passed = bottlenecks(nodes, image, target)
         last = [o for node in nodes for o in node.outputs if o in passed and o in usable]
         if last:
-            found[last[-1]] = None
+            layers[last[-1]] = None
         else:
             todo += _ways_in(target, image, {o for node in nodes for o in node.outputs})
-    return list(found)
+    return list(layers)
 
 
 def _ways_in(target: ir.Value, image: ir.Value, on_path: set[ir.Value]) -> list[ir.Value]:

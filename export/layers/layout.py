@@ -31,12 +31,12 @@ class Layout:
 
 def layouts(trace: Trace) -> dict[ir.Value, Layout]:
     """Return the layout of every tensor that has one: a batch, channels, and places that cover the picture in order."""
-    found = {}
+    by_tensor = {}
     for value, array in trace.positions.items():
         layout = None if value in trace.pairs else _read(value, array)
         if layout is not None:
-            found[value] = layout
-    return found
+            by_tensor[value] = layout
+    return by_tensor
 
 
 def _read(value: ir.Value, array: Positions) -> Layout | None:
@@ -47,48 +47,48 @@ def _read(value: ir.Value, array: Positions) -> Layout | None:
     if len(batch) != 1 or str(value.shape[batch[0]]) != "N" or array.ndim not in (3, 4) or not varying:
         return None
     others = [i for i in range(array.ndim) if i not in (*batch, *varying)]
-    found = np.squeeze(array, tuple(i for i in range(array.ndim) if i not in varying))
+    positions = np.squeeze(array, tuple(i for i in range(array.ndim) if i not in varying))
     if len(varying) == 2 and array.ndim == 4:
-        return _grid(found, varying, others[0], batch[0])
+        return _grid(positions, varying, others[0], batch[0])
     if len(varying) == 1 and array.ndim == 4:
-        return _row(found, varying[0], [i for i in others if shape[i] == 1], batch[0])
-    return _tokens(found, varying[0], others[0], batch[0]) if len(varying) == 1 else None
+        return _row(positions, varying[0], [i for i in others if shape[i] == 1], batch[0])
+    return _tokens(positions, varying[0], others[0], batch[0]) if len(varying) == 1 else None
 
 
 def _roles(axes: dict[str, int]) -> str:
     return "".join(sorted(axes, key=lambda role: axes[role]))
 
 
-def _grid(found: Positions, varying: list[int], channels: int, batch: int) -> Layout | None:
-    for (rows, columns), array in ((varying, found), (varying[::-1], found.T)):
+def _grid(positions: Positions, varying: list[int], channels: int, batch: int) -> Layout | None:
+    for (rows, columns), array in ((varying, positions), (varying[::-1], positions.T)):
         if _off(array) <= OFF:
             height, width = array.shape
             return Layout(_roles({"N": batch, "C": channels, "H": rows, "W": columns}), (height, width))
     return None
 
 
-def _row(found: Positions, axis: int, single: list[int], batch: int) -> Layout | None:
+def _row(positions: Positions, axis: int, single: list[int], batch: int) -> Layout | None:
     """Find a picture of one row or one column: the other axis has size 1."""
-    rows = np.ptp(np.nan_to_num(found.real)) > 0
+    rows = np.ptp(np.nan_to_num(positions.real)) > 0
     other = axis + 1 if rows else axis - 1
     if other not in single:
         return None
     (channels,) = {0, 1, 2, 3} - {axis, other, batch}
-    array = found[:, None] if rows else found[None, :]
+    array = positions[:, None] if rows else positions[None, :]
     named = {"N": batch, "C": channels, "H": axis if rows else other, "W": other if rows else axis}
     height, width = array.shape
     return Layout(_roles(named), (height, width)) if _off(array) <= OFF else None
 
 
-def _tokens(found: Positions, axis: int, channels: int, batch: int) -> Layout | None:
+def _tokens(positions: Positions, axis: int, channels: int, batch: int) -> Layout | None:
     """Find tokens in rows of a grid; those without a position come before or after."""
-    there = np.flatnonzero(~np.isnan(found))
+    there = np.flatnonzero(~np.isnan(positions))
     offset, count = int(there[0]), len(there)
     if there[-1] - offset + 1 != count:
         return None
     best: tuple[float, Layout | None] = (OFF, None)
     for height in (h for h in range(1, count + 1) if count % h == 0):
-        off = _off(found[there].reshape(height, -1))
+        off = _off(positions[there].reshape(height, -1))
         if off <= best[0]:
             grid = height, count // height
             best = off, Layout(_roles({"N": batch, "T": axis, "C": channels}), grid, offset)

@@ -34,10 +34,10 @@ def moved(node: ir.Node, arrays: Mapping[int, Positions]) -> list[Positions | No
             proto.input.append("")
         proto.input[2], feeds["pad value"] = "pad value", NOWHERE
     try:
-        found = ReferenceEvaluator(proto).run(None, feeds)
+        results = ReferenceEvaluator(proto).run(None, feeds)
     except Exception:  # what it raises has no base class in common
         return [None] * len(node.outputs)
-    return [compressed(np.asarray(a, np.complex64)) for a in found]
+    return [compressed(np.asarray(a, np.complex64)) for a in results]
 
 
 def joined(node: ir.Node, at: Sequence[int], arrays: Sequence[Positions | None]) -> Positions | None:

@@ -52,9 +52,9 @@ def compressed(array: Positions) -> Positions:
     for axis in range(array.ndim):
         if bits.shape[axis] > 1 and bool((bits == bits.take([0], axis)).all()):
             bits = bits.take([0], axis)
-    found = np.ascontiguousarray(bits).view(np.complex64)
-    somewhere = found[~np.isnan(found)]
-    return found if len(np.unique(somewhere)) > 1 else np.full((1,) * array.ndim, NOWHERE)
+    positions = np.ascontiguousarray(bits).view(np.complex64)
+    somewhere = positions[~np.isnan(positions)]
+    return positions if len(np.unique(somewhere)) > 1 else np.full((1,) * array.ndim, NOWHERE)
 
 
 def mean(array: Positions, axes: Iterable[int]) -> Positions:

@@ -107,8 +107,8 @@ def _ranges(model: ir.Model, batches: Batches) -> dict[str, Range]:
         for batch in batches():
             feeds = iter([{"image": batch}, None])
             calibrator.collect_data(SimpleNamespace(get_next=feeds.__next__))
-        found = calibrator.compute_data()
-    ends = {name: value.range_value for name, value in found.data.items()}
+        data = calibrator.compute_data()
+    ends = {name: value.range_value for name, value in data.data.items()}
     return {name: (float(np.min(low)), float(np.max(high))) for name, (low, high) in ends.items()}
 
 
@@ -125,9 +125,9 @@ def _with_headroom(model: ir.Model, seen: Mapping[str, Range], pixels: Range) ->
 def _bounds(graph: ir.Graph) -> Iterator[tuple[str, Range]]:
     for node in graph:
         if node.op_type == "Clip":
-            given = [v.const_value for v in node.inputs[1:] if v is not None]
-            if len(node.inputs) == 3 and len(given) == 2 and all(given):
-                low, high = (float(t.numpy().item()) for t in given if t is not None)
+            limits = [v.const_value for v in node.inputs[1:] if v is not None]
+            if len(node.inputs) == 3 and len(limits) == 2 and all(limits):
+                low, high = (float(t.numpy().item()) for t in limits if t is not None)
                 yield str(node.outputs[0].name), (low, high)
 
 
@@ -222,8 +222,8 @@ def _means(errors: ir.Model, batches: Batches) -> list[Array]:
     model, count = session(errors), 0
     sums: list[Array] = []
     for batch in batches():
-        found = [len(batch) * m.astype(np.float64) for m in model.run(None, {"image": batch})]
-        sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
+        weighted = [len(batch) * m.astype(np.float64) for m in model.run(None, {"image": batch})]
+        sums = [a + b for a, b in zip(sums, weighted, strict=True)] if sums else weighted
         count += len(batch)
     return [s / count for s in sums]
 

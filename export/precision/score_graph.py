@@ -127,7 +127,7 @@ def rounding_session(path: Path) -> InferenceSession:
 
 def leave_out_rounding(graph: ir.Graph) -> bool:
     """Replace QuantizeLinear and its DequantizeLinear by copies, but for weights; return whether there were any."""
-    varying, found = set(graph.inputs), False
+    varying, any_rounding = set(graph.inputs), False
     rounded: set[ir.Value] = set()
     for node in graph:
         if varying.isdisjoint(reads(node)):
@@ -135,7 +135,7 @@ def leave_out_rounding(graph: ir.Graph) -> bool:
         varying.update(node.outputs)
         between = not rounded.isdisjoint(node.inputs)
         if node.op_type == "QuantizeLinear" or (node.op_type == "DequantizeLinear" and between):
-            node.domain, found, between = "", True, node.op_type == "QuantizeLinear"
+            node.domain, any_rounding, between = "", True, node.op_type == "QuantizeLinear"
             node.op_type = "Identity"
             node.attributes.clear()
             node.resize_inputs(1)
@@ -143,7 +143,7 @@ def leave_out_rounding(graph: ir.Graph) -> bool:
             if between and value.dtype not in UNROUNDED:
                 rounded.add(value)
                 value.type = value.shape = None  # between the two, a float now
-    return found
+    return any_rounding
 
 
 def refusal(model: ir.Model, precision: ScorePrecision, finding: Finding) -> ModelError:

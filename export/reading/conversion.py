@@ -39,11 +39,11 @@ def compare_conversion(model: ir.Model, conversion: Conversion, input_name: str,
     watched = {name: v for name, v in conversion.rewritten.items() if v in alive}
     pixels = noise(model, dims(graph.inputs[0])[0] or 1)  # some take one only, whatever they say
     image = str(graph.inputs[0].name)
-    wanted = list(dict.fromkeys([fed, *watched.values()]))
-    ours = dict(zip(wanted, _values(model, wanted, {image: pixels}), strict=True))
+    values = list(dict.fromkeys([fed, *watched.values()]))
+    ours = dict(zip(values, _values(model, values, {image: pixels}), strict=True))
     theirs = _source_values(conversion.source, list(watched), {input_name: ours[fed]})
-    for name, found in zip(watched, theirs, strict=True):
-        if not _equal(found, ours[watched[name]]):
+    for name, expected in zip(watched, theirs, strict=True):
+        if not _equal(expected, ours[watched[name]]):
             node = next(n for n in conversion.source.graph.node if name in n.output)
             raise ModelError(
                 f"the model gives other numbers at opset {model.opset_imports['']} than at its own, first in node "
@@ -51,17 +51,17 @@ def compare_conversion(model: ir.Model, conversion: Conversion, input_name: str,
             )
 
 
-def _values(model: ir.Model, wanted: Sequence[ir.Value], feeds: dict[str, Array]) -> list[Array]:
+def _values(model: ir.Model, values: Sequence[ir.Value], feeds: dict[str, Array]) -> list[Array]:
     """Run a model for some of its tensors; its input may be one of them."""
     graph = model.graph
     kept = list(graph.outputs)
-    graph.outputs[:] = [v for v in wanted if not v.is_graph_input()]
+    graph.outputs[:] = [v for v in values if not v.is_graph_input()]
     try:
         names = [str(v.name) for v in graph.outputs]
-        found = dict(zip(names, run_session(session(model, optimize=False), names, feeds), strict=True))
+        outputs = dict(zip(names, run_session(session(model, optimize=False), names, feeds), strict=True))
     finally:
         graph.outputs[:] = kept
-    return [(found | feeds)[str(v.name)] for v in wanted]
+    return [(outputs | feeds)[str(v.name)] for v in values]
 
 
 def _source_values(source: onnx.ModelProto, names: Sequence[str], feeds: dict[str, Array]) -> list[Array]:

@@ -154,8 +154,8 @@ def _check(proto: onnx.ModelProto, path: Path) -> None:
 def _refuse_types(proto: onnx.ModelProto, path: Path) -> None:
     """Refuse weights of a type that onnxruntime does not compute in, unless it happens to do so for this model."""
     constants = (a.t for node in all_nodes(proto.graph.node) for a in node.attribute if a.HasField("t"))
-    found = {t.data_type for t in (*proto.graph.initializer, *constants) if len(t.dims) > 1}
-    for kind in found & RARE_TYPES.keys():
+    types = {t.data_type for t in (*proto.graph.initializer, *constants) if len(t.dims) > 1}
+    for kind in types & RARE_TYPES.keys():
         try:
             open_session(path, optimize=False)
         except ModelError as error:

@@ -23,11 +23,11 @@ def model_file(path: Path) -> Path:
     if (path / MANIFEST).is_file():
         raise ModelError(f"{path} is a bundle, not a model: give the .onnx file it was made from")
     every = sorted((*path.glob("*.onnx"), *path.glob("onnx/*.onnx")))
-    found = [path / name for name in USUAL if (path / name) in every] or every
-    if not found:
+    files = [path / name for name in USUAL if (path / name) in every] or every
+    if not files:
         raise ModelError(f"{path} is a folder without an .onnx file in it or in its onnx/; give an .onnx file")
-    if len(found) > 1:
-        names = ", ".join(str(file.relative_to(path)) for file in found[:NAMED])
-        more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    if len(files) > 1:
+        names = ", ".join(str(file.relative_to(path)) for file in files[:NAMED])
+        more = f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
         raise ModelError(f"{path} is a folder of several models ({names}{more}); give one of these files")
-    return found[0]
+    return files[0]

@@ -109,8 +109,8 @@ def _why(error: BaseException) -> str:
             f"let its forward keep the batch axis, as x.flatten(1) does and x.view(1, -1) does not ({why})"
         )
     if DATA_DEPENDENT in why:
-        found = PLACE.search(text)
-        where = f", in line {found[2]} of {found[1]}" if found else ""
+        place = PLACE.search(text)
+        where = f", in line {place[2]} of {place[1]}" if place else ""
         return f"its forward decides by the values of tensors{where}; use torch.where in place of if ({why})"
     if not text.strip() and (frames := traceback.extract_tb(error.__traceback__)):
         return f"{why} in line {frames[-1].lineno} of {frames[-1].filename} ({frames[-1].line})"

@@ -96,9 +96,9 @@ def _orders(model: ir.Model, name: str, shape: Shape, known: bool) -> list[bool]
     orders = sure[:1] or orders
     channels = 3 if sure else _first_channels(model)
     if not orders or channels != 3:
-        said = f"shape {[d or '?' for d in shape]}" if known else "shape unknown"
-        said += "" if channels == 3 else f", and the first convolution takes {channels} channels"
-        raise ModelError(f"input {name!r} has {said}; the model must take a picture (N, 3, H, W) or (N, H, W, 3)")
+        shape_text = f"shape {[d or '?' for d in shape]}" if known else "shape unknown"
+        shape_text += "" if channels == 3 else f", and the first convolution takes {channels} channels"
+        raise ModelError(f"input {name!r} has {shape_text}; the model must take a picture (N, 3, H, W) or (N, H, W, 3)")
     return orders
 
 
@@ -125,27 +125,27 @@ def _fitting(
         height, width = shape[1:3] if channels_last else shape[2:4]
         if size is None and (height is None or width is None):
             raise UsageError("the model takes pictures of any size; say which with --size H W")
-        wanted = size or (height or 0, width or 0)
-        if (height or wanted[0], width or wanted[1]) != tuple(wanted):
+        chosen = size or (height or 0, width or 0)
+        if (height or chosen[0], width or chosen[1]) != tuple(chosen):
             failures.append(
                 UsageError(
-                    f"the model takes pictures of {height} x {width} (H x W) only, not {wanted[0]} x {wanted[1]}"
+                    f"the model takes pictures of {height} x {width} (H x W) only, not {chosen[0]} x {chosen[1]}"
                 )
             )
             continue
         batch = shape[0] or 1
-        if batch * wanted[0] * wanted[1] > MOST_PIXELS:
-            raise ModelError(f"the model takes {batch} x {wanted[0]} x {wanted[1]} pixels: too many to be explained")
+        if batch * chosen[0] * chosen[1] > MOST_PIXELS:
+            raise ModelError(f"the model takes {batch} x {chosen[0]} x {chosen[1]} pixels: too many to be explained")
         if len(orders) == 1:
-            return channels_last, wanted
+            return channels_last, chosen
         try:
-            shape_tried = [batch, *wanted, 3] if channels_last else [batch, 3, *wanted]
+            shape_tried = [batch, *chosen, 3] if channels_last else [batch, 3, *chosen]
             image = model.graph.inputs[0]
             run(model, {str(image.name): np.zeros(shape_tried, (image.dtype or ir.DataType.FLOAT).numpy())})
         except ModelError as error:
             failures.append(error)
         else:
-            return channels_last, wanted
+            return channels_last, chosen
     raise failures[0]
 
 

@@ -169,10 +169,10 @@ def _asymmetric(node: ir.Node) -> None:
 
 
 def _scales_to_input(node: ir.Node) -> None:
-    given = node.attributes.pop("scales", None)
-    if given is None:
+    scales = node.attributes.pop("scales", None)
+    if scales is None:
         _refuse(node, "has no scales")
-    _set_input(node, 1, _constant(node, given.value, np.float32))
+    _set_input(node, 1, _constant(node, scales.value, np.float32))
 
 
 def _drop_ratio(node: ir.Node) -> None:

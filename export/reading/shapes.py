@@ -69,15 +69,15 @@ def run_all(model: ir.Model, pictures: Array) -> dict[ir.Value, onnxruntime.OrtV
     finally:
         graph.outputs.clear()
         graph.outputs.extend(kept)
-    found = {v: r for v, r in zip(values, results, strict=True) if r.is_tensor()}
+    tensors = {v: r for v, r in zip(values, results, strict=True) if r.is_tensor()}
     for output, second in zip((o for o in kept if o in values), again, strict=True):
         if (
-            output in found
+            output in tensors
             and element_type(second.data_type()) in NUMPY_TYPES
-            and not repeats(found[output].numpy(), second.numpy())
+            and not repeats(tensors[output].numpy(), second.numpy())
         ):
             raise ModelError(f"output {output.name!r} {IS_RANDOM}")
-    return found
+    return tensors
 
 
 def repeats(first: Array, second: Array, tolerance: float = REPEATED) -> bool:

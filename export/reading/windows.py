@@ -48,10 +48,10 @@ def _agreed(node: ir.Node) -> bool:
     schema = onnx.defs.get_schema(node.op_type, node.graph.opset_imports.get("", 18))
     types = {str(v.name): ir.to_proto(v).type for v in node.inputs if v is not None}
     try:
-        found = onnx.shape_inference.infer_node_outputs(schema, ir.to_proto(node), types)
+        types_of_outputs = onnx.shape_inference.infer_node_outputs(schema, ir.to_proto(node), types)
     except onnx.shape_inference.InferenceError:
         return True
-    tensor = found[str(node.outputs[0].name)].tensor_type
+    tensor = types_of_outputs[str(node.outputs[0].name)].tensor_type
     inferred = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
     return not tensor.HasField("shape") or inferred[2:] == list(dims(node.outputs[0]))[2:]
 

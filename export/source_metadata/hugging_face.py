@@ -57,10 +57,10 @@ def read_config(config: Config, model_type: object = None) -> PictureConfig:
         remarks += tuple(
             f"it does not say its {key}: {way} was taken" for key, way in taken.items() if key not in stated
         )
-    asked = {"do_normalize": normalises, **default, **stated, **default.get("always", {})}
-    arithmetic = {**_arithmetic(asked), "interpolation": interpolation(asked.get("resample", 2))}
+    settings = {"do_normalize": normalises, **default, **stated, **default.get("always", {})}
+    arithmetic = {**_arithmetic(settings), "interpolation": interpolation(settings.get("resample", 2))}
     try:
-        geometry, size = _geometry(asked)
+        geometry, size = _geometry(settings)
     except _Refusal as refusal:
         return PictureConfig(arithmetic, None, f"{name or 'it'} {refusal}", remarks)
     if default.get("way") == "pplcnet":
@@ -85,20 +85,20 @@ def _processor(config: Config, model_type: object) -> tuple[str, tuple[str, ...]
     return MODEL_TYPES.get(str(model_type), signed), ()
 
 
-def _arithmetic(asked: Config) -> dict[str, Any]:
+def _arithmetic(settings: Config) -> dict[str, Any]:
     """Return all steps on pixel values as one: x = (pixel * rescale - mean) / std."""
-    rescales = asked.get("do_rescale", True)
-    rescale = float(asked.get("rescale_factor", 1 / 255)) if rescales else 1.0
+    rescales = settings.get("do_rescale", True)
+    rescale = float(settings.get("rescale_factor", 1 / 255)) if rescales else 1.0
     mean, std = triple(0), triple(1)
-    if asked["do_normalize"]:
-        if "image_mean" not in asked or "image_std" not in asked:
+    if settings["do_normalize"]:
+        if "image_mean" not in settings or "image_std" not in settings:
             raise ValueError("do_normalize without image_mean and image_std, and the image processor is not known")
-        mean, std = triple(asked["image_mean"]), triple(asked["image_std"])
-    if rescales and asked.get("rescale_offset"):
+        mean, std = triple(settings["image_mean"]), triple(settings["image_std"])
+    if rescales and settings.get("rescale_offset"):
         mean = tuple(1 + m for m in mean)
-    if asked.get("include_top"):  # EfficientNet divides a second time
-        std = tuple(s * again for s, again in zip(std, triple(asked["image_std"]), strict=True))
-    if not asked.get("do_flip_channel_order"):
+    if settings.get("include_top"):  # EfficientNet divides a second time
+        std = tuple(s * again for s, again in zip(std, triple(settings["image_std"]), strict=True))
+    if not settings.get("do_flip_channel_order"):
         return {"rescale": rescale, "mean": mean, "std": std}
     return {"rescale": rescale, "mean": mean[::-1], "std": std[::-1], "channel_order": "bgr"}
 
@@ -119,24 +119,24 @@ def interpolation(resample: Any) -> str:
     return name
 
 
-def _geometry(asked: Config) -> tuple[dict[str, Any], tuple[int, int] | None]:
+def _geometry(settings: Config) -> tuple[dict[str, Any], tuple[int, int] | None]:
     """Return the fields of `Preprocessing` for resizing and cutting, and the size of the result."""
-    for key, value in asked.items():
+    for key, value in settings.items():
         if value and (key in _NO_PICTURE or (key.startswith("do_") and key not in _STEPS)):
             raise _Refusal(f"has a step that is not known here ({key})")
     for key in ("size_divisor", "ensure_multiple_of"):
-        if asked.get(key, 1) != 1:
-            raise _Refusal(f"rounds the sides up to a multiple of {asked[key]}")
-    if not asked.get("do_resize", True):
+        if settings.get(key, 1) != 1:
+            raise _Refusal(f"rounds the sides up to a multiple of {settings[key]}")
+    if not settings.get("do_resize", True):
         raise _Refusal("takes photos at their own size (do_resize is false)")
-    size = _named_sides(asked.get("size"), asked.get("square", True))
-    crop = _square(asked.get("crop_size", size)) if asked.get("do_center_crop") else None
-    if "way" in asked:
-        size, crop = _WAYS[asked["way"]](asked, size, crop)
+    size = _named_sides(settings.get("size"), settings.get("square", True))
+    crop = _square(settings.get("crop_size", size)) if settings.get("do_center_crop") else None
+    if "way" in settings:
+        size, crop = _WAYS[settings["way"]](settings, size, crop)
     if size is None:
         return {}, None
-    fields, out = _cut(size, crop) if asked.get("way") != "perceiver" else _cut_first(size, crop)
-    if asked.get("do_pad") and (padded := _square(asked.get("pad_size"))) and padded != out:
+    fields, out = _cut(size, crop) if settings.get("way") != "perceiver" else _cut_first(size, crop)
+    if settings.get("do_pad") and (padded := _square(settings.get("pad_size"))) and padded != out:
         raise _Refusal("pads the picture")
     return fields, out
 
@@ -204,14 +204,14 @@ def _edge(size: Sides | None) -> int:
     return size["shortest_edge"]
 
 
-def _convnext(asked: Config, size: Sides | None, crop: Size | None) -> tuple[Sides, Size | None]:
+def _convnext(settings: Config, size: Sides | None, crop: Size | None) -> tuple[Sides, Size | None]:
     """Return size and crop: below 384 pixels it crops, from there on it squashes."""
     edge = _edge(size)
     if crop not in (None, (edge, edge)):
         raise _Refusal("cuts twice (crop_pct and crop_size)")
     if edge >= 384:
         return {"height": edge, "width": edge}, None
-    return {"shortest_edge": int(edge / float(asked["crop_pct"]))}, (edge, edge)
+    return {"shortest_edge": int(edge / float(settings["crop_pct"]))}, (edge, edge)
 
 
 def _levit(_: Config, size: Sides | None, crop: Size | None) -> tuple[Sides | None, Size | None]:
@@ -220,16 +220,16 @@ def _levit(_: Config, size: Sides | None, crop: Size | None) -> tuple[Sides | No
     return {"shortest_edge": int(256 / 224 * size["shortest_edge"])}, crop
 
 
-def _poolformer(asked: Config, size: Sides | None, crop: Size | None) -> tuple[Sides, Size | None]:
+def _poolformer(settings: Config, size: Sides | None, crop: Size | None) -> tuple[Sides, Size | None]:
     sides = size or {}
     edge = sides.get("shortest_edge") or sides.get("height", 0)
     if not edge or sides.get("width", edge) != edge:
         raise _Refusal("needs the shortest_edge, or a square, as its size")
-    return {"shortest_edge": int(edge / float(asked["crop_pct"]))}, crop
+    return {"shortest_edge": int(edge / float(settings["crop_pct"]))}, crop
 
 
-def _pplcnet(asked: Config, _: Sides | None, crop: Size | None) -> tuple[Sides, Size | None]:
-    return {"shortest_edge": int(asked["resize_short"])}, crop
+def _pplcnet(settings: Config, _: Sides | None, crop: Size | None) -> tuple[Sides, Size | None]:
+    return {"shortest_edge": int(settings["resize_short"])}, crop
 
 
 def _perceiver(_: Config, size: Sides | None, crop: Size | None) -> tuple[Sides | None, Size | None]:

@@ -14,7 +14,7 @@ def read_labels(
     metadata: Mapping[str, str],
     folder: Path,
     classes: int,
-    given: str | os.PathLike[str] | Sequence[str] | None,
+    user_labels: str | os.PathLike[str] | Sequence[str] | None,
     one: tuple[str, str] | None = None,
 ) -> tuple[str, ...] | None:
     """Return one name per class: the user's, in a list or a text file, else the source's, else none.
@@ -23,25 +23,25 @@ def read_labels(
         metadata: The model's metadata_props.
         folder: Where the model lies.
         classes: How many names there must be.
-        given: A list, or a file with one name a line, or None.
+        user_labels: A list, or a file with one name a line, or None.
         one: For a model of one output, which has two classes: their names, with `{}` for the only name there is.
 
     Raises:
         UsageError: The file cannot be read, or its number of names is not that of the classes.
     """
-    if given is not None:
-        names = _of_both(_given_names(given), one)
+    if user_labels is not None:
+        names = _of_both(_given_names(user_labels), one)
         if len(names) != classes:
             hint = "; the model's first class may be the background" if len(names) == classes - 1 else ""
-            said = f"{len(names)} labels were given"
-            if isinstance(given, str | os.PathLike):
-                said = f"{given} holds {len(names)} labels, one a line"
-            raise UsageError(f"{said}, but the model has {classes} classes{hint}")
+            counted = f"{len(names)} labels were given"
+            if isinstance(user_labels, str | os.PathLike):
+                counted = f"{user_labels} holds {len(names)} labels, one a line"
+            raise UsageError(f"{counted}, but the model has {classes} classes{hint}")
         return names
     configs = [read_json(place / "config.json") for place in folders_of(folder)]
     configured = (config.get("id2label") or config.get("label_names") for config in configs)  # transformers, timm
-    for found in (_parse_names(metadata.get("names", "")), *configured):
-        listed = list(_by_number(found).values()) if isinstance(found, dict) else found
+    for listing in (_parse_names(metadata.get("names", "")), *configured):
+        listed = list(_by_number(listing).values()) if isinstance(listing, dict) else listing
         names = _of_both(tuple(str(n) for n in listed), one) if isinstance(listed, list) else ()
         if len(names) == classes and all(map(_writable, names)):
             return names
@@ -53,18 +53,18 @@ def _of_both(names: tuple[str, ...], one: tuple[str, str] | None) -> tuple[str, 
     return names if one is None or len(names) != 1 else (one[0].format(names[0]), one[1].format(names[0]))
 
 
-def _given_names(given: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ...]:
-    if not isinstance(given, str | os.PathLike):
-        names = tuple(given) if isinstance(given, Sequence) else ()
+def _given_names(labels: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ...]:
+    if not isinstance(labels, str | os.PathLike):
+        names = tuple(labels) if isinstance(labels, Sequence) else ()
         if not names or not all(isinstance(n, str) and _writable(n) for n in names):
             raise UsageError("labels are a list of names, or a text file with one a line")
         return names
     try:
-        lines = Path(given).read_text(encoding="utf-8-sig").split("\n")
+        lines = Path(labels).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or first_line(error)
         raise UsageError(
-            f"labels file {given} cannot be read ({why}); give a text file with one class name a line"
+            f"labels file {labels} cannot be read ({why}); give a text file with one class name a line"
         ) from error
     while lines and not lines[-1].strip():
         lines.pop()

@@ -31,7 +31,7 @@ def read_preprocessing(
     metadata: Mapping[str, str],
     folder: Path,
     size: tuple[int, int],
-    given: str | Mapping[str, Any],
+    user_fields: str | Mapping[str, Any],
     usual: str = "torchvision",
 ) -> Preprocessing:
     """Return the preprocessing: the user's fields over those of the source, over the usual ones.
@@ -40,22 +40,22 @@ def read_preprocessing(
         metadata: The model's metadata_props.
         folder: Where the model lies.
         size: (H, W) of the input.
-        given: Fields of `Preprocessing` the user set; `preset` names one of `PRESETS`. A mere name is that of a preset.
+        user_fields: Fields of `Preprocessing`; `preset` names one of `PRESETS`. A mere name is that of a preset.
         usual: The preset where neither says more.
 
     Raises:
         ModelError: The description in the source makes no sense.
         UsageError: A value of the user makes no sense.
     """
-    if isinstance(given, str):
-        given = {"preset": given}
-    if not isinstance(given, Mapping):
-        raise UsageError(f"preprocessing is a preset's name or a mapping of fields, not {type(given).__name__}")
-    user = {k: v for k, v in given.items() if v is not None}
+    if isinstance(user_fields, str):
+        user_fields = {"preset": user_fields}
+    if not isinstance(user_fields, Mapping):
+        raise UsageError(f"preprocessing is a preset's name or a mapping of fields, not {type(user_fields).__name__}")
+    user = {k: v for k, v in user_fields.items() if v is not None}
     preset = user.pop("preset", None)
     if preset is not None and (not isinstance(preset, str) or preset not in PRESETS):
         raise UsageError(f"no preset {preset!r}; the presets are {', '.join(PRESETS)}")
-    origin, fields = ("user", PRESETS[preset]) if preset is not None else _said(metadata, folder, size, usual, user)
+    origin, fields = ("user", PRESETS[preset]) if preset is not None else _stated(metadata, folder, size, usual, user)
     # A colour statistic belongs to its rescaling: who gives one gives the whole arithmetic.
     if origin == "assumed" and user.keys() & {"rescale", "mean", "std"}:
         fields = {}
@@ -87,7 +87,7 @@ def refuse_rounded_away(prep: Preprocessing, kind: ir.DataType) -> None:
         )
 
 
-def _said(
+def _stated(
     metadata: Mapping[str, str], folder: Path, size: tuple[int, int], usual: str, user: Mapping[str, Any]
 ) -> tuple[str, dict[str, Any]]:
     """Return the origin of the fields, and the fields: of the model, else of a configuration, else the usual ones."""
@@ -100,9 +100,9 @@ def _said(
     ]
     for origin, where, read in sources:
         try:
-            if found := read():
-                Preprocessing.model_validate({**found, "size": (1, 1)})
-                return origin, found
+            if fields := read():
+                Preprocessing.model_validate({**fields, "size": (1, 1)})
+                return origin, fields
         except ODDITIES as error:
             why = _complaint(error) if isinstance(error, ValidationError) else first_line(error)
             raise ModelError(f"the preprocessing in {where} cannot be read ({why}); give it with --preset") from error
@@ -129,25 +129,25 @@ def _configurations(
 
 
 def _followed(
-    found: PictureConfig | None, path: Path, size: tuple[int, int], user: Mapping[str, Any]
+    config: PictureConfig | None, path: Path, size: tuple[int, int], user: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the fields of `Preprocessing`, with remarks on steps not followed; none where nothing was found.
 
     Raises:
         ModelError: Its resizing cannot be followed, and the user gives no other.
     """
-    if found is None:
+    if config is None:
         return {}
-    if found.refusal and "resize" not in user:
+    if config.refusal and "resize" not in user:
         raise ModelError(
-            f"the preprocessing in {path} cannot be followed: {found.refusal}; choose the closest with "
+            f"the preprocessing in {path} cannot be followed: {config.refusal}; choose the closest with "
             "--resize, or give the whole preprocessing with --preset"
         )
-    remarks = [f"{path.name}: {remark}" for remark in found.remarks]
-    if found.size not in (None, size):
-        made, taken = (" x ".join(map(str, sides)) for sides in (found.size or (), size))
+    remarks = [f"{path.name}: {remark}" for remark in config.remarks]
+    if config.size not in (None, size):
+        made, taken = (" x ".join(map(str, sides)) for sides in (config.size or (), size))
         remarks.append(f"{path.name} makes pictures of {made}, the model takes {taken}: the proportions were kept")
-    return {**found.fields, "remarks": tuple(remarks)}
+    return {**config.fields, "remarks": tuple(remarks)}
 
 
 def _complaint(error: ValidationError) -> str:

@@ -24,16 +24,17 @@ def read_timm(config: Config, model_size: Size) -> PictureConfig | None:
     if nested is None and not {"crop_pct", "interpolation"} <= config.keys():
         return None
     stated = {key: value for key, value in dict(nested or config).items() if value is not None}
-    asked = {**_TIMM, **stated}
-    if tuple(asked.get("test_input_size", ()))[-2:] == model_size:
-        asked |= {"input_size": asked["test_input_size"], "crop_pct": asked.get("test_crop_pct", asked["crop_pct"])}
-    mean, std = asked.get("mean", _TIMM["image_mean"]), asked.get("std", _TIMM["image_std"])
+    settings = {**_TIMM, **stated}
+    if tuple(settings.get("test_input_size", ()))[-2:] == model_size:
+        crop_pct = settings.get("test_crop_pct", settings["crop_pct"])
+        settings |= {"input_size": settings["test_input_size"], "crop_pct": crop_pct}
+    mean, std = settings.get("mean", _TIMM["image_mean"]), settings.get("std", _TIMM["image_std"])
     fields = {"rescale": 1 / 255, "mean": triple(mean), "std": triple(std)}
-    fields["interpolation"] = interpolation(asked["interpolation"])
-    height, width = (int(side) for side in asked["input_size"][-2:])
+    fields["interpolation"] = interpolation(settings["interpolation"])
+    height, width = (int(side) for side in settings["input_size"][-2:])
     ways = {"center": "crop", "squash": "squash_crop"}
-    if asked["crop_mode"] not in ways:
-        return PictureConfig(fields, refusal=f"it asks for crop_mode {str(asked['crop_mode'])[:20]!r}, which pads")
-    whole = math.floor(height / float(asked["crop_pct"]))
-    fields |= {"resize": ways[asked["crop_mode"]], "crop_fraction": height / whole}
+    if settings["crop_mode"] not in ways:
+        return PictureConfig(fields, refusal=f"it asks for crop_mode {str(settings['crop_mode'])[:20]!r}, which pads")
+    whole = math.floor(height / float(settings["crop_pct"]))
+    fields |= {"resize": ways[settings["crop_mode"]], "crop_fraction": height / whole}
     return PictureConfig(fields, (height, width))

@@ -94,7 +94,7 @@ def test_check_reports_the_drift(quantised):
 
 
 def test_photos_are_no_use_without_drift(quantised):
-    with pytest.raises(UsageError, match=r"^photos show the drift of fp16 and int8 scores, .*; leave them out$"):
+    with pytest.raises(UsageError, match=r"^photos measure the drift of fp16 or int8 scores, .*; leave them out$"):
         check(quantised[1], photos=photos)
 
 

@@ -123,7 +123,7 @@ def quantise(graph):
 def test_what_cannot_be_had_is_refused(tiny, edited, tmp_path):
     for source, precision, why in (
         (tiny(), "half", "^no precision 'half'; use fp32, fp16 or int8$"),
-        (tiny("half.onnx", dtype=HALF), "fp32", "^the model is a float16 one: .*; export its float32 source$"),
+        (tiny("half.onnx", dtype=HALF), "fp32", "^the model is float16, .*; export its float32 source$"),
         (edited(quantise), "fp16", "^only a float32 model .*; export it without --precision fp16$"),
     ):
         with pytest.raises(UsageError, match=why):
