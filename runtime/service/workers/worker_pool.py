@@ -55,6 +55,7 @@ class WorkerPool:
         self._start, self._grace, self._ready, self._warn = start, grace, ready, warn
         self._sockets = [sockets[n % len(sockets)] for n in range(count)]
         self._workers: dict[int, WorkerHandle] = {}
+        self._ready_workers: list[WorkerHandle] = []
         self._due: dict[int, float] = {}  # when to start the missing workers
         self._failures, self._signals, self._reported_ready = 0, 0, False
         self._orphans, self._gone = OrphanedConnections(), MetricSamples()
@@ -89,10 +90,9 @@ class WorkerPool:
         while not self._signals:
             self._start_due_workers()
             self._kill_hung_workers()
+            self._forgive()
             for n, worker in list(self._workers.items()):
-                was_ready, status = worker.ready, worker.status
-                if worker.ready and not was_ready:
-                    self._failures = 0
+                status = worker.status
                 if worker.ready and not self._reported_ready:
                     self._reported_ready = True
                     self._ready()
@@ -104,6 +104,13 @@ class WorkerPool:
             self._redistribute_connections()
             time.sleep(POLL)
         return 0
+
+    def _forgive(self) -> None:
+        """Forget the failures in a row where a worker has become ready."""
+        ready = [worker for worker in self._workers.values() if worker.ready]
+        if any(worker not in self._ready_workers for worker in ready):
+            self._failures = 0
+        self._ready_workers = ready
 
     def _start_due_workers(self) -> None:
         for n in [n for n, due in self._due.items() if time.monotonic() >= due]:

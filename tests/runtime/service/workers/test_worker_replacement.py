@@ -57,6 +57,20 @@ def test_one_that_cannot_start_does_not_end_those_that_have(two):
         made._replace(1, 1)
 
 
+def test_one_that_becomes_ready_ends_the_row_of_failures(two):
+    made, now = two
+    MORTALS[0].ready, pauses = True, []
+    made._forgive()
+    for ready in (False, False, True, True):
+        MORTALS[-1].ready = ready
+        made._forgive()
+        made._replace(1, -9)
+        pauses.append(made._due[1] - now[0])
+        now[0] = made._due[1]
+        made._start_due_workers()
+    assert pauses == [1.0, 2.0, 0.5, 0.5]
+
+
 def test_one_that_gives_no_sign_of_life_is_replaced(two):
     made, now = two
     for mortal in MORTALS:
