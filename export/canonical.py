@@ -106,13 +106,7 @@ def canonicalize(
     model.graph.outputs[:] = [_batch_first(model, model_ending)]
     fold(model)
     model = with_any_batch(model, taken.batch)
-    _finish_logits(model, output_name)
-    if model_ending.make is not None:
-        _change_logits(model, model_ending.make)
-    outputs = dims(model.graph.outputs[0])[1]
-    assert outputs is not None
-    if outputs == 1:
-        _change_logits(model, BOTH_WAYS)
+    outputs = _set_logits(model, model_ending.make, output_name)
     halved = any(v.dtype == ir.DataType.FLOAT16 and v.shape for v in model.graph.initializers.values())
     return Classifier(
         model=model,
@@ -124,6 +118,18 @@ def canonicalize(
         outputs=outputs,
         precision="float16" if halved else "float32",
     )
+
+
+def _set_logits(model: ir.Model, make: Make | None, output_name: str) -> int:
+    """Make logits of the output, two of a single one, and return the number of outputs."""
+    _finish_logits(model, output_name)
+    if make is not None:
+        _change_logits(model, make)
+    outputs = dims(model.graph.outputs[0])[1]
+    assert outputs is not None
+    if outputs == 1:
+        _change_logits(model, BOTH_WAYS)
+    return outputs
 
 
 def _checked(size: Sequence[int]) -> tuple[int, int]:
