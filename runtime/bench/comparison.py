@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fusioncam.errors import first_line
 from fusioncam.kernels.arrays import Float32Array
 from fusioncam.runtime.bench.fidelity import Difference, difference
@@ -193,7 +195,10 @@ def row_json(row: Row) -> dict[str, Any]:
         **facts,
         "methods": {
             method: {
-                "correlation": {"min": min(d.correlation for d in differences), "median": _median(differences)},
+                "correlation": {
+                    "min": min(d.correlation for d in differences),
+                    "median": float(np.median([d.correlation for d in differences])),
+                },
                 "largest_difference": max(d.largest for d in differences),
                 "average_drop": row.drops.get(method),
                 "correlations": [d.correlation for d in differences],
@@ -202,7 +207,3 @@ def row_json(row: Row) -> dict[str, Any]:
         },
         "memory": row.memory and {**row.memory._asdict(), "added": row.memory.added},
     }
-
-
-def _median(differences: Sequence[Difference]) -> float:
-    return spread([d.correlation for d in differences]).p50

@@ -1,7 +1,7 @@
 """An evaluation from its beginning, or from the point of an interruption, to its report."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def _shifted_numbers(config: EvaluationConfig, rows: Sequence[Row]) -> Iterator[
         )
 
 
-def about_of(config: EvaluationConfig, manifest: Manifest, extra: Iterable[tuple[str, Any]] = ()) -> dict[str, Any]:
+def about_of(config: EvaluationConfig, manifest: Manifest) -> dict[str, Any]:
     """Return the facts about a run that the report shows."""
     channels, height, width = manifest.layer.shape
     name = manifest.layer.name  # of 250 characters in models converted from other formats
@@ -114,6 +114,5 @@ def about_of(config: EvaluationConfig, manifest: Manifest, extra: Iterable[tuple
         "budget": config.budget,
         "steps_of_insertion_and_deletion": config.faithfulness.steps,
         "class_explained": "annotated" if config.annotated else "top",
-        **dict(extra),
         "versions": {"fusioncam": fusioncam.__version__, **manifest.tools},
     }

@@ -135,7 +135,7 @@ def test_results_hold_the_same_figures(sweeping, config, folder, tmp_path):
     rows, _ = sweeping()
     manifest = read_bundle(config.bundle)
     with Store(tmp_path / "out", settings_of(config, manifest, folder)) as store:
-        summary = write_results(store, config, rows, about_of(config, manifest, [("place", "here")]))
+        summary = write_results(store, config, rows, {**about_of(config, manifest), "place": "here"})
     assert json.loads((tmp_path / "out" / "summary.json").read_bytes()) == summary
     assert summary["about"]["methods"] == list(METHODS)
     assert summary["about"]["place"] == "here"
