@@ -42,7 +42,9 @@ class Actor:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Return the pickled rows of a batch."""
-        photos = [(_text(name), Path(_text(file))) for name, file in zip(batch["name"], batch["file"], strict=True)]
+        # Sent by `os.fsencode`: Ray takes names that are not UTF-8 as bytes only.
+        names, files = ([os.fsdecode(bytes(text)) for text in batch[column]] for column in ("name", "file"))
+        photos = list(zip(names, map(Path, files), strict=True))
         try:
             if not self._evaluator:
                 self._evaluator.append(Evaluator(self._config))
@@ -50,11 +52,6 @@ class Actor:
         except Exception as error:
             results = [error]
         return {"evaluated": np.array([pickle.dumps(result) for result in results], object)}
-
-
-def _text(name: bytes) -> str:
-    """Return a name that `os.fsencode` has sent: Ray takes names that are not UTF-8 as bytes only."""
-    return os.fsdecode(bytes(name))
 
 
 def rows_with_ray(

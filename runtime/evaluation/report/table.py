@@ -72,16 +72,12 @@ def _records(rows: Iterable[Row], methods: Sequence[str], metrics: Sequence[str]
 
 
 def _facts(row: Row) -> dict[str, Any]:
-    height, width = row.get("size") or (None, None)
-    return {
-        **{
-            name: row.get(name)
-            for name in ("image", "error", "class_index", "label", "probability", "correct", "seconds")
-        },
-        **{"height": height, "width": width, "passes": (row.get("passes") or {}).get("run")},
-        "accepted": " ".join(map(str, row.get("accepted") or ())),
-        "problems": "; ".join(row.get("problems") or ()),
-    }
+    facts = {name: row.get(name) for name in _FACTS}
+    facts["height"], facts["width"] = row.get("size") or (None, None)
+    facts["passes"] = (row.get("passes") or {}).get("run")
+    facts["accepted"] = " ".join(map(str, row.get("accepted") or ()))
+    facts["problems"] = "; ".join(row.get("problems") or ())
+    return facts
 
 
 def _csv(records: Iterable[dict[str, Any]], columns: dict[str, str]) -> bytes:
