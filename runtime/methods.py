@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from fusioncam.errors import UsageError
-from fusioncam.kernels.family import GRADIENT_MAPS, SCORE_CAMS
+from fusioncam.kernels.cam_methods import GRADIENT_MAPS, SCORE_CAMS
 from fusioncam.kernels.reference import THETA
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.arguments import listed

@@ -6,7 +6,7 @@ from fusioncam.runtime.engine.pipeline import Pipeline, read_bundles
 from fusioncam.runtime.engine.progress import Clock, Progress
 from fusioncam.runtime.engine.request import TOP_CLASS, ExplainRequest, Target, TargetChoice
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, PassRequest, RunningTask, Scheduler, Task
-from fusioncam.runtime.engine.views import checked_smoothing
+from fusioncam.runtime.engine.smoothing import checked_smoothing
 
 __all__ = [
     "IN_FLIGHT",

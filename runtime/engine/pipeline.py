@@ -20,7 +20,7 @@ from fusioncam.runtime.engine.protocols import Engine
 from fusioncam.runtime.engine.recipe import ClassMaps, ViewResult, make_maps, mean, take_steps
 from fusioncam.runtime.engine.request import TOP_CLASS, ExplainRequest, Target
 from fusioncam.runtime.engine.scheduler import Result, Task
-from fusioncam.runtime.engine.views import View, checked_smoothing, view_count, views
+from fusioncam.runtime.engine.smoothing import View, checked_smoothing, view_count, views
 from fusioncam.runtime.explanation import Explanation, Passes
 from fusioncam.runtime.methods import checked_for
 from fusioncam.runtime.photos.model_input import as_input, is_dark, unpreprocess

@@ -7,7 +7,7 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from fusioncam.kernels.arrays import Array, Float32Array
-from fusioncam.kernels.family import GRADIENT_MAPS, SCORE_CAMS
+from fusioncam.kernels.cam_methods import GRADIENT_MAPS, SCORE_CAMS
 from fusioncam.kernels.reference import unit
 from fusioncam.runtime.engine.protocols import Confidences, Maps, Shares, Steps, UnionSteps
 from fusioncam.runtime.engine.scheduler import Task

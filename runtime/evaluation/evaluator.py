@@ -11,7 +11,7 @@ import numpy as np
 
 from fusioncam.errors import FusionCamError
 from fusioncam.kernels.arrays import Array, Float32Array, UInt8Array
-from fusioncam.kernels.family import SCORE_CAMS
+from fusioncam.kernels.cam_methods import SCORE_CAMS
 from fusioncam.kernels.reference import probabilities
 from fusioncam.manifest import sha256
 from fusioncam.runtime.budget import Budget

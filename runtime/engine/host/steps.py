@@ -7,7 +7,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from fusioncam.errors import UsageError
-from fusioncam.kernels import family, reference
+from fusioncam.kernels import cam_methods, reference
 from fusioncam.kernels.arrays import Array, Float32Array, IndexArray, UInt8Array
 from fusioncam.kernels.masks import MaskMaker
 from fusioncam.kernels.reference import probabilities
@@ -90,7 +90,7 @@ class HostSteps:
     def gradient_map(self, method: str) -> list[Array]:
         """Return G, or another gradient map."""
         exact = [(e.activations.astype(np.float64), e.gradients.astype(np.float64)) for e in self._evidence]
-        return [family.gradient_map(method, *each, self._passes.size) for each in exact]
+        return [cam_methods.gradient_map(method, *each, self._passes.size) for each in exact]
 
     def denoise(self, gradient: list[Array], theta: float) -> list[Array]:
         """Return the denoised maps D."""
@@ -152,14 +152,14 @@ class HostSteps:
 
     def _score_cam(self, method: str) -> list[Array]:
         """Return the map of a Score-CAM, without channels of zeros."""
-        scored = self._scored[family.SCORE_CAMS[method].corners]
+        scored = self._scored[cam_methods.SCORE_CAMS[method].corners]
         responding = np.flatnonzero(~scored.masks.zero)
         activations, maps = self._activations[responding].astype(np.float64), []
         assert self._baseline is not None, "score_channels comes first"
         for c, logits in zip(self.classes, scored.scores[responding].T, strict=True):
             chances = self._probabilities(logits, scored.sums[responding])
-            scores = family.Scores(logits, chances, float(self._baseline[c]))
-            maps.append(family.score_cam_map(method, activations, scores, self._passes.size))
+            scores = cam_methods.Scores(logits, chances, float(self._baseline[c]))
+            maps.append(cam_methods.score_cam_map(method, activations, scores, self._passes.size))
         return maps
 
     def _probabilities(self, logits: Array, sums: Array) -> Array:
@@ -173,7 +173,7 @@ class HostSteps:
         """Return the masks of Group-CAM for each class, and the indices of those that show anything."""
         x, makers = self._passes.image, []
         for e in self._evidence:
-            maker = MaskMaker(family.group_maps(e.activations, e.gradients), x)
+            maker = MaskMaker(cam_methods.group_maps(e.activations, e.gradients), x)
             makers.append((maker, np.flatnonzero(~maker.zero & ~maker.constant)))
         return makers
 
@@ -184,7 +184,7 @@ class HostSteps:
     def _group_cam(self) -> Task[list[Array]]:
         """Pass the masked pictures of all classes together with the blurred picture; return the maps."""
         x = self._passes.image
-        blurred = family.blur(x)
+        blurred = cam_methods.blur(x)
         places = [(maker, k) for maker, live in self._groups for k in live.tolist()]
         self._afford(len(places) + 1)
 
@@ -200,7 +200,7 @@ class HostSteps:
         for c, (maker, live) in zip(self.classes, self._groups, strict=True):
             gains = chances[start : start + len(live), c] - chances[-1, c]
             masks = maker.scaled[live].astype(np.float64)
-            maps.append(family.group_cam_map(masks, gains, self._passes.size))
+            maps.append(cam_methods.group_cam_map(masks, gains, self._passes.size))
             start += len(live)
         return maps
 
@@ -208,7 +208,7 @@ class HostSteps:
         """Return the maps by the head alone, without a masked pass."""
         grid = self._activations.shape[1:]
         scores = self._head().scores(self._passes.image).astype(np.float64)
-        return [family.recipro_cam_map(scores[:, c], grid, self._passes.size) for c in self.classes]
+        return [cam_methods.recipro_cam_map(scores[:, c], grid, self._passes.size) for c in self.classes]
 
     def confidences(self, maps: list[Array]) -> Task[list[float]]:
         """Return p_c(x * m)."""

@@ -10,7 +10,7 @@ from fusioncam.kernels.reference import probabilities
 from fusioncam.runtime.engine import ExplainRequest
 from fusioncam.runtime.engine.host.passes import MaskedPasses
 from fusioncam.runtime.engine.progress import Clock
-from fusioncam.runtime.engine.views import NOISY, view_count, views
+from fusioncam.runtime.engine.smoothing import NOISY, view_count, views
 
 METHODS = ("fusion_cam", "layer_cam", "score_cam", "recipro_cam")
 
