@@ -5,7 +5,7 @@
 Models are ONNX files of ImageNet classifiers, photos those that `annotations.json` beside them names. The scenes are
 seen by two models: the built-in one, trained to look at the object, and one that nobody told where to look, left out
 where its file is missing (it takes a few minutes to make:
-`python -m fusioncam.runtime.demo.train --place-weight 0 --output WORK/plain-shapes.onnx`). Writes
+`python benchmarks/demo_model.py --place-weight 0 --output WORK/plain-shapes.onnx`). Writes
 results/faithfulness.json, and its tables into README.md. What was finished is kept in WORK, so an interrupted run goes
 on; a run of one model leaves the figures of the others.
 """

@@ -3,4 +3,4 @@
 from pathlib import Path
 
 MODEL = Path(__file__).with_name("shapes.onnx")
-"""The trained classifier, written by `python -m fusioncam.runtime.demo.train`."""
+"""The trained classifier, written by `python benchmarks/demo_model.py`."""

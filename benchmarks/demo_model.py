@@ -6,7 +6,7 @@ should fall on its object. Without the second part, such a network uses evidence
 the ground next to a corner), and a map that shows that evidence looks wrong. The last layer has no bias, so that a
 logit is the mean of its evidence over the map and nothing else.
 
-`python -m fusioncam.runtime.demo.train` makes `shapes.onnx` anew in a few minutes on two CPU cores. The same seed
+`python benchmarks/demo_model.py` makes `shapes.onnx` anew in a few minutes on two CPU cores. The same seed
 on the same machine with the same torch gives the same file, to the byte; on other machines rounding may differ.
 """
 
@@ -132,7 +132,7 @@ def train(steps: int = STEPS, seed: int = 0, workers: int = 0, place_weight: flo
         optimizer.step()
         schedule.step()
         if step % 50 == 0 or step == steps:
-            print(f"step {step:5d} of {steps}  loss {loss.item():.4f}", flush=True)  # noqa: T201
+            print(f"step {step:5d} of {steps}  loss {loss.item():.4f}", flush=True)
     return model.eval()
 
 
@@ -191,7 +191,7 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(2)
     model = train(options.steps, options.seed, workers=1, place_weight=options.place_weight)
     for objects in (1, 2, 3):
-        print(f"held-out accuracy, scenes of {objects}: {accuracy(model, objects, EVALUATED):.4f}")  # noqa: T201
+        print(f"held-out accuracy, scenes of {objects}: {accuracy(model, objects, EVALUATED):.4f}")
     save(to_onnx(model), options.output)
 
 

@@ -4,20 +4,21 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from fusioncam.errors import OutputError  # noqa: E402
-from fusioncam.runtime.demo import train  # noqa: E402
-from fusioncam.runtime.demo.scenes import CLASSES, HELD_OUT, SIZE, draw_scene  # noqa: E402
+from fusioncam.errors import OutputError
+from fusioncam.runtime.demo.scenes import CLASSES, HELD_OUT, SIZE, draw_scene
 
 
-@pytest.fixture(autouse=True)
-def few_scenes(monkeypatch):
-    monkeypatch.setattr(train, "BATCH", 8)
+@pytest.fixture
+def train(part, monkeypatch):
+    """The training, with few scenes in a batch."""
+    module = part("demo_model")
+    monkeypatch.setattr(module, "BATCH", 8)
+    return module
 
 
-def test_training_scenes_are_not_held_out(monkeypatch):
+def test_training_scenes_are_not_held_out(train, monkeypatch):
     seen = []
     monkeypatch.setattr(train, "draw_scene", lambda seed, *rest: seen.append(seed) or draw_scene(seed, *rest))
     train.train(steps=2, seed=0)
@@ -25,7 +26,7 @@ def test_training_scenes_are_not_held_out(monkeypatch):
     assert not set(seen) & set(HELD_OUT)
 
 
-def test_targets_are_the_masks_of_the_scene():
+def test_targets_are_the_masks_of_the_scene(train):
     scenes = train.Scenes(5, 8)
     for index, objects in enumerate(train.OBJECTS):
         pixels, shares = scenes[index]
@@ -35,13 +36,13 @@ def test_targets_are_the_masks_of_the_scene():
         np.testing.assert_array_equal(pixels.numpy().transpose(1, 2, 0), scene.image)
 
 
-def test_same_seed_same_model():
+def test_same_seed_same_model(train):
     first, again, other = (train.train(steps=2, seed=seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
-def test_loss_falls_where_evidence_moves_onto_the_object():
+def test_loss_falls_where_evidence_moves_onto_the_object(train):
     # A model whose evidence is the image itself, one channel per class.
     model = torch.nn.Sequential(torch.nn.Identity(), *train.build_model()[-3:-1], torch.nn.Linear(8, 8, bias=False))
     torch.nn.init.eye_(model[-1].weight)
@@ -55,7 +56,7 @@ def test_loss_falls_where_evidence_moves_onto_the_object():
 
 # torch's exporter warns about its own parts.
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_three_steps_end_to_end(tmp_path, monkeypatch, capsys):
+def test_three_steps_end_to_end(train, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(train, "EVALUATED", 8)
     path = tmp_path / "shapes.onnx"
     train.main(["--output", str(path), "--steps", "3", "--seed", "1"])
@@ -71,7 +72,7 @@ def test_three_steps_end_to_end(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_onnx_computes_what_torch_does():
+def test_onnx_computes_what_torch_does(train):
     model = train.train(steps=2)
     images = torch.randn(3, 3, *SIZE, generator=torch.Generator().manual_seed(0))
     session = onnxruntime.InferenceSession(train.to_onnx(model).SerializeToString(), providers=["CPUExecutionProvider"])
@@ -80,7 +81,7 @@ def test_onnx_computes_what_torch_does():
         np.testing.assert_allclose(logits, model(images).numpy(), rtol=1e-3, atol=1e-5)
 
 
-def test_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+def test_failed_save_leaves_the_old_file(train, tmp_path, monkeypatch):
     path = tmp_path / "shapes.onnx"
     path.write_bytes(b"old")
 
