@@ -20,7 +20,7 @@ from fusioncam.errors import FusionCamError
 from fusioncam.export import check
 from fusioncam.export.canonical import canonicalize
 from fusioncam.export.layers.choice import survey
-from fusioncam.export.patchwork import pictures
+from fusioncam.export.random_pictures import pictures
 
 RESULTS = Path(__file__).parent / "results" / "layers.json"
 

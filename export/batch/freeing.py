@@ -9,8 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from fusioncam.errors import ModelError
+from fusioncam.export.batch.batch_axis import REMEDY
 from fusioncam.export.batch.dynamic import quantise_by_image
-from fusioncam.export.batch.places import REMEDY
 from fusioncam.export.batch.search import LostBatchError, free_batch
 from fusioncam.export.gradient import dims
 from fusioncam.export.reading.shapes import measure, noise

@@ -11,9 +11,8 @@ import numpy as np
 import onnx_ir as ir
 
 from fusioncam.errors import ModelError
-from fusioncam.export.batch import layout as _layout  # noqa: F401  (enters its operators into the table)
-from fusioncam.export.batch.passages import FRONT
-from fusioncam.export.batch.places import (
+from fusioncam.export.batch import movement_rules as _movement_rules  # noqa: F401  (enters its operators into the table)
+from fusioncam.export.batch.batch_axis import (
     PASSAGES,
     NoPlaceError,
     Passage,
@@ -23,6 +22,7 @@ from fusioncam.export.batch.places import (
     shape_of,
     split_shape,
 )
+from fusioncam.export.batch.operator_rules import FRONT
 from fusioncam.export.gradient import Ops, operator_name, reads
 
 

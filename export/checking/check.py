@@ -12,10 +12,10 @@ from fusioncam.errors import BundleError, FusionCamError, ModelError, UsageError
 from fusioncam.export.checking.gradient import compare_gradient
 from fusioncam.export.endings.outputs import as_source, comparable
 from fusioncam.export.options import Photos
-from fusioncam.export.patchwork import pictures
 from fusioncam.export.precision.calibration_batches import checked_photos
 from fusioncam.export.precision.drift import LOGIT_TOLERANCE, Finding, compare_maps, logits_of
 from fusioncam.export.precision.score_graph import rounding_session
+from fusioncam.export.random_pictures import pictures
 from fusioncam.export.reading.file import read_model
 from fusioncam.export.reading.shapes import IS_RANDOM, element_type, repeats
 from fusioncam.export.sessions import failing_as, open_session, run_session

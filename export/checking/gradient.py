@@ -9,9 +9,9 @@ import onnx_ir.passes.common as passes
 from onnxruntime import InferenceSession
 
 from fusioncam.errors import BundleError
-from fusioncam.export.patchwork import pictures
 from fusioncam.export.precision.drift import Finding
 from fusioncam.export.precision.score_graph import leave_out_rounding
+from fusioncam.export.random_pictures import pictures
 from fusioncam.export.sessions import open_session, session
 from fusioncam.kernels.arrays import Array
 from fusioncam.manifest import EXPLAIN_GRAPH, HEAD_GRAPH, Layer, Manifest

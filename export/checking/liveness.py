@@ -7,7 +7,7 @@ from fusioncam.export.canonical import Classifier
 from fusioncam.export.checking.gradient import gradients, minds_masks
 from fusioncam.export.head import head_graph
 from fusioncam.export.layers.choice import Candidate
-from fusioncam.export.patchwork import patchwork
+from fusioncam.export.random_pictures import patchwork
 from fusioncam.export.reading.shapes import noise
 from fusioncam.export.sessions import session
 from fusioncam.kernels.arrays import Float32Array

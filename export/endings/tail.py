@@ -9,7 +9,7 @@ from onnxruntime import OrtValue
 
 from fusioncam.export.endings.ranks import WEIGHTED
 from fusioncam.export.gradient import ancestors
-from fusioncam.export.patchwork import patchwork
+from fusioncam.export.random_pictures import patchwork
 from fusioncam.export.reading.shapes import arrays
 from fusioncam.export.sessions import running, session
 from fusioncam.kernels.arrays import Array

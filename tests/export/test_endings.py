@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 from fusioncam.errors import UsageError
 from fusioncam.export import check, export_model, inspect_model
 from fusioncam.export.checking.check import compare_logits
-from fusioncam.export.patchwork import pictures
+from fusioncam.export.random_pictures import pictures
 from fusioncam.kernels.reference import probabilities
 from fusioncam.manifest import EXPLAIN_GRAPH, HEAD_GRAPH, SCORE_GRAPH
 

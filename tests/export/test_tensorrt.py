@@ -9,7 +9,7 @@ import pytest
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
 from fusioncam.export import export_model
-from fusioncam.export.patchwork import pictures
+from fusioncam.export.random_pictures import pictures
 from fusioncam.manifest import EXPLAIN_GRAPH, HEAD_GRAPH, SCORE_GRAPH, read_bundle
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ from onnx import helper, numpy_helper
 
 from fusioncam.errors import ModelError, UsageError
 from fusioncam.export import check, export_model
-from fusioncam.export.patchwork import pictures
+from fusioncam.export.random_pictures import pictures
 from fusioncam.manifest import EXPLAIN_GRAPH, MANIFEST, SCORE_GRAPH, read_bundle, signed
 
 

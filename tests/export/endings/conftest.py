@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
 from fusioncam.export import export_model
-from fusioncam.export.patchwork import pictures
+from fusioncam.export.random_pictures import pictures
 from fusioncam.kernels.reference import probabilities
 from fusioncam.manifest import EXPLAIN_GRAPH, Manifest
 

@@ -5,7 +5,7 @@ import pytest
 from onnx import TensorProto
 
 from fusioncam.export import check, export_model
-from fusioncam.export.patchwork import pictures
+from fusioncam.export.random_pictures import pictures
 
 
 def test_logits_are_reached(reached, explained, texts):

@@ -13,9 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 from fusioncam.errors import ImageError, ModelError, UsageError
 from fusioncam.export import check, export_model, export_torch
 from fusioncam.export.canonical import canonicalize
-from fusioncam.export.patchwork import pictures
 from fusioncam.export.precision import quantise
 from fusioncam.export.precision.calibration_batches import MASKS, masked_pictures
+from fusioncam.export.random_pictures import pictures
 from fusioncam.manifest import EXPLAIN_GRAPH, SCORE_GRAPH, WEIGHTS, read_bundle
 
 RAW = {"preset": "raw", "mean": (127.5, 127.5, 127.5), "std": (64.0, 64.0, 64.0)}

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fusioncam.export.batch.places import PASSAGES, NoPlaceError, Passage, Place, Visit, only, passage
+from fusioncam.export.batch.batch_axis import PASSAGES, NoPlaceError, Passage, Place, Visit, only, passage
 
 FRONT = Place(0)
 CONTRIB = "com.microsoft"

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from fusioncam.export.batch.passages import NOT_ONE_BY_ONE
-from fusioncam.export.batch.places import NoPlaceError, Passage, Place, Visit, passage
+from fusioncam.export.batch.batch_axis import NoPlaceError, Passage, Place, Visit, passage
+from fusioncam.export.batch.operator_rules import NOT_ONE_BY_ONE
 from fusioncam.export.gradient.reader import number_for
 
 
