@@ -34,8 +34,8 @@ EXAMPLES = {
         "fusioncam serve model.fcam --workers 2 --threads 1 --port 8080",
     ),
     "triton": (
-        "fusioncam triton model.fcam --repo models",
-        "fusioncam triton model.fcam --repo models --name cats --form bls",
+        "fusioncam triton model.fcam --repo models --form bls",
+        "fusioncam triton single.fcam --repo models --name cats",
     ),
     "demo": (
         "fusioncam demo",

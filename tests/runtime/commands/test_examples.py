@@ -35,7 +35,8 @@ def named_files(work, tmp_path_factory):
     box = {"file": "one.png", "accept_classes": [0, 1, 2, 3], "boxes": [[5, 5, 20, 20]]}
     (folder / "boxes.json").write_text(json.dumps([box]))
     (folder / "token.txt").write_text("secret")
-    export_model(folder / "model.onnx", folder / "model.fcam", labels=folder / "labels.txt", single=True)
+    export_model(folder / "model.onnx", folder / "model.fcam", labels=folder / "labels.txt")
+    export_model(folder / "model.onnx", folder / "single.fcam", labels=folder / "labels.txt", single=True)
     export_model(folder / "model.onnx", folder / "int8.fcam", precision="int8", calibrate=photos_in(folder / "photos"))
     return folder
 
