@@ -22,6 +22,8 @@ GRACE = 1.0  # seconds that an interrupted child has to end by itself
 STOPPED = 1.0  # a longer gap between two looks: both processes were stopped meanwhile
 MOST = 0.9  # share of the machine's memory that is the usual limit
 GIGABYTE = 1e9
+INTERRUPTS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+INTERRUPTED = "interrupted; no incomplete file is left behind"
 CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 _to_parent: int | None = None
@@ -103,7 +105,7 @@ class _Watch:
         self._elapsed = 0.0
         self._kill_at = math.inf
         self._verdict: str | None = None
-        for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
+        for number in INTERRUPTS:
             signal.signal(number, self._pass_on)
 
     def until_it_ends(self) -> NoReturn:
@@ -153,7 +155,7 @@ class _Watch:
     def _enforce(self, now: float) -> None:
         """Kill the child where it takes too much, or does not end although it was told to."""
         if now > self._kill_at:
-            self._verdict = "interrupted; no incomplete file is left behind"
+            self._verdict = INTERRUPTED
         elif self._elapsed > self._seconds:
             self._verdict = (
                 f"{self._subject} takes more than {self._given:g} s: a loop in it may be endless; "
@@ -170,6 +172,8 @@ class _Watch:
             os.kill(self._child, signal.SIGKILL)
 
     def _crash(self, number: int) -> str:
+        if number in INTERRUPTS:  # before the child handles them, while it loads packages
+            return INTERRUPTED
         name = signal.Signals(number).name
         if number == signal.SIGKILL:
             return f"the process that read {self._subject} was killed ({name}), most likely for lack of memory"

@@ -48,6 +48,16 @@ def test_a_crash_is_one_line(name):
     assert err == f"error: m.onnx makes a native library crash ({name}); it is damaged: export it again\n"
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_an_interrupt_that_nothing_handles_is_no_crash(name):
+    body = f"signal.signal(signal.{name}, signal.SIG_DFL); supervisor.limit('m.onnx', 60); print('ready', flush=True)"
+    process = start(f"{body}\ntime.sleep(60)")
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(getattr(signal, name))
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (1, "error: interrupted; no incomplete file is left behind\n")
+
+
 def test_killed_by_another():
     status, _, err = end_of("supervisor.limit('m.onnx', 60); os.kill(os.getpid(), signal.SIGKILL)")
     assert (status, len(err.splitlines())) == (1, 1)
