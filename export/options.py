@@ -70,7 +70,10 @@ def takes_options(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        bound = signature.bind(*args, **kwargs)
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError as error:  # which does not name the function, as Python's own error does
+            raise TypeError(f"{function.__name__}() {error}") from None
         bound.apply_defaults()
         return function(*bound.args, **bound.kwargs)
 
