@@ -112,26 +112,9 @@ class ShuffleNetV2(nn.Module):
         return self.fc(self.conv5(self.features(x)).mean([2, 3]))
 
 
+# See `Network` in networks.py for the columns.
 NETWORKS = {
-    "squeezenet": {
-        "build": SqueezeNet,
-        "size": (64, 64),
-        "last": "features",
-        "shape": (24, 3, 3),
-        "middle": "features.3",
-    },
-    "shufflenet_v1": {
-        "build": shufflenet_v1,
-        "size": (64, 64),
-        "last": "features",
-        "shape": (24, 4, 4),
-        "middle": "features.1",
-    },
-    "shufflenet_v2": {
-        "build": ShuffleNetV2,
-        "size": (64, 64),
-        "last": "conv5",
-        "shape": (32, 4, 4),
-        "middle": "features.1",
-    },
+    "squeezenet": (SqueezeNet, (64, 64), "features", (24, 3, 3), "features.3"),
+    "shufflenet_v1": (shufflenet_v1, (64, 64), "features", (24, 4, 4), "features.1"),
+    "shufflenet_v2": (ShuffleNetV2, (64, 64), "conv5", (32, 4, 4), "features.1"),
 }

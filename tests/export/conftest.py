@@ -28,7 +28,7 @@ def load(name):
 
 
 FAMILIES = [load(name) for name in ("convolutional", "compact", "mobile", "tokens", "reordered")]
-NETWORKS = {name: load("networks").Network(**facts) for f in FAMILIES for name, facts in f.NETWORKS.items()}
+NETWORKS = {name: load("networks").Network(*row) for f in FAMILIES for name, row in f.NETWORKS.items()}
 
 
 @dataclass(frozen=True)

@@ -198,49 +198,14 @@ def inception_v3():
     return Head(features, 20, nn.Sequential(nn.Dropout(), nn.Linear(20, CLASSES)))
 
 
+# See `Network` in networks.py for the columns.
 NETWORKS = {
-    "alexnet": {"build": alexnet, "size": (127, 127), "last": "features", "shape": (12, 3, 3), "middle": "features.7"},
-    "vgg": {
-        "build": partial(vgg, batch_norm=True),
-        "size": (48, 48),
-        "last": "features",
-        "shape": (12, 3, 3),
-        "middle": "features.13",
-    },
-    "resnet_basic": {
-        "build": resnet,
-        "size": (64, 96),
-        "last": "features",
-        "shape": (64, 2, 3),
-        "middle": "features.2",
-    },
-    "resnet_bottleneck": {
-        "build": partial(resnet, bottleneck=True),
-        "size": (64, 64),
-        "last": "features",
-        "shape": (64, 2, 2),
-        "middle": "features.0.1",
-    },
-    "resnext": {
-        "build": partial(resnet, bottleneck=True, groups=2),
-        "size": (64, 64),
-        "last": "features",
-        "shape": (64, 2, 2),
-        "middle": "features.3.0",
-    },
-    "densenet": {"build": DenseNet, "size": (64, 64), "last": "relu", "shape": (23, 4, 4), "middle": "features.6"},
-    "inception_v1": {
-        "build": inception_v1,
-        "size": (64, 64),
-        "last": "features",
-        "shape": (25, 4, 4),
-        "middle": "features.5",
-    },
-    "inception_v3": {
-        "build": inception_v3,
-        "size": (75, 75),
-        "last": "features",
-        "shape": (20, 8, 8),
-        "middle": "features.3",
-    },
+    "alexnet": (alexnet, (127, 127), "features", (12, 3, 3), "features.7"),
+    "vgg": (partial(vgg, batch_norm=True), (48, 48), "features", (12, 3, 3), "features.13"),
+    "resnet_basic": (resnet, (64, 96), "features", (64, 2, 3), "features.2"),
+    "resnet_bottleneck": (partial(resnet, bottleneck=True), (64, 64), "features", (64, 2, 2), "features.0.1"),
+    "resnext": (partial(resnet, bottleneck=True, groups=2), (64, 64), "features", (64, 2, 2), "features.3.0"),
+    "densenet": (DenseNet, (64, 64), "relu", (23, 4, 4), "features.6"),
+    "inception_v1": (inception_v1, (64, 64), "features", (25, 4, 4), "features.5"),
+    "inception_v3": (inception_v3, (75, 75), "features", (20, 8, 8), "features.3"),
 }

@@ -152,40 +152,11 @@ def convnext():
     return ConvNeXt()
 
 
+# See `Network` in networks.py for the columns.
 NETWORKS = {
-    "mobilenet_v1": {
-        "build": mobilenet_v1,
-        "size": (32, 32),
-        "last": "features",
-        "shape": (24, 4, 4),
-        "middle": "features.4",
-    },
-    "mobilenet_v2": {
-        "build": mobilenet_v2,
-        "size": (48, 48),
-        "last": "features",
-        "shape": (40, 6, 6),
-        "middle": "features.2",
-    },
-    "mobilenet_v3": {
-        "build": mobilenet_v3,
-        "size": (48, 48),
-        "last": "features",
-        "shape": (30, 6, 6),
-        "middle": "features.2",
-    },
-    "efficientnet": {
-        "build": efficientnet,
-        "size": (48, 64),
-        "last": "features",
-        "shape": (36, 6, 8),
-        "middle": "features.1",
-    },
-    "convnext": {
-        "build": convnext,
-        "size": (64, 64),
-        "last": "features",
-        "shape": (20, 4, 4),
-        "middle": "features.3",
-    },
+    "mobilenet_v1": (mobilenet_v1, (32, 32), "features", (24, 4, 4), "features.4"),
+    "mobilenet_v2": (mobilenet_v2, (48, 48), "features", (40, 6, 6), "features.2"),
+    "mobilenet_v3": (mobilenet_v3, (48, 48), "features", (30, 6, 6), "features.2"),
+    "efficientnet": (efficientnet, (48, 64), "features", (36, 6, 8), "features.1"),
+    "convnext": (convnext, (64, 64), "features", (20, 4, 4), "features.3"),
 }

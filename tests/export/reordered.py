@@ -182,16 +182,12 @@ class Pooled(nn.Module):
         return self.head(self.pool(self.features(x)))
 
 
-def _tokens(build, last, shape, middle, offset=0, **more):
-    return {"build": build, "size": (32, 32), "last": last, "shape": shape, "middle": middle, "roles": "NTC",
-            "middle_roles": "NTC", "offset": offset, **more}  # fmt: skip
-
-
+# See `Network` in networks.py for the columns.
 NETWORKS = {
-    "class_attention": _tokens(ClassAttentionNet, "last.norm1", (16, 4, 4), "last:input", offset=1),
-    "tnt": _tokens(Nested, "last", (16, 4, 4), "proj"),
-    "hiera": _tokens(Unrolled, "norm", (16, 4, 4), "second:input"),
-    "levit": _tokens(Folding, "last", (24, 4, 4), "proj"),
-    "maxvit": _tokens(Partitioned, "norm", (16, 8, 8), "stem", roles="NHWC", middle_roles="NCHW"),
-    "pooled": _tokens(Pooled, "pool", (12, 7, 7), "features.3", roles="NCHW", middle_roles="NCHW"),
+    "class_attention": (ClassAttentionNet, (32, 32), "last.norm1", (16, 4, 4), "last:input", "NTC", "NTC", 1),
+    "tnt": (Nested, (32, 32), "last", (16, 4, 4), "proj", "NTC", "NTC"),
+    "hiera": (Unrolled, (32, 32), "norm", (16, 4, 4), "second:input", "NTC", "NTC"),
+    "levit": (Folding, (32, 32), "last", (24, 4, 4), "proj", "NTC", "NTC"),
+    "maxvit": (Partitioned, (32, 32), "norm", (16, 8, 8), "stem", "NHWC", "NCHW"),
+    "pooled": (Pooled, (32, 32), "pool", (12, 7, 7), "features.3"),
 }

@@ -3,6 +3,8 @@
 Loaded by `conftest.py`, which hands them out as fixtures.
 """
 
+from functools import partial
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -203,45 +205,20 @@ class Swin(nn.Module):
         return self.head(torch.flatten(self.avgpool(x), 1))
 
 
-def _vit(last, offset, size=(32, 32), middle="blocks.0", **options):
-    return {
-        "build": lambda: ViT(size, **options),
-        "size": size,
-        "last": last,
-        "shape": (16, size[0] // 8, size[1] // 8),
-        "middle": middle,
-        "roles": "NTC",
-        "middle_roles": "NTC",
-        "offset": offset,
-    }
+def _vit(last, offset, size=(32, 32), **options):
+    shape = 16, size[0] // 8, size[1] // 8
+    return partial(ViT, size, **options), size, last, shape, "blocks.0", "NTC", "NTC", offset
 
 
+# See `Network` in networks.py for the columns.
 # Where only the class token is read, the patch tokens last matter as what the last block's attention takes in.
 NETWORKS = {
     "vit": _vit("blocks.2.ln_1", 1, attention=TorchAttention),
     "vit_fused_qkv": _vit("blocks.2.ln_1", 1, size=(32, 48)),
-    "vit_registers": _vit(
-        "blocks.2.ln_1", 5, registers=4, attention=lambda width, heads: FusedAttention(width, heads, fused=True)
-    ),
+    "vit_registers": _vit("blocks.2.ln_1", 5, registers=4, attention=partial(FusedAttention, fused=True)),
     "vit_gap": _vit("ln", 0, head="mean", class_token=False),
     "vit_gap_class_token": _vit("ln", 1, head="mean"),
     "vit_gap_one_register": _vit("blocks", 1, head="mean", class_token=False, registers=1, normalize_first=False),
-    "mixer": {
-        "build": Mixer,
-        "size": (32, 32),
-        "last": "norm",
-        "shape": (16, 4, 4),
-        "middle": "blocks.0",
-        "roles": "NTC",
-        "middle_roles": "NTC",
-    },
-    "swin": {
-        "build": Swin,
-        "size": (48, 48),
-        "last": "norm",
-        "shape": (32, 3, 3),
-        "middle": "features.1",
-        "roles": "NHWC",
-        "middle_roles": "NHWC",
-    },
+    "mixer": (Mixer, (32, 32), "norm", (16, 4, 4), "blocks.0", "NTC", "NTC"),
+    "swin": (Swin, (48, 48), "norm", (32, 3, 3), "features.1", "NHWC", "NHWC"),
 }
