@@ -131,6 +131,7 @@ class Pipeline:
 
         Raises:
             ImageError: The picture cannot be read or is of another shape, type or content.
+            UsageError: There is no such class or method.
             FusionCamError: The model cannot be run, or gives NaN or infinity.
         """
         clock = request.clock
@@ -172,12 +173,12 @@ class Pipeline:
         return picture
 
     def _targets(self, request: ExplainRequest) -> Sequence[Target]:
-        """Return the targets of a request; those that follow from the probabilities take a forward pass."""
-        choose = request.targets
-        if not callable(choose):
-            return choose
-        with self.preferred.forward(ExplainRequest(request.x, [TOP_CLASS], clock=request.clock)) as steps:
-            return choose(probabilities(steps.logits, self.manifest.ending))
+        """Return the targets of a request, checked; those that follow from the probabilities take a forward pass."""
+        targets = request.targets
+        if callable(targets):
+            with self.preferred.forward(ExplainRequest(request.x, [TOP_CLASS], clock=request.clock)) as steps:
+                targets = targets(probabilities(steps.logits, self.manifest.ending))
+        return [self.check_class(target) for target in targets]
 
     def _views(self, request: ExplainRequest) -> Task[list[ViewResult]]:
         """Return the result of every view of the picture, by every bundle."""

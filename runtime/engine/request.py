@@ -24,7 +24,7 @@ TargetChoice = Callable[[Array], list[Target]]
 
 @dataclass(frozen=True)
 class ExplainRequest:
-    """A picture to explain, and how.
+    """A picture to explain, and how: for one task, whose seconds its clock gets.
 
     Attributes:
         x: A photo, or a preprocessed picture: all that `as_input` takes. Engines take a preprocessed (3, H, W) only.
