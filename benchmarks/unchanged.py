@@ -1,4 +1,4 @@
-"""Whether a change of the code changes anything for a user, bit for bit: digests of all that fusioncam makes.
+"""Proof that a change of the code changes nothing for a user, bit for bit: digests of all that fusioncam makes.
 
     python benchmarks/unchanged.py store OLD.json [--quick]    # before, from the root of the checkout
     python benchmarks/unchanged.py store NEW.json [--quick]    # after, from the root of that one

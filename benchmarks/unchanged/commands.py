@@ -1,4 +1,4 @@
-"""What the command line prints and writes."""
+"""Digests of the output and the files of the command line."""
 
 import json
 import os

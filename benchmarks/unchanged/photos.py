@@ -1,4 +1,4 @@
-"""How photos of every kind become the model's input and maps come back, and the models' less common endings."""
+"""Digests of photos of every kind on their way to the model and back, and of less common endings."""
 
 from pathlib import Path
 from typing import Any

@@ -44,7 +44,7 @@ class Bundle:
 
 @dataclass(frozen=True)
 class Subjects:
-    """What all parts work on.
+    """The subjects of all parts: models, bundles and photos.
 
     Attributes:
         work: The temporary folder, which is the current one.
