@@ -37,17 +37,17 @@ class ExportOptions(TypedDict, total=False):
     `calibrate=fusioncam.runtime.photos_in(folder)`. Some tens of photos like those to be explained
     will do: they are seen under masks of their own activations, as the score graph will see them."""
     gradient: bool
-    """Whether the explain graph gives gradients, by default true. Without them no operator needs a gradient rule, and
+    """Make an explain graph that gives gradients, by default true. Without them no operator needs a gradient rule, and
     Score-CAM and Recipro-CAM are what is left; `manifest.json` says so."""
     ending: str | None
-    """How logits become probabilities, over what the graph says: `softmax`, `sigmoid` (each class by itself: a
+    """The way from logits to probabilities, in place of the graph's: `softmax`, `sigmoid` (each class by itself: a
     multi-label model that ends in bare logits), or `value` (a regression: its outputs stay as they are). By default the
     ending of the graph, and a softmax where the graph ends in bare logits. One output z becomes two classes, of the
     logits -z and z, with a sigmoid unless it is a `value`."""
     single: bool
-    """Whether the bundle also gets `fusioncam.onnx`, the whole method in one graph; see `single_graph`."""
+    """Add `fusioncam.onnx` to the bundle, the whole method in one graph; see `single_graph`."""
     shared_weights: bool
-    """Whether the masked passes in that graph read the weights of its explain pass: half the file, but onnxruntime runs
+    """Let the masked passes in that graph read the weights of its explain pass: half the file, but onnxruntime runs
     them slower."""
     unrolled: int | None
     """Masks per call of the method without a Loop, for TensorRT, which the bundle then also gets; see

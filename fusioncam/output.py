@@ -16,7 +16,7 @@ from fusioncam.files import replacing
 from fusioncam.kernels.arrays import Array, UInt8Array
 
 Content = bytes | Callable[[BinaryIO], None]
-"""Of a file: all of it, or what writes it piece by piece."""
+"""The content of a file: all of its bytes, or a function that writes it piece by piece."""
 
 _ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space or choose another place"),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fusioncam.runtime.budget import Budget
 
 METHODS = ("fusion_cam", "grad_cam", "score_cam")
-"""What is made unless told otherwise; what the GPU has kernels for."""
+"""The methods made by default; the GPU has kernels for these."""
 GRADIENT = tuple(GRADIENT_MAPS)
 REGION = (*SCORE_CAMS, "group_cam", "recipro_cam")
 FUSED = ("union_cam", "fusion_cam")

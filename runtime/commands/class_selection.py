@@ -8,7 +8,7 @@ from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import UInt8Array
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.difference import Difference, difference
-from fusioncam.runtime.engine.progress import Progress
+from fusioncam.runtime.engine import Progress
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.labels import classes_by_name

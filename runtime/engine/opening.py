@@ -27,17 +27,18 @@ class EngineSelector:
     """
 
     def __init__(self, preferred: Engine, open_fallback: Callable[[], Engine] | None = None) -> None:
-        self.preferred, self.fallback = preferred, list[Engine]()
-        self._open_fallback, self._opening = open_fallback, threading.Lock()
+        self.preferred, self._open_fallback = preferred, open_fallback
+        self._fallback: Engine | None = None
+        self._opening = threading.Lock()
 
     def engine_for(self, methods: Sequence[str]) -> Engine:
         """Return the engine that makes these methods."""
         if self._open_fallback is None or self.preferred.supports(methods):
             return self.preferred
         with self._opening:
-            if not self.fallback:
-                self.fallback.append(self._open_fallback())
-            return self.fallback[0]
+            if self._fallback is None:
+                self._fallback = self._open_fallback()
+            return self._fallback
 
 
 def open_engines(folder: Path, manifest: Manifest, options: EngineOptions) -> EngineSelector:

@@ -14,7 +14,7 @@ from fusioncam.runtime.photos.model_input import ImageLike
 TOP_CLASS = -1
 
 Target = int
-"""What is explained of the model's outputs: the score of a class, by its index or `TOP_CLASS`.
+"""The scalar of the model's outputs that is explained: the score of a class, by its index or `TOP_CLASS`.
 
 Other scalars of the outputs are to become further kinds of targets.
 """

@@ -9,7 +9,7 @@ from typing import Any
 import fusioncam
 from fusioncam.manifest import Manifest, sha256
 from fusioncam.output import json_bytes, write_atomically
-from fusioncam.runtime.engine.progress import Progress
+from fusioncam.runtime.engine import Progress
 from fusioncam.runtime.evaluation.annotations import Problem
 from fusioncam.runtime.evaluation.evaluator import Evaluated, EvaluationConfig
 from fusioncam.runtime.evaluation.metrics.catalogue import METRICS

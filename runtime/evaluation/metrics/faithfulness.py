@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import Array, Float32Array
-from fusioncam.runtime.engine.host.passes import Pictures
-from fusioncam.runtime.engine.scheduler import Task
+from fusioncam.runtime.engine import Pictures, Task
 from fusioncam.runtime.evaluation.metrics import road
 from fusioncam.runtime.evaluation.metrics.catalogue import Measured, flags_of, merged
 from fusioncam.runtime.evaluation.metrics.drop import drop_probe

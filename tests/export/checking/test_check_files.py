@@ -1,6 +1,5 @@
 """Bundles whose files are not those they were written with, some of them with the digests to match."""
 
-import hashlib
 import json
 import shutil
 
@@ -12,19 +11,6 @@ from onnx import helper, numpy_helper
 from fusioncam.errors import BundleError
 from fusioncam.export import check, export_model
 from fusioncam.manifest import EXPLAIN_GRAPH, HEAD_GRAPH, MANIFEST, SCORE_GRAPH, WEIGHTS, read_bundle, signed
-
-
-@pytest.fixture
-def bundle(tiny, tmp_path):
-    export_model(tiny(), tmp_path / "t.fcam")
-    return tmp_path / "t.fcam"
-
-
-def sign(bundle):
-    """Enter the files as they are now into the manifest."""
-    content = json.loads((bundle / MANIFEST).read_text())
-    content["files"] = {n: hashlib.sha256((bundle / n).read_bytes()).hexdigest() for n in content["files"]}
-    (bundle / MANIFEST).write_bytes(signed(json.dumps(content).encode()))
 
 
 @pytest.mark.parametrize("name", [SCORE_GRAPH, EXPLAIN_GRAPH, HEAD_GRAPH, "weights.bin"])
@@ -67,7 +53,7 @@ def large(tmp_path_factory):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_weights_of_another_bundle(precision, large):
+def test_weights_of_another_bundle(precision, large, sign):
     bundle = large(16, precision)
     shutil.copy(large(24, precision) / WEIGHTS, bundle / WEIGHTS)
     sign(bundle)
@@ -80,7 +66,7 @@ def test_weights_of_another_bundle(precision, large):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_swapped_graphs(precision, tiny, tmp_path):
+def test_swapped_graphs(precision, tiny, tmp_path, sign):
     bundle = tmp_path / "t.fcam"
     export_model(tiny(), bundle, precision=precision)
     explain, score = ((bundle / name).read_bytes() for name in (EXPLAIN_GRAPH, SCORE_GRAPH))
@@ -94,7 +80,7 @@ def test_swapped_graphs(precision, tiny, tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"nothing"])
 @pytest.mark.parametrize("name", [EXPLAIN_GRAPH, SCORE_GRAPH])
-def test_a_file_that_is_no_graph(name, content, bundle):
+def test_a_file_that_is_no_graph(name, content, bundle, sign):
     (bundle / name).write_bytes(content)
     sign(bundle)
     with pytest.raises(BundleError, match=r"; export the model again$") as caught:
@@ -102,7 +88,7 @@ def test_a_file_that_is_no_graph(name, content, bundle):
     assert "\n" not in str(caught.value)
 
 
-def test_a_graph_that_lacks_an_output(bundle):
+def test_a_graph_that_lacks_an_output(bundle, sign):
     model = onnx.load(bundle / EXPLAIN_GRAPH, load_external_data=False)
     model.graph.output.remove(next(o for o in model.graph.output if o.name == "logits"))
     onnx.save(model, bundle / EXPLAIN_GRAPH)

@@ -18,18 +18,9 @@ from fusioncam.runtime.methods import METHODS
 TOLERANCE = 2e-6
 
 
-def assert_equal(found, wanted, tolerance=TOLERANCE):
-    assert (found.class_index, found.flags, found.passes) == (wanted.class_index, wanted.flags, wanted.passes)
-    assert found.probability == pytest.approx(wanted.probability, abs=1e-6)
-    assert list(found.maps) == list(wanted.maps)
-    for method, m in wanted.maps.items():
-        assert found.maps[method].dtype == np.float32
-        np.testing.assert_allclose(found.maps[method], m, rtol=0, atol=tolerance, err_msg=method)
-
-
 @pytest.mark.parametrize("chunk", [1, 2, 3, 5, 8, 64])
 @pytest.mark.parametrize("classes", [[1], [-1, 4], [0, 1, 2, 3, 4, 0, 1]])
-def test_maps_are_those_of_the_host(tiny, on_device, pictures, chunk, classes):
+def test_maps_are_those_of_the_host(tiny, on_device, pictures, chunk, classes, assert_equal):
     found = on_device(tiny.bundle, chunk=chunk).explain_batch(pictures[:2], [classes] * 2)
     wanted = Explainer(tiny.bundle).explain_batch(pictures[:2], [classes] * 2)
     for f, w in zip(found, wanted, strict=True):
@@ -41,21 +32,21 @@ def test_maps_are_those_of_the_host(tiny, on_device, pictures, chunk, classes):
 @pytest.mark.parametrize(
     ("zero", "constant"), [((), ()), (range(12), ()), ((), range(12)), (range(6), range(6, 12)), ((3,), (0, 11))]
 )
-def test_special_channels_and_endings(make_tiny, on_device, pictures, ending, zero, constant):
+def test_special_channels_and_endings(make_tiny, on_device, pictures, ending, zero, constant, assert_equal):
     made = make_tiny(ending=ending, zero=tuple(zero), constant=tuple(constant))
     found = on_device(made.bundle).explain(pictures[0], 2)
     assert_equal(found, Explainer(made.bundle).explain(pictures[0], 2))
 
 
 @pytest.mark.parametrize("change", [lambda w: w["w4"].__imul__(1e-9), lambda w: w["w4"].__imul__(-1)])
-def test_degenerate_and_mixed_contributions(make_tiny, on_device, pictures, change):
+def test_degenerate_and_mixed_contributions(make_tiny, on_device, pictures, change, assert_equal):
     made = make_tiny(change)
     for c in range(5):
         assert_equal(on_device(made.bundle).explain(pictures[1], c), Explainer(made.bundle).explain(pictures[1], c))
 
 
 @pytest.mark.parametrize("methods", [("grad_cam",), ("score_cam",), ("fusion_cam",), ("score_cam", "grad_cam")])
-def test_methods_come_alone(tiny, on_device, pictures, methods):
+def test_methods_come_alone(tiny, on_device, pictures, methods, assert_equal):
     found = on_device(tiny.bundle, methods).explain(pictures[0], 1)
     assert_equal(found, Explainer(tiny.bundle, methods=methods).explain(pictures[0], 1))
 
@@ -69,7 +60,7 @@ def test_one_picture_leaves_nothing_behind_for_the_next(tiny, on_device, picture
         np.testing.assert_array_equal(first.maps[method], again.maps[method])
 
 
-def test_a_half_precision_score_graph(tiny, on_device, tmp_path, pictures):
+def test_a_half_precision_score_graph(tiny, on_device, tmp_path, pictures, assert_equal):
     model = tiny.bundle.parent / "tiny.onnx"
     manifest = export_model(model, tmp_path / "b.fcam", layer="layer", preprocessing="unit", precision="fp16")
     assert manifest.score_precision == "float16"
@@ -77,7 +68,7 @@ def test_a_half_precision_score_graph(tiny, on_device, tmp_path, pictures):
     assert_equal(found, Explainer(tmp_path / "b.fcam").explain(pictures[0], 1), 2e-3)
 
 
-def test_infinity_from_the_model_is_refused(tiny, on_device, pictures):
+def test_infinity_from_the_model_is_refused(tiny, on_device, pictures, assert_equal):
     explainer = on_device(tiny.bundle)
     with pytest.raises(FusionCamError, match=r"NaN or infinite logits.*check its preprocessing"):
         explainer.explain(pictures[0] * np.float32(1e37))
@@ -159,7 +150,9 @@ def test_more_classes_than_before_move_no_chunk(tiny, on_device, pictures, host_
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, FusionCamError])
 @pytest.mark.parametrize("after", range(0, 42, 3))
-def test_an_interrupted_growth_changes_nothing(tiny, on_device, pictures, host_device, monkeypatch, error, after):
+def test_an_interrupted_growth_changes_nothing(
+    tiny, on_device, pictures, host_device, monkeypatch, error, after, assert_equal
+):
     explainer = on_device(tiny.bundle)
     wanted, calls = explainer.explain(pictures[0], 1), count()
 
@@ -217,7 +210,7 @@ def test_cuda_graphs_are_for_the_thread_that_captured_them(tiny, on_device):
     assert seen == ["0", "1", "2", "-1"]
 
 
-def test_a_session_that_fails_is_one_clear_error_and_no_standstill(tiny, on_device, pictures):
+def test_a_session_that_fails_is_one_clear_error_and_no_standstill(tiny, on_device, pictures, assert_equal):
     explainer = on_device(tiny.bundle)
     runs = explainer.pipeline.preferred.state.passes.chunk_runs
 
@@ -306,7 +299,7 @@ def test_threads_take_turns(tiny, on_device, pictures):
 
 
 @pytest.mark.parametrize("name", ["vww_person_mobilenetv1_025_96_logits", "cifar10_resnet8_32_softmax"])
-def test_real_models(shared_assets, tmp_path, on_device, name):
+def test_real_models(shared_assets, tmp_path, on_device, name, assert_equal):
     export_model(shared_assets / "models" / f"{name}.onnx", tmp_path / "b.fcam", preprocessing={"rescale": 1 / 255})
     photo = shared_assets / "images" / "winml_cat.jpg"
     found = on_device(tmp_path / "b.fcam").explain(photo)

@@ -1,7 +1,6 @@
 """What the GPU has no kernels for is made beside, by an engine on the same hardware."""
 
 import numpy as np
-import pytest
 
 from fusioncam import Explainer
 from fusioncam.runtime.methods import EVERY, METHODS
@@ -9,16 +8,7 @@ from fusioncam.runtime.methods import EVERY, METHODS
 TOLERANCE = 2e-6
 
 
-def assert_equal(found, wanted, tolerance=TOLERANCE):
-    assert (found.class_index, found.flags, found.passes) == (wanted.class_index, wanted.flags, wanted.passes)
-    assert found.probability == pytest.approx(wanted.probability, abs=1e-6)
-    assert list(found.maps) == list(wanted.maps)
-    for method, m in wanted.maps.items():
-        assert found.maps[method].dtype == np.float32
-        np.testing.assert_allclose(found.maps[method], m, rtol=0, atol=tolerance, err_msg=method)
-
-
-def test_methods_without_kernels_are_made_beside(tiny, on_device, pictures):
+def test_methods_without_kernels_are_made_beside(tiny, on_device, pictures, assert_equal):
     methods = [*EVERY, "fusion_cam:layer_cam+group_cam:20"]
     found = on_device(tiny.bundle, methods, chunk=5).explain_batch(pictures[:2], [[1, 2], [-1]])
     wanted = Explainer(tiny.bundle, methods=methods).explain_batch(pictures[:2], [[1, 2], [-1]])
@@ -41,12 +31,12 @@ def test_the_engine_says_which_methods_it_supports(tiny, on_device):
     assert engine.supports(METHODS)
 
 
-def test_smoothed_maps_of_a_device(tiny, on_device, pictures):
+def test_smoothed_maps_of_a_device(tiny, on_device, pictures, assert_equal):
     explainer = on_device(tiny.bundle, smooth=["flip"])
     assert_equal(explainer.explain(pictures[0], 1), Explainer(tiny.bundle, smooth=["flip"]).explain(pictures[0], 1))
 
 
-def test_most_probable_classes_of_a_device(tiny, on_device, pictures):
+def test_most_probable_classes_of_a_device(tiny, on_device, pictures, assert_equal):
     found, wanted = (e.explain_batch(pictures[:2], top=3) for e in (on_device(tiny.bundle), Explainer(tiny.bundle)))
     for f, w in zip(found, wanted, strict=True):
         assert_equal(f, w)
