@@ -15,6 +15,14 @@ Bundle = str | os.PathLike[str]
 Bundles = Bundle | Sequence[Bundle]
 Classes = int | Sequence[int] | None
 
+SHOWN = 80  # characters of what a user gave that an error repeats
+
+
+def quote(given: Any) -> str:
+    """Return what a user gave as an error repeats it: on one line, and not all of it."""
+    text = repr(given[: SHOWN + 1] if isinstance(given, str | bytes) else given)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
 
 def listed(argument: Any, name: str) -> list[Any]:
     """Return the entries of a list or tuple; a mere string would be taken apart into letters.

@@ -10,6 +10,8 @@ from fusioncam.manifest import Preprocessing
 from fusioncam.runtime.photos.geometry import on_photo
 from fusioncam.runtime.picture.titles import method_title
 
+TOLERANCE = 1e-3  # error of a map from which on a budget counts as too small
+
 FLAGS = {
     "flat_grad_cam": "the gradient gives no positive evidence: Grad-CAM is blank",
     "flat_score_cam": "no region gives positive evidence: Score-CAM is blank",
@@ -33,21 +35,36 @@ def flag_text(flag: str) -> str:
 
 
 class Passes(NamedTuple):
-    """Masked forward passes run, the number of all channels, and the share that was not measured.
+    """The masked forward passes of a picture, and the error of the maps that follow from them.
 
-    `missing` is the share of Score-CAM's softmax weight that rests on expected scores, 0..1 (0 for an exact map). It
-    measures the amount of guessing, not the error of the map.
+    Attributes:
+        run: Masked passes run.
+        channels: Number of all channels.
+        missing: Share of Score-CAM's softmax weight that rests on expected scores, 0..1; 0 for an exact map. This share
+            measures the amount of guessing, not the error of the map.
+        error: Estimated error 1 - r^2 of Score-CAM's map, r its correlation with the exact one; 0 for an exact map.
+        tolerance: The error from which on the budget counts as too small, see `cut_short` in `FLAGS`.
+        surprise: Root mean square of measured less predicted scores, relative to the deviation that was predicted: 1 is
+            as expected; 0 where none was predicted.
     """
 
     run: int
     channels: int
     missing: float = 0.0
+    error: float = 0.0
+    tolerance: float = TOLERANCE
+    surprise: float = 0.0
+
+    @property
+    def settled(self) -> bool:
+        """Return True where the estimated error is within the tolerance."""
+        return self.error <= self.tolerance
 
     @classmethod
     def of_all(cls, views: Sequence["Passes"]) -> "Passes":
         """Return the passes of several views of a picture."""
-        run, channels, missing = zip(*views, strict=True)
-        return cls(sum(run), sum(channels), max(missing))
+        run, channels, *estimates = zip(*views, strict=True)
+        return cls(sum(run), sum(channels), *map(max, estimates))
 
 
 @dataclass(frozen=True)

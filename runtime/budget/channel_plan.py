@@ -1,11 +1,13 @@
 """Plans that choose the channels to score: all that matter, or as many as the same map takes."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
 from fusioncam.kernels.arrays import Float64Array, IndexArray
 from fusioncam.runtime.budget.posterior import ScorePosterior
+from fusioncam.runtime.explanation import TOLERANCE, Passes
 
 FIRST = 16  # pictures before the first prediction
 PATIENCE = 0.5  # share of the channels from which on the rest is scored too: predictions no longer pay
@@ -24,8 +26,16 @@ class ChannelPlan(Protocol):
         """Return the share of the softmax weight on predicted scores, 0..1; the largest of all classes."""
 
     @property
-    def settled(self) -> bool:
-        """Return whether more passes would hardly change the map."""
+    def error(self) -> float:
+        """Return the estimated error 1 - r^2 of the map, r its correlation with the exact one; the largest."""
+
+    @property
+    def surprise(self) -> float:
+        """Return the root mean square of prediction errors, relative to their expected deviation."""
+
+    @property
+    def tolerance(self) -> float:
+        """Return the error that the map may have."""
 
     def next(self, riding: int) -> IndexArray:
         """Return the channels to score now, none at the end; `riding` other pictures share their run."""
@@ -44,7 +54,7 @@ class ExhaustivePlan:
         live: The channels.
     """
 
-    missing, settled = 0.0, True
+    missing, error, surprise, tolerance = 0.0, 0.0, 0.0, TOLERANCE
 
     def __init__(self, live: IndexArray) -> None:
         self.total, self._left = len(live), live
@@ -71,15 +81,22 @@ class AdaptivePlan:
         live: The channels (n,).
         posteriors: One per class.
         most: Channels to score at most.
+        tolerance: The error that the map may have.
         stop_early: Whether to stop as soon as the map is settled.
         grain: Pictures that are passed at a time.
     """
 
     def __init__(
-        self, live: IndexArray, posteriors: list[ScorePosterior], most: int, stop_early: bool, grain: int
+        self,
+        live: IndexArray,
+        posteriors: list[ScorePosterior],
+        most: int,
+        tolerance: float,
+        stop_early: bool,
+        grain: int,
     ) -> None:
         self._live, self._posteriors, self._stop_early, self._grain = live, posteriors, stop_early, grain
-        self._most = min(most, len(live))
+        self._most, self.tolerance = min(most, len(live)), tolerance
         self._asked = np.empty(0, np.intp)  # positions among the live channels
         self._waiting = np.ones(len(live), bool)
 
@@ -98,14 +115,19 @@ class AdaptivePlan:
         return max((g.missing for g in self._posteriors), default=0.0) if self._waiting.any() else 0.0
 
     @property
-    def settled(self) -> bool:
-        """Return whether the maps of all classes are settled."""
-        return not self._waiting.any() or all(g.settled for g in self._posteriors)
+    def error(self) -> float:
+        """Return the error of the class whose map has the largest."""
+        return max((g.error for g in self._posteriors), default=0.0) if self._waiting.any() else 0.0
+
+    @property
+    def surprise(self) -> float:
+        """Return the surprise of the class that surprised most."""
+        return max((g.surprise for g in self._posteriors), default=0.0)
 
     def next(self, riding: int) -> IndexArray:
         """Return the channels with the largest expected gain."""
         scored = self._scored
-        if scored >= self._most or (self._stop_early and scored and self.settled):
+        if scored >= self._most or (self._stop_early and scored and self.error <= self.tolerance):
             return self._live[:0]
         # The first prediction needs some channels, however many other pictures share the run.
         pictures = scored // 4 if scored else -(-max(FIRST, FIRST // 2 + riding) // self._grain) * self._grain
@@ -151,3 +173,11 @@ class AdaptivePlan:
             for posterior in self._posteriors:
                 posterior.count_as_measured(point)
         return np.array(chosen, np.intp)
+
+
+def passes_of(run: int, channels: int, plans: Sequence[ChannelPlan]) -> Passes:
+    """Return the passes run for a picture with so many channels, and the worst of what its plans estimate."""
+    if not plans:
+        return Passes(run, channels)
+    worst = {name: max(getattr(plan, name) for plan in plans) for name in Passes._fields[2:]}
+    return Passes(run, channels, **worst)

@@ -5,7 +5,6 @@ import numpy as np
 from fusioncam.kernels.arrays import Float64Array, IndexArray
 from fusioncam.runtime.budget.surrogate import TINY, Masks, Surrogate
 
-TOLERANCE = 1e-3  # expected squared error of a settled map, relative to its own square
 SUSPECTS = 96  # channels whose joint errors are computed
 # Squared errors of predictions relative to the surrogate's variance: the value assumed beforehand, and its weight as a
 # number of predictions. It is above 1: the highest predictions decide the map, and they tend to be too high.
@@ -46,9 +45,9 @@ class ScorePosterior:
         self._effect = np.ones(n)
 
     @property
-    def settled(self) -> bool:
-        """Return whether the expected error of the map is below the tolerance."""
-        return self.error < TOLERANCE
+    def surprise(self) -> float:
+        """Return the root mean square of measured less predicted scores, relative to their predicted deviation."""
+        return float(np.sqrt(np.mean(self._misses))) if self._misses else 0.0
 
     def update(self, at: IndexArray, scores: Float64Array, blank: float, last: bool) -> None:
         """Take measured scores into account.

@@ -31,11 +31,7 @@ class Steps(Protocol[Maps, Confidences, Shares]):
 
     @property
     def passes(self) -> Passes:
-        """Return the masked passes run so far, the channels, and the weight that is guessed."""
-
-    @property
-    def settled(self) -> bool:
-        """Return True where more masked passes would hardly change the maps."""
+        """Return the masked passes run so far, and the error of the maps that follow."""
 
     def gradient_map(self, method: str) -> Maps:
         """Step 1: return G, or another gradient method's map."""

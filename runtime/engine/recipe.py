@@ -125,7 +125,7 @@ def make_maps(steps: Steps[Maps, Confidences, Shares], methods: Sequence[str]) -
     special = [steps.flags(s) for s in shares]
     for n, m in enumerate(made):
         m.flags = _flat(m.maps)
-        m.flags += ["cut_short"] * (not steps.settled)
+        m.flags += ["cut_short"] * (not steps.passes.settled)
         m.flags += ["equal_contributions"] * any(of_classes[n][0] for of_classes in special)
         m.flags += ["mixed_contributions"] * any(of_classes[n][1] for of_classes in special)
     return made

@@ -9,6 +9,7 @@ from typing import Any
 import fusioncam
 from fusioncam.manifest import Manifest, sha256
 from fusioncam.output import json_bytes, write_atomically
+from fusioncam.runtime.budget import budget_json
 from fusioncam.runtime.engine import Progress
 from fusioncam.runtime.evaluation.annotations import Problem
 from fusioncam.runtime.evaluation.evaluator import Evaluated, EvaluationConfig
@@ -31,7 +32,7 @@ def settings_of(config: EvaluationConfig, manifest: Manifest, photos: Path) -> d
         "labels": hashlib.sha256(repr(manifest.labels).encode()).hexdigest() if manifest.labels else None,
         "photos": photos.resolve(),
         "methods": list(config.methods),
-        "budget": config.budget,
+        "budget": budget_json(config.budget),
         **asdict(config.faithfulness),
         "annotations": config.annotations.sha256,
         "target": "annotated" if config.annotated else "top",
@@ -111,7 +112,7 @@ def about_of(config: EvaluationConfig, manifest: Manifest) -> dict[str, Any]:
         "bundle": str(config.bundle),
         "layer": f"{name if len(name) <= 60 else name[:57] + '...'} ({channels} x {height} x {width})",
         "methods": list(config.methods),
-        "budget": config.budget,
+        "budget": budget_json(config.budget),
         "steps_of_insertion_and_deletion": config.faithfulness.steps,
         "class_explained": "annotated" if config.annotated else "top",
         "versions": {"fusioncam": fusioncam.__version__, **manifest.tools},

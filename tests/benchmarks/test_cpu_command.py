@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fusioncam.runtime.bench.memory import Memory
+from fusioncam.runtime.budget import auto
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 MINIATURE = {
@@ -104,7 +105,7 @@ def test_what_is_asked_is_what_is_measured(command, tmp_path):
     asked = command.options(["--networks", "resnet18", "--budgets", "auto,0.2,64", "--rounds", "9", "--no-int8"])
     setting = command.setting_of(asked, tmp_path)
     assert setting.networks == ("resnet18",)
-    assert setting.budgets == ("exact", "auto", 0.2, 64)
+    assert setting.budgets == ("exact", auto(), 0.2, 64)
     assert (setting.rounds, setting.int8, setting.peers) == (9, False, True)
 
 

@@ -9,6 +9,7 @@ from fusioncam import Explainer
 from fusioncam.errors import FusionCamError, ImageError, UsageError
 from fusioncam.export import export_model
 from fusioncam.kernels import reference
+from fusioncam.runtime.explanation import Passes
 from fusioncam.runtime.sessions.masked_graph import MASKS
 
 
@@ -24,7 +25,7 @@ def test_skipping_channels_changes_nothing(make_tiny, counted, oracle, pictures)
     explainer, counter = counted(made.bundle)
     found = explainer.explain(pictures[0], 1)
     live, channels = 7, 12
-    assert found.passes == (live + 1 + 3, channels, 0.0)
+    assert found.passes == Passes(live + 1 + 3, channels)
     assert counter.pictures == live + 1 + 3
     activations, gradients = made.network.evidence(pictures[0], 1)
     reference = oracle(made.bundle)
@@ -149,7 +150,7 @@ def test_several_classes_share_the_passes(tiny, counted, pictures, classes):
     live = 9
     assert counter.pictures == live + 1 + 3 * len(classes)
     for e, c in zip(found, classes, strict=True):
-        assert e.passes == (counter.pictures, 12, 0.0)
+        assert e.passes == Passes(counter.pictures, 12)
         alone = Explainer(tiny.bundle).explain(pictures[1], c)
         for method in alone.maps:
             np.testing.assert_allclose(e.maps[method], alone.maps[method], atol=1e-6)

@@ -4,6 +4,7 @@ import pytest
 from fusioncam import Explainer
 from fusioncam.errors import UsageError
 from fusioncam.runtime.engine import ExplainRequest
+from fusioncam.runtime.explanation import Passes
 
 SHARES = (0.3, 0.6, 1.0)
 
@@ -25,7 +26,7 @@ def test_auto_draws_the_exact_map_with_fewer_passes(wide, counted, pictures, cla
     wanted = Explainer(wide.bundle).explain_batch(pictures[:1], [classes])
     others = 1 + 3 * len(classes)
     for f, w in zip(found, wanted, strict=True):
-        assert w.passes == (195 + others, 200, 0.0)
+        assert w.passes == Passes(195 + others, 200)
         assert f.passes.run == counter.pictures < 130
         assert 0 < f.passes.missing < 1
         assert f.flags == w.flags

@@ -10,7 +10,7 @@ from fusioncam.kernels.device import DeviceArray
 from fusioncam.kernels.specs import fuse, masks, reduce
 from fusioncam.kernels.specs.overlay import OVERLAY
 from fusioncam.runtime.budget import Budget, Evidence, plan_for
-from fusioncam.runtime.budget.channel_plan import ChannelPlan, ExhaustivePlan
+from fusioncam.runtime.budget.channel_plan import ChannelPlan, ExhaustivePlan, passes_of
 from fusioncam.runtime.engine.checks import refuse_nan
 from fusioncam.runtime.engine.device.state import DeviceState
 from fusioncam.runtime.engine.request import Target
@@ -68,13 +68,8 @@ class DeviceSteps:
 
     @property
     def passes(self) -> Passes:
-        """Return the masked passes run so far, the channels, and the weight that is guessed."""
-        return Passes(self._passes.done, len(self._kinds), self._plan.missing)
-
-    @property
-    def settled(self) -> bool:
-        """Return True where the budget was enough."""
-        return self._plan.settled
+        """Return the masked passes run so far, and the error of the maps that follow."""
+        return passes_of(self._passes.done, len(self._kinds), [self._plan])
 
     def gradient_map(self, method: str) -> DeviceArray:
         """Return G. Its weights are there from the explain pass on, until `region_map` overwrites them."""

@@ -13,7 +13,7 @@ from fusioncam.kernels.masks import MaskMaker
 from fusioncam.kernels.reference import probabilities
 from fusioncam.manifest import Ending
 from fusioncam.runtime.budget import Budget, Evidence, plan_for
-from fusioncam.runtime.budget.channel_plan import ChannelPlan
+from fusioncam.runtime.budget.channel_plan import ChannelPlan, passes_of
 from fusioncam.runtime.engine.host.head import Head
 from fusioncam.runtime.engine.host.passes import MaskedPasses
 from fusioncam.runtime.engine.scheduler import Task
@@ -79,13 +79,8 @@ class HostSteps:
 
     @property
     def passes(self) -> Passes:
-        """Return the masked passes run so far, the channels, and the weight that is guessed."""
-        return Passes(self._passes.done, len(self._activations), max((p.missing for p in self._plans), default=0.0))
-
-    @property
-    def settled(self) -> bool:
-        """Return True where the budget was enough."""
-        return all(p.settled for p in self._plans)
+        """Return the masked passes run so far, and the error of the maps that follow."""
+        return passes_of(self._passes.done, len(self._activations), self._plans)
 
     def gradient_map(self, method: str) -> list[Array]:
         """Return G, or another gradient map."""

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from fusioncam.errors import BusyError, DeadlineError, FusionCamError, UsageError
+from fusioncam.runtime.budget import Auto
 from fusioncam.runtime.engine import Pipeline, RunningTask, Scheduler, Task
 from fusioncam.runtime.engine.protocols import Engine
 from fusioncam.runtime.explanation import Explanation
@@ -258,7 +259,7 @@ class Batcher:
     def _report(self, job: Job, explanation: Explanation) -> None:
         """Tell the observer of a successful job."""
         self._observer.finished(self.name, explanation)
-        if job.budget == "auto" and explanation.passes.run and not explanation.passes.missing:
+        if isinstance(job.budget, Auto) and explanation.passes.run and not explanation.passes.missing:
             self._observer.fallback(self.name, "all passes")
         if self.pipeline.engine_for(job.methods) is not self.pipeline.preferred:
             self._observer.fallback(self.name, "no kernels")

@@ -7,8 +7,8 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Scope
 
+from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.service.errors import error_json
-from fusioncam.runtime.service.protocol.request_parser import quote
 
 FREE = ("/v2/health/",)
 GUARDED = ("/v2", "/metrics")

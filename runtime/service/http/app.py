@@ -13,13 +13,13 @@ from starlette.exceptions import HTTPException
 
 import fusioncam
 from fusioncam.errors import BusyError, FusionCamError
+from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.service.batching.batcher import Batcher
 from fusioncam.runtime.service.errors import RETRY_AFTER, error_response
 from fusioncam.runtime.service.http.infer_handler import InferHandler
 from fusioncam.runtime.service.http.middleware import RequestMiddleware
 from fusioncam.runtime.service.monitoring.metrics import Metrics
 from fusioncam.runtime.service.protocol import metadata, openapi, schemas
-from fusioncam.runtime.service.protocol.request_parser import quote
 from fusioncam.runtime.service.served_model import VERSION, ServedModel
 from fusioncam.runtime.service.settings import Settings
 

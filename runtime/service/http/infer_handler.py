@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from fusioncam.errors import BusyError, DeadlineError, FusionCamError, NotFiniteError, UsageError
+from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.service.batching.job import PendingJob
 from fusioncam.runtime.service.errors import CLIENT_GONE, RETRY_AFTER, error_response
@@ -21,7 +22,6 @@ from fusioncam.runtime.service.protocol.compression import WORTH_IT, choose_enco
 from fusioncam.runtime.service.protocol.openapi import BINARY, JSON
 from fusioncam.runtime.service.protocol.outputs import FIGURES
 from fusioncam.runtime.service.protocol.prepared_request import PreparedRequest, prepare_request
-from fusioncam.runtime.service.protocol.request_parser import quote
 from fusioncam.runtime.service.protocol.tensors import HEADER_LENGTH
 from fusioncam.runtime.service.served_model import ServedModel
 from fusioncam.runtime.service.settings import Settings

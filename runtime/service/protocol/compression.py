@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from starlette.exceptions import HTTPException
 
 from fusioncam.errors import UsageError
-from fusioncam.runtime.service.protocol.request_parser import quote
+from fusioncam.runtime.arguments import quote
 
 # zlib's window bits, which choose the format, too.
 WINDOWS: Mapping[str, int] = {"gzip": 31, "x-gzip": 31, "deflate": 15}

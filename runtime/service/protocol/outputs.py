@@ -8,9 +8,10 @@ import numpy as np
 from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import Array
 from fusioncam.kernels.reference import probabilities
+from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.methods import recipe
-from fusioncam.runtime.service.protocol.request_parser import default_method, quote
+from fusioncam.runtime.service.protocol.request_parser import default_method
 from fusioncam.runtime.service.protocol.schemas import InferRequest, RequestedOutput
 from fusioncam.runtime.service.protocol.tensors import Output, check_parameters
 from fusioncam.runtime.service.served_model import ServedModel

@@ -11,6 +11,7 @@ import numpy as np
 from fusioncam.errors import DeadlineError, ImageError, UsageError
 from fusioncam.kernels.arrays import Array
 from fusioncam.preprocessing import Preprocessing
+from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.service.batching.job import Job
 from fusioncam.runtime.service.protocol.outputs import FIGURES, OutputSpec, output_specs, output_tensor
@@ -19,7 +20,6 @@ from fusioncam.runtime.service.protocol.request_parser import (
     parse_request,
     picture_input,
     prepared_pictures,
-    quote,
 )
 from fusioncam.runtime.service.protocol.tensors import Tensor, read_tensors, split_body, write_answer
 from fusioncam.runtime.service.served_model import VERSION, ServedModel

@@ -12,7 +12,7 @@ from typing import Any
 from fusioncam.errors import ImageError, UsageError
 from fusioncam.kernels.arrays import Float32Array
 from fusioncam.preprocessing import Preprocessing
-from fusioncam.runtime.arguments import checked_class
+from fusioncam.runtime.arguments import checked_class, quote
 from fusioncam.runtime.budget import Budget, checked_budget, parse_budget
 from fusioncam.runtime.photos.decode import decode_image
 from fusioncam.runtime.photos.limits import MAX_PIXELS
@@ -20,13 +20,6 @@ from fusioncam.runtime.photos.model_input import as_input
 
 CHOICES = ("class_index", "method", "budget")  # inputs that may be given as parameters, too
 DEFAULT_METHOD = "fusion_cam"
-SHOWN = 80  # characters of what a client sent that an error repeats
-
-
-def quote(given: Any) -> str:
-    """Return what a client sent as an error repeats it: on one line, and not all of it."""
-    text = repr(given[: SHOWN + 1] if isinstance(given, str | bytes) else given)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 @dataclass(frozen=True)
@@ -96,12 +89,7 @@ def _budget(parameter: Any, values: Sequence[str] | None) -> Budget:
         if len(values) != 1:
             raise UsageError("input 'budget' must hold one budget, for all pictures")
         parameter = values[0]
-    try:
-        return parse_budget(parameter) if isinstance(parameter, str) else checked_budget(parameter)
-    except UsageError:
-        raise UsageError(
-            f"no budget {quote(parameter)}; use exact, auto, a number of passes or a share like 0.2"
-        ) from None
+    return parse_budget(parameter) if isinstance(parameter, str) else checked_budget(parameter)
 
 
 def default_method(available: Sequence[str]) -> str:

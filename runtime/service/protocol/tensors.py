@@ -13,7 +13,7 @@ from pydantic_core import to_json
 
 from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import Array
-from fusioncam.runtime.service.protocol.request_parser import quote
+from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.service.protocol.schemas import InferRequest, InputTensor, read_json
 
 HEADER_LENGTH = "Inference-Header-Content-Length"

@@ -2,8 +2,17 @@ import numpy as np
 import pytest
 
 from fusioncam.errors import UsageError
-from fusioncam.runtime.budget import FINEST, Evidence, _shrunk, checked_budget, parse_budget, plan_for
+from fusioncam.runtime.budget import (
+    Auto,
+    Evidence,
+    auto,
+    budget_json,
+    checked_budget,
+    parse_budget,
+    plan_for,
+)
 from fusioncam.runtime.budget.channel_plan import AdaptivePlan, ExhaustivePlan
+from fusioncam.runtime.budget.planning import FINEST, _shrunk
 
 LIVE = np.arange(40)
 
@@ -14,14 +23,14 @@ def evidence():
     return Evidence(activations, activations, [activations], [1.0])
 
 
-@pytest.mark.parametrize("budget", ["exact", "auto", 1, 300, 0.01, 1.0, np.int64(7), np.float32(0.5)])
+@pytest.mark.parametrize("budget", ["exact", Auto(), auto(0.01), 1, 300, 0.01, 1.0, np.int64(7), np.float32(0.5)])
 def test_budgets(budget):
     assert checked_budget(budget) == budget
 
 
 @pytest.mark.parametrize("wrong", ["fast", "", None, True, 0, -3, 0.0, 1.5, -0.2, float("nan"), [], "0.5", b"auto"])
 def test_what_is_no_budget(wrong):
-    with pytest.raises(UsageError, match=r"no budget .*; use exact, auto, a number of passes like 64, or a share"):
+    with pytest.raises(UsageError, match=r"no budget .*; use exact, auto, auto:0.01, a number of passes"):
         checked_budget(wrong)
 
 
@@ -35,12 +44,33 @@ def test_what_is_no_budget(wrong):
         (".5", 0.5),
         ("1.0", 1.0),
         ("1", 1),
-        (" auto ", "auto"),
+        (" auto ", Auto()),
+        ("auto:1e-2", Auto(0.01)),
+        ("auto:0.25", Auto(0.25)),
     ],
 )
 def test_budgets_of_the_command_line(text, budget):
     assert parse_budget(text) == budget
     assert type(parse_budget(text)) is type(budget)
+
+
+@pytest.mark.parametrize("tolerance", [0, 1, 1.5, -0.1, float("nan"), None, True, "0.1"])
+def test_a_tolerance_is_between_0_and_1(tolerance):
+    with pytest.raises(UsageError, match=r"no tolerance .*above 0 and below 1, like 0.001"):
+        auto(tolerance)
+    with pytest.raises(UsageError, match="no tolerance"):
+        checked_budget(Auto(tolerance))
+
+
+@pytest.mark.parametrize("text", ["auto:0.0", "auto:1.0", "auto:", "auto:much", "auto:2"])
+def test_a_tolerance_of_the_command_line(text):
+    with pytest.raises(UsageError, match="no tolerance"):
+        parse_budget(text)
+
+
+@pytest.mark.parametrize("budget", ["exact", Auto(), Auto(0.01), 64, 0.2])
+def test_budgets_in_json(budget):
+    assert checked_budget(budget_json(budget)) == budget
 
 
 @pytest.mark.parametrize(
@@ -52,7 +82,7 @@ def test_what_is_no_budget_on_the_command_line(wrong):
 
 
 @pytest.mark.parametrize(
-    ("budget", "most"), [("exact", 40), ("auto", 40), (44, 40), (43, 39), (5, 1), (0.5, 20), (0.01, 1), (1.0, 40)]
+    ("budget", "most"), [("exact", 40), (Auto(), 40), (44, 40), (43, 39), (5, 1), (0.5, 20), (0.01, 1), (1.0, 40)]
 )
 def test_how_many_channels_a_budget_reaches_for(budget, most):
     plan = plan_for(budget, LIVE, evidence, others=4, grain=8)
@@ -65,7 +95,7 @@ def test_exact_asks_for_no_evidence():
         raise AssertionError
 
     plan_for("exact", LIVE, never, 4, 8)
-    plan_for("auto", LIVE[:0], never, 4, 8)
+    plan_for(Auto(), LIVE[:0], never, 4, 8)
 
 
 @pytest.mark.parametrize("budget", [1, 4])

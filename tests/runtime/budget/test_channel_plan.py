@@ -4,6 +4,7 @@ import pytest
 from fusioncam.runtime.budget.channel_plan import FIRST, PATIENCE, AdaptivePlan, ExhaustivePlan
 from fusioncam.runtime.budget.posterior import ScorePosterior
 from fusioncam.runtime.budget.surrogate import Masks
+from fusioncam.runtime.explanation import TOLERANCE
 
 LIVE = np.arange(300) * 2 + 1
 RIDING = 2
@@ -47,18 +48,18 @@ def test_everything():
     (asked,) = follow(plan, scores)
     np.testing.assert_array_equal(asked, LIVE)
     np.testing.assert_array_equal(plan.scores(), scores)
-    assert plan.settled
+    assert plan.error <= TOLERANCE
     assert plan.missing == 0
 
 
 @pytest.mark.parametrize("classes", [1, 3])
 def test_enough_stops_early_with_the_same_map(classes):
     posteriors, maps, scores = setting(classes)
-    plan = AdaptivePlan(LIVE, posteriors, len(LIVE), stop_early=True, grain=8)
+    plan = AdaptivePlan(LIVE, posteriors, len(LIVE), TOLERANCE, stop_early=True, grain=8)
     asked = np.concatenate(follow(plan, scores))
     assert len(set(asked.tolist())) == len(asked) < 100
     assert set(asked.tolist()) <= set(LIVE.tolist())
-    assert plan.settled
+    assert plan.error <= TOLERANCE
     assert 0 < plan.missing < 1
     found, places = plan.scores(), np.searchsorted(LIVE, asked)
     np.testing.assert_array_equal(found[places], scores[places])
@@ -70,7 +71,7 @@ def test_rough_scores_take_more_passes():
     counts = []
     for roughness in (0.0, 2.0):
         posteriors, maps, scores = setting(roughness=roughness)
-        plan = AdaptivePlan(LIVE, posteriors, len(LIVE), stop_early=True, grain=8)
+        plan = AdaptivePlan(LIVE, posteriors, len(LIVE), TOLERANCE, stop_early=True, grain=8)
         counts.append(sum(map(len, follow(plan, scores))))
         assert correlation(maps, plan.scores()[:, 0], scores[:, 0]) > 0.99
     assert counts[0] < counts[1]
@@ -79,7 +80,7 @@ def test_rough_scores_take_more_passes():
 @pytest.mark.parametrize("most", [1, 3, 14, 15, 40, 200, 299, 300])
 def test_a_number_of_passes_is_kept_to(most):
     posteriors, _, scores = setting(roughness=1.0)
-    plan = AdaptivePlan(LIVE, posteriors, most, stop_early=False, grain=8)
+    plan = AdaptivePlan(LIVE, posteriors, most, TOLERANCE, stop_early=False, grain=8)
     asked = np.concatenate(follow(plan, scores))
     assert len(set(asked.tolist())) == len(asked) == most == plan.total
     assert np.isfinite(plan.scores()).all()
@@ -89,7 +90,7 @@ def test_a_number_of_passes_is_kept_to(most):
 @pytest.mark.parametrize("grain", [1, 4, 8, 64])
 def test_pictures_come_in_whole_chunks(grain):
     posteriors, _, scores = setting(roughness=1.0)
-    asked = follow(AdaptivePlan(LIVE, posteriors, 140, stop_early=False, grain=grain), scores)
+    asked = follow(AdaptivePlan(LIVE, posteriors, 140, TOLERANCE, stop_early=False, grain=grain), scores)
     sizes = [len(asked[0]) + RIDING, *map(len, asked[1:])]
     assert sizes[0] == max(FIRST // grain, 1) * grain if grain > 1 else FIRST
     assert all(size % grain == 0 for size in sizes[:-1])
@@ -98,12 +99,12 @@ def test_pictures_come_in_whole_chunks(grain):
 @pytest.mark.parametrize("riding", [1, 8, 15, 40])
 def test_the_first_guess_has_something_to_go_by(riding):
     posteriors, _, _ = setting()
-    assert len(AdaptivePlan(LIVE, posteriors, 300, stop_early=True, grain=8).next(riding)) >= FIRST // 2
+    assert len(AdaptivePlan(LIVE, posteriors, 300, TOLERANCE, stop_early=True, grain=8).next(riding)) >= FIRST // 2
 
 
 def test_when_half_is_scored_the_rest_is_too():
     posteriors, _, scores = setting(roughness=30.0)
-    asked = follow(AdaptivePlan(LIVE, posteriors, len(LIVE), stop_early=True, grain=8), scores)
+    asked = follow(AdaptivePlan(LIVE, posteriors, len(LIVE), TOLERANCE, stop_early=True, grain=8), scores)
     total = np.cumsum([len(a) for a in asked])
     assert total[-1] in (300, *total[total <= PATIENCE * 300 + 64])
     if total[-1] == 300:
@@ -114,7 +115,7 @@ def test_from_many_scores_on_the_others_are_taken_at_once(monkeypatch):
     monkeypatch.setattr("fusioncam.runtime.budget.channel_plan.MOST_GUESSED_FROM", 40)
     monkeypatch.setattr("fusioncam.runtime.budget.posterior.LEARNED_UNTIL", 50)
     posteriors, maps, scores = setting(roughness=1.0)
-    plan = AdaptivePlan(LIVE, posteriors, 120, stop_early=False, grain=8)
+    plan = AdaptivePlan(LIVE, posteriors, 120, TOLERANCE, stop_early=False, grain=8)
     asked = follow(plan, scores)
     assert sum(map(len, asked[:-1])) < 48 + RIDING
     assert sum(map(len, asked)) == len(set(np.concatenate(asked).tolist())) == 120
@@ -125,17 +126,19 @@ def test_from_many_scores_on_the_others_are_taken_at_once(monkeypatch):
 def test_few_channels_are_all_scored():
     posteriors, _, scores = setting()
     few = AdaptivePlan(
-        LIVE[:10], [ScorePosterior(g._surrogate._masks, g._maps[:10], 1.0) for g in posteriors], 10, True, 8
+        LIVE[:10], [ScorePosterior(g._surrogate._masks, g._maps[:10], 1.0) for g in posteriors], 10, TOLERANCE, True, 8
     )
     (asked,) = follow(few, scores)
     np.testing.assert_array_equal(np.sort(asked), LIVE[:10])
-    assert few.settled
+    assert few.error == 0
     assert few.missing == 0
 
 
 def test_nothing_is_left_to_chance():
     def asked():
         posteriors, _, scores = setting(classes=2, roughness=1.0)
-        return [a.tolist() for a in follow(AdaptivePlan(LIVE, posteriors, 300, stop_early=True, grain=8), scores)]
+        return [
+            a.tolist() for a in follow(AdaptivePlan(LIVE, posteriors, 300, TOLERANCE, stop_early=True, grain=8), scores)
+        ]
 
     assert asked() == asked()

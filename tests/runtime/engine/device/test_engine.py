@@ -13,6 +13,7 @@ from fusioncam.errors import FusionCamError, UsageError
 from fusioncam.export import export_model
 from fusioncam.kernels.specs import SPECS
 from fusioncam.runtime.engine.device.engine import REST
+from fusioncam.runtime.explanation import Passes
 from fusioncam.runtime.methods import METHODS
 
 TOLERANCE = 2e-6
@@ -229,7 +230,7 @@ def test_progress_counts_the_passes(tiny, on_device, pictures):
     calls = []
     found = on_device(tiny.bundle, chunk=5).explain(pictures[0], 1, progress=lambda *call: calls.append(call))
     passes = 9 + 1 + 3
-    assert found.passes == (passes, 12, 0.0)
+    assert found.passes == Passes(passes, 12)
     assert calls == [(5, passes), (10, passes), (11, passes), (12, passes), (13, passes)]
     assert set(found.timing) == {"preprocess", "explain", "masked_passes", "fusion"}
 

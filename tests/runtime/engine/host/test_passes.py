@@ -52,7 +52,7 @@ def test_maps_ride_along_behind_the_channels(chunk, channels, extra):
 class Halves:
     """Asks for the even channels first, then for the odd ones."""
 
-    total, missing, settled = 6, 0.0, True
+    total, missing, error, tolerance, surprise = 6, 0.0, 0.0, 1e-3, 0.0
 
     def __init__(self):
         self.asked, self.told = [], []

@@ -1,0 +1,84 @@
+"""The way from a budget to the plan that chooses which channels get a masked pass."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from fusioncam.errors import UsageError
+from fusioncam.kernels.arrays import Array, Float64Array, IndexArray
+from fusioncam.runtime.budget.channel_plan import AdaptivePlan, ChannelPlan, ExhaustivePlan
+from fusioncam.runtime.budget.kinds import Auto, Budget, checked_budget
+from fusioncam.runtime.budget.posterior import ScorePosterior
+from fusioncam.runtime.budget.surrogate import Masks
+from fusioncam.runtime.explanation import TOLERANCE
+
+FINEST = 16  # side of the grid that masks are compared on, at most
+
+
+class Evidence(NamedTuple):
+    """The data that scores are predicted from.
+
+    Attributes:
+        masks: M at the layer's resolution (K, h, w).
+        activations: A (K, h, w).
+        gradients: g (K, h, w) of each class.
+        full: f_c(x) of each class c.
+    """
+
+    masks: Array
+    activations: Array
+    gradients: Sequence[Array]
+    full: Sequence[float]
+
+
+def plan_for(
+    budget: Budget,
+    live: IndexArray,
+    evidence: Callable[[], Evidence],
+    others: int,
+    grain: int,
+) -> ChannelPlan:
+    """Return the plan that chooses the channels to score.
+
+    Args:
+        budget: The budget.
+        live: The channels k that may matter, of K.
+        evidence: Returns the data that scores are predicted from; called only if some are predicted.
+        others: Passes that the explanation takes besides those of channels.
+        grain: Pictures that are best passed together.
+
+    Raises:
+        UsageError: The budget is too small for a single channel.
+    """
+    budget, most = checked_budget(budget), len(live)
+    if isinstance(budget, int):
+        most = budget - others
+    elif isinstance(budget, float):
+        most = math.ceil(budget * len(live))
+    if isinstance(budget, int) and most < 1:
+        raise UsageError(f"a budget of {budget} passes is too small: {others} are needed besides those of channels")
+    waits = isinstance(budget, Auto)
+    if not len(live) or budget == "exact" or (most >= len(live) and not waits):
+        return ExhaustivePlan(live)
+    masks, activations, gradients, full = evidence()
+    small, drawn = _shrunk(masks[live]), _shrunk(activations[live]).reshape(len(live), -1)
+    drawn = drawn - drawn.mean(axis=1, keepdims=True)
+    activity = _shrunk(np.einsum("khw->hw", activations)[None])[0]
+    posteriors = []
+    for gradient, logit in zip(gradients, full, strict=True):
+        positions = _shrunk(np.einsum("khw,khw->hw", gradient, activations)[None])[0]
+        posteriors.append(ScorePosterior(Masks(small, positions, activity), drawn, logit))
+    tolerance = budget.tolerance if isinstance(budget, Auto) else TOLERANCE
+    return AdaptivePlan(live, posteriors, most, tolerance, stop_early=waits, grain=grain)
+
+
+def _shrunk(maps: Array) -> Float64Array:
+    """Return maps (n, h, w) in float64, on a grid of at most `FINEST` x `FINEST`."""
+    _, height, width = maps.shape
+    if max(height, width) <= FINEST:
+        return maps.astype(np.float64)
+    size = min(width, FINEST), min(height, FINEST)
+    return np.stack([cv2.resize(m.astype(np.float64), size, interpolation=cv2.INTER_AREA) for m in maps])
