@@ -177,6 +177,17 @@ def tiny(make_tiny):
 
 
 @pytest.fixture(scope="session")
+def tiny_int8(make_tiny, pictures, tmp_path_factory):
+    """The bundle of the same network as `tiny`, with scores in int8."""
+    source = make_tiny(zero=(1, 5), constant=(3,)).bundle.with_suffix(".onnx")
+    bundle = tmp_path_factory.mktemp("int8") / "tiny.fcam"
+    export_model(
+        source, bundle, layer="layer", preprocessing=UNIT, precision="int8", calibrate=lambda prep: iter(pictures)
+    )
+    return bundle
+
+
+@pytest.fixture(scope="session")
 def oracle():
     """The method, written a second time."""
     return load(Path(__file__).with_name("oracle.py")).Oracle

@@ -11,6 +11,7 @@ from fusioncam.export.options import DEFAULTS, ExportOptions
 from fusioncam.export.sessions import failing_as
 from fusioncam.export.single.loop import loop_graph
 from fusioncam.export.single.metadata import metadata
+from fusioncam.export.single.parts import logits_only
 from fusioncam.export.single.unrolled import chunk_graph, fuse_graph
 from fusioncam.export.single.widen import widened
 from fusioncam.manifest import (
@@ -107,16 +108,21 @@ def _single(folder: Path, manifest: Manifest, shared_weights: bool) -> bytes:
     model, score = _load(folder, EXPLAIN_GRAPH), _load(folder, SCORE_GRAPH)
     if manifest.score_precision == "float16" and not shared_weights:  # the weights of the explain pass are float16
         score = widened(score)
-    loop_graph(model.graph, score, manifest, CHUNK, shared_weights)
+    loop_graph(model.graph, score, manifest, CHUNK, shared_weights, _exact(folder, manifest))
     return _serialised(model, manifest)
 
 
 def _unrolled(folder: Path, manifest: Manifest, masks: int) -> dict[str, bytes]:
     graphs = {
         CHUNK_GRAPH: chunk_graph(_load(folder, SCORE_GRAPH), manifest, masks),
-        FUSE_GRAPH: fuse_graph(_load(folder, SCORE_GRAPH), manifest),
+        FUSE_GRAPH: fuse_graph(_exact(folder, manifest) or _load(folder, SCORE_GRAPH), manifest),
     }
     return {name: _serialised(model, manifest) for name, model in graphs.items()}
+
+
+def _exact(folder: Path, manifest: Manifest) -> ir.Model | None:
+    """Return the graph for the passes of full-size maps, where that of the masked passes is too coarse, else None."""
+    return logits_only(_load(folder, EXPLAIN_GRAPH)) if manifest.score_precision == "int8" else None
 
 
 def _load(folder: Path, name: str) -> ir.Model:

@@ -1,6 +1,7 @@
 """The whole method as one graph: the masked passes run in a Loop over chunks of channels, to bound memory."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -13,11 +14,18 @@ from fusioncam.export.single.parts import give, is_half, masked, of_class, of_on
 from fusioncam.export.single.subject import REGION, Subject, pick, subject_of
 from fusioncam.manifest import Manifest
 
-PREFIX, MODEL = "fusioncam.passes", "fusioncam.masked"  # of names
+PREFIX, MODEL, EXACT = "fusioncam.passes", "fusioncam.masked", "fusioncam.exact"  # of names
 LATE = 3  # turns of the Loop after those of channels: x * 0 and x * D at once, x * R, x * U
 
 
-def loop_graph(graph: ir.Graph, score: ir.Model, manifest: Manifest, chunk: int, shared_weights: bool) -> None:
+def loop_graph(
+    graph: ir.Graph,
+    score: ir.Model,
+    manifest: Manifest,
+    chunk: int,
+    shared_weights: bool,
+    exact: ir.Model | None = None,
+) -> None:
     """Turn an explain graph into one from `image` and `class_index` to the three maps and `logits`.
 
     Args:
@@ -27,13 +35,15 @@ def loop_graph(graph: ir.Graph, score: ir.Model, manifest: Manifest, chunk: int,
         chunk: Masked pictures per turn of the Loop.
         shared_weights: Whether the Loop reads the weights of the explain graph in place of its own. The passes are then
             slower: onnxruntime lays weights out anew only within the graph that holds them.
+        exact: For an int8 score graph: the graph of the passes after those of channels, with the weights of the explain
+            graph; it is used up.
     """
-    known = constants_of(graph) if shared_weights else {}
+    known = constants_of(graph) if shared_weights or exact is not None else {}
     inputs = of_one_picture(graph)
     logits, *_ = outputs = list(graph.outputs)
     op = Ops(graph, "fusioncam.single")
     subject = subject_of(op, manifest, inputs, outputs)
-    chances, kept = _passes(op, subject, score, chunk, known)
+    chances, kept = _passes(op, subject, _Networks(score, exact, known), chunk)
     maps = {
         "fusion_cam": subject.fuse(op, chances, kept),
         "grad_cam": subject.gradient_map,
@@ -45,15 +55,38 @@ def loop_graph(graph: ir.Graph, score: ir.Model, manifest: Manifest, chunk: int,
     graph.outputs.append(logits)
 
 
-def _passes(
-    op: Ops, subject: Subject, score: ir.Model, chunk: int, known: Mapping[bytes, ir.Value]
-) -> tuple[ir.Value, ir.Value]:
+@dataclass(frozen=True)
+class _Networks:
+    """The graphs of the passes, see `loop_graph`, and the constants that both may share with the explain graph."""
+
+    score: ir.Model
+    exact: ir.Model | None
+    known: Mapping[bytes, ir.Value]
+
+    def logits(self, op: Ops, pictures: ir.Value, of_channels: ir.Value) -> ir.Value:
+        """Return the logits of pictures, of channels or of full-size maps."""
+        exact = self.exact
+        if exact is None:
+            return self._put(op, self.score, MODEL, pictures)
+        (rows,) = op.either(
+            of_channels,
+            lambda op: [self._put(op, self.score, MODEL, pictures)],
+            lambda op: [self._put(op, exact, EXACT, pictures)],
+            count=1,
+        )
+        return rows
+
+    def _put(self, op: Ops, model: ir.Model, prefix: str, pictures: ir.Value) -> ir.Value:
+        return put_into(op.graph, model, prefix, {"image": pictures}, self.known)["logits"]
+
+
+def _passes(op: Ops, subject: Subject, networks: _Networks, chunk: int) -> tuple[ir.Value, ir.Value]:
     """Return the results of all masked passes, those of the live channels first.
 
     Returns:
         The probabilities of c (n + 4,), and the full-size maps of the last four passes (4, H, W).
     """
-    size, half = subject.manifest.preprocessing.size, is_half(score)
+    size, half = subject.manifest.preprocessing.size, is_half(networks.score)
     count = op.Div(op.Add(subject.count, op.ints([chunk - 1])), op.ints([chunk]))
     chunks = op.Squeeze(count, op.ints([0]))
     turn, going, *states = inputs = [
@@ -69,14 +102,15 @@ def _passes(
     scores, chances, kept = states
 
     def body(op: Ops) -> Sequence[ir.Value]:
+        of_channels = op.Less(turn, chunks)
         masks, now_kept = op.either(
-            op.Less(turn, chunks),
+            of_channels,
             lambda op: (_of_channels(op, subject, turn, chunk), op.Identity(kept)),
             lambda op: _of_maps(op, subject, op.Sub(turn, chunks), scores, chances, kept),
             count=2,
         )
         pictures = masked(op, subject.image, masks, half)
-        rows = put_into(op.graph, score, MODEL, {"image": pictures}, known)["logits"]
+        rows = networks.logits(op, pictures, of_channels)
         chance = arithmetic_of(op, subject.manifest).chances(rows, subject.manifest.ending)
         more = (of_class(op, v, subject.chosen) for v in (rows, chance))
         longer = [op.Concat(old, new, axis=0) for old, new in zip((scores, chances), more, strict=True)]

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
+import onnx_ir.passes.common as passes
 
 from fusioncam.export.gradient import Ops
 from fusioncam.export.single.nodes import forget_shapes
@@ -54,6 +55,15 @@ def of_class(op: Ops, rows: ir.Value, chosen: ir.Value) -> ir.Value:
 def is_half(score: ir.Model) -> bool:
     """Return whether a score graph takes float16 pictures."""
     return score.graph.inputs[0].dtype == ir.DataType.FLOAT16
+
+
+def logits_only(explain: ir.Model) -> ir.Model:
+    """Return the explain graph, which is changed, without class, activations and gradients: pictures to logits."""
+    graph = explain.graph
+    del graph.outputs[1:]
+    passes.RemoveUnusedNodesPass()(explain)
+    graph.inputs.remove(graph.inputs[1])
+    return explain
 
 
 def give(graph: ir.Graph, outputs: Mapping[str, ir.Value], shape: Sequence[int]) -> None:

@@ -47,7 +47,8 @@ def fuse_graph(score: ir.Model, manifest: Manifest) -> ir.Model:
     x * D and x * R at once, then x * U.
 
     Args:
-        score: The score graph of the bundle; it is used up.
+        score: The graph of the four passes: the score graph of the bundle, or its explain graph's part that gives the
+            logits where scores are int8; it is used up.
         manifest: The manifest of the bundle.
     """
     channels, *grid = manifest.layer.shape

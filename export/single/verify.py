@@ -35,7 +35,8 @@ def compare_variants(bundle: Path, manifest: Manifest, image: Array) -> list[Fin
     explain, score = (open_session(bundle / name) for name in (EXPLAIN_GRAPH, SCORE_GRAPH))
     feeds = {"image": image[None], "class_index": np.full(1, -1, np.int64)}
     seen = dict(zip(("logits", "activations", "gradients"), explain.run(None, feeds), strict=True))
-    reference_maps = _by_numpy(score, manifest, image, seen)
+    exact = explain if manifest.score_precision == "int8" else score
+    reference_maps = _by_numpy(score, exact, manifest, image, seen)
     limit = LIMITS[manifest.score_precision]
     findings = []
     for name, run in variants.items():
@@ -70,18 +71,20 @@ def _by_chunks(bundle: Path, feeds: dict[str, Array], seen: dict[str, Array]) ->
     return dict(zip(MAPS, fuse.run(MAPS, {**feeds, **seen, "scores": scores}), strict=True))
 
 
-def _by_numpy(score: InferenceSession, manifest: Manifest, image: Array, seen: dict[str, Array]) -> dict[str, Array]:
-    """Return the maps by `kernels/reference.py`."""
+def _by_numpy(
+    score: InferenceSession, exact: InferenceSession, manifest: Manifest, image: Array, seen: dict[str, Array]
+) -> dict[str, Array]:
+    """Return the maps by `kernels/reference.py`; `exact` passes the full-size maps, `score` those of channels."""
     logits, activations, gradients = (seen[n][0] for n in ("logits", "activations", "gradients"))
     c, size = int(logits.argmax()), image.shape[1:]
     masks = MaskMaker(activations, image)
 
     def confidence(m: Array) -> float:
-        logits = logits_of(score, (image * m)[None].astype(np.float32))
+        logits = logits_of(exact, (image * m)[None].astype(np.float32))
         return float(reference.probabilities(logits, manifest.ending)[0, c])
 
-    scores = np.full(len(activations), logits_of(score, 0 * image[None])[0, c], np.float64)
+    scores = np.full(len(activations), logits_of(exact, 0 * image[None])[0, c], np.float64)
     live = np.flatnonzero(~masks.zero & ~masks.constant)
     scores[live] = masked_scores(score, masks, live, image, c)
-    exact, slopes = activations.astype(np.float64), gradients.astype(np.float64)
-    return reference.fusion_cam(exact, slopes, scores, confidence, size)
+    features, slopes = activations.astype(np.float64), gradients.astype(np.float64)
+    return reference.fusion_cam(features, slopes, scores, confidence, size)

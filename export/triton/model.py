@@ -86,6 +86,7 @@ class TritonPythonModel:
         self._shape = (3, *self.manifest.preprocessing.size)
         self._explain = RepositoryModel(f"{name}_explain", version, PARTS if self.manifest.gradient else PARTS[:2])
         self._score = RepositoryModel(f"{name}_score", version, ["logits"])
+        self._exact = RepositoryModel(f"{name}_explain", version, ["logits"])  # for exact passes, see `PassRequest`
 
     async def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Return a response for each request."""
@@ -148,23 +149,27 @@ class TritonPythonModel:
     async def _pass(self, passes: PassRequest, request: Any) -> None:
         """Send chunks as they are made, up to `CHUNKS` at a time, for NAME_score to batch."""
         begun = time.perf_counter()
+        model, dtype = (self._exact, np.float32) if passes.exact else (self._score, self._dtype)
         sent: deque[tuple[int, Any]] = deque()
         for start in range(0, passes.count, self._chunk):
-            rows = np.empty((min(self._chunk, passes.count - start), *self._shape), self._dtype)
+            rows = np.empty((min(self._chunk, passes.count - start), *self._shape), dtype)
             with np.errstate(over="ignore"):  # numbers beyond float16 show in the logits
                 passes.fill(start, start + len(rows), rows)
             if request.is_cancelled():
                 raise CancelledError
-            sent.append((start, self._score.send({"image": rows})))
+            feeds: dict[str, Any] = {"image": rows}
+            if passes.exact:
+                feeds["class_index"] = np.full(len(rows), -1, np.int64)
+            sent.append((start, model.send(feeds)))
             if len(sent) == CHUNKS:
-                await self._take(passes, *sent.popleft())
+                await self._take(passes, model, *sent.popleft())
         while sent:
-            await self._take(passes, *sent.popleft())
+            await self._take(passes, model, *sent.popleft())
         passes.clock.add("masked_passes", time.perf_counter() - begun)
         passes.clock.resume()
 
-    async def _take(self, passes: PassRequest, start: int, response: Any) -> None:
-        logits = self._score.read(await response)["logits"]
+    async def _take(self, passes: PassRequest, model: RepositoryModel, start: int, response: Any) -> None:
+        logits = model.read(await response)["logits"]
         refuse_nan(logits, "logits")
         passes.take(start, logits)
 

@@ -25,6 +25,7 @@ class PassRequest:
             or, where the graph makes the masked pictures, `Deferred`.
         take: `take(start, logits)` gets the logits (B, classes) of the pictures from `start` on.
         clock: Gets the seconds of the passes.
+        exact: Whether the passes go through the explain graph, since those of an int8 score graph are too coarse.
         done: Pictures passed so far.
     """
 
@@ -32,6 +33,7 @@ class PassRequest:
     fill: Callable[[int, int, Any], None]
     take: Callable[[int, Float32Array], None]
     clock: Clock
+    exact: bool = False
     done: int = 0
 
 

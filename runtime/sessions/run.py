@@ -8,7 +8,12 @@ import onnxruntime
 from fusioncam.runtime.sessions.failures import run_failure
 
 
-def run(session: onnxruntime.InferenceSession, outputs: Sequence[str], feeds: dict[str, Any]) -> list[Any]:
+def run(
+    session: onnxruntime.InferenceSession,
+    outputs: Sequence[str],
+    feeds: dict[str, Any],
+    options: onnxruntime.RunOptions | None = None,
+) -> list[Any]:
     """Run a session and return the named outputs.
 
     Raises:
@@ -16,7 +21,7 @@ def run(session: onnxruntime.InferenceSession, outputs: Sequence[str], feeds: di
         FusionCamError: onnxruntime fails otherwise.
     """
     try:
-        results: list[Any] = session.run(outputs, feeds)
+        results: list[Any] = session.run(outputs, feeds, *([] if options is None else [options]))
     except Exception as error:  # onnxruntime's exceptions share no base class
         raise run_failure(error) from error
     return results

@@ -63,7 +63,7 @@ class HostEngine:
         x, targets = prepared(request)
         evidence = list(self._evidence(x, targets))
         request.clock.lap("explain")
-        passes = MaskedPasses(x, request.clock, request.progress)
+        passes = MaskedPasses(x, request.clock, request.progress, exact=self.manifest.score_precision == "int8")
         yield HostSteps(passes, evidence, self.manifest.ending, request.budget, self.scorer.grain, self._head)
 
     def _evidence(self, x: Float32Array, targets: Sequence[Target]) -> Iterator[ClassEvidence]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 
 from fusioncam.manifest import CHUNK, EXPLAIN_GRAPH, GPU_CHUNK, HEAD_GRAPH, SCORE_GRAPH, Manifest
 from fusioncam.runtime.engine.checks import input_type
@@ -32,10 +33,12 @@ def open_host_engine(folder: Path, manifest: Manifest, options: EngineOptions) -
     def open_head() -> Head:
         return Head(options.opened(folder / HEAD_GRAPH, manifest, linger=False))
 
-    return HostEngine(manifest, explain, _open_scorer(folder / SCORE_GRAPH, manifest, options), open_head)
+    return HostEngine(manifest, explain, _open_scorer(folder / SCORE_GRAPH, manifest, options, explain), open_head)
 
 
-def _open_scorer(path: Path, manifest: Manifest, options: EngineOptions) -> Scorer:
+def _open_scorer(
+    path: Path, manifest: Manifest, options: EngineOptions, explain: onnxruntime.InferenceSession
+) -> Scorer:
     """Open the score graph for chunks that are made on the host; on the CPU the graph masks its pictures itself."""
     size, providers = manifest.preprocessing.size, [name_and_options(p)[0] for p in resolve(options.providers)]
     on_cpu, usual = {*providers} == {CPU}, GPU_CHUNK if providers[0] in ON_GPU else CHUNK
@@ -44,7 +47,8 @@ def _open_scorer(path: Path, manifest: Manifest, options: EngineOptions) -> Scor
     model = masked_graph(path, grid, size) if grid else None  # which checks the inputs that it takes the place of
     session = options.opened(path, manifest, check_inputs=model is None, model=model)
     dtype = np.float32 if grid else input_type(session)
-    scorer = Scorer(session, (3, *size), options.chunk or usual, pad=not on_cpu, dtype=dtype, grid=grid)
+    chunk, pad = options.chunk or usual, not on_cpu
+    scorer = Scorer(session, (3, *size), chunk, pad, dtype=dtype, grid=grid, explain=explain)
     if on_cpu and options.chunk is None:
         scorer.chunk = remembered_chunk(manifest, options.threads, scorer.try_out)
     return scorer

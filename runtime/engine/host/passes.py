@@ -36,6 +36,8 @@ class MaskedPasses:
         image: x (3, H, W), preprocessed.
         clock: Gets the laps `masked_passes`, and `fusion` for what happens between them.
         progress: Called with (`done`, `total`) after every chunk.
+        exact: Whether full-size maps are passed through the explain graph: with int8 scores, where the confidences of
+            two maps nearly cancel, rounding would decide the sign of their shares.
 
     Attributes:
         size: (H, W).
@@ -43,24 +45,26 @@ class MaskedPasses:
         total: Passes expected in all.
     """
 
-    def __init__(self, image: Float32Array, clock: Clock, progress: Progress | None = None) -> None:
-        self.image, self.size = image, (image.shape[1], image.shape[2])
+    def __init__(
+        self, image: Float32Array, clock: Clock, progress: Progress | None = None, exact: bool = False
+    ) -> None:
+        self.image, self.size, self.exact = image, (image.shape[1], image.shape[2]), exact
         self.done = self.total = 0
         self._clock, self._progress = clock, progress
 
     def of_maps(self, maps: Sequence[Array]) -> Task[Float32Array]:
         """Return f(x * m) of full-size maps m (H, W): logits (len(maps), classes)."""
-        return self.of_pictures(len(maps), lambda i: self._under(maps[i]))
+        return self.of_pictures(len(maps), lambda i: self._under(maps[i]), self.exact)
 
-    def of_pictures(self, count: int, picture: Picture) -> Task[Float32Array]:
-        """Return f of other pictures, see `Pictures`, made chunk by chunk."""
+    def of_pictures(self, count: int, picture: Picture, exact: bool = False) -> Task[Float32Array]:
+        """Return f of other pictures, see `Pictures`, made chunk by chunk; `exact` is that of `PassRequest`."""
         rows: list[Float32Array] = []
 
         def fill(start: int, stop: int, out: Float32Array) -> None:
             write(map(picture, range(start, stop)), out)
 
         self.total = max(self.total, self.done + count)
-        yield from self._run(count, fill, lambda _, logits: rows.append(logits))
+        yield from self._run(count, fill, lambda _, logits: rows.append(logits), exact)
         return _stacked(rows)
 
     def of_channels(
@@ -74,6 +78,8 @@ class MaskedPasses:
     ) -> Task[ChannelLogits]:
         """Pass the channels k that a plan asks for, and full-size maps with the first; give f_c(x * M_k) to the plan.
 
+        Maps that pass through another graph (see `exact`) go before the channels.
+
         Args:
             masks: Makes the masked pictures.
             plan: Chooses the channels, and gets their scores.
@@ -83,10 +89,13 @@ class MaskedPasses:
             baseline: Logits (all classes,) of the map of zeros.
         """
         sums = np.full(len(masks.scaled), np.nan)
-        channels = plan.next(len(maps))
         expected = self.done + len(maps) + remaining  # and those of the channels, which the plan revises
         self.total = expected + plan.total
-        scores, rows = yield from self._of_batch(masks, channels, classes, maps, sums)
+        apart, riding = (maps, []) if self.exact else ([], maps)
+        rows_apart = yield from self.of_maps(apart)
+        channels = plan.next(len(riding))
+        scores, rows = yield from self._of_batch(masks, channels, classes, riding, sums)
+        rows = rows_apart if self.exact else rows
         of_baseline = (rows[0] if baseline is None else baseline)[classes].astype(np.float64)
         plan.update(scores, of_baseline)
         while len(channels := plan.next(0)):
@@ -121,7 +130,11 @@ class MaskedPasses:
         return np.asarray(self.image * m.astype(np.float32, copy=False))
 
     def _run(
-        self, count: int, fill: Callable[[int, int, Any], None], take: Callable[[int, Float32Array], None]
+        self,
+        count: int,
+        fill: Callable[[int, int, Any], None],
+        take: Callable[[int, Float32Array], None],
+        exact: bool = False,
     ) -> Task[None]:
         def taken(start: int, logits: Float32Array) -> None:
             take(start, logits)
@@ -131,7 +144,7 @@ class MaskedPasses:
 
         if count:
             self._clock.lap("fusion")
-            yield PassRequest(count, fill, taken, self._clock)
+            yield PassRequest(count, fill, taken, self._clock, exact)
 
 
 def _stacked(rows: Sequence[Float32Array]) -> Float32Array:

@@ -1,7 +1,7 @@
 """Forward passes of many pictures, in chunks: memory is bounded by the chunk, never by the number of pictures."""
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from fusioncam.errors import NotFiniteError
+from fusioncam.kernels.arrays import Float32Array
 from fusioncam.kernels.masks import Deferred
 from fusioncam.runtime.engine.checks import refuse_nan
 from fusioncam.runtime.engine.host.chunks import Chunk, MaskChunk, PictureChunk
@@ -32,6 +33,7 @@ class Scorer:
             costly on a GPU, while on the CPU the filling is.
         dtype: Type of the session's `image`, float32 or float16.
         grid: (h, w) of the masks, where the session's graph is that of `masked_graph`; by default it takes pictures.
+        explain: Session of the explain graph, for requests of exact passes, see `PassRequest`.
     """
 
     def __init__(
@@ -42,8 +44,10 @@ class Scorer:
         pad: bool,
         dtype: npt.DTypeLike = np.float32,
         grid: tuple[int, int] | None = None,
+        explain: onnxruntime.InferenceSession | None = None,
     ) -> None:
         self._session, self._shape, self.chunk, self.pad = session, shape, chunk, pad
+        self._explain = explain
         self._buffers: Callable[[], Chunk] = partial(MaskChunk, grid) if grid else partial(PictureChunk, shape, dtype)
 
     @property
@@ -53,7 +57,8 @@ class Scorer:
 
     def scheduler(self, most: int = IN_FLIGHT) -> Scheduler[Any]:
         """Return a scheduler for so many tasks, which share chunks, with buffers of its own."""
-        return Scheduler(partial(self._run_chunk, self._buffers()), self.chunk, most)
+        buffers = {False: self._buffers(), True: PictureChunk(self._shape, np.float32)}
+        return Scheduler(partial(self._run_chunk, buffers), self.chunk, most)
 
     def try_out(self, count: int) -> None:
         """Pass a blank picture `count` times through the session, to be timed."""
@@ -63,11 +68,13 @@ class Scorer:
             rows.put([np.zeros(self._shape, np.float32)] * count, 1)
         run(self._session, ["logits"], buffers.feeds(rows, count))
 
-    def _run_chunk(self, buffers: Chunk, tasks: Collection[RunningTask[Any]]) -> int:
-        """Run the session once, with as many of the tasks' pictures as fit; see `Scheduler`."""
+    def _run_chunk(self, chunks: Mapping[bool, Chunk], running: Collection[RunningTask[Any]]) -> int:
+        """Run a session once, with as many of the tasks' pictures as fit and go through it; see `Scheduler`."""
         start = time.perf_counter()
+        exact, tasks = _through_one_session(running)
+        buffers = chunks[exact]
         count = min(self.chunk, sum(task.passes_wanted for task in tasks))
-        pictures = buffers.rows(self.chunk if self.pad else count)
+        pictures = buffers.rows(self.chunk if self.pad and not exact else count)
         parts, end = [], 0
         for task in tasks:
             if size := min(task.passes_wanted, count - end):
@@ -78,7 +85,7 @@ class Scorer:
                 end += size
         if not parts:
             return 0
-        logits = run(self._session, ["logits"], buffers.feeds(pictures, end))[0]
+        logits = self._logits(exact, buffers.feeds(pictures, end))
         seconds = (time.perf_counter() - start) / end
         for task, rows in parts:
             try:
@@ -88,3 +95,20 @@ class Scorer:
             else:
                 task.take(logits[rows], seconds * (rows.stop - rows.start))
         return end
+
+    def _logits(self, exact: bool, feeds: dict[str, Any]) -> Float32Array:
+        """Return the logits (N, classes) of either session; the explain graph leaves its gradients out."""
+        if not exact:
+            return np.asarray(run(self._session, ["logits"], feeds)[0])
+        assert self._explain is not None, "an engine of int8 bundles gives it"
+        options = onnxruntime.RunOptions()
+        options.only_execute_path_to_fetches = True
+        feeds["class_index"] = np.full(len(feeds["image"]), -1, np.int64)
+        return np.asarray(run(self._explain, ["logits"], feeds, options)[0])
+
+
+def _through_one_session(running: Iterable[RunningTask[Any]]) -> tuple[bool, list[RunningTask[Any]]]:
+    """Return whether the oldest task that waits wants exact passes, and all tasks that want the same."""
+    waiting = [(task.pass_request.exact, task) for task in running if task.pass_request is not None]
+    exact = bool(waiting) and waiting[0][0]
+    return exact, [task for wants, task in waiting if wants == exact]

@@ -46,6 +46,16 @@ def test_scores_in_float16(backend, server, half, write, pictures):
     assert {"no_gradient", "assumed_preprocessing"} <= set(wanted.flags)
 
 
+def test_exact_passes_of_an_int8_bundle_go_to_the_explain_graph(backend, server, tiny_int8, write, pictures):
+    write(server.folder, tiny_int8, form="bls", name="small", methods=("fusion_cam",))
+    found = backend.Front(server, "small").ask({"image": pictures[0][None]})
+    wanted = Explainer(tiny_int8).explain(pictures[0])
+    np.testing.assert_allclose(found["fusion_cam"][0], wanted.maps["fusion_cam"], atol=1e-5)
+    asked = [(name, count) for name, _, count in server.asked]
+    assert [count for name, count in asked if name == "small_explain"] == [1, 2, 1, 1]
+    assert sum(count for name, count in asked if name == "small_score") == 9
+
+
 def test_photos_are_decoded_and_prepared(front, bundle, png):
     picture, data = png
     found = front.ask({"image_bytes": np.array([data], object)}, ["fusion_cam", "logits"])

@@ -3,14 +3,18 @@
 import json
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from fusioncam import Explainer
 from fusioncam.errors import FusionCamError
 from fusioncam.export import export_model
+from fusioncam.kernels.masks import MaskMaker
+from fusioncam.kernels.reference import fusion_cam, probabilities
 from fusioncam.runtime.engine.host.scorer import Scorer
 from fusioncam.runtime.engine.progress import Clock
 from fusioncam.runtime.engine.scheduler import PassRequest
+from fusioncam.runtime.sessions.masked_graph import MASKS
 
 
 @pytest.mark.parametrize("pad", [False, True])
@@ -47,6 +51,54 @@ def test_a_picture_that_float16_does_not_hold_is_one_error_without_warnings(tiny
     export_model(tiny.bundle.with_suffix(".onnx"), tmp_path / "half.fcam", layer="layer", precision="fp16")
     with pytest.raises(FusionCamError, match="NaN or infinite logits"):
         Explainer(tmp_path / "half.fcam").explain(pictures[0] * np.float32(1e6))
+
+
+class Meter:
+    """A session that keeps the sizes of its batches."""
+
+    def __init__(self, session):
+        self.session, self.batches = session, []
+
+    def run(self, outputs, feeds, *options):
+        self.batches.append(len(next(iter(feeds.values()))) if "image" in feeds else len(feeds[MASKS]))
+        return self.session.run(outputs, feeds, *options)
+
+
+@pytest.mark.parametrize("class_index", [0, 1, 2, 4])  # the map of 3 shows no difference
+def test_confidences_of_an_int8_bundle_are_those_of_float32(tiny_int8, relayed, pictures, class_index):
+    explainer, relays = relayed(tiny_int8)
+    explain, score = (Meter(relay.session) for relay in (relays.explain, relays.score))
+    relays.explain.session, relays.score.session = explain, score
+    x = pictures[0]
+    found = explainer.explain(x, class_index)
+    live = 12 - 3
+    assert found.passes.run == live + 4
+    assert explain.batches == [1, 2, 1, 1]  # the explain pass; x * 0 and x * D; x * R; x * U
+    assert sum(score.batches) == live
+
+    graphs = {n: onnxruntime.InferenceSession(tiny_int8 / n) for n in ("explain.onnx", "score.onnx")}
+
+    def logits(graph, m):
+        feeds = {"image": (x * m)[None].astype(np.float32)}
+        feeds |= {"class_index": np.full(1, -1)} if graph == "explain.onnx" else {}
+        return graphs[graph].run(["logits"], feeds)[0]
+
+    feeds = {"image": x[None], "class_index": np.full(1, class_index)}
+    seen = [array[0] for array in graphs["explain.onnx"].run(["activations", "gradients"], feeds)]
+    masks = MaskMaker(seen[0], x)
+    activations, gradients = (array.astype(np.float64) for array in seen)
+    scores = np.full(12, logits("explain.onnx", np.zeros(x.shape[1:]))[0, class_index], np.float64)
+    for k in np.flatnonzero(~masks.zero & ~masks.constant):
+        scores[k] = logits("score.onnx", masks.full(k))[0, class_index]
+    maps = {
+        graph: fusion_cam(
+            activations, gradients, scores,
+            lambda m, graph=graph: float(probabilities(logits(graph, m), "logits")[0, class_index]), x.shape[1:],
+        )["fusion_cam"]
+        for graph in ("explain.onnx", "score.onnx")
+    }  # fmt: skip
+    np.testing.assert_allclose(found.maps["fusion_cam"], maps["explain.onnx"], rtol=0, atol=1e-5)
+    assert np.abs(maps["score.onnx"] - maps["explain.onnx"]).max() > 1e-4  # so the line above tells them apart
 
 
 def test_from_the_command_line(run, work, tmp_path):

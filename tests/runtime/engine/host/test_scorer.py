@@ -24,6 +24,37 @@ class Model:
         return [np.stack([total, -total], 1)]
 
 
+class Explain(Model):
+    """A stand-in for the explain graph, whose passes are told apart by their sign."""
+
+    def run(self, outputs, feeds, options):
+        assert options.only_execute_path_to_fetches
+        assert feeds["class_index"].tolist() == [-1] * len(feeds["image"])
+        return [-super().run(outputs, {"image": feeds["image"]})[0]]
+
+
+@pytest.mark.parametrize("pad", [False, True])
+def test_exact_passes_go_through_the_explain_graph_and_share_its_runs(pad):
+    score, explain = Model(), Explain()
+
+    def work(exact):
+        rows = []
+        for flag in (exact, not exact):
+
+            def fill(start, stop, out):
+                out[:] = 1
+
+            yield PassRequest(3, fill, lambda _, logits: rows.extend(logits[:, 0].tolist()), Clock(), flag)
+        return rows
+
+    scorer = Scorer(score, SHAPE, 8, pad, explain=explain)
+    of_one, of_other, of_third = scorer.scheduler().run([work(True), work(False), work(True)])
+    assert of_one == of_third == [-60] * 3 + [60] * 3
+    assert of_other == [60] * 3 + [-60] * 3
+    assert [len(batch) for batch in explain.fed] == [6, 3]  # two tasks share the first run
+    assert sum(len(batch) for batch in score.fed) == (16 if pad else 9)
+
+
 def asking(*counts, first=0, log=None):
     """A work that wants so many pictures, then so many more; picture i is i everywhere. Finds the sums of all."""
 
