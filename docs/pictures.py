@@ -23,9 +23,9 @@ from fusioncam.runtime.commands.saving import explain_files
 from fusioncam.runtime.demo import MODEL
 from fusioncam.runtime.demo.scenes import draw_scene
 from fusioncam.runtime.difference import difference
-from fusioncam.runtime.evaluation.metrics.blur import blurred
 from fusioncam.runtime.photos.model_input import as_input
 from fusioncam.runtime.picture import method_title, overlay_difference
+from fusioncam.runtime.probes.blur import blurred
 from fusioncam.runtime.sessions.open import open_session
 
 FOLDER = Path(__file__).with_name("pictures")

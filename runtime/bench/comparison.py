@@ -13,7 +13,7 @@ from fusioncam.runtime.bench.fidelity import Difference, difference
 from fusioncam.runtime.bench.memory import Memory
 from fusioncam.runtime.bench.turns import REST, Spread, in_turns, spread
 from fusioncam.runtime.evaluation.metrics.catalogue import fault
-from fusioncam.runtime.evaluation.metrics.drop import average_drop
+from fusioncam.runtime.probes.drop import average_drop
 
 BARE = "bare passes"
 Maps = dict[str, Float32Array]

@@ -26,7 +26,6 @@ from fusioncam.runtime.engine import (
     Task,
 )
 from fusioncam.runtime.evaluation.annotations import Annotations, in_model_input
-from fusioncam.runtime.evaluation.metrics.catalogue import Measured, merged
 from fusioncam.runtime.evaluation.metrics.faithfulness import Settings, faithfulness
 from fusioncam.runtime.evaluation.metrics.localisation import localisation
 from fusioncam.runtime.evaluation.metrics.sanity import spearman
@@ -38,6 +37,7 @@ from fusioncam.runtime.photos.decode import read_image
 from fusioncam.runtime.photos.geometry import visible_part
 from fusioncam.runtime.photos.model_input import as_input
 from fusioncam.runtime.picture import overlay
+from fusioncam.runtime.probes.measured import Measured, merged
 from fusioncam.runtime.sessions.native_stderr import native_stderr
 from fusioncam.runtime.sessions.providers import Provider
 

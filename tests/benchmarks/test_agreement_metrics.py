@@ -24,7 +24,7 @@ def bench(part, proof, tmp_path_factory):
 @pytest.mark.parametrize("name", ["insertion", "deletion"])
 def test_a_loop_in_torch_finds_the_same_area(proof, bench, name, monkeypatch):
     monkeypatch.setattr(proof, "rise_blur", torch.zeros_like)  # RISE's kernel of 11 pixels is for pictures of 224
-    from fusioncam.runtime.evaluation.metrics import probe
+    from fusioncam.runtime.probes import probe
 
     monkeypatch.setattr(probe, "blurred", lambda x: x * 0)
     (picture,) = bench.subject.pictures

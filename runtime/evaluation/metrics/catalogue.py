@@ -1,12 +1,10 @@
 """The catalogue of metrics: their names, what they mean, and the flags of maps that cannot be measured."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from fusioncam.kernels.arrays import Array, Float32Array
+from fusioncam.kernels.arrays import Float32Array
 
 
 class Metric(NamedTuple):
@@ -103,33 +101,6 @@ FLAGS = {
     "no_sanity": "the model with shuffled weights gives NaN: there is no sanity figure",
     "no_object": "the object's mask is empty: nothing was measured",
 }
-
-
-@dataclass(frozen=True)
-class Measured:
-    """The figures of one map.
-
-    Attributes:
-        values: By the names of `METRICS`, and the confidences that they are made of; NaN where there is none.
-        curves: p_c after each step, by metric.
-        flags: Names of `FLAGS`.
-    """
-
-    values: dict[str, float] = field(default_factory=dict)
-    curves: dict[str, Array] = field(default_factory=dict)
-    flags: tuple[str, ...] = ()
-
-
-def merged(parts: Iterable[Measured]) -> Measured:
-    """Return the figures of several metrics about one map as one value."""
-    values: dict[str, float] = {}
-    curves: dict[str, Array] = {}
-    flags: dict[str, None] = {}
-    for part in parts:
-        values |= part.values
-        curves |= part.curves
-        flags |= dict.fromkeys(part.flags)
-    return Measured(values, curves, tuple(flags))
 
 
 def flags_of(saliency: Float32Array) -> tuple[str, ...]:

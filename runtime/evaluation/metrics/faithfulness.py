@@ -10,10 +10,11 @@ from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import Array, Float32Array
 from fusioncam.runtime.engine import Pictures, Task
 from fusioncam.runtime.evaluation.metrics import road
-from fusioncam.runtime.evaluation.metrics.catalogue import Measured, flags_of, merged
-from fusioncam.runtime.evaluation.metrics.drop import drop_probe
-from fusioncam.runtime.evaluation.metrics.pixel_curves import CURVES, curve_probe
-from fusioncam.runtime.evaluation.metrics.probe import Key, Map, Probe, Subject
+from fusioncam.runtime.evaluation.metrics.catalogue import flags_of
+from fusioncam.runtime.probes.drop import drop_probe
+from fusioncam.runtime.probes.measured import Measured, merged
+from fusioncam.runtime.probes.pixel_curves import CURVES, curve_probe
+from fusioncam.runtime.probes.probe import Key, Map, Probe, Subject
 
 Confidence = Callable[[Float32Array], Array]
 """p_c (N,) of logits (N, classes)."""

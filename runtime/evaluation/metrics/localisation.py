@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 
 from fusioncam.kernels.arrays import BoolArray, Float32Array
-from fusioncam.runtime.evaluation.metrics.catalogue import Measured, flags_of
+from fusioncam.runtime.evaluation.metrics.catalogue import flags_of
+from fusioncam.runtime.probes.measured import Measured
 
 
 def localisation(maps: Mapping[str, Float32Array], mask: BoolArray, tolerance: float = 0.0) -> dict[str, Measured]:

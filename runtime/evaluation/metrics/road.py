@@ -10,8 +10,8 @@ import numpy as np
 
 from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import Array, BoolArray, Float32Array
-from fusioncam.runtime.evaluation.metrics.catalogue import Measured
-from fusioncam.runtime.evaluation.metrics.probe import WHOLE, ZEROS, Key, Known, Maker, Map, Probe, Subject
+from fusioncam.runtime.probes.measured import Measured
+from fusioncam.runtime.probes.probe import WHOLE, ZEROS, Key, Known, Maker, Map, Probe, Subject
 
 PERCENTILES = (10, 20, 30, 40, 50, 60, 70, 80, 90)
 NOISE = 0.01

@@ -12,12 +12,12 @@ from fusioncam.export.randomise import randomised_bundle
 from fusioncam.manifest import read_bundle, sha256
 from fusioncam.runtime.evaluation.annotations import read_annotations
 from fusioncam.runtime.evaluation.evaluator import EvaluationConfig, Evaluator
-from fusioncam.runtime.evaluation.metrics.blur import blurred
 from fusioncam.runtime.evaluation.metrics.faithfulness import Settings
 from fusioncam.runtime.evaluation.metrics.sanity import spearman
 from fusioncam.runtime.evaluation.store.store import THUMBNAIL, plain
 from fusioncam.runtime.photos.decode import read_image
 from fusioncam.runtime.photos.model_input import preprocess
+from fusioncam.runtime.probes.blur import blurred
 from fusioncam.runtime.sessions.masked_graph import MASKS, PICTURE
 
 METHODS = ("fusion_cam", "grad_cam", "score_cam")

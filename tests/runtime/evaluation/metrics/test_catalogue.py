@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from fusioncam.runtime.evaluation.metrics.catalogue import FLAGS, METRICS, Measured, fault, flags_of, merged
+from fusioncam.runtime.evaluation.metrics.catalogue import FLAGS, METRICS, fault, flags_of
+from fusioncam.runtime.probes.measured import Measured, merged
 
 
 def test_metrics_have_a_direction_and_a_source():

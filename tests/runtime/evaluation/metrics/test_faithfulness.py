@@ -15,10 +15,10 @@ from fusioncam.runtime.engine.host.scorer import Scorer
 from fusioncam.runtime.engine.progress import Clock
 from fusioncam.runtime.engine.scheduler import RunningTask
 from fusioncam.runtime.evaluation.metrics import road
-from fusioncam.runtime.evaluation.metrics.blur import blurred, rise_kernel
-from fusioncam.runtime.evaluation.metrics.drop import average_drop, drop
 from fusioncam.runtime.evaluation.metrics.faithfulness import Settings, faithfulness
-from fusioncam.runtime.evaluation.metrics.pixel_curves import points
+from fusioncam.runtime.probes.blur import blurred, rise_kernel
+from fusioncam.runtime.probes.drop import average_drop, drop
+from fusioncam.runtime.probes.pixel_curves import points
 from fusioncam.runtime.sessions.open import open_session
 
 CLASS = 2

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 
 from fusioncam.kernels.arrays import Array
-from fusioncam.runtime.evaluation.metrics.catalogue import Measured
-from fusioncam.runtime.evaluation.metrics.probe import BLURRED, WHOLE, ZEROS, Key, Known, Maker, Map, Probe, Subject
+from fusioncam.runtime.probes.measured import Measured
+from fusioncam.runtime.probes.probe import BLURRED, WHOLE, ZEROS, Key, Known, Maker, Map, Probe, Subject
 
 # The pictures that the pixels are changed from, and to.
 CURVES: dict[str, tuple[Key, Key]] = {"deletion": (WHOLE, ZEROS), "insertion": (BLURRED, WHOLE)}

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fusioncam.kernels.arrays import Array
-from fusioncam.runtime.evaluation.metrics.catalogue import Measured
-from fusioncam.runtime.evaluation.metrics.probe import WHOLE, Key, Known, Map, Probe, Subject
+from fusioncam.runtime.probes.measured import Measured
+from fusioncam.runtime.probes.probe import WHOLE, Key, Known, Map, Probe, Subject
 
 
 def drop(p: npt.ArrayLike, under: npt.ArrayLike) -> Array:

@@ -8,8 +8,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from fusioncam.kernels.arrays import Float32Array, Int32Array
-from fusioncam.runtime.evaluation.metrics.blur import blurred
-from fusioncam.runtime.evaluation.metrics.catalogue import Measured
+from fusioncam.runtime.probes.blur import blurred
+from fusioncam.runtime.probes.measured import Measured
 
 Key: TypeAlias = tuple[str | int, ...]  # of a picture: maps and metrics that name the same key share its pass
 Maker: TypeAlias = Callable[[], Float32Array]
@@ -39,9 +39,9 @@ class Subject:
 
     x: Float32Array
     steps: int
-    percentiles: Sequence[int]
-    deviation: float
-    seed: int
+    percentiles: Sequence[int] = ()
+    deviation: float = 0.0
+    seed: int = 0
 
     @cached_property
     def shared(self) -> dict[Key, Maker]:
