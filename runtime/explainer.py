@@ -85,13 +85,20 @@ class Explainer:
         return self.pipeline.chunk
 
     def explain(
-        self, image: ImageLike, class_index: int | None = None, *, progress: Progress | None = None
+        self,
+        image: ImageLike,
+        class_index: int | None = None,
+        *,
+        verify: bool = False,
+        progress: Progress | None = None,
     ) -> Explanation:
         """Explain one class of one picture.
 
         Args:
             image: A path, an (H, W, 3) uint8 RGB array, or a preprocessed float32 (3, H, W) or (1, 3, H, W) array.
             class_index: The class; by default, and for -1, the top one.
+            verify: Whether the model is asked if the map is evidence: 23 passes more, see `Explanation.verdict`. They
+                count against a budget that is a number.
             progress: Called with (done, all) masked passes after every chunk.
 
         Raises:
@@ -99,8 +106,8 @@ class Explainer:
             UsageError: There is no such class.
             FusionCamError: The model cannot be run, or gives NaN or infinity.
         """
-        request = self._request(image, [self.pipeline.check_class(class_index)], progress)
-        ((explanation,),) = self.pipeline.run([self.pipeline.task(request)], self.methods)
+        request = self._request(image, [self.pipeline.check_class(class_index)], progress, verify)
+        ((explanation,),) = self.pipeline.run([self.pipeline.task(request)], self.methods, verify)
         return explanation
 
     def explain_batch(
@@ -110,6 +117,7 @@ class Explainer:
         *,
         top: int | None = None,
         above: float | None = None,
+        verify: bool = False,
         progress: Progress | None = None,
     ) -> list[Explanation]:
         """Explain one class, or several, of many pictures.
@@ -121,6 +129,7 @@ class Explainer:
             top: In place of class_index: the so many most probable classes of each picture, the first one first.
             above: In place of class_index: the classes of at least this probability, most probable first; a picture may
                 have none.
+            verify: As for `explain`; 20 passes for each class of a picture, and 3 that they share.
             progress: Called with (done, all) masked passes of each picture, after every chunk.
 
         Returns:
@@ -139,11 +148,11 @@ class Explainer:
             raise UsageError(f"{len(classes)} entries in class_index for {len(images)} pictures; give one for each")
         targets = [c if callable(c) else [self.pipeline.check_class(one) for one in many(c, 1)] for c in classes]
         tasks = (
-            self.pipeline.task(self._request(image, of_image, progress))
+            self.pipeline.task(self._request(image, of_image, progress, verify))
             for image, of_image in zip(images, targets, strict=True)
             if of_image
         )
-        return [e for explanations in self.pipeline.run(tasks, self.methods) for e in explanations]
+        return [e for explanations in self.pipeline.run(tasks, self.methods, verify) for e in explanations]
 
     def overlay(
         self,
@@ -176,6 +185,6 @@ class Explainer:
         return self.pipeline.overlay(ExplainRequest(x, targets, methods, budget), colors, opacity)
 
     def _request(
-        self, image: ImageLike, targets: Sequence[Target] | TargetChoice, progress: Progress | None
+        self, image: ImageLike, targets: Sequence[Target] | TargetChoice, progress: Progress | None, verify: bool
     ) -> ExplainRequest:
-        return ExplainRequest(image, targets, self.methods, self._budget, progress=progress)
+        return ExplainRequest(image, targets, self.methods, self._budget, progress=progress, verify=verify)

@@ -9,6 +9,7 @@ from fusioncam.kernels.arrays import Float32Array
 from fusioncam.manifest import Preprocessing
 from fusioncam.runtime.photos.geometry import on_photo
 from fusioncam.runtime.picture.titles import method_title
+from fusioncam.runtime.probes.verdict import Verdict
 
 TOLERANCE = 1e-3  # error of a map from which on a budget counts as too small
 
@@ -17,7 +18,8 @@ FLAGS = {
     "flat_score_cam": "no region gives positive evidence: Score-CAM is blank",
     "flat_fusion_cam": "nothing gives positive evidence: Fusion-CAM is blank",
     "equal_contributions": "neither map changes the confidence: both count the same",
-    "mixed_contributions": "one map raises the confidence and the other lowers it: a weight is negative",
+    "mixed_contributions": "one map raises the confidence and the other lowers it: a weight is negative, and the fused "
+    "map is unstable, as a small change of the scores can turn it over; trust its two parts",
     "cut_short": "the budget ended before the map was settled: more passes could still change it",
     "dark_picture": "the picture is nearly black: if its file has 16 bits but fewer are used, scale its values up",
     "no_gradient": "the bundle was exported without a gradient: methods that need one are left out",
@@ -82,6 +84,7 @@ class Explanation:
         photo_size: (H0, W0) of the photo; None for a preprocessed input.
         preprocessing: The way from the photo to the model's input.
         logits: (classes,) float32, the model's logits of the picture.
+        verdict: Whether the model's answers support the first map that is not blank; None where nobody asked.
     """
 
     maps: dict[str, Float32Array] = field(repr=False)
@@ -94,6 +97,7 @@ class Explanation:
     photo_size: tuple[int, int] | None = None
     preprocessing: Preprocessing | None = None
     logits: Float32Array | None = field(default=None, repr=False)
+    verdict: Verdict | None = None
 
     def on_photo(self, method: str) -> Float32Array:
         """Return a map at the resolution of the photo (H0, W0); it is 0 at pixels that the model did not see.
@@ -116,12 +120,14 @@ class Explanation:
 
     def summary(self) -> dict[str, Any]:
         """Return all but the maps and logits, ready for JSON."""
+        verdict = {} if self.verdict is None else {"verdict": self.verdict.summary()}
         return {
             "class_index": self.class_index,
             "label": self.label,
             "probability": self.probability,
             "methods": list(self.maps),
             "flags": {flag: flag_text(flag) for flag in self.flags},
+            **verdict,
             "passes": self.passes._asdict(),
             "timing_seconds": {stage: round(seconds, 6) for stage, seconds in self.timing.items()},
         }

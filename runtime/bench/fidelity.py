@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fusioncam.kernels.arrays import Float32Array
+from fusioncam.runtime.probes.likeness import correlation
 
 
 class Difference(NamedTuple):
@@ -16,8 +17,5 @@ class Difference(NamedTuple):
 
 def difference(first: Float32Array, second: Float32Array) -> Difference:
     """Return the difference of two maps (H, W); a flat map correlates with its equal only."""
-    one, other = first.astype(np.float64).ravel(), second.astype(np.float64).ravel()
-    largest = float(np.abs(one - other).max())
-    if not (np.ptp(one) and np.ptp(other)):
-        return Difference(float(largest == 0), largest)
-    return Difference(float(np.corrcoef(one, other)[0, 1]), largest)
+    largest = np.abs(first.astype(np.float64) - second.astype(np.float64)).max()
+    return Difference(correlation(first, second), float(largest))

@@ -57,9 +57,9 @@ class ClassSelection:
             raise UsageError("--above must be a probability, 0 to 1")
 
     def explain(
-        self, explainer: Explainer, photo: UInt8Array, progress: Progress | None
+        self, explainer: Explainer, photo: UInt8Array, progress: Progress | None, verify: bool = False
     ) -> list[Explanation] | list[Difference]:
-        """Explain the selected classes of one picture.
+        """Explain the selected classes of one picture, with verdicts if `verify`; differences have none.
 
         Raises:
             FusionCamError: See `Explainer.explain_batch` and `difference`.
@@ -68,8 +68,9 @@ class ClassSelection:
             pair = [*(self.classes or (-1,)), self.versus]
             return [difference(*explainer.explain_batch([photo], [pair], progress=progress))]
         if self.top is not None or self.above is not None:
-            return explainer.explain_batch([photo], top=self.top, above=self.above, progress=progress)
-        explanations = explainer.explain_batch([photo], [list(self.classes) or None], progress=progress)
+            return explainer.explain_batch([photo], top=self.top, above=self.above, verify=verify, progress=progress)
+        classes = list(self.classes) or None
+        explanations = explainer.explain_batch([photo], [classes], verify=verify, progress=progress)
         # The top class may be among those selected by number, which shows only now.
         return list({e.class_index: e for e in explanations}.values())
 

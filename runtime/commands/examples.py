@@ -13,7 +13,7 @@ EXAMPLES = {
     "explain": (
         "fusioncam explain model.fcam photo.jpg",
         "fusioncam explain model.fcam photo.jpg -c tabby --versus 'egyptian cat'",
-        "fusioncam explain model.fcam photo.jpg -k 2 --budget auto --style contour",
+        "fusioncam explain model.fcam photo.jpg -k 2 --budget auto --verify",
     ),
     "evaluate": (
         "fusioncam evaluate model.fcam photos",

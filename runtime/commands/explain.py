@@ -41,6 +41,7 @@ Also = Annotated[
     list[Path] | None,
     Option(metavar="BUNDLE", help="Average with the maps of another layer's bundle of the same model."),
 ]
+Verify = Annotated[bool, Option("--verify", help="Ask the model if the map is evidence: a verdict, by 23 passes more.")]
 Style = Annotated[str, Option(help="Style of the pictures: heat | contour | top.")]
 Top = Annotated[float | None, Option(metavar="P", help="Percent of the pixels that --style top outlines (default 20).")]
 Colormap = Annotated[
@@ -63,6 +64,7 @@ def explain(
     budget: Budget = "exact",
     smooth: Smooth = "",
     also: Also = None,
+    verify: Verify = False,
     providers: Providers = "cpu",
     chunk: Chunk = None,
     threads: Threads = None,
@@ -84,10 +86,7 @@ def explain(
     from fusioncam.runtime.explainer import Explainer
     from fusioncam.runtime.picture import DEFAULT_COLORMAP, DEFAULT_TOP, DrawOptions
 
-    if top is not None and style != "top":
-        raise UsageError("--top is a share for --style top: give both (-k says how many classes)")
-    if versus is not None and (style != "heat" or colormap is not None):
-        raise UsageError("--versus has colours of its own: leave out --style and --colormap")
+    _check(style, top, colormap, versus, verify)
     color = DEFAULT_COLORMAP if colormap is None else colormap
     draw = DrawOptions(color, opacity, style, DEFAULT_TOP if top is None else top)
     options = OutputOptions(draw, resolution, separate)
@@ -105,7 +104,17 @@ def explain(
     if preprocessing.origin == "assumed" and not quiet:
         note = f"the model does not say how pictures are prepared: {preprocessing.words} was assumed"
         console.complain(note, "note")
-    done, failed = explain_files(explainer, images, out, selection, options, quiet=quiet, show=not json)
+    done, failed = explain_files(explainer, images, out, selection, options, verify=verify, quiet=quiet, show=not json)
     if json:
         console.say_json({"explanations": done, "failed": failed})
     return console.FAILED if failed else console.DONE
+
+
+def _check(style: str, top: float | None, colormap: str | None, versus: str | None, verify: bool) -> None:
+    """Raise UsageError for options that do not go together."""
+    if top is not None and style != "top":
+        raise UsageError("--top is a share for --style top: give both (-k says how many classes)")
+    if versus is not None and (style != "heat" or colormap is not None):
+        raise UsageError("--versus has colours of its own: leave out --style and --colormap")
+    if versus is not None and verify:
+        raise UsageError("--verify is about the map of one class: leave out --versus, and give both classes with -c")

@@ -22,7 +22,8 @@ def panel_of(e: Result, photo: UInt8Array, preprocessing: Preprocessing, options
     notes = [flag_text(flag) for flag in e.flags]
     if isinstance(e, Difference):
         return panel(shown, e.maps, e.title, None, [chances(e), *notes], opacity=options.opacity, between=e.names)
-    return panel(shown, e.maps, e.title, e.probability, notes, **asdict(options))
+    verdict = e.verdict.notes if e.verdict else ()
+    return panel(shown, e.maps, e.title, e.probability, [*verdict, *notes], **asdict(options))
 
 
 def map_on_photo(

@@ -16,7 +16,7 @@ from fusioncam.runtime.commands.class_selection import TOP_CLASS, ClassSelection
 from fusioncam.runtime.commands.file_names import file_stems, refuse_overwriting, safe_name
 from fusioncam.runtime.commands.result_pictures import Result, chances, map_on_photo, panel_of
 from fusioncam.runtime.explainer import Explainer
-from fusioncam.runtime.explanation import flag_text
+from fusioncam.runtime.explanation import Explanation, flag_text
 from fusioncam.runtime.photos.decode import read_image
 from fusioncam.runtime.photos.geometry import on_photo
 from fusioncam.runtime.picture import DrawOptions
@@ -59,6 +59,7 @@ def explain_files(
     selection: ClassSelection = TOP_CLASS,
     options: OutputOptions = OutputOptions(),
     *,
+    verify: bool = False,
     quiet: bool = True,
     show: bool = False,
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
@@ -70,6 +71,7 @@ def explain_files(
         folder: Folder for STEM.npz, STEM.png and STEM.json.
         selection: The classes to explain.
         options: The files to write.
+        verify: Whether the maps get a verdict.
         quiet: Whether to show no progress bar and no notes.
         show: Whether to print one line per explanation.
 
@@ -89,7 +91,7 @@ def explain_files(
     with _folder(folder):
         for image in images:
             try:
-                photo, results = _explain(explainer, image, selection, quiet)
+                photo, results = _explain(explainer, image, selection, verify, quiet)
             except (FusionCamError, MemoryError) as error:
                 message = str(out_of_memory(error) or error)
                 console.complain(message)
@@ -105,12 +107,12 @@ def explain_files(
 
 
 def _explain(
-    explainer: Explainer, image: Path, selection: ClassSelection, quiet: bool
+    explainer: Explainer, image: Path, selection: ClassSelection, verify: bool, quiet: bool
 ) -> tuple[UInt8Array, Sequence[Result]]:
     with native_stderr():  # libpng and libjpeg write their complaints there
         photo = read_image(image)
     with console.progress_bar(image.name, quiet) as progress:
-        results = selection.explain(explainer, photo, progress)
+        results = selection.explain(explainer, photo, progress, verify)
     if not results and not quiet:
         console.complain(f"{image.name}: no class has a probability of {selection.above:g} or more", "note")
     return photo, results
@@ -164,7 +166,8 @@ def _save(
 def _line(image: Path, e: Result, record: dict[str, Any]) -> str:
     seconds = sum(e.timing.values())
     flags = "".join(f"; {flag_text(flag)}" for flag in e.flags if flag != "assumed_preprocessing")
+    verdict = f"\n  {e.verdict.line}" if isinstance(e, Explanation) and e.verdict else ""
     return (
         f"{image.name}: {chances(e)}, {e.passes.run} passes for {e.passes.channels} channels, "
-        f"{seconds:.1f} s -> {record['picture']}{flags}"
+        f"{seconds:.1f} s -> {record['picture']}{flags}{verdict}"
     )

@@ -31,9 +31,9 @@ class EngineSelector:
         self._fallback: Engine | None = None
         self._opening = threading.Lock()
 
-    def engine_for(self, methods: Sequence[str]) -> Engine:
-        """Return the engine that makes these methods."""
-        if self._open_fallback is None or self.preferred.supports(methods):
+    def engine_for(self, methods: Sequence[str], verify: bool = False) -> Engine:
+        """Return the engine that makes these methods, with verdicts on them or without."""
+        if self._open_fallback is None or self.preferred.supports(methods, verify):
             return self.preferred
         with self._opening:
             if self._fallback is None:

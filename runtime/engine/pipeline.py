@@ -15,15 +15,17 @@ from fusioncam.runtime.arguments import Bundles, checked_class, listed_bundles, 
 from fusioncam.runtime.budget import Budget, checked_budget
 from fusioncam.runtime.engine.opening import EngineSelector, open_engines
 from fusioncam.runtime.engine.options import EngineOptions
-from fusioncam.runtime.engine.progress import part_of
+from fusioncam.runtime.engine.progress import after, part_of
 from fusioncam.runtime.engine.protocols import Engine
 from fusioncam.runtime.engine.recipe import ClassMaps, ViewResult, make_maps, mean, take_steps
-from fusioncam.runtime.engine.request import TOP_CLASS, ExplainRequest, Target
+from fusioncam.runtime.engine.request import TOP_CLASS, ExplainRequest, Target, reserved_passes
 from fusioncam.runtime.engine.scheduler import Result, Task
 from fusioncam.runtime.engine.smoothing import View, checked_smoothing, view_count, views
+from fusioncam.runtime.engine.verification import Verification
 from fusioncam.runtime.explanation import Explanation, Passes
 from fusioncam.runtime.methods import checked_for
 from fusioncam.runtime.photos.model_input import as_input, is_dark, unpreprocess
+from fusioncam.runtime.probes.verdict import Verdict
 
 
 class BundleFolder(NamedTuple):
@@ -102,9 +104,9 @@ class Pipeline:
         """Return the number of masked pictures per run."""
         return self.preferred.chunk
 
-    def engine_for(self, methods: Sequence[str]) -> Engine:
-        """Return the engine whose scheduler runs tasks that make these methods."""
-        return self._selectors[0].engine_for(methods)
+    def engine_for(self, methods: Sequence[str], verify: bool = False) -> Engine:
+        """Return the engine whose scheduler runs tasks that make these methods, with verdicts on them or without."""
+        return self._selectors[0].engine_for(methods, verify)
 
     def check(self, methods: Sequence[str], budget: Budget) -> tuple[tuple[str, ...], Budget]:
         """Return methods, each once, and a budget as a request takes them.
@@ -119,9 +121,9 @@ class Pipeline:
         """Return the class as an index, -1 for the top one; raise UsageError where there is no such class."""
         return checked_class(class_index, self.manifest.classes)
 
-    def run(self, tasks: Iterable[Task[Result]], methods: Sequence[str]) -> Iterator[Result]:
+    def run(self, tasks: Iterable[Task[Result]], methods: Sequence[str], verify: bool = False) -> Iterator[Result]:
         """Run tasks of `task` that make these methods, alone or within other tasks; see `Scheduler.run`."""
-        return self.engine_for(methods).scheduler().run(tasks)
+        return self.engine_for(methods, verify).scheduler().run(tasks)
 
     def task(self, request: ExplainRequest) -> Task[list[Explanation]]:
         """Explain the targets of one picture, as a task. A map is the mean over all views of the picture and bundles.
@@ -141,10 +143,18 @@ class Pipeline:
         targets = self._targets(replace(request, x=x))
         if not targets:
             return []
-        results = yield from self._views(replace(request, x=x, targets=targets))
+        request = replace(request, x=x, targets=targets)
+        results = yield from self._views(request)
+        made = [mean(of_views) for of_views in zip(*(result.made for result in results), strict=True)]
+        passes = Passes.of_all([result.passes for result in results])
+        verdicts: Sequence[Verdict | None] = [None] * len(made)
+        if request.verify:
+            verification = self._verification(request, results[0], passes.run)
+            verdicts = yield from verification.run(made)
+            passes = passes._replace(run=passes.run + verification.passes)
         clock.lap("fusion")
         size = None if photo is None else (photo.shape[0], photo.shape[1])
-        return self._explanations(replace(request, x=x), results, size)
+        return self._explanations(request, results[0], made, passes, verdicts, size)
 
     def overlay(self, request: ExplainRequest, colors: UInt8Array, opacity: float) -> UInt8Array:
         """Return the map of one method laid over what the model sees; on a GPU nothing else leaves it.
@@ -182,40 +192,53 @@ class Pipeline:
 
     def _views(self, request: ExplainRequest) -> Task[list[ViewResult]]:
         """Return the result of every view of the picture, by every bundle."""
-        first, *others = (selector.engine_for(request.methods) for selector in self._selectors)
+        first, *others = (selector.engine_for(request.methods, request.verify) for selector in self._selectors)
+        later = reserved_passes(request)
         results: list[ViewResult] = []
         count = len(self._selectors) * view_count(self._smooth)
         for view in views(np.asarray(request.x), self._smooth):
-            part = replace(request, progress=part_of(request.progress, len(results), count))
+            part = replace(request, progress=part_of(request.progress, len(results), count, later))
             results.append((yield from _view(first, view, part)))
-            request = replace(request, targets=results[0].classes)  # the picture's own top class goes for all views
+            # The picture's own top class goes for all views, and a verdict is on the map of all of them.
+            request = replace(request, targets=results[0].classes, verify=False)
             for engine in others:  # whose sessions are not those of the scheduler that runs this task
-                part = replace(request, progress=part_of(request.progress, len(results), count))
+                part = replace(request, progress=part_of(request.progress, len(results), count, later))
                 results += engine.scheduler().run([_view(engine, view, part)])
         return results
 
+    def _verification(self, request: ExplainRequest, own: ViewResult, done: int) -> Verification:
+        """Return the verification of the maps of a picture, after so many passes."""
+        engine = self.engine_for(request.methods, verify=True)
+        request = replace(request, targets=own.classes, progress=after(request.progress, done))
+        return Verification(engine, self.manifest, request, own)
+
     def _explanations(
-        self, request: ExplainRequest, results: Sequence[ViewResult], size: tuple[int, int] | None
+        self,
+        request: ExplainRequest,
+        own: ViewResult,
+        made: Sequence[ClassMaps],
+        passes: Passes,
+        verdicts: Sequence[Verdict | None],
+        size: tuple[int, int] | None,
     ) -> list[Explanation]:
-        """Return the explanation of each class, from the results of all views."""
-        manifest, logits = self.manifest, results[0].logits
+        """Return the explanation of each class, from the maps over all views and the result of the picture itself."""
+        manifest, logits = self.manifest, own.logits
         dark = ["dark_picture"] * is_dark(np.asarray(request.x), manifest.preprocessing)
-        passes = Passes.of_all([result.passes for result in results])
         explanations = []
-        for c, *of_views in zip(results[0].classes, *(result.made for result in results), strict=True):
-            made = mean(of_views)
+        for c, of_class, verdict in zip(own.classes, made, verdicts, strict=True):
             explanations.append(
                 Explanation(
-                    maps={method: made.maps[method].astype(np.float32) for method in request.methods},
+                    maps={method: of_class.maps[method].astype(np.float32) for method in request.methods},
                     class_index=c,
                     label=manifest.labels[c] if manifest.labels else None,
                     probability=float(probabilities(logits, manifest.ending)[c]),
-                    flags=(*made.flags, *dark, *bundle_flags(self.manifests)),
+                    flags=(*of_class.flags, *dark, *bundle_flags(self.manifests)),
                     passes=passes,
                     timing=request.clock.laps,
                     photo_size=size,
                     preprocessing=manifest.preprocessing,
                     logits=logits.copy(),
+                    verdict=verdict,
                 )
             )
         return explanations

@@ -29,9 +29,17 @@ class Clock:
         self.laps[stage] = self.laps.get(stage, 0.0) + seconds
 
 
-def part_of(progress: Progress | None, view: int, views: int) -> Progress | None:
-    """Return the progress callback of one view of several, which are taken to cost alike."""
-    if progress is None or views == 1:
+def part_of(progress: Progress | None, view: int, views: int, later: int = 0) -> Progress | None:
+    """Return the progress callback of one view of several, which are taken to cost alike, before `later` passes."""
+    if progress is None or (views == 1 and not later):
         return progress
     report = progress
-    return lambda done, total: report(view * total + done, views * total)
+    return lambda done, total: report(view * total + done, views * total + later)
+
+
+def after(progress: Progress | None, passes: int) -> Progress | None:
+    """Return the progress callback of what follows so many passes."""
+    if progress is None:
+        return None
+    report = progress
+    return lambda done, total: report(passes + done, passes + total)

@@ -99,8 +99,8 @@ class Engine(Protocol):
     def chunk(self) -> int:
         """Return the number of masked pictures per run."""
 
-    def supports(self, methods: Sequence[str]) -> bool:
-        """Return True where the engine can make all these methods."""
+    def supports(self, methods: Sequence[str], verify: bool = False) -> bool:
+        """Return True where the engine can make all these methods, and pass the pictures of a verdict with `verify`."""
 
     def forward(self, request: ExplainRequest) -> AbstractContextManager[Steps[Any, Any, Any]]:
         """Run the explain pass of a preprocessed picture x (3, H, W), for given targets; its steps go on from there.

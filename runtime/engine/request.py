@@ -10,6 +10,7 @@ from fusioncam.runtime.budget import Budget
 from fusioncam.runtime.engine.progress import Clock, Progress
 from fusioncam.runtime.methods import METHODS
 from fusioncam.runtime.photos.model_input import ImageLike
+from fusioncam.runtime.probes.verdict import passes_of
 
 TOP_CLASS = -1
 
@@ -33,6 +34,7 @@ class ExplainRequest:
         budget: Masked passes to spend, see `Explainer`.
         clock: Gets the seconds per stage.
         progress: Called with (done, all) masked passes after every chunk.
+        verify: Whether a verdict on the maps is wanted.
     """
 
     x: ImageLike
@@ -41,6 +43,7 @@ class ExplainRequest:
     budget: Budget = "exact"
     clock: Clock = field(default_factory=Clock)
     progress: Progress | None = None
+    verify: bool = False
 
 
 def prepared(request: ExplainRequest) -> tuple[Float32Array, Sequence[Target]]:
@@ -48,3 +51,8 @@ def prepared(request: ExplainRequest) -> tuple[Float32Array, Sequence[Target]]:
     assert isinstance(request.x, np.ndarray)
     assert not callable(request.targets)
     return np.asarray(request.x, np.float32), request.targets
+
+
+def reserved_passes(request: ExplainRequest) -> int:
+    """Return the passes that a verdict takes after the maps are made; they count against a budget that is a number."""
+    return passes_of(len(prepared(request)[1])) if request.verify else 0

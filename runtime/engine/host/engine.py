@@ -16,7 +16,7 @@ from fusioncam.runtime.engine.host.head import Head
 from fusioncam.runtime.engine.host.passes import MaskedPasses
 from fusioncam.runtime.engine.host.scorer import Scorer
 from fusioncam.runtime.engine.host.steps import ClassEvidence, HostSteps
-from fusioncam.runtime.engine.request import ExplainRequest, Target, prepared
+from fusioncam.runtime.engine.request import ExplainRequest, Target, prepared, reserved_passes
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, Scheduler
 from fusioncam.runtime.sessions.run import run
 
@@ -49,8 +49,8 @@ class HostEngine:
         """Return the number of masked pictures per run."""
         return self.scorer.chunk
 
-    def supports(self, methods: Sequence[str]) -> bool:
-        """Return True: every method can be made on the host."""
+    def supports(self, methods: Sequence[str], verify: bool = False) -> bool:
+        """Return True: every method can be made on the host, and any picture passed."""
         return True
 
     def scheduler(self, most: int = IN_FLIGHT) -> Scheduler[Any]:
@@ -64,7 +64,8 @@ class HostEngine:
         evidence = list(self._evidence(x, targets))
         request.clock.lap("explain")
         passes = MaskedPasses(x, request.clock, request.progress, exact=self.manifest.score_precision == "int8")
-        yield HostSteps(passes, evidence, self.manifest.ending, request.budget, self.scorer.grain, self._head)
+        reserved, grain = reserved_passes(request), self.scorer.grain
+        yield HostSteps(passes, evidence, self.manifest.ending, request.budget, grain, self._head, reserved)
 
     def _evidence(self, x: Float32Array, targets: Sequence[Target]) -> Iterator[ClassEvidence]:
         """Run the explain pass once for each class: logits, activations and the gradient of the class's logit."""

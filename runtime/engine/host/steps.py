@@ -57,6 +57,7 @@ class HostSteps:
         budget: Masked passes to spend.
         grain: Pictures that are best passed before the next guess.
         head: Opens the head of the model, for Recipro-CAM.
+        reserved: Passes of the budget that are kept for what follows the maps.
     """
 
     def __init__(
@@ -67,12 +68,13 @@ class HostSteps:
         budget: Budget,
         grain: int,
         head: Callable[[], Head],
+        reserved: int = 0,
     ) -> None:
         self.classes = [e.class_index for e in evidence]
         self.logits = evidence[0].logits
         self._passes, self._evidence, self._ending, self._head = passes, evidence, ending, head
         self._activations = evidence[0].activations
-        self._budget, self._grain = budget, grain
+        self._budget, self._grain, self._reserved = budget, grain, reserved
         self._plans: list[ChannelPlan] = []
         self._scored: dict[bool, ScoredChannels] = {}
         self._baseline: Float32Array | None = None  # logits (all classes,) of x * 0
@@ -104,7 +106,7 @@ class HostSteps:
         evidence = partial(Evidence, masks.scaled, self._activations, gradients, full)
         known = self._baseline
         zeros = [np.zeros(self._passes.size, np.float32)] if known is None else []
-        others = self._passes.done + len(zeros) + len(maps) + passes_remaining
+        others = self._passes.done + len(zeros) + len(maps) + passes_remaining + self._reserved
         plan = plan_for(self._share(others, variants_left), live, evidence, others, self._grain)
         self._plans.append(plan)
         logits = yield from self._passes.of_channels(
@@ -133,7 +135,7 @@ class HostSteps:
 
     def _afford(self, passes: int) -> None:
         """Raise UsageError where so many passes more, none of them of channels, are over the budget."""
-        needed = self._passes.done + passes
+        needed = self._passes.done + passes + self._reserved
         if isinstance(self._budget, int) and needed > self._budget:
             raise UsageError(f"a budget of {self._budget} passes is too small: {needed} are needed")
 

@@ -24,24 +24,27 @@ class Recorder:
         ]
 
 
+VERIFIED = {"verify": True}  # differences of classes have no verdict
+
+
 @pytest.mark.parametrize(
     ("wanted", "classes", "options", "numbers"),
     [
-        (ClassSelection(), [None], {}, [2]),
-        (ClassSelection((3, 1)), [[3, 1]], {}, [3, 1]),
-        (ClassSelection((3, 1, 3)), [[3, 1]], {}, [3, 1]),
-        (ClassSelection((-1, 3, 2)), [[-1, 3, 2]], {}, [2, 3]),
-        (ClassSelection((3, 3)), [[3]], {}, [3]),
+        (ClassSelection(), [None], VERIFIED, [2]),
+        (ClassSelection((3, 1)), [[3, 1]], VERIFIED, [3, 1]),
+        (ClassSelection((3, 1, 3)), [[3, 1]], VERIFIED, [3, 1]),
+        (ClassSelection((-1, 3, 2)), [[-1, 3, 2]], VERIFIED, [2, 3]),
+        (ClassSelection((3, 3)), [[3]], VERIFIED, [3]),
         (ClassSelection((3,), versus=1), [[3, 1]], {}, [3]),
         (ClassSelection(versus=1), [[-1, 1]], {}, [2]),
-        (ClassSelection(top=3), None, {"top": 3, "above": None}, [0, 1, 2]),
-        (ClassSelection(above=0.25), None, {"top": None, "above": 0.25}, [0, 1]),
-        (ClassSelection(above=0.0), None, {"top": None, "above": 0.0}, [0, 1]),
+        (ClassSelection(top=3), None, {"top": 3, "above": None, **VERIFIED}, [0, 1, 2]),
+        (ClassSelection(above=0.25), None, {"top": None, "above": 0.25, **VERIFIED}, [0, 1]),
+        (ClassSelection(above=0.0), None, {"top": None, "above": 0.0, **VERIFIED}, [0, 1]),
     ],
 )
 def test_one_call_for_all_classes_of_a_picture(wanted, classes, options, numbers):
     recorder = Recorder()
-    found = wanted.explain(recorder, PHOTO, None)
+    found = wanted.explain(recorder, PHOTO, None, verify=True)
     assert recorder.asked == (classes, {**options, "progress": None})
     assert [e.class_index for e in found] == numbers
 

@@ -237,3 +237,23 @@ def test_views_and_layers_are_averaged(run, bundle, tmp_path, load_maps):
     one, other = (load_maps(folder / "one.npz")["grad_cam"] for folder in (plain, both))
     assert one.shape == other.shape
     assert not np.array_equal(one, other)
+
+
+class TestVerdict:
+    def test_the_verdict_is_printed_stored_and_drawn(self, run, bundle, tmp_path):
+        for option in ("--quiet", "--verify"):
+            status, said, err = run("explain", bundle, "one.png", "-o", tmp_path / option, "--quiet", option)
+            assert status == 0, err
+        _, second = said.splitlines()
+        verdict = json.loads((tmp_path / "--verify" / "one.json").read_text())["verdict"]
+        assert second.startswith(f"  Fusion-CAM is {verdict['name']}")
+        assert all(reason in second for reason in verdict["reasons"])
+        assert "verdict" not in json.loads((tmp_path / "--quiet" / "one.json").read_text())
+        plain, judged = (cv2.imread(str(tmp_path / option / "one.png")) for option in ("--quiet", "--verify"))
+        assert judged.shape[0] >= plain.shape[0]
+        assert judged.shape != plain.shape or (judged != plain).any()
+
+    def test_a_difference_has_no_verdict(self, run, bundle, only_line, tmp_path):
+        status, _, err = run("explain", bundle, "one.png", "-o", tmp_path / "out", "--verify", "--versus", "1")
+        assert status != 0
+        assert "leave out --versus" in only_line(err)

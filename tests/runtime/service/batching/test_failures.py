@@ -89,8 +89,8 @@ def test_what_fails_as_a_job_begins_is_its_own(batcher, pipeline, pictures, monk
     made, _ = batcher(observer=seen)
     engine_for = pipeline.engine_for
 
-    def failing(methods):
-        return broken() if methods == ("hires_cam",) else engine_for(methods)
+    def failing(methods, verify=False):
+        return broken() if methods == ("hires_cam",) else engine_for(methods, verify)
 
     def failing_there(*_):
         if threading.current_thread().name.startswith("batcher"):

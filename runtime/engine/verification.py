@@ -1,0 +1,124 @@
+"""Verification: verdicts on the maps of one picture, by passes in the chunks of the masked passes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fusioncam.errors import UsageError
+from fusioncam.kernels.arrays import Array, Float32Array
+from fusioncam.kernels.reference import probabilities
+from fusioncam.manifest import Manifest
+from fusioncam.runtime.engine.host.passes import MaskedPasses
+from fusioncam.runtime.engine.protocols import Engine
+from fusioncam.runtime.engine.recipe import ClassMaps, ViewResult
+from fusioncam.runtime.engine.request import ExplainRequest, prepared, reserved_passes
+from fusioncam.runtime.engine.scheduler import Task
+from fusioncam.runtime.methods import REGION, recipe
+from fusioncam.runtime.probes.likeness import correlation
+from fusioncam.runtime.probes.probe import Key, Maker, Subject
+from fusioncam.runtime.probes.verdict import (
+    STEPS,
+    Circumstances,
+    Trial,
+    Verdict,
+    judge,
+    of_blank,
+    scaled,
+)
+
+
+class Verification:
+    """The verification of the maps of one picture.
+
+    Args:
+        engine: An engine of the host, which runs the task.
+        manifest: That of the engine's bundle.
+        request: The preprocessed picture, and the methods in order.
+        own: The result of the picture itself, by this engine, without other views.
+
+    Attributes:
+        passes: Passes run.
+    """
+
+    def __init__(self, engine: Engine, manifest: Manifest, request: ExplainRequest, own: ViewResult) -> None:
+        self._engine, self._manifest, self._request, self._own = engine, manifest, request, own
+        self._ending = manifest.ending
+        self._x, _ = prepared(request)
+        self.passes = 0
+
+    def run(self, made: Sequence[ClassMaps]) -> Task[list[Verdict]]:
+        """Return one verdict per class, on the first map of the request that is not blank.
+
+        Args:
+            made: The maps of each class.
+
+        Raises:
+            FusionCamError: The model cannot be run, or gives NaN or infinity.
+        """
+        methods = self._request.methods
+        chosen = [next((m for m in methods if of_class.maps[m].any()), None) for of_class in made]
+        subject = Subject(self._x, STEPS)
+        trials = {
+            n: Trial(subject, f"class {n}", of_class.maps[method].astype(np.float32))
+            for n, (of_class, method) in enumerate(zip(made, chosen, strict=True))
+            if method is not None
+        }
+        if not trials:
+            return [of_blank(methods[0]) for _ in made]
+        self._afford()
+        flips = self._flips() if self._manifest.gradient else [None] * len(made)
+        logits = yield from self._passed({key: m for trial in trials.values() for key, m in trial.pictures.items()})
+        verdicts = []
+        for n, method in enumerate(chosen):
+            if method is None:
+                verdicts.append(of_blank(methods[0]))
+                continue
+            figures = trials[n].figures(self._known(logits, self._own.classes[n]))
+            verdicts.append(judge(method, figures, self._circumstances(n, method, made[n], flips[n])))
+        return verdicts
+
+    def _afford(self) -> None:
+        """Raise UsageError where a number as the budget is too small: steps with passes see to it themselves."""
+        budget, needed = self._request.budget, self._own.passes.run + reserved_passes(self._request)
+        if isinstance(budget, int) and needed > budget:
+            raise UsageError(f"a budget of {budget} passes is too small: {needed} are needed")
+
+    def _passed(self, makers: dict[Key, Maker]) -> Task[dict[Key, Array]]:
+        """Return the logits (classes,) of pictures, by key."""
+        in_order = list(makers.values())
+        passes = MaskedPasses(self._x, self._request.clock, self._request.progress)
+        exact = self._manifest.score_precision == "int8"  # else the verdict would be on the quantised model's map
+        rows = yield from passes.of_pictures(len(in_order), lambda i: in_order[i](), exact)
+        self.passes = passes.done
+        return dict(zip(makers, rows, strict=True))
+
+    def _known(self, logits: dict[Key, Array], c: int) -> dict[Key, float]:
+        """Return p_c by key."""
+        known = {key: float(probabilities(row, self._ending)[c]) for key, row in logits.items()}
+        return scaled(known) if self._ending == "value" else known
+
+    def _flips(self) -> list[float | None]:
+        """Return the correlation of Grad-CAM with that of the mirrored picture, for each class."""
+        mirrored = self._grad_cams(np.ascontiguousarray(self._x[..., ::-1]))
+        upright = [m.maps.get("grad_cam") for m in self._own.made]
+        known = [m for m in upright if m is not None]
+        own = known if len(known) == len(upright) else self._grad_cams(self._x)
+        return [correlation(a, b[..., ::-1]) for a, b in zip(own, mirrored, strict=True)]
+
+    def _grad_cams(self, x: Float32Array) -> Sequence[Array]:
+        """Return the Grad-CAM of each class, by explain passes alone."""
+        request = ExplainRequest(x, self._own.classes, ("grad_cam",), clock=self._request.clock)
+        with self._engine.forward(request) as steps:
+            return steps.fetch(steps.gradient_map("grad_cam"), "gradients")
+
+    def _circumstances(self, n: int, method: str, made: ClassMaps, flip: float | None) -> Circumstances:
+        maps, c, logits = self._own.made[n].maps, self._own.classes[n], self._own.logits
+        region = next((maps[m] for m in REGION if m in maps), None)
+        gradient = maps.get("grad_cam")
+        return Circumstances(
+            probability=None if self._ending == "value" else float(probabilities(logits, self._ending)[c]),
+            top=self._ending in ("sigmoid", "value") or float(logits[c]) == float(logits.max()),
+            mixed="mixed_contributions" in made.flags and recipe(method) is not None,
+            flip=flip,
+            agreement=None if gradient is None or region is None else correlation(gradient, region),
+        )
