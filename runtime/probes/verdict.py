@@ -172,8 +172,8 @@ def judge(method: str, figures: Mapping[str, Mapping[str, float]], met: Circumst
     own = support.pop(OWN)
     best = max(support, key=lambda control: support[control])
     advantage, lead = own - sum(support.values()) / len(support), own - support[best]
-    controls = ", ".join(f"{control} {value:.2f}" for control, value in support.items())
-    reasons = [f"support {own:.2f}, against {controls}"]
+    controls = ", ".join(f"{control} {value:z.2f}" for control, value in support.items())
+    reasons = [f"support {own:z.2f}, against {controls}"]
     if own < UNSUPPORTED:
         reasons.append("the model hardly answers to it")
     elif advantage < UNSUPPORTED:

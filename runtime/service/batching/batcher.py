@@ -197,17 +197,17 @@ class Batcher:
             pending = self._waiting.popleft()
         try:
             self._observer.queued(self.name, self.waiting)
-            scheduler = self._scheduler(pending.job.methods)
+            scheduler = self._scheduler(pending.job)
         except Exception as error:
             pending.fail(error)
             return None
         self._running.append(_RunningJob(pending, scheduler.start(self._explain(pending)), scheduler))
         return scheduler
 
-    def _scheduler(self, methods: Sequence[str]) -> Scheduler[Explanations]:
-        """Return the scheduler of the engine that makes some methods."""
+    def _scheduler(self, job: Job) -> Scheduler[Explanations]:
+        """Return the scheduler of the engine for a job."""
         try:
-            engine = self.pipeline.engine_for(methods)
+            engine = self.pipeline.engine_for(job.methods, job.verify)
         except FusionCamError:  # the engine cannot be opened; the task will raise the same error
             engine = self.pipeline.preferred
         if engine not in self._schedulers:
@@ -261,5 +261,5 @@ class Batcher:
         self._observer.finished(self.name, explanation)
         if isinstance(job.budget, Auto) and explanation.passes.run and not explanation.passes.missing:
             self._observer.fallback(self.name, "all passes")
-        if self.pipeline.engine_for(job.methods) is not self.pipeline.preferred:
+        if self.pipeline.engine_for(job.methods, job.verify) is not self.pipeline.preferred:
             self._observer.fallback(self.name, "no kernels")

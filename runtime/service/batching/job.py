@@ -23,6 +23,7 @@ class Job:
         methods: Names of the maps to make.
         budget: Masked passes to spend.
         deadline: End of its time, in seconds of `time.monotonic()`.
+        verify: Whether a verdict on the map is wanted.
     """
 
     image: Array
@@ -30,6 +31,7 @@ class Job:
     methods: tuple[str, ...]
     budget: Budget
     deadline: float
+    verify: bool = False
 
 
 class PendingJob:
@@ -61,7 +63,9 @@ class PendingJob:
     def request(self) -> ExplainRequest:
         """Return the request to the engine."""
         job = self.job
-        return ExplainRequest(job.image, [job.class_index], job.methods, job.budget, progress=self.progress)
+        return ExplainRequest(
+            job.image, [job.class_index], job.methods, job.budget, progress=self.progress, verify=job.verify
+        )
 
     def progress(self, done: int, passes: int) -> None:
         """Note the masked passes that were run, of all to run."""

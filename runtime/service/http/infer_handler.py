@@ -20,7 +20,7 @@ from fusioncam.runtime.service.http.timed_response import TimedResponse
 from fusioncam.runtime.service.monitoring.metrics import Metrics
 from fusioncam.runtime.service.protocol.compression import WORTH_IT, choose_encoding, compress, decompress
 from fusioncam.runtime.service.protocol.openapi import BINARY, JSON
-from fusioncam.runtime.service.protocol.outputs import FIGURES
+from fusioncam.runtime.service.protocol.outputs import NO_MAPS
 from fusioncam.runtime.service.protocol.prepared_request import PreparedRequest, prepare_request
 from fusioncam.runtime.service.protocol.tensors import HEADER_LENGTH
 from fusioncam.runtime.service.served_model import ServedModel
@@ -182,7 +182,7 @@ def _check_type(content_type: str | None) -> None:
 
 def _check_numbers(prepared: PreparedRequest, model: ServedModel) -> None:
     """Raise UsageError where the answer would be too much text."""
-    maps = sum(not output.binary and output.name not in FIGURES for output in prepared.outputs)
+    maps = sum(not output.binary and output.name not in NO_MAPS for output in prepared.outputs)
     numbers = maps * len(prepared.jobs) * math.prod(model.size)
     if numbers > MOST_NUMBERS:
         raise UsageError(

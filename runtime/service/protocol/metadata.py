@@ -5,7 +5,7 @@ from typing import Any
 
 import fusioncam
 from fusioncam.runtime.service.monitoring.metrics import Metrics
-from fusioncam.runtime.service.protocol.outputs import FIGURES
+from fusioncam.runtime.service.protocol.outputs import NO_MAPS
 from fusioncam.runtime.service.protocol.prepared_request import INPUTS
 from fusioncam.runtime.service.protocol.schemas import IndexEntry, ModelInfo, ServerInfo, TensorInfo
 from fusioncam.runtime.service.served_model import VERSION, ServedModel
@@ -21,14 +21,14 @@ def metadata(model: ServedModel) -> ModelInfo:
     height, width = model.size
     classes = model.manifest.classes
     inputs = {"image": [-1, 3, height, width]}
-    figures = {"logits": [-1, classes], "probabilities": [-1, classes], "class_index": [-1]}
+    figures = {"logits": [-1, classes], "probabilities": [-1, classes], "class_index": [-1], "verdict": [-1, 1]}
     maps = [TensorInfo(name=m, datatype="FP32", shape=[-1, height, width]) for m in model.methods]
     return ModelInfo(
         name=model.name,
         versions=[VERSION],
         platform=PLATFORM,
         inputs=[_info(i, datatype, inputs.get(i, [-1])) for i, datatype in INPUTS.items()],
-        outputs=[*maps, *(_info(o, datatype, figures[o]) for o, datatype in FIGURES.items())],
+        outputs=[*maps, *(_info(o, datatype, figures[o]) for o, datatype in NO_MAPS.items())],
     )
 
 

@@ -31,7 +31,7 @@ _REQUEST_ID = {
 _LENGTH = "Bytes of JSON at the beginning of the body, where binary tensors follow"
 _EXAMPLE = {
     "inputs": [{"name": "image_bytes", "shape": [1], "datatype": "BYTES", "data": ["BASE64 OF A JPEG OR PNG FILE"]}],
-    "parameters": {"method": "fusion_cam", "budget": "auto"},
+    "parameters": {"method": "fusion_cam", "budget": "auto", "verify": True},
 }
 
 INFER_REQUEST: dict[str, Any] = {

@@ -1,5 +1,6 @@
 """The outputs of an explanation: those that a request asks for, and their tensors in the answer."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,10 @@ from fusioncam.runtime.service.protocol.tensors import Output, check_parameters
 from fusioncam.runtime.service.served_model import ServedModel
 
 FIGURES = {"logits": "FP32", "probabilities": "FP32", "class_index": "INT64"}
-"""Outputs that are no maps."""
+"""Outputs that are no maps, in every answer."""
+VERDICT = "verdict"
+NO_MAPS = {**FIGURES, VERDICT: "BYTES"}
+"""All outputs that are no maps."""
 MOST_METHODS = 32
 
 
@@ -39,10 +43,14 @@ class OutputSpec:
 def output_specs(request: InferRequest, model: ServedModel, methods: tuple[str, ...]) -> list[OutputSpec]:
     """Return the outputs of a request, in order; by default maps of its methods, then the figures.
 
+    The parameter `verify` asks for the verdict besides.
+
     Raises:
-        UsageError: An output is unknown, or asked for twice, or there are too many.
+        UsageError: An output is unknown, or asked for twice, or there are too many; or `verify` is no true or false.
     """
-    binary = request.parameters.get("binary_data_output", False)
+    binary, verify = (request.parameters.get(name, False) for name in ("binary_data_output", "verify"))
+    if not isinstance(verify, bool):
+        raise UsageError(f"the parameter verify must be true or false, not {quote(verify)}")
     if not request.outputs:
         methods = methods or (default_method(model.methods),)
         specs = [OutputSpec(name, binary) for name in (*dict.fromkeys(methods), *FIGURES)]
@@ -50,10 +58,12 @@ def output_specs(request: InferRequest, model: ServedModel, methods: tuple[str, 
         specs = [_spec(output, model.manifest.classes, binary) for output in request.outputs]
         requested = {spec.name for spec in specs}
         specs += [OutputSpec(m, binary) for m in dict.fromkeys(methods) if m not in requested]
+    if verify and VERDICT not in (spec.name for spec in specs):
+        specs.append(OutputSpec(VERDICT, binary))
     names = [spec.name for spec in specs]
     if len(set(names)) < len(names):
         raise UsageError(f"output {quote(next(n for n in names if names.count(n) > 1))} is asked for twice: ask once")
-    maps = [name for name in names if name not in FIGURES]
+    maps = [name for name in names if name not in NO_MAPS]
     if len(maps) > MOST_METHODS:
         raise UsageError(f"{len(maps)} methods are asked for, {MOST_METHODS} are the most in a request")
     for name in maps:
@@ -65,7 +75,7 @@ def _check_method(name: str, model: ServedModel) -> None:
     try:
         recipe(name)
     except UsageError:
-        known = ", ".join((*FIGURES, *model.methods))
+        known = ", ".join((*NO_MAPS, *model.methods))
         raise UsageError(
             f"there is no output or method {quote(name)}; there are {known}, and fusions of other parts, such as "
             "fusion_cam:layer_cam+group_cam"
@@ -87,6 +97,8 @@ def _spec(output: RequestedOutput, classes: int, binary: bool) -> OutputSpec:
 
 def output_tensor(spec: OutputSpec, model: ServedModel, explanations: Sequence[Explanation]) -> Output:
     """Return the tensor of an output, with a row for the explanation of each picture."""
+    if spec.name == VERDICT:
+        return Output(VERDICT, [[json.dumps(e.verdict.summary())] for e in explanations if e.verdict], spec.binary)
     if spec.name == "class_index":
         values = np.array([e.class_index for e in explanations], np.int64)
     elif spec.name in FIGURES:

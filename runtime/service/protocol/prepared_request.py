@@ -14,9 +14,10 @@ from fusioncam.preprocessing import Preprocessing
 from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.service.batching.job import Job
-from fusioncam.runtime.service.protocol.outputs import FIGURES, OutputSpec, output_specs, output_tensor
+from fusioncam.runtime.service.protocol.outputs import NO_MAPS, VERDICT, OutputSpec, output_specs, output_tensor
 from fusioncam.runtime.service.protocol.request_parser import (
     CHOICES,
+    default_method,
     parse_request,
     picture_input,
     prepared_pictures,
@@ -27,7 +28,7 @@ from fusioncam.runtime.service.settings import Settings
 
 INPUTS = {"image": "FP32", "image_bytes": "BYTES", "class_index": "INT64", "method": "BYTES", "budget": "BYTES"}
 MOST_LISTED = 1024  # class numbers, methods or photos in one input, unless settings allow more pictures
-PARAMETERS = ("binary_data_output", "timeout", *CHOICES)
+PARAMETERS = ("binary_data_output", "timeout", "verify", *CHOICES)
 # Parameters that tritonclient sends for models of other kinds; they mean nothing to a model without state.
 IGNORED_PARAMETERS = ("priority", "sequence_id", "sequence_start", "sequence_end")
 FAR = 1e4  # times the largest number of a picture: such numbers overflow within the model
@@ -70,6 +71,7 @@ class PreparedRequest:
             "channels": first.passes.channels,
             "seconds": time.monotonic() - begun,
             "seconds_decode": self.seconds,
+            **({} if first.verdict is None else {VERDICT: first.verdict.name}),
             **{f"seconds_{stage}": seconds for stage, seconds in first.timing.items()},
         }
         head: dict[str, Any] = {"model_name": model.name, "model_version": VERSION, "parameters": parameters}
@@ -100,12 +102,14 @@ def prepare_request(
     tensors = read_tensors(request, data, INPUTS, max(MOST_LISTED, settings.max_pictures))
     parsed = parse_request(_choices(tensors), request.parameters)
     outputs = output_specs(request, model, parsed.methods)
-    methods = tuple(o.name for o in outputs if o.name not in FIGURES) or (model.cheapest,)
+    verify = VERDICT in (o.name for o in outputs)
+    otherwise = default_method(model.methods) if verify else model.cheapest
+    methods = tuple(o.name for o in outputs if o.name not in NO_MAPS) or (otherwise,)
     methods, budget = model.batcher.pipeline.check(methods, parsed.budget)
     timeout = min(settings.timeout, _timeout(request.parameters))
     pictures = _pictures(tensors, model, settings, begun, timeout)
     classes = parsed.classes(len(pictures), model.manifest.classes)
-    jobs = [Job(x, c, methods, budget, begun + timeout) for x, c in zip(pictures, classes, strict=True)]
+    jobs = [Job(x, c, methods, budget, begun + timeout, verify) for x, c in zip(pictures, classes, strict=True)]
     return PreparedRequest(request.id, jobs, outputs, time.perf_counter() - start, "image" in tensors)
 
 

@@ -38,7 +38,7 @@ class RequestedOutput(_Part):
 
 
 class InferRequest(_Part):
-    """The JSON of a request for explanations."""
+    """The JSON of a request for explanations; `parameters`: among them `verify` (true | false), for a verdict."""
 
     id: Annotated[str, Field(max_length=256)] = ""
     parameters: Parameters = {}

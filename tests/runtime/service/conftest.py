@@ -39,7 +39,7 @@ class Told:
         self.jobs.append(job)
         if self.act is not None:
             await self.act(job)
-        request = ExplainRequest(job.image, [job.class_index], job.methods)
+        request = ExplainRequest(job.image, [job.class_index], job.methods, verify=job.verify)
         ((found,),) = self.pipeline.run([self.pipeline.task(request)], job.methods)
         return found
 

@@ -8,6 +8,7 @@ import { saveMaps, savePicture } from "./save.js";
 import { Service } from "./service.js";
 import { Tiles } from "./tiles.js";
 import { askToken } from "./token.js";
+import { drawVerdict } from "./verdict.js";
 import { chance, count, facts, seconds } from "./words.js";
 
 const MOST_KEPT = 16; // answers about one photo
@@ -101,6 +102,7 @@ function told({ tensors, parameters }, methods) {
     maps: Object.fromEntries(methods.map((method) => [method, map(tensors[method])])),
     classIndex: tensors.class_index.data[0],
     chances: tensors.probabilities.data,
+    verdict: tensors.verdict ? JSON.parse(tensors.verdict.data[0]) : null,
     parameters,
   };
 }
@@ -109,7 +111,7 @@ function told({ tensors, parameters }, methods) {
 function clear() {
   $("headline").textContent = "Looking at the photo";
   $("subline").textContent = file.name;
-  for (const id of ["tiles", "view", "notes", "facts"]) $(id).hidden = true;
+  for (const id of ["tiles", "view", "notes", "facts", "verdict"]) $(id).hidden = true;
 }
 
 /** Shows a photo whose maps are still to come. */
@@ -129,10 +131,12 @@ function show(found, config) {
   $("headline").replaceChildren("What speaks for ", Object.assign(document.createElement("em"), { textContent: name }));
   const place = rank === 1 ? "the most probable" : `number ${rank}`;
   $("subline").textContent = `${chance(p)}, ${place} of ${count(found.chances.length, "class")}`;
+  drawVerdict($("verdict"), found.verdict, settings.methods);
   list("notes", notes(found), (note) => Object.assign(document.createElement("li"), { textContent: note }));
   list("facts", facts(found.parameters), fact);
   for (const id of ["view", "class-part"]) $(id).hidden = false;
-  say(`${name}, ${chance(p)}. Explained in ${seconds(found.parameters.seconds)}.`);
+  const verified = found.verdict ? ` The map is ${found.verdict.name}.` : "";
+  say(`${name}, ${chance(p)}. Explained in ${seconds(found.parameters.seconds)}.${verified}`);
 }
 
 function notes({ parameters }) {

@@ -8,7 +8,7 @@ const READ = {
 };
 
 /** A request: the picture's file as it is, everything else in the head; `outputs` come back as binary tensors. */
-export function encodeRequest(file, { classIndex, methods, budget }, outputs) {
+export function encodeRequest(file, { classIndex, methods, budget, verify }, outputs) {
   const head = JSON.stringify({
     inputs: [
       { name: "image_bytes", shape: [1], datatype: "BYTES", parameters: { binary_data_size: file.size + 4 } },
@@ -16,6 +16,7 @@ export function encodeRequest(file, { classIndex, methods, budget }, outputs) {
       { name: "method", shape: [methods.length], datatype: "BYTES", data: methods },
       { name: "budget", shape: [1], datatype: "BYTES", data: [budget] },
     ],
+    parameters: { verify },
     outputs: outputs.map((name) => ({ name, parameters: { binary_data: true } })),
   });
   const length = new DataView(new ArrayBuffer(4)); // every element of BYTES begins with its length

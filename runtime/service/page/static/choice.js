@@ -26,6 +26,7 @@ export class Choice {
       $("share-part").hidden = $("budget").value !== "share";
       changed();
     });
+    $("verify").addEventListener("change", changed);
     $("share").addEventListener("input", () => this.#share());
     $("share").addEventListener("change", changed);
     this.#share();
@@ -57,6 +58,7 @@ export class Choice {
       classIndex: this.classIndex,
       methods: this.able.filter((method) => this.chosen.has(method)).sort((a, b) => this.#order(a) - this.#order(b)),
       budget: value === "share" ? (Number($("share").value) / 100).toFixed(2) : value,
+      verify: $("verify").checked,
     };
   }
 

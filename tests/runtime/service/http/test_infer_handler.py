@@ -10,6 +10,7 @@ import zlib
 import numpy as np
 import pytest
 
+from fusioncam import Explainer
 from fusioncam.runtime.photos.model_input import as_input
 from fusioncam.runtime.service.protocol import request_parser as module
 
@@ -47,6 +48,29 @@ class TestUnderstood:
         np.testing.assert_array_equal(told.jobs[0].image, expected)
         assert told.jobs[0].methods == ("fusion_cam",)
         assert told.jobs[0].budget == "exact"
+
+    def test_a_verdict_is_given_where_it_is_asked_for(self, client, told, x, tiny, request_of):
+        for asked in (
+            {"parameters": {"method": "grad_cam", "verify": True}},
+            {"parameters": {"method": "grad_cam"}, "outputs": [{"name": "logits"}, {"name": "verdict"}]},
+        ):
+            said = client.post(INFER, json=request_of(**asked)).json()
+            (verdict,) = (o for o in said["outputs"] if o["name"] == "verdict")
+            assert (verdict["datatype"], verdict["shape"]) == ("BYTES", [1, 1])
+            (text,) = verdict["data"]
+            wanted = Explainer(tiny.bundle, methods=["grad_cam"]).explain(x, verify=True).verdict
+            assert json.loads(text)["reasons"] == list(wanted.reasons)
+            assert said["parameters"]["verdict"] == wanted.name
+            assert said["parameters"]["passes"] == 23
+            assert told.jobs[-1].verify
+
+    @pytest.mark.parametrize("verify", [False, None])
+    def test_no_verdict_unless_asked(self, client, told, request_of, verify):
+        parameters = {"method": "grad_cam"} | ({} if verify is None else {"verify": verify})
+        said = client.post(INFER, json=request_of(parameters=parameters)).json()
+        assert "verdict" not in [o["name"] for o in said["outputs"]]
+        assert "verdict" not in said["parameters"]
+        assert not told.jobs[-1].verify
 
     def test_a_body_that_is_a_photo_needs_no_json(self, client, told, photo):
         answer = client.post(INFER, content=photo, headers={LENGTH: "0"})

@@ -213,3 +213,20 @@ def test_a_photo_lies_where_python_says(look, service):
             assert [axis.seen.start, axis.seen.stop] == seen, case
             for some, (first, last, total) in zip(axis.taps(axis.seen), sums, strict=True):
                 assert (some[0], some[-1], some.sum()) == pytest.approx((first, last, total), abs=1e-3), case
+
+
+def test_a_verified_map_shows_its_verdict(page, bundles, scene, settled, artifacts):
+    assert page.is_hidden("#verdict")
+    page.check("#verify")
+    settled(page)
+    found = Explainer(bundles["shapes"], budget="auto").explain(read_image(scene), verify=True).verdict
+    assert page.inner_text("#verdict .badge") == found.title
+    assert page.locator("#verdict li").all_inner_texts() == list(found.reasons)
+    page.click("#verdict summary")
+    shown = [row.split("\t") for row in page.locator("#verdict tr").all_inner_texts()]
+    assert shown[0][1:] == ["drop", "insertion", "deletion", "support"]
+    assert {row[0]: row[4] for row in shown[1:]} == {k: f"{v['support']:.2f}" for k, v in found.figures.items()}
+    page.screenshot(path=artifacts / "page-verdict.png", full_page=True)
+    page.uncheck("#verify")
+    settled(page)
+    assert page.is_hidden("#verdict")

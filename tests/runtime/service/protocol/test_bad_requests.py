@@ -79,6 +79,7 @@ BAD_JSON = {
     "outputs without end": ({"inputs": [ZEROS], "outputs": MANY}, "40 methods"),
     "classification": ({"inputs": [ZEROS], "outputs": output("logits", classification=6)}, "at most 5"),
     "classified map": ({"inputs": [ZEROS], "outputs": output("grad_cam", classification=1)}, "as a classification"),
+    "verify": ({"inputs": [ZEROS], "parameters": {"verify": "yes"}}, "verify must be true or false, not 'yes'"),
     "output elsewhere": ({"inputs": [ZEROS], "outputs": output("logits", shared_memory_region="r")}, "shared memory"),
     "output parameter": ({"inputs": [ZEROS], "outputs": output("logits", binary=True)}, "unknown parameter 'binary'"),
 }  # fmt: skip
