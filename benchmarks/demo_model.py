@@ -147,11 +147,11 @@ def accuracy(model: nn.Module, objects: int, count: int) -> float:
     return right / count
 
 
-def to_onnx(model: nn.Module) -> onnx.ModelProto:
-    """Convert the model, batch norms folded, with class names and preprocessing as metadata."""
+def to_onnx(model: nn.Module, size: tuple[int, int] = SIZE) -> onnx.ModelProto:
+    """Convert the model, batch norms folded, with class names and preprocessing as metadata; `size` is (H, W)."""
     program = torch.onnx.export(
         model,
-        (torch.zeros(2, 3, *SIZE),),
+        (torch.zeros(2, 3, *size),),
         input_names=["image"],
         output_names=["logits"],
         dynamic_shapes=({0: torch.export.Dim("N")},),

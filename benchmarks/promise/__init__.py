@@ -1,0 +1,1 @@
+"""The promise of `auto` on many models: the models, stored scores, replayed plans, and the tables made of them."""
