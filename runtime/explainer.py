@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import UInt8Array
 from fusioncam.runtime.arguments import Bundles, Classes, checked_choice, checked_count, many
-from fusioncam.runtime.budget import Budget, checked_budget
+from fusioncam.runtime.budget import Budget, Deadline, checked_budget
 from fusioncam.runtime.engine import (
+    IN_FLIGHT,
     EngineOptions,
     ExplainRequest,
     Pipeline,
@@ -40,8 +41,8 @@ class Explainer:
             and recipro_cam, need no masked passes.
         budget: Masked passes to spend. `exact` runs every pass that can matter; `auto` stops by itself, once the map is
             expected not to change any more; a whole number is how many passes at most, of all kinds, for each look at
-            the picture; a fraction is the share of the channels that can matter. What is not measured is guessed from
-            what is.
+            the picture; a fraction is the share of the channels that can matter; `80ms`, or what `deadline` returns, is
+            the time for the best map that it allows, from the call on. What is not measured is guessed from what is.
         chunk: Masked pictures per run of the session; by default 64 on a GPU, and on the CPU what a measurement of
             about a second finds best the first time a bundle is opened, which is remembered. Always 1 where the model
             decides something once for a whole batch.
@@ -78,6 +79,8 @@ class Explainer:
         options = EngineOptions(providers, chunk, threads, kernels)
         self.pipeline = Pipeline.open(bundles, options, smooth)
         self.manifest = self.pipeline.manifest
+        if isinstance(budget, Deadline):
+            self.pipeline.rehearse(self.methods)
 
     @property
     def chunk(self) -> int:
@@ -152,7 +155,9 @@ class Explainer:
             for image, of_image in zip(images, targets, strict=True)
             if of_image
         )
-        return [e for explanations in self.pipeline.run(tasks, self.methods, verify) for e in explanations]
+        # Within a deadline, a picture gets the machine for itself.
+        together = 1 if isinstance(self._budget, Deadline) else IN_FLIGHT
+        return [e for made in self.pipeline.run(tasks, self.methods, verify, together) for e in made]
 
     def overlay(
         self,

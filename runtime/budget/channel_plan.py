@@ -14,6 +14,16 @@ PATIENCE = 0.5  # share of the channels from which on the rest is scored too: pr
 MOST_GUESSED_FROM = 512  # scores: the cost of a prediction grows with their number times that of the channels
 
 
+class TimeLeft(Protocol):
+    """The time that is left, in channels."""
+
+    def fits(self, riding: int) -> int:
+        """Return the number of channels that can be scored in time; `riding` other pictures share their runs."""
+
+    def step(self, riding: int) -> int:
+        """Return the number of channels to score before the next look at the clock."""
+
+
 class ChannelPlan(Protocol):
     """A choice of the channels to score next, with predicted scores of the others."""
 
@@ -84,6 +94,7 @@ class AdaptivePlan:
         tolerance: The error that the map may have.
         stop_early: Whether to stop as soon as the map is settled.
         grain: Pictures that are passed at a time.
+        time: The time that is left, where that ends the plan.
     """
 
     def __init__(
@@ -94,7 +105,9 @@ class AdaptivePlan:
         tolerance: float,
         stop_early: bool,
         grain: int,
+        time: TimeLeft | None = None,
     ) -> None:
+        self._time = time
         self._live, self._posteriors, self._stop_early, self._grain = live, posteriors, stop_early, grain
         self._most, self.tolerance = min(most, len(live)), tolerance
         self._asked = np.empty(0, np.intp)  # positions among the live channels
@@ -103,7 +116,7 @@ class AdaptivePlan:
     @property
     def total(self) -> int:
         """Return the largest number of channels that may be scored."""
-        return self._most
+        return self._most if self._time is None else min(self._most, self._scored + self._time.fits(0))
 
     @property
     def _scored(self) -> int:
@@ -135,6 +148,8 @@ class AdaptivePlan:
         count = min(max(rows - riding, 1), self._most - scored)
         if scored > PATIENCE * len(self._live) or scored >= MOST_GUESSED_FROM:
             count = self._most - scored
+        if self._time is not None:
+            count = min(count, self._time.step(riding))
         if count >= self._waiting.sum():
             self._asked = np.flatnonzero(self._waiting)
         else:

@@ -12,7 +12,8 @@ from fusioncam.errors import UsageError
 from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.explanation import TOLERANCE
 
-USE = "use exact, auto, auto:0.01, a number of passes like 64, or a share like 0.2"
+USE = "use exact, auto, auto:0.01, a time like 80ms or 0.5s, a number of passes like 64, or a share like 0.2"
+SHORTEST, LONGEST = 1e-6, 1e6  # seconds of a deadline
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,22 @@ class Auto:
         return "auto" if self.tolerance == TOLERANCE else f"auto:{self.tolerance:g}"
 
 
-Budget = str | int | float | Auto
+@dataclass(frozen=True)
+class Deadline:
+    """The budget that ends when its time is up; its text is like `80ms`.
+
+    Attributes:
+        seconds: The time, from the question to the maps.
+    """
+
+    seconds: float
+
+    def __str__(self) -> str:
+        """Return the text that `parse_budget` reads: milliseconds, to the microsecond."""
+        return f"{1e3 * self.seconds:.3f}".rstrip("0").rstrip(".") + "ms"
+
+
+Budget = str | int | float | Auto | Deadline
 """A budget as a user gives it. After `checked_budget`, `exact` is the only text."""
 
 
@@ -51,14 +67,31 @@ def auto(tolerance: float = TOLERANCE) -> Auto:
     return Auto(float(tolerance))
 
 
+def deadline(seconds: float) -> Deadline:
+    """Return the budget that makes the best map within a time.
+
+    Args:
+        seconds: The time from the question to the maps, 1e-6 to 1e6; it counts to the microsecond.
+
+    Raises:
+        UsageError: The time is no number, or out of this range.
+    """
+    number = isinstance(seconds, int | float | np.integer | np.floating) and not isinstance(seconds, bool)
+    if not number or not SHORTEST <= seconds <= LONGEST:
+        raise UsageError(f"no deadline {quote(seconds)}: it is a time above 0, like 80ms or 0.5s")
+    return Deadline(round(float(seconds), 6))
+
+
 def checked_budget(value: Any) -> Budget:
-    """Return a budget: `exact`, `auto`, what `auto` returns, a number of passes or a share of the channels.
+    """Return a budget: `exact`, `auto`, `80ms`, what `auto` and `deadline` return, a number of passes, or a share.
 
     Raises:
         UsageError: The value is no budget.
     """
     if isinstance(value, Auto):
         return auto(value.tolerance)
+    if isinstance(value, Deadline):
+        return deadline(value.seconds)
     if isinstance(value, str):
         return _of_word(value)
     try:
@@ -94,6 +127,9 @@ def budget_json(budget: Budget) -> str | int | float:
 def _of_word(text: str) -> Budget:
     if text in ("exact", "auto"):
         return Auto() if text == "auto" else text
+    if found := re.fullmatch(r"(-?[0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ms|s)", text):
+        seconds = float(found[1]) / (1000 if found[2] == "ms" else 1)
+        return deadline(seconds if SHORTEST <= seconds <= LONGEST else text)  # type: ignore[arg-type]  # to be quoted
     word, _, number = text.partition(":")
     if word != "auto":
         raise _no_budget(text)

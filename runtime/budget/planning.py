@@ -9,8 +9,8 @@ import numpy as np
 
 from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import Array, Float64Array, IndexArray
-from fusioncam.runtime.budget.channel_plan import AdaptivePlan, ChannelPlan, ExhaustivePlan
-from fusioncam.runtime.budget.kinds import Auto, Budget, checked_budget
+from fusioncam.runtime.budget.channel_plan import AdaptivePlan, ChannelPlan, ExhaustivePlan, TimeLeft
+from fusioncam.runtime.budget.kinds import Auto, Budget, Deadline, checked_budget
 from fusioncam.runtime.budget.posterior import ScorePosterior
 from fusioncam.runtime.budget.surrogate import Masks
 from fusioncam.runtime.explanation import TOLERANCE
@@ -40,6 +40,7 @@ def plan_for(
     evidence: Callable[[], Evidence],
     others: int,
     grain: int,
+    time: TimeLeft | None = None,
 ) -> ChannelPlan:
     """Return the plan that chooses the channels to score.
 
@@ -49,6 +50,7 @@ def plan_for(
         evidence: Returns the data that scores are predicted from; called only if some are predicted.
         others: Passes that the explanation takes besides those of channels.
         grain: Pictures that are best passed together.
+        time: The time that is left, which a deadline needs.
 
     Raises:
         UsageError: The budget is too small for a single channel.
@@ -61,7 +63,9 @@ def plan_for(
     if isinstance(budget, int) and most < 1:
         raise UsageError(f"a budget of {budget} passes is too small: {others} are needed besides those of channels")
     waits = isinstance(budget, Auto)
-    if not len(live) or budget == "exact" or (most >= len(live) and not waits):
+    # All at once where twice as many fit: then they do on a machine that slows down meanwhile, too.
+    hurries = isinstance(budget, Deadline) and time is not None and time.fits(0) < 2 * len(live)
+    if not len(live) or budget == "exact" or (most >= len(live) and not waits and not hurries):
         return ExhaustivePlan(live)
     masks, activations, gradients, full = evidence()
     small, drawn = _shrunk(masks[live]), _shrunk(activations[live]).reshape(len(live), -1)
@@ -72,7 +76,7 @@ def plan_for(
         positions = _shrunk(np.einsum("khw,khw->hw", gradient, activations)[None])[0]
         posteriors.append(ScorePosterior(Masks(small, positions, activity), drawn, logit))
     tolerance = budget.tolerance if isinstance(budget, Auto) else TOLERANCE
-    return AdaptivePlan(live, posteriors, most, tolerance, stop_early=waits, grain=grain)
+    return AdaptivePlan(live, posteriors, most, tolerance, waits, grain, time if hurries else None)
 
 
 def _shrunk(maps: Array) -> Float64Array:

@@ -5,10 +5,11 @@ from fusioncam.runtime.engine.options import EngineOptions
 from fusioncam.runtime.engine.pipeline import Pipeline, read_bundles
 from fusioncam.runtime.engine.progress import Clock, Progress
 from fusioncam.runtime.engine.request import TOP_CLASS, ExplainRequest, Target, TargetChoice
-from fusioncam.runtime.engine.scheduler import PassRequest, RunningTask, Scheduler, Task
+from fusioncam.runtime.engine.scheduler import IN_FLIGHT, PassRequest, RunningTask, Scheduler, Task
 from fusioncam.runtime.engine.smoothing import checked_smoothing
 
 __all__ = [
+    "IN_FLIGHT",
     "TOP_CLASS",
     "Clock",
     "EngineOptions",

@@ -1,31 +1,36 @@
 """The pipeline: requests become tasks, and tasks become explanations, on the engines of one bundle or several."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fusioncam.errors import UsageError
 from fusioncam.kernels import reference
 from fusioncam.kernels.arrays import UInt8Array
 from fusioncam.kernels.reference import probabilities
 from fusioncam.manifest import Manifest, bundle_flags, read_bundle
 from fusioncam.runtime.arguments import Bundles, checked_class, listed_bundles, of_one_model
-from fusioncam.runtime.budget import Budget, checked_budget
+from fusioncam.runtime.budget import SHORTEST, Budget, Deadline, checked_budget, deadline
 from fusioncam.runtime.engine.opening import EngineSelector, open_engines
 from fusioncam.runtime.engine.options import EngineOptions
+from fusioncam.runtime.engine.pace import end_of
 from fusioncam.runtime.engine.progress import after, part_of
 from fusioncam.runtime.engine.protocols import Engine
 from fusioncam.runtime.engine.recipe import ClassMaps, ViewResult, make_maps, mean, take_steps
-from fusioncam.runtime.engine.request import TOP_CLASS, ExplainRequest, Target, reserved_passes
-from fusioncam.runtime.engine.scheduler import Result, Task
+from fusioncam.runtime.engine.request import TOP_CLASS, ExplainRequest, Target, prepared, reserved_passes
+from fusioncam.runtime.engine.scheduler import IN_FLIGHT, Result, Task
 from fusioncam.runtime.engine.smoothing import View, checked_smoothing, view_count, views
 from fusioncam.runtime.engine.verification import Verification
 from fusioncam.runtime.explanation import Explanation, Passes
 from fusioncam.runtime.methods import checked_for
 from fusioncam.runtime.photos.model_input import as_input, is_dark, unpreprocess
 from fusioncam.runtime.probes.verdict import Verdict
+
+REHEARSALS = 4  # the first one warms the sessions up
 
 
 class BundleFolder(NamedTuple):
@@ -76,6 +81,7 @@ class Pipeline:
         self.manifest, self.manifests = of_one_model(manifests), manifests
         self._selectors = [e if isinstance(e, EngineSelector) else EngineSelector(e) for e in engines]
         self._smooth = checked_smoothing(smooth)
+        self._least: dict[Hashable, float] = {}  # seconds that a kind of explanation took, with as few passes as can be
 
     @classmethod
     def open(
@@ -121,9 +127,11 @@ class Pipeline:
         """Return the class as an index, -1 for the top one; raise UsageError where there is no such class."""
         return checked_class(class_index, self.manifest.classes)
 
-    def run(self, tasks: Iterable[Task[Result]], methods: Sequence[str], verify: bool = False) -> Iterator[Result]:
-        """Run tasks of `task` that make these methods, alone or within other tasks; see `Scheduler.run`."""
-        return self.engine_for(methods, verify).scheduler().run(tasks)
+    def run(
+        self, tasks: Iterable[Task[Result]], methods: Sequence[str], verify: bool = False, most: int = IN_FLIGHT
+    ) -> Iterator[Result]:
+        """Run tasks of `task` that make these methods, so many together; see `Scheduler.run`."""
+        return self.engine_for(methods, verify).scheduler(most).run(tasks)
 
     def task(self, request: ExplainRequest) -> Task[list[Explanation]]:
         """Explain the targets of one picture, as a task. A map is the mean over all views of the picture and bundles.
@@ -145,6 +153,7 @@ class Pipeline:
             return []
         request = replace(request, x=x, targets=targets)
         results = yield from self._views(request)
+        begun = clock.now()
         made = [mean(of_views) for of_views in zip(*(result.made for result in results), strict=True)]
         passes = Passes.of_all([result.passes for result in results])
         verdicts: Sequence[Verdict | None] = [None] * len(made)
@@ -154,7 +163,9 @@ class Pipeline:
             passes = passes._replace(run=passes.run + verification.passes)
         clock.lap("fusion")
         size = None if photo is None else (photo.shape[0], photo.shape[1])
-        return self._explanations(request, results[0], made, passes, verdicts, size)
+        explanations = self._explanations(request, results[0], made, passes, verdicts, size)
+        self.engine_for(request.methods, request.verify).pace.took(_last_work(request), clock.now() - begun)
+        return explanations if self._in_time(request) else [replace(e, flags=(*e.flags, "late")) for e in explanations]
 
     def overlay(self, request: ExplainRequest, colors: UInt8Array, opacity: float) -> UInt8Array:
         """Return the map of one method laid over what the model sees; on a GPU nothing else leaves it.
@@ -182,11 +193,37 @@ class Pipeline:
         (picture,) = self.run([task()], [method])
         return picture
 
+    def rehearse(self, methods: Sequence[str]) -> None:
+        """Explain a picture of noise in few passes: then sessions are warm, and a deadline knows their pace."""
+        x = np.random.default_rng(0).standard_normal((3, *self.manifest.preprocessing.size)).astype(np.float32)
+        for engine in [selector.engine_for(methods) for selector in self._selectors] * REHEARSALS:
+            request = ExplainRequest(x, methods=methods, budget=deadline(SHORTEST))
+            list(engine.scheduler().run([_view(engine, View(x, lambda m: m), request)]))
+
+    def _in_time(self, request: ExplainRequest) -> bool:
+        """Return False where the maps of a request missed its deadline by more than a run of the model.
+
+        Raises:
+            UsageError: The deadline is shorter than any explanation of this kind ever took.
+        """
+        clock, budget, kind = request.clock, request.budget, _last_work(request)
+        if not isinstance(budget, Deadline):
+            return True
+        least = min(self._least.get(kind, math.inf), clock.elapsed - clock.waited - clock.spare)
+        self._least[kind] = least
+        if budget.seconds < least:
+            raise UsageError(
+                f"a deadline of {budget} is too short for this model on this machine: an explanation by "
+                f"{', '.join(request.methods)} takes at least {math.ceil(1e3 * least)} ms"
+            )
+        engine = self.engine_for(request.methods, request.verify)
+        return clock.elapsed <= budget.seconds + engine.pace.seconds(engine.chunk)
+
     def _targets(self, request: ExplainRequest) -> Sequence[Target]:
         """Return the targets of a request, checked; those that follow from the probabilities take a forward pass."""
         targets = request.targets
         if callable(targets):
-            with self.preferred.forward(ExplainRequest(request.x, [TOP_CLASS], clock=request.clock)) as steps:
+            with self.preferred.forward(ExplainRequest(request.x, [TOP_CLASS], (), clock=request.clock)) as steps:
                 targets = targets(probabilities(steps.logits, self.manifest.ending))
         return [self.check_class(target) for target in targets]
 
@@ -196,14 +233,21 @@ class Pipeline:
         later = reserved_passes(request)
         results: list[ViewResult] = []
         count = len(self._selectors) * view_count(self._smooth)
+        after_all = first.pace.cost(_last_work(request))
+        end = end_of(request) - (after_all.high if after_all else first.pace.seconds(later))
+
+        def part() -> ExplainRequest:
+            """Return the request for the next view, which gets its share of the time that is left."""
+            now, done = request.clock.now(), len(results)
+            until = now + (end - now) / (count - done)
+            return replace(request, progress=part_of(request.progress, done, count, later), until=until)
+
         for view in views(np.asarray(request.x), self._smooth):
-            part = replace(request, progress=part_of(request.progress, len(results), count, later))
-            results.append((yield from _view(first, view, part)))
+            results.append((yield from _view(first, view, part())))
             # The picture's own top class goes for all views, and a verdict is on the map of all of them.
             request = replace(request, targets=results[0].classes, verify=False)
             for engine in others:  # whose sessions are not those of the scheduler that runs this task
-                part = replace(request, progress=part_of(request.progress, len(results), count, later))
-                results += engine.scheduler().run([_view(engine, view, part)])
+                results += engine.scheduler().run([_view(engine, view, part())])
         return results
 
     def _verification(self, request: ExplainRequest, own: ViewResult, done: int) -> Verification:
@@ -252,3 +296,8 @@ def _view(engine: Engine, view: View, request: ExplainRequest) -> Task[ViewResul
             of_class.maps = {method: view.back(m) for method, m in of_class.maps.items()}
         request.clock.lap("fusion")
         return ViewResult(list(steps.classes), made, steps.logits, steps.passes)
+
+
+def _last_work(request: ExplainRequest) -> Hashable:
+    """Return the name of the work that comes after all views, by what its seconds depend on."""
+    return "after the views", request.methods, len(prepared(request)[1]), request.verify

@@ -8,15 +8,31 @@ Progress = Callable[[int, int], None]
 
 
 class Clock:
-    """Seconds per stage of one request."""
+    """Seconds per stage of one request, and since it was made.
 
-    def __init__(self) -> None:
+    Args:
+        now: Tells the time in seconds.
+        waited: Seconds that the request waited before this clock was made; they count for its deadline.
+
+    Attributes:
+        laps: Seconds by stage.
+        spare: Seconds of masked passes that a shorter deadline would have left out.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter, waited: float = 0.0) -> None:
         self.laps: dict[str, float] = {}
+        self.now, self.waited, self.spare = now, waited, 0.0
+        self.begun = now() - waited
         self.resume()
+
+    @property
+    def elapsed(self) -> float:
+        """Return the seconds since the request was made."""
+        return self.now() - self.begun
 
     def resume(self) -> None:
         """Start the lap anew: the time since the last one was spent on other requests."""
-        self._last = time.perf_counter()
+        self._last = self.now()
 
     def lap(self, stage: str) -> None:
         """Add the seconds since the last lap to `stage`."""

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 from fusioncam.kernels.arrays import Array, Float32Array, UInt8Array
+from fusioncam.runtime.engine.pace import Pace
 from fusioncam.runtime.engine.request import ExplainRequest
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, Scheduler, Task
 from fusioncam.runtime.explanation import Passes
@@ -98,6 +99,10 @@ class Engine(Protocol):
     @property
     def chunk(self) -> int:
         """Return the number of masked pictures per run."""
+
+    @property
+    def pace(self) -> Pace:
+        """Return what its work has cost lately."""
 
     def supports(self, methods: Sequence[str], verify: bool = False) -> bool:
         """Return True where the engine can make all these methods, and pass the pictures of a verdict with `verify`."""

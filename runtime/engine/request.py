@@ -35,6 +35,8 @@ class ExplainRequest:
         clock: Gets the seconds per stage.
         progress: Called with (done, all) masked passes after every chunk.
         verify: Whether a verdict on the maps is wanted.
+        until: When the maps are due, by `clock.now`, where the budget is a deadline; by default that long after the
+            clock was made.
     """
 
     x: ImageLike
@@ -44,6 +46,7 @@ class ExplainRequest:
     clock: Clock = field(default_factory=Clock)
     progress: Progress | None = None
     verify: bool = False
+    until: float | None = None
 
 
 def prepared(request: ExplainRequest) -> tuple[Float32Array, Sequence[Target]]:

@@ -15,6 +15,7 @@ from fusioncam.runtime.engine.device.buffers import ClassBuffers, PictureBuffers
 from fusioncam.runtime.engine.device.passes import DevicePasses, Lanes
 from fusioncam.runtime.engine.device.state import DeviceState
 from fusioncam.runtime.engine.device.steps import DeviceSteps
+from fusioncam.runtime.engine.pace import Pace, Timer
 from fusioncam.runtime.engine.request import ExplainRequest, prepared
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, RunningTask, Scheduler
 from fusioncam.runtime.methods import METHODS
@@ -56,7 +57,7 @@ class DeviceEngine:
         captured: bool = False,
     ) -> None:
         self.device, self.manifest, self.chunk, self.captured = device, manifest, chunk, captured
-        self._explain = explain
+        self._explain, self.pace = explain, Pace(chunk, padded=True)
         self._lanes = Lanes(device, stream)
         self._lock, self._owner = threading.Lock(), 0
         with _ALLOCATION:
@@ -112,10 +113,12 @@ class DeviceEngine:
                     with _ALLOCATION:  # powers of two, or each number of classes would be a new one
                         most = 1 << (len(targets) - 1).bit_length()
                         state.classes, state.explain_runs = self._for_classes(state.picture, state.stream, most)
-                state.passes.begin(state.classes, len(targets), request.clock, request.progress)
-                steps = DeviceSteps(state, x, targets, request.budget, self.chunk)
+                timer = Timer(self.pace, request, self.chunk)
+                state.passes.begin(state.classes, request, timer)
+                steps = DeviceSteps(state, x, targets, request.budget, timer, self.chunk)
                 request.clock.lap("explain")
                 yield steps
+                timer.end()
             finally:
                 self._owner = 0
                 state.passes.end()

@@ -12,7 +12,8 @@ from fusioncam.manifest import Ending
 from fusioncam.runtime.budget.channel_plan import ChannelPlan
 from fusioncam.runtime.engine.checks import refuse_nan
 from fusioncam.runtime.engine.device.buffers import SLOTS, ClassBuffers, PictureBuffers, Run, bound
-from fusioncam.runtime.engine.progress import Clock, Progress
+from fusioncam.runtime.engine.pace import Timer
+from fusioncam.runtime.engine.request import ExplainRequest, prepared
 
 ENDINGS: dict[Ending, int] = {
     "logits": reduce.SOFTMAX_ENDING,
@@ -76,9 +77,10 @@ class DevicePasses:
         pictures, logits = (many[slot].rows(0, count) for many in (self._picture.pictures, self._picture.chunk_logits))
         return bound(self._device, session, {"image": pictures}, {"logits": logits}, graph)
 
-    def begin(self, buffers: ClassBuffers, classes: int, clock: Clock, progress: Progress | None) -> None:
-        """Turn to another picture, of which so many classes are asked."""
-        self._buffers, self._count, self._clock, self._progress = buffers, classes, clock, progress
+    def begin(self, buffers: ClassBuffers, request: ExplainRequest, timer: Timer) -> None:
+        """Turn to another picture, with the targets of its request."""
+        self._buffers, self._count, self._timer = buffers, len(prepared(request)[1]), timer
+        self._clock, self._progress = request.clock, request.progress
         self.done = 0
 
     def end(self) -> None:
@@ -123,6 +125,7 @@ class DevicePasses:
         riding = 0 if extra is None else self._count
         count = len(channels) + baseline + riding
         self._clock.lap("fusion")
+        begun = self._clock.now()
         self._send_plan(channels)
         device.record(lanes.begin, lanes.main)
         device.wait(lanes.masks, lanes.begin)
@@ -142,6 +145,7 @@ class DevicePasses:
         refuse_nan(blanks, "logits")
         refuse_nan(found, "logits")
         self._clock.lap("masked_passes")
+        self._timer.ran(count, begun)
         return found, blanks.astype(np.float64)
 
     def of_maps(self, maps: DeviceArray, found: DeviceArray) -> DeviceArray:

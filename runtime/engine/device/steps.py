@@ -13,6 +13,7 @@ from fusioncam.runtime.budget import Budget, Evidence, plan_for
 from fusioncam.runtime.budget.channel_plan import ChannelPlan, ExhaustivePlan, passes_of
 from fusioncam.runtime.engine.checks import refuse_nan
 from fusioncam.runtime.engine.device.state import DeviceState
+from fusioncam.runtime.engine.pace import Timer
 from fusioncam.runtime.engine.request import Target
 from fusioncam.runtime.engine.scheduler import Task, at_once
 from fusioncam.runtime.explanation import Passes
@@ -38,12 +39,20 @@ class DeviceSteps:
         x: The picture (3, H, W).
         targets: The classes.
         budget: Masked passes to spend.
+        timer: Measures the work, and tells what fits before a deadline.
         chunk: Masked pictures per run.
     """
 
     def __init__(
-        self, state: DeviceState, x: Float32Array, targets: Sequence[Target], budget: Budget, chunk: int
+        self,
+        state: DeviceState,
+        x: Float32Array,
+        targets: Sequence[Target],
+        budget: Budget,
+        timer: Timer,
+        chunk: int,
     ) -> None:
+        self._timer = timer
         self._device, self._stream, self._count = state.device, state.stream, len(targets)
         self._passes, self._grain, self._budget = state.passes, chunk, budget
         self._plan: ChannelPlan = ExhaustivePlan(np.empty(0, np.intp))
@@ -89,8 +98,10 @@ class DeviceSteps:
         live = np.flatnonzero((self._kinds == masks.LIVE) & (corners is not None))
         extra = extra_maps[0] if extra_maps else None  # one gradient method has one map
         others = 1 + len(extra_maps) * self._count + passes_remaining
-        self._plan = plan_for(self._budget, live, self._evidence, others, self._grain)
+        self._timer.begin(passes_remaining, variants_left)
+        self._plan = plan_for(self._budget, live, self._evidence, others, self._grain, self._timer)
         confidences = self._passes.of_channels(self._plan, live, extra)
+        self._timer.scored()
         return at_once([] if confidences is None else [confidences])
 
     def _evidence(self) -> Evidence:

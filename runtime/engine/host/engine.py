@@ -16,6 +16,7 @@ from fusioncam.runtime.engine.host.head import Head
 from fusioncam.runtime.engine.host.passes import MaskedPasses
 from fusioncam.runtime.engine.host.scorer import Scorer
 from fusioncam.runtime.engine.host.steps import ClassEvidence, HostSteps
+from fusioncam.runtime.engine.pace import Pace, Timer
 from fusioncam.runtime.engine.request import ExplainRequest, Target, prepared, reserved_passes
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, Scheduler
 from fusioncam.runtime.sessions.run import run
@@ -42,6 +43,7 @@ class HostEngine:
         open_head: Callable[[], Head] | None = None,
     ) -> None:
         self.manifest, self.explain, self.scorer = manifest, explain, scorer
+        self.pace = Pace(scorer.chunk, scorer.pad)
         self._open_head, self._heads, self._lock = open_head, list[Head](), threading.Lock()
 
     @property
@@ -63,9 +65,11 @@ class HostEngine:
         x, targets = prepared(request)
         evidence = list(self._evidence(x, targets))
         request.clock.lap("explain")
-        passes = MaskedPasses(x, request.clock, request.progress, exact=self.manifest.score_precision == "int8")
-        reserved, grain = reserved_passes(request), self.scorer.grain
-        yield HostSteps(passes, evidence, self.manifest.ending, request.budget, grain, self._head, reserved)
+        timer, reserved = Timer(self.pace, request, self.scorer.grain), reserved_passes(request)
+        exact, ending = self.manifest.score_precision == "int8", self.manifest.ending
+        passes = MaskedPasses(x, request.clock, request.progress, exact, timer)
+        yield HostSteps(passes, evidence, ending, request.budget, self.scorer.grain, self._head, timer, reserved)
+        timer.end()
 
     def _evidence(self, x: Float32Array, targets: Sequence[Target]) -> Iterator[ClassEvidence]:
         """Run the explain pass once for each class: logits, activations and the gradient of the class's logit."""

@@ -9,6 +9,7 @@ from fusioncam.kernels.arrays import Array, Float32Array, IndexArray
 from fusioncam.kernels.masks import MaskMaker, write
 from fusioncam.kernels.reference import log_sum_exp
 from fusioncam.runtime.budget.channel_plan import ChannelPlan
+from fusioncam.runtime.engine.pace import Timer
 from fusioncam.runtime.engine.progress import Clock, Progress
 from fusioncam.runtime.engine.scheduler import PassRequest, Task
 
@@ -38,6 +39,7 @@ class MaskedPasses:
         progress: Called with (`done`, `total`) after every chunk.
         exact: Whether full-size maps are passed through the explain graph: with int8 scores, where the confidences of
             two maps nearly cancel, rounding would decide the sign of their shares.
+        timer: Told of every batch.
 
     Attributes:
         size: (H, W).
@@ -46,11 +48,16 @@ class MaskedPasses:
     """
 
     def __init__(
-        self, image: Float32Array, clock: Clock, progress: Progress | None = None, exact: bool = False
+        self,
+        image: Float32Array,
+        clock: Clock,
+        progress: Progress | None = None,
+        exact: bool = False,
+        timer: Timer | None = None,
     ) -> None:
         self.image, self.size, self.exact = image, (image.shape[1], image.shape[2]), exact
         self.done = self.total = 0
-        self._clock, self._progress = clock, progress
+        self._clock, self._progress, self._timer = clock, progress, timer
 
     def of_maps(self, maps: Sequence[Array]) -> Task[Float32Array]:
         """Return f(x * m) of full-size maps m (H, W): logits (len(maps), classes)."""
@@ -144,7 +151,10 @@ class MaskedPasses:
 
         if count:
             self._clock.lap("fusion")
+            begun = self._clock.now()
             yield PassRequest(count, fill, taken, self._clock, exact)
+            if self._timer is not None and not exact:
+                self._timer.ran(count, begun)
 
 
 def _stacked(rows: Sequence[Float32Array]) -> Float32Array:

@@ -16,6 +16,7 @@ from fusioncam.runtime.budget import Budget, Evidence, plan_for
 from fusioncam.runtime.budget.channel_plan import ChannelPlan, passes_of
 from fusioncam.runtime.engine.host.head import Head
 from fusioncam.runtime.engine.host.passes import MaskedPasses
+from fusioncam.runtime.engine.pace import Timer
 from fusioncam.runtime.engine.scheduler import Task
 from fusioncam.runtime.explanation import Passes
 
@@ -57,6 +58,7 @@ class HostSteps:
         budget: Masked passes to spend.
         grain: Pictures that are best passed before the next guess.
         head: Opens the head of the model, for Recipro-CAM.
+        timer: Measures the work, and tells what fits before a deadline.
         reserved: Passes of the budget that are kept for what follows the maps.
     """
 
@@ -68,8 +70,10 @@ class HostSteps:
         budget: Budget,
         grain: int,
         head: Callable[[], Head],
+        timer: Timer,
         reserved: int = 0,
     ) -> None:
+        self._timer = timer
         self.classes = [e.class_index for e in evidence]
         self.logits = evidence[0].logits
         self._passes, self._evidence, self._ending, self._head = passes, evidence, ending, head
@@ -107,7 +111,8 @@ class HostSteps:
         known = self._baseline
         zeros = [np.zeros(self._passes.size, np.float32)] if known is None else []
         others = self._passes.done + len(zeros) + len(maps) + passes_remaining + self._reserved
-        plan = plan_for(self._share(others, variants_left), live, evidence, others, self._grain)
+        self._timer.begin(passes_remaining, variants_left)
+        plan = plan_for(self._share(others, variants_left), live, evidence, others, self._grain, self._timer)
         self._plans.append(plan)
         logits = yield from self._passes.of_channels(
             masks, plan, self.classes, [*zeros, *maps], passes_remaining, baseline=known
@@ -116,6 +121,7 @@ class HostSteps:
         scores = np.tile(baseline[self.classes].astype(np.float64), (len(self._activations), 1))
         scores[live] = plan.scores()
         logits.sums[masks.constant] = reference.log_sum_exp(baseline)
+        self._timer.scored()
         self._scored[corners] = ScoredChannels(masks, scores, logits.sums)
         return self._by_class(logits.maps[len(zeros) :])
 

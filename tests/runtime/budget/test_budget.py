@@ -4,10 +4,12 @@ import pytest
 from fusioncam.errors import UsageError
 from fusioncam.runtime.budget import (
     Auto,
+    Deadline,
     Evidence,
     auto,
     budget_json,
     checked_budget,
+    deadline,
     parse_budget,
     plan_for,
 )
@@ -30,7 +32,7 @@ def test_budgets(budget):
 
 @pytest.mark.parametrize("wrong", ["fast", "", None, True, 0, -3, 0.0, 1.5, -0.2, float("nan"), [], "0.5", b"auto"])
 def test_what_is_no_budget(wrong):
-    with pytest.raises(UsageError, match=r"no budget .*; use exact, auto, auto:0.01, a number of passes"):
+    with pytest.raises(UsageError, match=r"no budget .*; use exact, auto, auto:0.01, a time like 80ms"):
         checked_budget(wrong)
 
 
@@ -68,7 +70,41 @@ def test_a_tolerance_of_the_command_line(text):
         parse_budget(text)
 
 
-@pytest.mark.parametrize("budget", ["exact", Auto(), Auto(0.01), 64, 0.2])
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("80ms", 0.08), ("0.5s", 0.5), ("80 ms", 0.08), ("1.5ms", 0.0015), ("2s", 2), ("0.001ms", 1e-6), ("1000s", 1000)],
+)
+def test_deadlines_of_the_command_line(text, seconds):
+    found = parse_budget(text)
+    assert found == checked_budget(text) == deadline(seconds) == Deadline(seconds)
+    assert parse_budget(str(found)) == found
+
+
+def test_the_text_of_a_deadline():
+    assert [str(deadline(s)) for s in (0.08, 0.5, 2, 0.0015, 1e-6)] == ["80ms", "500ms", "2000ms", "1.5ms", "0.001ms"]
+
+
+@pytest.mark.parametrize("text", ["0ms", "0s", "-3ms", "0.0ms", "0.0001ms", "999999999s"])
+def test_a_deadline_is_above_0(text):
+    with pytest.raises(UsageError, match=f"no deadline '{text}': it is a time above 0, like 80ms or 0.5s"):
+        parse_budget(text)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 1e-7, 2e6, None, True, "0.1", "80ms"])
+def test_a_deadline_is_a_number_of_seconds(seconds):
+    with pytest.raises(UsageError, match="no deadline"):
+        deadline(seconds)
+    with pytest.raises(UsageError, match="no deadline"):
+        checked_budget(Deadline(seconds))
+
+
+@pytest.mark.parametrize("text", ["nan ms", "1e3ms", "2min", "80  ms", "80 MS", "ms", "80m", "1_0ms", "1,5s"])
+def test_what_is_no_deadline(text):
+    with pytest.raises(UsageError, match=r"no budget .* a time like 80ms or 0.5s"):
+        parse_budget(text)
+
+
+@pytest.mark.parametrize("budget", ["exact", Auto(), Auto(0.01), 64, 0.2, Deadline(0.08), Deadline(1.25)])
 def test_budgets_in_json(budget):
     assert checked_budget(budget_json(budget)) == budget
 
