@@ -31,7 +31,7 @@ class Cost(NamedTuple):
 
 
 class Pace:
-    """What the work of one engine has cost lately: runs of the model by their pictures, and whole stages by their name.
+    """The latest costs of the work of one engine: runs of the model by their pictures, and whole stages by their name.
 
     The seconds of a run are fitted by a + b n, n its pictures, with weights that fade. Safe to share between threads.
 

@@ -4,12 +4,12 @@ import asyncio
 import time
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fusioncam.errors import DeadlineError, FusionCamError
 from fusioncam.kernels.arrays import Array
 from fusioncam.runtime.budget import Budget
-from fusioncam.runtime.engine import ExplainRequest, RunningTask
+from fusioncam.runtime.engine import Clock, ExplainRequest, RunningTask
 from fusioncam.runtime.explanation import Explanation
 
 
@@ -24,6 +24,7 @@ class Job:
         budget: Masked passes to spend.
         deadline: End of its time, in seconds of `time.monotonic()`.
         verify: Whether a verdict on the map is wanted.
+        arrived: When the request came, in the same seconds; the time of a budget like `80ms` begins then.
     """
 
     image: Array
@@ -32,6 +33,7 @@ class Job:
     budget: Budget
     deadline: float
     verify: bool = False
+    arrived: float = field(default_factory=time.monotonic)
 
 
 class PendingJob:
@@ -62,10 +64,8 @@ class PendingJob:
 
     def request(self) -> ExplainRequest:
         """Return the request to the engine."""
-        job = self.job
-        return ExplainRequest(
-            job.image, [job.class_index], job.methods, job.budget, progress=self.progress, verify=job.verify
-        )
+        job, clock = self.job, Clock(waited=time.monotonic() - self.job.arrived)
+        return ExplainRequest(job.image, [job.class_index], job.methods, job.budget, clock, self.progress, job.verify)
 
     def progress(self, done: int, passes: int) -> None:
         """Note the masked passes that were run, of all to run."""

@@ -69,6 +69,7 @@ class PreparedRequest:
             "flags": ",".join(first.flags),
             "passes": first.passes.run,
             "channels": first.passes.channels,
+            "error": first.passes.error,
             "seconds": time.monotonic() - begun,
             "seconds_decode": self.seconds,
             **({} if first.verdict is None else {VERDICT: first.verdict.name}),
@@ -109,7 +110,7 @@ def prepare_request(
     timeout = min(settings.timeout, _timeout(request.parameters))
     pictures = _pictures(tensors, model, settings, begun, timeout)
     classes = parsed.classes(len(pictures), model.manifest.classes)
-    jobs = [Job(x, c, methods, budget, begun + timeout, verify) for x, c in zip(pictures, classes, strict=True)]
+    jobs = [Job(x, c, methods, budget, begun + timeout, verify, begun) for x, c in zip(pictures, classes, strict=True)]
     return PreparedRequest(request.id, jobs, outputs, time.perf_counter() - start, "image" in tensors)
 
 

@@ -65,7 +65,7 @@ def open_app(config: WorkerConfig, metrics: Metrics, liveness: Liveness, crowded
 
 
 def _open_pipeline(config: WorkerConfig, bundle: Path) -> Pipeline:
-    """Load a model, and have it explain once: first runs allocate, and take longer."""
+    """Load a model, and have it explain a few times: first runs allocate, and take longer than deadlines allow for."""
     methods = METHODS if read_bundle(bundle).gradient else ("score_cam",)
     pipeline = Explainer(bundle, config.providers, methods, chunk=config.chunk, threads=config.threads).pipeline
     size = pipeline.manifest.preprocessing.size
@@ -73,6 +73,7 @@ def _open_pipeline(config: WorkerConfig, bundle: Path) -> Pipeline:
     budget = pipeline.chunk + 4  # one whole run, and the passes of the fusion
     task = pipeline.task(ExplainRequest(picture, [TOP_CLASS], methods, budget))
     list(pipeline.run([task], methods))
+    pipeline.rehearse(methods)
     return pipeline
 
 

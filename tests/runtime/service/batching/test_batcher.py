@@ -3,12 +3,14 @@
 import asyncio
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from fusioncam import Explainer
-from fusioncam.errors import BundleError, DeadlineError
+from fusioncam.errors import BundleError, DeadlineError, UsageError
+from fusioncam.runtime.budget import deadline
 from fusioncam.runtime.service.batching.batcher import Batcher
 from fusioncam.runtime.service.batching.job import PendingJob
 
@@ -149,3 +151,16 @@ def test_a_pipeline_is_opened_in_the_thread_that_it_works_in(tiny, alone, pictur
     assert not made.ready
     with pytest.raises(BundleError, match=r"nowhere\.fcam"):
         Batcher("none", lambda: Explainer("nowhere.fcam").pipeline)
+
+
+def test_the_time_of_a_deadline_begins_when_the_request_arrives(batcher, pictures, submit, job):
+    made, _ = batcher(shut=False)
+    long, now = deadline(1000), time.monotonic()
+    found = submit(made, replace(job(pictures[0], budget=long), arrived=now)).result(SOON)
+    assert (found.passes.run, found.passes.error) == (ALL, 0)
+    assert "late" not in found.flags
+    found = submit(made, replace(job(pictures[0], budget=long), arrived=now - 2000)).result(SOON)
+    assert "late" in found.flags
+    assert found.passes.run < ALL
+    with pytest.raises(UsageError, match=r"a deadline of 0.001ms is too short .* takes at least"):
+        submit(made, job(pictures[0], budget=deadline(1e-6))).result(SOON)
