@@ -22,6 +22,7 @@ from fusioncam.runtime.engine import ExplainRequest, PassRequest, Pipeline
 from fusioncam.runtime.engine.checks import refuse_nan
 from fusioncam.runtime.engine.host.engine import PARTS, HostEngine
 from fusioncam.runtime.engine.host.scorer import Scorer
+from fusioncam.runtime.engine.pace import Pace
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.methods import checked_for
 from fusioncam.runtime.service.protocol.request_parser import default_method, parse_request, prepared_pictures
@@ -83,6 +84,7 @@ class TritonPythonModel:
         self.methods = [o for o in self._outputs if o not in FIGURES]
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
         self._chunk, self._dtype = int(parameters["chunk"]), TYPES[parameters["pictures"]]
+        self._pace = Pace(self._chunk, padded=True)  # of all requests: each has an engine of its own
         self._shape = (3, *self.manifest.preprocessing.size)
         self._explain = RepositoryModel(f"{name}_explain", version, PARTS if self.manifest.gradient else PARTS[:2])
         self._score = RepositoryModel(f"{name}_score", version, ["logits"])
@@ -136,7 +138,7 @@ class TritonPythonModel:
         evidence = FinishedSession(self._explain.read(await self._explain.send(feeds)))
         # Of the scorer only the size of its chunks is of use: they are sent by `_pass`, several at a time.
         scorer = Scorer(evidence, self._shape, self._chunk, pad=True)
-        task = Pipeline([self.manifest], [HostEngine(self.manifest, evidence, scorer)]).task(explain)
+        task = Pipeline([self.manifest], [HostEngine(self.manifest, evidence, scorer, pace=self._pace)]).task(explain)
         try:
             while True:
                 await self._pass(next(task), request)

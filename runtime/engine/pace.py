@@ -42,7 +42,7 @@ class Pace:
 
     def __init__(self, chunk: int, padded: bool) -> None:
         self.chunk, self._padded = chunk, padded
-        self._lock, self._stages = threading.Lock(), dict[Hashable, Cost]()
+        self._lock, self._stages, self._least = threading.Lock(), dict[Hashable, Cost](), dict[Hashable, float]()
         self._sums = [0.0] * 5  # of the weights, n, n^2, seconds and n * seconds, per run
         self._run, self._picture = 0.0, 0.0  # a and b
 
@@ -66,6 +66,12 @@ class Pace:
         with self._lock:
             known = self._stages.get(stage)
             self._stages[stage] = Cost(seconds) if known is None else known.after(seconds)
+
+    def least(self, stage: Hashable, seconds: float) -> float:
+        """Return the least seconds that a stage ever took, these included."""
+        with self._lock:
+            least = self._least[stage] = min(self._least.get(stage, math.inf), seconds)
+            return least
 
     def cost(self, stage: Hashable) -> Cost | None:
         """Return the cost of a stage; None where it was never measured."""

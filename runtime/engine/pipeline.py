@@ -81,7 +81,6 @@ class Pipeline:
         self.manifest, self.manifests = of_one_model(manifests), manifests
         self._selectors = [e if isinstance(e, EngineSelector) else EngineSelector(e) for e in engines]
         self._smooth = checked_smoothing(smooth)
-        self._least: dict[Hashable, float] = {}  # seconds that a kind of explanation took, with as few passes as can be
 
     @classmethod
     def open(
@@ -206,18 +205,17 @@ class Pipeline:
         Raises:
             UsageError: The deadline is shorter than any explanation of this kind ever took.
         """
-        clock, budget, kind = request.clock, request.budget, _last_work(request)
+        clock, budget = request.clock, request.budget
         if not isinstance(budget, Deadline):
             return True
-        least = min(self._least.get(kind, math.inf), clock.elapsed - clock.waited - clock.spare)
-        self._least[kind] = least
+        pace = self.engine_for(request.methods, request.verify).pace
+        least = pace.least(_last_work(request), clock.elapsed - clock.waited - clock.spare)
         if budget.seconds < least:
             raise UsageError(
                 f"a deadline of {budget} is too short for this model on this machine: an explanation by "
                 f"{', '.join(request.methods)} takes at least {math.ceil(1e3 * least)} ms"
             )
-        engine = self.engine_for(request.methods, request.verify)
-        return clock.elapsed <= budget.seconds + engine.pace.seconds(engine.chunk)
+        return clock.elapsed <= budget.seconds + pace.seconds(pace.chunk)
 
     def _targets(self, request: ExplainRequest) -> Sequence[Target]:
         """Return the targets of a request, checked; those that follow from the probabilities take a forward pass."""

@@ -33,6 +33,7 @@ class HostEngine:
         scorer: Runs the score graph.
         open_head: Opens the head graph when Recipro-CAM, which alone needs it, is first asked for; None where there is
             no such graph.
+        pace: The costs of its work, where another engine on the same hardware knows them; by default nothing is known.
     """
 
     def __init__(
@@ -41,9 +42,10 @@ class HostEngine:
         explain: onnxruntime.InferenceSession,
         scorer: Scorer,
         open_head: Callable[[], Head] | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self.manifest, self.explain, self.scorer = manifest, explain, scorer
-        self.pace = Pace(scorer.chunk, scorer.pad)
+        self.pace = pace or Pace(scorer.chunk, scorer.pad)
         self._open_head, self._heads, self._lock = open_head, list[Head](), threading.Lock()
 
     @property

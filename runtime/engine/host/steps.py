@@ -70,7 +70,7 @@ class HostSteps:
         budget: Budget,
         grain: int,
         head: Callable[[], Head],
-        timer: Timer,
+        timer: Timer | None = None,
         reserved: int = 0,
     ) -> None:
         self._timer = timer
@@ -111,7 +111,8 @@ class HostSteps:
         known = self._baseline
         zeros = [np.zeros(self._passes.size, np.float32)] if known is None else []
         others = self._passes.done + len(zeros) + len(maps) + passes_remaining + self._reserved
-        self._timer.begin(passes_remaining, variants_left)
+        if self._timer is not None:
+            self._timer.begin(passes_remaining, variants_left)
         plan = plan_for(self._share(others, variants_left), live, evidence, others, self._grain, self._timer)
         self._plans.append(plan)
         logits = yield from self._passes.of_channels(
@@ -121,7 +122,8 @@ class HostSteps:
         scores = np.tile(baseline[self.classes].astype(np.float64), (len(self._activations), 1))
         scores[live] = plan.scores()
         logits.sums[masks.constant] = reference.log_sum_exp(baseline)
-        self._timer.scored()
+        if self._timer is not None:
+            self._timer.scored()
         self._scored[corners] = ScoredChannels(masks, scores, logits.sums)
         return self._by_class(logits.maps[len(zeros) :])
 

@@ -130,7 +130,7 @@ BAD = {
     "method": ({"method": texts("cam")}, "there is no output or method 'cam'; the methods are grad_cam, "),
     "head": ({"method": texts("recipro_cam")}, "there is no output or method 'recipro_cam'; the methods are "),
     "bytes": ({"method": np.array([b"\xff"], object)}, "there is no output or method '\N{REPLACEMENT CHARACTER}'; "),
-    "budget": ({"budget": texts("-1")}, "no budget '-1'; use exact, auto, auto:0.01, a number"),
+    "budget": ({"budget": texts("-1")}, "no budget '-1'; use exact, auto, auto:0.01, a time"),
     "budgets": ({"budget": texts("auto", "auto")}, "input 'budget' must hold one budget, for all pictures"),
     "small": ({"budget": texts("3")}, "a budget of 3 passes is too small: 4 are needed besides those of channels"),
     "guess": (
