@@ -1,7 +1,8 @@
 """The Explainer: a bundle in, maps out."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import UInt8Array
@@ -94,6 +95,7 @@ class Explainer:
         *,
         verify: bool = False,
         progress: Progress | None = None,
+        progress_maps: Callable[[Explanation], None] | None = None,
     ) -> Explanation:
         """Explain one class of one picture.
 
@@ -103,6 +105,9 @@ class Explainer:
             verify: Whether the model is asked if the map is evidence: 23 passes more, see `Explanation.verdict`. They
                 count against a budget that is a number.
             progress: Called with (done, all) masked passes after every chunk.
+            progress_maps: Called with a preliminary explanation once the gradient's map is there, and whenever
+                Score-CAM's is better; it raises the flag `preliminary`. Its maps are those that can be made by then, of
+                the methods and their parts: never Fusion-CAM, whose confidences come last.
 
         Raises:
             ImageError: The picture cannot be read or is of another shape, type or content.
@@ -110,6 +115,9 @@ class Explainer:
             FusionCamError: The model cannot be run, or gives NaN or infinity.
         """
         request = self._request(image, [self.pipeline.check_class(class_index)], progress, verify)
+        if progress_maps is not None:
+            watch = progress_maps
+            request = replace(request, progress_maps=lambda explanations: watch(explanations[0]))
         ((explanation,),) = self.pipeline.run([self.pipeline.task(request)], self.methods, verify)
         return explanation
 

@@ -22,6 +22,7 @@ FLAGS = {
     "map is unstable, as a small change of the scores can turn it over; trust its two parts",
     "cut_short": "the budget ended before the map was settled: more passes could still change it",
     "late": "the deadline was missed by more than one run of the model: the machine was busier than before",
+    "preliminary": "the map is still being made: it will change",
     "dark_picture": "the picture is nearly black: if its file has 16 bits but fewer are used, scale its values up",
     "no_gradient": "the bundle was exported without a gradient: methods that need one are left out",
     "logits_out_of_reach": "the logits of the model's probabilities are out of reach: what raises log p is explained",

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Hashable
 from typing import NamedTuple
 
+from fusioncam.errors import UsageError
 from fusioncam.runtime.budget import Deadline
 from fusioncam.runtime.engine.request import ExplainRequest, prepared
 
@@ -161,3 +162,26 @@ def end_of(request: ExplainRequest) -> float:
     if request.until is not None:
         return request.until
     return request.clock.begun + request.budget.seconds if isinstance(request.budget, Deadline) else math.inf
+
+
+def in_time(pace: Pace, request: ExplainRequest, work: Hashable) -> bool:
+    """Return False where the maps of a request, made by now, missed its deadline by more than a run of the model.
+
+    Args:
+        pace: The engine's.
+        request: The request.
+        work: Names explanations of its kind.
+
+    Raises:
+        UsageError: The deadline is shorter than any explanation of this kind ever took.
+    """
+    clock, budget = request.clock, request.budget
+    if not isinstance(budget, Deadline):
+        return True
+    least = pace.least(work, clock.elapsed - clock.waited - clock.spare)
+    if budget.seconds < least:
+        raise UsageError(
+            f"a deadline of {budget} is too short for this model on this machine: an explanation by "
+            f"{', '.join(request.methods)} takes at least {math.ceil(1e3 * least)} ms"
+        )
+    return clock.elapsed <= budget.seconds + pace.seconds(pace.chunk)

@@ -1,27 +1,26 @@
 """The pipeline: requests become tasks, and tasks become explanations, on the engines of one bundle or several."""
 
-import math
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fusioncam.errors import UsageError
 from fusioncam.kernels import reference
 from fusioncam.kernels.arrays import UInt8Array
 from fusioncam.kernels.reference import probabilities
 from fusioncam.manifest import Manifest, bundle_flags, read_bundle
 from fusioncam.runtime.arguments import Bundles, checked_class, listed_bundles, of_one_model
-from fusioncam.runtime.budget import SHORTEST, Budget, Deadline, checked_budget, deadline
+from fusioncam.runtime.budget import SHORTEST, Budget, checked_budget, deadline
 from fusioncam.runtime.engine.opening import EngineSelector, open_engines
 from fusioncam.runtime.engine.options import EngineOptions
-from fusioncam.runtime.engine.pace import end_of
+from fusioncam.runtime.engine.pace import end_of, in_time
 from fusioncam.runtime.engine.progress import after, part_of
 from fusioncam.runtime.engine.protocols import Engine
 from fusioncam.runtime.engine.recipe import ClassMaps, ViewResult, make_maps, mean, take_steps
-from fusioncam.runtime.engine.request import TOP_CLASS, ExplainRequest, Target, prepared, reserved_passes
+from fusioncam.runtime.engine.request import TOP_CLASS, ExplainRequest, Sketch, Target, prepared, reserved_passes
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, Result, Task
 from fusioncam.runtime.engine.smoothing import View, checked_smoothing, view_count, views
 from fusioncam.runtime.engine.verification import Verification
@@ -151,7 +150,8 @@ class Pipeline:
         if not targets:
             return []
         request = replace(request, x=x, targets=targets)
-        results = yield from self._views(request)
+        size = None if photo is None else (photo.shape[0], photo.shape[1])
+        results = yield from self._views(request, size)
         begun = clock.now()
         made = [mean(of_views) for of_views in zip(*(result.made for result in results), strict=True)]
         passes = Passes.of_all([result.passes for result in results])
@@ -161,10 +161,12 @@ class Pipeline:
             verdicts = yield from verification.run(made)
             passes = passes._replace(run=passes.run + verification.passes)
         clock.lap("fusion")
-        size = None if photo is None else (photo.shape[0], photo.shape[1])
         explanations = self._explanations(request, results[0], made, passes, verdicts, size)
-        self.engine_for(request.methods, request.verify).pace.took(_last_work(request), clock.now() - begun)
-        return explanations if self._in_time(request) else [replace(e, flags=(*e.flags, "late")) for e in explanations]
+        pace = self.engine_for(request.methods, request.verify).pace
+        pace.took(_last_work(request), clock.now() - begun)
+        if in_time(pace, request, _last_work(request)):
+            return explanations
+        return [replace(e, flags=(*e.flags, "late")) for e in explanations]
 
     def overlay(self, request: ExplainRequest, colors: UInt8Array, opacity: float) -> UInt8Array:
         """Return the map of one method laid over what the model sees; on a GPU nothing else leaves it.
@@ -199,24 +201,6 @@ class Pipeline:
             request = ExplainRequest(x, methods=methods, budget=deadline(SHORTEST))
             list(engine.scheduler().run([_view(engine, View(x, lambda m: m), request)]))
 
-    def _in_time(self, request: ExplainRequest) -> bool:
-        """Return False where the maps of a request missed its deadline by more than a run of the model.
-
-        Raises:
-            UsageError: The deadline is shorter than any explanation of this kind ever took.
-        """
-        clock, budget = request.clock, request.budget
-        if not isinstance(budget, Deadline):
-            return True
-        pace = self.engine_for(request.methods, request.verify).pace
-        least = pace.least(_last_work(request), clock.elapsed - clock.waited - clock.spare)
-        if budget.seconds < least:
-            raise UsageError(
-                f"a deadline of {budget} is too short for this model on this machine: an explanation by "
-                f"{', '.join(request.methods)} takes at least {math.ceil(1e3 * least)} ms"
-            )
-        return clock.elapsed <= budget.seconds + pace.seconds(pace.chunk)
-
     def _targets(self, request: ExplainRequest) -> Sequence[Target]:
         """Return the targets of a request, checked; those that follow from the probabilities take a forward pass."""
         targets = request.targets
@@ -225,7 +209,7 @@ class Pipeline:
                 targets = targets(probabilities(steps.logits, self.manifest.ending))
         return [self.check_class(target) for target in targets]
 
-    def _views(self, request: ExplainRequest) -> Task[list[ViewResult]]:
+    def _views(self, request: ExplainRequest, size: tuple[int, int] | None) -> Task[list[ViewResult]]:
         """Return the result of every view of the picture, by every bundle."""
         first, *others = (selector.engine_for(request.methods, request.verify) for selector in self._selectors)
         later = reserved_passes(request)
@@ -234,19 +218,40 @@ class Pipeline:
         after_all = first.pace.cost(_last_work(request))
         end = end_of(request) - (after_all.high if after_all else first.pace.seconds(later))
 
-        def part() -> ExplainRequest:
+        def part(view: View) -> ExplainRequest:
             """Return the request for the next view, which gets its share of the time that is left."""
             now, done = request.clock.now(), len(results)
             until = now + (end - now) / (count - done)
-            return replace(request, progress=part_of(request.progress, done, count, later), until=until)
+            show = None if request.progress_maps is None else partial(self._show, request, size, [*results], view)
+            return replace(request, progress=part_of(request.progress, done, count, later), until=until, sketched=show)
 
         for view in views(np.asarray(request.x), self._smooth):
-            results.append((yield from _view(first, view, part())))
+            results.append((yield from _view(first, view, part(view))))
             # The picture's own top class goes for all views, and a verdict is on the map of all of them.
             request = replace(request, targets=results[0].classes, verify=False)
             for engine in others:  # whose sessions are not those of the scheduler that runs this task
-                results += engine.scheduler().run([_view(engine, view, part())])
+                results += engine.scheduler().run([_view(engine, view, part(view))])
         return results
+
+    def _show(
+        self,
+        request: ExplainRequest,
+        size: tuple[int, int] | None,
+        earlier: Sequence[ViewResult],
+        view: View,
+        sketch: Sketch,
+    ) -> None:
+        """Show the maps of a view so far, each the mean over earlier views and this one."""
+        assert request.progress_maps is not None
+        made = []
+        for n, maps in enumerate(sketch.maps):
+            others = [ClassMaps({m: result.made[n].maps[m] for m in maps}) for result in earlier]
+            made.append(mean([*others, ClassMaps({m: view.back(array) for m, array in maps.items()})]))
+        own = ViewResult(list(sketch.classes), made, sketch.logits, sketch.passes)
+        passes = Passes.of_all([*(result.passes for result in earlier), sketch.passes])
+        asked = replace(request, methods=tuple(sketch.maps[0]))
+        explanations = self._explanations(asked, own, made, passes, [None] * len(made), size)
+        request.progress_maps([replace(e, flags=(*e.flags, "preliminary")) for e in explanations])
 
     def _verification(self, request: ExplainRequest, own: ViewResult, done: int) -> Verification:
         """Return the verification of the maps of a picture, after so many passes."""
@@ -276,7 +281,7 @@ class Pipeline:
                     probability=float(probabilities(logits, manifest.ending)[c]),
                     flags=(*of_class.flags, *dark, *bundle_flags(self.manifests)),
                     passes=passes,
-                    timing=request.clock.laps,
+                    timing=dict(request.clock.laps),
                     photo_size=size,
                     preprocessing=manifest.preprocessing,
                     logits=logits.copy(),

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from fusioncam.kernels.arrays import Array, Float32Array
 from fusioncam.runtime.budget import Budget
 from fusioncam.runtime.engine.progress import Clock, Progress
+from fusioncam.runtime.explanation import Explanation, Passes
 from fusioncam.runtime.methods import METHODS
 from fusioncam.runtime.photos.model_input import ImageLike
 from fusioncam.runtime.probes.verdict import passes_of
@@ -21,6 +23,22 @@ Other scalars of the outputs are to become further kinds of targets.
 """
 TargetChoice = Callable[[Array], list[Target]]
 """Chooses targets by the probabilities of all classes (classes,)."""
+
+
+class Sketch(NamedTuple):
+    """The maps of a view of a picture, as far as they are made.
+
+    Attributes:
+        classes: The classes.
+        logits: Of all classes (classes,).
+        maps: Maps (H, W) of each class, by method.
+        passes: Masked passes run so far, and the error of Score-CAM's map.
+    """
+
+    classes: Sequence[int]
+    logits: Float32Array
+    maps: Sequence[dict[str, Array]]
+    passes: Passes
 
 
 @dataclass(frozen=True)
@@ -37,6 +55,8 @@ class ExplainRequest:
         verify: Whether a verdict on the maps is wanted.
         until: When the maps are due, by `clock.now`, where the budget is a deadline; by default that long after the
             clock was made.
+        progress_maps: Called with preliminary explanations, one per target, whenever there are better maps.
+        sketched: The same within an engine, for one view of the picture.
     """
 
     x: ImageLike
@@ -47,6 +67,8 @@ class ExplainRequest:
     progress: Progress | None = None
     verify: bool = False
     until: float | None = None
+    progress_maps: Callable[[Sequence[Explanation]], None] | None = None
+    sketched: Callable[[Sketch], None] | None = None
 
 
 def prepared(request: ExplainRequest) -> tuple[Float32Array, Sequence[Target]]:

@@ -18,6 +18,7 @@ from fusioncam.runtime.engine.device.steps import DeviceSteps
 from fusioncam.runtime.engine.pace import Pace, Timer
 from fusioncam.runtime.engine.request import ExplainRequest, prepared
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, RunningTask, Scheduler
+from fusioncam.runtime.engine.sketches import sketches_of
 from fusioncam.runtime.methods import METHODS
 
 REST = 4  # pictures in a run of the few passes that come one by one: a whole chunk would be a waste
@@ -115,7 +116,7 @@ class DeviceEngine:
                         state.classes, state.explain_runs = self._for_classes(state.picture, state.stream, most)
                 timer = Timer(self.pace, request, self.chunk)
                 state.passes.begin(state.classes, request, timer)
-                steps = DeviceSteps(state, x, targets, request.budget, timer, self.chunk)
+                steps = DeviceSteps(state, x, targets, request.budget, timer, self.chunk, sketches_of(request))
                 request.clock.lap("explain")
                 yield steps
                 timer.end()

@@ -1,5 +1,6 @@
 """Masked passes on a GPU: pictures are made where the session reads them, one chunk while another runs."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -87,13 +88,20 @@ class DevicePasses:
         """Let go of what belongs to the picture's caller."""
         self._progress = self._extra = None
 
-    def of_channels(self, plan: ChannelPlan, live: IndexArray, extra: DeviceArray | None) -> DeviceArray | None:
+    def of_channels(
+        self,
+        plan: ChannelPlan,
+        live: IndexArray,
+        extra: DeviceArray | None,
+        updated: Callable[[Callable[[], None]], None] = lambda put: None,
+    ) -> DeviceArray | None:
         """Write f_c(x * M_k) of live channels k and all classes c into `scores`; pass the baseline and `extra` too.
 
         Args:
             plan: Chooses the channels that are passed through the model, and gives the scores of the others.
             live: All live channels.
             extra: N full-size maps m, one per class, whose x * m is passed with the channels.
+            updated: Called whenever the plan knows more, with a function that writes the scores so far.
 
         Returns:
             The confidences p_c(x * m).
@@ -106,13 +114,19 @@ class DevicePasses:
         channels = plan.next(1 + riding)
         scores, blank = self._of_batch(channels, extra, baseline=1)
         plan.update(scores, blank)
+
+        def put() -> None:
+            every = np.zeros((self._count, b.scores.shape[1]), np.float32)
+            every[:, live] = plan.scores().T
+            b.send("scores", every, main)
+
+        updated(put)
         while len(channels := plan.next(0)):
             scores, _ = self._of_batch(channels, None, baseline=0)
             plan.update(scores, blank)
+            updated(put)
         self._total = self.done + 2 * riding
-        every = np.zeros((self._count, b.scores.shape[1]), np.float32)
-        every[:, live] = plan.scores().T
-        b.send("scores", every, main)
+        put()
         return None if extra is None else b.of["denoised"].rows(0, riding)
 
     def _of_batch(self, channels: IndexArray, extra: DeviceArray | None, baseline: int) -> tuple[Array, Array]:

@@ -1,6 +1,6 @@
 """The steps of Fusion-CAM on a GPU: only the picture goes in, and only the maps come out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from fusioncam.runtime.engine.device.state import DeviceState
 from fusioncam.runtime.engine.pace import Timer
 from fusioncam.runtime.engine.request import Target
 from fusioncam.runtime.engine.scheduler import Task, at_once
+from fusioncam.runtime.engine.sketches import Sketches
 from fusioncam.runtime.explanation import Passes
 
 
@@ -41,6 +42,7 @@ class DeviceSteps:
         budget: Masked passes to spend.
         timer: Measures the work, and tells what fits before a deadline.
         chunk: Masked pictures per run.
+        sketches: Gets the maps as they are made, where somebody watches.
     """
 
     def __init__(
@@ -51,8 +53,9 @@ class DeviceSteps:
         budget: Budget,
         timer: Timer,
         chunk: int,
+        sketches: Sketches | None = None,
     ) -> None:
-        self._timer = timer
+        self._timer, self._sketches = timer, sketches
         self._device, self._stream, self._count = state.device, state.stream, len(targets)
         self._passes, self._grain, self._budget = state.passes, chunk, budget
         self._plan: ChannelPlan = ExhaustivePlan(np.empty(0, np.intp))
@@ -82,7 +85,10 @@ class DeviceSteps:
 
     def gradient_map(self, method: str) -> DeviceArray:
         """Return G. Its weights are there from the explain pass on, until `region_map` overwrites them."""
-        return self._expanded(self._in_use(self._buffers.weights), "grad_cam", positive=1)
+        made = self._expanded(self._in_use(self._buffers.weights), "grad_cam", positive=1)
+        if self._sketches is not None:
+            self._sketches.add(method, self.fetch(made, "gradients"))
+        return made
 
     def denoise(self, gradient: DeviceArray, theta: float) -> DeviceArray:
         """Return the denoised maps D."""
@@ -98,9 +104,11 @@ class DeviceSteps:
         live = np.flatnonzero((self._kinds == masks.LIVE) & (corners is not None))
         extra = extra_maps[0] if extra_maps else None  # one gradient method has one map
         others = 1 + len(extra_maps) * self._count + passes_remaining
+        if self._sketches is not None and len(live):
+            self._sketches.show(self)
         self._timer.begin(passes_remaining, variants_left)
         self._plan = plan_for(self._budget, live, self._evidence, others, self._grain, self._timer)
-        confidences = self._passes.of_channels(self._plan, live, extra)
+        confidences = self._passes.of_channels(self._plan, live, extra, self._show_scores)
         self._timer.scored()
         return at_once([] if confidences is None else [confidences])
 
@@ -118,10 +126,20 @@ class DeviceSteps:
 
     def region_map(self, method: str) -> Task[DeviceArray]:
         """Return the region maps R."""
+        return at_once(self._score_cam())
+
+    def _show_scores(self, put: Callable[[], None]) -> None:
+        """Show the map by the scores so far, which `put` writes; all of this is written again before the end."""
+        if self._sketches is not None and self._sketches.score_cams(corners=False):
+            put()
+            self._sketches.add("score_cam", self.fetch(self._score_cam(), "logits"))
+            self._sketches.show(self)
+
+    def _score_cam(self) -> DeviceArray:
         b = self._buffers
         scores, weights, blank = (self._in_use(a) for a in (b.scores, b.weights, b.blank))
         self._launch(reduce.SOFTMAX, scores=scores, blank=blank, kinds=self._picture.kinds, weights=weights)
-        return at_once(self._expanded(weights, "score_cam", positive=0))
+        return self._expanded(weights, "score_cam", positive=0)
 
     def confidences(self, maps: DeviceArray) -> Task[DeviceArray]:
         """Return p_c(x * m)."""

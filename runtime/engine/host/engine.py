@@ -19,6 +19,7 @@ from fusioncam.runtime.engine.host.steps import ClassEvidence, HostSteps
 from fusioncam.runtime.engine.pace import Pace, Timer
 from fusioncam.runtime.engine.request import ExplainRequest, Target, prepared, reserved_passes
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, Scheduler
+from fusioncam.runtime.engine.sketches import sketches_of
 from fusioncam.runtime.sessions.run import run
 
 PARTS = ("logits", "activations", "gradients")
@@ -70,7 +71,8 @@ class HostEngine:
         timer, reserved = Timer(self.pace, request, self.scorer.grain), reserved_passes(request)
         exact, ending = self.manifest.score_precision == "int8", self.manifest.ending
         passes = MaskedPasses(x, request.clock, request.progress, exact, timer)
-        yield HostSteps(passes, evidence, ending, request.budget, self.scorer.grain, self._head, timer, reserved)
+        sketches, grain = sketches_of(request), self.scorer.grain
+        yield HostSteps(passes, evidence, ending, request.budget, grain, self._head, timer, reserved, sketches)
         timer.end()
 
     def _evidence(self, x: Float32Array, targets: Sequence[Target]) -> Iterator[ClassEvidence]:

@@ -82,6 +82,7 @@ class MaskedPasses:
         maps: Sequence[Array],
         remaining: int,
         baseline: Float32Array | None = None,
+        updated: Callable[[ChannelLogits], None] = lambda found: None,
     ) -> Task[ChannelLogits]:
         """Pass the channels k that a plan asks for, and full-size maps with the first; give f_c(x * M_k) to the plan.
 
@@ -94,6 +95,7 @@ class MaskedPasses:
             maps: Full-size maps (H, W); the first one is of zeros, unless `baseline` is given.
             remaining: Passes that later steps will ask for.
             baseline: Logits (all classes,) of the map of zeros.
+            updated: Called with what is known so far, whenever the plan knows more.
         """
         sums = np.full(len(masks.scaled), np.nan)
         expected = self.done + len(maps) + remaining  # and those of the channels, which the plan revises
@@ -105,12 +107,15 @@ class MaskedPasses:
         rows = rows_apart if self.exact else rows
         of_baseline = (rows[0] if baseline is None else baseline)[classes].astype(np.float64)
         plan.update(scores, of_baseline)
+        found = ChannelLogits(rows, sums)
+        updated(found)
         while len(channels := plan.next(0)):
             self.total = expected + plan.total
             scores, _ = yield from self._of_batch(masks, channels, classes, [], sums)
             plan.update(scores, of_baseline)
+            updated(found)
         self.total = self.done + remaining
-        return ChannelLogits(rows, sums)
+        return found
 
     def _of_batch(
         self, masks: MaskMaker, channels: IndexArray, classes: Sequence[int], maps: Sequence[Array], sums: Array

@@ -15,9 +15,10 @@ from fusioncam.manifest import Ending
 from fusioncam.runtime.budget import Budget, Evidence, plan_for
 from fusioncam.runtime.budget.channel_plan import ChannelPlan, passes_of
 from fusioncam.runtime.engine.host.head import Head
-from fusioncam.runtime.engine.host.passes import MaskedPasses
+from fusioncam.runtime.engine.host.passes import ChannelLogits, MaskedPasses
 from fusioncam.runtime.engine.pace import Timer
 from fusioncam.runtime.engine.scheduler import Task
+from fusioncam.runtime.engine.sketches import Sketches
 from fusioncam.runtime.explanation import Passes
 
 Shares = Sequence[reference.Contributions]
@@ -60,6 +61,7 @@ class HostSteps:
         head: Opens the head of the model, for Recipro-CAM.
         timer: Measures the work, and tells what fits before a deadline.
         reserved: Passes of the budget that are kept for what follows the maps.
+        sketches: Gets the maps as they are made, where somebody watches.
     """
 
     def __init__(
@@ -72,8 +74,9 @@ class HostSteps:
         head: Callable[[], Head],
         timer: Timer | None = None,
         reserved: int = 0,
+        sketches: Sketches | None = None,
     ) -> None:
-        self._timer = timer
+        self._timer, self._sketches = timer, sketches
         self.classes = [e.class_index for e in evidence]
         self.logits = evidence[0].logits
         self._passes, self._evidence, self._ending, self._head = passes, evidence, ending, head
@@ -91,7 +94,10 @@ class HostSteps:
     def gradient_map(self, method: str) -> list[Array]:
         """Return G, or another gradient map."""
         exact = [(e.activations.astype(np.float64), e.gradients.astype(np.float64)) for e in self._evidence]
-        return [cam_methods.gradient_map(method, *each, self._passes.size) for each in exact]
+        maps = [cam_methods.gradient_map(method, *each, self._passes.size) for each in exact]
+        if self._sketches is not None:
+            self._sketches.add(method, maps)
+        return maps
 
     def denoise(self, gradient: list[Array], theta: float) -> list[Array]:
         """Return the denoised maps D."""
@@ -115,17 +121,37 @@ class HostSteps:
             self._timer.begin(passes_remaining, variants_left)
         plan = plan_for(self._share(others, variants_left), live, evidence, others, self._grain, self._timer)
         self._plans.append(plan)
-        logits = yield from self._passes.of_channels(
-            masks, plan, self.classes, [*zeros, *maps], passes_remaining, baseline=known
+
+        def take(found: ChannelLogits) -> None:
+            self._take_scores(corners, masks, live, plan, found)
+
+        def show(found: ChannelLogits) -> None:
+            if self._sketches is not None:
+                take(found)
+                for method in self._sketches.score_cams(corners):
+                    self._sketches.add(method, self._score_cam(method))
+                self._sketches.show(self)
+
+        if self._sketches is not None:
+            self._sketches.show(self)
+        found = yield from self._passes.of_channels(
+            masks, plan, self.classes, [*zeros, *maps], passes_remaining, known, show
         )
-        baseline = self._baseline = logits.maps[0] if known is None else known
-        scores = np.tile(baseline[self.classes].astype(np.float64), (len(self._activations), 1))
-        scores[live] = plan.scores()
-        logits.sums[masks.constant] = reference.log_sum_exp(baseline)
+        take(found)
         if self._timer is not None:
             self._timer.scored()
-        self._scored[corners] = ScoredChannels(masks, scores, logits.sums)
-        return self._by_class(logits.maps[len(zeros) :])
+        return self._by_class(found.maps[len(zeros) :])
+
+    def _take_scores(
+        self, corners: bool, masks: MaskMaker, live: IndexArray, plan: ChannelPlan, found: ChannelLogits
+    ) -> None:
+        """Take the scores of a plan, measured and predicted."""
+        if self._baseline is None:
+            self._baseline = found.maps[0]
+        scores = np.tile(self._baseline[self.classes].astype(np.float64), (len(self._activations), 1))
+        scores[live] = plan.scores()
+        found.sums[masks.constant] = reference.log_sum_exp(self._baseline)
+        self._scored[corners] = ScoredChannels(masks, scores, found.sums)
 
     def _score_baseline(self, maps: Sequence[Array], passes_remaining: int) -> Task[list[list[float]]]:
         """Run the passes of the baseline x * 0 and of full-size maps alone."""

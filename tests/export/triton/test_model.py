@@ -110,7 +110,15 @@ def test_parameters_say_the_same_as_inputs(front, pictures):
     np.testing.assert_array_equal(found["score_cam"], wanted["score_cam"])
 
 
+def test_deadlines(front, pictures):
+    image = {"image": pictures[0][None]}
+    exact, timed = (front.ask({**image, "budget": texts(budget)}) for budget in ("exact", "1000s"))
+    assert exact["passes"] == timed["passes"]
+    np.testing.assert_allclose(timed["fusion_cam"], exact["fusion_cam"], atol=1e-6)
+
+
 BAD = {
+    "deadline": ({"budget": texts("0.001ms")}, "a deadline of 0.001ms is too short for this model on this machine: "),
     "no picture": ({}, "give the picture once: as input 'image', preprocessed, or as input 'image_bytes', a file"),
     "both": (
         {"image": np.zeros((1, 3, 24, 32), np.float32), "image_bytes": texts("x")},
