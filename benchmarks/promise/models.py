@@ -23,9 +23,7 @@ class Row:
         activation: A key of `ACTIVATIONS`.
         size: Side of the input, in pixels.
         loss: `softmax` (one class per scene) or `sigmoid` (any classes).
-        norm: `batch` or `none`.
         steps: Batches of `BATCH` scenes.
-        rate: The largest learning rate.
     """
 
     block: str
@@ -34,9 +32,7 @@ class Row:
     activation: str
     size: int
     loss: str = "softmax"
-    norm: str = "batch"
     steps: int = STEPS
-    rate: float = 5e-3
 
     @property
     def channels(self) -> int:
@@ -46,8 +42,7 @@ class Row:
     @property
     def name(self) -> str:
         """Return a name that tells the rows apart."""
-        parts = [self.block, str(self.channels), self.activation, str(self.size), self.loss]
-        return "-".join(parts + ["plain"] * (self.norm == "none"))
+        return f"{self.block}-{self.channels}-{self.activation}-{self.size}-{self.loss}"
 
     @property
     def number(self) -> int:
@@ -61,13 +56,13 @@ class Row:
 
 
 MODELS: tuple[Row, ...] = (
-    Row("plain", ((48, 2), (64, 1), (64, 1), (64, 1)), 0, "relu", 80),
-    Row("plain", ((48, 2), (64, 1), (96, 1), (128, 1)), 0, "silu", 80),
+    Row("plain", ((48, 2), (64, 1), (64, 1), (64, 1)), 0, "relu", 80, steps=1200),
+    Row("plain", ((48, 2), (64, 1), (96, 1), (128, 1)), 0, "silu", 80, steps=1000),
     Row("plain", ((48, 1), (64, 2), (64, 1), (256, 1)), 0, "leaky", 64, "sigmoid", steps=1300),
     Row("plain", ((48, 2), (64, 1), (64, 1)), 512, "relu6", 96),
-    Row("residual", ((48, 2), (64, 1), (64, 1)), 0, "gelu", 80),
+    Row("residual", ((48, 2), (64, 1), (64, 1)), 0, "gelu", 80, steps=1300),
     Row("residual", ((64, 2), (64, 1), (128, 1)), 0, "relu", 64, "sigmoid"),
-    Row("residual", ((48, 2), (64, 1), (64, 1)), 256, "relu", 64, norm="none", rate=1.5e-3, steps=1000),
+    Row("residual", ((48, 2), (64, 1), (64, 1)), 256, "relu", 64, steps=1300),
     Row("residual", ((48, 2), (64, 1), (64, 1)), 192, "hardswish", 96),
     Row("separable", ((64, 1), (96, 2), (128, 1), (128, 1), (256, 1)), 0, "relu6", 96),
     Row("separable", ((64, 1), (96, 2), (128, 1), (128, 1), (512, 1)), 0, "relu", 80),

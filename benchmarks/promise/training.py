@@ -13,7 +13,7 @@ from torch.nn import functional
 from fusioncam.runtime.demo.scenes import CLASSES, HELD_OUT, draw_scene
 from promise.models import BATCH, Row
 
-SMOOTHING = 0.05
+LEARNING_RATE, SMOOTHING = 5e-3, 0.05
 POOL = 12_000  # scenes that are drawn once for each size of input; turned and mirrored they are eight times as many
 EVALUATED = 400
 OBJECTS = (1, 2, 1, 3, 1, 1, 0, 1)  # in scene after scene; the softmax learns from those of one object
@@ -45,10 +45,8 @@ def _conv(
     row: Row, width: int, out: int, side: int = 3, stride: int = 1, groups: int = 1, act: bool = True
 ) -> Iterator[nn.Module]:
     """Yield a convolution, its normalisation and its activation."""
-    bare = row.norm == "none"
-    yield nn.Conv2d(width, out, side, stride, side // 2, groups=groups, bias=bare)
-    if not bare:
-        yield nn.BatchNorm2d(out)
+    yield nn.Conv2d(width, out, side, stride, side // 2, groups=groups, bias=False)
+    yield nn.BatchNorm2d(out)
     if act:
         yield ACTIVATIONS[row.activation]()
 
@@ -107,8 +105,8 @@ def train(row: Row) -> nn.Sequential:
     pixels, present = pool(row.size, min(POOL, row.steps * BATCH))
     usable = torch.arange(len(pixels)) if row.loss == "sigmoid" else (present.sum(1) == 1).nonzero()[:, 0]
     model = build(row).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), row.rate, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, row.rate, row.steps, pct_start=0.2)
+    optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, row.steps, pct_start=0.2)
     for _ in range(row.steps):
         some = usable[torch.randint(len(usable), (BATCH,))]
         turned = torch.rot90(pixels[some], int(torch.randint(4, ())), (2, 3))
