@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ class Job:
         deadline: End of its time, in seconds of `time.monotonic()`.
         verify: Whether a verdict on the map is wanted.
         arrived: When the request came, in the same seconds; the time of a budget like `80ms` begins then.
+        progress_maps: Called in the thread of the batcher with preliminary explanations, one of this picture.
     """
 
     image: Array
@@ -34,6 +36,7 @@ class Job:
     deadline: float
     verify: bool = False
     arrived: float = field(default_factory=time.monotonic)
+    progress_maps: Callable[[Sequence[Explanation]], None] | None = None
 
 
 class PendingJob:
@@ -65,7 +68,10 @@ class PendingJob:
     def request(self) -> ExplainRequest:
         """Return the request to the engine."""
         job, clock = self.job, Clock(waited=time.monotonic() - self.job.arrived)
-        return ExplainRequest(job.image, [job.class_index], job.methods, job.budget, clock, self.progress, job.verify)
+        return ExplainRequest(
+            job.image, [job.class_index], job.methods, job.budget, clock, self.progress, job.verify,
+            progress_maps=job.progress_maps,
+        )  # fmt: skip
 
     def progress(self, done: int, passes: int) -> None:
         """Note the masked passes that were run, of all to run."""

@@ -169,6 +169,7 @@ def _add_model_routes(
         "/config": (config, "A model's configuration, its labels, methods, and limits", read),
         "/stats": (statistics, "Statistics of a model", read),
         "/infer": (handler.answer, "Explain pictures", openapi.INFER),
+        "/infer_stream": (handler.stream, "Explain a picture, and show its maps while they are made", openapi.STREAM),
     }
     for ending, (route, summary, options) in routes.items():
         _add_both(app, models, ending, route, {"summary": summary, "tags": ["models"], **options})

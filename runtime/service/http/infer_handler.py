@@ -1,32 +1,39 @@
 """The way of a request for explanations to its answer: received, prepared, explained, packed."""
 
 import asyncio
+import json
 import math
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from fusioncam.errors import BusyError, DeadlineError, FusionCamError, NotFiniteError, UsageError
+from fusioncam.errors import BusyError, FusionCamError, NotFiniteError, UsageError
+from fusioncam.kernels.arrays import Array
 from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.service.batching.job import PendingJob
 from fusioncam.runtime.service.errors import CLIENT_GONE, RETRY_AFTER, error_response
+from fusioncam.runtime.service.http.event_stream import EventStream, Latest
 from fusioncam.runtime.service.http.timed_response import TimedResponse
+from fusioncam.runtime.service.http.waiting import in_time, unless_gone
 from fusioncam.runtime.service.monitoring.metrics import Metrics
 from fusioncam.runtime.service.protocol.compression import WORTH_IT, choose_encoding, compress, decompress
 from fusioncam.runtime.service.protocol.openapi import BINARY, JSON
 from fusioncam.runtime.service.protocol.outputs import NO_MAPS
 from fusioncam.runtime.service.protocol.prepared_request import PreparedRequest, prepare_request
-from fusioncam.runtime.service.protocol.tensors import HEADER_LENGTH
+from fusioncam.runtime.service.protocol.tensors import HEADER_LENGTH, write_event
 from fusioncam.runtime.service.served_model import ServedModel
 from fusioncam.runtime.service.settings import Settings
 
 T = TypeVar("T")
+Answer = Callable[[Request, ServedModel, float], Awaitable[Response]]
 
 # Types that a page from elsewhere cannot have a browser send without asking this service first, unlike text and forms.
 TYPES = (BINARY, JSON)
@@ -53,13 +60,21 @@ class InferHandler:
 
     async def answer(self, request: Request, model: ServedModel) -> Response:
         """Return the answer to a request for explanations, errors included."""
+        return await self._counted(request, model, self._answer)
+
+    async def stream(self, request: Request, model: ServedModel) -> Response:
+        """Return the answer as events, preliminary maps first; errors that come before the first have a status."""
+        return await self._counted(request, model, self._stream)
+
+    async def _counted(self, request: Request, model: ServedModel, answer: Answer) -> Response:
+        """Return an answer, or that of its error; at most `concurrency` at a time."""
         begun, outcome = time.monotonic(), "fail"
         if self._requests >= self._settings.concurrency:
             busy = BusyError(f"{self._requests} requests are being worked on; ask again later", RETRY_AFTER)
             return error_response(busy)
         self._requests += 1
         try:
-            response = await self._answer(request, model, begun)
+            response = await answer(request, model, begun)
             outcome = "success"
             return response
         except (FusionCamError, HTTPException, MemoryError) as error:
@@ -79,8 +94,8 @@ class InferHandler:
         prepared = await self._prepare(request, model, begun)
         self._metrics.stage(model.name, "decode", prepared.seconds)
         deadline = prepared.jobs[0].deadline
-        work = _unless_gone(request, self._explain(model, prepared))
-        explanations = await _in_time(work, deadline + GRACE, deadline - begun)
+        work = unless_gone(request.receive, self._explain(model, prepared))
+        explanations = await in_time(work, deadline + GRACE, deadline - begun)
         encoding = choose_encoding(request.headers.get("Accept-Encoding"))
 
         def pack() -> Response:
@@ -96,19 +111,64 @@ class InferHandler:
 
         return await self._in_thread(pack)
 
+    async def _stream(self, request: Request, model: ServedModel, begun: float) -> Response:
+        prepared = await self._prepare(request, model, begun)
+        if len(prepared.jobs) != 1:
+            raise UsageError(f"a stream of events is about one picture, not {len(prepared.jobs)}: send one")
+        self._metrics.stage(model.name, "decode", prepared.seconds)
+        latest = Latest()
+        watched = replace(prepared, jobs=[replace(prepared.jobs[0], progress_maps=latest.put)])
+        working = asyncio.create_task(self._explain(model, watched))
+        try:
+            await unless_gone(request.receive, _first_of(working, latest))
+            if working.done():
+                working.result()  # raises its error
+        except BaseException:
+            working.cancel()
+            raise
+        return EventStream(self._events(model, prepared, working, latest, begun), self._settings.timeout, self._leave)
+
+    async def _events(
+        self,
+        model: ServedModel,
+        prepared: PreparedRequest,
+        working: "asyncio.Task[Sequence[Explanation]]",
+        latest: Latest,
+        begun: float,
+    ) -> AsyncGenerator[bytes]:
+        """Yield the events: `maps` for preliminary ones, and one `answer` or `error` at the end."""
+        sent: dict[str, Array] = {}
+
+        async def event(explanation: Explanation) -> bytes:
+            return await self._in_thread(partial(prepared.event, model, explanation, sent, begun))
+
+        try:
+            while not working.done():
+                if (preliminary := latest.get()) is not None:
+                    yield await event(preliminary)
+                await _first_of(working, latest)
+            (explanation,) = working.result()
+            yield await event(explanation)
+        except (FusionCamError, MemoryError) as error:
+            refused = error_response(error)
+            yield write_event("error", {**json.loads(bytes(refused.body)), "status": refused.status_code})
+        finally:
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+
     async def _prepare(self, request: Request, model: ServedModel, begun: float) -> PreparedRequest:
         """Receive a request and prepare its pictures; then its body is released."""
         settings, headers = self._settings, request.headers
         _check_type(headers.get("Content-Type"))
         parts: list[bytes] = []
         try:
-            await _in_time(self._receive(request, parts), begun + settings.timeout, settings.timeout, 408)
+            await in_time(self._receive(request, parts), begun + settings.timeout, settings.timeout, 408)
 
             def prepare() -> PreparedRequest:
                 body = decompress(b"".join(parts), headers.get("Content-Encoding"), settings.max_body)
                 return prepare_request(model, settings, body, headers.get(HEADER_LENGTH), begun)
 
-            prepared = await _in_time(self._in_thread(prepare), begun + settings.timeout, settings.timeout)
+            prepared = await in_time(self._in_thread(prepare), begun + settings.timeout, settings.timeout)
         finally:
             self._held -= sum(map(len, parts))
         _check_numbers(prepared, model)
@@ -169,6 +229,15 @@ class InferHandler:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
 
+async def _first_of(working: "asyncio.Task[Any]", latest: Latest) -> None:
+    """Wait until the work is done, or there is something to show."""
+    arrival = asyncio.create_task(latest.arrival())
+    try:
+        await asyncio.wait((working, arrival), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        arrival.cancel()
+
+
 def _check_type(content_type: str | None) -> None:
     """Raise HTTPException (415) for a body of another type than `TYPES`; tritonclient does not send the type at all."""
     if content_type is not None and content_type.partition(";")[0].strip().lower() not in TYPES:
@@ -196,47 +265,3 @@ def _declared_length(header: str) -> int:
     if not (header.isascii() and header.isdigit() and len(header) < 20):
         raise UsageError(f"Content-Length must be a number of bytes, not {quote(header)}")
     return int(header)
-
-
-async def _in_time(work: Coroutine[Any, Any, T], deadline: float, seconds: float, status: int = 504) -> T:
-    """Return the result of work that ends before the deadline, in seconds of `time.monotonic()`; else stop the work.
-
-    Raises:
-        DeadlineError: The work does not end in time.
-        HTTPException: The same, where the status is another than 504.
-    """
-    try:
-        async with asyncio.timeout(deadline - time.monotonic()):
-            return await work
-    except TimeoutError:
-        if status != 504:
-            raise HTTPException(
-                status, f"the request did not arrive within {seconds:g} seconds; send it again"
-            ) from None
-        raise DeadlineError(
-            f"the explanation was not done within {seconds:g} seconds; ask for less (budget, method), or allow more "
-            "time"
-        ) from None
-
-
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Return the result of work; stop the work where the client leaves first.
-
-    Raises:
-        ClientDisconnect: The client left.
-    """
-
-    async def disconnect() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(disconnect())
-    try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnect
-        return working.result()
-    finally:
-        working.cancel()
-        leaving.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)

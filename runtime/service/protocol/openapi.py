@@ -81,6 +81,19 @@ INFER: dict[str, Any] = {
     "responses": {200: INFER_ANSWER, **errors(400, 401, 403, 404, 408, 413, 415, 500, 503, 504)},
 }
 
+STREAM: dict[str, Any] = {
+    **INFER,
+    "responses": {
+        **INFER["responses"],
+        200: {
+            "description": "Server-sent events, the data of each one line of JSON. `maps`: a preliminary answer, with "
+            "the outputs that changed. `answer`: the last one, with those that changed since. `error`, in place of it: "
+            "an error and its status. Tensors of numbers are in base64, as their little-endian bytes.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+    },
+}
+
 
 def describe(app: FastAPI, guarded: bool) -> None:
     """Complete `/openapi.json` for every route of an application.

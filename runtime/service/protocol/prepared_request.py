@@ -14,7 +14,14 @@ from fusioncam.preprocessing import Preprocessing
 from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.service.batching.job import Job
-from fusioncam.runtime.service.protocol.outputs import NO_MAPS, VERDICT, OutputSpec, output_specs, output_tensor
+from fusioncam.runtime.service.protocol.outputs import (
+    FIGURES,
+    NO_MAPS,
+    VERDICT,
+    OutputSpec,
+    output_specs,
+    output_tensor,
+)
 from fusioncam.runtime.service.protocol.request_parser import (
     CHOICES,
     default_method,
@@ -22,7 +29,7 @@ from fusioncam.runtime.service.protocol.request_parser import (
     picture_input,
     prepared_pictures,
 )
-from fusioncam.runtime.service.protocol.tensors import Tensor, read_tensors, split_body, write_answer
+from fusioncam.runtime.service.protocol.tensors import Tensor, read_tensors, split_body, write_answer, write_event
 from fusioncam.runtime.service.served_model import VERSION, ServedModel
 from fusioncam.runtime.service.settings import Settings
 
@@ -62,23 +69,49 @@ class PreparedRequest:
             explanations: The explanation of each picture.
             begun: Time of the request, in seconds of `time.monotonic()`.
         """
-        first = explanations[0]
+        outputs = [output_tensor(spec, model, explanations) for spec in self.outputs]
+        return write_answer(self._head(model, explanations[0], begun), outputs)
+
+    def event(self, model: ServedModel, explanation: Explanation, sent: dict[str, Array], begun: float) -> bytes:
+        """Return a server-sent event: `maps` with all maps of a preliminary explanation, or `answer` with all outputs.
+
+        Args:
+            model: The model.
+            explanation: The explanation of the only picture.
+            sent: Arrays of earlier events, by name: those that did not change are left out. Gets the new ones.
+            begun: Time of the request, in seconds of `time.monotonic()`.
+        """
+        kind, specs = "answer", list(self.outputs)
+        if "preliminary" in explanation.flags:
+            figures = [spec for spec in specs if spec.name in FIGURES]
+            kind, specs = "maps", [*(OutputSpec(method, binary=True) for method in explanation.maps), *figures]
+        outputs = []
+        for output in (output_tensor(spec, model, [explanation]) for spec in specs):
+            if isinstance(output.values, np.ndarray):
+                if output.name in sent and np.array_equal(sent[output.name], output.values):
+                    continue
+                sent[output.name] = output.values
+            outputs.append(output)
+        return write_event(kind, self._head(model, explanation, begun), outputs)
+
+    def _head(self, model: ServedModel, explanation: Explanation, begun: float) -> dict[str, Any]:
+        """Return the answer's JSON without the outputs."""
         parameters = {
-            "label": first.label or "",
-            "probability": first.probability,
-            "flags": ",".join(first.flags),
-            "passes": first.passes.run,
-            "channels": first.passes.channels,
-            "error": first.passes.error,
+            "label": explanation.label or "",
+            "probability": explanation.probability,
+            "flags": ",".join(explanation.flags),
+            "passes": explanation.passes.run,
+            "channels": explanation.passes.channels,
+            "error": explanation.passes.error,
             "seconds": time.monotonic() - begun,
             "seconds_decode": self.seconds,
-            **({} if first.verdict is None else {VERDICT: first.verdict.name}),
-            **{f"seconds_{stage}": seconds for stage, seconds in first.timing.items()},
+            **({} if explanation.verdict is None else {VERDICT: explanation.verdict.name}),
+            **{f"seconds_{stage}": seconds for stage, seconds in explanation.timing.items()},
         }
         head: dict[str, Any] = {"model_name": model.name, "model_version": VERSION, "parameters": parameters}
         if self.id:
             head["id"] = self.id
-        return write_answer(head, [output_tensor(spec, model, explanations) for spec in self.outputs])
+        return head
 
 
 def prepare_request(

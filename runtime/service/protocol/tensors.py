@@ -1,5 +1,6 @@
 """Tensors in the bodies of requests and answers: in JSON, or as bytes behind it (the binary tensor extension)."""
 
+import base64
 import math
 import re
 import struct
@@ -255,6 +256,26 @@ def write_answer(head: dict[str, Any], outputs: Sequence[Output]) -> tuple[bytes
         described.append(entry)
     text = to_json({**head, "outputs": described}, inf_nan_mode="null")
     return b"".join((text, *behind)), len(text) if behind else None
+
+
+def write_event(kind: str, head: dict[str, Any], outputs: Sequence[Output] = ()) -> bytes:
+    """Return a server-sent event, whose data is one line of JSON; the bytes of its tensors are in base64.
+
+    Args:
+        kind: Of the event.
+        head: The JSON without the outputs.
+        outputs: The tensors, in order; there may be none.
+    """
+    described = []
+    for output in outputs:
+        datatype, shape, data = _raw(output.values)
+        texts = [text for row in output.values for text in row] if isinstance(output.values, list) else None
+        described.append({
+            "name": output.name, "datatype": datatype, "shape": shape,
+            "data": base64.b64encode(data).decode() if texts is None else texts,
+        })  # fmt: skip
+    told = {**head, "outputs": described} if described else head
+    return b"event: %s\ndata: %s\n\n" % (kind.encode(), to_json(told, inf_nan_mode="null"))
 
 
 def _raw(values: Array | list[list[str]]) -> tuple[str, list[int], bytes]:

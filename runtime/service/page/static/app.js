@@ -26,6 +26,7 @@ let file = null; // { blob, name }
 let photo = null; // as `readPhoto` gives it
 let answer = null; // the shown answer: { maps, classIndex, chances, parameters }
 let kept = new Map(); // answers about this photo, by their request
+let reached = 0; // masked passes of preliminary maps
 let ticking = 0; // the clock that counts the seconds
 let preparing = null; // the promise that `prepared` waits for
 let turn = new AbortController(); // of the latest request: results of earlier ones are not shown
@@ -74,7 +75,8 @@ async function explain(signal) {
     begin(config, asked.methods);
   }
   const key = JSON.stringify(asked);
-  const found = kept.get(key) ?? told(await service.explain(asked.model, file.blob, asked, signal), asked.methods);
+  const watch = watcher(asked.methods, config, signal);
+  const found = kept.get(key) ?? told(await service.explain(asked.model, file.blob, asked, signal, watch), asked.methods);
   signal.throwIfAborted();
   for (const name of [key, JSON.stringify({ ...asked, classIndex: found.classIndex })]) kept.set(name, found);
   if (kept.size > MOST_KEPT) kept.delete(kept.keys().next().value);
@@ -93,6 +95,22 @@ async function chosenModel(signal) {
 async function configOf(model, signal) {
   if (!configs.has(model)) configs.set(model, await service.config(model, signal));
   return configs.get(model);
+}
+
+/** Shows preliminary maps; where less motion is wanted, the first ones only. */
+function watcher(methods, config, signal) {
+  let seen = 0;
+  return (said) => {
+    const { class_index: target, probabilities, logits, ...made } = said.tensors;
+    if (signal.aborted || (seen++ && calm())) return;
+    answer = null; // what is seen is no answer yet
+    reached = said.parameters.passes;
+    $("tiles").hidden = false;
+    $("tiles").classList.remove("stale");
+    for (const id of ["notes", "facts", "verdict"]) $(id).hidden = true;
+    head(config.labels, probabilities.data, target.data[0]);
+    tiles.sketch(told({ tensors: { ...made, class_index: target, probabilities }, parameters: {} }, Object.keys(made)).maps, methods);
+  };
 }
 
 /** The parts of an answer that the page needs, for its first picture. */
@@ -125,18 +143,24 @@ function begin({ preprocessing }, methods) {
 function show(found, config) {
   answer = { ...found, config };
   $("tiles").hidden = false;
-  classes.show(config.labels, found.chances, found.classIndex);
   tiles.show(found.maps);
-  const [name, p, rank] = [classes.name, classes.chance, classes.rank].map((of) => of(found.classIndex));
-  $("headline").replaceChildren("What speaks for ", Object.assign(document.createElement("em"), { textContent: name }));
-  const place = rank === 1 ? "the most probable" : `number ${rank}`;
-  $("subline").textContent = `${chance(p)}, ${place} of ${count(found.chances.length, "class")}`;
+  const [name, p] = head(config.labels, found.chances, found.classIndex);
   drawVerdict($("verdict"), found.verdict, settings.methods);
   list("notes", notes(found), (note) => Object.assign(document.createElement("li"), { textContent: note }));
   list("facts", facts(found.parameters), fact);
   for (const id of ["view", "class-part"]) $(id).hidden = false;
   const verified = found.verdict ? ` The map is ${found.verdict.name}.` : "";
   say(`${name}, ${chance(p)}. Explained in ${seconds(found.parameters.seconds)}.${verified}`);
+}
+
+/** Says what is explained. */
+function head(labels, chances, classIndex) {
+  classes.show(labels, chances, classIndex);
+  const [name, p, rank] = [classes.name, classes.chance, classes.rank].map((of) => of(classIndex));
+  $("headline").replaceChildren("What speaks for ", Object.assign(document.createElement("em"), { textContent: name }));
+  const place = rank === 1 ? "the most probable" : `number ${rank}`;
+  $("subline").textContent = `${chance(p)}, ${place} of ${count(chances.length, "class")}`;
+  return [name, p];
 }
 
 function notes({ parameters }) {
@@ -164,7 +188,9 @@ function working(so) {
   $("tiles").setAttribute("aria-busy", so);
   $("working").hidden = !so;
   clearInterval(ticking);
-  const what = () => (file ? "Explaining" : "Loading"); // before there is a photo, nothing is explained
+  reached = 0;
+  const doing = () => (reached ? `Sharpening after ${count(reached, "masked pass")}` : "Explaining");
+  const what = () => (file ? doing() : "Loading"); // before there is a photo, nothing is explained
   $("working-text").textContent = `${what()} …`;
   const since = performance.now();
   const tick = () => {
@@ -187,9 +213,10 @@ function reveal() {
   if ($("tiles").hidden) return;
   const { top, bottom } = $("tiles").getBoundingClientRect();
   if (top < 0.75 * innerHeight && bottom > 0) return;
-  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  $("result").scrollIntoView({ behavior: calm ? "auto" : "smooth" });
+  $("result").scrollIntoView({ behavior: calm() ? "auto" : "smooth" });
 }
+
+const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 const say = (text) => {
   $("status").textContent = text;

@@ -23,12 +23,16 @@ export class Choice {
       changed();
     });
     $("budget").addEventListener("change", () => {
-      $("share-part").hidden = $("budget").value !== "share";
+      for (const part of ["share", "time"]) $(`${part}-part`).hidden = $("budget").value !== part;
       changed();
     });
     $("verify").addEventListener("change", changed);
     $("share").addEventListener("input", () => this.#share());
     $("share").addEventListener("change", changed);
+    $("time").addEventListener("change", () => {
+      if (!$("time").checkValidity()) $("time").value = $("time").defaultValue;
+      changed();
+    });
     this.#share();
   }
 
@@ -57,7 +61,7 @@ export class Choice {
       model: $("model").value,
       classIndex: this.classIndex,
       methods: this.able.filter((method) => this.chosen.has(method)).sort((a, b) => this.#order(a) - this.#order(b)),
-      budget: value === "share" ? (Number($("share").value) / 100).toFixed(2) : value,
+      budget: { share: (Number($("share").value) / 100).toFixed(2), time: `${Number($("time").value)}ms` }[value] ?? value,
       verify: $("verify").checked,
     };
   }

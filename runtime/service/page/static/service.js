@@ -1,6 +1,7 @@
 // Requests to the service. Every failure is a ServiceError with the one line of the service.
 
-import { HEAD_LENGTH, decodeAnswer, encodeRequest } from "./binary.js";
+import { encodeRequest } from "./binary.js";
+import { events, tensors } from "./events.js";
 
 const TOKEN = "fusioncam-token";
 const HEAD_ROOM = 4096; // bytes of a request besides the picture, at most
@@ -44,13 +45,27 @@ export class Service {
     }
   }
 
-  /** Explains a picture: tensors by name, and parameters. */
-  async explain(model, file, choice, signal) {
+  /** Explains a picture: tensors by name, and parameters. @param watch ({ tensors, parameters }): gets preliminary maps. */
+  async explain(model, file, choice, signal, watch) {
     const outputs = [...choice.methods, "probabilities", "class_index"];
-    const url = `v2/models/${encodeURIComponent(model)}/infer`;
+    const url = `v2/models/${encodeURIComponent(model)}/infer_stream`;
     const answer = await this.#ask(url, { method: "POST", ...encodeRequest(file, choice, outputs), signal });
-    const buffer = await answer.arrayBuffer();
-    return decodeAnswer(buffer, Number(answer.headers.get(HEAD_LENGTH) ?? buffer.byteLength));
+    const found = {}; // events leave out what did not change
+    let last = null;
+    try {
+      for await (const { kind, data } of events(answer.body)) {
+        if (kind === "error") throw new ServiceError(data.error, data.status);
+        Object.assign(found, tensors(data));
+        const said = { tensors: { ...found }, parameters: data.parameters };
+        if (kind === "answer") last = said;
+        else watch(said);
+      }
+    } catch (error) {
+      if (error instanceof TypeError) throw new ServiceError("the connection to the service was lost: try again");
+      throw error;
+    }
+    if (!last) throw new ServiceError("the service ended before the answer: try again");
+    return last;
   }
 
   async #json(url, options) {

@@ -34,20 +34,39 @@ export class Tiles {
     this.photo = photo;
     this.#point(null);
     this.#arrange(methods);
-    for (const tile of this.#tiles.values()) tile.map = tile.values = null;
+    for (const tile of this.#tiles.values()) {
+      Object.assign(tile, { map: null, values: null, final: false });
+      tile.note = tile.soFar.textContent = "";
+    }
     this.#paint();
   }
 
   /** The maps of the photo: { method: { shape, data } }. */
   show(maps) {
     this.#arrange(Object.keys(maps));
-    for (const [method, map] of Object.entries(maps)) {
-      const tile = this.#tiles.get(method);
-      tile.map = map;
-      tile.values = this.#ground.values(map.data, map.shape[1]);
+    for (const [method, map] of Object.entries(maps)) this.#take(this.#tiles.get(method), map, "", true);
+    this.#paint();
+    this.#point(this.#spot);
+  }
+
+  /** Maps that are still being made; a method that has none yet shows the best of the others. */
+  sketch(maps, methods) {
+    this.#arrange(methods);
+    const made = Object.keys(maps);
+    const kinds = Object.fromEntries(this.settings.methods.map(({ name, kind }) => [name, kind]));
+    const best = made.find((method) => kinds[method] === "region") ?? made[0];
+    for (const method of methods) {
+      const note = method in maps ? (kinds[method] === "region" ? "so far" : "") : `so far ${this.titles[best] ?? best}`;
+      this.#take(this.#tiles.get(method), maps[method] ?? maps[best], note, false);
     }
     this.#paint();
     this.#point(this.#spot);
+  }
+
+  #take(tile, map, note, final) {
+    Object.assign(tile, { map, final });
+    tile.note = tile.soFar.textContent = note;
+    tile.values = this.#ground.values(map.data, map.shape[1]);
   }
 
   /** Opacity of the colours, painted with the next picture of the screen. */
@@ -98,22 +117,22 @@ export class Tiles {
     stage.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && this.#point(null));
     stage.addEventListener("blur", () => this.#point(null));
     stage.addEventListener("keydown", (event) => this.#step(event));
-    const [canvas, spot] = ["canvas", ".spot"].map((part) => figure.querySelector(part));
-    return { figure, stage, value, title, save, canvas, spot };
+    const [canvas, spot, soFar] = ["canvas", ".spot", ".so-far"].map((part) => figure.querySelector(part));
+    return { figure, stage, value, title, save, canvas, spot, soFar, note: "", final: false };
   }
 
   #paint() {
     if (!this.photo) return;
     for (const [method, tile] of this.#tiles) {
-      const { canvas, stage, title, map, values } = tile;
+      const { canvas, stage, title, map, values, note, final } = tile;
       const { width, height } = this.photo.shown;
       if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
       const image =
         method === PHOTO ? this.photo.shown : this.#ground.painted(values ?? this.#ground.blank, this.settings.colors, this.opacity);
       canvas.getContext("2d").putImageData(image, 0, 0);
       tile.save.hidden = method === PHOTO || !this.photo.readable;
-      tile.save.disabled = !map;
-      const about = map ? place(map) : "not made yet";
+      tile.save.disabled = !final;
+      const about = !map ? "not made yet" : note ? `${note}, ${place(map)}` : place(map);
       stage.setAttribute("aria-label", method === PHOTO ? "The photo" : `${title}: ${about}`);
     }
   }

@@ -28,11 +28,12 @@ export function facts(parameters) {
     .filter(([name, value]) => name.startsWith("seconds_") && value >= 0.0005)
     .map(([name, value]) => [name.slice("seconds_".length), value])
     .sort((a, b) => b[1] - a[1]);
-  const { passes, channels } = parameters;
+  const { passes, channels, error } = parameters;
   const waited = stages.reduce((left, [, value]) => left - value, parameters.seconds);
   if (waited > 0.05 * parameters.seconds) stages.push(["waiting", waited]);
   const took = stages.map(([stage, value]) => `${STAGES[stage] ?? stage.replaceAll("_", " ")} ${seconds(value)}`);
-  const ran = [passes.toLocaleString("en"), `the layer has ${count(channels, "channel")}`];
+  const off = error ? `; expected error ${error.toPrecision(1)}` : ""; // 1 - r^2, r to the exact map
+  const ran = [passes.toLocaleString("en"), `the layer has ${count(channels, "channel")}${off}`];
   return [
     ["Time", [seconds(parameters.seconds), took.join(", ")]],
     ["Masked passes", passes ? ran : ["none", "the methods chosen need none"]],

@@ -40,7 +40,8 @@ def test_sound_requests(asking):
     found = {
         operation.path: answers(operation, schemathesis.GenerationMode.POSITIVE) for operation in operations(asking())
     }
-    assert found.pop("/v2/models/{model}/infer") == {400}
+    for route in ("infer", "infer_stream"):
+        assert found.pop(f"/v2/models/{{model}}/{route}") == {400}
     assert len(found) == 11
     assert set().union(*found.values()) == {200}
 
