@@ -26,6 +26,7 @@ from fusioncam.runtime.difference import difference
 from fusioncam.runtime.photos.model_input import as_input
 from fusioncam.runtime.picture import method_title, overlay_difference
 from fusioncam.runtime.probes.blur import blurred
+from fusioncam.runtime.probes.controls import CONTROLS
 from fusioncam.runtime.sessions.open import open_session
 
 FOLDER = Path(__file__).with_name("pictures")
@@ -186,6 +187,21 @@ def curves(lab: Lab) -> str:
     return chart("Insertion and deletion of one picture", across, up, drawn)
 
 
+def verdict(lab: Lab) -> UInt8Array:
+    """A map and its controls, with the support of each."""
+    found = Explainer(lab.bundle).explain(SCENE, verify=True)
+    assert found.verdict is not None
+    own = found.maps["fusion_cam"]
+    maps = {"map": own, **{name: control.make(own) for name, control in CONTROLS.items()}}
+    support = {version: figures["support"] for version, figures in found.verdict.figures.items()}
+    notes = {version: f"support {value:z.2f}" for version, value in support.items()} | {
+        "map": f"support {support['map']:z.2f}: {found.verdict.name}"
+    }
+    names = {"map": "Fusion-CAM"}
+    tiles = [laid(names.get(version, version), SCENE, m, notes[version]) for version, m in maps.items()]
+    return sheet([[shown("Input", SCENE, found.title), *tiles]])
+
+
 def spending(lab: Lab) -> str:
     """How near the maps of a budget are to exact ones, over some scenes."""
     scenes = [draw_scene(seed, objects=2).image for seed in range(8)]
@@ -216,6 +232,7 @@ PICTURES: dict[str, Callable[[Lab], UInt8Array | str]] = {
     "styles.webp": styles,
     "budgets.webp": budgets,
     "sanity.webp": sanity,
+    "verdict.webp": verdict,
     "page.webp": lambda _: page(),
     "curves.svg": curves,
     "spending.svg": spending,
