@@ -105,7 +105,7 @@ class Timer:
     def __init__(self, pace: Pace, request: ExplainRequest, grain: int) -> None:
         self._pace, self._clock, self._grain = pace, request.clock, grain
         self._until = end_of(request)
-        self._rest = "after the channels", request.methods, len(prepared(request)[1])
+        self._rest = "after the channels", tuple(request.methods), len(prepared(request)[1])
         self._passes_after, self._scoring, self._batches = 0, False, 0
         self._last = self._end = request.clock.now()  # the end of the last batch, and of the time for channels
         self._guess = 0.0  # seconds from one batch to the next

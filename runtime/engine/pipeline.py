@@ -303,4 +303,4 @@ def _view(engine: Engine, view: View, request: ExplainRequest) -> Task[ViewResul
 
 def _last_work(request: ExplainRequest) -> Hashable:
     """Return the name of the work that comes after all views, by what its seconds depend on."""
-    return "after the views", request.methods, len(prepared(request)[1]), request.verify
+    return "after the views", tuple(request.methods), len(prepared(request)[1]), request.verify

@@ -1,6 +1,7 @@
 """Verification within the engine: its passes are counted, shared and kept within the budget."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -181,6 +182,14 @@ def test_only_a_softmax_has_one_right_class(make_tiny, pictures, ending):
     assert any("top class" in r for r in verdicts[1].reasons) == (ending == "Softmax")
 
 
+def test_values_of_a_regression_are_verified_by_their_change(tiny, tmp_path, pictures):
+    export_model(tiny.bundle.parent / "tiny.onnx", tmp_path / "b.fcam", layer="layer", ending="value")
+    found = Explainer(tmp_path / "b.fcam").explain(pictures[0], 1, verify=True)
+    assert found.passes.run == PASSES
+    assert all(np.isfinite(found.verdict.numbers[name]) for name in ("support", "advantage", "lead"))
+    assert "probability" not in found.verdict.line
+
+
 def test_a_device_leaves_verified_maps_to_the_host(tiny, on_device, pictures):
     explainer = on_device(tiny.bundle)
     assert explainer.pipeline.engine_for(["fusion_cam"]) is explainer.pipeline.preferred
@@ -196,3 +205,20 @@ def test_maps_of_the_built_in_model_are_evidence_and_those_of_shuffled_weights_a
     assert names[0].count("supported") >= 3
     assert "unsupported" not in names[0]
     assert "supported" not in names[1]
+
+
+def test_an_int8_bundle_is_verified_by_its_float32_graph(tiny_int8, relayed, pictures):
+    """Else a verdict would be on the rounding."""
+    explainer, relays = relayed(tiny_int8)
+    sizes = {"explain": [], "score": []}
+    for name, relay in (("explain", relays.explain), ("score", relays.score)):
+
+        def run(outputs, feeds, *options, session=relay.session, seen=sizes[name]):
+            seen.append(max(len(array) for array in feeds.values()))
+            return session.run(outputs, feeds, *options)
+
+        relay.session = SimpleNamespace(run=run)
+    found = explainer.explain(pictures[0], 1, verify=True)
+    assert sum(sizes["score"]) == LIVE
+    assert sum(sizes["explain"]) == 2 + 4 + 23  # the picture, the mirrored one, steps 3 and 4, and the verdict
+    assert found.passes.run == PASSES
