@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from pydantic import BaseModel
 
-from fusioncam import manifest
+from fusioncam import drift, manifest
 from fusioncam.export.gradient.rules import RULES
 from fusioncam.export.source_metadata.preprocessing import PRESETS
 from fusioncam.runtime import methods
@@ -158,10 +158,12 @@ def _metrics() -> str:
 
 MADE: dict[str, Callable[[], str]] = {
     "commands": _commands,
+    "drift": lambda: _fields(drift.Drift),
     "flags": _flags,
     "layer": lambda: _fields(manifest.Layer),
     "metrics": _metrics,
     "manifest": lambda: _fields(manifest.Manifest),
+    "method-drift": lambda: _fields(drift.MethodDrift),
     "methods": _methods,
     "preprocessing": lambda: _fields(manifest.Preprocessing),
     "presets": _presets,

@@ -1,7 +1,7 @@
 """From a source to its bundle: the graphs are made, written, and compared with the source before they are in place."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,14 +12,14 @@ from fusioncam.errors import ModelError, UsageError
 from fusioncam.export.batch.dynamic import NOT_BY_IMAGE, quantise_by_image
 from fusioncam.export.bundle import explain_graph, whole_folder, write_graphs
 from fusioncam.export.canonical import Classifier, canonicalize
-from fusioncam.export.checking.check import compare_logits, compare_scores
+from fusioncam.export.checking.check import compare_logits, drift_of
 from fusioncam.export.checking.liveness import why_dead
 from fusioncam.export.gradient import decides_for_batch, path
 from fusioncam.export.head import head_graph
 from fusioncam.export.layers.choice import survey
 from fusioncam.export.options import ExportOptions
 from fusioncam.export.precision.calibration_batches import masked_pictures
-from fusioncam.export.precision.drift import Finding
+from fusioncam.export.precision.drift import EXACT, Finding, tail_findings
 from fusioncam.export.precision.score_graph import refusal, score_graph
 from fusioncam.export.single import check_variants, write_variants
 from fusioncam.export.source_metadata.labels import read_labels
@@ -37,6 +37,7 @@ from fusioncam.manifest import (
 )
 
 OF_ENDING = ("ending", "reach", "scale", "offset", "rounding", "logarithm")  # fields of both `ModelEnding` and `Source`
+DRIFT_PHOTOS = 8  # of the calibration, whose drift is measured
 TOOLS = ("onnx", "onnx-ir", "onnxscript", "numpy", "fusioncam")
 
 # Names of the two classes of a model of one output, made of its own name; without one the classes have no names.
@@ -70,9 +71,33 @@ def assemble(source: Path, kept: Path, target: Path, options: ExportOptions) -> 
     with whole_folder(target, source) as folder:
         path_of_source = os.path.relpath(kept.resolve(), target.resolve()).replace(os.sep, "/")
         manifest = _write(folder, draft, path_of_source, options)
-        for finding in _findings(folder, manifest, source):
-            if not finding.ok:
-                raise _refusal(draft, finding)
+        _held(draft, compare_logits(folder, manifest, source))
+        if manifest.score_precision != manifest.precision:
+            manifest = _with_drift(folder, draft, manifest, options)
+    return manifest
+
+
+def _held(draft: _Draft, findings: Sequence[Finding]) -> None:
+    """Raise ModelError for the first comparison that failed."""
+    for finding in findings:
+        if not finding.ok:
+            raise _refusal(draft, finding)
+
+
+def _with_drift(folder: Path, draft: _Draft, manifest: Manifest, options: ExportOptions) -> Manifest:
+    """Measure how far maps drift by the scores of a new bundle, refuse too much, and return the manifest that says it.
+
+    float16 comes without photos: a picture of random patches stands for them, and the manifest says nothing.
+    """
+    photos, accepts = options["calibrate"], options["accept_drift"]
+    drift = drift_of(folder, manifest, photos, DRIFT_PHOTOS, seen=photos is not None)
+    findings = tail_findings(drift, manifest.score_precision, accepts)
+    _held(draft, findings)
+    over = not all(finding.within for finding in findings)
+    if photos is None and not over:
+        return manifest
+    manifest = manifest.model_copy(update={"drift": drift.model_copy(update={"accepted": over})})
+    write_manifest(folder, manifest)
     return manifest
 
 
@@ -95,7 +120,7 @@ def _draft(source: Path, options: ExportOptions) -> _Draft:
     explain = explain_graph(model, layer.name, layer.layout, gradient)
     calibrate = options["calibrate"]
     batches = None if calibrate is None else lambda: masked_pictures(explain, calibrate(prep))
-    score, score_precision = score_graph(classifier, options["precision"], batches, prep.extremes)
+    score, score_precision = score_graph(classifier, options["precision"], batches, prep.extremes, options["symmetric"])
     graphs = {EXPLAIN_GRAPH: explain, SCORE_GRAPH: score}
     if not one_by_one and (head := head_graph(model, layer.name, layer.layout, classifier.precision)) is not None:
         graphs[HEAD_GRAPH] = head
@@ -143,16 +168,9 @@ def _write(folder: Path, draft: _Draft, path_of_source: str, options: ExportOpti
     return manifest
 
 
-def _findings(bundle: Path, manifest: Manifest, source: Path) -> Iterator[Finding]:
-    """Compare a new bundle with its source; scores in float16 by the maps they make, too."""
-    yield from compare_logits(bundle, manifest, source)
-    if manifest.score_precision == "float16" != manifest.precision:
-        yield from compare_scores(bundle, manifest)
-
-
 def _refusal(draft: _Draft, finding: Finding) -> ModelError:
     """Return the error for a comparison that failed, by what was changed on the way from the source."""
-    of_scores = SCORE_GRAPH in finding.what or "Score-CAM" in finding.what
+    of_scores = SCORE_GRAPH in finding.what or EXACT in finding.what
     if of_scores and draft.graphs[SCORE_GRAPH] is not draft.model:
         return refusal(draft.model, draft.manifest.score_precision, finding)
     if draft.was_dynamic:

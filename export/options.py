@@ -12,7 +12,7 @@ from fusioncam.manifest import Preprocessing
 P = ParamSpec("P")
 R = TypeVar("R")
 Labels = str | os.PathLike[str] | Sequence[str]
-Photos = Callable[[Preprocessing], Iterable[Array]]
+Photos = Callable[[Preprocessing], Iterable[Array | tuple[str, Array]]]  # a photo (3, H, W), or its name and it
 
 
 class ExportOptions(TypedDict, total=False):
@@ -32,10 +32,16 @@ class ExportOptions(TypedDict, total=False):
     precision: str | None
     """Type the score graph computes in: `fp32`, `fp16` for GPUs, `int8` for CPUs; by default the source's."""
     calibrate: Photos | None
-    """For `int8`, and only there: gives the photos to calibrate on, preprocessed (3, H, W) arrays, when called with the
-    bundle's `Preprocessing`; it is called twice. For a folder of files that is
+    """For `int8`, and only there: gives the photos to calibrate on, preprocessed (3, H, W) arrays or (name, array),
+    when called with the bundle's `Preprocessing`; it is called several times. For a folder of files that is
     `calibrate=fusioncam.runtime.photos_in(folder)`. Some tens of photos like those to be explained
     will do: they are seen under masks of their own activations, as the score graph will see them."""
+    symmetric: bool
+    """Quantise symmetrically, for `int8`: signed 8 bits around zero, the only kind that TensorRT takes. Maps drift
+    more."""
+    accept_drift: bool
+    """Make the bundle although maps by its int8 scores drift from those by float32 ones beyond the limits. All its
+    explanations then carry the flag `drifting_scores`."""
     gradient: bool
     """Make an explain graph that gives gradients, by default true. Without them no operator needs a gradient rule, and
     Score-CAM and Recipro-CAM are what is left; `manifest.json` says so."""
@@ -54,7 +60,14 @@ class ExportOptions(TypedDict, total=False):
     `unrolled_graphs`."""
 
 
-_SET: ExportOptions = {"gradient": True, "single": False, "shared_weights": False}  # every other option is None
+# Every other option is None.
+_SET: ExportOptions = {
+    "gradient": True,
+    "symmetric": False,
+    "accept_drift": False,
+    "single": False,
+    "shared_weights": False,
+}
 DEFAULTS = cast(ExportOptions, {**dict.fromkeys(ExportOptions.__annotations__), **_SET})
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import from_json
 
+from fusioncam.drift import Drift
 from fusioncam.errors import BundleError
 from fusioncam.preprocessing import Part, Positive
 from fusioncam.preprocessing import Preprocessing as Preprocessing  # its readers find it here
@@ -138,6 +139,7 @@ class Manifest(Part):
         gradient: Whether the explain graph gives gradients.
         precision: Type the source, and the explain graph with it, computes in.
         score_precision: The same of the score graph; by default `precision`. An `int8` one takes and gives float32.
+        drift: How far maps drift by scores of another precision; nothing where it was not measured on photos.
         one_by_one: Whether masked pictures are scored one by one, since the model decides something (an If) once for a
             whole batch.
         labels: One name per class, or none.
@@ -152,6 +154,7 @@ class Manifest(Part):
     gradient: bool = True
     precision: Precision
     score_precision: ScorePrecision
+    drift: Drift | None = None
     one_by_one: bool = False
     opset: Positive
     preprocessing: Preprocessing
@@ -187,7 +190,7 @@ class Manifest(Part):
         Defaults are left out, so that a field that comes later does not make older bundles strange.
         """
         said = self.model_dump(
-            mode="json", exclude={"schema_version", "source", "tools", "files"}, exclude_defaults=True
+            mode="json", exclude={"schema_version", "source", "tools", "files", "drift"}, exclude_defaults=True
         )
         return json.dumps(said, sort_keys=True)
 
@@ -227,7 +230,9 @@ def bundle_flags(manifests: Sequence[Manifest]) -> tuple[str, ...]:
         "bypassed_layer": any(x.bypassed and not (x.branches and names.issuperset(x.branches)) for x in layers),
         "early_layer": any(x.early for x in layers),
     }
-    return tuple(flag for flag, so in said.items() if so)
+    accepted = [m.drift.worst for m in manifests if m.drift is not None and m.drift.accepted]
+    drifting = [f"drifting_scores={min(accepted):.3f}"] if accepted else []
+    return (*(flag for flag, so in said.items() if so), *drifting)
 
 
 def sha256(path: Path) -> str:

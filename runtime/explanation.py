@@ -29,13 +29,20 @@ FLAGS = {
     "doubtful_logits": "the model's outputs lie within 0..1, but were taken for logits: say --ending if they are not",
     "bypassed_layer": "part of the evidence reaches the scores past the layer: it has no part in the maps",
     "early_layer": "the layer lies in the first third of the model, as no later one could be read: maps show edges",
+    "drifting_scores": "scores of this bundle are rounded: on a photo its maps correlated with exact ones by only {}",
     "assumed_preprocessing": "the model does not say how pictures are prepared: what manifest.json says was assumed",
 }
 
 
 def flag_text(flag: str) -> str:
-    """Return the meaning of a flag, in a line: `FLAGS`, and `flat_METHOD` for any method."""
-    return FLAGS.get(flag) or f"{method_title(flag.removeprefix('flat_'))} finds no positive evidence: its map is blank"
+    """Return the meaning of a flag, in a line: `FLAGS`, and `flat_METHOD` for any method.
+
+    The text of FLAG=FIGURE is that of FLAG, with the figure in place of {}.
+    """
+    name, _, figure = flag.partition("=")
+    if name in FLAGS:
+        return FLAGS[name].replace("{}", figure or "{}")
+    return f"{method_title(flag.removeprefix('flat_'))} finds no positive evidence: its map is blank"
 
 
 class Passes(NamedTuple):

@@ -1,19 +1,19 @@
 """The check of a bundle against its source: equal logits, a gradient like central differences, little drift."""
 
-from collections.abc import Iterable
-from itertools import islice
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 from onnxruntime import InferenceSession
 
+from fusioncam.drift import Drift
 from fusioncam.errors import BundleError, FusionCamError, ModelError, UsageError
 from fusioncam.export.checking.gradient import compare_gradient
 from fusioncam.export.endings.outputs import as_source, comparable
 from fusioncam.export.options import Photos
-from fusioncam.export.precision.calibration_batches import checked_photos
-from fusioncam.export.precision.drift import LOGIT_TOLERANCE, Finding, compare_maps, logits_of
+from fusioncam.export.precision.calibration_batches import Photo, checked_photos
+from fusioncam.export.precision.drift import LOGIT_TOLERANCE, Finding, logits_of, measure_drift, tail_findings
 from fusioncam.export.precision.score_graph import rounding_session
 from fusioncam.export.random_pictures import pictures
 from fusioncam.export.reading.file import read_model
@@ -33,18 +33,22 @@ from fusioncam.manifest import (
 
 # Of scores in float16 beside a float32 model, as a root mean square: it tells damage. Maps decide what is good enough.
 SCORE_TOLERANCE = 0.1
-DRIFT_PHOTOS = 8
+MOST_PHOTOS = 32  # whose drift is measured: bounds the time
 ROUNDING = ("QuantizeLinear", "Round")
 
 
-def check(bundle: Path, source: Path | None = None, photos: Photos | None = None) -> list[Finding]:
+def check(
+    bundle: Path, source: Path | None = None, photos: Photos | None = None, accept_drift: bool = False
+) -> list[Finding]:
     """Compare a bundle with its source, and return the findings.
 
     Args:
         bundle: The bundle's folder.
         source: The model it was made from; by default the one the manifest names.
         photos: For a bundle whose masked passes are of another precision: gives photos to compare maps on, as for
-            `export_model`. The first 8 count; by default one picture of random patches, which shows less.
+            `export_model`. Of more than 32, 32 are taken at even distances. By default the drift that the manifest
+            holds, measured on photos of the calibration; without one, that on one picture of random patches.
+        accept_drift: Whether maps may drift beyond the limits.
 
     Raises:
         BundleError: The folder is no bundle, a file of it is missing or was changed, or they do not belong together.
@@ -66,13 +70,33 @@ def check(bundle: Path, source: Path | None = None, photos: Photos | None = None
             findings += compare_gradient(bundle, manifest)
             findings += compare_variants(bundle, manifest, pictures(manifest, 1)[0])
         if drifts:
-            images: Iterable[Array] = pictures(manifest, 1)
-            if photos is not None:
-                images = islice(
-                    checked_photos(photos(manifest.preprocessing), manifest.preprocessing.size), DRIFT_PHOTOS
-                )
-            findings += compare_maps(*_open(bundle, manifest), manifest, images)
+            drift = manifest.drift if photos is None else None
+            drift = drift or drift_of(bundle, manifest, photos, MOST_PHOTOS)
+            findings += tail_findings(drift, manifest.score_precision, accept_drift)
         return findings
+
+
+def drift_of(bundle: Path, manifest: Manifest, photos: Photos | None, most: int, seen: bool = False) -> Drift:
+    """Measure how far maps drift by the scores of a bundle.
+
+    Args:
+        bundle: The folder.
+        manifest: The bundle's.
+        photos: See `check`; None takes one picture of random patches.
+        most: Photos at most, taken at even distances.
+        seen: Whether the scores were calibrated on these photos.
+    """
+    patches = [Photo("random patches", x) for x in pictures(manifest, 1)]
+    spread = patches if photos is None else _spread(photos, manifest, most)
+    return measure_drift(*_open(bundle, manifest), manifest, spread, seen)
+
+
+def _spread(photos: Photos, manifest: Manifest, most: int) -> Iterator[Photo]:
+    """Yield so many photos at even distances; they are read twice, for there may be many to keep."""
+    prep = manifest.preprocessing
+    count = sum(1 for _ in checked_photos(photos(prep), prep.size))
+    picked = set(np.linspace(0, count - 1, min(most, count)).round().astype(int).tolist())
+    return (photo for n, photo in enumerate(checked_photos(photos(prep), prep.size)) if n in picked)
 
 
 def source_outputs(manifest: Manifest, source: Path, images: Array, optimize: bool = True) -> Array:
@@ -159,11 +183,6 @@ def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Findi
         limit = SCORE_TOLERANCE if halved else LOGIT_TOLERANCE[precision]
         findings.append(Finding(f"output of {name} equals the source's", error, limit))
     return findings
-
-
-def compare_scores(bundle: Path, manifest: Manifest) -> list[Finding]:
-    """Compare the maps that scores of another precision make, on a picture of random patches; see `compare_maps`."""
-    return compare_maps(*_open(bundle, manifest), manifest, pictures(manifest, 1))
 
 
 def _sides(logits: Array, manifest: Manifest) -> list[Array]:

@@ -1,6 +1,7 @@
 """Batches to calibrate on, like those of the score graph: photos, and photos under masks of their activations."""
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
@@ -13,12 +14,12 @@ from fusioncam.kernels.masks import MaskMaker
 MASKS = 6  # of each photo, besides itself and the blank picture; 14 gave no better maps
 
 
-def masked_pictures(explain: ir.Model, photos: Iterable[Array]) -> Iterator[Float32Array]:
+def masked_pictures(explain: ir.Model, photos: Iterable[Array | tuple[str, Array]]) -> Iterator[Float32Array]:
     """Yield one batch per photo x: x, x * 0, and x * M_k for a few channels, from the weakest to the strongest.
 
     Args:
         explain: The explain graph.
-        photos: Preprocessed photos (3, H, W), read one at a time.
+        photos: Preprocessed photos (3, H, W), with names or without, read one at a time.
 
     Yields:
         (B, 3, H, W) float32, B at most `MASKS` + 2.
@@ -29,26 +30,34 @@ def masked_pictures(explain: ir.Model, photos: Iterable[Array]) -> Iterator[Floa
     """
     model = session(explain)
     height, width = (d for d in list(explain.graph.inputs[0].shape or ())[2:] if isinstance(d, int))
-    for x in checked_photos(photos, (height, width)):
+    for _, x in checked_photos(photos, (height, width)):
         feeds = {"image": x[None], "class_index": np.full(1, -1, np.int64)}
         yield _batch(x, np.asarray(model.run(["activations"], feeds)[0][0]))
 
 
-def checked_photos(photos: Iterable[Array], size: tuple[int, int]) -> Iterator[Float32Array]:
-    """Yield the photos as float32 (3, H, W).
+class Photo(NamedTuple):
+    """A photo x (3, H, W), preprocessed, and its name."""
+
+    name: str
+    x: Float32Array
+
+
+def checked_photos(photos: Iterable[Array | tuple[str, Array]], size: tuple[int, int]) -> Iterator[Photo]:
+    """Yield the photos as float32 (3, H, W) with their names; those without a name are numbered from 1.
 
     Raises:
         ImageError: A photo is not of `size` (H, W), or not finite.
         UsageError: There is none.
     """
     shape, x = (3, *size), None
-    for photo in photos:
-        x = np.asarray(photo, np.float32)
+    for number, photo in enumerate(photos, start=1):
+        name, pixels = photo if isinstance(photo, tuple) else (f"photo {number}", photo)
+        x = np.asarray(pixels, np.float32)
         if x.shape != shape:
             raise ImageError(f"a photo has shape {x.shape}; preprocess it to {shape}")
         if not np.isfinite(x).all():
             raise ImageError("a photo holds NaN or infinity; leave it out")
-        yield x
+        yield Photo(name, x)
     if x is None:
         raise UsageError("there is no photo; give a few like those to be explained")
 

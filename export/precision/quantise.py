@@ -43,13 +43,15 @@ HEADROOM = 1.1  # of a range over what was seen in it
 REMEDY = "export it without --precision int8"
 
 
-def in_int8(model: ir.Model, batches: Batches, pixels: Range) -> ir.Model:
+def in_int8(model: ir.Model, batches: Batches, pixels: Range, symmetric: bool = False) -> ir.Model:
     """Return the score graph with QuantizeLinear / DequantizeLinear pairs; inputs and outputs stay float32.
 
     Args:
         model: A float32 model in canonical form; it is left as it is.
         batches: Called twice, gives the pictures to calibrate on: arrays (B, 3, H, W), one at a time in memory.
         pixels: Least and greatest value that `image` can have.
+        symmetric: Whether activations, too, are signed 8 bits around zero, as TensorRT wants them. Where they are never
+            negative, as after a Relu, one bit is lost.
 
     Raises:
         UsageError: The model has no product with constant weights.
@@ -60,8 +62,10 @@ def in_int8(model: ir.Model, batches: Batches, pixels: Range) -> ir.Model:
         raise UsageError(f"the model has no convolution or matrix product to bring to int8; {REMEDY}")
     with failing_as(lambda why: ModelError(f"the model cannot be brought to int8: {why}; {REMEDY}")), quiet():
         seen = _ranges(model, batches)
-        quantised = _quantise(model, _with_headroom(model, seen, pixels))
+        quantised = _quantise(model, _with_headroom(model, seen, pixels), symmetric)
         _correct_biases(model, quantised, batches)
+        if symmetric:
+            _keep_float_biases(quantised)
         session(quantised)
     return quantised
 
@@ -131,21 +135,25 @@ def _bounds(graph: ir.Graph) -> Iterator[tuple[str, Range]]:
                 yield str(node.outputs[0].name), (low, high)
 
 
-def _quantise(model: ir.Model, ranges: Mapping[str, Range]) -> ir.Model:
+def _quantise(model: ir.Model, ranges: Mapping[str, Range], symmetric: bool) -> ir.Model:
     numbers = {name: tuple(np.float32(v) for v in both) for name, both in ranges.items()}
     quantizer = QDQQuantizer(
         ir.to_proto(model),
         per_channel=True,
         reduce_range=False,
         weight_qType=QuantType.QInt8,
-        activation_qType=QuantType.QUInt8,
+        activation_qType=QuantType.QInt8 if symmetric else QuantType.QUInt8,
         tensors_range=TensorsData(CalibrationMethod.MinMax, numbers),
         nodes_to_quantize=[],
         # What makes both sides of a single output: its logits, too, keep their digits.
         nodes_to_exclude=[n.name for n in model.graph if n.op_type == "Mul" and n.outputs[0] in model.graph.outputs],
         op_types_to_quantize=[*PRODUCTS, *CARRIERS],
         # Products of two activations, as in attention, would lose too much; logits keep their digits where they can.
-        extra_options={"MatMulConstBOnly": True, "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"]},
+        extra_options={
+            "MatMulConstBOnly": True,
+            "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"],
+            "ActivationSymmetric": symmetric,
+        },
     )
     quantizer.quantize_model()
     quantised: ir.Model = ir.from_proto(quantizer.model.model)
@@ -184,6 +192,16 @@ def _correct_biases(model: ir.Model, quantised: ir.Model, batches: Batches) -> N
     if corrected:
         for node, shift in zip(corrected, _means(errors, batches), strict=True):
             _add_to_bias(node, shift)
+
+
+def _keep_float_biases(quantised: ir.Model) -> None:
+    """Replace biases in 32 bits by the floats that they stand for: TensorRT refuses integers of more than 8 bits."""
+    op = Ops(quantised.graph, "bias")
+    for node in quantised.graph:
+        if node.op_type in WEIGHTED and len(node.inputs) > 2 and _rounded(node.inputs[2]):
+            _, integers, scales = _parts(node.inputs[2])
+            node.replace_input_with(2, op.constant((integers * scales).astype(np.float32)))
+    passes.RemoveUnusedNodesPass()(quantised)
 
 
 def _rounded(value: ir.Value | None) -> bool:

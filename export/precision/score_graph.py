@@ -11,7 +11,7 @@ from onnxruntime import InferenceSession
 from fusioncam.errors import ModelError, UsageError
 from fusioncam.export.canonical import Classifier
 from fusioncam.export.gradient import CARRY_NO_GRADIENT, Ops, reads
-from fusioncam.export.precision.drift import Finding
+from fusioncam.export.precision.drift import EXACT, Finding
 from fusioncam.export.precision.quantise import Batches, Range, in_int8
 from fusioncam.export.reading.shapes import QUANTISERS
 from fusioncam.export.sessions import failing_as, quiet, session
@@ -25,7 +25,11 @@ REMEDY = "export it without --precision fp16"
 
 
 def score_graph(
-    classifier: Classifier, precision: str | None, batches: Batches | None = None, pixels: Range = (0.0, 255.0)
+    classifier: Classifier,
+    precision: str | None,
+    batches: Batches | None = None,
+    pixels: Range = (0.0, 255.0),
+    symmetric: bool = False,
 ) -> tuple[ir.Model, ScorePrecision]:
     """Return the graph for the masked passes, and its type.
 
@@ -36,6 +40,7 @@ def score_graph(
             None for the model's own. The graph of a float16 model is its own.
         batches: For `int8`: called, gives the pictures to calibrate on, as batches (B, 3, H, W).
         pixels: For `int8`: least and greatest value of `image`.
+        symmetric: For `int8`: whether all zero points are zero, see `in_int8`.
 
     Raises:
         UsageError: There is no such precision, the model cannot have it, or `batches` does not fit it.
@@ -45,6 +50,8 @@ def score_graph(
         raise UsageError(f"no precision {precision!r}; use {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}")
     if precision != "int8" and batches is not None:
         raise UsageError("photos to calibrate on are for int8 only; leave --calibrate out, or add --precision int8")
+    if precision != "int8" and symmetric:
+        raise UsageError("symmetric scores are for int8 only; leave --symmetric out, or add --precision int8")
     if precision == "int8" and batches is None:
         raise UsageError("int8 needs photos to calibrate on, like those to be explained; add --calibrate FOLDER")
     own = classifier.precision
@@ -57,7 +64,7 @@ def score_graph(
         remedy = f"export it without --precision {precision}"
         raise UsageError(f"only a float32 model can be brought to {name}, this one is {other} or float64; {remedy}")
     if batches is not None:
-        return in_int8(classifier.model, batches, pixels), "int8"
+        return in_int8(classifier.model, batches, pixels, symmetric), "int8"
     return _in_float16(classifier.model), "float16"
 
 
@@ -155,13 +162,17 @@ def refusal(model: ir.Model, precision: ScorePrecision, finding: Finding) -> Mod
         finding: The comparison that decided, of outputs or of maps; its error is NaN where outputs are not finite.
     """
     what, off = "the model's outputs are", "not finite"
+    error, limit = _told_apart(finding.error, finding.limit, 4 if finding.at_least else 2)
+    remedies = ["calibrate on more photos, prepared as the model wants them"] * (precision == "int8")
     if np.isfinite(finding.error):
-        error, limit = _told_apart(finding.error, finding.limit)
         off = f"off by {error} ({limit} is allowed)"
-    if "Score-CAM" in finding.what:
-        what = f"Score-CAM's map ({finding.what.rpartition(': ')[2]}) is"
+    if EXACT in finding.what:
+        method, _, measured = finding.what.partition(f" by {precision} {EXACT}: ")
+        what, off = f"{method}'s maps drift:", f"{measured}, is {error} ({limit} is allowed)"
+        remedies.append("accept it with --accept-drift")
     if precision == "int8":
-        remedy = "calibrate on more photos, prepared as the model wants them, or export it without --precision int8"
+        remedies.append("export it without --precision int8")
+        remedy = f"{', '.join(remedies[:-1])}, or {remedies[-1]}"
         return ModelError(f"in int8 {what} {off}: its values need more than 8 bits; {remedy}")
     largest = float(np.finfo(np.float16).max)
     biggest = {name: _magnitude(value) for name, value in model.graph.initializers.items()}
@@ -172,9 +183,9 @@ def refusal(model: ir.Model, precision: ScorePrecision, finding: Finding) -> Mod
     return ModelError(f"in float16 {what} {off}: {cause}; {REMEDY}")
 
 
-def _told_apart(error: float, limit: float) -> tuple[str, str]:
-    """Write two different numbers with as many digits as it takes to see which is larger."""
-    digits = next((d for d in range(2, 17) if f"{error:.{d}g}" != f"{limit:.{d}g}"), 17)
+def _told_apart(error: float, limit: float, least: int) -> tuple[str, str]:
+    """Write two different numbers with as many digits as it takes to see which is larger, and no fewer than `least`."""
+    digits = next((d for d in range(least, 17) if f"{error:.{d}g}" != f"{limit:.{d}g}"), 17)
     return f"{error:.{digits}g}", f"{limit:.{digits}g}"
 
 

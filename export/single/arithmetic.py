@@ -142,6 +142,19 @@ class Arithmetic:
         small, base = self.weighted_sum(weights, activations)
         return self.unit(self.relu(self.up(small), base), base)
 
+    def heaviest(self, scores: ir.Value, count: ir.Value) -> ir.Value:
+        """Return the places (count,) of the greatest scores; see `kernels.rescoring`."""
+        _, places = self.op.many("TopK", scores, count, count=2, axis=0)
+        return places
+
+    def corrected(self, scores: ir.Value, again: ir.Value, exact: ir.Value) -> ir.Value:
+        """Return scores (n,) of which some were passed again: `rescoring.corrected` in float32."""
+        op = self.op
+        coarse = op.Gather(scores, again)
+        weights = op.Softmax(op.Unsqueeze(coarse, op.ints([0])), axis=1)
+        error = op.MatMul(weights, op.Unsqueeze(op.Sub(exact, coarse), op.ints([1])))
+        return op.ScatterElements(op.Add(scores, op.Reshape(error, op.ints([1]))), again, exact, axis=0)
+
     def chances(self, logits: ir.Value, ending: Ending) -> ir.Value:
         """Return probabilities (n, classes) of logits; for a regression, the values themselves."""
         exact = self.real(logits)

@@ -84,11 +84,12 @@ def _passes(op: Ops, subject: Subject, networks: _Networks, chunk: int) -> tuple
     """Return the results of all masked passes, those of the live channels first.
 
     Returns:
-        The probabilities of c (n + 4,), and the full-size maps of the last four passes (4, H, W).
+        The probabilities of c (n + 4,), and the full-size maps of the last four passes (4, H, W). Those of channels
+        that are passed again come after the n.
     """
     size, half = subject.manifest.preprocessing.size, is_half(networks.score)
-    count = op.Div(op.Add(subject.count, op.ints([chunk - 1])), op.ints([chunk]))
-    chunks = op.Squeeze(count, op.ints([0]))
+    chunks = _chunks(op, subject.count, chunk)
+    early = chunks if subject.again is None else op.Add(chunks, _chunks(op, subject.again, chunk))
     turn, going, *states = inputs = [
         ir.Value(name=f"{PREFIX}/{name}", type=ir.TensorType(kind), shape=ir.Shape(shape))
         for name, kind, shape in (
@@ -102,11 +103,18 @@ def _passes(op: Ops, subject: Subject, networks: _Networks, chunk: int) -> tuple
     scores, chances, kept = states
 
     def body(op: Ops) -> Sequence[ir.Value]:
+        def again(op: Ops) -> Sequence[ir.Value]:
+            channels = op.Gather(subject.live, subject.heavy(op, scores))
+            return _of_channels(op, subject, channels, op.Sub(turn, chunks), chunk), op.Identity(kept)
+
+        def late(op: Ops) -> Sequence[ir.Value]:
+            return _of_maps(op, subject, op.Sub(turn, early), scores, chances, kept)
+
         of_channels = op.Less(turn, chunks)
         masks, now_kept = op.either(
             of_channels,
-            lambda op: (_of_channels(op, subject, turn, chunk), op.Identity(kept)),
-            lambda op: _of_maps(op, subject, op.Sub(turn, chunks), scores, chances, kept),
+            lambda op: (_of_channels(op, subject, subject.live, turn, chunk), op.Identity(kept)),
+            late if subject.again is None else lambda op: op.either(op.Less(turn, early), again, late, count=2),
             count=2,
         )
         pictures = masked(op, subject.image, masks, half)
@@ -118,15 +126,20 @@ def _passes(op: Ops, subject: Subject, networks: _Networks, chunk: int) -> tuple
 
     empty = [op.constant(np.empty(s, t)) for s, t in ((0, np.float32), (0, np.float64), ((0, *size), np.float64))]
     graph = subgraph(PREFIX, body, inputs)
-    turns = op.Add(chunks, op.constant(LATE, np.int64))
+    turns = op.Add(early, op.constant(LATE, np.int64))
     _, every_chance, every_map = op.many("Loop", turns, op.constant(True), *empty, count=3, body=graph)
     return every_chance, every_map
 
 
-def _of_channels(op: Ops, subject: Subject, turn: ir.Value, chunk: int) -> ir.Value:
+def _chunks(op: Ops, count: ir.Value, chunk: int) -> ir.Value:
+    """Return the number of chunks, a scalar, that hold `count` (1,) pictures."""
+    return op.Squeeze(op.Div(op.Add(count, op.ints([chunk - 1])), op.ints([chunk])), op.ints([0]))
+
+
+def _of_channels(op: Ops, subject: Subject, channels: ir.Value, turn: ir.Value, chunk: int) -> ir.Value:
     """Return M_k (at most `chunk`, 1, H, W) float32 of the channels of a turn."""
     start = op.Unsqueeze(op.Mul(turn, op.constant(chunk, np.int64)), op.ints([0]))
-    channels = op.Slice(subject.live, start, op.Add(start, op.ints([chunk])), op.ints([0]))
+    channels = op.Slice(channels, start, op.Add(start, op.ints([chunk])), op.ints([0]))
     maps = arithmetic_of(op, subject.manifest)
     small = op.Cast(maps.scaled(op.Gather(subject.activations, channels)), to=ir.DataType.FLOAT)
     return maps.of_type(np.float32).up(op.Unsqueeze(small, op.ints([1])))

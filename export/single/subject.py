@@ -8,6 +8,7 @@ import onnx_ir as ir
 from fusioncam.export.gradient import Ops
 from fusioncam.export.single.arithmetic import LOWEST, Arithmetic, arithmetic_of
 from fusioncam.export.single.parts import chosen_class
+from fusioncam.kernels import rescoring
 from fusioncam.manifest import Manifest
 
 # The passes after those of the channels: of x * 0, x * D, x * R and x * U.
@@ -33,6 +34,7 @@ class Subject:
         zero: (K,) channels that are zero everywhere, so that they add nothing.
         live: (n,) channels that vary; only they have passes of their own.
         count: n (1,).
+        again: The number (1,) of channels that are passed again, exactly, after these; None where scores are exact.
     """
 
     manifest: Manifest
@@ -44,15 +46,36 @@ class Subject:
     zero: ir.Value
     live: ir.Value
     count: ir.Value
+    again: ir.Value | None
 
     def late(self, op: Ops, row: ir.Value, which: int) -> ir.Value:
         """Return the entry (1,) of a pass after those of the channels, from a row of all passes."""
-        return op.Gather(row, op.Add(self.count, op.ints([which])))
+        return op.Gather(row, op.Add(self._passed(op), op.ints([which])))
+
+    def _passed(self, op: Ops) -> ir.Value:
+        """Return the number (1,) of passes of channels."""
+        return self.count if self.again is None else op.Add(self.count, self.again)
+
+    def coarse(self, op: Ops, scores: ir.Value) -> ir.Value:
+        """Return the first scores (n,) of the live channels, from those of all passes."""
+        return op.Slice(scores, op.ints([0]), self.count, op.ints([0]))
+
+    def heavy(self, op: Ops, scores: ir.Value) -> ir.Value:
+        """Return the places of the channels to pass again among the live ones."""
+        assert self.again is not None
+        return arithmetic_of(op, self.manifest).heaviest(self.coarse(op, scores), self.again)
+
+    def _live_scores(self, op: Ops, scores: ir.Value) -> ir.Value:
+        coarse = self.coarse(op, scores)
+        if self.again is None:
+            return coarse
+        exact = op.Slice(scores, self.count, self._passed(op), op.ints([0]))
+        return arithmetic_of(op, self.manifest).corrected(coarse, self.heavy(op, scores), exact)
 
     def region(self, op: Ops, scores: ir.Value) -> ir.Value:
         """Return R (H, W); a constant channel has the score of x * 0, as its mask is zero."""
         channels = self.manifest.layer.shape[0]
-        live = op.Slice(scores, op.ints([0]), self.count, op.ints([0]))
+        live = self._live_scores(op, scores)
         blank = op.Expand(self.late(op, scores, BLANK), op.ints([channels]))
         every = op.ScatterElements(blank, self.live, live, axis=0)
         every = op.Where(self.zero, op.constant(LOWEST, np.float32), every)
@@ -96,6 +119,11 @@ def subject_of(op: Ops, manifest: Manifest, inputs: list[ir.Value], outputs: lis
     axes = op.ints([1, 2])
     low, high = op.ReduceMin(features, axes, keepdims=0), op.ReduceMax(features, axes, keepdims=0)
     live = op.Reshape(op.NonZero(op.Greater(high, low)), op.ints([-1]))
+    count = op.Shape(live)
+    again = None
+    if manifest.score_precision == "int8":
+        half = op.Div(op.Add(count, op.ints([1])), op.ints([2]))
+        again = op.Min(half, op.ints([rescoring.MOST]))
     return Subject(
         manifest=manifest,
         image=image,
@@ -105,5 +133,6 @@ def subject_of(op: Ops, manifest: Manifest, inputs: list[ir.Value], outputs: lis
         denoised=maps.denoise(gradient_map),
         zero=op.Equal(op.Max(op.Abs(low), op.Abs(high)), op.constant(0, np.float32)),
         live=live,
-        count=op.Shape(live),
+        count=count,
+        again=again,
     )

@@ -12,6 +12,7 @@ from fusioncam.export.gradient import Ops
 from fusioncam.export.single.arithmetic import LOWEST, arithmetic_of
 from fusioncam.export.single.nodes import constants_of, put_into
 from fusioncam.export.single.parts import chosen_class, give, is_half, masked, of_class
+from fusioncam.kernels import rescoring
 from fusioncam.manifest import Manifest
 
 PREFIX = "fusioncam"  # of names
@@ -59,18 +60,29 @@ def fuse_graph(score: ir.Model, manifest: Manifest) -> ir.Model:
     chosen, half = chosen_class(op, inputs["logits"], inputs["class_index"]), is_half(score)
     again = score.clone()
 
+    def passed(model: ir.Model, prefix: str, masks: ir.Value) -> ir.Value:
+        """Return f(x * m) of masks m (n, 1, H, W): logits (n, classes)."""
+        pictures = masked(op, inputs["image"], masks, half)
+        return put_into(graph, model, prefix, {"image": pictures}, constants_of(graph))["logits"]
+
     def confidences(model: ir.Model, prefix: str, several: Sequence[ir.Value]) -> list[ir.Value]:
         """Return p_c(x * m) of several maps m, each (1,)."""
         stacked = op.Concat(*(op.Reshape(m, op.ints([1, 1, *maps.size])) for m in several), axis=0)
-        pictures = masked(op, inputs["image"], stacked, half)
-        rows = put_into(graph, model, prefix, {"image": pictures}, constants_of(graph))["logits"]
-        column = of_class(op, maps.chances(rows, manifest.ending), chosen)
+        column = of_class(op, maps.chances(passed(model, prefix, stacked), manifest.ending), chosen)
         return [op.Gather(column, op.ints([i])) for i in range(len(several))]
 
     gradient_map = maps.grad_cam(features, slopes)
     denoised = maps.denoise(gradient_map)
     silent = op.LessOrEqual(op.ReduceMax(op.Abs(features), op.ints([1, 2]), keepdims=0), maps.number(0))
-    region = maps.score_cam(features, op.Where(silent, maps.number(LOWEST), inputs["scores"]))
+    scores = op.Where(silent, maps.number(LOWEST), inputs["scores"])
+    if manifest.score_precision == "int8":
+        # Half of all channels at most, not of the live ones, whose number is not fixed; a silent one adds no weight.
+        heavy = maps.heaviest(scores, op.ints([min(rescoring.MOST, -(-channels // 2))]))
+        small = op.Unsqueeze(maps.scaled(op.Gather(features, heavy)), op.ints([1]))
+        rows = passed(score.clone(), f"{PREFIX}.again", maps.up(small))
+        exact = op.Where(op.Gather(silent, heavy), maps.number(LOWEST), of_class(op, rows, chosen))
+        scores = maps.corrected(scores, heavy, exact)
+    region = maps.score_cam(features, scores)
     nothing = op.constant(np.zeros(maps.size, np.float32))
     blank, of_denoised, of_region = confidences(score, f"{PREFIX}.masked", [nothing, denoised, region])
     shares = maps.shares(op.Sub(of_denoised, blank), op.Sub(of_region, blank))

@@ -7,7 +7,7 @@ from onnxruntime import InferenceSession, RunOptions
 
 from fusioncam.export.precision.drift import Finding, logits_of, masked_scores
 from fusioncam.export.sessions import open_session
-from fusioncam.kernels import reference
+from fusioncam.kernels import reference, rescoring
 from fusioncam.kernels.arrays import Array
 from fusioncam.kernels.masks import MaskMaker
 from fusioncam.manifest import CHUNK_GRAPH, EXPLAIN_GRAPH, FUSE_GRAPH, SCORE_GRAPH, SINGLE_GRAPH, Manifest
@@ -85,6 +85,8 @@ def _by_numpy(
 
     scores = np.full(len(activations), logits_of(exact, 0 * image[None])[0, c], np.float64)
     live = np.flatnonzero(~masks.zero & ~masks.constant)
-    scores[live] = masked_scores(score, masks, live, image, c)
+    coarse = masked_scores(score, masks, live, image, c)
+    again = rescoring.heaviest(coarse) if manifest.score_precision == "int8" else live[:0]
+    scores[live] = rescoring.corrected(coarse, again, masked_scores(exact, masks, live[again], image, c))
     features, slopes = activations.astype(np.float64), gradients.astype(np.float64)
     return reference.fusion_cam(features, slopes, scores, confidence, size)

@@ -10,7 +10,17 @@ from fusioncam import supervisor
 from fusioncam.errors import UsageError
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.commands import console
-from fusioncam.runtime.commands.options import SECONDS, Json, MemoryLimit, Quiet, Scores, Size, Three, TimeLimit
+from fusioncam.runtime.commands.options import (
+    SECONDS,
+    AcceptDrift,
+    Json,
+    MemoryLimit,
+    Quiet,
+    Scores,
+    Size,
+    Three,
+    TimeLimit,
+)
 
 if TYPE_CHECKING:
     from fusioncam.export.options import ExportOptions, Photos
@@ -37,6 +47,12 @@ NOTES: dict[str, Callable[[Manifest, str | None], bool]] = {
     "the model's whole numbers cannot hold all that the preprocessing gives: the rest is cut off (see --preset)": (
         lambda m, _: m.cuts_pixels_off
     ),
+    "how far maps drift on photos is unknown: measure it with `fusioncam check BUNDLE --photos FOLDER`": (
+        lambda m, _: m.score_precision != m.precision and (m.drift is None or m.drift.photos == 1)
+    ),
+    "maps drift beyond the limits, as accepted: every explanation will carry the flag `drifting_scores`": (
+        lambda m, _: m.drift is not None and m.drift.accepted
+    ),
     "the part of the model after the layer takes no masks: Recipro-CAM is unavailable for this bundle": lambda m, _: (
         not m.has_head
     ),
@@ -59,6 +75,9 @@ Precision = Annotated[
     str | None, Option(help="Precision of the masked passes: fp32 | fp16 (GPUs) | int8 (CPUs) [the model's].")
 ]
 Calibrate = Annotated[Path | None, Option(metavar="FOLDER", help="Photos like those to be explained; for int8.")]
+Symmetric = Annotated[
+    bool, Option("--symmetric", help="With int8: signed and around zero, as TensorRT wants it; maps drift more.")
+]
 NoGradient = Annotated[bool, Option("--no-gradient", help="Without gradients, for operators that have no rule.")]
 Ending = Annotated[
     str | None, Option(help="Step after the logits: softmax | sigmoid | value (a regression) [the model's].")
@@ -89,6 +108,8 @@ def export(
     interpolation: Filter = None,
     precision: Precision = None,
     calibrate: Calibrate = None,
+    symmetric: Symmetric = False,
+    accept_drift: AcceptDrift = False,
     no_gradient: NoGradient = False,
     ending: Ending = None,
     single: Single = False,
@@ -113,7 +134,8 @@ def export(
     }  # fmt: skip
     options: ExportOptions = {
         "layer": layer, "size": size, "output": scores, "labels": labels, "preprocessing": arithmetic,
-        "precision": precision, "calibrate": _photos(calibrate, note),
+        "precision": precision, "calibrate": _photos(calibrate, note), "symmetric": symmetric,
+        "accept_drift": accept_drift,
         "gradient": not no_gradient, "ending": ending,
         "single": single, "shared_weights": shared_weights, "unrolled": unrolled,
     }  # fmt: skip
@@ -162,3 +184,5 @@ def _notes(manifest: Manifest, ending: str | None) -> Iterator[str]:
         if holds(manifest, ending):
             yield line.format(prepared=manifest.preprocessing.words)
     yield from manifest.preprocessing.remarks
+    if manifest.drift is not None:
+        yield from manifest.drift.remarks

@@ -31,6 +31,7 @@ MemoryLimit = Annotated[
         help="End the command when it holds more memory [nine tenths of the machine's].",
     ),
 ]
+AcceptDrift = Annotated[bool, Option("--accept-drift", help="Take maps that drift beyond the limits.")]
 SECONDS = 1800.0  # the usual time limit
 Scores = Annotated[str | None, Option("--scores", help="Output that holds the class scores, of several.")]
 Budget = Annotated[

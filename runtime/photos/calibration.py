@@ -19,7 +19,7 @@ Complain = Callable[[str], None]
 
 def photos_in(
     folder: str | os.PathLike[str], complain: Complain | None = None
-) -> Callable[[Preprocessing], Iterator[Float32Array]]:
+) -> Callable[[Preprocessing], Iterator[tuple[str, Float32Array]]]:
     """Return the photos of a folder as `export_model(..., precision="int8", calibrate=photos_in(folder))` takes them.
 
     The photos come sorted by name, with one in memory at a time. Of more than 64, 64 are taken at even distances.
@@ -29,7 +29,7 @@ def photos_in(
         complain: Called once, with one line, for each file that cannot be read as a picture; the file is left out.
 
     Returns:
-        A function that takes a `Preprocessing` and yields the photos (3, H, W) as float32.
+        A function that takes a `Preprocessing` and yields the photos: file name, and (3, H, W) float32.
 
     Raises:
         UsageError: There is no such folder, it holds no file, or none of its files can be read (as the photos come).
@@ -37,7 +37,7 @@ def photos_in(
     files = _files(Path(folder))
     bad: set[Path] = set()
 
-    def photos(preprocessing: Preprocessing) -> Iterator[Float32Array]:
+    def photos(preprocessing: Preprocessing) -> Iterator[tuple[str, Float32Array]]:
         for file in files:
             if file in bad:
                 continue
@@ -48,7 +48,7 @@ def photos_in(
                 if complain is not None:
                     complain(f"left out of the calibration: {error}")
                 continue
-            yield x
+            yield file.name, x
         if len(bad) == len(files):
             raise UsageError(f"no file in {folder} can be read as a picture; calibrate on photos")
 

@@ -117,8 +117,22 @@ class MaskedPasses:
         self.total = self.done + remaining
         return found
 
+    def again(
+        self, masks: MaskMaker, channels: IndexArray, classes: Sequence[int], sums: Array, remaining: int
+    ) -> Task[Array]:
+        """Return the exact logits (n, len(classes)) of channels, and put what `ChannelLogits` says into `sums`."""
+        self.total = self.done + len(channels) + remaining
+        scores, _ = yield from self._of_batch(masks, channels, classes, [], sums, exact=True)
+        return scores
+
     def _of_batch(
-        self, masks: MaskMaker, channels: IndexArray, classes: Sequence[int], maps: Sequence[Array], sums: Array
+        self,
+        masks: MaskMaker,
+        channels: IndexArray,
+        classes: Sequence[int],
+        maps: Sequence[Array],
+        sums: Array,
+        exact: bool = False,
     ) -> Task[tuple[Array, Float32Array]]:
         """Return the logits (len(channels), len(classes)) of channels, and those (len(maps), all classes) of maps."""
         scores, rows = np.empty((len(channels), len(classes))), []
@@ -135,7 +149,7 @@ class MaskedPasses:
             sums[channels[start : start + len(of_channels)]] = log_sum_exp(of_channels)
             rows.append(logits[len(of_channels) :].copy())  # or the whole chunk would be kept
 
-        yield from self._run(len(channels) + len(maps), fill, take)
+        yield from self._run(len(channels) + len(maps), fill, take, exact)
         return scores, _stacked(rows)
 
     def _under(self, m: Array) -> Float32Array:

@@ -7,12 +7,12 @@ from functools import cached_property, partial
 import numpy as np
 
 from fusioncam.errors import UsageError
-from fusioncam.kernels import cam_methods, reference
+from fusioncam.kernels import cam_methods, reference, rescoring
 from fusioncam.kernels.arrays import Array, Float32Array, IndexArray, UInt8Array
 from fusioncam.kernels.masks import MaskMaker
 from fusioncam.kernels.reference import probabilities
 from fusioncam.manifest import Ending
-from fusioncam.runtime.budget import Budget, Evidence, plan_for
+from fusioncam.runtime.budget import Budget, Deadline, Evidence, plan_for
 from fusioncam.runtime.budget.channel_plan import ChannelPlan, passes_of
 from fusioncam.runtime.engine.host.head import Head
 from fusioncam.runtime.engine.host.passes import ChannelLogits, MaskedPasses
@@ -117,9 +117,11 @@ class HostSteps:
         known = self._baseline
         zeros = [np.zeros(self._passes.size, np.float32)] if known is None else []
         others = self._passes.done + len(zeros) + len(maps) + passes_remaining + self._reserved
+        share = self._share(others, variants_left)
+        again = self._passes_again(share, others)
         if self._timer is not None:
-            self._timer.begin(passes_remaining, variants_left)
-        plan = plan_for(self._share(others, variants_left), live, evidence, others, self._grain, self._timer)
+            self._timer.begin(passes_remaining + again, variants_left)
+        plan = plan_for(share, live, evidence, others + again, self._grain, self._timer)
         self._plans.append(plan)
 
         def take(found: ChannelLogits) -> None:
@@ -135,11 +137,13 @@ class HostSteps:
         if self._sketches is not None:
             self._sketches.show(self)
         found = yield from self._passes.of_channels(
-            masks, plan, self.classes, [*zeros, *maps], passes_remaining, known, show
+            masks, plan, self.classes, [*zeros, *maps], passes_remaining + again, known, show
         )
         take(found)
         if self._timer is not None:
             self._timer.scored()
+        if self._passes.exact:
+            yield from self._rescore(live, self._scored[corners], again, passes_remaining)
         return self._by_class(found.maps[len(zeros) :])
 
     def _take_scores(
@@ -152,6 +156,25 @@ class HostSteps:
         scores[live] = plan.scores()
         found.sums[masks.constant] = reference.log_sum_exp(self._baseline)
         self._scored[corners] = ScoredChannels(masks, scores, found.sums)
+
+    def _passes_again(self, budget: Budget, others: int) -> int:
+        """Return the most passes for scores that are passed again: none unless scores are coarse."""
+        most = rescoring.MOST * len(self.classes) * self._passes.exact
+        return min(most, max(budget - others, 0) // 3) if isinstance(budget, int) else most
+
+    def _rescore(self, live: IndexArray, scored: ScoredChannels, most: int, passes_remaining: int) -> Task[None]:
+        """Pass the heaviest measured channels once more, exactly, and correct all scores of live channels."""
+        sums, coarse = scored.sums, scored.sums[live]
+        measured = live[~np.isnan(coarse)]
+        if isinstance(self._budget, Deadline):
+            most = min(most, len(measured) // 8)  # at most about a fifth of the time: an exact pass takes twice as long
+        of_classes = [measured[rescoring.heaviest(column)] for column in scored.scores[measured].T]
+        channels = np.array(list(dict.fromkeys(np.stack(of_classes, 1).ravel()))[:most], np.intp)
+        exact = yield from self._passes.again(scored.masks, channels, self.classes, sums, passes_remaining)
+        places = np.searchsorted(live, channels)
+        for n, column in enumerate(exact.T):
+            scored.scores[live, n] = rescoring.corrected(scored.scores[live, n], places, column)
+        sums[live] = rescoring.corrected(coarse, places, sums[channels])
 
     def _score_baseline(self, maps: Sequence[Array], passes_remaining: int) -> Task[list[list[float]]]:
         """Run the passes of the baseline x * 0 and of full-size maps alone."""
@@ -197,7 +220,7 @@ class HostSteps:
         """Return p_c(x * M_k) (K,) of the logits f_c and of log sum_j exp(f_j); NaN where no pass was run."""
         if self._ending in ("sigmoid", "value"):
             return probabilities(logits, self._ending)
-        return np.asarray(np.exp(logits - sums))
+        return np.asarray(np.exp(np.minimum(logits - sums, 0)))  # both may have been corrected, each by itself
 
     @cached_property
     def _groups(self) -> list[tuple[MaskMaker, IndexArray]]:

@@ -18,31 +18,6 @@ from fusioncam.export.precision.calibration_batches import MASKS, masked_picture
 from fusioncam.export.random_pictures import pictures
 from fusioncam.manifest import EXPLAIN_GRAPH, SCORE_GRAPH, WEIGHTS, read_bundle
 
-RAW = {"preset": "raw", "mean": (127.5, 127.5, 127.5), "std": (64.0, 64.0, 64.0)}
-
-
-def photos(prep, count=6, seed=0, factor=1.0):
-    """Patches of colour under a bright blob, preprocessed."""
-    rng = np.random.default_rng(seed)
-    height, width = prep.size
-    y, x = np.mgrid[:height, :width] / max(prep.size)
-    mean, std = (np.reshape(v, (3, 1, 1)) for v in (prep.mean, prep.std))
-    for _ in range(count):
-        a, b = rng.uniform(0.2, 0.8, 2)
-        blob = np.exp(-((y - a) ** 2 + (x - b) ** 2) / rng.uniform(0.01, 0.1))
-        patches = rng.uniform(0, 255, (3, height, width)).repeat(4, 1).repeat(4, 2)[:, :height, :width]
-        pixels = np.clip(patches + rng.uniform(-200, 200, (3, 1, 1)) * blob, 0, 255)
-        yield (factor * (pixels * prep.rescale - mean) / std).astype(np.float32)
-
-
-@pytest.fixture
-def quantised(tiny, tmp_path):
-    """The source, its float32 bundle and its int8 bundle."""
-    source = tiny(size=(24, 32))
-    export_model(source, tmp_path / "full.fcam", preprocessing=RAW)
-    export_model(source, tmp_path / "int8.fcam", preprocessing=RAW, precision="int8", calibrate=photos)
-    return source, tmp_path / "full.fcam", tmp_path / "int8.fcam"
-
 
 def optimised(path, folder):
     """Operators and how often onnxruntime runs them."""
@@ -55,7 +30,7 @@ def optimised(path, folder):
     )
 
 
-def test_only_the_score_graph_is_int8(quantised, run):
+def test_only_the_score_graph_is_int8(quantised, run, photos):
     _, full, small = quantised
     manifest = read_bundle(small)
     assert (manifest.precision, manifest.score_precision) == ("float32", "int8")
@@ -81,25 +56,8 @@ def test_onnxruntime_computes_in_int8(quantised, tmp_path):
     assert not {"Conv", "FusedConv", "Gemm", "FusedGemm", "Relu"} & {*operators}
 
 
-def test_check_reports_the_drift(quantised):
-    findings = check(quantised[2])
-    assert [f.ok for f in findings] == [True] * 7
-    assert [f.what for f in findings[-2:]] == [
-        f"Score-CAM by int8 scores is that by float32 ones: {k}" for k in ("largest difference", "1 - correlation")
-    ]
-    assert all(f.error > 0 for f in findings[-2:])
-    on_photos = check(quantised[2], photos=lambda prep: photos(prep, seed=5))
-    assert [f.ok for f in on_photos] == [True] * 7
-    assert on_photos[-1].error != findings[-1].error
-
-
-def test_photos_are_no_use_without_drift(quantised):
-    with pytest.raises(UsageError, match=r"^photos measure the drift of fp16 or int8 scores, .*; leave them out$"):
-        check(quantised[1], photos=photos)
-
-
 @pytest.mark.parametrize("name", ["resnet_basic", "mobilenet_v2", "densenet"])
-def test_architectures(name, networks, tmp_path):
+def test_architectures(name, networks, tmp_path, photos):
     torch = pytest.importorskip("torch")
     network = networks[name]
     for precision, calibrate in ((None, None), ("int8", photos)):
@@ -111,7 +69,7 @@ def test_architectures(name, networks, tmp_path):
     assert operators["QLinearConv"] > 3 * (operators["Conv"] + operators["FusedConv"])
 
 
-def test_weights_grow_by_a_quarter(networks, tmp_path):
+def test_weights_grow_by_a_quarter(networks, tmp_path, photos):
     torch = pytest.importorskip("torch")
     network = networks["mobilenet_v2"]
     sizes = []
@@ -128,7 +86,7 @@ def test_weights_grow_by_a_quarter(networks, tmp_path):
     assert sizes[1] - sizes[0] < 0.3 * sizes[0]
 
 
-def test_biases_are_corrected(classifier, tmp_path, monkeypatch, run):
+def test_biases_are_corrected(classifier, tmp_path, monkeypatch, run, photos):
     """Most weights of the first convolution are just under half a step, and become zeros."""
     model, errors = classifier(size=(24, 32)), []
     weights = np.full((4, 3, 3, 3), 0.45 / 127, np.float32)
@@ -151,14 +109,14 @@ def test_biases_are_corrected(classifier, tmp_path, monkeypatch, run):
 
 
 @pytest.mark.parametrize("factor", [0.02, 50])
-def test_photos_of_another_scale(factor, tiny, tmp_path):
+def test_photos_of_another_scale(factor, tiny, tmp_path, photos, raw):
     with pytest.raises(
         ModelError, match=r"^in int8 the model's outputs are off by .* calibrate on more photos"
     ) as caught:
         export_model(
             tiny(size=(24, 32)),
             tmp_path / "t.fcam",
-            preprocessing=RAW,
+            preprocessing=raw,
             precision="int8",
             calibrate=lambda prep: photos(prep, factor=factor),
         )
@@ -166,18 +124,18 @@ def test_photos_of_another_scale(factor, tiny, tmp_path):
     assert not (tmp_path / "t.fcam").exists()
 
 
-def test_check_fails_for_photos_of_another_scale(tiny, tmp_path, monkeypatch):
+def test_check_fails_for_photos_of_another_scale(tiny, tmp_path, monkeypatch, photos, raw):
     """In a bundle that was made in spite of its logits."""
     monkeypatch.setattr("fusioncam.export.assembly.compare_logits", lambda *_: [])
     bundle = tmp_path / "t.fcam"
     wrong = {"precision": "int8", "calibrate": lambda prep: photos(prep, factor=0.02)}
-    export_model(tiny(size=(24, 32)), bundle, preprocessing=RAW, **wrong)
+    export_model(tiny(size=(24, 32)), bundle, preprocessing=raw, **wrong)
     failed = [f.what for f in check(bundle, photos=lambda prep: photos(prep, seed=5)) if not f.ok]
     assert f"logits of {SCORE_GRAPH} are near those of {EXPLAIN_GRAPH}" in failed
     assert any(what.startswith("Score-CAM by int8 scores") for what in failed)
 
 
-def test_each_photo_is_seen_under_masks(quantised):
+def test_each_photo_is_seen_under_masks(quantised, photos):
     explain = ir.external_data.load_to_model(ir.load(quantised[1] / EXPLAIN_GRAPH))
     given = list(photos(read_bundle(quantised[1]).preprocessing, 2))
     batches = list(masked_pictures(explain, given))
@@ -191,7 +149,7 @@ def test_each_photo_is_seen_under_masks(quantised):
         assert all(k.max() > 0.5 for k in kept)
 
 
-def test_what_cannot_be_had_is_refused(tiny, tmp_path):
+def test_what_cannot_be_had_is_refused(tiny, tmp_path, photos):
     export_model(tiny(), tmp_path / "i.fcam", precision="int8", calibrate=photos)
     for source, options, why in (
         (tiny(), {"precision": "int8"}, "int8 needs photos to calibrate on, .*; add --calibrate FOLDER"),

@@ -165,7 +165,8 @@ function head(labels, chances, classIndex) {
 
 function notes({ parameters }) {
   const flags = String(parameters.flags ?? "").split(",").filter(Boolean);
-  const said = flags.map((flag) => settings.flags[flag] ?? flag);
+  const text = ([name, figure]) => settings.flags[name]?.replace("{}", figure);
+  const said = flags.map((flag) => text(flag.split("=")) ?? flag);
   return photo.readable ? said : ["this browser cannot show this kind of file, only its maps: save it as PNG or JPEG to see both", ...said];
 }
 
