@@ -21,6 +21,7 @@ FLAGS = {
     "mixed_contributions": "one map raises the confidence and the other lowers it: a weight is negative, and the fused "
     "map is unstable, as a small change of the scores can turn it over; trust its two parts",
     "cut_short": "the budget ended before the map was settled: more passes could still change it",
+    "nothing_saved": "every pass was run: guessing scores would not have kept the tolerance with clearly fewer",
     "late": "the deadline was missed by more than one run of the model: the machine was busier than before",
     "preliminary": "the map is still being made: it will change",
     "dark_picture": "the picture is nearly black: if its file has 16 bits but fewer are used, scale its values up",
@@ -53,7 +54,8 @@ class Passes(NamedTuple):
         channels: Number of all channels.
         missing: Share of Score-CAM's softmax weight that rests on expected scores, 0..1; 0 for an exact map. This share
             measures the amount of guessing, not the error of the map.
-        error: Estimated error 1 - r^2 of Score-CAM's map, r its correlation with the exact one; 0 for an exact map.
+        error: Error 1 - r^2 of Score-CAM's map, r its correlation with the exact one, that one map in ten exceeds; 0
+            for an exact map.
         tolerance: The error from which on the budget counts as too small, see `cut_short` in `FLAGS`.
         surprise: Root mean square of measured less predicted scores, relative to the deviation that was predicted: 1 is
             as expected; 0 where none was predicted.
@@ -70,6 +72,11 @@ class Passes(NamedTuple):
     def settled(self) -> bool:
         """Return True where the estimated error is within the tolerance."""
         return self.error <= self.tolerance
+
+    @property
+    def nothing_saved(self) -> bool:
+        """Return True where scores were guessed at first, and all were measured in the end."""
+        return self.surprise > 0 and self.missing == 0
 
     @classmethod
     def of_all(cls, views: Sequence["Passes"]) -> "Passes":

@@ -7,10 +7,15 @@ import numpy as np
 
 from fusioncam.kernels.arrays import Float64Array, IndexArray
 from fusioncam.runtime.budget.posterior import ScorePosterior
+from fusioncam.runtime.budget.selection import most_effective, spread
+from fusioncam.runtime.budget.surrogate import TINY
 from fusioncam.runtime.explanation import TOLERANCE, Passes
 
 FIRST = 16  # pictures before the first prediction
-PATIENCE = 0.5  # share of the channels from which on the rest is scored too: predictions no longer pay
+PATIENCE = 0.65  # share of the channels from which on the rest is scored too: predictions no longer pay
+# Checks are scored to learn how wrong predictions are: this many, as so large a share of the channels that are scored
+# together, and afterwards a smaller share. Their chance is the weight to a power: nearly all predictions get some.
+CHECKS, CHECKED_FIRST, CHECKED_LATER, EVENNESS = 8, 3 / 8, 1 / 8, 0.6
 MOST_GUESSED_FROM = 512  # scores: the cost of a prediction grows with their number times that of the channels
 
 
@@ -111,6 +116,7 @@ class AdaptivePlan:
         self._live, self._posteriors, self._stop_early, self._grain = live, posteriors, stop_early, grain
         self._most, self.tolerance = min(most, len(live)), tolerance
         self._asked = np.empty(0, np.intp)  # positions among the live channels
+        self._checks = 0  # of them, the last so many
         self._waiting = np.ones(len(live), bool)
 
     @property
@@ -140,7 +146,9 @@ class AdaptivePlan:
     def next(self, riding: int) -> IndexArray:
         """Return the channels with the largest expected gain."""
         scored = self._scored
-        if scored >= self._most or (self._stop_early and scored and self.error <= self.tolerance):
+        if scored >= self._most or (
+            self._stop_early and scored and all(g.within(self.tolerance) for g in self._posteriors)
+        ):
             return self._live[:0]
         # The first prediction needs some channels, however many other pictures share the run.
         pictures = scored // 4 if scored else -(-max(FIRST, FIRST // 2 + riding) // self._grain) * self._grain
@@ -150,17 +158,20 @@ class AdaptivePlan:
             count = self._most - scored
         if self._time is not None:
             count = min(count, self._time.step(riding))
+        self._checks = 0
         if count >= self._waiting.sum():
             self._asked = np.flatnonzero(self._waiting)
+        elif not scored:
+            self._asked = self._first(count)
         else:
-            self._asked = self._first(count) if not scored else self._greedy(count)
+            self._asked = self._chosen(count)
         self._waiting[self._asked] = False
         return self._live[self._asked]
 
     def update(self, scores: Float64Array, blank: Float64Array) -> None:
         """Update the posterior of each class."""
         for posterior, column, of_blank in zip(self._posteriors, scores.T, blank, strict=True):
-            posterior.update(self._asked, column, of_blank, last=not self._waiting.any())
+            posterior.update(self._asked, column, of_blank, self._checks, last=not self._waiting.any())
 
     def scores(self) -> Float64Array:
         """Return the scores, measured or predicted."""
@@ -172,22 +183,16 @@ class AdaptivePlan:
         best, rest = ranked[: count // 2], ranked[count // 2 :]
         return np.concatenate([best, rest[np.linspace(0, len(rest) - 1, count - len(best)).astype(np.intp)]])
 
-    def _expected_gain(self) -> Float64Array:
-        """Return the expected gain of each channel over all classes (n,); -1 for those that are scored."""
-        return np.where(self._waiting, np.sum([g.expected_gain() for g in self._posteriors], axis=0), -1.0)
-
-    def _greedy(self, count: int) -> IndexArray:
-        """Pick greedily, counting each pick as measured, so near-duplicate masks are skipped."""
-        if self._scored >= MOST_GUESSED_FROM:
-            return np.argsort(-self._expected_gain(), kind="stable")[:count]
-        chosen: list[int] = []
-        for _ in range(count):
-            point = int(np.argmax(self._expected_gain()))
-            self._waiting[point] = False
-            chosen.append(point)
-            for posterior in self._posteriors:
-                posterior.count_as_measured(point)
-        return np.array(chosen, np.intp)
+    def _chosen(self, count: int) -> IndexArray:
+        """Return the channels to score next: those with most effect, then some others as checks of predictions."""
+        missing = max(CHECKS - min(g.checks for g in self._posteriors), 0)
+        wanted = max(min(int(CHECKED_FIRST * count), missing), int(CHECKED_LATER * count))
+        weights = np.max([g.weights for g in self._posteriors], axis=0)
+        checks = spread(np.where(self._waiting, weights**EVENNESS + TINY, 0), wanted)
+        self._checks = len(checks)
+        free = self._waiting.copy()
+        free[checks] = False
+        return np.concatenate([most_effective(self._posteriors, free, count - self._checks), checks])
 
 
 def passes_of(run: int, channels: int, plans: Sequence[ChannelPlan]) -> Passes:

@@ -1,7 +1,6 @@
 """The surrogate of the model: a Gaussian process over masks, fitted to measured scores, that predicts the others."""
 
-from collections.abc import Sequence
-from itertools import product
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +9,9 @@ from fusioncam.kernels.arrays import Float64Array, IndexArray
 
 OFFSET = 4.0  # prior variance of the mean score, relative to that of the scores
 TINY = 1e-12
+LEARNED_FROM = 48  # most scores that a prior is chosen by
+BLOCK = 16  # most points that are observed at a time
+ONE_THREAD = 1 << 18  # multiplications of a product that BLAS does not share between threads
 
 
 class Prior(NamedTuple):
@@ -24,7 +26,7 @@ class Prior(NamedTuple):
     noise: float
 
 
-PRIORS = tuple(Prior(*values) for values in product((0.1, 1.0), (1.0, 4.0), (1.0, 4.0), (0.003, 0.03, 0.15)))
+PRIORS = tuple(Prior(*values) for values in itertools.product((0.1, 1.0), (1.0, 4.0), (1.0, 4.0), (0.003, 0.03, 0.15)))
 
 
 class Masks:
@@ -76,30 +78,21 @@ class Masks:
     def _set_places(self, places: Float64Array) -> None:
         self._places, self._norms = places, np.einsum("np,np->n", places, places)
 
-    def alike(self, points: IndexArray, others: IndexArray) -> tuple[Float64Array, Float64Array]:
+    def alike(self, points: IndexArray, others: IndexArray | slice) -> tuple[Float64Array, Float64Array]:
         """Return <phi, phi'> and d(m, m') between some masks and others, two arrays (s, o)."""
-        slopes = np.einsum("if,jf->ij", self.features[points], self.features[others])
-        products = np.einsum("ip,jp->ij", self._places[points], self._places[others])
+        slopes = product(self.features[points], self.features[others].T)
+        products = product(self._places[points], self._places[others].T)
         return slopes, np.maximum(self._norms[points, None] + self._norms[others] - 2 * products, 0)
-
-    def like(self, point: int) -> tuple[Float64Array, Float64Array]:
-        """Return <phi, phi'> and d(m, m') between all masks and one of them, two arrays (n + 2,)."""
-        slopes = np.einsum("nf,f->n", self.features, self.features[point])
-        products = np.einsum("np,p->n", self._places, self._places[point])
-        return slopes, np.maximum(self._norms + self._norms[point] - 2 * products, 0)
 
 
 class Surrogate:
     """The process for the scores of one class, once some are measured.
 
-    All is computed by einsum, one row at a time: BLAS would wake a pool of threads beside onnxruntime's, which halves
-    the speed of the passes.
-
     Args:
         masks: The points.
 
     Attributes:
-        at: The points that count as measured, in order.
+        at: The measured points, in order.
         variance: The remaining variance (n + 2,), relative to that of the scores, without the noise.
     """
 
@@ -109,76 +102,81 @@ class Surrogate:
         self._begin()
 
     def _begin(self) -> None:
-        self.at: list[int] = []
-        self._pivots: list[float] = []
-        self._factor = np.empty((16, len(self._masks)))
+        self.at, self._scores = np.empty(0, np.intp), np.empty(0)
+        # With L L' the covariance of the measured points, noise included: L^-1 of their covariance with all points,
+        # of their scores, and of ones.
+        self._rows = np.empty((0, len(self._masks)))
+        self._solved = np.empty((0, 2))
         slope = np.einsum("nf,nf->n", self._masks.features, self._masks.features)
         self.variance = OFFSET + self.prior.slope * slope + self.prior.rough
 
-    def learn(self, sample: Sequence[int], at: Sequence[int], scores: Float64Array) -> None:
+    def learn(self, at: IndexArray, scores: Float64Array) -> None:
         """Choose the prior under which measured scores are most likely, and observe all points under it.
 
         Args:
-            sample: Points to choose by.
-            at: All measured points, first those that count as measured already.
-            scores: The scores (n + 2,), of which only the measured ones are read.
+            at: All measured points (m,), first those that were observed already.
+            scores: Their scores (m,).
         """
-        places = np.array(sample, np.intp)
-        slopes, apart = self._masks.alike(places, places)
-        grams = np.stack([_covariance(p, slopes, apart) + p.noise * np.eye(len(sample)) for p in PRIORS])
-        logs, misfits = _likelihoods(grams, _standard(scores[places])[2])
+        sample = np.linspace(0, len(at) - 1, min(len(at), LEARNED_FROM)).astype(np.intp)
+        slopes, apart = self._masks.alike(at[sample], at[sample])
+        near = {reach: _matern(apart, reach) for reach in {p.reach for p in PRIORS}}
+        grams = np.stack([OFFSET + p.slope * slopes + p.rough * near[p.reach] for p in PRIORS])
+        logs, misfits = _likelihoods(grams, np.array([p.noise for p in PRIORS]), _standard(scores[sample]))
         likeliest = PRIORS[int(np.argmin(0.5 * len(sample) * np.log(misfits + TINY) + logs))]
         if likeliest != self.prior:
             self.prior = likeliest
             self._begin()
-        for point in at[len(self.at) :]:
-            self.observe(point)
+        for start in range(len(self.at), len(at), BLOCK):
+            self.observe(at[start : start + BLOCK], scores[start : start + BLOCK])
 
-    def observe(self, point: int) -> None:
-        """Count a point as measured: the variance depends on the point alone, not on its score."""
-        n = len(self.at)
-        if n == len(self._factor):
-            self._factor = np.concatenate([self._factor, np.empty_like(self._factor)])
-        row = _covariance(self.prior, *self._masks.like(point))
-        row -= np.einsum("rn,r->n", self._factor[:n], self._factor[:n, point])
-        pivot = float(np.sqrt(max(row[point], 0.0) + self.prior.noise))
-        row /= pivot
-        self._factor[n] = row
-        self.at.append(point)
-        self._pivots.append(pivot)
-        self.variance = np.maximum(self.variance - row**2, 0)
+    def observe(self, points: IndexArray, scores: Float64Array) -> None:
+        """Take the scores (b,) of points (b,) into account: a step of a Cholesky factorisation by blocks."""
+        known = self._rows[:, points]
+        cross = _covariance(self.prior, *self._masks.alike(points, slice(None))) - product(known.T, self._rows)
+        lower = np.linalg.cholesky(cross[:, points] + self.prior.noise * np.eye(len(points)))
+        inverse = np.linalg.inv(lower)
+        rows = product(inverse, cross)
+        solved = inverse @ (np.stack([scores, np.ones(len(points))], axis=1) - known.T @ self._solved)
+        self.at, self._scores = np.append(self.at, points), np.append(self._scores, scores)
+        self._rows, self._solved = np.concatenate([self._rows, rows]), np.concatenate([self._solved, solved])
+        self.variance = np.maximum(self.variance - np.einsum("bn,bn->n", rows, rows), 0)
 
-    def predict(self, scores: Float64Array) -> tuple[Float64Array, float]:
-        """Return the expected scores of all points (n + 2,), and the factor from relative variances to variances.
-
-        Args:
-            scores: Measured at the points `at`.
-        """
-        n = len(self.at)
-        mean, deviation, z = _standard(scores)
-        rows = self._factor[:n]
-        lower = rows[:, self.at].T.copy()
-        lower[np.diag_indices(n)] = self._pivots
-        solved = _solved(lower, z)
-        expected = mean + deviation * np.einsum("rn,r->n", rows, solved)
-        return expected, deviation**2 * float(np.square(solved).sum()) / n
+    def predict(self) -> tuple[Float64Array, float]:
+        """Return the expected scores of all points (n + 2,), and the factor from relative variances to variances."""
+        mean = float(self._scores.mean())
+        solved = self._solved[:, 0] - mean * self._solved[:, 1]
+        scale = float(np.square(solved).mean())
+        # Equal scores leave no variance.
+        floor = TINY * (1 + float(np.square(self._scores).max()))
+        return mean + solved @ self._rows, max(scale, floor)
 
     def covariance(self, points: IndexArray) -> Float64Array:
         """Return the remaining covariance of some points (s, s), relative to the variance of the scores, with noise."""
-        slopes, apart = self._masks.alike(points, points)
-        rows = self._factor[: len(self.at), points]
-        explained = np.einsum("ri,rj->ij", rows, rows)
-        return np.asarray(_covariance(self.prior, slopes, apart) - explained + self.prior.noise * np.eye(len(points)))
+        rows = self._rows[:, points]
+        prior = _covariance(self.prior, *self._masks.alike(points, points))
+        return np.asarray(prior - product(rows.T, rows.copy()) + self.prior.noise * np.eye(len(points)))
 
 
-def _standard(scores: Float64Array) -> tuple[float, float, Float64Array]:
-    mean, deviation = float(scores.mean()), float(scores.std()) + TINY
-    return mean, deviation, (scores - mean) / deviation
+def product(left: Float64Array, right: Float64Array) -> Float64Array:
+    """Return left @ right by products of one thread: a pool of BLAS beside onnxruntime's would slow the passes down."""
+    width = max(ONE_THREAD // max(left.size, 1), 1)
+    if right.shape[1] <= width:
+        return np.asarray(left @ right)
+    return np.concatenate([left @ right[:, i : i + width] for i in range(0, right.shape[1], width)], axis=1)
+
+
+def _standard(scores: Float64Array) -> Float64Array:
+    return np.asarray((scores - scores.mean()) / (scores.std() + TINY))
 
 
 def _covariance(prior: Prior, slopes: Float64Array, apart: Float64Array) -> Float64Array:
-    far = np.sqrt(3 * apart / prior.reach)
-    return np.asarray(OFFSET + prior.slope * slopes + prior.rough * (1 + far) * np.exp(-far))
+    return np.asarray(prior.rough * _matern(apart, prior.reach) + prior.slope * slopes + OFFSET)
+
+
+def _matern(apart: Float64Array, reach: float) -> Float64Array:
+    """Return the Matern 3/2 correlation of masks, by their squared distances."""
+    far = np.sqrt((3 / reach) * apart)
+    return np.asarray((1 + far) * np.exp(-far))
 
 
 def _blurred(places: Float64Array) -> Float64Array:
@@ -188,23 +186,15 @@ def _blurred(places: Float64Array) -> Float64Array:
     return np.asarray(np.mean(shifted, axis=0))
 
 
-def _likelihoods(grams: Float64Array, z: Float64Array) -> tuple[Float64Array, Float64Array]:
-    """Return half the log determinants of covariances C (g, n, n), and z' C^-1 z, by Cholesky's factors."""
+def _likelihoods(grams: Float64Array, noises: Float64Array, z: Float64Array) -> tuple[Float64Array, Float64Array]:
+    """Return half the log determinants of C = gram + noise (g, n, n), and z' C^-1 z, by Cholesky's factors."""
     count, n, _ = grams.shape
-    # z is appended as a row: the factorisation turns it into C^-1/2 z.
-    rows = np.concatenate([grams, np.broadcast_to(z, (count, 1, n))], axis=1)
-    logs = np.zeros(count)
-    for j in range(n):
-        column = rows[:, j:, j] - np.einsum("gir,gr->gi", rows[:, j:, :j], rows[:, j, :j])
-        pivot = np.sqrt(np.maximum(column[:, :1], TINY))
-        rows[:, j:, j] = column / pivot
-        logs += np.log(pivot[:, 0])
-    return logs, np.square(rows[:, n]).sum(axis=1)
-
-
-def _solved(lower: Float64Array, right: Float64Array) -> Float64Array:
-    """Return lower^-1 right, by forward substitution."""
-    solved = np.empty_like(right)
-    for i, row in enumerate(lower):
-        solved[i] = (right[i] - np.dot(row[:i], solved[:i])) / row[i]  # too short for threads
-    return solved
+    # z is appended as a row, which the factorisation turns into C^-1/2 z. The corner keeps the whole positive definite.
+    whole = np.zeros((count, n + 1, n + 1))
+    whole[:, :n, :n] = grams
+    whole[:, n, :n] = z
+    whole[:, range(n), range(n)] += noises[:, None]
+    whole[:, n, n] = 1 + float(z @ z) / noises
+    lower = np.linalg.cholesky(whole)
+    diagonals = lower[:, range(n), range(n)]
+    return np.log(diagonals).sum(axis=1), np.square(lower[:, n, :n]).sum(axis=1)

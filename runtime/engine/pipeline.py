@@ -13,7 +13,7 @@ from fusioncam.kernels.arrays import UInt8Array
 from fusioncam.kernels.reference import probabilities
 from fusioncam.manifest import Manifest, bundle_flags, read_bundle
 from fusioncam.runtime.arguments import Bundles, checked_class, listed_bundles, of_one_model
-from fusioncam.runtime.budget import SHORTEST, Budget, checked_budget, deadline
+from fusioncam.runtime.budget import SHORTEST, Auto, Budget, checked_budget, deadline
 from fusioncam.runtime.engine.opening import EngineSelector, open_engines
 from fusioncam.runtime.engine.options import EngineOptions
 from fusioncam.runtime.engine.pace import end_of, in_time
@@ -271,6 +271,8 @@ class Pipeline:
         """Return the explanation of each class, from the maps over all views and the result of the picture itself."""
         manifest, logits = self.manifest, own.logits
         dark = ["dark_picture"] * is_dark(np.asarray(request.x), manifest.preprocessing)
+        waited = isinstance(checked_budget(request.budget), Auto)
+        exact = ["nothing_saved"] * (waited and passes.nothing_saved)
         explanations = []
         for c, of_class, verdict in zip(own.classes, made, verdicts, strict=True):
             explanations.append(
@@ -279,7 +281,7 @@ class Pipeline:
                     class_index=c,
                     label=manifest.labels[c] if manifest.labels else None,
                     probability=float(probabilities(logits, manifest.ending)[c]),
-                    flags=(*of_class.flags, *dark, *bundle_flags(self.manifests)),
+                    flags=(*of_class.flags, *exact, *dark, *bundle_flags(self.manifests)),
                     passes=passes,
                     timing=dict(request.clock.laps),
                     photo_size=size,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fusioncam.runtime.budget.channel_plan import FIRST, PATIENCE, AdaptivePlan, ExhaustivePlan
+from fusioncam.runtime.budget.channel_plan import CHECKS, FIRST, PATIENCE, AdaptivePlan, ExhaustivePlan
 from fusioncam.runtime.budget.posterior import ScorePosterior
 from fusioncam.runtime.budget.surrogate import Masks
 from fusioncam.runtime.explanation import TOLERANCE
@@ -102,7 +102,7 @@ def test_the_first_guess_has_something_to_go_by(riding):
     assert len(AdaptivePlan(LIVE, posteriors, 300, TOLERANCE, stop_early=True, grain=8).next(riding)) >= FIRST // 2
 
 
-def test_when_half_is_scored_the_rest_is_too():
+def test_when_most_are_scored_the_rest_is_too():
     posteriors, _, scores = setting(roughness=30.0)
     asked = follow(AdaptivePlan(LIVE, posteriors, len(LIVE), TOLERANCE, stop_early=True, grain=8), scores)
     total = np.cumsum([len(a) for a in asked])
@@ -121,6 +121,14 @@ def test_from_many_scores_on_the_others_are_taken_at_once(monkeypatch):
     assert sum(map(len, asked)) == len(set(np.concatenate(asked).tolist())) == 120
     assert len(posteriors[0]._surrogate.at) < 60
     assert correlation(maps, plan.scores()[:, 0], scores[:, 0]) > 0.98
+
+
+def test_predictions_are_checked_early():
+    posteriors, _, scores = setting(classes=2, roughness=1.0)
+    plan = AdaptivePlan(LIVE, posteriors, 70, TOLERANCE, stop_early=False, grain=8)
+    follow(plan, scores)
+    assert all(CHECKS <= g.checks <= 70 / 4 for g in posteriors)
+    assert plan.surprise == max(g.surprise for g in posteriors) > 0
 
 
 def test_few_channels_are_all_scored():
