@@ -136,7 +136,8 @@ class AdaptivePlan:
     @property
     def error(self) -> float:
         """Return the error of the class whose map has the largest."""
-        return max((g.error for g in self._posteriors), default=0.0) if self._waiting.any() else 0.0
+        largest = max((g.error for g in self._posteriors), default=0.0) if self._waiting.any() else 0.0
+        return min(largest, 1.0)  # an estimate by few scores may be beyond
 
     @property
     def surprise(self) -> float:

@@ -11,6 +11,7 @@ from fusioncam.runtime.engine.request import ExplainRequest, prepared
 
 FORGETTING = 0.2  # weight of the latest measurement
 CAUTION = 2.0  # deviations by which what must still come may take longer than its mean
+EXPLAIN = "explain"  # the stage of one explain pass
 HALVES = 2  # a batch takes a half of the time that is left: a machine twice as slow meanwhile is still in time
 
 

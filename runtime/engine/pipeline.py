@@ -16,7 +16,7 @@ from fusioncam.runtime.arguments import Bundles, checked_class, listed_bundles, 
 from fusioncam.runtime.budget import SHORTEST, Auto, Budget, checked_budget, deadline
 from fusioncam.runtime.engine.opening import EngineSelector, open_engines
 from fusioncam.runtime.engine.options import EngineOptions
-from fusioncam.runtime.engine.pace import end_of, in_time
+from fusioncam.runtime.engine.pace import EXPLAIN, Pace, end_of, in_time
 from fusioncam.runtime.engine.progress import after, part_of
 from fusioncam.runtime.engine.protocols import Engine
 from fusioncam.runtime.engine.recipe import ClassMaps, ViewResult, make_maps, mean, take_steps
@@ -215,8 +215,7 @@ class Pipeline:
         later = reserved_passes(request)
         results: list[ViewResult] = []
         count = len(self._selectors) * view_count(self._smooth)
-        after_all = first.pace.cost(_last_work(request))
-        end = end_of(request) - (after_all.high if after_all else first.pace.seconds(later))
+        end = end_of(request) - _seconds_after(first.pace, request)
 
         def part(view: View) -> ExplainRequest:
             """Return the request for the next view, which gets its share of the time that is left."""
@@ -306,3 +305,13 @@ def _view(engine: Engine, view: View, request: ExplainRequest) -> Task[ViewResul
 def _last_work(request: ExplainRequest) -> Hashable:
     """Return the name of the work that comes after all views, by what its seconds depend on."""
     return "after the views", tuple(request.methods), len(prepared(request)[1]), request.verify
+
+
+def _seconds_after(pace: Pace, request: ExplainRequest) -> float:
+    """Return the seconds that the work after all views hardly ever takes longer than."""
+    if known := pace.cost(_last_work(request)):
+        return known.high
+    passes, explain = reserved_passes(request), pace.cost(EXPLAIN)
+    # A verdict also takes the gradient of the mirrored picture, and that of the picture where no map has it.
+    mirrored = 2 * len(prepared(request)[1]) if passes else 0
+    return pace.seconds(passes) + (mirrored * explain.high if explain else 0)

@@ -16,7 +16,7 @@ from fusioncam.runtime.engine.host.head import Head
 from fusioncam.runtime.engine.host.passes import MaskedPasses
 from fusioncam.runtime.engine.host.scorer import Scorer
 from fusioncam.runtime.engine.host.steps import ClassEvidence, HostSteps
-from fusioncam.runtime.engine.pace import Pace, Timer
+from fusioncam.runtime.engine.pace import EXPLAIN, Pace, Timer
 from fusioncam.runtime.engine.request import ExplainRequest, Target, prepared, reserved_passes
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, Scheduler
 from fusioncam.runtime.engine.sketches import sketches_of
@@ -66,7 +66,9 @@ class HostEngine:
     def forward(self, request: ExplainRequest) -> Iterator[HostSteps]:
         """Run the explain pass of a preprocessed picture; see `Engine.forward`."""
         x, targets = prepared(request)
+        begun = request.clock.now()
         evidence = list(self._evidence(x, targets))
+        self.pace.took(EXPLAIN, (request.clock.now() - begun) / len(targets))
         request.clock.lap("explain")
         timer, reserved = Timer(self.pace, request, self.scorer.grain), reserved_passes(request)
         exact, ending = self.manifest.score_precision == "int8", self.manifest.ending

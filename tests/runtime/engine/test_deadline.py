@@ -47,7 +47,8 @@ class Watch:
     def explain(self, *arguments, **more):
         """The explanations, and the seconds that they took."""
         pipeline, begun = self.explainer.pipeline, self.time
-        (made,) = pipeline.run([pipeline.task(self.request(*arguments, **more))], METHODS)
+        request = self.request(*arguments, **more)
+        (made,) = pipeline.run([pipeline.task(request)], METHODS, request.verify)
         return made, self.time - begun
 
 
@@ -148,6 +149,15 @@ def test_what_a_request_waited_counts(watch, pictures):
     (found,), seconds = watch.explain(pictures[0], 0.2, waited=0.5)
     assert found.flags[-1] == "late"
     assert found.passes.run == 10
+
+
+def test_a_verdict_has_its_time(watch, pictures):
+    for _ in range(2):  # its cost is expected, then known
+        (found,), seconds = watch.explain(pictures[0], 0.25, verify=True)
+        assert 0.2 < seconds <= 0.25
+        assert found.verdict is not None
+        assert found.passes.run > 23 + 20
+        assert "late" not in found.flags
 
 
 def test_several_classes_share_a_deadline(watch, pictures):
