@@ -75,10 +75,11 @@ Region = Callable[[int], np.ndarray | None]
 
 @dataclass(frozen=True)
 class Seen:
-    """A picture to explain, and what is in it."""
+    """A picture to explain, where its objects are, and whether all of its classes are known."""
 
     photo: np.ndarray
     region: Region
+    known: bool = True
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def photos(folder: Path, manifest: Manifest) -> list[Seen]:
         return region
 
     read = [(name, read_image(file)) for name, file in files.items()]
-    return [Seen(photo, region_of(name, photo)) for name, photo in read]
+    return [Seen(photo, region_of(name, photo), known) for name, photo in read]
 
 
 def measure(model: Model, shuffles: int, work: Path) -> dict[str, Any]:
@@ -185,8 +186,8 @@ def own_maps(bundle: Path, seen: list[Seen]) -> Iterator[tuple[str, str]]:
                 verdicts["fusion_cam"] = e.verdict.name
             for name in ALL_METHODS:
                 word = verdicts.get(name, "unsupported")  # a blank map
-                place = "on the object" if region is not None and is_on(e.maps[name], region) else "elsewhere"
-                yield (f"{rank} class, {place}, {name}" if rank == "top" else f"{rank} class, {name}"), word
+                place = f", {place_of(e.maps[name], region, picture.known)}" if rank == "top" else ""
+                yield f"{rank} class{place}, {name}", word
             yield from ((f"off the object, {name}", verdicts[name]) for name in wrong)
             if rank == "top":
                 before = e.maps["fusion_cam"]
@@ -212,6 +213,15 @@ def judged(explainer: Explainer, x: np.ndarray, e: Explanation, maps: Mapping[st
     top = ending == "sigmoid" or c == int(e.logits.argmax())
     met = Circumstances(e.probability, top, False, e.verdict.numbers.get("flip"), e.verdict.numbers.get("agreement"))
     return {name: judge("grad_cam", trial.figures(known), met).name for name, trial in trials.items()}
+
+
+def place_of(saliency: np.ndarray, region: np.ndarray | None, known: bool) -> str:
+    """Return where a map lies."""
+    if region is None:
+        return "class not there" if known else "place unknown"
+    if is_on(saliency, region):
+        return "on the object"
+    return "off the object" if is_off(saliency, region) else "partly on it"
 
 
 def is_on(saliency: np.ndarray, region: np.ndarray) -> bool:

@@ -64,6 +64,8 @@ def test_places_by_the_region(verdict):
     assert not verdict.is_off(on, region)
     assert verdict.is_off(on[::-1], region)
     assert not verdict.is_on(on[::-1], region)
+    assert [verdict.place_of(m, region, True) for m in (on, on[::-1])] == ["on the object", "off the object"]
+    assert [verdict.place_of(on, None, known) for known in (True, False)] == ["class not there", "place unknown"]
     wide = np.ones((8, 8), np.float32)
     assert not verdict.is_on(wide, region)
     assert not verdict.is_off(wide, region)
