@@ -15,12 +15,27 @@ MOST_VARIANCE = 4.0  # of a score whose weight is expected: the weight is an exp
 MOST_JOINT = 1.0  # covariance of two scores, where the error of the map is estimated
 # The expected error times this is exceeded by one map in ten at most, and five times as much by one in a hundred:
 # chosen on the fitted half of `benchmarks/promise.py`, shown on the other half.
-SAFETY = 5.0
+SAFETY = 4.0
 # Among hundreds of predictions one may be far too low, alone. Where more than so many would each cause this error
 # (r = 0.98), the map counts as that wrong.
 UNLIKE, OUTLIERS = 0.04, 0.4
 HOPELESS = 4.0  # times the tolerance: an error of the channels one by one above this is not looked at jointly
 LEARNED_UNTIL = 1024  # scores from which on the surrogate stays: its cost grows with their square
+
+
+class Squares:
+    """Squared errors of predictions, relative to their variance; only their number and their sum are kept."""
+
+    def __init__(self) -> None:
+        self.count, self._sum = 0, 0.0
+
+    def add(self, squares: Float64Array) -> None:
+        """Add the squares of some more predictions."""
+        self.count, self._sum = self.count + len(squares), self._sum + float(squares.sum())
+
+    def mean(self, before: float, weight: float) -> float:
+        """Return the mean, with a value assumed beforehand that counts as so many."""
+        return (before * weight + self._sum) / (weight + self.count)
 
 
 class ScorePosterior:
@@ -49,7 +64,7 @@ class ScorePosterior:
         self._values = np.append(np.full(n + 1, np.nan), 0.0)
         self._values[n] = full
         self._learned = 0
-        self._misses, self._checks = np.empty(0), np.empty(0)
+        self._misses, self._checks = Squares(), Squares()
         self.evidence = masks.features[:n, 0]
         self.scores, self.weights, self.effect, self.missing = np.zeros(n), np.full(n, 1 / n), np.ones(n), 1.0
         self._expected, self._variance, self._uncertain, self._factor = np.zeros(n), np.ones(n), np.ones(n), 1.0
@@ -58,17 +73,12 @@ class ScorePosterior:
     @property
     def surprise(self) -> float:
         """Return the root mean square of measured less predicted scores, relative to their predicted deviation."""
-        return float(np.sqrt(self._misses.mean())) if len(self._misses) else 0.0
+        return float(np.sqrt(self._misses.mean(0.0, TINY)))
 
     @property
     def checks(self) -> int:
         """Return the number of predictions that were measured as a check."""
-        return len(self._checks)
-
-    @property
-    def noise(self) -> float:
-        """Return the variance of a score, as far as it is in doubt, that no other score tells anything about."""
-        return self._factor * self._surrogate.prior.noise
+        return self._checks.count
 
     def update(self, at: IndexArray, scores: Float64Array, blank: float, checks: int, last: bool) -> None:
         """Take measured scores into account.
@@ -83,14 +93,14 @@ class ScorePosterior:
         n, surrogate = len(self._maps), self._surrogate
         if self._learned:
             misses = np.square(scores - self._expected[at]) / self._variance[at]
-            self._misses = np.append(self._misses, misses)
-            self._checks = np.append(self._checks, misses[len(misses) - checks :])
+            self._misses.add(misses)
+            self._checks.add(misses[len(misses) - checks :])
         self._values[at], self._values[n + 1] = scores, blank
         if last:
             self.scores, self.missing, self._error = self._values[:n].copy(), 0.0, 0.0
             return
-        new = np.append(at, [] if self._learned else [n, n + 1]).astype(np.intp)
-        known = np.append(surrogate.at, new)
+        new = at if self._learned else np.concatenate([at, [n, n + 1]])
+        known = np.concatenate([surrogate.at, new])
         if not self._learned or 2 * self._learned <= len(known) <= LEARNED_UNTIL:
             self._learned = len(known)
             surrogate.learn(known, self._values[known])
@@ -146,7 +156,7 @@ class ScorePosterior:
         expected, scale = surrogate.predict()
         self._expected = expected[:n]
         self._variance = scale * (surrogate.variance[:n] + surrogate.prior.noise)
-        doubt = max(_mean(self._misses, DOUBT, DOUBT_WEIGHT), _mean(self._checks, CHECKED_DOUBT, CHECKED_WEIGHT), 1.0)
+        doubt = max(self._misses.mean(DOUBT, DOUBT_WEIGHT), self._checks.mean(CHECKED_DOUBT, CHECKED_WEIGHT), 1.0)
         self._factor, self._uncertain = scale * doubt, doubt * self._variance
         predicted = np.isnan(self._values[:n])
         # The mean of an exponential. Errs high: overestimated channels get measured.
@@ -173,8 +183,3 @@ def _beyond(t: Float64Array) -> Float64Array:
 def gain_of(effect: Float64Array, variance: Float64Array) -> Float64Array:
     """Return the expected squared change of the map by channels whose scores have these variances."""
     return np.asarray(effect * np.expm1(np.minimum(variance, MOST_VARIANCE)))
-
-
-def _mean(squares: Float64Array, before: float, weight: float) -> float:
-    """Return the mean of squares, with a value assumed beforehand that counts as so many of them."""
-    return (before * weight + float(squares.sum())) / (weight + len(squares))

@@ -35,15 +35,13 @@ def most_effective(posteriors: Sequence[ScorePosterior], free: BoolArray, count:
     candidates = ranked[: count + min(3 * count, SPARE)]
     effects = np.stack([g.effect[candidates] for g in posteriors])
     left = np.stack([g.covariance(candidates) for g in posteriors])
-    noises = np.array([g.noise for g in posteriors])
+    variances = np.einsum("cii->ci", left)
     selected: list[int] = []
     for _ in range(min(count, len(candidates))):
-        variances = np.einsum("cii->ci", left)
-        gain = gain_of(effects, variances).sum(axis=0)
-        gain[selected] = -1
-        best = int(np.argmax(gain))
+        gains = gain_of(effects, variances).sum(axis=0)
+        gains[selected] = -1
+        best = int(gains.argmax())
         selected.append(best)
-        rows = left[:, best].copy()
-        rows[:, best] -= noises
-        left -= rows[:, :, None] * (rows / left[:, best, best, None])[:, None, :]
+        rows = left[:, best] / np.sqrt(left[:, best, best, None])
+        left -= rows[:, :, None] * rows[:, None]
     return candidates[selected]

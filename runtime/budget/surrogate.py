@@ -9,7 +9,7 @@ from fusioncam.kernels.arrays import Float64Array, IndexArray
 
 OFFSET = 4.0  # prior variance of the mean score, relative to that of the scores
 TINY = 1e-12
-LEARNED_FROM = 48  # most scores that a prior is chosen by
+LEARNED_FROM = 40  # most scores that a prior is chosen by
 BLOCK = 16  # most points that are observed at a time
 ONE_THREAD = 1 << 18  # multiplications of a product that BLAS does not share between threads
 
@@ -26,7 +26,7 @@ class Prior(NamedTuple):
     noise: float
 
 
-PRIORS = tuple(Prior(*values) for values in itertools.product((0.1, 1.0), (1.0, 4.0), (1.0, 4.0), (0.003, 0.03, 0.15)))
+PRIORS = tuple(Prior(*values) for values in itertools.product((0.1, 1.0), (1.0, 4.0), (1.0,), (0.003, 0.03, 0.15)))
 
 
 class Masks:
@@ -137,7 +137,7 @@ class Surrogate:
         inverse = np.linalg.inv(lower)
         rows = product(inverse, cross)
         solved = inverse @ (np.stack([scores, np.ones(len(points))], axis=1) - known.T @ self._solved)
-        self.at, self._scores = np.append(self.at, points), np.append(self._scores, scores)
+        self.at, self._scores = np.concatenate([self.at, points]), np.concatenate([self._scores, scores])
         self._rows, self._solved = np.concatenate([self._rows, rows]), np.concatenate([self._solved, solved])
         self.variance = np.maximum(self.variance - np.einsum("bn,bn->n", rows, rows), 0)
 

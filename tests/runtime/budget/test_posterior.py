@@ -84,8 +84,8 @@ def test_disappointment_raises_the_doubt():
     for posterior, wrong in ((calm, 0.0), (upset, 3.0)):
         posterior.update(first, scores[first], 0.0, 0, last=False)
         posterior.update(then, scores[then] + wrong * (-1) ** then, 0.0, 0, last=False)
-    assert len(upset._misses) == len(calm._misses) == 8
-    assert np.mean(calm._misses) < DOUBT < np.mean(upset._misses)
+    assert upset._misses.count == calm._misses.count == 8
+    assert calm.surprise**2 < DOUBT < upset.surprise**2
     assert upset.error > calm.error
 
 
