@@ -15,6 +15,7 @@ from fusioncam.runtime.budget.posterior import ScorePosterior
 from fusioncam.runtime.budget.surrogate import Masks
 from fusioncam.runtime.explanation import TOLERANCE
 
+FEWEST = 48  # channels that auto guesses among: of fewer, a first guess and its checks take most
 FINEST = 16  # side of the grid that masks are compared on, at most
 
 
@@ -65,7 +66,8 @@ def plan_for(
     waits = isinstance(budget, Auto)
     # All at once where twice as many fit: then they do on a machine that slows down meanwhile, too.
     hurries = isinstance(budget, Deadline) and time is not None and time.fits(0) < 2 * len(live)
-    if not len(live) or budget == "exact" or (most >= len(live) and not waits and not hurries):
+    guesses = most < len(live) or hurries or (waits and len(live) >= FEWEST)
+    if not len(live) or budget == "exact" or not guesses:
         return ExhaustivePlan(live)
     masks, activations, gradients, full = evidence()
     small, drawn = _shrunk(masks[live]), _shrunk(activations[live]).reshape(len(live), -1)

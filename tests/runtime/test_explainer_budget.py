@@ -83,7 +83,7 @@ def test_a_budget_that_ends_too_early_is_flagged(make_tiny, pictures):
 
 
 def test_a_guess_that_saves_nothing_is_told(make_tiny, pictures):
-    made = make_tiny(channels=24)
+    made = make_tiny(channels=60)
     found = {budget: Explainer(made.bundle, budget=budget).explain(pictures[0], 1) for budget in ("auto", "exact")}
     assert found["auto"].passes.run == found["exact"].passes.run
     assert "nothing_saved" in found["auto"].flags

@@ -14,9 +14,9 @@ from fusioncam.runtime.budget import (
     plan_for,
 )
 from fusioncam.runtime.budget.channel_plan import AdaptivePlan, ExhaustivePlan
-from fusioncam.runtime.budget.planning import FINEST, _shrunk
+from fusioncam.runtime.budget.planning import FEWEST, FINEST, _shrunk
 
-LIVE = np.arange(40)
+LIVE = np.arange(50)
 
 
 def evidence():
@@ -118,12 +118,12 @@ def test_what_is_no_budget_on_the_command_line(wrong):
 
 
 @pytest.mark.parametrize(
-    ("budget", "most"), [("exact", 40), (Auto(), 40), (44, 40), (43, 39), (5, 1), (0.5, 20), (0.01, 1), (1.0, 40)]
+    ("budget", "most"), [("exact", 50), (Auto(), 50), (54, 50), (43, 39), (5, 1), (0.5, 25), (0.01, 1), (1.0, 50)]
 )
 def test_how_many_channels_a_budget_reaches_for(budget, most):
     plan = plan_for(budget, LIVE, evidence, others=4, grain=8)
     assert plan.total == most
-    assert isinstance(plan, ExhaustivePlan if budget in ("exact", 44, 1.0) else AdaptivePlan)
+    assert isinstance(plan, ExhaustivePlan if budget in ("exact", 54, 1.0) else AdaptivePlan)
 
 
 def test_exact_asks_for_no_evidence():
@@ -138,6 +138,12 @@ def test_exact_asks_for_no_evidence():
 def test_a_budget_without_room_for_a_channel(budget):
     with pytest.raises(UsageError, match=f"budget of {budget} passes is too small: 4 are needed besides"):
         plan_for(budget, LIVE, evidence, others=4, grain=8)
+
+
+def test_auto_guesses_among_many_only():
+    assert isinstance(plan_for(Auto(), LIVE[:FEWEST], evidence, 4, 8), AdaptivePlan)
+    assert isinstance(plan_for(Auto(), LIVE[: FEWEST - 1], evidence, 4, 8), ExhaustivePlan)
+    assert isinstance(plan_for(20, LIVE[: FEWEST - 1], evidence, 4, 8), AdaptivePlan)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (3, 5), (17, 4), (60, 80)])
