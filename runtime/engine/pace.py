@@ -151,6 +151,8 @@ class Timer:
     def step(self, riding: int) -> int:
         """Return the number of channels to score before the next look at the clock."""
         fits = self.fits(riding)
+        if not self._batches:
+            return fits  # the first guess needs them all; a plan asks for few at first
         return min(fits, max((fits + riding) // HALVES - riding, self._grain - riding, 1))
 
     def _seconds_after(self) -> float:
