@@ -13,7 +13,7 @@ HALVES = {True: "fitted", False: "held out"}
 
 COLUMNS = (
     "", "n", "over, %", "over 5 times, %", "mean error", "worst", "r, worst", "r, worst not flagged", "flagged, %",
-    "expected / true", "exact, %", "gain",
+    "expected / true", "exact, %", "gain", "gain, top",
 )  # fmt: skip
 
 
@@ -61,6 +61,7 @@ def summarise(runs: Sequence[Run]) -> dict[str, Any]:
     errors, promised = np.array([r.error for r in runs]), np.array([r.promised for r in runs])
     guessed = [r for r in runs if r.missing > 0]
     silent = [r.r for r in runs if not r.flagged]
+    tops = [r.exact / r.passes for r in runs if (r.classes, r.layer) == ("top", "last")]
     medians = [float(np.median(of)) for of in ([r.expected for r in guessed], [r.error for r in guessed]) if of]
     return {
         "n": len(runs),
@@ -75,6 +76,7 @@ def summarise(runs: Sequence[Run]) -> dict[str, Any]:
         "expected_to_true": medians[0] / medians[1] if medians and medians[1] else None,
         "all_passed": float(np.mean([r.missing == 0 for r in runs])),
         "gain": float(np.median([r.exact / r.passes for r in runs])),
+        "gain_top": float(np.median(tops)) if tops else None,
     }
 
 
@@ -105,7 +107,7 @@ def row(name: str, of: Mapping[str, Any]) -> list[str]:
         name, str(of["n"]), f"{100 * of['over']:.1f}", f"{100 * of['far_over']:.1f}", f"{of['mean_error']:.1e}",
         f"{of['worst_error']:.1e}", f"{of['worst_r']:.4f}", cell(of["worst_r_not_flagged"], ".4f"),
         f"{100 * of['flagged']:.0f}", cell(of["expected_to_true"], ".2g"), f"{100 * of['all_passed']:.0f}",
-        f"{of['gain']:.1f}",
+        f"{of['gain']:.1f}", cell(of["gain_top"], ".1f"),
     ]  # fmt: skip
 
 
