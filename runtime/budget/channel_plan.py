@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from fusioncam.kernels.arrays import Float64Array, IndexArray
-from fusioncam.runtime.budget.posterior import ScorePosterior
+from fusioncam.runtime.budget.posterior import UNLIKE, ScorePosterior
 from fusioncam.runtime.budget.selection import most_effective, spread
 from fusioncam.runtime.budget.surrogate import TINY
 from fusioncam.runtime.explanation import TOLERANCE, Passes
@@ -135,9 +135,14 @@ class AdaptivePlan:
 
     @property
     def error(self) -> float:
-        """Return the error of the class whose map has the largest."""
-        largest = max((g.error for g in self._posteriors), default=0.0) if self._waiting.any() else 0.0
-        return min(largest, 1.0)  # an estimate by few scores may be beyond
+        """Return the error of the class whose map has the largest; large before any prediction was checked."""
+        if not self._waiting.any():
+            return 0.0
+        return min(max(0.0 if self._checked else UNLIKE, *(g.error for g in self._posteriors)), 1.0)
+
+    @property
+    def _checked(self) -> bool:
+        return all(g.checks for g in self._posteriors)
 
     @property
     def surprise(self) -> float:
@@ -147,9 +152,8 @@ class AdaptivePlan:
     def next(self, riding: int) -> IndexArray:
         """Return the channels with the largest expected gain."""
         scored = self._scored
-        if scored >= self._most or (
-            self._stop_early and scored and all(g.within(self.tolerance) for g in self._posteriors)
-        ):
+        settled = self._stop_early and self._checked and all(g.within(self.tolerance) for g in self._posteriors)
+        if settled or scored >= self._most:
             return self._live[:0]
         # The first prediction needs some channels, however many other pictures share the run.
         pictures = scored // 4 if scored else -(-max(FIRST, FIRST // 2 + riding) // self._grain) * self._grain

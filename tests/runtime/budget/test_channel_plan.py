@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fusioncam.runtime.budget.channel_plan import CHECKS, FIRST, PATIENCE, AdaptivePlan, ExhaustivePlan
-from fusioncam.runtime.budget.posterior import ScorePosterior
+from fusioncam.runtime.budget.posterior import UNLIKE, ScorePosterior
 from fusioncam.runtime.budget.surrogate import Masks
 from fusioncam.runtime.explanation import TOLERANCE
 
@@ -129,6 +129,18 @@ def test_predictions_are_checked_early():
     follow(plan, scores)
     assert all(CHECKS <= g.checks <= 70 / 4 for g in posteriors)
     assert plan.surprise == max(g.surprise for g in posteriors) > 0
+
+
+def test_nothing_is_promised_before_a_check():
+    """However sure the surrogate is, and however much may be wrong."""
+    posteriors, _, scores = setting()
+    plan = AdaptivePlan(LIVE, posteriors, 300, 0.5, stop_early=True, grain=8)
+    first, second = follow(plan, scores)[:2]
+    assert len(second) == 8
+    assert posteriors[0].checks > 0
+    short = AdaptivePlan(LIVE, setting()[0], len(first), 0.5, stop_early=False, grain=8)
+    follow(short, scores)
+    assert 1 >= short.error >= UNLIKE > plan.error
 
 
 def test_few_channels_are_all_scored():
