@@ -46,7 +46,7 @@ class Drift(Part):
         """Return a sentence for each method."""
         photos = f"{self.photos} photos{' of the calibration' if self.seen else ''}"
         return tuple(
-            f"{name} by these scores correlates with that by float32 ones by {m.worst:.4f} at worst ({m.photo}), "
-            f"{m.median:.4f} in the median; {m.below:.0%} of {photos} are below {NEAR}"
+            f"{name} by rounded scores against {name} by float32 scores: correlation r is {m.worst:.4f} at worst "
+            f"({m.photo}), {m.median:.4f} in the median; {m.below:.0%} of {photos} are below {NEAR}"
             for name, m in self.methods.items()
         )

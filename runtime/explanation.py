@@ -25,7 +25,7 @@ FLAGS = {
     "late": "the deadline was missed by more than one run of the model: the machine was busier than before",
     "preliminary": "the map is still being made: it will change",
     "dark_picture": "the picture is nearly black: if its file has 16 bits but fewer are used, scale its values up",
-    "no_gradient": "the bundle was exported without a gradient: methods that need one are left out",
+    "no_gradient": "the bundle was exported without a gradient: methods that need one are unavailable",
     "logits_out_of_reach": "the logits of the model's probabilities are out of reach: what raises log p is explained",
     "doubtful_logits": "the model's outputs lie within 0..1, but were taken for logits: say --ending if they are not",
     "bypassed_layer": "part of the evidence reaches the scores past the layer: it has no part in the maps",

@@ -111,7 +111,7 @@ def checked_methods(names: Sequence[str], gradient: bool = True) -> tuple[str, .
         recipe(method)
         if not gradient and needs_gradient(method):
             raise UsageError(
-                f"{method} needs a gradient, and the bundle was exported without; choose of "
+                f"{method} needs a gradient, and the bundle was exported without; choose from "
                 f"{', '.join(WITHOUT_GRADIENT)}"
             )
     return tuple(dict.fromkeys(methods))

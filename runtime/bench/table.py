@@ -65,7 +65,7 @@ def cells(row: dict[str, Any]) -> list[str]:
 
 def duration(seconds: float) -> str:
     """Return seconds in a legible unit."""
-    return f"{seconds:.2f} s" if seconds >= 1 else f"{1e3 * seconds:.1f} ms"
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1e3 * seconds:.{0 if seconds >= 0.1 else 1}f} ms"
 
 
 def megabytes(size: int | None) -> str:

@@ -78,7 +78,9 @@ def deadline(seconds: float) -> Deadline:
     """
     number = isinstance(seconds, int | float | np.integer | np.floating) and not isinstance(seconds, bool)
     if not number or not SHORTEST <= seconds <= LONGEST:
-        raise UsageError(f"no deadline {quote(seconds)}: it is a time above 0, like 80ms or 0.5s")
+        raise UsageError(
+            f"no deadline {quote(seconds)}: it is a time above 0, like 80ms or 0.5s; deadline(0.08) takes seconds"
+        )
     return Deadline(round(float(seconds), 6))
 
 

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from fusioncam.runtime.bench.bundle import Report
 
 EXPLAINED = (
-    "passes: median over the pictures. x bare: time over that of the bare passes of exact.",
+    "passes: median over the pictures. p50, p95: time that 50 and 95 of 100 runs take at most.",
+    "x bare: time over that of the bare passes of exact.",
     "MB: peak memory of a process of its own; +MB: of that, over the loaded model.",
     "corr., diff.: correlation with exact maps, and largest difference; of the worst map.",
     "drop: Average Drop under Fusion-CAM; lower is better.",
@@ -23,7 +24,8 @@ def bench(
     bundle: Bundle,
     images: Annotated[list[Path] | None, typer.Argument(metavar="[IMAGE...]", help="Pictures [drawn ones].")] = None,
     budget: Annotated[
-        str, typer.Option(help="Budgets, separated by commas: exact, auto, a number of passes, a fraction.")
+        str,
+        typer.Option(help="Budgets, separated by commas: exact, auto, auto:0.01, 80ms, a number of passes, a share."),
     ] = "exact,auto",
     rounds: Annotated[int, typer.Option(help="Runs per picture and budget, in turns.")] = 5,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="JSON file for the result.")] = None,

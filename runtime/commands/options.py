@@ -36,7 +36,9 @@ SECONDS = 1800.0  # the usual time limit
 Scores = Annotated[str | None, Option("--scores", help="Output that holds the class scores, of several.")]
 Budget = Annotated[
     str,
-    Option(help="Masked passes: exact | auto | auto:0.01, to a tolerance | 80ms, within a time | how many | a share."),
+    Option(
+        help="Masked passes: exact | auto | auto:0.01 (a tolerance) | 80ms (a time) | 64 (a number) | 0.2 (a share)."
+    ),
 ]
 Providers = Annotated[str, Option(help="Execution providers, in order of preference: tensorrt, cuda, cpu.")]
 Chunk = Annotated[int | None, Option(help="Masked pictures per run [measured; 64 on a GPU].")]

@@ -165,9 +165,10 @@ def _save(
 
 def _line(image: Path, e: Result, record: dict[str, Any]) -> str:
     seconds = sum(e.timing.values())
+    error = f" (estimated error {e.passes.error:.2g})" if e.passes.error else ""
     flags = "".join(f"; {flag_text(flag)}" for flag in e.flags if flag != "assumed_preprocessing")
     verdict = f"\n  {e.verdict.line}" if isinstance(e, Explanation) and e.verdict else ""
     return (
-        f"{image.name}: {chances(e)}, {e.passes.run} passes for {e.passes.channels} channels, "
+        f"{image.name}: {chances(e)}, {e.passes.run} passes for {e.passes.channels} channels{error}, "
         f"{seconds:.1f} s -> {record['picture']}{flags}{verdict}"
     )
