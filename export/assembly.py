@@ -19,7 +19,7 @@ from fusioncam.export.head import head_graph
 from fusioncam.export.layers.choice import survey
 from fusioncam.export.options import ExportOptions
 from fusioncam.export.precision.calibration_batches import masked_pictures
-from fusioncam.export.precision.drift import EXACT, Finding, tail_findings
+from fusioncam.export.precision.drift import EXACT, NO_DRIFT, Finding, tail_findings
 from fusioncam.export.precision.score_graph import refusal, score_graph
 from fusioncam.export.single import check_variants, write_variants
 from fusioncam.export.source_metadata.labels import read_labels
@@ -121,6 +121,8 @@ def _draft(source: Path, options: ExportOptions) -> _Draft:
     calibrate = options["calibrate"]
     batches = None if calibrate is None else lambda: masked_pictures(explain, calibrate(prep))
     score, score_precision = score_graph(classifier, options["precision"], batches, prep.extremes, options["symmetric"])
+    if options["accept_drift"] and score_precision == classifier.precision:
+        raise UsageError(NO_DRIFT)
     graphs = {EXPLAIN_GRAPH: explain, SCORE_GRAPH: score}
     if not one_by_one and (head := head_graph(model, layer.name, layer.layout, classifier.precision)) is not None:
         graphs[HEAD_GRAPH] = head

@@ -1,5 +1,9 @@
 """Fields of the manifest about the drift of maps by rounded scores."""
 
+from typing import Annotated
+
+from pydantic import Field
+
 from fusioncam.preprocessing import Part, Positive
 
 NEAR = 0.99  # correlation of two maps that count as near
@@ -34,7 +38,7 @@ class Drift(Part):
     photos: Positive
     seen: bool
     accepted: bool = False
-    methods: dict[str, MethodDrift]
+    methods: Annotated[dict[str, MethodDrift], Field(min_length=1)]
 
     @property
     def worst(self) -> float:

@@ -13,7 +13,7 @@ from fusioncam.export.checking.gradient import compare_gradient
 from fusioncam.export.endings.outputs import as_source, comparable
 from fusioncam.export.options import Photos
 from fusioncam.export.precision.calibration_batches import Photo, checked_photos
-from fusioncam.export.precision.drift import LOGIT_TOLERANCE, Finding, logits_of, measure_drift, tail_findings
+from fusioncam.export.precision.drift import LOGIT_TOLERANCE, NO_DRIFT, Finding, logits_of, measure_drift, tail_findings
 from fusioncam.export.precision.score_graph import rounding_session
 from fusioncam.export.random_pictures import pictures
 from fusioncam.export.reading.file import read_model
@@ -58,6 +58,8 @@ def check(
     drifts = manifest.score_precision != manifest.precision
     if photos is not None and not drifts:
         raise UsageError("photos measure the drift of fp16 or int8 scores, and this bundle has neither; leave them out")
+    if accept_drift and not drifts:
+        raise UsageError(NO_DRIFT)
     source = source or (bundle / manifest.source.path).resolve()
     if not source.is_file():
         raise UsageError(f"the source model is not at {source}; say where it is with --source")

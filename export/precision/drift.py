@@ -21,6 +21,7 @@ CHANNELS = 128
 # Relative to the largest value compared; float16 carries three digits. That of int8 is of the root mean square
 # relative to the deviation: twice the worst seen with real models, whose photos patchwork exceeds.
 LOGIT_TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "int8": 0.8}
+NO_DRIFT = "maps drift by scores in fp16 or int8, and those of this bundle are not rounded; leave --accept-drift out"
 EXACT = "scores is that by exact ones"  # in what a `Finding` of maps compares
 TITLES = {"score_cam": "Score-CAM", "fusion_cam": "Fusion-CAM"}
 

@@ -8,6 +8,7 @@ import pytest
 from onnx import numpy_helper
 
 from fusioncam import Explainer
+from fusioncam.drift import Drift
 from fusioncam.errors import ModelError, UsageError
 from fusioncam.export import check, export_model
 from fusioncam.export.precision import drift
@@ -124,3 +125,17 @@ def test_symmetric_scores_have_no_zero_points_and_float_biases(tiny, tmp_path, p
 def test_photos_are_no_use_without_drift(quantised, photos):
     with pytest.raises(UsageError, match=r"^photos measure the drift of fp16 or int8 scores, .*; leave them out$"):
         check(quantised[1], photos=photos)
+
+
+def test_nothing_to_accept_without_drift(quantised, tiny, tmp_path):
+    unclear = r"^maps drift by scores in fp16 or int8, .*; leave --accept-drift out$"
+    with pytest.raises(UsageError, match=unclear):
+        check(quantised[1], accept_drift=True)
+    with pytest.raises(UsageError, match=unclear):
+        export_model(tiny(), tmp_path / "t.fcam", accept_drift=True)
+    assert not (tmp_path / "t.fcam").exists()
+
+
+def test_a_drift_without_methods_is_none():
+    with pytest.raises(ValueError, match="methods"):
+        Drift(photos=1, seen=True, accepted=True, methods={})
