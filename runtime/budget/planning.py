@@ -72,6 +72,7 @@ def plan_for(
     masks, activations, gradients, full = evidence()
     small, drawn = _shrunk(masks[live]), _shrunk(activations[live]).reshape(len(live), -1)
     drawn = drawn - drawn.mean(axis=1, keepdims=True)
+    drawn = drawn / max(np.abs(drawn).max(), np.finfo(np.float64).tiny)  # the estimated error has no unit
     activity = _shrunk(np.einsum("khw->hw", activations)[None])[0]
     posteriors = []
     for gradient, logit in zip(gradients, full, strict=True):

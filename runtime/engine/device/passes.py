@@ -110,7 +110,8 @@ class DevicePasses:
             FusionCamError: A logit is NaN or infinite.
         """
         b, main, riding = self._buffers, self._lanes.main, 0 if extra is None else self._count
-        self._total = plan.total + 1 + 3 * riding
+        expected = self.done + 1 + 3 * riding  # and those of the channels, which the plan revises
+        self._total = expected + plan.total
         channels = plan.next(1 + riding)
         scores, blank = self._of_batch(channels, extra, baseline=1)
         plan.update(scores, blank)
@@ -122,6 +123,7 @@ class DevicePasses:
 
         updated(put)
         while len(channels := plan.next(0)):
+            self._total = expected + plan.total
             scores, _ = self._of_batch(channels, None, baseline=0)
             plan.update(scores, blank)
             updated(put)

@@ -146,6 +146,20 @@ def test_auto_guesses_among_many_only():
     assert isinstance(plan_for(20, LIVE[: FEWEST - 1], evidence, 4, 8), AdaptivePlan)
 
 
+@pytest.mark.parametrize("unit", [1e-15, 1e15])
+def test_the_estimated_error_does_not_depend_on_the_unit_of_activations(unit):
+    def error(unit):
+        given = evidence()
+        scaled = given._replace(activations=given.activations * np.float32(unit), gradients=[given.gradients[0] / unit])
+        plan = plan_for(20, LIVE, lambda: scaled, others=4, grain=8)
+        asked = plan.next(0)
+        plan.update(3 * given.activations[asked].mean((1, 2))[:, None].astype(np.float64), np.zeros(1))
+        return plan.error
+
+    assert 0 < error(1) < 1
+    assert error(unit) == pytest.approx(error(1), rel=1e-3)
+
+
 @pytest.mark.parametrize("size", [(16, 16), (3, 5), (17, 4), (60, 80)])
 def test_large_maps_are_compared_on_a_coarse_grid(size):
     maps = np.random.default_rng(0).random((3, *size)).astype(np.float32)

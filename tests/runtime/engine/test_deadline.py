@@ -194,6 +194,15 @@ def test_an_explainer_rehearses(counted, wide, pictures):
     assert counter.pictures > 0
 
 
+def test_a_busy_moment_is_not_taken_for_the_least(relayed, wide, pictures):
+    watch = Watch(relayed, wide.bundle, smooth=["flip"])
+    watch.explainer.pipeline.rehearse(METHODS)
+    watch.slowness = 1000
+    (found,), seconds = watch.explain(pictures[0], 10)
+    assert seconds > 70
+    assert "late" in found.flags
+
+
 def test_pictures_of_a_batch_have_their_time_for_themselves(wide, pictures):
     explainer = Explainer(wide.bundle, budget="10s")
     calls = []

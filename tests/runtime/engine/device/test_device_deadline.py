@@ -31,6 +31,7 @@ def explain(wide, on_device, pictures):
         ((found,),) = pipeline.run([pipeline.task(request)], METHODS)
         return found, time[0] - begun
 
+    explain.pipeline = pipeline
     return explain
 
 
@@ -47,6 +48,16 @@ def test_a_deadline_shorter_than_the_least(explain):
     explain(0.05)
     with pytest.raises(UsageError, match=r"deadline of 20ms is too short .* takes at least 30 ms"):
         explain(0.02)
+
+
+def test_progress_follows_a_plan_that_goes_on(explain, pictures):
+    explain(0.05)
+    calls = []
+    at_rest = Clock(lambda: 0.0)  # so more fits than there seemed to
+    request = ExplainRequest(pictures[0], [1], METHODS, deadline(0.1), at_rest, lambda *call: calls.append(call))
+    ((found,),) = explain.pipeline.run([explain.pipeline.task(request)], METHODS)
+    assert all(done <= total for done, total in calls)
+    assert calls[-1] == (found.passes.run, found.passes.run)
 
 
 def test_exact_where_exact_fits(wide, on_device, pictures, assert_equal):
