@@ -10,6 +10,7 @@ from fusioncam import supervisor
 from fusioncam.errors import UsageError
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.commands import console
+from fusioncam.runtime.commands.inspection import LONG_NAME
 from fusioncam.runtime.commands.options import (
     SECONDS,
     AcceptDrift,
@@ -144,9 +145,9 @@ def export(
         console.say_json({"bundle": str(bundle), **manifest.model_dump(mode="json")})
         return
     channels, height, width = manifest.layer.shape
-    console.say(
-        f"{bundle}: layer {manifest.layer.name!r} ({channels} x {height} x {width}), {manifest.classes} classes"
-    )
+    name = manifest.layer.name
+    shown = name if len(name) <= LONG_NAME else f"{name[:25]} ... {name[-25:]}"  # manifest.json has all of it
+    console.say(f"{bundle}: layer {shown!r} ({channels} x {height} x {width}), {manifest.classes} classes")
     for line in _notes(manifest, ending):
         note(line)
 

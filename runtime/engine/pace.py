@@ -183,8 +183,9 @@ def in_time(pace: Pace, request: ExplainRequest, work: Hashable) -> bool:
         return True
     least = pace.least(work, clock.elapsed - clock.waited - clock.spare)
     if budget.seconds < least:
+        asked = ", ".join(request.methods) + (" with a verdict" if request.verify else "")
         raise UsageError(
             f"a deadline of {budget} is too short for this model on this machine: an explanation by "
-            f"{', '.join(request.methods)} takes at least {math.ceil(1e3 * least)} ms"
+            f"{asked} takes at least {math.ceil(1e3 * least)} ms"
         )
     return clock.elapsed <= budget.seconds + pace.seconds(pace.chunk)

@@ -69,4 +69,4 @@ def make_legend(colormap: str, style: str, top: float, between: tuple[str, str] 
     }
     if style in marks:
         return Legend(color_table(colormap), marks[style], ("", ""))
-    return Legend(np.empty((0, 3), np.uint8), {}, ("", f"outlined: the top {top:g} % of the pixels"))
+    return Legend(np.empty((0, 3), np.uint8), {}, ("", f"outline: top {top:g} % of pixels"))
