@@ -4,14 +4,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fusioncam.runtime.budget import auto
+    from fusioncam.runtime.budget import auto, deadline
     from fusioncam.runtime.explainer import Explainer
     from fusioncam.runtime.explanation import Explanation, Passes
     from fusioncam.runtime.photos.calibration import photos_in
     from fusioncam.runtime.photos.decode import read_image
     from fusioncam.runtime.photos.geometry import on_photo, visible_slices
 
-__all__ = ["Explainer", "Explanation", "Passes", "auto", "on_photo", "photos_in", "read_image", "visible_slices"]
+__all__ = [
+    "Explainer",
+    "Explanation",
+    "Passes",
+    "auto",
+    "deadline",
+    "on_photo",
+    "photos_in",
+    "read_image",
+    "visible_slices",
+]
 
 # Loaded on first use: `fusioncam --help` and `fusioncam inspect` run where OpenCV or onnxruntime do not load.
 _PUBLIC = {
@@ -19,6 +29,7 @@ _PUBLIC = {
     "Explanation": "fusioncam.runtime.explanation",
     "Passes": "fusioncam.runtime.explanation",
     "auto": "fusioncam.runtime.budget",
+    "deadline": "fusioncam.runtime.budget",
     "on_photo": "fusioncam.runtime.photos.geometry",
     "photos_in": "fusioncam.runtime.photos.calibration",
     "read_image": "fusioncam.runtime.photos.decode",
