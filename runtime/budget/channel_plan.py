@@ -69,9 +69,10 @@ class ExhaustivePlan:
         live: The channels.
     """
 
-    missing, error, surprise, tolerance = 0.0, 0.0, 0.0, TOLERANCE
+    surprise, tolerance = 0.0, TOLERANCE
 
     def __init__(self, live: IndexArray) -> None:
+        self.missing = self.error = float(len(live) > 0)  # until they are scored
         self.total, self._left = len(live), live
         self._scores = np.empty((0, 0))
 
@@ -82,7 +83,7 @@ class ExhaustivePlan:
 
     def update(self, scores: Float64Array, blank: Float64Array) -> None:
         """Keep the scores as measured."""
-        self._scores = scores
+        self._scores, self.missing, self.error = scores, 0.0, 0.0
 
     def scores(self) -> Float64Array:
         """Return the measured scores (n, classes)."""

@@ -45,6 +45,7 @@ def test_everything():
     scores = np.random.default_rng(0).random((300, 2))
     plan = ExhaustivePlan(LIVE)
     assert plan.total == 300
+    assert (plan.missing, plan.error) == (1, 1)
     (asked,) = follow(plan, scores)
     np.testing.assert_array_equal(asked, LIVE)
     np.testing.assert_array_equal(plan.scores(), scores)
