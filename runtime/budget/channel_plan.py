@@ -136,14 +136,14 @@ class AdaptivePlan:
 
     @property
     def error(self) -> float:
-        """Return the error of the class whose map has the largest; large before any prediction was checked."""
+        """Return the error of the class whose map has the largest; large before enough predictions were checked."""
         if not self._waiting.any():
             return 0.0
         return min(max(0.0 if self._checked else UNLIKE, *(g.error for g in self._posteriors)), 1.0)
 
     @property
     def _checked(self) -> bool:
-        return all(g.checks for g in self._posteriors)
+        return all(g.checks >= CHECKS for g in self._posteriors)
 
     @property
     def surprise(self) -> float:
