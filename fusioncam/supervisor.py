@@ -39,13 +39,17 @@ def supervise(arguments: Sequence[str]) -> None:
     if command not in COMMANDS or not hasattr(os, "fork"):
         return
     read, write = os.pipe()
+    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)  # until both know what to do with an interrupt
     parent, child = os.getpid(), os.fork()
     if child:
         os.close(write)
-        _Watch(child, read).until_it_ends()
+        watch = _Watch(child, read)
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+        watch.until_it_ends()
     os.close(read)
     _to_parent = write
     signal.signal(signal.SIGINT, _interrupt_once)
+    signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
     _die_with(parent)
 
 

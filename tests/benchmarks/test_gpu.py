@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from fusioncam.kernels.specs import SPECS
+from fusioncam.runtime.explanation import Passes
 from fusioncam.runtime.methods import METHODS
 
 SETTINGS = [(m, p, 5) for m in ("residual", "mobile") for p in ("fp32", "fp16")]
@@ -110,7 +111,7 @@ def test_every_setting_is_timed_with_all_candidates(measured):
     fused = [f for f in timed if f["who"].startswith("fusion_cam")]
     channels = {"residual": 16, "mobile": 12}
     for f in fused:
-        assert f["passes"] == {"run": channels[f["model"]] + 4, "channels": channels[f["model"]], "missing": 0.0}
+        assert f["passes"] == Passes(channels[f["model"]] + 4, channels[f["model"]])._asdict()
     assert all(set(f["stage_seconds"]) == {"preprocess", "explain", "masked_passes", "fusion"} for f in fused)
     assert len(stage["targets"]) == len(fused) == 8
     best = [f for f in stage["figures"] if "best_of" in f]
