@@ -21,7 +21,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from cpu.readme import fill, table
 from cpu.subjects import WANTED
 from record import Figures, Record, guarded, spread, write
@@ -30,7 +29,6 @@ from fusioncam import Explainer
 from fusioncam.errors import UsageError
 from fusioncam.export import export_model
 from fusioncam.files import replace_file
-from fusioncam.kernels.arrays import Float32Array
 from fusioncam.runtime.bench.machine import describe, versions
 from fusioncam.runtime.budget import Budget, Deadline, parse_budget
 from fusioncam.runtime.demo import MODEL
@@ -40,6 +38,7 @@ from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.methods import METHODS
 from fusioncam.runtime.photos.folder import photos_of
 from fusioncam.runtime.photos.model_input import ImageLike
+from fusioncam.runtime.probes.likeness import correlation
 
 HERE = Path(__file__).resolve().parent
 DEADLINES = ("30ms", "80ms", "200ms")
@@ -103,13 +102,6 @@ class Bench:
             scorer.try_out(scorer.chunk)
             seconds.append(time.perf_counter() - begun)
         return statistics.median(seconds)
-
-
-def correlation(found: Float32Array, wanted: Float32Array) -> float:
-    """Return Pearson's r of two maps; 0 where one is blank and the other is not."""
-    if not found.any() or not wanted.any():
-        return float(found.any() == wanted.any())
-    return float(np.corrcoef(found.ravel(), wanted.ravel())[0, 1])
 
 
 def measure(record: Record, name: str, bench: Bench, deadlines: Sequence[Deadline], runs: int) -> None:

@@ -30,7 +30,7 @@ if __name__ == "__main__":  # this file has the name of the folder beside it
 
 from cpu.readme import fill  # noqa: E402
 from promise.models import MODELS  # noqa: E402
-from promise.replay import likeness, replay, squared_error  # noqa: E402
+from promise.replay import replay, squared_error  # noqa: E402
 from promise.store import load  # noqa: E402
 from promise.subjects import LAYERS, fitted, store, subjects  # noqa: E402
 from promise.summary import Run, report, tables  # noqa: E402
@@ -39,6 +39,7 @@ from fusioncam.files import replace_file  # noqa: E402
 from fusioncam.output import json_bytes, write_atomically  # noqa: E402
 from fusioncam.runtime.bench.machine import describe, versions  # noqa: E402
 from fusioncam.runtime.budget import Budget, auto  # noqa: E402
+from fusioncam.runtime.probes.likeness import correlation  # noqa: E402
 
 BUDGETS: tuple[Budget, ...] = (auto(), auto(1e-2), 0.05, 0.1, 0.2, 64)
 DETAILED = (str(auto()),)
@@ -55,7 +56,7 @@ def runs_of(path: Path, budgets: Sequence[Budget]) -> list[Run]:
         exact = [case.exact_map(p) for p in positions]
         for budget in budgets:
             found = replay(case, positions, budget)
-            passes, r = found.passes, min(map(likeness, found.maps, exact))
+            passes, r = found.passes, min(map(correlation, found.maps, exact))
             promised = passes.tolerance if passes.settled else passes.error
             runs.append(
                 Run(

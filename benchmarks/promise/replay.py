@@ -69,14 +69,6 @@ def _no_head() -> Any:
     raise AssertionError("no head is asked for")
 
 
-def likeness(found: Array, wanted: Array) -> float:
-    """Return Pearson's r of two maps; two flat ones are alike, and a flat one is unlike any other."""
-    flat = [not float(np.ptp(m)) for m in (found, wanted)]
-    if any(flat):
-        return float(all(flat))
-    return float(np.corrcoef(found.ravel(), wanted.ravel())[0, 1])
-
-
 def squared_error(r: float) -> float:
     """Return 1 - r^2, the squared error of a map relative to the exact one; a map of opposite sign is all wrong."""
     return 1 - max(r, 0.0) ** 2

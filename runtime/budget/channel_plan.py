@@ -139,7 +139,7 @@ class AdaptivePlan:
         """Return the error of the class whose map has the largest; large before enough predictions were checked."""
         if not self._waiting.any():
             return 0.0
-        return min(max(0.0 if self._checked else UNLIKE, *(g.error for g in self._posteriors)), 1.0)
+        return max(0.0 if self._checked else UNLIKE, *(g.error for g in self._posteriors))
 
     @property
     def _checked(self) -> bool:

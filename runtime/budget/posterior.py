@@ -68,7 +68,7 @@ class ScorePosterior:
         self.evidence = masks.features[:n, 0]
         self.scores, self.weights, self.effect, self.missing = np.zeros(n), np.full(n, 1 / n), np.ones(n), 1.0
         self._expected, self._variance, self._uncertain, self._factor = np.zeros(n), np.ones(n), np.ones(n), 1.0
-        self._error: float | None = np.inf
+        self._error: float | None = 1.0
 
     @property
     def surprise(self) -> float:

@@ -13,6 +13,7 @@ from fusioncam.export import export_model
 from fusioncam.runtime.demo import MODEL
 from fusioncam.runtime.demo.scenes import draw_scene
 from fusioncam.runtime.photos.model_input import as_input
+from fusioncam.runtime.probes.likeness import correlation
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ def test_a_row_is_the_network_it_says(part, number):
 def test_maps_that_are_flat_have_a_likeness(part):
     replay = part("promise.replay")
     flat, some = np.zeros((3, 3)), np.eye(3)
-    assert [replay.likeness(*pair) for pair in ((flat, flat), (flat, some), (some, some))] == [1, 0, pytest.approx(1)]
+    assert [correlation(*pair) for pair in ((flat, flat), (flat, some), (some, some))] == [1, 0, pytest.approx(1)]
     assert replay.squared_error(-0.9) == replay.squared_error(0.0) == 1
     assert replay.squared_error(0.6) == pytest.approx(0.64)
 
