@@ -38,6 +38,8 @@ bench: .venv-bench/installed
 .venv/installed-dev: .venv/installed
 	$(BIN)/pip install --quiet --extra-index-url $(TORCH_INDEX) torch==2.13.0
 	$(BIN)/pip install --quiet --editable ".[dev]"
+	# Simulates Qualcomm's NPU. It wants onnxruntime, which onnxruntime-gpu stands for; tests skip where it is missing.
+	-$(BIN)/pip install --quiet --no-deps "onnxruntime-qnn>=2.7,<3"
 	touch $@
 
 .venv-docs/installed: pyproject.toml
