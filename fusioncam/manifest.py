@@ -19,6 +19,7 @@ from fusioncam.preprocessing import Preprocessing as Preprocessing  # its reader
 SCHEMA_VERSION: Literal[1] = 1
 CHUNK = 8  # masked pictures a session takes at a time, unless told otherwise; more gains nothing on a CPU
 GPU_CHUNK = 64
+BATCH, MASKS_BATCH = "N", "M"  # names of the free axes: of pictures, and of masks in the head graph
 EXPLAIN_GRAPH, SCORE_GRAPH, WEIGHTS, MANIFEST = "explain.onnx", "score.onnx", "weights.bin", "manifest.json"
 HEAD_GRAPH = "head.onnx"  # older bundles have none, nor have those of models whose layer cannot be masked
 SINGLE_GRAPH = "fusioncam.onnx"  # the whole method in one graph; where it was asked for

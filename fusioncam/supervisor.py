@@ -64,6 +64,11 @@ def limit(subject: str, seconds: float = math.inf, gigabytes: float | None = Non
     _tell({"subject": subject, "seconds": seconds, "gigabytes": gigabytes})
 
 
+def uses(library: str) -> None:
+    """Tell the parent, where there is one, of a library of others that may crash from now on."""
+    _tell({"library": library})
+
+
 def remember(temporary: Path) -> None:
     """Let the parent remove a file or folder, should this process be killed and not do so itself."""
     _tell({"temporary": os.fspath(temporary.absolute())})
@@ -104,6 +109,7 @@ class _Watch:
     def __init__(self, child: int, messages: int) -> None:
         self._child, self._messages, self._unread = child, messages, b""
         self._temporary: list[Path] = []
+        self._libraries: list[str] = []
         self._subject, self._given = "the file", math.inf
         self._seconds = self._bytes = math.inf
         self._elapsed = 0.0
@@ -152,6 +158,9 @@ class _Watch:
         if "temporary" in message:
             self._temporary.append(Path(message["temporary"]))
             return
+        if "library" in message:
+            self._libraries.append(message["library"])
+            return
         self._subject, self._given = message["subject"], message["seconds"]
         self._seconds = self._elapsed + message["seconds"]
         self._bytes = GIGABYTE * message["gigabytes"] if message["gigabytes"] else MOST * _machine_memory()
@@ -181,6 +190,8 @@ class _Watch:
         name = signal.Signals(number).name
         if number == signal.SIGKILL:
             return f"the process that read {self._subject} was killed ({name}), most likely for lack of memory"
+        if self._libraries:
+            return f"{' or '.join(self._libraries)} crashed ({name}) with {self._subject}; leave it out of --providers"
         return f"{self._subject} makes a native library crash ({name}); it is damaged: export it again"
 
     def _tidy_up(self) -> None:

@@ -23,7 +23,8 @@ from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.methods import METHODS, checked_for, checked_methods
 from fusioncam.runtime.photos.model_input import ImageLike, as_input
 from fusioncam.runtime.picture import DEFAULT_COLORMAP, checked_opacity, color_table
-from fusioncam.runtime.sessions.providers import Provider, warn_of_clash
+from fusioncam.runtime.providers.naming import warn_of_clash
+from fusioncam.runtime.providers.spec import Provider
 
 MOST_CHUNK = 1 << 20
 THREADS_PER_CORE = 4  # at most: thousands of threads end in a standstill
@@ -37,7 +38,9 @@ class Explainer:
     Args:
         bundle: Folder made by `fusioncam export`; or several, of one model by different layers: their maps are
             averaged, each in [0, 1], and brought to [0, 1] again.
-        providers: onnxruntime execution providers in order of preference, in full or as `cpu`, `cuda`, `tensorrt`.
+        providers: onnxruntime execution providers in order of preference, in full or by short name: `cpu`, `cuda`,
+            `tensorrt`, `tensorrt-rtx`, `qnn`, `openvino`, `webgpu`, `coreml`, `directml`; `NAME:LIBRARY` is a plugin of
+            your own. A pair (name, options) sets options of the provider.
         methods: Which maps to make, see `fusioncam.runtime.methods.EVERY` and `fusion_cam`. Those of GRADIENT there,
             and recipro_cam, need no masked passes.
         budget: Masked passes to spend. `exact` runs every pass that can matter; `auto` stops by itself, once the map is
@@ -50,10 +53,12 @@ class Explainer:
         threads: CPU threads within one operator; by default one per physical core.
         smooth: Further looks at every picture, whose maps are averaged: `flip`, mirrored; `noise`, with noise, 4 times.
         kernels: Whether kernels may make the maps on a GPU. Without, masks and maps are made on the host.
+        allow_cpu: Whether nodes that no provider takes may run on the CPU, with a warning; else they are an error.
+            Naming the CPU among the providers allows it, too.
 
     Raises:
         BundleError: The folder is no bundle, or a file of it is missing or was changed.
-        ProviderError: A provider cannot run on this machine.
+        ProviderError: A provider cannot run on this machine, or leaves nodes to the CPU.
         UsageError: A provider, method, budget, chunk, smoothing or number of threads makes no sense, the bundles are
             not of one model, or they have no gradient and a method needs one.
     """
@@ -69,6 +74,7 @@ class Explainer:
         threads: int | None = None,
         smooth: Sequence[str] = (),
         kernels: bool = True,
+        allow_cpu: bool = False,
     ) -> None:
         checked_methods(methods)
         budget, smooth = checked_budget(budget), checked_smoothing(smooth)
@@ -77,7 +83,7 @@ class Explainer:
         warn_of_clash()
         bundles = read_bundles(bundle)
         self.methods, self._budget = checked_for(methods, [b.manifest for b in bundles], budget), budget
-        options = EngineOptions(providers, chunk, threads, kernels)
+        options = EngineOptions(providers, chunk, threads, kernels, allow_cpu=allow_cpu)
         self.pipeline = Pipeline.open(bundles, options, smooth)
         self.manifest = self.pipeline.manifest
         if isinstance(budget, Deadline):

@@ -176,15 +176,24 @@ def tiny(make_tiny):
     return make_tiny(zero=(1, 5), constant=(3,))
 
 
+def export_int8(source, folder, pictures, symmetric):
+    options = {"precision": "int8", "calibrate": lambda prep: iter(pictures), "symmetric": symmetric}
+    export_model(source, folder / "tiny.fcam", layer="layer", preprocessing=UNIT, **options)
+    return folder / "tiny.fcam"
+
+
 @pytest.fixture(scope="session")
 def tiny_int8(make_tiny, pictures, tmp_path_factory):
     """The bundle of the same network as `tiny`, with scores in int8."""
     source = make_tiny(zero=(1, 5), constant=(3,)).bundle.with_suffix(".onnx")
-    bundle = tmp_path_factory.mktemp("int8") / "tiny.fcam"
-    export_model(
-        source, bundle, layer="layer", preprocessing=UNIT, precision="int8", calibrate=lambda prep: iter(pictures)
-    )
-    return bundle
+    return export_int8(source, tmp_path_factory.mktemp("int8"), pictures, False)
+
+
+@pytest.fixture(scope="session")
+def symmetric_int8(make_tiny, pictures, tmp_path_factory):
+    """The same bundle, with every zero point zero."""
+    source = make_tiny(zero=(1, 5), constant=(3,)).bundle.with_suffix(".onnx")
+    return export_int8(source, tmp_path_factory.mktemp("symmetric"), pictures, True)
 
 
 @pytest.fixture(scope="session")

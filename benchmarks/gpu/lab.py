@@ -22,7 +22,8 @@ from fusioncam.runtime.engine.protocols import Engine
 from fusioncam.runtime.explanation import Passes
 from fusioncam.runtime.methods import METHODS
 from fusioncam.runtime.photos.model_input import as_input, preprocess
-from fusioncam.runtime.sessions.providers import CPU, CUDA, TENSORRT, Provider
+from fusioncam.runtime.providers.spec import Provider
+from fusioncam.runtime.providers.table import CPU, CUDA, TENSORRT
 from gpu import graph, torch_backend
 
 BACKENDS = ("onnxruntime", "torch")

@@ -20,7 +20,7 @@ from fusioncam.runtime.engine import Progress
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.methods import METHODS
 from fusioncam.runtime.photos.model_input import ImageLike, as_input
-from fusioncam.runtime.sessions.providers import Provider
+from fusioncam.runtime.providers.spec import Provider
 
 EXACT: Literal["exact"] = "exact"
 SAMPLES, MOST_ROUNDS = 3, 10_000
@@ -34,10 +34,14 @@ class BenchConfig:
     chunk: int | None = None
     threads: int | None = None
     methods: Sequence[str] = METHODS
+    allow_cpu: bool = False
 
     def open(self, folder: Path, budget: Budget) -> Explainer:
         """Return an Explainer; raise the errors that it raises."""
-        return Explainer(folder, self.providers, self.methods, budget, chunk=self.chunk, threads=self.threads)
+        return Explainer(
+            folder, self.providers, self.methods, budget,
+            chunk=self.chunk, threads=self.threads, allow_cpu=self.allow_cpu,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def bench_bundle(
     config = config or BenchConfig()
     explainers = {str(b): config.open(folder, b) for b in (EXACT, *budgets)}
     exact = explainers[EXACT]
-    bare = BarePasses(folder, exact.manifest, exact.chunk, config.providers, config.threads)
+    bare = BarePasses(folder, exact.manifest, exact.chunk, config.providers, config.threads, config.allow_cpu)
     pictures = _pictures(images or drawn_pictures(exact.manifest.preprocessing.size), exact, bare)
     total = len(explainers) * (1 + len(pictures) * (rounds + 1)) + len(pictures) * rounds + 1
     done = itertools.count(1)
@@ -143,7 +147,7 @@ def load_subject(inputs: dict[str, Any]) -> Callable[[], object]:
     config = BenchConfig(**inputs["config"])
     if inputs["budget"] is None:
         chunk = config.open(folder, EXACT).chunk if config.chunk is None else config.chunk
-        bare = BarePasses(folder, read_bundle(folder), chunk, config.providers, config.threads)
+        bare = BarePasses(folder, read_bundle(folder), chunk, config.providers, config.threads, config.allow_cpu)
         return lambda: bare.run(x, inputs["count"])
     explainer = config.open(folder, parse_budget(inputs["budget"]))
     return lambda: explainer.explain_batch([x] * inputs["images"], inputs["class_index"])

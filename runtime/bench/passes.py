@@ -9,13 +9,15 @@ import onnxruntime
 from fusioncam.kernels import reference
 from fusioncam.kernels.arrays import Array, Float32Array
 from fusioncam.kernels.reference import probabilities
-from fusioncam.manifest import EXPLAIN_GRAPH, SCORE_GRAPH, Manifest
+from fusioncam.manifest import BATCH, EXPLAIN_GRAPH, SCORE_GRAPH, Manifest
 from fusioncam.quirks import crashing_optimizers
 from fusioncam.runtime.bench.comparison import Drawn, Maps, Picture
 from fusioncam.runtime.bench.fidelity import difference
 from fusioncam.runtime.engine.checks import input_type
+from fusioncam.runtime.providers.naming import specs
+from fusioncam.runtime.providers.spec import Provider
+from fusioncam.runtime.providers.table import CPU
 from fusioncam.runtime.sessions.open import open_session
-from fusioncam.runtime.sessions.providers import CPU, Provider
 from fusioncam.runtime.sessions.run import run
 
 SAME = 0.999  # least correlation of two computations of the same map; float16 rounds
@@ -32,6 +34,7 @@ class BarePasses:
         chunk: Pictures per run.
         providers: See `open_session`.
         threads: See `open_session`.
+        allow_cpu: See `open_session`.
     """
 
     def __init__(
@@ -41,11 +44,16 @@ class BarePasses:
         chunk: int,
         providers: Sequence[Provider] | None = None,
         threads: int | None = None,
+        allow_cpu: bool = False,
     ) -> None:
         self.manifest, self.chunk = manifest, chunk
-        self.session = open_session(folder / SCORE_GRAPH, providers, threads, crashing_optimizers(manifest))
+        disabled, sizes = crashing_optimizers(manifest), {BATCH: chunk}
+        self.session = open_session(
+            folder / SCORE_GRAPH, providers, threads, disabled, sizes=sizes, allow_cpu=allow_cpu
+        )
         self._folder, self._threads = folder, threads
         self._on_cpu = self.session.get_providers() == [CPU]
+        self._memory = "cuda" if specs(providers)[0].kernels else "cpu"
         self._bound: dict[tuple[int, int], onnxruntime.IOBinding] = {}
 
     def run(self, x: Float32Array, count: int) -> None:
@@ -64,11 +72,10 @@ class BarePasses:
         """Return a binding of the same picture `size` times over: its contents do not change the time."""
         key = (id(x), size)
         if key not in self._bound:
-            device = "cpu" if self._on_cpu else "cuda"
             binding = self.session.io_binding()
             batch = np.repeat(x[None], size, axis=0).astype(input_type(self.session))
-            binding.bind_ortvalue_input("image", onnxruntime.OrtValue.ortvalue_from_numpy(batch, device, 0))
-            binding.bind_output("logits", device)
+            binding.bind_ortvalue_input("image", onnxruntime.OrtValue.ortvalue_from_numpy(batch, self._memory, 0))
+            binding.bind_output("logits", self._memory)
             self._bound = {k: b for k, b in self._bound.items() if k[0] == id(x)}  # one picture at a time
             self._bound[key] = binding
         return self._bound[key]

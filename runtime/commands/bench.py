@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fusioncam.runtime.commands import console
-from fusioncam.runtime.commands.options import Bundle, Chunk, Json, Providers, Quiet, Threads, parts
+from fusioncam.runtime.commands.options import AllowCpu, Bundle, Chunk, Json, Providers, Quiet, Threads, parts
 
 if TYPE_CHECKING:
     from fusioncam.runtime.bench.bundle import Report
@@ -30,6 +30,7 @@ def bench(
     rounds: Annotated[int, typer.Option(help="Runs per picture and budget, in turns.")] = 5,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="JSON file for the result.")] = None,
     providers: Providers = "cpu",
+    allow_cpu: AllowCpu = False,
     chunk: Chunk = None,
     threads: Threads = None,
     json: Json = False,
@@ -45,9 +46,8 @@ def bench(
         prepare_target(out.absolute())  # whose folder an error can name
     budgets = [parse_budget(b) for b in parts(budget)]
     with console.progress_bar(bundle.name, quiet) as progress:
-        report = bench_bundle(
-            bundle, images or [], budgets, rounds, BenchConfig(parts(providers), chunk, threads), progress
-        )
+        config = BenchConfig(parts(providers), chunk, threads, allow_cpu=allow_cpu)
+        report = bench_bundle(bundle, images or [], budgets, rounds, config, progress)
     if out is not None:
         write_atomically(out, json_bytes(report_json(report)))
     if json:

@@ -10,7 +10,7 @@ from typer import Argument, Option
 from fusioncam.errors import UsageError
 from fusioncam.files import temporary_folder
 from fusioncam.runtime.commands import console
-from fusioncam.runtime.commands.options import Budget, Bundle, Chunk, Json, Providers, Quiet, Threads, parts
+from fusioncam.runtime.commands.options import AllowCpu, Budget, Bundle, Chunk, Json, Providers, Quiet, Threads, parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,6 +67,7 @@ def evaluate(
     workers: Workers = 1,
     ray_address: RayAddress = None,
     providers: Providers = "cpu",
+    allow_cpu: AllowCpu = False,
     chunk: Chunk = None,
     threads: Threads = None,
     json: Json = False,
@@ -87,17 +88,17 @@ def evaluate(
 
     kind = _known(engine, table, target)
     settings, spend, manifest = Settings(parts(metrics), steps), parse_budget(budget), read_bundle(bundle)
-    (height, width), classes = manifest.preprocessing.size, manifest.classes
+    height, width = manifest.preprocessing.size
     _within("tolerance", tolerance, 0, max(height, width))
     _within("steps", steps, 1, height * width)
-    _within("class-offset", class_offset, -classes, classes)
+    _within("class-offset", class_offset, -manifest.classes, manifest.classes)
     _check_purpose(settings.metrics, annotations, target, sanity, engine, workers, ray_address)
     chosen = checked_methods(parts(methods), manifest.gradient)
     photos, notes = _photos(folder, out, recursive, annotations, manifest, class_offset)
     with ExitStack() as stack:
         config = EvaluationConfig(
             bundle.resolve(), chosen, spend, settings, notes, target == "annotated", tolerance,
-            _shuffled(bundle, stack) if sanity else None, parts(providers), chunk, threads,
+            _shuffled(bundle, stack) if sanity else None, parts(providers), chunk, threads, allow_cpu,
         )  # fmt: skip
         # Opened before the store: a model that cannot be run leaves no folder behind.
         rows = rows_with_ray(config, workers, ray_address) if engine == "ray" else Evaluator(config).rows
@@ -105,8 +106,7 @@ def evaluate(
         store = stack.enter_context(Store(out, same, restart))
         with console.progress_bar(folder.name or os.fspath(folder), quiet) as progress:
             evaluated = evaluate_photos(photos, rows, store, progress)
-        summary = write_results(store, config, evaluated, about_of(config, manifest), kind)
-    return _print(summary, out, json, quiet)
+        return _print(write_results(store, config, evaluated, about_of(config, manifest), kind), out, json, quiet)
 
 
 def _check_purpose(

@@ -9,6 +9,7 @@ from fusioncam import supervisor
 from fusioncam.errors import UsageError
 from fusioncam.runtime.commands import console
 from fusioncam.runtime.commands.options import (
+    AllowCpu,
     Budget,
     Bundle,
     Chunk,
@@ -66,6 +67,7 @@ def explain(
     also: Also = None,
     verify: Verify = False,
     providers: Providers = "cpu",
+    allow_cpu: AllowCpu = False,
     chunk: Chunk = None,
     threads: Threads = None,
     style: Style = "heat",
@@ -92,7 +94,7 @@ def explain(
     options = OutputOptions(draw, resolution, separate)
     explainer = Explainer(
         [bundle, *(also or [])], parts(providers), parts(methods), parse_budget(budget),
-        chunk=chunk, threads=threads, smooth=parts(smooth),
+        chunk=chunk, threads=threads, smooth=parts(smooth), allow_cpu=allow_cpu,
     )  # fmt: skip
 
     def number(name: str) -> int:

@@ -40,7 +40,15 @@ Budget = Annotated[
         help="Masked passes: exact | auto | auto:0.01 (a tolerance) | 80ms (a time) | 64 (a number) | 0.2 (a share)."
     ),
 ]
-Providers = Annotated[str, Option(help="Execution providers, in order of preference: tensorrt, cuda, cpu.")]
+Providers = Annotated[
+    str,
+    Option(
+        metavar="NAMES",
+        help="Execution providers, in order of preference: cpu, cuda, tensorrt, tensorrt-rtx, qnn, openvino, webgpu, "
+        "coreml, directml, or NAME:LIBRARY.",
+    ),
+]
+AllowCpu = Annotated[bool, Option("--allow-cpu", help="Let the CPU run nodes that no provider takes, with a warning.")]
 Chunk = Annotated[int | None, Option(help="Masked pictures per run [measured; 64 on a GPU].")]
 Threads = Annotated[int | None, Option(help="CPU threads [one per core].")]
 Three = tuple[float, float, float] | None

@@ -11,7 +11,7 @@ from typer import Argument, Option
 
 from fusioncam.errors import UsageError
 from fusioncam.runtime.commands import console
-from fusioncam.runtime.commands.options import Chunk, Json, Providers, Threads, parts
+from fusioncam.runtime.commands.options import AllowCpu, Chunk, Json, Providers, Threads, parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -62,6 +62,7 @@ def serve(
     page: Page = True,
     docs: Docs = True,
     providers: Providers = "cpu",
+    allow_cpu: AllowCpu = False,
     chunk: Chunk = None,
     threads: Threads = None,
     json: Json = False,
@@ -88,8 +89,9 @@ def serve(
         read_bundle(bundle)
     threads = _checked_threads(parts(providers), chunk, threads, workers)
     config = WorkerConfig(
-        models, settings, tuple(parts(providers)), chunk, threads, max_batch, queue, "warning" if quiet else "info"
-    )
+        models, settings, tuple(parts(providers)), chunk, threads, max_batch, queue,
+        log_level="warning" if quiet else "info", allow_cpu=allow_cpu,
+    )  # fmt: skip
     sockets = open_sockets(host, port, workers)
     address = url_of(sockets[0])
     if not is_local(sockets[0]) and settings.token is None:
@@ -111,8 +113,8 @@ def _checked_threads(providers: "Sequence[str]", chunk: int | None, threads: int
     """Check the options of sessions, and return the threads of each worker; None leaves them to onnxruntime."""
     from fusioncam.runtime.arguments import checked_count
     from fusioncam.runtime.explainer import MOST_CHUNK, THREADS_PER_CORE
+    from fusioncam.runtime.providers.naming import resolve
     from fusioncam.runtime.service.workers.worker_pool import cores
-    from fusioncam.runtime.sessions.providers import resolve
 
     resolve(providers)
     checked_count("chunk", chunk, MOST_CHUNK)

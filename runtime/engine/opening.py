@@ -14,7 +14,9 @@ from fusioncam.runtime.engine.device.opening import agreed, open_device_engine
 from fusioncam.runtime.engine.host.opening import open_host_engine
 from fusioncam.runtime.engine.options import EngineOptions
 from fusioncam.runtime.engine.protocols import Engine
-from fusioncam.runtime.sessions.providers import ON_GPU, name_and_options, resolve
+from fusioncam.runtime.providers.naming import resolve, specs
+from fusioncam.runtime.providers.spec import ProviderSpec
+from fusioncam.runtime.sessions.zero_points import is_symmetric
 
 
 class EngineSelector:
@@ -56,12 +58,13 @@ def open_engines(folder: Path, manifest: Manifest, options: EngineOptions) -> En
         UsageError: The providers have different devices or streams, or the bundle is not for GPUs.
     """
     providers = resolve(options.providers)
-    on_gpu = [name_and_options(p)[0] in ON_GPU for p in providers]
+    int8 = manifest.score_precision == "int8"
     options = replace(options, providers=providers, chunk=1 if manifest.one_by_one else options.chunk)
-    if manifest.score_precision == "int8" and any(on_gpu):
-        raise UsageError("int8 bundles are for CPUs; for a GPU export the model again, with --precision fp16")
+    if int8:
+        _check_int8(specs(providers), folder / SCORE_GRAPH)
     open_host = partial(open_host_engine, folder, manifest, options)
-    if options.device is None and not (on_gpu[0] and options.kernels and manifest.gradient):
+    kernels = specs(providers)[0].kernels and options.kernels and not int8  # of which some passes go to another graph
+    if options.device is None and not (kernels and manifest.gradient):
         return EngineSelector(open_host())  # kernels begin with the gradient
     number, stream = agreed(providers, "device_id"), agreed(providers, "user_compute_stream")
     if stream == 0:
@@ -74,3 +77,13 @@ def open_engines(folder: Path, manifest: Manifest, options: EngineOptions) -> En
         options.open_session(folder / SCORE_GRAPH, providers, options.threads, crashing_optimizers(manifest))
         raise
     return EngineSelector(open_device_engine(folder, manifest, device, options), open_host)
+
+
+def _check_int8(providers: Sequence[ProviderSpec], score: Path) -> None:
+    """Raise UsageError where a provider does not take an int8 score graph."""
+    for spec in providers:
+        if spec.int8 == "none":
+            raise UsageError(f"the {spec.short} provider takes no int8; export the model again with --precision fp16")
+        if spec.int8 == "symmetric" and not is_symmetric(score):
+            remedy = "export the model again with --precision int8 --symmetric, or fp16"
+            raise UsageError(f"the {spec.short} provider takes int8 around zero only; {remedy}")

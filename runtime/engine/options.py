@@ -10,9 +10,9 @@ import onnxruntime
 from fusioncam.kernels.device import Device
 from fusioncam.manifest import Manifest
 from fusioncam.quirks import crashing_optimizers
+from fusioncam.runtime.providers.spec import Provider
 from fusioncam.runtime.sessions.contract import check_session
 from fusioncam.runtime.sessions.open import OpenSession, open_session
-from fusioncam.runtime.sessions.providers import Provider
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class EngineOptions:
         kernels: Whether kernels may make the maps on a GPU.
         open_session: Opens the session of a graph.
         device: The GPU; by default the one that the providers name.
+        allow_cpu: Whether nodes that no provider takes may run on the CPU.
     """
 
     providers: Sequence[Provider] | None = None
@@ -34,6 +35,7 @@ class EngineOptions:
     kernels: bool = True
     open_session: OpenSession = open_session
     device: Device | None = None
+    allow_cpu: bool = False
 
     def opened(
         self, path: Path, manifest: Manifest, check_inputs: bool = True, **options: Any
@@ -51,6 +53,8 @@ class EngineOptions:
             BundleError: onnxruntime cannot load the graph, or it is not the manifest's.
         """
         disabled = crashing_optimizers(manifest)
+        if self.allow_cpu:
+            options["allow_cpu"] = True
         session = self.open_session(path, self.providers, self.threads, disabled, **options)
         check_session(session, path, manifest, inputs=check_inputs)
         return session

@@ -38,8 +38,8 @@ from fusioncam.runtime.photos.geometry import visible_part
 from fusioncam.runtime.photos.model_input import as_input
 from fusioncam.runtime.picture import overlay
 from fusioncam.runtime.probes.measured import Measured, merged
+from fusioncam.runtime.providers.spec import Provider
 from fusioncam.runtime.sessions.native_stderr import native_stderr
-from fusioncam.runtime.sessions.providers import Provider
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class EvaluationConfig:
         providers: See `Explainer`.
         chunk: See `Explainer`.
         threads: See `Explainer`.
+        allow_cpu: See `Explainer`.
     """
 
     bundle: Path
@@ -72,6 +73,7 @@ class EvaluationConfig:
     providers: Sequence[Provider] | None = None
     chunk: int | None = None
     threads: int | None = None
+    allow_cpu: bool = False
 
 
 class Evaluated(NamedTuple):
@@ -119,8 +121,10 @@ class Evaluator:
 
     def _open(self, bundle: Path) -> Pipeline:
         c = self._config
-        opened = Explainer(bundle, c.providers, c.methods, c.budget, chunk=c.chunk, threads=c.threads, kernels=False)
-        return opened.pipeline
+        return Explainer(
+            bundle, c.providers, c.methods, c.budget,
+            chunk=c.chunk, threads=c.threads, kernels=False, allow_cpu=c.allow_cpu,
+        ).pipeline  # fmt: skip
 
     def _run(self, photos: Iterable[tuple[str, Path]]) -> Iterator[Evaluated]:
         return self._pipeline.run((self._task(*photo) for photo in tuple(photos)), self._config.methods)

@@ -9,17 +9,17 @@ from platformdirs import user_cache_path
 
 from fusioncam.errors import BundleError, FusionCamError, ProviderError, first_line, out_of_memory
 from fusioncam.files import CACHE
-from fusioncam.runtime.sessions.providers import CPU, CUDA, SHORT, TENSORRT
+from fusioncam.runtime.providers.spec import ProviderSpec
+from fusioncam.runtime.providers.table import CPU, GET_GPU, GET_TENSORRT
 
-GET_GPU, GET_TENSORRT = 'pip install "fusioncam[gpu]"', 'pip install "tensorrt-cu13<11"'
 GET_DRIVER = "install NVIDIA's driver, 580 or later, and check with nvidia-smi that it finds a GPU"
 GET_MATCHING = "install the versions onnxruntime was built with: CUDA 13, cuDNN 9, TensorRT 10"
-GET_BUILD = 'pip uninstall onnxruntime, then pip install "onnxruntime-gpu>=1.31" (x86-64 Linux and Windows)'
 CORRECT = "correct the option, see onnxruntime.ai/docs/execution-providers"
 REBUILD = f"delete the folder tensorrt in {user_cache_path('fusioncam')}, or in what {CACHE} names"
 
-# For a provider whose failure names no cause. TensorRT builds on the libraries of CUDA.
-INSTALL = {CUDA: GET_GPU, TENSORRT: f'{GET_GPU} "tensorrt-cu13<11"'}
+PLUGIN_CODE = "plugin_ep"  # folder of onnxruntime's sources that speak to plugins, and quote what these say
+# A node in the layout that a provider asked for and then refused; the CPU has no such operators.
+REFUSED = r"Node '([^']+)' OpType:(\w+) .* was not selected by that EP"
 # For a missing library, by a pattern of its name: the product it belongs to, and the way to install that product.
 LIBRARIES = {
     r"libcuda\.so": ("NVIDIA's driver", GET_DRIVER),
@@ -65,29 +65,36 @@ def run_failure(error: Exception) -> FusionCamError:
     return FusionCamError(f"onnxruntime cannot run the model: {first_line(error)}; {remedy}")
 
 
-def open_failure(error: Exception, log: str, names: Sequence[str], path: Path) -> FusionCamError:
+def open_failure(error: Exception, log: str, specs: Sequence[ProviderSpec], path: Path) -> FusionCamError:
     """Return the error of a session that does not open: a provider's, a lack of memory, or the bundle's.
 
     Args:
         error: The exception of onnxruntime.
         log: Text that onnxruntime's libraries wrote to standard error.
-        names: Providers by full name, in order of preference.
+        specs: The providers, in order of preference.
         path: The ONNX file.
     """
     said = str(error).replace(os.fspath(path), "")  # a folder may be named like a provider
     known = diagnose(f"{log}\n{said}")
-    suspects = [n for n in names if n != CPU]
-    named = [n for n in suspects if n.removesuffix("ExecutionProvider").lower() in said.lower()]
+    if refused := re.search(REFUSED, said):
+        names = ",".join(spec.short for spec in specs)
+        return ProviderError(
+            f"{names} refuses {refused[2]} {refused[1]} of {path.name}, in the layout that it asked for, and the CPU "
+            "cannot take it; export the model again, or use the cpu provider"
+        )
+    suspects = [spec for spec in specs if spec.name != CPU]
+    named = [spec for spec in suspects if spec.name.removesuffix("ExecutionProvider").lower() in said.lower()]
+    if not named and PLUGIN_CODE in said:
+        named = [spec for spec in suspects if spec.plugin]
     if named or (suspects and known):
-        name = (named or suspects)[0]
         unknown = re.sub(r"^.*?(?=Please)", "", first_line(error)).rstrip("."), None
-        return unavailable(name, *(known or unknown))
+        return unavailable((named or suspects)[0], *(known or unknown))
     shortage = out_of_memory(error, "use a smaller model or fewer processes, or free some memory")
     return shortage or BundleError(f"onnxruntime cannot load {path}: {first_line(error)}; export the model again")
 
 
-def unavailable(name: str, why: str, remedy: str | None = None) -> ProviderError:
-    """Return the error of a provider that cannot run here; without a remedy, it names the packages to install."""
-    remedy = remedy or INSTALL.get(name, "install what it needs")
-    short = next((s for s, full in SHORT.items() if full == name), name)
-    return ProviderError(f"the {short} provider cannot be used: {why}; {remedy}, or use the cpu provider")
+def unavailable(spec: ProviderSpec, why: str, remedy: str | None = None) -> ProviderError:
+    """Return the error of a provider that cannot run here; without a remedy, it says how the provider is installed."""
+    return ProviderError(
+        f"the {spec.short} provider cannot be used: {why}; {remedy or spec.install}, or use the cpu provider"
+    )

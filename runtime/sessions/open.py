@@ -4,27 +4,64 @@ import ctypes
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout, suppress
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
 import onnxruntime
 
+from fusioncam.errors import ProviderError
 from fusioncam.manifest import WEIGHTS
-from fusioncam.runtime.sessions.failures import GET_BUILD, INSTALL, diagnose, open_failure, unavailable
+from fusioncam.runtime.providers.naming import name_and_options, resolve, spec_of
+from fusioncam.runtime.providers.options import with_defaults, without_refused
+from fusioncam.runtime.providers.spec import Provider, ProviderSpec, Use
+from fusioncam.runtime.providers.table import CPU, TENSORRT
+from fusioncam.runtime.sessions.failures import diagnose, open_failure, unavailable
 from fusioncam.runtime.sessions.native_stderr import native_stderr
-from fusioncam.runtime.sessions.provider_options import Use, with_defaults, without_refused
-from fusioncam.runtime.sessions.providers import CPU, TENSORRT, Provider, name_and_options, resolve
+from fusioncam.runtime.sessions.placement import RECORD, left_to_cpu, listed_nodes, placed_nodes
+from fusioncam.runtime.sessions.plugins import plugin_devices
 
 OpenSession = Callable[..., onnxruntime.InferenceSession]
 """Opens the session of a graph, as `open_session` does."""
 
 STOP_SPINNING = "session.force_spinning_stop"  # after a run; within one, a session is much slower without
 WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"  # for graphs that come as bytes
+SILENT = 4  # onnxruntime's level of logs that shows fatal errors only
 
 # onnxruntime's warning about every device that is named; it has no consequence.
 NOISE = "No registered plugin EP device found"
+
+
+@dataclass(frozen=True)
+class Opening:
+    """All that decides how a graph is opened, beside the graph.
+
+    Attributes:
+        providers: By full name, in order of preference.
+        threads: Threads within one operator; by default onnxruntime's choice, one per physical core.
+        disabled: Graph optimizers of onnxruntime's to leave out.
+        use: The use of the graph, for the options of GPU providers; by default they are left to onnxruntime.
+        sizes: Sizes of the graph's free axes by name, for providers that want fixed shapes.
+        linger: Whether the session's threads keep their cores busy for a while after a run, to be ready for the next
+            run. Meanwhile, other sessions have fewer cores.
+        level: The lowest level of logs that onnxruntime writes to standard error.
+    """
+
+    providers: Sequence[Provider]
+    threads: int | None = None
+    disabled: Sequence[str] = ()
+    use: Use | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    linger: bool = True
+    level: int = SILENT
+
+    @property
+    def specs(self) -> list[ProviderSpec]:
+        """Return the rows of the providers."""
+        return [spec_of(name_and_options(provider)[0]) for provider in self.providers]
 
 
 def open_session(
@@ -35,57 +72,80 @@ def open_session(
     use: Use | None = None,
     model: bytes | None = None,
     linger: bool = True,
+    sizes: Mapping[str, int] | None = None,
+    allow_cpu: bool = False,
 ) -> onnxruntime.InferenceSession:
     """Open a graph of a bundle.
 
     Args:
         path: The ONNX file.
         providers: See `resolve`.
-        threads: Threads within one operator; by default onnxruntime's choice, one per physical core.
+        threads: See `Opening`, as for the others below.
         disabled: Graph optimizers of onnxruntime's to leave out.
-        use: The use of the graph, for the options of GPU providers; by default they are left to onnxruntime.
-            A graph that cannot be captured is opened all the same, see `captures`.
+        use: The use of the graph. A graph that cannot be captured is opened all the same, see `captures`.
         model: A graph to open in place of the file's, with its weights in the file of the bundle's weights.
-        linger: Whether the session's threads keep their cores busy for a while after a run, to be ready for the next
-            run. Meanwhile, other sessions have fewer cores.
+        linger: Whether threads keep their cores busy between runs.
+        sizes: Sizes of the graph's free axes by name.
+        allow_cpu: Whether nodes may run on the CPU that no provider takes; a warning names them. Where the CPU is one
+            of the providers they may, without a warning.
 
     Raises:
         UsageError: See `resolve`.
-        ProviderError: A requested provider cannot run here. onnxruntime itself would silently use the CPU instead.
+        ProviderError: A requested provider cannot run here, or leaves nodes to the CPU. onnxruntime itself would
+            silently use the CPU instead.
         BundleError: onnxruntime cannot load the graph.
         OutOfMemoryError: There is not enough memory for the session.
     """
-    requested = resolve(providers)
-    names = [name_and_options(p)[0] for p in requested]
-    for name in names:
-        if name not in onnxruntime.get_available_providers():
-            remedy = GET_BUILD if name in INSTALL else "install a build that has it"
-            raise unavailable(name, "this build of onnxruntime does not have it", remedy)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    if names == [CPU]:
-        options.enable_mem_pattern = False  # a pattern is kept for every shape, and last chunks have many shapes
-    if not linger:
-        options.add_session_config_entry(STOP_SPINNING, "1")
-    if model is not None:
-        options.add_session_config_entry(WEIGHTS_FOLDER, os.fspath((path.parent / WEIGHTS).resolve().parent))
-    log = [""]
+    opening = Opening(resolve(providers), threads, disabled, use, sizes or {}, linger)
+    specs = opening.specs
+    session, log = create_session(path, opening, model)
+    if log:
+        sys.stderr.writelines(line for line in log.splitlines(keepends=True) if NOISE not in line)
+    if CPU not in [spec.name for spec in specs] and (left := left_to_cpu(nodes := placed_nodes(session), specs)):
+        names = ",".join(spec.short for spec in specs)
+        said = f"of the {len(nodes)} nodes of {path.name}, {names} leaves {len(left)} to the CPU: {listed_nodes(left)}"
+        if not allow_cpu:
+            raise ProviderError(
+                f"{said}; allow it with --allow-cpu, or name the provider cpu as well; "
+                f"`fusioncam inspect {path.parent} --providers {names}` says who runs what"
+            )
+        warnings.warn(said, RuntimeWarning, stacklevel=2)
+    return session
+
+
+def create_session(
+    path: Path, opening: Opening, model: bytes | None = None
+) -> tuple[onnxruntime.InferenceSession, str]:
+    """Open a graph on whatever takes its nodes; return the session, and what onnxruntime wrote to standard error.
+
+    Args:
+        path: The ONNX file.
+        opening: How it is opened.
+        model: A graph to open in place of the file's.
+
+    Raises:
+        ProviderError, BundleError, OutOfMemoryError: See `open_session`.
+    """
+    specs = opening.specs
+    names = [spec.name for spec in specs]
+    for spec in specs:
+        if spec.plugin is None and spec.name not in onnxruntime.get_available_providers():
+            raise unavailable(spec, "this build of onnxruntime does not have it", spec.build)
+    plugins, log = any(spec.plugin for spec in specs), [""]
     try:
-        with native_stderr() if names != [CPU] else nullcontext(log) as log:
+        with native_stderr(and_stdout=plugins) if names != [CPU] else nullcontext(log) as log:
             if names != [CPU]:
                 _load_wheels(names)
-            session = _create(model or os.fspath(path), requested, options, disabled, use)
+            session = _create(path, model, opening)
+    except ProviderError:
+        raise
     except Exception as error:  # onnxruntime's exceptions share no base class
-        raise open_failure(error, log[0], names, path) from error
-    absent = [n for n in names if n not in session.get_providers()]
+        raise open_failure(error, log[0], specs, path) from error
+    absent = [spec for spec in specs if spec.name not in session.get_providers()]
     if absent:
         unknown = "its libraries or its device are missing on this machine", None
         raise unavailable(absent[0], *(diagnose(log[0]) or unknown))
-    if log[0]:
-        sys.stderr.writelines(line for line in log[0].splitlines(keepends=True) if NOISE not in line)
-    return session
+    return session, log[0]
 
 
 def captures(session: onnxruntime.InferenceSession) -> bool:
@@ -94,27 +154,58 @@ def captures(session: onnxruntime.InferenceSession) -> bool:
     return any(switch.lower() in ("1", "true") for switch in switches)
 
 
-def _create(
-    model: bytes | str,
-    providers: Sequence[Provider],
-    options: onnxruntime.SessionOptions,
-    disabled: Sequence[str],
-    use: Use | None,
-) -> onnxruntime.InferenceSession:
+def _create(path: Path, model: bytes | None, opening: Opening) -> onnxruntime.InferenceSession:
     """Create a session, without the features that onnxruntime refuses for this graph."""
+    use = opening.use
     while True:
+        options = _session_options(path, model, opening)
+        providers = list(opening.providers) if use is None else with_defaults(opening.providers, use)
+        if any(spec.plugin for spec in opening.specs):
+            _add_providers(options, providers)
+            providers = []
         try:
             return onnxruntime.InferenceSession(
-                model,
+                model or os.fspath(path),
                 options,
-                providers=list(providers) if use is None else with_defaults(providers, use),
-                disabled_optimizers=list(disabled),
+                providers=providers,
+                disabled_optimizers=list(opening.disabled),
                 enable_fallback=0,
             )
         except Exception as error:  # onnxruntime's exceptions share no base class
             use = use and without_refused(use, str(error))
             if use is None:
                 raise
+
+
+def _session_options(path: Path, model: bytes | None, opening: Opening) -> onnxruntime.SessionOptions:
+    """Return the options of a session, without its providers."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = opening.level
+    if opening.threads is not None:
+        options.intra_op_num_threads = opening.threads
+    if [spec.name for spec in opening.specs] == [CPU]:
+        options.enable_mem_pattern = False  # a pattern is kept for every shape, and last chunks have many shapes
+    else:
+        options.add_session_config_entry(RECORD, "1")
+    if not opening.linger:
+        options.add_session_config_entry(STOP_SPINNING, "1")
+    if model is not None:
+        options.add_session_config_entry(WEIGHTS_FOLDER, os.fspath((path.parent / WEIGHTS).resolve().parent))
+    if any(spec.fixed for spec in opening.specs):
+        for axis, size in opening.sizes.items():
+            options.add_free_dimension_override_by_name(axis, size)
+    return options
+
+
+def _add_providers(options: onnxruntime.SessionOptions, providers: Sequence[Provider]) -> None:
+    """Name the providers in the options of a session, as plugins want it; the CPU comes last by itself."""
+    for provider in providers:
+        name, own = name_and_options(provider)
+        spec = spec_of(name)
+        if spec.plugin is not None:
+            options.add_provider_for_devices(*plugin_devices(spec, own))
+        elif name != CPU:
+            options.add_provider(name, {key: str(value) for key, value in own.items()})
 
 
 def _load_wheels(names: Sequence[str]) -> None:

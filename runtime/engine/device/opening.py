@@ -11,10 +11,11 @@ from fusioncam.kernels.device import Device
 from fusioncam.manifest import EXPLAIN_GRAPH, GPU_CHUNK, SCORE_GRAPH, Manifest
 from fusioncam.runtime.engine.device.engine import DeviceEngine
 from fusioncam.runtime.engine.options import EngineOptions
+from fusioncam.runtime.providers.naming import name_and_options, resolve, spec_of
+from fusioncam.runtime.providers.spec import Provider, Use
+from fusioncam.runtime.providers.table import TENSORRT
 from fusioncam.runtime.sessions.engine_cache import bundle_digest, cache_folder
 from fusioncam.runtime.sessions.open import captures
-from fusioncam.runtime.sessions.provider_options import Use
-from fusioncam.runtime.sessions.providers import ON_GPU, TENSORRT, Provider, name_and_options, resolve
 
 SHARED = ("device_id", "user_compute_stream", "has_user_compute_stream")
 
@@ -63,7 +64,7 @@ def agreed(providers: Sequence[Provider], option: str) -> int | None:
     values = [
         str(options[option])
         for name, options in map(name_and_options, providers)
-        if name in ON_GPU and option in options
+        if spec_of(name).kernels and option in options
     ]
     for value in values:
         if not re.fullmatch("[0-9]{1,20}", value):
@@ -76,4 +77,4 @@ def agreed(providers: Sequence[Provider], option: str) -> int | None:
 def _without_shared(provider: Provider) -> Provider:
     """Return the provider without the options that the engine gives to all providers."""
     name, options = name_and_options(provider)
-    return (name, {k: v for k, v in options.items() if k not in SHARED}) if name in ON_GPU else provider
+    return (name, {k: v for k, v in options.items() if k not in SHARED}) if spec_of(name).kernels else provider

@@ -10,6 +10,12 @@ from fusioncam.runtime.sessions.run import run
 MASKS = 64  # per run, at most: bounds the memory
 
 
+def masks_per_run(grid: tuple[int, int]) -> int:
+    """Return the number of masks of every run, so that the places of a grid (h, w) are dealt out evenly."""
+    places = grid[0] * grid[1]
+    return -(-places // -(-places // MASKS))
+
+
 class Head:
     """Runs the head graph of a bundle.
 
@@ -29,8 +35,7 @@ class Head:
         masks = next(i for i in session.get_inputs() if i.name == "masks")
         self.grid: tuple[int, int] = (masks.shape[2], masks.shape[3])
         self._places = self.grid[0] * self.grid[1]
-        runs = -(-self._places // MASKS)
-        self.chunk = -(-self._places // runs)
+        self.chunk = masks_per_run(self.grid)
 
     def scores(self, x: Float32Array) -> Float32Array:
         """Return the logits by each place alone: Recipro-CAM, arXiv 2209.14074, section 3.2.

@@ -34,6 +34,7 @@ class Scorer:
         dtype: Type of the session's `image`, float32 or float16.
         grid: (h, w) of the masks, where the session's graph is that of `masked_graph`; by default it takes pictures.
         explain: Session of the explain graph, for requests of exact passes, see `PassRequest`.
+        singly: Whether the explain graph takes one picture per run.
     """
 
     def __init__(
@@ -45,9 +46,10 @@ class Scorer:
         dtype: npt.DTypeLike = np.float32,
         grid: tuple[int, int] | None = None,
         explain: onnxruntime.InferenceSession | None = None,
+        singly: bool = False,
     ) -> None:
         self._session, self._shape, self.chunk, self.pad = session, shape, chunk, pad
-        self._explain = explain
+        self._explain, self._singly = explain, singly
         self._buffers: Callable[[], Chunk] = partial(MaskChunk, grid) if grid else partial(PictureChunk, shape, dtype)
 
     @property
@@ -103,8 +105,13 @@ class Scorer:
         assert self._explain is not None, "an engine of int8 bundles gives it"
         options = onnxruntime.RunOptions()
         options.only_execute_path_to_fetches = True
-        feeds["class_index"] = np.full(len(feeds["image"]), -1, np.int64)
-        return np.asarray(run(self._explain, ["logits"], feeds, options)[0])
+        pictures = feeds["image"]
+        parts = np.split(pictures, len(pictures)) if self._singly else [pictures]
+        logits = [
+            run(self._explain, ["logits"], {"image": p, "class_index": np.full(len(p), -1, np.int64)}, options)[0]
+            for p in parts
+        ]
+        return np.concatenate(logits)
 
 
 def _through_one_session(running: Iterable[RunningTask[Any]]) -> tuple[bool, list[RunningTask[Any]]]:

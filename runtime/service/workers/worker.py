@@ -67,7 +67,10 @@ def open_app(config: WorkerConfig, metrics: Metrics, liveness: Liveness, crowded
 def _open_pipeline(config: WorkerConfig, bundle: Path) -> Pipeline:
     """Load a model, and have it explain a few times: first runs allocate, and take longer than deadlines allow for."""
     methods = METHODS if read_bundle(bundle).gradient else ("score_cam",)
-    pipeline = Explainer(bundle, config.providers, methods, chunk=config.chunk, threads=config.threads).pipeline
+    explainer = Explainer(
+        bundle, config.providers, methods, chunk=config.chunk, threads=config.threads, allow_cpu=config.allow_cpu
+    )
+    pipeline = explainer.pipeline
     size = pipeline.manifest.preprocessing.size
     picture = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     budget = pipeline.chunk + 4  # one whole run, and the passes of the fusion

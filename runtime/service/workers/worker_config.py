@@ -24,6 +24,7 @@ class WorkerConfig:
         max_batch: See `Batcher`.
         queue: See `Batcher`.
         log_level: Of Python's logging.
+        allow_cpu: See `Explainer`.
     """
 
     models: dict[str, Path]
@@ -34,6 +35,7 @@ class WorkerConfig:
     max_batch: int = MAX_BATCH
     queue: int = QUEUE
     log_level: str = "info"
+    allow_cpu: bool = False
 
     @property
     def grace(self) -> float:

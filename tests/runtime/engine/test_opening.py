@@ -6,8 +6,8 @@ from fusioncam.manifest import EXPLAIN_GRAPH, SCORE_GRAPH
 from fusioncam.runtime.engine import EngineOptions, opening
 from fusioncam.runtime.engine.device.opening import open_device_engine
 from fusioncam.runtime.engine.opening import open_engines
+from fusioncam.runtime.providers.table import CPU, CUDA, TENSORRT
 from fusioncam.runtime.sessions.open import open_session
-from fusioncam.runtime.sessions.providers import CPU, CUDA, TENSORRT
 
 
 @pytest.fixture
@@ -24,11 +24,29 @@ def told(monkeypatch, host_device, injected):
         yield calls
 
 
-@pytest.mark.parametrize("providers", [["cuda"], ["tensorrt", "cpu"], ["cpu", "cuda"]])
-def test_int8_bundles_are_for_cpus(tiny, providers):
-    manifest = Explainer(tiny.bundle).manifest.model_copy(update={"score_precision": "int8"})
-    with pytest.raises(UsageError, match="int8 bundles are for CPUs; for a GPU export the model again"):
-        open_engines(tiny.bundle, manifest, EngineOptions(providers))
+@pytest.mark.parametrize(
+    ("providers", "message"),
+    [
+        (["cuda"], "the cuda provider takes no int8; export the model again with --precision fp16"),
+        (["cpu", "cuda"], "the cuda provider takes no int8; export the model again with --precision fp16"),
+        (["tensorrt", "cpu"], "the tensorrt provider takes int8 around zero only; .* --precision int8 --symmetric"),
+    ],
+)
+def test_not_every_provider_takes_int8(tiny_int8, providers, message):
+    with pytest.raises(UsageError, match=message):
+        open_engines(tiny_int8, Explainer(tiny_int8).manifest, EngineOptions(providers))
+
+
+def test_int8_around_zero_runs_on_tensorrt_and_its_maps_are_made_on_the_host(symmetric_int8, injected):
+    opened = []
+
+    def open_on_cpu(path, providers, threads, disabled, **options):
+        opened.append((path.name, providers))
+        return open_session(path, [CPU], threads, disabled)
+
+    with injected(open_session=open_on_cpu):
+        Explainer(symmetric_int8, ["tensorrt"])
+    assert opened == [(EXPLAIN_GRAPH, [TENSORRT]), (SCORE_GRAPH, [TENSORRT])]
 
 
 def test_both_sessions_get_the_stream_and_the_one_shape(tiny, told, monkeypatch, tmp_path):

@@ -9,9 +9,10 @@ import pytest
 from fusioncam import Explainer
 from fusioncam.errors import BundleError, FusionCamError, UsageError
 from fusioncam.manifest import sha256, signed
-from fusioncam.runtime.sessions import failures, native_stderr, providers
+from fusioncam.runtime.providers import naming as providers
+from fusioncam.runtime.providers.table import CPU
+from fusioncam.runtime.sessions import failures, native_stderr
 from fusioncam.runtime.sessions import open as session
-from fusioncam.runtime.sessions.providers import CPU
 from fusioncam.runtime.sessions.run import run
 
 

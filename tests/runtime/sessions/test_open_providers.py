@@ -13,10 +13,11 @@ import pytest
 
 from fusioncam import Explainer
 from fusioncam.errors import BundleError, ProviderError
-from fusioncam.runtime.sessions import failures, providers
+from fusioncam.runtime.providers import table
+from fusioncam.runtime.providers.spec import Use
+from fusioncam.runtime.providers.table import CPU, CUDA, SHORT, TENSORRT
+from fusioncam.runtime.sessions import failures
 from fusioncam.runtime.sessions import open as session
-from fusioncam.runtime.sessions.provider_options import Use
-from fusioncam.runtime.sessions.providers import CPU, CUDA, TENSORRT
 from fusioncam.runtime.sessions.run import run
 
 
@@ -28,14 +29,14 @@ def has(name):
 @pytest.mark.parametrize("name", ["cuda", "tensorrt"])
 @pytest.mark.parametrize("form", [lambda n: [n], lambda n: [n, "cpu"], lambda n: [(n, {"device_id": 0})]])
 def test_a_gpu_that_is_not_there_is_an_error_and_never_the_cpu(tiny, capfd, name, form):
-    if has(providers.SHORT[name]):
+    if has(SHORT[name].name):
         pytest.skip("this machine may have it")
     with pytest.raises(ProviderError) as caught:
         Explainer(tiny.bundle, providers=form(name))
     message = str(caught.value)
     assert message.startswith(f"the {name} provider cannot be used: ")
     assert message.endswith(", or use the cpu provider")
-    ways = (failures.GET_BUILD, failures.GET_GPU, failures.GET_TENSORRT, failures.GET_DRIVER)
+    ways = (table.GET_BUILD, table.GET_GPU, table.GET_TENSORRT, failures.GET_DRIVER)
     assert any(way in message for way in ways)
     assert "\n" not in message
     assert len(message) < 400
@@ -60,7 +61,7 @@ def test_a_build_without_the_provider_says_so(tiny, monkeypatch):
     with pytest.raises(ProviderError, match=r"this build of onnxruntime does not have it; .*onnxruntime-gpu"):
         Explainer(tiny.bundle, providers=["cuda", "cpu"])
     with pytest.raises(ProviderError, match="does not have it; install a build that has it"):
-        Explainer(tiny.bundle, providers=["CoreMLExecutionProvider"])
+        Explainer(tiny.bundle, providers=["XnnpackExecutionProvider"])
 
 
 @pytest.fixture
@@ -86,8 +87,11 @@ def pretend(monkeypatch):
             def get_provider_options(self):
                 return asked[-1]
 
+            def get_provider_graph_assignment_info(self):
+                return []
+
         monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
-        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [*providers.SHORT.values()])
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CPU, CUDA, TENSORRT])
         return asked
 
     return replace
@@ -150,7 +154,7 @@ def test_a_graph_that_cannot_be_captured_is_opened_without(tiny, pretend):
 
 @pytest.mark.parametrize(("name", "can"), [("cuda", True), ("tensorrt", False)])
 def test_capture_that_is_not_refused_is_noticed(tiny, pretend, name, can):
-    pretend([providers.SHORT[name], CPU])
+    pretend([SHORT[name].name, CPU])
     assert session.captures(session.open_session(tiny.bundle / "score.onnx", [name], use=Use(capture=True))) == can
     assert not session.captures(session.open_session(tiny.bundle / "score.onnx", [name], use=Use()))
 

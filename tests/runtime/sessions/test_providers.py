@@ -4,9 +4,11 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
-from fusioncam.runtime.sessions import failures, provider_options
-from fusioncam.runtime.sessions.provider_options import Use, with_defaults
-from fusioncam.runtime.sessions.providers import CPU, CUDA, TENSORRT
+from fusioncam.runtime.providers import options as provider_options
+from fusioncam.runtime.providers.options import with_defaults
+from fusioncam.runtime.providers.spec import Use
+from fusioncam.runtime.providers.table import CPU, CUDA, TENSORRT
+from fusioncam.runtime.sessions import failures
 
 SHAPES = {"image": (64, 3, 224, 224), "class_index": (64,)}
 PROFILE = "image:64x3x224x224,class_index:64"

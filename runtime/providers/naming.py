@@ -1,23 +1,22 @@
-"""Execution providers of onnxruntime by name, and checks of the list that a user gives."""
+"""Execution providers by name, and checks of the list that a user gives."""
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import onnxruntime
 
 from fusioncam.errors import UsageError
 from fusioncam.runtime.arguments import listed
-
-Options = dict[str, Any]
-Provider = str | tuple[str, Options]
-
-CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
-ON_GPU = (CUDA, TENSORRT)
-SHORT = {"cpu": CPU, "cuda": CUDA, "tensorrt": TENSORRT}
+from fusioncam.runtime.providers.spec import Options, Plugin, Provider, ProviderSpec
+from fusioncam.runtime.providers.table import BY_NAME, CPU, SHORT
 
 ONE_GRAPH = "trt_cuda_graph_enable"
+GIVE_LIBRARY = "give the library of a plugin for this machine"
+USE = f"use {', '.join(SHORT)}, or NAME:LIBRARY for a plugin of your own"
 
 
 def warn_of_clash() -> None:
@@ -41,23 +40,42 @@ def resolve(providers: Sequence[Provider] | None) -> list[Provider]:
     """Return providers by full name, in order of preference; by default the CPU alone.
 
     Args:
-        providers: As onnxruntime takes them, or by short name: `cpu`, `cuda`, `tensorrt`.
+        providers: As onnxruntime takes them, or by short name, see `SHORT`; NAME:LIBRARY is a plugin's library.
 
     Raises:
         UsageError: They are no list of providers, onnxruntime knows no such name, or an option would give wrong maps.
     """
-    known = [*SHORT.values(), *onnxruntime.get_all_providers()]
+    known = [*BY_NAME, *onnxruntime.get_all_providers()]
     full: list[Provider] = []
     for provider in [CPU] if providers is None else listed(providers, "providers"):
-        name, options = name_and_options(provider)
-        name = SHORT.get(name.lower(), name)
-        if name not in known:
-            raise UsageError(f"there is no execution provider {name!r}; use {', '.join(SHORT)}")
+        given, options = name_and_options(provider)
+        name, colon, library = given.partition(":")
+        name = SHORT[name.lower()].name if name.lower() in SHORT else name
+        if not name or (library == "" if colon else name not in known):
+            raise UsageError(f"there is no execution provider {given!r}; {USE}")
         refuse_one_graph(options)
-        full.append(name if isinstance(provider, str) else (name, options))
+        full.append(name + colon + library if isinstance(provider, str) else (name + colon + library, options))
     if not full:
         raise UsageError(f"no provider is named; name at least one provider of {', '.join(SHORT)}")
     return full
+
+
+def specs(providers: Sequence[Provider] | None) -> list[ProviderSpec]:
+    """Return the rows of the table for providers; one that is not there gets a row of its own.
+
+    Args:
+        providers: See `resolve`.
+    """
+    return [spec_of(name_and_options(provider)[0]) for provider in resolve(providers)]
+
+
+def spec_of(full: str) -> ProviderSpec:
+    """Return the row of a provider by its full name, or NAME:LIBRARY."""
+    name, _, library = full.partition(":")
+    spec = BY_NAME.get(name, ProviderSpec(name, name, fixed=bool(library)))
+    if not library:
+        return spec
+    return replace(spec, install=GIVE_LIBRARY, plugin=replace(spec.plugin or Plugin(None), library=Path(library)))
 
 
 def name_and_options(provider: Any) -> tuple[str, Options]:

@@ -1,0 +1,1 @@
+"""Execution providers of onnxruntime: `table` has one row for each, and other code asks it."""
