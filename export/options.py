@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ParamSpec, TypedDict, TypeVar, cast
 
 from fusioncam.kernels.arrays import Array
-from fusioncam.manifest import Preprocessing
+from fusioncam.manifest import CHUNK, Preprocessing
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -55,9 +55,10 @@ class ExportOptions(TypedDict, total=False):
     shared_weights: bool
     """Let the masked passes in that graph read the weights of its explain pass: half the file, but onnxruntime runs
     them slower."""
+    chunk: int
+    """Masked pictures per turn of that graph's Loop: few for little memory, many for a GPU."""
     unrolled: int | None
-    """Masks per call of the method without a Loop, for TensorRT, which the bundle then also gets; see
-    `unrolled_graphs`."""
+    """Masks per call of the method without a Loop, which the bundle then also gets; see `unrolled_graphs`."""
 
 
 # Every other option is None.
@@ -67,6 +68,7 @@ _SET: ExportOptions = {
     "accept_drift": False,
     "single": False,
     "shared_weights": False,
+    "chunk": CHUNK,
 }
 DEFAULTS = cast(ExportOptions, {**dict.fromkeys(ExportOptions.__annotations__), **_SET})
 

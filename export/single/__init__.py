@@ -41,6 +41,10 @@ def check_variants(options: ExportOptions) -> None:
     single, unrolled = options["single"], options["unrolled"]
     if options["shared_weights"] and not single:
         raise UsageError("--shared-weights is an option of the single graph; add --single")
+    if options["chunk"] != CHUNK and not single:
+        raise UsageError("--chunk is an option of the single graph; add --single")
+    if not 1 <= options["chunk"] <= MOST_CHUNK:
+        raise UsageError(f"--chunk takes a number of masks from 1 to {MOST_CHUNK}, not {options['chunk']}")
     if unrolled is not None and not 1 <= unrolled <= MOST_CHUNK:
         raise UsageError(f"--unrolled takes a number of masks from 1 to {MOST_CHUNK}, not {unrolled}")
     if (single or unrolled) and not options["gradient"]:
@@ -48,7 +52,7 @@ def check_variants(options: ExportOptions) -> None:
         raise UsageError(f"{name} needs the gradient, for Fusion-CAM; leave --no-gradient out")
 
 
-def single_graph(bundle: str | os.PathLike[str], *, shared_weights: bool = False) -> bytes:
+def single_graph(bundle: str | os.PathLike[str], *, shared_weights: bool = False, chunk: int = CHUNK) -> bytes:
     """Return the single graph of a bundle, serialised.
 
     Inputs are `image` (1, 3, H, W) float32, preprocessed, and `class_index` (1,) int64, where -1 is the top class;
@@ -57,13 +61,16 @@ def single_graph(bundle: str | os.PathLike[str], *, shared_weights: bool = False
     Args:
         bundle: The folder.
         shared_weights: Whether the masked passes read the weights of the explain pass: half the file, less speed.
+        chunk: Masked pictures per turn of the Loop.
 
     Raises:
         BundleError: The folder is no bundle, or a file of it is missing or was changed.
-        UsageError: The bundle has no gradient, or its model decides once for a whole batch.
+        UsageError: The bundle has no gradient, its model decides once for a whole batch, or the chunk makes no sense.
         ModelError: The graph would be larger than the 2 GB a file can hold.
     """
-    return _single(*_suited(bundle), shared_weights)
+    folder, manifest = _suited(bundle)
+    check_variants({**DEFAULTS, "single": True, "chunk": chunk})
+    return _single(folder, manifest, shared_weights, chunk)
 
 
 def unrolled_graphs(bundle: str | os.PathLike[str], masks: int) -> dict[str, bytes]:
@@ -83,7 +90,11 @@ def unrolled_graphs(bundle: str | os.PathLike[str], masks: int) -> dict[str, byt
 
 def write_variants(folder: Path, manifest: Manifest, options: ExportOptions) -> list[str]:
     """Write the graphs that the options ask for into a folder with a bundle's graphs, and return their file names."""
-    graphs = {SINGLE_GRAPH: _single(folder, manifest, options["shared_weights"])} if options["single"] else {}
+    graphs = (
+        {SINGLE_GRAPH: _single(folder, manifest, options["shared_weights"], options["chunk"])}
+        if options["single"]
+        else {}
+    )
     if options["unrolled"] is not None:
         graphs |= _unrolled(folder, manifest, options["unrolled"])
     for name, data in graphs.items():
@@ -104,25 +115,24 @@ def _suited(bundle: str | os.PathLike[str]) -> tuple[Path, Manifest]:
     return folder, manifest
 
 
-def _single(folder: Path, manifest: Manifest, shared_weights: bool) -> bytes:
-    model, score = _load(folder, EXPLAIN_GRAPH), _load(folder, SCORE_GRAPH)
+def _single(folder: Path, manifest: Manifest, shared_weights: bool, chunk: int) -> bytes:
+    model, score, exact = _load(folder, EXPLAIN_GRAPH), _load(folder, SCORE_GRAPH), _logits(folder)
     if manifest.score_precision == "float16" and not shared_weights:  # the weights of the explain pass are float16
         score = widened(score)
-    loop_graph(model.graph, score, manifest, CHUNK, shared_weights, _exact(folder, manifest))
+    loop_graph(model.graph, score, exact, manifest, chunk, shared_weights)
     return _serialised(model, manifest)
 
 
 def _unrolled(folder: Path, manifest: Manifest, masks: int) -> dict[str, bytes]:
-    graphs = {
-        CHUNK_GRAPH: chunk_graph(_load(folder, SCORE_GRAPH), manifest, masks),
-        FUSE_GRAPH: fuse_graph(_exact(folder, manifest) or _load(folder, SCORE_GRAPH), manifest),
-    }
+    score = _load(folder, SCORE_GRAPH)
+    exact = _logits(folder) if manifest.score_precision == "int8" else score
+    graphs = {CHUNK_GRAPH: chunk_graph(score, manifest, masks), FUSE_GRAPH: fuse_graph(exact, manifest)}
     return {name: _serialised(model, manifest) for name, model in graphs.items()}
 
 
-def _exact(folder: Path, manifest: Manifest) -> ir.Model | None:
-    """Return the graph for the passes of full-size maps, where that of the masked passes is too coarse, else None."""
-    return logits_only(_load(folder, EXPLAIN_GRAPH)) if manifest.score_precision == "int8" else None
+def _logits(folder: Path) -> ir.Model:
+    """Return the part of the explain graph that gives the logits."""
+    return logits_only(_load(folder, EXPLAIN_GRAPH))
 
 
 def _load(folder: Path, name: str) -> ir.Model:

@@ -1,9 +1,6 @@
 """The arithmetic of Fusion-CAM (arXiv 2603.05386) in ONNX operators, as `kernels/reference.py` defines it."""
 
-from collections.abc import Callable
-
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from fusioncam.export.gradient import Ops
@@ -15,37 +12,22 @@ from fusioncam.manifest import Ending, Manifest
 LOWEST = -1e30  # score of a channel that gets no weight; minus infinity would make NaN where all channels have it
 BISECTIONS = 40  # halvings of [0, 1]: float32 tells no finer ones
 
-Threshold = Callable[["Arithmetic", ir.Value], ir.Value]
-
 
 class Arithmetic:
-    """The steps of the method on maps (..., H, W), written as nodes of one graph.
+    """The steps of the method on maps (..., H, W), written as nodes of one graph; all float32, as TensorRT has no more.
 
     Args:
         op: Appends to the graph.
         grid: (h, w) of the layer.
         size: (H, W) of the maps.
-        dtype: Type of all results: float64, or float32 where hardware has no other.
-        threshold: Returns the percentile of a map; see `by_sorting` and `by_bisection`.
     """
 
-    def __init__(
-        self, op: Ops, grid: tuple[int, int], size: tuple[int, int], dtype: npt.DTypeLike, threshold: Threshold
-    ) -> None:
-        self.op, self.grid, self.size, self.dtype = op, grid, size, np.dtype(dtype)
-        self._threshold = threshold
-
-    def of_type(self, dtype: npt.DTypeLike) -> "Arithmetic":
-        """Return the same arithmetic in another type."""
-        return Arithmetic(self.op, self.grid, self.size, dtype, self._threshold)
+    def __init__(self, op: Ops, grid: tuple[int, int], size: tuple[int, int]) -> None:
+        self.op, self.grid, self.size = op, grid, size
 
     def number(self, value: float) -> ir.Value:
-        """Return a constant of the type of all results."""
-        return self.op.constant(value, self.dtype)
-
-    def real(self, value: ir.Value) -> ir.Value:
-        """Return `value` in the type of all results."""
-        return self.op.Cast(value, to=ir.DataType.from_numpy(self.dtype))
+        """Return a number as a constant."""
+        return self.op.constant(value, np.float32)
 
     def least(self, maps: ir.Value) -> ir.Value:
         """Return the least value of each map (..., 1, 1)."""
@@ -71,8 +53,8 @@ class Arithmetic:
         return self._between(small, rows, columns)
 
     def _between(self, small: ir.Value, rows: Float64Array, columns: Float64Array) -> ir.Value:
-        wide = self.op.MatMul(small, self.op.constant(columns.T, self.dtype))
-        return self.op.MatMul(self.op.constant(rows, self.dtype), wide)
+        wide = self.op.MatMul(small, self.op.constant(columns.T, np.float32))
+        return self.op.MatMul(self.op.constant(rows, np.float32), wide)
 
     def flat(self, span: ir.Value, low: ir.Value, high: ir.Value) -> ir.Value:
         """Return whether a map of these extremes, `span` apart, is constant but for rounding."""
@@ -81,14 +63,13 @@ class Arithmetic:
         return self.op.LessOrEqual(span, limit)
 
     def scaled(self, activations: ir.Value) -> ir.Value:
-        """Return the maps (n, h, w) that become M_k = unit(up(A_k)) when enlarged, for A (n, h, w) of any type.
+        """Return the maps (n, h, w) that become M_k = unit(up(A_k)) when enlarged, for A (n, h, w).
 
         The least value is subtracted first, so float32 loses no digits where a map varies little around a large value.
         """
         op = self.op
-        exact = self.real(activations)
-        base = self.least(exact)
-        above = op.Sub(exact, base)
+        base = self.least(activations)
+        above = op.Sub(activations, base)
         coarse = self.turning_points(above)
         low, high = self.least(coarse), self.greatest(coarse)
         span = op.Sub(high, low)
@@ -113,54 +94,66 @@ class Arithmetic:
         return op.Where(flat, self.number(0), shifted)
 
     def weighted_sum(self, weights: ir.Value, activations: ir.Value) -> tuple[ir.Value, ir.Value]:
-        """Return the sum of w_k A_k over k, for weights (K,) and activations (K, h, w).
+        """Return the sum of w_k A_k over k, for weights (1, K) and activations (K, h, w).
 
         The sum has two parts, for the reason in `scaled`: a map (h, w), and a scalar to be added to it.
         """
         op, cells = self.op, self.grid[0] * self.grid[1]
-        exact = self.real(activations)
-        base = self.least(exact)
-        row = op.Unsqueeze(weights, op.ints([0]))
-        above = op.MatMul(row, op.Reshape(op.Sub(exact, base), op.ints([-1, cells])))
-        below = op.MatMul(row, op.Reshape(base, op.ints([-1, 1])))
+        base = self.least(activations)
+        above = op.MatMul(weights, op.Reshape(op.Sub(activations, base), op.ints([-1, cells])))
+        below = op.MatMul(weights, op.Reshape(base, op.ints([-1, 1])))
         return op.Reshape(above, op.ints(self.grid)), op.Reshape(below, op.ints([]))
 
     def grad_cam(self, activations: ir.Value, gradients: ir.Value) -> ir.Value:
         """Return G (H, W) = unit(up(relu(sum_k alpha_k A_k))), alpha_k the mean of g_k; arXiv 1610.02391."""
-        alpha = self.op.ReduceMean(self.real(gradients), self.op.ints([-2, -1]), keepdims=0)
-        small, base = self.weighted_sum(alpha, activations)
+        alpha = self.op.ReduceMean(gradients, self.op.ints([-2, -1]), keepdims=0)
+        small, base = self.weighted_sum(self._row(alpha), activations)
         return self.unit(self.up(self.relu(small, base)), base)
 
     def denoise(self, gradient_map: ir.Value) -> ir.Value:
         """Return D of step 1: G, where values below the percentile are zero, scaled to [0, 1]."""
-        kept = self.op.GreaterOrEqual(gradient_map, self._threshold(self, gradient_map))
+        kept = self.op.GreaterOrEqual(gradient_map, percentile(self, gradient_map))
         return self.unit(self.op.Where(kept, gradient_map, self.number(0)))
 
     def score_cam(self, activations: ir.Value, scores: ir.Value) -> ir.Value:
         """Return R (H, W) = unit(relu(up(sum_k w_k A_k))), w the softmax of the scores (K,); arXiv 1910.01279."""
-        weights = self.op.Softmax(self.real(scores), axis=0)
-        small, base = self.weighted_sum(weights, activations)
+        small, base = self.weighted_sum(self._softmax(scores), activations)
         return self.unit(self.relu(self.up(small), base), base)
 
-    def heaviest(self, scores: ir.Value, count: ir.Value) -> ir.Value:
+    def _row(self, values: ir.Value) -> ir.Value:
+        """Return values (n,) as (1, n)."""
+        return self.op.Unsqueeze(values, self.op.ints([0]))
+
+    def _softmax(self, scores: ir.Value) -> ir.Value:
+        """Return the weights (1, n) of scores (n,): TensorRT takes a Softmax of at least two axes."""
+        return self.op.Softmax(self._row(scores), axis=1)
+
+    def heaviest(self, scores: ir.Value, count: int) -> ir.Value:
         """Return the places (count,) of the greatest scores; see `kernels.rescoring`."""
-        _, places = self.op.many("TopK", scores, count, count=2, axis=0)
+        _, places = self.op.many("TopK", scores, self.op.ints([count]), count=2, axis=0)
         return places
 
-    def corrected(self, scores: ir.Value, again: ir.Value, exact: ir.Value) -> ir.Value:
-        """Return scores (n,) of which some were passed again: `rescoring.corrected` in float32."""
+    def corrected(self, scores: ir.Value, heavy: ir.Value, exact: ir.Value, again: ir.Value) -> ir.Value:
+        """Return scores (n,) of which some were passed again: `rescoring.corrected`.
+
+        Args:
+            scores: Coarse scores.
+            heavy: The heaviest channels (m,), the heaviest first.
+            exact: Their exact scores (m,).
+            again: Which of them count (m,): the first ones.
+        """
         op = self.op
-        coarse = op.Gather(scores, again)
-        weights = op.Softmax(op.Unsqueeze(coarse, op.ints([0])), axis=1)
-        error = op.MatMul(weights, op.Unsqueeze(op.Sub(exact, coarse), op.ints([1])))
-        return op.ScatterElements(op.Add(scores, op.Reshape(error, op.ints([1]))), again, exact, axis=0)
+        coarse = op.Gather(scores, heavy)
+        weights = self._softmax(op.Where(again, coarse, self.number(LOWEST)))
+        error = op.Reshape(op.MatMul(weights, op.Unsqueeze(op.Sub(exact, coarse), op.ints([1]))), op.ints([1]))
+        better = op.Where(again, exact, op.Add(coarse, error))
+        return op.ScatterElements(op.Add(scores, error), heavy, better, axis=0)
 
     def chances(self, logits: ir.Value, ending: Ending) -> ir.Value:
         """Return probabilities (n, classes) of logits; for a regression, the values themselves."""
-        exact = self.real(logits)
         if ending == "value":
-            return exact
-        return self.op.Sigmoid(exact) if ending == "sigmoid" else self.op.Softmax(exact, axis=1)
+            return logits
+        return self.op.Sigmoid(logits) if ending == "sigmoid" else self.op.Softmax(logits, axis=1)
 
     def shares(self, first: ir.Value, second: ir.Value) -> tuple[ir.Value, ir.Value]:
         """Return two gains as shares of their sum, for step 3; equal shares where the sum is about zero."""
@@ -201,20 +194,11 @@ def _between_neighbours(m: Arithmetic, low: ir.Value, high: ir.Value, share: flo
     return m.op.Sub(high, m.op.Mul(step, m.number(1 - share)))
 
 
-def by_sorting(m: Arithmetic, values: ir.Value) -> ir.Value:
-    """Return the percentile THETA of a map (H, W), linear between neighbours as in NumPy."""
-    op, count = m.op, m.size[0] * m.size[1]
-    low, share = _rank(count)
-    high = min(low + 1, count - 1)
-    lowest, _ = op.many("TopK", op.Reshape(values, op.ints([-1])), op.ints([high + 1]), count=2, largest=0)
-    first, second = (op.Gather(lowest, op.constant(n, np.int64)) for n in (low, high))
-    return _between_neighbours(m, first, second, share)
+def percentile(m: Arithmetic, values: ir.Value) -> ir.Value:
+    """Return the percentile THETA of a map (H, W) in [0, 1], linear between neighbours as in NumPy.
 
-
-def by_bisection(m: Arithmetic, values: ir.Value) -> ir.Value:
-    """Return the same percentile of a map in [0, 1] without TopK, of which TensorRT takes no more than 3840 values.
-
-    The count of values at or below the middle tells in which half the value of that rank lies.
+    A bisection finds the value, because TensorRT's TopK takes no more than 3840 values. The count of values at or below
+    the middle tells in which half the value of that rank lies.
     """
     op = m.op
     rank, share = _rank(m.size[0] * m.size[1])
@@ -236,14 +220,7 @@ def by_bisection(m: Arithmetic, values: ir.Value) -> ir.Value:
     return _between_neighbours(m, low, op.Where(alone, next_above(low), low), share)
 
 
-def arithmetic_of(op: Ops, manifest: Manifest, unrolled: bool = False) -> Arithmetic:
-    """Return the arithmetic for maps of the size of the model's input.
-
-    Args:
-        op: Appends to the graph.
-        manifest: The manifest of the bundle.
-        unrolled: Whether the graph is for TensorRT, which knows neither float64 nor a large TopK.
-    """
+def arithmetic_of(op: Ops, manifest: Manifest) -> Arithmetic:
+    """Return the arithmetic, appended by `op`, for maps of the size of the model's input."""
     _, height, width = manifest.layer.shape
-    dtype, threshold = (np.float32, by_bisection) if unrolled else (np.float64, by_sorting)
-    return Arithmetic(op, (height, width), manifest.preprocessing.size, dtype, threshold)
+    return Arithmetic(op, (height, width), manifest.preprocessing.size)

@@ -1,5 +1,6 @@
 """Whole graphs put into another."""
 
+import hashlib
 from collections.abc import Mapping
 
 import onnx_ir as ir
@@ -60,10 +61,12 @@ def _rename(graph: ir.Graph, prefix: str) -> None:
 
 
 def content(value: ir.Value) -> bytes:
-    """Return bytes that differ between constants that differ."""
+    """Return a digest of the type, shape and numbers of a constant."""
     tensor = value.const_value
     assert tensor is not None
-    return b"%d %s " % (tensor.dtype, repr(tuple(tensor.shape)).encode()) + tensor.tobytes()
+    digest = hashlib.sha256(b"%d %s " % (tensor.dtype, repr(tuple(tensor.shape)).encode()))
+    digest.update(tensor.tobytes())
+    return digest.digest()
 
 
 def constants_of(graph: ir.Graph) -> dict[bytes, ir.Value]:

@@ -8,7 +8,7 @@ from typer import Argument, Option
 
 from fusioncam import supervisor
 from fusioncam.errors import UsageError
-from fusioncam.manifest import Manifest
+from fusioncam.manifest import CHUNK, Manifest
 from fusioncam.runtime.commands import console
 from fusioncam.runtime.commands.inspection import LONG_NAME
 from fusioncam.runtime.commands.options import (
@@ -87,9 +87,8 @@ Single = Annotated[
     bool, Option("--single", help="Also the whole method as one graph, fusioncam.onnx, for any onnxruntime.")
 ]
 Shared = Annotated[bool, Option("--shared-weights", help="With --single: half the file, but slower.")]
-Unrolled = Annotated[
-    int | None, Option(metavar="N", help="Also the method without a Loop, N masks a call, for TensorRT.")
-]
+Turn = Annotated[int, Option("--chunk", metavar="N", help="With --single: masked pictures per turn of its loop.")]
+Unrolled = Annotated[int | None, Option(metavar="N", help="Also the method without a Loop, N masks a call.")]
 
 
 def export(
@@ -115,6 +114,7 @@ def export(
     ending: Ending = None,
     single: Single = False,
     shared_weights: Shared = False,
+    chunk: Turn = CHUNK,
     unrolled: Unrolled = None,
     time_limit: TimeLimit = SECONDS,
     memory_limit: MemoryLimit = None,
@@ -138,7 +138,7 @@ def export(
         "precision": precision, "calibrate": _photos(calibrate, note), "symmetric": symmetric,
         "accept_drift": accept_drift,
         "gradient": not no_gradient, "ending": ending,
-        "single": single, "shared_weights": shared_weights, "unrolled": unrolled,
+        "single": single, "shared_weights": shared_weights, "chunk": chunk, "unrolled": unrolled,
     }  # fmt: skip
     bundle, manifest = _exported(model, out, options)
     if json:

@@ -24,7 +24,7 @@ TYPES = {
     TensorProto.UINT8: "UINT8",
     TensorProto.BOOL: "BOOL",
 }
-DATA_ONLY = ("QuantizeLinear", "DequantizeLinear", "Resize")  # whose other inputs have types of their own
+DATA_ONLY = ("CumSum", "QuantizeLinear", "DequantizeLinear", "Resize")  # whose other inputs have types of their own
 MOST = 3840  # of TopK
 
 
@@ -77,6 +77,14 @@ RESTRICTIONS = {
     r"Antialiasing is not supported": lambda u: not u.attributes.get("antialias", 0),
     r"`sorted` must be 1": lambda u: u.attributes.get("sorted", 1) == 1,
     r"`K` input must be less than 3840": lambda u: u.is_constant("K") and u.value("K").max() < MOST,
+    # Outputs of a Loop beyond those that are carried from turn to turn.
+    r"Scan output length cannot be dynamic": lambda u: len(u.node.output) <= len(u.node.input) - 2,
+    r"The shape of Loop carried dependencies must be the same across all loop iterations": lambda u: all(
+        [d.dim_value for d in before.type.tensor_type.shape.dim]
+        == [d.dim_value for d in after.type.tensor_type.shape.dim]
+        for body in [u.attributes["body"]]
+        for before, after in zip(body.input[2:], body.output[1:], strict=False)
+    ),
     r"`reduction` is not supported": lambda u: u.attributes.get("reduction", "none") == "none",
     r"`sparse_value`, `value_string`, and `value_strings` attributes are unsupported": lambda u: (
         not {"sparse_value", "value_string", "value_strings"} & u.attributes.keys()

@@ -148,6 +148,8 @@ def test_weights_are_in_the_file_twice_or_once(bundle):
 
 WRONG = {
     "--shared-weights .*; add --single": {"shared_weights": True},
+    "--chunk is an option of the single graph; add --single": {"chunk": 4},
+    "--chunk takes a number of masks from 1 to 4096, not 0": {"single": True, "chunk": 0},
     "--unrolled takes a number of masks from 1 to 4096, not 0": {"unrolled": 0},
     "--single needs the gradient, for Fusion-CAM": {"single": True, "gradient": False},
     "--unrolled needs the gradient, for Fusion-CAM": {"unrolled": 8, "gradient": False},

@@ -98,6 +98,12 @@ def test_masks_a_call(masks, usual, pictures, unrolled_of, farthest):
     assert farthest(unrolled_of(usual, masks)(pictures[0], 2), wanted) <= SAME
 
 
+@pytest.mark.parametrize("chunk", [1, 5, 12, 40])
+def test_masks_a_turn(chunk, usual, pictures, single_of, farthest):
+    wanted = Explainer(usual).explain(pictures[0], 2)
+    assert farthest(single_of(usual, chunk=chunk)(pictures[0], 2), wanted) <= SAME
+
+
 def test_shared_weights_change_nothing(usual, pictures, single_of):
     one, other = (single_of(usual, shared_weights=s)(pictures[1]) for s in (False, True))
     for name, found in one.items():

@@ -1,0 +1,62 @@
+"""Everything after the passes of the channels: their scores become the three maps."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from fusioncam.export.gradient import Ops
+from fusioncam.export.single.arithmetic import LOWEST, arithmetic_of
+from fusioncam.export.single.network import Network
+from fusioncam.export.single.parts import of_class
+from fusioncam.export.single.subject import Subject
+from fusioncam.kernels import rescoring
+
+
+def fused(op: Ops, subject: Subject, scores: ir.Value, network: Network) -> dict[str, ir.Value]:
+    """Return `fusion_cam`, `grad_cam` and `score_cam` (H, W), by passes of x * 0, x * D and x * R, and then of x * U.
+
+    Args:
+        op: Appends to the graph.
+        subject: The picture.
+        scores: Logits (K,) of the class under the masks of all channels; that of a channel of zeros has no effect.
+        network: The network of these passes, and of those that correct int8 scores.
+    """
+    maps = arithmetic_of(op, subject.manifest)
+
+    def confidences(several: Sequence[ir.Value]) -> list[ir.Value]:
+        """Return p_c(x * m) of several maps m, each (1,)."""
+        masks = op.Concat(*(op.Reshape(m, op.ints([1, 1, *maps.size])) for m in several), axis=0)
+        rows = maps.chances(network.logits(op, subject.image, masks), subject.manifest.ending)
+        column = of_class(op, rows, subject.chosen)
+        return [op.Gather(column, op.ints([i])) for i in range(len(several))]
+
+    gradient_map = maps.grad_cam(subject.activations, subject.gradients)
+    denoised = maps.denoise(gradient_map)
+    scores = op.Where(subject.zero, maps.number(LOWEST), scores)
+    if subject.manifest.score_precision == "int8":
+        scores = _rescored(op, subject, scores, network)
+    region = maps.score_cam(subject.activations, scores)
+    nothing = op.constant(np.zeros(maps.size, np.float32))
+    blank, of_denoised, of_region = confidences([nothing, denoised, region])
+    shares = maps.shares(op.Sub(of_denoised, blank), op.Sub(of_region, blank))
+    united = maps.unite(denoised, region, shares)
+    (of_united,) = confidences([united])
+    merged = maps.blend(united, region, maps.shares(op.Sub(of_united, blank), shares[1]))
+    return {"fusion_cam": merged, "grad_cam": gradient_map, "score_cam": region}
+
+
+def _rescored(op: Ops, subject: Subject, scores: ir.Value, network: Network) -> ir.Value:
+    """Return the scores (K,) after exact passes of the heaviest channels, as `kernels.rescoring` does it.
+
+    The number of passes is fixed. Where it is more than half of the channels that vary, the rest change nothing.
+    """
+    maps, most = arithmetic_of(op, subject.manifest), min(rescoring.MOST, -(-subject.manifest.layer.shape[0] // 2))
+    coarse = op.Where(subject.varies, scores, maps.number(LOWEST))
+    heavy = maps.heaviest(coarse, most)
+    small = op.Unsqueeze(maps.scaled(op.Gather(subject.activations, heavy)), op.ints([1]))
+    exact = of_class(op, network.logits(op, subject.image, maps.up(small)), subject.chosen)
+    alive = op.ReduceSum(op.Cast(subject.varies, to=ir.DataType.FLOAT), op.ints([0]), keepdims=1)
+    place = op.constant(np.arange(most), np.float32)
+    again = op.Less(place, op.Mul(alive, maps.number(0.5)))  # i < n / 2, for the first (n + 1) // 2 of n
+    return maps.corrected(scores, heavy, exact, again)
