@@ -63,13 +63,6 @@ class Ops:
         outputs = [ir.Value(name=f"{name}_{i}") for i in range(count)]
         return self._tape.op_multi_out(op_type, inputs, attributes, outputs=outputs, name=name)
 
-    def either(self, condition: ir.Value, then: Build, otherwise: Build, count: int) -> Sequence[ir.Value]:
-        """Return the results of `then` where the condition holds, else those of `otherwise`; only one is computed."""
-        place = self._name("If")
-        branches = {"then_branch": then, "else_branch": otherwise}
-        graphs = {k: subgraph(f"{place}/{k.split('_')[0]}", build) for k, build in branches.items()}
-        return self.many("If", condition, count=count, **graphs)
-
     def _name(self, stem: str) -> str:
         while True:
             name = f"{self._prefix}/{stem}_{self._count}"
