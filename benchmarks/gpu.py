@@ -1,28 +1,34 @@
-"""Everything there is to know about fusioncam on this machine's GPU: is it right, and then, how fast is it?
+"""Everything there is to know about fusioncam on this machine's GPU, in 15 minutes: is it right, and how fast is it?
 
-    python benchmarks/gpu.py [--quick] [--stages kernels maps bandwidth explanations] [-o RESULT.json]
+    python benchmarks/gpu.py [--minutes N] [--stages STAGE...] [--assets FOLDER] [--dry] [-o RESULT.json]
 
-kernels: every CUDA kernel against its reference. maps: the GPU's maps against the CPU's. bandwidth: every kernel's
-time against a copy's. explanations: Fusion-CAM from picture to maps, against its bare passes and against Score-CAM by
-others. A stage that this machine lacks something for says so in the result; exit status 1 if a check fails.
+kernels: every CUDA kernel against its reference. maps: the GPU's maps against the CPU's. rows: questions that only a
+GPU answers, each with a verdict. engine: the whole method as one TensorRT engine. bandwidth: every kernel's time
+against a copy's. explanations: Fusion-CAM from picture to maps, against its bare passes and against Score-CAM by
+others. What matters most comes first, each step gets what is left of the time, in a process of its own. A step that
+this machine lacks something for, or that cannot begin in time, says so in the result; exit status 1 if a check fails.
+
+`--dry` goes through all of it on the CPU, with small networks: is the script itself right?
 """
 
 import argparse
+import os
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-STAGES = ("kernels", "maps", "bandwidth", "explanations")
+STAGES = ("kernels", "maps", "rows", "engine", "bandwidth", "explanations")
 MODELS, CHUNKS = ("resnet50", "mobilenetv2"), (64, 128, 256, 32, 512)
-FULL = {"timing": {"samples": 40}, "rounds": {"rounds": 20, "least": 5, "seconds": 5.0}}
-QUICK = {"timing": {"samples": 10}, "rounds": {"rounds": 5, "least": 3, "seconds": 1.0}}
+DRY_MODELS, DRY_CHUNKS = ("residual", "mobile"), (5,)
+MINUTES, ENDING = 15.0, 0.1  # the last for what comes before the first step, and after the last
+ASSETS = "FUSIONCAM_ASSETS"
 
 
 def find_package(folder: Path) -> None:
@@ -35,7 +41,7 @@ def find_package(folder: Path) -> None:
         from fusioncam import __version__
 
         told = folder / f"fusioncam-{__version__}.dist-info" / "METADATA"
-        told.parent.mkdir(parents=True)
+        told.parent.mkdir(parents=True, exist_ok=True)
         told.write_text(f"Metadata-Version: 2.1\nName: fusioncam\nVersion: {__version__}\n")
         sys.path.append(str(folder))
 
@@ -45,109 +51,98 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
+    known = Path(os.environ[ASSETS]) if ASSETS in os.environ else None
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="for all of it; begin no step that cannot end")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
-    parser.add_argument("--chunks", nargs="+", type=int, default=CHUNKS, help="pictures per run, what matters first")
+    parser.add_argument("--models", nargs="+", choices=(*MODELS, *DRY_MODELS), help="networks; they need torch")
+    parser.add_argument("--assets", type=Path, default=known, help="models/*.onnx and images/; by default the demo's")
+    parser.add_argument("--chunks", nargs="+", type=int, help="pictures per run, what matters first")
     parser.add_argument("--device", type=int, default=0, metavar="INDEX")
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
-    parser.add_argument("--minutes", type=float, default=6.0, help="begin no further setting after so long")
+    parser.add_argument("--dry", action="store_true", help="on the CPU, with small networks; needs g++ and the tests")
+    parser.add_argument("--together", action="store_true", help="all in this process, where a debugger reaches it")
     parser.add_argument("-o", "--out", type=Path, help="by default results/gpu-NAME.json beside this file")
-    return parser.parse_args(arguments)
+    parser.add_argument("--only", metavar="STEP", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    asked = parser.parse_args(arguments)
+    asked.models = asked.models or (DRY_MODELS if asked.dry else MODELS)
+    asked.chunks = asked.chunks or (DRY_CHUNKS if asked.dry else CHUNKS)
+    return asked
 
 
-def stages(
-    asked: argparse.Namespace, devices: dict[str, Any], missing: dict[str, str], folder: Path
-) -> dict[str, Callable[[Any], None]]:
-    """What each stage does, by name; modules are imported by the stage, so that one that is missing stops it alone."""
-    device = next(iter(devices.values()))
-    effort: dict[str, Any] = QUICK if asked.quick else FULL
-    deadline = time.perf_counter() + 60 * asked.minutes
-    shared: list[Any] = []
+def devices_of(asked: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The GPU behind every launcher that is installed, and why the others are not there."""
+    from gpu import dry, machine
 
-    def lab() -> Any:
-        from gpu.lab import Lab
+    if not asked.dry:
+        return machine.open_launchers(asked.device)
+    if find_spec("torch"):
+        from networks import NETWORKS
 
-        if not shared:
-            shared.append(Lab(device, folder))
-        return shared[0]
-
-    def kernels(record: Any) -> None:
-        from gpu.kernels import check
-
-        check(record, devices, missing)
-
-    def maps(record: Any) -> None:
-        from gpu.maps import check
-
-        check(record, lab(), asked.models, asked.chunks[0])
-
-    def bandwidth(record: Any) -> None:
-        from gpu.bandwidth import Effort, measure
-        from gpu.cases import cases
-        from gpu.machine import L2_CACHE_SIZE, attribute
-
-        l2_bytes = attribute(device, L2_CACHE_SIZE) if device.memory == "cuda" else 0
-        measure(record, device, cases(), Effort(**effort["timing"]), l2_bytes)
-
-    def explanations(record: Any) -> None:
-        from gpu.explanations import Plan, measure
-
-        plan = Plan(asked.models, asked.chunks, deadline=deadline, **effort["rounds"])
-        measure(record, lab(), plan)
-
-    return {"kernels": kernels, "maps": maps, "bandwidth": bandwidth, "explanations": explanations}
+        NETWORKS.update(dry.networks())
+    return {"host": dry.device(folder / "dry")}, {"cuda-core": "a dry run has no GPU"}
 
 
-def run(asked: argparse.Namespace, work: dict[str, Callable[[Any], None]], report: dict[str, Any], out: Path) -> bool:
-    """Run the stages in their order, and write the report after each; whether all checks passed."""
-    from gpu.table import lines
-    from record import guarded, passed, write
+def described(asked: argparse.Namespace, device: Any, launcher: str) -> dict[str, Any]:
+    """What the report says before anything is measured."""
+    from gpu.machine import describe, versions
 
-    report["stages"] = {}
-    for name in STAGES:
-        if name in asked.stages:
+    settings = {
+        **{k: v for k, v in vars(asked).items() if k not in ("out", "only", "folder", "assets")},
+        "launcher": launcher, "assets": asked.assets is not None,
+        "tf32": False, "cudnn_benchmark": False, "nhwc, tensorrt": "with the first chunk only",
+        "torch_fp16": "half, channels last", "grad_cam_fp16": "autocast",
+    }  # fmt: skip
+    return {
+        "benchmark": "gpu", "schema": 2, "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": describe(device), "versions": versions(), "settings": settings,
+    }  # fmt: skip
 
-            def keep(found: dict[str, Any], name: str = name) -> None:
-                report["stages"][name] = found
-                report["passed"] = passed(report["stages"])
-                write(report, out)
 
-            keep(guarded(work[name], keep))
-            print("\n".join(lines(name, report["stages"][name])), flush=True)
-    print(f"{'passed' if report['passed'] else 'FAILED'}; everything is in {out}")
-    return bool(report["passed"])
+def measure(asked: argparse.Namespace, folder: Path) -> int:
+    """Run all steps, or the only one; the exit status."""
+    from gpu import running
+    from gpu.files import model_files
+    from gpu.lab import Lab
+    from gpu.machine import slug
+    from gpu.steps import EFFORTS, STEPS, Bench, Clock
+    from record import guarded, write
+
+    from fusioncam.kernels.device import available
+
+    clock = Clock(asked.minutes - (0 if asked.only else ENDING))
+    devices, missing = devices_of(asked, folder)
+    if not devices:
+        print(f"there is no GPU to measure: {available(asked.device)[1]}", file=sys.stderr)
+        return 1
+    launcher, device = next(iter(devices.items()))
+    lab = Lab(device, folder, model_files(asked.assets))
+    effort = EFFORTS["dry" if asked.dry else "quick" if asked.quick else "full"]
+    bench = Bench(asked, devices, missing, lab, clock, effort)
+    if asked.only:
+        (step,) = (s for s in STEPS if s.name == asked.only)
+        write(guarded(partial(step.work, bench), lambda found: write(found, asked.out)), asked.out)
+        return 0
+    usual = HERE.parent / "build" / "bench" if asked.dry else HERE / "results"
+    out = asked.out or usual / f"gpu-{slug('dry' if asked.dry else device.name)}.json"
+    if asked.dry:
+        print("a dry run on the CPU: it tells nothing of a GPU", flush=True)
+    do = partial(running.here, bench) if asked.together else partial(running.apart, asked, folder)
+    return 0 if running.run(described(asked, device, launcher), out, asked.stages, clock, do) else 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure; the exit status."""
     asked = options(arguments)
     with tempfile.TemporaryDirectory() as room:
-        folder = Path(room)
+        folder = asked.folder or Path(room)
         sys.path.insert(0, str(HERE))
         try:
             find_package(folder / "package")
-            from gpu.machine import describe, open_launchers, slug, versions
-
-            from fusioncam.kernels.device import available
+            return measure(asked, folder)
         except ImportError as error:
             print(f"nothing can be measured: {error}; pip install it", file=sys.stderr)
             return 1
-        devices, missing = open_launchers(asked.device)
-        if not devices:
-            print(f"there is no GPU to measure: {available(asked.device)[1]}", file=sys.stderr)
-            return 1
-        device = next(iter(devices.values()))
-        settings = {
-            **{k: v for k, v in vars(asked).items() if k != "out"}, "launcher": next(iter(devices)),
-            "tf32": False, "cudnn_benchmark": False, "nhwc, tensorrt": "with the first chunk only",
-            "torch_fp16": "half, channels last", "grad_cam_fp16": "autocast",
-        }  # fmt: skip
-        report = {
-            "benchmark": "gpu", "schema": 1, "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": describe(device), "versions": versions(), "settings": settings,
-        }  # fmt: skip
-        out = asked.out or HERE / "results" / f"gpu-{slug(device.name)}.json"
-        return 0 if run(asked, stages(asked, devices, missing, folder), report, out) else 1
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from networks import CALIBRATION, NETWORKS, Kind, build, pictures, wide
 from torch import nn
+from wanted import WANTED
 
 from fusioncam.errors import FusionCamError
 from fusioncam.export import export_model, export_torch
@@ -19,12 +20,6 @@ from fusioncam.runtime.photos.model_input import ImageLike, as_input, preprocess
 from fusioncam.runtime.sessions.open import open_session
 
 PREPROCESSING = {"preset": "torchvision"}
-# How the models that come as ONNX files want their pictures; other files must say so themselves.
-WANTED: dict[str, dict[str, Any]] = {
-    "mobilenetv1": {"preset": "tf"},
-    "mobilenetv2": {"preset": "tf"},
-    "squeezenet": {"preset": "raw", "mean": (103.94, 116.78, 123.68), "channel_order": "bgr"},
-}
 SAME_LOGITS = 1e-3  # of the largest
 
 

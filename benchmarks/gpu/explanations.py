@@ -1,5 +1,6 @@
 """Stage `explanations`: Fusion-CAM from picture to maps, its bare passes, and Score-CAM by others, in turns."""
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,11 +9,9 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-import torch
 from record import Record, spread
 
-from gpu import score_cams
-from gpu.lab import BACKENDS, LATE, PRECISIONS, Explained, Lab, bare, explain
+from gpu.lab import BACKENDS, LATE, Explained, Lab, bare, explain
 from gpu.maps import compare
 
 OUTSIDE = 0.05  # share of the time that may pass outside the provider's own passes
@@ -25,7 +24,7 @@ class Plan:
     """How much to measure.
 
     Attributes:
-        models: Names of networks.
+        models: Names of networks, or of files.
         chunks: Masked pictures per run; the first matter most, should time run out.
         rounds: Most rounds per model, precision and chunk.
         least: Fewest, even where they take longer than `seconds`.
@@ -44,7 +43,8 @@ class Plan:
 def measure(record: Record, lab: Lab, plan: Plan) -> None:
     """Every chunk, model and precision; the best of each candidate at the end."""
     rounds = [(chunk, BACKENDS) for chunk in plan.chunks] + [(plan.chunks[0], LATE)]
-    for (chunk, backends), name, precision in product(rounds, plan.models, PRECISIONS):
+    settings = [(name, precision) for name in plan.models for precision in lab.precisions(name)]
+    for (chunk, backends), (name, precision) in product(rounds, settings):
         label = f"{name}, {precision}, chunk {chunk}"
         if time.perf_counter() > plan.deadline:
             record.leave_out(f"{label}, by {', '.join(backends)}", "the time limit was reached")
@@ -63,7 +63,7 @@ def one_setting(record: Record, lab: Lab, plan: Plan, setting: tuple[str, str, i
     work: dict[str, Callable[[], Any]] = {}
     wanted = lab.reference(name)
     for backend in backends:
-        if backend in lab.broken:
+        if backend in lab.broken or (backend == "torch" and name in lab.files):
             continue
         try:
             engine, manifest = lab.open(backend, name, precision, chunk)
@@ -76,12 +76,12 @@ def one_setting(record: Record, lab: Lab, plan: Plan, setting: tuple[str, str, i
         if compare(record, f"{label}, by {backend}", precision, found, wanted):
             work[FUSED + backend] = run
             work[BARE + backend] = partial(bare, engine, found.passes, chunk)
-    if backends is BACKENDS and "torch" not in lab.broken:
+    if backends is BACKENDS and "torch" not in lab.broken and name not in lab.files:
         work |= others(record, lab, name, precision, chunk, wanted.class_index)
     times = in_turns(record, label, work, plan)
     last = {who: work[who]() for who in times if who.startswith(FUSED)}
     report(record, {"model": name, "precision": precision, "chunk": chunk}, times, label, last)
-    if torch.cuda.is_available():
+    if (torch := sys.modules.get("torch")) and torch.cuda.is_available():
         torch.cuda.empty_cache()  # or the next setting's buffers would have to do with what is left
 
 
@@ -89,6 +89,8 @@ def others(
     record: Record, lab: Lab, name: str, precision: str, chunk: int, class_index: int
 ) -> dict[str, Callable[[], Any]]:
     """Score-CAM by others, from the same picture."""
+    from gpu import score_cams
+
     picture = partial(lab.input, name)
     plain = score_cams.plain(lab.on_device(name, precision), chunk, class_index)
     made: dict[str, Callable[[], Any]] = {PLAIN: lambda: plain(picture())}

@@ -5,7 +5,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fusioncam.errors import DeviceError, FusionCamError
@@ -15,7 +16,8 @@ from fusioncam.runtime.bench import machine
 
 PACKAGES = (
     "fusioncam", "numpy", "torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnxruntime-gpu", "pycuda",
-    "cuda-core", "cuda-bindings", "tensorrt-cu13", "grad-cam", "nvidia-cudnn-cu13",
+    "cuda-core", "cuda-bindings", "tensorrt-cu13", "onnxruntime-ep-nv-tensorrt-rtx-cu13", "grad-cam",
+    "nvidia-cudnn-cu13",
 )  # fmt: skip
 ASKED = ("name", "driver_version", "memory.total", "clocks.max.sm", "clocks.max.memory", "power.limit")
 L2_CACHE_SIZE, MULTIPROCESSORS = 38, 16  # of CUdevice_attribute
@@ -39,7 +41,7 @@ def describe(device: Device) -> dict[str, Any]:
     gpu: dict[str, Any] = {"name": device.name, "index": device.index}
     if device.memory == "cuda":
         gpu |= {"l2_bytes": attribute(device, L2_CACHE_SIZE), "multiprocessors": attribute(device, MULTIPROCESSORS)}
-        gpu |= {"nvidia_smi": nvidia_smi(device.index)}
+        gpu |= {"nvidia_smi": nvidia_smi(identities(device))}
     return {"gpu": gpu, **machine.describe()}
 
 
@@ -48,18 +50,37 @@ def versions() -> dict[str, str]:
     return {"kernels": source_digest()[:16], **machine.versions(PACKAGES)}
 
 
-def nvidia_smi(index: int) -> dict[str, str]:
-    """What the driver's own tool says of the GPU; nothing where it is missing."""
+def identities(device: Device) -> list[str]:
+    """What NVIDIA's tools may call the GPU, the best first: its UUID, as a whole GPU or as a part of one, its PCI bus.
+
+    Their numbers are not those of CUDA, which CUDA_VISIBLE_DEVICES changes, and which counts parts (MIG) as devices.
+    """
+    handle, raw, bus, library = ctypes.c_int(), (ctypes.c_ubyte * 16)(), ctypes.create_string_buffer(32), driver()
+    with device.entered():
+        if library.cuDeviceGet(ctypes.byref(handle), device.index):
+            return []
+        no_uuid = library.cuDeviceGetUuid_v2(ctypes.byref(raw), handle)
+        no_bus = library.cuDeviceGetPCIBusId(bus, len(bus), handle)
+    number = uuid.UUID(bytes=bytes(raw))
+    return [*([] if no_uuid else [f"GPU-{number}", f"MIG-{number}"]), *([] if no_bus else [bus.value.decode()])]
+
+
+def nvidia_smi(names: Sequence[str]) -> dict[str, str]:
+    """What the driver's own tool says of the GPU that has one of these names; nothing where it is missing.
+
+    A part of a GPU is told as the whole, which its PCI bus names.
+    """
     tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return {}
-    command = [tool, f"--id={index}", f"--query-gpu={','.join(ASKED)}", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return {}
-    told = [part.strip() for part in done.stdout.strip().split(",")]
-    return dict(zip(ASKED, told, strict=True)) if len(told) == len(ASKED) else {}
+    for name in names if tool else ():
+        command = [str(tool), f"--id={name}", f"--query-gpu={','.join(ASKED)}", "--format=csv,noheader"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+        except (OSError, subprocess.TimeoutExpired):
+            return {}
+        told = [part.strip() for part in done.stdout.strip().split(",")]
+        if done.returncode == 0 and len(told) == len(ASKED):
+            return {"asked_as": name, **dict(zip(ASKED, told, strict=True))}
+    return {}
 
 
 def slug(name: str) -> str:

@@ -8,42 +8,39 @@ from record import Record
 
 from fusioncam.kernels.arrays import Array
 from fusioncam.runtime.bench.fidelity import difference
-from gpu import score_cams
-from gpu.lab import BACKENDS, PRECISIONS, Explained, Lab, explain
+from gpu.lab import BACKENDS, BY_HOST, PRECISIONS, Explained, Lab, explain
 
 LARGEST, CORRELATION = 2e-3, 0.999
 
 
 def check(record: Record, lab: Lab, models: Sequence[str], chunk: int) -> None:
-    """Every backend and precision on every model.
+    """Every backend and precision on every model: files first, which take seconds.
 
     Args:
         record: Gets the checks.
         lab: Models and backends.
-        models: Their names.
+        models: Names of networks.
         chunk: Masked pictures per run.
     """
-    for name in models:
+    for name in (*lab.files, *models):
         wanted = lab.reference(name)
         record.figures.append({"model": name, "cpu_flags": wanted.flags, "passes": wanted.passes._asdict()})
-        for backend in BACKENDS:
-            for precision in PRECISIONS:
-                if backend in lab.broken:
+        for backend in (BY_HOST, *BACKENDS) if name in lab.files else BACKENDS:
+            for precision in lab.precisions(name):
+                if (backend == "torch" and name in lab.files) or backend in lab.broken:
                     continue
                 label = f"{name}, {precision}, by {backend}"
                 try:
                     engine, manifest = lab.open(backend, name, precision, chunk)
                     found = explain(engine, manifest, lab.picture(name), wanted.class_index)
-                except (
-                    Exception
-                ) as error:  # torch's and onnxruntime's, too: the other backends shall be checked all the same
+                except Exception as error:  # the other backends shall be checked all the same
                     if backend in lab.broken:
                         record.leave_out(f"maps by {backend}", error)
                     else:
                         record.failed(label, error)
                     continue
                 compare(record, label, precision, found, wanted)
-        if "torch" not in lab.broken:
+        if name not in lab.files and "torch" not in lab.broken:
             plain_torch(record, lab, name, wanted, chunk)
         record.save()
 
@@ -75,6 +72,8 @@ def differences(found: Array, wanted: Array) -> dict[str, float]:
 
 def plain_torch(record: Record, lab: Lab, name: str, wanted: Explained, batch: int) -> None:
     """What fusioncam is timed against must make the same Score-CAM."""
+    from gpu import score_cams
+
     for precision in PRECISIONS:
         made = score_cams.plain(lab.on_device(name, precision), batch, wanted.class_index)(lab.input(name))
         more: dict[str, Any] = differences(made, wanted.maps["score_cam"])

@@ -17,10 +17,11 @@ def lines(name: str, stage: dict[str, Any]) -> list[str]:
     targets = [f"  not met: {t['what']}: {t['found']:.3f}, hoped for {t['limit']:g}" for t in missed]
     if stage["targets"]:
         targets.append(f"  met: {len(stage['targets']) - len(missed)} of {len(stage['targets'])} targets")
+    log = [f"  > {line[:160]}" for line in stage.get("log", ())]
     left = [f"  left out {o['what']}: {o['why']}" for o in stage["left_out"][:SHOWN]]
     more = len(stage["left_out"]) - SHOWN
     left += [f"  left out {more} more, see the result"] if more > 0 else []
-    return [head, *failed, *worst(checks), *maps(checks), *figures(stage["figures"]), *targets, *left]
+    return [head, *log, *failed, *worst(checks), *maps(checks), *figures(stage["figures"]), *targets, *left]
 
 
 def worst(checks: list[dict[str, Any]]) -> Iterator[str]:
@@ -47,7 +48,7 @@ def maps(checks: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def figures(every: list[dict[str, Any]]) -> Iterator[str]:
-    """Times of kernels, and the best time of every candidate."""
+    """Times of kernels, verdicts of rows, and the best time of every candidate."""
     for f in every:
         if "kernel" in f:
             ahead = "" if f["seconds"]["queued_ahead"] else "  (starting it took longer than running it)"
@@ -55,6 +56,12 @@ def figures(every: list[dict[str, Any]]) -> Iterator[str]:
                 f"  {f['case']:32} {f['seconds']['p50'] * 1e6:8.2f} us {f['gb_per_s']:8.0f} GB/s "
                 f"{f['share_of_copy']:6.0%} of a copy{ahead}"
             )
+        elif "verdict" in f:
+            yield f"  {f['question']} ({f['model']})"
+            yield from (f"    {part}" for part in f["verdict"].split("; "))
+        elif "engine_by" in f:
+            seconds = f"built in {f['build_seconds']:.1f} s, p50 {f['seconds']['p50'] * 1e3:.1f} ms"
+            yield f"  {f['model']:12} by {f['engine_by']}: {seconds}"
         elif "best_of" in f:
             times = f"{f['times_fusion_cam']:.2f} x" if f["times_fusion_cam"] else ""
             yield (

@@ -16,7 +16,8 @@ def part():
     """Imports a module of `benchmarks/` or of `benchmarks/gpu/` by its name."""
 
     def find(name):
-        of_gpu = (BENCHMARKS / "gpu" / f"{name}.py").exists()
+        path = BENCHMARKS / "gpu" / name.replace(".", "/")
+        of_gpu = path.is_dir() or path.with_suffix(".py").exists()
         return importlib.import_module(f"gpu.{name}" if of_gpu else name)
 
     sys.path.insert(0, str(BENCHMARKS))
@@ -36,13 +37,7 @@ def command(part):
 @pytest.fixture(scope="session")
 def small(part):
     """The two kinds of networks, small: layers of 16 and 12 channels, pictures of 24 pixels."""
-    networks = part("networks")
-    kinds = {
-        "residual": networks.Kind(lambda classes: networks.residual_network((1, 1), 2, classes), 24, 6),
-        "mobile": networks.Kind(
-            lambda classes: networks.mobile_network(((1, 4, 1, 1), (2, 6, 2, 2)), 6, 12, classes), 24, 6
-        ),
-    }
+    networks, kinds = part("networks"), part("dry").networks()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # beside onnxruntime's, which wait for each other
     with pytest.MonkeyPatch.context() as patch:
@@ -54,5 +49,5 @@ def small(part):
 
 @pytest.fixture(scope="session")
 def lab(part, small, host_device, tmp_path_factory):
-    """The small networks' bundles and backends, with the kernels on the CPU."""
-    return part("lab").Lab(host_device, tmp_path_factory.mktemp("lab"))
+    """Bundles and backends of the small networks and of the demo model, with the kernels on the CPU."""
+    return part("lab").Lab(host_device, tmp_path_factory.mktemp("lab"), part("files").model_files(None))

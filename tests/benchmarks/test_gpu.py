@@ -15,23 +15,15 @@ BACKENDS = ("onnxruntime", "torch")
 
 @pytest.fixture(scope="module")
 def run(part, command, lab, host_device, tmp_path_factory):
-    """Runs the command on the small networks; gives its exit status and its report."""
-    made = part("cases").cases(channels=20, small=3, large=24, classes=10, chunks=(4, 8))
-    few = {
-        "timing": {"samples": 2, "launches": 2, "footprint": 4096}, "rounds": {"rounds": 2, "least": 2, "seconds": 0}
-    }  # fmt: skip
+    """Runs the command in this process on small networks; gives its exit status and its report."""
     folder = tmp_path_factory.mktemp("results")
     with pytest.MonkeyPatch.context() as patch:
-        opened = {"host": host_device}, {"pycuda": "not installed"}
-        patch.setattr(part("machine"), "open_launchers", lambda index: opened)
-        patch.setattr(part("cases"), "cases", lambda: made)
-        patch.setattr(part("lab"), "Lab", lambda device, folder: lab)
-        patch.setattr(command, "FULL", few)
-        patch.setattr(command, "MODELS", ("residual", "mobile"))
+        patch.setattr(part("dry"), "device", lambda folder: host_device)
+        patch.setattr(part("lab"), "Lab", lambda device, folder, files: lab)
 
         def call(name, *arguments):
             out = folder / f"{name}.json"
-            status = command.main(["--chunks", "5", "-o", str(out), *arguments])
+            status = command.main(["--dry", "--together", "-o", str(out), *arguments])
             return status, json.loads(out.read_text())
 
         yield call
@@ -47,15 +39,18 @@ def test_everything_passes_and_the_status_says_so(measured):
     status, report = measured
     wrong = [c for s in report["stages"].values() for c in s["checks"] if not c["ok"]]
     assert (status, wrong, report["passed"]) == (0, [], True)
-    assert {name: s["status"] for name, s in report["stages"].items()} == dict.fromkeys(
-        ("kernels", "maps", "bandwidth", "explanations"), "done"
+    found = {name: s["status"] for name, s in report["stages"].items()}
+    assert found.pop("row 9, watched") == "not run", "nothing watches this process"
+    assert {*found.values()} == {"done"}
+    rows = [f"row {number}" for number in (1, 9, 2, 3, 7, 5, 6, 10)]
+    assert [*found] == ["kernels", "maps", *rows, "engine", "bandwidth", "explanations"], (
+        "what matters most comes first"
     )
-    assert list(report["stages"]) == ["kernels", "maps", "bandwidth", "explanations"], "correctness before timing"
 
 
 def test_the_report_says_where_and_with_what(measured):
     report = measured[1]
-    assert (report["benchmark"], report["schema"]) == ("gpu", 1)
+    assert (report["benchmark"], report["schema"], report["settings"]["dry"]) == ("gpu", 2, True)
     assert report["machine"]["gpu"]["name"] == "host"
     assert {"processor", "cores", "system", "python"} < set(report["machine"])
     assert {"fusioncam", "numpy", "torch", "onnx", "kernels"} <= set(report["versions"])
@@ -69,10 +64,10 @@ def test_every_kernel_is_held_against_its_reference(measured):
     assert {name: c["limit"] for name, c in worst.items()} == {name: s.tolerance for name, s in SPECS.items()}
     assert all(c["samples"] > 1 for c in worst.values())
     assert worst["mask_pictures_half"]["found"] > worst["mask_pictures_float"]["found"] > 0
-    assert stage["left_out"] == [{"what": "launcher pycuda", "why": "not installed"}]
+    assert stage["left_out"] == [{"what": "launcher cuda-core", "why": "a dry run has no GPU"}]
 
 
-def test_every_backend_and_precision_is_held_against_the_cpu(measured):
+def test_every_backend_and_precision_is_held_against_the_cpu(part, measured):
     stage = measured[1]["stages"]["maps"]
     found = {c["what"]: c for c in stage["checks"]}
     for model in ("residual", "mobile"):
@@ -85,6 +80,8 @@ def test_every_backend_and_precision_is_held_against_the_cpu(measured):
                 assert (half["limit"], half["found"] <= 1 + 1e-9) == (0.999, True)
             assert found[f"{model}, fp16, by {backend}: score_cam, correlation"]["max"] > 1e-5, "float16 rounds"
         assert found[f"{model}, fp32, plain torch: score_cam, correlation"]["max"] < 1e-4
+    for backend in ("onnxruntime", part("lab").BY_HOST):
+        assert found[f"demo, fp32, by {backend}: fusion_cam, largest difference"]["ok"]
     assert stage["left_out"] == []
 
 
@@ -100,10 +97,11 @@ def test_every_kernel_is_timed_against_a_copy(measured):
     assert len(stage["targets"]) == 4, "both mask kernels, both chunks"
 
 
-def test_every_setting_is_timed_with_all_candidates(measured):
+def test_every_setting_is_timed_with_all_candidates(part, measured):
     stage = measured[1]["stages"]["explanations"]
     timed = [f for f in stage["figures"] if "who" in f]
-    candidates = {f"{w} by {r}" for w in ("fusion_cam", "bare passes") for r in BACKENDS} | {"score_cam by plain torch"}
+    everyone = (*BACKENDS, *part("lab").LATE)
+    candidates = {f"{w} by {r}" for w in ("fusion_cam", "bare passes") for r in everyone} | {"score_cam by plain torch"}
     for setting in SETTINGS:
         here = [f for f in timed if (f["model"], f["precision"], f["chunk"]) == setting]
         assert {f["who"] for f in here} == candidates, setting
@@ -113,10 +111,9 @@ def test_every_setting_is_timed_with_all_candidates(measured):
     for f in fused:
         assert f["passes"] == Passes(channels[f["model"]] + 4, channels[f["model"]])._asdict()
     assert all(set(f["stage_seconds"]) == {"preprocess", "explain", "masked_passes", "fusion"} for f in fused)
-    assert len(stage["targets"]) == len(fused) == 8
+    assert len(stage["targets"]) == len(fused) == 16
     best = [f for f in stage["figures"] if "best_of" in f]
-    assert len(best) == 2 * 2 * 3
-    assert {o["what"] for o in stage["left_out"]} >= {"explanations by tensorrt"}
+    assert len(best) == 2 * 2 * 5
 
 
 def test_a_crash_in_a_stage_leaves_the_others(part, run, monkeypatch):
@@ -125,13 +122,11 @@ def test_a_crash_in_a_stage_leaves_the_others(part, run, monkeypatch):
 
     monkeypatch.setattr(part("kernels"), "check", broken)
     monkeypatch.setattr(part("bandwidth"), "measure", broken)
-    status, report = run("crash", "--stages", "bandwidth", "kernels", "explanations", "--chunks", "5", "--minutes", "0")
+    status, report = run("crash", "--stages", "bandwidth", "kernels", "engine")
     assert (status, report["passed"]) == (1, False)
     found = {name: s["status"] for name, s in report["stages"].items()}
-    assert found == {"kernels": "crashed", "bandwidth": "crashed", "explanations": "done"}
+    assert found == {"kernels": "crashed", "engine": "done", "bandwidth": "crashed"}
     assert report["stages"]["kernels"]["reason"] == "RuntimeError: an illegal address was met"
-    left = report["stages"]["explanations"]["left_out"]
-    assert {o["why"] for o in left if "chunk" in o["what"]} == {"the time limit was reached"}
 
 
 def test_the_report_is_there_before_the_next_stage_begins(part, run, monkeypatch, tmp_path):

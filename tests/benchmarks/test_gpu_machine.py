@@ -2,6 +2,7 @@
 
 import ctypes
 import types
+from contextlib import nullcontext
 
 import pytest
 
@@ -32,16 +33,62 @@ def test_the_copy_on_the_host_copies(part, host_device):
     assert ctypes.string_at(target.pointer, 8) == bytes([7] * 8)
 
 
+class Driver:
+    """The part of the driver that tells identities; `refused` names functions that fail."""
+
+    def __init__(self, refused=()):
+        self.refused = refused
+
+    def cuDeviceGet(self, handle, index):  # noqa: N802
+        handle._obj.value = index + 40
+        return 100 if "cuDeviceGet" in self.refused else 0
+
+    def cuDeviceGetUuid_v2(self, raw, handle):  # noqa: N802
+        assert handle.value == 43
+        raw._obj[:] = range(16)
+        return 100 if "cuDeviceGetUuid_v2" in self.refused else 0
+
+    def cuDeviceGetPCIBusId(self, text, length, handle):  # noqa: N802
+        assert (length, handle.value) == (32, 43)
+        text.value = b"0000:65:00.0"
+        return 100 if "cuDeviceGetPCIBusId" in self.refused else 0
+
+
+UUID = "00010203-0405-0607-0809-0a0b0c0d0e0f"
+
+
+@pytest.mark.parametrize(
+    ("refused", "names"),
+    [
+        ((), [f"GPU-{UUID}", f"MIG-{UUID}", "0000:65:00.0"]),
+        (("cuDeviceGetUuid_v2",), ["0000:65:00.0"]),
+        (("cuDeviceGet",), []),
+    ],
+)
+def test_a_gpu_is_known_by_its_uuid_and_not_by_its_number(part, monkeypatch, refused, names):
+    monkeypatch.setattr(part("machine"), "driver", lambda: Driver(refused))
+    assert part("machine").identities(types.SimpleNamespace(index=3, entered=nullcontext)) == names
+
+
+TOLD = "NVIDIA H200, 580.1, 143771 MiB, 1980 MHz, 3201 MHz, 700.00 W\n"
+
+
 def test_what_nvidia_smi_says(part, monkeypatch):
-    machine = part("machine")
+    machine, asked = part("machine"), []
+
+    def tool(command, **more):
+        asked.append(command[1])
+        known = command[1] == "--id=0000:65:00.0"
+        return types.SimpleNamespace(stdout=TOLD if known else "No devices were found\n", returncode=0 if known else 6)
+
     monkeypatch.setattr(machine.shutil, "which", lambda name: "/bin/nvidia-smi")
-    said = types.SimpleNamespace(stdout="NVIDIA H200, 580.1, 143771 MiB, 1980 MHz, 3201 MHz, 700.00 W\n")
-    monkeypatch.setattr(machine.subprocess, "run", lambda *arguments, **more: said)
-    assert machine.nvidia_smi(0)["driver_version"] == "580.1"
-    said.stdout = "No devices were found\n"
-    assert machine.nvidia_smi(0) == {}
+    monkeypatch.setattr(machine.subprocess, "run", tool)
+    told = machine.nvidia_smi([f"GPU-{UUID}", f"MIG-{UUID}", "0000:65:00.0", "never asked"])
+    assert (told["driver_version"], told["asked_as"]) == ("580.1", "0000:65:00.0")
+    assert asked == [f"--id=GPU-{UUID}", f"--id=MIG-{UUID}", "--id=0000:65:00.0"]
+    assert machine.nvidia_smi([f"GPU-{UUID}"]) == machine.nvidia_smi([]) == {}
     monkeypatch.setattr(machine.shutil, "which", lambda name: None)
-    assert machine.nvidia_smi(0) == {}
+    assert machine.nvidia_smi(["0000:65:00.0"]) == {}
 
 
 def test_file_names(part):

@@ -1,0 +1,9 @@
+"""How the models that come as ONNX files want their pictures; other files must say so themselves."""
+
+from typing import Any
+
+WANTED: dict[str, dict[str, Any]] = {
+    "mobilenetv1": {"preset": "tf"},
+    "mobilenetv2": {"preset": "tf"},
+    "squeezenet": {"preset": "raw", "mean": (103.94, 116.78, 123.68), "channel_order": "bgr"},
+}

@@ -1,0 +1,123 @@
+"""The steps of `benchmarks/gpu.py`: the time they share, and the processes they run in."""
+
+import json
+import sys
+from functools import partial
+
+import pytest
+
+
+@pytest.fixture
+def running(part, monkeypatch):
+    """The module, with steps of our own."""
+    steps, module = part("steps"), part("running")
+
+    def use(*made):
+        monkeypatch.setattr(module, "STEPS", [steps.Step(name, name, least, 60, None) for name, least in made])
+        return module
+
+    return use
+
+
+class Watch:
+    """A clock by which steps move."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_each_step_gets_what_is_left_and_says_so_where_it_cannot_begin(part, running, tmp_path, capsys):
+    watch, given = Watch(), []
+    module = running(("first", 10), ("second", 50), ("third", 10), ("not asked for", 1))
+
+    def do(step, seconds, keep):
+        given.append((step.name, seconds))
+        watch.now += 60
+        return {"status": "done", "seconds": 60.0, **part("record").Record().found}
+
+    report, clock = {}, part("steps").Clock(100 / 60, watch)
+    assert module.run(report, tmp_path / "r.json", ["first", "second", "third"], clock, do)
+    assert given == [("first", 60), ("third", 40)]
+    assert report["stages"]["second"]["status"] == "not run"
+    assert report["stages"]["second"]["reason"] == "40 s were left, and it needs 50"
+    assert clock.left() == 0
+    assert "== second: not run: 40 s were left" in capsys.readouterr().out
+    assert json.loads((tmp_path / "r.json").read_text())["passed"] is True
+
+
+@pytest.fixture
+def apart(part, command, tmp_path, monkeypatch):
+    """Runs a step in a process of its own, whose program is this text; gives what was found."""
+    running, steps = part("running"), part("steps")
+
+    def run(program, seconds=30, under=(), **more):
+        path = tmp_path / "program.py"
+        head = "import json, os, sys, time\nout = sys.argv[sys.argv.index('-o') + 1]\n"
+        path.write_text(head + f"found = {part('record').Record().found | {'status': 'done'}}\n" + program)
+        monkeypatch.setattr(running, "COMMAND", path)
+        step = steps.Step("a step", "stage", 1, 60, None, under, **more)
+        return running.apart(command.options(["--dry"]), tmp_path, step, seconds, lambda found: None)
+
+    return run
+
+
+WRITE = "open(out, 'w').write(json.dumps(found))\n"
+
+
+def test_a_step_is_told_its_name_its_time_and_what_the_command_was_told(apart):
+    found = apart("found['figures'] = [sys.argv[1:], os.environ['A']]\n" + WRITE, 30, environment={"A": "b"})
+    told, environment = found["figures"]
+    assert told[: told.index("--folder")] == [
+        "--models", "residual", "mobile", "--chunks", "5", "--device", "0", "--dry", "--only", "a step"
+    ]  # fmt: skip
+    assert told[-1] == "0.500"
+    assert environment == "b"
+    assert found["status"] == "done"
+
+
+def test_a_step_that_takes_too_long_is_stopped_and_keeps_what_it_found(apart):
+    found = apart(
+        "found |= {'figures': [1], 'status': 'stopped'}\n" + WRITE + "print('at it', flush=True)\ntime.sleep(60)", 3
+    )
+    assert (found["status"], found["reason"], found["figures"]) == ("stopped", "its 3 s were over", [1])
+    assert found["log"] == ["at it"]
+
+
+def test_a_step_whose_process_dies_is_a_crash_and_its_last_words_are_kept(apart):
+    found = apart("print('a fault', flush=True)\nos.abort()")
+    assert (found["status"], found["reason"], found["log"]) == ("crashed", "it ended with status -6", ["a fault"])
+    assert found["checks"] == []
+
+
+def test_a_program_that_watches_says_what_it_found_by_its_status(apart, part):
+    watch = (sys.executable, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:], check=True); sys.exit(86)")
+    assert apart(WRITE, under=watch)["reason"] == "it ended with status 86"
+    assert apart(WRITE, under=("no-such-program",))["reason"] == "no-such-program is not installed"
+    assert not part("record").passed({"a step": apart(WRITE, under=watch)})
+
+
+def test_a_dry_run_goes_through_processes(command, tmp_path, capsys):
+    out = tmp_path / "r.json"
+    assert command.main(["--dry", "--stages", "kernels", "-o", str(out)]) == 0
+    stage = json.loads(out.read_text())["stages"]["kernels"]
+    assert (stage["status"], all(c["ok"] for c in stage["checks"]), len(stage["checks"]) > 10) == ("done", True, True)
+    assert "a dry run on the CPU: it tells nothing of a GPU" in capsys.readouterr().out
+
+
+def test_every_step_can_begin_within_the_time(part, command):
+    steps = part("steps")
+    assert {step.stage for step in steps.STEPS} == {*command.STAGES}
+    assert sum(step.least for step in steps.STEPS) < 60 * command.MINUTES
+    assert all(step.least < step.most for step in steps.STEPS)
+    assert len({step.name for step in steps.STEPS}) == len(steps.STEPS)
+
+
+def test_without_torch_files_are_measured(part, command, lab, monkeypatch):
+    steps = part("steps")
+    bench = partial(steps.Bench, command.options(["--dry"]), {}, {}, lab, None, {})
+    assert (bench().networks, bench().subject) == (["residual", "mobile"], "residual")
+    monkeypatch.setattr(steps, "find_spec", lambda name: None)
+    assert (bench().networks, bench().subject) == ([], "demo")
