@@ -89,6 +89,16 @@ class Ops:
         """Return a 1-D int64 constant: axes, starts, sizes."""
         return self.constant(np.asarray(values, np.int64))
 
+    def own(self, weights: ir.Value) -> ir.Value:
+        """Return constant weights for a second reader, under another name; other values are returned as they are.
+
+        QNN's provider lays weights out as their first reader wants them, and a reader with another order gets wrong
+        numbers. A session folds the Reshape, so the file holds the weights once.
+        """
+        if not weights.uses() or ir.convenience.get_const_tensor(weights) is None:
+            return weights
+        return self.Reshape(weights, self.ints([d for d in dims(weights) if d is not None]))
+
     def reshape(self, value: ir.Value, shape: Dims, like: ir.Value | None = None) -> ir.Value:
         """Return `value` in `shape`, where None is the batch; `like` has that shape, for the case of two unknowns."""
         if shape.count(None) <= 1:

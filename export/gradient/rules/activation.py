@@ -89,10 +89,16 @@ def _elu(s: Step) -> ir.Value:
 def _clip(s: Step) -> ir.Value:
     # Strictly inside, as torch's ReLU6 has it: on the bounds the gradient is zero.
     bounds = ((1, s.op.Greater), (2, s.op.Less))
-    inside = [compare(s.y, s.input(i)) for i, compare in bounds if s.has(i)]
+    inside = [compare(s.y, _bound(s, i)) for i, compare in bounds if s.has(i)]
     if not inside:
         return s.dy
     return _gate(s, inside[0] if len(inside) == 1 else s.op.And(*inside))
+
+
+def _bound(s: Step, i: int) -> ir.Value:
+    # QNN's Clip wants bounds that no other node reads, and some files have a bound of shape (1,).
+    known = s.constant(i)
+    return s.input(i) if known is None else s.like(known.reshape(()))
 
 
 @rule("HardSigmoid")

@@ -1,19 +1,60 @@
-"""Convolutions: the gradient of one is the other, with the same weights."""
+"""Convolutions: the gradient of one is another, with the same weights.
 
+Of a stride of 1 it is a Conv with the weights turned round, for which runtimes have faster kernels than for
+ConvTranspose; of a greater stride it is a ConvTranspose. Nodes turn the weights, and a session folds these nodes when
+it opens the graph: so the file holds weights once.
+"""
+
+import numpy as np
 import onnx_ir as ir
 
 from fusioncam.export.gradient.rules.table import Step, rule
 from fusioncam.export.gradient.rules.windows import Window, window_of
 
+# onnxruntime's fast Conv takes depthwise groups and groups of whole blocks of channels; others are faster transposed.
+BLOCK = 16
+
 
 def spread(s: Step, dy: ir.Value, weights: ir.Value, window: Window, group: int) -> ir.Value:
     """Return the adjoint of a convolution: what each input element receives from the windows it is in."""
-    if window.overlooks:
-        seen = s.op.ConvTranspose(dy, weights, group=group, **window.attributes)
-        return s.op.Pad(seen, s.op.ints([0, 0, *window.before, 0, 0, *window.unseen]))
-    # What is unseen is smaller than the stride, as output_padding has to be.
-    unseen = window.unseen if any(window.unseen) else None
-    return s.op.ConvTranspose(dy, weights, group=group, output_padding=unseen, **window.attributes)
+    padding = None
+    if _by_conv(s, weights, window, group):
+        pads = [r - p for r, p in zip(window.reach * 2, window.attributes["pads"], strict=True)]
+        seen = s.op.Conv(dy, _turned(s, weights, group), group=group, dilations=list(window.dilations), pads=pads)
+    else:
+        # What is unseen is smaller than the stride, as output_padding has to be. QNN is wrong about it in groups.
+        padding = window.unseen if group == 1 and any(window.unseen) and not window.overlooks else None
+        weights = s.op.own(weights)
+        seen = s.op.ConvTranspose(dy, weights, group=group, output_padding=padding, **window.attributes)
+    if padding or not any((*window.before, *window.unseen)):
+        return seen
+    return s.op.Pad(seen, s.op.ints([0, 0, *window.before, 0, 0, *window.unseen]))
+
+
+def _by_conv(s: Step, weights: ir.Value, window: Window, group: int) -> bool:
+    """Return whether the adjoint is a Conv, and one that is no slower than the ConvTranspose."""
+    given, taken = s.static(weights)[0] // group, s.static(weights)[1]
+    fast = group == 1 or given == taken == 1 or taken % BLOCK == 0 or max(window.dilations) > 1
+    within = all(p <= r for r, p in zip(window.reach * 2, window.attributes["pads"], strict=True))
+    return max(window.strides) == 1 and fast and within and ir.convenience.get_const_tensor(weights) is not None
+
+
+def _turned(s: Step, weights: ir.Value, group: int) -> ir.Value:
+    """Return weights (M, C / group, *kernel) as those of the adjoint, (C, M / group, *kernel), kernels reversed."""
+    op, tensor = s.op, ir.convenience.get_const_tensor(weights)
+    assert tensor is not None
+    given, taken, *kernel = tensor.numpy().shape
+    axes, turned = range(2, 2 + len(kernel)), weights
+    if group == 1:
+        turned = op.Transpose(turned, perm=[1, 0, *axes])
+    elif (given, taken) != (group, 1):
+        parts = op.Reshape(turned, op.ints([group, given // group, taken, *kernel]))
+        swapped = op.Transpose(parts, perm=[0, 2, 1, *(a + 1 for a in axes)])
+        turned = op.Reshape(swapped, op.ints([group * taken, given // group, *kernel]))
+    for axis in axes:
+        if not np.array_equal(tensor.numpy(), np.flip(tensor.numpy(), axis)):
+            turned = op.Gather(turned, op.ints(range(kernel[axis - 2])[::-1]), axis=axis)
+    return op.own(turned) if turned is weights else turned
 
 
 @rule("Conv")
@@ -29,4 +70,4 @@ def _conv_transpose(s: Step) -> ir.Value:
         # The borders that `output_shape` added hold the bias alone.
         ends = [size - u for size, u in zip(s.static(s.y, 2), window.unseen, strict=True)]
         dy = s.op.Slice(dy, s.op.ints(window.before), s.op.ints(ends), s.op.ints(range(2, 2 + len(ends))))
-    return s.op.Conv(dy, s.input(1), group=s.attribute("group", 1), **window.attributes)
+    return s.op.Conv(dy, s.op.own(s.input(1)), group=s.attribute("group", 1), **window.attributes)

@@ -30,6 +30,7 @@ def _gemm(s: Step) -> ir.Value:
         beta = s.attribute("beta", 1.0)
         return unbroadcast(s.op, s.dy if beta == 1 else s.op.Mul(s.dy, s.like(beta)), dims(s.y), s.x)
     if s.index == 0:
+        b = s.op.own(b)
         if trans_a:
             return s.op.Gemm(b, s.dy, alpha=alpha, transA=trans_b, transB=1)
         return s.op.Gemm(s.dy, b, alpha=alpha, transB=1 - trans_b)
@@ -51,6 +52,6 @@ def _einsum(s: Step) -> ir.Value:
     for i, operand in enumerate(operands):
         if any(sizes.setdefault(letter, d) != d for letter, d in zip(operand, dims(s.input(i)), strict=True)):
             raise NotImplementedError("an operand that is repeated along an axis of the others")
-    inputs = [s.dy if i == s.index else s.input(i) for i in range(len(operands))]
+    inputs = [s.dy if i == s.index else s.op.own(s.input(i)) for i in range(len(operands))]
     operands[s.index] = result
     return s.op.Einsum(*inputs, equation=f"{','.join(operands)}->{mine}")

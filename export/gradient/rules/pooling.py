@@ -58,22 +58,26 @@ def _max_pool(s: Step) -> ir.Value:
     counts, axes = s.static(s.y, 2), range(len(sizes))
     lines = [line_of(window, axis, sizes[axis], counts[axis]) for axis in axes]
 
-    def shape(axis: int, length: int) -> tuple[int | None, ...]:
-        # The axes before are as they were, those behind are done.
-        return None, product(sizes[:axis]), length, product(counts[axis + 1 :]) * channels
+    def line_shape(axis: int, *lengths: int) -> tuple[int | None, ...]:
+        # The axes before are as they were, and joined to the batch; those behind are done.
+        return None, *lengths, product(counts[axis + 1 :]) * channels
+
+    def gathered(value: ir.Value, axis: int, length: int, table: Int64Array) -> ir.Value:
+        # A table of one axis, and ranks of three: QNN takes no ArgMax over more than four axes.
+        taken = op.Gather(op.reshape(value, line_shape(axis, length)), op.constant(table.ravel()), axis=1)
+        return op.reshape(taken, line_shape(axis, *table.shape))
 
     x = op.Transpose(s.x, perm=[0, *(axis + 2 for axis in axes), 1])
     winners = {}
     for axis in reversed(axes):
-        taps = op.Gather(op.reshape(x, shape(axis, sizes[axis])), op.constant(lines[axis].read), axis=2)
-        winners[axis] = op.ArgMax(taps, axis=2, keepdims=0)
-        x = op.ReduceMax(taps, op.ints([2]), keepdims=0) if axis else x
+        taps = gathered(x, axis, sizes[axis], lines[axis].read)
+        winners[axis] = op.ArgMax(taps, axis=1, keepdims=0)
+        x = op.ReduceMax(taps, op.ints([1]), keepdims=0) if axis else x
     dx = op.Transpose(s.dy, perm=[0, *(axis + 2 for axis in axes), 1])
     for axis, line in enumerate(lines):
-        windows = op.constant(line.window)
-        won = op.Equal(op.Gather(winners[axis], windows, axis=2), op.constant(line.tap[..., None]))
-        received = op.Gather(op.reshape(dx, shape(axis, counts[axis])), windows, axis=2)
-        dx = op.ReduceSum(op.Where(won, received, s.like(0)), op.ints([2]), keepdims=0)
+        won = op.Equal(gathered(winners[axis], axis, counts[axis], line.window), op.constant(line.tap[..., None]))
+        received = gathered(dx, axis, counts[axis], line.window)
+        dx = op.ReduceSum(op.Where(won, received, s.like(0)), op.ints([1]), keepdims=0)
     return op.Transpose(op.reshape(dx, (None, *sizes, channels)), perm=[0, len(sizes) + 1, *(a + 1 for a in axes)])
 
 

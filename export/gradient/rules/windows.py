@@ -48,6 +48,11 @@ class Window:
         }
 
     @property
+    def reach(self) -> list[int]:
+        """Distance between the first tap and the last one, per axis."""
+        return [(k - 1) * d for k, d in zip(self.kernel, self.dilations, strict=True)]
+
+    @property
     def before(self) -> list[int]:
         """Input elements before the first window, per axis."""
         return [max(-b, 0) for b in self.begin]

@@ -1,4 +1,5 @@
 import numpy as np
+import torch
 import torch.nn.functional as fn
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,6 +35,25 @@ CASES = [
     ("dilations", "Conv", {"dilations": [2, 3]}, [X, (6, 4, 3, 2)], conv(dilation=(2, 3))),
     ("group", "Conv", {"group": 2}, [X, (6, 2, 3, 3), (6,)], conv(groups=2)),
     ("depthwise", "Conv", {"group": 4, "pads": [1, 1, 1, 1]}, [X, (4, 1, 3, 3)], conv((1, 1, 1, 1), groups=4)),
+    (
+        *("depthwise-wide", "Conv", {"group": 4, "pads": [3, 2, 3, 2], "dilations": [1, 2]}),
+        *([X, (4, 1, 7, 3)], conv((3, 2, 3, 2), dilation=(1, 2), groups=4)),
+    ),
+    (
+        *("depthwise-strides-rest", "Conv", {"group": 4, "strides": [2, 3]}),
+        *([("N", 4, 8, 9), (4, 1, 3, 2)], conv(stride=(2, 3), groups=4)),
+    ),
+    ("group-of-blocks", "Conv", {"group": 2}, [("N", 32, 5, 6), (8, 16, 3, 2), (8,)], conv(groups=2)),
+    (
+        *("group-dilations", "Conv", {"group": 2, "dilations": [2, 1], "pads": [1, 2, 3, 0]}),
+        *([X, (6, 2, 3, 3)], conv((1, 2, 3, 0), dilation=(2, 1), groups=2)),
+    ),
+    ("group-strides-rest", "Conv", {"group": 2, "strides": [2, 3]}, [X, (6, 2, 2, 1)], conv(stride=(2, 3), groups=2)),
+    ("pads-beyond-kernel", "Conv", {"pads": [3, 1, 0, 2]}, [X, (6, 4, 3, 1)], conv((3, 1, 0, 2))),
+    (
+        *("dilations-strides", "Conv", {"dilations": [2, 1], "strides": [2, 2], "pads": [2, 1, 2, 1]}),
+        *([X, (6, 4, 3, 3)], conv((2, 1, 2, 1), dilation=(2, 1), stride=2)),
+    ),
     ("depth-multiplier", "Conv", {"group": 4}, [X, (8, 1, 3, 3)], conv(groups=4)),
     ("valid", "Conv", {"auto_pad": "VALID", "strides": [2, 2]}, [X, (6, 4, 3, 3)], conv(stride=2)),
     ("same-upper", "Conv", {"auto_pad": "SAME_UPPER"}, [X, (6, 4, 3, 4)], conv((1, 1, 1, 2))),
@@ -54,6 +74,22 @@ CASES = [
     (
         *("conv-3d", "Conv", {"pads": [1, 0, 1, 0, 1, 1], "strides": [1, 2, 2]}),
         *([("N", 2, 4, 5, 6), (3, 2, 2, 3, 3)], conv((1, 0, 1, 0, 1, 1), stride=(1, 2, 2))),
+    ),
+    (
+        "conv-1d-group",
+        "Conv",
+        {"group": 2, "dilations": [2]},
+        [("N", 4, 9), (6, 2, 3)],
+        conv((0, 0), dilation=2, groups=2),
+    ),
+    (
+        *("conv-3d-stride-of-1", "Conv", {"pads": [1, 0, 1, 0, 1, 1]}),
+        *([("N", 2, 4, 5, 6), (3, 2, 2, 3, 3)], conv((1, 0, 1, 0, 1, 1))),
+    ),
+    (
+        "weights-by-a-node",
+        "agraph (float[N,2,4,5] x) => (float y) <float[2,1,1,2] w = {1,2,3,4}> {v = Neg(w) y = Conv<group=2>(x, v)}",
+        *({}, None, lambda x: fn.conv2d(x, -torch.tensor([1, 2, 3, 4]).reshape(2, 1, 1, 2).to(x), groups=2)),
     ),
     ("half", "Conv", {"pads": [1, 1, 1, 1]}, [X, (6, 4, 3, 3), (6,)], conv((1, 1, 1, 1)), HALF),
     ("half-strides", "Conv", {"strides": [2, 3]}, [X, (6, 4, 3, 3)], conv(stride=(2, 3)), HALF),
@@ -172,7 +208,12 @@ def test_any_transposed_convolution(check, axes):
     check("ConvTranspose", attributes, inputs, transposed(pads, **options))
 
 
-def test_needs_no_more_than_one_node(check, harness):
-    assert harness.emitted(check("Conv", {"strides": [2, 2]}, [X, (6, 4, 3, 3)], conv(stride=2))) == ["ConvTranspose"]
-    model = check("ConvTranspose", {"strides": [2, 2]}, [X, (4, 6, 3, 3)], transposed(stride=2))
-    assert harness.emitted(model) == ["Conv"]
+def test_is_one_node_and_its_weights(check, harness):
+    strided = check("Conv", {"strides": [2, 2]}, [X, (6, 4, 3, 3)], conv(stride=2))
+    assert harness.emitted(strided) == ["Reshape", "ConvTranspose"]
+    dense = check("Conv", {}, [X, (6, 4, 3, 3)], conv())
+    assert harness.emitted(dense) == ["Transpose", "Gather", "Gather", "Conv"]
+    depthwise = check("Conv", {"group": 4}, [X, (4, 1, 1, 3)], conv(groups=4))
+    assert harness.emitted(depthwise) == ["Gather", "Conv"]
+    transpose = check("ConvTranspose", {"strides": [2, 2]}, [X, (4, 6, 3, 3)], transposed(stride=2))
+    assert harness.emitted(transpose) == ["Reshape", "Conv"]
