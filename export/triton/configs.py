@@ -140,8 +140,8 @@ def _onnxruntime(
 def _accelerators(deployment: Deployment, manifest: Manifest, batched: Interface | None, most: int) -> Message:
     """Return the options of TensorRT, if asked for, and those of CUDA, which runs the rest."""
     said: Message = []
+    half = batched is not None and manifest.score_precision == "float16"
     if deployment.tensorrt:
-        half = batched is not None and manifest.score_precision == "float16"
         options = {"precision_mode": "FP16" if half else "FP32"}
         if batched is not None:
             # One engine for every batch: otherwise it is built again, for a minute, whenever a larger batch comes.
@@ -152,8 +152,9 @@ def _accelerators(deployment: Deployment, manifest: Manifest, batched: Interface
             options |= {f"trt_profile_{end}_shapes": shape for end, shape in shapes.items()}
         options |= {f"trt_{what}_cache_{o}": v for what in ("engine", "timing") for o, v in _CACHE.items()}
         said.append(("gpu_execution_accelerator", [("name", "tensorrt"), *_options(options)]))
-    # 10 bits of each factor do not give exact maps.
-    return [*said, ("gpu_execution_accelerator", [("name", "cuda"), *_options({"use_tf32": "0"})])]
+    # 10 bits of each factor do not give exact maps. Without TF32 a graph in float16 gets no tensor cores either.
+    exact = {} if half or manifest.precision == "float16" else {"use_tf32": "0"}
+    return [*said, ("gpu_execution_accelerator", [("name", "cuda"), *_options(exact)])]
 
 
 _CACHE = {"enable": "true", "path": ENGINES}

@@ -14,7 +14,7 @@ from fusioncam.runtime.arguments import listed
 from fusioncam.runtime.providers.spec import Options, Plugin, Provider, ProviderSpec
 from fusioncam.runtime.providers.table import BY_NAME, CPU, SHORT
 
-ONE_GRAPH = "trt_cuda_graph_enable"
+ONE_GRAPH, FUSED_BIAS, NHWC = "trt_cuda_graph_enable", "fuse_conv_bias", "prefer_nhwc"
 GIVE_LIBRARY = "give the library of a plugin for this machine"
 USE = f"use {', '.join(SHORT)}, or NAME:LIBRARY for a plugin of your own"
 
@@ -53,7 +53,7 @@ def resolve(providers: Sequence[Provider] | None) -> list[Provider]:
         name = SHORT[name.lower()].name if name.lower() in SHORT else name
         if not name or (library == "" if colon else name not in known):
             raise UsageError(f"there is no execution provider {given!r}; {USE}")
-        refuse_one_graph(options)
+        refuse_wrong_maps(options)
         full.append(name + colon + library if isinstance(provider, str) else (name + colon + library, options))
     if not full:
         raise UsageError(f"no provider is named; name at least one provider of {', '.join(SHORT)}")
@@ -92,15 +92,25 @@ def name_and_options(provider: Any) -> tuple[str, Options]:
     return pair[0], pair[1]
 
 
-def refuse_one_graph(options: Options) -> None:
-    """Refuse CUDA graphs of TensorRT's provider.
+def refuse_wrong_maps(options: Options) -> None:
+    """Refuse options by which a provider would silently compute something else.
 
     TensorRT's provider keeps a single CUDA graph per session, whatever `gpu_graph_id` a run names. With several sets of
-    buffers it would replay the graph of another set, and silently give wrong maps. CUDA's provider keeps one graph per
-    set.
+    buffers it would replay the graph of another set. CUDA's provider keeps one graph per set.
+
+    CUDA's provider, told to fuse biases in NCHW, clears the output of each convolution by a plain `cudaMemset`: on the
+    default stream, for which a session's stream does not wait (onnxruntime 1.31.1, conv.cc and conv_transpose.cc). The
+    memory may still be in use by earlier kernels, and within the capture of a CUDA graph that call is an error. In NHWC
+    there is no such call.
 
     Raises:
-        UsageError: The options ask for CUDA graphs.
+        UsageError: The options ask for one of these.
     """
-    if str(options.get(ONE_GRAPH, "")).lower() in ("1", "true"):
+    if _is_on(options, ONE_GRAPH):
         raise UsageError(f"{ONE_GRAPH} would mix up several sets of buffers; leave the option out")
+    if _is_on(options, FUSED_BIAS) and not _is_on(options, NHWC):
+        raise UsageError(f"{FUSED_BIAS} clears memory that is in use; leave the option out, or add {NHWC}=1")
+
+
+def _is_on(options: Options, name: str) -> bool:
+    return str(options.get(name, "")).lower() in ("1", "true")

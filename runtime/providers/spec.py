@@ -14,7 +14,8 @@ class Use:
     """The use of a graph, from which options of providers follow.
 
     Attributes:
-        shapes: The fixed shape of each input, such as {"image": (64, 3, 224, 224), "class_index": (64,)}.
+        shapes: The largest shape of each input, such as {"image": (64, 3, 224, 224), "class_index": (64,)}; runs may
+            have a smaller batch.
         half: Whether the graph computes in float16.
         cache: Folder for TensorRT's engines and timings; without one, every start builds them anew.
         device: Number of the GPU.

@@ -1,6 +1,7 @@
 """The table of providers: a new one is a row here."""
 
 import platform
+from collections.abc import Mapping
 
 from fusioncam.manifest import CHUNK, GPU_CHUNK
 from fusioncam.runtime.providers.spec import Options, Plugin, PluginUse, ProviderSpec, Use
@@ -27,29 +28,37 @@ def _cuda(use: Use) -> Options:
         "device_id": use.device,
         "user_compute_stream": use.stream,
         "cudnn_conv_algo_search": "HEURISTIC",  # onnxruntime's EXHAUSTIVE times every algorithm at the first run
-        "use_tf32": 0,  # 10 bits of each factor do not give maps exact to 2e-3
+        # TF32's 10 bits of each factor do not give maps exact to 2e-3. A graph in float16 must not be told so: without
+        # TF32 onnxruntime 1.31.1 leaves out all plans of cuDNN with tensor cores, whatever the type (conv.cc and
+        # conv_transpose.cc, CreateCudnnFeExecutionPlan).
+        "use_tf32": None if use.half else 0,
         "arena_extend_strategy": "kSameAsRequested",  # shapes never change: doubling would only waste memory
         "enable_cuda_graph": 1 if use.capture else None,
     }
 
 
 def _tensorrt(use: Use) -> Options:
-    profile = ",".join(f"{name}:{'x'.join(map(str, shape))}" for name, shape in use.shapes.items()) or None
+    single = {name: (1, *shape[1:]) for name, shape in use.shapes.items()}
     cached = True if use.cache else None  # onnxruntime's parser takes True, not 1, for a switch of TensorRT's
     return {
         "device_id": use.device,
         "user_compute_stream": use.stream,
-        # Without them an engine is built at the first run, and once more for every new shape.
-        "trt_profile_min_shapes": profile,
-        "trt_profile_opt_shapes": profile,
-        "trt_profile_max_shapes": profile,
+        # Without them an engine is built at the first run, and once more for every larger or smaller batch. Runs within
+        # the range share one engine (tensorrt_execution_provider.cc sets the shape of each run).
+        "trt_profile_min_shapes": _profile(single),
+        "trt_profile_opt_shapes": _profile(use.shapes),
+        "trt_profile_max_shapes": _profile(use.shapes),
         "trt_engine_cache_enable": cached,
         "trt_engine_cache_path": use.cache,
         "trt_timing_cache_enable": cached,
         "trt_timing_cache_path": use.cache,
         "trt_fp16_enable": use.half or None,
-        # No CUDA graphs, see `refuse_one_graph`.
+        # No CUDA graphs, see `refuse_wrong_maps`.
     }
+
+
+def _profile(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    return ",".join(f"{name}:{'x'.join(map(str, shape))}" for name, shape in shapes.items()) or None
 
 
 def _qnn(use: PluginUse) -> Options:

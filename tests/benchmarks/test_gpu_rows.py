@@ -73,18 +73,23 @@ def test_a_change_of_the_batch_costs_what_turns_take_more(part, lab, setting, re
 
 def test_the_layouts_are_compared_with_the_default(part, lab, setting, record, monkeypatch):
     chunks = part("rows.chunks")
-    times = {"00": 4.0, "01": 3.0, "10": 1.0, "11": 2.0}
+    times, right = {"00": 4.0, "10": 2.0, "11": 1.0}, np.ones((5, 6), np.float32)
 
     def timed(record, lab, setting, precision, options):
-        if precision == "fp32" and options["prefer_nhwc"] == "1":
+        key = "".join(options.values())
+        if (precision, key) == ("fp32", "10"):
             raise RuntimeError("an operator is not there in this layout")
-        return times["".join(options.values())], None
+        return times[key], right * (2 if (precision, key) == ("fp32", "11") else 1)
 
     monkeypatch.setattr(chunks, "_timed", timed)
     verdict = chunks.layouts(record, lab, setting)
-    assert "fp16: best with prefer_nhwc=1, fuse_conv_bias=0, 1000.00 ms, 4.00 x as fast" in verdict
-    assert "fp32: best with prefer_nhwc=0, fuse_conv_bias=1, 3000.00 ms, 1.33 x as fast" in verdict
-    assert [c["ok"] for c in record.checks] == [False, False]
+    assert "fp16: best with prefer_nhwc=1, fuse_conv_bias=1, 1000.00 ms, 4.00 x as fast as the first" in verdict
+    assert "fp32: best with prefer_nhwc=0, fuse_conv_bias=0, 4000.00 ms, 1.00 x as fast as the first" in verdict
+    wrong = [c["what"] for c in record.checks if not c["ok"]]
+    assert wrong == [
+        "fp32, prefer_nhwc=1, fuse_conv_bias=0: it runs",
+        "fp32, prefer_nhwc=1, fuse_conv_bias=1: logits are those of the first layout",
+    ]
 
 
 def test_a_replay_that_changed_is_found(part, lab, setting, record, monkeypatch):

@@ -12,6 +12,7 @@ from fusioncam.runtime.engine.host.head import Head, masks_per_run
 from fusioncam.runtime.engine.host.scorer import Scorer
 from fusioncam.runtime.engine.options import EngineOptions
 from fusioncam.runtime.providers.naming import specs
+from fusioncam.runtime.providers.spec import Use
 from fusioncam.runtime.providers.table import CPU
 from fusioncam.runtime.sessions.chunk_tuning import remembered_chunk
 from fusioncam.runtime.sessions.masked_graph import masked_graph
@@ -29,12 +30,12 @@ def open_host_engine(folder: Path, manifest: Manifest, options: EngineOptions) -
         ProviderError: A provider cannot run on this machine.
         BundleError: onnxruntime cannot load a graph.
     """
-    grid = manifest.layer.shape[1:]
-    explain = options.opened(folder / EXPLAIN_GRAPH, manifest, linger=False, sizes={BATCH: 1})
+    grid, use = manifest.layer.shape[1:], Use(half=manifest.precision == "float16")
+    explain = options.opened(folder / EXPLAIN_GRAPH, manifest, linger=False, sizes={BATCH: 1}, use=use)
 
     def open_head() -> Head:
         sizes = {MASKS_BATCH: masks_per_run(grid)}
-        return Head(options.opened(folder / HEAD_GRAPH, manifest, linger=False, sizes=sizes))
+        return Head(options.opened(folder / HEAD_GRAPH, manifest, linger=False, sizes=sizes, use=use))
 
     return HostEngine(manifest, explain, _open_scorer(folder / SCORE_GRAPH, manifest, options, explain), open_head)
 
@@ -49,7 +50,8 @@ def _open_scorer(
     takes_floats = manifest.score_precision != "float16" or manifest.precision == "float16"
     grid = manifest.layer.shape[1:] if on_cpu and takes_floats else None
     model = masked_graph(path, grid, size) if grid else None  # which checks the inputs that it takes the place of
-    session = options.opened(path, manifest, check_inputs=model is None, model=model, sizes={BATCH: chunk})
+    use = Use(half=manifest.score_precision == "float16")
+    session = options.opened(path, manifest, check_inputs=model is None, model=model, sizes={BATCH: chunk}, use=use)
     dtype = np.float32 if grid else input_type(session)
     singly = any(spec.fixed for spec in providers)
     scorer = Scorer(session, (3, *size), chunk, pad, dtype=dtype, grid=grid, explain=explain, singly=singly)

@@ -133,6 +133,8 @@ def test_float16_without_a_gradient(configs, half):
     assert found["tiny_score"].input[0].data_type == DataType.Value("TYPE_FP16")
     assert accelerators(found["tiny_score"])["tensorrt"]["precision_mode"] == "FP16"
     assert accelerators(found["tiny_explain"])["tensorrt"]["precision_mode"] == "FP32"
+    tf32 = {n: accelerators(found[n])["cuda"].get("use_tf32") for n in ("tiny_score", "tiny_explain")}
+    assert tf32 == {"tiny_score": None, "tiny_explain": "0"}, "float16 keeps its tensor cores, the gradient is exact"
     assert {c.optimization.graph.level for n, c in found.items() if n in GRAPHS} == {-1}
     assert [o.name for o in found["tiny_explain"].output] == ["logits", "activations"]
     assert not (half.parent / "repo").exists()

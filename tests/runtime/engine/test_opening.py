@@ -2,10 +2,12 @@ import pytest
 
 from fusioncam import Explainer
 from fusioncam.errors import DeviceError, FusionCamError, UsageError
-from fusioncam.manifest import EXPLAIN_GRAPH, SCORE_GRAPH
+from fusioncam.export import export_model
+from fusioncam.manifest import EXPLAIN_GRAPH, HEAD_GRAPH, SCORE_GRAPH
 from fusioncam.runtime.engine import EngineOptions, opening
 from fusioncam.runtime.engine.device.opening import open_device_engine
 from fusioncam.runtime.engine.opening import open_engines
+from fusioncam.runtime.providers.options import with_defaults
 from fusioncam.runtime.providers.table import CPU, CUDA, TENSORRT
 from fusioncam.runtime.sessions.open import open_session
 
@@ -61,6 +63,28 @@ def test_both_sessions_get_the_stream_and_the_one_shape(tiny, told, monkeypatch,
     assert (one.capture, many.capture) == (False, True)
     assert one.cache.is_relative_to(tmp_path)
     assert one.cache.name == "chunk-7"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_methods_made_on_the_host_run_the_model_with_the_same_care(tiny, tmp_path, pictures, injected, precision):
+    """onnxruntime's own defaults are TF32, a search over all algorithms, and memory that doubles."""
+    bundle, calls = tmp_path / "b.fcam", {}
+    export_model(tiny.bundle.with_suffix(".onnx"), bundle, layer="layer", preprocessing="unit", precision=precision)
+
+    def open_on_cpu(path, providers, threads, disabled, use, **more):
+        calls[path.name] = dict(with_defaults([CUDA], use))[CUDA]
+        return open_session(path, [CPU], threads, disabled, **more)
+
+    with injected(open_session=open_on_cpu):
+        Explainer(bundle, ["cuda"], kernels=False, methods=["recipro_cam"]).explain(pictures[0], 1)
+    assert calls.keys() == {EXPLAIN_GRAPH, SCORE_GRAPH, HEAD_GRAPH}
+    assert calls[HEAD_GRAPH] == calls[EXPLAIN_GRAPH]
+    exact, half = calls[EXPLAIN_GRAPH], calls[SCORE_GRAPH]
+    assert (exact["use_tf32"], half.get("use_tf32")) == ("0", "0" if precision == "fp32" else None)
+    for options in (exact, half):
+        assert options["cudnn_conv_algo_search"] == "HEURISTIC"
+        assert options["arena_extend_strategy"] == "kSameAsRequested"
+        assert not {"user_compute_stream", "enable_cuda_graph"} & {*options}
 
 
 def test_cuda_alone_needs_no_cache(tiny, told, monkeypatch, tmp_path):

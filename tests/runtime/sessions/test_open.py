@@ -80,6 +80,14 @@ def test_graphs_of_tensorrt_may_be_off(value):
     assert providers.resolve([("tensorrt", {"trt_cuda_graph_enable": value})])
 
 
+@pytest.mark.parametrize("value", ["1", "True", True, 1])
+def test_a_fused_bias_is_refused_where_it_clears_memory_in_use(value):
+    with pytest.raises(UsageError, match=r"fuse_conv_bias clears memory that is in use; .* or add prefer_nhwc=1"):
+        providers.resolve([("cuda", {"fuse_conv_bias": value})])
+    assert providers.resolve([("cuda", {"fuse_conv_bias": value, "prefer_nhwc": value})])
+    assert providers.resolve([("cuda", {"fuse_conv_bias": "0"})])
+
+
 @pytest.mark.parametrize("given", [["cpu"], [CPU], [(CPU, {})], [("cpu", {})], None])
 def test_the_cpu_in_every_form_does_not_pad(tiny, counted, pictures, given):
     explainer, counter = counted(tiny.bundle, providers=given, methods=["score_cam"])

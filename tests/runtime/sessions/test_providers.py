@@ -1,4 +1,5 @@
 import mmap
+from dataclasses import replace
 from pathlib import Path
 
 import onnxruntime
@@ -11,12 +12,12 @@ from fusioncam.runtime.providers.table import CPU, CUDA, TENSORRT
 from fusioncam.runtime.sessions import failures
 
 SHAPES = {"image": (64, 3, 224, 224), "class_index": (64,)}
-PROFILE = "image:64x3x224x224,class_index:64"
+ONE, PROFILE = "image:1x3x224x224,class_index:1", "image:64x3x224x224,class_index:64"
 ALL = Use(SHAPES, half=True, cache=Path("cache"), device=2, stream=94030, capture=True)
 
 
 def test_cuda_is_told_how_it_will_be_used():
-    assert with_defaults([CUDA], ALL) == [
+    assert with_defaults([CUDA], replace(ALL, half=False)) == [
         (
             CUDA,
             {
@@ -31,6 +32,13 @@ def test_cuda_is_told_how_it_will_be_used():
     ]
 
 
+def test_only_graphs_in_float32_do_without_tf32():
+    """onnxruntime takes all plans with tensor cores away for it, also those in float16."""
+    exact, half = (dict(with_defaults([CUDA], replace(ALL, half=half)))[CUDA] for half in (False, True))
+    assert exact.pop("use_tf32") == "0"
+    assert exact == half
+
+
 def test_tensorrt_is_told_how_it_will_be_used():
     assert with_defaults([TENSORRT], ALL) == [
         (
@@ -38,7 +46,7 @@ def test_tensorrt_is_told_how_it_will_be_used():
             {
                 "device_id": "2",
                 "user_compute_stream": "94030",
-                "trt_profile_min_shapes": PROFILE,
+                "trt_profile_min_shapes": ONE,
                 "trt_profile_opt_shapes": PROFILE,
                 "trt_profile_max_shapes": PROFILE,
                 "trt_engine_cache_enable": "True",
@@ -100,7 +108,7 @@ def binaries():
 @pytest.mark.parametrize("name", [CUDA, TENSORRT])
 def test_onnxruntime_knows_every_option(binaries, name):
     library, form = binaries[name]
-    for option in [*with_defaults([name], ALL)[0][1]]:
+    for option in {**with_defaults([name], ALL)[0][1], **with_defaults([name], Use())[0][1]}:
         assert contains(library, form.format(option).encode()), option
     assert not contains(library, form.format("no_such_option").encode())
 
@@ -109,6 +117,11 @@ def test_onnxruntime_knows_the_words(binaries):
     library, form = binaries[CUDA]
     for word in ("HEURISTIC", "kSameAsRequested"):
         assert contains(library, form.format(word).encode())
+
+
+def test_onnxruntime_still_clears_the_output_of_a_fused_bias_on_another_stream(binaries):
+    """Once it does not, `refuse_wrong_maps` can let that option through."""
+    assert contains(binaries[CUDA][0], b"cudaMemset(s_.y_data, 0, s_.Y->SizeInBytes())")
 
 
 def test_onnxruntime_still_says_so_in_these_words(binaries):
