@@ -3,8 +3,8 @@
 import math
 import operator
 import weakref
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from importlib import import_module
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from fusioncam.errors import DeviceError, FusionCamError, UsageError, first_line
 from fusioncam.kernels.arrays import Array
+from fusioncam.kernels.captures import CAPTURES
 from fusioncam.kernels.driver import Owned, byte_count, contiguous, host_array, lengths, reported
 
 # In order of preference; the modules import nothing of a GPU before a device is opened.
@@ -61,14 +62,14 @@ class Device:
         Raises:
             DeviceError: There is not that much.
         """
-        with reported(f"give {Decimal(nbytes) / 10**6:.1f} MB of memory"):
+        with _call(f"give {Decimal(nbytes) / 10**6:.1f} MB of memory"):
             return self._owned(nbytes, *self._allocate(nbytes))
 
     def pinned(self, shape: Sequence[int], dtype: npt.DTypeLike) -> Array:
         """Return a host array that can be copied from and to without waiting."""
 
         def allocate(nbytes: int) -> Owned:
-            with reported(f"give {Decimal(nbytes) / 10**6:.1f} MB of pinned host memory"):
+            with _call(f"give {Decimal(nbytes) / 10**6:.1f} MB of pinned host memory"):
                 return self._owned(nbytes, *self._allocate_pinned(nbytes))
 
         return host_array(shape, dtype, allocate)
@@ -80,30 +81,37 @@ class Device:
             with suppress(Exception), enter():  # a GPU that failed takes nothing back
                 release()
 
-        return Owned(pointer, nbytes, free)
+        return Owned(pointer, nbytes, lambda: CAPTURES.free(free))
 
     def stream(self) -> int:
         """Return a new stream that does not wait for the default stream; it lives as long as the device object."""
-        with reported("make a stream"):
+        with _call("make a stream"):
             stream = self._new_stream()
         self._streams[int(stream.handle)] = stream
         return int(stream.handle)
 
     def event(self) -> int:
-        """Return a new event; it lives as long as the device object."""
+        """Return a new event for `wait` and `wait_until`; it lives as long as the device object."""
+        return self._event(timed=False)
+
+    def timed_event(self) -> int:
+        """Return a new event for `elapsed`; it costs more to record."""
+        return self._event(timed=True)
+
+    def _event(self, timed: bool) -> int:
         number = next(self._numbers)
-        with reported("make an event"):
-            self._events[number] = self._new_event()
+        with _call("make an event"):
+            self._events[number] = self._new_event(timed)
         return number
 
     def record(self, event: int, stream: int) -> None:
         """Let `event` happen when all work given to `stream` so far is done."""
-        with reported("record an event"):
+        with _call("record an event"):
             self._record(event, stream)
 
     def wait(self, stream: int, event: int) -> None:
         """Let work given to `stream` from now on begin after `event`."""
-        with reported("wait for an event"):
+        with _call("wait for an event"):
             self._wait(stream, event)
 
     def synchronize(self, stream: int) -> None:
@@ -112,29 +120,38 @@ class Device:
         Raises:
             DeviceError: Some of it failed.
         """
-        with reported("finish its work"):
+        with _call("finish its work"):
             self._synchronize(stream)
 
+    def wait_until(self, event: int) -> None:
+        """Block until an event has happened, without keeping a CPU core busy.
+
+        Raises:
+            DeviceError: Some work before it failed.
+        """
+        with _call("finish its work"):
+            self._wait_until(event)
+
     def elapsed(self, start: int, end: int) -> float:
-        """Return the milliseconds between two events that have happened."""
-        with reported("tell the time"):
+        """Return the milliseconds between two timed events that have happened."""
+        with _call("tell the time"):
             return float(self._elapsed(start, end))
 
     def upload(self, source: Array, pointer: int, stream: int) -> None:
         """Copy a contiguous host array to the device; `source` must stay as it is until the stream got there."""
         host = contiguous(source)
-        with reported("take a copy"):
+        with _call("take a copy"):
             self._upload(host, pointer, stream)
 
     def download(self, pointer: int, target: Array, stream: int) -> None:
         """Copy from the device into a contiguous host array, which holds the data once the stream got there."""
         host = contiguous(target)
-        with reported("give a copy"):
+        with _call("give a copy"):
             self._download(pointer, host, stream)
 
     def launch(self, kernel: str, grid: Grid, block: int, arguments: Sequence[np.generic], stream: int) -> None:
         """Start a kernel of the project's binary; pointers come as `np.uintp`."""
-        with reported(f"start {kernel}"):
+        with _call(f"start {kernel}"):
             if kernel not in self._kernels:
                 self._kernels[kernel] = self._kernel(kernel)
             self._launch(kernel, grid, block, arguments, stream)
@@ -150,10 +167,11 @@ class Device:
     def _allocate_pinned(self, nbytes: int) -> Any: ...
     def _new_stream(self) -> Any: ...
     def _foreign_stream(self, handle: int) -> Any: ...
-    def _new_event(self) -> Any: ...
+    def _new_event(self, timed: bool) -> Any: ...
     def _record(self, event: int, stream: int) -> None: ...
     def _wait(self, stream: int, event: int) -> None: ...
     def _synchronize(self, stream: int) -> None: ...
+    def _wait_until(self, event: int) -> None: ...
     def _elapsed(self, start: int, end: int) -> Any: ...
     def _upload(self, source: Array, pointer: int, stream: int) -> None: ...
     def _download(self, pointer: int, target: Array, stream: int) -> None: ...
@@ -161,11 +179,22 @@ class Device:
     def _launch(self, kernel: str, grid: Grid, block: int, arguments: Sequence[np.generic], stream: int) -> None: ...
 
 
+@contextmanager
+def _call(doing: str) -> Iterator[None]:
+    """Call the driver while no CUDA graph is captured; raise its errors as `DeviceError`."""
+    with CAPTURES.shared(), reported(doing):
+        yield
+
+
 def _clear(enter: Callable[[], AbstractContextManager[None]], *holders: Any) -> None:
     """Drop what must go within the context."""
-    with suppress(DeviceError), enter():
-        for holder in holders:
-            holder.clear()
+
+    def clear() -> None:
+        with suppress(DeviceError), enter():
+            for holder in holders:
+                holder.clear()
+
+    CAPTURES.free(clear)
 
 
 @dataclass(frozen=True)
@@ -235,7 +264,8 @@ def open_device(index: int = 0, launcher: str | None = None) -> Device:
     missing = []
     for name in LAUNCHERS if launcher is None else (launcher,):
         try:
-            device: Device = import_module(LAUNCHERS[name]).open_device(number)
+            with CAPTURES.shared():  # it loads the kernels
+                device: Device = import_module(LAUNCHERS[name]).open_device(number)
         except ImportError as error:
             missing.append(f"no {name} ({first_line(error)})")
         else:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -61,10 +62,12 @@ def _library(core: Any, capability: tuple[int, int]) -> Any:
 def _entered(driver: Any, context: Any) -> Iterator[None]:
     with reported("enter its context"):
         call(driver.cuCtxPushCurrent, context)
+    thread = get_ident()
     try:
         yield
     finally:
-        call(driver.cuCtxPopCurrent)
+        if get_ident() == thread:  # a generator given up is ended by any thread, whose own context stays
+            call(driver.cuCtxPopCurrent)
 
 
 class CudaCoreDevice(Device):
@@ -91,8 +94,8 @@ class CudaCoreDevice(Device):
     def _foreign_stream(self, handle: int) -> Any:
         return self._core.Stream.from_handle(handle)
 
-    def _new_event(self) -> Any:
-        return self._device.create_event(self._core.EventOptions(timing_enabled=True))
+    def _new_event(self, timed: bool) -> Any:
+        return self._device.create_event(self._core.EventOptions(timing_enabled=timed, blocking_sync=not timed))
 
     def _record(self, event: int, stream: int) -> None:
         self._stream(stream).record(self._events[event])
@@ -102,6 +105,9 @@ class CudaCoreDevice(Device):
 
     def _synchronize(self, stream: int) -> None:
         self._stream(stream).sync()
+
+    def _wait_until(self, event: int) -> None:
+        self._events[event].sync()
 
     def _elapsed(self, start: int, end: int) -> Any:
         return self._events[end] - self._events[start]

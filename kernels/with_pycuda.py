@@ -5,6 +5,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -55,10 +56,12 @@ def _primary(cuda: Any, index: int) -> Any:
 def _entered(context: Any) -> Iterator[None]:
     with reported("enter its context"):
         context.push()
+    thread = get_ident()
     try:
         yield
     finally:
-        context.pop()
+        if get_ident() == thread:  # a generator given up is ended by any thread, whose own context stays
+            context.pop()
 
 
 class PyCudaDevice(Device):
@@ -86,8 +89,9 @@ class PyCudaDevice(Device):
     def _foreign_stream(self, handle: int) -> Any:
         raise DeviceError("PyCUDA cannot use another library's stream; leave it out, or uninstall pycuda")
 
-    def _new_event(self) -> Any:
-        return self._cuda.Event()
+    def _new_event(self, timed: bool) -> Any:
+        flags = self._cuda.event_flags
+        return self._cuda.Event(flags.DEFAULT if timed else flags.DISABLE_TIMING | flags.BLOCKING_SYNC)
 
     def _record(self, event: int, stream: int) -> None:
         self._events[event].record(self._stream(stream))
@@ -97,6 +101,9 @@ class PyCudaDevice(Device):
 
     def _synchronize(self, stream: int) -> None:
         self._stream(stream).synchronize()
+
+    def _wait_until(self, event: int) -> None:
+        self._events[event].synchronize()
 
     def _elapsed(self, start: int, end: int) -> Any:
         return self._events[end].time_since(self._events[start])

@@ -50,7 +50,7 @@ class Timer:
 
     def __init__(self, device: Device, effort: Effort) -> None:
         self.device, self.effort, self.stream = device, effort, device.stream()
-        self._copy, self._events = copier(device), [device.event() for _ in range(3)]
+        self._copy, self._events = copier(device), [device.timed_event() for _ in range(3)]
         self._blocker = [empty(device, (effort.footprint,), np.uint8) for _ in range(2)]
         self._copies: dict[int, dict[str, Any]] = {}
 

@@ -75,7 +75,7 @@ def one_setting(record: Record, lab: Lab, plan: Plan, setting: tuple[str, str, i
             continue
         if compare(record, f"{label}, by {backend}", precision, found, wanted):
             work[FUSED + backend] = run
-            work[BARE + backend] = partial(bare, engine, found.passes, chunk)
+            work[BARE + backend] = partial(bare, engine, found.passes)
     if backends is BACKENDS and "torch" not in lab.broken and name not in lab.files:
         work |= others(record, lab, name, precision, chunk, wanted.class_index)
     times = in_turns(record, label, work, plan)

@@ -66,15 +66,14 @@ def explain(engine: Engine, manifest: Manifest, picture: Array, class_index: int
     return Explained(e.maps, e.class_index, e.passes, list(e.flags), e.timing, captured)
 
 
-def bare(engine: Any, passes: Passes, chunk: int) -> None:
+def bare(engine: Any, passes: Passes) -> None:
     """The session runs of one such explanation, through the same bindings, and nothing else."""
     with engine.device.entered():
         state = engine.state
         state.explain_runs[0]()
-        for i in range(-(-(passes.run - 2) // chunk)):  # all but the passes of x * R and x * U
-            state.passes.chunk_runs[i % 2]()
-        for _ in range(2):
-            state.passes.rest_run()
+        for count in (passes.run - 2, 1, 1):  # x * R and x * U are passed one by one
+            for span in state.passes.spans(count):
+                state.passes.runs[span.size, span.slot]()
         engine.device.synchronize(state.stream)
 
 

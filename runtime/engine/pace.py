@@ -8,6 +8,7 @@ from typing import NamedTuple
 from fusioncam.errors import UsageError
 from fusioncam.runtime.budget import Deadline
 from fusioncam.runtime.engine.request import ExplainRequest, prepared
+from fusioncam.runtime.engine.run_sizes import RunSizes
 
 FORGETTING = 0.2  # weight of the latest measurement
 CAUTION = 2.0  # deviations by which what must still come may take longer than its mean
@@ -39,20 +40,19 @@ class Pace:
 
     Args:
         chunk: Pictures per run, at most.
-        padded: Whether every run is filled up to `chunk`.
+        padded, small: See `RunSizes`.
     """
 
-    def __init__(self, chunk: int, padded: bool) -> None:
-        self.chunk, self._padded = chunk, padded
+    def __init__(self, chunk: int, padded: bool, small: int = 0) -> None:
+        self.chunk, self._padded, self._sizes = chunk, padded, RunSizes(chunk, padded, small)
         self._lock, self._stages, self._least = threading.Lock(), dict[Hashable, Cost](), dict[Hashable, float]()
         self._sums = [0.0] * 5  # of the weights, n, n^2, seconds and n * seconds, per run
         self._run, self._picture = 0.0, 0.0  # a and b
 
     def ran(self, pictures: int, seconds: float) -> None:
         """Take the seconds of `pictures` passes, run in chunks, into account."""
-        runs = -(-pictures // self.chunk)
-        pictures = runs * self.chunk if self._padded else pictures
-        n, t = pictures / runs, seconds / runs
+        sizes = self._sizes.of(pictures)
+        n, t = sum(sizes) / len(sizes), seconds / len(sizes)
         weight = 1 / n  # so that small runs count, too
         with self._lock:
             new = (weight, weight * n, weight * n * n, weight * t, weight * n * t)
@@ -81,8 +81,8 @@ class Pace:
 
     def seconds(self, pictures: int) -> float:
         """Return the seconds that so many passes take; 0 where none was ever measured."""
-        runs = -(-pictures // self.chunk)
-        return runs * self._run + (runs * self.chunk if self._padded else pictures) * self._picture
+        sizes = self._sizes.of(pictures)
+        return len(sizes) * self._run + sum(sizes) * self._picture
 
     def fitting(self, seconds: float) -> int:
         """Return the number of passes that fit into some seconds; 0 where none was ever measured."""

@@ -20,6 +20,7 @@ from fusioncam.runtime.providers.options import with_defaults, without_refused
 from fusioncam.runtime.providers.spec import Provider, ProviderSpec, Use
 from fusioncam.runtime.providers.table import CPU, TENSORRT
 from fusioncam.runtime.sessions.failures import diagnose, open_failure, unavailable
+from fusioncam.runtime.sessions.guarded import GuardedSession
 from fusioncam.runtime.sessions.native_stderr import native_stderr
 from fusioncam.runtime.sessions.placement import RECORD, left_to_cpu, listed_nodes, placed_nodes
 from fusioncam.runtime.sessions.plugins import plugin_devices
@@ -157,6 +158,8 @@ def captures(session: onnxruntime.InferenceSession) -> bool:
 def _create(path: Path, model: bytes | None, opening: Opening) -> onnxruntime.InferenceSession:
     """Create a session, without the features that onnxruntime refuses for this graph."""
     use = opening.use
+    on_cpu = [spec.name for spec in opening.specs] == [CPU]
+    kind = onnxruntime.InferenceSession if on_cpu else GuardedSession
     while True:
         options = _session_options(path, model, opening)
         providers = list(opening.providers) if use is None else with_defaults(opening.providers, use)
@@ -164,7 +167,7 @@ def _create(path: Path, model: bytes | None, opening: Opening) -> onnxruntime.In
             _add_providers(options, providers)
             providers = []
         try:
-            return onnxruntime.InferenceSession(
+            return kind(
                 model or os.fspath(path),
                 options,
                 providers=providers,

@@ -87,7 +87,7 @@ class Clockwork:
     def stream(self):
         return next(self.numbers)
 
-    def event(self):
+    def timed_event(self):
         return next(self.numbers)
 
     def allocate(self, nbytes):

@@ -56,7 +56,11 @@ def play(machine, name, launcher, *rest):
 
 
 @pytest.mark.parametrize(
-    "name", ["kernels", "threads", "order", "rows", "memory", "too_much", "wrong", "foreign", "ending", "number"]
+    "name",
+    [
+        *("kernels", "threads", "order", "rows", "memory", "too_much", "wrong", "abandoned", "captures", "foreign"),
+        *("ending", "number"),
+    ],
 )
 def test_a_launcher_does_its_work_without_a_mistake(machine, launcher, name):
     assert play(machine, name, launcher) == ""

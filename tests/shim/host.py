@@ -160,6 +160,8 @@ class HostDevice:
         self._events[handle := next(self._handles)] = None
         return handle
 
+    timed_event = event
+
     def record(self, event, stream):
         self._check(stream, event)
         self._events[event] = time.perf_counter()
@@ -169,6 +171,9 @@ class HostDevice:
 
     def synchronize(self, stream):
         self._check(stream)
+
+    def wait_until(self, event):
+        assert event in self._events, f"{event} is no event"
 
     def elapsed(self, start, end):
         return (self._events[end] - self._events[start]) * 1e3

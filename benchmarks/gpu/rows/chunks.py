@@ -7,6 +7,7 @@ import numpy as np
 from record import Record
 
 from fusioncam.manifest import SCORE_GRAPH
+from fusioncam.runtime.engine.run_sizes import SMALL_COST
 from fusioncam.runtime.providers.table import TENSORRT
 from gpu.lab import Lab
 from gpu.rows.passes import Passes, Setting, operations, partitions
@@ -60,11 +61,21 @@ def change_of_batch(record: Record, lab: Lab, setting: Setting) -> str:
         alone = [passes.time(run, samples=setting.samples)["p50"] for run in both]
         turns = passes.time(*both, samples=setting.samples)
         cost = (turns["p50"] - sum(alone)) / 2
+        small = alone[1] / few / (alone[0] / setting.chunk)
         record.figures.append(
-            {"cuda_graphs": passes.captured, "alone_seconds": alone, "by_turns_seconds": turns, "change_seconds": cost}
+            {
+                "cuda_graphs": passes.captured,
+                "alone_seconds": alone,
+                "by_turns_seconds": turns,
+                "change_seconds": cost,
+                "small_cost": small,
+            }
         )
         told.append(f"{1e3 * cost:.2f} ms {'with' if passes.captured else 'without'} CUDA graphs")
-    return f"a change of the batch between {setting.chunk} and {few} costs {' and '.join(told)}"
+    return (
+        f"a change of the batch between {setting.chunk} and {few} costs {' and '.join(told)}; a picture costs "
+        f"{small:.1f} times as much in a run of {few} (taken to be {SMALL_COST} at most)"
+    )
 
 
 # fuse_conv_bias without prefer_nhwc is not among them: onnxruntime then clears memory that is in use, see

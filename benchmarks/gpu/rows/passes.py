@@ -82,7 +82,7 @@ class Passes:
         dtype = np.float16 if self.session.get_inputs()[0].type == "tensor(float16)" else np.float32
         noise = np.random.default_rng(SEED).standard_normal((most, 3, *manifest.preprocessing.size)).astype(dtype)
         self._pictures, self._logits = self._put(noise), empty(device, (most, manifest.classes), np.float32)
-        self._events = [device.event() for _ in range(2)]
+        self._events = [device.timed_event() for _ in range(2)]
 
     def _put(self, values: Array) -> DeviceArray:
         made = empty(self.device, values.shape, values.dtype)

@@ -1,92 +1,17 @@
-"""Everything the device holds of a picture on its way to the maps: allocated once, bound to the sessions by pointer."""
+"""Everything the device holds of a picture on its way to the maps, allocated once."""
 
-import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
-from fusioncam.errors import BundleError, first_line, out_of_memory
 from fusioncam.kernels.arrays import Array
 from fusioncam.kernels.device import Device, DeviceArray, empty
 from fusioncam.kernels.specs.masks import turning_points
 from fusioncam.manifest import Manifest
-from fusioncam.runtime.sessions.failures import run_failure
 
 MAPS = ("grad_cam", "denoised", "score_cam", "united", "fusion_cam")  # full-size maps that are kept
 SLOTS = 2  # chunks: one is made while the other runs
-
-
-@dataclass(frozen=True)
-class Run:
-    """A session with its inputs and outputs bound to device memory.
-
-    Attributes:
-        session: The session.
-        binding: The bound memory.
-        graph: Number of the CUDA graph that these addresses are captured as; -1 for none.
-        thread: Which may use it. onnxruntime keeps graphs per thread: others would capture anew, in the middle of work.
-    """
-
-    session: onnxruntime.InferenceSession
-    binding: Any
-    graph: int
-    thread: threading.Thread = field(default_factory=threading.current_thread)
-
-    def __call__(self) -> None:
-        """Give the work to the session's stream, without waiting for it.
-
-        Raises:
-            FusionCamError: onnxruntime fails.
-        """
-        graph = self.graph if threading.current_thread() is self.thread else -1
-        try:
-            self.session.run_with_iobinding(self.binding, run_options(graph))
-        except Exception as error:  # onnxruntime's exceptions share no base class
-            raise run_failure(error) from error
-
-
-@cache
-def run_options(graph: int) -> onnxruntime.RunOptions:
-    """Options of a run that nobody waits for, as a CUDA graph of that number."""
-    options = onnxruntime.RunOptions()
-    options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-    options.add_run_config_entry("gpu_graph_id", str(graph))
-    return options
-
-
-def bound(
-    device: Device,
-    session: onnxruntime.InferenceSession,
-    inputs: Mapping[str, DeviceArray],
-    outputs: Mapping[str, DeviceArray],
-    graph: int = -1,
-) -> Run:
-    """Bind a session to device arrays.
-
-    Args:
-        device: Where the arrays are.
-        session: The session.
-        inputs: By name.
-        outputs: By name.
-        graph: See `Run`.
-
-    Raises:
-        BundleError: The graph has other inputs or outputs.
-    """
-    try:
-        binding = session.io_binding()
-        for bind, arrays in ((binding.bind_input, inputs), (binding.bind_output, outputs)):
-            for name, array in arrays.items():
-                bind(name, device.memory, device.index, array.dtype.type, list(array.shape), array.pointer)
-    except Exception as error:  # as above
-        what = f"a graph is not what a bundle holds: {first_line(error)}; export the model again"
-        raise out_of_memory(error) or BundleError(what) from error
-    return Run(session, binding, graph)
 
 
 class Buffers:

@@ -3,33 +3,34 @@
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import onnxruntime
 
 from fusioncam.errors import FusionCamError, UsageError
+from fusioncam.kernels.captures import CAPTURES
 from fusioncam.kernels.device import Device
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.engine.checks import input_type
-from fusioncam.runtime.engine.device.buffers import ClassBuffers, PictureBuffers, Run, bound
+from fusioncam.runtime.engine.device.buffers import ClassBuffers, PictureBuffers
 from fusioncam.runtime.engine.device.passes import DevicePasses, Lanes
+from fusioncam.runtime.engine.device.run import Run, bound
 from fusioncam.runtime.engine.device.state import DeviceState
 from fusioncam.runtime.engine.device.steps import DeviceSteps
+from fusioncam.runtime.engine.device.worker import Worker
 from fusioncam.runtime.engine.pace import Pace, Timer
 from fusioncam.runtime.engine.request import ExplainRequest, prepared
+from fusioncam.runtime.engine.run_sizes import RunSizes
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, RunningTask, Scheduler
 from fusioncam.runtime.engine.sketches import sketches_of
 from fusioncam.runtime.methods import METHODS
 
 REST = 4  # pictures in a run of the few passes that come one by one: a whole chunk would be a waste
-WARM_UP = 3  # runs until onnxruntime has captured a CUDA graph
-
-# Of all engines: while one is made, onnxruntime captures, and memory that another takes would spoil that.
-_ALLOCATION = threading.Lock()
 
 
 class DeviceEngine:
-    """Explains pictures on one GPU. Threads that share it take turns; only the thread that made it gets CUDA graphs.
+    """Explains pictures on one GPU. Threads that share it take turns; one thread of its own runs the sessions for all.
 
     Args:
         device: The GPU.
@@ -38,7 +39,7 @@ class DeviceEngine:
         explain: Session of the explain graph.
         score: Session of the score graph.
         chunk: Masked pictures per run, B.
-        one_shape: Whether `score` takes chunks of B only.
+        one_shape: Whether `score` is run in chunks of B only.
         captured: Whether runs of `score` are captured into CUDA graphs.
 
     Raises:
@@ -58,25 +59,25 @@ class DeviceEngine:
         captured: bool = False,
     ) -> None:
         self.device, self.manifest, self.chunk, self.captured = device, manifest, chunk, captured
-        self._explain, self.pace = explain, Pace(chunk, padded=True)
-        self._lanes = Lanes(device, stream)
+        rest = chunk if one_shape else min(REST, chunk)
+        self._explain, self.pace = explain, Pace(chunk, padded=True, small=rest)
+        self._lanes, self._worker = Lanes(device, stream), Worker(device.entered)
         self._lock, self._owner = threading.Lock(), 0
-        with _ALLOCATION:
-            picture = PictureBuffers(device, manifest, input_type(score), chunk, stream)
-            rest = chunk if one_shape else min(REST, chunk)
-            passes = DevicePasses(self._lanes, picture, score, chunk, rest, manifest.ending)
-            for run in (*passes.chunk_runs, passes.rest_run):
-                for _ in range(WARM_UP if captured else 1):
-                    run()
-            classes, explain_runs = self._for_classes(picture, stream, 1)
-            self.state = DeviceState(device, stream, picture, classes, passes, explain_runs)
-            explain_runs[0]()
-            device.synchronize(stream)
+        picture = PictureBuffers(device, manifest, input_type(score), chunk, stream)
+        binder = partial(bound, device, self._worker)
+        passes = DevicePasses(
+            self._lanes, picture, partial(binder, score), RunSizes(chunk, small=rest), manifest.ending, captured
+        )
+        classes, explain_runs = self._for_classes(picture, stream, 1)
+        self.state = DeviceState(device, stream, picture, classes, passes, explain_runs)
+        for run in (*passes.runs.values(), *explain_runs):
+            run.warm_up()
+        device.synchronize(stream)
 
     def __del__(self) -> None:
-        device = getattr(self, "device", None)  # it destroys its streams when it goes: the sessions on them go first
+        held = dict(vars(self))
         vars(self).clear()
-        del device
+        CAPTURES.free(partial(_end, held))
 
     def _for_classes(self, picture: PictureBuffers, stream: int, count: int) -> tuple[ClassBuffers, list[Run]]:
         """Return buffers for so many classes, and a run of the explain pass for each."""
@@ -85,6 +86,7 @@ class DeviceEngine:
         return buffers, [
             bound(
                 self.device,
+                self._worker,
                 self._explain,
                 {"image": image, "class_index": buffers.class_index.rows(n, n + 1)},
                 {"logits": picture.logits, "activations": activations, "gradients": buffers.gradients.rows(n, n + 1)},
@@ -104,6 +106,7 @@ class DeviceEngine:
             UsageError: The engine's own progress callback asks for an explanation.
         """
         x, targets = prepared(request)
+        self._worker.check_process()
         if self._owner == threading.get_ident():
             raise UsageError("an Explainer on a GPU cannot explain from its own progress callback; use another one")
         state = self.state
@@ -111,9 +114,8 @@ class DeviceEngine:
             try:
                 self._owner = threading.get_ident()
                 if len(targets) > state.classes.most:
-                    with _ALLOCATION:  # powers of two, or each number of classes would be a new one
-                        most = 1 << (len(targets) - 1).bit_length()
-                        state.classes, state.explain_runs = self._for_classes(state.picture, state.stream, most)
+                    most = 1 << (len(targets) - 1).bit_length()  # or each number of classes would be a new one
+                    state.classes, state.explain_runs = self._for_classes(state.picture, state.stream, most)
                 timer = Timer(self.pace, request, self.chunk)
                 state.passes.begin(state.classes, request, timer)
                 steps = DeviceSteps(state, x, targets, request.budget, timer, self.chunk, sketches_of(request))
@@ -124,12 +126,19 @@ class DeviceEngine:
                 self._owner = 0
                 state.passes.end()
                 for lane in (self._lanes.masks, state.stream):  # what still runs must not meet the next picture
-                    with suppress(FusionCamError):
+                    with suppress(FusionCamError), self.device.entered():  # another thread may end what was given up
                         self.device.synchronize(lane)
 
     def scheduler(self, most: int = IN_FLIGHT) -> Scheduler[Any]:
         """Return a scheduler for one task at a time, which runs its passes itself."""
         return Scheduler(_refuse_passes, self.chunk, 1)
+
+
+def _end(held: dict[str, Any]) -> None:
+    """End what an engine held."""
+    device = held.get("device")  # it destroys its streams when it goes: the sessions on them go first
+    held.clear()
+    del device
 
 
 def _refuse_passes(tasks: Collection[RunningTask[Any]]) -> int:

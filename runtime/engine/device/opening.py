@@ -13,7 +13,7 @@ from fusioncam.runtime.engine.device.engine import DeviceEngine
 from fusioncam.runtime.engine.options import EngineOptions
 from fusioncam.runtime.providers.naming import name_and_options, resolve, spec_of
 from fusioncam.runtime.providers.spec import Provider, Use
-from fusioncam.runtime.providers.table import TENSORRT
+from fusioncam.runtime.providers.table import CUDA, TENSORRT
 from fusioncam.runtime.sessions.engine_cache import bundle_digest, cache_folder
 from fusioncam.runtime.sessions.open import captures
 
@@ -40,7 +40,8 @@ def open_device_engine(folder: Path, manifest: Manifest, device: Device, options
     own = replace(options, providers=[_without_shared(p) for p in providers])
     with device.entered():
         stream = stream or device.stream()
-        tensorrt = TENSORRT in (name_and_options(p)[0] for p in providers)
+        names = [name_and_options(p)[0] for p in providers]
+        tensorrt = TENSORRT in names
         cache = cache_folder(bundle_digest(manifest), f"chunk-{chunk}") if tensorrt else None
 
         def opened(graph: str, shapes: dict[str, tuple[int, ...]], half: bool, capture: bool) -> Any:
@@ -52,7 +53,10 @@ def open_device_engine(folder: Path, manifest: Manifest, device: Device, options
             EXPLAIN_GRAPH, {"image": (1, *size), "class_index": (1,)}, manifest.precision == "float16", False
         )
         score = opened(SCORE_GRAPH, {"image": (chunk, *size)}, manifest.score_precision == "float16", True)
-        return DeviceEngine(device, stream, manifest, explain, score, chunk, tensorrt, captures(score))
+        captured = captures(score)
+        # Without its graphs CUDA's provider makes new plans of cuDNN whenever the number of pictures changes.
+        one_shape = tensorrt or (CUDA in names and not captured)
+        return DeviceEngine(device, stream, manifest, explain, score, chunk, one_shape, captured)
 
 
 def agreed(providers: Sequence[Provider], option: str) -> int | None:

@@ -1,10 +1,11 @@
 """Masked passes on a GPU: pictures are made where the session reads them, one chunk while another runs."""
 
-from collections.abc import Callable
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import accumulate, product, zip_longest
+from typing import Any, NamedTuple
 
 import numpy as np
-import onnxruntime
 
 from fusioncam.kernels.arrays import Array, IndexArray
 from fusioncam.kernels.device import Device, DeviceArray
@@ -12,9 +13,11 @@ from fusioncam.kernels.specs import masks, reduce
 from fusioncam.manifest import Ending
 from fusioncam.runtime.budget.channel_plan import ChannelPlan
 from fusioncam.runtime.engine.checks import refuse_nan
-from fusioncam.runtime.engine.device.buffers import SLOTS, ClassBuffers, PictureBuffers, Run, bound
+from fusioncam.runtime.engine.device.buffers import SLOTS, ClassBuffers, PictureBuffers
+from fusioncam.runtime.engine.device.run import NO_GRAPH, Run
 from fusioncam.runtime.engine.pace import Timer
 from fusioncam.runtime.engine.request import ExplainRequest, prepared
+from fusioncam.runtime.engine.run_sizes import RunSizes
 
 ENDINGS: dict[Ending, int] = {
     "logits": reduce.SOFTMAX_ENDING,
@@ -22,6 +25,25 @@ ENDINGS: dict[Ending, int] = {
     "sigmoid": reduce.SIGMOID_ENDING,
     "value": reduce.VALUE_ENDING,
 }
+
+
+class Span(NamedTuple):
+    """The pictures of one run.
+
+    Attributes:
+        start: The first of them.
+        size: Their number, those that do not count included.
+        slot: Where they are made.
+    """
+
+    start: int
+    size: int
+    slot: int
+
+    @property
+    def stop(self) -> int:
+        """Return the first picture after them."""
+        return self.start + self.size
 
 
 class Lanes:
@@ -44,39 +66,45 @@ class Lanes:
 class DevicePasses:
     """The masked passes of one picture after another, as `MaskedPasses` has them on the host.
 
-    A chunk holds B pictures: x * M_k of the live channels, then x * 0, then x * m of full-size maps, then blank ones.
+    Runs hold x * M_k of the live channels, then x * 0, then x * m of full-size maps, then blank pictures. They come in
+    chunks of B, the last few in small runs. Two runs at most are given to the GPU and not done.
 
     Args:
         lanes: Streams.
         picture: Where the pictures and their logits are.
-        session: The score graph.
-        chunk: B.
-        rest: Pictures in a run for a few full-size maps.
+        bind: Binds the score graph to inputs and outputs, as a CUDA graph of a number.
+        sizes: How pictures are shared out among runs of B pictures, and small ones.
         ending: How logits become probabilities.
+        captured: Whether runs are captured into CUDA graphs.
 
     Attributes:
         done: Passes run for the picture so far.
+        runs: By number of pictures and slot.
     """
 
     def __init__(
         self,
         lanes: Lanes,
         picture: PictureBuffers,
-        session: onnxruntime.InferenceSession,
-        chunk: int,
-        rest: int,
+        bind: Callable[..., Run],
+        sizes: RunSizes,
         ending: Ending,
+        captured: bool,
     ) -> None:
-        self._lanes, self._device, self._picture, self._chunk, self._rest = lanes, lanes.device, picture, chunk, rest
+        self._lanes, self._device, self._picture, self._sizes = lanes, lanes.device, picture, sizes
         self._ending = ENDINGS[ending]
-        self.chunk_runs = [self._bound(session, slot, chunk, graph=slot) for slot in range(SLOTS)]
-        self.rest_run = self.chunk_runs[0] if rest == chunk else self._bound(session, 0, rest, graph=SLOTS)
+        keys = product(sorted({sizes.chunk, sizes.small}, reverse=True), range(SLOTS))
+        self.runs = {
+            (size, slot): bind(
+                {"image": picture.pictures[slot].rows(0, size)},
+                {"logits": picture.chunk_logits[slot].rows(0, size)},
+                graph if captured else NO_GRAPH,
+            )
+            for graph, (size, slot) in enumerate(keys)
+        }
         self._count = self.done = self._total = self._live = self._baseline = 0
         self._extra: DeviceArray | None = None
-
-    def _bound(self, session: onnxruntime.InferenceSession, slot: int, count: int, graph: int) -> Run:
-        pictures, logits = (many[slot].rows(0, count) for many in (self._picture.pictures, self._picture.chunk_logits))
-        return bound(self._device, session, {"image": pictures}, {"logits": logits}, graph)
+        self._in_flight: deque[tuple[int, int]] = deque()  # events, and passes: given to the GPU, not reported yet
 
     def begin(self, buffers: ClassBuffers, request: ExplainRequest, timer: Timer) -> None:
         """Turn to another picture, with the targets of its request."""
@@ -87,6 +115,7 @@ class DevicePasses:
     def end(self) -> None:
         """Let go of what belongs to the picture's caller."""
         self._progress = self._extra = None
+        self._in_flight.clear()
 
     def of_channels(
         self,
@@ -136,25 +165,24 @@ class DevicePasses:
 
         The passes of the baseline and of `extra` are run where they are asked for.
         """
-        lanes, device, chunk = self._lanes, self._device, self._chunk
+        lanes, device = self._lanes, self._device
         self._live, self._baseline, self._extra = len(channels), baseline, extra
-        riding = 0 if extra is None else self._count
-        count = len(channels) + baseline + riding
+        count = len(channels) + baseline + (0 if extra is None else self._count)
+        spans = self.spans(count)
         self._clock.lap("fusion")
         begun = self._clock.now()
-        self._send_plan(channels)
+        self._send_plan(channels, spans)
         device.record(lanes.begin, lanes.main)
         device.wait(lanes.masks, lanes.begin)
-        self._fill(0)
-        for start in range(0, count, chunk):
-            slot = start // chunk % SLOTS
-            if start + chunk < count:
-                self._fill(start + chunk)  # before the run: should that block, the masks are made meanwhile
-            device.wait(lanes.main, lanes.ready[slot])
-            self.chunk_runs[slot]()
-            self._read(start)
-            device.record(lanes.free[slot], lanes.main)
-            self._report(min(chunk, count - start))
+        self._fill(spans[0])
+        for span, after in zip_longest(spans, spans[1:]):
+            if after is not None:
+                self._fill(after)  # before the run: should that block, the masks are made meanwhile
+            device.wait(lanes.main, lanes.ready[span.slot])
+            self.runs[span.size, span.slot]()
+            self._read(span)
+            self._launched(span, min(span.size, count - span.start))
+        self._land()
         scores, blanks = (self._buffers.receive(name, lanes.main, self._count) for name in ("scores", "blank"))
         device.synchronize(lanes.main)
         found = scores[:, channels].T.astype(np.float64)
@@ -168,65 +196,63 @@ class DevicePasses:
         """Write p_c(x * m) of full-size maps m, one per class, into `found`; return it."""
         b = self._buffers
         self._clock.lap("fusion")
-        few = self._count <= self._rest
-        run, size = (self.rest_run, self._rest) if few else (self.chunk_runs[0], self._chunk)
-        for first in range(0, self._count, size):
-            last = min(first + size, self._count)
-            self._mask(
-                maps, b.in_order.rows(first, last), self._picture.pictures[0].rows(0, last - first), self._lanes.main
-            )
-            run()
+        for span in self.spans(self._count):
+            first, last = span.start, min(span.stop, self._count)
+            pictures = self._picture.pictures[span.slot].rows(0, last - first)
+            self._mask(maps, b.in_order.rows(first, last), pictures, self._lanes.main)
+            self.runs[span.size, span.slot]()
             places = b.in_order.rows(0, last - first)
-            self._confidences(0, places, b.classes.rows(first, last), b.unused, found.rows(first, last))
-            self._report(last - first)
+            self._confidences(span.slot, places, b.classes.rows(first, last), b.unused, found.rows(first, last))
+            self._launched(span, last - first)
+        self._land()
         self._device.synchronize(self._lanes.main)
         self._clock.lap("masked_passes")
         return found
 
-    def _send_plan(self, live: IndexArray) -> None:
-        """Send which picture is which, and where in their chunks x * 0 (for every class) and the full-size maps are."""
+    def spans(self, count: int) -> list[Span]:
+        """Return the runs that pass so many pictures."""
+        sizes = self._sizes.of(count)
+        starts = accumulate(sizes, initial=0)
+        return [Span(start, size, i % SLOTS) for i, (start, size) in enumerate(zip(starts, sizes, strict=False))]
+
+    def _send_plan(self, live: IndexArray, spans: Sequence[Span]) -> None:
+        """Send which picture is which, and where in their runs x * 0 (for every class) and the full-size maps are."""
         channels = np.full(self._buffers.channels.shape, -1, np.int32)
         channels[: len(live)] = live
         places = np.full(2 * self._count, len(live), np.int32)
         places[self._count :] += 1 + np.arange(self._count)
+        starts = np.array([span.start for span in spans], np.int32)
+        places -= starts[np.searchsorted(starts, places, side="right") - 1]
         self._buffers.send("channels", channels, self._lanes.main)
-        self._buffers.send("places", places % self._chunk, self._lanes.main)
+        self._buffers.send("places", places, self._lanes.main)
 
-    def _riding(self, start: int) -> tuple[int, int]:
-        """Return the range of the full-size maps in the chunk that begins at `start`."""
-        first = start - self._live - self._baseline
+    def _riding(self, span: Span) -> tuple[int, int]:
+        """Return the range of the full-size maps in a run."""
+        before = self._live + self._baseline
         most = 0 if self._extra is None else self._count
-        return min(max(first, 0), most), min(max(first + self._chunk, 0), most)
+        return min(max(span.start - before, 0), most), min(max(span.stop - before, 0), most)
 
-    def _fill(self, start: int) -> None:
-        """Make the chunk that begins at `start`."""
-        b, lane, slot = self._buffers, self._lanes.masks, start // self._chunk % SLOTS
-        self._device.wait(lane, self._lanes.free[slot])
-        self._mask(
-            self._picture.scaled, b.channels.rows(start, start + self._chunk), self._picture.pictures[slot], lane
-        )
-        first, last = self._riding(start)
+    def _fill(self, span: Span) -> None:
+        """Make the pictures of a run."""
+        b, lane, pictures = self._buffers, self._lanes.masks, self._picture.pictures[span.slot]
+        self._device.wait(lane, self._lanes.free[span.slot])
+        channels = b.channels.rows(span.start, span.stop)
+        self._mask(self._picture.scaled, channels, pictures.rows(0, span.size), lane)
+        first, last = self._riding(span)
         if self._extra is not None and first < last:
-            place = self._live + self._baseline + first - start
-            self._mask(
-                self._extra,
-                b.in_order.rows(first, last),
-                self._picture.pictures[slot].rows(place, place + last - first),
-                lane,
-            )
-        self._device.record(self._lanes.ready[slot], lane)
+            place = self._live + self._baseline + first - span.start
+            self._mask(self._extra, b.in_order.rows(first, last), pictures.rows(place, place + last - first), lane)
+        self._device.record(self._lanes.ready[span.slot], lane)
 
-    def _read(self, start: int) -> None:
-        """Take what is needed from the logits of the chunk that begins at `start`."""
-        b, slot = self._buffers, start // self._chunk % SLOTS
-        classes, channels = b.classes.rows(0, self._count), b.channels.rows(start, start + self._chunk)
-        scores = b.scores.rows(0, self._count)
-        self._launch(
-            reduce.GATHER, logits=self._picture.chunk_logits[slot], channels=channels, classes=classes, scores=scores
-        )
-        if self._baseline and start <= self._live < start + self._chunk:
+    def _read(self, span: Span) -> None:
+        """Take what is needed from the logits of a run."""
+        b, slot = self._buffers, span.slot
+        classes, channels = b.classes.rows(0, self._count), b.channels.rows(span.start, span.stop)
+        logits, scores = self._picture.chunk_logits[slot].rows(0, span.size), b.scores.rows(0, self._count)
+        self._launch(reduce.GATHER, logits=logits, channels=channels, classes=classes, scores=scores)
+        if self._baseline and span.start <= self._live < span.stop:
             self._confidences(slot, b.places.rows(0, self._count), classes, b.blank, b.of["blank"])
-        first, last = self._riding(start)
+        first, last = self._riding(span)
         if first < last:
             places = b.places.rows(self._count + first, self._count + last)
             self._confidences(slot, places, classes.rows(first, last), b.unused, b.of["denoised"].rows(first, last))
@@ -247,7 +273,23 @@ class DevicePasses:
     def _launch(self, kernel: Any, **arguments: Any) -> None:
         kernel(self._device, self._lanes.main, **arguments)
 
-    def _report(self, count: int) -> None:
-        self.done += count
+    def _launched(self, span: Span, passes: int) -> None:
+        """Note a run that the GPU was given, once no more than one other is ahead of it."""
+        if len(self._in_flight) == SLOTS:
+            self._report()
+        event = self._lanes.free[span.slot]
+        self._device.record(event, self._lanes.main)
+        self._in_flight.append((event, passes))
+
+    def _land(self) -> None:
+        """Wait for all runs, and report them."""
+        while self._in_flight:
+            self._report()
+
+    def _report(self) -> None:
+        """Wait for the oldest run, and report its passes: progress is real, and its callback can stop the rest."""
+        event, passes = self._in_flight.popleft()
+        self._device.wait_until(event)
+        self.done += passes
         if self._progress is not None:
             self._progress(self.done, self._total)

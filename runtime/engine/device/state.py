@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from fusioncam.kernels.device import Device
-from fusioncam.runtime.engine.device.buffers import ClassBuffers, PictureBuffers, Run
+from fusioncam.runtime.engine.device.buffers import ClassBuffers, PictureBuffers
 from fusioncam.runtime.engine.device.passes import DevicePasses
+from fusioncam.runtime.engine.device.run import Run
 
 
 @dataclass

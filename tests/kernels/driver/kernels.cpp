@@ -17,6 +17,7 @@ template <class F> F host_function(const std::string &name)
 
 Result load(Module **module, const void *image, Context *here)
 {
+    NOT_CAPTURING;
     const bool fatbin = memcmp(image, "\x50\xed\x55\xba", 4) == 0, cubin = memcmp(image, "\x7f" "ELF", 4) == 0;
     if (!fatbin && !cubin) return mistake(INVALID_IMAGE, "a binary that is none");
     state().modules.insert(*module = new Module{here, {}});
@@ -25,6 +26,7 @@ Result load(Module **module, const void *image, Context *here)
 
 Result unload(Module *module)
 {
+    NOT_CAPTURING;
     if (!state().modules.erase(module)) return mistake(INVALID_HANDLE, "no module unloaded");
     work_everywhere();
     delete module;
@@ -33,6 +35,7 @@ Result unload(Module *module)
 
 Result find(Kernel **kernel, Module *module, const char *name)
 {
+    NOT_CAPTURING;
     if (!state().modules.count(module)) return mistake(INVALID_HANDLE, "a kernel of no module");
     void *const call = host_function<void *>(std::string("call_") + name);
     if (call == nullptr) return NOT_FOUND;
@@ -176,7 +179,8 @@ API cuGetErrorName(Result result, const char **text)
         {INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE"}, {INVALID_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT"},
         {INVALID_HANDLE, "CUDA_ERROR_INVALID_HANDLE"}, {NOT_FOUND, "CUDA_ERROR_NOT_FOUND"},
         {NOT_READY, "CUDA_ERROR_NOT_READY"}, {ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS"},
-        {NOT_SUPPORTED, "CUDA_ERROR_NOT_SUPPORTED"}};
+        {NOT_SUPPORTED, "CUDA_ERROR_NOT_SUPPORTED"},
+        {CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"}};
     const auto found = names.find(result);
     *text = found == names.end() ? nullptr : found->second;
     return found == names.end() ? INVALID_VALUE : SUCCESS;

@@ -67,6 +67,11 @@ TOLD size_t fake_pinned_in_use()
     for (const auto &[start, block] : state().pinned) sum += block.size;
     return sum;
 }
+TOLD void fake_capture(int on)
+{
+    LOCKED;
+    state().capturing = on;
+}
 // Called by name for every function of the real driver that is not here.
 API fake_unsupported(const char *name) { return mistake(NOT_SUPPORTED, std::string(name) + " called"); }
 
@@ -170,6 +175,7 @@ API cuCtxGetStreamPriorityRange(int *least, int *greatest) { return *least = *gr
 API cuMemAlloc_v2(uint64_t *pointer, size_t size)
 {
     HERE;
+    NOT_CAPTURING;
     if (size == 0) return mistake(INVALID_VALUE, "an allocation of nothing");
     if (size > state().limit - state().used) return OUT_OF_MEMORY;
     void *const found = aligned_alloc(256, (size + 255) / 256 * 256);
@@ -184,6 +190,7 @@ API cuMemAlloc_v2(uint64_t *pointer, size_t size)
 API cuMemFree_v2(uint64_t pointer)
 {
     HERE;
+    NOT_CAPTURING;
     const auto found = state().memory.find(pointer);
     if (found == state().memory.end()) return mistake(INVALID_VALUE, "memory freed that is none");
     if (found->second.context != here) return mistake(INVALID_CONTEXT, "memory freed in another context");
@@ -197,6 +204,7 @@ API cuMemFree_v2(uint64_t pointer)
 API cuMemHostAlloc(void **pointer, size_t size, unsigned)
 {
     HERE;
+    NOT_CAPTURING;
     if (size == 0) return mistake(INVALID_VALUE, "an allocation of nothing");
     if (size > state().limit) return OUT_OF_MEMORY;
     *pointer = malloc(size);
@@ -207,6 +215,7 @@ API cuMemHostAlloc(void **pointer, size_t size, unsigned)
 API cuMemFreeHost(void *pointer)
 {
     HERE;
+    NOT_CAPTURING;
     if (!state().pinned.erase(uint64_t(pointer))) return mistake(INVALID_VALUE, "host memory freed that is none");
     work_everywhere();
     free(pointer);

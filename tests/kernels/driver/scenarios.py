@@ -2,84 +2,15 @@
 
 import ctypes
 import gc
-import importlib.util
 import sys
 import threading
-from itertools import islice
-from pathlib import Path
 
 import numpy as np
-import pytest
+from harness import LIMIT, driver, elsewhere, get, hold, put, refused
 
-from fusioncam.errors import DeviceError
+from fusioncam.kernels.captures import CAPTURES
 from fusioncam.kernels.device import available, empty, open_device
 from fusioncam.kernels.specs import SPECS
-
-LIMIT = 50_000_000  # bytes of device memory, as the tests set it
-
-
-def driver():
-    """The driver that is none, past the launcher."""
-    library = ctypes.CDLL("libcuda.so.1")
-    library.fake_mistakes.restype = ctypes.c_char_p
-    library.fake_memory_in_use.restype = library.fake_pinned_in_use.restype = ctypes.c_size_t
-    return library
-
-
-def refused(call, *parts, kind=DeviceError):
-    """See that a call fails as it should: with one line that holds all these parts."""
-    with pytest.raises(kind) as info:
-        call()
-    text = str(info.value)
-    assert all(part in text for part in parts), text
-    assert "\n" not in text, text
-    assert kind is not DeviceError or ";" in text, text
-
-
-def put(device, stream, array):
-    """A copy of an array on the device."""
-    made = empty(device, array.shape, array.dtype)
-    device.upload(array, made.pointer, stream)
-    return made
-
-
-def get(device, stream, array):
-    """A copy of an array of the device's, once its stream got there."""
-    host = device.pinned(array.shape, array.dtype)
-    device.download(array.pointer, host, stream)
-    device.synchronize(stream)
-    return host
-
-
-def run(device, stream, spec, arguments):
-    """What a kernel writes."""
-    sizes = spec.bind(arguments)
-    host = {n: np.ascontiguousarray(arguments[n]) for n in spec.arrays if n in arguments}
-    arrays = {n: empty(device, spec.shape(n, sizes), p.dtype) for n, p in spec.arrays.items()}
-    for name, array in host.items():
-        device.upload(array, arrays[name].pointer, stream)
-    spec(device, stream, **{**arguments, **arrays})
-    return [get(device, stream, arrays[name]) for name in spec.outputs]
-
-
-def hold(device, stream, names, samples=2):
-    """Hold kernels against their references."""
-    path = Path(__file__).parents[2] / "shim" / "checks.py"
-    found = importlib.util.spec_from_file_location("checks", path)
-    checks = importlib.util.module_from_spec(found)
-    found.loader.exec_module(checks)
-    for spec in map(SPECS.get, names):
-        for arguments in islice(checks.SAMPLES[spec.name](np.random.default_rng(0)), samples):
-            for made, right in zip(run(device, stream, spec, arguments), spec.reference(**arguments), strict=True):
-                problem = checks.difference(spec, made, np.asarray(right))
-                assert problem is None, f"{spec.name} differs {problem}"
-
-
-def elsewhere(call):
-    """Call on another thread."""
-    thread = threading.Thread(target=call)
-    thread.start()
-    thread.join()
 
 
 def kernels(launcher):
@@ -116,7 +47,7 @@ def order(launcher):
     device = open_device(0, launcher)
     values = np.arange(12, dtype=np.float32).reshape(3, 4)
     with device.entered():
-        one, other, start, end = device.stream(), device.stream(), device.event(), device.event()
+        one, other, start, end = device.stream(), device.stream(), device.timed_event(), device.timed_event()
         assert len({0, one, other}) == 3
         assert len({0, start, end}) == 3
         source, means = put(device, one, values), empty(device, (3,), np.float32)
@@ -133,6 +64,13 @@ def order(launcher):
         device.synchronize(other)
         np.testing.assert_array_equal(host, values.mean(axis=1))
         assert 0 < device.elapsed(start, end) < 1e4
+        made = device.event()
+        SPECS["row_means"](device, one, values=source, means=means)
+        device.record(made, one)
+        device.download(means.pointer, host, one)
+        host[:] = -1
+        device.wait_until(made)  # and for nothing after it
+        np.testing.assert_array_equal(host, -1)
 
 
 def rows(launcher):
@@ -234,6 +172,52 @@ def context(launcher):
     assert current() is None
     refused(lambda: one.allocate(1), "give 0.0 MB")
     assert library.fake_mistakes().decode().split() == ["cuMemAlloc_v2", "without", "a", "context"]
+
+
+def abandoned(launcher):
+    """A generator given up within the context is ended by any thread, and leaves that thread's context alone."""
+    device, found = open_device(0, launcher), []
+
+    def within():
+        with device.entered():
+            yield
+
+    def end(generators):
+        with open_device(1, launcher).entered():
+            generators.pop().close()
+            found.append(device.index)
+
+    generators = [within()]
+    next(generators[0])
+    elsewhere(lambda: end(generators))
+    assert found
+
+
+def captures(launcher):
+    """While a graph is captured nothing else is called: calls wait, and finalizers leave their work for later."""
+    device, library, done = open_device(0, launcher), driver(), []
+    with device.entered():
+        stream = device.stream()
+        arrays, pinned = [empty(device, (1000,), np.float32)], [device.pinned((10,), np.float32)]
+
+    def work():
+        with device.entered():
+            hold(device, stream, ["row_means"])
+        done.append("work")
+
+    with CAPTURES.alone():
+        library.fake_capture(1)
+        thread = threading.Thread(target=work)
+        thread.start()
+        del arrays[0], pinned[0]
+        elsewhere(lambda: gc.collect())
+        assert library.fake_memory_in_use() == 4000
+        assert library.fake_pinned_in_use() == 40
+        assert not done
+        library.fake_capture(0)
+    thread.join()
+    assert done == ["work"]
+    assert library.fake_memory_in_use() == library.fake_pinned_in_use() == 0
 
 
 def foreign(launcher):

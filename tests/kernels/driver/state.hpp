@@ -31,6 +31,7 @@ enum Result {
     NOT_READY = 600,
     ILLEGAL_ADDRESS = 700,
     NOT_SUPPORTED = 801,
+    CAPTURE_UNSUPPORTED = 900,
 };
 
 struct Context {
@@ -54,7 +55,7 @@ struct Stream {
 
 struct Event {
     Context *context;
-    bool timing;
+    bool timing, blocking;
     std::shared_ptr<Happening> last;
 };
 
@@ -76,6 +77,7 @@ struct Block {
 struct State {
     std::recursive_mutex lock;
     bool started = false;
+    bool capturing = false; // a graph, somewhere in the process, in CUDA's global mode
     std::vector<Context> primary;
     std::map<uint64_t, Block> memory, pinned;
     std::set<Stream *> streams;
@@ -97,6 +99,10 @@ Context *current(); // of this thread, or null
     LOCKED;                                                                                                            \
     Context *const here = current();                                                                                   \
     if (here == nullptr) return mistake(INVALID_CONTEXT, std::string(__func__) + " without a context")
+
+// In a call that a capture anywhere in the process forbids.
+#define NOT_CAPTURING                                                                                                  \
+    if (state().capturing) return mistake(CAPTURE_UNSUPPORTED, std::string(__func__) + " during a capture")
 
 // Whether a handle is alive and of the context that is current.
 template <class T> bool known(const std::set<T *> &all, T *one, Context *here)

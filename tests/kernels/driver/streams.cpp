@@ -57,7 +57,7 @@ API cuStreamSynchronize(Stream *stream)
 API cuEventCreate(Event **event, unsigned flags)
 {
     HERE;
-    return state().events.insert(*event = new Event{here, !(flags & 2), {}}), SUCCESS;
+    return state().events.insert(*event = new Event{here, !(flags & 2), bool(flags & 1), {}}), SUCCESS;
 }
 
 API cuEventDestroy_v2(Event *event)
@@ -90,6 +90,16 @@ API cuStreamWaitEvent(Stream *stream, Event *event, unsigned)
     if (const auto happening = event->last)
         stream->queue.push_back([=] { work(happening->stream, happening.get()); });
     return SUCCESS;
+}
+
+API cuEventSynchronize(Event *event)
+{
+    HERE;
+    if (!known(state().events, event, here)) return mistake(INVALID_HANDLE, "waited for no event");
+    if (!event->blocking) mistake(SUCCESS, "a wait that keeps a core busy");
+    if (!event->last) return SUCCESS;
+    work(event->last->stream, event->last.get());
+    return event->last->stream->failure;
 }
 
 API cuEventElapsedTime_v2(float *milliseconds, Event *start, Event *end)

@@ -5,7 +5,9 @@ from fusioncam.errors import DeviceError, FusionCamError, UsageError
 from fusioncam.export import export_model
 from fusioncam.manifest import EXPLAIN_GRAPH, HEAD_GRAPH, SCORE_GRAPH
 from fusioncam.runtime.engine import EngineOptions, opening
+from fusioncam.runtime.engine.device import opening as device_opening
 from fusioncam.runtime.engine.device.opening import open_device_engine
+from fusioncam.runtime.engine.device.run import NO_GRAPH
 from fusioncam.runtime.engine.opening import open_engines
 from fusioncam.runtime.providers.options import with_defaults
 from fusioncam.runtime.providers.table import CPU, CUDA, TENSORRT
@@ -139,3 +141,18 @@ def test_swapped_graphs_are_no_bundle(tiny, host_device, tmp_path):
     manifest = Explainer(tiny.bundle).manifest
     with pytest.raises(FusionCamError, match="export the model again"):
         open_device_engine(tmp_path, manifest, host_device, EngineOptions([CPU]))
+
+
+@pytest.mark.parametrize(
+    ("providers", "captured", "sizes"),
+    [(["cuda"], True, {64, 4}), (["cuda"], False, {64}), (["tensorrt", "cuda"], False, {64})],
+)
+def test_a_second_number_of_pictures_only_where_no_plan_is_made_anew(
+    tiny, told, monkeypatch, tmp_path, host_device, providers, captured, sizes
+):
+    monkeypatch.setenv("FUSIONCAM_CACHE", str(tmp_path))
+    monkeypatch.setattr(device_opening, "captures", lambda session: captured)
+    engine = Explainer(tiny.bundle, providers).pipeline.preferred
+    assert {size for size, _ in engine.state.passes.runs} == sizes
+    graphs = sorted(run.graph for run in engine.state.passes.runs.values())
+    assert graphs == ([0, 1, 2, 3] if captured else [NO_GRAPH] * len(graphs))

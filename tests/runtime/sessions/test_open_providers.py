@@ -91,6 +91,7 @@ def pretend(monkeypatch):
                 return []
 
         monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+        monkeypatch.setattr(session, "GuardedSession", Session)
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CPU, CUDA, TENSORRT])
         return asked
 

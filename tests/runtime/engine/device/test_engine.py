@@ -86,7 +86,7 @@ def test_nan_from_a_masked_pass_is_refused(tiny, on_device, pictures, call):
         for logits in engine.picture.chunk_logits:
             engine.device.upload(np.full(logits.shape, np.nan, np.float32), logits.pointer, engine.stream)
 
-    engine.passes.chunk_runs = [broken, broken]
+    engine.passes.runs = dict.fromkeys(engine.passes.runs, broken)
     with pytest.raises(FusionCamError, match="NaN or infinite"):
         getattr(explainer, call)(pictures[0])
 
@@ -95,29 +95,29 @@ def test_nan_from_a_masked_pass_is_refused(tiny, on_device, pictures, call):
 def test_one_logit_of_one_masked_pass_is_enough(tiny, on_device, pictures, logit):
     explainer = on_device(tiny.bundle, chunk=4)
     engine = explainer.pipeline.preferred.state
-    run = engine.passes.chunk_runs[1]
+    run = engine.passes.runs[4, 1]
 
     def spoil():
         run()
         row = engine.picture.chunk_logits[1].rows(2, 3)
         engine.device.upload(np.array([0, 0, 0, 0, logit], np.float32), row.pointer, engine.stream)
 
-    engine.passes.chunk_runs[1] = spoil
+    engine.passes.runs[4, 1] = spoil
     with pytest.raises(FusionCamError, match="NaN or infinite logits"):
         explainer.explain(pictures[0], 1)
 
 
 def test_the_blank_picture_counts_even_for_score_cam_alone(make_tiny, on_device, pictures):
-    explainer = on_device(make_tiny().bundle, ["score_cam"], chunk=64)
+    explainer = on_device(make_tiny().bundle, ["score_cam"], chunk=13)
     engine = explainer.pipeline.preferred.state
-    run = engine.passes.chunk_runs[0]
+    run = engine.passes.runs[13, 0]
 
     def spoil():
         run()
         row = engine.picture.chunk_logits[0].rows(12, 13)
         engine.device.upload(np.full(5, np.nan, np.float32), row.pointer, engine.stream)
 
-    engine.passes.chunk_runs[0] = spoil
+    engine.passes.runs[13, 0] = spoil
     with pytest.raises(FusionCamError, match="NaN or infinite logits"):
         explainer.explain(pictures[0], 1)
 
@@ -141,11 +141,11 @@ def test_gradients_that_are_not_finite_are_refused(tiny, on_device, pictures, va
 def test_more_classes_than_before_move_no_chunk(tiny, on_device, pictures, host_device, monkeypatch):
     explainer = on_device(tiny.bundle)
     engine = explainer.pipeline.preferred.state
-    runs, picture = (*engine.passes.chunk_runs, engine.passes.rest_run), engine.picture
+    runs, picture = dict(engine.passes.runs), engine.picture
     for asked, most in ((1, 1), (3, 4), (4, 4), (2, 4), (5, 8)):
         explainer.explain_batch([pictures[0]], [range(asked)])
         assert engine.classes.most == len(engine.explain_runs) == most
-    assert (*engine.passes.chunk_runs, engine.passes.rest_run) == runs
+    assert engine.passes.runs == runs
     assert engine.picture is picture
 
 
@@ -195,34 +195,19 @@ def test_explaining_from_the_progress_callback_is_refused(tiny, on_device, pictu
     assert explainer.explain(pictures[0], 1).maps["fusion_cam"].any()
 
 
-def test_cuda_graphs_are_for_the_thread_that_captured_them(tiny, on_device):
-    passes = on_device(tiny.bundle).pipeline.preferred.state.passes
-    seen = []
-
-    class Session:
-        def run_with_iobinding(self, binding, options):
-            seen.append(options.get_run_config_entry("gpu_graph_id"))
-
-    for run in (*passes.chunk_runs, passes.rest_run):
-        object.__setattr__(run, "session", Session())
-        run()
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(passes.rest_run).result()
-    assert seen == ["0", "1", "2", "-1"]
-
-
 def test_a_session_that_fails_is_one_clear_error_and_no_standstill(tiny, on_device, pictures, assert_equal):
     explainer = on_device(tiny.bundle)
-    runs = explainer.pipeline.preferred.state.passes.chunk_runs
+    passes = explainer.pipeline.preferred.state.passes
+    runs = passes.runs
 
     class Broken:
         def __call__(self):
             raise FusionCamError("out of memory")
 
-    explainer.pipeline.preferred.state.passes.chunk_runs = [Broken(), Broken()]
+    passes.runs = dict.fromkeys(runs, Broken())
     with pytest.raises(FusionCamError, match="out of memory"):
         explainer.explain(pictures[0], 1)
-    explainer.pipeline.preferred.state.passes.chunk_runs = runs
+    passes.runs = runs
     assert_equal(explainer.explain(pictures[0], 1), Explainer(tiny.bundle).explain(pictures[0], 1))
 
 
@@ -246,11 +231,13 @@ class Counter:
         self.session.run_with_iobinding(binding, options)
 
 
-@pytest.mark.parametrize(("chunk", "sizes"), [(5, [5, 5, 5, 4, 4]), (64, [64, 4, 4]), (3, [3] * 6)])
+@pytest.mark.parametrize(
+    ("chunk", "sizes"), [(5, [5, 5, 4, 4, 4]), (8, [8, 4, 4, 4]), (16, [16, 4, 4]), (64, [4] * 5), (3, [3] * 6)]
+)
 def test_no_pass_too_many(tiny, on_device, pictures, chunk, sizes):
     explainer = on_device(tiny.bundle, chunk=chunk)
     seen, passes = [], explainer.pipeline.preferred.state.passes
-    for run in {id(r): r for r in (*passes.chunk_runs, passes.rest_run)}.values():
+    for run in passes.runs.values():
         object.__setattr__(run, "session", Counter(run.session, seen))
     explainer.explain(pictures[0], 1)
     explainer.explain(pictures[1], 1)
@@ -259,7 +246,7 @@ def test_no_pass_too_many(tiny, on_device, pictures, chunk, sizes):
 
 
 def test_nothing_is_allocated_for_a_picture(tiny, on_device, pictures, host_device, monkeypatch):
-    explainer = on_device(tiny.bundle)
+    explainer = on_device(tiny.bundle, chunk=16)
     monkeypatch.setattr(host_device, "allocate", None)
     before = host_device.launches
     explainer.explain(pictures[0], 1)

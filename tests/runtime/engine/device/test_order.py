@@ -79,6 +79,12 @@ class LateDevice:
                 self._run(each)
             assert before != [len(q) for q in self._queues.values()], "the streams wait for each other"
 
+    def wait_until(self, event):
+        number = self._recorded[event]
+        while self._happened[event] < number:
+            for each in self._queues:
+                self._run(each)
+
     def late(self, session, stream):
         """A session whose runs are work of `stream`."""
         return LateSession(session, lambda work: self._later(stream, work))
@@ -87,12 +93,18 @@ class LateDevice:
 class LateSession:
     def __init__(self, session, later):
         self.session, self._later = session, later
+        self.begun = self.done = 0
 
     def __getattr__(self, name):
         return getattr(self.session, name)
 
     def run_with_iobinding(self, binding, options):
-        self._later(lambda: self.session.run_with_iobinding(binding, options))
+        def run():
+            self.session.run_with_iobinding(binding, options)
+            self.done += 1
+
+        self.begun += 1
+        self._later(run)
 
 
 @pytest.fixture
@@ -146,12 +158,54 @@ def test_every_wait_is_needed(explain_late, wanted, forget, eager):
     assert not same(found, wanted)
 
 
+@pytest.fixture
+def late_passes(host_device, tiny, injected):
+    """An Explainer on a late device, and the session of its passes."""
+    device, sessions = LateDevice(host_device, 1), []
+
+    def open_late(path, providers, threads, disabled, use):
+        sessions.append(device.late(open_session(path, providers, threads, disabled), use.stream))
+        return sessions[-1]
+
+    with injected(device=device, open_session=open_late):
+        explainer = Explainer(tiny.bundle, chunk=1)
+    return explainer, sessions[1]
+
+
+def test_progress_is_of_runs_that_are_done_and_few_are_ahead(late_passes, pictures):
+    explainer, session = late_passes
+    begun, done, reports = session.begun, session.done, []
+
+    def report(passes, total):
+        reports.append((passes, session.done - done, session.begun - begun))
+
+    explainer.explain(pictures[0], 1, progress=report)
+    assert [passes for passes, _, _ in reports] == list(range(1, 14))
+    assert all(finished >= passes for passes, finished, _ in reports), reports
+    assert all(given - passes <= 2 for passes, _, given in reports), reports
+    assert sum(given - passes == 2 for passes, _, given in reports) >= 8, "the GPU waits for the reports"
+
+
+def test_a_callback_that_raises_stops_the_passes(late_passes, pictures):
+    explainer, session = late_passes
+    begun = session.begun
+
+    def report(passes, total):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        explainer.explain(pictures[0], 1, progress=report)
+    assert session.begun - begun <= 3  # of 13
+    assert session.done == session.begun  # what still ran must not meet the next picture
+    assert len(explainer.explain(pictures[0], 1).maps) == 3
+
+
 def test_the_sessions_go_before_the_device(tiny, host_device):
     device, gone = LateDevice(host_device, 0), []
     manifest = Explainer(tiny.bundle).manifest
     engine = open_device_engine(tiny.bundle, manifest, device, EngineOptions(CPU, 4))
     weakref.finalize(device, gone.append, "device")
-    for session in (engine._explain, engine.state.passes.rest_run.session):
+    for session in (engine._explain, next(iter(engine.state.passes.runs.values())).session):
         weakref.finalize(session, gone.append, "session")
     del session, device, engine
     gc.collect()
