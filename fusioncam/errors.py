@@ -55,6 +55,10 @@ class ProviderError(FusionCamError):
     """An execution provider on which onnxruntime cannot run."""
 
 
+class GraphRefusedError(ProviderError):
+    """A graph that a provider cannot take, not even with the CPU's help."""
+
+
 class OutputError(FusionCamError):
     """A result that cannot be written to its place."""
 

@@ -1,4 +1,4 @@
-"""`fusioncam inspect`: layers of a model, their cost, and operators without a gradient rule."""
+"""`fusioncam inspect`: layers of a model, their cost, operators without a gradient rule; and who would run it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,28 +6,61 @@ from typing import Annotated
 import typer
 
 from fusioncam import supervisor
+from fusioncam.errors import UsageError
 from fusioncam.runtime.commands import console
-from fusioncam.runtime.commands.options import SECONDS, Json, MemoryLimit, Scores, Size, TimeLimit
+from fusioncam.runtime.commands.options import SECONDS, Json, MemoryLimit, Scores, Size, TimeLimit, parts
 
 
 def inspect(
-    model: Annotated[Path, typer.Argument(help="ONNX file, or a folder with one.")],
+    model: Annotated[Path, typer.Argument(help="ONNX file, or a folder with one; with --providers a bundle, too.")],
     size: Size = None,
     scores: Scores = None,
     every: Annotated[bool, typer.Option("--all", help="List every layer, not only the last ten.")] = False,
+    providers: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="Show which nodes of the explanation's graphs these providers would run."),
+    ] = None,
+    layer: Annotated[str | None, typer.Option(help="With --providers: the layer to explain [export's choice].")] = None,
     time_limit: TimeLimit = SECONDS,
     memory_limit: MemoryLimit = None,
     json: Json = False,
 ) -> None:
-    """Show by what a model can be explained: layers, cost, operators without a gradient rule."""
+    """Show by what a model can be explained: layers, cost, operators without a gradient rule.
+
+    With --providers it shows node by node who would run the graphs of an explanation.
+    """
     supervisor.limit(str(model), time_limit, memory_limit)
     from fusioncam.export import inspect_model
     from fusioncam.export.sessions import silence_default_logger
     from fusioncam.runtime.commands.inspection import inspection_json, print_inspection
 
+    if layer is not None and providers is None:
+        raise UsageError("--layer chooses the graphs for --providers: give both")
+    if providers is not None:
+        _survey(model, parts(providers), layer, size, scores, json)
+        return
     silence_default_logger()
     inspection = inspect_model(model, size=size, output=scores)
     if json:
         console.say_json(inspection_json(inspection))
     else:
         print_inspection(inspection, None if every else 10)
+
+
+def _survey(
+    model: Path,
+    providers: list[str],
+    layer: str | None,
+    size: tuple[int, int] | None,
+    scores: str | None,
+    json: bool,
+) -> None:
+    """Print who would run the graphs of an explanation."""
+    from fusioncam.runtime.commands.survey import print_survey, survey_json, survey_model
+
+    surveys = survey_model(model, providers, layer, size, scores)
+    if json:
+        console.say_json([survey_json(survey) for survey in surveys])
+        return
+    for survey in surveys:
+        print_survey(survey)

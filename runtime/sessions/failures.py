@@ -7,7 +7,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from fusioncam.errors import BundleError, FusionCamError, ProviderError, first_line, out_of_memory
+from fusioncam.errors import BundleError, FusionCamError, GraphRefusedError, ProviderError, first_line, out_of_memory
 from fusioncam.files import CACHE
 from fusioncam.runtime.providers.spec import ProviderSpec
 from fusioncam.runtime.providers.table import CPU, GET_GPU, GET_TENSORRT
@@ -78,7 +78,7 @@ def open_failure(error: Exception, log: str, specs: Sequence[ProviderSpec], path
     known = diagnose(f"{log}\n{said}")
     if refused := re.search(REFUSED, said):
         names = ",".join(spec.short for spec in specs)
-        return ProviderError(
+        return GraphRefusedError(
             f"{names} refuses {refused[2]} {refused[1]} of {path.name}, in the layout that it asked for, and the CPU "
             "cannot take it; export the model again, or use the cpu provider"
         )

@@ -15,7 +15,7 @@ import onnxruntime
 
 from fusioncam.errors import ProviderError
 from fusioncam.manifest import WEIGHTS
-from fusioncam.runtime.providers.naming import name_and_options, resolve, spec_of
+from fusioncam.runtime.providers.naming import name_and_options, resolve, spec_of, specs
 from fusioncam.runtime.providers.options import with_defaults, without_refused
 from fusioncam.runtime.providers.spec import Provider, ProviderSpec, Use
 from fusioncam.runtime.providers.table import CPU, TENSORRT
@@ -23,14 +23,14 @@ from fusioncam.runtime.sessions.failures import diagnose, open_failure, unavaila
 from fusioncam.runtime.sessions.guarded import GuardedSession
 from fusioncam.runtime.sessions.native_stderr import native_stderr
 from fusioncam.runtime.sessions.placement import RECORD, left_to_cpu, listed_nodes, placed_nodes
-from fusioncam.runtime.sessions.plugins import plugin_devices
+from fusioncam.runtime.sessions.plugins import plugin_devices, require
 
 OpenSession = Callable[..., onnxruntime.InferenceSession]
 """Opens the session of a graph, as `open_session` does."""
 
 STOP_SPINNING = "session.force_spinning_stop"  # after a run; within one, a session is much slower without
 WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"  # for graphs that come as bytes
-SILENT = 4  # onnxruntime's level of logs that shows fatal errors only
+EVERYTHING, SILENT = 0, 4  # of onnxruntime's levels of logs: all, and fatal errors only
 
 # onnxruntime's warning about every device that is named; it has no consequence.
 NOISE = "No registered plugin EP device found"
@@ -48,7 +48,7 @@ class Opening:
         sizes: Sizes of the graph's free axes by name, for providers that want fixed shapes.
         linger: Whether the session's threads keep their cores busy for a while after a run, to be ready for the next
             run. Meanwhile, other sessions have fewer cores.
-        level: The lowest level of logs that onnxruntime writes to standard error.
+        survey: Whether all nodes are recorded, and onnxruntime and its providers log all that they do.
     """
 
     providers: Sequence[Provider]
@@ -57,12 +57,17 @@ class Opening:
     use: Use | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
     linger: bool = True
-    level: int = SILENT
+    survey: bool = False
 
     @property
     def specs(self) -> list[ProviderSpec]:
         """Return the rows of the providers."""
-        return [spec_of(name_and_options(provider)[0]) for provider in self.providers]
+        return specs(self.providers)
+
+    @property
+    def on_cpu(self) -> bool:
+        """Return whether the CPU is the only provider."""
+        return {row.name for row in self.specs} == {CPU}
 
 
 def open_session(
@@ -98,12 +103,12 @@ def open_session(
         OutOfMemoryError: There is not enough memory for the session.
     """
     opening = Opening(resolve(providers), threads, disabled, use, sizes or {}, linger)
-    specs = opening.specs
+    rows = opening.specs
     session, log = create_session(path, opening, model)
     if log:
         sys.stderr.writelines(line for line in log.splitlines(keepends=True) if NOISE not in line)
-    if CPU not in [spec.name for spec in specs] and (left := left_to_cpu(nodes := placed_nodes(session), specs)):
-        names = ",".join(spec.short for spec in specs)
+    if CPU not in [row.name for row in rows] and (left := left_to_cpu(nodes := placed_nodes(session), rows)):
+        names = ",".join(row.short for row in rows)
         said = f"of the {len(nodes)} nodes of {path.name}, {names} leaves {len(left)} to the CPU: {listed_nodes(left)}"
         if not allow_cpu:
             raise ProviderError(
@@ -127,22 +132,19 @@ def create_session(
     Raises:
         ProviderError, BundleError, OutOfMemoryError: See `open_session`.
     """
-    specs = opening.specs
-    names = [spec.name for spec in specs]
-    for spec in specs:
-        if spec.plugin is None and spec.name not in onnxruntime.get_available_providers():
-            raise unavailable(spec, "this build of onnxruntime does not have it", spec.build)
-    plugins, log = any(spec.plugin for spec in specs), [""]
+    rows, log = opening.specs, [""]
+    require(rows)
+    plugins, caught = any(row.plugin for row in rows), opening.survey or not opening.on_cpu
     try:
-        with native_stderr(and_stdout=plugins) if names != [CPU] else nullcontext(log) as log:
-            if names != [CPU]:
-                _load_wheels(names)
+        with native_stderr(and_stdout=plugins) if caught else nullcontext(log) as log:
+            if not opening.on_cpu:
+                _load_wheels([row.name for row in rows])
             session = _create(path, model, opening)
     except ProviderError:
         raise
     except Exception as error:  # onnxruntime's exceptions share no base class
-        raise open_failure(error, log[0], specs, path) from error
-    absent = [spec for spec in specs if spec.name not in session.get_providers()]
+        raise open_failure(error, log[0], rows, path) from error
+    absent = [row for row in rows if row.name not in session.get_providers()]
     if absent:
         unknown = "its libraries or its device are missing on this machine", None
         raise unavailable(absent[0], *(diagnose(log[0]) or unknown))
@@ -183,12 +185,12 @@ def _create(path: Path, model: bytes | None, opening: Opening) -> onnxruntime.In
 def _session_options(path: Path, model: bytes | None, opening: Opening) -> onnxruntime.SessionOptions:
     """Return the options of a session, without its providers."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = opening.level
+    options.log_severity_level = EVERYTHING if opening.survey else SILENT
     if opening.threads is not None:
         options.intra_op_num_threads = opening.threads
-    if [spec.name for spec in opening.specs] == [CPU]:
+    if opening.on_cpu:
         options.enable_mem_pattern = False  # a pattern is kept for every shape, and last chunks have many shapes
-    else:
+    if opening.survey or not opening.on_cpu:
         options.add_session_config_entry(RECORD, "1")
     if not opening.linger:
         options.add_session_config_entry(STOP_SPINNING, "1")

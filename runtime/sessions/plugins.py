@@ -3,6 +3,7 @@
 import os
 import re
 import threading
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +16,7 @@ from fusioncam.errors import UsageError, first_line
 from fusioncam.runtime.providers.options import as_text
 from fusioncam.runtime.providers.spec import Options, Plugin, PluginUse, ProviderSpec
 from fusioncam.runtime.sessions.failures import diagnose, unavailable
+from fusioncam.runtime.sessions.native_stderr import native_stderr
 
 KIND, NUMBER = "device_type", "device_id"  # options that choose the device; onnxruntime takes devices, not options
 # What onnxruntime says of a library that it does not take, and what is wrong with it. {} is the library.
@@ -29,6 +31,16 @@ TOO_OLD = (r'minimum required version "?([\d.]+)', r"ORT API version (\d+)")
 
 _LOCK = threading.Lock()
 _LOADED: dict[str, Path] = {}
+
+
+def require(providers: Sequence[ProviderSpec]) -> None:
+    """Raise an error, as `plugin_devices` does, for the first provider that cannot be loaded here."""
+    for spec in providers:
+        if spec.plugin is not None:
+            with native_stderr(and_stdout=True):
+                plugin_devices(spec, {})
+        elif spec.name not in onnxruntime.get_available_providers():
+            raise unavailable(spec, "this build of onnxruntime does not have it", spec.build)
 
 
 def plugin_devices(spec: ProviderSpec, options: Options) -> tuple[list[Any], Options]:
@@ -48,7 +60,7 @@ def plugin_devices(spec: ProviderSpec, options: Options) -> tuple[list[Any], Opt
         library = _load(spec, plugin)
     devices = [d for d in onnxruntime.get_ep_devices() if d.ep_name == spec.name]
     if not devices:
-        raise unavailable(spec, "it finds no device on this machine", f"it needs {plugin.device}")
+        raise unavailable(spec, "it finds no device on this machine", f"run it where there is {plugin.device}")
     kinds = [_kind(d) for d in devices]
     kind = str(options.get(KIND) or next((k for k in plugin.kinds if k in kinds), kinds[0])).upper()
     of_kind = [d for d in devices if _kind(d) == kind]

@@ -1,0 +1,23 @@
+import importlib.util
+
+import onnx.defs
+import onnxruntime
+import pytest
+
+from fusioncam.runtime.providers.table import BY_NAME, PROVIDERS, SHAPE_OPERATORS, SHORT
+
+
+def test_names_are_unique_and_onnxruntimes():
+    assert len(SHORT) == len(BY_NAME) == len(PROVIDERS)
+    assert {*BY_NAME} <= {*onnxruntime.get_all_providers()}
+
+
+def test_the_operators_of_shape_computations_are_onnxs():
+    assert {name for name in SHAPE_OPERATORS if not onnx.defs.has(name)} == set()
+
+
+@pytest.mark.parametrize("spec", [s for s in PROVIDERS if s.plugin], ids=lambda spec: spec.short)
+def test_wheels_say_what_the_table_says(spec):
+    if importlib.util.find_spec(spec.plugin.module) is None:
+        pytest.skip(f"needs the wheel of {spec.plugin.module}")
+    assert importlib.import_module(spec.plugin.module).get_ep_names() == [spec.name]
