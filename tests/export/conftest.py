@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -44,6 +45,56 @@ class Exported:
     @property
     def module(self):
         return self.network.make()
+
+
+@pytest.fixture(scope="session")
+def engines():
+    """The module that builds TensorRT's engines for the benchmarks, too."""
+    path = HERE.parents[1] / "benchmarks" / "engines" / "builder.py"
+    spec = importlib.util.spec_from_file_location("benchmarks_engines_builder", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where its dataclass looks for itself
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def builder(engines):
+    """TensorRT-RTX's builder, in a process of its own; skips where its wheel is not installed."""
+    try:
+        opened = engines.Builder()
+    except engines.MissingBuilderError as error:
+        pytest.skip(str(error))
+    with opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def table():
+    """The module with TensorRT's table of operators; None where that is not at hand."""
+    module = load("gradient/tensorrt")
+    return module if module.TABLE.is_file() else None
+
+
+@pytest.fixture(scope="session")
+def refused(builder, table):
+    """Builds the graphs of a bundle, and returns why any is refused; the table must say the same of each.
+
+    Some graphs may only be parsed, which takes no time, but proves less.
+    """
+
+    def refused(bundle, graphs=None, parsed=()):
+        lines = []
+        for name in graphs or sorted(path.name for path in bundle.glob("*.onnx")):
+            engine = builder.build(bundle / name, parse_only=name in parsed)
+            hints = table.trt_violations(onnx.load(bundle / name)) if table else []
+            assert not table or bool(hints) == bool(engine.refusal), (name, hints[:3], engine.refusal)
+            assert engine.refusal or engine.layers > 0
+            assert engine.refusal or name in parsed or engine.bytes > 1000
+            lines += [f"{name}: {engine.refusal}"] if engine.refusal else []
+        return lines
+
+    return refused
 
 
 def pytest_generate_tests(metafunc):

@@ -1,4 +1,7 @@
-"""What TensorRT's ONNX parser would refuse in a model, by its own table of operators."""
+"""A fast hint at what TensorRT refuses in a model: the operator table of its parser, and facts that the table lacks.
+
+A table is no proof, a built engine is: the tests build the graphs, too, where TensorRT-RTX's builder is installed.
+"""
 
 import json
 import os
@@ -24,6 +27,22 @@ TYPES = {
     TensorProto.UINT8: "UINT8",
     TensorProto.BOOL: "BOOL",
 }
+# What the parser or the builder of TensorRT-RTX 1.7.1 refuses, though the table does not say so; in the table's style.
+BEYOND = {
+    "NonZero": "a plugin is needed",
+    **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax", "ArgMax", "ArgMin"), "rank of the input must be at least 2"),
+    **dict.fromkeys(
+        (
+            *("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2"),
+            *("ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare"),
+        ),
+        "rank of the input must be at least 1",
+    ),
+    "ConvTranspose": "`strides` or `dilations` must be all ones. `pads` must not be negative",
+    "Resize": "`sizes` with `axes` needs fixed other axes",
+    "Slice": "`axes` must be given if `starts` does not name every axis",
+    "BatchNormalization": "`training_mode` must be zero",
+}
 DATA_ONLY = ("CumSum", "QuantizeLinear", "DequantizeLinear", "Resize")  # whose other inputs have types of their own
 MOST = 3840  # of TopK
 
@@ -36,7 +55,7 @@ class Use:
     attributes: dict
     inputs: dict
     types: dict
-    ranks: dict
+    shapes: dict
     constants: dict
 
     def is_constant(self, parameter):
@@ -49,7 +68,13 @@ class Use:
         return self.inputs.get(parameter) is None or (self.is_constant(parameter) and not self.value(parameter).any())
 
     def rank(self):
-        return self.ranks.get(self.node.input[0])
+        return len(self.shapes[self.node.input[0]])
+
+    def ones(self, attribute):
+        return set(self.attributes.get(attribute, ())) <= {1}
+
+    def resizes_by_axes(self):
+        return "axes" in self.attributes and self.inputs.get("sizes") is not None
 
     def mode(self, name, default, words):
         return self.attributes.get(name, default) in re.findall(r"`(\w+)`", words)
@@ -58,10 +83,20 @@ class Use:
 # Sentence of the table, and whether a use of the operator keeps to it. A sentence that is not here is itself reported.
 RESTRICTIONS = {
     r"`(\w+)` must be (?:an initializer|a constant tensor|a build-time constant)": lambda u, name: u.is_constant(name),
-    r"`(\w+)` must be (?:0|zero)": lambda u, name: u.is_zero(name),
+    r"`(\w+)` must be (?:0|zero)": lambda u, name: u.is_zero(name) and not u.attributes.get(name),
+    r"a plugin is needed": lambda u: False,
+    r"rank of the input must be at least (\d)": lambda u, least: u.rank() >= int(least),
+    r"`strides` or `dilations` must be all ones": lambda u: u.ones("strides") or u.ones("dilations"),
+    r"`pads` must not be negative": lambda u: min(u.attributes.get("pads", ()), default=0) >= 0,
+    r"`sizes` with `axes` needs fixed other axes": lambda u: (
+        not (u.resizes_by_axes() and None in u.shapes[u.node.input[0]])
+    ),
+    r"`axes` must be given if `starts` does not name every axis": lambda u: (
+        u.inputs.get("axes") is not None or u.value("starts").size == u.rank()
+    ),
     r"2D or 3D pooling only": lambda u: u.rank() in (4, 5),
     r"`Indices` output tensor unsupported": lambda u: not any(u.node.output[1:]),
-    r"`dilations` must be empty or all ones": lambda u: set(u.attributes.get("dilations", ())) <= {1},
+    r"`dilations` must be empty or all ones": lambda u: u.ones("dilations"),
     r"Only the first output `Y` is supported": lambda u: not any(u.node.output[1:]),
     r"Supported resize transformation modes: (.+)": lambda u, words: u.mode(
         "coordinate_transformation_mode", "half_pixel", words
@@ -102,7 +137,8 @@ def trt_violations(model, prefix=""):
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
     tensors = {v.name: v.type.tensor_type for v in [*inferred.input, *inferred.output, *inferred.value_info]}
     types = {name: t.elem_type for name, t in tensors.items()} | {i.name: i.data_type for i in inferred.initializer}
-    ranks = {name: len(t.shape.dim) for name, t in tensors.items()}
+    shapes = {n: [d.dim_value if d.HasField("dim_value") else None for d in t.shape.dim] for n, t in tensors.items()}
+    shapes |= {i.name: list(i.dims) for i in inferred.initializer}
     constants = {i.name: numpy_helper.to_array(i) for i in inferred.initializer}
     constants |= {n.output[0]: _attributes(n).get("value") for n in inferred.node if n.op_type == "Constant"}
     opset = next(o.version for o in model.opset_import if not o.domain)
@@ -114,7 +150,7 @@ def trt_violations(model, prefix=""):
             continue
         names = [i.name for i in onnx.defs.get_schema(node.op_type, opset).inputs]
         inputs = {n: given for n, given in zip(names, node.input, strict=False) if given}
-        use = Use(node, _attributes(node), inputs, types, ranks, constants)
+        use = Use(node, _attributes(node), inputs, types, shapes, constants)
         lines += [f"{node.op_type} {node.name}: {why}" for why in _refusals(use, facts)]
     return lines
 
@@ -128,8 +164,9 @@ def _attributes(node):
 def _refusals(use, facts):
     typed = use.node.input[:1] if use.node.op_type in DATA_ONLY else use.node.input
     kinds = {name: TYPES.get(use.types.get(name), "of another type") for name in typed if name}
+    restrictions = ". ".join(filter(None, (facts["restrictions"].rstrip(". "), BEYOND.get(use.node.op_type))))
     refusals = [f"input {name!r} is {kind}" for name, kind in kinds.items() if kind not in facts["types"]]
-    for sentence in re.split(r"\.\s*(?:<br />)?\s*|<br />", facts["restrictions"]):
+    for sentence in re.split(r"\.\s*(?:<br />)?\s*|<br />", restrictions):
         if not sentence:
             continue
         found = [(keeps, m) for rule, keeps in RESTRICTIONS.items() if (m := re.fullmatch(rule, sentence, re.I))]
