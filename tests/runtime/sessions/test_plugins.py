@@ -66,7 +66,7 @@ def installed(short):
         ("missing.so", r"there is no file .*missing\.so"),
         ("text.so", r".*text\.so is no library for this machine"),
         ("nothing.so", r".*nothing\.so is a library, but no provider of onnxruntime"),
-        ("no_factories.so", "it finds no device on this machine; it needs a device that it supports"),
+        ("no_factories.so", "it finds no device on this machine; run it where there is a device that it supports"),
         ("newer.so", r"it needs onnxruntime 1\.99 or later, not .*; upgrade onnxruntime"),
     ],
 )
@@ -138,7 +138,7 @@ class TestEveryPlugin:
     def test_on_this_machine(self, spec, tiny, capfd):
         """Either a session, or a line that says what the machine lacks."""
         installed(spec.short)
-        lacks = r"(it finds no device on this machine; it needs an? |libcuda\.so\.1 \(NVIDIA's driver\) is missing)"
+        lacks = r"(it finds no device on this machine; run it where there is an? |libcuda\.so\.1 \(NVIDIA's driver\) is missing)"
         try:
             session = open_session(tiny.bundle / "score.onnx", [spec.short], sizes={"N": 2})
         except ProviderError as error:
