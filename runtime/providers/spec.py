@@ -17,6 +17,7 @@ class Use:
         shapes: The largest shape of each input, such as {"image": (64, 3, 224, 224), "class_index": (64,)}; runs may
             have a smaller batch.
         half: Whether the graph computes in float16.
+        int8: Whether the graph computes in 8 bits.
         cache: Folder for TensorRT's engines and timings; without one, every start builds them anew.
         device: Number of the GPU.
         stream: Handle of the CUDA stream for all work; 0, the default stream, counts as none.
@@ -25,6 +26,7 @@ class Use:
 
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     half: bool = False
+    int8: bool = False
     cache: Path | None = None
     device: int = 0
     stream: int | None = None

@@ -53,6 +53,7 @@ def _tensorrt(use: Use) -> Options:
         "trt_timing_cache_enable": cached,
         "trt_timing_cache_path": use.cache,
         "trt_fp16_enable": use.half or None,
+        "trt_int8_enable": use.int8 or None,  # without it TensorRT 10 refuses a graph that has zero points
         # No CUDA graphs, see `refuse_wrong_maps`.
     }
 

@@ -18,6 +18,9 @@ CORRECT = "correct the option, see onnxruntime.ai/docs/execution-providers"
 REBUILD = f"delete the folder tensorrt in {user_cache_path('fusioncam')}, or in what {CACHE} names"
 
 PLUGIN_CODE = "plugin_ep"  # folder of onnxruntime's sources that speak to plugins, and quote what these say
+# What onnxruntime logs of a plugin that could not begin its work. It opens the session all the same, on the CPU.
+NOT_BEGUN = r"GetCapability\(\) for {} failed with error: (.*)"
+CODES = r"^.*\[ONNXRuntimeError\] : \d+ : \w+ : "  # places in its source and codes, before the message
 # A node in the layout that a provider asked for and then refused; the CPU has no such operators.
 REFUSED = r"Node '([^']+)' OpType:(\w+) .* was not selected by that EP"
 # For a missing library, by a pattern of its name: the product it belongs to, and the way to install that product.
@@ -87,10 +90,25 @@ def open_failure(error: Exception, log: str, specs: Sequence[ProviderSpec], path
     if not named and PLUGIN_CODE in said:
         named = [spec for spec in suspects if spec.plugin]
     if named or (suspects and known):
-        unknown = re.sub(r"^.*?(?=Please)", "", first_line(error)).rstrip("."), None
-        return unavailable((named or suspects)[0], *(known or unknown))
+        row = (named or suspects)[0]
+        said = re.sub(CODES, "", first_line(error)) if row.plugin else first_line(error)
+        return unavailable(row, *(known or (re.sub(r"^.*?(?=Please)", "", said).rstrip("."), None)))
     shortage = out_of_memory(error, "use a smaller model or fewer processes, or free some memory")
     return shortage or BundleError(f"onnxruntime cannot load {path}: {first_line(error)}; export the model again")
+
+
+def not_begun(log: str, specs: Sequence[ProviderSpec]) -> ProviderError | None:
+    """Return the error of a plugin that could not begin its work, or None.
+
+    Args:
+        log: The log of a session, with errors.
+        specs: Its providers.
+    """
+    for spec in specs:
+        if found := re.search(NOT_BEGUN.format(re.escape(spec.name)), log):
+            text = re.sub(r"\x1b\[[\d;]*m", "", re.sub(CODES, "", found[1])).strip()
+            return unavailable(spec, *(diagnose(text) or (text, f"check its options, or {spec.install}")))
+    return None
 
 
 def unavailable(spec: ProviderSpec, why: str, remedy: str | None = None) -> ProviderError:

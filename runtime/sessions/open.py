@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,10 +19,10 @@ from fusioncam.runtime.providers.naming import name_and_options, resolve, spec_o
 from fusioncam.runtime.providers.options import with_defaults, without_refused
 from fusioncam.runtime.providers.spec import Provider, ProviderSpec, Use
 from fusioncam.runtime.providers.table import CPU, TENSORRT
-from fusioncam.runtime.sessions.failures import diagnose, open_failure, unavailable
+from fusioncam.runtime.sessions.failures import diagnose, not_begun, open_failure, unavailable
 from fusioncam.runtime.sessions.guarded import GuardedSession
 from fusioncam.runtime.sessions.native_stderr import native_stderr
-from fusioncam.runtime.sessions.placement import RECORD, left_to_cpu, listed_nodes, placed_nodes
+from fusioncam.runtime.sessions.placement import RECORD, PlacedNode, left_to_cpu, listed_nodes, placed_nodes
 from fusioncam.runtime.sessions.plugins import plugin_devices, require
 
 OpenSession = Callable[..., onnxruntime.InferenceSession]
@@ -103,20 +103,35 @@ def open_session(
         OutOfMemoryError: There is not enough memory for the session.
     """
     opening = Opening(resolve(providers), threads, disabled, use, sizes or {}, linger)
-    rows = opening.specs
     session, log = create_session(path, opening, model)
     if log:
         sys.stderr.writelines(line for line in log.splitlines(keepends=True) if NOISE not in line)
-    if CPU not in [row.name for row in rows] and (left := left_to_cpu(nodes := placed_nodes(session), rows)):
-        names = ",".join(row.short for row in rows)
-        said = f"of the {len(nodes)} nodes of {path.name}, {names} leaves {len(left)} to the CPU: {listed_nodes(left)}"
-        if not allow_cpu:
-            raise ProviderError(
-                f"{said}; allow it with --allow-cpu, or name the provider cpu as well; "
-                f"`fusioncam inspect {path.parent} --providers {names}` says who runs what"
-            )
-        warnings.warn(said, RuntimeWarning, stacklevel=2)
+    if not opening.on_cpu:
+        _check_placement(path, opening, model, placed_nodes(session), allow_cpu)
     return session
+
+
+def _check_placement(
+    path: Path, opening: Opening, model: bytes | None, nodes: Sequence[PlacedNode], allow_cpu: bool
+) -> None:
+    """Raise ProviderError for nodes that are left to the CPU, unless they may run there, see `open_session`."""
+    rows = opening.specs
+    ran = {node.provider for node in nodes}
+    if idle := [row for row in rows if row.plugin and row.name not in ran]:
+        _, log = create_session(path, replace(opening, survey=True), model)
+        if failure := not_begun(log, idle):
+            raise failure
+    left = [] if CPU in [row.name for row in rows] else left_to_cpu(nodes, rows)
+    if not left:
+        return
+    names = ",".join(row.short for row in rows)
+    said = f"of the {len(nodes)} nodes of {path.name}, {names} leaves {len(left)} to the CPU: {listed_nodes(left)}"
+    if not allow_cpu:
+        raise ProviderError(
+            f"{said}; allow it with --allow-cpu, or name the provider cpu as well; "
+            f"`fusioncam inspect {path.parent} --providers {names}` says who runs what"
+        )
+    warnings.warn(said, RuntimeWarning, stacklevel=3)
 
 
 def create_session(

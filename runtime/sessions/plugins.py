@@ -58,7 +58,11 @@ def plugin_devices(spec: ProviderSpec, options: Options) -> tuple[list[Any], Opt
     assert plugin is not None
     with _LOCK:
         library = _load(spec, plugin)
-    devices = [d for d in onnxruntime.get_ep_devices() if d.ep_name == spec.name]
+    offered = onnxruntime.get_ep_devices()
+    devices = [d for d in offered if d.ep_name == spec.name]
+    others = {d.ep_name for d in offered if d.ep_metadata.get("library_path") == os.fspath(library)} - {spec.name}
+    if others and not devices:
+        raise UsageError(f"{library} calls its provider {min(others)}; use {min(others)}:{library}")
     if not devices:
         raise unavailable(spec, "it finds no device on this machine", f"run it where there is {plugin.device}")
     kinds = [_kind(d) for d in devices]

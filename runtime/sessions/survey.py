@@ -10,6 +10,7 @@ from fusioncam.manifest import BATCH, CHUNK, EXPLAIN_GRAPH, HEAD_GRAPH, MASKS_BA
 from fusioncam.quirks import crashing_optimizers
 from fusioncam.runtime.providers.naming import resolve, spec_of, specs
 from fusioncam.runtime.providers.spec import Provider
+from fusioncam.runtime.sessions.failures import not_begun
 from fusioncam.runtime.sessions.open import Opening, create_session
 from fusioncam.runtime.sessions.placement import PlacedNode, left_to_cpu, placed_nodes
 
@@ -75,11 +76,16 @@ def survey_graph(path: Path, opening: Opening) -> Survey:
     Args:
         path: The graph.
         opening: How it is opened, with `survey`.
+
+    Raises:
+        ProviderError, BundleError: See `survey_bundle`.
     """
     try:
         session, log = create_session(path, opening)
     except GraphRefusedError as error:
         return Survey(path.name, refused=str(error))
+    if failure := not_begun(log, opening.specs):
+        raise failure
     nodes = placed_nodes(session)
     left = [] if opening.on_cpu else left_to_cpu(nodes, opening.specs)
     reasons = {node.name: reason for node in left if node.name and (reason := reason_of(log, node.name))}

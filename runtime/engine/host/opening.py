@@ -50,7 +50,7 @@ def _open_scorer(
     takes_floats = manifest.score_precision != "float16" or manifest.precision == "float16"
     grid = manifest.layer.shape[1:] if on_cpu and takes_floats else None
     model = masked_graph(path, grid, size) if grid else None  # which checks the inputs that it takes the place of
-    use = Use(half=manifest.score_precision == "float16")
+    use = Use(half=manifest.score_precision == "float16", int8=manifest.score_precision == "int8")
     session = options.opened(path, manifest, check_inputs=model is None, model=model, sizes={BATCH: chunk}, use=use)
     dtype = np.float32 if grid else input_type(session)
     singly = any(spec.fixed for spec in providers)

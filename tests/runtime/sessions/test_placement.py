@@ -74,6 +74,16 @@ def test_score_graphs_run_on_the_npu_and_every_node_there(qnn, tiny):
     assert {node.provider for node in opening.placed_nodes(session)} == {SHORT["qnn"].name}
 
 
+@pytest.mark.parametrize("providers", [["qnn"], ["qnn", "cpu"]])
+def test_a_plugin_that_cannot_begin_is_an_error_whoever_may_help(qnn, graph, providers, capfd):
+    """onnxruntime logs it, and opens the session on the CPU."""
+    providers = [("qnn", {"backend_path": "/none.so"}), *providers[1:]]
+    said = "^the qnn provider cannot be used: QNN SetupBackend failed Unable to load backend, .*; check its options"
+    with pytest.raises(ProviderError, match=said):
+        open_session(graph, providers, sizes={"N": 1}, allow_cpu=True)
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("bundle", ["tiny_int8", "symmetric_int8"])
 def test_int8_runs_on_the_npu_around_zero_or_not(qnn, request, bundle):
     score = request.getfixturevalue(bundle) / "score.onnx"

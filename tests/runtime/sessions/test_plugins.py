@@ -138,7 +138,7 @@ class TestEveryPlugin:
     def test_on_this_machine(self, spec, tiny, capfd):
         """Either a session, or a line that says what the machine lacks."""
         installed(spec.short)
-        lacks = r"(it finds no device on this machine; run it where there is an? |libcuda\.so\.1 \(NVIDIA's driver\) is missing)"
+        lacks = r"(it finds no device on this machine; run|libcuda\.so\.1 \(NVIDIA's driver\) is missing)"
         try:
             session = open_session(tiny.bundle / "score.onnx", [spec.short], sizes={"N": 2})
         except ProviderError as error:
@@ -150,8 +150,17 @@ class TestEveryPlugin:
         assert capfd.readouterr() == ("", "")
 
 
-def device(kind, name="QNNExecutionProvider"):
-    return SimpleNamespace(ep_name=name, device=SimpleNamespace(type=f"OrtHardwareDeviceType.{kind}"))
+def device(kind, name="QNNExecutionProvider", library=""):
+    about, kind = {"library_path": library}, SimpleNamespace(type=f"OrtHardwareDeviceType.{kind}")
+    return SimpleNamespace(ep_name=name, ep_metadata=about, device=kind)
+
+
+def test_a_library_that_has_a_name_of_its_own_for_its_provider(monkeypatch):
+    monkeypatch.setitem(plugins._LOADED, "mine", Path("/its.so"))
+    devices = [device("CPU", "CPUExecutionProvider"), device("NPU", "Its", "/its.so")]
+    monkeypatch.setattr(onnxruntime, "get_ep_devices", lambda: devices)
+    with pytest.raises(UsageError, match=r"/its\.so calls its provider Its; use Its:/its\.so"):
+        plugin_devices(spec_of("mine:/its.so"), {})
 
 
 @pytest.fixture

@@ -39,6 +39,10 @@ def test_only_graphs_in_float32_do_without_tf32():
     assert exact == half
 
 
+def test_tensorrt_is_told_of_graphs_in_8_bits():
+    assert with_defaults([TENSORRT], Use(int8=True)) == [(TENSORRT, {"device_id": "0", "trt_int8_enable": "True"})]
+
+
 def test_tensorrt_is_told_how_it_will_be_used():
     assert with_defaults([TENSORRT], ALL) == [
         (
@@ -108,7 +112,7 @@ def binaries():
 @pytest.mark.parametrize("name", [CUDA, TENSORRT])
 def test_onnxruntime_knows_every_option(binaries, name):
     library, form = binaries[name]
-    for option in {**with_defaults([name], ALL)[0][1], **with_defaults([name], Use())[0][1]}:
+    for option in {**with_defaults([name], replace(ALL, int8=True))[0][1], **with_defaults([name], Use())[0][1]}:
         assert contains(library, form.format(option).encode()), option
     assert not contains(library, form.format("no_such_option").encode())
 
