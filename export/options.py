@@ -57,6 +57,8 @@ class ExportOptions(TypedDict, total=False):
     them slower."""
     chunk: int
     """Masked pictures per turn of that graph's Loop: few for little memory, many for a GPU."""
+    single_for: str
+    """What that graph is written for: `any` onnxruntime, or `tensorrt`, which computes float16 scores in float16."""
     unrolled: int | None
     """Masks per call of the method without a Loop, which the bundle then also gets; see `unrolled_graphs`."""
 
@@ -69,6 +71,7 @@ _SET: ExportOptions = {
     "single": False,
     "shared_weights": False,
     "chunk": CHUNK,
+    "single_for": "any",
 }
 DEFAULTS = cast(ExportOptions, {**dict.fromkeys(ExportOptions.__annotations__), **_SET})
 

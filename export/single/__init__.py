@@ -30,6 +30,8 @@ __all__ = ["check_variants", "single_graph", "unrolled_graphs", "write_variants"
 MOST_BYTES = 2**31 - 2**24  # of the weights in one file: protobuf holds 2 GB at most, nodes and names included
 IR_VERSION = 9  # old enough for any onnxruntime since 2023, new enough for opset 20
 MOST_CHUNK = 4096
+FOR = ("any", "tensorrt")
+OF_SINGLE = {"shared_weights": "--shared-weights", "chunk": "--chunk", "single_for": "--for"}
 
 
 def check_variants(options: ExportOptions) -> None:
@@ -39,10 +41,11 @@ def check_variants(options: ExportOptions) -> None:
         UsageError: They do not.
     """
     single, unrolled = options["single"], options["unrolled"]
-    if options["shared_weights"] and not single:
-        raise UsageError("--shared-weights is an option of the single graph; add --single")
-    if options["chunk"] != CHUNK and not single:
-        raise UsageError("--chunk is an option of the single graph; add --single")
+    for name, option in OF_SINGLE.items():
+        if options[name] != DEFAULTS[name] and not single:  # type: ignore[literal-required]
+            raise UsageError(f"{option} is an option of the single graph; add --single")
+    if options["single_for"] not in FOR:
+        raise UsageError(f"--for takes {' or '.join(FOR)}, not {options['single_for']!r}")
     if not 1 <= options["chunk"] <= MOST_CHUNK:
         raise UsageError(f"--chunk takes a number of masks from 1 to {MOST_CHUNK}, not {options['chunk']}")
     if unrolled is not None and not 1 <= unrolled <= MOST_CHUNK:
@@ -52,7 +55,9 @@ def check_variants(options: ExportOptions) -> None:
         raise UsageError(f"{name} needs the gradient, for Fusion-CAM; leave --no-gradient out")
 
 
-def single_graph(bundle: str | os.PathLike[str], *, shared_weights: bool = False, chunk: int = CHUNK) -> bytes:
+def single_graph(
+    bundle: str | os.PathLike[str], *, shared_weights: bool = False, chunk: int = CHUNK, single_for: str = "any"
+) -> bytes:
     """Return the single graph of a bundle, serialised.
 
     Inputs are `image` (1, 3, H, W) float32, preprocessed, and `class_index` (1,) int64, where -1 is the top class;
@@ -62,15 +67,17 @@ def single_graph(bundle: str | os.PathLike[str], *, shared_weights: bool = False
         bundle: The folder.
         shared_weights: Whether the masked passes read the weights of the explain pass: half the file, less speed.
         chunk: Masked pictures per turn of the Loop.
+        single_for: `any` onnxruntime, or `tensorrt`, which computes float16 scores in float16.
 
     Raises:
         BundleError: The folder is no bundle, or a file of it is missing or was changed.
-        UsageError: The bundle has no gradient, its model decides once for a whole batch, or the chunk makes no sense.
+        UsageError: The bundle has no gradient, its model decides once for a whole batch, or an option makes no sense.
         ModelError: The graph would be larger than the 2 GB a file can hold.
     """
     folder, manifest = _suited(bundle)
-    check_variants({**DEFAULTS, "single": True, "chunk": chunk})
-    return _single(folder, manifest, shared_weights, chunk)
+    options = ExportOptions(single=True, shared_weights=shared_weights, chunk=chunk, single_for=single_for)
+    check_variants({**DEFAULTS, **options})
+    return _single(folder, manifest, options)
 
 
 def unrolled_graphs(bundle: str | os.PathLike[str], masks: int) -> dict[str, bytes]:
@@ -90,11 +97,7 @@ def unrolled_graphs(bundle: str | os.PathLike[str], masks: int) -> dict[str, byt
 
 def write_variants(folder: Path, manifest: Manifest, options: ExportOptions) -> list[str]:
     """Write the graphs that the options ask for into a folder with a bundle's graphs, and return their file names."""
-    graphs = (
-        {SINGLE_GRAPH: _single(folder, manifest, options["shared_weights"], options["chunk"])}
-        if options["single"]
-        else {}
-    )
+    graphs = {SINGLE_GRAPH: _single(folder, manifest, options)} if options["single"] else {}
     if options["unrolled"] is not None:
         graphs |= _unrolled(folder, manifest, options["unrolled"])
     for name, data in graphs.items():
@@ -115,11 +118,12 @@ def _suited(bundle: str | os.PathLike[str]) -> tuple[Path, Manifest]:
     return folder, manifest
 
 
-def _single(folder: Path, manifest: Manifest, shared_weights: bool, chunk: int) -> bytes:
+def _single(folder: Path, manifest: Manifest, options: ExportOptions) -> bytes:
     model, score, exact = _load(folder, EXPLAIN_GRAPH), _load(folder, SCORE_GRAPH), _logits(folder)
-    if manifest.score_precision == "float16" and not shared_weights:  # the weights of the explain pass are float16
+    shared = options["shared_weights"]
+    if manifest.score_precision == "float16" and options["single_for"] == "any" and not shared:
         score = widened(score)
-    loop_graph(model.graph, score, exact, manifest, chunk, shared_weights)
+    loop_graph(model.graph, score, exact, manifest, options["chunk"], shared)
     return _serialised(model, manifest)
 
 

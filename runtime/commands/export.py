@@ -88,6 +88,10 @@ Single = Annotated[
 ]
 Shared = Annotated[bool, Option("--shared-weights", help="With --single: half the file, but slower.")]
 Turn = Annotated[int, Option("--chunk", metavar="N", help="With --single: masked pictures per turn of its loop.")]
+For = Annotated[
+    str,
+    Option("--for", metavar="KIND", help="With --single: any (onnxruntime) | tensorrt (keeps float16; slow on CPUs)."),
+]
 Unrolled = Annotated[int | None, Option(metavar="N", help="Also the method without a Loop, N masks a call.")]
 
 
@@ -115,6 +119,7 @@ def export(
     single: Single = False,
     shared_weights: Shared = False,
     chunk: Turn = CHUNK,
+    single_for: For = "any",
     unrolled: Unrolled = None,
     time_limit: TimeLimit = SECONDS,
     memory_limit: MemoryLimit = None,
@@ -136,20 +141,24 @@ def export(
     options: ExportOptions = {
         "layer": layer, "size": size, "output": scores, "labels": labels, "preprocessing": arithmetic,
         "precision": precision, "calibrate": _photos(calibrate, note), "symmetric": symmetric,
-        "accept_drift": accept_drift,
-        "gradient": not no_gradient, "ending": ending,
-        "single": single, "shared_weights": shared_weights, "chunk": chunk, "unrolled": unrolled,
+        "accept_drift": accept_drift, "gradient": not no_gradient, "ending": ending,
+        "single": single, "shared_weights": shared_weights, "chunk": chunk, "single_for": single_for,
+        "unrolled": unrolled,
     }  # fmt: skip
     bundle, manifest = _exported(model, out, options)
     if json:
         console.say_json({"bundle": str(bundle), **manifest.model_dump(mode="json")})
         return
+    console.say(_summary(bundle, manifest))
+    for line in _notes(manifest, ending):
+        note(line)
+
+
+def _summary(bundle: Path, manifest: Manifest) -> str:
     channels, height, width = manifest.layer.shape
     name = manifest.layer.name
     shown = name if len(name) <= LONG_NAME else f"{name[:25]} ... {name[-25:]}"  # manifest.json has all of it
-    console.say(f"{bundle}: layer {shown!r} ({channels} x {height} x {width}), {manifest.classes} classes")
-    for line in _notes(manifest, ending):
-        note(line)
+    return f"{bundle}: layer {shown!r} ({channels} x {height} x {width}), {manifest.classes} classes"
 
 
 def _photos(folder: Path | None, note: Callable[[str], None]) -> "Photos | None":

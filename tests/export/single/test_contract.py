@@ -150,6 +150,8 @@ WRONG = {
     "--shared-weights .*; add --single": {"shared_weights": True},
     "--chunk is an option of the single graph; add --single": {"chunk": 4},
     "--chunk takes a number of masks from 1 to 4096, not 0": {"single": True, "chunk": 0},
+    "--for is an option of the single graph; add --single": {"single_for": "tensorrt"},
+    "--for takes any or tensorrt, not 'gpu'": {"single": True, "single_for": "gpu"},
     "--unrolled takes a number of masks from 1 to 4096, not 0": {"unrolled": 0},
     "--single needs the gradient, for Fusion-CAM": {"single": True, "gradient": False},
     "--unrolled needs the gradient, for Fusion-CAM": {"unrolled": 8, "gradient": False},

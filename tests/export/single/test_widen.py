@@ -35,6 +35,17 @@ def test_weights_are_not_cast_in_every_turn(halved):
     assert {weights[c.input[1]] for c in convolutions} == {onnx.TensorProto.FLOAT}
 
 
+def test_for_tensorrt_the_loop_stays_float16(halved, pictures, single_of, farthest):
+    data = single_graph(halved, single_for="tensorrt")
+    assert len(data) < len(single_graph(halved))
+    graph = onnx.load_from_string(data).graph
+    (body,) = (a.g for node in graph.node if node.op_type == "Loop" for a in node.attribute if a.name == "body")
+    weights = {t.name: t.data_type for t in body.initializer}
+    assert {weights[n.input[1]] for n in body.node if n.op_type == "Conv"} == {onnx.TensorProto.FLOAT16}
+    found = single_of(halved, single_for="tensorrt")(pictures[0], 1)
+    assert farthest(found, Explainer(halved).explain(pictures[0], 1)) <= verify.LIMITS["float16"]
+
+
 def test_a_picture_that_does_not_fit_is_not_explained(halved, pictures, single_of):
     """As on hardware with float16 units: infinite, and so no number."""
     maps = single_of(halved)(pictures[0] * 1e6, 1)
