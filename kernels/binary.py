@@ -2,13 +2,14 @@
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fusioncam.errors import DeviceError, first_line
 from fusioncam.files import cache_root, replace_file, temporary_folder
@@ -25,6 +26,10 @@ _SEAL = hashlib.sha256().digest_size
 INSTALL = 'install the CUDA toolkit (nvcc), or pip install "fusioncam[gpu]" (NVRTC)'
 TOO_OLD = "they need a GPU of compute capability {}.{} or later: choose another, or run on the CPU".format(*LOWEST)
 
+# What a driver says of a binary that holds nothing for this GPU, or PTX newer than the driver.
+UNUSABLE = re.compile("ptx|unsupported.toolchain|no.kernel.image|no.binary", re.IGNORECASE)
+
+Loaded = TypeVar("Loaded")
 Compiler = Callable[[str], bytes]
 
 
@@ -32,19 +37,42 @@ class CompilerError(Exception):
     """A compiler is missing or refuses the kernels."""
 
 
-def load_binary(capability: tuple[int, int]) -> bytes:
-    """Return the kernels as a driver loads them: a fatbin for many GPUs, or a cubin for one kind.
+def load_kernels(capability: tuple[int, int], load: Callable[[bytes], Loaded]) -> Loaded:
+    """Return what a driver makes of the packaged kernels, or of kernels compiled here where it has no use for those.
+
+    A GPU that is newer than the package has only its PTX, which a driver refuses that is older than the compiler of it.
+
+    Args:
+        capability: Compute capability of the GPU, such as (9, 0).
+        load: Loads a binary; raises the driver's error.
+
+    Raises:
+        DeviceError: There are none for this GPU, and no compiler makes them.
+        Exception: The driver's error.
+    """
+    packaged = FOLDER / f"fusioncam-{source_digest()[:16]}.fatbin"
+    if capability < LOWEST or not packaged.is_file():
+        return load(compiled_binary(capability))
+    try:
+        return load(packaged.read_bytes())
+    except Exception as error:  # the launchers' exceptions share no base class
+        if not UNUSABLE.search(str(error)):
+            raise
+        with suppress(DeviceError):  # no compiler: then the driver's error says what to do
+            return load(compiled_binary(capability))
+        raise
+
+
+def compiled_binary(capability: tuple[int, int]) -> bytes:
+    """Return the kernels for one kind of GPU as a driver loads them, compiled now or once before.
 
     Args:
         capability: Compute capability of the GPU, such as (9, 0).
 
     Raises:
-        DeviceError: There are none for this GPU, and no compiler makes them.
+        DeviceError: No compiler makes them.
     """
     digest = source_digest()
-    packaged = FOLDER / f"fusioncam-{digest[:16]}.fatbin"
-    if capability >= LOWEST and packaged.is_file():
-        return packaged.read_bytes()
     architecture = "sm_{}{}".format(*capability)
     cached = cache_folder() / f"{digest[:16]}-{architecture}.cubin"
     with suppress(OSError):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fusioncam.kernels.arrays import Array
-from fusioncam.kernels.binary import load_binary
+from fusioncam.kernels.binary import load_kernels
 from fusioncam.kernels.device import Device, Grid
 from fusioncam.kernels.driver import check_index, importing, reported
 
@@ -52,10 +52,14 @@ def _primary(driver: Any, index: int) -> Any:
 @cache
 def _library(core: Any, capability: tuple[int, int]) -> Any:
     """Return the kernels, loaded once for all contexts: cuda-core never unloads them."""
-    library = core.ObjectCode.from_cubin(load_binary(capability))  # or a fatbin: it goes to the driver as it is
-    with reported("load the kernels"):
+
+    def load(binary: bytes) -> Any:
+        library = core.ObjectCode.from_cubin(binary)  # or a fatbin: it goes to the driver as it is
         _ = library.handle
-    return library
+        return library
+
+    with reported("load the kernels"):
+        return load_kernels(capability, load)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import numpy as np
 
 from fusioncam.errors import DeviceError
 from fusioncam.kernels.arrays import Array
-from fusioncam.kernels.binary import load_binary
+from fusioncam.kernels.binary import load_kernels
 from fusioncam.kernels.device import Device, Grid
 from fusioncam.kernels.driver import check_index, failure, importing, reported
 
@@ -70,9 +70,8 @@ class PyCudaDevice(Device):
     def __init__(self, cuda: Any, index: int) -> None:
         device, self._cuda = cuda.Device(index), cuda
         super().__init__(str(device.name()), index, partial(_entered, _primary(cuda, index)))
-        binary = load_binary(device.compute_capability())
         with self.entered():
-            self._library.append(cuda.module_from_buffer(binary))
+            self._library.append(load_kernels(device.compute_capability(), cuda.module_from_buffer))
 
     # Memory is freed by name: PyCUDA's own way frees nothing on another thread than the one that retained the context.
     def _allocate(self, nbytes: int) -> tuple[int, Callable[[], object]]:

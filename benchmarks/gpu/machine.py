@@ -102,6 +102,17 @@ def attribute(device: Device, number: int) -> int:
     return 0 if failed else value.value
 
 
+def free_memory(device: Device) -> int:
+    """Bytes of the device that are free, 0 where it is none."""
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    if device.memory == "cuda":
+        with device.entered():
+            failed = driver().cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total))
+        if failed:
+            raise DeviceError(f"the GPU does not tell its free memory: the driver says {failed}")
+    return free.value
+
+
 def copier(device: Device) -> Callable[[int, int, int, int], None]:
     """The device's own copy within its memory: copy(target, source, nbytes, stream), without waiting."""
     if device.memory == "cpu":

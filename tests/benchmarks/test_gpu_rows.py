@@ -1,5 +1,6 @@
 """Rows of `benchmarks/gpu.py`: how measurements become verdicts, and what is counted."""
 
+import threading
 from collections import Counter
 from types import SimpleNamespace
 
@@ -25,7 +26,7 @@ def setting(part):
 
 def test_the_rows_are_those_of_the_findings_in_their_order(part):
     rows = part("rows").ROWS
-    assert [row.number for row in rows] == [1, 9, 2, 3, 7, 5, 6, 10]
+    assert [row.number for row in rows] == [1, 9, 2, 3, 8, 7, 5, 6, 10]
     assert all(row.question.endswith("?") for row in rows)
 
 
@@ -123,6 +124,25 @@ def test_engines_that_break_beside_others_are_counted(part, lab, setting, record
     (figure,) = record.figures
     assert figure["others"]["errors"] == []
     assert figure["others"]["memory"] > 0
+
+
+def test_threads_that_break_or_leave_memory_are_found(part, lab, setting, record, monkeypatch):
+    callers, calls, free = part("rows.callers"), [], [40 << 20, 8 << 20]
+    assert "which leave 0 MiB behind" in callers.callers(record, lab, setting)
+    assert all(c["ok"] for c in record.checks)
+
+    def breaks(*arguments):
+        calls.append(threading.current_thread() is threading.main_thread())
+        if len(calls) == 4:
+            raise RuntimeError("CUDA failure 900")
+        return plain(*arguments)
+
+    plain = callers.explain
+    monkeypatch.setattr(callers, "explain", breaks)
+    monkeypatch.setattr(callers, "free_memory", lambda device: free.pop(0))
+    assert "which leave 32 MiB behind" in callers.callers(record, lab, setting)
+    assert calls == [True] * 3 + [False] * callers.THREADS
+    assert [c["ok"] for c in record.checks[-2:]] == [False, False]
 
 
 def test_pictures_are_counted_by_their_runs(part, lab, record, setting):

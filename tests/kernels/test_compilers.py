@@ -76,7 +76,7 @@ def test_the_build_goes_on_where_nvcc_fails(tmp_path):
 
 def test_processes_that_compile_at_once_do_not_disturb_each_other(tmp_path):
     write_nvcc(tmp_path / "bin", f"sleep 0.3\n{WRITES}")
-    script = "from fusioncam.kernels.binary import load_binary; print(load_binary((6, 1)))"
+    script = "from fusioncam.kernels.binary import load_kernels; print(load_kernels((6, 1), bytes))"
     environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
     command = [sys.executable, "-c", script]
     three = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(3)]
@@ -99,7 +99,7 @@ def test_what_nvcc_says_becomes_one_line(no_nvrtc, monkeypatch, tmp_path):
     write_nvcc(tmp_path / "bin", COMPLAINS)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     with pytest.raises(DeviceError) as info:
-        binary.load_binary((8, 9))
+        binary.load_kernels((8, 9), bytes)
     text = str(info.value)
     assert text.startswith("the kernels cannot be compiled for sm_89: nvcc: masks.cu(7): error: y is undefined; ")
     assert "there is no NVRTC" in text
@@ -181,7 +181,7 @@ def test_for_a_gpu_that_is_too_old_no_compiler_is_advised(no_nvcc, no_nvrtc, arc
 
 def test_without_a_compiler_the_error_says_what_to_install(no_nvcc, no_nvrtc):
     with pytest.raises(DeviceError, match=r'sm_90: there is no nvcc; there is no NVRTC .*; .*"fusioncam\[gpu\]"'):
-        binary.load_binary((9, 0))
+        binary.load_kernels((9, 0), bytes)
 
 
 def holds_all_kernels(cubin):
@@ -202,7 +202,7 @@ def test_what_nvrtc_makes_must_be_a_cubin(nvrtc, monkeypatch):
 def test_nvrtc_takes_over_where_nvcc_fails(nvrtc, monkeypatch, tmp_path):
     write_nvcc(tmp_path / "bin", COMPLAINS)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
-    assert holds_all_kernels(binary.load_binary((9, 0)))
+    assert holds_all_kernels(binary.load_kernels((9, 0), bytes))
 
 
 @pytest.mark.parametrize(

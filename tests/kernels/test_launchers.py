@@ -66,6 +66,14 @@ def test_a_launcher_does_its_work_without_a_mistake(machine, launcher, name):
     assert play(machine, name, launcher) == ""
 
 
+def test_a_driver_older_than_the_package_gets_kernels_compiled_here(machine, launcher):
+    assert play({**machine, "FAKE_CUDA_OLD": "1"}, "old", launcher) == ""
+
+
+def test_a_driver_older_than_the_package_is_named_where_there_is_no_compiler(machine, launcher):
+    assert play({**machine, "FAKE_CUDA_OLD": "1"}, "old", launcher, "without") == ""
+
+
 def test_the_primary_context_is_current_within_and_not_beyond(machine, launcher):
     assert play(machine, "context", launcher) == "cuMemAlloc_v2 without a context\n"
 

@@ -8,7 +8,7 @@ from record import Record
 from fusioncam.errors import ProviderError
 from fusioncam.runtime.providers.table import CUDA, TENSORRT
 from gpu.lab import Lab
-from gpu.rows import captures, chunks, explaining
+from gpu.rows import callers, captures, chunks, explaining
 from gpu.rows.passes import Setting, need
 
 
@@ -35,6 +35,7 @@ ROWS = (
     Row(9, "does a captured graph survive the plan of another shape?", captures.survives),
     Row(2, "what does a change of the batch cost, without CUDA graphs and with them?", chunks.change_of_batch),
     Row(3, "do captures survive what other threads do meanwhile?", captures.beside_others),
+    Row(8, "do threads that come and go get CUDA graphs, and leave nothing behind?", callers.callers),
     Row(7, "which layout is faster, and is a fused bias?", chunks.layouts),
     Row(5, "does progress follow the GPU, so that deadlines and cancelling work?", explaining.progress),
     Row(6, "how many pictures are passed for nothing?", explaining.padding),

@@ -55,7 +55,7 @@ def open_device_engine(folder: Path, manifest: Manifest, device: Device, options
         score = opened(SCORE_GRAPH, {"image": (chunk, *size)}, manifest.score_precision == "float16", True)
         captured = captures(score)
         # Without its graphs CUDA's provider makes new plans of cuDNN whenever the number of pictures changes.
-        one_shape = tensorrt or (CUDA in names and not captured)
+        one_shape = names[0] == CUDA and not captured
         return DeviceEngine(device, stream, manifest, explain, score, chunk, one_shape, captured)
 
 

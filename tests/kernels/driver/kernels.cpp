@@ -20,6 +20,7 @@ Result load(Module **module, const void *image, Context *here)
     NOT_CAPTURING;
     const bool fatbin = memcmp(image, "\x50\xed\x55\xba", 4) == 0, cubin = memcmp(image, "\x7f" "ELF", 4) == 0;
     if (!fatbin && !cubin) return mistake(INVALID_IMAGE, "a binary that is none");
+    if (fatbin && getenv("FAKE_CUDA_OLD")) return UNSUPPORTED_PTX; // as where it has no machine code for the GPU
     state().modules.insert(*module = new Module{here, {}});
     return SUCCESS;
 }
@@ -178,6 +179,7 @@ API cuGetErrorName(Result result, const char **text)
         {NO_DEVICE, "CUDA_ERROR_NO_DEVICE"}, {INVALID_DEVICE, "CUDA_ERROR_INVALID_DEVICE"},
         {INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE"}, {INVALID_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT"},
         {INVALID_HANDLE, "CUDA_ERROR_INVALID_HANDLE"}, {NOT_FOUND, "CUDA_ERROR_NOT_FOUND"},
+        {UNSUPPORTED_PTX, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION"},
         {NOT_READY, "CUDA_ERROR_NOT_READY"}, {ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS"},
         {NOT_SUPPORTED, "CUDA_ERROR_NOT_SUPPORTED"},
         {CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"}};
@@ -189,6 +191,7 @@ API cuGetErrorName(Result result, const char **text)
 API cuGetErrorString(Result result, const char **text)
 {
     static const std::map<int, const char *> texts = {
+        {UNSUPPORTED_PTX, "the provided PTX was compiled with an unsupported toolchain."},
         {OUT_OF_MEMORY, "out of memory"}, {NO_DEVICE, "no CUDA-capable device is detected"},
         {ILLEGAL_ADDRESS, "an illegal memory access was encountered"}};
     const auto found = texts.find(result);

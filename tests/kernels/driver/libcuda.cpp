@@ -1,6 +1,6 @@
 // A CUDA driver for tests: as much of its API as the launchers use, with host memory, and with kernels that the host's
 // compiler has made. Set by the environment: FAKE_CUDA_KERNELS, the library of kernels; FAKE_CUDA_DEVICES, how many
-// GPUs there are; FAKE_CUDA_MEMORY, bytes they have; FAKE_CUDA_REPORT, a file for mistakes and leaks at the end.
+// GPUs there are; FAKE_CUDA_MEMORY, bytes they have; FAKE_CUDA_OLD, a driver that refuses the PTX of packages; FAKE_CUDA_REPORT, a file for mistakes and leaks at the end.
 #include "state.hpp"
 
 #include <stdio.h>

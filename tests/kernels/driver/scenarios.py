@@ -3,11 +3,15 @@
 import ctypes
 import gc
 import sys
+import tempfile
 import threading
+from pathlib import Path
 
 import numpy as np
 from harness import LIMIT, driver, elsewhere, get, hold, put, refused
 
+from fusioncam.errors import DeviceError
+from fusioncam.kernels import binary
 from fusioncam.kernels.captures import CAPTURES
 from fusioncam.kernels.device import available, empty, open_device
 from fusioncam.kernels.specs import SPECS
@@ -218,6 +222,24 @@ def captures(launcher):
     thread.join()
     assert done == ["work"]
     assert library.fake_memory_in_use() == library.fake_pinned_in_use() == 0
+
+
+def old(launcher):
+    """A driver that is older than the packaged PTX gets kernels that are compiled here, or says what to do."""
+    with tempfile.TemporaryDirectory() as folder:
+        binary.FOLDER = Path(folder)
+        (binary.FOLDER / f"fusioncam-{binary.source_digest()[:16]}.fatbin").write_bytes(b"\x50\xed\x55\xba of no GPU")
+        if "without" in sys.argv:
+            binary.compiled_binary = binary.compile_kernels = missing
+            refused(lambda: open_device(0, launcher), "load the kernels", "PTX", "update the NVIDIA driver")
+            return
+        device = open_device(0, launcher)
+        with device.entered():
+            hold(device, device.stream(), ["row_means"])
+
+
+def missing(*_):
+    raise DeviceError("there is no compiler; install one")
 
 
 def foreign(launcher):

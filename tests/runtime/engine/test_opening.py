@@ -145,7 +145,7 @@ def test_swapped_graphs_are_no_bundle(tiny, host_device, tmp_path):
 
 @pytest.mark.parametrize(
     ("providers", "captured", "sizes"),
-    [(["cuda"], True, {64, 4}), (["cuda"], False, {64}), (["tensorrt", "cuda"], False, {64})],
+    [(["cuda"], True, {64, 4}), (["cuda"], False, {64}), (["tensorrt", "cuda"], False, {64, 4})],
 )
 def test_a_second_number_of_pictures_only_where_no_plan_is_made_anew(
     tiny, told, monkeypatch, tmp_path, host_device, providers, captured, sizes
