@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from fusioncam.errors import ModelError, UsageError
 from fusioncam.export.batch import with_any_batch
+from fusioncam.export.batch.resizing import name_every_size
 from fusioncam.export.endings import Make, ModelEnding, find_ending, ranked, refuse_ranks
 from fusioncam.export.gradient import Ops, dims, path
 from fusioncam.export.gradient.rules.elementwise import drops
@@ -106,6 +107,7 @@ def canonicalize(
     model.graph.outputs[:] = [_batch_first(model, model_ending)]
     fold(model)
     model = with_any_batch(model, taken.batch)
+    name_every_size(model.graph)
     outputs = _set_logits(model, model_ending.make, output_name)
     halved = any(v.dtype == ir.DataType.FLOAT16 and v.shape for v in model.graph.initializers.values())
     return Classifier(

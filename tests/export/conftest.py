@@ -59,14 +59,23 @@ def engines():
 
 
 @pytest.fixture(scope="session")
-def builder(engines):
-    """TensorRT-RTX's builder, in a process of its own; skips where its wheel is not installed."""
+def installed_builder(engines):
+    """TensorRT-RTX's builder, in a process of its own; the reason where its wheel is not installed."""
     try:
         opened = engines.Builder()
     except engines.MissingBuilderError as error:
-        pytest.skip(str(error))
+        yield str(error)
+        return
     with opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def builder(installed_builder):
+    """TensorRT-RTX's builder; skips where its wheel is not installed."""
+    if isinstance(installed_builder, str):
+        pytest.skip(installed_builder)
+    return installed_builder
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,8 @@ ConvTranspose; of a greater stride it is a ConvTranspose. Nodes turn the weights
 it opens the graph: so the file holds weights once.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import onnx_ir as ir
 
@@ -18,6 +20,8 @@ BLOCK = 16
 def spread(s: Step, dy: ir.Value, weights: ir.Value, window: Window, group: int) -> ir.Value:
     """Return the adjoint of a convolution: what each input element receives from the windows it is in."""
     padding = None
+    if max(window.strides) > 1 and max(window.dilations) > 1:
+        dy, window = _apart(s, dy), replace(window, strides=(1,) * len(window.strides))
     if _by_conv(s, weights, window, group):
         pads = [r - p for r, p in zip(window.reach * 2, window.attributes["pads"], strict=True)]
         seen = s.op.Conv(dy, _turned(s, weights, group), group=group, dilations=list(window.dilations), pads=pads)
@@ -29,6 +33,18 @@ def spread(s: Step, dy: ir.Value, weights: ir.Value, window: Window, group: int)
     if padding or not any((*window.before, *window.unseen)):
         return seen
     return s.op.Pad(seen, s.op.ints([0, 0, *window.before, 0, 0, *window.unseen]))
+
+
+def _apart(s: Step, dy: ir.Value) -> ir.Value:
+    """Return the gradient with stride - 1 zeros between neighbours: TensorRT takes no stride beside dilations."""
+    channels, *sizes = s.static(s.y, 1)
+    strides = s.attribute("strides")
+    pairs = [n for size in sizes for n in (size, 1)]
+    zeros = [n for stride in strides for n in (0, stride - 1)]
+    filled = s.op.Pad(s.op.reshape(dy, (None, channels, *pairs)), s.op.ints([0] * (4 + len(zeros)) + zeros))
+    wide = s.op.reshape(filled, (None, channels, *(n * stride for n, stride in zip(sizes, strides, strict=True))))
+    ends = [(n - 1) * stride + 1 for n, stride in zip(sizes, strides, strict=True)]
+    return s.op.Slice(wide, s.op.ints([0] * len(ends)), s.op.ints(ends), s.op.ints(range(2, 2 + len(ends))))
 
 
 def _by_conv(s: Step, weights: ir.Value, window: Window, group: int) -> bool:
