@@ -8,6 +8,12 @@ import pytest
 
 from fusioncam import Explainer
 from fusioncam.errors import UsageError
+from fusioncam.runtime.bench.bundle import BenchConfig
+from fusioncam.runtime.evaluation.evaluator import EvaluationConfig, Evaluator
+from fusioncam.runtime.service.settings import Settings
+from fusioncam.runtime.service.workers.worker import _open_pipeline
+from fusioncam.runtime.service.workers.worker_config import WorkerConfig
+from fusioncam.runtime.sessions.open import open_session
 
 
 def test_batch_of_a_single_path_is_refused(tiny):
@@ -85,3 +91,23 @@ def test_numbers_of_any_kind(tiny, relayed, counted, pictures):
     assert counter.batches == [5, 5]
     _, relays = relayed(tiny.bundle, threads=np.int32(1))
     assert relays.explain.get_session_options().intra_op_num_threads == 1
+
+
+@pytest.mark.parametrize("allow", [True, False])
+@pytest.mark.parametrize("who", ["explainer", "bench", "evaluation", "service"])
+def test_whoever_explains_may_allow_the_cpu(tiny, injected, who, allow):
+    asked = []
+
+    def spy(*arguments, **options):
+        asked.append(options.pop("allow_cpu", False))
+        return open_session(*arguments, **options)
+
+    openers = {
+        "explainer": lambda: Explainer(tiny.bundle, allow_cpu=allow),
+        "bench": lambda: BenchConfig(allow_cpu=allow).open(tiny.bundle, "exact"),
+        "evaluation": lambda: Evaluator(EvaluationConfig(tiny.bundle, allow_cpu=allow)),
+        "service": lambda: _open_pipeline(WorkerConfig({}, Settings(), allow_cpu=allow), tiny.bundle),
+    }
+    with injected(open_session=spy):
+        openers[who]()
+    assert asked == [allow] * 2

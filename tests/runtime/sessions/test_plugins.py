@@ -89,6 +89,19 @@ def test_a_library_that_crashes_is_one_line_of_the_command(tiny, libraries, tmp_
     assert not (tmp_path / "out").exists()
 
 
+def test_nothing_is_loaded_that_nobody_names(tiny):
+    modules = [spec.plugin.module for spec in PROVIDERS if spec.plugin]
+    code = f"""if True:
+        import sys
+        import onnxruntime
+        from fusioncam import Explainer
+        Explainer({str(tiny.bundle)!r}, chunk=8)
+        print(sorted({{*{modules}}} & {{*sys.modules}}), [d.ep_name for d in onnxruntime.get_ep_devices()])
+    """
+    ended = subprocess.run([sys.executable, "-c", code], check=True, stdout=-1, text=True)
+    assert ended.stdout == "[] ['CPUExecutionProvider']\n"
+
+
 def test_two_libraries_of_one_name(libraries, monkeypatch):
     monkeypatch.setitem(plugins._LOADED, "mine", Path("/first.so"))
     with pytest.raises(UsageError, match=r"mine is already loaded from /first\.so; give .*nothing\.so another name"):
