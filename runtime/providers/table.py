@@ -135,17 +135,15 @@ PROVIDERS = (
         plugin=Plugin("onnxruntime_ep_webgpu", ("GPU",), "a GPU with Vulkan, Metal or Direct3D 12", "1.24.4"),
         chunk=GPU_CHUNK,
         fixed=True,
-        int8="none",
         leaves=SHAPE_OPERATORS,
     ),
-    ProviderSpec("coreml", "CoreMLExecutionProvider", build=GET_COREML, chunk=CHUNK, fixed=True, int8="none"),
+    ProviderSpec("coreml", "CoreMLExecutionProvider", build=GET_COREML, chunk=CHUNK, fixed=True),
     ProviderSpec(
         "directml",
         "DmlExecutionProvider",
         build=GET_DIRECTML,
         chunk=GPU_CHUNK,
         fixed=True,
-        int8="none",
         leaves=SHAPE_OPERATORS,
     ),
 )

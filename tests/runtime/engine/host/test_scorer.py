@@ -33,8 +33,8 @@ class Explain(Model):
         return [-super().run(outputs, {"image": feeds["image"]})[0]]
 
 
-@pytest.mark.parametrize("pad", [False, True])
-def test_exact_passes_go_through_the_explain_graph_and_share_its_runs(pad):
+@pytest.mark.parametrize(("pad", "singly"), [(False, False), (True, False), (True, True)])
+def test_exact_passes_go_through_the_explain_graph_and_share_its_runs(pad, singly):
     score, explain = Model(), Explain()
 
     def work(exact):
@@ -47,11 +47,11 @@ def test_exact_passes_go_through_the_explain_graph_and_share_its_runs(pad):
             yield PassRequest(3, fill, lambda _, logits: rows.extend(logits[:, 0].tolist()), Clock(), flag)
         return rows
 
-    scorer = Scorer(score, SHAPE, 8, pad, explain=explain)
+    scorer = Scorer(score, SHAPE, 8, pad, explain=explain, singly=singly)
     of_one, of_other, of_third = scorer.scheduler().run([work(True), work(False), work(True)])
     assert of_one == of_third == [-60] * 3 + [60] * 3
     assert of_other == [60] * 3 + [-60] * 3
-    assert [len(batch) for batch in explain.fed] == [6, 3]  # two tasks share the first run
+    assert [len(batch) for batch in explain.fed] == ([1] * 9 if singly else [6, 3])  # two tasks share the first run
     assert sum(len(batch) for batch in score.fed) == (16 if pad else 9)
 
 
