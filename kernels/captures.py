@@ -16,29 +16,30 @@ from threading import get_ident
 class Captures:
     """A lock that a capture holds alone and other calls of CUDA share, and a queue of what finalizers give back.
 
-    No thread shares it twice at a time: a capture that waits lets no other call begin.
+    No thread shares it twice at a time: a capture that waits lets no other call begin, unless it waits for a long one.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition(threading.Lock())
-        self._calls = self._waiting = 0
+        self._calls = self._long = self._waiting = 0
         self._capturing = 0  # the thread that captures
         self._late: deque[Callable[[], object]] = deque()
 
     @contextmanager
-    def shared(self) -> Iterator[None]:
-        """Return a context manager within which no other thread captures."""
+    def shared(self, long: bool = False) -> Iterator[None]:
+        """Return a context manager within which no other thread captures; `long` is a call of seconds or minutes."""
         taken = False
         try:
             with self._changed:
                 if self._capturing != get_ident():  # else the call is part of the capture
-                    self._changed.wait_for(lambda: not (self._capturing or self._waiting))
+                    self._changed.wait_for(lambda: not (self._capturing or (self._waiting and not self._long)))
                     self._calls += 1
+                    self._long += long
                     taken = True
             yield
         finally:
             if taken:
-                self._end_call()
+                self._end_call(long)
                 self._free_late()
 
     @contextmanager
@@ -84,9 +85,10 @@ class Captures:
         finally:
             self._changed.release()
 
-    def _end_call(self) -> None:
+    def _end_call(self, long: bool = False) -> None:
         with self._changed:
             self._calls -= 1
+            self._long -= long
             if not self._calls:
                 self._changed.notify_all()
 

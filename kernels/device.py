@@ -264,7 +264,7 @@ def open_device(index: int = 0, launcher: str | None = None) -> Device:
     missing = []
     for name in LAUNCHERS if launcher is None else (launcher,):
         try:
-            with CAPTURES.shared():  # it loads the kernels
+            with CAPTURES.shared(long=True):  # it loads the kernels, or compiles them
                 device: Device = import_module(LAUNCHERS[name]).open_device(number)
         except ImportError as error:
             missing.append(f"no {name} ({first_line(error)})")

@@ -15,6 +15,8 @@ from fusioncam.runtime.providers.table import CPU, GET_GPU, GET_TENSORRT
 GET_DRIVER = "install NVIDIA's driver, 580 or later, and check with nvidia-smi that it finds a GPU"
 GET_MATCHING = "install the versions onnxruntime was built with: CUDA 13, cuDNN 9, TensorRT 10"
 CORRECT = "correct the option, see onnxruntime.ai/docs/execution-providers"
+# Of CUDA graphs: another library called CUDA while they were captured.
+QUIET = "make the Explainer before other libraries use the GPU, or give the cuda provider enable_cuda_graph=0"
 REBUILD = f"delete the folder tensorrt in {user_cache_path('fusioncam')}, or in what {CACHE} names"
 
 PLUGIN_CODE = "plugin_ep"  # folder of onnxruntime's sources that speak to plugins, and quote what these say
@@ -34,6 +36,7 @@ LIBRARIES = {
 FAILURES = {
     r"CUDA failure (?:35|100|803|804): [^;\n]*[^;\s]": GET_DRIVER,
     r"CUDA failure 2: [^;\n]*[^;\s]": "free memory of the GPU, or take a smaller chunk",
+    r"CUDA failure 90\d: [^;\n]*[^;\s]": QUIET,
     r"CUDA failure \d+: [^;\n]*[^;\s]": "see what nvidia-smi says of the GPU",
     r"Invalid device ID: [^.\n]*": CORRECT,
     r"cuDNN is (?:not available|unavailable)": GET_GPU,  # onnxruntime opens without it, but runs few models so

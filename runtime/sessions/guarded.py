@@ -11,7 +11,7 @@ class GuardedSession(onnxruntime.InferenceSession):  # type: ignore[misc]
     """A session that opens, runs and ends while no CUDA graph is captured."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        with CAPTURES.shared():
+        with CAPTURES.shared(long=True):  # TensorRT builds its engines meanwhile
             super().__init__(*arguments, **options)
 
     def run(self, *arguments: Any, **options: Any) -> Any:

@@ -76,6 +76,36 @@ def test_a_capture_that_waits_goes_before_later_calls(captures):
     assert order == ["capture", "call"]
 
 
+def test_a_capture_that_waits_for_a_long_call_holds_no_other_up(captures):
+    order = []
+
+    def capture():
+        with captures.alone():
+            order.append("capture")
+
+    def call():
+        with captures.shared():
+            order.append("call")
+
+    with captures.shared(long=True):
+        first = thread(capture)
+        while not captures._waiting:
+            pass
+        second = thread(call)
+        second.join(10)
+        assert order == ["call"]
+    first.join(10)
+    assert order == ["call", "capture"]
+    with captures.shared():
+        first = thread(capture)
+        while not captures._waiting:
+            pass
+        second = thread(call)
+    for each in (first, second):
+        each.join(10)
+    assert order == ["call", "capture", "capture", "call"]
+
+
 def test_calls_of_the_capturing_thread_are_part_of_the_capture(captures):
     with captures.alone():
         with captures.shared():
