@@ -54,7 +54,7 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     known = Path(os.environ[ASSETS]) if ASSETS in os.environ else None
     parser.add_argument("--minutes", type=float, default=MINUTES, help="for all of it; begin no step that cannot end")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
-    parser.add_argument("--models", nargs="+", choices=(*MODELS, *DRY_MODELS), help="networks; they need torch")
+    parser.add_argument("--models", nargs="*", choices=(*MODELS, *DRY_MODELS), help="networks; they need torch")
     parser.add_argument("--assets", type=Path, default=known, help="models/*.onnx and images/; by default the demo's")
     parser.add_argument("--chunks", nargs="+", type=int, help="pictures per run, what matters first")
     parser.add_argument("--device", type=int, default=0, metavar="INDEX")
@@ -65,7 +65,7 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", metavar="STEP", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args(arguments)
-    asked.models = asked.models or (DRY_MODELS if asked.dry else MODELS)
+    asked.models = (DRY_MODELS if asked.dry else MODELS) if asked.models is None else asked.models
     asked.chunks = asked.chunks or (DRY_CHUNKS if asked.dry else CHUNKS)
     return asked
 

@@ -156,6 +156,10 @@ class Lab:
 
         return self._once(("bundle", name, precision), make)
 
+    def made(self, name: str) -> bool:
+        """Whether all its bundles are there."""
+        return all((self.folder / f"{name}-{precision}.fcam").exists() for precision in self.precisions(name))
+
     def single(self, name: str) -> Path:
         """A bundle, in the highest precision, with the whole method as one graph."""
         folder = self.folder / f"{name}-single.fcam"

@@ -56,13 +56,20 @@ def identities(device: Device) -> list[str]:
     Their numbers are not those of CUDA, which CUDA_VISIBLE_DEVICES changes, and which counts parts (MIG) as devices.
     """
     handle, raw, bus, library = ctypes.c_int(), (ctypes.c_ubyte * 16)(), ctypes.create_string_buffer(32), driver()
+
+    def told(name: str, *arguments: Any) -> bool:
+        function = getattr(library, name, None)  # older drivers lack some
+        return function is not None and function(*arguments) == 0
+
     with device.entered():
-        if library.cuDeviceGet(ctypes.byref(handle), device.index):
+        if not told("cuDeviceGet", ctypes.byref(handle), device.index):
             return []
-        no_uuid = library.cuDeviceGetUuid_v2(ctypes.byref(raw), handle)
-        no_bus = library.cuDeviceGetPCIBusId(bus, len(bus), handle)
-    number = uuid.UUID(bytes=bytes(raw))
-    return [*([] if no_uuid else [f"GPU-{number}", f"MIG-{number}"]), *([] if no_bus else [bus.value.decode()])]
+        found = []
+        if told("cuDeviceGetUuid_v2", ctypes.byref(raw), handle):
+            found += [f"{kind}-{uuid.UUID(bytes=bytes(raw))}" for kind in ("GPU", "MIG")]
+        if told("cuDeviceGetPCIBusId", bus, len(bus), handle):
+            found.append(bus.value.decode())
+    return found
 
 
 def nvidia_smi(names: Sequence[str]) -> dict[str, str]:

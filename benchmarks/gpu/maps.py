@@ -14,15 +14,15 @@ LARGEST, CORRELATION = 2e-3, 0.999
 
 
 def check(record: Record, lab: Lab, models: Sequence[str], chunk: int) -> None:
-    """Every backend and precision on every model: files first, which take seconds.
+    """Every backend and precision on every model.
 
     Args:
         record: Gets the checks.
         lab: Models and backends.
-        models: Names of networks.
+        models: Names of files and networks, quick ones first.
         chunk: Masked pictures per run.
     """
-    for name in (*lab.files, *models):
+    for name in models:
         wanted = lab.reference(name)
         record.figures.append({"model": name, "cpu_flags": wanted.flags, "passes": wanted.passes._asdict()})
         for backend in (BY_HOST, *BACKENDS) if name in lab.files else BACKENDS:

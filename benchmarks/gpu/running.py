@@ -16,7 +16,7 @@ from typing import Any
 from record import Figures, Record, guarded, passed, write
 
 from gpu.machine import slug
-from gpu.steps import STEPS, Bench, Clock, Step
+from gpu.steps import Bench, Clock, Step, chosen
 from gpu.table import lines
 
 COMMAND = Path(__file__).resolve().parents[1] / "gpu.py"
@@ -34,9 +34,7 @@ def run(report: Figures, out: Path, stages: Sequence[str], clock: Clock, do: Cal
         do: Runs a step: takes it, the seconds it may take, and a function that keeps what was found so far.
     """
     report["stages"] = {}
-    for step in STEPS:
-        if step.stage not in stages:
-            continue
+    for step in chosen(stages):
 
         def keep(found: Figures, name: str = step.name) -> None:
             report["stages"][name] = found

@@ -2,7 +2,7 @@
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
@@ -22,6 +22,7 @@ EFFORTS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 EXACT = {"NVIDIA_TF32_OVERRIDE": "0"}  # TensorRT has no other switch that all its builders know
+NEEDED = "what others need"  # no stage of the command line
 SANITIZER = ("compute-sanitizer", "--tool", "memcheck", "--error-exitcode", "86")
 
 
@@ -62,15 +63,20 @@ class Bench:
     effort: dict[str, Any]
 
     @property
+    def every(self) -> list[str]:
+        """Names of the models, quick ones first; networks need torch."""
+        return [*self.lab.files, *(reversed(self.asked.models) if find_spec("torch") else ())]
+
+    @property
     def networks(self) -> list[str]:
-        """Names of the networks that are measured: none without torch."""
-        return [*self.asked.models] if find_spec("torch") else []
+        """Names of the networks whose bundles were made, what matters most first."""
+        return [name for name in reversed(self.every) if name not in self.lab.files and self.lab.made(name)]
 
     @property
     def subject(self) -> str:
-        """The model that most is measured with: the first network, or without torch the largest file."""
-        files = self.lab.files
-        return (self.networks or sorted(files, key=lambda name: -files[name].path.stat().st_size))[0]
+        """The model that most is measured with: the first network, else the largest file."""
+        files = {name: file.path.stat().st_size for name, file in self.lab.files.items()}
+        return (self.networks or sorted(files, key=lambda name: -files[name]))[0]
 
 
 @dataclass(frozen=True)
@@ -102,10 +108,33 @@ def _kernels(bench: Bench, record: Record) -> None:
     check(record, bench.devices, bench.missing)
 
 
+def _models(bench: Bench, record: Record) -> None:
+    """Make all bundles, for the steps that follow: it takes the CPU alone, a minute or more."""
+    lab = bench.lab
+    wanted = [(name, precision) for name in bench.every for precision in lab.precisions(name)]
+    for name, part in [*wanted, *((name, "single") for name in _singles(bench))]:
+        begun = time.perf_counter()
+        try:
+            lab.single(name) if part == "single" else lab.bundle(name, part)
+        except Exception as error:  # the others shall be made all the same
+            record.failed(f"{name}, {part}: its bundle", error)
+        record.figures.append({"model": name, "bundle": part, "export_seconds": time.perf_counter() - begun})
+        record.save()
+
+
+def _singles(bench: Bench) -> list[str]:
+    """Names of the models whose single graph is built: the first file, and the smallest network."""
+    networks = [name for name in bench.every if name not in bench.lab.files]
+    return [next(iter(bench.lab.files)), *networks[:1]]
+
+
 def _maps(bench: Bench, record: Record) -> None:
     from gpu.maps import check
 
-    check(record, bench.lab, bench.networks, bench.asked.chunks[0])
+    late = [name for name in bench.every if not bench.lab.made(name)]
+    for name in late:
+        record.leave_out(f"maps of {name}", "its bundle was not made in time")
+    check(record, bench.lab, [name for name in bench.every if name not in late], bench.asked.chunks[0])
 
 
 def _row(row: Row, bench: Bench, record: Record, small: bool = False) -> None:
@@ -116,8 +145,7 @@ def _row(row: Row, bench: Bench, record: Record, small: bool = False) -> None:
 def _engine(bench: Bench, record: Record) -> None:
     from gpu.one_engine import check
 
-    names = dict.fromkeys((next(iter(bench.lab.files)), bench.subject))
-    check(record, bench.lab, [*names], bench.effort["rows"])
+    check(record, bench.lab, _singles(bench), bench.effort["rows"])
 
 
 def _bandwidth(bench: Bench, record: Record) -> None:
@@ -152,10 +180,17 @@ def _rows() -> list[Step]:
 
 STEPS = (
     Step("kernels", "kernels", 10, 120, _kernels),
+    Step("models", NEEDED, 10, 240, _models),
     Step("maps", "maps", 30, 300, _maps, environment=EXACT),
     *_rows(),
     Step("engine", "engine", 30, 180, _engine, environment=EXACT),
     Step("bandwidth", "bandwidth", 15, 90, _bandwidth),
     Step("explanations", "explanations", 30, 600, _explanations, environment=EXACT),
 )
-STAGES = tuple(dict.fromkeys(step.stage for step in STEPS))
+STAGES = tuple(dict.fromkeys(step.stage for step in STEPS if step.stage != NEEDED))
+
+
+def chosen(stages: Sequence[str]) -> list[Step]:
+    """The steps of some stages, and those that they need."""
+    bare = {*stages} <= {"kernels", "bandwidth"}  # no model takes part
+    return [step for step in STEPS if step.stage in stages or (step.stage == NEEDED and not bare)]

@@ -12,9 +12,9 @@ def lines(name: str, stage: dict[str, Any]) -> list[str]:
     checks, wrong = stage["checks"], [c for c in stage["checks"] if not c["ok"]]
     counted = f"{len(checks) - len(wrong)} of {len(checks)} checks passed"
     head = f"== {name}: {stage['status']}{reason} ({stage['seconds']} s); {counted}"
-    failed = [f"  FAILED {c['what']}: {c['found']:.3g}, limit {c['limit']:g}" for c in wrong]
+    failed = [f"  FAILED {c['what']}: {c.get('reason') or how_far(c)}" for c in wrong]
     missed = [t for t in stage["targets"] if not t["met"]]
-    targets = [f"  not met: {t['what']}: {t['found']:.3f}, hoped for {t['limit']:g}" for t in missed]
+    targets = [f"  not met: {t['what']}: {float(t['found']):.3f}, hoped for {t['limit']:g}" for t in missed]
     if stage["targets"]:
         targets.append(f"  met: {len(stage['targets']) - len(missed)} of {len(stage['targets'])} targets")
     log = [f"  > {line[:160]}" for line in stage.get("log", ())]
@@ -22,6 +22,11 @@ def lines(name: str, stage: dict[str, Any]) -> list[str]:
     more = len(stage["left_out"]) - SHOWN
     left += [f"  left out {more} more, see the result"] if more > 0 else []
     return [head, *log, *failed, *worst(checks), *maps(checks), *figures(stage["figures"]), *targets, *left]
+
+
+def how_far(check: dict[str, Any]) -> str:
+    """What was found, and the limit; NaN comes as text from a step's process, whose report is JSON."""
+    return f"{float(check['found']):.3g}, limit {check['limit']:g}"
 
 
 def worst(checks: list[dict[str, Any]]) -> Iterator[str]:
@@ -32,7 +37,7 @@ def worst(checks: list[dict[str, Any]]) -> Iterator[str]:
             known = found.setdefault(c["kernel"], c)
             found[c["kernel"]] = max(known, c, key=lambda d: float(d["found"]))
     for name, c in found.items():
-        yield f"  {name:22} worst error {c['found']:.2g} of {c['limit']:g}"
+        yield f"  {name:22} worst error {float(c['found']):.2g} of {c['limit']:g}"
 
 
 def maps(checks: list[dict[str, Any]]) -> Iterator[str]:
@@ -42,7 +47,7 @@ def maps(checks: list[dict[str, Any]]) -> Iterator[str]:
         label, _, rest = c["what"].partition(": ")
         if "pixels" in c:
             method, _, measure = rest.partition(", ")
-            told.setdefault(f"{label}, {measure}", []).append(f"{method} {c['found']:.6g}")
+            told.setdefault(f"{label}, {measure}", []).append(f"{method} {float(c['found']):.6g}")
     for label, found in told.items():
         yield f"  {label}: {', '.join(found)}"
 
@@ -56,6 +61,8 @@ def figures(every: list[dict[str, Any]]) -> Iterator[str]:
                 f"  {f['case']:32} {f['seconds']['p50'] * 1e6:8.2f} us {f['gb_per_s']:8.0f} GB/s "
                 f"{f['share_of_copy']:6.0%} of a copy{ahead}"
             )
+        elif "bundle" in f:
+            yield f"  {f['model']}, {f['bundle']}: made in {f['export_seconds']:.1f} s"
         elif "verdict" in f:
             yield f"  {f['question']} ({f['model']})"
             yield from (f"    {part}" for part in f["verdict"].split("; "))

@@ -43,7 +43,7 @@ def test_everything_passes_and_the_status_says_so(measured):
     assert found.pop("row 9, watched") == "not run", "nothing watches this process"
     assert {*found.values()} == {"done"}
     rows = [f"row {number}" for number in (1, 9, 2, 3, 8, 7, 5, 6, 10)]
-    assert [*found] == ["kernels", "maps", *rows, "engine", "bandwidth", "explanations"], (
+    assert [*found] == ["kernels", "models", "maps", *rows, "engine", "bandwidth", "explanations"], (
         "what matters most comes first"
     )
 
@@ -125,7 +125,7 @@ def test_a_crash_in_a_stage_leaves_the_others(part, run, monkeypatch):
     status, report = run("crash", "--stages", "bandwidth", "kernels", "engine")
     assert (status, report["passed"]) == (1, False)
     found = {name: s["status"] for name, s in report["stages"].items()}
-    assert found == {"kernels": "crashed", "engine": "done", "bandwidth": "crashed"}
+    assert found == {"kernels": "crashed", "models": "done", "engine": "done", "bandwidth": "crashed"}
     assert report["stages"]["kernels"]["reason"] == "RuntimeError: an illegal address was met"
 
 

@@ -91,6 +91,12 @@ def test_what_nvidia_smi_says(part, monkeypatch):
     assert machine.nvidia_smi(["0000:65:00.0"]) == {}
 
 
+def test_a_driver_that_lacks_a_function_tells_what_it_can(part, monkeypatch):
+    old = types.SimpleNamespace(cuDeviceGet=lambda handle, index: 0)
+    monkeypatch.setattr(part("machine"), "driver", lambda: old)
+    assert part("machine").identities(types.SimpleNamespace(index=0, entered=nullcontext)) == []
+
+
 def test_file_names(part):
     assert part("machine").slug("NVIDIA H200") == "nvidia-h200"
     assert part("machine").slug("Tesla T4 (2)") == "tesla-t4-2"

@@ -88,7 +88,7 @@ def test_spread(part, count):
         assert found[key] == pytest.approx(np.percentile(values, q))
 
 
-def test_what_is_printed(part, record):
+def test_what_is_printed(part, record, tmp_path):
     record.check("mask by one", 2e-7, 1e-6, kernel="mask")
     record.check("mask by other", 3e-7, 1e-6, kernel="mask")
     record.check("maps: fusion_cam", 0.5, 2e-3)
@@ -97,9 +97,14 @@ def test_what_is_printed(part, record):
     record.leave_out("a backend", "no wheel")
     record.check("resnet, fp32, by torch: grad_cam, largest difference", 1e-6, 2e-3, pixels=9)
     record.check("resnet, fp32, by torch: score_cam, largest difference", 2e-6, 2e-3, pixels=9)
-    stage = part("record").guarded(lambda r: vars(r).update(vars(record)))
+    record.failed("a chunk", RuntimeError("an illegal address was met"))
+    record.check("maps: score_cam", float("nan"), 2e-3)
+    part("record").write(part("record").guarded(lambda r: vars(r).update(vars(record))), tmp_path / "r.json")
+    stage = json.loads((tmp_path / "r.json").read_text())  # as from a process of its own: NaN is text there
     text = "\n".join(part("table").lines("maps", stage))
-    assert "4 of 5 checks passed" in text
+    assert "4 of 7 checks passed" in text
+    assert "FAILED a chunk: it runs: RuntimeError: an illegal address was met" in text
+    assert "FAILED maps: score_cam: nan, limit 0.002" in text
     assert "FAILED maps: fusion_cam: 0.5, limit 0.002" in text
     assert "resnet, fp32, by torch, largest difference: grad_cam 1e-06, score_cam 2e-06" in text
     assert "worst error 3e-07 of 1e-06" in text

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from functools import partial
 
 import pytest
 
@@ -13,7 +12,7 @@ def running(part, monkeypatch):
     steps, module = part("steps"), part("running")
 
     def use(*made):
-        monkeypatch.setattr(module, "STEPS", [steps.Step(name, name, least, 60, None) for name, least in made])
+        monkeypatch.setattr(steps, "STEPS", [steps.Step(name, name, least, 60, None) for name, least in made])
         return module
 
     return use
@@ -109,15 +108,52 @@ def test_a_dry_run_goes_through_processes(command, tmp_path, capsys):
 
 def test_every_step_can_begin_within_the_time(part, command):
     steps = part("steps")
-    assert {step.stage for step in steps.STEPS} == {*command.STAGES}
+    assert steps.STAGES == command.STAGES
     assert sum(step.least for step in steps.STEPS) < 60 * command.MINUTES
     assert all(step.least < step.most for step in steps.STEPS)
     assert len({step.name for step in steps.STEPS}) == len(steps.STEPS)
 
 
-def test_without_torch_files_are_measured(part, command, lab, monkeypatch):
+def test_models_are_made_where_a_stage_needs_them(part):
     steps = part("steps")
-    bench = partial(steps.Bench, command.options(["--dry"]), {}, {}, lab, None, {})
-    assert (bench().networks, bench().subject) == (["residual", "mobile"], "residual")
-    monkeypatch.setattr(steps, "find_spec", lambda name: None)
-    assert (bench().networks, bench().subject) == ([], "demo")
+    assert [step.name for step in steps.chosen(["bandwidth", "kernels"])] == ["kernels", "bandwidth"]
+    assert [step.name for step in steps.chosen(["engine"])] == ["models", "engine"]
+
+
+@pytest.fixture
+def bench(part, command, lab):
+    return part("steps").Bench(command.options(["--dry"]), {}, {}, lab, None, part("steps").EFFORTS["dry"])
+
+
+def test_without_torch_files_are_measured(part, bench, lab, monkeypatch):
+    monkeypatch.setattr(lab, "made", lambda name: True)
+    assert (bench.every, bench.networks, bench.subject) == (
+        ["demo", "mobile", "residual"], ["residual", "mobile"], "residual"
+    )  # fmt: skip
+    monkeypatch.setattr(part("steps"), "find_spec", lambda name: None)
+    assert (bench.every, bench.networks, bench.subject) == (["demo"], [], "demo")
+
+
+def test_a_model_that_was_not_made_in_time_is_left_out(part, bench, lab, monkeypatch):
+    steps, record, explained = part("steps"), part("record").Record(), []
+    monkeypatch.setattr(lab, "made", lambda name: name != "residual")
+    monkeypatch.setattr(part("maps"), "check", lambda record, lab, models, chunk: explained.extend(models))
+    steps._maps(bench, record)
+    assert explained == ["demo", "mobile"]
+    assert record.left_out == [{"what": "maps of residual", "why": "its bundle was not made in time"}]
+    assert bench.subject == "mobile"
+
+
+def test_the_other_bundles_are_made_where_one_is_refused(part, bench, lab, monkeypatch):
+    record, bundle = part("record").Record(), part("lab").Lab.bundle
+
+    def refused(self, name, precision):
+        if (name, precision) == ("mobile", "fp16"):
+            raise RuntimeError("float16 is too narrow")
+        return bundle(self, name, precision)
+
+    monkeypatch.setattr(part("lab").Lab, "bundle", refused)
+    part("steps")._models(bench, record)
+    assert [(c["what"], c["ok"]) for c in record.checks] == [("mobile, fp16: its bundle: it runs", False)]
+    assert [(f["model"], f["bundle"]) for f in record.figures][-2:] == [("demo", "single"), ("mobile", "single")]
+    assert len(record.figures) == 6 + 2

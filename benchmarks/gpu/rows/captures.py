@@ -39,13 +39,14 @@ def survives(record: Record, lab: Lab, setting: Setting) -> str:
 
 def beside_others(record: Record, lab: Lab, setting: Setting) -> str:
     """Row 3: open engines, and explain, while another thread opens sessions, takes and gives back memory."""
-    precision = lab.precisions(setting.name)[-1]
-    wanted, broken, captured, wrong = lab.reference(setting.name), [], 0, 0
+    precision, picture = lab.precisions(setting.name)[-1], lab.picture(setting.name)
+    wanted = explain(*lab.open("onnxruntime", setting.name, precision, setting.chunk), picture)  # alone
+    broken, captured, wrong = [], 0, 0
     with _others(lab, setting, precision) as done:
         for _ in range(OPENED):
             try:
                 engine, manifest = lab.open("onnxruntime", setting.name, precision, setting.chunk)
-                found = explain(engine, manifest, lab.picture(setting.name), wanted.class_index)
+                found = explain(engine, manifest, picture, wanted.class_index)
             except Exception as error:  # what is counted here
                 broken.append(f"{type(error).__name__}: {first_line(error)}")
                 continue

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from record import Record
 
+from fusioncam.errors import ProviderError
 from fusioncam.manifest import SCORE_GRAPH
 from fusioncam.runtime.engine.run_sizes import SMALL_COST
 from fusioncam.runtime.providers.table import TENSORRT
@@ -98,6 +99,8 @@ def layouts(record: Record, lab: Lab, setting: Setting) -> str:
             words = ", ".join(f"{key}={value}" for key, value in options.items())
             try:
                 seconds, logits = _timed(record, lab, setting, precision, options)
+            except ProviderError:  # it is not there at all
+                raise
             except Exception as error:  # the other layouts shall be timed all the same
                 record.failed(f"{precision}, {words}", error)
                 continue

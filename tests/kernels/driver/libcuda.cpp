@@ -110,6 +110,18 @@ API cuDeviceGetName(char *name, int room, int device)
     return SUCCESS;
 }
 
+API cuDeviceGetUuid_v2(unsigned char *bytes, int device)
+{
+    memset(bytes, device + 1, 16);
+    return SUCCESS;
+}
+
+API cuDeviceGetPCIBusId(char *text, int room, int device)
+{
+    snprintf(text, room, "0000:%02x:00.0", device + 1);
+    return SUCCESS;
+}
+
 API cuDeviceComputeCapability(int *major, int *minor, int) { return *major = 9, *minor = 0, SUCCESS; }
 
 API cuDeviceGetAttribute(int *value, int attribute, int)

@@ -28,6 +28,13 @@ API cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t size, Stream *stream)
     return copy(to, reinterpret_cast<const void *>(from), size, from, stream, here);
 }
 
+API cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t size, Stream *stream)
+{
+    HERE;
+    if (block_of(state().memory, from, size) == nullptr) return mistake(INVALID_VALUE, "a copy from beyond device memory");
+    return copy(reinterpret_cast<void *>(to), reinterpret_cast<const void *>(from), size, to, stream, here);
+}
+
 API cuStreamCreateWithPriority(Stream **stream, unsigned flags, int)
 {
     HERE;
