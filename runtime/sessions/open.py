@@ -18,7 +18,7 @@ from fusioncam.manifest import WEIGHTS
 from fusioncam.runtime.providers.naming import name_and_options, resolve, spec_of, specs
 from fusioncam.runtime.providers.options import with_defaults, without_refused
 from fusioncam.runtime.providers.spec import Provider, ProviderSpec, Use
-from fusioncam.runtime.providers.table import CPU, TENSORRT
+from fusioncam.runtime.providers.table import CPU, CUDA, TENSORRT
 from fusioncam.runtime.sessions.failures import diagnose, not_begun, open_failure, unavailable
 from fusioncam.runtime.sessions.guarded import GuardedSession
 from fusioncam.runtime.sessions.native_stderr import native_stderr
@@ -170,6 +170,21 @@ def captures(session: onnxruntime.InferenceSession) -> bool:
     """Return whether a session captures its runs into CUDA graphs; onnxruntime refuses to for some graphs."""
     switches = [options.get("enable_cuda_graph", "") for options in session.get_provider_options().values()]
     return any(switch.lower() in ("1", "true") for switch in switches)
+
+
+def takes_small_runs(session: onnxruntime.InferenceSession, first: str) -> bool:
+    """Return whether a run of a few pictures makes nothing anew, beside runs of whole chunks.
+
+    CUDA's provider without CUDA graphs makes new plans of cuDNN whenever the number of pictures changes. TensorRT's
+    builds another engine where it takes the graph in parts, for then it has no range of batches.
+
+    Args:
+        session: The session.
+        first: Full name of the provider that was asked for first.
+    """
+    if first == TENSORRT:
+        return "image:1x" in session.get_provider_options().get(TENSORRT, {}).get("trt_profile_min_shapes", "")
+    return first != CUDA or captures(session)
 
 
 def _create(path: Path, model: bytes | None, opening: Opening) -> onnxruntime.InferenceSession:

@@ -13,9 +13,9 @@ from fusioncam.runtime.engine.device.engine import DeviceEngine
 from fusioncam.runtime.engine.options import EngineOptions
 from fusioncam.runtime.providers.naming import name_and_options, resolve, spec_of
 from fusioncam.runtime.providers.spec import Provider, Use
-from fusioncam.runtime.providers.table import CUDA, TENSORRT
+from fusioncam.runtime.providers.table import TENSORRT
 from fusioncam.runtime.sessions.engine_cache import bundle_digest, cache_folder
-from fusioncam.runtime.sessions.open import captures
+from fusioncam.runtime.sessions.open import captures, takes_small_runs
 
 SHARED = ("device_id", "user_compute_stream", "has_user_compute_stream")
 
@@ -41,8 +41,7 @@ def open_device_engine(folder: Path, manifest: Manifest, device: Device, options
     with device.entered():
         stream = stream or device.stream()
         names = [name_and_options(p)[0] for p in providers]
-        tensorrt = TENSORRT in names
-        cache = cache_folder(bundle_digest(manifest), f"chunk-{chunk}") if tensorrt else None
+        cache = cache_folder(bundle_digest(manifest), f"chunk-{chunk}") if TENSORRT in names else None
 
         def opened(graph: str, shapes: dict[str, tuple[int, ...]], half: bool, capture: bool) -> Any:
             use = Use(shapes, half=half, cache=cache, device=device.index, stream=stream, capture=capture)
@@ -53,10 +52,8 @@ def open_device_engine(folder: Path, manifest: Manifest, device: Device, options
             EXPLAIN_GRAPH, {"image": (1, *size), "class_index": (1,)}, manifest.precision == "float16", False
         )
         score = opened(SCORE_GRAPH, {"image": (chunk, *size)}, manifest.score_precision == "float16", True)
-        captured = captures(score)
-        # Without its graphs CUDA's provider makes new plans of cuDNN whenever the number of pictures changes.
-        one_shape = names[0] == CUDA and not captured
-        return DeviceEngine(device, stream, manifest, explain, score, chunk, one_shape, captured)
+        small = takes_small_runs(score, names[0])
+        return DeviceEngine(device, stream, manifest, explain, score, chunk, not small, captures(score))
 
 
 def agreed(providers: Sequence[Provider], option: str) -> int | None:

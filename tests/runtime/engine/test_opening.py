@@ -11,6 +11,7 @@ from fusioncam.runtime.engine.device.run import NO_GRAPH
 from fusioncam.runtime.engine.opening import open_engines
 from fusioncam.runtime.providers.options import with_defaults
 from fusioncam.runtime.providers.table import CPU, CUDA, TENSORRT
+from fusioncam.runtime.sessions import open as session_opening
 from fusioncam.runtime.sessions.open import open_session
 
 
@@ -89,6 +90,32 @@ def test_methods_made_on_the_host_run_the_model_with_the_same_care(tiny, tmp_pat
         assert not {"user_compute_stream", "enable_cuda_graph"} & {*options}
 
 
+class Ranged:
+    """A session as TensorRT's that takes its whole graph, for one picture to a chunk."""
+
+    def __init__(self, opened, use):
+        self._opened, self._options = opened, dict(with_defaults([TENSORRT], use))
+
+    def __getattr__(self, name):
+        return getattr(self._opened, name)
+
+    def get_provider_options(self):
+        return self._options
+
+
+@pytest.mark.parametrize(("whole", "sizes"), [(True, {4, 7}), (False, {7})])
+def test_tensorrt_passes_a_few_pictures_without_a_whole_chunk(tiny, monkeypatch, host_device, injected, whole, sizes):
+    def open_on_cpu(path, providers, threads, disabled, use):
+        session = open_session(path, [CPU], threads, disabled)
+        return Ranged(session, use) if whole else session
+
+    monkeypatch.setattr(opening, "open_device", lambda index, launcher: host_device)
+    with injected(open_session=open_on_cpu):
+        explainer = Explainer(tiny.bundle, ["tensorrt", "cuda"], chunk=7)
+    runs = explainer.pipeline.preferred.state.passes.runs
+    assert {size for size, _ in runs} == sizes
+
+
 def test_cuda_alone_needs_no_cache(tiny, told, monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("FUSIONCAM_CACHE", str(tmp_path / "file"))
@@ -145,13 +172,14 @@ def test_swapped_graphs_are_no_bundle(tiny, host_device, tmp_path):
 
 @pytest.mark.parametrize(
     ("providers", "captured", "sizes"),
-    [(["cuda"], True, {64, 4}), (["cuda"], False, {64}), (["tensorrt", "cuda"], False, {64, 4})],
+    [(["cuda"], True, {64, 4}), (["cuda"], False, {64}), (["tensorrt", "cuda"], False, {64})],
 )
 def test_a_second_number_of_pictures_only_where_no_plan_is_made_anew(
     tiny, told, monkeypatch, tmp_path, host_device, providers, captured, sizes
 ):
     monkeypatch.setenv("FUSIONCAM_CACHE", str(tmp_path))
-    monkeypatch.setattr(device_opening, "captures", lambda session: captured)
+    for module in (device_opening, session_opening):
+        monkeypatch.setattr(module, "captures", lambda session: captured)
     engine = Explainer(tiny.bundle, providers).pipeline.preferred
     assert {size for size, _ in engine.state.passes.runs} == sizes
     graphs = sorted(run.graph for run in engine.state.passes.runs.values())

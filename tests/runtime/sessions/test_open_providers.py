@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -158,6 +159,24 @@ def test_capture_that_is_not_refused_is_noticed(tiny, pretend, name, can):
     pretend([SHORT[name].name, CPU])
     assert session.captures(session.open_session(tiny.bundle / "score.onnx", [name], use=Use(capture=True))) == can
     assert not session.captures(session.open_session(tiny.bundle / "score.onnx", [name], use=Use()))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "small"),
+    [
+        ("cuda", {"enable_cuda_graph": "1"}, True),
+        ("cuda", {}, False),  # cuDNN's plans would be made anew at every change
+        ("tensorrt", {"trt_profile_min_shapes": "image:1x3x24x32"}, True),
+        ("tensorrt", {"trt_profile_min_shapes": "image:8x3x24x32"}, False),  # the user's own
+        ("tensorrt", {"trt_profile_min_shapes": ""}, False),  # refused: TensorRT takes parts of the graph
+        ("tensorrt", {}, False),
+    ],
+)
+def test_small_runs_are_for_sessions_that_make_nothing_anew_for_them(name, options, small):
+    full = SHORT[name].name
+    opened = SimpleNamespace(get_provider_options=lambda: {full: options, CPU: {}})
+    assert session.takes_small_runs(opened, full) == small
+    assert session.takes_small_runs(opened, CPU)
 
 
 def test_capture_that_the_user_insists_on_is_an_error(tiny, pretend):
