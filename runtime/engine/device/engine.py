@@ -16,9 +16,9 @@ from fusioncam.runtime.engine.checks import input_type
 from fusioncam.runtime.engine.device.buffers import ClassBuffers, PictureBuffers
 from fusioncam.runtime.engine.device.passes import DevicePasses, Lanes
 from fusioncam.runtime.engine.device.run import Run, bound
+from fusioncam.runtime.engine.device.session_thread import SessionThread
 from fusioncam.runtime.engine.device.state import DeviceState
 from fusioncam.runtime.engine.device.steps import DeviceSteps
-from fusioncam.runtime.engine.device.worker import Worker
 from fusioncam.runtime.engine.pace import Pace, Timer
 from fusioncam.runtime.engine.request import ExplainRequest, prepared
 from fusioncam.runtime.engine.run_sizes import RunSizes
@@ -61,10 +61,10 @@ class DeviceEngine:
         self.device, self.manifest, self.chunk, self.captured = device, manifest, chunk, captured
         rest = chunk if one_shape else min(REST, chunk)
         self._explain, self.pace = explain, Pace(chunk, padded=True, small=rest)
-        self._lanes, self._worker = Lanes(device, stream), Worker(device.entered)
+        self._lanes, self._thread = Lanes(device, stream), SessionThread(device.entered)
         self._lock, self._owner = threading.Lock(), 0
         picture = PictureBuffers(device, manifest, input_type(score), chunk, stream)
-        binder = partial(bound, device, self._worker)
+        binder = partial(bound, device, self._thread)
         passes = DevicePasses(
             self._lanes, picture, partial(binder, score), RunSizes(chunk, small=rest), manifest.ending, captured
         )
@@ -86,7 +86,7 @@ class DeviceEngine:
         return buffers, [
             bound(
                 self.device,
-                self._worker,
+                self._thread,
                 self._explain,
                 {"image": image, "class_index": buffers.class_index.rows(n, n + 1)},
                 {"logits": picture.logits, "activations": activations, "gradients": buffers.gradients.rows(n, n + 1)},
@@ -106,7 +106,7 @@ class DeviceEngine:
             UsageError: The engine's own progress callback asks for an explanation.
         """
         x, targets = prepared(request)
-        self._worker.check_process()
+        self._thread.check_process()
         if self._owner == threading.get_ident():
             raise UsageError("an Explainer on a GPU cannot explain from its own progress callback; use another one")
         state = self.state

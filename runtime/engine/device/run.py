@@ -11,7 +11,7 @@ import onnxruntime
 from fusioncam.errors import BundleError, FusionCamError, first_line, out_of_memory
 from fusioncam.kernels.captures import CAPTURES
 from fusioncam.kernels.device import Device, DeviceArray
-from fusioncam.runtime.engine.device.worker import Worker
+from fusioncam.runtime.engine.device.session_thread import SessionThread
 from fusioncam.runtime.sessions.failures import run_failure
 
 NO_GRAPH = -1  # onnxruntime's number for a run that is not captured
@@ -27,13 +27,13 @@ class Run:
     Attributes:
         session: The session.
         binding: The bound memory.
-        worker: The thread that it runs on.
+        thread: The thread that it runs on.
         graph: Number of the CUDA graph that these addresses are captured as, or `NO_GRAPH`.
     """
 
     session: onnxruntime.InferenceSession
     binding: Any
-    worker: Worker
+    thread: SessionThread
     graph: int = NO_GRAPH
 
     def __call__(self) -> None:
@@ -42,7 +42,7 @@ class Run:
         Raises:
             FusionCamError: onnxruntime fails.
         """
-        self.worker.run(self._run)
+        self.thread.run(self._run)
 
     def warm_up(self) -> None:
         """Run once, or until the CUDA graph is captured: alone, as a capture must be, see `kernels/captures.py`.
@@ -50,7 +50,7 @@ class Run:
         Raises:
             FusionCamError: onnxruntime fails.
         """
-        self.worker.run(self._alone)
+        self.thread.run(self._alone)
 
     def _alone(self) -> None:
         with CAPTURES.alone():
@@ -80,7 +80,7 @@ def run_options(graph: int) -> onnxruntime.RunOptions:
 
 def bound(
     device: Device,
-    worker: Worker,
+    thread: SessionThread,
     session: onnxruntime.InferenceSession,
     inputs: Mapping[str, DeviceArray],
     outputs: Mapping[str, DeviceArray],
@@ -90,7 +90,7 @@ def bound(
 
     Args:
         device: Where the arrays are.
-        worker: The thread for its runs.
+        thread: The thread for its runs.
         session: The session.
         inputs: By name.
         outputs: By name.
@@ -107,4 +107,4 @@ def bound(
     except Exception as error:  # as above
         what = f"a graph is not what a bundle holds: {first_line(error)}; export the model again"
         raise out_of_memory(error) or BundleError(what) from error
-    return Run(session, binding, worker, graph)
+    return Run(session, binding, thread, graph)

@@ -7,7 +7,7 @@ import pytest
 from fusioncam.errors import FusionCamError
 from fusioncam.kernels.captures import CAPTURES
 from fusioncam.runtime.engine.device.run import NO_GRAPH, WARM_UP, Run
-from fusioncam.runtime.engine.device.worker import Worker
+from fusioncam.runtime.engine.device.session_thread import SessionThread
 
 SPOILED = "CUDA failure 901: operation failed due to a previous error during capture ; GPU=0"
 
@@ -25,7 +25,7 @@ class Session:
 
 
 def run_of(session, graph=2):
-    return Run(session, None, Worker(nullcontext), graph)
+    return Run(session, None, SessionThread(nullcontext), graph)
 
 
 def test_only_the_warm_up_is_alone():

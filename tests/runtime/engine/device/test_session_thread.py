@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from fusioncam.errors import FusionCamError, UsageError
-from fusioncam.runtime.engine.device.worker import Worker
+from fusioncam.runtime.engine.device.session_thread import SessionThread
 
 
 @pytest.fixture
-def worker():
-    return Worker(nullcontext)
+def session_thread():
+    return SessionThread(nullcontext)
 
 
 def spied(explainer):
@@ -70,24 +70,24 @@ def test_work_is_within_the_context():
         yield
         within.append("left")
 
-    Worker(enter).run(lambda: within.append("work"))
+    SessionThread(enter).run(lambda: within.append("work"))
     assert within[1:] == ["work", "left"]
     assert within[0] != threading.get_ident()
 
 
-def test_an_error_reaches_the_caller_and_the_thread_goes_on(worker):
+def test_an_error_reaches_the_caller_and_the_thread_goes_on(session_thread):
     def fail():
         raise FusionCamError("no memory; take less")
 
     done = []
     for _ in range(2):
         with pytest.raises(FusionCamError, match="no memory; take less"):
-            worker.run(fail)
-    worker.run(lambda: done.append(1))
+            session_thread.run(fail)
+    session_thread.run(lambda: done.append(1))
     assert done == [1]
 
 
-def test_an_interrupt_is_raised_when_the_work_is_done(worker):
+def test_an_interrupt_is_raised_when_the_work_is_done(session_thread):
     begun, done = threading.Event(), []
 
     def work():
@@ -105,7 +105,7 @@ def test_an_interrupt_is_raised_when_the_work_is_done(worker):
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        worker.run(work)
+        session_thread.run(work)
     assert done == [1]
     thread.join()
 
@@ -158,27 +158,27 @@ ENDING = """
 import atexit
 from contextlib import nullcontext
 from fusioncam.errors import UsageError
-from fusioncam.runtime.engine.device.worker import Worker
+from fusioncam.runtime.engine.device.session_thread import SessionThread
 
-worker, done = Worker(nullcontext), []
-worker.run(lambda: done.append(1))
+session_thread, done = SessionThread(nullcontext), []
+session_thread.run(lambda: done.append(1))
 
 @atexit.register
 def late():
     try:
-        worker.run(print)
+        session_thread.run(print)
     except UsageError as error:
         print(done, error)
 """
 
 
-def test_a_program_ends_with_its_workers():
+def test_a_program_ends_with_its_threads():
     done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("[1] the program ends")
 
 
-def test_an_error_keeps_nothing_alive(worker):
+def test_an_error_keeps_nothing_alive(session_thread):
     class Session:
         def run(self):
             raise FusionCamError("broken")
@@ -186,13 +186,13 @@ def test_an_error_keeps_nothing_alive(worker):
     session = Session()
     gone = weakref.ref(session)
     with pytest.raises(FusionCamError):
-        worker.run(session.run)
+        session_thread.run(session.run)
     del session
-    worker.run(lambda: None)
+    session_thread.run(lambda: None)
     assert gone() is None
 
 
-def test_a_worker_that_is_not_of_this_process_refuses(worker, monkeypatch):
+def test_a_thread_that_is_not_of_this_process_refuses(session_thread, monkeypatch):
     monkeypatch.setattr(os, "getpid", lambda: -1)
     with pytest.raises(UsageError, match="forked process"):
-        worker.run(lambda: None)
+        session_thread.run(lambda: None)

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, suppress
 from fusioncam.errors import UsageError
 
 
-class Worker:
+class SessionThread:
     """One thread; callers wait for its work.
 
     onnxruntime keeps CUDA graphs, and a context of cuBLAS and of cuDNN, per thread and session: runs on a caller's own
