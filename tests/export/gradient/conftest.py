@@ -8,8 +8,8 @@ import pytest
 from fusioncam.errors import UnsupportedOperatorError
 
 HERE = Path(__file__).parent
-# What TensorRT says of a gradient and may: a test's seed has a batch of its own, which no number of windows need be; and
-# nobody tiles five axes.
+# What TensorRT says of a gradient and may: a test's seed has a batch of its own, which no number of windows need be;
+# and nobody tiles five axes.
 KNOWN = ("axis 0 with inherently negative length", "Number of dimensions (9) is not in the valid range")
 
 
