@@ -16,19 +16,9 @@
 #include "fusioncam/error.hpp"
 #include "fusioncam/explainer.hpp"
 #include "fusioncam/geometry.hpp"
+#include "fusioncam/images.hpp"
 #include "fusioncam/manifest.hpp"
 #include "fusioncam/overlay.hpp"
 #include "fusioncam/picture.hpp"
-#include "fusioncam/ppm.hpp"
-
-#ifdef FUSIONCAM_WITH_OPENCV
-#include "fusioncam/opencv.hpp"
-#else
-namespace fusioncam {
-using ppm::decode_image;
-using ppm::read_image;
-using ppm::write_image;
-} // namespace fusioncam
-#endif
 
 #endif

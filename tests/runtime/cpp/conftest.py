@@ -203,8 +203,13 @@ def built(onnxruntime_root, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def driver(built):
-    started = Driver(built.driver)
+def start_driver():
+    return Driver
+
+
+@pytest.fixture(scope="session")
+def driver(built, start_driver):
+    started = start_driver(built.driver)
     yield started
     started.finish()
 

@@ -6,25 +6,19 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <map>
 #include <optional>
 #include <string>
-#include <system_error>
 #include <vector>
 
 #include "error.hpp"
+#include "interface.hpp"
 #include "manifest.hpp"
 
 namespace fusioncam {
 namespace detail {
-
-inline constexpr const char *SINGLE_GRAPH = "fusioncam.onnx", *MANIFEST = "manifest.json";
-inline constexpr std::array<const char *, 3> METHODS{"fusion_cam", "grad_cam", "score_cam"};
-inline constexpr std::array<const char *, 4> OUTPUTS{"logits", "fusion_cam", "grad_cam", "score_cam"};
 
 /// Throws Error where the library is older than the headers: onnxruntime would hand out a null pointer instead.
 inline void require_library() {
@@ -48,22 +42,6 @@ inline std::string ort_text(const Ort::Exception &error) {
     return first_line("[ONNXRuntimeError] : " + std::to_string(code) + " : " + name + " : " + error.what());
 }
 
-/// The graph's file behind what a user gave.
-inline std::filesystem::path graph_file(const std::filesystem::path &given) {
-    std::error_code ignored;
-    if (std::filesystem::is_regular_file(given, ignored)) {
-        return given;
-    }
-    if (std::filesystem::is_regular_file(given / SINGLE_GRAPH, ignored)) {
-        return given / SINGLE_GRAPH;
-    }
-    if (std::filesystem::exists(given / MANIFEST, ignored)) {
-        throw BundleError(path_text(given) + " lacks " + SINGLE_GRAPH + "; export the model again, with --single");
-    }
-    throw BundleError(path_text(given) + " is no bundle: it holds no " + MANIFEST +
-                      "; make one with `fusioncam export`");
-}
-
 class Graph {
   public:
     Graph(const std::filesystem::path &bundle, const Ort::SessionOptions &options)
@@ -75,21 +53,21 @@ class Graph {
             const auto value = metadata.LookupCustomMetadataMapAllocated(key.c_str(), allocator);
             return value ? std::optional<std::string>(value.get()) : std::nullopt;
         });
-        check_interface(path);
+        check_interface(described(), manifest_, path + " is no graph of fusioncam's",
+                        "make one with `fusioncam export --single`");
     }
 
     const Manifest &manifest() const { return manifest_; }
 
     /// All outputs by name, for a preprocessed input of 3 * H * W finite values and a class that exists, or -1.
-    std::map<std::string, std::vector<float>> run(const float *x, std::int64_t class_index,
-                                                  const Ort::RunOptions &options) const {
+    Outputs run(const float *x, std::int64_t class_index, const Ort::RunOptions &options) const {
         const Size size = manifest_.preprocessing.size;
         const std::size_t pixels = size.height * size.width;
         const std::array<std::int64_t, 4> shape{1, 3, static_cast<std::int64_t>(size.height),
                                                 static_cast<std::int64_t>(size.width)};
         constexpr std::array<const char *, 2> names{"image", "class_index"};
         constexpr std::int64_t one = 1;
-        std::map<std::string, std::vector<float>> result;
+        Outputs result;
         try {
             const Ort::MemoryInfo memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
             // onnxruntime takes inputs as mutable, and does not write to them.
@@ -106,7 +84,7 @@ class Graph {
         } catch (const Ort::Exception &error) {
             fail(error);
         }
-        check_outputs(result, pixels);
+        check_outputs(result, manifest_);
         return result;
     }
 
@@ -138,11 +116,10 @@ class Graph {
                     (memory ? "a smaller chunk needs less memory" : "export the model again"));
     }
 
-    /// Throws BundleError unless inputs and outputs are those of a single graph.
-    void check_interface(const std::string &path) const {
+    /// The inputs and outputs that the session has.
+    Interface described() const {
         Ort::AllocatorWithDefaultOptions allocator;
-        const auto size = manifest_.preprocessing.size;
-        std::map<std::string, std::string> found;
+        Interface found;
         for (std::size_t i = 0; i < session_.GetInputCount(); ++i) {
             found[std::string("input ") + session_.GetInputNameAllocated(i, allocator).get()] =
                 described(session_.GetInputTypeInfo(i));
@@ -151,21 +128,7 @@ class Graph {
             found[std::string("output ") + session_.GetOutputNameAllocated(i, allocator).get()] =
                 described(session_.GetOutputTypeInfo(i));
         }
-        const std::string map = "float32 " + shape_text<std::size_t>({1, size.height, size.width});
-        const std::map<std::string, std::string> wanted{
-            {"input image", "float32 " + shape_text<std::size_t>({1, 3, size.height, size.width})},
-            {"input class_index", "int64 (1,)"},
-            {"output fusion_cam", map},
-            {"output grad_cam", map},
-            {"output score_cam", map},
-            {"output logits", "float32 " + shape_text<std::size_t>({1, manifest_.classes})}};
-        for (const auto &[name, type] : wanted) {
-            if (found[name] != type) {
-                throw BundleError(path + " is no graph of fusioncam's: its " + name + " is " +
-                                  (found[name].empty() ? "missing" : found[name]) + ", not " + type +
-                                  "; make one with `fusioncam export --single`");
-            }
-        }
+        return found;
     }
 
     static std::string described(const Ort::TypeInfo &type) {
@@ -178,21 +141,6 @@ class Graph {
                                  : element == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 ? "int64 "
                                                                                   : "of another type ";
         return name + shape_text(info.GetShape());
-    }
-
-    /// Throws Error where what came out is not what was announced, NotFiniteError where it is not finite.
-    void check_outputs(const std::map<std::string, std::vector<float>> &outputs, std::size_t pixels) const {
-        for (const std::string name : OUTPUTS) {
-            const std::vector<float> &values = outputs.at(name);
-            if (values.size() != (name == "logits" ? manifest_.classes : pixels)) {
-                throw Error("the model gives " + std::to_string(values.size()) + " values as " + name +
-                            "; export it again, with --single");
-            }
-            if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); })) {
-                throw NotFiniteError("the model gives NaN or infinite " + name +
-                                     " for this picture; check its preprocessing, or use float32 weights");
-            }
-        }
     }
 
     Ort::Env env_;
