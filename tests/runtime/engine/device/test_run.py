@@ -1,5 +1,7 @@
 """Runs that are captured into CUDA graphs: alone, and once more where another library has spoiled a capture."""
 
+import gc
+import weakref
 from contextlib import nullcontext
 
 import pytest
@@ -63,3 +65,13 @@ def test_any_other_failure_is_one_line(errors, remedy):
     assert len(session.runs) == len(errors)
     with CAPTURES.alone():  # it was given back
         pass
+
+
+def test_an_engine_dropped_during_a_capture_ends_after_it(tiny, on_device):
+    explainer = on_device(tiny.bundle)
+    session = weakref.ref(explainer.pipeline.preferred._explain)
+    with CAPTURES.alone():
+        del explainer
+        gc.collect()
+        assert session() is not None
+    assert session() is None
