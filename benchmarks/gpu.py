@@ -8,7 +8,8 @@ against a copy's. explanations: Fusion-CAM from picture to maps, against its bar
 others. What matters most comes first, each step gets what is left of the time, in a process of its own. A step that
 this machine lacks something for, or that cannot begin in time, says so in the result; exit status 1 if a check fails.
 
-`--dry` goes through all of it on the CPU, with small networks: is the script itself right?
+`--dry` goes through all of it on the CPU, with small networks: is the script itself right? `--prepare --bundles FOLDER`
+makes bundles and the CPU's maps ahead, on any machine; `--bundles FOLDER` then takes them.
 """
 
 import argparse
@@ -56,6 +57,8 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--models", nargs="*", choices=(*MODELS, *DRY_MODELS), help="networks; they need torch")
     parser.add_argument("--assets", type=Path, default=known, help="models/*.onnx and images/; by default the demo's")
+    parser.add_argument("--bundles", type=Path, metavar="FOLDER", help="keep bundles and the CPU's maps there")
+    parser.add_argument("--prepare", action="store_true", help="only make those; needs no GPU")
     parser.add_argument("--chunks", nargs="+", type=int, help="pictures per run, what matters first")
     parser.add_argument("--device", type=int, default=0, metavar="INDEX")
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
@@ -65,6 +68,8 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", metavar="STEP", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args(arguments)
+    if asked.prepare and not asked.bundles:
+        parser.error("--prepare keeps what it makes: name a folder with --bundles")
     asked.models = (DRY_MODELS if asked.dry else MODELS) if asked.models is None else asked.models
     asked.chunks = asked.chunks or (DRY_CHUNKS if asked.dry else CHUNKS)
     return asked
@@ -76,10 +81,6 @@ def devices_of(asked: argparse.Namespace, folder: Path) -> tuple[dict[str, Any],
 
     if not asked.dry:
         return machine.open_launchers(asked.device)
-    if find_spec("torch"):
-        from networks import NETWORKS
-
-        NETWORKS.update(dry.networks())
     return {"host": dry.device(folder / "dry")}, {"cuda-core": "a dry run has no GPU"}
 
 
@@ -88,7 +89,7 @@ def described(asked: argparse.Namespace, device: Any, launcher: str) -> dict[str
     from gpu.machine import describe, versions
 
     settings = {
-        **{k: v for k, v in vars(asked).items() if k not in ("out", "only", "folder", "assets")},
+        **{k: v for k, v in vars(asked).items() if not isinstance(v, Path) and k != "only"},
         "launcher": launcher, "assets": asked.assets is not None,
         "tf32": False, "cudnn_benchmark": False, "nhwc, tensorrt": "with the first chunk only",
         "torch_fp16": "half, channels last", "grad_cam_fp16": "autocast",
@@ -99,11 +100,36 @@ def described(asked: argparse.Namespace, device: Any, launcher: str) -> dict[str
     }  # fmt: skip
 
 
+def lab_of(asked: argparse.Namespace, folder: Path, device: Any) -> Any:
+    """Models and backends; a dry run has small networks."""
+    from gpu import dry
+    from gpu.files import model_files
+    from gpu.lab import Lab
+
+    if asked.dry and find_spec("torch"):
+        from networks import NETWORKS
+
+        NETWORKS.update(dry.networks())
+    kept = asked.bundles or folder
+    kept.mkdir(parents=True, exist_ok=True)
+    return Lab(device, kept, model_files(asked.assets))
+
+
+def prepare(asked: argparse.Namespace, folder: Path) -> int:
+    """Make bundles and the CPU's maps, so that no minute of a GPU goes there; the exit status."""
+    from gpu.steps import Bench, models
+    from gpu.table import lines
+    from record import guarded, passed
+
+    bench = Bench(asked, {}, {}, lab_of(asked, folder, None), None, {})
+    found = guarded(partial(models, bench))
+    print("\n".join(lines("models", found)))
+    return 0 if passed({"models": found}) else 1
+
+
 def measure(asked: argparse.Namespace, folder: Path) -> int:
     """Run all steps, or the only one; the exit status."""
     from gpu import running
-    from gpu.files import model_files
-    from gpu.lab import Lab
     from gpu.machine import slug
     from gpu.steps import EFFORTS, STEPS, Bench, Clock
     from record import guarded, write
@@ -116,9 +142,8 @@ def measure(asked: argparse.Namespace, folder: Path) -> int:
         print(f"there is no GPU to measure: {available(asked.device)[1]}", file=sys.stderr)
         return 1
     launcher, device = next(iter(devices.items()))
-    lab = Lab(device, folder, model_files(asked.assets))
     effort = EFFORTS["dry" if asked.dry else "quick" if asked.quick else "full"]
-    bench = Bench(asked, devices, missing, lab, clock, effort)
+    bench = Bench(asked, devices, missing, lab_of(asked, folder, device), clock, effort)
     if asked.only:
         (step,) = (s for s in STEPS if s.name == asked.only)
         write(guarded(partial(step.work, bench), lambda found: write(found, asked.out)), asked.out)
@@ -139,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.path.insert(0, str(HERE))
         try:
             find_package(folder / "package")
-            return measure(asked, folder)
+            return (prepare if asked.prepare else measure)(asked, folder)
         except ImportError as error:
             print(f"nothing can be measured: {error}; pip install it", file=sys.stderr)
             return 1

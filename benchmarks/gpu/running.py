@@ -109,5 +109,6 @@ def end(process: "subprocess.Popen[Any]") -> None:
 def words(asked: argparse.Namespace) -> list[str]:
     """The options of the command line that a step needs, too."""
     found = ["--models", *asked.models, "--chunks", *map(str, asked.chunks), "--device", str(asked.device)]
-    found += ["--assets", str(asked.assets)] if asked.assets else []
+    for name in ("assets", "bundles"):
+        found += [f"--{name}", str(getattr(asked, name))] if getattr(asked, name) else []
     return found + [f"--{name}" for name in ("quick", "dry") if getattr(asked, name)]

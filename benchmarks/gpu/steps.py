@@ -108,18 +108,21 @@ def _kernels(bench: Bench, record: Record) -> None:
     check(record, bench.devices, bench.missing)
 
 
-def _models(bench: Bench, record: Record) -> None:
-    """Make all bundles, for the steps that follow: it takes the CPU alone, a minute or more."""
-    lab = bench.lab
-    wanted = [(name, precision) for name in bench.every for precision in lab.precisions(name)]
-    for name, part in [*wanted, *((name, "single") for name in _singles(bench))]:
-        begun = time.perf_counter()
-        try:
-            lab.single(name) if part == "single" else lab.bundle(name, part)
-        except Exception as error:  # the others shall be made all the same
-            record.failed(f"{name}, {part}: its bundle", error)
-        record.figures.append({"model": name, "bundle": part, "export_seconds": time.perf_counter() - begun})
-        record.save()
+def models(bench: Bench, record: Record) -> None:
+    """Make all bundles, those that matter most first: it takes the CPU alone, a minute or more."""
+    lab, (first, *others) = bench.lab, bench.lab.files
+    networks = reversed(bench.every[len(lab.files) :])
+    make = {"single graph": lab.single, "maps of the CPU": lab.reference}
+    for name in (first, *networks, *others):
+        parts = [*lab.precisions(name), *(["single graph"] if name in _singles(bench) else [])]
+        for part in [*parts, *(["maps of the CPU"] if bench.asked.prepare else [])]:
+            begun = time.perf_counter()
+            try:
+                make[part](name) if part in make else lab.bundle(name, part)
+            except Exception as error:  # the others shall be made all the same
+                record.failed(f"{name}, {part}", error)
+            record.figures.append({"model": name, "bundle": part, "export_seconds": time.perf_counter() - begun})
+            record.save()
 
 
 def _singles(bench: Bench) -> list[str]:
@@ -180,7 +183,7 @@ def _rows() -> list[Step]:
 
 STEPS = (
     Step("kernels", "kernels", 10, 120, _kernels),
-    Step("models", NEEDED, 10, 240, _models),
+    Step("models", NEEDED, 10, 240, models),
     Step("maps", "maps", 30, 300, _maps, environment=EXACT),
     *_rows(),
     Step("engine", "engine", 30, 180, _engine, environment=EXACT),

@@ -19,7 +19,7 @@ def run(part, command, lab, host_device, tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(part("dry"), "device", lambda folder: host_device)
-        patch.setattr(part("lab"), "Lab", lambda device, folder, files: lab)
+        patch.setattr(command, "lab_of", lambda asked, folder, device: lab)
 
         def call(name, *arguments):
             out = folder / f"{name}.json"

@@ -52,4 +52,4 @@ def test_what_onnxruntime_lacks_is_left_out_with_the_remedy(measured):
     assert "maps by onnxruntime" in left
     assert all("provider" in why or "there is no" in why for why in left.values()), left
     assert [s["status"] for s in report["stages"].values()] == ["done"] * 4
-    assert "demo, single: made in" in printed
+    assert "demo, single graph: made in" in printed
