@@ -1,7 +1,9 @@
 """Rows of `benchmarks/gpu.py`: how measurements become verdicts, and what is counted."""
 
+import re
 import threading
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -28,6 +30,8 @@ def test_the_rows_are_those_of_the_findings_in_their_order(part):
     rows = part("rows").ROWS
     assert [row.number for row in rows] == [1, 9, 2, 3, 8, 7, 5, 6, 10]
     assert all(row.question.endswith("?") for row in rows)
+    told = (Path(__file__).parents[2] / "docs" / "deploy" / "gpu.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| row (\d+) \|", told, re.MULTILINE) == [str(row.number) for row in rows]
 
 
 def test_a_row_without_its_provider_is_left_out(part, lab, setting, record, monkeypatch):
