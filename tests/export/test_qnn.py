@@ -5,17 +5,16 @@ gradient. Without a refusal QNN gives wrong numbers for weights that two nodes r
 beyond the kernel, and for `output_padding` of depthwise ConvTransposes.
 """
 
-import sys
 from importlib.util import find_spec
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from fusioncam.export import export_model
 from fusioncam.manifest import EXPLAIN_GRAPH, HEAD_GRAPH, SCORE_GRAPH
+from fusioncam.runtime.sessions.open import open_session
 
 CHANNELS, SIZE = 8, 12
 CONV = (CHANNELS, CHANNELS, 3, 3)
@@ -78,54 +77,22 @@ def network(block):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
 
-@pytest.fixture(scope="module")
-def simulator():
-    """Opens a graph on the simulator, for one picture: the session, and what it leaves to the CPU."""
+@pytest.mark.parametrize("block", BLOCKS)
+def test_runs_wholly_and_right(block, tmp_path):
     if find_spec("onnxruntime_qnn") is None:
         pytest.skip("the wheel onnxruntime-qnn is not installed")
-    if sys.platform != "linux":
-        pytest.skip("Qualcomm's simulator runs on Linux")
-    import onnxruntime_qnn
-
-    if not _devices():
-        onnxruntime.register_execution_provider_library("qnn", onnxruntime_qnn.get_library_path())
-    options = {"soc_model": "69", "htp_arch": "79", "enable_htp_fp16_precision": "1"}
-
-    def opened(path):
-        settings = onnxruntime.SessionOptions()
-        settings.log_severity_level = 4
-        for free in ("N", "M"):  # pictures; masks of the head graph
-            settings.add_free_dimension_override_by_name(free, 1)
-        settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        settings.add_provider_for_devices(_devices(), {"backend_path": onnxruntime_qnn.get_qnn_htp_path(), **options})
-        session = onnxruntime.InferenceSession(path, settings)
-        parts = [p for p in session.get_provider_graph_assignment_info() if p.ep_name.startswith("CPU")]
-        return session, [f"{n.op_type} {n.name}" for p in parts for n in p.get_nodes()]
-
-    return opened
-
-
-def _devices():
-    return [d for d in onnxruntime.get_ep_devices() if "qnn" in d.ep_name.lower()]
-
-
-@pytest.mark.parametrize("block", BLOCKS)
-def test_runs_wholly_and_right(block, simulator, tmp_path):
     onnx.save(network(BLOCKS[block]), tmp_path / "model.onnx")
     export_model(tmp_path / "model.onnx", tmp_path / "model.fcam", layer="layer")
     rng = np.random.default_rng(1)
     for graph in (EXPLAIN_GRAPH, SCORE_GRAPH, HEAD_GRAPH):
         path = tmp_path / "model.fcam" / graph
-        session, left = simulator(path)
-        assert left == []
-        cpu = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        npu = open_session(path, ["qnn"], sizes={"N": 1, "M": 1})  # refuses a graph whose nodes are left to the CPU
+        cpu = open_session(path)
         feeds = {}
         for value in cpu.get_inputs():
             shape = [d if isinstance(d, int) else 1 for d in value.shape]
             given = np.full(shape, -1) if value.type == "tensor(int64)" else rng.normal(size=shape).astype(np.float32)
             feeds[value.name] = given
-        for output, got, expected in zip(
-            cpu.get_outputs(), session.run(None, feeds), cpu.run(None, feeds), strict=True
-        ):
+        for output, got, expected in zip(cpu.get_outputs(), npu.run(None, feeds), cpu.run(None, feeds), strict=True):
             distance = np.linalg.norm(got - expected) / np.linalg.norm(expected)
             assert distance < 0.01, (graph, output.name)  # in float16; most are within 0.001

@@ -100,7 +100,7 @@ def test_int8_runs_on_the_npu_around_zero_or_not(qnn, request, bundle):
 def test_maps_of_every_kind_are_those_of_the_cpu(qnn, tiny, pictures):
     methods = ["fusion_cam", "grad_cam", "score_cam", "recipro_cam"]
     on_npu, on_cpu = (
-        Explainer(tiny.bundle, providers, methods).explain(pictures[0], 1) for providers in (["qnn", "cpu"], ["cpu"])
+        Explainer(tiny.bundle, providers, methods).explain(pictures[0], 1) for providers in (["qnn"], ["cpu"])
     )
     for method in methods:
         assert np.corrcoef(on_npu.maps[method].ravel(), on_cpu.maps[method].ravel())[0, 1] > 0.999
