@@ -31,6 +31,7 @@ BLOCKS = {
     "depthwise-stride-rest": [("Conv", (CHANNELS, 1, 1, 1), {"group": CHANNELS, "strides": [2, 2]})],
     "group": [("Conv", (CHANNELS, 2, 3, 3), {"group": 4, **SAME})],
     "transposed": [("ConvTranspose", (CHANNELS, 6, 2, 2), {"strides": [2, 2]})],
+    "transposed-cropped": [("ConvTranspose", (CHANNELS, 6, 3, 3), {"pads": [3, 3, 3, 3]})],
     "max-pool": [("MaxPool", None, {"kernel_shape": [3, 3], "strides": [2, 2], **SAME})],
     "average-pool": [("AveragePool", None, {"kernel_shape": [3, 3], **SAME})],
     "average-pool-stride": [("AveragePool", None, {"kernel_shape": [2, 2], "strides": [2, 2]})],

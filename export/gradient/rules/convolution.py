@@ -86,4 +86,11 @@ def _conv_transpose(s: Step) -> ir.Value:
         # The borders that `output_shape` added hold the bias alone.
         ends = [size - u for size, u in zip(s.static(s.y, 2), window.unseen, strict=True)]
         dy = s.op.Slice(dy, s.op.ints(window.before), s.op.ints(ends), s.op.ints(range(2, 2 + len(ends))))
-    return s.op.Conv(dy, s.op.own(s.input(1)), group=s.attribute("group", 1), **window.attributes)
+    # With a stride of 1, QNN is wrong about windows that lie wholly in the padding. They give zeros.
+    steps, wanted = window.strides * 2, window.attributes["pads"]
+    pads = [min(p, r) if st == 1 else p for p, r, st in zip(wanted, window.reach * 2, steps, strict=True)]
+    attributes = {**window.attributes, "pads": pads}
+    dx = s.op.Conv(dy, s.op.own(s.input(1)), group=s.attribute("group", 1), **attributes)
+    zeros = [p - q for p, q in zip(wanted, pads, strict=True)]
+    half = len(zeros) // 2
+    return s.op.Pad(dx, s.op.ints([0, 0, *zeros[:half], 0, 0, *zeros[half:]])) if any(zeros) else dx

@@ -100,6 +100,10 @@ CASES = [
         *([X, (4, 6, 3, 3)], transposed((0, 1, 2, 1), stride=2)),
     ),
     (
+        *("transposed-pads-beyond-kernel", "ConvTranspose", {"strides": [1, 2], "pads": [3, 1, 4, 2]}),
+        *([X, (4, 6, 3, 2)], transposed((3, 1, 4, 2), stride=(1, 2))),
+    ),
+    (
         *("transposed-output-padding", "ConvTranspose", {"strides": [2, 3], "output_padding": [1, 2]}),
         *([X, (4, 6, 3, 3)], transposed(stride=(2, 3), output_padding=(1, 2))),
     ),
