@@ -48,6 +48,7 @@ def test_files_inputs_and_shapes_are_those_of_the_export(bundle):
             (least,), (best,), (most,) = sizes  # all inputs of a run have as many pictures
             assert least == 1 <= best <= most
         assert options["--saveEngine"].endswith(".engine")
+        assert "--skipInference" in options  # a run of random pictures would tell nothing
         assert not options.keys() & {"--fp16", "--int8", "--best"}
         assert (program == "trtexec") == ("--stronglyTyped" in options)
         found.add(path.name)

@@ -154,6 +154,21 @@ def test_files_that_are_no_graph_or_no_engine(tensorrt, graph, tmp_path):
     )
 
 
+def test_changed_metadata_end_in_one_error(tensorrt, graph, tmp_path):
+    """Whatever the bytes are: nothing is read beyond them, or the sanitizers end the driver."""
+    data, engine = np.frombuffer(graph[0].read_bytes(), np.uint8), engine_of(graph[0], tmp_path)
+    rng = np.random.default_rng(8)
+    start = graph[0].read_bytes().index(b"fusioncam.") - 8  # the metadata follow the graph
+    kinds = set()
+    for _ in range(200):
+        changed = data.copy()
+        changed[rng.integers(start, data.size, rng.integers(1, 5))] = rng.integers(0, 256)
+        (tmp_path / "changed").write_bytes(changed.tobytes()[: rng.integers(start, data.size + 1)])
+        kinds.add(tensorrt.ask("open", engine, tmp_path / "changed")[0])
+    assert kinds <= {"ok", "BundleError"}
+    assert "BundleError" in kinds
+
+
 ODD = {
     "type logits": "output logits is of another type (1, 5), not float32 (1, 5)",
     "type class_index": "input class_index is of another type (1,), not int64 (1,)",

@@ -2,10 +2,12 @@
 // that results which are read too early, or inputs which are freed too early, are seen by the tests and the sanitizers.
 #include "fake.hpp"
 
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 struct CUstream_st {
@@ -123,6 +125,8 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, std::size_t bytes, cudaM
     if (status(is_right && current == stream->device, "cudaMemcpyAsync") != cudaSuccess) {
         return cudaErrorInvalidValue;
     }
+    // Long enough for other threads to come between: calls that do not take turns get mixed up.
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
     fake::queue(stream, [=] { return std::memcpy(to, from, bytes) == to; });
     return cudaSuccess;
 }
