@@ -34,12 +34,14 @@ class Engine:
         layers: Number of layers of the network that the parser made.
         bytes: Size of the engine; None if it was not built.
         seconds: What building took, without parsing; likewise.
+        processor_seconds: Of these, what a processor worked for it: on a busy machine the rest is waiting.
     """
 
     refusal: str | None
     layers: int | None = None
     bytes: int | None = None
     seconds: float | None = None
+    processor_seconds: float | None = None
 
 
 class Builder:

@@ -107,7 +107,7 @@ class Rtx:
             return [o for o in operators if call(opened.parser, PARSER["knows"], c.c_bool, c.c_char_p(o.encode()))]
 
     def build(self, path: str, batch: list[int], parse_only: bool) -> dict[str, Any]:
-        """Return layers, bytes and seconds of the engine of an ONNX file.
+        """Return layers, bytes and seconds of the engine of an ONNX file; of the parsed network only layers.
 
         Args:
             path: The file; its weights may lie beside it.
@@ -122,10 +122,11 @@ class Rtx:
                 raise RefusedError("parser: " + "; ".join([*_errors(opened.parser)] or opened.logger.errors))
             layers = call(inner(opened.network), NETWORK["layers"], c.c_int32)
             if parse_only:
-                return {"layers": layers, "bytes": None, "seconds": None}
-            start = time.perf_counter()
+                return {"layers": layers}
+            start, begun = time.perf_counter(), time.process_time()
             size = opened.engine_bytes(batch)
-            return {"layers": layers, "bytes": size, "seconds": time.perf_counter() - start}
+            took = {"seconds": time.perf_counter() - start, "processor_seconds": time.process_time() - begun}
+            return {"layers": layers, "bytes": size, **took}
 
     @contextmanager
     def _opened(self) -> "Iterator[Opened]":
@@ -204,7 +205,7 @@ def answer(rtx: Rtx, question: dict[str, Any]) -> dict[str, Any]:
     try:
         return {**rtx.build(**question), "refusal": None}
     except RefusedError as refusal:
-        return {"layers": None, "bytes": None, "seconds": None, "refusal": str(refusal)}
+        return {"refusal": str(refusal)}
 
 
 def main(folder: str) -> None:

@@ -6,7 +6,7 @@ import onnx_ir as ir
 import pytest
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
-from fusioncam.export import assembly, export_model
+from fusioncam.export import assembly, export_model, single_graph
 from fusioncam.export.canonical import canonicalize
 from fusioncam.export.precision.score_graph import score_graph
 from fusioncam.export.random_pictures import pictures
@@ -42,6 +42,13 @@ ZERO_POINTS = {"`y_zero_point` must be 0", "`x_zero_point` must be zero"}  # as 
 def test_architecture(architecture, export_of, middle_of, refused):
     for exported in (export_of(architecture), middle_of(architecture)):
         assert refused(exported.bundle) == []
+
+
+def test_the_whole_method_of_an_architecture(architecture, export_of, refused, tmp_path):
+    (tmp_path / SINGLE_GRAPH).write_bytes(single_graph(export_of(architecture).bundle))
+    assert (
+        refused(tmp_path, parsed={SINGLE_GRAPH}) == []
+    )  # building takes seconds each, and is done of real models below
 
 
 def test_architecture_in_float16(architecture, export_of, refused, tmp_path):
