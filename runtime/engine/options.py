@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import onnxruntime
 from fusioncam.kernels.device import Device
 from fusioncam.manifest import Manifest
 from fusioncam.quirks import crashing_optimizers
+from fusioncam.runtime.providers.naming import specs
 from fusioncam.runtime.providers.spec import Provider
+from fusioncam.runtime.providers.table import CPU
 from fusioncam.runtime.sessions.contract import check_session
+from fusioncam.runtime.sessions.cpu_comparison import hold_against_cpu
 from fusioncam.runtime.sessions.open import OpenSession, open_session
 
 
@@ -40,7 +44,7 @@ class EngineOptions:
     def opened(
         self, path: Path, manifest: Manifest, check_inputs: bool = True, **options: Any
     ) -> onnxruntime.InferenceSession:
-        """Open the session of a graph, and hold it against the manifest.
+        """Open the session of a graph, and hold it against the manifest; some providers, against the CPU, too.
 
         Args:
             path: The graph.
@@ -49,7 +53,7 @@ class EngineOptions:
             options: See `open_session`.
 
         Raises:
-            ProviderError: A provider cannot run on this machine.
+            ProviderError: A provider cannot run on this machine, or gives other results than the CPU.
             BundleError: onnxruntime cannot load the graph, or it is not the manifest's.
         """
         disabled = crashing_optimizers(manifest)
@@ -57,4 +61,9 @@ class EngineOptions:
             options["allow_cpu"] = True
         session = self.open_session(path, self.providers, self.threads, disabled, **options)
         check_session(session, path, manifest, inputs=check_inputs)
+        rows = specs(self.providers)
+        if any(row.compared for row in rows):
+            on_cpu = partial(self.open_session, path, [CPU], self.threads, disabled)
+            names = ",".join(row.short for row in rows)
+            hold_against_cpu(session, on_cpu, path, manifest, options.get("sizes", {}), names)
         return session

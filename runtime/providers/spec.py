@@ -84,6 +84,7 @@ class ProviderSpec:
         int8: Which int8 graphs it takes: any, those whose zero points are zero, or none.
         leaves: Operators of shape computations, which onnxruntime itself keeps on the CPU although the provider has
             them: a copy to its device costs more.
+        compared: Whether a graph's results for one picture are held against the CPU's when it is opened.
     """
 
     short: str
@@ -97,3 +98,4 @@ class ProviderSpec:
     kernels: bool = False
     int8: Literal["any", "symmetric", "none"] = "any"
     leaves: frozenset[str] = frozenset()
+    compared: bool = True

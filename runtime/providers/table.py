@@ -74,7 +74,7 @@ def _qnn(use: PluginUse) -> Options:
 
 
 PROVIDERS = (
-    ProviderSpec("cpu", CPU),
+    ProviderSpec("cpu", CPU, compared=False),
     ProviderSpec(
         "cuda",
         CUDA,
@@ -85,6 +85,7 @@ PROVIDERS = (
         kernels=True,
         int8="none",
         leaves=SHAPE_OPERATORS,
+        compared=False,
     ),
     ProviderSpec(
         "tensorrt",
@@ -95,6 +96,7 @@ PROVIDERS = (
         chunk=GPU_CHUNK,
         kernels=True,
         int8="symmetric",
+        compared=False,
     ),
     ProviderSpec(
         "tensorrt-rtx",

@@ -1,0 +1,72 @@
+"""Comparison of a provider with the CPU as a graph is opened: some are wrong about some graphs without a word."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from fusioncam.errors import ProviderError
+from fusioncam.kernels.arrays import Array
+from fusioncam.manifest import Manifest, Preprocessing
+from fusioncam.runtime.sessions.run import run
+
+# Distance of an output from the CPU's, over its size. What float16 and its flipped gates cost a gradient is up to .25;
+# a graph that a provider gets wrong has about 1 or more.
+LIMIT = 0.5
+PATCH = 8  # side of the patches of the picture
+TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
+
+
+def hold_against_cpu(
+    session: onnxruntime.InferenceSession,
+    open_on_cpu: Callable[[], onnxruntime.InferenceSession],
+    path: Path,
+    manifest: Manifest,
+    sizes: Mapping[str, int],
+    names: str,
+) -> None:
+    """Compare all outputs of a graph for one picture with those of the CPU.
+
+    Args:
+        session: The session of the providers.
+        open_on_cpu: Opens the same graph on the CPU.
+        path: The graph's file.
+        manifest: The bundle's.
+        sizes: Sizes of the graph's free axes by name; others are taken as 1.
+        names: The providers, for the message.
+
+    Raises:
+        ProviderError: An output is not the CPU's.
+    """
+    feeds = {t.name: _feed(t, manifest.preprocessing, sizes) for t in session.get_inputs()}
+    outputs = [t.name for t in session.get_outputs()]
+    on_cpu = run(open_on_cpu(), outputs, feeds)
+    for name, ours, theirs in zip(outputs, run(session, outputs, feeds), on_cpu, strict=True):
+        apart = distance(ours, theirs)
+        if not apart <= LIMIT:
+            raise ProviderError(
+                f"{names} gives other {name} for {path.name} than the CPU, apart by {apart:.2g} times their size for a "
+                "picture of patches, so maps would be wrong; use the cpu provider, or export the model again if its bundle "
+                "is old"
+            )
+
+
+def distance(found: Array, expected: Array) -> float:
+    """Return the distance of two arrays over the size of the second: 0 for equal ones, about 1 for unrelated ones."""
+    found, expected = (np.nan_to_num(a.astype(np.float64), nan=1e9, posinf=1e9, neginf=-1e9) for a in (found, expected))
+    apart, size = np.linalg.norm(found - expected), np.linalg.norm(expected)
+    return float(apart / size) if size else float(bool(apart))
+
+
+def _feed(tensor: onnxruntime.NodeArg, prep: Preprocessing, sizes: Mapping[str, int]) -> Array:
+    """Return an input: the same patches for every picture, ones for masks, the first class."""
+    shape = [d if isinstance(d, int) else sizes.get(d, 1) for d in tensor.shape]
+    kind = TYPES[tensor.type]
+    if tensor.name != "image":
+        return np.full(shape, kind == np.float32, kind)
+    height, width = shape[2:]
+    patches = np.random.default_rng(0).random((-(-height // PATCH), -(-width // PATCH), 3))
+    pixels = 255 * patches.repeat(PATCH, 0).repeat(PATCH, 1)[:height, :width]
+    picture = (pixels * prep.rescale - np.array(prep.mean)) / np.array(prep.std)
+    return np.broadcast_to(picture.transpose(2, 0, 1), shape).astype(kind)
