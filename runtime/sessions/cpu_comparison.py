@@ -47,8 +47,8 @@ def hold_against_cpu(
         if not apart <= LIMIT:
             raise ProviderError(
                 f"{names} gives other {name} for {path.name} than the CPU, apart by {apart:.2g} times their size for a "
-                "picture of patches, so maps would be wrong; use the cpu provider, or export the model again if its bundle "
-                "is old"
+                "picture of patches, so maps would be wrong; use the cpu provider, or export the model again if its "
+                "bundle is old"
             )
 
 
