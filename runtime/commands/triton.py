@@ -49,4 +49,6 @@ def triton(
     for model in written.edited:
         console.complain(f"{model}/config.pbtxt was edited since it was written, and was left as it is", "note")
     if tensorrt and form != "bls":
-        console.complain("TensorRT takes only parts of the single graph, which holds a loop: use --form bls", "note")
+        console.complain(
+            "on a GPU it was not tried if TensorRT takes the single graph's loop: --form bls is safer", "note"
+        )
