@@ -4,10 +4,11 @@ EXAMPLES = {
     "inspect": (
         "fusioncam inspect model.onnx",
         "fusioncam inspect model.onnx --all --json",
+        "fusioncam inspect model.fcam --providers cpu",
     ),
     "export": (
-        "fusioncam export model.onnx --labels labels.txt",
-        "fusioncam export model.onnx -o cats.fcam --layer features --preset unit",
+        "fusioncam export model.onnx -o cats.fcam --labels labels.txt --preset unit",
+        "fusioncam export model.onnx --single --for tensorrt --chunk 32",
         "fusioncam export model.onnx --precision int8 --calibrate photos",
     ),
     "explain": (

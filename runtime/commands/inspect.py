@@ -7,6 +7,7 @@ import typer
 
 from fusioncam import supervisor
 from fusioncam.errors import UsageError
+from fusioncam.manifest import MANIFEST
 from fusioncam.runtime.commands import console
 from fusioncam.runtime.commands.options import SECONDS, Json, MemoryLimit, Scores, Size, TimeLimit, parts
 
@@ -20,7 +21,9 @@ def inspect(
         str | None,
         typer.Option(metavar="NAMES", help="Show which nodes of the explanation's graphs these providers would run."),
     ] = None,
-    layer: Annotated[str | None, typer.Option(help="With --providers: the layer to explain [export's choice].")] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="With --providers and a model: the layer to explain [export's choice].")
+    ] = None,
     time_limit: TimeLimit = SECONDS,
     memory_limit: MemoryLimit = None,
     json: Json = False,
@@ -34,6 +37,11 @@ def inspect(
     from fusioncam.export.sessions import silence_default_logger
     from fusioncam.runtime.commands.inspection import inspection_json, print_inspection
 
+    bundle = (model / MANIFEST).is_file()
+    if bundle and providers is None:
+        raise UsageError(f"{model} is a bundle: give --providers, or the .onnx file that it was made from")
+    if bundle and (layer, size, scores) != (None, None, None):
+        raise UsageError(f"{model} is a bundle, which has a layer and a size: leave out --layer, --size and --scores")
     if layer is not None and providers is None:
         raise UsageError("--layer chooses the graphs for --providers: give both")
     if providers is not None:

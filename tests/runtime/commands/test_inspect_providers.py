@@ -82,6 +82,19 @@ def test_a_provider_that_cannot_be_used_is_one_line_before_any_work(run, monkeyp
     assert "the mine provider cannot be used: there is no file /no/library.so" in only_line(err)
 
 
+def test_a_bundle_is_for_providers(run, bundle, only_line):
+    status, _, err = run("inspect", bundle)
+    assert status == 2
+    assert only_line(err).endswith("is a bundle: give --providers, or the .onnx file that it was made from")
+
+
+@pytest.mark.parametrize("option", [("--layer", "conv"), ("--size", "16", "16"), ("--scores", "logits")])
+def test_options_of_a_model_are_refused_for_a_bundle(run, bundle, only_line, option):
+    status, _, err = run("inspect", bundle, "--providers", "cpu", *option)
+    assert status == 2
+    assert only_line(err).endswith("leave out --layer, --size and --scores")
+
+
 def test_a_layer_is_for_providers(run, only_line):
     status, _, err = run("inspect", "tiny.onnx", "--layer", "conv")
     assert status == 2
