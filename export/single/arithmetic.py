@@ -108,7 +108,9 @@ class Arithmetic:
         """Return G (H, W) = unit(up(relu(sum_k alpha_k A_k))), alpha_k the mean of g_k; arXiv 1610.02391."""
         alpha = self.op.ReduceMean(gradients, self.op.ints([-2, -1]), keepdims=0)
         small, base = self.weighted_sum(self._row(alpha), activations)
-        return self.unit(self.up(self.relu(small, base)), base)
+        kept = self.relu(small, base)
+        low = self.least(kept)  # what `relu` made zero is exactly zero now, and remains so when it is enlarged
+        return self.unit(self.up(self.op.Sub(kept, low)), self.op.Add(low, base))
 
     def denoise(self, gradient_map: ir.Value) -> ir.Value:
         """Return D of step 1: G, where values below the percentile are zero, scaled to [0, 1]."""

@@ -93,6 +93,17 @@ def test_maps(run):
     np.testing.assert_allclose(found, reference.score_cam(small, scores, (9, 13)), atol=1e-5)
 
 
+@pytest.mark.parametrize("grid", [(3, 4), (7, 7), (5, 1)])
+@pytest.mark.parametrize("live", [0, 1])
+def test_grad_cam_without_evidence_is_zero_and_no_rounding(grid, live, run):
+    """All that speaks against the class is cut off; in float32, enlarging what is left of it leaves some digits."""
+    small, slopes = RNG.random((5, *grid)) + 1, -RNG.random((5, *grid)) * 100
+    small[:live] = -1e-3 * RNG.random(grid)
+    found = run(lambda m, a, g: m.grad_cam(a, g), small, slopes, grid=grid)
+    assert not reference.grad_cam(small, slopes, (9, 13)).any()
+    assert not found.any()
+
+
 @pytest.mark.parametrize("gains", [(0.3, 0.1), (0.3, -0.1), (0.2, -0.2), (0.0, 0.0), (1e-7, 1e-7), (-0.1, 0.4)])
 def test_fusion(gains, run):
     one, two = MAPS["noise"], MAPS["blob"]
