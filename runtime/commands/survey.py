@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from fusioncam.errors import UsageError
 from fusioncam.manifest import MANIFEST, read_bundle
 from fusioncam.runtime.commands import console
 from fusioncam.runtime.sessions.placement import listed_nodes
@@ -30,7 +31,8 @@ def survey_model(
         scores: See `export_model`.
 
     Raises:
-        FusionCamError: A provider cannot be used here, or the model cannot be exported.
+        FusionCamError: A provider cannot be used here, the model cannot be exported, or it is a bundle already and one
+            of the options of an export is given.
     """
     from fusioncam.runtime.providers.naming import specs
     from fusioncam.runtime.sessions.plugins import require
@@ -45,6 +47,8 @@ def survey_model(
 def _bundle_of(model: Path, layer: str | None, size: tuple[int, int] | None, scores: str | None) -> Iterator[Path]:
     """Yield a bundle: the model itself, or one that is made of it and deleted in the end."""
     if (model / MANIFEST).is_file():
+        if any(option is not None for option in (layer, size, scores)):
+            raise UsageError(f"{model} is a bundle, whose layer, size and scores are fixed; leave those options out")
         yield model
         return
     import onnxruntime

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import onnxruntime
@@ -43,7 +43,8 @@ def resolve(providers: Sequence[Provider] | None) -> list[Provider]:
         providers: As onnxruntime takes them, or by short name, see `SHORT`; NAME:LIBRARY is a plugin's library.
 
     Raises:
-        UsageError: They are no list of providers, onnxruntime knows no such name, or an option would give wrong maps.
+        UsageError: They are no list of providers, onnxruntime knows no such name, the list contradicts itself, or an
+            option is no text or number, or would give wrong maps.
     """
     known = [*BY_NAME, *onnxruntime.get_all_providers()]
     full: list[Provider] = []
@@ -53,11 +54,41 @@ def resolve(providers: Sequence[Provider] | None) -> list[Provider]:
         name = SHORT[name.lower()].name if name.lower() in SHORT else name
         if not name or (library == "" if colon else name not in known):
             raise UsageError(f"there is no execution provider {given!r}; {USE}")
+        _check_options(given, options)
         refuse_wrong_maps(options)
         full.append(name + colon + library if isinstance(provider, str) else (name + colon + library, options))
     if not full:
         raise UsageError(f"no provider is named; name at least one provider of {', '.join(SHORT)}")
+    _check_order([name_and_options(provider)[0].partition(":") for provider in full])
     return full
+
+
+def _check_order(names: Sequence[tuple[str, str, str]]) -> None:
+    """Raise UsageError where a provider is named twice, the CPU comes before others, or is given a library.
+
+    onnxruntime ignores a second entry, with the options in it. The CPU takes all nodes from the providers after it; but
+    plugins take them from the CPU, wherever it stands.
+    """
+    every = [name for name, *_ in names]
+    if twice := [name for name in every if every.count(name) > 1]:
+        raise UsageError(f"the provider {_short(twice[0])} is named twice; name it once")
+    if CPU in every and names[every.index(CPU)][2]:
+        raise UsageError("the provider cpu is a part of onnxruntime; name it without a library")
+    if CPU in every[:-1]:
+        raise UsageError("the provider cpu takes every node, so it comes last; name it after the others, or alone")
+
+
+def _short(name: str) -> str:
+    return BY_NAME[name].short if name in BY_NAME else name
+
+
+def _check_options(provider: str, options: Options) -> None:
+    """Raise UsageError for an option that onnxruntime could only take as a text that nobody meant, such as None."""
+    for name, value in options.items():
+        if not isinstance(name, str) or not isinstance(value, str | int | float | PurePath):
+            raise UsageError(f"option {name!r} of {provider} is {value!r}; give a text or a number, or leave it out")
+        if not f"{name}{value}".isprintable():
+            raise UsageError(f"option {name!r} of {provider} has unprintable characters; correct it")
 
 
 def specs(providers: Sequence[Provider] | None) -> list[ProviderSpec]:

@@ -43,6 +43,7 @@ FAILURES = {
     r"undefined symbol: \w+|version `\S+' not found|Unable to find symbol \w+": GET_MATCHING,
     r'Unknown provider option: "\w+"|Failed to parse provider option "\w+"': CORRECT,
     r"Invalid TensorRT EP option: \w+|The value for the key '\w+' should be .*[^\s.]": CORRECT,
+    r"Only one of 'backend_type' and 'backend_path' should be set": "name the backend by backend_path, a library",
     r"could not deserialize engine|Serialization (?:assertion|error)": REBUILD,  # of another version, or cut short
 }
 
@@ -95,7 +96,8 @@ def open_failure(error: Exception, log: str, specs: Sequence[ProviderSpec], path
     if named or (suspects and known):
         row = (named or suspects)[0]
         said = re.sub(CODES, "", first_line(error)) if row.plugin else first_line(error)
-        return unavailable(row, *(known or (re.sub(r"^.*?(?=Please)", "", said).rstrip("."), None)))
+        remedy = _check_or_install(row) if row.plugin else None
+        return unavailable(row, *(known or (re.sub(r"^.*?(?=Please)", "", said).rstrip("."), remedy)))
     shortage = out_of_memory(error, "use a smaller model or fewer processes, or free some memory")
     return shortage or BundleError(f"onnxruntime cannot load {path}: {first_line(error)}; export the model again")
 
@@ -110,8 +112,12 @@ def not_begun(log: str, specs: Sequence[ProviderSpec]) -> ProviderError | None:
     for spec in specs:
         if found := re.search(NOT_BEGUN.format(re.escape(spec.name)), log):
             text = re.sub(r"\x1b\[[\d;]*m", "", re.sub(CODES, "", found[1])).strip()
-            return unavailable(spec, *(diagnose(text) or (text, f"check its options, or {spec.install}")))
+            return unavailable(spec, *(diagnose(text) or (text, _check_or_install(spec))))
     return None
+
+
+def _check_or_install(spec: ProviderSpec) -> str:
+    return f"check its options, or {spec.install}"
 
 
 def unavailable(spec: ProviderSpec, why: str, remedy: str | None = None) -> ProviderError:

@@ -79,6 +79,8 @@ def window_of(s: Step, kernel: list[int], wide: ir.Value, narrow: ir.Value) -> W
     dilations = s.attribute("dilations", [1] * n)
     extents = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     sizes = list(zip(s.static(wide, 2), s.static(narrow, 2), strict=True))
+    if 0 in s.static(narrow, 2):
+        raise NotImplementedError("its kernel is larger than its input, so there is no window")
     total = [(o - 1) * st + e - i for (i, o), st, e in zip(sizes, strides, extents, strict=True)]
     auto = s.attribute("auto_pad", "NOTSET")
     if auto.startswith("SAME") or "output_shape" in s.node.attributes:

@@ -242,3 +242,9 @@ def test_a_shape_that_is_not_onnxruntimes_is_refused(refused):
     # Inference knows nothing of what onnxruntime makes of SAME with dilations; export measures the shape.
     text = 'agraph (float[N,3,9] x) => (float y) {y = MaxPool<%s, auto_pad = "SAME_LOWER">(x)}'
     assert "windows are not where" in refused(text % "kernel_shape = [2], dilations = [3]")
+
+
+@pytest.mark.parametrize("op", ["AveragePool", "MaxPool"])
+def test_a_pool_without_a_window_is_refused(op, refused):
+    text = f"agraph (float[N,1,4] x) => (float y) {{y = {op}<kernel_shape = [5]>(x)}}"
+    assert "its kernel is larger than its input, so there is no window" in refused(text)

@@ -23,10 +23,17 @@ def test_a_model_becomes_a_bundle_for_it_and_is_gone(run, monkeypatch):
         "fusioncam.runtime.sessions.survey.survey_bundle",
         lambda folder, manifest, providers: asked.append((folder, manifest.layer.name, providers)) or [],
     )
-    assert run("inspect", "tiny.onnx", "--providers", "cpu, cpu", "--layer", "features") == (0, "", "")
+    assert run("inspect", "tiny.onnx", "--providers", " cpu ", "--layer", "features") == (0, "", "")
     ((folder, layer, providers),) = asked
-    assert (layer, providers) == ("features", ["cpu", "cpu"])
+    assert (layer, providers) == ("features", ["cpu"])
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("option", [("--layer", "features"), ("--size", 4, 4), ("--scores", "logits")])
+def test_options_of_an_export_are_refused_for_a_bundle(run, bundle, option):
+    status, out, err = run("inspect", bundle, "--providers", "cpu", *option)
+    why = f"{bundle} is a bundle, whose layer, size and scores are fixed; leave those options out"
+    assert (status, out, " ".join(err.split())) == (2, "", f"error: {why}")
 
 
 @pytest.mark.parametrize("what", ["tiny.onnx", "bundle"])

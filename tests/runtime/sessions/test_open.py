@@ -56,6 +56,29 @@ def test_an_entry_that_is_no_provider_is_refused(entry):
             providers.resolve(given)
 
 
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (["qnn", "qnn"], "qnn is named twice; name it once"),
+        ([("cuda", {"device_id": 0}), ("CUDAExecutionProvider", {"device_id": 1})], "cuda is named twice"),
+        (["mine:/a.so", "mine:/b.so"], "mine is named twice"),
+        (["cpu", "cpu"], "cpu is named twice"),
+        (["cpu", "qnn"], "cpu takes every node, so it comes last; name it after the others, or alone"),
+        (["cuda", ("cpu", {}), "tensorrt"], "cpu takes every node"),
+        (["cpu:/a.so"], "cpu is a part of onnxruntime; name it without a library"),
+    ],
+)
+def test_a_list_that_contradicts_itself_is_refused(given, why):
+    with pytest.raises(UsageError, match=f"^the provider {why}"):
+        providers.resolve(given)
+
+
+@pytest.mark.parametrize("options", [{"a": None}, {"a": [1]}, {1: "a"}, {"a": "1\0"}, {"a": "\udc80"}, {"a\n": 1}])
+def test_an_option_that_nobody_meant_is_refused(options):
+    with pytest.raises(UsageError, match=r"^option .* of qnn (is .*; give a text|has unprintable characters; correct)"):
+        providers.resolve([("qnn", options)])
+
+
 def test_a_pair_in_place_of_a_list_is_refused():
     with pytest.raises(UsageError, match="a provider is a name or a pair"):
         providers.resolve(("cpu", {}))

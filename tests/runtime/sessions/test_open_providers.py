@@ -139,7 +139,7 @@ def test_the_log_says_more_than_the_exception(tiny, pretend):
     log = b"Failed to load library x.so with error: libcuda.so.1: cannot open shared object file: No such file"
     pretend([], lambda asked: "GetProviderInfo() Provider not available, can't get interface for it", log)
     with pytest.raises(ProviderError, match=r"tensorrt provider cannot be used: libcuda\.so\.1 .* driver"):
-        session.open_session(tiny.bundle / "score.onnx", ["cpu", "tensorrt"])
+        session.open_session(tiny.bundle / "score.onnx", ["tensorrt", "cpu"])
 
 
 NO_CAPTURE = "This session cannot use the graph capture feature as requested by the user "

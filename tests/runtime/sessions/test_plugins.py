@@ -78,6 +78,11 @@ def test_a_library_that_does_not_serve_is_one_line(tiny, libraries, library, mes
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_library_whose_name_is_too_long_is_one_line():
+    with pytest.raises(ProviderError, match=r"^the mine provider cannot be used: there is no file /a/a.*; give the"):
+        plugin_devices(spec_of(f"mine:{'/a' * 5000}"), {})
+
+
 def test_a_library_that_crashes_is_one_line_of_the_command(tiny, libraries, tmp_path, only_line):
     (tmp_path / "photo.png").touch()
     boom = f"boom:{libraries}/crash.so"
@@ -221,6 +226,19 @@ def test_options_of_the_user_win_and_choose_the_device(machine):
     for wrong in ({"device_type": "GPU"}, {"device_id": 2}, {"device_id": "first"}):
         with pytest.raises(ProviderError, match=r"it has no device \w+ \w+, only CPU 0, NPU 0, NPU 1; correct"):
             plugin_devices(SHORT["qnn"], wrong)
+
+
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        ({"backend_type": "htp"}, "name the backend by backend_path, a library, or use"),
+        ({"soc_model": "none"}, r"check its options, or pip install --no-deps onnxruntime-qnn"),
+    ],
+)
+def test_wrong_options_of_qnn_are_not_said_to_be_a_lack_of_its_wheel(tiny, options, remedy):
+    installed("qnn")
+    with pytest.raises(ProviderError, match=f"^the qnn provider cannot be used: .*; {remedy}"):
+        open_session(tiny.bundle / "score.onnx", [("qnn", options)], sizes={"N": 2})
 
 
 def test_the_options_of_qnn_are_its_own():
