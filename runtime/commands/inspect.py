@@ -37,11 +37,8 @@ def inspect(
     from fusioncam.export.sessions import silence_default_logger
     from fusioncam.runtime.commands.inspection import inspection_json, print_inspection
 
-    bundle = (model / MANIFEST).is_file()
-    if bundle and providers is None:
+    if providers is None and (model / MANIFEST).is_file():
         raise UsageError(f"{model} is a bundle: give --providers, or the .onnx file that it was made from")
-    if bundle and (layer, size, scores) != (None, None, None):
-        raise UsageError(f"{model} is a bundle, which has a layer and a size: leave out --layer, --size and --scores")
     if layer is not None and providers is None:
         raise UsageError("--layer chooses the graphs for --providers: give both")
     if providers is not None:

@@ -49,6 +49,4 @@ def triton(
     for model in written.edited:
         console.complain(f"{model}/config.pbtxt was edited since it was written, and was left as it is", "note")
     if tensorrt and form != "bls":
-        console.complain(
-            "on a GPU it was not tried if TensorRT takes the single graph's loop: --form bls is safer", "note"
-        )
+        console.complain("TensorRT has not been tried with the single graph's loop: --form bls is safer", "note")

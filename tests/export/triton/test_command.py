@@ -40,7 +40,7 @@ def test_says_what_was_added(run, bundle):
 
 def test_notes_are_quiet_if_told(run, bundle, tmp_path):
     told = (bundle, "--repo", "models", "--tensorrt")
-    assert run(*told)[2].startswith("note: on a GPU it was not tried if TensorRT takes the single graph's loop")
+    assert run(*told)[2].startswith("note: TensorRT has not been tried with the single graph's loop")
     config = tmp_path / "models" / "tiny" / "config.pbtxt"
     config.write_text(config.read_text() + "# mine\n")
     notes = run(*told)[2].splitlines()

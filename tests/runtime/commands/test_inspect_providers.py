@@ -95,13 +95,6 @@ def test_a_bundle_is_for_providers(run, bundle, only_line):
     assert only_line(err).endswith("is a bundle: give --providers, or the .onnx file that it was made from")
 
 
-@pytest.mark.parametrize("option", [("--layer", "conv"), ("--size", "16", "16"), ("--scores", "logits")])
-def test_options_of_a_model_are_refused_for_a_bundle(run, bundle, only_line, option):
-    status, _, err = run("inspect", bundle, "--providers", "cpu", *option)
-    assert status == 2
-    assert only_line(err).endswith("leave out --layer, --size and --scores")
-
-
 def test_a_layer_is_for_providers(run, only_line):
     status, _, err = run("inspect", "tiny.onnx", "--layer", "conv")
     assert status == 2
