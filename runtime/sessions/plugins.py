@@ -16,6 +16,7 @@ from fusioncam.errors import UsageError, first_line
 from fusioncam.runtime.providers.options import as_text
 from fusioncam.runtime.providers.spec import Options, Plugin, PluginUse, ProviderSpec
 from fusioncam.runtime.sessions.failures import diagnose, unavailable
+from fusioncam.runtime.sessions.guarded import refuse_fork
 from fusioncam.runtime.sessions.native_stderr import native_stderr
 
 KIND, NUMBER = "device_type", "device_id"  # options that choose the device; onnxruntime takes devices, not options
@@ -31,6 +32,7 @@ TOO_OLD = (r'minimum required version "?([\d.]+)', r"ORT API version (\d+)")
 
 _LOCK = threading.Lock()
 _LOADED: dict[str, Path] = {}
+_PROCESS: dict[str, int] = {}  # that loaded it
 
 
 def require(providers: Sequence[ProviderSpec]) -> None:
@@ -63,6 +65,9 @@ def plugin_devices(spec: ProviderSpec, options: Options) -> tuple[list[Any], Opt
     others = {d.ep_name for d in offered if d.ep_metadata.get("library_path") == os.fspath(library)} - {spec.name}
     if others and not devices:
         raise UsageError(f"{library} calls its provider {min(others)}; use {min(others)}:{library}")
+    sources = {Path(path).resolve() for d in devices if (path := d.ep_metadata.get("library_path"))}
+    if plugin.library is not None and sources and library not in sources:  # by the program that uses us
+        raise UsageError(f"{spec.name} is already loaded from {min(sources)}; give {library} another name")
     if not devices:
         raise unavailable(spec, "it finds no device on this machine", f"run it where there is {plugin.device}")
     kinds = [_kind(d) for d in devices]
@@ -85,6 +90,7 @@ def _load(spec: ProviderSpec, plugin: Plugin) -> Path:
     _refuse_old(spec, plugin.least)
     library = plugin.library or _of_wheel(spec, plugin)
     if spec.name in _LOADED:
+        refuse_fork(_PROCESS.get(spec.name, os.getpid()))
         if plugin.library is not None and _LOADED[spec.name] != library.resolve():
             raise UsageError(f"{spec.name} is already loaded from {_LOADED[spec.name]}; give {library} another name")
         return _LOADED[spec.name]
@@ -96,7 +102,7 @@ def _load(spec: ProviderSpec, plugin: Plugin) -> Path:
     except Exception as error:  # onnxruntime's exceptions share no base class
         if "already registered" not in str(error):  # by the program that uses us
             raise _load_failure(spec, library, error) from error
-    _LOADED[spec.name] = library.resolve()
+    _LOADED[spec.name], _PROCESS[spec.name] = library.resolve(), os.getpid()
     return _LOADED[spec.name]
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import onnxruntime
 
+from fusioncam.errors import FusionCamError
 from fusioncam.runtime.sessions.failures import run_failure
 
 
@@ -22,6 +23,8 @@ def run(
     """
     try:
         results: list[Any] = session.run(outputs, feeds, *([] if options is None else [options]))
+    except FusionCamError:  # of a process that was forked
+        raise
     except Exception as error:  # onnxruntime's exceptions share no base class
         raise run_failure(error) from error
     return results

@@ -1,14 +1,17 @@
 """Sessions that keep clear of captures of CUDA graphs."""
 
 import gc
+import os
 import threading
 import weakref
 
 import numpy as np
 import pytest
 
+from fusioncam.errors import UsageError
 from fusioncam.kernels.captures import CAPTURES
 from fusioncam.runtime.sessions.guarded import GuardedSession
+from fusioncam.runtime.sessions.run import run
 
 
 @pytest.fixture
@@ -49,6 +52,17 @@ def test_a_session_dropped_during_a_capture_ends_after_it(tiny):
         gc.collect()
         assert own() is not None
     assert own() is None
+
+
+def test_a_forked_process_is_told_that_the_session_is_none_of_its_own(opened, pictures, monkeypatch):
+    here = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: here + 1)
+    with pytest.raises(
+        UsageError, match=r"^a provider other than cpu cannot be used in a process forked from one that"
+    ):
+        run(opened, ["logits"], {"image": pictures[0][None]})
+    with pytest.raises(UsageError, match=r"start processes with spawn, or fork before the first Explainer is made$"):
+        opened.run_with_iobinding(opened.io_binding())
 
 
 def test_a_session_that_cannot_be_opened_leaves_nothing_behind(tmp_path):

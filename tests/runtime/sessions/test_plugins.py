@@ -1,6 +1,7 @@
 """Plugins of providers: real wheels where they are installed, and small libraries of C for all that can be wrong."""
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -178,6 +179,21 @@ def test_a_library_that_has_a_name_of_its_own_for_its_provider(monkeypatch):
     devices = [device("CPU", "CPUExecutionProvider"), device("NPU", "Its", "/its.so")]
     monkeypatch.setattr(onnxruntime, "get_ep_devices", lambda: devices)
     with pytest.raises(UsageError, match=r"/its\.so calls its provider Its; use Its:/its\.so"):
+        plugin_devices(spec_of("mine:/its.so"), {})
+
+
+def test_a_library_in_place_of_which_the_program_has_loaded_another(monkeypatch):
+    monkeypatch.setitem(plugins._LOADED, "mine", Path("/its.so"))
+    monkeypatch.setattr(onnxruntime, "get_ep_devices", lambda: [device("NPU", "mine", "/theirs.so")])
+    with pytest.raises(UsageError, match=r"mine is already loaded from /theirs\.so; give /its\.so another name"):
+        plugin_devices(spec_of("mine:/its.so"), {})
+
+
+def test_a_forked_process_cannot_use_what_its_parent_has_loaded(monkeypatch):
+    """It would wait for threads that it does not have."""
+    monkeypatch.setitem(plugins._LOADED, "mine", Path("/its.so"))
+    monkeypatch.setitem(plugins._PROCESS, "mine", os.getpid() + 1)
+    with pytest.raises(UsageError, match=r"cannot be used in a process forked from one that has it; start .* spawn"):
         plugin_devices(spec_of("mine:/its.so"), {})
 
 
