@@ -1,1 +1,1 @@
-"""Builds TensorRT engines without a GPU: the parts of `benchmarks/tensorrt.py`, which the tests use, too."""
+"""Builds TensorRT engines without a GPU: the parts of `benchmarks/engines.py`, which the tests use, too."""

@@ -26,12 +26,22 @@ def part():
 
 
 @pytest.fixture(scope="session")
-def command(part):
+def command_of(part):
+    """Imports a command of `benchmarks/` that has the name of its folder."""
+
+    def find(name):
+        spec = importlib.util.spec_from_file_location(f"benchmarks_{name}_command", BENCHMARKS / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def command(command_of):
     """The module `benchmarks/gpu.py`."""
-    spec = importlib.util.spec_from_file_location("benchmarks_gpu_command", BENCHMARKS / "gpu.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return command_of("gpu")
 
 
 @pytest.fixture(scope="session")

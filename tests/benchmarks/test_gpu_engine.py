@@ -4,6 +4,7 @@ import ctypes
 import os
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -184,6 +185,14 @@ def test_a_builder_that_refuses_is_a_failed_check_and_one_that_is_not_there_is_l
         "residual, one engine by tensorrt_rtx", "residual, one engine by the Python package tensorrt_rtx"
     ]  # fmt: skip
     assert len(record.figures) == 2, "both by onnxruntime"
+
+
+def test_no_benchmark_takes_the_place_of_a_package_of_tensorrt(part):
+    builders = part("one_engine").BUILDERS.values()
+    packages = {build.args[0] for build in builders if build.func is part("one_engine").by_package}
+    assert packages == {"tensorrt", "tensorrt_rtx"}
+    benchmarks = Path(part("record").__file__).parent
+    assert not packages & {path.stem for path in benchmarks.iterdir()}
 
 
 def test_a_builder_that_is_not_there_is_asked_once(part, lab, record, monkeypatch):

@@ -31,7 +31,7 @@ NAMES = (
 )
 SCORES = (SCORE_GRAPH,)  # what another precision of the scores changes,
 WITH_SCORES = (SCORE_GRAPH, CHUNK_GRAPH, FUSE_GRAPH, SINGLE_GRAPH)  # and with the single graph and that without a loop
-# Parsed only, in fp16 and int8, to save two minutes; `benchmarks/tensorrt.py` builds them, too.
+# Parsed only, in fp16 and int8, to save two minutes; `benchmarks/engines.py` builds them, too.
 SLOW = {(name, graph) for name in NAMES if "v2" in name or "squeeze" in name for graph in (FUSE_GRAPH, SINGLE_GRAPH)}
 # onnxruntime's quantiser writes these by default, and TensorRT refuses them. The bundle of such a model keeps them:
 INT32_BIAS = "is INT32"  # onnxruntime folds it for TensorRT by itself, and needs it for its own 8-bit convolutions

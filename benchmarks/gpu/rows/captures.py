@@ -10,9 +10,10 @@ from record import Record
 
 from fusioncam.errors import first_line
 from fusioncam.kernels.device import empty
+from fusioncam.runtime.engine.device.run import WARM_UP
 from gpu.lab import Lab, explain
 from gpu.maps import differences
-from gpu.rows.passes import WARM_UP, Passes, Setting
+from gpu.rows.passes import Passes, Setting
 
 OPENED = 4  # engines
 ALIKE = 0.999  # correlation of the maps

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,12 @@ from fusioncam.kernels.arrays import Array
 from fusioncam.kernels.device import DeviceArray, empty
 from fusioncam.manifest import SCORE_GRAPH
 from fusioncam.quirks import crashing_optimizers
+from fusioncam.runtime.engine.device.run import NO_GRAPH, WARM_UP, run_options
 from fusioncam.runtime.providers.spec import Provider, Use
 from fusioncam.runtime.providers.table import CPU, CUDA
 from fusioncam.runtime.sessions.open import captures, open_session
 from gpu.lab import Lab
 
-NO_GRAPH = -1
-WARM_UP = 3  # runs until onnxruntime has captured a CUDA graph
 SEED = 4
 
 
@@ -92,7 +90,7 @@ class Passes:
 
     def run(self, count: int, graph: int = NO_GRAPH) -> Callable[[], None]:
         """A run of the first `count` pictures, which nobody waits for, as a CUDA graph of that number."""
-        binding, options, device = self.session.io_binding(), _run_options(graph), self.device
+        binding, options, device = self.session.io_binding(), run_options(graph), self.device
         both = ((binding.bind_input, "image", self._pictures), (binding.bind_output, "logits", self._logits))
         for bind, name, many in both:
             array = many.rows(0, count)
@@ -147,14 +145,6 @@ def need(lab: Lab, provider: str) -> None:
     """
     if not lab.in_test and provider not in onnxruntime.get_available_providers():
         raise ProviderError(f"onnxruntime {onnxruntime.__version__} has no {provider} here; install onnxruntime-gpu")
-
-
-@cache
-def _run_options(graph: int) -> onnxruntime.RunOptions:
-    options = onnxruntime.RunOptions()
-    options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-    options.add_run_config_entry("gpu_graph_id", str(graph))
-    return options
 
 
 def operations(path: Path) -> float:

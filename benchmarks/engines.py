@@ -1,7 +1,7 @@
 """TensorRT engines of all graphs of bundles, built without a GPU: are all taken, how large are they, and how fast?
 
-    python benchmarks/tensorrt.py [--models FOLDER] [--only NAME...]   # networks of benchmarks and tests, ONNX files
-    python benchmarks/tensorrt.py BUNDLE...                            # prints the table, writes nothing
+    python benchmarks/engines.py [--models FOLDER] [--only NAME...]   # networks of benchmarks and tests, ONNX files
+    python benchmarks/engines.py BUNDLE...                            # prints the table, writes nothing
 
 TensorRT-RTX builds; its wheel is in the extra `test`. The networks are ResNet-18 and MobileNetV2 at 224 x 224, the ONNX
 files of the folder, those of the tests, and those of torchvision, timm and transformers that are installed. Batches are
