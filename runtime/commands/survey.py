@@ -12,10 +12,10 @@ from fusioncam.manifest import MANIFEST, read_bundle
 from fusioncam.runtime.commands import console
 from fusioncam.runtime.sessions.placement import listed_nodes
 
-USUAL = 2  # onnxruntime's level of logs, unless told otherwise: warnings
-
 if TYPE_CHECKING:
     from fusioncam.runtime.sessions.survey import Survey
+
+USUAL = 2  # onnxruntime's level of logs, unless told otherwise: warnings
 
 
 def survey_model(

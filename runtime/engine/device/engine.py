@@ -26,7 +26,7 @@ from fusioncam.runtime.engine.scheduler import IN_FLIGHT, RunningTask, Scheduler
 from fusioncam.runtime.engine.sketches import sketches_of
 from fusioncam.runtime.methods import METHODS
 
-REST = 4  # pictures in a run of the few passes that come one by one: a whole chunk would be a waste
+SMALL = 4  # pictures in a run of the last few passes, for which a whole chunk would be a waste
 
 
 class DeviceEngine:
@@ -59,14 +59,14 @@ class DeviceEngine:
         captured: bool = False,
     ) -> None:
         self.device, self.manifest, self.chunk, self.captured = device, manifest, chunk, captured
-        rest = chunk if one_shape else min(REST, chunk)
-        self._explain, self.pace = explain, Pace(chunk, padded=True, small=rest)
+        small = chunk if one_shape else min(SMALL, chunk)
+        self._explain, self.pace = explain, Pace(chunk, padded=True, small=small)
         self._lanes, self._thread = Lanes(device, stream), SessionThread(device.entered)
         self._lock, self._owner = threading.Lock(), 0
         picture = PictureBuffers(device, manifest, input_type(score), chunk, stream)
         binder = partial(bound, device, self._thread)
         passes = DevicePasses(
-            self._lanes, picture, partial(binder, score), RunSizes(chunk, small=rest), manifest.ending, captured
+            self._lanes, picture, partial(binder, score), RunSizes(chunk, small=small), manifest.ending, captured
         )
         classes, explain_runs = self._for_classes(picture, stream, 1)
         self.state = DeviceState(device, stream, picture, classes, passes, explain_runs)

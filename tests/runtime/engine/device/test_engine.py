@@ -12,7 +12,7 @@ from fusioncam import Explainer
 from fusioncam.errors import FusionCamError, UsageError
 from fusioncam.export import export_model
 from fusioncam.kernels.specs import SPECS
-from fusioncam.runtime.engine.device.engine import REST
+from fusioncam.runtime.engine.device.engine import SMALL
 from fusioncam.runtime.explanation import Passes
 from fusioncam.runtime.methods import METHODS
 
@@ -241,7 +241,7 @@ def test_no_pass_too_many(tiny, on_device, pictures, chunk, sizes):
         object.__setattr__(run, "session", Counter(run.session, seen))
     explainer.explain(pictures[0], 1)
     explainer.explain(pictures[1], 1)
-    assert REST == 4
+    assert SMALL == 4
     assert sorted(seen) == sorted(2 * sizes)
 
 
