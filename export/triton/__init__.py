@@ -59,7 +59,9 @@ def write_repository(
     if bundle.resolve() in (repository, *repository.parents):
         raise OutputError(f"{repository} lies in the bundle; give another --repo")
     if deployment.kind == "gpu" and manifest.score_precision == "int8":
-        raise UsageError("int8 bundles are for CPUs; for a GPU export the model again, with --precision fp16")
+        raise UsageError(
+            "Triton runs int8 bundles on CPUs only; for a GPU export the model again, with --precision fp16"
+        )
     if manifest.one_by_one:
         raise UsageError(
             "the model decides once for a whole batch, and Triton puts requests into one; use `fusioncam serve`"
