@@ -30,7 +30,8 @@ class ExportOptions(TypedDict, total=False):
     """Fields of `fusioncam.manifest.Preprocessing`, or `{"preset": NAME}` with more fields over it, or only the name of
     the preset; by default that of the source."""
     precision: str | None
-    """Type the score graph computes in: `fp32`, `fp16` for GPUs, `int8` for CPUs; by default the source's."""
+    """Type the score graph computes in: `fp32`, `fp16` for GPUs, `int8` for CPUs and NPUs; by default the
+    source's."""
     calibrate: Photos | None
     """For `int8`, and only there: gives the photos to calibrate on, preprocessed (3, H, W) arrays or (name, array),
     when called with the bundle's `Preprocessing`; it is called several times. For a folder of files that is

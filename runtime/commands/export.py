@@ -73,7 +73,7 @@ Resize = Annotated[str | None, Option(help="squash | crop | squash_crop | crop_f
 CropFraction = Annotated[float | None, Option(help="Side of the crop over that of the picture.")]
 Filter = Annotated[str | None, Option(help="nearest | bilinear | bicubic | lanczos | box | hamming [bilinear].")]
 Precision = Annotated[
-    str | None, Option(help="Precision of the masked passes: fp32 | fp16 (GPUs) | int8 (CPUs) [the model's].")
+    str | None, Option(help="Precision of the masked passes: fp32 | fp16 (GPUs) | int8 (CPUs, NPUs) [the model's].")
 ]
 Calibrate = Annotated[Path | None, Option(metavar="FOLDER", help="Photos like those to be explained; for int8.")]
 Symmetric = Annotated[

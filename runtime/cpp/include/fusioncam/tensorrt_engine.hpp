@@ -124,6 +124,7 @@ inline std::vector<char> engine_bytes(const std::filesystem::path &path) {
     return data;
 }
 
+/// An engine on one GPU, with the buffers of its inputs and outputs.
 class TensorRTEngine {
   public:
     /// Loads an engine onto the thread's current GPU; throws BundleError where it is not that of the manifest's graph.
