@@ -111,6 +111,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="*", default=[], help="how names of networks begin")
     parser.add_argument("--out", type=Path, default=RESULTS)
     asked = parser.parse_args(arguments)
+    for bundle in asked.bundles:
+        if not any((bundle / graph).exists() for graph in GRAPHS):
+            parser.error(f"{bundle} holds no graph of a bundle; give a folder that fusioncam export made")
     rows: Rows = []
     if asked.only and asked.out.exists():
         old = json.loads(asked.out.read_text())["rows"]

@@ -8,7 +8,8 @@ from fusioncam.runtime.providers.spec import Options, Plugin, PluginUse, Provide
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 
-GET_GPU, GET_TENSORRT = 'pip install "fusioncam[gpu]"', 'pip install "tensorrt-cu13<11"'
+TENSORRT_WHEEL = '"tensorrt-cu13<11"'  # TensorRT 10, which onnxruntime 1.31 takes
+GET_GPU, GET_TENSORRT = 'pip install "fusioncam[gpu]"', f"pip install {TENSORRT_WHEEL}"
 GET_BUILD = 'pip uninstall onnxruntime, then pip install "onnxruntime-gpu>=1.31" (x86-64 Linux and Windows)'
 GET_DIRECTML = "pip uninstall onnxruntime-gpu, then pip install onnxruntime-directml (Windows)"
 GET_COREML = "pip install onnxruntime on a Mac, whose build has it"
@@ -24,6 +25,7 @@ SHAPE_OPERATORS = frozenset({
 
 
 def _cuda(use: Use) -> Options:
+    """Return the options of onnxruntime's CUDA provider; None leaves one to onnxruntime."""
     return {
         "device_id": use.device,
         "user_compute_stream": use.stream,
@@ -38,6 +40,7 @@ def _cuda(use: Use) -> Options:
 
 
 def _tensorrt(use: Use) -> Options:
+    """Return the options of onnxruntime's TensorRT provider; None leaves one to onnxruntime."""
     single = {name: (1, *shape[1:]) for name, shape in use.shapes.items()}
     cached = True if use.cache else None  # onnxruntime's parser takes True, not 1, for a switch of TensorRT's
     return {
@@ -90,7 +93,7 @@ PROVIDERS = (
     ProviderSpec(
         "tensorrt",
         TENSORRT,
-        install=f'{GET_GPU} "tensorrt-cu13<11"',  # it builds on the libraries of CUDA
+        install=f"{GET_GPU} {TENSORRT_WHEEL}",  # it builds on the libraries of CUDA
         build=GET_BUILD,
         defaults=_tensorrt,
         chunk=GPU_CHUNK,

@@ -27,6 +27,12 @@ def test_bundles_are_printed_and_not_written(engines, make_tiny, tmp_path, capsy
     assert "3 graphs built, 0 refused" in said
 
 
+def test_a_folder_without_graphs_is_an_error(engines, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        engines.main([str(tmp_path)])
+    assert "holds no graph of a bundle" in capsys.readouterr().err
+
+
 def test_a_refused_graph_fails(engines, tmp_path, capsys):
     text = '<ir_version: 10, opset_import: ["": 18]> agraph (float[4] x) => (float[4] y) {y = Softmax(x)}'
     (tmp_path / "b.fcam").mkdir()
