@@ -33,6 +33,7 @@ from fusioncam.manifest import (
 
 # Of scores in float16 beside a float32 model, as a root mean square: it tells damage. Maps decide what is good enough.
 SCORE_TOLERANCE = 0.1
+SIGMOID_DIGITS = 1e-7  # onnxruntime's sigmoid is exact to the digits of 1, however small its result is
 MOST_PHOTOS = 32  # whose drift is measured: bounds the time
 ROUNDING = ("QuantizeLinear", "Round")
 
@@ -157,6 +158,8 @@ def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Findi
         logarithm = (manifest.source.ending or manifest.ending) == "softmax" and bool((expected <= 0).all())
     expected = comparable(expected, manifest.source, logarithm)
     scale = float(np.abs(expected).max()) or 1.0
+    closing = manifest.source.ending == "sigmoid" and not logarithm
+    rounding = manifest.source.rounding + (SIGMOID_DIGITS * abs(manifest.source.scale) if closing else 0.0)
     findings = []
     explain, score = _open(bundle, manifest, optimize)
     logits_by_graph = {
@@ -179,7 +182,7 @@ def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Findi
             sides = [as_source(side, manifest, logarithm) for side in _sides(logits, manifest)]
             errors = [np.abs(s - expected) if s.shape == expected.shape else np.array(np.inf) for s in sides]
             off = max(float(np.sqrt(np.square(e).mean()) if halved else e.max()) for e in errors)
-            error = max(off - manifest.source.rounding, 0.0) / scale
+            error = max(off - rounding, 0.0) / scale
         if halved and not np.isfinite(logits).all():
             error = float("nan")  # a sigmoid makes 1 of infinity, and would hide it
         limit = SCORE_TOLERANCE if halved else LOGIT_TOLERANCE[precision]

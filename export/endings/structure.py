@@ -26,6 +26,7 @@ from fusioncam.manifest import Ending, Reach
 
 LARGEST_LOGARITHM = float(-np.log(TRACE))  # of a probability that is compared
 LARGE = 3.0  # of logits: beyond, the digits they have decide how well probabilities agree
+FINE, COARSE = 1e-6, 1e-2  # of a sigmoid in float32 and float16: from there on, its digits tell its logarithm
 PLAIN: dict[str, Ending] = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
 CURVED = ("Softmax", "LogSoftmax", "Sigmoid", "Exp", "Tanh", "Softplus", "ReduceLogSumExp", "Pow")
 CLIPPING = ("Clip", "Max", "Min", "Relu")
@@ -132,6 +133,10 @@ def _disagreement(reading: Reading, tail: Tail, value: ir.Value, probabilities: 
     scale = np.maximum(np.abs(p).max(axis=1, keepdims=True), tail.least)
     if not np.isfinite(predicted).all() or not (np.abs(np.exp(predicted) - p) <= tolerance * scale).all():
         return None
+    if reading.ending == "sigmoid" and reading.inputs is None and not reading.logarithm:
+        # onnxruntime's sigmoid has the digits of 1 only; close to 1, the distance from 1 tells sigmoids apart.
+        least, sides = (COARSE if tail.half else FINE), [(np.exp(predicted), p), (-np.expm1(predicted), 1 - p)]
+        return max(float(np.abs(np.subtract(*(np.log(np.maximum(v, least)) for v in side))).max()) for side in sides)
     logs = [predicted, probabilities if reading.logarithm else np.log(np.maximum(p, LEAST))]
     return float(np.abs(np.subtract(*(np.maximum(v, np.log(LEAST)) for v in logs))).max())
 

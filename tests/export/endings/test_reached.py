@@ -112,3 +112,25 @@ def test_a_saturated_hard_sigmoid_has_a_gradient(explained):
     assert set(found.given) <= {0.0, 1.0}
     assert np.allclose(found.probabilities, found.given, atol=2e-6)
     assert found.points_along(found.weights[:, 2])
+
+
+ALMOST_1 = {
+    "sigmoid": "y = Sigmoid (u)",
+    "by_tanh": "h = Mul (u, n0_5) t = Tanh (h) p = Add (t, n1) y = Mul (p, n0_5)",
+}
+
+
+@pytest.mark.parametrize("name", ALMOST_1)
+def test_a_sigmoid_that_is_almost_1_for_every_picture(name, explained):
+    """Twice the logits would give the same outputs but for some millionths."""
+    found = explained(f"s = Mul (z, n0_1) w = Add (s, n6) u = Add (w, n6) {ALMOST_1[name]}", 2)
+    assert (found.given > 1 - 1e-4).all()
+    assert np.allclose(found.gradient.sum(axis=(1, 2)), 0.1 * found.weights[:, 2], rtol=1e-3)
+
+
+def test_a_sigmoid_that_is_almost_0_for_every_picture(explained):
+    """It is off by some hundred millionths in onnxruntime, which is much of so little."""
+    found = explained("s = Mul (z, n0_1) v = Sub (s, n6) w = Sub (v, n6) y = Sigmoid (w)", 2)
+    assert (found.given < 1e-4).all()
+    assert np.allclose(found.gradient.sum(axis=(1, 2)), 0.1 * found.weights[:, 2], rtol=1e-3)
+    assert all(f.ok for f in check(found.bundle))
