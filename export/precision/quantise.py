@@ -65,7 +65,7 @@ def in_int8(model: ir.Model, batches: Batches, pixels: Range, symmetric: bool = 
         quantised = _quantise(model, _with_headroom(model, seen, pixels), symmetric)
         _correct_biases(model, quantised, batches)
         if symmetric:
-            _keep_float_biases(quantised)
+            _keep_floats(quantised)
         session(quantised)
     return quantised
 
@@ -194,13 +194,14 @@ def _correct_biases(model: ir.Model, quantised: ir.Model, batches: Batches) -> N
             _add_to_bias(node, shift)
 
 
-def _keep_float_biases(quantised: ir.Model) -> None:
-    """Replace biases in 32 bits by the floats that they stand for: TensorRT refuses integers of more than 8 bits."""
-    op = Ops(quantised.graph, "bias")
-    for node in quantised.graph:
-        if node.op_type in WEIGHTED and len(node.inputs) > 2 and _rounded(node.inputs[2]):
-            _, integers, scales = _parts(node.inputs[2])
-            node.replace_input_with(2, op.constant((integers * scales).astype(np.float32)))
+def _keep_floats(quantised: ir.Model) -> None:
+    """Replace the integers that TensorRT refuses by the floats that they stand for: biases in 32 bits, and scalars."""
+    op = Ops(quantised.graph, "float")
+    for node in list(quantised.graph):
+        if node.op_type == "DequantizeLinear" and _constant(node.inputs[0]):
+            _, integers, scales = _parts(node.outputs[0])
+            if integers.dtype == np.int32 or integers.ndim == 0:
+                node.outputs[0].replace_all_uses_with(op.constant((integers * scales).astype(np.float32)))
     passes.RemoveUnusedNodesPass()(quantised)
 
 

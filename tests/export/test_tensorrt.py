@@ -29,6 +29,8 @@ NAMES = (
     "squeezenet11_fp32_opset7_softmax",
     "vww_person_mobilenetv1_025_96_logits",
 )
+# One of each kind, to save minutes: `benchmarks/tensorrt.py` builds float16, int8 and the single graph of all networks.
+FEW = ("resnet_basic", "shufflenet_v2", "convnext", "vit", "swin", "maxvit")
 SCORES = (SCORE_GRAPH,)  # what another precision of the scores changes,
 WITH_SCORES = (SCORE_GRAPH, CHUNK_GRAPH, FUSE_GRAPH, SINGLE_GRAPH)  # and with the single graph and that without a loop
 # Parsed only, in fp16 and int8, to save two minutes; `benchmarks/engines.py` builds them, too.
@@ -44,15 +46,17 @@ def test_architecture(architecture, export_of, middle_of, refused):
         assert refused(exported.bundle) == []
 
 
-def test_the_whole_method_of_an_architecture(architecture, export_of, refused, tmp_path):
-    (tmp_path / SINGLE_GRAPH).write_bytes(single_graph(export_of(architecture).bundle))
+@pytest.mark.parametrize("name", FEW)
+def test_the_whole_method_of_an_architecture(name, export_of, refused, tmp_path):
+    (tmp_path / SINGLE_GRAPH).write_bytes(single_graph(export_of(name).bundle))
     assert (
         refused(tmp_path, parsed={SINGLE_GRAPH}) == []
     )  # building takes seconds each, and is done of real models below
 
 
-def test_architecture_in_float16(architecture, export_of, refused, tmp_path):
-    export_model(export_of(architecture).source, tmp_path / "scores.fcam", precision="fp16")
+@pytest.mark.parametrize("name", FEW)
+def test_architecture_in_float16(name, export_of, refused, tmp_path):
+    export_model(export_of(name).source, tmp_path / "scores.fcam", precision="fp16")
     assert refused(tmp_path / "scores.fcam", SCORES) == []
     # Its score graph is a float16 model like any other.
     manifest = export_model(tmp_path / "scores.fcam" / SCORE_GRAPH, tmp_path / "all.fcam")
@@ -72,8 +76,9 @@ def few(prep):
     return (rng.normal(size=(3, *prep.size)).astype(np.float32) for _ in range(2))
 
 
-def test_architecture_in_symmetric_int8(architecture, export_of, refused, tmp_path):
-    classifier = canonicalize(export_of(architecture).source)
+@pytest.mark.parametrize("name", FEW)
+def test_architecture_in_symmetric_int8(name, export_of, refused, tmp_path):
+    classifier = canonicalize(export_of(name).source)
     images = noise(classifier.model, 3, seed=3)
     score, _ = score_graph(classifier, "int8", lambda: [images], (-9, 9), symmetric=True)
     ir.save(score, tmp_path / SCORE_GRAPH)
