@@ -20,10 +20,11 @@ class Arithmetic:
         op: Appends to the graph.
         grid: (h, w) of the layer.
         size: (H, W) of the maps.
+        classes: The number of classes.
     """
 
-    def __init__(self, op: Ops, grid: tuple[int, int], size: tuple[int, int]) -> None:
-        self.op, self.grid, self.size = op, grid, size
+    def __init__(self, op: Ops, grid: tuple[int, int], size: tuple[int, int], classes: int = 0) -> None:
+        self.op, self.grid, self.size, self.classes = op, grid, size, classes
 
     def number(self, value: float) -> ir.Value:
         """Return a number as a constant."""
@@ -151,11 +152,30 @@ class Arithmetic:
         better = op.Where(again, exact, op.Add(coarse, error))
         return op.ScatterElements(op.Add(scores, error), heavy, better, axis=0)
 
-    def chances(self, logits: ir.Value, ending: Ending) -> ir.Value:
-        """Return probabilities (n, classes) of logits; for a regression, the values themselves."""
-        if ending == "value":
-            return logits
-        return self.op.Sigmoid(logits) if ending == "sigmoid" else self.op.Softmax(logits, axis=1)
+    def confidence(self, logits: ir.Value, chosen: ir.Value, ending: Ending) -> tuple[ir.Value, ir.Value]:
+        """Return the probability p (n,) of a class, from logits (n, classes), and what is left of it, 1 - p (n,).
+
+        Near 1, float32 tells two values of p less well than two of 1 - p. Of a regression, p is the value, -p is left.
+        """
+        op = self.op
+        if ending in ("value", "sigmoid"):
+            column = op.Reshape(op.Gather(logits, chosen, axis=1), op.ints([-1]))
+            both = column, op.Neg(column)
+            if ending == "value":
+                return both
+            # onnxruntime's Sigmoid has a fixed number of decimals, so few digits are left of a value near 0.
+            rest, chance = (op.Reciprocal(op.Add(op.Exp(v), self.number(1))) for v in both)
+            return chance, rest
+        every = op.Softmax(logits, axis=1)
+        is_class = op.Equal(op.constant(np.arange(self.classes)), chosen)
+        one, rest = (op.Where(is_class, *pair) for pair in ((every, self.number(0)), (self.number(0), every)))
+        return op.ReduceSum(one, op.ints([1]), keepdims=0), op.ReduceSum(rest, op.ints([1]), keepdims=0)
+
+    def gain(self, mapped: tuple[ir.Value, ir.Value], blank: tuple[ir.Value, ir.Value]) -> ir.Value:
+        """Return p - p_blank of two pairs of `confidence`, by what is left of them where both are nearly 1."""
+        op = self.op
+        high = op.Greater(op.Add(mapped[0], blank[0]), self.number(1))
+        return op.Where(high, op.Sub(blank[1], mapped[1]), op.Sub(mapped[0], blank[0]))
 
     def shares(self, first: ir.Value, second: ir.Value) -> tuple[ir.Value, ir.Value]:
         """Return two gains as shares of their sum, for step 3; equal shares where the sum is about zero."""
@@ -225,4 +245,4 @@ def percentile(m: Arithmetic, values: ir.Value) -> ir.Value:
 def arithmetic_of(op: Ops, manifest: Manifest) -> Arithmetic:
     """Return the arithmetic, appended by `op`, for maps of the size of the model's input."""
     _, height, width = manifest.layer.shape
-    return Arithmetic(op, (height, width), manifest.preprocessing.size)
+    return Arithmetic(op, (height, width), manifest.preprocessing.size, manifest.classes)

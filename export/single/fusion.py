@@ -24,12 +24,12 @@ def fused(op: Ops, subject: Subject, scores: ir.Value, network: Network) -> dict
     """
     maps = arithmetic_of(op, subject.manifest)
 
-    def confidences(several: Sequence[ir.Value]) -> list[ir.Value]:
-        """Return p_c(x * m) of several maps m, each (1,)."""
+    def confidences(several: Sequence[ir.Value]) -> list[tuple[ir.Value, ir.Value]]:
+        """Return p_c(x * m) and 1 - p_c(x * m) of several maps m, each (1,)."""
         masks = op.Concat(*(op.Reshape(m, op.ints([1, 1, *maps.size])) for m in several), axis=0)
-        rows = maps.chances(network.logits(op, subject.image, masks), subject.manifest.ending)
-        column = of_class(op, rows, subject.chosen)
-        return [op.Gather(column, op.ints([i])) for i in range(len(several))]
+        rows = network.logits(op, subject.image, masks)
+        chance, rest = maps.confidence(rows, subject.chosen, subject.manifest.ending)
+        return [(op.Gather(chance, op.ints([i])), op.Gather(rest, op.ints([i]))) for i in range(len(several))]
 
     gradient_map = maps.grad_cam(subject.activations, subject.gradients)
     denoised = maps.denoise(gradient_map)
@@ -39,10 +39,10 @@ def fused(op: Ops, subject: Subject, scores: ir.Value, network: Network) -> dict
     region = maps.score_cam(subject.activations, scores)
     nothing = op.constant(np.zeros(maps.size, np.float32))
     blank, of_denoised, of_region = confidences([nothing, denoised, region])
-    shares = maps.shares(op.Sub(of_denoised, blank), op.Sub(of_region, blank))
+    shares = maps.shares(maps.gain(of_denoised, blank), maps.gain(of_region, blank))
     united = maps.unite(denoised, region, shares)
     (of_united,) = confidences([united])
-    merged = maps.blend(united, region, maps.shares(op.Sub(of_united, blank), shares[1]))
+    merged = maps.blend(united, region, maps.shares(maps.gain(of_united, blank), shares[1]))
     return {"fusion_cam": merged, "grad_cam": gradient_map, "score_cam": region}
 
 

@@ -14,11 +14,11 @@ RNG = np.random.default_rng(5)
 def run():
     """Runs what `build(arithmetic, *values)` writes on arrays; the first result, in float64."""
 
-    def run(build, *arrays, grid=(3, 4), size=(9, 13)):
+    def run(build, *arrays, grid=(3, 4), size=(9, 13), classes=0):
         kind = ir.TensorType(ir.DataType.FLOAT)
         inputs = [ir.Value(name=f"x{i}", type=kind, shape=ir.Shape(a.shape)) for i, a in enumerate(arrays)]
         graph = ir.Graph(inputs, [], nodes=[], name="test", opset_imports={"": 18})
-        result = build(Arithmetic(Ops(graph, "test"), grid, size), *inputs)
+        result = build(Arithmetic(Ops(graph, "test"), grid, size, classes), *inputs)
         result.type = kind
         graph.outputs.append(result)
         feeds = {f"x{i}": a.astype(np.float32) for i, a in enumerate(arrays)}
@@ -116,12 +116,30 @@ def test_fusion(gains, run):
 
 
 @pytest.mark.parametrize("ending", ["logits", "softmax", "sigmoid", "value"])
-def test_chances(ending, run):
+@pytest.mark.parametrize("c", [0, 2])
+def test_confidence(c, ending, run):
     logits = np.array([[1.0, -2, 30], [0, 0, 0], [-90, 5, 5]])
-    wanted = {
-        "logits": reference.softmax(logits),
-        "softmax": reference.softmax(logits),
-        "sigmoid": 1 / (1 + np.exp(-logits)),
-        "value": logits,
-    }[ending]
-    np.testing.assert_allclose(run(lambda m, v: m.chances(v, ending), logits), wanted, rtol=1e-5, atol=1e-30)
+    own = {"sigmoid": 1 / (1 + np.exp(-logits)), "value": logits}.get(ending, reference.softmax(logits))[:, c]
+    left = {"sigmoid": 1 / (1 + np.exp(logits[:, c])), "value": -own}.get(ending, 1 - own)
+
+    def both(m, v):
+        return m.op.Concat(*m.confidence(v, m.op.ints([c]), ending), axis=0)
+
+    found = run(both, logits, classes=3)
+    np.testing.assert_allclose(found, [*own, *left], rtol=1e-5, atol=1e-13)
+
+
+@pytest.mark.parametrize("ending", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("logit", [-20.0, -3.0, 0.0, 3.0, 14.0, 20.0])
+def test_gain(logit, ending, run):
+    """Gains keep their digits where a class is all but sure."""
+    logits = np.array([[logit, 0.0], [logit + 0.5, 0.0]])
+    zero, own = (v.astype(np.float64) for v in logits.astype(np.float32)[:, 0])
+    wanted = np.exp(-zero) * -np.expm1(zero - own) / (1 + np.exp(-own)) / (1 + np.exp(-zero))
+
+    def gain(m, v):
+        chance, left = m.confidence(v, m.op.ints([0]), ending)
+        blank, mapped = [[m.op.Gather(p, m.op.ints([i])) for p in (chance, left)] for i in (0, 1)]
+        return m.gain(mapped, blank)
+
+    assert run(gain, logits, classes=2)[0] == pytest.approx(wanted, rel=1e-5)
