@@ -30,6 +30,11 @@ from gpu.rows.passes import partitions
 
 MAPS = ("fusion_cam", "grad_cam", "score_cam")
 TOOL_SECONDS = 300
+# Types are those of the graph, and no run is replayed: the number of turns of the loop is another for each picture.
+TOOLS = {
+    "trtexec": ("--stronglyTyped", "--noTF32"),
+    "tensorrt_rtx": ("--rtxCudaGraphStrategy=disable",),
+}
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ def by_tool(tool: str, work: Work) -> Built:
     outputs, times = work.folder / f"{tool}-outputs.json", work.folder / f"{tool}-times.json"
     command = [
         path, f"--onnx={work.graph}", f"--loadInputs={inputs}", f"--exportOutput={outputs}", f"--exportTimes={times}",
-        f"--iterations={work.samples}", "--duration=0", f"--device={work.device.index}",
+        f"--iterations={work.samples}", "--duration=0", f"--device={work.device.index}", *TOOLS[tool],
     ]  # fmt: skip
     begun = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TOOL_SECONDS)
@@ -157,7 +162,8 @@ def _engine(trt: Any, graph: Path) -> Any:
     """
     logger = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(logger)
-    network = builder.create_network(0)
+    typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # later versions know no other networks
+    network = builder.create_network(0 if typed is None else 1 << int(typed))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(graph)):
         raise RuntimeError(f"{trt.__name__} cannot read the graph: {parser.get_error(0).desc()}")

@@ -1,6 +1,8 @@
+
 """Stage `engine`: builders that are not here are pretended, in the shape that NVIDIA documents."""
 
 import ctypes
+import enum
 import os
 import sys
 import types
@@ -30,7 +32,9 @@ def work(part, lab, tmp_path):
 TOOL = """#!{python}
 import json, sys
 import numpy as np, onnxruntime
-given = dict(word.lstrip("-").split("=", 1) for word in sys.argv[1:])
+given = dict((word.lstrip("-") + "=").split("=", 1) for word in sys.argv[1:])
+given = {{name: value.rstrip("=") for name, value in given.items()}}
+assert given.keys() >= {{"stronglyTyped", "noTF32"}}
 if "refuse" in given["onnx"]:
     print("[E] some line"); print("[E] no importer for NonZero"); sys.exit(1)
 assert given["duration"] == "0"
@@ -62,6 +66,9 @@ def tool(tmp_path, monkeypatch):
 class Trt(types.ModuleType):
     """A package as tensorrt: its engine is onnxruntime, over the memory it is given."""
 
+    class NetworkDefinitionCreationFlag(enum.IntEnum):
+        STRONGLY_TYPED = 5
+
     class Logger:
         ERROR = 1
 
@@ -73,6 +80,7 @@ class Trt(types.ModuleType):
             pass
 
         def create_network(self, flags):
+            assert flags == 1 << 5
             return types.SimpleNamespace()
 
         def create_builder_config(self):
