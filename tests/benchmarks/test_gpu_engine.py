@@ -1,4 +1,3 @@
-
 """Stage `engine`: builders that are not here are pretended, in the shape that NVIDIA documents."""
 
 import ctypes
