@@ -123,9 +123,11 @@ def test_what_is_no_number_of_a_gpu_is_refused(index):
 
 @pytest.fixture
 def broken(monkeypatch, tmp_path):
-    """Installs a package that raises something as it is imported."""
+    """Installs a package that raises something as it is imported; it is forgotten after the test."""
+    installed = []
 
     def install(package, module, problem):
+        installed.append(package)
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").write_text("")
         (tmp_path / package / module).write_text(problem)
@@ -133,7 +135,9 @@ def broken(monkeypatch, tmp_path):
             monkeypatch.delitem(sys.modules, name)
         monkeypatch.syspath_prepend(tmp_path)
 
-    return install
+    yield install
+    for name in [name for name in sys.modules if name.split(".")[0] in installed]:
+        del sys.modules[name]
 
 
 PROBLEMS = [
