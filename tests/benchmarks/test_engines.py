@@ -49,8 +49,9 @@ def test_one_network_goes_beside_the_others(engines, tmp_path, capsys):
     out.write_text(json.dumps({"rows": [other]}))
     assert engines.main(["--only", "tests/pooled", "--out", str(out)]) == 0
     report = json.loads(out.read_text())
-    assert [row["graph"] for row in report["rows"]] == ["score.onnx", *engines.GRAPHS[:3]]
-    assert (report["built"], report["refused"]) == (4, 0)
+    assert [row["graph"] for row in report["rows"]] == ["score.onnx", *engines.GRAPHS[:3], "score.onnx", "score.onnx"]
+    assert [row["scores"] for row in report["rows"][-2:]] == ["fp16", "int8"]
+    assert (report["built"], report["refused"]) == (6, 0)
     assert all(row["layers"] > 0 and row["bytes"] > 1000 for row in report["rows"][1:])
 
 
