@@ -85,7 +85,7 @@ def devices_of(asked: argparse.Namespace, folder: Path) -> tuple[dict[str, Any],
 
 
 def described(asked: argparse.Namespace, device: Any, launcher: str) -> dict[str, Any]:
-    """What the report says before anything is measured."""
+    """Return the head of the report, before anything is measured."""
     from gpu.machine import describe, versions
 
     settings = {

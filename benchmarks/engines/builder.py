@@ -27,7 +27,7 @@ class MissingBuilderError(FusionCamError):
 
 @dataclass(frozen=True)
 class Engine:
-    """What became of one graph.
+    """Outcome of one graph.
 
     Attributes:
         refusal: Why there is no engine, in the words of the parser or the builder; None if there is one.

@@ -1,4 +1,4 @@
-"""What the benchmark builds: bundles of models, some with the single graph and that without a loop."""
+"""Bundles of models that the benchmark builds, some with the single graph and that without a loop."""
 
 import importlib.util
 import sys

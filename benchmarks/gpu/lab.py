@@ -102,11 +102,11 @@ class Lab:
 
     @property
     def in_test(self) -> bool:
-        """Whether the device is one of the tests', whose memory is the host's."""
+        """Return whether the device is one of the tests', whose memory is the host's."""
         return self.device.memory == "cpu"
 
     def precisions(self, name: str) -> tuple[str, ...]:
-        """Those that its bundles can have."""
+        """Return the precisions that the bundles of a network can have."""
         return self.files[name].precisions if name in self.files else PRECISIONS
 
     def picture(self, name: str) -> Any:
@@ -157,7 +157,7 @@ class Lab:
         return self._once(("bundle", name, precision), make)
 
     def made(self, name: str) -> bool:
-        """Whether all its bundles are there."""
+        """Return whether all its bundles are there."""
         return all((self.folder / f"{name}-{precision}.fcam").exists() for precision in self.precisions(name))
 
     def single(self, name: str) -> Path:

@@ -51,7 +51,7 @@ def versions() -> dict[str, str]:
 
 
 def identities(device: Device) -> list[str]:
-    """What NVIDIA's tools may call the GPU, the best first: its UUID, as a whole GPU or as a part of one, its PCI bus.
+    """Return names of the GPU for NVIDIA's tools, the best first: its UUID, as a whole or as a part, its PCI bus.
 
     Their numbers are not those of CUDA, which CUDA_VISIBLE_DEVICES changes, and which counts parts (MIG) as devices.
     """
@@ -73,7 +73,7 @@ def identities(device: Device) -> list[str]:
 
 
 def nvidia_smi(names: Sequence[str]) -> dict[str, str]:
-    """What the driver's own tool says of the GPU that has one of these names; nothing where it is missing.
+    """Return what the driver's own tool says of the GPU of one of these names; nothing where it is missing.
 
     A part of a GPU is told as the whole, which its PCI bus names.
     """

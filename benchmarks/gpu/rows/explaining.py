@@ -22,7 +22,7 @@ LATE = 1.3  # times its deadline that an explanation may take
 
 
 class Cancelled(Exception):  # noqa: N818
-    """What the progress callback raises to stop an explanation."""
+    """Error that the progress callback raises to stop an explanation."""
 
 
 def progress(record: Record, lab: Lab, setting: Setting) -> str:
