@@ -94,6 +94,11 @@ def needs_gradient(method: str) -> bool:
     return method not in WITHOUT_GRADIENT
 
 
+def needs_every_pass(methods: Sequence[str], manifest: Manifest) -> bool:
+    """Return True where a method needs the scores of all classes, which cannot be guessed: only exact budgets do."""
+    return "score_cam_probability" in with_parts(methods) and manifest.ending not in ("sigmoid", "value")
+
+
 def checked_methods(names: Sequence[str], gradient: bool = True) -> tuple[str, ...]:
     """Return the methods of these names, each once.
 
@@ -130,8 +135,7 @@ def checked_for(methods: Sequence[str], manifests: Sequence[Manifest], budget: "
             "recipro_cam runs head.onnx, which the bundle lacks; export the model again, or by a layer that all "
             "evidence passes (`fusioncam inspect`)"
         )
-    guessed = budget not in ("exact", 1.0)
-    if "score_cam_probability" in parts and guessed and manifests[0].ending not in ("sigmoid", "value"):
+    if budget not in ("exact", 1.0) and needs_every_pass(checked, manifests[0]):
         raise UsageError(
             "score_cam_probability needs the scores of all classes, which cannot be guessed: use budget exact"
         )

@@ -31,6 +31,7 @@ EXAMPLES = {
     ),
     "serve": (
         "fusioncam serve model.fcam",
+        "fusioncam serve model.fcam --deadline 500ms",
         "fusioncam serve cats=model.fcam --host 0.0.0.0 --token-file token.txt",
         "fusioncam serve model.fcam --workers 2 --threads 1 --port 8080",
     ),

@@ -5,13 +5,13 @@ import re
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
 from fusioncam.errors import UsageError
 from fusioncam.runtime.commands import console
-from fusioncam.runtime.commands.options import AllowCpu, Chunk, Json, Providers, Threads, parts
+from fusioncam.runtime.commands.options import AllowCpu, Budget, Chunk, Json, Providers, Threads, parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,6 +35,12 @@ MaxBatch = Annotated[
 ]
 Queue = Annotated[int, Option(min=0, max=1 << 20, help="Explanations of a model that may wait; then 503.")]
 Timeout = Annotated[float, Option(metavar="SECONDS", help="Time for a request; then 504.")]
+Deadline = Annotated[
+    str | None,
+    Option(
+        metavar="TIME", help="In place of --budget: the best map within this time from the request, like 500ms or 2s."
+    ),
+]
 TokenFile = Annotated[
     Path | None,
     Option(metavar="FILE", help=f"File with a token that requests must carry [environment variable {TOKEN}]."),
@@ -51,6 +57,8 @@ def serve(
     bundles: Bundles,
     host: Host = "127.0.0.1",
     port: Port = 8000,
+    budget: Budget = "auto",
+    deadline: Deadline = None,
     workers: Workers = 1,
     max_batch: MaxBatch = 8,
     queue: Queue = 64,
@@ -70,20 +78,22 @@ def serve(
 ) -> int:
     """Answer requests for explanations over HTTP, by the Open Inference Protocol (version 2).
 
+    --budget and --deadline are for requests that name no budget.
     Ctrl-C or SIGTERM ends it, after running requests are answered.
     """
     from fusioncam.runtime.service import require_extra
 
     require_extra()
     from fusioncam.manifest import read_bundle
-    from fusioncam.runtime.service.http.sockets import is_local, open_sockets, url_of
+    from fusioncam.runtime.service.http.sockets import open_sockets, url_of
     from fusioncam.runtime.service.settings import Settings
     from fusioncam.runtime.service.workers.worker_config import WorkerConfig
 
     models = named(bundles)
     settings = Settings.checked(
-        token=_token(token_file), timeout=timeout, max_body=max_body, max_pixels=max_pixels, page=page, docs=docs,
-        max_pictures=min(max_pictures, queue + max_batch), concurrency=2 * (queue + max_batch) * len(models),
+        budget=_default_budget(budget, deadline), token=_token(token_file), timeout=timeout,
+        max_body=max_body, max_pixels=max_pixels, max_pictures=min(max_pictures, queue + max_batch),
+        concurrency=2 * (queue + max_batch) * len(models), page=page, docs=docs,
     )  # fmt: skip
     for bundle in models.values():
         read_bundle(bundle)
@@ -93,20 +103,40 @@ def serve(
         log_level="warning" if quiet else "info", allow_cpu=allow_cpu,
     )  # fmt: skip
     sockets = open_sockets(host, port, workers)
-    address = url_of(sockets[0])
-    if not is_local(sockets[0]) and settings.token is None:
-        console.complain(
-            f"anyone who can reach {address} may use it; give --token-file, or leave out --host", "warning"
-        )
+    _warn_of_strangers(sockets[0], config)
+    said = {"address": url_of(sockets[0]), "models": list(models), "workers": workers, "pid": os.getpid()}
+    return _run(config, sockets, workers, partial(_say_ready, said, json, quiet))
 
-    def ready() -> None:
-        if json:
-            console.say_json({"address": address, "models": list(models), "workers": workers, "pid": os.getpid()})
-        elif not quiet:
-            console.say(f"serving {', '.join(models)} at {address}")
-        sys.stdout.flush()
 
-    return _run(config, sockets, workers, ready)
+def _warn_of_strangers(listening: "socket", config: "WorkerConfig") -> None:
+    """Print a warning where other machines can reach a service without a token."""
+    from fusioncam.runtime.service.http.sockets import is_local, url_of
+
+    if config.settings.token is None and not is_local(listening):
+        message = f"anyone who can reach {url_of(listening)} may use it; give --token-file, or leave out --host"
+        console.complain(message, "warning")
+
+
+def _say_ready(said: dict[str, Any], json: bool, quiet: bool) -> None:
+    """Print that the service is ready: its address and models."""
+    if json:
+        console.say_json(said)
+    elif not quiet:
+        console.say(f"serving {', '.join(said['models'])} at {said['address']}")
+    sys.stdout.flush()
+
+
+def _default_budget(budget: str, deadline: str | None) -> str:
+    """Return the budget of requests that name none; raise UsageError where the two options contradict each other."""
+    if deadline is None:
+        return budget
+    from fusioncam.runtime import budget as budgets
+
+    if budget != "auto":
+        raise UsageError("--budget and --deadline are two ways to limit an explanation: give one of them")
+    if not isinstance(budgets.parse_budget(deadline), budgets.Deadline):
+        raise UsageError(f"--deadline is a time like 500ms or 2s, not {deadline!r}; --budget takes all other budgets")
+    return deadline
 
 
 def _checked_threads(providers: "Sequence[str]", chunk: int | None, threads: int | None, workers: int) -> int | None:

@@ -1,22 +1,24 @@
-"""The settings of the service: limits, token, pages."""
+"""The settings of the service: defaults of requests, limits, token, pages."""
 
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from fusioncam.errors import UsageError
+from fusioncam.runtime.budget import parse_budget
 from fusioncam.runtime.photos.limits import MAX_PIXELS
 
 Count = Annotated[int, Field(gt=0)]
 
 
 class Settings(BaseModel):
-    """Limits of one process of the service, its token and its pages.
+    """Defaults and limits of one process of the service, its token and its pages.
 
     Bodies are released once they are parsed, and photos shrink to the model's input, so waiting requests are small.
     Besides, there are at most `max_held` bytes of bodies at a time, and `decoders` photos of `max_pixels`.
 
     Attributes:
+        budget: Budget of requests that name none.
         token: The token that `Authorization: Bearer` must hold; without one, everybody is answered.
         timeout: Seconds from a request's head to its answer; a request may ask for less.
         max_body: Bytes of a request, before and after decompression.
@@ -31,6 +33,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    budget: str = "auto"
     token: SecretStr | None = None
     timeout: Annotated[float, Field(gt=0)] = 60.0
     max_body: Count = 32 << 20
@@ -41,6 +44,14 @@ class Settings(BaseModel):
     decoders: Annotated[int, Field(gt=0, le=64)] = 2
     page: bool = True
     docs: bool = True
+
+    @field_validator("budget")
+    @classmethod
+    def _budget_is_one(cls, budget: str) -> str:
+        try:
+            return str(parse_budget(budget))
+        except UsageError as error:
+            raise ValueError(str(error)) from error
 
     @field_validator("token")
     @classmethod

@@ -145,7 +145,7 @@ def _add_model_routes(
     app: FastAPI, models: Mapping[str, ServedModel], settings: Settings, metrics: Metrics, handler: InferHandler
 ) -> None:
     async def described(_: Request, model: ServedModel) -> schemas.ModelInfo:
-        return metadata.metadata(model)
+        return metadata.metadata(model, settings)
 
     async def ready(_: Request, model: ServedModel) -> schemas.ModelReady:
         _check_ready(model)

@@ -16,8 +16,8 @@ EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration", "pa
 SERVER = ServerInfo(name="fusioncam", version=fusioncam.__version__, extensions=EXTENSIONS)
 
 
-def metadata(model: ServedModel) -> ModelInfo:
-    """Return the inputs and outputs of a model."""
+def metadata(model: ServedModel, settings: Settings) -> ModelInfo:
+    """Return the inputs and outputs of a model, and the defaults of its requests."""
     height, width = model.size
     classes = model.manifest.classes
     inputs = {"image": [-1, 3, height, width]}
@@ -29,7 +29,13 @@ def metadata(model: ServedModel) -> ModelInfo:
         platform=PLATFORM,
         inputs=[_info(i, datatype, inputs.get(i, [-1])) for i, datatype in INPUTS.items()],
         outputs=[*maps, *(_info(o, datatype, figures[o]) for o, datatype in NO_MAPS.items())],
+        parameters=defaults(settings),
     )
+
+
+def defaults(settings: Settings) -> dict[str, str]:
+    """Return the parameters that a request has where it names none."""
+    return {"budget": settings.budget}
 
 
 def _info(name: str, datatype: str, shape: list[int]) -> TensorInfo:
@@ -46,7 +52,7 @@ def config(model: ServedModel, settings: Settings) -> dict[str, Any]:
 
     `max_batch_size` is 0, as the first axis is part of the shapes: that of an image may be left out.
     """
-    info, manifest = metadata(model), model.manifest
+    info, manifest = metadata(model, settings), model.manifest
 
     def tensors(infos: list[TensorInfo]) -> list[dict[str, Any]]:
         types = {"FP32": "TYPE_FP32", "INT64": "TYPE_INT64", "BYTES": "TYPE_STRING"}
@@ -60,6 +66,7 @@ def config(model: ServedModel, settings: Settings) -> dict[str, Any]:
         "max_batch_size": 0,
         "input": [{**t, "optional": True} for t in tensors(info.inputs)],
         "output": tensors(info.outputs),
+        "parameters": {name: {"string_value": value} for name, value in info.parameters.items()},
         "fusioncam": {
             "labels": manifest.labels,
             "classes": manifest.classes,

@@ -13,6 +13,7 @@ from fusioncam.kernels.arrays import Array
 from fusioncam.preprocessing import Preprocessing
 from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.explanation import Explanation
+from fusioncam.runtime.methods import needs_every_pass
 from fusioncam.runtime.service.batching.job import Job
 from fusioncam.runtime.service.protocol.outputs import (
     FIGURES,
@@ -134,12 +135,14 @@ def prepare_request(
     request, data = split_body(body, header_length, settings.max_pictures * 3 * math.prod(model.size))
     _check_parameters(request.parameters)
     tensors = read_tensors(request, data, INPUTS, max(MOST_LISTED, settings.max_pictures))
-    parsed = parse_request(_choices(tensors), request.parameters)
+    parsed = parse_request(_choices(tensors), request.parameters, settings.budget)
     outputs = output_specs(request, model, parsed.methods)
     verify = VERDICT in (o.name for o in outputs)
     otherwise = default_method(model.methods) if verify else model.cheapest
     methods = tuple(o.name for o in outputs if o.name not in NO_MAPS) or (otherwise,)
-    methods, budget = model.batcher.pipeline.check(methods, parsed.budget)
+    named = "budget" in tensors or "budget" in request.parameters
+    budget = parsed.budget if named or not needs_every_pass(methods, model.manifest) else "exact"
+    methods, budget = model.batcher.pipeline.check(methods, budget)
     timeout = min(settings.timeout, _timeout(request.parameters))
     pictures = _pictures(tensors, model, settings, begun, timeout)
     classes = parsed.classes(len(pictures), model.manifest.classes)

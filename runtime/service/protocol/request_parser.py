@@ -50,12 +50,15 @@ class ParsedRequest:
         return checked * pictures if len(checked) == 1 else checked
 
 
-def parse_request(inputs: Mapping[str, Sequence[Any]], parameters: Mapping[str, Any]) -> ParsedRequest:
+def parse_request(
+    inputs: Mapping[str, Sequence[Any]], parameters: Mapping[str, Any], budget: str = "exact"
+) -> ParsedRequest:
     """Return the choices that a request makes.
 
     Args:
         inputs: The values of inputs by name, flat, texts as str.
         parameters: The parameters of the request by name. Of both, only those of `CHOICES` are read.
+        budget: The budget of a request that names none.
 
     Raises:
         UsageError: A choice is made twice, or makes no sense.
@@ -68,7 +71,7 @@ def parse_request(inputs: Mapping[str, Sequence[Any]], parameters: Mapping[str, 
     return ParsedRequest(
         _class_number(parameters.get("class_index", -1)) if classes is None else classes,
         _method_names(parameters.get("method", "")) if methods is None else tuple(methods),
-        _budget(parameters.get("budget", "exact"), inputs.get("budget")),
+        _budget(parameters.get("budget", budget), inputs.get("budget")),
     )
 
 

@@ -81,13 +81,14 @@ class TensorInfo(BaseModel):
 
 
 class ModelInfo(BaseModel):
-    """A model with its inputs and outputs."""
+    """A model with its inputs and outputs; `parameters` are the defaults of its requests."""
 
     name: str
     versions: list[str]
     platform: str
     inputs: list[TensorInfo]
     outputs: list[TensorInfo]
+    parameters: dict[str, str]
 
 
 class ServerInfo(BaseModel):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fusioncam import Explainer
+from fusioncam.runtime.budget import auto, deadline
 from fusioncam.runtime.photos.model_input import as_input
 from fusioncam.runtime.service.protocol import request_parser as module
 
@@ -47,7 +48,7 @@ class TestUnderstood:
         expected = as_input(tmp_path / "photo.png", explainer.manifest.preprocessing)[1]
         np.testing.assert_array_equal(told.jobs[0].image, expected)
         assert told.jobs[0].methods == ("fusion_cam",)
-        assert told.jobs[0].budget == "exact"
+        assert told.jobs[0].budget == auto()
 
     def test_a_verdict_is_given_where_it_is_asked_for(self, client, told, x, tiny, request_of):
         for asked in (
@@ -101,6 +102,15 @@ class TestUnderstood:
         assert answer.status_code == 200, answer.text
         job = told.jobs[0]
         assert (job.class_index, job.methods, job.budget) == (3, ("layer_cam", "score_cam"), 0.25)
+
+    def test_the_service_has_a_budget_for_requests_that_name_none(self, asking, told, request_of):
+        client = asking(budget="80ms")
+        for parameters in ({}, {"budget": "exact"}, {"method": "score_cam_probability"}):
+            assert client.post(INFER, json=request_of(parameters=parameters)).status_code == 200
+        # The last one cannot be guessed: a default must not refuse it.
+        assert [job.budget for job in told.jobs] == [deadline(0.08), "exact", "exact"]
+        assert client.get("/v2/models/m").json()["parameters"] == {"budget": "80ms"}
+        assert client.get("/v2/models/m/config").json()["parameters"] == {"budget": {"string_value": "80ms"}}
 
     def test_outputs_come_as_they_are_asked_for(self, client, told, x, behind):
         outputs = [
