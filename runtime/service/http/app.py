@@ -20,6 +20,7 @@ from fusioncam.runtime.service.http.infer_handler import InferHandler
 from fusioncam.runtime.service.http.middleware import RequestMiddleware
 from fusioncam.runtime.service.monitoring.metrics import Metrics
 from fusioncam.runtime.service.protocol import metadata, openapi, schemas
+from fusioncam.runtime.service.request_runner import RequestRunner
 from fusioncam.runtime.service.served_model import VERSION, ServedModel
 from fusioncam.runtime.service.settings import Settings
 
@@ -49,14 +50,15 @@ def make_app(
     """
     settings, metrics = settings or Settings(), metrics or Metrics()
     models = {name: ServedModel(name, batcher) for name, batcher in batchers.items()}
-    handler = InferHandler(settings, metrics)
+    runner = RequestRunner(settings, metrics)
+    handler = InferHandler(settings, metrics, runner)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         for batcher in batchers.values():
             await batcher.close()
-        handler.close()
+        runner.close()
 
     app = _new_app(settings, lifespan)
     app.add_exception_handler(HTTPException, _answer_error)

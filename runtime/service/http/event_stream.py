@@ -1,46 +1,16 @@
 """An answer of server-sent events: preliminary maps while the explanation runs, and the explanation."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.service.http.waiting import unless_gone
 
 EVENTS = "text/event-stream"
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # a proxy shall pass every event on at once
-
-
-class Latest:
-    """The latest preliminary explanation, from the thread that makes it to the event loop; earlier ones are dropped.
-
-    A client that reads slowly gets fewer.
-    """
-
-    def __init__(self) -> None:
-        self._loop, self._changed = asyncio.get_running_loop(), asyncio.Event()
-        self._explanation: Explanation | None = None
-
-    def put(self, explanations: Sequence[Explanation]) -> None:
-        """Take the explanations of one picture, in any thread."""
-        self._loop.call_soon_threadsafe(self._take, explanations[0])
-
-    def _take(self, explanation: Explanation) -> None:
-        self._explanation = explanation
-        self._changed.set()
-
-    async def arrival(self) -> None:
-        """Wait until there is one."""
-        await self._changed.wait()
-
-    def get(self) -> Explanation | None:
-        """Return the latest one, once."""
-        explanation, self._explanation = self._explanation, None
-        self._changed.clear()
-        return explanation
 
 
 class EventStream(Response):

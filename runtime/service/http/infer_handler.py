@@ -1,62 +1,52 @@
-"""The way of a request for explanations to its answer: received, prepared, explained, packed."""
+"""The way of a request for explanations over HTTP to its answer: received, prepared, explained, packed."""
 
-import asyncio
 import json
 import math
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
-from typing import Any, TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from fusioncam.errors import BusyError, FusionCamError, NotFiniteError, UsageError
+from fusioncam.errors import BusyError, FusionCamError, UsageError
 from fusioncam.kernels.arrays import Array
 from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.explanation import Explanation
-from fusioncam.runtime.service.batching.job import PendingJob
 from fusioncam.runtime.service.errors import CLIENT_GONE, RETRY_AFTER, error_response
-from fusioncam.runtime.service.http.event_stream import EventStream, Latest
+from fusioncam.runtime.service.http.event_stream import EventStream
 from fusioncam.runtime.service.http.timed_response import TimedResponse
-from fusioncam.runtime.service.http.waiting import in_time, unless_gone
+from fusioncam.runtime.service.http.waiting import unless_gone
 from fusioncam.runtime.service.monitoring.metrics import Metrics
 from fusioncam.runtime.service.protocol.compression import WORTH_IT, choose_encoding, compress, decompress
 from fusioncam.runtime.service.protocol.openapi import BINARY, JSON
 from fusioncam.runtime.service.protocol.outputs import NO_MAPS
-from fusioncam.runtime.service.protocol.prepared_request import PreparedRequest, prepare_request
+from fusioncam.runtime.service.protocol.prepared_request import PreparedRequest, prepare_request, read_request
 from fusioncam.runtime.service.protocol.tensors import HEADER_LENGTH, write_event
+from fusioncam.runtime.service.request_runner import RequestRunner, in_time
 from fusioncam.runtime.service.served_model import ServedModel
 from fusioncam.runtime.service.settings import Settings
 
-T = TypeVar("T")
 Answer = Callable[[Request, ServedModel, float], Awaitable[Response]]
 
 # Types that a page from elsewhere cannot have a browser send without asking this service first, unlike text and forms.
 TYPES = (BINARY, JSON)
 MOST_NUMBERS = 1 << 22  # of maps as text, in an answer: some 80 MB
-GRACE = 1.0  # seconds in which a batcher, which looks at the time between runs, may report itself that it is late
 
 
 class InferHandler:
-    """The handler of requests for explanations, a bounded number at a time; heavy work is done in threads.
+    """The handler of requests for explanations over HTTP.
 
     Args:
         settings: Limits.
         metrics: Counts.
+        runner: Explains.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        self._settings, self._metrics = settings, metrics
-        self._pool = ThreadPoolExecutor(settings.decoders, "fusioncam-decode")
-        self._requests, self._held = 0, 0  # bytes of bodies are held
-
-    def close(self) -> None:
-        """End the threads, without waiting for the photos that they decode: nobody can stop that."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+    def __init__(self, settings: Settings, metrics: Metrics, runner: RequestRunner) -> None:
+        self._settings, self._metrics, self._runner = settings, metrics, runner
+        self._held = 0  # bytes of bodies
 
     async def answer(self, request: Request, model: ServedModel) -> Response:
         """Return the answer to a request for explanations, errors included."""
@@ -67,35 +57,26 @@ class InferHandler:
         return await self._counted(request, model, self._stream)
 
     async def _counted(self, request: Request, model: ServedModel, answer: Answer) -> Response:
-        """Return an answer, or that of its error; at most `concurrency` at a time."""
-        begun, outcome = time.monotonic(), "fail"
-        if self._requests >= self._settings.concurrency:
-            busy = BusyError(f"{self._requests} requests are being worked on; ask again later", RETRY_AFTER)
-            return error_response(busy)
-        self._requests += 1
+        """Return an answer, which counts until it is sent, or that of its error."""
+        begun = time.monotonic()
         try:
-            response = await answer(request, model, begun)
-            outcome = "success"
-            return response
-        except (FusionCamError, HTTPException, MemoryError) as error:
+            self._runner.enter()
+        except BusyError as error:
             return error_response(error)
-        except ClientDisconnect:
-            return Response(status_code=CLIENT_GONE)
-        finally:
-            if outcome == "fail":
-                self._leave()
-            self._metrics.inferred(model.name, outcome, time.monotonic() - begun)
-
-    def _leave(self) -> None:
-        """Count a request less; one that succeeds is counted until its answer is sent."""
-        self._requests -= 1
+        try:
+            with self._runner.timed(model, begun):
+                return await answer(request, model, begun)
+        except BaseException as error:
+            self._runner.leave()
+            if isinstance(error, ClientDisconnect):
+                return Response(status_code=CLIENT_GONE)
+            if isinstance(error, FusionCamError | HTTPException | MemoryError):
+                return error_response(error)
+            raise
 
     async def _answer(self, request: Request, model: ServedModel, begun: float) -> Response:
         prepared = await self._prepare(request, model, begun)
-        self._metrics.stage(model.name, "decode", prepared.seconds)
-        deadline = prepared.jobs[0].deadline
-        work = unless_gone(request.receive, self._explain(model, prepared))
-        explanations = await in_time(work, deadline + GRACE, deadline - begun)
+        explanations = await unless_gone(request.receive, self._runner.explain(model, prepared, begun))
         encoding = choose_encoding(request.headers.get("Accept-Encoding"))
 
         def pack() -> Response:
@@ -107,54 +88,40 @@ class InferHandler:
                 headers["Content-Encoding"] = encoding
             self._metrics.stage(model.name, "encode", time.perf_counter() - start)
             kind = JSON if length is None else BINARY
-            return TimedResponse(content, headers, kind, self._settings.timeout, self._leave)
+            return TimedResponse(content, headers, kind, self._settings.timeout, self._runner.leave)
 
-        return await self._in_thread(pack)
+        return await self._runner.in_thread(pack)
 
     async def _stream(self, request: Request, model: ServedModel, begun: float) -> Response:
         prepared = await self._prepare(request, model, begun)
-        if len(prepared.jobs) != 1:
-            raise UsageError(f"a stream of events is about one picture, not {len(prepared.jobs)}: send one")
-        self._metrics.stage(model.name, "decode", prepared.seconds)
-        latest = Latest()
-        watched = replace(prepared, jobs=[replace(prepared.jobs[0], progress_maps=latest.put)])
-        working = asyncio.create_task(self._explain(model, watched))
-        try:
-            await unless_gone(request.receive, _first_of(working, latest))
-            if working.done():
-                working.result()  # raises its error
-        except BaseException:
-            working.cancel()
-            raise
-        return EventStream(self._events(model, prepared, working, latest, begun), self._settings.timeout, self._leave)
+        explanations = self._runner.explain_in_steps(model, prepared)
+        first = await unless_gone(request.receive, anext(explanations))
+        events = self._events(model, prepared, first, explanations, begun)
+        return EventStream(events, self._settings.timeout, self._runner.leave)
 
     async def _events(
         self,
         model: ServedModel,
         prepared: PreparedRequest,
-        working: "asyncio.Task[Sequence[Explanation]]",
-        latest: Latest,
+        first: Explanation,
+        later: AsyncGenerator[Explanation],
         begun: float,
     ) -> AsyncGenerator[bytes]:
-        """Yield the events: `maps` for preliminary ones, and one `answer` or `error` at the end."""
+        """Yield the events: `maps` for preliminary explanations, and one `answer` or `error` at the end."""
         sent: dict[str, Array] = {}
 
         async def event(explanation: Explanation) -> bytes:
-            return await self._in_thread(partial(prepared.event, model, explanation, sent, begun))
+            return await self._runner.in_thread(partial(prepared.event, model, explanation, sent, begun))
 
         try:
-            while not working.done():
-                if (preliminary := latest.get()) is not None:
-                    yield await event(preliminary)
-                await _first_of(working, latest)
-            (explanation,) = working.result()
-            yield await event(explanation)
+            yield await event(first)
+            async for explanation in later:
+                yield await event(explanation)
         except (FusionCamError, MemoryError) as error:
             refused = error_response(error)
             yield write_event("error", {**json.loads(bytes(refused.body)), "status": refused.status_code})
         finally:
-            working.cancel()
-            await asyncio.gather(working, return_exceptions=True)
+            await later.aclose()
 
     async def _prepare(self, request: Request, model: ServedModel, begun: float) -> PreparedRequest:
         """Receive a request and prepare its pictures; then its body is released."""
@@ -165,10 +132,12 @@ class InferHandler:
             await in_time(self._receive(request, parts), begun + settings.timeout, settings.timeout, 408)
 
             def prepare() -> PreparedRequest:
+                start = time.perf_counter()
                 body = decompress(b"".join(parts), headers.get("Content-Encoding"), settings.max_body)
-                return prepare_request(model, settings, body, headers.get(HEADER_LENGTH), begun)
+                request, tensors = read_request(body, headers.get(HEADER_LENGTH), model, settings)
+                return prepare_request(model, settings, request, tensors, begun, start)
 
-            prepared = await in_time(self._in_thread(prepare), begun + settings.timeout, settings.timeout)
+            prepared = await in_time(self._runner.in_thread(prepare), begun + settings.timeout, settings.timeout)
         finally:
             self._held -= sum(map(len, parts))
         _check_numbers(prepared, model)
@@ -198,44 +167,6 @@ class InferHandler:
             raise HTTPException(
                 413, f"the body has more than {limit:,} bytes, the limit: send a smaller picture, or fewer"
             )
-
-    async def _explain(self, model: ServedModel, prepared: PreparedRequest) -> Sequence[Explanation]:
-        """Return the explanations of all pictures of a request; if one fails, the others are cancelled.
-
-        Raises:
-            FusionCamError: An explanation fails.
-        """
-
-        async def timed(pending: PendingJob) -> Explanation:
-            explanation = await pending.wait()
-            waited = time.monotonic() - start - sum(explanation.timing.values())
-            self._metrics.stage(model.name, "queue", max(waited, 0.0))
-            return explanation
-
-        start = time.monotonic()
-        tasks = [asyncio.create_task(timed(pending)) for pending in model.batcher.submit(prepared.jobs)]
-        try:
-            return await asyncio.gather(*tasks)
-        except NotFiniteError as error:
-            if prepared.preprocessed:  # the numbers are the client's, and no picture has them
-                raise UsageError(str(error)) from error
-            raise
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-
-
-async def _first_of(working: "asyncio.Task[Any]", latest: Latest) -> None:
-    """Wait until the work is done, or there is something to show."""
-    arrival = asyncio.create_task(latest.arrival())
-    try:
-        await asyncio.wait((working, arrival), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        arrival.cancel()
 
 
 def _check_type(content_type: str | None) -> None:

@@ -1,41 +1,16 @@
-"""Waiting for work: within a time, and as long as the client waits, too."""
+"""Waiting for work as long as the client waits, too."""
 
 import asyncio
-import time
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable
+from typing import TypeVar
 
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
-
-from fusioncam.errors import DeadlineError
 
 T = TypeVar("T")
 
 
-async def in_time(work: Coroutine[Any, Any, T], deadline: float, seconds: float, status: int = 504) -> T:
-    """Return the result of work that ends before the deadline, in seconds of `time.monotonic()`; else stop the work.
-
-    Raises:
-        DeadlineError: The work does not end in time.
-        HTTPException: The same, where the status is another than 504.
-    """
-    try:
-        async with asyncio.timeout(deadline - time.monotonic()):
-            return await work
-    except TimeoutError:
-        if status != 504:
-            raise HTTPException(
-                status, f"the request did not arrive within {seconds:g} seconds; send it again"
-            ) from None
-        raise DeadlineError(
-            f"the explanation was not done within {seconds:g} seconds; ask for less (budget, method), or allow more "
-            "time"
-        ) from None
-
-
-async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+async def unless_gone(receive: Receive, work: Awaitable[T]) -> T:
     """Return the result of work; stop the work where the client leaves first.
 
     Raises:

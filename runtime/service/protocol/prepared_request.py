@@ -30,6 +30,7 @@ from fusioncam.runtime.service.protocol.request_parser import (
     picture_input,
     prepared_pictures,
 )
+from fusioncam.runtime.service.protocol.schemas import InferRequest
 from fusioncam.runtime.service.protocol.tensors import Tensor, read_tensors, split_body, write_answer, write_event
 from fusioncam.runtime.service.served_model import VERSION, ServedModel
 from fusioncam.runtime.service.settings import Settings
@@ -115,26 +116,52 @@ class PreparedRequest:
         return head
 
 
+def read_request(
+    body: bytes, header_length: str | None, model: ServedModel, settings: Settings
+) -> tuple[InferRequest, dict[str, Tensor]]:
+    """Return a request and its tensors, from its body.
+
+    Args:
+        body: The request, decompressed.
+        header_length: The header of that name.
+        model: The model.
+        settings: Limits.
+
+    Raises:
+        UsageError: The body is no request.
+    """
+    request, data = split_body(body, header_length, settings.max_pictures * 3 * math.prod(model.size))
+    return request, read_tensors(request, data, INPUTS, most_listed(settings))
+
+
+def most_listed(settings: Settings) -> int:
+    """Return the most values of an input that is not of numbers with a fraction."""
+    return max(MOST_LISTED, settings.max_pictures)
+
+
 def prepare_request(
-    model: ServedModel, settings: Settings, body: bytes, header_length: str | None, begun: float
+    model: ServedModel,
+    settings: Settings,
+    request: InferRequest,
+    tensors: Mapping[str, Tensor],
+    begun: float,
+    start: float,
 ) -> PreparedRequest:
     """Parse a request; decode and preprocess its pictures.
 
     Args:
         model: The model.
         settings: Limits.
-        body: The request, decompressed.
-        header_length: The header of that name.
+        request: The request.
+        tensors: Its tensors by name.
         begun: Time of the request, in seconds of `time.monotonic()`.
+        start: Time when the work on it was begun, in seconds of `time.perf_counter()`.
 
     Raises:
         ImageError, UsageError: Something about the request is wrong.
         DeadlineError: The time is up before the pictures are prepared.
     """
-    start = time.perf_counter()
-    request, data = split_body(body, header_length, settings.max_pictures * 3 * math.prod(model.size))
     _check_parameters(request.parameters)
-    tensors = read_tensors(request, data, INPUTS, max(MOST_LISTED, settings.max_pictures))
     parsed = parse_request(_choices(tensors), request.parameters, settings.budget)
     outputs = output_specs(request, model, parsed.methods)
     verify = VERDICT in (o.name for o in outputs)

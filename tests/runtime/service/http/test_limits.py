@@ -176,7 +176,7 @@ class TestStatuses:
         assert any("ZeroDivisionError: secret" in line.get("traceback", "") for line in logged)
 
     def test_a_batcher_that_is_late_is_stopped(self, asking, refused, told, request_of, monkeypatch):
-        monkeypatch.setattr("fusioncam.runtime.service.http.infer_handler.GRACE", 0.0)
+        monkeypatch.setattr("fusioncam.runtime.service.request_runner.GRACE", 0.0)
         stopped = []
 
         async def act(_):
