@@ -6,7 +6,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .PHONY: demo test docs lint bench clean links
 
-demo: .venv/installed
+demo: $(or $(wildcard .venv/installed-dev),.venv/installed)
 	$(BIN)/fusioncam demo
 
 # A process per core; the tests of a file stay together, for what they share.
@@ -32,10 +32,14 @@ bench: .venv-bench/installed
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable .
+	$(BIN)/pip install --quiet --editable ".[cpu]"
 	touch $@
 
-.venv/installed-dev: .venv/installed
+# The tests want onnxruntime-gpu, which would overwrite the files of the onnxruntime that `make demo` installed.
+.venv/installed-dev: pyproject.toml
+	$(PYTHON) -m venv .venv
+	rm -f .venv/installed
+	$(BIN)/pip uninstall -qq --yes onnxruntime
 	$(BIN)/pip install --quiet --extra-index-url $(TORCH_INDEX) torch==2.13.0
 	$(BIN)/pip install --quiet --editable ".[dev]"
 	# Simulates Qualcomm's NPU. It wants onnxruntime, which onnxruntime-gpu stands for; tests skip where it is missing.
@@ -44,14 +48,14 @@ bench: .venv-bench/installed
 
 .venv-docs/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-docs
-	.venv-docs/bin/pip install --quiet --editable ".[docs]"
+	.venv-docs/bin/pip install --quiet --editable ".[cpu,docs]"
 	touch $@
 
 # A package that cannot be installed here does not take part; the benchmark says so.
 .venv-bench/installed: pyproject.toml benchmarks/requirements.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/pip install --quiet --extra-index-url $(TORCH_INDEX) torch==2.13.0
-	.venv-bench/bin/pip install --quiet --editable .
+	.venv-bench/bin/pip install --quiet --editable ".[cpu]"
 	-.venv-bench/bin/pip install --quiet --no-deps --extra-index-url $(TORCH_INDEX) torchvision==0.28.0
 	-grep -v '^#' benchmarks/requirements.txt | xargs -n 1 .venv-bench/bin/pip install --quiet --no-deps
 	touch $@

@@ -1,11 +1,13 @@
 """Wheels and editable installs of a checkout, with symbolic links and without."""
 
+import email
 import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
 from importlib.metadata import PackageNotFoundError, version
@@ -13,8 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from fusioncam.kernels.binary import source_digest
+
 ROOT = Path(__file__).parents[1]
 PARTS = ("export", "kernels", "runtime")
+SOURCE_FILES = {"CHANGELOG.md", "CMakeLists.txt", "LICENSE", "PKG-INFO", "README.md", "pyproject.toml"}
 
 
 def run(*command, **options):
@@ -23,14 +28,13 @@ def run(*command, **options):
     return done.stdout
 
 
-HERE = ["--no-build-isolation"] if importlib.util.find_spec("scikit_build_core") else []
-NO_KERNELS = ["-C", "wheel.cmake=false"]  # where there is an nvcc, they take minutes
+BUILDERS = ("hatch_fancy_pypi_readme", "scikit_build_core")
+HERE = ["--no-build-isolation"] if all(map(importlib.util.find_spec, BUILDERS)) else []
 
 
 def pip(*arguments, python=sys.executable):
     """Runs pip for an interpreter."""
-    command = [sys.executable, "-m", "pip", "--python", python, *arguments, "--quiet", "--no-deps", *HERE, *NO_KERNELS]
-    return run(*command)
+    return run(sys.executable, "-m", "pip", "--python", python, *arguments, "--quiet", "--no-deps", *HERE)
 
 
 @pytest.fixture(scope="module", params=["links", "no links"])
@@ -89,22 +93,41 @@ def package_files():
     return {name if name.startswith("fusioncam/") else f"fusioncam/{name}" for name in names}
 
 
-def own_files(wheel):
-    with zipfile.ZipFile(wheel) as archive:
-        return [name for name in archive.namelist() if ".dist-info/" not in name]
-
-
-def test_a_wheel_holds_every_file_once(wheel):
-    names = own_files(wheel)
-    assert len(names) == len(set(names))
-    assert set(names) == package_files()
-
-
-def test_a_wheel_wants_opencv_without_windows(wheel):
+def metadata(wheel):
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
-        wanted = re.findall(r"^Requires-Dist: (opencv[\w-]*)", archive.read(name).decode(), re.M)
-    assert wanted == ["opencv-python-headless"]
+        return email.message_from_bytes(archive.read(name))
+
+
+def test_a_wheel_holds_every_file_once_and_nothing_of_this_machine(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if ".dist-info/" not in name]
+    assert len(names) == len(set(names))
+    assert set(names) == package_files()
+    assert wheel.name.endswith("-py3-none-any.whl")
+
+
+def test_a_wheel_brings_neither_onnxruntime_nor_opencv_unless_an_extra_names_them(wheel):
+    by_extra = {}
+    for line in metadata(wheel).get_all("Requires-Dist"):
+        package, extra = re.match(r"[\w-]+", line)[0], re.search(r"extra == ['\"](\w+)", line)
+        by_extra.setdefault(extra and extra[1], set()).add(package)
+    rivals = {extra: {n for n in names if n.startswith(("onnxruntime", "opencv"))} for extra, names in by_extra.items()}
+    del rivals["test"]
+    assert {extra: names for extra, names in rivals.items() if names} == {
+        "cpu": {"onnxruntime", "opencv-python-headless"},
+        "gpu": {"onnxruntime-gpu", "opencv-python-headless"},
+    }
+
+
+def test_the_readme_of_a_wheel_leads_to_the_repository(wheel):
+    """PyPI shows it alone: what it links to must be named in full, and exist."""
+    (source,) = (v.split(", ")[1] for v in metadata(wheel).get_all("Project-URL") if v.startswith("Source"))
+    targets = re.findall(r"\]\(([^)]+)\)", metadata(wheel).get_payload())
+    ours = [t.removeprefix(source).partition("#")[0].split("/", 3) for t in targets if t.startswith(source)]
+    assert all(target.startswith("https://") for target in targets)
+    assert {(kind, Path(path).suffix == ".webp") for _, kind, _, path in ours} == {("blob", False), ("raw", True)}
+    assert all((ROOT / path).exists() for *_, path in ours)
 
 
 def test_an_installed_wheel_runs_where_libraries_of_windows_are_missing(wheel, environment, hidden, tmp_path):
@@ -139,10 +162,32 @@ def test_an_editable_install_runs_the_checkout(checkout, environment, tmp_path):
     assert model == "True"
 
 
-def test_a_source_distribution_makes_the_same_wheel(checkout, wheel, tmp_path):
+def test_a_source_distribution_makes_the_same_wheel_byte_for_byte(checkout, wheel, tmp_path):
     pytest.importorskip("build")
     run(sys.executable, "-m", "build", "--sdist", *(["--no-isolation"] if HERE else []), "--outdir", tmp_path, checkout)
     (source,) = tmp_path.glob("*.tar.gz")
-    pip("wheel", "--wheel-dir", tmp_path, source)
+    with tarfile.open(source) as archive:
+        names = [name.partition("/")[2] for name in archive.getnames()]
+    assert {name for name in names if name.count("/") == 0} == SOURCE_FILES
+    pip("wheel", "--wheel-dir", tmp_path, source)  # from another folder, and files of another time
     (built,) = tmp_path.glob("*.whl")
-    assert sorted(own_files(built)) == sorted(own_files(wheel))
+    assert built.name == wheel.name
+    assert built.read_bytes() == wheel.read_bytes()
+
+
+def test_kernels_are_compiled_when_asked_for_only_and_the_wheel_is_for_one_platform(checkout, tmp_path):
+    """The compiler is a stand-in: the real one takes minutes."""
+    if shutil.which("cmake") is None:
+        pytest.skip("there is no cmake")
+    compiler = tmp_path / "nvcc"
+    compiler.write_text('#!/bin/sh\nwhile [ $# -gt 1 ]; do [ "$1" = -o ] && echo code > "$2"; shift; done\n')
+    compiler.chmod(0o755)
+    path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", *HERE, "-C", "wheel.cmake=true", checkout]
+    run(*command, "--wheel-dir", tmp_path, env={**os.environ, "PATH": path, "CUDA_HOME": "", "CUDA_PATH": ""})
+    (built,) = tmp_path.glob("*.whl")
+    assert re.search(r"-py3-none-(?!any)\w+\.whl$", built.name)
+    with zipfile.ZipFile(built) as archive:
+        (binary,) = (name for name in archive.namelist() if name.endswith(".fatbin"))
+        assert archive.read(binary) == b"code\n"
+    assert binary == f"fusioncam/kernels/fusioncam-{source_digest()[:16]}.fatbin"
