@@ -13,6 +13,7 @@ from pydantic_core import from_json
 
 from fusioncam.drift import Drift
 from fusioncam.errors import BundleError
+from fusioncam.layer_names import short_layer_name
 from fusioncam.preprocessing import Part, Positive
 from fusioncam.preprocessing import Preprocessing as Preprocessing  # its readers find it here
 
@@ -61,6 +62,11 @@ class Layer(Part):
     early: bool = False
     join: str | None = None
     branches: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Return the short name and the shape, as `features.18.2/Clip (1280 x 7 x 7)`."""
+        return "{} ({} x {} x {})".format(short_layer_name(self.name), *self.shape)
 
     @property
     def remarks(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from fusioncam.export.layers.follow import trace
 from fusioncam.export.layers.graph_paths import After, after, bottlenecks, branches, depths, narrow
 from fusioncam.export.layers.layout import Layout, layouts
 from fusioncam.export.operators import ACTIVATIONS, NORMALIZATIONS, WEIGHTED
+from fusioncam.layer_names import short_layer_names
 from fusioncam.manifest import Layer
 
 NO_RULE = "no gradient rule for"
@@ -91,7 +92,8 @@ class Survey:
         Where all are bypassed, the deepest of `branches` is taken.
 
         Args:
-            name: Name of a tensor, or of the node that computes it.
+            name: Name of a tensor, its short form as `fusioncam inspect` shows it, or the name of the node that
+                computes it.
 
         Raises:
             UsageError: No candidate is called `name`, or it was refused.
@@ -127,7 +129,9 @@ class Survey:
         return best[-1]
 
     def _named(self, name: str) -> Candidate:
-        named = {n: c for c in self.candidates for n in (c.node_name, c.name) if n}
+        short = short_layer_names(c.name for c in self.candidates)
+        named = {short[c.name]: c for c in self.candidates}
+        named |= {n: c for c in self.candidates for n in (c.node_name, c.name) if n}
         if name not in named:
             if name in self.names:
                 raise UsageError(f"layer {name!r} cannot explain the model (`fusioncam inspect` lists those that can)")

@@ -10,7 +10,6 @@ from fusioncam import supervisor
 from fusioncam.errors import UsageError
 from fusioncam.manifest import CHUNK, Manifest
 from fusioncam.runtime.commands import console
-from fusioncam.runtime.commands.inspection import LONG_NAME
 from fusioncam.runtime.commands.options import (
     SECONDS,
     AcceptDrift,
@@ -62,7 +61,7 @@ NOTES: dict[str, Callable[[Manifest, str | None], bool]] = {
 
 Model = Annotated[str, Argument(help="ONNX file, a folder with one, or package.module:factory of a torch module.")]
 Out = Annotated[Path | None, Option("--out", "-o", metavar="BUNDLE", help="Folder to make [MODEL.fcam].")]
-Layer = Annotated[str | None, Option(help="Tensor or node to explain by [chosen].")]
+Layer = Annotated[str | None, Option(help="Tensor or node to explain by, as `inspect` names it [chosen].")]
 Labels = Annotated[Path | None, Option(help="Text file, one class name a line.")]
 Preset = Annotated[str | None, Option(help="Arithmetic of the preprocessing: torchvision | tf | unit | raw | signed.")]
 Rescale = Annotated[float | None, Option(help="Factor on the 0..255 pixel.")]
@@ -155,10 +154,7 @@ def export(
 
 
 def _summary(bundle: Path, manifest: Manifest) -> str:
-    channels, height, width = manifest.layer.shape
-    name = manifest.layer.name
-    shown = name if len(name) <= LONG_NAME else f"{name[:25]} ... {name[-25:]}"  # manifest.json has all of it
-    return f"{bundle}: layer {shown!r} ({channels} x {height} x {width}), {manifest.classes} classes"
+    return f"{bundle}: layer {manifest.layer.title}, {manifest.classes} classes"  # manifest.json has the whole name
 
 
 def _photos(folder: Path | None, note: Callable[[str], None]) -> "Photos | None":

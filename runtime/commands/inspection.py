@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from fusioncam.layer_names import short_layer_names
 from fusioncam.runtime.commands import console
 
 if TYPE_CHECKING:
     from fusioncam.export import Inspection
-
-LONG_NAME = 60  # characters; a layer with a longer name is shown by a shorter name of its node
 
 
 def inspection_json(inspection: "Inspection") -> dict[str, Any]:
@@ -68,14 +67,13 @@ def print_inspection(inspection: "Inspection", most: int | None) -> None:
     for column in table.columns[2:5]:
         column.justify = "right"
     rows = inspection.layers[::-1][:most]
+    short = short_layer_names(layer.name for layer, _ in inspection.layers)  # --layer takes them, too
     for layer, cost in rows:
         default = inspection.default is not None and layer.name == inspection.default.name
         note = f"refused: {layer.refused}" if layer.refused else "bypassed" if layer.bypassed else ""
-        # Tensors converted from other formats have names of 250 characters; --layer also takes the node's name.
-        name = layer.name if len(layer.name) <= LONG_NAME else min(layer.name, layer.node_name or layer.name, key=len)
         shape = " x ".join(map(str, layer.shape))
         figures = str(cost.passes), f"{cost.seconds:.1f}", f"{cost.bytes / 1e6:.0f}"
-        table.add_row(name, shape, *figures, "<- default" if default else note)
+        table.add_row(short[layer.name], shape, *figures, "<- default" if default else note)
     console.out.print(table, markup=False)
     if any(layer.bypassed for layer, _ in rows):
         console.say("bypassed: part of the evidence reaches the scores on other ways, past this layer")

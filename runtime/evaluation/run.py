@@ -105,12 +105,10 @@ def _shifted_numbers(config: EvaluationConfig, rows: Sequence[Row]) -> Iterator[
 
 def about_of(config: EvaluationConfig, manifest: Manifest) -> dict[str, Any]:
     """Return the facts about a run that the report shows."""
-    channels, height, width = manifest.layer.shape
-    name = manifest.layer.name  # of 250 characters in models converted from other formats
     return {
         "model": Path(manifest.source.path).stem,
         "bundle": str(config.bundle),
-        "layer": f"{name if len(name) <= 60 else name[:57] + '...'} ({channels} x {height} x {width})",
+        "layer": manifest.layer.title,
         "methods": list(config.methods),
         "budget": budget_json(config.budget),
         "steps_of_insertion_and_deletion": config.faithfulness.steps,

@@ -64,6 +64,16 @@ def test_explicit_layer_by_tensor_and_by_node(tiny, tmp_path):
         assert export_model(source, tmp_path / "t.fcam", layer=name).layer.name == "r1"
 
 
+def test_a_short_name_is_taken_where_it_names_one_layer_alone(tiny):
+    of_model, layers = surveyed(tiny())
+    early, late = layers.values()
+    early.value.name, late.value.name = "/body/body.1/act/Relu_output_0", "/body/body.2/act/Relu_output_0"
+    assert of_model.choose("body.1/act/Relu") is early
+    late.value.name = "/body/body.1/act/Relu:0"
+    with pytest.raises(UsageError, match=r"no layer 'body\.1/act/Relu'"):
+        of_model.choose("body.1/act/Relu")
+
+
 def test_names(tiny):
     of_model, _ = surveyed(tiny())
     with pytest.raises(UsageError, match=r"no layer 'rlu2'; did you mean 'relu2'\?"):
