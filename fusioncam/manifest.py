@@ -242,6 +242,12 @@ def bundle_flags(manifests: Sequence[Manifest]) -> tuple[str, ...]:
     return (*(flag for flag, so in said.items() if so), *drifting)
 
 
+def recorded_digest(folder: Path) -> str | None:
+    """Return the digest that the manifest of a bundle records; None where it has none, as in older bundles."""
+    found = _DIGEST.search((folder / MANIFEST).read_bytes())
+    return found[1].decode() if found else None
+
+
 def sha256(path: Path) -> str:
     """Return the sha256 of a file in hex digits."""
     with path.open("rb") as file:

@@ -5,7 +5,7 @@ from typing import Any
 
 from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import Float32Array
-from fusioncam.runtime.explanation import Explanation, Passes
+from fusioncam.runtime.explanation import Explanation, Passes, flag_text
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,26 @@ class Difference:
     def title(self) -> str:
         """Return the question that the difference answers."""
         return "why {} and not {}".format(*self.names)
+
+    @property
+    def between(self) -> tuple[str, str]:
+        """Return the names of both classes: the maps are their difference."""
+        return self.names
+
+    @property
+    def headline(self) -> str:
+        """Return the short name and the probability of both classes, in a line."""
+        pairs = zip(self.names, (self.first.probability, self.second.probability), strict=True)
+        return ", ".join(f"{name} {probability:.2f}" for name, probability in pairs)
+
+    @property
+    def shown_probability(self) -> None:
+        """Return no probability: there are two, see `headline`."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return both probabilities and the flags, each as a sentence."""
+        return (self.headline, *map(flag_text, self.flags))
 
     @property
     def class_index(self) -> int:

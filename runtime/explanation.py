@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import fusioncam
 from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import Float32Array
 from fusioncam.manifest import Preprocessing
@@ -101,6 +102,14 @@ class Explanation:
         preprocessing: The way from the photo to the model's input.
         logits: (classes,) float32, the model's logits of the picture.
         verdict: Whether the model's answers support the first map that is not blank; None where nobody asked.
+        image: Path or name of the picture as it was given; None for an array.
+        model: Name of the bundle's folder; names of several bundles are joined by " + ".
+        digest: The `digest` of the bundle's manifest, which identifies the bundle; None where it has none.
+        layer: Name of the target layer.
+        budget: The budget in the words of the command line: `exact`, `auto`, `80ms`, `64`, `0.2`.
+        smooth: Further views whose maps are averaged, `flip` or `noise`.
+        providers: Short names of the providers that ran the model's graphs, in order of preference.
+        version: Version of fusioncam.
     """
 
     maps: dict[str, Float32Array] = field(repr=False)
@@ -114,6 +123,14 @@ class Explanation:
     preprocessing: Preprocessing | None = None
     logits: Float32Array | None = field(default=None, repr=False)
     verdict: Verdict | None = None
+    image: str | None = None
+    model: str | None = None
+    digest: str | None = None
+    layer: str | None = None
+    budget: str | None = None
+    smooth: tuple[str, ...] = ()
+    providers: tuple[str, ...] = ()
+    version: str = fusioncam.__version__
 
     def on_photo(self, method: str) -> Float32Array:
         """Return a map at the resolution of the photo (H0, W0); it is 0 at pixels that the model did not see.
@@ -134,10 +151,37 @@ class Explanation:
         """Return the label of the class, or its number where there are no labels."""
         return self.label or f"class {self.class_index}"
 
+    @property
+    def headline(self) -> str:
+        """Return the name of the class and its probability, in a line."""
+        return f"{self.title} {self.probability:.2f}"
+
+    @property
+    def between(self) -> None:
+        """Return no pair of classes: the maps are of one class, see `Difference.between`."""
+
+    @property
+    def shown_probability(self) -> float:
+        """Return the probability, which a panel shows behind the title."""
+        return self.probability
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what the verdict says, and the flags, each as a sentence."""
+        return (*(self.verdict.notes if self.verdict else ()), *map(flag_text, self.flags))
+
     def summary(self) -> dict[str, Any]:
         """Return all but the maps and logits, ready for JSON."""
         verdict = {} if self.verdict is None else {"verdict": self.verdict.summary()}
         return {
+            "image": self.image,
+            "model": self.model,
+            "digest": self.digest,
+            "layer": self.layer,
+            "providers": list(self.providers),
+            "budget": self.budget,
+            "smooth": list(self.smooth),
+            "version": self.version,
             "class_index": self.class_index,
             "label": self.label,
             "probability": self.probability,

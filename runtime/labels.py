@@ -1,7 +1,11 @@
 """Names of a model's classes, as people and annotations use them."""
 
+import difflib
 import re
 from collections.abc import Sequence
+
+from fusioncam.errors import UsageError
+from fusioncam.manifest import Manifest
 
 _WORDNET = re.compile(r"(n\d{8})\s+(.+)", re.DOTALL)  # start of a line in ImageNet's own lists
 
@@ -21,3 +25,24 @@ def classes_by_name(labels: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
         for name in names_of(label):
             classes[name] = (*classes.get(name, ()), index)
     return classes
+
+
+def class_number(manifest: Manifest, text: str) -> int:
+    """Return the index of a class by its number, its whole label, or one of the names between commas in its label.
+
+    Raises:
+        UsageError: There is no such class, or several classes share the name.
+    """
+    if re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+        return int(text)
+    if manifest.labels is None:
+        raise UsageError(f"the bundle has no labels to find {text!r} in; give the class's number")
+    name, classes = text.strip().casefold(), classes_by_name(manifest.labels)
+    indices = classes.get(name, ())
+    if len(indices) > 1:
+        raise UsageError(f"several classes are called {text!r}: {', '.join(map(str, indices))}; give a number")
+    if not indices:
+        close = [n for n in classes if name in n.split()][:3] or difflib.get_close_matches(name, classes, n=1)
+        hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+        raise UsageError(f"no class is called {text!r}{hint}")
+    return indices[0]

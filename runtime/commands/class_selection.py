@@ -1,17 +1,14 @@
 """Selection of the classes of a picture to explain."""
 
-import difflib
-import re
 from dataclasses import dataclass
 
 from fusioncam.errors import UsageError
-from fusioncam.kernels.arrays import UInt8Array
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.difference import Difference, difference
 from fusioncam.runtime.engine import Progress
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.explanation import Explanation
-from fusioncam.runtime.labels import classes_by_name
+from fusioncam.runtime.photos.model_input import ImageLike
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ class ClassSelection:
             raise UsageError("--above must be a probability, 0 to 1")
 
     def explain(
-        self, explainer: Explainer, photo: UInt8Array, progress: Progress | None, verify: bool = False
+        self, explainer: Explainer, photo: ImageLike, progress: Progress | None, verify: bool = False
     ) -> list[Explanation] | list[Difference]:
         """Explain the selected classes of one picture, with verdicts if `verify`; differences have none.
 
@@ -76,24 +73,3 @@ class ClassSelection:
 
 
 TOP_CLASS = ClassSelection()
-
-
-def class_number(manifest: Manifest, text: str) -> int:
-    """Return the index of a class by its number, its whole label, or one of the names between commas in its label.
-
-    Raises:
-        UsageError: There is no such class, or several classes share the name.
-    """
-    if re.fullmatch(r"[+-]?[0-9]{1,18}", text):
-        return int(text)
-    if manifest.labels is None:
-        raise UsageError(f"the bundle has no labels to find {text!r} in; give the class's number")
-    name, classes = text.strip().casefold(), classes_by_name(manifest.labels)
-    indices = classes.get(name, ())
-    if len(indices) > 1:
-        raise UsageError(f"several classes are called {text!r}: {', '.join(map(str, indices))}; give a number")
-    if not indices:
-        close = [n for n in classes if name in n.split()][:3] or difflib.get_close_matches(name, classes, n=1)
-        hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
-        raise UsageError(f"no class is called {text!r}{hint}")
-    return indices[0]

@@ -83,9 +83,10 @@ def explain(
     """Explain pictures: writes STEM.npz (maps), STEM.png (panel) and STEM.json for each."""
     supervisor.limit(str(bundle), gigabytes=memory_limit)
     from fusioncam.runtime.budget import parse_budget
-    from fusioncam.runtime.commands.class_selection import ClassSelection, class_number
+    from fusioncam.runtime.commands.class_selection import ClassSelection
     from fusioncam.runtime.commands.saving import OutputOptions, explain_files
     from fusioncam.runtime.explainer import Explainer
+    from fusioncam.runtime.labels import class_number
     from fusioncam.runtime.picture import DEFAULT_COLORMAP, DEFAULT_TOP, DrawOptions
 
     _check(style, top, colormap, versus, verify)

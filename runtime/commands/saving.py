@@ -14,15 +14,19 @@ from fusioncam.output import Content, encode_png, json_bytes, prepare_folder, wr
 from fusioncam.runtime.commands import console
 from fusioncam.runtime.commands.class_selection import TOP_CLASS, ClassSelection
 from fusioncam.runtime.commands.file_names import file_stems, refuse_overwriting, safe_name
-from fusioncam.runtime.commands.result_pictures import Result, chances, map_on_photo, panel_of
+from fusioncam.runtime.difference import Difference
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.explanation import Explanation, flag_text
 from fusioncam.runtime.photos.decode import read_image
 from fusioncam.runtime.photos.geometry import on_photo
+from fusioncam.runtime.photos.photo import Photo
 from fusioncam.runtime.picture import DrawOptions
+from fusioncam.runtime.result_pictures import map_on_photo, panel_of
 from fusioncam.runtime.sessions.native_stderr import native_stderr
 
 RESOLUTIONS = ("model", "photo")
+
+Result = Explanation | Difference
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ def _explain(
     with native_stderr():  # libpng and libjpeg write their complaints there
         photo = read_image(image)
     with console.progress_bar(image.name, quiet) as progress:
-        results = selection.explain(explainer, photo, progress, verify)
+        results = selection.explain(explainer, Photo(photo, str(image)), progress, verify)
     if not results and not quiet:
         console.complain(f"{image.name}: no class has a probability of {selection.above:g} or more", "note")
     return photo, results
@@ -169,6 +173,6 @@ def _line(image: Path, e: Result, record: dict[str, Any]) -> str:
     flags = "".join(f"; {flag_text(flag)}" for flag in e.flags if flag != "assumed_preprocessing")
     verdict = f"\n  {e.verdict.line}" if isinstance(e, Explanation) and e.verdict else ""
     return (
-        f"{image.name}: {chances(e)}, {e.passes.run} passes for {e.passes.channels} channels{error}, "
+        f"{image.name}: {e.headline}, {e.passes.run} passes for {e.passes.channels} channels{error}, "
         f"{seconds:.1f} s -> {record['picture']}{flags}{verdict}"
     )

@@ -11,9 +11,9 @@ import numpy as np
 from fusioncam.kernels import reference
 from fusioncam.kernels.arrays import UInt8Array
 from fusioncam.kernels.reference import probabilities
-from fusioncam.manifest import Manifest, bundle_flags, read_bundle
+from fusioncam.manifest import Manifest, read_bundle
 from fusioncam.runtime.arguments import Bundles, checked_class, listed_bundles, of_one_model
-from fusioncam.runtime.budget import SHORTEST, Auto, Budget, checked_budget, deadline
+from fusioncam.runtime.budget import SHORTEST, Budget, checked_budget, deadline
 from fusioncam.runtime.engine.opening import EngineSelector, open_engines
 from fusioncam.runtime.engine.options import EngineOptions
 from fusioncam.runtime.engine.pace import EXPLAIN, Pace, end_of, in_time
@@ -21,12 +21,14 @@ from fusioncam.runtime.engine.progress import after, part_of
 from fusioncam.runtime.engine.protocols import Engine
 from fusioncam.runtime.engine.recipe import ClassMaps, ViewResult, make_maps, mean, take_steps
 from fusioncam.runtime.engine.request import TOP_CLASS, ExplainRequest, Sketch, Target, prepared, reserved_passes
+from fusioncam.runtime.engine.results import Results
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, Result, Task
 from fusioncam.runtime.engine.smoothing import View, checked_smoothing, view_count, views
 from fusioncam.runtime.engine.verification import Verification
 from fusioncam.runtime.explanation import Explanation, Passes
 from fusioncam.runtime.methods import checked_for
-from fusioncam.runtime.photos.model_input import as_input, is_dark, unpreprocess
+from fusioncam.runtime.photos.model_input import as_input, unpreprocess
+from fusioncam.runtime.photos.photo import photo_name
 from fusioncam.runtime.probes.verdict import Verdict
 
 REHEARSALS = 4  # the first one warms the sessions up
@@ -65,6 +67,7 @@ class Pipeline:
         manifests: The manifest of each bundle.
         engines: The engine of each bundle, or how it is selected.
         smooth: Further views of every picture, whose maps are averaged; see `Explainer`.
+        folders: The folder of each bundle, which results name; none for bundles that have none.
 
     Attributes:
         manifest: The first manifest; the others agree with it in classes and preprocessing.
@@ -76,10 +79,12 @@ class Pipeline:
         manifests: Sequence[Manifest],
         engines: Sequence[Engine | EngineSelector],
         smooth: Sequence[str] = (),
+        folders: Sequence[Path] = (),
     ) -> None:
         self.manifest, self.manifests = of_one_model(manifests), manifests
         self._selectors = [e if isinstance(e, EngineSelector) else EngineSelector(e) for e in engines]
         self._smooth = checked_smoothing(smooth)
+        self._results = Results(manifests, folders, self._smooth)
 
     @classmethod
     def open(
@@ -96,7 +101,8 @@ class Pipeline:
             ProviderError, DeviceError, BundleError, UsageError: As of `open_engines`.
         """
         options = options or EngineOptions()
-        return cls([b.manifest for b in bundles], [open_engines(*b, options) for b in bundles], smooth)
+        engines = [open_engines(*b, options) for b in bundles]
+        return cls([b.manifest for b in bundles], engines, smooth, [b.folder for b in bundles])
 
     @property
     def preferred(self) -> Engine:
@@ -146,12 +152,13 @@ class Pipeline:
         clock.resume()  # it was made with the request, which may have waited
         photo, x = as_input(request.x, self.manifest.preprocessing)
         clock.lap("preprocess")
-        targets = self._targets(replace(request, x=x))
+        size = None if photo is None else (photo.shape[0], photo.shape[1])
+        request = replace(request, x=x, name=request.name or photo_name(request.x), photo_size=size)
+        targets = self._targets(request)
         if not targets:
             return []
-        request = replace(request, x=x, targets=targets)
-        size = None if photo is None else (photo.shape[0], photo.shape[1])
-        results = yield from self._views(request, size)
+        request = replace(request, targets=targets)
+        results = yield from self._views(request)
         begun = clock.now()
         made = [mean(of_views) for of_views in zip(*(result.made for result in results), strict=True)]
         passes = Passes.of_all([result.passes for result in results])
@@ -161,7 +168,7 @@ class Pipeline:
             verdicts = yield from verification.run(made)
             passes = passes._replace(run=passes.run + verification.passes)
         clock.lap("fusion")
-        explanations = self._explanations(request, results[0], made, passes, verdicts, size)
+        explanations = self._explanations(request, results[0], made, passes, verdicts)
         pace = self.engine_for(request.methods, request.verify).pace
         pace.took(_last_work(request), clock.now() - begun)
         if in_time(pace, request, _last_work(request)):
@@ -199,7 +206,7 @@ class Pipeline:
         x = np.random.default_rng(0).standard_normal((3, *self.manifest.preprocessing.size)).astype(np.float32)
         for _ in range(REHEARSALS):
             request = ExplainRequest(x, methods=methods, budget=deadline(SHORTEST))
-            list(self.run([self._views(request, None)], methods))
+            list(self.run([self._views(request)], methods))
             # Or the first busy moment would count as the least that any explanation takes.
             self.engine_for(methods).pace.least(_last_work(request), request.clock.elapsed - request.clock.spare)
 
@@ -211,7 +218,7 @@ class Pipeline:
                 targets = targets(probabilities(steps.logits, self.manifest.ending))
         return [self.check_class(target) for target in targets]
 
-    def _views(self, request: ExplainRequest, size: tuple[int, int] | None) -> Task[list[ViewResult]]:
+    def _views(self, request: ExplainRequest) -> Task[list[ViewResult]]:
         """Return the result of every view of the picture, by every bundle."""
         first, *others = (selector.engine_for(request.methods, request.verify) for selector in self._selectors)
         later = reserved_passes(request)
@@ -223,7 +230,7 @@ class Pipeline:
             """Return the request for the next view, which gets its share of the time that is left."""
             now, done = request.clock.now(), len(results)
             until = now + (end - now) / (count - done)
-            show = None if request.progress_maps is None else partial(self._show, request, size, [*results], view)
+            show = None if request.progress_maps is None else partial(self._show, request, [*results], view)
             return replace(request, progress=part_of(request.progress, done, count, later), until=until, sketched=show)
 
         for view in views(np.asarray(request.x), self._smooth):
@@ -237,7 +244,6 @@ class Pipeline:
     def _show(
         self,
         request: ExplainRequest,
-        size: tuple[int, int] | None,
         earlier: Sequence[ViewResult],
         view: View,
         sketch: Sketch,
@@ -251,7 +257,7 @@ class Pipeline:
         own = ViewResult(list(sketch.classes), made, sketch.logits, sketch.passes)
         passes = Passes.of_all([*(result.passes for result in earlier), sketch.passes])
         asked = replace(request, methods=tuple(sketch.maps[0]))
-        explanations = self._explanations(asked, own, made, passes, [None] * len(made), size)
+        explanations = self._explanations(asked, own, made, passes, [None] * len(made))
         request.progress_maps([replace(e, flags=(*e.flags, "preliminary")) for e in explanations])
 
     def _verification(self, request: ExplainRequest, own: ViewResult, done: int) -> Verification:
@@ -267,31 +273,10 @@ class Pipeline:
         made: Sequence[ClassMaps],
         passes: Passes,
         verdicts: Sequence[Verdict | None],
-        size: tuple[int, int] | None,
     ) -> list[Explanation]:
-        """Return the explanation of each class, from the maps over all views and the result of the picture itself."""
-        manifest, logits = self.manifest, own.logits
-        dark = ["dark_picture"] * is_dark(np.asarray(request.x), manifest.preprocessing)
-        waited = isinstance(checked_budget(request.budget), Auto)
-        exact = ["nothing_saved"] * (waited and passes.nothing_saved)
-        explanations = []
-        for c, of_class, verdict in zip(own.classes, made, verdicts, strict=True):
-            explanations.append(
-                Explanation(
-                    maps={method: of_class.maps[method].astype(np.float32) for method in request.methods},
-                    class_index=c,
-                    label=manifest.labels[c] if manifest.labels else None,
-                    probability=float(probabilities(logits, manifest.ending)[c]),
-                    flags=(*of_class.flags, *exact, *dark, *bundle_flags(self.manifests)),
-                    passes=passes,
-                    timing=dict(request.clock.laps),
-                    photo_size=size,
-                    preprocessing=manifest.preprocessing,
-                    logits=logits.copy(),
-                    verdict=verdict,
-                )
-            )
-        return explanations
+        """Return the explanation of each class, see `Results`."""
+        providers = self.engine_for(request.methods, request.verify).providers
+        return self._results.explanations(request, own, made, passes, verdicts, providers)
 
 
 def _view(engine: Engine, view: View, request: ExplainRequest) -> Task[ViewResult]:

@@ -104,6 +104,10 @@ class Engine(Protocol):
     def pace(self) -> Pace:
         """Return what its work has cost lately."""
 
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Return the short names of the providers that run the graphs, in order of preference."""
+
     def supports(self, methods: Sequence[str], verify: bool = False) -> bool:
         """Return True where the engine can make all these methods, and pass the pictures of a verdict with `verify`."""
 

@@ -57,6 +57,8 @@ class ExplainRequest:
             clock was made.
         progress_maps: Called with preliminary explanations, one per target, whenever there are better maps.
         sketched: The same within an engine, for one view of the picture.
+        name: Path or name of the picture, for its results.
+        photo_size: (H0, W0) of the photo behind a preprocessed picture, where there is one.
     """
 
     x: ImageLike
@@ -69,6 +71,8 @@ class ExplainRequest:
     until: float | None = None
     progress_maps: Callable[[Sequence[Explanation]], None] | None = None
     sketched: Callable[[Sketch], None] | None = None
+    name: str | None = None
+    photo_size: tuple[int, int] | None = None
 
 
 def prepared(request: ExplainRequest) -> tuple[Float32Array, Sequence[Target]]:

@@ -11,8 +11,9 @@ from fusioncam.manifest import Preprocessing
 from fusioncam.runtime.photos.decode import read_image
 from fusioncam.runtime.photos.geometry import display_image
 from fusioncam.runtime.photos.limits import MAX_PIXELS
+from fusioncam.runtime.photos.photo import Photo
 
-ImageLike: TypeAlias = str | os.PathLike[str] | UInt8Array | Float32Array
+ImageLike: TypeAlias = str | os.PathLike[str] | UInt8Array | Float32Array | Photo
 
 DARK = 64  # of 255
 
@@ -80,6 +81,8 @@ def as_input(image: ImageLike, preprocessing: Preprocessing) -> tuple[UInt8Array
     """
     if isinstance(image, str | os.PathLike):
         image = read_image(image)
+    if isinstance(image, Photo):
+        image = image.pixels
     height, width = preprocessing.size
     shape: tuple[int, ...] = getattr(image, "shape", ())
     dtype = getattr(image, "dtype", None)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import onnxruntime
 
+from fusioncam.runtime.providers.naming import spec_of
 from fusioncam.runtime.providers.spec import ProviderSpec
 from fusioncam.runtime.providers.table import CPU
 
@@ -34,6 +35,21 @@ def placed_nodes(session: onnxruntime.InferenceSession) -> list[PlacedNode]:
         for part in session.get_provider_graph_assignment_info()
         for node in part.get_nodes()
     ]
+
+
+def providers_of(*sessions: onnxruntime.InferenceSession) -> tuple[str, ...]:
+    """Return the short names of the providers that run nodes of any of the sessions, in order of preference."""
+    ran = dict.fromkeys(name for session in sessions for name in _ran(session))
+    return tuple(spec_of(name).short for name in ran)
+
+
+def _ran(session: onnxruntime.InferenceSession) -> list[str]:
+    """Return the full names of the providers that run nodes of a session."""
+    listed: list[str] = session.get_providers()
+    if listed == [CPU]:  # such a session is opened without `RECORD`
+        return listed
+    ran = {node.provider for node in placed_nodes(session)}
+    return [name for name in listed if name in ran]
 
 
 def left_to_cpu(nodes: Sequence[PlacedNode], specs: Sequence[ProviderSpec]) -> list[PlacedNode]:

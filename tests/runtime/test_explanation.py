@@ -1,9 +1,11 @@
 import json
 from dataclasses import FrozenInstanceError
 
+import cv2
 import numpy as np
 import pytest
 
+import fusioncam
 from fusioncam.runtime.explanation import FLAGS, Explanation, Passes
 
 
@@ -28,6 +30,14 @@ def test_title():
 def test_summary_is_ready_for_json():
     found = json.loads(json.dumps(explanation(flags=tuple(FLAGS)).summary()))
     assert found == {
+        "image": None,
+        "model": None,
+        "digest": None,
+        "layer": None,
+        "providers": [],
+        "budget": None,
+        "smooth": [],
+        "version": fusioncam.__version__,
         "class_index": 4,
         "label": None,
         "probability": 0.5,
@@ -50,6 +60,26 @@ def test_a_real_one_is_ready_for_json(tiny, pictures):
     assert found["methods"] == ["fusion_cam", "grad_cam", "score_cam"]
     assert 0 < found["probability"] <= 1
     assert set(found["flags"]) <= set(FLAGS)
+
+
+def test_it_says_where_it_comes_from(tiny, tmp_path):
+    from fusioncam import Explainer
+
+    encoded = cv2.imencode(".png", np.full((30, 40, 3), 90, np.uint8))[1].tobytes()
+    (tmp_path / "photo.png").write_bytes(encoded)
+    explainer = Explainer([tiny.bundle, tiny.bundle], budget="80ms", smooth=["flip"], methods=["grad_cam"])
+    found = explainer.explain(tmp_path / "photo.png").summary()
+    digest = json.loads((tiny.bundle / "manifest.json").read_text())["digest"]
+    assert {key: found[key] for key in list(found)[:7]} == {
+        "image": str(tmp_path / "photo.png"),
+        "model": "tiny.fcam + tiny.fcam",
+        "digest": f"{digest} + {digest}",
+        "layer": "layer + layer",
+        "providers": ["cpu"],
+        "budget": "80ms",
+        "smooth": ["flip"],
+    }
+    assert explainer.explain(np.zeros((30, 40, 3), np.uint8)).image is None
 
 
 def test_it_keeps_the_logits_of_the_picture(tiny, oracle, pictures):

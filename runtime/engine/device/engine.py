@@ -41,6 +41,7 @@ class DeviceEngine:
         chunk: Masked pictures per run, B.
         one_shape: Whether `score` is run in chunks of B only.
         captured: Whether runs of `score` are captured into CUDA graphs.
+        providers: Short names of the providers that run both graphs, in order of preference.
 
     Raises:
         DeviceError: There is not enough memory.
@@ -57,7 +58,9 @@ class DeviceEngine:
         chunk: int,
         one_shape: bool,
         captured: bool = False,
+        providers: tuple[str, ...] = (),
     ) -> None:
+        self.providers = providers
         self.device, self.manifest, self.chunk, self.captured = device, manifest, chunk, captured
         small = chunk if one_shape else min(SMALL, chunk)
         self._explain, self.pace = explain, Pace(chunk, padded=True, small=small)

@@ -16,6 +16,7 @@ from fusioncam.runtime.providers.spec import Provider, Use
 from fusioncam.runtime.providers.table import TENSORRT
 from fusioncam.runtime.sessions.engine_cache import bundle_digest, cache_folder
 from fusioncam.runtime.sessions.open import captures, takes_small_runs
+from fusioncam.runtime.sessions.placement import providers_of
 
 SHARED = ("device_id", "user_compute_stream", "has_user_compute_stream")
 
@@ -53,7 +54,8 @@ def open_device_engine(folder: Path, manifest: Manifest, device: Device, options
         )
         score = opened(SCORE_GRAPH, {"image": (chunk, *size)}, manifest.score_precision == "float16", True)
         small = takes_small_runs(score, names[0])
-        return DeviceEngine(device, stream, manifest, explain, score, chunk, not small, captures(score))
+        ran = providers_of(explain, score)
+        return DeviceEngine(device, stream, manifest, explain, score, chunk, not small, captures(score), ran)
 
 
 def agreed(providers: Sequence[Provider], option: str) -> int | None:

@@ -35,6 +35,7 @@ class HostEngine:
         open_head: Opens the head graph when Recipro-CAM, which alone needs it, is first asked for; None where there is
             no such graph.
         pace: The costs of its work, where another engine on the same hardware knows them; by default nothing is known.
+        providers: Short names of the providers that run both graphs, in order of preference.
     """
 
     def __init__(
@@ -44,8 +45,9 @@ class HostEngine:
         scorer: Scorer,
         open_head: Callable[[], Head] | None = None,
         pace: Pace | None = None,
+        providers: tuple[str, ...] = (),
     ) -> None:
-        self.manifest, self.explain, self.scorer = manifest, explain, scorer
+        self.manifest, self.explain, self.scorer, self.providers = manifest, explain, scorer, providers
         self.pace = pace or Pace(scorer.chunk, scorer.pad)
         self._open_head, self._heads, self._lock = open_head, list[Head](), threading.Lock()
 

@@ -16,6 +16,7 @@ from fusioncam.runtime.providers.spec import Use
 from fusioncam.runtime.providers.table import CPU
 from fusioncam.runtime.sessions.chunk_tuning import remembered_chunk
 from fusioncam.runtime.sessions.masked_graph import masked_graph
+from fusioncam.runtime.sessions.placement import providers_of
 
 
 def open_host_engine(folder: Path, manifest: Manifest, options: EngineOptions) -> HostEngine:
@@ -37,7 +38,8 @@ def open_host_engine(folder: Path, manifest: Manifest, options: EngineOptions) -
         sizes = {MASKS_BATCH: masks_per_run(grid)}
         return Head(options.opened(folder / HEAD_GRAPH, manifest, linger=False, sizes=sizes, use=use))
 
-    return HostEngine(manifest, explain, _open_scorer(folder / SCORE_GRAPH, manifest, options, explain), open_head)
+    scorer = _open_scorer(folder / SCORE_GRAPH, manifest, options, explain)
+    return HostEngine(manifest, explain, scorer, open_head, providers=providers_of(explain, scorer.session))
 
 
 def _open_scorer(

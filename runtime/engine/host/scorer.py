@@ -35,6 +35,9 @@ class Scorer:
         grid: (h, w) of the masks, where the session's graph is that of `masked_graph`; by default it takes pictures.
         explain: Session of the explain graph, for requests of exact passes, see `PassRequest`.
         singly: Whether the explain graph takes one picture per run.
+
+    Attributes:
+        session: See above.
     """
 
     def __init__(
@@ -48,7 +51,7 @@ class Scorer:
         explain: onnxruntime.InferenceSession | None = None,
         singly: bool = False,
     ) -> None:
-        self._session, self._shape, self.chunk, self.pad = session, shape, chunk, pad
+        self.session, self._shape, self.chunk, self.pad = session, shape, chunk, pad
         self._explain, self._singly = explain, singly
         self._buffers: Callable[[], Chunk] = partial(MaskChunk, grid) if grid else partial(PictureChunk, shape, dtype)
 
@@ -68,7 +71,7 @@ class Scorer:
         rows = buffers.rows(count)
         if isinstance(rows, Deferred):
             rows.put([np.zeros(self._shape, np.float32)] * count, 1)
-        run(self._session, ["logits"], buffers.feeds(rows, count))
+        run(self.session, ["logits"], buffers.feeds(rows, count))
 
     def _run_chunk(self, chunks: Mapping[bool, Chunk], running: Collection[RunningTask[Any]]) -> int:
         """Run a session once, with as many of the tasks' pictures as fit and go through it; see `Scheduler`."""
@@ -101,7 +104,7 @@ class Scorer:
     def _logits(self, exact: bool, feeds: dict[str, Any]) -> Float32Array:
         """Return the logits (N, classes) of either session; the explain graph leaves its gradients out."""
         if not exact:
-            return np.asarray(run(self._session, ["logits"], feeds)[0])
+            return np.asarray(run(self.session, ["logits"], feeds)[0])
         assert self._explain is not None, "an engine of int8 bundles gives it"
         options = onnxruntime.RunOptions()
         options.only_execute_path_to_fetches = True

@@ -1,0 +1,82 @@
+"""Explanations made of the maps of a request, which say where they come from."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fusioncam.kernels.reference import probabilities
+from fusioncam.manifest import Manifest, bundle_flags, recorded_digest
+from fusioncam.runtime.budget import Auto, checked_budget
+from fusioncam.runtime.engine.recipe import ClassMaps, ViewResult
+from fusioncam.runtime.engine.request import ExplainRequest
+from fusioncam.runtime.explanation import Explanation, Passes
+from fusioncam.runtime.photos.model_input import is_dark
+from fusioncam.runtime.probes.verdict import Verdict
+
+
+class Results:
+    """Makes the explanations of one bundle, or of several of one model.
+
+    Args:
+        manifests: The manifest of each bundle.
+        folders: The folder of each bundle; none where the bundles have none.
+        smooth: Further views of every picture, whose maps are averaged.
+    """
+
+    def __init__(self, manifests: Sequence[Manifest], folders: Sequence[Path], smooth: Sequence[str]) -> None:
+        self._manifest, self._flags, self._smooth = manifests[0], bundle_flags(manifests), tuple(smooth)
+        self._model = _joined([folder.resolve().name for folder in folders])
+        self._digest = _joined([digest for folder in folders if (digest := recorded_digest(folder))])
+        self._layer = _joined([m.layer.name for m in manifests])
+
+    def explanations(
+        self,
+        request: ExplainRequest,
+        own: ViewResult,
+        made: Sequence[ClassMaps],
+        passes: Passes,
+        verdicts: Sequence[Verdict | None],
+        providers: tuple[str, ...],
+    ) -> list[Explanation]:
+        """Return the explanation of each class of a picture.
+
+        Args:
+            request: The request, with the preprocessed picture.
+            own: The result of the picture itself.
+            made: The maps of each class, over all views.
+            passes: The passes of all views.
+            verdicts: The verdict on each class, if one was asked for.
+            providers: Short names of the providers that ran.
+        """
+        manifest, logits = self._manifest, own.logits
+        budget = checked_budget(request.budget)
+        dark = ["dark_picture"] * is_dark(np.asarray(request.x), manifest.preprocessing)
+        exact = ["nothing_saved"] * (isinstance(budget, Auto) and passes.nothing_saved)
+        return [
+            Explanation(
+                maps={method: of_class.maps[method].astype(np.float32) for method in request.methods},
+                class_index=c,
+                label=manifest.labels[c] if manifest.labels else None,
+                probability=float(probabilities(logits, manifest.ending)[c]),
+                flags=(*of_class.flags, *exact, *dark, *self._flags),
+                passes=passes,
+                timing=dict(request.clock.laps),
+                photo_size=request.photo_size,
+                preprocessing=manifest.preprocessing,
+                logits=logits.copy(),
+                verdict=verdict,
+                image=request.name,
+                model=self._model,
+                digest=self._digest,
+                layer=self._layer,
+                budget=str(budget),
+                smooth=self._smooth,
+                providers=providers,
+            )
+            for c, of_class, verdict in zip(own.classes, made, verdicts, strict=True)
+        ]
+
+
+def _joined(names: Sequence[str]) -> str | None:
+    return " + ".join(names) or None
