@@ -24,6 +24,7 @@ FLAGS = {
     "cut_short": "the budget ended before the map was settled: more passes could still change it",
     "nothing_saved": "every pass was run: guessing scores would not have kept the tolerance with clearly fewer",
     "late": "the deadline was missed by more than one run of the model: the machine was busier than before",
+    "not_explained": "no map was made: the condition for an explanation does not hold",
     "preliminary": "the map is still being made: it will change",
     "dark_picture": "the picture is nearly black: if its file has 16 bits but fewer are used, scale its values up",
     "no_gradient": "the bundle was exported without a gradient: methods that need one are unavailable",

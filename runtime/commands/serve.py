@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from socket import socket
 
+    from fusioncam.manifest import Manifest
     from fusioncam.runtime.service.workers.worker_config import WorkerConfig
 
 TOKEN = "FUSIONCAM_TOKEN"  # environment variable
@@ -41,6 +42,13 @@ Deadline = Annotated[
         metavar="TIME", help="In place of --budget: the best map within this time from the request, like 500ms or 2s."
     ),
 ]
+ExplainIf = Annotated[
+    str | None,
+    Option(
+        metavar="CONDITION",
+        help='Make maps only where it holds of the prediction, like "probability < .6" or "class in zebra,lion".',
+    ),
+]
 TokenFile = Annotated[
     Path | None,
     Option(metavar="FILE", help=f"File with a token that requests must carry [environment variable {TOKEN}]."),
@@ -59,6 +67,7 @@ def serve(
     port: Port = 8000,
     budget: Budget = "auto",
     deadline: Deadline = None,
+    explain_if: ExplainIf = None,
     workers: Workers = 1,
     max_batch: MaxBatch = 8,
     queue: Queue = 64,
@@ -78,7 +87,7 @@ def serve(
 ) -> int:
     """Answer requests for explanations over HTTP, by the Open Inference Protocol (version 2).
 
-    --budget and --deadline are for requests that name no budget.
+    --budget, --deadline and --explain-if are for requests that name none themselves.
     Ctrl-C or SIGTERM ends it, after running requests are answered.
     """
     from fusioncam.runtime.service import require_extra
@@ -91,12 +100,12 @@ def serve(
 
     models = named(bundles)
     settings = Settings.checked(
-        budget=_default_budget(budget, deadline), token=_token(token_file), timeout=timeout,
+        budget=_default_budget(budget, deadline), explain_if=explain_if, token=_token(token_file), timeout=timeout,
         max_body=max_body, max_pixels=max_pixels, max_pictures=min(max_pictures, queue + max_batch),
         concurrency=2 * (queue + max_batch) * len(models), page=page, docs=docs,
     )  # fmt: skip
     for bundle in models.values():
-        read_bundle(bundle)
+        _check_condition(settings.explain_if, read_bundle(bundle))
     threads = _checked_threads(parts(providers), chunk, threads, workers)
     config = WorkerConfig(
         models, settings, tuple(parts(providers)), chunk, threads, max_batch, queue,
@@ -137,6 +146,14 @@ def _default_budget(budget: str, deadline: str | None) -> str:
     if not isinstance(budgets.parse_budget(deadline), budgets.Deadline):
         raise UsageError(f"--deadline is a time like 500ms or 2s, not {deadline!r}; --budget takes all other budgets")
     return deadline
+
+
+def _check_condition(explain_if: str | None, manifest: "Manifest") -> None:
+    """Raise UsageError where a condition names a class that a model does not have."""
+    from fusioncam.runtime.service.explain_if import parse_condition
+
+    if explain_if is not None:
+        parse_condition(explain_if).bound(manifest)
 
 
 def _checked_threads(providers: "Sequence[str]", chunk: int | None, threads: int | None, workers: int) -> int | None:

@@ -19,12 +19,13 @@ from fusioncam.runtime.engine.options import EngineOptions
 from fusioncam.runtime.engine.pace import EXPLAIN, Pace, end_of, in_time
 from fusioncam.runtime.engine.progress import after, part_of
 from fusioncam.runtime.engine.protocols import Engine
-from fusioncam.runtime.engine.recipe import ClassMaps, ViewResult, make_maps, mean, take_steps
+from fusioncam.runtime.engine.recipe import ClassMaps, ViewResult, mean, take_steps
 from fusioncam.runtime.engine.request import TOP_CLASS, ExplainRequest, Sketch, Target, prepared, reserved_passes
 from fusioncam.runtime.engine.results import Results
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, Result, Task
 from fusioncam.runtime.engine.smoothing import View, checked_smoothing, view_count, views
 from fusioncam.runtime.engine.verification import Verification
+from fusioncam.runtime.engine.viewing import NotExplainedError, explain_view
 from fusioncam.runtime.explanation import Explanation, Passes
 from fusioncam.runtime.methods import checked_for
 from fusioncam.runtime.photos.model_input import as_input, unpreprocess
@@ -158,7 +159,11 @@ class Pipeline:
         if not targets:
             return []
         request = replace(request, targets=targets)
-        results = yield from self._views(request)
+        try:
+            results = yield from self._views(request)
+        except NotExplainedError as end:
+            own = end.result
+            return self._explanations(request, own, own.made, own.passes, [None] * len(own.made))
         begun = clock.now()
         made = [mean(of_views) for of_views in zip(*(result.made for result in results), strict=True)]
         passes = Passes.of_all([result.passes for result in results])
@@ -221,7 +226,7 @@ class Pipeline:
     def _views(self, request: ExplainRequest) -> Task[list[ViewResult]]:
         """Return the result of every view of the picture, by every bundle."""
         first, *others = (selector.engine_for(request.methods, request.verify) for selector in self._selectors)
-        later = reserved_passes(request)
+        later, ending = reserved_passes(request), self.manifest.ending
         results: list[ViewResult] = []
         count = len(self._selectors) * view_count(self._smooth)
         end = end_of(request) - _seconds_after(first.pace, request)
@@ -234,11 +239,11 @@ class Pipeline:
             return replace(request, progress=part_of(request.progress, done, count, later), until=until, sketched=show)
 
         for view in views(np.asarray(request.x), self._smooth):
-            results.append((yield from _view(first, view, part(view))))
-            # The picture's own top class goes for all views, and a verdict is on the map of all of them.
-            request = replace(request, targets=results[0].classes, verify=False)
+            results.append((yield from explain_view(first, view, part(view), ending)))
+            # The picture's own top class goes for all views, as a condition does; a verdict is on the map of all.
+            request = replace(request, targets=results[0].classes, verify=False, condition=None)
             for engine in others:  # whose sessions are not those of the scheduler that runs this task
-                results += engine.scheduler().run([_view(engine, view, part(view))])
+                results += engine.scheduler().run([explain_view(engine, view, part(view), ending)])
         return results
 
     def _show(
@@ -277,16 +282,6 @@ class Pipeline:
         """Return the explanation of each class, see `Results`."""
         providers = self.engine_for(request.methods, request.verify).providers
         return self._results.explanations(request, own, made, passes, verdicts, providers)
-
-
-def _view(engine: Engine, view: View, request: ExplainRequest) -> Task[ViewResult]:
-    """Explain one view of the picture."""
-    with engine.forward(replace(request, x=view.x)) as steps:
-        made: list[ClassMaps] = yield from make_maps(steps, request.methods)
-        for of_class in made:
-            of_class.maps = {method: view.back(m) for method, m in of_class.maps.items()}
-        request.clock.lap("fusion")
-        return ViewResult(list(steps.classes), made, steps.logits, steps.passes)
 
 
 def _last_work(request: ExplainRequest) -> Hashable:

@@ -59,6 +59,8 @@ class ExplainRequest:
         sketched: The same within an engine, for one view of the picture.
         name: Path or name of the picture, for its results.
         photo_size: (H0, W0) of the photo behind a preprocessed picture, where there is one.
+        condition: Called with a class and its probability after the explain pass; where it holds for no target, no map
+            is made, and the explanations have the flag `not_explained`.
     """
 
     x: ImageLike
@@ -73,6 +75,7 @@ class ExplainRequest:
     sketched: Callable[[Sketch], None] | None = None
     name: str | None = None
     photo_size: tuple[int, int] | None = None
+    condition: Callable[[int, float], bool] | None = None
 
 
 def prepared(request: ExplainRequest) -> tuple[Float32Array, Sequence[Target]]:

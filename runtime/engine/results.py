@@ -55,7 +55,8 @@ class Results:
         exact = ["nothing_saved"] * (isinstance(budget, Auto) and passes.nothing_saved)
         return [
             Explanation(
-                maps={method: of_class.maps[method].astype(np.float32) for method in request.methods},
+                # None of them where a condition ended the explanation.
+                maps={m: of_class.maps[m].astype(np.float32) for m in request.methods if m in of_class.maps},
                 class_index=c,
                 label=manifest.labels[c] if manifest.labels else None,
                 probability=float(probabilities(logits, manifest.ending)[c]),

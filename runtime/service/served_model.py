@@ -1,11 +1,14 @@
 """A model of the service: its name, its batcher, and the properties that requests need."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from typing import Any
 
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.methods import EVERY, GRADIENT, needs_gradient
 from fusioncam.runtime.service.batching.batcher import Batcher
+from fusioncam.runtime.service.explain_if import Condition, parse_condition
 
 VERSION = "1"
 
@@ -37,6 +40,14 @@ class ServedModel:
         """Return the names of the methods that the bundle has all parts for."""
         methods = (m for m in EVERY if self.manifest.gradient or not needs_gradient(m))
         return tuple(m for m in methods if self.manifest.has_head or m != "recipro_cam")
+
+    def condition(self, text: Any) -> Condition:
+        """Return the condition of this text for the model's classes; raise UsageError where it is none."""
+        return self._conditions(parse_condition(text))
+
+    @cached_property
+    def _conditions(self) -> Callable[[Condition], Condition]:
+        return lru_cache(64)(lambda condition: condition.bound(self.manifest))  # names of classes take time to find
 
     @property
     def cheapest(self) -> str:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from fusioncam.errors import UsageError
 from fusioncam.runtime.budget import parse_budget
 from fusioncam.runtime.photos.limits import MAX_PIXELS
+from fusioncam.runtime.service.explain_if import parse_condition
 
 Count = Annotated[int, Field(gt=0)]
 
@@ -19,6 +20,7 @@ class Settings(BaseModel):
 
     Attributes:
         budget: Budget of requests that name none.
+        explain_if: Condition of requests that name none; None explains every picture.
         token: The token that `Authorization: Bearer` must hold; without one, everybody is answered.
         timeout: Seconds from a request's head to its answer; a request may ask for less.
         max_body: Bytes of a request, before and after decompression.
@@ -34,6 +36,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     budget: str = "auto"
+    explain_if: str | None = None
     token: SecretStr | None = None
     timeout: Annotated[float, Field(gt=0)] = 60.0
     max_body: Count = 32 << 20
@@ -50,6 +53,14 @@ class Settings(BaseModel):
     def _budget_is_one(cls, budget: str) -> str:
         try:
             return str(parse_budget(budget))
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+
+    @field_validator("explain_if")
+    @classmethod
+    def _condition_is_one(cls, explain_if: str | None) -> str | None:
+        try:
+            return None if explain_if is None else parse_condition(explain_if).text
         except UsageError as error:
             raise ValueError(str(error)) from error
 

@@ -258,6 +258,10 @@ class Batcher:
 
     def _report(self, job: Job, explanation: Explanation) -> None:
         """Tell the observer of a successful job."""
+        if job.condition is not None and "not_explained" in explanation.flags:
+            reason = job.condition.failing(explanation.class_index, explanation.probability)
+            self._observer.not_explained(self.name, explanation, reason)
+            return
         self._observer.finished(self.name, explanation)
         if isinstance(job.budget, Auto) and explanation.passes.run and not explanation.passes.missing:
             self._observer.fallback(self.name, "all passes")

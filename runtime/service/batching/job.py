@@ -12,6 +12,7 @@ from fusioncam.kernels.arrays import Array
 from fusioncam.runtime.budget import Budget
 from fusioncam.runtime.engine import Clock, ExplainRequest, RunningTask
 from fusioncam.runtime.explanation import Explanation
+from fusioncam.runtime.service.explain_if import Condition
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +27,7 @@ class Job:
         deadline: End of its time, in seconds of `time.monotonic()`.
         verify: Whether a verdict on the map is wanted.
         arrived: When the request came, in the same seconds; the time of a budget like `80ms` begins then.
+        condition: Decides by the prediction if maps are made; None makes them always.
         progress_maps: Called in the thread of the batcher with preliminary explanations, one of this picture.
     """
 
@@ -36,6 +38,7 @@ class Job:
     deadline: float
     verify: bool = False
     arrived: float = field(default_factory=time.monotonic)
+    condition: Condition | None = None
     progress_maps: Callable[[Sequence[Explanation]], None] | None = None
 
 
@@ -70,7 +73,7 @@ class PendingJob:
         job, clock = self.job, Clock(waited=time.monotonic() - self.job.arrived)
         return ExplainRequest(
             job.image, [job.class_index], job.methods, job.budget, clock, self.progress, job.verify,
-            progress_maps=job.progress_maps,
+            progress_maps=job.progress_maps, condition=None if job.condition is None else job.condition.holds,
         )  # fmt: skip
 
     def progress(self, done: int, passes: int) -> None:

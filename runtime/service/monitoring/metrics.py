@@ -45,6 +45,9 @@ class Metrics(Observer):
             buckets=SECONDS,
         )  # fmt: skip
         self._explanations = make(Counter, "explanations", "Pictures explained.", "model")
+        self._unexplained = make(
+            Counter, "not_explained", "Pictures answered without maps, by what spoke against them.", "model reason"
+        )
         self._passes = make(Histogram, "passes", "Masked passes of an explanation.", "model", buckets=PASSES)
         self._flags = make(Counter, "flags", "Special cases that explanations met.", "model flag")
         self._waiting = make(Gauge, "queue_waiting", "Jobs that wait.", "model")
@@ -67,6 +70,14 @@ class Metrics(Observer):
         self._passes.labels(model).observe(explanation.passes.run)
         for flag in explanation.flags:  # without the parts of a fused method, of which there is no end
             self._flags.labels(model, flag.partition(":")[0]).inc()
+        self._took(model, explanation)
+
+    def not_explained(self, model: str, explanation: Explanation, reason: str) -> None:
+        """Count a successful job without maps."""
+        self._unexplained.labels(model, reason).inc()
+        self._took(model, explanation)
+
+    def _took(self, model: str, explanation: Explanation) -> None:
         for stage, seconds in explanation.timing.items():
             self.stage(model, stage, seconds)
 

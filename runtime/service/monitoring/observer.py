@@ -18,5 +18,8 @@ class Observer:
     def finished(self, model: str, explanation: Explanation) -> None:
         """Note a successful job; its explanation holds seconds per stage, passes and flags."""
 
+    def not_explained(self, model: str, explanation: Explanation, reason: str) -> None:
+        """Note a successful job without maps, as its condition does not hold; the reason is one of few."""
+
     def fallback(self, model: str, reason: str) -> None:
         """Note that a job was done in a slower way than asked for; the reason is one word or two."""

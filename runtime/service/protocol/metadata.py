@@ -22,6 +22,7 @@ def metadata(model: ServedModel, settings: Settings) -> ModelInfo:
     classes = model.manifest.classes
     inputs = {"image": [-1, 3, height, width]}
     figures = {"logits": [-1, classes], "probabilities": [-1, classes], "class_index": [-1], "verdict": [-1, 1]}
+    figures["explained"] = figures["class_index"]
     maps = [TensorInfo(name=m, datatype="FP32", shape=[-1, height, width]) for m in model.methods]
     return ModelInfo(
         name=model.name,
@@ -35,7 +36,7 @@ def metadata(model: ServedModel, settings: Settings) -> ModelInfo:
 
 def defaults(settings: Settings) -> dict[str, str]:
     """Return the parameters that a request has where it names none."""
-    return {"budget": settings.budget}
+    return {"budget": settings.budget} | ({} if settings.explain_if is None else {"explain_if": settings.explain_if})
 
 
 def _info(name: str, datatype: str, shape: list[int]) -> TensorInfo:

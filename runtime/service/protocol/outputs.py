@@ -20,7 +20,8 @@ from fusioncam.runtime.service.served_model import ServedModel
 FIGURES = {"logits": "FP32", "probabilities": "FP32", "class_index": "INT64"}
 """Outputs that are no maps, in every answer."""
 VERDICT = "verdict"
-NO_MAPS = {**FIGURES, VERDICT: "BYTES"}
+EXPLAINED = "explained"
+NO_MAPS = {**FIGURES, VERDICT: "BYTES", EXPLAINED: "INT64"}
 """All outputs that are no maps."""
 MOST_METHODS = 32
 
@@ -40,10 +41,12 @@ class OutputSpec:
     classification: int = 0
 
 
-def output_specs(request: InferRequest, model: ServedModel, methods: tuple[str, ...]) -> list[OutputSpec]:
+def output_specs(
+    request: InferRequest, model: ServedModel, methods: tuple[str, ...], conditional: bool
+) -> list[OutputSpec]:
     """Return the outputs of a request, in order; by default maps of its methods, then the figures.
 
-    The parameter `verify` asks for the verdict besides.
+    The parameter `verify` asks for the verdict besides, and a condition for `explained`.
 
     Raises:
         UsageError: An output is unknown, or asked for twice, or there are too many; or `verify` is no true or false.
@@ -58,8 +61,9 @@ def output_specs(request: InferRequest, model: ServedModel, methods: tuple[str, 
         specs = [_spec(output, model.manifest.classes, binary) for output in request.outputs]
         requested = {spec.name for spec in specs}
         specs += [OutputSpec(m, binary) for m in dict.fromkeys(methods) if m not in requested]
-    if verify and VERDICT not in (spec.name for spec in specs):
-        specs.append(OutputSpec(VERDICT, binary))
+    for name, wanted in ((VERDICT, verify), (EXPLAINED, conditional)):
+        if wanted and name not in (spec.name for spec in specs):
+            specs.append(OutputSpec(name, binary))
     names = [spec.name for spec in specs]
     if len(set(names)) < len(names):
         raise UsageError(f"output {quote(next(n for n in names if names.count(n) > 1))} is asked for twice: ask once")
@@ -95,19 +99,36 @@ def _spec(output: RequestedOutput, classes: int, binary: bool) -> OutputSpec:
     return OutputSpec(output.name, binary, count)
 
 
+def is_explained(explanation: Explanation) -> bool:
+    """Return False where no map was made, as the condition of its request does not hold."""
+    return "not_explained" not in explanation.flags
+
+
+def made_outputs(specs: Sequence[OutputSpec], explanations: Sequence[Explanation]) -> list[OutputSpec]:
+    """Return the outputs that there are: all of them, or those without a map where no picture is explained."""
+    if any(map(is_explained, explanations)):
+        return list(specs)
+    return [spec for spec in specs if spec.name in NO_MAPS and spec.name != VERDICT]
+
+
 def output_tensor(spec: OutputSpec, model: ServedModel, explanations: Sequence[Explanation]) -> Output:
-    """Return the tensor of an output, with a row for the explanation of each picture."""
+    """Return the tensor of an output, with a row for each picture: zeros, or `null`, for one that is not explained."""
     if spec.name == VERDICT:
-        return Output(VERDICT, [[json.dumps(e.verdict.summary())] for e in explanations if e.verdict], spec.binary)
+        verdicts = [None if e.verdict is None else e.verdict.summary() for e in explanations]
+        return Output(VERDICT, [[json.dumps(verdict)] for verdict in verdicts], spec.binary)
     if spec.name == "class_index":
         values = np.array([e.class_index for e in explanations], np.int64)
+    elif spec.name == EXPLAINED:
+        values = np.array([is_explained(e) for e in explanations], np.int64)
     elif spec.name in FIGURES:
         values = np.stack([np.asarray(e.logits, np.float32) for e in explanations])
         if spec.name == "probabilities":
             ending = model.manifest.ending
             values = np.stack([probabilities(row[None], ending)[0] for row in values]).astype(np.float32)
     else:
-        values = np.stack([e.maps[spec.name] for e in explanations])
+        values = np.stack(
+            [e.maps[spec.name] if is_explained(e) else np.zeros(model.size, np.float32) for e in explanations]
+        )
     if spec.classification:
         rows = [_best_classes(row, spec.classification, model.manifest.labels) for row in values]
         return Output(spec.name, rows, spec.binary)

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from fusioncam.runtime.service.protocol.outputs import (
     NO_MAPS,
     VERDICT,
     OutputSpec,
+    is_explained,
+    made_outputs,
     output_specs,
     output_tensor,
 )
@@ -37,7 +40,7 @@ from fusioncam.runtime.service.settings import Settings
 
 INPUTS = {"image": "FP32", "image_bytes": "BYTES", "class_index": "INT64", "method": "BYTES", "budget": "BYTES"}
 MOST_LISTED = 1024  # class numbers, methods or photos in one input, unless settings allow more pictures
-PARAMETERS = ("binary_data_output", "timeout", "verify", *CHOICES)
+PARAMETERS = ("binary_data_output", "explain_if", "timeout", "verify", *CHOICES)
 # Parameters that tritonclient sends for models of other kinds; they mean nothing to a model without state.
 IGNORED_PARAMETERS = ("priority", "sequence_id", "sequence_start", "sequence_end")
 FAR = 1e4  # times the largest number of a picture: such numbers overflow within the model
@@ -71,7 +74,7 @@ class PreparedRequest:
             explanations: The explanation of each picture.
             begun: Time of the request, in seconds of `time.monotonic()`.
         """
-        outputs = [output_tensor(spec, model, explanations) for spec in self.outputs]
+        outputs = [output_tensor(spec, model, explanations) for spec in made_outputs(self.outputs, explanations)]
         return write_answer(self._head(model, explanations[0], begun), outputs)
 
     def event(self, model: ServedModel, explanation: Explanation, sent: dict[str, Array], begun: float) -> bytes:
@@ -83,7 +86,7 @@ class PreparedRequest:
             sent: Arrays of earlier events, by name: those that did not change are left out. Gets the new ones.
             begun: Time of the request, in seconds of `time.monotonic()`.
         """
-        kind, specs = "answer", list(self.outputs)
+        kind, specs = "answer", made_outputs(self.outputs, [explanation])
         if "preliminary" in explanation.flags:
             figures = [spec for spec in specs if spec.name in FIGURES]
             kind, specs = "maps", [*(OutputSpec(method, binary=True) for method in explanation.maps), *figures]
@@ -108,12 +111,21 @@ class PreparedRequest:
             "seconds": time.monotonic() - begun,
             "seconds_decode": self.seconds,
             **({} if explanation.verdict is None else {VERDICT: explanation.verdict.name}),
+            **self._not_explained(explanation),
             **{f"seconds_{stage}": seconds for stage, seconds in explanation.timing.items()},
         }
         head: dict[str, Any] = {"model_name": model.name, "model_version": VERSION, "parameters": parameters}
         if self.id:
             head["id"] = self.id
         return head
+
+    def _not_explained(self, explanation: Explanation) -> dict[str, str]:
+        """Return the parameter that says why there is no map, where there is none."""
+        condition = self.jobs[0].condition
+        if condition is None or is_explained(explanation):
+            return {}
+        facts = f"the probability is {explanation.probability:.4g} and the class {explanation.title}"
+        return {"not_explained": f"explain_if is {condition.text}, but {facts}"}
 
 
 def read_request(
@@ -163,17 +175,23 @@ def prepare_request(
     """
     _check_parameters(request.parameters)
     parsed = parse_request(_choices(tensors), request.parameters, settings.budget)
-    outputs = output_specs(request, model, parsed.methods)
+    explain_if = request.parameters.get("explain_if", settings.explain_if)
+    outputs = output_specs(request, model, parsed.methods, conditional=explain_if is not None)
     verify = VERDICT in (o.name for o in outputs)
-    otherwise = default_method(model.methods) if verify else model.cheapest
-    methods = tuple(o.name for o in outputs if o.name not in NO_MAPS) or (otherwise,)
+    maps = tuple(o.name for o in outputs if o.name not in NO_MAPS)
+    methods = maps or (default_method(model.methods) if verify else model.cheapest,)
+    condition = None if explain_if is None else model.condition(explain_if)
     named = "budget" in tensors or "budget" in request.parameters
     budget = parsed.budget if named or not needs_every_pass(methods, model.manifest) else "exact"
     methods, budget = model.batcher.pipeline.check(methods, budget)
     timeout = min(settings.timeout, _timeout(request.parameters))
     pictures = _pictures(tensors, model, settings, begun, timeout)
     classes = parsed.classes(len(pictures), model.manifest.classes)
-    jobs = [Job(x, c, methods, budget, begun + timeout, verify, begun) for x, c in zip(pictures, classes, strict=True)]
+    asked = partial(
+        Job, methods=methods, budget=budget, deadline=begun + timeout, verify=verify, arrived=begun,
+        condition=condition if maps or verify else None,
+    )  # fmt: skip
+    jobs = list(map(asked, pictures, classes))
     return PreparedRequest(request.id, jobs, outputs, time.perf_counter() - start, "image" in tensors)
 
 

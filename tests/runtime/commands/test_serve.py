@@ -39,6 +39,12 @@ BAD = {
     "no budget": (["{bundle}", "--budget", "much"], 2, "--budget: no budget 'much'; use exact, auto"),
     "no deadline": (["{bundle}", "--deadline", "64"], 2, "--deadline is a time like 500ms or 2s, not '64'"),
     "two budgets": (["{bundle}", "--deadline", "1s", "--budget", "exact"], 2, "give one of them"),
+    "no condition": (
+        ["{bundle}", "--explain-if", "p < .6"],
+        2,
+        "--explain-if: no condition 'p < .6'; use clauses like",
+    ),
+    "an unknown class": (["{bundle}", "--explain-if", "class in 9"], 2, "there is no class 9: the model has 5, 0 to 4"),
     "too large pictures": (["{bundle}", "--max-pixels", "999999999999"], 2, "--max-pixels"),
     "an unknown provider": (["{bundle}", "--providers", "fast"], 2, "there is no execution provider 'fast'"),
     "a chunk of nothing": (["{bundle}", "--chunk", "0"], 2, "chunk must be a whole number"),

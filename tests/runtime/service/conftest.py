@@ -39,7 +39,13 @@ class Told:
         self.jobs.append(job)
         if self.act is not None:
             await self.act(job)
-        request = ExplainRequest(job.image, [job.class_index], job.methods, verify=job.verify)
+        request = ExplainRequest(
+            job.image,
+            [job.class_index],
+            job.methods,
+            verify=job.verify,
+            condition=job.condition and job.condition.holds,
+        )
         ((found,),) = self.pipeline.run([self.pipeline.task(request)], job.methods)
         return found
 
