@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import Float32Array
 from fusioncam.runtime.explanation import Explanation, Passes, flag_text
@@ -51,9 +53,23 @@ class Difference:
         """Return no probability: there are two, see `headline`."""
 
     @property
+    def badge(self) -> None:
+        """Return no verdict: verdicts are about the map of one class."""
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Return both probabilities, and where the maps come from, a line each, by its label."""
+        return {"Probability": self.headline, **self.first.facts}
+
+    @property
     def notes(self) -> tuple[str, ...]:
-        """Return both probabilities and the flags, each as a sentence."""
-        return (self.headline, *map(flag_text, self.flags))
+        """Return the flags of both explanations, each as a sentence."""
+        return tuple(map(flag_text, self.flags))
+
+    @property
+    def largest(self) -> dict[str, float]:
+        """Return the largest |difference| of each map: the value that gets full colours in a picture."""
+        return {method: float(np.abs(np.nan_to_num(signed)).max(initial=0)) for method, signed in self.maps.items()}
 
     @property
     def class_index(self) -> int:
@@ -80,7 +96,10 @@ class Difference:
         second = self.second.summary()
         return {
             **self.first.summary(),
-            "versus": {key: second[key] for key in ("class_index", "label", "probability")},
+            "versus": {
+                **{key: second[key] for key in ("class_index", "label", "probability")},
+                "largest_difference": self.largest,
+            },
             "flags": {**self.first.summary()["flags"], **second["flags"]},
         }
 

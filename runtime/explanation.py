@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 import fusioncam
 from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import Float32Array
+from fusioncam.layer_names import short_layer_name
 from fusioncam.manifest import Preprocessing
 from fusioncam.runtime.photos.geometry import on_photo
+from fusioncam.runtime.picture.facts import Badge
 from fusioncam.runtime.picture.titles import method_title
 from fusioncam.runtime.probes.verdict import Verdict
 
@@ -167,9 +170,36 @@ class Explanation:
         return self.probability
 
     @property
+    def badge(self) -> Badge | None:
+        """Return the verdict as a panel shows it."""
+        if self.verdict is None:
+            return None
+        first, *more = self.verdict.reasons
+        title = f"{method_title(self.verdict.method)} is {self.verdict.title}"
+        return Badge(self.verdict.name, title, (first, *more))
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Return the origin of the maps as a panel shows it: a line each, by its label."""
+        run, channels, error = self.passes.run, self.passes.channels, self.passes.error
+        passes = f"{run} passes for {channels} channels" if run else "no masked passes"
+        off = f", estimated error {error:.2g}" if error > 1e-4 else ", estimated error below 0.0001" if error else ""
+        providers = ", ".join(self.providers)
+        rows = {
+            "Photo": self.image and PurePath(self.image).name,
+            "Model": self.model,
+            "Layer": self.layer and " + ".join(map(short_layer_name, self.layer.split(" + "))),
+            "Views": self.smooth and ", ".join(("the photo", *self.smooth)),
+            "Budget": self.budget and f"{self.budget}: {passes}{off}",
+            "Providers": "" if providers == "cpu" else providers,
+            "Made by": f"fusioncam {self.version}",
+        }
+        return {label: row for label, row in rows.items() if row}
+
+    @property
     def notes(self) -> tuple[str, ...]:
-        """Return what the verdict says, and the flags, each as a sentence."""
-        return (*(self.verdict.notes if self.verdict else ()), *map(flag_text, self.flags))
+        """Return the flags, each as a sentence."""
+        return tuple(map(flag_text, self.flags))
 
     def summary(self) -> dict[str, Any]:
         """Return all but the maps and logits, ready for JSON."""

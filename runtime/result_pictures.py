@@ -7,7 +7,7 @@ from typing import Protocol
 from fusioncam.kernels.arrays import Float32Array, UInt8Array
 from fusioncam.manifest import Preprocessing
 from fusioncam.runtime.photos.geometry import display_image, on_photo, visible_part, visible_slices
-from fusioncam.runtime.picture import DrawOptions, overlay, overlay_difference, panel
+from fusioncam.runtime.picture import Badge, DrawOptions, difference_scale, overlay, overlay_difference, panel
 
 SLIVER = 4  # longer over shorter side of a photo, from which on the panel shows the model's input instead
 
@@ -32,8 +32,16 @@ class Drawable(Protocol):
         """Return the probability to show behind the headline."""
 
     @property
+    def badge(self) -> Badge | None:
+        """Return the verdict, where there is one."""
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """Return where the result comes from, a line each, by its label."""
+
+    @property
     def notes(self) -> Sequence[str]:
-        """Return the verdict, flags and remarks, each as a sentence."""
+        """Return the flags, each as a sentence."""
 
 
 def panel_of(e: Drawable, photo: UInt8Array, preprocessing: Preprocessing, options: DrawOptions) -> UInt8Array:
@@ -41,7 +49,10 @@ def panel_of(e: Drawable, photo: UInt8Array, preprocessing: Preprocessing, optio
     shown = visible_part(photo, preprocessing)
     if max(shown.shape[:2]) > SLIVER * min(shown.shape[:2]):
         shown = display_image(photo, preprocessing)
-    return panel(shown, e.maps, e.title, e.shown_probability, e.notes, **asdict(options), between=e.between)
+    return panel(
+        shown, e.maps, e.title, e.shown_probability, e.notes, **asdict(options),
+        between=e.between, facts=e.facts, verdict=e.badge,
+    )  # fmt: skip
 
 
 def map_on_photo(
@@ -52,7 +63,8 @@ def map_on_photo(
     seen, saliency = visible_slices(size, preprocessing), on_photo(e.maps[method], size, preprocessing)
     picture = photo // 3 + 170
     if e.between is not None:
-        picture[seen] = overlay_difference(photo[seen], saliency[seen], options.opacity)
+        scale = difference_scale(e.maps[method])  # as on the panel
+        picture[seen] = overlay_difference(photo[seen], saliency[seen], options.opacity, scale=scale)
     else:
         picture[seen] = overlay(photo[seen], saliency[seen], **asdict(options))
     return picture

@@ -1,6 +1,7 @@
 """Pictures of maps: laid over photos in several styles, and on a panel."""
 
 from fusioncam.runtime.picture.colors import COLORMAPS, DEFAULT_COLORMAP, color_table
+from fusioncam.runtime.picture.facts import Badge
 from fusioncam.runtime.picture.panel import MARGIN, panel
 from fusioncam.runtime.picture.styles import (
     DEFAULT_OPACITY,
@@ -8,6 +9,7 @@ from fusioncam.runtime.picture.styles import (
     STYLES,
     DrawOptions,
     checked_opacity,
+    difference_scale,
     overlay,
     overlay_difference,
 )
@@ -21,9 +23,11 @@ __all__ = [
     "MARGIN",
     "METHOD_TITLES",
     "STYLES",
+    "Badge",
     "DrawOptions",
     "checked_opacity",
     "color_table",
+    "difference_scale",
     "method_title",
     "overlay",
     "overlay_difference",

@@ -26,6 +26,9 @@ THINNEST, LINES = 1.8, 180
 CASING, WHITE = np.array((17, 24, 39), np.uint8), np.array((255, 255, 255), np.uint8)
 CASING_WIDTH, CASING_STRENGTH = 2, 0.55  # in widths of the line; opacity
 DIM = 0.35  # brightness of the photo outside of the top share
+# The largest difference of a map gets full colours, but for one below LEAST_SCALE. Of one below NO_DIFFERENCE, none is
+# drawn: guessed scores alone may move a map by as much.
+LEAST_SCALE, NO_DIFFERENCE = 0.05, 0.005
 
 
 class _Pen(NamedTuple):
@@ -134,13 +137,29 @@ def overlay(
     return _in_pieces(photo, STYLES[style](value, pen), 0 if style == "heat" else math.ceil(CASING_WIDTH * line) + 2)
 
 
-def overlay_difference(photo: UInt8Array, signed: Float32Array, opacity: float = DEFAULT_OPACITY) -> UInt8Array:
+def difference_scale(signed: Float32Array) -> float:
+    """Return the value of a difference that gets full colours: the largest |d|, at least LEAST_SCALE.
+
+    Args:
+        signed: (H, W) float32 in [-1, 1]; NaN counts as 0.
+
+    Returns:
+        The value; 0 where no |d| reaches NO_DIFFERENCE: there is nothing to show.
+    """
+    largest = float(np.abs(_signed(signed)).max(initial=0))
+    return max(largest, LEAST_SCALE) if largest >= NO_DIFFERENCE else 0.0
+
+
+def overlay_difference(
+    photo: UInt8Array, signed: Float32Array, opacity: float = DEFAULT_OPACITY, *, scale: float | None = None
+) -> UInt8Array:
     """Lay a difference of two maps over a photo: orange where the first is larger, blue where the second is.
 
     Args:
         photo: (H, W, 3) uint8 RGB.
         signed: (H, W) float32 in [-1, 1]; NaN counts as 0.
-        opacity: Opacity of the colours where the maps differ by 0.4 or more, in [0, 1].
+        opacity: Opacity of the colours where the maps differ by 0.4 of the scale or more, in [0, 1].
+        scale: Difference that gets full colours, by default `difference_scale`; 0 draws none.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -149,7 +168,9 @@ def overlay_difference(photo: UInt8Array, signed: Float32Array, opacity: float =
         UsageError: There is no such opacity.
     """
     against, for_it = difference_tables()
-    opacity, value = checked_opacity(opacity), np.nan_to_num(signed.astype(np.float32, copy=False))
+    opacity, value = checked_opacity(opacity), _signed(signed)
+    scale = difference_scale(value) if scale is None else scale
+    value = (value / np.float32(scale)).clip(-1, 1) if scale else np.zeros_like(value)
 
     def paint(pixels: UInt8Array, part: _Part) -> UInt8Array:
         drawn = _painted(pixels, value[part], for_it, opacity)
@@ -158,6 +179,11 @@ def overlay_difference(photo: UInt8Array, signed: Float32Array, opacity: float =
         return drawn
 
     return _in_pieces(photo, paint, 0)
+
+
+def _signed(signed: Float32Array) -> Float32Array:
+    """Return differences within -1..1, zeros in place of NaN."""
+    return np.nan_to_num(signed.astype(np.float32, copy=False)).clip(-1, 1)
 
 
 def top_pixels(saliency: Float32Array, percent: float) -> BoolArray:

@@ -35,7 +35,10 @@ def test_what_is_said_of_it():
     assert found.flags == ("cut_short", "flat_grad_cam")
     summary = json.loads(json.dumps(found.summary()))
     assert (summary["class_index"], summary["label"], summary["probability"]) == (1, "tabby, tabby cat", 0.1)
+    largest = summary["versus"].pop("largest_difference")
+    assert largest == {method: pytest.approx(np.abs(m).max()) for method, m in found.maps.items()}
     assert summary["versus"] == {"class_index": 2, "label": "Egyptian cat", "probability": 0.2}
+    assert found.facts["Probability"] == "tabby 0.10, Egyptian cat 0.20"
     assert set(summary["flags"]) == {"cut_short", "flat_grad_cam"}
 
 

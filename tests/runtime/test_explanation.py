@@ -48,6 +48,29 @@ def test_summary_is_ready_for_json():
     }
 
 
+def test_a_panel_says_where_the_maps_come_from():
+    given = {
+        "image": "folder/cat.jpg",
+        "model": "net.fcam",
+        "layer": "/features/features.18/Clip_output_0 + relu",
+        "budget": "auto",
+        "smooth": ("flip",),
+        "passes": Passes(7, 12, error=7e-11),
+        "providers": ("cuda", "cpu"),
+    }
+    assert explanation(**given).facts == {
+        "Photo": "cat.jpg",
+        "Model": "net.fcam",
+        "Layer": "features.18/Clip + relu",
+        "Views": "the photo, flip",
+        "Budget": "auto: 7 passes for 12 channels, estimated error below 0.0001",
+        "Providers": "cuda, cpu",
+        "Made by": f"fusioncam {fusioncam.__version__}",
+    }
+    assert list(explanation(providers=("cpu",)).facts) == ["Made by"]
+    assert explanation(budget="exact", passes=Passes(0, 12)).facts["Budget"] == "exact: no masked passes"
+
+
 def test_an_explanation_cannot_be_reassigned():
     with pytest.raises(FrozenInstanceError):
         explanation().label = "dog"

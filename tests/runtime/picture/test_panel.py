@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 
 from fusioncam.errors import UsageError
-from fusioncam.runtime.picture import MARGIN, METHOD_TITLES, overlay, overlay_difference, panel
+from fusioncam.runtime.picture import MARGIN, METHOD_TITLES, Badge, overlay, overlay_difference, panel
+from fusioncam.runtime.picture.facts import HEADLINE, PROBABILITY, VALUE, VERDICTS
+from fusioncam.runtime.picture.legend import SMALL
+from fusioncam.runtime.picture.panel import TILE_TITLE
+from fusioncam.runtime.picture.text import TextStyle, text_width, write
 
 NAME = "Staffordshire bullterrier, Staffordshire bull terrier"
 
@@ -25,6 +29,33 @@ def bump(height: int = 48, width: int = 64) -> np.ndarray:
 def ink(sheet: np.ndarray) -> np.ndarray:
     """(height, width) bool: where the sheet is not white."""
     return (sheet < 250).any(axis=2)
+
+
+def place(sheet: np.ndarray, part: np.ndarray) -> tuple[int, int]:
+    """(left, top) of a part that is in the sheet, pixel for pixel."""
+    found = cv2.matchTemplate(sheet, np.ascontiguousarray(part), cv2.TM_SQDIFF)
+    # Differences come from a Fourier transform and are rounded: the pixels are compared.
+    left, top = cv2.minMaxLoc(found)[2]
+    np.testing.assert_array_equal(sheet[top : top + part.shape[0], left : left + part.shape[1]], part)
+    return left, top
+
+
+def holds(sheet: np.ndarray, text: str, style: TextStyle = SMALL) -> bool:
+    """Whether a line of text stands in the sheet."""
+    line = np.full((style.leading, text_width(text, style) + 2, 3), 255, np.uint8)
+    write(line, text, 1, 0, style)
+    rows, columns = (np.flatnonzero(ink(line).any(axis=axis)) for axis in (1, 0))
+    part = line[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    left, top = cv2.minMaxLoc(cv2.matchTemplate(sheet, np.ascontiguousarray(part), cv2.TM_SQDIFF))[2]
+    return np.array_equal(sheet[top : top + part.shape[0], left : left + part.shape[1]], part)
+
+
+def contrast(one: tuple[int, int, int], other: tuple[int, int, int]) -> float:
+    """Contrast ratio of two colours by WCAG 2."""
+    parts = np.array((one, other)) / 255
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    low, high = sorted(linear @ (0.2126, 0.7152, 0.0722))
+    return (high + 0.05) / (low + 0.05)
 
 
 def assert_margins_are_white(sheet: np.ndarray) -> None:
@@ -131,16 +162,61 @@ class TestPanel:
         np.testing.assert_array_equal(sheet[up : up + tile.shape[0], left : left + tile.shape[1]], tile)
         assert_margins_are_white(sheet)
 
-    def test_a_difference_is_drawn_as_one_and_both_ends_of_the_bar_are_named(self):
-        base, signed = np.full((256, 300, 3), (30, 120, 90), np.uint8), bump(256, 300) - 0.5
-        sheet = panel(base, {"fusion_cam": signed}, "why a and not b", between=("a" * 60, "b" * 60))
-        tile = overlay_difference(base, signed)[10:-10, 10:-10]
-        assert cv2.minMaxLoc(cv2.matchTemplate(sheet, np.ascontiguousarray(tile), cv2.TM_SQDIFF))[0] == 0
+    def test_each_difference_has_colours_to_its_largest_value_and_a_bar_that_says_it(self):
+        base, signed = np.full((256, 300, 3), (30, 120, 90), np.uint8), bump(256, 300) - 0.25
+        maps = {"fusion_cam": 0.8 * signed, "grad_cam": 0.1 * signed, "score_cam": 1e-7 * signed}
+        sheet = panel(base, maps, "why a and not b", between=("cat", "dog"))
+        for text in ("-0.6", "+0.6", "-0.075", "+0.075", "towards cat", "towards dog"):
+            assert holds(sheet, text), text
+        assert holds(sheet, "no difference (below 0.005)")
+        for method in ("fusion_cam", "grad_cam"):
+            place(sheet, overlay_difference(base, maps[method])[10:-10, 10:-10])
         assert_margins_are_white(sheet)
-        nameless = panel(base, {"fusion_cam": signed}, "why a and not b", between=("", ""))
-        names = ink(sheet).sum(axis=0) - ink(nameless).sum(axis=0)
-        assert names[-MARGIN - 120 :].any()
-        assert names[-MARGIN - 250 : -MARGIN - 135].any()
+
+    @pytest.mark.parametrize("size", [(640, 40), (256, 300), (32, 32)])
+    def test_names_of_differences_stay_below_their_bar(self, size):
+        names = ("Staffordshire bullterrier, Staffordshire bull terrier", f"bull {'W' * 60}")
+        sheet = panel(photo(*size), {m: bump(*size) - 0.5 for m in ("fusion_cam", "grad_cam")}, "x", between=names)
+        assert holds(sheet, "towards Staffordshire")
+        assert holds(sheet, "towards bull")
+        assert_margins_are_white(sheet)
+
+    @pytest.mark.parametrize(
+        ("style", "said"),
+        [
+            ("heat", ["Evidence for the class, relative to", "0.5"]),
+            ("contour", ["Lines of equal evidence, relative", "0.25", "0.75"]),
+            ("top", ["Outlined: the 12 % of the pixels"]),
+        ],
+    )
+    def test_the_legend_says_what_colours_and_lines_mean(self, style, said):
+        sheet = panel(photo(256, 256), {"grad_cam": bump(256, 256)}, "cat", style=style, top=12)
+        for text in said:
+            assert holds(sheet, text), text
+
+    @pytest.mark.parametrize("size", [(640, 40), (224, 224), (40, 640)])
+    def test_facts_and_verdict_are_whole_or_cut_in_the_middle(self, size):
+        facts = {
+            "Photo": f"first-{'x' * 900}-last.jpg",
+            "Model": "net.fcam",
+            "Layer": "снимок/猫",
+            "Made by": "us\n\x00",
+        }
+        verdict = Badge("weak", "Fusion-CAM is weak, unstable", ["support 0.1", "word " * 99])
+        sheet = panel(photo(*size), {"grad_cam": bump(*size)}, "cat", 0.5, ["note " * 99], facts=facts, verdict=verdict)
+        for text in ("net.fcam", "first-xxx", "-last.jpg", "support 0.1"):
+            assert holds(sheet, text, VALUE), text
+        assert holds(sheet, "Photo")
+        ink_of_title, ground = VERDICTS["weak"]
+        assert (sheet == ground).all(axis=2).any()
+        assert (sheet == ink_of_title).all(axis=2).any()
+        assert_margins_are_white(sheet)
+
+    def test_words_have_contrast(self):
+        white = (255, 255, 255)
+        pairs = [(style.color, white) for style in (HEADLINE, PROBABILITY, TILE_TITLE, SMALL, VALUE)]
+        for text, ground in [*pairs, *VERDICTS.values()]:
+            assert contrast(text, ground) >= 4.5, (text, ground)
 
     def test_a_long_title_takes_a_second_line_above_every_tile(self):
         short, long = (

@@ -9,6 +9,7 @@ from fusioncam.runtime.picture import (
     COLORMAPS,
     STYLES,
     color_table,
+    difference_scale,
     overlay,
     overlay_difference,
     panel,
@@ -203,6 +204,16 @@ class TestDifference:
     def test_both_sides_are_equally_dark_at_every_step(self):
         lightness = [cv2.cvtColor(table[None], cv2.COLOR_RGB2LAB)[0, :, 0].astype(int) for table in difference_tables()]
         assert np.abs(lightness[0] - lightness[1]).max() <= 6  # of 255
+
+    @pytest.mark.parametrize(
+        ("largest", "scale"), [(1, 1), (0.3, 0.3), (0.05, 0.05), (0.01, 0.05), (0.004, 0), (1e-7, 0), (0, 0), (3, 1)]
+    )
+    def test_the_largest_difference_gets_full_colours_but_noise_none(self, largest, scale):
+        signed = bump(49, 65) * np.float32(-largest)  # -largest itself in the middle
+        assert difference_scale(signed) == pytest.approx(scale)
+        share = np.float32([[-min(largest / scale, 1) if scale else 0]])
+        drawn, expected = overlay_difference(photo(49, 65), signed), overlay_difference(photo(1, 1), share, scale=1)
+        np.testing.assert_allclose(drawn[24, 32], expected[0, 0], atol=1)
 
     def test_arguments_stay_as_they_were(self):
         base, signed = photo(), bump() - 0.5
