@@ -30,6 +30,7 @@ from fusioncam.runtime.engine import Pipeline
 from fusioncam.runtime.explanation import Explanation, Passes
 from fusioncam.runtime.service.batching.job import Job
 from fusioncam.runtime.service.http.app import make_app
+from fusioncam.runtime.service.service import Service
 from fusioncam.runtime.service.settings import Settings
 
 SIDE = 448  # 3 x 448 x 448 float32 are 2.4 MB
@@ -90,7 +91,7 @@ def measure(rounds: int) -> dict[str, Any]:
         export_model(MODEL, Path(folder) / "shapes.fcam")
         pipeline = Explainer(Path(folder) / "shapes.fcam").pipeline
     pipeline.manifest = pipeline.manifest.model_copy(update={"preprocessing": Preprocessing(size=(SIDE, SIDE))})
-    app = make_app({"m": Ready(pipeline)}, Settings(page=False))
+    app = make_app(Service.of({"m": Ready(pipeline)}, Settings(page=False)))
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
     thread = threading.Thread(target=server.run, args=([listening],))

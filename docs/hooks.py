@@ -128,8 +128,9 @@ def _flags() -> str:
 def _routes() -> str:
     """What the service answers, from its own description."""
     from fusioncam.runtime.service.http.app import make_app
+    from fusioncam.runtime.service.service import Service
 
-    paths = make_app({}).openapi()["paths"]
+    paths = make_app(Service.of({})).openapi()["paths"]
     rows = [
         [f"`{method.upper()} {path}`", _plain(facts.get("summary", ""))]
         for path, methods in paths.items()

@@ -20,6 +20,7 @@ from fusioncam import Explainer
 from fusioncam.runtime.service.batching.batcher import Batcher
 from fusioncam.runtime.service.http.app import make_app
 from fusioncam.runtime.service.protocol.tensors import HEADER_LENGTH
+from fusioncam.runtime.service.service import Service
 from fusioncam.runtime.service.settings import Settings
 from fuzz.request_mutations import MUTATIONS, Sent, add, sound
 
@@ -130,7 +131,7 @@ async def attack(app: FastAPI, size: tuple[int, int], requests: int, seed: int, 
 async def run(bundle: Path, requests: int, seed: int) -> dict[str, Any]:
     """Serve a bundle in this process, and attack it."""
     batcher = Batcher("m", lambda: Explainer(bundle).pipeline)
-    app = make_app({"m": batcher}, Settings(max_body=4 << 20, max_pixels=1_000_000, page=False))
+    app = make_app(Service.of({"m": batcher}, Settings(max_body=4 << 20, max_pixels=1_000_000, page=False)))
     found = await attack(app, batcher.pipeline.manifest.preprocessing.size, requests, seed)
     await batcher.close()
     found["peak_megabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

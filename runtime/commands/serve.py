@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from socket import socket
 
-    from fusioncam.manifest import Manifest
     from fusioncam.runtime.service.workers.worker_config import WorkerConfig
 
 TOKEN = "FUSIONCAM_TOKEN"  # environment variable
@@ -26,7 +25,12 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 Bundles = Annotated[
-    list[str], Argument(metavar="BUNDLE...", help="Bundles made by `fusioncam export`; NAME=BUNDLE names the model.")
+    list[str],
+    Argument(
+        metavar="BUNDLE...",
+        help="Bundles made by `fusioncam export`, or folders that hold one per version: 1/, 2/; NAME=BUNDLE names the "
+        "model.",
+    ),
 ]
 Host = Annotated[str, Option(help="Address to listen at: 0.0.0.0 for all of this machine's.")]
 Port = Annotated[int, Option(min=0, max=65535, help="Port to listen at; 0 for one that is free.")]
@@ -93,8 +97,8 @@ def serve(
     from fusioncam.runtime.service import require_extra
 
     require_extra()
-    from fusioncam.manifest import read_bundle
     from fusioncam.runtime.service.http.sockets import open_sockets, url_of
+    from fusioncam.runtime.service.repository.layout import bundles_by_version
     from fusioncam.runtime.service.settings import Settings
     from fusioncam.runtime.service.workers.worker_config import WorkerConfig
 
@@ -104,8 +108,9 @@ def serve(
         max_body=max_body, max_pixels=max_pixels, max_pictures=min(max_pictures, queue + max_batch),
         concurrency=2 * (queue + max_batch) * len(models), page=page, docs=docs,
     )  # fmt: skip
-    for bundle in models.values():
-        _check_condition(settings.explain_if, read_bundle(bundle))
+    for path in models.values():
+        for bundle in bundles_by_version(path).values():
+            settings.check_bundle(bundle)
     threads = _checked_threads(parts(providers), chunk, threads, workers)
     config = WorkerConfig(
         models, settings, tuple(parts(providers)), chunk, threads, max_batch, queue,
@@ -146,14 +151,6 @@ def _default_budget(budget: str, deadline: str | None) -> str:
     if not isinstance(budgets.parse_budget(deadline), budgets.Deadline):
         raise UsageError(f"--deadline is a time like 500ms or 2s, not {deadline!r}; --budget takes all other budgets")
     return deadline
-
-
-def _check_condition(explain_if: str | None, manifest: "Manifest") -> None:
-    """Raise UsageError where a condition names a class that a model does not have."""
-    from fusioncam.runtime.service.explain_if import parse_condition
-
-    if explain_if is not None:
-        parse_condition(explain_if).bound(manifest)
 
 
 def _checked_threads(providers: "Sequence[str]", chunk: int | None, threads: int | None, workers: int) -> int | None:

@@ -4,6 +4,7 @@ Starlette's HTTPException has a status of its own; the statuses of fusioncam's e
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
@@ -18,7 +19,13 @@ from fusioncam.errors import (
     out_of_memory,
 )
 
+
+class UnknownModelError(FusionCamError):
+    """An error of a request for a model or version that is not served."""
+
+
 STATUSES: tuple[tuple[type[FusionCamError], int], ...] = (
+    (UnknownModelError, 404),
     (BusyError, 503),
     (OutOfMemoryError, 503),
     (DeadlineError, 504),
@@ -31,14 +38,33 @@ WAIT_FOR_MEMORY = 5  # seconds in which other requests may free theirs
 CLIENT_GONE = 499  # nginx's number for a client that did not wait; only logs and metrics see it
 
 
-def error_response(error: Exception) -> JSONResponse:
+class ErrorAnswer(NamedTuple):
+    """An error as it is answered.
+
+    Attributes:
+        status: Of HTTP.
+        message: One line.
+        headers: Of HTTP.
+    """
+
+    status: int
+    message: str
+    headers: Mapping[str, str]
+
+
+def error_answer(error: Exception) -> ErrorAnswer:
     """Return the answer to a request that ended in an error."""
     if isinstance(error, HTTPException):
-        return error_json(error.status_code, str(error.detail), error.headers)
+        return ErrorAnswer(error.status_code, str(error.detail), error.headers or {})
     error = out_of_memory(error) or error
     status = next(status for kind, status in STATUSES if isinstance(error, kind))
     wait = WAIT_FOR_MEMORY if isinstance(error, MemoryError) else getattr(error, "retry_after", None)
-    return error_json(status, str(error), None if wait is None else {"Retry-After": str(wait)})
+    return ErrorAnswer(status, str(error), {} if wait is None else {"Retry-After": str(wait)})
+
+
+def error_response(error: Exception) -> JSONResponse:
+    """Return the answer over HTTP to a request that ended in an error."""
+    return error_json(*error_answer(error))
 
 
 def error_json(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:

@@ -57,7 +57,7 @@ class RequestRunner:
 
     @contextmanager
     def timed(self, model: ServedModel, begun: float) -> Iterator[None]:
-        """Count the request as a success or a failure in the metrics.
+        """Count the request as one that uses the model, and in the end as a success or a failure in the metrics.
 
         Args:
             model: The model.
@@ -65,7 +65,8 @@ class RequestRunner:
         """
         outcome = "fail"
         try:
-            yield
+            with model.usage.one():
+                yield
             outcome = "success"
         finally:
             self._metrics.inferred(model.name, outcome, time.monotonic() - begun)

@@ -1,29 +1,60 @@
 """A model of the service: its name, its batcher, and the properties that requests need."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
 
+from fusioncam.errors import BusyError
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.methods import EVERY, GRADIENT, needs_gradient
 from fusioncam.runtime.service.batching.batcher import Batcher
+from fusioncam.runtime.service.errors import RETRY_AFTER
 from fusioncam.runtime.service.explain_if import Condition, parse_condition
 
-VERSION = "1"
+ONLY = "1"  # version of a model that has no others
+
+
+class Usage:
+    """A count of the requests that use a model."""
+
+    def __init__(self) -> None:
+        self._requests, self._changed = 0, asyncio.Event()
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Count one request as long as it lasts."""
+        self._requests += 1
+        try:
+            yield
+        finally:
+            self._requests -= 1
+            self._changed.set()
+
+    async def end(self) -> None:
+        """Wait until there is no request."""
+        while self._requests:
+            self._changed.clear()
+            await self._changed.wait()
 
 
 @dataclass(frozen=True, eq=False)
 class ServedModel:
-    """A model of the service.
+    """A model of the service, in one version.
 
     Attributes:
         name: Its name in addresses.
         batcher: Explains its pictures.
+        version: A number.
+        usage: The requests that use it.
     """
 
     name: str
     batcher: Batcher
+    version: str = ONLY
+    usage: Usage = field(default_factory=Usage)
 
     @property
     def manifest(self) -> Manifest:
@@ -48,6 +79,11 @@ class ServedModel:
     @cached_property
     def _conditions(self) -> Callable[[Condition], Condition]:
         return lru_cache(64)(lambda condition: condition.bound(self.manifest))  # names of classes take time to find
+
+    def check_ready(self) -> None:
+        """Raise BusyError where the model takes no requests."""
+        if not self.batcher.ready:
+            raise BusyError(f"model {self.name!r} takes no requests: it is shutting down, or has failed", RETRY_AFTER)
 
     @property
     def cheapest(self) -> str:

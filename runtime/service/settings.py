@@ -1,10 +1,12 @@
 """The settings of the service: defaults of requests, limits, token, pages."""
 
+from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from fusioncam.errors import UsageError
+from fusioncam.manifest import Manifest, read_bundle
 from fusioncam.runtime.budget import parse_budget
 from fusioncam.runtime.photos.limits import MAX_PIXELS
 from fusioncam.runtime.service.explain_if import parse_condition
@@ -71,6 +73,18 @@ class Settings(BaseModel):
         if token is not None and not (text and text.isascii() and text.isprintable() and " " not in text):
             raise ValueError("a token is of printable ASCII characters without blanks")
         return token
+
+    def check_bundle(self, bundle: Path) -> Manifest:
+        """Return the manifest of a bundle that can be served with these settings.
+
+        Raises:
+            BundleError: The folder is no bundle, or a file of it is missing or was changed.
+            UsageError: The condition names a class that the model does not have.
+        """
+        manifest = read_bundle(bundle)
+        if self.explain_if is not None:
+            parse_condition(self.explain_if).bound(manifest)
+        return manifest
 
     @classmethod
     def checked(cls, **values: object) -> Self:

@@ -143,9 +143,10 @@ def test_the_protocol_page_names_what_the_service_knows():
     from fusioncam.runtime.service.http.app import make_app
     from fusioncam.runtime.service.protocol.outputs import NO_MAPS
     from fusioncam.runtime.service.protocol.prepared_request import INPUTS, PARAMETERS
+    from fusioncam.runtime.service.service import Service
 
     page = (DOCS / "reference" / "protocol.md").read_text(encoding="utf-8")
-    routes = [route for path in make_app({}).openapi()["paths"].values() for route in path.values()]
+    routes = [route for path in make_app(Service.of({})).openapi()["paths"].values() for route in path.values()]
     statuses = {status for route in routes for status in route["responses"]}
     assert [n for n in (*INPUTS, *NO_MAPS, *PARAMETERS) if f"`{n}`" not in page] == []
     assert [s for s in statuses if not re.search(rf"^\| (\d+, )*{s}[ ,]", page, re.M)] == []

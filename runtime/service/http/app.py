@@ -1,6 +1,6 @@
 """The service as a FastAPI application: its routes."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import import_module
 from importlib.util import find_spec
@@ -12,16 +12,16 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 import fusioncam
-from fusioncam.errors import BusyError, FusionCamError
+from fusioncam.errors import FusionCamError
 from fusioncam.runtime.arguments import quote
-from fusioncam.runtime.service.batching.batcher import Batcher
-from fusioncam.runtime.service.errors import RETRY_AFTER, error_response
+from fusioncam.runtime.service.errors import error_response
 from fusioncam.runtime.service.http.infer_handler import InferHandler
 from fusioncam.runtime.service.http.middleware import RequestMiddleware
-from fusioncam.runtime.service.monitoring.metrics import Metrics
+from fusioncam.runtime.service.http.repository_routes import add_repository_routes
 from fusioncam.runtime.service.protocol import metadata, openapi, schemas
-from fusioncam.runtime.service.request_runner import RequestRunner
-from fusioncam.runtime.service.served_model import VERSION, ServedModel
+from fusioncam.runtime.service.repository.model_repository import ModelRepository
+from fusioncam.runtime.service.served_model import ServedModel
+from fusioncam.runtime.service.service import Service
 from fusioncam.runtime.service.settings import Settings
 
 ABOUT = (
@@ -34,44 +34,37 @@ GUARD = (400, 401, 403)  # statuses of `RequestMiddleware`
 ModelRoute = Callable[[Request, ServedModel], Any]
 
 
-def make_app(
-    batchers: Mapping[str, Batcher],
-    settings: Settings | None = None,
-    metrics: Metrics | None = None,
-    crowded: Callable[[], bool] = lambda: False,
-) -> FastAPI:
-    """Return the application that answers for some models; it closes their batchers when it ends.
+def make_app(service: Service, crowded: Callable[[], bool] = lambda: False) -> FastAPI:
+    """Return the application that answers for a service; it closes the service when it ends.
 
     Args:
-        batchers: The batchers by the names of the models.
-        settings: Limits, and the token.
-        metrics: The observer of the batchers, so that all metrics are in one place.
+        service: The service.
         crowded: Tells whether there are as many connections as the process may have.
     """
-    settings, metrics = settings or Settings(), metrics or Metrics()
-    models = {name: ServedModel(name, batcher) for name, batcher in batchers.items()}
-    runner = RequestRunner(settings, metrics)
-    handler = InferHandler(settings, metrics, runner)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        for batcher in batchers.values():
-            await batcher.close()
-        runner.close()
+        await service.close()
 
-    app = _new_app(settings, lifespan)
+    app = _new_app(service.settings, lifespan)
     app.add_exception_handler(HTTPException, _answer_error)
     app.add_exception_handler(FusionCamError, _answer_error)
-    token = None if settings.token is None else settings.token.get_secret_value()
-    app.add_middleware(RequestMiddleware, token=token, metrics=metrics, models=models, crowded=crowded)
-    _add_server_routes(app, models, metrics)
-    _add_model_routes(app, models, settings, metrics, handler)
-    if settings.page:
+    app.add_middleware(
+        RequestMiddleware,
+        token=service.token,
+        metrics=service.metrics,
+        models=service.repository.names,
+        crowded=crowded,
+    )
+    _add_server_routes(app, service)
+    add_repository_routes(app, service)
+    _add_model_routes(app, service)
+    if service.settings.page:
         from fusioncam.runtime.service.page import mount_page
 
         mount_page(app)
-    openapi.describe(app, token is not None)
+    openapi.describe(app, service.token is not None)
     return app
 
 
@@ -104,7 +97,7 @@ async def _answer_error(request: Request, error: Exception) -> Response:
     return error_response(error)
 
 
-def _add_server_routes(app: FastAPI, models: Mapping[str, ServedModel], metrics: Metrics) -> None:
+def _add_server_routes(app: FastAPI, service: Service) -> None:
     @app.get("/v2", summary="What this is", tags=["server"], responses=openapi.errors(*GUARD))
     async def server() -> schemas.ServerInfo:
         return metadata.SERVER
@@ -115,17 +108,13 @@ def _add_server_routes(app: FastAPI, models: Mapping[str, ServedModel], metrics:
 
     @app.get("/v2/health/ready", summary="Are requests taken?", tags=["server"], responses=openapi.errors(400, 503))
     async def ready() -> schemas.Ready:
-        for model in models.values():
-            _check_ready(model)
+        for model in service.repository:
+            model.check_ready()
         return schemas.Ready(ready=True)
-
-    @app.post("/v2/repository/index", summary="The models there are", tags=["server"], responses=openapi.errors(*GUARD))
-    async def index() -> list[schemas.IndexEntry]:
-        return metadata.index(models)
 
     @app.get("/v2/models/stats", summary="Statistics of all models", tags=["server"], responses=openapi.errors(*GUARD))
     def statistics() -> dict[str, Any]:
-        return metadata.statistics(models, metrics)
+        return metadata.statistics(service.repository.newest(), service.metrics)
 
     @app.get(
         "/metrics",
@@ -135,29 +124,25 @@ def _add_server_routes(app: FastAPI, models: Mapping[str, ServedModel], metrics:
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **openapi.errors(*GUARD)},
     )
     def shown_metrics() -> Response:
-        return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+        return Response(service.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _check_ready(model: ServedModel) -> None:
-    if not model.batcher.ready:
-        raise BusyError(f"model {model.name!r} takes no requests: it is shutting down, or has failed", RETRY_AFTER)
+def _add_model_routes(app: FastAPI, service: Service) -> None:
+    settings, metrics, repository = service.settings, service.metrics, service.repository
+    handler = InferHandler(settings, metrics, service.runner)
 
-
-def _add_model_routes(
-    app: FastAPI, models: Mapping[str, ServedModel], settings: Settings, metrics: Metrics, handler: InferHandler
-) -> None:
     async def described(_: Request, model: ServedModel) -> schemas.ModelInfo:
-        return metadata.metadata(model, settings)
+        return metadata.metadata(model, settings, repository.versions(model.name))
 
     async def ready(_: Request, model: ServedModel) -> schemas.ModelReady:
-        _check_ready(model)
+        model.check_ready()
         return schemas.ModelReady(name=model.name, ready=True)
 
     async def config(_: Request, model: ServedModel) -> dict[str, Any]:
         return metadata.config(model, settings)
 
     async def statistics(_: Request, model: ServedModel) -> dict[str, Any]:
-        return await run_in_threadpool(metadata.statistics, [model.name], metrics)
+        return await run_in_threadpool(metadata.statistics, [model], metrics)
 
     errors = openapi.errors(*GUARD, 404)
     read: dict[str, Any] = {"methods": ["GET"], "responses": errors}
@@ -174,23 +159,19 @@ def _add_model_routes(
         "/infer_stream": (handler.stream, "Explain a picture, and show its maps while they are made", openapi.STREAM),
     }
     for ending, (route, summary, options) in routes.items():
-        _add_both(app, models, ending, route, {"summary": summary, "tags": ["models"], **options})
+        _add_both(app, repository, ending, route, {"summary": summary, "tags": ["models"], **options})
 
 
 def _add_both(
-    app: FastAPI, models: Mapping[str, ServedModel], ending: str, route: ModelRoute, options: dict[str, Any]
+    app: FastAPI, repository: ModelRepository, ending: str, route: ModelRoute, options: dict[str, Any]
 ) -> None:
-    """Add a route of a model, and of its only version."""
+    """Add a route of a model's newest version, and one of each version."""
 
     async def newest(request: Request, model: str) -> Any:
-        return await of_version(request, model, VERSION)
+        return await route(request, repository.find(model))
 
     async def of_version(request: Request, model: str, version: str) -> Any:
-        if model not in models:
-            raise HTTPException(404, f"there is no model {quote(model)}; there are {', '.join(models)}")
-        if version != VERSION:
-            raise HTTPException(404, f"model {model!r} has version {VERSION}, not {quote(version)}")
-        return await route(request, models[model])
+        return await route(request, repository.find(model, version))
 
     app.add_api_route(OF_MODEL + ending, newest, **options)
     app.add_api_route(f"{OF_MODEL}/versions/{{version}}{ending}", of_version, **options)

@@ -1,23 +1,30 @@
 """Metadata of the service and of its models: inputs, outputs, configuration, statistics."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import fusioncam
 from fusioncam.runtime.service.monitoring.metrics import Metrics
 from fusioncam.runtime.service.protocol.outputs import NO_MAPS
 from fusioncam.runtime.service.protocol.prepared_request import INPUTS
-from fusioncam.runtime.service.protocol.schemas import IndexEntry, ModelInfo, ServerInfo, TensorInfo
-from fusioncam.runtime.service.served_model import VERSION, ServedModel
+from fusioncam.runtime.service.protocol.schemas import ModelInfo, ServerInfo, TensorInfo
+from fusioncam.runtime.service.served_model import ServedModel
 from fusioncam.runtime.service.settings import Settings
 
 PLATFORM = "fusioncam"
-EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration", "parameters", "statistics"]
+EXTENSIONS = [
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "statistics",
+]
 SERVER = ServerInfo(name="fusioncam", version=fusioncam.__version__, extensions=EXTENSIONS)
 
 
-def metadata(model: ServedModel, settings: Settings) -> ModelInfo:
-    """Return the inputs and outputs of a model, and the defaults of its requests."""
+def metadata(model: ServedModel, settings: Settings, versions: Sequence[str]) -> ModelInfo:
+    """Return the inputs and outputs of a model, its versions, and the defaults of its requests."""
     height, width = model.size
     classes = model.manifest.classes
     inputs = {"image": [-1, 3, height, width]}
@@ -26,7 +33,7 @@ def metadata(model: ServedModel, settings: Settings) -> ModelInfo:
     maps = [TensorInfo(name=m, datatype="FP32", shape=[-1, height, width]) for m in model.methods]
     return ModelInfo(
         name=model.name,
-        versions=[VERSION],
+        versions=list(versions),
         platform=PLATFORM,
         inputs=[_info(i, datatype, inputs.get(i, [-1])) for i, datatype in INPUTS.items()],
         outputs=[*maps, *(_info(o, datatype, figures[o]) for o, datatype in NO_MAPS.items())],
@@ -43,17 +50,12 @@ def _info(name: str, datatype: str, shape: list[int]) -> TensorInfo:
     return TensorInfo.model_validate({"name": name, "datatype": datatype, "shape": shape})
 
 
-def index(models: Iterable[str]) -> list[IndexEntry]:
-    """Return the index of the repository, from the names of its models."""
-    return [IndexEntry(name=name, version=VERSION, state="READY", reason="") for name in models]
-
-
 def config(model: ServedModel, settings: Settings) -> dict[str, Any]:
     """Return the configuration of a model as Triton writes it, and what a page needs to know under `fusioncam`.
 
     `max_batch_size` is 0, as the first axis is part of the shapes: that of an image may be left out.
     """
-    info, manifest = metadata(model, settings), model.manifest
+    info, manifest = metadata(model, settings, [model.version]), model.manifest
 
     def tensors(infos: list[TensorInfo]) -> list[dict[str, Any]]:
         types = {"FP32": "TYPE_FP32", "INT64": "TYPE_INT64", "BYTES": "TYPE_STRING"}
@@ -63,7 +65,7 @@ def config(model: ServedModel, settings: Settings) -> dict[str, Any]:
         "name": model.name,
         "platform": PLATFORM,
         "backend": PLATFORM,
-        "version_policy": {"latest": {"num_versions": 1}},
+        "version_policy": {"all": {}},
         "max_batch_size": 0,
         "input": [{**t, "optional": True} for t in tensors(info.inputs)],
         "output": tensors(info.outputs),
@@ -82,12 +84,13 @@ def config(model: ServedModel, settings: Settings) -> dict[str, Any]:
     }
 
 
-def statistics(models: Iterable[str], metrics: Metrics) -> dict[str, Any]:
-    """Return Triton's statistics of models by name, summed over all processes that share their metrics."""
-    return {"model_stats": [_statistics(name, metrics) for name in models]}
+def statistics(models: Iterable[ServedModel], metrics: Metrics) -> dict[str, Any]:
+    """Return Triton's statistics of models, summed over their versions and all processes that share their metrics."""
+    return {"model_stats": [_statistics(model, metrics) for model in models]}
 
 
-def _statistics(name: str, metrics: Metrics) -> dict[str, Any]:
+def _statistics(model: ServedModel, metrics: Metrics) -> dict[str, Any]:
+    name = model.name
     outcomes, stages = metrics.durations("inference", name), metrics.durations("stage", name)
     computed = [duration for stage, duration in stages.items() if stage not in ("decode", "encode", "queue")]
     pictures = max((count for count, _ in computed), default=0)
@@ -98,7 +101,7 @@ def _statistics(name: str, metrics: Metrics) -> dict[str, Any]:
 
     return {
         "name": name,
-        "version": VERSION,
+        "version": model.version,
         "last_inference": int(metrics.last_inference(name) * 1000),
         "inference_count": pictures,
         "execution_count": pictures,

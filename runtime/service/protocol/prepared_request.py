@@ -35,7 +35,7 @@ from fusioncam.runtime.service.protocol.request_parser import (
 )
 from fusioncam.runtime.service.protocol.schemas import InferRequest
 from fusioncam.runtime.service.protocol.tensors import Tensor, read_tensors, split_body, write_answer, write_event
-from fusioncam.runtime.service.served_model import VERSION, ServedModel
+from fusioncam.runtime.service.served_model import ServedModel
 from fusioncam.runtime.service.settings import Settings
 
 INPUTS = {"image": "FP32", "image_bytes": "BYTES", "class_index": "INT64", "method": "BYTES", "budget": "BYTES"}
@@ -114,7 +114,7 @@ class PreparedRequest:
             **self._not_explained(explanation),
             **{f"seconds_{stage}": seconds for stage, seconds in explanation.timing.items()},
         }
-        head: dict[str, Any] = {"model_name": model.name, "model_version": VERSION, "parameters": parameters}
+        head: dict[str, Any] = {"model_name": model.name, "model_version": model.version, "parameters": parameters}
         if self.id:
             head["id"] = self.id
         return head

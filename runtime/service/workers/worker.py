@@ -17,7 +17,6 @@ import numpy as np
 import uvicorn
 from fastapi import FastAPI
 
-from fusioncam.manifest import read_bundle
 from fusioncam.runtime.engine import TOP_CLASS, ExplainRequest, Pipeline
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.methods import METHODS
@@ -28,6 +27,8 @@ from fusioncam.runtime.service.http.server import Server, exit_now
 from fusioncam.runtime.service.http.sockets import close_unread, raise_file_limit
 from fusioncam.runtime.service.monitoring.logs import log_config
 from fusioncam.runtime.service.monitoring.metrics import Metrics
+from fusioncam.runtime.service.repository.model_repository import ModelRepository
+from fusioncam.runtime.service.service import Service
 from fusioncam.runtime.service.workers.channel import Channel
 from fusioncam.runtime.service.workers.connection_ledger import LedgerMixin
 from fusioncam.runtime.service.workers.heartbeat import SILENCE, Heartbeat, Liveness
@@ -45,8 +46,9 @@ def open_app(config: WorkerConfig, metrics: Metrics, liveness: Liveness, crowded
     Raises:
         FusionCamError: A model cannot be loaded or run.
     """
-    models = {
-        name: Batcher(
+
+    def open_batcher(name: str, bundle: Path) -> Batcher:
+        return Batcher(
             name,
             partial(_open_pipeline, config, bundle),
             max_batch=config.max_batch,
@@ -54,19 +56,27 @@ def open_app(config: WorkerConfig, metrics: Metrics, liveness: Liveness, crowded
             observer=metrics,
             step=liveness.step,
         )
-        for name, bundle in config.models.items()
-    }
-    app = make_app(models, config.settings, metrics, crowded=crowded)
-    # Python looks for cycles among all objects only when there are a quarter more than at the last look. Without those
-    # that stay for good it looks often enough to let go of requests that failed before they pile up.
+
+    repository = ModelRepository(config.models, open_batcher, released=_settle)
+    app = make_app(Service(repository, config.settings, metrics), crowded)
+    _settle()
+    return app
+
+
+def _settle() -> None:
+    """Collect what nothing refers to, and leave all else out of later collections.
+
+    Python looks for cycles among all objects only when there are a quarter more than at the last look. Without those
+    that stay for good it looks often enough to let go of requests that failed before they pile up.
+    """
+    gc.unfreeze()
     gc.collect()
     gc.freeze()
-    return app
 
 
 def _open_pipeline(config: WorkerConfig, bundle: Path) -> Pipeline:
     """Load a model, and have it explain a few times: first runs allocate, and take longer than deadlines allow for."""
-    methods = METHODS if read_bundle(bundle).gradient else ("score_cam",)
+    methods = METHODS if config.settings.check_bundle(bundle).gradient else ("score_cam",)
     explainer = Explainer(
         bundle, config.providers, methods, chunk=config.chunk, threads=config.threads, allow_cpu=config.allow_cpu
     )

@@ -22,6 +22,7 @@ from fusioncam.runtime.service.batching.batcher import Batcher
 from fusioncam.runtime.service.http.app import make_app
 from fusioncam.runtime.service.monitoring.logs import JsonLines
 from fusioncam.runtime.service.monitoring.metrics import Metrics
+from fusioncam.runtime.service.service import Service
 from fusioncam.runtime.service.settings import Settings
 
 
@@ -95,14 +96,14 @@ def asking(told):
     """Opens a client of the service over `told`, as it is set."""
 
     def open_client(metrics=None, crowded=lambda: False, **given):
-        return Client(make_app({"m": told}, Settings(**{"page": False, **given}), metrics, crowded=crowded))
+        return Client(make_app(Service.of({"m": told}, Settings(**{"page": False, **given}), metrics), crowded))
 
     return open_client
 
 
 @pytest.fixture(scope="session")
 def usual_app(only_told):
-    return make_app({"m": only_told}, Settings(page=False))
+    return make_app(Service.of({"m": only_told}, Settings(page=False)))
 
 
 @pytest.fixture
@@ -217,7 +218,8 @@ def serving():
 def address(explainer, serving):
     """Of a service of the tiny model `m`."""
     metrics = Metrics()
-    app = make_app({"m": Batcher("m", lambda: explainer.pipeline, observer=metrics)}, Settings(page=False), metrics)
+    batcher = Batcher("m", lambda: explainer.pipeline, observer=metrics)
+    app = make_app(Service.of({"m": batcher}, Settings(page=False), metrics))
     with serving(app) as address:
         yield address
 

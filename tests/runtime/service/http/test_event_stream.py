@@ -12,6 +12,7 @@ import pytest
 from fusioncam.errors import BusyError, NotFiniteError
 from fusioncam.runtime.service.batching.batcher import Batcher
 from fusioncam.runtime.service.http.app import make_app
+from fusioncam.runtime.service.service import Service
 from fusioncam.runtime.service.settings import Settings
 
 STREAM = "/v2/models/m/infer_stream"
@@ -127,7 +128,9 @@ class TestEvents:
 
 class TestOverABatcher:
     def test_maps_come_while_it_runs(self, serving, explainer, request_of, explained):
-        with serving(make_app({"m": Batcher("m", lambda: explainer.pipeline)}, Settings(page=False))) as address:
+        with serving(
+            make_app(Service.of({"m": Batcher("m", lambda: explainer.pipeline)}, Settings(page=False)))
+        ) as address:
             self.check(address, request_of, explained)
 
     def check(self, address, request_of, explained):

@@ -258,9 +258,9 @@ def test_lack_of_memory_is_not_the_pictures_fault(client, told, behind, photo, e
 
 
 def test_lack_of_memory_anywhere_else(asking, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr("fusioncam.runtime.service.protocol.metadata.index", fail)
+    monkeypatch.setattr("fusioncam.runtime.service.repository.model_repository.ModelRepository.index", fail)
     answer = asking().post("/v2/repository/index")
     assert (answer.status_code, answer.json()["error"][:13]) == (503, "out of memory")

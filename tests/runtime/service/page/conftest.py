@@ -34,12 +34,12 @@ class Service:
         pytest.importorskip("fastapi")
         from fusioncam.runtime.service.batching.batcher import Batcher
         from fusioncam.runtime.service.http.app import make_app
+        from fusioncam.runtime.service.service import Service
         from fusioncam.runtime.service.settings import Settings
 
         self.explainers = {name: Explainer(bundle) for name, bundle in bundles.items()}
-        app = make_app(
-            {name: Batcher(name, lambda e=e: e.pipeline) for name, e in self.explainers.items()}, Settings(**settings)
-        )
+        batchers = {name: Batcher(name, lambda e=e: e.pipeline) for name, e in self.explainers.items()}
+        app = make_app(Service.of(batchers, Settings(**settings)))
         self._server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, ws="none"))
         self._thread = threading.Thread(target=self._server.run)
         self._thread.start()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fusioncam.runtime.service.http.app import make_app
+from fusioncam.runtime.service.service import Service
 from fusioncam.runtime.service.settings import Settings
 
 BENCHMARKS = Path(__file__).resolve().parents[4] / "benchmarks"
@@ -34,7 +35,7 @@ def test_it_sees_tracebacks_and_answers_that_change(fuzz, told, explainer):
             raise ZeroDivisionError
 
     told.act = act
-    app = make_app({"m": told}, Settings(page=False))
+    app = make_app(Service.of({"m": told}, Settings(page=False)))
     failures = asyncio.run(fuzz.attack(app, explainer.manifest.preprocessing.size, 24, 1))["failures"]
     assert any("status 500" in line for line in failures)
     assert any("ZeroDivisionError" in line for line in failures)

@@ -42,6 +42,8 @@ def test_sound_requests(asking):
     }
     for route in ("infer", "infer_stream"):
         assert found.pop(f"/v2/models/{{model}}/{route}") == {400}
+    for action in ("load", "unload"):  # without a token
+        assert found.pop(f"/v2/repository/models/{{model}}/{action}") == {403}
     assert len(found) == 11
     assert set().union(*found.values()) == {200}
 
