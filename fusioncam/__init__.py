@@ -14,14 +14,18 @@ if TYPE_CHECKING:
     from fusioncam.export import export_model, export_torch, inspect_model
     from fusioncam.runtime import Explainer, Explanation
     from fusioncam.runtime.methods import fusion_cam
+    from fusioncam.runtime.photos.fetching import fetch_picture
+    from fusioncam.runtime.photos.photo import Photo
 
 # Loaded on first use, so that `import fusioncam` stays quick and a run machine never loads the export stage.
 _PUBLIC = {
     "Explainer": "fusioncam.runtime",
     "Explanation": "fusioncam.runtime",
     "FusionCamError": "fusioncam.errors",
+    "Photo": "fusioncam.runtime.photos.photo",
     "export_model": "fusioncam.export",
     "export_torch": "fusioncam.export",
+    "fetch_picture": "fusioncam.runtime.photos.fetching",
     "fusion_cam": "fusioncam.runtime.methods",
     "inspect_model": "fusioncam.export",
 }
@@ -30,9 +34,11 @@ __all__ = [
     "Explainer",
     "Explanation",
     "FusionCamError",
+    "Photo",
     "__version__",
     "export_model",
     "export_torch",
+    "fetch_picture",
     "fusion_cam",
     "inspect_model",
 ]

@@ -13,7 +13,8 @@ from fusioncam.manifest import Manifest
 
 Bundle = str | os.PathLike[str]
 Bundles = Bundle | Sequence[Bundle]
-Classes = int | Sequence[int] | None
+Class = int | str | None
+Classes = Class | Sequence[int | str]
 
 SHOWN = 80  # characters of what a user gave that an error repeats
 
@@ -101,10 +102,10 @@ def checked_count(name: str, value: Any, most: int) -> int | None:
     return count
 
 
-def many(value: Any, times: int) -> list[Any]:
-    """Return the entries of a sequence, or any other value `times` times."""
-    several = isinstance(value, Sequence) or (isinstance(value, np.ndarray) and value.ndim > 0)
-    return list(value) if several else [value] * times
+def entries(value: Any) -> list[Any] | None:
+    """Return the entries of a list, tuple or array; None for a single value, which the name of a class is, too."""
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    return list(value) if several or (isinstance(value, np.ndarray) and value.ndim > 0) else None
 
 
 def of_one_model(manifests: Sequence[Manifest]) -> Manifest:

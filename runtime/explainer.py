@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import UInt8Array
-from fusioncam.runtime.arguments import Bundles, Classes, checked_choice, checked_count, many
+from fusioncam.runtime.arguments import Bundles, Class, Classes, checked_choice, checked_count, entries
 from fusioncam.runtime.budget import Budget, Deadline, checked_budget
 from fusioncam.runtime.engine import (
     IN_FLIGHT,
@@ -21,6 +21,7 @@ from fusioncam.runtime.engine import (
 )
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.methods import METHODS, checked_for, checked_methods
+from fusioncam.runtime.photos.given import is_single
 from fusioncam.runtime.photos.model_input import ImageLike, as_input
 from fusioncam.runtime.picture import DEFAULT_COLORMAP, checked_opacity, color_table
 from fusioncam.runtime.providers.naming import warn_of_clash
@@ -97,7 +98,7 @@ class Explainer:
     def explain(
         self,
         image: ImageLike,
-        class_index: int | None = None,
+        class_index: Class = None,
         *,
         verify: bool = False,
         progress: Progress | None = None,
@@ -106,8 +107,10 @@ class Explainer:
         """Explain one class of one picture.
 
         Args:
-            image: A path, an (H, W, 3) uint8 RGB array, or a preprocessed float32 (3, H, W) or (1, 3, H, W) array.
-            class_index: The class; by default, and for -1, the top one.
+            image: A path; the bytes of a file, or a file object that is open for reading bytes; a PIL image; pixels
+                (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) in an array of any library, uint8, uint16 or float in 0..1;
+                or a preprocessed float32 (3, H, W) or (1, 3, H, W) array of the size of the model's input.
+            class_index: The class, by its number or its name; by default, and for -1, the top one.
             verify: Whether the model is asked if the map is evidence: 23 passes more, see `Explanation.verdict`. They
                 count against a budget that is a number.
             progress: Called with (done, all) masked passes after every chunk.
@@ -130,7 +133,7 @@ class Explainer:
     def explain_batch(
         self,
         images: Iterable[ImageLike],
-        class_index: int | Sequence[Classes] | None = None,
+        class_index: Class | Sequence[Classes] = None,
         *,
         top: int | None = None,
         above: float | None = None,
@@ -140,9 +143,10 @@ class Explainer:
         """Explain one class, or several, of many pictures.
 
         Args:
-            images: Pictures as for `explain`; the classes are looked at before the first is explained.
-            class_index: One class for all pictures, or the top one of each (None), or for every picture its own: a
-                class, None, or several classes, which then share the masked passes of the picture.
+            images: Pictures as for `explain`, or an array of them; the classes are looked at before the first is
+                explained. A generator is asked for the next picture when its turn comes.
+            class_index: One class for all pictures, or the top one of each (None), or a list with an entry for every
+                picture: a class, None, or several classes, which then share the masked passes of the picture.
             top: In place of class_index: the so many most probable classes of each picture, the first one first.
             above: In place of class_index: the classes of at least this probability, most probable first; a picture may
                 have none.
@@ -156,18 +160,13 @@ class Explainer:
             ImageError, UsageError: As for `explain`; the number of entries in `class_index` is not that of pictures;
                 more than one of class_index, top and above is given.
         """
-        if isinstance(images, str | bytes | os.PathLike) or not isinstance(images, Iterable):
+        if is_single(images) or not isinstance(images, Iterable):
             raise UsageError("explain_batch takes a list of pictures; use explain for a single one")
-        images = list(images)
         choice = checked_choice(class_index, top, above, self.manifest)
-        classes = [choice] * len(images) if choice else many(class_index, len(images))
-        if len(classes) != len(images):
-            raise UsageError(f"{len(classes)} entries in class_index for {len(images)} pictures; give one for each")
-        targets = [c if callable(c) else [self.pipeline.check_class(one) for one in many(c, 1)] for c in classes]
         tasks = (
-            self.pipeline.task(self._request(image, of_image, progress, verify))
-            for image, of_image in zip(images, targets, strict=True)
-            if of_image
+            self.pipeline.task(self._request(image, targets, progress, verify))
+            for image, targets in self._pairs(images, choice or class_index)
+            if targets
         )
         # Within a deadline, a picture gets the machine for itself.
         together = 1 if isinstance(self._budget, Deadline) else IN_FLIGHT
@@ -176,7 +175,7 @@ class Explainer:
     def overlay(
         self,
         image: ImageLike,
-        class_index: int | None = None,
+        class_index: Class = None,
         *,
         method: str = "fusion_cam",
         colormap: str = DEFAULT_COLORMAP,
@@ -187,7 +186,7 @@ class Explainer:
         Args:
             image: As for `explain`.
             class_index: As for `explain`.
-            method: Which map.
+            method: The method of the map.
             colormap: A name in `fusioncam.runtime.picture.COLORMAPS`.
             opacity: Of the colours where the map is 0.4 or more, in [0, 1].
 
@@ -202,6 +201,24 @@ class Explainer:
         targets = [self.pipeline.check_class(class_index)]
         _, x = as_input(image, self.manifest.preprocessing)
         return self.pipeline.overlay(ExplainRequest(x, targets, methods, budget), colors, opacity)
+
+    def _pairs(
+        self, images: Iterable[ImageLike], classes: TargetChoice | Class | Sequence[Classes]
+    ) -> Iterable[tuple[ImageLike, Sequence[Target] | TargetChoice]]:
+        """Return each picture with its classes, which are checked now."""
+        of_each = entries(classes)
+        if of_each is None:
+            same = classes if callable(classes) else [self.pipeline.check_class(classes)]
+            return ((image, same) for image in images)
+        images = list(images)
+        if len(of_each) != len(images):
+            raise UsageError(f"{len(of_each)} entries in class_index for {len(images)} pictures; give one for each")
+        several = [entries(of_image) for of_image in of_each]
+        checked = [
+            [self.pipeline.check_class(c) for c in ([of_image] if some is None else some)]
+            for of_image, some in zip(of_each, several, strict=True)
+        ]
+        return zip(images, checked, strict=True)
 
     def _request(
         self, image: ImageLike, targets: Sequence[Target] | TargetChoice, progress: Progress | None, verify: bool

@@ -27,9 +27,9 @@ from fusioncam.runtime.engine.smoothing import View, checked_smoothing, view_cou
 from fusioncam.runtime.engine.verification import Verification
 from fusioncam.runtime.engine.viewing import NotExplainedError, explain_view
 from fusioncam.runtime.explanation import Explanation, Passes
+from fusioncam.runtime.labels import class_number
 from fusioncam.runtime.methods import checked_for
-from fusioncam.runtime.photos.model_input import as_input, unpreprocess
-from fusioncam.runtime.photos.photo import photo_name
+from fusioncam.runtime.photos.model_input import prepare, unpreprocess
 from fusioncam.runtime.probes.verdict import Verdict
 
 REHEARSALS = 4  # the first one warms the sessions up
@@ -129,7 +129,9 @@ class Pipeline:
         return checked_for(methods, self.manifests, budget) if methods else (), budget
 
     def check_class(self, class_index: Any) -> int:
-        """Return the class as an index, -1 for the top one; raise UsageError where there is no such class."""
+        """Return a class, by number or name, as an index, -1 for the top one; raise UsageError where there is none."""
+        if isinstance(class_index, str):
+            class_index = class_number(self.manifest, class_index)
         return checked_class(class_index, self.manifest.classes)
 
     def run(
@@ -151,10 +153,9 @@ class Pipeline:
         """
         clock = request.clock
         clock.resume()  # it was made with the request, which may have waited
-        photo, x = as_input(request.x, self.manifest.preprocessing)
+        ready = prepare(request.x, self.manifest.preprocessing)
         clock.lap("preprocess")
-        size = None if photo is None else (photo.shape[0], photo.shape[1])
-        request = replace(request, x=x, name=request.name or photo_name(request.x), photo_size=size)
+        request = replace(request, x=ready.x, name=ready.given.name, photo_size=ready.given.size, dark=ready.dark)
         targets = self._targets(request)
         if not targets:
             return []

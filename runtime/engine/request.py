@@ -11,7 +11,7 @@ from fusioncam.runtime.budget import Budget
 from fusioncam.runtime.engine.progress import Clock, Progress
 from fusioncam.runtime.explanation import Explanation, Passes
 from fusioncam.runtime.methods import METHODS
-from fusioncam.runtime.photos.model_input import ImageLike
+from fusioncam.runtime.photos.model_input import ImageLike, ModelInput
 from fusioncam.runtime.probes.verdict import passes_of
 
 TOP_CLASS = -1
@@ -46,7 +46,7 @@ class ExplainRequest:
     """A picture to explain, and how: for one task, whose seconds its clock gets.
 
     Attributes:
-        x: A photo, or a preprocessed picture: all that `as_input` takes. Engines take a preprocessed (3, H, W) only.
+        x: A picture in any form that `as_input` takes. Engines take a preprocessed (3, H, W) only.
         targets: The targets, which share masked passes; or a function that chooses them. Engines take targets only.
         methods: Names of the maps to make.
         budget: Masked passes to spend, see `Explainer`.
@@ -61,9 +61,10 @@ class ExplainRequest:
         photo_size: (H0, W0) of the photo behind a preprocessed picture, where there is one.
         condition: Called with a class and its probability after the explain pass; where it holds for no target, no map
             is made, and the explanations have the flag `not_explained`.
+        dark: Whether the picture is nearly black, see `ModelInput`.
     """
 
-    x: ImageLike
+    x: ImageLike | ModelInput
     targets: Sequence[Target] | TargetChoice = (TOP_CLASS,)
     methods: Sequence[str] = METHODS
     budget: Budget = "exact"
@@ -76,6 +77,7 @@ class ExplainRequest:
     name: str | None = None
     photo_size: tuple[int, int] | None = None
     condition: Callable[[int, float], bool] | None = None
+    dark: bool = False
 
 
 def prepared(request: ExplainRequest) -> tuple[Float32Array, Sequence[Target]]:

@@ -11,7 +11,6 @@ from fusioncam.runtime.budget import Auto, checked_budget
 from fusioncam.runtime.engine.recipe import ClassMaps, ViewResult
 from fusioncam.runtime.engine.request import ExplainRequest
 from fusioncam.runtime.explanation import Explanation, Passes
-from fusioncam.runtime.photos.model_input import is_dark
 from fusioncam.runtime.probes.verdict import Verdict
 
 
@@ -51,7 +50,7 @@ class Results:
         """
         manifest, logits = self._manifest, own.logits
         budget = checked_budget(request.budget)
-        dark = ["dark_picture"] * is_dark(np.asarray(request.x), manifest.preprocessing)
+        dark = ["dark_picture"] * request.dark
         exact = ["nothing_saved"] * (isinstance(budget, Auto) and passes.nothing_saved)
         return [
             Explanation(

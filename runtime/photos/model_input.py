@@ -1,19 +1,16 @@
 """Model input from a picture: resized and normalised as the model was trained, and the way back for display."""
 
-import os
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 
-from fusioncam.errors import ImageError
 from fusioncam.kernels.arrays import Float32Array, UInt8Array
 from fusioncam.manifest import Preprocessing
-from fusioncam.runtime.photos.decode import read_image
 from fusioncam.runtime.photos.geometry import display_image
-from fusioncam.runtime.photos.limits import MAX_PIXELS
-from fusioncam.runtime.photos.photo import Photo
+from fusioncam.runtime.photos.given import Given, PhotoLike, open_given
 
-ImageLike: TypeAlias = str | os.PathLike[str] | UInt8Array | Float32Array | Photo
+ImageLike: TypeAlias = PhotoLike | Float32Array
 
 DARK = 64  # of 255
 
@@ -33,8 +30,13 @@ def preprocess(image: UInt8Array, preprocessing: Preprocessing) -> Float32Array:
     Returns:
         x: (3, H, W) float32, C-contiguous, channels in the model's order.
     """
+    return _normalised(display_image(image, preprocessing), preprocessing)
+
+
+def _normalised(seen: UInt8Array, preprocessing: Preprocessing) -> Float32Array:
+    """Return a picture of the model's size, normalised."""
     mean, std, order = _constants(preprocessing)
-    pixels = display_image(image, preprocessing).transpose(2, 0, 1)[order]
+    pixels = seen.transpose(2, 0, 1)[order]
     return np.ascontiguousarray((pixels.astype(np.float32) * np.float32(preprocessing.rescale) - mean) / std)
 
 
@@ -49,27 +51,45 @@ def unpreprocess(x: Float32Array, preprocessing: Preprocessing) -> UInt8Array:
         (H, W, 3) uint8 RGB, clipped to 0..255.
     """
     mean, std, order = _constants(preprocessing)
-    pixels = (x * std + mean) / np.float32(preprocessing.rescale)
+    with np.errstate(over="ignore"):  # what is far too large is white all the same
+        pixels = (x * std + mean) / np.float32(preprocessing.rescale)
     return np.ascontiguousarray(np.rint(pixels).clip(0, 255).astype(np.uint8)[order].transpose(1, 2, 0))
 
 
-def is_dark(x: Float32Array, preprocessing: Preprocessing) -> bool:
-    """Return whether all pixels of a model input are below a quarter of white.
+@dataclass(frozen=True, eq=False)
+class ModelInput:
+    """A picture made ready for the model.
 
-    Values of 10 to 14 bits in a file of 16 bits, which does not declare their depth, look like that.
-
-    Args:
-        x: (3, H, W) float32, channels in the model's order.
-        preprocessing: The model's own.
+    Attributes:
+        x: (3, H, W) float32, C-contiguous.
+        given: The picture itself.
+        dark: Whether all pixels of the input are below a quarter of white. Values of 10 to 14 bits in a file of 16
+            bits, which does not declare their depth, look like that.
     """
-    return int(unpreprocess(x, preprocessing).max()) <= DARK
+
+    x: Float32Array
+    given: Given
+    dark: bool
+
+
+def prepare(image: "ImageLike | ModelInput", preprocessing: Preprocessing) -> ModelInput:
+    """Make a picture in any form ready for the model; see `as_input`."""
+    if isinstance(image, ModelInput):
+        return image
+    given = open_given(image, preprocessing.size)
+    if given.again is None:
+        seen = unpreprocess(given.values, preprocessing)
+        return ModelInput(given.values, given, int(seen.max()) <= DARK)
+    seen = display_image(given.values, preprocessing)
+    return ModelInput(_normalised(seen, preprocessing), given, int(seen.max()) <= DARK)
 
 
 def as_input(image: ImageLike, preprocessing: Preprocessing) -> tuple[UInt8Array | None, Float32Array]:
-    """Turn a path, a photo or a preprocessed array into a model input.
+    """Turn a picture in any form into a model input.
 
     Args:
-        image: A path, an (H0, W0, 3) uint8 RGB array, or a preprocessed float32 (3, H, W) or (1, 3, H, W) array.
+        image: A path; the bytes of a file, or a file object; a PIL image; an array of pixels, see `pixels_of`; or a
+            preprocessed float32 (3, H, W) or (1, 3, H, W) array. Arrays may be of any library.
         preprocessing: The model's own; (H, W) must be its size.
 
     Returns:
@@ -77,25 +97,7 @@ def as_input(image: ImageLike, preprocessing: Preprocessing) -> tuple[UInt8Array
         x: (3, H, W) float32, C-contiguous.
 
     Raises:
-        ImageError: The file cannot be read, the array has another shape or type, or it holds NaN or infinity.
+        ImageError: The picture cannot be read, the array has another shape or type, or it holds NaN or infinity.
     """
-    if isinstance(image, str | os.PathLike):
-        image = read_image(image)
-    if isinstance(image, Photo):
-        image = image.pixels
-    height, width = preprocessing.size
-    shape: tuple[int, ...] = getattr(image, "shape", ())
-    dtype = getattr(image, "dtype", None)
-    if dtype == np.uint8 and len(shape) == 3 and shape[2] == 3 and 0 < shape[0] * shape[1] <= MAX_PIXELS:
-        photo = np.ascontiguousarray(image, np.uint8)
-        return photo, preprocess(photo, preprocessing)
-    if dtype == np.float32 and shape in ((3, height, width), (1, 3, height, width)):
-        x = np.ascontiguousarray(image, np.float32).reshape(3, height, width)
-        if not np.isfinite(x).all():
-            raise ImageError("the input array holds NaN or infinity: check how it was preprocessed")
-        return None, x
-    kind = type(image).__name__ if dtype is None else f"a {dtype} array of shape {tuple(shape)}"
-    raise ImageError(
-        f"cannot explain {kind}: pass a path, an (H, W, 3) uint8 RGB array of at most {MAX_PIXELS:,} pixels, "
-        f"or a preprocessed float32 (3, {height}, {width}) array"
-    )
+    ready = prepare(image, preprocessing)
+    return None if ready.given.again is None else ready.given.values, ready.x

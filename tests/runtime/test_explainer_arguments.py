@@ -1,5 +1,7 @@
 """What an Explainer is asked for: any kind of number is taken, and what makes no sense is refused."""
 
+import io
+import weakref
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,12 +10,21 @@ import pytest
 
 from fusioncam import Explainer
 from fusioncam.errors import UsageError
+from fusioncam.export import export_model
 from fusioncam.runtime.bench.bundle import BenchConfig
+from fusioncam.runtime.engine import IN_FLIGHT
 from fusioncam.runtime.evaluation.evaluator import EvaluationConfig, Evaluator
 from fusioncam.runtime.service.settings import Settings
 from fusioncam.runtime.service.workers.worker import _open_pipeline
 from fusioncam.runtime.service.workers.worker_config import WorkerConfig
 from fusioncam.runtime.sessions.open import open_session
+
+UNIT = {"rescale": 1 / 255, "mean": (0.5,) * 3, "std": (0.25,) * 3}
+
+
+@pytest.fixture
+def photo():
+    return np.random.default_rng(1).integers(0, 256, (40, 50, 3), np.uint8)
 
 
 def test_batch_of_a_single_path_is_refused(tiny):
@@ -21,7 +32,7 @@ def test_batch_of_a_single_path_is_refused(tiny):
         Explainer(tiny.bundle).explain_batch("cat.png")
 
 
-@pytest.mark.parametrize("wrong", [b"cat.png", Path("cat.png"), None, 5])
+@pytest.mark.parametrize("wrong", [b"cat.png", Path("cat.png"), None, 5, np.zeros((24, 32, 3), np.uint8), io.BytesIO()])
 def test_batch_of_what_is_no_list_is_refused(tiny, wrong):
     with pytest.raises(UsageError, match="explain_batch takes a list"):
         Explainer(tiny.bundle).explain_batch(wrong)
@@ -56,7 +67,44 @@ def test_a_class_out_of_range_is_refused_with_the_range(tiny, pictures, wrong):
         Explainer(tiny.bundle).explain(pictures[0], wrong)
 
 
-@pytest.mark.parametrize("wrong", [1.5, "1", [1, 2], (1,)])
+def test_a_class_is_named_as_on_the_command_line(tmp_path, tiny, photo):
+    export_model(
+        tiny.bundle.with_suffix(".onnx"), tmp_path / "named.fcam", layer="layer", preprocessing=UNIT,
+        labels=["cat, tom", "dog", "crane", "n02391049 zebra", "crane, lifting"],
+    )  # fmt: skip
+    explainer = Explainer(tmp_path / "named.fcam", methods=["grad_cam"])
+    assert [explainer.explain(photo, name).class_index for name in ("Tom", "dog", " zebra ", "3", np.str_("dog"))] == [
+        0, 1, 3, 3, 1,
+    ]  # fmt: skip
+    found = explainer.explain_batch([photo] * 3, [["zebra", 0], None, "dog"])
+    assert [e.class_index for e in found] == [3, 0, explainer.explain(photo).class_index, 1]
+    assert [e.label for e in explainer.explain_batch(iter([photo] * 2), "tom")] == ["cat, tom"] * 2
+    np.testing.assert_array_equal(
+        explainer.overlay(photo, "dog", method="grad_cam"), explainer.overlay(photo, 1, method="grad_cam")
+    )
+    with pytest.raises(UsageError, match="several classes are called 'crane': 2, 4; give a number"):
+        explainer.explain(photo, "crane")
+    with pytest.raises(UsageError, match="no class is called 'zebr'; did you mean 'zebra'"):
+        explainer.explain_batch([photo], ["zebr"])
+    with pytest.raises(UsageError, match="the bundle has no labels to find 'dog' in"):
+        Explainer(tiny.bundle).explain(photo, "dog")
+
+
+def test_a_generator_is_asked_for_a_picture_when_its_turn_comes(tiny, photo):
+    """So that not all pictures of a long run lie in memory."""
+    held = []
+
+    def photos():
+        for _ in range(20):
+            image = photo.copy()
+            held.append(weakref.ref(image))
+            assert sum(reference() is not None for reference in held) <= IN_FLIGHT + 2
+            yield image
+
+    assert len(Explainer(tiny.bundle, methods=["grad_cam"]).explain_batch(photos())) == 20
+
+
+@pytest.mark.parametrize("wrong", [1.5, [1, 2], (1,), b"1"])
 def test_a_class_that_is_no_whole_number_is_refused(tiny, pictures, wrong):
     with pytest.raises(UsageError, match="must be a whole number"):
         Explainer(tiny.bundle).explain(pictures[0], wrong)

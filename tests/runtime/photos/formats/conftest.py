@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fusioncam.runtime.photos.decode import decode_image
+from fusioncam.runtime.photos.given import open_given
 
 
 def by_pillow(data):
@@ -19,12 +20,14 @@ def by_pillow(data):
 
 @pytest.fixture(scope="session")
 def assert_as_pillow():
-    """Compares a decoded file with Pillow's reading of it."""
+    """Compares a decoded file with Pillow's reading of it, and with what a PIL image of it is explained as."""
 
     def assert_as_pillow(data, tolerance=1.0):
         """Differences of 1 are how a conversion of colours or of 16 bits is rounded."""
         found, expected = decode_image(data, "it", 10_000), by_pillow(data)
         assert found.shape == expected.shape
         assert np.abs(found - expected).max() <= tolerance
+        opened = open_given(pytest.importorskip("PIL.Image").open(io.BytesIO(data)), (1, 1)).values
+        assert np.abs(found.astype(int) - opened).max() <= tolerance
 
     return assert_as_pillow

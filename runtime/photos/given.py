@@ -1,0 +1,211 @@
+"""Pictures in the many forms that users have them: files, bytes, file objects, PIL images, arrays of any library."""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+
+from fusioncam.errors import ImageError
+from fusioncam.kernels.arrays import Array, UInt8Array
+from fusioncam.runtime.arguments import quote
+from fusioncam.runtime.photos.arrays import described, pixels_of
+from fusioncam.runtime.photos.decode import decode_image, read_image
+from fusioncam.runtime.photos.limits import MAX_BYTES, MAX_PIXELS
+from fusioncam.runtime.photos.photo import Photo
+
+ADDRESS = ("http://", "https://")
+DEEP_FORMATS = ("PNG", "PPM")  # whose pixels of 16 bits Pillow gives as 32
+
+
+class Readable(Protocol):
+    """A file object that is open for reading bytes."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return the next bytes."""
+
+
+class ArrayLike(Protocol):
+    """An array of any library: a tensor of torch, for one."""
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the array as NumPy's."""
+
+
+class PixelBuffer(Protocol):
+    """A picture that shows NumPy its memory, such as a PIL image."""
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        """Return the address and the shape of the memory."""
+
+
+PhotoLike: TypeAlias = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | Readable | ArrayLike | PixelBuffer | Array | Photo
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """A picture that was opened.
+
+    Attributes:
+        values: The pixels (H0, W0, 3) uint8 RGB of a photo, or a preprocessed array (3, H, W) float32.
+        name: Path or name of the picture, where it has one.
+        again: Returns the pixels of the photo once more; None for a preprocessed array.
+        on_disk: Whether that takes no memory meanwhile.
+    """
+
+    values: Array
+    name: str | None = None
+    again: Callable[[], UInt8Array] | None = None
+    on_disk: bool = False
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Return (H0, W0) of a photo; None for a preprocessed array."""
+        return None if self.again is None else (self.values.shape[0], self.values.shape[1])
+
+
+def is_single(images: Any) -> bool:
+    """Return whether what was given as several pictures is a single one; an array of pictures has four axes."""
+    forms = (str, bytes, bytearray, memoryview, os.PathLike, Photo)
+    if isinstance(images, forms) or _is_pil(images) or hasattr(images, "read"):
+        return True
+    return getattr(images, "ndim", None) in (2, 3)
+
+
+def open_given(image: Any, size: tuple[int, int]) -> Given:
+    """Open a picture, whatever form it has.
+
+    Args:
+        image: See `as_input`.
+        size: (H, W) of the model's input.
+
+    Raises:
+        ImageError: The picture cannot be read, has no form of a picture, or could mean two things.
+    """
+    if isinstance(image, Photo):
+        return _in_memory(image.pixels, image.name, size)
+    if isinstance(image, str | os.PathLike):
+        return _of_path(image)
+    if isinstance(image, memoryview):
+        image = image.tobytes() if image.ndim == 1 and image.itemsize == 1 else np.asarray(image)
+    if isinstance(image, bytes | bytearray):
+        return _of_file(bytes(image), None)
+    if _is_pil(image):
+        return _in_memory(_of_pil(image), getattr(image, "filename", None) or None, size)
+    if not isinstance(image, np.ndarray) and hasattr(image, "read"):
+        return _of_file(_read(image), image)
+    return _in_memory(image, None, size)
+
+
+def _in_memory(image: Any, name: str | os.PathLike[str] | None, size: tuple[int, int]) -> Given:
+    """Return a photo whose pixels are here, or a preprocessed array."""
+    array = _as_array(image)
+    if array is None:
+        raise _no_picture(type(image).__name__, size)
+    if array.ndim == 1 and array.dtype == np.uint8 and array.size:  # what cv2.imencode and numpy.fromfile return
+        return _of_file(array.tobytes(), None)
+    name = None if name is None else os.fsdecode(name)
+    # Before all else: what fits the model's input exactly is taken for it.
+    if array.dtype == np.float32 and array.shape in ((3, *size), (1, 3, *size)):
+        x = np.ascontiguousarray(array, np.float32).reshape(3, *size)
+        if not np.isfinite(x).all():
+            raise ImageError("the input array holds NaN or infinity: check how it was preprocessed")
+        return Given(x, name)
+    pixels = pixels_of(array)
+    if pixels is None:
+        raise _no_picture(described(array), size)
+    return Given(pixels, name, partial(np.asarray, pixels))
+
+
+def _no_picture(kind: str, size: tuple[int, int]) -> ImageError:
+    height, width = size
+    return ImageError(
+        f"cannot explain {kind}: pass a path, an (H, W, 3) uint8 RGB array of at most {MAX_PIXELS:,} pixels, "
+        f"or a preprocessed float32 (3, {height}, {width}) array"
+    )
+
+
+def _of_path(path: str | os.PathLike[str]) -> Given:
+    name = os.fsdecode(path)
+    if name.lower().startswith(ADDRESS):
+        raise ImageError(
+            f"{quote(name)} is an address: pass fusioncam.fetch_picture(address), as nothing is fetched unasked"
+        )
+    return Given(read_image(name), name, partial(read_image, name), on_disk=True)
+
+
+def _of_file(data: bytes, file: Any) -> Given:
+    name = getattr(file, "name", None)
+    name = name if isinstance(name, str) and name else None
+    if not data and file is not None:
+        raise ImageError("the file object is empty or at its end: call its seek(0) first")
+    called = "the data" if name is None else repr(name)
+    decode = partial(decode_image, data, called, MAX_PIXELS)
+    return Given(decode(), name, decode)
+
+
+def _read(file: Any) -> bytes:
+    try:
+        data = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise ImageError(f"cannot read the file object: {error}: open it again, in binary mode") from error
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise ImageError(f"the file object gives {type(data).__name__}, not bytes: open the file in binary mode, 'rb'")
+    if len(data) > MAX_BYTES:
+        raise ImageError(f"the file object holds more than {MAX_BYTES:,} bytes: shrink the picture first")
+    return bytes(data)
+
+
+def _is_pil(image: Any) -> bool:
+    """Return whether a picture is one of Pillow's, which is imported then."""
+    pil = sys.modules.get("PIL.Image")
+    return pil is not None and isinstance(image, pil.Image)
+
+
+def _of_pil(image: Any) -> Array:
+    """Return the pixels of a PIL image as the reader of files has them: turned by EXIF, without alpha.
+
+    Raises:
+        ImageError: The image is damaged or cut short, too large, or of a mode without a way to RGB.
+    """
+    from PIL import ImageOps
+
+    if image.width * image.height > MAX_PIXELS:
+        pixels = f"{image.width * image.height:,}"
+        raise ImageError(f"the picture has {pixels} pixels, the limit is {MAX_PIXELS:,}: shrink it first")
+    try:
+        turned = ImageOps.exif_transpose(image)
+        if turned.mode.startswith("I;16") or (turned.mode == "I" and image.format in DEEP_FORMATS):
+            return np.asarray(turned).astype(np.uint16)
+        if turned.mode in ("I", "F"):
+            return np.asarray(turned)
+        # By way of RGBA, as Pillow has no other way from some modes, and warns of others.
+        with_alpha = turned.mode in ("P", "PA", "LA", "La", "RGBa")
+        return np.asarray((turned.convert("RGBA") if with_alpha else turned).convert("RGB"))
+    except (OSError, ValueError, SyntaxError, EOFError) as error:  # of Pillow's readers
+        raise ImageError(f"Pillow cannot read the picture: {error}: save it again as PNG or JPEG") from error
+
+
+def _as_array(image: Any) -> Array | None:
+    """Return an array of any library as NumPy's; None for anything else.
+
+    Raises:
+        ImageError: The array cannot be read from here: it may lie on a GPU.
+    """
+    if isinstance(image, np.ndarray):
+        return image
+    try:
+        if hasattr(image, "__array__") or hasattr(image, "__array_interface__"):
+            return np.asarray(image)
+        if hasattr(image, "__dlpack__"):
+            return np.asarray(np.from_dlpack(image))
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
+        reason = " ".join(str(error).split())
+        raise ImageError(f"cannot read {type(image).__name__} as an array: {reason}: pass a NumPy array") from error
+    return None
