@@ -12,7 +12,7 @@ from fusioncam.errors import UsageError
 from fusioncam.files import temporary_folder
 from fusioncam.runtime.commands import console
 from fusioncam.runtime.commands.options import Json, Quiet
-from fusioncam.runtime.commands.serve import named
+from fusioncam.runtime.commands.serve import Samples, checked_samples, named
 
 OUT, PORT = Path("demo-output"), 8000
 
@@ -25,6 +25,7 @@ def demo(
     bundle: Annotated[
         Path | None, typer.Option(metavar="BUNDLE", help="With --web: a model in place of the built-in one.")
     ] = None,
+    samples: Samples = None,
     port: Annotated[
         int | None,
         typer.Option(min=0, max=65535, help=f"With --web: port of the page [{PORT}]; 0 for one that is free."),
@@ -37,8 +38,13 @@ def demo(
     if web:
         if out is not None:
             raise UsageError("--web writes no results: leave out -o, or --web")
-        return _show(bundle, PORT if port is None else port, browse, json, quiet)
-    for name, is_given in (("--bundle", bundle is not None), ("--port", port is not None), ("--no-open", not browse)):
+        return _show(bundle, samples, PORT if port is None else port, browse, json, quiet)
+    for name, is_given in {
+        "--bundle": bundle is not None,
+        "--samples": samples is not None,
+        "--port": port is not None,
+        "--no-open": not browse,
+    }.items():
         if is_given:
             raise UsageError(f"{name} is for the page: add --web")
     return _write(OUT if out is None else out, json, quiet)
@@ -62,7 +68,7 @@ def _write(out: Path, json: bool, quiet: bool) -> int:
     return console.DONE
 
 
-def _show(bundle: Path | None, port: int, browse: bool, json: bool, quiet: bool) -> int:
+def _show(bundle: Path | None, samples: Path | None, port: int, browse: bool, json: bool, quiet: bool) -> int:
     """Serve the page until a signal ends it, and return the exit status."""
     from fusioncam.runtime.service import require_extra
 
@@ -78,6 +84,7 @@ def _show(bundle: Path | None, port: int, browse: bool, json: bool, quiet: bool)
     with temporary_folder() as folder:
         if bundle is not None:
             read_bundle(bundle)
+        settings = Settings(samples=checked_samples(samples))
         (listening,) = open_sockets("127.0.0.1", port)
         # The built-in model knows the shapes of the samples, so the page may begin with one.
         address = url_of(listening) + ("/#sample" if bundle is None else "/")
@@ -95,7 +102,7 @@ def _show(bundle: Path | None, port: int, browse: bool, json: bool, quiet: bool)
             if browse and _has_screen():
                 webbrowser.open(address)
 
-        return serve(WorkerConfig(models, Settings(), log_level="warning"), listening, ready)
+        return serve(WorkerConfig(models, settings, log_level="warning"), listening, ready)
 
 
 def _has_screen() -> bool:

@@ -61,6 +61,13 @@ MaxBody = Annotated[int, Option(metavar="BYTES", help="Most bytes of a request, 
 MaxPixels = Annotated[int, Option(metavar="N", help="Most pixels of a photo.")]
 MaxPictures = Annotated[int, Option(metavar="N", help="Most pictures of a request; queue and batch bound it, too.")]
 Page = Annotated[bool, Option("--page/--no-page", help="Serve the page at /.")]
+Samples = Annotated[
+    Path | None,
+    Option(
+        metavar="FOLDER",
+        help="Photos to try on the page, at most 10; all who may use the service can see them.",
+    ),
+]
 Docs = Annotated[bool, Option("--docs/--no-docs", help="Describe the service at /docs.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="Print and log only warnings.")]
 
@@ -81,6 +88,7 @@ def serve(
     max_pixels: MaxPixels = 50_000_000,
     max_pictures: MaxPictures = 16,
     page: Page = True,
+    samples: Samples = None,
     docs: Docs = True,
     providers: Providers = "cpu",
     allow_cpu: AllowCpu = False,
@@ -107,6 +115,7 @@ def serve(
         budget=_default_budget(budget, deadline), explain_if=explain_if, token=_token(token_file), timeout=timeout,
         max_body=max_body, max_pixels=max_pixels, max_pictures=min(max_pictures, queue + max_batch),
         concurrency=2 * (queue + max_batch) * len(models), page=page, docs=docs,
+        samples=checked_samples(samples, page),
     )  # fmt: skip
     for path in models.values():
         for bundle in bundles_by_version(path).values():
@@ -151,6 +160,18 @@ def _default_budget(budget: str, deadline: str | None) -> str:
     if not isinstance(budgets.parse_budget(deadline), budgets.Deadline):
         raise UsageError(f"--deadline is a time like 500ms or 2s, not {deadline!r}; --budget takes all other budgets")
     return deadline
+
+
+def checked_samples(folder: Path | None, page: bool = True) -> Path | None:
+    """Return the absolute path of the samples' folder; raise UsageError where it holds no photo, or has no page."""
+    from fusioncam.runtime.photos.folder import photos_of
+
+    if folder is None:
+        return None
+    if not page:
+        raise UsageError("--samples are for the page: leave out --no-page")
+    photos_of(folder, recursive=True)
+    return folder.resolve()
 
 
 def _checked_threads(providers: "Sequence[str]", chunk: int | None, threads: int | None, workers: int) -> int | None:

@@ -32,6 +32,8 @@ class Settings(BaseModel):
         concurrency: Requests for explanations that are worked on or wait, from their head to their answer.
         decoders: Threads that decompress requests, decode photos and pack answers.
         page: Whether `/` shows the page to look at.
+        samples: Folder of pictures to try on the page, which whoever may use the service can see; None offers drawn
+            scenes for the built-in model, and nothing for other models.
         docs: Whether `/docs` describes the service; `/openapi.json` always does.
     """
 
@@ -48,6 +50,7 @@ class Settings(BaseModel):
     concurrency: Count = 128
     decoders: Annotated[int, Field(gt=0, le=64)] = 2
     page: bool = True
+    samples: Path | None = None
     docs: bool = True
 
     @field_validator("budget")

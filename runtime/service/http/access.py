@@ -11,7 +11,7 @@ from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.service.errors import error_json
 
 FREE = ("/v2/health/",)
-GUARDED = ("/v2", "/metrics")
+GUARDED = ("/v2", "/metrics", "/samples")
 SAME_SITE = ("same-origin", "none")  # in Sec-Fetch-Site, of requests that no page of another site makes
 PORTS = {"http": 80, "https": 443}
 

@@ -63,7 +63,7 @@ def make_app(service: Service, crowded: Callable[[], bool] = lambda: False) -> F
     if service.settings.page:
         from fusioncam.runtime.service.page import mount_page
 
-        mount_page(app)
+        mount_page(app, service.settings)
     openapi.describe(app, service.token is not None)
     return app
 

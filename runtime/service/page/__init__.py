@@ -1,6 +1,6 @@
 """The page at `/`: static files, which are a plain client of the service, and the settings that they need."""
 
-from functools import cache
+from mimetypes import guess_type
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +8,12 @@ from fastapi import APIRouter, FastAPI, HTTPException, Response
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
-from fusioncam.output import encode_png
-from fusioncam.runtime.demo.scenes import CLASSES, draw_scene, sample_picture
 from fusioncam.runtime.explanation import FLAGS, flag_text
 from fusioncam.runtime.methods import EVERY, FUSED, GRADIENT, METHODS
-from fusioncam.runtime.picture import DEFAULT_COLORMAP, DEFAULT_OPACITY, color_table, method_title
+from fusioncam.runtime.picture import DEFAULT_COLORMAP, DEFAULT_OPACITY, DEFAULT_TOP, color_table, method_title
+from fusioncam.runtime.picture.legend import make_legend
+from fusioncam.runtime.service.page.samples import Sample, Samples
+from fusioncam.runtime.service.settings import Settings
 
 STATIC = Path(__file__).with_name("static")
 
@@ -26,38 +27,31 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-DRAWN = (0, 2), (6, 1), (2, 2), (3, 1)
-"""Seeds and numbers of objects of the sample scenes, after that of the demo."""
 
 
-def mount_page(app: FastAPI) -> None:
+def mount_page(app: FastAPI, settings: Settings) -> None:
     """Serve the page at `/`, with its files under `/page` and pictures to try under `/samples`.
 
-    The page needs no bearer token: it says nothing about the models.
+    The page needs no bearer token: it says nothing about the models. The pictures need it, see `access.GUARDED`.
 
     Args:
         app: The service.
+        settings: The settings of the service.
     """
-    app.include_router(_router())
+    app.include_router(_router(Samples(settings)))
     app.mount("/page", _Files(directory=STATIC), name="page")
 
 
-def settings() -> dict[str, Any]:
-    """Return the settings of the page: colours, opacity, the names of methods, and the texts of flags."""
+def page_settings() -> dict[str, Any]:
+    """Return the settings of the page: colours and their caption, opacity, names of methods, and texts of flags."""
     return {
         "colors": color_table(DEFAULT_COLORMAP).tolist(),
+        "caption": make_legend(DEFAULT_COLORMAP, "heat", DEFAULT_TOP).caption,
         "opacity": DEFAULT_OPACITY,
         "chosen": METHODS,
         "methods": [{"name": m, "title": method_title(m), "kind": _kind(m)} for m in EVERY],
         "flags": {flag: flag_text(flag) for flag in (*FLAGS, *(f"flat_{m}" for m in EVERY))},
     }
-
-
-@cache
-def drawn_samples() -> dict[str, bytes]:
-    """Return scenes of the demo's shapes as PNG files, by their objects; the first is that of `fusioncam demo`."""
-    scenes = (sample_picture(), *(draw_scene(seed, (384, 384), objects) for seed, objects in DRAWN))
-    return {", ".join(CLASSES[c] for c in scene.masks): encode_png(scene.image) for scene in scenes}
 
 
 class _Files(StaticFiles):
@@ -74,7 +68,7 @@ def _kind(method: str) -> str:
     return "fused" if method in FUSED else "gradient" if method in GRADIENT else "region"
 
 
-def _router() -> APIRouter:
+def _router(samples: Samples) -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
     @router.api_route("/", methods=["GET", "HEAD"])
@@ -83,17 +77,31 @@ def _router() -> APIRouter:
 
     @router.get("/page/settings")
     def settings_of_page() -> dict[str, Any]:
-        return settings()
+        return page_settings()
+
+    def sample(number: int) -> Sample:
+        found = samples.all()
+        if not 0 <= number < len(found):
+            raise HTTPException(404, f"there is no sample {number}; GET /samples lists them")
+        return found[number]
 
     @router.get("/samples")
     def listed() -> list[dict[str, str]]:
-        return [{"name": name, "url": f"samples/{number}"} for number, name in enumerate(drawn_samples())]
+        found = enumerate(samples.all())
+        return [{"name": s.name, "url": f"samples/{n}", "thumbnail": f"samples/{n}/thumbnail"} for n, s in found]
 
     @router.get("/samples/{number:int}")
-    def sample(number: int) -> Response:
-        files = list(drawn_samples().values())
-        if not 0 <= number < len(files):
-            raise HTTPException(404, f"there is no sample {number}; GET /samples lists them")
-        return Response(files[number], media_type="image/png", headers=HEADERS)
+    def file(number: int) -> Response:
+        found = sample(number)
+        try:
+            data = found.read()
+        except OSError as error:
+            raise HTTPException(404, f"sample {number} is gone: {error.strerror}") from error
+        # Browsers read a picture by its type. Drawn scenes are PNG files, and their names have no suffix.
+        return Response(data, media_type=guess_type(found.name)[0] or "image/png", headers=HEADERS)
+
+    @router.get("/samples/{number:int}/thumbnail")
+    def thumbnail(number: int) -> Response:
+        return Response(sample(number).thumbnail, media_type="image/png", headers=HEADERS)
 
     return router

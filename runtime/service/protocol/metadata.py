@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import fusioncam
+from fusioncam.layer_names import short_layer_name
+from fusioncam.runtime.demo import is_demo_model
 from fusioncam.runtime.service.monitoring.metrics import Metrics
 from fusioncam.runtime.service.protocol.outputs import NO_MAPS
 from fusioncam.runtime.service.protocol.prepared_request import INPUTS
@@ -76,6 +78,8 @@ def config(model: ServedModel, settings: Settings) -> dict[str, Any]:
             "methods": model.methods,
             "size": model.size,
             "layer": manifest.layer.name,
+            "layer_title": short_layer_name(manifest.layer.name),
+            "samples": settings.samples is not None or is_demo_model(manifest),
             "channels": manifest.layer.shape[0],
             "ending": manifest.ending,
             "preprocessing": manifest.preprocessing.model_dump(),

@@ -48,6 +48,7 @@ def test_the_page_is_shown_until_it_is_interrupted(tmp_path):
         (["--port", "9"], "--port is for the page: add --web"),
         (["--no-open"], "--no-open is for the page: add --web"),
         (["--bundle", "b.fcam"], "--bundle is for the page: add --web"),
+        (["--samples", "photos"], "--samples is for the page: add --web"),
         (["--web", "-o", "there"], "--web writes no results: leave out -o, or --web"),
         (["--web", "--bundle", "none.fcam"], "none.fcam is no bundle"),
     ],

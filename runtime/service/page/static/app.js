@@ -29,6 +29,7 @@ let kept = new Map(); // answers about this photo, by their request
 let reached = 0; // masked passes of preliminary maps
 let ticking = 0; // the clock that counts the seconds
 let preparing = null; // the promise that `prepared` waits for
+let offered = null; // the promise of the samples
 let turn = new AbortController(); // of the latest request: results of earlier ones are not shown
 
 /** Runs the latest action; an earlier one that still runs is aborted. */
@@ -50,7 +51,7 @@ async function take(work) {
 const open = (next) =>
   take(async (signal) => {
     await prepared();
-    const blob = next.blob ?? (await service.sample(next.url, signal));
+    const blob = next.blob ?? (await service.file(next.url, signal));
     signal.throwIfAborted();
     file = { blob, name: next.name };
     photo = answer = null;
@@ -89,6 +90,7 @@ async function chosenModel(signal) {
   const config = await configOf(model, signal);
   signal.throwIfAborted();
   choice.describe(config);
+  showSamples();
   return config;
 }
 
@@ -255,11 +257,25 @@ function ramp(colors) {
 /** Loads models, settings and samples from the service. */
 async function ready(signal) {
   await prepared();
-  const [models, pictures] = await Promise.all([service.models(), service.samples()]);
-  choice.offer(models);
-  samples(pictures, open);
-  await chosenModel(signal);
-  if (location.hash === "#sample" && pictures.length && !file) setTimeout(open, 0, pictures[0]);
+  choice.offer(await service.models());
+  const config = await chosenModel(signal);
+  offered ??= offerSamples().catch(() => (offered = null)); // nobody waits for them
+  if (location.hash !== "#sample" || !config.samples || file) return;
+  const pictures = await offered;
+  if (pictures?.length) setTimeout(open, 0, pictures[0]);
+}
+
+/** Lists the samples, and returns them; they are shown for models that they fit. */
+async function offerSamples() {
+  const pictures = await service.samples();
+  samples(pictures, (url) => service.file(url), open);
+  showSamples();
+  return pictures;
+}
+
+function showSamples() {
+  const fit = configs.get(choice.now().model)?.samples;
+  $("sample-part").hidden = !fit || !$("samples").children.length;
 }
 
 /** Makes the parts that need the service's settings, once. */
@@ -282,6 +298,7 @@ async function prepare() {
   });
   choice = new Choice(settings, () => take(file ? explain : chosenModel));
   ramp(settings.colors);
+  $("caption").textContent = settings.caption;
   look(Math.round(100 * settings.opacity));
 }
 

@@ -12,6 +12,8 @@ const KINDS = [
 export class Choice {
   classIndex = -1; // the top one
   able = []; // methods that the model has all parts for
+  always = false; // whether the service explains some pictures only, unless it is told to
+  untouched = true; // whether the budget is the service's default
 
   /** @param changed () called after each change by the user. */
   constructor(settings, changed) {
@@ -23,7 +25,8 @@ export class Choice {
       changed();
     });
     $("budget").addEventListener("change", () => {
-      for (const part of ["share", "time"]) $(`${part}-part`).hidden = $("budget").value !== part;
+      this.untouched = false;
+      this.#parts();
       changed();
     });
     $("verify").addEventListener("change", changed);
@@ -46,9 +49,11 @@ export class Choice {
   }
 
   /** Takes the configuration of the chosen model. */
-  describe({ layer, size, channels, methods }) {
+  describe({ layer, layer_title: title, size, channels, methods, defaults }) {
     $("model-facts").textContent = `Input ${size[1]} × ${size[0]} pixels, ${count(channels, "channel")}`;
-    Object.assign($("layer"), { textContent: `Layer ${layer}`, title: layer });
+    Object.assign($("layer"), { textContent: `Layer ${title}`, title: layer });
+    this.always = "explain_if" in defaults;
+    if (this.untouched) this.#budget(defaults.budget);
     this.able = methods;
     for (const method of this.chosen) if (!methods.includes(method)) this.chosen.delete(method);
     if (!this.chosen.size) this.chosen.add(methods[0]);
@@ -63,7 +68,27 @@ export class Choice {
       methods: this.able.filter((method) => this.chosen.has(method)).sort((a, b) => this.#order(a) - this.#order(b)),
       budget: { share: (Number($("share").value) / 100).toFixed(2), time: `${Number($("time").value)}ms` }[value] ?? value,
       verify: $("verify").checked,
+      always: this.always,
     };
+  }
+
+  /** Chooses a budget in the service's words: `auto`, `exact`, `0.2`, `64`, `80ms`. */
+  #budget(words) {
+    const time = words.match(/^([0-9.]+)ms$/);
+    if (time) $("time").value = $("time").defaultValue = Math.max(1, Math.round(Number(time[1])));
+    const share = /^0?\.[0-9]+$/.test(words);
+    if (share) $("share").value = Math.max(1, Math.round(100 * Number(words)));
+    const kind = time ? "time" : share ? "share" : words;
+    const name = /^[0-9]+$/.test(words) ? `At most ${count(Number(words), "pass")}` : `As the service: ${words}`;
+    if (![...$("budget").options].some((option) => option.value === kind)) $("budget").append(new Option(name, kind));
+    $("budget").value = kind;
+    this.#parts();
+  }
+
+  /** Shows what belongs to the kind of budget. */
+  #parts() {
+    for (const part of ["share", "time"]) $(`${part}-part`).hidden = $("budget").value !== part;
+    this.#share();
   }
 
   /** The default methods come first, as on the command line. */

@@ -32,13 +32,14 @@ export function watchFiles(take, complain) {
   });
 }
 
-/** Shows the samples. @param open ({ url, name }). */
-export function samples(pictures, open) {
-  $("sample-part").hidden = !pictures.length;
+/** Lists the samples. @param load (url): a promise of a file's blob. @param open ({ url, name }). */
+export function samples(pictures, load, open) {
   $("samples").replaceChildren(
     ...pictures.map((picture) => {
       const [row, button, image] = ["li", "button", "img"].map((tag) => document.createElement(tag));
-      Object.assign(image, { src: picture.url, alt: picture.name, width: 64, height: 64 });
+      Object.assign(image, { alt: picture.name, width: 48, height: 48 });
+      // Not by its address: an <img> sends no token.
+      load(picture.thumbnail).then((blob) => (image.src = URL.createObjectURL(blob)), () => row.remove());
       button.type = "button";
       button.title = picture.name;
       button.append(image);

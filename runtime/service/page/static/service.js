@@ -29,10 +29,16 @@ export class Service {
   settings = () => this.#json("page/settings");
   samples = () => this.#json("samples");
   models = () => this.#json("v2/repository/index", { method: "POST", body: "{}" });
-  config = async (model) => (await this.#json(`v2/models/${encodeURIComponent(model)}/config`)).fusioncam;
 
-  /** A picture's file from one of the service's own addresses. */
-  async sample(url, signal) {
+  /** What a page needs to know of a model; `defaults` holds the parameters of requests that name none. */
+  async config(model) {
+    const { fusioncam, parameters } = await this.#json(`v2/models/${encodeURIComponent(model)}/config`);
+    const defaults = Object.entries(parameters).map(([name, { string_value: value }]) => [name, value]);
+    return { ...fusioncam, defaults: Object.fromEntries(defaults) };
+  }
+
+  /** A file from one of the service's own addresses. */
+  async file(url, signal) {
     return (await this.#ask(url, { signal })).blob();
   }
 

@@ -71,9 +71,10 @@ def service(bundles):
 
 
 @pytest.fixture(scope="module")
-def guarded(bundles):
-    """A service that wants the token `open-sesame`, and takes small requests only."""
-    running = Service({"middle": bundles["middle"]}, token="open-sesame", max_body=200_000)
+def guarded(bundles, scene):
+    """A service that wants the token `open-sesame`, takes small requests only, and has a sample and its own budget."""
+    settings = {"token": "open-sesame", "max_body": 200_000, "samples": scene.parent, "budget": "64"}
+    running = Service({"middle": bundles["middle"]}, **settings)
     yield running
     running.stop()
 

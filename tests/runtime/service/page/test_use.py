@@ -106,6 +106,40 @@ def test_nothing_is_wider_than_a_phone(sample, artifacts, settled):
     assert 0 <= page.locator("#tiles").bounding_box()["y"] < 370
 
 
+@pytest.mark.parametrize("width", [360, 1280])
+def test_nothing_covers_the_headline_while_the_page_is_busy(sample, artifacts, width):
+    page = sample(width=width)
+    top = "document.getElementById('tiles').getBoundingClientRect().top + scrollY"
+    before = page.evaluate(top)
+    page.route("**/infer_stream", lambda route: None)
+    page.click("#top button >> nth=1")
+    page.wait_for_selector("#stop")
+    assert page.evaluate(top) == before  # nothing moves
+    page.evaluate("document.querySelector('#headline em').textContent = 'Staffordshire bull terrier '.repeat(4)")
+    page.wait_for_timeout(400)  # it is shown after a moment
+    page.screenshot(path=artifacts / f"page-busy-{width}.png")
+    words = page.evaluate("""() => {
+        const range = document.createRange();
+        range.selectNodeContents(document.getElementById("headline"));
+        return [...range.getClientRects()].map(({ left, right, top, bottom }) => [left, right, top, bottom]);
+    }""")
+    busy = page.locator("#working").bounding_box()
+    for left, right, top, bottom in words:
+        beside = right <= busy["x"] or left >= busy["x"] + busy["width"]
+        assert beside or bottom <= busy["y"] or top >= busy["y"] + busy["height"]
+        assert right <= width
+
+
+def test_samples_are_for_models_that_know_them(sample, settled):
+    page = sample()
+    page.select_option("#model", "middle")
+    settled(page)
+    assert page.locator("#sample-part").is_hidden()
+    page.select_option("#model", "shapes")
+    settled(page)
+    assert page.locator("#sample-part").is_visible()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(sample, settled, artifacts, scheme):
     page = sample(color_scheme=scheme, reduced_motion="reduce")
@@ -180,8 +214,13 @@ def test_a_token_is_asked_for_and_kept(look, guarded, settled, scene):
     page.fill("#token-text", "open-sesame")
     page.keyboard.press("Enter")
     page.wait_for_selector("#model option", state="attached")
+    assert page.locator("#budget option:checked").inner_text() == "At most 64 passes"  # the service's own
     page.reload()
     page.wait_for_selector("#model option", state="attached")
+    page.wait_for_selector("#samples img[src^='blob:']")  # with the token
+    page.click("#samples button")
+    settled(page)
+    assert page.inner_text("#file-name") == "scene.png"
     page.set_input_files("#file", scene)
     page.wait_for_selector("#facts:not([hidden])")
     assert page.locator("dialog").is_hidden()
