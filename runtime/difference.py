@@ -1,17 +1,20 @@
 """Difference of two explanations of the same picture: evidence for one class rather than another."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import Float32Array
+from fusioncam.manifest import Preprocessing
 from fusioncam.runtime.explanation import Explanation, Passes, flag_text
+from fusioncam.runtime.prepared import ResultPhoto
+from fusioncam.runtime.result_pictures import DrawnResult, shapes
 
 
-@dataclass(frozen=True)
-class Difference:
+@dataclass(frozen=True, repr=False)
+class Difference(DrawnResult):
     """Evidence for a class rather than for another.
 
     Attributes:
@@ -20,9 +23,23 @@ class Difference:
         second: The explanation of the second class.
     """
 
-    maps: dict[str, Float32Array] = field(repr=False)
+    maps: dict[str, Float32Array]
     first: Explanation
     second: Explanation
+
+    def __repr__(self) -> str:
+        of = f" of {self.first.image}" if self.first.image else ""
+        return f"<Difference{of}: {self.title}; {self.headline}; {shapes(self.maps)}>"
+
+    @property
+    def origin(self) -> tuple[ResultPhoto | None, Preprocessing | None]:
+        """Return the photo, which both explanations share, and its way to the model's input."""
+        return self.first.origin
+
+    @property
+    def stem(self) -> str:
+        """Return the name of the result's files, without an ending: of the picture and of both classes."""
+        return f"{self.first.stem}-versus-{self.second.class_index}"
 
     @property
     def names(self) -> tuple[str, str]:

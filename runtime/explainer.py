@@ -103,6 +103,7 @@ class Explainer:
         verify: bool = False,
         progress: Progress | None = None,
         progress_maps: Callable[[Explanation], None] | None = None,
+        keep_photo: bool = True,
     ) -> Explanation:
         """Explain one class of one picture.
 
@@ -117,13 +118,16 @@ class Explainer:
             progress_maps: Called with a preliminary explanation once the gradient's map is there, and whenever
                 Score-CAM's is better; it raises the flag `preliminary`. Its maps are those that can be made by then, of
                 the methods and their parts: never Fusion-CAM, whose confidences come last.
+            keep_photo: Whether the explanation keeps a photo that is not on disk, for `Explanation.overlay`: the array
+                itself, or the bytes of the file. A photo on disk is read again. A small picture for
+                `Explanation.panel` is kept in any case.
 
         Raises:
             ImageError: The picture cannot be read or is of another shape, type or content.
             UsageError: There is no such class.
             FusionCamError: The model cannot be run, or gives NaN or infinity.
         """
-        request = self._request(image, [self.pipeline.check_class(class_index)], progress, verify)
+        request = self._request(image, [self.pipeline.check_class(class_index)], progress, verify, keep_photo)
         if progress_maps is not None:
             watch = progress_maps
             request = replace(request, progress_maps=lambda explanations: watch(explanations[0]))
@@ -139,6 +143,7 @@ class Explainer:
         above: float | None = None,
         verify: bool = False,
         progress: Progress | None = None,
+        keep_photos: bool = False,
     ) -> list[Explanation]:
         """Explain one class, or several, of many pictures.
 
@@ -152,6 +157,7 @@ class Explainer:
                 have none.
             verify: As for `explain`; 20 passes for each class of a picture, and 3 that they share.
             progress: Called with (done, all) masked passes of each picture, after every chunk.
+            keep_photos: As `keep_photo` of `explain`; by default not, as many photos fill the memory.
 
         Returns:
             One explanation per picture and class, in order.
@@ -164,7 +170,7 @@ class Explainer:
             raise UsageError("explain_batch takes a list of pictures; use explain for a single one")
         choice = checked_choice(class_index, top, above, self.manifest)
         tasks = (
-            self.pipeline.task(self._request(image, targets, progress, verify))
+            self.pipeline.task(self._request(image, targets, progress, verify, keep_photos))
             for image, targets in self._pairs(images, choice or class_index)
             if targets
         )
@@ -221,6 +227,13 @@ class Explainer:
         return zip(images, checked, strict=True)
 
     def _request(
-        self, image: ImageLike, targets: Sequence[Target] | TargetChoice, progress: Progress | None, verify: bool
+        self,
+        image: ImageLike,
+        targets: Sequence[Target] | TargetChoice,
+        progress: Progress | None,
+        verify: bool,
+        keep: bool,
     ) -> ExplainRequest:
-        return ExplainRequest(image, targets, self.methods, self._budget, progress=progress, verify=verify)
+        return ExplainRequest(
+            image, targets, self.methods, self._budget, progress=progress, verify=verify, keep_photo=keep
+        )

@@ -1,7 +1,7 @@
 """The result of explaining one class of one picture."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
@@ -13,7 +13,9 @@ from fusioncam.manifest import Preprocessing
 from fusioncam.runtime.photos.geometry import on_photo
 from fusioncam.runtime.picture.facts import Badge
 from fusioncam.runtime.picture.titles import method_title
+from fusioncam.runtime.prepared import ResultPhoto
 from fusioncam.runtime.probes.verdict import Verdict
+from fusioncam.runtime.result_pictures import DrawnResult, shapes, stem_of
 
 TOLERANCE = 1e-3  # error of a map from which on a budget counts as too small
 
@@ -90,8 +92,8 @@ class Passes(NamedTuple):
         return cls(sum(run), sum(channels), *map(max, estimates))
 
 
-@dataclass(frozen=True)
-class Explanation:
+@dataclass(frozen=True, repr=False)
+class Explanation(DrawnResult):
     """Evidence for a class in a picture.
 
     Attributes:
@@ -114,9 +116,10 @@ class Explanation:
         smooth: Further views whose maps are averaged, `flip` or `noise`.
         providers: Short names of the providers that ran the model's graphs, in order of preference.
         version: Version of fusioncam.
+        photo: The photo, as far as it is kept, see `Explainer.explain`.
     """
 
-    maps: dict[str, Float32Array] = field(repr=False)
+    maps: dict[str, Float32Array]
     class_index: int
     label: str | None
     probability: float
@@ -125,7 +128,7 @@ class Explanation:
     timing: dict[str, float]
     photo_size: tuple[int, int] | None = None
     preprocessing: Preprocessing | None = None
-    logits: Float32Array | None = field(default=None, repr=False)
+    logits: Float32Array | None = None
     verdict: Verdict | None = None
     image: str | None = None
     model: str | None = None
@@ -135,6 +138,12 @@ class Explanation:
     smooth: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
     version: str = fusioncam.__version__
+    photo: ResultPhoto | None = None
+
+    def __repr__(self) -> str:
+        of = f" of {self.image}" if self.image else ""
+        flags = f", flags {', '.join(self.flags)}" if self.flags else ""
+        return f"<Explanation{of}: {self.headline}; {shapes(self.maps)}; {self.passes.run} passes{flags}>"
 
     def on_photo(self, method: str) -> Float32Array:
         """Return a map at the resolution of the photo (H0, W0); it is 0 at pixels that the model did not see.
@@ -142,13 +151,22 @@ class Explanation:
         Raises:
             UsageError: There is no such map, or the input was preprocessed: there is no photo.
         """
-        if method not in self.maps:
-            raise UsageError(f"no map of {method!r} was made; there are {', '.join(self.maps)}")
+        method = self.checked_method(method)
         if self.photo_size is None or self.preprocessing is None:
             raise UsageError(
                 "the input came preprocessed, so there is no photo to lay the map on; pass the photo itself"
             )
         return on_photo(self.maps[method], self.photo_size, self.preprocessing)
+
+    @property
+    def origin(self) -> tuple[ResultPhoto | None, Preprocessing | None]:
+        """Return the photo, and its way to the model's input."""
+        return self.photo, self.preprocessing
+
+    @property
+    def stem(self) -> str:
+        """Return the name of the result's files, without an ending: of the picture and of the class."""
+        return stem_of(self.image, self.class_index)
 
     @property
     def title(self) -> str:
@@ -222,3 +240,7 @@ class Explanation:
             "passes": self.passes._asdict(),
             "timing_seconds": {stage: round(seconds, 6) for stage, seconds in self.timing.items()},
         }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return `summary`, with `maps`, one (H, W) float32 array per method, and `logits`, (classes,) float32."""
+        return {**super().to_dict(), "logits": self.logits}

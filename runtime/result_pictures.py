@@ -1,54 +1,207 @@
-"""Pictures of a result: the panel of all maps, and one map on the whole photo."""
+"""A result that draws and saves itself: what an explanation and a difference have in common."""
 
-from collections.abc import Mapping, Sequence
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Protocol
+from functools import partial
+from pathlib import Path, PurePath
+from typing import Any, TypedDict, Unpack
 
+from fusioncam.errors import FusionCamError, UsageError
 from fusioncam.kernels.arrays import Float32Array, UInt8Array
 from fusioncam.manifest import Preprocessing
-from fusioncam.runtime.photos.geometry import display_image, on_photo, visible_part, visible_slices
+from fusioncam.output import Content, encode_png, encode_webp, json_bytes, prepare_folder, write_npz, write_together
+from fusioncam.runtime.photos.geometry import on_photo, shown_part, visible_slices
+from fusioncam.runtime.photos.model_input import ImageLike
 from fusioncam.runtime.picture import Badge, DrawOptions, difference_scale, overlay, overlay_difference, panel
+from fusioncam.runtime.prepared import ResultPhoto
 
-SLIVER = 4  # longer over shorter side of a photo, from which on the panel shows the model's input instead
+UNNAMED = "picture"  # the stem of the files of a picture without a name
+ENCODERS: dict[str, Callable[[UInt8Array], bytes]] = {".png": encode_png, ".webp": encode_webp}
 
 
-class Drawable(Protocol):
-    """A result as pictures show it: an explanation, or the difference of two."""
+class Drawing(TypedDict, total=False):
+    """The way maps are drawn, see `overlay`: `colormap`, `opacity`, `style` and `top`."""
+
+    colormap: str
+    opacity: float
+    style: str
+    top: float
+
+
+class DrawnResult(ABC):
+    """A result with maps and a photo."""
+
+    maps: dict[str, Float32Array]
 
     @property
-    def maps(self) -> Mapping[str, Float32Array]:
-        """Return the maps (H, W) by method."""
-
-    @property
+    @abstractmethod
     def title(self) -> str:
         """Return the name of the class, or the question of a difference."""
 
     @property
+    @abstractmethod
+    def headline(self) -> str:
+        """Return the class or both classes with their probability, in a line."""
+
+    @property
+    @abstractmethod
     def between(self) -> tuple[str, str] | None:
         """Return the names of both classes where the maps are their difference."""
 
     @property
+    @abstractmethod
     def shown_probability(self) -> float | None:
-        """Return the probability to show behind the headline."""
+        """Return the probability, which a panel shows behind the title."""
 
     @property
+    @abstractmethod
     def badge(self) -> Badge | None:
-        """Return the verdict, where there is one."""
+        """Return the verdict as a panel shows it."""
 
     @property
-    def facts(self) -> Mapping[str, str]:
-        """Return where the result comes from, a line each, by its label."""
+    @abstractmethod
+    def facts(self) -> dict[str, str]:
+        """Return the origin of the maps as a panel shows it: a line each, by its label."""
 
     @property
-    def notes(self) -> Sequence[str]:
+    @abstractmethod
+    def notes(self) -> tuple[str, ...]:
         """Return the flags, each as a sentence."""
 
+    @property
+    @abstractmethod
+    def origin(self) -> tuple[ResultPhoto | None, Preprocessing | None]:
+        """Return the photo, and its way to the model's input."""
 
-def panel_of(e: Drawable, photo: UInt8Array, preprocessing: Preprocessing, options: DrawOptions) -> UInt8Array:
-    """Draw all maps of a result on the part of the photo that the model saw, or on its input for a sliver."""
-    shown = visible_part(photo, preprocessing)
-    if max(shown.shape[:2]) > SLIVER * min(shown.shape[:2]):
-        shown = display_image(photo, preprocessing)
+    @property
+    @abstractmethod
+    def stem(self) -> str:
+        """Return the name of the result's files, without an ending: of the picture and of the class."""
+
+    @abstractmethod
+    def summary(self) -> dict[str, Any]:
+        """Return all but the maps and logits, ready for JSON."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return `summary` with the maps as arrays: one (H, W) float32 array per method, under `maps`."""
+        return {**self.summary(), "maps": dict(self.maps)}
+
+    def panel(self, **drawing: Unpack[Drawing]) -> UInt8Array:
+        """Draw the panel: the photo, each map over it, the class, and where the maps come from.
+
+        Args:
+            drawing: `colormap`, `opacity`, `style` and `top`, see `fusioncam.overlay`.
+
+        Returns:
+            (height, width, 3) uint8 RGB, the picture that `fusioncam explain` writes.
+
+        Raises:
+            UsageError: There is no such colour map, opacity, style or share; no Explainer made the result.
+        """
+        return panel_on(self, self._origin()[0].shown, DrawOptions(**drawing))
+
+    def overlay(
+        self, method: str | None = None, photo: ImageLike | None = None, **drawing: Unpack[Drawing]
+    ) -> UInt8Array:
+        """Draw one map on the whole photo, at the photo's own resolution; parts that the model did not see are pale.
+
+        Args:
+            method: The method of the map; by default the first one.
+            photo: The photo, where the result does not keep it. A photo on disk is read again, and others are kept by
+                `keep_photo` of `Explainer.explain`.
+            drawing: `colormap`, `opacity`, `style` and `top`, see `fusioncam.overlay`.
+
+        Returns:
+            (H0, W0, 3) uint8 RGB; (H, W, 3) for a preprocessed picture, which has no photo.
+
+        Raises:
+            UsageError: There is no such map, colour map, opacity, style or share; the photo is not kept, or was
+                changed since.
+            ImageError: The photo cannot be read.
+        """
+        options, (own, preprocessing) = DrawOptions(**drawing), self._origin()
+        method = self.checked_method(method)
+        if own.size is None:
+            return map_on(self, method, own.shown, self.maps[method], options)
+        return map_on_photo(self, method, own.pixels(preprocessing, photo), preprocessing, options)
+
+    def save(self, path: str | os.PathLike[str], **drawing: Unpack[Drawing]) -> list[Path]:
+        """Save the result: whole, or not at all.
+
+        Args:
+            path: A file that ends in `.png` or `.webp` (the panel), `.npz` (the maps) or `.json` (the summary). Or a
+                folder, which is made where it is missing: it gets NAME.npz, NAME.json and NAME.png, with NAME of the
+                picture and the class, such as `photo-281`.
+            drawing: As for `panel`.
+
+        Returns:
+            The files.
+
+        Raises:
+            OutputError: A file cannot be written.
+            UsageError: The file has another ending; or as of `panel`.
+        """
+        target = Path(path)
+        ending = target.suffix.lower()
+        draw = partial(self.panel, **drawing)
+        if not target.is_dir() and ending:
+            write_together([(target, self._content(ending, draw))])
+            return [target]
+        drawn = self._content(".png", draw)  # before the folder is made: it may fail
+        maps, record, picture = files = [target / f"{self.stem}{kind}" for kind in (".npz", ".json", ".png")]
+        places = {"maps": str(maps), "picture": str(picture), "resolution": "model"}
+        prepare_folder(target)
+        write_together([
+            (maps, self._content(".npz", draw)),
+            (record, json_bytes({"image": None, **places, **self.summary()})),
+            (picture, drawn),
+        ])  # fmt: skip
+        return files
+
+    def checked_method(self, method: str | None) -> str:
+        """Return the name of a map, by default of the first one; raise UsageError where there is no such map."""
+        if not self.maps:
+            raise UsageError("no map was made: the condition for an explanation does not hold")
+        if method is None:
+            return next(iter(self.maps))
+        if method not in self.maps:
+            raise UsageError(f"no map of {method!r} was made; there are {', '.join(self.maps)}")
+        return method
+
+    def _origin(self) -> tuple[ResultPhoto, Preprocessing]:
+        photo, preprocessing = self.origin
+        if photo is None or preprocessing is None:
+            raise UsageError("no Explainer made this result, so there is no photo to draw on")
+        return photo, preprocessing
+
+    def _content(self, ending: str, draw: Callable[[], UInt8Array]) -> Content:
+        """Return the content of a file with this ending."""
+        if ending in ENCODERS:
+            return ENCODERS[ending](draw())
+        if ending == ".npz":
+            return partial(write_npz, arrays=self.maps)
+        if ending == ".json":
+            return json_bytes(self.summary())
+        known = ", ".join((*ENCODERS, ".npz"))
+        raise UsageError(f"cannot save a result as {ending!r}: end the name in {known} or .json, or name a folder")
+
+    def _repr_png_(self) -> bytes | None:
+        """Return the panel for notebooks; None where it cannot be drawn."""
+        try:
+            return encode_png(self.panel())
+        except FusionCamError:
+            return None
+
+
+def panel_of(e: DrawnResult, photo: UInt8Array, preprocessing: Preprocessing, options: DrawOptions) -> UInt8Array:
+    """Draw all maps of a result on what a panel shows of the photo."""
+    return panel_on(e, shown_part(photo, preprocessing), options)
+
+
+def panel_on(e: DrawnResult, shown: UInt8Array, options: DrawOptions) -> UInt8Array:
+    """Draw all maps of a result on what `shown_part` returned, or the `tile_of` that."""
     return panel(
         shown, e.maps, e.title, e.shown_probability, e.notes, **asdict(options),
         between=e.between, facts=e.facts, verdict=e.badge,
@@ -56,15 +209,31 @@ def panel_of(e: Drawable, photo: UInt8Array, preprocessing: Preprocessing, optio
 
 
 def map_on_photo(
-    e: Drawable, method: str, photo: UInt8Array, preprocessing: Preprocessing, options: DrawOptions
+    e: DrawnResult, method: str, photo: UInt8Array, preprocessing: Preprocessing, options: DrawOptions
 ) -> UInt8Array:
     """Draw one map on the photo at the photo's own resolution; parts that the model did not see are pale."""
     size = (photo.shape[0], photo.shape[1])
     seen, saliency = visible_slices(size, preprocessing), on_photo(e.maps[method], size, preprocessing)
     picture = photo // 3 + 170
+    picture[seen] = map_on(e, method, photo[seen], saliency[seen], options)
+    return picture
+
+
+def map_on(e: DrawnResult, method: str, photo: UInt8Array, saliency: Float32Array, options: DrawOptions) -> UInt8Array:
+    """Draw a map of a result, enlarged or not, on a photo of the same size."""
     if e.between is not None:
         scale = difference_scale(e.maps[method])  # as on the panel
-        picture[seen] = overlay_difference(photo[seen], saliency[seen], options.opacity, scale=scale)
-    else:
-        picture[seen] = overlay(photo[seen], saliency[seen], **asdict(options))
-    return picture
+        return overlay_difference(photo, saliency, options.opacity, scale=scale)
+    return overlay(photo, saliency, **asdict(options))
+
+
+def stem_of(image: str | None, class_index: int) -> str:
+    """Return the name of a result's files: the stem of the picture's file, and the class."""
+    stem = "" if image is None else PurePath(image).stem
+    return f"{stem or UNNAMED}-{class_index}"
+
+
+def shapes(maps: dict[str, Float32Array]) -> str:
+    """Return the methods of maps and their size, in words."""
+    sizes = {f"{m.shape[0]} x {m.shape[1]}" for m in maps.values()}
+    return f"{', '.join(maps)} ({' and '.join(sizes)})" if maps else "no maps"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from fusioncam.runtime.photos.decode import read_image
 from fusioncam.runtime.photos.geometry import on_photo
 from fusioncam.runtime.photos.photo import Photo
 from fusioncam.runtime.picture import DrawOptions
-from fusioncam.runtime.result_pictures import map_on_photo, panel_of
+from fusioncam.runtime.result_pictures import map_on_photo
 from fusioncam.runtime.sessions.native_stderr import native_stderr
 
 RESOLUTIONS = ("model", "photo")
@@ -159,7 +159,7 @@ def _save(
     def contents() -> Iterator[tuple[Path, Content]]:
         yield files["npz"], partial(write_npz, arrays=arrays)
         yield files["json"], json_bytes(record)
-        yield files["png"], encode_png(panel_of(e, photo, preprocessing, options.draw))
+        yield files["png"], encode_png(e.panel(**asdict(options.draw)))
         for method in separate:
             yield files[method], encode_png(map_on_photo(e, method, photo, preprocessing, options.draw))
 

@@ -29,7 +29,8 @@ from fusioncam.runtime.engine.viewing import NotExplainedError, explain_view
 from fusioncam.runtime.explanation import Explanation, Passes
 from fusioncam.runtime.labels import class_number
 from fusioncam.runtime.methods import checked_for
-from fusioncam.runtime.photos.model_input import prepare, unpreprocess
+from fusioncam.runtime.photos.model_input import unpreprocess
+from fusioncam.runtime.prepared import prepare
 from fusioncam.runtime.probes.verdict import Verdict
 
 REHEARSALS = 4  # the first one warms the sessions up
@@ -153,9 +154,9 @@ class Pipeline:
         """
         clock = request.clock
         clock.resume()  # it was made with the request, which may have waited
-        ready = prepare(request.x, self.manifest.preprocessing)
+        ready = prepare(request.x, self.manifest.preprocessing, request.keep_photo)
         clock.lap("preprocess")
-        request = replace(request, x=ready.x, name=ready.given.name, photo_size=ready.given.size, dark=ready.dark)
+        request = replace(request, x=ready.x, photo=ready.photo, dark=ready.dark)
         targets = self._targets(request)
         if not targets:
             return []

@@ -11,7 +11,8 @@ from fusioncam.runtime.budget import Budget
 from fusioncam.runtime.engine.progress import Clock, Progress
 from fusioncam.runtime.explanation import Explanation, Passes
 from fusioncam.runtime.methods import METHODS
-from fusioncam.runtime.photos.model_input import ImageLike, ModelInput
+from fusioncam.runtime.photos.model_input import ImageLike
+from fusioncam.runtime.prepared import PreparedPicture, ResultPhoto
 from fusioncam.runtime.probes.verdict import passes_of
 
 TOP_CLASS = -1
@@ -57,14 +58,14 @@ class ExplainRequest:
             clock was made.
         progress_maps: Called with preliminary explanations, one per target, whenever there are better maps.
         sketched: The same within an engine, for one view of the picture.
-        name: Path or name of the picture, for its results.
-        photo_size: (H0, W0) of the photo behind a preprocessed picture, where there is one.
+        keep_photo: Whether results keep the pixels of a photo that is not on disk.
+        photo: The photo, for results of a picture that is preprocessed by now.
         condition: Called with a class and its probability after the explain pass; where it holds for no target, no map
             is made, and the explanations have the flag `not_explained`.
-        dark: Whether the picture is nearly black, see `ModelInput`.
+        dark: Whether the picture is nearly black, see `PreparedPicture`.
     """
 
-    x: ImageLike | ModelInput
+    x: ImageLike | PreparedPicture
     targets: Sequence[Target] | TargetChoice = (TOP_CLASS,)
     methods: Sequence[str] = METHODS
     budget: Budget = "exact"
@@ -74,8 +75,8 @@ class ExplainRequest:
     until: float | None = None
     progress_maps: Callable[[Sequence[Explanation]], None] | None = None
     sketched: Callable[[Sketch], None] | None = None
-    name: str | None = None
-    photo_size: tuple[int, int] | None = None
+    keep_photo: bool = False
+    photo: ResultPhoto | None = None
     condition: Callable[[int, float], bool] | None = None
     dark: bool = False
 

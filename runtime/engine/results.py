@@ -62,17 +62,18 @@ class Results:
                 flags=(*of_class.flags, *exact, *dark, *self._flags),
                 passes=passes,
                 timing=dict(request.clock.laps),
-                photo_size=request.photo_size,
+                photo_size=None if request.photo is None else request.photo.size,
                 preprocessing=manifest.preprocessing,
                 logits=logits.copy(),
                 verdict=verdict,
-                image=request.name,
+                image=None if request.photo is None else request.photo.name,
                 model=self._model,
                 digest=self._digest,
                 layer=self._layer,
                 budget=str(budget),
                 smooth=self._smooth,
                 providers=providers,
+                photo=request.photo,
             )
             for c, of_class, verdict in zip(own.classes, made, verdicts, strict=True)
         ]

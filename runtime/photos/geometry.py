@@ -30,6 +30,7 @@ FILTERS: dict[str, tuple[float, Callable[[Float64Array], Float64Array]]] = {
 # Pixels made at a time, and the most of them in a row: bounds the memory of a large photo beside that of the result.
 BAND, ACROSS = 1 << 20, 1 << 16
 SLIVER = 64  # times: a photo higher than its visible part by this factor
+SHOWN_SLIVER = 4  # longer over shorter side of a photo, from which on a panel shows the model's input instead
 
 
 class Axis(NamedTuple):
@@ -166,6 +167,14 @@ def visible_slices(photo_size: tuple[int, int], preprocessing: Preprocessing) ->
 def visible_part(photo: UInt8Array, preprocessing: Preprocessing) -> UInt8Array:
     """Return the part of a photo (H0, W0, 3) that the model sees, in the photo's own pixels and proportions."""
     return photo[visible_slices(_size(photo), preprocessing)]
+
+
+def shown_part(photo: UInt8Array, preprocessing: Preprocessing) -> UInt8Array:
+    """Return what a panel shows of a photo: the part that the model saw, or for a sliver the model's input."""
+    shown = visible_part(photo, preprocessing)
+    if max(shown.shape[:2]) > SHOWN_SLIVER * min(shown.shape[:2]):
+        return display_image(photo, preprocessing)
+    return shown
 
 
 def on_photo(saliency: Float32Array, photo_size: tuple[int, int], preprocessing: Preprocessing) -> Float32Array:

@@ -1,6 +1,5 @@
 """Model input from a picture: resized and normalised as the model was trained, and the way back for display."""
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -8,7 +7,7 @@ import numpy as np
 from fusioncam.kernels.arrays import Float32Array, UInt8Array
 from fusioncam.manifest import Preprocessing
 from fusioncam.runtime.photos.geometry import display_image
-from fusioncam.runtime.photos.given import Given, PhotoLike, open_given
+from fusioncam.runtime.photos.given import PhotoLike, open_given
 
 ImageLike: TypeAlias = PhotoLike | Float32Array
 
@@ -30,11 +29,11 @@ def preprocess(image: UInt8Array, preprocessing: Preprocessing) -> Float32Array:
     Returns:
         x: (3, H, W) float32, C-contiguous, channels in the model's order.
     """
-    return _normalised(display_image(image, preprocessing), preprocessing)
+    return normalised(display_image(image, preprocessing), preprocessing)
 
 
-def _normalised(seen: UInt8Array, preprocessing: Preprocessing) -> Float32Array:
-    """Return a picture of the model's size, normalised."""
+def normalised(seen: UInt8Array, preprocessing: Preprocessing) -> Float32Array:
+    """Return a picture of the model's size (H, W, 3) as the model's input (3, H, W), see `preprocess`."""
     mean, std, order = _constants(preprocessing)
     pixels = seen.transpose(2, 0, 1)[order]
     return np.ascontiguousarray((pixels.astype(np.float32) * np.float32(preprocessing.rescale) - mean) / std)
@@ -56,34 +55,6 @@ def unpreprocess(x: Float32Array, preprocessing: Preprocessing) -> UInt8Array:
     return np.ascontiguousarray(np.rint(pixels).clip(0, 255).astype(np.uint8)[order].transpose(1, 2, 0))
 
 
-@dataclass(frozen=True, eq=False)
-class ModelInput:
-    """A picture made ready for the model.
-
-    Attributes:
-        x: (3, H, W) float32, C-contiguous.
-        given: The picture itself.
-        dark: Whether all pixels of the input are below a quarter of white. Values of 10 to 14 bits in a file of 16
-            bits, which does not declare their depth, look like that.
-    """
-
-    x: Float32Array
-    given: Given
-    dark: bool
-
-
-def prepare(image: "ImageLike | ModelInput", preprocessing: Preprocessing) -> ModelInput:
-    """Make a picture in any form ready for the model; see `as_input`."""
-    if isinstance(image, ModelInput):
-        return image
-    given = open_given(image, preprocessing.size)
-    if given.again is None:
-        seen = unpreprocess(given.values, preprocessing)
-        return ModelInput(given.values, given, int(seen.max()) <= DARK)
-    seen = display_image(given.values, preprocessing)
-    return ModelInput(_normalised(seen, preprocessing), given, int(seen.max()) <= DARK)
-
-
 def as_input(image: ImageLike, preprocessing: Preprocessing) -> tuple[UInt8Array | None, Float32Array]:
     """Turn a picture in any form into a model input.
 
@@ -99,5 +70,7 @@ def as_input(image: ImageLike, preprocessing: Preprocessing) -> tuple[UInt8Array
     Raises:
         ImageError: The picture cannot be read, the array has another shape or type, or it holds NaN or infinity.
     """
-    ready = prepare(image, preprocessing)
-    return None if ready.given.again is None else ready.given.values, ready.x
+    given = open_given(image, preprocessing.size)
+    if given.size is None:
+        return None, given.values
+    return given.values, preprocess(given.values, preprocessing)

@@ -2,7 +2,7 @@
 
 from fusioncam.runtime.picture.colors import COLORMAPS, DEFAULT_COLORMAP, color_table
 from fusioncam.runtime.picture.facts import Badge
-from fusioncam.runtime.picture.panel import MARGIN, panel
+from fusioncam.runtime.picture.panel import MARGIN, panel, tile_of
 from fusioncam.runtime.picture.styles import (
     DEFAULT_OPACITY,
     DEFAULT_TOP,
@@ -32,4 +32,5 @@ __all__ = [
     "overlay",
     "overlay_difference",
     "panel",
+    "tile_of",
 ]

@@ -98,6 +98,14 @@ def _draw_tiles(sheet: UInt8Array, top: int, grid: _Grid, tiles: Sequence[_Tile]
             draw_legend(sheet, x, y + grid.height + LEGEND_GAP, grid.column, legend)
 
 
+def tile_of(photo: UInt8Array) -> UInt8Array:
+    """Return a photo (H, W, 3) as the panel shows it, at most 400 pixels long; a panel of it has the same pixels."""
+    grid = _grid(photo.shape[0], photo.shape[1], ["Input"], [])
+    if max(photo.shape[:2]) <= TILE_RANGE[1]:
+        return photo.copy()
+    return np.asarray(_resized(photo, grid), np.uint8)
+
+
 def panel(
     photo: UInt8Array,
     maps: Mapping[str, Float32Array],

@@ -1,0 +1,94 @@
+"""A picture made ready for the model, and what its results keep of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from fusioncam.errors import UsageError
+from fusioncam.kernels.arrays import Float32Array, UInt8Array
+from fusioncam.manifest import Preprocessing
+from fusioncam.runtime.photos.geometry import display_image, shown_part
+from fusioncam.runtime.photos.given import open_given
+from fusioncam.runtime.photos.model_input import DARK, ImageLike, normalised, unpreprocess
+from fusioncam.runtime.picture import tile_of
+
+
+@dataclass(frozen=True, eq=False)
+class ResultPhoto:
+    """All that a result keeps of its photo: a small picture of it, and the way to its pixels.
+
+    Attributes:
+        shown: (h, w, 3) uint8 RGB, at most 400 pixels long: what a panel shows of the photo; of a preprocessed picture,
+            the model's input.
+        name: Path or name of the picture; None where it has none.
+        size: (H0, W0) of the photo; None for a preprocessed picture.
+        again: Returns the pixels of the photo once more; None where they are not kept.
+    """
+
+    shown: UInt8Array
+    name: str | None = None
+    size: tuple[int, int] | None = None
+    again: Callable[[], UInt8Array] | None = None
+
+    def pixels(self, preprocessing: Preprocessing, image: ImageLike | None = None) -> UInt8Array:
+        """Return the pixels (H0, W0, 3) of the photo.
+
+        Args:
+            preprocessing: That of the model.
+            image: The photo, where it is not kept.
+
+        Raises:
+            UsageError: The photo is neither kept nor given, or is not the one that was explained.
+            ImageError: Its file cannot be read any more.
+        """
+        given = None if image is None else open_given(image, preprocessing.size)
+        again = self.again if given is None else given.again
+        if again is None:
+            raise UsageError(
+                "the photo of this result is not kept: pass it, as photo=..., or explain with keep_photo=True "
+                "(keep_photos=True for a batch)"
+            )
+        pixels = again()
+        if pixels.shape[:2] != self.size or not np.array_equal(tile_of(shown_part(pixels, preprocessing)), self.shown):
+            raise UsageError("this is not the photo that was explained, or it has changed since: explain it again")
+        return pixels
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedPicture:
+    """A picture made ready for the model.
+
+    Attributes:
+        x: (3, H, W) float32, C-contiguous.
+        photo: The part of the photo that results keep.
+        dark: Whether all pixels of the input are below a quarter of white. Values of 10 to 14 bits in a file of 16
+            bits, which does not declare their depth, look like that.
+    """
+
+    x: Float32Array
+    photo: ResultPhoto
+    dark: bool
+
+
+def prepare(image: ImageLike | PreparedPicture, preprocessing: Preprocessing, keep: bool = False) -> PreparedPicture:
+    """Make a picture in any form ready for the model.
+
+    Args:
+        image: See `as_input`.
+        preprocessing: The model's own.
+        keep: Whether results keep a photo that is not on disk, with all of its pixels.
+
+    Raises:
+        ImageError: As of `as_input`.
+    """
+    if isinstance(image, PreparedPicture):
+        return image
+    given = open_given(image, preprocessing.size)
+    if given.size is None:
+        seen = unpreprocess(given.values, preprocessing)
+        return PreparedPicture(given.values, ResultPhoto(seen, given.name), int(seen.max()) <= DARK)
+    seen = display_image(given.values, preprocessing)
+    shown = tile_of(shown_part(given.values, preprocessing))
+    photo = ResultPhoto(shown, given.name, given.size, given.again if keep or given.on_disk else None)
+    return PreparedPicture(normalised(seen, preprocessing), photo, int(seen.max()) <= DARK)
