@@ -6,18 +6,20 @@ A page says where with a line `<!-- made: NAME -->`, NAME one of `MADE`.
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import typer
 from pydantic import BaseModel
 
 from fusioncam import drift, manifest
+from fusioncam.errors import OTHER_KINDS, FusionCamError
 from fusioncam.export.gradient.rules import RULES
 from fusioncam.export.source_metadata.preprocessing import PRESETS
 from fusioncam.runtime import methods
 from fusioncam.runtime.commands.app import app
 from fusioncam.runtime.commands.examples import EXAMPLES
+from fusioncam.runtime.evaluation.metrics.catalogue import ASK, METRICS
 from fusioncam.runtime.explanation import FLAGS
 from fusioncam.runtime.picture import method_title
 
@@ -54,10 +56,10 @@ def _commands() -> str:
 
 def _command(name: str, command: Any) -> str:
     context = typer.Context(command, info_name=f"fusioncam {name}")
-    kinds: dict[str, list[list[str]]] = {"argument": [], "option": []}
-    for parameter in command.get_params(context):
-        if (record := parameter.get_help_record(context)) is not None:
-            kinds[parameter.param_type_name].append([f"`{record[0]}`", _plain(record[1])])
+    kinds = {
+        kind: [[f"`{name}`", _plain(meaning)] for name, meaning in command.help_rows(context, kind)]
+        for kind in ("argument", "option")
+    }
     usage = " ".join(command.collect_usage_pieces(context))
     parts = [f"## fusioncam {name}\n", _plain(command.help or ""), f"\n```text\nfusioncam {name} {usage}\n```\n"]
     parts += [_table((kind, "meaning"), rows) for kind, rows in kinds.items() if rows]
@@ -91,6 +93,33 @@ def _kind(facts: Mapping[str, Any]) -> str:
     if facts["type"] == "array":
         return f"list of {_kind(facts['items'])}"
     return f"{facts['type']} of {_kind(facts['additionalProperties'])}" if facts["type"] == "object" else facts["type"]
+
+
+def _metrics_of(options: Callable[[str], bool]) -> str:
+    """The metrics that some options of `fusioncam evaluate` measure."""
+    rows = [
+        [f"`{metric.option}`", metric.label, metric.better, metric.meaning, metric.source]
+        for metric in METRICS.values()
+        if options(metric.option)
+    ]
+    return _table(("option", "metric", "better", "meaning", "from"), rows)
+
+
+def _errors() -> str:
+    """The kinds of errors that JSON names, with the exit status of the command line."""
+
+    def classes(base: type[FusionCamError]) -> Iterator[type[FusionCamError]]:
+        for kind in base.__subclasses__():
+            yield kind
+            yield from classes(kind)
+
+    ours = [
+        [f"`{kind.kind_name()}`", str(kind.exit_status), _plain((inspect.getdoc(kind) or "").partition("\n")[0])]
+        for kind in classes(FusionCamError)
+        if kind.__module__ == FusionCamError.__module__
+    ]
+    others = [[f"`{kind}`", "1", _plain(text)] for kind, text in OTHER_KINDS.items()]
+    return _table(("kind", "exit status", "what it is"), sorted([*ours, *others]))
 
 
 def _rules() -> str:
@@ -161,7 +190,10 @@ MADE: dict[str, Callable[[], str]] = {
     "commands": _commands,
     "drift": lambda: _fields(drift.Drift),
     "flags": _flags,
+    "errors": _errors,
+    "faithfulness": lambda: _metrics_of(lambda option: option.startswith(ASK)),
     "layer": lambda: _fields(manifest.Layer),
+    "localisation": lambda: _metrics_of(lambda option: option == "--annotations"),
     "metrics": _metrics,
     "manifest": lambda: _fields(manifest.Manifest),
     "method-drift": lambda: _fields(drift.MethodDrift),

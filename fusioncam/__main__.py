@@ -2,8 +2,10 @@
 
 import sys
 import traceback
+from typing import NoReturn
 
-from fusioncam.supervisor import supervise
+from fusioncam.errors import print_error_json
+from fusioncam.supervisor import INTERRUPTED, supervise
 
 
 def main() -> None:
@@ -12,14 +14,19 @@ def main() -> None:
     try:
         from fusioncam.runtime.commands.app import main as run
     except KeyboardInterrupt:
-        sys.exit("error: interrupted; no incomplete file is left behind")
+        _fail("interrupted", INTERRUPTED)
     except (ImportError, OSError) as error:
         from fusioncam.libraries import describe_import_failure
 
         if "--debug" in sys.argv:
             traceback.print_exc()
-        sys.exit(f"error: {describe_import_failure(error) or error}")
+        _fail("package", describe_import_failure(error) or str(error))
     run()
+
+
+def _fail(kind: str, message: str) -> NoReturn:
+    print_error_json(sys.argv[1:], kind, message)
+    sys.exit(f"error: {message}")
 
 
 if __name__ == "__main__":

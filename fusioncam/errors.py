@@ -1,6 +1,9 @@
 """Errors a user can cause. Each message is one line: what is wrong, then what to do."""
 
+import json
 import re
+import sys
+from collections.abc import Sequence
 
 # How NumPy, OpenCV, onnxruntime, C++ and CUDA say that there is no memory left.
 _NO_MEMORY = re.compile(
@@ -23,6 +26,11 @@ class FusionCamError(Exception):
     """Base of every error this package raises on purpose; the command line exits with `exit_status`."""
 
     exit_status = 1
+
+    @classmethod
+    def kind_name(cls) -> str:
+        """Return the kind of the error as JSON names it: `not_finite` for a NotFiniteError."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__.removesuffix("Error")).lower()
 
 
 class UsageError(FusionCamError):
@@ -101,3 +109,44 @@ def out_of_memory(error: BaseException, remedy: str = LESS_MEMORY) -> OutOfMemor
         return None
     detail = f" ({match.group().strip()})" if match and match.group().lower() != "out of memory" else ""
     return OutOfMemoryError(f"out of memory{detail}; {remedy}")
+
+
+OTHER_KINDS = {
+    "crash": "A native library that crashed.",
+    "interrupted": "Ctrl-C, or a signal that ends the command.",
+    "killed": "A process that another one killed, most likely the system for lack of memory.",
+    "memory_limit": "A command that took more than `--memory-limit`.",
+    "package": "A Python package or shared library that cannot be loaded.",
+    "system": "An error of the operating system, such as a full disk.",
+    "time_limit": "A command that took longer than `--time-limit`.",
+    "unexpected": "A bug of fusioncam.",
+}
+"""Kinds of failures, as JSON names them, that no class of ours is for; and what they are."""
+
+
+def error_json(kind: str, message: str) -> dict[str, dict[str, str]]:
+    """Return an error as JSON has it.
+
+    Args:
+        kind: `FusionCamError.kind_name`, or one of `OTHER_KINDS`.
+        message: One line: what is wrong, what to do.
+    """
+    return {"error": {"kind": kind, "message": message}}
+
+
+def print_error_json(arguments: Sequence[str], kind: str, message: str) -> None:
+    """Print an error to standard output, where the command line was told to print JSON.
+
+    Standard error gets its line anyway. So a program finds JSON on standard output whatever happens, and a log has the
+    line.
+
+    Args:
+        arguments: Of the command line: a usage error comes before they are parsed.
+        kind: See `error_json`.
+        message: See `error_json`.
+    """
+    lines = "--jsonl" in arguments
+    if (lines or "--json" in arguments) and sys.stdout is not None:
+        text = json.dumps(error_json(kind, message), indent=None if lines else 2, ensure_ascii=False)
+        sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
+        sys.stdout.flush()

@@ -102,6 +102,11 @@ def prepare_folder(path: str | os.PathLike[str]) -> Path:
         raise _refusal(folder, error) from error
 
 
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 picture`, `2 pictures`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def encode_png(rgb: UInt8Array) -> bytes:
     """Return an (H, W, 3) uint8 RGB picture as PNG bytes; equal pictures give equal bytes."""
     import cv2  # here: the command line prints where OpenCV does not load

@@ -16,6 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+from fusioncam.errors import print_error_json
+
 COMMANDS = ("inspect", "export", "check", "explain")
 PERIOD = 0.05  # seconds between two looks at the child
 GRACE = 1.0  # seconds that an interrupted child has to end by itself
@@ -43,7 +45,7 @@ def supervise(arguments: Sequence[str]) -> None:
     parent, child = os.getpid(), os.fork()
     if child:
         os.close(write)
-        watch = _Watch(child, read)
+        watch = _Watch(child, read, arguments)
         signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         watch.until_it_ends()
     os.close(read)
@@ -104,17 +106,18 @@ class _Watch:
     Args:
         child: Process that is watched.
         messages: End of the pipe that the child writes to.
+        arguments: Of the command line.
     """
 
-    def __init__(self, child: int, messages: int) -> None:
-        self._child, self._messages, self._unread = child, messages, b""
+    def __init__(self, child: int, messages: int, arguments: Sequence[str]) -> None:
+        self._child, self._messages, self._unread, self._arguments = child, messages, b"", arguments
         self._temporary: list[Path] = []
         self._libraries: list[str] = []
         self._subject, self._given = "the file", math.inf
         self._seconds = self._bytes = math.inf
         self._elapsed = 0.0
         self._kill_at = math.inf
-        self._verdict: str | None = None
+        self._verdict: tuple[str, str] | None = None  # kind of the failure, and message
         for number in INTERRUPTS:
             signal.signal(number, self._pass_on)
 
@@ -133,8 +136,11 @@ class _Watch:
         code = os.waitstatus_to_exitcode(status)
         if code < 0:
             self._tidy_up()
+            kind, message = self._verdict or self._crash(-code)
             if sys.stderr is not None:  # closed by whoever started us
-                sys.stderr.write(f"error: {self._verdict or self._crash(-code)}\n")
+                sys.stderr.write(f"error: {message}\n")
+            with suppress(OSError):
+                print_error_json(self._arguments, kind, message)
         sys.exit(1 if code < 0 else code)
 
     def _pass_on(self, number: int, _: object) -> None:
@@ -168,31 +174,36 @@ class _Watch:
     def _enforce(self, now: float) -> None:
         """Kill the child where it takes too much, or does not end although it was told to."""
         if now > self._kill_at:
-            self._verdict = INTERRUPTED
+            self._verdict = "interrupted", INTERRUPTED
         elif self._elapsed > self._seconds:
             self._verdict = (
+                "time_limit",
                 f"{self._subject} takes more than {self._given:g} s: a loop in it may be endless; "
-                "if it is only slow, give it more with --time-limit"
+                "if it is only slow, give it more with --time-limit",
             )
         elif _resident(self._child) > self._bytes:
             self._verdict = (
+                "memory_limit",
                 f"{self._subject} takes more than {self._bytes / GIGABYTE:.3g} GB of memory; "
-                "if that is right for this model, allow more with --memory-limit, or use a larger machine"
+                "if that is right for this model, allow more with --memory-limit, or use a larger machine",
             )
         else:
             return
         with suppress(ProcessLookupError):
             os.kill(self._child, signal.SIGKILL)
 
-    def _crash(self, number: int) -> str:
+    def _crash(self, number: int) -> tuple[str, str]:
+        """Return the kind and the message of the failure of a child that a signal ended."""
         if number in INTERRUPTS:  # before the child handles them, while it loads packages
-            return INTERRUPTED
+            return "interrupted", INTERRUPTED
         name = signal.Signals(number).name
         if number == signal.SIGKILL:
-            return f"the process that read {self._subject} was killed ({name}), most likely for lack of memory"
+            killed = f"the process that read {self._subject} was killed ({name}), most likely for lack of memory"
+            return "killed", killed
         if self._libraries:
-            return f"{' or '.join(self._libraries)} crashed ({name}) with {self._subject}; leave it out of --providers"
-        return f"{self._subject} makes a native library crash ({name}); it is damaged: export it again"
+            libraries = " or ".join(self._libraries)
+            return "crash", f"{libraries} crashed ({name}) with {self._subject}; leave it out of --providers"
+        return "crash", f"{self._subject} makes a native library crash ({name}); it is damaged: export it again"
 
     def _tidy_up(self) -> None:
         import shutil

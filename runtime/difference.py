@@ -9,6 +9,7 @@ from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import Float32Array
 from fusioncam.manifest import Preprocessing
 from fusioncam.runtime.explanation import Explanation, Passes, flag_text
+from fusioncam.runtime.picture.titles import probability_title
 from fusioncam.runtime.prepared import ResultPhoto
 from fusioncam.runtime.result_pictures import DrawnResult, shapes
 
@@ -63,7 +64,7 @@ class Difference(DrawnResult):
     def headline(self) -> str:
         """Return the short name and the probability of both classes, in a line."""
         pairs = zip(self.names, (self.first.probability, self.second.probability), strict=True)
-        return ", ".join(f"{name} {probability:.2f}" for name, probability in pairs)
+        return ", ".join(f"{name} {probability_title(probability)}" for name, probability in pairs)
 
     @property
     def shown_probability(self) -> None:

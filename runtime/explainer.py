@@ -20,7 +20,7 @@ from fusioncam.runtime.engine import (
     read_bundles,
 )
 from fusioncam.runtime.explanation import Explanation
-from fusioncam.runtime.methods import METHODS, checked_for, checked_methods
+from fusioncam.runtime.methods import checked_for, checked_methods
 from fusioncam.runtime.photos.given import is_single
 from fusioncam.runtime.photos.model_input import ImageLike, as_input
 from fusioncam.runtime.picture import DEFAULT_COLORMAP, checked_opacity, color_table
@@ -43,7 +43,8 @@ class Explainer:
             `tensorrt`, `tensorrt-rtx`, `qnn`, `openvino`, `webgpu`, `coreml`, `directml`; `NAME:LIBRARY` is a plugin of
             your own. A pair (name, options) sets options of the provider.
         methods: Which maps to make, see `fusioncam.runtime.methods.EVERY` and `fusion_cam`. Those of GRADIENT there,
-            and recipro_cam, need no masked passes.
+            and recipro_cam, need no masked passes. By default fusion_cam, grad_cam and score_cam; of a bundle without a
+            gradient, score_cam alone.
         budget: Masked passes to spend. `exact` runs every pass that can matter; `auto` stops by itself, once the map is
             expected not to change any more; a whole number is how many passes at most, of all kinds, for each look at
             the picture; a fraction is the share of the channels that can matter; `80ms`, or what `deadline` returns, is
@@ -68,7 +69,7 @@ class Explainer:
         self,
         bundle: Bundles,
         providers: Sequence[Provider] | None = None,
-        methods: Sequence[str] = METHODS,
+        methods: Sequence[str] | None = None,
         budget: Budget = "exact",
         *,
         chunk: int | None = None,

@@ -12,7 +12,7 @@ from fusioncam.layer_names import short_layer_name
 from fusioncam.manifest import Preprocessing
 from fusioncam.runtime.photos.geometry import on_photo
 from fusioncam.runtime.picture.facts import Badge
-from fusioncam.runtime.picture.titles import method_title
+from fusioncam.runtime.picture.titles import method_title, probability_title
 from fusioncam.runtime.prepared import ResultPhoto
 from fusioncam.runtime.probes.verdict import Verdict
 from fusioncam.runtime.result_pictures import DrawnResult, shapes, stem_of
@@ -176,7 +176,7 @@ class Explanation(DrawnResult):
     @property
     def headline(self) -> str:
         """Return the name of the class and its probability, in a line."""
-        return f"{self.title} {self.probability:.2f}"
+        return f"{self.title} {probability_title(self.probability)}"
 
     @property
     def between(self) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fusioncam.runtime.budget import Budget
 
 METHODS = ("fusion_cam", "grad_cam", "score_cam")
-"""The methods made by default; the GPU has kernels for these."""
+"""The methods made by default, where the bundle has them; the GPU has kernels for these."""
 GRADIENT = tuple(GRADIENT_MAPS)
 REGION = (*SCORE_CAMS, "group_cam", "recipro_cam")
 FUSED = ("union_cam", "fusion_cam")
@@ -99,16 +99,18 @@ def needs_every_pass(methods: Sequence[str], manifest: Manifest) -> bool:
     return "score_cam_probability" in with_parts(methods) and manifest.ending not in ("sigmoid", "value")
 
 
-def checked_methods(names: Sequence[str], gradient: bool = True) -> tuple[str, ...]:
+def checked_methods(names: Sequence[str] | None, gradient: bool = True) -> tuple[str, ...]:
     """Return the methods of these names, each once.
 
     Args:
-        names: Names of methods.
+        names: Names of methods; None for those of METHODS that a bundle has, with its gradient or without one.
         gradient: Whether the bundle has a gradient.
 
     Raises:
         UsageError: There is no such method, none is given, or one needs a gradient that the bundle has not.
     """
+    if names is None:
+        return tuple(method for method in METHODS if gradient or not needs_gradient(method))
     methods = listed(names, "methods")
     if not methods:
         raise UsageError(f"no method chosen; the methods are {', '.join(EVERY)}")
@@ -122,8 +124,8 @@ def checked_methods(names: Sequence[str], gradient: bool = True) -> tuple[str, .
     return tuple(dict.fromkeys(methods))
 
 
-def checked_for(methods: Sequence[str], manifests: Sequence[Manifest], budget: "Budget") -> tuple[str, ...]:
-    """Return the methods, each once, if these bundles have them.
+def checked_for(methods: Sequence[str] | None, manifests: Sequence[Manifest], budget: "Budget") -> tuple[str, ...]:
+    """Return the methods, each once, if these bundles have them; for None the default ones that they have.
 
     Raises:
         UsageError: There is no such method, or it cannot be made of these bundles, or not with this budget.

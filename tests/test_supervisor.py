@@ -1,5 +1,6 @@
 """What a child process does in native code ends in one line of its parent."""
 
+import json
 import os
 import signal
 import subprocess
@@ -17,9 +18,9 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes canno
 START = "import os, signal, sys, time\nfrom pathlib import Path\nfrom fusioncam import supervisor\n"
 
 
-def start(body, *, command="inspect", **options):
+def start(body, *, command="inspect", arguments=(), **options):
     """A process that runs `body` as the command of that name would be run."""
-    script = f"{START}supervisor.supervise([{command!r}])\n{body}"
+    script = f"{START}supervisor.supervise({[command, *arguments]!r})\n{body}"
     return subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
     )
@@ -46,6 +47,13 @@ def test_a_crash_is_one_line(name):
     status, _, err = end_of(f"supervisor.limit('m.onnx', 60); os.kill(os.getpid(), signal.{name})")
     assert status == 1
     assert err == f"error: m.onnx makes a native library crash ({name}); it is damaged: export it again\n"
+
+
+def test_with_json_a_crash_is_json_too():
+    body = "supervisor.limit('m.onnx', 60); os.kill(os.getpid(), signal.SIGSEGV)"
+    status, out, err = end_of(body, arguments=["--json"])
+    error = json.loads(out)["error"]
+    assert (status, error["kind"], f"error: {error['message']}\n") == (1, "crash", err)
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])

@@ -55,6 +55,8 @@ class Finding:
         limit: The limit.
         at_least: Whether the figure is an agreement, which must be large.
         accepted: Whether the figure may be beyond the limit.
+        group: Where several findings are about one thing, that thing: they may be shown together.
+        part: In a group, the figure's name there.
     """
 
     what: str
@@ -62,6 +64,8 @@ class Finding:
     limit: float
     at_least: bool = False
     accepted: bool = False
+    group: str = ""
+    part: str = ""
 
     @property
     def within(self) -> bool:
@@ -135,11 +139,18 @@ def tail_findings(drift: Drift, precision: str, accepted: bool) -> list[Finding]
         if drift.photos == 1:
             findings.append(Finding(f"{what}: r on {found.photo}", found.worst, limits.median, True, accepted))
             continue
+        group = f"{TITLES[method]} by {precision} scores, r with that by exact ones on {photos}"
         findings += [
-            Finding(f"{what}: r of the worst of {photos}, {found.photo}", found.worst, limits.worst, True, accepted),
-            Finding(f"{what}: share of {photos} with r below {NEAR}", found.below, limits.below, False, accepted),
-            Finding(f"{what}: median r of {photos}", found.median, limits.median, True, accepted),
-        ]
+            Finding(
+                f"{what}: r of the worst of {photos}, {found.photo}",
+                found.worst, limits.worst, True, accepted, group, f"worst ({found.photo})",
+            ),
+            Finding(
+                f"{what}: share of {photos} with r below {NEAR}",
+                found.below, limits.below, False, accepted, group, f"share below {NEAR}",
+            ),
+            Finding(f"{what}: median r of {photos}", found.median, limits.median, True, accepted, group, "median"),
+        ]  # fmt: skip
     return findings
 
 

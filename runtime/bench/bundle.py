@@ -18,7 +18,6 @@ from fusioncam.runtime.bench.passes import BarePasses, ReferenceCheck
 from fusioncam.runtime.budget import Budget, parse_budget
 from fusioncam.runtime.engine import Progress
 from fusioncam.runtime.explainer import Explainer
-from fusioncam.runtime.methods import METHODS
 from fusioncam.runtime.photos.model_input import ImageLike, as_input
 from fusioncam.runtime.providers.spec import Provider
 
@@ -33,7 +32,7 @@ class BenchConfig:
     providers: Sequence[Provider] | None = None
     chunk: int | None = None
     threads: int | None = None
-    methods: Sequence[str] = METHODS
+    methods: Sequence[str] | None = None
     allow_cpu: bool = False
 
     def open(self, folder: Path, budget: Budget) -> Explainer:

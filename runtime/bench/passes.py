@@ -95,10 +95,14 @@ class BarePasses:
         return [float(p) for p in chances[:, class_index]]
 
     def reference_maps(self, x: Float32Array, class_index: int) -> Maps:
-        """Return the maps of Fusion-CAM (H, W) by name, by the reference, with a pass for every channel."""
+        """Return the maps of Fusion-CAM (H, W) by name, by the reference, with a pass for every channel.
+
+        Without a gradient there is only that of Score-CAM.
+        """
         feeds = {"image": x[None], "class_index": np.array([class_index], np.int64)}
+        outputs = ["activations", *["gradients"] * self.manifest.gradient]
         explain = open_session(self._folder / EXPLAIN_GRAPH, None, self._threads, crashing_optimizers(self.manifest))
-        a, g = (output[0].astype(np.float64) for output in run(explain, ["activations", "gradients"], feeds))
+        a, *gradients = (output[0].astype(np.float64) for output in run(explain, outputs, feeds))
         size = (x.shape[1], x.shape[2])
         scores = [
             self.logits([x * m.astype(np.float32) for m in reference.unit(reference.upsample(channels, size))])
@@ -109,7 +113,11 @@ class BarePasses:
             return self.confidences([x * m.astype(np.float32)], class_index)[0]
 
         of_class = np.concatenate(scores)[:, class_index].astype(np.float64)
-        maps = reference.fusion_cam(a, g, of_class, confidence, size)
+        if gradients:
+            maps = reference.fusion_cam(a, gradients[0], of_class, confidence, size)
+        else:
+            live = a.any(axis=(-2, -1))
+            maps = {"score_cam": reference.score_cam(a[live], of_class[live], size)}
         return {method: m.astype(np.float32) for method, m in maps.items()}
 
 
@@ -126,7 +134,7 @@ class ReferenceCheck:
             return None
         maps = bare.reference_maps(picture.x, picture.class_index)
         if ILL_CONDITIONED & {*drawn.flags}:
-            del maps["fusion_cam"]
+            maps.pop("fusion_cam", None)
         for method, right in maps.items():
             correlation = difference(drawn.maps[method], right).correlation
             if correlation < SAME:

@@ -15,6 +15,7 @@ from fusioncam.runtime.commands.examples import epilog
 from fusioncam.runtime.commands.explain import explain
 from fusioncam.runtime.commands.export import export
 from fusioncam.runtime.commands.inspect import inspect
+from fusioncam.runtime.commands.parsing import Command, Debug, with_debug
 from fusioncam.runtime.commands.serve import serve
 from fusioncam.runtime.commands.triton import triton
 
@@ -33,27 +34,27 @@ COMMANDS = (
 
 app = typer.Typer(
     name="fusioncam",
-    add_completion=False,
     context_settings={"help_option_names": ["--help", "-h"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # markup would swallow text in brackets
     help="Explain image classifiers straight from ONNX files, with Fusion-CAM.",
-    epilog="Exit status: 0 done, 1 failed, 2 bad usage. --debug shows the traceback of an error.",
+    epilog="Exit status: 0 done, 1 failed, 2 bad usage.",
 )
 for _command, _short in COMMANDS:
-    app.command(short_help=_short, epilog=epilog(_command.__name__))(_command)
+    app.command(cls=Command, short_help=_short, epilog=epilog(_command.__name__))(with_debug(_command))
 
 
 def main() -> None:
     """Run the command line and exit: the entry point of `fusioncam`."""
     command = typer.main.get_command(app)
-    console.run_command(lambda arguments: command(arguments, standalone_mode=False), sys.argv[1:])
+    console.run_command(lambda args: command(args, prog_name="fusioncam", standalone_mode=False), sys.argv[1:])
 
 
 @app.callback(invoke_without_command=True)
 def options(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    debug: Debug = False,
 ) -> None:
     """Explain image classifiers straight from ONNX files, with Fusion-CAM."""
     if version:

@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fusioncam.output import count
 from fusioncam.runtime.commands import console
-from fusioncam.runtime.commands.options import AllowCpu, Bundle, Chunk, Json, Providers, Quiet, Threads, parts
+from fusioncam.runtime.commands.completion import word_list
+from fusioncam.runtime.commands.lists import parts
+from fusioncam.runtime.commands.options import AllowCpu, Bundle, Chunk, Json, Providers, Quiet, Threads
 
 if TYPE_CHECKING:
     from fusioncam.runtime.bench.bundle import Report
@@ -16,7 +19,7 @@ EXPLAINED = (
     "x bare: time over that of the bare passes of exact.",
     "MB: peak memory of a process of its own; +MB: of that, over the loaded model.",
     "corr., diff.: correlation with exact maps, and largest difference; of the worst map.",
-    "drop: Average Drop under Fusion-CAM; lower is better.",
+    "drop: Average Drop under Fusion-CAM, or the only map; lower is better.",
 )
 
 
@@ -25,9 +28,12 @@ def bench(
     images: Annotated[list[Path] | None, typer.Argument(metavar="[IMAGE...]", help="Pictures [drawn ones].")] = None,
     budget: Annotated[
         str,
-        typer.Option(help="Budgets, separated by commas: exact, auto, auto:0.01, 80ms, a number of passes, a share."),
+        word_list(
+            "Budgets, separated by commas: exact, auto, auto:0.01, 80ms, a number of passes, a share.",
+            metavar="BUDGETS",
+        ),
     ] = "exact,auto",
-    rounds: Annotated[int, typer.Option(help="Runs per picture and budget, in turns.")] = 5,
+    rounds: Annotated[int, typer.Option(metavar="N", help="Runs per picture and budget, in turns.")] = 5,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="JSON file for the result.")] = None,
     providers: Providers = "cpu",
     allow_cpu: AllowCpu = False,
@@ -64,8 +70,8 @@ def _print_report(report: "Report") -> None:
     from fusioncam.runtime.bench.comparison import row_json
     from fusioncam.runtime.bench.table import COLUMNS, cells
 
-    whose = "drawn pictures" if report.made_up else "pictures"
-    console.say(f"{report.bundle}: {len(report.pictures)} {whose}, {report.rounds} rounds, chunk {report.chunk}")
+    pictures = count(len(report.pictures), "drawn picture" if report.made_up else "picture")
+    console.say(f"{report.bundle}: {pictures}, {count(report.rounds, 'round')}, chunk {report.chunk}")
     table = Table(*COLUMNS, box=None, pad_edge=False)
     for column in table.columns:
         column.no_wrap, column.justify = True, "right"

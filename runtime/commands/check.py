@@ -1,8 +1,9 @@
 """`fusioncam check`: a bundle against its source."""
 
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,10 +11,15 @@ from fusioncam import supervisor
 from fusioncam.runtime.commands import console
 from fusioncam.runtime.commands.options import SECONDS, AcceptDrift, Bundle, Json, MemoryLimit, TimeLimit
 
+if TYPE_CHECKING:
+    from fusioncam.export.precision.drift import Finding
+
 
 def check(
     bundle: Bundle,
-    source: Annotated[Path | None, typer.Option(help="The model it was made from [where it was].")] = None,
+    source: Annotated[
+        Path | None, typer.Option(metavar="MODEL", help="The model it was made from [where it was].")
+    ] = None,
     photos: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Photos to measure the drift of fp16 or int8 scores on.")
     ] = None,
@@ -40,10 +46,18 @@ def check(
     if json:
         console.say_json([{**asdict(f), "ok": f.ok} for f in findings])
     else:
-        for f in findings:
-            number = "{:.4f} (at least {:g})" if f.at_least else "{:.2g} (limit {:.2g})"
-            mark = "ok  " if f.within else "over" if f.accepted else "FAIL"
-            console.say(f"{mark}  {f.what}: {number.format(f.error, f.limit)}")
+        for _, together in groupby(enumerate(findings), lambda numbered: numbered[1].group or numbered[0]):
+            _print_together([finding for _, finding in together])
     if photos is None and any(f.at_least for f in findings):
         console.complain("how far maps drift on other photos is unknown; measure it with --photos FOLDER", "note")
     return console.DONE if all(f.ok for f in findings) else console.FAILED
+
+
+def _print_together(findings: "list[Finding]") -> None:
+    """Print the findings about one thing, mostly a single one, in a line."""
+    texts = []
+    for f in findings:
+        number = "{:.4f} (at least {:g})" if f.at_least else "{:.2g} (limit {:.2g})"
+        texts.append(f"{f.part} {number.format(f.error, f.limit)}".strip())
+    mark = "FAIL" if not all(f.ok for f in findings) else "ok  " if all(f.within for f in findings) else "over"
+    console.say(f"{mark}  {findings[0].group or findings[0].what}: {', '.join(texts)}")

@@ -7,13 +7,14 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import NoReturn
+from contextlib import contextmanager, suppress
+from typing import NamedTuple, NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fusioncam.errors import FusionCamError, out_of_memory
+from fusioncam import supervisor
+from fusioncam.errors import FusionCamError, out_of_memory, print_error_json
 from fusioncam.libraries import describe_import_failure
 from fusioncam.output import json_bytes
 
@@ -57,16 +58,15 @@ def progress_bar(title: str, quiet: bool) -> Iterator[Callable[[int, int], None]
 def run_command(command: Callable[[list[str]], object], arguments: list[str]) -> NoReturn:
     """Run the command line and exit: 0 done, 1 failed, 2 bad usage; one line per error.
 
-    `--debug`, anywhere, shows the traceback as well.
+    `--debug`, anywhere, shows the traceback as well, and `--json` prints the error to standard output, too.
     """
-    debug = "--debug" in arguments
     warnings.showwarning = show_warning
     logging.lastResort = logging.NullHandler()  # libraries log about files that an error of one line names anyway
     status = DONE
     _prepare_streams()
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up as Ctrl-C does
-        result = command([a for a in arguments if a != "--debug"])
+        result = command(arguments)
         sys.stdout.flush()
         status = result if isinstance(result, int) else DONE
     except KeyboardInterrupt:
@@ -74,12 +74,11 @@ def run_command(command: Callable[[list[str]], object], arguments: list[str]) ->
     except BrokenPipeError:
         status = FAILED
     except Exception as error:
-        status = _report(error)
-        if debug:
+        status = _report(failure_of(error), arguments)
+        if "--debug" in arguments:
             traceback.print_exc()
     if status == INTERRUPTED:
-        complain("interrupted; no incomplete file is left behind")
-        status = FAILED
+        status = _report(Failure(FAILED, "interrupted", supervisor.INTERRUPTED), arguments)
     try:
         sys.stdout.flush()
     except OSError:  # nobody reads the stream any more; Python would complain about that at exit
@@ -97,24 +96,45 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _report(error: Exception) -> int:
+class Failure(NamedTuple):
+    """The end of a command that failed.
+
+    Attributes:
+        status: Exit status.
+        kind: See `error_json`.
+        message: One line for the user: what is wrong, what to do.
+    """
+
+    status: int
+    kind: str
+    message: str
+
+
+def failure_of(error: Exception) -> Failure:
+    """Return what to say of an error, whoever raised it, and the exit status."""
     if isinstance(error, FusionCamError):
-        complain(str(error))
-        return error.exit_status
+        return Failure(error.exit_status, error.kind_name(), str(error))
     if (failure := describe_import_failure(error)) is not None:
-        complain(failure)
-        return FAILED
+        return Failure(FAILED, "package", failure)
     if isinstance(error, OSError):
-        complain(f"{error.strerror or error}; free some space, or check the folder of the output")
-        return FAILED
+        advice = "free some space, or check the folder of the output"
+        return Failure(FAILED, "system", f"{error.strerror or error}; {advice}")
     if (shortage := out_of_memory(error)) is not None:
-        complain(str(shortage))
-        return FAILED
+        return Failure(FAILED, shortage.kind_name(), str(shortage))
     # The parser's errors, whose classes have moved between releases, are known by these two attributes.
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):
-        complain(f"{error.format_message()} (--help shows the usage)")
-        return int(error.exit_code)
+        return Failure(int(error.exit_code), "usage", f"{error.format_message()} (--help shows the usage)")
     if type(error).__name__ == "Abort":
-        return INTERRUPTED
-    complain(f"unexpected {type(error).__name__}: {error}; this is a bug, please report it with --debug's output")
-    return FAILED
+        return Failure(INTERRUPTED, "interrupted", supervisor.INTERRUPTED)
+    bug = f"unexpected {type(error).__name__}: {error}; this is a bug, please report it with --debug's output"
+    return Failure(FAILED, "unexpected", bug)
+
+
+def _report(failure: Failure, arguments: list[str]) -> int:
+    """Print a failure for people, for programs too where they asked for JSON, and return the exit status."""
+    if failure.status != INTERRUPTED:
+        message = " ".join(failure.message.split())
+        complain(message)
+        with suppress(OSError):  # nobody reads standard output any more
+            print_error_json(arguments, failure.kind, message)
+    return failure.status

@@ -28,7 +28,9 @@ def demo(
     samples: Samples = None,
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help=f"With --web: port of the page [{PORT}]; 0 for one that is free."),
+        typer.Option(
+            metavar="N", min=0, max=65535, help=f"With --web: port of the page [{PORT}]; 0 for one that is free."
+        ),
     ] = None,
     browse: Annotated[bool, typer.Option("--open/--no-open", help="With --web: open the page in a browser.")] = True,
     json: Json = False,
@@ -56,6 +58,7 @@ def _write(out: Path, json: bool, quiet: bool) -> int:
     from fusioncam.runtime.commands.saving import explain_files
     from fusioncam.runtime.demo import MODEL
     from fusioncam.runtime.explainer import Explainer
+    from fusioncam.runtime.picture.titles import probability_title
 
     scene = save_sample(out)
     export_model(MODEL, out / "shapes.fcam")
@@ -63,7 +66,7 @@ def _write(out: Path, json: bool, quiet: bool) -> int:
     if json:
         console.say_json(done)
     else:
-        seen = f"{done['label']} ({done['probability']:.2f})"
+        seen = f"{done['label']} ({probability_title(done['probability'])})"
         console.say(f"the model sees a {seen} in {scene}; why it does: {done['picture']}")
     return console.DONE
 

@@ -10,7 +10,21 @@ from typer import Argument, Option
 from fusioncam.errors import UsageError
 from fusioncam.files import temporary_folder
 from fusioncam.runtime.commands import console
-from fusioncam.runtime.commands.options import AllowCpu, Budget, Bundle, Chunk, Json, Providers, Quiet, Threads, parts
+from fusioncam.runtime.commands.completion import choice, word_list
+from fusioncam.runtime.commands.lists import parts
+from fusioncam.runtime.commands.notes import note_assumptions, note_without_effect
+from fusioncam.runtime.commands.options import (
+    DEFAULT_METHODS,
+    AllowCpu,
+    Budget,
+    Bundle,
+    Chunk,
+    Json,
+    Providers,
+    Quiet,
+    Threads,
+)
+from fusioncam.runtime.evaluation.metrics.catalogue import choices_of_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,27 +38,36 @@ ENGINES, TARGETS = ("local", "ray"), ("top", "annotated")
 Folder = Annotated[Path, Argument(metavar="FOLDER", help="Photos.")]
 Out = Annotated[Path, Option("--out", "-o", metavar="DIR", help="Folder for the results.")]
 AnnotationsFile = Annotated[
-    Path | None, Option(help="Places of the objects: COCO JSON, Pascal VOC XML or a folder of it, or a JSON list.")
+    Path | None,
+    Option(metavar="FILE", help="Places of the objects: COCO JSON, Pascal VOC XML or a folder of it, or a JSON list."),
 ]
 ClassOffset = Annotated[
     int, Option(metavar="N", help="Added to class numbers: 1 where the model's class 0 is a background.")
 ]
-Target = Annotated[str, Option(help="Class to explain: top, or annotated, the likeliest that an annotation accepts.")]
-Methods = Annotated[str, Option(help="Maps to compare, separated by commas; the others are compared with the first.")]
-Metrics = Annotated[
-    str, Option(help="drop (and increase), insertion, deletion, road. --annotations add pointing and energy.")
+Target = Annotated[
+    str, choice("Class to explain: top | annotated (the likeliest that an annotation accepts).", metavar="CLASS")
 ]
-Steps = Annotated[int, Option(help="Steps of insertion and deletion.")]
-Tolerance = Annotated[float, Option(help="Pixels by which the pointing game may miss.")]
+Methods = Annotated[
+    str | None,
+    word_list(
+        f"Maps to compare, separated by commas; the others are compared with the first {DEFAULT_METHODS}.",
+        metavar="METHODS",
+    ),
+]
+Metrics = Annotated[str, word_list(f"What to measure: {choices_of_metrics()}.", metavar="METRICS")]
+Steps = Annotated[int, Option(metavar="N", help="Steps of insertion and deletion.")]
+Tolerance = Annotated[float, Option(metavar="PIXELS", help="Pixels by which the pointing game may miss.")]
 Sanity = Annotated[
     bool, Option("--sanity", help="Also compare with the maps of shuffled weights: takes twice as long.")
 ]
-Table = Annotated[str, Option(help="csv | parquet.")]
+Table = Annotated[str, choice("Kind of the table of results: csv | parquet.", metavar="KIND")]
 Recursive = Annotated[bool, Option("--recursive", "-r", help="Also take photos of subfolders.")]
 Restart = Annotated[bool, Option("--restart", help="Delete the results of an earlier run in DIR.")]
-EngineName = Annotated[str, Option(help="local | ray.")]
-Workers = Annotated[int, Option(help="Ray actors, each with sessions of its own.")]
-RayAddress = Annotated[str | None, Option(help="Address of a running Ray cluster [one is started here].")]
+EngineName = Annotated[str, choice("Who does the work: local (this process) | ray.")]
+Workers = Annotated[int, Option(metavar="N", help="Ray actors, each with sessions of its own.")]
+RayAddress = Annotated[
+    str | None, Option(metavar="ADDRESS", help="Address of a running Ray cluster [one is started here].")
+]
 
 
 def evaluate(
@@ -54,7 +77,7 @@ def evaluate(
     annotations: AnnotationsFile = None,
     class_offset: ClassOffset = 0,
     target: Target = "top",
-    methods: Methods = "fusion_cam,grad_cam,score_cam",
+    methods: Methods = None,
     metrics: Metrics = "drop,insertion,deletion",
     steps: Steps = 32,
     tolerance: Tolerance = 0.0,
@@ -88,12 +111,9 @@ def evaluate(
 
     kind = _known(engine, table, target)
     settings, spend, manifest = Settings(parts(metrics), steps), parse_budget(budget), read_bundle(bundle)
-    height, width = manifest.preprocessing.size
-    _within("tolerance", tolerance, 0, max(height, width))
-    _within("steps", steps, 1, height * width)
-    _within("class-offset", class_offset, -manifest.classes, manifest.classes)
+    _check_ranges(manifest, tolerance, steps, class_offset)
     _check_purpose(settings.metrics, annotations, target, sanity, engine, workers, ray_address)
-    chosen = checked_methods(parts(methods), manifest.gradient)
+    chosen = checked_methods(None if methods is None else parts(methods), manifest.gradient)
     photos, notes = _photos(folder, out, recursive, annotations, manifest, class_offset)
     with ExitStack() as stack:
         config = EvaluationConfig(
@@ -104,9 +124,20 @@ def evaluate(
         rows = rows_with_ray(config, workers, ray_address) if engine == "ray" else Evaluator(config).rows
         same = settings_of(config, manifest, folder) | {"class_offset": class_offset}
         store = stack.enter_context(Store(out, same, restart))
+        note_assumptions(manifest, methods, quiet)
+        if annotations is None and not quiet:
+            note_without_effect({"--class-offset": class_offset, "--tolerance": tolerance}, "--annotations")
         with console.progress_bar(folder.name or os.fspath(folder), quiet) as progress:
             evaluated = evaluate_photos(photos, rows, store, progress)
         return _print(write_results(store, config, evaluated, about_of(config, manifest), kind), out, json, quiet)
+
+
+def _check_ranges(manifest: "Manifest", tolerance: float, steps: int, class_offset: int) -> None:
+    """Raise UsageError for a number that makes no sense for the model."""
+    height, width = manifest.preprocessing.size
+    _within("tolerance", tolerance, 0, max(height, width))
+    _within("steps", steps, 1, height * width)
+    _within("class-offset", class_offset, -manifest.classes, manifest.classes)
 
 
 def _check_purpose(
@@ -169,9 +200,9 @@ def _known(engine: str, table: str, target: str) -> "Kind":
     from fusioncam.runtime.evaluation.report.table import KINDS, require_parquet
     from fusioncam.runtime.evaluation.with_ray import require_ray
 
-    for choice, known, what in ((engine, ENGINES, "engine"), (table, KINDS, "table"), (target, TARGETS, "target")):
-        if choice not in known:
-            raise UsageError(f"no {what} {choice!r}; use {' or '.join(known)}")
+    for name, known, what in ((engine, ENGINES, "engine"), (table, KINDS, "table"), (target, TARGETS, "target")):
+        if name not in known:
+            raise UsageError(f"no {what} {name!r}; use {' or '.join(known)}")
     if table == "parquet":
         require_parquet()
     if engine == "ray":

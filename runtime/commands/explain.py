@@ -8,7 +8,11 @@ from typer import Argument, Option
 from fusioncam import supervisor
 from fusioncam.errors import UsageError
 from fusioncam.runtime.commands import console
+from fusioncam.runtime.commands.completion import choice, class_names, word_list
+from fusioncam.runtime.commands.lists import parts
+from fusioncam.runtime.commands.notes import note_assumptions
 from fusioncam.runtime.commands.options import (
+    DEFAULT_METHODS,
     AllowCpu,
     Budget,
     Bundle,
@@ -18,39 +22,49 @@ from fusioncam.runtime.commands.options import (
     Providers,
     Quiet,
     Threads,
-    parts,
 )
 
 Images = Annotated[list[Path], Argument(metavar="IMAGE...", help="Pictures.")]
 Out = Annotated[Path, Option("--out", "-o", metavar="DIR", help="Folder for the results.")]
 Classes = Annotated[
     list[str] | None,
-    Option("--class", "-c", help="Class number or name, by default the top one; may be given several times."),
+    Option(
+        "--class",
+        "-c",
+        metavar="CLASS",
+        help="Class number or name, by default the top one; may be given several times.",
+        autocompletion=class_names,
+    ),
 ]
 Versus = Annotated[
-    str | None, Option(metavar="CLASS", help="Explain why the class of -c, or the top one, and not this one.")
+    str | None,
+    Option(
+        metavar="OTHER",
+        help="Explain why the class of -c, or the top one, and not this one.",
+        autocompletion=class_names,
+    ),
 ]
 MostProbable = Annotated[
     int | None, Option("-k", metavar="N", help="Explain the N most probable classes of each picture.")
 ]
 Above = Annotated[float | None, Option(metavar="P", help="Explain every class of this probability or more.")]
-Methods = Annotated[str, Option(help="Maps to make, separated by commas.")]
-Smooth = Annotated[
-    str, Option(metavar="WAYS", help="Average over further views of each picture: flip, noise, or both.")
-]
+Methods = Annotated[str | None, word_list(f"Maps to make, separated by commas {DEFAULT_METHODS}.", metavar="METHODS")]
+Smooth = Annotated[str, word_list("Average over further views of each picture: flip, noise, or both.", metavar="VIEWS")]
 Also = Annotated[
     list[Path] | None,
     Option(metavar="BUNDLE", help="Average with the maps of another layer's bundle of the same model."),
 ]
 Verify = Annotated[bool, Option("--verify", help="Ask the model if the map is evidence: a verdict, by 23 passes more.")]
-Style = Annotated[str, Option(help="Style of the pictures: heat | contour | top.")]
+Style = Annotated[str, choice("Style of the pictures: heat | contour | top.", metavar="STYLE")]
 Top = Annotated[float | None, Option(metavar="P", help="Percent of the pixels that --style top outlines (default 20).")]
 Colormap = Annotated[
-    str | None, Option(help="cividis | inferno | jet | magma | plasma | turbo | viridis (default plasma).")
+    str | None, choice("Colours: cividis | inferno | jet | magma | plasma | turbo | viridis (default plasma).")
 ]
-Opacity = Annotated[float, Option(help="Opacity of the colours; in other styles, how much the rest fades.")]
+Opacity = Annotated[
+    float, Option(metavar="X", help="Opacity of the colours; in other styles, how much the rest fades.")
+]
 Separate = Annotated[bool, Option("--separate", help="Also draw each map on the whole photo: STEM.METHOD.png.")]
-Resolution = Annotated[str, Option(help="Size of the arrays in STEM.npz: model | photo.")]
+Resolution = Annotated[str, choice("Size of the arrays in STEM.npz: model | photo.", metavar="SIZE")]
 
 
 def explain(
@@ -61,7 +75,7 @@ def explain(
     versus: Versus = None,
     most_probable: MostProbable = None,
     above: Above = None,
-    methods: Methods = "fusion_cam,grad_cam,score_cam",
+    methods: Methods = None,
     budget: Budget = "exact",
     smooth: Smooth = "",
     also: Also = None,
@@ -94,7 +108,7 @@ def explain(
     draw = DrawOptions(color, opacity, style, DEFAULT_TOP if top is None else top)
     options = OutputOptions(draw, resolution, separate)
     explainer = Explainer(
-        [bundle, *(also or [])], parts(providers), parts(methods), parse_budget(budget),
+        [bundle, *(also or [])], parts(providers), None if methods is None else parts(methods), parse_budget(budget),
         chunk=chunk, threads=threads, smooth=parts(smooth), allow_cpu=allow_cpu,
     )  # fmt: skip
 
@@ -103,10 +117,7 @@ def explain(
 
     versus_class = None if versus is None else number(versus)
     selection = ClassSelection(tuple(map(number, classes or [])), versus_class, most_probable, above)
-    preprocessing = explainer.manifest.preprocessing
-    if preprocessing.origin == "assumed" and not quiet:
-        note = f"the model does not say how pictures are prepared: {preprocessing.words} was assumed"
-        console.complain(note, "note")
+    note_assumptions(explainer.manifest, methods, quiet)
     done, failed = explain_files(explainer, images, out, selection, options, verify=verify, quiet=quiet, show=not json)
     if json:
         console.say_json({"explanations": done, "failed": failed})

@@ -10,6 +10,7 @@ from fusioncam import supervisor
 from fusioncam.errors import UsageError
 from fusioncam.manifest import CHUNK, Manifest
 from fusioncam.runtime.commands import console
+from fusioncam.runtime.commands.completion import choice
 from fusioncam.runtime.commands.options import (
     SECONDS,
     AcceptDrift,
@@ -59,29 +60,36 @@ NOTES: dict[str, Callable[[Manifest, str | None], bool]] = {
 }
 
 
-Model = Annotated[str, Argument(help="ONNX file, a folder with one, or package.module:factory of a torch module.")]
+Model = Annotated[
+    str, Argument(metavar="MODEL", help="ONNX file, a folder with one, or package.module:factory of a torch module.")
+]
 Out = Annotated[Path | None, Option("--out", "-o", metavar="BUNDLE", help="Folder to make [MODEL.fcam].")]
-Layer = Annotated[str | None, Option(help="Tensor or node to explain by, as `inspect` names it [chosen].")]
-Labels = Annotated[Path | None, Option(help="Text file, one class name a line.")]
-Preset = Annotated[str | None, Option(help="Arithmetic of the preprocessing: torchvision | tf | unit | raw | signed.")]
-Rescale = Annotated[float | None, Option(help="Factor on the 0..255 pixel.")]
-Mean = Annotated[Three, Option(metavar="A B C", help="Subtracted after rescaling.")]
-Std = Annotated[Three, Option(metavar="A B C", help="Divided by last.")]
-Order = Annotated[str | None, Option(help="rgb | bgr.")]
-Resize = Annotated[str | None, Option(help="squash | crop | squash_crop | crop_first.")]
-CropFraction = Annotated[float | None, Option(help="Side of the crop over that of the picture.")]
-Filter = Annotated[str | None, Option(help="nearest | bilinear | bicubic | lanczos | box | hamming [bilinear].")]
+Layer = Annotated[
+    str | None, Option(metavar="LAYER", help="Tensor or node to explain by, as `inspect` names it [chosen].")
+]
+Labels = Annotated[Path | None, Option(metavar="FILE", help="Text file, one class name a line.")]
+Preset = Annotated[str | None, choice("Arithmetic of the preprocessing: torchvision | tf | unit | raw | signed.")]
+Rescale = Annotated[float | None, Option(metavar="X", help="Factor on the 0..255 pixel.")]
+Mean = Annotated[Three, Option(metavar="A,B,C", help="Subtracted after rescaling.")]
+Std = Annotated[Three, Option(metavar="A,B,C", help="Divided by last.")]
+Order = Annotated[str | None, choice("Order of the channels: rgb | bgr.", metavar="ORDER")]
+Resize = Annotated[
+    str | None, choice("Way to the input's size: squash | crop | squash_crop | crop_first.", metavar="WAY")
+]
+CropFraction = Annotated[float | None, Option(metavar="SHARE", help="Side of the crop over that of the picture.")]
+Filter = Annotated[
+    str | None, choice("Filter of resizing: nearest | bilinear | bicubic | lanczos | box | hamming [bilinear].")
+]
 Precision = Annotated[
-    str | None, Option(help="Precision of the masked passes: fp32 | fp16 (GPUs) | int8 (CPUs, NPUs) [the model's].")
+    str | None,
+    choice("Precision of the masked passes: fp32 | fp16 (GPUs) | int8 (CPUs, NPUs) [the model's].", metavar="KIND"),
 ]
 Calibrate = Annotated[Path | None, Option(metavar="FOLDER", help="Photos like those to be explained; for int8.")]
 Symmetric = Annotated[
     bool, Option("--symmetric", help="With int8: signed and around zero, as TensorRT wants it; maps drift more.")
 ]
 NoGradient = Annotated[bool, Option("--no-gradient", help="Without gradients, for operators that have no rule.")]
-Ending = Annotated[
-    str | None, Option(help="Step after the logits: softmax | sigmoid | value (a regression) [the model's].")
-]
+Ending = Annotated[str | None, choice("Step after the logits: softmax | sigmoid | value (a regression) [the model's].")]
 Single = Annotated[
     bool, Option("--single", help="Also the whole method as one graph, fusioncam.onnx, for any onnxruntime.")
 ]
@@ -89,7 +97,7 @@ Shared = Annotated[bool, Option("--shared-weights", help="With --single: half th
 Turn = Annotated[int, Option("--chunk", metavar="N", help="With --single: masked pictures per turn of its loop.")]
 For = Annotated[
     str,
-    Option("--for", metavar="KIND", help="With --single: any (onnxruntime) | tensorrt (keeps float16; slow on CPUs)."),
+    choice("With --single: any (onnxruntime) | tensorrt (keeps float16; slow on CPUs).", "--for", metavar="KIND"),
 ]
 Unrolled = Annotated[int | None, Option(metavar="N", help="Also the method without a Loop, N masks a call.")]
 

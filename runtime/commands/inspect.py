@@ -9,20 +9,26 @@ from fusioncam import supervisor
 from fusioncam.errors import UsageError
 from fusioncam.manifest import MANIFEST
 from fusioncam.runtime.commands import console
-from fusioncam.runtime.commands.options import SECONDS, Json, MemoryLimit, Scores, Size, TimeLimit, parts
+from fusioncam.runtime.commands.completion import word_list
+from fusioncam.runtime.commands.lists import parts
+from fusioncam.runtime.commands.options import SECONDS, Json, MemoryLimit, Scores, Size, TimeLimit
 
 
 def inspect(
-    model: Annotated[Path, typer.Argument(help="ONNX file, or a folder with one; with --providers a bundle, too.")],
+    model: Annotated[
+        Path,
+        typer.Argument(metavar="MODEL", help="ONNX file, or a folder with one; with --providers a bundle, too."),
+    ],
     size: Size = None,
     scores: Scores = None,
     every: Annotated[bool, typer.Option("--all", help="List every layer, not only the last ten.")] = False,
     providers: Annotated[
         str | None,
-        typer.Option(metavar="NAMES", help="Show which nodes of the explanation's graphs these providers would run."),
+        word_list("Show which nodes of the explanation's graphs these providers would run.", metavar="PROVIDERS"),
     ] = None,
     layer: Annotated[
-        str | None, typer.Option(help="With --providers and a model: the layer to explain [export's choice].")
+        str | None,
+        typer.Option(metavar="LAYER", help="With --providers and a model: the layer to explain [export's choice]."),
     ] = None,
     time_limit: TimeLimit = SECONDS,
     memory_limit: MemoryLimit = None,

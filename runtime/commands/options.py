@@ -5,11 +5,13 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-Bundle = Annotated[Path, Argument(help="Bundle made by `fusioncam export`.")]
+from fusioncam.runtime.commands.completion import choice, word_list
+
+Bundle = Annotated[Path, Argument(metavar="BUNDLE", help="Bundle made by `fusioncam export`.")]
 Json = Annotated[bool, Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="No progress bar, no notes.")]
 Size = Annotated[
-    tuple[int, int] | None, Option("--size", metavar="H W", help="Input size, where the model leaves it open.")
+    tuple[int, int] | None, Option("--size", metavar="H,W", help="Input size, where the model leaves it open.")
 ]
 TimeLimit = Annotated[
     float,
@@ -33,27 +35,26 @@ MemoryLimit = Annotated[
 ]
 AcceptDrift = Annotated[bool, Option("--accept-drift", help="Take maps that drift beyond the limits.")]
 SECONDS = 1800.0  # the usual time limit
-Scores = Annotated[str | None, Option("--scores", help="Output that holds the class scores, of several.")]
+Scores = Annotated[
+    str | None, Option("--scores", metavar="OUTPUT", help="Output that holds the class scores, of several.")
+]
 Budget = Annotated[
     str,
-    Option(
-        help="Masked passes: exact | auto | auto:0.01 (a tolerance) | 80ms (a time) | 64 (a number) | 0.2 (a share)."
+    choice(
+        "Masked passes: exact | auto | auto:0.01 (a tolerance) | 80ms (a time) | 64 (a number) | 0.2 (a share).",
+        metavar="BUDGET",
     ),
 ]
 Providers = Annotated[
     str,
-    Option(
-        metavar="NAMES",
-        help="Execution providers, in order of preference: cpu, cuda, tensorrt, tensorrt-rtx, qnn, openvino, webgpu, "
+    word_list(
+        "Execution providers, in order of preference: cpu, cuda, tensorrt, tensorrt-rtx, qnn, openvino, webgpu, "
         "coreml, directml, or NAME:LIBRARY.",
+        metavar="PROVIDERS",
     ),
 ]
 AllowCpu = Annotated[bool, Option("--allow-cpu", help="Let the CPU run nodes that no provider takes, with a warning.")]
-Chunk = Annotated[int | None, Option(help="Masked pictures per run [measured; 64 on a GPU].")]
-Threads = Annotated[int | None, Option(help="CPU threads [one per core].")]
+Chunk = Annotated[int | None, Option(metavar="N", help="Masked pictures per run [measured; 64 on a GPU].")]
+Threads = Annotated[int | None, Option(metavar="N", help="CPU threads [one per core].")]
+DEFAULT_METHODS = "[fusion_cam,grad_cam,score_cam; without a gradient score_cam]"
 Three = tuple[float, float, float] | None
-
-
-def parts(text: str) -> list[str]:
-    """Return the words between the commas of a list."""
-    return [part.strip() for part in text.split(",") if part.strip()]

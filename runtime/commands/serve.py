@@ -11,7 +11,8 @@ from typer import Argument, Option
 
 from fusioncam.errors import UsageError
 from fusioncam.runtime.commands import console
-from fusioncam.runtime.commands.options import AllowCpu, Budget, Chunk, Json, Providers, Threads, parts
+from fusioncam.runtime.commands.lists import parts
+from fusioncam.runtime.commands.options import AllowCpu, Budget, Chunk, Json, Providers, Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,13 +33,15 @@ Bundles = Annotated[
         "model.",
     ),
 ]
-Host = Annotated[str, Option(help="Address to listen at: 0.0.0.0 for all of this machine's.")]
-Port = Annotated[int, Option(min=0, max=65535, help="Port to listen at; 0 for one that is free.")]
-Workers = Annotated[int, Option(min=1, max=256, help="Processes, each with the models loaded; they share the cores.")]
-MaxBatch = Annotated[
-    int, Option(min=1, max=1024, help="Explanations of a model in progress at a time: bounds the memory.")
+Host = Annotated[str, Option(metavar="ADDRESS", help="Address to listen at: 0.0.0.0 for all of this machine's.")]
+Port = Annotated[int, Option(metavar="N", min=0, max=65535, help="Port to listen at; 0 for one that is free.")]
+Workers = Annotated[
+    int, Option(metavar="N", min=1, max=256, help="Processes, each with the models loaded; they share the cores.")
 ]
-Queue = Annotated[int, Option(min=0, max=1 << 20, help="Explanations of a model that may wait; then 503.")]
+MaxBatch = Annotated[
+    int, Option(metavar="N", min=1, max=1024, help="Explanations of a model in progress at a time: bounds the memory.")
+]
+Queue = Annotated[int, Option(metavar="N", min=0, max=1 << 20, help="Explanations of a model that may wait; then 503.")]
 Timeout = Annotated[float, Option(metavar="SECONDS", help="Time for a request; then 504.")]
 Deadline = Annotated[
     str | None,

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fusioncam.runtime.commands import console
+from fusioncam.runtime.commands.completion import choice
 from fusioncam.runtime.commands.options import Bundle, Json, Quiet
 
 
@@ -15,16 +16,25 @@ def triton(
     repo: Annotated[
         Path, typer.Option(metavar="DIR", help="Model repository for the bundle, made where it is missing.")
     ],
-    name: Annotated[str | None, typer.Option(help="Name of the model for clients [the bundle's].")] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the model for clients [the bundle's].")
+    ] = None,
     form: Annotated[
-        str, typer.Option(help="single: the graph of export --single | bls: a Python model drives the passes | both.")
+        str,
+        choice(
+            "single (the graph of export --single) | bls (a Python model drives the passes) | both.", metavar="FORM"
+        ),
     ] = "single",
     tensorrt: Annotated[
         bool, typer.Option("--tensorrt", help="TensorRT runs the parts of the graphs that it takes.")
     ] = False,
-    instances: Annotated[int, typer.Option(help="Explanations at a time.")] = 1,
-    kind: Annotated[str | None, typer.Option(help="Where the graphs run: cpu | gpu [cpu; gpu for TensorRT].")] = None,
-    version: Annotated[int | None, typer.Option(help="Version of the models [the one after the highest].")] = None,
+    instances: Annotated[int, typer.Option(metavar="N", help="Explanations at a time.")] = 1,
+    kind: Annotated[
+        str | None, choice("Where the graphs run: cpu | gpu [cpu; gpu for TensorRT].", metavar="KIND")
+    ] = None,
+    version: Annotated[
+        int | None, typer.Option(metavar="N", help="Version of the models [the one after the highest].")
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:

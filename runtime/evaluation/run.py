@@ -80,7 +80,7 @@ def write_results(
     store: Store, config: EvaluationConfig, rows: Sequence[Row], about: Mapping[str, Any], table: Kind = "csv"
 ) -> dict[str, Any]:
     """Write the table, `summary.json` and `report.html`, and return the summary."""
-    problems = (*config.annotations.problems, *_shifted_numbers(config, rows))
+    problems = (*config.annotations.problems, *_shifted_numbers(config, rows), *_no_effect(config, rows))
     summary = summarise(rows, config.methods, METRICS, about, problems)
     measured = list(summary["metrics"])
     write_atomically(store.folder / f"results.{table}", table_bytes(rows, config.methods, measured, table))
@@ -101,6 +101,21 @@ def _shifted_numbers(config: EvaluationConfig, rows: Sequence[Row]) -> Iterator[
             f"the top class is right on {right[0]} of {len(annotated)} photos, but would be on {right[best]} if the "
             f"numbers of classes were {'larger' if best > 0 else 'smaller'} by 1: look at --class-offset",
         )
+
+
+def _no_effect(config: EvaluationConfig, rows: Sequence[Row]) -> Iterator[Problem]:
+    """Yield a problem where there are annotations, but not one map could be measured by them."""
+    measured = [row for row in rows if "error" not in row]
+    maps = [of_map["metrics"] for row in measured for of_map in row["methods"].values()]
+    if config.annotations.sha256 is None or not measured or any("pointing" in figures for figures in maps):
+        return
+    if not config.annotations.entries:
+        why = "they are for none of these photos: file names in them must be those of the folder"
+    elif not any(entry.objects for entry in config.annotations.entries.values()):
+        why = "they name classes, but no places of objects"
+    else:
+        why = "no explained class is on an annotated object: look at --class-offset, or use --target annotated"
+    yield Problem(None, f"the annotations have no effect on pointing and energy: {why}")
 
 
 def about_of(config: EvaluationConfig, manifest: Manifest) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from fusioncam.errors import ImageError, UsageError
 from fusioncam.kernels.arrays import Float32Array
 from fusioncam.manifest import Preprocessing
-from fusioncam.runtime.photos.folder import files_in
+from fusioncam.runtime.photos.folder import photos_of
 from fusioncam.runtime.photos.model_input import as_input
 
 MOST = 64  # photos: bounds the time
@@ -26,13 +26,14 @@ def photos_in(
 
     Args:
         folder: The folder; subfolders and hidden files are skipped.
-        complain: Called once, with one line, for each file that cannot be read as a picture; the file is left out.
+        complain: Called once, with one line, for each photo that cannot be read; the photo is left out. Files that are
+            no photos, such as annotations, are left out without a word.
 
     Returns:
         A function that takes a `Preprocessing` and yields the photos: file name, and (3, H, W) float32.
 
     Raises:
-        UsageError: There is no such folder, it holds no file, or none of its files can be read (as the photos come).
+        UsageError: There is no such folder, it holds no photo, or none of its photos can be read (as they come).
     """
     files = _files(Path(folder))
     bad: set[Path] = set()
@@ -50,14 +51,12 @@ def photos_in(
                 continue
             yield file.name, x
         if len(bad) == len(files):
-            raise UsageError(f"no file in {folder} can be read as a picture; calibrate on photos")
+            raise UsageError(f"no photo in {folder} can be read; calibrate on photos like those to be explained")
 
     return photos
 
 
 def _files(folder: Path) -> list[Path]:
-    files = files_in(folder, "give a folder of photos to calibrate on")
-    if not files:
-        raise UsageError(f"{folder} holds no photo; put some in it, like those to be explained")
+    files = list(photos_of(folder).values())
     picked = np.unique(np.linspace(0, len(files) - 1, min(MOST, len(files))).round().astype(int))
     return [files[i] for i in picked]

@@ -26,7 +26,7 @@ from fusioncam.runtime.picture.styles import (
     overlay_difference,
 )
 from fusioncam.runtime.picture.text import TextStyle, wrap, write
-from fusioncam.runtime.picture.titles import method_title
+from fusioncam.runtime.picture.titles import method_title, probability_title
 
 MARGIN, GAP = 32, 20
 # Range of a tile's longer side, in pixels.
@@ -159,7 +159,7 @@ def panel(
         return overlay(base, resized, colormap, opacity, style=style, top=top)
 
     tiles = [_Tile("Input", base), *(_Tile(method_title(m), draw(maps[m]), legends.get(m)) for m in maps)]
-    chance = "" if probability is None else "< 0.01" if 0 < probability < 0.005 else f"{probability:.2f}"
+    chance = "" if probability is None else probability_title(probability)
     legend = make_legend(colormap, style, float(options.top)) if between is None else None
     return _sheet(grid, Headline(title, chance, verdict), tiles, Facts(facts or {}, notes), legend)
 

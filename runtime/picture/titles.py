@@ -1,4 +1,4 @@
-"""Printed names of methods."""
+"""Printed names of methods, and printed probabilities."""
 
 METHOD_TITLES = {
     "fusion_cam": "Fusion-CAM",
@@ -28,6 +28,11 @@ def method_title(method: str) -> str:
     if not known:
         return variant
     return f"{METHOD_TITLES[known]} ({variant})" if variant else METHOD_TITLES[known]
+
+
+def probability_title(probability: float) -> str:
+    """Return a probability, or the value of a regression, to two decimals; a small one is never shown as zero."""
+    return "< 0.01" if 0 < probability < 0.005 else f"{probability:.2f}"
 
 
 def _detail(text: str) -> str:

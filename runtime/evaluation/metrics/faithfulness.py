@@ -10,7 +10,7 @@ from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import Array, Float32Array
 from fusioncam.runtime.engine import Pictures, Task
 from fusioncam.runtime.evaluation.metrics import road
-from fusioncam.runtime.evaluation.metrics.catalogue import flags_of
+from fusioncam.runtime.evaluation.metrics.catalogue import choices_of_metrics, flags_of
 from fusioncam.runtime.probes.drop import drop_probe
 from fusioncam.runtime.probes.measured import Measured, merged
 from fusioncam.runtime.probes.pixel_curves import CURVES, curve_probe
@@ -44,10 +44,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if unknown := [m for m in self.metrics if m not in PROBES]:
-            raise UsageError(
-                f"no metric {unknown[0]!r}; there are {', '.join(PROBES)} "
-                "(increase comes with drop, pointing and energy with annotations)"
-            )
+            raise UsageError(f"no metric {unknown[0]!r}; there are {choices_of_metrics()}")
         if self.steps < 1:
             raise UsageError(f"insertion and deletion take 1 step or more, not {self.steps}")
         if not self.percentiles or not all(0 < p < 100 for p in self.percentiles):

@@ -19,7 +19,7 @@ from fastapi import FastAPI
 
 from fusioncam.runtime.engine import TOP_CLASS, ExplainRequest, Pipeline
 from fusioncam.runtime.explainer import Explainer
-from fusioncam.runtime.methods import METHODS
+from fusioncam.runtime.methods import checked_methods
 from fusioncam.runtime.service.batching.batcher import Batcher
 from fusioncam.runtime.service.http.app import make_app
 from fusioncam.runtime.service.http.loading import LoadingApp
@@ -76,7 +76,7 @@ def _settle() -> None:
 
 def _open_pipeline(config: WorkerConfig, bundle: Path) -> Pipeline:
     """Load a model, and have it explain a few times: first runs allocate, and take longer than deadlines allow for."""
-    methods = METHODS if config.settings.check_bundle(bundle).gradient else ("score_cam",)
+    methods = checked_methods(None, config.settings.check_bundle(bundle).gradient)
     explainer = Explainer(
         bundle, config.providers, methods, chunk=config.chunk, threads=config.threads, allow_cpu=config.allow_cpu
     )

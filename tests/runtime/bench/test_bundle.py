@@ -93,7 +93,7 @@ def test_the_table(run, bundle, no_processes):
     status, out, err = run("bench", bundle, "one.png", "--budget", "exact", "--rounds", "2", "--chunk", "2")
     assert (status, err) == (0, "")
     head, columns, bare, exact, *notes = out.splitlines()
-    assert head == "tiny.fcam: 1 pictures, 2 rounds, chunk 2"
+    assert head == "tiny.fcam: 1 picture, 2 rounds, chunk 2"
     assert columns.split() == ["passes", "p50", "p95", "x", "bare", "MB", "+MB", "corr.", "diff.", "drop", "%"]
     assert bare.startswith(BARE)
     assert exact.split()[0] == "exact"

@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
+from fusioncam.runtime.evaluation.metrics.catalogue import choices_of_metrics
+
 RESULTS = ("report.html", "results.csv", "summary.json")
 QUICK = ("--methods", "grad_cam,layer_cam", "--metrics", "drop")
 
@@ -213,7 +215,7 @@ BAD = [
     (("--methods", "lime"), "lime"),
     (("--methods", ""), "no method chosen"),
     (("--methods", "fusion_cam:layer_cam"), "fusion_cam:layer_cam"),
-    (("--metrics", "beauty"), "drop, deletion, insertion, road"),
+    (("--metrics", "beauty"), choices_of_metrics()),
     (("--metrics", ""), "nothing to measure"),
     (("--steps", "0"), "1 step or more"),
     (("--steps", "10000000000"), "steps must be from 1 to 576"),
@@ -226,7 +228,7 @@ BAD = [
     (("--methods", "score_cam_probability", "--budget", "2"), "use budget exact"),
     (("--workers", "2"), "--workers and --ray-address are for --engine ray"),
     (("--ray-address", "127.0.0.1:1"), "--workers and --ray-address are for --engine ray"),
-    (("--metrics", "pointing"), "pointing and energy with annotations"),
+    (("--metrics", "pointing"), "--annotations adds pointing and energy"),
     (("--target", "best"), "use top or annotated"),
     (("--target", "annotated"), "--annotations"),
     (("--table", "excel"), "use csv or parquet"),

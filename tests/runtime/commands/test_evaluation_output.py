@@ -1,6 +1,8 @@
 """What `evaluate` prints: figures that fit, what they rest on, and what went wrong, each kind once."""
 
 import io
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -73,7 +75,7 @@ class Kept:
 
 
 class Notes:
-    problems = ()
+    problems, sha256 = (), None
 
 
 @pytest.mark.parametrize(
@@ -91,3 +93,23 @@ def test_classes_counted_from_elsewhere_are_noticed(accepted, hint, tmp_path):
         "problems"
     ]
     assert [hint in p["text"] for p in problems] == ([True] if hint else [])
+
+
+def test_annotations_without_effect_are_told(run, bundle, work, tmp_path):
+    (tmp_path / "photos").mkdir()
+    shutil.copy(work / "one.png", tmp_path / "photos" / "00.png")
+    given = ("evaluate", bundle, tmp_path / "photos", "--methods", "grad_cam", "--metrics", "drop")
+    _, _, err = run(*given, "-o", tmp_path / "plain", "--class-offset", "1")
+    assert err == "note: --class-offset has no effect without --annotations\n"
+    explained = json.loads((tmp_path / "plain" / "rows.jsonl").read_text())["class_index"]
+    boxes = [[1, 1, 9, 9]]
+    for n, (entry, why) in enumerate(
+        (
+            ({"file": "gone.png", "boxes": boxes}, "they are for none of these photos"),
+            ({"file": "00.png", "accept_classes": [explained]}, "they name classes, but no places"),
+            ({"file": "00.png", "accept_classes": [(explained + 1) % 4], "boxes": boxes}, "no explained class is on"),
+        )
+    ):
+        (tmp_path / "notes.json").write_text(json.dumps([entry]))
+        _, _, err = run(*given, "-o", tmp_path / f"{n}", "--annotations", tmp_path / "notes.json")
+        assert f"the annotations have no effect on pointing and energy: {why}" in err

@@ -48,12 +48,12 @@ def folder(named_files, tmp_path):
 
 
 @pytest.mark.parametrize("command", GROUP.commands)
-def test_the_help_ends_with_two_or_three_examples_and_fits_a_narrow_terminal(run, monkeypatch, command):
+def test_the_help_ends_with_examples_and_fits_a_narrow_terminal(run, monkeypatch, command):
     monkeypatch.setenv("COLUMNS", "80")
     status, out, err = run(command, "--help")
     assert (status, err) == (0, "")
     examples = EXAMPLES[command]
-    assert len(examples) in (2, 3)
+    assert 2 <= len(examples) <= 4
     assert out.endswith("\n  Examples:\n" + "".join(f"    {line}\n" for line in examples))
     assert max(map(len, out.splitlines())) <= 80
 

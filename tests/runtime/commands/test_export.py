@@ -52,6 +52,13 @@ def test_no_gradient(run, make_model, only_line, tmp_path):
     assert status == 0
     assert "gradient" not in out
     assert "FAIL" not in out
+    # The default methods are those that the bundle has.
+    status, out, err = run("explain", bundle, "one.png", "-o", tmp_path / "out", "--json")
+    assert (status, json.loads(out)["explanations"][0]["methods"]) == (0, ["score_cam"])
+    assert notes(err) == ["note: the bundle has no gradient, so of the usual maps only score_cam is made"]
+    status, out, err = run("bench", bundle, "one.png", "--rounds", "1", "--budget", "exact")
+    assert status == 0, err
+    assert "WRONG" not in out
 
 
 def test_inspect_is_silent_about_the_way_out_where_none_is_needed(run):

@@ -41,6 +41,7 @@ def test_photos_come_in_order_of_their_names_every_time(folder):
 def test_what_is_no_picture_is_left_out_and_said_once(folder):
     (folder / "35.jpg").write_bytes(b"no picture")
     (folder / ".hidden").write_bytes(b"nor this")
+    (folder / "annotations.json").write_bytes(b"[]")
     (folder / "deeper").mkdir()
     said = []
     photos = photos_in(folder, said.append)
@@ -63,10 +64,10 @@ def test_folders_that_hold_no_photo(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.png").write_bytes(b"no picture")
-    for name, why in (("empty", "holds no photo; put some"), ("none", r"cannot be read \(No such file")):
+    for name, why in (("empty", "holds no photo"), ("none", r"cannot be read \(No such file")):
         with pytest.raises(UsageError, match=why):
             photos_in(tmp_path / name)
-    with pytest.raises(UsageError, match=r"no file in .*bad can be read as a picture; calibrate on photos"):
+    with pytest.raises(UsageError, match=r"no photo in .*bad can be read; calibrate on photos"):
         list(photos_in(tmp_path / "bad")(PREP))
 
 
@@ -82,9 +83,13 @@ def test_from_the_command_line(run, work, folder, only_line, tmp_path):
     assert json.loads(out)["score_precision"] == "int8"
     status, out, _ = run("check", target, "--photos", folder)
     assert status == 0
-    assert out.count("ok  ") == 11
-    assert out.count("Score-CAM by int8 scores") == 3
-    assert re.search(r"r of the worst of 12 photos, \w+\.png: 0\.\d{4} \(at least 0\.95\)\n", out)
+    assert out.count("ok  ") == 7
+    assert re.search(
+        r"\nok    Score-CAM by int8 scores, r with that by exact ones on 12 photos: "
+        r"worst \(\w+\.png\) 0\.\d{4} \(at least 0\.95\), share below 0\.99 \S+ \(limit 0\.25\), "
+        r"median [01]\.\d{4} \(at least 0\.985\)\n",
+        out,
+    )
     status, _, err = run("check", target)
     assert "note: how far maps drift on other photos is unknown; measure it with --photos FOLDER" in err
     status, _, err = run("export", *options)
@@ -94,7 +99,8 @@ def test_from_the_command_line(run, work, folder, only_line, tmp_path):
     status, _, err = run("export", *options, "--calibrate", tmp_path / "empty")
     assert (status, only_line(err)) == (
         2,
-        f"error: {tmp_path / 'empty'} holds no photo; put some in it, like those to be explained",
+        f"error: {tmp_path / 'empty'} holds no photo (its subfolders were not searched); give a folder with pictures, "
+        "such as .jpg or .png",
     )
 
 

@@ -3,6 +3,12 @@
 import pytest
 
 from fusioncam.runtime.picture import METHOD_TITLES, method_title
+from fusioncam.runtime.picture.titles import probability_title
+
+
+def test_a_small_probability_is_not_shown_as_zero():
+    shown = [probability_title(p) for p in (0.0, 1e-9, 0.004, 0.005, 0.256, 1.0, -3.0)]
+    assert shown == ["0.00", "< 0.01", "< 0.01", "0.01", "0.26", "1.00", "-3.00"]
 
 
 class TestMethodTitle:

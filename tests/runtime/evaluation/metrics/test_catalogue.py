@@ -3,13 +3,29 @@
 import numpy as np
 import pytest
 
-from fusioncam.runtime.evaluation.metrics.catalogue import FLAGS, METRICS, fault, flags_of
+from fusioncam.runtime.evaluation.metrics.catalogue import (
+    ASKED,
+    FLAGS,
+    METRICS,
+    choices_of_metrics,
+    fault,
+    flags_of,
+)
+from fusioncam.runtime.evaluation.metrics.faithfulness import PROBES
 from fusioncam.runtime.probes.measured import Measured, merged
 
 
 def test_metrics_have_a_direction_and_a_source():
     assert {m.better for m in METRICS.values()} == {"higher", "lower"}
     assert all(m.label and "arXiv" in m.source for m in METRICS.values())
+
+
+def test_the_table_says_which_option_measures_a_metric():
+    assert {*ASKED} == {*PROBES}
+    assert choices_of_metrics() == (
+        "drop (with increase), insertion, deletion, road (with road_morf and road_lerf); "
+        "--annotations adds pointing and energy, --sanity adds sanity"
+    )
 
 
 def test_parts_are_merged_and_flags_named_once():

@@ -1,0 +1,100 @@
+"""Lists on the command line: by commas as documented, or by spaces."""
+
+import re
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Words(NamedTuple):
+    """The words that a list can hold.
+
+    Attributes:
+        known: Returns the words by name; called when a list is completed, or goes on after a space.
+        pattern: Of further words, which are no names.
+    """
+
+    known: Callable[[], Sequence[str]]
+    pattern: str = "(?!)"
+
+    def fits(self, text: str) -> bool:
+        """Return whether a text is a word of the list, or several with commas between them."""
+        words = parts(text)
+        return bool(words) and all(re.fullmatch(self.pattern, w) or w in self.known() for w in words)
+
+
+def _methods() -> Sequence[str]:
+    from fusioncam.runtime.methods import EVERY
+
+    return EVERY
+
+
+def _metrics() -> Sequence[str]:
+    from fusioncam.runtime.evaluation.metrics.catalogue import ASKED
+
+    return ASKED
+
+
+def _providers() -> Sequence[str]:
+    from fusioncam.runtime.providers.table import PROVIDERS
+
+    return [provider.short for provider in PROVIDERS]
+
+
+# By the metavar of the option.
+LISTS = {
+    "METHODS": Words(_methods, r"(union|fusion)_cam:\S+"),
+    "METRICS": Words(_metrics),
+    "PROVIDERS": Words(_providers, r"[\w-]+:\S+"),
+    "VIEWS": Words(lambda: ("flip", "noise")),
+    "BUDGETS": Words(lambda: ("exact", "auto"), r"auto:\S+|[0-9.]+(m?s)?"),
+    "CLASS": Words(tuple, r"[0-9]+"),
+}
+
+
+def parts(text: str) -> list[str]:
+    """Return the words of a list, which are separated by commas or spaces."""
+    return text.replace(",", " ").split()
+
+
+def spelled_one_way(arguments: Sequence[str], parameters: Sequence[Any]) -> list[str]:
+    """Return the arguments of a command with every list as the parser takes it.
+
+    An option of several numbers (`--mean 1,1,1`) gets each number as an argument. The words of a list (`--methods
+    grad_cam score_cam`) are joined by commas; an option that may be repeated is repeated (`-c 3 4`). A word that names
+    a file is not part of a list.
+
+    Args:
+        arguments: As given.
+        parameters: Of the command.
+    """
+    options = {name: parameter for parameter in parameters for name in parameter.opts if name.startswith("-")}
+    waiting, spelled = deque(arguments), list[str]()
+    while waiting and waiting[0] != "--":
+        word = waiting.popleft()
+        name, equals, value = word.partition("=")
+        option = options.get(name)
+        if option is None or option.is_flag or not (equals or waiting):
+            spelled.append(word)
+            continue
+        if not equals:
+            value = waiting.popleft()
+        words = LISTS.get(option.metavar)
+        if option.nargs > 1:
+            numbers = re.split(r"[,x\s]+", value)
+            spelled += [name, *(numbers if len(numbers) == option.nargs else [value])]
+        elif words is None:
+            spelled += [name, value]
+        elif option.multiple:
+            values = [part for v in (value, *_further(waiting, words)) for part in (parts(v) if words.fits(v) else [v])]
+            spelled += [part for v in values for part in (name, v)]
+        else:
+            spelled += [name, ",".join((value, *_further(waiting, words)))]
+    return [*spelled, *waiting]
+
+
+def _further(waiting: deque[str], words: Words) -> Iterator[str]:
+    """Take the words with which a list goes on after a space."""
+    while waiting and words.fits(waiting[0]) and not Path(waiting[0]).exists():
+        yield waiting.popleft()

@@ -1,0 +1,35 @@
+"""Notes: what was assumed because neither the model nor the user said it, and what has no effect."""
+
+from collections.abc import Mapping
+
+from fusioncam.manifest import Manifest
+from fusioncam.runtime.commands import console
+
+
+def note_assumptions(manifest: Manifest, methods: str | None, quiet: bool) -> None:
+    """Say what the explanations of a bundle rest on that nobody asked for.
+
+    Args:
+        manifest: The bundle's.
+        methods: The methods, as the user gave them; None where the default ones are made.
+        quiet: Whether to say nothing.
+    """
+    if quiet:
+        return
+    if manifest.preprocessing.origin == "assumed":
+        words = manifest.preprocessing.words
+        console.complain(f"the model does not say how pictures are prepared: {words} was assumed", "note")
+    if methods is None and not manifest.gradient:
+        console.complain("the bundle has no gradient, so of the usual maps only score_cam is made", "note")
+
+
+def note_without_effect(values: Mapping[str, object], missing: str) -> None:
+    """Say which options that were given have no effect without another one.
+
+    Args:
+        values: By option; a false one counts as not given.
+        missing: The other option.
+    """
+    for name, value in values.items():
+        if value:
+            console.complain(f"{name} has no effect without {missing}", "note")
