@@ -2,6 +2,7 @@
 
 from fusioncam.runtime.picture.colors import COLORMAPS, DEFAULT_COLORMAP, color_table
 from fusioncam.runtime.picture.facts import Badge
+from fusioncam.runtime.picture.legend import CAPTION
 from fusioncam.runtime.picture.panel import MARGIN, panel, tile_of
 from fusioncam.runtime.picture.styles import (
     DEFAULT_OPACITY,
@@ -16,6 +17,7 @@ from fusioncam.runtime.picture.styles import (
 from fusioncam.runtime.picture.titles import METHOD_TITLES, method_title
 
 __all__ = [
+    "CAPTION",
     "COLORMAPS",
     "DEFAULT_COLORMAP",
     "DEFAULT_OPACITY",

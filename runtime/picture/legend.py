@@ -15,6 +15,8 @@ SMALL = TextStyle(14, 400, (107, 114, 128))
 BAR_HEIGHT, BELOW = 12, 6  # and the space between bar and marks
 BETWEEN = 12  # least space between two texts in a line
 CORNER = 6
+RELATIVE = "relative to the maximum of its map"
+CAPTION = f"Evidence for the class, {RELATIVE}"  # of maps in colours
 NO_COLORS: UInt8Array = np.empty((0, 3), np.uint8)
 
 
@@ -77,10 +79,13 @@ def make_legend(colormap: str, style: str, top: float) -> Legend:
     if style == "top":
         return Legend(f"Outlined: the {top:g} % of the pixels with the most evidence", NO_COLORS, {})
     caption, marks = {
-        "heat": ("Evidence for the class", {0: "0", 0.5: "0.5", 1: "1"}),
-        "contour": ("Lines of equal evidence", {0: "0", **{level: f"{level:g}" for level in LEVELS}, 1: "1"}),
+        "heat": (CAPTION, {0: "0", 0.5: "0.5", 1: "1"}),
+        "contour": (
+            f"Lines of equal evidence, {RELATIVE}",
+            {0: "0", **{level: f"{level:g}" for level in LEVELS}, 1: "1"},
+        ),
     }[style]
-    return Legend(f"{caption}, relative to the maximum of its map", color_table(colormap), marks)
+    return Legend(caption, color_table(colormap), marks)
 
 
 def difference_legend(signed: Float32Array, between: tuple[str, str]) -> Legend:

@@ -14,7 +14,7 @@ from fusioncam.runtime.evaluation.report.charts import AREA, charts
 from fusioncam.runtime.evaluation.report.gallery import gallery, ranking_metric
 from fusioncam.runtime.evaluation.store.store import Row
 from fusioncam.runtime.explanation import flag_text
-from fusioncam.runtime.picture import method_title
+from fusioncam.runtime.picture import CAPTION, DEFAULT_COLORMAP, color_table, method_title
 
 Summary = Mapping[str, Any]
 Pictures = Callable[[str], bytes | None]
@@ -58,7 +58,9 @@ def _environment() -> Environment:
         finalize=_printable,
     )
     environment.filters |= {"linked": _linked, "method_name": _method_name, "number": _number, "flag_text": _flag_text}
-    environment.globals |= {"area": AREA, "catalogue": METRICS, "method_title": method_title}
+    environment.globals |= {"area": AREA, "catalogue": METRICS, "method_title": method_title, "caption": CAPTION}
+    stops = color_table(DEFAULT_COLORMAP)[::15]
+    environment.globals["colors"] = ", ".join("rgb({} {} {})".format(*rgb) for rgb in stops)
     return environment
 
 

@@ -10,8 +10,7 @@ from fastapi.staticfiles import StaticFiles
 
 from fusioncam.runtime.explanation import FLAGS, flag_text
 from fusioncam.runtime.methods import EVERY, FUSED, GRADIENT, METHODS
-from fusioncam.runtime.picture import DEFAULT_COLORMAP, DEFAULT_OPACITY, DEFAULT_TOP, color_table, method_title
-from fusioncam.runtime.picture.legend import make_legend
+from fusioncam.runtime.picture import CAPTION, DEFAULT_COLORMAP, DEFAULT_OPACITY, color_table, method_title
 from fusioncam.runtime.service.page.samples import Sample, Samples
 from fusioncam.runtime.service.settings import Settings
 
@@ -46,7 +45,7 @@ def page_settings() -> dict[str, Any]:
     """Return the settings of the page: colours and their caption, opacity, names of methods, and texts of flags."""
     return {
         "colors": color_table(DEFAULT_COLORMAP).tolist(),
-        "caption": make_legend(DEFAULT_COLORMAP, "heat", DEFAULT_TOP).caption,
+        "caption": CAPTION,
         "opacity": DEFAULT_OPACITY,
         "chosen": METHODS,
         "methods": [{"name": m, "title": method_title(m), "kind": _kind(m)} for m in EVERY],

@@ -20,6 +20,7 @@ from fusioncam.runtime.evaluation.report.page import report_html
 from fusioncam.runtime.evaluation.report.summary import POINTS, summarise
 from fusioncam.runtime.evaluation.report.table import table_bytes
 from fusioncam.runtime.evaluation.store.store import thumbnail
+from fusioncam.runtime.picture import CAPTION, DEFAULT_COLORMAP, color_table
 
 NASTY = '<script>alert("1")</script>\'&\udce9\x07.jpg'
 METHODS = ["fusion_cam", "grad_cam"]
@@ -288,3 +289,6 @@ def test_the_gallery_shows_each_picture_once_per_method():
     alts = [img["alt"].split(",")[0] for img in found.all("img")]
     assert alts == ["4.jpg", "3.jpg", "2.jpg", "0.jpg", "1.jpg", "0.jpg", "1.jpg", "2.jpg", "4.jpg", "3.jpg"]
     assert cv2.imdecode(np.frombuffer(shades["4"], np.uint8), 1) is not None
+    bar = next(div for div in found.all("div") if "gradient" in div.get("style", ""))
+    assert all("rgb({} {} {})".format(*color_table(DEFAULT_COLORMAP)[i]) in bar["style"] for i in (0, 120, 255))
+    assert CAPTION in found.text
