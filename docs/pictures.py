@@ -137,10 +137,10 @@ def styles(lab: Lab) -> UInt8Array:
     between = difference(crossed, star)
     small = shown("", SCENE).picture
     signed_map = cv2.resize(between.maps["fusion_cam"], small.shape[1::-1])
-    tiles = [
-        laid(f"--style {style}", SCENE, crossed.maps["fusion_cam"], style=style) for style in ("heat", "contour", "top")
-    ]
-    tiles.append(Tile("-c cross --versus star", overlay_difference(small, np.asarray(signed_map, np.float32))))
+    said = {"heat": "colours", "contour": "lines at 0.25, 0.5 and 0.75", "top": "20 % of the pixels"}
+    tiles = [laid(f"--style {s}", SCENE, crossed.maps["fusion_cam"], note, s) for s, note in said.items()]
+    note = f"orange: towards cross, blue: towards star, at most {between.largest['fusion_cam']:.2f}"
+    tiles.append(Tile("-c cross --versus star", overlay_difference(small, np.asarray(signed_map, np.float32)), note))
     return sheet([tiles])
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from fusioncam.kernels.arrays import UInt8Array
 
-WIDTH, HEIGHT = 1200, 800
+WIDTH, HEIGHT = 1280, 800  # room for a photo and three maps side by side
 
 
 def page() -> UInt8Array:

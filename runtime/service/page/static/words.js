@@ -32,7 +32,8 @@ export function facts(parameters) {
   const waited = stages.reduce((left, [, value]) => left - value, parameters.seconds);
   if (waited > 0.05 * parameters.seconds) stages.push(["waiting", waited]);
   const took = stages.map(([stage, value]) => `${STAGES[stage] ?? stage.replaceAll("_", " ")} ${seconds(value)}`);
-  const off = error ? `; estimated error ${error.toPrecision(1)}` : ""; // 1 - r^2, r to the exact map
+  const small = error < 1e-4 ? "below 0.0001" : error?.toPrecision(1); // 1 - r^2, r to the exact map
+  const off = error ? `; estimated error ${small}` : "";
   const ran = [passes.toLocaleString("en"), `the layer has ${count(channels, "channel")}${off}`];
   return [
     ["Time", [seconds(parameters.seconds), took.join(", ")]],
