@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 from fusioncam.errors import UsageError
 
-NEEDED = ("fastapi", "uvicorn", "prometheus_client")
+NEEDED = ("fastapi", "mimeparse", "python_multipart", "uvicorn", "prometheus_client")
 
 
 def require_extra() -> None:

@@ -114,6 +114,21 @@ def test_the_client_of_the_service_page_is_answered(service, prepared):
     assert "(96, 96)" in ran.stdout
 
 
+def test_the_curl_lines_of_the_service_page_are_answered(service, prepared, tmp_path):
+    (tmp_path / "photo.jpg").write_bytes((prepared / "photo.jpg").read_bytes())
+    lines = [text for _, text, _ in blocks(SERVICE, "bash") if "models/model/infer" in text]
+    said = subprocess.run(
+        ["bash", "-e", "-c", "".join(lines).replace("127.0.0.1:8000", service)],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.startswith("event: maps")
+    assert "verdict" in json.loads((tmp_path / "answer.json").read_text())["parameters"]
+    begins = {"overlay.png": b"\x89PNG", "panel.png": b"\x89PNG", "overlay.webp": b"RIFF", "maps.npz": b"PK"}
+    assert {name: (tmp_path / name).read_bytes()[: len(magic)] for name, magic in begins.items()} == begins
+    assert "fusioncam-label: " in (tmp_path / "headers.txt").read_text()
+
+
 def commands():
     """Every line that calls fusioncam, of the documentation and of the README."""
     for page in (*PAGES, ROOT / "README.md"):

@@ -112,8 +112,9 @@ def _service() -> Iterator[str]:
     from fusioncam.runtime.service.monitoring.metrics import Metrics
     from fusioncam.runtime.service.protocol.outputs import NO_MAPS
     from fusioncam.runtime.service.protocol.prepared_request import INPUTS, PARAMETERS
+    from fusioncam.runtime.service.service import Service
 
-    for path, routes in make_app({}).openapi()["paths"].items():
+    for path, routes in make_app(Service.of({})).openapi()["paths"].items():
         yield from (f"{method.upper()} {re.sub('{.*?}', '{}', path)}" for method in routes)
     yield from (f"input {name} {kind}" for name, kind in INPUTS.items())
     yield from (f"output {name} {kind}" for name, kind in NO_MAPS.items())

@@ -1,6 +1,7 @@
 """The requests that are refused for their sender or their address."""
 
 import hmac
+import re
 from urllib.parse import parse_qsl, urlsplit
 
 from starlette.datastructures import Headers
@@ -13,6 +14,7 @@ from fusioncam.runtime.service.errors import error_json
 FREE = ("/v2/health/",)
 GUARDED = ("/v2", "/metrics", "/samples")
 SAME_SITE = ("same-origin", "none")  # in Sec-Fetch-Site, of requests that no page of another site makes
+TAKES_QUERY = re.compile("/infer(_stream)?$")
 PORTS = {"http": 80, "https": 443}
 
 
@@ -34,9 +36,9 @@ def refusal(scope: Scope, headers: Headers, token: bytes | None) -> Response | N
             message = "web pages of other sites are not answered; start the service with a token, and send it"
             return error_json(403, message)
     query = scope["query_string"].decode("latin-1")
-    if query:
+    if query and not TAKES_QUERY.search(scope["path"]):
         name = next((name for name, _ in parse_qsl(query, keep_blank_values=True)), query)
-        message = f"there is no query parameter {quote(name)}; parameters of an explanation go into the request's JSON"
+        message = f"there is no query parameter {quote(name)}; only requests for explanations have some"
         return error_json(400, message)
     return None
 

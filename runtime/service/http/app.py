@@ -160,6 +160,9 @@ def _add_model_routes(app: FastAPI, service: Service) -> None:
     }
     for ending, (route, summary, options) in routes.items():
         _add_both(app, repository, ending, route, {"summary": summary, "tags": ["models"], **options})
+    # curl -T photo.jpg, which is the shortest way to send a file, puts it.
+    for ending in ("/infer", "/infer_stream"):
+        _add_both(app, repository, ending, routes[ending][0], {"methods": ["PUT"], "include_in_schema": False})
 
 
 def _add_both(

@@ -1,10 +1,10 @@
 """The way of a request for explanations over HTTP to its answer: received, prepared, explained, packed."""
 
 import json
-import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
+from typing import NamedTuple
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -15,24 +15,43 @@ from fusioncam.kernels.arrays import Array
 from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.service.errors import CLIENT_GONE, RETRY_AFTER, error_response
+from fusioncam.runtime.service.http.answer_forms import (
+    Answered,
+    AnswerForm,
+    TensorForm,
+    choose_form,
+    names_method,
+    photo_file,
+)
+from fusioncam.runtime.service.http.bodies import check_type, read_body
 from fusioncam.runtime.service.http.event_stream import EventStream
 from fusioncam.runtime.service.http.timed_response import TimedResponse
 from fusioncam.runtime.service.http.waiting import unless_gone
 from fusioncam.runtime.service.monitoring.metrics import Metrics
 from fusioncam.runtime.service.protocol.compression import WORTH_IT, choose_encoding, compress, decompress
 from fusioncam.runtime.service.protocol.openapi import BINARY, JSON
-from fusioncam.runtime.service.protocol.outputs import NO_MAPS
-from fusioncam.runtime.service.protocol.prepared_request import PreparedRequest, prepare_request, read_request
-from fusioncam.runtime.service.protocol.tensors import HEADER_LENGTH, write_event
+from fusioncam.runtime.service.protocol.prepared_request import PreparedRequest, prepare_request
+from fusioncam.runtime.service.protocol.query import Drawing, merged, parsed_texts
+from fusioncam.runtime.service.protocol.tensors import write_event
 from fusioncam.runtime.service.request_runner import RequestRunner, in_time
 from fusioncam.runtime.service.served_model import ServedModel
 from fusioncam.runtime.service.settings import Settings
 
 Answer = Callable[[Request, ServedModel, float], Awaitable[Response]]
 
-# Types that a page from elsewhere cannot have a browser send without asking this service first, unlike text and forms.
-TYPES = (BINARY, JSON)
-MOST_NUMBERS = 1 << 22  # of maps as text, in an answer: some 80 MB
+
+class _Asked(NamedTuple):
+    """A request that is ready to be explained.
+
+    Attributes:
+        prepared: Its pictures and outputs.
+        form: The form of its answer.
+        photo: The file of its photo, where the answer shows it.
+    """
+
+    prepared: PreparedRequest
+    form: AnswerForm
+    photo: bytes | None
 
 
 class InferHandler:
@@ -75,25 +94,28 @@ class InferHandler:
             raise
 
     async def _answer(self, request: Request, model: ServedModel, begun: float) -> Response:
-        prepared = await self._prepare(request, model, begun)
-        explanations = await unless_gone(request.receive, self._runner.explain(model, prepared, begun))
-        encoding = choose_encoding(request.headers.get("Accept-Encoding"))
+        asked = await self._prepare(request, model, begun)
+        try:
+            explanations = await unless_gone(request.receive, self._runner.explain(model, asked.prepared, begun))
+            answered = Answered(model, asked.prepared, explanations, begun, asked.photo, self._settings.max_pixels)
+            encoding = choose_encoding(request.headers.get("Accept-Encoding"))
+            return await self._runner.in_thread(lambda: self._pack(asked.form, answered, encoding))
+        finally:
+            self._held -= len(asked.photo or b"")
 
-        def pack() -> Response:
-            start = time.perf_counter()
-            content, length = prepared.response(model, explanations, begun)
-            headers = {"Vary": "Accept-Encoding"} | ({} if length is None else {HEADER_LENGTH: str(length)})
-            if encoding is not None and len(content) >= WORTH_IT:
-                content = compress(content, encoding)
-                headers["Content-Encoding"] = encoding
-            self._metrics.stage(model.name, "encode", time.perf_counter() - start)
-            kind = JSON if length is None else BINARY
-            return TimedResponse(content, headers, kind, self._settings.timeout, self._runner.leave)
-
-        return await self._runner.in_thread(pack)
+    def _pack(self, form: AnswerForm, answered: Answered, encoding: str | None) -> Response:
+        """Return the response; to be called in a thread."""
+        start = time.perf_counter()
+        content, kind, headers = form.pack(answered)
+        headers["Vary"] = "Accept, Accept-Encoding"
+        if encoding is not None and len(content) >= WORTH_IT and kind in (JSON, BINARY):
+            content = compress(content, encoding)
+            headers["Content-Encoding"] = encoding
+        self._metrics.stage(answered.model.name, "encode", time.perf_counter() - start)
+        return TimedResponse(content, headers, kind, self._settings.timeout, self._runner.leave)
 
     async def _stream(self, request: Request, model: ServedModel, begun: float) -> Response:
-        prepared = await self._prepare(request, model, begun)
+        prepared = (await self._prepare(request, model, begun, in_events=True)).prepared
         explanations = self._runner.explain_in_steps(model, prepared)
         first = await unless_gone(request.receive, anext(explanations))
         events = self._events(model, prepared, first, explanations, begun)
@@ -123,25 +145,35 @@ class InferHandler:
         finally:
             await later.aclose()
 
-    async def _prepare(self, request: Request, model: ServedModel, begun: float) -> PreparedRequest:
-        """Receive a request and prepare its pictures; then its body is released."""
+    async def _prepare(self, request: Request, model: ServedModel, begun: float, in_events: bool = False) -> _Asked:
+        """Receive a request and prepare its pictures; then its body is released, but for a photo to draw on."""
         settings, headers = self._settings, request.headers
-        _check_type(headers.get("Content-Type"))
+        check_type(headers)
+        query = parsed_texts(request.query_params.multi_items())
         parts: list[bytes] = []
         try:
             await in_time(self._receive(request, parts), begun + settings.timeout, settings.timeout, 408)
 
-            def prepare() -> PreparedRequest:
+            def prepare() -> _Asked:
                 start = time.perf_counter()
                 body = decompress(b"".join(parts), headers.get("Content-Encoding"), settings.max_body)
-                request, tensors = read_request(body, headers.get(HEADER_LENGTH), model, settings)
-                return prepare_request(model, settings, request, tensors, begun, start)
+                content = read_body(body, headers, model, settings)
+                asked = content.request
+                asked.parameters = merged(query, content.fields, asked.parameters)
+                drawing = Drawing.taken_from(asked.parameters)
+                if in_events and drawing.is_given:
+                    raise UsageError("a stream of events holds maps, no picture: ask infer for one")
+                form = TensorForm() if in_events else choose_form(request.headers.getlist("Accept"), drawing)
+                asked.parameters = form.defaults(model, names_method(asked, content.tensors)) | asked.parameters
+                prepared = prepare_request(model, settings, asked, content.tensors, begun, start)
+                form.check(prepared)
+                return _Asked(prepared, form, photo_file(content.tensors) if form.shows_photo else None)
 
-            prepared = await in_time(self._runner.in_thread(prepare), begun + settings.timeout, settings.timeout)
+            asked = await in_time(self._runner.in_thread(prepare), begun + settings.timeout, settings.timeout)
+            self._held += len(asked.photo or b"")
         finally:
             self._held -= sum(map(len, parts))
-        _check_numbers(prepared, model)
-        return prepared
+        return asked
 
     async def _receive(self, request: Request, parts: list[bytes]) -> None:
         """Append the body to `parts`: at most `max_body` bytes, and `max_held` of all requests together.
@@ -167,28 +199,6 @@ class InferHandler:
             raise HTTPException(
                 413, f"the body has more than {limit:,} bytes, the limit: send a smaller picture, or fewer"
             )
-
-
-def _check_type(content_type: str | None) -> None:
-    """Raise HTTPException (415) for a body of another type than `TYPES`; tritonclient does not send the type at all."""
-    if content_type is not None and content_type.partition(";")[0].strip().lower() not in TYPES:
-        raise HTTPException(
-            415,
-            f"the body's type is {quote(content_type)}; send Content-Type: {JSON}, or {BINARY} where binary tensors "
-            "follow",
-            {"Accept": ", ".join(TYPES)},
-        )
-
-
-def _check_numbers(prepared: PreparedRequest, model: ServedModel) -> None:
-    """Raise UsageError where the answer would be too much text."""
-    maps = sum(not output.binary and output.name not in NO_MAPS for output in prepared.outputs)
-    numbers = maps * len(prepared.jobs) * math.prod(model.size)
-    if numbers > MOST_NUMBERS:
-        raise UsageError(
-            f"the maps would be {numbers:,} numbers in JSON, the limit is {MOST_NUMBERS:,}: set the parameter "
-            "binary_data_output, or ask for fewer methods or pictures"
-        )
 
 
 def _declared_length(header: str) -> int:

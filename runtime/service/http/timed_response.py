@@ -15,15 +15,20 @@ class TimedResponse(Response):
     Args:
         content: The body.
         headers: See `Response`.
-        media_type: See `Response`.
+        media_type: See `Response`; None where there is no body.
         seconds: Time to send it.
         sent: Called when it is sent, or given up.
     """
 
     def __init__(
-        self, content: bytes, headers: Mapping[str, str], media_type: str, seconds: float, sent: Callable[[], None]
+        self,
+        content: bytes,
+        headers: Mapping[str, str],
+        media_type: str | None,
+        seconds: float,
+        sent: Callable[[], None],
     ) -> None:
-        super().__init__(content, 200, headers, media_type)
+        super().__init__(content, 200 if media_type else 204, headers, media_type)
         self._content, self._seconds, self._sent = content, seconds, sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

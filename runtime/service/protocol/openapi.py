@@ -6,10 +6,12 @@ from typing import Any
 from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 
+from fusioncam.runtime.service.protocol.query import described_parameters
 from fusioncam.runtime.service.protocol.schemas import Failure, InferAnswer, InferRequest
 from fusioncam.runtime.service.protocol.tensors import HEADER_LENGTH
 
-JSON, BINARY = "application/json", "application/octet-stream"
+JSON, BINARY, FORM = "application/json", "application/octet-stream", "multipart/form-data"
+PNG, WEBP, NPZ = "image/png", "image/webp", "application/x-npz"
 Responses = dict[int | str, dict[str, Any]]
 
 _MEANING: Mapping[int, str] = {
@@ -17,6 +19,7 @@ _MEANING: Mapping[int, str] = {
     401: "The service's token is missing or wrong",
     403: "A web page of another site asks, and there is no token",
     404: "There is no such model or version",
+    406: "The client takes no form of the answer that there is",
     408: "The request did not arrive in time",
     413: "The body is too large, as it came or unpacked",
     415: "The body's type or encoding is not taken",
@@ -28,6 +31,7 @@ _REQUEST_ID = {
     "description": "The request's own X-Request-Id, or a new one; the logs have it, too.",
     "schema": {"type": "string"},
 }
+_BYTES = {"type": "string", "format": "binary"}
 _LENGTH = "Bytes of JSON at the beginning of the body, where binary tensors follow"
 _EXAMPLE = {
     "inputs": [{"name": "image_bytes", "shape": [1], "datatype": "BYTES", "data": ["BASE64 OF A JPEG OR PNG FILE"]}],
@@ -40,7 +44,7 @@ INFER_REQUEST: dict[str, Any] = {
             "name": HEADER_LENGTH,
             "in": "header",
             "required": False,
-            "description": f"{_LENGTH}; 0: the whole body is one photo.",
+            "description": f"{_LENGTH}; 0: the whole body is one photo, as it is with `image/jpeg`.",
             "schema": {"type": "integer", "minimum": 0},
         },
         {
@@ -50,12 +54,15 @@ INFER_REQUEST: dict[str, Any] = {
             "description": "How the whole body is packed.",
             "schema": {"type": "string", "enum": ["identity", "gzip", "deflate"]},
         },
+        *described_parameters(),
     ],
     "requestBody": {
         "required": True,
         "content": {
             JSON: {"schema": {"$ref": "#/components/schemas/InferRequest"}, "example": _EXAMPLE},
-            BINARY: {"schema": {"type": "string", "format": "binary"}},
+            BINARY: {"schema": _BYTES},
+            "image/*": {"schema": _BYTES},
+            FORM: {"schema": {"type": "object", "required": ["image"], "properties": {"image": _BYTES}}},
         },
     },
 }
@@ -64,9 +71,10 @@ INFER_ANSWER: dict[str, Any] = {
     "headers": {HEADER_LENGTH: {"description": f"{_LENGTH}.", "schema": {"type": "integer"}}},
     "content": {
         JSON: {"schema": {"$ref": "#/components/schemas/InferAnswer"}},
-        BINARY: {"schema": {"type": "string", "format": "binary"}},
+        **{kind: {"schema": _BYTES} for kind in (BINARY, PNG, WEBP, NPZ)},
     },
 }
+NO_MAP = {"description": "Accept asks for a picture or for maps alone, and `explain_if` does not hold; headers say why"}
 
 
 def errors(*statuses: int) -> Responses:
@@ -78,7 +86,7 @@ INFER: dict[str, Any] = {
     "methods": ["POST"],
     "response_class": Response,
     "openapi_extra": INFER_REQUEST,
-    "responses": {200: INFER_ANSWER, **errors(400, 401, 403, 404, 408, 413, 415, 500, 503, 504)},
+    "responses": {200: INFER_ANSWER, 204: NO_MAP, **errors(400, 401, 403, 404, 406, 408, 413, 415, 500, 503, 504)},
 }
 
 STREAM: dict[str, Any] = {

@@ -11,9 +11,11 @@ import numpy as np
 
 from fusioncam.errors import DeadlineError, ImageError, UsageError
 from fusioncam.kernels.arrays import Array
+from fusioncam.manifest import Manifest
 from fusioncam.preprocessing import Preprocessing
 from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.explanation import Explanation
+from fusioncam.runtime.labels import class_number
 from fusioncam.runtime.methods import needs_every_pass
 from fusioncam.runtime.service.batching.job import Job
 from fusioncam.runtime.service.protocol.outputs import (
@@ -34,13 +36,13 @@ from fusioncam.runtime.service.protocol.request_parser import (
     prepared_pictures,
 )
 from fusioncam.runtime.service.protocol.schemas import InferRequest
-from fusioncam.runtime.service.protocol.tensors import Tensor, read_tensors, split_body, write_answer, write_event
+from fusioncam.runtime.service.protocol.tensors import Tensor, write_answer, write_event
 from fusioncam.runtime.service.served_model import ServedModel
 from fusioncam.runtime.service.settings import Settings
 
 INPUTS = {"image": "FP32", "image_bytes": "BYTES", "class_index": "INT64", "method": "BYTES", "budget": "BYTES"}
 MOST_LISTED = 1024  # class numbers, methods or photos in one input, unless settings allow more pictures
-PARAMETERS = ("binary_data_output", "explain_if", "timeout", "verify", *CHOICES)
+PARAMETERS = ("binary_data_output", "class", "explain_if", "methods", "timeout", "verify", *CHOICES)
 # Parameters that tritonclient sends for models of other kinds; they mean nothing to a model without state.
 IGNORED_PARAMETERS = ("priority", "sequence_id", "sequence_start", "sequence_end")
 FAR = 1e4  # times the largest number of a picture: such numbers overflow within the model
@@ -101,7 +103,20 @@ class PreparedRequest:
 
     def _head(self, model: ServedModel, explanation: Explanation, begun: float) -> dict[str, Any]:
         """Return the answer's JSON without the outputs."""
-        parameters = {
+        parameters = self.parameters(explanation, begun)
+        head: dict[str, Any] = {"model_name": model.name, "model_version": model.version, "parameters": parameters}
+        if self.id:
+            head["id"] = self.id
+        return head
+
+    def parameters(self, explanation: Explanation, begun: float) -> dict[str, Any]:
+        """Return the parameters of an answer, which are about one picture.
+
+        Args:
+            explanation: The explanation of the picture.
+            begun: Time of the request, in seconds of `time.monotonic()`.
+        """
+        return {
             "label": explanation.label or "",
             "probability": explanation.probability,
             "flags": ",".join(explanation.flags),
@@ -114,10 +129,6 @@ class PreparedRequest:
             **self._not_explained(explanation),
             **{f"seconds_{stage}": seconds for stage, seconds in explanation.timing.items()},
         }
-        head: dict[str, Any] = {"model_name": model.name, "model_version": model.version, "parameters": parameters}
-        if self.id:
-            head["id"] = self.id
-        return head
 
     def _not_explained(self, explanation: Explanation) -> dict[str, str]:
         """Return the parameter that says why there is no map, where there is none."""
@@ -126,24 +137,6 @@ class PreparedRequest:
             return {}
         facts = f"the probability is {explanation.probability:.4g} and the class {explanation.title}"
         return {"not_explained": f"explain_if is {condition.text}, but {facts}"}
-
-
-def read_request(
-    body: bytes, header_length: str | None, model: ServedModel, settings: Settings
-) -> tuple[InferRequest, dict[str, Tensor]]:
-    """Return a request and its tensors, from its body.
-
-    Args:
-        body: The request, decompressed.
-        header_length: The header of that name.
-        model: The model.
-        settings: Limits.
-
-    Raises:
-        UsageError: The body is no request.
-    """
-    request, data = split_body(body, header_length, settings.max_pictures * 3 * math.prod(model.size))
-    return request, read_tensors(request, data, INPUTS, most_listed(settings))
 
 
 def most_listed(settings: Settings) -> int:
@@ -174,6 +167,7 @@ def prepare_request(
         DeadlineError: The time is up before the pictures are prepared.
     """
     _check_parameters(request.parameters)
+    request.parameters = _plain_parameters(request.parameters, tensors, model.manifest)
     parsed = parse_request(_choices(tensors), request.parameters, settings.budget)
     explain_if = request.parameters.get("explain_if", settings.explain_if)
     outputs = output_specs(request, model, parsed.methods, conditional=explain_if is not None)
@@ -201,6 +195,26 @@ def _check_parameters(parameters: Mapping[str, Any]) -> None:
             raise UsageError(f"there is no parameter {quote(name)}; the parameters are {', '.join(PARAMETERS)}")
     if not isinstance(parameters.get("binary_data_output", False), bool):
         raise UsageError("the parameter binary_data_output must be true or false")
+
+
+def _plain_parameters(
+    parameters: Mapping[str, Any], tensors: Mapping[str, Tensor], manifest: Manifest
+) -> dict[str, Any]:
+    """Return parameters with `class_index` for `class`, a name or a number, and `method` for `methods`.
+
+    Raises:
+        UsageError: Both are given, or there is no such class.
+    """
+    plain = dict(parameters)
+    for name, other in (("class", "class_index"), ("methods", "method")):
+        if name not in plain:
+            continue
+        if other in plain or other in tensors:
+            raise UsageError(f"{name} and {other} say the same: give one of them")
+        plain[other] = plain.pop(name)
+        if name == "class" and isinstance(plain[other], str):
+            plain[other] = class_number(manifest, plain[other])
+    return plain
 
 
 def _timeout(parameters: Mapping[str, Any]) -> float:

@@ -136,8 +136,7 @@ def read_json(text: bytes) -> InferRequest:
         members = from_json(text, allow_inf_nan=False)
     except ValueError as error:
         raise UsageError(
-            f"the request's JSON cannot be read: {error}; for a photo as the whole body send "
-            "Inference-Header-Content-Length: 0"
+            f"the request's JSON cannot be read: {error}; for a photo as the whole body send Content-Type: image/jpeg"
         ) from None
     try:
         return InferRequest.model_validate(members)

@@ -46,8 +46,7 @@ def split_body(body: bytes, header_length: str | None, most_values: int) -> tupl
 
     Args:
         body: A whole request, decompressed.
-        header_length: The header `HEADER_LENGTH`: bytes of JSON; without it, all of the body is JSON. 0 means that the
-            body is a single photo (Triton's "raw binary request").
+        header_length: The header `HEADER_LENGTH`: bytes of JSON; without it, all of the body is JSON.
         most_values: The most numbers that a request can need; bounds the memory to read a body of JSON.
 
     Raises:
@@ -58,13 +57,6 @@ def split_body(body: bytes, header_length: str | None, most_values: int) -> tupl
     length = len(body) if header_length is None else int(header_length)
     if length > len(body):
         raise UsageError(f"{HEADER_LENGTH} is {length}, but the body has {len(body)} bytes")
-    if not body:
-        raise UsageError(f"the body is empty: send JSON, JSON and binary tensors, or a photo with {HEADER_LENGTH}: 0")
-    if header_length is not None and length == 0:
-        photo = struct.pack("<I", len(body)) + body
-        parameters = {"binary_data_size": len(photo)}
-        tensor = InputTensor(name="image_bytes", shape=[1], datatype="BYTES", parameters=parameters, data=None)
-        return InferRequest(inputs=[tensor]), memoryview(photo)
     text = body[:length]
     if text.count(b",") > most_values + SPARE_COMMAS:
         raise UsageError(f"the request's JSON holds more than {most_values:,} values, more than its pictures can have")

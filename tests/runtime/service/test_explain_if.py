@@ -11,6 +11,7 @@ from fusioncam.runtime.service.batching.batcher import Batcher
 from fusioncam.runtime.service.explain_if import parse_condition
 from fusioncam.runtime.service.http.app import make_app
 from fusioncam.runtime.service.monitoring.metrics import Metrics
+from fusioncam.runtime.service.service import Service
 from fusioncam.runtime.service.settings import Settings
 
 INFER = "/v2/models/m/infer"
@@ -119,7 +120,7 @@ def service(opened, client, monkeypatch):
     def open_service(**settings):
         metrics = Metrics()
         batcher = Batcher("m", lambda: explainer.pipeline, observer=metrics)
-        return type(client)(make_app({"m": batcher}, Settings(page=False, **settings), metrics)), *counters
+        return type(client)(make_app(Service.of({"m": batcher}, Settings(page=False, **settings), metrics))), *counters
 
     return open_service
 

@@ -47,7 +47,7 @@ class TestLimits:
             answers.append(await asyncio.to_thread(client.post, INFER, content=bytes(60_000)))
             yield b""
 
-        assert "JSON cannot be read" in refused(400, client, content=pieces())
+        assert "not of a supported format" in refused(400, client, content=pieces())
         assert answers[0].status_code == 503
         assert "fill the memory" in answers[0].json()["error"]
         assert client.post(INFER, json=request_of()).status_code == 200
@@ -79,8 +79,11 @@ class TestLimits:
         assert now[0] - time.monotonic() < 1500
 
     def test_types_and_encodings(self, refused, request_of):
-        for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""):
-            assert "Content-Type: application/json" in refused(415, content=b"{}", headers={"Content-Type": kind})
+        forms = "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"
+        of_a_browser = {"Origin": "http://service"}, {"Sec-Fetch-Site": "same-origin"}, {"Referer": "http://service/"}
+        for kind, others in (("text/plain", {}), *((form, browser) for form in forms for browser in of_a_browser)):
+            headers = {"Content-Type": kind, **others}
+            assert "Content-Type: application/json" in refused(415, content=b"{}", headers=headers)
         assert "gzip or deflate" in refused(415, content=b"{}", headers={"Content-Encoding": "br"})
         assert "is not gzip" in refused(400, content=b"{}", headers={"Content-Encoding": "gzip"})
 
@@ -99,7 +102,7 @@ class TestLimits:
         assert client.post(INFER, json=request_of()).status_code == 200
 
     def test_numbers_of_an_answer_in_json(self, asking, refused, request_of, monkeypatch):
-        monkeypatch.setattr("fusioncam.runtime.service.http.infer_handler.MOST_NUMBERS", 24 * 32)
+        monkeypatch.setattr("fusioncam.runtime.service.http.answer_forms.MOST_NUMBERS", 24 * 32)
         client, two = asking(), {"method": "grad_cam,layer_cam"}
         assert "1,536 numbers in JSON, the limit is 768: set the parameter binary_data_output" in refused(
             400, client, json=request_of(parameters=two)

@@ -179,7 +179,7 @@ QUERIES = [
     ("GET", "/v2?a", "'a'"),
     ("GET", "/v2/health/live?t=1", "'t'"),
     ("GET", "/v2/models/m/config?version=1", "'version'"),
-    ("POST", "/v2/models/m/infer?budget=auto", "'budget'"),
+    ("POST", "/v2/models/m/infer?budgets=auto", "'budgets'"),
     ("POST", "/v2/models/m/versions/1/infer?=", "''"),
     ("POST", "/v2/repository/index?ready=true", "'ready'"),
     ("GET", "/metrics?name%5B%5D=x", "'name[]'"),

@@ -92,13 +92,14 @@ def test_bad_json_is_told_what_is_wrong(refused, told, case):
     assert not told.jobs
 
 
+JSON = {"Content-Type": "application/json"}
 BAD_BODIES = {
     "empty": (b"", {}, "the body is empty: send JSON, JSON and binary tensors, or a photo"),
-    "no json": (b"picture", {}, "JSON cannot be read"),
-    "a photo": (PHOTO, {}, f"for a photo as the whole body send {LENGTH}: 0"),
+    "no json": (b"picture", JSON, "JSON cannot be read"),
+    "a photo": (PHOTO, JSON, "for a photo as the whole body send Content-Type: image/jpeg"),
     "nan": (b'{"inputs":[NaN]}', {}, "JSON cannot be read"),
     "deep": (b"[" * 100_000, {}, "recursion limit"),
-    "number": (b"1" * 10_000, {}, "number out of range"),
+    "number": (b"1" * 10_000, JSON, "number out of range"),
     "list": (b"[]", {}, "the request"),
     "not utf-8": (b'{"id":"\xff"}', {}, "JSON cannot be read"),
     "many values": (b'{"inputs":[' + b"0," * 150_000 + b"0]}", {}, "more than 36,864 values"),

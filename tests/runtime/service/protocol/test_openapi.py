@@ -72,8 +72,10 @@ def test_every_body_error_and_guard_is_described(asking):
     said = asking(token="s3cret").get("/openapi.json").json()
     infer = said["paths"]["/v2/models/{model}/infer"]["post"]
     kinds = {"application/json", "application/octet-stream"}
-    assert set(infer["requestBody"]["content"]) == set(infer["responses"]["200"]["content"]) == kinds
-    assert {"400", "401", "403", "404", "408", "413", "415", "500", "503", "504"} <= set(infer["responses"])
+    assert set(infer["requestBody"]["content"]) == kinds | {"image/*", "multipart/form-data"}
+    assert set(infer["responses"]["200"]["content"]) == kinds | {"image/png", "image/webp", "application/x-npz"}
+    assert {"budget", "class", "explain_if", "picture"} < {p["name"] for p in infer["parameters"]}
+    assert {"204", "400", "401", "403", "404", "406", "408", "413", "415", "500", "503", "504"} <= {*infer["responses"]}
     assert "Retry-After" in infer["responses"]["503"]["headers"]
     operations = [(path, o) for path, some in said["paths"].items() for o in some.values()]
     assert not any("422" in o["responses"] for _, o in operations)

@@ -1,0 +1,138 @@
+"""The bodies of requests for explanations: JSON, JSON and binary tensors, a photo alone, or a form with photos."""
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, NamedTuple
+
+from starlette.datastructures import Headers, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from fusioncam.errors import UsageError
+from fusioncam.runtime.arguments import quote
+from fusioncam.runtime.service.protocol.openapi import BINARY, FORM, JSON
+from fusioncam.runtime.service.protocol.prepared_request import INPUTS, most_listed
+from fusioncam.runtime.service.protocol.query import parsed_texts
+from fusioncam.runtime.service.protocol.schemas import InferRequest, InputTensor
+from fusioncam.runtime.service.protocol.tensors import HEADER_LENGTH, Tensor, read_tensors, split_body
+from fusioncam.runtime.service.served_model import ServedModel
+from fusioncam.runtime.service.settings import Settings
+
+CURL = "application/x-www-form-urlencoded"  # the type that curl gives to any body, unless it is told another one
+# A page from elsewhere can have a browser send forms without asking this service first. Browsers say where those come
+# from; programs do not.
+FORMS = (FORM, CURL)
+OF_BROWSERS = ("Origin", "Sec-Fetch-Site", "Referer")
+TYPES = (JSON, BINARY, "image/*", FORM)
+PHOTO_FIELDS = ("image", "image_bytes")
+MOST_FIELDS = 64
+
+
+class Body(NamedTuple):
+    """The content of a body.
+
+    Attributes:
+        request: The request.
+        tensors: Its tensors by name.
+        fields: Parameters that come as fields of a form.
+    """
+
+    request: InferRequest
+    tensors: dict[str, Tensor]
+    fields: dict[str, Any]
+
+
+def check_type(headers: Headers) -> None:
+    """Raise HTTPException (415) for a body that is none of `TYPES`; tritonclient does not send the type at all."""
+    kind = _kind(headers)
+    from_browser = any(name in headers for name in OF_BROWSERS)
+    if kind in ("", *TYPES, CURL) and not (kind in FORMS and from_browser):
+        return
+    raise HTTPException(
+        415,
+        f"the body's type is {quote(headers['Content-Type'])}; send Content-Type: {JSON}, or {BINARY} where binary "
+        "tensors follow, or image/jpeg for a photo alone",
+        {"Accept": ", ".join(TYPES)},
+    )
+
+
+def read_body(body: bytes, headers: Headers, model: ServedModel, settings: Settings) -> Body:
+    """Return the content of a body, decompressed, of a type that `check_type` takes.
+
+    Raises:
+        UsageError: The body is no request.
+    """
+    if not body:
+        raise UsageError("the body is empty: send JSON, JSON and binary tensors, or a photo")
+    kind, length = _kind(headers), headers.get(HEADER_LENGTH)
+    if kind == FORM:
+        return _read_form(body, headers)
+    is_photo = kind == "image/*" if length is None else length == "0"
+    # JSON begins so, and no photo does.
+    if is_photo or (length is None and kind != JSON and body.lstrip()[:1] not in (b"{", b"[")):
+        return _photos([body])
+    request, data = split_body(body, length, settings.max_pictures * 3 * math.prod(model.size))
+    return Body(request, read_tensors(request, data, INPUTS, most_listed(settings)), {})
+
+
+def _kind(headers: Headers) -> str:
+    """Return the type of a body, without its parameters; `image/*` for any picture."""
+    kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    return "image/*" if kind.startswith("image/") else kind
+
+
+def _photos(files: Sequence[bytes], fields: dict[str, Any] | None = None) -> Body:
+    """Return the content of a body that is nothing but photos."""
+    tensor = InputTensor(name="image_bytes", shape=[len(files)], datatype="BYTES", data=None)
+    request = InferRequest(inputs=[tensor])
+    return Body(request, {"image_bytes": Tensor((len(files),), list(files), from_json=False)}, fields or {})
+
+
+class _UploadedPhoto(NamedTuple):
+    """A file of a form: the name of its field, its own name, its bytes."""
+
+    field: str
+    name: str | None
+    data: bytes
+
+    @classmethod
+    def read(cls, field: str, file: UploadFile) -> "_UploadedPhoto":
+        """Read a file and close it."""
+        with file.file as opened:
+            return cls(field, file.filename, opened.read())
+
+
+class _InMemory(MultiPartParser):
+    """A parser of forms that writes no file: a full disk must not fail a request. 0 is no limit."""
+
+    spool_max_size = 0
+
+
+def _read_form(body: bytes, headers: Headers) -> Body:
+    """Return the content of a form; to be called in a thread.
+
+    Raises:
+        UsageError: The form is damaged, has no photo, or an unknown field.
+    """
+
+    async def stream() -> AsyncGenerator[bytes]:
+        yield body
+
+    parser = _InMemory(headers, stream(), max_files=MOST_FIELDS, max_fields=MOST_FIELDS)
+    try:
+        items = asyncio.run(parser.parse()).multi_items()
+    except MultiPartException as error:
+        raise UsageError(f"the form cannot be read: {error.message}") from None
+    files = [_UploadedPhoto.read(name, value) for name, value in items if isinstance(value, UploadFile)]
+    if not files:
+        raise UsageError(
+            "the form has no photo: send one as a file in the field image, as curl -F image=@photo.jpg does"
+        )
+    for file in files:
+        if file.field not in PHOTO_FIELDS:
+            raise UsageError(f"the form has a file in the field {quote(file.field)}: send photos in the field image")
+    fields = parsed_texts([(name, value) for name, value in items if isinstance(value, str)], "field")
+    if len(files) == 1 and files[0].name:
+        fields.setdefault("name", files[0].name)
+    return _photos([file.data for file in files], fields)
