@@ -91,6 +91,7 @@ async function chosenModel(signal) {
   signal.throwIfAborted();
   choice.describe(config);
   showSamples();
+  if (config.samples) offered ??= offerSamples().catch(() => (offered = null)); // nobody waits for them
   return config;
 }
 
@@ -259,7 +260,6 @@ async function ready(signal) {
   await prepared();
   choice.offer(await service.models());
   const config = await chosenModel(signal);
-  offered ??= offerSamples().catch(() => (offered = null)); // nobody waits for them
   if (location.hash !== "#sample" || !config.samples || file) return;
   const pictures = await offered;
   if (pictures?.length) setTimeout(open, 0, pictures[0]);
