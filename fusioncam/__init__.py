@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from fusioncam.errors import FusionCamError
     from fusioncam.export import export_model, export_torch, inspect_model
     from fusioncam.runtime import Explainer, Explanation
+    from fusioncam.runtime.async_explainer import AsyncExplainer
     from fusioncam.runtime.methods import fusion_cam
     from fusioncam.runtime.photos.fetching import fetch_picture
     from fusioncam.runtime.photos.photo import Photo
 
 # Loaded on first use, so that `import fusioncam` stays quick and a run machine never loads the export stage.
 _PUBLIC = {
+    "AsyncExplainer": "fusioncam.runtime.async_explainer",
     "Explainer": "fusioncam.runtime",
     "Explanation": "fusioncam.runtime",
     "FusionCamError": "fusioncam.errors",
@@ -31,6 +33,7 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "AsyncExplainer",
     "Explainer",
     "Explanation",
     "FusionCamError",

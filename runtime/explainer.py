@@ -3,9 +3,11 @@
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import NamedTuple, Self
 
 from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import UInt8Array
+from fusioncam.manifest import Manifest
 from fusioncam.runtime.arguments import Bundles, Class, Classes, checked_choice, checked_count, entries
 from fusioncam.runtime.budget import Budget, Deadline, checked_budget
 from fusioncam.runtime.engine import (
@@ -13,6 +15,7 @@ from fusioncam.runtime.engine import (
     EngineOptions,
     ExplainRequest,
     Pipeline,
+    PipelineHolder,
     Progress,
     Target,
     TargetChoice,
@@ -31,10 +34,52 @@ MOST_CHUNK = 1 << 20
 THREADS_PER_CORE = 4  # at most: thousands of threads end in a standstill
 
 
+class Opening(NamedTuple):
+    """The arguments of an Explainer, checked.
+
+    Attributes:
+        methods: The maps to make, each once.
+        budget: Masked passes to spend.
+        manifest: That of the first bundle.
+        holder: Opens the pipeline.
+    """
+
+    methods: tuple[str, ...]
+    budget: Budget
+    manifest: Manifest
+    holder: PipelineHolder
+
+
+def checked_opening(
+    bundle: Bundles,
+    providers: Sequence[Provider] | None,
+    methods: Sequence[str] | None,
+    budget: Budget,
+    chunk: int | None,
+    threads: int | None,
+    smooth: Sequence[str],
+    kernels: bool,
+    allow_cpu: bool,
+) -> Opening:
+    """Check the arguments of an `Explainer`, which says what they are and what is raised, and read its bundles."""
+    checked_methods(methods)
+    budget, smooth = checked_budget(budget), checked_smoothing(smooth)
+    chunk = checked_count("chunk", chunk, MOST_CHUNK)
+    threads = checked_count("threads", threads, THREADS_PER_CORE * (os.cpu_count() or 1))
+    warn_of_clash()
+    bundles = read_bundles(bundle)
+    checked = checked_for(methods, [b.manifest for b in bundles], budget)
+    options = EngineOptions(providers, chunk, threads, kernels, allow_cpu=allow_cpu)
+    holder = PipelineHolder(bundles, options, smooth, checked if isinstance(budget, Deadline) else ())
+    return Opening(checked, budget, bundles[0].manifest, holder)
+
+
 class Explainer:
     """Explains what a classifier sees, with Fusion-CAM (arXiv 2603.05386) and its family.
 
-    One Explainer may be called from several threads.
+    One Explainer may be called from several threads. It can be pickled, for pools of processes: each process opens the
+    bundle anew, once, when it first explains. `close`, or the end of a `with` block, frees its sessions, their threads
+    and their memory.
 
     Args:
         bundle: Folder made by `fusioncam export`; or several, of one model by different layers: their maps are
@@ -78,23 +123,29 @@ class Explainer:
         kernels: bool = True,
         allow_cpu: bool = False,
     ) -> None:
-        checked_methods(methods)
-        budget, smooth = checked_budget(budget), checked_smoothing(smooth)
-        chunk = checked_count("chunk", chunk, MOST_CHUNK)
-        threads = checked_count("threads", threads, THREADS_PER_CORE * (os.cpu_count() or 1))
-        warn_of_clash()
-        bundles = read_bundles(bundle)
-        self.methods, self._budget = checked_for(methods, [b.manifest for b in bundles], budget), budget
-        options = EngineOptions(providers, chunk, threads, kernels, allow_cpu=allow_cpu)
-        self.pipeline = Pipeline.open(bundles, options, smooth)
-        self.manifest = self.pipeline.manifest
-        if isinstance(budget, Deadline):
-            self.pipeline.rehearse(self.methods)
+        opening = checked_opening(bundle, providers, methods, budget, chunk, threads, smooth, kernels, allow_cpu)
+        self.methods, self._budget, self.manifest, self._holder = opening
+        self._holder.hold()
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """Return the pipeline, which an Explainer from another process opens now; raise UsageError after `close`."""
+        return self._holder.pipeline()
 
     @property
     def chunk(self) -> int:
         """Return the number of masked pictures per run, as given or chosen."""
         return self.pipeline.chunk
+
+    def close(self) -> None:
+        """Free the sessions, their threads and their memory; what still runs in another thread ends first."""
+        self._holder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def explain(
         self,

@@ -1,5 +1,6 @@
 """The engine: the work of one request, from a picture to its maps. This is its door: others import it from here."""
 
+from fusioncam.runtime.engine.holder import PipelineHolder
 from fusioncam.runtime.engine.host.passes import MaskedPasses, Pictures
 from fusioncam.runtime.engine.options import EngineOptions
 from fusioncam.runtime.engine.pipeline import Pipeline, read_bundles
@@ -18,6 +19,7 @@ __all__ = [
     "PassRequest",
     "Pictures",
     "Pipeline",
+    "PipelineHolder",
     "Progress",
     "RunningTask",
     "Scheduler",

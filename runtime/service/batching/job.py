@@ -12,6 +12,7 @@ from fusioncam.kernels.arrays import Array
 from fusioncam.runtime.budget import Budget
 from fusioncam.runtime.engine import Clock, ExplainRequest, RunningTask
 from fusioncam.runtime.explanation import Explanation
+from fusioncam.runtime.prepared import PreparedPicture
 from fusioncam.runtime.service.explain_if import Condition
 
 
@@ -20,7 +21,7 @@ class Job:
     """One picture to explain, for one request.
 
     Attributes:
-        image: A decoded (H0, W0, 3) uint8 RGB photo, or a preprocessed (3, H, W) float32 array.
+        image: A decoded (H0, W0, 3) uint8 RGB photo, a preprocessed (3, H, W) float32 array, or a prepared picture.
         class_index: The class; -1 for the top one.
         methods: Names of the maps to make.
         budget: Masked passes to spend.
@@ -31,7 +32,7 @@ class Job:
         progress_maps: Called in the thread of the batcher with preliminary explanations, one of this picture.
     """
 
-    image: Array
+    image: Array | PreparedPicture
     class_index: int
     methods: tuple[str, ...]
     budget: Budget

@@ -1,0 +1,170 @@
+"""The AsyncExplainer: an Explainer for programs on asyncio, whose requests share the runs of the model."""
+
+import asyncio
+import math
+import os
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import suppress
+from typing import Self
+
+from fusioncam.errors import UsageError
+from fusioncam.runtime.arguments import Bundles, Class, checked_count
+from fusioncam.runtime.budget import Budget
+from fusioncam.runtime.explainer import checked_opening
+from fusioncam.runtime.explanation import Explanation
+from fusioncam.runtime.photos.model_input import ImageLike
+from fusioncam.runtime.prepared import prepare
+from fusioncam.runtime.providers.spec import Provider
+from fusioncam.runtime.service.batching.batcher import MAX_BATCH, Batcher
+from fusioncam.runtime.service.batching.job import Job
+
+MOST_TOGETHER = 1 << 10
+
+Watch = Callable[[Sequence[Explanation]], None]
+
+
+class AsyncExplainer:
+    """Explains pictures without blocking the event loop that it is used in.
+
+    Explanations that are awaited at the same time share the runs of the model, as those of the service do, so
+    `asyncio.gather` of many is fast. One thread runs the model, and others decode the pictures. A cancelled explanation
+    stops before the next run. Use it as `async with AsyncExplainer(...) as explainer`, or `close` it at the end; the
+    bundle is opened by `async with`, or by the first explanation.
+
+    Args:
+        bundle: As for `Explainer`, like the arguments that follow.
+        providers: See `Explainer`.
+        methods: See `Explainer`.
+        budget: See `Explainer`.
+        chunk: See `Explainer`.
+        threads: See `Explainer`.
+        smooth: See `Explainer`.
+        kernels: See `Explainer`.
+        allow_cpu: See `Explainer`.
+        together: Pictures that are worked on at the same time, at most: bounds the memory. The others wait.
+
+    Raises:
+        BundleError, UsageError: As of `Explainer`. What fails while the bundle is opened is raised by `async with` or
+            by the first explanation.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundles,
+        providers: Sequence[Provider] | None = None,
+        methods: Sequence[str] | None = None,
+        budget: Budget = "exact",
+        *,
+        chunk: int | None = None,
+        threads: int | None = None,
+        smooth: Sequence[str] = (),
+        kernels: bool = True,
+        allow_cpu: bool = False,
+        together: int = MAX_BATCH,
+    ) -> None:
+        opening = checked_opening(bundle, providers, methods, budget, chunk, threads, smooth, kernels, allow_cpu)
+        self.methods, self._budget, self.manifest, self._holder = opening
+        self._together = checked_count("together", together, MOST_TOGETHER) or MAX_BATCH
+        self._room, self._opening = asyncio.Semaphore(self._together), asyncio.Lock()
+        self._batcher: Batcher | None = None
+        self._closed, self._process = False, os.getpid()
+
+    async def __aenter__(self) -> Self:
+        await self._open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Refuse new explanations, wait for those that run, and free the sessions, their threads and their memory."""
+        self._closed = True
+        async with self._opening:
+            batcher, self._batcher = self._batcher, None
+            if batcher is not None:
+                await batcher.close()
+
+    async def explain(
+        self, image: ImageLike, class_index: Class = None, *, verify: bool = False, keep_photo: bool = True
+    ) -> Explanation:
+        """Explain one class of one picture.
+
+        Args:
+            image: As for `Explainer.explain`, like the arguments that follow.
+            class_index: See `Explainer.explain`.
+            verify: See `Explainer.explain`.
+            keep_photo: See `Explainer.explain`.
+
+        Raises:
+            ImageError, UsageError, FusionCamError: As of `Explainer.explain`; the AsyncExplainer is closed.
+        """
+        return await self._explain(image, class_index, verify, keep_photo, None)
+
+    async def explain_progressively(
+        self, image: ImageLike, class_index: Class = None, *, verify: bool = False, keep_photo: bool = True
+    ) -> AsyncGenerator[Explanation]:
+        """Explain one class of one picture, and show the maps while they are made.
+
+        Args:
+            image: As for `Explainer.explain`, like the arguments that follow.
+            class_index: See `Explainer.explain`.
+            verify: See `Explainer.explain`.
+            keep_photo: See `Explainer.explain`.
+
+        Yields:
+            Preliminary explanations, as `progress_maps` of `Explainer.explain` gets them, and the explanation itself at
+            the end. Those that come faster than they are asked for are left out, except for the latest one. Leaving the
+            loop stops the work; where the loop is left early, `contextlib.aclosing` does so at once.
+
+        Raises:
+            ImageError, UsageError, FusionCamError: As of `explain`.
+        """
+        loop, changed = asyncio.get_running_loop(), asyncio.Event()
+        latest: list[Explanation] = []
+
+        def show(explanation: Explanation) -> None:
+            latest[:] = [explanation]
+            changed.set()
+
+        def watch(explanations: Sequence[Explanation]) -> None:
+            loop.call_soon_threadsafe(show, explanations[0])
+
+        task = asyncio.ensure_future(self._explain(image, class_index, verify, keep_photo, watch))
+        task.add_done_callback(lambda _: changed.set())
+        try:
+            while not task.done():
+                await changed.wait()
+                changed.clear()
+                if latest and not task.done():
+                    yield latest.pop()
+            yield await task
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError, Exception):  # which nobody waits for any more
+                await task
+
+    async def _explain(
+        self, image: ImageLike, class_index: Class, verify: bool, keep: bool, watch: Watch | None
+    ) -> Explanation:
+        arrived = time.monotonic()
+        async with self._room:
+            batcher = await self._open()
+            index = batcher.pipeline.check_class(class_index)
+            picture = await asyncio.to_thread(prepare, image, self.manifest.preprocessing, keep)
+            job = Job(picture, index, self.methods, self._budget, math.inf, verify, arrived, progress_maps=watch)
+            (pending,) = batcher.submit([job])
+            del picture, job
+            return await pending.wait()
+
+    async def _open(self) -> Batcher:
+        """Return the batcher, which is opened once."""
+        if os.getpid() != self._process:
+            raise UsageError("an AsyncExplainer cannot be used in a forked process: make a new one there")
+        async with self._opening:
+            if self._closed:
+                raise UsageError("this AsyncExplainer is closed: make a new one, or close it later")
+            if self._batcher is None:
+                name = self.manifest.source.path
+                self._batcher = await asyncio.to_thread(Batcher, name, self._holder.open, max_batch=self._together)
+            return self._batcher
