@@ -65,19 +65,19 @@ def run_cases(target: str, cases: Any, asked: argparse.Namespace) -> dict[str, A
 
 
 def _pipes(folder: str, names: list[str]) -> set[str]:
-    """What cannot be copied."""
+    """Return the names of pipes, which cannot be copied."""
     return {name for name in names if (Path(folder) / name).is_fifo()}
 
 
 def models(asked: argparse.Namespace) -> dict[str, Any]:
-    """Mutated ONNX files."""
+    """Run mutated ONNX files through the commands."""
     from fuzz.models import Models
 
     return run_cases("models", Models(asked.work), asked)
 
 
 def bundles(asked: argparse.Namespace) -> dict[str, Any]:
-    """Mutated bundles."""
+    """Run mutated bundles through the commands."""
     from fuzz.bundles import Bundles
 
     return run_cases("bundles", Bundles(asked.work), asked)
@@ -113,7 +113,7 @@ TARGETS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
 
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line's."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", choices=list(TARGETS))
     parser.add_argument("--count", type=int, help=f"cases; by default {COUNTS}")

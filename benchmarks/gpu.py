@@ -48,7 +48,7 @@ def find_package(folder: Path) -> None:
 
 
 def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line's."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )

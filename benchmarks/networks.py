@@ -31,7 +31,7 @@ class Residual(nn.Module):
         self.branch, self.shortcut, self.activation = branch, shortcut, activation
 
     def forward(self, x: Tensor) -> Tensor:
-        """One block."""
+        """Return the output of the block."""
         summed: Tensor = self.activation(self.branch(x) + self.shortcut(x))
         return summed
 
@@ -45,7 +45,7 @@ class Network(nn.Module):
         self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, classes)."""
+        """Return the logits (N, classes)."""
         logits: Tensor = self.head(self.features(x))
         return logits
 

@@ -1,4 +1,4 @@
-"""What a stage finds, and the file that keeps it."""
+"""Findings of a stage, and the file that keeps them."""
 
 import json
 import time
@@ -17,7 +17,7 @@ NO_MEMORY = ("out of memory", "out_of_memory", "allocate")
 
 @dataclass
 class Record:
-    """What one stage found.
+    """Findings of one stage.
 
     Attributes:
         checks: Correctness: each with what was found, its limit, and whether it passed.
@@ -87,7 +87,7 @@ def guarded(work: Callable[[Record], None], keep: Callable[[Figures], None] = la
 
 
 def passed(stages: dict[str, Figures]) -> bool:
-    """Whether no check failed, and no stage crashed or was stopped."""
+    """Return whether no check failed, and no stage crashed or was stopped."""
     return all(s["status"] in ("done", "not run") and all(c["ok"] for c in s["checks"]) for s in stages.values())
 
 

@@ -78,7 +78,7 @@ def farthest(found: dict[str, Array], wanted: dict[str, Array]) -> float:
 
 
 def compare(record: Record, bundle: Path, pictures: Sequence[Array], threads: int) -> None:
-    """All maps."""
+    """Compare all maps of the two."""
     explainer = Explainer(bundle, threads=threads)
     graphs = {name: Single(path, threads) for name, path in files_of(bundle).items()}
     worst = dict.fromkeys(graphs, 0.0)
@@ -117,7 +117,7 @@ def time_in_turns(record: Record, bundle: Path, x: Array, rounds: int, threads: 
 
 
 def weigh(record: Record, bundle: Path, x: Array, threads: int) -> None:
-    """Peak memory."""
+    """Measure the peak memory of each form, in a process of its own."""
     picture = bundle.parent / "picture.npy"
     np.save(picture, x)
     for name, path in {"runtime": bundle, **files_of(bundle)}.items():
@@ -129,7 +129,7 @@ def weigh(record: Record, bundle: Path, x: Array, threads: int) -> None:
 
 
 def load(asked: dict[str, Any]) -> Callable[[], object]:
-    """What `weigh` asks of another process."""
+    """Load and explain once, as `weigh` asks of another process."""
     path, x, threads = Path(asked["path"]), np.load(asked["picture"]), asked["threads"]
     subject = Explainer(path, threads=threads) if path.is_dir() else Single(path, threads)
     return lambda: subject.explain(x)

@@ -98,7 +98,7 @@ class Model:
 
 
 def models(asked: argparse.Namespace) -> Iterator[Model]:
-    """Yield the models."""
+    """Yield the models with their pictures."""
     trained = sorted(asked.scene_models.glob("*.onnx")) if asked.scene_models else []
     yield Model(BUILT_IN, MODEL, {}, lambda manifest: scenes(asked.scenes, manifest))
     for file in trained:

@@ -1,4 +1,4 @@
-"""How the models that come as ONNX files want their pictures; other files must say so themselves."""
+"""Preprocessing of the models that come as ONNX files; other files must say so themselves."""
 
 from typing import Any
 

@@ -155,7 +155,7 @@ class Logits(nn.Module):
     """A model of transformers that gives its logits only."""
 
     def __init__(self, model: nn.Module) -> None:
-        """Wrap `model`."""
+        """Wrap a model that returns more than scores."""
         super().__init__()
         self.model = model
 

@@ -155,7 +155,7 @@ def _flags() -> str:
 
 
 def _routes() -> str:
-    """What the service answers, from its own description."""
+    """Return the routes of the service, from its own description."""
     from fusioncam.runtime.service.http.app import make_app
     from fusioncam.runtime.service.service import Service
 
@@ -176,7 +176,7 @@ def _settings() -> str:
 
 
 def _metrics() -> str:
-    """What the service tells Prometheus."""
+    """Return the metrics that the service gives Prometheus."""
     from fusioncam.runtime.service.monitoring.metrics import Metrics
 
     rows = []

@@ -39,7 +39,7 @@ GALLERY = (
 
 
 def demo(lab: Lab) -> UInt8Array:
-    """What `fusioncam demo` draws."""
+    """Draw the panel of `fusioncam demo`."""
     explain_files(Explainer(lab.bundle), [save_sample(lab.folder)], lab.folder / "out")
     return np.asarray(cv2.imread(str(lab.folder / "out" / "scene.png"))[..., ::-1])
 
@@ -56,7 +56,7 @@ def layers(lab: Lab) -> UInt8Array:
 
 
 def preprocessing(lab: Lab) -> UInt8Array:
-    """What comes of telling the model's preprocessing wrong."""
+    """Draw the maps by a wrong preprocessing beside those by the right one."""
     wrong: dict[str, dict[str, Any]] = {
         "As trained": {},
         "0..255, not 0..1": {"rescale": 1.0, "mean": (0, 0, 0), "std": (1, 1, 1)},
@@ -203,7 +203,7 @@ def verdict(lab: Lab) -> UInt8Array:
 
 
 def spending(lab: Lab) -> str:
-    """How near the maps of a budget are to exact ones, over some scenes."""
+    """Plot the likeness of budgets' maps to exact ones, over some scenes."""
     scenes = [draw_scene(seed, objects=2).image for seed in range(8)]
     exact = [e.maps for e in Explainer(lab.bundle).explain_batch(scenes)]
     points: dict[str, list[tuple[float, float]]] = {"median of 8 scenes": [], "worst of 8 scenes": []}

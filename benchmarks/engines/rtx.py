@@ -39,7 +39,7 @@ NO_DRIVER = re.compile(
 
 
 class Dims(c.Structure):
-    """A shape."""
+    """Dimensions of a tensor, as TensorRT's C structure holds them."""
 
     _fields_ = [("rank", c.c_int32), ("sizes", c.c_int64 * RANKS)]
 

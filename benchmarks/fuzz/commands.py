@@ -20,7 +20,7 @@ LOADED = cli, fusioncam.export, fusioncam.export.triton, fusioncam.runtime.expla
 
 
 def command(*arguments: object) -> Callable[[], None]:
-    """What runs a command line in this process, with limits."""
+    """Return a function that runs a command line in this process, with limits."""
 
     def run() -> None:
         os.environ |= LIMITS

@@ -117,7 +117,7 @@ class Headers:
 
 
 def change_metadata(rng: random.Random, data: bytes) -> bytes:
-    """What the graph says of itself is another, is gone, or stands there twice."""
+    """Change the metadata of the graph: another value, none, or the same key twice."""
     model = onnx.ModelProto.FromString(data)
     for _ in range(rng.choice((1, 1, 2))):
         entry = rng.choice(list(model.metadata_props))

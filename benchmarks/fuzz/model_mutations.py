@@ -225,7 +225,7 @@ def change_notes(rng: random.Random, model: onnx.ModelProto) -> None:
 
 
 def grow(rng: random.Random, model: onnx.ModelProto) -> None:
-    """What needs more memory or time than there is: repeats, sizes and loops without end."""
+    """Make a model need more memory or time than there is: repeats, sizes and loops without end."""
     at = rng.randrange(len(model.graph.node) + 1)
     before = [name for node in model.graph.node[:at] for name in node.output] or ["x"]
     read = rng.choice(before)

@@ -168,7 +168,7 @@ def change_value(rng: random.Random, sent: Sent) -> None:
 
 
 def change_header(rng: random.Random, sent: Sent) -> None:
-    """A header lies."""
+    """Let a header say what the body does not hold."""
     length = rng.choice(("-1", "0", "1", "99999999999", "9" * 40, "1e3", "", " 7", "٣", str(rng.randrange(2000))))
     name, value = rng.choice((
         (HEADER_LENGTH, length), (HEADER_LENGTH, length), ("Content-Length", length),

@@ -70,7 +70,7 @@ def run_forked(work: Callable[[], object], folder: Path) -> Outcome:
 
 
 def _be_the_case(work: Callable[[], object], folder: Path, out: Path, err: Path) -> None:
-    """Never returns."""
+    """Run the case in this process, and never return."""
     status = 3
     try:
         os.setsid()

@@ -24,7 +24,7 @@ COPY_SHARE = 0.7  # of the copy's bandwidth that the mask kernels should reach
 
 @dataclass(frozen=True)
 class Effort:
-    """How much to measure.
+    """Numbers of samples and copies to measure.
 
     Attributes:
         samples: Timed samples per kernel.
@@ -76,7 +76,7 @@ class Timer:
         return {**spread(seconds), "queued_ahead": ahead}
 
     def _blocks(self, work: Work) -> int:
-        """How many copies take three times as long as the queueing of a sample."""
+        """Return the number of copies that take three times as long as the queueing of a sample."""
         began = time.perf_counter()
         self._launch(work)
         queueing = time.perf_counter() - began

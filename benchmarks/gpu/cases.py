@@ -1,4 +1,4 @@
-"""What the kernels are timed on: arguments of the sizes that a network like ResNet-50 gives them."""
+"""Arguments that the kernels are timed on, of the sizes that a network like ResNet-50 gives them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -21,7 +21,7 @@ FUSED, BARE = "fusion_cam by ", "bare passes by "
 
 @dataclass(frozen=True)
 class Plan:
-    """How much to measure.
+    """Numbers of explanations and rounds to measure.
 
     Attributes:
         models: Names of networks, or of files.

@@ -57,7 +57,7 @@ def difference(device: Device, spec: Spec) -> tuple[float, float | None, int]:
 
 
 def run(device: Device, spec: Spec, arguments: Arguments, stream: int) -> dict[str, Array]:
-    """What the kernel writes; before, its outputs hold what no one could take for a result."""
+    """Return what the kernel writes; before, its outputs hold what no one could take for a result."""
     arrays = place(device, spec, arguments, stream)
     spec(device, stream, **{**arguments, **arrays})
     found = {name: np.empty(arrays[name].shape, arrays[name].dtype) for name in spec.outputs}

@@ -146,7 +146,7 @@ class Lab:
         return self._once(("moved", name, precision), make)
 
     def bundle(self, name: str, precision: str) -> tuple[Path, Manifest]:
-        """Its bundle."""
+        """Return the bundle of a network."""
         folder = self.folder / f"{name}-{precision}.fcam"
 
         def make() -> tuple[Path, Manifest]:

@@ -71,7 +71,7 @@ def differences(found: Array, wanted: Array) -> dict[str, float]:
 
 
 def plain_torch(record: Record, lab: Lab, name: str, wanted: Explained, batch: int) -> None:
-    """What fusioncam is timed against must make the same Score-CAM."""
+    """Check that the torch program that fusioncam is timed against makes the same Score-CAM."""
     from gpu import score_cams
 
     for precision in PRECISIONS:

@@ -56,7 +56,7 @@ class Built:
 
 @dataclass(frozen=True)
 class Work:
-    """What is explained: the graph, its inputs by name, the GPU, a folder, and how many runs are timed."""
+    """Work for an engine: the graph, its inputs by name, the GPU, a folder, and the number of runs that are timed."""
 
     graph: Path
     feeds: Mapping[str, Array]

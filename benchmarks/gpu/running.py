@@ -50,7 +50,7 @@ def run(report: Figures, out: Path, stages: Sequence[str], clock: Clock, do: Cal
 
 
 def skipped(why: str) -> Figures:
-    """What is kept of a step that was not begun."""
+    """Return the record of a step that was not begun."""
     return {"status": "not run", "reason": why, "seconds": 0.0, **Record().found}
 
 

@@ -1,4 +1,4 @@
-"""What fusioncam is timed against: Score-CAM (arXiv 1910.01279) in plain torch, and pytorch-grad-cam's."""
+"""Programs that fusioncam is timed against: Score-CAM (arXiv 1910.01279) in plain torch, and pytorch-grad-cam's."""
 
 import io
 from collections.abc import Callable

@@ -44,7 +44,7 @@ class Clock:
 
 @dataclass
 class Bench:
-    """What steps measure with.
+    """Machine, models and limits that steps measure with.
 
     Attributes:
         asked: The command line's.

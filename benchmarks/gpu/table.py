@@ -7,7 +7,7 @@ SHOWN = 8  # of what was left out
 
 
 def lines(name: str, stage: dict[str, Any]) -> list[str]:
-    """What to print of a stage."""
+    """Return the lines to print of a stage."""
     reason = f": {stage['reason']}" if "reason" in stage else ""
     checks, wrong = stage["checks"], [c for c in stage["checks"] if not c["ok"]]
     counted = f"{len(checks) - len(wrong)} of {len(checks)} checks passed"
@@ -25,7 +25,7 @@ def lines(name: str, stage: dict[str, Any]) -> list[str]:
 
 
 def how_far(check: dict[str, Any]) -> str:
-    """What was found, and the limit; NaN comes as text from a step's process, whose report is JSON."""
+    """Return the value that was found, and its limit; NaN comes as text from a step's process, whose report is JSON."""
     return f"{float(check['found']):.3g}, limit {check['limit']:g}"
 
 

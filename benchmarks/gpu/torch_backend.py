@@ -29,7 +29,7 @@ def place_of(device: Device) -> torch.device:
 
 
 def missing(device: Device) -> str | None:
-    """Why torch cannot use the device, or None."""
+    """Return the reason why torch cannot use the device, or None."""
     usable = device.memory == "cpu" or torch.cuda.is_available()
     return None if usable else f"torch {torch.__version__} sees no GPU; install a build of torch with CUDA"
 
@@ -59,7 +59,7 @@ class Binding:
         self.inputs[name] = tensor_over(*array)
 
     def bind_output(self, name: str, *array: Any) -> None:
-        """As `bind_input`."""
+        """Bind an output, as `bind_input` binds an input."""
         self.outputs[name] = tensor_over(*array)
 
 
@@ -90,11 +90,11 @@ class TorchSession:
         self._stream = torch.cuda.ExternalStream(stream, place_of(device)) if cuda else None
 
     def get_inputs(self) -> list[SimpleNamespace]:
-        """The picture."""
+        """Return the one input, the picture."""
         return [SimpleNamespace(name="image", type=self._type)]
 
     def io_binding(self) -> Binding:
-        """An empty binding."""
+        """Return a binding without inputs and outputs."""
         return Binding()
 
     def run_with_iobinding(self, binding: Binding, options: object = None) -> None:
@@ -107,7 +107,7 @@ class TorchSession:
 
 
 def explaining(network: Network) -> Callable[..., Outputs]:
-    """What the explain graph does: logits, the layer's activations, and the gradient of one logit by them."""
+    """Return a function that does what the explain graph does: logits, activations, and one logit's gradient."""
 
     def work(image: Tensor, class_index: Tensor) -> Outputs:
         activations = network.features(image)

@@ -1,4 +1,4 @@
-"""What the packages say that they compute, written plainly in torch: nothing is skipped, nothing is fast."""
+"""Definitions of the packages, written plainly in torch: nothing is skipped, nothing is fast."""
 
 from collections.abc import Callable
 from typing import Any

@@ -49,7 +49,7 @@ def shares(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def open_cam(net: Any, bundle: Any, threads: int) -> Explain:
-    """All three maps."""
+    """Return all three maps."""
     return partial(fusion_cam, net)
 
 

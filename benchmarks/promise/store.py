@@ -72,7 +72,7 @@ class Case:
 
 
 def load(path: Path) -> Case:
-    """Read a case."""
+    """Read a case from its file."""
     with np.load(path) as held:
         return Case(**{name: held[name] for name in held.files})
 

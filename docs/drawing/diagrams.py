@@ -50,7 +50,7 @@ def gradient(_: object) -> str:
 
 
 def service(_: object) -> str:
-    """What happens to a request."""
+    """Draw the way of a request."""
     boxes = [
         Box(16, 64, 104, 56, ("client", "tritonclient")),
         Box(176, 64, 104, 56, ("nginx", "TLS, limits")),

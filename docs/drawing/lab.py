@@ -41,7 +41,7 @@ class Lab:
         return [array[0] for array in session.run(["logits", "activations", "gradients"], feeds)]
 
     def logit(self, x: Any) -> float:
-        """f_c(x)."""
+        """Return the logit f_c(x)."""
         return float(self._score.run(None, {"image": x[None].astype(np.float32)})[0][0, self.c])
 
     def confidence(self, x: Any, c: int | None = None) -> float:

@@ -50,7 +50,7 @@ def laid(title: str, photo: UInt8Array, saliency: FloatingArray, note: str = "",
 
 
 def shown(title: str, photo: UInt8Array, note: str = "") -> Tile:
-    """A photo."""
+    """Return a tile with a photo."""
     return Tile(title, _enlarged(photo).clip(0, 255).astype(np.uint8), note)
 
 

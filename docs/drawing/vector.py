@@ -79,7 +79,7 @@ def _arrow(arrow: Arrow) -> str:
 
 
 class Axis(NamedTuple):
-    """What an axis shows, from where to where, and its marks."""
+    """Axis of a plot: its title, its ends, and its marks."""
 
     title: str
     low: float

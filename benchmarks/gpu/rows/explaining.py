@@ -60,7 +60,7 @@ def progress(record: Record, lab: Lab, setting: Setting) -> str:
 
 
 def _deadline(record: Record, pipeline: Pipeline, run: Any, seconds: float) -> str:
-    """Whether an explanation in so many seconds is one."""
+    """Return whether an explanation within so many seconds is one."""
     try:
         pipeline.rehearse(METHODS)
         took = run(budget=deadline(seconds))[1]
@@ -90,7 +90,7 @@ class Counted:
         return CountedBinding(self._session.io_binding())
 
     def run_with_iobinding(self, binding: "CountedBinding", *options: Any) -> None:
-        """Count, and run."""
+        """Count the run, and do it."""
         self._runs[binding.count] += 1
         self._session.run_with_iobinding(binding.binding, *options)
 
@@ -105,7 +105,7 @@ class CountedBinding:
         return getattr(self.binding, name)
 
     def bind_input(self, name: str, memory: str, index: int, kind: Any, shape: list[int], pointer: int) -> None:
-        """As onnxruntime's."""
+        """Bind an input, as onnxruntime does."""
         self.count = shape[0]
         self.binding.bind_input(name, memory, index, kind, shape, pointer)
 

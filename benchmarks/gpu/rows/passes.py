@@ -28,7 +28,7 @@ SEED = 4
 
 @dataclass(frozen=True)
 class Setting:
-    """What a row measures with.
+    """Model and sizes that a row measures with.
 
     Attributes:
         name: The model.
