@@ -152,9 +152,11 @@ class AsyncExplainer:
             batcher = await self._open()
             index = batcher.pipeline.check_class(class_index)
             picture = await asyncio.to_thread(prepare, image, self.manifest.preprocessing, keep)
-            job = Job(picture, index, self.methods, self._budget, math.inf, verify, arrived, progress_maps=watch)
+            job = Job(
+                picture.x, index, self.methods, self._budget, math.inf, verify, arrived,
+                progress_maps=watch, photo=picture,
+            )  # fmt: skip
             (pending,) = batcher.submit([job])
-            del picture, job
             return await pending.wait()
 
     async def _open(self) -> Batcher:

@@ -21,7 +21,7 @@ class Job:
     """One picture to explain, for one request.
 
     Attributes:
-        image: A decoded (H0, W0, 3) uint8 RGB photo, a preprocessed (3, H, W) float32 array, or a prepared picture.
+        image: A decoded (H0, W0, 3) uint8 RGB photo, or a preprocessed (3, H, W) float32 array.
         class_index: The class; -1 for the top one.
         methods: Names of the maps to make.
         budget: Masked passes to spend.
@@ -30,9 +30,10 @@ class Job:
         arrived: When the request came, in the same seconds; the time of a budget like `80ms` begins then.
         condition: Decides by the prediction if maps are made; None makes them always.
         progress_maps: Called in the thread of the batcher with preliminary explanations, one of this picture.
+        photo: The photo behind a preprocessed array, for the explanation.
     """
 
-    image: Array | PreparedPicture
+    image: Array
     class_index: int
     methods: tuple[str, ...]
     budget: Budget
@@ -41,6 +42,7 @@ class Job:
     arrived: float = field(default_factory=time.monotonic)
     condition: Condition | None = None
     progress_maps: Callable[[Sequence[Explanation]], None] | None = None
+    photo: PreparedPicture | None = None
 
 
 class PendingJob:
@@ -73,7 +75,7 @@ class PendingJob:
         """Return the request to the engine."""
         job, clock = self.job, Clock(waited=time.monotonic() - self.job.arrived)
         return ExplainRequest(
-            job.image, [job.class_index], job.methods, job.budget, clock, self.progress, job.verify,
+            job.photo or job.image, [job.class_index], job.methods, job.budget, clock, self.progress, job.verify,
             progress_maps=job.progress_maps, condition=None if job.condition is None else job.condition.holds,
         )  # fmt: skip
 
