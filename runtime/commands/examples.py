@@ -30,8 +30,7 @@ EXAMPLES = {
         "fusioncam bench model.fcam photo.jpg --rounds 3 -o bench.json",
     ),
     "serve": (
-        "fusioncam serve model.fcam",
-        "fusioncam serve model.fcam --deadline 500ms",
+        "fusioncam serve model.fcam --deadline 500ms --grpc-port 8001",
         "fusioncam serve cats=model.fcam --host 0.0.0.0 --token-file token.txt",
         "fusioncam serve model.fcam --workers 2 --threads 1 --port 8080",
     ),

@@ -35,6 +35,12 @@ Bundles = Annotated[
 ]
 Host = Annotated[str, Option(metavar="ADDRESS", help="Address to listen at: 0.0.0.0 for all of this machine's.")]
 Port = Annotated[int, Option(metavar="N", min=0, max=65535, help="Port to listen at; 0 for one that is free.")]
+GrpcPort = Annotated[
+    int | None,
+    Option(
+        metavar="N", min=0, max=65535, help="Port to answer gRPC at, too; 0 for one that is free.", show_default=False
+    ),
+]
 Workers = Annotated[
     int, Option(metavar="N", min=1, max=256, help="Processes, each with the models loaded; they share the cores.")
 ]
@@ -79,6 +85,7 @@ def serve(
     bundles: Bundles,
     host: Host = "127.0.0.1",
     port: Port = 8000,
+    grpc_port: GrpcPort = None,
     budget: Budget = "auto",
     deadline: Deadline = None,
     explain_if: ExplainIf = None,
@@ -100,15 +107,15 @@ def serve(
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Answer requests for explanations over HTTP, by the Open Inference Protocol (version 2).
+    """Answer requests for explanations over HTTP and gRPC, by the Open Inference Protocol (version 2).
 
     --budget, --deadline and --explain-if are for requests that name none themselves.
     Ctrl-C or SIGTERM ends it, after running requests are answered.
     """
     from fusioncam.runtime.service import require_extra
 
-    require_extra()
-    from fusioncam.runtime.service.http.sockets import open_sockets, url_of
+    require_extra(grpc_port is not None)
+    from fusioncam.runtime.service.http.sockets import open_sockets, reserved_port, url_of
     from fusioncam.runtime.service.repository.layout import bundles_by_version
     from fusioncam.runtime.service.settings import Settings
     from fusioncam.runtime.service.workers.worker_config import WorkerConfig
@@ -124,14 +131,16 @@ def serve(
         for bundle in bundles_by_version(path).values():
             settings.check_bundle(bundle)
     threads = _checked_threads(parts(providers), chunk, threads, workers)
-    config = WorkerConfig(
-        models, settings, tuple(parts(providers)), chunk, threads, max_batch, queue,
-        log_level="warning" if quiet else "info", allow_cpu=allow_cpu,
-    )  # fmt: skip
-    sockets = open_sockets(host, port, workers)
-    _warn_of_strangers(sockets[0], config)
-    said = {"address": url_of(sockets[0]), "models": list(models), "workers": workers, "pid": os.getpid()}
-    return _run(config, sockets, workers, partial(_say_ready, said, json, quiet))
+    with reserved_port(host, grpc_port, workers) as grpc_address:
+        sockets = open_sockets(host, port, workers)
+        config = WorkerConfig(
+            models, settings, tuple(parts(providers)), chunk, threads, max_batch, queue,
+            log_level="warning" if quiet else "info", allow_cpu=allow_cpu, grpc_address=grpc_address,
+        )  # fmt: skip
+        _warn_of_strangers(sockets[0], config)
+        said = {"address": url_of(sockets[0]), "models": list(models), "workers": workers, "pid": os.getpid()}
+        said |= {} if grpc_address is None else {"grpc_address": grpc_address}
+        return _run(config, sockets, workers, partial(_say_ready, said, json, quiet))
 
 
 def _warn_of_strangers(listening: "socket", config: "WorkerConfig") -> None:
@@ -148,7 +157,8 @@ def _say_ready(said: dict[str, Any], json: bool, quiet: bool) -> None:
     if json:
         console.say_json(said)
     elif not quiet:
-        console.say(f"serving {', '.join(said['models'])} at {said['address']}")
+        beside = f", gRPC at {said['grpc_address']}" if "grpc_address" in said else ""
+        console.say(f"serving {', '.join(said['models'])} at {said['address']}{beside}")
     sys.stdout.flush()
 
 

@@ -29,7 +29,7 @@ def refusal(scope: Scope, headers: Headers, token: bytes | None) -> Response | N
             the token themselves.
     """
     if scope["path"].startswith(GUARDED) and not scope["path"].startswith(FREE):
-        if token is not None and not _has_token(headers, token):
+        if token is not None and not has_token(headers.get("Authorization", ""), token):
             message = "give the service's token in the header Authorization: Bearer TOKEN"
             return error_json(401, message, {"WWW-Authenticate": "Bearer"})
         if token is None and _is_foreign(headers) and not _is_link(scope, headers):
@@ -43,8 +43,9 @@ def refusal(scope: Scope, headers: Headers, token: bytes | None) -> Response | N
     return None
 
 
-def _has_token(headers: Headers, token: bytes) -> bool:
-    scheme, _, sent = headers.get("Authorization", "").partition(" ")
+def has_token(authorization: str, token: bytes) -> bool:
+    """Return whether the value of the header Authorization is `Bearer TOKEN`, or as good as that."""
+    scheme, _, sent = authorization.partition(" ")
     same = hmac.compare_digest(sent.strip().encode("latin-1", "replace"), token)
     return same and scheme.lower() == "bearer"
 

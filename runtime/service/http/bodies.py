@@ -15,7 +15,7 @@ from fusioncam.runtime.service.protocol.openapi import BINARY, FORM, JSON
 from fusioncam.runtime.service.protocol.prepared_request import INPUTS, most_listed
 from fusioncam.runtime.service.protocol.query import parsed_texts
 from fusioncam.runtime.service.protocol.schemas import InferRequest, InputTensor
-from fusioncam.runtime.service.protocol.tensors import HEADER_LENGTH, Tensor, read_tensors, split_body
+from fusioncam.runtime.service.protocol.tensors import HEADER_LENGTH, Tensor, check_inputs, read_tensors, split_body
 from fusioncam.runtime.service.served_model import ServedModel
 from fusioncam.runtime.service.settings import Settings
 
@@ -73,7 +73,8 @@ def read_body(body: bytes, headers: Headers, model: ServedModel, settings: Setti
     if is_photo or (length is None and kind != JSON and body.lstrip()[:1] not in (b"{", b"[")):
         return _photos([body])
     request, data = split_body(body, length, settings.max_pictures * 3 * math.prod(model.size))
-    return Body(request, read_tensors(request, data, INPUTS, most_listed(settings)), {})
+    check_inputs(request, INPUTS, most_listed(settings))
+    return Body(request, read_tensors(request, data), {})
 
 
 def _kind(headers: Headers) -> str:

@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 
 import uvicorn
 
+from fusioncam.runtime.service.side_server import SideServer
+
 
 class Server(uvicorn.Server):
     """A server that leaves signals to its caller.
@@ -21,11 +23,18 @@ class Server(uvicorn.Server):
         config: See uvicorn.
         hasty: Whether a second signal ends the process at once.
         tick: Called ten times a second, as long as the event loop goes round.
+        side_server: Stops with this one.
     """
 
-    def __init__(self, config: uvicorn.Config, hasty: bool, tick: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        hasty: bool,
+        tick: Callable[[], None] = lambda: None,
+        side_server: SideServer | None = None,
+    ) -> None:
         super().__init__(config)
-        self._hasty, self._tick = hasty, tick
+        self._hasty, self._tick, self._side_server = hasty, tick, side_server or SideServer()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def on_tick(self, counter: int) -> bool:
@@ -33,6 +42,12 @@ class Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         self._tick()
         return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what was begun, on both servers at a time."""
+        stopping = asyncio.create_task(self._side_server.stop())
+        await super().shutdown(sockets)
+        await stopping
 
     def take(self, connection: socket.socket) -> None:
         """Serve a connection that another process has accepted. Any thread may call this."""

@@ -5,8 +5,8 @@ import ipaddress
 import os
 import socket
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from fusioncam.errors import FusionCamError, UsageError
 
@@ -37,6 +37,37 @@ def open_sockets(host: str, port: int, workers: int = 1) -> list[socket.socket]:
     address = alone.getsockname()
     alone.close()
     return [_bound(family, address, shared=True) for _ in range(workers)]
+
+
+@contextmanager
+def reserved_port(host: str, port: int | None, workers: int) -> Iterator[str | None]:
+    """Yield HOST:PORT for servers that open sockets themselves; keep the port for them, where that is possible.
+
+    Args:
+        host: See `open_sockets`.
+        port: See `open_sockets`; None yields None.
+        workers: The number of servers.
+
+    Raises:
+        UsageError: See `open_sockets`; or several servers cannot share a port on this system.
+        FusionCamError: The address cannot be bound to.
+    """
+    if port is None:
+        yield None
+        return
+    if workers > 1 and not OWN_SOCKETS:
+        raise UsageError("several workers share a gRPC port on Linux only; leave out --workers or --grpc-port")
+    try:
+        bound = open_sockets(host, port, 2)  # sockets that share the port, where there are such
+    except FusionCamError as error:
+        raise type(error)(str(error).replace("--port", "--grpc-port")) from error
+    address = url_of(bound[0]).removeprefix("http://")
+    for unused in bound[OWN_SOCKETS:]:
+        unused.close()
+    try:
+        yield address
+    finally:
+        bound[0].close()
 
 
 def _bound(family: int, address: Sequence[object], shared: bool) -> socket.socket:

@@ -36,7 +36,7 @@ from fusioncam.runtime.service.protocol.request_parser import (
     prepared_pictures,
 )
 from fusioncam.runtime.service.protocol.schemas import InferRequest
-from fusioncam.runtime.service.protocol.tensors import Tensor, write_answer, write_event
+from fusioncam.runtime.service.protocol.tensors import Output, Tensor, write_answer, write_event
 from fusioncam.runtime.service.served_model import ServedModel
 from fusioncam.runtime.service.settings import Settings
 
@@ -44,7 +44,14 @@ INPUTS = {"image": "FP32", "image_bytes": "BYTES", "class_index": "INT64", "meth
 MOST_LISTED = 1024  # class numbers, methods or photos in one input, unless settings allow more pictures
 PARAMETERS = ("binary_data_output", "class", "explain_if", "methods", "timeout", "verify", *CHOICES)
 # Parameters that tritonclient sends for models of other kinds; they mean nothing to a model without state.
-IGNORED_PARAMETERS = ("priority", "sequence_id", "sequence_start", "sequence_end")
+IGNORED_PARAMETERS = (
+    "priority",
+    "sequence_id",
+    "sequence_start",
+    "sequence_end",
+    "triton_enable_empty_final_response",
+)
+PRELIMINARY = "preliminary"  # flag of explanations that will change
 FAR = 1e4  # times the largest number of a picture: such numbers overflow within the model
 
 
@@ -69,7 +76,21 @@ class PreparedRequest:
     def response(
         self, model: ServedModel, explanations: Sequence[Explanation], begun: float
     ) -> tuple[bytes, int | None]:
-        """Return the body that answers the request, and the number of its bytes that are JSON where more follows.
+        """Return the body that answers the request, and the number of its bytes that are JSON where more follows."""
+        return write_answer(*self.answer(model, explanations, begun))
+
+    def event(self, model: ServedModel, explanation: Explanation, sent: dict[str, Array], begun: float) -> bytes:
+        """Return a server-sent event: `maps` with all maps of a preliminary explanation, or `answer` with all outputs.
+
+        `sent` is that of `step`.
+        """
+        kind = "maps" if PRELIMINARY in explanation.flags else "answer"
+        return write_event(kind, *self.step(model, explanation, sent, begun))
+
+    def answer(
+        self, model: ServedModel, explanations: Sequence[Explanation], begun: float
+    ) -> tuple[dict[str, Any], list[Output]]:
+        """Return the answer to the request: its head, without the outputs, and the outputs.
 
         Args:
             model: The model.
@@ -77,21 +98,23 @@ class PreparedRequest:
             begun: Time of the request, in seconds of `time.monotonic()`.
         """
         outputs = [output_tensor(spec, model, explanations) for spec in made_outputs(self.outputs, explanations)]
-        return write_answer(self._head(model, explanations[0], begun), outputs)
+        return self._head(model, explanations[0], begun), outputs
 
-    def event(self, model: ServedModel, explanation: Explanation, sent: dict[str, Array], begun: float) -> bytes:
-        """Return a server-sent event: `maps` with all maps of a preliminary explanation, or `answer` with all outputs.
+    def step(
+        self, model: ServedModel, explanation: Explanation, sent: dict[str, Array], begun: float
+    ) -> tuple[dict[str, Any], list[Output]]:
+        """Return one of several answers: all maps of a preliminary explanation, or all outputs of the last one.
 
         Args:
             model: The model.
             explanation: The explanation of the only picture.
-            sent: Arrays of earlier events, by name: those that did not change are left out. Gets the new ones.
+            sent: Arrays of earlier answers, by name: those that did not change are left out. Gets the new ones.
             begun: Time of the request, in seconds of `time.monotonic()`.
         """
-        kind, specs = "answer", made_outputs(self.outputs, [explanation])
-        if "preliminary" in explanation.flags:
+        specs = made_outputs(self.outputs, [explanation])
+        if PRELIMINARY in explanation.flags:
             figures = [spec for spec in specs if spec.name in FIGURES]
-            kind, specs = "maps", [*(OutputSpec(method, binary=True) for method in explanation.maps), *figures]
+            specs = [*(OutputSpec(method, binary=True) for method in explanation.maps), *figures]
         outputs = []
         for output in (output_tensor(spec, model, [explanation]) for spec in specs):
             if isinstance(output.values, np.ndarray):
@@ -99,7 +122,7 @@ class PreparedRequest:
                     continue
                 sent[output.name] = output.values
             outputs.append(output)
-        return write_event(kind, self._head(model, explanation, begun), outputs)
+        return self._head(model, explanation, begun), outputs
 
     def _head(self, model: ServedModel, explanation: Explanation, begun: float) -> dict[str, Any]:
         """Return the answer's JSON without the outputs."""

@@ -138,6 +138,15 @@ def read_json(text: bytes) -> InferRequest:
         raise UsageError(
             f"the request's JSON cannot be read: {error}; for a photo as the whole body send Content-Type: image/jpeg"
         ) from None
+    return checked_request(members)
+
+
+def checked_request(members: Any) -> InferRequest:
+    """Return a request for explanations, from the members of its JSON.
+
+    Raises:
+        UsageError: Something is missing, superfluous or of the wrong type.
+    """
     try:
         return InferRequest.model_validate(members)
     except ValidationError as error:

@@ -63,40 +63,52 @@ def split_body(body: bytes, header_length: str | None, most_values: int) -> tupl
     return read_json(text), memoryview(body)[length:]
 
 
-def read_tensors(
-    request: InferRequest, data: memoryview, datatypes: Mapping[str, str], most_listed: int
-) -> dict[str, Tensor]:
-    """Return the tensors of a request, by name.
+def check_inputs(request: InferRequest, datatypes: Mapping[str, str], most_listed: int) -> None:
+    """Check the inputs of a request, without their values.
 
     Args:
-        request: The JSON of the request.
-        data: The bytes behind the JSON.
+        request: The request.
         datatypes: The datatypes of all inputs, by name.
         most_listed: The most values of any datatype but FP32; each becomes an object, and a compressed body hides
             millions of small ones.
 
     Raises:
-        UsageError: An input is unknown, given twice, of another datatype, or its values do not fit its shape.
+        UsageError: An input is unknown, given twice, of another datatype, or has too many values.
     """
-    tensors: dict[str, Tensor] = {}
-    at = 0
+    names = set[str]()
     for tensor in request.inputs:
         name = tensor.name
         if name not in datatypes:
             raise UsageError(f"there is no input {quote(name)}; the inputs are {', '.join(datatypes)}")
-        if name in tensors:
+        if name in names:
             raise UsageError(f"input {name!r} is given twice: give it once")
+        names.add(name)
         if tensor.datatype != datatypes[name]:
             raise UsageError(f"input {name!r} is of datatype {datatypes[name]}, not {tensor.datatype}")
         if tensor.datatype != "FP32" and math.prod(tensor.shape) > most_listed:
             raise UsageError(f"input {name!r} of shape {tuple(tensor.shape)} has more than {most_listed:,} values")
+
+
+def read_tensors(request: InferRequest, data: memoryview) -> dict[str, Tensor]:
+    """Return the tensors of a request whose inputs were checked, by name.
+
+    Args:
+        request: The JSON of the request.
+        data: The bytes behind the JSON.
+
+    Raises:
+        UsageError: The values of an input do not fit its shape.
+    """
+    tensors: dict[str, Tensor] = {}
+    at = 0
+    for tensor in request.inputs:
         size = _binary_size(tensor, len(data) - at)
         if size is None:
             values = _from_json(tensor)
         else:
-            values = _from_bytes(tensor, data[at : at + size])
+            values = from_bytes(tensor, data[at : at + size])
             at += size
-        tensors[name] = Tensor(tuple(tensor.shape), values, from_json=size is None)
+        tensors[tensor.name] = Tensor(tuple(tensor.shape), values, from_json=size is None)
     if at != len(data):
         raise UsageError(
             f"{len(data) - at} bytes of the body belong to no input: the binary_data_size of all must add up, "
@@ -130,7 +142,8 @@ def check_parameters(tensor: str, parameters: Mapping[str, Any], known: set[str]
         raise UsageError(f"{tensor} has an unknown parameter {quote(key)}")
 
 
-def _from_bytes(tensor: InputTensor, data: memoryview) -> Values:
+def from_bytes(tensor: InputTensor, data: memoryview) -> Values:
+    """Return the values of a tensor, from their bytes; raise UsageError where they do not fit its shape."""
     count = math.prod(tensor.shape)
     if tensor.datatype == "BYTES":
         elements = list(islice(_elements(tensor.name, data), count + 1))
@@ -236,7 +249,7 @@ def write_answer(head: dict[str, Any], outputs: Sequence[Output]) -> tuple[bytes
     """
     described, behind = [], []
     for output in outputs:
-        datatype, shape, data = _raw(output.values)
+        datatype, shape, data = raw_tensor(output.values)
         entry: dict[str, Any] = {"name": output.name, "datatype": datatype, "shape": shape}
         if output.binary:
             entry["parameters"] = {"binary_data_size": len(data)}
@@ -260,7 +273,7 @@ def write_event(kind: str, head: dict[str, Any], outputs: Sequence[Output] = ())
     """
     described = []
     for output in outputs:
-        datatype, shape, data = _raw(output.values)
+        datatype, shape, data = raw_tensor(output.values)
         texts = [text for row in output.values for text in row] if isinstance(output.values, list) else None
         described.append({
             "name": output.name, "datatype": datatype, "shape": shape,
@@ -270,7 +283,7 @@ def write_event(kind: str, head: dict[str, Any], outputs: Sequence[Output] = ())
     return b"event: %s\ndata: %s\n\n" % (kind.encode(), to_json(told, inf_nan_mode="null"))
 
 
-def _raw(values: Array | list[list[str]]) -> tuple[str, list[int], bytes]:
+def raw_tensor(values: Array | list[list[str]]) -> tuple[str, list[int], bytes]:
     """Return datatype, shape and bytes of a tensor."""
     if isinstance(values, list):
         texts = [text.encode() for row in values for text in row]

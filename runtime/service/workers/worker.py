@@ -29,6 +29,7 @@ from fusioncam.runtime.service.monitoring.logs import log_config
 from fusioncam.runtime.service.monitoring.metrics import Metrics
 from fusioncam.runtime.service.repository.model_repository import ModelRepository
 from fusioncam.runtime.service.service import Service
+from fusioncam.runtime.service.side_server import SideServer
 from fusioncam.runtime.service.workers.channel import Channel
 from fusioncam.runtime.service.workers.connection_ledger import LedgerMixin
 from fusioncam.runtime.service.workers.heartbeat import SILENCE, Heartbeat, Liveness
@@ -40,8 +41,8 @@ OWN_FILES = 100  # those of its own
 MOMENT = 0.5  # seconds in which an idle thread that is told to end has ended
 
 
-def open_app(config: WorkerConfig, metrics: Metrics, liveness: Liveness, crowded: Callable[[], bool]) -> FastAPI:
-    """Return the application with its models loaded; see `make_app`.
+def open_service(config: WorkerConfig, metrics: Metrics, liveness: Liveness) -> Service:
+    """Return the service with its models loaded.
 
     Raises:
         FusionCamError: A model cannot be loaded or run.
@@ -58,9 +59,7 @@ def open_app(config: WorkerConfig, metrics: Metrics, liveness: Liveness, crowded
         )
 
     repository = ModelRepository(config.models, open_batcher, released=_settle)
-    app = make_app(Service(repository, config.settings, metrics), crowded)
-    _settle()
-    return app
+    return Service(repository, config.settings, metrics)
 
 
 def _settle() -> None:
@@ -90,6 +89,73 @@ def _open_pipeline(config: WorkerConfig, bundle: Path) -> Pipeline:
     return pipeline
 
 
+class Worker:
+    """One process of the service: its servers, and its connection to the parent.
+
+    Args:
+        config: The configuration.
+        ready: Called once the models are loaded.
+        at_once: See `serve`, as for the others.
+        hasty: See `serve`.
+        channel: See `serve`.
+    """
+
+    def __init__(
+        self, config: WorkerConfig, ready: Callable[[], None], at_once: bool, hasty: bool, channel: Channel | None
+    ) -> None:
+        self._config, self._ready, self._heartbeat = config, ready, None
+        # A request whose step takes longer has been answered long ago that it is late.
+        self._liveness = Liveness(2 * config.settings.timeout + SILENCE)
+        if channel is not None:
+            self._heartbeat = Heartbeat(
+                channel,
+                self._liveness,
+                lambda connection: self._server.take(connection),
+                lambda: self._metrics.samples(),
+            )
+        self._metrics = Metrics() if self._heartbeat is None else Metrics(self._heartbeat.share)
+        self._side_server = _side_server(config, self._metrics)
+        self._app = LoadingApp(self._open, self._opened, at_once, self._side_server)
+        uvicorn_config = _uvicorn_config(self._app, config, self._heartbeat)
+        self._server = Server(uvicorn_config, hasty, self._liveness.tick, self._side_server)
+        self._most_connections = _most_connections(config)
+
+    def run(self, listening: socket.socket) -> int:
+        """Answer requests until a signal says to end; return the exit status.
+
+        Raises:
+            FusionCamError: A model cannot be loaded or run.
+        """
+        if self._heartbeat is not None:
+            self._heartbeat.start()
+        close_unread(listening, self._config.settings.timeout)
+        logging.captureWarnings(True)
+        self._server.run_until(END_SIGNALS, listening)
+        if self._app.error is not None:
+            raise self._app.error
+        _leave_threads()
+        return 0
+
+    def _open(self) -> FastAPI:
+        """Load the models, and return the application."""
+        service = open_service(self._config, self._metrics, self._liveness)
+        app = make_app(service, self._is_crowded)
+        self._side_server.open(service)
+        _settle()
+        return app
+
+    def _opened(self) -> None:
+        if self._app.error is not None:
+            self._server.should_exit = True
+            return
+        self._ready()
+        if self._heartbeat is not None:
+            self._heartbeat.ready()
+
+    def _is_crowded(self) -> bool:  # uvicorn's own limit answers in plain text, without Retry-After
+        return len(self._server.server_state.connections) > self._most_connections
+
+
 def serve(
     config: WorkerConfig,
     listening: socket.socket,
@@ -115,36 +181,24 @@ def serve(
     Raises:
         FusionCamError: A model cannot be loaded or run.
     """
+    return Worker(config, ready, at_once, hasty, channel).run(listening)
 
-    def opened() -> None:
-        if app.error is not None:
-            server.should_exit = True
-            return
-        ready()
-        if heartbeat is not None:
-            heartbeat.ready()
 
-    def crowded() -> bool:  # uvicorn's own limit answers in plain text, without Retry-After
-        return len(server.server_state.connections) > most
+def _most_connections(config: WorkerConfig) -> int:
+    """Return the most connections of each protocol."""
+    files = raise_file_limit() - OWN_FILES
+    return min(max(CONNECTIONS, 2 * config.settings.concurrency), files if config.grpc_address is None else files // 2)
 
-    most = min(max(CONNECTIONS, 2 * config.settings.concurrency), raise_file_limit() - OWN_FILES)
-    # A request whose step takes longer has been answered long ago that it is late.
-    liveness = Liveness(2 * config.settings.timeout + SILENCE)
-    heartbeat = None
-    if channel is not None:
-        heartbeat = Heartbeat(channel, liveness, lambda connection: server.take(connection), lambda: metrics.samples())
-    metrics = Metrics() if heartbeat is None else Metrics(heartbeat.share)
-    app = LoadingApp(lambda: open_app(config, metrics, liveness, crowded), opened, at_once)
-    server = Server(_uvicorn_config(app, config, heartbeat), hasty, liveness.tick)
-    if heartbeat is not None:
-        heartbeat.start()
-    close_unread(listening, config.settings.timeout)
-    logging.captureWarnings(True)
-    server.run_until(END_SIGNALS, listening)
-    if app.error is not None:
-        raise app.error
-    _leave_threads()
-    return 0
+
+def _side_server(config: WorkerConfig, metrics: Metrics) -> SideServer:
+    """Return the gRPC server, where there is to be one."""
+    if config.grpc_address is None:
+        return SideServer()
+    from fusioncam.runtime.service.grpc.server import GrpcServer
+
+    return GrpcServer(
+        config.grpc_address, config.settings, metrics, config.models, _most_connections(config), config.grace
+    )
 
 
 def _uvicorn_config(app: LoadingApp, config: WorkerConfig, heartbeat: Heartbeat | None) -> uvicorn.Config:

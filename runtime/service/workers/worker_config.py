@@ -25,6 +25,7 @@ class WorkerConfig:
         queue: See `Batcher`.
         log_level: Of Python's logging.
         allow_cpu: See `Explainer`.
+        grpc_address: HOST:PORT of the gRPC server, or None for none.
     """
 
     models: dict[str, Path]
@@ -36,6 +37,7 @@ class WorkerConfig:
     queue: int = QUEUE
     log_level: str = "info"
     allow_cpu: bool = False
+    grpc_address: str | None = None
 
     @property
     def grace(self) -> float:

@@ -89,13 +89,22 @@ def test_a_port_in_use_is_said_before_anything_is_loaded(run, only_line, bundle,
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         for workers in (1, 2):
-            status, _, err = run("serve", bundle, "--port", port, "--workers", workers)
-            assert f"port {port} of 127.0.0.1 is in use" in only_line(err)
-            assert status == 1
+            for options in (["--port", port], ["--port", 0, "--grpc-port", port]):
+                status, _, err = run("serve", bundle, *options, "--workers", workers)
+                assert f"port {port} of 127.0.0.1 is in use" in only_line(err)
+                assert f"choose another {options[-2]}" in err
+                assert status == 1
 
 
 def test_without_the_extra(run, only_line, bundle, monkeypatch):
     monkeypatch.setattr("fusioncam.runtime.service.find_spec", lambda name: None if name == "uvicorn" else name)
     status, _, err = run("serve", bundle)
     assert only_line(err) == 'error: the service needs uvicorn: pip install "fusioncam[serve]"'
+    assert status == 2
+
+
+def test_without_the_extra_for_grpc(run, only_line, bundle, monkeypatch):
+    monkeypatch.setattr("fusioncam.runtime.service.find_spec", lambda name: None if name == "tritonclient" else name)
+    status, _, err = run("serve", bundle, "--grpc-port", "0")
+    assert only_line(err) == 'error: --grpc-port needs tritonclient: pip install "fusioncam[grpc]"'
     assert status == 2

@@ -1,0 +1,153 @@
+"""The calls for explanations: a message received, prepared, explained and answered, once or in steps."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
+from functools import partial
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from tritonclient.grpc import service_pb2 as pb
+
+from fusioncam.errors import BusyError, FusionCamError, UsageError
+from fusioncam.kernels.arrays import Array
+from fusioncam.runtime.service.errors import RETRY_AFTER, error_answer
+from fusioncam.runtime.service.grpc.calls import Call
+from fusioncam.runtime.service.grpc.messages import FINAL, answer_message, parsed, read_message
+from fusioncam.runtime.service.grpc.status import call_end
+from fusioncam.runtime.service.protocol.prepared_request import PRELIMINARY, PreparedRequest, prepare_request
+from fusioncam.runtime.service.protocol.tensors import Output
+from fusioncam.runtime.service.request_runner import in_time
+from fusioncam.runtime.service.served_model import ServedModel
+from fusioncam.runtime.service.service import Service
+
+Answer = Callable[[], tuple[Mapping[str, Any], Sequence[Output]]]
+
+
+class InferCalls:
+    """The calls ModelInfer and ModelStreamInfer.
+
+    Args:
+        service: The service.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service, self._settings = service, service.settings
+        self._runner, self._streams = service.runner, 0
+        # The size of a message is known when it is there.
+        self._receiving = asyncio.Semaphore(max(1, service.settings.max_held // service.settings.max_body))
+
+    async def infer(self, call: Call) -> None:
+        """Answer the request of a call."""
+        begun, timeout = time.monotonic(), self._settings.timeout
+        self._runner.enter()
+        try:
+            async with AsyncExitStack() as held:
+
+                async def receive() -> bytes:
+                    await held.enter_async_context(self._receiving)
+                    return await _first(call)
+
+                data = await in_time(receive(), begun + timeout, timeout, 408)
+                message = await self._parsed(data)
+                model = self._model(call, message)
+                with self._runner.timed(model, begun):
+                    prepared = await self._prepare(call, model, message, begun)
+                    del data, message
+                    await held.aclose()
+                    explanations = await self._runner.explain(model, prepared, begun)
+                    answer = await self._packed(model, partial(prepared.answer, model, explanations, begun))
+            await call.write(answer)
+        finally:
+            self._runner.leave()
+
+    async def stream(self, call: Call) -> None:
+        """Answer the requests of a stream one after the other, each in steps; errors are answers, too."""
+        if self._streams >= self._settings.concurrency:
+            raise BusyError(f"{self._streams} streams are open; close some, or ask again later", RETRY_AFTER)
+        self._streams += 1
+        try:
+            while (data := await call.read()) is not None:
+                async with aclosing(self._answers(call, data)) as answers:
+                    async for answer in answers:
+                        await call.write(answer)
+        finally:
+            self._streams -= 1
+
+    async def _answers(self, call: Call, data: bytes) -> AsyncGenerator[Any]:
+        """Yield the answers to one request of a stream."""
+        begun, message = time.monotonic(), pb.ModelInferRequest()
+        try:
+            self._runner.enter()
+            try:
+                message = await self._parsed(data)
+                model = self._model(call, message)
+                with self._runner.timed(model, begun):
+                    prepared = await self._prepare(call, model, message, begun)
+                    async with aclosing(self._steps(model, prepared, begun)) as steps:
+                        async for step in steps:
+                            yield pb.ModelStreamInferResponse(infer_response=step)
+            finally:
+                self._runner.leave()
+        except (FusionCamError, HTTPException, MemoryError) as error:
+            yield _error(message, error)
+
+    async def _steps(self, model: ServedModel, prepared: PreparedRequest, begun: float) -> AsyncGenerator[Any]:
+        """Yield preliminary answers, where the request is about one picture, and the whole answer."""
+        if len(prepared.jobs) > 1:
+            explanations = await self._runner.explain(model, prepared, begun)
+            yield await self._packed(model, partial(prepared.answer, model, explanations, begun), final=True)
+            return
+        sent: dict[str, Array] = {}
+        async with aclosing(self._runner.explain_in_steps(model, prepared)) as made:
+            async for explanation in made:
+                final = PRELIMINARY not in explanation.flags
+                whole = partial(prepared.answer, model, [explanation], begun)
+                part = partial(prepared.step, model, explanation, sent, begun)
+                yield await self._packed(model, whole if final else part, final)
+
+    async def _parsed(self, data: bytes) -> Any:
+        return await self._runner.in_thread(partial(parsed, pb.ModelInferRequest, data))
+
+    def _model(self, call: Call, message: Any) -> ServedModel:
+        call.model = message.model_name
+        return self._service.repository.find(message.model_name, message.model_version)
+
+    async def _prepare(self, call: Call, model: ServedModel, message: Any, begun: float) -> PreparedRequest:
+        def prepare() -> PreparedRequest:
+            start = time.perf_counter()
+            request, tensors = read_message(message, self._settings, call.seconds_left)
+            return prepare_request(model, self._settings, request, tensors, begun, start)
+
+        timeout = self._settings.timeout
+        return await in_time(self._runner.in_thread(prepare), begun + timeout, timeout)
+
+    async def _packed(self, model: ServedModel, answer: Answer, final: bool | None = None) -> Any:
+        def pack() -> Any:
+            start = time.perf_counter()
+            message = answer_message(*answer(), final)
+            self._service.metrics.stage(model.name, "encode", time.perf_counter() - start)
+            return message
+
+        return await self._runner.in_thread(pack)
+
+
+async def _first(call: Call) -> bytes:
+    data = await call.read()
+    if data is None:
+        raise UsageError("the call brings no message, or one that is too large: send one")
+    return data
+
+
+def _error(message: Any, error: Exception) -> Any:
+    """Return the answer to a request of a stream that ended in an error; it says which request, and the status."""
+    end = call_end(error_answer(error))
+    answer = pb.ModelStreamInferResponse(error_message=end.message)
+    refused = answer.infer_response
+    refused.id, refused.model_name, refused.model_version = message.id, message.model_name, message.model_version
+    refused.parameters[FINAL].bool_param = True
+    refused.parameters["status"].string_param = end.code.name
+    if end.retry_after is not None:
+        refused.parameters["retry_after"].int64_param = end.retry_after
+    return answer
