@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 FROM_NOTHING = ("index.md", "tutorial.md")  # what a reader types along from the first line on; others find files there
-SERVICE, TRITON = DOCS / "deploy" / "service.md", DOCS / "deploy" / "triton.md"  # samples want a server to ask
+SERVICE, TRITON, KSERVE = (DOCS / "deploy" / f"{name}.md" for name in ("service", "triton", "kserve"))  # ask a server
 FENCE = re.compile(r"^(?:<!-- not run: (?P<why>.+) -->\n+)?( *)```(?P<kind>[a-z]+)\n(?P<text>.*?)^\2```$", re.M | re.S)
 
 
@@ -118,9 +118,9 @@ def test_the_clients_of_the_service_page_are_answered(service, prepared):
     assert "the map (96, 96)" in ran.stdout
 
 
-def test_the_curl_lines_of_the_service_page_are_answered(service, prepared, tmp_path):
+def test_the_curl_lines_of_the_pages_are_answered(service, prepared, tmp_path):
     (tmp_path / "photo.jpg").write_bytes((prepared / "photo.jpg").read_bytes())
-    lines = [text for _, text, _ in blocks(SERVICE, "bash") if "models/model/infer" in text]
+    lines = [text for page in (SERVICE, KSERVE) for _, text, _ in blocks(page, "bash") if "models/model" in text]
     said = subprocess.run(
         ["bash", "-e", "-c", service("".join(lines))],
         cwd=tmp_path, capture_output=True, text=True, check=False,
@@ -128,6 +128,8 @@ def test_the_curl_lines_of_the_service_page_are_answered(service, prepared, tmp_
     assert said.returncode == 0, said.stderr
     assert said.stdout.startswith("event: maps")
     assert "verdict" in json.loads((tmp_path / "answer.json").read_text())["parameters"]
+    assert list(json.loads((tmp_path / "explanation.json").read_text())) == ["predictions", "explanations"]
+    assert list(json.loads((tmp_path / "prediction.json").read_text())) == ["predictions"]
     begins = {"overlay.png": b"\x89PNG", "panel.png": b"\x89PNG", "overlay.webp": b"RIFF", "maps.npz": b"PK"}
     assert {name: (tmp_path / name).read_bytes()[: len(magic)] for name, magic in begins.items()} == begins
     assert "fusioncam-label: " in (tmp_path / "headers.txt").read_text()

@@ -12,9 +12,9 @@ from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.service.errors import error_json
 
 FREE = ("/v2/health/",)
-GUARDED = ("/v2", "/metrics", "/samples")
+GUARDED = ("/v1", "/v2", "/metrics", "/samples")
 SAME_SITE = ("same-origin", "none")  # in Sec-Fetch-Site, of requests that no page of another site makes
-TAKES_QUERY = re.compile("/infer(_stream)?$")
+TAKES_QUERY = re.compile("(/infer(_stream)?|:predict|:explain)$")
 PORTS = {"http": 80, "https": 443}
 
 

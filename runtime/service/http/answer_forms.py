@@ -23,6 +23,7 @@ from fusioncam.runtime.photos.decode import decode_image
 from fusioncam.runtime.photos.model_input import unpreprocess
 from fusioncam.runtime.picture import DrawOptions
 from fusioncam.runtime.result_pictures import map_on_photo, panel_of
+from fusioncam.runtime.service.protocol.instances import write_instances
 from fusioncam.runtime.service.protocol.openapi import BINARY, JSON, NPZ, PNG, WEBP
 from fusioncam.runtime.service.protocol.outputs import NO_MAPS, is_explained
 from fusioncam.runtime.service.protocol.prepared_request import PreparedRequest
@@ -118,13 +119,7 @@ class TensorForm:
 
     def check(self, prepared: PreparedRequest) -> None:
         """Raise UsageError where the answer would be too much text."""
-        maps = sum(not output.binary and output.name not in NO_MAPS for output in prepared.outputs)
-        numbers = maps * len(prepared.jobs) * math.prod(prepared.jobs[0].image.shape[1:])
-        if numbers > MOST_NUMBERS:
-            raise UsageError(
-                f"the maps would be {numbers:,} numbers in JSON, the limit is {MOST_NUMBERS:,}: set the parameter "
-                "binary_data_output, or ask for fewer methods or pictures"
-            )
+        _check_numbers(prepared)
 
     def pack(self, answered: Answered) -> Packed:
         """Return the outputs and parameters."""
@@ -170,6 +165,33 @@ class ShownForm:
         return Packed(self.write(answered), self.media_type, headers)
 
 
+@dataclass(frozen=True)
+class InstancesForm:
+    """Predictions, and explanations, as KServe's first protocol has them.
+
+    Attributes:
+        figures_only: Whether there are predictions only.
+    """
+
+    figures_only: bool
+    shows_photo: bool = False
+
+    def defaults(self, model: ServedModel, named: bool) -> dict[str, Any]:
+        """Return the parameters that a request has where it says nothing, and whether it names methods."""
+        return {}
+
+    def check(self, prepared: PreparedRequest) -> None:
+        """Raise UsageError where the answer would be too much text."""
+        _check_numbers(prepared)
+
+    def pack(self, answered: Answered) -> Packed:
+        """Return predictions and explanations."""
+        prepared, explanations = answered.prepared, answered.explanations
+        methods = None if self.figures_only else answered.methods
+        content = write_instances(answered.model, prepared, explanations, answered.begun, methods)
+        return Packed(content, JSON, {})
+
+
 TENSORS: Mapping[str, AnswerForm] = {JSON: TensorForm(), BINARY: TensorForm(binary=True)}
 
 
@@ -200,6 +222,16 @@ def choose_form(accept: Sequence[str], drawing: Drawing, tensors: Mapping[str, A
     if not chosen:
         raise HTTPException(406, f"Accept is {quote(header)}; the answer comes as {', '.join(forms)}")
     return forms[chosen]
+
+
+def _check_numbers(prepared: PreparedRequest) -> None:
+    maps = sum(not output.binary and output.name not in NO_MAPS for output in prepared.outputs)
+    numbers = maps * len(prepared.jobs) * math.prod(prepared.jobs[0].image.shape[1:])
+    if numbers > MOST_NUMBERS:
+        raise UsageError(
+            f"the maps would be {numbers:,} numbers in JSON, the limit is {MOST_NUMBERS:,}: set the parameter "
+            "binary_data_output, or ask for fewer methods or pictures"
+        )
 
 
 def names_method(request: InferRequest, tensors: Mapping[str, Tensor]) -> bool:

@@ -18,6 +18,7 @@ from fusioncam.runtime.service.errors import error_response
 from fusioncam.runtime.service.http.infer_handler import InferHandler
 from fusioncam.runtime.service.http.middleware import RequestMiddleware
 from fusioncam.runtime.service.http.repository_routes import add_repository_routes
+from fusioncam.runtime.service.http.v1_routes import add_v1_routes
 from fusioncam.runtime.service.protocol import metadata, openapi, schemas
 from fusioncam.runtime.service.repository.model_repository import ModelRepository
 from fusioncam.runtime.service.served_model import ServedModel
@@ -59,7 +60,9 @@ def make_app(service: Service, crowded: Callable[[], bool] = lambda: False) -> F
     )
     _add_server_routes(app, service)
     add_repository_routes(app, service)
-    _add_model_routes(app, service)
+    handler = InferHandler(service.settings, service.metrics, service.runner)
+    _add_model_routes(app, service, handler)
+    add_v1_routes(app, service, handler)
     if service.settings.page:
         from fusioncam.runtime.service.page import mount_page
 
@@ -127,9 +130,8 @@ def _add_server_routes(app: FastAPI, service: Service) -> None:
         return Response(service.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _add_model_routes(app: FastAPI, service: Service) -> None:
+def _add_model_routes(app: FastAPI, service: Service, handler: InferHandler) -> None:
     settings, metrics, repository = service.settings, service.metrics, service.repository
-    handler = InferHandler(settings, metrics, service.runner)
 
     async def described(_: Request, model: ServedModel) -> schemas.ModelInfo:
         return metadata.metadata(model, settings, repository.versions(model.name))

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, NamedTuple
 
 from starlette.datastructures import Headers, UploadFile
@@ -14,7 +14,7 @@ from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.service.protocol.openapi import BINARY, FORM, JSON
 from fusioncam.runtime.service.protocol.prepared_request import INPUTS, most_listed
 from fusioncam.runtime.service.protocol.query import parsed_texts
-from fusioncam.runtime.service.protocol.schemas import InferRequest, InputTensor
+from fusioncam.runtime.service.protocol.schemas import InferRequest, InputTensor, read_json
 from fusioncam.runtime.service.protocol.tensors import HEADER_LENGTH, Tensor, check_inputs, read_tensors, split_body
 from fusioncam.runtime.service.served_model import ServedModel
 from fusioncam.runtime.service.settings import Settings
@@ -57,8 +57,21 @@ def check_type(headers: Headers) -> None:
     )
 
 
-def read_body(body: bytes, headers: Headers, model: ServedModel, settings: Settings) -> Body:
-    """Return the content of a body, decompressed, of a type that `check_type` takes.
+def read_body(
+    body: bytes,
+    headers: Headers,
+    model: ServedModel,
+    settings: Settings,
+    parse: Callable[[bytes], InferRequest] = read_json,
+) -> Body:
+    """Return the content of a body of a type that `check_type` takes.
+
+    Args:
+        body: The body, decompressed.
+        headers: Those of the request.
+        model: The model.
+        settings: Limits.
+        parse: Reads JSON.
 
     Raises:
         UsageError: The body is no request.
@@ -72,7 +85,7 @@ def read_body(body: bytes, headers: Headers, model: ServedModel, settings: Setti
     # JSON begins so, and no photo does.
     if is_photo or (length is None and kind != JSON and body.lstrip()[:1] not in (b"{", b"[")):
         return _photos([body])
-    request, data = split_body(body, length, settings.max_pictures * 3 * math.prod(model.size))
+    request, data = split_body(body, length, settings.max_pictures * 3 * math.prod(model.size), parse)
     check_inputs(request, INPUTS, most_listed(settings))
     return Body(request, read_tensors(request, data), {})
 

@@ -2,10 +2,11 @@
 
 import json
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -16,6 +17,7 @@ from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.service.errors import CLIENT_GONE, RETRY_AFTER, error_response
 from fusioncam.runtime.service.http.answer_forms import (
+    TENSORS,
     Answered,
     AnswerForm,
     TensorForm,
@@ -32,12 +34,30 @@ from fusioncam.runtime.service.protocol.compression import WORTH_IT, choose_enco
 from fusioncam.runtime.service.protocol.openapi import BINARY, JSON
 from fusioncam.runtime.service.protocol.prepared_request import PreparedRequest, prepare_request
 from fusioncam.runtime.service.protocol.query import Drawing, merged, parsed_texts
+from fusioncam.runtime.service.protocol.schemas import InferRequest, RequestedOutput, read_json
 from fusioncam.runtime.service.protocol.tensors import write_event
 from fusioncam.runtime.service.request_runner import RequestRunner, in_time
 from fusioncam.runtime.service.served_model import ServedModel
 from fusioncam.runtime.service.settings import Settings
 
-Answer = Callable[[Request, ServedModel, float], Awaitable[Response]]
+Answer = Callable[[float], Awaitable[Response]]
+
+
+class Dialect(NamedTuple):
+    """A protocol over HTTP, where it differs from others.
+
+    Attributes:
+        parse: Reads JSON.
+        forms: The forms of answers that are no pictures, by their types.
+        outputs: Names of the outputs of every request; by default the request says.
+    """
+
+    parse: Callable[[bytes], InferRequest] = read_json
+    forms: Mapping[str, AnswerForm] = TENSORS
+    outputs: tuple[str, ...] = ()
+
+
+V2 = Dialect()
 
 
 class _Asked(NamedTuple):
@@ -67,15 +87,15 @@ class InferHandler:
         self._settings, self._metrics, self._runner = settings, metrics, runner
         self._held = 0  # bytes of bodies
 
-    async def answer(self, request: Request, model: ServedModel) -> Response:
+    async def answer(self, request: Request, model: ServedModel, dialect: Dialect = V2) -> Response:
         """Return the answer to a request for explanations, errors included."""
-        return await self._counted(request, model, self._answer)
+        return await self._counted(model, partial(self._answer, request, model, dialect))
 
     async def stream(self, request: Request, model: ServedModel) -> Response:
         """Return the answer as events, preliminary maps first; errors that come before the first have a status."""
-        return await self._counted(request, model, self._stream)
+        return await self._counted(model, partial(self._stream, request, model))
 
-    async def _counted(self, request: Request, model: ServedModel, answer: Answer) -> Response:
+    async def _counted(self, model: ServedModel, answer: Answer) -> Response:
         """Return an answer, which counts until it is sent, or that of its error."""
         begun = time.monotonic()
         try:
@@ -84,7 +104,7 @@ class InferHandler:
             return error_response(error)
         try:
             with self._runner.timed(model, begun):
-                return await answer(request, model, begun)
+                return await answer(begun)
         except BaseException as error:
             self._runner.leave()
             if isinstance(error, ClientDisconnect):
@@ -93,8 +113,8 @@ class InferHandler:
                 return error_response(error)
             raise
 
-    async def _answer(self, request: Request, model: ServedModel, begun: float) -> Response:
-        asked = await self._prepare(request, model, begun)
+    async def _answer(self, request: Request, model: ServedModel, dialect: Dialect, begun: float) -> Response:
+        asked = await self._prepare(request, model, begun, dialect)
         try:
             explanations = await unless_gone(request.receive, self._runner.explain(model, asked.prepared, begun))
             answered = Answered(model, asked.prepared, explanations, begun, asked.photo, self._settings.max_pixels)
@@ -115,7 +135,7 @@ class InferHandler:
         return TimedResponse(content, headers, kind, self._settings.timeout, self._runner.leave)
 
     async def _stream(self, request: Request, model: ServedModel, begun: float) -> Response:
-        prepared = (await self._prepare(request, model, begun, in_events=True)).prepared
+        prepared = (await self._prepare(request, model, begun, None)).prepared
         explanations = self._runner.explain_in_steps(model, prepared)
         first = await unless_gone(request.receive, anext(explanations))
         events = self._events(model, prepared, first, explanations, begun)
@@ -145,8 +165,11 @@ class InferHandler:
         finally:
             await later.aclose()
 
-    async def _prepare(self, request: Request, model: ServedModel, begun: float, in_events: bool = False) -> _Asked:
-        """Receive a request and prepare its pictures; then its body is released, but for a photo to draw on."""
+    async def _prepare(self, request: Request, model: ServedModel, begun: float, dialect: Dialect | None) -> _Asked:
+        """Receive a request and prepare its pictures; then its body is released, but for a photo to draw on.
+
+        Without a dialect, the answer is a stream of events.
+        """
         settings, headers = self._settings, request.headers
         check_type(headers)
         query = parsed_texts(request.query_params.multi_items())
@@ -157,13 +180,12 @@ class InferHandler:
             def prepare() -> _Asked:
                 start = time.perf_counter()
                 body = decompress(b"".join(parts), headers.get("Content-Encoding"), settings.max_body)
-                content = read_body(body, headers, model, settings)
+                content = read_body(body, headers, model, settings, (dialect or V2).parse)
                 asked = content.request
                 asked.parameters = merged(query, content.fields, asked.parameters)
-                drawing = Drawing.taken_from(asked.parameters)
-                if in_events and drawing.is_given:
-                    raise UsageError("a stream of events holds maps, no picture: ask infer for one")
-                form = TensorForm() if in_events else choose_form(request.headers.getlist("Accept"), drawing)
+                form = _form(request.headers, Drawing.taken_from(asked.parameters), dialect)
+                if dialect is not None and dialect.outputs:
+                    asked.outputs = [RequestedOutput(name=name) for name in dialect.outputs]
                 asked.parameters = form.defaults(model, names_method(asked, content.tensors)) | asked.parameters
                 prepared = prepare_request(model, settings, asked, content.tensors, begun, start)
                 form.check(prepared)
@@ -199,6 +221,15 @@ class InferHandler:
             raise HTTPException(
                 413, f"the body has more than {limit:,} bytes, the limit: send a smaller picture, or fewer"
             )
+
+
+def _form(headers: Headers, drawing: Drawing, dialect: Dialect | None) -> AnswerForm:
+    """Return the form of the answer; see `choose_form`."""
+    if dialect is not None:
+        return choose_form(headers.getlist("Accept"), drawing, dialect.forms)
+    if drawing.is_given:
+        raise UsageError("a stream of events holds maps, no picture: ask infer for one")
+    return TensorForm()
 
 
 def _declared_length(header: str) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 
+from fusioncam.runtime.service.protocol.instances import Explanations, Instances, Predictions
 from fusioncam.runtime.service.protocol.query import described_parameters
 from fusioncam.runtime.service.protocol.schemas import Failure, InferAnswer, InferRequest
 from fusioncam.runtime.service.protocol.tensors import HEADER_LENGTH
@@ -89,6 +90,24 @@ INFER: dict[str, Any] = {
     "responses": {200: INFER_ANSWER, 204: NO_MAP, **errors(400, 401, 403, 404, 406, 408, 413, 415, 500, 503, 504)},
 }
 
+_INSTANCES = {JSON: {"schema": {"$ref": "#/components/schemas/Instances"}}}
+_OF_PHOTOS = {kind: INFER_REQUEST["requestBody"]["content"][kind] for kind in ("image/*", FORM)}
+_PICTURES = {kind: {"schema": _BYTES} for kind in (PNG, WEBP, NPZ)}
+
+
+def _of_instances(answer: str, others: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a route of KServe's first protocol, whose answer has a schema of this name."""
+    content = {JSON: {"schema": {"$ref": f"#/components/schemas/{answer}"}}, **others}
+    body = {"required": True, "content": _INSTANCES | _OF_PHOTOS}
+    return {
+        **INFER,
+        "openapi_extra": {**INFER_REQUEST, "requestBody": body},
+        "responses": {**INFER["responses"], 200: {"description": "A result for each instance", "content": content}},
+    }
+
+
+PREDICT, EXPLAIN = _of_instances("Predictions", {}), _of_instances("Explanations", _PICTURES)
+
 STREAM: dict[str, Any] = {
     **INFER,
     "responses": {
@@ -125,7 +144,7 @@ def describe(app: FastAPI, guarded: bool) -> None:
 def _completed(said: dict[str, Any], guarded: bool) -> dict[str, Any]:
     parts = said.setdefault("components", {})
     schemas = parts.setdefault("schemas", {})
-    for model in (InferRequest, InferAnswer, Failure):
+    for model in (InferRequest, InferAnswer, Failure, Instances, Predictions, Explanations):
         described = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(described.pop("$defs", {}))
         schemas[model.__name__] = described

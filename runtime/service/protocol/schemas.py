@@ -13,11 +13,13 @@ Name = Annotated[str, Field(min_length=1, max_length=256)]
 Parameters = dict[str, Any]
 
 
-class _Part(BaseModel):
+class StrictPart(BaseModel):
+    """A part of a request, in which nothing is unknown and no type is guessed."""
+
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class InputTensor(_Part):
+class InputTensor(StrictPart):
     """A tensor of a request: its values are in `data`, or behind the JSON, `parameters.binary_data_size` bytes long."""
 
     name: Name
@@ -30,14 +32,14 @@ class InputTensor(_Part):
     )
 
 
-class RequestedOutput(_Part):
+class RequestedOutput(StrictPart):
     """A tensor that is asked for; `parameters`: `binary_data` (true | false), `classification` (how many classes)."""
 
     name: Name
     parameters: Parameters = {}
 
 
-class InferRequest(_Part):
+class InferRequest(StrictPart):
     """The JSON of a request for explanations; `parameters`: among them `verify` (true | false), for a verdict."""
 
     id: Annotated[str, Field(max_length=256)] = ""
@@ -117,6 +119,12 @@ class ModelReady(Ready):
     name: str
 
 
+class ModelNames(BaseModel):
+    """The names of models."""
+
+    models: list[str]
+
+
 class IndexEntry(BaseModel):
     """A model of the repository."""
 
@@ -150,6 +158,11 @@ def checked_request(members: Any) -> InferRequest:
     try:
         return InferRequest.model_validate(members)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part)[:40] for part in first["loc"]) or "the request"
-        raise UsageError(f"{where}: {first['msg']}; /docs describes requests") from None
+        raise UsageError(f"{first_error(error)}; /docs describes requests") from None
+
+
+def first_error(error: ValidationError) -> str:
+    """Return the first error of a request's JSON: where it is, and what is wrong."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    where = ".".join(str(part)[:40] for part in first["loc"]) or "the request"
+    return f"{where}: {first['msg']}"

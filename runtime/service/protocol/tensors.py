@@ -4,7 +4,7 @@ import base64
 import math
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeAlias
@@ -41,13 +41,16 @@ class Tensor:
     from_json: bool
 
 
-def split_body(body: bytes, header_length: str | None, most_values: int) -> tuple[InferRequest, memoryview]:
+def split_body(
+    body: bytes, header_length: str | None, most_values: int, parse: Callable[[bytes], InferRequest] = read_json
+) -> tuple[InferRequest, memoryview]:
     """Return the JSON of a body, and the bytes behind it.
 
     Args:
         body: A whole request, decompressed.
         header_length: The header `HEADER_LENGTH`: bytes of JSON; without it, all of the body is JSON.
         most_values: The most numbers that a request can need; bounds the memory to read a body of JSON.
+        parse: Reads the JSON.
 
     Raises:
         UsageError: The body is no request.
@@ -60,7 +63,7 @@ def split_body(body: bytes, header_length: str | None, most_values: int) -> tupl
     text = body[:length]
     if text.count(b",") > most_values + SPARE_COMMAS:
         raise UsageError(f"the request's JSON holds more than {most_values:,} values, more than its pictures can have")
-    return read_json(text), memoryview(body)[length:]
+    return parse(text), memoryview(body)[length:]
 
 
 def check_inputs(request: InferRequest, datatypes: Mapping[str, str], most_listed: int) -> None:

@@ -1,0 +1,146 @@
+"""The JSON of KServe's first protocol, TensorFlow Serving's: instances in, predictions and explanations out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_core import from_json, to_json
+
+from fusioncam.errors import UsageError
+from fusioncam.kernels.reference import probabilities
+from fusioncam.runtime.arguments import quote
+from fusioncam.runtime.explanation import Explanation
+from fusioncam.runtime.service.protocol.outputs import is_explained
+from fusioncam.runtime.service.protocol.prepared_request import PreparedRequest
+from fusioncam.runtime.service.protocol.schemas import InferRequest, InputTensor, Parameters, StrictPart, first_error
+from fusioncam.runtime.service.served_model import ServedModel
+
+PHOTO, ARRAY = "image_bytes", "image"  # members of an instance, and inputs of the second protocol
+SHAPES = (
+    'an instance is a photo, {"image_bytes": {"b64": "..."}}, or a preprocessed picture, {"image": [[[...]]]}; '
+    "class_index may stand beside it"
+)
+
+
+class Instances(StrictPart):
+    """The JSON of a request; `parameters` are those of the second protocol.
+
+    An instance is `{"image_bytes": {"b64": "..."}}`, a photo, or `{"image": [[[...]]]}`, preprocessed.
+    `class_index` may stand beside it.
+    """
+
+    instances: list[Any] = Field(min_length=1, max_length=1024)
+    parameters: Parameters = Field({})
+    signature_name: str = ""  # of TensorFlow's clients: there is one signature
+
+
+class Predictions(BaseModel):
+    """The JSON of a prediction: per instance `class_index`, `label`, `probability` and `probabilities`."""
+
+    predictions: list[dict[str, Any]]
+
+
+class Explanations(Predictions):
+    """The JSON of an explanation: per instance also the maps by method, nested (H, W), the flags, and the passes."""
+
+    explanations: list[dict[str, Any]]
+
+
+def read_instances(text: bytes) -> InferRequest:
+    """Return the request of the second protocol that says the same as a body.
+
+    Raises:
+        UsageError: The text is no JSON, or something is missing, superfluous or of the wrong type.
+    """
+    try:
+        members = from_json(text, allow_inf_nan=False)
+    except ValueError as error:
+        raise UsageError(f"the request's JSON cannot be read: {error}") from None
+    if isinstance(members, dict) and "inputs" in members and "instances" not in members:
+        members["instances"] = members.pop("inputs")  # TensorFlow's other word
+    try:
+        asked = Instances.model_validate(members)
+    except ValidationError as error:
+        raise UsageError(f"{first_error(error)}; {SHAPES}") from None
+    return InferRequest(inputs=_inputs(asked.instances), parameters=asked.parameters)
+
+
+def _inputs(instances: Sequence[Any]) -> list[InputTensor]:
+    """Return the instances as tensors."""
+    read = [_members(instance) for instance in instances]
+    kinds = {kind for kind, _, _ in read}
+    if len(kinds) > 1:
+        raise UsageError("the instances are photos and preprocessed pictures: send one kind at a time")
+    kind, count = kinds.pop(), len(read)
+    values = [value for _, value, _ in read]
+    if kind == PHOTO:
+        inputs = [InputTensor(name=PHOTO, shape=[count], datatype="BYTES", data=values)]
+    else:
+        inputs = [InputTensor(name=ARRAY, shape=[count, *_shape(values[0])], datatype="FP32", data=values)]
+    if any(index is not None for *_, index in read):
+        indices = [-1 if index is None else index for *_, index in read]
+        inputs.append(InputTensor(name="class_index", shape=[count], datatype="INT64", data=indices))
+    return inputs
+
+
+def _members(instance: Any) -> tuple[str, Any, Any]:
+    """Return the kind of an instance, its picture as JSON of the second protocol has it, and its class or None."""
+    members = {ARRAY: instance} if isinstance(instance, list) else instance
+    if not isinstance(members, dict):
+        raise UsageError(f"an instance is {quote(instance)}; {SHAPES}")
+    members, class_index = dict(members), members.get("class_index")
+    members.pop("class_index", None)
+    if len(members) != 1 or not members.keys() <= {PHOTO, ARRAY, "b64"}:
+        raise UsageError(f"an instance has the members {quote(sorted(members))}; {SHAPES}")
+    ((name, value),) = members.items()
+    if isinstance(value, dict) and set(value) == {"b64"}:
+        name, value = "b64", value["b64"]
+    return (PHOTO if name == "b64" or isinstance(value, str) else name), value, class_index
+
+
+def _shape(value: Any) -> list[int]:
+    """Return the shape of a nested list, as far as its first entries show it."""
+    shape: list[int] = []
+    while isinstance(value, list) and value and len(shape) < 7:
+        shape.append(len(value))
+        value = value[0]
+    return shape
+
+
+def write_instances(
+    model: ServedModel,
+    prepared: PreparedRequest,
+    explanations: Sequence[Explanation],
+    begun: float,
+    methods: Sequence[str] | None,
+) -> bytes:
+    """Return the body of an answer.
+
+    Args:
+        model: The model.
+        prepared: The request.
+        explanations: The explanation of each instance.
+        begun: Time of the request, in seconds of `time.monotonic()`.
+        methods: The maps that were asked for; None where only predictions are.
+    """
+    answer: dict[str, Any] = {"predictions": [_prediction(model, e) for e in explanations]}
+    if methods is not None:
+        answer["explanations"] = [_explanation(prepared, e, methods, begun) for e in explanations]
+    return to_json(answer, inf_nan_mode="null")
+
+
+def _prediction(model: ServedModel, e: Explanation) -> dict[str, Any]:
+    logits = np.asarray(e.logits, np.float32)
+    return {
+        "class_index": e.class_index,
+        "label": e.label or "",
+        "probability": e.probability,
+        "probabilities": probabilities(logits[None], model.manifest.ending)[0].tolist(),
+    }
+
+
+def _explanation(prepared: PreparedRequest, e: Explanation, methods: Sequence[str], begun: float) -> dict[str, Any]:
+    maps = {method: e.maps[method].tolist() for method in methods} if is_explained(e) else {}
+    verdict = {} if e.verdict is None else {"verdict": e.verdict.summary()}
+    return {"class_index": e.class_index, "maps": maps, **prepared.parameters(e, begun), **verdict}
