@@ -20,6 +20,7 @@ lint: .venv/installed-dev links
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/mypy tests/typed_script.py
 	$(BIN)/lint-imports --no-logo
 
 # mypy and mkdocstrings read folders; where git makes text files of links, the links are made here.

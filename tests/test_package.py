@@ -1,15 +1,20 @@
 """What an import loads, and what the package offers by name."""
 
+import importlib
+import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import fusioncam
+from fusioncam import errors
 
 BUILD_TIME = ("torch", "onnx", "onnx_ir", "onnxscript", "matplotlib", "cuda", "pycuda", "cupy")
 
@@ -72,7 +77,18 @@ def test_the_names_of_the_methods_are_known_where_neither_onnxruntime_nor_opencv
 @pytest.mark.parametrize("name", fusioncam.__all__)
 def test_public_names_resolve(name):
     value = getattr(fusioncam, name)
-    assert name == "__version__" or value.__name__ == name
+    if inspect.isclass(value) or inspect.isfunction(value):
+        assert value.__name__ == name
+
+
+def test_all_that_the_reference_lists_is_exported():
+    page = (Path(__file__).parents[1] / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
+    listed = [path.rpartition(".")[::2] for path in re.findall(r"^::: ([\w.]+)", page, re.M)]
+    classes = [name for name, value in vars(errors).items() if getattr(value, "__module__", "") == errors.__name__]
+    classes = [name for name in classes if name.endswith("Error")]
+    for module, name in [*(pair for pair in listed if pair[1] != "errors"), *((errors.__name__, c) for c in classes)]:
+        assert name in fusioncam.__all__
+        assert getattr(fusioncam, name) is getattr(importlib.import_module(module), name)
 
 
 def test_the_version_is_that_of_the_installed_package():
