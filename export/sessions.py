@@ -16,7 +16,10 @@ from google.protobuf.message import EncodeError
 
 from fusioncam.errors import LESS_MEMORY, FusionCamError, ModelError, first_line, out_of_memory
 from fusioncam.kernels.arrays import Array
+from fusioncam.libraries import require_version
 from fusioncam.quirks import CRASHING_OPTIMIZERS
+
+require_version("onnxruntime", onnxruntime.__version__)
 
 # For one run on a few pictures. A slower model could not be explained by hundreds of runs, either.
 RUN_SECONDS = 50.0

@@ -1,6 +1,5 @@
 """Fusion-CAM explanations for image classifiers, straight from ONNX files (arXiv 2603.05386)."""
 
-import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -96,4 +95,6 @@ def __dir__() -> list[str]:
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_PUBLIC[name]), name)
+    from fusioncam.libraries import load
+
+    return load(_PUBLIC[name], name)

@@ -79,6 +79,10 @@ class OutOfMemoryError(FusionCamError, MemoryError):
     """A lack of memory for a request."""
 
 
+class LibraryError(FusionCamError, ImportError):
+    """A Python package or shared library that is missing, too old, or cannot be loaded."""
+
+
 class BusyError(FusionCamError):
     """A service whose queue is full.
 

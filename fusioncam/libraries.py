@@ -1,16 +1,53 @@
-"""Python packages and shared libraries that cannot be loaded: which one it is, and what to do."""
+"""Packages and shared libraries that are missing, too old or cannot be loaded: which one it is, and what to do."""
 
+import importlib
 import re
 import sys
 from collections.abc import Iterator
 from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
 from traceback import walk_tb
 from types import ModuleType
+from typing import Any, NamedTuple
 
-from fusioncam.errors import first_line
+from fusioncam.errors import FusionCamError, LibraryError, first_line
+
+
+class Library(NamedTuple):
+    """A library that exists as several builds, distributions that share one folder and overwrite each other's files.
+
+    Attributes:
+        title: Its name in messages.
+        lowest: The lowest version that works; no dependency demands it, because no dependency knows the build.
+        builds: How the names of its distributions begin.
+        install: What to do where there is none.
+    """
+
+    title: str
+    lowest: tuple[int, int]
+    builds: tuple[str, ...]
+    install: str
+
+
+LIBRARIES = {
+    "onnxruntime": Library(
+        "onnxruntime",
+        (1, 20),
+        ("onnxruntime", "ort"),
+        "pip install onnxruntime, or the build for your hardware, such as onnxruntime-gpu or onnxruntime-openvino",
+    ),
+    "cv2": Library("OpenCV", (4, 10), ("opencv",), "pip install opencv-python-headless"),
+}
+NONE_INSTALLED = (
+    "neither onnxruntime nor OpenCV is installed; "
+    'pip install "fusioncam[cpu]", or beside an NVIDIA GPU "fusioncam[gpu]"'
+)
 
 # The name that a package is installed by, where it is not the name that it is imported by.
 DISTRIBUTIONS = {"cv2": "opencv-python-headless", "google": "protobuf", "onnx_ir": "onnx-ir"}
+
+HEADLESS = "pip install opencv-python-headless"
 
 # What a failure says, the packages concerned, and what to do; the first line that fits counts.
 REMEDIES = (
@@ -18,13 +55,9 @@ REMEDIES = (
     (r"libstdc\+\+|libgcc_s", ".*", "install the system's C++ library, for instance apt-get install libstdc++6"),
     (r"libgomp", ".*", "install the system's OpenMP library, for instance apt-get install libgomp1"),
     (r"DLL load failed", "(?!cv2).*", "install the Microsoft Visual C++ Redistributable"),
-    # All builds of OpenCV share one folder, and removing one of them breaks the others: all have to go first.
-    (
-        "",
-        "cv2",
-        "pip uninstall opencv-python opencv-contrib-python opencv-python-headless, "
-        'then pip install "opencv-python-headless>=5.0,<6"',
-    ),
+    (r"multiarray failed to import|_ARRAY_API", ".*", "it was built for NumPy 1: pip install --upgrade {package}"),
+    # Builds with windows want libGL and X11 of the system; headless builds do not.
+    (r"libGL|libX|libxcb|libSM|libICE|libgthread|libglib", "cv2", "pip uninstall {package}, then " + HEADLESS),
     # In a checkout where git makes no links, Python finds only a part of the package until it is installed; and in one
     # that was updated since, files that are no longer there.
     ("", "fusioncam", "install it anew: pip install --force-reinstall fusioncam, or in a checkout pip install -e ."),
@@ -48,11 +81,68 @@ def describe_import_failure(error: BaseException) -> str | None:
             return None
     else:
         return None
+    if isinstance(error, FusionCamError):
+        return str(error)
     module = named.partition(".")[0] or next(_imported_packages(error), "fusioncam")
+    if module in LIBRARIES:
+        missing = [name for name in LIBRARIES if find_spec(name) is None]
+        if module in missing:
+            library = LIBRARIES[module]
+            return NONE_INSTALLED if len(missing) > 1 else f"{library.title} is not installed; {library.install}"
+        if (clash := describe_clash(module)) is not None:
+            return f"{clash} ({first_line(error)})"
     installed = metadata.packages_distributions().get(module, [])
     package = installed[0] if installed else DISTRIBUTIONS.get(module, module)
     remedy = next(do for says, of, do in REMEDIES if re.search(says, str(error)) and re.fullmatch(of, module))
     return f"the Python package {package} cannot be loaded ({first_line(error)}); {remedy.format(package=package)}"
+
+
+def load(module: str, name: str) -> Any:
+    """Import a module and return what it calls by a name.
+
+    Raises:
+        LibraryError: A package or shared library cannot be loaded.
+    """
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, OSError, AttributeError) as error:
+        if isinstance(error, FusionCamError) or (line := describe_import_failure(error)) is None:
+            raise
+        raise LibraryError(line) from error
+
+
+def require_version(module: str, version: str) -> None:
+    """Check that a library is recent enough.
+
+    Raises:
+        LibraryError: It is too old.
+    """
+    title, lowest, *_ = LIBRARIES[module]
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < lowest:
+        raise LibraryError(f"{title} {version} is too old; install {title} {'.'.join(map(str, lowest))} or later")
+
+
+def describe_clash(module: str) -> str | None:
+    """Return one line where several builds of a library are installed in one folder, or None."""
+    spec = find_spec(module)
+    builds = {}
+    for place in spec.submodule_search_locations or () if spec else ():
+        for info in Path(place).parent.glob("*.dist-info"):
+            distribution = metadata.Distribution.at(info)
+            # Plugins have names alike, but folders of their own.
+            if info.name.startswith(LIBRARIES[module].builds) and f"{module}/__init__.py" in _record(distribution):
+                builds[distribution.name] = distribution.version
+    if len(builds) < 2:
+        return None
+    names = " and ".join(f"{name} {version}" for name, version in sorted(builds.items()))
+    return (
+        f"{names} are installed together and overwrite each other's files; "
+        f"pip uninstall {' '.join(sorted(builds))}, then install one of them"
+    )
+
+
+def _record(distribution: metadata.Distribution) -> set[str]:
+    return {line.partition(",")[0] for line in (distribution.read_text("RECORD") or "").splitlines()}
 
 
 def _is_of_import(error: BaseException) -> bool:

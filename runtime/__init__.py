@@ -1,7 +1,8 @@
 """Run time: a bundle explains pictures, on onnxruntime alone."""
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from fusioncam.libraries import load
 
 if TYPE_CHECKING:
     from fusioncam.runtime.budget import auto, deadline
@@ -44,4 +45,4 @@ def __dir__() -> list[str]:
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_PUBLIC[name]), name)
+    return load(_PUBLIC[name], name)

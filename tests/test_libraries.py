@@ -9,7 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from fusioncam.libraries import describe_import_failure
+from fusioncam.errors import LibraryError
+from fusioncam.libraries import describe_clash, describe_import_failure, require_version
 from fusioncam.runtime.commands.app import COMMANDS
 from fusioncam.runtime.demo import MODEL
 
@@ -17,9 +18,17 @@ NO_GL = "libGL.so.1: cannot open shared object file: No such file or directory"
 NO_OPENCV = {"cv2": f"raise ImportError({NO_GL!r})"}
 # What a package does when it is imported, by its name, and what the line then says of it.
 BROKEN = {
-    "no libGL": ("cv2", NO_OPENCV["cv2"], ["libGL.so.1", "opencv-python-headless"]),
-    "two builds": ("cv2", "raise ImportError('ERROR: recursion is detected')", ["recursion", "pip uninstall opencv"]),
-    "half removed": ("cv2", "", ["'cv2' has no attribute", "pip uninstall opencv-python"]),
+    "no libGL": (
+        "cv2",
+        NO_OPENCV["cv2"],
+        ["libGL.so.1", "pip uninstall opencv", "then pip install opencv-python-headless"],
+    ),
+    "half removed": ("cv2", "", ["'cv2' has no attribute", "pip install --force-reinstall opencv"]),
+    "of NumPy 1": (
+        "cv2",
+        "raise ImportError('numpy.core.multiarray failed to import')",
+        ["pip install --upgrade opencv"],
+    ),
     "no libstdc++": ("onnxruntime", "import ctypes; ctypes.CDLL('libstdc++-of-none.so.6')", ["libstdc++6"]),
     "an old system": ("onnxruntime", 'raise ImportError("version `GLIBC_2.99\' not found")', ["a newer system"]),
     "no file": ("onnx_ir", "raise ModuleNotFoundError(\"No module named 'onnx_ir'\", name='onnx_ir')", ["onnx-ir"]),
@@ -30,12 +39,14 @@ BROKEN = {
 def fusioncam_with(tmp_path):
     """Runs the command line where packages do something else when they are imported."""
 
-    def run(packages, *arguments):
+    def run(packages, *arguments, missing=(), program=("-m", "fusioncam")):
         for package, code in packages.items():
             (tmp_path / package).mkdir(exist_ok=True)
             (tmp_path / package / "__init__.py").write_text(code)
+        hide = f"import sys; sys.modules.update(dict.fromkeys({missing!r}))"
+        (tmp_path / "sitecustomize.py").write_text(hide if missing else "")
         paths = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
-        command = [sys.executable, "-m", "fusioncam", *map(str, arguments)]
+        command = [sys.executable, *program, *map(str, arguments)]
         env = {**os.environ, "PYTHONPATH": paths}
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=120)
         return done.returncode, done.stdout, done.stderr
@@ -51,6 +62,93 @@ def test_a_package_that_does_not_load_is_one_line(fusioncam_with, tmp_path, case
     assert len(err.splitlines()) == 1, err
     assert err.startswith("error: the Python package")
     assert all(word in err for word in words), err
+
+
+NOTHING = 'neither onnxruntime nor OpenCV is installed; pip install "fusioncam[cpu]", or beside an NVIDIA GPU'
+NO_RUNTIME = "onnxruntime is not installed; pip install onnxruntime, or the build for your hardware"
+NO_CV2 = "OpenCV is not installed; pip install opencv-python-headless"
+
+
+@pytest.mark.parametrize(
+    ("door", "missing", "line"),
+    [
+        *((d, ("cv2", "onnxruntime"), NOTHING) for d in ("explain", "serve", "export", "Explainer", "export_model")),
+        *((d, ("onnxruntime",), NO_RUNTIME) for d in ("demo", "export_model")),
+        *((d, ("cv2",), NO_CV2) for d in ("demo", "Explainer")),
+    ],
+)
+def test_a_base_install_says_in_one_line_what_to_add(fusioncam_with, tiny, tmp_path, door, missing, line):
+    arguments = {
+        "explain": (tiny.bundle, "photo.png", "-o", tmp_path / "out"),
+        "serve": (tiny.bundle, "--port", "0"),
+        "demo": ("-o", tmp_path / "out"),
+        "export": (MODEL, "-o", tmp_path / "m.fcam"),
+    }
+    if door in arguments:
+        status, _, err = fusioncam_with({}, door, *arguments[door], missing=missing)
+    else:
+        code = f"import fusioncam\ntry:\n    fusioncam.{door}\nexcept ImportError as e:\n    exit(f'error: {{e}}')"
+        status, _, err = fusioncam_with({}, missing=missing, program=("-c", code))
+    assert status == 1
+    assert err.startswith(f"error: {line}")
+    assert len(err.splitlines()) == 1, err
+
+
+@pytest.mark.parametrize(
+    ("module", "version"), [("onnxruntime", "1.17.3"), ("onnxruntime", "1.9"), ("cv2", "4.9.0.80")]
+)
+def test_a_library_that_is_too_old_is_told(module, version):
+    with pytest.raises(LibraryError, match=rf"{version} is too old; install .* or later"):
+        require_version(module, version)
+
+
+@pytest.mark.parametrize(
+    ("module", "version"), [("onnxruntime", "1.20.0"), ("onnxruntime", "2.0.0+x"), ("cv2", "5.0.0-dev")]
+)
+def test_a_library_that_is_recent_enough(module, version):
+    require_version(module, version)
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Installs distributions that hold a module each, into a folder that Python looks into first."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def install(*names, module):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+        for number, name in enumerate(names):
+            info = tmp_path / f"{name.replace('-', '_')}-1.{number}.dist-info"
+            info.mkdir()
+            (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.{number}\n")
+            (info / "RECORD").write_text(f"{module}/__init__.py,,\n{info.name}/RECORD,,\n")
+            (tmp_path / module).mkdir(exist_ok=True)
+            (tmp_path / module / "__init__.py").touch()
+
+    return install
+
+
+@pytest.mark.parametrize("build", ["gpu", "openvino", "directml", "qnn", "training", "rocm", "migraphx"])
+def test_two_builds_in_one_folder_are_told(installed, build):
+    installed("onnxruntime", f"onnxruntime-{build}", module="onnxruntime")
+    said = describe_clash("onnxruntime")
+    assert said.startswith(
+        f"onnxruntime 1.0 and onnxruntime-{build} 1.1 are installed together and overwrite each other"
+    )
+    assert said.endswith(f"pip uninstall onnxruntime onnxruntime-{build}, then install one of them")
+
+
+def test_one_build_and_plugins_with_folders_of_their_own_are_no_clash(installed):
+    installed("onnxruntime-gpu", module="onnxruntime")
+    installed("onnxruntime-qnn", module="onnxruntime_qnn")
+    installed("onnxruntime-ep-openvino", module="onnxruntime_ep_openvino")
+    assert describe_clash("onnxruntime") is None
+
+
+def test_two_builds_that_do_not_load_are_told_with_the_reason(installed):
+    installed("opencv-python", "opencv-contrib-python", module="cv2")
+    said = describe_import_failure(ImportError("ERROR: recursion is detected", name="cv2"))
+    assert said.startswith("opencv-contrib-python 1.1 and opencv-python 1.0 are installed together")
+    assert said.endswith("(ERROR: recursion is detected)")
 
 
 def test_debug_adds_the_traceback(fusioncam_with, tmp_path):

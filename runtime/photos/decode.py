@@ -10,7 +10,8 @@ import numpy as np
 
 from fusioncam.errors import LESS_MEMORY, ImageError, OutOfMemoryError, out_of_memory
 from fusioncam.kernels.arrays import Array, BoolArray, UInt8Array
-from fusioncam.runtime.photos.formats.png import is_whole
+from fusioncam.runtime.photos.formats.jpeg import JPEG, is_whole_jpeg
+from fusioncam.runtime.photos.formats.png import PNG, is_whole_png
 from fusioncam.runtime.photos.formats.repair import Repair, repair
 from fusioncam.runtime.photos.formats.signatures import partly_supported_format
 from fusioncam.runtime.photos.headers import declared_pixels, declares_true_size, is_deep
@@ -18,8 +19,12 @@ from fusioncam.runtime.photos.limits import MAX_BYTES, MAX_PIXELS, bounded
 
 BYTES_PER_PIXEL = 16  # memory of a decoder, at most: a progressive JPEG holds its coefficients beside the picture
 
+# Files that OpenCV must not see unless they are whole.
+_WHOLE = ((PNG, is_whole_png), (JPEG, is_whole_jpeg))
+
 # The log level belongs to the whole process, so two decodes must not change it at the same time.
 _DECODER = threading.Lock()
+_LOGS, _SILENT = getattr(cv2.utils, "logging", cv2), 0  # OpenCV 4 has no room of its own for it
 
 
 def read_image(path: str | os.PathLike[str]) -> UInt8Array:
@@ -142,12 +147,12 @@ def _run_decoder(file: Repair) -> Array | None:
     Raises:
         OutOfMemoryError: There is not enough memory.
     """
-    if not is_whole(file.data):
+    if any(file.data.startswith(mark) and not is_whole(file.data) for mark, is_whole in _WHOLE):
         return None
     # An AVIF is turned by its boxes, as `repair` does, never by EXIF.
     flags = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if is_deep(file.data) else cv2.IMREAD_ANYDEPTH)
     with _DECODER:
-        before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        before = _LOGS.setLogLevel(_SILENT)
         try:
             decoded = cv2.imdecode(np.frombuffer(file.data, np.uint8), cv2.IMREAD_UNCHANGED if file.raw else flags)
         except cv2.error as error:
@@ -155,7 +160,7 @@ def _run_decoder(file: Repair) -> Array | None:
                 raise shortage from error
             return None
         finally:
-            cv2.utils.logging.setLogLevel(before)
+            _LOGS.setLogLevel(before)
     return decoded if decoded is None or file.correct is None else file.correct(decoded)
 
 

@@ -1,40 +1,26 @@
-"""Lines of text on a sheet: measured, broken, shortened and drawn with OpenCV's own font."""
+"""Lines of text on a sheet: measured, broken, shortened and drawn."""
 
 import threading
-from typing import NamedTuple
-
-import cv2
 
 from fusioncam.kernels.arrays import UInt8Array
+from fusioncam.runtime.picture.pens import TextStyle, open_pen
+
+__all__ = ["TextStyle", "text_width", "wrap", "write"]
 
 
-class TextStyle(NamedTuple):
-    """A style of text: size in pixels, weight 100..1000, RGB colour."""
-
-    size: int
-    weight: int
-    color: tuple[int, int, int]
-
-    @property
-    def leading(self) -> int:
-        """Return the distance between two lines, in pixels."""
-        return round(1.35 * self.size)
-
-
-class _Font(threading.local):
-    """A font for each thread: two threads that share a font draw each other's glyphs. A new font takes 2 ms."""
+class _Pens(threading.local):
+    """A pen for each thread."""
 
     def __init__(self) -> None:
-        self.face = cv2.FontFace("sans")
+        self.pen = open_pen()
 
 
-_FONT = _Font()
+_OWN = _Pens()
 
 
 def text_width(text: str, style: TextStyle) -> int:
     """Return the width of a line in pixels."""
-    x, _, width, _ = cv2.getTextSize((0, 0), text, (0, 0), _FONT.face, style.size, style.weight)
-    return x + width
+    return _OWN.pen.width(text, style)
 
 
 def _cut(text: str, style: TextStyle, width: int) -> int:
@@ -68,4 +54,4 @@ def wrap(text: str, style: TextStyle, width: int, most: int) -> list[str]:
 
 def write(sheet: UInt8Array, text: str, left: int, top: int, style: TextStyle) -> None:
     """Draw one line whose box begins at (left, top)."""
-    cv2.putText(sheet, text, (left, top + style.size), style.color, _FONT.face, style.size, style.weight)
+    _OWN.pen.write(sheet, text, left, top + style.size, style)

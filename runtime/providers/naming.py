@@ -3,16 +3,18 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePath
 from typing import Any
 
 import onnxruntime
 
 from fusioncam.errors import UsageError
+from fusioncam.libraries import describe_clash, require_version
 from fusioncam.runtime.arguments import listed
 from fusioncam.runtime.providers.spec import Options, Plugin, Provider, ProviderSpec
 from fusioncam.runtime.providers.table import BY_NAME, CPU, SHORT
+
+require_version("onnxruntime", onnxruntime.__version__)
 
 ONE_GRAPH, FUSED_BIAS, NHWC = "trt_cuda_graph_enable", "fuse_conv_bias", "prefer_nhwc"
 GIVE_LIBRARY = "give the library of a plugin for this machine"
@@ -20,20 +22,9 @@ USE = f"use {', '.join(SHORT)}, or NAME:LIBRARY for a plugin of your own"
 
 
 def warn_of_clash() -> None:
-    """Warn where both onnxruntime and onnxruntime-gpu are installed: they overwrite each other's files."""
-    installed = []
-    for name in ("onnxruntime", "onnxruntime-gpu"):
-        try:
-            installed.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            continue
-    if len(installed) > 1:
-        warnings.warn(
-            f"{' and '.join(installed)} are both installed and overwrite each other's files; "
-            "pip uninstall both, then install one",
-            RuntimeWarning,
-            stacklevel=3,
-        )
+    """Warn where several builds of onnxruntime are installed in one folder."""
+    if (clash := describe_clash("onnxruntime")) is not None:
+        warnings.warn(clash, RuntimeWarning, stacklevel=3)
 
 
 def resolve(providers: Sequence[Provider] | None) -> list[Provider]:

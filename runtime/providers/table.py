@@ -11,7 +11,7 @@ CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "Tensorrt
 TENSORRT_WHEEL = '"tensorrt-cu13<11"'  # TensorRT 10, which onnxruntime 1.31 takes
 GET_GPU, GET_TENSORRT = 'pip install "fusioncam[gpu]"', f"pip install {TENSORRT_WHEEL}"
 GET_BUILD = 'pip uninstall onnxruntime, then pip install "onnxruntime-gpu>=1.31" (x86-64 Linux and Windows)'
-GET_DIRECTML = "pip uninstall onnxruntime-gpu, then pip install onnxruntime-directml (Windows)"
+GET_DIRECTML = "pip uninstall onnxruntime, then pip install onnxruntime-directml (Windows)"
 GET_COREML = "pip install onnxruntime on a Mac, whose build has it"
 
 # onnxruntime keeps nodes on the CPU that only read shapes (its GetCpuPreferredNodes). All of these run on CUDA, too.

@@ -30,9 +30,9 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
         at = end
 
 
-def is_whole(data: bytes) -> bool:
+def is_whole_png(data: bytes) -> bool:
     """Return whether a PNG is whole; libpng writes to stderr about a bad chunk before OpenCV can report it."""
-    return not data.startswith(PNG) or any(kind == b"IEND" for kind, _ in png_chunks(data))
+    return any(kind == b"IEND" for kind, _ in png_chunks(data))
 
 
 def without_packed_notes(data: bytes) -> bytes | None:

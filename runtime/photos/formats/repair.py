@@ -5,11 +5,12 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from fusioncam.kernels.arrays import Array
-from fusioncam.runtime.photos.formats import boxes, gif, png, tiff
-from fusioncam.runtime.photos.formats.signatures import unsupported_format
+from fusioncam.runtime.photos.formats import boxes, gif, png, tiff, webp
+from fusioncam.runtime.photos.formats.signatures import unread_format, unsupported_format
 
 # The header of a Netpbm file: its kind, width, height and, except for bitmaps, greatest value, with comments between.
 _BLANK = rb"(?:\s|#[^\n]*\n)+"
@@ -38,6 +39,9 @@ def repair(data: bytes) -> Repair:
     """Return the right way to read a file; most formats need no repair."""
     if (kind := unsupported_format(data)) is not None:
         return Repair(data, refusal=f"is {kind}, which is not supported")
+    if (kind := unread_format(data)) is not None:
+        remedy = "update OpenCV to 4.12 or later, or save the picture again as PNG or JPEG"
+        return Repair(data, refusal=f"is {kind}, which OpenCV {cv2.__version__} does not read: {remedy}")
     if data.startswith(png.PNG):
         return Repair(png.with_exif(data))
     if tiff.is_tiff(data):
@@ -47,6 +51,8 @@ def repair(data: bytes) -> Repair:
         if tiff.has_associated_alpha(tags):
             return Repair(data, _divide_by_alpha, raw=True)
         return Repair(tiff.with_plain_alpha(data, tags))
+    if data.startswith(b"RIFF"):
+        return Repair(*webp.without_exif(data))
     if data.startswith(b"GIF8"):
         return Repair(gif.first_frame(data))
     if data.startswith(b"BM"):

@@ -2,6 +2,8 @@
 
 import re
 
+import cv2
+
 # Formats that are not supported: (place of the signature, its pattern, name of the format).
 UNSUPPORTED: tuple[tuple[int, bytes, str], ...] = (
     (0, rb"\xff\x0a|\0\0\0\x0cJXL ", "a JPEG XL"),
@@ -37,11 +39,22 @@ PARTLY_SUPPORTED: tuple[tuple[bytes, str], ...] = (
     (rb"\xff\xd8(?=\xff).*\xff(?:[\xc1\xc2]\0[\x0b\x0e\x11\x14][^\x08]|[\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]\0[\x0b\x0e\x11\x14])",
      "a JPEG"),
 )  # fmt: skip
+# Formats that OpenCV reads since 4.12, or where it was built with them.
+OPTIONAL: tuple[tuple[bytes, str, str], ...] = (
+    (rb"GIF8", ".gif", "a GIF"),
+    (rb".{4}ftyp.{0,40}avi[fs]", ".avif", "an AVIF"),
+)
 
 
 def unsupported_format(data: bytes) -> str | None:
     """Return the name of a file's format where no file of that format is read, or None."""
     return next((kind for at, mark, kind in UNSUPPORTED if re.compile(mark, re.DOTALL).match(data, at)), None)
+
+
+def unread_format(data: bytes) -> str | None:
+    """Return the name of a file's format where this OpenCV lacks the format, or None."""
+    named = ((end, kind) for mark, end, kind in OPTIONAL if re.compile(mark, re.DOTALL).match(data))
+    return next((kind for end, kind in named if not cv2.haveImageWriter(end)), None)
 
 
 def partly_supported_format(data: bytes) -> str | None:

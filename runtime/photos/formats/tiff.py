@@ -66,14 +66,15 @@ def read_tags(data: bytes) -> dict[int, Tag]:
     return tags
 
 
-def _first(tags: Tags, number: int, default: int) -> int:
+def first_value(tags: Tags, number: int, default: int) -> int:
+    """Return the first value of a tag, or the default where there is none."""
     return tags[number].values[0] if number in tags and tags[number].values else default
 
 
 def refusal(data: bytes, tags: Tags) -> str | None:
     """Return the reason that OpenCV would read a file wrong or not at all; None where its tags show no reason."""
-    bits, samples, colour = _first(tags, BITS, 1), _first(tags, SAMPLES, 1), _first(tags, PHOTOMETRIC, 1)
-    kind, compression = _first(tags, SAMPLE_FORMAT, 1), _first(tags, COMPRESSION, 1)
+    bits, samples, colour = first_value(tags, BITS, 1), first_value(tags, SAMPLES, 1), first_value(tags, PHOTOMETRIC, 1)
+    kind, compression = first_value(tags, SAMPLE_FORMAT, 1), first_value(tags, COMPRESSION, 1)
     if kind not in (1, 4) or bits > 16:
         return f"has {_FORMATS.get(kind, 'uint')}{bits} pixels, {UNKNOWN_RANGE}"
     if compression not in _COMPRESSIONS:
@@ -81,13 +82,13 @@ def refusal(data: bytes, tags: Tags) -> str | None:
         return f"is a TIFF compressed by {named}, which is not supported"
     if colour in _COLOURS:
         return f"is a TIFF that {_COLOURS[colour]}, which is not supported"
-    if _first(tags, PLANAR, 1) == 2 and samples > 1 and bits != 8:
+    if first_value(tags, PLANAR, 1) == 2 and samples > 1 and bits != 8:
         return f"is a TIFF of {bits} bits that keeps its channels apart, which is not supported"
     if data[:2] == b"MM" and 8 < bits < 16:
         return f"is a TIFF of {bits} bits in big-endian order, which is not supported"
     if bits > 8 and colour == 0:
         return f"is a TIFF of {bits} bits whose 0 is white, which is not supported"
-    if TILE_WIDTH in tags and _first(tags, ORIENTATION, 1) != 1:
+    if TILE_WIDTH in tags and first_value(tags, ORIENTATION, 1) != 1:
         return "is a TIFF in tiles that is to be turned, which is not supported"
     if samples == 2 and has_associated_alpha(tags):
         return "is a grey TIFF multiplied by its alpha, which is not supported"
@@ -96,12 +97,12 @@ def refusal(data: bytes, tags: Tags) -> str | None:
 
 def has_associated_alpha(tags: Tags) -> bool:
     """Return whether colours were multiplied by their alpha."""
-    return _first(tags, EXTRA_SAMPLES, 0) == 1
+    return first_value(tags, EXTRA_SAMPLES, 0) == 1
 
 
 def with_plain_alpha(data: bytes, tags: Tags) -> bytes:
     """Declare the alpha of a file a channel without meaning, so that OpenCV does not multiply by it."""
-    if _first(tags, EXTRA_SAMPLES, 0) != 2:
+    if first_value(tags, EXTRA_SAMPLES, 0) != 2:
         return data
     _, at, width = tags[EXTRA_SAMPLES]
     return data[:at] + bytes(width) + data[at + width :]

@@ -135,10 +135,10 @@ class TestReadImage:
             assert read(encode(extension, scene(9, 9)) + b"trailing" * 9).shape == (9, 9, 3)
 
     def test_the_log_level_is_given_back(self, read):
-        before = cv2.utils.logging.getLogLevel()
+        before = module._LOGS.getLogLevel()
         with pytest.raises(ImageError):
             read(b"BM" + bytes(60))
-        assert cv2.utils.logging.getLogLevel() == before
+        assert module._LOGS.getLogLevel() == before
 
 
 class TestRefusals:

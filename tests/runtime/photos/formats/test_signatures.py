@@ -1,5 +1,6 @@
 """Files that people take for pictures are called by their names."""
 
+import cv2
 import pytest
 
 from fusioncam.errors import ImageError
@@ -31,6 +32,19 @@ def test_what_is_not_read(start, kind):
     with pytest.raises(ImageError) as caught:
         decode_image(start + bytes(200), "it", 10_000)
     assert str(caught.value) == f"it is {kind}, which is not supported: save it again as PNG or JPEG"
+
+
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [(b"GIF89a", "a GIF"), (b"\0\0\0\x20ftypavif", "an AVIF"), (b"\0\0\0\x20ftypmif1\0\0\0\0avif", "an AVIF")],
+)
+def test_what_an_older_opencv_does_not_read(monkeypatch, start, kind):
+    monkeypatch.setattr(cv2, "haveImageWriter", lambda name: name not in (".gif", ".avif"))
+    monkeypatch.setattr(cv2, "__version__", "4.10.0")
+    with pytest.raises(ImageError) as caught:
+        decode_image(start + bytes(200), "it", 10_000)
+    remedy = "update OpenCV to 4.12 or later, or save the picture again as PNG or JPEG"
+    assert str(caught.value) == f"it is {kind}, which OpenCV 4.10.0 does not read: {remedy}"
 
 
 @pytest.mark.parametrize(
