@@ -3,6 +3,7 @@
 import os
 import threading
 import uuid
+import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -11,31 +12,42 @@ from fusioncam.errors import BundleError, UsageError
 from fusioncam.runtime.engine.options import EngineOptions
 from fusioncam.runtime.engine.pipeline import BundleFolder, Pipeline, read_bundles
 
+CPU_ALONE = "cpu"
 KEPT = 2  # pipelines that a process keeps open for Explainers that came from another process
 
 
-class _Kept:
-    """The pipelines that this process has opened for Explainers from another process, the last used at the end.
+class _Process:
+    """The pipelines of this process.
 
-    A pool of processes sends its function with every few tasks: without this, each time would open the bundle anew.
+    Attributes:
+        lock: Held while a pipeline is opened for an Explainer that came from another process.
+        kept: The pipelines that were opened so, the last used at the end. A pool of processes sends its function with
+            every few tasks: without this, each time would open the bundle anew.
+        holders: All holders.
+        lost: Pipelines of the process that this one was forked from. They are never freed, as a session waits for its
+            threads at its end, and a forked process has none of them.
     """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self.pipelines: OrderedDict[str, Pipeline] = OrderedDict()
+        self.kept: OrderedDict[str, Pipeline] = OrderedDict()
+        self.holders: weakref.WeakSet[PipelineHolder] = weakref.WeakSet()
+        self.lost: list[Pipeline] = []
 
-
-_KEPT = _Kept()
-if hasattr(os, "register_at_fork"):
-    # The lock may be held by a thread that a forked process does not have.
-    os.register_at_fork(after_in_child=_KEPT.__init__)  # type: ignore[misc]
+    def forked(self) -> None:
+        """Lose all pipelines, in a process that was just forked; those of the CPU alone are opened anew when needed."""
+        self.lock = threading.RLock()
+        self.lost += self.kept.values()
+        self.kept = OrderedDict()
+        for holder in list(self.holders):
+            self.lost += holder.forked()
 
 
 class PipelineHolder:
     """Opens the pipeline of bundles, and gives it up.
 
     A holder can be pickled. In the process that unpickles it, the pipeline is opened when it is first asked for, and
-    shared by all copies of the holder.
+    shared by all copies of the holder. So it is in a forked process, on the CPU.
 
     Args:
         bundles: The bundles, as `read_bundles` gives them.
@@ -55,6 +67,7 @@ class PipelineHolder:
         self._options, self._smooth, self._rehearsed = options, smooth, rehearsed
         self._key, self._closed = uuid.uuid4().hex, False
         self._pipeline: Pipeline | None = None
+        _PROCESS.holders.add(self)
 
     def open(self) -> Pipeline:
         """Open a pipeline of these bundles.
@@ -83,8 +96,8 @@ class PipelineHolder:
             raise UsageError("this Explainer is closed: make a new one, or close it later")
         if self._pipeline is not None:
             return self._pipeline
-        with _KEPT.lock:
-            kept = _KEPT.pipelines
+        with _PROCESS.lock:
+            kept = _PROCESS.kept
             if self._key not in kept:
                 self._check_bundles()
                 kept[self._key] = self.open()
@@ -96,8 +109,18 @@ class PipelineHolder:
     def close(self) -> None:
         """Give the pipeline up: its sessions, threads and memory go as soon as nothing runs on them."""
         self._closed, self._pipeline = True, None
-        with _KEPT.lock:
-            _KEPT.pipelines.pop(self._key, None)
+        with _PROCESS.lock:
+            _PROCESS.kept.pop(self._key, None)
+
+    def forked(self) -> list[Pipeline]:
+        """Return the pipeline of the process before the fork, if there is one, and forget one of the CPU.
+
+        Others stay: they say themselves that a forked process cannot use them.
+        """
+        lost = [] if self._pipeline is None else [self._pipeline]
+        if any(pipeline.preferred.providers == (CPU_ALONE,) for pipeline in lost):
+            self._pipeline = None
+        return lost
 
     def _check_bundles(self) -> None:
         for bundle, read in zip(self._bundles, read_bundles([b.folder for b in self._bundles]), strict=True):
@@ -106,3 +129,12 @@ class PipelineHolder:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_pipeline": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        _PROCESS.holders.add(self)
+
+
+_PROCESS = _Process()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_PROCESS.forked)

@@ -2,8 +2,11 @@
 
 import copy
 import multiprocessing
+import os
 import pickle
 import shutil
+import subprocess
+import sys
 import threading
 import weakref
 from concurrent.futures import ProcessPoolExecutor
@@ -21,7 +24,7 @@ METHODS = ("fusion_cam", "grad_cam")
 @pytest.fixture
 def opened(monkeypatch):
     """The number of pipelines that were opened."""
-    monkeypatch.setattr(holder, "_KEPT", holder._Kept())
+    monkeypatch.setattr(holder, "_PROCESS", holder._Process())
     plain, times = Pipeline.open, []
     monkeypatch.setattr(Pipeline, "open", lambda *a: (times.append(1), plain(*a))[1])
     return times
@@ -123,3 +126,43 @@ def test_a_pool_of_processes(tiny, pictures):
     for e, picture in zip(found, pictures, strict=False):
         same(e, explainer.explain(picture))
         assert e.overlay().any()
+
+
+FORKS = """
+import os, pickle, sys, time, warnings
+import numpy as np
+from fusioncam import Explainer
+
+warnings.simplefilter("ignore")  # of Python, about forks beside threads
+photo = np.random.default_rng(0).integers(0, 256, (900, 700, 3), np.uint8)
+explainer = Explainer(sys.argv[1], threads=2)
+copied = pickle.loads(pickle.dumps(explainer))
+wanted = explainer.explain(photo).maps["fusion_cam"]
+copied.explain(photo)
+
+
+def again(one):
+    np.testing.assert_array_equal(one.explain(photo).maps["fusion_cam"], wanted)
+    one.close()
+
+
+for work in (lambda: again(explainer), lambda: again(copied), explainer.close, copied.close):
+    child = os.fork()
+    if child == 0:
+        work()
+        os._exit(0)
+    end = time.monotonic() + 60
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
+        if time.monotonic() > end:
+            os.kill(child, 9)
+        time.sleep(0.01)
+    print(ended[1])
+again(explainer)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
+def test_a_forked_process_opens_the_bundle_anew_and_waits_for_no_thread_that_it_lacks(tiny):
+    """A session of onnxruntime that a fork took along waits for ever for its threads, in a run and at its end."""
+    done = subprocess.run([sys.executable, "-c", FORKS, tiny.bundle], capture_output=True, text=True, timeout=400)
+    assert (done.stdout.split(), done.returncode, done.stderr) == (["0"] * 4, 0, "")
