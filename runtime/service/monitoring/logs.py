@@ -12,6 +12,9 @@ ACCESS = logging.getLogger("fusioncam.service.access")
 ERRORS = logging.getLogger("fusioncam.service")
 LOGGERS = ("fusioncam", "py.warnings", "uvicorn")  # of this process
 
+# The service writes an access log of its own, and answers what is wrong with a form: neither is said twice.
+SILENT = ("uvicorn.access", "python_multipart")
+
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The id of the request that is being answered."""
 
@@ -46,8 +49,7 @@ class JsonLines(logging.Formatter):
 def log_config(level: str = "info") -> dict[str, Any]:
     """Return a configuration for `logging.config.dictConfig` and for uvicorn: JSON lines on stderr.
 
-    It covers warnings, where `logging.captureWarnings` was called. Uvicorn's access log is left out: the service writes
-    its own, with more in it.
+    It covers warnings, where `logging.captureWarnings` was called. `SILENT` loggers are left out.
     """
     upper = level.upper()
     return {
@@ -56,7 +58,7 @@ def log_config(level: str = "info") -> dict[str, Any]:
         "formatters": {"json": {"()": JsonLines}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stderr"}},
         "loggers": {
-            "uvicorn.access": {"handlers": [], "level": "CRITICAL", "propagate": False},
+            **{name: {"handlers": [], "level": "CRITICAL", "propagate": False} for name in SILENT},
             **{name: {"handlers": ["stderr"], "level": upper, "propagate": False} for name in LOGGERS},
         },
     }

@@ -54,7 +54,9 @@ class RequestTexts(Drawing):
     class_index: int | None = Field(None, description="The class; -1 is the top one (default).")
     methods: str | None = Field(None, description="Names of methods, separated by commas; `method` is the same.")
     method: str | None = Field(None, description="See `methods`.")
-    budget: str | None = Field(None, description="exact, auto, auto:0.01, 80ms, 64, 0.25.")
+    budget: str | None = Field(
+        None, description="exact, auto, auto:0.01, 80ms, 64, 0.25 (default: in the model's metadata)."
+    )
     verify: bool | None = Field(None, description="Whether a verdict on the map is wanted.")
     explain_if: str | None = Field(None, description='A condition, without which no map is made: "probability < .6".')
     timeout: int | None = Field(None, description="Microseconds that the request may take.")

@@ -1,11 +1,13 @@
 """Pictures and maps in place of JSON, as the header Accept asks: the same pixels as the command line writes."""
 
+import base64
 import io
 
 import cv2
 import numpy as np
 import pytest
 
+from fusioncam.errors import FusionCamError
 from fusioncam.runtime.service.batching.batcher import Batcher
 from fusioncam.runtime.service.http import answer_forms
 from fusioncam.runtime.service.http.app import make_app
@@ -133,6 +135,26 @@ def test_one_picture_with_a_map(refused, request_of, photo):
 def test_a_preprocessed_picture_is_shown_as_the_model_sees_it(client, real, request_of, explainer, x):
     answer = type(client)(real).post(INFER, json=request_of(), headers={"Accept": PNG})
     assert decoded(answer).shape == (24, 32, 3)
+
+
+def test_the_photo_is_kept_until_it_is_drawn_and_no_longer(asking, told, photo):
+    client, png = asking(max_body=5000, max_held=5000), {"Content-Type": "image/png", "Accept": PNG}
+    assert 2500 < len(photo) < 5000
+
+    async def fail(_):
+        raise FusionCamError("no run")
+
+    for act, status in ((None, 200), (fail, 500)) * 2:  # the photos would not fit side by side
+        told.act = act
+        assert client.post(f"{INFER}?methods=grad_cam", content=photo, headers=png).status_code == status
+
+
+def test_a_photo_in_json_is_drawn_on_too(client, photo):
+    in_json = {"name": "image_bytes", "shape": [1], "datatype": "BYTES", "data": [base64.b64encode(photo).decode()]}
+    parameters = {"methods": "grad_cam", "style": "contour"}
+    drawn = client.post(INFER, json={"inputs": [in_json], "parameters": parameters})
+    assert drawn.content == client.post(INFER, content=photo, params=parameters).content
+    assert drawn.headers["content-type"] == PNG
 
 
 def test_no_map_is_no_content(ask):

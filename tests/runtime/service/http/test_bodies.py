@@ -1,6 +1,8 @@
 """A photo as curl sends it: alone, in a form, with the request's parameters in the address."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -119,3 +121,16 @@ def test_a_bad_form_is_one_line(refused, told, case):
     sent, words = BAD_FORMS[case]
     assert words in refused(**sent)
     assert not told.jobs
+
+
+def test_a_bad_form_is_said_to_its_sender_not_to_the_log():
+    code = (
+        "import logging, logging.config\n"
+        "from fusioncam.runtime.service.monitoring.logs import log_config\n"
+        "from python_multipart.multipart import MultipartParser\n"
+        "logging.config.dictConfig(log_config())\n"
+        "try: MultipartParser(b'b').write(b'x')\n"
+        "except Exception as error: print(type(error).__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("MultipartParseError\n", "")
