@@ -78,7 +78,7 @@ class AsyncExplainer:
         await self.close()
 
     async def close(self) -> None:
-        """Refuse new explanations, wait for those that run, and free the sessions, their threads and their memory."""
+        """Free the sessions, their threads and their memory, once what runs has ended; refuse what has not begun."""
         self._closed = True
         async with self._opening:
             batcher, self._batcher = self._batcher, None
@@ -152,6 +152,7 @@ class AsyncExplainer:
             batcher = await self._open()
             index = batcher.pipeline.check_class(class_index)
             picture = await asyncio.to_thread(prepare, image, self.manifest.preprocessing, keep)
+            self._check_open()
             job = Job(
                 picture.x, index, self.methods, self._budget, math.inf, verify, arrived,
                 progress_maps=watch, photo=picture,
@@ -159,13 +160,16 @@ class AsyncExplainer:
             (pending,) = batcher.submit([job])
             return await pending.wait()
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError("this AsyncExplainer is closed: make a new one, or close it later")
+
     async def _open(self) -> Batcher:
         """Return the batcher, which is opened once."""
         if os.getpid() != self._process:
             raise UsageError("an AsyncExplainer cannot be used in a forked process: make a new one there")
         async with self._opening:
-            if self._closed:
-                raise UsageError("this AsyncExplainer is closed: make a new one, or close it later")
+            self._check_open()
             if self._batcher is None:
                 name = self.manifest.source.path
                 self._batcher = await asyncio.to_thread(Batcher, name, self._holder.open, max_batch=self._together)
