@@ -23,11 +23,17 @@ def pixels_of(array: Array) -> UInt8Array | None:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        ImageError: Its channels come first, or its floats are not in 0..1.
+        ImageError: It holds several pictures, its channels come first, or its floats are not in 0..1.
     """
     kind = f"{array.dtype.kind}{array.dtype.itemsize}"
     deep, real = kind == "u2", array.dtype.kind == "f"
-    if not (kind == "u1" or deep or real) or array.ndim not in (2, 3):
+    if not (kind == "u1" or deep or real):
+        return None
+    if array.ndim == 4 and array.shape[3] in CHANNELS:
+        raise ImageError(
+            f"cannot explain {described(array)}: it holds pictures one by one, as explain_batch takes them"
+        )
+    if array.ndim not in (2, 3):
         return None
     if array.ndim == 3 and array.shape[2] not in CHANNELS:
         if array.shape[0] in CHANNELS and not real:

@@ -130,7 +130,10 @@ def test_what_fits_the_model_is_taken_as_preprocessed_whatever_brings_it():
         (np.full((4, 4), np.nan), "reaches from nan to nan"),
         (PIXELS.transpose(2, 0, 1), "come first: pass (H, W, channels), image.transpose(1, 2, 0)"),
         (torch.zeros(3, 30, 50, dtype=torch.uint8), "come first"),
-        (PIXELS[None], "cannot explain a uint8 array of shape (1, 30, 50, 3)"),
+        (
+            PIXELS[None],
+            "a uint8 array of shape (1, 30, 50, 3): it holds pictures one by one, as explain_batch takes them",
+        ),
         (
             OnGpu(),
             "cannot read OnGpu as an array: can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu()",
