@@ -1,6 +1,5 @@
 """Peak memory of one explanation, measured in a process of its own, where nothing else hides it."""
 
-import ctypes
 import json
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fusioncam.errors import FusionCamError
+from fusioncam.runtime.sessions.heap import return_freed_memory
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -72,8 +72,7 @@ def answer(load: Callable[[dict[str, Any]], Callable[[], object]]) -> None:
 
 def _forget_peak() -> None:
     """Return the freed memory of loading to the system, and reset the peak, so that loading does not count."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    return_freed_memory()
     with suppress(OSError):
         CLEAR.write_text("5")
 

@@ -212,7 +212,8 @@ def _run(config: "WorkerConfig", sockets: "list[socket]", workers: int, ready: "
     from fusioncam.runtime.service.workers.worker_pool import WorkerPool
 
     start = partial(WorkerHandle, config, "fusioncam.runtime.commands.serve_worker")
-    return WorkerPool(start, sockets, workers, config.grace, ready, partial(console.complain, kind="warning")).run()
+    warn = partial(console.complain, kind="warning")
+    return WorkerPool(start, sockets, workers, config.grace, ready, warn, list(config.models)).run()
 
 
 def named(bundles: "Sequence[str]") -> dict[str, Path]:

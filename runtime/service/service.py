@@ -1,5 +1,6 @@
 """The service as all of its protocols share it: models, settings, metrics, and the runner of requests."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Self
 
@@ -43,6 +44,7 @@ class Service:
         self.repository, self.settings, self.metrics = repository, settings or Settings(), metrics or Metrics()
         self.runner = RequestRunner(self.settings, self.metrics)
         self.change = change or repository.make
+        self._making = set[asyncio.Future[None]]()
         token = self.settings.token
         self.token = None if token is None else token.get_secret_value()
 
@@ -72,7 +74,10 @@ class Service:
                 raise UsageError(
                     f"a client cannot give {quote(name)}: put the bundle on the service's disk, and load it"
                 )
-        await self.change(change)
+        making = asyncio.ensure_future(self.change(change))
+        self._making.add(making)
+        making.add_done_callback(self._making.discard)
+        await asyncio.shield(making)  # a client that leaves must not leave half a change behind
 
     async def close(self) -> None:
         """Finish the admitted jobs, and close the models."""

@@ -10,6 +10,7 @@ from fusioncam.manifest import MANIFEST, read_manifest
 from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.service.batching.batcher import Batcher
 from fusioncam.runtime.service.errors import UnknownModelError
+from fusioncam.runtime.service.monitoring.logs import ERRORS
 from fusioncam.runtime.service.protocol.schemas import IndexEntry
 from fusioncam.runtime.service.repository.layout import bundles_by_version
 from fusioncam.runtime.service.served_model import ONLY, ServedModel
@@ -124,6 +125,14 @@ class ModelRepository:
             await self.stage(change)
             self.commit()
 
+    async def reload(self) -> None:
+        """Load all models anew that are loaded; log those that cannot be."""
+        for name in list(self._served):
+            try:
+                await self.make(Change("load", name))
+            except FusionCamError as error:
+                ERRORS.warning("%s", error)
+
     async def stage(self, change: Change) -> None:
         """Open the bundles that a change needs; those that are open and did not change stay as they are.
 
@@ -149,6 +158,7 @@ class ModelRepository:
         old = self._served.pop(change.name, {})
         if versions:
             self._served[change.name] = versions
+        ERRORS.info("model %r is served in versions: %s", change.name, ", ".join(versions) or "none")
         self._retire([model for model in old.values() if model not in versions.values()])
 
     def drop(self) -> None:

@@ -19,6 +19,10 @@ class Kind(Enum):
     SAMPLES = b"F"  # to a worker: the samples of all workers
     NOTE = b"N"  # from a worker: number and state of a connection, with the connection itself where it is new
     TAKE = b"T"  # to a worker: a connection to serve
+    CHANGE = b"C"  # from a worker: a change of the models that a client asks for
+    CHANGED = b"D"  # to a worker: the end of that change
+    ORDER = b"O"  # to a worker: a step of a change
+    OBEYED = b"Y"  # from a worker: the end of that step
 
 
 class Message(NamedTuple):

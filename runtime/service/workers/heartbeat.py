@@ -1,5 +1,6 @@
 """The heartbeat of a worker: sent to its parent by a thread of its own, as long as the other threads do their work."""
 
+import asyncio
 import json
 import os
 import socket
@@ -8,11 +9,15 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from typing import Literal
 
-from fusioncam.errors import BusyError
+from fusioncam.errors import BusyError, FusionCamError
+from fusioncam.runtime.service.monitoring.logs import ERRORS
 from fusioncam.runtime.service.monitoring.samples import MetricSamples
+from fusioncam.runtime.service.repository.model_repository import Change
 from fusioncam.runtime.service.workers.channel import Channel, Kind
 from fusioncam.runtime.service.workers.connection_ledger import NOTE, ConnectionLedger
+from fusioncam.runtime.service.workers.model_changes import Orders, raise_reason
 
 BEAT = 1.0  # seconds between two beats
 SILENCE = 10.0  # seconds without a beat, after which a worker is replaced
@@ -60,6 +65,7 @@ class Heartbeat:
         liveness: Beats are sent while it is alive.
         take: Receives connections to serve, in a thread of the heartbeat.
         samples: Returns the metric samples of this process.
+        obey: Takes a step of a change of the models, in a thread for it.
 
     Attributes:
         ledger: The connections to report.
@@ -71,8 +77,10 @@ class Heartbeat:
         liveness: Liveness,
         take: Callable[[socket.socket], None],
         samples: Callable[[], MetricSamples],
+        obey: Callable[[str, Change], None],
     ) -> None:
-        self.ledger = ConnectionLedger()
+        self.ledger, self._obey = ConnectionLedger(), obey
+        self._changes = Orders()
         self._channel, self._liveness, self._take, self._samples = channel, liveness, take, samples
         self._asking, self._answer = threading.Lock(), Future[MetricSamples]()
 
@@ -99,6 +107,30 @@ class Heartbeat:
                 return answer.result(PATIENCE)
             except (OSError, TimeoutError):
                 raise BusyError("the figures of all processes are unavailable now; ask again soon", 1) from None
+
+    async def change(self, change: Change) -> None:
+        """Have the parent make a change in all workers.
+
+        Raises:
+            FusionCamError: The change was not made.
+        """
+        number, made = self._changes.enter()
+        try:
+            self._channel.send(Kind.CHANGE, json.dumps([number, *change]).encode())
+        except OSError:
+            self._changes.end()
+        raise_reason(await asyncio.wrap_future(made))
+
+    def _take_step(self, number: int, step: str, action: Literal["load", "unload"], name: str) -> None:
+        reason = None
+        try:
+            self._obey(step, Change(action, name))
+        except Exception as error:
+            if not isinstance(error, FusionCamError):
+                ERRORS.exception("a change of a model failed unexpectedly; this is a bug, please report it")
+            reason = str(error)
+        with suppress(OSError):  # the parent is gone
+            self._channel.send(Kind.OBEYED, json.dumps([number, reason]).encode())
 
     def _beat(self) -> None:
         due, samples = 0.0, b"{}"
@@ -128,3 +160,9 @@ class Heartbeat:
                         self._answer.set_result(json.loads(data))
                 elif kind is Kind.TAKE and descriptor is not None:
                     self._take(socket.socket(fileno=descriptor))
+                elif kind is Kind.CHANGED:
+                    self._changes.answer(*json.loads(data))
+                elif kind is Kind.ORDER:
+                    step = threading.Thread(target=self._take_step, args=json.loads(data), name="change", daemon=True)
+                    step.start()
+        self._changes.end()

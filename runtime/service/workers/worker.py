@@ -1,5 +1,6 @@
 """One process of the service: it loads the models and answers requests until it is told to end."""
 
+import asyncio
 import gc
 import logging
 import os
@@ -9,6 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -27,13 +29,15 @@ from fusioncam.runtime.service.http.server import Server, exit_now
 from fusioncam.runtime.service.http.sockets import close_unread, raise_file_limit
 from fusioncam.runtime.service.monitoring.logs import log_config
 from fusioncam.runtime.service.monitoring.metrics import Metrics
-from fusioncam.runtime.service.repository.model_repository import ModelRepository
+from fusioncam.runtime.service.repository.model_repository import Change, ModelRepository
 from fusioncam.runtime.service.service import Service
 from fusioncam.runtime.service.side_server import SideServer
 from fusioncam.runtime.service.workers.channel import Channel
 from fusioncam.runtime.service.workers.connection_ledger import LedgerMixin
+from fusioncam.runtime.service.workers.hangup import ignore_hangup, on_hangup
 from fusioncam.runtime.service.workers.heartbeat import SILENCE, Heartbeat, Liveness
 from fusioncam.runtime.service.workers.worker_config import END_SIGNALS, WorkerConfig
+from fusioncam.runtime.sessions.heap import return_freed_memory
 
 KEEP_ALIVE = 65  # seconds to keep an idle connection: longer than proxies keep theirs
 CONNECTIONS = 900  # open at a time at least, if the process may open so many files and
@@ -41,8 +45,8 @@ OWN_FILES = 100  # those of its own
 MOMENT = 0.5  # seconds in which an idle thread that is told to end has ended
 
 
-def open_service(config: WorkerConfig, metrics: Metrics, liveness: Liveness) -> Service:
-    """Return the service with its models loaded.
+def open_repository(config: WorkerConfig, metrics: Metrics, liveness: Liveness) -> ModelRepository:
+    """Return the repository with its models loaded.
 
     Raises:
         FusionCamError: A model cannot be loaded or run.
@@ -58,12 +62,11 @@ def open_service(config: WorkerConfig, metrics: Metrics, liveness: Liveness) -> 
             step=liveness.step,
         )
 
-    repository = ModelRepository(config.models, open_batcher, released=_settle)
-    return Service(repository, config.settings, metrics)
+    return ModelRepository(config.models, open_batcher, config.absent, _settle)
 
 
 def _settle() -> None:
-    """Collect what nothing refers to, and leave all else out of later collections.
+    """Free what nothing refers to, and leave all else out of later collections.
 
     Python looks for cycles among all objects only when there are a quarter more than at the last look. Without those
     that stay for good it looks often enough to let go of requests that failed before they pile up.
@@ -71,6 +74,7 @@ def _settle() -> None:
     gc.unfreeze()
     gc.collect()
     gc.freeze()
+    return_freed_memory()
 
 
 def _open_pipeline(config: WorkerConfig, bundle: Path) -> Pipeline:
@@ -104,6 +108,7 @@ class Worker:
         self, config: WorkerConfig, ready: Callable[[], None], at_once: bool, hasty: bool, channel: Channel | None
     ) -> None:
         self._config, self._ready, self._heartbeat = config, ready, None
+        self._loaded = Future[asyncio.AbstractEventLoop]()
         # A request whose step takes longer has been answered long ago that it is late.
         self._liveness = Liveness(2 * config.settings.timeout + SILENCE)
         if channel is not None:
@@ -112,6 +117,7 @@ class Worker:
                 self._liveness,
                 lambda connection: self._server.take(connection),
                 lambda: self._metrics.samples(),
+                self._obey,
             )
         self._metrics = Metrics() if self._heartbeat is None else Metrics(self._heartbeat.share)
         self._side_server = _side_server(config, self._metrics)
@@ -128,9 +134,13 @@ class Worker:
         """
         if self._heartbeat is not None:
             self._heartbeat.start()
+            ignore_hangup()  # the parent takes it
+        else:
+            on_hangup(self._reload, lambda: self._server.handle_exit(signal.SIGHUP, None))
         close_unread(listening, self._config.settings.timeout)
         logging.captureWarnings(True)
         self._server.run_until(END_SIGNALS, listening)
+        ignore_hangup()
         if self._app.error is not None:
             raise self._app.error
         _leave_threads()
@@ -138,9 +148,12 @@ class Worker:
 
     def _open(self) -> FastAPI:
         """Load the models, and return the application."""
-        service = open_service(self._config, self._metrics, self._liveness)
+        repository = open_repository(self._config, self._metrics, self._liveness)
+        change = None if self._heartbeat is None else self._heartbeat.change
+        service = Service(repository, self._config.settings, self._metrics, change)
         app = make_app(service, self._is_crowded)
         self._side_server.open(service)
+        self._repository = repository
         _settle()
         return app
 
@@ -148,9 +161,33 @@ class Worker:
         if self._app.error is not None:
             self._server.should_exit = True
             return
+        self._loaded.set_result(asyncio.get_running_loop())
         self._ready()
         if self._heartbeat is not None:
             self._heartbeat.ready()
+
+    def _reload(self) -> None:
+        """Load all models anew that are loaded; in a handler of a signal."""
+        if self._loaded.done():
+            asyncio.run_coroutine_threadsafe(self._repository.reload(), self._loaded.result())
+
+    def _obey(self, step: str, change: Change) -> None:
+        """Take a step of a change that the parent makes, once the models are loaded; in a thread of the heartbeat.
+
+        Raises:
+            FusionCamError: A bundle cannot be opened.
+        """
+        loop = self._loaded.result()
+
+        async def take() -> None:
+            if step == "stage":
+                await self._repository.stage(change)
+            elif step == "commit":
+                self._repository.commit()
+            else:
+                self._repository.drop()
+
+        asyncio.run_coroutine_threadsafe(take(), loop).result()
 
     def _is_crowded(self) -> bool:  # uvicorn's own limit answers in plain text, without Retry-After
         return len(self._server.server_state.connections) > self._most_connections

@@ -26,6 +26,7 @@ class WorkerConfig:
         log_level: Of Python's logging.
         allow_cpu: See `Explainer`.
         grpc_address: HOST:PORT of the gRPC server, or None for none.
+        absent: Names of models that are not loaded.
     """
 
     models: dict[str, Path]
@@ -38,6 +39,7 @@ class WorkerConfig:
     log_level: str = "info"
     allow_cpu: bool = False
     grpc_address: str | None = None
+    absent: frozenset[str] = frozenset()
 
     @property
     def grace(self) -> float:

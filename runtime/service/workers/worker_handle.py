@@ -9,11 +9,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import replace
 
 from fusioncam.runtime.service.monitoring.samples import MetricSamples
+from fusioncam.runtime.service.repository.model_repository import Change
 from fusioncam.runtime.service.workers.channel import Channel, Kind, Message
 from fusioncam.runtime.service.workers.connection_ledger import NOTE, ConnectionState
+from fusioncam.runtime.service.workers.model_changes import ModelChanges, Orders
 from fusioncam.runtime.service.workers.worker_config import WorkerConfig
 
 MOMENT = 2.0  # seconds to read the last messages of a process that has ended
@@ -28,6 +32,7 @@ class WorkerHandle:
         listening: The socket that its connections come from.
         at_once: Whether it answers while it loads, that it is not ready; if there are others, they answer better.
         all_samples: Returns the metric samples of all workers.
+        changes: Makes the changes of the models that clients of the worker ask for.
 
     Attributes:
         ready: Whether its models are loaded.
@@ -43,9 +48,11 @@ class WorkerHandle:
         listening: socket.socket,
         at_once: bool,
         all_samples: Callable[[], MetricSamples],
+        changes: ModelChanges,
     ) -> None:
         self.ready, self.heard, self.hung, self.samples = False, time.monotonic(), False, MetricSamples()
         self._all_samples, self._connections = all_samples, dict[int, tuple[ConnectionState, socket.socket]]()
+        self._changes, self._orders = changes, Orders()
         ours, theirs = socket.socketpair()
         self._channel = Channel(ours)
         numbers = [str(int(number)) for number in (listening.fileno(), theirs.fileno(), at_once)]
@@ -61,7 +68,7 @@ class WorkerHandle:
         self._listener.start()
         assert self.process.stdin is not None
         with suppress(OSError):  # it is dead already; `status` will say so
-            self.process.stdin.write(pickle.dumps(config))
+            self.process.stdin.write(pickle.dumps(replace(config, absent=changes.absent)))
             self.process.stdin.flush()  # and stays open: the end of it tells the worker that its parent is gone
 
     @property
@@ -72,6 +79,20 @@ class WorkerHandle:
     def give(self, connection: socket.socket) -> bool:
         """Hand a connection over to the process; return whether it was sent."""
         return self._channel.offer(Kind.TAKE, connection.fileno())
+
+    @property
+    def loading(self) -> bool:
+        """Return whether the process opens models, which may silence it for long."""
+        return not self.ready or len(self._orders) > 0
+
+    def order(self, step: str, change: Change) -> Future[str | None]:
+        """Have the process take a step of a change; the future gets the reason why it did not."""
+        number, future = self._orders.enter()
+        try:
+            self._channel.send(Kind.ORDER, json.dumps([number, step, *change]).encode())
+        except OSError:
+            self._orders.end()
+        return future
 
     def end(self, number: int = signal.SIGTERM) -> None:
         """Send the process a signal to end."""
@@ -92,6 +113,7 @@ class WorkerHandle:
         with suppress(OSError, EOFError):
             while True:
                 self._handle(self._channel.receive())
+        self._orders.end()
 
     def _handle(self, message: Message) -> None:
         if message.kind is Kind.NOTE:
@@ -103,6 +125,15 @@ class WorkerHandle:
             self.heard, self.samples = time.monotonic(), json.loads(message.data)
         if message.kind is Kind.ASK:
             self._channel.send(Kind.SAMPLES, json.dumps(self._all_samples()).encode())
+        elif message.kind is Kind.OBEYED:
+            self.heard = time.monotonic()
+            self._orders.answer(*json.loads(message.data))
+        elif message.kind is Kind.CHANGE:
+            number, action, name = json.loads(message.data)
+            self._changes.ask(
+                Change(action, name),
+                lambda reason: self._channel.send(Kind.CHANGED, json.dumps([number, reason]).encode()),
+            )
 
     def _note(self, number: int, state: ConnectionState, descriptor: int | None) -> None:
         connection = None if descriptor is None else socket.socket(fileno=descriptor)

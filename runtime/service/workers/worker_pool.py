@@ -10,7 +10,10 @@ from contextlib import suppress
 from fusioncam.errors import FusionCamError
 from fusioncam.runtime.service.http.sockets import raise_file_limit
 from fusioncam.runtime.service.monitoring.samples import MetricSamples, drop_gauges, sum_samples
+from fusioncam.runtime.service.repository.model_repository import Change
+from fusioncam.runtime.service.workers.hangup import on_hangup
 from fusioncam.runtime.service.workers.heartbeat import SILENCE
+from fusioncam.runtime.service.workers.model_changes import ModelChanges
 from fusioncam.runtime.service.workers.orphaned_connections import OrphanedConnections
 from fusioncam.runtime.service.workers.worker_config import END_SIGNALS
 from fusioncam.runtime.service.workers.worker_handle import WorkerHandle
@@ -21,9 +24,9 @@ MOST_DOUBLINGS = 7  # so that a start is tried again every minute
 MOST_FAILURES = 3  # workers in a row that die before they are ready, where none is ready
 LAST_GRACE = 5  # seconds beyond the workers' own grace, after which they are killed
 LATE = 2.5  # seconds without a beat, after which others answer a worker's new connections
-LOADING = 120.0  # seconds without a beat, for a worker that is not ready; a model is read in one go
+LOADING = 120.0  # seconds without a beat, for a worker that loads; a model is read in one go
 
-Start = Callable[[socket.socket, bool, Callable[[], MetricSamples]], WorkerHandle]
+Start = Callable[[socket.socket, bool, Callable[[], MetricSamples], ModelChanges], WorkerHandle]
 
 
 def cores() -> int:
@@ -35,12 +38,16 @@ class WorkerPool:
     """All worker processes of the service.
 
     Args:
-        start: Starts a worker, from the last three arguments of `WorkerHandle`.
+        start: Starts a worker, from the last four arguments of `WorkerHandle`.
         sockets: One listening socket for each worker, or one for all.
         count: The number of workers.
         grace: Seconds in which a worker finishes its requests when it is told to end.
         ready: Called once, when the first worker is ready.
-        warn: Called with a line for the user when a worker is replaced.
+        warn: Called with a line for the user when a worker is replaced, or a model cannot be loaded anew.
+        models: Names of the models, for the signal SIGHUP, which loads them anew.
+
+    Attributes:
+        changes: Makes changes of the models in all workers.
     """
 
     def __init__(
@@ -51,8 +58,9 @@ class WorkerPool:
         grace: float,
         ready: Callable[[], None],
         warn: Callable[[str], None],
+        models: Sequence[str] = (),
     ) -> None:
-        self._start, self._grace, self._ready, self._warn = start, grace, ready, warn
+        self._start, self._grace, self._ready, self._warn, self._models = start, grace, ready, warn, models
         self._sockets = [sockets[n % len(sockets)] for n in range(count)]
         self._workers: dict[int, WorkerHandle] = {}
         self._ready_workers: list[WorkerHandle] = []
@@ -60,6 +68,7 @@ class WorkerPool:
         self._failures, self._signals, self._reported_ready = 0, 0, False
         self._orphans, self._gone = OrphanedConnections(), MetricSamples()
         self._polled = time.monotonic()
+        self.changes = ModelChanges(lambda: list(self._workers.values()))
 
     def run(self) -> int:
         """Keep the workers running until a signal says to end; then have them finish their requests.
@@ -72,6 +81,7 @@ class WorkerPool:
         """
         for number in END_SIGNALS:
             signal.signal(number, self._count_signal)
+        on_hangup(self._reload, self._count_signal)
         raise_file_limit()
         try:
             return self._keep()
@@ -80,6 +90,11 @@ class WorkerPool:
 
     def _count_signal(self, *_: object) -> None:
         self._signals += 1
+
+    def _reload(self) -> None:
+        for name in self._models:
+            if name not in self.changes.absent:
+                self.changes.ask(Change("load", name), lambda reason: None if reason is None else self._warn(reason))
 
     def _keep(self) -> int:
         """Watch the workers until a signal comes; return the exit status.
@@ -115,7 +130,7 @@ class WorkerPool:
     def _start_due_workers(self) -> None:
         for n in [n for n, due in self._due.items() if time.monotonic() >= due]:
             del self._due[n]
-            self._workers[n] = self._start(self._sockets[n], not self._reported_ready, self._all_samples)
+            self._workers[n] = self._start(self._sockets[n], not self._reported_ready, self._all_samples, self.changes)
 
     def _all_samples(self) -> MetricSamples:
         """Return the metric samples of all workers, including those that have ended."""
@@ -128,7 +143,7 @@ class WorkerPool:
         for worker in self._workers.values():
             if away > 1:  # this process was stopped, or the whole machine was
                 worker.heard += away
-            if now - worker.heard > (SILENCE if worker.ready else LOADING):
+            if now - worker.heard > (LOADING if worker.loading else SILENCE):
                 worker.hung = True
                 worker.end(signal.SIGKILL)
 

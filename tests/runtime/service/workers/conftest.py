@@ -67,7 +67,8 @@ class Service:
             line = self.process.stdout.readline()
             assert line, self.process.stderr.read()
             said += line
-        self.port = int(json.loads(said)["address"].rpartition(":")[2])
+        self.said = json.loads(said)
+        self.port = int(self.said["address"].rpartition(":")[2])
 
     @property
     def workers(self):

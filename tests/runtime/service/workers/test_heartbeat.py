@@ -56,7 +56,7 @@ def test_a_heartbeat_goes_on_as_long_as_there_is_life_and_asks_for_all_figures(e
     monkeypatch.setattr(heartbeat, "BEAT", 0.05)
     ours, theirs = ends
     liveness, taken = Liveness(limit=0.0), []
-    beating = Heartbeat(theirs, liveness, taken.append, lambda: {"family": [["name", {}, 1.0]]})
+    beating = Heartbeat(theirs, liveness, taken.append, lambda: {"family": [["name", {}, 1.0]]}, lambda *_: None)
     beating.start()
     kind, data, _ = ours.receive()
     assert (kind, json.loads(data)) == (Kind.BEAT, {"family": [["name", {}, 1.0]]})

@@ -15,10 +15,14 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and process gro
 class Mortal:
     """A worker as `WorkerPool` sees it; dead when `status` is set."""
 
-    def __init__(self, listening, at_once, all_samples):
+    def __init__(self, listening, at_once, all_samples, changes):
         self.ready, self.status, self.process = False, None, SimpleNamespace(pid=0)
         self.heard, self.hung, self.samples, self.ended = worker_pool.time.monotonic(), False, {}, []
         MORTALS.append(self)
+
+    @property
+    def loading(self):
+        return not self.ready
 
     def close(self):
         return []
