@@ -13,8 +13,9 @@ from PIL import Image
 from fusioncam.errors import ImageError
 from fusioncam.manifest import Preprocessing
 from fusioncam.runtime.photos.given import is_single, open_given
-from fusioncam.runtime.photos.model_input import as_input, prepare
+from fusioncam.runtime.photos.model_input import as_input
 from fusioncam.runtime.photos.photo import Photo
+from fusioncam.runtime.prepared import prepare
 
 PREPROCESSING = Preprocessing(size=(24, 40), rescale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 PIXELS = np.random.default_rng(0).integers(0, 256, (30, 50, 3), np.uint8)
@@ -119,7 +120,7 @@ def test_what_fits_the_model_is_taken_as_preprocessed_whatever_brings_it():
     for image in (x, x[None], torch.from_numpy(x), Photo(x, "x")):
         ready = prepare(image, PREPROCESSING)
         np.testing.assert_array_equal(ready.x, x)
-        assert (ready.given.again, ready.given.size) == (None, None)
+        assert (ready.photo.again, ready.photo.size, ready.photo.shown.shape) == (None, None, (24, 40, 3))
 
 
 @pytest.mark.parametrize(
