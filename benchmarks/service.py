@@ -1,12 +1,13 @@
 """Load the service: is every answer right, none lost, memory flat, and how near is it to the offline rate?
 
-    python benchmarks/service.py [BUNDLE] [--photos FOLDER] [--minutes 2] [--clients 64] [--quick]
+    python benchmarks/service.py [BUNDLE] [--photos FOLDER] [--minutes 2] [--clients 64] [--grpc] [--quick]
 
 load: one worker, mixed good and bad requests; at the end SIGTERM, with requests under way. killed: two workers, one of
 which is killed midway. Good requests differ in picture, class, methods and budget, and every answer is held against the
 map that was computed beforehand. The offline rate is that of the same explanations by `Pipeline.run`, as in
 `explain_batch`, in this process, before and after. Without a bundle it takes the built-in model and drawn
-scenes. Writes results/service.json, with --quick build/bench/service.json. Exit status 1 if a check fails.
+scenes. Writes results/service.json, with --grpc results/service_grpc.json, with --quick the same into build/bench. Exit
+status 1 if a check fails.
 """
 
 import argparse
@@ -31,7 +32,17 @@ WARMING = 10.0  # seconds in which a worker takes what memory it needs
 GROWTH = 0.1  # of memory, between the second and the last quarter of the time
 RATE = 0.9  # of the offline rate
 STAGES = ("load", "killed")
-PACKAGES = ("fusioncam", "numpy", "onnxruntime", "onnxruntime-gpu", "fastapi", "uvicorn", "uvloop", "httptools")
+PACKAGES = (
+    "fusioncam",
+    "numpy",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "fastapi",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "grpcio",
+)
 
 
 def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -50,13 +61,15 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--queue", type=int, default=48, help="smaller than the clients, so that some are turned away")
     parser.add_argument("--timeout", type=float, default=60.0)
     parser.add_argument("--threads", type=int, help="of one worker, and offline")
+    parser.add_argument("--grpc", action="store_true", help="clients over gRPC, in place of HTTP")
     parser.add_argument("--quick", action="store_true", help="ten seconds each: does it run?")
     parser.add_argument("-o", "--out", type=Path, metavar="FILE")
     asked = parser.parse_args(arguments)
     if asked.quick:
         asked.minutes, asked.works = 1 / 6, min(asked.works, 16)
     asked.budgets = [int(b) if b.isdecimal() else b for b in asked.budgets.split(",")]
-    asked.out = asked.out or (HERE.parent / "build/bench" if asked.quick else HERE / "results") / "service.json"
+    name = "service_grpc.json" if asked.grpc else "service.json"
+    asked.out = asked.out or (HERE.parent / "build/bench" if asked.quick else HERE / "results") / name
     return asked
 
 
@@ -64,7 +77,8 @@ class Test:
     """The cases, their explanations and the requests of all stages."""
 
     def __init__(self, asked: argparse.Namespace, bundle: Path, photos: Sequence[Path]) -> None:
-        from service.sample_requests import Case, bad_requests, cases, explain_offline, good_requests
+        from service import sample_requests as samples
+        from service.sample_requests import Case, cases, explain_offline
 
         from fusioncam import Explainer
 
@@ -75,9 +89,14 @@ class Test:
         explanations = list(explain_offline(explainer, self.cases))
         self.passes = sum(e.passes.run for e in explanations)
         name = bundle.name.removesuffix(".fcam")
-        self.good = good_requests(name, explainer, self.cases, explanations)
         slow = Case(photos[0], -1, ("fusion_cam",), "exact")
-        self.bad = bad_requests(name, self.cases[0], slow)
+        if asked.grpc:
+            from service.grpc_clients import infer_message as encode
+        else:
+            encode = samples.infer_request
+        self.good = samples.good_requests(name, explainer, self.cases, explanations, encode)
+        self.bad = samples.bad_requests(name, self.cases[0], slow, encode)
+        self.bad += [] if asked.grpc else samples.bad_bodies(name)
 
     def offline(self) -> tuple[float, float]:
         """Return explanations per second, and CPU seconds of each, without HTTP; files are read and decoded, too."""
@@ -99,6 +118,8 @@ class Test:
 
         told = {"max-batch": self.asked.max_batch, "queue": self.asked.queue, "timeout": self.asked.timeout}
         told["chunk"] = self.chunk
+        if self.asked.grpc:
+            told["grpc-port"] = 0
         if self.asked.threads and workers == 1:
             told["threads"] = self.asked.threads
         return Service(self.bundle, workers, [text for k, v in told.items() for text in (f"--{k}", str(v))])
@@ -106,11 +127,14 @@ class Test:
 
 async def crowded(test: Test, service: Any, kill: bool) -> tuple[Any, dict[str, Any]]:
     """Run all clients; tell the service to end while they ask. Return the clients, and a record of events."""
-    from service.clients import Crowd
-
+    if test.asked.grpc:
+        from service.grpc_clients import GrpcCrowd as Clients
+    else:
+        from service.clients import Crowd as Clients
     burnt = service.cpu()
     seconds, start, cpu = test.asked.minutes * 60, time.monotonic(), time.process_time()
-    crowd = Crowd(service.port, test.good, test.bad, stop=start + seconds + 30)
+    port = service.grpc_port if test.asked.grpc else service.port
+    crowd = Clients(port, test.good, test.bad, stop=start + seconds + 30)
     weighing = asyncio.create_task(service.weigh())
     asking = asyncio.create_task(crowd.run(test.asked.clients))
     happened: dict[str, Any] = {"start": start}
@@ -118,7 +142,8 @@ async def crowded(test: Test, service: Any, kill: bool) -> tuple[Any, dict[str, 
         await asyncio.sleep(seconds / 2)
         victim = service.workers[0]
         victim.suspend()  # or it would take connections between the look at them and its end
-        happened |= {"killed": time.monotonic(), "ports": service.ports_of(victim), "pid": victim.pid}
+        ports = {0} if test.asked.grpc else service.ports_of(victim)  # gRPC does not tell the port of a call
+        happened |= {"killed": time.monotonic(), "ports": ports, "pid": victim.pid}
         victim.kill()
         await asyncio.sleep(seconds / 2)
     else:
@@ -224,13 +249,13 @@ def drawn(folder: Path) -> tuple[Path, list[Path]]:
     """Return the bundle of the built-in model, and scenes to explain."""
     from fusioncam import export_model
     from fusioncam.runtime.demo import MODEL
-    from fusioncam.runtime.service.page import drawn_samples
+    from fusioncam.runtime.service.page.samples import drawn_scenes
 
     export_model(MODEL, folder / "shapes.fcam")
     photos = []
-    for n, data in enumerate(drawn_samples().values()):
+    for n, (_, read) in enumerate(drawn_scenes()):
         photos.append(folder / f"{n}.png")
-        photos[-1].write_bytes(data)
+        photos[-1].write_bytes(read())
     return folder / "shapes.fcam", photos
 
 

@@ -3,9 +3,9 @@
 import asyncio
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from service.sample_requests import SampleRequest, map_difference
 
@@ -45,7 +45,6 @@ class Crowd:
         good: Requests to send in turns.
         bad: Requests to send now and then.
         ended: The requests that have ended.
-        under_way: Times of sending of the requests that have not ended, by the client's port.
         stop: Time to send no more requests, in seconds of `time.monotonic()`.
     """
 
@@ -57,7 +56,6 @@ class Crowd:
 
     def __post_init__(self) -> None:
         self.ended: list[Ended] = []
-        self.under_way: dict[int, float] = {}
         self.told_to_end = float("inf")
 
     async def run(self, clients: int) -> None:
@@ -71,7 +69,7 @@ class Crowd:
             turn += sample.wanted is not None
             try:
                 if connection is None:
-                    connection = await asyncio.open_connection(self.host, self.port, limit=1 << 20)
+                    connection = await self._open()
             except OSError:
                 if time.monotonic() >= self.told_to_end:
                     return
@@ -79,11 +77,33 @@ class Crowd:
                 continue
             keep, wait = await self._ask(sample, *connection)
             if not keep:
-                connection[1].close()
+                await self._close(connection)
                 connection = None
             await asyncio.sleep(wait)
         if connection is not None:
-            connection[1].close()
+            await self._close(connection)
+
+    async def _open(self) -> Any:
+        return await asyncio.open_connection(self.host, self.port, limit=1 << 20)
+
+    async def _close(self, connection: Any) -> None:
+        connection[1].close()
+
+    def note(self, sample: SampleRequest, outcome: str, sent: float, detail: str | float = "", port: int = 0) -> None:
+        """Enter a request that has ended."""
+        self.ended.append(Ended(sample.kind, outcome, sent, time.monotonic() - sent, port, detail))
+
+    def judge(
+        self, sample: SampleRequest, sent: float, status: int, body: bytes, off: Callable[[], float], port: int = 0
+    ) -> None:
+        """Enter a request that was answered, by what it should have got; `off` returns the difference of its map."""
+        if status not in sample.statuses:
+            self.note(sample, "unexpected", sent, f"{status} {body[:200]!r}", port)
+        elif sample.wanted is None:
+            self.note(sample, "refused", sent, port=port)
+        else:
+            difference = off()
+            self.note(sample, "right" if difference <= GOOD_ENOUGH else "wrong", sent, difference, port)
 
     async def _ask(
         self, sample: SampleRequest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -91,32 +111,23 @@ class Crowd:
         """Send one request; return whether the connection stays open, and the seconds to wait then."""
         port, sent = writer.get_extra_info("sockname")[1], time.monotonic()
 
-        def note(outcome: str, detail: str | float = "") -> None:
-            self.under_way.pop(port, None)
-            self.ended.append(Ended(sample.kind, outcome, sent, time.monotonic() - sent, port, detail))
-
-        self.under_way[port] = sent
         try:
             writer.write(sample.raw)
             if sample.leaves:
                 await asyncio.sleep(LEAVES_AFTER)
-                note("left")
+                self.note(sample, "left", sent, port=port)
                 return False, 0.0
             async with asyncio.timeout(PATIENCE):
                 status, headers, body = await _answer(reader)
         except (OSError, EOFError, TimeoutError) as error:
-            note("lost", type(error).__name__)
+            self.note(sample, "lost", sent, type(error).__name__, port)
             return False, 0.1
         if status == 503 and "retry-after" in headers:
-            note("busy", float(headers["retry-after"]))
+            self.note(sample, "busy", sent, float(headers["retry-after"]), port)
             return headers.get("connection") != "close", float(headers["retry-after"])
-        if status not in sample.statuses:
-            note("unexpected", f"{status} {body[:200]!r}")
-        elif sample.wanted is None:
-            note("refused" if b'"error"' in body else "unexpected")
-        else:
-            off = map_difference(sample, headers, body)
-            note("right" if off <= GOOD_ENOUGH else "wrong", off)
+        if status >= 400 and b'"error"' not in body:
+            status = 0  # never allowed
+        self.judge(sample, sent, status, body, lambda: map_difference(sample, headers, body), port)
         return headers.get("connection") != "close" and not sample.closes, 0.0
 
 

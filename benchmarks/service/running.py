@@ -33,7 +33,9 @@ class Service:
             if not line:
                 raise RuntimeError(self.end())
             said += line
-        self.port = int(json.loads(said)["address"].rpartition(":")[2])
+        addresses = json.loads(said)
+        self.port = int(addresses["address"].rpartition(":")[2])
+        self.grpc_port = int(addresses.get("grpc_address", ":0").rpartition(":")[2])
         self.count = workers
         while not self.ready():
             time.sleep(0.1)

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ MAP = "fusion_cam"
 HEADER_LENGTH = "Inference-Header-Content-Length"
 BINARY, JSON = "application/octet-stream", "application/json"
 TOO_MUCH = 1 << 30  # bytes: more than any --max-body here
+
+Encode = Callable[..., bytes]
+"""Returns a request for an explanation, from a model, an input, a case, and parameters: see `infer_request`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,28 +75,27 @@ def explain_offline(explainer: Explainer, cases: Sequence[Case]) -> Iterator[Any
 
 
 def good_requests(
-    model: str, explainer: Explainer, cases: Sequence[Case], explanations: Sequence[Any]
+    model: str, explainer: Explainer, cases: Sequence[Case], explanations: Sequence[Any], encode: Encode
 ) -> list[SampleRequest]:
     """Return requests for cases, as files and as tensors, with the explanations that were made offline."""
     requests = []
     for n, (case, explanation) in enumerate(zip(cases, explanations, strict=True)):
         x = as_input(read_image(case.photo), explainer.manifest.preprocessing)[1]
         inputs = {"image_bytes": case.photo.read_bytes()} if n % 3 else {"image": x}
-        raw = infer_request(model, inputs, case)
+        raw = encode(model, inputs, case)
         wanted = np.asarray(explanation.maps[MAP]), explanation.class_index
         requests.append(SampleRequest("tensor" if n % 3 == 0 else "file", raw, wanted=wanted))
     return requests
 
 
-def bad_requests(model: str, first: Case, slow: Case) -> list[SampleRequest]:
+def bad_requests(model: str, first: Case, slow: Case, encode: Encode) -> list[SampleRequest]:
     """Return requests that the service refuses, and one whose client leaves."""
     file = first.photo.read_bytes()
 
     def of(kind: str, status: int, data: bytes = file, name: str = model, **parameters: Any) -> SampleRequest:
-        return SampleRequest(kind, infer_request(name, {"image_bytes": data}, first, **parameters), (status,))
+        return SampleRequest(kind, encode(name, {"image_bytes": data}, first, **parameters), (status,))
 
     _, jpeg = cv2.imencode(".jpg", np.zeros((64, 64, 3), np.uint8))
-    oversize = f"POST {infer_path(model)} HTTP/1.1\r\nHost: s\r\nContent-Length: {TOO_MUCH}\r\n\r\n"
     return [
         of("no picture", 400, b"this is no picture"),
         of("half a picture", 400, jpeg.tobytes()[: len(jpeg) // 2]),
@@ -102,9 +104,16 @@ def bad_requests(model: str, first: Case, slow: Case) -> list[SampleRequest]:
         of("unknown class", 400, class_index=10**6),
         of("no budget", 400, budget="plenty"),
         of("no time", 504, timeout=1000),
+        SampleRequest("leaves", encode(model, {"image_bytes": file}, slow), leaves=True),
+    ]
+
+
+def bad_bodies(model: str) -> list[SampleRequest]:
+    """Return requests over HTTP that are refused for their bodies."""
+    oversize = f"POST {infer_path(model)} HTTP/1.1\r\nHost: s\r\nContent-Length: {TOO_MUCH}\r\n\r\n"
+    return [
         SampleRequest("no JSON", http_request(infer_path(model), b'{"inputs": [', {"Content-Type": JSON}), (400,)),
         SampleRequest("too large a body", oversize.encode(), (413,), closes=True),
-        SampleRequest("leaves", infer_request(model, {"image_bytes": file}, slow), leaves=True),
     ]
 
 

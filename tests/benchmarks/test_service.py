@@ -88,6 +88,42 @@ def test_every_request_is_accounted_for(sample_requests, clients, case):
     assert ended.outcome == outcome
 
 
+@pytest.mark.parametrize("case", ["right", "wrong", "busy", "lost", "unexpected"])
+def test_every_call_over_grpc_is_accounted_for(sample_requests, part, case):
+    grpc, pb = pytest.importorskip("grpc"), pytest.importorskip("tritonclient.grpc.service_pb2")
+    grpc_clients, unavailable = part("service.grpc_clients"), grpc.StatusCode.UNAVAILABLE
+    ends = {"busy": (unavailable, (("retry-after", "0"),)), "lost": (unavailable, ())}
+    ends["unexpected"] = grpc.StatusCode.INTERNAL, ()
+
+    async def infer(_, context):
+        if case in ends:
+            await context.abort(ends[case][0], "no", ends[case][1])
+        shown = WANTED if case == "right" else WANTED[::-1]
+        said = pb.ModelInferResponse(raw_output_contents=[np.ascontiguousarray(shown).tobytes(), np.int64(2).tobytes()])
+        for name in ("fusion_cam", "class_index"):
+            said.outputs.add(name=name)
+        return said.SerializeToString()
+
+    async def meet():
+        server = grpc.aio.server()
+        handlers = {"ModelInfer": grpc.unary_unary_rpc_method_handler(infer)}
+        service = "inference.GRPCInferenceService"
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, handlers)])
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        crowd = grpc_clients.GrpcCrowd(
+            port, [sample_requests.SampleRequest("good", b"ask!", wanted=(WANTED, 2))], [], time.monotonic() + 60
+        )
+        connection = await crowd._open()
+        await crowd._ask(crowd.good[0], *connection)
+        await crowd._close(connection)
+        await server.stop(0)
+        return crowd.ended
+
+    (ended,) = asyncio.run(meet())
+    assert ended.outcome == case
+
+
 def test_memory_that_grows_is_seen(part, command):
     record = part("record").Record()
     memory = [(float(t), {1: 100_000_000, 2: 100_000_000 + 1_000_000 * t, 3: 1}) for t in range(60)]
