@@ -49,7 +49,8 @@ def test_without_a_gradient_the_other_methods_are_what_they_are_with_one(tiny, e
     assert "no_gradient" in found.flags
     assert "no_gradient" not in wanted.flags
     with pytest.raises(UsageError, match=r"fusion_cam needs a gradient, .* exported without; choose from score_cam, "):
-        Explainer(bundle)
+        Explainer(bundle, methods=["fusion_cam"])
+    assert Explainer(bundle).methods == ("score_cam",)
 
 
 def end_in(*nodes):
