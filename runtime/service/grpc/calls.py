@@ -1,5 +1,6 @@
 """The frame of every call: its id, access, log and metrics, and an end for every error."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection
@@ -9,13 +10,12 @@ import grpc
 from grpc import StatusCode
 from starlette.exceptions import HTTPException
 
-from fusioncam.errors import FusionCamError
+from fusioncam.errors import DeadlineError, FusionCamError
 from fusioncam.runtime.service.errors import error_answer
 from fusioncam.runtime.service.grpc.status import CallEnd, call_end
 from fusioncam.runtime.service.http.access import has_token
 from fusioncam.runtime.service.monitoring.logs import ACCESS, ERRORS, REQUEST_ID, request_id
 from fusioncam.runtime.service.monitoring.metrics import Metrics
-from fusioncam.runtime.service.request_runner import in_time
 
 ID = "x-request-id"
 FREE = ("/ServerLive", "/ServerReady", "/Check")  # what probes call: without the token, in the log for debugging only
@@ -49,8 +49,11 @@ class Call:
 
     async def write(self, message: Any) -> None:
         """Send a message; wait while the client does not read."""
-        sending = self._context.write(message.SerializeToString())
-        await in_time(sending, time.monotonic() + self._seconds, self._seconds)
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._context.write(message.SerializeToString())
+        except TimeoutError:
+            raise DeadlineError(f"the answer was not read within {self._seconds:g} seconds; read faster") from None
 
 
 Method = Callable[[Call], Awaitable[None]]

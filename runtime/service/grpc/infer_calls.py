@@ -10,7 +10,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from tritonclient.grpc import service_pb2 as pb
 
-from fusioncam.errors import BusyError, FusionCamError, UsageError
+from fusioncam.errors import BusyError, FusionCamError
 from fusioncam.kernels.arrays import Array
 from fusioncam.runtime.service.errors import RETRY_AFTER, error_answer
 from fusioncam.runtime.service.grpc.calls import Call
@@ -47,14 +47,13 @@ class InferCalls:
 
                 async def receive() -> bytes:
                     await held.enter_async_context(self._receiving)
-                    return await _first(call)
+                    return await self._message(call)
 
-                data = await in_time(receive(), begun + timeout, timeout, 408)
-                message = await self._parsed(data)
+                message = await self._parsed(await in_time(receive(), begun + timeout, timeout, 408))
                 model = self._model(call, message)
                 with self._runner.timed(model, begun):
                     prepared = await self._prepare(call, model, message, begun)
-                    del data, message
+                    del message  # many megabytes, perhaps
                     await held.aclose()
                     explanations = await self._runner.explain(model, prepared, begun)
                     answer = await self._packed(model, partial(prepared.answer, model, explanations, begun))
@@ -69,7 +68,9 @@ class InferCalls:
         self._streams += 1
         try:
             while (data := await call.read()) is not None:
-                async with aclosing(self._answers(call, data)) as answers:
+                answering = self._answers(call, data)
+                del data  # many megabytes, perhaps; an explanation takes long
+                async with aclosing(answering) as answers:
                     async for answer in answers:
                         await call.write(answer)
         finally:
@@ -82,9 +83,12 @@ class InferCalls:
             self._runner.enter()
             try:
                 message = await self._parsed(data)
+                del data
                 model = self._model(call, message)
                 with self._runner.timed(model, begun):
                     prepared = await self._prepare(call, model, message, begun)
+                    message.ClearField("raw_input_contents")
+                    message.ClearField("inputs")
                     async with aclosing(self._steps(model, prepared, begun)) as steps:
                         async for step in steps:
                             yield pb.ModelStreamInferResponse(infer_response=step)
@@ -106,6 +110,13 @@ class InferCalls:
                 whole = partial(prepared.answer, model, [explanation], begun)
                 part = partial(prepared.step, model, explanation, sent, begun)
                 yield await self._packed(model, whole if final else part, final)
+
+    async def _message(self, call: Call) -> bytes:
+        data = await call.read()
+        if data is None:  # gRPC has told the client
+            limit = f"{self._settings.max_body:,} bytes, the limit"
+            raise HTTPException(413, f"the message is larger than {limit}, or there is none: send a smaller picture")
+        return data
 
     async def _parsed(self, data: bytes) -> Any:
         return await self._runner.in_thread(partial(parsed, pb.ModelInferRequest, data))
@@ -131,13 +142,6 @@ class InferCalls:
             return message
 
         return await self._runner.in_thread(pack)
-
-
-async def _first(call: Call) -> bytes:
-    data = await call.read()
-    if data is None:
-        raise UsageError("the call brings no message, or one that is too large: send one")
-    return data
 
 
 def _error(message: Any, error: Exception) -> Any:

@@ -145,10 +145,11 @@ class TestAccess:
 
 class TestLimits:
     @pytest.mark.parametrize("packed", [None, "gzip"])
-    def test_messages_plain_and_packed(self, calling, image, packed):
+    def test_messages_plain_and_packed(self, calling, image, packed, logged, until):
         with calling(max_body=9000) as client:  # the picture alone is 9216 bytes
             code, line = status(lambda: client.infer("m", [image], compression_algorithm=packed))
             assert (code, "larger than max" in line) == ("RESOURCE_EXHAUSTED", True)
+            until(lambda: any(line.get("status") == "RESOURCE_EXHAUSTED" for line in logged))
             assert client.is_model_ready("m")
 
     def test_requests_and_streams_at_a_time(self, calling, told, image):
@@ -182,7 +183,9 @@ class TestLimits:
         with calling(timeout=3.0) as client:
             call = client._channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
             answers = call(iter([request.SerializeToString()] * 40))
-            until(lambda: any(line.get("status") == "DEADLINE_EXCEEDED" for line in logged), 60)
+            until(
+                lambda: any("the answer was not read within 3 seconds" in line.get("error", "") for line in logged), 60
+            )
             answers.cancel()
 
 
