@@ -19,7 +19,6 @@ from fusioncam.export.randomise import randomised_bundle
 from fusioncam.kernels import reference
 from fusioncam.kernels.arrays import UInt8Array
 from fusioncam.runtime.commands.demo import save_sample
-from fusioncam.runtime.commands.saving import explain_files
 from fusioncam.runtime.demo import MODEL
 from fusioncam.runtime.demo.scenes import draw_scene
 from fusioncam.runtime.difference import difference
@@ -27,6 +26,7 @@ from fusioncam.runtime.photos.model_input import as_input
 from fusioncam.runtime.picture import method_title, overlay_difference
 from fusioncam.runtime.probes.blur import blurred
 from fusioncam.runtime.probes.controls import CONTROLS
+from fusioncam.runtime.results.run import explain_files
 from fusioncam.runtime.sessions.open import open_session
 
 FOLDER = Path(__file__).with_name("pictures")
@@ -40,7 +40,7 @@ GALLERY = (
 
 def demo(lab: Lab) -> UInt8Array:
     """Draw the panel of `fusioncam demo`."""
-    explain_files(Explainer(lab.bundle), [save_sample(lab.folder)], lab.folder / "out")
+    explain_files(lab.bundle, [save_sample(lab.folder)], lab.folder / "out")
     return np.asarray(cv2.imread(str(lab.folder / "out" / "scene.png"))[..., ::-1])
 
 

@@ -2,12 +2,13 @@
 
 import errno
 import json
+import math
 import os
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -145,12 +146,25 @@ def _plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
-def json_bytes(obj: object) -> bytes:
-    """Return readable UTF-8 JSON; NumPy values become plain ones.
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it: NumPy's as Python's, tuples as lists, NaN and infinity as None."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(v) for v in (sorted(value) if isinstance(value, set | frozenset) else value)]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def json_bytes(obj: object, indent: int | None = 2) -> bytes:
+    """Return UTF-8 JSON, readable or with `indent` None in one line; NumPy values become plain ones.
 
     Raises:
         ValueError: NaN or infinity, which JSON does not have.
     """
-    text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
+    text = json.dumps(obj, indent=indent, ensure_ascii=False, allow_nan=False, default=_plain)
     # A file name that is not UTF-8 holds lone surrogates; written as \udcXX they are valid JSON.
     return (text + "\n").encode("utf-8", "backslashreplace")

@@ -35,6 +35,12 @@ def say_json(result: object) -> None:
     sys.stdout.write(json_bytes(result).decode() + "\n")
 
 
+def say_json_line(result: object) -> None:
+    """Print a result as one line of JSON, at once: whoever reads the stream gets whole lines."""
+    sys.stdout.write(json_bytes(result, indent=None).decode())
+    sys.stdout.flush()
+
+
 def complain(line: str, kind: str = "error") -> None:
     """Print one line of complaint."""
     err.print(f"[bold red]{kind}:[/]" if kind == "error" else f"[yellow]{kind}:[/]", end=" ")
@@ -47,7 +53,7 @@ def show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 
 @contextmanager
-def progress_bar(title: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(title: str, quiet: bool) -> Iterator[Callable[[int, int | None], None]]:
     """Show a bar with the time left, none where `quiet`; yields a function to call with (done, all)."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal) as bar:

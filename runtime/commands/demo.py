@@ -55,14 +55,13 @@ def demo(
 def _write(out: Path, json: bool, quiet: bool) -> int:
     """Explain the built-in picture into a folder, and return the exit status."""
     from fusioncam.export import export_model
-    from fusioncam.runtime.commands.saving import explain_files
     from fusioncam.runtime.demo import MODEL
-    from fusioncam.runtime.explainer import Explainer
     from fusioncam.runtime.picture.titles import probability_title
+    from fusioncam.runtime.results.run import explain_files
 
     scene = save_sample(out)
     export_model(MODEL, out / "shapes.fcam")
-    (done, *_), _ = explain_files(Explainer(out / "shapes.fcam"), [scene], out / "explained", quiet=quiet)
+    (done,) = explain_files(out / "shapes.fcam", [scene], out / "explained")
     if json:
         console.say_json(done)
     else:

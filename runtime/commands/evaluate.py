@@ -2,6 +2,7 @@
 
 import os
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ from fusioncam.errors import UsageError
 from fusioncam.files import temporary_folder
 from fusioncam.runtime.commands import console
 from fusioncam.runtime.commands.completion import choice, word_list
+from fusioncam.runtime.commands.engines import EngineName, RayAddress, Workers, checked_cluster
 from fusioncam.runtime.commands.lists import parts
 from fusioncam.runtime.commands.notes import note_assumptions, note_without_effect
 from fusioncam.runtime.commands.options import (
@@ -22,6 +24,7 @@ from fusioncam.runtime.commands.options import (
     Json,
     Providers,
     Quiet,
+    Recursive,
     Threads,
 )
 from fusioncam.runtime.evaluation.metrics.catalogue import choices_of_metrics
@@ -31,9 +34,8 @@ if TYPE_CHECKING:
 
     from fusioncam.manifest import Manifest
     from fusioncam.runtime.evaluation.annotations import Annotations
-    from fusioncam.runtime.evaluation.report.table import Kind
 
-ENGINES, TARGETS = ("local", "ray"), ("top", "annotated")
+TARGETS = ("top", "annotated")
 
 Folder = Annotated[Path, Argument(metavar="FOLDER", help="Photos.")]
 Out = Annotated[Path, Option("--out", "-o", metavar="DIR", help="Folder for the results.")]
@@ -61,13 +63,7 @@ Sanity = Annotated[
     bool, Option("--sanity", help="Also compare with the maps of shuffled weights: takes twice as long.")
 ]
 Table = Annotated[str, choice("Kind of the table of results: csv | parquet.", metavar="KIND")]
-Recursive = Annotated[bool, Option("--recursive", "-r", help="Also take photos of subfolders.")]
 Restart = Annotated[bool, Option("--restart", help="Delete the results of an earlier run in DIR.")]
-EngineName = Annotated[str, choice("Who does the work: local (this process) | ray.")]
-Workers = Annotated[int, Option(metavar="N", help="Ray actors, each with sessions of its own.")]
-RayAddress = Annotated[
-    str | None, Option(metavar="ADDRESS", help="Address of a running Ray cluster [one is started here].")
-]
 
 
 def evaluate(
@@ -96,23 +92,21 @@ def evaluate(
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Measure how good the maps are: report.html, results.csv and summary.json.
-
-    After an interruption, the same command continues the work.
-    """
+    """Measure how good the maps are: report.html, results.csv and summary.json. Called again, it continues the work."""
     from fusioncam.manifest import read_bundle
     from fusioncam.runtime.budget import parse_budget
-    from fusioncam.runtime.evaluation.evaluator import EvaluationConfig, Evaluator
+    from fusioncam.runtime.evaluation.evaluator import EvaluationConfig, Evaluator, open_rows
     from fusioncam.runtime.evaluation.metrics.faithfulness import Settings
     from fusioncam.runtime.evaluation.run import about_of, evaluate_photos, settings_of, write_results
     from fusioncam.runtime.evaluation.store.store import Store
-    from fusioncam.runtime.evaluation.with_ray import rows_with_ray
     from fusioncam.runtime.methods import checked_methods
+    from fusioncam.runtime.tables import checked_kind
+    from fusioncam.runtime.with_ray import with_ray
 
-    kind = _known(engine, table, target)
+    cluster, kind = checked_cluster(engine, workers, ray_address), checked_kind(table)
     settings, spend, manifest = Settings(parts(metrics), steps), parse_budget(budget), read_bundle(bundle)
+    _check_purpose(settings.metrics, annotations, target, sanity, ray_address)
     _check_ranges(manifest, tolerance, steps, class_offset)
-    _check_purpose(settings.metrics, annotations, target, sanity, engine, workers, ray_address)
     chosen = checked_methods(None if methods is None else parts(methods), manifest.gradient)
     photos, notes = _photos(folder, out, recursive, annotations, manifest, class_offset)
     with ExitStack() as stack:
@@ -120,13 +114,13 @@ def evaluate(
             bundle.resolve(), chosen, spend, settings, notes, target == "annotated", tolerance,
             _shuffled(bundle, stack) if sanity else None, parts(providers), chunk, threads, allow_cpu,
         )  # fmt: skip
-        # Opened before the store: a model that cannot be run leaves no folder behind.
-        rows = rows_with_ray(config, workers, ray_address) if engine == "ray" else Evaluator(config).rows
+        # Before the store: a model that cannot be run leaves no folder behind.
+        rows = with_ray(partial(open_rows, config), *cluster) if cluster else Evaluator(config).rows
         same = settings_of(config, manifest, folder) | {"class_offset": class_offset}
         store = stack.enter_context(Store(out, same, restart))
         note_assumptions(manifest, methods, quiet)
-        if annotations is None and not quiet:
-            note_without_effect({"--class-offset": class_offset, "--tolerance": tolerance}, "--annotations")
+        lost = {} if annotations else {"--class-offset": class_offset, "--tolerance": tolerance}
+        note_without_effect(lost, "--annotations", quiet)
         with console.progress_bar(folder.name or os.fspath(folder), quiet) as progress:
             evaluated = evaluate_photos(photos, rows, store, progress)
         return _print(write_results(store, config, evaluated, about_of(config, manifest), kind), out, json, quiet)
@@ -145,14 +139,11 @@ def _check_purpose(
     annotations: Path | None,
     target: str,
     sanity: bool,
-    engine: str,
-    workers: int,
     ray_address: str | None,
 ) -> None:
     """Raise UsageError where nothing can be measured, or not in the requested way."""
-    _within("workers", workers, 1, 4096)
-    if engine != "ray" and (workers != 1 or ray_address):
-        raise UsageError("--workers and --ray-address are for --engine ray")
+    if target not in TARGETS:
+        raise UsageError(f"no target {target!r}; use {' or '.join(TARGETS)}")
     if annotations is None and target == "annotated":
         raise UsageError("--target annotated takes the class from annotations; name their file with --annotations")
     if not metrics and annotations is None and not sanity:
@@ -166,12 +157,12 @@ def _photos(
 ) -> "tuple[dict[str, Path], Annotations]":
     """Return the photos of the folder, without masks and results, and their annotations."""
     from fusioncam.runtime.evaluation.annotations import Annotations, read_annotations
-    from fusioncam.runtime.photos.folder import photos_of
+    from fusioncam.runtime.photos.folder import photos_of, results_among
 
     notes = Annotations()
     if annotations:
         notes = read_annotations(annotations, manifest.labels, manifest.classes, class_offset)
-    photos = photos_of(folder, recursive, [*_inside(folder, out), *notes.mask_files])
+    photos = photos_of(folder, recursive, [*results_among(folder, out), *notes.mask_files])
     return photos, notes.matched_to(photos) if annotations else notes
 
 
@@ -195,30 +186,7 @@ def _print(summary: "Mapping[str, Any]", out: Path, json: bool, quiet: bool) -> 
     return console.DONE if summary["photos"]["evaluated"] else console.FAILED
 
 
-def _known(engine: str, table: str, target: str) -> "Kind":
-    """Validate choices, require the packages that they need, and return the kind of the table."""
-    from fusioncam.runtime.evaluation.report.table import KINDS, require_parquet
-    from fusioncam.runtime.evaluation.with_ray import require_ray
-
-    for name, known, what in ((engine, ENGINES, "engine"), (table, KINDS, "table"), (target, TARGETS, "target")):
-        if name not in known:
-            raise UsageError(f"no {what} {name!r}; use {' or '.join(known)}")
-    if table == "parquet":
-        require_parquet()
-    if engine == "ray":
-        require_ray()
-    return next(kind for kind in KINDS if kind == table)
-
-
 def _within(name: str, number: float, least: int, most: int) -> None:
     """Raise UsageError for a number out of range, NaN included."""
     if not least <= number <= most:
         raise UsageError(f"{name} must be from {least} to {most}, not {number}")
-
-
-def _inside(folder: Path, out: Path) -> list[Path]:
-    """Return the folder of results if it lies among the photos; raise UsageError if it is the folder of the photos."""
-    photos, results = (Path(os.path.realpath(path)) for path in (folder, out))
-    if results == photos:
-        raise UsageError(f"{out} is the folder of the photos; choose another for the results with -o")
-    return [out] if photos in results.parents else []

@@ -15,6 +15,7 @@ EXAMPLES = {
         "fusioncam explain model.fcam photo.jpg",
         "fusioncam explain model.fcam photo.jpg -c tabby --versus 'egyptian cat'",
         "fusioncam explain model.fcam photo.jpg -k 2 --budget auto --verify",
+        "fusioncam explain model.fcam photos -r --resume -o out",
     ),
     "evaluate": (
         "fusioncam evaluate model.fcam photos",

@@ -1,16 +1,16 @@
 """`fusioncam explain`: maps, panels and records of pictures."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
 from fusioncam import supervisor
 from fusioncam.errors import UsageError
-from fusioncam.runtime.commands import console
 from fusioncam.runtime.commands.completion import choice, class_names, word_list
+from fusioncam.runtime.commands.engines import EngineName, RayAddress, Workers, checked_cluster
 from fusioncam.runtime.commands.lists import parts
-from fusioncam.runtime.commands.notes import note_assumptions
 from fusioncam.runtime.commands.options import (
     DEFAULT_METHODS,
     AllowCpu,
@@ -21,10 +21,21 @@ from fusioncam.runtime.commands.options import (
     MemoryLimit,
     Providers,
     Quiet,
+    Recursive,
     Threads,
 )
 
-Images = Annotated[list[Path], Argument(metavar="IMAGE...", help="Pictures.")]
+if TYPE_CHECKING:
+    from fusioncam.runtime.picture import DrawOptions
+
+Images = Annotated[
+    list[str],
+    Argument(
+        metavar="IMAGE...",
+        help="Pictures: files, folders, patterns in quotes, addresses such as s3://bucket/photos; - for a list of such "
+        "on standard input, one a line.",
+    ),
+]
 Out = Annotated[Path, Option("--out", "-o", metavar="DIR", help="Folder for the results.")]
 Classes = Annotated[
     list[str] | None,
@@ -63,6 +74,14 @@ Colormap = Annotated[
 Opacity = Annotated[
     float, Option(metavar="X", help="Opacity of the colours; in other styles, how much the rest fades.")
 ]
+Null = Annotated[bool, Option("--null", "-0", help="Names on standard input end with NUL, as find -print0 has them.")]
+Resume = Annotated[
+    bool,
+    Option("--resume", help="Keep results of an earlier run in DIR with the same settings: explain only the rest."),
+]
+JsonLines = Annotated[bool, Option("--jsonl", help="Print a line of JSON for each picture as it ends.")]
+Table = Annotated[str | None, choice("Also write a table of all explanations: csv | parquet.", metavar="KIND")]
+Panel = Annotated[bool, Option("--panel/--no-panel", help="Draw the panel STEM.png.")]
 Separate = Annotated[bool, Option("--separate", help="Also draw each map on the whole photo: STEM.METHOD.png.")]
 Resolution = Annotated[str, choice("Size of the arrays in STEM.npz: model | photo.", metavar="SIZE")]
 
@@ -71,6 +90,9 @@ def explain(
     bundle: Bundle,
     images: Images,
     out: Out = Path("out"),
+    recursive: Recursive = False,
+    null: Null = False,
+    resume: Resume = False,
     classes: Classes = None,
     versus: Versus = None,
     most_probable: MostProbable = None,
@@ -80,6 +102,9 @@ def explain(
     smooth: Smooth = "",
     also: Also = None,
     verify: Verify = False,
+    engine: EngineName = "local",
+    workers: Workers = 1,
+    ray_address: RayAddress = None,
     providers: Providers = "cpu",
     allow_cpu: AllowCpu = False,
     chunk: Chunk = None,
@@ -88,47 +113,52 @@ def explain(
     top: Top = None,
     colormap: Colormap = None,
     opacity: Opacity = 0.7,
+    panel: Panel = True,
     separate: Separate = False,
     resolution: Resolution = "model",
+    table: Table = None,
     memory_limit: MemoryLimit = None,
     json: Json = False,
+    jsonl: JsonLines = False,
     quiet: Quiet = False,
 ) -> int:
-    """Explain pictures: writes STEM.npz (maps), STEM.png (panel) and STEM.json for each."""
+    """Explain pictures: writes STEM.npz (maps), STEM.png (panel) and STEM.json for each.
+
+    The results of a folder have its subfolders. A picture that cannot be explained is reported, and the others go on.
+    """
     supervisor.limit(str(bundle), gigabytes=memory_limit)
     from fusioncam.runtime.budget import parse_budget
-    from fusioncam.runtime.commands.class_selection import ClassSelection
-    from fusioncam.runtime.commands.saving import OutputOptions, explain_files
-    from fusioncam.runtime.explainer import Explainer
-    from fusioncam.runtime.labels import class_number
+    from fusioncam.runtime.commands.explaining import Pictures, Run
+    from fusioncam.runtime.commands.explanation_output import Report
+    from fusioncam.runtime.results.class_selection import ClassSelection
+    from fusioncam.runtime.results.making import MakingConfig, OutputOptions
+    from fusioncam.runtime.tables import checked_kind
+
+    if json and jsonl:
+        raise UsageError("--json is one document, --jsonl a line for each picture: give one of them")
+    output = OutputOptions(_drawing(style, top, colormap, opacity, versus, verify), resolution, separate, panel)
+    config = MakingConfig(
+        (bundle, *(also or [])), None if methods is None else parts(methods), parse_budget(budget), parts(smooth),
+        verify=verify, output=output, providers=parts(providers), chunk=chunk, threads=threads, allow_cpu=allow_cpu,
+    )  # fmt: skip
+    select = partial(ClassSelection.of, classes=classes or (), versus=versus, top=most_probable, above=above)
+    kind = None if table is None else checked_kind(table)
+    cluster = checked_cluster(engine, workers, ray_address)
+    run = Run(config, select, Pictures(images, recursive, null), out, resume, kind, cluster, quiet, methods)
+    return run.report_to(Report("json" if json else "jsonl" if jsonl else "text", quiet, above))
+
+
+def _drawing(
+    style: str, top: float | None, colormap: str | None, opacity: float, versus: str | None, verify: bool
+) -> "DrawOptions":
+    """Return the way maps are drawn; raise UsageError for options that do not go together."""
     from fusioncam.runtime.picture import DEFAULT_COLORMAP, DEFAULT_TOP, DrawOptions
 
-    _check(style, top, colormap, versus, verify)
-    color = DEFAULT_COLORMAP if colormap is None else colormap
-    draw = DrawOptions(color, opacity, style, DEFAULT_TOP if top is None else top)
-    options = OutputOptions(draw, resolution, separate)
-    explainer = Explainer(
-        [bundle, *(also or [])], parts(providers), None if methods is None else parts(methods), parse_budget(budget),
-        chunk=chunk, threads=threads, smooth=parts(smooth), allow_cpu=allow_cpu,
-    )  # fmt: skip
-
-    def number(name: str) -> int:
-        return explainer.pipeline.check_class(class_number(explainer.manifest, name))
-
-    versus_class = None if versus is None else number(versus)
-    selection = ClassSelection(tuple(map(number, classes or [])), versus_class, most_probable, above)
-    note_assumptions(explainer.manifest, methods, quiet)
-    done, failed = explain_files(explainer, images, out, selection, options, verify=verify, quiet=quiet, show=not json)
-    if json:
-        console.say_json({"explanations": done, "failed": failed})
-    return console.FAILED if failed else console.DONE
-
-
-def _check(style: str, top: float | None, colormap: str | None, versus: str | None, verify: bool) -> None:
-    """Raise UsageError for options that do not go together."""
     if top is not None and style != "top":
         raise UsageError("--top is a share for --style top: give both (-k says how many classes)")
     if versus is not None and (style != "heat" or colormap is not None):
         raise UsageError("--versus has colours of its own: leave out --style and --colormap")
     if versus is not None and verify:
         raise UsageError("--verify is about the map of one class: leave out --versus, and give both classes with -c")
+    color = DEFAULT_COLORMAP if colormap is None else colormap
+    return DrawOptions(color, opacity, style, DEFAULT_TOP if top is None else top)

@@ -23,13 +23,14 @@ def note_assumptions(manifest: Manifest, methods: str | None, quiet: bool) -> No
         console.complain("the bundle has no gradient, so of the usual maps only score_cam is made", "note")
 
 
-def note_without_effect(values: Mapping[str, object], missing: str) -> None:
+def note_without_effect(values: Mapping[str, object], missing: str, quiet: bool) -> None:
     """Say which options that were given have no effect without another one.
 
     Args:
         values: By option; a false one counts as not given.
         missing: The other option.
+        quiet: Whether to say nothing.
     """
     for name, value in values.items():
-        if value:
+        if value and not quiet:
             console.complain(f"{name} has no effect without {missing}", "note")

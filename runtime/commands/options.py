@@ -10,6 +10,7 @@ from fusioncam.runtime.commands.completion import choice, word_list
 Bundle = Annotated[Path, Argument(metavar="BUNDLE", help="Bundle made by `fusioncam export`.")]
 Json = Annotated[bool, Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="No progress bar, no notes.")]
+Recursive = Annotated[bool, Option("--recursive", "-r", help="Also take photos of subfolders.")]
 Size = Annotated[
     tuple[int, int] | None, Option("--size", metavar="H,W", help="Input size, where the model leaves it open.")
 ]

@@ -1,8 +1,8 @@
 """The evaluator: a photo becomes a row, with its maps explained and measured; photos share runs of the session."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -246,3 +246,8 @@ def _pictures(photo: UInt8Array, explanation: Explanation) -> dict[str, UInt8Arr
     small = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
     maps = {m: np.asarray(cv2.resize(e, size), np.float32).clip(0, 1) for m, e in explanation.maps.items()}
     return {method: overlay(small, saliency) for method, saliency in maps.items()}
+
+
+def open_rows(config: EvaluationConfig, threads: int) -> Callable[[Iterable[tuple[str, Path]]], Iterator[Evaluated]]:
+    """Return `Evaluator.rows` of a new evaluator, with so many threads unless the config names a number."""
+    return Evaluator(replace(config, threads=threads) if config.threads is None else config).rows

@@ -16,9 +16,10 @@ from fusioncam.runtime.evaluation.evaluator import Evaluated, EvaluationConfig
 from fusioncam.runtime.evaluation.metrics.catalogue import METRICS
 from fusioncam.runtime.evaluation.report.page import report_html
 from fusioncam.runtime.evaluation.report.summary import summarise
-from fusioncam.runtime.evaluation.report.table import Kind, table_bytes
+from fusioncam.runtime.evaluation.report.table import table_bytes
 from fusioncam.runtime.evaluation.store.store import Row, Store
 from fusioncam.runtime.sessions.engine_cache import bundle_digest
+from fusioncam.runtime.tables import Kind
 
 Rows = Callable[[Sequence[tuple[str, Path]]], Iterator[Evaluated]]
 """Evaluates photos, given by their names in the rows and their files, in any order: see `Evaluator.rows`."""

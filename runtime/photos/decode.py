@@ -44,7 +44,7 @@ def read_image(path: str | os.PathLike[str]) -> UInt8Array:
             16 bits, OpenCV would read it wrong, or it declares more than MAX_PIXELS (checked before decoding).
         OutOfMemoryError: There is not enough memory to decode the file.
     """
-    return decode_image(_load(Path(path)), repr(os.fspath(path)), MAX_PIXELS)
+    return decode_image(load_file(Path(path)), repr(os.fspath(path)), MAX_PIXELS)
 
 
 def read_mask(path: str | os.PathLike[str]) -> BoolArray:
@@ -59,7 +59,7 @@ def read_mask(path: str | os.PathLike[str]) -> BoolArray:
     Raises:
         ImageError, OutOfMemoryError: As for `read_image`.
     """
-    pixels = _decoded(_load(Path(path)), repr(os.fspath(path)), MAX_PIXELS, declared=False)
+    pixels = _decoded(load_file(Path(path)), repr(os.fspath(path)), MAX_PIXELS, declared=False)
     return np.asarray(pixels.any(axis=2), np.bool_)
 
 
@@ -116,7 +116,7 @@ def _decoded(data: bytes, name: str, max_pixels: int, declared: bool) -> Array:
     return decoded
 
 
-def _load(path: Path) -> bytes:
+def load_file(path: Path) -> bytes:
     """Return the bytes of a regular file.
 
     Raises:

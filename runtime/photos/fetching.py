@@ -38,12 +38,19 @@ def fetch_picture(address: str, *, timeout: float = TIMEOUT, max_bytes: int = MO
         ImageError: The address is of another kind, gives no picture in this time and size, or the picture is refused
             as those of strangers are, see `decode_image`.
     """
+    data = fetch(address, timeout, max_bytes)
+    name = public_address(address)
+    return Photo(decode_image(data, quote(name), MAX_PIXELS, declared=True), name)
+
+
+def fetch(address: str, timeout: float = TIMEOUT, max_bytes: int = MOST) -> bytes:
+    """Return the bytes at an address of the web; arguments and errors are those of `fetch_picture`."""
     end = time.monotonic() + timeout
-    name = _public(address)
+    name = public_address(address)
     try:
         request = urllib.request.Request(address, headers={"User-Agent": f"fusioncam/{fusioncam.__version__}"})
         with _opener().open(request, timeout=timeout) as answer:
-            data = _read(answer, end, max_bytes, name)
+            return _read(answer, end, max_bytes, name)
     except (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         status = ""
@@ -51,7 +58,6 @@ def fetch_picture(address: str, *, timeout: float = TIMEOUT, max_bytes: int = MO
             status = f"status {error.code}, "
             error.close()
         raise ImageError(f"cannot fetch {quote(name)}: {status}{reason}: check the address") from error
-    return Photo(decode_image(data, quote(name), MAX_PIXELS, declared=True), name)
 
 
 def _opener() -> urllib.request.OpenerDirector:
@@ -70,7 +76,7 @@ def _opener() -> urllib.request.OpenerDirector:
     return opener
 
 
-def _public(address: str) -> str:
+def public_address(address: str) -> str:
     """Return an address without the parts that may hold secrets; raise ImageError where it is not of the web."""
     try:
         parts = urlsplit(address)

@@ -1,8 +1,11 @@
 """The photos of a folder."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple, NoReturn
 
 from fusioncam.errors import UsageError
 
@@ -12,6 +15,94 @@ SUFFIXES = {
 }
 # A photo without a suffix is known by its first bytes.
 _HEADS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+HEAD = 8  # bytes
+ADVICE = "give a folder with pictures, such as .jpg or .png"
+
+
+class Entry(NamedTuple):
+    """A file or folder in a folder: its name there, whether it is a folder to go into, and where it lies."""
+
+    name: str
+    is_folder: bool
+    place: str
+
+
+@dataclass
+class Walk:
+    """A way through the files of a folder, sorted by their paths in it; a folder is read when the way comes to it.
+
+    Hidden files, and those in hidden folders, are left out.
+
+    Attributes:
+        entries: Returns what is in a folder.
+        recursive: Whether to go through subfolders.
+        failed: Called with a folder that cannot be read and the error, in place of raising it; the way goes on.
+        skipped: Number of files so far that were left out, hidden ones and others.
+    """
+
+    entries: Callable[[str], Iterable[Entry]]
+    recursive: bool = False
+    failed: Callable[[str, Exception], None] | None = None
+    skipped: int = field(default=0, init=False)
+
+    def files(self, folder: str, inside: str = "") -> Iterator[tuple[str, str]]:
+        """Yield the files below a folder: their paths within the first one, `/` between the parts, and their places.
+
+        Args:
+            folder: The folder.
+            inside: Its own path within the first one, with a `/` behind.
+        """
+        try:
+            # With a / behind folders, names are in the order of the whole paths.
+            found = sorted(self.entries(folder), key=lambda e: f"{e.name}/" if e.is_folder else e.name)
+        except Exception as error:
+            if self.failed is None:
+                raise
+            self.failed(folder, error)
+            return
+        for name, is_folder, place in found:
+            if name.startswith("."):
+                self.skipped += not is_folder
+            elif not is_folder:
+                yield inside + name, place
+            elif self.recursive:
+                yield from self.files(place, f"{inside}{name}/")
+
+    def photos(self, folder: str, first_bytes: Callable[[str], bytes]) -> Iterator[tuple[str, str]]:
+        """Yield the files that are photos by their names, or by their first bytes where a name has no suffix."""
+        for path, place in self.files(folder):
+            if is_photo(path, partial(first_bytes, place)):
+                yield path, place
+            else:
+                self.skipped += 1
+
+
+def is_photo(path: str, first_bytes: Callable[[], bytes]) -> bool:
+    """Return whether a file is a photo by its name, or by its first bytes where the name has no suffix."""
+    suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122  (names of other systems, too)
+    return suffix in SUFFIXES or (not suffix and first_bytes().startswith(_HEADS))
+
+
+def local_entries(folder: str) -> Iterator[Entry]:
+    """Yield the files of a folder on this machine and its subfolders; a link to a folder is neither.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            is_folder = entry.is_dir(follow_symlinks=False)
+            if is_folder or entry.is_file():
+                yield Entry(entry.name, is_folder, entry.path)
+
+
+def local_head(place: str) -> bytes:
+    """Return the first bytes of a file; none where it cannot be read."""
+    try:
+        with open(place, "rb") as opened:  # noqa: PTH123  (not a Path)
+            return opened.read(HEAD)
+    except OSError:
+        return b""
 
 
 def files_in(folder: Path, advice: str, recursive: bool = False) -> list[Path]:
@@ -25,19 +116,15 @@ def files_in(folder: Path, advice: str, recursive: bool = False) -> list[Path]:
     Raises:
         UsageError: There is no such folder, or it cannot be read.
     """
-
-    def refuse(error: OSError | ValueError) -> None:
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"{folder} cannot be read ({reason}); {advice}") from error
-
-    files: list[Path] = []
     try:
-        for root, folders, names in os.walk(folder, onerror=refuse):
-            folders[:] = sorted(f for f in folders if recursive and not f.startswith("."))
-            files += [Path(root, name) for name in names if not name.startswith(".")]
-    except ValueError as error:
-        refuse(error)
-    return sorted((file for file in files if file.is_file()), key=lambda file: file.relative_to(folder).as_posix())
+        return [Path(place) for _, place in Walk(local_entries, recursive).files(os.fspath(folder))]
+    except (OSError, ValueError) as error:
+        _refuse(folder, error, advice)
+
+
+def _refuse(folder: Path, error: OSError | ValueError, advice: str) -> NoReturn:
+    reason = getattr(error, "strerror", None) or error
+    raise UsageError(f"{folder} cannot be read ({reason}); {advice}") from error
 
 
 def photos_of(folder: Path, recursive: bool = False, leave_out: Iterable[Path] = ()) -> dict[str, Path]:
@@ -55,22 +142,37 @@ def photos_of(folder: Path, recursive: bool = False, leave_out: Iterable[Path] =
         UsageError: There is no such folder, or no photo in it.
     """
     out = {Path(os.path.realpath(path)) for path in leave_out}
-    photos: dict[str, Path] = {}
-    for file in files_in(folder, "give a folder of photos", recursive):
-        real = Path(os.path.realpath(file))
-        if not out & {real, *real.parents} and (file.suffix.lower() in SUFFIXES or _begins_like_a_photo(file)):
-            photos[file.relative_to(folder).as_posix()] = file
+    try:
+        found = Walk(local_entries, recursive).photos(os.fspath(folder), local_head)
+        photos = {path: Path(place) for path, place in found if not is_below(place, out)}
+    except (OSError, ValueError) as error:
+        _refuse(folder, error, "give a folder of photos")
     if not photos:
-        deeper = "" if recursive else " (its subfolders were not searched)"
-        raise UsageError(f"{folder} holds no photo{deeper}; give a folder with pictures, such as .jpg or .png")
+        raise UsageError(no_photo(folder, recursive))
     return photos
 
 
-def _begins_like_a_photo(file: Path) -> bool:
-    if file.suffix:
+def is_below(place: str, folders: Collection[Path]) -> bool:
+    """Return whether a file is one of some files, or lies below one of some folders; these without links."""
+    if not folders:
         return False
-    try:
-        with file.open("rb") as opened:
-            return opened.read(8).startswith(_HEADS)
-    except OSError:
-        return False
+    real = Path(os.path.realpath(place))
+    return not {real, *real.parents}.isdisjoint(folders)
+
+
+def no_photo(folder: object, recursive: bool, remedy: str = "") -> str:
+    """Return the error for a folder without photos; `remedy` says how subfolders are searched."""
+    deeper = "" if recursive else f" (its subfolders were not searched{remedy})"
+    return f"{folder} holds no photo{deeper}; {ADVICE}"
+
+
+def results_among(folder: Path, out: Path) -> list[Path]:
+    """Return the folder of results if it lies among the photos of a folder.
+
+    Raises:
+        UsageError: It is the folder of the photos.
+    """
+    photos, results = (Path(os.path.realpath(path)) for path in (folder, out))
+    if results == photos:
+        raise UsageError(f"{out} is the folder of the photos; choose another for the results with -o")
+    return [out] if photos in results.parents else []

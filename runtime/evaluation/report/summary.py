@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from fusioncam.kernels.arrays import Float64Array
+from fusioncam.output import plain
 from fusioncam.runtime.evaluation.annotations import Problem
 from fusioncam.runtime.evaluation.metrics.catalogue import Metric
 from fusioncam.runtime.evaluation.statistics import Mean, means, paired
-from fusioncam.runtime.evaluation.store.store import Row, plain
+from fusioncam.runtime.evaluation.store.store import Row
 
 CURVES = ("insertion", "deletion")
 POINTS = 51  # of a mean curve

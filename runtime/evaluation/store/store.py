@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import os
 import re
 import warnings
@@ -18,9 +17,10 @@ from fusioncam.errors import OutputError, UsageError
 from fusioncam.files import replace_file, sweep
 from fusioncam.kernels.arrays import UInt8Array
 from fusioncam.manifest import MANIFEST
-from fusioncam.output import advice_on, json_bytes, prepare_folder, write_atomically
+from fusioncam.output import advice_on, json_bytes, plain, prepare_folder, write_atomically
 from fusioncam.runtime.evaluation.store.lock import locked
 from fusioncam.runtime.evaluation.store.row_schema import is_row
+from fusioncam.runtime.results.settings import changed_settings
 
 Row: TypeAlias = dict[str, Any]
 
@@ -143,7 +143,7 @@ class Store:
             self._clear()
         elif theirs != settings:
             raise UsageError(
-                f"{self.folder} holds an evaluation with other settings ({_differences(theirs, settings)}); "
+                f"{self.folder} holds an evaluation with other settings ({changed_settings(theirs, settings)}); "
                 "choose another folder with -o, or throw that one away with --restart"
             )
         if restart or theirs is None:
@@ -168,19 +168,6 @@ def _output_errors(folder: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"cannot write to {folder}: {reason}; {advice_on(error)}") from error
-
-
-def plain(value: Any) -> Any:
-    """Return a value as JSON has it: NumPy's as Python's, tuples as lists, NaN and infinity as None."""
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(v) for v in (sorted(value) if isinstance(value, set | frozenset) else value)]
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def thumbnail(rgb: UInt8Array) -> bytes:
@@ -208,22 +195,6 @@ def _settings_in(folder: Path) -> Any:
         return None
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{folder / SETTINGS} is damaged; choose another folder with -o") from error
-
-
-def _differences(theirs: Any, ours: dict[str, Any]) -> str:
-    """Return the first differences as text."""
-    theirs = theirs if isinstance(theirs, dict) else {}
-    changes = [
-        f"{key} was {_short(theirs.get(key))}, is now {_short(ours.get(key))}"
-        for key in sorted({*theirs, *ours})
-        if theirs.get(key) != ours.get(key)
-    ]
-    return "; ".join(changes[:3]) + (f"; and {len(changes) - 3} more" if len(changes) > 3 else "")
-
-
-def _short(value: Any) -> str:
-    text = ", ".join(map(str, value)) if isinstance(value, list) else "none" if value is None else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def sealed(row: bytes) -> bytes:

@@ -68,7 +68,6 @@ def shell(arguments, **options):
         (("explain", "missing.fcam", "one.png"), 1, ["missing.fcam", "no bundle"]),
         (("explain", "tiny.fcam", "missing.png"), 1, ["missing.png"]),
         (("explain", "tiny.fcam", "labels.txt"), 1, ["labels.txt"]),
-        (("explain", "tiny.fcam", "."), 1, ["."]),
         (("explain", "tiny.fcam", "huge.png"), 1, ["400,000,000 pixels"]),
         (("explain", "tiny.fcam", "one.png", "-c", "4"), 2, ["4", "0 to 3"]),
         (("explain", "tiny.fcam", "one.png", "-c", "-2"), 2, ["-2"]),

@@ -7,7 +7,7 @@ import pytest
 import typer
 
 from fusioncam.preprocessing import Preprocessing
-from fusioncam.runtime.commands import evaluate, lists
+from fusioncam.runtime.commands import engines, evaluate, lists
 from fusioncam.runtime.commands.app import app
 from fusioncam.runtime.commands.completion import choices
 
@@ -77,8 +77,8 @@ def test_a_file_is_no_word_of_a_list(tmp_path, monkeypatch):
 def test_the_words_of_lists_and_of_help_texts_are_those_of_the_code():
     from fusioncam.export.source_metadata.preprocessing import PRESETS
     from fusioncam.runtime.engine.smoothing import SMOOTHINGS
-    from fusioncam.runtime.evaluation.report.table import KINDS
     from fusioncam.runtime.picture import COLORMAPS, STYLES
+    from fusioncam.runtime.tables import KINDS
 
     def kinds(field):
         return {*get_args(Preprocessing.model_fields[field].annotation)}
@@ -96,7 +96,7 @@ def test_the_words_of_lists_and_of_help_texts_are_those_of_the_code():
     for name in ("resize", "channel_order", "interpolation"):
         assert told["export", name] == kinds(name)
     assert told["evaluate", "table"] == {*KINDS}
-    assert told["evaluate", "engine"] == {*evaluate.ENGINES}
+    assert told["evaluate", "engine"] == {*engines.ENGINES}
     assert told["evaluate", "target"] == {*evaluate.TARGETS}
     assert told["triton", "form"] == {"single", "bls", "both"}
 

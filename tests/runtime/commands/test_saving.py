@@ -2,19 +2,18 @@
 
 import errno
 import json
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from fusioncam.manifest import read_bundle
-from fusioncam.runtime.commands import saving
-from fusioncam.runtime.commands.file_names import file_stems, safe_name
-from fusioncam.runtime.commands.saving import OutputOptions
 from fusioncam.runtime.photos.decode import read_image
 from fusioncam.runtime.photos.geometry import on_photo, visible_slices
 from fusioncam.runtime.picture import COLORMAPS, STYLES, overlay
+from fusioncam.runtime.results import making
+from fusioncam.runtime.results.making import OutputOptions
+from fusioncam.runtime.results.names import ResultNames, safe_name
 
 GRAD = ("--methods", "grad_cam")
 
@@ -86,15 +85,10 @@ class TestSeparate:
         assert len(names(out)) == 8
 
     def test_pictures_whose_files_differ_in_case_alone_are_numbered(self):
-        endings = OutputOptions().endings(["grad_cam"])
-        images = [
-            Path("a/photo.png"),
-            Path("b/Photo.png"),
-            Path("c/PHOTO_2.png"),
-            Path("caf\u00e9"),
-            Path("Cafe\u0301"),
-        ]
-        assert [*file_stems(images, endings).values()] == ["photo", "Photo_2", "PHOTO_2_2", "caf\u00e9", "Cafe\u0301_2"]
+        names = ResultNames(OutputOptions().endings(["grad_cam"]))
+        places = ["photo.png", "Photo.jpg", "PHOTO_2.png", "caf\u00e9", "Cafe\u0301", "sub/photo.png", "SUB/photo.png"]
+        stems = ["photo", "Photo_2", "PHOTO_2_2", "caf\u00e9", "Cafe\u0301_2", "sub/photo", "SUB/photo_2"]
+        assert [names.claim(place) for place in places] == stems
 
 
 class TestOverwriting:
@@ -173,7 +167,7 @@ class TestFullDisk:
         def full(_):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr(saving, "encode_png", full)
+        monkeypatch.setattr(making, "encode_png", full)
         status, _, err = run("explain", bundle, "one.png", "-o", tmp_path / "out", *GRAD, *options)
         assert status == 1
         assert "free some space" in only_line(err)

@@ -1,13 +1,16 @@
 """Selection of the classes of a picture to explain."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fusioncam.errors import UsageError
 from fusioncam.manifest import Manifest
+from fusioncam.runtime.arguments import checked_class
 from fusioncam.runtime.difference import Difference, difference
 from fusioncam.runtime.engine import Progress
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.explanation import Explanation
+from fusioncam.runtime.labels import class_number
 from fusioncam.runtime.photos.model_input import ImageLike
 
 
@@ -40,6 +43,24 @@ class ClassSelection:
             raise UsageError("--versus compares two classes: give one with -c, or none for the top one")
         if self.classes == (self.versus,):
             raise UsageError("--versus needs another class than -c: a class cannot be compared with itself")
+
+    @classmethod
+    def of(
+        cls, manifest: Manifest, classes: Sequence[str], versus: str | None, top: int | None, above: float | None
+    ) -> "ClassSelection":
+        """Return the selection of classes that are given by number or by name.
+
+        Raises:
+            UsageError: There is no such class, or the model has fewer, or `above` is no probability.
+        """
+
+        def number(name: str) -> int:
+            return checked_class(class_number(manifest, name), manifest.classes)
+
+        numbers = tuple(number(name) for name in classes)
+        selection = cls(numbers, None if versus is None else number(versus), top, above)
+        selection.check(manifest)
+        return selection
 
     @property
     def several(self) -> bool:

@@ -1,4 +1,4 @@
-"""Rows from many processes and machines, with Ray Data: one Evaluator per actor."""
+"""The same work in many processes and on many machines, with Ray Data: one worker per actor."""
 
 import importlib
 import logging
@@ -7,18 +7,22 @@ import os
 import pickle
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from fusioncam.errors import FusionCamError, UsageError, first_line
-from fusioncam.runtime.evaluation.evaluator import Evaluated, EvaluationConfig, Evaluator
 from fusioncam.runtime.sessions.native_stderr import native_stderr
 
-BATCH = 4  # photos an actor takes at a time: they share chunks
+BATCH = 4  # items an actor takes at a time
 PATIENCE = 10.0  # seconds until a cluster's address must answer
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Work = Callable[[Sequence[Item]], Iterator[Result]]
+"""Works on items, and yields their results."""
 
 
 def require_ray() -> Any:
@@ -31,67 +35,66 @@ def require_ray() -> Any:
 
 
 class Actor:
-    """An actor that evaluates batches of `map_batches`: columns `name` and `file` in, one column `evaluated` out.
+    """An actor that works on batches of `map_batches`: a column `item` in, a column `result` out, both pickled.
 
-    The results are pickled here: Ray would make a table of them, with None for every key that some rows lack. An error
-    that ends the evaluation is returned in place of the rows: Ray would wrap a raised one in its own.
+    Ray would make a table of the results, with None for every key that some of them lack, and takes names that are not
+    UTF-8 as bytes only. An error that ends the work is returned in place of results: Ray would wrap a raised one in its
+    own.
     """
 
-    def __init__(self, config: EvaluationConfig) -> None:
-        self._config, self._evaluator = config, list[Evaluator]()
+    def __init__(self, open_worker: Callable[[int], Work[Any, Any]], threads: int, folder: str) -> None:
+        with suppress(OSError):  # on another machine, where paths may all be absolute, or addresses
+            os.chdir(folder)
+        self._open_worker, self._threads, self._work = open_worker, threads, list[Work[Any, Any]]()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Return the pickled rows of a batch."""
-        # Sent by `os.fsencode`: Ray takes names that are not UTF-8 as bytes only.
-        names, files = ([os.fsdecode(bytes(text)) for text in batch[column]] for column in ("name", "file"))
-        photos = list(zip(names, map(Path, files), strict=True))
+        """Return the results of a batch."""
         try:
-            if not self._evaluator:
-                self._evaluator.append(Evaluator(self._config))
-            results: list[Evaluated | Exception] = list(self._evaluator[0].rows(photos))
+            if not self._work:
+                self._work.append(self._open_worker(self._threads))
+            results = list(self._work[0]([pickle.loads(item) for item in batch["item"]]))
         except Exception as error:
             results = [error]
-        return {"evaluated": np.array([pickle.dumps(result) for result in results], object)}
+        return {"result": np.array([pickle.dumps(result) for result in results], object)}
 
 
-def rows_with_ray(
-    config: EvaluationConfig, workers: int, address: str | None = None
-) -> Callable[[Sequence[tuple[str, Path]]], Iterator[Evaluated]]:
-    """Return a function that evaluates photos with Ray, for `evaluate_photos`.
+def with_ray(
+    open_worker: Callable[[int], Work[Item, Result]], workers: int, address: str | None = None, in_order: bool = False
+) -> Work[Item, Result]:
+    """Return a function that works with Ray.
 
-    Bundle and photos must lie at the same path on every machine. The CPUs are shared out among the workers, unless the
-    config names a number of threads.
+    Files must lie at the same path on every machine. The CPUs are shared out among the workers.
 
     Args:
-        config: The evaluation.
-        workers: Actors, each with sessions of its own.
+        open_worker: Opens a worker with this number of CPU threads, in a process of its own; can be pickled.
+        workers: Actors, each with a worker.
         address: Of a running cluster; by default Ray finds one, or is started here.
+        in_order: Whether the results come in the order of the items.
 
     Raises:
-        UsageError: Ray is not installed. The rows raise it where there is no cluster at the address.
+        UsageError: Ray is not installed. The results raise it where there is no cluster at the address.
     """
     ray = require_ray()
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what fails is raised here
 
-    def rows(photos: Sequence[tuple[str, Path]]) -> Iterator[Evaluated]:
+    def work(items: Sequence[Item]) -> Iterator[Result]:
         begun = not ray.is_initialized()
         if begun:
             _begin(ray, address)
         try:
-            ray.data.DataContext.get_current().enable_progress_bars = False
+            context = ray.data.DataContext.get_current()
+            context.enable_progress_bars, context.execution_options.preserve_order = False, in_order
             cores = _cores(ray, workers)
-            of_actor = replace(config, threads=cores) if config.threads is None else config
-            items = [{"name": os.fsencode(name), "file": os.fsencode(file)} for name, file in photos]
-            data = ray.data.from_items(items).map_batches(
+            data = ray.data.from_items([{"item": pickle.dumps(item)} for item in items]).map_batches(
                 Actor,
-                fn_constructor_args=(of_actor,),
+                fn_constructor_args=(open_worker, cores, str(Path.cwd())),
                 batch_size=BATCH,
-                compute=ray.data.ActorPoolStrategy(size=min(workers, math.ceil(len(photos) / BATCH))),
+                compute=ray.data.ActorPoolStrategy(size=min(workers, math.ceil(len(items) / BATCH))),
                 num_cpus=cores,
             )
-            for item in data.iter_rows():
-                result = pickle.loads(item["evaluated"])
+            for row in data.iter_rows():
+                result = pickle.loads(row["result"])
                 if isinstance(result, Exception):
                     raise result
                 yield result
@@ -101,7 +104,7 @@ def rows_with_ray(
             if begun:
                 ray.shutdown()
 
-    return rows
+    return work
 
 
 def _begin(ray: Any, address: str | None) -> None:

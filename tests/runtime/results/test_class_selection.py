@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from fusioncam.errors import UsageError
-from fusioncam.runtime.commands.class_selection import ClassSelection
 from fusioncam.runtime.explanation import Explanation, Passes
+from fusioncam.runtime.results.class_selection import ClassSelection
 
 PHOTO = np.zeros((4, 4, 3), np.uint8)
 

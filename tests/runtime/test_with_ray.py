@@ -1,4 +1,4 @@
-"""Ray gives the rows of the local engine. It runs in a process of its own: it leaves threads and warnings behind."""
+"""Ray gives what this process gives. It runs in a process of its own: it leaves threads and warnings behind."""
 
 import csv
 import importlib.util
@@ -8,18 +8,19 @@ import shutil
 import socket
 import subprocess
 import sys
+from functools import partial
 
 import cv2
 import numpy as np
 import pytest
 
 from fusioncam.errors import BundleError, UsageError
-from fusioncam.runtime.evaluation import with_ray
-from fusioncam.runtime.evaluation.evaluator import EvaluationConfig
+from fusioncam.runtime import with_ray
+from fusioncam.runtime.evaluation.evaluator import EvaluationConfig, open_rows
 
 ASKED = ("--methods", "fusion_cam,grad_cam", "--steps", "8", "--quiet")
 
-# Ray is started once, for several evaluations; where this process ends, so does Ray.
+# Ray is started once, for several commands; where this process ends, so does Ray.
 SEVERAL = """
 import json, os, sys
 os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
@@ -61,17 +62,36 @@ def table(out):
         return [{**line, "seconds": ""} for line in csv.DictReader(file)]
 
 
+def results(out):
+    """The files of `explain`, without the seconds that they took."""
+    found = {}
+    for path in sorted(out.rglob("*")):
+        if path.suffix == ".json":
+            record = json.loads(path.read_text())
+            found[path.name] = {**record, "timing_seconds": None, "maps": None, "picture": None}
+        elif path.suffix == ".csv":
+            with path.open(newline="") as file:
+                found[path.name] = [{**row, "seconds": "", "maps": "", "picture": ""} for row in csv.DictReader(file)]
+        elif path.is_file():
+            found[path.name] = path.read_bytes()
+    return found
+
+
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
-def test_rows_are_those_of_the_local_engine(run, bundle, photos, tmp_path):
+def test_ray_gives_what_this_process_gives(run, bundle, photos, tmp_path):
     notes = tmp_path / "notes.json"
     notes.write_text(json.dumps([{"file": f"{n}.png", "boxes": [[5, 5, 30, 30]]} for n in range(9)]))
     with_notes = ("evaluate", bundle, photos, *ASKED, "--annotations", notes, "-o")
     on_ray = (tmp_path / "ray", "--engine", "ray", "--workers", "2")
     assert run(*with_notes, tmp_path / "local")[0] == 0
+    explain = ("explain", bundle, photos, "-k", "2", "--table", "csv", "--quiet")
+    assert run(*explain, "-o", tmp_path / "results")[0] == 1
     commands = [
         (*with_notes, *on_ray),
         (*with_notes, *on_ray),  # nothing is left to do
         ("evaluate", bundle, photos, *ASKED, *("-o", tmp_path / "bad", "--engine", "ray", "--threads", "0")),
+        (*explain, "-o", tmp_path / "results on ray", *on_ray[1:]),
+        (*explain, "-o", tmp_path / "results on ray", *on_ray[1:], "--resume"),
     ]
     told = json.dumps([[str(part) for part in command] for command in commands])
     ended = subprocess.run(
@@ -81,8 +101,13 @@ def test_rows_are_those_of_the_local_engine(run, bundle, photos, tmp_path):
         "ended 0",
         "ended 0",
         "ended 2",
+        "ended 1",
+        "ended 1",
     ], ended.stderr
-    *_, refused = (part.strip() for part in ended.stderr.split("ended\n") if part.strip())
+    *_, refused, first, again = (part.strip() for part in ended.stderr.split("ended\n") if part.strip())
+    assert results(tmp_path / "results on ray") == results(tmp_path / "results")
+    assert first == again
+    assert "4.png' is not a picture" in first
     assert refused.startswith("error: threads must be a whole number")
     assert "\n" not in refused
     assert rows(tmp_path / "ray") == rows(tmp_path / "local")
@@ -141,7 +166,7 @@ def test_cores_are_shared_out_among_the_workers_and_are_of_one_machine(machines,
 
 
 def test_what_ends_all_of_it_comes_back_in_place_of_the_rows(tmp_path):
-    batch = {"name": np.array([b"0.png"], object), "file": np.array([b"0.png"], object)}
+    batch = {"item": np.array([pickle.dumps(("0.png", tmp_path / "0.png"))], object)}
     for config, error in ((EvaluationConfig(tmp_path), BundleError), (EvaluationConfig(None), UsageError)):
-        (pickled,) = with_ray.Actor(config)(batch)["evaluated"]
+        (pickled,) = with_ray.Actor(partial(open_rows, config), 1, str(tmp_path / "gone"))(batch)["result"]
         assert type(pickle.loads(pickled)) is error

@@ -1,0 +1,135 @@
+"""The folder of the results: each photo's files appear whole or not at all, and none of the user's is overwritten."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from fusioncam.errors import UsageError
+from fusioncam.manifest import MANIFEST
+from fusioncam.output import Content, json_bytes, prepare_folder, write_together
+from fusioncam.runtime.photos.sources.photo_file import PhotoFile
+from fusioncam.runtime.results.earlier import EarlierResults, Record
+from fusioncam.runtime.results.making import ClassResult, PhotoResult
+from fusioncam.runtime.results.names import ResultNames
+
+
+class ResultFolder:
+    """A folder with the results of photos, to be used in a `with` statement.
+
+    Args:
+        folder: Made where it is missing; a new one that stays empty is removed.
+        endings: Endings of the names of a result's files, by their content, see `OutputOptions.endings`.
+        settings: All that decides the results, see `settings_of`.
+        several: Whether a photo may have several results, so that a class number follows the stem.
+        resume: Whether what an earlier run has made is kept.
+
+    Raises:
+        UsageError: The folder is a bundle.
+        OutputError: The folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        endings: Mapping[str, str],
+        settings: Mapping[str, Any],
+        several: bool = False,
+        resume: bool = False,
+    ) -> None:
+        if (folder / MANIFEST).exists():
+            raise UsageError(f"{folder} is a bundle; choose another folder with -o")
+        self.folder, self._endings, self._settings = folder, dict(endings), dict(settings)
+        self._several, self._resume = several, resume
+        self._names, self._earlier = ResultNames(endings), EarlierResults(folder, list(endings.values()), several)
+        self._is_new = not folder.exists()
+
+    def __enter__(self) -> Self:
+        prepare_folder(self.folder)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_new and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+    def check(self, photos: Iterable[PhotoFile]) -> None:
+        """Raise UsageError, before any work, where results of some photos would overwrite what is no result."""
+        photos, names = list(photos), ResultNames(self._endings)
+        inputs = {os.path.realpath(photo.name) for photo in photos}
+        for photo in photos:
+            self._refuse_overwriting(photo, names.claim(photo.place), inputs)
+
+    def claim(self, photo: PhotoFile) -> str:
+        """Return the stem of a photo's results, with `/` between the parts; no other photo gets it.
+
+        Raises:
+            UsageError: A file is in the way that is no result.
+        """
+        stem = self._names.claim(photo.place, lambda s: self._resume and self._earlier.is_of_another(s, photo))
+        self._refuse_overwriting(photo, stem, {os.path.realpath(photo.name)})
+        return stem
+
+    def kept(self, photo: PhotoFile, stem: str) -> list[Record] | None:
+        """Return the records that an earlier run has made of a photo, or None: see `EarlierResults.kept`.
+
+        Raises:
+            UsageError: They were made with other settings.
+        """
+        return self._earlier.kept(photo, stem, self._settings) if self._resume else None
+
+    def save(self, result: PhotoResult, stem: str) -> list[Record]:
+        """Write the files of a photo, all or none, and return the records that STEM.json holds.
+
+        Raises:
+            OutputError: A file cannot be written.
+        """
+        explained = [of_class.class_index for of_class in result.classes]
+        records = [self._record(result, of_class, stem, explained) for of_class in result.classes]
+        if records:
+            prepare_folder((self.folder / stem).parent)
+        write_together(self._contents(result.classes, records, stem))
+        return records
+
+    def _refuse_overwriting(self, photo: PhotoFile, stem: str, inputs: set[str]) -> None:
+        """Raise UsageError where the results of a photo would overwrite one of the inputs, or what is no result."""
+        for known in self._earlier.stems(stem):
+            there = [file for file in self._files(known).values() if os.path.lexists(file)]
+            is_result = there and self._earlier.record(known) is not None
+            if there and not (is_result and inputs.isdisjoint(map(os.path.realpath, there))):
+                kind, file = "picture" if there[0].suffix == ".png" else "file", there[0]
+                raise UsageError(
+                    f"the results of {photo.shown_name} could overwrite a {kind} in {file.parent}, {file.name!r}; "
+                    "choose another folder with -o"
+                )
+
+    def _record(self, result: PhotoResult, of_class: ClassResult, stem: str, explained: Sequence[int]) -> Record:
+        files = {kind: str(file) for kind, file in self._files(self._of_class(stem, of_class)).items()}
+        separate = {kind: file for kind, file in files.items() if kind not in ("npz", "json", "png")}
+        return {
+            "image": result.photo.shown_name,
+            "maps": files["npz"],
+            **({"picture": files["png"]} if "png" in files else {}),
+            **({"pictures": separate} if separate else {}),
+            "resolution": self._settings["resolution"],
+            **{key: value for key, value in of_class.summary.items() if key != "image"},
+            **({"explained": explained} if self._several else {}),
+            "fingerprint": result.fingerprint,
+            "settings": self._settings,
+        }
+
+    def _contents(
+        self, classes: Sequence[ClassResult], records: Sequence[Record], stem: str
+    ) -> Iterator[tuple[Path, Content]]:
+        """Yield the files of a photo in their order: records first, which tell whose the others are."""
+        files = [self._files(self._of_class(stem, of_class)) for of_class in classes]
+        for of_files, record in zip(files, records, strict=True):
+            yield of_files["json"], json_bytes(record)
+        for of_files, of_class in zip(files, classes, strict=True):
+            for kind, content in of_class.contents.items():
+                yield of_files[kind], content
+
+    def _of_class(self, stem: str, of_class: ClassResult) -> str:
+        return f"{stem}-{of_class.class_index}" if self._several else stem
+
+    def _files(self, stem: str) -> dict[str, Path]:
+        return {kind: self.folder / f"{stem}{ending}" for kind, ending in self._endings.items()}

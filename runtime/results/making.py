@@ -1,0 +1,244 @@
+"""The maker of results: a photo becomes maps, pictures and figures, ready to be written."""
+
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+from fusioncam.errors import FusionCamError, UsageError, out_of_memory
+from fusioncam.manifest import Manifest
+from fusioncam.output import Content, encode_png, write_npz
+from fusioncam.runtime.arguments import of_one_model
+from fusioncam.runtime.budget import Budget
+from fusioncam.runtime.difference import Difference
+from fusioncam.runtime.engine import Progress, read_bundles
+from fusioncam.runtime.explainer import Explainer
+from fusioncam.runtime.explanation import Explanation
+from fusioncam.runtime.methods import checked_for
+from fusioncam.runtime.photos.geometry import on_photo
+from fusioncam.runtime.photos.photo import Photo
+from fusioncam.runtime.photos.sources.photo_file import PhotoFile
+from fusioncam.runtime.picture import DrawOptions
+from fusioncam.runtime.providers.spec import Provider
+from fusioncam.runtime.result_pictures import map_on_photo
+from fusioncam.runtime.results.class_selection import TOP_CLASS, ClassSelection
+from fusioncam.runtime.results.names import safe_name
+from fusioncam.runtime.sessions.native_stderr import native_stderr
+
+RESOLUTIONS = ("model", "photo")
+
+Watch = Callable[[PhotoFile], AbstractContextManager[Progress | None]]
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """The files to write for each explanation.
+
+    Attributes:
+        draw: The way maps are drawn.
+        resolution: Size of the arrays: that of the `model`'s input, or that of the `photo`.
+        separate: Whether to write one more picture per method: the map on the photo, at the photo's own resolution.
+        panel: Whether to write the panel.
+
+    Raises:
+        UsageError: There is no such resolution.
+    """
+
+    draw: DrawOptions = field(default_factory=DrawOptions)
+    resolution: str = "model"
+    separate: bool = False
+    panel: bool = True
+
+    def __post_init__(self) -> None:
+        if self.resolution not in RESOLUTIONS:
+            raise UsageError(f"no resolution {self.resolution!r}: choose one of {', '.join(RESOLUTIONS)}")
+
+    def endings(self, methods: Sequence[str]) -> dict[str, str]:
+        """Return the endings of the files' names, by a file's content: npz, json, png, and methods."""
+        panel = {"png": ".png"} if self.panel else {}
+        alone = {m: f".{safe_name(m)}.png" for m in methods} if self.separate else {}
+        return {"npz": ".npz", "json": ".json", **panel, **alone}
+
+
+@dataclass(frozen=True)
+class MakingConfig:
+    """All that decides the results, and the hardware. Can be sent to other processes.
+
+    Attributes:
+        bundles: The bundles: one, or several of one model by different layers.
+        methods: See `Explainer`.
+        budget: See `Explainer`.
+        smooth: See `Explainer`.
+        selection: The classes to explain.
+        verify: Whether maps get a verdict.
+        output: The files to write.
+        providers: See `Explainer`.
+        chunk: See `Explainer`.
+        threads: See `Explainer`.
+        allow_cpu: See `Explainer`.
+    """
+
+    bundles: tuple[Path, ...]
+    methods: Sequence[str] | None = None
+    budget: Budget = "exact"
+    smooth: Sequence[str] = ()
+    selection: ClassSelection = TOP_CLASS
+    verify: bool = False
+    output: OutputOptions = OutputOptions()
+    providers: Sequence[Provider] | None = None
+    chunk: int | None = None
+    threads: int | None = None
+    allow_cpu: bool = False
+
+    def read(self) -> tuple[Manifest, tuple[str, ...]]:
+        """Return the manifest of the first bundle and the methods, without opening a graph.
+
+        Raises:
+            BundleError, UsageError: As of `Explainer`.
+        """
+        manifests = [bundle.manifest for bundle in read_bundles(list(self.bundles))]
+        return of_one_model(manifests), checked_for(self.methods, manifests, self.budget)
+
+    def open(self) -> Explainer:
+        """Return the Explainer; raise the errors that it raises."""
+        return Explainer(
+            list(self.bundles), self.providers, self.methods, self.budget,
+            chunk=self.chunk, threads=self.threads, smooth=self.smooth, allow_cpu=self.allow_cpu,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """The result for one class of a photo.
+
+    Attributes:
+        class_index: The class.
+        summary: All but the maps, ready for JSON.
+        headline: The class and its probability, in a line.
+        verdict: The verdict in a line; None without one.
+        contents: What its files hold: `npz`, `png` and methods, see `OutputOptions.endings`.
+    """
+
+    class_index: int
+    summary: dict[str, Any]
+    headline: str
+    verdict: str | None
+    contents: Mapping[str, Content]
+
+    def packed(self) -> Self:
+        """Return the same with all contents made, to be sent to another process."""
+        return replace(self, contents={kind: _bytes(content) for kind, content in self.contents.items()})
+
+
+@dataclass(frozen=True)
+class PhotoResult:
+    """The results of a photo, or why there are none.
+
+    Attributes:
+        photo: The photo's file.
+        classes: A result for each explained class; none where no class was selected, or the photo failed.
+        fingerprint: What identifies the content of the file.
+        error: The kind and the message of the error of a photo that failed.
+    """
+
+    photo: PhotoFile
+    classes: tuple[ClassResult, ...] = ()
+    fingerprint: str | None = None
+    error: tuple[str, str] | None = None
+
+
+class ResultMaker:
+    """Explains photos.
+
+    Args:
+        config: How.
+        explainer: The one of the config, where it is open already.
+
+    Raises:
+        FusionCamError: As for `Explainer`.
+    """
+
+    def __init__(self, config: MakingConfig, explainer: Explainer | None = None) -> None:
+        self._config, self._explainer = config, explainer or config.open()
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Return the methods, the default ones by name."""
+        return self._explainer.methods
+
+    def results(
+        self, photos: Iterable[PhotoFile], watch: Watch = lambda photo: nullcontext(None)
+    ) -> Iterator[PhotoResult]:
+        """Yield the results of photos, in order. A photo that cannot be explained gets its error.
+
+        Args:
+            photos: Their files.
+            watch: Makes a context that gives the function to call with (done, all) masked passes of a photo.
+        """
+        for photo in photos:
+            try:
+                with watch(photo) as progress:
+                    result = self._of(photo, progress)
+            except (FusionCamError, MemoryError) as error:
+                result = failed(photo, error)
+            yield result
+
+    def packed(self, photos: Iterable[PhotoFile]) -> Iterator[PhotoResult]:
+        """Yield the results as `results` does, ready to be sent to another process."""
+        for result in self.results(photos):
+            try:
+                yield replace(result, classes=tuple(of_class.packed() for of_class in result.classes))
+            except (FusionCamError, MemoryError) as error:
+                yield failed(result.photo, error)
+
+    def _of(self, file: PhotoFile, progress: Progress | None) -> PhotoResult:
+        with native_stderr():  # libpng and libjpeg write their complaints there
+            photo, fingerprint = file.read()
+        explained = self._config.selection.explain(self._explainer, photo, progress, self._config.verify)
+        return PhotoResult(file, tuple(self._of_class(e, photo) for e in explained), fingerprint)
+
+    def _of_class(self, e: Explanation | Difference, photo: Photo) -> ClassResult:
+        options, preprocessing = self._config.output, self._explainer.manifest.preprocessing
+        size = (photo.pixels.shape[0], photo.pixels.shape[1])
+        at_photo = options.resolution == "photo"
+        # A generator, as arrays at the photo's resolution are large.
+        arrays = ((m, on_photo(a, size, preprocessing) if at_photo else a) for m, a in e.maps.items())
+        contents: dict[str, Content] = {"npz": partial(write_npz, arrays=arrays)}
+        if options.panel:
+            contents["png"] = _drawn(partial(e.panel, **asdict(options.draw)))
+        for method in e.maps if options.separate else ():
+            contents[method] = _drawn(partial(map_on_photo, e, method, photo.pixels, preprocessing, options.draw))
+        verdict = e.verdict.line if isinstance(e, Explanation) and e.verdict else None
+        return ClassResult(e.class_index, e.summary(), e.headline, verdict, contents)
+
+
+def open_packed(config: MakingConfig, threads: int) -> Callable[[Iterable[PhotoFile]], Iterator[PhotoResult]]:
+    """Return `ResultMaker.packed` of a new maker, with so many threads unless the config names a number."""
+    return ResultMaker(replace(config, threads=threads) if config.threads is None else config).packed
+
+
+def failed(photo: PhotoFile, error: FusionCamError | MemoryError) -> PhotoResult:
+    """Return the result of a photo that cannot be explained."""
+    known = out_of_memory(error) or error
+    kind = known.kind_name() if isinstance(known, FusionCamError) else "out_of_memory"
+    return PhotoResult(photo, error=(kind, " ".join(str(known).split())))
+
+
+def _drawn(draw: Callable[[], Any]) -> Content:
+    """Return a picture as content that is drawn when it is written."""
+
+    def write(file: BinaryIO) -> None:
+        file.write(encode_png(draw()))
+
+    return write
+
+
+def _bytes(content: Content) -> bytes:
+    if isinstance(content, bytes):
+        return content
+    file = io.BytesIO()
+    content(file)
+    return file.getvalue()

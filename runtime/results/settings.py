@@ -1,0 +1,55 @@
+"""The settings that decide results: those of an earlier run must be equal where a run continues it."""
+
+from dataclasses import asdict
+from typing import Any
+
+import fusioncam
+from fusioncam.manifest import recorded_digest
+from fusioncam.output import plain
+from fusioncam.runtime.budget import budget_json
+from fusioncam.runtime.results.making import MakingConfig
+
+
+def settings_of(config: MakingConfig, methods: tuple[str, ...]) -> dict[str, Any]:
+    """Return all that decides the results of a photo, ready for JSON; the hardware may differ.
+
+    Args:
+        config: The config.
+        methods: The methods, the default ones by name.
+    """
+    settings: dict[str, Any] = plain(
+        {
+            "bundles": [recorded_digest(bundle) for bundle in config.bundles],
+            "methods": methods,
+            "budget": budget_json(config.budget),
+            "smooth": config.smooth,
+            "classes": config.selection.classes,
+            "versus": config.selection.versus,
+            "most_probable": config.selection.top,
+            "above": config.selection.above,
+            "verify": config.verify,
+            "resolution": config.output.resolution,
+            "separate": config.output.separate,
+            "panel": config.output.panel,
+            **asdict(config.output.draw),
+            "version": fusioncam.__version__,
+        }
+    )
+    return settings
+
+
+def changed_settings(theirs: Any, ours: dict[str, Any]) -> str:
+    """Return the first differences between the settings of an earlier run and of this one, as text."""
+    theirs = theirs if isinstance(theirs, dict) else {}
+    changes = [
+        f"{key} was {_short(theirs.get(key))}, is now {_short(ours.get(key))}"
+        for key in sorted({*theirs, *ours})
+        if theirs.get(key) != ours.get(key)
+    ]
+    return "; ".join(changes[:3]) + (f"; and {len(changes) - 3} more" if len(changes) > 3 else "")
+
+
+def _short(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+    text = text or "none"
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,76 @@
+"""The table of results: a row for each explanation, and for each photo that failed."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fusioncam.output import write_together
+from fusioncam.runtime.results.earlier import Record
+from fusioncam.runtime.results.run import Outcome
+from fusioncam.runtime.tables import REAL, TEXT, WHOLE, Kind, write_table
+
+NAME = "explanations"
+COLUMNS = {
+    "image": TEXT,
+    "error": TEXT,
+    "class_index": WHOLE,
+    "label": TEXT,
+    "probability": REAL,
+    "versus": WHOLE,
+    "passes": WHOLE,
+    "channels": WHOLE,
+    "estimated_error": REAL,
+    "seconds": REAL,
+    "flags": TEXT,
+    "verdict": TEXT,
+    "maps": TEXT,
+    "picture": TEXT,
+}
+
+
+class ResultTable:
+    """Writes the table of a folder, in the order of the photos.
+
+    Until then it keeps little of each photo: the records are read again from their files.
+
+    Args:
+        folder: The folder of the results.
+        kind: The format.
+    """
+
+    def __init__(self, folder: Path, kind: Kind) -> None:
+        self.path, self._kind = folder / f"{NAME}.{kind}", kind
+        self._photos: dict[int, tuple[str, str | None, Sequence[str]]] = {}
+
+    def add(self, outcome: Outcome) -> None:
+        """Take what became of a photo."""
+        records = [f"{str(record['maps']).removesuffix('.npz')}.json" for record in outcome.records]
+        self._photos[outcome.number] = outcome.photo.shown_name, outcome.error and outcome.error[1], records
+
+    def write(self) -> None:
+        """Write the table, whole or not at all; raise OutputError where it cannot be written."""
+        write_together([(self.path, partial(write_table, rows=self._rows(), columns=COLUMNS, kind=self._kind))])
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        for number in sorted(self._photos):
+            image, error, records = self._photos[number]
+            if error is not None:
+                yield {"image": image, "error": error}
+            for record in records:
+                yield _row(json.loads(Path(record).read_bytes()))
+
+
+def _row(record: Record) -> dict[str, Any]:
+    passes: Mapping[str, Any] = record["passes"]
+    return {
+        **{name: record.get(name) for name in ("image", "class_index", "label", "probability", "maps", "picture")},
+        "versus": record.get("versus", {}).get("class_index"),
+        "passes": passes["run"],
+        "channels": passes["channels"],
+        "estimated_error": passes["error"],
+        "seconds": sum(record["timing_seconds"].values()),
+        "flags": " ".join(record["flags"]),
+        "verdict": record.get("verdict", {}).get("name"),
+    }
