@@ -103,7 +103,7 @@ class Batcher:
         with self._changed:
             self._check_room(len(admitted))
             self._waiting.extend(admitted)
-            self._observer.queued(self.name, self.waiting)
+            self._observer.queued(self.name, len(admitted))
             self._changed.notify()
         for pending in admitted:
             pending.future.add_done_callback(self._forget)
@@ -142,7 +142,7 @@ class Batcher:
             for pending in self._waiting:
                 if pending.future is future:
                     self._waiting.remove(pending)
-                    self._observer.queued(self.name, self.waiting)
+                    self._observer.queued(self.name, -1)
                     return
 
     def _work(self, open_pipeline: Callable[[], Pipeline], opened: Future[Pipeline]) -> None:
@@ -183,11 +183,13 @@ class Batcher:
         """Fail all jobs: nobody knows which of them is to blame, and later ones get a fresh start."""
         with self._changed:
             jobs = [*(job.pending for job in self._running), *self._waiting]
+            waited = self.waiting
             self._running.clear()
             self._waiting.clear()
         self._schedulers.clear()
         for pending in jobs:
             pending.fail(FusionCamError(f"model {self.name!r} failed unexpectedly; the log of the service has more"))
+        self._observer.queued(self.name, -waited)
 
     def _start_next(self) -> Scheduler[Explanations] | None:
         """Start the job that waits longest, if there is room; return its scheduler."""
@@ -196,7 +198,7 @@ class Batcher:
                 return None
             pending = self._waiting.popleft()
         try:
-            self._observer.queued(self.name, self.waiting)
+            self._observer.queued(self.name, -1)
             scheduler = self._scheduler(pending.job)
         except Exception as error:
             pending.fail(error)

@@ -55,9 +55,9 @@ class Metrics(Observer):
         self._fill = make(Histogram, "chunk_fill", "Pictures in a run over its size.", "model", buckets=FILL)
         self._fallbacks = make(Counter, "fallbacks", "Done in a slower way than asked for.", "model reason")
 
-    def queued(self, model: str, waiting: int) -> None:
-        """Set the number of jobs of a model that wait."""
-        self._waiting.labels(model).set(waiting)
+    def queued(self, model: str, more: int) -> None:
+        """Count jobs of a model that wait; several batchers may have its name, one for each version."""
+        self._waiting.labels(model).inc(more)
 
     def chunk(self, model: str, pictures: int, size: int, seconds: float) -> None:
         """Count a run of the session."""

@@ -9,8 +9,8 @@ class Observer:
     Its methods are called from any thread: counters must be safe to share.
     """
 
-    def queued(self, model: str, waiting: int) -> None:
-        """Note the number of jobs of a model that wait now."""
+    def queued(self, model: str, more: int) -> None:
+        """Note that so many jobs of a model wait more than before; a negative number: fewer."""
 
     def chunk(self, model: str, pictures: int, size: int, seconds: float) -> None:
         """Note a run of the session: the masked pictures in it, the `size` of a chunk, and the time it took."""

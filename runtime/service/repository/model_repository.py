@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
+from anyio import to_thread
+
 from fusioncam.errors import FusionCamError
 from fusioncam.manifest import MANIFEST, read_manifest
 from fusioncam.runtime.arguments import quote
@@ -144,7 +146,7 @@ class ModelRepository:
         versions: Versions = {}
         if change.action == "load":
             try:
-                versions = await asyncio.to_thread(self._open, change.name)
+                versions = await to_thread.run_sync(self._open, change.name, abandon_on_cancel=True)
             except FusionCamError as error:
                 kept = "stays as it was" if change.name in self._served else "stays unloaded"
                 raise FusionCamError(f"model {change.name!r} {kept}: {error}") from error

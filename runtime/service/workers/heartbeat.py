@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager, suppress
 from typing import Literal
 
@@ -17,7 +17,7 @@ from fusioncam.runtime.service.monitoring.samples import MetricSamples
 from fusioncam.runtime.service.repository.model_repository import Change
 from fusioncam.runtime.service.workers.channel import Channel, Kind
 from fusioncam.runtime.service.workers.connection_ledger import NOTE, ConnectionLedger
-from fusioncam.runtime.service.workers.model_changes import Orders, raise_reason
+from fusioncam.runtime.service.workers.model_changes import LOST, Orders, raise_reason
 
 BEAT = 1.0  # seconds between two beats
 SILENCE = 10.0  # seconds without a beat, after which a worker is replaced
@@ -125,6 +125,8 @@ class Heartbeat:
         reason = None
         try:
             self._obey(step, Change(action, name))
+        except CancelledError:  # the worker ends
+            reason = LOST
         except Exception as error:
             if not isinstance(error, FusionCamError):
                 ERRORS.exception("a change of a model failed unexpectedly; this is a bug, please report it")

@@ -69,8 +69,8 @@ class Seen(Observer):
     def __init__(self):
         self.waiting, self.chunks, self.done, self.fallbacks = [], [], [], []
 
-    def queued(self, model, waiting):
-        self.waiting.append(waiting)
+    def queued(self, model, more):
+        self.waiting.append(more + (self.waiting[-1] if self.waiting else 0))
 
     def chunk(self, model, pictures, size, seconds):
         self.chunks.append((pictures, size))

@@ -82,6 +82,7 @@ def test_what_nobody_foresaw_ends_the_jobs_there_are_but_not_the_batcher(
     monkeypatch.undo()
     gate.let()
     assert submit(made, job(pictures[0])).result(SOON).passes.run > 0
+    assert seen.waiting[-1] == 0  # of three jobs, two waited
 
 
 @pytest.mark.parametrize("name", ["engine_for", "queued"])
