@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fusioncam.errors import UsageError
 from fusioncam.manifest import Manifest
+from fusioncam.runtime.arguments import quote
 
 _WORDNET = re.compile(r"(n\d{8})\s+(.+)", re.DOTALL)  # start of a line in ImageNet's own lists
 
@@ -36,13 +37,13 @@ def class_number(manifest: Manifest, text: str) -> int:
     if re.fullmatch(r"[+-]?[0-9]{1,18}", text):
         return int(text)
     if manifest.labels is None:
-        raise UsageError(f"the bundle has no labels to find {text!r} in; give the class's number")
+        raise UsageError(f"the bundle has no labels to find {quote(text)} in; give the class's number")
     name, classes = text.strip().casefold(), classes_by_name(manifest.labels)
     indices = classes.get(name, ())
     if len(indices) > 1:
-        raise UsageError(f"several classes are called {text!r}: {', '.join(map(str, indices))}; give a number")
+        raise UsageError(f"several classes are called {quote(text)}: {', '.join(map(str, indices))}; give a number")
     if not indices:
         close = [n for n in classes if name in n.split()][:3] or difflib.get_close_matches(name, classes, n=1)
         hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
-        raise UsageError(f"no class is called {text!r}{hint}")
+        raise UsageError(f"no class is called {quote(text)}{hint}")
     return indices[0]

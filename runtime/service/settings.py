@@ -11,6 +11,8 @@ from fusioncam.runtime.budget import parse_budget
 from fusioncam.runtime.photos.limits import MAX_PIXELS
 from fusioncam.runtime.service.explain_if import parse_condition
 
+MOST_LISTED = 1024  # class numbers, methods or photos in one input, unless settings allow more pictures
+
 Count = Annotated[int, Field(gt=0)]
 
 
@@ -76,6 +78,11 @@ class Settings(BaseModel):
         if token is not None and not (text and text.isascii() and text.isprintable() and " " not in text):
             raise ValueError("a token is of printable ASCII characters without blanks")
         return token
+
+    @property
+    def most_listed(self) -> int:
+        """Return the most values of an input that is not of numbers with a fraction."""
+        return max(MOST_LISTED, self.max_pictures)
 
     def check_bundle(self, bundle: Path) -> Manifest:
         """Return the manifest of a bundle that can be served with these settings.

@@ -22,6 +22,8 @@ from fusioncam.runtime.service.request_runner import in_time
 from fusioncam.runtime.service.served_model import ServedModel
 from fusioncam.runtime.service.service import Service
 
+PATIENCE = 5.0  # seconds in which a message must arrive where others wait for its place
+
 Answer = Callable[[], tuple[Mapping[str, Any], Sequence[Output]]]
 
 
@@ -35,8 +37,15 @@ class InferCalls:
     def __init__(self, service: Service) -> None:
         self._service, self._settings = service, service.settings
         self._runner, self._streams = service.runner, 0
+        self._ending, self._waiting = False, set[asyncio.Timeout]()
         # The size of a message is known when it is there.
         self._receiving = asyncio.Semaphore(max(1, service.settings.max_held // service.settings.max_body))
+
+    def end(self) -> None:
+        """End the streams that wait for a request: clients may leave them open for ever."""
+        self._ending = True
+        for end in self._waiting:
+            end.reschedule(0)
 
     async def infer(self, call: Call) -> None:
         """Answer the request of a call."""
@@ -67,7 +76,7 @@ class InferCalls:
             raise BusyError(f"{self._streams} streams are open; close some, or ask again later", RETRY_AFTER)
         self._streams += 1
         try:
-            while (data := await call.read()) is not None:
+            while (data := await self._next(call)) is not None:
                 answering = self._answers(call, data)
                 del data  # many megabytes, perhaps; an explanation takes long
                 async with aclosing(answering) as answers:
@@ -112,11 +121,46 @@ class InferCalls:
                 yield await self._packed(model, whole if final else part, final)
 
     async def _message(self, call: Call) -> bytes:
-        data = await call.read()
+        """Return the only message of a call.
+
+        Raises:
+            HTTPException: There is none.
+            BusyError: It does not arrive, and keeps others waiting.
+        """
+        try:
+            async with asyncio.timeout(None) as end:
+                impatience = asyncio.create_task(self._lose_patience(end))
+                data = await call.read()
+        except TimeoutError:
+            raise BusyError("the message is slow, and others wait to be received; send it again", RETRY_AFTER) from None
+        finally:
+            impatience.cancel()
         if data is None:  # gRPC has told the client
             limit = f"{self._settings.max_body:,} bytes, the limit"
             raise HTTPException(413, f"the message is larger than {limit}, or there is none: send a smaller picture")
         return data
+
+    async def _lose_patience(self, end: asyncio.Timeout) -> None:
+        while True:
+            await asyncio.sleep(PATIENCE)
+            if self._receiving.locked():
+                end.reschedule(0)
+                return
+
+    async def _next(self, call: Call) -> bytes | None:
+        """Return the next message of a stream, or None where no other follows.
+
+        Raises:
+            BusyError: The service ends.
+        """
+        try:
+            async with asyncio.timeout(0 if self._ending else None) as end:
+                self._waiting.add(end)
+                return await call.read()
+        except TimeoutError:
+            raise BusyError("the service is shutting down; open another stream", RETRY_AFTER) from None
+        finally:
+            self._waiting.discard(end)
 
     async def _parsed(self, data: bytes) -> Any:
         return await self._runner.in_thread(partial(parsed, pb.ModelInferRequest, data))

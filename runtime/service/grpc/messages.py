@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as pb
 
 from fusioncam.errors import UsageError
-from fusioncam.runtime.service.protocol.prepared_request import INPUTS, most_listed
+from fusioncam.runtime.service.protocol.prepared_request import INPUTS
 from fusioncam.runtime.service.protocol.schemas import InferRequest, InputTensor, checked_request
 from fusioncam.runtime.service.protocol.tensors import (
     DTYPES,
@@ -70,12 +70,14 @@ def read_message(message: Any, settings: Settings, seconds: float | None) -> tup
         ],
         "outputs": [{"name": t.name, "parameters": _values(t.parameters)} for t in message.outputs],
     })  # fmt: skip
-    check_inputs(request, INPUTS, most_listed(settings))
+    check_inputs(request, INPUTS, settings.most_listed)
     raw = message.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise UsageError(
             f"{len(raw)} raw_input_contents for {len(request.inputs)} inputs: give one for each, or contents for all"
         )
+    if raw and any(sent.HasField("contents") for sent in message.inputs):
+        raise UsageError("inputs have their values twice, as contents and as raw_input_contents: give them once")
     tensors = {}
     for n, (tensor, sent) in enumerate(zip(request.inputs, message.inputs, strict=True)):
         check_parameters(f"input {tensor.name!r}", tensor.parameters, set())

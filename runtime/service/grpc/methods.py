@@ -9,6 +9,7 @@ from google.protobuf.json_format import ParseDict
 from tritonclient.grpc import service_pb2 as pb
 
 from fusioncam.errors import BusyError
+from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.service.errors import RETRY_AFTER, UnknownModelError
 from fusioncam.runtime.service.grpc import health
 from fusioncam.runtime.service.grpc.calls import Call, Method
@@ -33,6 +34,11 @@ class Methods:
     def __init__(self) -> None:
         self.service: Service | None = None
         self._infer: InferCalls | None = None
+
+    def end(self) -> None:
+        """End what would never end by itself."""
+        if self._infer is not None:
+            self._infer.end()
 
     def inference(self) -> dict[str, Method]:
         """Return the methods of the Open Inference Protocol, by name."""
@@ -82,7 +88,7 @@ class Methods:
 
     async def _check(self, _: Call, message: Any) -> Any:
         if message.service not in ("", SERVICE):
-            raise UnknownModelError(f"there is no service {message.service!r}; there is {SERVICE}")
+            raise UnknownModelError(f"there is no service {quote(message.service)}; there is {SERVICE}")
         return health.Response(status=health.SERVING if self._is_ready() else health.NOT_SERVING)
 
     def _is_ready(self) -> bool:

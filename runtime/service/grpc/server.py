@@ -70,6 +70,7 @@ class GrpcServer(SideServer):
     async def stop(self) -> None:
         """Refuse new calls, and finish those that were begun."""
         if self._server is not None:
+            self._methods.end()
             await self._server.stop(self._grace)
 
     def _options(self) -> list[tuple[str, Any]]:

@@ -10,11 +10,12 @@ from fastapi import FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 import fusioncam
 from fusioncam.errors import FusionCamError
 from fusioncam.runtime.arguments import quote
-from fusioncam.runtime.service.errors import error_response
+from fusioncam.runtime.service.errors import CLIENT_GONE, error_response
 from fusioncam.runtime.service.http.infer_handler import InferHandler
 from fusioncam.runtime.service.http.middleware import RequestMiddleware
 from fusioncam.runtime.service.http.repository_routes import add_repository_routes
@@ -51,6 +52,7 @@ def make_app(service: Service, crowded: Callable[[], bool] = lambda: False) -> F
     app = _new_app(service.settings, lifespan)
     app.add_exception_handler(HTTPException, _answer_error)
     app.add_exception_handler(FusionCamError, _answer_error)
+    app.add_exception_handler(ClientDisconnect, _answer_nobody)
     app.add_middleware(
         RequestMiddleware,
         token=service.token,
@@ -98,6 +100,10 @@ async def _answer_error(request: Request, error: Exception) -> Response:
         message = f"{quote(request.url.path)} does not take {quote(request.method)}; use {allowed}"
         error = HTTPException(405, message, error.headers)
     return error_response(error)
+
+
+async def _answer_nobody(_: Request, __: Exception) -> Response:
+    return Response(status_code=CLIENT_GONE)
 
 
 def _add_server_routes(app: FastAPI, service: Service) -> None:

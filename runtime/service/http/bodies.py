@@ -12,7 +12,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from fusioncam.errors import UsageError
 from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.service.protocol.openapi import BINARY, FORM, JSON
-from fusioncam.runtime.service.protocol.prepared_request import INPUTS, most_listed
+from fusioncam.runtime.service.protocol.prepared_request import INPUTS
 from fusioncam.runtime.service.protocol.query import parsed_texts
 from fusioncam.runtime.service.protocol.schemas import InferRequest, InputTensor, read_json
 from fusioncam.runtime.service.protocol.tensors import HEADER_LENGTH, Tensor, check_inputs, read_tensors, split_body
@@ -36,11 +36,13 @@ class Body(NamedTuple):
         request: The request.
         tensors: Its tensors by name.
         fields: Parameters that come as fields of a form.
+        photo_name: The name of the only photo, where the body says it.
     """
 
     request: InferRequest
     tensors: dict[str, Tensor]
     fields: dict[str, Any]
+    photo_name: str | None = None
 
 
 def check_type(headers: Headers) -> None:
@@ -86,7 +88,7 @@ def read_body(
     if is_photo or (length is None and kind != JSON and body.lstrip()[:1] not in (b"{", b"[")):
         return _photos([body])
     request, data = split_body(body, length, settings.max_pictures * 3 * math.prod(model.size), parse)
-    check_inputs(request, INPUTS, most_listed(settings))
+    check_inputs(request, INPUTS, settings.most_listed)
     return Body(request, read_tensors(request, data), {})
 
 
@@ -96,11 +98,11 @@ def _kind(headers: Headers) -> str:
     return "image/*" if kind.startswith("image/") else kind
 
 
-def _photos(files: Sequence[bytes], fields: dict[str, Any] | None = None) -> Body:
+def _photos(files: Sequence[bytes], fields: dict[str, Any] | None = None, name: str | None = None) -> Body:
     """Return the content of a body that is nothing but photos."""
     tensor = InputTensor(name="image_bytes", shape=[len(files)], datatype="BYTES", data=None)
     request = InferRequest(inputs=[tensor])
-    return Body(request, {"image_bytes": Tensor((len(files),), list(files), from_json=False)}, fields or {})
+    return Body(request, {"image_bytes": Tensor((len(files),), list(files), from_json=False)}, fields or {}, name)
 
 
 class _UploadedPhoto(NamedTuple):
@@ -117,10 +119,19 @@ class _UploadedPhoto(NamedTuple):
             return cls(field, file.filename, opened.read())
 
 
-class _InMemory(MultiPartParser):
-    """A parser of forms that writes no file: a full disk must not fail a request. 0 is no limit."""
+class _FormParser(MultiPartParser):
+    """A parser of forms that writes no file: a full disk must not fail a request. 0 is no limit.
+
+    Attributes:
+        ended: Whether the end of the form was there; a part that is cut short would be left out without a word.
+    """
 
     spool_max_size = 0
+    ended = False
+
+    def on_end(self) -> None:
+        """Note the end of the form."""
+        self.ended = True
 
 
 def _read_form(body: bytes, headers: Headers) -> Body:
@@ -133,12 +144,14 @@ def _read_form(body: bytes, headers: Headers) -> Body:
     async def stream() -> AsyncGenerator[bytes]:
         yield body
 
-    parser = _InMemory(headers, stream(), max_files=MOST_FIELDS, max_fields=MOST_FIELDS)
+    parser = _FormParser(headers, stream(), max_files=MOST_FIELDS, max_fields=MOST_FIELDS)
     try:
         items = asyncio.run(parser.parse()).multi_items()
     except MultiPartException as error:
         raise UsageError(f"the form cannot be read: {error.message}") from None
     files = [_UploadedPhoto.read(name, value) for name, value in items if isinstance(value, UploadFile)]
+    if not parser.ended:
+        raise UsageError("the form is cut short: its last boundary, which ends in --, is missing; send all of it")
     if not files:
         raise UsageError(
             "the form has no photo: send one as a file in the field image, as curl -F image=@photo.jpg does"
@@ -147,6 +160,4 @@ def _read_form(body: bytes, headers: Headers) -> Body:
         if file.field not in PHOTO_FIELDS:
             raise UsageError(f"the form has a file in the field {quote(file.field)}: send photos in the field image")
     fields = parsed_texts([(name, value) for name, value in items if isinstance(value, str)], "field")
-    if len(files) == 1 and files[0].name:
-        fields.setdefault("name", files[0].name)
-    return _photos([file.data for file in files], fields)
+    return _photos([file.data for file in files], fields, files[0].name if len(files) == 1 else None)

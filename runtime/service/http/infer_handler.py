@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from fusioncam.errors import BusyError, FusionCamError, UsageError
 from fusioncam.kernels.arrays import Array
 from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.explanation import Explanation
-from fusioncam.runtime.service.errors import CLIENT_GONE, RETRY_AFTER, error_response
+from fusioncam.runtime.service.errors import RETRY_AFTER, error_response
 from fusioncam.runtime.service.http.answer_forms import (
     TENSORS,
     Answered,
@@ -107,8 +107,6 @@ class InferHandler:
                 return await answer(begun)
         except BaseException as error:
             self._runner.leave()
-            if isinstance(error, ClientDisconnect):
-                return Response(status_code=CLIENT_GONE)
             if isinstance(error, FusionCamError | HTTPException | MemoryError):
                 return error_response(error)
             raise
@@ -183,6 +181,8 @@ class InferHandler:
                 content = read_body(body, headers, model, settings, (dialect or V2).parse)
                 asked = content.request
                 asked.parameters = merged(query, content.fields, asked.parameters)
+                if content.photo_name:
+                    asked.parameters.setdefault("name", content.photo_name)
                 form = _form(request.headers, Drawing.taken_from(asked.parameters), dialect)
                 if dialect is not None and dialect.outputs:
                     asked.outputs = [RequestedOutput(name=name) for name in dialect.outputs]

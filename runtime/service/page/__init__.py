@@ -8,6 +8,7 @@ from fastapi import APIRouter, FastAPI, HTTPException, Response
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
+from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.explanation import FLAGS, flag_text
 from fusioncam.runtime.methods import EVERY, FUSED, GRADIENT, METHODS
 from fusioncam.runtime.picture import CAPTION, DEFAULT_COLORMAP, DEFAULT_OPACITY, color_table, method_title
@@ -78,10 +79,10 @@ def _router(samples: Samples) -> APIRouter:
     def settings_of_page() -> dict[str, Any]:
         return page_settings()
 
-    def sample(number: int) -> Sample:
-        found = samples.all()
-        if not 0 <= number < len(found):
-            raise HTTPException(404, f"there is no sample {number}; GET /samples lists them")
+    def sample(number: str) -> Sample:
+        found = {str(n): sample for n, sample in enumerate(samples.all())}
+        if number not in found:
+            raise HTTPException(404, f"there is no sample {quote(number)}; GET /samples lists them")
         return found[number]
 
     @router.get("/samples")
@@ -89,8 +90,8 @@ def _router(samples: Samples) -> APIRouter:
         found = enumerate(samples.all())
         return [{"name": s.name, "url": f"samples/{n}", "thumbnail": f"samples/{n}/thumbnail"} for n, s in found]
 
-    @router.get("/samples/{number:int}")
-    def file(number: int) -> Response:
+    @router.get("/samples/{number}")
+    def file(number: str) -> Response:
         found = sample(number)
         try:
             data = found.read()
@@ -99,8 +100,8 @@ def _router(samples: Samples) -> APIRouter:
         # Browsers read a picture by its type. Drawn scenes are PNG files, and their names have no suffix.
         return Response(data, media_type=guess_type(found.name)[0] or "image/png", headers=HEADERS)
 
-    @router.get("/samples/{number:int}/thumbnail")
-    def thumbnail(number: int) -> Response:
+    @router.get("/samples/{number}/thumbnail")
+    def thumbnail(number: str) -> Response:
         return Response(sample(number).thumbnail, media_type="image/png", headers=HEADERS)
 
     return router

@@ -1,7 +1,7 @@
 """The outputs of an explanation: those that a request asks for, and their tensors in the answer."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +46,7 @@ def output_specs(
 ) -> list[OutputSpec]:
     """Return the outputs of a request, in order; by default maps of its methods, then the figures.
 
-    The parameter `verify` asks for the verdict besides, and a condition for `explained`.
+    The parameter `verify` asks for the verdict besides; a condition for `explained`, where there are more than figures.
 
     Raises:
         UsageError: An output is unknown, or asked for twice, or there are too many; or `verify` is no true or false.
@@ -54,6 +54,9 @@ def output_specs(
     binary, verify = (request.parameters.get(name, False) for name in ("binary_data_output", "verify"))
     if not isinstance(verify, bool):
         raise UsageError(f"the parameter verify must be true or false, not {quote(verify)}")
+    for name in methods:
+        if name in NO_MAPS:
+            raise UsageError(f"{quote(name)} is no method: ask for it as an output")
     if not request.outputs:
         methods = methods or (default_method(model.methods),)
         specs = [OutputSpec(name, binary) for name in (*dict.fromkeys(methods), *FIGURES)]
@@ -61,10 +64,12 @@ def output_specs(
         specs = [_spec(output, model.manifest.classes, binary) for output in request.outputs]
         requested = {spec.name for spec in specs}
         specs += [OutputSpec(m, binary) for m in dict.fromkeys(methods) if m not in requested]
-    for name, wanted in ((VERDICT, verify), (EXPLAINED, conditional)):
-        if wanted and name not in (spec.name for spec in specs):
-            specs.append(OutputSpec(name, binary))
     names = [spec.name for spec in specs]
+    if verify and VERDICT not in names:
+        names.append(VERDICT)
+    if conditional and more_than_figures(names) and EXPLAINED not in names:
+        names.append(EXPLAINED)
+    specs += [OutputSpec(name, binary) for name in names[len(specs) :]]
     if len(set(names)) < len(names):
         raise UsageError(f"output {quote(next(n for n in names if names.count(n) > 1))} is asked for twice: ask once")
     maps = [name for name in names if name not in NO_MAPS]
@@ -73,6 +78,11 @@ def output_specs(
     for name in maps:
         _check_method(name, model)
     return specs
+
+
+def more_than_figures(names: Iterable[str]) -> bool:
+    """Return whether outputs depend on the condition of a request: figures of the prediction do not."""
+    return not FIGURES.keys() >= set(names)
 
 
 def _check_method(name: str, model: ServedModel) -> None:

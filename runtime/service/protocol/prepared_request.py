@@ -18,6 +18,7 @@ from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.labels import class_number
 from fusioncam.runtime.methods import needs_every_pass
 from fusioncam.runtime.service.batching.job import Job
+from fusioncam.runtime.service.explain_if import parse_condition
 from fusioncam.runtime.service.protocol.outputs import (
     FIGURES,
     NO_MAPS,
@@ -25,6 +26,7 @@ from fusioncam.runtime.service.protocol.outputs import (
     OutputSpec,
     is_explained,
     made_outputs,
+    more_than_figures,
     output_specs,
     output_tensor,
 )
@@ -41,7 +43,6 @@ from fusioncam.runtime.service.served_model import ServedModel
 from fusioncam.runtime.service.settings import Settings
 
 INPUTS = {"image": "FP32", "image_bytes": "BYTES", "class_index": "INT64", "method": "BYTES", "budget": "BYTES"}
-MOST_LISTED = 1024  # class numbers, methods or photos in one input, unless settings allow more pictures
 PARAMETERS = ("binary_data_output", "class", "explain_if", "methods", "timeout", "verify", *CHOICES)
 # Parameters that tritonclient sends for models of other kinds; they mean nothing to a model without state.
 IGNORED_PARAMETERS = (
@@ -162,11 +163,6 @@ class PreparedRequest:
         return {"not_explained": f"explain_if is {condition.text}, but {facts}"}
 
 
-def most_listed(settings: Settings) -> int:
-    """Return the most values of an input that is not of numbers with a fraction."""
-    return max(MOST_LISTED, settings.max_pictures)
-
-
 def prepare_request(
     model: ServedModel,
     settings: Settings,
@@ -193,11 +189,11 @@ def prepare_request(
     request.parameters = _plain_parameters(request.parameters, tensors, model.manifest)
     parsed = parse_request(_choices(tensors), request.parameters, settings.budget)
     explain_if = request.parameters.get("explain_if", settings.explain_if)
-    outputs = output_specs(request, model, parsed.methods, conditional=explain_if is not None)
+    condition = None if explain_if is None else model.condition(explain_if)
+    outputs = output_specs(request, model, parsed.methods, conditional=condition is not None)
     verify = VERDICT in (o.name for o in outputs)
     maps = tuple(o.name for o in outputs if o.name not in NO_MAPS)
     methods = maps or (default_method(model.methods) if verify else model.cheapest,)
-    condition = None if explain_if is None else model.condition(explain_if)
     named = "budget" in tensors or "budget" in request.parameters
     budget = parsed.budget if named or not needs_every_pass(methods, model.manifest) else "exact"
     methods, budget = model.batcher.pipeline.check(methods, budget)
@@ -206,7 +202,7 @@ def prepare_request(
     classes = parsed.classes(len(pictures), model.manifest.classes)
     asked = partial(
         Job, methods=methods, budget=budget, deadline=begun + timeout, verify=verify, arrived=begun,
-        condition=condition if maps or verify else None,
+        condition=condition if more_than_figures(o.name for o in outputs) else None,
     )  # fmt: skip
     jobs = list(map(asked, pictures, classes))
     return PreparedRequest(request.id, jobs, outputs, time.perf_counter() - start, "image" in tensors)
@@ -218,6 +214,8 @@ def _check_parameters(parameters: Mapping[str, Any]) -> None:
             raise UsageError(f"there is no parameter {quote(name)}; the parameters are {', '.join(PARAMETERS)}")
     if not isinstance(parameters.get("binary_data_output", False), bool):
         raise UsageError("the parameter binary_data_output must be true or false")
+    if "explain_if" in parameters:
+        parse_condition(parameters["explain_if"])  # null, too, is no condition
 
 
 def _plain_parameters(

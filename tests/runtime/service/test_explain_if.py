@@ -164,9 +164,12 @@ def test_a_request_has_a_condition_of_its_own(service, request_of):
     assert found == [("fusion_cam", False, True)] * 2 + [("logits", True, False)] * 2
     assert forward.pictures == 4
     assert counts(client) == {("explained", None): 2, ("not explained", "class"): 1, ("not explained", "never"): 1}
-    # Whoever asks for no map is told nothing of a condition.
-    said = client.post(INFER, json=request_of(outputs=[{"name": "logits"}], parameters={})).json()
-    assert "not_explained" not in said["parameters"]
+    # Whoever asks for no map is told nothing of a condition, unless by the output for it.
+    for outputs, told in ((["logits"], False), (["logits", "explained"], True)):
+        said = client.post(INFER, json=request_of(outputs=[{"name": n} for n in outputs], parameters={})).json()
+        assert [o["name"] for o in said["outputs"]] == outputs
+        assert ("not_explained" in said["parameters"]) == told
+    assert said["outputs"][1]["data"] == [0]
 
 
 def test_of_several_pictures_some_are_explained(service, pictures, behind, explainer):
@@ -191,6 +194,7 @@ def test_a_bad_condition_is_told_before_anything_is_run(service, request_of):
         ("class in zebra", "has no labels to find 'zebra' in"),
         ("p", "no condition"),
         (1, "text"),
+        (None, "text"),
     ):
         answer = client.post(INFER, json=request_of(parameters={"explain_if": explain_if}))
         assert answer.status_code == 400

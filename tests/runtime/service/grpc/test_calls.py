@@ -84,7 +84,7 @@ class TestDescriptions:
         told.ready = False
         assert check_health(channel) == 2
         with pytest.raises(grpc.RpcError) as caught:
-            check_health(channel, "nobody")
+            check_health(channel, "nobody" * 9999)
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
     def test_while_the_models_are_loaded(self, told, running, image):

@@ -140,6 +140,9 @@ class TestErrors:
         assert "has 0 fp32_contents, not 2304" in call(lambda *_: None)
         assert "has 9216 bytes, not 9212" in call(lambda r, _: r.raw_input_contents.append(raw[4:]))
         assert "2 raw_input_contents for 1 inputs" in call(lambda r, _: r.raw_input_contents.extend([raw, raw]))
+        assert "values twice" in call(
+            lambda r, s: (s.contents.fp32_contents.append(1), r.raw_input_contents.append(raw))
+        )
         assert "go into fp32_contents, not bytes_contents" in call(lambda _, s: s.contents.bytes_contents.append(raw))
         assert "is of datatype FP32, not BYTES" in call(lambda _, s: s.MergeFrom(type(s)(datatype="BYTES")))
         region = pb.InferParameter(string_param="r")

@@ -72,6 +72,18 @@ def test_a_form_with_several_photos(client, told, photo):
     assert len(told.jobs) == 2
 
 
+def test_a_name_that_is_given_goes_before_that_of_a_forms_file(client, photo):
+    def panel(query, **sent):
+        answer = client.post(f"{INFER}?picture=panel&methods=grad_cam{query}", **sent)
+        assert answer.status_code == 200, answer.text
+        return answer.content
+
+    expected = panel("&name=b.png", content=photo)
+    mine, other = {"image": ("b.png", photo)}, {"image": ("a.png", photo)}
+    assert panel("", files=mine) == panel("&name=b.png", files=other) == expected
+    assert panel("", files=other, data={"name": "b.png"}) == expected != panel("", files=other)
+
+
 BAD = {
     "unknown": ("budgets=auto", "there is no query parameter 'budgets'; there are picture, colormap"),
     "twice": ("budget=auto&budget=exact", "the query parameter 'budget' is given twice"),
@@ -111,6 +123,14 @@ BAD_FORMS = {
     "cut": (
         {"content": b"--b\r\nContent-Disp", "headers": {"Content-Type": "multipart/form-data; boundary=b"}},
         "the form",
+    ),
+    "no end": (
+        {
+            "content": b'--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\nx\r\n'
+            b'--b\r\nContent-Disposition: form-data; name="methods"\r\n\r\ngrad_cam\r\n',
+            "headers": {"Content-Type": "multipart/form-data; boundary=b"},
+        },
+        "the form is cut short: its last boundary, which ends in --, is missing",
     ),
     "no boundary": ({"content": b"x", "headers": {"Content-Type": "multipart/form-data"}}, "Missing boundary"),
 }  # fmt: skip

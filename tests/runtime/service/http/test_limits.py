@@ -242,6 +242,17 @@ class TestStatuses:
         assert stopped == [True]
         assert answered[0]["status"] == 499
 
+    def test_who_leaves_a_repository_is_no_bug(self, asking, caplog):
+        async def receive():
+            return {"type": "http.disconnect"}
+
+        async def send(message):
+            pass
+
+        scope = {"type": "http", "method": "POST", "path": "/v2/repository/index", "query_string": b"", "headers": []}
+        asyncio.run(asking().app({**scope, "client": None}, receive, send))
+        assert not caplog.records
+
 
 @pytest.mark.parametrize("where", ["decode", "explain"])
 def test_lack_of_memory_is_not_the_pictures_fault(client, told, behind, photo, element, monkeypatch, where):

@@ -109,7 +109,7 @@ def test_samples_of_a_folder_are_those_that_the_service_takes(tmp_path, caplog):
     limits = {"samples": tmp_path, "max_pixels": 10_000, "max_body": 4096 + 10_000}
     listed, first, thumbnail, *missing = got(
         "/samples", "/samples/0", "/samples/0/thumbnail", "/samples/6", "/samples/6/thumbnail", "/samples/-1",
-        "/samples/..%2fnotes.txt", **limits,
+        "/samples/..%2fnotes.txt", "/samples/" + "9" * 5000, **limits,
     )  # fmt: skip
     assert [sample["name"] for sample in listed.json()] == [f"{n}.png" for n in (0, 2, 4, 1, 3, 5)]
     assert first.content == grey(0)

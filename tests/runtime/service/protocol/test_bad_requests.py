@@ -68,6 +68,8 @@ BAD_JSON = {
     "class text": ({"inputs": [ZEROS], "parameters": {"class_index": "cat"}}, "must be a whole number, not 'cat'"),
     "class truth": ({"inputs": [ZEROS], "parameters": {"class_index": True}}, "must be a whole number, not True"),
     "method": ({"inputs": [ZEROS], "parameters": {"method": "camera"}}, "no output or method 'camera'"),
+    "figure": ({"inputs": [ZEROS], "parameters": {"method": "explained"}}, "'explained' is no method: ask for it"),
+    "class name": ({"inputs": [ZEROS], "parameters": {"class": "x" * 99999}}, "xxx... in; give the class's number"),
     "method number": ({"inputs": [ZEROS], "parameters": {"method": 1}}, "names of methods"),
     "recipe": ({"inputs": [ZEROS], "parameters": {"method": "fusion_cam:a+b"}}, "no output or method"),
     "budget": ({"inputs": [ZEROS], "parameters": {"budget": "much"}}, "no budget 'much'"),
