@@ -53,7 +53,9 @@ def checked_class(class_index: Any, classes: int) -> int:
     try:
         index = -1 if class_index is None else operator.index(class_index)
     except TypeError:
-        raise UsageError(f"class_index must be a whole number, not {class_index!r}") from None
+        index = None
+    if index is None or isinstance(class_index, bool):
+        raise UsageError(f"class_index must be a whole number or a name, not {class_index!r}")
     if not -1 <= index < classes:
         raise UsageError(f"there is no class {index}: the model has {classes}, 0 to {classes - 1}")
     return index
@@ -104,7 +106,7 @@ def checked_count(name: str, value: Any, most: int) -> int | None:
 
 def entries(value: Any) -> list[Any] | None:
     """Return the entries of a list, tuple or array; None for a single value, which the name of a class is, too."""
-    several = isinstance(value, Sequence) and not isinstance(value, str)
+    several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
     return list(value) if several or (isinstance(value, np.ndarray) and value.ndim > 0) else None
 
 

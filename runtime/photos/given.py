@@ -1,23 +1,25 @@
 """Pictures in the many forms that users have them: files, bytes, file objects, PIL images, arrays of any library."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from fusioncam.errors import ImageError
 from fusioncam.kernels.arrays import Array, UInt8Array
-from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.photos.arrays import described, pixels_of
 from fusioncam.runtime.photos.decode import decode_image, read_image
 from fusioncam.runtime.photos.limits import MAX_BYTES, MAX_PIXELS
 from fusioncam.runtime.photos.photo import Photo
 
-ADDRESS = ("http://", "https://")
+ADDRESS = re.compile(r"\s*([a-z][a-z0-9+.-]+)://", re.IGNORECASE)  # a letter alone is a drive of Windows
+WEB = ("http", "https")
 DEEP_FORMATS = ("PNG", "PPM")  # whose pixels of 16 bits Pillow gives as 32
 
 
@@ -89,7 +91,8 @@ def open_given(image: Any, size: tuple[int, int]) -> Given:
         ImageError: The picture cannot be read, has no form of a picture, or could mean two things.
     """
     if isinstance(image, Photo):
-        return _in_memory(image.pixels, image.name, size)
+        given = open_given(image.pixels, size)
+        return replace(given, name=given.name if image.name is None else _name(image.name))
     if isinstance(image, str | os.PathLike):
         return _of_path(image)
     if isinstance(image, memoryview):
@@ -97,30 +100,34 @@ def open_given(image: Any, size: tuple[int, int]) -> Given:
     if isinstance(image, bytes | bytearray):
         return _of_file(bytes(image), None)
     if _is_pil(image):
-        return _in_memory(_of_pil(image), getattr(image, "filename", None) or None, size)
+        return replace(_in_memory(_of_pil(image), size), name=_name(getattr(image, "filename", None)))
     if not isinstance(image, np.ndarray) and hasattr(image, "read"):
         return _of_file(_read(image), image)
-    return _in_memory(image, None, size)
+    return _in_memory(image, size)
 
 
-def _in_memory(image: Any, name: str | os.PathLike[str] | None, size: tuple[int, int]) -> Given:
+def _name(name: Any) -> str | None:
+    """Return a name as text; None where there is none."""
+    return None if name is None or name == "" else os.fsdecode(name) if isinstance(name, bytes) else str(name)
+
+
+def _in_memory(image: Any, size: tuple[int, int]) -> Given:
     """Return a photo whose pixels are here, or a preprocessed array."""
     array = _as_array(image)
     if array is None:
         raise _no_picture(type(image).__name__, size)
     if array.ndim == 1 and array.dtype == np.uint8 and array.size:  # what cv2.imencode and numpy.fromfile return
         return _of_file(array.tobytes(), None)
-    name = None if name is None else os.fsdecode(name)
     # Before all else: what fits the model's input exactly is taken for it.
     if array.dtype == np.float32 and array.shape in ((3, *size), (1, 3, *size)):
         x = np.ascontiguousarray(array, np.float32).reshape(3, *size)
         if not np.isfinite(x).all():
             raise ImageError("the input array holds NaN or infinity: check how it was preprocessed")
-        return Given(x, name)
+        return Given(x)
     pixels = pixels_of(array)
     if pixels is None:
         raise _no_picture(described(array), size)
-    return Given(pixels, name, partial(np.asarray, pixels))
+    return Given(pixels, again=partial(np.asarray, pixels))
 
 
 def _no_picture(kind: str, size: tuple[int, int]) -> ImageError:
@@ -133,11 +140,11 @@ def _no_picture(kind: str, size: tuple[int, int]) -> ImageError:
 
 def _of_path(path: str | os.PathLike[str]) -> Given:
     name = os.fsdecode(path)
-    if name.lower().startswith(ADDRESS):
-        raise ImageError(
-            f"{quote(name)} is an address: pass fusioncam.fetch_picture(address), as nothing is fetched unasked"
-        )
-    return Given(read_image(name), name, partial(read_image, name), on_disk=True)
+    if (address := ADDRESS.match(name)) is not None:  # which may hold secrets, so no error repeats it
+        scheme = address[1].lower()
+        remedy = "pass fusioncam.fetch_picture(address)" if scheme in WEB else "open it, and pass the file object"
+        raise ImageError(f"what begins with {scheme}:// is an address: {remedy}, as nothing is fetched unasked")
+    return Given(read_image(name), name, partial(read_image, Path(name).absolute()), on_disk=True)
 
 
 def _of_file(data: bytes, file: Any) -> Given:
@@ -151,15 +158,21 @@ def _of_file(data: bytes, file: Any) -> Given:
 
 
 def _read(file: Any) -> bytes:
-    try:
-        data = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise ImageError(f"cannot read the file object: {error}: open it again, in binary mode") from error
-    if not isinstance(data, bytes | bytearray | memoryview):
-        raise ImageError(f"the file object gives {type(data).__name__}, not bytes: open the file in binary mode, 'rb'")
-    if len(data) > MAX_BYTES:
-        raise ImageError(f"the file object holds more than {MAX_BYTES:,} bytes: shrink the picture first")
-    return bytes(data)
+    """Read a file object to its end: pipes and sockets give less at a time than they are asked for."""
+    pieces, room = list[bytes](), MAX_BYTES + 1
+    while room > 0:
+        try:
+            piece = file.read(room)
+        except (OSError, ValueError, TypeError) as error:
+            raise ImageError(f"cannot read the file object: {error}: open it again, in binary mode") from error
+        if not isinstance(piece, bytes | bytearray | memoryview):
+            kind = type(piece).__name__
+            raise ImageError(f"the file object gives {kind}, not bytes: open the file in binary mode, 'rb'")
+        if not len(piece):
+            return b"".join(pieces)
+        pieces.append(piece)
+        room -= len(piece)
+    raise ImageError(f"the file object holds more than {MAX_BYTES:,} bytes: shrink the picture first")
 
 
 def _is_pil(image: Any) -> bool:
@@ -196,10 +209,12 @@ def _as_array(image: Any) -> Array | None:
     """Return an array of any library as NumPy's; None for anything else.
 
     Raises:
-        ImageError: The array cannot be read from here: it may lie on a GPU.
+        ImageError: The array cannot be read from here: it may lie on a GPU; or it has masked values.
     """
-    if isinstance(image, np.ndarray):
-        return image
+    if np.ma.is_masked(image):
+        raise ImageError(f"{described(image)} has masked values, which are no colours: pass image.filled(value)")
+    if isinstance(image, np.ndarray | type):
+        return None if isinstance(image, type) else np.asarray(image)
     try:
         if hasattr(image, "__array__") or hasattr(image, "__array_interface__"):
             return np.asarray(image)

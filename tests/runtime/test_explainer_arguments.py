@@ -104,10 +104,12 @@ def test_a_generator_is_asked_for_a_picture_when_its_turn_comes(tiny, photo):
     assert len(Explainer(tiny.bundle, methods=["grad_cam"]).explain_batch(photos())) == 20
 
 
-@pytest.mark.parametrize("wrong", [1.5, [1, 2], (1,), b"1"])
+@pytest.mark.parametrize("wrong", [1.5, [1, 2], (1,), b"1", True, np.False_])
 def test_a_class_that_is_no_whole_number_is_refused(tiny, pictures, wrong):
     with pytest.raises(UsageError, match="must be a whole number"):
         Explainer(tiny.bundle).explain(pictures[0], wrong)
+    with pytest.raises(UsageError, match="must be a whole number"):
+        Explainer(tiny.bundle).explain_batch([pictures[0]], wrong if wrong == b"1" else [[wrong]])
 
 
 @pytest.mark.parametrize(

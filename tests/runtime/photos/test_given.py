@@ -144,7 +144,13 @@ def test_what_fits_the_model_is_taken_as_preprocessed_whatever_brings_it():
         (b"", "the data is empty"),
         (io.BytesIO(), "is empty or at its end: call its seek(0) first"),
         (io.StringIO("text"), "gives str, not bytes: open the file in binary mode, 'rb'"),
-        ("https://example.org/photo.jpg", "is an address: pass fusioncam.fetch_picture(address)"),
+        (" HTTPS://me:pass@example.org/photo.jpg?key=1", "https:// is an address: pass fusioncam.fetch_picture(address)"),
+        (Path("s3://me:pass@bucket/photo.jpg"), "there is no picture 's3:/"),
+        ("s3://me:pass@bucket/photo.jpg", "s3:// is an address: open it, and pass the file object"),
+        (np.ma.masked_greater(PIXELS / 255, 0.5), "has masked values, which are no colours: pass image.filled(value)"),
+        (type("Reader", (), {"read": lambda self: b""})(), "cannot read the file object: "),
+        (np.ndarray, "cannot explain type: pass a path"),
+        (Image.Image, "cannot explain type: pass a path"),
         (Image.new("I", (4, 4)), "cannot explain a int32 array of shape (4, 4)"),
     ],
 )
@@ -153,6 +159,36 @@ def test_what_is_no_picture_or_could_mean_two_things(image, words):
         as_input(image, PREPROCESSING)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert isinstance(image, Path) or "me:pass" not in str(caught.value)
+
+
+def test_a_stream_that_gives_little_at_a_time_is_read_to_its_end(tmp_path):
+    cv2.imwrite(str(tmp_path / "photo.png"), PIXELS[..., ::-1])
+    data = (tmp_path / "photo.png").read_bytes()
+    assert len(data) > 4000
+    inner = io.BytesIO(data)
+    reader = type("Reader", (), {"read": lambda self, size: inner.read(min(size, 1000))})()
+    np.testing.assert_array_equal(as_input(reader, PREPROCESSING)[0], PIXELS)
+
+
+def test_a_photo_with_a_name_is_read_as_what_it_holds(tmp_path):
+    palette = Image.fromarray(PIXELS).quantize(16)
+    colours = np.asarray(palette.convert("RGB"))
+    palette.save(tmp_path / "photo.png")
+    for held in (palette, Photo(palette, "inner"), tmp_path / "photo.png", (tmp_path / "photo.png").read_bytes()):
+        given = open_given(Photo(held, "a name"), (24, 40))
+        np.testing.assert_array_equal(given.values, colours)
+        assert given.name == "a name"
+    assert open_given(Photo(tmp_path / "photo.png"), (24, 40)).name == str(tmp_path / "photo.png")
+
+
+def test_a_photo_on_disk_is_found_again_from_another_folder(tmp_path, monkeypatch):
+    cv2.imwrite(str(tmp_path / "photo.png"), PIXELS[..., ::-1])
+    monkeypatch.chdir(tmp_path)
+    given = open_given("photo.png", (24, 40))
+    monkeypatch.chdir("/")
+    np.testing.assert_array_equal(given.again(), PIXELS)
+    assert given.name == "photo.png"
 
 
 def test_a_file_that_is_cut_short_in_every_form(tmp_path):
