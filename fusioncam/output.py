@@ -23,6 +23,7 @@ _ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space or choose another place"),
     errno.EFBIG: "choose a place that takes larger files",
     errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOENT: "make its folder first, or choose another place",
 }
 
 

@@ -3,10 +3,13 @@
 import asyncio
 import math
 import os
+import sys
+import threading
 import time
+import weakref
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
-from typing import Self
+from typing import Any, Self
 
 from fusioncam.errors import UsageError
 from fusioncam.runtime.arguments import Bundles, Class, checked_count
@@ -66,12 +69,18 @@ class AsyncExplainer:
         opening = checked_opening(bundle, providers, methods, budget, chunk, threads, smooth, kernels, allow_cpu)
         self.methods, self._budget, self.manifest, self._holder = opening
         self._together = checked_count("together", together, MOST_TOGETHER) or MAX_BATCH
-        self._room, self._opening = asyncio.Semaphore(self._together), asyncio.Lock()
+        # Primitives of asyncio belong to one event loop, and a program may have several, one after the other.
+        self._rooms: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]
+        self._rooms, self._opening = weakref.WeakKeyDictionary(), threading.Lock()
         self._batcher: Batcher | None = None
         self._closed, self._process = False, os.getpid()
 
     async def __aenter__(self) -> Self:
-        await self._open()
+        try:
+            await self._open()
+        except BaseException:  # nobody else closes what is not entered
+            await self.close()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -80,10 +89,13 @@ class AsyncExplainer:
     async def close(self) -> None:
         """Free the sessions, their threads and their memory, once what runs has ended; refuse what has not begun."""
         self._closed = True
-        async with self._opening:
-            batcher, self._batcher = self._batcher, None
-            if batcher is not None:
-                await batcher.close()
+        batcher = await asyncio.to_thread(self._opened)
+        if batcher is not None:
+            await batcher.close()
+            self._batcher = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        raise UsageError("an AsyncExplainer cannot be pickled: send an Explainer, or make one in each process")
 
     async def explain(
         self, image: ImageLike, class_index: Class = None, *, verify: bool = False, keep_photo: bool = True
@@ -148,7 +160,8 @@ class AsyncExplainer:
         self, image: ImageLike, class_index: Class, verify: bool, keep: bool, watch: Watch | None
     ) -> Explanation:
         arrived = time.monotonic()
-        async with self._room:
+        room = self._rooms.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self._together))
+        async with room:
             batcher = await self._open()
             index = batcher.pipeline.check_class(class_index)
             picture = await asyncio.to_thread(prepare, image, self.manifest.preprocessing, keep)
@@ -168,9 +181,22 @@ class AsyncExplainer:
         """Return the batcher, which is opened once."""
         if os.getpid() != self._process:
             raise UsageError("an AsyncExplainer cannot be used in a forked process: make a new one there")
-        async with self._opening:
+        self._check_open()
+        batcher = self._batcher
+        return await asyncio.to_thread(self._open_once) if batcher is None else batcher
+
+    def _open_once(self) -> Batcher:
+        """Open the batcher; whoever is cancelled while he waits for that leaves it to the next one."""
+        with self._opening:
             self._check_open()
-            if self._batcher is None:
-                name = self.manifest.source.path
-                self._batcher = await asyncio.to_thread(Batcher, name, self._holder.open, max_batch=self._together)
+            batcher = self._batcher
+            if batcher is None:
+                name, most = self.manifest.source.path, self._together
+                # Any queue, as there is room for so many pictures only.
+                batcher = self._batcher = Batcher(name, self._holder.open, max_batch=most, queue=sys.maxsize)
+            return batcher
+
+    def _opened(self) -> Batcher | None:
+        """Return the batcher, once nobody opens it any more."""
+        with self._opening:
             return self._batcher

@@ -221,14 +221,15 @@ class Explainer:
         if is_single(images) or not isinstance(images, Iterable):
             raise UsageError("explain_batch takes a list of pictures; use explain for a single one")
         choice = checked_choice(class_index, top, above, self.manifest)
+        pipeline = self.pipeline  # to the end, even if another thread closes the Explainer meanwhile
         tasks = (
-            self.pipeline.task(self._request(image, targets, progress, verify, keep_photos))
+            pipeline.task(self._request(image, targets, progress, verify, keep_photos))
             for image, targets in self._pairs(images, choice or class_index)
             if targets
         )
         # Within a deadline, a picture gets the machine for itself.
         together = 1 if isinstance(self._budget, Deadline) else IN_FLIGHT
-        return [e for made in self.pipeline.run(tasks, self.methods, verify, together) for e in made]
+        return [e for made in pipeline.run(tasks, self.methods, verify, together) for e in made]
 
     def overlay(
         self,

@@ -133,7 +133,8 @@ class DrawnResult(ABC):
         Args:
             path: A file that ends in `.png` or `.webp` (the panel), `.npz` (the maps) or `.json` (the summary). Or a
                 folder, which is made where it is missing: it gets NAME.npz, NAME.json and NAME.png, with NAME of the
-                picture and the class, such as `photo-281`.
+                picture and the class, such as `photo-281`. What bears the name is replaced: pictures of one name, or
+                without one, need a folder or a file each.
             drawing: As for `panel`.
 
         Returns:
@@ -146,7 +147,7 @@ class DrawnResult(ABC):
         target = Path(path)
         ending = target.suffix.lower()
         draw = partial(self.panel, **drawing)
-        if not target.is_dir() and ending:
+        if ending and not os.path.isdir(target):  # noqa: PTH112  (of a name that is too long, too)
             write_together([(target, self._content(ending, draw))])
             return [target]
         drawn = self._content(".png", draw)  # before the folder is made: it may fail

@@ -159,7 +159,7 @@ def _of_file(data: bytes, file: Any) -> Given:
 
 def _read(file: Any) -> bytes:
     """Read a file object to its end: pipes and sockets give less at a time than they are asked for."""
-    pieces, room = list[bytes](), MAX_BYTES + 1
+    pieces, room = list[bytes | bytearray | memoryview](), MAX_BYTES + 1
     while room > 0:
         try:
             piece = file.read(room)

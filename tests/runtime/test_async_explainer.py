@@ -3,10 +3,12 @@
 import asyncio
 import json
 import os
+import pickle
 import subprocess
 import sys
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 
 import cv2
@@ -15,6 +17,7 @@ import pytest
 
 from fusioncam import AsyncExplainer, Explainer
 from fusioncam.errors import BundleError, ImageError, ProviderError, UsageError
+from fusioncam.runtime.engine import holder
 from fusioncam.runtime.sessions.masked_graph import MASKS
 
 
@@ -53,6 +56,10 @@ async def until(condition):
     async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+def batchers():
+    return [t for t in threading.enumerate() if t.name.startswith("batcher")]
 
 
 def same(found, wanted):
@@ -159,11 +166,90 @@ def test_closing_waits_for_what_runs_and_frees_the_rest(tiny, pictures):
         await explainer.close()
         same(await running, Explainer(tiny.bundle).explain(pictures[0], 1))
         await until(lambda: engine() is None)
-        assert not [t for t in threading.enumerate() if t.name.startswith("batcher")]
+        assert not batchers()
         with pytest.raises(UsageError, match=r"^this AsyncExplainer is closed: make a new one, or close it later$"):
             await explainer.explain(pictures[0])
 
     asyncio.run(main())
+
+
+def test_whoever_gives_up_while_the_bundle_is_opened_leaves_it_to_the_next_one(tiny, pictures, monkeypatch):
+    wanted = Explainer(tiny.bundle).explain(pictures[0], 1)
+    plain, begun, let, opened = holder.PipelineHolder.open, threading.Event(), threading.Event(), []
+
+    def slow(self):
+        opened.append(1)
+        begun.set()
+        assert let.wait(60)
+        return plain(self)
+
+    monkeypatch.setattr(holder.PipelineHolder, "open", slow)
+
+    async def main():
+        explainer = AsyncExplainer(tiny.bundle)
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(explainer.explain(pictures[0]), 0.05)
+        let.set()
+        same(await explainer.explain(pictures[0], 1), wanted)
+        assert (len(opened), len(batchers())) == (1, 1)
+        await explainer.close()
+        let.clear()
+        begun.clear()
+        entering = asyncio.create_task(AsyncExplainer(tiny.bundle).__aenter__())
+        await until(begun.is_set)
+        entering.cancel()
+        let.set()
+        with pytest.raises(asyncio.CancelledError):
+            await entering
+        assert not batchers()
+
+    asyncio.run(main())
+
+
+def test_one_serves_several_event_loops(tiny, pictures):
+    explainer, wanted = AsyncExplainer(tiny.bundle, together=2), Explainer(tiny.bundle).explain(pictures[0], 1)
+
+    async def many():
+        for found in await asyncio.gather(*(explainer.explain(pictures[0], 1) for _ in range(6))):
+            same(found, wanted)
+
+    asyncio.run(many())
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda _: asyncio.run(many()), range(2)))
+    asyncio.run(explainer.close())
+    assert not batchers()
+
+
+def test_more_pictures_than_a_queue_of_the_service_holds_are_given_up_at_once(pictures, run):
+    async def work(explainer, gate):
+        for _ in range(2):
+            tasks = [asyncio.create_task(explainer.explain(pictures[0])) for _ in range(80)]
+            await until(lambda: explainer._batcher.waiting + explainer._batcher.running >= 80)
+            for task in tasks:
+                task.cancel()
+            assert {type(e) for e in await asyncio.gather(*tasks, return_exceptions=True)} == {asyncio.CancelledError}
+        gate.let.set()
+        await explainer.explain(pictures[0])
+
+    run(work, shut=True, together=80)
+
+
+def test_a_program_that_ends_without_closing_leaves_no_thread_in_the_model(tiny):
+    code = (
+        "import asyncio, atexit, threading, numpy\n"
+        "atexit.register(lambda: print([t for t in threading.enumerate() if t.name.startswith('batcher')]))\n"
+        "from fusioncam import AsyncExplainer\n"
+        "async def main():\n"
+        f"    explainer = AsyncExplainer({str(tiny.bundle)!r}, chunk=1)\n"
+        "    photo = numpy.zeros((9, 9, 3), numpy.uint8)\n"
+        "    tasks = [asyncio.create_task(explainer.explain(photo)) for _ in range(9)]\n"
+        "    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)\n"
+        "    assert explainer._batcher is not None\n"
+        "asyncio.run(main())"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert (ended.stdout, ended.stderr) == ("[]\n", "")
 
 
 def test_errors(tiny, pictures, tmp_path):
@@ -182,6 +268,8 @@ def test_errors(tiny, pictures, tmp_path):
         forked._process = os.getpid() + 1
         with pytest.raises(UsageError, match="cannot be used in a forked process: make a new one there"):
             await forked.explain(pictures[0])
+        with pytest.raises(UsageError, match="cannot be pickled: send an Explainer, or make one in each process"):
+            pickle.dumps(forked)
 
     asyncio.run(main())
     for options, error in (({"methods": ["none"]}, UsageError), ({"together": 0}, UsageError)):

@@ -66,14 +66,15 @@ def test_what_runs_in_another_thread_ends_before_the_engine_goes(tiny, pictures,
             return plain.run(*arguments)
 
     relays.score.session = Gate()
-    thread = threading.Thread(target=lambda: results.append(explainer.explain(pictures[0], 1)))
+    thread = threading.Thread(target=lambda: results.extend(explainer.explain_batch([pictures[0]] * 20, 1)))
     thread.start()
     assert arrived.wait(60)
     explainer.close()
     assert engine() is not None
     let.set()
     thread.join(60)
-    same(results[0], Explainer(tiny.bundle).explain(pictures[0], 1))
+    assert len(results) == 20
+    same(results[-1], Explainer(tiny.bundle).explain(pictures[0], 1))
     assert engine() is None
 
 

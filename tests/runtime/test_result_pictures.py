@@ -169,8 +169,10 @@ def test_saving_is_whole_or_not_at_all(explainer, file, tmp_path):
         found.save(tmp_path / "out", style="none")
     with pytest.raises(UsageError, match="no Explainer made this result"):
         BY_HAND.save(tmp_path / "out")
-    with pytest.raises(OutputError):
+    with pytest.raises(OutputError, match="No such file or directory: make its folder first"):
         found.save(tmp_path / "missing" / "a.png")
+    with pytest.raises(OutputError, match="too long: choose a shorter name"):
+        found.save(tmp_path / f"{'x' * 300}.png")
     assert {path.name for path in tmp_path.rglob("*")} == {"photo.png"}
 
 

@@ -1,9 +1,11 @@
 """Dynamic batching: the explanations of many requests run together, and share the runs of the session."""
 
 import asyncio
+import atexit
 import math
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
@@ -75,6 +77,7 @@ class Batcher:
             target=self._work, args=(open_pipeline, opened), name=f"batcher of {name}", daemon=True
         )
         self._thread.start()
+        _BATCHERS.add(self)
         self.pipeline = opened.result()
 
     @property
@@ -115,6 +118,18 @@ class Batcher:
             self._closing = True
             self._changed.notify()
         await asyncio.to_thread(self._thread.join)
+
+    def stop(self) -> None:
+        """Cancel all jobs, and wait until the thread has ended: after one run of the session, at most."""
+        if not self._thread.is_alive():  # as in a forked process, where its lock may be held for ever
+            return
+        with self._changed:
+            self._closing = True
+            jobs = [*(job.pending for job in self._running), *self._waiting]
+            self._changed.notify()
+        for pending in jobs:
+            pending.future.cancel()
+        self._thread.join()
 
     def _checked(self, job: Job) -> Job:
         methods, budget = self.pipeline.check(job.methods, job.budget)
@@ -269,3 +284,13 @@ class Batcher:
             self._observer.fallback(self.name, "all passes")
         if self.pipeline.engine_for(job.methods, job.verify) is not self.pipeline.preferred:
             self._observer.fallback(self.name, "no kernels")
+
+
+_BATCHERS: weakref.WeakSet[Batcher] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_all() -> None:
+    """Stop the batchers that nobody closed: an interpreter that ends while a session runs is aborted."""
+    for batcher in list(_BATCHERS):
+        batcher.stop()

@@ -144,7 +144,7 @@ def test_what_fits_the_model_is_taken_as_preprocessed_whatever_brings_it():
         (b"", "the data is empty"),
         (io.BytesIO(), "is empty or at its end: call its seek(0) first"),
         (io.StringIO("text"), "gives str, not bytes: open the file in binary mode, 'rb'"),
-        (" HTTPS://me:pass@example.org/photo.jpg?key=1", "https:// is an address: pass fusioncam.fetch_picture(address)"),
+        (" HTTPS://me:pass@example.org/x.jpg?key=1", "https:// is an address: pass fusioncam.fetch_picture(address)"),
         (Path("s3://me:pass@bucket/photo.jpg"), "there is no picture 's3:/"),
         ("s3://me:pass@bucket/photo.jpg", "s3:// is an address: open it, and pass the file object"),
         (np.ma.masked_greater(PIXELS / 255, 0.5), "has masked values, which are no colours: pass image.filled(value)"),
