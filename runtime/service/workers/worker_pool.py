@@ -65,7 +65,7 @@ class WorkerPool:
         self._workers: dict[int, WorkerHandle] = {}
         self._ready_workers: list[WorkerHandle] = []
         self._due: dict[int, float] = {}  # when to start the missing workers
-        self._failures, self._signals, self._reported_ready = 0, 0, False
+        self._failures, self._signals, self._reported_ready, self._replaced = 0, 0, False, False
         self._orphans, self._gone = OrphanedConnections(), MetricSamples()
         self._polled = time.monotonic()
         self.changes = ModelChanges(lambda: list(self._workers.values()))
@@ -121,10 +121,15 @@ class WorkerPool:
         return 0
 
     def _forgive(self) -> None:
-        """Forget the failures in a row where a worker has become ready."""
+        """Forget the failures in a row where a worker has become ready.
+
+        One that takes another's place has opened what the disk has now, so the others load it, too.
+        """
         ready = [worker for worker in self._workers.values() if worker.ready]
         if any(worker not in self._ready_workers for worker in ready):
             self._failures = 0
+            if self._replaced:
+                self._reload()
         self._ready_workers = ready
 
     def _start_due_workers(self) -> None:
@@ -153,7 +158,7 @@ class WorkerPool:
         Raises:
             FusionCamError: Too many died before they were ready, and none is ready.
         """
-        worker = self._workers[n]
+        worker, self._replaced = self._workers[n], True
         self._orphans.adopt(worker.close())
         gone = sum_samples([self._gone, drop_gauges(worker.samples)])
         del self._workers[n]

@@ -88,7 +88,7 @@ def test_the_hangup_of_a_terminal_ends_and_any_other_reloads(monkeypatch, had, h
 
 
 def test_workers_change_together(tmp_path, monkeypatch, until, service):
-    """A version is added and one is broken; by a client and by a signal; and a worker dies with the model unloaded."""
+    """A version is added and one is broken; by a client and by a signal; and workers die meanwhile."""
     monkeypatch.setenv("FUSIONCAM_TOKEN", "s3cret")
     folder = tmp_path / "pets"
     export_model(MODEL, folder / "1")
@@ -104,6 +104,12 @@ def test_workers_change_together(tmp_path, monkeypatch, until, service):
             asked = [running.ask("GET", "/v2/models/pets", None, TOKEN)[1] for _ in range(12)]
             return {tuple(json.loads(body).get("versions", ())) for body in asked}
 
+        def kill():
+            worker = running.workers[0]
+            worker.kill()
+            until(lambda: len(running.workers) == 2 and worker.pid not in {w.pid for w in running.workers})
+            return worker.pid
+
         shutil.copytree(folder / "1", folder / "2")
         assert [entry["version"] for entry in post("models/pets/load")[1]] == ["1", "2"]
         assert versions() == {("1", "2")}
@@ -116,12 +122,14 @@ def test_workers_change_together(tmp_path, monkeypatch, until, service):
         shutil.rmtree(folder / "1")
         os.kill(running.process.pid, signal.SIGHUP)
         until(lambda: versions() == {("2",)})
+        shutil.copytree(folder / "2", folder / "4")
+        killed = [kill()]
+        until(lambda: versions() == {("2", "4")})
         assert post("models/pets/unload")[1][0]["state"] == "UNAVAILABLE"
-        killed = running.workers[0]
-        killed.kill()
-        until(lambda: len(running.workers) == 2 and killed.pid not in {w.pid for w in running.workers})
+        killed.append(kill())
         until(running.ready)
         assert versions() == {()}
+        shutil.rmtree(folder / "4")
         assert post("models/pets/load")[0] == 200
         assert versions() == {("2",)}
         for worker in running.workers:
@@ -129,5 +137,5 @@ def test_workers_change_together(tmp_path, monkeypatch, until, service):
         assert versions() == {("2",)}
         assert all(psutil.pid_exists(worker.pid) for worker in running.workers)
         assert running.end().splitlines() == [
-            f"warning: worker {killed.pid} was killed by SIGKILL; another takes its place"
+            f"warning: worker {pid} was killed by SIGKILL; another takes its place" for pid in killed
         ]
