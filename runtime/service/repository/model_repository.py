@@ -91,7 +91,7 @@ class ModelRepository:
         """
         self._check_name(name)
         if name not in self._served:
-            raise UnknownModelError(f"model {name!r} is not there: {UNLOADED}; load it, or ask for another")
+            raise UnknownModelError(f"model {name!r} is not there: it was unloaded; load it, or ask for another")
         return tuple(self._served[name])
 
     def __iter__(self) -> Iterator[ServedModel]:
@@ -148,8 +148,9 @@ class ModelRepository:
             try:
                 versions = await to_thread.run_sync(self._open, change.name, abandon_on_cancel=True)
             except FusionCamError as error:
-                kept = "stays as it was" if change.name in self._served else "stays unloaded"
-                raise FusionCamError(f"model {change.name!r} {kept}: {error}") from error
+                if change.name not in self._served:
+                    raise FusionCamError(f"model {change.name!r} stays unloaded: {error}") from error
+                raise FusionCamError(f"model {change.name!r} stays as it was: {error}") from error
         self._staged = change, versions
 
     def commit(self) -> None:
