@@ -16,7 +16,6 @@ import numpy as np
 from fusioncam.errors import FusionCamError, UsageError, first_line
 from fusioncam.runtime.sessions.native_stderr import native_stderr
 
-BATCH = 4  # items an actor takes at a time
 PATIENCE = 10.0  # seconds until a cluster's address must answer
 
 Item = TypeVar("Item")
@@ -59,7 +58,12 @@ class Actor:
 
 
 def with_ray(
-    open_worker: Callable[[int], Work[Item, Result]], workers: int, address: str | None = None, in_order: bool = False
+    open_worker: Callable[[int], Work[Item, Result]],
+    workers: int,
+    address: str | None = None,
+    *,
+    together: int,
+    in_order: bool = False,
 ) -> Work[Item, Result]:
     """Return a function that works with Ray.
 
@@ -69,6 +73,7 @@ def with_ray(
         open_worker: Opens a worker with this number of CPU threads, in a process of its own; can be pickled.
         workers: Actors, each with a worker.
         address: Of a running cluster; by default Ray finds one, or is started here.
+        together: Items that an actor takes at a time: their results come together.
         in_order: Whether the results come in the order of the items.
 
     Raises:
@@ -89,8 +94,8 @@ def with_ray(
             data = ray.data.from_items([{"item": pickle.dumps(item)} for item in items]).map_batches(
                 Actor,
                 fn_constructor_args=(open_worker, cores, str(Path.cwd())),
-                batch_size=BATCH,
-                compute=ray.data.ActorPoolStrategy(size=min(workers, math.ceil(len(items) / BATCH))),
+                batch_size=together,
+                compute=ray.data.ActorPoolStrategy(size=min(workers, math.ceil(len(items) / together))),
                 num_cpus=cores,
             )
             for row in data.iter_rows():

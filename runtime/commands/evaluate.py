@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from fusioncam.runtime.evaluation.annotations import Annotations
 
 TARGETS = ("top", "annotated")
+TOGETHER = 4  # photos that a worker evaluates at a time: they share chunks
 
 Folder = Annotated[Path, Argument(metavar="FOLDER", help="Photos.")]
 Out = Annotated[Path, Option("--out", "-o", metavar="DIR", help="Folder for the results.")]
@@ -115,7 +116,7 @@ def evaluate(
             _shuffled(bundle, stack) if sanity else None, parts(providers), chunk, threads, allow_cpu,
         )  # fmt: skip
         # Before the store: a model that cannot be run leaves no folder behind.
-        rows = with_ray(partial(open_rows, config), *cluster) if cluster else Evaluator(config).rows
+        rows = with_ray(partial(open_rows, config), *cluster, together=TOGETHER) if cluster else Evaluator(config).rows
         same = settings_of(config, manifest, folder) | {"class_offset": class_offset}
         store = stack.enter_context(Store(out, same, restart))
         note_assumptions(manifest, methods, quiet)

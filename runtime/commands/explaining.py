@@ -128,7 +128,7 @@ class Run:
         if self.cluster:
             bundles = tuple(Path(os.path.abspath(bundle)) for bundle in config.bundles)  # noqa: PTH100  (links stay)
             config = replace(config, bundles=bundles)
-            return with_ray(partial(open_packed, config), *self.cluster, in_order=True), BLOCK
+            return with_ray(partial(open_packed, config), *self.cluster, together=1, in_order=True), BLOCK
 
         def watch(photo: PhotoFile) -> AbstractContextManager[Progress]:
             return console.progress_bar(photo.title, self.quiet)

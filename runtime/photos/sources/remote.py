@@ -14,6 +14,7 @@ from fusioncam.runtime.photos.limits import MAX_BYTES
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+(://|::)")
 WEB = ("http", "https")
+VERSIONS = ("ETag", "etag", "md5Hash", "md5", "sha256")  # what stores call the version or the digest of a file
 
 
 def is_web_file(address: str) -> bool:
@@ -149,10 +150,8 @@ def version_of(address: str) -> str | None:
         return None
     try:
         place = Remote.at(address)
-        general = importlib.import_module("fsspec").AbstractFileSystem.ukey
-        # That of an archive, and one that is made of all facts, may be another one in the next process.
-        unstable = bool(place.suffix) or type(place.files).ukey is general
-        return None if unstable else str(place.files.ukey(place.path))
+        facts = place.files.info(place.path)
+        return next((f"{name} {facts[name]}" for name in VERSIONS if facts.get(name)), None)
     except Exception:  # of any library: nothing is known then
         return None
 
