@@ -42,7 +42,7 @@ class Command(TyperCommand):
             if kind == "argument":
                 # The parser adds a type to the name, which says `<list[Path]>`, and `[required]`, which brackets tell.
                 name, meaning = parameter.metavar or parameter.name.upper(), parameter.help or ""
-            yield name, meaning
+            yield name, meaning.replace("\\[", "[")  # older parsers write the bracket so, for rich
 
 
 def with_debug(command: Callable[..., Any]) -> Callable[..., Any]:
