@@ -20,7 +20,7 @@ NO_RULE = "no gradient rule for"
 INTEGERS = (
     "it holds 8-bit integers, made by {}; quantise the model with QuantizeLinear / DequantizeLinear pairs instead"
 )
-NO_GRID = "none has height and width that cover the picture in order, neither mirrored nor padded"
+NO_GRID = "none has height and width that cover the picture in order, neither mirrored nor padded nor cut out of it"
 EARLY = 1 / 3  # share of the weighted operators: a default with no more of them before it gets a remark
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
 BYTES = (ir.DataType.UINT8, ir.DataType.INT8)

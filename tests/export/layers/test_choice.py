@@ -103,18 +103,23 @@ def test_nothing_to_choose(tmp_path):
     assert "none has height and width" in report.reason
 
 
-@pytest.mark.parametrize("change", ["mirrored", "padded"])
+MOVES = {
+    "mirrored": ("Slice", ["last", "first", "columns", "last"]),
+    "padded": ("Pad", ["below"]),
+    "cut": ("Slice", ["four", "end", "columns"]),
+}
+
+
+@pytest.mark.parametrize("change", MOVES)
 def test_pictures_that_the_model_moves(change, classifier, tmp_path):
     model = classifier()
-    numbers = {"last": [-1], "first": [-99], "columns": [3], "below": [0, 0, 0, 0, 0, 0, 8, 0]}
+    numbers = {"last": [-1], "first": [-99], "four": [4], "end": [99], "columns": [3], "below": [0] * 6 + [8, 0]}
     model.graph.initializer.extend(numpy_helper.from_array(np.array(v), k) for k, v in numbers.items())
-    mirror = helper.make_node("Slice", ["image", "last", "first", "columns", "last"], ["moved"])
-    model.graph.node.insert(
-        0, mirror if change == "mirrored" else helper.make_node("Pad", ["image", "below"], ["moved"])
-    )
+    operator, arguments = MOVES[change]
+    model.graph.node.insert(0, helper.make_node(operator, ["image", *arguments], ["moved"]))
     model.graph.node[1].input[0] = "moved"
     onnx.save(model, tmp_path / "m.onnx")
-    with pytest.raises(ModelError, match="cover the picture in order, neither mirrored nor padded"):
+    with pytest.raises(ModelError, match="cover the picture in order, neither mirrored nor padded nor cut out"):
         export_model(tmp_path / "m.onnx", tmp_path / "t.fcam")
 
 
