@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from contextlib import redirect_stderr, redirect_stdout
+from html import unescape
 from io import StringIO
 from pathlib import Path
 
@@ -213,6 +214,7 @@ def test_every_picture_is_shown_and_can_be_made_again():
 def site(tmp_path_factory):
     pytest.importorskip("mkdocs")
     pytest.importorskip("material")
+    pytest.importorskip("mkdocs_jupyter")
     pytest.importorskip("mkdocstrings_handlers.python")
     pytest.importorskip("fastapi")
     folder = tmp_path_factory.mktemp("site")
@@ -238,3 +240,20 @@ def test_what_is_made_from_the_code_is_there(site):
         assert f'id="fusioncam-{name}"' in reference
     assert "crop_fraction" in (site / "reference" / "bundle" / "index.html").read_text(encoding="utf-8")
     assert not [p for p in site.rglob("*.html") if "&lt;!-- made:" in p.read_text(encoding="utf-8")]
+
+
+NOTEBOOK = {
+    "says": ("gradient agrees with central differences", "star 0.61", "Fusion-CAM is supported", "picture-5.npz"),
+    "links": ("choosing", "how/budgets", "how/evaluate", "reference/python", "tutorial"),
+}
+
+
+def test_the_notebook_was_run_and_shows_its_pictures(site):
+    folder = site / "notebooks" / "first_hour"
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    text = unescape(re.sub(r"<[^>]+>", "", page))
+    assert [words for words in NOTEBOOK["says"] if words not in text] == []
+    assert len(re.findall(r'<img[^>]+src="data:image/png;base64,', page)) == 6
+    for link in NOTEBOOK["links"]:
+        assert f'href="../../{link}/"' in page
+        assert (site / link / "index.html").exists()

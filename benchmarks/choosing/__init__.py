@@ -1,0 +1,1 @@
+"""Parts of `choosing.py`: the transformer that it trains, and its table."""
