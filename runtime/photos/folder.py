@@ -84,7 +84,7 @@ def is_photo(path: str, first_bytes: Callable[[], bytes]) -> bool:
 
 
 def local_entries(folder: str) -> Iterator[Entry]:
-    """Yield the files of a folder on this machine and its subfolders; a link to a folder is neither.
+    """Yield the files of a folder on this machine and its subfolders; a link to a folder, or to nothing, is neither.
 
     Raises:
         OSError: The folder cannot be read.
@@ -92,8 +92,15 @@ def local_entries(folder: str) -> Iterator[Entry]:
     with os.scandir(folder) as entries:
         for entry in entries:
             is_folder = entry.is_dir(follow_symlinks=False)
-            if is_folder or entry.is_file():
+            if is_folder or _is_file(entry):
                 yield Entry(entry.name, is_folder, entry.path)
+
+
+def _is_file(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link in a circle, or to where nobody may look: the error is that of the file, when it is read
+        return True
 
 
 def local_head(place: str) -> bytes:

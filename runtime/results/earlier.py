@@ -15,7 +15,10 @@ from fusioncam.runtime.results.settings import changed_settings
 Record = dict[str, Any]
 """What STEM.json holds."""
 
-_FIELDS = {"maps", "class_index", "passes"}  # by which a record is told from other JSON
+# Fields with their types, by which a record is told from other JSON, and those that a table reads besides.
+_FIELDS = {"maps": str, "class_index": int, "passes": dict, "timing_seconds": dict, "flags": dict}
+# The last bytes of a whole file: how many, and how they begin.
+_ENDS = {".npz": (22, b"PK\x05\x06"), ".png": (12, b"\0\0\0\0IEND")}
 
 
 class EarlierResults:
@@ -29,6 +32,7 @@ class EarlierResults:
 
     def __init__(self, folder: Path, endings: Sequence[str], several: bool) -> None:
         self._folder, self._several = folder, several
+        self._endings = [ending for ending in endings if ending != ".json"]
         alike = "|".join(map(re.escape, endings))
         self._of_class = re.compile(rf"(.+)-(\d+)(?:{alike})", re.DOTALL)
         # The listing of one folder is kept: photos come folder by folder.
@@ -51,7 +55,8 @@ class EarlierResults:
             record = json.loads((self._folder / f"{stem}.json").read_bytes())
         except (OSError, ValueError, RecursionError):
             return None
-        return record if isinstance(record, dict) and record.keys() >= _FIELDS else None
+        is_record = isinstance(record, dict) and all(isinstance(record.get(f), kind) for f, kind in _FIELDS.items())
+        return record if is_record else None
 
     def is_of_another(self, stem: str, photo: PhotoFile) -> bool:
         """Return whether a stem has results of a photo of another name and another content."""
@@ -65,21 +70,30 @@ class EarlierResults:
         Raises:
             UsageError: They were made with other settings.
         """
-        records = [record for known in self.stems(stem) if (record := self.record(known)) and _is_whole(record)]
-        if not records:
-            return None
-        fingerprint = photo.fingerprint()
-        records = [record for record in records if record.get("fingerprint") == fingerprint]
-        for record in records:
+        found = {known: record for known in self.stems(stem) if (record := self.record(known)) is not None}
+        fingerprint = photo.fingerprint() if found else None
+        found = {known: record for known, record in found.items() if record.get("fingerprint") == fingerprint}
+        for known, record in found.items():
             if record.get("settings") != settings:
                 raise UsageError(
-                    f"{self._folder / f'{stem}.json'} was made with other settings "
+                    f"{self._folder / f'{known}.json'} was made with other settings "
                     f"({changed_settings(record.get('settings'), settings)}); choose another folder with -o, or "
                     "leave out --resume to make all results again"
                 )
-        of_class = {record["class_index"]: record for record in records}
-        explained: list[int] = records[0].get("explained", [*of_class]) if records else []
-        return [of_class[c] for c in explained] if records and {*explained} <= {*of_class} else None
+        of_class = {record["class_index"]: record for known, record in found.items() if self._is_whole(record, known)}
+        if not of_class:
+            return None
+        explained: Any = next(iter(of_class.values())).get("explained", [*of_class])
+        is_all = isinstance(explained, list) and explained and all(c in [*of_class] for c in explained)
+        return [of_class[c] for c in explained] if is_all else None
+
+    def _is_whole(self, record: Record, stem: str) -> bool:
+        """Return whether the files of a result are whole: the record appears first, and a process may be killed then.
+
+        The record of a folder that was copied names files elsewhere.
+        """
+        own = os.path.abspath(record["maps"]) == os.path.abspath(self._folder / f"{stem}.npz")  # noqa: PTH100
+        return own and all(_is_complete(self._folder / f"{stem}{ending}") for ending in self._endings)
 
     def _list_classes(self, parent: str) -> dict[str, set[int]]:
         """Return the class numbers behind each stem in a folder, whatever file has them."""
@@ -91,7 +105,12 @@ class EarlierResults:
         return found
 
 
-def _is_whole(record: Record) -> bool:
-    """Return whether the files are there that a record names: it appears first, and a process may be killed then."""
-    names = [record.get("maps"), record.get("picture"), *(record.get("pictures") or {}).values()]
-    return all(Path(name).is_file() for name in names if isinstance(name, str))
+def _is_complete(file: Path) -> bool:
+    """Return whether a file is there to its end; where the machine went down, it may be empty or cut short."""
+    length, begin = _ENDS[file.suffix]
+    try:
+        with file.open("rb") as opened:
+            opened.seek(-length, os.SEEK_END)
+            return opened.read().startswith(begin)
+    except OSError:
+        return False

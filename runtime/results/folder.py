@@ -99,7 +99,7 @@ class ResultFolder:
                 kind, file = "picture" if there[0].suffix == ".png" else "file", there[0]
                 raise UsageError(
                     f"the results of {photo.shown_name} could overwrite a {kind} in {file.parent}, {file.name!r}; "
-                    "choose another folder with -o"
+                    "move it away, or choose another folder with -o"
                 )
 
     def _record(self, result: PhotoResult, of_class: ClassResult, stem: str, explained: Sequence[int]) -> Record:

@@ -24,6 +24,7 @@ from fusioncam.runtime.photos.sources.photo_file import PhotoFile
 from fusioncam.runtime.photos.sources.remote import Remote, is_address, is_web_file, require_remote, unreadable
 
 BLOCK = 1 << 16  # bytes of standard input at a time
+BOM = b"\xef\xbb\xbf"  # before text that Windows writes
 HERE = "file://"
 _PATTERN = re.compile(r"[*?[]")
 
@@ -51,7 +52,7 @@ class PhotoFiles:
     def __iter__(self) -> Iterator[PhotoFile]:
         for given in self._names:
             name = url2pathname(urlsplit(given).path) if given.startswith(HERE) else given
-            if Path(name).is_dir():
+            if _is_folder(name):
                 yield from self._in_folder(name)
             elif os.path.lexists(name):
                 yield PhotoFile(name, Path(name).name)
@@ -81,7 +82,7 @@ class PhotoFiles:
         """Yield the photos whose names match a pattern, without those among the results."""
         results = set() if self._results is None else {Path(os.path.realpath(self._results))}
         places = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207  (of names, which need be no paths)
-        left = (place for place in places if not is_below(place, results) and not Path(place).is_dir())
+        left = (place for place in places if not is_below(place, results) and not _is_folder(place))
         yield from self._matched(pattern, pattern, left, local_head, str)
 
     def _at_address(self, address: str) -> Iterator[PhotoFile]:
@@ -160,10 +161,15 @@ def check_names(names: Iterable[str], results: Path) -> None:
         UsageError: The results would lie in a folder of photos itself, or a package is missing that an address needs.
     """
     for name in names:
-        if Path(name).is_dir():
+        if _is_folder(name):
             results_among(Path(name), results)
         elif is_address(name) and not (name.startswith(HERE) or is_web_file(name) or os.path.lexists(name)):
             require_remote(name)
+
+
+def _is_folder(name: str) -> bool:
+    """Return whether a name is that of a folder; a name that is too long, or lies where nobody may look, is not."""
+    return os.path.isdir(name)  # noqa: PTH112  (Path.is_dir raises an error)
 
 
 def names_in(stream: BufferedReader, end: bytes) -> Iterator[str]:
@@ -173,9 +179,10 @@ def names_in(stream: BufferedReader, end: bytes) -> Iterator[str]:
         stream: Standard input.
         end: The byte after each name: a line feed, or NUL for names that hold line feeds.
     """
-    rest = b""
+    rest, mark = b"", BOM
     while block := stream.read1(BLOCK):
-        *names, rest = (rest + block).split(end)
+        *names, rest = (rest + block).removeprefix(mark).split(end)
+        mark = b""
         yield from (os.fsdecode(name) for name in map(_line, names) if name)
     if _line(rest):
         yield os.fsdecode(_line(rest))

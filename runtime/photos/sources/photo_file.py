@@ -1,6 +1,7 @@
 """The file of a photo, here or elsewhere, before it is read."""
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,7 @@ class PhotoFile:
     @property
     def is_remote(self) -> bool:
         """Return whether the file is elsewhere."""
-        return is_address(self.name) and not Path(self.name).exists()
+        return is_address(self.name) and not os.path.exists(self.name)  # noqa: PTH110  (a name may be too long)
 
     def read(self) -> tuple[Photo, str]:
         """Read the file, and return the photo and what identifies the content of the file.

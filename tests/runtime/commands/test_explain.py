@@ -175,6 +175,29 @@ class TestResume:
         assert explain("--resume")[1] == []
         assert explain()[1] == ["0.png", "a.jpg", "a.png", "b.png", "sub/a.png"]
 
+    def test_what_is_cut_short_or_of_another_folder_is_made_again(self, explain, photos, tmp_path):
+        out = tmp_path / "out"
+        explain()
+        (out / "a.npz").write_bytes((out / "a.npz").read_bytes()[:-1])
+        (out / "a_2.npz").write_bytes(b"")
+        (out / "b.png").write_bytes((out / "b.png").read_bytes()[:200])
+        assert explain("--resume")[1] == ["a.jpg", "a.png", "b.png"]
+        for field, wrong in (("class_index", [1]), ("passes", None), ("flags", [])):
+            record = json.loads((out / "b.json").read_text())
+            (out / "b.json").write_text(json.dumps({**record, field: wrong}))
+            status, made, err = explain("--resume")
+            assert (status, made) == (1, [])
+            assert "could overwrite a file in" in err
+            assert "'b.npz'; move it away, or choose another folder" in err
+            (out / "b.json").write_text(json.dumps(record))
+        out.rename(tmp_path / "first")
+        shutil.copytree(tmp_path / "first", out)
+        record = json.loads((out / "b.json").read_text())
+        (out / "b.json").write_text(json.dumps({**record, "maps": str(tmp_path / "first" / "b.npz")}))
+        assert explain("--resume")[1] == ["b.png"]
+        (out / "b.json").write_text(json.dumps({**record, "explained": []}))
+        assert explain("--resume")[1] == ["b.png"]
+
     def test_a_picture_that_comes_between_takes_no_name(self, explain, photos, tmp_path):
         assert explain("--resume")[1] == ["a.jpg", "a.png", "b.png", "sub/a.png"]
         cv2.imwrite(str(photos / "a.bmp"), np.full((9, 9, 3), 99, np.uint8))

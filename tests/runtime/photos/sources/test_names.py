@@ -101,6 +101,19 @@ class TestHere:
         assert names(b"a.jpg\r\n\nb c.jpg\ncaf\xe9.png", b"\n") == ["a.jpg", "b c.jpg", "caf\udce9.png"]
         assert names(b"a\nb.jpg\0c.jpg\0", b"\0") == ["a\nb.jpg", "c.jpg"]
         assert names(b"\n", b"\n") == []
+        assert names(b"\xef\xbb\xbfa.jpg\r\n\xef\xbb\xbfb.jpg", b"\n") == ["a.jpg", "\ufeffb.jpg"]
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="needs links")
+    def test_names_that_cannot_be_looked_up_are_failures_of_their_own(self, tree):
+        (tree / "circle.jpg").symlink_to("circle.jpg")
+        (tree / "gone.jpg").symlink_to("nowhere.jpg")
+        long, *found = PhotoFiles(["x" * 5000, str(tree), str(tree / "circle.jpg")])
+        check_names([long.name], tree)
+        assert [file.place for file in found] == ["a.png", "b.JPG", "circle.jpg", "circle.jpg"]
+        for file, why in ((long, "too long"), (found[-1], "symbolic links"), (found[-2], "symbolic links")):
+            assert (file.is_remote, file.fingerprint()) == (False, None)
+            with pytest.raises(ImageError, match=why):
+                file.read()
 
 
 class TestElsewhere:
