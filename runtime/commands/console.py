@@ -56,7 +56,9 @@ def show_warning(message: Warning | str, *_: object, **__: object) -> None:
 def progress_bar(title: str, quiet: bool) -> Iterator[Callable[[int, int | None], None]]:
     """Show a bar with the time left, none where `quiet`; yields a function to call with (done, all)."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal) as bar:
+    hidden = quiet or not err.is_terminal
+    # Redirected, what is printed meanwhile would go to standard error, too.
+    with Progress(*columns, console=err, transient=True, disable=hidden, redirect_stdout=False) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, every: bar.update(task, completed=done, total=every)
 

@@ -22,6 +22,7 @@ from fusioncam.runtime.commands.options import (
     Bundle,
     Chunk,
     Json,
+    Out,
     Providers,
     Quiet,
     Recursive,
@@ -39,7 +40,6 @@ TARGETS = ("top", "annotated")
 TOGETHER = 4  # photos that a worker evaluates at a time: they share chunks
 
 Folder = Annotated[Path, Argument(metavar="FOLDER", help="Photos.")]
-Out = Annotated[Path, Option("--out", "-o", metavar="DIR", help="Folder for the results.")]
 AnnotationsFile = Annotated[
     Path | None,
     Option(metavar="FILE", help="Places of the objects: COCO JSON, Pascal VOC XML or a folder of it, or a JSON list."),

@@ -19,6 +19,7 @@ from fusioncam.runtime.commands.options import (
     Chunk,
     Json,
     MemoryLimit,
+    Out,
     Providers,
     Quiet,
     Recursive,
@@ -36,7 +37,6 @@ Images = Annotated[
         "on standard input, one a line.",
     ),
 ]
-Out = Annotated[Path, Option("--out", "-o", metavar="DIR", help="Folder for the results.")]
 Classes = Annotated[
     list[str] | None,
     Option(

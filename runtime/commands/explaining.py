@@ -113,7 +113,8 @@ class Run:
             folder = stack.enter_context(ResultFolder(self.out, endings, settings, selection.several, self.resume))
             folder.check(self.pictures.named())
             work, block = self._work(config, explainer)
-            step = stack.enter_context(console.progress_bar(self.out.name, self.quiet or not self.cluster))
+            no_bar = self.quiet or self.cluster is None or report.prints_lines
+            step = stack.enter_context(console.progress_bar(self.out.name, no_bar))
             for outcome in explain_photos(files, folder, work, block):
                 report.add(outcome)
                 if table:

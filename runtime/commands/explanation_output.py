@@ -28,6 +28,11 @@ class Report:
         self._failed: list[dict[str, str]] = []
         self._photos = self._failures = self._kept = 0
 
+    @property
+    def prints_lines(self) -> bool:
+        """Return whether something is printed for each photo."""
+        return self._form != "json"
+
     def add(self, outcome: Outcome) -> None:
         """Print what became of a photo."""
         self._photos += 1

@@ -1,15 +1,27 @@
 """Options that several commands share."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
 
+from fusioncam.errors import UsageError
 from fusioncam.runtime.commands.completion import choice, word_list
 
 Bundle = Annotated[Path, Argument(metavar="BUNDLE", help="Bundle made by `fusioncam export`.")]
 Json = Annotated[bool, Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="No progress bar, no notes.")]
+
+
+def _checked_out(out: Path) -> Path:
+    """Return a folder for results; raise UsageError for an address, of which a path would make a folder here."""
+    if re.match(r"[a-z][a-z0-9+.-]+:/", out.as_posix()):
+        raise UsageError(f"results go into a folder on this machine, not to {str(out)!r}: copy them there afterwards")
+    return out
+
+
+Out = Annotated[Path, Option("--out", "-o", metavar="DIR", help="Folder for the results.", callback=_checked_out)]
 Recursive = Annotated[bool, Option("--recursive", "-r", help="Also take photos of subfolders.")]
 Size = Annotated[
     tuple[int, int] | None, Option("--size", metavar="H,W", help="Input size, where the model leaves it open.")

@@ -1,5 +1,6 @@
 """The command line as a user meets it: files in, files out."""
 
+import io
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import time
 import cv2
 import numpy as np
 import pytest
+from rich.console import Console
 
 from fusioncam.runtime.commands import console
 
@@ -152,6 +154,16 @@ def test_the_bar_is_silent_where_nobody_looks(run, bundle, tmp_path):
     assert run("explain", bundle, "one.png", "-o", tmp_path)[2] == ""
     with console.progress_bar("x", quiet=True) as step:
         step(1, 2)
+
+
+def test_what_is_printed_beside_a_bar_goes_to_standard_output(monkeypatch, capsys):
+    shown = io.StringIO()
+    monkeypatch.setattr(console, "err", Console(file=shown, force_terminal=True))
+    with console.progress_bar("pictures", quiet=False) as step:
+        console.say_json_line({"image": "a.png"})
+        step(1, None)
+    assert capsys.readouterr().out == '{"image": "a.png"}\n'
+    assert "pictures" in shown.getvalue()
 
 
 def test_ctrl_c_leaves_whole_files_only(bundle, work, tmp_path, only_line, load_maps):

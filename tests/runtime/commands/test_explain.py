@@ -109,6 +109,14 @@ class TestNames:
         assert status == 2
         assert "nowhere://" in only_line(err)
 
+    def test_results_stay_on_this_machine(self, run, bundle, photos, tmp_path, monkeypatch, only_line):
+        monkeypatch.chdir(tmp_path)
+        for command in ("explain", "evaluate"):
+            status, _, err = run(command, bundle, photos, "-o", "s3://bucket/out")
+            assert status == 2
+            assert "results go into a folder on this machine" in only_line(err)
+        assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
     def test_no_file_of_the_users_is_overwritten(self, run, bundle, photos, tmp_path):
         """Annotations beside photos have their names; the pictures without such a file are explained."""
         out = tmp_path / "out"
