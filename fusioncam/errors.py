@@ -68,7 +68,15 @@ class GraphRefusedError(ProviderError):
 
 
 class OutputError(FusionCamError):
-    """A result that cannot be written to its place."""
+    """A result that cannot be written to its place.
+
+    Attributes:
+        only_name: Whether the name alone is at fault, so that results of other names can be written.
+    """
+
+    def __init__(self, message: str, only_name: bool = False) -> None:
+        super().__init__(message)
+        self.only_name = only_name
 
 
 class DeviceError(FusionCamError):

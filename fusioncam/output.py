@@ -38,7 +38,8 @@ def advice_on(error: Exception) -> str:
 
 def _refusal(path: Path, error: Exception) -> OutputError:
     reason = getattr(error, "strerror", None) or error
-    return OutputError(f"cannot write {str(path)!r}: {reason}: {advice_on(error)}")
+    only_name = getattr(error, "errno", None) in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
+    return OutputError(f"cannot write {str(path)!r}: {reason}: {advice_on(error)}", only_name)
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
@@ -83,7 +84,7 @@ def _target(path: str | os.PathLike[str]) -> Path:
     except ValueError as error:  # a null byte, or what no file system can encode
         raise _refusal(Path(path), error) from error
     if target.exists() and not target.is_file():
-        raise OutputError(f"cannot write {str(path)!r}: it is not an ordinary file: choose another name")
+        raise OutputError(f"cannot write {str(path)!r}: it is not an ordinary file: choose another name", True)
     return target
 
 
@@ -99,7 +100,8 @@ def prepare_folder(path: str | os.PathLike[str]) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except (FileExistsError, NotADirectoryError):
-        raise OutputError(f"cannot make folder {str(folder)!r}: a file is in the way: choose another name") from None
+        message = f"cannot make folder {str(folder)!r}: a file is in the way: choose another name"
+        raise OutputError(message, only_name=True) from None
     except (OSError, ValueError) as error:
         raise _refusal(folder, error) from error
 

@@ -59,10 +59,10 @@ class Pictures:
 
     def named(self) -> list[PhotoFile]:
         """Return the files that are named one by one, and are here."""
-        return [PhotoFile(name, Path(name).name) for name in self.names if os.path.isfile(name)]  # noqa: PTH113
+        return [PhotoFile(name, Path(name).name) for name in dict.fromkeys(self.names) if os.path.isfile(name)]  # noqa: PTH113
 
     def _all_names(self) -> Iterator[str]:
-        for name in self.names:
+        for name in dict.fromkeys(self.names):
             if name == STDIN:
                 yield from names_in(cast(BufferedReader, sys.stdin.buffer), b"\0" if self.null else b"\n")
             else:

@@ -80,20 +80,19 @@ class EarlierResults:
                     f"({changed_settings(record.get('settings'), settings)}); choose another folder with -o, or "
                     "leave out --resume to make all results again"
                 )
-        of_class = {record["class_index"]: record for known, record in found.items() if self._is_whole(record, known)}
+        of_class = {record["class_index"]: record for known, record in found.items() if self._is_whole(known)}
         if not of_class:
             return None
         explained: Any = next(iter(of_class.values())).get("explained", [*of_class])
         is_all = isinstance(explained, list) and explained and all(c in [*of_class] for c in explained)
         return [of_class[c] for c in explained] if is_all else None
 
-    def _is_whole(self, record: Record, stem: str) -> bool:
-        """Return whether the files of a result are whole: the record appears first, and a process may be killed then.
+    def _is_whole(self, stem: str) -> bool:
+        """Return whether all files of a result are whole: the record appears first, and a process may be killed then.
 
-        The record of a folder that was copied names files elsewhere.
+        They are looked for in this folder: its record has other names where the folder was moved or copied.
         """
-        own = os.path.abspath(record["maps"]) == os.path.abspath(self._folder / f"{stem}.npz")  # noqa: PTH100
-        return own and all(_is_complete(self._folder / f"{stem}{ending}") for ending in self._endings)
+        return all(_is_complete(self._folder / f"{stem}{ending}") for ending in self._endings)
 
     def _list_classes(self, parent: str) -> dict[str, set[int]]:
         """Return the class numbers behind each stem in a folder, whatever file has them."""

@@ -75,7 +75,11 @@ class ResultFolder:
         Raises:
             UsageError: They were made with other settings.
         """
-        return self._earlier.kept(photo, stem, self._settings) if self._resume else None
+        if not self._resume:
+            return None
+        records = self._earlier.kept(photo, stem, self._settings)
+        # The folders of photos and results may have other names than in the earlier run.
+        return records and [record | self._names_in(record["class_index"], photo, stem) for record in records]
 
     def save(self, result: PhotoResult, stem: str) -> list[Record]:
         """Write the files of a photo, all or none, and return the records that STEM.json holds.
@@ -103,13 +107,8 @@ class ResultFolder:
                 )
 
     def _record(self, result: PhotoResult, of_class: ClassResult, stem: str, explained: Sequence[int]) -> Record:
-        files = {kind: str(file) for kind, file in self._files(self._of_class(stem, of_class)).items()}
-        separate = {kind: file for kind, file in files.items() if kind not in ("npz", "json", "png")}
         return {
-            "image": result.photo.shown_name,
-            "maps": files["npz"],
-            **({"picture": files["png"]} if "png" in files else {}),
-            **({"pictures": separate} if separate else {}),
+            **self._names_in(of_class.class_index, result.photo, stem),
             "resolution": self._settings["resolution"],
             **{key: value for key, value in of_class.summary.items() if key != "image"},
             **({"explained": explained} if self._several else {}),
@@ -117,19 +116,30 @@ class ResultFolder:
             "settings": self._settings,
         }
 
+    def _names_in(self, class_index: int, photo: PhotoFile, stem: str) -> Record:
+        """Return the names of files that a record has."""
+        files = {kind: str(file) for kind, file in self._files(self._of_class(stem, class_index)).items()}
+        separate = {kind: file for kind, file in files.items() if kind not in ("npz", "json", "png")}
+        return {
+            "image": photo.shown_name,
+            "maps": files["npz"],
+            **({"picture": files["png"]} if "png" in files else {}),
+            **({"pictures": separate} if separate else {}),
+        }
+
     def _contents(
         self, classes: Sequence[ClassResult], records: Sequence[Record], stem: str
     ) -> Iterator[tuple[Path, Content]]:
         """Yield the files of a photo in their order: records first, which tell whose the others are."""
-        files = [self._files(self._of_class(stem, of_class)) for of_class in classes]
+        files = [self._files(self._of_class(stem, of_class.class_index)) for of_class in classes]
         for of_files, record in zip(files, records, strict=True):
             yield of_files["json"], json_bytes(record)
         for of_files, of_class in zip(files, classes, strict=True):
             for kind, content in of_class.contents.items():
                 yield of_files[kind], content
 
-    def _of_class(self, stem: str, of_class: ClassResult) -> str:
-        return f"{stem}-{of_class.class_index}" if self._several else stem
+    def _of_class(self, stem: str, class_index: int) -> str:
+        return f"{stem}-{class_index}" if self._several else stem
 
     def _files(self, stem: str) -> dict[str, Path]:
         return {kind: self.folder / f"{stem}{ending}" for kind, ending in self._endings.items()}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from fusioncam.errors import FusionCamError, ImageError, UsageError
+from fusioncam.errors import FusionCamError, ImageError, OutputError, UsageError
 from fusioncam.runtime.photos.sources.photo_file import PhotoFile
 from fusioncam.runtime.results.earlier import Record
 from fusioncam.runtime.results.folder import ResultFolder
@@ -69,7 +69,12 @@ def explain_photos(
                 left.append((number, photo, stem))
         made = results([photo for _, photo, _ in left]) if left else ()
         for (number, photo, stem), result in zip(left, made, strict=True):
-            yield Outcome(photo, number, folder.save(result, stem), result)
+            try:
+                yield Outcome(photo, number, folder.save(result, stem), result)
+            except OutputError as error:
+                if not error.only_name:  # a full disk, for one, leaves no room for the others either
+                    raise
+                yield Outcome(photo, number, result=failed(photo, error))
 
 
 def _claimed(photo: PhotoFile, folder: ResultFolder) -> str:

@@ -46,7 +46,7 @@ class ResultTable:
 
     def add(self, outcome: Outcome) -> None:
         """Take what became of a photo."""
-        records = [f"{str(record['maps']).removesuffix('.npz')}.json" for record in outcome.records]
+        records = [str(record["maps"]).removesuffix(".npz") for record in outcome.records]
         self._photos[outcome.number] = outcome.photo.shown_name, outcome.error and outcome.error[1], records
 
     def write(self) -> None:
@@ -58,14 +58,16 @@ class ResultTable:
             image, error, records = self._photos[number]
             if error is not None:
                 yield {"image": image, "error": error}
-            for record in records:
-                yield _row(json.loads(Path(record).read_bytes()))
+            for stem in records:
+                yield {"image": image, **_row(stem, json.loads(Path(f"{stem}.json").read_bytes()))}
 
 
-def _row(record: Record) -> dict[str, Any]:
+def _row(stem: str, record: Record) -> dict[str, Any]:
     passes: Mapping[str, Any] = record["passes"]
     return {
-        **{name: record.get(name) for name in ("image", "class_index", "label", "probability", "maps", "picture")},
+        **{name: record.get(name) for name in ("class_index", "label", "probability")},
+        "maps": f"{stem}.npz",
+        "picture": f"{stem}.png" if "picture" in record else None,
         "versus": record.get("versus", {}).get("class_index"),
         "passes": passes["run"],
         "channels": passes["channels"],

@@ -129,6 +129,19 @@ class TestNames:
         assert (out / "b.json").read_text() == '{"boxes": []}'
         assert stems(out) == ["a", "a_2"]
 
+    def test_a_name_that_cannot_be_written_is_reported_and_the_others_go_on(self, run, bundle, photos, tmp_path):
+        shutil.copy(photos / "b.png", photos / f"{'a' * 251}.png")
+        (photos / "a.npz").mkdir()
+        shutil.copy(photos / "b.png", photos / "a.npz" / "c.png")
+        (photos / "broken.jpg").unlink()
+        status, out, _ = run("explain", bundle, photos, "", "-r", "-o", tmp_path / "out", *GRAD, "--jsonl")
+        assert status == 1
+        failed = {line["image"][len(str(photos)) :][:3]: line["error"] for line in lines(out) if "error" in line}
+        assert [error["kind"] for error in failed.values()] == ["output", "output", "image"]
+        assert "name too long" in failed["/aa"]["message"]
+        assert "a file is in the way" in failed["/a."]["message"]
+        assert stems(tmp_path / "out") == ["a", "a_2", "b", "sub/a"]
+
 
 class TestJsonLines:
     def test_a_line_for_each_picture_failures_too(self, run, bundle, photos, tmp_path):
@@ -183,7 +196,7 @@ class TestResume:
         assert explain("--resume")[1] == []
         assert explain()[1] == ["0.png", "a.jpg", "a.png", "b.png", "sub/a.png"]
 
-    def test_what_is_cut_short_or_of_another_folder_is_made_again(self, explain, photos, tmp_path):
+    def test_what_is_cut_short_is_made_again(self, explain, photos, tmp_path):
         out = tmp_path / "out"
         explain()
         (out / "a.npz").write_bytes((out / "a.npz").read_bytes()[:-1])
@@ -198,13 +211,28 @@ class TestResume:
             assert "could overwrite a file in" in err
             assert "'b.npz'; move it away, or choose another folder" in err
             (out / "b.json").write_text(json.dumps(record))
-        out.rename(tmp_path / "first")
-        shutil.copytree(tmp_path / "first", out)
-        record = json.loads((out / "b.json").read_text())
-        (out / "b.json").write_text(json.dumps({**record, "maps": str(tmp_path / "first" / "b.npz")}))
-        assert explain("--resume")[1] == ["b.png"]
         (out / "b.json").write_text(json.dumps({**record, "explained": []}))
         assert explain("--resume")[1] == ["b.png"]
+
+    def test_folders_may_have_moved_meanwhile(self, run, bundle, photos, explain, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        assert run("explain", bundle, "photos", "-r", "-o", "out", *GRAD)[0] == 0
+        (tmp_path / "out").rename(tmp_path / "moved")
+        photos.rename(tmp_path / "album")
+        monkeypatch.chdir("/")
+        given = ("-r", "-o", tmp_path / "moved", *GRAD, "--resume", "--jsonl", "--table", "csv")
+        _, out, _ = run("explain", bundle, tmp_path / "album", *given)
+        assert [line["kept"] for line in lines(out)] == [True] * 4
+        (record,) = lines(out)[-1]["explanations"]
+        assert record["image"] == str(tmp_path / "album" / "sub" / "a.png")
+        assert (record["maps"], record["picture"]) == tuple(
+            str(tmp_path / "moved" / "sub" / n) for n in ("a.npz", "a.png")
+        )
+        with (tmp_path / "moved" / "explanations.csv").open(newline="") as file:
+            *_, row = csv.DictReader(file)
+        assert [row[name] for name in ("image", "maps", "picture")] == [
+            record[name] for name in ("image", "maps", "picture")
+        ]
 
     def test_a_picture_that_comes_between_takes_no_name(self, explain, photos, tmp_path):
         assert explain("--resume")[1] == ["a.jpg", "a.png", "b.png", "sub/a.png"]
