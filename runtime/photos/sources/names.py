@@ -68,7 +68,7 @@ class PhotoFiles:
         try:
             results = {Path(os.path.realpath(p)) for p in self._among(folder)}
         except UsageError as error:
-            yield PhotoFile(folder, "", str(error))
+            yield PhotoFile.missing(folder, str(error))
             return
         walk = Walk(local_entries, self._recursive)
         for file in self._walked(folder, walk, folder, local_head, PhotoFile):
@@ -98,7 +98,7 @@ class PhotoFiles:
             is_folder = remote.is_folder()
         except Exception as error:  # of any library
             problem = str(error) if isinstance(error, UsageError) else unreadable(address, error)
-            yield PhotoFile(address, "", problem)
+            yield PhotoFile.missing(address, problem)
             return
         if not is_folder:
             yield PhotoFile(address, remote.name)
@@ -122,7 +122,9 @@ class PhotoFiles:
 
         def failed(folder: str, error: Exception) -> None:
             reason = getattr(error, "strerror", None) or first_line(error)
-            problems.append(PhotoFile(folder, "", f"folder {folder!r} cannot be read: {reason}: check its permissions"))
+            problems.append(
+                PhotoFile.missing(folder, f"folder {folder!r} cannot be read: {reason}: check its permissions")
+            )
 
         walk.failed = failed
         for path, place in walk.photos(folder, head):
@@ -130,7 +132,7 @@ class PhotoFiles:
             yield file(place, _safe(path))
         self.skipped = before + walk.skipped
         if not found and not problems:
-            problems.append(PhotoFile(name, "", no_photo(name, self._recursive, "; add -r")))
+            problems.append(PhotoFile.missing(name, no_photo(name, self._recursive, "; add -r")))
         yield from problems
 
     def _matched(
@@ -151,7 +153,7 @@ class PhotoFiles:
             found = True
             yield PhotoFile(name(place), _safe(place.removeprefix(fixed)))
         if not found:
-            yield PhotoFile(given, "", f"no photo matches {given!r}: check the pattern")
+            yield PhotoFile.missing(given, f"no photo matches {given!r}: check the pattern")
 
 
 def check_names(names: Iterable[str], results: Path) -> None:

@@ -4,12 +4,20 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from fusioncam.errors import ImageError
 from fusioncam.runtime.photos.decode import decode_image, load_file
 from fusioncam.runtime.photos.limits import MAX_PIXELS
 from fusioncam.runtime.photos.photo import Photo
-from fusioncam.runtime.photos.sources.remote import is_address, is_web_file, public, read_remote, version_of
+from fusioncam.runtime.photos.sources.remote import (
+    is_address,
+    is_web_file,
+    public,
+    read_remote,
+    version_of,
+    without_logins,
+)
 
 
 @dataclass(frozen=True)
@@ -27,10 +35,15 @@ class PhotoFile:
     place: str
     problem: str | None = None
 
+    @classmethod
+    def missing(cls, name: str, problem: str) -> Self:
+        """Return what stands for a name without a photo."""
+        return cls(name, "", without_logins(problem))
+
     @property
     def title(self) -> str:
         """Return the place, for one line about the photo, or the name where there is no photo."""
-        return self.place or self.name
+        return self.place or self.shown_name
 
     @property
     def shown_name(self) -> str:

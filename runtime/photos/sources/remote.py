@@ -12,14 +12,15 @@ from fusioncam.runtime.photos.fetching import fetch, public_address
 from fusioncam.runtime.photos.folder import HEAD, Entry
 from fusioncam.runtime.photos.limits import MAX_BYTES
 
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+(://|::)")
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+(://|::)", re.IGNORECASE)
+_LOGIN = re.compile(r"(://)[^/@:\s]*(:[^/@\s]*)?@")
 WEB = ("http", "https")
 VERSIONS = ("ETag", "etag", "md5Hash", "md5", "sha256")  # what stores call the version or the digest of a file
 
 
 def is_web_file(address: str) -> bool:
     """Return whether an address is that of a file on the web, which needs no fsspec: it ends in no `/`."""
-    return address.startswith(("http://", "https://")) and not address.endswith("/") and "::" not in address
+    return _is_of_the_web(address) and not address.endswith("/")
 
 
 def is_address(name: str) -> bool:
@@ -35,20 +36,24 @@ def require_remote(address: str) -> None:
         try:
             importlib.import_module("fsspec").get_filesystem_class(scheme)
         except ImportError as error:
-            package = _package(scheme)
-            raise UsageError(f"{scheme}:// needs the package {package}: pip install {package}") from error
+            raise UsageError(f"{scheme}:// needs {_missing(scheme)}") from error
         except ValueError as error:
-            raise UsageError(f"fsspec knows no addresses that begin with {scheme}://: check {address!r}") from error
+            raise UsageError(
+                f"fsspec knows no addresses that begin with {scheme}://: check {public(address)!r}"
+            ) from error
 
 
-def _package(scheme: str) -> str:
-    """Return the package that brings a kind of address, as pip takes it."""
+def _missing(scheme: str) -> str:
+    """Return the package that brings a kind of address, and how to install it."""
     try:
-        known = importlib.import_module("fsspec.registry").known_implementations
+        known = importlib.import_module("fsspec.registry").known_implementations[scheme]
     except ImportError:
-        return '"fusioncam[remote]"'
-    module = str(known[scheme]["class"]).partition(".")[0]
-    return '"fusioncam[remote]"' if module == "fsspec" and scheme in WEB else module
+        known = {"class": "fsspec"}
+    package = str(known["class"]).partition(".")[0]
+    if package == "fsspec" and scheme not in WEB and "err" in known:
+        return f"a package more: {first_line(known['err'])}"
+    package = '"fusioncam[remote]"' if package == "fsspec" else package
+    return f"the package {package}: pip install {package}"
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,7 @@ def read_remote(address: str) -> bytes:
     except Exception as error:
         raise ImageError(unreadable(address, error)) from error
     if len(data) > MAX_BYTES:
-        raise ImageError(f"{address!r} has {len(data):,} bytes, the limit is {MAX_BYTES:,}: shrink it first")
+        raise ImageError(f"{public(address)!r} has {len(data):,} bytes, the limit is {MAX_BYTES:,}: shrink it first")
     return data
 
 
@@ -158,9 +163,16 @@ def version_of(address: str) -> str | None:
 
 def public(address: str) -> str:
     """Return an address without user and password, and of the web without a query, which may hold a signature."""
-    if address.startswith(("http://", "https://")) and "::" not in address:
-        return public_address(address)
-    return re.sub(r"(://)[^/@:]*(:[^/@]*)?@", r"\1", address)
+    return public_address(address) if _is_of_the_web(address) else without_logins(address)
+
+
+def without_logins(text: str) -> str:
+    """Return a text without the users and passwords of the addresses in it."""
+    return _LOGIN.sub(r"\1", text)
+
+
+def _is_of_the_web(address: str) -> bool:
+    return address.lower().startswith(("http://", "https://")) and "::" not in address
 
 
 def unreadable(address: str, error: Exception) -> str:
@@ -168,4 +180,5 @@ def unreadable(address: str, error: Exception) -> str:
     shown = public(address)
     if isinstance(error, FileNotFoundError):
         return f"there is no picture {shown!r}: check the address"
-    return f"cannot read {shown!r}: {first_line(error)}: check the address, the network and your permissions"
+    why = without_logins(first_line(error))
+    return f"cannot read {shown!r}: {why}: check the address, the network and your permissions"

@@ -185,17 +185,33 @@ class TestElsewhere:
         [
             ("s3://bucket/photos", "s3:// needs the package s3fs: pip install s3fs"),
             ("simplecache::gs://bucket/a.png", "gs:// needs the package gcsfs: pip install gcsfs"),
-            ("nowhere://x", "fsspec knows no addresses that begin with nowhere://"),
+            ("nowhere://me:secret@x", "fsspec knows no addresses that begin with nowhere://"),
+            ("sftp://me:secret@host/a.png", 'sftp:// needs a package more: SFTPFileSystem requires "paramiko"'),
         ],
     )
     def test_a_package_that_is_missing_is_named(self, monkeypatch, address, words, tmp_path):
-        for package in ("s3fs", "gcsfs"):
+        for package in ("s3fs", "gcsfs", "paramiko"):
             monkeypatch.setitem(sys.modules, package, None)
         with pytest.raises(UsageError) as error:
             check_names([address], tmp_path)
         assert words in str(error.value)
         (file,) = PhotoFiles([address])
         assert words in file.problem
+        assert "secret" not in f"{error.value} {file.problem} {file.title}"
+
+    @pytest.mark.parametrize(
+        "address",
+        [
+            "memory://me:secret@none/*.jpg", "ftp://me:secret@127.0.0.1:1/",
+            "zip://*::http://me:secret@127.0.0.1:1/a.zip", "HTTP://me:secret@127.0.0.1:1/a.jpg?key=secret",
+            "http://me:secret@127.0.0.1:1/photos/",
+        ],
+    )  # fmt: skip
+    def test_no_error_and_no_name_repeats_a_password(self, address):
+        (file,) = PhotoFiles([address])
+        with pytest.raises(ImageError) as error:
+            file.read()
+        assert "secret" not in f"{error.value} {file.title} {file.shown_name}"
 
     def test_without_fsspec_the_extra_is_named(self, monkeypatch, tmp_path):
         monkeypatch.setitem(sys.modules, "fsspec", None)
