@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         BundleError,
         BusyError,
         DeadlineError,
+        DeadlineTooShortError,
         DeviceError,
         FusionCamError,
         GraphRefusedError,
@@ -49,9 +50,9 @@ if TYPE_CHECKING:
 # Loaded on first use, so that `import fusioncam` stays quick and a run machine never loads the export stage.
 _MODULES = {
     "fusioncam.errors": (
-        "BundleError BusyError DeadlineError DeviceError FusionCamError GraphRefusedError ImageError "
-        "ModelError NotFiniteError OutOfMemoryError OutputError ProviderError UnsupportedOperatorError "
-        "UsageError"
+        "BundleError BusyError DeadlineError DeadlineTooShortError DeviceError FusionCamError "
+        "GraphRefusedError ImageError ModelError NotFiniteError OutOfMemoryError OutputError ProviderError "
+        "UnsupportedOperatorError UsageError"
     ),
     "fusioncam.export": "Inspection export_model export_torch inspect_model single_graph",
     "fusioncam.export.randomise": "randomised_bundle",
@@ -78,8 +79,8 @@ _PUBLIC = {name: module for module, names in _MODULES.items() for name in names.
 
 __all__ = [
     "AsyncExplainer", "Badge", "Budget", "BundleError", "Bundles", "BusyError", "Class", "Classes",
-    "DeadlineError", "DeviceError", "Difference", "Explainer", "Explanation", "FusionCamError",
-    "GraphRefusedError", "ImageError", "ImageLike", "Inspection", "Layer", "Manifest", "ModelError",
+    "DeadlineError", "DeadlineTooShortError", "DeviceError", "Difference", "Explainer", "Explanation",
+    "FusionCamError", "GraphRefusedError", "ImageError", "ImageLike", "Inspection", "Layer", "Manifest", "ModelError",
     "NotFiniteError", "OutOfMemoryError", "OutputError", "Passes", "Photo", "Preprocessing", "Progress",
     "Provider", "ProviderError", "Source", "UnsupportedOperatorError", "UsageError", "Verdict", "__version__",
     "auto", "deadline", "difference", "difference_scale", "export_model", "export_torch", "fetch_picture",

@@ -39,6 +39,10 @@ class UsageError(FusionCamError):
     exit_status = 2
 
 
+class DeadlineTooShortError(UsageError):
+    """A budget of time that is below the least that an explanation takes on this machine, as busy as it is now."""
+
+
 class ModelError(FusionCamError):
     """A source model that cannot be read, or is no image classifier that this package can handle."""
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
 
-from fusioncam.errors import FusionCamError, ImageError, UsageError
+from fusioncam.errors import DeadlineTooShortError, FusionCamError, ImageError, UsageError
 from fusioncam.kernels.reference import probabilities
 from fusioncam.manifest import read_manifest
 from fusioncam.runtime.engine import ExplainRequest, PassRequest, Pipeline
@@ -198,6 +198,8 @@ def _refusal(error: Exception) -> Any:
         return pb_utils.InferenceResponse(error=codes("the request was cancelled", codes.CANCELLED))
     if isinstance(error, FusionCamError):
         code = codes.INVALID_ARG if isinstance(error, UsageError | ImageError) else codes.INTERNAL
+        if isinstance(error, DeadlineTooShortError):  # of the machine as busy as it is now
+            code = codes.UNAVAILABLE
         return pb_utils.InferenceResponse(error=codes(str(error), code))
     said = f"unexpected {type(error).__name__}: {error}; this is a bug, please report it"
     return pb_utils.InferenceResponse(error=codes(said, codes.INTERNAL))

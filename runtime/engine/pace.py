@@ -5,7 +5,7 @@ import threading
 from collections.abc import Hashable
 from typing import NamedTuple
 
-from fusioncam.errors import UsageError
+from fusioncam.errors import DeadlineTooShortError
 from fusioncam.runtime.budget import Deadline
 from fusioncam.runtime.engine.request import ExplainRequest, prepared
 from fusioncam.runtime.engine.run_sizes import RunSizes
@@ -176,7 +176,7 @@ def in_time(pace: Pace, request: ExplainRequest, work: Hashable) -> bool:
         work: Names explanations of its kind.
 
     Raises:
-        UsageError: The deadline is shorter than any explanation of this kind ever took.
+        DeadlineTooShortError: The deadline is shorter than any explanation of this kind ever took.
     """
     clock, budget = request.clock, request.budget
     if not isinstance(budget, Deadline):
@@ -184,7 +184,7 @@ def in_time(pace: Pace, request: ExplainRequest, work: Hashable) -> bool:
     least = pace.least(work, clock.elapsed - clock.waited - clock.spare)
     if budget.seconds < least:
         asked = ", ".join(request.methods) + (" with a verdict" if request.verify else "")
-        raise UsageError(
+        raise DeadlineTooShortError(
             f"a deadline of {budget} is too short for this model on this machine: an explanation by "
             f"{asked} takes at least {math.ceil(1e3 * least)} ms"
         )

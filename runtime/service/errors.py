@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse
 from fusioncam.errors import (
     BusyError,
     DeadlineError,
+    DeadlineTooShortError,
     FusionCamError,
     ImageError,
     OutOfMemoryError,
@@ -28,13 +29,17 @@ STATUSES: tuple[tuple[type[FusionCamError], int], ...] = (
     (UnknownModelError, 404),
     (BusyError, 503),
     (OutOfMemoryError, 503),
+    (DeadlineTooShortError, 503),
     (DeadlineError, 504),
     (ImageError, 400),
     (UsageError, 400),
     (FusionCamError, 500),
 )
 RETRY_AFTER = 1  # seconds
-WAIT_FOR_MEMORY = 5  # seconds in which other requests may free theirs
+WAITS: dict[type[FusionCamError], int] = {
+    OutOfMemoryError: 5,  # seconds in which other requests may free theirs
+    DeadlineTooShortError: RETRY_AFTER,  # when other requests have ended, less time may be enough
+}
 CLIENT_GONE = 499  # nginx's number for a client that did not wait; only logs and metrics see it
 
 
@@ -58,7 +63,7 @@ def error_answer(error: Exception) -> ErrorAnswer:
         return ErrorAnswer(error.status_code, str(error.detail), error.headers or {})
     error = out_of_memory(error) or error
     status = next(status for kind, status in STATUSES if isinstance(error, kind))
-    wait = WAIT_FOR_MEMORY if isinstance(error, MemoryError) else getattr(error, "retry_after", None)
+    wait = error.retry_after if isinstance(error, BusyError) else WAITS.get(type(error))
     return ErrorAnswer(status, str(error), {} if wait is None else {"Retry-After": str(wait)})
 
 

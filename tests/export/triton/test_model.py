@@ -9,7 +9,7 @@ import pytest
 from fusioncam import Explainer
 from fusioncam.runtime.methods import METHODS
 
-CODES = {"INTERNAL": 1, "INVALID_ARG": 3, "CANCELLED": 7}
+CODES = {"INTERNAL": 1, "INVALID_ARG": 3, "UNAVAILABLE": 4, "CANCELLED": 7}
 
 
 def texts(*said):
@@ -117,8 +117,13 @@ def test_deadlines(front, pictures):
     np.testing.assert_allclose(timed["fusion_cam"], exact["fusion_cam"], atol=1e-6)
 
 
+def test_a_deadline_that_is_too_short_now_may_be_enough_later(front, pictures):
+    said, code = front.ask({"image": pictures[0][None], "budget": texts("0.001ms")})
+    assert said.startswith("a deadline of 0.001ms is too short for this model on this machine: ")
+    assert code == CODES["UNAVAILABLE"]
+
+
 BAD = {
-    "deadline": ({"budget": texts("0.001ms")}, "a deadline of 0.001ms is too short for this model on this machine: "),
     "no picture": ({}, "give the picture once: as input 'image', preprocessed, or as input 'image_bytes', a file"),
     "both": (
         {"image": np.zeros((1, 3, 24, 32), np.float32), "image_bytes": texts("x")},

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fusioncam import Explainer
-from fusioncam.errors import BundleError, DeadlineError, UsageError
+from fusioncam.errors import BundleError, DeadlineError, DeadlineTooShortError
 from fusioncam.runtime.budget import deadline
 from fusioncam.runtime.service.batching.batcher import Batcher
 from fusioncam.runtime.service.batching.job import PendingJob
@@ -162,5 +162,5 @@ def test_the_time_of_a_deadline_begins_when_the_request_arrives(batcher, picture
     found = submit(made, replace(job(pictures[0], budget=long), arrived=now - 2000)).result(SOON)
     assert "late" in found.flags
     assert found.passes.run < ALL
-    with pytest.raises(UsageError, match=r"a deadline of 0.001ms is too short .* takes at least"):
+    with pytest.raises(DeadlineTooShortError, match=r"a deadline of 0.001ms is too short .* takes at least"):
         submit(made, job(pictures[0], budget=deadline(1e-6))).result(SOON)

@@ -13,6 +13,7 @@ import pytest
 from fusioncam.errors import (
     BusyError,
     DeadlineError,
+    DeadlineTooShortError,
     DeviceError,
     FusionCamError,
     ImageError,
@@ -140,6 +141,7 @@ class TestStatuses:
         [
             (BusyError("as much as it takes", 7), 503),
             (DeadlineError("too late"), 504),
+            (DeadlineTooShortError("it takes at least 88 ms"), 503),
             (ImageError("no picture"), 400),
             (UsageError("no such thing"), 400),
             (NotFiniteError("the model gives NaN"), 400),
@@ -154,12 +156,15 @@ class TestStatuses:
         told.act = act
         assert refused(status, json=request_of()) == str(error)
 
-    def test_busy_says_when_to_ask_again(self, client, told, request_of):
+    @pytest.mark.parametrize(
+        ("error", "seconds"), [(BusyError("as much as it takes", 7), "7"), (DeadlineTooShortError("88 ms"), "1")]
+    )
+    def test_what_may_pass_says_when_to_ask_again(self, client, told, request_of, error, seconds):
         async def act(_):
-            raise BusyError("as much as it takes", 7)
+            raise error
 
         told.act = act
-        assert client.post(INFER, json=request_of()).headers["retry-after"] == "7"
+        assert client.post(INFER, json=request_of()).headers["retry-after"] == seconds
 
     def test_a_photo_the_model_cannot_digest_is_not_the_clients_fault(self, refused, told, photo):
         async def act(_):
