@@ -25,8 +25,13 @@ class UnknownModelError(FusionCamError):
     """An error of a request for a model or version that is not served."""
 
 
+class NotLoadedError(FusionCamError):
+    """An error of a change of models that was not made: a bundle on the disk cannot be opened."""
+
+
 STATUSES: tuple[tuple[type[FusionCamError], int], ...] = (
     (UnknownModelError, 404),
+    (NotLoadedError, 409),
     (BusyError, 503),
     (OutOfMemoryError, 503),
     (DeadlineTooShortError, 503),
@@ -36,7 +41,7 @@ STATUSES: tuple[tuple[type[FusionCamError], int], ...] = (
     (FusionCamError, 500),
 )
 RETRY_AFTER = 1  # seconds
-WAITS: dict[type[FusionCamError], int] = {
+WAITS: Mapping[type[Exception], int] = {
     OutOfMemoryError: 5,  # seconds in which other requests may free theirs
     DeadlineTooShortError: RETRY_AFTER,  # when other requests have ended, less time may be enough
 }

@@ -34,7 +34,7 @@ def add_repository_routes(app: FastAPI, service: Service) -> None:
     """Add the routes of the repository to the application of a service."""
     errors = openapi.errors(400, 401, 403, 408, 413)
     listed: dict[str, Any] = {"tags": ["repository"], "responses": errors, "openapi_extra": READY}
-    changed = {**listed, "responses": errors | openapi.errors(404, 500), "openapi_extra": PARAMETERS}
+    changed = {**listed, "responses": errors | openapi.errors(404, 409, 500, 503), "openapi_extra": PARAMETERS}
 
     @app.post("/v2/repository/index", summary="The models there are", **listed)
     async def index(request: Request) -> list[schemas.IndexEntry]:

@@ -22,6 +22,7 @@ _MEANING: Mapping[int, str] = {
     404: "There is no such model or version",
     406: "The client takes no form of the answer that there is",
     408: "The request did not arrive in time",
+    409: "The model cannot be loaded as the disk has it; nothing has changed",
     413: "The body is too large, as it came or unpacked",
     415: "The body's type or encoding is not taken",
     503: "The service is busy; the header Retry-After says when to ask again",

@@ -11,7 +11,7 @@ from fusioncam.errors import FusionCamError
 from fusioncam.manifest import MANIFEST, read_manifest
 from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.service.batching.batcher import Batcher
-from fusioncam.runtime.service.errors import UnknownModelError
+from fusioncam.runtime.service.errors import NotLoadedError, UnknownModelError
 from fusioncam.runtime.service.monitoring.logs import ERRORS
 from fusioncam.runtime.service.protocol.schemas import IndexEntry
 from fusioncam.runtime.service.repository.layout import bundles_by_version
@@ -140,7 +140,7 @@ class ModelRepository:
 
         Raises:
             UnknownModelError: There is no such model.
-            FusionCamError: A bundle cannot be opened. Nothing has changed.
+            NotLoadedError: A bundle cannot be opened. Nothing has changed.
         """
         self._check_name(change.name)
         versions: Versions = {}
@@ -149,8 +149,8 @@ class ModelRepository:
                 versions = await to_thread.run_sync(self._open, change.name, abandon_on_cancel=True)
             except FusionCamError as error:
                 if change.name not in self._served:
-                    raise FusionCamError(f"model {change.name!r} stays unloaded: {error}") from error
-                raise FusionCamError(f"model {change.name!r} stays as it was: {error}") from error
+                    raise NotLoadedError(f"model {change.name!r} stays unloaded: {error}") from error
+                raise NotLoadedError(f"model {change.name!r} stays as it was: {error}") from error
         self._staged = change, versions
 
     def commit(self) -> None:

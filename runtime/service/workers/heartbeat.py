@@ -112,7 +112,7 @@ class Heartbeat:
         """Have the parent make a change in all workers.
 
         Raises:
-            FusionCamError: The change was not made.
+            NotLoadedError: The change was not made.
         """
         number, made = self._changes.enter()
         try:

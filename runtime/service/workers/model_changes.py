@@ -7,7 +7,7 @@ from concurrent.futures import Future, wait
 from contextlib import suppress
 from typing import Protocol
 
-from fusioncam.errors import FusionCamError
+from fusioncam.runtime.service.errors import NotLoadedError
 from fusioncam.runtime.service.repository.model_repository import Change
 
 LOST = "a worker was lost while it opened the model; ask again, or look at the memory there is"
@@ -105,6 +105,6 @@ class Orders:
 
 
 def raise_reason(reason: str | None) -> None:
-    """Raise FusionCamError where a change was not made."""
+    """Raise NotLoadedError where a change was not made."""
     if reason is not None:
-        raise FusionCamError(reason)
+        raise NotLoadedError(reason)

@@ -116,12 +116,15 @@ class TestAccess:
             client.infer("m", [image], headers=TOKEN, parameters=GRAD)
             assert len(told.jobs) == 1
 
-    def test_models_are_changed_with_a_token_only(self, calling, triton_client, image):
+    def test_models_are_changed_with_a_token_only(self, calling, triton_client, image, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
         code, line = status(lambda: triton_client.load_model("m"))
         assert (code, "start the service with --token-file" in line) == ("PERMISSION_DENIED", True)
         with calling(token="s3cret") as client:
             code, line = status(lambda: client.load_model("m", headers=TOKEN, config="{}"))
             assert (code, "a client cannot give 'config'" in line) == ("INVALID_ARGUMENT", True)
+            code, line = status(lambda: client.load_model("m", headers=TOKEN))
+            assert (code, line.startswith("model 'm' stays as it was: . is no bundle")) == ("FAILED_PRECONDITION", True)
             client.unload_model("m", headers=TOKEN)
             (entry,) = client.get_model_repository_index(headers=TOKEN).models
             assert (entry.name, entry.state, entry.reason) == ("m", "UNAVAILABLE", "it was unloaded")

@@ -219,7 +219,7 @@ def test_changes_over_http(running, folder, other, request_of):
         assert running.post(f"/v2/models/pets{path}/infer", json=request_of()).json()["model_version"] == version
     (folder / "7" / "manifest.json").write_text("{")
     broken = running.post(LOAD)
-    assert broken.status_code == 500
+    assert broken.status_code == 409
     assert broken.json()["error"].startswith("model 'pets' stays as it was: ")
     assert [e["state"] for e in running.post(UNLOAD).json()] == ["UNAVAILABLE"]
     assert running.post(INFER, json=request_of()).status_code == 404

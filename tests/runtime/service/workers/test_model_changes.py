@@ -116,7 +116,7 @@ def test_workers_change_together(tmp_path, monkeypatch, until, service):
         (folder / "3").mkdir()
         (folder / "3" / "manifest.json").write_text("{")
         status, said = post("models/pets/load")
-        assert (status, said["error"].startswith("model 'pets' stays as it was: ")) == (500, True)
+        assert (status, said["error"].startswith("model 'pets' stays as it was: ")) == (409, True)
         assert versions() == {("1", "2")}
         shutil.rmtree(folder / "3")
         shutil.rmtree(folder / "1")
