@@ -130,6 +130,8 @@ def serve(
     for path in models.values():
         for bundle in bundles_by_version(path).values():
             settings.check_bundle(bundle)
+    if port and port == grpc_port:
+        raise UsageError(f"--port and --grpc-port are both {port}; give each protocol a port of its own")
     threads = _checked_threads(parts(providers), chunk, threads, workers)
     with reserved_port(host, grpc_port, workers) as grpc_address:
         sockets = open_sockets(host, port, workers)

@@ -83,8 +83,16 @@ class RequestRunner:
             FusionCamError: An explanation fails.
         """
         self._metrics.stage(model.name, "decode", prepared.seconds)
+        return await self.in_its_time(self._explain(model, prepared), prepared, begun)
+
+    async def in_its_time(self, work: Awaitable[T], prepared: PreparedRequest, begun: float) -> T:
+        """Return the result of work for a request, which ends within the time of the request; else stop the work.
+
+        Raises:
+            DeadlineError: The time of the request is up.
+        """
         deadline = prepared.jobs[0].deadline
-        return await in_time(self._explain(model, prepared), deadline + GRACE, deadline - begun)
+        return await in_time(work, deadline + GRACE, deadline - begun)
 
     async def explain_in_steps(self, model: ServedModel, prepared: PreparedRequest) -> AsyncGenerator[Explanation]:
         """Yield preliminary explanations of the only picture of a request, and then its explanation.

@@ -117,7 +117,8 @@ class InferHandler:
             explanations = await unless_gone(request.receive, self._runner.explain(model, asked.prepared, begun))
             answered = Answered(model, asked.prepared, explanations, begun, asked.photo, self._settings.max_pixels)
             encoding = choose_encoding(request.headers.get("Accept-Encoding"))
-            return await self._runner.in_thread(lambda: self._pack(asked.form, answered, encoding))
+            packing = self._runner.in_thread(lambda: self._pack(asked.form, answered, encoding))
+            return await unless_gone(request.receive, self._runner.in_its_time(packing, asked.prepared, begun))
         finally:
             self._held -= len(asked.photo or b"")
 

@@ -32,6 +32,11 @@ BAD = {
     "a name for no address": (["a/b={bundle}"], 2, "cannot be a model's name"),
     "no name": (["={bundle}"], 2, "'' cannot be a model's name"),
     "a port out of range": (["{bundle}", "--port", "70000"], 2, "'--port'"),
+    "one port for two": (
+        ["{bundle}", "--port", "9", "--grpc-port", "9", "--host", "192.0.2.1"],
+        2,
+        "--port and --grpc-port are both 9; give each protocol a port of its own",
+    ),
     "a name that is the service's": (["stats={bundle}"], 2, "/v2/models/stats is an address of the service itself"),
     "no workers": (["{bundle}", "--workers", "0"], 2, "'--workers'"),
     "no time": (["{bundle}", "--timeout", "0"], 2, "timeout"),

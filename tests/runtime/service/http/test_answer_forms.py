@@ -2,6 +2,7 @@
 
 import base64
 import io
+import threading
 
 import cv2
 import numpy as np
@@ -155,6 +156,16 @@ def test_a_photo_in_json_is_drawn_on_too(client, photo):
     drawn = client.post(INFER, json={"inputs": [in_json], "parameters": parameters})
     assert drawn.content == client.post(INFER, content=photo, params=parameters).content
     assert drawn.headers["content-type"] == PNG
+
+
+def test_time_goes_on_while_a_picture_is_drawn(asking, told, photo, monkeypatch):
+    drawn = threading.Event()
+    monkeypatch.setattr(answer_forms, "encode_png", lambda _: drawn.wait(20) and b"late")
+    headers = {"Content-Type": "image/png", "Accept": PNG}
+    answer = asking(timeout=0.5).post(f"{INFER}?methods=grad_cam", content=photo, headers=headers)
+    drawn.set()
+    assert answer.status_code == 504
+    assert "was not done within 0.5 seconds" in answer.json()["error"]
 
 
 def test_no_map_is_no_content(ask):
