@@ -2,9 +2,9 @@
 
 import json
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -25,7 +25,7 @@ from fusioncam.runtime.service.http.answer_forms import (
     names_method,
     photo_file,
 )
-from fusioncam.runtime.service.http.bodies import check_type, read_body
+from fusioncam.runtime.service.http.bodies import Body, check_type, read_body
 from fusioncam.runtime.service.http.event_stream import EventStream
 from fusioncam.runtime.service.http.timed_response import TimedResponse
 from fusioncam.runtime.service.http.waiting import unless_gone
@@ -41,6 +41,7 @@ from fusioncam.runtime.service.served_model import ServedModel
 from fusioncam.runtime.service.settings import Settings
 
 Answer = Callable[[float], Awaitable[Response]]
+OF_MAPS = ("method", "methods", "verify")  # parameters that ask for maps, and would cost them
 
 
 class Dialect(NamedTuple):
@@ -49,7 +50,7 @@ class Dialect(NamedTuple):
     Attributes:
         parse: Reads JSON.
         forms: The forms of answers that are no pictures, by their types.
-        outputs: Names of the outputs of every request; by default the request says.
+        outputs: Names of the outputs of every request, which are no maps; by default the request says.
     """
 
     parse: Callable[[bytes], InferRequest] = read_json
@@ -180,13 +181,8 @@ class InferHandler:
                 start = time.perf_counter()
                 body = decompress(b"".join(parts), headers.get("Content-Encoding"), settings.max_body)
                 content = read_body(body, headers, model, settings, (dialect or V2).parse)
-                asked = content.request
-                asked.parameters = merged(query, content.fields, asked.parameters)
-                if content.photo_name:
-                    asked.parameters.setdefault("name", content.photo_name)
+                asked = _request(content, query, (dialect or V2).outputs)
                 form = _form(request.headers, Drawing.taken_from(asked.parameters), dialect)
-                if dialect is not None and dialect.outputs:
-                    asked.outputs = [RequestedOutput(name=name) for name in dialect.outputs]
                 asked.parameters = form.defaults(model, names_method(asked, content.tensors)) | asked.parameters
                 prepared = prepare_request(model, settings, asked, content.tensors, begun, start)
                 form.check(prepared)
@@ -222,6 +218,19 @@ class InferHandler:
             raise HTTPException(
                 413, f"the body has more than {limit:,} bytes, the limit: send a smaller picture, or fewer"
             )
+
+
+def _request(content: Body, query: Mapping[str, Any], outputs: Sequence[str]) -> InferRequest:
+    """Return the request of a body, with the parameters of its address, and the outputs of its dialect."""
+    request = content.request
+    request.parameters = merged(query, content.fields, request.parameters)
+    if content.photo_name:
+        request.parameters.setdefault("name", content.photo_name)
+    if outputs:
+        request.outputs = [RequestedOutput(name=name) for name in outputs]
+        for name in OF_MAPS:
+            request.parameters.pop(name, None)
+    return request
 
 
 def _form(headers: Headers, drawing: Drawing, dialect: Dialect | None) -> AnswerForm:

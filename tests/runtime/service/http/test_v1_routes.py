@@ -61,6 +61,14 @@ def test_a_photo_is_written_in_many_ways(client, told, b64, word):
     assert len(told.jobs) == 4
 
 
+def test_a_prediction_costs_no_map_whatever_the_request_says(client, told, b64):
+    parameters = {"methods": "score_cam", "verify": True, "budget": "exact"}
+    body = {"instances": [{"image_bytes": {"b64": b64}}], "parameters": parameters}
+    for verb, asked in (("predict", (("grad_cam",), False)), ("explain", (("score_cam",), True))):
+        assert client.post(f"{V1}:{verb}", json=body).status_code == 200
+        assert (told.jobs[-1].methods, told.jobs[-1].verify) == asked
+
+
 def test_arrays_need_no_name(client, told, x):
     assert client.post(f"{V1}:predict", json={"instances": [x.tolist()]}).status_code == 200
     np.testing.assert_array_equal(told.jobs[0].image, x)
