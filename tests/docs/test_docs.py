@@ -1,6 +1,7 @@
 """What the documentation says is so: its samples run, its commands parse, its errors exist, its site builds."""
 
 import ast
+import asyncio
 import json
 import os
 import re
@@ -87,6 +88,30 @@ def test_samples_run_and_print_what_is_shown(page, prepared, tmp_path, monkeypat
             assert (status != 0) == shown.startswith("error:")
 
 
+def test_the_sample_for_fastapi_answers(prepared, monkeypatch):
+    pytest.importorskip("fastapi")
+    httpx = pytest.importorskip("httpx")
+
+    async def post(app, address, picture):
+        client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://docs")
+        async with app.router.lifespan_context(app), client:
+            return await client.post(address, files={"image": picture})
+
+    monkeypatch.chdir(prepared)
+    (text,) = [text for _, text, _ in blocks(DOCS / "reference" / "python.md", "python") if "FastAPI" in text]
+    photo, statuses = Path("photo.jpg").read_bytes(), []
+    for seconds, picture, address in (
+        (60, photo, "/explain"), (60, photo, "/explain?label=star"), (60, photo, "/explain?label=none"),
+        (60, b"no picture", "/explain"), (0, photo, "/explain"),
+    ):  # fmt: skip
+        names = {}
+        exec(compile(text.replace("timeout(60)", f"timeout({seconds})"), "python.md", "exec"), names)
+        answer = asyncio.run(post(names["app"], address, picture))
+        statuses.append(answer.status_code)
+        assert ("fusion_cam" in answer.json()) == (answer.status_code == 200), answer.text
+    assert statuses == [200, 200, 400, 400, 504]
+
+
 def test_samples_for_triton_are_python():
     for _, text, _ in blocks(TRITON, "python"):
         compile(text, TRITON.name, "exec")
@@ -129,6 +154,7 @@ def test_the_curl_lines_of_the_pages_are_answered(service, prepared, tmp_path):
     assert said.returncode == 0, said.stderr
     assert said.stdout.startswith("event: maps")
     assert "verdict" in json.loads((tmp_path / "answer.json").read_text())["parameters"]
+    assert "not_explained" in json.loads((tmp_path / "unsure.json").read_text())["parameters"]
     assert list(json.loads((tmp_path / "explanation.json").read_text())) == ["predictions", "explanations"]
     assert list(json.loads((tmp_path / "prediction.json").read_text())) == ["predictions"]
     begins = {"overlay.png": b"\x89PNG", "panel.png": b"\x89PNG", "overlay.webp": b"RIFF", "maps.npz": b"PK"}
