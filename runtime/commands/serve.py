@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -127,11 +128,9 @@ def serve(
         concurrency=2 * (queue + max_batch) * len(models), page=page, docs=docs,
         samples=checked_samples(samples, page),
     )  # fmt: skip
-    for path in models.values():
-        for bundle in bundles_by_version(path).values():
-            settings.check_bundle(bundle)
-    if port and port == grpc_port:
-        raise UsageError(f"--port and --grpc-port are both {port}; give each protocol a port of its own")
+    for bundle in chain.from_iterable(bundles_by_version(path).values() for path in models.values()):
+        settings.check_bundle(bundle)
+    _check_ports(port, grpc_port)
     threads = _checked_threads(parts(providers), chunk, threads, workers)
     with reserved_port(host, grpc_port, workers) as grpc_address:
         sockets = open_sockets(host, port, workers)
@@ -143,6 +142,12 @@ def serve(
         said = {"address": url_of(sockets[0]), "models": list(models), "workers": workers, "pid": os.getpid()}
         said |= {} if grpc_address is None else {"grpc_address": grpc_address}
         return _run(config, sockets, workers, partial(_say_ready, said, json, quiet))
+
+
+def _check_ports(port: int, grpc_port: int | None) -> None:
+    """Raise UsageError where two protocols have one port: connections would be dealt out to either."""
+    if port and port == grpc_port:
+        raise UsageError(f"--port and --grpc-port are both {port}; give each protocol a port of its own")
 
 
 def _warn_of_strangers(listening: "socket", config: "WorkerConfig") -> None:
