@@ -145,6 +145,9 @@ async def crowded(test: Test, service: Any, kill: bool) -> tuple[Any, dict[str, 
         ports = {0} if test.asked.grpc else service.ports_of(victim)  # gRPC does not tell the port of a call
         happened |= {"killed": time.monotonic(), "ports": ports, "pid": victim.pid}
         victim.kill()
+        if test.asked.grpc:  # nobody takes its connections over: calls may go there until it is gone
+            await asyncio.to_thread(victim.wait)
+            happened["killed"] = time.monotonic()
         await asyncio.sleep(seconds / 2)
     else:
         await asyncio.sleep(seconds)
