@@ -52,8 +52,8 @@ class Difference(DrawnResult):
 
     @property
     def title(self) -> str:
-        """Return the question that the difference answers."""
-        return "why {} and not {}".format(*self.names)
+        """Return what the maps show, in a line."""
+        return "What speaks for {}, what for {}".format(*self.names)
 
     @property
     def between(self) -> tuple[str, str]:
@@ -77,7 +77,15 @@ class Difference(DrawnResult):
     @property
     def facts(self) -> dict[str, str]:
         """Return both probabilities, and where the maps come from, a line each, by its label."""
-        return {"Probability": self.headline, **self.first.facts}
+        return {"Probability": f"{self.headline}{self._neither}", **self.first.facts}
+
+    @property
+    def _neither(self) -> str:
+        """Return a remark where the model's top class is a third one."""
+        logits = self.first.logits
+        if logits is None or logits.argmax() in (self.first.class_index, self.second.class_index):
+            return ""
+        return "; the model's top class is neither"
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -127,6 +127,10 @@ class Explainer:
         self.methods, self._budget, self.manifest, self._holder = opening
         self._holder.hold()
 
+    def __repr__(self) -> str:
+        layer, methods = self.manifest.layer.name, ", ".join(self.methods)
+        return f"<Explainer by layer {layer}: {methods}; budget {checked_budget(self._budget)}>"
+
     @property
     def pipeline(self) -> Pipeline:
         """Return the pipeline, which an Explainer from another process opens now; raise UsageError after `close`."""

@@ -38,8 +38,11 @@ FLAGS = {
     "bypassed_layer": "part of the evidence reaches the scores past the layer: it has no part in the maps",
     "early_layer": "the layer lies in the first third of the model, as no later one could be read: maps show edges",
     "drifting_scores": "scores of this bundle are rounded: on a photo its maps correlated with exact ones by only {}",
-    "assumed_preprocessing": "the model does not say how pictures are prepared: what manifest.json says was assumed",
+    "assumed_preprocessing": "the model does not say how pictures are prepared, so the export guessed: if the "
+    "guess is wrong, so are the maps; say it with --preset",
 }
+
+GUESSED = Badge("weak", "Preprocessing was guessed", ("the maps may explain another input than the model knows",))
 
 
 def flag_text(flag: str) -> str:
@@ -189,9 +192,9 @@ class Explanation(DrawnResult):
 
     @property
     def badge(self) -> Badge | None:
-        """Return the verdict as a panel shows it."""
+        """Return the verdict as a panel shows it; without one, a warning where the preprocessing was guessed."""
         if self.verdict is None:
-            return None
+            return GUESSED if "assumed_preprocessing" in self.flags else None
         first, *more = self.verdict.reasons
         title = f"{method_title(self.verdict.method)} is {self.verdict.title}"
         return Badge(self.verdict.name, title, (first, *more))
@@ -201,7 +204,8 @@ class Explanation(DrawnResult):
         """Return the origin of the maps as a panel shows it: a line each, by its label."""
         run, channels, error = self.passes.run, self.passes.channels, self.passes.error
         passes = f"{run} passes for {channels} channels" if run else "no masked passes"
-        off = f", estimated error {error:.2g}" if error > 1e-4 else ", estimated error below 0.0001" if error else ""
+        size = f"{error:.2g}" if error > 1e-4 else "below 0.0001"
+        off = f", estimated error of Score-CAM {size}" if error else ""
         providers = ", ".join(self.providers)
         rows = {
             "Photo": self.image and PurePath(self.image).name,

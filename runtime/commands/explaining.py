@@ -122,7 +122,7 @@ class Run:
                 step(outcome.number + 1, None)
             if table:
                 table.write()
-        return report.end(files.skipped)
+        return report.end(files.skipped, files.unsearched)
 
     def _work(self, config: MakingConfig, explainer: Explainer | None) -> tuple[Results, int]:
         """Return the function that explains photos, and the number of photos that it gets at once."""

@@ -54,11 +54,12 @@ class Report:
             for of_class, record in zip(outcome.result.classes, outcome.records, strict=True):
                 console.say(_text(outcome.photo.title, of_class, record))
 
-    def end(self, skipped: int) -> int:
+    def end(self, skipped: int, unsearched: int) -> int:
         """Print what is left to say, and return the exit status.
 
         Args:
             skipped: Number of files in folders that are no photos.
+            unsearched: Number of subfolders that were passed over.
 
         Raises:
             UsageError: There was no photo at all.
@@ -71,6 +72,9 @@ class Report:
             self._note(f"the results of {count(self._kept, 'picture')} were there already, and were kept")
         if skipped:
             self._note(f"{count(skipped, 'other file')} in the folders {'was' if skipped == 1 else 'were'} skipped")
+        if unsearched:
+            verb = "was" if unsearched == 1 else "were"
+            self._note(f"{count(unsearched, 'subfolder')} {verb} not searched; add -r")
         return console.FAILED if self._failures else console.DONE
 
     def _note(self, line: str) -> None:

@@ -38,12 +38,14 @@ class Walk:
         recursive: Whether to go through subfolders.
         failed: Called with a folder that cannot be read and the error, in place of raising it; the way goes on.
         skipped: Number of files so far that were left out, hidden ones and others.
+        unsearched: Number of subfolders so far that were passed over, hidden ones aside.
     """
 
     entries: Callable[[str], Iterable[Entry]]
     recursive: bool = False
     failed: Callable[[str, Exception], None] | None = None
     skipped: int = field(default=0, init=False)
+    unsearched: int = field(default=0, init=False)
 
     def files(self, folder: str, inside: str = "") -> Iterator[tuple[str, str]]:
         """Yield the files below a folder: their paths within the first one, `/` between the parts, and their places.
@@ -67,6 +69,8 @@ class Walk:
                 yield inside + name, place
             elif self.recursive:
                 yield from self.files(place, f"{inside}{name}/")
+            else:
+                self.unsearched += 1
 
     def photos(self, folder: str, first_bytes: Callable[[str], bytes]) -> Iterator[tuple[str, str]]:
         """Yield the files that are photos by their names, or by their first bytes where a name has no suffix."""

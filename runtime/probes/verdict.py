@@ -173,24 +173,26 @@ def judge(method: str, figures: Mapping[str, Mapping[str, float]], met: Circumst
     best = max(support, key=lambda control: support[control])
     advantage, lead = own - sum(support.values()) / len(support), own - support[best]
     controls = ", ".join(f"{control} {value:z.2f}" for control, value in support.items())
-    reasons = [f"support {own:z.2f}, against {controls}"]
-    if own < UNSUPPORTED:
-        reasons.append("the model hardly answers to it")
-    elif advantage < UNSUPPORTED:
-        reasons.append("the model answers no better to it than to maps that know nothing")
-    elif lead < LEAST_LEAD:
-        reasons.append(f"{CONTROLS[best].title} does as well")
-    elif advantage < SUPPORTED:
-        reasons.append(f"the advantage is small ({advantage:.2f}, {SUPPORTED} is needed)")
     unstable = [f"unstable: {ground.line.format(**met._asdict())}" for ground in INSTABILITIES if ground.holds(met)]
+    if own < UNSUPPORTED:
+        reasons = ["the model hardly answers to it"]
+    elif advantage < UNSUPPORTED:
+        reasons = ["the model answers no better to it than to maps that know nothing"]
+    elif lead < LEAST_LEAD:
+        reasons = [f"{CONTROLS[best].title} does as well"]
+    elif advantage < SUPPORTED:
+        reasons = [f"the advantage is small ({advantage:.2f}, {SUPPORTED} is needed)"]
+    else:
+        reasons = ["the model answers to it, and better than to maps that know nothing"]
     convincing = advantage >= SUPPORTED and lead >= LEAST_LEAD and not unstable
     name: Word = "supported" if convincing else "unsupported" if min(own, advantage) < UNSUPPORTED else "weak"
+    reasons += [*unstable, f"support {own:z.2f}, against {controls}"]
     numbers = {"support": own, "advantage": advantage, "lead": lead, "flip": met.flip, "agreement": met.agreement}
     told = {
         version: {name: None if math.isnan(value) else value for name, value in values.items()}
         for version, values in figures.items()
     }
-    return Verdict(name, method, not unstable, (*reasons, *unstable), numbers, told)
+    return Verdict(name, method, not unstable, tuple(reasons), numbers, told)
 
 
 def of_blank(method: str) -> Verdict:

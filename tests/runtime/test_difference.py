@@ -31,7 +31,7 @@ def test_the_first_less_the_second():
 
 def test_what_is_said_of_it():
     found = difference(ONE, TWO)
-    assert found.title == "why tabby and not Egyptian cat"
+    assert found.title == "What speaks for tabby, what for Egyptian cat"
     assert found.flags == ("cut_short", "flat_grad_cam")
     summary = json.loads(json.dumps(found.summary()))
     assert (summary["class_index"], summary["label"], summary["probability"]) == (1, "tabby, tabby cat", 0.1)

@@ -63,7 +63,7 @@ def test_a_panel_says_where_the_maps_come_from():
         "Model": "net.fcam",
         "Layer": "features.18/Clip + relu",
         "Views": "the photo, flip",
-        "Budget": "auto: 7 passes for 12 channels, estimated error below 0.0001",
+        "Budget": "auto: 7 passes for 12 channels, estimated error of Score-CAM below 0.0001",
         "Providers": "cuda, cpu",
         "Made by": f"fusioncam {fusioncam.__version__}",
     }

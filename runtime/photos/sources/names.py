@@ -43,11 +43,12 @@ class PhotoFiles:
     Attributes:
         skipped: Number of files in folders so far that were left out: hidden ones, and those that are no photos by
             their names.
+        unsearched: Number of subfolders so far that were passed over.
     """
 
     def __init__(self, names: Iterable[str], recursive: bool = False, results: Path | None = None) -> None:
         self._names, self._recursive, self._results = names, recursive, results
-        self.skipped = 0
+        self.skipped = self.unsearched = 0
 
     def __iter__(self) -> Iterator[PhotoFile]:
         for given in self._names:
@@ -131,6 +132,7 @@ class PhotoFiles:
             self.skipped, found = before + walk.skipped, True
             yield file(place, _safe(path))
         self.skipped = before + walk.skipped
+        self.unsearched += walk.unsearched if found else 0  # else the error names -r
         if not found and not problems:
             problems.append(PhotoFile.missing(name, no_photo(name, self._recursive, "; add -r")))
         yield from problems

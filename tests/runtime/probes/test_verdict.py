@@ -48,9 +48,11 @@ def test_the_right_map_is_supported():
     found = verdict_of(SQUARE)
     assert (found.name, found.stable, found.method) == ("supported", True, "score_cam")
     assert found.title == "supported"
-    assert len(found.reasons) == 1
+    assert len(found.reasons) == 2
     assert found.numbers["lead"] > 0.5
-    assert found.line.startswith("Score-CAM is supported: support 1.")
+    assert found.line.startswith(
+        "Score-CAM is supported: the model answers to it, and better than to maps that know nothing; support 1."
+    )
 
 
 def off(saliency):
@@ -112,7 +114,7 @@ UNSTABLE = {
 def test_an_unstable_map_is_weak_and_says_why(words):
     found = judge("fusion_cam", given(1.5, 0.2), SOUND._replace(**UNSTABLE[words]))
     assert (found.name, found.stable, found.title) == ("weak", False, "weak, unstable")
-    (reason,) = found.reasons[1:]
+    (reason,) = found.reasons[1:-1]
     assert reason.startswith("unstable: ")
     assert words in reason
     assert judge("fusion_cam", given(0.2, 0.2), SOUND._replace(**UNSTABLE[words])).name == "unsupported"
