@@ -186,6 +186,6 @@ def in_time(pace: Pace, request: ExplainRequest, work: Hashable) -> bool:
         asked = ", ".join(request.methods) + (" with a verdict" if request.verify else "")
         raise DeadlineTooShortError(
             f"a deadline of {budget} is too short for this model on this machine: an explanation by "
-            f"{asked} takes at least {math.ceil(1e3 * least)} ms"
+            f"{asked} takes at least {math.ceil(1e3 * least)} ms; give more time, or take the method grad_cam alone"
         )
     return clock.elapsed <= budget.seconds + pace.seconds(pace.chunk)
