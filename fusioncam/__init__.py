@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         FusionCamError,
         GraphRefusedError,
         ImageError,
+        LibraryError,
         ModelError,
         NotFiniteError,
         OutOfMemoryError,
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "fusioncam.errors": (
         "BundleError BusyError DeadlineError DeadlineTooShortError DeviceError FusionCamError "
-        "GraphRefusedError ImageError ModelError NotFiniteError OutOfMemoryError OutputError ProviderError "
+        "GraphRefusedError ImageError LibraryError ModelError NotFiniteError OutOfMemoryError OutputError ProviderError "
         "UnsupportedOperatorError UsageError"
     ),
     "fusioncam.export": "Inspection export_model export_torch inspect_model single_graph",
@@ -80,7 +81,8 @@ _PUBLIC = {name: module for module, names in _MODULES.items() for name in names.
 __all__ = [
     "AsyncExplainer", "Badge", "Budget", "BundleError", "Bundles", "BusyError", "Class", "Classes",
     "DeadlineError", "DeadlineTooShortError", "DeviceError", "Difference", "Explainer", "Explanation",
-    "FusionCamError", "GraphRefusedError", "ImageError", "ImageLike", "Inspection", "Layer", "Manifest", "ModelError",
+    "FusionCamError", "GraphRefusedError", "ImageError", "ImageLike", "Inspection", "Layer", "LibraryError",
+    "Manifest", "ModelError",
     "NotFiniteError", "OutOfMemoryError", "OutputError", "Passes", "Photo", "Preprocessing", "Progress",
     "Provider", "ProviderError", "Source", "UnsupportedOperatorError", "UsageError", "Verdict", "__version__",
     "auto", "deadline", "difference", "difference_scale", "export_model", "export_torch", "fetch_picture",
