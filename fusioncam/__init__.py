@@ -52,8 +52,8 @@ if TYPE_CHECKING:
 _MODULES = {
     "fusioncam.errors": (
         "BundleError BusyError DeadlineError DeadlineTooShortError DeviceError FusionCamError "
-        "GraphRefusedError ImageError LibraryError ModelError NotFiniteError OutOfMemoryError OutputError ProviderError "
-        "UnsupportedOperatorError UsageError"
+        "GraphRefusedError ImageError LibraryError ModelError NotFiniteError OutOfMemoryError OutputError "
+        "ProviderError UnsupportedOperatorError UsageError"
     ),
     "fusioncam.export": "Inspection export_model export_torch inspect_model single_graph",
     "fusioncam.export.randomise": "randomised_bundle",
