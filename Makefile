@@ -4,7 +4,7 @@ BIN := .venv/bin
 # torch (tests and benchmarks only) comes as its CPU build: the one PyPI holds for Linux brings gigabytes of CUDA.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test docs lint bench clean links
+.PHONY: demo test docs lint bench lowest clean links
 
 demo: $(or $(wildcard .venv/installed-dev),.venv/installed)
 	$(BIN)/fusioncam demo
@@ -30,6 +30,10 @@ links:
 # BENCH holds options of benchmarks/cpu.py, for instance BENCH=--quick.
 bench: .venv-bench/installed
 	.venv-bench/bin/python -W ignore benchmarks/cpu.py $(BENCH)
+
+# The lowest versions that pyproject.toml allows: they install, `pip check` is clean, the demo runs; a minute.
+lowest: .venv/installed-dev
+	$(BIN)/python benchmarks/environments.py --only lowest --check
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

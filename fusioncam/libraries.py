@@ -33,7 +33,7 @@ class Library(NamedTuple):
 LIBRARIES = {
     "onnxruntime": Library(
         "onnxruntime",
-        (1, 20),
+        (1, 21),
         ("onnxruntime", "ort"),
         "pip install onnxruntime, or the build for your hardware, such as onnxruntime-gpu or onnxruntime-openvino",
     ),
@@ -111,15 +111,18 @@ def load(module: str, name: str) -> Any:
         raise LibraryError(line) from error
 
 
-def require_version(module: str, version: str) -> None:
-    """Check that a library is recent enough.
+def require_version(module: str, version: str, lowest: tuple[int, int] | None = None) -> None:
+    """Check that a library is recent enough, for all of fusioncam or for what needs more than the rest.
 
     Raises:
         LibraryError: It is too old.
     """
-    title, lowest, *_ = LIBRARIES[module]
-    if tuple(map(int, re.findall(r"\d+", version)[:2])) < lowest:
-        raise LibraryError(f"{title} {version} is too old; install {title} {'.'.join(map(str, lowest))} or later")
+    title, least, *_ = LIBRARIES[module]
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < (lowest or least):
+        wanted = ".".join(map(str, lowest or least))
+        raise LibraryError(
+            f"{title} {version} is too old{' for this' * bool(lowest)}; install {title} {wanted} or later"
+        )
 
 
 def describe_clash(module: str) -> str | None:

@@ -130,6 +130,20 @@ def test_the_readme_of_a_wheel_leads_to_the_repository(wheel):
     assert all((ROOT / path).exists() for *_, path in ours)
 
 
+@pytest.mark.parametrize("python", ["3.11", "3.14"])
+@pytest.mark.parametrize("resolution", ["highest", "lowest-direct"])
+def test_packages_exist_that_meet_the_pins(python, resolution, tmp_path):
+    pytest.importorskip("uv")
+    extras = [word for extra in ("cpu", "serve", "evaluate", "parquet", "grpc") for word in ("--extra", extra)]
+    command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--python-version", python, *extras]
+    command += ["--only-binary", ":all:", "--resolution", resolution, ROOT / "pyproject.toml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    if re.search("Failed to fetch|error sending request|dns error", done.stderr):
+        pytest.skip("there is no network")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^onnxruntime==", done.stdout, re.M)
+
+
 def test_an_installed_wheel_runs_where_libraries_of_windows_are_missing(wheel, environment, hidden, tmp_path):
     pip("install", wheel, python=environment)
 
@@ -173,6 +187,8 @@ def test_a_source_distribution_makes_the_same_wheel_byte_for_byte(checkout, whee
     (built,) = tmp_path.glob("*.whl")
     assert built.name == wheel.name
     assert built.read_bytes() == wheel.read_bytes()
+    pytest.importorskip("twine")
+    assert run(sys.executable, "-m", "twine", "--no-color", "check", "--strict", built, source).count("PASSED") == 2
 
 
 def test_kernels_are_compiled_when_asked_for_only_and_the_wheel_is_for_one_platform(checkout, tmp_path):

@@ -103,7 +103,7 @@ def test_a_library_that_is_too_old_is_told(module, version):
 
 
 @pytest.mark.parametrize(
-    ("module", "version"), [("onnxruntime", "1.20.0"), ("onnxruntime", "2.0.0+x"), ("cv2", "5.0.0-dev")]
+    ("module", "version"), [("onnxruntime", "1.21.0"), ("onnxruntime", "2.0.0+x"), ("cv2", "5.0.0-dev")]
 )
 def test_a_library_that_is_recent_enough(module, version):
     require_version(module, version)

@@ -55,10 +55,12 @@ def show_warning(message: Warning | str, *_: object, **__: object) -> None:
 @contextmanager
 def progress_bar(title: str, quiet: bool) -> Iterator[Callable[[int, int | None], None]]:
     """Show a bar with the time left, none where `quiet`; yields a function to call with (done, all)."""
+    if quiet or not err.is_terminal:  # before rich 14.3 a bar that is disabled writes a line all the same
+        yield lambda done, every: None
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    hidden = quiet or not err.is_terminal
     # Redirected, what is printed meanwhile would go to standard error, too.
-    with Progress(*columns, console=err, transient=True, disable=hidden, redirect_stdout=False) as bar:
+    with Progress(*columns, console=err, transient=True, redirect_stdout=False) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, every: bar.update(task, completed=done, total=every)
 

@@ -34,7 +34,8 @@ def curve_probe(metric: str) -> Callable[[Subject, Map], Probe]:
 
         def read(known: Known) -> Measured:
             curve = np.array([known[key] for key in keys])
-            return Measured({metric: float(np.trapezoid(curve, counts / counts[-1]))}, {metric: curve})
+            area = (np.diff(counts / counts[-1]) * (curve[1:] + curve[:-1]) / 2).sum()
+            return Measured({metric: float(area)}, {metric: curve})
 
         return Probe({**inner, first: start, last: end}, read)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import onnxruntime
 
+from fusioncam.libraries import require_version
 from fusioncam.runtime.providers.naming import spec_of
 from fusioncam.runtime.providers.spec import ProviderSpec
 from fusioncam.runtime.providers.table import CPU
@@ -29,7 +30,12 @@ class PlacedNode:
 
 
 def placed_nodes(session: onnxruntime.InferenceSession) -> list[PlacedNode]:
-    """Return the nodes of a session that was opened with `RECORD`."""
+    """Return the nodes of a session that was opened with `RECORD`.
+
+    Raises:
+        LibraryError: This onnxruntime does not say which provider runs a node.
+    """
+    require_version("onnxruntime", onnxruntime.__version__, (1, 24))
     return [
         PlacedNode(node.name, node.op_type, part.ep_name)
         for part in session.get_provider_graph_assignment_info()

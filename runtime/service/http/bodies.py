@@ -5,11 +5,12 @@ import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, NamedTuple
 
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import Headers, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from fusioncam.errors import UsageError
+from fusioncam.errors import UsageError, first_line
 from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.service.protocol.openapi import BINARY, FORM, JSON
 from fusioncam.runtime.service.protocol.prepared_request import INPUTS
@@ -147,8 +148,8 @@ def _read_form(body: bytes, headers: Headers) -> Body:
     parser = _FormParser(headers, stream(), max_files=MOST_FIELDS, max_fields=MOST_FIELDS)
     try:
         items = asyncio.run(parser.parse()).multi_items()
-    except MultiPartException as error:
-        raise UsageError(f"the form cannot be read: {error.message}") from None
+    except (MultiPartException, FormParserError) as error:  # starlette before 1.0 lets the second through
+        raise UsageError(f"the form cannot be read: {first_line(error)}") from None
     files = [_UploadedPhoto.read(name, value) for name, value in items if isinstance(value, UploadFile)]
     if not parser.ended:
         raise UsageError("the form is cut short: its last boundary, which ends in --, is missing; send all of it")
