@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -96,8 +97,18 @@ def spec_of(full: str) -> ProviderSpec:
     name, _, library = full.partition(":")
     spec = BY_NAME.get(name, ProviderSpec(name, name, fixed=bool(library)))
     if not library:
-        return spec
+        return replace(spec, plugin=None) if _is_built_in(spec) else spec
     return replace(spec, install=GIVE_LIBRARY, plugin=replace(spec.plugin or Plugin(None), library=Path(library)))
+
+
+def _is_built_in(spec: ProviderSpec) -> bool:
+    """Return whether this build of onnxruntime holds what others load as a plugin, as onnxruntime-openvino does.
+
+    onnxruntime lists a plugin that is loaded, too.
+    """
+    if spec.plugin is None or spec.plugin.module is None or find_spec(spec.plugin.module) is not None:
+        return False
+    return spec.name in onnxruntime.get_available_providers()
 
 
 def name_and_options(provider: Any) -> tuple[str, Options]:
