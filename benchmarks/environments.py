@@ -30,6 +30,7 @@ HERE = Path(__file__).resolve().parent
 RESULTS, README = HERE / "results" / "environments.json", HERE / "README.md"
 RIVALS = ("onnxruntime", "opencv-", "numpy", "torch")  # how the packages begin that must stay as they were
 SHOWN = ("onnxruntime", "opencv-", "numpy", "onnx", "onnxscript", "typer", "pydantic")
+OWN = f"{sys.version_info.major}.{sys.version_info.minor}"
 NEAR = 1e-4  # of maps in [0, 1], between builds and versions of the same libraries
 MEGABYTE = 1e6
 Figures = dict[str, Any]
@@ -42,7 +43,7 @@ class Environment(NamedTuple):
     extras: str = ""
     beside: tuple[str, ...] = ()
     lowest: bool = False
-    python: str = f"{sys.version_info.major}.{sys.version_info.minor}"
+    python: str = OWN
 
 
 ENVIRONMENTS = {
@@ -90,13 +91,14 @@ def installed(python: Path) -> dict[str, str]:
     return {p["name"].lower(): p["version"] for p in json.loads(pip(python, "list", "--format=json"))}
 
 
-def has_python(version: str) -> bool:
-    """Return whether uv finds a Python of a version on this machine."""
+def interpreter(version: str) -> str | None:
+    """Return the Python of a version that this machine has, or None."""
+    if version == OWN:
+        return sys.executable
     try:
-        uv("python", "find", "--no-python-downloads", version)
+        return run(sys.executable, "-m", "uv", "python", "find", "--no-python-downloads", version).strip()
     except FaultError:
-        return False
-    return True
+        return None
 
 
 def make(environment: Environment, wheel: Path, folder: Path, scene: Path) -> Figures:
@@ -106,7 +108,7 @@ def make(environment: Environment, wheel: Path, folder: Path, scene: Path) -> Fi
         FaultError: It cannot be made, is inconsistent, or something in it does not work.
     """
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
-    uv("venv", "--no-python-downloads", "--clear", "--python", environment.python, folder)
+    uv("venv", "--no-python-downloads", "--clear", "--python", interpreter(environment.python), folder)
     before: dict[str, str] = {}
     if environment.before:
         uv("pip", "install", "--python", python, *environment.before)
@@ -142,7 +144,7 @@ def measure(names: Sequence[str], wheel: Path, folder: Path) -> Figures:
     for name in names:
         place = folder / name.replace(" ", "-").replace("'", "")
         try:
-            if not has_python(ENVIRONMENTS[name].python):
+            if interpreter(ENVIRONMENTS[name].python) is None:
                 found[name] = {**ENVIRONMENTS[name]._asdict(), "left_out": "no such Python here"}
                 continue
             figures = make(ENVIRONMENTS[name], wheel, place, folder / "scene.png")
