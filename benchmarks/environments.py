@@ -127,14 +127,14 @@ def make(environment: Environment, wheel: Path, folder: Path, scene: Path) -> Fi
         raise FaultError(f"the install changed {', '.join(changed)}")
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     fusioncam = (python, "-W", "error::RuntimeWarning", "-m", "fusioncam")
-    said = run(*fusioncam, "demo", "-o", folder / "demo")
+    run(*fusioncam, "demo", "-o", folder / "demo")
     if not scene.exists():  # the picture of the first environment: OpenCV 4 draws its edges otherwise than OpenCV 5
         shutil.copyfile(folder / "demo" / "scene.png", scene)
     run(*fusioncam, "explain", folder / "demo" / "shapes.fcam", scene, "-o", folder / "maps")
     with np.load(folder / "maps" / "scene.npz") as stored:
         maps = {name: stored[name] for name in stored.files if stored[name].ndim == 2}
     shown = {name: version for name, version in packages.items() if name.startswith(SHOWN[:2]) or name in SHOWN}
-    return {"megabytes": round(size / MEGABYTE), "packages": len(packages), "shown": shown, "said": said, "maps": maps}
+    return {"megabytes": round(size / MEGABYTE), "packages": len(packages), "shown": shown, "maps": maps}
 
 
 def measure(names: Sequence[str], wheel: Path, folder: Path) -> Figures:
