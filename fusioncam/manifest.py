@@ -292,8 +292,9 @@ def read_manifest(path: Path) -> Manifest:
             )
         return Manifest.model_validate(said)
     except (FileNotFoundError, NotADirectoryError) as error:
-        what = f"is no bundle: it holds no {MANIFEST}" if path.parent.exists() else "does not exist"
-        raise BundleError(f"{path.parent} {what}; make a bundle with `fusioncam export`") from error
+        raise BundleError(
+            f"{path.parent} is no bundle: it holds no {MANIFEST}; make one with `fusioncam export`"
+        ) from error
     except (OSError, ValueError) as error:
         raise BundleError(f"{path} cannot be read or is of another version; export the model again") from error
 

@@ -58,8 +58,17 @@ async def until(condition):
             await asyncio.sleep(0.01)
 
 
+OTHERS: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def others(monkeypatch):
+    """Threads of other tests of this process do not count."""
+    monkeypatch.setitem(globals(), "OTHERS", set(threading.enumerate()))
+
+
 def batchers():
-    return [t for t in threading.enumerate() if t.name.startswith("batcher")]
+    return [t for t in threading.enumerate() if t.name.startswith("batcher") and t not in OTHERS]
 
 
 def same(found, wanted):

@@ -56,7 +56,7 @@ def test_pictures_are_those_of_the_command_line(run, bundle, work, tmp_path):
     versus = difference(*explainer.explain_batch(["wide.png"], [[2, 0]]))
     np.testing.assert_array_equal(versus.panel(), read(tmp_path / "wide.png"))
     np.testing.assert_array_equal(versus.overlay(), read(tmp_path / "wide.fusion_cam.png"))
-    assert repr(versus).startswith("<Difference of wide.png: why ")
+    assert repr(versus).startswith("<Difference of wide.png: What speaks for ")
 
 
 @pytest.mark.parametrize("size", [(1, 1), (30, 20), (256, 300), (400, 401), (333, 2000), (900, 731)])

@@ -52,7 +52,8 @@ def test_memory_does_not_grow_with_the_channels(make_tiny, pictures, channels):
 
 def test_memory_does_not_grow_with_the_pictures(make_tiny, pictures):
     _, one, few, many = peaks(make_tiny(channels=64).bundle, pictures[0], [1, 4, 20])
-    assert many < few + 2 * PICTURE + 20 * 2048  # what is known of each result beside its maps
+    shown = PICTURE // 4  # of each picture, for its panel
+    assert many < few + 2 * PICTURE + 20 * (shown + 2048)  # what is known of each result beside its maps
     assert few < one + 4 * PICTURE + CHUNK * PICTURE  # a few are under way together, and share a chunk
 
 

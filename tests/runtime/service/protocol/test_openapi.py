@@ -41,7 +41,8 @@ def test_sound_requests(asking):
         operation.path: answers(operation, schemathesis.GenerationMode.POSITIVE) for operation in operations(asking())
     }
     for route in ("v2/models/{model}/infer", "v2/models/{model}/infer_stream", "v1/models/{model}:explain"):
-        assert found.pop(f"/{route}") == {400}
+        assert 400 in (statuses := found.pop(f"/{route}"))  # for want of a picture
+        assert statuses <= {200, 204, 400}  # a picture may be made up, too: one pixel, say
     for action in ("load", "unload"):  # without a token
         assert found.pop(f"/v2/repository/models/{{model}}/{action}") == {403}
     assert len(found) == 13

@@ -142,7 +142,7 @@ class TestChanges:
             assert found.find("pets") is first
             assert batchers() == 1
             shutil.rmtree(folder)
-            with pytest.raises(FusionCamError, match=r"model 'pets' stays as it was: .* does not exist; make a bundle"):
+            with pytest.raises(FusionCamError, match=r"model 'pets' stays as it was: .* is no bundle"):
                 await found.make(Change("load", "pets"))
             assert first.batcher.ready
 
