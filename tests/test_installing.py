@@ -130,12 +130,11 @@ def test_the_readme_of_a_wheel_leads_to_the_repository(wheel):
     assert all((ROOT / path).exists() for *_, path in ours)
 
 
-@pytest.mark.parametrize("python", ["3.11", "3.14"])
 @pytest.mark.parametrize("resolution", ["highest", "lowest-direct"])
-def test_packages_exist_that_meet_the_pins(python, resolution, tmp_path):
+def test_packages_exist_that_meet_the_pins_for_the_newest_python(resolution, tmp_path):
     pytest.importorskip("uv")
     extras = [word for extra in ("cpu", "serve", "evaluate", "parquet", "grpc") for word in ("--extra", extra)]
-    command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--python-version", python, *extras]
+    command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--python-version", "3.14", *extras]
     command += ["--only-binary", ":all:", "--resolution", resolution, ROOT / "pyproject.toml"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     if re.search("Failed to fetch|error sending request|dns error", done.stderr):
