@@ -65,6 +65,9 @@ inline std::string advice_on(const std::error_code &error) {
     if (error == std::errc::file_too_large) {
         return "choose a place that takes larger files";
     }
+    if (error == std::errc::no_such_file_or_directory) {
+        return "make its folder first, or choose another place";
+    }
     return error == std::errc::filename_too_long ? "choose a shorter name"
                                                  : "make its folder writable or choose another place";
 }
