@@ -9,7 +9,6 @@ trained first, once (`choosing/transformer.py`, some minutes on two cores). Writ
 into README.md.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 from choosing.transformer import make
 from cpu.readme import fill
-from faithfulness import BACKGROUND, OBJECTS, Subject, draw_scenes
+from faithfulness import BACKGROUND, OBJECTS, Subject, draw_scenes, options
 from wanted import WANTED
 
 from fusioncam.export import export_model, inspect_model
@@ -130,14 +129,7 @@ def table(report: Mapping[str, Any]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Evaluate all models, and write the result after each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", type=Path, help="folder of ONNX files")
-    parser.add_argument("--photos", type=Path, help="folder with annotations.json")
-    parser.add_argument("--scenes", type=int, default=60)
-    parser.add_argument("--only", nargs="*", help="how names of models begin")
-    parser.add_argument("--work", type=Path, default=Path("build/choosing"))
-    parser.add_argument("--out", type=Path, default=HERE, help="folder of results/ and README.md")
-    asked = parser.parse_args(arguments)
+    asked = options(__doc__, 60, "choosing").parse_args(arguments)
     target = asked.out / "results" / "choosing.json"
     known = json.loads(target.read_text())["subjects"] if target.exists() else {}
     report: dict[str, Any] = {}

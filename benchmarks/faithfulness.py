@@ -190,16 +190,21 @@ def cell(facts: Mapping[str, Any], best: bool) -> str:
     return mean + around
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Evaluate all subjects, and write the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def options(description: str | None, scenes: int, work: str) -> argparse.ArgumentParser:
+    """Return the parser of a command that evaluates models on photos and on drawn scenes."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, help="folder of ONNX files")
     parser.add_argument("--photos", type=Path, help="folder with annotations.json")
-    parser.add_argument("--scenes", type=int, default=100)
+    parser.add_argument("--scenes", type=int, default=scenes)
     parser.add_argument("--only", nargs="*", help="how names of subjects begin")
-    parser.add_argument("--work", type=Path, default=Path("build/faithfulness"))
+    parser.add_argument("--work", type=Path, default=Path("build", work))
     parser.add_argument("--out", type=Path, default=HERE, help="folder of results/ and README.md")
-    asked = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Evaluate all subjects, and write the result."""
+    asked = options(__doc__, 100, "faithfulness").parse_args(arguments)
     target = asked.out / "results" / "faithfulness.json"
     report = json.loads(target.read_text()) if target.exists() else {"subjects": []}
     known = {figures["name"]: figures for figures in report["subjects"]}

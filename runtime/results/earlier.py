@@ -13,7 +13,7 @@ from fusioncam.runtime.photos.sources.photo_file import PhotoFile
 from fusioncam.runtime.results.settings import changed_settings
 
 Record = dict[str, Any]
-"""What STEM.json holds."""
+"""The content of a STEM.json."""
 
 # Fields with their types, by which a record is told from other JSON, and those that a table reads besides.
 _FIELDS = {"maps": str, "class_index": int, "passes": dict, "timing_seconds": dict, "flags": dict}

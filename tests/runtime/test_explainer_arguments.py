@@ -91,7 +91,7 @@ def test_a_class_is_named_as_on_the_command_line(tmp_path, tiny, photo):
 
 
 def test_a_generator_is_asked_for_a_picture_when_its_turn_comes(tiny, photo):
-    """So that not all pictures of a long run lie in memory."""
+    """A generator is asked one by one: not all pictures of a long run lie in memory."""
     held = []
 
     def photos():

@@ -1,4 +1,4 @@
-"""What a released version promised is still so: names, options, fields, routes, and its bundles."""
+"""Names, options, fields, routes and bundles are still as a released version promised."""
 
 import importlib.util
 import json

@@ -41,7 +41,7 @@ def place(sheet: np.ndarray, part: np.ndarray) -> tuple[int, int]:
 
 
 def holds(sheet: np.ndarray, text: str, style: TextStyle = SMALL) -> bool:
-    """Whether a line of text stands in the sheet."""
+    """Return True where a line of text stands in the sheet."""
     line = np.full((style.leading, text_width(text, style) + 2, 3), 255, np.uint8)
     write(line, text, 1, 0, style)
     rows, columns = (np.flatnonzero(ink(line).any(axis=axis)) for axis in (1, 0))

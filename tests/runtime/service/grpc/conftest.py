@@ -78,7 +78,7 @@ def usual_address(only_told):
 
 @pytest.fixture
 def triton_client(told, usual_address):
-    """Of the service as it is without any setting."""
+    """A client of the service as it is without any setting."""
     with triton.InferenceServerClient(usual_address) as client:
         yield client
 

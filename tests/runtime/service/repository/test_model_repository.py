@@ -49,7 +49,7 @@ def put(bundle, place):
 
 
 def batchers():
-    """How many are open: each has a thread."""
+    """The number of open bundles: each has a thread."""
     return sum(thread.name == "batcher of pets" for thread in threading.enumerate())
 
 

@@ -100,7 +100,7 @@ def test_workers_change_together(tmp_path, monkeypatch, until, service):
             return status, json.loads(body)
 
         def versions():
-            """Those of all workers: the kernel deals connections out."""
+            """The answers of all workers: the kernel deals connections out."""
             asked = [running.ask("GET", "/v2/models/pets", None, TOKEN)[1] for _ in range(12)]
             return {tuple(json.loads(body).get("versions", ())) for body in asked}
 
