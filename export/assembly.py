@@ -10,10 +10,11 @@ import onnx_ir as ir
 
 from fusioncam.errors import ModelError, UsageError
 from fusioncam.export.batch.dynamic import NOT_BY_IMAGE, quantise_by_image
-from fusioncam.export.bundle import explain_graph, whole_folder, write_graphs
+from fusioncam.export.bundle import Lender, explain_graph, whole_folder, write_graphs
 from fusioncam.export.canonical import Classifier, canonicalize
 from fusioncam.export.checking.check import compare_logits, drift_of
 from fusioncam.export.checking.liveness import why_dead
+from fusioncam.export.free_size import USUAL_SIDE, asked_size, free_size, source_graph
 from fusioncam.export.gradient import decides_for_batch, path
 from fusioncam.export.head import head_graph
 from fusioncam.export.layers.choice import survey
@@ -29,6 +30,7 @@ from fusioncam.manifest import (
     FACTS,
     HEAD_GRAPH,
     SCORE_GRAPH,
+    SOURCE_GRAPH,
     WEIGHTS,
     Manifest,
     Source,
@@ -45,7 +47,7 @@ ONE_LABEL = {"sigmoid": ("not {}", "{}"), "value": ("lower {}", "higher {}")}
 
 
 @dataclass(frozen=True)
-class _Draft:
+class Draft:
     """A bundle that is not written yet: a manifest without digests, graphs by file name, and the canonical model."""
 
     manifest: Manifest
@@ -67,24 +69,27 @@ def assemble(source: Path, kept: Path, target: Path, options: ExportOptions) -> 
         FusionCamError: As `export_model`.
     """
     check_variants(options)
-    draft = _draft(source, options)
+    draft = make_draft(source, options)
     with whole_folder(target, source) as folder:
         path_of_source = os.path.relpath(kept.resolve(), target.resolve()).replace(os.sep, "/")
-        manifest = _write(folder, draft, path_of_source, options)
-        _held(draft, compare_logits(folder, manifest, source))
+        manifest = write_draft(folder, draft, path_of_source, options)
+        hold(draft, compare_logits(folder, manifest, source))
         if manifest.score_precision != manifest.precision:
             manifest = _with_drift(folder, draft, manifest, options)
+        if SOURCE_GRAPH in draft.graphs:
+            manifest = manifest.model_copy(update={"free_size": free_size(folder, manifest, options)})
+            write_manifest(folder, manifest)
     return manifest
 
 
-def _held(draft: _Draft, findings: Sequence[Finding]) -> None:
+def hold(draft: Draft, findings: Sequence[Finding]) -> None:
     """Raise ModelError for the first comparison that failed."""
     for finding in findings:
         if not finding.ok:
             raise _refusal(draft, finding)
 
 
-def _with_drift(folder: Path, draft: _Draft, manifest: Manifest, options: ExportOptions) -> Manifest:
+def _with_drift(folder: Path, draft: Draft, manifest: Manifest, options: ExportOptions) -> Manifest:
     """Measure how far maps drift by the scores of a new bundle, refuse too much, and return the manifest that says it.
 
     float16 comes without photos: a picture of random patches stands for them, and the manifest says nothing.
@@ -92,7 +97,7 @@ def _with_drift(folder: Path, draft: _Draft, manifest: Manifest, options: Export
     photos, accepts = options["calibrate"], options["accept_drift"]
     drift = drift_of(folder, manifest, photos, DRIFT_PHOTOS, seen=photos is not None)
     findings = tail_findings(drift, manifest.score_precision, accepts)
-    _held(draft, findings)
+    hold(draft, findings)
     over = not all(finding.within for finding in findings)
     if photos is None and not over:
         return manifest
@@ -101,10 +106,11 @@ def _with_drift(folder: Path, draft: _Draft, manifest: Manifest, options: Export
     return manifest
 
 
-def _draft(source: Path, options: ExportOptions) -> _Draft:
-    """Make the graphs and the manifest of a source."""
+def make_draft(source: Path, options: ExportOptions) -> Draft:
+    """Make the graphs and the manifest of a source; where any size is wanted, the source is one of the graphs."""
     gradient, folder = options["gradient"], source.parent
-    classifier = canonicalize(source, options["size"], options["output"], options["ending"])
+    size, free = asked_size(options["size"])
+    classifier = canonicalize(source, size, options["output"], options["ending"], USUAL_SIDE if free else None)
     model, kind = classifier.model, classifier.taken.type
     one_by_one = decides_for_batch(path(classifier.image, classifier.logits))
     if one_by_one and (options["single"] or options["unrolled"]):
@@ -126,6 +132,8 @@ def _draft(source: Path, options: ExportOptions) -> _Draft:
     graphs = {EXPLAIN_GRAPH: explain, SCORE_GRAPH: score}
     if not one_by_one and (head := head_graph(model, layer.name, layer.layout, classifier.precision)) is not None:
         graphs[HEAD_GRAPH] = head
+    if free:
+        graphs[SOURCE_GRAPH] = source_graph(source, score_precision)
     manifest = Manifest(
         source=_source(classifier, sha256(source)),
         layer=surveyed.describe(layer, by_default=options["layer"] is None),
@@ -141,7 +149,7 @@ def _draft(source: Path, options: ExportOptions) -> _Draft:
         tools={tool: version(tool) for tool in TOOLS},
         files=dict.fromkeys((*graphs, WEIGHTS), ""),
     )
-    return _Draft(manifest, graphs, model, dynamic)
+    return Draft(manifest, graphs, model, dynamic)
 
 
 def _source(classifier: Classifier, digest: str) -> Source:
@@ -158,19 +166,29 @@ def _source(classifier: Classifier, digest: str) -> Source:
     )
 
 
-def _write(folder: Path, draft: _Draft, path_of_source: str, options: ExportOptions) -> Manifest:
-    """Write the graphs and the manifest, and return the manifest, which has the digests of all files now."""
+def write_draft(
+    folder: Path, draft: Draft, path_of_source: str, options: ExportOptions, lender: Lender | None = None
+) -> Manifest:
+    """Write the graphs and the manifest, and return the manifest, which has the digests of all files now.
+
+    Args:
+        folder: The folder.
+        draft: The bundle.
+        path_of_source: The place of the source, relative to the bundle.
+        options: All options.
+        lender: A bundle whose weights this one shares.
+    """
     source = draft.manifest.source.model_copy(update={"path": path_of_source})
     manifest = draft.manifest.model_copy(update={"source": source})
     draft.graphs[EXPLAIN_GRAPH].metadata_props[FACTS] = manifest.facts
-    write_graphs(folder, draft.graphs)
+    write_graphs(folder, draft.graphs, lender)
     written = (*manifest.files, *write_variants(folder, manifest, options))
     manifest = manifest.model_copy(update={"files": {name: sha256(folder / name) for name in written}})
     write_manifest(folder, manifest)
     return manifest
 
 
-def _refusal(draft: _Draft, finding: Finding) -> ModelError:
+def _refusal(draft: Draft, finding: Finding) -> ModelError:
     """Return the error for a comparison that failed, by what was changed on the way from the source."""
     of_scores = SCORE_GRAPH in finding.what or EXACT in finding.what
     if of_scores and draft.graphs[SCORE_GRAPH] is not draft.model:

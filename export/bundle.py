@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
@@ -13,7 +15,7 @@ from fusioncam.errors import OutputError, first_line
 from fusioncam.export.gradient import Ops, backpropagate, dims
 from fusioncam.export.layers.layout import Layout
 from fusioncam.files import KEPT, temporary_folder
-from fusioncam.manifest import FILES, MANIFEST, WEIGHTS
+from fusioncam.manifest import FILES, MANIFEST, WEIGHTS, read_manifest
 
 INLINE_BYTES = 1024  # smaller constants stay inside the graphs
 ALIGNMENT = 64
@@ -81,11 +83,30 @@ def _as_map(op: Ops, value: ir.Value, layer: ir.Value, layout: Layout) -> ir.Val
     return op.Cast(value, to=ir.DataType.FLOAT) if layer.dtype != ir.DataType.FLOAT else op.Identity(value)
 
 
-def write_graphs(folder: Path, graphs: dict[str, ir.Model]) -> None:
-    """Write the graphs, by file name, and the weights they share into `folder`."""
-    places: dict[bytes, int] = {}
+class Lender(NamedTuple):
+    """A bundle whose weights another one shares.
+
+    Attributes:
+        folder: Its folder.
+        twin: A copy of its weights, of which a link is made where the file system allows it; None for a new copy. Its
+            own file gets no links: onnx does not read files of several names.
+    """
+
+    folder: Path
+    twin: Path | None = None
+
+
+def write_graphs(folder: Path, graphs: dict[str, ir.Model], lender: Lender | None = None) -> None:
+    """Write the graphs, by file name, and the weights they share into `folder`.
+
+    Args:
+        folder: The folder.
+        graphs: The graphs.
+        lender: A bundle whose weights they share; constants that it lacks stay inside the graphs.
+    """
+    places: dict[bytes, int] = {} if lender is None else _borrow(folder, lender)
     end = 0
-    with (folder / WEIGHTS).open("wb") as file:
+    with nullcontext() if lender is not None else (folder / WEIGHTS).open("wb") as file:
         for model in graphs.values():
             for name, value in list(model.graph.initializers.items()):
                 tensor = value.const_value
@@ -95,6 +116,8 @@ def write_graphs(folder: Path, graphs: dict[str, ir.Model]) -> None:
                     continue
                 key = hashlib.sha256(data).digest()
                 if key not in places:
+                    if file is None:
+                        continue
                     file.write(b"\0" * (-end % ALIGNMENT))
                     places[key] = end = end + -end % ALIGNMENT
                     end += file.write(data)
@@ -104,6 +127,19 @@ def write_graphs(folder: Path, graphs: dict[str, ir.Model]) -> None:
                 )
     for file_name, model in graphs.items():
         ir.save(model, folder / file_name)
+
+
+def _borrow(folder: Path, lender: Lender) -> dict[bytes, int]:
+    """Put the weights of a bundle into a folder, and return their places by sha256."""
+    try:
+        (folder / WEIGHTS).hardlink_to(lender.twin or "")
+    except OSError:  # no twin, or one on another file system
+        shutil.copyfile(lender.folder / WEIGHTS, folder / WEIGHTS)
+    names = read_manifest(lender.folder / MANIFEST).files
+    graphs = (ir.load(lender.folder / name).graph for name in names if name != WEIGHTS)
+    tensors = (value.const_value for graph in graphs for value in graph.initializers.values())
+    lent = (t for t in tensors if isinstance(t, ir.ExternalTensor) and t.location == WEIGHTS)
+    return {hashlib.sha256(tensor.tobytes()).digest(): tensor.offset or 0 for tensor in lent}
 
 
 @contextmanager

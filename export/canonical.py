@@ -71,7 +71,11 @@ class Classifier:
 
 
 def canonicalize(
-    source: Path, size: tuple[int, int] | None = None, output: str | None = None, ending: str | None = None
+    source: Path,
+    size: tuple[int, int] | None = None,
+    output: str | None = None,
+    ending: str | None = None,
+    side: int | None = None,
 ) -> Classifier:
     """Load a model and bring it to the canonical form.
 
@@ -81,6 +85,7 @@ def canonicalize(
         output: Which output holds the class scores, where there are several.
         ending: How logits become probabilities (see `CHOICES`), whatever the graph holds. With `value` the output
             itself is explained.
+        side: What is taken for an open H or W where `size` is not given.
 
     Raises:
         ModelError: The file cannot be read or is no image classifier of one image.
@@ -94,7 +99,7 @@ def canonicalize(
     output_name = str(picked.name)
     refuse_random(picked)
     reader = next(((u.node, u.idx) for i in model.graph.inputs for u in i.uses()), None)
-    taken = take_image(model, size)
+    taken = take_image(model, size, side)
     if conversion is not None and reader is not None:
         compare_conversion(model, conversion, taken.name, reader)
     model.graph.outputs[:] = [picked]

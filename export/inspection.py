@@ -9,9 +9,11 @@ from pathlib import Path
 from fusioncam.errors import ModelError
 from fusioncam.export.canonical import Classifier, canonicalize
 from fusioncam.export.checking.liveness import why_dead
+from fusioncam.export.free_size import USUAL_SIDE, asked_size
 from fusioncam.export.gradient import WAY_OUT, operator_name, path, unsupported
 from fusioncam.export.layers.choice import Candidate, survey
 from fusioncam.export.layers.cost import Cost, chunk_bytes, cost, seconds_per_pass
+from fusioncam.export.options import Size
 from fusioncam.export.reading.folder import model_file
 
 
@@ -38,21 +40,20 @@ class Inspection:
     remarks: tuple[str, ...] = ()
 
 
-def inspect_model(
-    model: str | os.PathLike[str], *, size: tuple[int, int] | None = None, output: str | None = None
-) -> Inspection:
+def inspect_model(model: str | os.PathLike[str], *, size: Size | None = None, output: str | None = None) -> Inspection:
     """List the layers that could explain a model, and their cost.
 
     Args:
         model: The ONNX file, or a folder that holds it as `model.onnx` or `onnx/model.onnx`, or holds no other.
-        size: (H, W) of the input, for a model that leaves them open.
+        size: (H, W) of the input, for a model that leaves them open, or as for `export_model`.
         output: The output that holds the class scores, where there are several.
 
     Raises:
         ModelError: The file cannot be read or is no classifier of one image.
         UsageError: `size` or `output` does not fit the model.
     """
-    classifier = canonicalize(model_file(Path(model)), size, output)
+    numbers, free = asked_size(size)
+    classifier = canonicalize(model_file(Path(model)), numbers, output, side=USUAL_SIDE if free else None)
     surveyed = survey(classifier)
     seconds, most = seconds_per_pass(classifier), chunk_bytes(classifier)
     try:

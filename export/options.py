@@ -4,13 +4,14 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ParamSpec, TypedDict, TypeVar, cast
+from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, cast
 
 from fusioncam.kernels.arrays import Array
 from fusioncam.manifest import CHUNK, Preprocessing
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Size = tuple[int, int] | Literal["any"] | tuple[Literal["any"], int, int]
 Labels = str | os.PathLike[str] | Sequence[str]
 Photos = Callable[[Preprocessing], Iterable[Array | tuple[str, Array]]]  # a photo (3, H, W), or its name and it
 
@@ -20,8 +21,10 @@ class ExportOptions(TypedDict, total=False):
 
     layer: str | None
     """Tensor or node to explain by; by default chosen (see `inspect_model`)."""
-    size: tuple[int, int] | None
-    """(H, W) of the input, for a model that leaves them open; of a torch module, by default that of the example."""
+    size: Size | None
+    """(H, W) of the input, for a model that leaves them open; of a torch module, by default that of the example.
+    `"any"` makes a bundle that explains at any size that the model takes, see `Explainer.explain`, and at 224 x 224
+    unless told otherwise; `("any", H, W)` names another size for that."""
     output: str | None
     """The output that holds the class scores, where there are several."""
     labels: Labels | None

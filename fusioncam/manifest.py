@@ -1,18 +1,19 @@
 """`manifest.json`, the contract between `export`, which writes a bundle, and `runtime`, which reads it."""
 
-import hashlib
 import json
 import math
-import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import from_json
 
+from fusioncam.digests import DIGEST
+from fusioncam.digests import sha256 as sha256  # its readers find both here
+from fusioncam.digests import signed as signed
 from fusioncam.drift import Drift
 from fusioncam.errors import BundleError
+from fusioncam.free_size import FreeSize
 from fusioncam.layer_names import short_layer_name
 from fusioncam.preprocessing import Part, Positive
 from fusioncam.preprocessing import Preprocessing as Preprocessing  # its readers find it here
@@ -23,12 +24,13 @@ GPU_CHUNK = 64
 BATCH, MASKS_BATCH = "N", "M"  # names of the free axes: of pictures, and of masks in the head graph
 EXPLAIN_GRAPH, SCORE_GRAPH, WEIGHTS, MANIFEST = "explain.onnx", "score.onnx", "weights.bin", "manifest.json"
 HEAD_GRAPH = "head.onnx"  # older bundles have none, nor have those of models whose layer cannot be masked
+SOURCE_GRAPH = "source.onnx"  # the source itself, in a bundle of any size
 SINGLE_GRAPH = "fusioncam.onnx"  # the whole method in one graph; where it was asked for
 CHUNK_GRAPH, FUSE_GRAPH = "chunk.onnx", "fuse.onnx"  # the same without a Loop
 FACTS = "fusioncam.bundle"  # key of the explain graph's metadata: `Manifest.facts`
 NEEDED = (EXPLAIN_GRAPH, SCORE_GRAPH, WEIGHTS, MANIFEST)
 FORMS = (SINGLE_GRAPH, CHUNK_GRAPH, FUSE_GRAPH)
-FILES = (*NEEDED, HEAD_GRAPH, *FORMS)
+FILES = (*NEEDED, HEAD_GRAPH, SOURCE_GRAPH, *FORMS)
 
 # Least and greatest of the whole numbers that cannot hold any pixel, whatever is done to it.
 WHOLE_NUMBERS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767), "uint16": (0, 65535)}
@@ -150,6 +152,7 @@ class Manifest(Part):
         one_by_one: Whether masked pictures are scored one by one, since the model decides something (an If) once for a
             whole batch.
         labels: One name per class, or none.
+        free_size: The sizes of input that graphs can be derived for, beside that of `preprocessing`; None: no other.
         tools: Versions of the programs that wrote the bundle.
     """
 
@@ -166,6 +169,7 @@ class Manifest(Part):
     opset: Positive
     preprocessing: Preprocessing
     labels: tuple[str, ...] | None = None
+    free_size: FreeSize | None = None
     tools: dict[str, str]
     files: dict[str, str]
 
@@ -187,7 +191,9 @@ class Manifest(Part):
     def _files_are_those_of_a_bundle(self) -> Self:
         if not {*NEEDED} <= {*self.files, MANIFEST} <= {*FILES} or MANIFEST in self.files:
             needed = ", ".join(sorted({*NEEDED} - {MANIFEST}))
-            raise ValueError(f"files must be {needed}, and {HEAD_GRAPH}, {', '.join(FORMS)} or not")
+            raise ValueError(f"files must be {needed}, and {HEAD_GRAPH}, {SOURCE_GRAPH}, {', '.join(FORMS)} or not")
+        if self.free_size is not None and SOURCE_GRAPH not in self.files:
+            raise ValueError(f"a bundle of any size needs {SOURCE_GRAPH}")
         return self
 
     @property
@@ -197,7 +203,9 @@ class Manifest(Part):
         Defaults are left out, so that a field that comes later does not make older bundles strange.
         """
         said = self.model_dump(
-            mode="json", exclude={"schema_version", "source", "tools", "files", "drift"}, exclude_defaults=True
+            mode="json",
+            exclude={"schema_version", "source", "tools", "files", "drift", "free_size"},
+            exclude_defaults=True,
         )
         return json.dumps(said, sort_keys=True)
 
@@ -219,52 +227,10 @@ class Manifest(Part):
         return SINGLE_GRAPH in self.files
 
 
-def bundle_flags(manifests: Sequence[Manifest]) -> tuple[str, ...]:
-    """Return the flags that every explanation by these bundles has, those of `Explanation.flags`.
-
-    Evidence that reaches the scores past one layer may be seen by another: all branches of a model miss nothing.
-
-    Args:
-        manifests: Of bundles of one model, each with a layer of its own.
-    """
-    first, layers = manifests[0], [m.layer for m in manifests]
-    names = {layer.name for layer in layers}
-    said = {
-        "assumed_preprocessing": first.preprocessing.origin == "assumed",
-        "no_gradient": not all(m.gradient for m in manifests),
-        "logits_out_of_reach": first.source.reach == "out_of_reach",
-        "doubtful_logits": first.source.reach == "doubtful",
-        "bypassed_layer": any(x.bypassed and not (x.branches and names.issuperset(x.branches)) for x in layers),
-        "early_layer": any(x.early for x in layers),
-    }
-    accepted = [m.drift.worst for m in manifests if m.drift is not None and m.drift.accepted]
-    drifting = [f"drifting_scores={min(accepted):.3f}"] if accepted else []
-    return (*(flag for flag, so in said.items() if so), *drifting)
-
-
 def recorded_digest(folder: Path) -> str | None:
     """Return the digest that the manifest of a bundle records; None where it has none, as in older bundles."""
-    found = _DIGEST.search((folder / MANIFEST).read_bytes())
+    found = DIGEST.search((folder / MANIFEST).read_bytes())
     return found[1].decode() if found else None
-
-
-def sha256(path: Path) -> str:
-    """Return the sha256 of a file in hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-_DIGEST = re.compile(rb'"digest":\s*"([0-9a-f]{64})"')
-
-
-def signed(text: bytes) -> bytes:
-    """Return a manifest's text with its own digest: the sha256 of the text in which the digest is 64 zeros.
-
-    Args:
-        text: JSON of an object whose `digest` is any 64 digits; without one it stays as it is.
-    """
-    blank = _DIGEST.sub(b'"digest": "%s"' % (b"0" * 64), text)
-    return blank.replace(b"0" * 64, hashlib.sha256(blank).hexdigest().encode(), 1)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -285,7 +251,7 @@ def read_manifest(path: Path) -> Manifest:
         text = path.read_bytes()
         said = from_json(text, allow_inf_nan=False)
         digest = [str(said.pop("digest")).encode()] if isinstance(said, dict) and "digest" in said else []
-        if digest and (signed(text) != text or _DIGEST.findall(text) != digest):
+        if digest and (signed(text) != text or DIGEST.findall(text) != digest):
             raise BundleError(
                 f"{path} was edited or damaged since the export (its digest differs); export the model again, with "
                 "the options that give what you want"

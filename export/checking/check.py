@@ -1,6 +1,6 @@
 """The check of a bundle against its source: equal logits, a gradient like central differences, little drift."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -104,22 +104,32 @@ def _spread(photos: Photos, manifest: Manifest, most: int) -> Iterator[Photo]:
 
 def source_outputs(manifest: Manifest, source: Path, images: Array, optimize: bool = True) -> Array:
     """Return the outputs of the source for (N, 3, H, W) float32 pictures, as (N, classes) float64."""
+    return source_runner(manifest, source, optimize)(images)
+
+
+def source_runner(manifest: Manifest, source: Path, optimize: bool = True) -> Callable[[Array], Array]:
+    """Open the source; return the function that gives its outputs for pictures, see `source_outputs`."""
     model = _open_source(manifest, source, optimize)
     image_input = next((i for i in model.get_inputs() if i.name == manifest.source.input), None)
     if image_input is None:
         raise ModelError(f"{source} has no input {manifest.source.input!r}: it is not the bundle's source")
     last = manifest.source.channels_last
-    if image_input.shape[1] != 3 if last is None else last:
-        images = images.transpose(0, 2, 3, 1)
-    images = _of_type(images, image_input.type)
+    turned = image_input.shape[1] != 3 if last is None else last
     batch = image_input.shape[0] if image_input.shape and isinstance(image_input.shape[0], int) else 1
-    rows = []
-    for image in images:
-        repeated = np.repeat(image[None], batch, axis=0)
-        with failing_as(lambda why: ModelError(f"{source} does not run as the bundle's source did: {why}"), passing=()):
-            (outputs,) = run_session(model, [manifest.source.output], {image_input.name: repeated})
-            rows.append(outputs.reshape(batch, -1)[0])
-    return np.asarray(rows, np.float64)
+
+    def outputs_of(images: Array) -> Array:
+        images = _of_type(images.transpose(0, 2, 3, 1) if turned else images, image_input.type)
+        rows = []
+        for image in images:
+            repeated = np.repeat(image[None], batch, axis=0)
+            with failing_as(
+                lambda why: ModelError(f"{source} does not run as the bundle's source did: {why}"), passing=()
+            ):
+                (outputs,) = run_session(model, [manifest.source.output], {image_input.name: repeated})
+                rows.append(outputs.reshape(batch, -1)[0])
+        return np.asarray(rows, np.float64)
+
+    return outputs_of
 
 
 def _open_source(manifest: Manifest, source: Path, optimize: bool) -> InferenceSession:

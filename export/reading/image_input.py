@@ -27,6 +27,7 @@ class ImageInput:
         channels_last: Whether it is (N, H, W, 3).
         batch: Its batch, or None where that is free.
         size: (H, W).
+        open: Whether the source leaves one of them open.
     """
 
     name: str
@@ -34,14 +35,16 @@ class ImageInput:
     channels_last: bool
     batch: int | None
     size: tuple[int, int]
+    open: bool
 
 
-def take_image(model: ir.Model, size: tuple[int, int] | None) -> ImageInput:
+def take_image(model: ir.Model, size: tuple[int, int] | None, side: int | None = None) -> ImageInput:
     """Put a float32 NCHW input named `image` in front; for whole numbers it is rounded.
 
     Args:
         model: The model; it is changed.
         size: (H, W), for a model that leaves them open.
+        side: What is taken for an open H or W where `size` is not given.
 
     Raises:
         ModelError: The model does not take one picture of three channels.
@@ -60,7 +63,7 @@ def take_image(model: ir.Model, size: tuple[int, int] | None) -> ImageInput:
         shape = [d if isinstance(d, int) and d > 0 else None for d in old.shape]
     orders = _orders(model, name, shape, known=old.shape is not None)
     _free_names(model)
-    channels_last, (height, width) = _fitting(model, orders, shape, size)
+    channels_last, (height, width) = _fitting(model, orders, shape, size, side)
     image = ir.Value(name="image", type=ir.TensorType(ir.DataType.FLOAT))
     image.shape = ir.Shape([shape[0] or "N", 3, height, width])
     op = Ops(graph, "input")
@@ -73,7 +76,8 @@ def take_image(model: ir.Model, size: tuple[int, int] | None) -> ImageInput:
     old.replace_all_uses_with(inner)
     graph.inputs[0] = image
     graph.sort()
-    return ImageInput(name, old.dtype or ir.DataType.FLOAT, channels_last, shape[0], (height, width))
+    is_open = None in (shape[1:3] if channels_last else shape[2:4])
+    return ImageInput(name, old.dtype or ir.DataType.FLOAT, channels_last, shape[0], (height, width), is_open)
 
 
 def _whole(op: Ops, values: ir.Value, dtype: ir.DataType) -> ir.Value:
@@ -112,7 +116,7 @@ def _first_channels(model: ir.Model) -> int:
 
 
 def _fitting(
-    model: ir.Model, orders: list[bool], shape: Shape, size: tuple[int, int] | None
+    model: ir.Model, orders: list[bool], shape: Shape, size: tuple[int, int] | None, side: int | None
 ) -> tuple[bool, tuple[int, int]]:
     """Return whether the channels are last, and (H, W); where the shape allows both, the model is tried.
 
@@ -123,9 +127,9 @@ def _fitting(
     failures: list[ModelError | UsageError] = []
     for channels_last in orders:
         height, width = shape[1:3] if channels_last else shape[2:4]
-        if size is None and (height is None or width is None):
-            raise UsageError("the model takes pictures of any size; say which with --size H W")
-        chosen = size or (height or 0, width or 0)
+        if size is None and side is None and (height is None or width is None):
+            raise UsageError("the model takes pictures of any size; say --size any, or which with --size H W")
+        chosen = size or (height or side or 0, width or side or 0)
         if (height or chosen[0], width or chosen[1]) != tuple(chosen):
             failures.append(
                 UsageError(

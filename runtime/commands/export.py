@@ -8,9 +8,11 @@ from typer import Argument, Option
 
 from fusioncam import supervisor
 from fusioncam.errors import UsageError
+from fusioncam.free_size import ANY, sides
 from fusioncam.manifest import CHUNK, Manifest
 from fusioncam.runtime.commands import console
 from fusioncam.runtime.commands.completion import choice
+from fusioncam.runtime.commands.lists import size_of
 from fusioncam.runtime.commands.options import (
     SECONDS,
     AcceptDrift,
@@ -44,6 +46,9 @@ NOTES: dict[str, Callable[[Manifest, str | None], bool]] = {
     "the model's outputs lie within 0..1, but nothing says that they are probabilities: they were taken for logits "
     "(if each is a probability, say --ending sigmoid; if they are values of a regression, --ending value)": (
         lambda m, _: m.source.reach == "doubtful"
+    ),
+    "pictures are explained at {size}, unless `explain --size H W` or `--size photo` says otherwise: {sizes}": (
+        lambda m, _: m.free_size is not None
     ),
     "the model's whole numbers cannot hold all that the preprocessing gives: the rest is cut off (see --preset)": (
         lambda m, _: m.cuts_pixels_off
@@ -146,7 +151,7 @@ def export(
         "interpolation": interpolation,
     }  # fmt: skip
     options: ExportOptions = {
-        "layer": layer, "size": size, "output": scores, "labels": labels, "preprocessing": arithmetic,
+        "layer": layer, "size": size_of(size, ANY), "output": scores, "labels": labels, "preprocessing": arithmetic,
         "precision": precision, "calibrate": _photos(calibrate, note), "symmetric": symmetric,
         "accept_drift": accept_drift, "gradient": not no_gradient, "ending": ending,
         "single": single, "shared_weights": shared_weights, "chunk": chunk, "single_for": single_for,
@@ -177,11 +182,12 @@ def _photos(folder: Path | None, note: Callable[[str], None]) -> "Photos | None"
 def _exported(model: str, out: Path | None, options: "ExportOptions") -> tuple[Path, Manifest]:
     """Export a file, or the module of a factory, and return the bundle's folder with its manifest."""
     from fusioncam.export import export_model, export_torch
+    from fusioncam.export.free_size import asked_size
     from fusioncam.export.reading.from_torch import build_module, zeros
     from fusioncam.export.sessions import silence_default_logger
 
     silence_default_logger()
-    source, size = Path(model), options["size"]
+    source, (size, _) = Path(model), asked_size(options["size"])
     if source.exists() or ":" not in model or model.endswith(".onnx"):
         out = out or Path(f"{(source.name if source.is_dir() else source.stem) or 'model'}.fcam")
         return out, export_model(source, out, **options)
@@ -193,10 +199,12 @@ def _exported(model: str, out: Path | None, options: "ExportOptions") -> tuple[P
 
 def _notes(manifest: Manifest, ending: str | None) -> Iterator[str]:
     """Yield the lines that a user should know of a new bundle."""
+    own, free = manifest.preprocessing.size, manifest.free_size
+    facts = {"prepared": manifest.preprocessing.words, "size": sides(own), "sizes": free.words(own) if free else ""}
     yield from manifest.layer.remarks
     for line, holds in NOTES.items():
         if holds(manifest, ending):
-            yield line.format(prepared=manifest.preprocessing.words)
+            yield line.format(**facts)
     yield from manifest.preprocessing.remarks
     if manifest.drift is not None:
         yield from manifest.drift.remarks

@@ -7,10 +7,11 @@ import typer
 
 from fusioncam import supervisor
 from fusioncam.errors import UsageError
+from fusioncam.free_size import ANY
 from fusioncam.manifest import MANIFEST
 from fusioncam.runtime.commands import console
 from fusioncam.runtime.commands.completion import word_list
-from fusioncam.runtime.commands.lists import parts
+from fusioncam.runtime.commands.lists import parts, size_of
 from fusioncam.runtime.commands.options import SECONDS, Json, MemoryLimit, Scores, Size, TimeLimit
 
 
@@ -39,6 +40,7 @@ def inspect(
     With --providers it shows node by node who would run the graphs of an explanation.
     """
     supervisor.limit(str(model), time_limit, memory_limit)
+    numbers = size_of(size, ANY)
     from fusioncam.export import inspect_model
     from fusioncam.export.sessions import silence_default_logger
     from fusioncam.runtime.commands.inspection import inspection_json, print_inspection
@@ -48,10 +50,10 @@ def inspect(
     if layer is not None and providers is None:
         raise UsageError("--layer chooses the graphs for --providers: give both")
     if providers is not None:
-        _survey(model, parts(providers), layer, size, scores, json)
+        _survey(model, parts(providers), layer, numbers, scores, json)
         return
     silence_default_logger()
-    inspection = inspect_model(model, size=size, output=scores)
+    inspection = inspect_model(model, size=numbers, output=scores)
     if json:
         console.say_json(inspection_json(inspection))
     else:

@@ -16,7 +16,7 @@ def inspection_json(inspection: "Inspection") -> dict[str, Any]:
     """Return all results of `inspect`, ready for JSON."""
     c = inspection.classifier
     return {
-        "input": {"name": c.taken.name, "size": list(c.size)},
+        "input": {"name": c.taken.name, "size": list(c.size), "any_size": c.taken.open},
         "output": {
             "name": c.output_name,
             "numbers": c.outputs,
@@ -55,8 +55,10 @@ def print_inspection(inspection: "Inspection", most: int | None) -> None:
     """Print the model's facts and a table of its last `most` layers, the last one first."""
     c = inspection.classifier
     height, width = c.size
+    size = ", of any size" if c.taken.open else ""
     console.say(
-        f"input    {c.taken.name!r} (N, 3, {height}, {width}), {c.precision}, as opset {c.model.opset_imports['']}"
+        f"input    {c.taken.name!r} (N, 3, {height}, {width}){size}, {c.precision}, as opset "
+        f"{c.model.opset_imports['']}"
     )
     one = " of one number, lower and higher" if c.outputs == 1 else ""
     console.say(f"output   {c.output_name!r}, {c.classes} classes{one}, {_ending(inspection)}")

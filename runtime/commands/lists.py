@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fusioncam.errors import UsageError
+
 
 class Words(NamedTuple):
     """The words that a list can hold.
@@ -13,10 +15,12 @@ class Words(NamedTuple):
     Attributes:
         known: Returns the words by name; called when a list is completed, or goes on after a space.
         pattern: Of further words, which are no names.
+        between: Pattern of what separates words, beside spaces.
     """
 
     known: Callable[[], Sequence[str]]
     pattern: str = "(?!)"
+    between: str = ","
 
     def fits(self, text: str) -> bool:
         """Return whether a text is a word of the list, or several with commas between them."""
@@ -50,12 +54,33 @@ LISTS = {
     "VIEWS": Words(lambda: ("flip", "noise")),
     "BUDGETS": Words(lambda: ("exact", "auto"), r"auto:\S+|[0-9.]+(m?s)?"),
     "CLASS": Words(tuple, r"[0-9]+"),
+    "H,W": Words(lambda: ("any", "photo"), r"[0-9]+(x[0-9]+)*", "[,x]"),
 }
 
 
 def parts(text: str) -> list[str]:
     """Return the words of a list, which are separated by commas or spaces."""
     return text.replace(",", " ").split()
+
+
+def size_of(text: str | None, *words: str) -> Any:
+    """Return a size as functions take it: numbers, a word, or a word and numbers; None for None.
+
+    Args:
+        text: As `spelled_one_way` leaves it.
+        words: The words that stand for sizes.
+
+    Raises:
+        UsageError: The text is no size.
+    """
+    if text is None or text in words:
+        return text
+    first, *rest = parts(text)
+    numbers = rest if first in words else [first, *rest]
+    if not all(number.isdecimal() for number in numbers):
+        others = "".join(f" or {word}" for word in words)
+        raise UsageError(f"--size takes whole numbers, H,W{others}, not {text!r}")
+    return (*[first] * (first in words), *map(int, numbers))
 
 
 def spelled_one_way(arguments: Sequence[str], parameters: Sequence[Any]) -> list[str]:
@@ -90,7 +115,7 @@ def spelled_one_way(arguments: Sequence[str], parameters: Sequence[Any]) -> list
             values = [part for v in (value, *_further(waiting, words)) for part in (parts(v) if words.fits(v) else [v])]
             spelled += [part for v in values for part in (name, v)]
         else:
-            spelled += [name, ",".join((value, *_further(waiting, words)))]
+            spelled += [name, re.sub(words.between, ",", ",".join((value, *_further(waiting, words))))]
     return [*spelled, *waiting]
 
 

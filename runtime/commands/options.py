@@ -24,7 +24,8 @@ def _checked_out(out: Path) -> Path:
 Out = Annotated[Path, Option("--out", "-o", metavar="DIR", help="Folder for the results.", callback=_checked_out)]
 Recursive = Annotated[bool, Option("--recursive", "-r", help="Also take photos of subfolders.")]
 Size = Annotated[
-    tuple[int, int] | None, Option("--size", metavar="H,W", help="Input size, where the model leaves it open.")
+    str | None,
+    word_list("Input size, where the model leaves it open: H,W, any, or any,H,W.", "--size", metavar="H,W"),
 ]
 TimeLimit = Annotated[
     float,

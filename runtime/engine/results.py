@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from fusioncam.bundle_flags import bundle_flags
 from fusioncam.kernels.reference import probabilities
-from fusioncam.manifest import Manifest, bundle_flags, recorded_digest
+from fusioncam.manifest import Manifest, recorded_digest
 from fusioncam.runtime.budget import Auto, checked_budget
 from fusioncam.runtime.engine.recipe import ClassMaps, ViewResult
 from fusioncam.runtime.engine.request import ExplainRequest

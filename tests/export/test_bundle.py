@@ -148,10 +148,10 @@ def test_failure_in_the_middle(old, exported, tiny, tmp_path, monkeypatch):
 def test_wrong_graph_is_not_left_behind(tiny, tmp_path, monkeypatch):
     real = writing.write_graphs
 
-    def damaged(folder, graphs):
+    def damaged(folder, graphs, lender):
         weight = graphs[SCORE_GRAPH].graph.initializers["w1"]
         weight.const_value = ir.tensor(2 * weight.const_value.numpy(), name="w1")
-        real(folder, graphs)
+        real(folder, graphs, lender)
 
     monkeypatch.setattr("fusioncam.export.assembly.write_graphs", damaged)
     with pytest.raises(

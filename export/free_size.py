@@ -1,0 +1,107 @@
+"""Bundles of any size: the source that they keep, and the sizes that it takes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from fusioncam.errors import ModelError, UsageError
+from fusioncam.export.checking.check import source_runner
+from fusioncam.export.options import ExportOptions
+from fusioncam.export.reading.file import read_model
+from fusioncam.free_size import ANY, FreeSize, Size, sides
+from fusioncam.manifest import SOURCE_GRAPH, Manifest
+
+USUAL_SIDE = 224  # of the input of a model that takes any
+STEPS = (*range(1, 17), 20, 24, 28, 32, 40, 48, 56, 64, 96, 128)  # that are tried
+KEPT = ("output", "precision", "gradient", "ending")  # options that other sizes need, and the manifest does not tell
+
+
+def asked_size(size: Any) -> tuple[Any, bool]:
+    """Return the size that `ExportOptions.size` names, or None, and whether other sizes are wanted, too."""
+    if isinstance(size, str):
+        size = (size,)
+    if not isinstance(size, tuple | list) or not size or size[0] != ANY:
+        return size, False
+    return tuple(size[1:]) or None, True
+
+
+def source_graph(source: Path, score_precision: str) -> ir.Model:
+    """Return the source as a graph of the bundle.
+
+    Raises:
+        UsageError: The scores are in int8, whose ranges are those of one size.
+    """
+    if score_precision == "int8":
+        raise UsageError("int8 scores are calibrated at one size; export with --size H W, or without --precision int8")
+    model: ir.Model = ir.from_proto(read_model(source))
+    return model
+
+
+def free_size(bundle: Path, manifest: Manifest, options: ExportOptions) -> FreeSize:
+    """Find the sizes that a model takes, by running it.
+
+    Args:
+        bundle: The folder of the bundle, with the source.
+        manifest: Its manifest.
+        options: Those of the export.
+
+    Raises:
+        UsageError: The model runs at one size only.
+    """
+    own = manifest.preprocessing.size
+    fails = _trial(bundle, manifest)
+    found = [_step(fails, own, axis) for axis in range(len(own))]
+    if not any(found):
+        larger = tuple(n + STEPS[-1] for n in own)
+        raise UsageError(
+            f"the model takes pictures of {sides(own)} (H x W) only, so `any` has no effect: {fails(larger)}; "
+            "say --size H W, or export the model with free height and width"
+        )
+    least = tuple(_least(fails, own, axis, step) for axis, step in enumerate(found))
+    kept = {name: options[name] for name in KEPT if options[name] is not None}  # type: ignore[literal-required]
+    return FreeSize(step=tuple(found), least=least, options=kept)
+
+
+def _trial(bundle: Path, manifest: Manifest) -> Callable[[Size], str | None]:
+    """Return the function that runs the source at a size, and returns why it fails; None where it runs."""
+    run, own = source_runner(manifest, bundle / SOURCE_GRAPH), manifest.preprocessing.size
+
+    def outputs(size: Size) -> int:
+        return run(np.zeros((1, 3, *size), np.float32)).size
+
+    expected = outputs(own)
+
+    def fails(size: Size) -> str | None:
+        try:
+            made = outputs(size)
+        except ModelError as error:
+            return str(error)
+        return None if made == expected else f"at {sides(size)} it gives {made} numbers, not {expected}"
+
+    return fails
+
+
+def _step(fails: Callable[[Size], str | None], own: Size, axis: int) -> int:
+    """Return the step of an axis, see `FreeSize`; 0 where the model ran at no size that was tried."""
+    return next((step for step in STEPS if not fails(_replaced(own, axis, own[axis] + step))), 0)
+
+
+def _least(fails: Callable[[Size], str | None], own: Size, axis: int, step: int) -> int:
+    """Return the smallest size of an axis at which the model runs, found by halving."""
+    if not step:
+        return own[axis]
+    low, high = 0, (own[axis] - 1) // step  # of steps below its own size: at `low` the model runs
+    while low < high:
+        middle = (low + high + 1) // 2
+        if fails(_replaced(own, axis, own[axis] - middle * step)):
+            high = middle - 1
+        else:
+            low = middle
+    return own[axis] - low * step
+
+
+def _replaced(size: Size, axis: int, n: int) -> Size:
+    return (*size[:axis], n, *size[axis + 1 :])
