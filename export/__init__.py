@@ -59,7 +59,7 @@ def export_torch(
 
     Args:
         module: An image classifier.
-        example: One input (1, 3, H, W).
+        example: One input (1, C, H, W).
         bundle: The folder to make, usually `NAME.fcam`.
         **options: As for `export_model`.
 

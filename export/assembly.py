@@ -24,7 +24,7 @@ from fusioncam.export.precision.drift import EXACT, NO_DRIFT, Finding, tail_find
 from fusioncam.export.precision.score_graph import refusal, score_graph
 from fusioncam.export.single import check_variants, write_variants
 from fusioncam.export.source_metadata.labels import read_labels
-from fusioncam.export.source_metadata.preprocessing import read_preprocessing, refuse_rounded_away, usual_preset
+from fusioncam.export.source_metadata.preprocessing import read_preprocessing, refuse_rounded_away
 from fusioncam.manifest import (
     EXPLAIN_GRAPH,
     FACTS,
@@ -110,7 +110,8 @@ def make_draft(source: Path, options: ExportOptions) -> Draft:
     """Make the graphs and the manifest of a source; where any size is wanted, the source is one of the graphs."""
     gradient, folder = options["gradient"], source.parent
     size, free = asked_size(options["size"])
-    classifier = canonicalize(source, size, options["output"], options["ending"], USUAL_SIDE if free else None)
+    side = USUAL_SIDE if free else None
+    classifier = canonicalize(source, size, options["output"], options["ending"], side, options["layout"])
     model, kind = classifier.model, classifier.taken.type
     one_by_one = decides_for_batch(path(classifier.image, classifier.logits))
     if one_by_one and (options["single"] or options["unrolled"]):
@@ -121,7 +122,8 @@ def make_draft(source: Path, options: ExportOptions) -> Draft:
     one = ONE_LABEL.get(classifier.ending) if classifier.outputs == 1 else None
     labels = read_labels(model.metadata_props, folder, classifier.classes, options["labels"], one)
     asked = options["preprocessing"] or {}
-    prep = read_preprocessing(model.metadata_props, folder, classifier.size, asked, usual_preset(kind))
+    channels = classifier.taken.channels
+    prep = read_preprocessing(model.metadata_props, folder, classifier.size, asked, kind, channels)
     refuse_rounded_away(prep, kind)
     explain = explain_graph(model, layer.name, layer.layout, gradient)
     calibrate = options["calibrate"]

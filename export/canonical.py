@@ -33,7 +33,7 @@ class Classifier:
     """A model in canonical form.
 
     Attributes:
-        model: Its graph has the input `image` (N, 3, H, W) and the output `logits` (N, classes), both float32.
+        model: Its graph has the input `image` (N, C, H, W) and the output `logits` (N, classes), both float32.
         taken: The image input as it is in the source.
         output_name: Name of the source's output behind which the logits lie.
         classes: Number of logits.
@@ -60,6 +60,11 @@ class Classifier:
         return self.taken.size
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return (C, H, W) of the image."""
+        return (self.taken.channels, *self.taken.size)
+
+    @property
     def image(self) -> ir.Value:
         """Return the input of the graph."""
         return self.model.graph.inputs[0]
@@ -76,6 +81,7 @@ def canonicalize(
     output: str | None = None,
     ending: str | None = None,
     side: int | None = None,
+    layout: str | None = None,
 ) -> Classifier:
     """Load a model and bring it to the canonical form.
 
@@ -86,10 +92,11 @@ def canonicalize(
         ending: How logits become probabilities (see `CHOICES`), whatever the graph holds. With `value` the output
             itself is explained.
         side: What is taken for an open H or W where `size` is not given.
+        layout: `nchw` or `nhwc`, for a model whose shapes do not say which axis holds the channels.
 
     Raises:
         ModelError: The file cannot be read or is no image classifier of one image.
-        UsageError: `size`, `output` or `ending` does not fit the model.
+        UsageError: `size`, `output`, `ending` or `layout` does not fit the model.
     """
     if size is not None:
         size = _checked(size)
@@ -99,7 +106,7 @@ def canonicalize(
     output_name = str(picked.name)
     refuse_random(picked)
     reader = next(((u.node, u.idx) for i in model.graph.inputs for u in i.uses()), None)
-    taken = take_image(model, size, side)
+    taken = take_image(model, size, side, layout)
     if conversion is not None and reader is not None:
         compare_conversion(model, conversion, taken.name, reader)
     model.graph.outputs[:] = [picked]

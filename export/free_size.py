@@ -16,7 +16,13 @@ from fusioncam.manifest import SOURCE_GRAPH, Manifest
 
 USUAL_SIDE = 224  # of the input of a model that takes any
 STEPS = (*range(1, 17), 20, 24, 28, 32, 40, 48, 56, 64, 96, 128)  # that are tried
-KEPT = ("output", "precision", "gradient", "ending")  # options that other sizes need, and the manifest does not tell
+KEPT = (
+    "output",
+    "precision",
+    "gradient",
+    "ending",
+    "layout",
+)  # options that other sizes need, and the manifest does not tell
 
 
 def asked_size(size: Any) -> tuple[Any, bool]:
@@ -70,7 +76,7 @@ def _trial(bundle: Path, manifest: Manifest) -> Callable[[Size], str | None]:
     run, own = source_runner(manifest, bundle / SOURCE_GRAPH), manifest.preprocessing.size
 
     def outputs(size: Size) -> int:
-        return run(np.zeros((1, 3, *size), np.float32)).size
+        return run(np.zeros((1, manifest.preprocessing.channels, *size), np.float32)).size
 
     expected = outputs(own)
 

@@ -20,7 +20,7 @@ ONE, MANY = "1", "M"  # the batch before the layer, and after it
 
 
 def head_graph(model: ir.Model, layer_name: str, layout: Layout, precision: str) -> ir.Model | None:
-    """Return the graph from `image` (1, 3, H, W) and `masks` (M, 1, h, w), both float32, to `logits` (M, classes).
+    """Return the graph from `image` (1, C, H, W) and `masks` (M, 1, h, w), both float32, to `logits` (M, classes).
 
     Everything up to the layer has a batch of one; the layer's tensor is multiplied by the masks, and what follows has a
     batch of M. Tokens outside of the grid (the class token, registers) are kept, as OpenVINO's ViTReciproCAM keeps

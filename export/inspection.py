@@ -40,20 +40,28 @@ class Inspection:
     remarks: tuple[str, ...] = ()
 
 
-def inspect_model(model: str | os.PathLike[str], *, size: Size | None = None, output: str | None = None) -> Inspection:
+def inspect_model(
+    model: str | os.PathLike[str],
+    *,
+    size: Size | None = None,
+    output: str | None = None,
+    layout: str | None = None,
+) -> Inspection:
     """List the layers that could explain a model, and their cost.
 
     Args:
         model: The ONNX file, or a folder that holds it as `model.onnx` or `onnx/model.onnx`, or holds no other.
         size: (H, W) of the input, for a model that leaves them open, or as for `export_model`.
         output: The output that holds the class scores, where there are several.
+        layout: `nchw` or `nhwc`, for a model whose shapes do not say which axis holds the channels.
 
     Raises:
         ModelError: The file cannot be read or is no classifier of one image.
-        UsageError: `size` or `output` does not fit the model.
+        UsageError: `size`, `output` or `layout` does not fit the model.
     """
     numbers, free = asked_size(size)
-    classifier = canonicalize(model_file(Path(model)), numbers, output, side=USUAL_SIDE if free else None)
+    side = USUAL_SIDE if free else None
+    classifier = canonicalize(model_file(Path(model)), numbers, output, side=side, layout=layout)
     surveyed = survey(classifier)
     seconds, most = seconds_per_pass(classifier), chunk_bytes(classifier)
     try:

@@ -13,7 +13,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Size = tuple[int, int] | Literal["any"] | tuple[Literal["any"], int, int]
 Labels = str | os.PathLike[str] | Sequence[str]
-Photos = Callable[[Preprocessing], Iterable[Array | tuple[str, Array]]]  # a photo (3, H, W), or its name and it
+Photos = Callable[[Preprocessing], Iterable[Array | tuple[str, Array]]]  # a photo (C, H, W), or its name and it
 
 
 class ExportOptions(TypedDict, total=False):
@@ -25,6 +25,8 @@ class ExportOptions(TypedDict, total=False):
     """(H, W) of the input, for a model that leaves them open; of a torch module, by default that of the example.
     `"any"` makes a bundle that explains at any size that the model takes, see `Explainer.explain`, and at 224 x 224
     unless told otherwise; `("any", H, W)` names another size for that."""
+    layout: str | None
+    """Order of the input's axes, `nchw` or `nhwc`, for a model whose shapes do not say which one holds the channels."""
     output: str | None
     """The output that holds the class scores, where there are several."""
     labels: Labels | None
@@ -36,7 +38,7 @@ class ExportOptions(TypedDict, total=False):
     """Type the score graph computes in: `fp32`, `fp16` for GPUs, `int8` for CPUs and NPUs; by default the
     source's."""
     calibrate: Photos | None
-    """For `int8`, and only there: gives the photos to calibrate on, preprocessed (3, H, W) arrays or (name, array),
+    """For `int8`, and only there: gives the photos to calibrate on, preprocessed (C, H, W) arrays or (name, array),
     when called with the bundle's `Preprocessing`; it is called several times. For a folder of files that is
     `calibrate=fusioncam.runtime.photos_in(folder)`. Some tens of photos like those to be explained
     will do: they are seen under masks of their own activations, as the score graph will see them."""

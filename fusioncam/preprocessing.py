@@ -1,12 +1,15 @@
 """`Preprocessing`, the part of a manifest that says how a picture becomes the model's input."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Triple = tuple[float, float, float]
+PerChannel = Annotated[tuple[float, ...], Field(min_length=1)]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+Order = Literal["rgb", "bgr", "grey", "bands"]
 Positive = Annotated[int, Field(gt=0)]
+ORDERS = {"rgb": 3, "bgr": 3, "grey": 1}  # of photos, with the number of channels that each has
 
 
 class Part(BaseModel):
@@ -15,17 +18,27 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-def _numbers(values: tuple[float, ...], between: str = " ") -> str:
+def usual_order(channels: int) -> str:
+    """Return the order of channels where nobody says another."""
+    return {1: "grey", 3: "rgb"}.get(channels, "bands")
+
+
+def _numbers(values: Iterable[float], between: str = " ") -> str:
     return between.join(f"{value:g}" for value in values)
 
 
 class Preprocessing(Part):
-    """The way from a picture to the input: x = (pixel * rescale - mean) / std on 0..255 pixels.
+    """The way from a picture to the input: x = (pixel * rescale - mean) / std.
+
+    Pixels of a photo are 0..255, whatever the depth of its file. Numbers of bands are taken as they are.
 
     Attributes:
         size: (H, W) of the model's input in pixels.
-        channel_order: Order in which the model takes the channels; `mean` and `std` follow it.
-        rescale: Factor applied to the 0..255 pixel first.
+        channel_order: What the model's channels are; `mean` and `std` follow their order. `rgb` or `bgr` of a photo,
+            `grey` of a photo (as Pillow's L: the luma of its colours), `bands` (all bands of an array, in its order),
+            or the numbers of bands of an array, counted from 1. By default `rgb` for three channels, `grey` for one,
+            else `bands`.
+        rescale: Factor applied to the pixel first.
         mean: Subtracted after rescaling, one per channel.
         std: Divided by last, one per channel.
         resize: `squash` resizes to `size` and ignores the aspect ratio; `crop` resizes the picture, aspect ratio
@@ -41,10 +54,10 @@ class Preprocessing(Part):
     """
 
     size: tuple[Positive, Positive]
-    channel_order: Literal["rgb", "bgr"] = "rgb"
+    channel_order: Order | tuple[Positive, ...] = "rgb"
     rescale: float = 1.0
-    mean: Triple = (0.0, 0.0, 0.0)
-    std: Triple = (1.0, 1.0, 1.0)
+    mean: PerChannel = (0.0, 0.0, 0.0)
+    std: PerChannel = (1.0, 1.0, 1.0)
     resize: Literal["squash", "crop", "squash_crop", "crop_first"] = "squash"
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     crop_rounding: Literal["even", "down"] = "even"
@@ -52,24 +65,69 @@ class Preprocessing(Part):
     origin: Literal["user", "model", "config", "assumed"] = "user"
     remarks: tuple[str, ...] = ()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_by_the_number_of_channels(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        given = data.get("mean", data.get("std"))
+        channels = len(given) if isinstance(given, tuple | list) else 3
+        usual = {"mean": (0.0,) * channels, "std": (1.0,) * channels, "channel_order": usual_order(channels)}
+        return {**usual, **data}
+
+    @property
+    def channels(self) -> int:
+        """Return C, the number of the model's channels."""
+        return len(self.mean)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return (C, H, W) of the model's input."""
+        return (self.channels, *self.size)
+
+    @property
+    def takes_photos(self) -> bool:
+        """Return whether the model takes colours or grey of photos, and not bands, whose numbers have no white."""
+        return self.channel_order in ORDERS
+
     @property
     def extremes(self) -> tuple[float, float]:
-        """Return the least and the greatest value of an input."""
+        """Return the least and the greatest value of an input that is a photo, or has bands of 8 bits."""
         ends = [(p * self.rescale - m) / s for p in (0, 255) for m, s in zip(self.mean, self.std, strict=True)]
         return min(ends), max(ends)
 
     @property
     def words(self) -> str:
         """Return the preprocessing in a few words, for notes to the user."""
-        arithmetic = f"x = (pixel * {self.rescale:.4g} - {_numbers(self.mean)}) / {_numbers(self.std)}"
-        if (self.rescale, self.mean, self.std) == (1, (0, 0, 0), (1, 1, 1)):
-            arithmetic = "x = pixel, 0..255 as they are"
-        order, shape = self.channel_order.upper(), _numbers(self.size, " x ")
-        return f"{arithmetic}, {order}, photos resized to {shape} ({self.resize})"
+        mean, std = (_numbers({*v} if self.channels > 3 and len({*v}) == 1 else v) for v in (self.mean, self.std))
+        arithmetic = f"x = (pixel * {self.rescale:.4g} - {mean}) / {std}"
+        if (self.rescale, {*self.mean}, {*self.std}) == (1, {0}, {1}):
+            arithmetic = f"x = pixel, {'0..255 ' if self.takes_photos else ''}as they are"
+        order, shape = self.order_text, _numbers(self.size, " x ")
+        kind = "photos" if self.takes_photos else "arrays"
+        return f"{arithmetic}, {order}, {kind} resized to {shape} ({self.resize})"
+
+    @property
+    def order_text(self) -> str:
+        """Return what the channels are, in a few words."""
+        if isinstance(self.channel_order, tuple):
+            return f"bands {_numbers(self.channel_order)}"
+        return {"grey": "grey", "bands": f"{self.channels} bands"}.get(self.channel_order, self.channel_order.upper())
 
     @model_validator(mode="after")
     def _factors_are_not_zero(self) -> Self:
         for name, factors in (("rescale", (self.rescale,)), ("std", self.std)):
             if 0.0 in factors:
                 raise ValueError(f"{name} must not be zero")
+        return self
+
+    @model_validator(mode="after")
+    def _one_number_per_channel(self) -> Self:
+        if len(self.std) != len(self.mean):
+            raise ValueError(f"mean has {len(self.mean)} numbers, and std {len(self.std)}: give one per channel")
+        order, channels = self.channel_order, len(self.mean)
+        named = len(order) if isinstance(order, tuple) else ORDERS.get(order, channels)
+        if named != channels:
+            said = _numbers(order) if isinstance(order, tuple) else repr(order)
+            raise ValueError(f"channel_order {said} is of {named} channels, and the model takes {channels}")
         return self

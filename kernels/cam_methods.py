@@ -104,7 +104,7 @@ def group_maps(activations: Array, gradients: Array) -> Array:
 
 
 def blur(image: Array) -> Array:
-    """Return x (3, H, W) blurred, which Group-CAM shows in hidden places; the size of the Gaussian is the authors'."""
+    """Return x (C, H, W) blurred, which Group-CAM shows in hidden places; the size of the Gaussian is the authors'."""
     import cv2  # here, so that the names of the methods are known where OpenCV does not load
 
     sides = (GROUP_BLUR, GROUP_BLUR)

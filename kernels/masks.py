@@ -14,7 +14,7 @@ class Deferred:
     """Masked pictures x * up(s) that a graph will make from x and s, so that no full-size array is needed here.
 
     Args:
-        pictures: (B,) references to pictures x (3, H, W).
+        pictures: (B,) references to pictures x (C, H, W).
         masks: s (B, 1, h, w) float32.
     """
 
@@ -40,7 +40,7 @@ class MaskMaker:
 
     Args:
         activations: A (K, h, w) float32.
-        image: x (3, H, W) float32.
+        image: x (C, H, W) float32.
         corners: Whether up(.) keeps the centres of the corner pixels where they are, instead of their edges.
 
     Attributes:
@@ -60,7 +60,7 @@ class MaskMaker:
         self.scaled = ((activations - low) * scale).astype(np.float32)
 
     def fill(self, channels: IndexArray, out: Float32Array | Deferred) -> None:
-        """Write x * M_k of a selection of channels into `out` (B, 3, H, W)."""
+        """Write x * M_k of a selection of channels into `out` (B, C, H, W)."""
         if isinstance(out, Deferred) and not self._corners:
             out.put([self._image] * len(channels), self.scaled[channels])
         else:
@@ -110,7 +110,7 @@ def interpolation_matrix(small: int, large: int) -> Float64Array:
 
 
 def write(pictures: Iterable[Float32Array], out: Float32Array | Deferred) -> None:
-    """Write pictures (3, H, W) into `out` (B, 3, H, W)."""
+    """Write pictures (C, H, W) into `out` (B, C, H, W)."""
     if isinstance(out, Deferred):
         out.put(list(pictures), 1)  # up of one is one
         return

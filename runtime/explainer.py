@@ -166,7 +166,7 @@ class Explainer:
         Args:
             image: A path; the bytes of a file, or a file object that is open for reading bytes; a PIL image; pixels
                 (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) in an array of any library, uint8, uint16 or float in 0..1;
-                or a preprocessed float32 (3, H, W) or (1, 3, H, W) array of the size of the model's input.
+                or a preprocessed float32 (C, H, W) or (1, C, H, W) array of the size of the model's input.
             class_index: The class, by its number or its name; by default, and for -1, the top one.
             verify: Whether the model is asked if the map is evidence: 23 passes more, see `Explanation.verdict`. They
                 count against a budget that is a number.

@@ -60,7 +60,7 @@ class PreparedPicture:
     """A picture made ready for the model.
 
     Attributes:
-        x: (3, H, W) float32, C-contiguous.
+        x: (C, H, W) float32, C-contiguous.
         photo: The part of the photo that results keep.
         dark: Whether all pixels of the input are below a quarter of white. Values of 10 to 14 bits in a file of 16
             bits, which does not declare their depth, look like that.

@@ -97,13 +97,13 @@ def drift_of(bundle: Path, manifest: Manifest, photos: Photos | None, most: int,
 def _spread(photos: Photos, manifest: Manifest, most: int) -> Iterator[Photo]:
     """Yield so many photos at even distances; they are read twice, for there may be many to keep."""
     prep = manifest.preprocessing
-    count = sum(1 for _ in checked_photos(photos(prep), prep.size))
+    count = sum(1 for _ in checked_photos(photos(prep), prep.shape))
     picked = set(np.linspace(0, count - 1, min(most, count)).round().astype(int).tolist())
-    return (photo for n, photo in enumerate(checked_photos(photos(prep), prep.size)) if n in picked)
+    return (photo for n, photo in enumerate(checked_photos(photos(prep), prep.shape)) if n in picked)
 
 
 def source_outputs(manifest: Manifest, source: Path, images: Array, optimize: bool = True) -> Array:
-    """Return the outputs of the source for (N, 3, H, W) float32 pictures, as (N, classes) float64."""
+    """Return the outputs of the source for (N, C, H, W) float32 pictures, as (N, classes) float64."""
     return source_runner(manifest, source, optimize)(images)
 
 
@@ -114,7 +114,7 @@ def source_runner(manifest: Manifest, source: Path, optimize: bool = True) -> Ca
     if image_input is None:
         raise ModelError(f"{source} has no input {manifest.source.input!r}: it is not the bundle's source")
     last = manifest.source.channels_last
-    turned = image_input.shape[1] != 3 if last is None else last
+    turned = image_input.shape[1] != manifest.preprocessing.channels if last is None else last
     batch = image_input.shape[0] if image_input.shape and isinstance(image_input.shape[0], int) else 1
 
     def outputs_of(images: Array) -> Array:

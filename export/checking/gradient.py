@@ -83,7 +83,7 @@ def minds_masks(head: InferenceSession, images: Array, grid: tuple[int, int]) ->
 
 
 def gradients(explain: InferenceSession, images: Array, classes: int) -> Iterator[Array]:
-    """Yield the gradients (N, K, h, w) of pictures (N, 3, H, W), class by class, the top class first."""
+    """Yield the gradients (N, K, h, w) of pictures (N, C, H, W), class by class, the top class first."""
     for c in (-1, *range(min(classes, CLASSES_TRIED))):
         yield explain.run(["gradients"], {"image": images, "class_index": np.full(len(images), c, np.int64)})[0]
 

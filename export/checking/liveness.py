@@ -53,7 +53,7 @@ def why_dead(classifier: Classifier, candidate: Candidate, gradient: bool = True
 
 def _pictures(classifier: Classifier) -> Float32Array:
     """Return noise in 0..1, and patches in -2..2, the range of most models' pictures."""
-    patches = 4 * patchwork(np.random.default_rng(0), classifier.size)[0] - 2
+    patches = 4 * patchwork(np.random.default_rng(0), classifier.shape)[0] - 2
     return np.stack([noise(classifier.model, 1)[0], patches.astype(np.float32)])
 
 

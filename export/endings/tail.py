@@ -124,18 +124,17 @@ def _finite(values: dict[ir.Value, Array], output: ir.Value) -> Array:
 
 
 def _pictures(image: ir.Value, batch: int) -> Iterator[Array]:
-    """Yield noise and patches at the scales in which models take pixels, each (batch, 3, H, W) float32."""
-    height, width = (d for d in (image.shape or ())[2:] if isinstance(d, int))
+    """Yield noise and patches at the scales in which models take pixels, each (batch, C, H, W) float32."""
+    shape = tuple(d for d in (image.shape or ())[1:] if isinstance(d, int))
     rng = np.random.default_rng(0)
-    shape = (3, height, width)
     made: tuple[Callable[[], Array], ...] = (
         lambda: rng.random(shape),
         lambda: rng.normal(size=shape),
         lambda: 0.2 * rng.normal(size=shape),
         lambda: 0.02 * rng.normal(size=shape),
         lambda: 255 * rng.random(shape),
-        lambda: patchwork(rng, (height, width))[0],
-        lambda: 255 * patchwork(rng, (height, width))[0],
+        lambda: patchwork(rng, shape)[0],
+        lambda: 255 * patchwork(rng, shape)[0],
     )
     for make in made:
         yield np.repeat(make().astype(np.float32)[None], batch, axis=0)

@@ -1,6 +1,6 @@
 """Batches to calibrate on, like those of the score graph: photos, and photos under masks of their activations."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,37 +19,37 @@ def masked_pictures(explain: ir.Model, photos: Iterable[Array | tuple[str, Array
 
     Args:
         explain: The explain graph.
-        photos: Preprocessed photos (3, H, W), with names or without, read one at a time.
+        photos: Preprocessed photos (C, H, W), with names or without, read one at a time.
 
     Yields:
-        (B, 3, H, W) float32, B at most `MASKS` + 2.
+        (B, C, H, W) float32, B at most `MASKS` + 2.
 
     Raises:
         ImageError: A photo is not of the model's size, or not finite.
         UsageError: There is none.
     """
     model = session(explain)
-    height, width = (d for d in list(explain.graph.inputs[0].shape or ())[2:] if isinstance(d, int))
-    for _, x in checked_photos(photos, (height, width)):
+    shape = [d for d in list(explain.graph.inputs[0].shape or ())[1:] if isinstance(d, int)]
+    for _, x in checked_photos(photos, shape):
         feeds = {"image": x[None], "class_index": np.full(1, -1, np.int64)}
         yield _batch(x, np.asarray(model.run(["activations"], feeds)[0][0]))
 
 
 class Photo(NamedTuple):
-    """A photo x (3, H, W), preprocessed, and its name."""
+    """A photo x (C, H, W), preprocessed, and its name."""
 
     name: str
     x: Float32Array
 
 
-def checked_photos(photos: Iterable[Array | tuple[str, Array]], size: tuple[int, int]) -> Iterator[Photo]:
-    """Yield the photos as float32 (3, H, W) with their names; those without a name are numbered from 1.
+def checked_photos(photos: Iterable[Array | tuple[str, Array]], shape: Sequence[int]) -> Iterator[Photo]:
+    """Yield the photos as float32 (C, H, W) with their names; those without a name are numbered from 1.
 
     Raises:
-        ImageError: A photo is not of `size` (H, W), or not finite.
+        ImageError: A photo is not of `shape` (C, H, W), or not finite.
         UsageError: There is none.
     """
-    shape, x = (3, *size), None
+    shape, x = tuple(shape), None
     for number, photo in enumerate(photos, start=1):
         name, pixels = photo if isinstance(photo, tuple) else (f"photo {number}", photo)
         x = np.asarray(pixels, np.float32)

@@ -79,7 +79,7 @@ class Finding:
 
 
 def logits_of(graph: InferenceSession, images: Array) -> Array:
-    """Return the logits (N, classes) of pictures (N, 3, H, W), by either graph of a bundle."""
+    """Return the logits (N, classes) of pictures (N, C, H, W), by either graph of a bundle."""
     half = graph.get_inputs()[0].type == "tensor(float16)"
     with np.errstate(over="ignore"):  # infinity makes NaN, which does not pass
         feeds = {"image": images.astype(np.float16 if half else np.float32)}
@@ -91,7 +91,7 @@ def logits_of(graph: InferenceSession, images: Array) -> Array:
 
 
 def masked_scores(graph: InferenceSession, masks: MaskMaker, channels: IndexArray, image: Array, c: int) -> Array:
-    """Return f_c(x * M_k) (n,) float64 of n channels k, for x (3, H, W), by either graph of a bundle."""
+    """Return f_c(x * M_k) (n,) float64 of n channels k, for x (C, H, W), by either graph of a bundle."""
     scores = np.empty(len(channels))
     for start in range(0, len(channels), CHUNK):
         block = slice(start, start + CHUNK)

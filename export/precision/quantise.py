@@ -48,7 +48,7 @@ def in_int8(model: ir.Model, batches: Batches, pixels: Range, symmetric: bool = 
 
     Args:
         model: A float32 model in canonical form; it is left as it is.
-        batches: Called twice, gives the pictures to calibrate on: arrays (B, 3, H, W), one at a time in memory.
+        batches: Called twice, gives the pictures to calibrate on: arrays (B, C, H, W), one at a time in memory.
         pixels: Least and greatest value that `image` can have.
         symmetric: Whether activations, too, are signed 8 bits around zero, as TensorRT wants them. Where they are never
             negative, as after a Relu, one bit is lost.

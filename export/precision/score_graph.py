@@ -35,10 +35,10 @@ def score_graph(
 
     Args:
         classifier: The model; it is left as it is.
-        precision: `fp16` for a graph whose `image` (N, 3, H, W) is float16 and whose `logits` (N, classes) are float32,
+        precision: `fp16` for a graph whose `image` (N, C, H, W) is float16 and whose `logits` (N, classes) are float32,
             `int8` for one that takes and gives float32 and multiplies in 8 bits, `fp32` for that of a float32 model,
             None for the model's own. The graph of a float16 model is its own.
-        batches: For `int8`: called, gives the pictures to calibrate on, as batches (B, 3, H, W).
+        batches: For `int8`: called, gives the pictures to calibrate on, as batches (B, C, H, W).
         pixels: For `int8`: least and greatest value of `image`.
         symmetric: For `int8`: whether all zero points are zero, see `in_int8`.
 

@@ -26,7 +26,7 @@ def save_onnx(module: "torch.nn.Module", example: "torch.Tensor", path: Path) ->
 
     Args:
         module: An image classifier.
-        example: One input (1, 3, H, W).
+        example: One input (1, C, H, W).
         path: The file to write.
 
     Raises:
@@ -143,9 +143,14 @@ def build_module(target: str) -> "torch.nn.Module":
     return cast("torch.nn.Module", made)
 
 
-def zeros(size: tuple[int, int]) -> "torch.Tensor":
-    """Return an example input (1, 3, H, W)."""
-    return cast("torch.Tensor", _torch().zeros(1, 3, *size))
+def zeros(size: tuple[int, int], channels: int = 3) -> "torch.Tensor":
+    """Return an example input (1, C, H, W)."""
+    return cast("torch.Tensor", _torch().zeros(1, channels, *size))
+
+
+def channels_of(module: "torch.nn.Module") -> int:
+    """Return the number of channels that the first convolution takes; 3 where there is none."""
+    return next((m.in_channels for m in module.modules() if isinstance(m, _torch().nn.Conv2d)), 3)
 
 
 def _torch() -> Any:

@@ -1,4 +1,4 @@
-"""The image input: it becomes a float32 picture (N, 3, H, W), whatever its type and the order of its axes."""
+"""The image input: it becomes a float32 picture (N, C, H, W), whatever its type and the order of its axes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +14,8 @@ from fusioncam.manifest import WHOLE_NUMBERS
 
 RESERVED = ("image", "class_index", "masks", "logits", "activations", "gradients")
 MOST_PIXELS = 100_000_000  # of a batch; more are not read from a file, either
+USUAL = 3  # channels, where neither the shape nor a convolution says how many
+LAYOUTS = {"nchw": False, "nhwc": True}  # whether the channels are last
 Shape = Sequence[int | None]
 
 
@@ -24,8 +26,9 @@ class ImageInput:
     Attributes:
         name: Its name.
         type: Type of its numbers; whole ones are pixels as they are.
-        channels_last: Whether it is (N, H, W, 3).
+        channels_last: Whether it is (N, H, W, C).
         batch: Its batch, or None where that is free.
+        channels: C.
         size: (H, W).
         open: Whether the source leaves one of them open.
     """
@@ -34,21 +37,45 @@ class ImageInput:
     type: ir.DataType
     channels_last: bool
     batch: int | None
+    channels: int
     size: tuple[int, int]
     open: bool
 
 
-def take_image(model: ir.Model, size: tuple[int, int] | None, side: int | None = None) -> ImageInput:
+@dataclass(frozen=True)
+class _Reading:
+    """A way to read the shape of the input: where its channels are, and how many."""
+
+    channels_last: bool
+    channels: int
+
+    def size(self, shape: Shape) -> Shape:
+        """Return the sizes of the axes between batch and channels, or behind both."""
+        return shape[1:-1] if self.channels_last else shape[2:]
+
+    def is_shortest(self, shape: Shape) -> bool:
+        """Return whether there are fewer channels than rows, and than columns; an open axis may be of any length."""
+        return all(n is None or n > self.channels for n in self.size(shape))
+
+    def shape(self, batch: int, size: Sequence[int]) -> list[int]:
+        """Return the shape of a batch."""
+        return [batch, *size, self.channels] if self.channels_last else [batch, self.channels, *size]
+
+
+def take_image(
+    model: ir.Model, size: tuple[int, int] | None, side: int | None = None, layout: str | None = None
+) -> ImageInput:
     """Put a float32 NCHW input named `image` in front; for whole numbers it is rounded.
 
     Args:
         model: The model; it is changed.
         size: (H, W), for a model that leaves them open.
         side: What is taken for an open H or W where `size` is not given.
+        layout: `nchw` or `nhwc`, for a model whose shapes do not say which axis holds the channels.
 
     Raises:
-        ModelError: The model does not take one picture of three channels.
-        UsageError: `size` does not fit the model, or is missing.
+        ModelError: The model does not take one picture.
+        UsageError: `size` or `layout` does not fit the model, or is missing.
     """
     graph = model.graph
     if len(graph.inputs) != 1:
@@ -61,13 +88,13 @@ def take_image(model: ir.Model, size: tuple[int, int] | None, side: int | None =
     shape: Shape = [None] * 4
     if old.shape is not None:
         shape = [d if isinstance(d, int) and d > 0 else None for d in old.shape]
-    orders = _orders(model, name, shape, known=old.shape is not None)
+    readings = _readings(model, name, shape, known=old.shape is not None, layout=layout)
     _free_names(model)
-    channels_last, (height, width) = _fitting(model, orders, shape, size, side)
+    reading, (height, width) = _fitting(model, readings, shape, size, side)
     image = ir.Value(name="image", type=ir.TensorType(ir.DataType.FLOAT))
-    image.shape = ir.Shape([shape[0] or "N", 3, height, width])
+    image.shape = ir.Shape([shape[0] or "N", reading.channels, height, width])
     op = Ops(graph, "input")
-    inner = op.Transpose(image, perm=[0, 2, 3, 1]) if channels_last else image
+    inner = op.Transpose(image, perm=[0, 2, 3, 1]) if reading.channels_last else image
     if old.dtype not in (None, ir.DataType.FLOAT):
         if old.dtype.is_integer():
             inner = _whole(op, inner, old.dtype)
@@ -76,8 +103,8 @@ def take_image(model: ir.Model, size: tuple[int, int] | None, side: int | None =
     old.replace_all_uses_with(inner)
     graph.inputs[0] = image
     graph.sort()
-    is_open = None in (shape[1:3] if channels_last else shape[2:4])
-    return ImageInput(name, old.dtype or ir.DataType.FLOAT, channels_last, shape[0], (height, width), is_open)
+    kind, is_open = old.dtype or ir.DataType.FLOAT, None in reading.size(shape)
+    return ImageInput(name, kind, reading.channels_last, shape[0], reading.channels, (height, width), is_open)
 
 
 def _whole(op: Ops, values: ir.Value, dtype: ir.DataType) -> ir.Value:
@@ -89,44 +116,56 @@ def _whole(op: Ops, values: ir.Value, dtype: ir.DataType) -> ir.Value:
     return op.Clip(rounded, *(None if end is None else op.constant(end, np.float32) for end in ends))
 
 
-def _orders(model: ir.Model, name: str, shape: Shape, known: bool) -> list[bool]:
-    """Return the orders of axes that the input's shape allows: NCHW (False), NHWC (True), or both.
+def _readings(model: ir.Model, name: str, shape: Shape, known: bool, layout: str | None) -> list[_Reading]:
+    """Return the ways to read the input's shape, at least one.
+
+    An axis of three is believed first, then one of as many as the first convolution takes. Else an axis can hold the
+    channels where it is shorter than height and width, and an open one as many as the convolution takes.
 
     Raises:
-        ModelError: It allows neither.
+        ModelError: The input is no picture.
+        UsageError: Both orders of axes make sense, or there is no such layout.
     """
-    orders = [last for last in (False, True) if len(shape) == 4 and shape[3 if last else 1] in (3, None)]
-    sure = [last for last in orders if shape[3 if last else 1] == 3]  # then what is open elsewhere is height or width
-    orders = sure[:1] or orders
-    channels = 3 if sure else _first_channels(model)
-    if not orders or channels != 3:
-        shape_text = f"shape {[d or '?' for d in shape]}" if known else "shape unknown"
-        shape_text += "" if channels == 3 else f", and the first convolution takes {channels} channels"
-        raise ModelError(f"input {name!r} has {shape_text}; the model must take a picture (N, 3, H, W) or (N, H, W, 3)")
-    return orders
+    shape_text = f"input {name!r} has " + (f"shape {[d or '?' for d in shape]}" if known else "shape unknown")
+    if len(shape) != 4:
+        raise ModelError(f"{shape_text}; the model must take a picture (N, C, H, W) or (N, H, W, C)")
+    if layout not in (None, *LAYOUTS):
+        raise UsageError(f"no layout {layout!r}; use {' or '.join(LAYOUTS)}")
+    taken = _first_channels(model)
+    ends = {last: shape[-1] if last else shape[1] for n, last in LAYOUTS.items() if layout in (None, n)}
+    for channels in (USUAL, taken):
+        sure = [_Reading(last, channels) for last, size in ends.items() if channels and size == channels]
+        if len(sure) == 1 or (sure and channels == USUAL):
+            return sure[:1]  # what is open elsewhere is height or width
+    readings = [_Reading(last, size or taken or USUAL) for last, size in ends.items()]
+    if layout is None:
+        readings = [r for r in readings if ends[r.channels_last] is None or r.is_shortest(shape)]
+    if not readings or (len(readings) > 1 and None not in ends.values()):
+        raise UsageError(f"{shape_text}; say which axis holds the channels with --layout nchw or --layout nhwc")
+    return readings
 
 
-def _first_channels(model: ir.Model) -> int:
-    """Return the number of channels the first convolution takes, by its weights; 3 where that is unknown."""
+def _first_channels(model: ir.Model) -> int | None:
+    """Return the number of channels the first convolution takes, by its weights; None where that is unknown."""
     for node in model.graph:
         weight = node.inputs[1] if node.op_type == "Conv" else None
         if weight is not None and weight.const_value is not None:
             return int(weight.const_value.shape.numpy()[1]) * node.attributes.get_int("group", 1)
-    return 3
+    return None
 
 
 def _fitting(
-    model: ir.Model, orders: list[bool], shape: Shape, size: tuple[int, int] | None, side: int | None
-) -> tuple[bool, tuple[int, int]]:
-    """Return whether the channels are last, and (H, W); where the shape allows both, the model is tried.
+    model: ir.Model, readings: list[_Reading], shape: Shape, size: tuple[int, int] | None, side: int | None
+) -> tuple[_Reading, tuple[int, int]]:
+    """Return the reading of the shape that fits, and (H, W); where several may, the model is tried.
 
     Raises:
-        ModelError: The model runs with neither.
+        ModelError: The model runs with none.
         UsageError: `size` does not fit, or is missing.
     """
     failures: list[ModelError | UsageError] = []
-    for channels_last in orders:
-        height, width = shape[1:3] if channels_last else shape[2:4]
+    for reading in readings:
+        height, width = reading.size(shape)
         if size is None and side is None and (height is None or width is None):
             raise UsageError("the model takes pictures of any size; say --size any, or which with --size H W")
         chosen = size or (height or side or 0, width or side or 0)
@@ -140,16 +179,16 @@ def _fitting(
         batch = shape[0] or 1
         if batch * chosen[0] * chosen[1] > MOST_PIXELS:
             raise ModelError(f"the model takes {batch} x {chosen[0]} x {chosen[1]} pixels: too many to be explained")
-        if len(orders) == 1:
-            return channels_last, chosen
+        if len(readings) == 1:
+            return reading, chosen
         try:
-            shape_tried = [batch, *chosen, 3] if channels_last else [batch, 3, *chosen]
             image = model.graph.inputs[0]
-            run(model, {str(image.name): np.zeros(shape_tried, (image.dtype or ir.DataType.FLOAT).numpy())})
+            picture = np.zeros(reading.shape(batch, chosen), (image.dtype or ir.DataType.FLOAT).numpy())
+            run(model, {str(image.name): picture})
         except ModelError as error:
             failures.append(error)
         else:
-            return channels_last, chosen
+            return reading, chosen
     raise failures[0]
 
 

@@ -60,7 +60,7 @@ def single_graph(
 ) -> bytes:
     """Return the single graph of a bundle, serialised.
 
-    Inputs are `image` (1, 3, H, W) float32, preprocessed, and `class_index` (1,) int64, where -1 is the top class;
+    Inputs are `image` (1, C, H, W) float32, preprocessed, and `class_index` (1,) int64, where -1 is the top class;
     outputs are `fusion_cam`, `grad_cam` and `score_cam` (1, H, W) float32 in [0, 1], and `logits` (1, classes).
 
     Args:

@@ -11,7 +11,7 @@ BEYOND = 65520  # from here on, float16 rounds to infinity
 
 
 def masked(op: Ops, image: ir.Value, masks: ir.Value, half: bool) -> ir.Value:
-    """Return pictures x * m (n, 3, H, W) for the score graph, from x (1, 3, H, W) and m (n, 1, H, W) float32.
+    """Return pictures x * m (n, C, H, W) for the score graph, from x (1, C, H, W) and m (n, 1, H, W) float32.
 
     A float16 graph takes float16 pictures. onnxruntime, which computes in float32 on a CPU, removes a Cast to float16
     and back, so the rounding is done in float32 as well (Dekker, A floating-point technique, 1971); numbers beyond
@@ -40,7 +40,7 @@ class Network:
         self.half = model.graph.inputs[0].dtype == ir.DataType.FLOAT16
 
     def logits(self, op: Ops, image: ir.Value, masks: ir.Value) -> ir.Value:
-        """Return the logits (n, classes) of x * m, from x (1, 3, H, W) and m (n, 1, H, W) float32."""
+        """Return the logits (n, classes) of x * m, from x (1, C, H, W) and m (n, 1, H, W) float32."""
         self._copies += 1
         pictures = {"image": masked(op, image, masks, self.half)}
         name = f"{self._prefix}{self._copies}"

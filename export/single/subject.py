@@ -17,7 +17,7 @@ class Subject:
 
     Attributes:
         manifest: The bundle's.
-        image: x (1, 3, H, W).
+        image: x (1, C, H, W).
         chosen: c (1,).
         activations: A (K, h, w).
         gradients: g (K, h, w).

@@ -62,7 +62,7 @@ def _begun(
     """Return a graph, what appends to it, and its inputs by name."""
     layer = [1, *manifest.layer.shape]
     shapes = {
-        "image": [1, 3, *manifest.preprocessing.size], "class_index": [1], "logits": [1, manifest.classes],
+        "image": [1, *manifest.preprocessing.shape], "class_index": [1], "logits": [1, manifest.classes],
         "activations": layer, "gradients": layer,
     }  # fmt: skip
     shapes = {n: shapes[n] for n in names} | more

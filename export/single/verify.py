@@ -23,7 +23,7 @@ def compare_variants(bundle: Path, manifest: Manifest, image: Array) -> list[Fin
     Args:
         bundle: The folder.
         manifest: The manifest of the bundle.
-        image: A picture (3, H, W) float32, preprocessed, which is explained for its top class.
+        image: A picture (C, H, W) float32, preprocessed, which is explained for its top class.
 
     Raises:
         BundleError: A graph cannot be loaded.

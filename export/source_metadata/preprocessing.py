@@ -13,6 +13,7 @@ from fusioncam.export.source_metadata.configurations import ODDITIES, folders_of
 from fusioncam.export.source_metadata.hugging_face import PictureConfig, read_config
 from fusioncam.export.source_metadata.timm_config import read_timm
 from fusioncam.manifest import Preprocessing
+from fusioncam.preprocessing import usual_order
 
 PRESETS: dict[str, dict[str, Any]] = {
     "torchvision": {"rescale": 1 / 255, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},
@@ -32,7 +33,8 @@ def read_preprocessing(
     folder: Path,
     size: tuple[int, int],
     user_fields: str | Mapping[str, Any],
-    usual: str = "torchvision",
+    kind: ir.DataType = ir.DataType.FLOAT,
+    channels: int = 3,
 ) -> Preprocessing:
     """Return the preprocessing: the user's fields over those of the source, over the usual ones.
 
@@ -40,8 +42,10 @@ def read_preprocessing(
         metadata: The model's metadata_props.
         folder: Where the model lies.
         size: (H, W) of the input.
-        user_fields: Fields of `Preprocessing`; `preset` names one of `PRESETS`. A mere name is that of a preset.
-        usual: The preset where neither says more.
+        user_fields: Fields of `Preprocessing`; `preset` names one of `PRESETS`. A mere name is that of a preset. One
+            number as `mean` or `std` is that of every channel.
+        kind: Type of the input, for the usual arithmetic, see `usual_preset`.
+        channels: C.
 
     Raises:
         ModelError: The description in the source makes no sense.
@@ -55,22 +59,52 @@ def read_preprocessing(
     preset = user.pop("preset", None)
     if preset is not None and (not isinstance(preset, str) or preset not in PRESETS):
         raise UsageError(f"no preset {preset!r}; the presets are {', '.join(PRESETS)}")
-    origin, fields = ("user", PRESETS[preset]) if preset is not None else _stated(metadata, folder, size, usual, user)
+    origin, fields = "user", PRESETS.get(preset or "", {})
+    if preset is None:
+        usual = usual_preset(kind, channels, user.get("channel_order"))
+        origin, fields = _stated(metadata, folder, size, channels, usual, user)
     # A colour statistic belongs to its rescaling: who gives one gives the whole arithmetic.
     if origin == "assumed" and user.keys() & {"rescale", "mean", "std"}:
         fields = {}
     origin = "user" if user else origin
     try:
-        return Preprocessing.model_validate({**fields, **user, "size": size, "origin": origin})
-    except ValidationError as error:
+        return _validated({**fields, **user, "size": size, "origin": origin}, channels)
+    except ValueError as error:
         raise UsageError(f"preprocessing cannot be read: {_complaint(error)}") from error
 
 
-def usual_preset(kind: ir.DataType) -> str:
-    """Return the usual preset for an input of this type: whole numbers are pixels."""
-    if not kind.is_integer():
-        return "torchvision"
-    return "signed" if kind == ir.DataType.INT8 else "raw"
+def _validated(fields: Mapping[str, Any], channels: int) -> Preprocessing:
+    """Return the preprocessing of these fields; one number, or three equal ones of a photo, go for any channels.
+
+    Raises:
+        ValueError: A field makes no sense, or is of another number of channels.
+    """
+    spread = {name: fields.get(name, default) for name, default in (("mean", 0.0), ("std", 1.0))}
+    for name, value in spread.items():
+        numbers = (value,) * 3 if isinstance(value, int | float) else value
+        if isinstance(numbers, tuple | list) and len(numbers) == 3 and numbers[0] == numbers[1] == numbers[2]:
+            spread[name] = (numbers[0],) * channels
+    made = Preprocessing.model_validate({**fields, **spread})
+    if made.channels != channels:
+        raise ValueError(
+            f"mean and std are of {made.channels} channels, and the model takes {channels}: give one number for all, "
+            "or one per channel"
+        )
+    return made
+
+
+def usual_preset(kind: ir.DataType, channels: int = 3, order: Any = None) -> str:
+    """Return the usual preset of an input: whole numbers are pixels, and bands stay as they are.
+
+    Args:
+        kind: Type of the input.
+        channels: C.
+        order: See `Preprocessing.channel_order`; None takes the usual one.
+    """
+    if kind.is_integer():
+        return "signed" if kind == ir.DataType.INT8 else "raw"
+    named = usual_order(channels) if order is None else order if isinstance(order, str) else "bands"
+    return {"grey": "unit", "bands": "raw"}.get(named, "torchvision")
 
 
 def refuse_rounded_away(prep: Preprocessing, kind: ir.DataType) -> None:
@@ -88,7 +122,12 @@ def refuse_rounded_away(prep: Preprocessing, kind: ir.DataType) -> None:
 
 
 def _stated(
-    metadata: Mapping[str, str], folder: Path, size: tuple[int, int], usual: str, user: Mapping[str, Any]
+    metadata: Mapping[str, str],
+    folder: Path,
+    size: tuple[int, int],
+    channels: int,
+    usual: str,
+    user: Mapping[str, Any],
 ) -> tuple[str, dict[str, Any]]:
     """Return the origin of the fields, and the fields: of the model, else of a configuration, else the usual ones."""
     sources: list[tuple[str, str, Callable[[], dict[str, Any]]]] = [
@@ -101,11 +140,12 @@ def _stated(
     for origin, where, read in sources:
         try:
             if fields := read():
-                Preprocessing.model_validate({**fields, "size": (1, 1)})
+                _validated({**fields, "size": (1, 1)}, channels)
                 return origin, fields
         except ODDITIES as error:
-            why = _complaint(error) if isinstance(error, ValidationError) else first_line(error)
-            raise ModelError(f"the preprocessing in {where} cannot be read ({why}); give it with --preset") from error
+            raise ModelError(
+                f"the preprocessing in {where} cannot be read ({_complaint(error)}); give it with --preset"
+            ) from error
     return "assumed", PRESETS[usual]
 
 
@@ -150,7 +190,9 @@ def _followed(
     return {**config.fields, "remarks": tuple(remarks)}
 
 
-def _complaint(error: ValidationError) -> str:
+def _complaint(error: BaseException) -> str:
+    if not isinstance(error, ValidationError):
+        return first_line(error)
     first = error.errors()[0]
     where, said = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
     return " ".join(f"{where}: {said}".lstrip(": ").split())

@@ -135,7 +135,7 @@ def _front(source: _Source) -> Interface:
     (height, width), classes = source.manifest.preprocessing.size, source.manifest.classes
     labels = source.manifest.labels is not None
     inputs = (
-        Tensor("image", "TYPE_FP32", (-1, 3, height, width), optional=True),
+        Tensor("image", "TYPE_FP32", (-1, *source.manifest.preprocessing.shape), optional=True),
         Tensor("image_bytes", "TYPE_STRING", (-1,), optional=True),
         Tensor("class_index", "TYPE_INT64", (-1,), optional=True),
         Tensor("method", "TYPE_STRING", (-1,), optional=True),

@@ -85,7 +85,7 @@ class TritonPythonModel:
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
         self._chunk, self._dtype = int(parameters["chunk"]), TYPES[parameters["pictures"]]
         self._pace = Pace(self._chunk, padded=True)  # of all requests: each has an engine of its own
-        self._shape = (3, *self.manifest.preprocessing.size)
+        self._shape = self.manifest.preprocessing.shape
         self._explain = RepositoryModel(f"{name}_explain", version, PARTS if self.manifest.gradient else PARTS[:2])
         self._score = RepositoryModel(f"{name}_score", version, ["logits"])
         self._exact = RepositoryModel(f"{name}_explain", version, ["logits"])  # for exact passes, see `PassRequest`

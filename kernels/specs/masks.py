@@ -35,7 +35,7 @@ def turning_points(small: tuple[int, int], large: tuple[int, int]) -> tuple[Arra
 
 
 def mask(maps: Array, channels: Array, image: Array) -> tuple[Array]:
-    """Return up(map) * image (B, 3, H, W), for maps that are scaled already; channel -1 is a blank picture."""
+    """Return up(map) * image (B, C, H, W), for maps that are scaled already; channel -1 is a blank picture."""
     wide = reference.upsample(maps.astype(np.float64), (image.shape[-2], image.shape[-1]))
     masks = np.where(channels[:, None, None] < 0, 0, wide[channels])
     return (masks[:, None] * image.astype(np.float64),)

@@ -21,7 +21,7 @@ Tick = Callable[[], None]
 
 
 class Picture(NamedTuple):
-    """A preprocessed picture x (3, H, W), its name, and the class to explain."""
+    """A preprocessed picture x (C, H, W), its name, and the class to explain."""
 
     name: str
     x: Float32Array
@@ -97,7 +97,7 @@ class Rules:
     Attributes:
         rounds: Runs of every candidate on every picture, after the one whose maps are checked.
         bare: Runs that many passes of a picture, without masks and maps.
-        confidences: Returns p_c of pictures (3, H, W).
+        confidences: Returns p_c of pictures (C, H, W).
         excused: Errors that make a candidate wrong, but do not end the comparison; the first candidate has no excuse.
         tick: Called after every explanation.
     """

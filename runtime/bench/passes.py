@@ -81,7 +81,7 @@ class BarePasses:
         return self._bound[key]
 
     def logits(self, pictures: Sequence[Float32Array]) -> Float32Array:
-        """Return the logits f of pictures (3, H, W), computed by chunks: (len(pictures), classes)."""
+        """Return the logits f of pictures (C, H, W), computed by chunks: (len(pictures), classes)."""
         logits = []
         for start in range(0, len(pictures), self.chunk):
             batch = np.stack(pictures[start : start + self.chunk]).astype(input_type(self.session))
@@ -90,7 +90,7 @@ class BarePasses:
         return np.concatenate(logits).astype(np.float32)
 
     def confidences(self, pictures: Sequence[Float32Array], class_index: int) -> list[float]:
-        """Return p_c of pictures (3, H, W)."""
+        """Return p_c of pictures (C, H, W)."""
         chances = probabilities(self.logits(pictures), self.manifest.ending)
         return [float(p) for p in chances[:, class_index]]
 

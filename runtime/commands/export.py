@@ -11,17 +11,17 @@ from fusioncam.errors import UsageError
 from fusioncam.free_size import ANY, sides
 from fusioncam.manifest import CHUNK, Manifest
 from fusioncam.runtime.commands import console
-from fusioncam.runtime.commands.completion import choice
-from fusioncam.runtime.commands.lists import size_of
+from fusioncam.runtime.commands.completion import choice, word_list
+from fusioncam.runtime.commands.lists import numbers_of, parts, size_of
 from fusioncam.runtime.commands.options import (
     SECONDS,
     AcceptDrift,
     Json,
+    Layout,
     MemoryLimit,
     Quiet,
     Scores,
     Size,
-    Three,
     TimeLimit,
 )
 
@@ -75,9 +75,18 @@ Layer = Annotated[
 Labels = Annotated[Path | None, Option(metavar="FILE", help="Text file, one class name a line.")]
 Preset = Annotated[str | None, choice("Arithmetic of the preprocessing: torchvision | tf | unit | raw | signed.")]
 Rescale = Annotated[float | None, Option(metavar="X", help="Factor on the 0..255 pixel.")]
-Mean = Annotated[Three, Option(metavar="A,B,C", help="Subtracted after rescaling.")]
-Std = Annotated[Three, Option(metavar="A,B,C", help="Divided by last.")]
-Order = Annotated[str | None, choice("Order of the channels: rgb | bgr.", metavar="ORDER")]
+Mean = Annotated[
+    str | None, Option(metavar="NUMBERS", help="Subtracted after rescaling: one number, or one per channel.")
+]
+Std = Annotated[str | None, Option(metavar="NUMBERS", help="Divided by last: one number, or one per channel.")]
+Order = Annotated[
+    str | None,
+    word_list(
+        "Channels of the model: rgb, bgr or grey (photos); bands (arrays as they are), or the numbers of an array's "
+        "bands, from 1, such as 4,3,2 [rgb for three, grey for one, else bands].",
+        metavar="ORDER",
+    ),
+]
 Resize = Annotated[
     str | None, choice("Way to the input's size: squash | crop | squash_crop | crop_first.", metavar="WAY")
 ]
@@ -113,6 +122,7 @@ def export(
     layer: Layer = None,
     labels: Labels = None,
     size: Size = None,
+    layout: Layout = None,
     scores: Scores = None,
     preset: Preset = None,
     rescale: Rescale = None,
@@ -138,7 +148,7 @@ def export(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Turn a classifier into a bundle: x = (pixel * rescale - mean) / std on 0..255 pixels."""
+    """Turn a classifier into a bundle: x = (pixel * rescale - mean) / std."""
     supervisor.limit(model, time_limit, memory_limit)
 
     def note(line: str) -> None:
@@ -146,12 +156,13 @@ def export(
             console.complain(line, "note")
 
     arithmetic = {
-        "preset": preset, "rescale": rescale, "mean": mean, "std": std,
-        "channel_order": channel_order, "resize": resize, "crop_fraction": crop_fraction,
+        "preset": preset, "rescale": rescale, "mean": numbers_of("--mean", mean), "std": numbers_of("--std", std),
+        "channel_order": _order(channel_order), "resize": resize, "crop_fraction": crop_fraction,
         "interpolation": interpolation,
     }  # fmt: skip
     options: ExportOptions = {
-        "layer": layer, "size": size_of(size, ANY), "output": scores, "labels": labels, "preprocessing": arithmetic,
+        "layer": layer, "size": size_of(size, ANY), "layout": layout, "output": scores, "labels": labels,
+        "preprocessing": arithmetic,
         "precision": precision, "calibrate": _photos(calibrate, note), "symmetric": symmetric,
         "accept_drift": accept_drift, "gradient": not no_gradient, "ending": ending,
         "single": single, "shared_weights": shared_weights, "chunk": chunk, "single_for": single_for,
@@ -170,6 +181,12 @@ def _summary(bundle: Path, manifest: Manifest) -> str:
     return f"{bundle}: layer {manifest.layer.title}, {manifest.classes} classes"  # manifest.json has the whole name
 
 
+def _order(text: str | None) -> str | tuple[int, ...] | None:
+    """Return the order of channels: a word, or the numbers of bands."""
+    words = parts(text or "")
+    return tuple(map(int, words)) if words and all(w.isdecimal() for w in words) else text
+
+
 def _photos(folder: Path | None, note: Callable[[str], None]) -> "Photos | None":
     """Return the reader of the photos to calibrate on."""
     if folder is None:
@@ -183,7 +200,7 @@ def _exported(model: str, out: Path | None, options: "ExportOptions") -> tuple[P
     """Export a file, or the module of a factory, and return the bundle's folder with its manifest."""
     from fusioncam.export import export_model, export_torch
     from fusioncam.export.free_size import asked_size
-    from fusioncam.export.reading.from_torch import build_module, zeros
+    from fusioncam.export.reading.from_torch import build_module, channels_of, zeros
     from fusioncam.export.sessions import silence_default_logger
 
     silence_default_logger()
@@ -194,7 +211,8 @@ def _exported(model: str, out: Path | None, options: "ExportOptions") -> tuple[P
     if size is None:
         raise UsageError("a torch module takes pictures of any size; say which with --size H W")
     out = out or Path(model.rpartition(":")[2] + ".fcam")
-    return out, export_torch(build_module(model), zeros(size), out, **options)
+    module = build_module(model)
+    return out, export_torch(module, zeros(size, channels_of(module)), out, **options)
 
 
 def _notes(manifest: Manifest, ending: str | None) -> Iterator[str]:

@@ -12,7 +12,7 @@ from fusioncam.manifest import MANIFEST
 from fusioncam.runtime.commands import console
 from fusioncam.runtime.commands.completion import word_list
 from fusioncam.runtime.commands.lists import parts, size_of
-from fusioncam.runtime.commands.options import SECONDS, Json, MemoryLimit, Scores, Size, TimeLimit
+from fusioncam.runtime.commands.options import SECONDS, Json, Layout, MemoryLimit, Scores, Size, TimeLimit
 
 
 def inspect(
@@ -21,6 +21,7 @@ def inspect(
         typer.Argument(metavar="MODEL", help="ONNX file, or a folder with one; with --providers a bundle, too."),
     ],
     size: Size = None,
+    layout: Layout = None,
     scores: Scores = None,
     every: Annotated[bool, typer.Option("--all", help="List every layer, not only the last ten.")] = False,
     providers: Annotated[
@@ -50,10 +51,10 @@ def inspect(
     if layer is not None and providers is None:
         raise UsageError("--layer chooses the graphs for --providers: give both")
     if providers is not None:
-        _survey(model, parts(providers), layer, numbers, scores, json)
+        _survey(model, parts(providers), layer, numbers, layout, scores, json)
         return
     silence_default_logger()
-    inspection = inspect_model(model, size=numbers, output=scores)
+    inspection = inspect_model(model, size=numbers, layout=layout, output=scores)
     if json:
         console.say_json(inspection_json(inspection))
     else:
@@ -65,13 +66,14 @@ def _survey(
     providers: list[str],
     layer: str | None,
     size: tuple[int, int] | None,
+    layout: str | None,
     scores: str | None,
     json: bool,
 ) -> None:
     """Print who would run the graphs of an explanation."""
     from fusioncam.runtime.commands.survey import print_survey, survey_json, survey_model
 
-    surveys = survey_model(model, providers, layer, size, scores)
+    surveys = survey_model(model, providers, {"layer": layer, "size": size, "layout": layout, "output": scores})
     if json:
         console.say_json([survey_json(survey) for survey in surveys])
         return

@@ -54,12 +54,8 @@ def _ending(inspection: "Inspection") -> str:
 def print_inspection(inspection: "Inspection", most: int | None) -> None:
     """Print the model's facts and a table of its last `most` layers, the last one first."""
     c = inspection.classifier
-    height, width = c.size
-    size = ", of any size" if c.taken.open else ""
-    console.say(
-        f"input    {c.taken.name!r} (N, 3, {height}, {width}){size}, {c.precision}, as opset "
-        f"{c.model.opset_imports['']}"
-    )
+    shape, size = ", ".join(map(str, ("N", *c.shape))), ", of any size" if c.taken.open else ""
+    console.say(f"input    {c.taken.name!r} ({shape}){size}, {c.precision}, as opset {c.model.opset_imports['']}")
     one = " of one number, lower and higher" if c.outputs == 1 else ""
     console.say(f"output   {c.output_name!r}, {c.classes} classes{one}, {_ending(inspection)}")
     without = ", ".join(f"{op} ({count})" for op, count in inspection.missing.items())

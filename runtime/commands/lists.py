@@ -46,6 +46,8 @@ def _providers() -> Sequence[str]:
     return [provider.short for provider in PROVIDERS]
 
 
+NUMBER = r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]+)?"
+
 # By the metavar of the option.
 LISTS = {
     "METHODS": Words(_methods, r"(union|fusion)_cam:\S+"),
@@ -53,6 +55,8 @@ LISTS = {
     "PROVIDERS": Words(_providers, r"[\w-]+:\S+"),
     "VIEWS": Words(lambda: ("flip", "noise")),
     "BUDGETS": Words(lambda: ("exact", "auto"), r"auto:\S+|[0-9.]+(m?s)?"),
+    "NUMBERS": Words(tuple, NUMBER),
+    "ORDER": Words(lambda: ("rgb", "bgr", "grey", "bands"), r"[0-9]+"),
     "CLASS": Words(tuple, r"[0-9]+"),
     "H,W": Words(lambda: ("any", "photo"), r"[0-9]+(x[0-9]+)*", "[,x]"),
 }
@@ -81,6 +85,17 @@ def size_of(text: str | None, *words: str) -> Any:
         others = "".join(f" or {word}" for word in words)
         raise UsageError(f"--size takes whole numbers, H,W{others}, not {text!r}")
     return (*[first] * (first in words), *map(int, numbers))
+
+
+def numbers_of(option: str, text: str | None) -> float | tuple[float, ...] | None:
+    """Return one number, or those of a list, None for none; raise UsageError where a word is no number."""
+    if text is None:
+        return None
+    try:
+        numbers = tuple(map(float, parts(text)))
+    except ValueError as error:
+        raise UsageError(f"{option} takes numbers, one or one per channel, not {text!r}") from error
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 def spelled_one_way(arguments: Sequence[str], parameters: Sequence[Any]) -> list[str]:

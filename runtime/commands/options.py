@@ -71,4 +71,7 @@ AllowCpu = Annotated[bool, Option("--allow-cpu", help="Let the CPU run nodes tha
 Chunk = Annotated[int | None, Option(metavar="N", help="Masked pictures per run [measured; 64 on a GPU].")]
 Threads = Annotated[int | None, Option(metavar="N", help="CPU threads [one per core].")]
 DEFAULT_METHODS = "[fusion_cam,grad_cam,score_cam; without a gradient score_cam]"
-Three = tuple[float, float, float] | None
+Layout = Annotated[
+    str | None,
+    choice("Order of the input's axes, where its shapes leave it open: nchw | nhwc [by its shapes].", metavar="ORDER"),
+]

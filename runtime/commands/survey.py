@@ -13,22 +13,19 @@ from fusioncam.runtime.commands import console
 from fusioncam.runtime.sessions.placement import listed_nodes
 
 if TYPE_CHECKING:
+    from fusioncam.export.options import ExportOptions
     from fusioncam.runtime.sessions.survey import Survey
 
 USUAL = 2  # onnxruntime's level of logs, unless told otherwise: warnings
 
 
-def survey_model(
-    model: Path, providers: Sequence[str], layer: str | None, size: tuple[int, int] | None, scores: str | None
-) -> "list[Survey]":
+def survey_model(model: Path, providers: Sequence[str], options: "ExportOptions") -> "list[Survey]":
     """Return the surveys of a bundle, or of the bundle that a model would become.
 
     Args:
         model: The bundle, or the ONNX file.
         providers: Their names.
-        layer: The target layer; by default, `export`'s choice.
-        size: See `export_model`.
-        scores: See `export_model`.
+        options: Of the export.
 
     Raises:
         FusionCamError: A provider cannot be used here, the model cannot be exported, or it is a bundle already and one
@@ -39,16 +36,18 @@ def survey_model(
     from fusioncam.runtime.sessions.survey import survey_bundle
 
     require(specs(providers))
-    with _bundle_of(model, layer, size, scores) as folder:
+    with _bundle_of(model, options) as folder:
         return survey_bundle(folder, read_bundle(folder), providers)
 
 
 @contextmanager
-def _bundle_of(model: Path, layer: str | None, size: tuple[int, int] | None, scores: str | None) -> Iterator[Path]:
+def _bundle_of(model: Path, options: "ExportOptions") -> Iterator[Path]:
     """Yield a bundle: the model itself, or one that is made of it and deleted in the end."""
     if (model / MANIFEST).is_file():
-        if any(option is not None for option in (layer, size, scores)):
-            raise UsageError(f"{model} is a bundle, whose layer, size and scores are fixed; leave those options out")
+        if any(option is not None for option in options.values()):
+            raise UsageError(
+                f"{model} is a bundle, whose layer, size, layout and scores are fixed; leave those options out"
+            )
         yield model
         return
     import onnxruntime
@@ -59,7 +58,7 @@ def _bundle_of(model: Path, layer: str | None, size: tuple[int, int] | None, sco
 
     with temporary_folder() as room:
         silence_default_logger()
-        export_model(model, room / "model.fcam", layer=layer, size=size, output=scores)
+        export_model(model, room / "model.fcam", **options)
         onnxruntime.set_default_logger_severity(USUAL)  # it tells why a provider cannot be used
         yield room / "model.fcam"
 

@@ -64,8 +64,10 @@ def open_engines(folder: Path, manifest: Manifest, options: EngineOptions) -> En
         _check_int8(specs(providers), folder / SCORE_GRAPH)
     open_host = partial(open_host_engine, folder, manifest, options)
     kernels = specs(providers)[0].kernels and options.kernels and not int8  # of which some passes go to another graph
-    if options.device is None and not (kernels and manifest.gradient):
-        return EngineSelector(open_host())  # kernels begin with the gradient
+    # Kernels begin with the gradient, and mask pictures of three channels.
+    colours = manifest.preprocessing.channels == 3
+    if not colours or (options.device is None and not (kernels and manifest.gradient)):
+        return EngineSelector(open_host())
     number, stream = agreed(providers, "device_id"), agreed(providers, "user_compute_stream")
     if stream == 0:
         raise UsageError("user_compute_stream must be a stream of your own: 0, the default one, cannot be shared")

@@ -210,7 +210,7 @@ class Pipeline:
 
     def rehearse(self, methods: Sequence[str]) -> None:
         """Explain a picture of noise in few passes: then sessions are warm, their pace is known, and the least time."""
-        x = np.random.default_rng(0).standard_normal((3, *self.manifest.preprocessing.size)).astype(np.float32)
+        x = np.random.default_rng(0).standard_normal(self.manifest.preprocessing.shape).astype(np.float32)
         for _ in range(REHEARSALS):
             request = ExplainRequest(x, methods=methods, budget=deadline(SHORTEST))
             list(self.run([self._views(request)], methods))

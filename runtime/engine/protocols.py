@@ -112,7 +112,7 @@ class Engine(Protocol):
         """Return True where the engine can make all these methods, and pass the pictures of a verdict with `verify`."""
 
     def forward(self, request: ExplainRequest) -> AbstractContextManager[Steps[Any, Any, Any]]:
-        """Run the explain pass of a preprocessed picture x (3, H, W), for given targets; its steps go on from there.
+        """Run the explain pass of a preprocessed picture x (C, H, W), for given targets; its steps go on from there.
 
         Raises:
             FusionCamError: The model cannot be run, or gives NaN or infinity.

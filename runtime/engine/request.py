@@ -47,7 +47,7 @@ class ExplainRequest:
     """A picture to explain, and how: for one task, whose seconds its clock gets.
 
     Attributes:
-        x: A picture in any form that `as_input` takes. Engines take a preprocessed (3, H, W) only.
+        x: A picture in any form that `as_input` takes. Engines take a preprocessed (C, H, W) only.
         targets: The targets, which share masked passes; or a function that chooses them. Engines take targets only.
         methods: Names of the maps to make.
         budget: Masked passes to spend, see `Explainer`.

@@ -21,7 +21,7 @@ class PassRequest:
 
     Attributes:
         count: Number of pictures.
-        fill: `fill(start, stop, out)` writes the pictures start..stop-1 into `out`, an array (stop - start, 3, H, W)
+        fill: `fill(start, stop, out)` writes the pictures start..stop-1 into `out`, an array (stop - start, C, H, W)
             or, where the graph makes the masked pictures, `Deferred`.
         take: `take(start, logits)` gets the logits (B, classes) of the pictures from `start` on.
         clock: Gets the seconds of the passes.

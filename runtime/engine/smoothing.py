@@ -19,7 +19,7 @@ class View(NamedTuple):
     """A view of a picture.
 
     Attributes:
-        x: (3, H, W).
+        x: (C, H, W).
         back: Maps a map (H, W) of the view back onto the picture.
     """
 

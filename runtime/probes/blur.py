@@ -9,7 +9,7 @@ KERNEL, DEVIATION, SIDE = 11, 5.0, 224  # pixels of RISE's kernel, its deviation
 
 
 def blurred(x: Float32Array) -> Float32Array:
-    """Return the picture (3, H, W) blurred; the kernel grows with the picture, and sees zeros beyond the edges."""
+    """Return the picture (C, H, W) blurred; the kernel grows with the picture, and sees zeros beyond the edges."""
     scale = float(np.sqrt(x.shape[1] * x.shape[2])) / SIDE
     kernel = rise_kernel(2 * round((KERNEL * scale - 1) / 2) + 1, DEVIATION * scale)
     planes = [cv2.sepFilter2D(plane, -1, kernel, kernel, borderType=cv2.BORDER_CONSTANT) for plane in x]

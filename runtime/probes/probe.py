@@ -30,7 +30,7 @@ class Subject:
     """One picture, and all that its maps share.
 
     Attributes:
-        x: The picture (3, H, W), preprocessed.
+        x: The picture (C, H, W), preprocessed.
         steps: Steps of insertion and deletion.
         percentiles: Thresholds of ROAD.
         deviation: Standard deviation of the noise of ROAD.
@@ -51,7 +51,7 @@ class Subject:
 
     @cached_property
     def noise(self) -> Float32Array:
-        """Return noise (3, H, W), the same for every map, so that maps are compared on equal terms."""
+        """Return noise (C, H, W), the same for every map, so that maps are compared on equal terms."""
         drawn = np.random.default_rng(self.seed).standard_normal(self.x.shape, np.float32)
         return drawn * np.float32(self.deviation)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import platform
 import time
@@ -26,9 +27,9 @@ FEWEST, MOST, SECONDS = 3, 10, 1.0  # turns, and the time for all of them
 Run = Callable[[int], object]
 
 
-def sizes_to_try(size: tuple[int, int]) -> list[int]:
-    """Return sizes of chunks that are worth a try for pictures of `size` (H, W)."""
-    return [n for n in SIZES if n <= CHUNK or n * 3 * size[0] * size[1] * 4 <= MOST_BYTES]
+def sizes_to_try(shape: tuple[int, ...]) -> list[int]:
+    """Return sizes of chunks that are worth a try for pictures of `shape` (C, H, W)."""
+    return [n for n in SIZES if n <= CHUNK or n * math.prod(shape) * 4 <= MOST_BYTES]
 
 
 def choose(turns: Sequence[Mapping[int, float]]) -> int:
@@ -93,7 +94,7 @@ def remembered_chunk(manifest: Manifest, threads: int | None, run: Run) -> int:
         threads: Of onnxruntime, see `open_session`.
         run: Passes a number of pictures through the model.
     """
-    sizes = sizes_to_try(manifest.preprocessing.size)
+    sizes = sizes_to_try(manifest.preprocessing.shape)
     if sizes == [CHUNK]:
         return CHUNK
     facts = {

@@ -47,7 +47,7 @@ def check_session(session: onnxruntime.InferenceSession, path: Path, manifest: M
 def expected(name: str, manifest: Manifest) -> tuple[Tensors, Tensors]:
     """Return the inputs and outputs that the manifest promises for a graph."""
     channels, *grid = manifest.layer.shape
-    image = (FLOAT, (3, *manifest.preprocessing.size))
+    image = (FLOAT, manifest.preprocessing.shape)
     logits = {"logits": (FLOAT, (manifest.classes,))}
     layer = (FLOAT, (channels, *grid))
     if name == SCORE_GRAPH:

@@ -66,8 +66,8 @@ def _feed(tensor: onnxruntime.NodeArg, prep: Preprocessing, sizes: Mapping[str, 
     kind = TYPES[tensor.type]
     if tensor.name != "image":
         return np.full(shape, kind == np.float32, kind)
-    height, width = shape[2:]
-    patches = np.random.default_rng(0).random((-(-height // PATCH), -(-width // PATCH), 3))
+    channels, height, width = shape[1:]
+    patches = np.random.default_rng(0).random((-(-height // PATCH), -(-width // PATCH), channels))
     pixels = 255 * patches.repeat(PATCH, 0).repeat(PATCH, 1)[:height, :width]
     picture = (pixels * prep.rescale - np.array(prep.mean)) / np.array(prep.std)
     return np.broadcast_to(picture.transpose(2, 0, 1), shape).astype(kind)

@@ -13,7 +13,7 @@ from fusioncam.runtime.sessions.contract import FLOAT, compare
 PICTURE, MASKS = "fusioncam.picture", "fusioncam.masks"
 
 
-def masked_graph(path: Path, grid: tuple[int, int], size: tuple[int, int]) -> bytes:
+def masked_graph(path: Path, grid: tuple[int, int], shape: tuple[int, ...]) -> bytes:
     """Return the score graph after nodes that compute its `image`, x * up(s).
 
     up(s) = U_rows s U_columns^T, bilinear with half-pixel centres and clamped edges; where s is one, so is up(s).
@@ -22,10 +22,10 @@ def masked_graph(path: Path, grid: tuple[int, int], size: tuple[int, int]) -> by
         path: The score graph, with a float32 input; its weights stay in their file. A graph with a cast to float16 does
             not serve: onnxruntime removes the cast, and with it the check that a picture fits.
         grid: (h, w) of s.
-        size: (H, W) of x.
+        shape: (C, H, W) of x.
 
     Returns:
-        A model with the inputs `PICTURE`, x (1 or N, 3, H, W), and `MASKS`, s (N, 1, h, w), both float32.
+        A model with the inputs `PICTURE`, x (1 or N, C, H, W), and `MASKS`, s (N, 1, h, w), both float32.
 
     Raises:
         BundleError: The file holds no graph, or a graph with another input.
@@ -42,12 +42,12 @@ def masked_graph(path: Path, grid: tuple[int, int], size: tuple[int, int]) -> by
         raise out_of_memory(error) or BundleError(
             f"cannot load {path}: {first_line(error)}; export the model again"
         ) from error
-    compare(path, {"image": (FLOAT, (3, *size))}, {image.name: (f"tensor({kind})", sizes[1:])})
+    compare(path, {"image": (FLOAT, shape)}, {image.name: (f"tensor({kind})", sizes[1:])})
     weights = (path.parent / WEIGHTS).resolve()  # a link, in the caches of some hubs
     for entry in (e for tensor in model.graph.initializer for e in tensor.external_data):
         if entry.key == "location":
             entry.value = weights.name
-    of_rows, of_columns = (interpolation_matrix(n, m).astype(np.float32) for n, m in zip(grid, size, strict=True))
+    of_rows, of_columns = (interpolation_matrix(n, m).astype(np.float32) for n, m in zip(grid, shape[1:], strict=True))
     wide, up, rows, columns = (f"fusioncam.{name}" for name in ("wide", "up", "rows", "columns"))
     prologue = [
         helper.make_node("MatMul", [MASKS, columns], [wide]),
@@ -59,7 +59,7 @@ def masked_graph(path: Path, grid: tuple[int, int], size: tuple[int, int]) -> by
     )
     nodes = [*prologue, *model.graph.node]
     inputs = [
-        helper.make_tensor_value_info(PICTURE, TensorProto.FLOAT, ["P", 3, *size]),
+        helper.make_tensor_value_info(PICTURE, TensorProto.FLOAT, ["P", *shape]),
         helper.make_tensor_value_info(MASKS, TensorProto.FLOAT, ["N", 1, *grid]),
     ]
     for field, entries in ((model.graph.node, nodes), (model.graph.input, inputs)):

@@ -130,9 +130,14 @@ def test_two_images(classifier, tmp_path):
         canonicalize(tmp_path / "two.onnx")
 
 
-def test_grey_image(tiny):
-    with pytest.raises(ModelError, match=r"shape \['\?', 1, 8, 6\]"):
-        canonicalize(tiny(channels=1))
+def test_table_of_numbers(tmp_path):
+    of_rows, scores = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ("N", 3)) for name in ("rows", "scores"))
+    graph = helper.make_graph([helper.make_node("Softmax", ["rows"], ["scores"])], "table", [of_rows], [scores])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), tmp_path / "table.onnx"
+    )
+    with pytest.raises(ModelError, match=r"shape \['\?', 3\]; the model must take a picture \(N, C, H, W\)"):
+        canonicalize(tmp_path / "table.onnx")
 
 
 def test_unknown_operator(classifier, tmp_path):

@@ -67,11 +67,11 @@ class PictureBuffers(Buffers):
     ) -> None:
         super().__init__(device)
         K, h, w = manifest.layer.shape  # noqa: N806
-        H, W = manifest.preprocessing.size  # noqa: N806
-        self.image, self.logits = self._new(3, H, W), self._new(1, manifest.classes)
+        C, H, W = manifest.preprocessing.shape  # noqa: N806
+        self.image, self.logits = self._new(C, H, W), self._new(1, manifest.classes)
         self.activations, self.scaled = self._new(K, h, w), self._new(K, h, w)
         self.kinds = self._new(K, dtype=np.int32)
-        self.pictures = [self._new(chunk, 3, H, W, dtype=dtype) for _ in range(SLOTS)]
+        self.pictures = [self._new(chunk, C, H, W, dtype=dtype) for _ in range(SLOTS)]
         self.chunk_logits = [self._new(chunk, manifest.classes) for _ in range(SLOTS)]
         self.photo, self.overlay = (self._new(H, W, 3, dtype=np.uint8) for _ in range(2))
         self.colors = self._new(256, 3, dtype=np.uint8)

@@ -48,7 +48,7 @@ def open_device_engine(folder: Path, manifest: Manifest, device: Device, options
             use = Use(shapes, half=half, cache=cache, device=device.index, stream=stream, capture=capture)
             return own.opened(folder / graph, manifest, use=use)
 
-        size = (3, *manifest.preprocessing.size)
+        size = manifest.preprocessing.shape
         explain = opened(
             EXPLAIN_GRAPH, {"image": (1, *size), "class_index": (1,)}, manifest.precision == "float16", False
         )

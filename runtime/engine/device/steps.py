@@ -37,7 +37,7 @@ class DeviceSteps:
 
     Args:
         state: Buffers, and the sessions bound to them.
-        x: The picture (3, H, W).
+        x: The picture (C, H, W).
         targets: The classes.
         budget: Masked passes to spend.
         timer: Measures the work, and tells what fits before a deadline.

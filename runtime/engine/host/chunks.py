@@ -26,15 +26,15 @@ class PictureChunk:
     """The input of a graph that takes pictures.
 
     Args:
-        shape: (3, H, W).
+        shape: (C, H, W).
         dtype: Type of its input `image`.
     """
 
-    def __init__(self, shape: tuple[int, int, int], dtype: npt.DTypeLike) -> None:
+    def __init__(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
         self._buffer = np.zeros((0, *shape), dtype)
 
     def rows(self, count: int) -> Rows:
-        """Return an array (count, 3, H, W)."""
+        """Return an array (count, C, H, W)."""
         if count > len(self._buffer):
             self._buffer = np.zeros((count, *self._buffer.shape[1:]), self._buffer.dtype)
         return self._buffer[:count]

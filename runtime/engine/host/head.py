@@ -22,7 +22,7 @@ class Head:
     Safe to share between threads.
 
     Args:
-        session: The head graph: `image` (1, 3, H, W) and `masks` (M, 1, h, w) to `logits` (M, classes).
+        session: The head graph: `image` (1, C, H, W) and `masks` (M, 1, h, w) to `logits` (M, classes).
 
     Attributes:
         grid: (h, w) of the layer.
@@ -41,7 +41,7 @@ class Head:
         """Return the logits by each place alone: Recipro-CAM, arXiv 2209.14074, section 3.2.
 
         Args:
-            x: The picture (3, H, W), preprocessed.
+            x: The picture (C, H, W), preprocessed.
 
         Returns:
             (h * w, classes) float32, places in rows of the grid: those of the activations where all but one place are

@@ -46,17 +46,17 @@ def _open_scorer(
     path: Path, manifest: Manifest, options: EngineOptions, explain: onnxruntime.InferenceSession
 ) -> Scorer:
     """Open the score graph for chunks that are made on the host; on the CPU the graph masks its pictures itself."""
-    size, providers = manifest.preprocessing.size, specs(options.providers)
+    shape, providers = manifest.preprocessing.shape, specs(options.providers)
     on_cpu = {spec.name for spec in providers} == {CPU}
     chunk, pad = options.chunk or providers[0].chunk or CHUNK, not on_cpu
     takes_floats = manifest.score_precision != "float16" or manifest.precision == "float16"
     grid = manifest.layer.shape[1:] if on_cpu and takes_floats else None
-    model = masked_graph(path, grid, size) if grid else None  # which checks the inputs that it takes the place of
+    model = masked_graph(path, grid, shape) if grid else None  # which checks the inputs that it takes the place of
     use = Use(half=manifest.score_precision == "float16", int8=manifest.score_precision == "int8")
     session = options.opened(path, manifest, check_inputs=model is None, model=model, sizes={BATCH: chunk}, use=use)
     dtype = np.float32 if grid else input_type(session)
     singly = any(spec.fixed for spec in providers)
-    scorer = Scorer(session, (3, *size), chunk, pad, dtype=dtype, grid=grid, explain=explain, singly=singly)
+    scorer = Scorer(session, shape, chunk, pad, dtype=dtype, grid=grid, explain=explain, singly=singly)
     if on_cpu and options.chunk is None:
         scorer.chunk = remembered_chunk(manifest, options.threads, scorer.try_out)
     return scorer

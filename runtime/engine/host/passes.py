@@ -15,7 +15,7 @@ from fusioncam.runtime.engine.scheduler import PassRequest, Task
 
 Picture = Callable[[int], Float32Array]
 Pictures = Callable[[int, Picture], Task[Float32Array]]
-"""`logits = yield from pictures(count, picture)`: logits (count, classes) of picture(0) ... (3, H, W), preprocessed."""
+"""`logits = yield from pictures(count, picture)`: logits (count, classes) of picture(0) ... (C, H, W), preprocessed."""
 
 
 class ChannelLogits(NamedTuple):
@@ -34,7 +34,7 @@ class MaskedPasses:
     """The masked passes of one picture x, for every method of the family.
 
     Args:
-        image: x (3, H, W), preprocessed.
+        image: x (C, H, W), preprocessed.
         clock: Gets the laps `masked_passes`, and `fusion` for what happens between them.
         progress: Called with (`done`, `total`) after every chunk.
         exact: Whether full-size maps are passed through the explain graph: with int8 scores, where the confidences of

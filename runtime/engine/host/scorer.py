@@ -26,8 +26,8 @@ class Scorer:
     Safe to share between threads: every call has buffers of its own.
 
     Args:
-        session: The score graph: `image` (N, 3, H, W) to `logits` (N, classes).
-        shape: (3, H, W).
+        session: The score graph: `image` (N, C, H, W) to `logits` (N, classes).
+        shape: (C, H, W).
         chunk: Pictures per run.
         pad: Whether a last, smaller chunk is filled up, so that the session sees one shape only. A new shape is
             costly on a GPU, while on the CPU the filling is.
@@ -43,7 +43,7 @@ class Scorer:
     def __init__(
         self,
         session: onnxruntime.InferenceSession,
-        shape: tuple[int, int, int],
+        shape: tuple[int, ...],
         chunk: int,
         pad: bool,
         dtype: npt.DTypeLike = np.float32,

@@ -64,7 +64,7 @@ def faithfulness(
     """Measure several maps of one class of one picture.
 
     Args:
-        x: The picture (3, H, W), preprocessed.
+        x: The picture (C, H, W), preprocessed.
         maps: E (H, W) by method, in [0, 1]. One that holds NaN gets a flag and no values.
         confidence: p_c of logits.
         pictures: Passes pictures through the model: `MaskedPasses.of_pictures`.

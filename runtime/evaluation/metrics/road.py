@@ -86,9 +86,9 @@ def imputed(x: Float32Array, stay: BoolArray, noise: Float32Array | None = None)
     Direct neighbours weigh 1/6, diagonal ones 1/12. The missing pixels solve one sparse, symmetric system.
 
     Args:
-        x: The picture (3, H, W).
+        x: The picture (C, H, W).
         stay: Pixels (H, W) that stay; one at least.
-        noise: Added to what is filled in; (3, H, W).
+        noise: Added to what is filled in; (C, H, W).
     """
     from scipy.sparse.linalg import splu
 

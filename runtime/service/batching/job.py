@@ -21,7 +21,7 @@ class Job:
     """One picture to explain, for one request.
 
     Attributes:
-        image: A decoded (H0, W0, 3) uint8 RGB photo, or a preprocessed (3, H, W) float32 array.
+        image: A decoded (H0, W0, 3) uint8 RGB photo, or a preprocessed (C, H, W) float32 array.
         class_index: The class; -1 for the top one.
         methods: Names of the maps to make.
         budget: Masked passes to spend.

@@ -269,7 +269,7 @@ def _text(name: str, value: bytes) -> str:
 def _pictures(
     tensors: Mapping[str, Tensor], model: ServedModel, settings: Settings, begun: float, timeout: float
 ) -> list[Array]:
-    """Return the pictures of a request as the model takes them, each (3, H, W) float32; look at the time before each.
+    """Return the pictures of a request as the model takes them, each (C, H, W) float32; look at the time before each.
 
     Raises:
         UsageError: There is none, or both kinds; there are too many, or they are of another shape.

@@ -117,7 +117,7 @@ def prepared_pictures(
     max_pixels: int = MAX_PIXELS,
     in_base64: bool = False,
 ) -> Iterator[Float32Array]:
-    """Yield the pictures of a request as the model takes them, each (3, H, W) float32, one at a time.
+    """Yield the pictures of a request as the model takes them, each (C, H, W) float32, one at a time.
 
     Args:
         inputs: The values of inputs by name: pictures of `image`, or files of `image_bytes`.

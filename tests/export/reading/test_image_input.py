@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from fusioncam import Explainer
-from fusioncam.errors import ModelError, UsageError
+from fusioncam.errors import UsageError
 from fusioncam.export import check, export_model, inspect_model
 
 SIZE, CELLS = (8, 6), 24  # the last layer of the tiny classifier is half as high
@@ -19,8 +19,8 @@ def edited(source, shape=None, nodes=()):
     model = onnx.load(source)
     tensor = model.graph.input[0].type.tensor_type
     if nodes:
-        cast = next(n for n in model.graph.node if n.op_type == "Cast")
-        cast.input[0] = nodes[-1].output[0]
+        reader = next(n for n in model.graph.node if "image" in n.input)
+        reader.input[0] = nodes[-1].output[0]
         rest = list(model.graph.node)
         del model.graph.node[:]
         model.graph.node.extend([*nodes, *rest])
@@ -65,12 +65,55 @@ def test_shape_that_does_not_say_the_channels(name, tiny, tmp_path, run):
     assert np.allclose(given["gradients"][0], weight[:, 3, None, None] / CELLS, atol=1e-6)
 
 
-def test_picture_of_another_number_of_channels(tiny):
-    source = edited(tiny(channels=1), NAMES)
-    with pytest.raises(
-        ModelError, match=r"first convolution takes 1 channels; the model must take a picture \(N, 3, H, W\)"
-    ):
-        inspect_model(source, size=SIZE)
+# Channels, whether they are last, the shape as the file has it (None: whole), and the layout that a user names.
+CHANNELS = {
+    "grey": (1, False, None, None),
+    "grey_last": (1, True, None, None),
+    "two": (2, False, None, None),
+    "four_last": (4, True, None, None),
+    "thirteen": (13, False, None, None),
+    "thirteen_last": (13, True, None, None),
+    "grey_all_named": (1, False, NAMES, None),
+    "thirteen_all_named_last": (13, True, ("n", "h", "w", "c"), None),
+    "four_rank_open": (4, False, None, None),
+    "channels_open": (5, True, ("N", *SIZE, "C"), None),
+    "as_many_as_columns": (6, False, None, "nchw"),
+    "as_many_as_columns_last": (6, True, None, "nhwc"),
+}
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+def test_any_number_of_channels(name, tiny, tmp_path, run):
+    channels, last, shape, layout = CHANNELS[name]
+    source = tiny(channels=channels, channels_last=last)
+    source = edited(source, shape) if shape or "rank_open" in name else source
+    bundle = tmp_path / "t.fcam"
+    manifest = export_model(source, bundle, size=SIZE, layout=layout, preprocessing="unit")
+    assert manifest.preprocessing.shape == (channels, *SIZE)
+    assert manifest.source.channels_last is last
+    assert [f.what for f in check(bundle) if not f.ok] == []
+    image = rng.random((2, channels, *SIZE), np.float32)
+    fed = image.transpose(0, 2, 3, 1) if last else image
+    given = run(bundle / "explain.onnx", {"image": image, "class_index": np.array([3, 3])})
+    assert np.allclose(given["logits"], run(source, {"image": fed})["scores"], atol=1e-5)
+
+
+def test_axis_of_channels_where_the_first_convolution_does_not_tell_it(tiny):
+    source = edited(tiny(channels=32), nodes=[node("SpaceToDepth", "image", "deep", blocksize=4)])
+    model = onnx.load(source)
+    for axis, size in zip(model.graph.input[0].type.tensor_type.shape.dim, ("N", 2, 32, 24), strict=True):
+        setattr(axis, "dim_param" if isinstance(size, str) else "dim_value", size)
+    onnx.save(model, source)
+    assert inspect_model(source).classifier.shape == (2, 32, 24)
+
+
+def test_layout_that_must_be_named(tiny):
+    source = edited(tiny(channels=6), ("N", 6, 6, 6))
+    with pytest.raises(UsageError, match=r"input 'image' has shape \['\?', 6, 6, 6\]; say which axis .* --layout nchw"):
+        inspect_model(source)
+    assert inspect_model(source, layout="nchw").classifier.shape == (6, 6, 6)
+    with pytest.raises(UsageError, match="no layout 'chwn'; use nchw or nhwc"):
+        inspect_model(source, layout="chwn")
 
 
 def node(kind, inputs, output, **attributes):

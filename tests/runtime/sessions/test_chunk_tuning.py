@@ -85,7 +85,7 @@ def test_a_run_that_fails_ends_the_measurement():
 )
 def test_large_pictures_are_tried_in_small_chunks_only(monkeypatch, size, sizes):
     monkeypatch.setattr(tuning, "SIZES", (1, 2, 4, 8, 16, 32))
-    assert tuning.sizes_to_try(size) == sizes
+    assert tuning.sizes_to_try((3, *size)) == sizes
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def test_up_of_one_is_one(small, large):
 @pytest.fixture(scope="module")
 def sessions(tiny):
     path = tiny.bundle / "score.onnx"
-    return open_session(path), open_session(path, model=masked_graph(path, GRID, SIZE))
+    return open_session(path), open_session(path, model=masked_graph(path, GRID, (3, *SIZE)))
 
 
 def both(sessions, count, fill):
@@ -65,7 +65,7 @@ def test_masked_pictures_are_within_a_millionth_of_float64(tmp_path, grid, size,
     rows = chunk.rows(5)
     maker.fill(np.arange(4), rows[:4])
     write([x * whole.astype(np.float32)], rows[4:])
-    session = open_session(path, model=masked_graph(path, grid, size))
+    session = open_session(path, model=masked_graph(path, grid, (3, *size)))
     found = session.run(["logits"], chunk.feeds(rows, 5))[0].reshape(5, 3, *size)
     wanted = np.stack([*unit(upsample(maps.astype(np.float64), size)), whole])[:, None] * x
     assert (np.abs(found - wanted) <= 1e-6 * 2 * np.abs(x)).all()
@@ -139,7 +139,7 @@ def test_a_buffer_grows_and_stays():
 def test_the_bundle_stays_as_it_was_and_the_rest_of_the_graph_too(tiny):
     path = tiny.bundle / "score.onnx"
     before = path.read_bytes()
-    made, plain = onnx.load_from_string(masked_graph(path, GRID, SIZE)), onnx.load(path, load_external_data=False)
+    made, plain = onnx.load_from_string(masked_graph(path, GRID, (3, *SIZE))), onnx.load(path, load_external_data=False)
     assert path.read_bytes() == before
     assert list(made.graph.node)[3:] == list(plain.graph.node)
     assert list(made.graph.output) == list(plain.graph.output)
@@ -157,7 +157,7 @@ def test_a_float16_graph_is_left_as_it_is(tiny, relayed, tmp_path):
 def test_what_is_no_graph_is_refused(tmp_path, data):
     (tmp_path / "score.onnx").write_bytes(data)
     with pytest.raises(BundleError, match=r"^cannot load .*score\.onnx: .+; export the model again$"):
-        masked_graph(tmp_path / "score.onnx", GRID, SIZE)
+        masked_graph(tmp_path / "score.onnx", GRID, (3, *SIZE))
 
 
 def test_a_bundle_of_links_into_one_folder_opens(tiny, pictures, tmp_path):
