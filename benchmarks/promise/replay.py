@@ -11,10 +11,12 @@ from fusioncam.manifest import Ending
 from fusioncam.runtime.budget import Budget, checked_budget
 from fusioncam.runtime.engine.host.passes import MaskedPasses
 from fusioncam.runtime.engine.host.scorer import GRAIN
-from fusioncam.runtime.engine.host.steps import ClassEvidence, HostSteps
+from fusioncam.runtime.engine.host.steps import HostSteps, PictureEvidence
 from fusioncam.runtime.engine.progress import Clock
 from fusioncam.runtime.engine.scheduler import Result, Task
 from fusioncam.runtime.explanation import Passes
+from fusioncam.runtime.targets.readout import ClassReadout
+from fusioncam.runtime.targets.resolved import of_class
 from promise.store import Case
 
 ENDING: Ending = "softmax"  # Score-CAM's weights are of logits, so that the ending does not matter
@@ -40,8 +42,10 @@ def replay(case: Case, positions: Sequence[int], budget: Budget) -> Replayed:
     Of Fusion-CAM's other passes the denoised maps ride with the first channels, and R and U of each class follow. They
     are counted, not replayed: Score-CAM does not depend on them.
     """
-    evidence = [ClassEvidence(p, case.logits, case.activations, case.gradients[p]) for p in positions]
-    steps = HostSteps(MaskedPasses(case.image, Clock()), evidence, ENDING, checked_budget(budget), GRAIN, _no_head)
+    readout = ClassReadout([of_class(p) for p in positions], ENDING).settled([case.logits[None]])
+    evidence = PictureEvidence(readout, case.logits, case.activations, [case.gradients[p] for p in positions])
+    passes = MaskedPasses(case.image, Clock(), readout=readout)
+    steps = HostSteps(passes, evidence, checked_budget(budget), GRAIN, _no_head)
     denoised, following = [np.zeros(case.size, np.float32)] * len(positions), 2 * len(positions)
     answer(case, steps.score_channels(False, [denoised], following, 1))
     maps = answer(case, steps.region_map("score_cam"))

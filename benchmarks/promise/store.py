@@ -14,6 +14,8 @@ from fusioncam.runtime.engine.host.engine import PARTS, HostEngine
 from fusioncam.runtime.engine.host.passes import MaskedPasses
 from fusioncam.runtime.engine.progress import Clock
 from fusioncam.runtime.sessions.run import run
+from fusioncam.runtime.targets.readout import readout_of
+from fusioncam.runtime.targets.resolved import of_class
 
 RANKS = (0, 1, 2, -1)  # of the logits whose classes are stored: the top three, and the least likely
 
@@ -91,7 +93,8 @@ def measure(engine: HostEngine, x: Float32Array) -> Case:
     masks = MaskMaker(activations, x)
     live = np.flatnonzero(~masks.zero & ~masks.constant)
     plan, zeros = ExhaustivePlan(live), np.zeros(x.shape[1:], np.float32)
-    task = MaskedPasses(x, Clock()).of_channels(masks, plan, classes.tolist(), [zeros], 0)
+    readout = readout_of(engine.manifest, [of_class(c) for c in classes.tolist()])
+    task = MaskedPasses(x, Clock(), readout=readout).of_channels(masks, plan, [zeros], 0)
     (passed,) = engine.scheduler().run([task])
     scores = np.full((len(activations), len(classes)), np.nan, np.float32)
     scores[live] = plan.scores()

@@ -5,9 +5,10 @@ from fusioncam.runtime.engine.host.passes import MaskedPasses, Pictures
 from fusioncam.runtime.engine.options import EngineOptions
 from fusioncam.runtime.engine.pipeline import Pipeline, read_bundles
 from fusioncam.runtime.engine.progress import Clock, Progress
-from fusioncam.runtime.engine.request import TOP_CLASS, ExplainRequest, Target, TargetChoice
+from fusioncam.runtime.engine.request import ExplainRequest, Target, TargetChoice
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, PassRequest, RunningTask, Scheduler, Task
 from fusioncam.runtime.engine.smoothing import checked_smoothing
+from fusioncam.runtime.targets.resolved import TOP_CLASS
 
 __all__ = [
     "IN_FLIGHT",

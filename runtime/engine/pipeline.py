@@ -19,8 +19,8 @@ from fusioncam.runtime.engine.options import EngineOptions
 from fusioncam.runtime.engine.pace import EXPLAIN, Pace, end_of, in_time
 from fusioncam.runtime.engine.progress import after, part_of
 from fusioncam.runtime.engine.protocols import Engine
-from fusioncam.runtime.engine.recipe import ClassMaps, ViewResult, mean, take_steps
-from fusioncam.runtime.engine.request import TOP_CLASS, ExplainRequest, Sketch, Target, prepared, reserved_passes
+from fusioncam.runtime.engine.recipe import TargetMaps, ViewResult, mean, take_steps
+from fusioncam.runtime.engine.request import ExplainRequest, Sketch, prepared, reserved_passes
 from fusioncam.runtime.engine.results import Results
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, Result, Task
 from fusioncam.runtime.engine.smoothing import View, checked_smoothing, view_count, views
@@ -32,6 +32,7 @@ from fusioncam.runtime.methods import checked_for
 from fusioncam.runtime.photos.model_input import unpreprocess
 from fusioncam.runtime.prepared import prepare
 from fusioncam.runtime.probes.verdict import Verdict
+from fusioncam.runtime.targets.resolved import TOP, ResolvedTarget, of_class
 
 REHEARSALS = 4  # the first one warms the sessions up
 
@@ -201,7 +202,8 @@ class Pipeline:
             if len(self._selectors) > 1 or self._smooth:
                 (explanation,) = yield from self.task(request)
                 return reference.overlay(seen, explanation.maps[method], colors, opacity)
-            with self.engine_for([method]).forward(request) as steps:
+            resolved = replace(request, targets=self._targets(request))
+            with self.engine_for([method]).forward(resolved) as steps:
                 maps, _ = yield from take_steps(steps, (method,))
                 return steps.overlay(maps[method], seen, colors, opacity)[0]
 
@@ -212,23 +214,24 @@ class Pipeline:
         """Explain a picture of noise in few passes: then sessions are warm, their pace is known, and the least time."""
         x = np.random.default_rng(0).standard_normal(self.manifest.preprocessing.shape).astype(np.float32)
         for _ in range(REHEARSALS):
-            request = ExplainRequest(x, methods=methods, budget=deadline(SHORTEST))
+            request = ExplainRequest(x, [TOP], methods, deadline(SHORTEST))
             list(self.run([self._views(request)], methods))
             # Or the first busy moment would count as the least that any explanation takes.
             self.engine_for(methods).pace.least(_last_work(request), request.clock.elapsed - request.clock.spare)
 
-    def _targets(self, request: ExplainRequest) -> Sequence[Target]:
+    def _targets(self, request: ExplainRequest) -> list[ResolvedTarget]:
         """Return the targets of a request, checked; those that follow from the probabilities take a forward pass."""
         targets = request.targets
         if callable(targets):
-            with self.preferred.forward(ExplainRequest(request.x, [TOP_CLASS], (), clock=request.clock)) as steps:
+            with self.preferred.forward(ExplainRequest(request.x, [TOP], (), clock=request.clock)) as steps:
+                assert steps.logits is not None
                 targets = targets(probabilities(steps.logits, self.manifest.ending))
-        return [self.check_class(target) for target in targets]
+        return [t if isinstance(t, ResolvedTarget) else of_class(self.check_class(t)) for t in targets]
 
     def _views(self, request: ExplainRequest) -> Task[list[ViewResult]]:
         """Return the result of every view of the picture, by every bundle."""
         first, *others = (selector.engine_for(request.methods, request.verify) for selector in self._selectors)
-        later, ending = reserved_passes(request), self.manifest.ending
+        later = reserved_passes(request)
         results: list[ViewResult] = []
         count = len(self._selectors) * view_count(self._smooth)
         end = end_of(request) - _seconds_after(first.pace, request)
@@ -241,11 +244,11 @@ class Pipeline:
             return replace(request, progress=part_of(request.progress, done, count, later), until=until, sketched=show)
 
         for view in views(np.asarray(request.x), self._smooth):
-            results.append((yield from explain_view(first, view, part(view), ending)))
+            results.append((yield from explain_view(first, view, part(view))))
             # The picture's own top class goes for all views, as a condition does; a verdict is on the map of all.
-            request = replace(request, targets=results[0].classes, verify=False, condition=None)
+            request = replace(request, targets=results[0].targets, verify=False, condition=None)
             for engine in others:  # whose sessions are not those of the scheduler that runs this task
-                results += engine.scheduler().run([explain_view(engine, view, part(view), ending)])
+                results += engine.scheduler().run([explain_view(engine, view, part(view))])
         return results
 
     def _show(
@@ -259,9 +262,9 @@ class Pipeline:
         assert request.progress_maps is not None
         made = []
         for n, maps in enumerate(sketch.maps):
-            others = [ClassMaps({m: result.made[n].maps[m] for m in maps}) for result in earlier]
-            made.append(mean([*others, ClassMaps({m: view.back(array) for m, array in maps.items()})]))
-        own = ViewResult(list(sketch.classes), made, sketch.logits, sketch.passes)
+            others = [TargetMaps({m: result.made[n].maps[m] for m in maps}) for result in earlier]
+            made.append(mean([*others, TargetMaps({m: view.back(array) for m, array in maps.items()})]))
+        own = ViewResult(list(sketch.targets), made, sketch.logits, sketch.passes)
         passes = Passes.of_all([*(result.passes for result in earlier), sketch.passes])
         asked = replace(request, methods=tuple(sketch.maps[0]))
         explanations = self._explanations(asked, own, made, passes, [None] * len(made))
@@ -270,18 +273,18 @@ class Pipeline:
     def _verification(self, request: ExplainRequest, own: ViewResult, done: int) -> Verification:
         """Return the verification of the maps of a picture, after so many passes."""
         engine = self.engine_for(request.methods, verify=True)
-        request = replace(request, targets=own.classes, progress=after(request.progress, done))
+        request = replace(request, targets=own.targets, progress=after(request.progress, done))
         return Verification(engine, self.manifest, request, own)
 
     def _explanations(
         self,
         request: ExplainRequest,
         own: ViewResult,
-        made: Sequence[ClassMaps],
+        made: Sequence[TargetMaps],
         passes: Passes,
         verdicts: Sequence[Verdict | None],
     ) -> list[Explanation]:
-        """Return the explanation of each class, see `Results`."""
+        """Return the explanation of each target, see `Results`."""
         providers = self.engine_for(request.methods, request.verify).providers
         return self._results.explanations(request, own, made, passes, verdicts, providers)
 

@@ -9,6 +9,7 @@ from fusioncam.runtime.engine.pace import Pace
 from fusioncam.runtime.engine.request import ExplainRequest
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, Scheduler, Task
 from fusioncam.runtime.explanation import Passes
+from fusioncam.runtime.targets.resolved import ResolvedTarget
 
 Maps = TypeVar("Maps")
 Confidences = TypeVar("Confidences")
@@ -16,19 +17,19 @@ Shares = TypeVar("Shares")
 
 
 class Steps(Protocol[Maps, Confidences, Shares]):
-    """The steps of arXiv 2603.05386 and its family for one picture x and N classes, which share masked passes.
+    """The steps of arXiv 2603.05386 and its family for one picture x and N targets, which share masked passes.
 
-    A batch of N maps (H, W), one per class, N confidences and N contribution shares stay where they are computed: on
+    A batch of N maps (H, W), one per target, N confidences and N contribution shares stay where they are computed: on
     the host or on a GPU. An engine is asked for methods that it supports only, see `Engine.supports`.
     """
 
     @property
-    def classes(self) -> Sequence[int]:
-        """Return the classes c."""
+    def targets(self) -> Sequence[ResolvedTarget]:
+        """Return the targets, with their scores and confidences of x."""
 
     @property
-    def logits(self) -> Float32Array:
-        """Return f(x) (all classes,)."""
+    def logits(self) -> Float32Array | None:
+        """Return f(x) (all classes,); None where the outputs are no vector."""
 
     @property
     def passes(self) -> Passes:
@@ -62,7 +63,7 @@ class Steps(Protocol[Maps, Confidences, Shares]):
         """Step 2: return R, or another region method's map; a Score-CAM's after `score_channels`."""
 
     def confidences(self, maps: Maps) -> Task[Confidences]:
-        """Step 3: return p_c(x * m), by one more pass for each map."""
+        """Step 3: return the confidences of x * m, by one more pass for each map."""
 
     def unite(
         self, denoised: Maps, region: Maps, of_denoised: Confidences, of_region: Confidences
@@ -80,7 +81,7 @@ class Steps(Protocol[Maps, Confidences, Shares]):
         """
 
     def flags(self, shares: Shares) -> Sequence[tuple[bool, bool]]:
-        """Return for each class: True where its shares are undefined, and True where they differ in sign."""
+        """Return for each target: True where its shares are undefined, and True where they differ in sign."""
 
     def overlay(self, maps: Maps, photo: UInt8Array, colors: UInt8Array, opacity: float) -> Sequence[UInt8Array]:
         """Return the maps laid over one photo (H, W, 3), on the host; see `reference.overlay`."""

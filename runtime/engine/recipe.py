@@ -13,11 +13,12 @@ from fusioncam.runtime.engine.protocols import Confidences, Maps, Shares, Steps,
 from fusioncam.runtime.engine.scheduler import Task
 from fusioncam.runtime.explanation import Passes
 from fusioncam.runtime.methods import REGION, Recipe, recipe, with_parts
+from fusioncam.runtime.targets.resolved import ResolvedTarget
 
 
 @dataclass
-class ClassMaps:
-    """The maps (H, W) of one class, and the flags of special cases.
+class TargetMaps:
+    """The maps (H, W) of one target, and the flags of special cases.
 
     Attributes:
         maps: By method.
@@ -32,15 +33,15 @@ class ViewResult(NamedTuple):
     """The result of one forward pass of a picture, or of another view of it, and of the masked passes that follow.
 
     Attributes:
-        classes: The classes.
+        targets: The targets, with their scores and confidences.
         made: Their maps.
-        logits: Of all classes (classes,).
+        logits: Of all classes (classes,); None where the outputs are no vector.
         passes: Masked passes run.
     """
 
-    classes: list[int]
-    made: list[ClassMaps]
-    logits: Float32Array
+    targets: list[ResolvedTarget]
+    made: list[TargetMaps]
+    logits: Float32Array | None
     passes: Passes
 
 
@@ -57,7 +58,7 @@ def take_steps(
     noisy = dict.fromkeys((r.gradient, r.theta) for r in recipes.values())
     denoised = {(m, theta): steps.denoise(maps[m], theta) for m, theta in noisy}
     unions = {(r.gradient, r.region, r.theta) for r in recipes.values()}
-    remaining = len(steps.classes) * (len({r.region for r in recipes.values()}) + len(unions))
+    remaining = len(steps.targets) * (len({r.region for r in recipes.values()}) + len(unions))
     remaining += sum(steps.region_passes(m) for m in REGION if m in parts)
     score_cams = [m for m in SCORE_CAMS if m in parts]
     of_denoised = yield from _score(steps, score_cams, list(denoised.values()), remaining)
@@ -109,29 +110,29 @@ def _score(
     return of_maps
 
 
-def make_maps(steps: Steps[Maps, Confidences, Shares], methods: Sequence[str]) -> Task[list[ClassMaps]]:
-    """Return the maps of all classes of one picture, on the host, one `ClassMaps` per class.
+def make_maps(steps: Steps[Maps, Confidences, Shares], methods: Sequence[str]) -> Task[list[TargetMaps]]:
+    """Return the maps of all targets of one picture, on the host, one `TargetMaps` per target.
 
     Args:
         steps: Where and on what the steps are computed.
         methods: The maps to make. The maps of their parts come along.
     """
     maps, shares = yield from take_steps(steps, methods)
-    made = [ClassMaps() for _ in steps.classes]
-    for method, of_classes in maps.items():
-        arrays = steps.fetch(of_classes, "gradients" if method in GRADIENT_MAPS else "logits")
+    made = [TargetMaps() for _ in steps.targets]
+    for method, of_targets in maps.items():
+        arrays = steps.fetch(of_targets, "gradients" if method in GRADIENT_MAPS else "logits")
         for m, array in zip(made, arrays, strict=True):
             m.maps[method] = array
     special = [steps.flags(s) for s in shares]
     for n, m in enumerate(made):
         m.flags = _flat(m.maps)
         m.flags += ["cut_short"] * (not steps.passes.settled)
-        m.flags += ["equal_contributions"] * any(of_classes[n][0] for of_classes in special)
-        m.flags += ["mixed_contributions"] * any(of_classes[n][1] for of_classes in special)
+        m.flags += ["equal_contributions"] * any(of_targets[n][0] for of_targets in special)
+        m.flags += ["mixed_contributions"] * any(of_targets[n][1] for of_targets in special)
     return made
 
 
-def mean(views: Sequence[ClassMaps]) -> ClassMaps:
+def mean(views: Sequence[TargetMaps]) -> TargetMaps:
     """Return the mean maps of several views of a picture, brought to [0, 1] again; a flag holds where any raised it.
 
     `flat_METHOD` is the exception: it holds where the mean is blank.
@@ -140,7 +141,7 @@ def mean(views: Sequence[ClassMaps]) -> ClassMaps:
         return views[0]
     maps = {m: unit(np.mean([view.maps[m] for view in views], axis=0)) for m in views[0].maps}
     raised = dict.fromkeys(f for view in views for f in view.flags if not f.startswith("flat_"))
-    return ClassMaps(maps, [*_flat(maps), *raised])
+    return TargetMaps(maps, [*_flat(maps), *raised])
 
 
 def _flat(maps: dict[str, Array]) -> list[str]:

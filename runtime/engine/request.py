@@ -14,15 +14,11 @@ from fusioncam.runtime.methods import METHODS
 from fusioncam.runtime.photos.model_input import ImageLike
 from fusioncam.runtime.prepared import PreparedPicture, ResultPhoto
 from fusioncam.runtime.probes.verdict import passes_of
+from fusioncam.runtime.targets.resolved import TOP_CLASS, ResolvedTarget
 
-TOP_CLASS = -1
-
-Target = int
-"""The scalar of the model's outputs that is explained: the score of a class, by its index or `TOP_CLASS`.
-
-Other scalars of the outputs are to become further kinds of targets.
-"""
-TargetChoice = Callable[[Array], list[Target]]
+Target = int | ResolvedTarget
+"""The scalar of the model's outputs that is explained: of a class, its index or `TOP_CLASS`."""
+TargetChoice = Callable[[Array], list[int]]
 """Chooses targets by the probabilities of all classes (classes,)."""
 
 
@@ -30,14 +26,14 @@ class Sketch(NamedTuple):
     """The maps of a view of a picture, as far as they are made.
 
     Attributes:
-        classes: The classes.
-        logits: Of all classes (classes,).
-        maps: Maps (H, W) of each class, by method.
+        targets: The targets.
+        logits: Of all classes (classes,); None where the outputs are no vector.
+        maps: Maps (H, W) of each target, by method.
         passes: Masked passes run so far, and the error of Score-CAM's map.
     """
 
-    classes: Sequence[int]
-    logits: Float32Array
+    targets: Sequence[ResolvedTarget]
+    logits: Float32Array | None
     maps: Sequence[dict[str, Array]]
     passes: Passes
 
@@ -48,7 +44,8 @@ class ExplainRequest:
 
     Attributes:
         x: A picture in any form that `as_input` takes. Engines take a preprocessed (C, H, W) only.
-        targets: The targets, which share masked passes; or a function that chooses them. Engines take targets only.
+        targets: The targets, which share masked passes; or a function that chooses them. Engines take resolved targets
+            only.
         methods: Names of the maps to make.
         budget: Masked passes to spend, see `Explainer`.
         clock: Gets the seconds per stage.
@@ -81,11 +78,13 @@ class ExplainRequest:
     dark: bool = False
 
 
-def prepared(request: ExplainRequest) -> tuple[Float32Array, Sequence[Target]]:
+def prepared(request: ExplainRequest) -> tuple[Float32Array, Sequence[ResolvedTarget]]:
     """Return the preprocessed picture and the targets of a request that an engine can take."""
     assert isinstance(request.x, np.ndarray)
     assert not callable(request.targets)
-    return np.asarray(request.x, np.float32), request.targets
+    targets = [t for t in request.targets if isinstance(t, ResolvedTarget)]
+    assert len(targets) == len(request.targets), "the pipeline resolves them"
+    return np.asarray(request.x, np.float32), targets
 
 
 def reserved_passes(request: ExplainRequest) -> int:

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from fusioncam.bundle_flags import bundle_flags
-from fusioncam.kernels.reference import probabilities
 from fusioncam.manifest import Manifest, recorded_digest
 from fusioncam.runtime.budget import Auto, checked_budget
-from fusioncam.runtime.engine.recipe import ClassMaps, ViewResult
+from fusioncam.runtime.engine.recipe import TargetMaps, ViewResult
 from fusioncam.runtime.engine.request import ExplainRequest
 from fusioncam.runtime.explanation import Explanation, Passes
 from fusioncam.runtime.probes.verdict import Verdict
@@ -34,19 +33,19 @@ class Results:
         self,
         request: ExplainRequest,
         own: ViewResult,
-        made: Sequence[ClassMaps],
+        made: Sequence[TargetMaps],
         passes: Passes,
         verdicts: Sequence[Verdict | None],
         providers: tuple[str, ...],
     ) -> list[Explanation]:
-        """Return the explanation of each class of a picture.
+        """Return the explanation of each target of a picture.
 
         Args:
             request: The request, with the preprocessed picture.
             own: The result of the picture itself.
-            made: The maps of each class, over all views.
+            made: The maps of each target, over all views.
             passes: The passes of all views.
-            verdicts: The verdict on each class, if one was asked for.
+            verdicts: The verdict on each target, if one was asked for.
             providers: Short names of the providers that ran.
         """
         manifest, logits = self._manifest, own.logits
@@ -56,16 +55,16 @@ class Results:
         return [
             Explanation(
                 # None of them where a condition ended the explanation.
-                maps={m: of_class.maps[m].astype(np.float32) for m in request.methods if m in of_class.maps},
-                class_index=c,
-                label=manifest.labels[c] if manifest.labels else None,
-                probability=float(probabilities(logits, manifest.ending)[c]),
-                flags=(*of_class.flags, *exact, *dark, *self._flags),
+                maps={m: of_target.maps[m].astype(np.float32) for m in request.methods if m in of_target.maps},
+                class_index=target.class_index,
+                label=target.label,
+                probability=target.confidence or 0.0,
+                flags=(*of_target.flags, *exact, *dark, *self._flags),
                 passes=passes,
                 timing=dict(request.clock.laps),
                 photo_size=None if request.photo is None else request.photo.size,
                 preprocessing=manifest.preprocessing,
-                logits=logits.copy(),
+                logits=None if logits is None else logits.copy(),
                 verdict=verdict,
                 image=None if request.photo is None else request.photo.name,
                 model=self._model,
@@ -76,7 +75,7 @@ class Results:
                 providers=providers,
                 photo=request.photo,
             )
-            for c, of_class, verdict in zip(own.classes, made, verdicts, strict=True)
+            for target, of_target, verdict in zip(own.targets, made, verdicts, strict=True)
         ]
 
 

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from fusioncam.kernels.arrays import Float32Array
 from fusioncam.runtime.engine.progress import Clock
+from fusioncam.runtime.targets.readout import LOGITS, Readout
 
 Result = TypeVar("Result")
 
@@ -23,9 +24,10 @@ class PassRequest:
         count: Number of pictures.
         fill: `fill(start, stop, out)` writes the pictures start..stop-1 into `out`, an array (stop - start, C, H, W)
             or, where the graph makes the masked pictures, `Deferred`.
-        take: `take(start, logits)` gets the logits (B, classes) of the pictures from `start` on.
+        take: `take(start, answers)` gets the answers (B, width) to the pictures from `start` on, see `Readout`.
         clock: Gets the seconds of the passes.
         exact: Whether the passes go through the explain graph, since those of an int8 score graph are too coarse.
+        readout: That of the targets; its tensors go to the session.
         done: Pictures passed so far.
     """
 
@@ -34,6 +36,7 @@ class PassRequest:
     take: Callable[[int, Float32Array], None]
     clock: Clock
     exact: bool = False
+    readout: Readout = LOGITS
     done: int = 0
 
 
@@ -72,20 +75,26 @@ class RunningTask(Generic[Result]):
         """Return the number of pictures that the task waits for."""
         return 0 if self.pass_request is None else self.pass_request.count - self.pass_request.done
 
+    @property
+    def readout(self) -> Readout:
+        """Return the readout of the targets of a task that waits for passes."""
+        assert self.pass_request is not None
+        return self.pass_request.readout
+
     def fill(self, out: Sized) -> bool:
         """Write the next pictures into `out`; return False where that ended the task."""
         request = self.pass_request
         assert request is not None
         return self._survives(lambda: request.fill(request.done, request.done + len(out), out))
 
-    def take(self, logits: Float32Array, seconds: float) -> None:
-        """Hand over the logits (B, classes) of the pictures filled in, and the seconds that their passes took."""
+    def take(self, answers: Float32Array, seconds: float) -> None:
+        """Hand over the answers (B, width) to the pictures filled in, and the seconds that their passes took."""
         request = self.pass_request
         assert request is not None
         request.clock.add("masked_passes", seconds)
-        if not self._survives(lambda: request.take(request.done, logits)):
+        if not self._survives(lambda: request.take(request.done, answers)):
             return
-        request.done += len(logits)
+        request.done += len(answers)
         if request.done == request.count:
             request.clock.resume()
             self._advance(partial(next, self._task))

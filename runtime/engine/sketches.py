@@ -29,14 +29,14 @@ class Sketches:
         return [m for m, made_of in SCORE_CAMS.items() if m in self._parts and made_of.corners == corners]
 
     def add(self, method: str, maps: Sequence[Array]) -> None:
-        """Take the maps (H, W) of each class by a method, in place of earlier ones."""
+        """Take the maps (H, W) of each target by a method, in place of earlier ones."""
         self._maps[method] = maps
 
     def show(self, steps: Steps[Any, Any, Any]) -> None:
         """Show all maps, if there is any."""
         if self._maps:
-            maps = [{m: of_classes[n] for m, of_classes in self._maps.items()} for n in range(len(steps.classes))]
-            self._show(Sketch(steps.classes, steps.logits, maps, steps.passes))
+            maps = [{m: of_targets[n] for m, of_targets in self._maps.items()} for n in range(len(steps.targets))]
+            self._show(Sketch(steps.targets, steps.logits, maps, steps.passes))
 
 
 def sketches_of(request: ExplainRequest) -> Sketches | None:

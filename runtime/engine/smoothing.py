@@ -1,6 +1,6 @@
 """Test-time smoothing: other views of a picture, whose maps are averaged with that of the picture itself."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import Array, Float32Array
 from fusioncam.runtime.arguments import listed
+from fusioncam.runtime.targets.resolved import ResolvedTarget
 
 SMOOTHINGS = ("flip", "noise")
 NOISY = 4  # noisy views beside the clean one
@@ -20,11 +21,24 @@ class View(NamedTuple):
 
     Attributes:
         x: (C, H, W).
-        back: Maps a map (H, W) of the view back onto the picture.
+        mirrored: Whether it is mirrored left to right.
     """
 
     x: Float32Array
-    back: Callable[[Array], Array]
+    mirrored: bool = False
+
+    def back(self, saliency: Array) -> Array:
+        """Return a map (H, W) of the view as a map of the picture."""
+        return saliency[..., ::-1] if self.mirrored else saliency
+
+    def targets(self, targets: Sequence[ResolvedTarget]) -> list[ResolvedTarget]:
+        """Return targets of the picture as targets of the view."""
+        return [target.mirrored() if self.mirrored else target for target in targets]
+
+
+def mirror(x: Float32Array) -> View:
+    """Return the view of x (C, H, W) mirrored left to right."""
+    return View(np.ascontiguousarray(x[..., ::-1]), mirrored=True)
 
 
 def checked_smoothing(smooth: Sequence[str]) -> tuple[str, ...]:
@@ -47,6 +61,6 @@ def views(x: Float32Array, smooth: Sequence[str]) -> Iterator[View]:
     spread = NOISE * np.ptp(x)
     for n in range(1 + NOISY if "noise" in smooth else 1):
         seen = x if n == 0 else x + (spread * noise.standard_normal(x.shape)).astype(np.float32)
-        yield View(seen, lambda m: m)
+        yield View(seen)
         if "flip" in smooth:
-            yield View(np.ascontiguousarray(seen[..., ::-1]), lambda m: m[..., ::-1])
+            yield mirror(seen)

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from fusioncam.errors import UsageError
-from fusioncam.kernels.arrays import Array, Float32Array
-from fusioncam.kernels.reference import probabilities
+from fusioncam.kernels.arrays import Array
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.engine.host.passes import MaskedPasses
 from fusioncam.runtime.engine.protocols import Engine
-from fusioncam.runtime.engine.recipe import ClassMaps, ViewResult
+from fusioncam.runtime.engine.recipe import TargetMaps, ViewResult
 from fusioncam.runtime.engine.request import ExplainRequest, prepared, reserved_passes
 from fusioncam.runtime.engine.scheduler import Task
+from fusioncam.runtime.engine.smoothing import View, mirror
 from fusioncam.runtime.methods import REGION, recipe
 from fusioncam.runtime.probes.likeness import correlation
 from fusioncam.runtime.probes.probe import Key, Maker, Subject
@@ -25,6 +25,7 @@ from fusioncam.runtime.probes.verdict import (
     of_blank,
     scaled,
 )
+from fusioncam.runtime.targets.readout import readout_of
 
 
 class Verification:
@@ -42,38 +43,38 @@ class Verification:
 
     def __init__(self, engine: Engine, manifest: Manifest, request: ExplainRequest, own: ViewResult) -> None:
         self._engine, self._manifest, self._request, self._own = engine, manifest, request, own
-        self._ending = manifest.ending
+        self._ending, self._readout = manifest.ending, readout_of(manifest, own.targets)
         self._x, _ = prepared(request)
         self.passes = 0
 
-    def run(self, made: Sequence[ClassMaps]) -> Task[list[Verdict]]:
-        """Return one verdict per class, on the first map of the request that is not blank.
+    def run(self, made: Sequence[TargetMaps]) -> Task[list[Verdict]]:
+        """Return one verdict per target, on the first map of the request that is not blank.
 
         Args:
-            made: The maps of each class.
+            made: The maps of each target.
 
         Raises:
             FusionCamError: The model cannot be run, or gives NaN or infinity.
         """
         methods = self._request.methods
-        chosen = [next((m for m in methods if of_class.maps[m].any()), None) for of_class in made]
+        chosen = [next((m for m in methods if of_target.maps[m].any()), None) for of_target in made]
         subject = Subject(self._x, STEPS)
         trials = {
-            n: Trial(subject, f"class {n}", of_class.maps[method].astype(np.float32))
-            for n, (of_class, method) in enumerate(zip(made, chosen, strict=True))
+            n: Trial(subject, f"target {n}", of_target.maps[method].astype(np.float32))
+            for n, (of_target, method) in enumerate(zip(made, chosen, strict=True))
             if method is not None
         }
         if not trials:
             return [of_blank(methods[0]) for _ in made]
         self._afford()
         flips = self._flips() if self._manifest.gradient else [None] * len(made)
-        logits = yield from self._passed({key: m for trial in trials.values() for key, m in trial.pictures.items()})
+        chances = yield from self._passed({key: m for trial in trials.values() for key, m in trial.pictures.items()})
         verdicts = []
         for n, method in enumerate(chosen):
             if method is None:
                 verdicts.append(of_blank(methods[0]))
                 continue
-            figures = trials[n].figures(self._known(logits, self._own.classes[n]))
+            figures = trials[n].figures(self._known(chances, n))
             verdicts.append(judge(method, figures, self._circumstances(n, method, made[n], flips[n])))
         return verdicts
 
@@ -84,40 +85,41 @@ class Verification:
             raise UsageError(f"a budget of {budget} passes is too small: {needed} are needed")
 
     def _passed(self, makers: dict[Key, Maker]) -> Task[dict[Key, Array]]:
-        """Return the logits (classes,) of pictures, by key."""
+        """Return the confidences (T,) of pictures, by key."""
         in_order = list(makers.values())
-        passes = MaskedPasses(self._x, self._request.clock, self._request.progress)
+        passes = MaskedPasses(self._x, self._request.clock, self._request.progress, readout=self._readout)
         exact = self._manifest.score_precision == "int8"  # else the verdict would be on the quantised model's map
         rows = yield from passes.of_pictures(len(in_order), lambda i: in_order[i](), exact)
         self.passes = passes.done
-        return dict(zip(makers, rows, strict=True))
+        return dict(zip(makers, self._readout.confidences(rows), strict=True))
 
-    def _known(self, logits: dict[Key, Array], c: int) -> dict[Key, float]:
-        """Return p_c by key."""
-        known = {key: float(probabilities(row, self._ending)[c]) for key, row in logits.items()}
+    def _known(self, chances: dict[Key, Array], n: int) -> dict[Key, float]:
+        """Return the confidences of target n, by key."""
+        known = {key: float(of_targets[n]) for key, of_targets in chances.items()}
         return scaled(known) if self._ending == "value" else known
 
     def _flips(self) -> list[float | None]:
-        """Return the correlation of Grad-CAM with that of the mirrored picture, for each class."""
-        mirrored = self._grad_cams(np.ascontiguousarray(self._x[..., ::-1]))
+        """Return the correlation of Grad-CAM with that of the mirrored picture, for each target."""
+        mirrored = self._grad_cams(mirror(self._x))
         upright = [m.maps.get("grad_cam") for m in self._own.made]
         known = [m for m in upright if m is not None]
-        own = known if len(known) == len(upright) else self._grad_cams(self._x)
-        return [correlation(a, b[..., ::-1]) for a, b in zip(own, mirrored, strict=True)]
+        own = known if len(known) == len(upright) else self._grad_cams(View(self._x))
+        return [correlation(a, b) for a, b in zip(own, mirrored, strict=True)]
 
-    def _grad_cams(self, x: Float32Array) -> Sequence[Array]:
-        """Return the Grad-CAM of each class, by explain passes alone."""
-        request = ExplainRequest(x, self._own.classes, ("grad_cam",), clock=self._request.clock)
+    def _grad_cams(self, view: View) -> list[Array]:
+        """Return the Grad-CAM of each target, by explain passes alone."""
+        targets = view.targets(self._own.targets)
+        request = ExplainRequest(view.x, targets, ("grad_cam",), clock=self._request.clock)
         with self._engine.forward(request) as steps:
-            return steps.fetch(steps.gradient_map("grad_cam"), "gradients")
+            return [view.back(m) for m in steps.fetch(steps.gradient_map("grad_cam"), "gradients")]
 
-    def _circumstances(self, n: int, method: str, made: ClassMaps, flip: float | None) -> Circumstances:
-        maps, c, logits = self._own.made[n].maps, self._own.classes[n], self._own.logits
+    def _circumstances(self, n: int, method: str, made: TargetMaps, flip: float | None) -> Circumstances:
+        maps, target, logits = self._own.made[n].maps, self._own.targets[n], self._own.logits
         region = next((maps[m] for m in REGION if m in maps), None)
         gradient = maps.get("grad_cam")
         return Circumstances(
-            probability=None if self._ending == "value" else float(probabilities(logits, self._ending)[c]),
-            top=self._ending in ("sigmoid", "value") or float(logits[c]) == float(logits.max()),
+            probability=None if self._ending == "value" else target.confidence,
+            top=logits is None or self._ending in ("sigmoid", "value") or target.score == float(logits.max()),
             mixed="mixed_contributions" in made.flags and recipe(method) is not None,
             flip=flip,
             agreement=None if gradient is None or region is None else correlation(gradient, region),

@@ -3,14 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fusioncam.kernels.arrays import Float32Array
-from fusioncam.kernels.reference import probabilities
-from fusioncam.manifest import Ending
 from fusioncam.runtime.engine.protocols import Engine
-from fusioncam.runtime.engine.recipe import ClassMaps, ViewResult, make_maps
-from fusioncam.runtime.engine.request import ExplainRequest
+from fusioncam.runtime.engine.recipe import TargetMaps, ViewResult, make_maps
+from fusioncam.runtime.engine.request import ExplainRequest, prepared
 from fusioncam.runtime.engine.scheduler import Task
 from fusioncam.runtime.engine.smoothing import View
+from fusioncam.runtime.targets.resolved import ResolvedTarget
 
 
 class NotExplainedError(Exception):
@@ -25,27 +23,26 @@ class NotExplainedError(Exception):
         self.result = result
 
 
-def explain_view(engine: Engine, view: View, request: ExplainRequest, ending: Ending) -> Task[ViewResult]:
+def explain_view(engine: Engine, view: View, request: ExplainRequest) -> Task[ViewResult]:
     """Explain one view of the picture.
 
     Raises:
-        NotExplainedError: The request has a condition, which holds for none of its classes.
+        NotExplainedError: The request has a condition, which holds for none of its targets.
         FusionCamError: The model cannot be run, or gives NaN or infinity.
     """
-    with engine.forward(replace(request, x=view.x)) as steps:
-        if not _is_wanted(request, steps.classes, steps.logits, ending):
-            made = [ClassMaps(flags=["not_explained"]) for _ in steps.classes]
-            raise NotExplainedError(ViewResult(list(steps.classes), made, steps.logits, steps.passes))
+    _, targets = prepared(request)
+    with engine.forward(replace(request, x=view.x, targets=view.targets(targets))) as steps:
+        if not _is_wanted(request, steps.targets):
+            made = [TargetMaps(flags=["not_explained"]) for _ in steps.targets]
+            raise NotExplainedError(ViewResult(list(steps.targets), made, steps.logits, steps.passes))
         made = yield from make_maps(steps, request.methods)
-        for of_class in made:
-            of_class.maps = {method: view.back(m) for method, m in of_class.maps.items()}
+        for of_target in made:
+            of_target.maps = {method: view.back(m) for method, m in of_target.maps.items()}
         request.clock.lap("fusion")
-        return ViewResult(list(steps.classes), made, steps.logits, steps.passes)
+        return ViewResult(list(steps.targets), made, steps.logits, steps.passes)
 
 
-def _is_wanted(request: ExplainRequest, classes: Sequence[int], logits: Float32Array, ending: Ending) -> bool:
-    """Return whether a request has no condition, or one that holds for a class."""
-    if request.condition is None:
-        return True
-    chances = probabilities(logits, ending)
-    return any(request.condition(c, float(chances[c])) for c in classes)
+def _is_wanted(request: ExplainRequest, targets: Sequence[ResolvedTarget]) -> bool:
+    """Return whether a request has no condition, or one that holds for a target."""
+    holds = request.condition
+    return holds is None or any(holds(t.class_index, t.confidence or 0.0) for t in targets)

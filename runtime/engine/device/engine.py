@@ -25,6 +25,7 @@ from fusioncam.runtime.engine.run_sizes import RunSizes
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, RunningTask, Scheduler
 from fusioncam.runtime.engine.sketches import sketches_of
 from fusioncam.runtime.methods import METHODS
+from fusioncam.runtime.targets.readout import readout_of
 
 SMALL = 4  # pictures in a run of the last few passes, for which a whole chunk would be a waste
 
@@ -121,7 +122,8 @@ class DeviceEngine:
                     state.classes, state.explain_runs = self._for_classes(state.picture, state.stream, most)
                 timer = Timer(self.pace, request, self.chunk)
                 state.passes.begin(state.classes, request, timer)
-                steps = DeviceSteps(state, x, targets, request.budget, timer, self.chunk, sketches_of(request))
+                readout = readout_of(self.manifest, targets)
+                steps = DeviceSteps(state, x, readout, request.budget, timer, self.chunk, sketches_of(request))
                 request.clock.lap("explain")
                 yield steps
                 timer.end()

@@ -14,10 +14,10 @@ from fusioncam.runtime.budget.channel_plan import ChannelPlan, ExhaustivePlan, p
 from fusioncam.runtime.engine.checks import refuse_nan
 from fusioncam.runtime.engine.device.state import DeviceState
 from fusioncam.runtime.engine.pace import Timer
-from fusioncam.runtime.engine.request import Target
 from fusioncam.runtime.engine.scheduler import Task, at_once
 from fusioncam.runtime.engine.sketches import Sketches
 from fusioncam.runtime.explanation import Passes
+from fusioncam.runtime.targets.readout import Readout
 
 
 class DeviceShares(NamedTuple):
@@ -38,7 +38,7 @@ class DeviceSteps:
     Args:
         state: Buffers, and the sessions bound to them.
         x: The picture (C, H, W).
-        targets: The classes.
+        readout: That of the targets, which are classes.
         budget: Masked passes to spend.
         timer: Measures the work, and tells what fits before a deadline.
         chunk: Masked pictures per run.
@@ -49,19 +49,20 @@ class DeviceSteps:
         self,
         state: DeviceState,
         x: Float32Array,
-        targets: Sequence[Target],
+        readout: Readout,
         budget: Budget,
         timer: Timer,
         chunk: int,
         sketches: Sketches | None = None,
     ) -> None:
         self._timer, self._sketches = timer, sketches
-        self._device, self._stream, self._count = state.device, state.stream, len(targets)
+        asked = [t.class_index for t in readout.targets]
+        self._device, self._stream, self._count = state.device, state.stream, len(asked)
         self._passes, self._grain, self._budget = state.passes, chunk, budget
         self._plan: ChannelPlan = ExhaustivePlan(np.empty(0, np.intp))
         p, b = self._picture, self._buffers = state.picture, state.classes
         p.send("image", x, self._stream)
-        b.send("class_index", targets, self._stream)
+        b.send("class_index", asked, self._stream)
         for run in state.explain_runs[: self._count]:
             run()
         self._normalize(p.activations, p.scaled, p.kinds, positive=0)
@@ -75,8 +76,8 @@ class DeviceSteps:
         refuse_nan(self.logits, "logits")
         refuse_nan(np.where(self._kinds == masks.BROKEN, np.nan, 0), "activations")
         refuse_nan(means, "gradients")
-        self.classes = [c if c >= 0 else int(self.logits.argmax()) for c in targets]
-        b.send("classes", self.classes, self._stream)
+        self.targets = readout.settled([logits]).targets
+        b.send("classes", [t.class_index for t in self.targets], self._stream)
 
     @property
     def passes(self) -> Passes:
@@ -118,7 +119,7 @@ class DeviceSteps:
         self._device.synchronize(self._stream)
         refuse_nan(activations, "activations")
         refuse_nan(gradients, "gradients")
-        return Evidence(scaled, activations, list(gradients), self.logits[self.classes].tolist())
+        return Evidence(scaled, activations, list(gradients), [float(t.score or 0) for t in self.targets])
 
     def region_passes(self, method: str) -> int:
         """Return 0: the passes of Score-CAM are those of channels."""

@@ -1,7 +1,7 @@
 """The engine of the host: what onnxruntime does not do is done in NumPy."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,20 +9,22 @@ import numpy as np
 import onnxruntime
 
 from fusioncam.errors import UsageError
-from fusioncam.kernels.arrays import Float32Array
+from fusioncam.kernels.arrays import Array, Float32Array
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.engine.checks import refuse_nan
 from fusioncam.runtime.engine.host.head import Head
 from fusioncam.runtime.engine.host.passes import MaskedPasses
 from fusioncam.runtime.engine.host.scorer import Scorer
-from fusioncam.runtime.engine.host.steps import ClassEvidence, HostSteps
+from fusioncam.runtime.engine.host.steps import HostSteps, PictureEvidence
 from fusioncam.runtime.engine.pace import EXPLAIN, Pace, Timer
-from fusioncam.runtime.engine.request import ExplainRequest, Target, prepared, reserved_passes
+from fusioncam.runtime.engine.request import ExplainRequest, prepared, reserved_passes
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, Scheduler
 from fusioncam.runtime.engine.sketches import sketches_of
 from fusioncam.runtime.sessions.run import run
+from fusioncam.runtime.targets.readout import LOGITS, readout_of
+from fusioncam.runtime.targets.resolved import TOP, ResolvedTarget
 
-PARTS = ("logits", "activations", "gradients")
+PARTS = ("logits", "activations", "gradients")  # of the explain graph of a classifier
 
 
 class HostEngine:
@@ -69,32 +71,38 @@ class HostEngine:
         """Run the explain pass of a preprocessed picture; see `Engine.forward`."""
         x, targets = prepared(request)
         begun = request.clock.now()
-        evidence = list(self._evidence(x, targets))
+        evidence = self._evidence(x, targets)
         self.pace.took(EXPLAIN, (request.clock.now() - begun) / len(targets))
         request.clock.lap("explain")
         timer, reserved = Timer(self.pace, request, self.scorer.grain), reserved_passes(request)
-        exact, ending = self.manifest.score_precision == "int8", self.manifest.ending
-        passes = MaskedPasses(x, request.clock, request.progress, exact, timer)
-        sketches, grain = sketches_of(request), self.scorer.grain
-        yield HostSteps(passes, evidence, ending, request.budget, grain, self._head, timer, reserved, sketches)
+        exact, grain = self.manifest.score_precision == "int8", self.scorer.grain
+        passes = MaskedPasses(x, request.clock, request.progress, exact, timer, evidence.readout)
+        sketches = sketches_of(request)
+        yield HostSteps(passes, evidence, request.budget, grain, self._head, timer, reserved, sketches)
         timer.end()
 
-    def _evidence(self, x: Float32Array, targets: Sequence[Target]) -> Iterator[ClassEvidence]:
-        """Run the explain pass once for each class: logits, activations and the gradient of the class's logit."""
-        parts = PARTS if self.manifest.gradient else PARTS[:2]
-        passed = {}
+    def _evidence(self, x: Float32Array, targets: Sequence[ResolvedTarget]) -> PictureEvidence:
+        """Run the explain pass once for each target: its answer, activations and the gradient of its score."""
+        readout = readout_of(self.manifest, targets)
+        parts = (*readout.outputs, *(PARTS[1:] if self.manifest.gradient else PARTS[1:2]))
+        answers, gradients, passed = [], [], dict[bytes, list[Array]]()
         for target in targets:
-            c = target if self.manifest.gradient else -1  # without a gradient all classes have the same pass
-            if c not in passed:
-                feeds = {"image": x[None], "class_index": np.array([c], np.int64)}
-                results = run(self.explain, parts, feeds)
-                for name, array in zip(parts, results, strict=True):
+            feeds = {name: tensor[None] for name, tensor in self._tensors(target).items()}
+            key = b"".join(tensor.tobytes() for tensor in feeds.values())
+            if key not in passed:
+                passed[key] = run(self.explain, parts, {"image": x[None], **feeds})
+                for name, array in zip(parts, passed[key], strict=True):
                     refuse_nan(array, name)
-                passed[c] = [array[0] for array in results]
-            logits, activations, *gradients = passed[c]
-            # Without a gradient, all channels are taken to speak for the class alike when scores are guessed.
-            gradient = gradients[0] if gradients else np.ones_like(activations)
-            yield ClassEvidence(target if target >= 0 else int(logits.argmax()), logits, activations, gradient)
+            outputs, (activations, *gradient) = passed[key][: len(readout.outputs)], passed[key][len(readout.outputs) :]
+            answers.append(readout.answers(outputs))
+            # Without a gradient, all channels are taken to speak for the target alike when scores are guessed.
+            gradients.append(target.sign * gradient[0][0] if gradient else np.ones_like(activations[0]))
+        logits = answers[0][0] if readout.outputs == LOGITS.outputs else None
+        return PictureEvidence(readout.settled(answers), logits, activations[0], gradients)
+
+    def _tensors(self, target: ResolvedTarget) -> Mapping[str, Array]:
+        """Return what the explain graph takes of a target; without a gradient all classes have the same pass."""
+        return target.tensors if self.manifest.gradient or target.kind != "class" else TOP.tensors
 
     def _head(self) -> Head:
         with self._lock:

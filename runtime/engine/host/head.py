@@ -6,6 +6,7 @@ import onnxruntime
 from fusioncam.kernels.arrays import Float32Array
 from fusioncam.runtime.engine.checks import refuse_nan
 from fusioncam.runtime.sessions.run import run
+from fusioncam.runtime.targets.readout import LOGITS, Readout
 
 MASKS = 64  # per run, at most: bounds the memory
 
@@ -22,7 +23,8 @@ class Head:
     Safe to share between threads.
 
     Args:
-        session: The head graph: `image` (1, C, H, W) and `masks` (M, 1, h, w) to `logits` (M, classes).
+        session: The head graph: `image` (1, C, H, W), `masks` (M, 1, h, w) and the tensors of targets to the outputs of
+            a `Readout`.
 
     Attributes:
         grid: (h, w) of the layer.
@@ -37,14 +39,15 @@ class Head:
         self._places = self.grid[0] * self.grid[1]
         self.chunk = masks_per_run(self.grid)
 
-    def scores(self, x: Float32Array) -> Float32Array:
-        """Return the logits by each place alone: Recipro-CAM, arXiv 2209.14074, section 3.2.
+    def answers(self, x: Float32Array, readout: Readout = LOGITS) -> Float32Array:
+        """Return the answers to each place alone: Recipro-CAM, arXiv 2209.14074, section 3.2.
 
         Args:
             x: The picture (C, H, W), preprocessed.
+            readout: That of the targets.
 
         Returns:
-            (h * w, classes) float32, places in rows of the grid: those of the activations where all but one place are
+            (h * w, width) float32, places in rows of the grid: those of the activations where all but one place are
             zero.
 
         Raises:
@@ -53,8 +56,9 @@ class Head:
         rows = []
         for start in range(0, self._places, self.chunk):
             masks = np.eye(self.chunk, self._places, k=start, dtype=np.float32).reshape(-1, 1, *self.grid)
-            logits = run(self._session, ["logits"], {"image": x[None], "masks": masks})[0]
-            rows.append(logits[: self._places - start])
-        scores: Float32Array = np.concatenate(rows)
-        refuse_nan(scores, "logits")
-        return scores
+            feeds = {"image": x[None], "masks": masks, **readout.tensors}
+            answers = readout.answers(run(self._session, readout.outputs, feeds))
+            rows.append(answers[: self._places - start])
+        whole: Float32Array = np.concatenate(rows)
+        refuse_nan(whole, readout.outputs[0])
+        return whole

@@ -1,4 +1,4 @@
-"""The masked passes of one picture x, for methods and metrics: the logits of x * m, or of other pictures."""
+"""The masked passes of one picture x, for methods and metrics: the answers to x * m, or to other pictures."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -7,27 +7,27 @@ import numpy as np
 
 from fusioncam.kernels.arrays import Array, Float32Array, IndexArray
 from fusioncam.kernels.masks import MaskMaker, write
-from fusioncam.kernels.reference import log_sum_exp
 from fusioncam.runtime.budget.channel_plan import ChannelPlan
 from fusioncam.runtime.engine.pace import Timer
 from fusioncam.runtime.engine.progress import Clock, Progress
 from fusioncam.runtime.engine.scheduler import PassRequest, Task
+from fusioncam.runtime.targets.readout import LOGITS, Readout
 
 Picture = Callable[[int], Float32Array]
 Pictures = Callable[[int, Picture], Task[Float32Array]]
-"""`logits = yield from pictures(count, picture)`: logits (count, classes) of picture(0) ... (C, H, W), preprocessed."""
+"""`answers = yield from pictures(count, picture)`: see `Readout`, (count, width), of picture(0) ... (C, H, W)."""
 
 
-class ChannelLogits(NamedTuple):
+class ChannelAnswers(NamedTuple):
     """The results of the passes of channels.
 
     Attributes:
-        maps: Logits (maps, all classes) of the full-size maps that were passed with the channels.
-        sums: log sum_j exp(f_j(x * M_k)) (K,) over all classes j; NaN where no pass was run.
+        maps: Answers (maps, width) to the full-size maps that were passed with the channels.
+        extras: `Readout.extras` (K, E) of the channels; NaN where no pass was run.
     """
 
     maps: Float32Array
-    sums: Array
+    extras: Array
 
 
 class MaskedPasses:
@@ -40,6 +40,7 @@ class MaskedPasses:
         exact: Whether full-size maps are passed through the explain graph: with int8 scores, where the confidences of
             two maps nearly cancel, rounding would decide the sign of their shares.
         timer: Told of every batch.
+        readout: That of the targets; by default an answer holds all logits.
 
     Attributes:
         size: (H, W).
@@ -54,88 +55,85 @@ class MaskedPasses:
         progress: Progress | None = None,
         exact: bool = False,
         timer: Timer | None = None,
+        readout: Readout = LOGITS,
     ) -> None:
+        self.readout = readout
         self.image, self.size, self.exact = image, (image.shape[1], image.shape[2]), exact
         self.done = self.total = 0
         self._clock, self._progress, self._timer = clock, progress, timer
 
     def of_maps(self, maps: Sequence[Array]) -> Task[Float32Array]:
-        """Return f(x * m) of full-size maps m (H, W): logits (len(maps), classes)."""
+        """Return the answers to x * m, m full-size maps (H, W)."""
         return self.of_pictures(len(maps), lambda i: self._under(maps[i]), self.exact)
 
     def of_pictures(self, count: int, picture: Picture, exact: bool = False) -> Task[Float32Array]:
-        """Return f of other pictures, see `Pictures`, made chunk by chunk; `exact` is that of `PassRequest`."""
+        """Return the answers to other pictures, see `Pictures`, made chunk by chunk; `exact` as in `PassRequest`."""
         rows: list[Float32Array] = []
 
         def fill(start: int, stop: int, out: Float32Array) -> None:
             write(map(picture, range(start, stop)), out)
 
         self.total = max(self.total, self.done + count)
-        yield from self._run(count, fill, lambda _, logits: rows.append(logits), exact)
+        yield from self._run(count, fill, lambda _, answers: rows.append(answers), exact)
         return _stacked(rows)
 
     def of_channels(
         self,
         masks: MaskMaker,
         plan: ChannelPlan,
-        classes: Sequence[int],
         maps: Sequence[Array],
         remaining: int,
         baseline: Float32Array | None = None,
-        updated: Callable[[ChannelLogits], None] = lambda found: None,
-    ) -> Task[ChannelLogits]:
-        """Pass the channels k that a plan asks for, and full-size maps with the first; give f_c(x * M_k) to the plan.
+        updated: Callable[[ChannelAnswers], None] = lambda found: None,
+    ) -> Task[ChannelAnswers]:
+        """Pass the channels k that a plan asks for, and full-size maps with the first; give scores of x * M_k to it.
 
         Maps that pass through another graph (see `exact`) go before the channels.
 
         Args:
             masks: Makes the masked pictures.
             plan: Chooses the channels, and gets their scores.
-            classes: The classes c. Other logits are dropped at once: K x 1000 of them would be many.
             maps: Full-size maps (H, W); the first one is of zeros, unless `baseline` is given.
             remaining: Passes that later steps will ask for.
-            baseline: Logits (all classes,) of the map of zeros.
+            baseline: The answer (1, width) to the map of zeros.
             updated: Called with what is known so far, whenever the plan knows more.
         """
-        sums = np.full(len(masks.scaled), np.nan)
+        extras = np.full((len(masks.scaled), self.readout.extra_count), np.nan)
         expected = self.done + len(maps) + remaining  # and those of the channels, which the plan revises
         self.total = expected + plan.total
         apart, riding = (maps, []) if self.exact else ([], maps)
         rows_apart = yield from self.of_maps(apart)
         channels = plan.next(len(riding))
-        scores, rows = yield from self._of_batch(masks, channels, classes, riding, sums)
+        scores, rows = yield from self._of_batch(masks, channels, riding, extras)
         rows = rows_apart if self.exact else rows
-        of_baseline = (rows[0] if baseline is None else baseline)[classes].astype(np.float64)
+        of_baseline = self.readout.scores(rows[:1] if baseline is None else baseline)[0]
         plan.update(scores, of_baseline)
-        found = ChannelLogits(rows, sums)
+        found = ChannelAnswers(rows, extras)
         updated(found)
         while len(channels := plan.next(0)):
             self.total = expected + plan.total
-            scores, _ = yield from self._of_batch(masks, channels, classes, [], sums)
+            scores, _ = yield from self._of_batch(masks, channels, [], extras)
             plan.update(scores, of_baseline)
             updated(found)
         self.total = self.done + remaining
         return found
 
-    def again(
-        self, masks: MaskMaker, channels: IndexArray, classes: Sequence[int], sums: Array, remaining: int
-    ) -> Task[Array]:
-        """Return the exact logits (n, len(classes)) of channels, and put what `ChannelLogits` says into `sums`."""
+    def again(self, masks: MaskMaker, channels: IndexArray, extras: Array, remaining: int) -> Task[Array]:
+        """Return the exact scores (n, T) of channels, and write those of `ChannelAnswers` into `extras`."""
         self.total = self.done + len(channels) + remaining
-        scores, _ = yield from self._of_batch(masks, channels, classes, [], sums, exact=True)
+        scores, _ = yield from self._of_batch(masks, channels, [], extras, exact=True)
         return scores
 
     def _of_batch(
         self,
         masks: MaskMaker,
         channels: IndexArray,
-        classes: Sequence[int],
         maps: Sequence[Array],
-        sums: Array,
+        extras: Array,
         exact: bool = False,
     ) -> Task[tuple[Array, Float32Array]]:
-        """Return the logits (len(channels), len(classes)) of channels, and those (len(maps), all classes) of maps."""
-        scores, rows = np.empty((len(channels), len(classes))), []
+        """Return the scores (len(channels), T) of channels, and the answers (len(maps), width) to maps."""
+        scores, rows = np.empty((len(channels), len(self.readout.targets))), []
 
         def fill(start: int, stop: int, out: Float32Array) -> None:
             batch = channels[start:stop]
@@ -143,11 +141,11 @@ class MaskedPasses:
             after = max(start - len(channels), 0)
             write(map(self._under, maps[after : after + len(out) - len(batch)]), out[len(batch) :])
 
-        def take(start: int, logits: Float32Array) -> None:
-            of_channels = logits[: max(len(channels) - start, 0)]
-            scores[start : start + len(of_channels)] = of_channels[:, classes]
-            sums[channels[start : start + len(of_channels)]] = log_sum_exp(of_channels)
-            rows.append(logits[len(of_channels) :].copy())  # or the whole chunk would be kept
+        def take(start: int, answers: Float32Array) -> None:
+            of_channels = answers[: max(len(channels) - start, 0)]  # not kept: K x 1000 logits would be many
+            scores[start : start + len(of_channels)] = self.readout.scores(of_channels)
+            extras[channels[start : start + len(of_channels)]] = self.readout.extras(of_channels)
+            rows.append(answers[len(of_channels) :].copy())  # or the whole chunk would be kept
 
         yield from self._run(len(channels) + len(maps), fill, take, exact)
         return scores, _stacked(rows)
@@ -162,16 +160,16 @@ class MaskedPasses:
         take: Callable[[int, Float32Array], None],
         exact: bool = False,
     ) -> Task[None]:
-        def taken(start: int, logits: Float32Array) -> None:
-            take(start, logits)
-            self.done += len(logits)
+        def taken(start: int, answers: Float32Array) -> None:
+            take(start, answers)
+            self.done += len(answers)
             if self._progress is not None:
                 self._progress(self.done, self.total)
 
         if count:
             self._clock.lap("fusion")
             begun = self._clock.now()
-            yield PassRequest(count, fill, taken, self._clock, exact)
+            yield PassRequest(count, fill, taken, self._clock, exact, self.readout)
             if self._timer is not None and not exact:
                 self._timer.ran(count, begun)
 

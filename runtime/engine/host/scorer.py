@@ -1,9 +1,9 @@
 """Forward passes of many pictures, in chunks: memory is bounded by the chunk, never by the number of pictures."""
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,17 @@ from fusioncam.runtime.engine.checks import refuse_nan
 from fusioncam.runtime.engine.host.chunks import Chunk, MaskChunk, PictureChunk
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, RunningTask, Scheduler
 from fusioncam.runtime.sessions.run import run
+from fusioncam.runtime.targets.readout import LOGITS, Readout
 
 GRAIN = 8  # pictures between two guesses, where short chunks cost nothing; a measured chunk would change the map
+
+
+class Part(NamedTuple):
+    """The pictures of one task in a run: the task, their rows, and the readout of its targets."""
+
+    task: RunningTask[Any]
+    rows: slice
+    readout: Readout
 
 
 class Scorer:
@@ -26,7 +35,7 @@ class Scorer:
     Safe to share between threads: every call has buffers of its own.
 
     Args:
-        session: The score graph: `image` (N, C, H, W) to `logits` (N, classes).
+        session: The score graph: `image` (N, C, H, W), with the tensors of targets, to the outputs of a `Readout`.
         shape: (C, H, W).
         chunk: Pictures per run.
         pad: Whether a last, smaller chunk is filled up, so that the session sees one shape only. A new shape is
@@ -35,6 +44,7 @@ class Scorer:
         grid: (h, w) of the masks, where the session's graph is that of `masked_graph`; by default it takes pictures.
         explain: Session of the explain graph, for requests of exact passes, see `PassRequest`.
         singly: Whether the explain graph takes one picture per run.
+        trial: The readout of a target to try the session with.
 
     Attributes:
         session: See above.
@@ -50,9 +60,10 @@ class Scorer:
         grid: tuple[int, int] | None = None,
         explain: onnxruntime.InferenceSession | None = None,
         singly: bool = False,
+        trial: Readout = LOGITS,
     ) -> None:
         self.session, self._shape, self.chunk, self.pad = session, shape, chunk, pad
-        self._explain, self._singly = explain, singly
+        self._explain, self._singly, self._trial = explain, singly, trial
         self._buffers: Callable[[], Chunk] = partial(MaskChunk, grid) if grid else partial(PictureChunk, shape, dtype)
 
     @property
@@ -71,7 +82,7 @@ class Scorer:
         rows = buffers.rows(count)
         if isinstance(rows, Deferred):
             rows.put([np.zeros(self._shape, np.float32)] * count, 1)
-        run(self.session, ["logits"], buffers.feeds(rows, count))
+        run(self.session, self._trial.outputs, {**buffers.feeds(rows, count), **self._trial.tensors})
 
     def _run_chunk(self, chunks: Mapping[bool, Chunk], running: Collection[RunningTask[Any]]) -> int:
         """Run a session once, with as many of the tasks' pictures as fit and go through it; see `Scheduler`."""
@@ -80,41 +91,53 @@ class Scorer:
         buffers = chunks[exact]
         count = min(self.chunk, sum(task.passes_wanted for task in tasks))
         pictures = buffers.rows(self.chunk if self.pad and not exact else count)
-        parts, end = [], 0
+        parts, end = list[Part](), 0
         for task in tasks:
             if size := min(task.passes_wanted, count - end):
+                readout = task.readout
                 with np.errstate(over="ignore"):  # what float16 does not hold shows in the logits
                     if not task.fill(pictures[end : end + size]):
                         continue
-                parts.append((task, slice(end, end + size)))
+                parts.append(Part(task, slice(end, end + size), readout))
                 end += size
         if not parts:
             return 0
-        logits = self._logits(exact, buffers.feeds(pictures, end))
+        answers = (self._exact if exact else self._scored)(buffers.feeds(pictures, end), parts)
         seconds = (time.perf_counter() - start) / end
-        for task, rows in parts:
+        for (task, rows, readout), of_part in zip(parts, answers, strict=True):
             try:
-                refuse_nan(logits[rows], "logits")
+                refuse_nan(of_part, readout.outputs[0])
             except NotFiniteError as error:  # of this task's picture; the others are as they should be
                 task.fail(error)
             else:
-                task.take(logits[rows], seconds * (rows.stop - rows.start))
+                task.take(of_part, seconds * (rows.stop - rows.start))
         return end
 
-    def _logits(self, exact: bool, feeds: dict[str, Any]) -> Float32Array:
-        """Return the logits (N, classes) of either session; the explain graph leaves its gradients out."""
-        if not exact:
-            return np.asarray(run(self.session, ["logits"], feeds)[0])
+    def _scored(self, feeds: dict[str, Any], parts: Sequence[Part]) -> list[Float32Array]:
+        """Return the answers of each part by the score graph, which gets the targets of all parts."""
+        tensors = [part.readout.tensors for part in parts]
+        together = {name: np.concatenate([of_part[name] for of_part in tensors]) for name in tensors[0]}
+        outputs = run(self.session, parts[0].readout.outputs, {**feeds, **together})
+        answers, first = [], 0
+        for part in parts:
+            columns = slice(first, first + len(part.readout.targets)) if together else slice(None)
+            answers.append(part.readout.answers([np.asarray(of_all)[part.rows, columns] for of_all in outputs]))
+            first += len(part.readout.targets)
+        return answers
+
+    def _exact(self, feeds: dict[str, Any], parts: Sequence[Part]) -> list[Float32Array]:
+        """Return the answers of each part by the explain graph, which leaves its gradients out."""
         assert self._explain is not None, "an engine of int8 bundles gives it"
         options = onnxruntime.RunOptions()
         options.only_execute_path_to_fetches = True
         pictures = feeds["image"]
-        parts = np.split(pictures, len(pictures)) if self._singly else [pictures]
+        batches = np.split(pictures, len(pictures)) if self._singly else [pictures]
         logits = [
             run(self._explain, ["logits"], {"image": p, "class_index": np.full(len(p), -1, np.int64)}, options)[0]
-            for p in parts
+            for p in batches
         ]
-        return np.concatenate(logits)
+        whole = np.concatenate(logits)
+        return [part.readout.answers([whole[part.rows]]) for part in parts]
 
 
 def _through_one_session(running: Iterable[RunningTask[Any]]) -> tuple[bool, list[RunningTask[Any]]]:

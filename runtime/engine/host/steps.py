@@ -10,28 +10,34 @@ from fusioncam.errors import UsageError
 from fusioncam.kernels import cam_methods, reference, rescoring
 from fusioncam.kernels.arrays import Array, Float32Array, IndexArray, UInt8Array
 from fusioncam.kernels.masks import MaskMaker
-from fusioncam.kernels.reference import probabilities
-from fusioncam.manifest import Ending
 from fusioncam.runtime.budget import Budget, Deadline, Evidence, plan_for
 from fusioncam.runtime.budget.channel_plan import ChannelPlan, passes_of
 from fusioncam.runtime.engine.host.head import Head
-from fusioncam.runtime.engine.host.passes import ChannelLogits, MaskedPasses
+from fusioncam.runtime.engine.host.passes import ChannelAnswers, MaskedPasses
 from fusioncam.runtime.engine.pace import Timer
 from fusioncam.runtime.engine.scheduler import Task
 from fusioncam.runtime.engine.sketches import Sketches
 from fusioncam.runtime.explanation import Passes
+from fusioncam.runtime.targets.readout import Readout
 
 Shares = Sequence[reference.Contributions]
 
 
 @dataclass(frozen=True)
-class ClassEvidence:
-    """The explain pass of one class: logits (classes,), activations and gradients (K, h, w)."""
+class PictureEvidence:
+    """The explain passes of a picture.
 
-    class_index: int
-    logits: Float32Array
+    Attributes:
+        readout: The readout of its targets, settled.
+        logits: f(x) (classes,); None where the outputs are no vector.
+        activations: A (K, h, w).
+        gradients: The derivative (K, h, w) of the score of each target.
+    """
+
+    readout: Readout
+    logits: Float32Array | None
     activations: Float32Array
-    gradients: Float32Array
+    gradients: Sequence[Float32Array]
 
 
 @dataclass
@@ -40,13 +46,13 @@ class ScoredChannels:
 
     Attributes:
         masks: Their masks.
-        scores: f_c(x * M_k) (K, classes), measured, expected or that of the baseline x * 0.
-        sums: See `ChannelLogits`; that of the baseline for constant channels.
+        scores: Scores of x * M_k (K, T), measured, expected or those of the baseline x * 0.
+        extras: See `ChannelAnswers`; those of the baseline for constant channels.
     """
 
     masks: MaskMaker
     scores: Array
-    sums: Array
+    extras: Array
 
 
 class HostSteps:
@@ -54,8 +60,7 @@ class HostSteps:
 
     Args:
         passes: The masked passes of x.
-        evidence: The explain pass of each class.
-        ending: The way from logits to probabilities.
+        evidence: The explain passes of x.
         budget: Masked passes to spend.
         grain: Pictures that are best passed before the next guess.
         head: Opens the head of the model, for Recipro-CAM.
@@ -67,8 +72,7 @@ class HostSteps:
     def __init__(
         self,
         passes: MaskedPasses,
-        evidence: Sequence[ClassEvidence],
-        ending: Ending,
+        evidence: PictureEvidence,
         budget: Budget,
         grain: int,
         head: Callable[[], Head],
@@ -77,14 +81,13 @@ class HostSteps:
         sketches: Sketches | None = None,
     ) -> None:
         self._timer, self._sketches = timer, sketches
-        self.classes = [e.class_index for e in evidence]
-        self.logits = evidence[0].logits
-        self._passes, self._evidence, self._ending, self._head = passes, evidence, ending, head
-        self._activations = evidence[0].activations
+        self._readout, self.targets, self.logits = evidence.readout, evidence.readout.targets, evidence.logits
+        self._passes, self._head = passes, head
+        self._activations, self._gradients = evidence.activations, evidence.gradients
         self._budget, self._grain, self._reserved = budget, grain, reserved
         self._plans: list[ChannelPlan] = []
         self._scored: dict[bool, ScoredChannels] = {}
-        self._baseline: Float32Array | None = None  # logits (all classes,) of x * 0
+        self._baseline: Float32Array | None = None  # the answer (1, width) to x * 0
 
     @property
     def passes(self) -> Passes:
@@ -93,8 +96,9 @@ class HostSteps:
 
     def gradient_map(self, method: str) -> list[Array]:
         """Return G, or another gradient map."""
-        exact = [(e.activations.astype(np.float64), e.gradients.astype(np.float64)) for e in self._evidence]
-        maps = [cam_methods.gradient_map(method, *each, self._passes.size) for each in exact]
+        activations = self._activations.astype(np.float64)
+        gradients = (g.astype(np.float64) for g in self._gradients)
+        maps = [cam_methods.gradient_map(method, activations, g, self._passes.size) for g in gradients]
         if self._sketches is not None:
             self._sketches.add(method, maps)
         return maps
@@ -107,13 +111,13 @@ class HostSteps:
         self, corners: bool | None, extra_maps: Sequence[list[Array]], passes_remaining: int, variants_left: int
     ) -> Task[list[list[float]]]:
         """Run the passes of live channels; the mask of a constant channel is zero, so its score is the baseline's."""
-        maps = [m for of_classes in extra_maps for m in of_classes]
+        maps = [m for of_targets in extra_maps for m in of_targets]
         if corners is None:
             return (yield from self._score_baseline(maps, passes_remaining))
         masks = MaskMaker(self._activations, self._passes.image, corners)
         live = np.flatnonzero(~masks.zero & ~masks.constant)
-        gradients, full = [e.gradients for e in self._evidence], self.logits[self.classes].tolist()
-        evidence = partial(Evidence, masks.scaled, self._activations, gradients, full)
+        full = [float(t.score or 0) for t in self.targets]
+        evidence = partial(Evidence, masks.scaled, self._activations, self._gradients, full)
         known = self._baseline
         zeros = [np.zeros(self._passes.size, np.float32)] if known is None else []
         others = self._passes.done + len(zeros) + len(maps) + passes_remaining + self._reserved
@@ -124,10 +128,10 @@ class HostSteps:
         plan = plan_for(share, live, evidence, others + again, self._grain, self._timer)
         self._plans.append(plan)
 
-        def take(found: ChannelLogits) -> None:
+        def take(found: ChannelAnswers) -> None:
             self._take_scores(corners, masks, live, plan, found)
 
-        def show(found: ChannelLogits) -> None:
+        def show(found: ChannelAnswers) -> None:
             if self._sketches is not None:
                 take(found)
                 for method in self._sketches.score_cams(corners):
@@ -136,52 +140,52 @@ class HostSteps:
 
         if self._sketches is not None:
             self._sketches.show(self)
-        found = yield from self._passes.of_channels(
-            masks, plan, self.classes, [*zeros, *maps], passes_remaining + again, known, show
-        )
+        riding = [*zeros, *maps]
+        found = yield from self._passes.of_channels(masks, plan, riding, passes_remaining + again, known, show)
         take(found)
         if self._timer is not None:
             self._timer.scored()
         if self._passes.exact:
             yield from self._rescore(live, self._scored[corners], again, passes_remaining)
-        return self._by_class(found.maps[len(zeros) :])
+        return self._by_target(found.maps[len(zeros) :])
 
     def _take_scores(
-        self, corners: bool, masks: MaskMaker, live: IndexArray, plan: ChannelPlan, found: ChannelLogits
+        self, corners: bool, masks: MaskMaker, live: IndexArray, plan: ChannelPlan, found: ChannelAnswers
     ) -> None:
         """Take the scores of a plan, measured and predicted."""
         if self._baseline is None:
-            self._baseline = found.maps[0]
-        scores = np.tile(self._baseline[self.classes].astype(np.float64), (len(self._activations), 1))
+            self._baseline = found.maps[:1]
+        scores = np.tile(self._readout.scores(self._baseline), (len(self._activations), 1))
         scores[live] = plan.scores()
-        found.sums[masks.constant] = reference.log_sum_exp(self._baseline)
-        self._scored[corners] = ScoredChannels(masks, scores, found.sums)
+        found.extras[masks.constant] = self._readout.extras(self._baseline)
+        self._scored[corners] = ScoredChannels(masks, scores, found.extras)
 
     def _passes_again(self, budget: Budget, others: int) -> int:
         """Return the most passes for scores that are passed again: none unless scores are coarse."""
-        most = rescoring.MOST * len(self.classes) * self._passes.exact
+        most = rescoring.MOST * len(self.targets) * self._passes.exact
         return min(most, max(budget - others, 0) // 3) if isinstance(budget, int) else most
 
     def _rescore(self, live: IndexArray, scored: ScoredChannels, most: int, passes_remaining: int) -> Task[None]:
         """Pass the heaviest measured channels once more, exactly, and correct all scores of live channels."""
-        sums, coarse = scored.sums, scored.sums[live]
-        measured = live[~np.isnan(coarse)]
+        extras, coarse = scored.extras, scored.extras[live]
+        measured = live[~np.isnan(coarse[:, 0])]
         if isinstance(self._budget, Deadline):
             most = min(most, len(measured) // 8)  # at most about a fifth of the time: an exact pass takes twice as long
-        of_classes = [measured[rescoring.heaviest(column)] for column in scored.scores[measured].T]
-        channels = np.array(list(dict.fromkeys(np.stack(of_classes, 1).ravel()))[:most], np.intp)
-        exact = yield from self._passes.again(scored.masks, channels, self.classes, sums, passes_remaining)
+        of_targets = [measured[rescoring.heaviest(column)] for column in scored.scores[measured].T]
+        channels = np.array(list(dict.fromkeys(np.stack(of_targets, 1).ravel()))[:most], np.intp)
+        exact = yield from self._passes.again(scored.masks, channels, extras, passes_remaining)
         places = np.searchsorted(live, channels)
         for n, column in enumerate(exact.T):
             scored.scores[live, n] = rescoring.corrected(scored.scores[live, n], places, column)
-        sums[live] = rescoring.corrected(coarse, places, sums[channels])
+        for n, column in enumerate(extras[channels].T):
+            extras[live, n] = rescoring.corrected(coarse[:, n], places, column)
 
     def _score_baseline(self, maps: Sequence[Array], passes_remaining: int) -> Task[list[list[float]]]:
         """Run the passes of the baseline x * 0 and of full-size maps alone."""
         self._afford(1 + len(maps) + passes_remaining)
         rows = yield from self._passes.of_maps([np.zeros(self._passes.size, np.float32), *maps])
-        self._baseline = rows[0]
-        return self._by_class(rows[1:])
+        self._baseline = rows[:1]
+        return self._by_target(rows[1:])
 
     def _share(self, others: int, variants_left: int) -> Budget:
         """Return the budget until these channels are scored: the variants left share what the other passes leave."""
@@ -208,26 +212,20 @@ class HostSteps:
         """Return the map of a Score-CAM, without channels of zeros."""
         scored = self._scored[cam_methods.SCORE_CAMS[method].corners]
         responding = np.flatnonzero(~scored.masks.zero)
-        activations, maps = self._activations[responding].astype(np.float64), []
+        activations, extras, maps = self._activations[responding].astype(np.float64), scored.extras[responding], []
         assert self._baseline is not None, "score_channels comes first"
-        for c, logits in zip(self.classes, scored.scores[responding].T, strict=True):
-            chances = self._probabilities(logits, scored.sums[responding])
-            scores = cam_methods.Scores(logits, chances, float(self._baseline[c]))
+        of_baseline = self._readout.scores(self._baseline)[0].tolist()
+        for n, (column, blank) in enumerate(zip(scored.scores[responding].T, of_baseline, strict=True)):
+            scores = cam_methods.Scores(column, self._readout.chances(column, extras, n), blank)
             maps.append(cam_methods.score_cam_map(method, activations, scores, self._passes.size))
         return maps
 
-    def _probabilities(self, logits: Array, sums: Array) -> Array:
-        """Return p_c(x * M_k) (K,) of the logits f_c and of log sum_j exp(f_j); NaN where no pass was run."""
-        if self._ending in ("sigmoid", "value"):
-            return probabilities(logits, self._ending)
-        return np.asarray(np.exp(np.minimum(logits - sums, 0)))  # both may have been corrected, each by itself
-
     @cached_property
     def _groups(self) -> list[tuple[MaskMaker, IndexArray]]:
-        """Return the masks of Group-CAM for each class, and the indices of those that show anything."""
+        """Return the masks of Group-CAM for each target, and the indices of those that show anything."""
         x, makers = self._passes.image, []
-        for e in self._evidence:
-            maker = MaskMaker(cam_methods.group_maps(e.activations, e.gradients), x)
+        for gradients in self._gradients:
+            maker = MaskMaker(cam_methods.group_maps(self._activations, gradients), x)
             makers.append((maker, np.flatnonzero(~maker.zero & ~maker.constant)))
         return makers
 
@@ -236,7 +234,7 @@ class HostSteps:
         return sum(len(live) for _, live in self._groups) + 1 if method == "group_cam" else 0
 
     def _group_cam(self) -> Task[list[Array]]:
-        """Pass the masked pictures of all classes together with the blurred picture; return the maps."""
+        """Pass the masked pictures of all targets together with the blurred picture; return the maps."""
         x = self._passes.image
         blurred = cam_methods.blur(x)
         places = [(maker, k) for maker, live in self._groups for k in live.tolist()]
@@ -250,9 +248,9 @@ class HostSteps:
 
         rows = yield from self._passes.of_pictures(len(places) + 1, picture)
         maps, start = [], 0
-        chances = probabilities(rows, self._ending)
-        for c, (maker, live) in zip(self.classes, self._groups, strict=True):
-            gains = chances[start : start + len(live), c] - chances[-1, c]
+        confidences = self._readout.confidences(rows)
+        for n, (maker, live) in enumerate(self._groups):
+            gains = confidences[start : start + len(live), n] - confidences[-1, n]
             masks = maker.scaled[live].astype(np.float64)
             maps.append(cam_methods.group_cam_map(masks, gains, self._passes.size))
             start += len(live)
@@ -261,26 +259,26 @@ class HostSteps:
     def _recipro_cam(self) -> list[Array]:
         """Return the maps by the head alone, without a masked pass."""
         grid = self._activations.shape[1:]
-        scores = self._head().scores(self._passes.image).astype(np.float64)
-        return [cam_methods.recipro_cam_map(scores[:, c], grid, self._passes.size) for c in self.classes]
+        scores = self._readout.scores(self._head().answers(self._passes.image, self._readout))
+        return [cam_methods.recipro_cam_map(column, grid, self._passes.size) for column in scores.T]
 
     def confidences(self, maps: list[Array]) -> Task[list[float]]:
-        """Return p_c(x * m)."""
+        """Return the confidences of x * m."""
         return self._confidences((yield from self._passes.of_maps(maps)))
 
-    def _by_class(self, rows: Float32Array) -> list[list[float]]:
-        """Return the confidences of maps that were passed one class after the other."""
-        count = len(self.classes)
+    def _by_target(self, rows: Float32Array) -> list[list[float]]:
+        """Return the confidences of maps that were passed one target after the other."""
+        count = len(self.targets)
         return [self._confidences(rows[start : start + count]) for start in range(0, len(rows), count)]
 
     def _confidences(self, rows: Float32Array) -> list[float]:
-        confidences: list[float] = probabilities(rows, self._ending)[range(len(rows)), self.classes].tolist()
+        confidences: list[float] = self._readout.confidences(rows).diagonal().tolist()
         return confidences
 
     def _gains(self, confidences: list[float]) -> list[float]:
         """Return the gains of confidence over the baseline x * 0."""
         assert self._baseline is not None, "score_channels comes first"
-        baseline = probabilities(self._baseline, self._ending)[self.classes].tolist()
+        baseline = self._readout.confidences(self._baseline)[0].tolist()
         return [p - b for p, b in zip(confidences, baseline, strict=True)]
 
     def unite(
@@ -302,16 +300,16 @@ class HostSteps:
     def choose(
         self, united: list[Array], region: list[Array], of_united: list[float], of_region: list[float]
     ) -> list[Array]:
-        """Return U or R, by class."""
-        classes = zip(united, region, of_united, of_region, strict=True)
-        return [u if p > q else r for u, r, p, q in classes]
+        """Return U or R, by target."""
+        targets = zip(united, region, of_united, of_region, strict=True)
+        return [u if p > q else r for u, r, p, q in targets]
 
     def fetch(self, maps: list[Array], name: str) -> list[Array]:
         """Return the maps; the results of the sessions were checked for NaN already."""
         return maps
 
     def flags(self, shares: Shares) -> list[tuple[bool, bool]]:
-        """Return for each class: degenerate, mixed."""
+        """Return for each target: degenerate, mixed."""
         return [(share.degenerate, share.mixed) for share in shares]
 
     def overlay(self, maps: list[Array], photo: UInt8Array, colors: UInt8Array, opacity: float) -> list[UInt8Array]:

@@ -32,7 +32,7 @@ def session(tiny):
 
 def test_every_place_alone(session, tiny, pictures):
     x, w = pictures[0], {k: v.astype(np.float64) for k, v in tiny.network.weights.items()}
-    scores = Head(session).scores(x)
+    scores = Head(session).answers(x)
     assert scores.shape == (48, 5)
     assert scores.dtype == np.float32
     activations, _ = tiny.network.evidence(x, 0)
@@ -47,11 +47,11 @@ def test_every_place_alone(session, tiny, pictures):
     ("most", "chunk", "runs"), [(64, 48, 1), (48, 48, 1), (47, 24, 2), (13, 12, 4), (7, 7, 7), (1, 1, 48)]
 )
 def test_places_are_dealt_out_evenly(most, chunk, runs, session, pictures, monkeypatch):
-    whole = Head(session).scores(pictures[0])
+    whole = Head(session).answers(pictures[0])
     monkeypatch.setattr(heads, "MASKS", most)
     watched = Watched(session)
     head = Head(watched)
-    found = head.scores(pictures[0])
+    found = head.answers(pictures[0])
     assert (head.grid, head.chunk) == ((6, 8), chunk)
     assert [m.shape for m in watched.fed] == [(chunk, 1, 6, 8)] * runs
     masks = np.concatenate(watched.fed)
@@ -63,9 +63,9 @@ def test_places_are_dealt_out_evenly(most, chunk, runs, session, pictures, monke
 @pytest.mark.parametrize("spoil", [np.nan, np.inf])
 def test_nan_is_refused(spoil, session, pictures):
     with pytest.raises(FusionCamError, match="NaN or infinite logits"):
-        Head(Watched(session, spoil)).scores(pictures[0])
+        Head(Watched(session, spoil)).answers(pictures[0])
 
 
 def test_a_session_that_fails(session):
     with pytest.raises(FusionCamError, match="onnxruntime cannot run the model"):
-        Head(session).scores(np.zeros((3, 5, 5), np.float32))
+        Head(session).answers(np.zeros((3, 5, 5), np.float32))

@@ -8,8 +8,14 @@ from fusioncam.runtime.budget.channel_plan import ExhaustivePlan
 from fusioncam.runtime.engine.host.passes import MaskedPasses
 from fusioncam.runtime.engine.host.scorer import Scorer
 from fusioncam.runtime.engine.progress import Clock
+from fusioncam.runtime.targets.readout import ClassReadout
+from fusioncam.runtime.targets.resolved import of_class
 
 SHAPE = (3, 4, 5)
+
+
+def of_classes(*classes):
+    return ClassReadout([of_class(c) for c in classes], "softmax")
 
 
 class Model:
@@ -32,15 +38,15 @@ def test_maps_ride_along_behind_the_channels(chunk, channels, extra):
     pictures = np.empty((len(channels), *SHAPE), np.float32)
     masks.fill(chosen, pictures)
     calls = []
-    passes = MaskedPasses(image, Clock(), lambda *call: calls.append(call))
+    passes = MaskedPasses(image, Clock(), lambda *call: calls.append(call), readout=of_classes(1, 0, 1))
     scorer = Scorer(Model(), SHAPE, chunk, False)
     plan = ExhaustivePlan(chosen)
-    ((rows, log_sums),) = scorer.scheduler().run([passes.of_channels(masks, plan, [1, 0, 1], maps, remaining=extra)])
+    ((rows, extras),) = scorer.scheduler().run([passes.of_channels(masks, plan, maps, remaining=extra)])
     assert calls[0][1] == passes.total == len(channels) + 2 * extra
     sums = pictures.sum((1, 2, 3))
     np.testing.assert_allclose(plan.scores(), np.stack([-sums, sums, -sums], 1), atol=1e-5)
-    np.testing.assert_allclose(log_sums[chosen], np.log(np.exp(sums) + np.exp(-sums)), atol=1e-5)
-    assert np.isnan(np.delete(log_sums, chosen)).all()
+    np.testing.assert_allclose(extras[chosen, 0], np.log(np.exp(sums) + np.exp(-sums)), atol=1e-5)
+    assert np.isnan(np.delete(extras, chosen)).all()
     expected = [(image * m).sum() for m in maps]
     np.testing.assert_allclose(rows[:, 0], expected, atol=1e-5)
     (again,) = scorer.scheduler().run([passes.of_maps(maps)])
@@ -74,8 +80,8 @@ def test_a_plan_is_told_what_it_asked_for(chunk):
     masks.fill(np.arange(6), pictures)
     sums, plan = pictures.sum((1, 2, 3)), Halves()
     maps = [np.zeros(SHAPE[1:]), np.ones(SHAPE[1:])]
-    passes = MaskedPasses(image, Clock())
-    work = passes.of_channels(masks, plan, [0, 1], maps, remaining=3)
+    passes = MaskedPasses(image, Clock(), readout=of_classes(0, 1))
+    work = passes.of_channels(masks, plan, maps, remaining=3)
     ((rows, _),) = Scorer(Model(), SHAPE, chunk, False).scheduler().run([work])
     assert plan.asked == [2, 0, 0]
     for (scores, blank), of_some in zip(plan.told, (sums[::2], sums[1::2]), strict=True):
@@ -94,9 +100,9 @@ def test_logits_of_channels_are_let_go():
 
     image = np.zeros(SHAPE, np.float32)
     masks = MaskMaker(np.random.default_rng(0).random((600, 2, 2)).astype(np.float32), image)
-    passes = MaskedPasses(image, Clock())
+    passes = MaskedPasses(image, Clock(), readout=of_classes(0))
     scorer = Scorer(Classes(), SHAPE, 8, False)
-    work = passes.of_channels(masks, ExhaustivePlan(np.arange(600)), [0], [np.zeros(SHAPE[1:])], remaining=0)
+    work = passes.of_channels(masks, ExhaustivePlan(np.arange(600)), [np.zeros(SHAPE[1:])], remaining=0)
     tracemalloc.start()
     try:
         list(scorer.scheduler().run([work]))

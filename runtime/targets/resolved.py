@@ -1,0 +1,71 @@
+"""A target that is resolved for one picture: what the graphs take, and what results call it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self
+
+import numpy as np
+
+from fusioncam.kernels.arrays import Array
+
+TOP_CLASS = -1  # the class of the highest logit, which the explain pass finds
+
+Kind = Literal["class", "value", "region", "like"]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ResolvedTarget:
+    """A scalar of the outputs for one picture.
+
+    Attributes:
+        kind: Its kind.
+        class_index: The class or the column, `TOP_CLASS` until the explain pass has found it; -1 where the target is
+            no class.
+        label: Its name where it has one: of a class, the label; of other targets, their title.
+        tensors: What the graphs take of this target beside the picture, by the names of their inputs, without the axis
+            of the targets.
+        sign: -1 where the score is the negative of what the graphs give, else 1.
+        score: s of the picture; None before the explain pass.
+        confidence: p of the picture; None before the explain pass.
+    """
+
+    kind: Kind = "class"
+    class_index: int = TOP_CLASS
+    label: str | None = None
+    tensors: Mapping[str, Array] = field(default_factory=dict)
+    sign: int = 1
+    score: float | None = None
+    confidence: float | None = None
+
+    @property
+    def title(self) -> str:
+        """Return the label, or the number of the class where there is none."""
+        return self.label or f"class {self.class_index}"
+
+    @property
+    def region(self) -> Array | None:
+        """Return the weights (h', w') of the region on the outputs' grid; None where the target has none."""
+        return self.tensors.get("region")
+
+    def mirrored(self) -> Self:
+        """Return the target of the picture mirrored left to right: its region is mirrored, too."""
+        if self.region is None:
+            return self
+        return replace(self, tensors={**self.tensors, "region": np.ascontiguousarray(self.region[:, ::-1])})
+
+    def same_as(self, other: "ResolvedTarget") -> bool:
+        """Return whether both ask for the same scalar."""
+        own, others = self.tensors, other.tensors
+        return (
+            (self.kind, self.class_index, self.sign) == (other.kind, other.class_index, other.sign)
+            and own.keys() == others.keys()
+            and all(np.array_equal(own[name], others[name]) for name in own)
+        )
+
+
+def of_class(class_index: int) -> ResolvedTarget:
+    """Return the target of a class of a classifier, by its index or `TOP_CLASS`."""
+    return ResolvedTarget("class", class_index, tensors={"class_index": np.array(class_index, np.int64)})
+
+
+TOP = of_class(TOP_CLASS)

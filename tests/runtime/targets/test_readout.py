@@ -1,0 +1,93 @@
+"""Scores and confidences of targets, read out of what sessions give."""
+
+import numpy as np
+import pytest
+
+from fusioncam.runtime.engine.host.scorer import Scorer
+from fusioncam.runtime.engine.progress import Clock
+from fusioncam.runtime.engine.scheduler import PassRequest
+from fusioncam.runtime.targets.readout import ClassReadout, GraphReadout
+from fusioncam.runtime.targets.resolved import ResolvedTarget, of_class
+
+LOGITS = np.array([[1.0, 3.0, -2.0], [0.5, 0.0, 4.0]], np.float32)
+
+
+@pytest.mark.parametrize("ending", ["softmax", "sigmoid", "value"])
+def test_classes_are_read_from_the_logits(ending):
+    exact = LOGITS.astype(np.float64)
+    wanted = {
+        "softmax": np.exp(exact) / np.exp(exact).sum(1, keepdims=True),
+        "sigmoid": 1 / (1 + np.exp(-exact)),
+        "value": exact,
+    }[ending]
+    readout = ClassReadout([of_class(2), of_class(0)], ending)
+    np.testing.assert_array_equal(readout.scores(LOGITS), exact[:, [2, 0]])
+    np.testing.assert_allclose(readout.confidences(LOGITS), wanted[:, [2, 0]], rtol=1e-12)
+    for n in range(2):
+        chances = readout.chances(readout.scores(LOGITS)[:, n], readout.extras(LOGITS), n)
+        np.testing.assert_allclose(chances, wanted[:, [2, 0][n]], rtol=1e-12)
+
+
+def test_the_top_class_is_known_once_the_picture_was_read():
+    readout = ClassReadout([of_class(-1), of_class(0)], "softmax", ["a", "b", "c"]).settled([LOGITS[1:]] * 2)
+    top, named = readout.targets
+    assert (top.class_index, top.label, top.score) == (2, "c", 4.0)
+    assert (named.class_index, named.label, named.score) == (0, "a", 0.5)
+    assert top.confidence + named.confidence == pytest.approx(1 - np.exp(0) / np.exp(LOGITS[1]).sum(), abs=1e-6)
+
+
+def test_a_column_counts_downwards():
+    readout = ClassReadout([ResolvedTarget("value", 1, sign=-1)], "value")
+    assert readout.scores(LOGITS).tolist() == readout.confidences(LOGITS).tolist() == [[-3.0], [0.0]]
+    assert readout.chances(readout.scores(LOGITS)[:, 0], readout.extras(LOGITS), 0).tolist() == [-3.0, 0.0]
+    assert readout.settled([LOGITS[:1]]).targets[0].score == -3.0
+
+
+class Products:
+    """A score graph of pictures and references: their products, and twice those as confidences."""
+
+    def __init__(self):
+        self.fed = []
+
+    def run(self, outputs, feeds):
+        assert outputs == ("scores", "confidences")
+        self.fed.append(len(feeds["reference"]))
+        scores = feeds["image"].reshape(len(feeds["image"]), -1) @ feeds["reference"].T
+        return [scores, 2 * scores]
+
+
+def like(*vectors, sign=1):
+    return GraphReadout([ResolvedTarget("like", tensors={"reference": v}, sign=sign) for v in vectors], "value")
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 100])
+def test_tasks_that_share_a_run_get_the_columns_of_their_own_targets(chunk):
+    rng = np.random.default_rng(0)
+    pictures, vectors = rng.random((5, 3, 2, 2), np.float32), rng.random((3, 12), np.float32)
+    readouts = [like(vectors[0], vectors[1]), like(vectors[2], sign=-1)]
+    session = Products()
+
+    def task(readout, first, count):
+        rows = []
+
+        def fill(start, stop, out):
+            out[:] = pictures[first + start : first + stop]
+
+        yield PassRequest(count, fill, lambda _, answers: rows.append(answers), Clock(), readout=readout)
+        return np.concatenate(rows)
+
+    tasks = [task(readouts[0], 0, 3), task(readouts[1], 3, 2)]
+    first, second = Scorer(session, (3, 2, 2), chunk, False).scheduler().run(tasks)
+    exact = pictures.reshape(5, -1).astype(np.float64) @ vectors.T
+    np.testing.assert_allclose(readouts[0].scores(first), exact[:3, :2], rtol=1e-6)
+    np.testing.assert_allclose(readouts[0].confidences(first), 2 * exact[:3, :2], rtol=1e-6)
+    np.testing.assert_allclose(readouts[1].scores(second), -exact[3:, 2:], rtol=1e-6)
+    np.testing.assert_allclose(readouts[1].chances(None, readouts[1].extras(second), 0), -2 * exact[3:, 2], rtol=1e-6)
+    if chunk == 100:
+        assert session.fed == [3]  # one run, with the targets of both
+
+
+def test_answers_of_single_targets_are_put_together():
+    readout = like(np.ones(2, np.float32), np.ones(2, np.float32))
+    settled = readout.settled([readout.answers([np.array([s]), np.array([p])]) for s, p in ((1, 3), (2, 4))])
+    assert [(t.score, t.confidence) for t in settled.targets] == [(1, 3), (2, 4)]
