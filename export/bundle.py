@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -70,16 +71,14 @@ def _one_hot(op: Ops, logits: ir.Value, class_index: ir.Value) -> ir.Value:
 
 def _as_map(op: Ops, value: ir.Value, layer: ir.Value, layout: Layout) -> ir.Value:
     """Return `value`, which has the axes of `layer`, as float32 (N, K, h, w): only the tokens of the grid."""
-    height, width = layout.grid
-    axis = layout.roles.find("T")
-    if axis >= 0 and layer.shape is not None and layer.shape[axis] != height * width:
-        ends = [layout.offset, layout.offset + height * width]
+    axis, places = layout.roles.find("T"), math.prod(layout.grid)
+    if axis >= 0 and layer.shape is not None and layer.shape[axis] != places:
+        ends = [layout.offset, layout.offset + places]
         value = op.Slice(value, op.ints(ends[:1]), op.ints(ends[1:]), op.ints([axis]))
-    axes = "NCT" if axis >= 0 else "NCHW"
-    if layout.roles != axes:
-        value = op.Transpose(value, perm=[layout.roles.index(r) for r in axes])
+    if layout.roles != layout.usual_roles:
+        value = op.Transpose(value, perm=[layout.roles.index(r) for r in layout.usual_roles])
     if axis >= 0:
-        value = op.Reshape(value, op.ints([-1, _channels(layer, layout), height, width]))
+        value = op.Reshape(value, op.ints([-1, _channels(layer, layout), *layout.grid]))
     return op.Cast(value, to=ir.DataType.FLOAT) if layer.dtype != ir.DataType.FLOAT else op.Identity(value)
 
 

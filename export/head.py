@@ -4,6 +4,7 @@ Recipro-CAM needs it: it runs only the part after the layer, once per place, and
 Byun and Lee, Recipro-CAM: Fast gradient-free visual explanations for convolutional neural networks, arXiv 2209.14074.
 """
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -15,6 +16,7 @@ from fusioncam.export.layers.layout import Layout
 from fusioncam.export.precision.drift import LOGIT_TOLERANCE
 from fusioncam.export.reading.shapes import noise
 from fusioncam.export.sessions import session
+from fusioncam.kernels.arrays import Size
 
 ONE, MANY = "1", "M"  # the batch before the layer, and after it
 
@@ -100,13 +102,12 @@ def _name_batch(values: Iterable[ir.Value], batch: str) -> None:
 
 def _as_tensor(op: Ops, masks: ir.Value, layer: ir.Value, layout: Layout) -> ir.Value:
     """Return the masks in the axes and the type of the layer's tensor, one for tokens outside of the grid."""
-    value, axes = masks, "NCHW"
-    height, width = layout.grid
-    if "T" in layout.roles:
-        value, axes = op.Reshape(value, op.ints([-1, 1, height * width])), "NCT"
+    value, axes, places = masks, layout.usual_roles, math.prod(layout.grid)
+    if layout.in_tokens:
+        value = op.Reshape(value, op.ints([-1, 1, places]))
         tokens = layer.shape[layout.roles.index("T")] if layer.shape is not None else 0
         assert isinstance(tokens, int)
-        after = tokens - layout.offset - height * width
+        after = tokens - layout.offset - places
         if layout.offset or after:
             value = op.Pad(value, op.ints([0, 0, layout.offset, 0, 0, after]), op.constant(1, np.float32))
     if layout.roles != axes:
@@ -114,7 +115,7 @@ def _as_tensor(op: Ops, masks: ir.Value, layer: ir.Value, layout: Layout) -> ir.
     return op.Cast(value, to=layer.dtype) if layer.dtype != ir.DataType.FLOAT else value
 
 
-def _gives_logits_of(model: ir.Model, head: ir.Model, grid: tuple[int, int], tolerance: float) -> bool:
+def _gives_logits_of(model: ir.Model, head: ir.Model, grid: Size, tolerance: float) -> bool:
     """Return whether a mask of ones changes nothing, and no mask depends on those beside it."""
     feeds = {"image": noise(model, 1)}
     masks = np.ones((3, 1, *grid), np.float32)

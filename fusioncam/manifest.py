@@ -32,6 +32,9 @@ NEEDED = (EXPLAIN_GRAPH, SCORE_GRAPH, WEIGHTS, MANIFEST)
 FORMS = (SINGLE_GRAPH, CHUNK_GRAPH, FUSE_GRAPH)
 FILES = (*NEEDED, HEAD_GRAPH, SOURCE_GRAPH, *FORMS)
 
+# Letters of the axes of a signal, a picture and a volume.
+PLACES = {1: "L", 2: "HW", 3: "DHW"}
+
 # Least and greatest of the whole numbers that cannot hold any pixel, whatever is done to it.
 WHOLE_NUMBERS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767), "uint16": (0, 65535)}
 
@@ -46,8 +49,8 @@ class Layer(Part):
 
     Attributes:
         name: Its tensor in the source graph and in the graphs of the bundle.
-        shape: (K, h, w) of the activations as the bundle returns them.
-        roles: Meaning of the axes of the tensor itself: N, C, H, W, or T for tokens in rows of the grid.
+        shape: (K, h, w) of the activations as the bundle returns them; (K, l) of a signal, (K, d, h, w) of a volume.
+        roles: Meaning of the axes of the tensor itself: N, C, those of `PLACES`, or T for tokens in rows of the grid.
         offset: Tokens before those of the grid (the class token, registers).
         bypassed: Whether part of the evidence reaches the logits past it.
         early: Whether it was taken by default though it lies in the first third of the model, because no later layer
@@ -57,8 +60,8 @@ class Layer(Part):
     """
 
     name: str
-    shape: tuple[Positive, Positive, Positive]
-    roles: Annotated[str, Field(pattern="^[NCHWT]{3,4}$")]
+    shape: Annotated[tuple[Positive, ...], Field(min_length=2, max_length=4)]
+    roles: Annotated[str, Field(pattern="^[NCLDHWT]{3,5}$")]
     offset: Annotated[int, Field(ge=0)] = 0
     bypassed: bool = False
     early: bool = False
@@ -68,7 +71,12 @@ class Layer(Part):
     @property
     def title(self) -> str:
         """Return the short name and the shape, as `features.18.2/Clip (1280 x 7 x 7)`."""
-        return "{} ({} x {} x {})".format(short_layer_name(self.name), *self.shape)
+        return f"{short_layer_name(self.name)} ({' x '.join(map(str, self.shape))})"
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Return (h, w) of the activations."""
+        return self.shape[1:]
 
     @property
     def remarks(self) -> tuple[str, ...]:

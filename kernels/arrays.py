@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+Size: TypeAlias = tuple[int, ...]  # (H, W) of a picture, (D, H, W) of a volume, (L,) of a signal
 Array: TypeAlias = npt.NDArray[Any]  # elements of any type
 BoolArray: TypeAlias = npt.NDArray[np.bool_]  # masks and regions of a picture
 UInt8Array: TypeAlias = npt.NDArray[np.uint8]  # photos and overlays

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fusioncam.kernels.arrays import Array
-from fusioncam.kernels.reference import rectified, relu, softmax, unit, upsample, weighted_sum
+from fusioncam.kernels.arrays import Array, Size
+from fusioncam.kernels.reference import places_of, rectified, relu, softmax, unit, upsample, weighted_sum
 
 GROUPS = 32  # of Group-CAM
 GROUP_PERCENTILE = 70.0  # below it, a group's map counts as noise
@@ -15,21 +15,23 @@ GROUP_BLUR, GROUP_SIGMA = 51, 50.0  # pixels
 
 def _alpha(gradients: Array) -> Array:
     """Return the weights of Grad-CAM (K,)."""
-    return np.asarray(gradients.mean(axis=(-2, -1)))
+    return np.asarray(gradients.mean(axis=places_of(gradients)))
 
 
 def _plus_plus(activations: Array, gradients: Array, eps: float = 0.0) -> Array:
     """Return the map of w_k = sum_ij a_ij relu(g_ij), a = g^2 / (2 g^2 + sum(A_k) g^3 + eps), or 0 instead of 0/0."""
-    total = activations.sum(axis=(-2, -1), keepdims=True)
+    places = places_of(activations)
+    total = activations.sum(axis=places, keepdims=True)
     below = 2 * gradients**2 + total * gradients**3 + eps
     fine = (gradients != 0) & (below != 0)
     a = np.where(fine, gradients**2 / np.where(fine, below, 1), 0)
-    return weighted_sum((a * relu(gradients)).sum(axis=(-2, -1)), activations)
+    return weighted_sum((a * relu(gradients)).sum(axis=places), activations)
 
 
 def _x_grad(activations: Array, gradients: Array) -> Array:
     """Return the map of w_k = sum_ij g_ij A_ij / (sum_ij A_ij + 1e-7)."""
-    weights = (gradients * activations).sum(axis=(-2, -1)) / (activations.sum(axis=(-2, -1)) + 1e-7)
+    places = places_of(activations)
+    weights = (gradients * activations).sum(axis=places) / (activations.sum(axis=places) + 1e-7)
     return weighted_sum(weights, activations)
 
 
@@ -44,7 +46,7 @@ GRADIENT_MAPS: dict[str, Callable[[Array, Array], Array]] = {
 """The map (h, w) of each gradient method, from A and g (K, h, w); it goes below zero."""
 
 
-def gradient_map(method: str, activations: Array, gradients: Array, size: tuple[int, int]) -> Array:
+def gradient_map(method: str, activations: Array, gradients: Array, size: Size) -> Array:
     """Return unit(up(relu(m))) (H, W) of the map m of a gradient method; `size` is (H, W)."""
     return rectified(GRADIENT_MAPS[method](activations, gradients), size)
 
@@ -85,34 +87,46 @@ SCORE_CAMS: dict[str, ScoreCam] = {
 }
 
 
-def score_cam_map(method: str, activations: Array, scores: Scores, size: tuple[int, int]) -> Array:
+def score_cam_map(method: str, activations: Array, scores: Scores, size: Size) -> Array:
     """Return R (H, W) of a variant; A and the scores may lack channels of zeros, even all of them."""
     if not len(activations):
         return np.zeros(size, activations.dtype)
     variant = SCORE_CAMS[method]
     summed = weighted_sum(variant.weights(scores), activations)
-    return rectified(summed, size) if variant.relu_first else unit(relu(upsample(summed, size)))
+    return rectified(summed, size) if variant.relu_first else unit(relu(upsample(summed, size)), len(size))
 
 
 def group_maps(activations: Array, gradients: Array) -> Array:
     """Return the sums (at most 32, h, w) of alpha_k A_k in groups of neighbours, less noise (arXiv 2103.13859)."""
-    weighted = _alpha(gradients)[:, None, None] * activations
+    places = places_of(activations)
+    weighted = np.expand_dims(_alpha(gradients), places) * activations
     channels = -(-len(weighted) // GROUPS)
     summed = relu(np.add.reduceat(weighted, np.arange(0, len(weighted), channels), axis=0))
-    noise = np.percentile(summed, GROUP_PERCENTILE, axis=(-2, -1), keepdims=True)
+    noise = np.percentile(summed, GROUP_PERCENTILE, axis=places, keepdims=True)
     return np.where(summed > noise, summed, 0)
 
 
 def blur(image: Array) -> Array:
     """Return x (C, H, W) blurred, which Group-CAM shows in hidden places; the size of the Gaussian is the authors'."""
+    return gaussian(image, GROUP_BLUR, GROUP_SIGMA)
+
+
+def gaussian(image: Array, side: int, sigma: float) -> Array:
+    """Return x (C, H, W) under a Gaussian of `side` taps along each axis; edges are mirrored (`BORDER_REFLECT_101`)."""
     import cv2  # here, so that the names of the methods are known where OpenCV does not load
 
-    sides = (GROUP_BLUR, GROUP_BLUR)
-    planes = [cv2.GaussianBlur(plane, sides, GROUP_SIGMA, borderType=cv2.BORDER_REFLECT_101) for plane in image]
-    return np.stack(planes)
+    if image.ndim == 3:
+        return np.stack([cv2.GaussianBlur(p, (side, side), sigma, borderType=cv2.BORDER_REFLECT_101) for p in image])
+    for axis in places_of(image):
+        rows = np.moveaxis(image, axis, -1)
+        kernel = cv2.getGaussianKernel(side, sigma, cv2.CV_32F)
+        wide = np.pad(rows, [(0, 0)] * (rows.ndim - 1) + [(side // 2, side // 2)], mode="reflect")
+        summed = sum(wide[..., n : n + rows.shape[-1]] * weight for n, weight in enumerate(kernel[:, 0]))
+        image = np.moveaxis(np.asarray(summed), -1, axis)
+    return np.ascontiguousarray(image)
 
 
-def group_cam_map(masks: Array, gains: Array, size: tuple[int, int]) -> Array:
+def group_cam_map(masks: Array, gains: Array, size: Size) -> Array:
     """Return Group-CAM (H, W): unit(relu(sum_g gain_g up(m_g))), m (G, h, w) the masks before they are enlarged.
 
     Args:
@@ -122,9 +136,9 @@ def group_cam_map(masks: Array, gains: Array, size: tuple[int, int]) -> Array:
     """
     if not len(masks):
         return np.zeros(size, masks.dtype)
-    return unit(relu(upsample(weighted_sum(gains, masks), size)))
+    return unit(relu(upsample(weighted_sum(gains, masks), size)), len(size))
 
 
-def recipro_cam_map(scores: Array, grid: tuple[int, int], size: tuple[int, int]) -> Array:
+def recipro_cam_map(scores: Array, grid: Size, size: Size) -> Array:
     """Return Recipro-CAM (arXiv 2209.14074), (H, W): unit(up(s)), s (h w,) the logits where one place is kept."""
-    return unit(upsample(scores.reshape(grid), size))
+    return unit(upsample(scores.reshape(grid), size), len(size))

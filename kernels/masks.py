@@ -1,11 +1,12 @@
 """Masked pictures on the CPU: written into the input of the session, or left to a graph of the model."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from fusioncam.kernels.arrays import Float32Array, Float64Array, IndexArray, ObjectArray
-from fusioncam.kernels.reference import interpolate, is_constant, places, taps
+from fusioncam.kernels.arrays import Float32Array, Float64Array, IndexArray, ObjectArray, Size
+from fusioncam.kernels.reference import interpolate, is_constant, places, places_of, taps
 
 BLOCK = 1 << 14  # points at which extremes are sought at a time: bounds the memory
 
@@ -39,8 +40,8 @@ class MaskMaker:
     """Maker of the masked pictures x * M_k of one picture x, M_k = unit(up(A_k)).
 
     Args:
-        activations: A (K, h, w) float32.
-        image: x (C, H, W) float32.
+        activations: A (K, h, w) float32; (K, l) of a signal, (K, d, h, w) of a volume.
+        image: x (C, H, W) float32, of as many axes.
         corners: Whether up(.) keeps the centres of the corner pixels where they are, instead of their edges.
 
     Attributes:
@@ -51,9 +52,9 @@ class MaskMaker:
 
     def __init__(self, activations: Float32Array, image: Float32Array, corners: bool = False) -> None:
         self._image, self._corners = image, corners
-        low, high = extremes(activations, (image.shape[1], image.shape[2]), corners)
+        low, high = extremes(activations, image.shape[1:], corners)
         flat = is_constant(low, high)
-        self.zero = ~activations.any(axis=(1, 2))
+        self.zero = ~activations.any(axis=places_of(activations))
         self.constant = flat.ravel() & ~self.zero
         # up is linear and keeps constants, so scaling the small map to the extremes of the large one is enough.
         scale = np.where(flat, 0, 1 / np.where(flat, 1, high - low))
@@ -68,28 +69,27 @@ class MaskMaker:
 
     def full(self, k: int) -> Float32Array:
         """Return the mask M_k (H, W)."""
-        height, width = self._image.shape[1:]
-        if not self._corners:
+        small, size = self.scaled[k], self._image.shape[1:]
+        if len(size) == 2 and not self._corners:
             import cv2  # here: a model can be inspected where OpenCV does not load
 
-            return np.asarray(cv2.resize(self.scaled[k], (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
-        sides = zip(self.scaled.shape[1:], (height, width), strict=True)
-        return interpolate(self.scaled[k], *(taps(n, m, corners=True) for n, m in sides))
+            return np.asarray(cv2.resize(small, size[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
+        return interpolate(small, *(taps(n, m, self._corners) for n, m in zip(small.shape, size, strict=True)))
 
 
-def extremes(maps: Float32Array, size: tuple[int, int], corners: bool = False) -> tuple[Float64Array, Float64Array]:
+def extremes(maps: Float32Array, size: Size, corners: bool = False) -> tuple[Float64Array, Float64Array]:
     """Return the least and the greatest value of up(A_k) at `size` (H, W), for maps A (K, h, w): two arrays (K, 1, 1).
 
     In float64: where a map varies little around a large value, float32 would lose the mask in rounding.
     """
-    sides = zip(maps.shape[1:], size, strict=True)
-    rows, columns = (taps(n, m, corners).select(turns(n, m, corners)) for n, m in sides)
-    low, high = (np.empty((len(maps), 1, 1)) for _ in range(2))
-    block = max(1, BLOCK // (len(rows.low) * len(columns.low)))
+    sides, axes = zip(maps.shape[1:], size, strict=True), places_of(maps)
+    bends = [taps(n, m, corners).select(turns(n, m, corners)) for n, m in sides]
+    low, high = (np.empty((len(maps), *[1] * len(size))) for _ in range(2))
+    block = max(1, BLOCK // math.prod(len(b.low) for b in bends))
     for start in range(0, len(maps), block):
         part = slice(start, start + block)
-        coarse = interpolate(maps[part].astype(np.float64), rows, columns)
-        low[part], high[part] = (f(coarse, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
+        coarse = interpolate(maps[part].astype(np.float64), *bends)
+        low[part], high[part] = (f(coarse, axis=axes, keepdims=True) for f in (np.min, np.max))
     return low, high
 
 

@@ -1,6 +1,7 @@
 """The arithmetic of Fusion-CAM (arXiv 2603.05386), as in the authors' published program.
 
-All maps are float arrays whose last two axes are height and width; results have the type of the inputs.
+All maps are float arrays; results have the type of the inputs. The last axes are height and width, (H, W). The formulas
+hold as well for a signal (L,), where up() is linear, and for a volume (D, H, W), where it is trilinear: see `size`.
 """
 
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fusioncam.kernels.arrays import Array, Float64Array, IndexArray
+from fusioncam.kernels.arrays import Array, Float64Array, IndexArray, Size
 
 THETA = 10.0  # percentile below which Grad-CAM counts as noise; the paper finds 10 to 20 best
 DEGENERATE = 1e-6
@@ -42,16 +43,27 @@ def taps(small: int, large: int, corners: bool = False) -> Taps:
     return Taps(low, np.minimum(low + 1, small - 1), at - low)
 
 
-def interpolate(maps: Array, rows: Taps, columns: Taps) -> Array:
-    """Return maps (..., h, w) as (..., len(rows.low), len(columns.low)), interpolated along columns first."""
-    right, down = columns.weight.astype(maps.dtype), rows.weight.astype(maps.dtype)[:, None]
-    wide = maps.take(columns.low, -1) * (1 - right) + maps.take(columns.high, -1) * right
-    return np.asarray(wide.take(rows.low, -2) * (1 - down) + wide.take(rows.high, -2) * down)
+def interpolate(maps: Array, *axes: Taps) -> Array:
+    """Return maps (..., h, w) as (..., len(rows.low), len(columns.low)), interpolated along the last axis first.
+
+    Args:
+        maps: The maps.
+        axes: Taps of each of the last axes, such as rows and columns.
+    """
+    for place, (low, high, weight) in enumerate(reversed(axes)):
+        share = weight.astype(maps.dtype).reshape(-1, *[1] * place)
+        maps = maps.take(low, -1 - place) * (1 - share) + maps.take(high, -1 - place) * share
+    return np.asarray(maps)
 
 
-def upsample(maps: Array, size: tuple[int, int]) -> Array:
-    """Return up(maps): bilinear, (..., h, w) to (..., H, W)."""
-    return interpolate(maps, *(taps(n, m) for n, m in zip(maps.shape[-2:], size, strict=True)))
+def upsample(maps: Array, size: Size) -> Array:
+    """Return up(maps): linear along each axis, (..., h, w) to (..., H, W)."""
+    return interpolate(maps, *(taps(n, m) for n, m in zip(maps.shape[-len(size) :], size, strict=True)))
+
+
+def places_of(maps: Array) -> tuple[int, ...]:
+    """Return the axes of the places (h, w) in maps (K, h, w)."""
+    return tuple(range(1, maps.ndim))
 
 
 def is_constant(low: Array, high: Array) -> Array:
@@ -59,9 +71,14 @@ def is_constant(low: Array, high: Array) -> Array:
     return np.asarray(high - low <= 1e-6 * np.maximum(np.abs(low), np.abs(high)) + 1e-12)
 
 
-def unit(maps: Array) -> Array:
-    """Return each map shifted and scaled to [0, 1]; a constant map becomes all zeros."""
-    low, high = (f(maps, axis=(-2, -1), keepdims=True) for f in (np.min, np.max))
+def unit(maps: Array, rank: int = 2) -> Array:
+    """Return each map shifted and scaled to [0, 1]; a constant map becomes all zeros.
+
+    Args:
+        maps: One map, or an array of them.
+        rank: Number of axes of a map.
+    """
+    low, high = (f(maps, axis=tuple(range(-rank, 0)), keepdims=True) for f in (np.min, np.max))
     constant = is_constant(low, high)
     return np.asarray(np.where(constant, 0, (maps - low) / np.where(constant, 1, high - low)), maps.dtype)
 
@@ -74,7 +91,7 @@ def relu(maps: Array) -> Array:
 def weighted_sum(weights: Array, activations: Array) -> Array:
     """Return sum_k w_k A_k for weights (K,) and activations (K, h, w)."""
     # Not by tensordot: BLAS would start threads of its own beside those of onnxruntime.
-    return np.asarray(np.einsum("k,khw->hw", weights, activations))
+    return np.asarray(np.einsum("k,k...->...", weights, activations))
 
 
 def softmax(scores: Array, axis: int = -1) -> Array:
@@ -96,9 +113,9 @@ def probabilities(logits: Array, ending: str) -> Array:
     return np.asarray(np.exp(-np.logaddexp(0, -exact))) if ending == "sigmoid" else softmax(exact)
 
 
-def rectified(small: Array, size: tuple[int, int]) -> Array:
+def rectified(small: Array, size: Size) -> Array:
     """Return unit(up(relu(m))) of a map m (h, w), at `size` (H, W)."""
-    return unit(upsample(relu(small), size))
+    return unit(upsample(relu(small), size), len(size))
 
 
 def log_sum_exp(scores: Array) -> Array:
@@ -108,7 +125,7 @@ def log_sum_exp(scores: Array) -> Array:
     return np.asarray(top[..., 0] + np.log(np.exp(exact - top).sum(axis=-1)))
 
 
-def grad_cam(activations: Array, gradients: Array, size: tuple[int, int]) -> Array:
+def grad_cam(activations: Array, gradients: Array, size: Size) -> Array:
     """Return Grad-CAM (arXiv 1610.02391), G = unit(up(relu(sum_k alpha_k A_k))), alpha_k the mean of g_k.
 
     Args:
@@ -119,17 +136,18 @@ def grad_cam(activations: Array, gradients: Array, size: tuple[int, int]) -> Arr
     Returns:
         G (H, W).
     """
-    alpha = gradients.mean(axis=(-2, -1))
+    alpha = gradients.mean(axis=places_of(gradients))
     return rectified(weighted_sum(alpha, activations), size)
 
 
 def denoise(gradient_map: Array, theta: float = THETA) -> Array:
     """Return D = unit(G where G >= t, else 0), t the percentile `theta` (numpy's, linear): step 1 of Fusion-CAM."""
     threshold = np.percentile(gradient_map, theta)
-    return unit(np.where(gradient_map >= threshold, gradient_map, 0).astype(gradient_map.dtype))
+    kept = np.where(gradient_map >= threshold, gradient_map, 0)
+    return unit(kept.astype(gradient_map.dtype), gradient_map.ndim)
 
 
-def score_cam(activations: Array, scores: Array, size: tuple[int, int]) -> Array:
+def score_cam(activations: Array, scores: Array, size: Size) -> Array:
     """Return Score-CAM (arXiv 1910.01279), R = unit(relu(up(sum_k w_k A_k))), w the softmax of the scores.
 
     Args:
@@ -142,7 +160,7 @@ def score_cam(activations: Array, scores: Array, size: tuple[int, int]) -> Array
     """
     if not len(scores):
         return np.zeros(size, activations.dtype)
-    return unit(relu(upsample(weighted_sum(softmax(scores), activations), size)))
+    return unit(relu(upsample(weighted_sum(softmax(scores), activations), size)), len(size))
 
 
 class Contributions(NamedTuple):
@@ -164,7 +182,7 @@ def contributions(first: float, second: float) -> Contributions:
 
 def unite(denoised: Array, region: Array, shares: Contributions) -> Array:
     """Return U = unit(bD D + bR R): step 3 of Fusion-CAM."""
-    return unit(shares.first * denoised + shares.second * region)
+    return unit(shares.first * denoised + shares.second * region, region.ndim)
 
 
 def blend(union: Array, region: Array, shares: Contributions) -> Array:
@@ -174,11 +192,11 @@ def blend(union: Array, region: Array, shares: Contributions) -> Array:
     """
     one, two = shares.first * union, shares.second * region
     similarity = np.clip(1 - np.abs(one - two), 0, 1)
-    return unit(similarity * np.maximum(one, two) + (1 - similarity) * (one + two) / 2)
+    return unit(similarity * np.maximum(one, two) + (1 - similarity) * (one + two) / 2, region.ndim)
 
 
 def fusion_cam(
-    activations: Array, gradients: Array, scores: Array, confidence: Callable[[Array], float], size: tuple[int, int]
+    activations: Array, gradients: Array, scores: Array, confidence: Callable[[Array], float], size: Size
 ) -> dict[str, Array]:
     """Return the maps of Fusion-CAM (H, W) by name: `grad_cam` G, `score_cam` R and `fusion_cam` F.
 
@@ -189,7 +207,7 @@ def fusion_cam(
         confidence: Returns p_c(x * m) of a map m (H, W).
         size: (H, W).
     """
-    live = activations.any(axis=(-2, -1))
+    live = activations.any(axis=places_of(activations))
     gradient_map = grad_cam(activations, gradients, size)
     denoised, region = denoise(gradient_map), score_cam(activations[live], scores[live], size)
     blank, of_denoised, of_region = (confidence(m) for m in (np.zeros(size), denoised, region))

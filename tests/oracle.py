@@ -27,7 +27,8 @@ class Oracle:
     @staticmethod
     def up(m, size):
         maps = torch.from_numpy(np.asarray(m, np.float64))[None, None]
-        return F.interpolate(maps, size, mode="bilinear", align_corners=False)[0, 0].numpy()
+        mode = ("linear", "bilinear", "trilinear")[len(size) - 1]
+        return F.interpolate(maps, size, mode=mode, align_corners=False)[0, 0].numpy()
 
     @staticmethod
     def unit(m):

@@ -208,7 +208,7 @@ def _sides(logits: Array, manifest: Manifest) -> list[Array]:
 def _unmasked(bundle: Path, manifest: Manifest, images: Array, optimize: bool) -> Array:
     """Return the logits (N, classes) of the head under masks of ones."""
     head = _session(bundle / HEAD_GRAPH, optimize)
-    masks = np.ones((2, 1, *manifest.layer.shape[1:]), np.float32)
+    masks = np.ones((2, 1, *manifest.layer.grid), np.float32)
     return np.concatenate([head.run(["logits"], {"image": x[None], "masks": masks})[0][1:] for x in images])
 
 

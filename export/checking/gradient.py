@@ -1,5 +1,6 @@
 """The check of a bundle's gradient against central differences of the graph after the layer."""
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from fusioncam.export.precision.drift import Finding
 from fusioncam.export.precision.score_graph import leave_out_rounding
 from fusioncam.export.random_pictures import pictures
 from fusioncam.export.sessions import open_session, session
-from fusioncam.kernels.arrays import Array
-from fusioncam.manifest import EXPLAIN_GRAPH, HEAD_GRAPH, Layer, Manifest
+from fusioncam.kernels.arrays import Array, Size
+from fusioncam.manifest import EXPLAIN_GRAPH, HEAD_GRAPH, PLACES, Layer, Manifest
 
 GRADIENT_TOLERANCE = {"float32": 1e-2, "float16": 5e-2}
 STEPS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)  # lengths of the differences, relative to the activations
@@ -73,10 +74,10 @@ def _matters(bundle: Path, manifest: Manifest) -> bool:
     if any(g.any() for g in gradients(open_session(bundle / EXPLAIN_GRAPH), images, manifest.classes)):
         return True
     head = open_session(bundle / HEAD_GRAPH) if manifest.has_head else None
-    return head is not None and minds_masks(head, images, manifest.layer.shape[1:])
+    return head is not None and minds_masks(head, images, manifest.layer.grid)
 
 
-def minds_masks(head: InferenceSession, images: Array, grid: tuple[int, int]) -> bool:
+def minds_masks(head: InferenceSession, images: Array, grid: Size) -> bool:
     """Return whether the logits of some picture change where the layer is set to zero or negated."""
     masks = np.stack([np.full((1, *grid), factor, np.float32) for factor in (1, 0, -1)])
     return any(np.ptp(head.run(["logits"], {"image": x[None], "masks": masks})[0], axis=0).any() for x in images)
@@ -122,11 +123,10 @@ def _head(bundle: Path, layer: Layer, image: Array) -> tuple[Callable[[Array], l
 
 def _as_tensor(direction: Array, layer: Layer, tensor: Array) -> Array:
     """Return a (K, h, w) direction in the axes of the layer's tensor; extra tokens stay put."""
-    _, height, width = layer.shape
-    axes = "CHW"
+    axes = "C" + PLACES[len(layer.grid)]
     if "T" in layer.roles:
         tokens = tensor.shape[layer.roles.index("T")]
-        after = tokens - layer.offset - height * width
+        after = tokens - layer.offset - math.prod(layer.grid)
         direction = np.pad(direction.reshape(len(direction), -1), ((0, 0), (layer.offset, after)))
         axes = "CT"
     return np.expand_dims(direction.transpose([axes.index(r) for r in layer.roles if r != "N"]), layer.roles.index("N"))

@@ -1,6 +1,7 @@
 """The choice of a layer: every tensor that could explain a model, and the one that is taken by default."""
 
 import difflib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -61,7 +62,7 @@ class Candidate:
         return node.name if node is not None else None
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """Return the shape (K, h, w) of its activations."""
         channels = dims(self.value)[self.layout.roles.index("C")]
         assert channels is not None
@@ -191,7 +192,7 @@ def survey(classifier: Classifier, gradient: bool = True) -> Survey:
     for node in nodes:
         value = node.outputs[0]
         layout = known.get(value)
-        if layout is None or layout.grid == (1, 1) or not value.uses() or not _listed(value, node):
+        if layout is None or math.prod(layout.grid) == 1 or not value.uses() or not _listed(value, node):
             continue
         normalized = node.op_type in NORMALIZATIONS and node.inputs[0] in passed
         listed.append(

@@ -61,6 +61,5 @@ def _bytes(value: ir.Value) -> int:
 
 def cost(candidate: Candidate, pass_seconds: float, pass_bytes: int) -> Cost:
     """Return the cost of an explanation by `candidate`."""
-    channels, height, width = candidate.shape
-    passes = channels + EXTRA_PASSES
-    return Cost(passes, passes * pass_seconds, pass_bytes + 8 * channels * height * width)
+    passes = candidate.shape[0] + EXTRA_PASSES
+    return Cost(passes, passes * pass_seconds, pass_bytes + 8 * math.prod(candidate.shape))

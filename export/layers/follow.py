@@ -4,7 +4,7 @@ Data movement runs on the positions as on the tensor. A product has the position
 windows. So no pattern of Reshape and Transpose needs to be known.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,6 +25,10 @@ from fusioncam.export.layers.positions import (
     sizes,
 )
 from fusioncam.export.operators import ATTENTION, MOVEMENT, NORMALIZATIONS, POINTWISE, PRODUCTS, SPATIAL
+from fusioncam.kernels.arrays import Float32Array
+
+# The axes of an input of so many, which are followed together: a position has room for two.
+PARTS: dict[int, tuple[tuple[int, ...], ...]] = {1: ((0,),), 2: ((0, 1),), 3: ((0,), (1, 2))}
 
 
 @dataclass
@@ -32,26 +36,70 @@ class Trace:
     """The positions of a graph's tensors, as far as they are known.
 
     Attributes:
-        positions: By tensor, for a batch of one: of the tensor's rank, of size 1 along axes where nothing changes.
+        rank: Number of axes of the picture: 2, or 1 of a signal, or 3 of a volume.
+        positions: By tensor, for a batch of one: an array for each of `PARTS`, of the tensor's rank, of size 1 along
+            axes where nothing changes.
         mixing: Nodes that may bring elements from one position to another.
         pairs: Tensors with positions along two axes at once, as attention's weights have: queries and keys.
         lost: The first nodes that cannot be followed, in the order of the graph.
     """
 
+    rank: int
+    positions: dict[ir.Value, tuple[Positions, ...]]
+    mixing: set[ir.Node]
+    pairs: set[ir.Value]
+    lost: list[ir.Node]
+
+    def somewhere(self, value: ir.Value) -> bool:
+        """Return whether some of the tensor's elements have a position."""
+        return not all(map(nowhere, self.positions.get(value, ())))
+
+    def along(self, value: ir.Value) -> list[Float32Array]:
+        """Return the positions of a tensor along each axis of the picture, in 0..1; NaN where there is none."""
+        pairs = zip(PARTS[self.rank], self.positions[value], strict=True)
+        return [part for axes, array in pairs for part in (array.real, array.imag)[: len(axes)]]
+
+
+def trace(graph: ir.Graph) -> Trace:
+    """Follow positions from the image, the graph's first input; the shapes of all tensors must be known."""
+    rank = len(sizes(graph.inputs[0])) - 2
+    parts = [_follow(graph, axes) for axes in PARTS[rank]]
+    known = [v for v in parts[0].positions if all(v in part.positions for part in parts)]
+    return Trace(
+        rank,
+        {v: tuple(part.positions[v] for part in parts) for v in known},
+        set().union(*(part.mixing for part in parts)),
+        set().union(*(part.pairs for part in parts)),
+        list(dict.fromkeys(node for part in parts for node in part.lost)),
+    )
+
+
+@dataclass
+class _Part:
+    """The positions along some of the picture's axes; see `Trace`.
+
+    Attributes:
+        axes: Which axes.
+        rank: The rank of the image.
+    """
+
+    axes: Sequence[int]
+    rank: int
     positions: dict[ir.Value, Positions] = field(default_factory=dict)
     mixing: set[ir.Node] = field(default_factory=set)
     pairs: set[ir.Value] = field(default_factory=set)
     lost: list[ir.Node] = field(default_factory=list)
 
-    def somewhere(self, value: ir.Value) -> bool:
-        """Return whether some of the tensor's elements have a position."""
-        return value in self.positions and not nowhere(self.positions[value])
+    def whole(self, size: Sequence[int]) -> Positions:
+        """Return the positions of a whole picture of this size, (D, H, W) for one."""
+        shape = [n if axis in self.axes else 1 for axis, n in enumerate(size)]
+        return regular(*(size[axis] for axis in self.axes)).reshape(shape)
 
 
-def trace(graph: ir.Graph) -> Trace:
-    """Follow positions from the image, the graph's first input; the shapes of all tensors must be known."""
+def _follow(graph: ir.Graph, axes: Sequence[int]) -> _Part:
     image = graph.inputs[0]
-    made = Trace({image: regular(*sizes(image)[2:])[None, None]})
+    made = _Part(axes, len(sizes(image)))
+    made.positions[image] = made.whole(sizes(image)[2:])[None, None]
     reached = {image}
     for node in graph:
         if reached.isdisjoint(reads(node)):
@@ -73,7 +121,7 @@ def trace(graph: ir.Graph) -> Trace:
 class _Follower:
     """A finder of the positions of one node's outputs, from those of its inputs."""
 
-    def __init__(self, node: ir.Node, made: Trace, reached: set[ir.Value]) -> None:
+    def __init__(self, node: ir.Node, made: _Part, reached: set[ir.Value]) -> None:
         self.node, self.made, self.reached = node, made, reached
 
     def follow(self) -> list[Positions | None]:
@@ -118,9 +166,9 @@ class _Follower:
         channel = len(after) - 1 if last else 1
         depthwise = before[channel] == after[channel] == self.node.attributes.get_int("group", 1)
         if array is None:  # lost, but a convolution of whole pictures goes over their rows and columns
-            if len(after) != 4 or not kind.weighted or str((y.shape or ("",))[0]) != "N":
+            if len(after) != self.made.rank or not kind.weighted or str((y.shape or ("",))[0]) != "N":
                 return None
-            grid = compressed(regular(*(after[1:3] if last else after[2:4])))
+            grid = compressed(self.made.whole(after[1:-1] if last else after[2:]))
             return grid[None, ..., None] if last else grid[None, None]
         if kind.weighted and not depthwise:
             array = mean(array, [channel])

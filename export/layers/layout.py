@@ -3,13 +3,17 @@
 It follows from the positions of the elements, see `follow.py`; nothing is guessed from numbers such as 14 x 14.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 import onnx_ir as ir
 
 from fusioncam.export.layers.follow import Trace
-from fusioncam.export.layers.positions import Positions, regular, sizes
+from fusioncam.export.layers.positions import regular, sizes
+from fusioncam.kernels.arrays import Float32Array, Size
+from fusioncam.manifest import PLACES
 
 OFF = 0.75  # how far from the middle of its cell a position may be, in cells: windows may overlap, pools be uneven
 
@@ -19,86 +23,120 @@ class Layout:
     """The meaning of one tensor's axes.
 
     Attributes:
-        roles: One letter per axis: N, C, H, W, or T for tokens in rows of the grid.
-        grid: (h, w).
+        roles: One letter per axis: N, C, those of `PLACES`, or T for tokens in rows of the grid.
+        grid: (h, w) of a picture, (l,) of a signal, (d, h, w) of a volume.
         offset: Tokens before those of the grid (the class token, registers).
     """
 
     roles: str
-    grid: tuple[int, int]
+    grid: Size
     offset: int = 0
+
+    @property
+    def in_tokens(self) -> bool:
+        """Return whether the places lie in a row of tokens."""
+        return "T" in self.roles
+
+    @property
+    def usual_roles(self) -> str:
+        """Return the roles in the order N, C and places, as `NCHW`, or `NCT`."""
+        return "NCT" if self.in_tokens else "NC" + PLACES[len(self.grid)]
 
 
 def layouts(trace: Trace) -> dict[ir.Value, Layout]:
     """Return the layout of every tensor that has one: a batch, channels, and places that cover the picture in order."""
     by_tensor = {}
-    for value, array in trace.positions.items():
-        layout = None if value in trace.pairs else _read(value, array)
+    for value in trace.positions:
+        layout = None if value in trace.pairs else _read(value, trace.along(value))
         if layout is not None:
             by_tensor[value] = layout
     return by_tensor
 
 
-def _read(value: ir.Value, array: Positions) -> Layout | None:
+def _read(value: ir.Value, along: Sequence[Float32Array]) -> Layout | None:
+    """Read the layout of a tensor by its positions along each axis of the picture."""
     assert value.shape is not None
     shape = sizes(value)
     batch = [i for i, d in enumerate(value.shape) if not isinstance(d, int)]
-    varying = [i for i, d in enumerate(array.shape) if d > 1]
-    if len(batch) != 1 or str(value.shape[batch[0]]) != "N" or array.ndim not in (3, 4) or not varying:
+    varying = [i for i in range(len(shape)) if any(array.shape[i] > 1 for array in along)]
+    if len(batch) != 1 or str(value.shape[batch[0]]) != "N" or not varying:
         return None
-    others = [i for i in range(array.ndim) if i not in (*batch, *varying)]
-    positions = np.squeeze(array, tuple(i for i in range(array.ndim) if i not in varying))
-    if len(varying) == 2 and array.ndim == 4:
-        return _grid(positions, varying, others[0], batch[0])
-    if len(varying) == 1 and array.ndim == 4:
-        return _row(positions, varying[0], [i for i in others if shape[i] == 1], batch[0])
-    return _tokens(positions, varying[0], others[0], batch[0]) if len(varying) == 1 else None
+    found = _grid(along, shape, varying, batch[0]) if len(shape) == len(along) + 2 else None
+    if found is None and len(shape) == 3 and len(varying) == 1:
+        return _tokens(along, varying[0], batch[0])
+    return found
 
 
 def _roles(axes: dict[str, int]) -> str:
     return "".join(sorted(axes, key=lambda role: axes[role]))
 
 
-def _grid(positions: Positions, varying: list[int], channels: int, batch: int) -> Layout | None:
-    for (rows, columns), array in ((varying, positions), (varying[::-1], positions.T)):
-        if _off(array) <= OFF:
-            height, width = array.shape
-            return Layout(_roles({"N": batch, "C": channels, "H": rows, "W": columns}), (height, width))
-    return None
+def _grid(along: Sequence[Float32Array], shape: Size, varying: list[int], batch: int) -> Layout | None:
+    """Find an axis of the tensor for each axis of the picture."""
+    found = []
+    for axes in _orders(shape, varying, batch, len(along)):
+        (channels,) = {*range(len(shape))} - {*axes, batch}
+        grid = tuple(shape[axis] for axis in axes)
+        parts = [array.transpose([*axes, channels, batch])[..., 0, 0] for array in along]
+        roles = {"N": batch, "C": channels, **dict(zip(PLACES[len(grid)], axes, strict=True))}
+        found.append((_off(parts, grid), Layout(_roles(roles), grid)))
+    off, layout = min(found, key=lambda pair: pair[0], default=(OFF, None))
+    return layout if off <= OFF else None
 
 
-def _row(positions: Positions, axis: int, single: list[int], batch: int) -> Layout | None:
-    """Find a picture of one row or one column: the other axis has size 1."""
-    rows = np.ptp(np.nan_to_num(positions.real)) > 0
-    other = axis + 1 if rows else axis - 1
-    if other not in single:
-        return None
-    (channels,) = {0, 1, 2, 3} - {axis, other, batch}
-    array = positions[:, None] if rows else positions[None, :]
-    named = {"N": batch, "C": channels, "H": axis if rows else other, "W": other if rows else axis}
-    height, width = array.shape
-    return Layout(_roles(named), (height, width)) if _off(array) <= OFF else None
+def _orders(shape: Size, varying: list[int], batch: int, count: int) -> Iterator[tuple[int, ...]]:
+    """Yield the axes of the tensor that may be height and width: those with positions, in any order.
+
+    A picture of one row has positions along its columns alone: the other axis lies beside them, and has size 1.
+    """
+    if len(varying) == count:
+        yield from permutations(varying)
+        return
+    for first in range(len(shape) - count + 1):
+        axes = tuple(range(first, first + count))
+        if batch not in axes and {*varying} <= {*axes} and all(shape[i] == 1 for i in axes if i not in varying):
+            yield axes
 
 
-def _tokens(positions: Positions, axis: int, channels: int, batch: int) -> Layout | None:
+def _tokens(along: Sequence[Float32Array], axis: int, batch: int) -> Layout | None:
     """Find tokens in rows of a grid; those without a position come before or after."""
-    there = np.flatnonzero(~np.isnan(positions))
+    rows = [array.ravel() for array in along if not np.isnan(array).all()]
+    there = np.flatnonzero(~np.isnan(sum(rows)))
     offset, count = int(there[0]), len(there)
     if there[-1] - offset + 1 != count:
         return None
+    (channels,) = {0, 1, 2} - {axis, batch}
+    parts = [array if array.size == 1 else array.ravel()[there] for array in along]
     best: tuple[float, Layout | None] = (OFF, None)
-    for height in (h for h in range(1, count + 1) if count % h == 0):
-        off = _off(positions[there].reshape(height, -1))
+    for grid in _grids(count, len(along)):
+        off = _off([part.reshape(grid) if part.size > 1 else part for part in parts], grid)
         if off <= best[0]:
-            grid = height, count // height
             best = off, Layout(_roles({"N": batch, "T": axis, "C": channels}), grid, offset)
     return best[1]
 
 
-def _off(array: Positions) -> float:
-    """Return the largest distance of a position (h, w) from the middle of its cell, in cells."""
-    height, width = array.shape
-    if np.isnan(array).any():
-        return float("inf")
-    off = array - regular(height, width)
-    return float(max(np.abs(off.real).max() * height, np.abs(off.imag).max() * width))
+def _grids(count: int, rank: int) -> Iterator[Size]:
+    """Yield all grids of so many places."""
+    if rank == 1:
+        yield (count,)
+        return
+    for first in (n for n in range(1, count + 1) if count % n == 0):
+        yield from ((first, *others) for others in _grids(count // first, rank - 1))
+
+
+def _off(along: Sequence[Float32Array], grid: Size) -> float:
+    """Return the largest distance of a position from the middle of its cell, in cells.
+
+    Args:
+        along: The positions of the places of a grid along each axis.
+        grid: (h, w). Along an axis of a single place there may be no positions.
+    """
+    most = 0.0
+    for axis, (array, count) in enumerate(zip(along, grid, strict=True)):
+        if np.isnan(array).all() and count == 1:
+            continue
+        if np.isnan(array).any():
+            return float("inf")
+        centres = regular(count).real.reshape(-1, *[1] * (len(grid) - 1 - axis))
+        most = max(most, float(np.abs(array - centres).max()) * count)
+    return most

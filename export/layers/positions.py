@@ -2,7 +2,7 @@
 
 A position is a complex number y + x i, both in 0..1 from the top left; `NOWHERE` (NaN) is that of a constant, a class
 token, a global mean. An array of them has the rank of its tensor, for a batch of one, and size 1 along axes where
-nothing changes.
+nothing changes. Along a single axis, that of a signal or the depth of a volume, a position is a real number.
 """
 
 import math
@@ -21,10 +21,11 @@ NEAR = 2.0  # cells; so far apart are the parts of a window that is summed one b
 STEPS = 2.0**20  # positions are whole multiples of 1 / STEPS, so that equal ones are equal to the last bit
 
 
-def regular(height: int, width: int) -> Positions:
-    """Return the centres (h, w) of a grid of cells over the picture."""
-    rows, columns = ((np.arange(n) + 0.5) / n for n in (height, width))
-    return exact((rows[:, None] + 1j * columns[None, :]).astype(np.complex64))
+def regular(*sizes: int) -> Positions:
+    """Return the centres of a grid of cells over the picture, (h, w), or along one axis, (l,)."""
+    rows, *columns = ((np.arange(n) + 0.5) / n for n in sizes)
+    centres = rows[:, None] + 1j * columns[0][None, :] if columns else rows
+    return exact(centres.astype(np.complex64))
 
 
 def sizes(value: ir.Value) -> tuple[int, ...]:

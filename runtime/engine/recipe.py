@@ -139,7 +139,8 @@ def mean(views: Sequence[TargetMaps]) -> TargetMaps:
     """
     if len(views) == 1:
         return views[0]
-    maps = {m: unit(np.mean([view.maps[m] for view in views], axis=0)) for m in views[0].maps}
+    means = {m: np.mean([view.maps[m] for view in views], axis=0) for m in views[0].maps}
+    maps = {m: unit(array, array.ndim) for m, array in means.items()}
     raised = dict.fromkeys(f for view in views for f in view.flags if not f.startswith("flat_"))
     return TargetMaps(maps, [*_flat(maps), *raised])
 

@@ -15,15 +15,20 @@ DEVIATION = 0.25  # of the centre prior, as a share of each side
 
 
 def flipped(saliency: Float32Array) -> Float32Array:
-    """Return a map (H, W) mirrored upside down and left to right: off-centre evidence lands far from its place."""
-    return saliency[::-1, ::-1]
+    """Return a map (H, W) mirrored along every axis: off-centre evidence lands far from its place."""
+    return np.flip(saliency)
 
 
 def shuffled(saliency: Float32Array) -> Float32Array:
     """Return a map (H, W) whose 4 x 4 blocks change places; single pixels would make noise that breaks any picture.
 
-    Rows and columns that fill no whole block stay.
+    Rows and columns that fill no whole block stay. A signal (L,) has 16 blocks in a row; the slices of a volume
+    (D, H, W) are shuffled alike.
     """
+    if saliency.ndim == 1:
+        return _in_a_row(saliency)
+    if saliency.ndim == 3:
+        return np.stack([shuffled(plane) for plane in saliency])
     height, width = (max(n // SIDE, 1) for n in saliency.shape)
     whole = saliency[: height * SIDE, : width * SIDE]
     if whole.shape != (height * SIDE, width * SIDE):  # a side of fewer than four pixels
@@ -36,10 +41,21 @@ def shuffled(saliency: Float32Array) -> Float32Array:
     return moved
 
 
+def _in_a_row(saliency: Float32Array) -> Float32Array:
+    length = len(saliency) // len(ORDER)
+    if not length:
+        return flipped(saliency)
+    moved = saliency.copy()
+    whole = moved[: length * len(ORDER)].reshape(-1, length)
+    whole[:] = whole[list(ORDER)]
+    return moved
+
+
 def centred(saliency: Float32Array) -> Float32Array:
     """Return the centre prior (H, W): photos show things in the middle, so a Gaussian there is right by luck."""
-    rows, columns = (np.linspace(-0.5, 0.5, n) if n > 1 else np.zeros(1) for n in saliency.shape)
-    return np.exp(-(rows[:, None] ** 2 + columns**2) / (2 * DEVIATION**2)).astype(np.float32)
+    sides = [np.linspace(-0.5, 0.5, n) if n > 1 else np.zeros(1) for n in saliency.shape]
+    squares = sum(side**2 for side in np.ix_(*sides))
+    return np.exp(-squares / (2 * DEVIATION**2)).astype(np.float32)
 
 
 class Control(NamedTuple):

@@ -1,10 +1,13 @@
 """A score graph that masks its pictures itself, so that onnxruntime's threads do that work."""
 
+import math
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from fusioncam.errors import BundleError, first_line, out_of_memory
+from fusioncam.kernels.arrays import Array, Size
 from fusioncam.kernels.masks import interpolation_matrix
 from fusioncam.manifest import WEIGHTS
 from fusioncam.runtime.sessions.contract import FLOAT, compare
@@ -13,15 +16,15 @@ from fusioncam.runtime.sessions.contract import FLOAT, compare
 PICTURE, MASKS = "fusioncam.picture", "fusioncam.masks"
 
 
-def masked_graph(path: Path, grid: tuple[int, int], shape: tuple[int, ...]) -> bytes:
+def masked_graph(path: Path, grid: Size, shape: Size) -> bytes:
     """Return the score graph after nodes that compute its `image`, x * up(s).
 
-    up(s) = U_rows s U_columns^T, bilinear with half-pixel centres and clamped edges; where s is one, so is up(s).
+    up(s) = U_rows s U_columns^T, linear along each axis, with half-pixel centres and clamped edges; up of one is one.
 
     Args:
         path: The score graph, with a float32 input; its weights stay in their file. A graph with a cast to float16 does
             not serve: onnxruntime removes the cast, and with it the check that a picture fits.
-        grid: (h, w) of s.
+        grid: (h, w) of s; (l,) of a signal, (d, h, w) of a volume.
         shape: (C, H, W) of x.
 
     Returns:
@@ -47,16 +50,10 @@ def masked_graph(path: Path, grid: tuple[int, int], shape: tuple[int, ...]) -> b
     for entry in (e for tensor in model.graph.initializer for e in tensor.external_data):
         if entry.key == "location":
             entry.value = weights.name
-    of_rows, of_columns = (interpolation_matrix(n, m).astype(np.float32) for n, m in zip(grid, shape[1:], strict=True))
-    wide, up, rows, columns = (f"fusioncam.{name}" for name in ("wide", "up", "rows", "columns"))
-    prologue = [
-        helper.make_node("MatMul", [MASKS, columns], [wide]),
-        helper.make_node("MatMul", [rows, wide], [up]),
-        helper.make_node("Mul", [PICTURE, up], [image.name]),
-    ]
-    model.graph.initializer.extend(
-        [numpy_helper.from_array(of_rows, rows), numpy_helper.from_array(np.ascontiguousarray(of_columns.T), columns)]
-    )
+    enlarged, constants = _enlarging(grid, shape[1:])
+    prologue = [helper.make_node(kind, inputs, [output]) for kind, inputs, output in enlarged]
+    prologue.append(helper.make_node("Mul", [PICTURE, enlarged[-1].output], [image.name]))
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
     nodes = [*prologue, *model.graph.node]
     inputs = [
         helper.make_tensor_value_info(PICTURE, TensorProto.FLOAT, ["P", *shape]),
@@ -66,3 +63,41 @@ def masked_graph(path: Path, grid: tuple[int, int], shape: tuple[int, ...]) -> b
         del field[:]
         field.extend(entries)
     return bytes(model.SerializeToString())
+
+
+class _Node(NamedTuple):
+    """A node of the prologue: its operator, its inputs and its output."""
+
+    kind: str
+    inputs: list[str]
+    output: str
+
+
+def _enlarging(grid: Size, size: Size) -> tuple[list[_Node], dict[str, Array]]:
+    """Return the nodes that enlarge the masks, the last axis first, and the constants of the nodes.
+
+    Axes beyond the last two need a shape of their own, since MatMul has room for rows and columns.
+    """
+    names = ("columns", "rows", "slices")
+    nodes: list[_Node] = []
+    constants: dict[str, Array] = {}
+
+    def after(kind: str, output: str, *inputs: str) -> str:
+        nodes.append(_Node(kind, list(inputs), f"fusioncam.{output}"))
+        return nodes[-1].output
+
+    value = MASKS
+    for place, (small, large) in enumerate(zip(reversed(grid), reversed(size), strict=True)):
+        matrix, name = interpolation_matrix(small, large).astype(np.float32), f"fusioncam.{names[place]}"
+        constants[name] = np.ascontiguousarray(matrix.T) if place == 0 else matrix
+        if place == 2:
+            flat, whole = (small, math.prod(size[1:])), size
+            constants["fusioncam.flat"], constants["fusioncam.whole"] = (
+                np.array([-1, 1, *sides], np.int64) for sides in (flat, whole)
+            )
+            value = after("Reshape", "flattened", value, "fusioncam.flat")
+        operands = (value, name) if place == 0 else (name, value)
+        value = after("MatMul", ("wide", "up", "deep")[place], *operands)
+        if place == 2:
+            value = after("Reshape", "volume", value, "fusioncam.whole")
+    return nodes, constants

@@ -5,7 +5,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fusioncam.kernels.arrays import Float32Array
+from fusioncam.kernels.arrays import Float32Array, Size
 from fusioncam.kernels.masks import Deferred
 from fusioncam.runtime.sessions.masked_graph import MASKS, PICTURE
 
@@ -30,7 +30,7 @@ class PictureChunk:
         dtype: Type of its input `image`.
     """
 
-    def __init__(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
+    def __init__(self, shape: Size, dtype: npt.DTypeLike) -> None:
         self._buffer = np.zeros((0, *shape), dtype)
 
     def rows(self, count: int) -> Rows:
@@ -52,7 +52,7 @@ class MaskChunk:
         grid: (h, w) of the masks.
     """
 
-    def __init__(self, grid: tuple[int, int]) -> None:
+    def __init__(self, grid: Size) -> None:
         self._masks = np.zeros((0, 1, *grid), np.float32)
 
     def rows(self, count: int) -> Deferred:

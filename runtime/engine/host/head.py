@@ -1,9 +1,11 @@
 """The head of the model, run on activations in which one place after another is kept: for Recipro-CAM."""
 
+import math
+
 import numpy as np
 import onnxruntime
 
-from fusioncam.kernels.arrays import Float32Array
+from fusioncam.kernels.arrays import Float32Array, Size
 from fusioncam.runtime.engine.checks import refuse_nan
 from fusioncam.runtime.sessions.run import run
 from fusioncam.runtime.targets.readout import LOGITS, Readout
@@ -11,9 +13,9 @@ from fusioncam.runtime.targets.readout import LOGITS, Readout
 MASKS = 64  # per run, at most: bounds the memory
 
 
-def masks_per_run(grid: tuple[int, int]) -> int:
+def masks_per_run(grid: Size) -> int:
     """Return the number of masks of every run, so that the places of a grid (h, w) are dealt out evenly."""
-    places = grid[0] * grid[1]
+    places = math.prod(grid)
     return -(-places // -(-places // MASKS))
 
 
@@ -35,8 +37,8 @@ class Head:
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
         self._session = session
         masks = next(i for i in session.get_inputs() if i.name == "masks")
-        self.grid: tuple[int, int] = (masks.shape[2], masks.shape[3])
-        self._places = self.grid[0] * self.grid[1]
+        self.grid: Size = tuple(masks.shape[2:])
+        self._places = math.prod(self.grid)
         self.chunk = masks_per_run(self.grid)
 
     def answers(self, x: Float32Array, readout: Readout = LOGITS) -> Float32Array:

@@ -31,7 +31,7 @@ def open_host_engine(folder: Path, manifest: Manifest, options: EngineOptions) -
         ProviderError: A provider cannot run on this machine.
         BundleError: onnxruntime cannot load a graph.
     """
-    grid, use = manifest.layer.shape[1:], Use(half=manifest.precision == "float16")
+    grid, use = manifest.layer.grid, Use(half=manifest.precision == "float16")
     explain = options.opened(folder / EXPLAIN_GRAPH, manifest, linger=False, sizes={BATCH: 1}, use=use)
 
     def open_head() -> Head:
@@ -50,7 +50,7 @@ def _open_scorer(
     on_cpu = {spec.name for spec in providers} == {CPU}
     chunk, pad = options.chunk or providers[0].chunk or CHUNK, not on_cpu
     takes_floats = manifest.score_precision != "float16" or manifest.precision == "float16"
-    grid = manifest.layer.shape[1:] if on_cpu and takes_floats else None
+    grid = manifest.layer.grid if on_cpu and takes_floats else None
     model = masked_graph(path, grid, shape) if grid else None  # which checks the inputs that it takes the place of
     use = Use(half=manifest.score_precision == "float16", int8=manifest.score_precision == "int8")
     session = options.opened(path, manifest, check_inputs=model is None, model=model, sizes={BATCH: chunk}, use=use)

@@ -58,7 +58,7 @@ class MaskedPasses:
         readout: Readout = LOGITS,
     ) -> None:
         self.readout = readout
-        self.image, self.size, self.exact = image, (image.shape[1], image.shape[2]), exact
+        self.image, self.size, self.exact = image, image.shape[1:], exact
         self.done = self.total = 0
         self._clock, self._progress, self._timer = clock, progress, timer
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from fusioncam.errors import NotFiniteError
-from fusioncam.kernels.arrays import Float32Array
+from fusioncam.kernels.arrays import Float32Array, Size
 from fusioncam.kernels.masks import Deferred
 from fusioncam.runtime.engine.checks import refuse_nan
 from fusioncam.runtime.engine.host.chunks import Chunk, MaskChunk, PictureChunk
@@ -53,11 +53,11 @@ class Scorer:
     def __init__(
         self,
         session: onnxruntime.InferenceSession,
-        shape: tuple[int, ...],
+        shape: Size,
         chunk: int,
         pad: bool,
         dtype: npt.DTypeLike = np.float32,
-        grid: tuple[int, int] | None = None,
+        grid: Size | None = None,
         explain: onnxruntime.InferenceSession | None = None,
         singly: bool = False,
         trial: Readout = LOGITS,

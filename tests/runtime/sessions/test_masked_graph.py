@@ -1,5 +1,7 @@
 """The graph that masks its pictures itself, against pictures masked here, and the chunks it is fed with."""
 
+import math
+
 import numpy as np
 import onnx
 import pytest
@@ -47,12 +49,14 @@ def both(sessions, count, fill):
 
 
 @pytest.mark.parametrize(
-    ("grid", "size"), [((6, 8), (24, 32)), ((7, 7), (224, 224)), ((3, 5), (96, 50)), ((1, 9), (8, 40))]
-)
+    ("grid", "size"),
+    [((6, 8), (24, 32)), ((7, 7), (224, 224)), ((3, 5), (96, 50)), ((1, 9), (8, 40)), ((9,), (50,)),
+     ((3, 4, 5), (8, 9, 22)), ((1, 4, 2), (1, 9, 22))],
+)  # fmt: skip
 @pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (1e4, -3e3), (1e-5, 0.0), (0.01, 100.0)])
 def test_masked_pictures_are_within_a_millionth_of_float64(tmp_path, grid, size, scale, offset):
     """The logits of this graph are its masked pictures."""
-    ends = [("image", ["N", 3, *size]), ("logits", ["N", 3 * size[0] * size[1]])]
+    ends = [("image", ["N", 3, *size]), ("logits", ["N", 3 * math.prod(size)])]
     image, logits = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in ends)
     graph = helper.make_graph([helper.make_node("Flatten", ["image"], ["logits"])], "pictures", [image], [logits])
     path = tmp_path / "score.onnx"
@@ -67,7 +71,7 @@ def test_masked_pictures_are_within_a_millionth_of_float64(tmp_path, grid, size,
     write([x * whole.astype(np.float32)], rows[4:])
     session = open_session(path, model=masked_graph(path, grid, (3, *size)))
     found = session.run(["logits"], chunk.feeds(rows, 5))[0].reshape(5, 3, *size)
-    wanted = np.stack([*unit(upsample(maps.astype(np.float64), size)), whole])[:, None] * x
+    wanted = np.stack([*unit(upsample(maps.astype(np.float64), size), len(size)), whole])[:, None] * x
     assert (np.abs(found - wanted) <= 1e-6 * 2 * np.abs(x)).all()
 
 
