@@ -10,9 +10,9 @@ import onnx_ir as ir
 from fusioncam.errors import ModelError, UsageError
 from fusioncam.export.canonical import Classifier
 from fusioncam.export.gradient import WAY_OUT, dims, operator_name, path
-from fusioncam.export.layers.follow import trace
 from fusioncam.export.layers.graph_paths import After, after, bottlenecks, branches, depths, narrow
 from fusioncam.export.layers.layout import Layout, layouts
+from fusioncam.export.layers.trace import trace
 from fusioncam.export.operators import ACTIVATIONS, NORMALIZATIONS, WEIGHTED
 from fusioncam.layer_names import short_layer_names
 from fusioncam.manifest import Layer

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from fusioncam.export.gradient import carries, operator_name, path, reads, unsupported
-from fusioncam.export.layers.follow import Trace
+from fusioncam.export.layers.trace import Trace
 from fusioncam.export.operators import MOVEMENT, POINTWISE, VIEWS, WEIGHTED
 
 FORKS = 64  # joins behind which the layers of branches are sought

@@ -10,8 +10,8 @@ from itertools import permutations
 import numpy as np
 import onnx_ir as ir
 
-from fusioncam.export.layers.follow import Trace
 from fusioncam.export.layers.positions import regular, sizes
+from fusioncam.export.layers.trace import Trace
 from fusioncam.kernels.arrays import Float32Array, Size
 from fusioncam.manifest import PLACES
 
