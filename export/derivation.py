@@ -48,7 +48,7 @@ def derive_bundle(bundle: Path, manifest: Manifest, size: Size, target: Path, tw
     try:
         draft = make_draft(source, options)
     except (ModelError, UsageError) as error:
-        raise _at(size, error) from error
+        raise _at(size, preprocessing.size, error) from error
     # What is said of the model stays: where it came from, and what stood in configurations beside it.
     layer = draft.manifest.layer.model_copy(update={"early": manifest.layer.early})
     stays = {"source": manifest.source, "ending": manifest.ending, "labels": manifest.labels, "drift": manifest.drift}
@@ -62,6 +62,6 @@ def derive_bundle(bundle: Path, manifest: Manifest, size: Size, target: Path, tw
     return made
 
 
-def _at(size: Size, error: FusionCamError) -> FusionCamError:
+def _at(size: Size, own: Size, error: FusionCamError) -> FusionCamError:
     """Return an error that says at which size it occurred."""
-    return type(error)(f"at a size of {sides(size)}: {error}")
+    return type(error)(f"at a size of {sides(size)}: {error}; try one nearer to the bundle's own, {sides(own)}")

@@ -16,13 +16,9 @@ from fusioncam.manifest import SOURCE_GRAPH, Manifest
 
 USUAL_SIDE = 224  # of the input of a model that takes any
 STEPS = (*range(1, 17), 20, 24, 28, 32, 40, 48, 56, 64, 96, 128)  # that are tried
-KEPT = (
-    "output",
-    "precision",
-    "gradient",
-    "ending",
-    "layout",
-)  # options that other sizes need, and the manifest does not tell
+MOST_TRIED, FARTHEST = 8, 64  # multiples of a step, and pixels: other steps than the model's fit some multiples
+# Options that other sizes need, and the rest of the manifest does not tell.
+KEPT = ("output", "precision", "gradient", "ending", "layout")
 
 
 def asked_size(size: Any) -> tuple[Any, bool]:
@@ -92,7 +88,12 @@ def _trial(bundle: Path, manifest: Manifest) -> Callable[[Size], str | None]:
 
 def _step(fails: Callable[[Size], str | None], own: Size, axis: int) -> int:
     """Return the step of an axis, see `FreeSize`; 0 where the model ran at no size that was tried."""
-    return next((step for step in STEPS if not fails(_replaced(own, axis, own[axis] + step))), 0)
+
+    def fits(step: int) -> bool:
+        count = max(min(MOST_TRIED, FARTHEST // step), 2)
+        return not any(fails(_replaced(own, axis, own[axis] + n * step)) for n in range(1, count + 1))
+
+    return next(filter(fits, STEPS), 0)
 
 
 def _least(fails: Callable[[Size], str | None], own: Size, axis: int, step: int) -> int:

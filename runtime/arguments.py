@@ -3,11 +3,12 @@
 import operator
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from fusioncam.errors import UsageError
+from fusioncam.free_size import PHOTO, sides
 from fusioncam.kernels.arrays import Array
 from fusioncam.manifest import Manifest
 
@@ -15,6 +16,7 @@ Bundle = str | os.PathLike[str]
 Bundles = Bundle | Sequence[Bundle]
 Class = int | str | None
 Classes = Class | Sequence[int | str]
+SizeLike = Sequence[int] | Literal["photo"] | None
 
 SHOWN = 80  # characters of what a user gave that an error repeats
 
@@ -102,6 +104,38 @@ def checked_count(name: str, value: Any, most: int) -> int | None:
     if not 1 <= count <= most:
         raise UsageError(f"{name} must be a whole number, 1 to {most}")
     return count
+
+
+def checked_size(size: Any, manifests: Sequence[Manifest]) -> tuple[int, ...] | str | None:
+    """Return a size of the input as whole numbers, or `photo`; None stands for the bundle's own size.
+
+    Args:
+        size: (H, W), `photo`, or None.
+        manifests: Of the bundles.
+
+    Raises:
+        UsageError: It is no size, or none that the model takes.
+    """
+    own = manifests[0].preprocessing.size
+    if size is None or (not isinstance(size, str) and size == own):
+        return None
+    numbers: tuple[int, ...] | str = PHOTO
+    if size != PHOTO or not isinstance(size, str):
+        try:
+            numbers = tuple(operator.index(n) for n in size)
+        except TypeError:
+            raise UsageError(f"size is (H, W), two whole numbers, or {PHOTO!r}, not {quote(size)}") from None
+    if numbers == own:
+        return None
+    for manifest in manifests:
+        if manifest.free_size is None:
+            wanted = "that of each photo" if isinstance(numbers, str) else sides(numbers)
+            raise UsageError(
+                f"the bundle is for pictures of {sides(own)} only, not {wanted}; export the model with --size any"
+            )
+        if not isinstance(numbers, str) and (why := manifest.free_size.refusal(numbers, own)) is not None:
+            raise UsageError(why)
+    return numbers
 
 
 def entries(value: Any) -> list[Any] | None:

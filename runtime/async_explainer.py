@@ -12,12 +12,13 @@ from contextlib import suppress
 from typing import Any, Self
 
 from fusioncam.errors import UsageError
-from fusioncam.runtime.arguments import Bundles, Class, checked_count
+from fusioncam.runtime.arguments import Bundles, Class, SizeLike, checked_count
 from fusioncam.runtime.budget import Budget
+from fusioncam.runtime.engine import MAX_SIZES
 from fusioncam.runtime.explainer import checked_opening
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.photos.model_input import ImageLike
-from fusioncam.runtime.prepared import prepare
+from fusioncam.runtime.prepared import prepare_at
 from fusioncam.runtime.providers.spec import Provider
 from fusioncam.runtime.service.batching.batcher import MAX_BATCH, Batcher
 from fusioncam.runtime.service.batching.job import Job
@@ -45,6 +46,7 @@ class AsyncExplainer:
         smooth: See `Explainer`.
         kernels: See `Explainer`.
         allow_cpu: See `Explainer`.
+        max_sizes: See `Explainer`.
         together: Pictures that are worked on at the same time, at most: bounds the memory. The others wait.
 
     Raises:
@@ -64,9 +66,12 @@ class AsyncExplainer:
         smooth: Sequence[str] = (),
         kernels: bool = True,
         allow_cpu: bool = False,
+        max_sizes: int = MAX_SIZES,
         together: int = MAX_BATCH,
     ) -> None:
-        opening = checked_opening(bundle, providers, methods, budget, chunk, threads, smooth, kernels, allow_cpu)
+        opening = checked_opening(
+            bundle, providers, methods, budget, chunk, threads, smooth, kernels, allow_cpu, max_sizes
+        )
         self.methods, self._budget, self.manifest, self._holder = opening
         self._together = checked_count("together", together, MOST_TOGETHER) or MAX_BATCH
         # Primitives of asyncio belong to one event loop, and a program may have several, one after the other.
@@ -98,29 +103,43 @@ class AsyncExplainer:
         raise UsageError("an AsyncExplainer cannot be pickled: send an Explainer, or make one in each process")
 
     async def explain(
-        self, image: ImageLike, class_index: Class = None, *, verify: bool = False, keep_photo: bool = True
+        self,
+        image: ImageLike,
+        class_index: Class = None,
+        *,
+        size: SizeLike = None,
+        verify: bool = False,
+        keep_photo: bool = True,
     ) -> Explanation:
         """Explain one class of one picture.
 
         Args:
             image: As for `Explainer.explain`, like the arguments that follow.
             class_index: See `Explainer.explain`.
+            size: See `Explainer.explain`.
             verify: See `Explainer.explain`.
             keep_photo: See `Explainer.explain`.
 
         Raises:
             ImageError, UsageError, FusionCamError: As of `Explainer.explain`; the AsyncExplainer is closed.
         """
-        return await self._explain(image, class_index, verify, keep_photo, None)
+        return await self._explain(image, class_index, size, verify, keep_photo, None)
 
     async def explain_progressively(
-        self, image: ImageLike, class_index: Class = None, *, verify: bool = False, keep_photo: bool = True
+        self,
+        image: ImageLike,
+        class_index: Class = None,
+        *,
+        size: SizeLike = None,
+        verify: bool = False,
+        keep_photo: bool = True,
     ) -> AsyncGenerator[Explanation]:
         """Explain one class of one picture, and show the maps while they are made.
 
         Args:
             image: As for `Explainer.explain`, like the arguments that follow.
             class_index: See `Explainer.explain`.
+            size: See `Explainer.explain`.
             verify: See `Explainer.explain`.
             keep_photo: See `Explainer.explain`.
 
@@ -142,7 +161,7 @@ class AsyncExplainer:
         def watch(explanations: Sequence[Explanation]) -> None:
             loop.call_soon_threadsafe(show, explanations[0])
 
-        task = asyncio.ensure_future(self._explain(image, class_index, verify, keep_photo, watch))
+        task = asyncio.ensure_future(self._explain(image, class_index, size, verify, keep_photo, watch))
         task.add_done_callback(lambda _: changed.set())
         try:
             while not task.done():
@@ -157,18 +176,19 @@ class AsyncExplainer:
                 await task
 
     async def _explain(
-        self, image: ImageLike, class_index: Class, verify: bool, keep: bool, watch: Watch | None
+        self, image: ImageLike, class_index: Class, size: SizeLike, verify: bool, keep: bool, watch: Watch | None
     ) -> Explanation:
         arrived = time.monotonic()
         room = self._rooms.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self._together))
         async with room:
             batcher = await self._open()
             index = batcher.pipeline.check_class(class_index)
-            picture = await asyncio.to_thread(prepare, image, self.manifest.preprocessing, keep)
+            checked = self._holder.checked_size(size)
+            picture = await asyncio.to_thread(prepare_at, image, self.manifest, checked, keep)
             self._check_open()
             job = Job(
                 picture.x, index, self.methods, self._budget, math.inf, verify, arrived,
-                progress_maps=watch, photo=picture,
+                progress_maps=watch, photo=picture, size=None if checked is None else picture.x.shape[1:],
             )  # fmt: skip
             (pending,) = batcher.submit([job])
             return await pending.wait()

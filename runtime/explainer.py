@@ -8,15 +8,17 @@ from typing import NamedTuple, Self
 from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import UInt8Array
 from fusioncam.manifest import Manifest
-from fusioncam.runtime.arguments import Bundles, Class, Classes, checked_choice, checked_count, entries
+from fusioncam.runtime.arguments import Bundles, Class, Classes, SizeLike, checked_choice, checked_count, entries
 from fusioncam.runtime.budget import Budget, Deadline, checked_budget
 from fusioncam.runtime.engine import (
     IN_FLIGHT,
+    MAX_SIZES,
     EngineOptions,
     ExplainRequest,
     Pipeline,
     PipelineHolder,
     Progress,
+    SizedPipelines,
     Target,
     TargetChoice,
     checked_smoothing,
@@ -27,10 +29,12 @@ from fusioncam.runtime.methods import checked_for, checked_methods
 from fusioncam.runtime.photos.given import is_single
 from fusioncam.runtime.photos.model_input import ImageLike, as_input
 from fusioncam.runtime.picture import DEFAULT_COLORMAP, checked_opacity, color_table
+from fusioncam.runtime.prepared import prepare_at
 from fusioncam.runtime.providers.naming import warn_of_clash
 from fusioncam.runtime.providers.spec import Provider
 
 MOST_CHUNK = 1 << 20
+MOST_SIZES = 1 << 10
 THREADS_PER_CORE = 4  # at most: thousands of threads end in a standstill
 
 
@@ -60,6 +64,7 @@ def checked_opening(
     smooth: Sequence[str],
     kernels: bool,
     allow_cpu: bool,
+    max_sizes: int,
 ) -> Opening:
     """Check the arguments of an `Explainer`, which says what they are and what is raised, and read its bundles."""
     checked_methods(methods)
@@ -70,7 +75,9 @@ def checked_opening(
     bundles = read_bundles(bundle)
     checked = checked_for(methods, [b.manifest for b in bundles], budget)
     options = EngineOptions(providers, chunk, threads, kernels, allow_cpu=allow_cpu)
-    holder = PipelineHolder(bundles, options, smooth, checked if isinstance(budget, Deadline) else ())
+    rehearsed = checked if isinstance(budget, Deadline) else ()
+    kept = checked_count("max_sizes", max_sizes, MOST_SIZES) or MAX_SIZES
+    holder = PipelineHolder(bundles, options, smooth, rehearsed, kept)
     return Opening(checked, budget, bundles[0].manifest, holder)
 
 
@@ -102,6 +109,8 @@ class Explainer:
         kernels: Whether kernels may make the maps on a GPU. Without, masks and maps are made on the host.
         allow_cpu: Whether nodes that no provider takes may run on the CPU, with a warning; else they are an error.
             Naming the CPU among the providers allows it, too.
+        max_sizes: Sizes of the input, beside the bundle's own, whose sessions are kept open: those that were used last.
+            Sessions of a size take about the memory of another Explainer.
 
     Raises:
         BundleError: The folder is no bundle, or a file of it is missing or was changed.
@@ -122,8 +131,11 @@ class Explainer:
         smooth: Sequence[str] = (),
         kernels: bool = True,
         allow_cpu: bool = False,
+        max_sizes: int = MAX_SIZES,
     ) -> None:
-        opening = checked_opening(bundle, providers, methods, budget, chunk, threads, smooth, kernels, allow_cpu)
+        opening = checked_opening(
+            bundle, providers, methods, budget, chunk, threads, smooth, kernels, allow_cpu, max_sizes
+        )
         self.methods, self._budget, self.manifest, self._holder = opening
         self._holder.hold()
 
@@ -135,6 +147,11 @@ class Explainer:
     def pipeline(self) -> Pipeline:
         """Return the pipeline, which an Explainer from another process opens now; raise UsageError after `close`."""
         return self._holder.pipeline()
+
+    @property
+    def pipelines(self) -> SizedPipelines:
+        """Return the pipelines of all sizes, as `pipeline` does that of the bundle's own."""
+        return self._holder.pipelines()
 
     @property
     def chunk(self) -> int:
@@ -156,6 +173,7 @@ class Explainer:
         image: ImageLike,
         class_index: Class = None,
         *,
+        size: SizeLike = None,
         verify: bool = False,
         progress: Progress | None = None,
         progress_maps: Callable[[Explanation], None] | None = None,
@@ -168,6 +186,10 @@ class Explainer:
                 (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) in an array of any library, uint8, uint16 or float in 0..1;
                 or a preprocessed float32 (C, H, W) or (1, C, H, W) array of the size of the model's input.
             class_index: The class, by its number or its name; by default, and for -1, the top one.
+            size: (H, W) of the model's input, for a bundle of any size (`fusioncam export --size any`); or `photo`, the
+                largest that the model takes within the photo's own, of at most a megapixel. By default the bundle's own
+                size. The first explanation at a size derives its graphs, which takes as long as an export; they are
+                kept in the user's cache folder.
             verify: Whether the model is asked if the map is evidence: 23 passes more, see `Explanation.verdict`. They
                 count against a budget that is a number.
             progress: Called with (done, all) masked passes after every chunk.
@@ -180,14 +202,16 @@ class Explainer:
 
         Raises:
             ImageError: The picture cannot be read or is of another shape, type or content.
-            UsageError: There is no such class.
+            UsageError: There is no such class, or the bundle or its model does not take this size.
+            LibraryError: The size is new, and a library of the export is missing.
             FusionCamError: The model cannot be run, or gives NaN or infinity.
         """
         request = self._request(image, [self.pipeline.check_class(class_index)], progress, verify, keep_photo)
         if progress_maps is not None:
             watch = progress_maps
             request = replace(request, progress_maps=lambda explanations: watch(explanations[0]))
-        ((explanation,),) = self.pipeline.run([self.pipeline.task(request)], self.methods, verify)
+        checked = self._holder.checked_size(size)
+        ((explanation,),) = self._holder.pipelines().run([request], checked, self.methods, verify)
         return explanation
 
     def explain_batch(
@@ -197,6 +221,7 @@ class Explainer:
         *,
         top: int | None = None,
         above: float | None = None,
+        size: SizeLike = None,
         verify: bool = False,
         progress: Progress | None = None,
         keep_photos: bool = False,
@@ -211,6 +236,7 @@ class Explainer:
             top: In place of class_index: the so many most probable classes of each picture, the first one first.
             above: In place of class_index: the classes of at least this probability, most probable first; a picture may
                 have none.
+            size: As for `explain`, of all pictures; with `photo`, neighbours of one size share runs of the model.
             verify: As for `explain`; 20 passes for each class of a picture, and 3 that they share.
             progress: Called with (done, all) masked passes of each picture, after every chunk.
             keep_photos: As `keep_photo` of `explain`; by default not, as many photos fill the memory.
@@ -225,21 +251,22 @@ class Explainer:
         if is_single(images) or not isinstance(images, Iterable):
             raise UsageError("explain_batch takes a list of pictures; use explain for a single one")
         choice = checked_choice(class_index, top, above, self.manifest)
-        pipeline = self.pipeline  # to the end, even if another thread closes the Explainer meanwhile
-        tasks = (
-            pipeline.task(self._request(image, targets, progress, verify, keep_photos))
+        pipelines, checked = self._holder.pipelines(), self._holder.checked_size(size)
+        requests = (
+            self._request(image, targets, progress, verify, keep_photos)
             for image, targets in self._pairs(images, choice or class_index)
             if targets
         )
         # Within a deadline, a picture gets the machine for itself.
         together = 1 if isinstance(self._budget, Deadline) else IN_FLIGHT
-        return [e for made in pipeline.run(tasks, self.methods, verify, together) for e in made]
+        return [e for made in pipelines.run(requests, checked, self.methods, verify, together) for e in made]
 
     def overlay(
         self,
         image: ImageLike,
         class_index: Class = None,
         *,
+        size: SizeLike = None,
         method: str = "fusion_cam",
         colormap: str = DEFAULT_COLORMAP,
         opacity: float = 0.7,
@@ -249,6 +276,7 @@ class Explainer:
         Args:
             image: As for `explain`.
             class_index: As for `explain`.
+            size: As for `explain`.
             method: The method of the map.
             colormap: A name in `fusioncam.runtime.picture.COLORMAPS`.
             opacity: Of the colours where the map is 0.4 or more, in [0, 1].
@@ -262,8 +290,10 @@ class Explainer:
         methods, budget = self.pipeline.check([method], self._budget)
         opacity, colors = checked_opacity(opacity), color_table(colormap)
         targets = [self.pipeline.check_class(class_index)]
-        _, x = as_input(image, self.manifest.preprocessing)
-        return self.pipeline.overlay(ExplainRequest(x, targets, methods, budget), colors, opacity)
+        checked, own = self._holder.checked_size(size), self.manifest.preprocessing
+        x = as_input(image, own)[1] if checked is None else prepare_at(image, self.manifest, checked).x
+        pipeline = self.pipelines.at(x.shape[1:])
+        return pipeline.overlay(ExplainRequest(x, targets, methods, budget), colors, opacity)
 
     def _pairs(
         self, images: Iterable[ImageLike], classes: TargetChoice | Class | Sequence[Classes]

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from fusioncam.errors import UsageError
+from fusioncam.free_size import PHOTO, Size
 from fusioncam.kernels.arrays import Float32Array, UInt8Array
-from fusioncam.manifest import Preprocessing
-from fusioncam.runtime.photos.geometry import display_image, shown_part
-from fusioncam.runtime.photos.given import open_given
+from fusioncam.manifest import Manifest, Preprocessing
+from fusioncam.runtime.photos.geometry import display_image, full_size, shown_part
+from fusioncam.runtime.photos.given import Given, open_given
 from fusioncam.runtime.photos.model_input import DARK, ImageLike, normalised, unpreprocess
 from fusioncam.runtime.picture import tile_of
 
@@ -71,11 +72,13 @@ class PreparedPicture:
     dark: bool
 
 
-def prepare(image: ImageLike | PreparedPicture, preprocessing: Preprocessing, keep: bool = False) -> PreparedPicture:
+def prepare(
+    image: ImageLike | Given | PreparedPicture, preprocessing: Preprocessing, keep: bool = False
+) -> PreparedPicture:
     """Make a picture in any form ready for the model.
 
     Args:
-        image: See `as_input`.
+        image: See `as_input`; or one that is open already, or ready.
         preprocessing: The model's own.
         keep: Whether results keep a photo that is not on disk, with all of its pixels.
 
@@ -92,3 +95,29 @@ def prepare(image: ImageLike | PreparedPicture, preprocessing: Preprocessing, ke
     shown = tile_of(shown_part(given.values, preprocessing))
     photo = ResultPhoto(shown, given.name, given.size, given.again if keep or given.on_disk else None)
     return PreparedPicture(normalised(seen, preprocessing), photo, int(seen.max()) <= DARK)
+
+
+def prepare_at(
+    image: ImageLike | Given | PreparedPicture, manifest: Manifest, size: Size | str | None, keep: bool = False
+) -> PreparedPicture:
+    """Make a picture in any form ready for one of the sizes that a model takes.
+
+    Args:
+        image: See `prepare`.
+        manifest: The bundle's.
+        size: (H, W); or `photo`, the largest within the photo's own, as the bundle's own is for a preprocessed picture;
+            None for the bundle's own.
+        keep: See `prepare`.
+
+    Raises:
+        ImageError: As of `as_input`.
+    """
+    preprocessing, free = manifest.preprocessing, manifest.free_size
+    if size is None or isinstance(image, PreparedPicture):
+        return prepare(image, preprocessing, keep)
+    if size == PHOTO:
+        image = open_given(image, preprocessing.size)
+        size = preprocessing.size
+        if image.size is not None and free is not None:
+            size = free.fitted(full_size(image.size, preprocessing), size)
+    return prepare(image, preprocessing.model_copy(update={"size": size}), keep)

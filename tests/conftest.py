@@ -255,6 +255,12 @@ def pictures():
 
 
 @pytest.fixture(scope="session")
+def free_nets():
+    """The module of networks that leave height and width open."""
+    return load(Path(__file__).with_name("free_nets.py"))
+
+
+@pytest.fixture(scope="session")
 def shared_assets():
     """The folder of real models and photos beside the checkout; tests that need it are skipped without it."""
     folder = Path(__file__).resolve().parents[2] / "shared" / "assets"

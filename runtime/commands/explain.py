@@ -8,9 +8,10 @@ from typer import Argument, Option
 
 from fusioncam import supervisor
 from fusioncam.errors import UsageError
+from fusioncam.free_size import PHOTO
 from fusioncam.runtime.commands.completion import choice, class_names, word_list
 from fusioncam.runtime.commands.engines import EngineName, RayAddress, Workers, checked_cluster
-from fusioncam.runtime.commands.lists import parts
+from fusioncam.runtime.commands.lists import parts, size_of
 from fusioncam.runtime.commands.options import (
     DEFAULT_METHODS,
     AllowCpu,
@@ -65,6 +66,10 @@ Also = Annotated[
     list[Path] | None,
     Option(metavar="BUNDLE", help="Average with the maps of another layer's bundle of the same model."),
 ]
+InputSize = Annotated[
+    str | None,
+    word_list("Size of the input, for a bundle of any size: H,W, or photo (the photo's own).", "--size", metavar="H,W"),
+]
 Verify = Annotated[bool, Option("--verify", help="Ask the model if the map is evidence: a verdict, by 23 passes more.")]
 Style = Annotated[str, choice("Style of the pictures: heat | contour | top.", metavar="STYLE")]
 Top = Annotated[float | None, Option(metavar="P", help="Percent of the pixels that --style top outlines (default 20).")]
@@ -101,6 +106,7 @@ def explain(
     budget: Budget = "exact",
     smooth: Smooth = "",
     also: Also = None,
+    size: InputSize = None,
     verify: Verify = False,
     engine: EngineName = "local",
     workers: Workers = 1,
@@ -140,6 +146,7 @@ def explain(
     config = MakingConfig(
         (bundle, *(also or [])), None if methods is None else parts(methods), parse_budget(budget), parts(smooth),
         verify=verify, output=output, providers=parts(providers), chunk=chunk, threads=threads, allow_cpu=allow_cpu,
+        size=size_of(size, PHOTO),
     )  # fmt: skip
     select = partial(ClassSelection.of, classes=classes or (), versus=versus, top=most_probable, above=above)
     kind = None if table is None else checked_kind(table)

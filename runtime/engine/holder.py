@@ -1,4 +1,4 @@
-"""The holder of an Explainer's pipeline: closes it, and opens it anew in another process."""
+"""The holder of an Explainer's pipelines: closes them, and opens them anew in another process."""
 
 import os
 import threading
@@ -9,11 +9,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from fusioncam.errors import BundleError, UsageError
+from fusioncam.free_size import Size
+from fusioncam.runtime.arguments import checked_size
 from fusioncam.runtime.engine.options import EngineOptions
 from fusioncam.runtime.engine.pipeline import BundleFolder, Pipeline, read_bundles
+from fusioncam.runtime.engine.sizes import MAX_SIZES, SizeChoice, SizedPipelines
+from fusioncam.size_cache import sized_bundle
 
 CPU_ALONE = "cpu"
-KEPT = 2  # pipelines that a process keeps open for Explainers that came from another process
+KEPT = 2  # Explainers that came from another process, whose pipelines a process keeps open
 
 
 class _Process:
@@ -30,9 +34,9 @@ class _Process:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self.kept: OrderedDict[str, Pipeline] = OrderedDict()
+        self.kept: OrderedDict[str, SizedPipelines] = OrderedDict()
         self.holders: weakref.WeakSet[PipelineHolder] = weakref.WeakSet()
-        self.lost: list[Pipeline] = []
+        self.lost: list[SizedPipelines] = []
 
     def forked(self) -> None:
         """Lose all pipelines, in a process that was just forked; those of the CPU alone are opened anew when needed."""
@@ -44,16 +48,17 @@ class _Process:
 
 
 class PipelineHolder:
-    """Opens the pipeline of bundles, and gives it up.
+    """Opens the pipelines of bundles, and gives them up.
 
-    A holder can be pickled. In the process that unpickles it, the pipeline is opened when it is first asked for, and
-    shared by all copies of the holder. So it is in a forked process, on the CPU.
+    A holder can be pickled. In the process that unpickles it, the pipelines are opened when they are first asked for,
+    and shared by all copies of the holder. So they are in a forked process, on the CPU.
 
     Args:
         bundles: The bundles, as `read_bundles` gives them.
         options: Options of the engines.
         smooth: Further views of every picture.
         rehearsed: Methods to rehearse for a deadline; none for other budgets.
+        max_sizes: Pipelines of other sizes to keep open, at most.
     """
 
     def __init__(
@@ -62,30 +67,46 @@ class PipelineHolder:
         options: EngineOptions,
         smooth: Sequence[str],
         rehearsed: Sequence[str] = (),
+        max_sizes: int = MAX_SIZES,
     ) -> None:
         self._bundles = [BundleFolder(b.folder.absolute(), b.manifest) for b in bundles]
-        self._options, self._smooth, self._rehearsed = options, smooth, rehearsed
+        self._options, self._smooth, self._rehearsed, self._max_sizes = options, smooth, rehearsed, max_sizes
         self._key, self._closed = uuid.uuid4().hex, False
-        self._pipeline: Pipeline | None = None
+        self._pipelines: SizedPipelines | None = None
         _PROCESS.holders.add(self)
 
-    def open(self) -> Pipeline:
-        """Open a pipeline of these bundles.
+    def open(self) -> SizedPipelines:
+        """Open the pipeline of the bundles' own size, and prepare to open others.
 
         Raises:
             ProviderError, DeviceError, BundleError, UsageError: As of `Pipeline.open`.
         """
-        pipeline = Pipeline.open(self._bundles, self._options, self._smooth)
+        return SizedPipelines(self._opened(self._bundles), self._open_at, self._max_sizes)
+
+    def _open_at(self, size: Size) -> Pipeline:
+        """Open the pipeline of another size, whose graphs are derived where they are not kept."""
+        return self._opened([BundleFolder(*sized_bundle(*bundle, size)) for bundle in self._bundles])
+
+    def _opened(self, bundles: Sequence[BundleFolder]) -> Pipeline:
+        pipeline = Pipeline.open(bundles, self._options, self._smooth, [b.folder for b in self._bundles])
         if self._rehearsed:
             pipeline.rehearse(self._rehearsed)
         return pipeline
 
     def hold(self) -> None:
         """Open the pipeline now; raise the errors of `open`."""
-        self._pipeline = self.open()
+        self._pipelines = self.open()
 
     def pipeline(self) -> Pipeline:
-        """Return the pipeline.
+        """Return the pipeline of the bundles' own size; raise the errors of `pipelines`."""
+        return self.pipelines().own
+
+    def checked_size(self, size: Any) -> SizeChoice:
+        """Return a size of the input, see `checked_size`; raise UsageError where the bundles do not take it."""
+        return checked_size(size, [b.manifest for b in self._bundles])
+
+    def pipelines(self) -> SizedPipelines:
+        """Return the pipelines.
 
         Raises:
             UsageError: The holder is closed.
@@ -94,8 +115,8 @@ class PipelineHolder:
         """
         if self._closed:
             raise UsageError("this Explainer is closed: make a new one, or close it later")
-        if self._pipeline is not None:
-            return self._pipeline
+        if self._pipelines is not None:
+            return self._pipelines
         with _PROCESS.lock:
             kept = _PROCESS.kept
             if self._key not in kept:
@@ -107,19 +128,19 @@ class PipelineHolder:
             return kept[self._key]
 
     def close(self) -> None:
-        """Give the pipeline up: its sessions, threads and memory go as soon as nothing runs on them."""
-        self._closed, self._pipeline = True, None
+        """Give the pipelines up: their sessions, threads and memory go as soon as nothing runs on them."""
+        self._closed, self._pipelines = True, None
         with _PROCESS.lock:
             _PROCESS.kept.pop(self._key, None)
 
-    def forked(self) -> list[Pipeline]:
-        """Return the pipeline of the process before the fork, if there is one, and forget one of the CPU.
+    def forked(self) -> list[SizedPipelines]:
+        """Return the pipelines of the process before the fork, if there are any, and forget those of the CPU.
 
         Others stay: they say themselves that a forked process cannot use them.
         """
-        lost = [] if self._pipeline is None else [self._pipeline]
-        if any(pipeline.preferred.providers == (CPU_ALONE,) for pipeline in lost):
-            self._pipeline = None
+        lost = [] if self._pipelines is None else [self._pipelines]
+        if any(pipelines.own.preferred.providers == (CPU_ALONE,) for pipelines in lost):
+            self._pipelines = None
         return lost
 
     def _check_bundles(self) -> None:
@@ -128,7 +149,7 @@ class PipelineHolder:
                 raise BundleError(f"{bundle.folder} has changed since the Explainer was pickled: make a new one")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_pipeline": None}
+        return {**vars(self), "_pipelines": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)

@@ -91,7 +91,11 @@ class Pipeline:
 
     @classmethod
     def open(
-        cls, bundles: Sequence[BundleFolder], options: EngineOptions | None = None, smooth: Sequence[str] = ()
+        cls,
+        bundles: Sequence[BundleFolder],
+        options: EngineOptions | None = None,
+        smooth: Sequence[str] = (),
+        folders: Sequence[Path] | None = None,
     ) -> "Pipeline":
         """Open the engines of bundles, as `read_bundles` gives them.
 
@@ -99,13 +103,15 @@ class Pipeline:
             bundles: The bundles.
             options: Options of the engines.
             smooth: Further views of every picture.
+            folders: The folders that results name; by default those of the bundles.
 
         Raises:
             ProviderError, DeviceError, BundleError, UsageError: As of `open_engines`.
         """
         options = options or EngineOptions()
         engines = [open_engines(*b, options) for b in bundles]
-        return cls([b.manifest for b in bundles], engines, smooth, [b.folder for b in bundles])
+        named = [b.folder for b in bundles] if folders is None else folders
+        return cls([b.manifest for b in bundles], engines, smooth, named)
 
     @property
     def preferred(self) -> Engine:

@@ -11,6 +11,7 @@ from fusioncam.runtime.budget import Budget
 from fusioncam.runtime.engine.progress import Clock, Progress
 from fusioncam.runtime.explanation import Explanation, Passes
 from fusioncam.runtime.methods import METHODS
+from fusioncam.runtime.photos.given import Given
 from fusioncam.runtime.photos.model_input import ImageLike
 from fusioncam.runtime.prepared import PreparedPicture, ResultPhoto
 from fusioncam.runtime.probes.verdict import passes_of
@@ -62,7 +63,7 @@ class ExplainRequest:
         dark: Whether the picture is nearly black, see `PreparedPicture`.
     """
 
-    x: ImageLike | PreparedPicture
+    x: ImageLike | Given | PreparedPicture
     targets: Sequence[Target] | TargetChoice = (TOP_CLASS,)
     methods: Sequence[str] = METHODS
     budget: Budget = "exact"

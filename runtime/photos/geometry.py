@@ -89,6 +89,13 @@ def _cut_first(whole: int, size: int, scale: float, preprocessing: Preprocessing
     return Axis(whole, size * whole / length, first * size / length, size)
 
 
+def full_size(photo_size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
+    """Return the size (H, W) of input for which a photo (H0, W0) is cut, but its pixels stay as they are."""
+    fraction = 1.0 if preprocessing.resize == "squash" else preprocessing.crop_fraction
+    height, width = (max(math.floor(n * fraction + 1e-6), 1) for n in photo_size)
+    return height, width
+
+
 def _half(left: int, preprocessing: Preprocessing) -> int:
     return left // 2 if preprocessing.crop_rounding == "down" else round(left / 2)
 

@@ -84,12 +84,14 @@ def open_given(image: Any, size: tuple[int, int]) -> Given:
     """Open a picture, whatever form it has.
 
     Args:
-        image: See `as_input`.
+        image: See `as_input`; one that is open already stays as it is.
         size: (H, W) of the model's input.
 
     Raises:
         ImageError: The picture cannot be read, has no form of a picture, or could mean two things.
     """
+    if isinstance(image, Given):
+        return image
     if isinstance(image, Photo):
         given = open_given(image.pixels, size)
         return replace(given, name=given.name if image.name is None else _name(image.name))

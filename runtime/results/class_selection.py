@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from fusioncam.errors import UsageError
 from fusioncam.manifest import Manifest
-from fusioncam.runtime.arguments import checked_class
+from fusioncam.runtime.arguments import SizeLike, checked_class
 from fusioncam.runtime.difference import Difference, difference
 from fusioncam.runtime.engine import Progress
 from fusioncam.runtime.explainer import Explainer
@@ -75,20 +76,25 @@ class ClassSelection:
             raise UsageError("--above must be a probability, 0 to 1")
 
     def explain(
-        self, explainer: Explainer, photo: ImageLike, progress: Progress | None, verify: bool = False
+        self,
+        explainer: Explainer,
+        photo: ImageLike,
+        progress: Progress | None,
+        verify: bool = False,
+        size: SizeLike = None,
     ) -> list[Explanation] | list[Difference]:
         """Explain the selected classes of one picture, with verdicts if `verify`; differences have none.
 
         Raises:
             FusionCamError: See `Explainer.explain_batch` and `difference`.
         """
+        explain = partial(explainer.explain_batch, [photo], size=size, progress=progress)
         if self.versus is not None:
             pair = [*(self.classes or (-1,)), self.versus]
-            return [difference(*explainer.explain_batch([photo], [pair], progress=progress))]
+            return [difference(*explain([pair]))]
         if self.top is not None or self.above is not None:
-            return explainer.explain_batch([photo], top=self.top, above=self.above, verify=verify, progress=progress)
-        classes = list(self.classes) or None
-        explanations = explainer.explain_batch([photo], [classes], verify=verify, progress=progress)
+            return explain(top=self.top, above=self.above, verify=verify)
+        explanations = explain([list(self.classes) or None], verify=verify)
         # The top class may be among those selected by number, which shows only now.
         return list({e.class_index: e for e in explanations}.values())
 

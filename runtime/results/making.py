@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Self
 from fusioncam.errors import FusionCamError, UsageError, out_of_memory
 from fusioncam.manifest import Manifest
 from fusioncam.output import Content, encode_png, write_npz
-from fusioncam.runtime.arguments import of_one_model
+from fusioncam.runtime.arguments import SizeLike, checked_size, of_one_model
 from fusioncam.runtime.budget import Budget
 from fusioncam.runtime.difference import Difference
 from fusioncam.runtime.engine import Progress, read_bundles
@@ -79,6 +79,7 @@ class MakingConfig:
         chunk: See `Explainer`.
         threads: See `Explainer`.
         allow_cpu: See `Explainer`.
+        size: See `Explainer.explain`.
     """
 
     bundles: tuple[Path, ...]
@@ -92,6 +93,7 @@ class MakingConfig:
     chunk: int | None = None
     threads: int | None = None
     allow_cpu: bool = False
+    size: SizeLike = None
 
     def read(self) -> tuple[Manifest, tuple[str, ...]]:
         """Return the manifest of the first bundle and the methods, without opening a graph.
@@ -100,14 +102,17 @@ class MakingConfig:
             BundleError, UsageError: As of `Explainer`.
         """
         manifests = [bundle.manifest for bundle in read_bundles(list(self.bundles))]
+        checked_size(self.size, manifests)
         return of_one_model(manifests), checked_for(self.methods, manifests, self.budget)
 
     def open(self) -> Explainer:
         """Return the Explainer; raise the errors that it raises."""
-        return Explainer(
+        explainer = Explainer(
             list(self.bundles), self.providers, self.methods, self.budget,
             chunk=self.chunk, threads=self.threads, smooth=self.smooth, allow_cpu=self.allow_cpu,
         )  # fmt: skip
+        checked_size(self.size, [explainer.manifest])
+        return explainer
 
 
 @dataclass(frozen=True)
@@ -197,11 +202,14 @@ class ResultMaker:
     def _of(self, file: PhotoFile, progress: Progress | None) -> PhotoResult:
         with native_stderr():  # libpng and libjpeg write their complaints there
             photo, fingerprint = file.read()
-        explained = self._config.selection.explain(self._explainer, photo, progress, self._config.verify)
+        explained = self._config.selection.explain(
+            self._explainer, photo, progress, self._config.verify, self._config.size
+        )
         return PhotoResult(file, tuple(self._of_class(e, photo) for e in explained), fingerprint)
 
     def _of_class(self, e: Explanation | Difference, photo: Photo) -> ClassResult:
-        options, preprocessing = self._config.output, self._explainer.manifest.preprocessing
+        options, (_, preprocessing) = self._config.output, e.origin
+        assert preprocessing is not None
         size = (photo.pixels.shape[0], photo.pixels.shape[1])
         at_photo = options.resolution == "photo"
         # A generator, as arrays at the photo's resolution are large.

@@ -31,6 +31,7 @@ def settings_of(config: MakingConfig, methods: tuple[str, ...]) -> dict[str, Any
             "resolution": config.output.resolution,
             "separate": config.output.separate,
             "panel": config.output.panel,
+            **({} if config.size is None else {"size": config.size}),
             **asdict(config.output.draw),
             "version": fusioncam.__version__,
         }

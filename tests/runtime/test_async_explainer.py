@@ -104,8 +104,8 @@ def test_explanations_share_runs_and_are_those_of_an_explainer(tiny, pictures, c
 def test_no_more_pictures_than_agreed_are_decoded(pictures, run, monkeypatch):
     begun = []
     module = sys.modules["fusioncam.runtime.async_explainer"]
-    plain = module.prepare
-    monkeypatch.setattr(module, "prepare", lambda *a: (begun.append(1), plain(*a))[1])
+    plain = module.prepare_at
+    monkeypatch.setattr(module, "prepare_at", lambda *a: (begun.append(1), plain(*a))[1])
 
     async def work(explainer, gate):
         waiting = [asyncio.create_task(explainer.explain(pictures[0])) for _ in range(6)]

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from fusioncam.errors import BusyError, DeadlineError, FusionCamError, UsageError
 from fusioncam.runtime.budget import Auto
-from fusioncam.runtime.engine import Pipeline, RunningTask, Scheduler, Task
+from fusioncam.runtime.engine import Pipeline, RunningTask, Scheduler, SizedPipelines, Task
 from fusioncam.runtime.engine.protocols import Engine
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.service.batching.job import Job, PendingJob
@@ -44,8 +44,8 @@ class Batcher:
 
     Args:
         name: The model's name.
-        open_pipeline: Opens the pipeline in the thread of the batcher: engines with CUDA graphs belong to the thread
-            that opens them.
+        open_pipeline: Opens the pipeline, or those of several sizes, in the thread of the batcher: engines with CUDA
+            graphs belong to the thread that opens them.
         max_batch: Jobs that run together, at most: bounds the memory.
         queue: Jobs that may wait besides.
         observer: Told how jobs fare.
@@ -58,7 +58,7 @@ class Batcher:
     def __init__(
         self,
         name: str,
-        open_pipeline: Callable[[], Pipeline],
+        open_pipeline: Callable[[], Pipeline | SizedPipelines],
         *,
         max_batch: int = MAX_BATCH,
         queue: int = QUEUE,
@@ -72,13 +72,14 @@ class Batcher:
         self._schedulers: dict[Engine, Scheduler[Explanations]] = {}
         self._changed, self._closing = threading.Condition(), False
         self._pace, self._since = 0.0, time.monotonic()  # seconds per job; when the last one left, or the first came
-        opened: Future[Pipeline] = Future()
+        opened: Future[SizedPipelines] = Future()
         self._thread = threading.Thread(
             target=self._work, args=(open_pipeline, opened), name=f"batcher of {name}", daemon=True
         )
         self._thread.start()
         _BATCHERS.add(self)
-        self.pipeline = opened.result()
+        self._pipelines = opened.result()
+        self.pipeline = self._pipelines.own
 
     @property
     def waiting(self) -> int:
@@ -160,10 +161,10 @@ class Batcher:
                     self._observer.queued(self.name, -1)
                     return
 
-    def _work(self, open_pipeline: Callable[[], Pipeline], opened: Future[Pipeline]) -> None:
+    def _work(self, open_pipeline: Callable[[], Pipeline | SizedPipelines], opened: Future[SizedPipelines]) -> None:
         """Work on jobs, in the thread of the batcher, until it is closed."""
         try:
-            opened.set_result(open_pipeline())
+            opened.set_result(SizedPipelines.of(open_pipeline()))
         except Exception as error:
             opened.set_exception(error)
             return
@@ -214,26 +215,27 @@ class Batcher:
             pending = self._waiting.popleft()
         try:
             self._observer.queued(self.name, -1)
-            scheduler = self._scheduler(pending.job)
+            pipeline = self._pipelines.at(pending.job.size)
+            scheduler = self._scheduler(pipeline, pending.job)
         except Exception as error:
             pending.fail(error)
             return None
-        self._running.append(_RunningJob(pending, scheduler.start(self._explain(pending)), scheduler))
+        self._running.append(_RunningJob(pending, scheduler.start(self._explain(pipeline, pending)), scheduler))
         return scheduler
 
-    def _scheduler(self, job: Job) -> Scheduler[Explanations]:
+    def _scheduler(self, pipeline: Pipeline, job: Job) -> Scheduler[Explanations]:
         """Return the scheduler of the engine for a job."""
         try:
-            engine = self.pipeline.engine_for(job.methods, job.verify)
+            engine = pipeline.engine_for(job.methods, job.verify)
         except FusionCamError:  # the engine cannot be opened; the task will raise the same error
-            engine = self.pipeline.preferred
+            engine = pipeline.preferred
         if engine not in self._schedulers:
             self._schedulers[engine] = engine.scheduler(self.max_batch)
         return self._schedulers[engine]
 
-    def _explain(self, pending: PendingJob) -> Task[Explanations]:
+    def _explain(self, pipeline: Pipeline, pending: PendingJob) -> Task[Explanations]:
         pending.check()
-        return (yield from self.pipeline.task(pending.request()))
+        return (yield from pipeline.task(pending.request()))
 
     def _stop_expired(self) -> None:
         for job in self._running:
@@ -272,6 +274,9 @@ class Batcher:
             explanation = job.pending.answer(job.task)
             if explanation is not None:
                 self._report(job.pending.job, explanation)
+        if any(job.pending.job.size for job in ended):  # or engines of sizes that were given up would stay
+            own = self.pipeline.preferred
+            self._schedulers = {e: s for e, s in self._schedulers.items() if s.tasks or e is own}
 
     def _report(self, job: Job, explanation: Explanation) -> None:
         """Tell the observer of a successful job."""

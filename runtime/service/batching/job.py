@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from fusioncam.errors import DeadlineError, FusionCamError
+from fusioncam.free_size import Size
 from fusioncam.kernels.arrays import Array
 from fusioncam.runtime.budget import Budget
 from fusioncam.runtime.engine import Clock, ExplainRequest, RunningTask
@@ -31,6 +32,7 @@ class Job:
         condition: Decides by the prediction if maps are made; None makes them always.
         progress_maps: Called in the thread of the batcher with preliminary explanations, one of this picture.
         photo: The photo behind a preprocessed array, for the explanation.
+        size: (H, W) of the picture, where that is not the model's own size.
     """
 
     image: Array
@@ -43,6 +45,7 @@ class Job:
     condition: Condition | None = None
     progress_maps: Callable[[Sequence[Explanation]], None] | None = None
     photo: PreparedPicture | None = None
+    size: Size | None = None
 
 
 class PendingJob:

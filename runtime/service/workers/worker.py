@@ -19,7 +19,7 @@ import numpy as np
 import uvicorn
 from fastapi import FastAPI
 
-from fusioncam.runtime.engine import TOP_CLASS, ExplainRequest, Pipeline
+from fusioncam.runtime.engine import TOP_CLASS, ExplainRequest, SizedPipelines
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.methods import checked_methods
 from fusioncam.runtime.service.batching.batcher import Batcher
@@ -77,7 +77,7 @@ def _settle() -> None:
     return_freed_memory()
 
 
-def _open_pipeline(config: WorkerConfig, bundle: Path) -> Pipeline:
+def _open_pipeline(config: WorkerConfig, bundle: Path) -> SizedPipelines:
     """Load a model, and have it explain a few times: first runs allocate, and take longer than deadlines allow for."""
     methods = checked_methods(None, config.settings.check_bundle(bundle).gradient)
     explainer = Explainer(
@@ -90,7 +90,7 @@ def _open_pipeline(config: WorkerConfig, bundle: Path) -> Pipeline:
     task = pipeline.task(ExplainRequest(picture, [TOP_CLASS], methods, budget))
     list(pipeline.run([task], methods))
     pipeline.rehearse(methods)
-    return pipeline
+    return explainer.pipelines
 
 
 class Worker:
