@@ -117,7 +117,7 @@ def checked_size(size: Any, manifests: Sequence[Manifest]) -> tuple[int, ...] | 
         UsageError: It is no size, or none that the model takes.
     """
     own = manifests[0].preprocessing.size
-    if size is None or (not isinstance(size, str) and size == own):
+    if size is None:
         return None
     numbers: tuple[int, ...] | str = PHOTO
     if size != PHOTO or not isinstance(size, str):

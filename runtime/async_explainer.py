@@ -15,8 +15,8 @@ from fusioncam.errors import UsageError
 from fusioncam.runtime.arguments import Bundles, Class, SizeLike, checked_count
 from fusioncam.runtime.budget import Budget
 from fusioncam.runtime.engine import MAX_SIZES
-from fusioncam.runtime.explainer import checked_opening
 from fusioncam.runtime.explanation import Explanation
+from fusioncam.runtime.opening import checked_opening
 from fusioncam.runtime.photos.model_input import ImageLike
 from fusioncam.runtime.prepared import prepare_at
 from fusioncam.runtime.providers.spec import Provider

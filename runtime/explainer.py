@@ -1,84 +1,30 @@
 """The Explainer: a bundle in, maps out."""
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import NamedTuple, Self
+from typing import Self
 
 from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import UInt8Array
-from fusioncam.manifest import Manifest
-from fusioncam.runtime.arguments import Bundles, Class, Classes, SizeLike, checked_choice, checked_count, entries
+from fusioncam.runtime.arguments import Bundles, Class, Classes, SizeLike, checked_choice, entries
 from fusioncam.runtime.budget import Budget, Deadline, checked_budget
 from fusioncam.runtime.engine import (
     IN_FLIGHT,
     MAX_SIZES,
-    EngineOptions,
     ExplainRequest,
     Pipeline,
-    PipelineHolder,
     Progress,
     SizedPipelines,
     Target,
     TargetChoice,
-    checked_smoothing,
-    read_bundles,
 )
 from fusioncam.runtime.explanation import Explanation
-from fusioncam.runtime.methods import checked_for, checked_methods
+from fusioncam.runtime.opening import checked_opening
 from fusioncam.runtime.photos.given import is_single
 from fusioncam.runtime.photos.model_input import ImageLike, as_input
 from fusioncam.runtime.picture import DEFAULT_COLORMAP, checked_opacity, color_table
 from fusioncam.runtime.prepared import prepare_at
-from fusioncam.runtime.providers.naming import warn_of_clash
 from fusioncam.runtime.providers.spec import Provider
-
-MOST_CHUNK = 1 << 20
-MOST_SIZES = 1 << 10
-THREADS_PER_CORE = 4  # at most: thousands of threads end in a standstill
-
-
-class Opening(NamedTuple):
-    """The arguments of an Explainer, checked.
-
-    Attributes:
-        methods: The maps to make, each once.
-        budget: Masked passes to spend.
-        manifest: That of the first bundle.
-        holder: Opens the pipeline.
-    """
-
-    methods: tuple[str, ...]
-    budget: Budget
-    manifest: Manifest
-    holder: PipelineHolder
-
-
-def checked_opening(
-    bundle: Bundles,
-    providers: Sequence[Provider] | None,
-    methods: Sequence[str] | None,
-    budget: Budget,
-    chunk: int | None,
-    threads: int | None,
-    smooth: Sequence[str],
-    kernels: bool,
-    allow_cpu: bool,
-    max_sizes: int,
-) -> Opening:
-    """Check the arguments of an `Explainer`, which says what they are and what is raised, and read its bundles."""
-    checked_methods(methods)
-    budget, smooth = checked_budget(budget), checked_smoothing(smooth)
-    chunk = checked_count("chunk", chunk, MOST_CHUNK)
-    threads = checked_count("threads", threads, THREADS_PER_CORE * (os.cpu_count() or 1))
-    warn_of_clash()
-    bundles = read_bundles(bundle)
-    checked = checked_for(methods, [b.manifest for b in bundles], budget)
-    options = EngineOptions(providers, chunk, threads, kernels, allow_cpu=allow_cpu)
-    rehearsed = checked if isinstance(budget, Deadline) else ()
-    kept = checked_count("max_sizes", max_sizes, MOST_SIZES) or MAX_SIZES
-    holder = PipelineHolder(bundles, options, smooth, rehearsed, kept)
-    return Opening(checked, budget, bundles[0].manifest, holder)
 
 
 class Explainer:

@@ -140,8 +140,6 @@ def explain(
     from fusioncam.runtime.results.making import MakingConfig, OutputOptions
     from fusioncam.runtime.tables import checked_kind
 
-    if json and jsonl:
-        raise UsageError("--json is one document, --jsonl a line for each picture: give one of them")
     output = OutputOptions(_drawing(style, top, colormap, opacity, versus, verify), resolution, separate, panel)
     config = MakingConfig(
         (bundle, *(also or [])), None if methods is None else parts(methods), parse_budget(budget), parts(smooth),
@@ -152,7 +150,14 @@ def explain(
     kind = None if table is None else checked_kind(table)
     cluster = checked_cluster(engine, workers, ray_address)
     run = Run(config, select, Pictures(images, recursive, null), out, resume, kind, cluster, quiet, methods)
-    return run.report_to(Report("json" if json else "jsonl" if jsonl else "text", quiet, above))
+    return run.report_to(Report(_form(json, jsonl), quiet, above))
+
+
+def _form(json: bool, jsonl: bool) -> str:
+    """Return the form of what is printed; raise UsageError where two are asked for."""
+    if json and jsonl:
+        raise UsageError("--json is one document, --jsonl a line for each picture: give one of them")
+    return "json" if json else "jsonl" if jsonl else "text"
 
 
 def _drawing(

@@ -197,7 +197,7 @@ def checked_samples(folder: Path | None, page: bool = True) -> Path | None:
 def _checked_threads(providers: "Sequence[str]", chunk: int | None, threads: int | None, workers: int) -> int | None:
     """Check the options of sessions, and return the threads of each worker; None leaves them to onnxruntime."""
     from fusioncam.runtime.arguments import checked_count
-    from fusioncam.runtime.explainer import MOST_CHUNK, THREADS_PER_CORE
+    from fusioncam.runtime.opening import MOST_CHUNK, THREADS_PER_CORE
     from fusioncam.runtime.providers.naming import resolve
     from fusioncam.runtime.service.workers.worker_pool import cores
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 from fusioncam.errors import UsageError
 from fusioncam.manifest import Manifest
@@ -88,13 +88,13 @@ class ClassSelection:
         Raises:
             FusionCamError: See `Explainer.explain_batch` and `difference`.
         """
-        explain = partial(explainer.explain_batch, [photo], size=size, progress=progress)
+        shared: dict[str, Any] = {"progress": progress} if size is None else {"progress": progress, "size": size}
         if self.versus is not None:
             pair = [*(self.classes or (-1,)), self.versus]
-            return [difference(*explain([pair]))]
+            return [difference(*explainer.explain_batch([photo], [pair], **shared))]
         if self.top is not None or self.above is not None:
-            return explain(top=self.top, above=self.above, verify=verify)
-        explanations = explain([list(self.classes) or None], verify=verify)
+            return explainer.explain_batch([photo], top=self.top, above=self.above, verify=verify, **shared)
+        explanations = explainer.explain_batch([photo], [list(self.classes) or None], verify=verify, **shared)
         # The top class may be among those selected by number, which shows only now.
         return list({e.class_index: e for e in explanations}.values())
 
