@@ -120,7 +120,7 @@ def checked_size(size: Any, manifests: Sequence[Manifest]) -> tuple[int, ...] | 
     if size is None:
         return None
     numbers: tuple[int, ...] | str = PHOTO
-    if size != PHOTO or not isinstance(size, str):
+    if not (isinstance(size, str) and size == PHOTO):
         try:
             numbers = tuple(operator.index(n) for n in size)
         except TypeError:
