@@ -11,14 +11,15 @@ import onnx_ir as ir
 from fusioncam.errors import ModelError, UsageError
 from fusioncam.export.batch.dynamic import NOT_BY_IMAGE, quantise_by_image
 from fusioncam.export.bundle import Lender, explain_graph, whole_folder, write_graphs
-from fusioncam.export.canonical import Classifier, canonicalize
+from fusioncam.export.canonical import canonicalize
 from fusioncam.export.checking.check import compare_logits, drift_of
 from fusioncam.export.checking.liveness import why_dead
 from fusioncam.export.free_size import USUAL_SIDE, asked_size, free_size, source_graph
 from fusioncam.export.gradient import decides_for_batch, path
 from fusioncam.export.head import head_graph
 from fusioncam.export.layers.choice import survey
-from fusioncam.export.options import ExportOptions
+from fusioncam.export.model import CanonicalModel
+from fusioncam.export.options import ExportOptions, Labels
 from fusioncam.export.precision.calibration_batches import masked_pictures
 from fusioncam.export.precision.drift import EXACT, NO_DRIFT, Finding, tail_findings
 from fusioncam.export.precision.score_graph import refusal, score_graph
@@ -111,38 +112,43 @@ def make_draft(source: Path, options: ExportOptions) -> Draft:
     gradient, folder = options["gradient"], source.parent
     size, free = asked_size(options["size"])
     side = USUAL_SIDE if free else None
-    classifier = canonicalize(source, size, options["output"], options["ending"], side, options["layout"])
-    model, kind = classifier.model, classifier.taken.type
-    one_by_one = decides_for_batch(path(classifier.image, classifier.logits))
+    output, task, reader = options["output"], options["task"], options["reader"]
+    canonical = canonicalize(source, size, output, options["ending"], task, reader, side, options["layout"])
+    model, kind, scoring = canonical.model, canonical.taken.type, canonical.scoring
+    if scoring.form.scored and (options["single"] or options["unrolled"]):
+        raise UsageError("the single graph explains classes and values of a vector; leave out --single and --unrolled")
+    one_by_one = decides_for_batch(path(canonical.image, canonical.output))
     if one_by_one and (options["single"] or options["unrolled"]):
         raise UsageError(f"node {one_by_one!r} decides once for a whole batch; leave out --single and --unrolled")
-    surveyed = survey(classifier, gradient)
-    layer = surveyed.choose_live(lambda c: why_dead(classifier, c, gradient), options["layer"])
+    surveyed = survey(canonical, gradient)
+    layer = surveyed.choose_live(lambda c: why_dead(canonical, c, gradient), options["layer"])
     dynamic = quantise_by_image(model)
-    one = ONE_LABEL.get(classifier.ending) if classifier.outputs == 1 else None
-    labels = read_labels(model.metadata_props, folder, classifier.classes, options["labels"], one)
+    labels = _labels(canonical, folder, options["labels"])
     asked = options["preprocessing"] or {}
-    channels = classifier.taken.channels
-    prep = read_preprocessing(model.metadata_props, folder, classifier.size, asked, kind, channels)
+    prep = read_preprocessing(model.metadata_props, folder, canonical.size, asked, kind, canonical.taken.channels)
     refuse_rounded_away(prep, kind)
-    explain = explain_graph(model, layer.name, layer.layout, gradient)
+    explain = explain_graph(model, layer.name, layer.layout, gradient, scoring)
     calibrate = options["calibrate"]
-    batches = None if calibrate is None else lambda: masked_pictures(explain, calibrate(prep))
-    score, score_precision = score_graph(classifier, options["precision"], batches, prep.extremes, options["symmetric"])
-    if options["accept_drift"] and score_precision == classifier.precision:
+    batches = None if calibrate is None else lambda: masked_pictures(explain, scoring.form, calibrate(prep))
+    score, score_precision = score_graph(canonical, options["precision"], batches, prep.extremes, options["symmetric"])
+    if options["accept_drift"] and score_precision == canonical.precision:
         raise UsageError(NO_DRIFT)
     graphs = {EXPLAIN_GRAPH: explain, SCORE_GRAPH: score}
-    if not one_by_one and (head := head_graph(model, layer.name, layer.layout, classifier.precision)) is not None:
+    head = None if one_by_one else head_graph(model, layer.name, layer.layout, canonical.precision, scoring)
+    if head is not None:
         graphs[HEAD_GRAPH] = head
     if free:
         graphs[SOURCE_GRAPH] = source_graph(source, score_precision)
     manifest = Manifest(
-        source=_source(classifier, sha256(source)),
+        source=_source(canonical, sha256(source)),
         layer=surveyed.describe(layer, by_default=options["layer"] is None),
-        classes=classifier.classes,
-        ending=classifier.ending,
+        task=canonical.task,
+        reader=canonical.reader,
+        classes=canonical.classes,
+        map_size=canonical.map_size,
+        ending=canonical.ending,
         gradient=gradient,
-        precision=classifier.precision,
+        precision=canonical.precision,
         score_precision=score_precision,
         one_by_one=one_by_one is not None,
         opset=model.opset_imports[""],
@@ -154,17 +160,28 @@ def make_draft(source: Path, options: ExportOptions) -> Draft:
     return Draft(manifest, graphs, model, dynamic)
 
 
-def _source(classifier: Classifier, digest: str) -> Source:
+def _labels(canonical: CanonicalModel, folder: Path, asked: Labels | None) -> tuple[str, ...] | None:
+    """Return the names of the classes; an embedding has none."""
+    if canonical.task == "embed":
+        if asked is not None:
+            raise UsageError("an embedding has no classes to name; leave --labels out")
+        return None
+    one = ONE_LABEL.get(canonical.ending) if canonical.outputs == 1 and canonical.classes == 2 else None
+    return read_labels(canonical.model.metadata_props, folder, canonical.classes, asked, one)
+
+
+def _source(canonical: CanonicalModel, digest: str) -> Source:
     """Describe the source, but for its path, as the manifest does."""
     return Source(
         path="",
         sha256=digest,
-        input=classifier.taken.name,
-        output=classifier.output_name,
-        channels_last=classifier.taken.channels_last,
-        type=str(classifier.taken.type.numpy()),
-        outputs=classifier.outputs,
-        **{name: getattr(classifier.source, name) for name in OF_ENDING},
+        input=canonical.taken.name,
+        output=canonical.output_name,
+        channels_last=canonical.taken.channels_last,
+        type=str(canonical.taken.type.numpy()),
+        outputs=canonical.outputs,
+        argmax=canonical.argmax,
+        **{name: getattr(canonical.source, name) for name in OF_ENDING},
     )
 
 
@@ -193,7 +210,7 @@ def write_draft(
 def _refusal(draft: Draft, finding: Finding) -> ModelError:
     """Return the error for a comparison that failed, by what was changed on the way from the source."""
     of_scores = SCORE_GRAPH in finding.what or EXACT in finding.what
-    if of_scores and draft.graphs[SCORE_GRAPH] is not draft.model:
+    if of_scores and draft.manifest.score_precision != draft.manifest.precision:
         return refusal(draft.model, draft.manifest.score_precision, finding)
     if draft.was_dynamic:
         return ModelError(NOT_BY_IMAGE)

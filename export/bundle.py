@@ -15,6 +15,8 @@ import onnx_ir as ir
 from fusioncam.errors import OutputError, first_line
 from fusioncam.export.gradient import Ops, backpropagate, dims
 from fusioncam.export.layers.layout import Layout
+from fusioncam.export.targets import Scoring
+from fusioncam.export.targets.arrangement import one_hot
 from fusioncam.files import KEPT, temporary_folder
 from fusioncam.manifest import FILES, MANIFEST, WEIGHTS, read_manifest
 
@@ -22,35 +24,46 @@ INLINE_BYTES = 1024  # smaller constants stay inside the graphs
 ALIGNMENT = 64
 
 
-def explain_graph(model: ir.Model, layer_name: str, layout: Layout, gradient: bool = True) -> ir.Model:
-    """Return the graph that also gives the activations A and the gradient g = d f_c / d A, both (N, K, h, w) float32.
+def explain_graph(
+    model: ir.Model, layer_name: str, layout: Layout, gradient: bool = True, scoring: Scoring | None = None
+) -> ir.Model:
+    """Return the graph that also gives the activations A and the gradient g = d s / d A, both (N, K, h, w) float32.
 
-    Without the gradient the input `class_index` has no effect. It stays, so that every bundle is run alike.
+    s is the score of the target of each picture; that of a class of a vector is its logit. Without the gradient the
+    input `class_index` of a vector has no effect. It stays, so that every bundle is run alike.
 
     Args:
         model: A canonical model; it is left as it is.
         layer_name: Name of the layer's tensor.
         layout: Meaning of its axes.
         gradient: Whether to give the gradient.
+        scoring: The scores of its targets; None for a vector.
 
     Raises:
-        UnsupportedOperatorError: An operator between layer and logits has no gradient rule.
+        UnsupportedOperatorError: An operator between layer and scores has no gradient rule.
     """
     model = model.clone()
     graph = model.graph
-    logits = graph.outputs[0]
+    output = graph.outputs[0]
     layer = next(o for node in graph for o in node.outputs if o.name == layer_name)
-    class_index = ir.Value(name="class_index", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape(["N"]))
-    graph.inputs.append(class_index)
+    scores = scoring.append_rowwise(graph) if scoring is not None and scoring.form.scored else None
+    if scores is None:
+        class_index = ir.Value(name="class_index", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape(["N"]))
+        graph.inputs.append(class_index)
     op = Ops(graph, "fusioncam")
     extra_outputs = {"activations": layer}
     if gradient:
-        extra_outputs["gradients"] = backpropagate(op, logits, _one_hot(op, logits, class_index), layer)
+        if scores is None:
+            top = op.ArgMax(output, axis=1, keepdims=1)
+            explained, seed = output, one_hot(op, class_index, top, dims(output)[1] or 0)
+        else:
+            explained, seed = scores, op.Expand(op.constant(1, np.float32), op.Shape(scores))
+        extra_outputs["gradients"] = backpropagate(op, explained, seed, layer)
     for name, value in extra_outputs.items():
-        output = _as_map(op, value, layer, layout)
-        output.name, output.dtype = name, ir.DataType.FLOAT
-        output.shape = ir.Shape(["N", _channels(layer, layout), *layout.grid])
-        graph.outputs.append(output)
+        extra = _as_map(op, value, layer, layout)
+        extra.name, extra.dtype = name, ir.DataType.FLOAT
+        extra.shape = ir.Shape(["N", _channels(layer, layout), *layout.grid])
+        graph.outputs.append(extra)
     return model
 
 
@@ -58,15 +71,6 @@ def _channels(layer: ir.Value, layout: Layout) -> int:
     channels = dims(layer)[layout.roles.index("C")]
     assert channels is not None
     return channels
-
-
-def _one_hot(op: Ops, logits: ir.Value, class_index: ir.Value) -> ir.Value:
-    """Return the gradient of the explained logit by the logits; class -1 is the top class of each image."""
-    top = op.ArgMax(logits, axis=1, keepdims=1)
-    explained = op.Unsqueeze(class_index, op.ints([1]))
-    chosen = op.Where(op.Less(explained, op.ints([0])), top, explained)
-    classes = op.constant(np.arange(dims(logits)[1] or 0, dtype=np.int64)[None])
-    return op.Cast(op.Equal(chosen, classes), to=ir.DataType.FLOAT)
 
 
 def _as_map(op: Ops, value: ir.Value, layer: ir.Value, layout: Layout) -> ir.Value:

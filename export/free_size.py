@@ -8,8 +8,9 @@ import numpy as np
 import onnx_ir as ir
 
 from fusioncam.errors import ModelError, UsageError
-from fusioncam.export.checking.check import source_runner
+from fusioncam.export.checking.source import source_runner
 from fusioncam.export.options import ExportOptions
+from fusioncam.export.readers import reader_named
 from fusioncam.export.reading.file import read_model
 from fusioncam.free_size import ANY, FreeSize, Size, sides
 from fusioncam.manifest import SOURCE_GRAPH, Manifest
@@ -18,7 +19,7 @@ USUAL_SIDE = 224  # of the input of a model that takes any
 STEPS = (*range(1, 17), 20, 24, 28, 32, 40, 48, 56, 64, 96, 128)  # that are tried
 MOST_TRIED, FARTHEST = 8, 64  # multiples of a step, and pixels: other steps than the model's fit some multiples
 # Options that other sizes need, and the rest of the manifest does not tell.
-KEPT = ("output", "precision", "gradient", "ending", "layout")
+KEPT = ("output", "task", "reader", "precision", "gradient", "ending", "layout")
 
 
 def asked_size(size: Any) -> tuple[Any, bool]:
@@ -72,7 +73,10 @@ def _trial(bundle: Path, manifest: Manifest) -> Callable[[Size], str | None]:
     run, own = source_runner(manifest, bundle / SOURCE_GRAPH), manifest.preprocessing.size
 
     def outputs(size: Size) -> int:
-        return run(np.zeros((1, manifest.preprocessing.channels, *size), np.float32)).size
+        made = run(np.zeros((1, manifest.preprocessing.channels, *size), np.float32))
+        if manifest.form.scored and not manifest.source.argmax:  # maps grow with the picture
+            made = reader_named(manifest.reader).compute(made)
+        return int(made.ndim if manifest.source.argmax else made.shape[1])
 
     expected = outputs(own)
 

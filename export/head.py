@@ -16,13 +16,18 @@ from fusioncam.export.layers.layout import Layout
 from fusioncam.export.precision.drift import LOGIT_TOLERANCE
 from fusioncam.export.reading.shapes import noise
 from fusioncam.export.sessions import session
+from fusioncam.export.targets import Scoring
 from fusioncam.kernels.arrays import Size
 
 ONE, MANY = "1", "M"  # the batch before the layer, and after it
 
 
-def head_graph(model: ir.Model, layer_name: str, layout: Layout, precision: str) -> ir.Model | None:
+def head_graph(
+    model: ir.Model, layer_name: str, layout: Layout, precision: str, scoring: Scoring | None = None
+) -> ir.Model | None:
     """Return the graph from `image` (1, C, H, W) and `masks` (M, 1, h, w), both float32, to `logits` (M, classes).
+
+    Of maps or an embedding it takes T targets, too, and gives their `scores` and `confidences`, both (M, T).
 
     Everything up to the layer has a batch of one; the layer's tensor is multiplied by the masks, and what follows has a
     batch of M. Tokens outside of the grid (the class token, registers) are kept, as OpenVINO's ViTReciproCAM keeps
@@ -33,6 +38,7 @@ def head_graph(model: ir.Model, layer_name: str, layout: Layout, precision: str)
         layer_name: Name of the layer's tensor.
         layout: Meaning of its axes.
         precision: Type the model computes in.
+        scoring: The scores of its targets; None for a vector.
 
     Returns:
         The graph, or None where its logits differ from the model's: an operator after the layer takes the batch from
@@ -55,7 +61,11 @@ def head_graph(model: ir.Model, layer_name: str, layout: Layout, precision: str)
     layer.replace_all_uses_with(masked)
     product.replace_input_with(0, layer)
     graph.sort()
-    return head if _gives_logits_of(model, head, layout.grid, LOGIT_TOLERANCE[precision]) else None
+    if not _gives_logits_of(model, head, layout.grid, LOGIT_TOLERANCE[precision]):
+        return None
+    if scoring is not None and scoring.form.scored:
+        scoring.append_crosswise(graph, MANY)
+    return head
 
 
 def _after(graph: ir.Graph, layer: ir.Value) -> set[ir.Value]:

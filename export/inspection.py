@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fusioncam.errors import ModelError
-from fusioncam.export.canonical import Classifier, canonicalize
+from fusioncam.export.canonical import canonicalize
 from fusioncam.export.checking.liveness import why_dead
 from fusioncam.export.free_size import USUAL_SIDE, asked_size
 from fusioncam.export.gradient import WAY_OUT, operator_name, path, unsupported
 from fusioncam.export.layers.choice import Candidate, survey
 from fusioncam.export.layers.cost import Cost, chunk_bytes, cost, seconds_per_pass
+from fusioncam.export.model import CanonicalModel
 from fusioncam.export.options import Size
 from fusioncam.export.reading.folder import model_file
 
@@ -22,7 +23,7 @@ class Inspection:
     """The layers of a model, as `inspect_model` returns them.
 
     Attributes:
-        classifier: The model in canonical form.
+        classifier: The model in canonical form, whatever its task.
         layers: Every candidate layer with the predicted cost of an explanation by it.
         default: The candidate `export_model` takes when not told otherwise, or None.
         reason: The reason why there is no default, or None.
@@ -31,7 +32,7 @@ class Inspection:
         remarks: Sentences a user should know of the default.
     """
 
-    classifier: Classifier
+    classifier: CanonicalModel
     layers: list[tuple[Candidate, Cost]]
     default: Candidate | None
     reason: str | None
@@ -45,6 +46,8 @@ def inspect_model(
     *,
     size: Size | None = None,
     output: str | None = None,
+    task: str | None = None,
+    reader: str | None = None,
     layout: str | None = None,
 ) -> Inspection:
     """List the layers that could explain a model, and their cost.
@@ -52,25 +55,29 @@ def inspect_model(
     Args:
         model: The ONNX file, or a folder that holds it as `model.onnx` or `onnx/model.onnx`, or holds no other.
         size: (H, W) of the input, for a model that leaves them open, or as for `export_model`.
-        output: The output that holds the class scores, where there are several.
+        output: The output to explain, where there are several.
+        task: What the model does, as for `export_model`.
+        reader: The name of the reader of the output, as for `export_model`.
         layout: `nchw` or `nhwc`, for a model whose shapes do not say which axis holds the channels.
 
     Raises:
-        ModelError: The file cannot be read or is no classifier of one image.
-        UsageError: `size`, `output` or `layout` does not fit the model.
+        ModelError: The file cannot be read or does not take one image.
+        UsageError: `size`, `output`, `task`, `reader` or `layout` does not fit the model.
     """
     numbers, free = asked_size(size)
     side = USUAL_SIDE if free else None
-    classifier = canonicalize(model_file(Path(model)), numbers, output, side=side, layout=layout)
-    surveyed = survey(classifier)
-    seconds, most = seconds_per_pass(classifier), chunk_bytes(classifier)
+    canonical = canonicalize(
+        model_file(Path(model)), numbers, output, task=task, reader=reader, side=side, layout=layout
+    )
+    surveyed = survey(canonical)
+    seconds, most = seconds_per_pass(canonical), chunk_bytes(canonical)
     try:
-        default, reason = surveyed.choose_live(lambda c: why_dead(classifier, c)), None
+        default, reason = surveyed.choose_live(lambda c: why_dead(canonical, c)), None
     except ModelError as error:
         default, reason = None, str(error)
-    nodes = unsupported(path(classifier.image, classifier.logits))
+    nodes = unsupported(path(canonical.image, canonical.output))
     missing = Counter(operator_name(n) for n in nodes)
     way_out = WAY_OUT if any(c.without_rule for c in surveyed.candidates) else None
     remarks = () if default is None else surveyed.describe(default, by_default=True).remarks
     costs = [(c, cost(c, seconds, most)) for c in surveyed.candidates]
-    return Inspection(classifier, costs, default, reason, missing, way_out, remarks)
+    return Inspection(canonical, costs, default, reason, missing, way_out, remarks)

@@ -28,7 +28,12 @@ class ExportOptions(TypedDict, total=False):
     layout: str | None
     """Order of the input's axes, `nchw` or `nhwc`, for a model whose shapes do not say which one holds the channels."""
     output: str | None
-    """The output that holds the class scores, where there are several."""
+    """The output to explain, where there are several."""
+    task: str | None
+    """What the model does: `classify`, `value`, `segment` (maps of classes) or `embed`; by default what its output
+    looks like."""
+    reader: str | None
+    """The name of the reader that brings the output into the normal form; by default the first that fits."""
     labels: Labels | None
     """The names of the classes, or a text file with one a line; by default those of the source."""
     preprocessing: str | Mapping[str, Any] | None

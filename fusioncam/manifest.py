@@ -13,6 +13,7 @@ from fusioncam.digests import sha256 as sha256  # its readers find both here
 from fusioncam.digests import signed as signed
 from fusioncam.drift import Drift
 from fusioncam.errors import BundleError
+from fusioncam.forms import Form, Task, form_of
 from fusioncam.free_size import FreeSize
 from fusioncam.layer_names import short_layer_name
 from fusioncam.preprocessing import Part, Positive
@@ -123,6 +124,7 @@ class Source(Part):
         offset: See `scale`.
         rounding: How far its outputs may be from that, where they are rounded.
         logarithm: Whether its outputs are logarithms of that; older bundles do not say.
+        argmax: Whether its output is the number of the best class at every place: an ArgMax over the logits.
     """
 
     path: str
@@ -138,6 +140,7 @@ class Source(Part):
     offset: float = 0.0
     rounding: float = 0.0
     logarithm: bool | None = None
+    argmax: bool = False
 
 
 class Manifest(Part):
@@ -147,7 +150,11 @@ class Manifest(Part):
         schema_version: Of this file.
         source: The model it was made from.
         layer: The target layer.
-        classes: How many.
+        task: What the model does, which says what a target is; older bundles, which do not say, classify, or give
+            values by their ending.
+        reader: The reader that brings the source's output into the normal form of the task.
+        classes: How many, or how many values; the length of an embedding.
+        map_size: (h, w) of the maps of classes; None for a model that gives one number per class, or an embedding.
         opset: Of the graphs.
         preprocessing: How a picture becomes the input.
         files: sha256 of every other file of the bundle.
@@ -167,7 +174,10 @@ class Manifest(Part):
     schema_version: Literal[1] = SCHEMA_VERSION
     source: Source
     layer: Layer
+    task: Task
+    reader: str = "vector"
     classes: Positive
+    map_size: tuple[Positive, Positive] | None = None
     ending: Ending
     gradient: bool = True
     precision: Precision
@@ -187,6 +197,13 @@ class Manifest(Part):
         # A bundle of before there was a choice does not say.
         if isinstance(data, dict) and "precision" in data:
             return {"score_precision": data["precision"], **data}
+        return data
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older_bundles_classify_or_give_values(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            return {"task": "value" if data.get("ending") == "value" else "classify", **data}
         return data
 
     @model_validator(mode="after")
@@ -210,12 +227,13 @@ class Manifest(Part):
 
         Defaults are left out, so that a field that comes later does not make older bundles strange.
         """
-        said = self.model_dump(
-            mode="json",
-            exclude={"schema_version", "source", "tools", "files", "drift", "free_size"},
-            exclude_defaults=True,
-        )
-        return json.dumps(said, sort_keys=True)
+        kept_out = {"schema_version", "source", "tools", "files", "drift", "task", "reader", "free_size"}
+        return json.dumps(self.model_dump(mode="json", exclude=kept_out, exclude_defaults=True), sort_keys=True)
+
+    @property
+    def form(self) -> Form:
+        """Return the normal form of the model's output, and the tensors of its targets."""
+        return form_of(self.task, self.classes, self.map_size)
 
     @property
     def cuts_pixels_off(self) -> bool:

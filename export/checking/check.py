@@ -1,6 +1,6 @@
 """The check of a bundle against its source: equal logits, a gradient like central differences, little drift."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +10,16 @@ from onnxruntime import InferenceSession
 from fusioncam.drift import Drift
 from fusioncam.errors import BundleError, FusionCamError, ModelError, UsageError
 from fusioncam.export.checking.gradient import compare_gradient
-from fusioncam.export.endings.outputs import as_source, comparable
+from fusioncam.export.checking.source import open_exact, source_outputs
+from fusioncam.export.checking.targets import compare_targets
+from fusioncam.export.endings.outputs import as_source, comparable, sides
 from fusioncam.export.options import Photos
 from fusioncam.export.precision.calibration_batches import Photo, checked_photos
-from fusioncam.export.precision.drift import LOGIT_TOLERANCE, NO_DRIFT, Finding, logits_of, measure_drift, tail_findings
+from fusioncam.export.precision.drift import LOGIT_TOLERANCE, NO_DRIFT, Finding, measure_drift, output_of, tail_findings
 from fusioncam.export.precision.score_graph import rounding_session
 from fusioncam.export.random_pictures import pictures
-from fusioncam.export.reading.file import read_model
-from fusioncam.export.reading.shapes import IS_RANDOM, element_type, repeats
-from fusioncam.export.sessions import failing_as, open_session, run_session
+from fusioncam.export.reading.shapes import IS_RANDOM, repeats
+from fusioncam.export.sessions import failing_as
 from fusioncam.export.single.verify import compare_variants, logits_of_single
 from fusioncam.kernels.arrays import Array
 from fusioncam.manifest import (
@@ -102,67 +103,18 @@ def _spread(photos: Photos, manifest: Manifest, most: int) -> Iterator[Photo]:
     return (photo for n, photo in enumerate(checked_photos(photos(prep), prep.shape)) if n in picked)
 
 
-def source_outputs(manifest: Manifest, source: Path, images: Array, optimize: bool = True) -> Array:
-    """Return the outputs of the source for (N, C, H, W) float32 pictures, as (N, classes) float64."""
-    return source_runner(manifest, source, optimize)(images)
-
-
-def source_runner(manifest: Manifest, source: Path, optimize: bool = True) -> Callable[[Array], Array]:
-    """Open the source; return the function that gives its outputs for pictures, see `source_outputs`."""
-    model = _open_source(manifest, source, optimize)
-    image_input = next((i for i in model.get_inputs() if i.name == manifest.source.input), None)
-    if image_input is None:
-        raise ModelError(f"{source} has no input {manifest.source.input!r}: it is not the bundle's source")
-    last = manifest.source.channels_last
-    turned = image_input.shape[1] != manifest.preprocessing.channels if last is None else last
-    batch = image_input.shape[0] if image_input.shape and isinstance(image_input.shape[0], int) else 1
-
-    def outputs_of(images: Array) -> Array:
-        images = _of_type(images.transpose(0, 2, 3, 1) if turned else images, image_input.type)
-        rows = []
-        for image in images:
-            repeated = np.repeat(image[None], batch, axis=0)
-            with failing_as(
-                lambda why: ModelError(f"{source} does not run as the bundle's source did: {why}"), passing=()
-            ):
-                (outputs,) = run_session(model, [manifest.source.output], {image_input.name: repeated})
-                rows.append(outputs.reshape(batch, -1)[0])
-        return np.asarray(rows, np.float64)
-
-    return outputs_of
-
-
-def _open_source(manifest: Manifest, source: Path, optimize: bool) -> InferenceSession:
-    """Open the source; a map from labels to numbers is replaced by the tensor of the numbers."""
-    opened = _session(source, optimize)
-    if all(o.type.startswith("tensor") for o in opened.get_outputs() if o.name == manifest.source.output):
-        return opened
-    return _session(read_model(source).SerializeToString(), optimize)
-
-
-def _session(model: bytes | Path, optimize: bool) -> InferenceSession:
-    """Open a session; without optimizations on one thread, so that sums are equal to the last digit."""
-    return open_session(model, optimize, threads=0 if optimize else 1)
-
-
-def _of_type(images: Array, kind: str) -> Array:
-    """Return pictures in a type of onnxruntime; for whole numbers they are rounded and clipped to its range."""
-    dtype = np.dtype(element_type(kind).numpy())
-    if dtype.kind in "iu":
-        ends = np.iinfo(dtype)
-        images = np.clip(np.rint(images.astype(np.float64)), ends.min, ends.max)
-    return images.astype(dtype)
-
-
 def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Finding]:
     """Compare every graph with the source, on a batch of three pictures that the source sees one by one.
 
     Where tensors are quantised, onnxruntime runs without optimizations and on one thread: both change sums in their
-    last digit, and rounding turns that into whole steps.
+    last digit, and rounding turns that into whole steps. Of maps and embeddings, targets are compared, too.
     """
     images = pictures(manifest, 3)
     optimize = not any(node.op_type in ROUNDING for node in ir.load(bundle / EXPLAIN_GRAPH).graph)
     expected = source_outputs(manifest, source, images, optimize)
+    if manifest.form.scored:
+        head = open_exact(bundle / HEAD_GRAPH, optimize) if manifest.has_head else None
+        return compare_targets(*_open(bundle, manifest, optimize), head, manifest, images, expected)
     logarithm = manifest.source.logarithm
     if logarithm is None:
         logarithm = (manifest.source.ending or manifest.ending) == "softmax" and bool((expected <= 0).all())
@@ -173,14 +125,17 @@ def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Findi
     findings = []
     explain, score = _open(bundle, manifest, optimize)
     logits_by_graph = {
-        SCORE_GRAPH: (logits_of(score, images), manifest.score_precision),
-        EXPLAIN_GRAPH: (logits_of(explain, images), manifest.precision),
+        SCORE_GRAPH: (output_of(score, manifest.form, images), manifest.score_precision),
+        EXPLAIN_GRAPH: (output_of(explain, manifest.form, images), manifest.precision),
     }
     if manifest.has_head:
         logits_by_graph[HEAD_GRAPH] = (_unmasked(bundle, manifest, images, optimize), manifest.precision)
     if manifest.has_single:
         logits_by_graph[SINGLE_GRAPH] = (logits_of_single(bundle, images, optimize), manifest.precision)
-    again = {SCORE_GRAPH: logits_of(score, images), EXPLAIN_GRAPH: logits_of(explain, images)}
+    again = {
+        name: output_of(graph, manifest.form, images)
+        for name, graph in ((SCORE_GRAPH, score), (EXPLAIN_GRAPH, explain))
+    }
     for name, (logits, precision) in logits_by_graph.items():
         if name in again and not repeats(logits, again[name]):
             findings.append(Finding(f"{name} {IS_RANDOM}", 1.0, 0.0))
@@ -188,9 +143,9 @@ def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Findi
             findings.append(_rounded_logits(logits, logits_by_graph[EXPLAIN_GRAPH][0]))
             continue
         halved = precision != manifest.precision
-        with np.errstate(all="ignore"):  # as in `logits_of`
-            sides = [as_source(side, manifest, logarithm) for side in _sides(logits, manifest)]
-            errors = [np.abs(s - expected) if s.shape == expected.shape else np.array(np.inf) for s in sides]
+        with np.errstate(all="ignore"):  # as in `output_of`
+            made = [as_source(side, manifest, logarithm) for side in sides(logits, manifest)]
+            errors = [np.abs(s - expected) if s.shape == expected.shape else np.array(np.inf) for s in made]
             off = max(float(np.sqrt(np.square(e).mean()) if halved else e.max()) for e in errors)
             error = max(off - rounding, 0.0) / scale
         if halved and not np.isfinite(logits).all():
@@ -200,14 +155,9 @@ def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Findi
     return findings
 
 
-def _sides(logits: Array, manifest: Manifest) -> list[Array]:
-    """Return the logits as the source has them; of one output, by each of the two logits that were made of it."""
-    return [logits[:, 1:], -logits[:, :1]] if manifest.source.outputs == 1 else [logits]
-
-
 def _unmasked(bundle: Path, manifest: Manifest, images: Array, optimize: bool) -> Array:
     """Return the logits (N, classes) of the head under masks of ones."""
-    head = _session(bundle / HEAD_GRAPH, optimize)
+    head = open_exact(bundle / HEAD_GRAPH, optimize)
     masks = np.ones((2, 1, *manifest.layer.grid), np.float32)
     return np.concatenate([head.run(["logits"], {"image": x[None], "masks": masks})[0][1:] for x in images])
 
@@ -222,11 +172,13 @@ def _open(bundle: Path, manifest: Manifest, optimize: bool = True) -> tuple[Infe
     """Open the explain graph and the score graph; a score graph brought to float16 rounds as on a GPU."""
     halved = manifest.score_precision != manifest.precision and manifest.score_precision == "float16"
     try:
-        explain = _session(bundle / EXPLAIN_GRAPH, optimize)
-        score = rounding_session(bundle / SCORE_GRAPH) if halved else _session(bundle / SCORE_GRAPH, optimize)
+        explain = open_exact(bundle / EXPLAIN_GRAPH, optimize)
+        score = rounding_session(bundle / SCORE_GRAPH) if halved else open_exact(bundle / SCORE_GRAPH, optimize)
     except ModelError as error:
         raise BundleError(f"{error}; export the model again") from error
-    for graph, name, expected in ((explain, EXPLAIN_GRAPH, ["image", "class_index"]), (score, SCORE_GRAPH, ["image"])):
-        if (inputs := [i.name for i in graph.get_inputs()]) != expected:
-            raise BundleError(f"{bundle / name} takes {inputs} in place of {expected}; export the model again")
+    targets = [t.name for t in manifest.form.targets]
+    promised = {EXPLAIN_GRAPH: ["image", *targets], SCORE_GRAPH: ["image", *targets * manifest.form.scored]}
+    for graph, name in ((explain, EXPLAIN_GRAPH), (score, SCORE_GRAPH)):
+        if (inputs := [i.name for i in graph.get_inputs()]) != promised[name]:
+            raise BundleError(f"{bundle / name} takes {inputs} in place of {promised[name]}; export the model again")
     return explain, score

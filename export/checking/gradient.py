@@ -1,8 +1,10 @@
 """The check of a bundle's gradient against central differences of the graph after the layer."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
@@ -14,35 +16,52 @@ from fusioncam.export.precision.drift import Finding
 from fusioncam.export.precision.score_graph import leave_out_rounding
 from fusioncam.export.random_pictures import pictures
 from fusioncam.export.sessions import open_session, session
+from fusioncam.export.targets.probes import checked_targets, probe_targets
+from fusioncam.forms import SCORES, Form
 from fusioncam.kernels.arrays import Array, Size
 from fusioncam.manifest import EXPLAIN_GRAPH, HEAD_GRAPH, PLACES, Layer, Manifest
 
 GRADIENT_TOLERANCE = {"float32": 1e-2, "float16": 5e-2}
 STEPS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)  # lengths of the differences, relative to the activations
 DIRECTIONS = 6
-CLASSES_TRIED = 4  # for a gradient that is not zero
 BLUR = 0.1  # noise added to the layer's tensor, relative to its deviation
 
 
 def compare_gradient(bundle: Path, manifest: Manifest) -> list[Finding]:
-    """Compare the gradient with central differences of the part of the graph after the layer.
+    """Compare the gradient of each kind of target with central differences of the part of the graph after the layer.
 
-    Along each of several directions d the derivative g . d is compared with (f(A + t d) - f(A - t d)) / 2t, at the
-    step t where they agree best: too small a step drowns in rounding, too large a one crosses kinks. A differs a little
-    from the activations of a picture: there, zeros tie in the windows of a max pool, which has no derivative at such a
-    point. Where tensors are quantised the gradient goes straight through, so the graph without rounding is compared:
-    differences would see a staircase.
+    A differs a little from the activations of a picture: there, zeros tie in the windows of a max pool, which has no
+    derivative at such a point. Where tensors are quantised the gradient goes straight through, so the graph without
+    rounding is compared: differences would see a staircase.
     """
-    layer = manifest.layer
-    head, tensor, quantised = _head(bundle, layer, pictures(manifest, 1))
+    head = _head(bundle, manifest, pictures(manifest, 1))
     rng = np.random.default_rng(1)
-    noise = BLUR * tensor.astype(np.float64).std() * rng.normal(size=tensor.shape)
-    generic = (tensor + noise).astype(tensor.dtype)
-    logits, gradient = head(generic)
-    if tensor.min() >= 0 and not np.isfinite(gradient).all():  # roots of what is never negative
-        generic = (tensor + np.abs(noise)).astype(tensor.dtype)
-        logits, gradient = head(generic)
-    top, g = int(logits[0].argmax()), gradient[0].astype(np.float64)
+    noise = BLUR * head.tensor.astype(np.float64).std() * rng.normal(size=head.tensor.shape)
+    generic = (head.tensor + noise).astype(head.tensor.dtype)
+    seen = head.run(generic, manifest.form.placeholders(1))
+    if head.tensor.min() >= 0 and not np.isfinite(seen.gradients).all():  # roots of what is never negative
+        generic = (head.tensor + np.abs(noise)).astype(head.tensor.dtype)
+        seen = head.run(generic, manifest.form.placeholders(1))
+    findings, zero = [], True
+    for title, targets, of_class in checked_targets(manifest.form, seen.output[0]):
+        g = head.run(generic, targets).gradients[0].astype(np.float64)
+        error, zero = _disagreement(head, manifest.layer, generic, of_class, g, rng), zero and not g.any()
+        rounded = " (rounding left out)" if head.quantised else ""
+        what = f"gradient{title} agrees with central differences{rounded}"
+        findings.append(Finding(what, error, GRADIENT_TOLERANCE[manifest.precision]))
+    if zero and all(finding.ok for finding in findings) and not _matters(bundle, manifest):
+        return [Finding("gradient of the layer is not zero for every picture and class", float("inf"), 0.0)]
+    return findings
+
+
+def _disagreement(
+    head: "_Head", layer: Layer, generic: Array, targets: Mapping[str, Array], g: Array, rng: np.random.Generator
+) -> float:
+    """Return how far g, the gradient at `generic`, is from central differences of the score of a target.
+
+    Along each of several directions d the derivative g . d is compared with (s(A + t d) - s(A - t d)) / 2t, at the
+    step t where they agree best: too small a step drowns in rounding, too large a one crosses kinks.
+    """
     # Parts of the gradient show an error in it; random directions show what it lacks.
     directions = [g * (rng.random(g.shape) < 0.5) if i % 2 else rng.normal(size=g.shape) for i in range(DIRECTIONS)]
     reference = float(np.linalg.norm(g)) / np.sqrt(g.size)
@@ -53,56 +72,87 @@ def compare_gradient(bundle: Path, manifest: Manifest) -> list[Finding]:
         exact, errors = float((g * d).sum()), []
         for step in STEPS:
             t = step * (float(np.linalg.norm(generic.astype(np.float64))) or 1.0)
-            pair = np.concatenate([generic + _as_tensor(sign * t * d, layer, tensor) for sign in (1, -1)], axis)
-            up, down = head(pair.astype(tensor.dtype))[0][:, top].astype(np.float64)
+            pair = np.concatenate([generic + _as_tensor(sign * t * d, layer, generic) for sign in (1, -1)], axis)
+            up, down = head.run(pair.astype(generic.dtype), targets).scores.astype(np.float64)
             slope = float(up - down) / (2 * t)
             errors.append(abs(slope - exact) / (max(abs(exact), abs(slope), reference) or 1.0))
         smallest.append(float(np.nanmin([*errors, np.inf])))
     # A direction may cross kinks at the shortest step already: one outlier is no proof, a wrong rule shows in most.
     error = max(float(np.median(smallest[::2])), float(np.median(smallest[1::2])), max(smallest) / 10)
-    error = error if np.isfinite(g).all() else float("nan")
-    what = f"gradient agrees with central differences{' (rounding left out)' if quantised else ''}"
-    agreement = Finding(what, error, GRADIENT_TOLERANCE[manifest.precision])
-    if agreement.ok and not g.any() and not _matters(bundle, manifest):
-        return [Finding("gradient of the layer is not zero for every picture and class", float("inf"), 0.0)]
-    return [agreement]
+    return error if np.isfinite(g).all() else float("nan")
 
 
 def _matters(bundle: Path, manifest: Manifest) -> bool:
     """Return whether the layer matters: some gradient is not zero, or all are zero since the output is saturated."""
     images = pictures(manifest, 2)
-    if any(g.any() for g in gradients(open_session(bundle / EXPLAIN_GRAPH), images, manifest.classes)):
+    if any(g.any() for g in gradients(open_session(bundle / EXPLAIN_GRAPH), images, manifest.form)):
         return True
     head = open_session(bundle / HEAD_GRAPH) if manifest.has_head else None
-    return head is not None and minds_masks(head, images, manifest.layer.grid)
+    return head is not None and minds_masks(head, images, manifest.form, manifest.layer.grid)
 
 
-def minds_masks(head: InferenceSession, images: Array, grid: Size) -> bool:
-    """Return whether the logits of some picture change where the layer is set to zero or negated."""
+def minds_masks(head: InferenceSession, images: Array, form: Form, grid: Size) -> bool:
+    """Return whether the scores of some picture change where the layer is set to zero or negated."""
     masks = np.stack([np.full((1, *grid), factor, np.float32) for factor in (1, 0, -1)])
-    return any(np.ptp(head.run(["logits"], {"image": x[None], "masks": masks})[0], axis=0).any() for x in images)
+    told = [{}] if not form.scored else [t for t in probe_targets(form, 1) if t.get("class_index", 0) >= 0]
+    feeds = ({"image": x[None], "masks": masks, **targets} for x in images for targets in told)
+    return any(np.ptp(head.run(None, each)[0], axis=0).any() for each in feeds)
 
 
-def gradients(explain: InferenceSession, images: Array, classes: int) -> Iterator[Array]:
-    """Yield the gradients (N, K, h, w) of pictures (N, C, H, W), class by class, the top class first."""
-    for c in (-1, *range(min(classes, CLASSES_TRIED))):
-        yield explain.run(["gradients"], {"image": images, "class_index": np.full(len(images), c, np.int64)})[0]
+def gradients(explain: InferenceSession, images: Array, form: Form) -> Iterator[Array]:
+    """Yield the gradients (N, K, h, w) of pictures (N, C, H, W), target by target, that of the top class first."""
+    for targets in probe_targets(form, len(images)):
+        yield explain.run(["gradients"], {"image": images, **targets})[0]
 
 
-def _head(bundle: Path, layer: Layer, image: Array) -> tuple[Callable[[Array], list[Array]], Array, bool]:
-    """Return the function from a batch of the layer's tensor to logits and gradients, and that tensor for `image`.
+class _Run(NamedTuple):
+    """The normal form (N, ...) for a batch of the layer's tensor, the scores (N,) of a target, and their gradients."""
 
-    Tensors that bypass the layer stay as they are for `image`. The last result tells whether rounding was left out.
+    output: Array
+    scores: Array
+    gradients: Array
+
+
+@dataclass(frozen=True)
+class _Head:
+    """The part of the explain graph after the layer.
+
+    Attributes:
+        session: The part; it takes `layer`, targets, and what bypasses the layer.
+        tensor: The layer's tensor for a picture.
+        others: What bypasses the layer stays as it is for that picture.
+        quantised: Whether rounding was left out.
+        form: The tensors of targets.
+        batch: The batch axis of the layer's tensor.
     """
-    model = ir.external_data.load_to_model(ir.load(bundle / EXPLAIN_GRAPH))
+
+    session: InferenceSession
+    tensor: Array
+    others: Mapping[str, Array]
+    quantised: bool
+    form: Form
+    batch: int
+
+    def run(self, layer: Array, targets: Mapping[str, Array]) -> _Run:
+        """Run on a batch of the layer's tensor, with one target for all of it."""
+        count, inputs = layer.shape[self.batch], {i.name for i in self.session.get_inputs()}
+        feeds = {n: np.repeat(v, count, axis=0) for n, v in {**self.others, **targets}.items() if n in inputs}
+        names = [self.form.output.name, *[SCORES] * self.form.scored, "gradients"]
+        output, *scores, g = self.session.run(names, {"layer": layer, **feeds})
+        return _Run(output, scores[0] if scores else output[:, targets["class_index"][0]], g)
+
+
+def _head(bundle: Path, manifest: Manifest, image: Array) -> _Head:
+    """Cut the explain graph at its layer."""
+    model, layer, form = ir.external_data.load_to_model(ir.load(bundle / EXPLAIN_GRAPH)), manifest.layer, manifest.form
     graph = model.graph
     quantised = leave_out_rounding(graph)
     tensor = next((o for node in graph for o in node.outputs if o.name == layer.name), None)
     if tensor is None:
         raise BundleError(f"{bundle / EXPLAIN_GRAPH} has no tensor {layer.name!r}; export the model again")
-    outputs = [o for o in graph.outputs if o.name in ("logits", "gradients")]
+    outputs = [o for o in graph.outputs if o.name in (form.output.name, SCORES, "gradients")]
     graph.outputs[:] = [tensor]
-    feeds: dict[str, Array] = {"image": image, "class_index": np.full(1, -1, np.int64)}
+    feeds: dict[str, Array] = {"image": image, **form.placeholders(1)}
     value = np.asarray(session(model).run(None, feeds)[0])
     graph.outputs[:] = outputs
     layer_input = ir.Value(name="layer", type=tensor.type, shape=tensor.shape)
@@ -110,15 +160,7 @@ def _head(bundle: Path, layer: Layer, image: Array) -> tuple[Callable[[Array], l
     graph.inputs.append(layer_input)
     passes.RemoveUnusedNodesPass()(model)
     graph.inputs[:] = [i for i in graph.inputs if i.uses()]
-    head = session(model)
-    needed = [i.name for i in head.get_inputs() if i.name in feeds]
-
-    def run(batch: Array) -> list[Array]:
-        images = batch.shape[layer.roles.index("N")]
-        others = {name: np.repeat(feeds[name], images, axis=0) for name in needed}
-        return list(head.run(["logits", "gradients"], {"layer": batch, **others}))
-
-    return run, value, quantised
+    return _Head(session(model), value, {"image": image}, quantised, form, layer.roles.index("N"))
 
 
 def _as_tensor(direction: Array, layer: Layer, tensor: Array) -> Array:

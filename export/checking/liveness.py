@@ -3,10 +3,10 @@
 import numpy as np
 
 from fusioncam.export.bundle import explain_graph
-from fusioncam.export.canonical import Classifier
 from fusioncam.export.checking.gradient import gradients, minds_masks
 from fusioncam.export.head import head_graph
 from fusioncam.export.layers.choice import Candidate
+from fusioncam.export.model import CanonicalModel
 from fusioncam.export.random_pictures import patchwork
 from fusioncam.export.reading.shapes import noise
 from fusioncam.export.sessions import session
@@ -15,49 +15,49 @@ from fusioncam.kernels.arrays import Float32Array
 NOTHING = "nothing of it reaches the scores: "
 
 
-def why_dead(classifier: Classifier, candidate: Candidate, gradient: bool = True) -> str | None:
+def why_dead(canonical: CanonicalModel, candidate: Candidate, gradient: bool = True) -> str | None:
     """Return why a layer explains nothing, or None where some picture shows that it explains something.
 
     The gradient is computed for pictures of noise and of patches and for several classes. Without a gradient, the layer
     is set to zero and the logits are compared.
 
     Args:
-        classifier: The model.
+        canonical: The model.
         candidate: A layer that is not refused.
         gradient: Whether the bundle gets a gradient.
 
     Raises:
         UnsupportedOperatorError: As `explain_graph`.
     """
-    images = _pictures(classifier)
+    images = _pictures(canonical)
     if not gradient:
-        changes = _changes(classifier, candidate, images)
+        changes = _changes(canonical, candidate, images)
         return f"{NOTHING}the logits do not change without it" if changes is False else None
-    explain = session(explain_graph(classifier.model, candidate.name, candidate.layout))
+    graph = explain_graph(canonical.model, candidate.name, candidate.layout, scoring=canonical.scoring)
     unknown = False
-    for gradient_of_class in gradients(explain, images, classifier.classes):
-        known = np.isfinite(gradient_of_class)
+    for gradient_of_target in gradients(session(graph), images, canonical.form):
+        known = np.isfinite(gradient_of_target)
         unknown |= not known.all()
-        if gradient_of_class[known].any():
+        if gradient_of_target[known].any():
             return None
     if unknown:
         return "its gradient is not finite"
-    logits = session(classifier.model).run(None, {"image": images})[0]
+    logits = session(canonical.model).run(None, {"image": images})[0]
     same = np.ptp(logits, axis=0).max() == 0
-    if not same and _changes(classifier, candidate, images):
+    if not same and _changes(canonical, candidate, images):
         return None  # the output is saturated, as a sigmoid is far from zero
     if same:
         return f"{NOTHING}the logits are the same for every picture; load the trained weights before the export"
     return f"{NOTHING}its gradient is zero"
 
 
-def _pictures(classifier: Classifier) -> Float32Array:
+def _pictures(canonical: CanonicalModel) -> Float32Array:
     """Return noise in 0..1, and patches in -2..2, the range of most models' pictures."""
-    patches = 4 * patchwork(np.random.default_rng(0), classifier.shape)[0] - 2
-    return np.stack([noise(classifier.model, 1)[0], patches.astype(np.float32)])
+    patches = 4 * patchwork(np.random.default_rng(0), canonical.shape)[0] - 2
+    return np.stack([noise(canonical.model, 1)[0], patches.astype(np.float32)])
 
 
-def _changes(classifier: Classifier, candidate: Candidate, images: Float32Array) -> bool | None:
+def _changes(canonical: CanonicalModel, candidate: Candidate, images: Float32Array) -> bool | None:
     """Return whether the logits change with the layer set to zero or negated; None where the layer takes no masks."""
-    head = head_graph(classifier.model, candidate.name, candidate.layout, classifier.precision)
-    return None if head is None else minds_masks(session(head), images, candidate.layout.grid)
+    head = head_graph(canonical.model, candidate.name, candidate.layout, canonical.precision, canonical.scoring)
+    return None if head is None else minds_masks(session(head), images, canonical.form, candidate.layout.grid)

@@ -10,7 +10,7 @@ TRACE = 1e-6  # of a probability whose logarithm is compared
 
 
 def as_source(logits: Array, manifest: Manifest, logarithm: bool) -> Array:
-    """Return the outputs of the source for logits: its ending, at its scale."""
+    """Return the outputs of the source for logits (N, classes, ...): its ending, at its scale."""
     source, values = manifest.source, logits.astype(np.float64)
     ending = source.ending or manifest.ending
     if ending == "sigmoid":
@@ -20,6 +20,12 @@ def as_source(logits: Array, manifest: Manifest, logarithm: bool) -> Array:
     if ending in ("sigmoid", "softmax") and not logarithm:
         values = np.exp(values)
     return comparable(source.scale * values + source.offset, source, logarithm)
+
+
+def sides(logits: Array, manifest: Manifest) -> list[Array]:
+    """Return the logits as the source has them; of one output, by each of the two logits that were made of it."""
+    both = manifest.source.outputs == 1 and manifest.classes == 2
+    return [logits[:, 1:], -logits[:, :1]] if both else [logits]
 
 
 def comparable(outputs: Array, source: Source, logarithm: bool) -> Array:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from fusioncam.errors import ModelError, UsageError
-from fusioncam.export.canonical import Classifier
 from fusioncam.export.gradient import WAY_OUT, dims, operator_name, path
 from fusioncam.export.layers.graph_paths import After, after, bottlenecks, branches, depths, narrow
 from fusioncam.export.layers.layout import Layout, layouts
 from fusioncam.export.layers.trace import trace
+from fusioncam.export.model import CanonicalModel
 from fusioncam.export.operators import ACTIVATIONS, NORMALIZATIONS, WEIGHTED
 from fusioncam.layer_names import short_layer_names
 from fusioncam.manifest import Layer
@@ -174,7 +174,7 @@ class Survey:
         )
 
 
-def survey(classifier: Classifier, gradient: bool = True) -> Survey:
+def survey(canonical: CanonicalModel, gradient: bool = True) -> Survey:
     """List all tensors of h * w > 1 between image and logits.
 
     A tensor is refused where it comes after the last weighted operator (its channels are the classes themselves) or
@@ -183,8 +183,8 @@ def survey(classifier: Classifier, gradient: bool = True) -> Survey:
     where part of the evidence goes past it and there is a better one; the normalised form of a tensor that everything
     passes counts as that tensor itself.
     """
-    image, logits = classifier.image, classifier.logits
-    made = trace(classifier.model.graph)
+    image, logits = canonical.image, canonical.output
+    made = trace(canonical.model.graph)
     known, nodes = layouts(made), path(image, logits)
     passed = bottlenecks(nodes, image, logits)
     thin, behind, before = narrow(nodes, made, logits), after(nodes), depths(nodes)
@@ -213,7 +213,7 @@ def survey(classifier: Classifier, gradient: bool = True) -> Survey:
     joined = any(not c.bypassed for v, c in usable.items() if v in late)
     parts = () if joined else tuple(usable[v].name for v in branches(image, logits, late or set(usable)))
     lost_at = None if lost is None else f"{operator_name(lost)} (node {lost.name or lost.outputs[0].name!r})"
-    names = frozenset(str(o.name) for node in classifier.model.graph for o in node.outputs)
+    names = frozenset(str(o.name) for node in canonical.model.graph for o in node.outputs)
     return Survey(listed, names, parts, lost_at, tuple(str(v.name) for v in unread))
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from fusioncam.export.canonical import Classifier
 from fusioncam.export.gradient import dims
 from fusioncam.export.layers.choice import Candidate
+from fusioncam.export.model import CanonicalModel
 from fusioncam.export.reading.shapes import noise
 from fusioncam.export.sessions import session
 from fusioncam.manifest import CHUNK
@@ -25,9 +25,9 @@ class Cost:
     bytes: int
 
 
-def seconds_per_pass(classifier: Classifier) -> float:
+def seconds_per_pass(canonical: CanonicalModel) -> float:
     """Measure one pass of the model in a chunk: the quicker of two runs after a warm-up."""
-    model, feeds = session(classifier.model), {"image": noise(classifier.model, CHUNK)}
+    model, feeds = session(canonical.model), {"image": noise(canonical.model, CHUNK)}
     times = []
     for _ in range(3):
         start = time.perf_counter()
@@ -36,9 +36,9 @@ def seconds_per_pass(classifier: Classifier) -> float:
     return min(times[1:]) / CHUNK
 
 
-def chunk_bytes(classifier: Classifier) -> int:
+def chunk_bytes(canonical: CanonicalModel) -> int:
     """Return the bytes of the weights and of the tensors that are alive at once while a chunk passes through."""
-    graph = classifier.model.graph
+    graph = canonical.model.graph
     order = {node: i for i, node in enumerate(graph)}
     births = {o: i for node, i in order.items() for o in node.outputs if o.shape is not None}
     change = [0] * (len(order) + 2)
@@ -51,7 +51,7 @@ def chunk_bytes(classifier: Classifier) -> int:
         alive += difference
         most = max(most, alive)
     weights = sum(v.const_value.nbytes for v in graph.initializers.values() if v.const_value is not None)
-    return weights + CHUNK * (most + 2 * _bytes(classifier.image))
+    return weights + CHUNK * (most + 2 * _bytes(canonical.image))
 
 
 def _bytes(value: ir.Value) -> int:

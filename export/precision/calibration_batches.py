@@ -8,17 +8,21 @@ import onnx_ir as ir
 
 from fusioncam.errors import ImageError, UsageError
 from fusioncam.export.sessions import session
+from fusioncam.forms import Form
 from fusioncam.kernels.arrays import Array, Float32Array
 from fusioncam.kernels.masks import MaskMaker
 
 MASKS = 6  # of each photo, besides itself and the blank picture; 14 gave no better maps
 
 
-def masked_pictures(explain: ir.Model, photos: Iterable[Array | tuple[str, Array]]) -> Iterator[Float32Array]:
+def masked_pictures(
+    explain: ir.Model, form: Form, photos: Iterable[Array | tuple[str, Array]]
+) -> Iterator[Float32Array]:
     """Yield one batch per photo x: x, x * 0, and x * M_k for a few channels, from the weakest to the strongest.
 
     Args:
         explain: The explain graph.
+        form: The tensors of its targets.
         photos: Preprocessed photos (C, H, W), with names or without, read one at a time.
 
     Yields:
@@ -31,7 +35,7 @@ def masked_pictures(explain: ir.Model, photos: Iterable[Array | tuple[str, Array
     model = session(explain)
     shape = [d for d in list(explain.graph.inputs[0].shape or ())[1:] if isinstance(d, int)]
     for _, x in checked_photos(photos, shape):
-        feeds = {"image": x[None], "class_index": np.full(1, -1, np.int64)}
+        feeds = {"image": x[None], **form.placeholders(1)}
         yield _batch(x, np.asarray(model.run(["activations"], feeds)[0][0]))
 
 

@@ -9,6 +9,8 @@ from onnxruntime import InferenceSession, RunOptions
 
 from fusioncam.drift import NEAR, Drift, MethodDrift
 from fusioncam.export.precision.calibration_batches import Photo
+from fusioncam.export.targets.probes import usual_target
+from fusioncam.forms import CONFIDENCES, SCORES, Form
 from fusioncam.kernels import reference, rescoring
 from fusioncam.kernels.arrays import Array, IndexArray
 from fusioncam.kernels.masks import MaskMaker
@@ -78,27 +80,57 @@ class Finding:
         return self.within or self.accepted
 
 
-def logits_of(graph: InferenceSession, images: Array) -> Array:
-    """Return the logits (N, classes) of pictures (N, C, H, W), by either graph of a bundle."""
-    half = graph.get_inputs()[0].type == "tensor(float16)"
-    with np.errstate(over="ignore"):  # infinity makes NaN, which does not pass
-        feeds = {"image": images.astype(np.float16 if half else np.float32)}
+def output_of(graph: InferenceSession, form: Form, images: Array) -> Array:
+    """Return the normal form (N, ...) of pictures (N, C, H, W), by a graph that gives it."""
+    feeds = {"image": _pixels(graph, images)}
     if len(graph.get_inputs()) > 1:
-        feeds["class_index"] = np.full(len(images), -1, np.int64)
+        feeds |= form.placeholders(len(images))
     options = RunOptions()
     options.only_execute_path_to_fetches = True  # without the gradient
-    return np.asarray(graph.run(["logits"], feeds, options)[0])
+    return np.asarray(graph.run([form.output.name], feeds, options)[0])
 
 
-def masked_scores(graph: InferenceSession, masks: MaskMaker, channels: IndexArray, image: Array, c: int) -> Array:
-    """Return f_c(x * M_k) (n,) float64 of n channels k, for x (C, H, W), by either graph of a bundle."""
-    scores = np.empty(len(channels))
-    for start in range(0, len(channels), CHUNK):
-        block = slice(start, start + CHUNK)
-        pictures = np.empty((len(channels[block]), *image.shape), np.float32)
-        masks.fill(channels[block], pictures)
-        scores[block] = logits_of(graph, pictures)[:, c]
-    return scores
+def _pixels(graph: InferenceSession, images: Array) -> Array:
+    half = graph.get_inputs()[0].type == "tensor(float16)"
+    with np.errstate(over="ignore"):  # infinity makes NaN, which does not pass
+        return images.astype(np.float16 if half else np.float32)
+
+
+@dataclass(frozen=True)
+class Question:
+    """One target, put to either graph of a bundle.
+
+    Attributes:
+        manifest: The bundle's.
+        targets: The tensors of the target, of one row.
+    """
+
+    manifest: Manifest
+    targets: Mapping[str, Array]
+
+    def ask(self, graph: InferenceSession, images: Array) -> tuple[Array, Array]:
+        """Return the score and the confidence of the target, both (N,), for pictures (N, C, H, W)."""
+        if not self.manifest.form.scored:
+            logits, (c,) = output_of(graph, self.manifest.form, images), self.targets["class_index"]
+            return logits[:, c], reference.probabilities(logits, self.manifest.ending)[:, c]
+        names = {i.name for i in graph.get_inputs()}
+        crosswise = graph.get_outputs()[0].name == SCORES
+        rows = 1 if crosswise else len(images)
+        told = {n: np.repeat(v, rows, axis=0) for n, v in self.targets.items() if n in names}
+        options = RunOptions()
+        options.only_execute_path_to_fetches = True
+        found = graph.run([SCORES, CONFIDENCES], {"image": _pixels(graph, images), **told}, options)
+        return found[0].reshape(-1), found[1].reshape(-1)
+
+    def masked_scores(self, graph: InferenceSession, masks: MaskMaker, channels: IndexArray, image: Array) -> Array:
+        """Return the scores (n,) float64 of x * M_k for n channels k, for x (C, H, W)."""
+        scores = np.empty(len(channels))
+        for start in range(0, len(channels), CHUNK):
+            block = slice(start, start + CHUNK)
+            pictures = np.empty((len(channels[block]), *image.shape), np.float32)
+            masks.fill(channels[block], pictures)
+            scores[block] = self.ask(graph, pictures)[0]
+        return scores
 
 
 def measure_drift(
@@ -106,8 +138,8 @@ def measure_drift(
 ) -> Drift:
     """Compare maps by the scores of the score graph with maps by those of the explain graph.
 
-    On each photo, for its top class, made as the runtime makes them: with int8 scores, the heaviest channels are passed
-    again, and whole maps pass through the explain graph.
+    On each photo, for one target (see `usual_target`), made as the runtime makes them: with int8 scores, the heaviest
+    channels are passed again, and whole maps pass through the explain graph.
 
     Args:
         explain: Session of the explain graph.
@@ -158,31 +190,33 @@ def _correlations(
     explain: InferenceSession, score: InferenceSession, manifest: Manifest, image: Array
 ) -> dict[str, float]:
     """Return r by method on one picture."""
-    parts = ["logits", "activations", *["gradients"] * manifest.gradient]
-    feeds: dict[str, Array] = {"image": image[None], "class_index": np.full(1, -1, np.int64)}
-    logits, activations, *gradients = (array[0] for array in explain.run(parts, feeds))
-    masks, c = MaskMaker(activations, image), int(logits.argmax())
+    form = manifest.form
+    output = output_of(explain, form, image[None])[0]
+    mirrored = output_of(explain, form, image[None, ..., ::-1])[0] if form.kind == "embedding" else output
+    question = Question(manifest, usual_target(form, output, mirrored, manifest.ending))
+    parts = ["activations", *["gradients"] * manifest.gradient]
+    activations, *gradients = (a[0] for a in explain.run(parts, {"image": image[None], **question.targets}))
+    masks = MaskMaker(activations, image)
     live = np.flatnonzero(~masks.zero & ~masks.constant)
     int8 = manifest.score_precision == "int8"
     fast, slow = (score, explain) if int8 else (explain, score)  # float16 is rounded by operators of its own here
 
     def maps(scores: Array, graph: InferenceSession) -> Mapping[str, Array]:
-        every = np.full(len(activations), logits_of(graph, 0 * image[None])[0, c], np.float64)
+        every = np.full(len(activations), question.ask(graph, 0 * image[None])[0][0], np.float64)
         every[live] = scores
 
         def confidence(m: Array) -> float:
-            chances = reference.probabilities(logits_of(graph, (image * m)[None]), manifest.ending)
-            return float(chances[0, c])
+            return float(question.ask(graph, (image * m)[None])[1][0])
 
         features, size = activations.astype(np.float64), image.shape[1:]
         if gradients:
             return reference.fusion_cam(features, gradients[0].astype(np.float64), every, confidence, size)
         return {"score_cam": reference.score_cam(features[~masks.zero], every[~masks.zero], size)}
 
-    with np.errstate(all="ignore"):  # as in `logits_of`
-        every = masked_scores(fast, masks, live, image, c)
+    with np.errstate(all="ignore"):  # as in `_pixels`
+        every = question.masked_scores(fast, masks, live, image)
         heavy = np.argsort(-every, kind="stable")[:CHANNELS]
-        some = masked_scores(slow, masks, live[heavy], image, c)
+        some = question.masked_scores(slow, masks, live[heavy], image)
         rounded = exact = rescoring.corrected(every, heavy, some)
         if int8:
             again = rescoring.heaviest(every)

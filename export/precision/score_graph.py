@@ -9,8 +9,8 @@ import onnx_ir as ir
 from onnxruntime import InferenceSession
 
 from fusioncam.errors import ModelError, UsageError
-from fusioncam.export.canonical import Classifier
 from fusioncam.export.gradient import CARRY_NO_GRADIENT, Ops, reads
+from fusioncam.export.model import CanonicalModel
 from fusioncam.export.precision.drift import EXACT, Finding
 from fusioncam.export.precision.quantise import Batches, Range, in_int8
 from fusioncam.export.reading.shapes import QUANTISERS
@@ -25,7 +25,7 @@ REMEDY = "export it without --precision fp16"
 
 
 def score_graph(
-    classifier: Classifier,
+    canonical: CanonicalModel,
     precision: str | None,
     batches: Batches | None = None,
     pixels: Range = (0.0, 255.0),
@@ -33,9 +33,12 @@ def score_graph(
 ) -> tuple[ir.Model, ScorePrecision]:
     """Return the graph for the masked passes, and its type.
 
+    Of a vector it gives `logits` (N, classes). Of maps or an embedding it takes T targets beside the pictures, and
+    gives their `scores` and `confidences`, both (N, T): the normal form is made once for all targets.
+
     Args:
-        classifier: The model; it is left as it is.
-        precision: `fp16` for a graph whose `image` (N, C, H, W) is float16 and whose `logits` (N, classes) are float32,
+        canonical: The model; it is left as it is.
+        precision: `fp16` for a graph whose `image` (N, C, H, W) is float16 and whose outputs are float32,
             `int8` for one that takes and gives float32 and multiplies in 8 bits, `fp32` for that of a float32 model,
             None for the model's own. The graph of a float16 model is its own.
         batches: For `int8`: called, gives the pictures to calibrate on, as batches (B, C, H, W).
@@ -54,18 +57,27 @@ def score_graph(
         raise UsageError("symmetric scores are for int8 only; leave --symmetric out, or add --precision int8")
     if precision == "int8" and batches is None:
         raise UsageError("int8 needs photos to calibrate on, like those to be explained; add --calibrate FOLDER")
-    own = classifier.precision
+    own = canonical.precision
     if precision == "fp32" and own == "float16":
         raise UsageError("the model is float16, and float32 cannot restore its digits; export its float32 source")
     if precision in (None, "fp32") or (precision == "fp16" and own == "float16"):
-        return classifier.model, own
-    if own == "float16" or not _is_float32(classifier.model):
+        return _scored(canonical, canonical.model), own
+    if own == "float16" or not _is_float32(canonical.model):
         name, other = ("int8", "quantised, float16") if precision == "int8" else ("float16", "quantised")
         remedy = f"export it without --precision {precision}"
         raise UsageError(f"only a float32 model can be brought to {name}, this one is {other} or float64; {remedy}")
     if batches is not None:
-        return in_int8(classifier.model, batches, pixels, symmetric), "int8"
-    return _in_float16(classifier.model), "float16"
+        return _scored(canonical, in_int8(canonical.model, batches, pixels, symmetric)), "int8"
+    return _scored(canonical, _in_float16(canonical.model)), "float16"
+
+
+def _scored(canonical: CanonicalModel, model: ir.Model) -> ir.Model:
+    """Return the graph of the normal form, in any type, with the scores of targets in its place; a vector stays."""
+    if not canonical.form.scored:
+        return model
+    model = model.clone()
+    canonical.scoring.append_crosswise(model.graph)
+    return model
 
 
 def _is_float32(model: ir.Model) -> bool:
@@ -88,7 +100,7 @@ def _in_float16(model: ir.Model) -> ir.Model:
             # Nothing is held back in float32: Min, Max and TopK, which the library would hold back, take float16 at the
             # opset of a canonical model, and where two of them share an input it would name two casts alike.
             proto = _converter().convert_float_to_float16(
-                proto, keep_io_types=["logits"], disable_shape_infer=True, op_block_list=[]
+                proto, keep_io_types=[str(model.graph.outputs[0].name)], disable_shape_infer=True, op_block_list=[]
             )
         converted: ir.Model = ir.from_proto(proto)
         session(converted, optimize=False)

@@ -1,6 +1,6 @@
 """The image input: it becomes a float32 picture (N, C, H, W), whatever its type and the order of its axes."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,7 +89,7 @@ def take_image(
     if old.shape is not None:
         shape = [d if isinstance(d, int) and d > 0 else None for d in old.shape]
     readings = _readings(model, name, shape, known=old.shape is not None, layout=layout)
-    _free_names(model)
+    free_names(model)
     reading, (height, width) = _fitting(model, readings, shape, size, side)
     image = ir.Value(name="image", type=ir.TensorType(ir.DataType.FLOAT))
     image.shape = ir.Shape([shape[0] or "N", reading.channels, height, width])
@@ -192,13 +192,13 @@ def _fitting(
     raise failures[0]
 
 
-def _free_names(model: ir.Model) -> None:
-    """Rename the tensors whose names the bundle's graphs need for their inputs and outputs."""
+def free_names(model: ir.Model, names: Collection[str] = RESERVED) -> None:
+    """Rename the tensors that have names which the inputs and outputs of the bundle's graphs need."""
     graph = model.graph
     values = [*graph.inputs, *graph.initializers.values(), *(o for node in graph for o in node.outputs)]
     taken = {value.name for value in values}
     for value in values:
-        if value.name in RESERVED:
+        if value.name in names:
             name = f"{value.name}/source"
             while name in taken:  # a graph of a bundle, exported again
                 name += "/source"

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from onnxruntime import InferenceSession, RunOptions
 
-from fusioncam.export.precision.drift import Finding, logits_of, masked_scores
+from fusioncam.export.precision.drift import Finding, Question
 from fusioncam.export.sessions import open_session
 from fusioncam.kernels import reference, rescoring
 from fusioncam.kernels.arrays import Array
@@ -77,16 +77,15 @@ def _by_numpy(
     """Return the maps by `kernels/reference.py`; `exact` passes the full-size maps, `score` those of channels."""
     logits, activations, gradients = (seen[n][0] for n in ("logits", "activations", "gradients"))
     c, size = int(logits.argmax()), image.shape[1:]
-    masks = MaskMaker(activations, image)
+    masks, question = MaskMaker(activations, image), Question(manifest, {"class_index": np.array([c])})
 
     def confidence(m: Array) -> float:
-        logits = logits_of(exact, (image * m)[None].astype(np.float32))
-        return float(reference.probabilities(logits, manifest.ending)[0, c])
+        return float(question.ask(exact, (image * m)[None].astype(np.float32))[1][0])
 
-    scores = np.full(len(activations), logits_of(exact, 0 * image[None])[0, c], np.float64)
+    scores = np.full(len(activations), question.ask(exact, 0 * image[None])[0][0], np.float64)
     live = np.flatnonzero(~masks.zero & ~masks.constant)
-    coarse = masked_scores(score, masks, live, image, c)
+    coarse = question.masked_scores(score, masks, live, image)
     again = rescoring.heaviest(coarse) if manifest.score_precision == "int8" else live[:0]
-    scores[live] = rescoring.corrected(coarse, again, masked_scores(exact, masks, live[again], image, c))
+    scores[live] = rescoring.corrected(coarse, again, question.masked_scores(exact, masks, live[again], image))
     features, slopes = activations.astype(np.float64), gradients.astype(np.float64)
     return reference.fusion_cam(features, slopes, scores, confidence, size)

@@ -13,7 +13,7 @@ from fusioncam.runtime.commands.lists import LISTS
 
 MOST = 100  # names of classes that are offered
 
-_CHOICE = r"\w+(?:[:.]\w+)*(?: \([^)]*\))?"
+_CHOICE = r"\w+(?:[:.-]\w+)*(?: \([^)]*\))?"
 _CHOICES = re.compile(rf"{_CHOICE}(?: \| {_CHOICE})+")
 
 

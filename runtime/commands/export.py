@@ -1,6 +1,7 @@
 """`fusioncam export`: a classifier becomes a bundle."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -103,6 +104,16 @@ Symmetric = Annotated[
     bool, Option("--symmetric", help="With int8: signed and around zero, as TensorRT wants it; maps drift more.")
 ]
 NoGradient = Annotated[bool, Option("--no-gradient", help="Without gradients, for operators that have no rule.")]
+Task = Annotated[
+    str | None, choice("What the model does: classify | value | segment | embed [by its output].", metavar="TASK")
+]
+Reader = Annotated[
+    str | None,
+    choice(
+        "Way to read the output: vector | maps | maps-last | map | mean-tokens | cls-token | mean-map [by its shape].",
+        metavar="READER",
+    ),
+]
 Ending = Annotated[str | None, choice("Step after the logits: softmax | sigmoid | value (a regression) [the model's].")]
 Single = Annotated[
     bool, Option("--single", help="Also the whole method as one graph, fusioncam.onnx, for any onnxruntime.")
@@ -124,6 +135,8 @@ def export(
     size: Size = None,
     layout: Layout = None,
     scores: Scores = None,
+    task: Task = None,
+    reader: Reader = None,
     preset: Preset = None,
     rescale: Rescale = None,
     mean: Mean = None,
@@ -150,23 +163,18 @@ def export(
 ) -> None:
     """Turn a classifier into a bundle: x = (pixel * rescale - mean) / std."""
     supervisor.limit(model, time_limit, memory_limit)
-
-    def note(line: str) -> None:
-        if not quiet:
-            console.complain(line, "note")
-
+    note = partial(_note, quiet)
     arithmetic = {
         "preset": preset, "rescale": rescale, "mean": numbers_of("--mean", mean), "std": numbers_of("--std", std),
         "channel_order": _order(channel_order), "resize": resize, "crop_fraction": crop_fraction,
         "interpolation": interpolation,
     }  # fmt: skip
     options: ExportOptions = {
-        "layer": layer, "size": size_of(size, ANY), "layout": layout, "output": scores, "labels": labels,
-        "preprocessing": arithmetic,
-        "precision": precision, "calibrate": _photos(calibrate, note), "symmetric": symmetric,
-        "accept_drift": accept_drift, "gradient": not no_gradient, "ending": ending,
-        "single": single, "shared_weights": shared_weights, "chunk": chunk, "single_for": single_for,
-        "unrolled": unrolled,
+        "layer": layer, "size": size_of(size, ANY), "layout": layout, "output": scores, "task": task, "reader": reader,
+        "labels": labels, "preprocessing": arithmetic, "precision": precision,
+        "calibrate": _photos(calibrate, note), "symmetric": symmetric, "accept_drift": accept_drift,
+        "gradient": not no_gradient, "ending": ending, "single": single, "shared_weights": shared_weights,
+        "chunk": chunk, "single_for": single_for, "unrolled": unrolled,
     }  # fmt: skip
     bundle, manifest = _exported(model, out, options)
     if json:
@@ -175,6 +183,11 @@ def export(
     console.say(_summary(bundle, manifest))
     for line in _notes(manifest, ending):
         note(line)
+
+
+def _note(quiet: bool, line: str) -> None:
+    if not quiet:
+        console.complain(line, "note")
 
 
 def _summary(bundle: Path, manifest: Manifest) -> str:

@@ -8,12 +8,14 @@ from typing import Any, NoReturn, TypeAlias
 import onnxruntime
 
 from fusioncam.errors import BundleError
+from fusioncam.forms import CONFIDENCES, SCORES, TARGETS_AXIS
 from fusioncam.manifest import EXPLAIN_GRAPH, FACTS, HEAD_GRAPH, MANIFEST, SCORE_GRAPH, Manifest
 
 Tensors: TypeAlias = Mapping[str, tuple[str, Sequence[Any]]]
 """Types, as onnxruntime names them, and shapes of a graph's inputs or outputs; the first axis is left out."""
 
-FLOAT, HALF, INT64 = "tensor(float)", "tensor(float16)", "tensor(int64)"
+FLOAT, HALF = "tensor(float)", "tensor(float16)"
+TYPES = {"float32": FLOAT, "int64": "tensor(int64)", "bool": "tensor(bool)"}  # onnxruntime's names, by NumPy's
 
 
 def check_session(session: onnxruntime.InferenceSession, path: Path, manifest: Manifest, inputs: bool = True) -> None:
@@ -47,15 +49,21 @@ def check_session(session: onnxruntime.InferenceSession, path: Path, manifest: M
 def expected(name: str, manifest: Manifest) -> tuple[Tensors, Tensors]:
     """Return the inputs and outputs that the manifest promises for a graph."""
     channels, *grid = manifest.layer.shape
+    form = manifest.form
     image = (FLOAT, manifest.preprocessing.shape)
-    logits = {"logits": (FLOAT, (manifest.classes,))}
+    output = {form.output.name: (FLOAT, form.output.shape)}
     layer = (FLOAT, (channels, *grid))
+    targets = {t.name: (TYPES[t.dtype], t.shape) for t in form.targets}
+    crosswise = dict.fromkeys((SCORES, CONFIDENCES), (FLOAT, (TARGETS_AXIS,))) if form.scored else output
+    told = targets if form.scored else {}  # a vector is read by whoever runs the graph
     if name == SCORE_GRAPH:
-        return {"image": (HALF, image[1]) if manifest.score_precision == "float16" else image}, logits
+        half = manifest.score_precision == "float16"
+        return {"image": (HALF if half else FLOAT, image[1]), **told}, crosswise
     if name == HEAD_GRAPH:
-        return {"image": image, "masks": (FLOAT, (1, *grid))}, logits
+        return {"image": image, "masks": (FLOAT, (1, *grid)), **told}, crosswise
+    rowwise = dict.fromkeys((SCORES, CONFIDENCES), (FLOAT, ())) if form.scored else {}
     gradients = {"gradients": layer} if manifest.gradient else {}
-    return {"image": image, "class_index": (INT64, ())}, {**logits, "activations": layer, **gradients}
+    return {"image": image, **targets}, {**output, **rowwise, "activations": layer, **gradients}
 
 
 def compare(path: Path, promised: Tensors, own: Tensors) -> None:

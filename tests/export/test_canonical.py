@@ -114,12 +114,13 @@ def test_integer_outputs_are_no_scores(classifier, tmp_path):
 
 
 @pytest.mark.parametrize("tensor", ["r1", "c2"])
-def test_dense_output_is_no_classifier(tensor, classifier, tmp_path):
+def test_dense_output_is_read_as_maps(tensor, classifier, tmp_path):
     model = classifier()
     del model.graph.output[:]
     onnx.save(with_outputs(model, tensor), tmp_path / "dense.onnx")
-    with pytest.raises(ModelError, match=r"not \(N, classes\): no classifier"):
-        canonicalize(tmp_path / "dense.onnx")
+    found = canonicalize(tmp_path / "dense.onnx")
+    assert (found.task, found.reader) == ("segment", "maps")
+    assert found.form.output.shape == (found.classes, *found.map_size)
 
 
 def test_two_images(classifier, tmp_path):

@@ -179,7 +179,7 @@ def test_refusals_are_those_of_each_way_by_itself(operator, classifier, tmp_path
     layers = survey(made).candidates
     assert len(layers) > 1
     for candidate in layers:
-        after = path(candidate.value, made.logits)
+        after = path(candidate.value, made.output)
         assert (candidate.refused is not None) == bool(unsupported(after)), candidate.name
         for node in unsupported(after):
             assert node.op_type in candidate.refused

@@ -1,0 +1,69 @@
+"""The source of a bundle, run as its bundle's graphs are."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from onnxruntime import InferenceSession
+
+from fusioncam.errors import ModelError
+from fusioncam.export.reading.file import read_model
+from fusioncam.export.reading.shapes import element_type
+from fusioncam.export.sessions import failing_as, open_session, run_session
+from fusioncam.kernels.arrays import Array
+from fusioncam.manifest import Manifest
+
+
+def source_outputs(manifest: Manifest, source: Path, images: Array, optimize: bool = True) -> Array:
+    """Return the outputs of the source for (N, C, H, W) float32 pictures, each seen by itself.
+
+    Those of a vector are (N, classes), other outputs have the axes of the source; all are float64.
+    """
+    return source_runner(manifest, source, optimize)(images)
+
+
+def source_runner(manifest: Manifest, source: Path, optimize: bool = True) -> Callable[[Array], Array]:
+    """Open the source; return the function that gives its outputs for pictures, see `source_outputs`."""
+    model = _open_source(manifest, source, optimize)
+    image_input = next((i for i in model.get_inputs() if i.name == manifest.source.input), None)
+    if image_input is None:
+        raise ModelError(f"{source} has no input {manifest.source.input!r}: it is not the bundle's source")
+    last = manifest.source.channels_last
+    turned = image_input.shape[1] != manifest.preprocessing.channels if last is None else last
+    batch = image_input.shape[0] if image_input.shape and isinstance(image_input.shape[0], int) else 1
+
+    def outputs_of(images: Array) -> Array:
+        images = _of_type(images.transpose(0, 2, 3, 1) if turned else images, image_input.type)
+        rows = []
+        for image in images:
+            repeated = np.repeat(image[None], batch, axis=0)
+            with failing_as(
+                lambda why: ModelError(f"{source} does not run as the bundle's source did: {why}"), passing=()
+            ):
+                (outputs,) = run_session(model, [manifest.source.output], {image_input.name: repeated})
+                rows.append(outputs[0] if manifest.form.scored else outputs.reshape(batch, -1)[0])
+        return np.asarray(rows, np.float64)
+
+    return outputs_of
+
+
+def _open_source(manifest: Manifest, source: Path, optimize: bool) -> InferenceSession:
+    """Open the source; a map from labels to numbers is replaced by the tensor of the numbers."""
+    opened = open_exact(source, optimize)
+    if all(o.type.startswith("tensor") for o in opened.get_outputs() if o.name == manifest.source.output):
+        return opened
+    return open_exact(read_model(source).SerializeToString(), optimize)
+
+
+def open_exact(model: bytes | Path, optimize: bool) -> InferenceSession:
+    """Open a session; without optimizations on one thread, so that sums are equal to the last digit."""
+    return open_session(model, optimize, threads=0 if optimize else 1)
+
+
+def _of_type(images: Array, kind: str) -> Array:
+    """Return pictures in a type of onnxruntime; for whole numbers they are rounded and clipped to its range."""
+    dtype = np.dtype(element_type(kind).numpy())
+    if dtype.kind in "iu":
+        ends = np.iinfo(dtype)
+        images = np.clip(np.rint(images.astype(np.float64)), ends.min, ends.max)
+    return images.astype(dtype)

@@ -1,0 +1,78 @@
+"""A model in canonical form, as all later steps of an export take it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import onnx_ir as ir
+
+from fusioncam.export.endings import ModelEnding
+from fusioncam.export.reading.image_input import ImageInput
+from fusioncam.export.targets import Scoring
+from fusioncam.forms import Form, Task, form_of
+from fusioncam.manifest import Ending
+
+
+@dataclass
+class CanonicalModel:
+    """A model in canonical form.
+
+    Attributes:
+        model: Its graph has the input `image` (N, C, H, W), and as output the normal form of its task, both float32.
+        taken: The image input as it is in the source.
+        output_name: Name of the source's output that is explained.
+        task: What the model does.
+        reader: The name of the reader that makes the normal form of that output.
+        classes: Number of logits or values; the length of an embedding.
+        map_size: (h, w) of the maps of classes, or None.
+        ending: How the logits become probabilities, by the user, else by the source, else by a configuration beside it;
+            `value` where they are values: of a regression, of heat maps, of an embedding.
+        source: The operators of the source after the logits.
+        outputs: Numbers the source gives for a picture, or for a place of it: as many as classes, or 1. One output z,
+            of a binary model or a regression, has two classes, of the logits -z and z: the evidence against it and the
+            evidence for it.
+        argmax: Whether the source gives the number of the best class at each place.
+        precision: Type the weights are kept in.
+    """
+
+    model: ir.Model
+    taken: ImageInput
+    output_name: str
+    task: Task
+    reader: str
+    classes: int
+    map_size: tuple[int, int] | None
+    ending: Ending
+    source: ModelEnding
+    outputs: int
+    argmax: bool
+    precision: Literal["float32", "float16"]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Return (H, W) of the image."""
+        return self.taken.size
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return (C, H, W) of the image."""
+        return (self.taken.channels, *self.taken.size)
+
+    @property
+    def image(self) -> ir.Value:
+        """Return the input of the graph."""
+        return self.model.graph.inputs[0]
+
+    @property
+    def output(self) -> ir.Value:
+        """Return the output of the graph, the normal form."""
+        return self.model.graph.outputs[0]
+
+    @property
+    def form(self) -> Form:
+        """Return the normal form, and the tensors of its targets."""
+        return form_of(self.task, self.classes, self.map_size)
+
+    @property
+    def scoring(self) -> Scoring:
+        """Return the way from the normal form to scores and confidences."""
+        return Scoring(self.form, self.ending)

@@ -1,0 +1,157 @@
+"""The normal form of a model's output: its logits or values, maps of them, or an embedding."""
+
+import numpy as np
+import onnx_ir as ir
+
+from fusioncam.errors import ModelError
+from fusioncam.export.batch import with_any_batch
+from fusioncam.export.batch.resizing import name_every_size
+from fusioncam.export.endings import Make, ModelEnding, find_ending
+from fusioncam.export.gradient import Ops, dims, path
+from fusioncam.export.layers.layout import layouts
+from fusioncam.export.layers.trace import trace
+from fusioncam.export.readers import Reading, by_layout, find_map_ending
+from fusioncam.export.reading.image_input import free_names
+from fusioncam.export.reading.load import fold
+from fusioncam.export.reading.shapes import measure
+from fusioncam.export.targets.shapes import infer_shapes
+from fusioncam.forms import CONFIDENCES, SCORES
+from fusioncam.manifest import Ending
+
+FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
+
+
+def make_normal_form(
+    model: ir.Model, reading: Reading, batch: int | None, wanted: Ending | None
+) -> tuple[ir.Model, Reading, ModelEnding, int]:
+    """Bring the output of a model into the normal form, free of its ending, with a free batch.
+
+    Args:
+        model: A model whose one output is the one to read; it is changed.
+        reading: The way to read it.
+        batch: The only batch that the model takes, or None.
+        wanted: The ending that the user names.
+
+    Returns:
+        The model, the reading with the order of axes that was found, the ending, and how many numbers the output had
+        for a picture, or for a place of it. One number becomes two classes, unless it is the value of a map.
+
+    Raises:
+        ModelError: The output holds no real numbers of the shape that the reader takes, or does not run.
+    """
+    if reading.is_vector:
+        ending = find_ending(model, batch or 1, wanted)
+        model.graph.outputs[:] = [_batch_first(model, ending)]
+        fold(model)
+    model = with_any_batch(model, batch)
+    name_every_size(model.graph)
+    if reading.is_vector:
+        return model, reading, ending, _set_logits(model, ending.make, reading.name)
+    if reading.reader.roles is not None:
+        reading = by_layout(reading, layouts(trace(model.graph)).get(model.graph.outputs[0]))
+    ending = _take_off_ending(model, reading)
+    return model, reading, ending, _read(model, reading)
+
+
+def _take_off_ending(model: ir.Model, reading: Reading) -> ModelEnding:
+    """Take off what the model does after the logits of its maps; values and embeddings stay as they are."""
+    output = model.graph.outputs[0]
+    if reading.task != "segment":
+        return ModelEnding(output, "logits", "values" if reading.task == "value" else "an embedding")
+    ending = find_map_ending(output, reading.reader.classes_at, reading.argmax)
+    model.graph.outputs[:] = [ending.value]
+    fold(model)
+    return ending
+
+
+def _read(model: ir.Model, reading: Reading) -> int:
+    """Append the nodes of the reader, and return how many numbers a picture, or a place of it, has."""
+    graph = model.graph
+    raw, name = graph.outputs[0], "embedding" if reading.task == "embed" else "logits"
+    _refuse_unreadable(graph, raw, reading.name)
+    if dims(raw)[:1] != (None,) or None in dims(raw)[1:]:
+        shape = ", ".join(str(d or "N") for d in dims(raw))
+        raise ModelError(f"output {reading.name!r} comes from a tensor of shape ({shape}), whose batch is not in front")
+    free_names(model, {name, SCORES, CONFIDENCES, "region", "peak", "reference"})
+    op, before = Ops(graph, "reader"), len(graph)
+    value = raw if raw.dtype == ir.DataType.FLOAT else op.Cast(raw, to=ir.DataType.FLOAT)
+    infer_shapes([*graph][before:])
+    value = op.Identity(reading.reader.arrange(op, value))
+    infer_shapes([*graph][before:])
+    numbers = dims(value)[1]
+    assert numbers is not None
+    if numbers == 1 and reading.task == "segment":
+        value = _both_ways(op, value)
+        infer_shapes([*graph][-1:])
+    value.name, graph.outputs[0] = name, value
+    return numbers
+
+
+def _both_ways(op: Ops, z: ir.Value) -> ir.Value:
+    """Return the logits -z and z of two classes, along axis 1, of which z has one."""
+    signs = np.reshape([-1, 1], (1, 2, *[1] * (len(dims(z)) - 2)))
+    return op.Mul(z, op.constant(signs, np.float32))
+
+
+def _set_logits(model: ir.Model, make: Make | None, output_name: str) -> int:
+    """Make logits of the output, two of a single one, and return the number of outputs."""
+    _finish_logits(model, output_name)
+    if make is not None:
+        _change_logits(model, make)
+    outputs = dims(model.graph.outputs[0])[1]
+    assert outputs is not None
+    if outputs == 1:
+        _change_logits(model, _both_ways)
+    return outputs
+
+
+def _batch_first(model: ir.Model, ending: ModelEnding) -> ir.Value:
+    """Return the tensor of the logits with its batch in front, and without -infinity."""
+    value = ending.value
+    if ending.floor is not None:
+        op = Ops(model.graph, "floor")
+        value = op.Max(value, op.constant(ending.floor))
+    return value if ending.order is None else Ops(model.graph, "turned").Transpose(value, perm=ending.order)
+
+
+def _finish_logits(model: ir.Model, output_name: str) -> None:
+    """Give the output the shape (N, classes), the type float32 and the name `logits`."""
+    graph = model.graph
+    op, raw = Ops(graph, "output"), graph.outputs[0]
+    sizes = [d for d in dims(raw)[1:] if d != 1]
+    if dims(raw)[:1] != (None,) or len(sizes) > 1 or None in sizes:
+        shape = ", ".join(str(d or "N") for d in dims(raw))
+        raise ModelError(
+            f"output {output_name!r} comes from a tensor of shape ({shape}), not (N, classes): no classifier"
+        )
+    if 0 in sizes:
+        raise ModelError(f"output {output_name!r} holds no class scores: its shape is (N, 0); export the model again")
+    _refuse_unreadable(graph, raw, output_name)
+    classes = sizes[0] if sizes else 1
+    logits = raw
+    if raw.dtype != ir.DataType.FLOAT:
+        logits = op.Cast(raw, to=ir.DataType.FLOAT)
+        logits.shape, logits.dtype = raw.shape, ir.DataType.FLOAT
+    logits = op.Identity(logits) if len(dims(raw)) == 2 else op.Reshape(logits, op.ints([-1, int(classes or 1)]))
+    logits.name, logits.dtype, logits.shape = "logits", ir.DataType.FLOAT, ir.Shape(["N", classes])
+    graph.outputs[0] = logits
+
+
+def _refuse_unreadable(graph: ir.Graph, raw: ir.Value, output_name: str) -> None:
+    """Make sure that an output is made of real numbers, all the way from the image."""
+    if raw.dtype not in FLOATS:
+        last = raw.producer()
+        ending = last.op_type if last is not None else "a constant"
+        raise ModelError(f"the model ends in {ending}: it gives integers, not scores; cut the graph before it")
+    if not path(graph.inputs[0], raw):
+        raise ModelError(f"output {output_name!r} has no gradient: integers or conditions lie between it and the image")
+
+
+def _change_logits(model: ir.Model, make: Make) -> None:
+    """Replace the output by what `make` computes from it."""
+    graph = model.graph
+    old, op = graph.outputs[0], Ops(graph, "ending")
+    new = make(op, old)
+    old.name, new.name = new.name, old.name
+    graph.outputs[0] = new
+    measure(model)

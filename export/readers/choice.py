@@ -1,0 +1,225 @@
+"""The choice of an output and of its reader: by shapes, by names, or by the user."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import get_args
+
+import onnx_ir as ir
+
+from fusioncam.errors import FusionCamError, ModelError, UsageError
+from fusioncam.export.endings import ranked, refuse_ranks
+from fusioncam.export.layers.layout import Layout
+from fusioncam.export.readers.normalised import ends_normalised
+from fusioncam.export.readers.shapes import Shapes, shapes_of
+from fusioncam.export.readers.table import READERS, VECTOR, Reader, Shape, Size
+from fusioncam.export.reading.image_input import ImageInput
+from fusioncam.forms import Task
+from fusioncam.manifest import Ending
+
+TASKS: tuple[Task, ...] = get_args(Task)
+FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
+EMBEDDING = re.compile("embed|pooler|feature", re.IGNORECASE)  # in the name of an output
+# Of outputs with such names, the first is what the model is for: torchvision's segmenters, transformers' CLIP.
+PREFERRED = (("out", "aux"), ("image_embeds", "pooler_output"))
+
+
+@dataclass(frozen=True)
+class Request:
+    """Options of a user about the output; None leaves the choice to this package."""
+
+    output: str | None = None
+    task: Task | None = None
+    reader: str | None = None
+    ending: Ending | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """An output, and the way to read it.
+
+    Attributes:
+        name: Name of the output in the source.
+        value: The tensor to read; for an output of class numbers, the scores that an ArgMax takes them from.
+        reader: How it is read.
+        task: What the model does.
+        argmax: Whether an ArgMax lies between the tensor and the output.
+        by_user: Whether the user named the reader.
+    """
+
+    name: str
+    value: ir.Value
+    reader: Reader
+    task: Task
+    argmax: bool
+    by_user: bool
+
+    @property
+    def is_vector(self) -> bool:
+        """Return whether the output holds one number per class or value."""
+        return self.reader is VECTOR and self.task != "embed"
+
+
+@dataclass(frozen=True)
+class Output:
+    """An output that may be explained.
+
+    Attributes:
+        name: Its name in the source.
+        value: The tensor to read.
+        argmax: The ArgMax that makes the output of it, or None where it is the output.
+    """
+
+    name: str
+    value: ir.Value
+    argmax: ir.Node | None = None
+
+    @property
+    def is_embedding(self) -> bool:
+        """Return whether its name or the operators that close it say that it is an embedding."""
+        return EMBEDDING.search(self.name) is not None or ends_normalised(self.value)
+
+
+def request_of(output: str | None, task: str | None, reader: str | None, ending: Ending | None) -> Request:
+    """Return what a user says of the outputs.
+
+    Raises:
+        UsageError: There is no such task or reader, or they contradict each other.
+    """
+    _known("task", task, TASKS)
+    _known("reader", reader, [r.name for r in READERS])
+    wanted = next((t for t in TASKS if t == task), "value" if ending == "value" else None)
+    if (wanted == "value") != (ending == "value") and None not in (wanted, ending):
+        raise UsageError(f"--task {wanted} and --ending {ending} contradict each other; leave one of them out")
+    if wanted == "embed" and ending is not None:
+        raise UsageError(f"an embedding has no probabilities; leave --ending {ending} out")
+    tasks = next((r.tasks for r in READERS if r.name == reader), TASKS)
+    if wanted is not None and wanted not in tasks:
+        raise UsageError(f"reader {reader!r} is for --task {' or '.join(tasks)}, not for {wanted}")
+    return Request(output, wanted, reader, "value" if wanted == "value" else ending)
+
+
+def _known(what: str, name: str | None, known: Iterable[str]) -> None:
+    names = list(known)
+    if name is not None and name not in names:
+        close = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
+        raise UsageError(f"no {what} {name!r}; did you mean {close!r}? Use {', '.join(names[:-1])} or {names[-1]}")
+
+
+def choose_reading(model: ir.Model, outputs: Mapping[str, ir.Value], request: Request, taken: ImageInput) -> Reading:
+    """Return the output to explain, and its reader.
+
+    Args:
+        model: A model with the input `image`.
+        outputs: Its outputs, by their names in the source.
+        request: What the user says.
+        taken: The image input.
+
+    Raises:
+        ModelError: No reader takes the output, or it holds ranks or text.
+        UsageError: There are several outputs to choose from, or the request fits none.
+    """
+    found = _candidates(model, outputs, request.output)
+    shapes = shapes_of(model, [o.value for o in found], taken.batch or 1)
+    able = [(o, fits[0]) for o in found if (fits := _fitting(o, shapes[o.value], request, taken))]
+    names = [output.name for output, _ in able]
+    if len(able) > 1:
+        first = next((one for one, other in PREFERRED if {one, other} <= {*names}), None)
+        if first is None:
+            raise several(able, shapes, taken.size)
+        able = [able[names.index(first)]]
+    if not able:
+        raise none_fits(found, shapes, request, taken.size)
+    ((output, reader),) = able
+    return Reading(
+        name=output.name,
+        value=output.value,
+        reader=reader,
+        task=_task(output, reader, request),
+        argmax=output.argmax is not None,
+        by_user=request.reader is not None,
+    )
+
+
+def _candidates(model: ir.Model, outputs: Mapping[str, ir.Value], name: str | None) -> list[Output]:
+    """Return the outputs that may be explained: the named one, else those of real numbers, else all tensors."""
+    ranks = ranked(model.graph)
+    tensors = {n: o for n, o in outputs.items() if isinstance(o.type, ir.TensorType)}
+    floats = {n: o for n, o in tensors.items() if o.dtype in FLOATS and o not in ranks}
+    scores = {name: outputs[name]} if name is not None else floats or tensors or outputs
+    first_name, first = next(iter(scores.items()))
+    cause = ranks.get(first)
+    if cause is not None and cause.op_type != "ArgMax":
+        raise refuse_ranks(first, cause, list(floats))
+    if len(scores) == 1 and first.dtype == ir.DataType.STRING:
+        raise ModelError(f"output {first_name!r} is text, not scores; cut the graph before the names are looked up")
+    causes = {n: ranks.get(o) for n, o in scores.items()}
+    return [Output(n, o if (c := causes[n]) is None else c.inputs[0] or o, c) for n, o in scores.items()]
+
+
+def _fitting(output: Output, shape: Shape | None, request: Request, taken: ImageInput) -> list[Reader]:
+    """Return the readers that an output could be read by, the best first."""
+    if shape is None:
+        return [VECTOR]
+    named = [r for r in READERS if r.name == request.reader and r.takes_shape(shape[1:])]
+    fitting = named or [r for r in READERS if r.fits(shape[1:], taken.size)]
+    fitting.sort(key=lambda r: taken.channels_last and r.name == "maps")  # one that also fits as maps-last is that
+    if output.argmax is not None:
+        axis = output.argmax.attributes.get_int("axis", 0) % len(shape)
+        fitting = [r for r in fitting if r.classes_at == axis]
+    if request.reader is not None:
+        return [r for r in fitting if r.name == request.reader]
+    if request.task is not None:
+        return [r for r in fitting if request.task in r.tasks]
+    embeds = request.ending is None and output.is_embedding
+    return [r for r in fitting if ("embed" in r.tasks if embeds else r.tasks != ("embed",))]
+
+
+def by_layout(reading: Reading, layout: Layout | None) -> Reading:
+    """Return a reading whose maps have their axes of classes, height and width where the positions of pixels say so."""
+    if reading.by_user or reading.argmax or reading.reader.roles is None or layout is None:
+        return reading
+    return replace(reading, reader=next((r for r in READERS if r.roles == layout.roles), reading.reader))
+
+
+def _task(output: Output, reader: Reader, request: Request) -> Task:
+    if request.task is not None:
+        return request.task
+    embeds = "embed" in reader.tasks and request.ending is None and output.is_embedding
+    return "embed" if embeds else reader.tasks[0]
+
+
+def several(able: list[tuple[Output, Reader]], shapes: Shapes, size: Size) -> UsageError:
+    """Return the error for several outputs that could be explained."""
+    if all(reader is VECTOR for _, reader in able):
+        names = ", ".join(output.name for output, _ in able)
+        return UsageError(f"the model has several outputs; say which holds the class scores with --scores: {names}")
+    listed = _listed([output for output, _ in able], shapes, size)
+    return UsageError(f"the model has several outputs; say which to explain with --scores NAME: {listed}")
+
+
+def none_fits(found: list[Output], shapes: Shapes, request: Request, size: Size) -> FusionCamError:
+    """Return the error for outputs that nothing reads, or not as the user wants."""
+    listed = _listed(found, shapes, size)
+    asked = [f"--{k} {v}" for k, v in (("task", request.task), ("reader", request.reader)) if v is not None]
+    if asked:
+        return UsageError(f"{' '.join(asked)} fits no output of the model: {listed}")
+    first = found[0]
+    if first.argmax is not None:
+        return refuse_ranks(first.argmax.outputs[0], first.argmax, [])
+    return ModelError(f"no reader takes the model's output: {listed}")
+
+
+def _listed(outputs: list[Output], shapes: Shapes, size: Size) -> str:
+    """Return the outputs with their shapes, and the options that would read each."""
+    return "; ".join(f"{o.name!r} {_shape(shapes[o.value])}: {_ways(shapes[o.value], size)}" for o in outputs)
+
+
+def _shape(shape: Shape | None) -> str:
+    return "" if shape is None else f"({', '.join(map(str, ('N', *shape[1:])))})"
+
+
+def _ways(shape: Shape | None, size: Size) -> str:
+    ways = [f"--task {t} --reader {r.name}" for r in READERS for t in r.tasks if shape and r.fits(shape[1:], size)]
+    return " | ".join(ways) or "no reader"

@@ -1,0 +1,86 @@
+"""The tensors of a task: the normal form of a model's outputs, and what a target of it is made of.
+
+A target is a scalar function of the outputs. A reader brings the outputs into one of three normal forms; the score and
+the confidence of a target are read from that. Export writes graphs by this table, and whoever runs them asks it.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from fusioncam.kernels.arrays import Array
+
+Task = Literal["classify", "value", "segment", "embed"]
+Kind = Literal["vector", "maps", "embedding"]
+
+SCORES, CONFIDENCES = "scores", "confidences"
+TARGETS_AXIS = "T"  # name of the free axis of targets in graphs that score every target on every picture
+
+
+class Tensor(NamedTuple):
+    """An input or output of a graph.
+
+    Attributes:
+        name: Its name.
+        dtype: Type of its elements, as NumPy names it.
+        shape: Its shape without the first axis, that of pictures or targets.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+CLASS_INDEX = Tensor("class_index", "int64", ())
+PEAK = Tensor("peak", "bool", ())
+
+
+@dataclass(frozen=True)
+class Form:
+    """The normal form of a task, and the tensors of its targets.
+
+    | kind | normal form | targets |
+    |---|---|---|
+    | vector | `logits` (N, C) | `class_index` |
+    | maps | `logits` (N, C, h, w) | `class_index`, `region` (h, w) of weights, `peak`: maximum in place of mean |
+    | embedding | `embedding` (N, D) | `reference` (D,) |
+
+    Attributes:
+        kind: Which of the three.
+        output: The normal form.
+        targets: The tensors that a target is made of, inputs of the graphs.
+    """
+
+    kind: Kind
+    output: Tensor
+    targets: tuple[Tensor, ...]
+
+    @property
+    def scored(self) -> bool:
+        """Return whether graphs give `scores` and `confidences`; those of a vector are read from the vector itself."""
+        return self.kind != "vector"
+
+    def placeholders(self, count: int) -> dict[str, Array]:
+        """Return targets (count, ...) for a run whose scores nobody reads: the top class everywhere, ones."""
+        return {t.name: np.full((count, *t.shape), _PLACEHOLDERS[t.name], t.dtype) for t in self.targets}
+
+
+_PLACEHOLDERS = {"class_index": -1, "region": 1, "peak": False, "reference": 1}
+
+
+def form_of(task: Task, classes: int, map_size: tuple[int, ...] | None) -> Form:
+    """Return the form of a task.
+
+    Args:
+        task: What the model does.
+        classes: The number C of classes or values, or the length D of an embedding.
+        map_size: (h, w) of the maps of classes; None where there are none.
+    """
+    if task == "embed":
+        vector = Tensor("embedding", "float32", (classes,))
+        return Form("embedding", vector, (vector._replace(name="reference"),))
+    if map_size is None:
+        return Form("vector", Tensor("logits", "float32", (classes,)), (CLASS_INDEX,))
+    targets = CLASS_INDEX, Tensor("region", "float32", map_size), PEAK
+    return Form("maps", Tensor("logits", "float32", (classes, *map_size)), targets)
