@@ -87,7 +87,7 @@ def _derived(bundle: Path, manifest: Manifest, size: Size, folder: Path) -> Mani
 def _drop_oldest(folder: Path) -> None:
     """Remove the folders that were not used for longest, of more than `MOST_FOLDERS`."""
     with suppress(OSError):  # another process does the same
-        kept = sorted(folder.parents[1].glob(f"*/*/{MANIFEST}"), key=lambda path: path.parent.stat().st_mtime)
+        kept = sorted(folder.parents[1].glob(f"*/[0-9]*/{MANIFEST}"), key=lambda path: path.parent.stat().st_mtime)
         for path in kept[:-MOST_FOLDERS]:
             shutil.rmtree(path.parent, ignore_errors=True)
 

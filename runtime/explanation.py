@@ -231,6 +231,7 @@ class Explanation(DrawnResult):
             "model": self.model,
             "digest": self.digest,
             "layer": self.layer,
+            "size": None if self.preprocessing is None else list(self.preprocessing.size),
             "providers": list(self.providers),
             "budget": self.budget,
             "smooth": list(self.smooth),
