@@ -112,12 +112,16 @@ def prepare_at(
     Raises:
         ImageError: As of `as_input`.
     """
-    preprocessing, free = manifest.preprocessing, manifest.free_size
+    preprocessing = manifest.preprocessing
     if size is None or isinstance(image, PreparedPicture):
         return prepare(image, preprocessing, keep)
     if size == PHOTO:
         image = open_given(image, preprocessing.size)
-        size = preprocessing.size
-        if image.size is not None and free is not None:
-            size = free.fitted(full_size(image.size, preprocessing), size)
+        size = preprocessing.size if image.size is None else size_of_photo(image.size, manifest)
     return prepare(image, preprocessing.model_copy(update={"size": size}), keep)
+
+
+def size_of_photo(photo_size: tuple[int, int], manifest: Manifest) -> Size:
+    """Return the size of the input for a photo (H0, W0) at its own size, see `FreeSize.fitted`."""
+    own, free = manifest.preprocessing, manifest.free_size
+    return own.size if free is None else free.fitted(full_size(photo_size, own), own.size)

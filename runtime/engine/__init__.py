@@ -7,7 +7,7 @@ from fusioncam.runtime.engine.pipeline import Pipeline, read_bundles
 from fusioncam.runtime.engine.progress import Clock, Progress
 from fusioncam.runtime.engine.request import ExplainRequest, Target, TargetChoice
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, PassRequest, RunningTask, Scheduler, Task
-from fusioncam.runtime.engine.sizes import MAX_SIZES, SizedPipelines
+from fusioncam.runtime.engine.sizes import MAX_SIZES, SizeChoice, SizedPipelines
 from fusioncam.runtime.engine.smoothing import checked_smoothing
 from fusioncam.runtime.targets.resolved import TOP_CLASS
 
@@ -26,6 +26,7 @@ __all__ = [
     "Progress",
     "RunningTask",
     "Scheduler",
+    "SizeChoice",
     "SizedPipelines",
     "Target",
     "TargetChoice",

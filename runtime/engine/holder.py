@@ -81,11 +81,11 @@ class PipelineHolder:
         Raises:
             ProviderError, DeviceError, BundleError, UsageError: As of `Pipeline.open`.
         """
-        return SizedPipelines(self._opened(self._bundles), self._open_at, self._max_sizes)
+        return SizedPipelines(self._opened(self._bundles), self._derived, self._opened, self._max_sizes)
 
-    def _open_at(self, size: Size) -> Pipeline:
-        """Open the pipeline of another size, whose graphs are derived where they are not kept."""
-        return self._opened([BundleFolder(*sized_bundle(*bundle, size)) for bundle in self._bundles])
+    def _derived(self, size: Size) -> list[BundleFolder]:
+        """Return the bundles of another size, which are derived where they are not kept."""
+        return [BundleFolder(*sized_bundle(*bundle, size)) for bundle in self._bundles]
 
     def _opened(self, bundles: Sequence[BundleFolder]) -> Pipeline:
         pipeline = Pipeline.open(bundles, self._options, self._smooth, [b.folder for b in self._bundles])

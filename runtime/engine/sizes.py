@@ -10,7 +10,7 @@ from itertools import islice
 from fusioncam.errors import UsageError
 from fusioncam.free_size import PHOTO, Size, sides
 from fusioncam.manifest import Manifest
-from fusioncam.runtime.engine.pipeline import Pipeline
+from fusioncam.runtime.engine.pipeline import BundleFolder, Pipeline
 from fusioncam.runtime.engine.request import ExplainRequest
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT
 from fusioncam.runtime.explanation import Explanation
@@ -31,19 +31,26 @@ class SizedPipelines:
 
     Args:
         own: The pipeline of the bundle's own size.
-        open_at: Opens the pipeline of another size.
+        derive: Derives the bundles of another size, and returns them.
+        open_bundles: Opens a pipeline.
         most: Pipelines to keep beside the first.
     """
 
-    def __init__(self, own: Pipeline, open_at: Callable[[Size], Pipeline], most: int = MAX_SIZES) -> None:
-        self.own, self._open_at, self._most = own, open_at, most
+    def __init__(
+        self,
+        own: Pipeline,
+        derive: Callable[[Size], list[BundleFolder]],
+        open_bundles: Callable[[list[BundleFolder]], Pipeline],
+        most: int = MAX_SIZES,
+    ) -> None:
+        self.own, self._derive, self._open, self._most = own, derive, open_bundles, most
         self._others: OrderedDict[Size, Future[Pipeline]] = OrderedDict()
         self._lock = threading.Lock()
 
     @classmethod
     def of(cls, opened: "Pipeline | SizedPipelines") -> "SizedPipelines":
         """Return pipelines as they are; one alone explains at its own size only."""
-        return opened if isinstance(opened, SizedPipelines) else cls(opened, _no_other)
+        return opened if isinstance(opened, SizedPipelines) else cls(opened, _no_other, Pipeline.open)
 
     @property
     def open_sizes(self) -> list[Size]:
@@ -67,13 +74,18 @@ class SizedPipelines:
                 self._others.popitem(last=False)
         if opens:
             try:
-                future.set_result(self._open_at(size))
+                future.set_result(self._open(self._derive(size)))
             except BaseException as error:  # whoever waits shall hear of it; the next one tries again
                 with self._lock:
                     if self._others.get(size) is future:
                         del self._others[size]
                 future.set_exception(error)
         return future.result()
+
+    def derive(self, size: Size) -> None:
+        """Derive the graphs of a size, unless its pipeline is open; they are kept on the disk."""
+        if size != self.own.manifest.preprocessing.size and size not in self.open_sizes:
+            self._derive(size)
 
     def run(
         self,
@@ -108,7 +120,7 @@ class SizedPipelines:
             yield from (made[n] for n in range(len(block)))
 
 
-def _no_other(size: Size) -> Pipeline:
+def _no_other(size: Size) -> list[BundleFolder]:
     raise UsageError(f"this pipeline is of one size, not of {sides(size)}")
 
 

@@ -1,6 +1,7 @@
 """A model of the service: its name, its batcher, and the properties that requests need."""
 
 import asyncio
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from fusioncam.errors import BusyError
+from fusioncam.free_size import PHOTO_PIXELS
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.methods import EVERY, GRADIENT, needs_gradient
 from fusioncam.runtime.service.batching.batcher import Batcher
@@ -65,6 +67,11 @@ class ServedModel:
     def size(self) -> tuple[int, int]:
         """Return (H, W) of the input."""
         return self.manifest.preprocessing.size
+
+    @property
+    def most_pixels(self) -> int:
+        """Return the most pixels of an input, of any size that requests may ask for."""
+        return max(math.prod(self.size), PHOTO_PIXELS if self.manifest.free_size else 0)
 
     @cached_property
     def methods(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from fusioncam.errors import BusyError, DeadlineError, FusionCamError, UsageError
+from fusioncam.free_size import Size
 from fusioncam.runtime.budget import Auto
 from fusioncam.runtime.engine import Pipeline, RunningTask, Scheduler, SizedPipelines, Task
 from fusioncam.runtime.engine.protocols import Engine
@@ -131,6 +132,10 @@ class Batcher:
         for pending in jobs:
             pending.future.cancel()
         self._thread.join()
+
+    def derive(self, size: Size) -> None:
+        """Derive the graphs of another size, in the thread that calls; a job of that size then finds them."""
+        self._pipelines.derive(size)
 
     def _checked(self, job: Job) -> Job:
         methods, budget = self.pipeline.check(job.methods, job.budget)

@@ -64,7 +64,7 @@ class Answered:
 
     def pixels(self) -> tuple[UInt8Array, Preprocessing]:
         """Return the photo (H0, W0, 3), or what the model sees, and the way from there to the model's input."""
-        preprocessing = self.model.manifest.preprocessing
+        preprocessing = self.explanations[0].preprocessing or self.model.manifest.preprocessing
         if self.photo is not None:
             return decode_image(self.photo, "the picture", self.max_pixels, declared=True), preprocessing
         seen = unpreprocess(self.prepared.jobs[0].image, preprocessing)

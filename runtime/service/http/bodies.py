@@ -1,7 +1,6 @@
 """The bodies of requests for explanations: JSON, JSON and binary tensors, a photo alone, or a form with photos."""
 
 import asyncio
-import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -88,7 +87,7 @@ def read_body(
     # JSON begins so, and no photo does.
     if is_photo or (length is None and kind != JSON and body.lstrip()[:1] not in (b"{", b"[")):
         return _photos([body])
-    request, data = split_body(body, length, settings.max_pictures * 3 * math.prod(model.size), parse)
+    request, data = split_body(body, length, settings.max_pictures * 3 * model.most_pixels, parse)
     check_inputs(request, INPUTS, settings.most_listed)
     return Body(request, read_tensors(request, data), {})
 

@@ -27,7 +27,7 @@ SERVER = ServerInfo(name="fusioncam", version=fusioncam.__version__, extensions=
 
 def metadata(model: ServedModel, settings: Settings, versions: Sequence[str]) -> ModelInfo:
     """Return the inputs and outputs of a model, its versions, and the defaults of its requests."""
-    height, width = model.size
+    height, width = model.size if model.manifest.free_size is None else (-1, -1)
     classes = model.manifest.classes
     inputs = {"image": [-1, 3, height, width]}
     figures = {"logits": [-1, classes], "probabilities": [-1, classes], "class_index": [-1], "verdict": [-1, 1]}
@@ -77,6 +77,7 @@ def config(model: ServedModel, settings: Settings) -> dict[str, Any]:
             "classes": manifest.classes,
             "methods": model.methods,
             "size": model.size,
+            "free_size": manifest.free_size and manifest.free_size.model_dump(include={"step", "least"}),
             "layer": manifest.layer.name,
             "layer_title": short_layer_name(manifest.layer.name),
             "samples": settings.samples is not None or is_demo_model(manifest),

@@ -137,12 +137,16 @@ def output_tensor(spec: OutputSpec, model: ServedModel, explanations: Sequence[E
             values = np.stack([probabilities(row[None], ending)[0] for row in values]).astype(np.float32)
     else:
         values = np.stack(
-            [e.maps[spec.name] if is_explained(e) else np.zeros(model.size, np.float32) for e in explanations]
+            [e.maps[spec.name] if is_explained(e) else np.zeros(_size(e, model), np.float32) for e in explanations]
         )
     if spec.classification:
         rows = [_best_classes(row, spec.classification, model.manifest.labels) for row in values]
         return Output(spec.name, rows, spec.binary)
     return Output(spec.name, values, spec.binary)
+
+
+def _size(explanation: Explanation, model: ServedModel) -> tuple[int, int]:
+    return model.size if explanation.preprocessing is None else explanation.preprocessing.size
 
 
 def _best_classes(row: Array, count: int, labels: Sequence[str] | None) -> list[str]:

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from fusioncam.errors import DeadlineError, ImageError, UsageError
+from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import Array
 from fusioncam.manifest import Manifest
-from fusioncam.preprocessing import Preprocessing
 from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.labels import class_number
@@ -30,12 +29,11 @@ from fusioncam.runtime.service.protocol.outputs import (
     output_specs,
     output_tensor,
 )
+from fusioncam.runtime.service.protocol.pictures import pictures_of, requested_size
 from fusioncam.runtime.service.protocol.request_parser import (
     CHOICES,
     default_method,
     parse_request,
-    picture_input,
-    prepared_pictures,
 )
 from fusioncam.runtime.service.protocol.schemas import InferRequest
 from fusioncam.runtime.service.protocol.tensors import Output, Tensor, write_answer, write_event
@@ -43,7 +41,7 @@ from fusioncam.runtime.service.served_model import ServedModel
 from fusioncam.runtime.service.settings import Settings
 
 INPUTS = {"image": "FP32", "image_bytes": "BYTES", "class_index": "INT64", "method": "BYTES", "budget": "BYTES"}
-PARAMETERS = ("binary_data_output", "class", "explain_if", "methods", "timeout", "verify", *CHOICES)
+PARAMETERS = ("binary_data_output", "class", "explain_if", "methods", "size", "timeout", "verify", *CHOICES)
 # Parameters that tritonclient sends for models of other kinds; they mean nothing to a model without state.
 IGNORED_PARAMETERS = (
     "priority",
@@ -53,7 +51,6 @@ IGNORED_PARAMETERS = (
     "triton_enable_empty_final_response",
 )
 PRELIMINARY = "preliminary"  # flag of explanations that will change
-FAR = 1e4  # times the largest number of a picture: such numbers overflow within the model
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,13 +195,14 @@ def prepare_request(
     budget = parsed.budget if named or not needs_every_pass(methods, model.manifest) else "exact"
     methods, budget = model.batcher.pipeline.check(methods, budget)
     timeout = min(settings.timeout, _timeout(request.parameters))
-    pictures = _pictures(tensors, model, settings, begun, timeout)
+    size = requested_size(request.parameters.get("size"), model)
+    pictures = pictures_of(tensors, model, size, settings, begun, timeout)
     classes = parsed.classes(len(pictures), model.manifest.classes)
     asked = partial(
         Job, methods=methods, budget=budget, deadline=begun + timeout, verify=verify, arrived=begun,
         condition=condition if more_than_figures(o.name for o in outputs) else None,
     )  # fmt: skip
-    jobs = list(map(asked, pictures, classes))
+    jobs = [asked(x, c, size=None if size is None else x.shape[1:]) for x, c in zip(pictures, classes, strict=True)]
     return PreparedRequest(request.id, jobs, outputs, time.perf_counter() - start, "image" in tensors)
 
 
@@ -264,53 +262,3 @@ def _text(name: str, value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError:
         raise UsageError(f"input {name!r} must be text in UTF-8") from None
-
-
-def _pictures(
-    tensors: Mapping[str, Tensor], model: ServedModel, settings: Settings, begun: float, timeout: float
-) -> list[Array]:
-    """Return the pictures of a request as the model takes them, each (C, H, W) float32; look at the time before each.
-
-    Raises:
-        UsageError: There is none, or both kinds; there are too many, or they are of another shape.
-        ImageError: One cannot be decoded, has too many pixels, or holds numbers that no picture has.
-        DeadlineError: The time is up before the last is begun.
-    """
-    name = picture_input(tensors)
-    tensor, preprocessing = tensors[name], model.manifest.preprocessing
-    _check_shape(name, tensor.shape, model.size)
-    values = list(np.reshape(tensor.values, (-1, 3, *model.size)) if name == "image" else tensor.values)
-    if not 1 <= len(values) <= settings.max_pictures:
-        raise UsageError(f"a request holds 1 to {settings.max_pictures} pictures, not {len(values)}")
-    preparing = prepared_pictures({name: values}, preprocessing, settings.max_pixels, tensor.from_json)
-    pictures: list[Array] = []
-    while len(pictures) < len(values):
-        if time.monotonic() >= begun + timeout:
-            raise DeadlineError(
-                f"{len(pictures)} of {len(values)} pictures were prepared within {timeout:g} seconds; send fewer or "
-                "smaller ones, allow more time, or ask again when there is less to do"
-            )
-        x = next(preparing)
-        if name == "image":
-            _check_range(x, preprocessing)
-        pictures.append(x)
-    return pictures
-
-
-def _check_shape(name: str, shape: tuple[int, ...], size: tuple[int, int]) -> None:
-    height, width = size
-    if name == "image" and shape not in ((3, height, width), (shape[0], 3, height, width)):
-        raise UsageError(
-            f"input 'image' must be of shape (1, 3, {height}, {width}), or with more pictures, not {shape}"
-        )
-    if name == "image_bytes" and shape[1:] not in ((), (1,)):
-        raise UsageError(f"input 'image_bytes' must be of shape (1,), or (N,) for N pictures, not {shape}")
-
-
-def _check_range(x: Array, preprocessing: Preprocessing) -> None:
-    low, high = preprocessing.extremes
-    if max(-x.min(), x.max()) > FAR * max(-low, high):
-        raise ImageError(
-            f"the input array reaches from {x.min():.3g} to {x.max():.3g}, but pictures lie between {low:.3g} and "
-            f"{high:.3g} for this model: check how it was preprocessed"
-        )

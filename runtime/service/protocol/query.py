@@ -59,6 +59,9 @@ class RequestTexts(Drawing):
     )
     verify: bool | None = Field(None, description="Whether a verdict on the map is wanted.")
     explain_if: str | None = Field(None, description='A condition, without which no map is made: "probability < .6".')
+    size: str | None = Field(
+        None, description="Size of the input, for a bundle of any size: 320x240 (H x W), or photo, the photo's own."
+    )
     timeout: int | None = Field(None, description="Microseconds that the request may take.")
     binary_data_output: bool | None = Field(None, description="Whether tensors follow the JSON as bytes.")
 

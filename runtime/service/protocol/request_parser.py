@@ -5,7 +5,7 @@ The service and the model of a Triton repository both use it, so it needs neithe
 
 import base64
 import binascii
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,6 +116,7 @@ def prepared_pictures(
     preprocessing: Preprocessing,
     max_pixels: int = MAX_PIXELS,
     in_base64: bool = False,
+    of_photos: Callable[[tuple[int, int]], tuple[int, ...]] | None = None,
 ) -> Iterator[Float32Array]:
     """Yield the pictures of a request as the model takes them, each (C, H, W) float32, one at a time.
 
@@ -124,6 +125,7 @@ def prepared_pictures(
         preprocessing: The model's.
         max_pixels: The most pixels of a photo.
         in_base64: Whether files are in base64.
+        of_photos: Returns the size of the input for a photo (H0, W0); by default it is that of the preprocessing.
 
     Raises:
         UsageError: The pictures are not given, or twice.
@@ -135,6 +137,8 @@ def prepared_pictures(
         if given == "image_bytes":
             name = "the picture" if len(values) == 1 else f"picture {n}"
             value = decode_image(_file(value, name) if in_base64 else value, name, max_pixels, declared=True)
+            if of_photos is not None:
+                preprocessing = preprocessing.model_copy(update={"size": of_photos(value.shape[:2])})
         yield as_input(value, preprocessing)[1]
 
 
