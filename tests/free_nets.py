@@ -41,12 +41,18 @@ def _fixed(node):
     return [node("AveragePool", ["layer"], ["pooled"], kernel_shape=[6, 8])]
 
 
+def _maps(node):
+    """Maps of classes, a quarter of the picture high and wide."""
+    return [node("Conv", ["layer", "w5"], ["logits"])]
+
+
 PARTS = {
     "plain": (lambda node: [node("GlobalAveragePool", ["layer"], ["pooled"])], 1),
     "resized": (_resized, 1),
     "pooled": (_pooled, 6),
     "strided": (_strided, 1),
     "fixed": (_fixed, 1),
+    "maps": (_maps, 1),
 }
 
 
@@ -55,6 +61,7 @@ def write(path, kind="plain", size=("H", "W")):
     rng = np.random.default_rng(5)
     part, places = PARTS[kind]
     shapes = {"w1": (8, 3, 3, 3), "w2": (10, 8, 3, 3), "w3": (10, 10, 3, 3), "w4": (10 * places, 5)}
+    shapes["w5"] = (5, 10, 1, 1)
     constants = {n: (rng.standard_normal(s) / np.sqrt(np.prod(s[1:]))).astype(np.float32) for n, s in shapes.items()}
     constants["places"], constants["twice"] = np.array([2, 3], np.int64), np.array([1, 1, 2, 2], np.float32)
     nodes = [
@@ -63,14 +70,15 @@ def write(path, kind="plain", size=("H", "W")):
         helper.make_node("Conv", ["r1", "w2"], ["c2"], pads=[1] * 4, strides=[2, 2]),
         helper.make_node("Relu", ["c2"], ["layer"]),
         *part(helper.make_node),
-        helper.make_node("Flatten", ["pooled"], ["flat"]),
-        helper.make_node("Gemm", ["flat", "w4"], ["logits"]),
     ]
+    if kind != "maps":
+        nodes.append(helper.make_node("Flatten", ["pooled"], ["flat"]))
+        nodes.append(helper.make_node("Gemm", ["flat", "w4"], ["logits"]))
     graph = helper.make_graph(
         nodes,
         kind,
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, *size])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 5])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 5, *["h", "w"] * (kind == "maps")])],
         [numpy_helper.from_array(v, name) for name, v in constants.items()],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)

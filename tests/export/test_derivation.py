@@ -18,6 +18,7 @@ OPTIONS = {
     "resized": {"layer": "layer", "labels": list("abcde"), "preprocessing": {"mean": (0.1, 0.2, 0.3)}},
     "pooled": {"ending": "sigmoid", "precision": "fp16"},
     "strided": {"gradient": False},
+    "maps": {"task": "segment"},
 }
 
 
