@@ -178,6 +178,7 @@ def _source(canonical: CanonicalModel, digest: str) -> Source:
         input=canonical.taken.name,
         output=canonical.output_name,
         channels_last=canonical.taken.channels_last,
+        channel_axis=canonical.taken.channel_axis,
         type=str(canonical.taken.type.numpy()),
         outputs=canonical.outputs,
         argmax=canonical.argmax,

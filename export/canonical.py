@@ -17,7 +17,8 @@ from fusioncam.export.reading.image_input import ImageInput, take_image
 from fusioncam.export.reading.load import fold, load_converted, refuse_random
 from fusioncam.export.reading.unfused import keep_activations
 from fusioncam.export.source_metadata.configurations import configured_ending
-from fusioncam.manifest import Ending
+from fusioncam.kernels.arrays import Size
+from fusioncam.manifest import PLACES, Ending
 
 CHOICES: tuple[Ending, ...] = ("softmax", "sigmoid", "value")  # for a user; an ending nobody names is `logits`
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
@@ -25,7 +26,7 @@ FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
 
 def canonicalize(
     source: Path,
-    size: tuple[int, int] | None = None,
+    size: Size | None = None,
     output: str | None = None,
     ending: str | None = None,
     task: str | None = None,
@@ -84,7 +85,7 @@ def canonicalize(
 
 
 def _loaded(
-    source: Path, size: tuple[int, int] | None, output: str | None, side: int | None, layout: str | None
+    source: Path, size: Size | None, output: str | None, side: int | None, layout: str | None
 ) -> tuple[ir.Model, dict[str, ir.Value], ImageInput]:
     """Load a model, and return it with its outputs by name and the image input, which is in front now."""
     model, conversion = load_converted(source)
@@ -100,14 +101,15 @@ def _loaded(
     return model, outputs, taken
 
 
-def _checked(size: Sequence[int]) -> tuple[int, int]:
+def _checked(size: Sequence[int]) -> Size:
     try:
-        height, width = (index(s) for s in size)
+        numbers = tuple(index(n) for n in size)
     except (TypeError, ValueError):
-        height = width = 0
-    if min(height, width) < 1:
-        raise UsageError(f"size is two positive whole numbers, H and W, not {size!r}")
-    return height, width
+        numbers = ()
+    if len(numbers) not in PLACES or min(numbers) < 1:
+        others = "L of a signal, D, H and W of a volume"
+        raise UsageError(f"size is two positive whole numbers, H and W, not {size!r}; {others}")
+    return numbers
 
 
 def _chosen(ending: str | None) -> Ending | None:

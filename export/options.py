@@ -11,7 +11,7 @@ from fusioncam.manifest import CHUNK, Preprocessing
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Size = tuple[int, int] | Literal["any"] | tuple[Literal["any"], int, int]
+Size = tuple[int, ...] | Literal["any"] | tuple[Literal["any"] | int, ...]
 Labels = str | os.PathLike[str] | Sequence[str]
 Photos = Callable[[Preprocessing], Iterable[Array | tuple[str, Array]]]  # a photo (C, H, W), or its name and it
 
@@ -22,11 +22,13 @@ class ExportOptions(TypedDict, total=False):
     layer: str | None
     """Tensor or node to explain by; by default chosen (see `inspect_model`)."""
     size: Size | None
-    """(H, W) of the input, for a model that leaves them open; of a torch module, by default that of the example.
+    """(H, W) of the input, (L,) of a signal, (D, H, W) of a volume, for a model that leaves them open; by default, of a
+    torch module, that of the example.
     `"any"` makes a bundle that explains at any size that the model takes, see `Explainer.explain`, and at 224 x 224
     unless told otherwise; `("any", H, W)` names another size for that."""
     layout: str | None
-    """Order of the input's axes, `nchw` or `nhwc`, for a model whose shapes do not say which one holds the channels."""
+    """Order of the input's axes, `nchw` or `nhwc`, for a model whose shapes do not say which one holds the channels. Of
+    a signal `ncl` or `nlc`; of a volume `ncdhw` or `ndhwc`, or `ndchw` of a video of pictures."""
     output: str | None
     """The output to explain, where there are several."""
     task: str | None

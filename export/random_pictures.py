@@ -15,17 +15,19 @@ def patchwork(rng: np.random.Generator, shape: Sequence[int], count: int = 1) ->
 
     Args:
         rng: The source of the colours.
-        shape: (C, H, W).
+        shape: (C, H, W); (C, L) of a signal, (C, D, H, W) of a volume.
         count: Number of pictures.
     """
-    channels, height, width = shape
-    patches = rng.random((count, channels, -(-height // PATCH), -(-width // PATCH)))
-    return patches.repeat(PATCH, axis=2).repeat(PATCH, axis=3)[..., :height, :width]
+    channels, *size = shape
+    patches = rng.random((count, channels, *(-(-n // PATCH) for n in size)))
+    for axis, n in enumerate(size, start=2):
+        patches = patches.repeat(PATCH, axis).take(range(n), axis)
+    return patches
 
 
 def pictures(manifest: Manifest, count: int) -> Array:
     """Draw pictures of patches and preprocess them: (count, C, H, W) float32, the same at each call."""
     prep = manifest.preprocessing
     pixels = 255 * patchwork(np.random.default_rng(0), prep.shape, count)
-    mean, std = (np.reshape(v, (-1, 1, 1)) for v in (prep.mean, prep.std))
+    mean, std = (np.reshape(v, (-1, *[1] * len(prep.size))) for v in (prep.mean, prep.std))
     return np.asarray((pixels * prep.rescale - mean) / std, np.float32)

@@ -9,6 +9,7 @@ PerChannel = Annotated[tuple[float, ...], Field(min_length=1)]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 Order = Literal["rgb", "bgr", "grey", "bands"]
 Positive = Annotated[int, Field(gt=0)]
+KINDS = {1: "signals", 2: "pictures", 3: "volumes"}  # of inputs, by the number of their axes
 ORDERS = {"rgb": 3, "bgr": 3, "grey": 1}  # of photos, with the number of channels that each has
 
 
@@ -33,7 +34,7 @@ class Preprocessing(Part):
     Pixels of a photo are 0..255, whatever the depth of its file. Numbers of bands are taken as they are.
 
     Attributes:
-        size: (H, W) of the model's input in pixels.
+        size: (H, W) of the model's input in pixels; (L,) of a signal, (D, H, W) of a volume.
         channel_order: What the model's channels are; `mean` and `std` follow their order. `rgb` or `bgr` of a photo,
             `grey` of a photo (as Pillow's L: the luma of its colours), `bands` (all bands of an array, in its order),
             or the numbers of bands of an array, counted from 1. By default `rgb` for three channels, `grey` for one,
@@ -44,7 +45,8 @@ class Preprocessing(Part):
         resize: `squash` resizes to `size` and ignores the aspect ratio; `crop` resizes the picture, aspect ratio
             kept, until it just covers `size / crop_fraction`, then cuts `size` out of the centre; `squash_crop`
             resizes to `size / crop_fraction`, aspect ratio ignored, then cuts; `crop_first` cuts the largest centred
-            part of the aspect ratio of `size`, times `crop_fraction`, and resizes that.
+            part of the aspect ratio of `size`, times `crop_fraction`, and resizes that. `none` refuses any other size:
+            the usual way of a signal, whose samples lie at times of their own. A volume is squashed, or refused.
         crop_fraction: Side of the crop over the side of the (resized) picture; not for `squash`.
         crop_rounding: Where the cut begins if an odd number of pixels is left beside it: at the `even` one of the two
             in the middle (torchvision, timm), or at the lower, `down` (transformers).
@@ -53,12 +55,12 @@ class Preprocessing(Part):
         remarks: What a configuration says that could not be followed to the letter, one line each.
     """
 
-    size: tuple[Positive, Positive]
+    size: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=3)]
     channel_order: Order | tuple[Positive, ...] = "rgb"
     rescale: float = 1.0
     mean: PerChannel = (0.0, 0.0, 0.0)
     std: PerChannel = (1.0, 1.0, 1.0)
-    resize: Literal["squash", "crop", "squash_crop", "crop_first"] = "squash"
+    resize: Literal["squash", "crop", "squash_crop", "crop_first", "none"] = "squash"
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     crop_rounding: Literal["even", "down"] = "even"
     interpolation: Interpolation = "bilinear"
@@ -73,6 +75,9 @@ class Preprocessing(Part):
         given = data.get("mean", data.get("std"))
         channels = len(given) if isinstance(given, tuple | list) else 3
         usual = {"mean": (0.0,) * channels, "std": (1.0,) * channels, "channel_order": usual_order(channels)}
+        axes = len(size) if isinstance(size := data.get("size"), tuple | list) else 2
+        if axes != 2:
+            usual |= {"channel_order": "bands", "resize": "none" if axes == 1 else "squash"}
         return {**usual, **data}
 
     @property
@@ -84,6 +89,11 @@ class Preprocessing(Part):
     def shape(self) -> tuple[int, ...]:
         """Return (C, H, W) of the model's input."""
         return (self.channels, *self.size)
+
+    @property
+    def kind(self) -> str:
+        """Return what the model takes: signals (L,), pictures (H, W) or volumes (D, H, W)."""
+        return KINDS[len(self.size)]
 
     @property
     def takes_photos(self) -> bool:

@@ -9,6 +9,7 @@ import io
 import re
 import sys
 import traceback
+from collections.abc import Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -26,7 +27,7 @@ def save_onnx(module: "torch.nn.Module", example: "torch.Tensor", path: Path) ->
 
     Args:
         module: An image classifier.
-        example: One input (1, C, H, W).
+        example: One input (1, C, H, W); (1, C, L) of a signal, (1, C, D, H, W) of a volume.
         path: The file to write.
 
     Raises:
@@ -143,14 +144,15 @@ def build_module(target: str) -> "torch.nn.Module":
     return cast("torch.nn.Module", made)
 
 
-def zeros(size: tuple[int, int], channels: int = 3) -> "torch.Tensor":
-    """Return an example input (1, C, H, W)."""
+def zeros(size: Sequence[int], channels: int = 3) -> "torch.Tensor":
+    """Return an example input (1, C, H, W); (1, C, L) of a signal, (1, C, D, H, W) of a volume."""
     return cast("torch.Tensor", _torch().zeros(1, channels, *size))
 
 
 def channels_of(module: "torch.nn.Module") -> int:
     """Return the number of channels that the first convolution takes; 3 where there is none."""
-    return next((m.in_channels for m in module.modules() if isinstance(m, _torch().nn.Conv2d)), 3)
+    convolutions = (_torch().nn.Conv1d, _torch().nn.Conv2d, _torch().nn.Conv3d)
+    return next((m.in_channels for m in module.modules() if isinstance(m, convolutions)), 3)
 
 
 def _torch() -> Any:

@@ -1,6 +1,10 @@
-"""The image input: it becomes a float32 picture (N, C, H, W), whatever its type and the order of its axes."""
+"""The image input: it becomes a float32 picture (N, C, H, W), whatever its type and the order of its axes.
 
-from collections.abc import Collection, Sequence
+So do a signal (N, C, L) and a volume or a video (N, C, D, H, W).
+"""
+
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +14,20 @@ from fusioncam.errors import ModelError, UsageError
 from fusioncam.export.gradient import Ops
 from fusioncam.export.reading.shapes import BRIGHTEST
 from fusioncam.export.sessions import run
-from fusioncam.manifest import WHOLE_NUMBERS
+from fusioncam.free_size import sides
+from fusioncam.kernels.arrays import Size
+from fusioncam.manifest import PLACES, WHOLE_NUMBERS
+from fusioncam.preprocessing import KINDS
 
 RESERVED = ("image", "class_index", "masks", "logits", "activations", "gradients")
 MOST_PIXELS = 100_000_000  # of a batch; more are not read from a file, either
 USUAL = 3  # channels, where neither the shape nor a convolution says how many
-LAYOUTS = {"nchw": False, "nhwc": True}  # whether the channels are last
+# The axis of the channels, by the rank of the input. D is the depth of a volume, or the frames of a video.
+LAYOUTS = {
+    4: {"nchw": 1, "nhwc": 3},
+    3: {"ncl": 1, "nlc": 2},
+    5: {"ncdhw": 1, "ndhwc": 4, "ndchw": 2},
+}
 Shape = Sequence[int | None]
 
 
@@ -26,7 +38,7 @@ class ImageInput:
     Attributes:
         name: Its name.
         type: Type of its numbers; whole ones are pixels as they are.
-        channels_last: Whether it is (N, H, W, C).
+        channel_axis: The axis of the channels: 1, or the last one, or 2 of a video (N, D, C, H, W).
         batch: Its batch, or None where that is free.
         channels: C.
         size: (H, W).
@@ -35,23 +47,28 @@ class ImageInput:
 
     name: str
     type: ir.DataType
-    channels_last: bool
+    channel_axis: int
     batch: int | None
     channels: int
-    size: tuple[int, int]
+    size: Size
     open: bool
+
+    @property
+    def channels_last(self) -> bool:
+        """Return whether it is (N, H, W, C)."""
+        return self.channel_axis == len(self.size) + 1
 
 
 @dataclass(frozen=True)
 class _Reading:
     """A way to read the shape of the input: where its channels are, and how many."""
 
-    channels_last: bool
+    channel_axis: int
     channels: int
 
     def size(self, shape: Shape) -> Shape:
-        """Return the sizes of the axes between batch and channels, or behind both."""
-        return shape[1:-1] if self.channels_last else shape[2:]
+        """Return the sizes of the axes beside batch and channels."""
+        return [*shape[1 : self.channel_axis], *shape[self.channel_axis + 1 :]]
 
     def is_shortest(self, shape: Shape) -> bool:
         """Return whether there are fewer channels than rows, and than columns; an open axis may be of any length."""
@@ -59,19 +76,24 @@ class _Reading:
 
     def shape(self, batch: int, size: Sequence[int]) -> list[int]:
         """Return the shape of a batch."""
-        return [batch, *size, self.channels] if self.channels_last else [batch, self.channels, *size]
+        places = self.channel_axis - 1
+        return [batch, *size[:places], self.channels, *size[places:]]
+
+    def order(self, rank: int) -> list[int]:
+        """Return where the axes of the source lie in (N, C, H, W)."""
+        axes = [0, *range(2, rank)]
+        axes.insert(self.channel_axis, 1)
+        return axes
 
 
-def take_image(
-    model: ir.Model, size: tuple[int, int] | None, side: int | None = None, layout: str | None = None
-) -> ImageInput:
+def take_image(model: ir.Model, size: Size | None, side: int | None = None, layout: str | None = None) -> ImageInput:
     """Put a float32 NCHW input named `image` in front; for whole numbers it is rounded.
 
     Args:
         model: The model; it is changed.
         size: (H, W), for a model that leaves them open.
         side: What is taken for an open H or W where `size` is not given.
-        layout: `nchw` or `nhwc`, for a model whose shapes do not say which axis holds the channels.
+        layout: One of `LAYOUTS`, for a model whose shapes do not say which axis holds the channels.
 
     Raises:
         ModelError: The model does not take one picture.
@@ -89,12 +111,12 @@ def take_image(
     if old.shape is not None:
         shape = [d if isinstance(d, int) and d > 0 else None for d in old.shape]
     readings = _readings(model, name, shape, known=old.shape is not None, layout=layout)
-    free_names(model)
-    reading, (height, width) = _fitting(model, readings, shape, size, side)
+    _free_names(model)
+    reading, chosen = _fitting(model, readings, shape, size, side)
     image = ir.Value(name="image", type=ir.TensorType(ir.DataType.FLOAT))
-    image.shape = ir.Shape([shape[0] or "N", reading.channels, height, width])
+    image.shape = ir.Shape([shape[0] or "N", reading.channels, *chosen])
     op = Ops(graph, "input")
-    inner = op.Transpose(image, perm=[0, 2, 3, 1]) if reading.channels_last else image
+    inner = image if reading.channel_axis == 1 else op.Transpose(image, perm=reading.order(len(shape)))
     if old.dtype not in (None, ir.DataType.FLOAT):
         if old.dtype.is_integer():
             inner = _whole(op, inner, old.dtype)
@@ -104,7 +126,7 @@ def take_image(
     graph.inputs[0] = image
     graph.sort()
     kind, is_open = old.dtype or ir.DataType.FLOAT, None in reading.size(shape)
-    return ImageInput(name, kind, reading.channels_last, shape[0], reading.channels, (height, width), is_open)
+    return ImageInput(name, kind, reading.channel_axis, shape[0], reading.channels, chosen, is_open)
 
 
 def _whole(op: Ops, values: ir.Value, dtype: ir.DataType) -> ir.Value:
@@ -127,21 +149,26 @@ def _readings(model: ir.Model, name: str, shape: Shape, known: bool, layout: str
         UsageError: Both orders of axes make sense, or there is no such layout.
     """
     shape_text = f"input {name!r} has " + (f"shape {[d or '?' for d in shape]}" if known else "shape unknown")
-    if len(shape) != 4:
-        raise ModelError(f"{shape_text}; the model must take a picture (N, C, H, W) or (N, H, W, C)")
-    if layout not in (None, *LAYOUTS):
-        raise UsageError(f"no layout {layout!r}; use {' or '.join(LAYOUTS)}")
+    if len(shape) not in LAYOUTS:
+        raise ModelError(
+            f"{shape_text}; the model must take a picture (N, C, H, W) or (N, H, W, C), a signal (N, C, L) or "
+            "(N, L, C), or a volume (N, C, D, H, W), (N, D, H, W, C) or (N, D, C, H, W)"
+        )
+    layouts = LAYOUTS[len(shape)]
+    if layout not in (None, *layouts):
+        raise UsageError(f"no layout {layout!r}; use {' or '.join(layouts)}")
     taken = _first_channels(model)
-    ends = {last: shape[-1] if last else shape[1] for n, last in LAYOUTS.items() if layout in (None, n)}
+    ends = {axis: shape[axis] for name, axis in layouts.items() if layout in (None, name)}
     for channels in (USUAL, taken):
-        sure = [_Reading(last, channels) for last, size in ends.items() if channels and size == channels]
-        if len(sure) == 1 or (sure and channels == USUAL):
+        sure = [_Reading(axis, channels) for axis, size in ends.items() if channels and size == channels]
+        if len(sure) == 1 or (sure and channels == USUAL and len(shape) == 4):
             return sure[:1]  # what is open elsewhere is height or width
-    readings = [_Reading(last, size or taken or USUAL) for last, size in ends.items()]
+    readings = [_Reading(axis, size or taken or USUAL) for axis, size in ends.items()]
     if layout is None:
-        readings = [r for r in readings if ends[r.channels_last] is None or r.is_shortest(shape)]
+        readings = [r for r in readings if ends[r.channel_axis] is None or r.is_shortest(shape)]
     if not readings or (len(readings) > 1 and None not in ends.values()):
-        raise UsageError(f"{shape_text}; say which axis holds the channels with --layout nchw or --layout nhwc")
+        choices = " or ".join(f"--layout {name}" for name in layouts)
+        raise UsageError(f"{shape_text}; say which axis holds the channels with {choices}")
     return readings
 
 
@@ -155,8 +182,8 @@ def _first_channels(model: ir.Model) -> int | None:
 
 
 def _fitting(
-    model: ir.Model, readings: list[_Reading], shape: Shape, size: tuple[int, int] | None, side: int | None
-) -> tuple[_Reading, tuple[int, int]]:
+    model: ir.Model, readings: list[_Reading], shape: Shape, size: Size | None, side: int | None
+) -> tuple[_Reading, Size]:
     """Return the reading of the shape that fits, and (H, W); where several may, the model is tried.
 
     Raises:
@@ -165,20 +192,20 @@ def _fitting(
     """
     failures: list[ModelError | UsageError] = []
     for reading in readings:
-        height, width = reading.size(shape)
-        if size is None and side is None and (height is None or width is None):
-            raise UsageError("the model takes pictures of any size; say --size any, or which with --size H W")
-        chosen = size or (height or side or 0, width or side or 0)
-        if (height or chosen[0], width or chosen[1]) != tuple(chosen):
-            failures.append(
-                UsageError(
-                    f"the model takes pictures of {height} x {width} (H x W) only, not {chosen[0]} x {chosen[1]}"
-                )
+        own = reading.size(shape)
+        kind, letters = KINDS[len(own)], PLACES[len(own)]
+        if size is None and side is None and None in own:
+            raise UsageError(
+                f"the model takes {kind} of any size; say --size any, or which with --size {' '.join(letters)}"
             )
+        chosen = size or tuple(n or side or 0 for n in own)
+        if len(chosen) != len(own) or any(n not in (None, m) for n, m in zip(own, chosen, strict=True)):
+            named = f"{' x '.join(str(n or 'any') for n in own)} ({' x '.join(letters)})"
+            failures.append(UsageError(f"the model takes {kind} of {named} only, not {sides(chosen)}"))
             continue
         batch = shape[0] or 1
-        if batch * chosen[0] * chosen[1] > MOST_PIXELS:
-            raise ModelError(f"the model takes {batch} x {chosen[0]} x {chosen[1]} pixels: too many to be explained")
+        if batch * math.prod(chosen) > MOST_PIXELS:
+            raise ModelError(f"the model takes {batch} x {sides(chosen)} pixels: too many to be explained")
         if len(readings) == 1:
             return reading, chosen
         try:

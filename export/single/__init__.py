@@ -97,6 +97,8 @@ def unrolled_graphs(bundle: str | os.PathLike[str], masks: int) -> dict[str, byt
 
 def write_variants(folder: Path, manifest: Manifest, options: ExportOptions) -> list[str]:
     """Write the graphs that the options ask for into a folder with a bundle's graphs, and return their file names."""
+    if options["single"] or options["unrolled"] is not None:
+        _refuse_others(manifest)
     graphs = {SINGLE_GRAPH: _single(folder, manifest, options)} if options["single"] else {}
     if options["unrolled"] is not None:
         graphs |= _unrolled(folder, manifest, options["unrolled"])
@@ -105,10 +107,18 @@ def write_variants(folder: Path, manifest: Manifest, options: ExportOptions) -> 
     return list(graphs)
 
 
+def _refuse_others(manifest: Manifest) -> None:
+    """Raise UsageError for a model that takes no pictures."""
+    kind = manifest.preprocessing.kind
+    if kind != "pictures":
+        raise UsageError(f"one graph of the whole method is for pictures, and the model takes {kind}; use Explainer")
+
+
 def _suited(bundle: str | os.PathLike[str]) -> tuple[Path, Manifest]:
     """Return the folder of a bundle and its manifest; raises UsageError where it cannot have a single graph."""
     folder = Path(bundle)
     manifest = read_bundle(folder)
+    _refuse_others(manifest)
     if not manifest.gradient:
         raise UsageError(f"{folder} has no gradient, which Fusion-CAM needs; export it without --no-gradient")
     if manifest.one_by_one:

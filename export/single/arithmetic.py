@@ -244,5 +244,5 @@ def percentile(m: Arithmetic, values: ir.Value) -> ir.Value:
 
 def arithmetic_of(op: Ops, manifest: Manifest) -> Arithmetic:
     """Return the arithmetic, appended by `op`, for maps of the size of the model's input."""
-    _, height, width = manifest.layer.shape
-    return Arithmetic(op, (height, width), manifest.preprocessing.size, manifest.classes)
+    grid, (height, width) = manifest.layer.grid, manifest.preprocessing.size
+    return Arithmetic(op, (grid[0], grid[1]), (height, width), manifest.classes)

@@ -12,6 +12,7 @@ from fusioncam.errors import ModelError, UsageError, first_line
 from fusioncam.export.source_metadata.configurations import ODDITIES, folders_of, read_json
 from fusioncam.export.source_metadata.hugging_face import PictureConfig, read_config
 from fusioncam.export.source_metadata.timm_config import read_timm
+from fusioncam.kernels.arrays import Size
 from fusioncam.manifest import Preprocessing
 from fusioncam.preprocessing import usual_order
 
@@ -31,7 +32,7 @@ PIXEL_RANGES = {"NominalRange_0_255": "raw", "Normalized_0_1": "unit", "Normaliz
 def read_preprocessing(
     metadata: Mapping[str, str],
     folder: Path,
-    size: tuple[int, int],
+    size: Size,
     user_fields: str | Mapping[str, Any],
     kind: ir.DataType = ir.DataType.FLOAT,
     channels: int = 3,
@@ -61,7 +62,8 @@ def read_preprocessing(
         raise UsageError(f"no preset {preset!r}; the presets are {', '.join(PRESETS)}")
     origin, fields = "user", PRESETS.get(preset or "", {})
     if preset is None:
-        usual = usual_preset(kind, channels, user.get("channel_order"))
+        order = user.get("channel_order", None if len(size) == 2 else "bands")
+        usual = usual_preset(kind, channels, order)
         origin, fields = _stated(metadata, folder, size, channels, usual, user)
     # A colour statistic belongs to its rescaling: who gives one gives the whole arithmetic.
     if origin == "assumed" and user.keys() & {"rescale", "mean", "std"}:
@@ -124,7 +126,7 @@ def refuse_rounded_away(prep: Preprocessing, kind: ir.DataType) -> None:
 def _stated(
     metadata: Mapping[str, str],
     folder: Path,
-    size: tuple[int, int],
+    size: Size,
     channels: int,
     usual: str,
     user: Mapping[str, Any],
@@ -149,11 +151,9 @@ def _stated(
     return "assumed", PRESETS[usual]
 
 
-def _configurations(
-    folder: Path, size: tuple[int, int]
-) -> Iterator[tuple[Path, Callable[[Path], PictureConfig | None]]]:
+def _configurations(folder: Path, size: Size) -> Iterator[tuple[Path, Callable[[Path], PictureConfig | None]]]:
     """Yield the files that may hold the preprocessing, with their readers; the first that holds it counts."""
-    for place in folders_of(folder):
+    for place in folders_of(folder) if len(size) == 2 else ():
         kind = read_json(place / "config.json").get("model_type")
 
         def processor(path: Path, kind: object = kind) -> PictureConfig | None:
@@ -168,9 +168,7 @@ def _configurations(
         yield place / "config.json", lambda path: read_timm(read_json(path), size)
 
 
-def _followed(
-    config: PictureConfig | None, path: Path, size: tuple[int, int], user: Mapping[str, Any]
-) -> dict[str, Any]:
+def _followed(config: PictureConfig | None, path: Path, size: Size, user: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of `Preprocessing`, with remarks on steps not followed; none where nothing was found.
 
     Raises:

@@ -2,14 +2,14 @@
 
 import math
 
-from fusioncam.export.source_metadata.hugging_face import PictureConfig, Size, interpolation, triple
+from fusioncam.export.source_metadata.hugging_face import PictureConfig, interpolation, triple
 from fusioncam.export.source_metadata.image_processors import IMAGENET, Config
 
 # What timm takes where a configuration does not say (timm.data.constants).
 _TIMM = {**IMAGENET, "interpolation": "bicubic", "crop_pct": 0.875, "crop_mode": "center", "input_size": (3, 224, 224)}
 
 
-def read_timm(config: Config, model_size: Size) -> PictureConfig | None:
+def read_timm(config: Config, model_size: tuple[int, ...]) -> PictureConfig | None:
     """Return the preprocessing of timm's `config.json`, or None where the file is none of timm's.
 
     Args:

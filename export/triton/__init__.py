@@ -62,6 +62,10 @@ def write_repository(
         raise UsageError(
             "Triton runs int8 bundles on CPUs only; for a GPU export the model again, with --precision fp16"
         )
+    if (kind_of_input := manifest.preprocessing.kind) != "pictures":
+        raise UsageError(
+            f"models of Triton are for pictures, and the model takes {kind_of_input}; use `fusioncam serve`"
+        )
     if manifest.one_by_one:
         raise UsageError(
             "the model decides once for a whole batch, and Triton puts requests into one; use `fusioncam serve`"

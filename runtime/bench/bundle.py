@@ -152,11 +152,11 @@ def load_subject(inputs: dict[str, Any]) -> Callable[[], object]:
     return lambda: explainer.explain_batch([x] * inputs["images"], inputs["class_index"])
 
 
-def drawn_pictures(size: tuple[int, int]) -> list[ImageLike]:
+def drawn_pictures(size: tuple[int, ...]) -> list[ImageLike]:
     """Return pictures (H, W, 3) uint8, scenes of the demo with three objects each, for a user who gives none."""
     from fusioncam.runtime.demo.scenes import draw_scene
 
-    return [draw_scene(seed, size, objects=3).image for seed in range(SAMPLES)]
+    return [draw_scene(seed, (size[0], size[1]), objects=3).image for seed in range(SAMPLES)]
 
 
 def _pictures(images: Sequence[ImageLike], exact: Explainer, bare: BarePasses) -> list[Picture]:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from fusioncam.errors import UsageError
-from fusioncam.kernels.arrays import Array, Float32Array, Float64Array, Int64Array, UInt8Array
+from fusioncam.kernels.arrays import Array, Float32Array, Float64Array, Int64Array, Size, UInt8Array
 from fusioncam.kernels.reference import Taps, interpolate
 from fusioncam.manifest import Preprocessing
 
@@ -117,7 +117,7 @@ def _resample(image: Array, axis: int, to: Axis, interpolation: str) -> Float32A
     weights = np.where((taps >= 0) & (taps < source), weigh(np.abs(taps - centres) / stretch), 0)
     weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
     taps = taps.clip(0, source - 1)
-    shape = (-1, 1, 1) if axis == 0 else (1, -1, 1)
+    shape = [-1 if n == axis else 1 for n in range(image.ndim)]
     total = np.zeros((*image.shape[:axis], size, *image.shape[axis + 1 :]), np.float32)
     for tap, weight in zip(taps.T, weights.T, strict=True):
         total += image.take(tap, axis=axis) * weight.reshape(shape)
@@ -130,6 +130,18 @@ def _nearest(axis: Axis) -> Int64Array:
     steps = np.full(int(axis.start) + axis.size, step)
     steps[0] = step * 0.5
     return np.cumsum(steps)[int(axis.start) :].astype(np.int64).clip(0, axis.whole - 1)
+
+
+def resized(image: Array, size: Size, interpolation: str) -> Array:
+    """Resize the first axes of an array, such as a volume (D, H, W, C), to `size`; the axis that shrinks most first."""
+    order = sorted(range(len(size)), key=lambda axis: size[axis] / image.shape[axis])
+    for axis, n in ((axis, size[axis]) for axis in order if size[axis] != image.shape[axis]):
+        to = Axis(image.shape[axis], n, 0, n)
+        if interpolation == "nearest":
+            image = image.take(_nearest(to), axis)
+        else:
+            image = _resample(image, axis, to, interpolation)
+    return image
 
 
 def display_image(photo: UInt8Array, preprocessing: Preprocessing) -> UInt8Array:

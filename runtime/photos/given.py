@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from fusioncam.errors import ImageError
-from fusioncam.kernels.arrays import Array, UInt8Array
+from fusioncam.kernels.arrays import Array, Size, UInt8Array
 from fusioncam.runtime.photos.arrays import described, pixels_of
 from fusioncam.runtime.photos.decode import decode_image, read_image
 from fusioncam.runtime.photos.limits import MAX_BYTES, MAX_PIXELS
@@ -80,7 +80,7 @@ def is_single(images: Any) -> bool:
     return getattr(images, "ndim", None) in (2, 3)
 
 
-def open_given(image: Any, size: tuple[int, int]) -> Given:
+def open_given(image: Any, size: Size) -> Given:
     """Open a picture, whatever form it has.
 
     Args:
@@ -113,7 +113,7 @@ def _name(name: Any) -> str | None:
     return None if name is None or name == "" else os.fsdecode(name) if isinstance(name, bytes) else str(name)
 
 
-def _in_memory(image: Any, size: tuple[int, int]) -> Given:
+def _in_memory(image: Any, size: Size) -> Given:
     """Return a photo whose pixels are here, or a preprocessed array."""
     array = _as_array(image)
     if array is None:
@@ -132,11 +132,11 @@ def _in_memory(image: Any, size: tuple[int, int]) -> Given:
     return Given(pixels, again=partial(np.asarray, pixels))
 
 
-def _no_picture(kind: str, size: tuple[int, int]) -> ImageError:
-    height, width = size
+def _no_picture(kind: str, size: Size) -> ImageError:
+    shape = ", ".join(map(str, (3, *size)))
     return ImageError(
         f"cannot explain {kind}: pass a path, an (H, W, 3) uint8 RGB array of at most {MAX_PIXELS:,} pixels, "
-        f"or a preprocessed float32 (3, {height}, {width}) array"
+        f"or a preprocessed float32 ({shape}) array"
     )
 
 

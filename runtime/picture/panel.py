@@ -17,20 +17,18 @@ from fusioncam.runtime.picture.legend import (
     make_legend,
     round_corners,
 )
+from fusioncam.runtime.picture.projection import PICTURE_SIDES, project
 from fusioncam.runtime.picture.styles import (
     DEFAULT_OPACITY,
     DEFAULT_TOP,
     DrawOptions,
     difference_scale,
-    overlay,
-    overlay_difference,
+    lay,
 )
 from fusioncam.runtime.picture.text import TextStyle, wrap, write
 from fusioncam.runtime.picture.titles import method_title, probability_title
 
 MARGIN, GAP = 32, 20
-# Range of a tile's longer side, in pixels.
-TILE_RANGE = 256, 400
 MIN_COLUMN = 128
 LEGEND_RANGE, LEGEND_GAP = (160, 256), 10
 MIN_SHEET, MAX_SHEET = 520, 1500
@@ -66,8 +64,11 @@ class _Grid(NamedTuple):
         return self.lines * TILE_TITLE.leading + 8 + self.height + self.below + GAP
 
 
-def _grid(height: int, width: int, titles: Sequence[str], legends: Sequence[Legend]) -> _Grid:
-    scale = min(max(TILE_RANGE[0] / max(height, width), 1), TILE_RANGE[1] / max(height, width))
+def _grid(
+    height: int, width: int, titles: Sequence[str], legends: Sequence[Legend], sides: tuple[int, int] = PICTURE_SIDES
+) -> _Grid:
+    least, most = sides
+    scale = min(max(least / max(height, width), 1), most / max(height, width))
     tile_h, tile_w = (max(round(scale * side), 1) for side in (height, width))
     column = max(tile_w, LEGEND_RANGE[0] if legends else MIN_COLUMN)
     rows = math.ceil(len(titles) / max((MAX_SHEET - 2 * MARGIN + GAP) // (column + GAP), 1))
@@ -101,7 +102,7 @@ def _draw_tiles(sheet: UInt8Array, top: int, grid: _Grid, tiles: Sequence[_Tile]
 def tile_of(photo: UInt8Array) -> UInt8Array:
     """Return a photo (H, W, 3) as the panel shows it, at most 400 pixels long; a panel of it has the same pixels."""
     grid = _grid(photo.shape[0], photo.shape[1], ["Input"], [])
-    if max(photo.shape[:2]) <= TILE_RANGE[1]:
+    if max(photo.shape[:2]) <= PICTURE_SIDES[1]:
         return photo.copy()
     return np.asarray(_resized(photo, grid), np.uint8)
 
@@ -126,8 +127,10 @@ def panel(
     Small inputs are enlarged. Text that does not fit is wrapped, then shortened with an ellipsis.
 
     Args:
-        photo: (H, W, 3) uint8 RGB, the part of a photo that the model saw, at which the maps are.
-        maps: (H, W) float32 in [0, 1] by method, in the order to show; in [-1, 1] where they are differences.
+        photo: (H, W, 3) uint8 RGB, the part of a photo that the model saw, at which the maps are; the chart of a
+            signal, or the slices (D, H, W, 3) of a volume.
+        maps: (H, W) float32 in [0, 1] by method, in the order to show; in [-1, 1] where they are differences. Of a
+            signal (L,), of a volume (D, H, W).
         title: The class name.
         probability: Probability of the class, in [0, 1]; shown behind its name.
         notes: Flags and remarks, a line or more each.
@@ -148,17 +151,17 @@ def panel(
     """
     options = DrawOptions(colormap, opacity, style, top)
     legends = {} if between is None else {method: difference_legend(m, between) for method, m in maps.items()}
-    titles = ["Input", *map(method_title, maps)]
-    grid = _grid(photo.shape[0], photo.shape[1], titles, list(legends.values()))
-    base = np.asarray(_resized(photo, grid), np.uint8)
+    flat = project(photo, maps)
+    titles = [flat.caption, *map(method_title, maps)]
+    grid = _grid(flat.picture.shape[0], flat.picture.shape[1], titles, list(legends.values()), flat.sides)
+    base = np.asarray(_resized(flat.picture, grid), np.uint8)
 
-    def draw(saliency: Float32Array) -> UInt8Array:
-        resized = np.asarray(_resized(saliency, grid), np.float32)
-        if between is not None:
-            return overlay_difference(base, resized, opacity, scale=difference_scale(saliency))
-        return overlay(base, resized, colormap, opacity, style=style, top=top)
+    def draw(method: str) -> UInt8Array:
+        resized = np.asarray(_resized(flat.maps[method], grid), np.float32)
+        scale = None if between is None else difference_scale(maps[method])
+        return lay(base, resized, options, scale, behind=flat.is_chart)
 
-    tiles = [_Tile("Input", base), *(_Tile(method_title(m), draw(maps[m]), legends.get(m)) for m in maps)]
+    tiles = [_Tile(flat.caption, base), *(_Tile(method_title(m), draw(m), legends.get(m)) for m in maps)]
     chance = "" if probability is None else probability_title(probability)
     legend = make_legend(colormap, style, float(options.top)) if between is None else None
     return _sheet(grid, Headline(title, chance, verdict), tiles, Facts(facts or {}, notes), legend)

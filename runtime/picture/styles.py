@@ -137,11 +137,39 @@ def overlay(
     return _in_pieces(photo, STYLES[style](value, pen), 0 if style == "heat" else math.ceil(CASING_WIDTH * line) + 2)
 
 
+def lay(
+    picture: UInt8Array,
+    saliency: Float32Array,
+    options: DrawOptions,
+    scale: float | None = None,
+    *,
+    behind: bool = False,
+) -> UInt8Array:
+    """Lay a map over a picture, or behind the lines of a chart.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        saliency: (H, W) float32.
+        options: The way maps are drawn.
+        scale: For the difference of two maps, see `overlay_difference`.
+        behind: Whether the picture is a chart on white, whose lines stay as they are.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    base = np.full_like(picture, 255) if behind else picture
+    if scale is None:
+        drawn = overlay(base, saliency, options.colormap, options.opacity, style=options.style, top=options.top)
+    else:
+        drawn = overlay_difference(base, saliency, options.opacity, scale=scale)
+    return np.asarray(drawn.astype(np.uint16) * picture // 255, np.uint8) if behind else drawn
+
+
 def difference_scale(signed: Float32Array) -> float:
     """Return the value of a difference that gets full colours: the largest |d|, at least LEAST_SCALE.
 
     Args:
-        signed: (H, W) float32 in [-1, 1]; NaN counts as 0.
+        signed: (H, W) float32 in [-1, 1], or of another number of axes; NaN counts as 0.
 
     Returns:
         The value; 0 where no |d| reaches NO_DIFFERENCE: there is nothing to show.

@@ -64,7 +64,7 @@ class ServedModel:
         return self.batcher.pipeline.manifest
 
     @property
-    def size(self) -> tuple[int, int]:
+    def size(self) -> tuple[int, ...]:
         """Return (H, W) of the input."""
         return self.manifest.preprocessing.size
 
