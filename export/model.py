@@ -9,6 +9,7 @@ from fusioncam.export.endings import ModelEnding
 from fusioncam.export.reading.image_input import ImageInput
 from fusioncam.export.targets import Scoring
 from fusioncam.forms import Form, Task, form_of
+from fusioncam.kernels.arrays import Size
 from fusioncam.manifest import Ending
 
 
@@ -48,12 +49,12 @@ class CanonicalModel:
     precision: Literal["float32", "float16"]
 
     @property
-    def size(self) -> tuple[int, int]:
+    def size(self) -> Size:
         """Return (H, W) of the image."""
         return self.taken.size
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> Size:
         """Return (C, H, W) of the image."""
         return (self.taken.channels, *self.taken.size)
 

@@ -103,59 +103,6 @@ def _spread(photos: Photos, manifest: Manifest, most: int) -> Iterator[Photo]:
     return (photo for n, photo in enumerate(checked_photos(photos(prep), prep.shape)) if n in picked)
 
 
-def source_outputs(manifest: Manifest, source: Path, images: Array, optimize: bool = True) -> Array:
-    """Return the outputs of the source for (N, C, H, W) float32 pictures, as (N, classes) float64."""
-    return source_runner(manifest, source, optimize)(images)
-
-
-def source_runner(manifest: Manifest, source: Path, optimize: bool = True) -> Callable[[Array], Array]:
-    """Open the source; return the function that gives its outputs for pictures, see `source_outputs`."""
-    model = _open_source(manifest, source, optimize)
-    image_input = next((i for i in model.get_inputs() if i.name == manifest.source.input), None)
-    if image_input is None:
-        raise ModelError(f"{source} has no input {manifest.source.input!r}: it is not the bundle's source")
-    last = manifest.source.channels_last
-    turned = image_input.shape[1] != manifest.preprocessing.channels if last is None else last
-    axis = -1 if turned else manifest.source.channel_axis
-    batch = image_input.shape[0] if image_input.shape and isinstance(image_input.shape[0], int) else 1
-
-    def outputs_of(images: Array) -> Array:
-        images = _of_type(np.moveaxis(images, 1, axis), image_input.type)
-        rows = []
-        for image in images:
-            repeated = np.repeat(image[None], batch, axis=0)
-            with failing_as(
-                lambda why: ModelError(f"{source} does not run as the bundle's source did: {why}"), passing=()
-            ):
-                (outputs,) = run_session(model, [manifest.source.output], {image_input.name: repeated})
-                rows.append(outputs.reshape(batch, -1)[0])
-        return np.asarray(rows, np.float64)
-
-    return outputs_of
-
-
-def _open_source(manifest: Manifest, source: Path, optimize: bool) -> InferenceSession:
-    """Open the source; a map from labels to numbers is replaced by the tensor of the numbers."""
-    opened = _session(source, optimize)
-    if all(o.type.startswith("tensor") for o in opened.get_outputs() if o.name == manifest.source.output):
-        return opened
-    return _session(read_model(source).SerializeToString(), optimize)
-
-
-def _session(model: bytes | Path, optimize: bool) -> InferenceSession:
-    """Open a session; without optimizations on one thread, so that sums are equal to the last digit."""
-    return open_session(model, optimize, threads=0 if optimize else 1)
-
-
-def _of_type(images: Array, kind: str) -> Array:
-    """Return pictures in a type of onnxruntime; for whole numbers they are rounded and clipped to its range."""
-    dtype = np.dtype(element_type(kind).numpy())
-    if dtype.kind in "iu":
-        ends = np.iinfo(dtype)
-        images = np.clip(np.rint(images.astype(np.float64)), ends.min, ends.max)
-    return images.astype(dtype)
-
-
 def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Finding]:
     """Compare every graph with the source, on a batch of three pictures that the source sees one by one.
 

@@ -30,10 +30,11 @@ def source_runner(manifest: Manifest, source: Path, optimize: bool = True) -> Ca
         raise ModelError(f"{source} has no input {manifest.source.input!r}: it is not the bundle's source")
     last = manifest.source.channels_last
     turned = image_input.shape[1] != manifest.preprocessing.channels if last is None else last
+    axis = -1 if turned else manifest.source.channel_axis
     batch = image_input.shape[0] if image_input.shape and isinstance(image_input.shape[0], int) else 1
 
     def outputs_of(images: Array) -> Array:
-        images = _of_type(images.transpose(0, 2, 3, 1) if turned else images, image_input.type)
+        images = _of_type(np.moveaxis(images, 1, axis), image_input.type)
         rows = []
         for image in images:
             repeated = np.repeat(image[None], batch, axis=0)

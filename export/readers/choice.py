@@ -13,9 +13,10 @@ from fusioncam.export.endings import ranked, refuse_ranks
 from fusioncam.export.layers.layout import Layout
 from fusioncam.export.readers.normalised import ends_normalised
 from fusioncam.export.readers.shapes import Shapes, shapes_of
-from fusioncam.export.readers.table import READERS, VECTOR, Reader, Shape, Size
+from fusioncam.export.readers.table import READERS, VECTOR, Reader, Shape
 from fusioncam.export.reading.image_input import ImageInput
 from fusioncam.forms import Task
+from fusioncam.kernels.arrays import Size
 from fusioncam.manifest import Ending
 
 TASKS: tuple[Task, ...] = get_args(Task)
@@ -162,8 +163,9 @@ def _fitting(output: Output, shape: Shape | None, request: Request, taken: Image
     """Return the readers that an output could be read by, the best first."""
     if shape is None:
         return [VECTOR]
-    named = [r for r in READERS if r.name == request.reader and r.takes_shape(shape[1:])]
-    fitting = named or [r for r in READERS if r.fits(shape[1:], taken.size)]
+    suited = [r for r in READERS if r.suits(taken.size)]
+    named = [r for r in suited if r.name == request.reader and r.takes_shape(shape[1:])]
+    fitting = named or [r for r in suited if r.fits(shape[1:], taken.size)]
     fitting.sort(key=lambda r: taken.channels_last and r.name == "maps")  # one that also fits as maps-last is that
     if output.argmax is not None:
         axis = output.argmax.attributes.get_int("axis", 0) % len(shape)

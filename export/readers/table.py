@@ -8,10 +8,9 @@ import onnx_ir as ir
 
 from fusioncam.export.gradient import Ops, dims
 from fusioncam.forms import Task
-from fusioncam.kernels.arrays import Array
+from fusioncam.kernels.arrays import Array, Size
 
 Shape = tuple[int, ...]  # of an output, without its batch
-Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,11 @@ class Reader:
 
     def fits(self, shape: Shape, size: Size) -> bool:
         """Return whether an output of a shape is read so by default, for a picture of a size."""
-        return self.takes_shape(shape) and self.looks_so(shape, size)
+        return self.suits(size) and self.takes_shape(shape) and self.looks_so(shape, size)
+
+    def suits(self, size: Size) -> bool:
+        """Return whether models of an input (H, W) can be read so: maps of signals and volumes have no readers yet."""
+        return self.rank == 1 or len(size) == 2
 
 
 def _is_grid(grid: Shape, size: Size) -> bool:

@@ -4,7 +4,7 @@ So do a signal (N, C, L) and a volume or a video (N, C, D, H, W).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,7 +111,7 @@ def take_image(model: ir.Model, size: Size | None, side: int | None = None, layo
     if old.shape is not None:
         shape = [d if isinstance(d, int) and d > 0 else None for d in old.shape]
     readings = _readings(model, name, shape, known=old.shape is not None, layout=layout)
-    _free_names(model)
+    free_names(model)
     reading, chosen = _fitting(model, readings, shape, size, side)
     image = ir.Value(name="image", type=ir.TensorType(ir.DataType.FLOAT))
     image.shape = ir.Shape([shape[0] or "N", reading.channels, *chosen])
