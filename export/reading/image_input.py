@@ -28,6 +28,11 @@ LAYOUTS = {
     3: {"ncl": 1, "nlc": 2},
     5: {"ncdhw": 1, "ndhwc": 4, "ndchw": 2},
 }
+SIZES = {
+    1: "one positive whole number, L",
+    2: "two positive whole numbers, H and W",
+    3: "three positive whole numbers, D, H and W",
+}
 Shape = Sequence[int | None]
 
 
@@ -199,7 +204,9 @@ def _fitting(
                 f"the model takes {kind} of any size; say --size any, or which with --size {' '.join(letters)}"
             )
         chosen = size or tuple(n or side or 0 for n in own)
-        if len(chosen) != len(own) or any(n not in (None, m) for n, m in zip(own, chosen, strict=True)):
+        if len(chosen) != len(own):
+            raise UsageError(f"size is {SIZES[len(own)]}, not {chosen}")
+        if any(n not in (None, m) for n, m in zip(own, chosen, strict=True)):
             named = f"{' x '.join(str(n or 'any') for n in own)} ({' x '.join(letters)})"
             failures.append(UsageError(f"the model takes {kind} of {named} only, not {sides(chosen)}"))
             continue

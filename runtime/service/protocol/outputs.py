@@ -145,7 +145,7 @@ def output_tensor(spec: OutputSpec, model: ServedModel, explanations: Sequence[E
     return Output(spec.name, values, spec.binary)
 
 
-def _size(explanation: Explanation, model: ServedModel) -> tuple[int, int]:
+def _size(explanation: Explanation, model: ServedModel) -> tuple[int, ...]:
     return model.size if explanation.preprocessing is None else explanation.preprocessing.size
 
 

@@ -99,7 +99,7 @@ def pictures_of(
     return pictures
 
 
-def _check_shape(name: str, shape: tuple[int, ...], size: tuple[int, int]) -> None:
+def _check_shape(name: str, shape: tuple[int, ...], size: tuple[int, ...]) -> None:
     height, width = size
     if name == "image" and shape not in ((3, height, width), (shape[0], 3, height, width)):
         raise UsageError(
