@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from pydantic import BaseModel
 
-from fusioncam import drift, manifest
+from fusioncam import drift, free_size, manifest
 from fusioncam.errors import OTHER_KINDS, FusionCamError
 from fusioncam.export.gradient.rules import RULES
 from fusioncam.export.source_metadata.preprocessing import PRESETS
@@ -191,6 +191,7 @@ MADE: dict[str, Callable[[], str]] = {
     "drift": lambda: _fields(drift.Drift),
     "flags": _flags,
     "errors": _errors,
+    "free-size": lambda: _fields(free_size.FreeSize),
     "faithfulness": lambda: _metrics_of(lambda option: option.startswith(ASK)),
     "layer": lambda: _fields(manifest.Layer),
     "localisation": lambda: _metrics_of(lambda option: option == "--annotations"),

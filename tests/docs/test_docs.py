@@ -15,6 +15,7 @@ from io import StringIO
 from pathlib import Path
 
 import cv2
+import onnx
 import pytest
 import typer
 
@@ -49,6 +50,11 @@ def prepared(tmp_path_factory):
         cv2.imwrite(str(folder / name), draw_scene(1, (120, 160)).image[..., ::-1])
     (folder / "model.onnx").write_bytes(MODEL.read_bytes())
     export_model(folder / "model.onnx", folder / "model.fcam", single=True, unrolled=8)
+    model = onnx.load(MODEL)
+    for axis, name in zip(model.graph.input[0].type.tensor_type.shape.dim[2:], ("height", "width"), strict=True):
+        axis.dim_param = name
+    onnx.save(model, folder / "any.onnx")
+    export_model(folder / "any.onnx", folder / "any.fcam", size=("any", 96, 96))
     return folder
 
 
