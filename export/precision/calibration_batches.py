@@ -11,6 +11,7 @@ from fusioncam.export.sessions import session
 from fusioncam.forms import Form
 from fusioncam.kernels.arrays import Array, Float32Array
 from fusioncam.kernels.masks import MaskMaker
+from fusioncam.kernels.reference import places_of
 
 MASKS = 6  # of each photo, besides itself and the blank picture; 14 gave no better maps
 
@@ -69,7 +70,7 @@ def checked_photos(photos: Iterable[Array | tuple[str, Array]], shape: Sequence[
 def _batch(x: Float32Array, activations: Float32Array) -> Float32Array:
     masks = MaskMaker(activations, x)
     live = np.flatnonzero(~masks.zero & ~masks.constant)
-    live = live[np.argsort(activations[live].sum(axis=(1, 2)))]
+    live = live[np.argsort(activations[live].sum(axis=places_of(activations)))]
     channels = live[np.unique(np.linspace(0, len(live) - 1, MASKS).round().astype(np.intp))] if len(live) else live
     batch = np.zeros((len(channels) + 2, *x.shape), np.float32)
     batch[0] = x

@@ -9,6 +9,7 @@ import numpy as np
 
 from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import Array, Float64Array, IndexArray
+from fusioncam.kernels.reference import places_of
 from fusioncam.runtime.budget.channel_plan import AdaptivePlan, ChannelPlan, ExhaustivePlan, TimeLeft
 from fusioncam.runtime.budget.kinds import Auto, Budget, Deadline, checked_budget
 from fusioncam.runtime.budget.posterior import ScorePosterior
@@ -73,19 +74,28 @@ def plan_for(
     small, drawn = _shrunk(masks[live]), _shrunk(activations[live]).reshape(len(live), -1)
     drawn = drawn - drawn.mean(axis=1, keepdims=True)
     drawn = drawn / max(np.abs(drawn).max(), np.finfo(np.float64).tiny)  # the estimated error has no unit
-    activity = _shrunk(np.einsum("khw->hw", activations)[None])[0]
+    activity = _shrunk(np.einsum("k...->...", activations)[None])[0]
     posteriors = []
     for gradient, logit in zip(gradients, full, strict=True):
-        positions = _shrunk(np.einsum("khw,khw->hw", gradient, activations)[None])[0]
+        positions = _shrunk(np.einsum("k...,k...->...", gradient, activations)[None])[0]
         posteriors.append(ScorePosterior(Masks(small, positions, activity), drawn, logit))
     tolerance = budget.tolerance if isinstance(budget, Auto) else TOLERANCE
     return AdaptivePlan(live, posteriors, most, tolerance, waits, grain, time if hurries else None)
 
 
 def _shrunk(maps: Array) -> Float64Array:
-    """Return maps (n, h, w) in float64, on a grid of at most `FINEST` x `FINEST`."""
-    _, height, width = maps.shape
-    if max(height, width) <= FINEST:
+    """Return maps (n, h, w) in float64, on a grid of at most `FINEST` x `FINEST`, or of as many places."""
+    rank = maps.ndim - 1
+    most = round(FINEST ** (2 / rank))
+    if max(maps.shape[1:]) <= most:
         return maps.astype(np.float64)
-    size = min(width, FINEST), min(height, FINEST)
-    return np.stack([cv2.resize(m.astype(np.float64), size, interpolation=cv2.INTER_AREA) for m in maps])
+    if rank == 2:
+        size = min(maps.shape[2], most), min(maps.shape[1], most)
+        return np.stack([cv2.resize(m.astype(np.float64), size, interpolation=cv2.INTER_AREA) for m in maps])
+    shrunk = maps.astype(np.float64)
+    for axis in places_of(maps):
+        length = maps.shape[axis]
+        starts = np.linspace(0, length, min(length, most) + 1).round().astype(np.intp)
+        counts = np.diff(starts).reshape(-1, *[1] * (rank - axis))
+        shrunk = np.add.reduceat(shrunk, starts[:-1], axis) / counts
+    return np.asarray(shrunk)

@@ -47,7 +47,7 @@ class Masks:
         positive = np.maximum(evidence, 0)
 
         def kept(of: Float64Array, masks: Float64Array = points) -> Float64Array:
-            return np.asarray(np.einsum("nhw,hw->n", masks, of))
+            return np.asarray(np.einsum("np,p->n", masks.reshape(len(masks), -1), of.ravel()))
 
         features = np.stack(
             [
@@ -180,9 +180,10 @@ def _matern(apart: Float64Array, reach: float) -> Float64Array:
 
 
 def _blurred(places: Float64Array) -> Float64Array:
-    """Return the mean over 3 x 3 neighbours."""
-    (height, width), padded = places.shape, np.pad(places, 1, mode="edge")
-    shifted = [padded[i : i + height, j : j + width] for i in range(3) for j in range(3)]
+    """Return the mean over 3 x 3 neighbours; over 3 of a signal, 3 x 3 x 3 of a volume."""
+    padded = np.pad(places, 1, mode="edge")
+    steps = itertools.product(range(3), repeat=places.ndim)
+    shifted = [padded[tuple(slice(i, i + n) for i, n in zip(at, places.shape, strict=True))] for at in steps]
     return np.asarray(np.mean(shifted, axis=0))
 
 

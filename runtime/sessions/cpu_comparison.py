@@ -66,8 +66,9 @@ def _feed(tensor: onnxruntime.NodeArg, prep: Preprocessing, sizes: Mapping[str, 
     kind = TYPES[tensor.type]
     if tensor.name != "image":
         return np.full(shape, kind == np.float32, kind)
-    channels, height, width = shape[1:]
-    patches = np.random.default_rng(0).random((-(-height // PATCH), -(-width // PATCH), channels))
-    pixels = 255 * patches.repeat(PATCH, 0).repeat(PATCH, 1)[:height, :width]
-    picture = (pixels * prep.rescale - np.array(prep.mean)) / np.array(prep.std)
-    return np.broadcast_to(picture.transpose(2, 0, 1), shape).astype(kind)
+    channels, *size = shape[1:]
+    patches = np.random.default_rng(0).random((*(-(-n // PATCH) for n in size), channels))
+    for axis, n in enumerate(size):
+        patches = patches.repeat(PATCH, axis).take(range(n), axis)
+    picture = (255 * patches * prep.rescale - np.array(prep.mean)) / np.array(prep.std)
+    return np.broadcast_to(np.moveaxis(picture, -1, 0), shape).astype(kind)

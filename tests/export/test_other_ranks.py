@@ -18,19 +18,19 @@ RANKS = pytest.mark.parametrize("rank", SIZES)
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory):
-    """Networks and their bundles, by rank."""
+    """Bundles of networks, by rank."""
     made = {}
     for rank, size in SIZES.items():
         network = Network(rank).eval()
         folder = tmp_path_factory.mktemp("bundles") / f"rank-{rank}.fcam"
         export_torch(network, torch.zeros(1, 2, *size), folder, layer=LAYER)
-        made[rank] = network, folder
+        made[rank] = folder
     return made
 
 
 @RANKS
 def test_the_gradient_is_that_of_autograd_in_float64(bundles, rank):
-    network, folder = bundles[rank]
+    folder = bundles[rank]
     session = onnxruntime.InferenceSession(str(folder / "explain.onnx"), providers=["CPUExecutionProvider"])
     x = np.random.default_rng(0).standard_normal((2, 2, *SIZES[rank])).astype(np.float32)
     classes = np.array([1, 3])
@@ -48,12 +48,12 @@ def test_the_gradient_is_that_of_autograd_in_float64(bundles, rank):
 
 @RANKS
 def test_the_check_agrees(bundles, rank):
-    assert all(finding.ok for finding in check(bundles[rank][1]))
+    assert all(finding.ok for finding in check(bundles[rank]))
 
 
 @RANKS
 def test_the_manifest_says_the_axes(bundles, rank):
-    manifest = read_bundle(bundles[rank][1])
+    manifest = read_bundle(bundles[rank])
     assert manifest.preprocessing.size == SIZES[rank]
     assert manifest.preprocessing.resize == {1: "none", 3: "squash"}[rank]
     assert manifest.layer.shape == (8, *SIZES[rank])
@@ -114,7 +114,7 @@ def test_axes_that_could_both_hold_the_channels_are_asked_for(tmp_path):
 
 
 def test_what_is_for_pictures_only_is_refused_in_a_line(bundles, tmp_path):
-    _, folder = bundles[3]
+    folder = bundles[3]
     with pytest.raises(UsageError, match="for pictures, and the model takes volumes"):
         single_graph(folder)
     with pytest.raises(UsageError, match="for pictures, and the model takes volumes"):
