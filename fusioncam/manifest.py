@@ -114,7 +114,7 @@ class Source(Part):
         output: Name of the output that holds the class scores.
         ending: What it does after its logits; older bundles do not say, and it is that of the manifest.
         type: Type of its input, such as `float32` or `uint8`; older bundles do not say.
-        channels_last: Whether that is (N, H, W, 3); older bundles do not say.
+        channels_last: Whether that is (N, H, W, C); older bundles do not say.
         channel_axis: The axis of its channels: 1, or the last one, or 2 of a video (N, D, C, H, W).
         outputs: Numbers it gives for a picture: as many as classes (None: an older bundle, which always has those), or
             1. One output z, of a binary model or a regression, has two classes, of the logits -z and z.
@@ -229,13 +229,19 @@ class Manifest(Part):
 
         Defaults are left out, so that a field that comes later does not make older bundles strange.
         """
-        kept_out = {"schema_version", "source", "tools", "files", "drift", "task", "reader", "free_size"}
-        return json.dumps(self.model_dump(mode="json", exclude=kept_out, exclude_defaults=True), sort_keys=True)
+        kept_out = ("schema_version", "source", "tools", "files", "drift", "task", "reader", "free_size")
+        excluded = {**dict.fromkeys(kept_out, True), "preprocessing": {"shown_bands"}}
+        return json.dumps(self.model_dump(mode="json", exclude=excluded, exclude_defaults=True), sort_keys=True)
 
     @property
     def form(self) -> Form:
         """Return the normal form of the model's output, and the tensors of its targets."""
         return form_of(self.task, self.classes, self.map_size)
+
+    def showing(self, bands: tuple[int, ...]) -> Self:
+        """Return the manifest with other bands for pictures to show, see `Preprocessing.shown_bands`."""
+        shown = self.preprocessing.model_copy(update={"shown_bands": bands})
+        return self.model_copy(update={"preprocessing": shown})
 
     @property
     def cuts_pixels_off(self) -> bool:

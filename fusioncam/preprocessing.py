@@ -24,6 +24,13 @@ def usual_order(channels: int) -> str:
     return {1: "grey", 3: "rgb"}.get(channels, "bands")
 
 
+def _ranges(numbers: tuple[int, ...]) -> str:
+    """Return whole numbers in words: `1 to 13`, or all of them where they are in no such order."""
+    if len(numbers) > 2 and numbers == tuple(range(numbers[0], numbers[-1] + 1)):
+        return f"{numbers[0]} to {numbers[-1]}"
+    return ", ".join(map(str, numbers))
+
+
 def _numbers(values: Iterable[float], between: str = " ") -> str:
     return between.join(f"{value:g}" for value in values)
 
@@ -50,6 +57,8 @@ class Preprocessing(Part):
         crop_fraction: Side of the crop over the side of the (resized) picture; not for `squash`.
         crop_rounding: Where the cut begins if an odd number of pixels is left beside it: at the `even` one of the two
             in the middle (torchvision, timm), or at the lower, `down` (transformers).
+        shown_bands: The bands that pictures show, numbered as for `channel_order`: three as red, green and blue, or one
+            as grey. None: those of one or of three channels; of any other number the mean, as grey.
         interpolation: The filter that resizes, as Pillow defines it; all but `nearest` are antialiased.
         origin: Who says so: the user, the model file, a configuration beside it, or nobody (`assumed`).
         remarks: What a configuration says that could not be followed to the letter, one line each.
@@ -64,6 +73,7 @@ class Preprocessing(Part):
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     crop_rounding: Literal["even", "down"] = "even"
     interpolation: Interpolation = "bilinear"
+    shown_bands: tuple[Positive, ...] | None = None
     origin: Literal["user", "model", "config", "assumed"] = "user"
     remarks: tuple[str, ...] = ()
 
@@ -99,6 +109,35 @@ class Preprocessing(Part):
     def takes_photos(self) -> bool:
         """Return whether the model takes colours or grey of photos, and not bands, whose numbers have no white."""
         return self.channel_order in ORDERS
+
+    @property
+    def bands(self) -> tuple[int, ...]:
+        """Return the numbers of the bands that the model takes, from 1."""
+        return self.channel_order if isinstance(self.channel_order, tuple) else tuple(range(1, self.channels + 1))
+
+    @property
+    def shown_channels(self) -> tuple[int, ...]:
+        """Return the channels, one or three, that pictures show; none where they show the mean of all."""
+        usual = self.bands if self.channels in (1, 3) else ()
+        return tuple(map(self.bands.index, usual if self.shown_bands is None else self.shown_bands))
+
+    @property
+    def shown_text(self) -> str:
+        """Return which bands pictures show, in a few words; nothing for photos."""
+        if self.takes_photos:
+            return ""
+        shown = [self.bands[c] for c in self.shown_channels]
+        numbers = f"band{'s' * (len(shown) > 1)} {', '.join(map(str, shown))}"
+        return numbers if shown else f"the mean of {self.channels} bands"
+
+    def why_not_shown(self, bands: tuple[int, ...]) -> str | None:
+        """Return why pictures cannot show these bands; None where they can."""
+        if self.takes_photos:
+            return f"bands to show are those of arrays, and the model takes photos ({self.order_text}): leave them out"
+        if len(bands) not in (1, 3) or not {*bands} <= {*self.bands}:
+            said = ", ".join(map(str, bands)) or "none"
+            return f"bands to show are one or three of the model's bands, {_ranges(self.bands)}, not {said}"
+        return None
 
     @property
     def extremes(self) -> tuple[float, float]:
@@ -140,4 +179,10 @@ class Preprocessing(Part):
         if named != channels:
             said = _numbers(order) if isinstance(order, tuple) else repr(order)
             raise ValueError(f"channel_order {said} is of {named} channels, and the model takes {channels}")
+        return self
+
+    @model_validator(mode="after")
+    def _bands_can_be_shown(self) -> Self:
+        if self.shown_bands is not None and (reason := self.why_not_shown(self.shown_bands)) is not None:
+            raise ValueError(reason)
         return self

@@ -138,6 +138,17 @@ def checked_size(size: Any, manifests: Sequence[Manifest]) -> tuple[int, ...] | 
     return numbers
 
 
+def checked_bands(bands: Any, manifest: Manifest) -> tuple[int, ...]:
+    """Return the bands that pictures show, see `Preprocessing.shown_bands`; raise UsageError where they cannot."""
+    try:
+        numbers = tuple(operator.index(band) for band in listed(bands, "bands"))
+    except TypeError:
+        raise UsageError(f"bands must be whole numbers, counted from 1, not {quote(bands)}") from None
+    if (reason := manifest.preprocessing.why_not_shown(numbers)) is not None:
+        raise UsageError(reason)
+    return numbers
+
+
 def entries(value: Any) -> list[Any] | None:
     """Return the entries of a list, tuple or array; None for a single value, which the name of a class is, too."""
     several = isinstance(value, Sequence) and not isinstance(value, str | bytes)

@@ -47,6 +47,7 @@ class AsyncExplainer:
         kernels: See `Explainer`.
         allow_cpu: See `Explainer`.
         max_sizes: See `Explainer`.
+        bands: See `Explainer`.
         together: Pictures that are worked on at the same time, at most: bounds the memory. The others wait.
 
     Raises:
@@ -67,10 +68,11 @@ class AsyncExplainer:
         kernels: bool = True,
         allow_cpu: bool = False,
         max_sizes: int = MAX_SIZES,
+        bands: Sequence[int] | None = None,
         together: int = MAX_BATCH,
     ) -> None:
         opening = checked_opening(
-            bundle, providers, methods, budget, chunk, threads, smooth, kernels, allow_cpu, max_sizes
+            bundle, providers, methods, budget, chunk, threads, smooth, kernels, allow_cpu, max_sizes, bands
         )
         self.methods, self._budget, self.manifest, self._holder = opening
         self._together = checked_count("together", together, MOST_TOGETHER) or MAX_BATCH

@@ -57,12 +57,14 @@ class Explainer:
             Naming the CPU among the providers allows it, too.
         max_sizes: Sizes of the input, beside the bundle's own, whose sessions are kept open: those that were used last.
             Sessions of a size take about the memory of another Explainer.
+        bands: For a model of bands: the bands of an array, counted from 1, that pictures show: three as red, green and
+            blue, or one as grey. By default those of the bundle (`fusioncam export --bands`), else the mean of all.
 
     Raises:
         BundleError: The folder is no bundle, or a file of it is missing or was changed.
         ProviderError: A provider cannot run on this machine, or leaves nodes to the CPU.
         UsageError: A provider, method, budget, chunk, smoothing or number of threads makes no sense, the bundles are
-            not of one model, or they have no gradient and a method needs one.
+            not of one model, or they have no gradient and a method needs one; or there are no such bands.
     """
 
     def __init__(
@@ -78,9 +80,10 @@ class Explainer:
         kernels: bool = True,
         allow_cpu: bool = False,
         max_sizes: int = MAX_SIZES,
+        bands: Sequence[int] | None = None,
     ) -> None:
         opening = checked_opening(
-            bundle, providers, methods, budget, chunk, threads, smooth, kernels, allow_cpu, max_sizes
+            bundle, providers, methods, budget, chunk, threads, smooth, kernels, allow_cpu, max_sizes, bands
         )
         self.methods, self._budget, self.manifest, self._holder = opening
         self._holder.hold()
@@ -130,6 +133,7 @@ class Explainer:
         Args:
             image: A path; the bytes of a file, or a file object that is open for reading bytes; a PIL image; pixels
                 (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) in an array of any library, uint8, uint16 or float in 0..1;
+                for a model of bands an array (H, W, C) or (C, H, W) of any numbers, which are taken as they are;
                 or a preprocessed float32 (C, H, W) or (1, C, H, W) array of the size of the model's input.
             class_index: The class, by its number or its name; by default, and for -1, the top one.
             size: (H, W) of the model's input, for a bundle of any size (`fusioncam export --size any`); or `photo`, the

@@ -209,6 +209,7 @@ class Explanation(DrawnResult):
         providers = ", ".join(self.providers)
         rows = {
             "Photo": self.image and PurePath(self.image).name,
+            "Shown": self.preprocessing and self.preprocessing.shown_text,
             "Model": self.model,
             "Layer": self.layer and " + ".join(map(short_layer_name, self.layer.split(" + "))),
             "Views": self.smooth and ", ".join(("the photo", *self.smooth)),

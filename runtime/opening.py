@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from fusioncam.manifest import Manifest
-from fusioncam.runtime.arguments import Bundles, checked_count
+from fusioncam.runtime.arguments import Bundles, checked_bands, checked_count
 from fusioncam.runtime.budget import Budget, Deadline, checked_budget
 from fusioncam.runtime.engine import (
     MAX_SIZES,
@@ -50,6 +50,7 @@ def checked_opening(
     kernels: bool,
     allow_cpu: bool,
     max_sizes: int,
+    bands: Sequence[int] | None = None,
 ) -> Opening:
     """Check the arguments of an `Explainer`, which says what they are and what is raised, and read its bundles."""
     checked_methods(methods)
@@ -58,6 +59,8 @@ def checked_opening(
     threads = checked_count("threads", threads, THREADS_PER_CORE * (os.cpu_count() or 1))
     warn_of_clash()
     bundles = read_bundles(bundle)
+    if bands is not None:
+        bundles = [b._replace(manifest=b.manifest.showing(checked_bands(bands, b.manifest))) for b in bundles]
     checked = checked_for(methods, [b.manifest for b in bundles], budget)
     options = EngineOptions(providers, chunk, threads, kernels, allow_cpu=allow_cpu)
     rehearsed = checked if isinstance(budget, Deadline) else ()

@@ -7,10 +7,11 @@ import numpy as np
 
 from fusioncam.errors import UsageError
 from fusioncam.free_size import PHOTO, Size
-from fusioncam.kernels.arrays import Float32Array, UInt8Array
+from fusioncam.kernels.arrays import Array, Float32Array, UInt8Array
 from fusioncam.manifest import Manifest, Preprocessing
+from fusioncam.runtime.photos.display import drawable
 from fusioncam.runtime.photos.geometry import display_image, full_size, shown_part
-from fusioncam.runtime.photos.given import Given, open_given
+from fusioncam.runtime.photos.given import open_given
 from fusioncam.runtime.photos.model_input import DARK, ImageLike, normalised, unpreprocess
 from fusioncam.runtime.picture import tile_of
 
@@ -24,16 +25,16 @@ class ResultPhoto:
             the model's input.
         name: Path or name of the picture; None where it has none.
         size: (H0, W0) of the photo; None for a preprocessed picture.
-        again: Returns the pixels of the photo once more; None where they are not kept.
+        again: Returns the photo once more, as `picture_of` does; None where it is not kept.
     """
 
     shown: UInt8Array
     name: str | None = None
     size: tuple[int, int] | None = None
-    again: Callable[[], UInt8Array] | None = None
+    again: Callable[[], Array] | None = None
 
     def pixels(self, preprocessing: Preprocessing, image: ImageLike | None = None) -> UInt8Array:
-        """Return the pixels (H0, W0, 3) of the photo.
+        """Return the pixels (H0, W0, 3) of the photo, ready to draw on.
 
         Args:
             preprocessing: That of the model.
@@ -43,14 +44,14 @@ class ResultPhoto:
             UsageError: The photo is neither kept nor given, or is not the one that was explained.
             ImageError: Its file cannot be read any more.
         """
-        given = None if image is None else open_given(image, preprocessing.size)
+        given = None if image is None else open_given(image, preprocessing)
         again = self.again if given is None else given.again
         if again is None:
             raise UsageError(
                 "the photo of this result is not kept: pass it, as photo=..., or explain with keep_photo=True "
                 "(keep_photos=True for a batch)"
             )
-        pixels = again()
+        pixels = drawable(again(), preprocessing)
         if pixels.shape[:2] != self.size or not np.array_equal(tile_of(shown_part(pixels, preprocessing)), self.shown):
             raise UsageError("this is not the photo that was explained, or it has changed since: explain it again")
         return pixels
@@ -72,9 +73,7 @@ class PreparedPicture:
     dark: bool
 
 
-def prepare(
-    image: ImageLike | Given | PreparedPicture, preprocessing: Preprocessing, keep: bool = False
-) -> PreparedPicture:
+def prepare(image: ImageLike | PreparedPicture, preprocessing: Preprocessing, keep: bool = False) -> PreparedPicture:
     """Make a picture in any form ready for the model.
 
     Args:
@@ -87,18 +86,18 @@ def prepare(
     """
     if isinstance(image, PreparedPicture):
         return image
-    given = open_given(image, preprocessing.size)
+    given = open_given(image, preprocessing)
     if given.size is None:
         seen = unpreprocess(given.values, preprocessing)
-        return PreparedPicture(given.values, ResultPhoto(seen, given.name), int(seen.max()) <= DARK)
+        return PreparedPicture(given.values, ResultPhoto(seen, given.name), _is_dark(seen, preprocessing))
     seen = display_image(given.values, preprocessing)
-    shown = tile_of(shown_part(given.values, preprocessing))
+    shown = tile_of(shown_part(drawable(given.values, preprocessing), preprocessing))
     photo = ResultPhoto(shown, given.name, given.size, given.again if keep or given.on_disk else None)
-    return PreparedPicture(normalised(seen, preprocessing), photo, int(seen.max()) <= DARK)
+    return PreparedPicture(normalised(seen, preprocessing), photo, _is_dark(seen, preprocessing))
 
 
 def prepare_at(
-    image: ImageLike | Given | PreparedPicture, manifest: Manifest, size: Size | str | None, keep: bool = False
+    image: ImageLike | PreparedPicture, manifest: Manifest, size: Size | str | None, keep: bool = False
 ) -> PreparedPicture:
     """Make a picture in any form ready for one of the sizes that a model takes.
 
@@ -116,7 +115,7 @@ def prepare_at(
     if size is None or isinstance(image, PreparedPicture):
         return prepare(image, preprocessing, keep)
     if size == PHOTO:
-        image = open_given(image, preprocessing.size)
+        image = open_given(image, preprocessing)
         size = preprocessing.size if image.size is None else size_of_photo(image.size, manifest)
     return prepare(image, preprocessing.model_copy(update={"size": size}), keep)
 
@@ -125,3 +124,7 @@ def size_of_photo(photo_size: tuple[int, int], manifest: Manifest) -> Size:
     """Return the size of the input for a photo (H0, W0) at its own size, see `FreeSize.fitted`."""
     own, free = manifest.preprocessing, manifest.free_size
     return own.size if free is None else free.fitted(full_size(photo_size, own), own.size)
+
+
+def _is_dark(seen: Array, preprocessing: Preprocessing) -> bool:
+    return preprocessing.takes_photos and int(seen.max()) <= DARK

@@ -68,7 +68,7 @@ def read_preprocessing(
     # A colour statistic belongs to its rescaling: who gives one gives the whole arithmetic.
     if origin == "assumed" and user.keys() & {"rescale", "mean", "std"}:
         fields = {}
-    origin = "user" if user else origin
+    origin = "user" if user.keys() - {"shown_bands"} else origin
     try:
         return _validated({**fields, **user, "size": size, "origin": origin}, channels)
     except ValueError as error:

@@ -11,14 +11,14 @@ import numpy as np
 
 from fusioncam.errors import UsageError
 from fusioncam.files import temporary_folder
-from fusioncam.manifest import read_bundle
+from fusioncam.manifest import Preprocessing, read_bundle
 from fusioncam.runtime.bench.comparison import BARE, Candidate, Drawn, Picture, Row, Rules, accept, compare
 from fusioncam.runtime.bench.memory import Memory, answer, in_fresh_process
 from fusioncam.runtime.bench.passes import BarePasses, ReferenceCheck
 from fusioncam.runtime.budget import Budget, parse_budget
 from fusioncam.runtime.engine import Progress
 from fusioncam.runtime.explainer import Explainer
-from fusioncam.runtime.photos.model_input import ImageLike, as_input
+from fusioncam.runtime.photos.model_input import ImageLike, as_input, normalised
 from fusioncam.runtime.providers.spec import Provider
 
 EXACT: Literal["exact"] = "exact"
@@ -86,7 +86,7 @@ def bench_bundle(
     explainers = {str(b): config.open(folder, b) for b in (EXACT, *budgets)}
     exact = explainers[EXACT]
     bare = BarePasses(folder, exact.manifest, exact.chunk, config.providers, config.threads, config.allow_cpu)
-    pictures = _pictures(images or drawn_pictures(exact.manifest.preprocessing.size), exact, bare)
+    pictures = _pictures(images or drawn_pictures(exact.manifest.preprocessing), exact, bare)
     total = len(explainers) * (1 + len(pictures) * (rounds + 1)) + len(pictures) * rounds + 1
     done = itertools.count(1)
 
@@ -152,11 +152,18 @@ def load_subject(inputs: dict[str, Any]) -> Callable[[], object]:
     return lambda: explainer.explain_batch([x] * inputs["images"], inputs["class_index"])
 
 
-def drawn_pictures(size: tuple[int, ...]) -> list[ImageLike]:
-    """Return pictures (H, W, 3) uint8, scenes of the demo with three objects each, for a user who gives none."""
+def drawn_pictures(preprocessing: Preprocessing) -> list[ImageLike]:
+    """Return pictures for a user who gives none: (H, W, 3) uint8, scenes of the demo with three objects each.
+
+    For a model of bands every band is the grey of such a scene.
+    """
     from fusioncam.runtime.demo.scenes import draw_scene
 
-    return [draw_scene(seed, (size[0], size[1]), objects=3).image for seed in range(SAMPLES)]
+    height, width = preprocessing.size
+    scenes = [draw_scene(seed, (height, width), objects=3).image for seed in range(SAMPLES)]
+    if preprocessing.takes_photos:
+        return list(scenes)
+    return [normalised(scene[..., [1] * preprocessing.channels], preprocessing) for scene in scenes]
 
 
 def _pictures(images: Sequence[ImageLike], exact: Explainer, bare: BarePasses) -> list[Picture]:

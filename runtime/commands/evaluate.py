@@ -163,7 +163,8 @@ def _photos(
     notes = Annotations()
     if annotations:
         notes = read_annotations(annotations, manifest.labels, manifest.classes, class_offset)
-    photos = photos_of(folder, recursive, [*results_among(folder, out), *notes.mask_files])
+    leave_out = [*results_among(folder, out), *notes.mask_files]
+    photos = photos_of(folder, recursive, leave_out, arrays=not manifest.preprocessing.takes_photos)
     return photos, notes.matched_to(photos) if annotations else notes
 
 

@@ -11,10 +11,11 @@ from fusioncam.errors import UsageError
 from fusioncam.free_size import PHOTO
 from fusioncam.runtime.commands.completion import choice, class_names, word_list
 from fusioncam.runtime.commands.engines import EngineName, RayAddress, Workers, checked_cluster
-from fusioncam.runtime.commands.lists import parts, size_of
+from fusioncam.runtime.commands.lists import bands_of, parts, size_of
 from fusioncam.runtime.commands.options import (
     DEFAULT_METHODS,
     AllowCpu,
+    Bands,
     Budget,
     Bundle,
     Chunk,
@@ -119,6 +120,7 @@ def explain(
     top: Top = None,
     colormap: Colormap = None,
     opacity: Opacity = 0.7,
+    bands: Bands = None,
     panel: Panel = True,
     separate: Separate = False,
     resolution: Resolution = "model",
@@ -144,7 +146,7 @@ def explain(
     config = MakingConfig(
         (bundle, *(also or [])), None if methods is None else parts(methods), parse_budget(budget), parts(smooth),
         verify=verify, output=output, providers=parts(providers), chunk=chunk, threads=threads, allow_cpu=allow_cpu,
-        size=size_of(size, PHOTO),
+        size=size_of(size, PHOTO), bands=bands_of(bands),
     )  # fmt: skip
     select = partial(ClassSelection.of, classes=classes or (), versus=versus, top=most_probable, above=above)
     kind = None if table is None else checked_kind(table)

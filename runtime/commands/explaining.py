@@ -53,9 +53,9 @@ class Pictures:
             raise UsageError("standard input can be read once only: give - once")
         check_names((name for name in self.names if name != STDIN), out)
 
-    def files(self, out: Path) -> PhotoFiles:
-        """Return the files of the pictures, without those among the results in `out`."""
-        return PhotoFiles(self._all_names(), self.recursive, out)
+    def files(self, out: Path, arrays: bool) -> PhotoFiles:
+        """Return the files of the pictures, without those among the results in `out`; `arrays` in folders, too."""
+        return PhotoFiles(self._all_names(), self.recursive, out, arrays)
 
     def named(self) -> list[PhotoFile]:
         """Return the files that are named one by one, and are here."""
@@ -107,7 +107,8 @@ class Run:
         selection = self.select(manifest)
         config = replace(self.config, selection=selection)
         note_assumptions(manifest, self.methods, self.quiet)
-        files, table = self.pictures.files(self.out), self.table and ResultTable(self.out, self.table)
+        files = self.pictures.files(self.out, arrays=not manifest.preprocessing.takes_photos)
+        table = self.table and ResultTable(self.out, self.table)
         with ExitStack() as stack:
             settings, endings = settings_of(config, methods), config.output.endings(methods)
             folder = stack.enter_context(ResultFolder(self.out, endings, settings, selection.several, self.resume))

@@ -13,10 +13,12 @@ from fusioncam.free_size import ANY, sides
 from fusioncam.manifest import CHUNK, Manifest
 from fusioncam.runtime.commands import console
 from fusioncam.runtime.commands.completion import choice, word_list
-from fusioncam.runtime.commands.lists import numbers_of, parts, size_of
+from fusioncam.runtime.commands.lists import bands_of, numbers_of, parts, size_of
+from fusioncam.runtime.commands.notes import SHOWS_MEAN, shows_mean
 from fusioncam.runtime.commands.options import (
     SECONDS,
     AcceptDrift,
+    Bands,
     Json,
     Layout,
     MemoryLimit,
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 NOTES: dict[str, Callable[[Manifest, str | None], bool]] = {
     "the model does not say how pictures are prepared: {prepared} was assumed; "
     "if that is wrong the maps are too (see --preset)": lambda m, _: m.preprocessing.origin == "assumed",
+    SHOWS_MEAN: lambda m, _: shows_mean(m),
     "the bundle has no gradient: Score-CAM and Recipro-CAM are available, "
     "Grad-CAM and other gradient methods are not": lambda m, _: not m.gradient,
     "the model has one output, and does not say what it is: it was taken for the logit of a binary model "
@@ -145,6 +148,7 @@ def export(
     resize: Resize = None,
     crop_fraction: CropFraction = None,
     interpolation: Filter = None,
+    bands: Bands = None,
     precision: Precision = None,
     calibrate: Calibrate = None,
     symmetric: Symmetric = False,
@@ -167,7 +171,7 @@ def export(
     arithmetic = {
         "preset": preset, "rescale": rescale, "mean": numbers_of("--mean", mean), "std": numbers_of("--std", std),
         "channel_order": _order(channel_order), "resize": resize, "crop_fraction": crop_fraction,
-        "interpolation": interpolation,
+        "interpolation": interpolation, "shown_bands": bands_of(bands),
     }  # fmt: skip
     options: ExportOptions = {
         "layer": layer, "size": size_of(size, ANY), "layout": layout, "output": scores, "task": task, "reader": reader,

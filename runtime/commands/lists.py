@@ -57,6 +57,7 @@ LISTS = {
     "BUDGETS": Words(lambda: ("exact", "auto"), r"auto:\S+|[0-9.]+(m?s)?"),
     "NUMBERS": Words(tuple, NUMBER),
     "ORDER": Words(lambda: ("rgb", "bgr", "grey", "bands"), r"[0-9]+"),
+    "BANDS": Words(tuple, r"[0-9]+"),
     "CLASS": Words(tuple, r"[0-9]+"),
     "H,W": Words(lambda: ("any", "photo"), r"[0-9]+(x[0-9]+)*", "[,x]"),
 }
@@ -85,6 +86,14 @@ def size_of(text: str | None, *words: str) -> Any:
         others = "".join(f" or {word}" for word in words)
         raise UsageError(f"--size takes whole numbers, H,W{others}, not {text!r}")
     return (*[first] * (first in words), *map(int, numbers))
+
+
+def bands_of(text: str | None) -> tuple[int, ...] | None:
+    """Return the numbers of bands, None for none; raise UsageError where a word is no whole number."""
+    words = parts(text or "")
+    if not all(word.isdecimal() for word in words):
+        raise UsageError(f"--bands takes one whole number or three, such as 4,3,2, not {text!r}")
+    return None if text is None else tuple(map(int, words))
 
 
 def numbers_of(option: str, text: str | None) -> float | tuple[float, ...] | None:

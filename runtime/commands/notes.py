@@ -5,6 +5,13 @@ from collections.abc import Mapping
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.commands import console
 
+SHOWS_MEAN = "pictures show the mean of all bands as grey; choose one band or three with --bands, such as --bands 4,3,2"
+
+
+def shows_mean(manifest: Manifest) -> bool:
+    """Return whether pictures show the mean of the model's bands, as nobody chose bands."""
+    return not manifest.preprocessing.takes_photos and not manifest.preprocessing.shown_channels
+
 
 def note_assumptions(manifest: Manifest, methods: str | None, quiet: bool) -> None:
     """Say what the explanations of a bundle rest on that nobody asked for.
@@ -19,6 +26,8 @@ def note_assumptions(manifest: Manifest, methods: str | None, quiet: bool) -> No
     if manifest.preprocessing.origin == "assumed":
         words = manifest.preprocessing.words
         console.complain(f"the model does not say how pictures are prepared: {words} was assumed", "note")
+    if shows_mean(manifest):
+        console.complain(SHOWS_MEAN, "note")
     if methods is None and not manifest.gradient:
         console.complain("the bundle has no gradient, so of the usual maps only score_cam is made", "note")
 

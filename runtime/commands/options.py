@@ -47,6 +47,14 @@ MemoryLimit = Annotated[
         help="End the command when it holds more memory [nine tenths of the machine's].",
     ),
 ]
+Bands = Annotated[
+    str | None,
+    Option(
+        "--bands",
+        metavar="BANDS",
+        help="Bands of an array that pictures show, from 1: three as red, green and blue, or one as grey.",
+    ),
+]
 AcceptDrift = Annotated[bool, Option("--accept-drift", help="Take maps that drift beyond the limits.")]
 SECONDS = 1800.0  # the usual time limit
 Scores = Annotated[

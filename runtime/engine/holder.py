@@ -145,7 +145,7 @@ class PipelineHolder:
 
     def _check_bundles(self) -> None:
         for bundle, read in zip(self._bundles, read_bundles([b.folder for b in self._bundles]), strict=True):
-            if read.manifest != bundle.manifest:
+            if read.manifest.showing(()) != bundle.manifest.showing(()):
                 raise BundleError(f"{bundle.folder} has changed since the Explainer was pickled: make a new one")
 
     def __getstate__(self) -> dict[str, Any]:

@@ -33,8 +33,9 @@ from fusioncam.runtime.evaluation.store.store import THUMBNAIL
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.methods import METHODS, recipe, with_parts
-from fusioncam.runtime.photos.decode import read_image
+from fusioncam.runtime.photos.display import drawable
 from fusioncam.runtime.photos.geometry import visible_part
+from fusioncam.runtime.photos.given import Given, open_given
 from fusioncam.runtime.photos.model_input import as_input
 from fusioncam.runtime.picture import overlay
 from fusioncam.runtime.probes.measured import Measured, merged
@@ -129,7 +130,7 @@ class Evaluator:
     def _run(self, photos: Iterable[tuple[str, Path]]) -> Iterator[Evaluated]:
         return self._pipeline.run((self._task(*photo) for photo in tuple(photos)), self._config.methods)
 
-    def _request(self, photo: UInt8Array, targets: Sequence[Target] | TargetChoice) -> ExplainRequest:
+    def _request(self, photo: Given, targets: Sequence[Target] | TargetChoice) -> ExplainRequest:
         return ExplainRequest(photo, targets, self._config.methods, self._config.budget)
 
     def _task(self, name: str, file: Path) -> Task[Evaluated]:
@@ -141,7 +142,7 @@ class Evaluator:
 
     def _measured(self, name: str, file: Path) -> Task[Evaluated]:
         with native_stderr():  # libpng and libjpeg write their complaints there
-            photo = read_image(file)
+            photo = open_given(file, self._pipeline.manifest.preprocessing)
         digest, targets = sha256(file), self._targets(name)
         (explanation,) = yield from self._pipeline.task(self._request(photo, targets))
         clock = Clock()
@@ -175,7 +176,7 @@ class Evaluator:
         return int(probabilities(explanation.logits, self._pipeline.manifest.ending).argmax())
 
     def _faithfulness(
-        self, photo: UInt8Array, explanation: Explanation, seed: int, clock: Clock
+        self, photo: Given, explanation: Explanation, seed: int, clock: Clock
     ) -> Task[dict[str, Measured]]:
         manifest = self._pipeline.manifest
         _, x = as_input(photo, manifest.preprocessing)
@@ -186,16 +187,16 @@ class Evaluator:
         passes = MaskedPasses(x, clock).of_pictures
         return faithfulness(x, explanation.maps, confidence, passes, self._config.faithfulness, seed)
 
-    def _localisation(self, name: str, photo: UInt8Array, explanation: Explanation) -> dict[str, Measured]:
+    def _localisation(self, name: str, photo: Given, explanation: Explanation) -> dict[str, Measured]:
         """Measure where the map lies, if the annotation is about the explained class."""
         accepted, c = self._config.annotations.accepted(name), explanation.class_index
-        region = self._config.annotations.region(name, (photo.shape[0], photo.shape[1]), c)
+        region = self._config.annotations.region(name, photo.values.shape[:2], c)
         if (accepted and c not in accepted) or not region.any():
             return {}
         mask = in_model_input(region, self._pipeline.manifest.preprocessing)
         return localisation(explanation.maps, mask, self._config.tolerance)
 
-    def _sanity(self, photo: UInt8Array, explanation: Explanation) -> dict[str, Measured]:
+    def _sanity(self, photo: Given, explanation: Explanation) -> dict[str, Measured]:
         """Compare the maps with those of shuffled weights, with which a sound model may give NaN."""
         if self._random is None:
             return {}
@@ -206,8 +207,8 @@ class Evaluator:
             return {m: Measured(flags=("no_sanity",)) for m in explanation.maps}
         return {m: Measured({"sanity": abs(spearman(own, other.maps[m]))}) for m, own in explanation.maps.items()}
 
-    def _facts(self, name: str, photo: UInt8Array, explanation: Explanation, top: int) -> dict[str, Any]:
-        size, accepted = (photo.shape[0], photo.shape[1]), self._config.annotations.accepted(name)
+    def _facts(self, name: str, photo: Given, explanation: Explanation, top: int) -> dict[str, Any]:
+        size, accepted = photo.values.shape[:2], self._config.annotations.accepted(name)
         return {
             "size": size,
             "class_index": explanation.class_index,
@@ -237,10 +238,10 @@ def _own(method: str, flags: Sequence[str]) -> list[str]:
     return [flag for flag in flags if about.get(flag)]
 
 
-def _pictures(photo: UInt8Array, explanation: Explanation) -> dict[str, UInt8Array]:
+def _pictures(photo: Given, explanation: Explanation) -> dict[str, UInt8Array]:
     """Return the maps over the part of the photo that the model sees, at the size of thumbnails."""
     assert explanation.preprocessing is not None
-    part = visible_part(photo, explanation.preprocessing)
+    part = visible_part(drawable(photo.values, explanation.preprocessing), explanation.preprocessing)
     scale = min(1.0, THUMBNAIL / max(part.shape[:2]))
     size = max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale))
     small = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)

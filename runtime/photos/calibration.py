@@ -30,15 +30,16 @@ def photos_in(
             no photos, such as annotations, are left out without a word.
 
     Returns:
-        A function that takes a `Preprocessing` and yields the photos: file name, and (3, H, W) float32.
+        A function that takes a `Preprocessing` and yields the photos: file name, and (C, H, W) float32.
 
     Raises:
         UsageError: There is no such folder, it holds no photo, or none of its photos can be read (as they come).
     """
-    files = _files(Path(folder))
+    photos_of(Path(folder), arrays=True)  # its errors come before any work
     bad: set[Path] = set()
 
     def photos(preprocessing: Preprocessing) -> Iterator[tuple[str, Float32Array]]:
+        files = _files(Path(folder), arrays=not preprocessing.takes_photos)
         for file in files:
             if file in bad:
                 continue
@@ -56,7 +57,7 @@ def photos_in(
     return photos
 
 
-def _files(folder: Path) -> list[Path]:
-    files = list(photos_of(folder).values())
+def _files(folder: Path, arrays: bool) -> list[Path]:
+    files = list(photos_of(folder, arrays=arrays).values())
     picked = np.unique(np.linspace(0, len(files) - 1, min(MOST, len(files))).round().astype(int))
     return [files[i] for i in picked]

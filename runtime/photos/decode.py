@@ -86,8 +86,20 @@ def decode_image(data: bytes, name: str, max_pixels: int, *, declared: bool = Fa
     return cv2.cvtColor(decoded.astype(np.uint8, copy=False), cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
-def _decoded(data: bytes, name: str, max_pixels: int, declared: bool) -> Array:
-    """Decode to (H, W, 3) BGR of 8 or 16 bits; arguments and errors are those of `decode_image`."""
+def decode_channels(data: bytes, name: str, max_pixels: int, *, declared: bool = False) -> Array:
+    """Decode a picture to (H, W, 1) of a grey file, else (H, W, 3) RGB, in the 8 or 16 bits of the file.
+
+    Arguments and errors are those of `decode_image`.
+    """
+    decoded = _decoded(data, name, max_pixels, declared, colours=cv2.IMREAD_ANYCOLOR)
+    return decoded[..., None] if decoded.ndim == 2 else decoded[..., ::-1]
+
+
+def _decoded(data: bytes, name: str, max_pixels: int, declared: bool, colours: int = cv2.IMREAD_COLOR) -> Array:
+    """Decode to (H, W, 3) BGR of 8 or 16 bits; arguments and errors are those of `decode_image`.
+
+    With IMREAD_ANYCOLOR as `colours`, a grey file becomes (H, W).
+    """
     if not data:
         raise ImageError(f"{name} is empty: copy or download the picture again")
     pixels = declared_pixels(data)
@@ -99,7 +111,7 @@ def _decoded(data: bytes, name: str, max_pixels: int, declared: bool) -> Array:
     if repaired.refusal is not None:
         remedy = "" if ": " in repaired.refusal else ": save it again as PNG or JPEG"
         raise ImageError(f"{name} {repaired.refusal}{remedy}")
-    decoded = _run_decoder(repaired) if pixels <= max_pixels else None
+    decoded = _run_decoder(repaired, colours) if pixels <= max_pixels else None
     if decoded is not None:
         pixels = decoded.shape[0] * decoded.shape[1]
     if pixels > max_pixels:
@@ -139,7 +151,7 @@ def load_file(path: Path) -> bytes:
     return data
 
 
-def _run_decoder(file: Repair) -> Array | None:
+def _run_decoder(file: Repair, colours: int) -> Array | None:
     """Decode with OpenCV, silently, to (H, W, 3) BGR of the file's own depth; None where OpenCV refuses the file.
 
     BGR on purpose: with IMREAD_COLOR_RGB, OpenCV 5.0 leaves 16-bit TIFF and AVIF with alpha in BGR order.
@@ -150,7 +162,7 @@ def _run_decoder(file: Repair) -> Array | None:
     if any(file.data.startswith(mark) and not is_whole(file.data) for mark, is_whole in _WHOLE):
         return None
     # An AVIF is turned by its boxes, as `repair` does, never by EXIF.
-    flags = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if is_deep(file.data) else cv2.IMREAD_ANYDEPTH)
+    flags = colours | (cv2.IMREAD_IGNORE_ORIENTATION if is_deep(file.data) else cv2.IMREAD_ANYDEPTH)
     with _DECODER:
         before = _LOGS.setLogLevel(_SILENT)
         try:

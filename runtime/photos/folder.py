@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from fusioncam.errors import UsageError
+from fusioncam.runtime.photos.formats.npy import SUFFIXES as ARRAYS
 
 SUFFIXES = {
     *(".bmp", ".dib", ".gif", ".jpe", ".jpeg", ".jpg", ".png", ".webp", ".tif", ".tiff", ".avif", ".jp2"),
@@ -36,6 +37,7 @@ class Walk:
     Attributes:
         entries: Returns what is in a folder.
         recursive: Whether to go through subfolders.
+        arrays: Whether arrays count as photos: files that end in .npy or .npz.
         failed: Called with a folder that cannot be read and the error, in place of raising it; the way goes on.
         skipped: Number of files so far that were left out, hidden ones and others.
         unsearched: Number of subfolders so far that were passed over, hidden ones aside.
@@ -43,6 +45,7 @@ class Walk:
 
     entries: Callable[[str], Iterable[Entry]]
     recursive: bool = False
+    arrays: bool = False
     failed: Callable[[str, Exception], None] | None = None
     skipped: int = field(default=0, init=False)
     unsearched: int = field(default=0, init=False)
@@ -75,16 +78,16 @@ class Walk:
     def photos(self, folder: str, first_bytes: Callable[[str], bytes]) -> Iterator[tuple[str, str]]:
         """Yield the files that are photos by their names, or by their first bytes where a name has no suffix."""
         for path, place in self.files(folder):
-            if is_photo(path, partial(first_bytes, place)):
+            if is_photo(path, partial(first_bytes, place), self.arrays):
                 yield path, place
             else:
                 self.skipped += 1
 
 
-def is_photo(path: str, first_bytes: Callable[[], bytes]) -> bool:
-    """Return whether a file is a photo by its name, or by its first bytes where the name has no suffix."""
+def is_photo(path: str, first_bytes: Callable[[], bytes], arrays: bool = False) -> bool:
+    """Return whether a file is a photo, or an array, by its name; without a suffix, by its first bytes."""
     suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122  (names of other systems, too)
-    return suffix in SUFFIXES or (not suffix and first_bytes().startswith(_HEADS))
+    return suffix in SUFFIXES or (arrays and suffix in ARRAYS) or (not suffix and first_bytes().startswith(_HEADS))
 
 
 def local_entries(folder: str) -> Iterator[Entry]:
@@ -138,13 +141,16 @@ def _refuse(folder: Path, error: OSError | ValueError, advice: str) -> NoReturn:
     raise UsageError(f"{folder} cannot be read ({reason}); {advice}") from error
 
 
-def photos_of(folder: Path, recursive: bool = False, leave_out: Iterable[Path] = ()) -> dict[str, Path]:
+def photos_of(
+    folder: Path, recursive: bool = False, leave_out: Iterable[Path] = (), arrays: bool = False
+) -> dict[str, Path]:
     """Return the photos of a folder, damaged ones included: an error is raised where they are read.
 
     Args:
         folder: The folder.
         recursive: Whether to go through subfolders.
         leave_out: Files that only look like photos, such as masks, and folders to skip, such as that of the results.
+        arrays: Whether arrays count as photos.
 
     Returns:
         The files by their paths within the folder with `/` between the parts, sorted.
@@ -154,7 +160,7 @@ def photos_of(folder: Path, recursive: bool = False, leave_out: Iterable[Path] =
     """
     out = {Path(os.path.realpath(path)) for path in leave_out}
     try:
-        found = Walk(local_entries, recursive).photos(os.fspath(folder), local_head)
+        found = Walk(local_entries, recursive, arrays).photos(os.fspath(folder), local_head)
         photos = {path: Path(place) for path, place in found if not is_below(place, out)}
     except (OSError, ValueError) as error:
         _refuse(folder, error, "give a folder of photos")

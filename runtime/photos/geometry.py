@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -31,6 +31,9 @@ FILTERS: dict[str, tuple[float, Callable[[Float64Array], Float64Array]]] = {
 BAND, ACROSS = 1 << 20, 1 << 16
 SLIVER = 64  # times: a photo higher than its visible part by this factor
 SHOWN_SLIVER = 4  # longer over shorter side of a photo, from which on a panel shows the model's input instead
+
+
+Numbers = TypeVar("Numbers", UInt8Array, Array)
 
 
 class Axis(NamedTuple):
@@ -144,16 +147,20 @@ def resized(image: Array, size: Size, interpolation: str) -> Array:
     return image
 
 
-def display_image(photo: UInt8Array, preprocessing: Preprocessing) -> UInt8Array:
+def display_image(photo: Numbers, preprocessing: Preprocessing) -> Numbers:
     """Resize and cut a photo to the picture that the model sees; pixels of its maps are pixels of this picture.
 
     Args:
-        photo: (H0, W0, 3) uint8.
+        photo: (H0, W0, 3) or (H0, W0, 1) uint8, or (H0, W0, C) float32, whose bands are resized one by one.
         preprocessing: The model's own.
 
     Returns:
-        (H, W, 3) uint8 with (H, W) = `preprocessing.size`, channels in the photo's order.
+        (H, W, C) of the same type with (H, W) = `preprocessing.size`, channels in the photo's order; only uint8 is
+        rounded.
     """
+    if photo.dtype != np.uint8 and photo.shape[2] > 1:
+        bands = (display_image(photo[..., c, None], preprocessing) for c in range(photo.shape[2]))
+        return np.concatenate(list(bands), axis=2)
     if preprocessing.resize == "crop_first":
         photo = visible_part(photo, preprocessing)
         preprocessing = preprocessing.model_copy(update={"resize": "squash"})
@@ -165,16 +172,17 @@ def display_image(photo: UInt8Array, preprocessing: Preprocessing) -> UInt8Array
     height, width = (axis.whole // max(axis.whole // (4 * int(axis.resized)), 1) for axis in (rows, columns))
     seen: Array = photo
     if (height, width) != photo.shape[:2]:
-        seen = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
+        seen = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, -1)
     # The axis that shrinks most goes first, or a sliver of a photo would be enlarged before it is cut.
     order = sorted(enumerate((rows, columns)), key=lambda a: a[1].size / seen.shape[a[0]])
     # Filters with negative weights leave the range. Pillow (to 12) clips the values after the columns, which go first.
     if interpolation != "bilinear" and height <= SLIVER * rows.size:
         order = [(1, columns), (0, rows)]
+    whole = photo.dtype == np.uint8
     for number, axis in order:
         seen = _resample(seen, number, axis, interpolation)
-        seen = seen if interpolation == "bilinear" else np.rint(seen).clip(0, 255)
-    return np.asarray(np.rint(seen).clip(0, 255), np.uint8)
+        seen = np.rint(seen).clip(0, 255) if whole and interpolation != "bilinear" else seen
+    return np.asarray(np.rint(seen).clip(0, 255) if whole else seen, photo.dtype)
 
 
 def visible_slices(photo_size: tuple[int, int], preprocessing: Preprocessing) -> tuple[slice, slice]:
@@ -183,8 +191,8 @@ def visible_slices(photo_size: tuple[int, int], preprocessing: Preprocessing) ->
     return rows.seen, columns.seen
 
 
-def visible_part(photo: UInt8Array, preprocessing: Preprocessing) -> UInt8Array:
-    """Return the part of a photo (H0, W0, 3) that the model sees, in the photo's own pixels and proportions."""
+def visible_part(photo: Numbers, preprocessing: Preprocessing) -> Numbers:
+    """Return the part of a photo (H0, W0, C) that the model sees, in the photo's own pixels and proportions."""
     return photo[visible_slices(_size(photo), preprocessing)]
 
 
@@ -234,5 +242,5 @@ def _pieces(part: slice, most: int) -> list[slice]:
     return [slice(first, min(first + most, part.stop)) for first in range(part.start, part.stop, most)]
 
 
-def _size(photo: UInt8Array) -> tuple[int, int]:
+def _size(photo: Array) -> tuple[int, int]:
     return photo.shape[0], photo.shape[1]

@@ -7,16 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
 
 from fusioncam.errors import ImageError
-from fusioncam.kernels.arrays import Array, Size, UInt8Array
-from fusioncam.runtime.photos.arrays import described, pixels_of
-from fusioncam.runtime.photos.decode import decode_image, read_image
+from fusioncam.kernels.arrays import Array
+from fusioncam.preprocessing import Preprocessing
+from fusioncam.runtime.photos.arrays import described
 from fusioncam.runtime.photos.limits import MAX_BYTES, MAX_PIXELS
 from fusioncam.runtime.photos.photo import Photo
+from fusioncam.runtime.photos.reading import no_picture, picture_of, read_picture, taken
 
 ADDRESS = re.compile(r"\s*([a-z][a-z0-9+.-]+)://", re.IGNORECASE)  # a letter alone is a drive of Windows
 WEB = ("http", "https")
@@ -45,26 +46,26 @@ class PixelBuffer(Protocol):
         """Return the address and the shape of the memory."""
 
 
-PhotoLike: TypeAlias = (
-    str | os.PathLike[str] | bytes | bytearray | memoryview | Readable | ArrayLike | PixelBuffer | Array | Photo
-)
-
-
 @dataclass(frozen=True, eq=False)
 class Given:
     """A picture that was opened.
 
     Attributes:
-        values: The pixels (H0, W0, 3) uint8 RGB of a photo, or a preprocessed array (3, H, W) float32.
+        values: The picture as `picture_of` returns it, or a preprocessed array (C, H, W) float32.
         name: Path or name of the picture, where it has one.
-        again: Returns the pixels of the photo once more; None for a preprocessed array.
+        again: Returns the picture once more; None for a preprocessed array.
         on_disk: Whether that takes no memory meanwhile.
     """
 
     values: Array
     name: str | None = None
-    again: Callable[[], UInt8Array] | None = None
+    again: Callable[[], Array] | None = None
     on_disk: bool = False
+
+    @classmethod
+    def photo(cls, values: Array, name: str | None = None) -> Self:
+        """Return a picture as `picture_of` returns it, which is kept in memory."""
+        return cls(values, name, partial(np.asarray, values))
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -72,20 +73,25 @@ class Given:
         return None if self.again is None else (self.values.shape[0], self.values.shape[1])
 
 
+PhotoLike: TypeAlias = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | Readable | ArrayLike | PixelBuffer | Array | Photo | Given
+)
+
+
 def is_single(images: Any) -> bool:
     """Return whether what was given as several pictures is a single one; an array of pictures has four axes."""
-    forms = (str, bytes, bytearray, memoryview, os.PathLike, Photo)
+    forms = (str, bytes, bytearray, memoryview, os.PathLike, Photo, Given)
     if isinstance(images, forms) or _is_pil(images) or hasattr(images, "read"):
         return True
     return getattr(images, "ndim", None) in (2, 3)
 
 
-def open_given(image: Any, size: Size) -> Given:
+def open_given(image: Any, preprocessing: Preprocessing) -> Given:
     """Open a picture, whatever form it has.
 
     Args:
         image: See `as_input`; one that is open already stays as it is.
-        size: (H, W) of the model's input.
+        preprocessing: The model's own.
 
     Raises:
         ImageError: The picture cannot be read, has no form of a picture, or could mean two things.
@@ -93,19 +99,21 @@ def open_given(image: Any, size: Size) -> Given:
     if isinstance(image, Given):
         return image
     if isinstance(image, Photo):
-        given = open_given(image.pixels, size)
+        given = open_given(image.pixels, preprocessing)
         return replace(given, name=given.name if image.name is None else _name(image.name))
     if isinstance(image, str | os.PathLike):
-        return _of_path(image)
+        return _of_path(image, preprocessing)
     if isinstance(image, memoryview):
         image = image.tobytes() if image.ndim == 1 and image.itemsize == 1 else np.asarray(image)
     if isinstance(image, bytes | bytearray):
-        return _of_file(bytes(image), None)
+        return _of_file(bytes(image), None, preprocessing)
     if _is_pil(image):
-        return replace(_in_memory(_of_pil(image), size), name=_name(getattr(image, "filename", None)))
+        return replace(
+            _in_memory(_of_pil(image, preprocessing), preprocessing), name=_name(getattr(image, "filename", None))
+        )
     if not isinstance(image, np.ndarray) and hasattr(image, "read"):
-        return _of_file(_read(image), image)
-    return _in_memory(image, size)
+        return _of_file(_read(image), image, preprocessing)
+    return _in_memory(image, preprocessing)
 
 
 def _name(name: Any) -> str | None:
@@ -113,49 +121,41 @@ def _name(name: Any) -> str | None:
     return None if name is None or name == "" else os.fsdecode(name) if isinstance(name, bytes) else str(name)
 
 
-def _in_memory(image: Any, size: Size) -> Given:
+def _in_memory(image: Any, preprocessing: Preprocessing) -> Given:
     """Return a photo whose pixels are here, or a preprocessed array."""
     array = _as_array(image)
     if array is None:
-        raise _no_picture(type(image).__name__, size)
+        raise no_picture(type(image).__name__, preprocessing)
     if array.ndim == 1 and array.dtype == np.uint8 and array.size:  # what cv2.imencode and numpy.fromfile return
-        return _of_file(array.tobytes(), None)
+        return _of_file(array.tobytes(), None, preprocessing)
     # Before all else: what fits the model's input exactly is taken for it.
-    if array.dtype == np.float32 and array.shape in ((3, *size), (1, 3, *size)):
-        x = np.ascontiguousarray(array, np.float32).reshape(3, *size)
+    shape = preprocessing.shape
+    if array.dtype == np.float32 and array.shape in (shape, (1, *shape)):
+        x = np.ascontiguousarray(array, np.float32).reshape(shape)
         if not np.isfinite(x).all():
             raise ImageError("the input array holds NaN or infinity: check how it was preprocessed")
         return Given(x)
-    pixels = pixels_of(array)
-    if pixels is None:
-        raise _no_picture(described(array), size)
-    return Given(pixels, again=partial(np.asarray, pixels))
+    values = taken(array, preprocessing)
+    return Given.photo(values)
 
 
-def _no_picture(kind: str, size: Size) -> ImageError:
-    shape = ", ".join(map(str, (3, *size)))
-    return ImageError(
-        f"cannot explain {kind}: pass a path, an (H, W, 3) uint8 RGB array of at most {MAX_PIXELS:,} pixels, "
-        f"or a preprocessed float32 ({shape}) array"
-    )
-
-
-def _of_path(path: str | os.PathLike[str]) -> Given:
+def _of_path(path: str | os.PathLike[str], preprocessing: Preprocessing) -> Given:
     name = os.fsdecode(path)
     if (address := ADDRESS.match(name)) is not None:  # which may hold secrets, so no error repeats it
         scheme = address[1].lower()
         remedy = "pass fusioncam.fetch_picture(address)" if scheme in WEB else "open it, and pass the file object"
         raise ImageError(f"what begins with {scheme}:// is an address: {remedy}, as nothing is fetched unasked")
-    return Given(read_image(name), name, partial(read_image, Path(name).absolute()), on_disk=True)
+    again = partial(read_picture, Path(name).absolute(), preprocessing)
+    return Given(read_picture(name, preprocessing), name, again, on_disk=True)
 
 
-def _of_file(data: bytes, file: Any) -> Given:
+def _of_file(data: bytes, file: Any, preprocessing: Preprocessing) -> Given:
     name = getattr(file, "name", None)
     name = name if isinstance(name, str) and name else None
     if not data and file is not None:
         raise ImageError("the file object is empty or at its end: call its seek(0) first")
     called = "the data" if name is None else repr(name)
-    decode = partial(decode_image, data, called, MAX_PIXELS)
+    decode = partial(picture_of, data, called, preprocessing)
     return Given(decode(), name, decode)
 
 
@@ -183,8 +183,8 @@ def _is_pil(image: Any) -> bool:
     return pil is not None and isinstance(image, pil.Image)
 
 
-def _of_pil(image: Any) -> Array:
-    """Return the pixels of a PIL image as the reader of files has them: turned by EXIF, without alpha.
+def _of_pil(image: Any, preprocessing: Preprocessing) -> Array:
+    """Return the pixels of a PIL image as the reader of files has them: turned by EXIF, and for photos without alpha.
 
     Raises:
         ImageError: The image is damaged or cut short, too large, or of a mode without a way to RGB.
@@ -198,7 +198,8 @@ def _of_pil(image: Any) -> Array:
         turned = ImageOps.exif_transpose(image)
         if turned.mode.startswith("I;16") or (turned.mode == "I" and image.format in DEEP_FORMATS):
             return np.asarray(turned).astype(np.uint16)
-        if turned.mode in ("I", "F"):
+        bands = not preprocessing.takes_photos and turned.mode not in ("P", "PA", "1")
+        if turned.mode in ("I", "F") or bands:
             return np.asarray(turned)
         # By way of RGBA, as Pillow has no other way from some modes, and warns of others.
         with_alpha = turned.mode in ("P", "PA", "LA", "La", "RGBa")

@@ -4,8 +4,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from fusioncam.kernels.arrays import Float32Array, UInt8Array
+from fusioncam.kernels.arrays import Array, Float32Array, UInt8Array
 from fusioncam.manifest import Preprocessing
+from fusioncam.runtime.photos.display import drawable
 from fusioncam.runtime.photos.geometry import display_image
 from fusioncam.runtime.photos.given import PhotoLike, open_given
 
@@ -15,25 +16,26 @@ DARK = 64  # of 255
 
 
 def _constants(preprocessing: Preprocessing) -> tuple[Float32Array, Float32Array, slice]:
+    """Return mean and std (C, 1, 1), and the way between the channels of a photo and the model's."""
     mean, std = (np.array(values, np.float32)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
     return mean, std, slice(None, None, -1 if preprocessing.channel_order == "bgr" else 1)
 
 
-def preprocess(image: UInt8Array, preprocessing: Preprocessing) -> Float32Array:
+def preprocess(image: Array, preprocessing: Preprocessing) -> Float32Array:
     """Resize a picture and normalise it: x = (pixel * rescale - mean) / std.
 
     Args:
-        image: (H0, W0, 3) uint8 RGB.
+        image: (H0, W0, 3) uint8 RGB, (H0, W0, 1) uint8 grey, or bands (H0, W0, C) float32 in the model's order.
         preprocessing: The model's own.
 
     Returns:
-        x: (3, H, W) float32, C-contiguous, channels in the model's order.
+        x: (C, H, W) float32, C-contiguous, channels in the model's order.
     """
     return normalised(display_image(image, preprocessing), preprocessing)
 
 
-def normalised(seen: UInt8Array, preprocessing: Preprocessing) -> Float32Array:
-    """Return a picture of the model's size (H, W, 3) as the model's input (3, H, W), see `preprocess`."""
+def normalised(seen: Array, preprocessing: Preprocessing) -> Float32Array:
+    """Return a picture of the model's size (H, W, C) as the model's input (C, H, W), see `preprocess`."""
     mean, std, order = _constants(preprocessing)
     pixels = seen.transpose(2, 0, 1)[order]
     return np.ascontiguousarray((pixels.astype(np.float32) * np.float32(preprocessing.rescale) - mean) / std)
@@ -43,34 +45,37 @@ def unpreprocess(x: Float32Array, preprocessing: Preprocessing) -> UInt8Array:
     """Return the picture behind a model input, for display: the inverse of `preprocess`, except for resizing.
 
     Args:
-        x: (3, H, W) float32, channels in the model's order.
+        x: (C, H, W) float32, channels in the model's order.
         preprocessing: The model's own.
 
     Returns:
-        (H, W, 3) uint8 RGB, clipped to 0..255.
+        (H, W, 3) uint8 RGB, clipped to 0..255; of bands as `drawable` shows them.
     """
     mean, std, order = _constants(preprocessing)
     with np.errstate(over="ignore"):  # what is far too large is white all the same
         pixels = (x * std + mean) / np.float32(preprocessing.rescale)
-    return np.ascontiguousarray(np.rint(pixels).clip(0, 255).astype(np.uint8)[order].transpose(1, 2, 0))
+    if preprocessing.takes_photos:
+        pixels = np.rint(pixels).clip(0, 255).astype(np.uint8)
+    return drawable(np.ascontiguousarray(pixels[order].transpose(1, 2, 0)), preprocessing)
 
 
-def as_input(image: ImageLike, preprocessing: Preprocessing) -> tuple[UInt8Array | None, Float32Array]:
+def as_input(image: ImageLike, preprocessing: Preprocessing) -> tuple[Array | None, Float32Array]:
     """Turn a picture in any form into a model input.
 
     Args:
-        image: A path; the bytes of a file, or a file object; a PIL image; an array of pixels, see `pixels_of`; or a
-            preprocessed float32 (3, H, W) or (1, 3, H, W) array. Arrays may be of any library.
+        image: A path; the bytes of a file, or a file object; a PIL image; an array of pixels, see `pixels_of`, or of
+            bands, see `bands_of`; or a preprocessed float32 (C, H, W) or (1, C, H, W) array. Arrays may be of any
+            library.
         preprocessing: The model's own; (H, W) must be its size.
 
     Returns:
-        photo: (H0, W0, 3) uint8 RGB, or None where the input came preprocessed.
-        x: (3, H, W) float32, C-contiguous.
+        photo: The picture as `picture_of` returns it, or None where the input came preprocessed.
+        x: (C, H, W) float32, C-contiguous.
 
     Raises:
         ImageError: The picture cannot be read, the array has another shape or type, or it holds NaN or infinity.
     """
-    given = open_given(image, preprocessing.size)
+    given = open_given(image, preprocessing)
     if given.size is None:
         return None, given.values
     return given.values, preprocess(given.values, preprocessing)

@@ -11,15 +11,16 @@ from typing import Any, BinaryIO, Self
 from fusioncam.errors import FusionCamError, UsageError, out_of_memory
 from fusioncam.manifest import Manifest
 from fusioncam.output import Content, encode_png, write_npz
-from fusioncam.runtime.arguments import SizeLike, checked_size, of_one_model
+from fusioncam.runtime.arguments import SizeLike, checked_bands, checked_size, of_one_model
 from fusioncam.runtime.budget import Budget
 from fusioncam.runtime.difference import Difference
 from fusioncam.runtime.engine import Progress, read_bundles
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.methods import checked_for
+from fusioncam.runtime.photos.display import drawable
 from fusioncam.runtime.photos.geometry import on_photo
-from fusioncam.runtime.photos.photo import Photo
+from fusioncam.runtime.photos.given import Given
 from fusioncam.runtime.photos.sources.photo_file import PhotoFile
 from fusioncam.runtime.picture import DrawOptions
 from fusioncam.runtime.providers.spec import Provider
@@ -80,6 +81,7 @@ class MakingConfig:
         threads: See `Explainer`.
         allow_cpu: See `Explainer`.
         size: See `Explainer.explain`.
+        bands: See `Explainer`.
     """
 
     bundles: tuple[Path, ...]
@@ -94,6 +96,7 @@ class MakingConfig:
     threads: int | None = None
     allow_cpu: bool = False
     size: SizeLike = None
+    bands: tuple[int, ...] | None = None
 
     def read(self) -> tuple[Manifest, tuple[str, ...]]:
         """Return the manifest of the first bundle and the methods, without opening a graph.
@@ -103,13 +106,17 @@ class MakingConfig:
         """
         manifests = [bundle.manifest for bundle in read_bundles(list(self.bundles))]
         checked_size(self.size, manifests)
-        return of_one_model(manifests), checked_for(self.methods, manifests, self.budget)
+        manifest = of_one_model(manifests)
+        if self.bands is not None:
+            manifest = manifest.showing(checked_bands(self.bands, manifest))
+        return manifest, checked_for(self.methods, manifests, self.budget)
 
     def open(self) -> Explainer:
         """Return the Explainer; raise the errors that it raises."""
         explainer = Explainer(
             list(self.bundles), self.providers, self.methods, self.budget,
             chunk=self.chunk, threads=self.threads, smooth=self.smooth, allow_cpu=self.allow_cpu,
+            bands=self.bands,
         )  # fmt: skip
         checked_size(self.size, [explainer.manifest])
         return explainer
@@ -201,16 +208,16 @@ class ResultMaker:
 
     def _of(self, file: PhotoFile, progress: Progress | None) -> PhotoResult:
         with native_stderr():  # libpng and libjpeg write their complaints there
-            photo, fingerprint = file.read()
+            photo, fingerprint = file.read(self._explainer.manifest.preprocessing)
         explained = self._config.selection.explain(
             self._explainer, photo, progress, self._config.verify, self._config.size
         )
         return PhotoResult(file, tuple(self._of_class(e, photo) for e in explained), fingerprint)
 
-    def _of_class(self, e: Explanation | Difference, photo: Photo) -> ClassResult:
+    def _of_class(self, e: Explanation | Difference, photo: Given) -> ClassResult:
         options, (_, preprocessing) = self._config.output, e.origin
         assert preprocessing is not None
-        size = (photo.pixels.shape[0], photo.pixels.shape[1])
+        size = (photo.values.shape[0], photo.values.shape[1])
         at_photo = options.resolution == "photo"
         # A generator, as arrays at the photo's resolution are large.
         arrays = ((m, on_photo(a, size, preprocessing) if at_photo else a) for m, a in e.maps.items())
@@ -218,7 +225,8 @@ class ResultMaker:
         if options.panel:
             contents["png"] = _drawn(partial(e.panel, **asdict(options.draw)))
         for method in e.maps if options.separate else ():
-            contents[method] = _drawn(partial(map_on_photo, e, method, photo.pixels, preprocessing, options.draw))
+            pixels = drawable(photo.values, preprocessing)
+            contents[method] = _drawn(partial(map_on_photo, e, method, pixels, preprocessing, options.draw))
         verdict = e.verdict.line if isinstance(e, Explanation) and e.verdict else None
         return ClassResult(e.class_index, e.summary(), e.headline, verdict, contents)
 

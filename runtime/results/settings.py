@@ -32,6 +32,7 @@ def settings_of(config: MakingConfig, methods: tuple[str, ...]) -> dict[str, Any
             "separate": config.output.separate,
             "panel": config.output.panel,
             **({} if config.size is None else {"size": config.size}),
+            **({} if config.bands is None else {"bands": config.bands}),
             **asdict(config.output.draw),
             "version": fusioncam.__version__,
         }

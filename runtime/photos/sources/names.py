@@ -39,6 +39,7 @@ class PhotoFiles:
             it stands is no pattern.
         recursive: Whether to go through subfolders.
         results: Folder of the results, which is left out.
+        arrays: Whether arrays in folders count as photos, see `Walk`.
 
     Attributes:
         skipped: Number of files in folders so far that were left out: hidden ones, and those that are no photos by
@@ -46,8 +47,10 @@ class PhotoFiles:
         unsearched: Number of subfolders so far that were passed over.
     """
 
-    def __init__(self, names: Iterable[str], recursive: bool = False, results: Path | None = None) -> None:
-        self._names, self._recursive, self._results = names, recursive, results
+    def __init__(
+        self, names: Iterable[str], recursive: bool = False, results: Path | None = None, arrays: bool = False
+    ) -> None:
+        self._names, self._recursive, self._results, self._arrays = names, recursive, results, arrays
         self.skipped = self.unsearched = 0
 
     def __iter__(self) -> Iterator[PhotoFile]:
@@ -71,7 +74,7 @@ class PhotoFiles:
         except UsageError as error:
             yield PhotoFile.missing(folder, str(error))
             return
-        walk = Walk(local_entries, self._recursive)
+        walk = Walk(local_entries, self._recursive, self._arrays)
         for file in self._walked(folder, walk, folder, local_head, PhotoFile):
             if file.problem or not is_below(file.name, results):
                 yield file
@@ -108,7 +111,8 @@ class PhotoFiles:
         def file(place: str, path: str) -> PhotoFile:
             return PhotoFile(remote.address(place), path)
 
-        yield from self._walked(address, Walk(remote.entries, self._recursive), remote.path, remote.head, file)
+        walk = Walk(remote.entries, self._recursive, self._arrays)
+        yield from self._walked(address, walk, remote.path, remote.head, file)
 
     def _walked(
         self,
@@ -149,7 +153,7 @@ class PhotoFiles:
         fixed = pattern[: _PATTERN.search(pattern).start()].rpartition("/")[0]  # type: ignore[union-attr]
         found = False
         for place in places:
-            if not is_photo(place, partial(head, place)):
+            if not is_photo(place, partial(head, place), self._arrays):
                 self.skipped += 1
                 continue
             found = True

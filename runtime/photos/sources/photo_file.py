@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Self
 
 from fusioncam.errors import ImageError
-from fusioncam.runtime.photos.decode import decode_image, load_file
-from fusioncam.runtime.photos.limits import MAX_PIXELS
-from fusioncam.runtime.photos.photo import Photo
+from fusioncam.preprocessing import Preprocessing
+from fusioncam.runtime.photos.decode import load_file
+from fusioncam.runtime.photos.given import Given
+from fusioncam.runtime.photos.reading import picture_of
 from fusioncam.runtime.photos.sources.remote import (
     is_address,
     is_web_file,
@@ -55,8 +56,11 @@ class PhotoFile:
         """Return whether the file is elsewhere."""
         return is_address(self.name) and not os.path.exists(self.name)  # noqa: PTH110  (a name may be too long)
 
-    def read(self) -> tuple[Photo, str]:
-        """Read the file, and return the photo and what identifies the content of the file.
+    def read(self, preprocessing: Preprocessing) -> tuple[Given, str]:
+        """Read the file, and return the picture as the model takes it, and what identifies the content of the file.
+
+        Args:
+            preprocessing: The model's own.
 
         Raises:
             ImageError: There is no such file, or it is no picture.
@@ -66,8 +70,8 @@ class PhotoFile:
         data = read_remote(self.name) if self.is_remote else load_file(Path(self.name))
         version = version_of(self.name) if self.is_remote else None
         # From the web, what is refused of strangers, see `decode_image`.
-        pixels = decode_image(data, repr(self.shown_name), MAX_PIXELS, declared=is_web_file(self.name))
-        return Photo(pixels, self.shown_name), version or _digest(data)
+        values = picture_of(data, repr(self.shown_name), preprocessing, declared=is_web_file(self.name))
+        return Given.photo(values, self.shown_name), version or _digest(data)
 
     def fingerprint(self) -> str | None:
         """Return what identifies the content of the file now, if possible without reading it; None where it is gone."""

@@ -19,8 +19,9 @@ from fusioncam.preprocessing import Preprocessing
 from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.methods import METHODS
-from fusioncam.runtime.photos.decode import decode_image
+from fusioncam.runtime.photos.display import drawable
 from fusioncam.runtime.photos.model_input import unpreprocess
+from fusioncam.runtime.photos.reading import picture_of
 from fusioncam.runtime.picture import DrawOptions
 from fusioncam.runtime.result_pictures import map_on_photo, panel_of
 from fusioncam.runtime.service.protocol.instances import write_instances
@@ -66,7 +67,8 @@ class Answered:
         """Return the photo (H0, W0, 3), or what the model sees, and the way from there to the model's input."""
         preprocessing = self.explanations[0].preprocessing or self.model.manifest.preprocessing
         if self.photo is not None:
-            return decode_image(self.photo, "the picture", self.max_pixels, declared=True), preprocessing
+            values = picture_of(self.photo, "the picture", preprocessing, self.max_pixels, declared=True)
+            return drawable(values, preprocessing), preprocessing
         seen = unpreprocess(self.prepared.jobs[0].image, preprocessing)
         return seen, preprocessing.model_copy(update={"resize": "squash", "crop_fraction": 1.0})
 

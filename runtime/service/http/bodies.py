@@ -24,7 +24,8 @@ CURL = "application/x-www-form-urlencoded"  # the type that curl gives to any bo
 # from; programs do not.
 FORMS = (FORM, CURL)
 OF_BROWSERS = ("Origin", "Sec-Fetch-Site", "Referer")
-TYPES = (JSON, BINARY, "image/*", FORM)
+NPY = "application/x-npy"
+TYPES = (JSON, BINARY, "image/*", NPY, FORM)
 PHOTO_FIELDS = ("image", "image_bytes")
 MOST_FIELDS = 64
 
@@ -83,11 +84,12 @@ def read_body(
     kind, length = _kind(headers), headers.get(HEADER_LENGTH)
     if kind == FORM:
         return _read_form(body, headers)
-    is_photo = kind == "image/*" if length is None else length == "0"
+    is_photo = kind in ("image/*", NPY) if length is None else length == "0"
     # JSON begins so, and no photo does.
     if is_photo or (length is None and kind != JSON and body.lstrip()[:1] not in (b"{", b"[")):
         return _photos([body])
-    request, data = split_body(body, length, settings.max_pictures * 3 * model.most_pixels, parse)
+    numbers = settings.max_pictures * model.manifest.preprocessing.channels * model.most_pixels
+    request, data = split_body(body, length, numbers, parse)
     check_inputs(request, INPUTS, settings.most_listed)
     return Body(request, read_tensors(request, data), {})
 

@@ -29,7 +29,7 @@ def metadata(model: ServedModel, settings: Settings, versions: Sequence[str]) ->
     """Return the inputs and outputs of a model, its versions, and the defaults of its requests."""
     height, width = model.size if model.manifest.free_size is None else (-1, -1)
     classes = model.manifest.classes
-    inputs = {"image": [-1, 3, height, width]}
+    inputs = {"image": [-1, model.manifest.preprocessing.channels, height, width]}
     figures = {"logits": [-1, classes], "probabilities": [-1, classes], "class_index": [-1], "verdict": [-1, 1]}
     figures["explained"] = figures["class_index"]
     maps = [TensorInfo(name=m, datatype="FP32", shape=[-1, height, width]) for m in model.methods]

@@ -76,8 +76,8 @@ def pictures_of(
         of_photos = partial(size_of_photo, manifest=model.manifest)
     elif size is not None:
         preprocessing = preprocessing.model_copy(update={"size": size})
-    _check_shape(name, tensor.shape, preprocessing.size)
-    values = list(np.reshape(tensor.values, (-1, 3, *preprocessing.size)) if name == "image" else tensor.values)
+    _check_shape(name, tensor.shape, preprocessing.shape)
+    values = list(np.reshape(tensor.values, (-1, *preprocessing.shape)) if name == "image" else tensor.values)
     if not 1 <= len(values) <= settings.max_pictures:
         raise UsageError(f"a request holds 1 to {settings.max_pictures} pictures, not {len(values)}")
     preparing = prepared_pictures({name: values}, preprocessing, settings.max_pixels, tensor.from_json, of_photos)
@@ -99,19 +99,16 @@ def pictures_of(
     return pictures
 
 
-def _check_shape(name: str, shape: tuple[int, ...], size: tuple[int, ...]) -> None:
-    height, width = size
-    if name == "image" and shape not in ((3, height, width), (shape[0], 3, height, width)):
-        raise UsageError(
-            f"input 'image' must be of shape (1, 3, {height}, {width}), or with more pictures, not {shape}"
-        )
+def _check_shape(name: str, shape: tuple[int, ...], of_picture: tuple[int, ...]) -> None:
+    if name == "image" and shape not in (of_picture, (shape[0], *of_picture)):
+        raise UsageError(f"input 'image' must be of shape {(1, *of_picture)}, or with more pictures, not {shape}")
     if name == "image_bytes" and shape[1:] not in ((), (1,)):
         raise UsageError(f"input 'image_bytes' must be of shape (1,), or (N,) for N pictures, not {shape}")
 
 
 def _check_range(x: Array, preprocessing: Preprocessing) -> None:
     low, high = preprocessing.extremes
-    if max(-x.min(), x.max()) > FAR * max(-low, high):
+    if preprocessing.takes_photos and max(-x.min(), x.max()) > FAR * max(-low, high):
         raise ImageError(
             f"the input array reaches from {x.min():.3g} to {x.max():.3g}, but pictures lie between {low:.3g} and "
             f"{high:.3g} for this model: check how it was preprocessed"

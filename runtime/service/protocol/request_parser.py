@@ -14,9 +14,10 @@ from fusioncam.kernels.arrays import Float32Array
 from fusioncam.preprocessing import Preprocessing
 from fusioncam.runtime.arguments import checked_class, quote
 from fusioncam.runtime.budget import Budget, checked_budget, parse_budget
-from fusioncam.runtime.photos.decode import decode_image
+from fusioncam.runtime.photos.given import Given
 from fusioncam.runtime.photos.limits import MAX_PIXELS
 from fusioncam.runtime.photos.model_input import as_input
+from fusioncam.runtime.photos.reading import picture_of
 
 CHOICES = ("class_index", "method", "budget")  # inputs that may be given as parameters, too
 DEFAULT_METHOD = "fusion_cam"
@@ -136,9 +137,10 @@ def prepared_pictures(
     for n, value in enumerate(values):
         if given == "image_bytes":
             name = "the picture" if len(values) == 1 else f"picture {n}"
-            value = decode_image(_file(value, name) if in_base64 else value, name, max_pixels, declared=True)
+            data = _file(value, name) if in_base64 else value
+            value = Given.photo(picture_of(data, name, preprocessing, max_pixels, declared=True))
             if of_photos is not None:
-                preprocessing = preprocessing.model_copy(update={"size": of_photos(value.shape[:2])})
+                preprocessing = preprocessing.model_copy(update={"size": of_photos(value.values.shape[:2])})
         yield as_input(value, preprocessing)[1]
 
 

@@ -22,6 +22,7 @@ from fastapi import FastAPI
 from fusioncam.runtime.engine import TOP_CLASS, ExplainRequest, SizedPipelines
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.methods import checked_methods
+from fusioncam.runtime.photos.given import Given
 from fusioncam.runtime.service.batching.batcher import Batcher
 from fusioncam.runtime.service.http.app import make_app
 from fusioncam.runtime.service.http.loading import LoadingApp
@@ -84,8 +85,9 @@ def _open_pipeline(config: WorkerConfig, bundle: Path) -> SizedPipelines:
         bundle, config.providers, methods, chunk=config.chunk, threads=config.threads, allow_cpu=config.allow_cpu
     )
     pipeline = explainer.pipeline
-    size = pipeline.manifest.preprocessing.size
-    picture = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    preprocessing, rng = pipeline.manifest.preprocessing, np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (*preprocessing.size, preprocessing.channels), np.uint8)
+    picture = Given.photo(pixels if preprocessing.takes_photos else pixels.astype(np.float32))
     budget = pipeline.chunk + 4  # one whole run, and the passes of the fusion
     task = pipeline.task(ExplainRequest(picture, [TOP_CLASS], methods, budget))
     list(pipeline.run([task], methods))

@@ -108,11 +108,11 @@ def test_what_has_a_path_has_its_name(tmp_path):
     cv2.imwrite(str(path), PIXELS)
     with path.open("rb") as file:
         for image in (path, str(path), file, Image.open(path)):
-            given = open_given(image, (24, 40))
+            given = open_given(image, PREPROCESSING)
             assert (given.name, given.size) == (str(path), (30, 50))
             np.testing.assert_array_equal(given.again(), given.values)
-    assert open_given(Photo(PIXELS, "frame 7"), (24, 40)).name == "frame 7"
-    assert open_given(PIXELS, (24, 40)).name is None
+    assert open_given(Photo(PIXELS, "frame 7"), PREPROCESSING).name == "frame 7"
+    assert open_given(PIXELS, PREPROCESSING).name is None
 
 
 def test_what_fits_the_model_is_taken_as_preprocessed_whatever_brings_it():
@@ -176,16 +176,16 @@ def test_a_photo_with_a_name_is_read_as_what_it_holds(tmp_path):
     colours = np.asarray(palette.convert("RGB"))
     palette.save(tmp_path / "photo.png")
     for held in (palette, Photo(palette, "inner"), tmp_path / "photo.png", (tmp_path / "photo.png").read_bytes()):
-        given = open_given(Photo(held, "a name"), (24, 40))
+        given = open_given(Photo(held, "a name"), PREPROCESSING)
         np.testing.assert_array_equal(given.values, colours)
         assert given.name == "a name"
-    assert open_given(Photo(tmp_path / "photo.png"), (24, 40)).name == str(tmp_path / "photo.png")
+    assert open_given(Photo(tmp_path / "photo.png"), PREPROCESSING).name == str(tmp_path / "photo.png")
 
 
 def test_a_photo_on_disk_is_found_again_from_another_folder(tmp_path, monkeypatch):
     cv2.imwrite(str(tmp_path / "photo.png"), PIXELS[..., ::-1])
     monkeypatch.chdir(tmp_path)
-    given = open_given("photo.png", (24, 40))
+    given = open_given("photo.png", PREPROCESSING)
     monkeypatch.chdir("/")
     np.testing.assert_array_equal(given.again(), PIXELS)
     assert given.name == "photo.png"

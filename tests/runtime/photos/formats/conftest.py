@@ -3,6 +3,7 @@ import io
 import numpy as np
 import pytest
 
+from fusioncam.manifest import Preprocessing
 from fusioncam.runtime.photos.decode import decode_image
 from fusioncam.runtime.photos.given import open_given
 
@@ -27,7 +28,7 @@ def assert_as_pillow():
         found, expected = decode_image(data, "it", 10_000), by_pillow(data)
         assert found.shape == expected.shape
         assert np.abs(found - expected).max() <= tolerance
-        opened = open_given(pytest.importorskip("PIL.Image").open(io.BytesIO(data)), (1, 1)).values
+        opened = open_given(pytest.importorskip("PIL.Image").open(io.BytesIO(data)), Preprocessing(size=(1, 1))).values
         assert np.abs(found.astype(int) - opened).max() <= tolerance
 
     return assert_as_pillow

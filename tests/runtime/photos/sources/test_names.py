@@ -11,10 +11,12 @@ from functools import partial
 import pytest
 
 from fusioncam.errors import ImageError, UsageError
+from fusioncam.manifest import Preprocessing
 from fusioncam.runtime.photos.sources.names import PhotoFiles, check_names, names_in
 from fusioncam.runtime.photos.sources.photo_file import PhotoFile
 from fusioncam.runtime.photos.sources.remote import is_address
 
+PREPROCESSING = Preprocessing(size=(8, 8))
 JPEG = b"\xff\xd8\xff\xe0 and so on"
 
 
@@ -82,7 +84,7 @@ class TestHere:
         ):
             *_, file = PhotoFiles([str(name)], results=tree)
             with pytest.raises(ImageError) as error:
-                file.read()
+                file.read(PREPROCESSING)
             assert why in str(error.value)
             assert file.fingerprint() is None
 
@@ -113,7 +115,7 @@ class TestHere:
         for file, why in ((long, "too long"), (found[-1], "symbolic links"), (found[-2], "symbolic links")):
             assert (file.is_remote, file.fingerprint()) == (False, None)
             with pytest.raises(ImageError, match=why):
-                file.read()
+                file.read(PREPROCESSING)
 
 
 class TestElsewhere:
@@ -143,11 +145,11 @@ class TestElsewhere:
     def test_a_photo_elsewhere_is_read_and_told_by_its_content(self, memory, tree):
         (file,) = PhotoFiles(["memory://photos/a.png"])
         with pytest.raises(ImageError, match=r"'memory://photos/a\.png' is not a picture"):
-            file.read()
+            file.read(PREPROCESSING)
         assert file.fingerprint() == PhotoFile(str(tree / "a.png"), "a.png").fingerprint()
         (gone,) = PhotoFiles(["memory://photos/gone.png"])
         with pytest.raises(ImageError, match=r"there is no picture 'memory://photos/gone\.png': check the address"):
-            gone.read()
+            gone.read(PREPROCESSING)
 
     def test_names_in_an_archive_stay_in_their_folder(self, tree, tmp_path):
         with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
@@ -172,9 +174,9 @@ class TestElsewhere:
             (gone,) = PhotoFiles([f"{address}/gone.jpg"])
             prints = photo.fingerprint()
             with pytest.raises(ImageError, match=r"c\.jpg' is not"):
-                photo.read()
+                photo.read(PREPROCESSING)
             with pytest.raises(ImageError, match="status 404"):
-                gone.read()
+                gone.read(PREPROCESSING)
             server.shutdown()
         assert (photo.place, photo.shown_name) == ("c.jpg", f"{address}/sub/c.jpg")  # a query may hold a signature
         assert listed == places(tree, recursive=True)
@@ -210,7 +212,7 @@ class TestElsewhere:
     def test_no_error_and_no_name_repeats_a_password(self, address):
         (file,) = PhotoFiles([address])
         with pytest.raises(ImageError) as error:
-            file.read()
+            file.read(PREPROCESSING)
         assert "secret" not in f"{error.value} {file.title} {file.shown_name}"
 
     def test_without_fsspec_the_extra_is_named(self, monkeypatch, tmp_path):

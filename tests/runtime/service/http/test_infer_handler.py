@@ -79,9 +79,9 @@ class TestUnderstood:
         assert len(told.jobs) == 1
 
     def test_decoding_keeps_off_the_event_loop(self, client, monkeypatch, photo):
-        seen, true = [], module.decode_image
+        seen, true = [], module.picture_of
         monkeypatch.setattr(
-            module, "decode_image", lambda *a, **k: seen.append(threading.current_thread()) or true(*a, **k)
+            module, "picture_of", lambda *a, **k: seen.append(threading.current_thread()) or true(*a, **k)
         )
         client.post(INFER, content=photo, headers={LENGTH: "0"})
         assert [t.name.startswith("fusioncam-decode") for t in seen] == [True]

@@ -66,13 +66,13 @@ class TestLimits:
             assert "not of a supported format" in refused(content=data, headers={LENGTH: "0"})
 
     def test_time_is_looked_at_before_each_picture(self, refused, told, monkeypatch, photo, element, behind):
-        module, now = "fusioncam.runtime.service.protocol.prepared_request", [time.monotonic()]
+        module, now = "fusioncam.runtime.service.protocol.pictures", [time.monotonic()]
 
         def decode(*_, **__):
             now[0] += 1000
             return np.zeros((9, 9, 3), np.uint8)
 
-        monkeypatch.setattr("fusioncam.runtime.service.protocol.request_parser.decode_image", decode)
+        monkeypatch.setattr("fusioncam.runtime.service.protocol.request_parser.picture_of", decode)
         monkeypatch.setattr(f"{module}.time", SimpleNamespace(monotonic=lambda: now[0], perf_counter=time.perf_counter))
         sent = behind(("image_bytes", "BYTES", (3,), element(photo) * 3))
         assert "1 of 3 pictures were prepared within" in refused(504, **sent)
@@ -269,7 +269,7 @@ def test_lack_of_memory_is_not_the_pictures_fault(client, told, behind, photo, e
 
     told.act = fail if where == "explain" else None
     if where == "decode":
-        monkeypatch.setattr("fusioncam.runtime.service.protocol.request_parser.decode_image", fail_to_decode)
+        monkeypatch.setattr("fusioncam.runtime.service.protocol.request_parser.picture_of", fail_to_decode)
     answer = client.post("/v2/models/m/infer", **behind(("image_bytes", "BYTES", [1], element(photo))))
     assert answer.status_code == 503
     assert answer.json()["error"].startswith("out of memory")
