@@ -230,7 +230,7 @@ class Manifest(Part):
         Defaults are left out, so that a field that comes later does not make older bundles strange.
         """
         kept_out = ("schema_version", "source", "tools", "files", "drift", "task", "reader", "free_size")
-        excluded = {**dict.fromkeys(kept_out, True), "preprocessing": {"shown_bands"}}
+        excluded: dict[str, Any] = {**dict.fromkeys(kept_out, True), "preprocessing": {"shown_bands"}}
         return json.dumps(self.model_dump(mode="json", exclude=excluded, exclude_defaults=True), sort_keys=True)
 
     @property
@@ -238,7 +238,7 @@ class Manifest(Part):
         """Return the normal form of the model's output, and the tensors of its targets."""
         return form_of(self.task, self.classes, self.map_size)
 
-    def showing(self, bands: tuple[int, ...]) -> Self:
+    def showing(self, bands: tuple[int, ...] | None) -> Self:
         """Return the manifest with other bands for pictures to show, see `Preprocessing.shown_bands`."""
         shown = self.preprocessing.model_copy(update={"shown_bands": bands})
         return self.model_copy(update={"preprocessing": shown})

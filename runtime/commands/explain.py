@@ -149,8 +149,7 @@ def explain(
         size=size_of(size, PHOTO), bands=bands_of(bands),
     )  # fmt: skip
     select = partial(ClassSelection.of, classes=classes or (), versus=versus, top=most_probable, above=above)
-    kind = None if table is None else checked_kind(table)
-    cluster = checked_cluster(engine, workers, ray_address)
+    kind, cluster = None if table is None else checked_kind(table), checked_cluster(engine, workers, ray_address)
     run = Run(config, select, Pictures(images, recursive, null), out, resume, kind, cluster, quiet, methods)
     return run.report_to(Report(_form(json, jsonl), quiet, above))
 

@@ -85,7 +85,9 @@ class PipelineHolder:
 
     def _derived(self, size: Size) -> list[BundleFolder]:
         """Return the bundles of another size, which are derived where they are not kept."""
-        return [BundleFolder(*sized_bundle(*bundle, size)) for bundle in self._bundles]
+        sized = (BundleFolder(*sized_bundle(*bundle, size)) for bundle in self._bundles)
+        shown = self._bundles[0].manifest.preprocessing.shown_bands
+        return [b._replace(manifest=b.manifest.showing(shown)) for b in sized]
 
     def _opened(self, bundles: Sequence[BundleFolder]) -> Pipeline:
         pipeline = Pipeline.open(bundles, self._options, self._smooth, [b.folder for b in self._bundles])
