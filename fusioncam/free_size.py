@@ -1,7 +1,7 @@
 """The sizes of input that a bundle takes beside its own: the part of the manifest of a bundle of any size."""
 
 import math
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -26,7 +26,7 @@ class FreeSize(Part):
 
     step: tuple[Annotated[int, Field(ge=0)], ...]
     least: tuple[Positive, ...]
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: dict[str, str | bool]
 
     def refusal(self, size: Size, own: Size) -> str | None:
         """Return why the model cannot take a size; None where it may.
