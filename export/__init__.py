@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 from fusioncam.errors import OutputError
 from fusioncam.export.assembly import assemble
 from fusioncam.export.checking.check import check
+from fusioncam.export.free_size import asked_size
 from fusioncam.export.inspection import Inspection, inspect_model
 from fusioncam.export.options import ExportOptions, takes_options
 from fusioncam.export.reading.folder import model_file
@@ -69,11 +70,13 @@ def export_torch(
     Raises:
         ModelError: torch is missing or cannot export the module; else as `export_model`.
     """
-    target = Path(bundle)
+    target, (size, any_size) = Path(bundle), asked_size(options["size"])
+    if any_size and size is None and hasattr(example, "shape"):
+        options = {**options, "size": ("any", *example.shape[2:])}
     kept = target.parent / f"{target.name.removesuffix('.fcam')}.torch.onnx"
     try:
         with temporary_file(target.parent, ".onnx") as temporary:
-            save_onnx(module, example, temporary)
+            save_onnx(module, example, temporary, any_size)
             manifest = assemble(temporary, kept, target, options)
             temporary.replace(kept)
     except OSError as error:

@@ -84,7 +84,7 @@ def _trial(bundle: Path, manifest: Manifest) -> Callable[[Size], str | None]:
         try:
             made = outputs(size)
         except ModelError as error:
-            return str(error)
+            return str(error.__cause__ or error)
         return None if made == expected else f"at {sides(size)} it gives {made} numbers, not {expected}"
 
     return fails

@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     import torch
 
 
-def save_onnx(module: "torch.nn.Module", example: "torch.Tensor", path: Path) -> Path:
+def save_onnx(module: "torch.nn.Module", example: "torch.Tensor", path: Path, any_size: bool = False) -> Path:
     """Export the forward pass of `module`, in evaluation mode and with a free batch, to an ONNX file.
 
     Args:
         module: An image classifier.
         example: One input (1, C, H, W); (1, C, L) of a signal, (1, C, D, H, W) of a volume.
         path: The file to write.
+        any_size: Whether the sizes of the picture are left open, too, where the module allows that.
 
     Raises:
         ModelError: torch is missing, or its exporter refuses the module.
@@ -48,6 +49,7 @@ def save_onnx(module: "torch.nn.Module", example: "torch.Tensor", path: Path) ->
     try:
         with quiet(), redirect_stderr(io.StringIO()), torch.no_grad():
             batch = torch.cat([example, example])  # a batch of one would be taken for a constant
+            sizes = dict.fromkeys(range(2, example.ndim), torch.export.Dim.AUTO) if any_size else {}
             program = torch.onnx.export(
                 module,
                 (batch,),
@@ -55,7 +57,7 @@ def save_onnx(module: "torch.nn.Module", example: "torch.Tensor", path: Path) ->
                 opset_version=OPSET,
                 input_names=["image"],
                 output_names=["logits"],
-                dynamic_shapes=_as_parameters(module, {0: torch.export.Dim("batch")}),
+                dynamic_shapes=_as_parameters(module, {0: torch.export.Dim("batch"), **sizes}),
                 optimize=True,
                 verbose=False,
             )

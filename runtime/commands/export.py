@@ -216,17 +216,19 @@ def _photos(folder: Path | None, note: Callable[[str], None]) -> "Photos | None"
 def _exported(model: str, out: Path | None, options: "ExportOptions") -> tuple[Path, Manifest]:
     """Export a file, or the module of a factory, and return the bundle's folder with its manifest."""
     from fusioncam.export import export_model, export_torch
-    from fusioncam.export.free_size import asked_size
+    from fusioncam.export.free_size import USUAL_SIDE, asked_size
     from fusioncam.export.reading.from_torch import build_module, channels_of, zeros
     from fusioncam.export.sessions import silence_default_logger
 
     silence_default_logger()
-    source, (size, _) = Path(model), asked_size(options["size"])
+    source, (size, any_size) = Path(model), asked_size(options["size"])
     if source.exists() or ":" not in model or model.endswith(".onnx"):
         out = out or Path(f"{(source.name if source.is_dir() else source.stem) or 'model'}.fcam")
         return out, export_model(source, out, **options)
+    if size is None and any_size:
+        size = (USUAL_SIDE, USUAL_SIDE)
     if size is None:
-        raise UsageError("a torch module takes pictures of any size; say which with --size H W")
+        raise UsageError("a torch module takes pictures of any size; say --size any, or which with --size H W")
     out = out or Path(model.rpartition(":")[2] + ".fcam")
     module = build_module(model)
     return out, export_torch(module, zeros(size, channels_of(module)), out, **options)

@@ -4,10 +4,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from onnx import TensorProto
+from torch import nn
 
 from fusioncam.errors import UsageError
-from fusioncam.export import export_model, inspect_model
+from fusioncam.export import export_model, export_torch, inspect_model
 from fusioncam.export.derivation import derive_bundle
 from fusioncam.export.randomise import randomised_bundle
 from fusioncam.manifest import EXPLAIN_GRAPH, HEAD_GRAPH, SCORE_GRAPH, SOURCE_GRAPH, WEIGHTS, read_bundle
@@ -93,6 +95,15 @@ def test_any_alone_means_a_usual_size(free_nets, tmp_path):
     for size in (("any", 5), ("any", "a", "b"), "many"):
         with pytest.raises(UsageError, match="size is two positive whole numbers"):
             export_model(source, tmp_path / "any.fcam", size=size)
+
+
+def test_a_torch_module_is_of_any_size(tmp_path):
+    layers = nn.Conv2d(3, 6, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)
+    made = export_torch(nn.Sequential(*layers), torch.zeros(1, 3, *OWN), tmp_path / "any.fcam", size="any")
+    assert (made.preprocessing.size, made.free_size.step) == (OWN, (1, 1))
+    fixed = nn.Sequential(layers[0], layers[1], nn.Flatten(), nn.Linear(6 * 11 * 15, 4))
+    with pytest.raises(UsageError, match=r"24 x 32 \(H x W\) only, so `any` has no effect: onnxruntime cannot run"):
+        export_torch(fixed, torch.zeros(1, 3, *OWN), tmp_path / "fixed.fcam", size="any")
 
 
 def test_int8_is_refused(free_nets, tmp_path):
