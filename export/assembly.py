@@ -115,8 +115,6 @@ def make_draft(source: Path, options: ExportOptions) -> Draft:
     output, task, reader = options["output"], options["task"], options["reader"]
     canonical = canonicalize(source, size, output, options["ending"], task, reader, side, options["layout"])
     model, kind, scoring = canonical.model, canonical.taken.type, canonical.scoring
-    if scoring.form.scored and (options["single"] or options["unrolled"]):
-        raise UsageError("the single graph explains classes and values of a vector; leave out --single and --unrolled")
     one_by_one = decides_for_batch(path(canonical.image, canonical.output))
     if one_by_one and (options["single"] or options["unrolled"]):
         raise UsageError(f"node {one_by_one!r} decides once for a whole batch; leave out --single and --unrolled")

@@ -299,3 +299,6 @@ def load(path):
         sys.modules[name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules[name])
     return sys.modules[name]
+
+
+target_bundle = load(Path(__file__).with_name("target_models.py")).target_bundle

@@ -133,6 +133,14 @@ class Question:
         return scores
 
 
+def usual_question(explain: InferenceSession, manifest: Manifest, image: Array) -> Question:
+    """Return the target that maps of a picture (C, H, W) are compared for, see `usual_target`."""
+    form = manifest.form
+    output = output_of(explain, form, image[None])[0]
+    mirrored = output_of(explain, form, image[None, ..., ::-1])[0] if form.kind == "embedding" else output
+    return Question(manifest, usual_target(form, output, mirrored, manifest.ending))
+
+
 def measure_drift(
     explain: InferenceSession, score: InferenceSession, manifest: Manifest, photos: Iterable[Photo], seen: bool = False
 ) -> Drift:
@@ -190,10 +198,7 @@ def _correlations(
     explain: InferenceSession, score: InferenceSession, manifest: Manifest, image: Array
 ) -> dict[str, float]:
     """Return r by method on one picture."""
-    form = manifest.form
-    output = output_of(explain, form, image[None])[0]
-    mirrored = output_of(explain, form, image[None, ..., ::-1])[0] if form.kind == "embedding" else output
-    question = Question(manifest, usual_target(form, output, mirrored, manifest.ending))
+    question = usual_question(explain, manifest, image)
     parts = ["activations", *["gradients"] * manifest.gradient]
     activations, *gradients = (a[0] for a in explain.run(parts, {"image": image[None], **question.targets}))
     masks = MaskMaker(activations, image)

@@ -11,7 +11,7 @@ from fusioncam.export.options import DEFAULTS, ExportOptions
 from fusioncam.export.sessions import failing_as
 from fusioncam.export.single.loop import loop_graph
 from fusioncam.export.single.metadata import metadata
-from fusioncam.export.single.parts import logits_only
+from fusioncam.export.single.parts import scoring_only
 from fusioncam.export.single.unrolled import chunk_graph, fuse_graph
 from fusioncam.export.single.widen import widened
 from fusioncam.manifest import (
@@ -60,8 +60,15 @@ def single_graph(
 ) -> bytes:
     """Return the single graph of a bundle, serialised.
 
-    Inputs are `image` (1, C, H, W) float32, preprocessed, and `class_index` (1,) int64, where -1 is the top class;
-    outputs are `fusion_cam`, `grad_cam` and `score_cam` (1, H, W) float32 in [0, 1], and `logits` (1, classes).
+    Inputs are `image` (1, C, H, W) float32, preprocessed, and a target, one row of each of its tensors:
+
+    - of a classifier `class_index` (1,) int64, where -1 is the top class;
+    - of maps also `region` (1, h', w') float32 and `peak` (1,) bool: a region of zeros is where the class wins, or all
+      of a map of values, and class -1 is the one that covers most, or that has the highest mean in a region;
+    - of an embedding `reference` (1, D) float32.
+
+    Outputs are `fusion_cam`, `grad_cam` and `score_cam` (1, H, W) float32 in [0, 1], and `logits` or `embedding`. Maps
+    and embeddings also have `scores` (1,) and `confidences` (1,), maps `explained_class` (1,) and `explained_region`.
 
     Args:
         bundle: The folder.
@@ -129,7 +136,7 @@ def _suited(bundle: str | os.PathLike[str]) -> tuple[Path, Manifest]:
 
 
 def _single(folder: Path, manifest: Manifest, options: ExportOptions) -> bytes:
-    model, score, exact = _load(folder, EXPLAIN_GRAPH), _load(folder, SCORE_GRAPH), _logits(folder)
+    model, score, exact = _load(folder, EXPLAIN_GRAPH), _load(folder, SCORE_GRAPH), _scoring(folder, manifest)
     shared = options["shared_weights"]
     if manifest.score_precision == "float16" and options["single_for"] == "any" and not shared:
         score = widened(score)
@@ -139,14 +146,14 @@ def _single(folder: Path, manifest: Manifest, options: ExportOptions) -> bytes:
 
 def _unrolled(folder: Path, manifest: Manifest, masks: int) -> dict[str, bytes]:
     score = _load(folder, SCORE_GRAPH)
-    exact = _logits(folder) if manifest.score_precision == "int8" else score
+    exact = _scoring(folder, manifest) if manifest.score_precision == "int8" else score
     graphs = {CHUNK_GRAPH: chunk_graph(score, manifest, masks), FUSE_GRAPH: fuse_graph(exact, manifest)}
     return {name: _serialised(model, manifest) for name, model in graphs.items()}
 
 
-def _logits(folder: Path) -> ir.Model:
-    """Return the part of the explain graph that gives the logits."""
-    return logits_only(_load(folder, EXPLAIN_GRAPH))
+def _scoring(folder: Path, manifest: Manifest) -> ir.Model:
+    """Return the part of the explain graph that scores pictures."""
+    return scoring_only(_load(folder, EXPLAIN_GRAPH), manifest.form)
 
 
 def _load(folder: Path, name: str) -> ir.Model:

@@ -8,7 +8,6 @@ import onnx_ir as ir
 from fusioncam.export.gradient import Ops
 from fusioncam.export.single.arithmetic import LOWEST, arithmetic_of
 from fusioncam.export.single.network import Network
-from fusioncam.export.single.parts import of_class
 from fusioncam.export.single.subject import Subject
 from fusioncam.kernels import rescoring
 
@@ -19,16 +18,15 @@ def fused(op: Ops, subject: Subject, scores: ir.Value, network: Network) -> dict
     Args:
         op: Appends to the graph.
         subject: The picture.
-        scores: Logits (K,) of the class under the masks of all channels; that of a channel of zeros has no effect.
+        scores: Scores (K,) of the target under the masks of all channels; that of a channel of zeros has no effect.
         network: The network of these passes, and of those that correct int8 scores.
     """
-    maps = arithmetic_of(op, subject.manifest)
+    maps, readout = arithmetic_of(op, subject.manifest), subject.readout
 
     def confidences(several: Sequence[ir.Value]) -> list[tuple[ir.Value, ir.Value]]:
-        """Return p_c(x * m) and 1 - p_c(x * m) of several maps m, each (1,)."""
+        """Return p(x * m), and what is left of it, of several maps m, each (1,)."""
         masks = op.Concat(*(op.Reshape(m, op.ints([1, 1, *maps.size])) for m in several), axis=0)
-        rows = network.logits(op, subject.image, masks)
-        chance, rest = maps.confidence(rows, subject.chosen, subject.manifest.ending)
+        chance, rest = readout.confidences(op, network.run(op, subject.image, masks, readout.target))
         return [(op.Gather(chance, op.ints([i])), op.Gather(rest, op.ints([i]))) for i in range(len(several))]
 
     gradient_map = maps.grad_cam(subject.activations, subject.gradients)
@@ -51,11 +49,12 @@ def _rescored(op: Ops, subject: Subject, scores: ir.Value, network: Network) -> 
 
     The number of passes is fixed. Where it is more than half of the channels that vary, the rest change nothing.
     """
-    maps, most = arithmetic_of(op, subject.manifest), min(rescoring.MOST, -(-subject.manifest.layer.shape[0] // 2))
+    maps, readout = arithmetic_of(op, subject.manifest), subject.readout
+    most = min(rescoring.MOST, -(-subject.manifest.layer.shape[0] // 2))
     coarse = op.Where(subject.varies, scores, maps.number(LOWEST))
     heavy = maps.heaviest(coarse, most)
     small = op.Unsqueeze(maps.scaled(op.Gather(subject.activations, heavy)), op.ints([1]))
-    exact = of_class(op, network.logits(op, subject.image, maps.up(small)), subject.chosen)
+    exact = readout.scores(op, network.run(op, subject.image, maps.up(small), readout.target))
     alive = op.ReduceSum(op.Cast(subject.varies, to=ir.DataType.FLOAT), op.ints([0]), keepdims=1)
     place = op.constant(np.arange(most), np.float32)
     again = op.Less(place, op.Mul(alive, maps.number(0.5)))  # i < n / 2, for the first (n + 1) // 2 of n

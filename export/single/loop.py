@@ -4,6 +4,8 @@ The Loop is such as onnxruntime and TensorRT both take: no branches, no outputs 
 number of turns depends on the picture.
 """
 
+from collections.abc import Iterable, Mapping
+
 import numpy as np
 import onnx_ir as ir
 
@@ -12,36 +14,52 @@ from fusioncam.export.gradient.tape import subgraph
 from fusioncam.export.single.arithmetic import arithmetic_of
 from fusioncam.export.single.fusion import fused
 from fusioncam.export.single.network import Network
-from fusioncam.export.single.parts import give, of_class, of_one_picture
+from fusioncam.export.single.parts import give, kind_of, of_one_picture
 from fusioncam.export.single.subject import Subject, subject_of
+from fusioncam.forms import CONFIDENCES, SCORES
 from fusioncam.manifest import Manifest
 
+Uses = Iterable[tuple[ir.Node, int]]
 PREFIX, MODEL, EXACT = "fusioncam.passes", "fusioncam.masked", "fusioncam.exact"  # of names
+EXPLAINED = {"class_index": "explained_class", "region": "explained_region"}  # outputs: a target with its defaults
 
 
 def loop_graph(
     graph: ir.Graph, score: ir.Model, exact: ir.Model, manifest: Manifest, chunk: int, shared_weights: bool
 ) -> None:
-    """Turn an explain graph into one from `image` and `class_index` to the three maps and `logits`.
+    """Turn an explain graph into one from `image` and a target to the three maps, the normal form and the score.
 
     Args:
         graph: The bundle's explain graph.
         score: The score graph of the bundle, for the passes of channels.
-        exact: The part of the explain graph that gives the logits, for the other passes.
+        exact: The part of the explain graph that scores, for the other passes.
         manifest: The manifest of the bundle.
         chunk: Masked pictures per turn of the Loop, at most.
         shared_weights: Whether the Loop reads the weights of the explain graph in place of its own. The passes are then
             slower: onnxruntime lays weights out anew only within the graph that holds them.
     """
-    values = of_one_picture(graph)
-    logits = values["logits"]
+    values, form = of_one_picture(graph), manifest.form
+    readers = {t.name: list(values[t.name].uses()) for t in form.targets}
     op = Ops(graph, "fusioncam.single")
     subject = subject_of(op, manifest, values)
+    if form.scored:
+        _redirect(graph, readers, subject.readout.target)
     scores = _scores(op, subject, score, graph if shared_weights else None, _even(manifest.layer.shape[0], chunk))
     maps = fused(op, subject, scores, Network(exact, graph, EXACT))
     graph.outputs.clear()
     give(graph, {n: op.Unsqueeze(m, op.ints([0])) for n, m in maps.items()}, [1, *manifest.preprocessing.size])
-    graph.outputs.append(logits)
+    graph.outputs.extend(values[name] for name in (form.output.name, *(SCORES, CONFIDENCES) * form.scored))
+    for t in form.targets if form.kind == "maps" else ():
+        if t.name in EXPLAINED:
+            give(graph, {EXPLAINED[t.name]: op.Identity(subject.readout.target[t.name])}, [1, *t.shape], kind_of(t))
+
+
+def _redirect(graph: ir.Graph, readers: Mapping[str, Uses], target: Mapping[str, ir.Value]) -> None:
+    """Let those who read a target as it is given read it with its defaults filled in, and bring all nodes in order."""
+    for name, uses in readers.items():
+        for node, place in uses:
+            node.replace_input_with(place, target[name])
+    graph.sort()
 
 
 def _even(channels: int, chunk: int) -> int:
@@ -51,7 +69,7 @@ def _even(channels: int, chunk: int) -> int:
 
 
 def _scores(op: Ops, subject: Subject, score: ir.Model, weights: ir.Graph | None, chunk: int) -> ir.Value:
-    """Return the logits (K,) of the class under the masks of all channels. The mask of a constant channel is zero.
+    """Return the scores (K,) of the target under the masks of all channels. The mask of a constant channel is zero.
 
     Args:
         op: Appends to the graph.
@@ -82,9 +100,10 @@ def _scores(op: Ops, subject: Subject, score: ir.Model, weights: ir.Graph | None
         first = op.Mul(turn, op.constant(chunk, np.int64))
         some = op.Min(op.Add(first, op.constant(np.arange(chunk))), op.ints([channels]))
         masks = maps.up(op.Unsqueeze(op.Gather(small, op.Gather(channel_at, some)), op.ints([1])))
-        rows = Network(score, weights or op.graph, MODEL).logits(op, subject.image, masks)
+        network, readout = Network(score, weights or op.graph, MODEL), subject.readout
+        outputs = network.run(op, subject.image, masks, readout.target)
         now = op.Equal(op.constant(np.arange(every)[:, None]), turn)
-        return [op.Identity(going), op.Where(now, of_class(op, rows, subject.chosen), known)]
+        return [op.Identity(going), op.Where(now, readout.scores(op, outputs), known)]
 
     nothing = op.constant(np.zeros((every, chunk), np.float32))
     (scores,) = op.many("Loop", turns, op.constant(True), nothing, count=1, body=subgraph(PREFIX, body, inputs))

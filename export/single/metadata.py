@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from fusioncam.manifest import Manifest
 
 PREFIX = "fusioncam."
+WITH_TARGETS = 3  # version of the metadata of graphs that take more of a target than a class
 
 
 def metadata(manifest: Manifest) -> dict[str, str]:
@@ -12,10 +13,11 @@ def metadata(manifest: Manifest) -> dict[str, str]:
     prep = manifest.preprocessing
     # Readers of version 1 know one filter and one rounding, and would not notice that others are asked for.
     newer = prep.interpolation != "bilinear" or prep.crop_rounding != "even"
+    form = manifest.form
     said = {
-        "schema_version": 2 if newer else manifest.schema_version,
+        "schema_version": WITH_TARGETS if form.scored else 2 if newer else manifest.schema_version,
         "size": _list(prep.size),
-        "channel_order": prep.channel_order,
+        "channel_order": prep.channel_order if isinstance(prep.channel_order, str) else _list(prep.channel_order),
         "rescale": prep.rescale,
         "mean": _list(prep.mean),
         "std": _list(prep.std),
@@ -32,6 +34,10 @@ def metadata(manifest: Manifest) -> dict[str, str]:
     }
     if manifest.labels is not None:
         said["labels"] = "\n".join(" ".join(label.splitlines()) for label in manifest.labels)
+    if form.scored:
+        said["task"] = manifest.task
+    if manifest.map_size is not None:
+        said["map_size"] = _list(manifest.map_size)
     return {f"{PREFIX}{key}": str(value) for key, value in said.items()}
 
 

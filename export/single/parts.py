@@ -1,12 +1,13 @@
-"""Parts of both variants of the single graph: the inputs, the explained class, and the outputs."""
+"""Parts of both variants of the single graph: the inputs, the network of exact passes, and the outputs."""
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
-from fusioncam.export.gradient import Ops
 from fusioncam.export.single.nodes import forget_shapes
+from fusioncam.forms import CONFIDENCES, SCORES, Form, Tensor
 
 
 def of_one_picture(graph: ir.Graph) -> dict[str, ir.Value]:
@@ -21,28 +22,31 @@ def of_one_picture(graph: ir.Graph) -> dict[str, ir.Value]:
     return {str(v.name): v for v, _, _ in kept} | {str(v.name): v for v in graph.inputs}
 
 
-def chosen_class(op: Ops, logits: ir.Value, class_index: ir.Value) -> ir.Value:
-    """Return the class c (1,): `class_index`, or the top class where that is below zero."""
-    top = op.ArgMax(logits, axis=1, keepdims=0)
-    return op.Where(op.Less(class_index, op.ints([0])), top, class_index)
+def scoring_only(explain: ir.Model, form: Form) -> ir.Model:
+    """Return the explain graph, which is changed, without activations and gradients.
 
-
-def of_class(op: Ops, rows: ir.Value, chosen: ir.Value) -> ir.Value:
-    """Return the column (n,) of a class c (1,) of rows (n, classes)."""
-    return op.Reshape(op.Gather(rows, chosen, axis=1), op.ints([-1]))
-
-
-def logits_only(explain: ir.Model) -> ir.Model:
-    """Return the explain graph, which is changed, without class, activations and gradients: pictures to logits."""
+    It takes pictures to logits where those are a vector, else pictures and one target to scores and confidences.
+    """
     graph = explain.graph
-    del graph.outputs[1:]
+    kept = (SCORES, CONFIDENCES) if form.scored else (form.output.name,)
+    outputs = [v for v in graph.outputs if v.name in kept]
+    graph.outputs.clear()
+    graph.outputs.extend(outputs)
     passes.RemoveUnusedNodesPass()(explain)
-    graph.inputs.remove(graph.inputs[1])
+    if not form.scored:
+        del graph.inputs[1:]
     return explain
 
 
-def give(graph: ir.Graph, outputs: Mapping[str, ir.Value], shape: Sequence[int]) -> None:
-    """Append float32 values of one shape to the outputs of a graph, by name."""
+def kind_of(tensor: Tensor) -> ir.DataType:
+    """Return the type of the elements of a tensor."""
+    return ir.DataType.from_numpy(np.dtype(tensor.dtype))
+
+
+def give(
+    graph: ir.Graph, outputs: Mapping[str, ir.Value], shape: Sequence[int], dtype: ir.DataType = ir.DataType.FLOAT
+) -> None:
+    """Append values of one shape and type to the outputs of a graph, by name."""
     for name, value in outputs.items():
-        value.name, value.type, value.shape = name, ir.TensorType(ir.DataType.FLOAT), ir.Shape(shape)
+        value.name, value.type, value.shape = name, ir.TensorType(dtype), ir.Shape(shape)
         graph.outputs.append(value)

@@ -1,4 +1,4 @@
-"""A picture, its class and its layer, as values of a graph."""
+"""A picture, its target and its layer, as values of a graph."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from fusioncam.export.gradient import Ops
-from fusioncam.export.single.parts import chosen_class
+from fusioncam.export.single.readout import Readout, readout_of
 from fusioncam.manifest import Manifest
 
 
@@ -18,7 +18,7 @@ class Subject:
     Attributes:
         manifest: The bundle's.
         image: x (1, C, H, W).
-        chosen: c (1,).
+        readout: The target, and how its score is read.
         activations: A (K, h, w).
         gradients: g (K, h, w).
         varies: (K,) channels that vary; only they have passes of their own.
@@ -27,7 +27,7 @@ class Subject:
 
     manifest: Manifest
     image: ir.Value
-    chosen: ir.Value
+    readout: Readout
     activations: ir.Value
     gradients: ir.Value
     varies: ir.Value
@@ -49,7 +49,7 @@ def subject_of(op: Ops, manifest: Manifest, values: Mapping[str, ir.Value]) -> S
     return Subject(
         manifest=manifest,
         image=values["image"],
-        chosen=chosen_class(op, values["logits"], values["class_index"]),
+        readout=readout_of(op, manifest, values),
         activations=features,
         gradients=op.Reshape(values["gradients"], shape),
         varies=op.Greater(high, low),

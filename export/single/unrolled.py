@@ -8,18 +8,19 @@ from fusioncam.export.gradient import Ops
 from fusioncam.export.single.arithmetic import arithmetic_of
 from fusioncam.export.single.fusion import fused
 from fusioncam.export.single.network import Network
-from fusioncam.export.single.parts import chosen_class, give, of_class
+from fusioncam.export.single.parts import give, kind_of
+from fusioncam.export.single.readout import needed, readout_of
 from fusioncam.export.single.subject import subject_of
+from fusioncam.forms import Tensor
 from fusioncam.manifest import Manifest
 
 PREFIX, MODEL = "fusioncam", "fusioncam.masked"  # of names
-INTEGERS = dict.fromkeys(("class_index", "channels"), ir.DataType.INT64)
 
 
 def chunk_graph(score: ir.Model, manifest: Manifest, masks: int) -> ir.Model:
-    """Return the graph that scores N channels: `scores` (N,) = f_c(x * M_k).
+    """Return the graph that scores N channels: `scores` (N,) = s(x * M_k).
 
-    Inputs are `image`, `class_index`, the outputs `logits` and `activations` of the explain graph, and `channels` (N,)
+    Inputs are `image`, the target, the outputs `logits` and `activations` of the explain graph, and `channels` (N,)
     int64: the channels, in any order. Where fewer are left, repeat one.
 
     Args:
@@ -27,28 +28,29 @@ def chunk_graph(score: ir.Model, manifest: Manifest, masks: int) -> ir.Model:
         manifest: The manifest of the bundle.
         masks: N.
     """
-    graph, op, inputs = _begun(manifest, ("image", "class_index", "logits", "activations"), {"channels": [masks]})
+    channels = Tensor("channels", "int64", ())
+    graph, op, inputs = _begun(manifest, ("image", *needed(manifest), "activations"), channels, masks)
     maps = arithmetic_of(op, manifest)
     small = op.Reshape(op.Gather(inputs["activations"], inputs["channels"], axis=1), op.ints([masks, 1, *maps.grid]))
-    rows = Network(score, graph, MODEL).logits(op, inputs["image"], maps.up(maps.scaled(small)))
-    scores = of_class(op, rows, chosen_class(op, inputs["logits"], inputs["class_index"]))
-    give(graph, {"scores": op.Identity(scores)}, [masks])
+    readout = readout_of(op, manifest, inputs)
+    outputs = Network(score, graph, MODEL).run(op, inputs["image"], maps.up(maps.scaled(small)), readout.target)
+    give(graph, {"scores": op.Identity(readout.scores(op, outputs))}, [masks])
     return _model(graph, score)
 
 
 def fuse_graph(network: ir.Model, manifest: Manifest) -> ir.Model:
     """Return the graph that makes `fusion_cam`, `grad_cam` and `score_cam` (1, H, W) of the scores; see `fused`.
 
-    Inputs are `image`, `class_index`, the outputs `logits`, `activations` and `gradients` of the explain graph, and
+    Inputs are `image`, the target, the outputs `logits`, `activations` and `gradients` of the explain graph, and
     `scores` (K,) of all channels.
 
     Args:
         network: The graph of the passes of full-size maps: the score graph of the bundle, or the part of its explain
-            graph that gives the logits where scores are int8.
+            graph that scores where scores are int8.
         manifest: The manifest of the bundle.
     """
-    names = ("image", "class_index", "logits", "activations", "gradients")
-    graph, op, inputs = _begun(manifest, names, {"scores": [manifest.layer.shape[0]]})
+    names = ("image", *needed(manifest), "activations", "gradients")
+    graph, op, inputs = _begun(manifest, names, Tensor("scores", "float32", ()), manifest.layer.shape[0])
     subject = subject_of(op, manifest, inputs)
     maps = fused(op, subject, inputs["scores"], Network(network, graph, MODEL))
     size = [1, *manifest.preprocessing.size]
@@ -57,18 +59,16 @@ def fuse_graph(network: ir.Model, manifest: Manifest) -> ir.Model:
 
 
 def _begun(
-    manifest: Manifest, names: Sequence[str], more: dict[str, list[int]]
+    manifest: Manifest, names: Sequence[str], more: Tensor, count: int
 ) -> tuple[ir.Graph, Ops, dict[str, ir.Value]]:
-    """Return a graph, what appends to it, and its inputs by name."""
-    layer = [1, *manifest.layer.shape]
-    shapes = {
-        "image": [1, *manifest.preprocessing.shape], "class_index": [1], "logits": [1, manifest.classes],
-        "activations": layer, "gradients": layer,
-    }  # fmt: skip
-    shapes = {n: shapes[n] for n in names} | more
+    """Return a graph, what appends to it, and its inputs by name: some for one picture, and one of `count` rows."""
+    form = manifest.form
+    layer = [Tensor(name, "float32", manifest.layer.shape) for name in ("activations", "gradients")]
+    image = Tensor("image", "float32", manifest.preprocessing.shape)
+    known = {t.name: t for t in (image, *form.targets, form.output, *layer)}
     inputs = {
-        n: ir.Value(name=n, type=ir.TensorType(INTEGERS.get(n, ir.DataType.FLOAT)), shape=ir.Shape(s))
-        for n, s in shapes.items()
+        t.name: ir.Value(name=t.name, type=ir.TensorType(kind_of(t)), shape=ir.Shape([rows, *t.shape]))
+        for t, rows in (*((known[name], 1) for name in names), (more, count))
     }
     graph = ir.Graph(list(inputs.values()), [], nodes=[], name="fusioncam")
     return graph, Ops(graph, PREFIX), inputs

@@ -1,11 +1,12 @@
 """Comparing the variants of a bundle with its own explain and score graphs."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from onnxruntime import InferenceSession, RunOptions
 
-from fusioncam.export.precision.drift import Finding, Question
+from fusioncam.export.precision.drift import Finding, Question, usual_question
 from fusioncam.export.sessions import open_session
 from fusioncam.kernels import reference, rescoring
 from fusioncam.kernels.arrays import Array
@@ -23,7 +24,7 @@ def compare_variants(bundle: Path, manifest: Manifest, image: Array) -> list[Fin
     Args:
         bundle: The folder.
         manifest: The manifest of the bundle.
-        image: A picture (C, H, W) float32, preprocessed, which is explained for its top class.
+        image: A picture (C, H, W) float32, preprocessed, which is explained for one target, see `usual_target`.
 
     Raises:
         BundleError: A graph cannot be loaded.
@@ -33,10 +34,12 @@ def compare_variants(bundle: Path, manifest: Manifest, image: Array) -> list[Fin
     if not variants:
         return []
     explain, score = (open_session(bundle / name) for name in (EXPLAIN_GRAPH, SCORE_GRAPH))
-    feeds = {"image": image[None], "class_index": np.full(1, -1, np.int64)}
-    seen = dict(zip(("logits", "activations", "gradients"), explain.run(None, feeds), strict=True))
+    question = usual_question(explain, manifest, image)
+    feeds = {"image": image[None], **question.targets}
+    names = (manifest.form.output.name, "activations", "gradients")
+    seen = dict(zip(names, explain.run(names, feeds), strict=True))
     exact = explain if manifest.score_precision == "int8" else score
-    reference_maps = _by_numpy(score, exact, manifest, image, seen)
+    reference_maps = _by_numpy(score, exact, question, image, seen)
     limit = LIMITS[manifest.score_precision]
     findings = []
     for name, run in variants.items():
@@ -63,21 +66,24 @@ def _by_chunks(bundle: Path, feeds: dict[str, Array], seen: dict[str, Array]) ->
     chunk, fuse = (open_session(bundle / name) for name in (CHUNK_GRAPH, FUSE_GRAPH))
     (masks,) = next(i.shape for i in chunk.get_inputs() if i.name == "channels")
     channels = seen["activations"].shape[1]
-    shared = {**feeds, "logits": seen["logits"], "activations": seen["activations"]}
     scores = np.empty(channels, np.float32)
     for start in range(0, channels, masks):
         block = np.minimum(np.arange(start, start + masks), channels - 1)
-        scores[block] = chunk.run(["scores"], {**shared, "channels": block})[0]
-    return dict(zip(MAPS, fuse.run(MAPS, {**feeds, **seen, "scores": scores}), strict=True))
+        scores[block] = _run(chunk, ["scores"], {**feeds, **seen, "channels": block})[0]
+    return dict(zip(MAPS, _run(fuse, MAPS, {**feeds, **seen, "scores": scores}), strict=True))
+
+
+def _run(graph: InferenceSession, outputs: Sequence[str], values: Mapping[str, Array]) -> list[Array]:
+    """Run a graph with those of the values that it takes."""
+    return list(graph.run(outputs, {i.name: values[i.name] for i in graph.get_inputs()}))
 
 
 def _by_numpy(
-    score: InferenceSession, exact: InferenceSession, manifest: Manifest, image: Array, seen: dict[str, Array]
+    score: InferenceSession, exact: InferenceSession, question: Question, image: Array, seen: dict[str, Array]
 ) -> dict[str, Array]:
     """Return the maps by `kernels/reference.py`; `exact` passes the full-size maps, `score` those of channels."""
-    logits, activations, gradients = (seen[n][0] for n in ("logits", "activations", "gradients"))
-    c, size = int(logits.argmax()), image.shape[1:]
-    masks, question = MaskMaker(activations, image), Question(manifest, {"class_index": np.array([c])})
+    activations, gradients = (seen[n][0] for n in ("activations", "gradients"))
+    masks, int8 = MaskMaker(activations, image), question.manifest.score_precision == "int8"
 
     def confidence(m: Array) -> float:
         return float(question.ask(exact, (image * m)[None].astype(np.float32))[1][0])
@@ -85,7 +91,7 @@ def _by_numpy(
     scores = np.full(len(activations), question.ask(exact, 0 * image[None])[0][0], np.float64)
     live = np.flatnonzero(~masks.zero & ~masks.constant)
     coarse = question.masked_scores(score, masks, live, image)
-    again = rescoring.heaviest(coarse) if manifest.score_precision == "int8" else live[:0]
+    again = rescoring.heaviest(coarse) if int8 else live[:0]
     scores[live] = rescoring.corrected(coarse, again, question.masked_scores(exact, masks, live[again], image))
     features, slopes = activations.astype(np.float64), gradients.astype(np.float64)
-    return reference.fusion_cam(features, slopes, scores, confidence, size)
+    return reference.fusion_cam(features, slopes, scores, confidence, image.shape[1:])

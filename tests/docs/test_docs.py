@@ -43,7 +43,7 @@ def named(pages):
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
+def prepared(tmp_path_factory, target_bundle):
     """A folder with what samples speak of."""
     folder = tmp_path_factory.mktemp("docs")
     for name in ("photo.png", "photo.jpg"):
@@ -55,6 +55,7 @@ def prepared(tmp_path_factory):
         axis.dim_param = name
     onnx.save(model, folder / "any.onnx")
     export_model(folder / "any.onnx", folder / "any.fcam", size=("any", 96, 96))
+    export_model(target_bundle("segment").bundle.with_suffix(".onnx"), folder / "segmenter.fcam", single=True)
     return folder
 
 

@@ -11,43 +11,73 @@ def open_graph(data):
     return onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
 
 
+def fed(session, values):
+    """Runs a session with those of the values that it takes: its outputs, by name."""
+    feeds = {i.name: values[i.name] for i in session.get_inputs()}
+    return dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True))
+
+
+def rows(x, target):
+    """A picture and its target, one row each."""
+    return {name: np.asarray(value)[None] for name, value in {"image": x, **target}.items()}
+
+
+def of_class(class_index):
+    return {"class_index": np.int64(class_index)}
+
+
 @pytest.fixture(scope="session")
-def single_of():
-    """Runs the single graph of a bundle on a preprocessed picture: its outputs, by name."""
+def run_single():
+    """Runs the single graph of a bundle on a preprocessed picture and a target: its outputs, by name."""
 
-    def single_of(bundle, **options):
+    def run_single(bundle, **options):
         session = open_graph(single_graph(bundle, **options))
-        names = [o.name for o in session.get_outputs()]
+        return lambda x, target: fed(session, rows(x, target))
 
-        def run(x, class_index=-1):
-            feeds = {"image": x[None], "class_index": np.array([class_index], np.int64)}
-            return dict(zip(names, session.run(None, feeds), strict=True))
+    return run_single
+
+
+@pytest.fixture(scope="session")
+def run_unrolled():
+    """The same by the graphs without a Loop, as a program would run them."""
+
+    def run_unrolled(bundle, masks=8):
+        chunk, fuse = (open_graph(data) for data in unrolled_graphs(bundle, masks).values())
+        explain = onnxruntime.InferenceSession(bundle / "explain.onnx", providers=["CPUExecutionProvider"])
+
+        def run(x, target):
+            subject = rows(x, target)
+            subject |= fed(explain, subject)
+            channels = subject["activations"].shape[1]
+            scores = np.empty(channels, np.float32)
+            for start in range(0, channels, masks):
+                some = np.minimum(np.arange(start, start + masks), channels - 1)
+                scores[some] = fed(chunk, {**subject, "channels": some})["scores"]
+            return fed(fuse, {**subject, "scores": scores})
 
         return run
+
+    return run_unrolled
+
+
+@pytest.fixture(scope="session")
+def single_of(run_single):
+    """`run_single` for a class of a classifier."""
+
+    def single_of(bundle, **options):
+        run = run_single(bundle, **options)
+        return lambda x, class_index=-1: run(x, of_class(class_index))
 
     return single_of
 
 
 @pytest.fixture(scope="session")
-def unrolled_of():
-    """The same by the graphs without a Loop, as a program would run them."""
+def unrolled_of(run_unrolled):
+    """`run_unrolled` for a class of a classifier."""
 
     def unrolled_of(bundle, masks=8):
-        chunk, fuse = (open_graph(data) for data in unrolled_graphs(bundle, masks).values())
-        explain = onnxruntime.InferenceSession(bundle / "explain.onnx", providers=["CPUExecutionProvider"])
-
-        def run(x, class_index=-1):
-            subject = {"image": x[None], "class_index": np.array([class_index], np.int64)}
-            seen = dict(zip(("logits", "activations", "gradients"), explain.run(None, subject), strict=True))
-            given = {**subject, "logits": seen["logits"], "activations": seen["activations"]}
-            channels = seen["activations"].shape[1]
-            scores = np.empty(channels, np.float32)
-            for start in range(0, channels, masks):
-                some = np.minimum(np.arange(start, start + masks), channels - 1)
-                scores[some] = chunk.run(None, {**given, "channels": some})[0]
-            return dict(zip(MAPS, fuse.run(MAPS, {**subject, **seen, "scores": scores}), strict=True))
-
-        return run
+        run = run_unrolled(bundle, masks)
+        return lambda x, class_index=-1: run(x, of_class(class_index))
 
     return unrolled_of
 

@@ -1,16 +1,20 @@
-// Runs a single graph on a picture: node explain.cjs MODULE GRAPH PICTURE SHAPE CLASS OUT, arrays as raw little-endian bytes.
+// Runs a graph: node explain.cjs MODULE GRAPH FEEDS OUT. FEEDS is JSON of {name: [type, shape]}, arrays lie beside it as raw
+// little-endian bytes, NAME.in; outputs are written to OUT/NAME.bin.
 const fs = require("fs");
+const path = require("path");
 
-async function main([module, graph, picture, shape, classIndex, out]) {
+const ARRAYS = { float32: Float32Array, int64: BigInt64Array, bool: Uint8Array };
+
+async function main([module, graph, feeds, out]) {
   const ort = require(module);
   const session = await ort.InferenceSession.create(graph);
-  const bytes = fs.readFileSync(picture);
-  const pixels = new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
-  const found = await session.run({
-    image: new ort.Tensor("float32", pixels, shape.split(",").map(Number)),
-    class_index: new ort.Tensor("int64", BigInt64Array.from([BigInt(classIndex)]), [1]),
-  });
-  for (const [name, tensor] of Object.entries(found)) {
+  const given = {};
+  for (const [name, [type, shape]] of Object.entries(JSON.parse(fs.readFileSync(feeds, "utf8")))) {
+    const bytes = fs.readFileSync(path.join(path.dirname(feeds), `${name}.in`));
+    const whole = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length);
+    given[name] = new ort.Tensor(type, new ARRAYS[type](whole), shape);
+  }
+  for (const [name, tensor] of Object.entries(await session.run(given))) {
     fs.writeFileSync(`${out}/${name}.bin`, Buffer.from(tensor.data.buffer, tensor.data.byteOffset, tensor.data.byteLength));
   }
 }

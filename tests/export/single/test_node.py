@@ -1,5 +1,6 @@
 """onnxruntime-node runs the same file and finds the same."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -36,14 +37,27 @@ def node_module():
     return module
 
 
+OF_MAPS = {"class_index": np.int64(-1), "region": np.zeros((12, 16), np.float32), "peak": np.bool_(False)}
+TARGETS = {
+    "classify": {"class_index": np.int64(2)},
+    "segment": OF_MAPS,
+    "embed": {"reference": np.linspace(-3, 1, 6, dtype=np.float32)},
+}
+
+
+@pytest.mark.parametrize("kind", TARGETS)
 @pytest.mark.parametrize("shared_weights", [False, True])
-def test_the_same_from_node(shared_weights, node_module, usual, pictures, single_of, tmp_path):
-    (tmp_path / "graph.onnx").write_bytes(single_graph(usual, shared_weights=shared_weights))
-    (tmp_path / "picture.bin").write_bytes(pictures[0].tobytes())
+def test_the_same_from_node(kind, shared_weights, node_module, usual, target_bundle, pictures, run_single, tmp_path):
+    bundle = usual if kind == "classify" else target_bundle(kind).bundle
+    (tmp_path / "graph.onnx").write_bytes(single_graph(bundle, shared_weights=shared_weights))
+    feeds = {name: np.asarray(value)[None] for name, value in {"image": pictures[0], **TARGETS[kind]}.items()}
+    for name, array in feeds.items():
+        (tmp_path / f"{name}.in").write_bytes(array.tobytes())
+    (tmp_path / "feeds.json").write_text(json.dumps({n: (str(a.dtype), a.shape) for n, a in feeds.items()}))
+    arguments = [node_module, tmp_path / "graph.onnx", tmp_path / "feeds.json", tmp_path]
     script = Path(__file__).with_name("explain.cjs")
-    arguments = [node_module, tmp_path / "graph.onnx", tmp_path / "picture.bin", "1,3,24,32", "2", tmp_path]
     done = subprocess.run(["node", script, *arguments], capture_output=True, text=True, timeout=SECONDS, check=False)
     assert done.returncode == 0, done.stderr
-    for name, wanted in single_of(usual)(pictures[0], 2).items():
-        found = np.fromfile(tmp_path / f"{name}.bin", np.float32).reshape(wanted.shape)
+    for name, wanted in run_single(bundle)(pictures[0], TARGETS[kind]).items():
+        found = np.fromfile(tmp_path / f"{name}.bin", wanted.dtype).reshape(wanted.shape)
         np.testing.assert_allclose(found, wanted, atol=1e-5, rtol=1e-5)
