@@ -1,7 +1,7 @@
 """From a source to its bundle: the graphs are made, written, and compared with the source before they are in place."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from fusioncam.errors import ModelError, UsageError
 from fusioncam.export.batch.dynamic import NOT_BY_IMAGE, quantise_by_image
-from fusioncam.export.bundle import Lender, explain_graph, whole_folder, write_graphs
+from fusioncam.export.bundle import Lender, explain_graph, whole_folder, write_frozen, write_graphs
 from fusioncam.export.canonical import canonicalize
 from fusioncam.export.checking.check import compare_logits, drift_of
 from fusioncam.export.checking.liveness import why_dead
@@ -26,9 +26,11 @@ from fusioncam.export.precision.score_graph import refusal, score_graph
 from fusioncam.export.single import check_variants, write_variants
 from fusioncam.export.source_metadata.labels import read_labels
 from fusioncam.export.source_metadata.preprocessing import read_preprocessing, refuse_rounded_away
+from fusioncam.kernels.arrays import Array
 from fusioncam.manifest import (
     EXPLAIN_GRAPH,
     FACTS,
+    FROZEN_INPUTS,
     HEAD_GRAPH,
     SCORE_GRAPH,
     SOURCE_GRAPH,
@@ -49,12 +51,16 @@ ONE_LABEL = {"sigmoid": ("not {}", "{}"), "value": ("lower {}", "higher {}")}
 
 @dataclass(frozen=True)
 class Draft:
-    """A bundle that is not written yet: a manifest without digests, graphs by file name, and the canonical model."""
+    """A bundle that is not written yet: a manifest without digests, graphs by file name, and the canonical model.
+
+    `frozen` holds the values of the source's inputs that are constants of the graphs.
+    """
 
     manifest: Manifest
     graphs: dict[str, ir.Model]
     model: ir.Model
     was_dynamic: bool  # the source quantises a whole batch at once
+    frozen: Mapping[str, Array]
 
 
 def assemble(source: Path, kept: Path, target: Path, options: ExportOptions) -> Manifest:
@@ -113,11 +119,11 @@ def make_draft(source: Path, options: ExportOptions) -> Draft:
     size, free = asked_size(options["size"])
     side = USUAL_SIDE if free else None
     output, task, reader = options["output"], options["task"], options["reader"]
-    canonical = canonicalize(source, size, output, options["ending"], task, reader, side, options["layout"])
+    of_inputs = options["layout"], options["image"], options["inputs"]
+    canonical = canonicalize(source, size, output, options["ending"], task, reader, side, *of_inputs)
     model, kind, scoring = canonical.model, canonical.taken.type, canonical.scoring
     one_by_one = decides_for_batch(path(canonical.image, canonical.output))
-    if one_by_one and (options["single"] or options["unrolled"]):
-        raise UsageError(f"node {one_by_one!r} decides once for a whole batch; leave out --single and --unrolled")
+    _refuse_unfit(canonical, one_by_one, options, free)
     surveyed = survey(canonical, gradient)
     layer = surveyed.choose_live(lambda c: why_dead(canonical, c, gradient), options["layer"])
     dynamic = quantise_by_image(model)
@@ -153,9 +159,23 @@ def make_draft(source: Path, options: ExportOptions) -> Draft:
         preprocessing=prep,
         labels=labels,
         tools={tool: version(tool) for tool in TOOLS},
-        files=dict.fromkeys((*graphs, WEIGHTS), ""),
+        inputs=canonical.further,
+        files=dict.fromkeys((*graphs, WEIGHTS, *[FROZEN_INPUTS] * bool(canonical.frozen)), ""),
     )
-    return Draft(manifest, graphs, model, dynamic)
+    return Draft(manifest, graphs, model, dynamic, canonical.frozen)
+
+
+def _refuse_unfit(canonical: CanonicalModel, one_by_one: str | None, options: ExportOptions, free: bool) -> None:
+    """Refuse options that are not for every model."""
+    alone = options["single"] or options["unrolled"]
+    if canonical.form.scored and alone:
+        raise UsageError("the single graph explains classes and values of a vector; leave out --single and --unrolled")
+    if one_by_one and alone:
+        raise UsageError(f"node {one_by_one!r} decides once for a whole batch; leave out --single and --unrolled")
+    asked = {"--single": options["single"], "--unrolled": options["unrolled"], "--size any": free}
+    if canonical.further and (named := [option for option, given in asked.items() if given]):
+        values = " ".join(f"--input {each.name}=VALUE" for each in canonical.further)
+        raise UsageError(f"{named[0]} is for models of one input: leave it out, or freeze the others with {values}")
 
 
 def _labels(canonical: CanonicalModel, folder: Path, asked: Labels | None) -> tuple[str, ...] | None:
@@ -200,6 +220,8 @@ def write_draft(
     manifest = draft.manifest.model_copy(update={"source": source})
     draft.graphs[EXPLAIN_GRAPH].metadata_props[FACTS] = manifest.facts
     write_graphs(folder, draft.graphs, lender)
+    if draft.frozen:
+        write_frozen(folder, draft.frozen)
     written = (*manifest.files, *write_variants(folder, manifest, options))
     manifest = manifest.model_copy(update={"files": {name: sha256(folder / name) for name in written}})
     write_manifest(folder, manifest)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,8 @@ from fusioncam.export.layers.layout import Layout
 from fusioncam.export.targets import Scoring
 from fusioncam.export.targets.arrangement import one_hot
 from fusioncam.files import KEPT, temporary_folder
-from fusioncam.manifest import FILES, MANIFEST, WEIGHTS, read_manifest
+from fusioncam.kernels.arrays import Array
+from fusioncam.manifest import FILES, FROZEN_INPUTS, MANIFEST, WEIGHTS, read_manifest
 
 INLINE_BYTES = 1024  # smaller constants stay inside the graphs
 ALIGNMENT = 64
@@ -139,10 +140,25 @@ def _borrow(folder: Path, lender: Lender) -> dict[bytes, int]:
     except OSError:  # no twin, or one on another file system
         shutil.copyfile(lender.folder / WEIGHTS, folder / WEIGHTS)
     names = read_manifest(lender.folder / MANIFEST).files
-    graphs = (ir.load(lender.folder / name).graph for name in names if name != WEIGHTS)
+    graphs = (ir.load(lender.folder / name).graph for name in names if name.endswith(".onnx"))
     tensors = (value.const_value for graph in graphs for value in graph.initializers.values())
     lent = (t for t in tensors if isinstance(t, ir.ExternalTensor) and t.location == WEIGHTS)
     return {hashlib.sha256(tensor.tobytes()).digest(): tensor.offset or 0 for tensor in lent}
+
+
+def write_frozen(folder: Path, values: Mapping[str, Array]) -> None:
+    """Write the values of inputs that the export froze, for later comparisons with the source; see `read_frozen`."""
+    texts = {name: array.astype(str) if array.dtype.kind == "O" else array for name, array in values.items()}
+    np.savez(folder / FROZEN_INPUTS, allow_pickle=False, **texts)
+
+
+def read_frozen(folder: Path) -> dict[str, Array]:
+    """Return the values of the source's inputs that a bundle froze, by name; none where it froze none."""
+    path = folder / FROZEN_INPUTS
+    if not path.is_file():
+        return {}
+    with np.load(path, allow_pickle=False) as held:
+        return {name: held[name].astype(object) if held[name].dtype.kind == "U" else held[name] for name in held.files}
 
 
 @contextmanager

@@ -1,9 +1,10 @@
 """The canonical form: one float32 NCHW image in, the normal form of its task out, free batch, every shape known."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import index
 from pathlib import Path
 
+import onnx
 import onnx_ir as ir
 
 from fusioncam.errors import ModelError, UsageError
@@ -13,11 +14,15 @@ from fusioncam.export.model import CanonicalModel
 from fusioncam.export.normal_form import make_normal_form
 from fusioncam.export.readers import Reading, choose_reading, request_of
 from fusioncam.export.reading.conversion import compare_conversion
+from fusioncam.export.reading.file import read_model
+from fusioncam.export.reading.frozen_inputs import freeze
+from fusioncam.export.reading.further_inputs import freezing_may_help, picture_input
 from fusioncam.export.reading.image_input import ImageInput, take_image
-from fusioncam.export.reading.load import fold, load_converted, refuse_random
+from fusioncam.export.reading.load import converted, fold, refuse_random
 from fusioncam.export.reading.unfused import keep_activations
 from fusioncam.export.source_metadata.configurations import configured_ending
-from fusioncam.kernels.arrays import Size
+from fusioncam.input_values import InputValues
+from fusioncam.kernels.arrays import Array, Size
 from fusioncam.manifest import PLACES, Ending
 
 CHOICES: tuple[Ending, ...] = ("softmax", "sigmoid", "value")  # for a user; an ending nobody names is `logits`
@@ -33,6 +38,8 @@ def canonicalize(
     reader: str | None = None,
     side: int | None = None,
     layout: str | None = None,
+    image: str | None = None,
+    inputs: InputValues | None = None,
 ) -> CanonicalModel:
     """Load a model and bring it to the canonical form.
 
@@ -46,24 +53,21 @@ def canonicalize(
         reader: The name of the reader of the output; by default the first that fits.
         side: What is taken for an open H or W where `size` is not given.
         layout: `nchw` or `nhwc`, for a model whose shapes do not say which axis holds the channels.
+        image: The input that is explained, where several can be.
+        inputs: Values that are frozen into the graph, by the name of the input; see `freeze`.
 
     Raises:
-        ModelError: The file cannot be read, does not take one image, or no reader takes its output.
-        UsageError: `size`, `output`, `ending`, `task`, `reader` or `layout` does not fit the model.
+        ModelError: The file cannot be read, takes no image, or no reader takes its output.
+        UsageError: An argument does not fit the model, or an input of it must be frozen.
     """
-    if size is not None:
-        size = _checked(size)
     request = request_of(output, task, reader, _chosen(ending))
-    model, outputs, taken = _loaded(source, size, output, side, layout)
+    proto = read_model(source)
+    given = freeze(proto, inputs or {})
+    model, outputs, taken = _loaded(proto, source, given.defaults, _checked(size), output, side, layout, image)
     reading = choose_reading(model, outputs, request, taken)
-    refuse_random(reading.value)
-    model.graph.outputs[:] = [reading.value]
-    _drop_copies(model)
-    keep_activations(model)
-    fold(model)
-    if model.graph.outputs[0].producer() is None:
-        raise ModelError(f"output {reading.name!r} is not computed from the image; export the model again")
-    model, reading, model_ending, numbers = make_normal_form(model, reading, taken.batch, request.ending)
+    _keep_only(model, reading)
+    with freezing_may_help(model):
+        model, reading, model_ending, numbers = make_normal_form(model, reading, taken.batch, request.ending)
     final_ending = _ending(reading, request.ending, model_ending.ending, numbers, source.parent)
     _, *normal_form = dims(model.graph.outputs[0])
     classes, *map_size = (d for d in normal_form if d is not None)
@@ -71,6 +75,7 @@ def canonicalize(
     return CanonicalModel(
         model=model,
         taken=taken,
+        frozen=given.frozen,
         output_name=reading.name,
         task="value" if final_ending == "value" and reading.task == "classify" else reading.task,
         reader=reading.reader.name,
@@ -85,23 +90,44 @@ def canonicalize(
 
 
 def _loaded(
-    source: Path, size: Size | None, output: str | None, side: int | None, layout: str | None
+    proto: onnx.ModelProto,
+    source: Path,
+    defaults: Mapping[str, Array],
+    size: Size | None,
+    output: str | None,
+    side: int | None,
+    layout: str | None,
+    image: str | None,
 ) -> tuple[ir.Model, dict[str, ir.Value], ImageInput]:
-    """Load a model, and return it with its outputs by name and the image input, which is in front now."""
-    model, conversion = load_converted(source)
+    """Convert a model, and return it with its outputs by name and the image input, which is in front now."""
+    model, conversion = converted(proto, source)
     outputs = {str(o.name): o for o in model.graph.outputs}
     if not outputs:
         raise ModelError("the model has no output; export it again")
     if output is not None and output not in outputs:
         raise UsageError(f"the model has no output {output!r}; it has {', '.join(outputs)}")
-    first_reader = next(((u.node, u.idx) for i in model.graph.inputs for u in i.uses()), None)
-    taken = take_image(model, size, side, layout)
+    picture = picture_input(model.graph, image)
+    first_reader = next(((u.node, u.idx) for u in picture.uses()), None)
+    taken = take_image(model, size, side, layout, picture, defaults)
     if conversion is not None and first_reader is not None:
         compare_conversion(model, conversion, taken.name, first_reader)
     return model, outputs, taken
 
 
-def _checked(size: Sequence[int]) -> Size:
+def _keep_only(model: ir.Model, reading: Reading) -> None:
+    """Drop all that does not lead to the output that is read."""
+    refuse_random(reading.value)
+    model.graph.outputs[:] = [reading.value]
+    _drop_copies(model)
+    keep_activations(model)
+    fold(model)
+    if model.graph.outputs[0].producer() is None:
+        raise ModelError(f"output {reading.name!r} is not computed from the image; export the model again")
+
+
+def _checked(size: Sequence[int] | None) -> Size | None:
+    if size is None:
+        return None
     try:
         numbers = tuple(index(n) for n in size)
     except (TypeError, ValueError):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fusioncam.errors import FusionCamError, ModelError, UsageError
 from fusioncam.export.assembly import hold, make_draft, write_draft
-from fusioncam.export.bundle import Lender, whole_folder
+from fusioncam.export.bundle import Lender, read_frozen, whole_folder
 from fusioncam.export.checking.check import compare_logits
 from fusioncam.export.options import DEFAULTS, ExportOptions
 from fusioncam.free_size import Size, sides
@@ -43,6 +43,8 @@ def derive_bundle(bundle: Path, manifest: Manifest, size: Size, target: Path, tw
         "labels": manifest.labels,
         "preprocessing": preprocessing.model_dump(exclude={"size", "origin"}),
         "size": (size[0], size[1]),
+        "image": manifest.source.input,
+        "inputs": read_frozen(bundle),
     }
     source = bundle / SOURCE_GRAPH
     try:

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from fusioncam.errors import ModelError, UsageError
+from fusioncam.export.bundle import read_frozen
 from fusioncam.export.checking.source import source_runner
 from fusioncam.export.options import ExportOptions
 from fusioncam.export.readers import reader_named
@@ -70,7 +71,8 @@ def free_size(bundle: Path, manifest: Manifest, options: ExportOptions) -> FreeS
 
 def _trial(bundle: Path, manifest: Manifest) -> Callable[[Size], str | None]:
     """Return the function that runs the source at a size, and returns why it fails; None where it runs."""
-    run, own = source_runner(manifest, bundle / SOURCE_GRAPH), manifest.preprocessing.size
+    run = source_runner(manifest, bundle / SOURCE_GRAPH, frozen=read_frozen(bundle))
+    own = manifest.preprocessing.size
 
     def outputs(size: Size) -> int:
         made = run(np.zeros((1, manifest.preprocessing.channels, *size), np.float32))

@@ -14,7 +14,7 @@ from fusioncam.errors import out_of_memory
 from fusioncam.export.gradient import Ops, reads
 from fusioncam.export.layers.layout import Layout
 from fusioncam.export.precision.drift import LOGIT_TOLERANCE
-from fusioncam.export.reading.shapes import noise
+from fusioncam.export.reading.shapes import feeds_of
 from fusioncam.export.sessions import session
 from fusioncam.export.targets import Scoring
 from fusioncam.kernels.arrays import Size
@@ -27,7 +27,8 @@ def head_graph(
 ) -> ir.Model | None:
     """Return the graph from `image` (1, C, H, W) and `masks` (M, 1, h, w), both float32, to `logits` (M, classes).
 
-    Of maps or an embedding it takes T targets, too, and gives their `scores` and `confidences`, both (M, T).
+    Of maps or an embedding it takes T targets, too, and gives their `scores` and `confidences`, both (M, T). Further
+    inputs have one row.
 
     Everything up to the layer has a batch of one; the layer's tensor is multiplied by the masks, and what follows has a
     batch of M. Tokens outside of the grid (the class token, registers) are kept, as OpenVINO's ViTReciproCAM keeps
@@ -46,7 +47,7 @@ def head_graph(
     """
     head = model.clone()
     graph = head.graph
-    image = graph.inputs[0]
+    inputs = list(graph.inputs)
     layer = next(o for node in graph for o in node.outputs if o.name == layer_name)
     masks = ir.Value(name="masks", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([MANY, 1, *layout.grid]))
     graph.inputs.append(masks)
@@ -54,7 +55,7 @@ def head_graph(
     after = _after(graph, layer)
     _name_batch(after, MANY)
     _repeat_the_others(op, graph, after, layer, masks)
-    _name_batch((image, *(o for node in graph for o in node.outputs if o not in after)), ONE)
+    _name_batch((*inputs, *(o for node in graph for o in node.outputs if o not in after)), ONE)
     masked = op.Mul(layer, _as_tensor(op, masks, layer, layout))
     product = masked.producer()
     assert product is not None
@@ -127,7 +128,7 @@ def _as_tensor(op: Ops, masks: ir.Value, layer: ir.Value, layout: Layout) -> ir.
 
 def _gives_logits_of(model: ir.Model, head: ir.Model, grid: Size, tolerance: float) -> bool:
     """Return whether a mask of ones changes nothing, and no mask depends on those beside it."""
-    feeds = {"image": noise(model, 1)}
+    feeds = feeds_of(model, 1)
     masks = np.ones((3, 1, *grid), np.float32)
     masks[1:] = np.random.default_rng(0).random((2, 1, *grid)) < 0.5
     try:

@@ -16,6 +16,7 @@ from fusioncam.export.layers.cost import Cost, chunk_bytes, cost, seconds_per_pa
 from fusioncam.export.model import CanonicalModel
 from fusioncam.export.options import Size
 from fusioncam.export.reading.folder import model_file
+from fusioncam.input_values import InputValues
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ def inspect_model(
     task: str | None = None,
     reader: str | None = None,
     layout: str | None = None,
+    image: str | None = None,
+    inputs: InputValues | None = None,
 ) -> Inspection:
     """List the layers that could explain a model, and their cost.
 
@@ -59,16 +62,16 @@ def inspect_model(
         task: What the model does, as for `export_model`.
         reader: The name of the reader of the output, as for `export_model`.
         layout: `nchw` or `nhwc`, for a model whose shapes do not say which axis holds the channels.
+        image: The input that is explained, where several can be.
+        inputs: Values of other inputs, as for `export_model`.
 
     Raises:
-        ModelError: The file cannot be read or does not take one image.
-        UsageError: `size`, `output`, `task`, `reader` or `layout` does not fit the model.
+        ModelError: The file cannot be read or takes no image.
+        UsageError: An argument does not fit the model, or an input of it must be frozen.
     """
     numbers, free = asked_size(size)
     side = USUAL_SIDE if free else None
-    canonical = canonicalize(
-        model_file(Path(model)), numbers, output, task=task, reader=reader, side=side, layout=layout
-    )
+    canonical = canonicalize(model_file(Path(model)), numbers, output, None, task, reader, side, layout, image, inputs)
     surveyed = survey(canonical)
     seconds, most = seconds_per_pass(canonical), chunk_bytes(canonical)
     try:

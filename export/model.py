@@ -1,15 +1,18 @@
 """A model in canonical form, as all later steps of an export take it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import onnx_ir as ir
 
 from fusioncam.export.endings import ModelEnding
+from fusioncam.export.reading.further_inputs import further_inputs
 from fusioncam.export.reading.image_input import ImageInput
 from fusioncam.export.targets import Scoring
 from fusioncam.forms import Form, Task, form_of
-from fusioncam.kernels.arrays import Size
+from fusioncam.further_inputs import FurtherInput
+from fusioncam.kernels.arrays import Array, Size
 from fusioncam.manifest import Ending
 
 
@@ -19,7 +22,9 @@ class CanonicalModel:
 
     Attributes:
         model: Its graph has the input `image` (N, C, H, W), and as output the normal form of its task, both float32.
+            Further inputs have a row for each picture, too.
         taken: The image input as it is in the source.
+        frozen: Values of the source's inputs that are constants here, by name.
         output_name: Name of the source's output that is explained.
         task: What the model does.
         reader: The name of the reader that makes the normal form of that output.
@@ -37,6 +42,7 @@ class CanonicalModel:
 
     model: ir.Model
     taken: ImageInput
+    frozen: Mapping[str, Array]
     output_name: str
     task: Task
     reader: str
@@ -60,8 +66,13 @@ class CanonicalModel:
 
     @property
     def image(self) -> ir.Value:
-        """Return the input of the graph."""
+        """Return the input of the graph that is explained."""
         return self.model.graph.inputs[0]
+
+    @property
+    def further(self) -> tuple[FurtherInput, ...]:
+        """Return the further inputs of the graph, beside the image."""
+        return further_inputs(self.model)
 
     @property
     def output(self) -> ir.Value:

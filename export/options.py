@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, cast
 
+from fusioncam.input_values import InputValues
 from fusioncam.kernels.arrays import Array
 from fusioncam.manifest import CHUNK, Preprocessing
 
@@ -29,6 +30,11 @@ class ExportOptions(TypedDict, total=False):
     layout: str | None
     """Order of the input's axes, `nchw` or `nhwc`, for a model whose shapes do not say which one holds the channels. Of
     a signal `ncl` or `nlc`; of a volume `ncdhw` or `ndhwc`, or `ndchw` of a video of pictures."""
+    image: str | None
+    """The input that is explained, where several can be."""
+    inputs: InputValues | None
+    """Values of other inputs, by name, which become constants of the graphs: numbers, lists, arrays or `.npy` files.
+    None keeps an optional input open; its constant becomes its default."""
     output: str | None
     """The output to explain, where there are several."""
     task: str | None

@@ -11,8 +11,8 @@ import numpy as np
 import onnx_ir as ir
 
 from fusioncam.errors import UsageError
-from fusioncam.export.bundle import whole_folder, write_graphs
-from fusioncam.manifest import SCORE_GRAPH, WEIGHTS, Manifest, read_bundle, sha256, write_manifest
+from fusioncam.export.bundle import read_frozen, whole_folder, write_frozen, write_graphs
+from fusioncam.manifest import SCORE_GRAPH, Manifest, read_bundle, sha256, write_manifest
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.BFLOAT16)
 
@@ -41,7 +41,7 @@ def randomised_bundle(bundle: Path, folder: Path, seed: int = 0, last: int | Non
     manifest = read_bundle(bundle)
     if bundle.resolve() == folder.resolve():
         raise UsageError(f"the shuffled copy of {bundle} would replace it; choose another folder")
-    graphs = {name: ir.load(bundle / name) for name in manifest.files if name != WEIGHTS}
+    graphs = {name: ir.load(bundle / name) for name in manifest.files if name.endswith(".onnx")}
     names = [] if manifest.score_precision == "int8" else weights(graphs[SCORE_GRAPH])
     if not names:
         raise UsageError(
@@ -52,6 +52,8 @@ def randomised_bundle(bundle: Path, folder: Path, seed: int = 0, last: int | Non
         _shuffle(model, chosen, seed)
     with whole_folder(folder) as new:
         write_graphs(new, graphs)
+        if frozen := read_frozen(bundle):
+            write_frozen(new, frozen)
         path = os.path.relpath((bundle / manifest.source.path).resolve(), folder.resolve()).replace(os.sep, "/")
         copy = manifest.model_copy(
             update={

@@ -15,6 +15,7 @@ from fusioncam.drift import Drift
 from fusioncam.errors import BundleError
 from fusioncam.forms import Form, Task, form_of
 from fusioncam.free_size import FreeSize
+from fusioncam.further_inputs import FurtherInput
 from fusioncam.layer_names import short_layer_name
 from fusioncam.preprocessing import Part, Positive
 from fusioncam.preprocessing import Preprocessing as Preprocessing  # its readers find it here
@@ -28,10 +29,12 @@ HEAD_GRAPH = "head.onnx"  # older bundles have none, nor have those of models wh
 SOURCE_GRAPH = "source.onnx"  # the source itself, in a bundle of any size
 SINGLE_GRAPH = "fusioncam.onnx"  # the whole method in one graph; where it was asked for
 CHUNK_GRAPH, FUSE_GRAPH = "chunk.onnx", "fuse.onnx"  # the same without a Loop
+FROZEN_INPUTS = "frozen.npz"  # values of the source's inputs that the export froze, where it did
 FACTS = "fusioncam.bundle"  # key of the explain graph's metadata: `Manifest.facts`
 NEEDED = (EXPLAIN_GRAPH, SCORE_GRAPH, WEIGHTS, MANIFEST)
 FORMS = (SINGLE_GRAPH, CHUNK_GRAPH, FUSE_GRAPH)
-FILES = (*NEEDED, HEAD_GRAPH, SOURCE_GRAPH, *FORMS)
+OPTIONAL = (HEAD_GRAPH, SOURCE_GRAPH, FROZEN_INPUTS, *FORMS)
+FILES = (*NEEDED, *OPTIONAL)
 
 # Letters of the axes of a signal, a picture and a volume.
 PLACES = {1: "L", 2: "HW", 3: "DHW"}
@@ -170,6 +173,7 @@ class Manifest(Part):
             whole batch.
         labels: One name per class, or none.
         free_size: The sizes of input that graphs can be derived for, beside that of `preprocessing`; None: no other.
+        inputs: The further inputs of the graphs, beside the picture.
         tools: Versions of the programs that wrote the bundle.
     """
 
@@ -190,23 +194,18 @@ class Manifest(Part):
     preprocessing: Preprocessing
     labels: tuple[str, ...] | None = None
     free_size: FreeSize | None = None
+    inputs: tuple[FurtherInput, ...] = ()
     tools: dict[str, str]
     files: dict[str, str]
 
     @model_validator(mode="before")
     @classmethod
-    def _both_graphs_compute_alike_unless_told(cls, data: Any) -> Any:
-        # A bundle of before there was a choice does not say.
-        if isinstance(data, dict) and "precision" in data:
-            return {"score_precision": data["precision"], **data}
-        return data
-
-    @model_validator(mode="before")
-    @classmethod
-    def _older_bundles_classify_or_give_values(cls, data: Any) -> Any:
-        if isinstance(data, dict):
-            return {"task": "value" if data.get("ending") == "value" else "classify", **data}
-        return data
+    def _older_bundles_say_less(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        task = "value" if data.get("ending") == "value" else "classify"
+        alike = {"score_precision": data["precision"]} if "precision" in data else {}
+        return {"task": task, **alike, **data}
 
     @model_validator(mode="after")
     def _one_label_per_class(self) -> Self:
@@ -217,8 +216,8 @@ class Manifest(Part):
     @model_validator(mode="after")
     def _files_are_those_of_a_bundle(self) -> Self:
         if not {*NEEDED} <= {*self.files, MANIFEST} <= {*FILES} or MANIFEST in self.files:
-            needed = ", ".join(sorted({*NEEDED} - {MANIFEST}))
-            raise ValueError(f"files must be {needed}, and {HEAD_GRAPH}, {SOURCE_GRAPH}, {', '.join(FORMS)} or not")
+            needed, others = (", ".join(names) for names in (sorted({*NEEDED} - {MANIFEST}), OPTIONAL))
+            raise ValueError(f"files must be {needed}, and {others} or not")
         if self.free_size is not None and SOURCE_GRAPH not in self.files:
             raise ValueError(f"a bundle of any size needs {SOURCE_GRAPH}")
         return self

@@ -1,5 +1,6 @@
 """Small networks with known weights, and their bundles."""
 
+import functools
 import importlib.util
 import platform
 import shutil
@@ -200,6 +201,13 @@ def symmetric_int8(make_tiny, pictures, tmp_path_factory):
 def oracle():
     """The method, written a second time."""
     return load(Path(__file__).with_name("oracle.py")).Oracle
+
+
+@pytest.fixture(scope="session")
+def several(tmp_path_factory):
+    """Exports a model of several inputs by its name in `MODELS`, once."""
+    export = load(Path(__file__).with_name("several_inputs.py")).export
+    return functools.cache(lambda name: export(name, tmp_path_factory.mktemp(name)))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from fusioncam.export.batch.batch_axis import REMEDY
 from fusioncam.export.batch.dynamic import quantise_by_image
 from fusioncam.export.batch.search import LostBatchError, free_batch
 from fusioncam.export.gradient import dims
-from fusioncam.export.reading.shapes import measure, noise
+from fusioncam.export.reading.shapes import feeds_of, measure
 from fusioncam.export.sessions import CannotRunError, run
 from fusioncam.kernels.arrays import Array, Float64Array
 
@@ -29,8 +29,8 @@ def with_any_batch(model: ir.Model, batch: int | None) -> ir.Model:
     """Return a model with a free batch axis, its tensors measured.
 
     Args:
-        model: A model with one input, its only output the class scores; it is changed.
-        batch: The size of the batch that its input declares, or None for any.
+        model: A model whose inputs all have a row for each picture, its only output the class scores; it is changed.
+        batch: The size of the batch that its inputs declare, or None for any.
 
     Returns:
         The model, or one that computes the same, which takes any batch; see `measure`.
@@ -51,8 +51,8 @@ def with_any_batch(model: ir.Model, batch: int | None) -> ir.Model:
                 return model
     except CannotRunError as error:
         failure = error
-    image = fixed.graph.inputs[0]
-    image.shape = ir.Shape([1, *list(image.shape or ())[1:]])
+    for value in fixed.graph.inputs:
+        value.shape = ir.Shape([1, *list(value.shape or ())[1:]])
     try:
         _free(fixed, 1)
     except LostBatchError as error:
@@ -87,7 +87,7 @@ def _free(model: ir.Model, batch: int) -> None:
         measure(model)
         held = model.clone()
         quantise_by_image(held)  # as the bundle's graphs will
-        freed = _rows(run(held, {"image": noise(held, len(reference))})[0])
+        freed = _rows(run(held, feeds_of(held, len(reference)))[0])
     except ModelError as error:
         named = NODE.search(str(error))
         where = f" at node {named[2]!r} ({named[1]})" if named else ""
@@ -101,8 +101,8 @@ def _free(model: ir.Model, batch: int) -> None:
 
 def _each_alone(model: ir.Model, batch: int) -> Float64Array:
     """Return the outputs of the model of fixed batch for noise pictures, a row for each."""
-    pictures = noise(model, 2 * batch)
-    halves = [run(model, {"image": pictures[i : i + batch]})[0] for i in (0, batch)]
+    feeds = feeds_of(model, 2 * batch)
+    halves = [run(model, {n: rows[i : i + batch] for n, rows in feeds.items()})[0] for i in (0, batch)]
     if halves[0].shape[:1] != (batch,):
         raise ModelError(f"the model makes {halves[0].shape} of a batch of {batch}; {REMEDY}")
     return np.concatenate([_rows(h) for h in halves])

@@ -5,7 +5,7 @@ above all a batch of one, so the places are searched for: a wrong choice is give
 mix the images of the batch, or could not take more of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -43,7 +43,7 @@ STEPS_PER_NODE = 200  # of the search, at most
 
 
 def free_batch(model: ir.Model) -> None:
-    """Free the first dimension of the one input.
+    """Free the first dimension of the inputs, which all have a row for each picture.
 
     On the way of the batch, Reshape gets -1, and operands that are made without the image are repeated for every image
     where one row does not serve all. The shapes of all tensors must be known; only those of constants are kept.
@@ -54,20 +54,20 @@ def free_batch(model: ir.Model) -> None:
     graph = model.graph
     image = graph.inputs[0]
     batch = shape_of(image)[0]
-    passages = _search(list(graph), image, graph.outputs[0], batch)
+    passages = _search(list(graph), graph.inputs, graph.outputs[0], batch)
     op = Ops(graph, "batch")
     for node, passage in passages.items():
         _free_node(op, node, passage, batch, image)
-    assert image.shape is not None
-    image.shape = ir.Shape(["N", *list(image.shape)[1:]])
+    for value in graph.inputs:
+        value.shape = ir.Shape(["N", *shape_of(value)[1:]])
     for value in (o for node in graph for o in node.outputs):
         value.shape = None  # it was that of the fixed batch, and onnxruntime would hold the model to it
     graph.sort()
 
 
-def _search(nodes: list[ir.Node], image: ir.Value, output: ir.Value, batch: int) -> dict[ir.Node, Passage]:
+def _search(nodes: list[ir.Node], inputs: Iterable[ir.Value], output: ir.Value, batch: int) -> dict[ir.Node, Passage]:
     """Return the passage of the batch through every node that it comes into."""
-    places: dict[ir.Value, Place] = {image: FRONT}
+    places: dict[ir.Value, Place] = dict.fromkeys(inputs, FRONT)
     taken: list[Passage | None] = [None] * len(nodes)
     open_choices: list[tuple[int, list[Passage], dict[ir.Value, Place]]] = []
     deepest, complaint, remedy = -1, "", ""

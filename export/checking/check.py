@@ -1,6 +1,7 @@
 """The check of a bundle against its source: equal logits, a gradient like central differences, little drift."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from onnxruntime import InferenceSession
 
 from fusioncam.drift import Drift
 from fusioncam.errors import BundleError, FusionCamError, ModelError, UsageError
+from fusioncam.export.bundle import read_frozen
 from fusioncam.export.checking.gradient import compare_gradient
 from fusioncam.export.checking.source import open_exact, source_outputs
 from fusioncam.export.checking.targets import compare_targets
@@ -21,6 +23,7 @@ from fusioncam.export.random_pictures import pictures
 from fusioncam.export.reading.shapes import IS_RANDOM, repeats
 from fusioncam.export.sessions import failing_as
 from fusioncam.export.single.verify import compare_variants, logits_of_single
+from fusioncam.further_inputs import drawn
 from fusioncam.kernels.arrays import Array
 from fusioncam.manifest import (
     EXPLAIN_GRAPH,
@@ -111,7 +114,7 @@ def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Findi
     """
     images = pictures(manifest, 3)
     optimize = not any(node.op_type in ROUNDING for node in ir.load(bundle / EXPLAIN_GRAPH).graph)
-    expected = source_outputs(manifest, source, images, optimize)
+    expected = source_outputs(manifest, source, images, optimize, read_frozen(bundle))
     if manifest.form.scored:
         head = open_exact(bundle / HEAD_GRAPH, optimize) if manifest.has_head else None
         return compare_targets(*_open(bundle, manifest, optimize), head, manifest, images, expected)
@@ -124,18 +127,16 @@ def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Findi
     rounding = manifest.source.rounding + (SIGMOID_DIGITS * abs(manifest.source.scale) if closing else 0.0)
     findings = []
     explain, score = _open(bundle, manifest, optimize)
+    ask = partial(output_of, form=manifest.form, images=images, others=drawn(manifest.inputs, len(images)))
     logits_by_graph = {
-        SCORE_GRAPH: (output_of(score, manifest.form, images), manifest.score_precision),
-        EXPLAIN_GRAPH: (output_of(explain, manifest.form, images), manifest.precision),
+        SCORE_GRAPH: (ask(score), manifest.score_precision),
+        EXPLAIN_GRAPH: (ask(explain), manifest.precision),
     }
     if manifest.has_head:
         logits_by_graph[HEAD_GRAPH] = (_unmasked(bundle, manifest, images, optimize), manifest.precision)
     if manifest.has_single:
         logits_by_graph[SINGLE_GRAPH] = (logits_of_single(bundle, images, optimize), manifest.precision)
-    again = {
-        name: output_of(graph, manifest.form, images)
-        for name, graph in ((SCORE_GRAPH, score), (EXPLAIN_GRAPH, explain))
-    }
+    again = {SCORE_GRAPH: ask(score), EXPLAIN_GRAPH: ask(explain)}
     for name, (logits, precision) in logits_by_graph.items():
         if name in again and not repeats(logits, again[name]):
             findings.append(Finding(f"{name} {IS_RANDOM}", 1.0, 0.0))
@@ -159,7 +160,11 @@ def _unmasked(bundle: Path, manifest: Manifest, images: Array, optimize: bool) -
     """Return the logits (N, classes) of the head under masks of ones."""
     head = open_exact(bundle / HEAD_GRAPH, optimize)
     masks = np.ones((2, 1, *manifest.layer.grid), np.float32)
-    return np.concatenate([head.run(["logits"], {"image": x[None], "masks": masks})[0][1:] for x in images])
+    others, rows = drawn(manifest.inputs, len(images)), []
+    for n, x in enumerate(images):
+        feeds = {"image": x[None], "masks": masks, **{name: values[n : n + 1] for name, values in others.items()}}
+        rows.append(head.run(["logits"], feeds)[0][1:])
+    return np.concatenate(rows)
 
 
 def _rounded_logits(logits: Array, exact: Array) -> Finding:
@@ -176,9 +181,9 @@ def _open(bundle: Path, manifest: Manifest, optimize: bool = True) -> tuple[Infe
         score = rounding_session(bundle / SCORE_GRAPH) if halved else open_exact(bundle / SCORE_GRAPH, optimize)
     except ModelError as error:
         raise BundleError(f"{error}; export the model again") from error
-    targets = [t.name for t in manifest.form.targets]
-    promised = {EXPLAIN_GRAPH: ["image", *targets], SCORE_GRAPH: ["image", *targets * manifest.form.scored]}
+    inputs, targets = ["image", *(i.tensor for i in manifest.inputs)], [t.name for t in manifest.form.targets]
+    promised = {EXPLAIN_GRAPH: [*inputs, *targets], SCORE_GRAPH: [*inputs, *targets * manifest.form.scored]}
     for graph, name in ((explain, EXPLAIN_GRAPH), (score, SCORE_GRAPH)):
-        if (inputs := [i.name for i in graph.get_inputs()]) != promised[name]:
-            raise BundleError(f"{bundle / name} takes {inputs} in place of {promised[name]}; export the model again")
+        if (taken := [i.name for i in graph.get_inputs()]) != promised[name]:
+            raise BundleError(f"{bundle / name} takes {taken} in place of {promised[name]}; export the model again")
     return explain, score

@@ -1,7 +1,7 @@
 """The check of a bundle's gradient against central differences of the graph after the layer."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from fusioncam.export.random_pictures import pictures
 from fusioncam.export.sessions import open_session, session
 from fusioncam.export.targets.probes import checked_targets, probe_targets
 from fusioncam.forms import SCORES, Form
+from fusioncam.further_inputs import FurtherInput, drawn
 from fusioncam.kernels.arrays import Array, Size
 from fusioncam.manifest import EXPLAIN_GRAPH, HEAD_GRAPH, PLACES, Layer, Manifest
 
@@ -34,7 +35,7 @@ def compare_gradient(bundle: Path, manifest: Manifest) -> list[Finding]:
     derivative at such a point. Where tensors are quantised the gradient goes straight through, so the graph without
     rounding is compared: differences would see a staircase.
     """
-    head = _head(bundle, manifest, pictures(manifest, 1))
+    head = _head(bundle, manifest, {"image": pictures(manifest, 1), **drawn(manifest.inputs, 1)})
     rng = np.random.default_rng(1)
     noise = BLUR * head.tensor.astype(np.float64).std() * rng.normal(size=head.tensor.shape)
     generic = (head.tensor + noise).astype(head.tensor.dtype)
@@ -85,24 +86,31 @@ def _disagreement(
 def _matters(bundle: Path, manifest: Manifest) -> bool:
     """Return whether the layer matters: some gradient is not zero, or all are zero since the output is saturated."""
     images = pictures(manifest, 2)
-    if any(g.any() for g in gradients(open_session(bundle / EXPLAIN_GRAPH), images, manifest.form)):
+    explain = open_session(bundle / EXPLAIN_GRAPH)
+    if any(g.any() for g in gradients(explain, images, manifest.form, manifest.inputs)):
         return True
     head = open_session(bundle / HEAD_GRAPH) if manifest.has_head else None
-    return head is not None and minds_masks(head, images, manifest.form, manifest.layer.grid)
+    return head is not None and minds_masks(head, images, manifest.form, manifest.layer.grid, manifest.inputs)
 
 
-def minds_masks(head: InferenceSession, images: Array, form: Form, grid: Size) -> bool:
+def minds_masks(
+    head: InferenceSession, images: Array, form: Form, grid: Size, further: Sequence[FurtherInput] = ()
+) -> bool:
     """Return whether the scores of some picture change where the layer is set to zero or negated."""
     masks = np.stack([np.full((1, *grid), factor, np.float32) for factor in (1, 0, -1)])
     told = [{}] if not form.scored else [t for t in probe_targets(form, 1) if t.get("class_index", 0) >= 0]
-    feeds = ({"image": x[None], "masks": masks, **targets} for x in images for targets in told)
+    others = {"masks": masks, **drawn(further, 1)}
+    feeds = ({"image": x[None], **others, **targets} for x in images for targets in told)
     return any(np.ptp(head.run(None, each)[0], axis=0).any() for each in feeds)
 
 
-def gradients(explain: InferenceSession, images: Array, form: Form) -> Iterator[Array]:
+def gradients(
+    explain: InferenceSession, images: Array, form: Form, further: Sequence[FurtherInput] = ()
+) -> Iterator[Array]:
     """Yield the gradients (N, K, h, w) of pictures (N, C, H, W), target by target, that of the top class first."""
+    feeds = {"image": images, **drawn(further, len(images))}
     for targets in probe_targets(form, len(images)):
-        yield explain.run(["gradients"], {"image": images, **targets})[0]
+        yield explain.run(["gradients"], {**feeds, **targets})[0]
 
 
 class _Run(NamedTuple):
@@ -142,8 +150,8 @@ class _Head:
         return _Run(output, scores[0] if scores else output[:, targets["class_index"][0]], g)
 
 
-def _head(bundle: Path, manifest: Manifest, image: Array) -> _Head:
-    """Cut the explain graph at its layer."""
+def _head(bundle: Path, manifest: Manifest, picture: Mapping[str, Array]) -> _Head:
+    """Cut the explain graph at its layer; `picture` holds the inputs of one picture."""
     model, layer, form = ir.external_data.load_to_model(ir.load(bundle / EXPLAIN_GRAPH)), manifest.layer, manifest.form
     graph = model.graph
     quantised = leave_out_rounding(graph)
@@ -152,15 +160,14 @@ def _head(bundle: Path, manifest: Manifest, image: Array) -> _Head:
         raise BundleError(f"{bundle / EXPLAIN_GRAPH} has no tensor {layer.name!r}; export the model again")
     outputs = [o for o in graph.outputs if o.name in (form.output.name, SCORES, "gradients")]
     graph.outputs[:] = [tensor]
-    feeds: dict[str, Array] = {"image": image, **form.placeholders(1)}
-    value = np.asarray(session(model).run(None, feeds)[0])
+    value = np.asarray(session(model).run(None, {**picture, **form.placeholders(1)})[0])
     graph.outputs[:] = outputs
     layer_input = ir.Value(name="layer", type=tensor.type, shape=tensor.shape)
     tensor.replace_all_uses_with(layer_input)
     graph.inputs.append(layer_input)
     passes.RemoveUnusedNodesPass()(model)
     graph.inputs[:] = [i for i in graph.inputs if i.uses()]
-    return _Head(session(model), value, {"image": image}, quantised, form, layer.roles.index("N"))
+    return _Head(session(model), value, picture, quantised, form, layer.roles.index("N"))
 
 
 def _as_tensor(direction: Array, layer: Layer, tensor: Array) -> Array:

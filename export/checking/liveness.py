@@ -10,6 +10,7 @@ from fusioncam.export.model import CanonicalModel
 from fusioncam.export.random_pictures import patchwork
 from fusioncam.export.reading.shapes import noise
 from fusioncam.export.sessions import session
+from fusioncam.further_inputs import drawn
 from fusioncam.kernels.arrays import Float32Array
 
 NOTHING = "nothing of it reaches the scores: "
@@ -35,14 +36,14 @@ def why_dead(canonical: CanonicalModel, candidate: Candidate, gradient: bool = T
         return f"{NOTHING}the logits do not change without it" if changes is False else None
     graph = explain_graph(canonical.model, candidate.name, candidate.layout, scoring=canonical.scoring)
     unknown = False
-    for gradient_of_target in gradients(session(graph), images, canonical.form):
+    for gradient_of_target in gradients(session(graph), images, canonical.form, canonical.further):
         known = np.isfinite(gradient_of_target)
         unknown |= not known.all()
         if gradient_of_target[known].any():
             return None
     if unknown:
         return "its gradient is not finite"
-    logits = session(canonical.model).run(None, {"image": images})[0]
+    logits = session(canonical.model).run(None, {"image": images, **drawn(canonical.further, len(images))})[0]
     same = np.ptp(logits, axis=0).max() == 0
     if not same and _changes(canonical, candidate, images):
         return None  # the output is saturated, as a sigmoid is far from zero
@@ -60,4 +61,6 @@ def _pictures(canonical: CanonicalModel) -> Float32Array:
 def _changes(canonical: CanonicalModel, candidate: Candidate, images: Float32Array) -> bool | None:
     """Return whether the logits change with the layer set to zero or negated; None where the layer takes no masks."""
     head = head_graph(canonical.model, candidate.name, candidate.layout, canonical.precision, canonical.scoring)
-    return None if head is None else minds_masks(session(head), images, canonical.form, candidate.layout.grid)
+    if head is None:
+        return None
+    return minds_masks(session(head), images, canonical.form, candidate.layout.grid, canonical.further)

@@ -1,6 +1,6 @@
 """The source of a bundle, run as its bundle's graphs are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +10,31 @@ from fusioncam.errors import ModelError
 from fusioncam.export.reading.file import read_model
 from fusioncam.export.reading.shapes import element_type
 from fusioncam.export.sessions import failing_as, open_session, run_session
+from fusioncam.further_inputs import drawn
 from fusioncam.kernels.arrays import Array
 from fusioncam.manifest import Manifest
 
 
-def source_outputs(manifest: Manifest, source: Path, images: Array, optimize: bool = True) -> Array:
+def source_outputs(
+    manifest: Manifest, source: Path, images: Array, optimize: bool = True, frozen: Mapping[str, Array] | None = None
+) -> Array:
     """Return the outputs of the source for (N, C, H, W) float32 pictures, each seen by itself.
 
     Those of a vector are (N, classes), other outputs have the axes of the source; all are float64.
+
+    Args:
+        manifest: The bundle's.
+        source: The model.
+        images: The pictures. Further inputs get the rows of `drawn`.
+        optimize: Whether onnxruntime may change the graph.
+        frozen: Values of inputs that the bundle has frozen, by name.
     """
-    return source_runner(manifest, source, optimize)(images)
+    return source_runner(manifest, source, optimize, frozen)(images)
 
 
-def source_runner(manifest: Manifest, source: Path, optimize: bool = True) -> Callable[[Array], Array]:
+def source_runner(
+    manifest: Manifest, source: Path, optimize: bool = True, frozen: Mapping[str, Array] | None = None
+) -> Callable[[Array], Array]:
     """Open the source; return the function that gives its outputs for pictures, see `source_outputs`."""
     model = _open_source(manifest, source, optimize)
     image_input = next((i for i in model.get_inputs() if i.name == manifest.source.input), None)
@@ -35,13 +47,14 @@ def source_runner(manifest: Manifest, source: Path, optimize: bool = True) -> Ca
 
     def outputs_of(images: Array) -> Array:
         images = _of_type(np.moveaxis(images, 1, axis), image_input.type)
-        rows = []
-        for image in images:
-            repeated = np.repeat(image[None], batch, axis=0)
+        others, rows = drawn(manifest.inputs, len(images)), []
+        for n, image in enumerate(images):
+            of_picture = {image_input.name: image, **{each.name: others[each.tensor][n] for each in manifest.inputs}}
+            feeds = {name: np.repeat(row[None], batch, axis=0) for name, row in of_picture.items()}
             with failing_as(
                 lambda why: ModelError(f"{source} does not run as the bundle's source did: {why}"), passing=()
             ):
-                (outputs,) = run_session(model, [manifest.source.output], {image_input.name: repeated})
+                (outputs,) = run_session(model, [manifest.source.output], {**feeds, **(frozen or {})})
                 rows.append(outputs[0] if manifest.form.scored else outputs.reshape(batch, -1)[0])
         return np.asarray(rows, np.float64)
 

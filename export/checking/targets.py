@@ -8,6 +8,7 @@ from fusioncam.export.precision.drift import LOGIT_TOLERANCE, Finding, output_of
 from fusioncam.export.readers import reader_named
 from fusioncam.export.reading.shapes import IS_RANDOM, repeats
 from fusioncam.forms import CONFIDENCES, SCORES, Form
+from fusioncam.further_inputs import drawn
 from fusioncam.kernels.arrays import Array, Float64Array
 from fusioncam.manifest import EXPLAIN_GRAPH, HEAD_GRAPH, SCORE_GRAPH, Manifest
 
@@ -34,7 +35,8 @@ def compare_targets(
         source: Outputs of the source for them.
     """
     form, targets = manifest.form, random_targets(manifest.form, len(images))
-    output = output_of(explain, form, images)
+    others = drawn(manifest.inputs, len(images))
+    output = output_of(explain, form, images, others)
     findings = [Finding(f"output of {EXPLAIN_GRAPH} equals the source's", *_off_source(output, manifest, source))]
     scores, confidences = compute_scores(manifest, output, targets)
     scale = 1.0 if form.kind == "embedding" else float(np.abs(output).max()) or 1.0
@@ -56,14 +58,16 @@ def compare_targets(
             )
 
     names = [SCORES, CONFIDENCES]
-    compare(EXPLAIN_GRAPH, explain.run(names, {"image": images, **targets}), manifest.precision)
+    compare(EXPLAIN_GRAPH, explain.run(names, {"image": images, **others, **targets}), manifest.precision)
     half = images.astype(np.float16) if score.get_inputs()[0].type == "tensor(float16)" else images
-    compare(SCORE_GRAPH, found := score.run(names, {"image": half, **targets}), manifest.score_precision)
-    if not repeats(found[0], score.run(names, {"image": half, **targets})[0]):
+    feeds = {"image": half, **others, **targets}
+    compare(SCORE_GRAPH, found := score.run(names, feeds), manifest.score_precision)
+    if not repeats(found[0], score.run(names, feeds)[0]):
         findings.append(Finding(f"{SCORE_GRAPH} {IS_RANDOM}", 1.0, 0.0))
     if head is not None:
         masks = np.ones((2, 1, *manifest.layer.grid), np.float32)
-        unmasked = head.run(names, {"image": images[:1], "masks": masks, **targets})
+        first = {name: rows[:1] for name, rows in others.items()}
+        unmasked = head.run(names, {"image": images[:1], "masks": masks, **first, **targets})
         compare(HEAD_GRAPH, [each[:1] for each in unmasked], manifest.precision, slice(1))
     return findings
 

@@ -10,8 +10,10 @@ from onnxruntime import OrtValue
 from fusioncam.export.endings.ranks import WEIGHTED
 from fusioncam.export.gradient import ancestors
 from fusioncam.export.random_pictures import patchwork
+from fusioncam.export.reading.further_inputs import further_inputs
 from fusioncam.export.reading.shapes import arrays
 from fusioncam.export.sessions import running, session
+from fusioncam.further_inputs import drawn
 from fusioncam.kernels.arrays import Array
 
 MOST_NODES = 500
@@ -94,8 +96,10 @@ def tail_of(model: ir.Model, batch: int) -> Tail:
     try:
         runner = session(model, optimize=False)
         with running(batch):
-            for images in _pictures(graph.inputs[0], batch):
-                results = runner.run_with_ort_values(None, {"image": OrtValue.ortvalue_from_numpy(images)})
+            for n, images in enumerate(_pictures(graph.inputs[0], batch)):
+                feeds = {"image": images, **drawn(further_inputs(model), batch, n)}
+                held = {name: OrtValue.ortvalue_from_numpy(array) for name, array in feeds.items()}
+                results = runner.run_with_ort_values(None, held)
                 rows.append(arrays({v: r for v, r in zip(values, results, strict=True) if r.is_tensor()}))
     finally:
         graph.outputs[:] = [output]

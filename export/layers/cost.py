@@ -9,7 +9,7 @@ import onnx_ir as ir
 from fusioncam.export.gradient import dims
 from fusioncam.export.layers.choice import Candidate
 from fusioncam.export.model import CanonicalModel
-from fusioncam.export.reading.shapes import noise
+from fusioncam.export.reading.shapes import feeds_of
 from fusioncam.export.sessions import session
 from fusioncam.manifest import CHUNK
 
@@ -27,7 +27,7 @@ class Cost:
 
 def seconds_per_pass(canonical: CanonicalModel) -> float:
     """Measure one pass of the model in a chunk: the quicker of two runs after a warm-up."""
-    model, feeds = session(canonical.model), {"image": noise(canonical.model, CHUNK)}
+    model, feeds = session(canonical.model), feeds_of(canonical.model, CHUNK)
     times = []
     for _ in range(3):
         start = time.perf_counter()

@@ -7,8 +7,10 @@ import numpy as np
 import onnx_ir as ir
 
 from fusioncam.errors import ImageError, UsageError
+from fusioncam.export.reading.further_inputs import further_inputs
 from fusioncam.export.sessions import session
 from fusioncam.forms import Form
+from fusioncam.further_inputs import drawn
 from fusioncam.kernels.arrays import Array, Float32Array
 from fusioncam.kernels.masks import MaskMaker
 from fusioncam.kernels.reference import places_of
@@ -35,8 +37,9 @@ def masked_pictures(
     """
     model = session(explain)
     shape = [d for d in list(explain.graph.inputs[0].shape or ())[1:] if isinstance(d, int)]
+    others = {**form.placeholders(1), **drawn(further_inputs(explain), 1)}
     for _, x in checked_photos(photos, shape):
-        feeds = {"image": x[None], **form.placeholders(1)}
+        feeds = {"image": x[None], **others}
         yield _batch(x, np.asarray(model.run(["activations"], feeds)[0][0]))
 
 

@@ -11,6 +11,7 @@ from fusioncam.drift import NEAR, Drift, MethodDrift
 from fusioncam.export.precision.calibration_batches import Photo
 from fusioncam.export.targets.probes import usual_target
 from fusioncam.forms import CONFIDENCES, SCORES, Form
+from fusioncam.further_inputs import drawn
 from fusioncam.kernels import reference, rescoring
 from fusioncam.kernels.arrays import Array, IndexArray
 from fusioncam.kernels.masks import MaskMaker
@@ -80,14 +81,26 @@ class Finding:
         return self.within or self.accepted
 
 
-def output_of(graph: InferenceSession, form: Form, images: Array) -> Array:
-    """Return the normal form (N, ...) of pictures (N, C, H, W), by a graph that gives it."""
-    feeds = {"image": _pixels(graph, images)}
-    if len(graph.get_inputs()) > 1:
-        feeds |= form.placeholders(len(images))
+def output_of(graph: InferenceSession, form: Form, images: Array, others: Mapping[str, Array] | None = None) -> Array:
+    """Return the normal form (N, ...) of pictures (N, C, H, W), by a graph that gives it.
+
+    Args:
+        graph: The session.
+        form: The tensors of targets.
+        images: The pictures.
+        others: Further inputs by tensor: a row for each picture, or one for all.
+    """
+    names = {i.name for i in graph.get_inputs()}
+    feeds = {"image": _pixels(graph, images), **repeated(others or {}, len(images))}
+    feeds |= {name: rows for name, rows in form.placeholders(len(images)).items() if name in names}
     options = RunOptions()
     options.only_execute_path_to_fetches = True  # without the gradient
     return np.asarray(graph.run([form.output.name], feeds, options)[0])
+
+
+def repeated(rows: Mapping[str, Array], count: int) -> dict[str, Array]:
+    """Return inputs for so many pictures, those of one row repeated."""
+    return {name: np.repeat(array, count, axis=0) if len(array) == 1 else array for name, array in rows.items()}
 
 
 def _pixels(graph: InferenceSession, images: Array) -> Array:
@@ -108,10 +121,15 @@ class Question:
     manifest: Manifest
     targets: Mapping[str, Array]
 
+    @property
+    def others(self) -> dict[str, Array]:
+        """Return the further inputs, of one row."""
+        return drawn(self.manifest.inputs, 1)
+
     def ask(self, graph: InferenceSession, images: Array) -> tuple[Array, Array]:
         """Return the score and the confidence of the target, both (N,), for pictures (N, C, H, W)."""
         if not self.manifest.form.scored:
-            logits, (c,) = output_of(graph, self.manifest.form, images), self.targets["class_index"]
+            logits, (c,) = output_of(graph, self.manifest.form, images, self.others), self.targets["class_index"]
             return logits[:, c], reference.probabilities(logits, self.manifest.ending)[:, c]
         names = {i.name for i in graph.get_inputs()}
         crosswise = graph.get_outputs()[0].name == SCORES
@@ -119,7 +137,8 @@ class Question:
         told = {n: np.repeat(v, rows, axis=0) for n, v in self.targets.items() if n in names}
         options = RunOptions()
         options.only_execute_path_to_fetches = True
-        found = graph.run([SCORES, CONFIDENCES], {"image": _pixels(graph, images), **told}, options)
+        feeds = {"image": _pixels(graph, images), **told, **repeated(self.others, len(images))}
+        found = graph.run([SCORES, CONFIDENCES], feeds, options)
         return found[0].reshape(-1), found[1].reshape(-1)
 
     def masked_scores(self, graph: InferenceSession, masks: MaskMaker, channels: IndexArray, image: Array) -> Array:
@@ -135,9 +154,9 @@ class Question:
 
 def usual_question(explain: InferenceSession, manifest: Manifest, image: Array) -> Question:
     """Return the target that maps of a picture (C, H, W) are compared for, see `usual_target`."""
-    form = manifest.form
-    output = output_of(explain, form, image[None])[0]
-    mirrored = output_of(explain, form, image[None, ..., ::-1])[0] if form.kind == "embedding" else output
+    form, others = manifest.form, drawn(manifest.inputs, 1)
+    output = output_of(explain, form, image[None], others)[0]
+    mirrored = output_of(explain, form, image[None, ..., ::-1], others)[0] if form.kind == "embedding" else output
     return Question(manifest, usual_target(form, output, mirrored, manifest.ending))
 
 
@@ -200,7 +219,9 @@ def _correlations(
     """Return r by method on one picture."""
     question = usual_question(explain, manifest, image)
     parts = ["activations", *["gradients"] * manifest.gradient]
-    activations, *gradients = (a[0] for a in explain.run(parts, {"image": image[None], **question.targets}))
+    activations, *gradients = (
+        a[0] for a in explain.run(parts, {"image": image[None], **question.others, **question.targets})
+    )
     masks = MaskMaker(activations, image)
     live = np.flatnonzero(~masks.zero & ~masks.constant)
     int8 = manifest.score_precision == "int8"

@@ -23,9 +23,11 @@ from onnxscript.rewriter.rules.common import (
 
 from fusioncam.errors import ModelError, UsageError
 from fusioncam.export.gradient import Ops
+from fusioncam.export.reading.further_inputs import further_inputs
 from fusioncam.export.reading.load import fold
 from fusioncam.export.sessions import failing_as, quiet, session
 from fusioncam.files import temporary_folder
+from fusioncam.further_inputs import drawn
 from fusioncam.kernels.arrays import Array
 
 Batches = Callable[[], Iterable[Array]]
@@ -99,6 +101,7 @@ def _outputs(node: ir.Node) -> int:
 
 def _ranges(model: ir.Model, batches: Batches) -> dict[str, Range]:
     """Return the least and greatest value of every tensor over all pictures; the graph finds them, batch by batch."""
+    further = further_inputs(model)
     with temporary_folder() as folder:
         path = folder / "model.onnx"
         onnx.save(ir.to_proto(model), path)
@@ -109,7 +112,7 @@ def _ranges(model: ir.Model, batches: Batches) -> dict[str, Range]:
             calibrate_method=CalibrationMethod.MinMax,
         )
         for batch in batches():
-            feeds = iter([{"image": batch}, None])
+            feeds = iter([{"image": batch, **drawn(further, len(batch))}, None])
             calibrator.collect_data(SimpleNamespace(get_next=feeds.__next__))
         data = calibrator.compute_data()
     ends = {name: value.range_value for name, value in data.data.items()}
@@ -238,10 +241,12 @@ def _as_rounded(op: Ops, x: ir.Value | None, rounded: ir.Value | None) -> ir.Val
 def _means(errors: ir.Model, batches: Batches) -> list[Array]:
     passes.RemoveUnusedNodesPass()(errors)
     errors.graph.sort()
-    model, count = session(errors), 0
+    model, count, further = session(errors), 0, further_inputs(errors)
     sums: list[Array] = []
     for batch in batches():
-        weighted = [len(batch) * m.astype(np.float64) for m in model.run(None, {"image": batch})]
+        weighted = [
+            len(batch) * m.astype(np.float64) for m in model.run(None, {"image": batch, **drawn(further, len(batch))})
+        ]
         sums = [a + b for a, b in zip(sums, weighted, strict=True)] if sums else weighted
         count += len(batch)
     return [s / count for s in sums]

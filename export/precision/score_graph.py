@@ -13,6 +13,7 @@ from fusioncam.export.gradient import CARRY_NO_GRADIENT, Ops, reads
 from fusioncam.export.model import CanonicalModel
 from fusioncam.export.precision.drift import EXACT, Finding
 from fusioncam.export.precision.quantise import Batches, Range, in_int8
+from fusioncam.export.reading.further_inputs import further_inputs
 from fusioncam.export.reading.shapes import QUANTISERS
 from fusioncam.export.sessions import failing_as, quiet, session
 from fusioncam.manifest import ScorePrecision
@@ -99,8 +100,9 @@ def _in_float16(model: ir.Model) -> ir.Model:
         with quiet():
             # Nothing is held back in float32: Min, Max and TopK, which the library would hold back, take float16 at the
             # opset of a canonical model, and where two of them share an input it would name two casts alike.
+            kept = [str(model.graph.outputs[0].name), *(each.tensor for each in further_inputs(model))]
             proto = _converter().convert_float_to_float16(
-                proto, keep_io_types=[str(model.graph.outputs[0].name)], disable_shape_infer=True, op_block_list=[]
+                proto, keep_io_types=kept, disable_shape_infer=True, op_block_list=[]
             )
         converted: ir.Model = ir.from_proto(proto)
         session(converted, optimize=False)

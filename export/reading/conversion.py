@@ -9,8 +9,9 @@ from google.protobuf.message import EncodeError
 
 from fusioncam.errors import ModelError
 from fusioncam.export.gradient import dims
+from fusioncam.export.reading.further_inputs import further_inputs
 from fusioncam.export.reading.load import Conversion
-from fusioncam.export.reading.shapes import noise, repeats
+from fusioncam.export.reading.shapes import feeds_of, repeats
 from fusioncam.export.sessions import open_session, run_session, session
 from fusioncam.kernels.arrays import Array
 
@@ -37,11 +38,11 @@ def compare_conversion(model: ir.Model, conversion: Conversion, input_name: str,
     assert fed is not None
     alive = {v: None for node in graph for v in node.outputs}
     watched = {name: v for name, v in conversion.rewritten.items() if v in alive}
-    pixels = noise(model, dims(graph.inputs[0])[0] or 1)  # some take one only, whatever they say
-    image = str(graph.inputs[0].name)
+    feeds = feeds_of(model, dims(graph.inputs[0])[0] or 1)  # some take one only, whatever they say
     values = list(dict.fromkeys([fed, *watched.values()]))
-    ours = dict(zip(values, _values(model, values, {image: pixels}), strict=True))
-    theirs = _source_values(conversion.source, list(watched), {input_name: ours[fed]})
+    ours = dict(zip(values, _values(model, values, feeds), strict=True))
+    others = {each.name: feeds[each.tensor] for each in further_inputs(model)}
+    theirs = _source_values(conversion.source, list(watched), {input_name: ours[fed], **others})
     for name, expected in zip(watched, theirs, strict=True):
         if not _equal(expected, ours[watched[name]]):
             node = next(n for n in conversion.source.graph.node if name in n.output)

@@ -4,7 +4,7 @@ So do a signal (N, C, L) and a volume or a video (N, C, D, H, W).
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +12,12 @@ import onnx_ir as ir
 
 from fusioncam.errors import ModelError, UsageError
 from fusioncam.export.gradient import Ops
+from fusioncam.export.reading.further_inputs import attach, common_batch, describe, picture_input
 from fusioncam.export.reading.shapes import BRIGHTEST
 from fusioncam.export.sessions import run
 from fusioncam.free_size import sides
-from fusioncam.kernels.arrays import Size
+from fusioncam.further_inputs import FurtherInput, drawn
+from fusioncam.kernels.arrays import Array, Size
 from fusioncam.manifest import PLACES, WHOLE_NUMBERS
 from fusioncam.preprocessing import KINDS
 
@@ -91,7 +93,14 @@ class _Reading:
         return axes
 
 
-def take_image(model: ir.Model, size: Size | None, side: int | None = None, layout: str | None = None) -> ImageInput:
+def take_image(
+    model: ir.Model,
+    size: Size | None,
+    side: int | None = None,
+    layout: str | None = None,
+    picture: ir.Value | None = None,
+    defaults: Mapping[str, Array] | None = None,
+) -> ImageInput:
     """Put a float32 NCHW input named `image` in front; for whole numbers it is rounded.
 
     Args:
@@ -99,25 +108,30 @@ def take_image(model: ir.Model, size: Size | None, side: int | None = None, layo
         size: (H, W), for a model that leaves them open.
         side: What is taken for an open H or W where `size` is not given.
         layout: One of `LAYOUTS`, for a model whose shapes do not say which axis holds the channels.
+        picture: The input that is explained, by default `picture_input`; further inputs keep their own types.
+        defaults: Values of optional inputs, by name.
 
     Raises:
         ModelError: The model does not take one picture.
-        UsageError: `size` or `layout` does not fit the model, or is missing.
+        UsageError: `size` or `layout` does not fit the model, or is missing; or a further input cannot stay open.
     """
     graph = model.graph
-    if len(graph.inputs) != 1:
-        names = ", ".join(repr(i.name) for i in graph.inputs) or "none"
-        raise ModelError(
-            f"the model has {len(graph.inputs)} inputs ({names}); only classifiers of one image are supported"
-        )
-    old = graph.inputs[0]
+    old = picture or picture_input(graph, None)
+    others = [i for i in graph.inputs if i is not old]
+    graph.inputs[:] = [old, *others]
     name = str(old.name)
     shape: Shape = [None] * 4
     if old.shape is not None:
         shape = [d if isinstance(d, int) and d > 0 else None for d in old.shape]
+    shape = [common_batch(old, others), *shape[1:]]
     readings = _readings(model, name, shape, known=old.shape is not None, layout=layout)
+
+    def further(reading: _Reading, size: Size) -> list[FurtherInput]:
+        return describe(old, others, reading.shape(1, size)[1:], reading.channel_axis, defaults or {})
+
+    reading, chosen = _fitting(model, readings, shape, size, side, further)
+    described = further(reading, chosen)
     free_names(model)
-    reading, chosen = _fitting(model, readings, shape, size, side)
     image = ir.Value(name="image", type=ir.TensorType(ir.DataType.FLOAT))
     image.shape = ir.Shape([shape[0] or "N", reading.channels, *chosen])
     op = Ops(graph, "input")
@@ -130,6 +144,7 @@ def take_image(model: ir.Model, size: Size | None, side: int | None = None, layo
     old.replace_all_uses_with(inner)
     graph.inputs[0] = image
     graph.sort()
+    attach(model, described, shape[0])
     kind, is_open = old.dtype or ir.DataType.FLOAT, None in reading.size(shape)
     return ImageInput(name, kind, reading.channel_axis, shape[0], reading.channels, chosen, is_open)
 
@@ -187,7 +202,12 @@ def _first_channels(model: ir.Model) -> int | None:
 
 
 def _fitting(
-    model: ir.Model, readings: list[_Reading], shape: Shape, size: Size | None, side: int | None
+    model: ir.Model,
+    readings: list[_Reading],
+    shape: Shape,
+    size: Size | None,
+    side: int | None,
+    further: Callable[[_Reading, Size], list[FurtherInput]],
 ) -> tuple[_Reading, Size]:
     """Return the reading of the shape that fits, and (H, W); where several may, the model is tried.
 
@@ -218,7 +238,7 @@ def _fitting(
         try:
             image = model.graph.inputs[0]
             picture = np.zeros(reading.shape(batch, chosen), (image.dtype or ir.DataType.FLOAT).numpy())
-            run(model, {str(image.name): picture})
+            run(model, {str(image.name): picture, **drawn(further(reading, chosen), batch)})
         except ModelError as error:
             failures.append(error)
         else:

@@ -37,19 +37,23 @@ class Conversion:
 
 
 def load_converted(path: Path, newer: bool = False) -> tuple[ir.Model, Conversion | None]:
-    """Read a model, bring it to a current opset, and fold its constants.
+    """Read a model, bring it to a current opset, and fold its constants; see `converted`."""
+    return converted(read_model(path, newer), path)
+
+
+def converted(proto: onnx.ModelProto, path: Path) -> tuple[ir.Model, Conversion | None]:
+    """Bring a model to a current opset, and fold its constants.
 
     Args:
-        path: The file.
-        newer: As for `read_model`.
+        proto: The model.
+        path: Its file, for errors.
 
     Returns:
         The model, and what was rewritten, or None where nothing was.
 
     Raises:
-        ModelError: See `read_model` and `to_current_opset`; also a constant that holds NaN (infinities serve as masks).
+        ModelError: See `to_current_opset`; also a constant that holds NaN (infinities serve as masks).
     """
-    proto = read_model(path, newer)
     with failing_as(lambda why: ModelError(f"{path} is damaged or truncated: {why}")), quiet():
         model = ir.from_proto(proto)
         assert isinstance(model, ir.Model)

@@ -1,6 +1,6 @@
 """The shape of every tensor, measured by running the model, so that no inference needs to be trusted."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -8,9 +8,11 @@ import onnxruntime
 
 from fusioncam.errors import ModelError
 from fusioncam.export.gradient import Ops
+from fusioncam.export.reading.further_inputs import further_inputs
 from fusioncam.export.reading.load import fold
 from fusioncam.export.reading.windows import write_out_windows
 from fusioncam.export.sessions import running, session
+from fusioncam.further_inputs import drawn
 from fusioncam.kernels.arrays import Array
 
 BRIGHTEST = "brightest"  # in the `meta` of a model's input
@@ -38,6 +40,12 @@ def noise(model: ir.Model, batch: int, seed: int = 0) -> Array:
     return np.asarray(values * brightness, np.float32)
 
 
+def feeds_of(model: ir.Model, batch: int, seed: int = 0) -> dict[str, Array]:
+    """Return noise for the picture of a model, and values for its further inputs, by the name of the input."""
+    image = str(model.graph.inputs[0].name)
+    return {image: noise(model, batch, seed), **drawn(further_inputs(model), batch, seed)}
+
+
 def arrays(results: dict[ir.Value, onnxruntime.OrtValue]) -> dict[ir.Value, Array]:
     """Move tensors to NumPy; those of 4 bits or of 8 bits with a point, which it lacks, are dropped."""
     arrays = {}
@@ -53,7 +61,7 @@ def element_type(name: str) -> ir.DataType:
     return ir.DataType[name.removeprefix("tensor(").removesuffix(")").upper()]
 
 
-def run_all(model: ir.Model, pictures: Array) -> dict[ir.Value, onnxruntime.OrtValue]:
+def run_all(model: ir.Model, feeds: Mapping[str, Array]) -> dict[ir.Value, onnxruntime.OrtValue]:
     """Run the model on a batch and keep every tensor as onnxruntime holds it."""
     graph = model.graph
     values = [o for node in graph for o in node.outputs if o.name]
@@ -61,11 +69,11 @@ def run_all(model: ir.Model, pictures: Array) -> dict[ir.Value, onnxruntime.OrtV
     graph.outputs.clear()
     graph.outputs.extend(values)
     try:
-        feeds = {str(graph.inputs[0].name): onnxruntime.OrtValue.ortvalue_from_numpy(pictures)}
+        held = {name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in feeds.items()}
         opened = session(model, optimize=False)
-        with running(len(pictures)):
-            results = opened.run_with_ort_values(None, feeds)
-            again = opened.run_with_ort_values([str(o.name) for o in kept if o in values], feeds)
+        with running(len(feeds[str(graph.inputs[0].name)])):
+            results = opened.run_with_ort_values(None, held)
+            again = opened.run_with_ort_values([str(o.name) for o in kept if o in values], held)
     finally:
         graph.outputs.clear()
         graph.outputs.extend(kept)
@@ -100,7 +108,7 @@ def measure(model: ir.Model, batches: tuple[int, ...] = (2, 3)) -> list[Array]:
     Dimensions that grow with the batch become `N` or a multiple of it.
 
     Args:
-        model: The model, with one input.
+        model: The model, whose first input is the picture.
         batches: Batch sizes to run: two different ones, or the only one a fixed model takes.
 
     Returns:
@@ -110,7 +118,8 @@ def measure(model: ir.Model, batches: tuple[int, ...] = (2, 3)) -> list[Array]:
         ModelError: onnxruntime cannot run the model on these batches, or the output is not finite.
     """
     # Each batch has the pictures of the one before it, but in other places.
-    results = [run_all(model, np.roll(noise(model, b), i, axis=0)) for i, b in enumerate(batches)]
+    turned = ({n: np.roll(rows, i, axis=0) for n, rows in feeds_of(model, b).items()} for i, b in enumerate(batches))
+    results = [run_all(model, feeds) for feeds in turned]
     first_output = model.graph.outputs[0]
     for value, first in results[0].items():
         value.shape = ir.Shape(_growing(first.shape(), results[-1][value].shape(), batches))

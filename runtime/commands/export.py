@@ -19,6 +19,8 @@ from fusioncam.runtime.commands.options import (
     SECONDS,
     AcceptDrift,
     Bands,
+    FrozenInputs,
+    Image,
     Json,
     Layout,
     MemoryLimit,
@@ -26,6 +28,7 @@ from fusioncam.runtime.commands.options import (
     Scores,
     Size,
     TimeLimit,
+    input_values,
 )
 
 if TYPE_CHECKING:
@@ -137,6 +140,8 @@ def export(
     labels: Labels = None,
     size: Size = None,
     layout: Layout = None,
+    image: Image = None,
+    inputs: FrozenInputs = None,
     scores: Scores = None,
     task: Task = None,
     reader: Reader = None,
@@ -175,6 +180,7 @@ def export(
     }  # fmt: skip
     options: ExportOptions = {
         "layer": layer, "size": size_of(size, ANY), "layout": layout, "output": scores, "task": task, "reader": reader,
+        "image": image, "inputs": input_values(inputs),
         "labels": labels, "preprocessing": arithmetic, "precision": precision,
         "calibrate": _photos(calibrate, note), "symmetric": symmetric, "accept_drift": accept_drift,
         "gradient": not no_gradient, "ending": ending, "single": single, "shared_weights": shared_weights,
@@ -195,7 +201,8 @@ def _note(quiet: bool, line: str) -> None:
 
 
 def _summary(bundle: Path, manifest: Manifest) -> str:
-    return f"{bundle}: layer {manifest.layer.title}, {manifest.classes} classes"  # manifest.json has the whole name
+    further = "".join(f", input {each.words}" for each in manifest.inputs)
+    return f"{bundle}: layer {manifest.layer.title}, {manifest.classes} classes{further}"  # manifest.json has all names
 
 
 def _order(text: str | None) -> str | tuple[int, ...] | None:

@@ -1,7 +1,7 @@
 """`fusioncam inspect`: layers of a model, their cost, operators without a gradient rule; and who would run it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,7 +12,18 @@ from fusioncam.manifest import MANIFEST
 from fusioncam.runtime.commands import console
 from fusioncam.runtime.commands.completion import word_list
 from fusioncam.runtime.commands.lists import parts, size_of
-from fusioncam.runtime.commands.options import SECONDS, Json, Layout, MemoryLimit, Scores, Size, TimeLimit
+from fusioncam.runtime.commands.options import (
+    SECONDS,
+    FrozenInputs,
+    Image,
+    Json,
+    Layout,
+    MemoryLimit,
+    Scores,
+    Size,
+    TimeLimit,
+    input_values,
+)
 
 
 def inspect(
@@ -22,6 +33,8 @@ def inspect(
     ],
     size: Size = None,
     layout: Layout = None,
+    image: Image = None,
+    inputs: FrozenInputs = None,
     scores: Scores = None,
     every: Annotated[bool, typer.Option("--all", help="List every layer, not only the last ten.")] = False,
     providers: Annotated[
@@ -41,7 +54,6 @@ def inspect(
     With --providers it shows node by node who would run the graphs of an explanation.
     """
     supervisor.limit(str(model), time_limit, memory_limit)
-    numbers = size_of(size, ANY)
     from fusioncam.export import inspect_model
     from fusioncam.export.sessions import silence_default_logger
     from fusioncam.runtime.commands.inspection import inspection_json, print_inspection
@@ -50,11 +62,15 @@ def inspect(
         raise UsageError(f"{model} is a bundle: give --providers, or the .onnx file that it was made from")
     if layer is not None and providers is None:
         raise UsageError("--layer chooses the graphs for --providers: give both")
+    of_source = {
+        "size": size_of(size, ANY), "layout": layout, "output": scores, "image": image,
+        "inputs": input_values(inputs) or None,
+    }  # fmt: skip
     if providers is not None:
-        _survey(model, parts(providers), layer, numbers, layout, scores, json)
+        _survey(model, parts(providers), layer, of_source, json)
         return
     silence_default_logger()
-    inspection = inspect_model(model, size=numbers, layout=layout, output=scores)
+    inspection = inspect_model(model, **of_source)
     if json:
         console.say_json(inspection_json(inspection))
     else:
@@ -65,15 +81,13 @@ def _survey(
     model: Path,
     providers: list[str],
     layer: str | None,
-    size: tuple[int, int] | None,
-    layout: str | None,
-    scores: str | None,
+    of_source: dict[str, Any],
     json: bool,
 ) -> None:
     """Print who would run the graphs of an explanation."""
     from fusioncam.runtime.commands.survey import print_survey, survey_json, survey_model
 
-    surveys = survey_model(model, providers, {"layer": layer, "size": size, "layout": layout, "output": scores})
+    surveys = survey_model(model, providers, {"layer": layer, **of_source})
     if json:
         console.say_json([survey_json(survey) for survey in surveys])
         return

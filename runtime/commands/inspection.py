@@ -17,6 +17,7 @@ def inspection_json(inspection: "Inspection") -> dict[str, Any]:
     c = inspection.classifier
     return {
         "input": {"name": c.taken.name, "size": list(c.size), "any_size": c.taken.open},
+        "further_inputs": [each.model_dump(mode="json") for each in c.further],
         "output": {
             "name": c.output_name,
             "numbers": c.outputs,
@@ -56,6 +57,8 @@ def print_inspection(inspection: "Inspection", most: int | None) -> None:
     c = inspection.classifier
     shape, size = ", ".join(map(str, ("N", *c.shape))), ", of any size" if c.taken.open else ""
     console.say(f"input    {c.taken.name!r} ({shape}){size}, {c.precision}, as opset {c.model.opset_imports['']}")
+    for each in c.further:
+        console.say(f"         {each.words}, for each picture")
     one = " of one number, lower and higher" if c.outputs == 1 else ""
     console.say(f"output   {c.output_name!r}, {c.classes} classes{one}, {_ending(inspection)}")
     without = ", ".join(f"{op} ({count})" for op, count in inspection.missing.items())

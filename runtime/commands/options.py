@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -60,6 +61,24 @@ SECONDS = 1800.0  # the usual time limit
 Scores = Annotated[
     str | None, Option("--scores", metavar="OUTPUT", help="Output that holds the class scores, of several.")
 ]
+Image = Annotated[str | None, Option("--image", metavar="INPUT", help="Input that is explained, where several can be.")]
+FrozenInputs = Annotated[
+    list[str] | None,
+    Option(
+        "--input",
+        metavar="NAME=VALUE",
+        help="Freeze another input: a number, several with commas, or a .npy file. NAME alone keeps an optional input "
+        "open. May be given several times.",
+    ),
+]
+
+
+def input_values(entries: Sequence[str] | None) -> dict[str, str | None]:
+    """Return values by the names of inputs, None where an entry is a name alone."""
+    pairs = [entry.partition("=") for entry in entries or ()]
+    return {name: value if mark else None for name, mark, value in pairs}
+
+
 Budget = Annotated[
     str,
     choice(

@@ -1,6 +1,6 @@
 """Surveys of `inspect --providers` as tables and as JSON."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,19 +13,18 @@ from fusioncam.runtime.commands import console
 from fusioncam.runtime.sessions.placement import listed_nodes
 
 if TYPE_CHECKING:
-    from fusioncam.export.options import ExportOptions
     from fusioncam.runtime.sessions.survey import Survey
 
 USUAL = 2  # onnxruntime's level of logs, unless told otherwise: warnings
 
 
-def survey_model(model: Path, providers: Sequence[str], options: "ExportOptions") -> "list[Survey]":
+def survey_model(model: Path, providers: Sequence[str], options: Mapping[str, Any]) -> "list[Survey]":
     """Return the surveys of a bundle, or of the bundle that a model would become.
 
     Args:
         model: The bundle, or the ONNX file.
         providers: Their names.
-        options: Of the export.
+        options: Of `export_model`, None where the user gave none.
 
     Raises:
         FusionCamError: A provider cannot be used here, the model cannot be exported, or it is a bundle already and one
@@ -41,7 +40,7 @@ def survey_model(model: Path, providers: Sequence[str], options: "ExportOptions"
 
 
 @contextmanager
-def _bundle_of(model: Path, options: "ExportOptions") -> Iterator[Path]:
+def _bundle_of(model: Path, options: Mapping[str, Any]) -> Iterator[Path]:
     """Yield a bundle: the model itself, or one that is made of it and deleted in the end."""
     if (model / MANIFEST).is_file():
         if any(option is not None for option in options.values()):

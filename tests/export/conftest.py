@@ -154,7 +154,7 @@ def middle_name(exported):
     images = noise(classifier.model, 3, seed=3)
     wanted = forward(network.make(), network.middle, torch.from_numpy(images))[1]
     wanted = as_map(wanted.detach().numpy(), network.middle_roles, network.offset, None)
-    values = arrays(run_all(classifier.model, images))
+    values = arrays(run_all(classifier.model, {"image": images}))
     for c in survey(classifier).candidates:
         given = as_map(values[c.value], c.layout.roles, c.layout.offset, c.layout.grid)
         if given.size == wanted.size and np.allclose(given.ravel(), wanted.ravel(), rtol=1e-3, atol=1e-4):
