@@ -167,10 +167,7 @@ def make_draft(source: Path, options: ExportOptions) -> Draft:
 
 def _refuse_unfit(canonical: CanonicalModel, one_by_one: str | None, options: ExportOptions, free: bool) -> None:
     """Refuse options that are not for every model."""
-    alone = options["single"] or options["unrolled"]
-    if canonical.form.scored and alone:
-        raise UsageError("the single graph explains classes and values of a vector; leave out --single and --unrolled")
-    if one_by_one and alone:
+    if one_by_one and (options["single"] or options["unrolled"]):
         raise UsageError(f"node {one_by_one!r} decides once for a whole batch; leave out --single and --unrolled")
     asked = {"--single": options["single"], "--unrolled": options["unrolled"], "--size any": free}
     if canonical.further and (named := [option for option, given in asked.items() if given]):
