@@ -198,7 +198,7 @@ class Explainer:
             ImageError, UsageError: As for `explain`; the number of entries in `class_index` is not that of pictures;
                 more than one of class_index, top and above is given.
         """
-        if is_single(images) or not isinstance(images, Iterable):
+        if is_single(images, len(self.manifest.preprocessing.size)) or not isinstance(images, Iterable):
             raise UsageError("explain_batch takes a list of pictures; use explain for a single one")
         choice = checked_choice(class_index, top, above, self.manifest)
         pipelines, checked = self._holder.pipelines(), self._holder.checked_size(size)

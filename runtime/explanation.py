@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import fusioncam
 from fusioncam.errors import UsageError
-from fusioncam.kernels.arrays import Float32Array
+from fusioncam.kernels.arrays import Float32Array, Size
 from fusioncam.layer_names import short_layer_name
 from fusioncam.manifest import Preprocessing
 from fusioncam.runtime.photos.geometry import on_photo
@@ -100,7 +100,8 @@ class Explanation(DrawnResult):
     """Evidence for a class in a picture.
 
     Attributes:
-        maps: One (H, W) float32 array in [0, 1] per method, at the size of the model's input.
+        maps: One (H, W) float32 array in [0, 1] per method, at the size of the model's input; (L,) of a signal, (D,
+            H, W) of a volume.
         class_index: The class that is explained.
         label: Name of the class, where the bundle has labels.
         probability: Probability of the class, 0..1; for a regression the value itself.
@@ -129,7 +130,7 @@ class Explanation(DrawnResult):
     flags: tuple[str, ...]
     passes: Passes
     timing: dict[str, float]
-    photo_size: tuple[int, int] | None = None
+    photo_size: Size | None = None
     preprocessing: Preprocessing | None = None
     logits: Float32Array | None = None
     verdict: Verdict | None = None

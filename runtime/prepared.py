@@ -7,7 +7,7 @@ import numpy as np
 
 from fusioncam.errors import UsageError
 from fusioncam.free_size import PHOTO, Size
-from fusioncam.kernels.arrays import Array, Float32Array, UInt8Array
+from fusioncam.kernels.arrays import Array, Float32Array
 from fusioncam.manifest import Manifest, Preprocessing
 from fusioncam.runtime.photos.display import drawable
 from fusioncam.runtime.photos.geometry import display_image, full_size, shown_part
@@ -22,19 +22,21 @@ class ResultPhoto:
 
     Attributes:
         shown: (h, w, 3) uint8 RGB, at most 400 pixels long: what a panel shows of the photo; of a preprocessed picture,
-            the model's input.
+            the model's input. Of a signal its numbers (L, C), of a volume its slices (D, H, W, 3), at the model's size.
         name: Path or name of the picture; None where it has none.
         size: (H0, W0) of the photo; None for a preprocessed picture.
         again: Returns the photo once more, as `picture_of` does; None where it is not kept.
+        affine: See `Given`.
     """
 
-    shown: UInt8Array
+    shown: Array
     name: str | None = None
-    size: tuple[int, int] | None = None
+    size: Size | None = None
     again: Callable[[], Array] | None = None
+    affine: Array | None = None
 
-    def pixels(self, preprocessing: Preprocessing, image: ImageLike | None = None) -> UInt8Array:
-        """Return the pixels (H0, W0, 3) of the photo, ready to draw on.
+    def pixels(self, preprocessing: Preprocessing, image: ImageLike | None = None) -> Array:
+        """Return the pixels (H0, W0, 3) of the photo, ready to draw on, see `drawable`.
 
         Args:
             preprocessing: That of the model.
@@ -52,7 +54,7 @@ class ResultPhoto:
                 "(keep_photos=True for a batch)"
             )
         pixels = drawable(again(), preprocessing)
-        if pixels.shape[:2] != self.size or not np.array_equal(tile_of(shown_part(pixels, preprocessing)), self.shown):
+        if pixels.shape[:-1] != self.size or not np.array_equal(tile_of(shown_part(pixels, preprocessing)), self.shown):
             raise UsageError("this is not the photo that was explained, or it has changed since: explain it again")
         return pixels
 
@@ -92,7 +94,7 @@ def prepare(image: ImageLike | PreparedPicture, preprocessing: Preprocessing, ke
         return PreparedPicture(given.values, ResultPhoto(seen, given.name), _is_dark(seen, preprocessing))
     seen = display_image(given.values, preprocessing)
     shown = tile_of(shown_part(drawable(given.values, preprocessing), preprocessing))
-    photo = ResultPhoto(shown, given.name, given.size, given.again if keep or given.on_disk else None)
+    photo = ResultPhoto(shown, given.name, given.size, given.again if keep or given.on_disk else None, given.affine)
     return PreparedPicture(normalised(seen, preprocessing), photo, _is_dark(seen, preprocessing))
 
 
@@ -120,7 +122,7 @@ def prepare_at(
     return prepare(image, preprocessing.model_copy(update={"size": size}), keep)
 
 
-def size_of_photo(photo_size: tuple[int, int], manifest: Manifest) -> Size:
+def size_of_photo(photo_size: Size, manifest: Manifest) -> Size:
     """Return the size of the input for a photo (H0, W0) at its own size, see `FreeSize.fitted`."""
     own, free = manifest.preprocessing, manifest.free_size
     return own.size if free is None else free.fitted(full_size(photo_size, own), own.size)

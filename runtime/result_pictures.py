@@ -8,13 +8,16 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, TypedDict, Unpack
 
+import numpy as np
+
 from fusioncam.errors import FusionCamError, UsageError
-from fusioncam.kernels.arrays import Float32Array, UInt8Array
+from fusioncam.kernels.arrays import Array, Float32Array, UInt8Array
 from fusioncam.manifest import Preprocessing
 from fusioncam.output import Content, encode_png, encode_webp, json_bytes, prepare_folder, write_npz, write_together
+from fusioncam.runtime.photos.formats.nifti import nifti_bytes
 from fusioncam.runtime.photos.geometry import on_photo, shown_part, visible_slices
 from fusioncam.runtime.photos.model_input import ImageLike
-from fusioncam.runtime.picture import Badge, DrawOptions, difference_scale, overlay, overlay_difference, panel
+from fusioncam.runtime.picture import Badge, DrawOptions, difference_scale, lay, panel, project
 from fusioncam.runtime.prepared import ResultPhoto
 
 UNNAMED = "picture"  # the stem of the files of a picture without a name
@@ -131,7 +134,8 @@ class DrawnResult(ABC):
         """Save the result: whole, or not at all.
 
         Args:
-            path: A file that ends in `.png` or `.webp` (the panel), `.npz` (the maps) or `.json` (the summary). Or a
+            path: A file that ends in `.png` or `.webp` (the panel), `.npz` (the maps) or `.json` (the summary); of a
+                volume also `.nii.gz`, the first map at the size and in the space of the volume. Or a
                 folder, which is made where it is missing: it gets NAME.npz, NAME.json and NAME.png, with NAME of the
                 picture and the class, such as `photo-281`. What bears the name is replaced: pictures of one name, or
                 without one, need a folder or a file each.
@@ -161,6 +165,22 @@ class DrawnResult(ABC):
         ])  # fmt: skip
         return files
 
+    def nifti(self, method: str | None = None) -> bytes:
+        """Return a map of a volume as a file .nii.gz, at the size of the volume and in its space; see `affine`.
+
+        Args:
+            method: The method of the map; by default the first one.
+
+        Raises:
+            UsageError: There is no such map, or the model takes no volumes.
+            ImageError: nibabel is missing.
+        """
+        method, (photo, preprocessing) = self.checked_method(method), self._origin()
+        if preprocessing.kind != "volumes":
+            raise UsageError(f"a NIfTI holds a volume, and the model takes {preprocessing.kind}: save the maps as .npz")
+        saliency = on_photo(self.maps[method], photo.size or preprocessing.size, preprocessing)
+        return nifti_bytes(saliency, np.eye(4) if photo.affine is None else photo.affine)
+
     def checked_method(self, method: str | None) -> str:
         """Return the name of a map, by default of the first one; raise UsageError where there is no such map."""
         if not self.maps:
@@ -185,6 +205,8 @@ class DrawnResult(ABC):
             return partial(write_npz, arrays=self.maps)
         if ending == ".json":
             return json_bytes(self.summary())
+        if ending in (".gz", ".nii"):
+            return self.nifti()
         known = ", ".join((*ENCODERS, ".npz"))
         raise UsageError(f"cannot save a result as {ending!r}: end the name in {known} or .json, or name a folder")
 
@@ -196,12 +218,12 @@ class DrawnResult(ABC):
             return None
 
 
-def panel_of(e: DrawnResult, photo: UInt8Array, preprocessing: Preprocessing, options: DrawOptions) -> UInt8Array:
+def panel_of(e: DrawnResult, photo: Array, preprocessing: Preprocessing, options: DrawOptions) -> UInt8Array:
     """Draw all maps of a result on what a panel shows of the photo."""
     return panel_on(e, shown_part(photo, preprocessing), options)
 
 
-def panel_on(e: DrawnResult, shown: UInt8Array, options: DrawOptions) -> UInt8Array:
+def panel_on(e: DrawnResult, shown: Array, options: DrawOptions) -> UInt8Array:
     """Draw all maps of a result on what `shown_part` returned, or the `tile_of` that."""
     return panel(
         shown, e.maps, e.title, e.shown_probability, e.notes, **asdict(options),
@@ -210,22 +232,24 @@ def panel_on(e: DrawnResult, shown: UInt8Array, options: DrawOptions) -> UInt8Ar
 
 
 def map_on_photo(
-    e: DrawnResult, method: str, photo: UInt8Array, preprocessing: Preprocessing, options: DrawOptions
+    e: DrawnResult, method: str, photo: Array, preprocessing: Preprocessing, options: DrawOptions
 ) -> UInt8Array:
     """Draw one map on the photo at the photo's own resolution; parts that the model did not see are pale."""
-    size = (photo.shape[0], photo.shape[1])
-    seen, saliency = visible_slices(size, preprocessing), on_photo(e.maps[method], size, preprocessing)
+    size = photo.shape[:-1]
+    saliency = on_photo(e.maps[method], size, preprocessing)
+    if len(size) != 2:
+        return map_on(e, method, photo, saliency, options)
+    seen = visible_slices(size, preprocessing)
     picture = photo // 3 + 170
     picture[seen] = map_on(e, method, photo[seen], saliency[seen], options)
     return picture
 
 
-def map_on(e: DrawnResult, method: str, photo: UInt8Array, saliency: Float32Array, options: DrawOptions) -> UInt8Array:
+def map_on(e: DrawnResult, method: str, photo: Array, saliency: Float32Array, options: DrawOptions) -> UInt8Array:
     """Draw a map of a result, enlarged or not, on a photo of the same size."""
-    if e.between is not None:
-        scale = difference_scale(e.maps[method])  # as on the panel
-        return overlay_difference(photo, saliency, options.opacity, scale=scale)
-    return overlay(photo, saliency, **asdict(options))
+    scale = None if e.between is None else difference_scale(e.maps[method])  # as on the panel
+    flat = project(photo, {method: saliency})
+    return lay(flat.picture, flat.maps[method], options, scale, behind=flat.is_chart)
 
 
 def stem_of(image: str | None, class_index: int) -> str:
@@ -236,5 +260,5 @@ def stem_of(image: str | None, class_index: int) -> str:
 
 def shapes(maps: dict[str, Float32Array]) -> str:
     """Return the methods of maps and their size, in words."""
-    sizes = {f"{m.shape[0]} x {m.shape[1]}" for m in maps.values()}
+    sizes = {" x ".join(map(str, m.shape)) for m in maps.values()}
     return f"{', '.join(maps)} ({' and '.join(sizes)})" if maps else "no maps"

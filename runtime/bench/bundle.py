@@ -155,8 +155,11 @@ def load_subject(inputs: dict[str, Any]) -> Callable[[], object]:
 def drawn_pictures(preprocessing: Preprocessing) -> list[ImageLike]:
     """Return pictures for a user who gives none: (H, W, 3) uint8, scenes of the demo with three objects each.
 
-    For a model of bands every band is the grey of such a scene.
+    For a model of bands every band is the grey of such a scene; for one of signals or volumes they are noise.
     """
+    if preprocessing.kind != "pictures":
+        noise = np.random.default_rng(0)
+        return [noise.standard_normal(preprocessing.shape, np.float32) for _ in range(SAMPLES)]
     from fusioncam.runtime.demo.scenes import draw_scene
 
     height, width = preprocessing.size

@@ -65,7 +65,7 @@ def open_engines(folder: Path, manifest: Manifest, options: EngineOptions) -> En
     open_host = partial(open_host_engine, folder, manifest, options)
     kernels = specs(providers)[0].kernels and options.kernels and not int8  # of which some passes go to another graph
     # Kernels begin with the gradient, and mask pictures of three channels.
-    colours = manifest.preprocessing.channels == 3
+    colours = manifest.preprocessing.channels == 3 and manifest.preprocessing.kind == "pictures"
     if not colours or (options.device is None and not (kernels and manifest.gradient)):
         return EngineSelector(open_host())
     number, stream = agreed(providers, "device_id"), agreed(providers, "user_compute_stream")

@@ -1,4 +1,7 @@
-"""Pictures of any channels as people see them: photos as they are, grey as grey, bands stretched over the colours."""
+"""Pictures of any channels as people see them: photos as they are, grey as grey, bands stretched over the colours.
+
+The slices of a volume are such pictures; a signal stays as it is, to be drawn as a chart.
+"""
 
 import numpy as np
 
@@ -9,19 +12,26 @@ DARKEST, BRIGHTEST = 2, 98  # percentiles of a band that are shown as black and 
 SAMPLES = 1 << 18  # numbers of a band that the percentiles are taken of
 
 
-def drawable(values: Array, preprocessing: Preprocessing) -> UInt8Array:
-    """Return the picture that maps are drawn on.
+def drawable(values: Array, preprocessing: Preprocessing) -> Array:
+    """Return what maps are drawn on.
 
     Bands are shown as `Preprocessing.shown_bands` says: three as red, green and blue, one as grey, without a choice the
     mean of all as grey; each is stretched by itself.
 
     Args:
-        values: As `picture_of` returns it: (H, W, 3) or (H, W, 1) uint8, or (H, W, C) float32.
+        values: As `picture_of` returns it: (H, W, 3) or (H, W, 1) uint8, (H, W, C) float32, or of a signal (L, C), of
+            a volume (D, H, W, C) float32.
         preprocessing: The model's own.
 
     Returns:
-        (H, W, 3) uint8 RGB.
+        (H, W, 3) uint8 RGB; (L, C) of a signal, (D, H, W, 3) uint8 RGB of a volume.
     """
+    if values.ndim == 2:
+        return values
+    if values.ndim == 4:  # stretched alike in all slices
+        slices, height, width, channels = values.shape
+        flat = drawable(values.reshape(slices * height, width, channels), preprocessing)
+        return flat.reshape(slices, height, width, 3)
     if preprocessing.takes_photos:
         return values if values.shape[2] == 3 else np.repeat(values, 3, axis=2)
     shown = preprocessing.shown_channels

@@ -9,7 +9,7 @@ import numpy as np
 
 from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import Array, Float32Array, Float64Array, Int64Array, Size, UInt8Array
-from fusioncam.kernels.reference import Taps, interpolate
+from fusioncam.kernels.reference import Taps, interpolate, upsample
 from fusioncam.manifest import Preprocessing
 
 
@@ -92,11 +92,10 @@ def _cut_first(whole: int, size: int, scale: float, preprocessing: Preprocessing
     return Axis(whole, size * whole / length, first * size / length, size)
 
 
-def full_size(photo_size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
+def full_size(photo_size: Size, preprocessing: Preprocessing) -> Size:
     """Return the size (H, W) of input for which a photo (H0, W0) is cut, but its pixels stay as they are."""
-    fraction = 1.0 if preprocessing.resize == "squash" else preprocessing.crop_fraction
-    height, width = (max(math.floor(n * fraction + 1e-6), 1) for n in photo_size)
-    return height, width
+    fraction = 1.0 if preprocessing.resize in ("squash", "none") else preprocessing.crop_fraction
+    return tuple(max(math.floor(n * fraction + 1e-6), 1) for n in photo_size)
 
 
 def _half(left: int, preprocessing: Preprocessing) -> int:
@@ -136,7 +135,11 @@ def _nearest(axis: Axis) -> Int64Array:
 
 
 def resized(image: Array, size: Size, interpolation: str) -> Array:
-    """Resize the first axes of an array, such as a volume (D, H, W, C), to `size`; the axis that shrinks most first."""
+    """Resize the first axes of an array, such as a volume (D, H, W, C), to `size`; the axis that shrinks most first.
+
+    Only uint8 is rounded.
+    """
+    whole = image.dtype
     order = sorted(range(len(size)), key=lambda axis: size[axis] / image.shape[axis])
     for axis, n in ((axis, size[axis]) for axis in order if size[axis] != image.shape[axis]):
         to = Axis(image.shape[axis], n, 0, n)
@@ -144,20 +147,23 @@ def resized(image: Array, size: Size, interpolation: str) -> Array:
             image = image.take(_nearest(to), axis)
         else:
             image = _resample(image, axis, to, interpolation)
-    return image
+    return np.asarray(np.rint(image).clip(0, 255) if whole == np.uint8 else image, whole)
 
 
 def display_image(photo: Numbers, preprocessing: Preprocessing) -> Numbers:
     """Resize and cut a photo to the picture that the model sees; pixels of its maps are pixels of this picture.
 
     Args:
-        photo: (H0, W0, 3) or (H0, W0, 1) uint8, or (H0, W0, C) float32, whose bands are resized one by one.
+        photo: (H0, W0, 3) or (H0, W0, 1) uint8, or (H0, W0, C) float32, whose bands are resized one by one; a volume
+            (D0, H0, W0, C) is resized along each axis.
         preprocessing: The model's own.
 
     Returns:
         (H, W, C) of the same type with (H, W) = `preprocessing.size`, channels in the photo's order; only uint8 is
         rounded.
     """
+    if len(preprocessing.size) != 2:
+        return resized(photo, preprocessing.size, preprocessing.interpolation)
     if photo.dtype != np.uint8 and photo.shape[2] > 1:
         bands = (display_image(photo[..., c, None], preprocessing) for c in range(photo.shape[2]))
         return np.concatenate(list(bands), axis=2)
@@ -196,15 +202,20 @@ def visible_part(photo: Numbers, preprocessing: Preprocessing) -> Numbers:
     return photo[visible_slices(_size(photo), preprocessing)]
 
 
-def shown_part(photo: UInt8Array, preprocessing: Preprocessing) -> UInt8Array:
-    """Return what a panel shows of a photo: the part that the model saw, or for a sliver the model's input."""
+def shown_part(photo: Array, preprocessing: Preprocessing) -> Array:
+    """Return what a panel shows of a photo: the part that the model saw, or for a sliver the model's input.
+
+    So does it of a volume: what it shows has the size of the maps.
+    """
+    if len(preprocessing.size) != 2:
+        return display_image(photo, preprocessing)
     shown = visible_part(photo, preprocessing)
     if max(shown.shape[:2]) > SHOWN_SLIVER * min(shown.shape[:2]):
         return display_image(photo, preprocessing)
     return shown
 
 
-def on_photo(saliency: Float32Array, photo_size: tuple[int, int], preprocessing: Preprocessing) -> Float32Array:
+def on_photo(saliency: Float32Array, photo_size: Size, preprocessing: Preprocessing) -> Float32Array:
     """Return a map at the photo's own resolution: resizing and cutting are undone.
 
     Every pixel gets the map's value at the place of the pixel's centre in the model's input, bilinear between pixel
@@ -212,8 +223,9 @@ def on_photo(saliency: Float32Array, photo_size: tuple[int, int], preprocessing:
     memory than their result.
 
     Args:
-        saliency: (H, W) float32 at the size of the model's input, of any range.
-        photo_size: (H0, W0) of the photo, in pixels.
+        saliency: (H, W) float32 at the size of the model's input, of any range; (L,) of a signal, (D, H, W)
+            of a volume.
+        photo_size: (H0, W0) of the photo, in pixels; of a volume (D0, H0, W0).
         preprocessing: The model's own.
 
     Returns:
@@ -222,13 +234,16 @@ def on_photo(saliency: Float32Array, photo_size: tuple[int, int], preprocessing:
     Raises:
         UsageError: The map is not of the size of the model's input, or the photo has no pixels.
     """
-    if saliency.shape != tuple(preprocessing.size) or min(photo_size) < 1:
+    if saliency.shape != tuple(preprocessing.size) or len(photo_size) != saliency.ndim or min(photo_size) < 1:
         raise UsageError(
             f"a map of {saliency.shape} cannot be put on a photo of {tuple(photo_size)}: "
             f"it must be of the model's input, {tuple(preprocessing.size)}, and the photo not empty"
         )
+    if len(photo_size) != 2:
+        return upsample(saliency.astype(np.float32, copy=False), photo_size)
+    height, width = photo_size
     whole = np.zeros(photo_size, np.float32)
-    rows, columns = axes(photo_size, preprocessing)
+    rows, columns = axes((height, width), preprocessing)
     for across in _pieces(columns.seen, ACROSS):
         right = columns.taps(across)
         for down in _pieces(rows.seen, BAND // len(right.low)):

@@ -12,9 +12,11 @@ from typing import Any, Protocol, Self, TypeAlias
 import numpy as np
 
 from fusioncam.errors import ImageError
-from fusioncam.kernels.arrays import Array
+from fusioncam.kernels.arrays import Array, Size
 from fusioncam.preprocessing import Preprocessing
 from fusioncam.runtime.photos.arrays import described
+from fusioncam.runtime.photos.decode import load_file
+from fusioncam.runtime.photos.formats.nifti import affine_of
 from fusioncam.runtime.photos.limits import MAX_BYTES, MAX_PIXELS
 from fusioncam.runtime.photos.photo import Photo
 from fusioncam.runtime.photos.reading import no_picture, picture_of, read_picture, taken
@@ -55,22 +57,24 @@ class Given:
         name: Path or name of the picture, where it has one.
         again: Returns the picture once more; None for a preprocessed array.
         on_disk: Whether that takes no memory meanwhile.
+        affine: (4, 4), the affine of a NIfTI, from voxels to the scanner; None of any other form.
     """
 
     values: Array
     name: str | None = None
     again: Callable[[], Array] | None = None
     on_disk: bool = False
+    affine: Array | None = None
 
     @classmethod
-    def photo(cls, values: Array, name: str | None = None) -> Self:
+    def photo(cls, values: Array, name: str | None = None, affine: Array | None = None) -> Self:
         """Return a picture as `picture_of` returns it, which is kept in memory."""
-        return cls(values, name, partial(np.asarray, values))
+        return cls(values, name, partial(np.asarray, values), affine=affine)
 
     @property
-    def size(self) -> tuple[int, int] | None:
+    def size(self) -> Size | None:
         """Return (H0, W0) of a photo; None for a preprocessed array."""
-        return None if self.again is None else (self.values.shape[0], self.values.shape[1])
+        return None if self.again is None else self.values.shape[:-1]
 
 
 PhotoLike: TypeAlias = (
@@ -78,12 +82,17 @@ PhotoLike: TypeAlias = (
 )
 
 
-def is_single(images: Any) -> bool:
-    """Return whether what was given as several pictures is a single one; an array of pictures has four axes."""
+def is_single(images: Any, rank: int = 2) -> bool:
+    """Return whether what was given as several pictures is a single one; an array of pictures has four axes.
+
+    Args:
+        images: What was given.
+        rank: Number of axes of a picture without channels: 1 of a signal, 3 of a volume.
+    """
     forms = (str, bytes, bytearray, memoryview, os.PathLike, Photo, Given)
     if isinstance(images, forms) or _is_pil(images) or hasattr(images, "read"):
         return True
-    return getattr(images, "ndim", None) in (2, 3)
+    return getattr(images, "ndim", None) in (rank, rank + 1)
 
 
 def open_given(image: Any, preprocessing: Preprocessing) -> Given:
@@ -126,7 +135,8 @@ def _in_memory(image: Any, preprocessing: Preprocessing) -> Given:
     array = _as_array(image)
     if array is None:
         raise no_picture(type(image).__name__, preprocessing)
-    if array.ndim == 1 and array.dtype == np.uint8 and array.size:  # what cv2.imencode and numpy.fromfile return
+    encoded = array.ndim == 1 and array.dtype == np.uint8 and array.size
+    if encoded and preprocessing.kind == "pictures":  # what cv2.imencode and numpy.fromfile return
         return _of_file(array.tobytes(), None, preprocessing)
     # Before all else: what fits the model's input exactly is taken for it.
     shape = preprocessing.shape
@@ -145,8 +155,9 @@ def _of_path(path: str | os.PathLike[str], preprocessing: Preprocessing) -> Give
         scheme = address[1].lower()
         remedy = "pass fusioncam.fetch_picture(address)" if scheme in WEB else "open it, and pass the file object"
         raise ImageError(f"what begins with {scheme}:// is an address: {remedy}, as nothing is fetched unasked")
-    again = partial(read_picture, Path(name).absolute(), preprocessing)
-    return Given(read_picture(name, preprocessing), name, again, on_disk=True)
+    again, data = partial(read_picture, Path(name).absolute(), preprocessing), load_file(Path(name))
+    values = picture_of(data, repr(name), preprocessing)
+    return Given(values, name, again, on_disk=True, affine=affine_of(data))
 
 
 def _of_file(data: bytes, file: Any, preprocessing: Preprocessing) -> Given:
@@ -156,7 +167,7 @@ def _of_file(data: bytes, file: Any, preprocessing: Preprocessing) -> Given:
         raise ImageError("the file object is empty or at its end: call its seek(0) first")
     called = "the data" if name is None else repr(name)
     decode = partial(picture_of, data, called, preprocessing)
-    return Given(decode(), name, decode)
+    return Given(decode(), name, decode, affine=affine_of(data))
 
 
 def _read(file: Any) -> bytes:

@@ -4,7 +4,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from fusioncam.kernels.arrays import Array, Float32Array, UInt8Array
+from fusioncam.kernels.arrays import Array, Float32Array
 from fusioncam.manifest import Preprocessing
 from fusioncam.runtime.photos.display import drawable
 from fusioncam.runtime.photos.geometry import display_image
@@ -17,7 +17,8 @@ DARK = 64  # of 255
 
 def _constants(preprocessing: Preprocessing) -> tuple[Float32Array, Float32Array, slice]:
     """Return mean and std (C, 1, 1), and the way between the channels of a photo and the model's."""
-    mean, std = (np.array(values, np.float32)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
+    sides = [1] * len(preprocessing.size)
+    mean, std = (np.array(v, np.float32).reshape(-1, *sides) for v in (preprocessing.mean, preprocessing.std))
     return mean, std, slice(None, None, -1 if preprocessing.channel_order == "bgr" else 1)
 
 
@@ -37,11 +38,11 @@ def preprocess(image: Array, preprocessing: Preprocessing) -> Float32Array:
 def normalised(seen: Array, preprocessing: Preprocessing) -> Float32Array:
     """Return a picture of the model's size (H, W, C) as the model's input (C, H, W), see `preprocess`."""
     mean, std, order = _constants(preprocessing)
-    pixels = seen.transpose(2, 0, 1)[order]
+    pixels = np.moveaxis(seen, -1, 0)[order]
     return np.ascontiguousarray((pixels.astype(np.float32) * np.float32(preprocessing.rescale) - mean) / std)
 
 
-def unpreprocess(x: Float32Array, preprocessing: Preprocessing) -> UInt8Array:
+def unpreprocess(x: Float32Array, preprocessing: Preprocessing) -> Array:
     """Return the picture behind a model input, for display: the inverse of `preprocess`, except for resizing.
 
     Args:
@@ -49,14 +50,14 @@ def unpreprocess(x: Float32Array, preprocessing: Preprocessing) -> UInt8Array:
         preprocessing: The model's own.
 
     Returns:
-        (H, W, 3) uint8 RGB, clipped to 0..255; of bands as `drawable` shows them.
+        (H, W, 3) uint8 RGB, clipped to 0..255; bands, signals and volumes as `drawable` shows them.
     """
     mean, std, order = _constants(preprocessing)
     with np.errstate(over="ignore"):  # what is far too large is white all the same
         pixels = (x * std + mean) / np.float32(preprocessing.rescale)
     if preprocessing.takes_photos:
         pixels = np.rint(pixels).clip(0, 255).astype(np.uint8)
-    return drawable(np.ascontiguousarray(pixels[order].transpose(1, 2, 0)), preprocessing)
+    return drawable(np.ascontiguousarray(np.moveaxis(pixels[order], 0, -1)), preprocessing)
 
 
 def as_input(image: ImageLike, preprocessing: Preprocessing) -> tuple[Array | None, Float32Array]:
@@ -64,8 +65,8 @@ def as_input(image: ImageLike, preprocessing: Preprocessing) -> tuple[Array | No
 
     Args:
         image: A path; the bytes of a file, or a file object; a PIL image; an array of pixels, see `pixels_of`, or of
-            bands, see `bands_of`; or a preprocessed float32 (C, H, W) or (1, C, H, W) array. Arrays may be of any
-            library.
+            bands, see `bands_of`; a signal or a volume, see `field_of`; or a preprocessed float32 (C, H, W) or
+            (1, C, H, W) array. Arrays may be of any library.
         preprocessing: The model's own; (H, W) must be its size.
 
     Returns:

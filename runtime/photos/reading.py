@@ -7,11 +7,14 @@ import numpy as np
 
 from fusioncam.errors import ImageError
 from fusioncam.kernels.arrays import Array, UInt8Array
+from fusioncam.manifest import PLACES
 from fusioncam.preprocessing import Preprocessing
 from fusioncam.runtime.photos.arrays import described, pixels_of
 from fusioncam.runtime.photos.bands import bands_of
 from fusioncam.runtime.photos.decode import decode_channels, decode_image, load_file
+from fusioncam.runtime.photos.fields import field_of
 from fusioncam.runtime.photos.formats.bands_tiff import read_bands
+from fusioncam.runtime.photos.formats.nifti import is_nifti, read_nifti
 from fusioncam.runtime.photos.formats.npy import is_array_file, read_array
 from fusioncam.runtime.photos.formats.tiff import is_tiff
 from fusioncam.runtime.photos.limits import MAX_PIXELS
@@ -31,14 +34,16 @@ def picture_of(
     """Return the picture in the bytes of a file, as the model takes it.
 
     Args:
-        data: A picture of any format OpenCV decodes, an .npy or .npz; for bands also any TIFF.
+        data: A picture of any format OpenCV decodes, an .npy or .npz; for bands also any TIFF. A signal or a volume is
+            an .npy or .npz, a volume also a NIfTI.
         name: The file's name in errors.
         preprocessing: The model's own.
         max_pixels: The greatest number of pixels.
         declared: Whether to refuse what is refused of strangers, see `decode_image`; any TIFF is.
 
     Returns:
-        (H, W, 3) uint8 RGB; (H, W, 1) uint8 grey; or (H, W, C) float32, the bands in the model's order.
+        (H, W, 3) uint8 RGB; (H, W, 1) uint8 grey; or (H, W, C) float32, the bands in the model's order. Of a signal
+        (L, C), of a volume (D, H, W, C) float32.
 
     Raises:
         ImageError: The file cannot be read, or holds another number of bands.
@@ -47,6 +52,11 @@ def picture_of(
     most = max_pixels * max(preprocessing.channels, 3)
     if is_array_file(data):
         return taken(read_array(data, name, most), preprocessing, name)
+    if preprocessing.kind != "pictures":
+        if not (is_nifti(data) and preprocessing.kind == "volumes") or declared:
+            kinds = "an .npy, an .npz or a NIfTI" if preprocessing.kind == "volumes" else "an .npy or an .npz"
+            raise ImageError(f"{name} is no array: the model takes {preprocessing.kind}, give {kinds}")
+        return field_of(read_nifti(data, name, most), preprocessing, name)
     if preprocessing.takes_photos:
         return in_channels(decode_image(data, name, max_pixels, declared=declared), preprocessing)
     if is_tiff(data) and not declared:
@@ -62,6 +72,8 @@ def taken(array: Array, preprocessing: Preprocessing, name: str | None = None) -
     Raises:
         ImageError: It is no such array.
     """
+    if preprocessing.kind != "pictures":
+        return field_of(array, preprocessing, name)
     if not preprocessing.takes_photos:
         return bands_of(array, preprocessing, name)
     pixels = pixels_of(array)
@@ -75,7 +87,8 @@ def no_picture(kind: str, preprocessing: Preprocessing, name: str | None = None)
     called = f"{name} holds {kind}" if name else f"cannot explain {kind}"
     arrays = {"grey": "an (H, W) grey or (H, W, 3) RGB uint8 array", "rgb": "an (H, W, 3) uint8 RGB array"}
     order = "grey" if preprocessing.channel_order == "grey" else "rgb"
-    array = arrays[order] if preprocessing.takes_photos else f"an (H, W, {preprocessing.channels}) array"
+    letters = ", ".join(PLACES[len(preprocessing.size)])
+    array = arrays[order] if preprocessing.takes_photos else f"an ({letters}, {preprocessing.channels}) array"
     shape = ", ".join(map(str, preprocessing.shape))
     return ImageError(
         f"{called}: pass a path, {array} of at most {MAX_PIXELS:,} pixels, or a preprocessed float32 ({shape}) array"

@@ -99,8 +99,13 @@ def _draw_tiles(sheet: UInt8Array, top: int, grid: _Grid, tiles: Sequence[_Tile]
             draw_legend(sheet, x, y + grid.height + LEGEND_GAP, grid.column, legend)
 
 
-def tile_of(photo: UInt8Array) -> UInt8Array:
-    """Return a photo (H, W, 3) as the panel shows it, at most 400 pixels long; a panel of it has the same pixels."""
+def tile_of(photo: Array) -> Array:
+    """Return a photo (H, W, 3) as the panel shows it, at most 400 pixels long; a panel of it has the same pixels.
+
+    A signal (L, C) and a volume (D, H, W, 3) stay as they are.
+    """
+    if photo.ndim != 3:
+        return photo.copy()
     grid = _grid(photo.shape[0], photo.shape[1], ["Input"], [])
     if max(photo.shape[:2]) <= PICTURE_SIDES[1]:
         return photo.copy()
@@ -108,7 +113,7 @@ def tile_of(photo: UInt8Array) -> UInt8Array:
 
 
 def panel(
-    photo: UInt8Array,
+    photo: Array,
     maps: Mapping[str, Float32Array],
     title: str,
     probability: float | None = None,
@@ -127,8 +132,8 @@ def panel(
     Small inputs are enlarged. Text that does not fit is wrapped, then shortened with an ellipsis.
 
     Args:
-        photo: (H, W, 3) uint8 RGB, the part of a photo that the model saw, at which the maps are; the chart of a
-            signal, or the slices (D, H, W, 3) of a volume.
+        photo: (H, W, 3) uint8 RGB, the part of a photo that the model saw, at which the maps are; the numbers
+            (L, C) of a signal, or the slices (D, H, W, 3) of a volume.
         maps: (H, W) float32 in [0, 1] by method, in the order to show; in [-1, 1] where they are differences. Of a
             signal (L,), of a volume (D, H, W).
         title: The class name.

@@ -7,6 +7,7 @@ import numpy as np
 
 from fusioncam.kernels.arrays import Array, Float32Array, UInt8Array
 from fusioncam.kernels.reference import interpolate, taps
+from fusioncam.runtime.picture.chart import chart
 
 SLICES = 5  # of a volume that are shown
 BETWEEN = 1 / 32  # of a slice's width, left white between two
@@ -31,19 +32,19 @@ class Projection(NamedTuple):
     sides: tuple[int, int] = PICTURE_SIDES
 
 
-def project(shown: UInt8Array, maps: Mapping[str, Float32Array]) -> Projection:
+def project(shown: Array, maps: Mapping[str, Float32Array]) -> Projection:
     """Return what is drawn of an input and its maps.
 
     Args:
-        shown: The picture (h, w, 3) of a photo or the chart of a signal; the slices (D, h, w, 3) of a volume.
+        shown: The pixels (h, w, 3) of a photo, the numbers (L, C) of a signal, the slices (D, h, w, 3) of a volume.
         maps: Maps (H, W), (L,) or (D, H, W) by method. The first one chooses the slices of a volume.
     """
-    ranks = {m.ndim for m in maps.values()}
-    if ranks == {1}:
-        width = shown.shape[1]
-        rows = {name: interpolate(m, taps(len(m), width))[None] for name, m in maps.items()}
-        length = len(next(iter(maps.values())))
-        return Projection(shown, rows, f"Input, samples 0 to {length - 1}", True, CHART_SIDES)
+    if shown.ndim == 2:
+        picture = chart(shown)
+        height, width = picture.shape[:2]
+        rows = {name: interpolate(m, taps(len(m), width)) for name, m in maps.items()}
+        flat = {name: np.broadcast_to(row, (height, width)) for name, row in rows.items()}
+        return Projection(picture, flat, f"Input, samples 0 to {len(shown) - 1}", True, CHART_SIDES)
     if shown.ndim == 4:
         first = next(iter(maps.values()), np.zeros(shown.shape[:3], np.float32))
         slices = strongest_slices(first)

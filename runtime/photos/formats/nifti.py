@@ -34,38 +34,46 @@ def _head(data: bytes) -> bytes:
         return b""
 
 
-def read_nifti(data: bytes, name: str, most: int) -> tuple[Array, Array]:
-    """Return the numbers of a volume, with the file's own slope and intercept, and its affine.
+def read_nifti(data: bytes, name: str, most: int) -> Array:
+    """Return the numbers of a volume, (X, Y, Z) or (X, Y, Z, C) in the order of the file, by its slope and intercept.
 
     Args:
         data: The file.
         name: Its name in errors.
         most: The greatest number of voxels.
 
-    Returns:
-        values: (X, Y, Z), or (X, Y, Z, C), in the order of the file, which is nibabel's.
-        affine: (4, 4), from voxels to the scanner.
-
     Raises:
         ImageError: nibabel is missing; the file is damaged or too large.
     """
-    nibabel = _nibabel()
+    image = _form(data)
     try:
-        image = nibabel.Nifti2Image if int.from_bytes(_head(data)[:4], "little") == HEADER else nibabel.Nifti1Image
-        header = image.header_class.from_fileobj(io.BytesIO(_head(data).ljust(HEADER, b"\0")), check=False)
+        header = _header(data)
         count = math.prod(header.get_data_shape())
         if not 0 < count <= most:
             raise ImageError(f"{name} holds {count:,} numbers, the limit is {most:,}: shrink it first")
         if data.startswith(GZIP):
             room = count * header.get_data_dtype().itemsize + (1 << 24)  # for extensions of the header
             data = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data, room)
-        volume = image.from_bytes(data)
-        values = np.asarray(volume.dataobj)
+        values = np.asarray(image.from_bytes(data).dataobj)
     except ImageError:
         raise
     except Exception as error:  # those of nibabel share no base class
         raise ImageError(f"{name} is damaged or cut short ({first_line(error)}): save it again") from error
-    return values, np.asarray(volume.affine, np.float64)
+    return values
+
+
+def affine_of(data: bytes) -> Array | None:
+    """Return the affine (4, 4) of a NIfTI, from voxels to the scanner; None of any other file."""
+    return np.asarray(_header(data).get_best_affine(), np.float64) if is_nifti(data) else None
+
+
+def _form(data: bytes) -> Any:
+    sizes = int.from_bytes(_head(data)[:4], "little"), int.from_bytes(_head(data)[:4], "big")
+    return _nibabel().Nifti2Image if HEADER in sizes else _nibabel().Nifti1Image
+
+
+def _header(data: bytes) -> Any:
+    return _form(data).header_class.from_fileobj(io.BytesIO(_head(data).ljust(HEADER, b"\0")), check=False)
 
 
 def nifti_bytes(saliency: Float32Array, affine: Array) -> bytes:

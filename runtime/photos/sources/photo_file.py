@@ -9,6 +9,7 @@ from typing import Self
 from fusioncam.errors import ImageError
 from fusioncam.preprocessing import Preprocessing
 from fusioncam.runtime.photos.decode import load_file
+from fusioncam.runtime.photos.formats.nifti import affine_of
 from fusioncam.runtime.photos.given import Given
 from fusioncam.runtime.photos.reading import picture_of
 from fusioncam.runtime.photos.sources.remote import (
@@ -71,7 +72,7 @@ class PhotoFile:
         version = version_of(self.name) if self.is_remote else None
         # From the web, what is refused of strangers, see `decode_image`.
         values = picture_of(data, repr(self.shown_name), preprocessing, declared=is_web_file(self.name))
-        return Given.photo(values, self.shown_name), version or _digest(data)
+        return Given.photo(values, self.shown_name, affine_of(data)), version or _digest(data)
 
     def fingerprint(self) -> str | None:
         """Return what identifies the content of the file now, if possible without reading it; None where it is gone."""
