@@ -153,21 +153,34 @@ class Preprocessing(Part):
         if (self.rescale, {*self.mean}, {*self.std}) == (1, {0}, {1}):
             arithmetic = f"x = pixel, {'0..255 ' if self.takes_photos else ''}as they are"
         order, shape = self.order_text, _numbers(self.size, " x ")
-        kind = "photos" if self.takes_photos else "arrays"
-        return f"{arithmetic}, {order}, {kind} resized to {shape} ({self.resize})"
+        kind = {"pictures": "photos" if self.takes_photos else "arrays"}.get(self.kind, self.kind)
+        way = f"{kind} of {shape}" if self.resize == "none" else f"{kind} resized to {shape} ({self.resize})"
+        return f"{arithmetic}, {order}, {way}"
 
     @property
     def order_text(self) -> str:
         """Return what the channels are, in a few words."""
         if isinstance(self.channel_order, tuple):
             return f"bands {_numbers(self.channel_order)}"
-        return {"grey": "grey", "bands": f"{self.channels} bands"}.get(self.channel_order, self.channel_order.upper())
+        plural = "s" * (self.channels > 1)
+        bands = f"{self.channels} {'band' if self.kind == 'pictures' else 'channel'}{plural}"
+        return {"grey": "grey", "bands": bands}.get(self.channel_order, self.channel_order.upper())
 
     @model_validator(mode="after")
     def _factors_are_not_zero(self) -> Self:
         for name, factors in (("rescale", (self.rescale,)), ("std", self.std)):
             if 0.0 in factors:
                 raise ValueError(f"{name} must not be zero")
+        return self
+
+    @model_validator(mode="after")
+    def _cut_only_pictures(self) -> Self:
+        pictures = self.kind == "pictures"
+        if not pictures and self.channel_order != "bands":
+            raise ValueError(f"channel_order is for pictures, and the model takes {self.kind}: leave it out")
+        if self.resize not in (("squash", "none"), ("squash", "crop", "squash_crop", "crop_first"))[pictures]:
+            others = "squash or none" if not pictures else "another"
+            raise ValueError(f"resize {self.resize} is not for {self.kind}: use {others}")
         return self
 
     @model_validator(mode="after")

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
@@ -14,6 +14,7 @@ from fusioncam.errors import FusionCamError, UsageError
 from fusioncam.kernels.arrays import Array, Float32Array, UInt8Array
 from fusioncam.manifest import Preprocessing
 from fusioncam.output import Content, encode_png, encode_webp, json_bytes, prepare_folder, write_npz, write_together
+from fusioncam.runtime.photos.folder import stem_of_file
 from fusioncam.runtime.photos.formats.nifti import nifti_bytes
 from fusioncam.runtime.photos.geometry import on_photo, shown_part, visible_slices
 from fusioncam.runtime.photos.model_input import ImageLike
@@ -254,7 +255,7 @@ def map_on(e: DrawnResult, method: str, photo: Array, saliency: Float32Array, op
 
 def stem_of(image: str | None, class_index: int) -> str:
     """Return the name of a result's files: the stem of the picture's file, and the class."""
-    stem = "" if image is None else PurePath(image).stem
+    stem = "" if image is None else stem_of_file(image)
     return f"{stem or UNNAMED}-{class_index}"
 
 

@@ -18,6 +18,7 @@ from fusioncam.runtime.commands.explanation_output import Report
 from fusioncam.runtime.commands.notes import note_assumptions
 from fusioncam.runtime.engine import Progress
 from fusioncam.runtime.explainer import Explainer
+from fusioncam.runtime.photos.formats.nifti import SUFFIXES
 from fusioncam.runtime.photos.sources.names import PhotoFiles, check_names, names_in
 from fusioncam.runtime.photos.sources.photo_file import PhotoFile
 from fusioncam.runtime.results.class_selection import ClassSelection
@@ -56,6 +57,12 @@ class Pictures:
     def files(self, out: Path, arrays: bool) -> PhotoFiles:
         """Return the files of the pictures, without those among the results in `out`; `arrays` in folders, too."""
         return PhotoFiles(self._all_names(), self.recursive, out, arrays)
+
+    @property
+    def has_nifti(self) -> bool:
+        """Return whether a file of NIfTI is named, or lies in a folder that is named."""
+        inside = (name for folder in self.names if os.path.isdir(folder) for name in os.listdir(folder))  # noqa: PTH112, PTH208
+        return any(name.lower().endswith(SUFFIXES) for name in (*self.names, *inside))
 
     def named(self) -> list[PhotoFile]:
         """Return the files that are named one by one, and are here."""
@@ -105,7 +112,10 @@ class Run:
         explainer = None if self.cluster else self.config.open()
         manifest, methods = (explainer.manifest, explainer.methods) if explainer else self.config.read()
         selection = self.select(manifest)
-        config = replace(self.config, selection=selection)
+        output = self.config.output
+        if manifest.preprocessing.kind == "volumes" and self.pictures.has_nifti:
+            output = replace(output, nifti=True)
+        config = replace(self.config, selection=selection, output=output)
         note_assumptions(manifest, self.methods, self.quiet)
         files = self.pictures.files(self.out, arrays=not manifest.preprocessing.takes_photos)
         table = self.table and ResultTable(self.out, self.table)

@@ -10,7 +10,8 @@ SHOWS_MEAN = "pictures show the mean of all bands as grey; choose one band or th
 
 def shows_mean(manifest: Manifest) -> bool:
     """Return whether pictures show the mean of the model's bands, as nobody chose bands."""
-    return not manifest.preprocessing.takes_photos and not manifest.preprocessing.shown_channels
+    prep = manifest.preprocessing
+    return not (prep.takes_photos or prep.kind == "signals" or prep.shown_channels)
 
 
 def note_assumptions(manifest: Manifest, methods: str | None, quiet: bool) -> None:

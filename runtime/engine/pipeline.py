@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fusioncam.errors import UsageError
 from fusioncam.kernels import reference
 from fusioncam.kernels.arrays import UInt8Array
 from fusioncam.kernels.reference import probabilities
@@ -203,6 +204,8 @@ class Pipeline:
         (method,) = request.methods
         x = np.asarray(request.x)
         seen = unpreprocess(x, self.manifest.preprocessing)
+        if self.manifest.preprocessing.kind == "signals":
+            raise UsageError("a signal is no picture to lay a map on: draw it with explain(...).overlay()")
 
         def task() -> Task[UInt8Array]:
             if len(self._selectors) > 1 or self._smooth:

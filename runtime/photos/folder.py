@@ -4,10 +4,11 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple, NoReturn
 
 from fusioncam.errors import UsageError
+from fusioncam.runtime.photos.formats.nifti import SUFFIXES as VOLUMES
 from fusioncam.runtime.photos.formats.npy import SUFFIXES as ARRAYS
 
 SUFFIXES = {
@@ -37,7 +38,7 @@ class Walk:
     Attributes:
         entries: Returns what is in a folder.
         recursive: Whether to go through subfolders.
-        arrays: Whether arrays count as photos: files that end in .npy or .npz.
+        arrays: Whether arrays count as photos: files that end in .npy, .npz, .nii or .nii.gz.
         failed: Called with a folder that cannot be read and the error, in place of raising it; the way goes on.
         skipped: Number of files so far that were left out, hidden ones and others.
         unsearched: Number of subfolders so far that were passed over, hidden ones aside.
@@ -84,10 +85,17 @@ class Walk:
                 self.skipped += 1
 
 
+def stem_of_file(path: str) -> str:
+    """Return the name of a file without its ending, which is `.nii.gz` of a packed NIfTI."""
+    stem = PurePath(path).stem
+    return PurePath(stem).stem if path.lower().endswith(".nii.gz") else stem
+
+
 def is_photo(path: str, first_bytes: Callable[[], bytes], arrays: bool = False) -> bool:
     """Return whether a file is a photo, or an array, by its name; without a suffix, by its first bytes."""
     suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122  (names of other systems, too)
-    return suffix in SUFFIXES or (arrays and suffix in ARRAYS) or (not suffix and first_bytes().startswith(_HEADS))
+    is_array = arrays and (suffix in ARRAYS or path.lower().endswith(VOLUMES))
+    return suffix in SUFFIXES or is_array or (not suffix and first_bytes().startswith(_HEADS))
 
 
 def local_entries(folder: str) -> Iterator[Entry]:

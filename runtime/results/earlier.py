@@ -18,7 +18,7 @@ Record = dict[str, Any]
 # Fields with their types, by which a record is told from other JSON, and those that a table reads besides.
 _FIELDS = {"maps": str, "class_index": int, "passes": dict, "timing_seconds": dict, "flags": dict}
 # The last bytes of a whole file: how many, and how they begin.
-_ENDS = {".npz": (22, b"PK\x05\x06"), ".png": (12, b"\0\0\0\0IEND")}
+_ENDS = {".npz": (22, b"PK\x05\x06"), ".png": (12, b"\0\0\0\0IEND"), ".gz": (8, b"")}
 
 
 class EarlierResults:

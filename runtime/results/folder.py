@@ -10,7 +10,7 @@ from fusioncam.manifest import MANIFEST
 from fusioncam.output import Content, json_bytes, prepare_folder, write_together
 from fusioncam.runtime.photos.sources.photo_file import PhotoFile
 from fusioncam.runtime.results.earlier import EarlierResults, Record
-from fusioncam.runtime.results.making import ClassResult, PhotoResult
+from fusioncam.runtime.results.making import NIFTI, ClassResult, PhotoResult
 from fusioncam.runtime.results.names import ResultNames
 
 
@@ -120,11 +120,13 @@ class ResultFolder:
         """Return the names of files that a record has."""
         files = {kind: str(file) for kind, file in self._files(self._of_class(stem, class_index)).items()}
         separate = {kind: file for kind, file in files.items() if kind not in ("npz", "json", "png")}
+        volumes = {kind.removesuffix(NIFTI): separate.pop(kind) for kind in [*separate] if kind.endswith(NIFTI)}
         return {
             "image": photo.shown_name,
             "maps": files["npz"],
             **({"picture": files["png"]} if "png" in files else {}),
             **({"pictures": separate} if separate else {}),
+            **({"volumes": volumes} if volumes else {}),
         }
 
     def _contents(

@@ -30,6 +30,7 @@ from fusioncam.runtime.results.names import safe_name
 from fusioncam.runtime.sessions.native_stderr import native_stderr
 
 RESOLUTIONS = ("model", "photo")
+NIFTI = ".nii"  # the ending of the contents that are volumes
 
 Watch = Callable[[PhotoFile], AbstractContextManager[Progress | None]]
 
@@ -43,6 +44,7 @@ class OutputOptions:
         resolution: Size of the arrays: that of the `model`'s input, or that of the `photo`.
         separate: Whether to write one more picture per method: the map on the photo, at the photo's own resolution.
         panel: Whether to write the panel.
+        nifti: Whether to write one NIfTI more per method: the map at the size and in the space of a volume.
 
     Raises:
         UsageError: There is no such resolution.
@@ -52,16 +54,18 @@ class OutputOptions:
     resolution: str = "model"
     separate: bool = False
     panel: bool = True
+    nifti: bool = False
 
     def __post_init__(self) -> None:
         if self.resolution not in RESOLUTIONS:
             raise UsageError(f"no resolution {self.resolution!r}: choose one of {', '.join(RESOLUTIONS)}")
 
     def endings(self, methods: Sequence[str]) -> dict[str, str]:
-        """Return the endings of the files' names, by a file's content: npz, json, png, and methods."""
+        """Return the endings of the files' names, by a file's content: npz, json, png, methods, and METHOD.nii."""
         panel = {"png": ".png"} if self.panel else {}
         alone = {m: f".{safe_name(m)}.png" for m in methods} if self.separate else {}
-        return {"npz": ".npz", "json": ".json", **panel, **alone}
+        volumes = {f"{m}{NIFTI}": f".{safe_name(m)}{NIFTI}.gz" for m in methods} if self.nifti else {}
+        return {"npz": ".npz", "json": ".json", **panel, **alone, **volumes}
 
 
 @dataclass(frozen=True)
@@ -217,7 +221,7 @@ class ResultMaker:
     def _of_class(self, e: Explanation | Difference, photo: Given) -> ClassResult:
         options, (_, preprocessing) = self._config.output, e.origin
         assert preprocessing is not None
-        size = (photo.values.shape[0], photo.values.shape[1])
+        size = photo.values.shape[:-1]
         at_photo = options.resolution == "photo"
         # A generator, as arrays at the photo's resolution are large.
         arrays = ((m, on_photo(a, size, preprocessing) if at_photo else a) for m, a in e.maps.items())
@@ -227,6 +231,8 @@ class ResultMaker:
         for method in e.maps if options.separate else ():
             pixels = drawable(photo.values, preprocessing)
             contents[method] = _drawn(partial(map_on_photo, e, method, pixels, preprocessing, options.draw))
+        for method in e.maps if options.nifti else ():
+            contents[f"{method}{NIFTI}"] = _made(partial(e.nifti, method))
         verdict = e.verdict.line if isinstance(e, Explanation) and e.verdict else None
         return ClassResult(e.class_index, e.summary(), e.headline, verdict, contents)
 
@@ -245,9 +251,14 @@ def failed(photo: PhotoFile, error: FusionCamError | MemoryError) -> PhotoResult
 
 def _drawn(draw: Callable[[], Any]) -> Content:
     """Return a picture as content that is drawn when it is written."""
+    return _made(lambda: encode_png(draw()))
+
+
+def _made(make: Callable[[], bytes]) -> Content:
+    """Return content that is made when it is written."""
 
     def write(file: BinaryIO) -> None:
-        file.write(encode_png(draw()))
+        file.write(make())
 
     return write
 

@@ -3,7 +3,8 @@
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
-from pathlib import PurePosixPath
+
+from fusioncam.runtime.photos.folder import stem_of_file
 
 
 def safe_name(method: str) -> str:
@@ -31,7 +32,7 @@ class ResultNames:
         """
         folder, slash, name = place.rpartition("/")
         taken = self._taken.setdefault(_folded(folder), set())
-        own = stem = PurePosixPath(name).stem
+        own = stem = stem_of_file(name)
         n = 2
         while taken & self._files(stem) or is_other(f"{folder}{slash}{stem}"):
             stem, n = f"{own}_{n}", n + 1

@@ -27,12 +27,12 @@ SERVER = ServerInfo(name="fusioncam", version=fusioncam.__version__, extensions=
 
 def metadata(model: ServedModel, settings: Settings, versions: Sequence[str]) -> ModelInfo:
     """Return the inputs and outputs of a model, its versions, and the defaults of its requests."""
-    height, width = model.size if model.manifest.free_size is None else (-1, -1)
+    size = list(model.size) if model.manifest.free_size is None else [-1] * len(model.size)
     classes = model.manifest.classes
-    inputs = {"image": [-1, model.manifest.preprocessing.channels, height, width]}
+    inputs = {"image": [-1, model.manifest.preprocessing.channels, *size]}
     figures = {"logits": [-1, classes], "probabilities": [-1, classes], "class_index": [-1], "verdict": [-1, 1]}
     figures["explained"] = figures["class_index"]
-    maps = [TensorInfo(name=m, datatype="FP32", shape=[-1, height, width]) for m in model.methods]
+    maps = [TensorInfo(name=m, datatype="FP32", shape=[-1, *size]) for m in model.methods]
     return ModelInfo(
         name=model.name,
         versions=list(versions),
