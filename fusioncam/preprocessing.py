@@ -123,8 +123,8 @@ class Preprocessing(Part):
 
     @property
     def shown_text(self) -> str:
-        """Return which bands pictures show, in a few words; nothing for photos."""
-        if self.takes_photos:
+        """Return which bands pictures show, in a few words; nothing for photos and signals, which show all channels."""
+        if self.takes_photos or self.kind == "signals":
             return ""
         shown = [self.bands[c] for c in self.shown_channels]
         numbers = f"band{'s' * (len(shown) > 1)} {', '.join(map(str, shown))}"

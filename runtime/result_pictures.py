@@ -250,7 +250,7 @@ def map_on(e: DrawnResult, method: str, photo: Array, saliency: Float32Array, op
     """Draw a map of a result, enlarged or not, on a photo of the same size."""
     scale = None if e.between is None else difference_scale(e.maps[method])  # as on the panel
     flat = project(photo, {method: saliency})
-    return lay(flat.picture, flat.maps[method], options, scale, behind=flat.is_chart)
+    return flat.parted(lay(flat.picture, flat.maps[method], options, scale, behind=flat.is_chart))
 
 
 def stem_of(image: str | None, class_index: int) -> str:

@@ -1,6 +1,9 @@
 """Small networks of signals and volumes, with trained-like weights, for tests from export to picture."""
 
+import numpy as np
+import onnx
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 
@@ -44,3 +47,32 @@ class Network(nn.Module):
 
 
 SIZES = {1: (60,), 3: (6, 10, 12)}
+
+
+def save_classifier(path, rank, channels=2, classes=3, seed=0):
+    """Write a small ONNX classifier (conv, relu, conv, relu, mean, linear) whose layer has half the input's sides."""
+    rng = np.random.default_rng(seed)
+    size, kernel = SIZES[rank], (3,) * rank
+    weights = {
+        "w1": rng.normal(size=(6, channels, *kernel)), "w2": rng.normal(size=(5, 6, *kernel)) / 3,
+        "head": rng.normal(size=(classes, 5)) * 8, "bias": rng.normal(size=classes),
+    }  # fmt: skip
+    pads, strides = [1] * 2 * rank, [2] * rank
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["a"], pads=pads),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Conv", ["b", "w2"], ["c"], pads=pads, strides=strides),
+        helper.make_node("Relu", ["c"], ["d"]),
+        helper.make_node("GlobalAveragePool", ["d"], ["e"]),
+        helper.make_node("Flatten", ["e"], ["f"]),
+        helper.make_node("Gemm", ["f", "head", "bias"], ["logits"], transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "classifier",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", channels, *size])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", classes])],
+        [numpy_helper.from_array(w.astype(np.float32), name) for name, w in weights.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    return path

@@ -88,6 +88,8 @@ class Pipeline:
         self.manifest, self.manifests = of_one_model(manifests), manifests
         self._selectors = [e if isinstance(e, EngineSelector) else EngineSelector(e) for e in engines]
         self._smooth = checked_smoothing(smooth)
+        if "flip" in self._smooth and self.manifest.preprocessing.kind == "signals":
+            raise UsageError("a signal is not mirrored, as its samples have an order: leave out the view `flip`")
         self._results = Results(manifests, folders, self._smooth)
 
     @classmethod

@@ -67,7 +67,7 @@ class Verification:
         if not trials:
             return [of_blank(methods[0]) for _ in made]
         self._afford()
-        flips = self._flips() if self._manifest.gradient else [None] * len(made)
+        flips = self._flips() if self._manifest.gradient and not self._has_direction else [None] * len(made)
         chances = yield from self._passed({key: m for trial in trials.values() for key, m in trial.pictures.items()})
         verdicts = []
         for n, method in enumerate(chosen):
@@ -97,6 +97,11 @@ class Verification:
         """Return the confidences of target n, by key."""
         known = {key: float(of_targets[n]) for key, of_targets in chances.items()}
         return scaled(known) if self._ending == "value" else known
+
+    @property
+    def _has_direction(self) -> bool:
+        """Return whether the input makes no sense when it is mirrored: time does not run backwards."""
+        return self._manifest.preprocessing.kind == "signals"
 
     def _flips(self) -> list[float | None]:
         """Return the correlation of Grad-CAM with that of the mirrored picture, for each target."""

@@ -159,12 +159,12 @@ def panel(
     flat = project(photo, maps)
     titles = [flat.caption, *map(method_title, maps)]
     grid = _grid(flat.picture.shape[0], flat.picture.shape[1], titles, list(legends.values()), flat.sides)
-    base = np.asarray(_resized(flat.picture, grid), np.uint8)
+    base = flat.parted(np.asarray(_resized(flat.picture, grid), np.uint8))
 
     def draw(method: str) -> UInt8Array:
         resized = np.asarray(_resized(flat.maps[method], grid), np.float32)
         scale = None if between is None else difference_scale(maps[method])
-        return lay(base, resized, options, scale, behind=flat.is_chart)
+        return flat.parted(lay(base, resized, options, scale, behind=flat.is_chart))
 
     tiles = [_Tile(flat.caption, base), *(_Tile(method_title(m), draw(m), legends.get(m)) for m in maps)]
     chance = "" if probability is None else probability_title(probability)

@@ -1,5 +1,6 @@
 """Maps of signals and volumes as flat pictures: behind the chart of a signal, over some slices of a volume."""
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ class Projection(NamedTuple):
         caption: What the picture is.
         is_chart: Whether maps lie behind the lines of the picture.
         sides: Range of the picture's longer side on a panel, in pixels.
+        slices: Number of slices side by side.
     """
 
     picture: UInt8Array
@@ -30,6 +32,16 @@ class Projection(NamedTuple):
     caption: str = "Input"
     is_chart: bool = False
     sides: tuple[int, int] = PICTURE_SIDES
+    slices: int = 1
+
+    def parted(self, picture: UInt8Array) -> UInt8Array:
+        """Return a picture of the slices, of any size, with white between them, over which no colours run."""
+        width = picture.shape[1]
+        slices = self.slices + (self.slices - 1) * BETWEEN  # widths of a slice
+        for n in range(1, self.slices):
+            start, end = ((n * (1 + BETWEEN) - edge) * width / slices for edge in (BETWEEN, 0))
+            picture[:, math.floor(start) : math.ceil(end)] = 255
+        return picture
 
 
 def project(shown: Array, maps: Mapping[str, Float32Array]) -> Projection:
@@ -51,7 +63,7 @@ def project(shown: Array, maps: Mapping[str, Float32Array]) -> Projection:
         numbers = ", ".join(map(str, slices))
         caption = f"Input, slices {numbers} of 0 to {len(shown) - 1}"
         flat = {name: _side_by_side(m[slices], 0) for name, m in maps.items()}
-        return Projection(_side_by_side(shown[slices], 255), flat, caption, False, SLICES_SIDES)
+        return Projection(_side_by_side(shown[slices], 255), flat, caption, False, SLICES_SIDES, len(slices))
     return Projection(shown, dict(maps))
 
 
