@@ -96,7 +96,7 @@ class TestMaps:
         explainer = Explainer(bundles[rank])
         one, two = explainer.explain_batch(np.stack([model_input(rank, seed) for seed in range(2)]))
         np.testing.assert_allclose(one.maps["grad_cam"], explainer.explain(numbers(rank)).maps["grad_cam"], atol=1e-6)
-        made = difference(*explainer.explain_batch([numbers(rank)], [[0, 1]]))
+        made = difference(*explainer.explain_batch([numbers(rank)], [[0, 1]], keep_photos=True))
         assert made.panel().shape[2] == made.overlay().shape[2] == 3
         assert two.maps["fusion_cam"].shape == SIZES[rank]
 
