@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from fusioncam.errors import ModelError, UsageError
@@ -13,6 +14,7 @@ from fusioncam.export.checking.source import source_runner
 from fusioncam.export.options import ExportOptions
 from fusioncam.export.readers import reader_named
 from fusioncam.export.reading.file import read_model
+from fusioncam.export.sessions import quiet
 from fusioncam.free_size import ANY, FreeSize, Size, sides
 from fusioncam.manifest import SOURCE_GRAPH, Manifest
 
@@ -73,6 +75,7 @@ def _trial(bundle: Path, manifest: Manifest) -> Callable[[Size], str | None]:
     """Return the function that runs the source at a size, and returns why it fails; None where it runs."""
     run = source_runner(manifest, bundle / SOURCE_GRAPH, frozen=read_frozen(bundle))
     own = manifest.preprocessing.size
+    shapes = onnx.load(bundle / SOURCE_GRAPH, load_external_data=False)
 
     def outputs(size: Size) -> int:
         made = run(np.zeros((1, manifest.preprocessing.channels, *size), np.float32))
@@ -83,6 +86,8 @@ def _trial(bundle: Path, manifest: Manifest) -> Callable[[Size], str | None]:
     expected = outputs(own)
 
     def fails(size: Size) -> str | None:
+        if (empty := _empty_tensor(shapes, manifest, size)) is not None:
+            return f"at {sides(size)} nothing is left of tensor {empty!r}"
         try:
             made = outputs(size)
         except ModelError as error:
@@ -90,6 +95,25 @@ def _trial(bundle: Path, manifest: Manifest) -> Callable[[Size], str | None]:
         return None if made == expected else f"at {sides(size)} it gives {made} numbers, not {expected}"
 
     return fails
+
+
+def _empty_tensor(source: onnx.ModelProto, manifest: Manifest, size: Size) -> str | None:
+    """Return the first tensor that has no elements at a size; onnxruntime divides by its size, and crashes."""
+    model = onnx.ModelProto()
+    model.CopyFrom(source)
+    shape = [1, *size]
+    last = len(shape) if manifest.source.channels_last else manifest.source.channel_axis
+    shape.insert(last, manifest.preprocessing.channels)
+    image = next(i for i in model.graph.input if i.name == manifest.source.input)
+    del image.type.tensor_type.shape.dim[:]
+    image.type.tensor_type.shape.dim.extend(onnx.TensorShapeProto.Dimension(dim_value=n) for n in shape)
+    del model.graph.value_info[:]  # of another size, perhaps
+    with quiet():
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    tensors = ((v.name, v.type.tensor_type.shape.dim) for v in (*inferred.value_info, *inferred.output))
+    return next(
+        (name for name, dims in tensors if any(d.HasField("dim_value") and d.dim_value < 1 for d in dims)), None
+    )
 
 
 def _step(fails: Callable[[Size], str | None], own: Size, axis: int) -> int:

@@ -41,6 +41,16 @@ def _fixed(node):
     return [node("AveragePool", ["layer"], ["pooled"], kernel_shape=[6, 8])]
 
 
+def _valid(node):
+    """Pools without padding, of which nothing is left of a small picture."""
+    return [
+        node("MaxPool", ["layer"], ["m1"], kernel_shape=[3, 3], strides=[2, 2]),
+        node("MaxPool", ["m1"], ["m2"], kernel_shape=[3, 3], strides=[2, 2]),
+        node("Conv", ["m2", "w3"], ["deep"], pads=[1] * 4),
+        node("GlobalAveragePool", ["deep"], ["pooled"]),
+    ]
+
+
 def _maps(node):
     """Maps of classes, a quarter of the picture high and wide."""
     return [node("Conv", ["layer", "w5"], ["logits"])]
@@ -52,6 +62,7 @@ PARTS = {
     "pooled": (_pooled, 6),
     "strided": (_strided, 1),
     "fixed": (_fixed, 1),
+    "valid": (_valid, 1),
     "maps": (_maps, 1),
 }
 

@@ -9,7 +9,7 @@ from onnx import TensorProto
 from torch import nn
 
 from fusioncam.errors import UsageError
-from fusioncam.export import export_model, export_torch, inspect_model
+from fusioncam.export import export_model, export_torch, free_size, inspect_model
 from fusioncam.export.derivation import derive_bundle
 from fusioncam.export.randomise import randomised_bundle
 from fusioncam.manifest import EXPLAIN_GRAPH, HEAD_GRAPH, SCORE_GRAPH, SOURCE_GRAPH, WEIGHTS, read_bundle
@@ -67,6 +67,7 @@ def test_the_graphs_of_the_own_size_do_not_change(free_nets, tmp_path):
         ("plain", ("H", "W"), (1, 1), (1, 1)),
         ("resized", ("H", "W"), (1, 1), (1, 1)),
         ("strided", ("H", "W"), (8, 8), (8, 8)),
+        ("valid", ("H", "W"), (1, 1), (17, 17)),
         ("plain", (24, "W"), (0, 1), (24, 1)),
     ],
 )
@@ -75,6 +76,14 @@ def test_the_sizes_that_a_model_takes_are_found(free_nets, tmp_path, kind, size,
     free = export_model(source, tmp_path / "any.fcam", size=("any", *OWN)).free_size
     assert free.least == least
     assert free.step == step
+
+
+def test_a_size_that_leaves_nothing_is_never_run(free_nets, tmp_path):
+    source = free_nets.write(tmp_path / "net.onnx", "valid")  # onnxruntime may divide by zero there, which ends Python
+    manifest = export_model(source, tmp_path / "any.fcam", size=("any", *OWN))
+    fails = free_size._trial(tmp_path / "any.fcam", manifest)
+    assert fails((12, 32)) == "at 12 x 32 nothing is left of tensor 'm2'"
+    assert fails((17, 17)) is None
 
 
 def test_any_needs_a_model_that_takes_several_sizes(free_nets, tmp_path):
