@@ -42,7 +42,7 @@ def derive_bundle(bundle: Path, manifest: Manifest, size: Size, target: Path, tw
         "layer": manifest.layer.name,
         "labels": manifest.labels,
         "preprocessing": preprocessing.model_dump(exclude={"size", "origin"}),
-        "size": (size[0], size[1]),
+        "size": tuple(size),
         "image": manifest.source.input,
         "inputs": read_frozen(bundle),
     }

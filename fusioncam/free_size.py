@@ -36,7 +36,8 @@ class FreeSize(Part):
             own: The size of the bundle.
         """
         if len(size) != len(own):
-            return f"the model takes sizes of {len(own)} numbers, such as {sides(own)}, not {sides(size)}"
+            count = f"{len(own)} number{'s' * (len(own) > 1)}"
+            return f"the model takes sizes of {count}, such as {sides(own)}, not {sides(size)}"
         if math.prod(size) > MOST_PIXELS:
             return f"{sides(size)} are {math.prod(size)} pixels, more than {MOST_PIXELS}"
         for name, n, of_own, step, least in zip(AXES[len(own) - 1], size, own, self.step, self.least, strict=True):

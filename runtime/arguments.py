@@ -124,7 +124,7 @@ def checked_size(size: Any, manifests: Sequence[Manifest]) -> tuple[int, ...] | 
         try:
             numbers = tuple(operator.index(n) for n in size)
         except TypeError:
-            raise UsageError(f"size is (H, W), two whole numbers, or {PHOTO!r}, not {quote(size)}") from None
+            raise UsageError(f"size is whole numbers, such as (H, W), or {PHOTO!r}, not {quote(size)}") from None
     if numbers == own:
         return None
     for manifest in manifests:

@@ -94,3 +94,25 @@ def write(path, kind="plain", size=("H", "W")):
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
     return path
+
+
+def write_places(path, axes):
+    """Conv, Relu, pool, Gemm of a signal (N, 2, L) or a volume (N, 2, D, H, W) of any size; four classes."""
+    rng = np.random.default_rng(6)
+    constants = {"w1": rng.standard_normal((6, 2, *[3] * axes)), "w2": rng.standard_normal((6, 4))}
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["c1"], pads=[1] * 2 * axes, strides=[2] * axes),
+        helper.make_node("Relu", ["c1"], ["layer"]),
+        helper.make_node("GlobalAveragePool", ["layer"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "w2"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "places",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 2, *"DHW"[-axes:]])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 4])],
+        [numpy_helper.from_array(v.astype(np.float32), name) for name, v in constants.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    return path

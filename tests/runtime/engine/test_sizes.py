@@ -86,6 +86,22 @@ def test_maps_are_those_of_a_bundle_of_that_size(free_nets, tmp_path, kind):
     assert (ours.model, ours.digest) == ("any.fcam", own.digest)
 
 
+@pytest.mark.parametrize(("own", "other"), [((64,), (100,)), ((8, 12, 16), (10, 20, 14))])
+def test_signals_and_volumes_have_any_size(free_nets, tmp_path, own, other):
+    source = free_nets.write_places(tmp_path / "net.onnx", len(own))
+    manifest = export_model(source, tmp_path / "any.fcam", size=("any", *own))
+    export_model(source, tmp_path / "sized.fcam", size=other)
+    assert manifest.free_size.step == (1,) * len(own)
+    x = np.random.default_rng(2).standard_normal((2, *other)).astype(np.float32)
+    with Explainer(tmp_path / "any.fcam") as free, Explainer(tmp_path / "sized.fcam") as alone:
+        ours, expected = free.explain(x, size=other), alone.explain(x)
+        with pytest.raises(UsageError, match=f"sizes of {len(own)} number"):
+            free.explain(x, size=(*other, 5))
+    for method, array in expected.maps.items():
+        assert array.shape == other
+        assert np.array_equal(ours.maps[method], array), method
+
+
 def test_preprocessed_pictures_are_of_the_size_that_is_named(bundle):
     x = np.random.default_rng(1).standard_normal((3, *OTHER)).astype(np.float32)
     with Explainer(bundle, methods=["grad_cam"]) as explainer:
@@ -172,7 +188,7 @@ def test_what_fails_is_tried_again(bundle, opened, monkeypatch):
     [
         ((40,), "sizes of 2 numbers, such as 24 x 32, not 40"),
         ((0, 28), "a height of 1 or more, not 0"),
-        ((40.5, 28), r"size is \(H, W\), two whole numbers, or 'photo', not \(40.5, 28\)"),
+        ((40.5, 28), r"size is whole numbers, such as \(H, W\), or 'photo', not \(40.5, 28\)"),
         ("any", "size is .* or 'photo', not 'any'"),
         (64, "size is .* not 64"),
         ((100_000, 100_000), "pixels, more than 100000000"),
