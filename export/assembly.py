@@ -14,6 +14,7 @@ from fusioncam.export.bundle import Lender, explain_graph, whole_folder, write_f
 from fusioncam.export.canonical import canonicalize
 from fusioncam.export.checking.check import compare_logits, drift_of
 from fusioncam.export.checking.liveness import why_dead
+from fusioncam.export.class_vectors import read_class_vectors
 from fusioncam.export.free_size import USUAL_SIDE, asked_size, free_size, source_graph
 from fusioncam.export.gradient import decides_for_batch, path
 from fusioncam.export.head import head_graph
@@ -26,7 +27,7 @@ from fusioncam.export.precision.score_graph import refusal, score_graph
 from fusioncam.export.single import check_variants, write_variants
 from fusioncam.export.source_metadata.labels import read_labels
 from fusioncam.export.source_metadata.preprocessing import read_preprocessing, refuse_rounded_away
-from fusioncam.kernels.arrays import Array
+from fusioncam.kernels.arrays import Array, Size
 from fusioncam.manifest import (
     EXPLAIN_GRAPH,
     FACTS,
@@ -117,10 +118,7 @@ def make_draft(source: Path, options: ExportOptions) -> Draft:
     """Make the graphs and the manifest of a source; where any size is wanted, the source is one of the graphs."""
     gradient, folder = options["gradient"], source.parent
     size, free = asked_size(options["size"])
-    side = USUAL_SIDE if free else None
-    output, task, reader = options["output"], options["task"], options["reader"]
-    of_inputs = options["layout"], options["image"], options["inputs"]
-    canonical = canonicalize(source, size, output, options["ending"], task, reader, side, *of_inputs)
+    canonical = _canonical(source, options, size, free)
     model, kind, scoring = canonical.model, canonical.taken.type, canonical.scoring
     one_by_one = decides_for_batch(path(canonical.image, canonical.output))
     _refuse_unfit(canonical, one_by_one, options, free)
@@ -175,6 +173,26 @@ def _refuse_unfit(canonical: CanonicalModel, one_by_one: str | None, options: Ex
         raise UsageError(f"{named[0]} is for models of one input: leave it out, or freeze the others with {values}")
 
 
+def _canonical(source: Path, options: ExportOptions, size: Size | None, free: bool) -> CanonicalModel:
+    """Return the model in canonical form, of a usual size where any is wanted."""
+    given = options["class_vectors"]
+    if free and given is not None:
+        raise UsageError("a model with class vectors has a bundle of one size; say which with --size H W")
+    return canonicalize(
+        source,
+        size,
+        output=options["output"],
+        ending=options["ending"],
+        task=options["task"],
+        reader=options["reader"],
+        side=USUAL_SIDE if free else None,
+        layout=options["layout"],
+        image=options["image"],
+        inputs=options["inputs"],
+        vectors=None if given is None else read_class_vectors(given, options["class_scale"]),
+    )
+
+
 def _labels(canonical: CanonicalModel, folder: Path, asked: Labels | None) -> tuple[str, ...] | None:
     """Return the names of the classes; an embedding has none."""
     if canonical.task == "embed":
@@ -197,6 +215,7 @@ def _source(canonical: CanonicalModel, digest: str) -> Source:
         type=str(canonical.taken.type.numpy()),
         outputs=canonical.outputs,
         argmax=canonical.argmax,
+        class_vectors=canonical.class_vectors,
         **{name: getattr(canonical.source, name) for name in OF_ENDING},
     )
 

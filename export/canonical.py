@@ -12,7 +12,7 @@ from fusioncam.export.gradient import dims
 from fusioncam.export.gradient.rules.elementwise import drops
 from fusioncam.export.model import CanonicalModel
 from fusioncam.export.normal_form import make_normal_form
-from fusioncam.export.readers import Reading, choose_reading, request_of
+from fusioncam.export.readers import Reading, Request, choose_reading, request_of
 from fusioncam.export.reading.conversion import compare_conversion
 from fusioncam.export.reading.file import read_model
 from fusioncam.export.reading.frozen_inputs import freeze
@@ -22,7 +22,7 @@ from fusioncam.export.reading.load import converted, fold, refuse_random
 from fusioncam.export.reading.unfused import keep_activations
 from fusioncam.export.source_metadata.configurations import configured_ending
 from fusioncam.input_values import InputValues
-from fusioncam.kernels.arrays import Array, Size
+from fusioncam.kernels.arrays import Array, Float32Array, Size
 from fusioncam.manifest import PLACES, Ending
 
 CHOICES: tuple[Ending, ...] = ("softmax", "sigmoid", "value")  # for a user; an ending nobody names is `logits`
@@ -40,6 +40,7 @@ def canonicalize(
     layout: str | None = None,
     image: str | None = None,
     inputs: InputValues | None = None,
+    vectors: Float32Array | None = None,
 ) -> CanonicalModel:
     """Load a model and bring it to the canonical form.
 
@@ -55,19 +56,19 @@ def canonicalize(
         layout: `nchw` or `nhwc`, for a model whose shapes do not say which axis holds the channels.
         image: The input that is explained, where several can be.
         inputs: Values that are frozen into the graph, by the name of the input; see `freeze`.
+        vectors: Vectors of classes (classes, D), see `read_class_vectors`: an embedding becomes logits by them.
 
     Raises:
         ModelError: The file cannot be read, takes no image, or no reader takes its output.
         UsageError: An argument does not fit the model, or an input of it must be frozen.
     """
-    request = request_of(output, task, reader, _chosen(ending))
+    request = request_of(output, task, reader, _chosen(ending), vectors is not None)
     proto = read_model(source)
     given = freeze(proto, inputs or {})
-    model, outputs, taken = _loaded(proto, source, given.defaults, _checked(size), output, side, layout, image)
-    reading = choose_reading(model, outputs, request, taken)
+    model, reading, taken = _loaded(proto, source, given.defaults, _checked(size), request, side, layout, image)
     _keep_only(model, reading)
     with freezing_may_help(model):
-        model, reading, model_ending, numbers = make_normal_form(model, reading, taken.batch, request.ending)
+        model, reading, model_ending, numbers = make_normal_form(model, reading, taken.batch, request.ending, vectors)
     final_ending = _ending(reading, request.ending, model_ending.ending, numbers, source.parent)
     _, *normal_form = dims(model.graph.outputs[0])
     classes, *map_size = (d for d in normal_form if d is not None)
@@ -85,6 +86,7 @@ def canonicalize(
         source=model_ending,
         outputs=numbers,
         argmax=reading.argmax,
+        class_vectors=vectors is not None,
         precision="float16" if halved else "float32",
     )
 
@@ -94,29 +96,30 @@ def _loaded(
     source: Path,
     defaults: Mapping[str, Array],
     size: Size | None,
-    output: str | None,
+    request: Request,
     side: int | None,
     layout: str | None,
     image: str | None,
-) -> tuple[ir.Model, dict[str, ir.Value], ImageInput]:
-    """Convert a model, and return it with its outputs by name and the image input, which is in front now."""
+) -> tuple[ir.Model, Reading, ImageInput]:
+    """Convert a model, and return it with the output to read and the image input, which is in front now."""
     model, conversion = converted(proto, source)
     outputs = {str(o.name): o for o in model.graph.outputs}
     if not outputs:
         raise ModelError("the model has no output; export it again")
-    if output is not None and output not in outputs:
-        raise UsageError(f"the model has no output {output!r}; it has {', '.join(outputs)}")
+    if request.output is not None and request.output not in outputs:
+        raise UsageError(f"the model has no output {request.output!r}; it has {', '.join(outputs)}")
     picture = picture_input(model.graph, image)
     first_reader = next(((u.node, u.idx) for u in picture.uses()), None)
     taken = take_image(model, size, side, layout, picture, defaults)
+    reading = choose_reading(model, outputs, request, taken)
+    refuse_random(reading.value)
     if conversion is not None and first_reader is not None:
         compare_conversion(model, conversion, taken.name, first_reader)
-    return model, outputs, taken
+    return model, reading, taken
 
 
 def _keep_only(model: ir.Model, reading: Reading) -> None:
     """Drop all that does not lead to the output that is read."""
-    refuse_random(reading.value)
     model.graph.outputs[:] = [reading.value]
     _drop_copies(model)
     keep_activations(model)

@@ -37,6 +37,7 @@ class CanonicalModel:
             of a binary model or a regression, has two classes, of the logits -z and z: the evidence against it and the
             evidence for it.
         argmax: Whether the source gives the number of the best class at each place.
+        class_vectors: Whether the source gives an embedding, of which vectors of classes make the logits.
         precision: Type the weights are kept in.
     """
 
@@ -52,6 +53,7 @@ class CanonicalModel:
     source: ModelEnding
     outputs: int
     argmax: bool
+    class_vectors: bool
     precision: Literal["float32", "float16"]
 
     @property

@@ -1,11 +1,14 @@
 """The normal form of a model's output: its logits or values, maps of them, or an embedding."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx_ir as ir
 
 from fusioncam.errors import ModelError
 from fusioncam.export.batch import with_any_batch
 from fusioncam.export.batch.resizing import name_every_size
+from fusioncam.export.class_vectors import append_classes
 from fusioncam.export.endings import Make, ModelEnding, find_ending
 from fusioncam.export.gradient import Ops, dims, path
 from fusioncam.export.layers.layout import layouts
@@ -16,13 +19,14 @@ from fusioncam.export.reading.load import fold
 from fusioncam.export.reading.shapes import measure
 from fusioncam.export.targets.shapes import infer_shapes
 from fusioncam.forms import CONFIDENCES, SCORES
+from fusioncam.kernels.arrays import Float32Array
 from fusioncam.manifest import Ending
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
 
 
 def make_normal_form(
-    model: ir.Model, reading: Reading, batch: int | None, wanted: Ending | None
+    model: ir.Model, reading: Reading, batch: int | None, wanted: Ending | None, vectors: Float32Array | None = None
 ) -> tuple[ir.Model, Reading, ModelEnding, int]:
     """Bring the output of a model into the normal form, free of its ending, with a free batch.
 
@@ -31,10 +35,11 @@ def make_normal_form(
         reading: The way to read it.
         batch: The only batch that the model takes, or None.
         wanted: The ending that the user names.
+        vectors: Vectors of classes, by which an embedding becomes logits, see `append_classes`.
 
     Returns:
-        The model, the reading with the order of axes that was found, the ending, and how many numbers the output had
-        for a picture, or for a place of it. One number becomes two classes, unless it is the value of a map.
+        The model, the reading with the task and the order of axes that was found, the ending, and how many numbers the
+        output had for a picture, or for a place of it. One becomes two classes, unless it is the value of a map.
 
     Raises:
         ModelError: The output holds no real numbers of the shape that the reader takes, or does not run.
@@ -50,7 +55,11 @@ def make_normal_form(
     if reading.reader.roles is not None:
         reading = by_layout(reading, layouts(trace(model.graph)).get(model.graph.outputs[0]))
     ending = _take_off_ending(model, reading)
-    return model, reading, ending, _read(model, reading)
+    numbers = _read(model, reading)
+    if vectors is not None:
+        append_classes(model, vectors)
+        reading = replace(reading, task="classify")
+    return model, reading, ending, numbers
 
 
 def _take_off_ending(model: ir.Model, reading: Reading) -> ModelEnding:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, cast
 
+from fusioncam.export.class_vectors import SCALE, ClassVectors
 from fusioncam.input_values import InputValues
 from fusioncam.kernels.arrays import Array
 from fusioncam.manifest import CHUNK, Preprocessing
@@ -42,6 +43,11 @@ class ExportOptions(TypedDict, total=False):
     looks like."""
     reader: str | None
     """The name of the reader that brings the output into the normal form; by default the first that fits."""
+    class_vectors: ClassVectors | None
+    """One vector for each class, an array (classes, D) or a .npy file: an embedding model becomes a classifier, whose
+    logits are `class_scale` times the cosines of its embedding with these, as CLIP is by the vectors of texts."""
+    class_scale: float
+    """The factor on the cosines: the model's learned temperature."""
     labels: Labels | None
     """The names of the classes, or a text file with one a line; by default those of the source."""
     preprocessing: str | Mapping[str, Any] | None
@@ -85,6 +91,7 @@ class ExportOptions(TypedDict, total=False):
 # Every other option is None.
 _SET: ExportOptions = {
     "gradient": True,
+    "class_scale": SCALE,
     "symmetric": False,
     "accept_drift": False,
     "single": False,

@@ -61,6 +61,15 @@ class Form:
         """Return whether graphs give `scores` and `confidences`; those of a vector are read from the vector itself."""
         return self.kind != "vector"
 
+    @property
+    def words(self) -> str:
+        """Return the normal form in a few words: `5 classes`, `maps of 5 classes (64 x 64)`."""
+        numbers, *size = self.output.shape
+        if self.kind == "embedding":
+            return f"an embedding of {numbers} numbers"
+        classes = f"{numbers} class{'es' if numbers != 1 else ''}"
+        return classes if self.kind == "vector" else f"maps of {classes} ({' x '.join(map(str, size))})"
+
     def placeholders(self, count: int) -> dict[str, Array]:
         """Return targets (count, ...) for a run whose scores nobody reads: the top class everywhere, ones."""
         return {t.name: np.full((count, *t.shape), _PLACEHOLDERS[t.name], t.dtype) for t in self.targets}

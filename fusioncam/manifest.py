@@ -128,6 +128,8 @@ class Source(Part):
         offset: See `scale`.
         rounding: How far its outputs may be from that, where they are rounded.
         logarithm: Whether its outputs are logarithms of that; older bundles do not say.
+        class_vectors: Whether its output is an embedding, of which vectors of classes make logits: see `class_vectors`
+            among the weights of the graphs.
         argmax: Whether its output is the number of the best class at every place: an ArgMax over the logits.
     """
 
@@ -146,6 +148,7 @@ class Source(Part):
     rounding: float = 0.0
     logarithm: bool | None = None
     argmax: bool = False
+    class_vectors: bool = False
 
 
 class Manifest(Part):

@@ -14,12 +14,14 @@ from fusioncam.export.bundle import read_frozen
 from fusioncam.export.checking.gradient import compare_gradient
 from fusioncam.export.checking.source import open_exact, source_outputs
 from fusioncam.export.checking.targets import compare_targets
+from fusioncam.export.class_vectors import WEIGHTS_NAME, class_logits
 from fusioncam.export.endings.outputs import as_source, comparable, sides
 from fusioncam.export.options import Photos
 from fusioncam.export.precision.calibration_batches import Photo, checked_photos
 from fusioncam.export.precision.drift import LOGIT_TOLERANCE, NO_DRIFT, Finding, measure_drift, output_of, tail_findings
 from fusioncam.export.precision.score_graph import rounding_session
 from fusioncam.export.random_pictures import pictures
+from fusioncam.export.readers import reader_named
 from fusioncam.export.reading.shapes import IS_RANDOM, repeats
 from fusioncam.export.sessions import failing_as
 from fusioncam.export.single.verify import compare_variants, logits_of_single
@@ -118,6 +120,8 @@ def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Findi
     if manifest.form.scored:
         head = open_exact(bundle / HEAD_GRAPH, optimize) if manifest.has_head else None
         return compare_targets(*_open(bundle, manifest, optimize), head, manifest, images, expected)
+    if manifest.source.class_vectors:
+        expected = _by_class_vectors(bundle, manifest, expected)
     logarithm = manifest.source.logarithm
     if logarithm is None:
         logarithm = (manifest.source.ending or manifest.ending) == "softmax" and bool((expected <= 0).all())
@@ -154,6 +158,14 @@ def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Findi
         limit = SCORE_TOLERANCE if halved else LOGIT_TOLERANCE[precision]
         findings.append(Finding(f"output of {name} equals the source's", error, limit))
     return findings
+
+
+def _by_class_vectors(bundle: Path, manifest: Manifest, outputs: Array) -> Array:
+    """Return the logits (N, classes) that the class vectors of a bundle make of embeddings of its source."""
+    graph = ir.external_data.load_to_model(ir.load(bundle / EXPLAIN_GRAPH)).graph
+    if (matrix := graph.initializers.get(WEIGHTS_NAME)) is None or matrix.const_value is None:
+        raise BundleError(f"{bundle / EXPLAIN_GRAPH} has no {WEIGHTS_NAME!r}; export the model again")
+    return class_logits(reader_named(manifest.reader).compute(outputs), matrix.const_value.numpy())
 
 
 def _unmasked(bundle: Path, manifest: Manifest, images: Array, optimize: bool) -> Array:

@@ -20,7 +20,7 @@ def source_outputs(
 ) -> Array:
     """Return the outputs of the source for (N, C, H, W) float32 pictures, each seen by itself.
 
-    Those of a vector are (N, classes), other outputs have the axes of the source; all are float64.
+    Those of a vector are (N, classes), outputs that a reader takes have the axes of the source; all are float64.
 
     Args:
         manifest: The bundle's.
@@ -44,6 +44,7 @@ def source_runner(
     turned = image_input.shape[1] != manifest.preprocessing.channels if last is None else last
     axis = -1 if turned else manifest.source.channel_axis
     batch = image_input.shape[0] if image_input.shape and isinstance(image_input.shape[0], int) else 1
+    read = manifest.form.scored or manifest.source.class_vectors
 
     def outputs_of(images: Array) -> Array:
         images = _of_type(np.moveaxis(images, 1, axis), image_input.type)
@@ -55,7 +56,7 @@ def source_runner(
                 lambda why: ModelError(f"{source} does not run as the bundle's source did: {why}"), passing=()
             ):
                 (outputs,) = run_session(model, [manifest.source.output], {**feeds, **(frozen or {})})
-                rows.append(outputs[0] if manifest.form.scored else outputs.reshape(batch, -1)[0])
+                rows.append(outputs[0] if read else outputs.reshape(batch, -1)[0])
         return np.asarray(rows, np.float64)
 
     return outputs_of

@@ -82,8 +82,17 @@ class Output:
         return EMBEDDING.search(self.name) is not None or ends_normalised(self.value)
 
 
-def request_of(output: str | None, task: str | None, reader: str | None, ending: Ending | None) -> Request:
+def request_of(
+    output: str | None, task: str | None, reader: str | None, ending: Ending | None, classes: bool = False
+) -> Request:
     """Return what a user says of the outputs.
+
+    Args:
+        output: Name of the output.
+        task: What the model does.
+        reader: Name of the reader.
+        ending: How logits become probabilities.
+        classes: Whether vectors of classes make a classifier of an embedding: `embed` is read, whatever it becomes.
 
     Raises:
         UsageError: There is no such task or reader, or they contradict each other.
@@ -93,6 +102,10 @@ def request_of(output: str | None, task: str | None, reader: str | None, ending:
     wanted = next((t for t in TASKS if t == task), "value" if ending == "value" else None)
     if (wanted == "value") != (ending == "value") and None not in (wanted, ending):
         raise UsageError(f"--task {wanted} and --ending {ending} contradict each other; leave one of them out")
+    if classes:
+        if wanted not in (None, "classify", "embed") or ending == "value":
+            raise UsageError("class vectors make a classifier of an embedding; leave --task and --ending value out")
+        return replace(request_of(output, "embed", reader, None), ending=ending)
     if wanted == "embed" and ending is not None:
         raise UsageError(f"an embedding has no probabilities; leave --ending {ending} out")
     tasks = next((r.tasks for r in READERS if r.name == reader), TASKS)
@@ -210,7 +223,8 @@ def none_fits(found: list[Output], shapes: Shapes, request: Request, size: Size)
     first = found[0]
     if first.argmax is not None:
         return refuse_ranks(first.argmax.outputs[0], first.argmax, [])
-    return ModelError(f"no reader takes the model's output: {listed}")
+    outputs = "output" if len(found) == 1 else "outputs"
+    return ModelError(f"no reader takes the model's {outputs} by itself: {listed}")
 
 
 def _listed(outputs: list[Output], shapes: Shapes, size: Size) -> str:
@@ -223,5 +237,6 @@ def _shape(shape: Shape | None) -> str:
 
 
 def _ways(shape: Shape | None, size: Size) -> str:
-    ways = [f"--task {t} --reader {r.name}" for r in READERS for t in r.tasks if shape and r.fits(shape[1:], size)]
-    return " | ".join(ways) or "no reader"
+    able = [r for r in READERS if shape is not None and r.suits(size) and r.takes_shape(shape[1:])]
+    ways = ", ".join(f"{reader.name} ({', '.join(reader.tasks)})" for reader in able)
+    return f"--reader {ways}" if ways else "no reader"

@@ -25,8 +25,10 @@ from fusioncam.runtime.commands.options import (
     Layout,
     MemoryLimit,
     Quiet,
+    Reader,
     Scores,
     Size,
+    Task,
     TimeLimit,
     input_values,
 )
@@ -34,8 +36,8 @@ from fusioncam.runtime.commands.options import (
 if TYPE_CHECKING:
     from fusioncam.export.options import ExportOptions, Photos
 
-# Notes on a new bundle, and for which bundles they hold, with the ending that was asked for.
-NOTES: dict[str, Callable[[Manifest, str | None], bool]] = {
+# Notes on a new bundle, and for which bundles they hold, with the options that were given.
+NOTES: dict[str, Callable[[Manifest, "ExportOptions"], bool]] = {
     "the model does not say how pictures are prepared: {prepared} was assumed; "
     "if that is wrong the maps are too (see --preset)": lambda m, _: m.preprocessing.origin == "assumed",
     SHOWS_MEAN: lambda m, _: shows_mean(m),
@@ -43,7 +45,13 @@ NOTES: dict[str, Callable[[Manifest, str | None], bool]] = {
     "Grad-CAM and other gradient methods are not": lambda m, _: not m.gradient,
     "the model has one output, and does not say what it is: it was taken for the logit of a binary model "
     "(if it is a regression, say --ending value)": (
-        lambda m, ending: m.source.outputs == 1 and m.source.ending != "sigmoid" and ending is None
+        lambda m, asked: (
+            m.source.outputs == 1 and m.source.ending != "sigmoid" and m.ending == "sigmoid" and asked["ending"] is None
+        )
+    ),
+    "the output was read as an embedding, by its name or the normalisation that closes it: maps explain likeness to a "
+    "picture or a vector (if it holds scores of classes, say --task classify)": (
+        lambda m, asked: m.task == "embed" and asked["task"] is None and asked["reader"] is None
     ),
     "the model decides something once for a whole batch (an If or a Loop): masked pictures are scored one by one, "
     "which is slower; without that operator they share runs": lambda m, _: m.one_by_one,
@@ -110,16 +118,10 @@ Symmetric = Annotated[
     bool, Option("--symmetric", help="With int8: signed and around zero, as TensorRT wants it; maps drift more.")
 ]
 NoGradient = Annotated[bool, Option("--no-gradient", help="Without gradients, for operators that have no rule.")]
-Task = Annotated[
-    str | None, choice("What the model does: classify | value | segment | embed [by its output].", metavar="TASK")
+ClassVectors = Annotated[
+    Path | None, Option(metavar="FILE", help="Vectors (classes, D), .npy: an embedding model becomes a classifier.")
 ]
-Reader = Annotated[
-    str | None,
-    choice(
-        "Way to read the output: vector | maps | maps-last | map | mean-tokens | cls-token | mean-map [by its shape].",
-        metavar="READER",
-    ),
-]
+ClassScale = Annotated[float, Option(metavar="X", help="With --class-vectors: factor on the cosines.")]
 Ending = Annotated[str | None, choice("Step after the logits: softmax | sigmoid | value (a regression) [the model's].")]
 Single = Annotated[
     bool, Option("--single", help="Also the whole method as one graph, fusioncam.onnx, for any onnxruntime.")
@@ -145,6 +147,8 @@ def export(
     scores: Scores = None,
     task: Task = None,
     reader: Reader = None,
+    class_vectors: ClassVectors = None,
+    class_scale: ClassScale = 100.0,
     preset: Preset = None,
     rescale: Rescale = None,
     mean: Mean = None,
@@ -180,7 +184,7 @@ def export(
     }  # fmt: skip
     options: ExportOptions = {
         "layer": layer, "size": size_of(size, ANY), "layout": layout, "output": scores, "task": task, "reader": reader,
-        "image": image, "inputs": input_values(inputs),
+        "image": image, "inputs": input_values(inputs), "class_vectors": class_vectors, "class_scale": class_scale,
         "labels": labels, "preprocessing": arithmetic, "precision": precision,
         "calibrate": _photos(calibrate, note), "symmetric": symmetric, "accept_drift": accept_drift,
         "gradient": not no_gradient, "ending": ending, "single": single, "shared_weights": shared_weights,
@@ -189,9 +193,14 @@ def export(
     bundle, manifest = _exported(model, out, options)
     if json:
         console.say_json({"bundle": str(bundle), **manifest.model_dump(mode="json")})
-        return
+    else:
+        _tell(bundle, manifest, options, note)
+
+
+def _tell(bundle: Path, manifest: Manifest, options: "ExportOptions", note: Callable[[str], None]) -> None:
+    """Print what was made, and what a user should know of it."""
     console.say(_summary(bundle, manifest))
-    for line in _notes(manifest, ending):
+    for line in _notes(manifest, options):
         note(line)
 
 
@@ -202,7 +211,7 @@ def _note(quiet: bool, line: str) -> None:
 
 def _summary(bundle: Path, manifest: Manifest) -> str:
     further = "".join(f", input {each.words}" for each in manifest.inputs)
-    return f"{bundle}: layer {manifest.layer.title}, {manifest.classes} classes{further}"  # manifest.json has all names
+    return f"{bundle}: layer {manifest.layer.title}, {manifest.form.words}{further}"  # manifest.json has all names
 
 
 def _order(text: str | None) -> str | tuple[int, ...] | None:
@@ -241,13 +250,13 @@ def _exported(model: str, out: Path | None, options: "ExportOptions") -> tuple[P
     return out, export_torch(module, zeros(size, channels_of(module)), out, **options)
 
 
-def _notes(manifest: Manifest, ending: str | None) -> Iterator[str]:
+def _notes(manifest: Manifest, options: "ExportOptions") -> Iterator[str]:
     """Yield the lines that a user should know of a new bundle."""
     own, free = manifest.preprocessing.size, manifest.free_size
     facts = {"prepared": manifest.preprocessing.words, "size": sides(own), "sizes": free.words(own) if free else ""}
     yield from manifest.layer.remarks
     for line, holds in NOTES.items():
-        if holds(manifest, ending):
+        if holds(manifest, options):
             yield line.format(**facts)
     yield from manifest.preprocessing.remarks
     if manifest.drift is not None:

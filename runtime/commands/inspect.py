@@ -19,8 +19,10 @@ from fusioncam.runtime.commands.options import (
     Json,
     Layout,
     MemoryLimit,
+    Reader,
     Scores,
     Size,
+    Task,
     TimeLimit,
     input_values,
 )
@@ -36,6 +38,8 @@ def inspect(
     image: Image = None,
     inputs: FrozenInputs = None,
     scores: Scores = None,
+    task: Task = None,
+    reader: Reader = None,
     every: Annotated[bool, typer.Option("--all", help="List every layer, not only the last ten.")] = False,
     providers: Annotated[
         str | None,
@@ -63,8 +67,8 @@ def inspect(
     if layer is not None and providers is None:
         raise UsageError("--layer chooses the graphs for --providers: give both")
     of_source = {
-        "size": size_of(size, ANY), "layout": layout, "output": scores, "image": image,
-        "inputs": input_values(inputs) or None,
+        "size": size_of(size, ANY), "layout": layout, "output": scores, "task": task, "reader": reader,
+        "image": image, "inputs": input_values(inputs) or None,
     }  # fmt: skip
     if providers is not None:
         _survey(model, parts(providers), layer, of_source, json)

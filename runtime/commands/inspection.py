@@ -11,6 +11,12 @@ from fusioncam.runtime.commands import console
 if TYPE_CHECKING:
     from fusioncam.export import Inspection
 
+# What a target of each normal form is, but for that of a vector.
+TARGETS = {
+    "maps": "a class over a region: the mean of its map there, or the maximum",
+    "embedding": "likeness to a reference: a picture, or a vector",
+}
+
 
 def inspection_json(inspection: "Inspection") -> dict[str, Any]:
     """Return all results of `inspect`, ready for JSON."""
@@ -21,7 +27,11 @@ def inspection_json(inspection: "Inspection") -> dict[str, Any]:
         "output": {
             "name": c.output_name,
             "numbers": c.outputs,
+            "task": c.task,
+            "reader": c.reader,
             "classes": c.classes,
+            "map_size": None if c.map_size is None else list(c.map_size),
+            "targets": [each.name for each in c.form.targets],
             "ending": c.ending,
             "found": c.source.text,
             "reach": c.source.reach,
@@ -49,7 +59,9 @@ def inspection_json(inspection: "Inspection") -> dict[str, Any]:
 def _ending(inspection: "Inspection") -> str:
     """Return the ending of the model, or its form in the graph where no operator of its own makes it."""
     c = inspection.classifier
-    return c.ending if c.source.ending == "logits" and c.source.reach == "reached" else c.source.text
+    if c.task == "embed":
+        return ""
+    return f", {c.ending if c.source.ending == 'logits' and c.source.reach == 'reached' else c.source.text}"
 
 
 def print_inspection(inspection: "Inspection", most: int | None) -> None:
@@ -59,8 +71,10 @@ def print_inspection(inspection: "Inspection", most: int | None) -> None:
     console.say(f"input    {c.taken.name!r} ({shape}){size}, {c.precision}, as opset {c.model.opset_imports['']}")
     for each in c.further:
         console.say(f"         {each.words}, for each picture")
-    one = " of one number, lower and higher" if c.outputs == 1 else ""
-    console.say(f"output   {c.output_name!r}, {c.classes} classes{one}, {_ending(inspection)}")
+    one = " of one number, lower and higher" if c.outputs == 1 and c.classes == 2 else ""
+    console.say(f"output   {c.output_name!r}, {c.form.words}{one}{_ending(inspection)}")
+    if c.form.scored:
+        console.say(f"targets  {TARGETS[c.form.kind]} (task {c.task}, reader {c.reader})")
     without = ", ".join(f"{op} ({count})" for op, count in inspection.missing.items())
     console.say(f"no rule  {without or 'none: every operator on the way has a gradient rule'}")
     table = Table("layer", "K x h x w", "passes", "seconds", "MB", "", box=None, pad_edge=False)

@@ -58,8 +58,16 @@ Bands = Annotated[
 ]
 AcceptDrift = Annotated[bool, Option("--accept-drift", help="Take maps that drift beyond the limits.")]
 SECONDS = 1800.0  # the usual time limit
-Scores = Annotated[
-    str | None, Option("--scores", metavar="OUTPUT", help="Output that holds the class scores, of several.")
+Scores = Annotated[str | None, Option("--scores", metavar="OUTPUT", help="Output to explain, of several.")]
+Task = Annotated[
+    str | None, choice("What the model does: classify | value | segment | embed [by its output].", metavar="TASK")
+]
+Reader = Annotated[
+    str | None,
+    choice(
+        "Way to read the output: vector | maps | maps-last | map | mean-tokens | cls-token | mean-map [by its shape].",
+        metavar="READER",
+    ),
 ]
 Image = Annotated[str | None, Option("--image", metavar="INPUT", help="Input that is explained, where several can be.")]
 FrozenInputs = Annotated[

@@ -231,3 +231,9 @@ def tiny(tmp_path):
 def rewrites():
     """What other tools make of a model file; see `rewrites.py`."""
     return load("rewrites")
+
+
+@pytest.fixture(scope="session")
+def dense():
+    """The module with a small network of maps and vectors; see `dense.py`."""
+    return load("dense")

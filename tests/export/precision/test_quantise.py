@@ -16,7 +16,10 @@ from fusioncam.export.canonical import canonicalize
 from fusioncam.export.precision import quantise
 from fusioncam.export.precision.calibration_batches import MASKS, masked_pictures
 from fusioncam.export.random_pictures import pictures
+from fusioncam.forms import form_of
 from fusioncam.manifest import EXPLAIN_GRAPH, SCORE_GRAPH, WEIGHTS, read_bundle
+
+FORM = form_of("classify", 5, None)
 
 
 def optimised(path, folder):
@@ -97,7 +100,7 @@ def test_biases_are_corrected(classifier, tmp_path, monkeypatch, run, photos):
     export_model(tmp_path / "half.onnx", tmp_path / "full.fcam", preprocessing={"preset": "unit"})
     explain = ir.external_data.load_to_model(ir.load(tmp_path / "full.fcam" / EXPLAIN_GRAPH))
     prep = read_bundle(tmp_path / "full.fcam").preprocessing
-    images = np.concatenate(list(masked_pictures(explain, photos(prep))))
+    images = np.concatenate(list(masked_pictures(explain, FORM, photos(prep))))
     exact = run(tmp_path / "full.fcam" / SCORE_GRAPH, {"image": images})["logits"]
     for correct in (quantise._correct_biases, lambda *_: None):
         monkeypatch.setattr(quantise, "_correct_biases", correct)
@@ -138,7 +141,7 @@ def test_check_fails_for_photos_of_another_scale(tiny, tmp_path, monkeypatch, ph
 def test_each_photo_is_seen_under_masks(quantised, photos):
     explain = ir.external_data.load_to_model(ir.load(quantised[1] / EXPLAIN_GRAPH))
     given = list(photos(read_bundle(quantised[1]).preprocessing, 2))
-    batches = list(masked_pictures(explain, given))
+    batches = list(masked_pictures(explain, FORM, given))
     assert len(batches) == 2
     for x, batch in zip(given, batches, strict=True):
         assert 2 < len(batch) <= MASKS + 2
