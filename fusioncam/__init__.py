@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fusioncam.export import Inspection, export_model, export_torch, inspect_model, single_graph
     from fusioncam.export.randomise import randomised_bundle
     from fusioncam.manifest import Layer, Manifest, Preprocessing, Source, read_bundle
-    from fusioncam.runtime.arguments import Bundles, Class, Classes
+    from fusioncam.runtime.arguments import Bundles, Classes
     from fusioncam.runtime.async_explainer import AsyncExplainer
     from fusioncam.runtime.budget import Budget, auto, deadline
     from fusioncam.runtime.difference import Difference, difference
@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from fusioncam.runtime.picture import Badge, difference_scale, overlay, overlay_difference, panel
     from fusioncam.runtime.probes.verdict import Verdict
     from fusioncam.runtime.providers.spec import Provider
+    from fusioncam.runtime.targets.kinds import Class, Like, Region, Target, Value
+    from fusioncam.runtime.targets.resolved import ResolvedTarget
+    from fusioncam.runtime.targets.tasks import TargetScore
 
 # Loaded on first use, so that `import fusioncam` stays quick and a run machine never loads the export stage.
 _MODULES = {
@@ -58,7 +61,7 @@ _MODULES = {
     "fusioncam.export": "Inspection export_model export_torch inspect_model single_graph",
     "fusioncam.export.randomise": "randomised_bundle",
     "fusioncam.manifest": "Layer Manifest Preprocessing Source read_bundle",
-    "fusioncam.runtime.arguments": "Bundles Class Classes",
+    "fusioncam.runtime.arguments": "Bundles Classes",
     "fusioncam.runtime.async_explainer": "AsyncExplainer",
     "fusioncam.runtime.budget": "Budget auto deadline",
     "fusioncam.runtime.difference": "Difference difference",
@@ -75,6 +78,9 @@ _MODULES = {
     "fusioncam.runtime.picture": "Badge difference_scale overlay overlay_difference panel",
     "fusioncam.runtime.probes.verdict": "Verdict",
     "fusioncam.runtime.providers.spec": "Provider",
+    "fusioncam.runtime.targets.kinds": "Class Like Region Target Value",
+    "fusioncam.runtime.targets.resolved": "ResolvedTarget",
+    "fusioncam.runtime.targets.tasks": "TargetScore",
 }
 _PUBLIC = {name: module for module, names in _MODULES.items() for name in names.split()}
 
@@ -82,9 +88,9 @@ __all__ = [
     "AsyncExplainer", "Badge", "Budget", "BundleError", "Bundles", "BusyError", "Class", "Classes",
     "DeadlineError", "DeadlineTooShortError", "DeviceError", "Difference", "Explainer", "Explanation",
     "FusionCamError", "GraphRefusedError", "ImageError", "ImageLike", "Inspection", "Layer", "LibraryError",
-    "Manifest", "ModelError",
-    "NotFiniteError", "OutOfMemoryError", "OutputError", "Passes", "Photo", "Preprocessing", "Progress",
-    "Provider", "ProviderError", "Source", "UnsupportedOperatorError", "UsageError", "Verdict", "__version__",
+    "Like", "Manifest", "ModelError", "NotFiniteError", "OutOfMemoryError", "OutputError",
+    "Passes", "Photo", "Preprocessing", "Progress", "Provider", "ProviderError", "Region", "ResolvedTarget",
+    "Source", "Target", "TargetScore", "UnsupportedOperatorError", "UsageError", "Value", "Verdict", "__version__",
     "auto", "deadline", "difference", "difference_scale", "export_model", "export_torch", "fetch_picture",
     "fusion_cam", "inspect_model", "on_photo", "overlay", "overlay_difference", "panel", "photos_in",
     "randomised_bundle", "read_bundle", "read_image", "single_graph", "visible_slices",

@@ -14,8 +14,8 @@ from fusioncam.manifest import Manifest
 
 Bundle = str | os.PathLike[str]
 Bundles = Bundle | Sequence[Bundle]
-Class = int | str | None
-Classes = Class | Sequence[int | str]
+ClassName = int | str | None
+Classes = ClassName | Sequence[int | str]
 SizeLike = Sequence[int] | Literal["photo"] | None
 
 SHOWN = 80  # characters of what a user gave that an error repeats
@@ -63,25 +63,38 @@ def checked_class(class_index: Any, classes: int) -> int:
     return index
 
 
-def checked_choice(class_index: Any, top: Any, above: Any, manifest: Manifest) -> Callable[[Array], list[int]] | None:
-    """Return the function that chooses classes by their probabilities; None where classes are named.
+def one_of(**arguments: Any) -> Any:
+    """Return the only argument that is not None, or None; raise UsageError where there are several."""
+    given = [name for name, value in arguments.items() if value is not None]
+    if len(given) > 1:
+        raise UsageError(f"give one of {' and '.join(arguments)}, not several")
+    return arguments[given[0]] if given else None
+
+
+def checked_choice(
+    class_index: Any, target: Any, top: Any, above: Any, manifest: Manifest
+) -> Callable[[Array], list[int]] | None:
+    """Return the function that chooses classes by their probabilities; None where targets are named.
 
     Args:
         class_index: Classes that are named, or None.
+        target: Targets that are named, or None.
         top: So many of the most probable, or None.
         above: Those of at least this probability, or None.
         manifest: The bundle's.
 
     Raises:
-        UsageError: `top` or `above` makes no sense, or more than one of the three is given.
+        UsageError: `top` or `above` makes no sense, or more than one of the four is given.
     """
-    if sum(given is not None for given in (class_index, top, above)) > 1:
-        raise UsageError("give one of class_index, top and above, not several")
+    if sum(given is not None for given in (class_index, target, top, above)) > 1:
+        named = "class_index" if target is None else "class_index, target"
+        raise UsageError(f"give one of {named}, top and above, not several")
     least = 0.0 if above is None else float(above) if isinstance(above, int | float | np.number) else -1.0
     if isinstance(above, bool) or not 0 <= least <= 1:
         raise UsageError("above must be a probability, 0 to 1")
     if above is not None and manifest.ending == "value":
-        raise UsageError("a regression has values, not probabilities: name its classes, 0 for lower and 1 for higher")
+        named = "its classes, 0 for lower and 1 for higher" if manifest.source.outputs == 1 else "the targets"
+        raise UsageError(f"a regression has values, not probabilities: name {named}")
     count = checked_count("top", top, manifest.classes)
     if top is None and above is None:
         return None
@@ -161,7 +174,7 @@ def of_one_model(manifests: Sequence[Manifest]) -> Manifest:
         raise UsageError("no bundle given; make one with `fusioncam export`")
     first = manifests[0]
     for m in manifests[1:]:
-        for field in ("classes", "labels", "preprocessing", "ending"):
+        for field in ("task", "classes", "map_size", "labels", "preprocessing", "ending"):
             if getattr(m, field) != getattr(first, field):
                 raise UsageError(f"the bundles differ in {field}; export one model by several layers, in the same way")
         if m.source.sha256 != first.source.sha256:

@@ -12,9 +12,9 @@ from contextlib import suppress
 from typing import Any, Self
 
 from fusioncam.errors import UsageError
-from fusioncam.runtime.arguments import Bundles, Class, SizeLike, checked_count
+from fusioncam.runtime.arguments import Bundles, ClassName, SizeLike, checked_count, one_of
 from fusioncam.runtime.budget import Budget
-from fusioncam.runtime.engine import MAX_SIZES
+from fusioncam.runtime.engine import MAX_SIZES, TOP_CLASS, Asked
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.opening import checked_opening
 from fusioncam.runtime.photos.model_input import ImageLike
@@ -107,17 +107,19 @@ class AsyncExplainer:
     async def explain(
         self,
         image: ImageLike,
-        class_index: Class = None,
+        class_index: ClassName = None,
         *,
+        target: Asked = None,
         size: SizeLike = None,
         verify: bool = False,
         keep_photo: bool = True,
     ) -> Explanation:
-        """Explain one class of one picture.
+        """Explain one target of one picture.
 
         Args:
             image: As for `Explainer.explain`, like the arguments that follow.
             class_index: See `Explainer.explain`.
+            target: See `Explainer.explain`.
             size: See `Explainer.explain`.
             verify: See `Explainer.explain`.
             keep_photo: See `Explainer.explain`.
@@ -125,22 +127,25 @@ class AsyncExplainer:
         Raises:
             ImageError, UsageError, FusionCamError: As of `Explainer.explain`; the AsyncExplainer is closed.
         """
-        return await self._explain(image, class_index, size, verify, keep_photo, None)
+        asked = one_of(class_index=class_index, target=target)
+        return await self._explain(image, asked, size, verify, keep_photo, None)
 
     async def explain_progressively(
         self,
         image: ImageLike,
-        class_index: Class = None,
+        class_index: ClassName = None,
         *,
+        target: Asked = None,
         size: SizeLike = None,
         verify: bool = False,
         keep_photo: bool = True,
     ) -> AsyncGenerator[Explanation]:
-        """Explain one class of one picture, and show the maps while they are made.
+        """Explain one target of one picture, and show the maps while they are made.
 
         Args:
             image: As for `Explainer.explain`, like the arguments that follow.
             class_index: See `Explainer.explain`.
+            target: See `Explainer.explain`.
             size: See `Explainer.explain`.
             verify: See `Explainer.explain`.
             keep_photo: See `Explainer.explain`.
@@ -163,7 +168,8 @@ class AsyncExplainer:
         def watch(explanations: Sequence[Explanation]) -> None:
             loop.call_soon_threadsafe(show, explanations[0])
 
-        task = asyncio.ensure_future(self._explain(image, class_index, size, verify, keep_photo, watch))
+        asked = one_of(class_index=class_index, target=target)
+        task = asyncio.ensure_future(self._explain(image, asked, size, verify, keep_photo, watch))
         task.add_done_callback(lambda _: changed.set())
         try:
             while not task.done():
@@ -178,19 +184,20 @@ class AsyncExplainer:
                 await task
 
     async def _explain(
-        self, image: ImageLike, class_index: Class, size: SizeLike, verify: bool, keep: bool, watch: Watch | None
+        self, image: ImageLike, asked: Asked, size: SizeLike, verify: bool, keep: bool, watch: Watch | None
     ) -> Explanation:
         arrived = time.monotonic()
         room = self._rooms.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self._together))
         async with room:
             batcher = await self._open()
-            index = batcher.pipeline.check_class(class_index)
+            target = batcher.pipeline.check_target(asked)
             checked = self._holder.checked_size(size)
             picture = await asyncio.to_thread(prepare_at, image, self.manifest, checked, keep)
             self._check_open()
             job = Job(
-                picture.x, index, self.methods, self._budget, math.inf, verify, arrived,
-                progress_maps=watch, photo=picture, size=None if checked is None else picture.x.shape[1:],
+                picture.x, TOP_CLASS, self.methods, self._budget, math.inf, verify, arrived,
+                progress_maps=watch, photo=picture, target=target,
+                size=None if checked is None else picture.x.shape[1:],
             )  # fmt: skip
             (pending,) = batcher.submit([job])
             return await pending.wait()

@@ -40,12 +40,16 @@ class Difference(DrawnResult):
     @property
     def stem(self) -> str:
         """Return the name of the result's files, without an ending: of the picture and of both classes."""
-        return f"{self.first.stem}-versus-{self.second.class_index}"
+        other = self.second.target
+        return f"{self.first.stem}-versus-{self.second.class_index if other is None else other.slug}"
 
     @property
     def names(self) -> tuple[str, str]:
-        """Return the short names of both classes."""
-        short = [e.title.split(",")[0].strip() for e in (self.first, self.second)]
+        """Return the short names of both targets."""
+        whole = (self.first.title, self.second.title)
+        short = [title.split(",")[0].strip() for title in whole]
+        if short[0] == short[1] and self.first.class_index == self.second.class_index and whole[0] != whole[1]:
+            return whole
         if short[0] == short[1]:
             return f"{short[0]} ({self.first.class_index})", f"{short[1]} ({self.second.class_index})"
         return short[0], short[1]
@@ -123,7 +127,7 @@ class Difference(DrawnResult):
         return {
             **self.first.summary(),
             "versus": {
-                **{key: second[key] for key in ("class_index", "label", "probability")},
+                **{key: second[key] for key in ("class_index", "label", "probability", "target") if key in second},
                 "largest_difference": self.largest,
             },
             "flags": {**self.first.summary()["flags"], **second["flags"]},
@@ -140,7 +144,7 @@ def difference(first: Explanation, second: Explanation) -> Difference:
     Raises:
         UsageError: Both are of the same class, or their methods or sizes differ.
     """
-    if first.class_index == second.class_index:
+    if _same(first, second):
         raise UsageError(f"{first.title!r} cannot be compared with itself; name another class")
     if list(first.maps) != list(second.maps):
         raise UsageError(f"the maps are by {', '.join(first.maps)} and by {', '.join(second.maps)}; use the same")
@@ -151,3 +155,10 @@ def difference(first: Explanation, second: Explanation) -> Difference:
             raise UsageError(f"maps of {saliency.shape} and {other.shape} pixels are not of the same picture")
         maps[method] = saliency - other
     return Difference(maps, first, second)
+
+
+def _same(first: Explanation, second: Explanation) -> bool:
+    """Return whether both explain the same target."""
+    if first.target is None or second.target is None:
+        return first.class_index == second.class_index
+    return first.target.same_as(second.target)

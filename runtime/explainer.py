@@ -2,33 +2,34 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Self
+from typing import Any, Self
 
 from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import UInt8Array
-from fusioncam.runtime.arguments import Bundles, Class, Classes, SizeLike, checked_choice, entries
+from fusioncam.runtime.arguments import Bundles, Classes, ClassName, SizeLike, checked_choice, entries, one_of
 from fusioncam.runtime.budget import Budget, Deadline, checked_budget
 from fusioncam.runtime.engine import (
     IN_FLIGHT,
     MAX_SIZES,
+    Asked,
     ExplainRequest,
     Pipeline,
     Progress,
     SizedPipelines,
-    Target,
     TargetChoice,
+    TargetScore,
 )
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.opening import checked_opening
 from fusioncam.runtime.photos.given import is_single
 from fusioncam.runtime.photos.model_input import ImageLike, as_input
 from fusioncam.runtime.picture import DEFAULT_COLORMAP, checked_opacity, color_table
-from fusioncam.runtime.prepared import prepare_at
+from fusioncam.runtime.prepared import ResultPhoto, prepare_at
 from fusioncam.runtime.providers.spec import Provider
 
 
 class Explainer:
-    """Explains what a classifier sees, with Fusion-CAM (arXiv 2603.05386) and its family.
+    """Explains what a model sees, with Fusion-CAM (arXiv 2603.05386) and its family.
 
     One Explainer may be called from several threads. It can be pickled, for pools of processes: each process opens the
     bundle anew, once, when it first explains. `close`, or the end of a `with` block, frees its sessions, their threads
@@ -120,22 +121,25 @@ class Explainer:
     def explain(
         self,
         image: ImageLike,
-        class_index: Class = None,
+        class_index: ClassName = None,
         *,
+        target: Asked = None,
         size: SizeLike = None,
         verify: bool = False,
         progress: Progress | None = None,
         progress_maps: Callable[[Explanation], None] | None = None,
         keep_photo: bool = True,
     ) -> Explanation:
-        """Explain one class of one picture.
+        """Explain one target of one picture: a class, or another scalar of the model's outputs.
 
         Args:
             image: A path; the bytes of a file, or a file object that is open for reading bytes; a PIL image; pixels
                 (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) in an array of any library, uint8, uint16 or float in 0..1;
                 for a model of bands an array (H, W, C) or (C, H, W) of any numbers, which are taken as they are;
                 or a preprocessed float32 (C, H, W) or (1, C, H, W) array of the size of the model's input.
-            class_index: The class, by its number or its name; by default, and for -1, the top one.
+            class_index: The class, by its number or its name; by default, and for -1, the top one. A segmenter explains
+                it where it wins, by default the class that covers most.
+            target: In place of class_index: a `Class`, `Value`, `Region` or `Like`, or a class by number or name.
             size: (H, W) of the model's input, for a bundle of any size (`fusioncam export --size any`); or `photo`, the
                 largest that the model takes within the photo's own, of at most a megapixel. By default the bundle's own
                 size. The first explanation at a size derives its graphs, which takes as long as an export; they are
@@ -152,11 +156,13 @@ class Explainer:
 
         Raises:
             ImageError: The picture cannot be read or is of another shape, type or content.
-            UsageError: There is no such class, or the bundle or its model does not take this size.
+            UsageError: There is no such class, the target does not fit the model or the picture, or the bundle or its
+                model does not take this size.
             LibraryError: The size is new, and a library of the export is missing.
             FusionCamError: The model cannot be run, or gives NaN or infinity.
         """
-        request = self._request(image, [self.pipeline.check_class(class_index)], progress, verify, keep_photo)
+        asked = self.pipeline.check_target(one_of(class_index=class_index, target=target))
+        request = self._request(image, [asked], progress, verify, keep_photo)
         if progress_maps is not None:
             watch = progress_maps
             request = replace(request, progress_maps=lambda explanations: watch(explanations[0]))
@@ -167,8 +173,9 @@ class Explainer:
     def explain_batch(
         self,
         images: Iterable[ImageLike],
-        class_index: Class | Sequence[Classes] = None,
+        class_index: ClassName | Sequence[Classes] = None,
         *,
+        target: Asked | Sequence[Asked | Sequence[Asked]] = None,
         top: int | None = None,
         above: float | None = None,
         size: SizeLike = None,
@@ -176,46 +183,65 @@ class Explainer:
         progress: Progress | None = None,
         keep_photos: bool = False,
     ) -> list[Explanation]:
-        """Explain one class, or several, of many pictures.
+        """Explain one target, or several, of many pictures.
 
         Args:
-            images: Pictures as for `explain`, or an array of them; the classes are looked at before the first is
+            images: Pictures as for `explain`, or an array of them; the targets are looked at before the first is
                 explained. A generator is asked for the next picture when its turn comes.
             class_index: One class for all pictures, or the top one of each (None), or a list with an entry for every
                 picture: a class, None, or several classes, which then share the masked passes of the picture.
-            top: In place of class_index: the so many most probable classes of each picture, the first one first.
-            above: In place of class_index: the classes of at least this probability, most probable first; a picture may
-                have none.
+            target: In place of class_index: the same with targets, see `explain`.
+            top: In place of class_index: the so many most probable classes of each picture, the first one first. Of a
+                model that does not classify, the targets of highest confidence among those of `targets`.
+            above: In place of class_index: the classes, or targets, of at least this probability, most probable first;
+                a picture may have none.
             size: As for `explain`, of all pictures; with `photo`, neighbours of one size share runs of the model.
-            verify: As for `explain`; 20 passes for each class of a picture, and 3 that they share.
+            verify: As for `explain`; 20 passes for each target of a picture, and 3 that they share.
             progress: Called with (done, all) masked passes of each picture, after every chunk.
             keep_photos: As `keep_photo` of `explain`; by default not, as many photos fill the memory.
 
         Returns:
-            One explanation per picture and class, in order.
+            One explanation per picture and target, in order.
 
         Raises:
-            ImageError, UsageError: As for `explain`; the number of entries in `class_index` is not that of pictures;
-                more than one of class_index, top and above is given.
+            ImageError, UsageError: As for `explain`; the number of entries in `class_index` or `target` is not that of
+                pictures; more than one of class_index, target, top and above is given.
         """
         if is_single(images, len(self.manifest.preprocessing.size)) or not isinstance(images, Iterable):
             raise UsageError("explain_batch takes a list of pictures; use explain for a single one")
-        choice = checked_choice(class_index, top, above, self.manifest)
+        choice = checked_choice(class_index, target, top, above, self.manifest)
+        asked = choice or one_of(class_index=class_index, target=target)
+        name = "class_index" if target is None else "target"
         pipelines, checked = self._holder.pipelines(), self._holder.checked_size(size)
         requests = (
             self._request(image, targets, progress, verify, keep_photos)
-            for image, targets in self._pairs(images, choice or class_index)
+            for image, targets in self._pairs(images, asked, name)
             if targets
         )
         # Within a deadline, a picture gets the machine for itself.
         together = 1 if isinstance(self._budget, Deadline) else IN_FLIGHT
         return [e for made in pipelines.run(requests, checked, self.methods, verify, together) for e in made]
 
+    def targets(self, image: ImageLike) -> list[TargetScore]:
+        """Return the targets of a picture that are worth a look, each with its score and confidence.
+
+        The top class of a classifier, all values of a regression or heat maps; of a segmenter every class that covers
+        2 % of the picture, the largest first. An embedding has none: name a reference, `Like`.
+
+        Args:
+            image: As for `explain`.
+
+        Raises:
+            ImageError, UsageError, FusionCamError: As for `explain`; the model has no targets of its own.
+        """
+        return self.pipeline.targets(image)
+
     def overlay(
         self,
         image: ImageLike,
-        class_index: Class = None,
+        class_index: ClassName = None,
         *,
+        target: Asked = None,
         size: SizeLike = None,
         method: str = "fusion_cam",
         colormap: str = DEFAULT_COLORMAP,
@@ -226,6 +252,7 @@ class Explainer:
         Args:
             image: As for `explain`.
             class_index: As for `explain`.
+            target: As for `explain`.
             size: As for `explain`.
             method: The method of the map.
             colormap: A name in `fusioncam.runtime.picture.COLORMAPS`.
@@ -239,26 +266,31 @@ class Explainer:
         """
         methods, budget = self.pipeline.check([method], self._budget)
         opacity, colors = checked_opacity(opacity), color_table(colormap)
-        targets = [self.pipeline.check_class(class_index)]
+        targets = [self.pipeline.check_target(one_of(class_index=class_index, target=target))]
         checked, own = self._holder.checked_size(size), self.manifest.preprocessing
-        x = as_input(image, own)[1] if checked is None else prepare_at(image, self.manifest, checked).x
-        pipeline = self.pipelines.at(x.shape[1:])
-        return pipeline.overlay(ExplainRequest(x, targets, methods, budget), colors, opacity)
+        if checked is None:
+            photo, x = as_input(image, own)
+            shown = None if photo is None else ResultPhoto(photo, size=(photo.shape[0], photo.shape[1]))
+        else:
+            picture = prepare_at(image, self.manifest, checked)
+            x, shown = picture.x, picture.photo
+        request = ExplainRequest(x, targets, methods, budget, photo=shown)
+        return self.pipelines.at(x.shape[1:]).overlay(request, colors, opacity)
 
     def _pairs(
-        self, images: Iterable[ImageLike], classes: TargetChoice | Class | Sequence[Classes]
-    ) -> Iterable[tuple[ImageLike, Sequence[Target] | TargetChoice]]:
-        """Return each picture with its classes, which are checked now."""
-        of_each = entries(classes)
+        self, images: Iterable[ImageLike], asked: TargetChoice | Any, name: str
+    ) -> Iterable[tuple[ImageLike, Sequence[Asked] | TargetChoice]]:
+        """Return each picture with its targets, which are checked now; `name` is that of the argument."""
+        of_each = entries(asked)
         if of_each is None:
-            same = classes if callable(classes) else [self.pipeline.check_class(classes)]
+            same = asked if callable(asked) else [self.pipeline.check_target(asked)]
             return ((image, same) for image in images)
         images = list(images)
         if len(of_each) != len(images):
-            raise UsageError(f"{len(of_each)} entries in class_index for {len(images)} pictures; give one for each")
+            raise UsageError(f"{len(of_each)} entries in {name} for {len(images)} pictures; give one for each")
         several = [entries(of_image) for of_image in of_each]
         checked = [
-            [self.pipeline.check_class(c) for c in ([of_image] if some is None else some)]
+            [self.pipeline.check_target(one) for one in ([of_image] if some is None else some)]
             for of_image, some in zip(of_each, several, strict=True)
         ]
         return zip(images, checked, strict=True)
@@ -266,7 +298,7 @@ class Explainer:
     def _request(
         self,
         image: ImageLike,
-        targets: Sequence[Target] | TargetChoice,
+        targets: Sequence[Asked] | TargetChoice,
         progress: Progress | None,
         verify: bool,
         keep: bool,

@@ -1,21 +1,26 @@
-"""The result of explaining one class of one picture."""
+"""The result of explaining one target of one picture."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
+import numpy as np
+
 import fusioncam
 from fusioncam.errors import UsageError
-from fusioncam.kernels.arrays import Float32Array, Size
+from fusioncam.kernels.arrays import BoolArray, Float32Array, Size
 from fusioncam.layer_names import short_layer_name
 from fusioncam.manifest import Preprocessing
 from fusioncam.runtime.photos.geometry import on_photo
 from fusioncam.runtime.picture.facts import Badge
+from fusioncam.runtime.picture.styles import HALF
 from fusioncam.runtime.picture.titles import method_title, probability_title
 from fusioncam.runtime.prepared import ResultPhoto
 from fusioncam.runtime.probes.verdict import Verdict
 from fusioncam.runtime.result_pictures import DrawnResult, shapes, stem_of
+from fusioncam.runtime.targets.resolved import ResolvedTarget
+from fusioncam.runtime.targets.sight import region_on_input
 
 TOLERANCE = 1e-3  # error of a map from which on a budget counts as too small
 
@@ -97,14 +102,15 @@ class Passes(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class Explanation(DrawnResult):
-    """Evidence for a class in a picture.
+    """Evidence for a class, or for another target, in a picture.
 
     Attributes:
         maps: One (H, W) float32 array in [0, 1] per method, at the size of the model's input; (L,) of a signal, (D,
             H, W) of a volume.
-        class_index: The class that is explained.
-        label: Name of the class, where the bundle has labels.
-        probability: Probability of the class, 0..1; for a regression the value itself.
+        class_index: The class, or the column, that is explained; -1 for a likeness.
+        label: Name of the class, where the bundle has labels; of another target, its title.
+        probability: Probability of the class, 0..1, for a region its mean; for a regression the value itself, for a
+            likeness the cosine.
         flags: Special cases of this explanation, out of `FLAGS`.
         passes: Masked passes run, out of the number of channels. Shared by all classes of a picture.
         timing: Seconds per stage. Shared by all classes of a picture.
@@ -121,6 +127,7 @@ class Explanation(DrawnResult):
         providers: Short names of the providers that ran the model's graphs, in order of preference.
         version: Version of fusioncam.
         photo: The photo, as far as it is kept, see `Explainer.explain`.
+        target: What is explained; None where no Explainer made the result.
     """
 
     maps: dict[str, Float32Array]
@@ -143,6 +150,7 @@ class Explanation(DrawnResult):
     providers: tuple[str, ...] = ()
     version: str = fusioncam.__version__
     photo: ResultPhoto | None = None
+    target: ResolvedTarget | None = None
 
     def __repr__(self) -> str:
         of = f" of {self.image}" if self.image else ""
@@ -169,13 +177,38 @@ class Explanation(DrawnResult):
 
     @property
     def stem(self) -> str:
-        """Return the name of the result's files, without an ending: of the picture and of the class."""
-        return stem_of(self.image, self.class_index)
+        """Return the name of the result's files, without an ending: of the picture and of the target."""
+        return stem_of(self.image, self.class_index if self.target is None else self.target.slug)
 
     @property
     def title(self) -> str:
-        """Return the label of the class, or its number where there are no labels."""
-        return self.label or f"class {self.class_index}"
+        """Return the label of the class, or its number where there are no labels; of other targets, their title."""
+        return self.target.title if self.target else self.label or f"class {self.class_index}"
+
+    @property
+    def score(self) -> float | None:
+        """Return the score that the maps explain: a logit, its mean over a region, a value or a cosine."""
+        return None if self.target is None else self.target.score
+
+    @property
+    def region(self) -> BoolArray | None:
+        """Return the region of the target as a mask of the photo (H0, W0), or of a preprocessed picture (H, W).
+
+        It is as fine as the model's maps. None where the target has no region.
+        """
+        share, preprocessing = self.region_share, self.preprocessing
+        if share is None or preprocessing is None:
+            return None
+        whole = share if self.photo_size is None else on_photo(share, self.photo_size, preprocessing)
+        return np.asarray(whole >= HALF)
+
+    @property
+    def region_share(self) -> Float32Array | None:
+        """Return how much of each pixel (H, W) of the model's input lies in the region, in [0, 1]."""
+        weights = None if self.target is None else self.target.region
+        if weights is None or self.preprocessing is None:
+            return None
+        return region_on_input(weights, self.preprocessing)
 
     @property
     def headline(self) -> str:
@@ -228,6 +261,7 @@ class Explanation(DrawnResult):
     def summary(self) -> dict[str, Any]:
         """Return all but the maps and logits, ready for JSON."""
         verdict = {} if self.verdict is None else {"verdict": self.verdict.summary()}
+        target = {} if self.target is None else {"target": self.target.summary()}
         return {
             "image": self.image,
             "model": self.model,
@@ -241,6 +275,7 @@ class Explanation(DrawnResult):
             "class_index": self.class_index,
             "label": self.label,
             "probability": self.probability,
+            **target,
             "methods": list(self.maps),
             "flags": {flag: flag_text(flag) for flag in self.flags},
             **verdict,
@@ -249,5 +284,10 @@ class Explanation(DrawnResult):
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Return `summary`, with `maps`, one (H, W) float32 array per method, and `logits`, (classes,) float32."""
-        return {**super().to_dict(), "logits": self.logits}
+        """Return `summary`, with arrays.
+
+        They are `maps`, one (H, W) float32 array per method; `logits`, (classes,) float32; and `region`, see above, for
+        a target that has one.
+        """
+        region = self.region
+        return {**super().to_dict(), "logits": self.logits, **({} if region is None else {"region": region})}

@@ -18,7 +18,7 @@ from fusioncam.runtime.photos.folder import stem_of_file
 from fusioncam.runtime.photos.formats.nifti import nifti_bytes
 from fusioncam.runtime.photos.geometry import on_photo, shown_part, visible_slices
 from fusioncam.runtime.photos.model_input import ImageLike
-from fusioncam.runtime.picture import Badge, DrawOptions, difference_scale, lay, panel, project
+from fusioncam.runtime.picture import Badge, DrawOptions, difference_scale, lay, outlined, panel, project
 from fusioncam.runtime.prepared import ResultPhoto
 
 UNNAMED = "picture"  # the stem of the files of a picture without a name
@@ -80,6 +80,11 @@ class DrawnResult(ABC):
         """Return the photo, and its way to the model's input."""
 
     @property
+    def region_share(self) -> Float32Array | None:
+        """Return how much of each pixel (H, W) of the model's input lies in the explained region; None without one."""
+        return None
+
+    @property
     @abstractmethod
     def stem(self) -> str:
         """Return the name of the result's files, without an ending: of the picture and of the class."""
@@ -128,7 +133,8 @@ class DrawnResult(ABC):
         options, (own, preprocessing) = DrawOptions(**drawing), self._origin()
         method = self.checked_method(method)
         if own.size is None:
-            return map_on(self, method, own.shown, self.maps[method], options)
+            drawn, share = map_on(self, method, own.shown, self.maps[method], options), self.region_share
+            return drawn if share is None else outlined(drawn, share)
         return map_on_photo(self, method, own.pixels(preprocessing, photo), preprocessing, options)
 
     def save(self, path: str | os.PathLike[str], **drawing: Unpack[Drawing]) -> list[Path]:
@@ -228,7 +234,7 @@ def panel_on(e: DrawnResult, shown: Array, options: DrawOptions) -> UInt8Array:
     """Draw all maps of a result on what `shown_part` returned, or the `tile_of` that."""
     return panel(
         shown, e.maps, e.title, e.shown_probability, e.notes, **asdict(options),
-        between=e.between, facts=e.facts, verdict=e.badge,
+        between=e.between, facts=e.facts, verdict=e.badge, region=e.region_share,
     )  # fmt: skip
 
 
@@ -242,7 +248,9 @@ def map_on_photo(
         return map_on(e, method, photo, saliency, options)
     seen = visible_slices(size, preprocessing)
     picture = photo // 3 + 170
-    picture[seen] = map_on(e, method, photo[seen], saliency[seen], options)
+    drawn = map_on(e, method, photo[seen], saliency[seen], options)
+    share = e.region_share
+    picture[seen] = drawn if share is None else outlined(drawn, on_photo(share, size, preprocessing)[seen])
     return picture
 
 
@@ -253,10 +261,10 @@ def map_on(e: DrawnResult, method: str, photo: Array, saliency: Float32Array, op
     return flat.parted(lay(flat.picture, flat.maps[method], options, scale, behind=flat.is_chart))
 
 
-def stem_of(image: str | None, class_index: int) -> str:
-    """Return the name of a result's files: the stem of the picture's file, and the class."""
+def stem_of(image: str | None, target: int | str) -> str:
+    """Return the name of a result's files: the stem of the picture's file, and the class or the slug of a target."""
     stem = "" if image is None else stem_of_file(image)
-    return f"{stem or UNNAMED}-{class_index}"
+    return f"{stem or UNNAMED}-{target}"
 
 
 def shapes(maps: dict[str, Float32Array]) -> str:

@@ -5,16 +5,18 @@ from fusioncam.runtime.engine.host.passes import MaskedPasses, Pictures
 from fusioncam.runtime.engine.options import EngineOptions
 from fusioncam.runtime.engine.pipeline import Pipeline, read_bundles
 from fusioncam.runtime.engine.progress import Clock, Progress
-from fusioncam.runtime.engine.request import ExplainRequest, Target, TargetChoice
+from fusioncam.runtime.engine.request import ExplainRequest, TargetChoice
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, PassRequest, RunningTask, Scheduler, Task
 from fusioncam.runtime.engine.sizes import MAX_SIZES, SizeChoice, SizedPipelines
 from fusioncam.runtime.engine.smoothing import checked_smoothing
 from fusioncam.runtime.targets.resolved import TOP_CLASS
+from fusioncam.runtime.targets.tasks import Asked, TargetScore
 
 __all__ = [
     "IN_FLIGHT",
     "MAX_SIZES",
     "TOP_CLASS",
+    "Asked",
     "Clock",
     "EngineOptions",
     "ExplainRequest",
@@ -28,8 +30,8 @@ __all__ = [
     "Scheduler",
     "SizeChoice",
     "SizedPipelines",
-    "Target",
     "TargetChoice",
+    "TargetScore",
     "Task",
     "checked_smoothing",
     "read_bundles",

@@ -64,9 +64,7 @@ def open_engines(folder: Path, manifest: Manifest, options: EngineOptions) -> En
         _check_int8(specs(providers), folder / SCORE_GRAPH)
     open_host = partial(open_host_engine, folder, manifest, options)
     kernels = specs(providers)[0].kernels and options.kernels and not int8  # of which some passes go to another graph
-    # Kernels begin with the gradient, and mask pictures of three channels.
-    colours = manifest.preprocessing.channels == 3 and manifest.preprocessing.kind == "pictures"
-    if not colours or (options.device is None and not (kernels and manifest.gradient)):
+    if not _kernels_serve(manifest) or (options.device is None and not (kernels and manifest.gradient)):
         return EngineSelector(open_host())
     number, stream = agreed(providers, "device_id"), agreed(providers, "user_compute_stream")
     if stream == 0:
@@ -79,6 +77,15 @@ def open_engines(folder: Path, manifest: Manifest, options: EngineOptions) -> En
         options.open_session(folder / SCORE_GRAPH, providers, options.threads, crashing_optimizers(manifest))
         raise
     return EngineSelector(open_device_engine(folder, manifest, device, options), open_host)
+
+
+def _kernels_serve(manifest: Manifest) -> bool:
+    """Return whether kernels can explain a bundle: they mask pictures of three channels, and read classes as they are.
+
+    A single output has a class for either direction.
+    """
+    classes = manifest.form.kind == "vector" and (manifest.task == "classify" or manifest.source.outputs == 1)
+    return classes and manifest.preprocessing.channels == 3 and manifest.preprocessing.kind == "pictures"
 
 
 def _check_int8(providers: Sequence[ProviderSpec], score: Path) -> None:

@@ -11,9 +11,8 @@ import numpy as np
 from fusioncam.errors import UsageError
 from fusioncam.kernels import reference
 from fusioncam.kernels.arrays import UInt8Array
-from fusioncam.kernels.reference import probabilities
 from fusioncam.manifest import Manifest, read_bundle
-from fusioncam.runtime.arguments import Bundles, checked_class, listed_bundles, of_one_model
+from fusioncam.runtime.arguments import Bundles, listed_bundles, of_one_model
 from fusioncam.runtime.budget import SHORTEST, Budget, checked_budget, deadline
 from fusioncam.runtime.engine.opening import EngineSelector, open_engines
 from fusioncam.runtime.engine.options import EngineOptions
@@ -25,15 +24,17 @@ from fusioncam.runtime.engine.request import ExplainRequest, Sketch, prepared, r
 from fusioncam.runtime.engine.results import Results
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, Result, Task
 from fusioncam.runtime.engine.smoothing import View, checked_smoothing, view_count, views
+from fusioncam.runtime.engine.target_resolver import TargetResolver
 from fusioncam.runtime.engine.verification import Verification
 from fusioncam.runtime.engine.viewing import NotExplainedError, explain_view
 from fusioncam.runtime.explanation import Explanation, Passes
-from fusioncam.runtime.labels import class_number
 from fusioncam.runtime.methods import checked_for
-from fusioncam.runtime.photos.model_input import unpreprocess
+from fusioncam.runtime.photos.model_input import ImageLike, unpreprocess
 from fusioncam.runtime.prepared import prepare
 from fusioncam.runtime.probes.verdict import Verdict
-from fusioncam.runtime.targets.resolved import TOP, ResolvedTarget, of_class
+from fusioncam.runtime.targets.classes import checked_number
+from fusioncam.runtime.targets.resolved import ResolvedTarget, trial
+from fusioncam.runtime.targets.tasks import Checked, TargetScore, checked_target
 
 REHEARSALS = 4  # the first one warms the sessions up
 
@@ -90,6 +91,7 @@ class Pipeline:
         self._smooth = checked_smoothing(smooth)
         if "flip" in self._smooth and self.manifest.preprocessing.kind == "signals":
             raise UsageError("a signal is not mirrored, as its samples have an order: leave out the view `flip`")
+        self._resolver = TargetResolver(self.manifest, self.preferred)
         self._results = Results(manifests, folders, self._smooth)
 
     @classmethod
@@ -126,6 +128,11 @@ class Pipeline:
         """Return the number of masked pictures per run."""
         return self.preferred.chunk
 
+    @property
+    def trial(self) -> ResolvedTarget:
+        """Return a target to try the model with, of any picture."""
+        return trial(self.manifest.form)
+
     def engine_for(self, methods: Sequence[str], verify: bool = False) -> Engine:
         """Return the engine whose scheduler runs tasks that make these methods, with verdicts on them or without."""
         return self._selectors[0].engine_for(methods, verify)
@@ -141,9 +148,15 @@ class Pipeline:
 
     def check_class(self, class_index: Any) -> int:
         """Return a class, by number or name, as an index, -1 for the top one; raise UsageError where there is none."""
-        if isinstance(class_index, str):
-            class_index = class_number(self.manifest, class_index)
-        return checked_class(class_index, self.manifest.classes)
+        return checked_number(self.manifest, class_index)
+
+    def check_target(self, target: Any) -> Checked:
+        """Return a target as a request takes it, see `checked_target`; raise UsageError where it does not fit."""
+        return checked_target(self.manifest, target)
+
+    def targets(self, image: ImageLike) -> list[TargetScore]:
+        """Return the targets of a picture for which nobody names one, see `Explainer.targets`."""
+        return self._resolver.defaults(prepare(image, self.manifest.preprocessing))
 
     def run(
         self, tasks: Iterable[Task[Result]], methods: Sequence[str], verify: bool = False, most: int = IN_FLIGHT
@@ -167,7 +180,7 @@ class Pipeline:
         ready = prepare(request.x, self.manifest.preprocessing, request.keep_photo)
         clock.lap("preprocess")
         request = replace(request, x=ready.x, photo=ready.photo, dark=ready.dark)
-        targets = self._targets(request)
+        targets = self._resolver.resolved(request)
         if not targets:
             return []
         request = replace(request, targets=targets)
@@ -209,12 +222,13 @@ class Pipeline:
         if self.manifest.preprocessing.kind == "signals":
             raise UsageError("a signal is no picture to lay a map on: draw it with explain(...).overlay()")
 
+        request = replace(request, targets=self._resolver.resolved(request))
+
         def task() -> Task[UInt8Array]:
             if len(self._selectors) > 1 or self._smooth:
                 (explanation,) = yield from self.task(request)
                 return reference.overlay(seen, explanation.maps[method], colors, opacity)
-            resolved = replace(request, targets=self._targets(request))
-            with self.engine_for([method]).forward(resolved) as steps:
+            with self.engine_for([method]).forward(request) as steps:
                 maps, _ = yield from take_steps(steps, (method,))
                 return steps.overlay(maps[method], seen, colors, opacity)[0]
 
@@ -225,19 +239,10 @@ class Pipeline:
         """Explain a picture of noise in few passes: then sessions are warm, their pace is known, and the least time."""
         x = np.random.default_rng(0).standard_normal(self.manifest.preprocessing.shape).astype(np.float32)
         for _ in range(REHEARSALS):
-            request = ExplainRequest(x, [TOP], methods, deadline(SHORTEST))
+            request = ExplainRequest(x, [self.trial], methods, deadline(SHORTEST))
             list(self.run([self._views(request)], methods))
             # Or the first busy moment would count as the least that any explanation takes.
             self.engine_for(methods).pace.least(_last_work(request), request.clock.elapsed - request.clock.spare)
-
-    def _targets(self, request: ExplainRequest) -> list[ResolvedTarget]:
-        """Return the targets of a request, checked; those that follow from the probabilities take a forward pass."""
-        targets = request.targets
-        if callable(targets):
-            with self.preferred.forward(ExplainRequest(request.x, [TOP], (), clock=request.clock)) as steps:
-                assert steps.logits is not None
-                targets = targets(probabilities(steps.logits, self.manifest.ending))
-        return [t if isinstance(t, ResolvedTarget) else of_class(self.check_class(t)) for t in targets]
 
     def _views(self, request: ExplainRequest) -> Task[list[ViewResult]]:
         """Return the result of every view of the picture, by every bundle."""
@@ -275,7 +280,7 @@ class Pipeline:
         for n, maps in enumerate(sketch.maps):
             others = [TargetMaps({m: result.made[n].maps[m] for m in maps}) for result in earlier]
             made.append(mean([*others, TargetMaps({m: view.back(array) for m, array in maps.items()})]))
-        own = ViewResult(list(sketch.targets), made, sketch.logits, sketch.passes)
+        own = ViewResult(view.targets(sketch.targets), made, sketch.logits, sketch.passes)
         passes = Passes.of_all([*(result.passes for result in earlier), sketch.passes])
         asked = replace(request, methods=tuple(sketch.maps[0]))
         explanations = self._explanations(asked, own, made, passes, [None] * len(made))

@@ -112,6 +112,13 @@ class Engine(Protocol):
     def supports(self, methods: Sequence[str], verify: bool = False) -> bool:
         """Return True where the engine can make all these methods, and pass the pictures of a verdict with `verify`."""
 
+    def read(self, x: Float32Array) -> Float32Array:
+        """Return the normal form of the outputs for a preprocessed picture x (C, H, W): see `Form`.
+
+        Raises:
+            FusionCamError: The model cannot be run, or gives NaN or infinity.
+        """
+
     def forward(self, request: ExplainRequest) -> AbstractContextManager[Steps[Any, Any, Any]]:
         """Run the explain pass of a preprocessed picture x (C, H, W), for given targets; its steps go on from there.
 

@@ -16,11 +16,11 @@ from fusioncam.runtime.photos.model_input import ImageLike
 from fusioncam.runtime.prepared import PreparedPicture, ResultPhoto
 from fusioncam.runtime.probes.verdict import passes_of
 from fusioncam.runtime.targets.resolved import TOP_CLASS, ResolvedTarget
+from fusioncam.runtime.targets.tasks import Asked
 
-Target = int | ResolvedTarget
-"""The scalar of the model's outputs that is explained: of a class, its index or `TOP_CLASS`."""
 TargetChoice = Callable[[Array], list[int]]
-"""Chooses targets by the probabilities of all classes (classes,)."""
+"""Chooses classes, by their indices, by the probabilities of all classes (classes,); of a model without a vector of
+classes, default targets by their confidences (T,)."""
 
 
 class Sketch(NamedTuple):
@@ -64,7 +64,7 @@ class ExplainRequest:
     """
 
     x: ImageLike | Given | PreparedPicture
-    targets: Sequence[Target] | TargetChoice = (TOP_CLASS,)
+    targets: Sequence[Asked] | TargetChoice = (TOP_CLASS,)
     methods: Sequence[str] = METHODS
     budget: Budget = "exact"
     clock: Clock = field(default_factory=Clock)

@@ -74,6 +74,7 @@ class Results:
                 smooth=self._smooth,
                 providers=providers,
                 photo=request.photo,
+                target=target,
             )
             for target, of_target, verdict in zip(own.targets, made, verdicts, strict=True)
         ]

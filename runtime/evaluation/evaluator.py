@@ -17,11 +17,11 @@ from fusioncam.manifest import sha256
 from fusioncam.runtime.budget import Budget
 from fusioncam.runtime.engine import (
     TOP_CLASS,
+    Asked,
     Clock,
     ExplainRequest,
     MaskedPasses,
     Pipeline,
-    Target,
     TargetChoice,
     Task,
 )
@@ -41,6 +41,7 @@ from fusioncam.runtime.picture import overlay
 from fusioncam.runtime.probes.measured import Measured, merged
 from fusioncam.runtime.providers.spec import Provider
 from fusioncam.runtime.sessions.native_stderr import native_stderr
+from fusioncam.runtime.targets.readout import readout_of
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class Evaluator:
     def _run(self, photos: Iterable[tuple[str, Path]]) -> Iterator[Evaluated]:
         return self._pipeline.run((self._task(*photo) for photo in tuple(photos)), self._config.methods)
 
-    def _request(self, photo: Given, targets: Sequence[Target] | TargetChoice) -> ExplainRequest:
+    def _request(self, photo: Given, targets: Sequence[Asked] | TargetChoice) -> ExplainRequest:
         return ExplainRequest(photo, targets, self._config.methods, self._config.budget)
 
     def _task(self, name: str, file: Path) -> Task[Evaluated]:
@@ -166,7 +167,7 @@ class Evaluator:
         }
         return Evaluated({"image": name, **row}, _pictures(photo, explanation))
 
-    def _targets(self, name: str) -> list[Target] | TargetChoice:
+    def _targets(self, name: str) -> list[int] | TargetChoice:
         """Return the class to explain: the top class, or the most probable of those that the annotation accepts."""
         accepted = self._config.annotations.accepted(name) if self._config.annotated else ()
         return (lambda p: [max(accepted, key=lambda c: float(p[c]))]) if accepted else [TOP_CLASS]
@@ -178,13 +179,15 @@ class Evaluator:
     def _faithfulness(
         self, photo: Given, explanation: Explanation, seed: int, clock: Clock
     ) -> Task[dict[str, Measured]]:
-        manifest = self._pipeline.manifest
+        manifest, target = self._pipeline.manifest, explanation.target
+        assert target is not None
         _, x = as_input(photo, manifest.preprocessing)
+        readout = readout_of(manifest, [target])
 
-        def confidence(logits: Float32Array) -> Array:
-            return np.asarray(probabilities(logits, manifest.ending)[:, explanation.class_index])
+        def confidence(answers: Float32Array) -> Array:
+            return np.asarray(readout.confidences(answers)[:, 0])
 
-        passes = MaskedPasses(x, clock).of_pictures
+        passes = MaskedPasses(x, clock, readout=readout).of_pictures
         return faithfulness(x, explanation.maps, confidence, passes, self._config.faithfulness, seed)
 
     def _localisation(self, name: str, photo: Given, explanation: Explanation) -> dict[str, Measured]:
@@ -201,7 +204,7 @@ class Evaluator:
         if self._random is None:
             return {}
         try:
-            request = self._request(photo, [explanation.class_index])
+            request = self._request(photo, [explanation.target])
             ((other,),) = self._random.run([self._random.task(request)], self._config.methods)
         except FusionCamError:
             return {m: Measured(flags=("no_sanity",)) for m in explanation.maps}

@@ -14,6 +14,7 @@ from fusioncam.runtime.picture.styles import (
     checked_opacity,
     difference_scale,
     lay,
+    outlined,
     overlay,
     overlay_difference,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "difference_scale",
     "lay",
     "method_title",
+    "outlined",
     "overlay",
     "overlay_difference",
     "panel",

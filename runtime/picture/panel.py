@@ -24,6 +24,7 @@ from fusioncam.runtime.picture.styles import (
     DrawOptions,
     difference_scale,
     lay,
+    outlined,
 )
 from fusioncam.runtime.picture.text import TextStyle, wrap, write
 from fusioncam.runtime.picture.titles import method_title, probability_title
@@ -65,9 +66,9 @@ class _Grid(NamedTuple):
 
 
 def _grid(
-    height: int, width: int, titles: Sequence[str], legends: Sequence[Legend], sides: tuple[int, int] = PICTURE_SIDES
+    shape: Sequence[int], titles: Sequence[str], legends: Sequence[Legend], sides: tuple[int, int] = PICTURE_SIDES
 ) -> _Grid:
-    least, most = sides
+    (height, width), (least, most) = shape[:2], sides
     scale = min(max(least / max(height, width), 1), most / max(height, width))
     tile_h, tile_w = (max(round(scale * side), 1) for side in (height, width))
     column = max(tile_w, LEGEND_RANGE[0] if legends else MIN_COLUMN)
@@ -106,7 +107,7 @@ def tile_of(photo: Array) -> Array:
     """
     if photo.ndim != 3:
         return photo.copy()
-    grid = _grid(photo.shape[0], photo.shape[1], ["Input"], [])
+    grid = _grid(photo.shape, ["Input"], [])
     if max(photo.shape[:2]) <= PICTURE_SIDES[1]:
         return photo.copy()
     return np.asarray(_resized(photo, grid), np.uint8)
@@ -126,6 +127,7 @@ def panel(
     between: tuple[str, str] | None = None,
     facts: Mapping[str, str] | None = None,
     verdict: Badge | None = None,
+    region: Float32Array | None = None,
 ) -> UInt8Array:
     """Draw the panel: headline, the photo, each map over it, and below them a legend of the colours, facts and notes.
 
@@ -147,6 +149,7 @@ def panel(
             up to its own largest value, and a bar of its own that says it.
         facts: Where the maps come from, such as the model: a line each, by its label.
         verdict: The verdict on a map.
+        region: How much of each pixel (H, W) lies in the region that is explained, in [0, 1]; it gets an outline.
 
     Returns:
         (height, width, 3) uint8 RGB; the same arguments give the same pixels.
@@ -157,19 +160,23 @@ def panel(
     options = DrawOptions(colormap, opacity, style, top)
     legends = {} if between is None else {method: difference_legend(m, between) for method, m in maps.items()}
     flat = project(photo, maps)
-    titles = [flat.caption, *map(method_title, maps)]
-    grid = _grid(flat.picture.shape[0], flat.picture.shape[1], titles, list(legends.values()), flat.sides)
+    grid = _grid(flat.picture.shape, [flat.caption, *map(method_title, maps)], list(legends.values()), flat.sides)
     base = flat.parted(np.asarray(_resized(flat.picture, grid), np.uint8))
 
     def draw(method: str) -> UInt8Array:
         resized = np.asarray(_resized(flat.maps[method], grid), np.float32)
         scale = None if between is None else difference_scale(maps[method])
-        return flat.parted(lay(base, resized, options, scale, behind=flat.is_chart))
+        return _outlined(flat.parted(lay(base, resized, options, scale, behind=flat.is_chart)), region, grid)
 
-    tiles = [_Tile(flat.caption, base), *(_Tile(method_title(m), draw(m), legends.get(m)) for m in maps)]
-    chance = "" if probability is None else probability_title(probability)
+    tiles = [_Tile(method_title(m), draw(m), legends.get(m)) for m in maps]
+    tiles.insert(0, _Tile(flat.caption, _outlined(base, region, grid)))
+    headline = Headline(title, "" if probability is None else probability_title(probability), verdict)
     legend = make_legend(colormap, style, float(options.top)) if between is None else None
-    return _sheet(grid, Headline(title, chance, verdict), tiles, Facts(facts or {}, notes), legend)
+    return _sheet(grid, headline, tiles, Facts(facts or {}, notes), legend)
+
+
+def _outlined(drawn: UInt8Array, region: Float32Array | None, grid: _Grid) -> UInt8Array:
+    return drawn if region is None else outlined(drawn, np.asarray(_resized(region, grid), np.float32))
 
 
 def _sheet(grid: _Grid, headline: Headline, tiles: Sequence[_Tile], facts: Facts, legend: Legend | None) -> UInt8Array:

@@ -25,6 +25,7 @@ BAND, ACROSS = 1 << 20, 1 << 10
 THINNEST, LINES = 1.8, 180
 CASING, WHITE = np.array((17, 24, 39), np.uint8), np.array((255, 255, 255), np.uint8)
 CASING_WIDTH, CASING_STRENGTH = 2, 0.55  # in widths of the line; opacity
+HALF = 0.5  # share of a pixel that lies in a region, from which on the pixel counts as part of it
 DIM = 0.35  # brightness of the photo outside of the top share
 # The largest difference of a map gets full colours, but for one below LEAST_SCALE. Of one below NO_DIFFERENCE, none is
 # drawn: guessed scores alone may move a map by as much.
@@ -207,6 +208,26 @@ def overlay_difference(
         return drawn
 
     return _in_pieces(photo, paint, 0)
+
+
+def outlined(photo: UInt8Array, share: Float32Array) -> UInt8Array:
+    """Draw the outline of a region over a photo.
+
+    Args:
+        photo: (H, W, 3) uint8 RGB.
+        share: How much of each pixel lies in the region (H, W), in [0, 1].
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    line = max(math.sqrt(share.size) / LINES, THINNEST)
+
+    def paint(pixels: UInt8Array, part: _Part) -> UInt8Array:
+        drawn, values = pixels.copy(), share[part]
+        _draw_line(drawn, edge_distance(values, HALF, values >= HALF), line, WHITE)
+        return drawn
+
+    return _in_pieces(photo, paint, math.ceil(CASING_WIDTH * line) + 2)
 
 
 def _signed(signed: Float32Array) -> Float32Array:

@@ -28,7 +28,8 @@ def masked_graph(path: Path, grid: Size, shape: Size) -> bytes:
         shape: (C, H, W) of x.
 
     Returns:
-        A model with the inputs `PICTURE`, x (1 or N, C, H, W), and `MASKS`, s (N, 1, h, w), both float32.
+        A model with the inputs `PICTURE`, x (1 or N, C, H, W), and `MASKS`, s (N, 1, h, w), both float32, and the
+        score graph's other inputs.
 
     Raises:
         BundleError: The file holds no graph, or a graph with another input.
@@ -38,7 +39,7 @@ def masked_graph(path: Path, grid: Size, shape: Size) -> bytes:
 
     try:
         model = onnx.load(path, load_external_data=False)
-        (image,) = model.graph.input
+        image = next((i for i in model.graph.input if i.name == "image"), model.graph.input[0])
         kind = TensorProto.DataType.Name(image.type.tensor_type.elem_type).lower()
         sizes = [d.dim_value or None for d in image.type.tensor_type.shape.dim]
     except Exception as error:  # protobuf's exceptions are not part of its interface
@@ -58,6 +59,7 @@ def masked_graph(path: Path, grid: Size, shape: Size) -> bytes:
     inputs = [
         helper.make_tensor_value_info(PICTURE, TensorProto.FLOAT, ["P", *shape]),
         helper.make_tensor_value_info(MASKS, TensorProto.FLOAT, ["N", 1, *grid]),
+        *(i for i in model.graph.input if i.name != image.name),
     ]
     for field, entries in ((model.graph.node, nodes), (model.graph.input, inputs)):
         del field[:]

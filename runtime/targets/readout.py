@@ -11,6 +11,8 @@ from fusioncam.kernels.reference import log_sum_exp, probabilities
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.targets.resolved import ResolvedTarget
 
+LEAST = 1e-12  # product of two lengths that a cosine is divided by
+
 
 class Readout(ABC):
     """The scores and confidences of T targets of one picture, for it and for masked pictures.
@@ -41,6 +43,10 @@ class Readout(ABC):
     @abstractmethod
     def answers(self, outputs: Sequence[Array]) -> Float32Array:
         """Return the answers (n, width) of what a session gave for n pictures, see `outputs`."""
+
+    @abstractmethod
+    def of_form(self, form: Float32Array) -> Float32Array:
+        """Return the answers (n, width) to n pictures by the normal form of their outputs."""
 
     @abstractmethod
     def settled(self, answers: Sequence[Float32Array]) -> "Readout":
@@ -89,6 +95,10 @@ class ClassReadout(Readout):
         """Return the logits themselves."""
         (logits,) = outputs
         return logits
+
+    def of_form(self, form: Float32Array) -> Float32Array:
+        """Return the normal form, which is the logits."""
+        return form
 
     def settled(self, answers: Sequence[Float32Array]) -> Readout:
         """Return the readout with the top class in place of `TOP_CLASS`."""
@@ -166,6 +176,48 @@ class GraphReadout(Readout):
         return np.asarray(extras[:, n])
 
 
+class RegionReadout(GraphReadout):
+    """The readout of maps over regions; the normal form is (n, C, h', w')."""
+
+    def of_form(self, form: Float32Array) -> Float32Array:
+        """Return the means over regions, or maxima there, of logits and of probabilities."""
+        exact = form.astype(np.float64)
+        sums = log_sum_exp(np.moveaxis(exact, 1, -1))
+        columns = [self._over(exact[:, int(t.tensors["class_index"])], sums, t.tensors) for t in self.targets]
+        return np.concatenate([np.stack(part, axis=1) for part in zip(*columns, strict=True)], axis=1).astype(
+            np.float32
+        )
+
+    def _over(self, logits: Array, sums: Array, tensors: Mapping[str, Array]) -> tuple[Array, Array]:
+        """Return score and confidence (n,) of logits (n, h', w') of one class."""
+        chances = np.exp(logits - sums)
+        if self._ending in ("sigmoid", "value"):
+            chances = probabilities(logits, self._ending)
+        region = tensors["region"].astype(np.float64)
+        inside, weights = region > 0, region / region.sum()
+        if tensors["peak"]:
+            return logits[:, inside].max(axis=1), chances[:, inside].max(axis=1)
+        return (logits * weights).sum(axis=(1, 2)), (chances * weights).sum(axis=(1, 2))
+
+
+class LikenessReadout(GraphReadout):
+    """The readout of likeness to references; the normal form is (n, D)."""
+
+    def of_form(self, form: Float32Array) -> Float32Array:
+        """Return the cosines, as scores and as confidences."""
+        vectors, references = (a.astype(np.float64) for a in (form, self.tensors["reference"]))
+        lengths = np.outer(np.linalg.norm(vectors, axis=1), np.linalg.norm(references, axis=1))
+        cosines = vectors @ references.T / np.maximum(lengths, LEAST)
+        return np.concatenate([cosines, cosines], axis=1).astype(np.float32)
+
+
+READOUTS: Mapping[str, type[Readout]] = {
+    "vector": ClassReadout,
+    "maps": RegionReadout,
+    "embedding": LikenessReadout,
+}
+
+
 def readout_of(manifest: Manifest, targets: Sequence[ResolvedTarget]) -> Readout:
     """Return the readout of targets of a bundle."""
-    return ClassReadout(targets, manifest.ending, manifest.labels)
+    return READOUTS[manifest.form.kind](targets, manifest.ending, manifest.labels)

@@ -1,11 +1,13 @@
 """A target that is resolved for one picture: what the graphs take, and what results call it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
+from fusioncam.forms import Form
 from fusioncam.kernels.arrays import Array
 
 TOP_CLASS = -1  # the class of the highest logit, which the explain pass finds
@@ -25,6 +27,7 @@ class ResolvedTarget:
         tensors: What the graphs take of this target beside the picture, by the names of their inputs, without the axis
             of the targets.
         sign: -1 where the score is the negative of what the graphs give, else 1.
+        detail: Words that tell it from other targets of the class: `at 40, 60`, `in the mask`, `peak`, `down`.
         score: s of the picture; None before the explain pass.
         confidence: p of the picture; None before the explain pass.
     """
@@ -34,18 +37,31 @@ class ResolvedTarget:
     label: str | None = None
     tensors: Mapping[str, Array] = field(default_factory=dict)
     sign: int = 1
+    detail: str = ""
     score: float | None = None
     confidence: float | None = None
 
     @property
     def title(self) -> str:
-        """Return the label, or the number of the class where there is none."""
-        return self.label or f"class {self.class_index}"
+        """Return the label, or the number of the class where there is none, and the detail."""
+        name = self.label or f"class {self.class_index}"
+        return f"{name}, {self.detail}" if self.detail else name
+
+    @property
+    def slug(self) -> str:
+        """Return the title for names of files: the number of the class, and the detail."""
+        named = str(self.class_index) if self.class_index >= 0 else self.label or self.kind
+        return "-".join(re.findall(r"\w+", f"{named} {self.detail}"))
 
     @property
     def region(self) -> Array | None:
         """Return the weights (h', w') of the region on the outputs' grid; None where the target has none."""
         return self.tensors.get("region")
+
+    def summary(self) -> dict[str, Any]:
+        """Return what is explained, ready for JSON."""
+        region = {} if self.region is None else {"region_share": float(self.region.mean())}
+        return {"kind": self.kind, "title": self.title, "score": self.score, "confidence": self.confidence, **region}
 
     def mirrored(self) -> Self:
         """Return the target of the picture mirrored left to right: its region is mirrored, too."""
@@ -69,3 +85,10 @@ def of_class(class_index: int) -> ResolvedTarget:
 
 
 TOP = of_class(TOP_CLASS)
+
+
+def trial(form: Form) -> ResolvedTarget:
+    """Return a target to try a model with: the top class, or placeholders."""
+    if not form.scored:
+        return TOP
+    return ResolvedTarget(tensors={name: tensor[0] for name, tensor in form.placeholders(1).items()})

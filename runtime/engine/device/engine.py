@@ -9,6 +9,7 @@ from typing import Any
 import onnxruntime
 
 from fusioncam.errors import FusionCamError, UsageError
+from fusioncam.kernels.arrays import Float32Array
 from fusioncam.kernels.captures import CAPTURES
 from fusioncam.kernels.device import Device
 from fusioncam.manifest import Manifest
@@ -26,6 +27,7 @@ from fusioncam.runtime.engine.scheduler import IN_FLIGHT, RunningTask, Scheduler
 from fusioncam.runtime.engine.sketches import sketches_of
 from fusioncam.runtime.methods import METHODS
 from fusioncam.runtime.targets.readout import readout_of
+from fusioncam.runtime.targets.resolved import TOP
 
 SMALL = 4  # pictures in a run of the last few passes, for which a whole chunk would be a waste
 
@@ -101,6 +103,12 @@ class DeviceEngine:
     def supports(self, methods: Sequence[str], verify: bool = False) -> bool:
         """Return True where there are kernels for all these methods; none makes the pictures of a verdict."""
         return {*methods} <= {*METHODS} and not verify
+
+    def read(self, x: Float32Array) -> Float32Array:
+        """Run the explain pass, and return its logits; see `Engine.read`."""
+        with self.forward(ExplainRequest(x, [TOP], ())) as steps:
+            logits: Float32Array = steps.logits
+            return logits
 
     @contextmanager
     def forward(self, request: ExplainRequest) -> Iterator[DeviceSteps]:

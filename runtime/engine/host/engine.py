@@ -81,6 +81,16 @@ class HostEngine:
         yield HostSteps(passes, evidence, request.budget, grain, self._head, timer, reserved, sketches)
         timer.end()
 
+    def read(self, x: Float32Array) -> Float32Array:
+        """Run the explain graph up to the normal form of its outputs; see `Engine.read`."""
+        form, options = self.manifest.form, onnxruntime.RunOptions()
+        options.only_execute_path_to_fetches = True
+        feeds = {"image": x[None], **form.placeholders(1)}
+        (found,) = run(self.explain, [form.output.name], feeds, options)
+        refuse_nan(found, form.output.name)
+        read: Float32Array = found[0]
+        return read
+
     def _evidence(self, x: Float32Array, targets: Sequence[ResolvedTarget]) -> PictureEvidence:
         """Run the explain pass once for each target: its answer, activations and the gradient of its score."""
         readout = readout_of(self.manifest, targets)
@@ -102,7 +112,7 @@ class HostEngine:
 
     def _tensors(self, target: ResolvedTarget) -> Mapping[str, Array]:
         """Return what the explain graph takes of a target; without a gradient all classes have the same pass."""
-        return target.tensors if self.manifest.gradient or target.kind != "class" else TOP.tensors
+        return target.tensors if self.manifest.gradient or self.manifest.form.scored else TOP.tensors
 
     def _head(self) -> Head:
         with self._lock:

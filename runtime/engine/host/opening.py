@@ -56,7 +56,7 @@ def _open_scorer(
     session = options.opened(path, manifest, check_inputs=model is None, model=model, sizes={BATCH: chunk}, use=use)
     dtype = np.float32 if grid else input_type(session)
     singly = any(spec.fixed for spec in providers)
-    scorer = Scorer(session, shape, chunk, pad, dtype=dtype, grid=grid, explain=explain, singly=singly)
+    scorer = Scorer(session, shape, chunk, pad, dtype, grid, explain, singly, manifest.form)
     if on_cpu and options.chunk is None:
         scorer.chunk = remembered_chunk(manifest, options.threads, scorer.try_out)
     return scorer

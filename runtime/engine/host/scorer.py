@@ -10,14 +10,16 @@ import numpy.typing as npt
 import onnxruntime
 
 from fusioncam.errors import NotFiniteError
+from fusioncam.forms import CONFIDENCES, SCORES, Form, form_of
 from fusioncam.kernels.arrays import Float32Array, Size
 from fusioncam.kernels.masks import Deferred
 from fusioncam.runtime.engine.checks import refuse_nan
 from fusioncam.runtime.engine.host.chunks import Chunk, MaskChunk, PictureChunk
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, RunningTask, Scheduler
 from fusioncam.runtime.sessions.run import run
-from fusioncam.runtime.targets.readout import LOGITS, Readout
+from fusioncam.runtime.targets.readout import Readout
 
+LOGITS_FORM = form_of("classify", 1, None)
 GRAIN = 8  # pictures between two guesses, where short chunks cost nothing; a measured chunk would change the map
 
 
@@ -44,7 +46,7 @@ class Scorer:
         grid: (h, w) of the masks, where the session's graph is that of `masked_graph`; by default it takes pictures.
         explain: Session of the explain graph, for requests of exact passes, see `PassRequest`.
         singly: Whether the explain graph takes one picture per run.
-        trial: The readout of a target to try the session with.
+        form: The normal form of the model's outputs, and the tensors of its targets.
 
     Attributes:
         session: See above.
@@ -60,10 +62,10 @@ class Scorer:
         grid: Size | None = None,
         explain: onnxruntime.InferenceSession | None = None,
         singly: bool = False,
-        trial: Readout = LOGITS,
+        form: Form = LOGITS_FORM,
     ) -> None:
         self.session, self._shape, self.chunk, self.pad = session, shape, chunk, pad
-        self._explain, self._singly, self._trial = explain, singly, trial
+        self._explain, self._singly, self._form = explain, singly, form
         self._buffers: Callable[[], Chunk] = partial(MaskChunk, grid) if grid else partial(PictureChunk, shape, dtype)
 
     @property
@@ -82,7 +84,9 @@ class Scorer:
         rows = buffers.rows(count)
         if isinstance(rows, Deferred):
             rows.put([np.zeros(self._shape, np.float32)] * count, 1)
-        run(self.session, self._trial.outputs, {**buffers.feeds(rows, count), **self._trial.tensors})
+        targets = self._form.placeholders(1) if self._form.scored else {}
+        outputs = (SCORES, CONFIDENCES) if self._form.scored else (self._form.output.name,)
+        run(self.session, outputs, {**buffers.feeds(rows, count), **targets})
 
     def _run_chunk(self, chunks: Mapping[bool, Chunk], running: Collection[RunningTask[Any]]) -> int:
         """Run a session once, with as many of the tasks' pictures as fit and go through it; see `Scheduler`."""
@@ -132,12 +136,11 @@ class Scorer:
         options.only_execute_path_to_fetches = True
         pictures = feeds["image"]
         batches = np.split(pictures, len(pictures)) if self._singly else [pictures]
-        logits = [
-            run(self._explain, ["logits"], {"image": p, "class_index": np.full(len(p), -1, np.int64)}, options)[0]
-            for p in batches
-        ]
-        whole = np.concatenate(logits)
-        return [part.readout.answers([whole[part.rows]]) for part in parts]
+        form = np.concatenate([
+            run(self._explain, [self._form.output.name], {"image": b, **self._form.placeholders(len(b))}, options)[0]
+            for b in batches
+        ])  # fmt: skip
+        return [part.readout.of_form(form[part.rows]) for part in parts]
 
 
 def _through_one_session(running: Iterable[RunningTask[Any]]) -> tuple[bool, list[RunningTask[Any]]]:

@@ -17,7 +17,7 @@ from fusioncam.runtime.probes.pixel_curves import CURVES, curve_probe
 from fusioncam.runtime.probes.probe import Key, Map, Probe, Subject
 
 Confidence = Callable[[Float32Array], Array]
-"""p_c (N,) of logits (N, classes)."""
+"""The confidences (N,) of answers (N, width), see `Readout`."""
 
 PROBES: dict[str, Callable[[Subject, Map], Probe]] = {
     "drop": drop_probe,
@@ -66,7 +66,7 @@ def faithfulness(
     Args:
         x: The picture (C, H, W), preprocessed.
         maps: E (H, W) by method, in [0, 1]. One that holds NaN gets a flag and no values.
-        confidence: p_c of logits.
+        confidence: Reads the confidences out of answers.
         pictures: Passes pictures through the model: `MaskedPasses.of_pictures`.
         settings: The metrics, and how they are measured.
         seed: Of the noise of ROAD; one for each picture.

@@ -139,7 +139,8 @@ class Batcher:
 
     def _checked(self, job: Job) -> Job:
         methods, budget = self.pipeline.check(job.methods, job.budget)
-        return replace(job, methods=methods, budget=budget, class_index=self.pipeline.check_class(job.class_index))
+        c, target = self.pipeline.check_class(job.class_index), self.pipeline.check_target(job.target)
+        return replace(job, methods=methods, budget=budget, class_index=c, target=target)
 
     def _check_room(self, count: int) -> None:
         """Raise BusyError where so many jobs cannot be admitted now, UsageError where they never can."""

@@ -11,7 +11,7 @@ from fusioncam.errors import DeadlineError, FusionCamError
 from fusioncam.free_size import Size
 from fusioncam.kernels.arrays import Array
 from fusioncam.runtime.budget import Budget
-from fusioncam.runtime.engine import Clock, ExplainRequest, RunningTask
+from fusioncam.runtime.engine import Asked, Clock, ExplainRequest, RunningTask
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.prepared import PreparedPicture
 from fusioncam.runtime.service.explain_if import Condition
@@ -33,6 +33,7 @@ class Job:
         progress_maps: Called in the thread of the batcher with preliminary explanations, one of this picture.
         photo: The photo behind a preprocessed array, for the explanation.
         size: (H, W) of the picture, where that is not the model's own size.
+        target: The target in place of a class.
     """
 
     image: Array
@@ -46,6 +47,7 @@ class Job:
     progress_maps: Callable[[Sequence[Explanation]], None] | None = None
     photo: PreparedPicture | None = None
     size: Size | None = None
+    target: Asked = None
 
 
 class PendingJob:
@@ -77,8 +79,9 @@ class PendingJob:
     def request(self) -> ExplainRequest:
         """Return the request to the engine."""
         job, clock = self.job, Clock(waited=time.monotonic() - self.job.arrived)
+        asked = job.class_index if job.target is None else job.target
         return ExplainRequest(
-            job.photo or job.image, [job.class_index], job.methods, job.budget, clock, self.progress, job.verify,
+            job.photo or job.image, [asked], job.methods, job.budget, clock, self.progress, job.verify,
             progress_maps=job.progress_maps, condition=None if job.condition is None else job.condition.holds,
         )  # fmt: skip
 

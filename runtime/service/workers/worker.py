@@ -19,7 +19,7 @@ import numpy as np
 import uvicorn
 from fastapi import FastAPI
 
-from fusioncam.runtime.engine import TOP_CLASS, ExplainRequest, SizedPipelines
+from fusioncam.runtime.engine import ExplainRequest, SizedPipelines
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.methods import checked_methods
 from fusioncam.runtime.photos.given import Given
@@ -89,7 +89,7 @@ def _open_pipeline(config: WorkerConfig, bundle: Path) -> SizedPipelines:
     pixels = rng.integers(0, 256, (*preprocessing.size, preprocessing.channels), np.uint8)
     picture = Given.photo(pixels if preprocessing.takes_photos else pixels.astype(np.float32))
     budget = pipeline.chunk + 4  # one whole run, and the passes of the fusion
-    task = pipeline.task(ExplainRequest(picture, [TOP_CLASS], methods, budget))
+    task = pipeline.task(ExplainRequest(picture, [pipeline.trial], methods, budget))
     list(pipeline.run([task], methods))
     pipeline.rehearse(methods)
     return explainer.pipelines

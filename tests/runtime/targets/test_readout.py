@@ -6,7 +6,7 @@ import pytest
 from fusioncam.runtime.engine.host.scorer import Scorer
 from fusioncam.runtime.engine.progress import Clock
 from fusioncam.runtime.engine.scheduler import PassRequest
-from fusioncam.runtime.targets.readout import ClassReadout, GraphReadout
+from fusioncam.runtime.targets.readout import ClassReadout, LikenessReadout
 from fusioncam.runtime.targets.resolved import ResolvedTarget, of_class
 
 LOGITS = np.array([[1.0, 3.0, -2.0], [0.5, 0.0, 4.0]], np.float32)
@@ -57,7 +57,7 @@ class Products:
 
 
 def like(*vectors, sign=1):
-    return GraphReadout([ResolvedTarget("like", tensors={"reference": v}, sign=sign) for v in vectors], "value")
+    return LikenessReadout([ResolvedTarget("like", tensors={"reference": v}, sign=sign) for v in vectors], "value")
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 100])

@@ -1,0 +1,68 @@
+"""Resolve the targets of a request: what a user asks for becomes what the graphs take of one picture."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fusioncam.kernels.arrays import Array, Float32Array
+from fusioncam.kernels.reference import probabilities
+from fusioncam.manifest import Manifest
+from fusioncam.runtime.engine.protocols import Engine
+from fusioncam.runtime.engine.request import ExplainRequest, TargetChoice
+from fusioncam.runtime.prepared import PreparedPicture
+from fusioncam.runtime.targets.kinds import Target
+from fusioncam.runtime.targets.readout import readout_of
+from fusioncam.runtime.targets.resolved import ResolvedTarget
+from fusioncam.runtime.targets.sight import Sight
+from fusioncam.runtime.targets.tasks import Asked, TargetScore, checked_target, default_targets, resolve
+
+
+class TargetResolver:
+    """Resolves targets for pictures.
+
+    Args:
+        manifest: The bundle's.
+        engine: Reads what the model makes of a picture, where a target follows from that.
+    """
+
+    def __init__(self, manifest: Manifest, engine: Engine) -> None:
+        self._manifest, self._engine = manifest, engine
+
+    def resolved(self, request: ExplainRequest) -> list[ResolvedTarget]:
+        """Return the targets of a request with a preprocessed picture; those that follow from it take a forward pass.
+
+        Raises:
+            UsageError: There is no such target.
+            ImageError: A mask or a reference cannot be read.
+            FusionCamError: The model cannot be run, or gives NaN or infinity.
+        """
+
+        def read(x: Float32Array) -> Float32Array:
+            form = self._engine.read(x)
+            request.clock.lap("explain")
+            return form
+
+        photo_size = None if request.photo is None else request.photo.size
+        sight = Sight(self._manifest, np.asarray(request.x), photo_size, read)
+        asked = self._chosen(request.targets, sight) if callable(request.targets) else request.targets
+        return [resolve(checked_target(self._manifest, target), sight) for target in asked]
+
+    def defaults(self, picture: PreparedPicture) -> list[TargetScore]:
+        """Return the targets of a picture for which nobody names one, with their scores and confidences."""
+        sight = Sight(self._manifest, picture.x, picture.photo.size, self._engine.read)
+        targets = default_targets(sight)
+        scores, confidences = self._read(targets, sight)
+        return list(map(TargetScore, targets, scores.tolist(), confidences.tolist()))
+
+    def _chosen(self, choose: TargetChoice, sight: Sight) -> Sequence[Asked]:
+        """Return the targets that are chosen by the probabilities of all classes, or of the default targets."""
+        if self._manifest.form.kind == "vector":
+            return choose(probabilities(sight.form, self._manifest.ending))
+        defaults = default_targets(sight)
+        return [defaults[n] for n in choose(self._read(defaults, sight)[1])]
+
+    def _read(self, targets: Sequence[Target], sight: Sight) -> tuple[Array, Array]:
+        """Return scores and confidences (T,) of targets of a picture."""
+        readout = readout_of(self._manifest, [resolve(target, sight) for target in targets])
+        answer = readout.of_form(sight.form[None])
+        return readout.scores(answer)[0], readout.confidences(answer)[0]

@@ -1,0 +1,142 @@
+"""The targets that fit what a model does, a row of `TASKS` each, and the way from what a user asks for to them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from fusioncam.errors import UsageError
+from fusioncam.manifest import Manifest
+from fusioncam.runtime.targets.classes import (
+    all_values,
+    check_class,
+    check_value,
+    checked_number,
+    resolve_class,
+    resolve_value,
+    top_class,
+)
+from fusioncam.runtime.targets.kinds import Class, Like, Region, Target, Value
+from fusioncam.runtime.targets.likeness import check_like, no_default, resolve_like
+from fusioncam.runtime.targets.regions import (
+    check_region,
+    resolve_map_region,
+    resolve_map_value,
+    resolve_region,
+    winning_regions,
+)
+from fusioncam.runtime.targets.resolved import TOP, ResolvedTarget
+from fusioncam.runtime.targets.sight import Sight
+
+Asked = Target | ResolvedTarget | int | str | None
+"""A target as it is asked for: a class may be named without its kind; None is the default one of the picture."""
+
+
+Checked = Target | ResolvedTarget | None
+"""What `checked_target` returns."""
+
+
+class TargetScore(NamedTuple):
+    """A target of a picture, and what the model makes of it.
+
+    Attributes:
+        target: The target, as `Explainer.explain` takes it.
+        score: Its score: a logit, a mean of logits, a value or a cosine.
+        confidence: Its confidence: a probability, a mean of probabilities, or the score itself.
+    """
+
+    target: Target
+    score: float
+    confidence: float
+
+
+class TaskTargets(NamedTuple):
+    """The targets of a task.
+
+    Attributes:
+        does: What the model does, for errors.
+        kinds: The kinds of targets that fit, with the function that resolves each.
+        of_class: Returns the target that a class by its number stands for; None where there are no classes.
+        defaults: Returns the targets of a picture for which nobody names one.
+    """
+
+    does: str
+    kinds: Mapping[type, Callable[[Any, Sight], ResolvedTarget]]
+    of_class: Callable[[int], Target] | None
+    defaults: Callable[[Sight], list[Target]]
+
+
+CHECKS: Mapping[type, Callable[[Any, Manifest], Target]] = {
+    Class: check_class,
+    Value: check_value,
+    Region: check_region,
+    Like: check_like,
+}
+"""The check of each kind before there is a picture: it raises UsageError."""
+
+TASKS: Mapping[str, TaskTargets] = {
+    "classify": TaskTargets("classifies", {Class: resolve_class}, Class, top_class),
+    "value": TaskTargets("gives values", {Value: resolve_value, Class: resolve_class}, Class, all_values),
+    "segment": TaskTargets("segments", {Region: resolve_region}, Region, winning_regions),
+    "maps of values": TaskTargets(
+        "gives heat maps", {Value: resolve_map_value, Region: resolve_map_region}, Value, all_values
+    ),
+    "embed": TaskTargets("gives an embedding", {Like: resolve_like}, None, no_default),
+}
+
+
+def checked_target(manifest: Manifest, asked: Any) -> Checked:
+    """Return a target that fits the model, with its class by its number; None for the one that is explained by default.
+
+    Args:
+        manifest: The bundle's.
+        asked: A target; or a class by its number or name.
+
+    Raises:
+        UsageError: There is no such class, or the target does not fit the model.
+    """
+    task = task_of(manifest)
+    if asked is None or isinstance(asked, ResolvedTarget):
+        return asked
+    if not isinstance(asked, Value | Region | Like):
+        c = checked_number(manifest, asked.class_ if isinstance(asked, Class) else asked)
+        if c < 0:
+            return None
+        if task.of_class is None:
+            raise UsageError(f"a model that {task.does} has no classes: {_use(task)}")
+        return task.of_class(c)
+    if type(asked) not in task.kinds:
+        raise UsageError(f"{type(asked).__name__} does not fit a model that {task.does}: {_use(task)}")
+    return CHECKS[type(asked)](asked, manifest)
+
+
+def resolve(target: Checked, sight: Sight) -> ResolvedTarget:
+    """Return a target that `checked_target` returned, resolved for a picture.
+
+    Raises:
+        UsageError: The picture has no such target.
+        ImageError: A mask or a reference cannot be read.
+    """
+    if isinstance(target, ResolvedTarget):
+        return target
+    if target is None and sight.manifest.form.kind == "vector":
+        return TOP
+    chosen = default_targets(sight)[0] if target is None else target
+    return task_of(sight.manifest).kinds[type(chosen)](chosen, sight)
+
+
+def default_targets(sight: Sight) -> list[Target]:
+    """Return the targets of a picture for which nobody names one, the most important first; at least one.
+
+    Raises:
+        UsageError: Such a model has none.
+    """
+    return task_of(sight.manifest).defaults(sight)
+
+
+def task_of(manifest: Manifest) -> TaskTargets:
+    """Return the row of a bundle in `TASKS`."""
+    maps_of_values = manifest.form.kind == "maps" and manifest.ending == "value"
+    return TASKS["maps of values" if maps_of_values else manifest.task]
+
+
+def _use(task: TaskTargets) -> str:
+    return "use " + " or ".join(kind.__name__ for kind in task.kinds)
