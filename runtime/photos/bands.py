@@ -55,15 +55,17 @@ def _fits(bands: int, preprocessing: Preprocessing) -> bool:
 
 
 def _axis_of_bands(shape: tuple[int, ...], preprocessing: Preprocessing, called: str) -> int:
-    """Return the first axis or the last, whichever can hold the bands; of two that can, the shorter one."""
-    ends = [axis for axis in (0, 2) if _fits(shape[axis], preprocessing)]
+    """Return the first axis or the last: the one of as many bands as the model takes; of chosen bands the shorter."""
+    chosen = isinstance(preprocessing.channel_order, tuple)
+    bands = min(shape[0], shape[2]) if chosen else preprocessing.channels
+    ends = [axis for axis in (0, 2) if shape[axis] == bands]
     if not ends:
         raise ImageError(f"{called}: {_wanted(preprocessing)}")
-    if len(ends) == 2 and shape[0] == shape[2]:
+    if len(ends) == 2:
         raise ImageError(
             f"{called}, whose first axis can hold the bands as well as its last: cut or pad its rows and columns"
         )
-    return min(ends, key=lambda axis: shape[axis])
+    return ends[0]
 
 
 def _wanted(preprocessing: Preprocessing) -> str:

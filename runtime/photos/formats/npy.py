@@ -3,7 +3,6 @@
 import io
 import math
 import zipfile
-import zlib
 from typing import IO
 
 import numpy as np
@@ -17,7 +16,6 @@ SUFFIXES = {".npy", ".npz"}
 NAMED = "image"  # the array of an .npz that counts, where it holds several
 KINDS = "buif"  # of NumPy's types: truth values, whole numbers, and real ones
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-_DAMAGE = (ValueError, OSError, EOFError, RuntimeError, NotImplementedError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
 def is_array_file(data: bytes) -> bool:
@@ -45,10 +43,12 @@ def read_array(data: bytes, name: str, most: int) -> Array:
             return _read(io.BytesIO(data), name, most)
         with zipfile.ZipFile(io.BytesIO(data)) as archive, archive.open(_member(archive, name)) as file:
             return _read(file, name, most)
-    except MemoryError as error:
-        raise out_of_memory(error) or error from error
-    except _DAMAGE as error:
-        raise ImageError(f"{name} is damaged or cut short ({first_line(error)}): save the array again") from error
+    except ImageError:
+        raise
+    except Exception as error:  # of NumPy's parser of headers, of zipfile and of zlib
+        raise out_of_memory(error) or ImageError(
+            f"{name} is damaged or cut short ({first_line(error)}): save the array again"
+        ) from error
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> str:

@@ -121,3 +121,33 @@ class TestPreprocess:
     def test_unpreprocess_clips(self):
         x = np.stack([np.full((2, 2), value, np.float32) for value in (-1e9, 0.502, 1e9)])
         assert unpreprocess(x, Preprocessing(size=(2, 2), rescale=1 / 255))[0, 0].tolist() == [0, 128, 255]
+
+
+class TestBands:
+    @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos", "box", "hamming", "nearest"])
+    @pytest.mark.parametrize("shape", [(24, 40), (100, 33), (230, 190)])
+    def test_they_are_resized_one_by_one_as_pillow_resizes_real_numbers(self, shape, interpolation):
+        pil = pytest.importorskip("PIL.Image")
+        bands = np.random.default_rng(0).normal(1000, 300, (*shape, 6)).astype(np.float32)
+        preprocessing = Preprocessing(size=(40, 56), interpolation=interpolation, mean=(0.0,) * 6)
+        found = display_image(bands, preprocessing)
+        assert (found.shape, found.dtype) == ((40, 56, 6), np.float32)
+        way = getattr(pil.Resampling, interpolation.upper())
+        for c in range(6):
+            expected = np.asarray(pil.fromarray(bands[..., c]).resize((56, 40), way))
+            np.testing.assert_allclose(found[..., c], expected, rtol=2e-5, atol=2e-3)
+
+    @pytest.mark.parametrize("resize", ["squash", "crop", "squash_crop", "crop_first"])
+    def test_they_are_cut_as_a_photo_is(self, resize):
+        photo = scene(70, 90)
+        fields = {"size": (24, 24), "resize": resize, "crop_fraction": 0.875 if resize != "squash" else 1.0}
+        seen = display_image(photo, Preprocessing(**fields))
+        bands = display_image(photo.astype(np.float32), Preprocessing(**fields, channel_order="bands"))
+        assert np.abs(bands - seen).max() <= 0.5 + 1e-3
+
+    def test_grey_is_resized_as_colours_are(self):
+        photo = scene(900, 700)  # large enough that whole blocks are averaged first
+        grey = display_image(photo[..., :1], Preprocessing(size=(24, 40), mean=(0.0,)))
+        np.testing.assert_array_equal(grey, display_image(photo, Preprocessing(size=(24, 40)))[..., :1])
+        large = display_image(photo.astype(np.float32), Preprocessing(size=(24, 40), channel_order="bands"))
+        assert np.abs(large - display_image(photo, Preprocessing(size=(24, 40)))).max() <= 1
