@@ -26,8 +26,15 @@ def patchwork(rng: np.random.Generator, shape: Sequence[int], count: int = 1) ->
 
 
 def pictures(manifest: Manifest, count: int) -> Array:
-    """Draw pictures of patches and preprocess them: (count, C, H, W) float32, the same at each call."""
+    """Draw pictures of patches and preprocess them: (count, C, H, W) float32, the same at each call.
+
+    Bands have numbers of any size, so theirs are drawn in -2..2, the range of most models' inputs, unless the source
+    takes whole numbers.
+    """
     prep = manifest.preprocessing
-    pixels = 255 * patchwork(np.random.default_rng(0), prep.shape, count)
+    patches = patchwork(np.random.default_rng(0), prep.shape, count)
+    if prep.extremes is None and np.dtype(manifest.source.type).kind == "f":
+        return np.asarray(4 * patches - 2, np.float32)
+    pixels = 255 * patches
     mean, std = (np.reshape(v, (-1, *[1] * len(prep.size))) for v in (prep.mean, prep.std))
     return np.asarray((pixels * prep.rescale - mean) / std, np.float32)

@@ -249,8 +249,8 @@ class Manifest(Part):
     def cuts_pixels_off(self) -> bool:
         """Return whether the source's input cannot hold every pixel, so that the brightest or darkest become equal."""
         low, high = WHOLE_NUMBERS.get(self.source.type or "", (-math.inf, math.inf))
-        least, most = self.preprocessing.extremes
-        return round(least) < low or round(most) > high
+        ends = self.preprocessing.extremes
+        return ends is not None and (round(ends[0]) < low or round(ends[1]) > high)
 
     @property
     def has_head(self) -> bool:

@@ -140,8 +140,10 @@ class Preprocessing(Part):
         return None
 
     @property
-    def extremes(self) -> tuple[float, float]:
-        """Return the least and the greatest value of an input that is a photo, or has bands of 8 bits."""
+    def extremes(self) -> tuple[float, float] | None:
+        """Return the least and the greatest value of an input; None for bands, whose numbers have no limits."""
+        if not self.takes_photos:
+            return None
         ends = [(p * self.rescale - m) / s for p in (0, 255) for m, s in zip(self.mean, self.std, strict=True)]
         return min(ends), max(ends)
 
@@ -191,7 +193,8 @@ class Preprocessing(Part):
         named = len(order) if isinstance(order, tuple) else ORDERS.get(order, channels)
         if named != channels:
             said = _numbers(order) if isinstance(order, tuple) else repr(order)
-            raise ValueError(f"channel_order {said} is of {named} channels, and the model takes {channels}")
+            plural = "s" * (named != 1)
+            raise ValueError(f"channel_order {said} is of {named} channel{plural}, and the model takes {channels}")
         return self
 
     @model_validator(mode="after")

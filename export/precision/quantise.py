@@ -45,13 +45,13 @@ HEADROOM = 1.1  # of a range over what was seen in it
 REMEDY = "export it without --precision int8"
 
 
-def in_int8(model: ir.Model, batches: Batches, pixels: Range, symmetric: bool = False) -> ir.Model:
+def in_int8(model: ir.Model, batches: Batches, pixels: Range | None, symmetric: bool = False) -> ir.Model:
     """Return the score graph with QuantizeLinear / DequantizeLinear pairs; inputs and outputs stay float32.
 
     Args:
         model: A float32 model in canonical form; it is left as it is.
         batches: Called twice, gives the pictures to calibrate on: arrays (B, C, H, W), one at a time in memory.
-        pixels: Least and greatest value that `image` can have.
+        pixels: Least and greatest value that `image` can have; None where only the batches tell them.
         symmetric: Whether activations, too, are signed 8 bits around zero, as TensorRT wants them. Where they are never
             negative, as after a Relu, one bit is lost.
 
@@ -119,14 +119,15 @@ def _ranges(model: ir.Model, batches: Batches) -> dict[str, Range]:
     return {name: (float(np.min(low)), float(np.max(high))) for name, (low, high) in ends.items()}
 
 
-def _with_headroom(model: ir.Model, seen: Mapping[str, Range], pixels: Range) -> dict[str, Range]:
+def _with_headroom(model: ir.Model, seen: Mapping[str, Range], pixels: Range | None) -> dict[str, Range]:
     """Return ranges that are a little wider, but not beyond those of a Clip or of a picture."""
     bounds = dict(_bounds(model.graph))
     wider = {}
     for name, (low, high) in seen.items():
         least, most = bounds.get(name, (-np.inf, np.inf))
         wider[name] = (max(low * HEADROOM, least), min(high * HEADROOM, most))
-    return {**wider, "image": (min(pixels[0], 0.0), max(pixels[1], 0.0))}
+    low, high = pixels or wider["image"]
+    return {**wider, "image": (min(low, 0.0), max(high, 0.0))}
 
 
 def _bounds(graph: ir.Graph) -> Iterator[tuple[str, Range]]:

@@ -29,7 +29,7 @@ def score_graph(
     canonical: CanonicalModel,
     precision: str | None,
     batches: Batches | None = None,
-    pixels: Range = (0.0, 255.0),
+    pixels: Range | None = (0.0, 255.0),
     symmetric: bool = False,
 ) -> tuple[ir.Model, ScorePrecision]:
     """Return the graph for the masked passes, and its type.
@@ -43,7 +43,7 @@ def score_graph(
             `int8` for one that takes and gives float32 and multiplies in 8 bits, `fp32` for that of a float32 model,
             None for the model's own. The graph of a float16 model is its own.
         batches: For `int8`: called, gives the pictures to calibrate on, as batches (B, C, H, W).
-        pixels: For `int8`: least and greatest value of `image`.
+        pixels: For `int8`: least and greatest value of `image`; None where only the batches tell them.
         symmetric: For `int8`: whether all zero points are zero, see `in_int8`.
 
     Raises:

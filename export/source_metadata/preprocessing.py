@@ -115,6 +115,8 @@ def refuse_rounded_away(prep: Preprocessing, kind: ir.DataType) -> None:
     Raises:
         UsageError: The input's type is one of whole numbers, and the preprocessing leaves next to none of them.
     """
+    if prep.extremes is None:
+        return
     low, high = prep.extremes
     if kind.is_integer() and high - low < LEVELS:
         raise UsageError(

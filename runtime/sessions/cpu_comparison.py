@@ -70,5 +70,7 @@ def _feed(tensor: onnxruntime.NodeArg, prep: Preprocessing, sizes: Mapping[str, 
     patches = np.random.default_rng(0).random((*(-(-n // PATCH) for n in size), channels))
     for axis, n in enumerate(size):
         patches = patches.repeat(PATCH, axis).take(range(n), axis)
+    if prep.extremes is None:
+        return np.broadcast_to(np.moveaxis(4 * patches - 2, -1, 0), shape).astype(kind)
     picture = (255 * patches * prep.rescale - np.array(prep.mean)) / np.array(prep.std)
     return np.broadcast_to(np.moveaxis(picture, -1, 0), shape).astype(kind)

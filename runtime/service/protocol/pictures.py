@@ -107,8 +107,10 @@ def _check_shape(name: str, shape: tuple[int, ...], of_picture: tuple[int, ...])
 
 
 def _check_range(x: Array, preprocessing: Preprocessing) -> None:
+    if preprocessing.extremes is None:
+        return
     low, high = preprocessing.extremes
-    if preprocessing.takes_photos and max(-x.min(), x.max()) > FAR * max(-low, high):
+    if max(-x.min(), x.max()) > FAR * max(-low, high):
         raise ImageError(
             f"the input array reaches from {x.min():.3g} to {x.max():.3g}, but pictures lie between {low:.3g} and "
             f"{high:.3g} for this model: check how it was preprocessed"
