@@ -103,9 +103,11 @@ class BarePasses:
         outputs = ["activations", *["gradients"] * self.manifest.gradient]
         explain = open_session(self._folder / EXPLAIN_GRAPH, None, self._threads, crashing_optimizers(self.manifest))
         a, *gradients = (output[0].astype(np.float64) for output in run(explain, outputs, feeds))
-        size = (x.shape[1], x.shape[2])
+        size = x.shape[1:]
         scores = [
-            self.logits([x * m.astype(np.float32) for m in reference.unit(reference.upsample(channels, size))])
+            self.logits(
+                [x * m.astype(np.float32) for m in reference.unit(reference.upsample(channels, size), len(size))]
+            )
             for channels in np.array_split(a, -(-len(a) // self.chunk))
         ]
 
@@ -116,7 +118,7 @@ class BarePasses:
         if gradients:
             maps = reference.fusion_cam(a, gradients[0], of_class, confidence, size)
         else:
-            live = a.any(axis=(-2, -1))
+            live = a.any(axis=reference.places_of(a))
             maps = {"score_cam": reference.score_cam(a[live], of_class[live], size)}
         return {method: m.astype(np.float32) for method, m in maps.items()}
 

@@ -129,6 +129,9 @@ def evaluate(
 
 def _check_ranges(manifest: "Manifest", tolerance: float, steps: int, class_offset: int) -> None:
     """Raise UsageError for a number that makes no sense for the model."""
+    from fusioncam.runtime.evaluation.evaluator import refuse_others
+
+    refuse_others(manifest)
     height, width = manifest.preprocessing.size
     _within("tolerance", tolerance, 0, max(height, width))
     _within("steps", steps, 1, height * width)

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from fusioncam.errors import FusionCamError
+from fusioncam.errors import FusionCamError, UsageError
 from fusioncam.kernels.arrays import Array, Float32Array, UInt8Array
 from fusioncam.kernels.cam_methods import SCORE_CAMS
 from fusioncam.kernels.reference import probabilities
-from fusioncam.manifest import sha256
+from fusioncam.manifest import Manifest, sha256
 from fusioncam.runtime.budget import Budget
 from fusioncam.runtime.engine import (
     TOP_CLASS,
@@ -98,6 +98,7 @@ class Evaluator:
     def __init__(self, config: EvaluationConfig) -> None:
         self._config = config
         self._pipeline = self._open(config.bundle)
+        refuse_others(self._pipeline.manifest)
         self._random = self._open(config.random_bundle) if config.random_bundle else None
 
     def rows(self, photos: Iterable[tuple[str, Path]]) -> Iterator[Evaluated]:
@@ -223,6 +224,13 @@ class Evaluator:
             "flags": explanation.flags,
             "problems": self._config.annotations.problems_of(name, size, self._pipeline.manifest.preprocessing),
         }
+
+
+def refuse_others(manifest: Manifest) -> None:
+    """Raise UsageError for a model that takes no pictures, which is all that the metrics measure."""
+    kind = manifest.preprocessing.kind
+    if kind != "pictures":
+        raise UsageError(f"maps of pictures are measured, and the model takes {kind}: see `explain --verify`")
 
 
 def _failed(name: str, error: Exception) -> Evaluated:

@@ -1,20 +1,25 @@
 """Signals (C, L) and volumes (C, D, H, W), from arrays and files to maps, pictures and results."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from fusioncam import Explainer, difference
 from fusioncam.errors import ImageError, UsageError
 from fusioncam.export import export_model
-from fusioncam.manifest import Preprocessing
+from fusioncam.manifest import Preprocessing, read_bundle
 from fusioncam.runtime.commands.app import app
 from fusioncam.runtime.photos.formats.nifti import is_nifti
 from fusioncam.runtime.photos.model_input import as_input
 from fusioncam.runtime.picture.projection import project, strongest_slices
+from fusioncam.runtime.service.protocol.metadata import metadata
+from fusioncam.runtime.service.served_model import ServedModel
+from fusioncam.runtime.service.settings import Settings
 from tests.oracle import Oracle
 from tests.spatial_models import SIZES, save_classifier
 
@@ -234,6 +239,20 @@ class TestFiles:
         np.testing.assert_allclose(found["fusion_cam"], wanted["fusion_cam"], atol=1e-6)
         assert (tmp_path / "out/beat.png").stat().st_size > 1000
 
+    @RANKS
+    def test_evaluate_is_refused_in_a_line(self, bundles, tmp_path, rank):
+        np.save(tmp_path / "a.npy", numbers(rank))
+        found = CliRunner().invoke(app, ["evaluate", str(bundles[rank]), str(tmp_path), "-o", str(tmp_path / "out")])
+        assert "maps of pictures are measured" in str(found.exception)
+
+    @RANKS
+    def test_the_service_tells_the_shapes(self, bundles, rank):
+        pipeline = SimpleNamespace(manifest=read_bundle(bundles[rank]))
+        told = metadata(ServedModel("m", SimpleNamespace(pipeline=pipeline)), Settings(), ["1"])
+        shapes = {tensor.name: tensor.shape for tensor in [*told.inputs, *told.outputs]}
+        assert shapes["image"] == [-1, 2, *SIZES[rank]]
+        assert shapes["fusion_cam"] == [-1, *SIZES[rank]]
+
     def test_a_picture_for_a_signal_is_refused(self, bundles, tmp_path):
         (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
         with pytest.raises(ImageError, match=r"give an \.npy or an \.npz"):
@@ -277,7 +296,6 @@ class TestFiles:
 @pytest.fixture
 def run_command():
     """Run a command, which must succeed."""
-    from typer.testing import CliRunner
 
     def run(*words):
         result = CliRunner().invoke(app, [*map(str, words)])
