@@ -215,9 +215,8 @@ class ResultMaker:
             photo, fingerprint = file.read(self._explainer.manifest.preprocessing)
         options = {} if self._config.size is None else {"size": self._config.size}
         explained = self._config.selection.explain(self._explainer, photo, progress, self._config.verify, options)
-        names = file_names(explained)
-        results = (self._of_target(e, name, photo) for e, name in zip(explained, names, strict=True))
-        return PhotoResult(file, tuple(results), fingerprint)
+        names = iter(file_names(explained))
+        return PhotoResult(file, tuple(self._of_target(e, next(names), photo) for e in explained), fingerprint)
 
     def _of_target(self, e: Explanation | Difference, name: str, photo: Given) -> TargetResult:
         options, (_, preprocessing) = self._config.output, e.origin

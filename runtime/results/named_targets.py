@@ -12,7 +12,7 @@ from fusioncam.runtime.targets.kinds import Like, Region, Target, Value
 
 @dataclass(frozen=True)
 class NamedTargets:
-    """What a user names to be explained; nothing stands for the default targets.
+    """The targets that a user names; nothing stands for the default targets.
 
     Attributes:
         classes: Classes by number or name.
@@ -54,7 +54,7 @@ class NamedTargets:
         places += [{"point": point} for point in self.points]
         if self.peak and not places:
             places = [{}]
-        classes = [_number(class_) for class_ in self.classes] or [None]
+        classes: Sequence[int | str | None] = [_number(class_) for class_ in self.classes] or [None]
         regions = [Region(class_, peak=self.peak, **place) for class_, place in product(classes, places)]
         return (*regions, *likenesses, *values)
 
