@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from pydantic import BaseModel
 
-from fusioncam import drift, free_size, manifest
+from fusioncam import drift, free_size, further_inputs, manifest
 from fusioncam.errors import OTHER_KINDS, FusionCamError
 from fusioncam.export.gradient.rules import RULES
 from fusioncam.export.source_metadata.preprocessing import PRESETS
@@ -192,6 +192,7 @@ MADE: dict[str, Callable[[], str]] = {
     "flags": _flags,
     "errors": _errors,
     "free-size": lambda: _fields(free_size.FreeSize),
+    "further-input": lambda: _fields(further_inputs.FurtherInput),
     "faithfulness": lambda: _metrics_of(lambda option: option.startswith(ASK)),
     "layer": lambda: _fields(manifest.Layer),
     "localisation": lambda: _metrics_of(lambda option: option == "--annotations"),

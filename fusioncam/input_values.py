@@ -37,7 +37,7 @@ def read_value(value: InputValue, kind: str, name: str) -> Array:
         UsageError: The file cannot be read, or the value does not fit the type without loss.
     """
     if isinstance(value, os.PathLike) or (isinstance(value, str) and value.endswith(ARRAY_FILE)):
-        array = _of_file(value, name)
+        array = read_array_file(value, name)
     elif isinstance(value, str):
         array = _of_text(value, kind, name)
     else:
@@ -79,7 +79,8 @@ def fitting_shape(value: InputValue, array: Array, dims: Sequence[int | None]) -
     return None
 
 
-def _of_file(path: Any, name: str) -> Array:
+def read_array_file(path: str | os.PathLike[str], name: str) -> Array:
+    """Return the array of a .npy file, for the input of this name; raise UsageError where there is none."""
     try:
         array = np.load(os.fspath(path), allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

@@ -10,7 +10,7 @@ import numpy as np
 from fusioncam.errors import UsageError
 from fusioncam.free_size import PHOTO, sides
 from fusioncam.kernels.arrays import Array
-from fusioncam.manifest import Manifest
+from fusioncam.manifest import FROZEN_INPUTS, Manifest
 
 Bundle = str | os.PathLike[str]
 Bundles = Bundle | Sequence[Bundle]
@@ -168,15 +168,22 @@ def entries(value: Any) -> list[Any] | None:
     return list(value) if several or (isinstance(value, np.ndarray) and value.ndim > 0) else None
 
 
+def _inputs_of(manifest: Manifest) -> tuple[str, str | None]:
+    """Return the source's input that is explained, and a digest of those that are frozen."""
+    return manifest.source.input, manifest.files.get(FROZEN_INPUTS)
+
+
 def of_one_model(manifests: Sequence[Manifest]) -> Manifest:
     """Return the first manifest; raise UsageError where there is none, or they are not of one model."""
     if not manifests:
         raise UsageError("no bundle given; make one with `fusioncam export`")
     first = manifests[0]
     for m in manifests[1:]:
-        for field in ("task", "classes", "map_size", "labels", "preprocessing", "ending"):
+        for field in ("task", "classes", "map_size", "labels", "preprocessing", "ending", "inputs"):
             if getattr(m, field) != getattr(first, field):
                 raise UsageError(f"the bundles differ in {field}; export one model by several layers, in the same way")
+        if _inputs_of(m) != _inputs_of(first):
+            raise UsageError("the bundles differ in --image or in frozen inputs; export one model in the same way")
         if m.source.sha256 != first.source.sha256:
             raise UsageError("the bundles are of different models; export one model by several layers")
     return first

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any, Self
 
 from fusioncam.errors import UsageError
+from fusioncam.input_values import InputValues
 from fusioncam.runtime.arguments import Bundles, ClassName, SizeLike, checked_count, one_of
 from fusioncam.runtime.budget import Budget
 from fusioncam.runtime.engine import MAX_SIZES, TOP_CLASS, Asked
@@ -48,6 +49,7 @@ class AsyncExplainer:
         allow_cpu: See `Explainer`.
         max_sizes: See `Explainer`.
         bands: See `Explainer`.
+        inputs: See `Explainer`.
         together: Pictures that are worked on at the same time, at most: bounds the memory. The others wait.
 
     Raises:
@@ -69,10 +71,11 @@ class AsyncExplainer:
         allow_cpu: bool = False,
         max_sizes: int = MAX_SIZES,
         bands: Sequence[int] | None = None,
+        inputs: InputValues | None = None,
         together: int = MAX_BATCH,
     ) -> None:
         opening = checked_opening(
-            bundle, providers, methods, budget, chunk, threads, smooth, kernels, allow_cpu, max_sizes, bands
+            bundle, providers, methods, budget, chunk, threads, smooth, kernels, allow_cpu, max_sizes, bands, inputs
         )
         self.methods, self._budget, self.manifest, self._holder = opening
         self._together = checked_count("together", together, MOST_TOGETHER) or MAX_BATCH
@@ -111,6 +114,7 @@ class AsyncExplainer:
         *,
         target: Asked = None,
         size: SizeLike = None,
+        inputs: InputValues | None = None,
         verify: bool = False,
         keep_photo: bool = True,
     ) -> Explanation:
@@ -121,6 +125,7 @@ class AsyncExplainer:
             class_index: See `Explainer.explain`.
             target: See `Explainer.explain`.
             size: See `Explainer.explain`.
+            inputs: See `Explainer.explain`.
             verify: See `Explainer.explain`.
             keep_photo: See `Explainer.explain`.
 
@@ -128,7 +133,7 @@ class AsyncExplainer:
             ImageError, UsageError, FusionCamError: As of `Explainer.explain`; the AsyncExplainer is closed.
         """
         asked = one_of(class_index=class_index, target=target)
-        return await self._explain(image, asked, size, verify, keep_photo, None)
+        return await self._explain(image, asked, size, inputs, verify, keep_photo, None)
 
     async def explain_progressively(
         self,
@@ -137,6 +142,7 @@ class AsyncExplainer:
         *,
         target: Asked = None,
         size: SizeLike = None,
+        inputs: InputValues | None = None,
         verify: bool = False,
         keep_photo: bool = True,
     ) -> AsyncGenerator[Explanation]:
@@ -147,6 +153,7 @@ class AsyncExplainer:
             class_index: See `Explainer.explain`.
             target: See `Explainer.explain`.
             size: See `Explainer.explain`.
+            inputs: See `Explainer.explain`.
             verify: See `Explainer.explain`.
             keep_photo: See `Explainer.explain`.
 
@@ -169,7 +176,7 @@ class AsyncExplainer:
             loop.call_soon_threadsafe(show, explanations[0])
 
         asked = one_of(class_index=class_index, target=target)
-        task = asyncio.ensure_future(self._explain(image, asked, size, verify, keep_photo, watch))
+        task = asyncio.ensure_future(self._explain(image, asked, size, inputs, verify, keep_photo, watch))
         task.add_done_callback(lambda _: changed.set())
         try:
             while not task.done():
@@ -184,7 +191,14 @@ class AsyncExplainer:
                 await task
 
     async def _explain(
-        self, image: ImageLike, asked: Asked, size: SizeLike, verify: bool, keep: bool, watch: Watch | None
+        self,
+        image: ImageLike,
+        asked: Asked,
+        size: SizeLike,
+        inputs: InputValues | None,
+        verify: bool,
+        keep: bool,
+        watch: Watch | None,
     ) -> Explanation:
         arrived = time.monotonic()
         room = self._rooms.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self._together))
@@ -197,7 +211,7 @@ class AsyncExplainer:
             job = Job(
                 picture.x, TOP_CLASS, self.methods, self._budget, math.inf, verify, arrived,
                 progress_maps=watch, photo=picture, target=target,
-                size=None if checked is None else picture.x.shape[1:],
+                size=None if checked is None else picture.x.shape[1:], inputs=inputs,
             )  # fmt: skip
             (pending,) = batcher.submit([job])
             return await pending.wait()

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Self
 
 from fusioncam.errors import UsageError
+from fusioncam.input_values import InputValues
 from fusioncam.kernels.arrays import UInt8Array
-from fusioncam.runtime.arguments import Bundles, Classes, ClassName, SizeLike, checked_choice, entries, one_of
+from fusioncam.runtime.arguments import Bundles, Classes, ClassName, SizeLike, checked_choice, one_of
+from fusioncam.runtime.batch_arguments import paired
 from fusioncam.runtime.budget import Budget, Deadline, checked_budget
 from fusioncam.runtime.engine import (
     IN_FLIGHT,
@@ -60,12 +62,13 @@ class Explainer:
             Sessions of a size take about the memory of another Explainer.
         bands: For a model of bands: the bands of an array, counted from 1, that pictures show: three as red, green and
             blue, or one as grey. By default those of the bundle (`fusioncam export --bands`), else the mean of all.
+        inputs: Further inputs of all pictures for which `explain` gets none, as there.
 
     Raises:
         BundleError: The folder is no bundle, or a file of it is missing or was changed.
         ProviderError: A provider cannot run on this machine, or leaves nodes to the CPU.
         UsageError: A provider, method, budget, chunk, smoothing or number of threads makes no sense, the bundles are
-            not of one model, or they have no gradient and a method needs one; or there are no such bands.
+            not of one model, or they have no gradient and a method needs one; or there are no such bands or inputs.
     """
 
     def __init__(
@@ -82,9 +85,10 @@ class Explainer:
         allow_cpu: bool = False,
         max_sizes: int = MAX_SIZES,
         bands: Sequence[int] | None = None,
+        inputs: InputValues | None = None,
     ) -> None:
         opening = checked_opening(
-            bundle, providers, methods, budget, chunk, threads, smooth, kernels, allow_cpu, max_sizes, bands
+            bundle, providers, methods, budget, chunk, threads, smooth, kernels, allow_cpu, max_sizes, bands, inputs
         )
         self.methods, self._budget, self.manifest, self._holder = opening
         self._holder.hold()
@@ -125,6 +129,7 @@ class Explainer:
         *,
         target: Asked = None,
         size: SizeLike = None,
+        inputs: InputValues | None = None,
         verify: bool = False,
         progress: Progress | None = None,
         progress_maps: Callable[[Explanation], None] | None = None,
@@ -144,6 +149,9 @@ class Explainer:
                 largest that the model takes within the photo's own, of at most a megapixel. By default the bundle's own
                 size. The first explanation at a size derives its graphs, which takes as long as an export; they are
                 kept in the user's cache folder.
+            inputs: Further inputs of the model, by the names that they have in the source, for all passes of the
+                picture: numbers, lists, arrays or `.npy` files. A second picture may have any form of a picture, and is
+                prepared as the explained one is, unless it is an array of the input's own type and shape.
             verify: Whether the model is asked if the map is evidence: 23 passes more, see `Explanation.verdict`. They
                 count against a budget that is a number.
             progress: Called with (done, all) masked passes after every chunk.
@@ -156,13 +164,13 @@ class Explainer:
 
         Raises:
             ImageError: The picture cannot be read or is of another shape, type or content.
-            UsageError: There is no such class, the target does not fit the model or the picture, or the bundle or its
-                model does not take this size.
+            UsageError: There is no such class, the target does not fit the model or the picture, the bundle or its
+                model does not take this size, or a further input is missing or does not fit.
             LibraryError: The size is new, and a library of the export is missing.
             FusionCamError: The model cannot be run, or gives NaN or infinity.
         """
         asked = self.pipeline.check_target(one_of(class_index=class_index, target=target))
-        request = self._request(image, [asked], progress, verify, keep_photo)
+        request = self._request(image, [asked], inputs, progress, verify, keep_photo)
         if progress_maps is not None:
             watch = progress_maps
             request = replace(request, progress_maps=lambda explanations: watch(explanations[0]))
@@ -179,6 +187,7 @@ class Explainer:
         top: int | None = None,
         above: float | None = None,
         size: SizeLike = None,
+        inputs: InputValues | Sequence[InputValues | None] | None = None,
         verify: bool = False,
         progress: Progress | None = None,
         keep_photos: bool = False,
@@ -196,6 +205,7 @@ class Explainer:
             above: In place of class_index: the classes, or targets, of at least this probability, most probable first;
                 a picture may have none.
             size: As for `explain`, of all pictures; with `photo`, neighbours of one size share runs of the model.
+            inputs: As for `explain`, of all pictures; or a list with an entry for each.
             verify: As for `explain`; 20 passes for each target of a picture, and 3 that they share.
             progress: Called with (done, all) masked passes of each picture, after every chunk.
             keep_photos: As `keep_photo` of `explain`; by default not, as many photos fill the memory.
@@ -204,8 +214,8 @@ class Explainer:
             One explanation per picture and target, in order.
 
         Raises:
-            ImageError, UsageError: As for `explain`; the number of entries in `class_index` or `target` is not that of
-                pictures; more than one of class_index, target, top and above is given.
+            ImageError, UsageError: As for `explain`; the number of entries in `class_index`, `target` or `inputs` is
+                not that of pictures; more than one of class_index, target, top and above is given.
         """
         if is_single(images, len(self.manifest.preprocessing.size)) or not isinstance(images, Iterable):
             raise UsageError("explain_batch takes a list of pictures; use explain for a single one")
@@ -213,16 +223,17 @@ class Explainer:
         asked = choice or one_of(class_index=class_index, target=target)
         name = "class_index" if target is None else "target"
         pipelines, checked = self._holder.pipelines(), self._holder.checked_size(size)
+        asked_of_each = paired(images, asked, inputs, name, self.pipeline.check_target)
         requests = (
-            self._request(image, targets, progress, verify, keep_photos)
-            for image, targets in self._pairs(images, asked, name)
+            self._request(image, targets, given, progress, verify, keep_photos)
+            for image, targets, given in asked_of_each
             if targets
         )
         # Within a deadline, a picture gets the machine for itself.
         together = 1 if isinstance(self._budget, Deadline) else IN_FLIGHT
         return [e for made in pipelines.run(requests, checked, self.methods, verify, together) for e in made]
 
-    def targets(self, image: ImageLike) -> list[TargetScore]:
+    def targets(self, image: ImageLike, *, inputs: InputValues | None = None) -> list[TargetScore]:
         """Return the targets of a picture that are worth a look, each with its score and confidence.
 
         The top class of a classifier, all values of a regression or heat maps; of a segmenter every class that covers
@@ -230,11 +241,12 @@ class Explainer:
 
         Args:
             image: As for `explain`.
+            inputs: As for `explain`.
 
         Raises:
             ImageError, UsageError, FusionCamError: As for `explain`; the model has no targets of its own.
         """
-        return self.pipeline.targets(image)
+        return self.pipeline.targets(image, inputs)
 
     def overlay(
         self,
@@ -243,6 +255,7 @@ class Explainer:
         *,
         target: Asked = None,
         size: SizeLike = None,
+        inputs: InputValues | None = None,
         method: str = "fusion_cam",
         colormap: str = DEFAULT_COLORMAP,
         opacity: float = 0.7,
@@ -254,6 +267,7 @@ class Explainer:
             class_index: As for `explain`.
             target: As for `explain`.
             size: As for `explain`.
+            inputs: As for `explain`.
             method: The method of the map.
             colormap: A name in `fusioncam.runtime.picture.COLORMAPS`.
             opacity: Of the colours where the map is 0.4 or more, in [0, 1].
@@ -274,35 +288,18 @@ class Explainer:
         else:
             picture = prepare_at(image, self.manifest, checked)
             x, shown = picture.x, picture.photo
-        request = ExplainRequest(x, targets, methods, budget, photo=shown)
+        request = ExplainRequest(x, targets, methods, budget, photo=shown, inputs=inputs)
         return self.pipelines.at(x.shape[1:]).overlay(request, colors, opacity)
-
-    def _pairs(
-        self, images: Iterable[ImageLike], asked: TargetChoice | Any, name: str
-    ) -> Iterable[tuple[ImageLike, Sequence[Asked] | TargetChoice]]:
-        """Return each picture with its targets, which are checked now; `name` is that of the argument."""
-        of_each = entries(asked)
-        if of_each is None:
-            same = asked if callable(asked) else [self.pipeline.check_target(asked)]
-            return ((image, same) for image in images)
-        images = list(images)
-        if len(of_each) != len(images):
-            raise UsageError(f"{len(of_each)} entries in {name} for {len(images)} pictures; give one for each")
-        several = [entries(of_image) for of_image in of_each]
-        checked = [
-            [self.pipeline.check_target(one) for one in ([of_image] if some is None else some)]
-            for of_image, some in zip(of_each, several, strict=True)
-        ]
-        return zip(images, checked, strict=True)
 
     def _request(
         self,
         image: ImageLike,
         targets: Sequence[Asked] | TargetChoice,
+        inputs: InputValues | None,
         progress: Progress | None,
         verify: bool,
         keep: bool,
     ) -> ExplainRequest:
         return ExplainRequest(
-            image, targets, self.methods, self._budget, progress=progress, verify=verify, keep_photo=keep
+            image, targets, self.methods, self._budget, progress=progress, verify=verify, keep_photo=keep, inputs=inputs
         )

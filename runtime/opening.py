@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from fusioncam.input_values import InputValues
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.arguments import Bundles, checked_bands, checked_count
 from fusioncam.runtime.budget import Budget, Deadline, checked_budget
@@ -15,6 +16,7 @@ from fusioncam.runtime.engine import (
     read_bundles,
 )
 from fusioncam.runtime.methods import checked_for, checked_methods
+from fusioncam.runtime.picture_inputs import given_rows
 from fusioncam.runtime.providers.naming import warn_of_clash
 from fusioncam.runtime.providers.spec import Provider
 
@@ -51,6 +53,7 @@ def checked_opening(
     allow_cpu: bool,
     max_sizes: int,
     bands: Sequence[int] | None = None,
+    inputs: InputValues | None = None,
 ) -> Opening:
     """Check the arguments of an `Explainer`, which says what they are and what is raised, and read its bundles."""
     checked_methods(methods)
@@ -62,7 +65,8 @@ def checked_opening(
     if bands is not None:
         bundles = [b._replace(manifest=b.manifest.showing(checked_bands(bands, b.manifest))) for b in bundles]
     checked = checked_for(methods, [b.manifest for b in bundles], budget)
-    options = EngineOptions(providers, chunk, threads, kernels, allow_cpu=allow_cpu)
+    usual = given_rows(bundles[0].manifest, inputs)
+    options = EngineOptions(providers, chunk, threads, kernels, allow_cpu=allow_cpu, inputs=usual)
     rehearsed = checked if isinstance(budget, Deadline) else ()
     kept = checked_count("max_sizes", max_sizes, MOST_SIZES) or MAX_SIZES
     holder = PipelineHolder(bundles, options, smooth, rehearsed, kept)

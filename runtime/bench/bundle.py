@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +11,8 @@ import numpy as np
 
 from fusioncam.errors import UsageError
 from fusioncam.files import temporary_folder
-from fusioncam.manifest import Preprocessing, read_bundle
+from fusioncam.input_values import InputValues
+from fusioncam.manifest import Manifest, Preprocessing, read_bundle
 from fusioncam.runtime.bench.comparison import BARE, Candidate, Drawn, Picture, Row, Rules, accept, compare
 from fusioncam.runtime.bench.memory import Memory, answer, in_fresh_process
 from fusioncam.runtime.bench.passes import BarePasses, ReferenceCheck
@@ -19,6 +20,7 @@ from fusioncam.runtime.budget import Budget, parse_budget
 from fusioncam.runtime.engine import Progress
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.photos.model_input import ImageLike, as_input, normalised
+from fusioncam.runtime.picture_inputs import read_inputs
 from fusioncam.runtime.providers.spec import Provider
 
 EXACT: Literal["exact"] = "exact"
@@ -34,13 +36,19 @@ class BenchConfig:
     threads: int | None = None
     methods: Sequence[str] | None = None
     allow_cpu: bool = False
+    inputs: InputValues = field(default_factory=dict)
 
     def open(self, folder: Path, budget: Budget) -> Explainer:
         """Return an Explainer; raise the errors that it raises."""
         return Explainer(
             folder, self.providers, self.methods, budget,
-            chunk=self.chunk, threads=self.threads, allow_cpu=self.allow_cpu,
+            chunk=self.chunk, threads=self.threads, allow_cpu=self.allow_cpu, inputs=self.inputs,
         )  # fmt: skip
+
+    def bare(self, folder: Path, manifest: Manifest, chunk: int) -> BarePasses:
+        """Return the bare passes of a bundle; raise the errors that they raise."""
+        inputs = read_inputs(manifest, self.inputs)
+        return BarePasses(folder, manifest, chunk, self.providers, self.threads, self.allow_cpu, inputs)
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ def bench_bundle(
     config = config or BenchConfig()
     explainers = {str(b): config.open(folder, b) for b in (EXACT, *budgets)}
     exact = explainers[EXACT]
-    bare = BarePasses(folder, exact.manifest, exact.chunk, config.providers, config.threads, config.allow_cpu)
+    bare = config.bare(folder, exact.manifest, exact.chunk)
     pictures = _pictures(images or drawn_pictures(exact.manifest.preprocessing), exact, bare)
     total = len(explainers) * (1 + len(pictures) * (rounds + 1)) + len(pictures) * rounds + 1
     done = itertools.count(1)
@@ -146,7 +154,7 @@ def load_subject(inputs: dict[str, Any]) -> Callable[[], object]:
     config = BenchConfig(**inputs["config"])
     if inputs["budget"] is None:
         chunk = config.open(folder, EXACT).chunk if config.chunk is None else config.chunk
-        bare = BarePasses(folder, read_bundle(folder), chunk, config.providers, config.threads, config.allow_cpu)
+        bare = config.bare(folder, read_bundle(folder), chunk)
         return lambda: bare.run(x, inputs["count"])
     explainer = config.open(folder, parse_budget(inputs["budget"]))
     return lambda: explainer.explain_batch([x] * inputs["images"], inputs["class_index"])

@@ -14,6 +14,7 @@ from fusioncam.quirks import crashing_optimizers
 from fusioncam.runtime.bench.comparison import Drawn, Maps, Picture
 from fusioncam.runtime.bench.fidelity import difference
 from fusioncam.runtime.engine.checks import input_type
+from fusioncam.runtime.picture_inputs import NO_INPUTS, PictureInputs
 from fusioncam.runtime.providers.naming import specs
 from fusioncam.runtime.providers.spec import Provider
 from fusioncam.runtime.providers.table import CPU
@@ -35,6 +36,7 @@ class BarePasses:
         providers: See `open_session`.
         threads: See `open_session`.
         allow_cpu: See `open_session`.
+        inputs: Further inputs of all pictures.
     """
 
     def __init__(
@@ -45,8 +47,9 @@ class BarePasses:
         providers: Sequence[Provider] | None = None,
         threads: int | None = None,
         allow_cpu: bool = False,
+        inputs: PictureInputs = NO_INPUTS,
     ) -> None:
-        self.manifest, self.chunk = manifest, chunk
+        self.manifest, self.chunk, self._inputs = manifest, chunk, inputs
         disabled, sizes = crashing_optimizers(manifest), {BATCH: chunk}
         self.session = open_session(
             folder / SCORE_GRAPH, providers, threads, disabled, sizes=sizes, allow_cpu=allow_cpu
@@ -74,7 +77,8 @@ class BarePasses:
         if key not in self._bound:
             binding = self.session.io_binding()
             batch = np.repeat(x[None], size, axis=0).astype(input_type(self.session))
-            binding.bind_ortvalue_input("image", onnxruntime.OrtValue.ortvalue_from_numpy(batch, self._memory, 0))
+            for name, rows in {"image": batch, **self._inputs.repeated(size)}.items():
+                binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(rows, self._memory, 0))
             binding.bind_output("logits", self._memory)
             self._bound = {k: b for k, b in self._bound.items() if k[0] == id(x)}  # one picture at a time
             self._bound[key] = binding
@@ -86,7 +90,8 @@ class BarePasses:
         for start in range(0, len(pictures), self.chunk):
             batch = np.stack(pictures[start : start + self.chunk]).astype(input_type(self.session))
             padded = batch if self._on_cpu else np.resize(batch, (self.chunk, *batch.shape[1:]))
-            logits.append(run(self.session, ["logits"], {"image": padded})[0][: len(batch)])
+            feeds = {"image": padded, **self._inputs.repeated(len(padded))}
+            logits.append(run(self.session, ["logits"], feeds)[0][: len(batch)])
         return np.concatenate(logits).astype(np.float32)
 
     def confidences(self, pictures: Sequence[Float32Array], class_index: int) -> list[float]:
@@ -99,7 +104,7 @@ class BarePasses:
 
         Without a gradient there is only that of Score-CAM.
         """
-        feeds = {"image": x[None], "class_index": np.array([class_index], np.int64)}
+        feeds = {"image": x[None], "class_index": np.array([class_index], np.int64), **self._inputs.rows}
         outputs = ["activations", *["gradients"] * self.manifest.gradient]
         explain = open_session(self._folder / EXPLAIN_GRAPH, None, self._threads, crashing_optimizers(self.manifest))
         a, *gradients = (output[0].astype(np.float64) for output in run(explain, outputs, feeds))

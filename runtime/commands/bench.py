@@ -9,7 +9,17 @@ from fusioncam.output import count
 from fusioncam.runtime.commands import console
 from fusioncam.runtime.commands.completion import word_list
 from fusioncam.runtime.commands.lists import parts
-from fusioncam.runtime.commands.options import AllowCpu, Bundle, Chunk, Json, Providers, Quiet, Threads
+from fusioncam.runtime.commands.options import (
+    AllowCpu,
+    Bundle,
+    Chunk,
+    Json,
+    PictureInputs,
+    Providers,
+    Quiet,
+    Threads,
+    given_inputs,
+)
 
 if TYPE_CHECKING:
     from fusioncam.runtime.bench.bundle import Report
@@ -33,6 +43,7 @@ def bench(
             metavar="BUDGETS",
         ),
     ] = "exact,auto",
+    inputs: PictureInputs = None,
     rounds: Annotated[int, typer.Option(metavar="N", help="Runs per picture and budget, in turns.")] = 5,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="JSON file for the result.")] = None,
     providers: Providers = "cpu",
@@ -52,7 +63,7 @@ def bench(
         prepare_target(out.absolute())  # whose folder an error can name
     budgets = [parse_budget(b) for b in parts(budget)]
     with console.progress_bar(bundle.name, quiet) as progress:
-        config = BenchConfig(parts(providers), chunk, threads, allow_cpu=allow_cpu)
+        config = BenchConfig(parts(providers), chunk, threads, allow_cpu=allow_cpu, inputs=given_inputs(inputs))
         report = bench_bundle(bundle, images or [], budgets, rounds, config, progress)
     if out is not None:
         write_atomically(out, json_bytes(report_json(report)))

@@ -23,10 +23,12 @@ from fusioncam.runtime.commands.options import (
     Chunk,
     Json,
     Out,
+    PictureInputs,
     Providers,
     Quiet,
     Recursive,
     Threads,
+    given_inputs,
 )
 from fusioncam.runtime.evaluation.metrics.catalogue import choices_of_metrics
 
@@ -80,6 +82,7 @@ def evaluate(
     tolerance: Tolerance = 0.0,
     sanity: Sanity = False,
     budget: Budget = "exact",
+    inputs: PictureInputs = None,
     table: Table = "csv",
     recursive: Recursive = False,
     restart: Restart = False,
@@ -114,6 +117,7 @@ def evaluate(
         config = EvaluationConfig(
             bundle.resolve(), chosen, spend, settings, notes, target == "annotated", tolerance,
             _shuffled(bundle, stack) if sanity else None, parts(providers), chunk, threads, allow_cpu,
+            given_inputs(inputs),
         )  # fmt: skip
         # Before the store: a model that cannot be run leaves no folder behind.
         rows = with_ray(partial(open_rows, config), *cluster, together=TOGETHER) if cluster else Evaluator(config).rows

@@ -81,6 +81,25 @@ FrozenInputs = Annotated[
 ]
 
 
+PictureInputs = Annotated[
+    list[str] | None,
+    Option(
+        "--input",
+        metavar="NAME=VALUE",
+        help="Further input of the model: a number, several with commas, a .npy file, or a picture. May be given "
+        "several times.",
+    ),
+]
+
+
+def given_inputs(entries: Sequence[str] | None) -> dict[str, str]:
+    """Return values by the names of inputs; raise UsageError for a name alone."""
+    values = input_values(entries)
+    if alone := [name for name, value in values.items() if value is None]:
+        raise UsageError(f"--input {alone[0]} names no value; write --input {alone[0]}=VALUE")
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def input_values(entries: Sequence[str] | None) -> dict[str, str | None]:
     """Return values by the names of inputs, None where an entry is a name alone."""
     pairs = [entry.partition("=") for entry in entries or ()]

@@ -1,9 +1,10 @@
 """The engine: the work of one request, from a picture to its maps. This is its door: others import it from here."""
 
+from fusioncam.runtime.engine.bundles import read_bundles
 from fusioncam.runtime.engine.holder import PipelineHolder
 from fusioncam.runtime.engine.host.passes import MaskedPasses, Pictures
 from fusioncam.runtime.engine.options import EngineOptions
-from fusioncam.runtime.engine.pipeline import Pipeline, read_bundles
+from fusioncam.runtime.engine.pipeline import Pipeline
 from fusioncam.runtime.engine.progress import Clock, Progress
 from fusioncam.runtime.engine.request import ExplainRequest, TargetChoice
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, PassRequest, RunningTask, Scheduler, Task

@@ -11,8 +11,9 @@ from typing import Any
 from fusioncam.errors import BundleError, UsageError
 from fusioncam.free_size import Size
 from fusioncam.runtime.arguments import checked_size
+from fusioncam.runtime.engine.bundles import BundleFolder, read_bundles
 from fusioncam.runtime.engine.options import EngineOptions
-from fusioncam.runtime.engine.pipeline import BundleFolder, Pipeline, read_bundles
+from fusioncam.runtime.engine.pipeline import Pipeline
 from fusioncam.runtime.engine.sizes import MAX_SIZES, SizeChoice, SizedPipelines
 from fusioncam.size_cache import sized_bundle
 

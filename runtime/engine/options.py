@@ -1,13 +1,14 @@
 """Options of an engine: on what hardware it runs, and how its sessions are opened."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 
+from fusioncam.kernels.arrays import Array
 from fusioncam.kernels.device import Device
 from fusioncam.manifest import Manifest
 from fusioncam.quirks import crashing_optimizers
@@ -31,6 +32,7 @@ class EngineOptions:
         open_session: Opens the session of a graph.
         device: The GPU; by default the one that the providers name.
         allow_cpu: Whether nodes that no provider takes may run on the CPU.
+        inputs: Further inputs of pictures that come without, see `given_rows`.
     """
 
     providers: Sequence[Provider] | None = None
@@ -40,6 +42,7 @@ class EngineOptions:
     open_session: OpenSession = open_session
     device: Device | None = None
     allow_cpu: bool = False
+    inputs: Mapping[str, Array] = field(default_factory=dict)
 
     def opened(
         self, path: Path, manifest: Manifest, check_inputs: bool = True, **options: Any

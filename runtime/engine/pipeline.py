@@ -1,19 +1,21 @@
 """The pipeline: requests become tasks, and tasks become explanations, on the engines of one bundle or several."""
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from fusioncam.errors import UsageError
+from fusioncam.input_values import InputValues
 from fusioncam.kernels import reference
-from fusioncam.kernels.arrays import UInt8Array
-from fusioncam.manifest import Manifest, read_bundle
-from fusioncam.runtime.arguments import Bundles, listed_bundles, of_one_model
+from fusioncam.kernels.arrays import Array, UInt8Array
+from fusioncam.manifest import Manifest
+from fusioncam.runtime.arguments import of_one_model
 from fusioncam.runtime.budget import SHORTEST, Budget, checked_budget, deadline
+from fusioncam.runtime.engine.bundles import BundleFolder
 from fusioncam.runtime.engine.opening import EngineSelector, open_engines
 from fusioncam.runtime.engine.options import EngineOptions
 from fusioncam.runtime.engine.pace import EXPLAIN, Pace, end_of, in_time
@@ -30,6 +32,7 @@ from fusioncam.runtime.engine.viewing import NotExplainedError, explain_view
 from fusioncam.runtime.explanation import Explanation, Passes
 from fusioncam.runtime.methods import checked_for
 from fusioncam.runtime.photos.model_input import ImageLike, unpreprocess
+from fusioncam.runtime.picture_inputs import PictureInputs, drawn_inputs, read_inputs
 from fusioncam.runtime.prepared import prepare
 from fusioncam.runtime.probes.verdict import Verdict
 from fusioncam.runtime.targets.classes import checked_number
@@ -37,30 +40,6 @@ from fusioncam.runtime.targets.resolved import ResolvedTarget, trial
 from fusioncam.runtime.targets.tasks import Checked, TargetScore, checked_target
 
 REHEARSALS = 4  # the first one warms the sessions up
-
-
-class BundleFolder(NamedTuple):
-    """A bundle that was read.
-
-    Attributes:
-        folder: The folder.
-        manifest: Its manifest.
-    """
-
-    folder: Path
-    manifest: Manifest
-
-
-def read_bundles(bundles: Bundles) -> list[BundleFolder]:
-    """Read one bundle, or several of one model.
-
-    Raises:
-        BundleError: A folder is no bundle, or a file of it is missing or was changed.
-        UsageError: There is none, or the bundles are not of one model.
-    """
-    read = [BundleFolder(Path(b), read_bundle(Path(b))) for b in listed_bundles(bundles)]
-    of_one_model([b.manifest for b in read])
-    return read
 
 
 class Pipeline:
@@ -73,6 +52,7 @@ class Pipeline:
         engines: The engine of each bundle, or how it is selected.
         smooth: Further views of every picture, whose maps are averaged; see `Explainer`.
         folders: The folder of each bundle, which results name; none for bundles that have none.
+        inputs: Further inputs of pictures that come without, see `given_rows`.
 
     Attributes:
         manifest: The first manifest; the others agree with it in classes and preprocessing.
@@ -85,6 +65,7 @@ class Pipeline:
         engines: Sequence[Engine | EngineSelector],
         smooth: Sequence[str] = (),
         folders: Sequence[Path] = (),
+        inputs: Mapping[str, Array] | None = None,
     ) -> None:
         self.manifest, self.manifests = of_one_model(manifests), manifests
         self._selectors = [e if isinstance(e, EngineSelector) else EngineSelector(e) for e in engines]
@@ -92,7 +73,7 @@ class Pipeline:
         if "flip" in self._smooth and self.manifest.preprocessing.kind == "signals":
             raise UsageError("a signal is not mirrored, as its samples have an order: leave out the view `flip`")
         self._resolver = TargetResolver(self.manifest, self.preferred)
-        self._results = Results(manifests, folders, self._smooth)
+        self._results, self._usual_inputs = Results(manifests, folders, self._smooth), inputs
 
     @classmethod
     def open(
@@ -116,7 +97,7 @@ class Pipeline:
         options = options or EngineOptions()
         engines = [open_engines(*b, options) for b in bundles]
         named = [b.folder for b in bundles] if folders is None else folders
-        return cls([b.manifest for b in bundles], engines, smooth, named)
+        return cls([b.manifest for b in bundles], engines, smooth, named, options.inputs)
 
     @property
     def preferred(self) -> Engine:
@@ -154,9 +135,14 @@ class Pipeline:
         """Return a target as a request takes it, see `checked_target`; raise UsageError where it does not fit."""
         return checked_target(self.manifest, target)
 
-    def targets(self, image: ImageLike) -> list[TargetScore]:
+    def targets(self, image: ImageLike, inputs: InputValues | None = None) -> list[TargetScore]:
         """Return the targets of a picture for which nobody names one, see `Explainer.targets`."""
-        return self._resolver.defaults(prepare(image, self.manifest.preprocessing))
+        picture = prepare(image, self.manifest.preprocessing)
+        return self._resolver.defaults(picture, self.inputs(inputs))
+
+    def inputs(self, values: InputValues | PictureInputs | None = None) -> PictureInputs:
+        """Return the further inputs of a picture, those of all pictures where it has none; see `read_inputs`."""
+        return read_inputs(self.manifest, values, self._usual_inputs)
 
     def run(
         self, tasks: Iterable[Task[Result]], methods: Sequence[str], verify: bool = False, most: int = IN_FLIGHT
@@ -178,8 +164,9 @@ class Pipeline:
         clock = request.clock
         clock.resume()  # it was made with the request, which may have waited
         ready = prepare(request.x, self.manifest.preprocessing, request.keep_photo)
+        inputs = self.inputs(request.inputs)
         clock.lap("preprocess")
-        request = replace(request, x=ready.x, photo=ready.photo, dark=ready.dark)
+        request = replace(request, x=ready.x, photo=ready.photo, dark=ready.dark, inputs=inputs)
         targets = self._resolver.resolved(request)
         if not targets:
             return []
@@ -222,6 +209,7 @@ class Pipeline:
         if self.manifest.preprocessing.kind == "signals":
             raise UsageError("a signal is no picture to lay a map on: draw it with explain(...).overlay()")
 
+        request = replace(request, inputs=self.inputs(request.inputs))
         request = replace(request, targets=self._resolver.resolved(request))
 
         def task() -> Task[UInt8Array]:
@@ -239,7 +227,8 @@ class Pipeline:
         """Explain a picture of noise in few passes: then sessions are warm, their pace is known, and the least time."""
         x = np.random.default_rng(0).standard_normal(self.manifest.preprocessing.shape).astype(np.float32)
         for _ in range(REHEARSALS):
-            request = ExplainRequest(x, [self.trial], methods, deadline(SHORTEST))
+            budget, inputs = deadline(SHORTEST), drawn_inputs(self.manifest)
+            request = ExplainRequest(x, [self.trial], methods, budget, inputs=inputs)
             list(self.run([self._views(request)], methods))
             # Or the first busy moment would count as the least that any explanation takes.
             self.engine_for(methods).pace.least(_last_work(request), request.clock.elapsed - request.clock.spare)

@@ -9,6 +9,7 @@ from fusioncam.runtime.engine.pace import Pace
 from fusioncam.runtime.engine.request import ExplainRequest
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, Scheduler, Task
 from fusioncam.runtime.explanation import Passes
+from fusioncam.runtime.picture_inputs import NO_INPUTS, PictureInputs
 from fusioncam.runtime.targets.resolved import ResolvedTarget
 
 Maps = TypeVar("Maps")
@@ -112,8 +113,8 @@ class Engine(Protocol):
     def supports(self, methods: Sequence[str], verify: bool = False) -> bool:
         """Return True where the engine can make all these methods, and pass the pictures of a verdict with `verify`."""
 
-    def read(self, x: Float32Array) -> Float32Array:
-        """Return the normal form of the outputs for a preprocessed picture x (C, H, W): see `Form`.
+    def read(self, x: Float32Array, inputs: PictureInputs = NO_INPUTS) -> Float32Array:
+        """Return the normal form of the outputs for a preprocessed picture x (C, H, W) with its further inputs.
 
         Raises:
             FusionCamError: The model cannot be run, or gives NaN or infinity.

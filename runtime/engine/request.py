@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fusioncam.input_values import InputValues
 from fusioncam.kernels.arrays import Array, Float32Array
 from fusioncam.runtime.budget import Budget
 from fusioncam.runtime.engine.progress import Clock, Progress
@@ -13,6 +14,7 @@ from fusioncam.runtime.explanation import Explanation, Passes
 from fusioncam.runtime.methods import METHODS
 from fusioncam.runtime.photos.given import Given
 from fusioncam.runtime.photos.model_input import ImageLike
+from fusioncam.runtime.picture_inputs import PictureInputs
 from fusioncam.runtime.prepared import PreparedPicture, ResultPhoto
 from fusioncam.runtime.probes.verdict import passes_of
 from fusioncam.runtime.targets.resolved import TOP_CLASS, ResolvedTarget
@@ -58,6 +60,7 @@ class ExplainRequest:
         sketched: The same within an engine, for one view of the picture.
         keep_photo: Whether results keep the pixels of a photo that is not on disk.
         photo: The photo, for results of a picture that is preprocessed by now.
+        inputs: Further inputs of the model, see `read_inputs`. Engines take rows only.
         condition: Called with a class and its probability after the explain pass; where it holds for no target, no map
             is made, and the explanations have the flag `not_explained`.
         dark: Whether the picture is nearly black, see `PreparedPicture`.
@@ -75,6 +78,7 @@ class ExplainRequest:
     sketched: Callable[[Sketch], None] | None = None
     keep_photo: bool = False
     photo: ResultPhoto | None = None
+    inputs: InputValues | PictureInputs | None = None
     condition: Callable[[int, float], bool] | None = None
     dark: bool = False
 
@@ -86,6 +90,12 @@ def prepared(request: ExplainRequest) -> tuple[Float32Array, Sequence[ResolvedTa
     targets = [t for t in request.targets if isinstance(t, ResolvedTarget)]
     assert len(targets) == len(request.targets), "the pipeline resolves them"
     return np.asarray(request.x, np.float32), targets
+
+
+def inputs_of(request: ExplainRequest) -> PictureInputs:
+    """Return the further inputs of a request that an engine can take."""
+    assert isinstance(request.inputs, PictureInputs), "the pipeline reads them"
+    return request.inputs
 
 
 def reserved_passes(request: ExplainRequest) -> int:

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from fusioncam.kernels.arrays import Float32Array
 from fusioncam.runtime.engine.progress import Clock
+from fusioncam.runtime.picture_inputs import NO_INPUTS, PictureInputs
 from fusioncam.runtime.targets.readout import LOGITS, Readout
 
 Result = TypeVar("Result")
@@ -28,6 +29,7 @@ class PassRequest:
         clock: Gets the seconds of the passes.
         exact: Whether the passes go through the explain graph, since those of an int8 score graph are too coarse.
         readout: That of the targets; its tensors go to the session.
+        inputs: Further inputs of the picture, which the session gets with each pass of it.
         done: Pictures passed so far.
     """
 
@@ -37,6 +39,7 @@ class PassRequest:
     clock: Clock
     exact: bool = False
     readout: Readout = LOGITS
+    inputs: PictureInputs = NO_INPUTS
     done: int = 0
 
 
@@ -74,12 +77,6 @@ class RunningTask(Generic[Result]):
     def passes_wanted(self) -> int:
         """Return the number of pictures that the task waits for."""
         return 0 if self.pass_request is None else self.pass_request.count - self.pass_request.done
-
-    @property
-    def readout(self) -> Readout:
-        """Return the readout of the targets of a task that waits for passes."""
-        assert self.pass_request is not None
-        return self.pass_request.readout
 
     def fill(self, out: Sized) -> bool:
         """Write the next pictures into `out`; return False where that ended the task."""

@@ -10,7 +10,8 @@ from itertools import islice
 from fusioncam.errors import UsageError
 from fusioncam.free_size import PHOTO, Size, sides
 from fusioncam.manifest import Manifest
-from fusioncam.runtime.engine.pipeline import BundleFolder, Pipeline
+from fusioncam.runtime.engine.bundles import BundleFolder
+from fusioncam.runtime.engine.pipeline import Pipeline
 from fusioncam.runtime.engine.request import ExplainRequest
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT
 from fusioncam.runtime.explanation import Explanation

@@ -8,6 +8,7 @@ import numpy as np
 from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import Array, Float32Array
 from fusioncam.runtime.arguments import listed
+from fusioncam.runtime.picture_inputs import PictureInputs
 from fusioncam.runtime.targets.resolved import ResolvedTarget
 
 SMOOTHINGS = ("flip", "noise")
@@ -30,6 +31,10 @@ class View(NamedTuple):
     def back(self, saliency: Array) -> Array:
         """Return a map (H, W) of the view as a map of the picture."""
         return saliency[..., ::-1] if self.mirrored else saliency
+
+    def inputs(self, inputs: PictureInputs) -> PictureInputs:
+        """Return further inputs of the picture as those of the view."""
+        return inputs.mirrored() if self.mirrored else inputs
 
     def targets(self, targets: Sequence[ResolvedTarget]) -> list[ResolvedTarget]:
         """Return targets of the picture as targets of the view."""

@@ -1,6 +1,7 @@
 """Resolve the targets of a request: what a user asks for becomes what the graphs take of one picture."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -8,7 +9,8 @@ from fusioncam.kernels.arrays import Array, Float32Array
 from fusioncam.kernels.reference import probabilities
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.engine.protocols import Engine
-from fusioncam.runtime.engine.request import ExplainRequest, TargetChoice
+from fusioncam.runtime.engine.request import ExplainRequest, TargetChoice, inputs_of
+from fusioncam.runtime.picture_inputs import PictureInputs
 from fusioncam.runtime.prepared import PreparedPicture
 from fusioncam.runtime.targets.kinds import Target
 from fusioncam.runtime.targets.readout import readout_of
@@ -38,7 +40,7 @@ class TargetResolver:
         """
 
         def read(x: Float32Array) -> Float32Array:
-            form = self._engine.read(x)
+            form = self._engine.read(x, inputs_of(request))
             request.clock.lap("explain")
             return form
 
@@ -47,9 +49,9 @@ class TargetResolver:
         asked = self._chosen(request.targets, sight) if callable(request.targets) else request.targets
         return [resolve(checked_target(self._manifest, target), sight) for target in asked]
 
-    def defaults(self, picture: PreparedPicture) -> list[TargetScore]:
+    def defaults(self, picture: PreparedPicture, inputs: PictureInputs) -> list[TargetScore]:
         """Return the targets of a picture for which nobody names one, with their scores and confidences."""
-        sight = Sight(self._manifest, picture.x, picture.photo.size, self._engine.read)
+        sight = Sight(self._manifest, picture.x, picture.photo.size, partial(self._engine.read, inputs=inputs))
         targets = default_targets(sight)
         scores, confidences = self._read(targets, sight)
         return list(map(TargetScore, targets, scores.tolist(), confidences.tolist()))

@@ -10,7 +10,7 @@ from fusioncam.manifest import Manifest
 from fusioncam.runtime.engine.host.passes import MaskedPasses
 from fusioncam.runtime.engine.protocols import Engine
 from fusioncam.runtime.engine.recipe import TargetMaps, ViewResult
-from fusioncam.runtime.engine.request import ExplainRequest, prepared, reserved_passes
+from fusioncam.runtime.engine.request import ExplainRequest, inputs_of, prepared, reserved_passes
 from fusioncam.runtime.engine.scheduler import Task
 from fusioncam.runtime.engine.smoothing import View, mirror
 from fusioncam.runtime.methods import REGION, recipe
@@ -45,6 +45,7 @@ class Verification:
         self._engine, self._manifest, self._request, self._own = engine, manifest, request, own
         self._ending, self._readout = manifest.ending, readout_of(manifest, own.targets)
         self._x, _ = prepared(request)
+        self._inputs = inputs_of(request)
         self.passes = 0
 
     def run(self, made: Sequence[TargetMaps]) -> Task[list[Verdict]]:
@@ -87,7 +88,9 @@ class Verification:
     def _passed(self, makers: dict[Key, Maker]) -> Task[dict[Key, Array]]:
         """Return the confidences (T,) of pictures, by key."""
         in_order = list(makers.values())
-        passes = MaskedPasses(self._x, self._request.clock, self._request.progress, readout=self._readout)
+        passes = MaskedPasses(
+            self._x, self._request.clock, self._request.progress, readout=self._readout, inputs=self._inputs
+        )
         exact = self._manifest.score_precision == "int8"  # else the verdict would be on the quantised model's map
         rows = yield from passes.of_pictures(len(in_order), lambda i: in_order[i](), exact)
         self.passes = passes.done
@@ -114,7 +117,8 @@ class Verification:
     def _grad_cams(self, view: View) -> list[Array]:
         """Return the Grad-CAM of each target, by explain passes alone."""
         targets = view.targets(self._own.targets)
-        request = ExplainRequest(view.x, targets, ("grad_cam",), clock=self._request.clock)
+        inputs, clock = view.inputs(self._inputs), self._request.clock
+        request = ExplainRequest(view.x, targets, ("grad_cam",), clock=clock, inputs=inputs)
         with self._engine.forward(request) as steps:
             return [view.back(m) for m in steps.fetch(steps.gradient_map("grad_cam"), "gradients")]
 

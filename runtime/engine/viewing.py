@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from fusioncam.runtime.engine.protocols import Engine
 from fusioncam.runtime.engine.recipe import TargetMaps, ViewResult, make_maps
-from fusioncam.runtime.engine.request import ExplainRequest, prepared
+from fusioncam.runtime.engine.request import ExplainRequest, inputs_of, prepared
 from fusioncam.runtime.engine.scheduler import Task
 from fusioncam.runtime.engine.smoothing import View
 from fusioncam.runtime.targets.resolved import ResolvedTarget
@@ -31,7 +31,8 @@ def explain_view(engine: Engine, view: View, request: ExplainRequest) -> Task[Vi
         FusionCamError: The model cannot be run, or gives NaN or infinity.
     """
     _, targets = prepared(request)
-    with engine.forward(replace(request, x=view.x, targets=view.targets(targets))) as steps:
+    inputs = view.inputs(inputs_of(request))
+    with engine.forward(replace(request, x=view.x, targets=view.targets(targets), inputs=inputs)) as steps:
         if not _is_wanted(request, steps.targets):
             made = [TargetMaps(flags=["not_explained"]) for _ in steps.targets]
             raise NotExplainedError(ViewResult(list(steps.targets), made, steps.logits, steps.passes))

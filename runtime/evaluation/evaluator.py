@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from fusioncam.errors import FusionCamError, UsageError
+from fusioncam.input_values import InputValues
 from fusioncam.kernels.arrays import Array, Float32Array, UInt8Array
 from fusioncam.kernels.cam_methods import SCORE_CAMS
 from fusioncam.kernels.reference import probabilities
@@ -62,6 +63,7 @@ class EvaluationConfig:
         chunk: See `Explainer`.
         threads: See `Explainer`.
         allow_cpu: See `Explainer`.
+        inputs: See `Explainer`.
     """
 
     bundle: Path
@@ -76,6 +78,7 @@ class EvaluationConfig:
     chunk: int | None = None
     threads: int | None = None
     allow_cpu: bool = False
+    inputs: InputValues = field(default_factory=dict)
 
 
 class Evaluated(NamedTuple):
@@ -126,7 +129,7 @@ class Evaluator:
         c = self._config
         return Explainer(
             bundle, c.providers, c.methods, c.budget,
-            chunk=c.chunk, threads=c.threads, kernels=False, allow_cpu=c.allow_cpu,
+            chunk=c.chunk, threads=c.threads, kernels=False, allow_cpu=c.allow_cpu, inputs=c.inputs,
         ).pipeline  # fmt: skip
 
     def _run(self, photos: Iterable[tuple[str, Path]]) -> Iterator[Evaluated]:
@@ -188,7 +191,7 @@ class Evaluator:
         def confidence(answers: Float32Array) -> Array:
             return np.asarray(readout.confidences(answers)[:, 0])
 
-        passes = MaskedPasses(x, clock, readout=readout).of_pictures
+        passes = MaskedPasses(x, clock, readout=readout, inputs=self._pipeline.inputs()).of_pictures
         return faithfulness(x, explanation.maps, confidence, passes, self._config.faithfulness, seed)
 
     def _localisation(self, name: str, photo: Given, explanation: Explanation) -> dict[str, Measured]:

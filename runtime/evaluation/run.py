@@ -18,6 +18,7 @@ from fusioncam.runtime.evaluation.report.page import report_html
 from fusioncam.runtime.evaluation.report.summary import summarise
 from fusioncam.runtime.evaluation.report.table import table_bytes
 from fusioncam.runtime.evaluation.store.store import Row, Store
+from fusioncam.runtime.picture_inputs import input_digests
 from fusioncam.runtime.sessions.engine_cache import bundle_digest
 from fusioncam.runtime.tables import Kind
 
@@ -39,6 +40,7 @@ def settings_of(config: EvaluationConfig, manifest: Manifest, photos: Path) -> d
         "target": "annotated" if config.annotated else "top",
         "tolerance": config.tolerance,
         "sanity": config.random_bundle is not None,
+        **({"inputs": input_digests(manifest, config.inputs)} if config.inputs else {}),
         "version": fusioncam.__version__,
     }
 

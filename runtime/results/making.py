@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from fusioncam.errors import FusionCamError, UsageError, out_of_memory
+from fusioncam.input_values import InputValues
 from fusioncam.manifest import Manifest
 from fusioncam.output import Content, encode_png, write_npz
 from fusioncam.runtime.arguments import SizeLike, checked_bands, checked_size, of_one_model
@@ -23,10 +24,11 @@ from fusioncam.runtime.photos.geometry import on_photo
 from fusioncam.runtime.photos.given import Given
 from fusioncam.runtime.photos.sources.photo_file import PhotoFile
 from fusioncam.runtime.picture import DrawOptions
+from fusioncam.runtime.picture_inputs import given_rows
 from fusioncam.runtime.providers.spec import Provider
 from fusioncam.runtime.result_pictures import map_on_photo
+from fusioncam.runtime.results.class_selection import TOP_CLASS, ClassSelection
 from fusioncam.runtime.results.names import safe_name
-from fusioncam.runtime.results.target_selection import TOP_CLASS, TargetSelection, file_names
 from fusioncam.runtime.sessions.native_stderr import native_stderr
 
 RESOLUTIONS = ("model", "photo")
@@ -77,7 +79,7 @@ class MakingConfig:
         methods: See `Explainer`.
         budget: See `Explainer`.
         smooth: See `Explainer`.
-        selection: The targets to explain.
+        selection: The classes to explain.
         verify: Whether maps get a verdict.
         output: The files to write.
         providers: See `Explainer`.
@@ -86,13 +88,14 @@ class MakingConfig:
         allow_cpu: See `Explainer`.
         size: See `Explainer.explain`.
         bands: See `Explainer`.
+        inputs: See `Explainer`.
     """
 
     bundles: tuple[Path, ...]
     methods: Sequence[str] | None = None
     budget: Budget = "exact"
     smooth: Sequence[str] = ()
-    selection: TargetSelection = TOP_CLASS
+    selection: ClassSelection = TOP_CLASS
     verify: bool = False
     output: OutputOptions = OutputOptions()
     providers: Sequence[Provider] | None = None
@@ -101,6 +104,7 @@ class MakingConfig:
     allow_cpu: bool = False
     size: SizeLike = None
     bands: tuple[int, ...] | None = None
+    inputs: InputValues = field(default_factory=dict)
 
     def read(self) -> tuple[Manifest, tuple[str, ...]]:
         """Return the manifest of the first bundle and the methods, without opening a graph.
@@ -113,6 +117,7 @@ class MakingConfig:
         manifest = of_one_model(manifests)
         if self.bands is not None:
             manifest = manifest.showing(checked_bands(self.bands, manifest))
+        given_rows(manifest, self.inputs)
         return manifest, checked_for(self.methods, manifests, self.budget)
 
     def open(self) -> Explainer:
@@ -120,25 +125,25 @@ class MakingConfig:
         explainer = Explainer(
             list(self.bundles), self.providers, self.methods, self.budget,
             chunk=self.chunk, threads=self.threads, smooth=self.smooth, allow_cpu=self.allow_cpu,
-            bands=self.bands,
+            bands=self.bands, inputs=self.inputs,
         )  # fmt: skip
         checked_size(self.size, [explainer.manifest])
         return explainer
 
 
 @dataclass(frozen=True)
-class TargetResult:
-    """The result for one target of a photo.
+class ClassResult:
+    """The result for one class of a photo.
 
     Attributes:
-        name: The target in names of files, where a photo has several: the number of a class.
+        class_index: The class.
         summary: All but the maps, ready for JSON.
-        headline: The target and its probability, in a line.
+        headline: The class and its probability, in a line.
         verdict: The verdict in a line; None without one.
         contents: What its files hold: `npz`, `png` and methods, see `OutputOptions.endings`.
     """
 
-    name: str
+    class_index: int
     summary: dict[str, Any]
     headline: str
     verdict: str | None
@@ -155,13 +160,13 @@ class PhotoResult:
 
     Attributes:
         photo: The photo's file.
-        targets: A result for each explained target; none where no target was selected, or the photo failed.
+        classes: A result for each explained class; none where no class was selected, or the photo failed.
         fingerprint: What identifies the content of the file.
         error: The kind and the message of the error of a photo that failed.
     """
 
     photo: PhotoFile
-    targets: tuple[TargetResult, ...] = ()
+    classes: tuple[ClassResult, ...] = ()
     fingerprint: str | None = None
     error: tuple[str, str] | None = None
 
@@ -206,19 +211,19 @@ class ResultMaker:
         """Yield the results as `results` does, ready to be sent to another process."""
         for result in self.results(photos):
             try:
-                yield replace(result, targets=tuple(of_target.packed() for of_target in result.targets))
+                yield replace(result, classes=tuple(of_class.packed() for of_class in result.classes))
             except (FusionCamError, MemoryError) as error:
                 yield failed(result.photo, error)
 
     def _of(self, file: PhotoFile, progress: Progress | None) -> PhotoResult:
         with native_stderr():  # libpng and libjpeg write their complaints there
             photo, fingerprint = file.read(self._explainer.manifest.preprocessing)
-        options = {} if self._config.size is None else {"size": self._config.size}
-        explained = self._config.selection.explain(self._explainer, photo, progress, self._config.verify, options)
-        names = iter(file_names(explained))
-        return PhotoResult(file, tuple(self._of_target(e, next(names), photo) for e in explained), fingerprint)
+        explained = self._config.selection.explain(
+            self._explainer, photo, progress, self._config.verify, self._config.size
+        )
+        return PhotoResult(file, tuple(self._of_class(e, photo) for e in explained), fingerprint)
 
-    def _of_target(self, e: Explanation | Difference, name: str, photo: Given) -> TargetResult:
+    def _of_class(self, e: Explanation | Difference, photo: Given) -> ClassResult:
         options, (_, preprocessing) = self._config.output, e.origin
         assert preprocessing is not None
         size = photo.values.shape[:-1]
@@ -234,7 +239,7 @@ class ResultMaker:
         for method in e.maps if options.nifti else ():
             contents[f"{method}{NIFTI}"] = _made(partial(e.nifti, method))
         verdict = e.verdict.line if isinstance(e, Explanation) and e.verdict else None
-        return TargetResult(name, e.summary(), e.headline, verdict, contents)
+        return ClassResult(e.class_index, e.summary(), e.headline, verdict, contents)
 
 
 def open_packed(config: MakingConfig, threads: int) -> Callable[[Iterable[PhotoFile]], Iterator[PhotoResult]]:

@@ -51,6 +51,7 @@ def expected(name: str, manifest: Manifest) -> tuple[Tensors, Tensors]:
     channels, *grid = manifest.layer.shape
     form = manifest.form
     image = (FLOAT, manifest.preprocessing.shape)
+    further = {each.tensor: (each.runtime_type, each.shape) for each in manifest.inputs}
     output = {form.output.name: (FLOAT, form.output.shape)}
     layer = (FLOAT, (channels, *grid))
     targets = {t.name: (TYPES[t.dtype], t.shape) for t in form.targets}
@@ -58,12 +59,12 @@ def expected(name: str, manifest: Manifest) -> tuple[Tensors, Tensors]:
     told = targets if form.scored else {}  # a vector is read by whoever runs the graph
     if name == SCORE_GRAPH:
         half = manifest.score_precision == "float16"
-        return {"image": (HALF if half else FLOAT, image[1]), **told}, crosswise
+        return {"image": (HALF if half else FLOAT, image[1]), **further, **told}, crosswise
     if name == HEAD_GRAPH:
-        return {"image": image, "masks": (FLOAT, (1, *grid)), **told}, crosswise
+        return {"image": image, "masks": (FLOAT, (1, *grid)), **further, **told}, crosswise
     rowwise = dict.fromkeys((SCORES, CONFIDENCES), (FLOAT, ())) if form.scored else {}
     gradients = {"gradients": layer} if manifest.gradient else {}
-    return {"image": image, **targets}, {**output, **rowwise, "activations": layer, **gradients}
+    return {"image": image, **further, **targets}, {**output, **rowwise, "activations": layer, **gradients}
 
 
 def compare(path: Path, promised: Tensors, own: Tensors) -> None:

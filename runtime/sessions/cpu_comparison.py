@@ -40,7 +40,9 @@ def hold_against_cpu(
     Raises:
         ProviderError: An output is not the CPU's.
     """
-    feeds = {t.name: _feed(t, manifest.preprocessing, sizes) for t in session.get_inputs()}
+    taken, further = session.get_inputs(), {each.tensor: each for each in manifest.inputs}
+    feeds = {t.name: _feed(t, manifest.preprocessing, sizes) for t in taken if t.name not in further}
+    feeds |= {t.name: further[t.name].draw(_shape(t, sizes)[0]) for t in taken if t.name in further}
     outputs = [t.name for t in session.get_outputs()]
     on_cpu = run(open_on_cpu(), outputs, feeds)
     for name, ours, theirs in zip(outputs, run(session, outputs, feeds), on_cpu, strict=True):
@@ -60,9 +62,13 @@ def distance(found: Array, expected: Array) -> float:
     return float(apart / size) if size else float(bool(apart))
 
 
+def _shape(tensor: onnxruntime.NodeArg, sizes: Mapping[str, int]) -> list[int]:
+    return [d if isinstance(d, int) else sizes.get(d, 1) for d in tensor.shape]
+
+
 def _feed(tensor: onnxruntime.NodeArg, prep: Preprocessing, sizes: Mapping[str, int]) -> Array:
     """Return an input: the same patches for every picture, ones for masks, the first class."""
-    shape = [d if isinstance(d, int) else sizes.get(d, 1) for d in tensor.shape]
+    shape = _shape(tensor, sizes)
     kind = TYPES[tensor.type]
     if tensor.name != "image":
         return np.full(shape, kind == np.float32, kind)

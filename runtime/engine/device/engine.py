@@ -26,6 +26,7 @@ from fusioncam.runtime.engine.run_sizes import RunSizes
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, RunningTask, Scheduler
 from fusioncam.runtime.engine.sketches import sketches_of
 from fusioncam.runtime.methods import METHODS
+from fusioncam.runtime.picture_inputs import NO_INPUTS, PictureInputs
 from fusioncam.runtime.targets.readout import readout_of
 from fusioncam.runtime.targets.resolved import TOP
 
@@ -104,7 +105,7 @@ class DeviceEngine:
         """Return True where there are kernels for all these methods; none makes the pictures of a verdict."""
         return {*methods} <= {*METHODS} and not verify
 
-    def read(self, x: Float32Array) -> Float32Array:
+    def read(self, x: Float32Array, inputs: PictureInputs = NO_INPUTS) -> Float32Array:
         """Run the explain pass, and return its logits; see `Engine.read`."""
         with self.forward(ExplainRequest(x, [TOP], ())) as steps:
             logits: Float32Array = steps.logits

@@ -17,9 +17,10 @@ from fusioncam.runtime.engine.host.passes import MaskedPasses
 from fusioncam.runtime.engine.host.scorer import Scorer
 from fusioncam.runtime.engine.host.steps import HostSteps, PictureEvidence
 from fusioncam.runtime.engine.pace import EXPLAIN, Pace, Timer
-from fusioncam.runtime.engine.request import ExplainRequest, prepared, reserved_passes
+from fusioncam.runtime.engine.request import ExplainRequest, inputs_of, prepared, reserved_passes
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, Scheduler
 from fusioncam.runtime.engine.sketches import sketches_of
+from fusioncam.runtime.picture_inputs import NO_INPUTS, PictureInputs
 from fusioncam.runtime.sessions.run import run
 from fusioncam.runtime.targets.readout import LOGITS, readout_of
 from fusioncam.runtime.targets.resolved import TOP, ResolvedTarget
@@ -71,27 +72,28 @@ class HostEngine:
         """Run the explain pass of a preprocessed picture; see `Engine.forward`."""
         x, targets = prepared(request)
         begun = request.clock.now()
-        evidence = self._evidence(x, targets)
+        inputs = inputs_of(request)
+        evidence = self._evidence(x, targets, inputs)
         self.pace.took(EXPLAIN, (request.clock.now() - begun) / len(targets))
         request.clock.lap("explain")
         timer, reserved = Timer(self.pace, request, self.scorer.grain), reserved_passes(request)
         exact, grain = self.manifest.score_precision == "int8", self.scorer.grain
-        passes = MaskedPasses(x, request.clock, request.progress, exact, timer, evidence.readout)
+        passes = MaskedPasses(x, request.clock, request.progress, exact, timer, evidence.readout, inputs)
         sketches = sketches_of(request)
         yield HostSteps(passes, evidence, request.budget, grain, self._head, timer, reserved, sketches)
         timer.end()
 
-    def read(self, x: Float32Array) -> Float32Array:
+    def read(self, x: Float32Array, inputs: PictureInputs = NO_INPUTS) -> Float32Array:
         """Run the explain graph up to the normal form of its outputs; see `Engine.read`."""
         form, options = self.manifest.form, onnxruntime.RunOptions()
         options.only_execute_path_to_fetches = True
-        feeds = {"image": x[None], **form.placeholders(1)}
+        feeds = {"image": x[None], **inputs.rows, **form.placeholders(1)}
         (found,) = run(self.explain, [form.output.name], feeds, options)
         refuse_nan(found, form.output.name)
         read: Float32Array = found[0]
         return read
 
-    def _evidence(self, x: Float32Array, targets: Sequence[ResolvedTarget]) -> PictureEvidence:
+    def _evidence(self, x: Float32Array, targets: Sequence[ResolvedTarget], inputs: PictureInputs) -> PictureEvidence:
         """Run the explain pass once for each target: its answer, activations and the gradient of its score."""
         readout = readout_of(self.manifest, targets)
         parts = (*readout.outputs, *(PARTS[1:] if self.manifest.gradient else PARTS[1:2]))
@@ -100,7 +102,7 @@ class HostEngine:
             feeds = {name: tensor[None] for name, tensor in self._tensors(target).items()}
             key = b"".join(tensor.tobytes() for tensor in feeds.values())
             if key not in passed:
-                passed[key] = run(self.explain, parts, {"image": x[None], **feeds})
+                passed[key] = run(self.explain, parts, {"image": x[None], **inputs.rows, **feeds})
                 for name, array in zip(parts, passed[key], strict=True):
                     refuse_nan(array, name)
             outputs, (activations, *gradient) = passed[key][: len(readout.outputs)], passed[key][len(readout.outputs) :]

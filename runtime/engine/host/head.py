@@ -7,6 +7,7 @@ import onnxruntime
 
 from fusioncam.kernels.arrays import Float32Array, Size
 from fusioncam.runtime.engine.checks import refuse_nan
+from fusioncam.runtime.picture_inputs import NO_INPUTS, PictureInputs
 from fusioncam.runtime.sessions.run import run
 from fusioncam.runtime.targets.readout import LOGITS, Readout
 
@@ -41,12 +42,13 @@ class Head:
         self._places = math.prod(self.grid)
         self.chunk = masks_per_run(self.grid)
 
-    def answers(self, x: Float32Array, readout: Readout = LOGITS) -> Float32Array:
+    def answers(self, x: Float32Array, readout: Readout = LOGITS, inputs: PictureInputs = NO_INPUTS) -> Float32Array:
         """Return the answers to each place alone: Recipro-CAM, arXiv 2209.14074, section 3.2.
 
         Args:
             x: The picture (C, H, W), preprocessed.
             readout: That of the targets.
+            inputs: Further inputs of the picture.
 
         Returns:
             (h * w, width) float32, places in rows of the grid: those of the activations where all but one place are
@@ -58,7 +60,7 @@ class Head:
         rows = []
         for start in range(0, self._places, self.chunk):
             masks = np.eye(self.chunk, self._places, k=start, dtype=np.float32).reshape(-1, 1, *self.grid)
-            feeds = {"image": x[None], "masks": masks, **readout.tensors}
+            feeds = {"image": x[None], "masks": masks, **inputs.rows, **readout.tensors}
             answers = readout.answers(run(self._session, readout.outputs, feeds))
             rows.append(answers[: self._places - start])
         whole: Float32Array = np.concatenate(rows)

@@ -11,6 +11,7 @@ from fusioncam.runtime.engine.host.engine import HostEngine
 from fusioncam.runtime.engine.host.head import Head, masks_per_run
 from fusioncam.runtime.engine.host.scorer import Scorer
 from fusioncam.runtime.engine.options import EngineOptions
+from fusioncam.runtime.picture_inputs import drawn_inputs
 from fusioncam.runtime.providers.naming import specs
 from fusioncam.runtime.providers.spec import Use
 from fusioncam.runtime.providers.table import CPU
@@ -56,7 +57,7 @@ def _open_scorer(
     session = options.opened(path, manifest, check_inputs=model is None, model=model, sizes={BATCH: chunk}, use=use)
     dtype = np.float32 if grid else input_type(session)
     singly = any(spec.fixed for spec in providers)
-    scorer = Scorer(session, shape, chunk, pad, dtype, grid, explain, singly, manifest.form)
+    scorer = Scorer(session, shape, chunk, pad, dtype, grid, explain, singly, manifest.form, drawn_inputs(manifest))
     if on_cpu and options.chunk is None:
         scorer.chunk = remembered_chunk(manifest, options.threads, scorer.try_out)
     return scorer

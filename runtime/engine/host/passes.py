@@ -11,6 +11,7 @@ from fusioncam.runtime.budget.channel_plan import ChannelPlan
 from fusioncam.runtime.engine.pace import Timer
 from fusioncam.runtime.engine.progress import Clock, Progress
 from fusioncam.runtime.engine.scheduler import PassRequest, Task
+from fusioncam.runtime.picture_inputs import NO_INPUTS, PictureInputs
 from fusioncam.runtime.targets.readout import LOGITS, Readout
 
 Picture = Callable[[int], Float32Array]
@@ -41,6 +42,7 @@ class MaskedPasses:
             two maps nearly cancel, rounding would decide the sign of their shares.
         timer: Told of every batch.
         readout: That of the targets; by default an answer holds all logits.
+        inputs: Further inputs of x.
 
     Attributes:
         size: (H, W).
@@ -56,8 +58,9 @@ class MaskedPasses:
         exact: bool = False,
         timer: Timer | None = None,
         readout: Readout = LOGITS,
+        inputs: PictureInputs = NO_INPUTS,
     ) -> None:
-        self.readout = readout
+        self.readout, self.inputs = readout, inputs
         self.image, self.size, self.exact = image, image.shape[1:], exact
         self.done = self.total = 0
         self._clock, self._progress, self._timer = clock, progress, timer
@@ -169,7 +172,7 @@ class MaskedPasses:
         if count:
             self._clock.lap("fusion")
             begun = self._clock.now()
-            yield PassRequest(count, fill, taken, self._clock, exact, self.readout)
+            yield PassRequest(count, fill, taken, self._clock, exact, self.readout, self.inputs)
             if self._timer is not None and not exact:
                 self._timer.ran(count, begun)
 

@@ -11,11 +11,12 @@ import onnxruntime
 
 from fusioncam.errors import NotFiniteError
 from fusioncam.forms import CONFIDENCES, SCORES, Form, form_of
-from fusioncam.kernels.arrays import Float32Array, Size
+from fusioncam.kernels.arrays import Array, Float32Array, Size
 from fusioncam.kernels.masks import Deferred
 from fusioncam.runtime.engine.checks import refuse_nan
 from fusioncam.runtime.engine.host.chunks import Chunk, MaskChunk, PictureChunk
-from fusioncam.runtime.engine.scheduler import IN_FLIGHT, RunningTask, Scheduler
+from fusioncam.runtime.engine.scheduler import IN_FLIGHT, PassRequest, RunningTask, Scheduler
+from fusioncam.runtime.picture_inputs import NO_INPUTS, PictureInputs
 from fusioncam.runtime.sessions.run import run
 from fusioncam.runtime.targets.readout import Readout
 
@@ -24,11 +25,16 @@ GRAIN = 8  # pictures between two guesses, where short chunks cost nothing; a me
 
 
 class Part(NamedTuple):
-    """The pictures of one task in a run: the task, their rows, and the readout of its targets."""
+    """The pictures of one task in a run: the task, their rows, and what it asked for."""
 
     task: RunningTask[Any]
     rows: slice
-    readout: Readout
+    request: PassRequest
+
+    @property
+    def readout(self) -> Readout:
+        """Return the readout of the task's targets."""
+        return self.request.readout
 
 
 class Scorer:
@@ -47,6 +53,7 @@ class Scorer:
         explain: Session of the explain graph, for requests of exact passes, see `PassRequest`.
         singly: Whether the explain graph takes one picture per run.
         form: The normal form of the model's outputs, and the tensors of its targets.
+        trial: Further inputs to try the session with.
 
     Attributes:
         session: See above.
@@ -63,9 +70,10 @@ class Scorer:
         explain: onnxruntime.InferenceSession | None = None,
         singly: bool = False,
         form: Form = LOGITS_FORM,
+        trial: PictureInputs = NO_INPUTS,
     ) -> None:
         self.session, self._shape, self.chunk, self.pad = session, shape, chunk, pad
-        self._explain, self._singly, self._form = explain, singly, form
+        self._explain, self._singly, self._form, self._trial = explain, singly, form, trial
         self._buffers: Callable[[], Chunk] = partial(MaskChunk, grid) if grid else partial(PictureChunk, shape, dtype)
 
     @property
@@ -86,7 +94,7 @@ class Scorer:
             rows.put([np.zeros(self._shape, np.float32)] * count, 1)
         targets = self._form.placeholders(1) if self._form.scored else {}
         outputs = (SCORES, CONFIDENCES) if self._form.scored else (self._form.output.name,)
-        run(self.session, outputs, {**buffers.feeds(rows, count), **targets})
+        run(self.session, outputs, {**buffers.feeds(rows, count), **targets, **self._trial.repeated(count)})
 
     def _run_chunk(self, chunks: Mapping[bool, Chunk], running: Collection[RunningTask[Any]]) -> int:
         """Run a session once, with as many of the tasks' pictures as fit and go through it; see `Scheduler`."""
@@ -98,19 +106,22 @@ class Scorer:
         parts, end = list[Part](), 0
         for task in tasks:
             if size := min(task.passes_wanted, count - end):
-                readout = task.readout
+                request = task.pass_request
+                assert request is not None
                 with np.errstate(over="ignore"):  # what float16 does not hold shows in the logits
                     if not task.fill(pictures[end : end + size]):
                         continue
-                parts.append(Part(task, slice(end, end + size), readout))
+                parts.append(Part(task, slice(end, end + size), request))
                 end += size
         if not parts:
             return 0
-        answers = (self._exact if exact else self._scored)(buffers.feeds(pictures, end), parts)
+        feeds = {**buffers.feeds(pictures, end), **_further(parts, len(pictures))}
+        answers = (self._exact if exact else self._scored)(feeds, parts)
         seconds = (time.perf_counter() - start) / end
-        for (task, rows, readout), of_part in zip(parts, answers, strict=True):
+        for part, of_part in zip(parts, answers, strict=True):
+            task, rows = part.task, part.rows
             try:
-                refuse_nan(of_part, readout.outputs[0])
+                refuse_nan(of_part, part.readout.outputs[0])
             except NotFiniteError as error:  # of this task's picture; the others are as they should be
                 task.fail(error)
             else:
@@ -134,13 +145,22 @@ class Scorer:
         assert self._explain is not None, "an engine of int8 bundles gives it"
         options = onnxruntime.RunOptions()
         options.only_execute_path_to_fetches = True
-        pictures = feeds["image"]
-        batches = np.split(pictures, len(pictures)) if self._singly else [pictures]
+        count = len(feeds["image"])
+        step = 1 if self._singly else count
+        batches = [{name: rows[n : n + step] for name, rows in feeds.items()} for n in range(0, count, step)]
         form = np.concatenate([
-            run(self._explain, [self._form.output.name], {"image": b, **self._form.placeholders(len(b))}, options)[0]
-            for b in batches
+            run(self._explain, [self._form.output.name], {**batch, **self._form.placeholders(step)}, options)[0]
+            for batch in batches
         ])  # fmt: skip
         return [part.readout.of_form(form[part.rows]) for part in parts]
+
+
+def _further(parts: Sequence[Part], count: int) -> dict[str, Array]:
+    """Return the further inputs of a run of so many pictures: of each part, those of its picture; then any."""
+    sizes = [part.rows.stop - part.rows.start for part in parts]
+    sizes[-1] += count - sum(sizes)
+    repeated = [part.request.inputs.repeated(size) for part, size in zip(parts, sizes, strict=True)]
+    return {name: np.concatenate([of_part[name] for of_part in repeated]) for name in repeated[0]}
 
 
 def _through_one_session(running: Iterable[RunningTask[Any]]) -> tuple[bool, list[RunningTask[Any]]]:

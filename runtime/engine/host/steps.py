@@ -259,7 +259,7 @@ class HostSteps:
     def _recipro_cam(self) -> list[Array]:
         """Return the maps by the head alone, without a masked pass."""
         grid = self._activations.shape[1:]
-        scores = self._readout.scores(self._head().answers(self._passes.image, self._readout))
+        scores = self._readout.scores(self._head().answers(self._passes.image, self._readout, self._passes.inputs))
         return [cam_methods.recipro_cam_map(column, grid, self._passes.size) for column in scores.T]
 
     def confidences(self, maps: list[Array]) -> Task[list[float]]:

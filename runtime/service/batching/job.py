@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from fusioncam.errors import DeadlineError, FusionCamError
 from fusioncam.free_size import Size
+from fusioncam.input_values import InputValues
 from fusioncam.kernels.arrays import Array
 from fusioncam.runtime.budget import Budget
 from fusioncam.runtime.engine import Asked, Clock, ExplainRequest, RunningTask
@@ -34,6 +35,7 @@ class Job:
         photo: The photo behind a preprocessed array, for the explanation.
         size: (H, W) of the picture, where that is not the model's own size.
         target: The target in place of a class.
+        inputs: Further inputs of the model.
     """
 
     image: Array
@@ -48,6 +50,7 @@ class Job:
     photo: PreparedPicture | None = None
     size: Size | None = None
     target: Asked = None
+    inputs: InputValues | None = None
 
 
 class PendingJob:
@@ -82,7 +85,8 @@ class PendingJob:
         asked = job.class_index if job.target is None else job.target
         return ExplainRequest(
             job.photo or job.image, [asked], job.methods, job.budget, clock, self.progress, job.verify,
-            progress_maps=job.progress_maps, condition=None if job.condition is None else job.condition.holds,
+            progress_maps=job.progress_maps, inputs=job.inputs,
+            condition=None if job.condition is None else job.condition.holds,
         )  # fmt: skip
 
     def progress(self, done: int, passes: int) -> None:

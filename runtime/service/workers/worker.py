@@ -23,6 +23,7 @@ from fusioncam.runtime.engine import ExplainRequest, SizedPipelines
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.methods import checked_methods
 from fusioncam.runtime.photos.given import Given
+from fusioncam.runtime.picture_inputs import drawn_inputs
 from fusioncam.runtime.service.batching.batcher import Batcher
 from fusioncam.runtime.service.http.app import make_app
 from fusioncam.runtime.service.http.loading import LoadingApp
@@ -89,7 +90,8 @@ def _open_pipeline(config: WorkerConfig, bundle: Path) -> SizedPipelines:
     pixels = rng.integers(0, 256, (*preprocessing.size, preprocessing.channels), np.uint8)
     picture = Given.photo(pixels if preprocessing.takes_photos else pixels.astype(np.float32))
     budget = pipeline.chunk + 4  # one whole run, and the passes of the fusion
-    task = pipeline.task(ExplainRequest(picture, [pipeline.trial], methods, budget))
+    inputs = drawn_inputs(pipeline.manifest)
+    task = pipeline.task(ExplainRequest(picture, [pipeline.trial], methods, budget, inputs=inputs))
     list(pipeline.run([task], methods))
     pipeline.rehearse(methods)
     return explainer.pipelines
