@@ -13,10 +13,11 @@ from fusioncam.export.endings import Make, ModelEnding, find_ending
 from fusioncam.export.gradient import Ops, dims, path
 from fusioncam.export.layers.layout import layouts
 from fusioncam.export.layers.trace import trace
-from fusioncam.export.readers import Reading, by_layout, find_map_ending
+from fusioncam.export.readers import Reading, by_layout, find_map_ending, probable
 from fusioncam.export.reading.image_input import free_names
 from fusioncam.export.reading.load import fold
-from fusioncam.export.reading.shapes import measure
+from fusioncam.export.reading.shapes import feeds_of, measure
+from fusioncam.export.sessions import run
 from fusioncam.export.targets.shapes import infer_shapes
 from fusioncam.forms import CONFIDENCES, SCORES
 from fusioncam.kernels.arrays import Float32Array
@@ -54,15 +55,15 @@ def make_normal_form(
         return model, reading, ending, _set_logits(model, ending.make, reading.name)
     if reading.reader.roles is not None:
         reading = by_layout(reading, layouts(trace(model.graph)).get(model.graph.outputs[0]))
-    ending = _take_off_ending(model, reading)
-    numbers = _read(model, reading)
+    ending = _take_off_ending(model, reading, wanted)
+    numbers = _read(model, reading, ending.make)
     if vectors is not None:
         append_classes(model, vectors)
         reading = replace(reading, task="classify")
     return model, reading, ending, numbers
 
 
-def _take_off_ending(model: ir.Model, reading: Reading) -> ModelEnding:
+def _take_off_ending(model: ir.Model, reading: Reading, wanted: Ending | None) -> ModelEnding:
     """Take off what the model does after the logits of its maps; values and embeddings stay as they are."""
     output = model.graph.outputs[0]
     if reading.task != "segment":
@@ -70,11 +71,12 @@ def _take_off_ending(model: ir.Model, reading: Reading) -> ModelEnding:
     ending = find_map_ending(output, reading.reader.classes_at, reading.argmax)
     model.graph.outputs[:] = [ending.value]
     fold(model)
-    return ending
+    maps = run(model, feeds_of(model, 2))[0]
+    return probable(ending, reading.reader.compute(maps), wanted) if maps.dtype.kind == "f" else ending
 
 
-def _read(model: ir.Model, reading: Reading) -> int:
-    """Append the nodes of the reader, and return how many numbers a picture, or a place of it, has."""
+def _read(model: ir.Model, reading: Reading, make: Make | None) -> int:
+    """Append the nodes of the reader, and those that make logits; return how many numbers a picture or a place has."""
     graph = model.graph
     raw, name = graph.outputs[0], "embedding" if reading.task == "embed" else "logits"
     _refuse_unreadable(graph, raw, reading.name)
@@ -86,6 +88,8 @@ def _read(model: ir.Model, reading: Reading) -> int:
     value = raw if raw.dtype == ir.DataType.FLOAT else op.Cast(raw, to=ir.DataType.FLOAT)
     infer_shapes([*graph][before:])
     value = op.Identity(reading.reader.arrange(op, value))
+    if make is not None:
+        value = make(op, value)
     infer_shapes([*graph][before:])
     numbers = dims(value)[1]
     assert numbers is not None

@@ -1,7 +1,7 @@
 """Readers, which bring the outputs of a model into a normal form: their table, the choice, the function taken off."""
 
 from fusioncam.export.readers.choice import Reading, Request, by_layout, choose_reading, request_of
-from fusioncam.export.readers.closing import find_map_ending
+from fusioncam.export.readers.closing import find_map_ending, probable
 from fusioncam.export.readers.table import READERS, Reader, reader_named
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "by_layout",
     "choose_reading",
     "find_map_ending",
+    "probable",
     "reader_named",
     "request_of",
 ]

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from fusioncam.errors import FusionCamError, ModelError, UsageError
 from fusioncam.export.endings import ranked, refuse_ranks
+from fusioncam.export.endings.tail import before_views
 from fusioncam.export.layers.layout import Layout
 from fusioncam.export.readers.normalised import ends_normalised
 from fusioncam.export.readers.shapes import Shapes, shapes_of
@@ -164,7 +165,7 @@ def _candidates(model: ir.Model, outputs: Mapping[str, ir.Value], name: str | No
     scores = {name: outputs[name]} if name is not None else floats or tensors or outputs
     first_name, first = next(iter(scores.items()))
     cause = ranks.get(first)
-    if cause is not None and cause.op_type != "ArgMax":
+    if cause is not None and (cause.op_type != "ArgMax" or before_views(first).producer() is not cause):
         raise refuse_ranks(first, cause, list(floats))
     if len(scores) == 1 and first.dtype == ir.DataType.STRING:
         raise ModelError(f"output {first_name!r} is text, not scores; cut the graph before the names are looked up")

@@ -10,7 +10,8 @@ from fusioncam.errors import OutputError, UsageError
 from fusioncam.export.triton import configs
 from fusioncam.export.triton.configs import Deployment
 from fusioncam.export.triton.repository import NAME, Model, Written, add, real
-from fusioncam.export.triton.tensors import Interface, Tensor, interface, write_whole
+from fusioncam.export.triton.tensors import TRITON_TYPES, Interface, Tensor, interface, write_whole
+from fusioncam.forms import CONFIDENCES, SCORES
 from fusioncam.manifest import EXPLAIN_GRAPH, MANIFEST, SCORE_GRAPH, SINGLE_GRAPH, Manifest, read_bundle
 
 __all__ = ["FORMS", "KINDS", "Written", "write_repository"]
@@ -115,7 +116,7 @@ def _single(source: _Source, name: str, form: str) -> list[Model]:
             f"{source.bundle} holds no {SINGLE_GRAPH}; export the model again with --single, or use --form bls"
         )
     name = f"{name}_single" if form == "both" else name
-    labels = source.manifest.labels
+    labels = None if source.manifest.form.scored else source.manifest.labels  # of maps, places would get the names
     config = configs.single(name, interface(graph, labels is not None), source.deployment, source.manifest)
     return [Model(name, "single graph", config, labels, {"model.onnx": partial(shutil.copyfile, graph)})]
 
@@ -137,15 +138,19 @@ def _bls(source: _Source, name: str, form: str) -> list[Model]:
 def _front(source: _Source) -> Interface:
     """Return the interface of the Python model, which is that of the service, too."""
     (height, width), classes = source.manifest.preprocessing.size, source.manifest.classes
-    labels = source.manifest.labels is not None
+    form, labels = source.manifest.form, source.manifest.labels is not None
     inputs = (
         Tensor("image", "TYPE_FP32", (-1, *source.manifest.preprocessing.shape), optional=True),
         Tensor("image_bytes", "TYPE_STRING", (-1,), optional=True),
-        Tensor("class_index", "TYPE_INT64", (-1,), optional=True),
+        *(Tensor(t.name, TRITON_TYPES[t.dtype], (-1, *t.shape), optional=True) for t in form.targets),
         Tensor("method", "TYPE_STRING", (-1,), optional=True),
         Tensor("budget", "TYPE_STRING", (-1,), optional=True),
     )
     scores = [Tensor(n, "TYPE_FP32", (-1, classes), labels=labels) for n in ("logits", "probabilities")]
+    if form.scored:
+        scores = [Tensor(n, "TYPE_FP32", (-1,)) for n in (SCORES, CONFIDENCES)]
+        regions = [t for t in form.targets if t.name == "region"]
+        scores += [Tensor("explained_region", "TYPE_FP32", (-1, *t.shape)) for t in regions]
     maps = [Tensor(m, "TYPE_FP32", (-1, height, width)) for m in source.methods]
     of_each = (("class_index", "TYPE_INT64"), ("passes", "TYPE_INT64"), ("flags", "TYPE_STRING"))
     return Interface(inputs, (*maps, *scores, *(Tensor(n, t, (-1,)) for n, t in of_each)))

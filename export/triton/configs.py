@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from fusioncam.export.triton.prototext import Message, Word
-from fusioncam.export.triton.tensors import Interface
+from fusioncam.export.triton.tensors import Interface, Tensor
 from fusioncam.manifest import CHUNK, GPU_CHUNK, Manifest
 
 QUEUE_DELAY = 500  # microseconds that a chunk which is not full waits for others: little beside the passes it saves
@@ -60,7 +60,18 @@ def explain(name: str, of: Interface, deployment: Deployment, manifest: Manifest
 
 def score(name: str, of: Interface, deployment: Deployment, manifest: Manifest) -> Message:
     """Return the configuration of the masked passes."""
-    chunk, of = deployment.chunk, of.within_batch
+    chunk = deployment.chunk
+    if manifest.form.scored:
+        return [
+            *_head(name, "onnxruntime"),
+            "A chunk per request: targets have an axis of their own, so Triton cannot put requests together.",
+            ("max_batch_size", 0),
+            *_tensors(of),
+            *_instances(deployment.kind, 1),
+            *_onnxruntime(deployment, manifest, of.within_batch, chunk),
+            *(_warmup(of, 0, size) for size in (1, chunk)),
+        ]
+    of = of.within_batch
     return [
         *_head(name, "onnxruntime"),
         ("max_batch_size", chunk),
@@ -146,7 +157,7 @@ def _accelerators(deployment: Deployment, manifest: Manifest, batched: Interface
         if batched is not None:
             # One engine for every batch: otherwise it is built again, for a minute, whenever a larger batch comes.
             shapes = {
-                end: ",".join(f"{t.name}:{'x'.join(map(str, (size, *t.dims)))}" for t in batched.inputs)
+                end: ",".join(_shape(t, size if t.name == "image" else 1) for t in batched.inputs)
                 for end, size in (("min", 1), ("opt", most), ("max", most))
             }
             options |= {f"trt_profile_{end}_shapes": shape for end, shape in shapes.items()}
@@ -160,15 +171,27 @@ def _accelerators(deployment: Deployment, manifest: Manifest, batched: Interface
 _CACHE = {"enable": "true", "path": ENGINES}
 
 
+def _shape(tensor: Tensor, rows: int) -> str:
+    """Return the shape of so many rows of an input, as TensorRT's profiles have it."""
+    return f"{tensor.name}:{'x'.join(map(str, (rows, *tensor.dims)))}"
+
+
 def _options(values: dict[str, str]) -> Message:
     return [("parameters", [("key", k), ("value", v)]) for k, v in values.items()]
 
 
-def _warmup(of: Interface, batch: int) -> tuple[str, Message]:
-    """Return a request of zeros: the random bits that Triton offers, too, could be NaN, or no class."""
+def _warmup(of: Interface, batch: int, pictures: int = 1) -> tuple[str, Message]:
+    """Return a request of zeros: the random bits that Triton offers, too, could be NaN, or no class.
+
+    Args:
+        of: The inputs.
+        batch: The size of Triton's batch; 0 for a model without.
+        pictures: The number of pictures where the first axis of `image` is free.
+    """
     inputs: Message = []
     for t in of.inputs:
-        dims = tuple(1 if d < 0 else d for d in t.dims)
+        free = pictures if t.name == "image" else 1
+        dims = tuple(free if d < 0 else d for d in t.dims)
         value: Message = [("data_type", Word(t.type)), ("dims", dims), ("zero_data", True)]
         inputs.append(("inputs", [("key", t.name), ("value", value)]))
-    return "model_warmup", [("name", f"zeros-{batch or 1}"), ("batch_size", batch), *inputs]
+    return "model_warmup", [("name", f"zeros-{batch or pictures}"), ("batch_size", batch), *inputs]

@@ -9,6 +9,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,28 @@ import numpy as np
 import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
 
 from fusioncam.errors import DeadlineTooShortError, FusionCamError, ImageError, UsageError
+from fusioncam.forms import CONFIDENCES, SCORES
 from fusioncam.kernels.reference import probabilities
 from fusioncam.manifest import read_manifest
 from fusioncam.runtime.engine import ExplainRequest, PassRequest, Pipeline
 from fusioncam.runtime.engine.checks import refuse_nan
-from fusioncam.runtime.engine.host.engine import PARTS, HostEngine
+from fusioncam.runtime.engine.host.engine import HostEngine
 from fusioncam.runtime.engine.host.scorer import Scorer
 from fusioncam.runtime.engine.pace import Pace
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.methods import checked_for
 from fusioncam.runtime.service.protocol.request_parser import default_method, parse_request, prepared_pictures
+from fusioncam.runtime.targets.given import given_targets
+from fusioncam.runtime.targets.resolved import ResolvedTarget
+from fusioncam.runtime.targets.sight import Sight
+from fusioncam.runtime.targets.tasks import checked_target, resolve
 
 PICTURES, CHUNKS = 2, 2  # of a request, and of a picture, that are in flight: bounds the memory
-FIGURES = ("logits", "probabilities", "class_index", "passes", "flags")  # outputs that are no maps
+# Outputs that are no maps.
+FIGURES = (
+    *("logits", "probabilities", SCORES, CONFIDENCES, "explained_region"),
+    *("class_index", "passes", "flags"),
+)
 TYPES = {"TYPE_FP32": np.float32, "TYPE_FP16": np.float16}
 
 
@@ -85,10 +95,13 @@ class TritonPythonModel:
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
         self._chunk, self._dtype = int(parameters["chunk"]), TYPES[parameters["pictures"]]
         self._pace = Pace(self._chunk, padded=True)  # of all requests: each has an engine of its own
-        self._shape = self.manifest.preprocessing.shape
-        self._explain = RepositoryModel(f"{name}_explain", version, PARTS if self.manifest.gradient else PARTS[:2])
-        self._score = RepositoryModel(f"{name}_score", version, ["logits"])
-        self._exact = RepositoryModel(f"{name}_explain", version, ["logits"])  # for exact passes, see `PassRequest`
+        self._shape, form = self.manifest.preprocessing.shape, self.manifest.form
+        scored = [SCORES, CONFIDENCES] if form.scored else [form.output.name]
+        evidence = ["activations", *["gradients"] * self.manifest.gradient]
+        self._explain = RepositoryModel(f"{name}_explain", version, [*scored, *evidence])
+        self._read = RepositoryModel(f"{name}_explain", version, [form.output.name])  # without the gradient's target
+        self._score = RepositoryModel(f"{name}_score", version, scored)
+        self._exact = RepositoryModel(f"{name}_explain", version, scored)  # for exact passes, see `PassRequest`
 
     async def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Return a response for each request."""
@@ -113,6 +126,9 @@ class TritonPythonModel:
         inputs = {t.name(): t.as_numpy() for t in request.inputs()}
         texts = {n: [_text(v) for v in inputs[n].ravel()] for n in ("method", "budget") if n in inputs}
         flat = {n: values.ravel() for n, values in inputs.items() if n in ("class_index", "image_bytes")}
+        tensors = {
+            t.name: inputs[t.name] for t in self.manifest.form.targets if t.name in inputs and t.name not in flat
+        }
         parsed = parse_request(flat | texts, json.loads(request.parameters() or "{}"))
         pictures = list(prepared_pictures(inputs | flat, self.manifest.preprocessing))
         if not pictures:
@@ -120,7 +136,8 @@ class TritonPythonModel:
         classes = parsed.classes(len(pictures), self.manifest.classes)
         named = self._methods([m.strip() for m in parsed.methods if m.strip()], request.requested_output_names())
         methods = checked_for(named, [self.manifest], parsed.budget) if named else ()
-        return [ExplainRequest(x, [c], methods, parsed.budget) for x, c in zip(pictures, classes, strict=True)]
+        targets = given_targets(self.manifest, classes, tensors, len(pictures))
+        return [ExplainRequest(x, [t], methods, parsed.budget) for x, t in zip(pictures, targets, strict=True)]
 
     def _methods(self, methods: list[str], outputs: Iterable[str]) -> list[str]:
         """Return the methods that are named, and those among the requested outputs, unless all are requested."""
@@ -134,11 +151,14 @@ class TritonPythonModel:
         return methods or [default_method(self.methods)]
 
     async def _explanation(self, explain: ExplainRequest, request: Any) -> Explanation:
-        feeds = {"image": np.asarray(explain.x)[None], "class_index": np.array(explain.targets, np.int64)}
+        image = {"image": np.asarray(explain.x)[None]}
+        target = await self._target(explain, image)
+        feeds = image | {name: tensor[None] for name, tensor in target.tensors.items()}
         evidence = FinishedSession(self._explain.read(await self._explain.send(feeds)))
         # Of the scorer only the size of its chunks is of use: they are sent by `_pass`, several at a time.
         scorer = Scorer(evidence, self._shape, self._chunk, pad=True)
-        task = Pipeline([self.manifest], [HostEngine(self.manifest, evidence, scorer, pace=self._pace)]).task(explain)
+        engine = HostEngine(self.manifest, evidence, scorer, pace=self._pace)
+        task = Pipeline([self.manifest], [engine]).task(replace(explain, targets=[target]))
         try:
             while True:
                 await self._pass(next(task), request)
@@ -148,10 +168,22 @@ class TritonPythonModel:
         finally:
             task.close()
 
+    async def _target(self, explain: ExplainRequest, image: dict[str, Any]) -> ResolvedTarget:
+        """Return the target of a request, resolved for its picture: a region may be where a class wins."""
+        form, found = self.manifest.form, {}
+        if form.kind == "maps":
+            found = self._read.read(await self._read.send({**image, **form.placeholders(1)}))
+        read = lambda _: found[form.output.name][0]  # noqa: E731 - of this picture: no reference is a picture
+        assert not callable(explain.targets)
+        (asked,) = explain.targets
+        sight = Sight(self.manifest, image["image"][0], None, read)
+        return resolve(checked_target(self.manifest, asked), sight)
+
     async def _pass(self, passes: PassRequest, request: Any) -> None:
         """Send chunks as they are made, up to `CHUNKS` at a time, for NAME_score to batch."""
         begun = time.perf_counter()
         model, dtype = (self._exact, np.float32) if passes.exact else (self._score, self._dtype)
+        target = passes.readout.tensors
         sent: deque[tuple[int, Any]] = deque()
         for start in range(0, passes.count, self._chunk):
             rows = np.empty((min(self._chunk, passes.count - start), *self._shape), dtype)
@@ -159,9 +191,10 @@ class TritonPythonModel:
                 passes.fill(start, start + len(rows), rows)
             if request.is_cancelled():
                 raise CancelledError
-            feeds: dict[str, Any] = {"image": rows}
-            if passes.exact:
-                feeds["class_index"] = np.full(len(rows), -1, np.int64)
+            feeds: dict[str, Any] = {"image": rows, **target}
+            if passes.exact:  # the explain graph has a target for each row
+                one = target or self.manifest.form.placeholders(1)
+                feeds |= {name: np.repeat(tensor, len(rows), axis=0) for name, tensor in one.items()}
             sent.append((start, model.send(feeds)))
             if len(sent) == CHUNKS:
                 await self._take(passes, model, *sent.popleft())
@@ -171,20 +204,32 @@ class TritonPythonModel:
         passes.clock.resume()
 
     async def _take(self, passes: PassRequest, model: RepositoryModel, start: int, response: Any) -> None:
-        logits = model.read(await response)["logits"]
-        refuse_nan(logits, "logits")
-        passes.take(start, logits)
+        found = model.read(await response)
+        outputs = [found[name] for name in passes.readout.outputs]
+        refuse_nan(outputs[0], passes.readout.outputs[0])
+        passes.take(start, passes.readout.answers(outputs))
 
     def _response(self, explanations: Sequence[Explanation], outputs: Collection[str]) -> Any:
-        logits = np.stack([np.asarray(e.logits, np.float32) for e in explanations])
         arrays = {m: np.stack([e.maps[m] for e in explanations]).astype(np.float32) for m in explanations[0].maps} | {
-            "logits": logits,
-            "probabilities": probabilities(logits, self.manifest.ending).astype(np.float32),
             "class_index": np.array([e.class_index for e in explanations], np.int64),
             "passes": np.array([e.passes.run for e in explanations], np.int64),
             "flags": np.array([",".join(e.flags).encode() for e in explanations], object),
+            **(self._scores if self.manifest.form.scored else self._logits)(explanations),
         }
         return pb_utils.InferenceResponse([pb_utils.Tensor(n, a) for n, a in arrays.items() if n in outputs])
+
+    def _logits(self, explanations: Sequence[Explanation]) -> dict[str, Any]:
+        logits = np.stack([np.asarray(e.logits, np.float32) for e in explanations])
+        chances = probabilities(logits, self.manifest.ending)
+        return {"logits": logits, "probabilities": chances.astype(np.float32)}
+
+    def _scores(self, explanations: Sequence[Explanation]) -> dict[str, Any]:
+        regions = [e.target.region for e in explanations if e.target is not None and e.target.region is not None]
+        return {
+            SCORES: np.array([e.score for e in explanations], np.float32),
+            CONFIDENCES: np.array([e.probability for e in explanations], np.float32),
+            **({"explained_region": np.stack(regions)} if regions else {}),
+        }
 
 
 def _text(value: bytes | str) -> str:

@@ -14,7 +14,9 @@ TYPES: dict[int, str] = {
     TensorProto.FLOAT: "TYPE_FP32",
     TensorProto.FLOAT16: "TYPE_FP16",
     TensorProto.INT64: "TYPE_INT64",
+    TensorProto.BOOL: "TYPE_BOOL",
 }
+TRITON_TYPES = {"float32": "TYPE_FP32", "int64": "TYPE_INT64", "bool": "TYPE_BOOL"}  # by NumPy's names
 LARGEST = (1 << 31) - 1  # bytes of a protobuf message
 
 

@@ -32,7 +32,6 @@ from fusioncam.runtime.commands.options import (
 
 if TYPE_CHECKING:
     from fusioncam.runtime.picture import DrawOptions
-    from fusioncam.runtime.tables import Kind
 
 Images = Annotated[
     list[str],
@@ -48,10 +47,32 @@ Classes = Annotated[
         "--class",
         "-c",
         metavar="CLASS",
-        help="Class number or name, by default the top one; may be given several times.",
+        help="Class number or name, by default the top one, or those a segmenter finds; may be given several times.",
         autocompletion=class_names,
     ),
 ]
+Region = Annotated[
+    list[str] | None,
+    Option(
+        metavar="MASK",
+        help="Explain the class over a mask of the photo's size (not zero is inside): a picture or .npy.",
+    ),
+]
+Point = Annotated[
+    tuple[float, float] | None,
+    Option(metavar="X Y", help="Explain the part of a class that holds this pixel of the photo."),
+]
+Peak = Annotated[
+    bool, Option("--peak", help="A region, or a map of values, counts by its largest value, not its mean.")
+]
+Like = Annotated[
+    list[str] | None,
+    Option(metavar="OTHER", help="Explain why the picture is like another one, or like the vector in a .npy file."),
+]
+Value = Annotated[
+    list[int] | None, Option(metavar="N", help="Explain value N of a regression, or map N of values, from 0 on.")
+]
+Down = Annotated[bool, Option("--down", help="With --value: what lowers it, in place of what raises it.")]
 Versus = Annotated[
     str | None,
     Option(
@@ -96,44 +117,20 @@ Resolution = Annotated[str, choice("Size of the arrays in STEM.npz: model | phot
 
 
 def explain(
-    bundle: Bundle,
-    images: Images,
-    out: Out = Path("out"),
-    recursive: Recursive = False,
-    null: Null = False,
+    bundle: Bundle, images: Images, out: Out = Path("out"), recursive: Recursive = False, null: Null = False,
     resume: Resume = False,
-    classes: Classes = None,
-    versus: Versus = None,
-    most_probable: MostProbable = None,
-    above: Above = None,
-    methods: Methods = None,
-    budget: Budget = "exact",
-    smooth: Smooth = "",
-    also: Also = None,
-    size: InputSize = None,
+    classes: Classes = None, region: Region = None, point: Point = None, peak: Peak = False, like: Like = None,
+    value: Value = None, down: Down = False,
+    versus: Versus = None, most_probable: MostProbable = None, above: Above = None,
+    methods: Methods = None, budget: Budget = "exact", smooth: Smooth = "", also: Also = None, size: InputSize = None,
     inputs: PictureInputs = None,
     verify: Verify = False,
-    engine: EngineName = "local",
-    workers: Workers = 1,
-    ray_address: RayAddress = None,
-    providers: Providers = "cpu",
-    allow_cpu: AllowCpu = False,
-    chunk: Chunk = None,
-    threads: Threads = None,
-    style: Style = "heat",
-    top: Top = None,
-    colormap: Colormap = None,
-    opacity: Opacity = 0.7,
-    bands: Bands = None,
-    panel: Panel = True,
-    separate: Separate = False,
-    resolution: Resolution = "model",
-    table: Table = None,
-    memory_limit: MemoryLimit = None,
-    json: Json = False,
-    jsonl: JsonLines = False,
-    quiet: Quiet = False,
-) -> int:
+    engine: EngineName = "local", workers: Workers = 1, ray_address: RayAddress = None,
+    providers: Providers = "cpu", allow_cpu: AllowCpu = False, chunk: Chunk = None, threads: Threads = None,
+    style: Style = "heat", top: Top = None, colormap: Colormap = None, opacity: Opacity = 0.7, bands: Bands = None,
+    panel: Panel = True, separate: Separate = False, resolution: Resolution = "model", table: Table = None,
+    memory_limit: MemoryLimit = None, json: Json = False, jsonl: JsonLines = False, quiet: Quiet = False,
+) -> int:  # fmt: skip
     """Explain pictures: writes STEM.npz (maps), STEM.png (panel) and STEM.json for each.
 
     The results of a folder have its subfolders. A picture that cannot be explained is reported, and the others go on.
@@ -142,8 +139,10 @@ def explain(
     from fusioncam.runtime.budget import parse_budget
     from fusioncam.runtime.commands.explaining import Pictures, Run
     from fusioncam.runtime.commands.explanation_output import Report
-    from fusioncam.runtime.results.class_selection import ClassSelection
     from fusioncam.runtime.results.making import MakingConfig, OutputOptions
+    from fusioncam.runtime.results.named_targets import NamedTargets
+    from fusioncam.runtime.results.target_selection import TargetSelection
+    from fusioncam.runtime.tables import checked_kind
 
     output = OutputOptions(_drawing(style, top, colormap, opacity, versus, verify), resolution, separate, panel)
     config = MakingConfig(
@@ -151,17 +150,12 @@ def explain(
         verify=verify, output=output, providers=parts(providers), chunk=chunk, threads=threads, allow_cpu=allow_cpu,
         size=size_of(size, PHOTO), bands=bands_of(bands), inputs=given_inputs(inputs),
     )  # fmt: skip
-    select = partial(ClassSelection.of, classes=classes or (), versus=versus, top=most_probable, above=above)
-    kind, cluster = _kind(table), checked_cluster(engine, workers, ray_address)
+    points = () if point is None else (point,)
+    named = NamedTargets(classes or (), region or (), points, peak, like or (), value or (), down)
+    select = partial(TargetSelection.of, named=named, versus=versus, top=most_probable, above=above)
+    kind, cluster = None if table is None else checked_kind(table), checked_cluster(engine, workers, ray_address)
     run = Run(config, select, Pictures(images, recursive, null), out, resume, kind, cluster, quiet, methods)
     return run.report_to(Report(_form(json, jsonl), quiet, above))
-
-
-def _kind(table: str | None) -> "Kind | None":
-    """Return the kind of the table; raise UsageError where there is none of the name."""
-    from fusioncam.runtime.tables import checked_kind
-
-    return None if table is None else checked_kind(table)
 
 
 def _form(json: bool, jsonl: bool) -> str:

@@ -21,12 +21,12 @@ from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.photos.formats.nifti import SUFFIXES
 from fusioncam.runtime.photos.sources.names import PhotoFiles, check_names, names_in
 from fusioncam.runtime.photos.sources.photo_file import PhotoFile
-from fusioncam.runtime.results.class_selection import ClassSelection
 from fusioncam.runtime.results.folder import ResultFolder
 from fusioncam.runtime.results.making import MakingConfig, ResultMaker, open_packed
 from fusioncam.runtime.results.run import Results, explain_photos
 from fusioncam.runtime.results.settings import settings_of
 from fusioncam.runtime.results.table import ResultTable
+from fusioncam.runtime.results.target_selection import TargetSelection
 from fusioncam.runtime.tables import Kind
 from fusioncam.runtime.with_ray import with_ray
 
@@ -93,7 +93,7 @@ class Run:
     """
 
     config: MakingConfig
-    select: Callable[[Manifest], ClassSelection]
+    select: Callable[[Manifest], TargetSelection]
     pictures: Pictures
     out: Path
     resume: bool = False

@@ -7,7 +7,7 @@ from fusioncam.output import count
 from fusioncam.runtime.commands import console
 from fusioncam.runtime.explanation import flag_text
 from fusioncam.runtime.results.earlier import Record
-from fusioncam.runtime.results.making import ClassResult
+from fusioncam.runtime.results.making import TargetResult
 from fusioncam.runtime.results.run import Outcome
 
 FORMS = ("text", "json", "jsonl")
@@ -51,8 +51,8 @@ class Report:
         elif self._form == "jsonl":
             console.say_json_line(_line_of(outcome))
         elif outcome.result is not None:
-            for of_class, record in zip(outcome.result.classes, outcome.records, strict=True):
-                console.say(_text(outcome.photo.title, of_class, record))
+            for of_target, record in zip(outcome.result.targets, outcome.records, strict=True):
+                console.say(_text(outcome.photo.title, of_target, record))
 
     def end(self, skipped: int, unsearched: int) -> int:
         """Print what is left to say, and return the exit status.
@@ -90,12 +90,12 @@ def _line_of(outcome: Outcome) -> dict[str, Any]:
     return image | {"explanations": outcome.records, "kept": outcome.result is None}
 
 
-def _text(title: str, of_class: ClassResult, record: Record) -> str:
+def _text(title: str, of_target: TargetResult, record: Record) -> str:
     passes, seconds = record["passes"], sum(record["timing_seconds"].values())
     error = f" (estimated error {passes['error']:.2g})" if passes["error"] else ""
     flags = "".join(f"; {flag_text(flag)}" for flag in record["flags"] if flag != "assumed_preprocessing")
-    verdict = f"\n  {of_class.verdict}" if of_class.verdict else ""
+    verdict = f"\n  {of_target.verdict}" if of_target.verdict else ""
     return (
-        f"{title}: {of_class.headline}, {passes['run']} passes for {passes['channels']} channels{error}, "
+        f"{title}: {of_target.headline}, {passes['run']} passes for {passes['channels']} channels{error}, "
         f"{seconds:.1f} s -> {record.get('picture', record['maps'])}{flags}{verdict}"
     )

@@ -3,7 +3,6 @@
 import numpy as np
 
 from fusioncam.errors import ImageError
-from fusioncam.free_size import sides
 from fusioncam.kernels.arrays import Array, Float32Array, Size
 from fusioncam.manifest import PLACES
 from fusioncam.preprocessing import Preprocessing
@@ -25,21 +24,13 @@ def field_of(array: Array, preprocessing: Preprocessing, name: str | None = None
         (L, C) or (D, H, W, C) float32.
 
     Raises:
-        ImageError: The array has another shape, or a size that is not resized; it does not say which axis holds the
-            channels, or holds no finite numbers.
+        ImageError: The array has another shape, does not say which axis holds the channels, or holds no finite numbers.
     """
     called = f"{name} holds {described(array)}" if name else f"cannot explain {described(array)}"
     if array.dtype.kind not in KINDS or not array.size:
         raise ImageError(f"{called}: {_wanted(preprocessing)}")
-    with_channels = _channels_last(array, preprocessing, called)
-    size = with_channels.shape[:-1]
-    if preprocessing.resize == "none" and size != preprocessing.size:
-        raise ImageError(
-            f"{called}, and the model takes {preprocessing.kind} of {sides(preprocessing.size)} only: cut or resample "
-            "it first, or export the model with --resize squash"
-        )
     with np.errstate(over="ignore"):
-        values = np.ascontiguousarray(with_channels, np.float32)
+        values = np.ascontiguousarray(_channels_last(array, preprocessing, called), np.float32)
     if not np.isfinite(values).all():
         raise ImageError(f"{name or 'the array'} holds NaN or infinity: fill them first, as numpy.nan_to_num does")
     return values

@@ -7,7 +7,8 @@ from typing import NamedTuple, TypeVar
 import cv2
 import numpy as np
 
-from fusioncam.errors import UsageError
+from fusioncam.errors import ImageError, UsageError
+from fusioncam.free_size import sides
 from fusioncam.kernels.arrays import Array, Float32Array, Float64Array, Int64Array, Size, UInt8Array
 from fusioncam.kernels.reference import Taps, interpolate, upsample
 from fusioncam.manifest import Preprocessing
@@ -161,8 +162,16 @@ def display_image(photo: Numbers, preprocessing: Preprocessing) -> Numbers:
     Returns:
         (H, W, C) of the same type with (H, W) = `preprocessing.size`, channels in the photo's order; only uint8 is
         rounded.
+
+    Raises:
+        ImageError: A signal or a volume has another size, and is not resized.
     """
     if len(preprocessing.size) != 2:
+        if preprocessing.resize == "none" and photo.shape[:-1] != preprocessing.size:
+            raise ImageError(
+                f"an array of {sides(photo.shape[:-1])} was given, and the model takes {preprocessing.kind} of "
+                f"{sides(preprocessing.size)} only: cut or resample it first, or export the model with --resize squash"
+            )
         return resized(photo, preprocessing.size, preprocessing.interpolation)
     if photo.dtype != np.uint8 and photo.shape[2] > 1:
         bands = (display_image(photo[..., c, None], preprocessing) for c in range(photo.shape[2]))

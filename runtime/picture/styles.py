@@ -128,9 +128,15 @@ def overlay(
         (H, W, 3) uint8 RGB.
 
     Raises:
-        UsageError: There is no such colour map, opacity, style or share.
+        UsageError: There is no such colour map, opacity, style or share, or the photo has not three channels.
     """
     options = DrawOptions(colormap, opacity, style, top)
+    if photo.ndim != 3 or photo.shape[2] != 3:
+        shape = " x ".join(map(str, photo.shape))
+        raise UsageError(
+            f"an overlay needs a photo (H, W, 3), not one of {shape}: choose three bands, as Explainer(bands=...), "
+            "--bands and photo[..., [3, 2, 1]] do"
+        )
     line = max(math.sqrt(saliency.size) / LINES, THINNEST)
     pen = _Pen(color_table(colormap), float(options.opacity), float(options.top), line)
     value = np.nan_to_num(saliency.astype(np.float32, copy=False)).clip(0, 1)

@@ -27,19 +27,19 @@ class EarlierResults:
     Args:
         folder: The folder, which may be missing.
         endings: Endings of the names of a result's files, by their content.
-        several: Whether a class number follows the stem.
+        several: Whether the name of a target follows the stem, see `ResolvedTarget.slug`.
     """
 
     def __init__(self, folder: Path, endings: Sequence[str], several: bool) -> None:
         self._folder, self._several = folder, several
         self._endings = [ending for ending in endings if ending != ".json"]
         alike = "|".join(map(re.escape, endings))
-        self._of_class = re.compile(rf"(.+)-(\d+)(?:{alike})", re.DOTALL)
+        self._of_target = re.compile(rf"(.+)-(\d+(?:_\w+)?|(?:like|value)_\w+)(?:{alike})", re.DOTALL)
         # The listing of one folder is kept: photos come folder by folder.
-        self._classes_in = lru_cache(maxsize=1)(self._list_classes)
+        self._targets_in = lru_cache(maxsize=1)(self._list_targets)
 
     def stems(self, stem: str) -> list[str]:
-        """Return the stems of the files that results of a photo may have: with several classes, those that are there.
+        """Return the stems of the files that results of a photo may have: with several targets, those that are there.
 
         Args:
             stem: That of the photo.
@@ -47,7 +47,7 @@ class EarlierResults:
         if not self._several:
             return [stem]
         parent, _, name = stem.rpartition("/")
-        return [f"{stem}-{c}" for c in sorted(self._classes_in(parent).get(name, ()))]
+        return [f"{stem}-{target}" for target in sorted(self._targets_in(parent).get(name, ()), key=_in_order)]
 
     def record(self, stem: str) -> Record | None:
         """Return the record of a result, or None where there is none, or a file that is no record."""
@@ -64,8 +64,8 @@ class EarlierResults:
         others = [record for record in records if record is not None and record.get("image") != photo.shown_name]
         return bool(others) and photo.fingerprint() not in {record.get("fingerprint") for record in others}
 
-    def kept(self, photo: PhotoFile, stem: str, settings: dict[str, Any]) -> list[Record] | None:
-        """Return the records of a photo, or None where they are not all there, or the photo has changed since.
+    def kept(self, photo: PhotoFile, stem: str, settings: dict[str, Any]) -> dict[str, Record] | None:
+        """Return the records of a photo by their targets; None where some are missing, or the photo has changed since.
 
         Raises:
             UsageError: They were made with other settings.
@@ -80,12 +80,12 @@ class EarlierResults:
                     f"({changed_settings(record.get('settings'), settings)}); choose another folder with -o, or "
                     "leave out --resume to make all results again"
                 )
-        of_class = {record["class_index"]: record for known, record in found.items() if self._is_whole(known)}
-        if not of_class:
+        whole = {known[len(stem) + 1 :]: record for known, record in found.items() if self._is_whole(known)}
+        if not whole:
             return None
-        explained: Any = next(iter(of_class.values())).get("explained", [*of_class])
-        is_all = isinstance(explained, list) and explained and all(c in [*of_class] for c in explained)
-        return [of_class[c] for c in explained] if is_all else None
+        explained: Any = next(iter(whole.values())).get("explained", [*whole])
+        is_all = isinstance(explained, list) and explained and all(str(target) in whole for target in explained)
+        return {str(target): whole[str(target)] for target in explained} if is_all else None
 
     def _is_whole(self, stem: str) -> bool:
         """Return whether all files of a result are whole: the record appears first, and a process may be killed then.
@@ -94,14 +94,20 @@ class EarlierResults:
         """
         return all(_is_complete(self._folder / f"{stem}{ending}") for ending in self._endings)
 
-    def _list_classes(self, parent: str) -> dict[str, set[int]]:
-        """Return the class numbers behind each stem in a folder, whatever file has them."""
-        found: dict[str, set[int]] = {}
+    def _list_targets(self, parent: str) -> dict[str, set[str]]:
+        """Return the names of targets behind each stem in a folder, whatever file has them."""
+        found: dict[str, set[str]] = {}
         folder = self._folder / parent
         for entry in os.scandir(folder) if folder.is_dir() else ():
-            if name := self._of_class.fullmatch(entry.name):
-                found.setdefault(name[1], set()).add(int(name[2]))
+            if name := self._of_target.fullmatch(entry.name):
+                found.setdefault(name[1], set()).add(name[2])
         return found
+
+
+def _in_order(target: str) -> tuple[int, str]:
+    """Return what names of targets are sorted by: classes by their number."""
+    number = re.match(r"\d+", target)
+    return int(number[0]) if number else -1, target
 
 
 def _is_complete(file: Path) -> bool:

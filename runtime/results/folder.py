@@ -10,7 +10,7 @@ from fusioncam.manifest import MANIFEST
 from fusioncam.output import Content, json_bytes, prepare_folder, write_together
 from fusioncam.runtime.photos.sources.photo_file import PhotoFile
 from fusioncam.runtime.results.earlier import EarlierResults, Record
-from fusioncam.runtime.results.making import NIFTI, ClassResult, PhotoResult
+from fusioncam.runtime.results.making import NIFTI, PhotoResult, TargetResult
 from fusioncam.runtime.results.names import ResultNames
 
 
@@ -21,7 +21,7 @@ class ResultFolder:
         folder: Made where it is missing; a new one that stays empty is removed.
         endings: Endings of the names of a result's files, by their content, see `OutputOptions.endings`.
         settings: All that decides the results, see `settings_of`.
-        several: Whether a photo may have several results, so that a class number follows the stem.
+        several: Whether a photo may have several results, so that the name of a target follows the stem.
         resume: Whether what an earlier run has made is kept.
 
     Raises:
@@ -77,9 +77,10 @@ class ResultFolder:
         """
         if not self._resume:
             return None
-        records = self._earlier.kept(photo, stem, self._settings)
+        if (records := self._earlier.kept(photo, stem, self._settings)) is None:
+            return None
         # The folders of photos and results may have other names than in the earlier run.
-        return records and [record | self._names_in(record["class_index"], photo, stem) for record in records]
+        return [record | self._names_in(name, photo, stem) for name, record in records.items()]
 
     def save(self, result: PhotoResult, stem: str) -> list[Record]:
         """Write the files of a photo, all or none, and return the records that STEM.json holds.
@@ -87,11 +88,11 @@ class ResultFolder:
         Raises:
             OutputError: A file cannot be written.
         """
-        explained = [of_class.class_index for of_class in result.classes]
-        records = [self._record(result, of_class, stem, explained) for of_class in result.classes]
+        explained = [int(r.name) if r.name.isdecimal() else r.name for r in result.targets]
+        records = [self._record(result, of_target, stem, explained) for of_target in result.targets]
         if records:
             prepare_folder((self.folder / stem).parent)
-        write_together(self._contents(result.classes, records, stem))
+        write_together(self._contents(result.targets, records, stem))
         return records
 
     def _refuse_overwriting(self, photo: PhotoFile, stem: str, inputs: set[str]) -> None:
@@ -106,19 +107,21 @@ class ResultFolder:
                     "move it away, or choose another folder with -o"
                 )
 
-    def _record(self, result: PhotoResult, of_class: ClassResult, stem: str, explained: Sequence[int]) -> Record:
+    def _record(
+        self, result: PhotoResult, of_target: TargetResult, stem: str, explained: Sequence[int | str]
+    ) -> Record:
         return {
-            **self._names_in(of_class.class_index, result.photo, stem),
+            **self._names_in(of_target.name, result.photo, stem),
             "resolution": self._settings["resolution"],
-            **{key: value for key, value in of_class.summary.items() if key != "image"},
+            **{key: value for key, value in of_target.summary.items() if key != "image"},
             **({"explained": explained} if self._several else {}),
             "fingerprint": result.fingerprint,
             "settings": self._settings,
         }
 
-    def _names_in(self, class_index: int, photo: PhotoFile, stem: str) -> Record:
+    def _names_in(self, name: str, photo: PhotoFile, stem: str) -> Record:
         """Return the names of files that a record has."""
-        files = {kind: str(file) for kind, file in self._files(self._of_class(stem, class_index)).items()}
+        files = {kind: str(file) for kind, file in self._files(self._of_target(stem, name)).items()}
         separate = {kind: file for kind, file in files.items() if kind not in ("npz", "json", "png")}
         volumes = {kind.removesuffix(NIFTI): separate.pop(kind) for kind in [*separate] if kind.endswith(NIFTI)}
         return {
@@ -130,18 +133,18 @@ class ResultFolder:
         }
 
     def _contents(
-        self, classes: Sequence[ClassResult], records: Sequence[Record], stem: str
+        self, targets: Sequence[TargetResult], records: Sequence[Record], stem: str
     ) -> Iterator[tuple[Path, Content]]:
         """Yield the files of a photo in their order: records first, which tell whose the others are."""
-        files = [self._files(self._of_class(stem, of_class.class_index)) for of_class in classes]
+        files = [self._files(self._of_target(stem, of_target.name)) for of_target in targets]
         for of_files, record in zip(files, records, strict=True):
             yield of_files["json"], json_bytes(record)
-        for of_files, of_class in zip(files, classes, strict=True):
-            for kind, content in of_class.contents.items():
+        for of_files, of_target in zip(files, targets, strict=True):
+            for kind, content in of_target.contents.items():
                 yield of_files[kind], content
 
-    def _of_class(self, stem: str, class_index: int) -> str:
-        return f"{stem}-{class_index}" if self._several else stem
+    def _of_target(self, stem: str, name: str) -> str:
+        return f"{stem}-{name}" if self._several else stem
 
     def _files(self, stem: str) -> dict[str, Path]:
         return {kind: self.folder / f"{stem}{ending}" for kind, ending in self._endings.items()}

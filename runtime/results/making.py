@@ -27,8 +27,8 @@ from fusioncam.runtime.picture import DrawOptions
 from fusioncam.runtime.picture_inputs import given_rows
 from fusioncam.runtime.providers.spec import Provider
 from fusioncam.runtime.result_pictures import map_on_photo
-from fusioncam.runtime.results.class_selection import TOP_CLASS, ClassSelection
 from fusioncam.runtime.results.names import safe_name
+from fusioncam.runtime.results.target_selection import TOP_CLASS, TargetSelection, file_names
 from fusioncam.runtime.sessions.native_stderr import native_stderr
 
 RESOLUTIONS = ("model", "photo")
@@ -79,7 +79,7 @@ class MakingConfig:
         methods: See `Explainer`.
         budget: See `Explainer`.
         smooth: See `Explainer`.
-        selection: The classes to explain.
+        selection: The targets to explain.
         verify: Whether maps get a verdict.
         output: The files to write.
         providers: See `Explainer`.
@@ -95,7 +95,7 @@ class MakingConfig:
     methods: Sequence[str] | None = None
     budget: Budget = "exact"
     smooth: Sequence[str] = ()
-    selection: ClassSelection = TOP_CLASS
+    selection: TargetSelection = TOP_CLASS
     verify: bool = False
     output: OutputOptions = OutputOptions()
     providers: Sequence[Provider] | None = None
@@ -132,18 +132,18 @@ class MakingConfig:
 
 
 @dataclass(frozen=True)
-class ClassResult:
-    """The result for one class of a photo.
+class TargetResult:
+    """The result for one target of a photo.
 
     Attributes:
-        class_index: The class.
+        name: The target in names of files, where a photo has several: the number of a class.
         summary: All but the maps, ready for JSON.
-        headline: The class and its probability, in a line.
+        headline: The target and its probability, in a line.
         verdict: The verdict in a line; None without one.
         contents: What its files hold: `npz`, `png` and methods, see `OutputOptions.endings`.
     """
 
-    class_index: int
+    name: str
     summary: dict[str, Any]
     headline: str
     verdict: str | None
@@ -160,13 +160,13 @@ class PhotoResult:
 
     Attributes:
         photo: The photo's file.
-        classes: A result for each explained class; none where no class was selected, or the photo failed.
+        targets: A result for each explained target; none where no target was selected, or the photo failed.
         fingerprint: What identifies the content of the file.
         error: The kind and the message of the error of a photo that failed.
     """
 
     photo: PhotoFile
-    classes: tuple[ClassResult, ...] = ()
+    targets: tuple[TargetResult, ...] = ()
     fingerprint: str | None = None
     error: tuple[str, str] | None = None
 
@@ -211,19 +211,19 @@ class ResultMaker:
         """Yield the results as `results` does, ready to be sent to another process."""
         for result in self.results(photos):
             try:
-                yield replace(result, classes=tuple(of_class.packed() for of_class in result.classes))
+                yield replace(result, targets=tuple(of_target.packed() for of_target in result.targets))
             except (FusionCamError, MemoryError) as error:
                 yield failed(result.photo, error)
 
     def _of(self, file: PhotoFile, progress: Progress | None) -> PhotoResult:
         with native_stderr():  # libpng and libjpeg write their complaints there
             photo, fingerprint = file.read(self._explainer.manifest.preprocessing)
-        explained = self._config.selection.explain(
-            self._explainer, photo, progress, self._config.verify, self._config.size
-        )
-        return PhotoResult(file, tuple(self._of_class(e, photo) for e in explained), fingerprint)
+        options = {} if self._config.size is None else {"size": self._config.size}
+        explained = self._config.selection.explain(self._explainer, photo, progress, self._config.verify, options)
+        names = iter(file_names(explained))
+        return PhotoResult(file, tuple(self._of_target(e, next(names), photo) for e in explained), fingerprint)
 
-    def _of_class(self, e: Explanation | Difference, photo: Given) -> ClassResult:
+    def _of_target(self, e: Explanation | Difference, name: str, photo: Given) -> TargetResult:
         options, (_, preprocessing) = self._config.output, e.origin
         assert preprocessing is not None
         size = photo.values.shape[:-1]
@@ -239,7 +239,7 @@ class ResultMaker:
         for method in e.maps if options.nifti else ():
             contents[f"{method}{NIFTI}"] = _made(partial(e.nifti, method))
         verdict = e.verdict.line if isinstance(e, Explanation) and e.verdict else None
-        return ClassResult(e.class_index, e.summary(), e.headline, verdict, contents)
+        return TargetResult(name, e.summary(), e.headline, verdict, contents)
 
 
 def open_packed(config: MakingConfig, threads: int) -> Callable[[Iterable[PhotoFile]], Iterator[PhotoResult]]:

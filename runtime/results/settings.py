@@ -1,6 +1,6 @@
 """The settings that decide results: those of an earlier run must be equal where a run continues it."""
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import fusioncam
@@ -9,6 +9,7 @@ from fusioncam.output import plain
 from fusioncam.runtime.budget import budget_json
 from fusioncam.runtime.picture_inputs import input_digests
 from fusioncam.runtime.results.making import MakingConfig
+from fusioncam.runtime.targets.kinds import Target
 
 
 def settings_of(config: MakingConfig, methods: tuple[str, ...]) -> dict[str, Any]:
@@ -25,6 +26,7 @@ def settings_of(config: MakingConfig, methods: tuple[str, ...]) -> dict[str, Any
             "budget": budget_json(config.budget),
             "smooth": config.smooth,
             "classes": config.selection.classes,
+            **({"targets": [_words(t) for t in config.selection.targets]} if config.selection.targets else {}),
             "versus": config.selection.versus,
             "most_probable": config.selection.top,
             "above": config.selection.above,
@@ -44,6 +46,12 @@ def settings_of(config: MakingConfig, methods: tuple[str, ...]) -> dict[str, Any
 
 def _inputs(config: MakingConfig) -> dict[str, str]:
     return input_digests(read_manifest(config.bundles[0] / MANIFEST), config.inputs)
+
+
+def _words(target: Target) -> str:
+    """Return a target as text, without what is left at its default."""
+    named = [f"{f.name}={getattr(target, f.name)}" for f in fields(target) if getattr(target, f.name) != f.default]
+    return f"{type(target).__name__}({', '.join(named)})"
 
 
 def changed_settings(theirs: Any, ours: dict[str, Any]) -> str:

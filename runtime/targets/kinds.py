@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from fusioncam.kernels.arrays import Float32Array
 from fusioncam.runtime.photos.model_input import ImageLike
 
 
@@ -52,6 +53,21 @@ class Region:
 
 
 @dataclass(frozen=True, eq=False)
+class Cells:
+    """A map over weights on the grid of the maps, as the graphs themselves take a region; no public kind.
+
+    Attributes:
+        class_: Number of the class or the map; None for the one of the highest mean.
+        weights: (h', w'), not negative.
+        peak: See `Region`.
+    """
+
+    class_: int | None
+    weights: Float32Array
+    peak: bool = False
+
+
+@dataclass(frozen=True, eq=False)
 class Like:
     """Likeness of the picture's embedding to a reference: the cosine of the angle between both.
 
@@ -62,4 +78,4 @@ class Like:
     reference: ImageLike
 
 
-Target: TypeAlias = Class | Value | Region | Like
+Target: TypeAlias = Class | Value | Region | Cells | Like

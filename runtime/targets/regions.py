@@ -8,7 +8,7 @@ from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import Array
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.targets.classes import checked_number, name_of_class, name_of_value
-from fusioncam.runtime.targets.kinds import Region, Target, Value
+from fusioncam.runtime.targets.kinds import Cells, Region, Target, Value
 from fusioncam.runtime.targets.resolved import ResolvedTarget
 from fusioncam.runtime.targets.sight import Sight, connected
 
@@ -41,6 +41,26 @@ def resolve_region(target: Region, sight: Sight) -> ResolvedTarget:
         if not weights.any():
             raise UsageError(f"{name_of_class(sight.manifest, int(c))} wins nowhere in this picture; {_winners(sight)}")
     return _over(int(c), weights, target.peak, detail, sight.manifest)
+
+
+def check_cells(target: Cells, manifest: Manifest) -> Target:
+    """Return the target; raise UsageError where its weights are no region of the maps."""
+    c, weights = checked_number(manifest, target.class_), np.asarray(target.weights, np.float32)
+    if weights.shape != manifest.form.output.shape[1:]:
+        grid = manifest.form.output.shape[1:]
+        raise UsageError(
+            f"a region of {weights.shape} does not fit maps of {grid}: give the share of each of their cells"
+        )
+    if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
+        raise UsageError("the weights of a region must be finite, not below zero, and some above it")
+    return replace(target, class_=None if c < 0 else c, weights=weights)
+
+
+def resolve_cells(target: Cells, sight: Sight) -> ResolvedTarget:
+    """Return a map over weights of its cells."""
+    best = target.class_ is None
+    c = int((sight.form * target.weights).sum(axis=(1, 2)).argmax()) if best else int(target.class_ or 0)
+    return _over(c, target.weights, target.peak, "in the region", sight.manifest)
 
 
 def _over(c: int, weights: Array, peak: bool, detail: str, manifest: Manifest) -> ResolvedTarget:

@@ -51,7 +51,7 @@ class ResolvedTarget:
     def slug(self) -> str:
         """Return the title for names of files: the number of the class, and the detail."""
         named = str(self.class_index) if self.class_index >= 0 else self.label or self.kind
-        return "-".join(re.findall(r"\w+", f"{named} {self.detail}"))
+        return "_".join(re.findall(r"\w+", f"{named} {self.detail}"))
 
     @property
     def region(self) -> Array | None:

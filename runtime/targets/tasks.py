@@ -14,10 +14,12 @@ from fusioncam.runtime.targets.classes import (
     resolve_value,
     top_class,
 )
-from fusioncam.runtime.targets.kinds import Class, Like, Region, Target, Value
+from fusioncam.runtime.targets.kinds import Cells, Class, Like, Region, Target, Value
 from fusioncam.runtime.targets.likeness import check_like, no_default, resolve_like
 from fusioncam.runtime.targets.regions import (
+    check_cells,
     check_region,
+    resolve_cells,
     resolve_map_region,
     resolve_map_value,
     resolve_region,
@@ -68,6 +70,7 @@ CHECKS: Mapping[type, Callable[[Any, Manifest], Target]] = {
     Class: check_class,
     Value: check_value,
     Region: check_region,
+    Cells: check_cells,
     Like: check_like,
 }
 """The check of each kind before there is a picture: it raises UsageError."""
@@ -75,9 +78,12 @@ CHECKS: Mapping[type, Callable[[Any, Manifest], Target]] = {
 TASKS: Mapping[str, TaskTargets] = {
     "classify": TaskTargets("classifies", {Class: resolve_class}, Class, top_class),
     "value": TaskTargets("gives values", {Value: resolve_value, Class: resolve_class}, Class, all_values),
-    "segment": TaskTargets("segments", {Region: resolve_region}, Region, winning_regions),
+    "segment": TaskTargets("segments", {Region: resolve_region, Cells: resolve_cells}, Region, winning_regions),
     "maps of values": TaskTargets(
-        "gives heat maps", {Value: resolve_map_value, Region: resolve_map_region}, Value, all_values
+        "gives heat maps",
+        {Value: resolve_map_value, Region: resolve_map_region, Cells: resolve_cells},
+        Value,
+        all_values,
     ),
     "embed": TaskTargets("gives an embedding", {Like: resolve_like}, None, no_default),
 }
@@ -96,7 +102,7 @@ def checked_target(manifest: Manifest, asked: Any) -> Checked:
     task = task_of(manifest)
     if asked is None or isinstance(asked, ResolvedTarget):
         return asked
-    if not isinstance(asked, Value | Region | Like):
+    if not isinstance(asked, Value | Region | Cells | Like):
         c = checked_number(manifest, asked.class_ if isinstance(asked, Class) else asked)
         if c < 0:
             return None
@@ -139,4 +145,4 @@ def task_of(manifest: Manifest) -> TaskTargets:
 
 
 def _use(task: TaskTargets) -> str:
-    return "use " + " or ".join(kind.__name__ for kind in task.kinds)
+    return "use " + " or ".join(kind.__name__ for kind in task.kinds if kind is not Cells)

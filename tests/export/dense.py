@@ -14,6 +14,7 @@ CONSTANTS = {
     "tokens": np.array([0, FEATURES, -1]),
     "roi": np.zeros(0, np.float32),
     "least": np.float32(1e-12),
+    "n1": np.float32(1),
     "n100": np.float32(100),
 }
 

@@ -1,5 +1,6 @@
 """What the tests of the command line share: a model, a bundle, pictures, and a way to run a command."""
 
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -56,6 +57,29 @@ def save_model(path: Path, channels: int = 6, size: int = 24, bad: str = "") -> 
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def channels():
+    """Models of any number of channels, and arrays for them: the module in `channels.py`."""
+    spec = importlib.util.spec_from_file_location("runtime_tests_channels", Path(__file__).with_name("channels.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def bundles(channels, tmp_path_factory):
+    """The bundle of such a model, by its form and the options of the export; made once."""
+    made = {}
+
+    def bundle(form, **options):
+        key = (form, repr(options))
+        if key not in made:
+            made[key] = channels.bundle_of(form, tmp_path_factory.mktemp("channels"), **options)
+        return made[key]
+
+    return bundle
 
 
 @pytest.fixture(scope="session")

@@ -234,9 +234,9 @@ class TestFiles:
     def test_explain_writes_maps_and_panel_of_a_signal(self, bundles, tmp_path, run_command):
         np.savez(tmp_path / "beat.npz", image=numbers(1))
         run_command("explain", bundles[1], tmp_path / "beat.npz", "-o", tmp_path / "out")
-        found = np.load(tmp_path / "out/beat.npz")
         wanted = Explainer(bundles[1]).explain(numbers(1)).maps
-        np.testing.assert_allclose(found["fusion_cam"], wanted["fusion_cam"], atol=1e-6)
+        with np.load(tmp_path / "out/beat.npz") as found:
+            np.testing.assert_allclose(found["fusion_cam"], wanted["fusion_cam"], atol=1e-6)
         assert (tmp_path / "out/beat.png").stat().st_size > 1000
 
     @RANKS

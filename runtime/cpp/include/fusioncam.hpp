@@ -13,12 +13,16 @@
 #ifndef FUSIONCAM_HPP
 #define FUSIONCAM_HPP
 
+#include "fusioncam/embedder.hpp"
 #include "fusioncam/error.hpp"
 #include "fusioncam/explainer.hpp"
 #include "fusioncam/geometry.hpp"
 #include "fusioncam/images.hpp"
 #include "fusioncam/manifest.hpp"
+#include "fusioncam/mask.hpp"
+#include "fusioncam/npy.hpp"
 #include "fusioncam/overlay.hpp"
 #include "fusioncam/picture.hpp"
+#include "fusioncam/target.hpp"
 
 #endif

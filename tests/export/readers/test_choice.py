@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto
 
@@ -74,6 +75,34 @@ def test_it_is_read_and_passes_the_check(name, dense, tmp_path):
     assert found == expected
     assert manifest.source.argmax == (name in INTEGER)
     assert [f.what for f in check(tmp_path / "m.fcam") if not f.ok] == []
+
+
+BIG = 'y = Resize <mode = "linear", coordinate_transformation_mode = "half_pixel"> (s, roi, double)'
+PROBABLE = {
+    "softmax": (f"s = Softmax <axis = 1> (z) {BIG}", {}, ("softmax", "out_of_reach")),
+    "sigmoid": (f"s = Sigmoid (z) {BIG}", {}, ("sigmoid", "out_of_reach")),
+    "written out": ("m = Neg (z) p = Exp (m) q = Add (p, n1) y = Reciprocal (q)", {}, ("logits", "doubtful")),
+    "said": (
+        "m = Neg (z) p = Exp (m) q = Add (p, n1) y = Reciprocal (q)",
+        {"ending": "sigmoid"},
+        ("sigmoid", "out_of_reach"),
+    ),
+    "logits": ("y = Identity (z)", {}, ("logits", "reached")),
+}
+
+
+@pytest.mark.parametrize("name", PROBABLE)
+def test_probabilities_without_logits_are_told(name, dense, tmp_path, run):
+    text, options, expected = PROBABLE[name]
+    manifest = export_model(dense.save(tmp_path / "m.onnx", text), tmp_path / "m.fcam", **options)
+    assert (manifest.ending, manifest.source.reach) == expected
+    assert [f.what for f in check(tmp_path / "m.fcam") if not f.ok] == []
+    if expected[1] == "out_of_reach":
+        feeds = feeds_of(manifest)
+        p = onnxruntime.InferenceSession(tmp_path / "m.onnx").run(["y"], {"image": feeds["image"]})[0]
+        logits = np.log(p) if expected[0] == "softmax" else np.log(p) - np.log1p(-p)
+        found = run(tmp_path / "m.fcam" / "explain.onnx", feeds)["logits"]
+        np.testing.assert_allclose(found, logits, atol=1e-4 * np.abs(logits).max())
 
 
 ONE = {
@@ -164,6 +193,26 @@ def test_a_drawn_reader_goes_by_the_positions_of_pixels(dense, tmp_path):
     # Of (N, 6, 8, 4) either could be classes by shape alone where 6 x 8 and 8 x 4 look like the picture.
     source = dense.save(tmp_path / "m.onnx", "y = Transpose <perm = [0, 2, 3, 1]> (z)", classes=8)
     assert canonicalize(source).reader == "maps-last"
+
+
+RANKED = {
+    "resized": ('u = Resize <mode = "nearest"> (a, roi, double) y = Cast <to = 7> (u)', TensorProto.INT64),
+    "floats": ("y = Identity (a)", TensorProto.FLOAT),
+    "bytes": ("b = Cast <to = 2> (a) y = Squeeze (b, class_axis)", TensorProto.UINT8),
+}
+
+
+@pytest.mark.parametrize("name", RANKED)
+def test_numbers_of_classes_may_be_cast_but_not_changed(name, dense, tmp_path):
+    text, kind = RANKED[name]
+    text = f"n = ArgMax <axis = 1> (z) a = Cast <to = 1> (n) {text}"
+    source = dense.save(tmp_path / "m.onnx", text, kinds={"y": kind})
+    if name == "resized":
+        with pytest.raises(ModelError, match="the model ends in ArgMax: it gives class numbers"):
+            canonicalize(source)
+    else:
+        export_model(source, tmp_path / "m.fcam")
+        assert [f.what for f in check(tmp_path / "m.fcam") if not f.ok] == []
 
 
 def test_labels_of_an_embedding_are_refused(dense, tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import pytest
 
+from fusioncam import Class, Explainer, Like, Region, Value
 from fusioncam.export import check, export_model, single_graph
 from fusioncam.manifest import CHUNK_GRAPH, EXPLAIN_GRAPH, FUSE_GRAPH, SINGLE_GRAPH, read_bundle
 
@@ -96,6 +97,27 @@ def test_maps_of_a_target(case, oracle, target_bundle, pictures, run_single, run
         for name in MAPS:
             assert wanted[name].std() > 0.05
             np.testing.assert_allclose(maps[name][0], wanted[name], atol=SAME, err_msg=name)
+
+
+EXPLAINED = {
+    "segment": [(None, of_maps(-1)), (Class(1), of_maps(1)), (Region(1, peak=True), of_maps(1, peak=True))],
+    "binary": [(None, of_maps(-1)), (Class(0), of_maps(0))],
+    "value": [(Value(1), of_maps(1)), (Region(0, peak=True), of_maps(0, peak=True))],
+    "embed": [(Like(v := np.linspace(2, -1, 6, dtype=np.float32)), {"reference": v})],
+}
+
+
+@pytest.mark.parametrize("kind", EXPLAINED)
+def test_maps_are_those_of_the_explainer(kind, target_bundle, pictures, run_single, run_unrolled):
+    bundle = target_bundle(kind).bundle
+    explainer, single, unrolled = Explainer(bundle), run_single(bundle), run_unrolled(bundle)
+    for target, given in EXPLAINED[kind]:
+        for x in pictures:
+            wanted, found = explainer.explain(x, target=target), single(x, given)
+            assert found["scores"][0] == pytest.approx(wanted.score, abs=1e-5)
+            assert found["confidences"][0] == pytest.approx(wanted.probability, abs=1e-5)
+            for maps in (found, unrolled(x, wanted.target.tensors)):
+                assert max(np.abs(maps[name][0] - wanted.maps[name]).max() for name in MAPS) <= SAME
 
 
 def test_a_class_that_wins_nowhere_gives_no_map(target_bundle, run_single):

@@ -19,7 +19,9 @@ from fusioncam.export.single import single_graph
 from fusioncam.manifest import Preprocessing, read_bundle
 
 HERE = Path(__file__).parent
-LIBRARY = HERE.parents[2] / "runtime" / "cpp"
+LIBRARY, FAKES = HERE.parents[2] / "runtime" / "cpp", HERE / "tensorrt"
+STRICT = ("-std=c++17", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror")
+SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 CLASSES, LABELS = 5, ("tabby, tabby cat", "crane", "Möwe", "", "blank")
 
 # The interface of a single graph, and maps of some kind: those of the last class are blank.
@@ -210,6 +212,40 @@ def start_driver():
 @pytest.fixture(scope="session")
 def driver(built, start_driver):
     started = start_driver(built.driver)
+    yield started
+    started.finish()
+
+
+def run_compiler(*words):
+    """Compiles; what g++ says is the failure."""
+    done = subprocess.run(["g++", *map(str, words)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.fixture(scope="session")
+def compiled():
+    return run_compiler
+
+
+@pytest.fixture(scope="session")
+def tensorrt_programs(onnxruntime_root, tmp_path_factory):
+    """The driver and the sample for TensorRT, which are compiled where there is no onnxruntime to include."""
+    folder = tmp_path_factory.mktemp("tensorrt")
+    ours = (*STRICT, *SANITIZE, "-I", FAKES, "-I", LIBRARY / "include")
+    for source in (FAKES / "driver.cpp", LIBRARY / "sample" / "tensorrt_overlay.cpp", FAKES / "cuda.cpp"):
+        run_compiler(*ours, "-c", source, "-o", folder / f"{source.stem}.o")
+    theirs = ("-isystem", onnxruntime_root / "include")
+    run_compiler(*ours, *theirs, "-c", FAKES / "nvinfer.cpp", "-o", folder / "nvinfer.o")
+    fakes, lib = (folder / "cuda.o", folder / "nvinfer.o"), onnxruntime_root / "lib"
+    for name in ("driver", "tensorrt_overlay"):
+        parts = (folder / f"{name}.o", *fakes, "-L", lib, "-lonnxruntime", f"-Wl,-rpath,{lib}")
+        run_compiler(*SANITIZE, *parts, "-pthread", "-o", folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tensorrt(tensorrt_programs):
+    started = Driver(tensorrt_programs / "driver")
     yield started
     started.finish()
 

@@ -32,6 +32,24 @@ std::string explain_photo(Arguments &&a) {
     return explain_photo(opener, a);
 }
 
+std::string explain_target(Arguments &&a) {
+    const fc::Explainer &opener = explainer(a.word());
+    return explain_target(opener, a);
+}
+
+std::string embed(Arguments &&a) {
+    const fc::Embedder embedder(a.word());
+    const fc::Photo photo = a.photo();
+    save(a.word(), embedder.embed(photo));
+    return "";
+}
+
+std::string read_vector(Arguments &&a) {
+    const std::vector<float> values = fc::read_vector(a.word());
+    save(a.word(), values);
+    return std::to_string(values.size());
+}
+
 std::string explain_in_threads(Arguments &&a) {
     const fc::Explainer &opener = explainer(a.word());
     return explain_in_threads(opener, a);
@@ -132,6 +150,9 @@ const Commands COMMANDS{
     {"open", open_bundle},
     {"input", explain_input},
     {"photo", explain_photo},
+    {"target", explain_target},
+    {"embed", embed},
+    {"vector", read_vector},
     {"threads", explain_in_threads},
     {"late", explain_too_late},
     {"nothing", explain_nothing},

@@ -18,6 +18,7 @@
 #include <fusioncam/error.hpp>
 #include <fusioncam/explanation.hpp>
 #include <fusioncam/picture.hpp>
+#include <fusioncam/target.hpp>
 
 namespace fc = fusioncam;
 
@@ -72,6 +73,23 @@ struct Arguments {
         result.size.width = static_cast<std::size_t>(number());
         return result;
     }
+    /// "class", "region" or "like", the class, whether its peak, the file of the mask or the reference, or "", and the size
+    /// of the mask.
+    fc::Target target() {
+        const std::string kind = word();
+        const std::int64_t index = number();
+        const bool peak = number() != 0;
+        const std::string path = word();
+        const auto height = static_cast<std::size_t>(number()), width = static_cast<std::size_t>(number());
+        if (kind == "like") {
+            return fc::Like{load<float>(path)};
+        }
+        if (kind == "class") {
+            return fc::Class{index};
+        }
+        const fc::Mask mask{{height, width}, load<std::uint8_t>(path)};
+        return fc::Region{index, path.empty() ? std::nullopt : std::optional(mask), peak};
+    }
 };
 
 /// Writes the arrays to files that begin with `to`, and gives the rest.
@@ -84,6 +102,9 @@ std::string report(const fc::Explanation &e, const std::string &to) {
     }
     save(to + ".logits", e.logits);
     save(to + ".probabilities", e.probabilities);
+    save(to + ".scores", std::vector<double>{e.score, e.probability});
+    save(to + ".explained_region", e.region.values);
+    save(to + ".embedding", e.embedding);
     std::string flags;
     for (const std::string &flag : e.flags) {
         flags += (flags.empty() ? "" : ",") + flag;
@@ -108,6 +129,13 @@ template <typename Explainer> std::string explain_photo(const Explainer &opener,
     const fc::Photo photo = a.photo();
     const std::int64_t index = a.number();
     return report(opener.explain(photo, index), a.word());
+}
+
+/// Explains a target of a photo: its file and size, the target, and where to write.
+template <typename Explainer> std::string explain_target(const Explainer &opener, Arguments &a) {
+    const fc::Photo photo = a.photo();
+    const fc::Target target = a.target();
+    return report(opener.explain(photo, target), a.word());
 }
 
 /// One explainer, several threads, each its own class: every result must be that of a lone run, to the bit.

@@ -168,7 +168,7 @@ def test_another_model_is_no_graph_of_ours(driver, tmp_path, make_model):
 
 
 BAD = [
-    ("schema_version", "3"),
+    ("schema_version", "4"),
     ("size", "24"),
     ("size", "0 32"),
     ("size", "24 32 3"),

@@ -27,34 +27,6 @@ METHODS = ("fusion_cam", "grad_cam", "score_cam")
 REAL = "FUSIONCAM_TENSORRT_INCLUDE"  # a folder with NvInferRuntime.h of TensorRT or TensorRT-RTX
 
 
-def compiled(*words):
-    """Compiles; what g++ says is the failure."""
-    done = subprocess.run(["g++", *map(str, words)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
-@pytest.fixture(scope="module")
-def programs(onnxruntime_root, tmp_path_factory):
-    """The driver and the sample, which are compiled where there is no onnxruntime to include."""
-    folder = tmp_path_factory.mktemp("tensorrt")
-    ours = (*STRICT, *SANITIZE, "-I", FAKES, "-I", LIBRARY / "include")
-    for source in (FAKES / "driver.cpp", SAMPLE, FAKES / "cuda.cpp"):
-        compiled(*ours, "-c", source, "-o", folder / f"{source.stem}.o")
-    compiled(*ours, "-isystem", onnxruntime_root / "include", "-c", FAKES / "nvinfer.cpp", "-o", folder / "nvinfer.o")
-    fakes, lib = (folder / "cuda.o", folder / "nvinfer.o"), onnxruntime_root / "lib"
-    for name in ("driver", "tensorrt_overlay"):
-        parts = (folder / f"{name}.o", *fakes, "-L", lib, "-lonnxruntime", f"-Wl,-rpath,{lib}")
-        compiled(*SANITIZE, *parts, "-pthread", "-o", folder / name)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def tensorrt(programs, start_driver):
-    started = start_driver(programs / "driver")
-    yield started
-    started.finish()
-
-
 @pytest.fixture
 def failing(tensorrt):
     """Lets a function of CUDA or TensorRT fail, until the test ends."""
@@ -253,12 +225,14 @@ def test_a_class_or_numbers_that_cannot_be(tensorrt, graph, make_graph, photo, t
     assert (kind, text[:22]) == ("NotFiniteError", "the model gives NaN or")
 
 
-def test_the_sample_writes_the_overlay_of_python(programs, exported, tmp_path):
+def test_the_sample_writes_the_overlay_of_python(tensorrt_programs, exported, tmp_path):
     path, preprocessing = exported
     noise = np.random.default_rng(6).integers(0, 256, (21, 34, 3), np.uint8)
     cv2.imwrite(str(tmp_path / "photo.ppm"), noise)
     names = (engine_of(path, tmp_path), path, tmp_path / "photo.ppm", tmp_path / "overlay.ppm")
-    done = subprocess.run([programs / "tensorrt_overlay", *names, "1"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [tensorrt_programs / "tensorrt_overlay", *names, "1"], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
     pixels = read_image(tmp_path / "photo.ppm")
     saliency = in_python(path, preprocess(pixels, preprocessing), 1)["fusion_cam"]
@@ -269,7 +243,9 @@ def test_the_sample_writes_the_overlay_of_python(programs, exported, tmp_path):
         ((*names, "x"), 2, "error: CLASS"),
         (names[1:] + names[:1], 1, "error: "),
     ):
-        done = subprocess.run([programs / "tensorrt_overlay", *words], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [tensorrt_programs / "tensorrt_overlay", *words], capture_output=True, text=True, check=False
+        )
         assert (done.returncode, done.stderr[: len(said)], done.stderr.count("\n")) == (status, said, 1)
     assert len(SAMPLE.read_text().splitlines()) <= 60
 
@@ -287,17 +263,27 @@ def real_headers():
     return ("-isystem", found[0], "-isystem", cuda[0])
 
 
-def test_the_sample_compiles_with_nvidias_headers(real_headers):
+def test_the_sample_compiles_with_nvidias_headers(real_headers, compiled):
     compiled(*STRICT, *real_headers, "-I", LIBRARY / "include", "-fsyntax-only", SAMPLE)
 
 
-def test_nvidias_library_is_asked_and_its_refusal_is_told(real_headers, programs, exported, tmp_path):
+def test_nvidias_library_is_asked_and_its_refusal_is_told(
+    real_headers, compiled, tensorrt_programs, exported, tmp_path
+):
     """TensorRT-RTX starts without a GPU; what it says of a file that is no engine becomes one line."""
     package = pytest.importorskip("onnxruntime_ep_nv_tensorrt_rtx")
     if "class ILogger : public IVersionedInterface" not in (real_headers[1] / "NvInferRuntime.h").read_text():
         pytest.skip("the headers are those of TensorRT 10, whose loggers this library cannot call")
     (library,) = Path(package.__file__).parent.glob("libtensorrt_rtx.so.1.*")
-    parts = (SAMPLE, programs / "cuda.o", library, f"-Wl,-rpath,{library.parent}", *SANITIZE, "-o", tmp_path / "sample")
+    parts = (
+        SAMPLE,
+        tensorrt_programs / "cuda.o",
+        library,
+        f"-Wl,-rpath,{library.parent}",
+        *SANITIZE,
+        "-o",
+        tmp_path / "sample",
+    )
     compiled(*STRICT, *real_headers, "-I", LIBRARY / "include", *parts)
     names = (engine_of(exported[0], tmp_path), exported[0], tmp_path / "photo.ppm", tmp_path / "overlay.ppm")
     leaks = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}  # the library keeps what it once allocated
@@ -308,7 +294,7 @@ def test_nvidias_library_is_asked_and_its_refusal_is_told(real_headers, programs
     )
 
 
-def test_the_program_of_the_documentation_compiles(tmp_path):
+def test_the_program_of_the_documentation_compiles(compiled, tmp_path):
     page = HERE.parents[2] / "docs" / "deploy" / "tensorrt.md"
     (program,) = re.findall(r"^```cpp\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
     (tmp_path / "program.cpp").write_text(f"{program}\nint main() {{ explain(); }}\n")

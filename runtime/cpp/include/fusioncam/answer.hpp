@@ -17,18 +17,10 @@
 #include "interface.hpp"
 #include "manifest.hpp"
 #include "picture.hpp"
+#include "target.hpp"
 
 namespace fusioncam {
 namespace detail {
-
-/// Throws UsageError where there is no such class; -1 is the top class.
-inline void check_class(std::int64_t index, const Manifest &manifest) {
-    const auto classes = static_cast<std::int64_t>(manifest.classes);
-    if (index < -1 || index >= classes) {
-        throw UsageError("there is no class " + std::to_string(index) + ": the model has " + std::to_string(classes) +
-                         ", 0 to " + std::to_string(classes - 1));
-    }
-}
 
 [[noreturn]] inline void refuse_array(const std::string &type, const std::string &shape, const Manifest &manifest) {
     const Size size = manifest.preprocessing.size;
@@ -61,20 +53,42 @@ inline void check_input(const InputView &input, const Manifest &manifest) {
     }
 }
 
+/// Fills in the target of an explanation, its score and its confidence, from a graph's outputs.
+inline void read_target(Explanation &e, Outputs &outputs, std::int64_t asked, const Manifest &m) {
+    auto &floats = outputs.floats;
+    if (m.is_embedding() || m.has_maps()) {
+        e.score = floats.at("scores").front();
+        e.probability = floats.at("confidences").front();
+    }
+    if (m.is_embedding()) {
+        e.embedding = std::move(floats.at("embedding"));
+        e.label = "like a vector";
+        return;
+    }
+    e.logits = std::move(floats.at("logits"));
+    if (m.has_maps()) {
+        e.class_index = outputs.integers.at("explained_class").front();
+        e.region = {m.map_size, std::move(floats.at("explained_region"))};
+    } else {
+        e.probabilities = probabilities(e.logits, m.ending);
+        e.class_index = asked >= 0 ? asked : std::max_element(e.logits.begin(), e.logits.end()) - e.logits.begin();
+        e.score = e.logits[static_cast<std::size_t>(e.class_index)];
+        e.probability = e.probabilities[static_cast<std::size_t>(e.class_index)];
+    }
+    if (!m.labels.empty()) {
+        e.label = m.labels[static_cast<std::size_t>(e.class_index)];
+    } else if (m.has_maps() && m.ending == "value") {
+        e.label = "value " + std::to_string(e.class_index);
+    }
+}
+
 /// The explanation that a graph's checked outputs make for an input `x`; `photo` is the size of the photo, if any.
-inline Explanation answer(Outputs outputs, const float *x, std::int64_t asked, std::optional<Size> photo,
+inline Explanation answer(Outputs outputs, const float *x, const TargetTensors &target, std::optional<Size> photo,
                           const Manifest &m) {
     Explanation e;
-    e.logits = std::move(outputs.at("logits"));
-    e.probabilities = probabilities(e.logits, m.ending);
-    e.class_index = asked >= 0 ? asked : std::max_element(e.logits.begin(), e.logits.end()) - e.logits.begin();
-    const auto index = static_cast<std::size_t>(e.class_index);
-    e.probability = e.probabilities[index];
-    if (!m.labels.empty()) {
-        e.label = m.labels[index];
-    }
+    read_target(e, outputs, target.class_index, m);
     for (const char *method : METHODS) {
-        std::vector<float> &values = outputs.at(method);
+        std::vector<float> &values = outputs.floats.at(method);
         if (std::all_of(values.begin(), values.end(), [](float v) { return v == 0; })) {
             e.flags.push_back(std::string("flat_") + method);
         }

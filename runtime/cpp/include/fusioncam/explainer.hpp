@@ -14,6 +14,7 @@
 #include "graph.hpp"
 #include "manifest.hpp"
 #include "picture.hpp"
+#include "target.hpp"
 
 namespace fusioncam {
 
@@ -41,25 +42,37 @@ class Explainer {
 
     const Manifest &manifest() const { return graph_.manifest(); }
 
-    /// Explains a class of a photo of any size; -1 is the top class.
+    /// Explains a class of a photo of any size; -1 is the top class, or of a segmenter the one that covers most.
     ///
     /// `run` may be shared with another thread, whose `run.SetTerminate()` ends the call with a DeadlineError.
     /// Throws ImageError where the photo is empty or too large, UsageError where there is no such class, NotFiniteError
     /// where the model gives NaN or infinity, Error where it cannot run.
     Explanation explain(const PhotoView &photo, std::int64_t class_index = -1,
                         const Ort::RunOptions &run = Ort::RunOptions{nullptr}) const {
-        detail::check_class(class_index, manifest());
-        const std::vector<float> x = detail::input_of(photo, manifest());
-        return detail::answer(graph_.run(x.data(), class_index, run), x.data(), class_index, photo.size, manifest());
+        return explain(photo, Target{Class{class_index}}, run);
     }
 
     /// Explains a class of a preprocessed input; the values are not copied. Otherwise as above.
     Explanation explain(const InputView &input, std::int64_t class_index = -1,
                         const Ort::RunOptions &run = Ort::RunOptions{nullptr}) const {
-        detail::check_class(class_index, manifest());
+        return explain(input, Target{Class{class_index}}, run);
+    }
+
+    /// Explains a target: Class, Region or Like. Throws UsageError also where the model has no such target, or the class
+    /// wins nowhere in the picture.
+    Explanation explain(const PhotoView &photo, const Target &target,
+                        const Ort::RunOptions &run = Ort::RunOptions{nullptr}) const {
+        const detail::TargetTensors tensors = detail::tensors_of(target, photo.size, manifest());
+        const std::vector<float> x = detail::input_of(photo, manifest());
+        return detail::answer(graph_.run(x.data(), tensors, run), x.data(), tensors, photo.size, manifest());
+    }
+
+    /// Explains a target of a preprocessed input. Otherwise as above.
+    Explanation explain(const InputView &input, const Target &target,
+                        const Ort::RunOptions &run = Ort::RunOptions{nullptr}) const {
+        const detail::TargetTensors tensors = detail::tensors_of(target, std::nullopt, manifest());
         detail::check_input(input, manifest());
-        return detail::answer(graph_.run(input.values, class_index, run), input.values, class_index, std::nullopt,
-                              manifest());
+        return detail::answer(graph_.run(input.values, tensors, run), input.values, tensors, std::nullopt, manifest());
     }
 
   private:

@@ -1,4 +1,4 @@
-// The result of explaining one class of one picture.
+// The result of explaining one target of one picture.
 #ifndef FUSIONCAM_EXPLANATION_HPP
 #define FUSIONCAM_EXPLANATION_HPP
 
@@ -20,19 +20,22 @@
 
 namespace fusioncam {
 
-/// Why a model sees a class in a picture.
+/// Why a model sees a class in a picture, or a likeness.
 struct Explanation {
     std::map<std::string, Saliency> maps; ///< fusion_cam, grad_cam and score_cam, at the size of the model's input
-    std::int64_t class_index = 0;         ///< the class that is explained
-    std::optional<std::string> label;     ///< its name, where the graph has labels
-    double probability = 0;               ///< what the model gives it, 0..1; for a regression the value itself
-    std::vector<float> logits;            ///< one per class
-    std::vector<double> probabilities;    ///< one per class; for a regression the values themselves
+    std::int64_t class_index = -1;        ///< the class that is explained; -1 for a likeness
+    std::optional<std::string> label;     ///< its name, where the graph has labels; of values and likenesses always
+    double score = 0;                     ///< of the target: a logit, its mean or maximum over the region, or the cosine
+    double probability = 0;               ///< the confidence, 0..1 for classes; of values and likenesses as the score
+    std::vector<float> logits;            ///< one per class, or maps (C, h', w'); none for a likeness
+    std::vector<double> probabilities;    ///< one per class; for a regression the values themselves; none of maps
+    Saliency region;                      ///< weights of the region on the maps' grid, Manifest::map_size; of maps
+    std::vector<float> embedding;         ///< of the picture, where the model gives one
     std::vector<std::string> flags;       ///< flat_METHOD: the map is blank; others as in Python
     std::optional<Size> photo_size;       ///< of the photo that was given; none where the input came preprocessed
     Preprocessing preprocessing;          ///< how the photo became the model's input
 
-    /// The class as a person would name it.
+    /// The target as a person would name it.
     std::string title() const { return label && !label->empty() ? *label : "class " + std::to_string(class_index); }
 
     /// A map at the size of the model's input; throws UsageError where there is none of that name.

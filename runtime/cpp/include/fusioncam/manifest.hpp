@@ -37,12 +37,17 @@ struct Preprocessing {
 /// The facts about a graph that an explanation needs.
 struct Manifest {
     Preprocessing preprocessing;
-    std::size_t classes = 0;
+    std::string task = "classify";   ///< what a target is: classify (a class, or a value), segment, value or embed
+    std::size_t classes = 0;         ///< or the length of an embedding
+    Size map_size;                   ///< of the maps of classes or values; 0 x 0 where there are none
     std::string ending;              ///< how logits become probabilities: logits or softmax (a softmax), sigmoid, value
     std::string reach = "reached";   ///< whether the logits are the model's own: reached, out_of_reach or doubtful
     std::string layer;               ///< name of the target layer
     std::string source_sha256;       ///< of the model's file
     std::vector<std::string> labels; ///< one per class, or none
+
+    bool has_maps() const { return map_size.height != 0; }    ///< whether a target is a class over a region
+    bool is_embedding() const { return task == "embed"; }      ///< whether a target is the likeness to a vector
 };
 
 namespace detail {
@@ -129,11 +134,14 @@ inline Manifest read_manifest(const std::string &path, const Lookup &lookup) {
     const auto fraction = +[](double x) { return x > 0 && x <= 1; };
     const auto triple = [](const std::vector<double> &v) { return std::array<double, 3>{v[0], v[1], v[2]}; };
 
-    reader.one_of("schema_version", {"1", "2"});
+    reader.one_of("schema_version", {"1", "2", "3"});
     Manifest m;
     Preprocessing &p = m.preprocessing;
-    const auto size = reader.numbers<std::int64_t>("size", 2, positive);
-    p.size = {static_cast<std::size_t>(size[0]), static_cast<std::size_t>(size[1])};
+    const auto size_of = [&](const std::string &key) {
+        const auto size = reader.numbers<std::int64_t>(key, 2, positive);
+        return Size{static_cast<std::size_t>(size[0]), static_cast<std::size_t>(size[1])};
+    };
+    p.size = size_of("size");
     p.channel_order = reader.one_of("channel_order", {"rgb", "bgr"});
     p.rescale = reader.numbers<double>("rescale", 1, factor)[0];
     p.mean = triple(reader.numbers<double>("mean", 3, finite));
@@ -144,6 +152,10 @@ inline Manifest read_manifest(const std::string &path, const Lookup &lookup) {
     p.interpolation = reader.one_of_or_first("interpolation",
                                              {"bilinear", "nearest", "bicubic", "lanczos", "box", "hamming"});
     p.origin = reader.one_of("preprocessing_origin", {"user", "model", "config", "assumed"});
+    m.task = reader.one_of_or_first("task", {"classify", "segment", "value", "embed"});
+    if (m.task == "segment" || m.task == "value") {
+        m.map_size = size_of("map_size");
+    }
     m.classes = static_cast<std::size_t>(reader.numbers<std::int64_t>("classes", 1, positive)[0]);
     m.ending = reader.one_of("ending", {"logits", "softmax", "sigmoid", "value"});
     if (lookup("fusioncam.reach")) { // older graphs do not say

@@ -8,11 +8,14 @@
 #include <fstream>
 #include <istream>
 #include <map>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <system_error>
 
 #include "error.hpp"
+#include "interface.hpp"
+#include "manifest.hpp"
 
 namespace fusioncam {
 namespace detail {
@@ -134,6 +137,16 @@ inline std::map<std::string, std::string> onnx_metadata(const std::filesystem::p
         throw BundleError("cannot read " + path_text(path) + " as an ONNX file; export the model again, with --single");
     }
     return result;
+}
+
+/// The manifest in the metadata of a bundle's single graph.
+inline Manifest manifest_of(const std::filesystem::path &bundle) {
+    const std::filesystem::path file = graph_file(bundle);
+    const std::map<std::string, std::string> metadata = onnx_metadata(file);
+    return read_manifest(path_text(file), [&metadata](const std::string &key) {
+        const auto found = metadata.find(key);
+        return found == metadata.end() ? std::nullopt : std::optional<std::string>(found->second);
+    });
 }
 
 } // namespace detail

@@ -17,6 +17,7 @@
 #include "error.hpp"
 #include "file.hpp"
 #include "format.hpp"
+#include "mask.hpp"
 #include "misread.hpp"
 #include "overlay.hpp"
 #include "picture.hpp"
@@ -35,6 +36,16 @@ inline Photo from_bgr(const cv::Mat &bgr) {
         cv::cvtColor(bgr, rgb, cv::COLOR_BGR2RGB);
     }
     return photo;
+}
+
+/// The mask in a matrix (H, W) of one channel: what is not zero is inside; throws ImageError otherwise.
+inline Mask mask_of(const cv::Mat &matrix) {
+    if (matrix.dims != 2 || matrix.channels() != 1 || matrix.empty()) {
+        throw ImageError("a mask must be a matrix of one channel, of the photo's size");
+    }
+    const cv::Mat inside = matrix != 0; // without gaps between rows
+    const Size size{static_cast<std::size_t>(inside.rows), static_cast<std::size_t>(inside.cols)};
+    return {size, {inside.data, inside.data + inside.total()}};
 }
 
 /// The picture as a matrix of 8-bit BGR.

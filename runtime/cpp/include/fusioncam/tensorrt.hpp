@@ -9,36 +9,21 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <map>
 #include <optional>
-#include <string>
 #include <vector>
 
 #include "answer.hpp"
 #include "error.hpp"
 #include "explanation.hpp"
 #include "images.hpp"
-#include "interface.hpp"
 #include "manifest.hpp"
 #include "onnx_metadata.hpp"
 #include "overlay.hpp"
 #include "picture.hpp"
+#include "target.hpp"
 #include "tensorrt_engine.hpp"
 
 namespace fusioncam {
-namespace detail {
-
-/// The manifest in the metadata of a bundle's single graph.
-inline Manifest manifest_of(const std::filesystem::path &bundle) {
-    const std::filesystem::path file = graph_file(bundle);
-    const std::map<std::string, std::string> metadata = onnx_metadata(file);
-    return read_manifest(path_text(file), [&metadata](const std::string &key) {
-        const auto found = metadata.find(key);
-        return found == metadata.end() ? std::nullopt : std::optional<std::string>(found->second);
-    });
-}
-
-} // namespace detail
 
 /// Explains pictures with a TensorRT engine.
 ///
@@ -56,22 +41,32 @@ class TensorRTExplainer {
 
     const Manifest &manifest() const { return engine_.manifest(); }
 
-    /// Explains a class of a photo of any size; -1 is the top class.
+    /// Explains a class of a photo of any size; -1 is the top class, or of a segmenter the one that covers most.
     ///
     /// Throws ImageError where the photo is empty or too large, UsageError where there is no such class, NotFiniteError
     /// where the model gives NaN or infinity, Error where it cannot run.
     Explanation explain(const PhotoView &photo, std::int64_t class_index = -1) const {
-        detail::check_class(class_index, manifest());
-        const std::vector<float> x = detail::input_of(photo, manifest());
-        return detail::answer(engine_.run(x.data(), class_index), x.data(), class_index, photo.size, manifest());
+        return explain(photo, Target{Class{class_index}});
     }
 
     /// Explains a class of a preprocessed input. Otherwise as above.
     Explanation explain(const InputView &input, std::int64_t class_index = -1) const {
-        detail::check_class(class_index, manifest());
+        return explain(input, Target{Class{class_index}});
+    }
+
+    /// Explains a target: Class, Region or Like. Throws UsageError also where the model has no such target, or the class
+    /// wins nowhere in the picture.
+    Explanation explain(const PhotoView &photo, const Target &target) const {
+        const detail::TargetTensors tensors = detail::tensors_of(target, photo.size, manifest());
+        const std::vector<float> x = detail::input_of(photo, manifest());
+        return detail::answer(engine_.run(x.data(), tensors), x.data(), tensors, photo.size, manifest());
+    }
+
+    /// Explains a target of a preprocessed input. Otherwise as above.
+    Explanation explain(const InputView &input, const Target &target) const {
+        const detail::TargetTensors tensors = detail::tensors_of(target, std::nullopt, manifest());
         detail::check_input(input, manifest());
-        return detail::answer(engine_.run(input.values, class_index), input.values, class_index, std::nullopt,
-                              manifest());
+        return detail::answer(engine_.run(input.values, tensors), input.values, tensors, std::nullopt, manifest());
     }
 
   private:

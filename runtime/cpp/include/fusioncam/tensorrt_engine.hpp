@@ -21,6 +21,7 @@
 #include "error.hpp"
 #include "interface.hpp"
 #include "manifest.hpp"
+#include "target.hpp"
 
 namespace fusioncam {
 namespace detail {
@@ -128,7 +129,8 @@ inline std::vector<char> engine_bytes(const std::filesystem::path &path) {
 class TensorRTEngine {
   public:
     /// Loads an engine onto the thread's current GPU; throws BundleError where it is not that of the manifest's graph.
-    TensorRTEngine(const std::filesystem::path &path, const Manifest &manifest) : manifest_(manifest) {
+    TensorRTEngine(const std::filesystem::path &path, const Manifest &manifest)
+        : manifest_(manifest), inputs_(inputs_of(manifest)), outputs_(outputs_of(manifest)) {
         check_cuda(cudaGetDevice(&device_), "find a GPU");
         const std::string name = path_text(path);
         const std::vector<char> data = engine_bytes(path);
@@ -154,39 +156,37 @@ class TensorRTEngine {
             throw Error("TensorRT cannot prepare " + name + ": " + logger_.take() +
                         "; free memory on the GPU, or export with a smaller --chunk");
         }
-        const std::size_t pixels = manifest_.preprocessing.size.height * manifest_.preprocessing.size.width;
-        add("image", 3 * pixels * sizeof(float));
-        add("class_index", sizeof(std::int64_t));
-        for (const char *output : OUTPUTS) {
-            add(output, count(output) * sizeof(float));
+        for (const auto *tensors : {&inputs_, &outputs_}) {
+            for (const Tensor &tensor : *tensors) {
+                add(tensor);
+            }
         }
     }
 
     const Manifest &manifest() const { return manifest_; }
 
-    /// All outputs by name, for a preprocessed input of 3 * H * W finite values and a class that exists, or -1.
+    /// All outputs by name, for a preprocessed input of 3 * H * W finite values and a target that was checked.
     ///
     /// One call runs at a time, the others wait: the engine has one set of buffers.
-    Outputs run(const float *x, std::int64_t class_index) const {
+    Outputs run(const float *x, const TargetTensors &target) const {
         const std::lock_guard<std::mutex> guard(mutex_);
         const OnDevice device(device_);
         Outputs result;
-        for (const char *output : OUTPUTS) {
-            result[output].resize(count(output));
-        }
         const Stream::Waiting waiting{stream_};
         const cudaStream_t stream = stream_.get();
         const auto copy = [stream](void *to, const void *from, std::size_t bytes, cudaMemcpyKind kind) {
             check_cuda(cudaMemcpyAsync(to, from, bytes, kind, stream), "copy to or from the GPU");
         };
-        copy(at("image"), x, 3 * count("fusion_cam") * sizeof(float), cudaMemcpyHostToDevice);
-        copy(at("class_index"), &class_index, sizeof class_index, cudaMemcpyHostToDevice);
+        for (const Tensor &tensor : inputs_) {
+            copy(at(tensor.name), tensor.name == "image" ? x : target.at(tensor.name), tensor.bytes(),
+                 cudaMemcpyHostToDevice);
+        }
         if (!context_->enqueueV3(stream)) {
             throw Error("TensorRT cannot run the engine: " + logger_.take() +
                         "; build it again, or free memory on the GPU");
         }
-        for (auto &[output, values] : result) {
-            copy(values.data(), at(output), values.size() * sizeof(float), cudaMemcpyDeviceToHost);
+        for (const Tensor &tensor : outputs_) {
+            copy(result.room(tensor), at(tensor.name), tensor.bytes(), cudaMemcpyDeviceToHost);
         }
         check_cuda(cudaStreamSynchronize(stream), "run the engine");
         check_outputs(result, manifest_);
@@ -194,16 +194,12 @@ class TensorRTEngine {
     }
 
   private:
-    std::size_t count(const std::string &output) const {
-        const Size size = manifest_.preprocessing.size;
-        return output == "logits" ? manifest_.classes : size.height * size.width;
-    }
-
     void *at(const std::string &name) const { return buffers_.at(name)->get(); }
 
     /// Makes the buffer of an input or output, where the engine will read or write in every run.
-    void add(const std::string &name, std::size_t bytes) {
-        buffers_[name] = std::make_unique<DeviceMemory>(bytes);
+    void add(const Tensor &tensor) {
+        const std::string &name = tensor.name;
+        buffers_[name] = std::make_unique<DeviceMemory>(tensor.bytes());
         if (!context_->setTensorAddress(name.c_str(), at(name))) {
             throw Error("TensorRT refuses the buffer of " + name + ": " + logger_.take() + "; build the engine again");
         }
@@ -228,12 +224,14 @@ class TensorRTEngine {
         return (is_plain ? "" : "of another layout, ") +
                std::string(type == nvinfer1::DataType::kFLOAT   ? "float32 "
                            : type == nvinfer1::DataType::kINT64 ? "int64 "
+                           : type == nvinfer1::DataType::kBOOL  ? "bool "
                                                                 : "of another type ") +
                shape_text(std::vector<std::int64_t>(shape.d, shape.d + (shape.nbDims < 0 ? 0 : shape.nbDims)));
     }
 
     // In the order in which each needs those above; they end in the other.
     Manifest manifest_;
+    std::vector<Tensor> inputs_, outputs_;
     int device_ = 0;
     mutable EngineLogger logger_;
     std::unique_ptr<nvinfer1::IRuntime> runtime_;

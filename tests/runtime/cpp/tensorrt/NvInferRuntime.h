@@ -10,7 +10,7 @@
 
 namespace nvinfer1 {
 
-enum class DataType : std::int32_t { kFLOAT = 0, kHALF = 1, kINT32 = 3, kINT64 = 8 };
+enum class DataType : std::int32_t { kFLOAT = 0, kHALF = 1, kINT32 = 3, kBOOL = 4, kINT64 = 8 };
 enum class TensorFormat : std::int32_t { kLINEAR = 0, kCHW32 = 5 };
 enum class TensorIOMode : std::int32_t { kNONE = 0, kINPUT = 1, kOUTPUT = 2 };
 enum class TensorLocation : std::int32_t { kDEVICE = 0, kHOST = 1 };

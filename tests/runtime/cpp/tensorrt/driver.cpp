@@ -36,6 +36,11 @@ std::string explain_photo(Arguments &&a) {
     return explain_photo(opener, a);
 }
 
+std::string explain_target(Arguments &&a) {
+    const Opener &opener = explainer(a);
+    return explain_target(opener, a);
+}
+
 std::string explain_in_threads(Arguments &&a) {
     const Opener &opener = explainer(a);
     return explain_in_threads(opener, a);
@@ -84,7 +89,7 @@ std::string fail(Arguments &&a) {
 }
 
 const Commands COMMANDS{
-    {"open", open_bundle},           {"input", explain_input},         {"photo", explain_photo},
+    {"open", open_bundle},           {"input", explain_input},         {"photo", explain_photo}, {"target", explain_target},
     {"threads", explain_in_threads}, {"elsewhere", explain_elsewhere}, {"fail", fail},
 };
 

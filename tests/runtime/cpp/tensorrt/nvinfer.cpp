@@ -27,7 +27,7 @@ struct Tensor {
     Dims shape;
 
     std::size_t bytes() const {
-        std::size_t count = type == DataType::kINT64 ? 8 : 4;
+        std::size_t count = type == DataType::kINT64 ? 8 : type == DataType::kBOOL ? 1 : 4;
         for (std::int32_t i = 0; i < shape.nbDims; ++i) {
             count *= static_cast<std::size_t>(shape.d[i]);
         }
@@ -89,8 +89,9 @@ class Context : public IExecutionContext {
         std::vector<const char *> in, out;
         for (const std::string &name : model_->names) {
             const Tensor &tensor = model_->tensors.at(name);
-            const auto type =
-                tensor.type == DataType::kINT64 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+            const auto type = tensor.type == DataType::kINT64  ? ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64
+                              : tensor.type == DataType::kBOOL ? ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL
+                                                               : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
             const bool is_input = tensor.mode == TensorIOMode::kINPUT;
             (is_input ? in : out).push_back(name.c_str());
             (is_input ? inputs : outputs)
@@ -143,10 +144,12 @@ void add(Model &model, const std::string &name, TensorIOMode mode, const Ort::Ty
     const std::vector<std::int64_t> shape = info.GetShape();
     Dims dims{static_cast<std::int32_t>(shape.size()), {}};
     std::copy(shape.begin(), shape.end(), dims.d);
-    const bool is_integer = info.GetElementType() == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
+    const auto element = info.GetElementType();
+    const DataType kind = element == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64  ? DataType::kINT64
+                          : element == ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL ? DataType::kBOOL
+                                                                          : DataType::kFLOAT;
     model.names.push_back(name);
-    model.tensors[name] = {mode, is_integer ? DataType::kINT64 : DataType::kFLOAT, TensorFormat::kLINEAR,
-                           TensorLocation::kDEVICE, dims};
+    model.tensors[name] = {mode, kind, TensorFormat::kLINEAR, TensorLocation::kDEVICE, dims};
 }
 
 /// Makes a tensor as a line of the engine's file says.

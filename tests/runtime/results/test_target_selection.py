@@ -5,7 +5,7 @@ import pytest
 
 from fusioncam.errors import UsageError
 from fusioncam.runtime.explanation import Explanation, Passes
-from fusioncam.runtime.results.class_selection import ClassSelection
+from fusioncam.runtime.results.target_selection import TargetSelection
 
 PHOTO = np.zeros((4, 4, 3), np.uint8)
 
@@ -30,16 +30,16 @@ VERIFIED = {"verify": True}  # differences of classes have no verdict
 @pytest.mark.parametrize(
     ("wanted", "classes", "options", "numbers"),
     [
-        (ClassSelection(), [None], VERIFIED, [2]),
-        (ClassSelection((3, 1)), [[3, 1]], VERIFIED, [3, 1]),
-        (ClassSelection((3, 1, 3)), [[3, 1]], VERIFIED, [3, 1]),
-        (ClassSelection((-1, 3, 2)), [[-1, 3, 2]], VERIFIED, [2, 3]),
-        (ClassSelection((3, 3)), [[3]], VERIFIED, [3]),
-        (ClassSelection((3,), versus=1), [[3, 1]], {}, [3]),
-        (ClassSelection(versus=1), [[-1, 1]], {}, [2]),
-        (ClassSelection(top=3), None, {"top": 3, "above": None, **VERIFIED}, [0, 1, 2]),
-        (ClassSelection(above=0.25), None, {"top": None, "above": 0.25, **VERIFIED}, [0, 1]),
-        (ClassSelection(above=0.0), None, {"top": None, "above": 0.0, **VERIFIED}, [0, 1]),
+        (TargetSelection(), [None], VERIFIED, [2]),
+        (TargetSelection((3, 1)), [[3, 1]], VERIFIED, [3, 1]),
+        (TargetSelection((3, 1, 3)), [[3, 1]], VERIFIED, [3, 1]),
+        (TargetSelection((-1, 3, 2)), [[-1, 3, 2]], VERIFIED, [2, 3]),
+        (TargetSelection((3, 3)), [[3]], VERIFIED, [3]),
+        (TargetSelection((3,), versus=1), [[3, 1]], {}, [3]),
+        (TargetSelection(versus=1), [[-1, 1]], {}, [2]),
+        (TargetSelection(top=3), None, {"top": 3, "above": None, **VERIFIED}, [0, 1, 2]),
+        (TargetSelection(above=0.25), None, {"top": None, "above": 0.25, **VERIFIED}, [0, 1]),
+        (TargetSelection(above=0.0), None, {"top": None, "above": 0.0, **VERIFIED}, [0, 1]),
     ],
 )
 def test_one_call_for_all_classes_of_a_picture(wanted, classes, options, numbers):
@@ -51,7 +51,7 @@ def test_one_call_for_all_classes_of_a_picture(wanted, classes, options, numbers
 
 def test_the_top_class_cannot_be_compared_with_itself():
     with pytest.raises(UsageError, match="'class 2' cannot be compared with itself"):
-        ClassSelection(versus=2).explain(Recorder(), PHOTO, None)
+        TargetSelection(versus=2).explain(Recorder(), PHOTO, None)
 
 
 @pytest.mark.parametrize(
@@ -68,12 +68,14 @@ def test_the_top_class_cannot_be_compared_with_itself():
 )
 def test_ways_that_contradict_each_other(wrong, words):
     with pytest.raises(UsageError, match=words):
-        ClassSelection(**wrong)
+        TargetSelection(**wrong)
 
 
 def test_the_class_is_part_of_names_where_there_may_be_several():
     assert [
         w.several
-        for w in (ClassSelection(), ClassSelection((1,)), ClassSelection((1,), versus=2), ClassSelection((1, 1)))
+        for w in (TargetSelection(), TargetSelection((1,)), TargetSelection((1,), versus=2), TargetSelection((1, 1)))
     ] == [False] * 4
-    assert [w.several for w in (ClassSelection((1, 2)), ClassSelection(top=1), ClassSelection(above=0.5))] == [True] * 3
+    assert [w.several for w in (TargetSelection((1, 2)), TargetSelection(top=1), TargetSelection(above=0.5))] == [
+        True
+    ] * 3
