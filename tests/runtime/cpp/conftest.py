@@ -27,7 +27,7 @@ CLASSES, LABELS = 5, ("tabby, tabby cat", "crane", "Möwe", "", "blank")
 # The interface of a single graph, and maps of some kind: those of the last class are blank.
 GRAPH = """
 <ir_version: 9, opset_import: ["": 17]>
-single (float[1,3,H,W] image, int64[1] class_index)
+single (float[1,CHANNELS,H,W] image, int64[1] class_index)
     => (float[1,H,W] fusion_cam, float[1,H,W] grad_cam, float[1,H,W] score_cam, float[1,CLASSES] logits)
 {
     c = Conv <pads = [1, 1, 1, 1]> (image, w)
@@ -62,7 +62,7 @@ def metadata(preprocessing, **changed):
     facts = {
         "schema_version": "1",
         "size": "{} {}".format(*p.size),
-        "channel_order": p.channel_order,
+        "channel_order": p.channel_order if isinstance(p.channel_order, str) else " ".join(map(str, p.channel_order)),
         "rescale": repr(p.rescale),
         "mean": " ".join(map(repr, p.mean)),
         "std": " ".join(map(repr, p.std)),
@@ -86,12 +86,13 @@ def write_graph(path, preprocessing, weight=1.0, fails=False, **changed):
     """A stand-in for a single graph; `weight` scales all logits, one that `fails` does so from class 2 on."""
     height, width = preprocessing.size
     text = GRAPH.replace("(v, chosen)", "(few, chosen)") if fails else GRAPH
-    text = text.replace("H,W", f"{height},{width}").replace("CLASSES", str(CLASSES))
+    channels = preprocessing.channels
+    text = text.replace("H,W", f"{height},{width}").replace("CLASSES", str(CLASSES)).replace("CHANNELS", str(channels))
     model = parser.parse_model(text)
     rng = np.random.default_rng(5)
     v = (rng.standard_normal((8, CLASSES)) * weight).astype(np.float32)
     v[:, -1] = -np.abs(v[:, -1])
-    arrays = {"w": rng.standard_normal((8, 3, 3, 3)).astype(np.float32), "v": v, "few": v[:, :2]}
+    arrays = {"w": rng.standard_normal((8, channels, 3, 3)).astype(np.float32), "v": v, "few": v[:, :2]}
     used = {name for node in model.graph.node for name in node.input}
     model.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in arrays.items() if n in used)
     helper.set_model_props(model, metadata(preprocessing, **changed))

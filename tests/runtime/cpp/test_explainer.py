@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 
 from fusioncam.kernels.reference import probabilities
+from fusioncam.manifest import Preprocessing
 from fusioncam.runtime.photos.geometry import on_photo
 from fusioncam.runtime.photos.model_input import preprocess
 
@@ -68,6 +69,25 @@ def test_explains_a_preprocessed_input(driver, graph, tmp_path, batch):
     driver.done("input", path, tmp_path / "x", 1, tmp_path / "out", *batch, *x.shape)
     compare(tmp_path / "out", in_python(path, x, 1))
     assert not (tmp_path / "out.fusion_cam.photo").exists()
+
+
+@pytest.mark.parametrize("order", ["bands", (7, 1, 2, 9, 4)])
+def test_bands_come_preprocessed(driver, make_graph, photo, tmp_path, order):
+    """No photo has them; a blank input of them is not called dark."""
+    preprocessing = Preprocessing(size=(24, 32), channel_order=order, mean=(0.5,) * 5, std=(1, 2, 3, 4, 5))
+    path = make_graph(tmp_path / "graph.onnx", preprocessing)
+    x = np.random.default_rng(1).standard_normal((5, 24, 32)).astype(np.float32)
+    x.tofile(tmp_path / "x")
+    driver.done("input", path, tmp_path / "x", 1, tmp_path / "out", *x.shape)
+    compare(tmp_path / "out", in_python(path, x, 1))
+    np.zeros_like(x).tofile(tmp_path / "x")
+    assert "dark" not in driver.done("input", path, tmp_path / "x", 1, tmp_path / "out", *x.shape)
+    found = driver.ask("input", path, tmp_path / "x", 1, tmp_path / "out", 3, 24, 32)
+    assert (found[0], "a preprocessed float32 (5, 24, 32) array" in found[1]) == ("ImageError", True)
+    assert driver.ask("photo", path, *photo[1], 1, tmp_path / "out") == (
+        "ImageError",
+        "the model takes bands, and not the colours of a photo: pass a preprocessed input of 5 channels",
+    )
 
 
 def test_a_blank_map_and_assumed_preprocessing_are_flagged(driver, graph, make_graph, photo, tmp_path):

@@ -23,11 +23,14 @@ namespace fusioncam {
 namespace detail {
 
 [[noreturn]] inline void refuse_array(const std::string &type, const std::string &shape, const Manifest &manifest) {
-    const Size size = manifest.preprocessing.size;
-    throw ImageError("cannot explain a " + type + " array of shape " + shape +
-                     ": pass a path, an (H, W, 3) uint8 RGB array of at most " + thousands(MAX_PIXELS) +
-                     " pixels, or a preprocessed float32 (3, " + std::to_string(size.height) + ", " +
-                     std::to_string(size.width) + ") array");
+    const Preprocessing &p = manifest.preprocessing;
+    const std::string channels = std::to_string(p.channels());
+    const std::string array = p.channel_order == "grey" ? "an (H, W) grey or (H, W, 3) RGB uint8 array"
+                              : p.takes_photos()        ? "an (H, W, 3) uint8 RGB array"
+                                                        : "an (H, W, " + channels + ") array";
+    throw ImageError("cannot explain a " + type + " array of shape " + shape + ": pass a path, " + array +
+                     " of at most " + thousands(MAX_PIXELS) + " pixels, or a preprocessed float32 (" + channels + ", " +
+                     std::to_string(p.size.height) + ", " + std::to_string(p.size.width) + ") array");
 }
 
 /// The photo as the model's input; throws ImageError where it is empty or too large.
@@ -37,6 +40,10 @@ inline std::vector<float> input_of(const PhotoView &photo, const Manifest &manif
     if (!photo.rgb || !size.height || !size.width || size.height > MAX_PIXELS / size.width) {
         refuse_array("uint8", shape_text<std::size_t>({size.height, size.width, 3}), manifest);
     }
+    if (!manifest.preprocessing.takes_photos()) {
+        throw ImageError("the model takes bands, and not the colours of a photo: pass a preprocessed input of " +
+                         std::to_string(manifest.preprocessing.channels()) + " channels");
+    }
     return preprocess(photo, manifest.preprocessing);
 }
 
@@ -44,11 +51,12 @@ inline std::vector<float> input_of(const PhotoView &photo, const Manifest &manif
 inline void check_input(const InputView &input, const Manifest &manifest) {
     const auto height = static_cast<std::int64_t>(manifest.preprocessing.size.height);
     const auto width = static_cast<std::int64_t>(manifest.preprocessing.size.width);
-    const std::vector<std::int64_t> one{3, height, width}, batch{1, 3, height, width};
+    const auto channels = static_cast<std::int64_t>(manifest.preprocessing.channels());
+    const std::vector<std::int64_t> one{channels, height, width}, batch{1, channels, height, width};
     if (!input.values || (input.shape != one && input.shape != batch)) {
         refuse_array("float32", shape_text(input.shape), manifest);
     }
-    if (!std::all_of(input.values, input.values + 3 * height * width, [](float v) { return std::isfinite(v); })) {
+    if (!std::all_of(input.values, input.values + channels * height * width, [](float v) { return std::isfinite(v); })) {
         throw ImageError("the input array holds NaN or infinity: check how it was preprocessed");
     }
 }

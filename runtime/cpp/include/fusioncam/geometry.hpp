@@ -166,13 +166,23 @@ inline Saliency on_photo(const Saliency &saliency, Size photo, const Preprocessi
     return whole;
 }
 
-/// A photo as the model takes it: resized, then normalised; (3, H, W) float32, channels in the model's order.
+/// A photo in grey: the luma of its colours, as Pillow's L has it.
+inline Photo in_grey(const PhotoView &photo) {
+    Photo result{photo.size, std::vector<std::uint8_t>(3 * photo.size.height * photo.size.width)};
+    for (std::size_t i = 0; i < result.rgb.size(); i += 3) {
+        const std::uint32_t luma = 19595U * photo.rgb[i] + 38470U * photo.rgb[i + 1] + 7471U * photo.rgb[i + 2];
+        std::fill_n(&result.rgb[i], 3, static_cast<std::uint8_t>((luma + 0x8000U) >> 16U));
+    }
+    return result;
+}
+
+/// A photo as the model takes it: resized, then normalised; (C, H, W) float32, channels in the model's order.
 inline std::vector<float> preprocess(const PhotoView &photo, const Preprocessing &p) {
-    const Photo shown = display_image(photo, p);
+    const Photo shown = p.channel_order == "grey" ? display_image(in_grey(photo), p) : display_image(photo, p);
     const std::size_t pixels = p.size.height * p.size.width;
-    std::vector<float> x(3 * pixels);
+    std::vector<float> x(p.channels() * pixels);
     const auto rescale = static_cast<float>(p.rescale);
-    for (std::size_t c = 0; c < 3; ++c) {
+    for (std::size_t c = 0; c < p.channels(); ++c) {
         const std::size_t channel = p.channel_order == "bgr" ? 2 - c : c;
         const auto mean = static_cast<float>(p.mean[c]), std = static_cast<float>(p.std[c]);
         for (std::size_t i = 0; i < pixels; ++i) {
@@ -182,10 +192,10 @@ inline std::vector<float> preprocess(const PhotoView &photo, const Preprocessing
     return x;
 }
 
-/// Whether no pixel of a model input, (3, H, W) float32, is above a quarter of white.
+/// Whether no pixel of a model input, (C, H, W) float32, is above a quarter of white; bands have no white.
 inline bool is_dark(const float *x, const Preprocessing &p) {
     const std::size_t pixels = p.size.height * p.size.width;
-    for (std::size_t i = 0; i < 3 * pixels; ++i) {
+    for (std::size_t i = 0; i < p.channels() * pixels; ++i) {
         const std::size_t c = i / pixels;
         const float pixel = (x[i] * static_cast<float>(p.std[c]) + static_cast<float>(p.mean[c])) /
                             static_cast<float>(p.rescale);
@@ -193,7 +203,7 @@ inline bool is_dark(const float *x, const Preprocessing &p) {
             return false;
         }
     }
-    return true;
+    return p.takes_photos();
 }
 
 } // namespace fusioncam

@@ -30,7 +30,7 @@ class Graph {
 
     const Manifest &manifest() const { return manifest_; }
 
-    /// All outputs by name, for a preprocessed input of 3 * H * W finite values and a target that was checked.
+    /// All outputs by name, for a preprocessed input of C * H * W finite values and a target that was checked.
     Outputs run(const float *x, const TargetTensors &target, const Ort::RunOptions &options) const {
         Outputs result = session_.run(inputs_, outputs_, x, target, options);
         check_outputs(result, manifest_);

@@ -79,7 +79,7 @@ inline std::vector<std::int64_t> dims(std::initializer_list<std::size_t> sizes) 
 /// The inputs of a single graph with this manifest: the picture, and the target.
 inline std::vector<Tensor> inputs_of(const Manifest &m) {
     const Size size = m.preprocessing.size, map = m.map_size;
-    std::vector<Tensor> result{{"image", "float32", dims({1, 3, size.height, size.width})}};
+    std::vector<Tensor> result{{"image", "float32", dims({1, m.preprocessing.channels(), size.height, size.width})}};
     if (m.is_embedding()) {
         result.push_back({"reference", "float32", dims({1, m.classes})});
         return result;

@@ -3,7 +3,6 @@
 #define FUSIONCAM_MANIFEST_HPP
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -23,15 +22,20 @@ namespace fusioncam {
 /// How a picture becomes the input: x = (pixel * rescale - mean) / std on 0..255 pixels.
 struct Preprocessing {
     Size size;                         ///< of the model's input
-    std::string channel_order = "rgb"; ///< rgb or bgr; mean and std follow it
+    std::string channel_order = "rgb"; ///< rgb, bgr or grey of photos; bands, or their numbers: photos have none
     double rescale = 1;                ///< factor applied to the 0..255 pixel first
-    std::array<double, 3> mean{0, 0, 0};
-    std::array<double, 3> std{1, 1, 1};
+    std::vector<double> mean{0, 0, 0}; ///< one per channel of the model, in its order
+    std::vector<double> std{1, 1, 1};
     std::string resize = "squash";   ///< squash, crop, squash_crop or crop_first: see fusioncam/geometry.hpp
     double crop_fraction = 1;        ///< side of the crop over the side of the (resized) picture; not for squash
     std::string crop_rounding = "even"; ///< where the cut begins if an odd number of pixels is left: even or down
     std::string interpolation = "bilinear"; ///< the filter, as Pillow defines it
     std::string origin = "user";            ///< who says so: user, model, config or assumed
+
+    std::size_t channels() const { return mean.size(); } ///< C of the model's input
+    bool takes_photos() const {                          ///< whether the channels are those of photos
+        return channel_order == "rgb" || channel_order == "bgr" || channel_order == "grey";
+    }
 };
 
 /// The facts about a graph that an explanation needs.
@@ -81,7 +85,7 @@ class MetadataReader {
         return lookup_("fusioncam." + key) ? one_of(key, choices) : *choices.begin();
     }
 
-    /// `count` numbers separated by blanks, each of which must pass.
+    /// `count` numbers separated by blanks, each of which must pass; a count of 0 stands for any, but none.
     template <typename Number>
     std::vector<Number> numbers(const std::string &key, std::size_t count, bool (*passes)(Number)) const {
         const std::string value = text(key);
@@ -91,7 +95,8 @@ class MetadataReader {
         for (Number number{}; stream >> number;) {
             result.push_back(number);
         }
-        if (!stream.eof() || result.size() != count || !std::all_of(result.begin(), result.end(), passes)) {
+        const bool is_count = count ? result.size() == count : !result.empty();
+        if (!stream.eof() || !is_count || !std::all_of(result.begin(), result.end(), passes)) {
             refuse(key, value);
         }
         return result;
@@ -132,7 +137,6 @@ inline Manifest read_manifest(const std::string &path, const Lookup &lookup) {
     const auto finite = +[](double x) { return std::isfinite(x); };
     const auto factor = +[](double x) { return std::isfinite(x) && x != 0; };
     const auto fraction = +[](double x) { return x > 0 && x <= 1; };
-    const auto triple = [](const std::vector<double> &v) { return std::array<double, 3>{v[0], v[1], v[2]}; };
 
     reader.one_of("schema_version", {"1", "2", "3"});
     Manifest m;
@@ -142,10 +146,13 @@ inline Manifest read_manifest(const std::string &path, const Lookup &lookup) {
         return Size{static_cast<std::size_t>(size[0]), static_cast<std::size_t>(size[1])};
     };
     p.size = size_of("size");
-    p.channel_order = reader.one_of("channel_order", {"rgb", "bgr"});
+    p.channel_order = reader.text("channel_order");
     p.rescale = reader.numbers<double>("rescale", 1, factor)[0];
-    p.mean = triple(reader.numbers<double>("mean", 3, finite));
-    p.std = triple(reader.numbers<double>("std", 3, factor));
+    p.mean = reader.numbers<double>("mean", p.takes_photos() ? p.channel_order == "grey" ? 1 : 3 : 0, finite);
+    p.std = reader.numbers<double>("std", p.channels(), factor);
+    if (!p.takes_photos() && p.channel_order != "bands") { // the numbers of bands, one per channel
+        reader.numbers<std::int64_t>("channel_order", p.channels(), positive);
+    }
     p.resize = reader.one_of("resize", {"squash", "crop", "squash_crop", "crop_first"});
     p.crop_fraction = reader.numbers<double>("crop_fraction", 1, fraction)[0];
     p.crop_rounding = reader.one_of_or_first("crop_rounding", {"even", "down"});

@@ -48,7 +48,7 @@ struct PhotoView {
     }
 };
 
-/// Somebody else's preprocessed input, float32 of shape (3, H, W) or (1, 3, H, W), without gaps.
+/// Somebody else's preprocessed input, float32 of shape (C, H, W) or (1, C, H, W), without gaps.
 struct InputView {
     const float *values;
     std::vector<std::int64_t> shape;

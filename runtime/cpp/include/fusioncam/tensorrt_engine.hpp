@@ -165,7 +165,7 @@ class TensorRTEngine {
 
     const Manifest &manifest() const { return manifest_; }
 
-    /// All outputs by name, for a preprocessed input of 3 * H * W finite values and a target that was checked.
+    /// All outputs by name, for a preprocessed input of C * H * W finite values and a target that was checked.
     ///
     /// One call runs at a time, the others wait: the engine has one set of buffers.
     Outputs run(const float *x, const TargetTensors &target) const {
