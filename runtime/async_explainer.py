@@ -15,7 +15,7 @@ from fusioncam.errors import UsageError
 from fusioncam.input_values import InputValues
 from fusioncam.runtime.arguments import Bundles, ClassName, SizeLike, checked_count, one_of
 from fusioncam.runtime.budget import Budget
-from fusioncam.runtime.engine import MAX_SIZES, TOP_CLASS, Asked
+from fusioncam.runtime.engine import MAX_SIZES, Asked
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.opening import checked_opening
 from fusioncam.runtime.photos.model_input import ImageLike
@@ -209,12 +209,13 @@ class AsyncExplainer:
             picture = await asyncio.to_thread(prepare_at, image, self.manifest, checked, keep)
             self._check_open()
             job = Job(
-                picture.x, TOP_CLASS, self.methods, self._budget, math.inf, verify, arrived,
-                progress_maps=watch, photo=picture, target=target,
+                picture.x, [target], self.methods, self._budget, math.inf, verify, arrived,
+                progress_maps=watch, photo=picture,
                 size=None if checked is None else picture.x.shape[1:], inputs=inputs,
             )  # fmt: skip
             (pending,) = batcher.submit([job])
-            return await pending.wait()
+            (explanation,) = await pending.wait()
+            return explanation
 
     def _check_open(self) -> None:
         if self._closed:

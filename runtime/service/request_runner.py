@@ -94,8 +94,10 @@ class RequestRunner:
         deadline = prepared.jobs[0].deadline
         return await in_time(work, deadline + GRACE, deadline - begun)
 
-    async def explain_in_steps(self, model: ServedModel, prepared: PreparedRequest) -> AsyncGenerator[Explanation]:
-        """Yield preliminary explanations of the only picture of a request, and then its explanation.
+    async def explain_in_steps(
+        self, model: ServedModel, prepared: PreparedRequest
+    ) -> AsyncGenerator[Sequence[Explanation]]:
+        """Yield preliminary explanations of the only picture of a request, one per target, and then the last ones.
 
         A reader that is slow gets fewer of them. Closing the generator stops the work.
 
@@ -114,23 +116,22 @@ class RequestRunner:
                 await _first_of(working, latest)
                 if not working.done() and (preliminary := latest.get()) is not None:
                     yield preliminary
-            (explanation,) = working.result()
-            yield explanation
+            yield working.result()
         finally:
             working.cancel()
             await asyncio.gather(working, return_exceptions=True)
 
     async def _explain(self, model: ServedModel, prepared: PreparedRequest) -> Sequence[Explanation]:
-        async def timed(pending: PendingJob) -> Explanation:
-            explanation = await pending.wait()
-            waited = time.monotonic() - start - sum(explanation.timing.values())
+        async def timed(pending: PendingJob) -> list[Explanation]:
+            explanations = await pending.wait()
+            waited = time.monotonic() - start - sum(explanations[0].timing.values())
             self._metrics.stage(model.name, "queue", max(waited, 0.0))
-            return explanation
+            return explanations
 
         start = time.monotonic()
         tasks = [asyncio.create_task(timed(pending)) for pending in model.batcher.submit(prepared.jobs)]
         try:
-            return await asyncio.gather(*tasks)
+            return [e for of_picture in await asyncio.gather(*tasks) for e in of_picture]
         except NotFiniteError as error:
             if prepared.preprocessed:  # the numbers are the client's, and no picture has them
                 raise UsageError(str(error)) from error
@@ -163,29 +164,29 @@ async def in_time(work: Awaitable[T], deadline: float, seconds: float, status: i
 
 
 class _Latest:
-    """The latest preliminary explanation, from the thread that makes it to the event loop; earlier ones are dropped."""
+    """The latest preliminary explanations, from the thread that makes them to the loop; earlier ones are dropped."""
 
     def __init__(self) -> None:
         self._loop, self._changed = asyncio.get_running_loop(), asyncio.Event()
-        self._explanation: Explanation | None = None
+        self._explanations: Sequence[Explanation] | None = None
 
     def put(self, explanations: Sequence[Explanation]) -> None:
         """Take the explanations of one picture, in any thread."""
-        self._loop.call_soon_threadsafe(self._take, explanations[0])
+        self._loop.call_soon_threadsafe(self._take, explanations)
 
-    def _take(self, explanation: Explanation) -> None:
-        self._explanation = explanation
+    def _take(self, explanations: Sequence[Explanation]) -> None:
+        self._explanations = explanations
         self._changed.set()
 
     async def arrival(self) -> None:
-        """Wait until there is one."""
+        """Wait until there are some."""
         await self._changed.wait()
 
-    def get(self) -> Explanation | None:
-        """Return the latest one, once."""
-        explanation, self._explanation = self._explanation, None
+    def get(self) -> Sequence[Explanation] | None:
+        """Return the latest ones, once."""
+        explanations, self._explanations = self._explanations, None
         self._changed.clear()
-        return explanation
+        return explanations
 
 
 async def _first_of(working: "asyncio.Task[Any]", latest: _Latest) -> None:

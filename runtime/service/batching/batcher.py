@@ -98,11 +98,11 @@ class Batcher:
         return self._thread.is_alive() and not self._closing
 
     def submit(self, jobs: Sequence[Job]) -> list[PendingJob]:
-        """Admit all jobs of a request, or none. The future of each gets its explanation, or its error.
+        """Admit all jobs of a request, or none. The future of each gets its explanations, or its error.
 
         Raises:
             BusyError: There is no room for all of them now, or the batcher is closing.
-            UsageError: There never is room for so many; or there is no such class, method or budget for this model.
+            UsageError: There never is room for so many; or there is no such target, method or budget for this model.
         """
         admitted = [PendingJob(self._checked(job)) for job in jobs]
         with self._changed:
@@ -139,8 +139,9 @@ class Batcher:
 
     def _checked(self, job: Job) -> Job:
         methods, budget = self.pipeline.check(job.methods, job.budget)
-        c, target = self.pipeline.check_class(job.class_index), self.pipeline.check_target(job.target)
-        return replace(job, methods=methods, budget=budget, class_index=c, target=target)
+        asked = job.targets
+        targets = asked if callable(asked) else [self.pipeline.check_target(target) for target in asked]
+        return replace(job, methods=methods, budget=budget, targets=targets)
 
     def _check_room(self, count: int) -> None:
         """Raise BusyError where so many jobs cannot be admitted now, UsageError where they never can."""
@@ -158,7 +159,7 @@ class Batcher:
                 patience,
             )
 
-    def _forget(self, future: "Future[Explanation]") -> None:
+    def _forget(self, future: Future[Explanations]) -> None:
         """Free the place of a job that was cancelled while it waited."""
         with self._changed:
             for pending in self._waiting:
@@ -277,15 +278,14 @@ class Batcher:
         for job in ended:
             job.scheduler.tasks.remove(job.task)
             self._running.remove(job)
-            explanation = job.pending.answer(job.task)
-            if explanation is not None:
-                self._report(job.pending.job, explanation)
+            if explanations := job.pending.answer(job.task):
+                self._report(job.pending.job, explanations[0])
         if any(job.pending.job.size for job in ended):  # or engines of sizes that were given up would stay
             own = self.pipeline.preferred
             self._schedulers = {e: s for e, s in self._schedulers.items() if s.tasks or e is own}
 
     def _report(self, job: Job, explanation: Explanation) -> None:
-        """Tell the observer of a successful job."""
+        """Tell the observer of a successful job, by its first explanation: its targets have their passes in common."""
         if job.condition is not None and "not_explained" in explanation.flags:
             reason = job.condition.failing(explanation.class_index, explanation.probability)
             self._observer.not_explained(self.name, explanation, reason)

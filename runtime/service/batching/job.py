@@ -12,7 +12,7 @@ from fusioncam.free_size import Size
 from fusioncam.input_values import InputValues
 from fusioncam.kernels.arrays import Array
 from fusioncam.runtime.budget import Budget
-from fusioncam.runtime.engine import Asked, Clock, ExplainRequest, RunningTask
+from fusioncam.runtime.engine import Asked, Clock, ExplainRequest, RunningTask, TargetChoice
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.prepared import PreparedPicture
 from fusioncam.runtime.service.explain_if import Condition
@@ -24,22 +24,21 @@ class Job:
 
     Attributes:
         image: A decoded (H0, W0, 3) uint8 RGB photo, or a preprocessed (C, H, W) float32 array.
-        class_index: The class; -1 for the top one.
+        targets: The targets, which share masked passes; or a function that chooses among those of the picture.
         methods: Names of the maps to make.
         budget: Masked passes to spend.
         deadline: End of its time, in seconds of `time.monotonic()`.
         verify: Whether a verdict on the map is wanted.
         arrived: When the request came, in the same seconds; the time of a budget like `80ms` begins then.
         condition: Decides by the prediction if maps are made; None makes them always.
-        progress_maps: Called in the thread of the batcher with preliminary explanations, one of this picture.
-        photo: The photo behind a preprocessed array, for the explanation.
+        progress_maps: Called in the thread of the batcher with preliminary explanations, one per target.
+        photo: The photo behind a preprocessed array: for the explanation, and for targets in its pixels.
         size: (H, W) of the picture, where that is not the model's own size.
-        target: The target in place of a class.
         inputs: Further inputs of the model.
     """
 
     image: Array
-    class_index: int
+    targets: Sequence[Asked] | TargetChoice
     methods: tuple[str, ...]
     budget: Budget
     deadline: float
@@ -49,7 +48,6 @@ class Job:
     progress_maps: Callable[[Sequence[Explanation]], None] | None = None
     photo: PreparedPicture | None = None
     size: Size | None = None
-    target: Asked = None
     inputs: InputValues | None = None
 
 
@@ -62,11 +60,11 @@ class PendingJob:
 
     def __init__(self, job: Job) -> None:
         self.job, self.since = job, time.monotonic()
-        self.future: Future[Explanation] = Future()
+        self.future: Future[list[Explanation]] = Future()
         self._progress = 0, 0
 
-    async def wait(self) -> Explanation:
-        """Wait for the explanation. Cancelling this stops the job.
+    async def wait(self) -> list[Explanation]:
+        """Wait for the explanation of each target. Cancelling this stops the job.
 
         Raises:
             DeadlineError: The time is up. The work is stopped before the next chunk.
@@ -82,9 +80,8 @@ class PendingJob:
     def request(self) -> ExplainRequest:
         """Return the request to the engine."""
         job, clock = self.job, Clock(waited=time.monotonic() - self.job.arrived)
-        asked = job.class_index if job.target is None else job.target
         return ExplainRequest(
-            job.photo or job.image, [asked], job.methods, job.budget, clock, self.progress, job.verify,
+            job.photo or job.image, job.targets, job.methods, job.budget, clock, self.progress, job.verify,
             progress_maps=job.progress_maps, inputs=job.inputs,
             condition=None if job.condition is None else job.condition.holds,
         )  # fmt: skip
@@ -117,16 +114,16 @@ class PendingJob:
         with suppress(InvalidStateError):  # cancelled or answered meanwhile
             self.future.set_exception(error)
 
-    def answer(self, task: RunningTask[list[Explanation]]) -> Explanation | None:
-        """Answer with the result of its task; return the explanation if somebody still waited for it."""
+    def answer(self, task: RunningTask[list[Explanation]]) -> list[Explanation] | None:
+        """Answer with the result of its task; return the explanations if somebody still waited for it."""
         with suppress(InvalidStateError):  # cancelled meanwhile
             try:
-                (explanation,) = task.result()
+                explanations = task.result()
             except (FusionCamError, CancelledError) as error:
                 self.future.set_exception(error.with_traceback(None))  # which would keep the arrays of the task
             except Exception as error:
                 self.future.set_exception(error)
             else:
-                self.future.set_result(explanation)
-                return explanation
+                self.future.set_result(explanations)
+                return explanations
         return None

@@ -114,10 +114,10 @@ class InferCalls:
             return
         sent: dict[str, Array] = {}
         async with aclosing(self._runner.explain_in_steps(model, prepared)) as made:
-            async for explanation in made:
-                final = PRELIMINARY not in explanation.flags
-                whole = partial(prepared.answer, model, [explanation], begun)
-                part = partial(prepared.step, model, explanation, sent, begun)
+            async for explanations in made:
+                final = PRELIMINARY not in explanations[0].flags
+                whole = partial(prepared.answer, model, explanations, begun)
+                part = partial(prepared.step, model, explanations, sent, begun)
                 yield await self._packed(model, whole if final else part, final)
 
     async def _message(self, call: Call) -> bytes:

@@ -94,6 +94,10 @@ class AnswerForm(Protocol):
     def shows_photo(self) -> bool:
         """Return whether the photo's file is needed for the answer."""
 
+    @property
+    def several_targets(self) -> bool:
+        """Return whether an answer about one picture may be about several targets."""
+
     def defaults(self, model: ServedModel, named: bool) -> dict[str, Any]:
         """Return the parameters that a request has where it says nothing, and whether it names methods."""
 
@@ -114,6 +118,7 @@ class TensorForm:
 
     binary: bool = False
     shows_photo: bool = False
+    several_targets: bool = True
 
     def defaults(self, model: ServedModel, named: bool) -> dict[str, Any]:
         """Return the parameters that a request has where it says nothing, and whether it names methods."""
@@ -121,10 +126,11 @@ class TensorForm:
 
     def check(self, prepared: PreparedRequest) -> None:
         """Raise UsageError where the answer would be too much text."""
-        _check_numbers(prepared)
+        _check_numbers(prepared, len(prepared.jobs))
 
     def pack(self, answered: Answered) -> Packed:
         """Return the outputs and parameters."""
+        _check_numbers(answered.prepared, len(answered.explanations))
         content, length = answered.prepared.response(answered.model, answered.explanations, answered.begun)
         return Packed(content, JSON, {}) if length is None else Packed(content, BINARY, {HEADER_LENGTH: str(length)})
 
@@ -144,6 +150,7 @@ class ShownForm:
     write: Callable[[Answered], bytes]
     every_method: bool
     shows_photo: bool
+    several_targets: bool = False
 
     def defaults(self, model: ServedModel, named: bool) -> dict[str, Any]:
         """Return the parameters that a request has where it says nothing, and whether it names methods."""
@@ -177,6 +184,7 @@ class InstancesForm:
 
     figures_only: bool
     shows_photo: bool = False
+    several_targets: bool = False
 
     def defaults(self, model: ServedModel, named: bool) -> dict[str, Any]:
         """Return the parameters that a request has where it says nothing, and whether it names methods."""
@@ -184,7 +192,7 @@ class InstancesForm:
 
     def check(self, prepared: PreparedRequest) -> None:
         """Raise UsageError where the answer would be too much text."""
-        _check_numbers(prepared)
+        _check_numbers(prepared, len(prepared.jobs))
 
     def pack(self, answered: Answered) -> Packed:
         """Return predictions and explanations."""
@@ -226,9 +234,9 @@ def choose_form(accept: Sequence[str], drawing: Drawing, tensors: Mapping[str, A
     return forms[chosen]
 
 
-def _check_numbers(prepared: PreparedRequest) -> None:
+def _check_numbers(prepared: PreparedRequest, rows: int) -> None:
     maps = sum(not output.binary and output.name not in NO_MAPS for output in prepared.outputs)
-    numbers = maps * len(prepared.jobs) * math.prod(prepared.jobs[0].image.shape[1:])
+    numbers = maps * rows * math.prod(prepared.jobs[0].image.shape[1:])
     if numbers > MOST_NUMBERS:
         raise UsageError(
             f"the maps would be {numbers:,} numbers in JSON, the limit is {MOST_NUMBERS:,}: set the parameter "

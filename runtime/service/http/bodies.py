@@ -1,7 +1,7 @@
 """The bodies of requests for explanations: JSON, JSON and binary tensors, a photo alone, or a form with photos."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from python_multipart.exceptions import FormParserError
@@ -26,7 +26,13 @@ FORMS = (FORM, CURL)
 OF_BROWSERS = ("Origin", "Sec-Fetch-Site", "Referer")
 NPY = "application/x-npy"
 TYPES = (JSON, BINARY, "image/*", NPY, FORM)
-PHOTO_FIELDS = ("image", "image_bytes")
+FILE_FIELDS = {
+    "image": "image_bytes",
+    "image_bytes": "image_bytes",
+    "region": "region_bytes",
+    "like": "reference_bytes",
+}
+"""The fields of a form that hold files, and the inputs that they are."""
 MOST_FIELDS = 64
 
 
@@ -87,7 +93,7 @@ def read_body(
     is_photo = kind in ("image/*", NPY) if length is None else length == "0"
     # JSON begins so, and no photo does.
     if is_photo or (length is None and kind != JSON and body.lstrip()[:1] not in (b"{", b"[")):
-        return _photos([body])
+        return _files({"image_bytes": [body]})
     numbers = settings.max_pictures * model.manifest.preprocessing.channels * model.most_pixels
     request, data = split_body(body, length, numbers, parse)
     check_inputs(request, INPUTS, settings.most_listed)
@@ -100,11 +106,11 @@ def _kind(headers: Headers) -> str:
     return "image/*" if kind.startswith("image/") else kind
 
 
-def _photos(files: Sequence[bytes], fields: dict[str, Any] | None = None, name: str | None = None) -> Body:
-    """Return the content of a body that is nothing but photos."""
-    tensor = InputTensor(name="image_bytes", shape=[len(files)], datatype="BYTES", data=None)
-    request = InferRequest(inputs=[tensor])
-    return Body(request, {"image_bytes": Tensor((len(files),), list(files), from_json=False)}, fields or {}, name)
+def _files(files: Mapping[str, Sequence[bytes]], fields: dict[str, Any] | None = None, name: str | None = None) -> Body:
+    """Return the content of a body that is nothing but files, by their inputs."""
+    described = [InputTensor(name=n, shape=[len(f)], datatype="BYTES", data=None) for n, f in files.items()]
+    tensors = {n: Tensor((len(f),), list(f), from_json=False) for n, f in files.items()}
+    return Body(InferRequest(inputs=described), tensors, fields or {}, name)
 
 
 class _UploadedPhoto(NamedTuple):
@@ -154,12 +160,18 @@ def _read_form(body: bytes, headers: Headers) -> Body:
     files = [_UploadedPhoto.read(name, value) for name, value in items if isinstance(value, UploadFile)]
     if not parser.ended:
         raise UsageError("the form is cut short: its last boundary, which ends in --, is missing; send all of it")
-    if not files:
+    by_input: dict[str, list[bytes]] = {}
+    for file in files:
+        if file.field not in FILE_FIELDS:
+            raise UsageError(
+                f"the form has a file in the field {quote(file.field)}: send photos in the field image, a mask in "
+                "region, a reference in like"
+            )
+        by_input.setdefault(FILE_FIELDS[file.field], []).append(file.data)
+    if "image_bytes" not in by_input:
         raise UsageError(
             "the form has no photo: send one as a file in the field image, as curl -F image=@photo.jpg does"
         )
-    for file in files:
-        if file.field not in PHOTO_FIELDS:
-            raise UsageError(f"the form has a file in the field {quote(file.field)}: send photos in the field image")
     fields = parsed_texts([(name, value) for name, value in items if isinstance(value, str)], "field")
-    return _photos([file.data for file in files], fields, files[0].name if len(files) == 1 else None)
+    photos = [file for file in files if FILE_FIELDS[file.field] == "image_bytes"]
+    return _files(by_input, fields, photos[0].name if len(photos) == 1 else None)

@@ -136,29 +136,29 @@ class InferHandler:
 
     async def _stream(self, request: Request, model: ServedModel, begun: float) -> Response:
         prepared = (await self._prepare(request, model, begun, None)).prepared
-        explanations = self._runner.explain_in_steps(model, prepared)
-        first = await unless_gone(request.receive, anext(explanations))
-        events = self._events(model, prepared, first, explanations, begun)
+        steps = self._runner.explain_in_steps(model, prepared)
+        first = await unless_gone(request.receive, anext(steps))
+        events = self._events(model, prepared, first, steps, begun)
         return EventStream(events, self._settings.timeout, self._runner.leave)
 
     async def _events(
         self,
         model: ServedModel,
         prepared: PreparedRequest,
-        first: Explanation,
-        later: AsyncGenerator[Explanation],
+        first: Sequence[Explanation],
+        later: AsyncGenerator[Sequence[Explanation]],
         begun: float,
     ) -> AsyncGenerator[bytes]:
         """Yield the events: `maps` for preliminary explanations, and one `answer` or `error` at the end."""
         sent: dict[str, Array] = {}
 
-        async def event(explanation: Explanation) -> bytes:
-            return await self._runner.in_thread(partial(prepared.event, model, explanation, sent, begun))
+        async def event(explanations: Sequence[Explanation]) -> bytes:
+            return await self._runner.in_thread(partial(prepared.event, model, explanations, sent, begun))
 
         try:
             yield await event(first)
-            async for explanation in later:
-                yield await event(explanation)
+            async for explanations in later:
+                yield await event(explanations)
         except (FusionCamError, MemoryError) as error:
             refused = error_response(error)
             yield write_event("error", {**json.loads(bytes(refused.body)), "status": refused.status_code})
@@ -184,7 +184,8 @@ class InferHandler:
                 asked = _request(content, query, (dialect or V2).outputs)
                 form = _form(request.headers, Drawing.taken_from(asked.parameters), dialect)
                 asked.parameters = form.defaults(model, names_method(asked, content.tensors)) | asked.parameters
-                prepared = prepare_request(model, settings, asked, content.tensors, begun, start)
+                several = form.several_targets
+                prepared = prepare_request(model, settings, asked, content.tensors, begun, start, several)
                 form.check(prepared)
                 return _Asked(prepared, form, photo_file(content.tensors) if form.shows_photo else None)
 

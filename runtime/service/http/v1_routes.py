@@ -12,7 +12,7 @@ from fusioncam.runtime.service.protocol.openapi import JSON
 from fusioncam.runtime.service.service import Service
 
 MODELS = "/v1/models"
-PREDICT = Dialect(read_instances, {JSON: InstancesForm(figures_only=True)}, ("probabilities", "class_index"))
+PREDICT = Dialect(read_instances, {JSON: InstancesForm(figures_only=True)}, ("class_index",))
 EXPLAIN = Dialect(read_instances, {JSON: InstancesForm(figures_only=False)})
 
 

@@ -1,6 +1,7 @@
 """The JSON of KServe's first protocol, TensorFlow Serving's: instances in, predictions and explanations out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,22 @@ from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.service.protocol.outputs import is_explained
 from fusioncam.runtime.service.protocol.prepared_request import PreparedRequest
-from fusioncam.runtime.service.protocol.schemas import InferRequest, InputTensor, Parameters, StrictPart, first_error
+from fusioncam.runtime.service.protocol.schemas import (
+    Datatype,
+    InferRequest,
+    InputTensor,
+    Parameters,
+    StrictPart,
+    first_error,
+)
+from fusioncam.runtime.service.protocol.targets import TARGET_INPUTS
 from fusioncam.runtime.service.served_model import ServedModel
 
 PHOTO, ARRAY = "image_bytes", "image"  # members of an instance, and inputs of the second protocol
+BESIDE: Mapping[str, Datatype] = {"class_index": "INT64", **TARGET_INPUTS}
 SHAPES = (
     'an instance is a photo, {"image_bytes": {"b64": "..."}}, or a preprocessed picture, {"image": [[[...]]]}; '
-    "class_index may stand beside it"
+    "class_index, or another input that names a target, may stand beside it"
 )
 
 
@@ -78,25 +88,37 @@ def _inputs(instances: Sequence[Any]) -> list[InputTensor]:
         inputs = [InputTensor(name=PHOTO, shape=[count], datatype="BYTES", data=values)]
     else:
         inputs = [InputTensor(name=ARRAY, shape=[count, *_shape(values[0])], datatype="FP32", data=values)]
-    if any(index is not None for *_, index in read):
-        indices = [-1 if index is None else index for *_, index in read]
-        inputs.append(InputTensor(name="class_index", shape=[count], datatype="INT64", data=indices))
+    beside = [
+        {"class_index": -1, **named} if "class_index" in {*chain(*(n for *_, n in read))} else named
+        for *_, named in read
+    ]
+    for name in dict.fromkeys(chain(*beside)):
+        if any(name not in named for named in beside):
+            raise UsageError(f"{name} stands beside some instances only: give it in all of them")
+        rows = [named[name] for named in beside]
+        shape = [count] if BESIDE[name] == "BYTES" else [count, *_shape(rows[0])]
+        inputs.append(InputTensor(name=name, shape=shape, datatype=BESIDE[name], data=rows))
     return inputs
 
 
-def _members(instance: Any) -> tuple[str, Any, Any]:
-    """Return the kind of an instance, its picture as JSON of the second protocol has it, and its class or None."""
+def _members(instance: Any) -> tuple[str, Any, dict[str, Any]]:
+    """Return the kind of an instance, its picture as JSON of the second protocol has it, and what names its target."""
     members = {ARRAY: instance} if isinstance(instance, list) else instance
     if not isinstance(members, dict):
         raise UsageError(f"an instance is {quote(instance)}; {SHAPES}")
-    members, class_index = dict(members), members.get("class_index")
-    members.pop("class_index", None)
+    named = {name: _file_text(value) for name, value in members.items() if name in BESIDE and value is not None}
+    members = {name: value for name, value in members.items() if name not in BESIDE}
     if len(members) != 1 or not members.keys() <= {PHOTO, ARRAY, "b64"}:
         raise UsageError(f"an instance has the members {quote(sorted(members))}; {SHAPES}")
     ((name, value),) = members.items()
-    if isinstance(value, dict) and set(value) == {"b64"}:
-        name, value = "b64", value["b64"]
-    return (PHOTO if name == "b64" or isinstance(value, str) else name), value, class_index
+    if value is not (text := _file_text(value)):
+        name, value = "b64", text
+    return (PHOTO if name == "b64" or isinstance(value, str) else name), value, named
+
+
+def _file_text(value: Any) -> Any:
+    """Return the base64 of a file, `{"b64": "..."}`; any other value as it is."""
+    return value["b64"] if isinstance(value, dict) and set(value) == {"b64"} else value
 
 
 def _shape(value: Any) -> list[int]:
@@ -131,13 +153,11 @@ def write_instances(
 
 
 def _prediction(model: ServedModel, e: Explanation) -> dict[str, Any]:
+    said = {"class_index": e.class_index, "label": e.label or "", "probability": e.probability}
+    if e.logits is None:
+        return {**said, "title": e.title, "score": e.score}
     logits = np.asarray(e.logits, np.float32)
-    return {
-        "class_index": e.class_index,
-        "label": e.label or "",
-        "probability": e.probability,
-        "probabilities": probabilities(logits[None], model.manifest.ending)[0].tolist(),
-    }
+    return {**said, "probabilities": probabilities(logits[None], model.manifest.ending)[0].tolist()}
 
 
 def _explanation(prepared: PreparedRequest, e: Explanation, methods: Sequence[str], begun: float) -> dict[str, Any]:

@@ -7,9 +7,10 @@ import fusioncam
 from fusioncam.layer_names import short_layer_name
 from fusioncam.runtime.demo import is_demo_model
 from fusioncam.runtime.service.monitoring.metrics import Metrics
-from fusioncam.runtime.service.protocol.outputs import NO_MAPS
+from fusioncam.runtime.service.protocol.outputs import available_outputs
 from fusioncam.runtime.service.protocol.prepared_request import INPUTS
 from fusioncam.runtime.service.protocol.schemas import ModelInfo, ServerInfo, TensorInfo
+from fusioncam.runtime.service.protocol.targets import TARGET_INPUTS, fitting_names
 from fusioncam.runtime.service.served_model import ServedModel
 from fusioncam.runtime.service.settings import Settings
 
@@ -29,16 +30,22 @@ def metadata(model: ServedModel, settings: Settings, versions: Sequence[str]) ->
     """Return the inputs and outputs of a model, its versions, and the defaults of its requests."""
     size = list(model.size) if model.manifest.free_size is None else [-1] * len(model.size)
     classes = model.manifest.classes
-    inputs = {"image": [-1, model.manifest.preprocessing.channels, *size]}
-    figures = {"logits": [-1, classes], "probabilities": [-1, classes], "class_index": [-1], "verdict": [-1, 1]}
-    figures["explained"] = figures["class_index"]
+    inputs = {
+        "image": [-1, model.manifest.preprocessing.channels, *size],
+        "point": [-1, 2],
+        "region": [-1, -1, -1],
+        "reference": [-1, classes],
+    }
+    fitting = {*(INPUTS.keys() - {*TARGET_INPUTS, "class_index"}), *fitting_names(model.manifest)}
+    figures = {"logits": [-1, classes], "probabilities": [-1, classes], "verdict": [-1, 1], "title": [-1, 1]}
+    figures["region"] = [-1, *size]
     maps = [TensorInfo(name=m, datatype="FP32", shape=[-1, *size]) for m in model.methods]
     return ModelInfo(
         name=model.name,
         versions=list(versions),
         platform=PLATFORM,
-        inputs=[_info(i, datatype, inputs.get(i, [-1])) for i, datatype in INPUTS.items()],
-        outputs=[*maps, *(_info(o, datatype, figures[o]) for o, datatype in NO_MAPS.items())],
+        inputs=[_info(i, datatype, inputs.get(i, [-1])) for i, datatype in INPUTS.items() if i in fitting],
+        outputs=[*maps, *(_info(o, t, figures.get(o, [-1])) for o, t in available_outputs(model).items())],
         parameters=defaults(settings),
     )
 
@@ -75,6 +82,8 @@ def config(model: ServedModel, settings: Settings) -> dict[str, Any]:
         "fusioncam": {
             "labels": manifest.labels,
             "classes": manifest.classes,
+            "task": manifest.task,
+            "targets": fitting_names(manifest),
             "methods": model.methods,
             "size": model.size,
             "free_size": manifest.free_size and manifest.free_size.model_dump(include={"step", "least"}),

@@ -11,6 +11,7 @@ from fusioncam.runtime.service.protocol.query import described_parameters
 from fusioncam.runtime.service.protocol.schemas import Failure, InferAnswer, InferRequest
 from fusioncam.runtime.service.protocol.tensors import HEADER_LENGTH
 
+FILES = ("image", "region", "like")  # of a form
 JSON, BINARY, FORM = "application/json", "application/octet-stream", "multipart/form-data"
 PNG, WEBP, NPZ = "image/png", "image/webp", "application/x-npz"
 Responses = dict[int | str, dict[str, Any]]
@@ -64,7 +65,7 @@ INFER_REQUEST: dict[str, Any] = {
             JSON: {"schema": {"$ref": "#/components/schemas/InferRequest"}, "example": _EXAMPLE},
             BINARY: {"schema": _BYTES},
             "image/*": {"schema": _BYTES},
-            FORM: {"schema": {"type": "object", "required": ["image"], "properties": {"image": _BYTES}}},
+            FORM: {"schema": {"type": "object", "required": ["image"], "properties": dict.fromkeys(FILES, _BYTES)}},
         },
     },
 }

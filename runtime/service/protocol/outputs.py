@@ -1,12 +1,14 @@
 """The outputs of an explanation: those that a request asks for, and their tensors in the answer."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from fusioncam.errors import UsageError
+from fusioncam.forms import Kind
 from fusioncam.kernels.arrays import Array
 from fusioncam.kernels.reference import probabilities
 from fusioncam.runtime.arguments import quote
@@ -14,15 +16,30 @@ from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.methods import recipe
 from fusioncam.runtime.service.protocol.request_parser import default_method
 from fusioncam.runtime.service.protocol.schemas import InferRequest, RequestedOutput
-from fusioncam.runtime.service.protocol.tensors import Output, check_parameters
+from fusioncam.runtime.service.protocol.tensors import DTYPES, Output, check_parameters
 from fusioncam.runtime.service.served_model import ServedModel
 
-FIGURES = {"logits": "FP32", "probabilities": "FP32", "class_index": "INT64"}
-"""Outputs that are no maps, in every answer."""
+FIGURES = {
+    "logits": "FP32",
+    "probabilities": "FP32",
+    "class_index": "INT64",
+    "score": "FP32",
+    "confidence": "FP32",
+    "title": "BYTES",
+    "area": "FP32",
+    "region": "FP32",
+}
+"""Outputs that are no maps of a method, and are there without one."""
+FIGURES_OF: Mapping[Kind, tuple[str, ...]] = {
+    "vector": ("logits", "probabilities", "class_index"),
+    "maps": ("class_index", "score", "confidence", "title", "area", "region"),
+    "embedding": ("class_index", "score", "confidence", "title"),
+}
+"""The figures of each form of outputs; a region is left out of answers, unless it is asked for."""
 VERDICT = "verdict"
 EXPLAINED = "explained"
 NO_MAPS = {**FIGURES, VERDICT: "BYTES", EXPLAINED: "INT64"}
-"""All outputs that are no maps."""
+"""All outputs that are no maps of a method."""
 MOST_METHODS = 32
 
 
@@ -59,9 +76,11 @@ def output_specs(
             raise UsageError(f"{quote(name)} is no method: ask for it as an output")
     if not request.outputs:
         methods = methods or (default_method(model.methods),)
-        specs = [OutputSpec(name, binary) for name in (*dict.fromkeys(methods), *FIGURES)]
+        usual = [name for name in FIGURES_OF[model.manifest.form.kind] if name != "region"]
+        specs = [OutputSpec(name, binary) for name in (*dict.fromkeys(methods), *usual)]
     else:
         specs = [_spec(output, model.manifest.classes, binary) for output in request.outputs]
+        _check_figures(specs, model)
         requested = {spec.name for spec in specs}
         specs += [OutputSpec(m, binary) for m in dict.fromkeys(methods) if m not in requested]
     names = [spec.name for spec in specs]
@@ -80,6 +99,19 @@ def output_specs(
     return specs
 
 
+def available_outputs(model: ServedModel) -> dict[str, str]:
+    """Return the outputs of a model that are no maps of a method, with their datatypes."""
+    own = FIGURES_OF[model.manifest.form.kind]
+    return {name: datatype for name, datatype in NO_MAPS.items() if name in own or name not in FIGURES}
+
+
+def _check_figures(specs: Sequence[OutputSpec], model: ServedModel) -> None:
+    """Raise UsageError where an output is none of this model's."""
+    known = available_outputs(model)
+    for name in (spec.name for spec in specs if spec.name in FIGURES and spec.name not in known):
+        raise UsageError(f"output {name!r} does not fit this model: there are {', '.join((*known, *model.methods))}")
+
+
 def more_than_figures(names: Iterable[str]) -> bool:
     """Return whether outputs depend on the condition of a request: figures of the prediction do not."""
     return not FIGURES.keys() >= set(names)
@@ -89,7 +121,7 @@ def _check_method(name: str, model: ServedModel) -> None:
     try:
         recipe(name)
     except UsageError:
-        known = ", ".join((*NO_MAPS, *model.methods))
+        known = ", ".join((*available_outputs(model), *model.methods))
         raise UsageError(
             f"there is no output or method {quote(name)}; there are {known}, and fusions of other parts, such as "
             "fusion_cam:layer_cam+group_cam"
@@ -122,14 +154,12 @@ def made_outputs(specs: Sequence[OutputSpec], explanations: Sequence[Explanation
 
 
 def output_tensor(spec: OutputSpec, model: ServedModel, explanations: Sequence[Explanation]) -> Output:
-    """Return the tensor of an output, with a row for each picture: zeros, or `null`, for one that is not explained."""
-    if spec.name == VERDICT:
-        verdicts = [None if e.verdict is None else e.verdict.summary() for e in explanations]
-        return Output(VERDICT, [[json.dumps(verdict)] for verdict in verdicts], spec.binary)
-    if spec.name == "class_index":
-        values = np.array([e.class_index for e in explanations], np.int64)
-    elif spec.name == EXPLAINED:
-        values = np.array([is_explained(e) for e in explanations], np.int64)
+    """Return the tensor of an output, with a row for each explanation: zeros, or `null`, where no map was made."""
+    if spec.name in _TEXTS:
+        return Output(spec.name, [[_TEXTS[spec.name](e)] for e in explanations], spec.binary)
+    if spec.name in _NUMBERS:
+        datatype, read = NO_MAPS[spec.name], _NUMBERS[spec.name]
+        values = np.array([read(e) for e in explanations], DTYPES[datatype])
     elif spec.name in FIGURES:
         values = np.stack([np.asarray(e.logits, np.float32) for e in explanations])
         if spec.name == "probabilities":
@@ -143,6 +173,27 @@ def output_tensor(spec: OutputSpec, model: ServedModel, explanations: Sequence[E
         rows = [_best_classes(row, spec.classification, model.manifest.labels) for row in values]
         return Output(spec.name, rows, spec.binary)
     return Output(spec.name, values, spec.binary)
+
+
+def _verdict(e: Explanation) -> str:
+    return json.dumps(None if e.verdict is None else e.verdict.summary())
+
+
+def _area(e: Explanation) -> float:
+    """Return the share of what the model sees that lies in the region."""
+    region = None if e.target is None else e.target.region
+    return 0.0 if region is None else float(region.mean())
+
+
+_TEXTS: Mapping[str, Callable[[Explanation], str]] = {VERDICT: _verdict, "title": lambda e: e.title}
+_NUMBERS: Mapping[str, Callable[[Explanation], Any]] = {
+    "class_index": lambda e: e.class_index,
+    EXPLAINED: is_explained,
+    "score": lambda e: e.score,
+    "confidence": lambda e: e.probability,
+    "area": _area,
+    "region": lambda e: e.region_share,
+}
 
 
 def _size(explanation: Explanation, model: ServedModel) -> tuple[int, ...]:

@@ -14,8 +14,9 @@ from fusioncam.kernels.arrays import Array
 from fusioncam.preprocessing import Preprocessing
 from fusioncam.runtime.arguments import checked_size, quote
 from fusioncam.runtime.engine import SizeChoice
-from fusioncam.runtime.prepared import size_of_photo
-from fusioncam.runtime.service.protocol.request_parser import picture_input, prepared_pictures
+from fusioncam.runtime.photos.model_input import as_input
+from fusioncam.runtime.prepared import PreparedPicture, prepare, size_of_photo
+from fusioncam.runtime.service.protocol.request_parser import opened_pictures, picture_input
 from fusioncam.runtime.service.protocol.tensors import Tensor
 from fusioncam.runtime.service.served_model import ServedModel
 from fusioncam.runtime.service.settings import Settings
@@ -51,8 +52,10 @@ def pictures_of(
     settings: Settings,
     begun: float,
     timeout: float,
-) -> list[Array]:
-    """Return the pictures of a request as the model takes them, each (C, H, W) float32; look at the time before each.
+) -> list[tuple[Array, PreparedPicture | None]]:
+    """Return the pictures of a request as the model takes them, (C, H, W) float32; look at the time before each.
+
+    With each comes its photo, where targets may lie in the photo's pixels.
 
     Args:
         tensors: Those of the request, by name.
@@ -80,22 +83,24 @@ def pictures_of(
     values = list(np.reshape(tensor.values, (-1, *preprocessing.shape)) if name == "image" else tensor.values)
     if not 1 <= len(values) <= settings.max_pictures:
         raise UsageError(f"a request holds 1 to {settings.max_pictures} pictures, not {len(values)}")
-    preparing = prepared_pictures({name: values}, preprocessing, settings.max_pixels, tensor.from_json, of_photos)
-    pictures: list[Array] = []
+    opened = opened_pictures({name: values}, preprocessing, settings.max_pixels, tensor.from_json, of_photos)
+    pictures: list[tuple[Array, PreparedPicture | None]] = []
     while len(pictures) < len(values):
         if time.monotonic() >= begun + timeout:
             raise DeadlineError(
                 f"{len(pictures)} of {len(values)} pictures were prepared within {timeout:g} seconds; send fewer or "
                 "smaller ones, allow more time, or ask again when there is less to do"
             )
-        x = next(preparing)
+        given, own = next(opened)
+        photo = prepare(given, own) if model.manifest.form.scored else None
+        x = as_input(given, own)[1] if photo is None else photo.x
         if name == "image":
             _check_range(x, preprocessing)
-        pictures.append(x)
-        if x.shape != pictures[0].shape:
+        pictures.append((x, photo))
+        if x.shape != pictures[0][0].shape:
             raise UsageError("the photos have several sizes, and their maps would be one array: send one a request")
     if size is not None:
-        model.batcher.derive(pictures[0].shape[1:])  # here, so that the batcher's thread goes on with other requests
+        model.batcher.derive(pictures[0][0].shape[1:])  # here, so that the batcher's thread goes on with other requests
     return pictures
 
 

@@ -36,12 +36,24 @@ from fusioncam.runtime.service.protocol.request_parser import (
     parse_request,
 )
 from fusioncam.runtime.service.protocol.schemas import InferRequest
+from fusioncam.runtime.service.protocol.targets import TARGET_INPUTS, TARGET_PARAMETERS, TargetReader
 from fusioncam.runtime.service.protocol.tensors import Output, Tensor, write_answer, write_event
 from fusioncam.runtime.service.served_model import ServedModel
 from fusioncam.runtime.service.settings import Settings
 
-INPUTS = {"image": "FP32", "image_bytes": "BYTES", "class_index": "INT64", "method": "BYTES", "budget": "BYTES"}
-PARAMETERS = ("binary_data_output", "class", "explain_if", "methods", "size", "timeout", "verify", *CHOICES)
+INPUTS = {
+    "image": "FP32",
+    "image_bytes": "BYTES",
+    "class_index": "INT64",
+    "method": "BYTES",
+    "budget": "BYTES",
+    **TARGET_INPUTS,
+}
+PARAMETERS = (
+    *("binary_data_output", "class", "explain_if", "methods", "size", "timeout", "verify"),
+    *CHOICES,
+    *TARGET_PARAMETERS,
+)
 # Parameters that tritonclient sends for models of other kinds; they mean nothing to a model without state.
 IGNORED_PARAMETERS = (
     "priority",
@@ -77,13 +89,15 @@ class PreparedRequest:
         """Return the body that answers the request, and the number of its bytes that are JSON where more follows."""
         return write_answer(*self.answer(model, explanations, begun))
 
-    def event(self, model: ServedModel, explanation: Explanation, sent: dict[str, Array], begun: float) -> bytes:
-        """Return a server-sent event: `maps` with all maps of a preliminary explanation, or `answer` with all outputs.
+    def event(
+        self, model: ServedModel, explanations: Sequence[Explanation], sent: dict[str, Array], begun: float
+    ) -> bytes:
+        """Return a server-sent event: `maps` with all maps of preliminary explanations, or `answer` with all outputs.
 
         `sent` is that of `step`.
         """
-        kind = "maps" if PRELIMINARY in explanation.flags else "answer"
-        return write_event(kind, *self.step(model, explanation, sent, begun))
+        kind = "maps" if PRELIMINARY in explanations[0].flags else "answer"
+        return write_event(kind, *self.step(model, explanations, sent, begun))
 
     def answer(
         self, model: ServedModel, explanations: Sequence[Explanation], begun: float
@@ -92,35 +106,35 @@ class PreparedRequest:
 
         Args:
             model: The model.
-            explanations: The explanation of each picture.
+            explanations: Those of the pictures, in order; of a single picture, one per target.
             begun: Time of the request, in seconds of `time.monotonic()`.
         """
         outputs = [output_tensor(spec, model, explanations) for spec in made_outputs(self.outputs, explanations)]
         return self._head(model, explanations[0], begun), outputs
 
     def step(
-        self, model: ServedModel, explanation: Explanation, sent: dict[str, Array], begun: float
+        self, model: ServedModel, explanations: Sequence[Explanation], sent: dict[str, Array], begun: float
     ) -> tuple[dict[str, Any], list[Output]]:
         """Return one of several answers: all maps of a preliminary explanation, or all outputs of the last one.
 
         Args:
             model: The model.
-            explanation: The explanation of the only picture.
+            explanations: Those of the only picture, one per target.
             sent: Arrays of earlier answers, by name: those that did not change are left out. Gets the new ones.
             begun: Time of the request, in seconds of `time.monotonic()`.
         """
-        specs = made_outputs(self.outputs, [explanation])
-        if PRELIMINARY in explanation.flags:
+        specs = made_outputs(self.outputs, explanations)
+        if PRELIMINARY in explanations[0].flags:
             figures = [spec for spec in specs if spec.name in FIGURES]
-            specs = [*(OutputSpec(method, binary=True) for method in explanation.maps), *figures]
+            specs = [*(OutputSpec(method, binary=True) for method in explanations[0].maps), *figures]
         outputs = []
-        for output in (output_tensor(spec, model, [explanation]) for spec in specs):
+        for output in (output_tensor(spec, model, explanations) for spec in specs):
             if isinstance(output.values, np.ndarray):
                 if output.name in sent and np.array_equal(sent[output.name], output.values):
                     continue
                 sent[output.name] = output.values
             outputs.append(output)
-        return self._head(model, explanation, begun), outputs
+        return self._head(model, explanations[0], begun), outputs
 
     def _head(self, model: ServedModel, explanation: Explanation, begun: float) -> dict[str, Any]:
         """Return the answer's JSON without the outputs."""
@@ -140,6 +154,7 @@ class PreparedRequest:
         return {
             "label": explanation.label or "",
             "probability": explanation.probability,
+            **self._target(explanation),
             "flags": ",".join(explanation.flags),
             "passes": explanation.passes.run,
             "channels": explanation.passes.channels,
@@ -150,6 +165,11 @@ class PreparedRequest:
             **self._not_explained(explanation),
             **{f"seconds_{stage}": seconds for stage, seconds in explanation.timing.items()},
         }
+
+    def _target(self, explanation: Explanation) -> dict[str, Any]:
+        """Return the parameters about a target that is no class."""
+        target = explanation.target
+        return {} if target is None or target.kind == "class" else {"title": target.title, "score": target.score}
 
     def _not_explained(self, explanation: Explanation) -> dict[str, str]:
         """Return the parameter that says why there is no map, where there is none."""
@@ -167,6 +187,7 @@ def prepare_request(
     tensors: Mapping[str, Tensor],
     begun: float,
     start: float,
+    several: bool = True,
 ) -> PreparedRequest:
     """Parse a request; decode and preprocess its pictures.
 
@@ -177,6 +198,7 @@ def prepare_request(
         tensors: Its tensors by name.
         begun: Time of the request, in seconds of `time.monotonic()`.
         start: Time when the work on it was begun, in seconds of `time.perf_counter()`.
+        several: Whether an answer about one picture may be about several targets.
 
     Raises:
         ImageError, UsageError: Something about the request is wrong.
@@ -197,12 +219,17 @@ def prepare_request(
     timeout = min(settings.timeout, _timeout(request.parameters))
     size = requested_size(request.parameters.get("size"), model)
     pictures = pictures_of(tensors, model, size, settings, begun, timeout)
-    classes = parsed.classes(len(pictures), model.manifest.classes)
+    preprocessing = model.manifest.preprocessing.model_copy(update={"size": pictures[0][0].shape[1:]})
+    reader = TargetReader(model.manifest, preprocessing, settings.max_pixels, several)
+    targets = reader.targets(tensors, request.parameters, parsed, len(pictures))
     asked = partial(
         Job, methods=methods, budget=budget, deadline=begun + timeout, verify=verify, arrived=begun,
         condition=condition if more_than_figures(o.name for o in outputs) else None,
     )  # fmt: skip
-    jobs = [asked(x, c, size=None if size is None else x.shape[1:]) for x, c in zip(pictures, classes, strict=True)]
+    jobs = [
+        asked(x, of_picture, photo=photo, size=None if size is None else x.shape[1:])
+        for (x, photo), of_picture in zip(pictures, targets, strict=True)
+    ]
     return PreparedRequest(request.id, jobs, outputs, time.perf_counter() - start, "image" in tensors)
 
 

@@ -52,6 +52,12 @@ class RequestTexts(Drawing):
         None, alias="class", description="The class by its name or number, in place of `class_index`."
     )
     class_index: int | None = Field(None, description="The class; -1 is the top one (default).")
+    point: str | None = Field(
+        None, description="x,y in pixels of the photo, such as 40,60: the part of a segmenter's class there."
+    )
+    peak: bool | None = Field(None, description="Whether the largest value in a region counts, not the mean.")
+    value: int | None = Field(None, description="The value of a regression, or the heat map, from 0 on.")
+    down: bool | None = Field(None, description="Whether the map shows what lowers a value.")
     methods: str | None = Field(None, description="Names of methods, separated by commas; `method` is the same.")
     method: str | None = Field(None, description="See `methods`.")
     budget: str | None = Field(

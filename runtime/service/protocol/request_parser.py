@@ -16,7 +16,7 @@ from fusioncam.runtime.arguments import checked_class, quote
 from fusioncam.runtime.budget import Budget, checked_budget, parse_budget
 from fusioncam.runtime.photos.given import Given
 from fusioncam.runtime.photos.limits import MAX_PIXELS
-from fusioncam.runtime.photos.model_input import as_input
+from fusioncam.runtime.photos.model_input import ImageLike, as_input
 from fusioncam.runtime.photos.reading import picture_of
 
 CHOICES = ("class_index", "method", "budget")  # inputs that may be given as parameters, too
@@ -113,13 +113,24 @@ def picture_input(inputs: Collection[str]) -> str:
 
 
 def prepared_pictures(
+    inputs: Mapping[str, Sequence[Any]], preprocessing: Preprocessing, max_pixels: int = MAX_PIXELS
+) -> Iterator[Float32Array]:
+    """Yield the pictures of a request as the model takes them, each (C, H, W) float32, one at a time.
+
+    Arguments and errors are those of `opened_pictures`.
+    """
+    for picture, own in opened_pictures(inputs, preprocessing, max_pixels):
+        yield as_input(picture, own)[1]
+
+
+def opened_pictures(
     inputs: Mapping[str, Sequence[Any]],
     preprocessing: Preprocessing,
     max_pixels: int = MAX_PIXELS,
     in_base64: bool = False,
     of_photos: Callable[[tuple[int, int]], tuple[int, ...]] | None = None,
-) -> Iterator[Float32Array]:
-    """Yield the pictures of a request as the model takes them, each (C, H, W) float32, one at a time.
+) -> Iterator[tuple[ImageLike, Preprocessing]]:
+    """Yield the pictures of a request, files decoded, and the way of each to the model's input, one at a time.
 
     Args:
         inputs: The values of inputs by name: pictures of `image`, or files of `image_bytes`.
@@ -137,14 +148,15 @@ def prepared_pictures(
     for n, value in enumerate(values):
         if given == "image_bytes":
             name = "the picture" if len(values) == 1 else f"picture {n}"
-            data = _file(value, name) if in_base64 else value
+            data = file_of(value, name) if in_base64 else value
             value = Given.photo(picture_of(data, name, preprocessing, max_pixels, declared=True))
             if of_photos is not None:
                 preprocessing = preprocessing.model_copy(update={"size": of_photos(value.values.shape[:2])})
-        yield as_input(value, preprocessing)[1]
+        yield value, preprocessing
 
 
-def _file(text: bytes, name: str) -> bytes:
+def file_of(text: bytes, name: str) -> bytes:
+    """Return a file of its base64; raise ImageError where the text is none."""
     try:
         return base64.b64decode(text, validate=True)
     except binascii.Error:

@@ -42,12 +42,12 @@ class Told:
             await self.act(job)
         request = ExplainRequest(
             job.image,
-            [job.class_index],
+            job.targets,
             job.methods,
             verify=job.verify,
             condition=job.condition and job.condition.holds,
         )
-        ((found,),) = self.pipeline.run([self.pipeline.task(request)], job.methods)
+        (found,) = self.pipeline.run([self.pipeline.task(request)], job.methods)
         return found
 
     async def close(self):
@@ -99,6 +99,12 @@ def asking(told):
         return Client(make_app(Service.of({"m": told}, Settings(**{"page": False, **given}), metrics), crowded))
 
     return open_client
+
+
+@pytest.fixture(scope="session")
+def new_client():
+    """Makes a client of an application."""
+    return Client
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ def job():
     """Makes a job; its time is long."""
 
     def make(image, class_index=1, methods=("fusion_cam", "grad_cam", "score_cam"), budget="exact", seconds=60.0):
-        return Job(image, class_index, methods, budget, time.monotonic() + seconds)
+        return Job(image, [class_index], methods, budget, time.monotonic() + seconds)
 
     return make
 
@@ -38,7 +38,8 @@ def explain():
 
     async def wait(batcher, job):
         (pending,) = batcher.submit([job])
-        return await pending.wait()
+        (found,) = await pending.wait()
+        return found
 
     return wait
 

@@ -25,7 +25,7 @@ def test_requests_at_once_need_no_more_runs_than_a_batch(batcher, counted, tiny,
     four = [*pictures, -pictures[0]]
     futures = [submit(made, job(x)) for x in four]
     gate.let()
-    found = [future.result(SOON) for future in futures]
+    found = [future.result(SOON)[0] for future in futures]
     other, counter = counted(tiny.bundle, chunk=4)
     wanted = other.explain_batch(four, 1)
     for one, other in zip(found, wanted, strict=True):
@@ -41,7 +41,7 @@ def test_new_requests_join_those_under_way(batcher, pictures, submit, job, seen)
     second = submit(made, job(pictures[1]))
     gate.let()
     for future in (first, second):
-        assert future.result(SOON).passes.run == ALL
+        assert future.result(SOON)[0].passes.run == ALL
     assert gate.runs[:5] == [4] * 5  # 2 * 11 pictures; alone, the first one's third run would have been 3
     assert sum(pictures for pictures, _ in seen.chunks) == 2 * ALL
     assert {size for _, size in seen.chunks} == {4}
@@ -82,7 +82,7 @@ def test_the_number_under_way_is_bounded(batcher, pictures, submit, job):
     assert (made.running, made.waiting) == (2, 4)
     gate.let()
     for future in futures:
-        assert future.result(SOON).passes.run == ALL
+        assert future.result(SOON)[0].passes.run == ALL
     assert max(gate.runs) <= 2 * (LIVE + 2)
 
 
@@ -93,21 +93,21 @@ def test_what_needs_no_pass_does_not_wait_for_those_that_do(batcher, pictures, s
     gate.wait()
     quick = submit(made, job(pictures[1], methods=("grad_cam",)))
     gate.let(1)
-    assert quick.result(SOON).passes.run == 0
+    assert quick.result(SOON)[0].passes.run == 0
     assert not slow.done()
 
 
 def test_a_slower_way_is_told(batcher, pictures, submit, job, seen):
     made, _ = batcher(observer=seen)
-    submit(made, job(pictures[0], budget="auto")).result(SOON)
-    submit(made, job(pictures[0], budget="exact")).result(SOON)
+    submit(made, job(pictures[0], budget="auto")).result(SOON)[0]
+    submit(made, job(pictures[0], budget="exact")).result(SOON)[0]
     asyncio.run(made.close())
     assert seen.fallbacks == ["all passes"]  # of nine channels there are none to guess
 
 
 def test_logits_alone_need_no_map(batcher, alone, pictures, submit, job):
     made, gate = batcher()
-    found = submit(made, job(pictures[0], methods=())).result(SOON)
+    found = submit(made, job(pictures[0], methods=())).result(SOON)[0]
     assert (found.maps, found.passes.run) == ({}, 0)
     np.testing.assert_array_equal(found.logits, alone(pictures[0]).logits)
     assert gate.runs == []
@@ -120,7 +120,7 @@ def test_an_engine_with_kernels_does_one_after_the_other(
     made = Batcher("tiny", lambda: explainer.pipeline)
     futures = [submit(made, job(x)) for x in pictures]
     for future, x in zip(futures, pictures, strict=True):
-        same(future.result(SOON), alone(x))
+        same(future.result(SOON)[0], alone(x))
     calls = []
 
     def slow(self, done, every, progress=PendingJob.progress):
@@ -130,10 +130,10 @@ def test_an_engine_with_kernels_does_one_after_the_other(
 
     monkeypatch.setattr(PendingJob, "progress", slow)
     with pytest.raises(DeadlineError, match="after 4 of 13 masked passes"):
-        submit(made, job(pictures[0], seconds=0.05)).result(SOON)
+        submit(made, job(pictures[0], seconds=0.05)).result(SOON)[0]
     assert calls == [4]
     monkeypatch.undo()
-    same(submit(made, job(pictures[1])).result(SOON), alone(pictures[1]))
+    same(submit(made, job(pictures[1])).result(SOON)[0], alone(pictures[1]))
     asyncio.run(made.close())
 
 
@@ -145,7 +145,7 @@ def test_a_pipeline_is_opened_in_the_thread_that_it_works_in(tiny, alone, pictur
         return Explainer(tiny.bundle).pipeline
 
     made = Batcher("tiny", make)
-    same(submit(made, job(pictures[0])).result(SOON), alone(pictures[0]))
+    same(submit(made, job(pictures[0])).result(SOON)[0], alone(pictures[0]))
     assert made_in == ["batcher of tiny"]
     asyncio.run(made.close())
     assert not made.ready
@@ -156,11 +156,11 @@ def test_a_pipeline_is_opened_in_the_thread_that_it_works_in(tiny, alone, pictur
 def test_the_time_of_a_deadline_begins_when_the_request_arrives(batcher, pictures, submit, job):
     made, _ = batcher(shut=False)
     long, now = deadline(1000), time.monotonic()
-    found = submit(made, replace(job(pictures[0], budget=long), arrived=now)).result(SOON)
+    found = submit(made, replace(job(pictures[0], budget=long), arrived=now)).result(SOON)[0]
     assert (found.passes.run, found.passes.error) == (ALL, 0)
     assert "late" not in found.flags
-    found = submit(made, replace(job(pictures[0], budget=long), arrived=now - 2000)).result(SOON)
+    found = submit(made, replace(job(pictures[0], budget=long), arrived=now - 2000)).result(SOON)[0]
     assert "late" in found.flags
     assert found.passes.run < ALL
     with pytest.raises(DeadlineTooShortError, match=r"a deadline of 0.001ms is too short .* takes at least"):
-        submit(made, job(pictures[0], budget=deadline(1e-6))).result(SOON)
+        submit(made, job(pictures[0], budget=deadline(1e-6))).result(SOON)[0]

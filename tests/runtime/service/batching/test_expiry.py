@@ -21,9 +21,9 @@ def test_a_job_whose_time_is_over_spends_no_more_passes(batcher, pictures, submi
     time.sleep(0.25)
     gate.let()
     with pytest.raises(DeadlineError, match=r"no explanation within 0.2 s: it was stopped after 2 of 13 masked passes"):
-        late.result(SOON)
+        late.result(SOON)[0]
     assert gate.runs == [2]
-    assert submit(made, job(pictures[0])).result(SOON).passes.run == ALL
+    assert submit(made, job(pictures[0])).result(SOON)[0].passes.run == ALL
 
 
 def test_a_job_that_waits_too_long_is_never_begun(batcher, pictures, explain, job):
@@ -47,7 +47,7 @@ def test_a_deadline_that_is_past(batcher, pictures, submit, explain, job):
     with pytest.raises(DeadlineError, match="no time was left for an explanation"):
         asyncio.run(explain(made, job(pictures[0], seconds=-1)))
     with pytest.raises(DeadlineError, match="before its turn came"):
-        submit(made, job(pictures[0], seconds=-1)).result(SOON)
+        submit(made, job(pictures[0], seconds=-1)).result(SOON)[0]
     assert gate.runs == []
 
 
@@ -63,7 +63,7 @@ def test_a_client_that_leaves_stops_its_work(batcher, pictures, submit, explain,
 
     asyncio.run(leave())
     gate.let()
-    assert submit(made, job(pictures[1], methods=("grad_cam",))).result(SOON).passes.run == 0
+    assert submit(made, job(pictures[1], methods=("grad_cam",))).result(SOON)[0].passes.run == 0
     assert gate.runs == [2]
     assert made.running == 0
 
@@ -78,7 +78,7 @@ def test_a_client_that_leaves_the_queue_makes_room(batcher, pictures, submit, jo
     other = submit(made, job(pictures[2]))
     gate.let()
     for future in (first, other):
-        future.result(SOON)
+        future.result(SOON)[0]
     assert sum(gate.runs) == 2 * ALL
 
 
@@ -107,5 +107,5 @@ def test_jobs_that_have_ended_are_let_go_at_once(batcher, pictures, end, submit,
     gate.let()
     assert end == "left" or (future.exception(SOON) is None) == (end == "found")
     del future
-    submit(made, job(pictures[1])).result(SOON)  # the thread has done with the first
+    submit(made, job(pictures[1])).result(SOON)[0]  # the thread has done with the first
     assert kept() is None

@@ -26,9 +26,9 @@ def test_a_bad_picture_harms_nobody_else(batcher, alone, pictures, name, submit,
     futures = [submit(made, job(x)) for x in (pictures[0], spoil(pictures[1]), pictures[2])]
     gate.let()
     with pytest.raises(kind, match=message):
-        futures[1].result(SOON)
-    same(futures[0].result(SOON), alone(pictures[0]))
-    same(futures[2].result(SOON), alone(pictures[2]))
+        futures[1].result(SOON)[0]
+    same(futures[0].result(SOON)[0], alone(pictures[0]))
+    same(futures[2].result(SOON)[0], alone(pictures[2]))
 
 
 def test_nan_logits_are_those_of_one_picture(batcher, alone, pictures, submit, job, same):
@@ -48,8 +48,8 @@ def test_nan_logits_are_those_of_one_picture(batcher, alone, pictures, submit, j
     bad = submit(made, job(pictures[0]))
     gate.let()
     with pytest.raises(NotFiniteError, match="NaN or infinite logits"):
-        bad.result(SOON)
-    same(first.result(SOON), alone(pictures[1]))
+        bad.result(SOON)[0]
+    same(first.result(SOON)[0], alone(pictures[1]))
 
 
 def test_a_run_that_fails_ends_those_in_it_and_no_others(batcher, pictures, submit, job):
@@ -59,9 +59,9 @@ def test_a_run_that_fails_ends_those_in_it_and_no_others(batcher, pictures, subm
     gate.let()
     for future in futures:
         with pytest.raises(FusionCamError, match="onnxruntime cannot run the model"):
-            future.result(SOON)
+            future.result(SOON)[0]
     gate.session = session
-    assert submit(made, job(pictures[0])).result(SOON).passes.run == ALL
+    assert submit(made, job(pictures[0])).result(SOON)[0].passes.run == ALL
 
 
 def broken(*_):
@@ -77,11 +77,11 @@ def test_what_nobody_foresaw_ends_the_jobs_there_are_but_not_the_batcher(
     gate.let()
     for future in futures:
         with pytest.raises(FusionCamError, match="failed unexpectedly; the log of the service has more"):
-            future.result(SOON)
+            future.result(SOON)[0]
     assert [record.exc_info[0] for record in caplog.records] == [RuntimeError]
     monkeypatch.undo()
     gate.let()
-    assert submit(made, job(pictures[0])).result(SOON).passes.run > 0
+    assert submit(made, job(pictures[0])).result(SOON)[0].passes.run > 0
     assert seen.waiting[-1] == 0  # of three jobs, two waited
 
 
@@ -100,6 +100,6 @@ def test_what_fails_as_a_job_begins_is_its_own(batcher, pipeline, pictures, monk
     changed = {"engine_for": (pipeline, failing), "queued": (seen, failing_there)}[name]
     monkeypatch.setattr(changed[0], name, changed[1])
     with pytest.raises(RuntimeError, match="secret"):
-        submit(made, job(pictures[0], methods=("hires_cam",))).result(SOON)
+        submit(made, job(pictures[0], methods=("hires_cam",))).result(SOON)[0]
     monkeypatch.undo()
-    assert submit(made, job(pictures[1], methods=("grad_cam",))).result(SOON).passes.run == 0
+    assert submit(made, job(pictures[1], methods=("grad_cam",))).result(SOON)[0].passes.run == 0

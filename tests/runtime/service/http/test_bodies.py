@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from fusioncam import Class
 from fusioncam.runtime.budget import auto, deadline
 from fusioncam.runtime.photos.model_input import as_input
 
@@ -48,7 +49,7 @@ def test_parameters_are_those_of_the_json(client, told, photo, form):
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "application/octet-stream"
     (job,) = told.jobs
-    assert (job.methods, job.budget, job.class_index) == (("layer_cam", "score_cam"), deadline(0.08), 3)
+    assert (job.methods, job.budget, job.targets) == (("layer_cam", "score_cam"), deadline(0.08), [Class(3)])
     assert (job.verify, job.condition.text) == (True, "class in 3")
     assert job.deadline - job.arrived == pytest.approx(9)
 
@@ -56,13 +57,13 @@ def test_parameters_are_those_of_the_json(client, told, photo, form):
 def test_the_address_adds_to_a_request_in_json(client, told, request_of):
     answer = client.post(f"{INFER}?class=2&budget=auto", json=request_of())
     assert answer.status_code == 200
-    assert (told.jobs[0].class_index, told.jobs[0].budget, told.jobs[0].methods) == (2, auto(), ("grad_cam",))
+    assert (told.jobs[0].targets, told.jobs[0].budget, told.jobs[0].methods) == ([Class(2)], auto(), ("grad_cam",))
 
 
 def test_a_stream_of_events_takes_them_too(client, told, photo):
     answer = client.post(f"{INFER}_stream?class_index=2&methods=grad_cam", content=photo, headers=JPEG)
     assert answer.status_code == 200
-    assert told.jobs[0].class_index == 2
+    assert told.jobs[0].targets == [Class(2)]
 
 
 def test_a_form_with_several_photos(client, told, photo):

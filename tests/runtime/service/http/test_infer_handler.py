@@ -10,7 +10,7 @@ import zlib
 import numpy as np
 import pytest
 
-from fusioncam import Explainer
+from fusioncam import Class, Explainer
 from fusioncam.runtime.budget import auto, deadline
 from fusioncam.runtime.photos.model_input import as_input
 from fusioncam.runtime.service.protocol import request_parser as module
@@ -101,7 +101,7 @@ class TestUnderstood:
         answer = client.post(INFER, **sent)
         assert answer.status_code == 200, answer.text
         job = told.jobs[0]
-        assert (job.class_index, job.methods, job.budget) == (3, ("layer_cam", "score_cam"), 0.25)
+        assert (job.targets, job.methods, job.budget) == ([Class(3)], ("layer_cam", "score_cam"), 0.25)
 
     def test_the_service_has_a_budget_for_requests_that_name_none(self, asking, told, request_of):
         client = asking(budget="80ms")
@@ -146,7 +146,7 @@ class TestUnderstood:
         said = client.post(INFER, **sent).json()["outputs"]
         assert [o["shape"] for o in said] == [[2, 24, 32], [2, 5], [2, 5], [2]]
         assert said[3]["data"] == [1, 4]
-        assert [job.class_index for job in told.jobs] == [1, 4]
+        assert [job.targets for job in told.jobs] == [[Class(1)], [Class(4)]]
 
     @pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
     def test_packed_both_ways(self, client, x, encoding, pack, request_of):

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from fusioncam import Class
 from fusioncam.errors import (
     BusyError,
     DeadlineError,
@@ -201,12 +202,12 @@ class TestStatuses:
         stopped = []
 
         async def act(job):
-            if job.class_index == 1:
+            if job.targets == [Class(1)]:
                 raise BusyError("full", 1)
             try:
                 await asyncio.sleep(60)
             finally:
-                stopped.append(job.class_index)
+                stopped.append(job.targets)
 
         told.act = act
         data = np.stack(pictures[:2])
@@ -214,7 +215,7 @@ class TestStatuses:
             ("image", "FP32", data.shape, data.tobytes()), ("class_index", "INT64", (2,), np.array([0, 1]).tobytes())
         )
         assert refused(503, **sent) == "full"
-        assert stopped == [0]
+        assert stopped == [[Class(0)]]
 
     def test_a_body_that_does_not_arrive(self, asking, refused):
         async def pieces():

@@ -41,7 +41,7 @@ def test_a_run_of_the_model_that_does_not_end_is_seen(explainer, x, monkeypatch)
     liveness, ended = Liveness(limit=0.05), threading.Event()
     batcher = Batcher("m", lambda: explainer.pipeline, step=liveness.step)
     monkeypatch.setattr(batcher, "_run_once", lambda: ended.wait(60) and batcher._give_up())
-    (pending,) = batcher.submit([Job(x, -1, ("grad_cam",), "exact", time.monotonic() + 60)])
+    (pending,) = batcher.submit([Job(x, [-1], ("grad_cam",), "exact", time.monotonic() + 60)])
     until = time.monotonic() + 10
     while liveness.alive:
         assert time.monotonic() < until
