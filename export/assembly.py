@@ -27,6 +27,7 @@ from fusioncam.export.precision.score_graph import refusal, score_graph
 from fusioncam.export.single import check_variants, write_variants
 from fusioncam.export.source_metadata.labels import read_labels
 from fusioncam.export.source_metadata.preprocessing import read_preprocessing, refuse_rounded_away
+from fusioncam.further_inputs import refuse_inputs
 from fusioncam.kernels.arrays import Array, Size
 from fusioncam.manifest import (
     EXPLAIN_GRAPH,
@@ -168,9 +169,8 @@ def _refuse_unfit(canonical: CanonicalModel, one_by_one: str | None, options: Ex
     if one_by_one and (options["single"] or options["unrolled"]):
         raise UsageError(f"node {one_by_one!r} decides once for a whole batch; leave out --single and --unrolled")
     asked = {"--single": options["single"], "--unrolled": options["unrolled"], "--size any": free}
-    if canonical.further and (named := [option for option, given in asked.items() if given]):
-        values = " ".join(f"--input {each.name}=VALUE" for each in canonical.further)
-        raise UsageError(f"{named[0]} is for models of one input: leave it out, or freeze the others with {values}")
+    for option in (option for option, given in asked.items() if given):
+        refuse_inputs(canonical.further, option)
 
 
 def _canonical(source: Path, options: ExportOptions, size: Size | None, free: bool) -> CanonicalModel:

@@ -1,6 +1,6 @@
 """Further inputs of a model, beside the picture that is explained: a part of the manifest."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -111,6 +111,14 @@ class FurtherInput(Part):
 def drawn(inputs: Iterable[FurtherInput], count: int, seed: int = 0) -> dict[str, Array]:
     """Return values of all inputs for so many pictures, by tensor; see `FurtherInput.draw`."""
     return {each.tensor: each.draw(count, seed + n) for n, each in enumerate(inputs, start=1)}
+
+
+def refuse_inputs(inputs: Sequence[FurtherInput], what: str) -> None:
+    """Raise UsageError where a model has further inputs, for what takes pictures alone."""
+    if inputs:
+        values = " ".join(f"--input {each.name}=VALUE" for each in inputs)
+        taken = ", ".join(each.words for each in inputs)
+        raise UsageError(f"{what} takes models of one input, and this one also takes {taken}: export it with {values}")
 
 
 def missing(each: FurtherInput) -> str:

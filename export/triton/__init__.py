@@ -12,6 +12,7 @@ from fusioncam.export.triton.configs import Deployment
 from fusioncam.export.triton.repository import NAME, Model, Written, add, real
 from fusioncam.export.triton.tensors import TRITON_TYPES, Interface, Tensor, interface, write_whole
 from fusioncam.forms import CONFIDENCES, SCORES
+from fusioncam.further_inputs import refuse_inputs
 from fusioncam.manifest import EXPLAIN_GRAPH, MANIFEST, SCORE_GRAPH, SINGLE_GRAPH, Manifest, read_bundle
 
 __all__ = ["FORMS", "KINDS", "Written", "write_repository"]
@@ -67,6 +68,7 @@ def write_repository(
         raise UsageError(
             f"models of Triton are for pictures, and the model takes {kind_of_input}; use `fusioncam serve`"
         )
+    refuse_inputs(manifest.inputs, "a model of Triton")
     if manifest.one_by_one:
         raise UsageError(
             "the model decides once for a whole batch, and Triton puts requests into one; use `fusioncam serve`"

@@ -6,6 +6,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from fusioncam.errors import UsageError
+from fusioncam.further_inputs import refuse_inputs
 from fusioncam.manifest import Manifest, read_bundle
 from fusioncam.runtime.budget import parse_budget
 from fusioncam.runtime.photos.limits import MAX_PIXELS
@@ -89,9 +90,10 @@ class Settings(BaseModel):
 
         Raises:
             BundleError: The folder is no bundle, or a file of it is missing or was changed.
-            UsageError: The condition names a class that the model does not have.
+            UsageError: The condition names a class that the model does not have, or the model has further inputs.
         """
         manifest = read_bundle(bundle)
+        refuse_inputs(manifest.inputs, "the service")
         if self.explain_if is not None:
             parse_condition(self.explain_if).bound(manifest)
         return manifest
