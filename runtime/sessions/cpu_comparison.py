@@ -16,7 +16,12 @@ from fusioncam.runtime.sessions.run import run
 LIMITS = {"gradients": 0.5}
 LIMIT = 0.1  # of all others
 PATCH = 8  # side of the patches of the picture
-TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
+TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64,
+    "tensor(bool)": np.bool_,
+}
 
 
 def hold_against_cpu(

@@ -108,7 +108,8 @@ class HostEngine:
             outputs, (activations, *gradient) = passed[key][: len(readout.outputs)], passed[key][len(readout.outputs) :]
             answers.append(readout.answers(outputs))
             # Without a gradient, all channels are taken to speak for the target alike when scores are guessed.
-            gradients.append(target.sign * gradient[0][0] if gradient else np.ones_like(activations[0]))
+            own = gradient[0][0] if gradient else np.ones_like(activations[0])
+            gradients.append(own if target.sign > 0 else -own)  # no copy of what is right already
         logits = answers[0][0] if readout.outputs == LOGITS.outputs else None
         return PictureEvidence(readout.settled(answers), logits, activations[0], gradients)
 

@@ -8,7 +8,7 @@ import onnxruntime
 from fusioncam.kernels.arrays import Float32Array, Size
 from fusioncam.runtime.engine.checks import refuse_nan
 from fusioncam.runtime.picture_inputs import NO_INPUTS, PictureInputs
-from fusioncam.runtime.sessions.run import run
+from fusioncam.runtime.sessions.run import run_targets
 from fusioncam.runtime.targets.readout import LOGITS, Readout
 
 MASKS = 64  # per run, at most: bounds the memory
@@ -28,6 +28,7 @@ class Head:
     Args:
         session: The head graph: `image` (1, C, H, W), `masks` (M, 1, h, w) and the tensors of targets to the outputs of
             a `Readout`.
+        singly: Whether it takes one target per run.
 
     Attributes:
         grid: (h, w) of the layer.
@@ -35,8 +36,8 @@ class Head:
             before the layer again, and a new number of masks is costly on a GPU.
     """
 
-    def __init__(self, session: onnxruntime.InferenceSession) -> None:
-        self._session = session
+    def __init__(self, session: onnxruntime.InferenceSession, singly: bool = False) -> None:
+        self._session, self._singly = session, singly
         masks = next(i for i in session.get_inputs() if i.name == "masks")
         self.grid: Size = tuple(masks.shape[2:])
         self._places = math.prod(self.grid)
@@ -60,8 +61,8 @@ class Head:
         rows = []
         for start in range(0, self._places, self.chunk):
             masks = np.eye(self.chunk, self._places, k=start, dtype=np.float32).reshape(-1, 1, *self.grid)
-            feeds = {"image": x[None], "masks": masks, **inputs.rows, **readout.tensors}
-            answers = readout.answers(run(self._session, readout.outputs, feeds))
+            feeds = {"image": x[None], "masks": masks, **inputs.rows}
+            answers = readout.answers(run_targets(self._session, readout.outputs, feeds, readout.tensors, self._singly))
             rows.append(answers[: self._places - start])
         whole: Float32Array = np.concatenate(rows)
         refuse_nan(whole, readout.outputs[0])

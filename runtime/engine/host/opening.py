@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from fusioncam.forms import TARGETS_AXIS
 from fusioncam.manifest import BATCH, CHUNK, EXPLAIN_GRAPH, HEAD_GRAPH, MASKS_BATCH, SCORE_GRAPH, Manifest
 from fusioncam.runtime.engine.checks import input_type
 from fusioncam.runtime.engine.host.engine import HostEngine
@@ -36,8 +37,9 @@ def open_host_engine(folder: Path, manifest: Manifest, options: EngineOptions) -
     explain = options.opened(folder / EXPLAIN_GRAPH, manifest, linger=False, sizes={BATCH: 1}, use=use)
 
     def open_head() -> Head:
-        sizes = {MASKS_BATCH: masks_per_run(grid)}
-        return Head(options.opened(folder / HEAD_GRAPH, manifest, linger=False, sizes=sizes, use=use))
+        sizes = {MASKS_BATCH: masks_per_run(grid), **_of_targets(manifest)}
+        head = options.opened(folder / HEAD_GRAPH, manifest, linger=False, sizes=sizes, use=use)
+        return Head(head, any(spec.fixed for spec in specs(options.providers)))
 
     scorer = _open_scorer(folder / SCORE_GRAPH, manifest, options, explain)
     return HostEngine(manifest, explain, scorer, open_head, providers=providers_of(explain, scorer.session))
@@ -54,10 +56,16 @@ def _open_scorer(
     grid = manifest.layer.grid if on_cpu and takes_floats else None
     model = masked_graph(path, grid, shape) if grid else None  # which checks the inputs that it takes the place of
     use = Use(half=manifest.score_precision == "float16", int8=manifest.score_precision == "int8")
-    session = options.opened(path, manifest, check_inputs=model is None, model=model, sizes={BATCH: chunk}, use=use)
+    sizes = {BATCH: chunk, **_of_targets(manifest)}
+    session = options.opened(path, manifest, check_inputs=model is None, model=model, sizes=sizes, use=use)
     dtype = np.float32 if grid else input_type(session)
     singly = any(spec.fixed for spec in providers)
     scorer = Scorer(session, shape, chunk, pad, dtype, grid, explain, singly, manifest.form, drawn_inputs(manifest))
     if on_cpu and options.chunk is None:
         scorer.chunk = remembered_chunk(manifest, options.threads, scorer.try_out)
     return scorer
+
+
+def _of_targets(manifest: Manifest) -> dict[str, int]:
+    """Return the size of the axis of targets, where graphs have one, for providers that want fixed sizes."""
+    return {TARGETS_AXIS: 1} if manifest.form.scored else {}

@@ -17,7 +17,7 @@ from fusioncam.runtime.engine.checks import refuse_nan
 from fusioncam.runtime.engine.host.chunks import Chunk, MaskChunk, PictureChunk
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, PassRequest, RunningTask, Scheduler
 from fusioncam.runtime.picture_inputs import NO_INPUTS, PictureInputs
-from fusioncam.runtime.sessions.run import run
+from fusioncam.runtime.sessions.run import run, run_targets
 from fusioncam.runtime.targets.readout import Readout
 
 LOGITS_FORM = form_of("classify", 1, None)
@@ -51,7 +51,7 @@ class Scorer:
         dtype: Type of the session's `image`, float32 or float16.
         grid: (h, w) of the masks, where the session's graph is that of `masked_graph`; by default it takes pictures.
         explain: Session of the explain graph, for requests of exact passes, see `PassRequest`.
-        singly: Whether the explain graph takes one picture per run.
+        singly: Whether graphs want fixed sizes: the explain graph takes one picture per run, the other one target.
         form: The normal form of the model's outputs, and the tensors of its targets.
         trial: Further inputs to try the session with.
 
@@ -132,7 +132,7 @@ class Scorer:
         """Return the answers of each part by the score graph, which gets the targets of all parts."""
         tensors = [part.readout.tensors for part in parts]
         together = {name: np.concatenate([of_part[name] for of_part in tensors]) for name in tensors[0]}
-        outputs = run(self.session, parts[0].readout.outputs, {**feeds, **together})
+        outputs = run_targets(self.session, parts[0].readout.outputs, feeds, together, self._singly)
         answers, first = [], 0
         for part in parts:
             columns = slice(first, first + len(part.readout.targets)) if together else slice(None)

@@ -60,8 +60,8 @@ def like(*vectors, sign=1):
     return LikenessReadout([ResolvedTarget("like", tensors={"reference": v}, sign=sign) for v in vectors], "value")
 
 
-@pytest.mark.parametrize("chunk", [1, 4, 100])
-def test_tasks_that_share_a_run_get_the_columns_of_their_own_targets(chunk):
+@pytest.mark.parametrize(("chunk", "singly"), [(1, False), (4, False), (100, False), (100, True)])
+def test_tasks_that_share_a_run_get_the_columns_of_their_own_targets(chunk, singly):
     rng = np.random.default_rng(0)
     pictures, vectors = rng.random((5, 3, 2, 2), np.float32), rng.random((3, 12), np.float32)
     readouts = [like(vectors[0], vectors[1]), like(vectors[2], sign=-1)]
@@ -77,14 +77,14 @@ def test_tasks_that_share_a_run_get_the_columns_of_their_own_targets(chunk):
         return np.concatenate(rows)
 
     tasks = [task(readouts[0], 0, 3), task(readouts[1], 3, 2)]
-    first, second = Scorer(session, (3, 2, 2), chunk, False).scheduler().run(tasks)
+    first, second = Scorer(session, (3, 2, 2), chunk, False, singly=singly).scheduler().run(tasks)
     exact = pictures.reshape(5, -1).astype(np.float64) @ vectors.T
     np.testing.assert_allclose(readouts[0].scores(first), exact[:3, :2], rtol=1e-6)
     np.testing.assert_allclose(readouts[0].confidences(first), 2 * exact[:3, :2], rtol=1e-6)
     np.testing.assert_allclose(readouts[1].scores(second), -exact[3:, 2:], rtol=1e-6)
     np.testing.assert_allclose(readouts[1].chances(None, readouts[1].extras(second), 0), -2 * exact[3:, 2], rtol=1e-6)
     if chunk == 100:
-        assert session.fed == [3]  # one run, with the targets of both
+        assert session.fed == ([1] * 3 if singly else [3])  # one run, with the targets of both
 
 
 def test_answers_of_single_targets_are_put_together():
