@@ -115,8 +115,9 @@ class Scorer:
                 end += size
         if not parts:
             return 0
-        feeds = {**buffers.feeds(pictures, end), **_further(parts, len(pictures))}
-        answers = (self._exact if exact else self._scored)(feeds, parts)
+        answers = (self._exact if exact else self._scored)(
+            {**buffers.feeds(pictures, end), **_further(parts, len(pictures))}, parts
+        )  # the feeds are gone by now: they may hold every picture of the chunk
         seconds = (time.perf_counter() - start) / end
         for part, of_part in zip(parts, answers, strict=True):
             task, rows = part.task, part.rows

@@ -142,15 +142,15 @@ def test_names_of_targets(explainer, photo, tmp_path):
     mask[:20] = True
     segment, heat = explainer("segment"), explainer("heat")
     found = segment.explain(photo, target=Region("tree", mask, peak=True))
-    assert (found.title, found.label, found.stem) == ("tree, in the mask, peak", "tree", "picture-1-in-the-mask-peak")
+    assert (found.title, found.label, found.stem) == ("tree, in the mask, peak", "tree", "picture-1_in_the_mask_peak")
     at = segment.explain(photo, target=Region(point=(10, 20)))
-    assert at.stem == f"picture-{at.class_index}-at-10-20"
+    assert at.stem == f"picture-{at.class_index}_at_10_20"
     down = heat.explain(photo, target=Value(1, down=True))
-    assert (down.title, down.label, down.stem) == ("value 1, down", "value 1", "picture-1-down")
+    assert (down.title, down.label, down.stem) == ("value 1, down", "value 1", "picture-1_down")
     like = explainer("embed").explain(photo, target=Like(np.arange(1, 8)))
-    assert (like.title, like.stem) == ("like a vector", "picture-like-a-vector")
+    assert (like.title, like.stem) == ("like a vector", "picture-like_a_vector")
     files = like.save(tmp_path)
-    assert {f.name for f in files} == {f"picture-like-a-vector.{kind}" for kind in ("npz", "json", "png")}
+    assert {f.name for f in files} == {f"picture-like_a_vector.{kind}" for kind in ("npz", "json", "png")}
 
 
 def test_a_result_says_what_it_explains(explainer, photo):
