@@ -1,4 +1,4 @@
-"""Build time: an image classifier becomes a bundle of plain ONNX graphs that also yield activations and gradients."""
+"""Build time: a model of images becomes a bundle of plain ONNX graphs that also yield activations and gradients."""
 
 import os
 from pathlib import Path
@@ -26,7 +26,7 @@ __all__ = ["Inspection", "check", "export_model", "export_torch", "inspect_model
 def export_model(
     model: str | os.PathLike[str], bundle: str | os.PathLike[str], **options: Unpack[ExportOptions]
 ) -> Manifest:
-    """Turn an ONNX classifier into a bundle.
+    """Turn an ONNX model into a bundle.
 
     The bundle's graphs are run against the source before the folder is put in place, so what is there is right.
 
@@ -39,7 +39,7 @@ def export_model(
         The manifest, as written.
 
     Raises:
-        ModelError: The model cannot be read, is no classifier of one image, has no rule for an operator, or does not
+        ModelError: The model cannot be read, takes no image, has no rule for an operator, or does not
             bear float16 or int8.
         UsageError: An argument does not fit the model, or there are no photos to calibrate on.
         ImageError: A photo to calibrate on is not as the model takes it.
@@ -56,10 +56,10 @@ def export_torch(
     bundle: str | os.PathLike[str],
     **options: Unpack[ExportOptions],
 ) -> Manifest:
-    """Turn a torch classifier into a bundle: its plain forward pass is exported first, to NAME.torch.onnx beside it.
+    """Turn a torch module into a bundle: its plain forward pass is exported first, to NAME.torch.onnx beside it.
 
     Args:
-        module: An image classifier.
+        module: A model of images.
         example: One input (1, C, H, W).
         bundle: The folder to make, usually `NAME.fcam`.
         **options: As for `export_model`.

@@ -44,7 +44,7 @@ class DeadlineTooShortError(UsageError):
 
 
 class ModelError(FusionCamError):
-    """A source model that cannot be read, or is no image classifier that this package can handle."""
+    """A source model that cannot be read, or is none that this package can handle."""
 
 
 class UnsupportedOperatorError(ModelError):

@@ -26,7 +26,7 @@ def save_onnx(module: "torch.nn.Module", example: "torch.Tensor", path: Path, an
     """Export the forward pass of `module`, in evaluation mode and with a free batch, to an ONNX file.
 
     Args:
-        module: An image classifier.
+        module: A model of images.
         example: One input (1, C, H, W); (1, C, L) of a signal, (1, C, D, H, W) of a volume.
         path: The file to write.
         any_size: Whether the sizes of the picture are left open, too, where the module allows that.

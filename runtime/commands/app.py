@@ -22,7 +22,7 @@ from fusioncam.runtime.commands.triton import triton
 # Each with one line for the list of `fusioncam --help`; a command's own help is longer.
 COMMANDS = (
     (inspect, "Show by what layers a model can be explained."),
-    (export, "Turn a classifier into a bundle of ONNX graphs."),
+    (export, "Turn a model into a bundle of ONNX graphs."),
     (explain, "Explain pictures: maps, panels, figures."),
     (evaluate, "Measure how good the maps are."),
     (check, "Compare a bundle with the model it was made from."),

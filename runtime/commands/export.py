@@ -1,4 +1,4 @@
-"""`fusioncam export`: a classifier becomes a bundle."""
+"""`fusioncam export`: a model becomes a bundle."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -174,7 +174,7 @@ def export(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Turn a classifier into a bundle: x = (pixel * rescale - mean) / std."""
+    """Turn a model into a bundle: x = (pixel * rescale - mean) / std."""
     supervisor.limit(model, time_limit, memory_limit)
     note = partial(_note, quiet)
     arithmetic = {
