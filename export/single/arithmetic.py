@@ -10,6 +10,8 @@ from fusioncam.kernels.reference import DEGENERATE, THETA
 from fusioncam.manifest import Ending, Manifest
 
 LOWEST = -1e30  # score of a channel that gets no weight; minus infinity would make NaN where all channels have it
+NEAR, SERIES = 0.25, 6  # distance of scores for which so many terms of exp(d) - 1 have all digits of float32
+DIGITS = 1.5 * 2**12  # times the greatest activation: added to others and taken away again, it leaves a dozen digits
 BISECTIONS = 40  # halvings of [0, 1]: float32 tells no finer ones
 
 
@@ -21,10 +23,12 @@ class Arithmetic:
         grid: (h, w) of the layer.
         size: (H, W) of the maps.
         classes: The number of classes.
+        near: The number K of channels, where their scores may be so near each other that float32 keeps few digits of
+            the weights; else 0.
     """
 
-    def __init__(self, op: Ops, grid: tuple[int, int], size: tuple[int, int], classes: int = 0) -> None:
-        self.op, self.grid, self.size, self.classes = op, grid, size, classes
+    def __init__(self, op: Ops, grid: tuple[int, int], size: tuple[int, int], classes: int = 0, near: int = 0) -> None:
+        self.op, self.grid, self.size, self.classes, self.near = op, grid, size, classes, near
 
     def number(self, value: float) -> ir.Value:
         """Return a number as a constant."""
@@ -120,8 +124,47 @@ class Arithmetic:
 
     def score_cam(self, activations: ir.Value, scores: ir.Value) -> ir.Value:
         """Return R (H, W) = unit(relu(up(sum_k w_k A_k))), w the softmax of the scores (K,); arXiv 1910.01279."""
-        small, base = self.weighted_sum(self._softmax(scores), activations)
+        small, base = (self._nearly_even_sum if self.near else self._softmax_sum)(scores, activations)
         return self.unit(self.relu(self.up(small), base), base)
+
+    def _softmax_sum(self, scores: ir.Value, activations: ir.Value) -> tuple[ir.Value, ir.Value]:
+        return self.weighted_sum(self._softmax(scores), activations)
+
+    def _nearly_even_sum(self, scores: ir.Value, activations: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """Return the sum of w_k A_k, w the softmax of the scores (K,), in two parts as `weighted_sum`.
+
+        Cosines are so near each other that w_k is 1 / K but for a thousandth, and activations of a LayerNorm sum to
+        zero at every place: what is large cancels. So the sum by w_k - 1 / K and the mean of A_k are computed apart.
+        """
+        varying, base = self.weighted_sum(self._excess(scores), activations)
+        mean, low = self._mean(activations)
+        return self.op.Add(varying, mean), self.op.Add(base, low)
+
+    def _excess(self, scores: ir.Value) -> ir.Value:
+        """Return w_k - 1 / K (1, K): where scores are near their mean by the series of exp(d) - 1."""
+        op, one, axes = self.op, self.number(1), self.op.ints([1])
+        apart = self._row(op.Sub(scores, op.ReduceMean(scores, op.ints([0]), keepdims=1)))
+        series = one
+        for n in range(SERIES, 1, -1):
+            series = op.Add(one, op.Mul(op.Mul(apart, self.number(1 / n)), series))
+        grown = op.Mul(apart, series)  # exp(d) - 1
+        total = op.Add(op.ReduceSum(grown, axes, keepdims=1), self.number(self.near))
+        near = op.Div(op.Sub(grown, op.ReduceMean(grown, axes, keepdims=1)), total)
+        is_near = op.LessOrEqual(op.ReduceMax(op.Abs(apart), axes, keepdims=1), self.number(NEAR))
+        return op.Where(is_near, near, op.Sub(self._softmax(scores), self.number(1 / self.near)))
+
+    def _mean(self, activations: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """Return the mean of A_k over k: a map (h, w), and a scalar to be added to it.
+
+        The leading digits of all A_k, on one grid, sum up without rounding; what is left of them is small.
+        """
+        op, axes = self.op, self.op.ints([0])
+        much = op.Mul(op.ReduceMax(op.Abs(activations), keepdims=0), self.number(DIGITS))
+        leading = op.Sub(op.Add(activations, much), much)
+        sums = op.ReduceSum(leading, axes, keepdims=0)
+        rest = op.ReduceSum(op.Sub(activations, leading), axes, keepdims=0)
+        low, share = op.ReduceMin(sums, keepdims=0), self.number(1 / self.near)
+        return op.Mul(op.Add(op.Sub(sums, low), rest), share), op.Mul(low, share)
 
     def _row(self, values: ir.Value) -> ir.Value:
         """Return values (n,) as (1, n)."""
@@ -245,4 +288,5 @@ def percentile(m: Arithmetic, values: ir.Value) -> ir.Value:
 def arithmetic_of(op: Ops, manifest: Manifest) -> Arithmetic:
     """Return the arithmetic, appended by `op`, for maps of the size of the model's input."""
     grid, (height, width) = manifest.layer.grid, manifest.preprocessing.size
-    return Arithmetic(op, (grid[0], grid[1]), (height, width), manifest.classes)
+    near = manifest.layer.shape[0] if manifest.form.scored else 0
+    return Arithmetic(op, (grid[0], grid[1]), (height, width), manifest.classes, near)

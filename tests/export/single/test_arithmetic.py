@@ -14,11 +14,11 @@ RNG = np.random.default_rng(5)
 def run():
     """Runs what `build(arithmetic, *values)` writes on arrays; the first result, in float64."""
 
-    def run(build, *arrays, grid=(3, 4), size=(9, 13), classes=0):
+    def run(build, *arrays, grid=(3, 4), size=(9, 13), classes=0, near=0):
         kind = ir.TensorType(ir.DataType.FLOAT)
         inputs = [ir.Value(name=f"x{i}", type=kind, shape=ir.Shape(a.shape)) for i, a in enumerate(arrays)]
         graph = ir.Graph(inputs, [], nodes=[], name="test", opset_imports={"": 18})
-        result = build(Arithmetic(Ops(graph, "test"), grid, size, classes), *inputs)
+        result = build(Arithmetic(Ops(graph, "test"), grid, size, classes, near), *inputs)
         result.type = kind
         graph.outputs.append(result)
         feeds = {f"x{i}": a.astype(np.float32) for i, a in enumerate(arrays)}
@@ -91,6 +91,22 @@ def test_maps(run):
     np.testing.assert_allclose(found, reference.grad_cam(small, slopes, (9, 13)), atol=1e-5)
     found = run(lambda m, a, s: m.score_cam(a, s), small, scores)
     np.testing.assert_allclose(found, reference.score_cam(small, scores, (9, 13)), atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [5, 384, 2048])
+@pytest.mark.parametrize("spread", [2e-4, 0.02, 0.3, 5.0])
+@pytest.mark.parametrize("kind", ["cancelling", "positive", "almost flat"])
+def test_score_cam_of_scores_near_each_other(channels, spread, kind, run):
+    """Activations of a LayerNorm sum to zero over the channels, so nearly equal weights leave little of them."""
+    rng = np.random.default_rng(channels)
+    small = rng.standard_normal((channels, 3, 4))
+    small = (small - small.mean(0)) / small.std(0)
+    small = {"cancelling": small, "positive": abs(small), "almost flat": 50 + 0.05 * abs(small)}[kind]
+    small, scores = small.astype(np.float32), (0.3 + spread * rng.standard_normal(channels)).astype(np.float32)
+    found = run(lambda m, a, s: m.score_cam(a, s), small, scores, near=channels)
+    wanted = reference.score_cam(small.astype(np.float64), scores.astype(np.float64), (9, 13))
+    assert wanted.max() == 1
+    np.testing.assert_allclose(found, wanted, atol=2e-5)
 
 
 @pytest.mark.parametrize("grid", [(3, 4), (7, 7), (5, 1)])
