@@ -1,15 +1,18 @@
 // The page: the user's choices, the request for an explanation, and the places that show its parts.
 
+import { methodsOf, told } from "./answers.js";
 import { Choice } from "./choice.js";
 import { Classes } from "./classes.js";
 import { samples, watchFiles } from "./files.js";
+import { head } from "./headline.js";
 import { readPhoto } from "./photo.js";
 import { saveMaps, savePicture } from "./save.js";
 import { Service } from "./service.js";
+import { figuresOf, kindOf, rowsOf, Targets } from "./targets.js";
 import { Tiles } from "./tiles.js";
 import { askToken } from "./token.js";
 import { drawVerdict } from "./verdict.js";
-import { chance, count, facts, seconds } from "./words.js";
+import { count, facts, seconds } from "./words.js";
 
 const MOST_KEPT = 16; // answers about one photo
 const $ = (id) => document.getElementById(id);
@@ -21,11 +24,12 @@ const service = new Service(async (...why) => {
   return token;
 });
 const configs = new Map(); // by model
-let settings, tiles, classes, choice;
+let settings, tiles, classes, choice, targets;
 let file = null; // { blob, name }
 let photo = null; // as `readPhoto` gives it
-let answer = null; // the shown answer: { maps, classIndex, chances, parameters }
+let answer = null; // the shown answer: { maps, region, title, classIndex, chances or row, parameters }
 let kept = new Map(); // answers about this photo, by their request
+let listed = new Map(); // the targets of this photo, by model
 let reached = 0; // masked passes of preliminary maps
 let ticking = 0; // the clock that counts the seconds
 let preparing = null; // the promise that `prepared` waits for
@@ -56,7 +60,9 @@ const open = (next) =>
     file = { blob, name: next.name };
     photo = answer = null;
     kept = new Map();
-    choice.classIndex = -1;
+    listed = new Map();
+    targets.rows = [];
+    choice.target = {};
     $("file-name").textContent = next.name;
     clear();
     await explain(signal);
@@ -66,7 +72,8 @@ async function explain(signal) {
   if (!choice.able.length) await ready(signal);
   const config = await chosenModel(signal);
   const asked = choice.now();
-  service.refuseLarge(file.blob, config.limits);
+  const files = pictures(config);
+  service.refuseLarge(Object.values(files), config.limits);
   const places = JSON.stringify(config.preprocessing);
   if (photo?.places !== places) {
     const read = await readPhoto(file.blob, config.preprocessing.size);
@@ -75,13 +82,50 @@ async function explain(signal) {
     answer = null;
     begin(config, asked.methods);
   }
-  const key = JSON.stringify(asked);
-  const watch = watcher(asked.methods, config, signal);
-  const found = kept.get(key) ?? told(await service.explain(asked.model, file.blob, asked, signal, watch), asked.methods);
+  if (kindOf(config) === "embed" && !targets.reference) return invite();
+  asked.target = await target(asked, config, signal);
   signal.throwIfAborted();
-  for (const name of [key, JSON.stringify({ ...asked, classIndex: found.classIndex })]) kept.set(name, found);
+  const keyOf = (named) => JSON.stringify([{ ...asked, target: named }, targets.reference?.number]);
+  const key = keyOf(asked.target);
+  const watch = watcher(asked.methods, config, signal);
+  const ask = () => service.explain(asked.model, files, asked, figuresOf(config), signal, watch);
+  const found = kept.get(key) ?? told(await ask(), asked.methods, config);
+  signal.throwIfAborted();
+  const same = found.chances && !targets.down ? keyOf({ class_index: found.classIndex }) : key; // the top class, named
+  for (const name of [key, same]) kept.set(name, found);
   if (kept.size > MOST_KEPT) kept.delete(kept.keys().next().value);
   show(found, config);
+}
+
+/** The files of a request, by its inputs. */
+function pictures(config) {
+  const other = kindOf(config) === "embed" && targets.reference?.blob;
+  return { image_bytes: file.blob, ...(other && { reference_bytes: other }) };
+}
+
+/** The target of a request: the user's, or the first of the photo's. */
+async function target(asked, config, signal) {
+  const kind = kindOf(config);
+  if (kind === "segment" || kind === "heat") {
+    const figures = figuresOf(config).filter((name) => name !== "region");
+    const { model } = asked;
+    if (!listed.has(model)) listed.set(model, rowsOf(await service.targets(model, pictures(config), asked, figures, signal)));
+    targets.rows = listed.get(model);
+  }
+  const named = Object.keys(asked.target).length > 0 || kind === "vector" || kind === "embed";
+  const given = named ? asked.target : targets.asked(targets.rows[0]);
+  if (!targets.down) return given;
+  return { value: Math.max(given.value ?? given.class_index ?? 0, 0), down: true };
+}
+
+/** Asks for a picture to compare with. */
+function invite() {
+  answer = null;
+  tiles.blank();
+  $("headline").textContent = "Choose a picture to compare with";
+  $("subline").textContent = "The maps show where this photo is like it.";
+  for (const id of ["view", "notes", "facts", "verdict"]) $(id).hidden = true;
+  say("Choose a picture to compare with");
 }
 
 /** The configuration of the chosen model, whose description is shown. */
@@ -90,6 +134,9 @@ async function chosenModel(signal) {
   const config = await configOf(model, signal);
   signal.throwIfAborted();
   choice.describe(config);
+  targets.describe(config);
+  if (kindOf(config) !== "vector") $("class-part").hidden = true;
+  $("caption").textContent = kindOf(config) === "vector" ? settings.caption : settings.caption.replace("the class", "it");
   showSamples();
   if (config.samples) offered ??= offerSamples().catch(() => (offered = null)); // nobody waits for them
   return config;
@@ -104,27 +151,15 @@ async function configOf(model, signal) {
 function watcher(methods, config, signal) {
   let seen = 0;
   return (said) => {
-    const { class_index: target, probabilities, logits, ...made } = said.tensors;
+    const sketched = told({ ...said, parameters: {} }, methodsOf(said), config);
     if (signal.aborted || (seen++ && calm())) return;
     answer = null; // what is seen is no answer yet
     reached = said.parameters.passes;
     $("tiles").hidden = false;
     $("tiles").classList.remove("stale");
     for (const id of ["notes", "facts", "verdict"]) $(id).hidden = true;
-    head(config.labels, probabilities.data, target.data[0]);
-    tiles.sketch(told({ tensors: { ...made, class_index: target, probabilities }, parameters: {} }, Object.keys(made)).maps, methods);
-  };
-}
-
-/** The parts of an answer that the page needs, for its first picture. */
-function told({ tensors, parameters }, methods) {
-  const map = ({ shape, data }) => ({ shape: shape.slice(-2), data });
-  return {
-    maps: Object.fromEntries(methods.map((method) => [method, map(tensors[method])])),
-    classIndex: tensors.class_index.data[0],
-    chances: tensors.probabilities.data,
-    verdict: tensors.verdict ? JSON.parse(tensors.verdict.data[0]) : null,
-    parameters,
+    head(config, sketched, classes, targets, "point" in choice.target);
+    tiles.sketch(sketched.maps, methods, sketched.region);
   };
 }
 
@@ -146,24 +181,14 @@ function begin({ preprocessing }, methods) {
 function show(found, config) {
   answer = { ...found, config };
   $("tiles").hidden = false;
-  tiles.show(found.maps);
-  const [name, p] = head(config.labels, found.chances, found.classIndex);
+  tiles.show(found.maps, found.region);
+  const [name, figures] = head(config, found, classes, targets, "point" in choice.target);
   drawVerdict($("verdict"), found.verdict, settings.methods);
   list("notes", notes(found), (note) => Object.assign(document.createElement("li"), { textContent: note }));
   list("facts", facts(found.parameters), fact);
-  for (const id of ["view", "class-part"]) $(id).hidden = false;
+  $("view").hidden = false;
   const verified = found.verdict ? ` The map is ${found.verdict.name}.` : "";
-  say(`${name}, ${chance(p)}. Explained in ${seconds(found.parameters.seconds)}.${verified}`);
-}
-
-/** Says what is explained. */
-function head(labels, chances, classIndex) {
-  classes.show(labels, chances, classIndex);
-  const [name, p, rank] = [classes.name, classes.chance, classes.rank].map((of) => of(classIndex));
-  $("headline").replaceChildren("What speaks for ", Object.assign(document.createElement("em"), { textContent: name }));
-  const place = rank === 1 ? "the most probable" : `number ${rank}`;
-  $("subline").textContent = `${chance(p)}, ${place} of ${count(chances.length, "class")}`;
-  return [name, p];
+  say(`${name}, ${figures}. Explained in ${seconds(found.parameters.seconds)}.${verified}`);
 }
 
 function notes({ parameters }) {
@@ -227,7 +252,7 @@ const say = (text) => {
 };
 
 function stem() {
-  const name = classes.name(answer.classIndex).split(",")[0];
+  const name = answer.chances ? answer.title.split(",")[0] : answer.title;
   return `${file.name.replace(/\.[^.]*$/, "")}-${name}`.replace(/[^\p{L}\p{N}._-]+/gu, "-");
 }
 
@@ -262,13 +287,16 @@ async function ready(signal) {
   const config = await chosenModel(signal);
   if (location.hash !== "#sample" || !config.samples || file) return;
   const pictures = await offered;
-  if (pictures?.length) setTimeout(open, 0, pictures[0]);
+  if (!pictures?.length) return;
+  if (kindOf(config) === "embed") await targets.take(pictures.at(1) ?? pictures[0]);
+  setTimeout(open, 0, pictures[0]);
 }
 
 /** Lists the samples, and returns them; they are shown for models that they fit. */
 async function offerSamples() {
   const pictures = await service.samples();
-  samples(pictures, (url) => service.file(url), open);
+  samples($("samples"), pictures, (url) => service.file(url), open);
+  targets.offer(pictures);
   showSamples();
   return pictures;
 }
@@ -289,17 +317,24 @@ function prepared() {
 
 async function prepare() {
   settings = await service.settings();
-  tiles = new Tiles($("tiles"), settings, say, saveOne);
-  const parts = { top: $("top"), search: $("search"), found: $("found"), label: $("search-label") };
-  classes = new Classes(parts, (index) => {
-    choice.classIndex = index;
-    reveal();
-    take(explain);
+  tiles = new Tiles($("tiles"), settings, say, saveOne, (point) => {
+    const config = configs.get(choice.now().model);
+    if (file && config && kindOf(config) === "segment") aim({ point });
   });
+  targets = new Targets(aim, (url) => service.file(url));
+  const parts = { top: $("top"), search: $("search"), found: $("found"), label: $("search-label") };
+  classes = new Classes(parts, (index) => aim({ class_index: index }));
   choice = new Choice(settings, () => take(file ? explain : chosenModel));
   ramp(settings.colors);
-  $("caption").textContent = settings.caption;
   look(Math.round(100 * settings.opacity));
+}
+
+/** Explains what the user chooses; null: the same again. */
+function aim(chosen) {
+  if (chosen && !("reference" in chosen)) choice.target = chosen;
+  if (!file) return;
+  reveal();
+  take(explain);
 }
 
 $("opacity").addEventListener("input", () => look(Number($("opacity").value)));

@@ -3,25 +3,31 @@
 const HEAD_LENGTH = "Inference-Header-Content-Length";
 
 /**
- * A request: the picture's file as it is, everything else in the head; `outputs` come back as binary tensors.
+ * A request: the files of pictures as they are, everything else in the head; `outputs` come back as binary tensors, or in JSON.
+ * @param files By the names of their inputs.
+ * @param choice.target Parameters that name the target.
  * @param choice.always Whether the service explains some pictures only, and is to explain this one.
  */
-export function encodeRequest(file, { classIndex, methods, budget, verify, always }, outputs) {
+export function encodeRequest(files, { target, methods, budget, verify, always }, outputs, binary = true) {
   const head = JSON.stringify({
     inputs: [
-      { name: "image_bytes", shape: [1], datatype: "BYTES", parameters: { binary_data_size: file.size + 4 } },
-      { name: "class_index", shape: [1], datatype: "INT64", data: [classIndex] },
-      { name: "method", shape: [methods.length], datatype: "BYTES", data: methods },
+      ...Object.entries(files).map(([name, { size }]) => ({ name, shape: [1], datatype: "BYTES", parameters: { binary_data_size: size + 4 } })),
+      ...(methods.length ? [{ name: "method", shape: [methods.length], datatype: "BYTES", data: methods }] : []),
       { name: "budget", shape: [1], datatype: "BYTES", data: [budget] },
     ],
-    parameters: { verify, ...(always && { explain_if: "always" }) },
-    outputs: outputs.map((name) => ({ name, parameters: { binary_data: true } })),
+    parameters: { verify, ...target, ...(always && { explain_if: "always" }) },
+    outputs: outputs.map((name) => ({ name, parameters: { binary_data: binary } })),
   });
-  const length = new DataView(new ArrayBuffer(4)); // every element of BYTES begins with its length
-  length.setUint32(0, file.size, true);
   const bytes = new TextEncoder().encode(head);
   return {
     headers: { "Content-Type": "application/octet-stream", [HEAD_LENGTH]: String(bytes.length) },
-    body: new Blob([bytes, length, file]),
+    body: new Blob([bytes, ...Object.values(files).flatMap((file) => [lengthOf(file), file])]),
   };
+}
+
+/** Every element of BYTES begins with its length. */
+function lengthOf({ size }) {
+  const length = new DataView(new ArrayBuffer(4));
+  length.setUint32(0, size, true);
+  return length;
 }

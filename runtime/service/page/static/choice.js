@@ -1,4 +1,4 @@
-// The user's choices: model, methods, budget and class.
+// The user's choices: model, methods, budget and target.
 
 import { count } from "./words.js";
 
@@ -10,7 +10,7 @@ const KINDS = [
 ];
 
 export class Choice {
-  classIndex = -1; // the top one
+  target = {}; // as inputs and parameters of a request name it; the default one
   able = []; // methods that the model has all parts for
   always = false; // whether the service explains some pictures only, unless it is told to
   untouched = true; // whether the budget is the service's default
@@ -21,7 +21,7 @@ export class Choice {
     this.chosen = new Set(settings.chosen);
     this.changed = changed;
     $("model").addEventListener("change", () => {
-      this.classIndex = -1;
+      this.target = {};
       changed();
     });
     $("budget").addEventListener("change", () => {
@@ -64,7 +64,7 @@ export class Choice {
     const { value } = $("budget");
     return {
       model: $("model").value,
-      classIndex: this.classIndex,
+      target: this.target,
       methods: this.able.filter((method) => this.chosen.has(method)).sort((a, b) => this.#order(a) - this.#order(b)),
       budget: { share: (Number($("share").value) / 100).toFixed(2), time: `${Number($("time").value)}ms` }[value] ?? value,
       verify: $("verify").checked,

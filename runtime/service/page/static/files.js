@@ -33,8 +33,8 @@ export function watchFiles(take, complain) {
 }
 
 /** Lists the samples. @param load (url): a promise of a file's blob. @param open ({ url, name }). */
-export function samples(pictures, load, open) {
-  $("samples").replaceChildren(
+export function samples(parent, pictures, load, open) {
+  parent.replaceChildren(
     ...pictures.map((picture) => {
       const [row, button, image] = ["li", "button", "img"].map((tag) => document.createElement(tag));
       Object.assign(image, { alt: picture.name, width: 48, height: 48 });

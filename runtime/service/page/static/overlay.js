@@ -45,6 +45,26 @@ export function overlay(ground, values, colors, opacity) {
 }
 
 /**
+ * Draws the border of a region into a picture: white within, dark around, so that it is seen on any ground.
+ * @param inside Values of the pixels from row `top` and column `left` on, `width` in a row: in the region from 0.5 on.
+ */
+function drawBorder(image, inside, width, top, left) {
+  const height = inside.length / width;
+  const thick = Math.max(1, Math.round(Math.max(image.width, image.height) / 150));
+  const within = (end, at) => Math.min(Math.max(at, 0), end - 1);
+  const isIn = (x, y) => inside[within(height, y) * width + within(width, x)] >= 0.5;
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const here = isIn(x, y);
+      const by = here ? thick : 1;
+      if ([[by, 0], [-by, 0], [0, by], [0, -by]].every(([dx, dy]) => isIn(x + dx, y + dy) === here)) continue;
+      const p = 4 * ((y + top) * image.width + left + x);
+      image.data.fill(here ? 255 : 20, p, p + 3);
+    }
+  }
+}
+
+/**
  * A photo ready to have maps laid over it, in a piece of so many rows from `top` on.
  * @param image ImageData of these rows.
  * @param places [rows, columns] of `geometry.axes`, of the whole photo.
@@ -82,6 +102,14 @@ export class Ground {
     for (let y = this.rows[0], at = 0; y < this.rows[1]; y++, at += row) {
       out.data.set(part.subarray(at, at + row), 4 * ((y - this.top) * width + left));
     }
+    return out;
+  }
+
+  /** ImageData with the border of a region, given by its values as `values` makes them. */
+  outlined(image, inside) {
+    const out = new ImageData(new Uint8ClampedArray(image.data), image.width, image.height);
+    const [left, right] = this.columns;
+    if (!this.empty) drawBorder(out, inside, right - left, this.rows[0] - this.top, left);
     return out;
   }
 

@@ -43,19 +43,29 @@ export class Service {
   }
 
   /** Throws the service's error before many bytes are sent: browsers may lose its answer with the connection. */
-  refuseLarge(file, limits) {
+  refuseLarge(files, limits) {
     const most = limits.max_body - HEAD_ROOM;
-    if (file.size > most) {
-      const [has, takes] = [file.size, most].map((n) => n.toLocaleString("en"));
-      throw new ServiceError(`the photo has ${has} bytes, the service takes ${takes}: shrink it`, 413);
+    const size = files.reduce((sum, file) => sum + file.size, 0);
+    if (size > most) {
+      const [has, takes] = [size, most].map((n) => n.toLocaleString("en"));
+      throw new ServiceError(`${files.length > 1 ? "both photos have" : "the photo has"} ${has} bytes, the service takes ${takes}: shrink it`, 413);
     }
   }
 
+  /** Lists the targets of a picture: figures by name, without a map. */
+  async targets(model, files, choice, outputs, signal) {
+    const url = `v2/models/${encodeURIComponent(model)}/infer`;
+    const asked = { ...choice, target: {}, methods: [], verify: false };
+    const { headers, body } = encodeRequest(files, asked, outputs, false);
+    const said = await this.#json(url, { method: "POST", headers: { ...headers, Accept: "application/json" }, body, signal });
+    return Object.fromEntries(said.outputs.map((output) => [output.name, output]));
+  }
+
   /** Explains a picture: tensors by name, and parameters. @param watch ({ tensors, parameters }): gets preliminary maps. */
-  async explain(model, file, choice, signal, watch) {
-    const outputs = [...choice.methods, "probabilities", "class_index"];
+  async explain(model, files, choice, figures, signal, watch) {
+    const outputs = [...choice.methods, ...figures];
     const url = `v2/models/${encodeURIComponent(model)}/infer_stream`;
-    const answer = await this.#ask(url, { method: "POST", ...encodeRequest(file, choice, outputs), signal });
+    const answer = await this.#ask(url, { method: "POST", ...encodeRequest(files, choice, outputs), signal });
     const found = {}; // events leave out what did not change
     let last = null;
     try {

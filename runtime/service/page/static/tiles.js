@@ -13,15 +13,20 @@ export class Tiles {
   #ground = null;
   #places = null;
   #spot = null; // [x, y], shares of the sides
+  #region = null; // values of its pixels that the model saw
   photo = null; // as `readPhoto` gives it
 
-  /** @param say (text): tells a screen reader. @param save (method): downloads a picture. */
-  constructor(parent, settings, say, save) {
+  /**
+   * @param say (text): tells a screen reader. @param save (method): downloads a picture.
+   * @param pick ([x, y], pixels of the photo): takes a place that the user chooses.
+   */
+  constructor(parent, settings, say, save, pick) {
     this.parent = parent;
     this.settings = settings;
     this.titles = Object.fromEntries(settings.methods.map(({ name, title }) => [name, title]));
     this.say = say;
     this.save = save;
+    this.pick = pick;
     this.opacity = settings.opacity;
   }
 
@@ -31,6 +36,7 @@ export class Tiles {
     const places = axes(photo.size, preprocessing).map((axis, i) => shownIn(axis, [height, width][i]));
     this.#ground = new Ground(photo.shown, places);
     this.#places = places;
+    this.#region = null;
     this.photo = photo;
     this.#point(null);
     this.#arrange(methods);
@@ -41,17 +47,29 @@ export class Tiles {
     this.#paint();
   }
 
-  /** The maps of the photo: { method: { shape, data } }. */
-  show(maps) {
+  /** Shows no map for now, as nothing is asked. */
+  blank() {
+    for (const method of [...this.#tiles.keys()].filter((name) => name !== PHOTO)) {
+      this.#tiles.get(method).figure.remove();
+      this.#tiles.delete(method);
+    }
+    this.#region = null;
+    this.#paint();
+  }
+
+  /** The maps of the photo: { method: { shape, data } }. @param region Of the target, the same; it may have none. */
+  show(maps, region) {
     this.#arrange(Object.keys(maps));
+    this.#outline(region);
     for (const [method, map] of Object.entries(maps)) this.#take(this.#tiles.get(method), map, "", true);
     this.#paint();
     this.#point(this.#spot);
   }
 
   /** Maps that are still being made; a method that has none yet shows the best of the others. */
-  sketch(maps, methods) {
+  sketch(maps, methods, region) {
     this.#arrange(methods);
+    this.#outline(region);
     const made = Object.keys(maps);
     const kinds = Object.fromEntries(this.settings.methods.map(({ name, kind }) => [name, kind]));
     const best = made.find((method) => kinds[method] === "region") ?? made[0];
@@ -61,6 +79,10 @@ export class Tiles {
     }
     this.#paint();
     this.#point(this.#spot);
+  }
+
+  #outline(region) {
+    this.#region = region ? this.#ground.values(region.data, region.shape[1]) : null;
   }
 
   #take(tile, map, note, final) {
@@ -113,6 +135,10 @@ export class Tiles {
       this.#point([(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height]);
     };
     for (const name of ["pointerdown", "pointermove"]) stage.addEventListener(name, pointed);
+    stage.addEventListener("click", (event) => {
+      pointed(event);
+      this.#pick();
+    });
     // A finger leaves the picture when it is lifted; the value must stay readable.
     stage.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && this.#point(null));
     stage.addEventListener("blur", () => this.#point(null));
@@ -129,7 +155,7 @@ export class Tiles {
       if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
       const image =
         method === PHOTO ? this.photo.shown : this.#ground.painted(values ?? this.#ground.blank, this.settings.colors, this.opacity);
-      canvas.getContext("2d").putImageData(image, 0, 0);
+      canvas.getContext("2d").putImageData(this.#region ? this.#ground.outlined(image, this.#region) : image, 0, 0);
       tile.save.hidden = method === PHOTO || !this.photo.readable;
       tile.save.disabled = !final;
       const about = !map ? "not made yet" : note ? `${note}, ${place(map)}` : place(map);
@@ -140,6 +166,7 @@ export class Tiles {
   #step(event) {
     const step = STEPS[event.key];
     if (event.key === "Escape") this.#point(null);
+    if (event.key === "Enter") this.#pick();
     if (!step) return;
     event.preventDefault();
     const [x, y] = this.#spot ?? [0.5 - STEP * step[0], 0.5 - STEP * step[1]];
@@ -148,6 +175,13 @@ export class Tiles {
     const read = mapped.map((tile) => `${tile.title} ${tile.value.textContent}`);
     const [across, down] = this.#spot.map((at) => Math.round(100 * at));
     this.say(`${across} % across, ${down} % down: ${read.join(", ")}`);
+  }
+
+  #pick() {
+    if (this.#spot === null) return;
+    const [height, width] = this.photo.size;
+    const pixel = (share, size) => Math.min(Math.max(Math.floor(share * size), 0), size - 1);
+    this.pick([pixel(this.#spot[0], width), pixel(this.#spot[1], height)]);
   }
 
   #point(spot) {

@@ -146,3 +146,21 @@ def artifacts():
     folder = Path(os.environ.get("FUSIONCAM_ARTIFACTS", Path(__file__).parents[4] / "artifacts"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def run_service():
+    """Runs a service: its bundles by the names of models, and settings."""
+    return Service
+
+
+@pytest.fixture(scope="session")
+def grave():
+    """What axe-core finds serious or critical on a page."""
+
+    def grave(page):
+        axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+        found = axe.Axe().run(page).response["violations"]
+        return [f"{v['id']}: {n['html']}" for v in found if v["impact"] in ("serious", "critical") for n in v["nodes"]]
+
+    return grave

@@ -5,13 +5,6 @@ import pytest
 PHONE = {"width": 360, "height": 740, "has_touch": True, "is_mobile": True}
 
 
-def grave(page):
-    """What axe-core finds serious or critical."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-    found = axe.Axe().run(page).response["violations"]
-    return [f"{v['id']}: {n['html']}" for v in found if v["impact"] in ("serious", "critical") for n in v["nodes"]]
-
-
 def problem(page):
     page.wait_for_selector("#problem:not([hidden])")
     return page.inner_text("#problem-text")
@@ -141,7 +134,7 @@ def test_samples_are_for_models_that_know_them(sample, settled):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(sample, settled, artifacts, scheme):
+def test_axe_finds_nothing_serious(sample, settled, artifacts, scheme, grave):
     page = sample(color_scheme=scheme, reduced_motion="reduce")
     page.wait_for_timeout(50)
     page.screenshot(path=artifacts / f"page-{scheme}.png", full_page=True)
@@ -153,7 +146,7 @@ def test_axe_finds_nothing_serious(sample, settled, artifacts, scheme):
     assert grave(page) == []
 
 
-def test_a_broken_file_is_told_in_the_services_line(look, service, settled, scene, drawn):
+def test_a_broken_file_is_told_in_the_services_line(look, service, settled, scene, drawn, grave):
     page = look(service.url)
     cut = scene.read_bytes()[:4000]
     page.set_input_files("#file", {"name": "cut.png", "mimeType": "image/png", "buffer": cut})
