@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
     from fusioncam.manifest import Manifest
     from fusioncam.runtime.evaluation.annotations import Annotations
+    from fusioncam.runtime.evaluation.references import References
 
-TARGETS = ("top", "annotated")
 TOGETHER = 4  # photos that a worker evaluates at a time: they share chunks
 
 Folder = Annotated[Path, Argument(metavar="FOLDER", help="Photos.")]
@@ -50,7 +50,20 @@ ClassOffset = Annotated[
     int, Option(metavar="N", help="Added to class numbers: 1 where the model's class 0 is a background.")
 ]
 Target = Annotated[
-    str, choice("Class to explain: top | annotated (the likeliest that an annotation accepts).", metavar="CLASS")
+    str | None,
+    choice(
+        "Class to explain: top | annotated (the likeliest that an annotation accepts) [top]. Of maps: all default "
+        "targets, or each annotated class over its objects [annotated, where there are annotations].",
+        metavar="CLASS",
+    ),
+]
+LikeFile = Annotated[
+    Path | None,
+    Option(metavar="FILE", help="For embeddings: a picture, or a vector in a .npy, that all photos are compared with."),
+]
+Pairs = Annotated[
+    Path | None,
+    Option(metavar="FILE.csv", help="For embeddings: a table of two columns, the picture and its reference."),
 ]
 Methods = Annotated[
     str | None,
@@ -75,7 +88,9 @@ def evaluate(
     out: Out = Path("evaluation"),
     annotations: AnnotationsFile = None,
     class_offset: ClassOffset = 0,
-    target: Target = "top",
+    target: Target = None,
+    like: LikeFile = None,
+    pairs: Pairs = None,
     methods: Methods = None,
     metrics: Metrics = "drop,insertion,deletion",
     steps: Steps = 32,
@@ -101,6 +116,7 @@ def evaluate(
     from fusioncam.runtime.budget import parse_budget
     from fusioncam.runtime.evaluation.evaluator import EvaluationConfig, Evaluator, open_rows
     from fusioncam.runtime.evaluation.metrics.faithfulness import Settings
+    from fusioncam.runtime.evaluation.questions import checked_choice
     from fusioncam.runtime.evaluation.run import about_of, evaluate_photos, settings_of, write_results
     from fusioncam.runtime.evaluation.store.store import Store
     from fusioncam.runtime.methods import checked_methods
@@ -109,14 +125,18 @@ def evaluate(
 
     cluster, kind = checked_cluster(engine, workers, ray_address), checked_kind(table)
     settings, spend, manifest = Settings(parts(metrics), steps), parse_budget(budget), read_bundle(bundle)
-    _check_purpose(settings.metrics, annotations, target, sanity, ray_address)
+    _check_purpose(settings.metrics, annotations, sanity, ray_address)
+    annotated = checked_choice(manifest, target, annotations is not None, (like, pairs) != (None, None))
     _check_ranges(manifest, tolerance, steps, class_offset)
     chosen = checked_methods(None if methods is None else parts(methods), manifest.gradient)
-    photos, notes = _photos(folder, out, recursive, annotations, manifest, class_offset)
+    photos, notes = _photos(folder, out, recursive, annotations, manifest, class_offset, like)
+    references = _references(manifest, like, pairs, photos)
+    if references.of_photo:
+        photos = {name: photos[name] for name in references.of_photo}
     with ExitStack() as stack:
         config = EvaluationConfig(
-            bundle.resolve(), chosen, spend, settings, notes, target == "annotated", tolerance,
-            _shuffled(bundle, stack) if sanity else None, parts(providers), chunk, threads, allow_cpu,
+            bundle.resolve(), chosen, spend, settings, notes, annotated, tolerance,
+            _shuffled(bundle, stack) if sanity else None, references, parts(providers), chunk, threads, allow_cpu,
             given_inputs(inputs),
         )  # fmt: skip
         # Before the store: a model that cannot be run leaves no folder behind.
@@ -145,15 +165,10 @@ def _check_ranges(manifest: "Manifest", tolerance: float, steps: int, class_offs
 def _check_purpose(
     metrics: "Sequence[str]",
     annotations: Path | None,
-    target: str,
     sanity: bool,
     ray_address: str | None,
 ) -> None:
     """Raise UsageError where nothing can be measured, or not in the requested way."""
-    if target not in TARGETS:
-        raise UsageError(f"no target {target!r}; use {' or '.join(TARGETS)}")
-    if annotations is None and target == "annotated":
-        raise UsageError("--target annotated takes the class from annotations; name their file with --annotations")
     if not metrics and annotations is None and not sanity:
         raise UsageError("nothing to measure; name some metrics, or give --annotations")
     if sanity and ray_address:
@@ -161,18 +176,41 @@ def _check_purpose(
 
 
 def _photos(
-    folder: Path, out: Path, recursive: bool, annotations: Path | None, manifest: "Manifest", class_offset: int
+    folder: Path,
+    out: Path,
+    recursive: bool,
+    annotations: Path | None,
+    manifest: "Manifest",
+    class_offset: int,
+    like: Path | None,
 ) -> "tuple[dict[str, Path], Annotations]":
-    """Return the photos of the folder, without masks and results, and their annotations."""
+    """Return the photos of the folder, without masks, results and the reference, and their annotations."""
     from fusioncam.runtime.evaluation.annotations import Annotations, read_annotations
     from fusioncam.runtime.photos.folder import photos_of, results_among
 
     notes = Annotations()
     if annotations:
-        notes = read_annotations(annotations, manifest.labels, manifest.classes, class_offset)
-    leave_out = [*results_among(folder, out), *notes.mask_files]
+        classes = 0 if manifest.task == "embed" else manifest.classes
+        notes = read_annotations(annotations, manifest.labels, classes, class_offset)
+    leave_out = [*results_among(folder, out), *notes.mask_files, *([like] if like else [])]
     photos = photos_of(folder, recursive, leave_out, arrays=not manifest.preprocessing.takes_photos)
     return photos, notes.matched_to(photos) if annotations else notes
+
+
+def _references(
+    manifest: "Manifest", like: Path | None, pairs: Path | None, photos: "Mapping[str, Path]"
+) -> "References":
+    """Return what photos are compared with, after a look at each vector; raise UsageError where one does not fit."""
+    from fusioncam.runtime.evaluation.references import References, one_reference, read_pairs
+    from fusioncam.runtime.targets.kinds import Like
+    from fusioncam.runtime.targets.tasks import checked_target
+
+    if like and pairs:
+        raise UsageError("--like and --pairs both name references: give one of them")
+    references = one_reference(like, photos) if like else read_pairs(pairs, photos) if pairs else References()
+    for file in references.files:
+        checked_target(manifest, Like(file))
+    return references
 
 
 def _shuffled(bundle: Path, stack: ExitStack) -> Path:

@@ -1,4 +1,4 @@
-"""The evaluator: a photo becomes a row, with its maps explained and measured; photos share runs of the session."""
+"""The evaluator: each target of a photo becomes a row, its maps explained and measured; photos share runs."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,19 +17,18 @@ from fusioncam.kernels.reference import probabilities
 from fusioncam.manifest import Manifest, sha256
 from fusioncam.runtime.budget import Budget
 from fusioncam.runtime.engine import (
-    TOP_CLASS,
-    Asked,
     Clock,
     ExplainRequest,
     MaskedPasses,
     Pipeline,
-    TargetChoice,
     Task,
 )
 from fusioncam.runtime.evaluation.annotations import Annotations, in_model_input
 from fusioncam.runtime.evaluation.metrics.faithfulness import Settings, faithfulness
 from fusioncam.runtime.evaluation.metrics.localisation import localisation
 from fusioncam.runtime.evaluation.metrics.sanity import spearman
+from fusioncam.runtime.evaluation.questions import Questions, Targets
+from fusioncam.runtime.evaluation.references import References
 from fusioncam.runtime.evaluation.store.store import THUMBNAIL
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.explanation import Explanation
@@ -41,6 +40,7 @@ from fusioncam.runtime.photos.model_input import as_input
 from fusioncam.runtime.picture import overlay
 from fusioncam.runtime.probes.measured import Measured, merged
 from fusioncam.runtime.providers.spec import Provider
+from fusioncam.runtime.results.target_selection import file_names
 from fusioncam.runtime.sessions.native_stderr import native_stderr
 from fusioncam.runtime.targets.readout import readout_of
 
@@ -55,10 +55,11 @@ class EvaluationConfig:
         budget: Masked passes to spend on each explanation.
         faithfulness: Settings of the metrics that ask the model.
         annotations: The annotations, matched to the photos.
-        annotated: Whether the most probable of the classes that an annotation accepts is explained, where there is one;
-            else the top class.
+        annotated: Whether annotations name the targets: the most probable of the classes that one accepts or, of maps,
+            every class over its objects. Else, and where there is none, the top class or the default targets.
         tolerance: Of the pointing game, in pixels of the model's input.
         random_bundle: The bundle with its weights shuffled, for the sanity check.
+        references: What embeddings are compared with.
         providers: See `Explainer`.
         chunk: See `Explainer`.
         threads: See `Explainer`.
@@ -74,6 +75,7 @@ class EvaluationConfig:
     annotated: bool = False
     tolerance: float = 0.0
     random_bundle: Path | None = None
+    references: References = field(default_factory=References)
     providers: Sequence[Provider] | None = None
     chunk: int | None = None
     threads: int | None = None
@@ -82,7 +84,7 @@ class EvaluationConfig:
 
 
 class Evaluated(NamedTuple):
-    """The row of a photo, as the store keeps it but for its pictures, and those: maps over the photo by method."""
+    """The row of a target, as the store keeps it but for its pictures, and those: maps over the photo by method."""
 
     row: dict[str, Any]
     pictures: Mapping[str, UInt8Array]
@@ -102,10 +104,11 @@ class Evaluator:
         self._config = config
         self._pipeline = self._open(config.bundle)
         refuse_others(self._pipeline.manifest)
+        self._questions = Questions(self._pipeline.manifest, config.annotations, config.annotated, config.references)
         self._random = self._open(config.random_bundle) if config.random_bundle else None
 
     def rows(self, photos: Iterable[tuple[str, Path]]) -> Iterator[Evaluated]:
-        """Yield the rows of photos, in order. A photo that cannot be evaluated gets a row with its `error`.
+        """Yield the rows of photos, in order, one for each target. A photo that fails gets a row with its `error`.
 
         Args:
             photos: Their names in the rows, and files.
@@ -115,15 +118,15 @@ class Evaluator:
             try:
                 for evaluated in self._run(waiting):
                     waiting.popleft()
-                    yield evaluated
+                    yield from evaluated
             except FusionCamError:
                 # Any photo that shared the run may be the cause. Alone, the first shows whether it is.
                 photo = waiting.popleft()
                 try:
                     (evaluated,) = self._run([photo])
                 except FusionCamError as error:
-                    evaluated = _failed(photo[0], error)
-                yield evaluated
+                    evaluated = [_failed(photo[0], error)]
+                yield from evaluated
 
     def _open(self, bundle: Path) -> Pipeline:
         c = self._config
@@ -132,49 +135,47 @@ class Evaluator:
             chunk=c.chunk, threads=c.threads, kernels=False, allow_cpu=c.allow_cpu, inputs=c.inputs,
         ).pipeline  # fmt: skip
 
-    def _run(self, photos: Iterable[tuple[str, Path]]) -> Iterator[Evaluated]:
+    def _run(self, photos: Iterable[tuple[str, Path]]) -> Iterator[list[Evaluated]]:
         return self._pipeline.run((self._task(*photo) for photo in tuple(photos)), self._config.methods)
 
-    def _request(self, photo: Given, targets: Sequence[Asked] | TargetChoice) -> ExplainRequest:
+    def _request(self, photo: Given, targets: Targets) -> ExplainRequest:
         return ExplainRequest(photo, targets, self._config.methods, self._config.budget)
 
-    def _task(self, name: str, file: Path) -> Task[Evaluated]:
+    def _task(self, name: str, file: Path) -> Task[list[Evaluated]]:
         """Evaluate a photo. Errors of this photo end here; those of a shared run are raised by the scheduler."""
         try:
             return (yield from self._measured(name, file))
         except (FusionCamError, OSError) as error:
-            return _failed(name, error)
+            return [_failed(name, error)]
 
-    def _measured(self, name: str, file: Path) -> Task[Evaluated]:
+    def _measured(self, name: str, file: Path) -> Task[list[Evaluated]]:
         with native_stderr():  # libpng and libjpeg write their complaints there
             photo = open_given(file, self._pipeline.manifest.preprocessing)
-        digest, targets = sha256(file), self._targets(name)
-        (explanation,) = yield from self._pipeline.task(self._request(photo, targets))
-        clock = Clock()
-        parts = [
-            (yield from self._faithfulness(photo, explanation, int(digest[:8], 16), clock)),
-            self._localisation(name, photo, explanation),
-            self._sanity(photo, explanation),
-        ]
+        digest, targets = sha256(file), self._questions.of(name, photo.values.shape[:2])
+        explanations = yield from self._pipeline.task(self._request(photo, targets))
+        clock, of_targets = Clock(), list[dict[str, Measured]]()
+        for explanation, likeness in zip(explanations, self._sanity(photo, explanations), strict=True):
+            parts = [
+                (yield from self._faithfulness(photo, explanation, int(digest[:8], 16), clock)),
+                self._localisation(name, photo, explanation),
+                likeness,
+            ]
+            of_targets.append({m: merged(part[m] for part in parts if m in part) for m in explanation.maps})
         clock.lap("metrics")
-        measured = {m: merged(part[m] for part in parts if m in part) for m in explanation.maps}
-        seconds = sum(explanation.timing.values()) + sum(clock.laps.values())
-        top = self._top_class(explanation) if callable(targets) else explanation.class_index
-        row = {"sha256": digest, **self._facts(name, photo, explanation, top), "seconds": seconds}
-        row["methods"] = {
-            m: {
-                "metrics": of_map.values,
-                "curves": of_map.curves,
-                "flags": [*of_map.flags, *_own(m, explanation.flags)],
-            }
-            for m, of_map in measured.items()
+        facts = {
+            "sha256": digest,
+            "targets": len(explanations),
+            **self._facts(name, photo, explanations[0], callable(targets)),
         }
-        return Evaluated({"image": name, **row}, _pictures(photo, explanation))
-
-    def _targets(self, name: str) -> list[int] | TargetChoice:
-        """Return the class to explain: the top class, or the most probable of those that the annotation accepts."""
-        accepted = self._config.annotations.accepted(name) if self._config.annotated else ()
-        return (lambda p: [max(accepted, key=lambda c: float(p[c]))]) if accepted else [TOP_CLASS]
+        # Targets share the time and the passes of their photo.
+        facts["seconds"] = sum((*explanations[0].timing.values(), *clock.laps.values())) / len(explanations)
+        return [
+            Evaluated(
+                {"image": name, **facts, **_about_target(explanation, called), "methods": _figures(explanation, found)},
+                _pictures(photo, explanation),
+            )
+            for explanation, called, found in zip(explanations, file_names(explanations), of_targets, strict=True)
+        ]
 
     def _top_class(self, explanation: Explanation) -> int:
         assert explanation.logits is not None
@@ -192,7 +193,8 @@ class Evaluator:
             return np.asarray(readout.confidences(answers)[:, 0])
 
         passes = MaskedPasses(x, clock, readout=readout, inputs=self._pipeline.inputs()).of_pictures
-        return faithfulness(x, explanation.maps, confidence, passes, self._config.faithfulness, seed)
+        as_shares = manifest.ending == "value"
+        return faithfulness(x, explanation.maps, confidence, passes, self._config.faithfulness, seed, as_shares)
 
     def _localisation(self, name: str, photo: Given, explanation: Explanation) -> dict[str, Measured]:
         """Measure where the map lies, if the annotation is about the explained class."""
@@ -203,29 +205,39 @@ class Evaluator:
         mask = in_model_input(region, self._pipeline.manifest.preprocessing)
         return localisation(explanation.maps, mask, self._config.tolerance)
 
-    def _sanity(self, photo: Given, explanation: Explanation) -> dict[str, Measured]:
+    def _sanity(self, photo: Given, explanations: Sequence[Explanation]) -> list[dict[str, Measured]]:
         """Compare the maps with those of shuffled weights, with which a sound model may give NaN."""
         if self._random is None:
-            return {}
+            return [{} for _ in explanations]
         try:
-            request = self._request(photo, [explanation.target])
-            ((other,),) = self._random.run([self._random.task(request)], self._config.methods)
+            request = self._request(photo, [explanation.target for explanation in explanations])
+            (others,) = self._random.run([self._random.task(request)], self._config.methods)
         except FusionCamError:
-            return {m: Measured(flags=("no_sanity",)) for m in explanation.maps}
-        return {m: Measured({"sanity": abs(spearman(own, other.maps[m]))}) for m, own in explanation.maps.items()}
+            return [{m: Measured(flags=("no_sanity",)) for m in explanation.maps} for explanation in explanations]
+        return [
+            {m: Measured({"sanity": abs(spearman(own, other.maps[m]))}) for m, own in explanation.maps.items()}
+            for explanation, other in zip(explanations, others, strict=True)
+        ]
 
-    def _facts(self, name: str, photo: Given, explanation: Explanation, top: int) -> dict[str, Any]:
+    def _facts(self, name: str, photo: Given, explanation: Explanation, chosen: bool) -> dict[str, Any]:
+        """Return the facts that the targets of a photo share.
+
+        Args:
+            name: The photo's name.
+            photo: The photo.
+            explanation: Of its first target.
+            chosen: Whether the annotation chose the class, which may not be the top one.
+        """
         size, accepted = photo.values.shape[:2], self._config.annotations.accepted(name)
+        right = None
+        if accepted and self._pipeline.manifest.task == "classify":
+            right = (self._top_class(explanation) if chosen else explanation.class_index) in accepted
         return {
             "size": size,
-            "class_index": explanation.class_index,
-            "label": explanation.label,
-            "probability": explanation.probability,
             "accepted": accepted,
-            "correct": top in accepted if accepted else None,
+            "correct": right,
             "passes": explanation.passes._asdict(),
-            "flags": explanation.flags,
-            "problems": self._config.annotations.problems_of(name, size, self._pipeline.manifest.preprocessing),
+            "problems": self._questions.problems(name, size),
         }
 
 
@@ -234,6 +246,31 @@ def refuse_others(manifest: Manifest) -> None:
     kind = manifest.preprocessing.kind
     if kind != "pictures":
         raise UsageError(f"maps of pictures are measured, and the model takes {kind}: see `explain --verify`")
+
+
+def _about_target(explanation: Explanation, called: str) -> dict[str, Any]:
+    """Return what a row says of its target, which is called so among those of the photo."""
+    return {
+        "class_index": explanation.class_index,
+        "label": explanation.label,
+        "target": called,
+        "title": explanation.title,
+        "score": explanation.score,
+        "probability": explanation.probability,
+        "flags": explanation.flags,
+    }
+
+
+def _figures(explanation: Explanation, measured: Mapping[str, Measured]) -> dict[str, Any]:
+    """Return the figures of a target's maps, by method."""
+    return {
+        m: {
+            "metrics": of_map.values,
+            "curves": of_map.curves,
+            "flags": [*of_map.flags, *_own(m, explanation.flags)],
+        }
+        for m, of_map in measured.items()
+    }
 
 
 def _failed(name: str, error: Exception) -> Evaluated:

@@ -14,6 +14,7 @@ from fusioncam.runtime.engine import Progress
 from fusioncam.runtime.evaluation.annotations import Problem
 from fusioncam.runtime.evaluation.evaluator import Evaluated, EvaluationConfig
 from fusioncam.runtime.evaluation.metrics.catalogue import METRICS
+from fusioncam.runtime.evaluation.questions import ANNOTATED, TOP, Questions
 from fusioncam.runtime.evaluation.report.page import report_html
 from fusioncam.runtime.evaluation.report.summary import summarise
 from fusioncam.runtime.evaluation.report.table import table_bytes
@@ -37,7 +38,8 @@ def settings_of(config: EvaluationConfig, manifest: Manifest, photos: Path) -> d
         "budget": budget_json(config.budget),
         **asdict(config.faithfulness),
         "annotations": config.annotations.sha256,
-        "target": "annotated" if config.annotated else "top",
+        "references": config.references.sha256,
+        "target": ANNOTATED if config.annotated else TOP,
         "tolerance": config.tolerance,
         "sanity": config.random_bundle is not None,
         **({"inputs": input_digests(manifest, config.inputs)} if config.inputs else {}),
@@ -48,11 +50,11 @@ def settings_of(config: EvaluationConfig, manifest: Manifest, photos: Path) -> d
 def evaluate_photos(
     photos: Mapping[str, Path], rows: Rows, store: Store, progress: Progress = lambda done, total: None
 ) -> list[Row]:
-    """Evaluate the photos that have no row yet.
+    """Evaluate the photos that have no rows yet, or not those of all targets.
 
     Args:
         photos: Files by their names in the rows.
-        rows: Evaluates.
+        rows: Evaluates; the rows of a photo come one after the other.
         store: Keeps each row as soon as it is there.
         progress: Called with (done, all) photos after each.
 
@@ -63,16 +65,18 @@ def evaluate_photos(
     done = len(photos) - len(left)
     progress(done, len(photos))
     for row, pictures in rows(left) if left else ():
+        target = row["target"] if row.get("targets", 1) > 1 else ""
         for method, picture in pictures.items():
-            row["methods"][method]["picture"] = store.save_picture(row["image"], method, picture)
+            row["methods"][method]["picture"] = store.save_picture(row["image"], method, picture, target)
         store.add(row)
-        done += 1
-        progress(done, len(photos))
+        if store.complete(row["image"]):
+            done += 1
+            progress(done, len(photos))
     return [row for row in store.rows if row["image"] in photos]
 
 
 def _finished(store: Store, name: str, file: Path) -> bool:
-    """Return whether the photo has a row, and its file is unchanged."""
+    """Return whether the photo has its rows, and its file is unchanged."""
     try:
         return store.finished(name) and store.finished(name, sha256(file))
     except OSError:
@@ -83,7 +87,12 @@ def write_results(
     store: Store, config: EvaluationConfig, rows: Sequence[Row], about: Mapping[str, Any], table: Kind = "csv"
 ) -> dict[str, Any]:
     """Write the table, `summary.json` and `report.html`, and return the summary."""
-    problems = (*config.annotations.problems, *_shifted_numbers(config, rows), *_no_effect(config, rows))
+    problems = (
+        *config.annotations.problems,
+        *config.references.problems,
+        *_shifted_numbers(config, rows),
+        *_no_effect(config, rows),
+    )
     summary = summarise(rows, config.methods, METRICS, about, problems)
     measured = list(summary["metrics"])
     write_atomically(store.folder / f"results.{table}", table_bytes(rows, config.methods, measured, table))
@@ -95,7 +104,7 @@ def write_results(
 
 def _shifted_numbers(config: EvaluationConfig, rows: Sequence[Row]) -> Iterator[Problem]:
     """Yield a problem where the annotations seem to count classes from another number than the model."""
-    annotated = [(row["class_index"], set(row["accepted"])) for row in rows if row.get("accepted")]
+    annotated = [(row["class_index"], set(row["accepted"])) for row in rows if row.get("correct") is not None]
     right = {shift: sum(c - shift in accepted for c, accepted in annotated) for shift in (-1, 0, 1)}
     best = max(right, key=lambda shift: right[shift])
     if not config.annotated and right[best] >= 2 * right[0] + 2:
@@ -130,6 +139,6 @@ def about_of(config: EvaluationConfig, manifest: Manifest) -> dict[str, Any]:
         "methods": list(config.methods),
         "budget": budget_json(config.budget),
         "steps_of_insertion_and_deletion": config.faithfulness.steps,
-        "class_explained": "annotated" if config.annotated else "top",
+        **Questions(manifest, config.annotations, config.annotated, config.references).about,
         "versions": {"fusioncam": fusioncam.__version__, **manifest.tools},
     }

@@ -35,8 +35,7 @@ def check_class(target: Class, manifest: Manifest) -> Target:
 
 def check_value(target: Value, manifest: Manifest) -> Target:
     """Return the target; raise UsageError where there is no such column."""
-    count = 1 if of_one_output(manifest) else manifest.classes
-    column = target.column
+    count, column = count_of_values(manifest), target.column
     if isinstance(column, bool) or not isinstance(column, int | np.integer) or not 0 <= column < count:
         raise UsageError(f"there is no value {column!r}: the model gives {count}, from 0 on")
     return Value(int(column), bool(target.down))
@@ -57,6 +56,11 @@ def resolve_value(target: Value, sight: Sight) -> ResolvedTarget:
     return replace(resolved, sign=1 if one else -1, detail="" if one and labels else "down")
 
 
+def count_of_values(manifest: Manifest) -> int:
+    """Return the number of columns, of a vector of values or of heat maps."""
+    return 1 if of_one_output(manifest) else manifest.classes
+
+
 def of_one_output(manifest: Manifest) -> bool:
     """Return whether the model gives a single number, which has two classes."""
     return manifest.form.kind == "vector" and manifest.source.outputs == 1
@@ -69,4 +73,4 @@ def top_class(sight: Sight) -> list[Target]:
 
 def all_values(sight: Sight) -> list[Target]:
     """Return every column, of a vector or of heat maps."""
-    return [Value(n) for n in range(1 if of_one_output(sight.manifest) else sight.manifest.classes)]
+    return [Value(n) for n in range(count_of_values(sight.manifest))]

@@ -14,7 +14,8 @@ from fusioncam.runtime.evaluation.metrics.catalogue import choices_of_metrics, f
 from fusioncam.runtime.probes.drop import drop_probe
 from fusioncam.runtime.probes.measured import Measured, merged
 from fusioncam.runtime.probes.pixel_curves import CURVES, curve_probe
-from fusioncam.runtime.probes.probe import Key, Map, Probe, Subject
+from fusioncam.runtime.probes.probe import WHOLE, ZEROS, Key, Map, Probe, Subject
+from fusioncam.runtime.probes.verdict import scaled
 
 Confidence = Callable[[Float32Array], Array]
 """The confidences (N,) of answers (N, width), see `Readout`."""
@@ -60,8 +61,9 @@ def faithfulness(
     pictures: Pictures,
     settings: Settings | None = None,
     seed: int = 0,
+    as_shares: bool = False,
 ) -> Task[dict[str, Measured]]:
-    """Measure several maps of one class of one picture.
+    """Measure several maps of one target of one picture.
 
     Args:
         x: The picture (C, H, W), preprocessed.
@@ -70,6 +72,7 @@ def faithfulness(
         pictures: Passes pictures through the model: `MaskedPasses.of_pictures`.
         settings: The metrics, and how they are measured.
         seed: Of the noise of ROAD; one for each picture.
+        as_shares: Whether confidences are values of any size, to be measured as shares of what the picture changes.
 
     Returns:
         By method: the figures of the metrics.
@@ -82,9 +85,12 @@ def faithfulness(
     makers = {key: make for asked in probes.values() for probe in asked for key, make in probe.pictures.items()}
     known: dict[Key, float] = {}
     if makers:
+        if as_shares:
+            makers |= {key: subject.shared[key] for key in (WHOLE, ZEROS)}
         in_order = list(makers.values())
         logits = yield from pictures(len(in_order), lambda i: in_order[i]())
         known = dict(zip(makers, confidence(logits).tolist(), strict=True))
+        known = scaled(known) if as_shares else known
     return {
         name: merged([Measured(flags=met), *(probe.read(known) for probe in probes.get(name, ()))])
         for name, met in flags.items()

@@ -39,9 +39,10 @@ class Line(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """The curves of one kind, of all methods that have them."""
+    """The curves of one kind, of all methods that have them; the axis goes from `floor`, 0 or below, to `ceiling`."""
 
     kind: str
+    floor: float
     ceiling: float
     photos: int
     lines: list[Line]
@@ -58,9 +59,11 @@ def charts(methods: Mapping[str, Mapping[str, Any]]) -> Iterator[Chart]:
             (n, method, m["curves"][kind]) for n, (method, m) in enumerate(methods.items()) if kind in m["curves"]
         ]
         if curves:
-            ceiling = _ceiling(max(v for *_, c in curves for v in (*c["mean"], *c["high"]) if v is not None))
-            lines = [_line(n, method, curve, ceiling) for n, method, curve in curves]
-            yield Chart(kind, ceiling, max(curve["n"] for *_, curve in curves), lines)
+            known = [v for *_, c in curves for v in (*c["mean"], *c["low"], *c["high"]) if v is not None]
+            # Values and cosines may be negative.
+            floor, ceiling = -_ceiling(-min(known)) if min(known) < 0 else 0.0, _ceiling(max(known))
+            lines = [_line(n, method, curve, floor, ceiling) for n, method, curve in curves]
+            yield Chart(kind, floor, ceiling, max(curve["n"] for *_, curve in curves), lines)
 
 
 def _ceiling(highest: float) -> float:
@@ -72,10 +75,10 @@ def _ceiling(highest: float) -> float:
     return min(1.0, next(s for s in steps if s * unit >= highest - 1e-12) * unit) if highest <= 1 else highest
 
 
-def _line(number: int, method: str, curve: Mapping[str, Any], ceiling: float) -> Line:
+def _line(number: int, method: str, curve: Mapping[str, Any], floor: float, ceiling: float) -> Line:
     def points(values: Sequence[float | None]) -> list[str]:
         known = [(x, v) for x, v in zip(curve["x"], values, strict=True) if v is not None]
-        return [f"{AREA.x(x):.1f} {AREA.y(v / ceiling):.1f}" for x, v in known]
+        return [f"{AREA.x(x):.1f} {AREA.y((v - floor) / (ceiling - floor)):.1f}" for x, v in known]
 
     mean, low, high = points(curve["mean"]), points(curve["low"]), points(curve["high"])
     band = "L".join(high + low[::-1]) if low and high else ""

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import product
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -21,6 +21,9 @@ CURVE_RESAMPLES = 500  # a band needs no third digit
 
 
 _NOTHING: Mapping[str, Any] = {}
+
+Photos: TypeAlias = Sequence[Sequence[Row]]
+"""The rows of each photo, one per target: a photo counts once, by the mean over its targets."""
 
 
 def summarise(
@@ -43,19 +46,20 @@ def summarise(
         Plain values, ready for JSON; NaN is None.
     """
     done = [row for row in rows if "error" not in row]
-    columns = {m: {method: _column(done, method, m) for method in methods} for m in metrics}
+    photos = _by(done, "image")
+    columns = {m: {method: _column(photos, method, m) for method in methods} for m in metrics}
     columns = {
         m: by_method for m, by_method in columns.items() if any(np.isfinite(c).any() for c in by_method.values())
     }
     mean_of = means({(m, method): c for m, of_metric in columns.items() for method, c in of_metric.items()})
     averages = {m: {method: mean_of[m, method] for method in of_metric} for m, of_metric in columns.items()}
     judged = [row["correct"] for row in done if row.get("correct") is not None]
-    differences, curves = _against_first(columns, methods, metrics), _mean_curves(done, methods)
+    differences, curves = _against_first(columns, methods, metrics), _mean_curves(photos, methods)
     summary = {
         "about": dict(about or {}),
         "photos": {
-            "all": len(rows),
-            "evaluated": len(done),
+            "all": len(_by(rows, "image")),
+            "evaluated": len(photos),
             "failed": len(rows) - len(done),
             "annotated": len(judged),
             "correct": sum(judged),
@@ -65,11 +69,12 @@ def summarise(
             method: {
                 "metrics": {m: averages[m][method]._asdict() for m in columns},
                 "against_first": differences[method],
-                "flags": dict(Counter(f for row in done for f in _of(row, method).get("flags", ()))),
+                "flags": _flags(photos, method),
                 "curves": curves[method],
             }
             for method in methods
         },
+        "targets": [_of_title(of_title, methods, list(columns)) for of_title in _by(done, "title")],
         "first": methods[0] if methods else None,
         "problems": [problem._asdict() for problem in (*problems, *_in_rows(done))],
         "failed": [{"image": row["image"], "error": row["error"]} for row in rows if "error" in row],
@@ -95,9 +100,36 @@ def _of(row: Row, method: str) -> Mapping[str, Any]:
     return of_map
 
 
-def _column(rows: Sequence[Row], method: str, metric: str) -> Float64Array:
-    values = (_of(row, method).get("metrics", _NOTHING).get(metric) for row in rows)
-    return np.array([np.nan if v is None else float(v) for v in values])
+def _by(rows: Iterable[Row], fact: str) -> list[list[Row]]:
+    """Return the rows that share a fact, each group in the place of its first."""
+    groups: dict[Any, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.get(fact), []).append(row)
+    return list(groups.values())
+
+
+def _column(photos: Photos, method: str, metric: str) -> Float64Array:
+    """Return the values of photos (n,), each the mean over the targets that have one."""
+    return np.array([_mean(rows, method, metric) for rows in photos])
+
+
+def _mean(rows: Iterable[Row], method: str, metric: str) -> float:
+    values = [_of(row, method).get("metrics", _NOTHING).get(metric) for row in rows]
+    known = [float(v) for v in values if v is not None]
+    return sum(known) / len(known) if known else np.nan
+
+
+def _flags(photos: Photos, method: str) -> dict[str, int]:
+    """Return the number of photos that raise a flag, by flag."""
+    return dict(
+        Counter(f for rows in photos for f in {f: 0 for row in rows for f in _of(row, method).get("flags", ())})
+    )
+
+
+def _of_title(rows: Sequence[Row], methods: Sequence[str], metrics: Sequence[str]) -> dict[str, Any]:
+    """Return the number of photos that have a target of this title, and the means over them by method and metric."""
+    means_of = {method: {m: _mean(rows, method, m) for m in metrics} for method in methods}
+    return {"title": rows[0].get("title"), "photos": len(_by(rows, "image")), "methods": means_of}
 
 
 def _about(metric: Metric, averages: Mapping[str, Mean]) -> dict[str, Any]:
@@ -115,17 +147,20 @@ def _best(averages: Mapping[str, Mean], better: str) -> list[str]:
 
 
 def _in_rows(rows: Iterable[Row]) -> list[Problem]:
-    return [Problem(row["image"], text) for row in rows for text in row.get("problems") or ()]
+    problems = (Problem(row["image"], text) for row in rows for text in row.get("problems") or ())
+    return list(dict.fromkeys(problems))
 
 
-def _mean_curves(rows: Sequence[Row], methods: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _mean_curves(photos: Photos, methods: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return mean curves by method and kind: their points `x`, `mean`, `low` and `high` (POINTS,), and `n` photos."""
     x = _even(POINTS)
     points: dict[tuple[str, str, int], Float64Array] = {}
     for method, kind in product(methods, CURVES):
-        stacked = np.full((len(rows), POINTS), np.nan)
-        for n, row in enumerate(rows):
-            stacked[n] = _resampled(_of(row, method).get("curves", _NOTHING).get(kind), x)
+        stacked = np.full((len(photos), POINTS), np.nan)
+        for n, rows in enumerate(photos):
+            curves_of = (_resampled(_of(row, method).get("curves", _NOTHING).get(kind), x) for row in rows)
+            if whole := [curve for curve in curves_of if np.isfinite(curve).all()]:
+                stacked[n] = sum(whole) / len(whole)
         points |= {(method, kind, i): column for i, column in enumerate(stacked.T)}
     mean_of = means(points, resamples=CURVE_RESAMPLES)
     curves: dict[str, dict[str, Any]] = {method: {} for method in methods}

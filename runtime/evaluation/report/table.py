@@ -1,4 +1,4 @@
-"""The table of all figures, a row per photo and method."""
+"""The table of all figures, a row per photo, target and method."""
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 from fusioncam.runtime.evaluation.store.store import Row
 from fusioncam.runtime.tables import REAL, TEXT, TRUTH, WHOLE, Kind, write_table
 
-# Facts about the photo, the same in the rows of all its methods.
+# Facts about the photo and the target, the same in the rows of all its methods.
 _FACTS = {
     "image": TEXT,
     "error": TEXT,
@@ -21,6 +21,9 @@ _FACTS = {
     "passes": WHOLE,
     "seconds": REAL,
     "problems": TEXT,
+    "target": TEXT,
+    "title": TEXT,
+    "score": REAL,
 }
 
 

@@ -37,6 +37,10 @@ class _Row(_Record):
     size: Annotated[list[Whole], Field(min_length=2, max_length=2)] = []
     class_index: Whole = 0
     label: Text | None = None
+    target: Text = ""
+    title: Text = ""
+    targets: Whole = 1
+    score: Figure = None
     probability: Figure = None
     accepted: list[Whole] = []
     correct: bool | None = None

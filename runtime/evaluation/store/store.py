@@ -31,7 +31,7 @@ THUMBNAIL, QUALITY = 256, 75  # longer side in pixels; of WebP, 1..100
 
 
 class Store:
-    """A folder with one line of JSON per finished photo, to be used in a `with` statement.
+    """A folder with one line of JSON per finished target of a photo, to be used in a `with` statement.
 
     Args:
         folder: Made where it is missing.
@@ -46,7 +46,7 @@ class Store:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], restart: bool = False) -> None:
         self.folder = folder
-        self._rows: dict[str, Row] = {}
+        self._rows = _Rows()
         if (folder / MANIFEST).exists():
             raise UsageError(f"{folder} is a bundle; choose another folder with -o")
         prepare_folder(folder)
@@ -66,25 +66,31 @@ class Store:
     @property
     def rows(self) -> list[Row]:
         """Return all rows, in the order of the photos' names."""
-        return [self._rows[key] for key in sorted(self._rows)]
+        return [row for photo in sorted(self._rows) for row in self._rows[photo].values()]
+
+    def complete(self, photo: str) -> bool:
+        """Return whether a photo has the rows of all of its targets, or that of a failure."""
+        rows = list(self._rows.get(photo, {}).values())
+        return bool(rows) and ("error" in rows[0] or len(rows) == rows[0].get("targets", 1))
 
     def finished(self, photo: str, sha256: str | None = None) -> bool:
-        """Return whether a photo has a row. The row of a failure does not count: the file may have been repaired.
+        """Return whether a photo is complete. The row of a failure does not count: the file may have been repaired.
 
         Args:
             photo: Its path in the folder of photos.
-            sha256: Digest of its file now: where the row has another, the photo was replaced.
+            sha256: Digest of its file now: where the rows have another, the photo was replaced.
         """
-        row = self._rows.get(photo)
-        if row is None or "error" in row:
+        if not self.complete(photo):
             return False
-        return sha256 is None or row.get("sha256") in (None, sha256)
+        row = next(iter(self._rows[photo].values()))
+        return "error" not in row and (sha256 is None or row.get("sha256") in (None, sha256))
 
     def add(self, row: Mapping[str, Any]) -> Row:
-        """Write the row of a photo to the disk, in place of an earlier row of that photo.
+        """Write the row of a target to the disk, in place of an earlier row of that target.
 
         Args:
-            row: With the photo's path as `image`; NaN and infinity become null.
+            row: With the photo's path as `image`, the name of the `target` and the number of the photo's `targets`; NaN
+                and infinity become null.
 
         Returns:
             The row as it will be read again.
@@ -105,21 +111,22 @@ class Store:
                 raise
         kept: Row = json.loads(line)
         del kept["digest"]
-        self._rows[kept["image"]] = kept
+        self._rows.keep(kept)
         return kept
 
-    def save_picture(self, photo: str, method: str, rgb: UInt8Array) -> str:
+    def save_picture(self, photo: str, method: str, rgb: UInt8Array, target: str = "") -> str:
         """Write a small copy of a map over its photo, and return its path in the folder, for the row.
 
         Args:
             photo: The photo's path in its folder.
             method: The method of the map.
             rgb: (H, W, 3) uint8 RGB of any size.
+            target: The name of the target, where the photo has several.
 
         Raises:
             OutputError: The picture cannot be written.
         """
-        name = f"{PICTURES}/{_picture_name(photo, method)}"
+        name = f"{PICTURES}/{_picture_name(photo, method, target)}"
         write_atomically(self.folder / name, thumbnail(rgb))
         return name
 
@@ -160,6 +167,21 @@ class Store:
             picture.unlink(missing_ok=True)
 
 
+class _Rows(dict[str, dict[str, Row]]):
+    """Rows by photo and, of each, by the name of the target."""
+
+    def keep(self, row: Row) -> None:
+        """Keep a row in place of an earlier one of its target, and of all rows of an earlier state of its photo."""
+        others = self.setdefault(row["image"], {})
+        if any(_state(other) != _state(row) for other in others.values()):
+            others.clear()
+        others[row.get("target", "")] = row
+
+
+def _state(row: Row) -> tuple[Any, ...]:
+    return "error" in row, row.get("sha256"), row.get("targets", 1)
+
+
 @contextmanager
 def _output_errors(folder: Path) -> Iterator[None]:
     """Raise errors of the operating system as OutputError."""
@@ -180,9 +202,10 @@ def thumbnail(rgb: UInt8Array) -> bytes:
     return data.tobytes()
 
 
-def _picture_name(photo: str, method: str) -> str:
+def _picture_name(photo: str, method: str, target: str) -> str:
     """Return a legible name, unique by a digest, without the letters that some file systems refuse."""
-    digest = hashlib.sha256(f"{photo}\0{method}".encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    named = "\0".join((photo, method, *([target] if target else [])))
+    digest = hashlib.sha256(named.encode("utf-8", "surrogatepass")).hexdigest()[:12]
     stem, short = (re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[:40] for text in (PurePosixPath(photo).stem, method))
     return f"{stem}-{short}-{digest}.webp".lstrip("-")
 
@@ -206,7 +229,7 @@ def _digest(row: bytes) -> bytes:
     return hashlib.sha256(row).hexdigest()[:16].encode()
 
 
-def _whole_rows(path: Path, methods: Iterable[str]) -> dict[str, Row]:
+def _whole_rows(path: Path, methods: Iterable[str]) -> _Rows:
     """Return the whole rows of a file, and remove the other lines from it: their photos are evaluated again.
 
     A line is removed where it was cut short, does not match its digest, is no row, or lacks one of the methods.
@@ -214,7 +237,7 @@ def _whole_rows(path: Path, methods: Iterable[str]) -> dict[str, Row]:
     try:
         lines = path.read_bytes().splitlines(keepends=True)
     except FileNotFoundError:
-        return {}
+        return _Rows()
     of_run = {*methods}
     read = [(line, _row(line, of_run)) for line in lines]
     whole = [(line, row) for line, row in read if row is not None]
@@ -224,7 +247,10 @@ def _whole_rows(path: Path, methods: Iterable[str]) -> dict[str, Row]:
             what = "1 row was damaged" if damaged == 1 else f"{damaged} rows were damaged"
             warnings.warn(f"{path}: {what}; their photos are evaluated again", RuntimeWarning, stacklevel=2)
         replace_file(path, b"".join(line for line, _ in whole))
-    return {row["image"]: row for _, row in whole}
+    rows = _Rows()
+    for _, row in whole:
+        rows.keep(row)
+    return rows
 
 
 def _row(line: bytes, methods: set[str]) -> Row | None:
