@@ -22,6 +22,7 @@ from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.photos.model_input import ImageLike, as_input, normalised
 from fusioncam.runtime.picture_inputs import read_inputs
 from fusioncam.runtime.providers.spec import Provider
+from fusioncam.runtime.targets.tasks import task_of
 
 EXACT: Literal["exact"] = "exact"
 SAMPLES, MOST_ROUNDS = 3, 10_000
@@ -83,13 +84,19 @@ def bench_bundle(
         progress: Called with (done, all) explanations.
 
     Raises:
-        UsageError: There is no budget, or the number of rounds is out of range.
+        UsageError: There is no budget, the number of rounds is out of range, or the model has no vector of classes.
         FusionCamError: The bundle cannot be opened or run, or a picture cannot be read.
     """
     if not budgets:
         raise UsageError("no budget is given; use exact, for example")
     if not 1 <= rounds <= MOST_ROUNDS:
         raise UsageError(f"rounds must be a whole number, 1 to {MOST_ROUNDS}")
+    manifest = read_bundle(folder)
+    if manifest.form.scored:
+        raise UsageError(
+            f"bench measures models of classes and values, and this one {task_of(manifest).does}: its results say the "
+            "seconds of each explanation (explain --json), and evaluate how good its maps are"
+        )
     config = config or BenchConfig()
     explainers = {str(b): config.open(folder, b) for b in (EXACT, *budgets)}
     exact = explainers[EXACT]

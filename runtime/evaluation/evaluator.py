@@ -193,7 +193,7 @@ class Evaluator:
             return np.asarray(readout.confidences(answers)[:, 0])
 
         passes = MaskedPasses(x, clock, readout=readout, inputs=self._pipeline.inputs()).of_pictures
-        as_shares = manifest.ending == "value"
+        as_shares = manifest.task == "value"
         return faithfulness(x, explanation.maps, confidence, passes, self._config.faithfulness, seed, as_shares)
 
     def _localisation(self, name: str, photo: Given, explanation: Explanation) -> dict[str, Measured]:

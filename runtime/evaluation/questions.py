@@ -59,7 +59,7 @@ class Questions:
         chosen = ANNOTATED if self.annotated else TOP
         if of_model.confidence is None:
             return {"class_explained": chosen}
-        share = ", as a share of what the picture changes it" if self.manifest.ending == "value" else ""
+        share = ", as a share of what the picture changes it" if self.manifest.task == "value" else ""
         return {"targets_explained": of_model.chosen[chosen], "confidence": of_model.confidence + share}
 
 
