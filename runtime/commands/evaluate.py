@@ -33,11 +33,14 @@ from fusioncam.runtime.commands.options import (
 from fusioncam.runtime.evaluation.metrics.catalogue import choices_of_metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from fusioncam.manifest import Manifest
     from fusioncam.runtime.evaluation.annotations import Annotations
+    from fusioncam.runtime.evaluation.evaluator import EvaluationConfig
+    from fusioncam.runtime.evaluation.metrics.faithfulness import Settings
     from fusioncam.runtime.evaluation.references import References
+    from fusioncam.runtime.evaluation.run import Rows
 
 TOGETHER = 4  # photos that a worker evaluates at a time: they share chunks
 
@@ -114,41 +117,48 @@ def evaluate(
     """Measure how good the maps are: report.html, results.csv and summary.json. Called again, it continues the work."""
     from fusioncam.manifest import read_bundle
     from fusioncam.runtime.budget import parse_budget
-    from fusioncam.runtime.evaluation.evaluator import EvaluationConfig, Evaluator, open_rows
-    from fusioncam.runtime.evaluation.metrics.faithfulness import Settings
+    from fusioncam.runtime.evaluation.evaluator import EvaluationConfig
     from fusioncam.runtime.evaluation.questions import checked_choice
     from fusioncam.runtime.evaluation.run import about_of, evaluate_photos, settings_of, write_results
     from fusioncam.runtime.evaluation.store.store import Store
     from fusioncam.runtime.methods import checked_methods
     from fusioncam.runtime.tables import checked_kind
-    from fusioncam.runtime.with_ray import with_ray
 
     cluster, kind = checked_cluster(engine, workers, ray_address), checked_kind(table)
-    settings, spend, manifest = Settings(parts(metrics), steps), parse_budget(budget), read_bundle(bundle)
-    _check_purpose(settings.metrics, annotations, sanity, ray_address)
-    annotated = checked_choice(manifest, target, annotations is not None, (like, pairs) != (None, None))
+    settings, spend = _settings(metrics, steps, annotations, sanity, ray_address), parse_budget(budget)
+    manifest = read_bundle(bundle)
+    annotated = checked_choice(manifest, target, annotations is not None, bool(like or pairs))
     _check_ranges(manifest, tolerance, steps, class_offset)
     chosen = checked_methods(None if methods is None else parts(methods), manifest.gradient)
-    photos, notes = _photos(folder, out, recursive, annotations, manifest, class_offset, like)
-    references = _references(manifest, like, pairs, photos)
-    if references.of_photo:
-        photos = {name: photos[name] for name in references.of_photo}
+    found, notes = _photos(folder, out, recursive, annotations, manifest, class_offset, like)
+    photos, references = _references(manifest, like, pairs, found)
     with ExitStack() as stack:
         config = EvaluationConfig(
-            bundle.resolve(), chosen, spend, settings, notes, annotated, tolerance,
-            _shuffled(bundle, stack) if sanity else None, references, parts(providers), chunk, threads, allow_cpu,
-            given_inputs(inputs),
+            bundle.resolve(), chosen, spend, settings, notes, annotated, tolerance, _shuffled(bundle, stack, sanity),
+            references, parts(providers), chunk, threads, allow_cpu, given_inputs(inputs),
         )  # fmt: skip
-        # Before the store: a model that cannot be run leaves no folder behind.
-        rows = with_ray(partial(open_rows, config), *cluster, together=TOGETHER) if cluster else Evaluator(config).rows
+        rows = _rows(config, cluster)  # before the store: a model that cannot be run leaves no folder behind
         same = settings_of(config, manifest, folder) | {"class_offset": class_offset}
         store = stack.enter_context(Store(out, same, restart))
         note_assumptions(manifest, methods, quiet)
-        lost = {} if annotations else {"--class-offset": class_offset, "--tolerance": tolerance}
-        note_without_effect(lost, "--annotations", quiet)
+        _note_lost(annotations, class_offset, tolerance, quiet)
         with console.progress_bar(folder.name or os.fspath(folder), quiet) as progress:
             evaluated = evaluate_photos(photos, rows, store, progress)
         return _print(write_results(store, config, evaluated, about_of(config, manifest), kind), out, json, quiet)
+
+
+def _note_lost(annotations: Path | None, class_offset: int, tolerance: float, quiet: bool) -> None:
+    """Say which options have no effect without annotations."""
+    if annotations is None:
+        note_without_effect({"--class-offset": class_offset, "--tolerance": tolerance}, "--annotations", quiet)
+
+
+def _rows(config: "EvaluationConfig", cluster: "tuple[int, str | None] | None") -> "Rows":
+    """Return the function that evaluates photos, here or in the workers of a cluster."""
+    from fusioncam.runtime.evaluation.evaluator import Evaluator, open_rows
+    from fusioncam.runtime.with_ray import with_ray
+
+    return with_ray(partial(open_rows, config), *cluster, together=TOGETHER) if cluster else Evaluator(config).rows
 
 
 def _check_ranges(manifest: "Manifest", tolerance: float, steps: int, class_offset: int) -> None:
@@ -162,17 +172,16 @@ def _check_ranges(manifest: "Manifest", tolerance: float, steps: int, class_offs
     _within("class-offset", class_offset, -manifest.classes, manifest.classes)
 
 
-def _check_purpose(
-    metrics: "Sequence[str]",
-    annotations: Path | None,
-    sanity: bool,
-    ray_address: str | None,
-) -> None:
-    """Raise UsageError where nothing can be measured, or not in the requested way."""
-    if not metrics and annotations is None and not sanity:
+def _settings(metrics: str, steps: int, annotations: Path | None, sanity: bool, ray_address: str | None) -> "Settings":
+    """Return the metrics that ask the model; raise UsageError where nothing can be measured, or not in this way."""
+    from fusioncam.runtime.evaluation.metrics.faithfulness import Settings
+
+    settings = Settings(parts(metrics), steps)
+    if not settings.metrics and annotations is None and not sanity:
         raise UsageError("nothing to measure; name some metrics, or give --annotations")
     if sanity and ray_address:
         raise UsageError("--sanity shuffles weights on this machine only; leave it out with --ray-address")
+    return settings
 
 
 def _photos(
@@ -199,8 +208,12 @@ def _photos(
 
 def _references(
     manifest: "Manifest", like: Path | None, pairs: Path | None, photos: "Mapping[str, Path]"
-) -> "References":
-    """Return what photos are compared with, after a look at each vector; raise UsageError where one does not fit."""
+) -> "tuple[Mapping[str, Path], References]":
+    """Return the photos that have references, and those; all photos, where nothing names references.
+
+    Raises:
+        UsageError: A reference does not fit.
+    """
     from fusioncam.runtime.evaluation.references import References, one_reference, read_pairs
     from fusioncam.runtime.targets.kinds import Like
     from fusioncam.runtime.targets.tasks import checked_target
@@ -210,11 +223,16 @@ def _references(
     references = one_reference(like, photos) if like else read_pairs(pairs, photos) if pairs else References()
     for file in references.files:
         checked_target(manifest, Like(file))
-    return references
+    return {name: photos[name] for name in references.of_photo or photos}, references
 
 
-def _shuffled(bundle: Path, stack: ExitStack) -> Path:
-    """Make a bundle of the same model with shuffled weights, and return its folder, which ends with the stack."""
+def _shuffled(bundle: Path, stack: ExitStack, sanity: bool) -> Path | None:
+    """Make a bundle of the same model with shuffled weights, and return its folder, which ends with the stack.
+
+    Where nobody asks for `sanity`, there is none.
+    """
+    if not sanity:
+        return None
     from fusioncam.export.randomise import randomised_bundle
 
     shuffled = stack.enter_context(temporary_folder()) / "shuffled.fcam"

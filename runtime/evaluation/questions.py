@@ -95,7 +95,7 @@ def _likenesses_of(questions: Questions, photo: str, size: PhotoSize) -> Targets
 
 
 class OfModel(NamedTuple):
-    """What is asked of a kind of model.
+    """The questions to a kind of model.
 
     Attributes:
         targets: Chooses the targets of a photo.

@@ -16,7 +16,7 @@ HEADER = ["picture", "reference"]
 
 @dataclass(frozen=True)
 class References:
-    """What the embeddings of photos are compared with.
+    """The references that the embeddings of photos are compared with.
 
     Attributes:
         of_photo: By the photo's path in its folder, the files of its references: pictures, or vectors in `.npy`.

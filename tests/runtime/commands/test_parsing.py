@@ -7,9 +7,10 @@ import pytest
 import typer
 
 from fusioncam.preprocessing import Order, Preprocessing
-from fusioncam.runtime.commands import engines, evaluate, lists
+from fusioncam.runtime.commands import engines, lists
 from fusioncam.runtime.commands.app import app
 from fusioncam.runtime.commands.completion import choices
+from fusioncam.runtime.evaluation import questions
 
 GROUP = typer.main.get_command(app)
 
@@ -104,7 +105,7 @@ def test_the_words_of_lists_and_of_help_texts_are_those_of_the_code():
         assert told["export", name] == kinds(name)
     assert told["evaluate", "table"] == {*KINDS}
     assert told["evaluate", "engine"] == {*engines.ENGINES}
-    assert told["evaluate", "target"] == {*evaluate.TARGETS}
+    assert told["evaluate", "target"] == {*questions.CHOICES}
     assert told["triton", "form"] == {"single", "bls", "both"}
 
 
