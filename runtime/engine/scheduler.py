@@ -78,6 +78,12 @@ class RunningTask(Generic[Result]):
         """Return the number of pictures that the task waits for."""
         return 0 if self.pass_request is None else self.pass_request.count - self.pass_request.done
 
+    @property
+    def asked_for(self) -> tuple[Readout, PictureInputs]:
+        """Return the readout and the further inputs of a task that waits for passes."""
+        assert self.pass_request is not None
+        return self.pass_request.readout, self.pass_request.inputs
+
     def fill(self, out: Sized) -> bool:
         """Write the next pictures into `out`; return False where that ended the task."""
         request = self.pass_request

@@ -15,7 +15,7 @@ from fusioncam.kernels.arrays import Array, Float32Array, Size
 from fusioncam.kernels.masks import Deferred
 from fusioncam.runtime.engine.checks import refuse_nan
 from fusioncam.runtime.engine.host.chunks import Chunk, MaskChunk, PictureChunk
-from fusioncam.runtime.engine.scheduler import IN_FLIGHT, PassRequest, RunningTask, Scheduler
+from fusioncam.runtime.engine.scheduler import IN_FLIGHT, RunningTask, Scheduler
 from fusioncam.runtime.picture_inputs import NO_INPUTS, PictureInputs
 from fusioncam.runtime.sessions.run import run, run_targets
 from fusioncam.runtime.targets.readout import Readout
@@ -25,16 +25,12 @@ GRAIN = 8  # pictures between two guesses, where short chunks cost nothing; a me
 
 
 class Part(NamedTuple):
-    """The pictures of one task in a run: the task, their rows, and what it asked for."""
+    """The pictures of one task in a run: the task, their rows, the readout of its targets, and its further inputs."""
 
     task: RunningTask[Any]
     rows: slice
-    request: PassRequest
-
-    @property
-    def readout(self) -> Readout:
-        """Return the readout of the task's targets."""
-        return self.request.readout
+    readout: Readout
+    inputs: PictureInputs
 
 
 class Scorer:
@@ -106,12 +102,11 @@ class Scorer:
         parts, end = list[Part](), 0
         for task in tasks:
             if size := min(task.passes_wanted, count - end):
-                request = task.pass_request
-                assert request is not None
+                readout, inputs = task.asked_for
                 with np.errstate(over="ignore"):  # what float16 does not hold shows in the logits
                     if not task.fill(pictures[end : end + size]):
                         continue
-                parts.append(Part(task, slice(end, end + size), request))
+                parts.append(Part(task, slice(end, end + size), readout, inputs))
                 end += size
         if not parts:
             return 0
@@ -119,10 +114,9 @@ class Scorer:
             {**buffers.feeds(pictures, end), **_further(parts, len(pictures))}, parts
         )  # the feeds are gone by now: they may hold every picture of the chunk
         seconds = (time.perf_counter() - start) / end
-        for part, of_part in zip(parts, answers, strict=True):
-            task, rows = part.task, part.rows
+        for (task, rows, readout, _), of_part in zip(parts, answers, strict=True):
             try:
-                refuse_nan(of_part, part.readout.outputs[0])
+                refuse_nan(of_part, readout.outputs[0])
             except NotFiniteError as error:  # of this task's picture; the others are as they should be
                 task.fail(error)
             else:
@@ -160,7 +154,7 @@ def _further(parts: Sequence[Part], count: int) -> dict[str, Array]:
     """Return the further inputs of a run of so many pictures: of each part, those of its picture; then any."""
     sizes = [part.rows.stop - part.rows.start for part in parts]
     sizes[-1] += count - sum(sizes)
-    repeated = [part.request.inputs.repeated(size) for part, size in zip(parts, sizes, strict=True)]
+    repeated = [part.inputs.repeated(size) for part, size in zip(parts, sizes, strict=True)]
     return {name: np.concatenate([of_part[name] for of_part in repeated]) for name in repeated[0]}
 
 
