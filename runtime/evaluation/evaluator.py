@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 
 from fusioncam.errors import FusionCamError, UsageError
@@ -27,17 +26,14 @@ from fusioncam.runtime.evaluation.annotations import Annotations, in_model_input
 from fusioncam.runtime.evaluation.metrics.faithfulness import Settings, faithfulness
 from fusioncam.runtime.evaluation.metrics.localisation import localisation
 from fusioncam.runtime.evaluation.metrics.sanity import spearman
+from fusioncam.runtime.evaluation.pictures import small_pictures
 from fusioncam.runtime.evaluation.questions import Questions, Targets
 from fusioncam.runtime.evaluation.references import References
-from fusioncam.runtime.evaluation.store.store import THUMBNAIL
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.methods import METHODS, recipe, with_parts
-from fusioncam.runtime.photos.display import drawable
-from fusioncam.runtime.photos.geometry import visible_part
 from fusioncam.runtime.photos.given import Given, open_given
 from fusioncam.runtime.photos.model_input import as_input
-from fusioncam.runtime.picture import overlay
 from fusioncam.runtime.probes.measured import Measured, merged
 from fusioncam.runtime.providers.spec import Provider
 from fusioncam.runtime.results.target_selection import file_names
@@ -172,7 +168,7 @@ class Evaluator:
         return [
             Evaluated(
                 {"image": name, **facts, **_about_target(explanation, called), "methods": _figures(explanation, found)},
-                _pictures(photo, explanation),
+                small_pictures(photo, explanation),
             )
             for explanation, called, found in zip(explanations, file_names(explanations), of_targets, strict=True)
         ]
@@ -287,17 +283,6 @@ def _own(method: str, flags: Sequence[str]) -> list[str]:
         "cut_short": not parts.isdisjoint(SCORE_CAMS),
     }
     return [flag for flag in flags if about.get(flag)]
-
-
-def _pictures(photo: Given, explanation: Explanation) -> dict[str, UInt8Array]:
-    """Return the maps over the part of the photo that the model sees, at the size of thumbnails."""
-    assert explanation.preprocessing is not None
-    part = visible_part(drawable(photo.values, explanation.preprocessing), explanation.preprocessing)
-    scale = min(1.0, THUMBNAIL / max(part.shape[:2]))
-    size = max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale))
-    small = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
-    maps = {m: np.asarray(cv2.resize(e, size), np.float32).clip(0, 1) for m, e in explanation.maps.items()}
-    return {method: overlay(small, saliency) for method, saliency in maps.items()}
 
 
 def open_rows(config: EvaluationConfig, threads: int) -> Callable[[Iterable[tuple[str, Path]]], Iterator[Evaluated]]:

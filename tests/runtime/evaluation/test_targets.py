@@ -20,6 +20,7 @@ from fusioncam.runtime.evaluation.metrics.sanity import spearman
 from fusioncam.runtime.evaluation.references import one_reference
 from fusioncam.runtime.photos.decode import read_image
 from fusioncam.runtime.photos.model_input import preprocess
+from fusioncam.runtime.prepared import prepare
 from fusioncam.runtime.probes.blur import blurred
 
 UNIT = {"size": (24, 32), "rescale": 1 / 255, "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
@@ -284,3 +285,20 @@ def test_shuffled_weights_are_asked_the_same_question(target_bundle, photos, tmp
         for method in METHODS:
             found = row["methods"][method]["metrics"]["sanity"]
             assert found == pytest.approx(abs(spearman(explanation.maps[method], other.maps[method])), abs=1e-3)
+
+
+@pytest.mark.parametrize(("form", "channels_of"), [("grey", 1), ("four", 4)])
+def test_arrays_of_any_channels_are_measured(bundles, channels, tmp_path, form, channels_of):
+    file = tmp_path / "scene.npy"
+    np.save(file, channels.raw(channels_of))
+    config = EvaluationConfig(bundles(form), METHODS, faithfulness=Settings(("drop", "road"), percentiles=(40,)))
+    ((row, pictures),) = Evaluator(config).rows([("scene.npy", file)])
+    explanation = Explainer(bundles(form), methods=METHODS).explain(file)
+    assert (row["class_index"], row["size"]) == (explanation.class_index, (48, 50))
+    x = prepare(file, read_bundle(bundles(form)).preprocessing).x
+    for method, saliency in explanation.maps.items():
+        under = Explainer(bundles(form), methods=["grad_cam"]).explain(x * saliency, explanation.class_index)
+        found = row["methods"][method]["metrics"]
+        assert found["confidence_under_map"] == pytest.approx(under.probability, abs=1e-5)
+        assert np.isfinite(found["road"])
+        assert pictures[method].shape[2] == 3
