@@ -20,12 +20,16 @@ class Entry:
         make: Name of the model; of transformers the stem of its class.
         size: (H, W) of the input in pixels.
         options: What makes it small.
+        head: Of transformers the rest of its class.
+        output: The field of its answer that is exported, where there are several.
     """
 
     library: str
     make: str
     size: tuple[int, int] = (64, 64)
     options: Mapping[str, Any] = field(default_factory=dict)
+    head: str = "ForImageClassification"
+    output: str | None = None
 
 
 def _of(library: str, size: int = 64, **models: Mapping[str, Any]) -> dict[str, Entry]:
@@ -33,7 +37,8 @@ def _of(library: str, size: int = 64, **models: Mapping[str, Any]) -> dict[str, 
     for name, options in models.items():
         given = dict(options)
         side = given.pop("size", size)
-        found[f"{library}/{name}"] = Entry(library, given.pop("make", name), (side, side), given)
+        known = {key: given.pop(key) for key in ("head", "output") if key in given}
+        found[f"{library}/{name}"] = Entry(library, given.pop("make", name), (side, side), given, **known)
     return found
 
 
@@ -151,18 +156,42 @@ ENTRIES: dict[str, Entry] = {
 }  # fmt: skip
 
 
-class Logits(nn.Module):
-    """A model of transformers that gives its logits only."""
+_DINO: dict[str, Any] = {**_TINY_HF, "make": "Dinov2", "head": "Model", "num_hidden_layers": 2, "image_size": 56,
+                         "patch_size": 14, "size": 56}  # fmt: skip
 
-    def __init__(self, model: nn.Module) -> None:
-        """Wrap a model that returns more than scores."""
+# Segmenters, whose output is a map of logits, and embedders.
+TARGET_ENTRIES: dict[str, Entry] = {
+    **_of(
+        "torchvision",
+        fcn_resnet50={"output": "out"},
+        deeplabv3_mobilenet_v3_large={"output": "out"},
+        lraspp_mobilenet_v3_large={"output": "out"},
+    ),
+    **_of(
+        "transformers",
+        SegformerSemantic={"make": "Segformer", "head": "ForSemanticSegmentation", "hidden_sizes": [8, 16, 24, 32],
+                           "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 2, 2], "decoder_hidden_size": 32,
+                           "output": "logits"},
+        CLIPVision={**_TINY_HF, "num_hidden_layers": 2, "image_size": 64, "patch_size": 16, "projection_dim": 24,
+                    "head": "ModelWithProjection", "output": "image_embeds"},
+        Dinov2Tokens={**_DINO, "output": "last_hidden_state"},
+        Dinov2Pooler={**_DINO, "output": "pooler_output"},
+    ),
+}  # fmt: skip
+
+
+class Answer(nn.Module):
+    """A model that gives one field of its answer only."""
+
+    def __init__(self, model: nn.Module, field: str) -> None:
+        """Wrap a model that returns more than is explained."""
         super().__init__()
-        self.model = model
+        self.model, self.field = model, field
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Return the logits (N, classes)."""
-        logits: torch.Tensor = self.model(pixel_values=pixel_values).logits
-        return logits
+        """Return that field of the answer."""
+        found: torch.Tensor = self.model(pixel_values)[self.field]
+        return found
 
 
 def declare_operators() -> None:
@@ -207,9 +236,11 @@ def _torchvision(entry: Entry) -> nn.Module:
     options = dict(entry.options)
     if entry.make[0].isupper():
         made: nn.Module = getattr(library, entry.make)(num_classes=CLASSES, **options)
-    else:
-        made = library.get_model(entry.make, weights=None, num_classes=CLASSES, **options)
-    return made
+        return made
+    if entry.output is not None:
+        options["weights_backbone"] = None
+    made = library.get_model(entry.make, weights=None, num_classes=CLASSES, **options)
+    return made if entry.output is None else Answer(made, entry.output)
 
 
 def _timm(entry: Entry) -> nn.Module:
@@ -224,4 +255,4 @@ def _transformers(entry: Entry) -> nn.Module:
     import transformers
 
     config = getattr(transformers, f"{entry.make}Config")(num_labels=CLASSES, **entry.options)
-    return Logits(getattr(transformers, f"{entry.make}ForImageClassification")(config))
+    return Answer(getattr(transformers, f"{entry.make}{entry.head}")(config), entry.output or "logits")

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-import demo_model
 import torch
+from demo import training
 from promise.training import accuracy, pool
 from torch import Tensor, nn
 from torch.nn import functional
@@ -74,7 +74,7 @@ def train(steps: int = STEPS) -> Transformer:
     for step in range(steps):
         some = usable[torch.randint(len(usable), (BATCH,))]
         turned = torch.rot90(pixels[some], int(torch.randint(4, ())), (2, 3))
-        images = demo_model.spoil(demo_model.preprocess(turned.flip(3) if torch.rand(()) < 0.5 else turned))
+        images = training.spoil(training.preprocess(turned.flip(3) if torch.rand(()) < 0.5 else turned))
         loss = functional.cross_entropy(network(images), present[some].argmax(1), label_smoothing=0.05)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
@@ -91,5 +91,5 @@ def make(path: Path) -> Path:
     if not path.exists():
         network = train()
         print(f"transformer: accuracy on held-out scenes {accuracy(network, SIZE):.3f}", flush=True)
-        demo_model.save(demo_model.to_onnx(network, (SIZE, SIZE)), path)
+        training.save(training.to_onnx(network, (SIZE, SIZE)), path)
     return path

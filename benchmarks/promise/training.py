@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-import demo_model
 import numpy as np
 import torch
+from demo import training
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -110,7 +110,7 @@ def train(row: Row) -> nn.Sequential:
     for _ in range(row.steps):
         some = usable[torch.randint(len(usable), (BATCH,))]
         turned = torch.rot90(pixels[some], int(torch.randint(4, ())), (2, 3))
-        images = demo_model.spoil(demo_model.preprocess(turned.flip(3) if torch.rand(()) < 0.5 else turned))
+        images = training.spoil(training.preprocess(turned.flip(3) if torch.rand(()) < 0.5 else turned))
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(images.to(memory_format=torch.channels_last)).float()
         if row.loss == "sigmoid":
@@ -130,7 +130,7 @@ def accuracy(model: nn.Module, size: int, count: int = EVALUATED) -> float:
     """Return the share of held-out scenes of one object whose highest logit is the object's class."""
     scenes = [draw_scene(HELD_OUT.stop - 1 - i, (size, size)) for i in range(count)]
     pixels = torch.from_numpy(np.stack([s.image.transpose(2, 0, 1) for s in scenes]))
-    top = model(demo_model.preprocess(pixels)).argmax(1)
+    top = model(training.preprocess(pixels)).argmax(1)
     return float((top == torch.tensor([s.class_index for s in scenes])).float().mean())
 
 
@@ -141,5 +141,5 @@ def make(row: Row, folder: Path) -> Path:
     if not path.exists():
         model = train(row)
         print(f"{row.name}: accuracy on held-out scenes {accuracy(model, row.size):.3f}", flush=True)
-        demo_model.save(demo_model.to_onnx(model, (row.size, row.size)), path)
+        training.save(training.to_onnx(model, (row.size, row.size)), path)
     return path

@@ -1,4 +1,4 @@
-"""A small classifier of drawn shapes, and its training scenes: a demo that needs no download."""
+"""Small models of drawn shapes, and their training scenes: demos that need no download."""
 
 from functools import cache
 from pathlib import Path
@@ -6,7 +6,16 @@ from pathlib import Path
 from fusioncam.manifest import Manifest, sha256
 
 MODEL = Path(__file__).with_name("shapes.onnx")
-"""The trained classifier, written by `python benchmarks/demo_model.py`."""
+"""The trained classifier; `python benchmarks/demo_model.py classifier` writes it."""
+
+SEGMENTER = MODEL.with_name("segmenter.onnx")
+"""The trained segmenter; `python benchmarks/demo_model.py segmenter` writes it."""
+
+EMBEDDER = MODEL.with_name("embedder.onnx")
+"""The trained embedder; `python benchmarks/demo_model.py embedder` writes it."""
+
+MODELS = {"classify": MODEL, "segment": SEGMENTER, "embed": EMBEDDER}
+"""The built-in models by what they do."""
 
 
 def is_demo_model(manifest: Manifest) -> bool:

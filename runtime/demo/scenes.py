@@ -14,8 +14,8 @@ share it; without any object, all classes do.
 antialiased; a canvas that is not square shows it stretched.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import cv2
@@ -223,17 +223,36 @@ def sample_layout(seed: int, objects: int = 1) -> Layout:
     """
     rng = np.random.default_rng([seed, objects])
     classes = rng.permutation(len(CLASSES))[:objects]
-    middle = rng.uniform(0.3, 0.7)
+    return compose(rng, rng.uniform(0.3, 0.7), [int(index) for index in classes])
+
+
+def compose(
+    rng: np.random.Generator,
+    middle: float,
+    classes: Sequence[int],
+    texture: Texture | None = None,
+    distractors: int = 2,
+) -> Layout:
+    """Choose a layout whose ground has the brightness `middle` in [0, 1].
+
+    Args:
+        rng: Chooses everything that is not given.
+        middle: The ground's brightness.
+        classes: The class of each object, the front-most first.
+        texture: That of every object; by default each has its own.
+        distractors: How many there may be, behind the objects.
+    """
     # Objects and distractors alike stand off from the ground, on its darker or its brighter side.
     sides = [side for side in (middle - 0.33, middle + 0.33) if 0.1 <= side <= 0.9]
-    largest = 0.30 if objects < 2 else 0.25
+    largest = 0.30 if len(classes) < 2 else 0.25
     taken: list[tuple[FloatingArray, float]] = []
     items: list[Item] = []
-    for class_index in [*map(int, classes), *[None] * int(rng.integers(3))]:
+    for class_index in [*classes, *[None] * int(rng.integers(1 + distractors))]:
         radius = rng.uniform(0.16, largest)
         centre = _place(rng, radius, taken)
         taken.append((centre, radius))
-        items.append(_item(rng, class_index, centre, radius, rng.choice(sides) + rng.uniform(-0.05, 0.05)))
+        item = _item(rng, class_index, centre, radius, rng.choice(sides) + rng.uniform(-0.05, 0.05))
+        items.append(item if texture is None or class_index is None else replace(item, texture=texture))
     return Layout(ground=_texture(rng, middle, 0.08), items=tuple(reversed(items)))
 
 

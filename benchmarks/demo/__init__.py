@@ -1,0 +1,1 @@
+"""The models of `fusioncam demo`, a file for each, and the training of all."""
