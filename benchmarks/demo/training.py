@@ -89,10 +89,15 @@ def preprocess(pixels: Tensor) -> Tensor:
     return (pixels * (1 / 255) - MEAN) / STD
 
 
-def spoil(images: Tensor) -> Tensor:
-    """Fade images (N, 3, H, W) unevenly towards grey, as an explainer's soft masks do, and add noise."""
+def spoil(images: Tensor, least: float = 0.4) -> Tensor:
+    """Fade images (N, 3, H, W) unevenly towards grey, as an explainer's soft masks do, and add noise.
+
+    Args:
+        images: Preprocessed.
+        least: Contrast that is left where they fade most.
+    """
     fade = functional.interpolate(torch.rand(len(images), 1, 4, 4), images.shape[-2:], mode="bilinear")
-    return images * (0.4 + 0.6 * fade) + 0.05 * torch.randn_like(images)
+    return images * (least + (1 - least) * fade) + 0.05 * torch.randn_like(images)
 
 
 def misplacement(evidence: Tensor, shares: Tensor) -> Tensor:

@@ -4,20 +4,29 @@ import os
 import sys
 import webbrowser
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fusioncam.errors import UsageError
 from fusioncam.files import temporary_folder
 from fusioncam.runtime.commands import console
+from fusioncam.runtime.commands.completion import choice
 from fusioncam.runtime.commands.options import Json, Quiet
 from fusioncam.runtime.commands.serve import Samples, checked_samples, named
+
+if TYPE_CHECKING:
+    from fusioncam.kernels.arrays import UInt8Array
+    from fusioncam.runtime.results.earlier import Record
 
 OUT, PORT = Path("demo-output"), 8000
 
 
+TASKS = "classify | segment | embed"
+
+
 def demo(
+    task: Annotated[str, choice(f"What the built-in model does: {TASKS}.", metavar="TASK")] = "classify",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help=f"Folder for the results [{OUT}].")
     ] = None,
@@ -36,11 +45,14 @@ def demo(
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Export the built-in model and explain the built-in picture with it, or show a page to try your own."""
+    """Export a built-in model and explain the built-in picture with it, or show a page to try your own."""
+    model = _built_in(task)
     if web:
         if out is not None:
             raise UsageError("--web writes no results: leave out -o, or --web")
-        return _show(bundle, samples, PORT if port is None else port, browse, json, quiet)
+        if bundle is not None and task != "classify":
+            raise UsageError("--task chooses a built-in model, --bundle another one: give one of them")
+        return _show(bundle, model, samples, PORT if port is None else port, browse, json, quiet)
     for name, is_given in {
         "--bundle": bundle is not None,
         "--samples": samples is not None,
@@ -49,35 +61,62 @@ def demo(
     }.items():
         if is_given:
             raise UsageError(f"{name} is for the page: add --web")
-    return _write(OUT if out is None else out, json, quiet)
+    return _write(task, model, OUT if out is None else out, json)
 
 
-def _write(out: Path, json: bool, quiet: bool) -> int:
+def _built_in(task: str) -> Path:
+    """Return the file of the built-in model of a task; raise UsageError where there is none."""
+    from fusioncam.runtime.demo import MODELS
+
+    if task not in MODELS:
+        raise UsageError(f"there is no built-in model for --task {task}: choose one of {', '.join(MODELS)}")
+    return MODELS[task]
+
+
+def _write(task: str, model: Path, out: Path, json: bool) -> int:
     """Explain the built-in picture into a folder, and return the exit status."""
     from fusioncam.export import export_model
-    from fusioncam.runtime.demo import MODEL
-    from fusioncam.runtime.picture.titles import probability_title
+    from fusioncam.runtime.results.named_targets import NamedTargets
     from fusioncam.runtime.results.run import explain_files
+    from fusioncam.runtime.results.target_selection import TargetSelection
 
-    scene = save_sample(out)
-    export_model(MODEL, out / "shapes.fcam")
-    (done,) = explain_files(out / "shapes.fcam", [scene], out / "explained")
+    scene, bundle = save_sample(out), out / f"{model.stem}.fcam"
+    named = NamedTargets(references=[str(save_reference(out))] if task == "embed" else [])
+    manifest = export_model(model, bundle)
+    explained = out / ("explained" if task == "classify" else f"explained-{task}")
+    done = explain_files(bundle, [scene], explained, TargetSelection.of(manifest, named, None, None, None))
     if json:
-        console.say_json(done)
+        console.say_json(done[0] if task == "classify" else done)
     else:
-        seen = f"{done['label']} ({probability_title(done['probability'])})"
-        console.say(f"the model sees a {seen} in {scene}; why it does: {done['picture']}")
+        for record in done:
+            console.say(SAID[task].format(scene=scene, seen=_seen(record), why=record["picture"]))
     return console.DONE
 
 
-def _show(bundle: Path | None, samples: Path | None, port: int, browse: bool, json: bool, quiet: bool) -> int:
+# By task: what the demo says of each result.
+SAID = {
+    "classify": "the model sees a {seen} in {scene}; why it does: {why}",
+    "segment": "the model sees {seen} in {scene}; why it does: {why}",
+    "embed": "{scene} is {seen}; why it is: {why}",
+}
+
+
+def _seen(record: "Record") -> str:
+    """Return the target of a result, with its confidence."""
+    from fusioncam.runtime.picture.titles import probability_title
+
+    return f"{record['label']} ({probability_title(record['probability'])})"
+
+
+def _show(
+    bundle: Path | None, model: Path, samples: Path | None, port: int, browse: bool, json: bool, quiet: bool
+) -> int:
     """Serve the page until a signal ends it, and return the exit status."""
     from fusioncam.runtime.service import require_extra
 
     require_extra()
     from fusioncam.export import export_model
     from fusioncam.manifest import read_bundle
-    from fusioncam.runtime.demo import MODEL
     from fusioncam.runtime.service.http.sockets import open_sockets, url_of
     from fusioncam.runtime.service.settings import Settings
     from fusioncam.runtime.service.workers.worker import serve
@@ -88,11 +127,11 @@ def _show(bundle: Path | None, samples: Path | None, port: int, browse: bool, js
             read_bundle(bundle)
         settings = Settings(samples=checked_samples(samples))
         (listening,) = open_sockets("127.0.0.1", port)
-        # The built-in model knows the shapes of the samples, so the page may begin with one.
+        # A built-in model knows the shapes of the samples, so the page may begin with one.
         address = url_of(listening) + ("/#sample" if bundle is None else "/")
         if bundle is None:
-            bundle = folder / "shapes.fcam"
-            export_model(MODEL, bundle)
+            bundle = folder / f"{model.stem}.fcam"
+            export_model(model, bundle)
         models = named([str(bundle)])
 
         def ready() -> None:
@@ -114,9 +153,21 @@ def _has_screen() -> bool:
 
 def save_sample(folder: Path) -> Path:
     """Write the demo's picture into a folder, and return the path of scene.png."""
-    from fusioncam.output import encode_png, prepare_folder, write_atomically
     from fusioncam.runtime.demo.scenes import sample_picture
 
-    path = prepare_folder(folder) / "scene.png"
-    write_atomically(path, encode_png(sample_picture().image))
+    return _saved(sample_picture().image, folder, "scene.png")
+
+
+def save_reference(folder: Path) -> Path:
+    """Write a picture of one object of the demo's picture into a folder, and return the path of reference.png."""
+    from fusioncam.runtime.demo.pairs import sample_pair_pictures
+
+    return _saved(sample_pair_pictures().reference.image, folder, "reference.png")
+
+
+def _saved(image: "UInt8Array", folder: Path, name: str) -> Path:
+    from fusioncam.output import encode_png, prepare_folder, write_atomically
+
+    path = prepare_folder(folder) / name
+    write_atomically(path, encode_png(image))
     return path

@@ -41,6 +41,7 @@ EXAMPLES = {
     ),
     "demo": (
         "fusioncam demo",
+        "fusioncam demo --task segment",
         "fusioncam demo --web",
         "fusioncam demo --web --bundle model.fcam --port 8080",
     ),

@@ -19,10 +19,10 @@ MODELS = {"classify": MODEL, "segment": SEGMENTER, "embed": EMBEDDER}
 
 
 def is_demo_model(manifest: Manifest) -> bool:
-    """Return whether a bundle was made from the built-in model, which knows the shapes of the drawn scenes."""
-    return manifest.source.sha256 == _digest()
+    """Return whether a bundle was made from a built-in model, which knows the shapes of the drawn scenes."""
+    return manifest.source.sha256 in _digests()
 
 
 @cache
-def _digest() -> str:
-    return sha256(MODEL)
+def _digests() -> set[str]:
+    return {sha256(model) for model in MODELS.values()}

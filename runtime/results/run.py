@@ -11,6 +11,7 @@ from fusioncam.runtime.results.earlier import Record
 from fusioncam.runtime.results.folder import ResultFolder
 from fusioncam.runtime.results.making import MakingConfig, PhotoResult, ResultMaker, failed
 from fusioncam.runtime.results.settings import settings_of
+from fusioncam.runtime.results.target_selection import TOP_CLASS, TargetSelection
 
 Results = Callable[[Sequence[PhotoFile]], Iterator[PhotoResult]]
 """Explains photos, in their order: see `ResultMaker.results`."""
@@ -84,8 +85,16 @@ def _claimed(photo: PhotoFile, folder: ResultFolder) -> str:
     return folder.claim(photo)
 
 
-def explain_files(bundle: Path, images: Iterable[Path], out: Path) -> list[Record]:
-    """Explain the top class of some pictures into a folder, as `fusioncam explain` does without options.
+def explain_files(
+    bundle: Path, images: Iterable[Path], out: Path, selection: TargetSelection = TOP_CLASS
+) -> list[Record]:
+    """Explain some pictures into a folder, as `fusioncam explain` does without options.
+
+    Args:
+        bundle: The bundle.
+        images: Files of pictures.
+        out: The folder.
+        selection: The targets, by default the top class of each picture.
 
     Returns:
         The records of the results, as STEM.json holds them.
@@ -93,10 +102,10 @@ def explain_files(bundle: Path, images: Iterable[Path], out: Path) -> list[Recor
     Raises:
         FusionCamError: The bundle cannot be opened, or a picture cannot be explained.
     """
-    config = MakingConfig((bundle,))
+    config = MakingConfig((bundle,), selection=selection)
     maker = ResultMaker(config)
     photos = [PhotoFile(str(image), image.name) for image in images]
-    with ResultFolder(out, config.output.endings(()), settings_of(config, maker.methods)) as folder:
+    with ResultFolder(out, config.output.endings(()), settings_of(config, maker.methods), selection.several) as folder:
         outcomes = list(explain_photos(photos, folder, maker.results))
     if failures := [outcome.error for outcome in outcomes if outcome.error is not None]:
         raise FusionCamError(failures[0][1])

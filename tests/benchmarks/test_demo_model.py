@@ -118,7 +118,7 @@ def test_loss_falls_where_likeness_moves_onto_the_shared_object(embedder, monkey
     model.encoder, model.project = torch.nn.Identity(), torch.nn.Linear(2, 2, bias=False)
     torch.nn.init.eye_(model.project.weight)
     for name in ("preprocess", "spoil"):
-        monkeypatch.setattr(embedder, name, lambda images: images)
+        monkeypatch.setattr(embedder, name, lambda images, *_: images)
     shares = torch.zeros(2, 2, 12, 12)
     shares[..., 2:5, 2:5] = 1
     on, off = torch.zeros(2, 2, 2, 12, 12), torch.zeros(2, 2, 2, 12, 12)
@@ -185,7 +185,7 @@ def command(command_of, training, monkeypatch):
 SHAPES = {
     "classifier": ("logits", (len(CLASSES),), CLASSES),
     "segmenter": ("logits", (1 + len(CLASSES), 24, 24), ("background", *CLASSES)),
-    "embedder": ("embedding", (32,), None),
+    "embedder": ("embedding", (64,), None),
 }
 
 

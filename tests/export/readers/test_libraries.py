@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from fusioncam import Explainer, Like, Region
 from fusioncam.export import check, export_model
 from fusioncam.export.reading.from_torch import save_onnx
 
@@ -104,6 +105,21 @@ def targets_of(manifest):
     return [{**given, "peak": np.array([peak])} for peak in (False, True)]
 
 
+class Scored:
+    """What the oracle of maps asks of a model: the score and the confidence of a target, in float64."""
+
+    def __init__(self, exported, feeds):
+        _, self.module, _, self.manifest = exported
+        self.feeds, self.module = feeds, without_norms(self.module.double())
+
+    def read(self, x):
+        with torch.no_grad():
+            y = self.module(torch.from_numpy(x[None]).double())
+        s = float(score(self.manifest.task, self.manifest.reader, y, self.feeds))
+        chances = y.softmax(dim=1) if self.manifest.task == "segment" else y
+        return s, float(score(self.manifest.task, self.manifest.reader, chances, self.feeds))
+
+
 def distance(actual, expected):
     assert actual.shape == expected.shape
     return np.linalg.norm(actual.astype(np.float64) - expected) / (np.linalg.norm(expected) or 1.0)
@@ -146,3 +162,35 @@ def holds(tensor, activations, layer, to_map):
     except ValueError:
         return False
     return found.shape == activations.shape and np.allclose(found, activations, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("exported", ["transformers/SegformerSemantic", "transformers/CLIPVision"], indirect=True)
+def test_maps_of_targets(exported, oracle, run):
+    _, _, bundle, manifest = exported
+    x = np.random.default_rng(0).normal(size=(3, *manifest.preprocessing.size)).astype(np.float32)
+    feeds = targets_of(manifest)[0]
+    scored = Scored(exported, feeds)
+
+    class Target(oracle):
+        def __init__(self):
+            pass
+
+        def logits(self, x):
+            return np.array([scored.read(x)[0]])
+
+        def confidence(self, x, c):
+            return scored.read(x)[1]
+
+    if manifest.task == "embed":
+        target = Like(feeds["reference"][0])
+    else:
+        mask = np.kron(feeds["region"][0] > 0, np.ones((4, 4)))
+        feeds["region"] = (feeds["region"] > 0).astype(np.float32)
+        target = Region(2, mask=mask)
+    given = run(bundle / "explain.onnx", {"image": x[None], **feeds})
+    wanted = Target().maps(x, 0, given["activations"][0].astype(np.float64), given["gradients"][0].astype(np.float64))
+    found = Explainer(bundle, methods=tuple(wanted)).explain(x, target=target)
+    assert (found.score, found.probability) == pytest.approx(scored.read(x), abs=1e-4)
+    assert wanted["grad_cam"].any()
+    for method, saliency in wanted.items():
+        np.testing.assert_allclose(found.maps[method], saliency, rtol=0, atol=1e-4, err_msg=method)

@@ -50,6 +50,8 @@ def test_the_page_is_shown_until_it_is_interrupted(tmp_path):
         (["--bundle", "b.fcam"], "--bundle is for the page: add --web"),
         (["--samples", "photos"], "--samples is for the page: add --web"),
         (["--web", "-o", "there"], "--web writes no results: leave out -o, or --web"),
+        (["--web", "--task", "embed", "--bundle", "b.fcam"], "give one of them"),
+        (["--task", "value"], "no built-in model for --task value: choose one of classify, segment, embed"),
         (["--web", "--bundle", "none.fcam"], "none.fcam is no bundle"),
     ],
 )
