@@ -103,7 +103,7 @@ Order = Annotated[
     ),
 ]
 Resize = Annotated[
-    str | None, choice("Way to the input's size: squash | crop | squash_crop | crop_first.", metavar="WAY")
+    str | None, choice("Way to the input's size: squash | crop | squash_crop | crop_first | none.", metavar="WAY")
 ]
 CropFraction = Annotated[float | None, Option(metavar="SHARE", help="Side of the crop over that of the picture.")]
 Filter = Annotated[

@@ -54,10 +54,6 @@ class NamedTargets:
         places += [{"point": point} for point in self.points]
         if self.peak and not places:
             places = [{}]
-        classes: Sequence[int | str | None] = [_number(class_) for class_ in self.classes] or [None]
+        classes: Sequence[str | None] = self.classes or [None]
         regions = [Region(class_, peak=self.peak, **place) for class_, place in product(classes, places)]
         return (*regions, *likenesses, *values)
-
-
-def _number(class_: str) -> int | str:
-    return int(class_) if class_.isdecimal() else class_

@@ -35,6 +35,7 @@ def test_summary_is_ready_for_json():
         "digest": None,
         "layer": None,
         "providers": [],
+        "size": None,
         "budget": None,
         "smooth": [],
         "version": fusioncam.__version__,
@@ -93,12 +94,13 @@ def test_it_says_where_it_comes_from(tiny, tmp_path):
     explainer = Explainer([tiny.bundle, tiny.bundle], budget="80ms", smooth=["flip"], methods=["grad_cam"])
     found = explainer.explain(tmp_path / "photo.png").summary()
     digest = json.loads((tiny.bundle / "manifest.json").read_text())["digest"]
-    assert {key: found[key] for key in list(found)[:7]} == {
+    assert {key: found[key] for key in list(found)[:8]} == {
         "image": str(tmp_path / "photo.png"),
         "model": "tiny.fcam + tiny.fcam",
         "digest": f"{digest} + {digest}",
         "layer": "layer + layer",
         "providers": ["cpu"],
+        "size": [24, 32],
         "budget": "80ms",
         "smooth": ["flip"],
     }

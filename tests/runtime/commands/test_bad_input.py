@@ -50,7 +50,6 @@ def shell(arguments, **options):
         (("export", "."), 1, ["folder"]),
         (("export", "truncated.onnx"), 1, ["truncated"]),
         (("export", "nan.onnx"), 1, ["'w'", "NaN"]),
-        (("export", "two.onnx"), 1, ["2 inputs", "'second'"]),
         (("export", "norule.onnx", "-o", "x.fcam"), 1, ["Det", "det_node", "gradient rule"]),
         (("export", "tiny.onnx", "--layer", "featurs"), 2, ["featurs", "did you mean 'features'"]),
         (("export", "tiny.onnx", "--size", "32", "32"), 2, ["24"]),
@@ -94,7 +93,6 @@ def shell(arguments, **options):
 )
 def test_bad_input_gives_one_clear_line(run, bundle, work, arguments, status, words, make_model, only_line, listing):
     make_model(work / "nan.onnx", bad="nan")
-    make_model(work / "two.onnx", bad="two inputs")
     make_model(work / "norule.onnx", bad="no rule")
     whole = (work / "tiny.onnx").read_bytes()
     (work / "truncated.onnx").write_bytes(whole[: len(whole) // 2])

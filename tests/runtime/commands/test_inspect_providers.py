@@ -32,7 +32,7 @@ def test_a_model_becomes_a_bundle_for_it_and_is_gone(run, monkeypatch):
 @pytest.mark.parametrize("option", [("--layer", "features"), ("--size", 4, 4), ("--scores", "logits")])
 def test_options_of_an_export_are_refused_for_a_bundle(run, bundle, option):
     status, out, err = run("inspect", bundle, "--providers", "cpu", *option)
-    why = f"{bundle} is a bundle, whose layer, size and scores are fixed; leave those options out"
+    why = f"{bundle} is a bundle, whose layer, size, layout and scores are fixed; leave those options out"
     assert (status, out, " ".join(err.split())) == (2, "", f"error: {why}")
 
 

@@ -101,7 +101,7 @@ def test_likeness_and_values(made, given, explain, tmp_path):
 
 def test_what_is_named_becomes_targets(tmp_path):
     named = NamedTargets(classes=("2", "cat"), points=((3, 4),), peak=True)
-    assert [(t.class_, t.point, t.peak) for t in named.targets()] == [(2, (3, 4), True), ("cat", (3, 4), True)]
+    assert [(t.class_, t.point, t.peak) for t in named.targets()] == [("2", (3, 4), True), ("cat", (3, 4), True)]
     assert NamedTargets(classes=("2",)).targets() == ()
     assert [type(t) for t in NamedTargets(references=("a.png",)).targets()] == [Like]
     assert [type(t) for t in NamedTargets(peak=True).targets()] == [Region]
