@@ -39,7 +39,7 @@ class ExportOptions(TypedDict, total=False):
     output: str | None
     """The output to explain, where there are several."""
     task: str | None
-    """What the model does: `classify`, `value`, `segment` (maps of classes) or `embed`; by default what its output
+    """Task of the model: `classify`, `value`, `segment` (maps of classes) or `embed`; by default what its output
     looks like."""
     reader: str | None
     """The name of the reader that brings the output into the normal form; by default the first that fits."""

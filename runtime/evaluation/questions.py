@@ -120,7 +120,7 @@ MODELS: Mapping[str, OfModel] = {
     ),
     "embed": OfModel(_likenesses_of, (TOP,), {TOP: "likeness to references"}, "the cosine"),
 }
-"""What is asked, by the task; the tasks whose outputs are maps are asked alike."""
+"""Questions to models by their task; tasks whose outputs are maps have the same ones."""
 
 
 def _of_model(manifest: Manifest) -> OfModel:

@@ -33,7 +33,7 @@ Asked = Target | ResolvedTarget | int | str | None
 
 
 Checked = Target | ResolvedTarget | None
-"""What `checked_target` returns."""
+"""A target that `checked_target` found fit for the model; None for the default one."""
 
 
 class TargetScore(NamedTuple):

@@ -13,6 +13,7 @@ from fusioncam.manifest import read_bundle
 from tests.spatial_models import SIZES, Network
 
 LAYER = "relu"  # the first ReLU: all kinds of operators come after it
+LATER = "relu_1"  # the last but one: before it, float32 rounding in these nets is larger than many of the differences
 RANKS = pytest.mark.parametrize("rank", SIZES)
 
 
@@ -47,8 +48,9 @@ def test_the_gradient_is_that_of_autograd_in_float64(bundles, rank):
 
 
 @RANKS
-def test_the_check_agrees(bundles, rank):
-    assert all(finding.ok for finding in check(bundles[rank]))
+def test_the_check_agrees(rank, tmp_path):
+    export_torch(Network(rank).eval(), torch.zeros(1, 2, *SIZES[rank]), tmp_path / "later.fcam", layer=LATER)
+    assert all(finding.ok for finding in check(tmp_path / "later.fcam"))
 
 
 @RANKS
