@@ -6,6 +6,7 @@ import uuid
 import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fusioncam.errors import BundleError, UsageError
@@ -48,6 +49,36 @@ class _Process:
             self.lost += holder.forked()
 
 
+@dataclass(frozen=True)
+class _Opener:
+    """Opens pipelines of bundles. Apart from the holder: pipelines keep it, and a circle would keep sessions alive.
+
+    Attributes:
+        bundles: The bundles, of their own size.
+        options: Options of the engines.
+        smooth: Further views of every picture.
+        rehearsed: Methods to rehearse for a deadline.
+    """
+
+    bundles: Sequence[BundleFolder]
+    options: EngineOptions
+    smooth: Sequence[str]
+    rehearsed: Sequence[str]
+
+    def derived(self, size: Size) -> list[BundleFolder]:
+        """Return the bundles of another size, which are derived where they are not kept."""
+        sized = (BundleFolder(*sized_bundle(*bundle, size)) for bundle in self.bundles)
+        shown = self.bundles[0].manifest.preprocessing.shown_bands
+        return [b._replace(manifest=b.manifest.showing(shown)) for b in sized]
+
+    def opened(self, bundles: Sequence[BundleFolder]) -> Pipeline:
+        """Return the pipeline of bundles of any size, rehearsed where that is wanted."""
+        pipeline = Pipeline.open(bundles, self.options, self.smooth, [b.folder for b in self.bundles])
+        if self.rehearsed:
+            pipeline.rehearse(self.rehearsed)
+        return pipeline
+
+
 class PipelineHolder:
     """Opens the pipelines of bundles, and gives them up.
 
@@ -71,7 +102,7 @@ class PipelineHolder:
         max_sizes: int = MAX_SIZES,
     ) -> None:
         self._bundles = [BundleFolder(b.folder.absolute(), b.manifest) for b in bundles]
-        self._options, self._smooth, self._rehearsed, self._max_sizes = options, smooth, rehearsed, max_sizes
+        self._opener, self._max_sizes = _Opener(self._bundles, options, smooth, rehearsed), max_sizes
         self._key, self._closed = uuid.uuid4().hex, False
         self._pipelines: SizedPipelines | None = None
         _PROCESS.holders.add(self)
@@ -82,19 +113,8 @@ class PipelineHolder:
         Raises:
             ProviderError, DeviceError, BundleError, UsageError: As of `Pipeline.open`.
         """
-        return SizedPipelines(self._opened(self._bundles), self._derived, self._opened, self._max_sizes)
-
-    def _derived(self, size: Size) -> list[BundleFolder]:
-        """Return the bundles of another size, which are derived where they are not kept."""
-        sized = (BundleFolder(*sized_bundle(*bundle, size)) for bundle in self._bundles)
-        shown = self._bundles[0].manifest.preprocessing.shown_bands
-        return [b._replace(manifest=b.manifest.showing(shown)) for b in sized]
-
-    def _opened(self, bundles: Sequence[BundleFolder]) -> Pipeline:
-        pipeline = Pipeline.open(bundles, self._options, self._smooth, [b.folder for b in self._bundles])
-        if self._rehearsed:
-            pipeline.rehearse(self._rehearsed)
-        return pipeline
+        opener = self._opener
+        return SizedPipelines(opener.opened(self._bundles), opener.derived, opener.opened, self._max_sizes)
 
     def hold(self) -> None:
         """Open the pipeline now; raise the errors of `open`."""
