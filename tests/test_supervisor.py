@@ -12,6 +12,7 @@ import onnx
 import psutil
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
 
@@ -205,16 +206,18 @@ def test_an_endless_model_ends_at_its_time_limit(options, environment, endless, 
     ("options", "environment"), [(["--memory-limit", "0.1"], {}), ([], {"FUSIONCAM_MEMORY_LIMIT": "0.1"})]
 )
 @pytest.mark.parametrize("command", ["inspect", "explain"])
-def test_a_command_ends_at_its_memory_limit(command, options, environment, tiny, tmp_path):
-    model = tiny.bundle.with_suffix(".onnx")
-    given = {"inspect": [model], "explain": [tiny.bundle, *["no.png"] * 9, "-o", tmp_path / "out"]}[command]
+def test_a_command_ends_at_its_memory_limit(command, options, environment, tiny, tmp_path, tmp_path_factory):
+    """The photo alone takes more, so the command cannot end before its parent has looked."""
+    model, photo = tiny.bundle.with_suffix(".onnx"), tmp_path_factory.mktemp("large") / "photo.png"
+    Image.new("RGB", (7000, 5000), "teal").save(photo)
+    given = {"inspect": [model], "explain": [tiny.bundle, photo, "-o", tmp_path / "out"]}[command]
     done = subprocess.run(
         [sys.executable, "-m", "fusioncam", command, *map(str, given), *options],
         cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
     assert "takes more than 0.1 GB of memory" in done.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 
 
 def test_an_endless_model_ends_for_python(endless, monkeypatch):
