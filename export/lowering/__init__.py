@@ -1,0 +1,26 @@
+"""Lowering: an operator without a gradient rule is written in operators that have one, on loading, before all else.
+
+ONNX defines many operators by a body of other operators (`bodies`); others have a row in the table `LOWERINGS`.
+"""
+
+import onnx_ir as ir
+
+from fusioncam.export.lowering.bodies import mark_bodies
+from fusioncam.export.lowering.table import LOWERINGS, Call, apply, lowering
+
+__all__ = ["LOWERINGS", "Call", "lower", "lowering"]
+
+
+def lower(model: ir.Model) -> list[str]:
+    """Replace the nodes of a model that can be lowered, also those within its branches and loops.
+
+    Nodes that ONNX defines by a body become calls of local functions; the caller puts these in their place, and lowers
+    again what they hold.
+
+    Args:
+        model: A model at a current opset, without local functions. It is changed.
+
+    Returns:
+        Names of the tensors of the main graph that are computed in another way now.
+    """
+    return [*apply(model), *mark_bodies(model)]

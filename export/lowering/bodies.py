@@ -1,0 +1,86 @@
+"""Operators that ONNX defines by a body of other operators: the body becomes a local function, which is inlined."""
+
+from collections.abc import Callable
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+
+from fusioncam.export.gradient import CARRY_NO_GRADIENT, RULES
+from fusioncam.export.lowering.table import LOWERINGS
+
+# Operators with a body that stay: one is done for each picture alone (`batch/dynamic.py`), one is refused as random.
+KEPT = ("DynamicQuantizeLinear", "Bernoulli")
+
+# Operators with a rule and a body: whether this use is beyond the rule.
+BEYOND_THE_RULE: dict[str, Callable[[ir.Node], bool]] = {}
+
+DOMAIN = "fusioncam.bodies"
+
+
+def mark_bodies(model: ir.Model) -> list[str]:
+    """Make local functions of the bodies of operators without a rule, and calls of them of the nodes.
+
+    Args:
+        model: A model at a current opset.
+
+    Returns:
+        Names of the tensors of the main graph that the calls compute.
+    """
+    nodes = [node for node in model.graph.all_nodes() if _has_body(node)]
+    if not nodes:
+        return []
+    passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
+    names: list[str] = []
+    for node in nodes:
+        if all(o.dtype in CARRY_NO_GRADIENT for o in node.outputs):
+            continue
+        body = _body(node, model.opset_imports[""])
+        if body is None:
+            continue
+        body.domain, body.name = DOMAIN, f"{node.op_type}_{len(model.functions)}"
+        function = ir.from_proto(body)
+        assert isinstance(function, ir.Function)
+        model.functions[function.identifier()] = function
+        node.domain, node.op_type = DOMAIN, body.name
+        names += [str(o.name) for o in node.outputs if o.name and node.graph is model.graph]
+    return names
+
+
+def _has_body(node: ir.Node) -> bool:
+    """Tell whether ONNX defines an operator by a body, and nothing else is known of it."""
+    if node.domain not in ("", "ai.onnx.preview") or node.op_type in KEPT:
+        return False
+    beyond = BEYOND_THE_RULE.get(node.op_type, lambda _: False)
+    known = (node.domain, node.op_type) in RULES or (node.domain, node.op_type) in LOWERINGS
+    if (known and not beyond(node)) or not onnx.defs.has(node.op_type, node.domain):
+        return False
+    schema: Any = onnx.defs.get_schema(node.op_type, node.domain)
+    return bool(schema.has_function or schema.has_context_dependent_function)
+
+
+def _body(node: ir.Node, opset: int) -> onnx.FunctionProto | None:
+    """Return the body of a node by the newest definition up to an opset; None where ONNX has none for its types."""
+    version = opset if node.domain == "" else onnx.defs.get_schema(node.op_type, node.domain).since_version
+    schema: Any = onnx.defs.get_schema(node.op_type, version, node.domain)  # its stubs lack these functions
+    fixed = [v for v in schema.function_opset_versions if v <= opset]
+    if fixed:
+        data = schema.get_function_with_opset_version(max(fixed))
+    else:
+        varying = [v for v in schema.context_dependent_function_opset_versions if v <= opset]
+        if not varying:
+            return None
+        kinds = [_type(v).SerializeToString() for v in node.inputs]
+        data = schema.get_context_dependent_function_with_opset_version(
+            max(varying), ir.to_proto(node).SerializeToString(), kinds
+        )
+    return onnx.FunctionProto.FromString(data) if data else None
+
+
+def _type(value: ir.Value | None) -> onnx.TypeProto:
+    """Return the type of a tensor; an empty one where it is unknown."""
+    if value is None or value.dtype is None:
+        return onnx.TypeProto()
+    shape = None if value.shape is None else [d if isinstance(d, int) else str(d) for d in value.shape]
+    return onnx.helper.make_tensor_type_proto(int(value.dtype), shape)
