@@ -1,7 +1,7 @@
 """Operators that ONNX defines by a body of other operators: the body becomes a local function, which is inlined."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import onnx
 import onnx_ir as ir
@@ -54,7 +54,7 @@ def _has_body(node: ir.Node) -> bool:
         return False
     beyond = BEYOND_THE_RULE.get(node.op_type, lambda _: False)
     known = (node.domain, node.op_type) in RULES or (node.domain, node.op_type) in LOWERINGS
-    definitions: Any = onnx.defs  # whose stubs lack some functions
+    definitions = cast("Any", onnx.defs)  # whose stubs lack some functions
     if (known and not beyond(node)) or not definitions.has(node.op_type, domain=node.domain):
         return False
     schema = definitions.get_schema(node.op_type, node.domain)
