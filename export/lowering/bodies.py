@@ -52,10 +52,10 @@ def _has_body(node: ir.Node) -> bool:
     """Tell whether ONNX defines an operator by a body, and nothing else is known of it."""
     if node.domain not in ("", "ai.onnx.preview") or node.op_type in KEPT:
         return False
-    beyond = BEYOND_THE_RULE.get(node.op_type, lambda _: False)
+    beyond = BEYOND_THE_RULE.get(node.op_type)
     known = (node.domain, node.op_type) in RULES or (node.domain, node.op_type) in LOWERINGS
     definitions = cast("Any", onnx.defs)  # whose stubs lack some functions
-    if (known and not beyond(node)) or not definitions.has(node.op_type, domain=node.domain):
+    if (known and not (beyond and beyond(node))) or not definitions.has(node.op_type, domain=node.domain):
         return False
     schema = definitions.get_schema(node.op_type, node.domain)
     return bool(schema.has_function or schema.has_context_dependent_function)
