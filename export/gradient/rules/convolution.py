@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from fusioncam.export.gradient.rules.table import Step, rule
 from fusioncam.export.gradient.rules.windows import Window, window_of
+from fusioncam.kernels.arrays import Array
 
 # onnxruntime's fast Conv takes depthwise groups and groups of whole blocks of channels; others are faster transposed.
 BLOCK = 16
@@ -68,9 +69,14 @@ def _turned(s: Step, weights: ir.Value, group: int) -> ir.Value:
         swapped = op.Transpose(parts, perm=[0, 2, 1, *(a + 1 for a in axes)])
         turned = op.Reshape(swapped, op.ints([group * taken, given // group, *kernel]))
     for axis in axes:
-        if not np.array_equal(tensor.numpy(), np.flip(tensor.numpy(), axis)):
+        if not _symmetric(tensor.numpy(), axis):
             turned = op.Gather(turned, op.ints(range(kernel[axis - 2])[::-1]), axis=axis)
     return op.own(turned) if turned is weights else turned
+
+
+def _symmetric(weights: Array, axis: int) -> bool:
+    """Return whether weights are the same turned round; the first filter alone says no of most."""
+    return weights.shape[axis] == 1 or all(np.array_equal(w, np.flip(w, axis)) for w in (weights[:1], weights))
 
 
 @rule("Conv")
