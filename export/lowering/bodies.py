@@ -8,10 +8,12 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
 from fusioncam.export.gradient import CARRY_NO_GRADIENT, RULES
-from fusioncam.export.lowering.table import LOWERINGS
+from fusioncam.export.gradient.walk import OF_PIXELS
+from fusioncam.export.lowering.table import LOWERINGS, main_outputs
 
-# Operators with a body that stay: one is done for each picture alone (`batch/dynamic.py`), one is refused as random.
-KEPT = ("DynamicQuantizeLinear", "Bernoulli")
+# Operators with a body that stay: one is done for each picture alone (`batch/dynamic.py`), one is refused as random,
+# and to ask for a number of elements is none of scores.
+KEPT = ("DynamicQuantizeLinear", "Bernoulli", "Range", "BlackmanWindow", "HammingWindow", "HannWindow")
 
 # Operators with a rule and a body: whether this use is beyond the rule.
 BEYOND_THE_RULE: dict[str, Callable[[ir.Node], bool]] = {}
@@ -33,19 +35,36 @@ def mark_bodies(model: ir.Model) -> list[str]:
         return []
     passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
     names: list[str] = []
+    carrying, computed = _carrying(model), main_outputs(model)
     for node in nodes:
-        if all(o.dtype in CARRY_NO_GRADIENT for o in node.outputs):
+        if carrying.isdisjoint(node.outputs):
             continue
         body = _body(node, model.opset_imports[""])
         if body is None:
             continue
         body.domain, body.name = DOMAIN, f"{node.op_type}_{len(model.functions)}"
+        _fit(node, body)
         function = ir.from_proto(body)
         assert isinstance(function, ir.Function)
         model.functions[function.identifier()] = function
         node.domain, node.op_type = DOMAIN, body.name
-        names += [str(o.name) for o in node.outputs if o.name and node.graph is model.graph]
+        names += computed[node]
     return names
+
+
+def _carrying(model: ir.Model) -> set[ir.Value]:
+    """Return the outputs of nodes that depend on the inputs of a graph and can hold scores."""
+    found: set[ir.Value] = set()
+    for node in model.graph.all_nodes():  # a node with branches is taken to depend on them
+        if _graphs(node) or any(v is not None and (v in found or v.is_graph_input()) for v in node.inputs):
+            pixels = node.op_type in OF_PIXELS
+            found.update(o for o in node.outputs if pixels or o.dtype not in CARRY_NO_GRADIENT)
+    return found
+
+
+def _graphs(node: ir.Node) -> list[str]:
+    """Return the names of the attributes that hold graphs."""
+    return [n for n, a in node.attributes.items() if a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)]
 
 
 def _has_body(node: ir.Node) -> bool:
@@ -77,6 +96,19 @@ def _body(node: ir.Node, opset: int) -> onnx.FunctionProto | None:
             max(varying), ir.to_proto(node).SerializeToString(), kinds
         )
     return onnx.FunctionProto.FromString(data) if data else None
+
+
+def _fit(node: ir.Node, body: onnx.FunctionProto) -> None:
+    """Bring a node and the body that it calls to the same attributes and outputs."""
+    for name in _graphs(node):
+        del node.attributes[name]  # the body holds what is in them
+    defaults = onnx.defs.get_schema(node.op_type, node.domain).attributes
+    for name in body.attribute:
+        if name not in node.attributes and defaults[name].default_value.type != onnx.AttributeProto.UNDEFINED:
+            node.attributes[name] = ir.from_proto(defaults[name].default_value)
+    del body.output[len(node.outputs) :]
+    for name in {*body.output} - {o for n in body.node for o in n.output}:  # of no use to the call
+        body.node.append(onnx.helper.make_node("Constant", [], [name], value_float=0.0))
 
 
 def _type(value: ir.Value | None) -> onnx.TypeProto:

@@ -45,6 +45,7 @@ def apply(model: ir.Model) -> list[str]:
     """Lower the nodes that have a row in the table; returns names of the tensors of the main graph that are new."""
     writers: dict[int, Ops] = {}
     names: list[str] = []
+    computed = main_outputs(model)
     for node in [*model.graph.all_nodes()]:
         graph = node.graph
         if (node.domain, node.op_type) not in LOWERINGS or not isinstance(graph, ir.Graph):
@@ -54,10 +55,20 @@ def apply(model: ir.Model) -> list[str]:
         if found is None:
             continue
         replace(node, [found] if isinstance(found, ir.Value) else found)
-        names += [str(o.name) for o in node.outputs if o.name and graph is model.graph]
+        names += computed[node]
     for op in writers.values():
         op.graph.sort()
     return names
+
+
+def main_outputs(model: ir.Model) -> dict[ir.Node, list[str]]:
+    """Return the names of the tensors of the main graph that each node computes: within a branch, those of its If."""
+    found: dict[ir.Node, list[str]] = {}
+    for node in model.graph:
+        names = [str(o.name) for o in node.outputs if o.name]
+        bodies = [g for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH for g in [a.as_graph()]]
+        found |= dict.fromkeys([node, *(inner for body in bodies for inner in body.all_nodes())], names)
+    return found
 
 
 def replace(node: ir.Node, outputs: Sequence[ir.Value | None]) -> None:
