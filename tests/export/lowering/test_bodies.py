@@ -22,8 +22,8 @@ H = np.float32(0.02)
 DEFINED = {"Attention", "CenterCropPad", "MeanVarianceNormalization", "Shrink"}
 # The opset, the input, and the nodes; there is a constant `size`.
 CASES = {
-    "defaults": (18, ROW, "a = Shrink <lambd = 0.2> (x) b = Shrink <bias = 0.5> (x) y = Mul (a, b)"),
-    "half": (18, ROW, "h = Cast <to = 10> (x) b = Shrink <bias = 0.1, lambd = 0.1> (h) y = Cast <to = 1> (b)"),
+    "defaults": (18, ROW, "a = Shrink <lambd = 0.01> (x) b = Shrink <lambd = 0.01, bias = 0.5> (x) y = Mul (a, b)"),
+    "half": (18, ROW, "h = Cast <to = 10> (x) b = MeanVarianceNormalization <axes = [1]> (h) y = Cast <to = 1> (b)"),
     "older": (20, PICTURE, "y = MeanVarianceNormalization <axes = [1, 2, 3]> (x)"),
     "shapes": (18, PICTURE, f"y = {CROP} (x, size)"),
     "left-out": (23, HEADS, 'a, "", "", y = Attention <qk_matmul_output_mode = 3, is_causal = 1> (x, x, x)'),
@@ -32,9 +32,8 @@ CASES = {
 
 
 def parse(opset, given, nodes):
-    model = onnx.parser.parse_model(
-        f'<ir_version: 10, opset_import: ["": {opset}]> m ({given}) => (float y) <int64[2] size = {{4, 4}}> {{ {nodes} }}'
-    )
+    signature = f"m ({given}) => (float y) <int64[2] size = {{4, 4}}>"
+    model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": {opset}]> {signature} {{ {nodes} }}')
     model.graph.output[0].type.CopyFrom(model.graph.input[0].type)
     model.graph.output[0].type.tensor_type.ClearField("shape")
     return model
@@ -64,11 +63,13 @@ def test_as_the_operator(case, tmp_path):
     graph.inputs.append(seed)
     op = Ops(graph, "gradient")
     graph.outputs.append(op.Identity(backpropagate(op, graph.outputs[0], seed, graph.inputs[0])))
-    weights, step = (np.random.default_rng(n).normal(size=s).astype(np.float32) for n, s in ((1, y.shape), (2, x.shape)))
+    weights, step = (
+        np.random.default_rng(n).normal(size=s).astype(np.float32) for n, s in ((1, y.shape), (2, x.shape))
+    )
     *_, dx = run(ir.to_proto(model), {"x": x, "seed": weights}).values()
     ahead, behind = (run(source, {"x": x + sign * H * step})["y"].astype(float) for sign in (1, -1))
     slope = ((ahead - behind) * weights).sum() / (2 * H)
-    assert abs((dx * step).sum() - slope) < 1e-2 * np.linalg.norm(dx) * np.linalg.norm(step)
+    assert abs((dx * step).sum() - slope) < 2e-2 * np.linalg.norm(dx) * np.linalg.norm(step)
 
 
 def test_stays_without_gradient():
