@@ -105,7 +105,7 @@ def _fit(node: ir.Node, body: onnx.FunctionProto) -> None:
     defaults = onnx.defs.get_schema(node.op_type, node.domain).attributes
     for name in body.attribute:
         if name not in node.attributes and defaults[name].default_value.type != onnx.AttributeProto.UNDEFINED:
-            node.attributes[name] = ir.from_proto(defaults[name].default_value)
+            node.attributes[name] = cast("ir.Attr", ir.from_proto(defaults[name].default_value))
     del body.output[len(node.outputs) :]
     for name in {*body.output} - {o for n in body.node for o in n.output}:  # of no use to the call
         body.node.append(onnx.helper.make_node("Constant", [], [name], value_float=0.0))

@@ -23,7 +23,7 @@ DEFINED = {"Attention", "CenterCropPad", "MeanVarianceNormalization", "Shrink"}
 # The opset, the input, and the nodes; there is a constant `size`.
 CASES = {
     "defaults": (18, ROW, "a = Shrink <lambd = 0.01> (x) b = Shrink <lambd = 0.01, bias = 0.5> (x) y = Mul (a, b)"),
-    "half": (18, ROW, "h = Cast <to = 10> (x) b = MeanVarianceNormalization <axes = [1]> (h) y = Cast <to = 1> (b)"),
+    "half": (18, PICTURE, f"h = Cast <to = 10> (x) b = {CROP} (h, size) y = Cast <to = 1> (b)"),
     "older": (20, PICTURE, "y = MeanVarianceNormalization <axes = [1, 2, 3]> (x)"),
     "shapes": (18, PICTURE, f"y = {CROP} (x, size)"),
     "left-out": (23, HEADS, 'a, "", "", y = Attention <qk_matmul_output_mode = 3, is_causal = 1> (x, x, x)'),
