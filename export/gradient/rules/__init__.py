@@ -10,6 +10,7 @@ from fusioncam.export.gradient.rules import (  # noqa: F401  (importing enters t
     pooling,
     reduction,
     resize,
+    sampling,
     shape,
 )
 from fusioncam.export.gradient.rules.table import RULES

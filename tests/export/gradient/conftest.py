@@ -12,6 +12,16 @@ HERE = Path(__file__).parent
 # and nobody tiles five axes.
 KNOWN = ("axis 0 with inherently negative length", "Number of dimensions (9) is not in the valid range")
 
+# What TensorRT does not take though a gradient needs it, by the operator that is differentiated. It has no ScatterND
+# that adds, and so no sum over computed places; onnxruntime gives such a node to another provider.
+ADDS = ("`reduction` is not supported", "ScatterND with reduction is not supported")
+UNTAKEN = {"GridSample": ADDS}
+
+
+def untaken(op):
+    """The words that TensorRT may use of the gradient of an operator, or of a model in text form."""
+    return [words for name, known in UNTAKEN.items() if name in op for words in known]
+
 
 def load(path):
     """The module in a file beside this one: with pytest's importlib mode, test modules cannot import each other."""
@@ -62,9 +72,10 @@ def check(harness, violations, refusal):
     def check(op, attributes, inputs, function, options=None):
         model = harness.check(op, attributes, inputs, function, **(options or {}))
         if violations:
-            assert violations(model, harness.PREFIX) == []
+            lines = violations(model, harness.PREFIX)
+            assert [line for line in lines if not any(known in line for known in untaken(op))] == []
         words = refusal(model)
-        assert f"{harness.PREFIX}/" not in words or any(known in words for known in KNOWN), words
+        assert f"{harness.PREFIX}/" not in words or any(known in words for known in (*KNOWN, *untaken(op))), words
         return model
 
     return check
