@@ -189,9 +189,34 @@ def _inference_outputs(node: ir.Node) -> None:
 
 
 def _spatial_only(node: ir.Node) -> None:
+    """Write out a BatchNormalization that has a scale, bias, mean and variance for each pixel (spatial = 0)."""
     spatial = node.attributes.pop("spatial", None)
-    if spatial is not None and spatial.as_int() != 1:
-        _refuse(node, "normalises each pixel by itself (spatial = 0), for which newer opsets have no operator")
+    if spatial is None or spatial.as_int() == 1:
+        return
+    x, scale, bias, mean, variance = node.inputs
+    epsilon = node.attributes.get_float("epsilon", 1e-5)
+    assert variance is not None
+    constant = _constant(node, epsilon, np.float32 if variance.dtype is None else variance.dtype.numpy())
+    slope = _before(node, "Div", [scale, _before(node, "Sqrt", [_before(node, "Add", [variance, constant])])])
+    scaled = _before(node, "Mul", [_before(node, "Sub", [x, mean]), slope])
+    _inference_outputs(node)
+    node.op_type = "Add"
+    node.attributes.clear()
+    node.resize_inputs(2)
+    _set_input(node, 0, scaled)
+    _set_input(node, 1, bias)
+
+
+def _scales_by_channel(node: ir.Node) -> None:
+    """Repeat the scales and biases of GroupNormalization 18, of which each group has one, for each channel."""
+    groups = node.attributes.get_int("num_groups")
+    channels = _before(node, "Shape", [node.inputs[0]], start=1, end=2)
+    each = _before(node, "Div", [channels, _constant(node, [groups])])
+    shape = _before(node, "Concat", [_constant(node, [groups]), each], axis=0)
+    for position in (1, 2):
+        column = _before(node, "Unsqueeze", [node.inputs[position], _constant(node, [1])])
+        spread = _before(node, "Expand", [column, shape])
+        _set_input(node, position, _before(node, "Reshape", [spread, _constant(node, [-1])]))
 
 
 def _rename(node: ir.Node, op_type: str) -> None:
@@ -226,9 +251,7 @@ RULES: dict[str, tuple[tuple[int, Rule], ...]] = {
     "DFT": ((20, _dft_axis),),
     "Dropout": ((12, _drop_ratio),),
     "GridSample": ((20, _GRID_MODES),),
-    "GroupNormalization": (
-        (21, partial(_refuse, why="scales groups, which newer opsets do by channel; export it again")),
-    ),
+    "GroupNormalization": ((21, _scales_by_channel),),
     "Hardmax": ((13, _along_last_axis),),
     "LogSoftmax": ((13, _along_last_axis),),
     "Pad": ((11, partial(_to_inputs, names=("pads", "value"), like_data=("value",))),),

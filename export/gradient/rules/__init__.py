@@ -2,12 +2,14 @@
 
 from fusioncam.export.gradient.rules import (  # noqa: F401  (importing enters the rules into the table)
     activation,
+    batch_normalization,
     convolution,
     elementwise,
     indexing,
     linear,
     normalization,
     pooling,
+    quantised,
     reduction,
     resize,
     sampling,

@@ -17,15 +17,7 @@ OPERANDS: dict[str, Gradient] = {
 
 
 rules(OPERANDS, broadcasts=True, every_input=True)
-rules({"Neg": lambda s: s.op.Neg(s.dy)})
-
-
-@rule("QuantizeLinear", "DequantizeLinear", domain="com.microsoft")  # written for 16 bits below opset 21
-@rule("Identity", "QuantizeLinear", "DequantizeLinear")
-def _unchanged(s: Step) -> ir.Value:
-    # A quantised model is differentiated straight through (arXiv 1308.3432): rounding counts as the identity, and
-    # the scale that QuantizeLinear divides by is the one its DequantizeLinear multiplies with.
-    return s.dy
+rules({"Identity": lambda s: s.dy, "Neg": lambda s: s.op.Neg(s.dy)})
 
 
 def drops(node: ir.Node) -> bool:
@@ -37,11 +29,11 @@ def drops(node: ir.Node) -> bool:
     return known is None or bool(known.numpy().any())
 
 
-@rule("Dropout")
-def _dropout(s: Step) -> ir.Value:
+@rule("Dropout", every_input=True)
+def _dropout(s: Step) -> ir.Value | None:
     if drops(s.node):
         raise NotImplementedError("training_mode is true, or is computed")
-    return s.dy
+    return None if s.index else s.dy
 
 
 @rule("Cast", "CastLike", every_input=True)

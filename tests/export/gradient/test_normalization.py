@@ -47,6 +47,44 @@ def lrn(size, alpha=1e-4, beta=0.75, bias=1.0):
     return function
 
 
+def standardised(x, axes, epsilon=1e-5):
+    deviation = (x.var(axes, correction=0, keepdim=True) + epsilon).sqrt()
+    return (x - x.mean(axes, keepdim=True)) / deviation, deviation
+
+
+def weighted(normal):
+    """A normalisation with the scales and biases of the channels, by its first input."""
+
+    def function(x, w, b):
+        return normal(x) * w.reshape(-1, 1, 1) + b.reshape(-1, 1, 1)
+
+    return function
+
+
+def batch_norm_by(x, w, b, m, v):
+    w, b, m, v = (t.reshape(-1, 1, 1) for t in (w, b, m, v.abs() + 0.5))
+    return w * (x - m) / (v + 1e-5).sqrt() + b
+
+
+def reported(x):
+    _, deviation = standardised(x, (2, 3))
+    return x.mean((2, 3), keepdim=True).sin() + 3 / deviation
+
+
+def of_channels(op, opset=18, channels=6):
+    """The operator with scales and biases that are no constants, as a hypernetwork makes them."""
+    return f"agraph (float[N,6,5,4] x, float[{channels}] w, float[{channels}] b) => (float y) {{y = {op} (x, w, b)}}"
+
+
+BATCH_NORM = """agraph (float[N,6,5,4] x, float[6] w, float[6] b, float[6] m, float[6] u) => (float y)
+    <float half = {0.5}>
+    {a = Abs(u) v = Add(a, half) y = BatchNormalization(x, w, b, m, v)}"""
+REPORTED = """agraph (float[N,6,5,4] x) => (float y) <float[5,4] s = {SCALES}, float three = {3}>
+    {n, m, i = LayerNormalization<axis = 2>(x, s) a = Sin(m) b = Mul(three, i) y = Add(a, b)}""".replace(
+    "SCALES", ", ".join("1" for _ in range(20))
+)
+LAYER_NORM = """agraph (float[N,6,5,4] x, float[5,1] w, float[5,4] b) => (float y)
+    {y = LayerNormalization<axis = 2>(x, w, b)}"""
 STRONG = {"alpha": 0.9, "beta": 0.6, "bias": 1.5}
 CASES = [
     ("batch", "BatchNormalization", {}, [X, *STATISTICS], batch_norm()),
@@ -71,6 +109,43 @@ CASES = [
     ("group-21", "GroupNormalization", {"num_groups": 3}, [X, (6,), (6,)], group_norm(3), {"opset": 21}),
     ("group-of-all", "GroupNormalization", {"num_groups": 1}, [X, (6,), (6,)], group_norm(1), {"opset": 21}),
     ("group-half", "GroupNormalization", {"num_groups": 3}, [X, (6,), (6,)], group_norm(3), {**HALF, "opset": 21}),
+    *(
+        (f"layer-by-{name}", LAYER_NORM, {}, None, lambda x, w, b: standardised(x, (2, 3))[0] * w + b, {"wrt": i})
+        for i, name in enumerate(("data", "scale", "bias"))
+    ),
+    ("layer-reported", REPORTED, {}, None, reported),
+    *(
+        (f"batch-by-{name}", BATCH_NORM, {}, None, batch_norm_by, {"wrt": i})
+        for i, name in enumerate(("data", "scale", "bias", "mean", "variance"))
+    ),
+    *(
+        (
+            f"{kind}-by-{name}",
+            of_channels(op),
+            {},
+            None,
+            weighted(lambda x: standardised(x, (2, 3))[0]),
+            {"wrt": i},
+        )
+        for kind, op in (("instance", "InstanceNormalization"),)
+        for i, name in enumerate(("data", "scale", "bias"))
+    ),
+    *(
+        (
+            f"group-{opset}-by-{name}",
+            of_channels("GroupNormalization<num_groups = 3>", channels=of),
+            {},
+            None,
+            group_norm(3),
+            {"wrt": i, "opset": opset, "checked": opset > 18},
+        )
+        for opset, of in ((18, 3), (21, 6))
+        for i, name in enumerate(("data", "scale", "bias"))
+    ),
+    ("mvn", "MeanVarianceNormalization", {"axes": [2, 3]}, [X], lambda x: standardised(x, (2, 3), 1e-18)[0]),
+    ("lp-2", "LpNormalization", {"axis": 1}, [X], lambda x: fn.normalize(x)),
+    ("lp-1", "LpNormalization", {"p": 1}, [X], lambda x: fn.normalize(x, p=1, dim=-1)),
+    ("lp-zeros", "LpNormalization", {"axis": 1}, [X], lambda x: fn.normalize(x * 0), {"at": lambda x: x * 0}),
     ("lrn", "LRN", {"size": 5}, [X], lrn(5)),
     ("lrn-torch", "LRN", {"size": 3, "alpha": 0.9}, [X], lambda x: fn.local_response_norm(x, 3, 0.9)),
     ("lrn-odd", "LRN", {"size": 3, **STRONG}, [X], lrn(3, **STRONG)),

@@ -55,6 +55,10 @@ def scales(*values):
 CASES = {
     "BatchNormalization 7": (7, "BatchNormalization", {}, {k: np.asarray([1, 2, 3], np.float32) for k in "abcd"}),
     "BatchNormalization 9": (9, "BatchNormalization", {}, {k: np.asarray([1, 2, 3], np.float32) for k in "abcd"}),
+    "BatchNormalization 7, of each pixel": (
+        *(7, "BatchNormalization", {"spatial": 0, "epsilon": 0.1}),
+        {k: np.random.default_rng(i).random((3, 8, 6), np.float32) for i, k in enumerate("abcd")},
+    ),
     "Clip 7": (7, "Clip", {"min": -0.5, "max": 0.3}, {}),
     "Clip 7, above only": (7, "Clip", {"max": 0.3}, {}),
     "Clip 10, of nothing": (10, "Clip", {}, {}),
@@ -194,6 +198,29 @@ def test_a_function_with_attributes_of_an_old_opset(tmp_path):
     path = save(tmp_path / "m.onnx", calls, 10, functions=functions, domains=["my"])
     result = same(path)
     assert (result.min(), result.max()) == (-0.5, 0.25)
+
+
+def test_scales_of_groups_become_scales_of_channels(tmp_path):
+    """The function is of opset 18, the model of 21: onnxruntime does not take this mix, the formula is the measure."""
+    scale, bias = np.float32([2, -1, 0.5]), np.float32([0.1, 0.2, 0.3])
+    constants = [
+        helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array))
+        for name, array in (("s", scale), ("t", bias))
+    ]
+    nodes = [
+        *constants,
+        helper.make_node("Concat", ["a", "a"], ["aa"], axis=1),
+        helper.make_node("GroupNormalization", ["aa", "s", "t"], ["b"], num_groups=3, epsilon=1e-3),
+    ]
+    calls = [helper.make_node("Own", ["x"], ["y"], domain="my")]
+    path = save(tmp_path / "m.onnx", calls, 21, functions=[function("Own", nodes, 18)], domains=["my"])
+    x = np.random.default_rng(0).normal(size=(2, 3, 8, 6)).astype(np.float32)
+    groups = np.concatenate([x, x], axis=1).reshape(2, 3, 2, 8, 6)
+    offset = groups - groups.mean((2, 3, 4), keepdims=True)
+    n = offset / np.sqrt((offset**2).mean((2, 3, 4), keepdims=True) + 1e-3)
+    expected = (n * scale.reshape(3, 1, 1, 1) + bias.reshape(3, 1, 1, 1)).reshape(2, 6, 8, 6)
+    model, _ = load_converted(path)
+    np.testing.assert_allclose(session(model, False).run(["y"], {"x": x})[0], expected, atol=1e-5)
 
 
 def test_a_function_with_a_branch(tmp_path):
