@@ -1,4 +1,4 @@
-"""What differentiates a model: this project and, where it is installed, onnx-ad."""
+"""Differentiators of a model: this project and, where it is installed, onnx-ad."""
 
 import tempfile
 from collections.abc import Callable
