@@ -13,7 +13,9 @@ from fusioncam.export.gradient.rules import (  # noqa: F401  (importing enters t
     reduction,
     resize,
     sampling,
+    scatter,
     shape,
+    sorting,
 )
 from fusioncam.export.gradient.rules.table import RULES
 

@@ -3,6 +3,7 @@
 import numpy as np
 import onnx_ir as ir
 
+from fusioncam.export.gradient.rules.scatter import pick_axis, pick_many
 from fusioncam.export.gradient.rules.table import Step, along, product, rule
 from fusioncam.export.gradient.tape import Dims, dims
 from fusioncam.kernels.arrays import Int64Array
@@ -70,6 +71,8 @@ def positions(start: int, end: int, step: int, size: int) -> Int64Array:
 def _gather(s: Step) -> ir.Value:
     shape, axis = dims(s.x), s.axis(0)
     size = shape[axis]
+    if s.constant(1) is None:
+        return pick_axis(s, axis)
     if size is None:
         raise NotImplementedError("a choice from the batch")
     picked = s.array(1).astype(np.int64)
@@ -80,8 +83,9 @@ def _gather(s: Step) -> ir.Value:
 
 @rule("GatherND")
 def _gather_nd(s: Step) -> ir.Value:
-    if s.attribute("batch_dims", 0):
-        raise NotImplementedError("batch_dims other than 0")
+    batch = s.attribute("batch_dims", 0)
+    if batch or s.constant(1) is None:
+        return pick_many(s, batch)
     indices = s.array(1).astype(np.int64)
     depth = indices.shape[-1]
     shape = dims(s.x)
@@ -94,12 +98,27 @@ def _gather_nd(s: Step) -> ir.Value:
     return s.op.reshape_as(unpick(s, s.op.reshape(s.dy, flat), flat, {0: (product(lead), picked)}), s.x)
 
 
-@rule("Pad")
-def _pad(s: Step) -> ir.Value:
-    shape = dims(s.x)
+@rule("Compress")
+def _compress(s: Step) -> ir.Value:
+    shape, kept = dims(s.x), np.flatnonzero(s.array(1))
+    if "axis" in s.node.attributes:
+        axis = s.axis(0)
+        size = shape[axis]
+        if size is None:
+            raise NotImplementedError("a choice from the batch")
+        return unpick(s, s.dy, dims(s.y), {axis: (size, kept)})
+    size = product(s.static(s.x))
+    return s.op.reshape_as(unpick(s, s.dy, (len(kept),), {0: (size, kept)}), s.x)
+
+
+@rule("Pad", every_input=True)
+def _pad(s: Step) -> ir.Value | None:
+    shape = dims(s.input(0))
+    mode = s.attribute("mode", "constant")
+    if s.index:
+        return _pad_value(s) if s.index == 2 and mode == "constant" else None
     pads = s.array(1).tolist()
     axes = s.array(3).tolist() if s.has(3) else list(range(len(shape)))
-    mode = s.attribute("mode", "constant")
     options = {"constant_values": -1} if mode == "constant" else {}
     picks: Picks = {}
     for axis, before, after in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
@@ -112,3 +131,10 @@ def _pad(s: Step) -> ir.Value:
         kept = np.arange(size)[max(-before, 0) : size - max(-after, 0)]
         picks[axis % len(shape)] = size, np.pad(kept, (max(before, 0), max(after, 0)), mode, **options)
     return unpick(s, s.dy, dims(s.y), picks)
+
+
+def _pad_value(s: Step) -> ir.Value:
+    """Return the gradient of the constant that a Pad puts around its input."""
+    op, inside = s.op, s.op.zeros_like(s.input(0))
+    around = op.Pad(inside, s.input(1), s.like(1), s.input(3) if s.has(3) else None)
+    return op.reshape_as(op.ReduceSum(op.Mul(s.dy, around), keepdims=0), s.x)

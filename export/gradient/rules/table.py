@@ -118,6 +118,14 @@ class Step(NodeReader):
             raise NotImplementedError(f"the shape of {value.name!r} depends on the batch in axis {shape.index(None)}")
         return [d for d in shape if d is not None]
 
+    def output(self, i: int) -> ir.Value:
+        """Return output `i`; the node makes it from now on, if it has not."""
+        if i >= len(self.node.outputs):
+            self.node.resize_outputs(i + 1)
+        value = self.node.outputs[i]
+        value.name = value.name or f"{self.y.name}/output_{i}"
+        return value
+
 
 def unbroadcast(op: Ops, gradient: ir.Value, wide: Dims, x: ir.Value) -> ir.Value:
     """Return the sum of `gradient`, of shape `wide`, over the axes along which `x` was broadcast."""

@@ -42,6 +42,7 @@ BEYOND = {
     "Resize": "`sizes` with `axes` needs fixed other axes",
     "Slice": "`axes` must be given if `starts` does not name every axis",
     "BatchNormalization": "`training_mode` must be zero",
+    "ScatterElements": "`reduction` is not supported",
 }
 DATA_ONLY = ("CumSum", "QuantizeLinear", "DequantizeLinear", "Resize")  # whose other inputs have types of their own
 MOST = 3840  # of TopK
