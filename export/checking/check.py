@@ -16,6 +16,7 @@ from fusioncam.export.checking.source import open_exact, source_outputs
 from fusioncam.export.checking.targets import compare_targets
 from fusioncam.export.class_vectors import WEIGHTS_NAME, class_logits
 from fusioncam.export.endings.outputs import as_source, comparable, sides
+from fusioncam.export.lowering.quantised import counts_whole
 from fusioncam.export.options import Photos
 from fusioncam.export.precision.calibration_batches import Photo, checked_photos
 from fusioncam.export.precision.drift import LOGIT_TOLERANCE, NO_DRIFT, Finding, measure_drift, output_of, tail_findings
@@ -112,14 +113,16 @@ def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Findi
     """Compare every graph with the source, on a batch of three pictures that the source sees one by one.
 
     Where tensors are quantised, onnxruntime runs without optimizations and on one thread: both change sums in their
-    last digit, and rounding turns that into whole steps. Of maps and embeddings, targets are compared, too.
+    last digit, and rounding turns that into whole steps. So does a source that counts in whole numbers, beside graphs
+    that round real ones. Of maps and embeddings, targets are compared, too.
     """
     images = pictures(manifest, 3)
     optimize = not any(node.op_type in ROUNDING for node in ir.load(bundle / EXPLAIN_GRAPH).graph)
+    stepped = not optimize and any(map(counts_whole, ir.load(source).graph.all_nodes()))
     expected = source_outputs(manifest, source, images, optimize, read_frozen(bundle))
     if manifest.form.scored:
         head = open_exact(bundle / HEAD_GRAPH, optimize) if manifest.has_head else None
-        return compare_targets(*_open(bundle, manifest, optimize), head, manifest, images, expected)
+        return compare_targets(*_open(bundle, manifest, optimize), head, manifest, images, expected, stepped)
     if manifest.source.class_vectors:
         expected = _by_class_vectors(bundle, manifest, expected)
     logarithm = manifest.source.logarithm
@@ -155,7 +158,7 @@ def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Findi
             error = max(off - rounding, 0.0) / scale
         if halved and not np.isfinite(logits).all():
             error = float("nan")  # a sigmoid makes 1 of infinity, and would hide it
-        limit = SCORE_TOLERANCE if halved else LOGIT_TOLERANCE[precision]
+        limit = SCORE_TOLERANCE if halved else LOGIT_TOLERANCE["float16" if stepped else precision]
         findings.append(Finding(f"output of {name} equals the source's", error, limit))
     return findings
 

@@ -23,6 +23,7 @@ def compare_targets(
     manifest: Manifest,
     images: Array,
     source: Array,
+    stepped: bool = False,
 ) -> list[Finding]:
     """Compare the normal form with the source, and scores and confidences of random targets with those by NumPy.
 
@@ -33,11 +34,14 @@ def compare_targets(
         manifest: The bundle's.
         images: Pictures (N, 3, H, W).
         source: Outputs of the source for them.
+        stepped: Whether the source rounds otherwise than the bundle, now and then to the next number.
     """
     form, targets = manifest.form, random_targets(manifest.form, len(images))
     others = drawn(manifest.inputs, len(images))
     output = output_of(explain, form, images, others)
-    findings = [Finding(f"output of {EXPLAIN_GRAPH} equals the source's", *_off_source(output, manifest, source))]
+    findings = [
+        Finding(f"output of {EXPLAIN_GRAPH} equals the source's", *_off_source(output, manifest, source, stepped))
+    ]
     scores, confidences = compute_scores(manifest, output, targets)
     scale = 1.0 if form.kind == "embedding" else float(np.abs(output).max()) or 1.0
     exact = LOGIT_TOLERANCE[manifest.precision]
@@ -115,9 +119,9 @@ def _of_target(values: Array, targets: Targets, t: int) -> Array:
     return np.asarray((maps * region).reshape(len(maps), -1).sum(axis=1) / region.sum())
 
 
-def _off_source(output: Array, manifest: Manifest, source: Array) -> tuple[float, float]:
+def _off_source(output: Array, manifest: Manifest, source: Array, stepped: bool) -> tuple[float, float]:
     """Return how far the normal form is from the source's output, relative to its largest number, and the limit."""
-    limit = LOGIT_TOLERANCE[manifest.precision]
+    limit = LOGIT_TOLERANCE["float16" if stepped else manifest.precision]
     if manifest.source.argmax:
         # The best class there is the best one here, unless others are as good but for rounding.
         ranked = np.sort(output, axis=1)

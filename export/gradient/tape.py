@@ -71,6 +71,13 @@ class Ops:
                 self._taken.add(name)
                 return name
 
+    def call(self, value: ir.Value, name: str) -> ir.Value:
+        """Give a new value a name of its own, if that is free; returns the value."""
+        if name not in self._taken:
+            self._taken.add(name)
+            value.name = name
+        return value
+
     def constant(self, array: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> ir.Value:
         """Return a constant; equal constants share one initializer."""
         data = np.ascontiguousarray(np.asarray(array, dtype))

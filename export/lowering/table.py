@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import onnx_ir as ir
 
@@ -24,6 +25,21 @@ class Call(NodeReader):
 
     op: Ops
     node: ir.Node
+
+    def others(self, *names: str) -> dict[str, Any]:
+        """Return the values of the node's attributes, by name, but for some."""
+        return {k: a.value for k, a in self.node.attributes.items() if k not in names}
+
+    def rank(self, i: int) -> int:
+        """Return the number of axes of input `i`.
+
+        Raises:
+            NotImplementedError: The number is unknown.
+        """
+        shape = self.input(i).shape
+        if shape is None:
+            raise NotImplementedError(f"the rank of its input {i} is unknown")
+        return len(shape)
 
 
 def lowering(*op_types: str, domain: str = "") -> Callable[[Lowering], Lowering]:
