@@ -13,7 +13,6 @@ import onnx_ir as ir
 from fusioncam.errors import ModelError
 from fusioncam.export.endings.bounds import Interval, bounds, cuts
 from fusioncam.export.endings.closers import Closed, before_closers
-from fusioncam.export.endings.quantised import open_quantised
 from fusioncam.export.endings.ranks import refuse_ranks
 from fusioncam.export.endings.readings import Make, log_of, logit_of
 from fusioncam.export.endings.structure import ModelEnding, hard_sigmoid_of, is_simplex, logits_of, normalised_of
@@ -36,7 +35,6 @@ def find_ending(model: ir.Model, batch: int, wanted: Ending | None) -> ModelEndi
     Raises:
         ModelError: The model cannot be run, or its output is always 1.
     """
-    open_quantised(model)
     output = model.graph.outputs[0]
     plain = ModelEnding(before_views(output), "logits", "logits")
     if wanted == "value":
