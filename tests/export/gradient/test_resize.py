@@ -17,6 +17,10 @@ def scales(height, width):
     return [X, None, np.array([height, width], np.float32)]
 
 
+def cropped(roi, *by):
+    return [X, np.array(roi, np.float32), *by]
+
+
 def interpolate(mode, size, **options):
     return lambda x, *_: fn.interpolate(x, size, mode=mode, **options)
 
@@ -83,6 +87,39 @@ CASES = [
         *({}, None, interpolate("bilinear", UP)),
     ),
     ("half-pixel-symmetric", "Resize", mode("linear", "half_pixel_symmetric"), scales(2.3, 0.7), None, {"opset": 19}),
+    *(
+        (f"crop-{name}-{i}", "Resize", mode(name, "tf_crop_and_resize", extrapolation_value=3.0), given, None)
+        for name in ("nearest", "linear", "cubic")
+        for i, given in enumerate(
+            (
+                cropped([0.1, 0.3, 0.7, 0.9], None, [7, 4]),
+                cropped([0.2, -0.4, 1.3, 0.8], None, [5, 6]),  # outside, and of the size that it was
+                cropped([0.4, 0.0, 0.9, 1.0], np.array([2.5, 1.5], np.float32)),
+            )
+        )
+        if not (name == "cubic" and i == 2)
+    ),
+    (
+        *("crop-all-axes", "Resize", {"mode": "linear", "coordinate_transformation_mode": "tf_crop_and_resize"}),
+        *([X, np.array([0, 0, 0.1, 0.3, 1, 1, 0.7, 0.9], np.float32), np.array([1, 1, 2, 1], np.float32)], None),
+    ),
+    *(
+        (
+            f"{policy}-{name}-{height}x{width}",
+            "Resize",
+            mode(name, keep_aspect_ratio_policy=policy, axes=axes),
+            given,
+            None,
+        )
+        for policy in ("not_larger", "not_smaller")
+        for name, (height, width), axes in (
+            ("linear", (8, 7), [2, 3]),
+            ("nearest", (3, 9), [3, 2]),
+            ("cubic", (11, 13), [2, 3]),
+            ("linear", (3, 4), [2, 3]),
+        )
+        for given in [sizes(height, width)]
+    ),
     ("half", "Resize", mode("linear"), sizes(*UP), interpolate("bilinear", UP), HALF),
     *(
         (f"{name}-{transformation}-{kind.__name__}-{height}x{width}", "Resize", attributes, kind(height, width), None)
@@ -106,19 +143,13 @@ def test_gradient(case, check):
     check(*case)
 
 
-@pytest.mark.parametrize(
-    ("attributes", "why"),
-    [
-        ('coordinate_transformation_mode = "tf_crop_and_resize"', "tf_crop_and_resize"),
-        ('keep_aspect_ratio_policy = "not_larger"', "keep_aspect_ratio_policy"),
-    ],
-)
-def test_mode_is_refused(attributes, why, refused):
-    constants = (
-        "r = Constant<value_floats = [0.0,0.0,0.0,0.0,1.0,1.0,1.0,1.0]>() s = Constant<value_ints = [1,2,8,8]>()"
-    )
-    text = f"agraph (float[1,2,4,4] x) => (float[1,2,8,8] y) {{{constants} y = Resize<{attributes}>(x, r, , s)}}"
-    assert why in refused(text)
+@pytest.mark.parametrize("given", ["roi", "scales"])
+def test_a_computed_region_or_scale_is_refused(given, refused):
+    text = f"""agraph (float[8] x) => (float y)
+        <float[1,1,4,4] image = {{{", ".join("0" * 16)}}}, int64[4] z = {{1, 1, 3, 3}}>
+        {{y = Resize<mode = "linear", coordinate_transformation_mode = "tf_crop_and_resize">
+         (image, {"x, , z" if given == "roi" else ", x"})}}"""
+    assert f"its input {1 if given == 'roi' else 2} ('x') depends on the layer" in refused(text)
 
 
 def test_resized_batch_is_refused(refused):
