@@ -1,6 +1,6 @@
 """Writing ONNX nodes like arithmetic: `op.Mul(a, b)` appends a Mul node to the graph and returns its output."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,7 @@ class Ops:
         self._taken = {o.name for node in graph for o in node.outputs}
         self._taken |= {v.name for v in graph.inputs} | set(graph.initializers)
         self._count = 0
+        self._shared: dict[Hashable, ir.Value] = {}
         self._constants: dict[tuple[Any, ...], ir.Value] = {}
 
     def __getattr__(self, op_type: str) -> Callable[..., ir.Value]:
@@ -87,6 +88,12 @@ class Ops:
         if key not in self._constants:
             self._constants[key] = self._tape.initializer(ir.tensor(data, name=self._name("constant")))
         return self._constants[key]
+
+    def once(self, key: Hashable, build: Callable[[], ir.Value]) -> ir.Value:
+        """Return what `build` appends: for one key it is asked once, whatever rules share its result."""
+        if key not in self._shared:
+            self._shared[key] = build()
+        return self._shared[key]
 
     def like(self, array: npt.ArrayLike, value: ir.Value) -> ir.Value:
         """Return a constant of the element type of `value`."""

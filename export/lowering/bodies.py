@@ -8,6 +8,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
 from fusioncam.export.gradient import CARRY_NO_GRADIENT, RULES
+from fusioncam.export.gradient.rules import attention
 from fusioncam.export.gradient.walk import OF_PIXELS
 from fusioncam.export.lowering.table import LOWERINGS, main_outputs
 
@@ -15,8 +16,8 @@ from fusioncam.export.lowering.table import LOWERINGS, main_outputs
 # and to ask for a number of elements is none of scores.
 KEPT = ("DynamicQuantizeLinear", "Bernoulli", "Range", "BlackmanWindow", "HammingWindow", "HannWindow")
 
-# Operators with a rule and a body: whether this use is beyond the rule.
-BEYOND_THE_RULE: dict[str, Callable[[ir.Node], bool]] = {}
+# Operators with a rule and a body: whether this use is beyond the rule. Shapes are inferred, where they can be.
+BEYOND_THE_RULE: dict[str, Callable[[ir.Node], bool]] = {"Attention": attention.beyond_the_rule}
 
 DOMAIN = "fusioncam.bodies"
 
@@ -37,7 +38,7 @@ def mark_bodies(model: ir.Model) -> list[str]:
     names: list[str] = []
     carrying, computed = _carrying(model), main_outputs(model)
     for node in nodes:
-        if carrying.isdisjoint(node.outputs):
+        if carrying.isdisjoint(node.outputs) or not BEYOND_THE_RULE.get(node.op_type, lambda _: True)(node):
             continue
         body = _body(node, model.opset_imports[""])
         if body is None:
@@ -68,13 +69,12 @@ def _graphs(node: ir.Node) -> list[str]:
 
 
 def _has_body(node: ir.Node) -> bool:
-    """Tell whether ONNX defines an operator by a body, and nothing else is known of it."""
+    """Tell whether ONNX defines an operator by a body, and nothing else is known of it, or not of each use."""
     if node.domain not in ("", "ai.onnx.preview") or node.op_type in KEPT:
         return False
-    beyond = BEYOND_THE_RULE.get(node.op_type)
     known = (node.domain, node.op_type) in RULES or (node.domain, node.op_type) in LOWERINGS
     definitions = cast("Any", onnx.defs)  # whose stubs lack some functions
-    if (known and not (beyond and beyond(node))) or not definitions.has(node.op_type, domain=node.domain):
+    if (known and node.op_type not in BEYOND_THE_RULE) or not definitions.has(node.op_type, domain=node.domain):
         return False
     schema = definitions.get_schema(node.op_type, node.domain)
     return bool(schema.has_function or schema.has_context_dependent_function)

@@ -2,6 +2,7 @@
 
 from fusioncam.export.gradient.rules import (  # noqa: F401  (importing enters the rules into the table)
     activation,
+    attention,
     batch_normalization,
     convolution,
     elementwise,
