@@ -13,8 +13,8 @@ from fusioncam.export.gradient.walk import OF_PIXELS
 from fusioncam.export.lowering.table import LOWERINGS, main_outputs
 
 # Operators with a body that stay: one is done for each picture alone (`batch/dynamic.py`), one is refused as random,
-# and to ask for a number of elements is none of scores.
-KEPT = ("DynamicQuantizeLinear", "Bernoulli", "Range", "BlackmanWindow", "HammingWindow", "HannWindow")
+# and windows are made of a size.
+KEPT = ("DynamicQuantizeLinear", "Bernoulli", "BlackmanWindow", "HammingWindow", "HannWindow")
 
 # Operators with a rule and a body: whether this use is beyond the rule. Shapes are inferred, where they can be.
 BEYOND_THE_RULE: dict[str, Callable[[ir.Node], bool]] = {"Attention": attention.beyond_the_rule}

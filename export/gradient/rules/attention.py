@@ -21,8 +21,8 @@ QUERIES, KEYS, VALUES, MASK = range(4)  # inputs; after them the cache, and how 
 def beyond_the_rule(node: ir.Node) -> bool:
     """Tell whether an Attention is left to the body that ONNX defines.
 
-    So are decoders, which read or write a cache, weights as a further output, windows, and a mask of another length than
-    the keys or beside the causal one.
+    So are decoders, which read or write a cache, weights as a further output, windows, and a mask of another length
+    than the keys or beside the causal one.
     """
     mask = node.inputs[MASK] if len(node.inputs) > MASK else None
     lengths = [v.shape[a] for v, a in ((mask, -1), (node.inputs[KEYS], -2)) if v is not None and v.shape is not None]

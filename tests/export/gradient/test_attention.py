@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention as attend
 
@@ -26,7 +25,9 @@ def heads(n):
 
 def flat(n, shared=None, **options):
     def function(*arrays):
-        parts = [a.unflatten(-1, (h, -1)).transpose(1, 2) for a, h in zip(arrays, (n, shared or n, shared or n))]
+        parts = [
+            a.unflatten(-1, (h, -1)).transpose(1, 2) for a, h in zip(arrays, (n, shared or n, shared or n), strict=True)
+        ]
         return attend(*parts, enable_gqa=shared is not None, **options).transpose(1, 2).flatten(2)
 
     return function
