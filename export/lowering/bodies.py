@@ -38,7 +38,8 @@ def mark_bodies(model: ir.Model) -> list[str]:
     names: list[str] = []
     carrying, computed = _carrying(model), main_outputs(model)
     for node in nodes:
-        if carrying.isdisjoint(node.outputs) or not BEYOND_THE_RULE.get(node.op_type, lambda _: True)(node):
+        beyond = BEYOND_THE_RULE.get(node.op_type)
+        if carrying.isdisjoint(node.outputs) or (beyond is not None and not beyond(node)):
             continue
         body = _body(node, model.opset_imports[""])
         if body is None:
