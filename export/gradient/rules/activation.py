@@ -11,7 +11,14 @@ from fusioncam.export.gradient.rules.table import Step, rule, rules
 # reading the input would keep onnxruntime from fusing the activation into the convolution before it.
 DERIVATIVES: dict[str, Callable[[Step], ir.Value]] = {
     "Abs": lambda s: s.op.Sign(s.x),
+    "Acos": lambda s: s.op.Neg(s.op.Div(s.like(1), s.op.Sqrt(s.op.Sub(s.like(1), _square(s, s.x))))),
+    "Acosh": lambda s: s.op.Div(s.like(1), s.op.Sqrt(s.op.Sub(_square(s, s.x), s.like(1)))),
+    "Asin": lambda s: s.op.Div(s.like(1), s.op.Sqrt(s.op.Sub(s.like(1), _square(s, s.x)))),
+    "Asinh": lambda s: s.op.Div(s.like(1), s.op.Sqrt(s.op.Add(s.like(1), _square(s, s.x)))),
+    "Atan": lambda s: s.op.Div(s.like(1), s.op.Add(s.like(1), _square(s, s.x))),
+    "Atanh": lambda s: s.op.Div(s.like(1), s.op.Sub(s.like(1), _square(s, s.x))),
     "Cos": lambda s: s.op.Neg(s.op.Sin(s.x)),
+    "Cosh": lambda s: s.op.Sinh(s.x),
     "Erf": lambda s: s.op.Mul(s.like(2 / math.sqrt(math.pi)), s.op.Exp(s.op.Neg(s.op.Mul(s.x, s.x)))),
     "Exp": lambda s: s.y,
     "Log": lambda s: s.op.Div(s.like(1), s.x),
@@ -19,9 +26,11 @@ DERIVATIVES: dict[str, Callable[[Step], ir.Value]] = {
     "Reciprocal": lambda s: s.op.Neg(s.op.Mul(s.y, s.y)),
     "Sigmoid": lambda s: s.op.Mul(s.y, s.op.Sub(s.like(1), s.y)),
     "Sin": lambda s: s.op.Cos(s.x),
+    "Sinh": lambda s: s.op.Cosh(s.x),
     "Softplus": lambda s: s.op.Sigmoid(s.x),
     "Softsign": lambda s: _square(s, s.op.Sub(s.like(1), s.op.Abs(s.y))),
     "Sqrt": lambda s: s.op.Div(s.like(0.5), s.y),
+    "Tan": lambda s: s.op.Add(s.like(1), _square(s, s.y)),
     "Tanh": lambda s: s.op.Sub(s.like(1), s.op.Mul(s.y, s.y)),
 }
 
@@ -54,6 +63,7 @@ def _gate(s: Step, condition: ir.Value, otherwise: ir.Value | None = None) -> ir
 rules(
     {
         "Relu": lambda s: _gate(s, s.op.Greater(s.y, s.like(0))),
+        "Shrink": lambda s: _gate(s, s.op.Greater(s.op.Abs(s.x), s.like(s.attribute("lambd", 0.5)))),
         "ThresholdedRelu": lambda s: _gate(s, s.op.Greater(s.x, s.like(s.attribute("alpha", 1.0)))),
     }
 )
@@ -85,14 +95,26 @@ def _elu(s: Step) -> ir.Value:
     return s.op.Mul(s.dy, s.op.Where(_positive(s, min(alpha, scale)), s.like(scale), slope))
 
 
-@rule("Clip")
+@rule("Clip", broadcasts=True, every_input=True)
 def _clip(s: Step) -> ir.Value:
+    if s.index:
+        return _clip_bound(s)
     # Strictly inside, as torch's ReLU6 has it: on the bounds the gradient is zero.
     bounds = ((1, s.op.Greater), (2, s.op.Less))
     inside = [compare(s.y, _bound(s, i)) for i, compare in bounds if s.has(i)]
     if not inside:
         return s.dy
     return _gate(s, inside[0] if len(inside) == 1 else s.op.And(*inside))
+
+
+def _clip_bound(s: Step) -> ir.Value:
+    # Where the lower bound exceeds the upper one, the upper one is the result.
+    op, x, other = s.op, s.input(0), 3 - s.index
+    beyond = op.Less(x, s.x) if s.index == 1 else op.Greater(x, s.x)
+    if not s.has(other):
+        return _gate(s, beyond)
+    in_order = op.Less(s.input(1), s.input(2))
+    return _gate(s, op.And(beyond, in_order) if s.index == 1 else op.Or(beyond, op.Not(in_order)))
 
 
 def _bound(s: Step, i: int) -> ir.Value:

@@ -43,9 +43,9 @@ def _cast(s: Step) -> ir.Value | None:
     return s.op.Cast(s.dy, to=s.x.dtype)
 
 
-@rule("Sign", "Floor", "Ceil", "Round")
+@rule("Sign", "Floor", "Ceil", "Round", "Hardmax", "EyeLike")
 def _zero(_: Step) -> None:
-    # Piecewise constant: the derivative is zero wherever it exists.
+    # Piecewise constant, or only of the input's shape: the derivative is zero wherever it exists.
     return None
 
 
@@ -53,6 +53,15 @@ def _zero(_: Step) -> None:
 def _div(s: Step) -> ir.Value:
     quotient = s.op.Div(s.dy, s.input(1))
     return quotient if s.index == 0 else s.op.Neg(s.op.Mul(quotient, s.y))
+
+
+@rule("Mod", broadcasts=True, every_input=True)
+def _mod(s: Step) -> ir.Value:
+    # x - n y, with the whole number n that `fmod` rounds to zero, else down.
+    if s.index == 0:
+        return s.dy
+    times = s.op.Round(s.op.Div(s.op.Sub(s.input(0), s.y), s.x))
+    return s.op.Neg(s.op.Mul(s.dy, times))
 
 
 @rule("Pow", broadcasts=True, every_input=True)

@@ -63,3 +63,17 @@ def _reduce_log_sum_exp(s: Step) -> ir.Value:
     # Where all elements are -infinity so is their result, and the difference would be NaN; the gradient is zero there.
     total = s.op.Where(s.op.Equal(s.y, s.like(-np.inf)), s.like(0), s.y)
     return s.op.Mul(s.op.Exp(s.op.Sub(s.x, _kept(s, total))), _kept(s, s.dy))
+
+
+@rule("ReduceProd")
+def _reduce_prod(s: Step) -> ir.Value:
+    # The product of the others: what is not zero multiplies, and a zero among the others makes it zero.
+    op, axes, dy = s.op, _axes(s), _kept(s, s.dy)
+    if not axes:
+        return dy
+    zero = op.Equal(s.x, s.like(0))
+    filled = op.Where(zero, s.like(1), s.x)
+    whole = op.ReduceProd(filled, op.ints(axes), keepdims=1)
+    zeros = op.Cast(zero, to=s.x.dtype)
+    others = op.Sub(op.ReduceSum(zeros, op.ints(axes), keepdims=1), zeros)
+    return op.Where(op.Equal(others, s.like(0)), op.Div(op.Mul(dy, whole), filled), s.like(0))

@@ -19,13 +19,38 @@ def wide(x):
     return 60 * x
 
 
+def inside(x):
+    return np.tanh(x)
+
+
+def above_one(x):
+    return 1.1 + np.abs(x)
+
+
 def huge(x):
     return 300 * x
+
+
+def clip_bound(name, wrt, floor):
+    """A Clip by its bounds: x is added to the lower, v to the upper one."""
+    text = f"""agraph (float x, float v, float[3,5] a) => (float[3,5] y) <float low = {{{floor}}}, float high = {{0.3}}>
+    {{p = Add(x, low) q = Add(v, high) y = Clip(a, p, q)}}"""
+    function = lambda x, v, a: torch.minimum(torch.maximum(a, x + floor), v + 0.3)  # noqa: E731
+    return f"clip-bound-{name}", text, {}, None, function, {"wrt": wrt, "at": lambda x: x if x.ndim else 0.1 * x}
 
 
 CASES = [
     ("abs", "Abs", {}, [X], torch.abs),
     ("abs-at-0", "Abs", {}, [X], torch.abs, {"at": whole}),
+    ("acos", "Acos", {}, [X], torch.acos, {"at": inside}),
+    ("acosh", "Acosh", {}, [X], torch.acosh, {"at": above_one}),
+    ("asin", "Asin", {}, [X], torch.asin, {"at": inside}),
+    ("asinh", "Asinh", {}, [X], torch.asinh),
+    ("atan", "Atan", {}, [X], torch.atan, {"at": wide}),
+    ("atanh", "Atanh", {}, [X], torch.atanh, {"at": inside}),
+    ("cosh", "Cosh", {}, [X], torch.cosh),
+    ("sinh", "Sinh", {}, [X], torch.sinh),
+    ("tan", "Tan", {}, [X], torch.tan),
     ("cos", "Cos", {}, [X], torch.cos),
     ("erf", "Erf", {}, [X], torch.erf),
     ("exp", "Exp", {}, [X], torch.exp),
@@ -63,6 +88,15 @@ CASES = [
     ("clip-low", "Clip", {}, [X, -0.5], lambda x, _: x.clamp(min=-0.5)),
     ("clip-high", "Clip", {}, [X, None, 0.8], lambda x, _: x.clamp(max=0.8)),
     ("clip-none", "Clip", {}, [X], lambda x: 1 * x),
+    *(clip_bound(name, wrt, floor) for name, wrt, floor in (("low", 0, -0.5), ("high", 1, -0.5), ("none", 1, 9.0))),
+    clip_bound("below", 0, 9.0),
+    (
+        "clip-one-bound",
+        "agraph (float x, float[3,5] a) => (float[3,5] y) {y = Clip(a, x)}",
+        *({}, None, lambda x, a: torch.maximum(a, x)),
+    ),
+    ("shrink", "Shrink", {"lambd": 0.4, "bias": 0.3}, [X], lambda x: torch.where(x.abs() > 0.4, x - 0.3 * x.sign(), 0)),
+    ("hardmax", "Hardmax", {"axis": 1}, [X], lambda x: fn.one_hot(x.argmax(1), 3).movedim(-1, 1).to(x) + 0 * x),
     ("hard-sigmoid", "HardSigmoid", {}, [X], lambda x: (0.2 * x + 0.5).clamp(0, 1)),
     ("hard-sigmoid-sixth", "HardSigmoid", {"alpha": 1 / 6}, [X], fn.hardsigmoid, {"at": lambda x: 3 * x}),
     ("hard-sigmoid-kinks", "HardSigmoid", {"alpha": 0.5}, [X], lambda x: fn.hardsigmoid(3 * x), {"at": np.round}),

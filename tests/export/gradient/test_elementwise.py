@@ -60,6 +60,13 @@ CASES = [
     ("pow-of-layer", "Pow", {}, [X, X], torch.pow, {"at": positive}),
     ("pow-exponent", "Pow", {}, [X, ("N", 1, 5, 4)], torch.pow, {"at": positive, "wrt": 1}),
     ("pow-exponent-of-0", "Pow", {}, [np.array([0.0, 1.0, 2.0, 0.5]), X], torch.pow, {"at": positive, "wrt": 1}),
+    ("mod", "Mod", {"fmod": 1}, [X, (3, 1, 1)], torch.fmod),
+    ("mod-right", "Mod", {"fmod": 1}, [X, ("N", 1, 5, 4)], torch.fmod, {"wrt": 1}),
+    (
+        "eye-like",
+        "agraph (float[3,4] x) => (float[3,4] y) {e = EyeLike(x) y = Add(e, x)}",
+        *({}, None, lambda x: x + torch.eye(3, 4)),
+    ),
     ("where-then", "Where", {}, [CONDITION, X, X], torch.where, {"wrt": 1}),
     ("where-else", "Where", {}, [CONDITION, X, ("N", 1, 5, 1)], torch.where, {"wrt": 2}),
     ("where-narrow", "Where", {}, [CONDITION, ("N", 3, 1, 4), 0.0], torch.where, {"wrt": 1}),
