@@ -16,7 +16,7 @@ from fusioncam.export.checking.check import compare_logits, drift_of
 from fusioncam.export.checking.liveness import why_dead
 from fusioncam.export.class_vectors import read_class_vectors
 from fusioncam.export.free_size import USUAL_SIDE, asked_size, free_size, source_graph
-from fusioncam.export.gradient import decides_for_batch, path
+from fusioncam.export.gradient import decides_for_batch
 from fusioncam.export.head import head_graph
 from fusioncam.export.layers.choice import survey
 from fusioncam.export.model import CanonicalModel
@@ -121,7 +121,7 @@ def make_draft(source: Path, options: ExportOptions) -> Draft:
     size, free = asked_size(options["size"])
     canonical = _canonical(source, options, size, free)
     model, kind, scoring = canonical.model, canonical.taken.type, canonical.scoring
-    one_by_one = decides_for_batch(path(canonical.image, canonical.output))
+    one_by_one = decides_for_batch(canonical.image, canonical.output)
     _refuse_unfit(canonical, one_by_one, options, free)
     surveyed = survey(canonical, gradient)
     layer = surveyed.choose_live(lambda c: why_dead(canonical, c, gradient), options["layer"])

@@ -3,20 +3,18 @@
 The gradient is itself made of plain ONNX operators, all of which TensorRT's parser takes.
 """
 
-from fusioncam.export.gradient.rules import RULES
-from fusioncam.export.gradient.tape import Ops, dims
-from fusioncam.export.gradient.walk import (
+from fusioncam.export.gradient.paths import (
     CARRY_NO_GRADIENT,
-    WAY_OUT,
     ancestors,
-    backpropagate,
+    bodies,
     carries,
     decides_for_batch,
-    operator_name,
     path,
     reads,
-    unsupported,
 )
+from fusioncam.export.gradient.rules import RULES
+from fusioncam.export.gradient.tape import Ops, dims
+from fusioncam.export.gradient.walk import WAY_OUT, backpropagate, operator_name, unsupported
 
 __all__ = [
     "CARRY_NO_GRADIENT",
@@ -25,6 +23,7 @@ __all__ = [
     "Ops",
     "ancestors",
     "backpropagate",
+    "bodies",
     "carries",
     "decides_for_batch",
     "dims",

@@ -35,10 +35,12 @@ class Ops:
     Args:
         graph: The graph that nodes and constants are added to.
         prefix: First part of every new name, so that none collides with the model's own.
+        around: The writer of the graph around this one, which holds the constants of both.
     """
 
-    def __init__(self, graph: ir.Graph, prefix: str) -> None:
+    def __init__(self, graph: ir.Graph, prefix: str, around: "Ops | None" = None) -> None:
         self.graph, self._tape = graph, Tape(graph)
+        self._around = around
         self._prefix = prefix
         self._taken = {o.name for node in graph for o in node.outputs}
         self._taken |= {v.name for v in graph.inputs} | set(graph.initializers)
@@ -52,7 +54,7 @@ class Ops:
             raise AttributeError(op_type)
 
         def emit(*inputs: ir.Value | None, **attributes: Any) -> ir.Value:
-            name = self._name(op_type)
+            name = self.name(op_type)
             present = {k: v for k, v in attributes.items() if v is not None}
             return self._tape.op(op_type, inputs, present, name=name, output=ir.Value(name=name))
 
@@ -60,11 +62,12 @@ class Ops:
 
     def many(self, op_type: str, *inputs: ir.Value, count: int, **attributes: Any) -> Sequence[ir.Value]:
         """Return the `count` outputs of a new node."""
-        name = self._name(op_type)
+        name = self.name(op_type)
         outputs = [ir.Value(name=f"{name}_{i}") for i in range(count)]
         return self._tape.op_multi_out(op_type, inputs, attributes, outputs=outputs, name=name)
 
-    def _name(self, stem: str) -> str:
+    def name(self, stem: str) -> str:
+        """Return a new name."""
         while True:
             name = f"{self._prefix}/{stem}_{self._count}"
             self._count += 1
@@ -81,12 +84,14 @@ class Ops:
 
     def constant(self, array: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> ir.Value:
         """Return a constant; equal constants share one initializer."""
+        if self._around is not None:
+            return self._around.constant(array, dtype)
         data = np.ascontiguousarray(np.asarray(array, dtype))
         if np.ndim(array) == 0:
             data = data.reshape(())
         key = (data.dtype.str, data.shape, data.tobytes())
         if key not in self._constants:
-            self._constants[key] = self._tape.initializer(ir.tensor(data, name=self._name("constant")))
+            self._constants[key] = self._tape.initializer(ir.tensor(data, name=self.name("constant")))
         return self._constants[key]
 
     def once(self, key: Hashable, build: Callable[[], ir.Value]) -> ir.Value:

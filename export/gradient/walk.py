@@ -1,30 +1,15 @@
 """Reverse-mode differentiation of an ONNX graph, written in ONNX operators."""
 
-import math
-from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import onnx_ir as ir
 
 from fusioncam.errors import UnsupportedOperatorError
-from fusioncam.export.gradient.rules import RULES
-from fusioncam.export.gradient.rules.table import Step, unbroadcast
+from fusioncam.export.gradient.paths import between, bodies, carries, reads
+from fusioncam.export.gradient.rules import BODY_RULES, RULES
+from fusioncam.export.gradient.rules.flow import HOLDER
+from fusioncam.export.gradient.rules.table import BodyStep, Step, unbroadcast
 from fusioncam.export.gradient.tape import Ops, dims
-
-# Conditions, indices and shapes. Integers of 8 bits are not among them: those are quantised numbers.
-CARRY_NO_GRADIENT = {
-    *(ir.DataType.BOOL, ir.DataType.STRING),
-    *(ir.DataType.INT32, ir.DataType.INT64, ir.DataType.UINT32, ir.DataType.UINT64),
-}
-
-# Operators that integer pixels pass before they become real numbers.
-OF_PIXELS = (
-    *("Add", "Cast", "Clip", "Concat", "Expand", "Flatten", "Gather", "Identity", "Max", "Min", "Mul", "Pad"),
-    *("Reshape", "Resize", "Round", "Slice", "Split", "Squeeze", "Sub", "Transpose", "Unsqueeze"),
-)
-
-# Operators whose integers of 32 bits are sums of products, no indices.
-INTEGER_PRODUCTS = ("ConvInteger", "MatMulInteger")
 
 WAY_OUT = (
     "choose a layer after that operator with --layer (`fusioncam inspect` lists them), "
@@ -32,68 +17,18 @@ WAY_OUT = (
 )
 
 
-def carries(value: ir.Value) -> bool:
-    """Return whether a value can hold scores: it has no conditions, indices or shapes."""
-    node = value.producer()
-    return value.dtype not in CARRY_NO_GRADIENT or (node is not None and node.op_type in INTEGER_PRODUCTS)
-
-
-def reads(node: ir.Node) -> list[ir.Value]:
-    """Return the values of its graph that a node reads, also those read only within a branch or a loop."""
-    values = [*node.inputs]
-    for attribute in node.attributes.values():
-        bodies = {ir.AttributeType.GRAPH: [attribute.value], ir.AttributeType.GRAPHS: attribute.value}
-        for body in bodies.get(attribute.type, ()):
-            values += [*body.outputs, *(v for n in ir.traversal.RecursiveGraphIterator(body) for v in n.inputs)]
-    return [v for v in values if v is not None and v.graph is node.graph]
-
-
-def ancestors(value: ir.Value, ends: Collection[str] = (), most: float = math.inf) -> set[ir.Node]:
-    """Return the nodes that `value` is computed from, the nearest where there are more than `most`.
-
-    Args:
-        value: A tensor.
-        ends: Operators whose inputs are not followed.
-        most: The number of nodes at which the search ends.
-    """
-    nodes: set[ir.Node] = set()
-    todo = deque([value])
-    while todo and len(nodes) < most:
-        node = todo.popleft().producer()
-        if node is not None and node not in nodes:
-            nodes.add(node)
-            todo += reads(node) if node.op_type not in ends else []
-    return nodes
-
-
-def path(source: ir.Value, target: ir.Value) -> list[ir.Node]:
-    """Return the nodes through which a gradient flows from `target` back to `source`, in the order of the graph."""
-    assert target.graph is not None
-    carrying, after_source = {source}, []
-    pixels = {source} if source.is_graph_input() else set()
-    for node in target.graph:
-        if node.op_type in OF_PIXELS and not pixels.isdisjoint(node.inputs):
-            pixels.update(node.outputs)
-        outputs = [o for o in node.outputs if carries(o) or o in pixels]
-        if outputs and not carrying.isdisjoint(reads(node)):
-            carrying.update(outputs)
-            after_source.append(node)
-    reaching, between = {target}, []
-    for node in reversed(after_source):
-        if not reaching.isdisjoint(node.outputs):
-            reaching.update(carrying.intersection(reads(node)))
-            between.append(node)
-    return between[::-1]
-
-
-def decides_for_batch(nodes: Iterable[ir.Node]) -> str | None:
-    """Return the name of the first node that chooses what is computed, once for all pictures of a batch, or None."""
-    return next((str(n.name or n.outputs[0].name) for n in nodes if n.op_type in ("If", "Loop")), None)
-
-
 def unsupported(nodes: Iterable[ir.Node]) -> list[ir.Node]:
-    """Return those of `nodes` whose operator has no gradient rule."""
-    return [n for n in nodes if (n.domain, n.op_type) not in RULES]
+    """Return those of `nodes`, or of the nodes in their bodies, whose operator has no gradient rule."""
+    found = []
+    for node in nodes:
+        if (node.domain, node.op_type) in BODY_RULES:
+            read = [v for v in reads(node) if carries(v) and ir.convenience.get_const_tensor(v) is None]
+            for body in bodies(node):
+                sources = [v for v in (*body.inputs, *read) if carries(v)]
+                found += unsupported(between(body, sources, [o for o in body.outputs if carries(o)]))
+        elif (node.domain, node.op_type) not in RULES:
+            found.append(node)
+    return found
 
 
 def operator_name(node: ir.Node) -> str:
@@ -103,17 +38,15 @@ def operator_name(node: ir.Node) -> str:
 
 def no_rule(node: ir.Node, why: str = "") -> UnsupportedOperatorError:
     """Return the error for a node that cannot be differentiated."""
+    within = node.graph.meta.get(HOLDER, "") if node.graph is not None else ""
     return UnsupportedOperatorError(
-        f"operator {operator_name(node)} (node {node.name or node.outputs[0].name!r}) has no gradient rule"
+        f"operator {operator_name(node)} (node {node.name or node.outputs[0].name!r}{within}) has no gradient rule"
         f"{': ' + why if why else ''}; {WAY_OUT}"
     )
 
 
 def backpropagate(op: Ops, output: ir.Value, seed: ir.Value, target: ir.Value) -> ir.Value:
     """Append d sum(seed * output) / d target to the graph, and return it, of the shape of `target`.
-
-    Only the nodes between `target` and `output` are visited, in reverse. The gradients of a tensor that feeds several
-    nodes add up.
 
     Args:
         op: Appends the new nodes.
@@ -124,20 +57,52 @@ def backpropagate(op: Ops, output: ir.Value, seed: ir.Value, target: ir.Value) -
     Raises:
         UnsupportedOperatorError: A node on the way has no rule, or none for this use of it.
     """
-    nodes = path(target, output)
-    gradients = {output: seed}
-    reaching = {target, *(o for node in nodes for o in node.outputs if carries(o))}
+    found = gradients(op, {output: seed}, [target])
+    return found[target] if target in found else op.zeros_like(target)
+
+
+def gradients(op: Ops, seeds: Mapping[ir.Value, ir.Value], targets: Sequence[ir.Value]) -> dict[ir.Value, ir.Value]:
+    """Append the gradients of the sum of all seed * output by some tensors, and return those that are not zero.
+
+    Only the nodes between targets and outputs are visited, in reverse. The gradients of a tensor that feeds several
+    nodes add up.
+
+    Args:
+        op: Appends the new nodes, to the graph that holds the outputs.
+        seeds: The gradient of each output, of the same shape.
+        targets: The tensors to differentiate by, of this graph or of those around it.
+
+    Raises:
+        UnsupportedOperatorError: As `backpropagate`.
+    """
+    nodes = between(op.graph, targets, seeds)
+    found = dict(seeds)
+    reaching = {*targets, *(o for node in nodes for o in node.outputs if carries(o))}
     for node in reversed(nodes):
-        received = [gradients.get(o) for o in node.outputs]
+        received = [found.get(o) for o in node.outputs]
         if not any(received):
             continue
-        if unsupported([node]):
-            raise no_rule(node)
-        for i, x in enumerate(node.inputs):
-            gradient = _gradient(op, node, received, i) if x in reaching else None
-            if x is not None and gradient is not None:
-                gradients[x] = op.Add(gradients[x], gradient) if x in gradients else gradient
-    return gradients[target] if target in gradients else op.zeros_like(target)
+        for x, gradient in _gradients(op, node, received, reaching):
+            found[x] = op.Add(found[x], gradient) if x in found else gradient
+    return {x: found[x] for x in targets if x in found}
+
+
+def _gradients(
+    op: Ops, node: ir.Node, received: list[ir.Value | None], reaching: Collection[ir.Value]
+) -> Iterator[tuple[ir.Value, ir.Value]]:
+    """Yield what the tensors in `reaching` that `node` reads receive through it."""
+    if (rule := BODY_RULES.get((node.domain, node.op_type))) is not None:
+        wanted = [v for v in dict.fromkeys(reads(node)) if v in reaching]
+        try:
+            yield from rule(BodyStep(op, node, received, wanted, gradients))
+        except (NotImplementedError, ValueError) as error:
+            raise no_rule(node, str(error)) from error
+        return
+    if unsupported([node]):
+        raise no_rule(node)
+    for i, x in enumerate(node.inputs):
+        if x is not None and x in reaching and (gradient := _gradient(op, node, received, i)) is not None:
+            yield x, gradient
 
 
 def _gradient(op: Ops, node: ir.Node, received: list[ir.Value | None], index: int) -> ir.Value | None:

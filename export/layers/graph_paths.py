@@ -35,8 +35,9 @@ def after(nodes: list[ir.Node]) -> dict[ir.Value, After]:
     for i in range(len(nodes) - 1, -1, -1):
         node = nodes[i]
         here = After(weighted=node.op_type in WEIGHTED)
-        if unsupported([node]):
-            here |= After(False, frozenset({operator_name(node)}), (i, str(node.name or node.outputs[0].name)))
+        for missing in unsupported([node]):
+            place = (i, str(missing.name or missing.outputs[0].name))
+            here |= After(False, frozenset({operator_name(missing)}), place)
         for output in node.outputs:
             if output in parts and carries(output):
                 here |= parts[output]

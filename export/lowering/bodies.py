@@ -8,8 +8,8 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
 from fusioncam.export.gradient import CARRY_NO_GRADIENT, RULES
+from fusioncam.export.gradient.paths import OF_PIXELS
 from fusioncam.export.gradient.rules import attention
-from fusioncam.export.gradient.walk import OF_PIXELS
 from fusioncam.export.lowering.table import LOWERINGS, main_outputs
 
 # Operators with a body that stay: one is done for each picture alone (`batch/dynamic.py`), one is refused as random,

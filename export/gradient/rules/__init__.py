@@ -1,4 +1,4 @@
-"""The gradient rules, a small one per ONNX operator, in the table `RULES`."""
+"""The gradient rules, a small one per ONNX operator, in `RULES`, and in `BODY_RULES` where it holds bodies."""
 
 from fusioncam.export.gradient.rules import (  # noqa: F401  (importing enters the rules into the table)
     activation,
@@ -7,6 +7,7 @@ from fusioncam.export.gradient.rules import (  # noqa: F401  (importing enters t
     convolution,
     einsum,
     elementwise,
+    flow,
     indexing,
     linear,
     normalization,
@@ -19,6 +20,6 @@ from fusioncam.export.gradient.rules import (  # noqa: F401  (importing enters t
     shape,
     sorting,
 )
-from fusioncam.export.gradient.rules.table import RULES
+from fusioncam.export.gradient.rules.table import BODY_RULES, RULES
 
-__all__ = ["RULES"]
+__all__ = ["BODY_RULES", "RULES"]

@@ -1,6 +1,6 @@
 """The table of gradient rules, and the step of the walk that a rule works with."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,8 @@ from fusioncam.export.gradient.tape import Dims, Ops, dims
 from fusioncam.kernels.arrays import Array
 
 Gradient = Callable[["Step"], ir.Value | None]
+BodyGradients = Callable[["BodyStep"], Iterable[tuple[ir.Value, ir.Value]]]
+Walk = Callable[[Ops, Mapping[ir.Value, ir.Value], Sequence[ir.Value]], dict[ir.Value, ir.Value]]
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,10 @@ class Rule:
 
 
 RULES: dict[tuple[str, str], Rule] = {}
+
+# Operators that hold bodies: the function yields pairs of a tensor that the node reads, there or in a body, and what
+# its gradient receives.
+BODY_RULES: dict[tuple[str, str], BodyGradients] = {}
 
 
 def rule(
@@ -125,6 +131,25 @@ class Step(NodeReader):
         value = self.node.outputs[i]
         value.name = value.name or f"{self.y.name}/output_{i}"
         return value
+
+
+@dataclass(frozen=True)
+class BodyStep(NodeReader):
+    """One step of the walk at a node that holds bodies.
+
+    Attributes:
+        op: Appends nodes.
+        node: The node to differentiate.
+        received: Gradient of each output, None where nothing reaches the logits from it.
+        wanted: The tensors to differentiate by: inputs of the node, and what its bodies read of the graphs around them.
+        walk: Appends gradients within a body; see `gradients` in `walk.py`.
+    """
+
+    op: Ops
+    node: ir.Node
+    received: Sequence[ir.Value | None]
+    wanted: Sequence[ir.Value]
+    walk: Walk
 
 
 def unbroadcast(op: Ops, gradient: ir.Value, wide: Dims, x: ir.Value) -> ir.Value:

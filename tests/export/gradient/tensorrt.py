@@ -44,7 +44,8 @@ BEYOND = {
     "BatchNormalization": "`training_mode` must be zero",
     "ScatterElements": "`reduction` is not supported",
 }
-DATA_ONLY = ("CumSum", "QuantizeLinear", "DequantizeLinear", "Resize")  # whose other inputs have types of their own
+# Operators whose other inputs have types of their own; of a Scan the builder takes integers, whatever the table says.
+DATA_ONLY = ("CumSum", "QuantizeLinear", "DequantizeLinear", "Resize", "Scan")
 MOST = 3840  # of TopK
 
 
@@ -113,6 +114,9 @@ RESTRICTIONS = {
     r"Antialiasing is not supported": lambda u: not u.attributes.get("antialias", 0),
     r"`sorted` must be 1": lambda u: u.attributes.get("sorted", 1) == 1,
     r"`K` input must be less than 3840": lambda u: u.is_constant("K") and u.value("K").max() < MOST,
+    r"Output tensors of the two conditional branches must have the same rank and must have different names": lambda u: {
+        o.name for o in u.attributes["then_branch"].output
+    }.isdisjoint(o.name for o in u.attributes["else_branch"].output),
     # Outputs of a Loop beyond those that are carried from turn to turn.
     r"Scan output length cannot be dynamic": lambda u: len(u.node.output) <= len(u.node.input) - 2,
     r"The shape of Loop carried dependencies must be the same across all loop iterations": lambda u: all(
