@@ -2,16 +2,18 @@
 
 Of a stride of 1 it is a Conv with the weights turned round, for which runtimes have faster kernels than for
 ConvTranspose; of a greater stride it is a ConvTranspose. Nodes turn the weights, and a session folds these nodes when
-it opens the graph: so the file holds weights once.
+it opens the graph: so the file holds weights once. By the weights, the gradient is a product with the windows.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
 
-from fusioncam.export.gradient.rules.table import Step, rule
+from fusioncam.export.gradient.rules.table import Step, product, rule
 from fusioncam.export.gradient.rules.windows import Window, window_of
+from fusioncam.export.gradient.tape import dims
 from fusioncam.kernels.arrays import Array
 
 # onnxruntime's fast Conv takes depthwise groups and groups of whole blocks of channels; others are faster transposed.
@@ -79,15 +81,69 @@ def _symmetric(weights: Array, axis: int) -> bool:
     return weights.shape[axis] == 1 or all(np.array_equal(w, np.flip(w, axis)) for w in (weights[:1], weights))
 
 
-@rule("Conv")
+def windows(s: Step, value: ir.Value, window: Window, counts: Sequence[int]) -> ir.Value:
+    """Return the elements in the windows, (N, C, taps of an axis, windows along it, taps of the next, ...).
+
+    Args:
+        s: The step.
+        value: What the windows are over, (N, C, *sizes).
+        window: The sliding window.
+        counts: The number of windows along each axis.
+    """
+    op, pads = s.op, [max(p, 0) for p in (*window.begin, *window.end)]
+    half = len(counts)
+    if any(pads):
+        value = op.Pad(value, op.ints([0, 0, *pads[:half], 0, 0, *pads[half:]]))
+    for axis in reversed(range(half)):  # so that the axes before stay where they are
+        starts = np.arange(counts[axis]) * window.strides[axis] + window.before[axis]
+        taps = np.arange(window.kernel[axis]) * window.dilations[axis]
+        value = op.Gather(value, op.constant(taps[:, None] + starts), axis=2 + axis)
+    return value
+
+
+def _by_weights(s: Step, wide: ir.Value, narrow: ir.Value, window: Window, group: int) -> ir.Value:
+    """Return the gradient by weights (channels of `narrow`, channels of `wide` / group, *kernel).
+
+    Args:
+        s: The step.
+        wide: What the windows are over, or its gradient.
+        narrow: What has a number for each window, or its gradient; of the shape of the node's input or output.
+        window: The sliding window.
+        group: The number of groups.
+    """
+    op, shape = s.op, s.static(s.input(1))
+    counts = s.static(s.y if s.node.op_type == "Conv" else s.input(0), 2)
+    axes = range(len(counts))
+    taken = windows(s, wide, window, counts)
+    taken = op.Transpose(taken, perm=[1, *(2 + 2 * a for a in axes), 0, *(3 + 2 * a for a in axes)])
+    taken = op.Reshape(taken, op.ints([group, product(shape[1:]), -1]))
+    given = op.reshape(narrow, (None, group, shape[0] // group, product(counts)))
+    given = op.Reshape(op.Transpose(given, perm=[1, 0, 3, 2]), op.ints([group, -1, shape[0] // group]))
+    return op.Reshape(op.Transpose(op.MatMul(taken, given), perm=[0, 2, 1]), op.ints(shape))
+
+
+def _by_bias(s: Step) -> ir.Value:
+    """Return the sum of the gradient over all axes but that of the channels."""
+    return s.op.ReduceSum(s.dy, s.op.ints([0, *range(2, len(dims(s.y)))]), keepdims=0)
+
+
+@rule("Conv", every_input=True)
 def _conv(s: Step) -> ir.Value:
-    kernel = s.static(s.input(1), 2)
-    return spread(s, s.dy, s.input(1), window_of(s, kernel, s.x, s.y), s.attribute("group", 1))
+    if s.index == 2:
+        return _by_bias(s)
+    window, group = window_of(s, s.static(s.input(1), 2), s.input(0), s.y), s.attribute("group", 1)
+    if s.index == 1:
+        return _by_weights(s, s.input(0), s.dy, window, group)
+    return spread(s, s.dy, s.input(1), window, group)
 
 
-@rule("ConvTranspose")
+@rule("ConvTranspose", every_input=True)
 def _conv_transpose(s: Step) -> ir.Value:
-    window, dy = window_of(s, s.static(s.input(1), 2), s.y, s.x), s.dy
+    if s.index == 2:
+        return _by_bias(s)
+    window, dy = window_of(s, s.static(s.input(1), 2), s.y, s.input(0)), s.dy
+    if s.index == 1:
+        return _by_weights(s, dy, s.input(0), window, s.attribute("group", 1))
     if window.overlooks:
         # The borders that `output_shape` added hold the bias alone.
         ends = [size - u for size, u in zip(s.static(s.y, 2), window.unseen, strict=True)]

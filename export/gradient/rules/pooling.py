@@ -1,13 +1,15 @@
 """Pools. TensorRT takes no `Indices` output of MaxPool, so the winner of each window is found again."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-from fusioncam.export.gradient.rules.convolution import spread
+from fusioncam.export.gradient.rules.convolution import spread, windows
 from fusioncam.export.gradient.rules.table import Step, product, rule
 from fusioncam.export.gradient.rules.windows import Window, responses, window_of
+from fusioncam.export.gradient.tape import numpy_type
 from fusioncam.kernels.arrays import Float64Array, Int64Array
 
 
@@ -119,3 +121,61 @@ def _global_max_pool(s: Step) -> ir.Value:
     first = op.Equal(winner, op.constant(np.arange(positions, dtype=np.int64).reshape(1, 1, positions)))
     dy = op.reshape(s.dy, (None, channels, 1))
     return op.reshape_as(op.Where(first, dy, s.like(0)), s.x)
+
+
+@rule("LpPool")
+def _lp_pool(s: Step) -> ir.Value:
+    kernel = list(s.attribute("kernel_shape"))
+    window = window_of(s, kernel, s.x, s.y)
+    channels = s.static(s.x, 1)[0]
+    ones = s.like(np.ones((channels, 1, *kernel)))
+    return _of_norm(s, lambda dy: spread(s, dy, ones, window, channels))
+
+
+@rule("GlobalLpPool")
+def _global_lp_pool(s: Step) -> ir.Value:
+    return _of_norm(s, lambda dy: dy)
+
+
+def _of_norm(s: Step, adjoint: Callable[[ir.Value], ir.Value]) -> ir.Value:
+    """Return the gradient of a norm of what is in a window: |x|^(p - 1) sign(x) y^(1 - p), 0 where all is 0.
+
+    Args:
+        s: The step.
+        adjoint: Returns the sum over the windows that an element is in.
+    """
+    op, p = s.op, int(s.attribute("p", 2))
+    if p == 1:
+        return op.Mul(adjoint(s.dy), op.Sign(s.x))
+    least = float(np.finfo(numpy_type(s.x)).max) ** (-1 / (p - 1))  # of which the power is finite
+    power = s.y if p == 2 else op.Pow(s.y, s.like(p - 1))
+    dx = adjoint(op.Where(op.Greater(s.y, s.like(least)), op.Div(s.dy, power), s.like(0)))
+    if p == 2:
+        return op.Mul(dx, s.x)
+    size = op.Pow(op.Abs(s.x), s.like(p - 1))
+    return op.Mul(dx, op.Mul(size, op.Sign(s.x)))
+
+
+@rule("MaxUnpool")
+def _max_unpool(s: Step) -> ir.Value:
+    kernel = s.attribute("kernel_shape")
+    if any(k > st for k, st in zip(kernel, s.attribute("strides", [1] * len(kernel)), strict=True)):
+        raise NotImplementedError("windows that overlap, of which one writes over another")
+    return s.op.Gather(s.op.Reshape(s.dy, s.op.ints([-1])), s.input(1), axis=0)
+
+
+@rule("Col2Im")
+def _col_to_image(s: Step) -> ir.Value:
+    """Return the columns of the gradient: what each element is summed to."""
+    image, kernel = s.array(1).tolist(), s.array(2).tolist()
+    n = len(kernel)
+    strides, dilations = (s.attribute(name, [1] * n) for name in ("strides", "dilations"))
+    pads = s.attribute("pads", [0] * 2 * n)
+    rest = [
+        i + a + b - (k - 1) * d - 1 for i, a, b, k, d in zip(image, pads[:n], pads[n:], kernel, dilations, strict=True)
+    ]
+    window = Window(*map(tuple, (kernel, strides, dilations, pads[:n], pads[n:])))
+    taken = windows(s, s.dy, window, [r // st + 1 for r, st in zip(rest, strides, strict=True)])
+    axes = range(n)
+    taken = s.op.Transpose(taken, perm=[0, 1, *(2 + 2 * a for a in axes), *(3 + 2 * a for a in axes)])
+    return s.op.reshape_as(taken, s.x)

@@ -26,6 +26,7 @@ def _resize(s: Step) -> ir.Value:
 
 
 def _crops(s: Step) -> bool:
+    """Return whether only a region is taken."""
     return bool(s.attribute("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize")
 
 

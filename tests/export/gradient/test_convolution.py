@@ -24,7 +24,52 @@ def transposed(pads=(0, 0, 0, 0), **options):
     return lambda x, w, b=None: cut(function(x, w, b, **options), [-p for p in pads])
 
 
+def computed(op, attributes, *shapes):
+    """A convolution whose weights are an input, too."""
+    given = ", ".join(f"float[{','.join(map(str, shape))}] {name}" for name, shape in zip("xwb", shapes, strict=False))
+    options = ", ".join(f"{k} = {v}" for k, v in attributes.items())
+    return f"agraph ({given}) => (float y) {{y = {op}{f'<{options}>' if options else ''}(x, w, b)}}"
+
+
+COMPUTED = {
+    "": ("Conv", {}, [X, (6, 4, 3, 2), (6,)], conv()),
+    "pointwise": ("Conv", {}, [X, (6, 4, 1, 1), (6,)], conv()),
+    "strides": (
+        *("Conv", {"strides": [2, 3], "pads": [0, 2, 1, 3], "dilations": [2, 1]}, [X, (6, 4, 3, 3), (6,)]),
+        conv((0, 2, 1, 3), stride=(2, 3), dilation=(2, 1)),
+    ),
+    "group": ("Conv", {"group": 2, "pads": [1, 1, 1, 1]}, [X, (6, 2, 3, 3), (6,)], conv((1, 1, 1, 1), groups=2)),
+    "depthwise": ("Conv", {"group": 4, "strides": [2, 2]}, [X, (8, 1, 3, 3), (8,)], conv(groups=4, stride=2)),
+    "same": ("Conv", {"auto_pad": '"SAME_LOWER"'}, [X, (6, 4, 3, 4), (6,)], conv((1, 2, 1, 1))),
+    "1d": ("Conv", {"strides": [2], "pads": [2, 1]}, [("N", 4, 9), (5, 4, 3), (5,)], conv((2, 1), stride=2)),
+    "3d": (
+        *("Conv", {"strides": [1, 2, 2], "group": 2}, [("N", 2, 4, 5, 6), (4, 1, 2, 3, 3), (4,)]),
+        conv((0,) * 6, stride=(1, 2, 2), groups=2),
+    ),
+    "transposed": (
+        *("ConvTranspose", {"strides": [2, 3], "pads": [0, 1, 2, 1], "group": 2}, [X, (4, 3, 3, 2), (6,)]),
+        transposed((0, 1, 2, 1), stride=(2, 3), groups=2),
+    ),
+    "transposed-dilations": (
+        *("ConvTranspose", {"dilations": [2, 3]}, [X, (4, 6, 3, 2), (6,)]),
+        transposed(dilation=(2, 3)),
+    ),
+    "transposed-1d": (
+        *("ConvTranspose", {"strides": [2], "output_padding": [1]}, [("N", 4, 9), (4, 3, 3), (3,)]),
+        transposed((0, 0), stride=2, output_padding=1),
+    ),
+    "transposed-beyond": (
+        # The border that output_shape adds holds the bias alone.
+        *("ConvTranspose", {"strides": [2, 3], "output_shape": [17, 25]}, [X, (4, 3, 2, 2), (3,)]),
+        lambda x, w, b: cut(fn.conv_transpose2d(x, w, stride=(2, 3)), (-1, 0, 0, 2)) + b[:, None, None],
+    ),
+}
 CASES = [
+    *(
+        (f"computed-{name}-by-{'xwb'[wrt]}", computed(op, attributes, *shapes), {}, None, function, {"wrt": wrt})
+        for name, (op, attributes, shapes, function) in COMPUTED.items()
+        for wrt in (0, 1, 2)
+    ),
     ("conv", "Conv", {}, [X, (6, 4, 3, 3), (6,)], conv()),
     ("kernel-shape", "Conv", {"kernel_shape": [3, 2]}, [X, (6, 4, 3, 2)], conv()),
     ("pointwise", "Conv", {}, [X, (6, 4, 1, 1)], conv()),
