@@ -5,6 +5,7 @@ from fusioncam.export.gradient.rules import (  # noqa: F401  (importing enters t
     attention,
     batch_normalization,
     convolution,
+    deformable,
     einsum,
     elementwise,
     flow,

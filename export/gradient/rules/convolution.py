@@ -122,7 +122,7 @@ def _by_weights(s: Step, wide: ir.Value, narrow: ir.Value, window: Window, group
     return op.Reshape(op.Transpose(op.MatMul(taken, given), perm=[0, 2, 1]), op.ints(shape))
 
 
-def _by_bias(s: Step) -> ir.Value:
+def by_bias(s: Step) -> ir.Value:
     """Return the sum of the gradient over all axes but that of the channels."""
     return s.op.ReduceSum(s.dy, s.op.ints([0, *range(2, len(dims(s.y)))]), keepdims=0)
 
@@ -130,7 +130,7 @@ def _by_bias(s: Step) -> ir.Value:
 @rule("Conv", every_input=True)
 def _conv(s: Step) -> ir.Value:
     if s.index == 2:
-        return _by_bias(s)
+        return by_bias(s)
     window, group = window_of(s, s.static(s.input(1), 2), s.input(0), s.y), s.attribute("group", 1)
     if s.index == 1:
         return _by_weights(s, s.input(0), s.dy, window, group)
@@ -140,7 +140,7 @@ def _conv(s: Step) -> ir.Value:
 @rule("ConvTranspose", every_input=True)
 def _conv_transpose(s: Step) -> ir.Value:
     if s.index == 2:
-        return _by_bias(s)
+        return by_bias(s)
     window, dy = window_of(s, s.static(s.input(1), 2), s.y, s.input(0)), s.dy
     if s.index == 1:
         return _by_weights(s, dy, s.input(0), window, s.attribute("group", 1))

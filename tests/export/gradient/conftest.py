@@ -18,7 +18,7 @@ KNOWN = (
 # What TensorRT does not take though a gradient needs it, by the operator that is differentiated. It has no ScatterND
 # that adds, and so no sum over computed places; onnxruntime gives such a node to another provider.
 ADDS = ("`reduction` is not supported", "ScatterND with reduction is not supported")
-UNTAKEN = {"GridSample": ADDS}
+UNTAKEN = dict.fromkeys(("GridSample", "DeformConv"), ADDS)
 
 
 def untaken(op):
