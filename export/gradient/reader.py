@@ -27,6 +27,10 @@ class NodeReader:
         assert value is not None
         return value
 
+    def given(self, i: int) -> ir.Value | None:
+        """Return input `i`, or None where it is not given."""
+        return self.node.inputs[i] if self.has(i) else None
+
     def constant(self, i: int) -> Array | None:
         """Return the value of input `i`, or None where that is absent or no constant."""
         tensor = ir.convenience.get_const_tensor(self.input(i)) if self.has(i) else None

@@ -60,7 +60,7 @@ class Ops:
 
         return emit
 
-    def many(self, op_type: str, *inputs: ir.Value, count: int, **attributes: Any) -> Sequence[ir.Value]:
+    def many(self, op_type: str, *inputs: ir.Value | None, count: int, **attributes: Any) -> Sequence[ir.Value]:
         """Return the `count` outputs of a new node."""
         name = self.name(op_type)
         outputs = [ir.Value(name=f"{name}_{i}") for i in range(count)]

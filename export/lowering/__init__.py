@@ -5,7 +5,7 @@ ONNX defines many operators by a body of other operators (`bodies`); others have
 
 import onnx_ir as ir
 
-from fusioncam.export.lowering import ml, quantised  # noqa: F401, which fill the table
+from fusioncam.export.lowering import ml, quantised, recurrent  # noqa: F401, which fill the table
 from fusioncam.export.lowering.bodies import mark_bodies
 from fusioncam.export.lowering.table import LOWERINGS, Call, apply, lowering
 

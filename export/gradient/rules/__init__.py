@@ -14,6 +14,7 @@ from fusioncam.export.gradient.rules import (  # noqa: F401  (importing enters t
     normalization,
     pooling,
     quantised,
+    recurrent,
     reduction,
     resize,
     sampling,
