@@ -5,11 +5,20 @@ ONNX defines many operators by a body of other operators (`bodies`); others have
 
 import onnx_ir as ir
 
-from fusioncam.export.lowering import ml, quantised, recurrent  # noqa: F401, which fill the table
+from fusioncam.export.lowering import (  # noqa: F401  (importing enters the lowerings into the table)
+    blocked,
+    contrib,
+    contrib_attention,
+    contrib_norms,
+    ml,
+    quantised,
+    recurrent,
+)
+from fusioncam.export.lowering.blocked import infer_channels, refuse_blocks, reordered
 from fusioncam.export.lowering.bodies import mark_bodies
 from fusioncam.export.lowering.table import LOWERINGS, Call, apply, lowering
 
-__all__ = ["LOWERINGS", "Call", "lower", "lowering"]
+__all__ = ["LOWERINGS", "Call", "lower", "lowering", "reordered"]
 
 
 def lower(model: ir.Model) -> list[str]:
@@ -21,7 +30,14 @@ def lower(model: ir.Model) -> list[str]:
     Args:
         model: A model at a current opset, without local functions. It is changed.
 
+    Raises:
+        ModelError: The model holds blocks of channels that cannot be undone.
+
     Returns:
         Names of the tensors of the main graph that are computed in another way now.
     """
-    return [*apply(model), *mark_bodies(model)]
+    infer_channels(model)
+    lowered = [*apply(model), *mark_bodies(model)]
+    if not lowered:
+        refuse_blocks(model)
+    return lowered

@@ -92,10 +92,10 @@ def _convolution(call: Call) -> ir.Value:
 
 @lowering("QLinearMatMul")
 def _product(call: Call) -> ir.Value | None:
-    left, right = call.constant(1), call.constant(4)
-    if left is None or right is None or left.size > 1 or right.ndim > 1:
+    left, right, rank = call.constant(1), call.constant(4), call.known_rank(3)
+    if left is None or right is None or rank is None or left.size > 1 or right.ndim > 1:
         return None  # of many scales, or of unknown ones
-    return quantised(call, call.op.MatMul(real(call, 0), real(call, 3, axis=call.rank(3) - 1)), 6)
+    return quantised(call, call.op.MatMul(real(call, 0), real(call, 3, axis=rank - 1)), 6)
 
 
 @lowering("QGemm", domain=CONTRIB)

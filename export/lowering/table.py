@@ -30,16 +30,15 @@ class Call(NodeReader):
         """Return the values of the node's attributes, by name, but for some."""
         return {k: a.value for k, a in self.node.attributes.items() if k not in names}
 
-    def rank(self, i: int) -> int:
-        """Return the number of axes of input `i`.
-
-        Raises:
-            NotImplementedError: The number is unknown.
-        """
+    def known_rank(self, i: int) -> int | None:
+        """Return the number of axes of input `i`, or None where it is unknown."""
         shape = self.input(i).shape
-        if shape is None:
-            raise NotImplementedError(f"the rank of its input {i} is unknown")
-        return len(shape)
+        return None if shape is None else len(shape)
+
+    def used(self, i: int) -> bool:
+        """Return whether something reads output `i`."""
+        outputs = self.node.outputs
+        return len(outputs) > i and (bool(outputs[i].uses()) or outputs[i].is_graph_output())
 
 
 def lowering(*op_types: str, domain: str = "") -> Callable[[Lowering], Lowering]:

@@ -12,7 +12,7 @@ from onnxscript import optimizer
 from fusioncam.errors import ModelError
 from fusioncam.export.gradient import ancestors
 from fusioncam.export.gradient.rules.elementwise import drops
-from fusioncam.export.lowering import lower
+from fusioncam.export.lowering import lower, reordered
 from fusioncam.export.reading.file import OPSET, read_model
 from fusioncam.export.reading.opset import convert, graphs_of
 from fusioncam.export.sessions import failing_as, quiet
@@ -101,7 +101,7 @@ def to_current_opset(model: ir.Model, proto: onnx.ModelProto) -> Conversion | No
         convert(model.graph, model.opset_imports[""], model.opset_imports[""])
     if not called and not rewritten and min(versions) >= OPSET:
         return None
-    names = {*called, *rewritten, *(o.name for o in model.graph.outputs)}
+    names = {*called, *rewritten, *(o.name for o in model.graph.outputs)} - reordered(model.graph)
     return Conversion(proto, {str(o.name): o for node in model.graph for o in node.outputs if o.name in names})
 
 
