@@ -89,7 +89,12 @@ def with_gradient(question: Question) -> onnx.ModelProto | None:
     graph.outputs.append(wanted)
     if wanted.producer() is None or not path(graph.inputs[0], wanted):
         return None
-    settle(loaded, [record(loaded, question)])
+    tensors = record(loaded, question)
+    if (
+        wanted in tensors
+    ):  # a masked score is infinite on purpose, which `export` takes for damage; the seed is zero there
+        tensors[wanted] = np.nan_to_num(tensors[wanted])
+    settle(loaded, [tensors])
     source, target = graph.inputs[0], graph.outputs[0]
     seed = ir.Value(name="seed", shape=target.shape, type=target.type)
     graph.inputs.append(seed)

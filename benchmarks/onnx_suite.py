@@ -29,7 +29,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime
-from differences import FLOATS, Reference, Slopes, engine_for, references, slopes
+from differences import FLOATS, Reference, Slopes, engine_for, masked, references, slopes
 from differentiators import DIFFERENTIATORS, Differentiator, Question, RefusedError
 from onnx.backend.test.case.test_case import TestCase
 from onnx_cases import cases, fixed, opened
@@ -118,7 +118,7 @@ class Measured:
     def __init__(self, question: Question) -> None:
         """Run the model; differences are taken when they are asked for."""
         self.question, self.kinks, self.differing = question, 0, [""][1:]
-        self._y = np.asarray(question.run(question.model, {})[question.output])
+        self._y = masked(question.run(question.model, {})[question.output])
         self._found: tuple[Reference, Slopes] | None = None
 
     @property
