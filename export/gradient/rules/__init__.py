@@ -20,6 +20,7 @@ from fusioncam.export.gradient.rules import (  # noqa: F401  (importing enters t
     sampling,
     scatter,
     shape,
+    signal,
     sorting,
 )
 from fusioncam.export.gradient.rules.table import BODY_RULES, RULES
