@@ -1,6 +1,11 @@
 import numpy as np
+import onnx
 import torch
+from onnx import numpy_helper
 from torch.nn.functional import scaled_dot_product_attention as attend
+
+from fusioncam.export import check as check_bundle
+from fusioncam.export import export_model
 
 Q, K, V = ("N", 4, 5, 3), ("N", 4, 6, 3), ("N", 4, 6, 2)
 FLAT = [("N", 5, 12), ("N", 6, 12), ("N", 6, 8)]
@@ -81,3 +86,26 @@ CASES = [
 
 def test_attention(case, check):
     check(*case)
+
+
+# Its first token answers alone, by attention to all others.
+TRANSFORMER = """agraph (float[N,3,16,16] x) => (float[N,5] y)
+    <int64[3] rows = {0, 8, 16}, float[8] ones = {1, 1, 1, 1, 1, 1, 1, 1}, int64 first = {0}>
+    {c = Conv <strides = [4, 4]> (x, patch) r = Reshape (c, rows) t = Transpose <perm = [0, 2, 1]> (r)
+    n = LayerNormalization (t, ones) qkv = MatMul (n, weight) q, k, v = Split <axis = 2, num_outputs = 3> (qkv)
+    a = Attention <q_num_heads = 2, kv_num_heads = 2> (q, k, v) s = Gather <axis = 1> (a, first) y = MatMul (s, head)}"""
+
+
+def test_transformer(harness, tmp_path):
+    """A transformer as torch writes it from opset 23 on gets a layer before its attention, which stays fused."""
+    model, rng = harness.parse(TRANSFORMER, opset=23), np.random.default_rng(0)
+    for name, shape in {"patch": (8, 3, 4, 4), "weight": (8, 24), "head": (8, 5)}.items():
+        model.graph.initializer.append(numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name))
+    onnx.save(model, tmp_path / "model.onnx")
+    manifest = export_model(tmp_path / "model.onnx", tmp_path / "m.fcam")
+    assert (manifest.layer.name, manifest.layer.grid, manifest.gradient) == ("qkv", (4, 4), True)
+    operators = [
+        n.op_type for n in onnx.load(tmp_path / "m.fcam" / "explain.onnx", load_external_data=False).graph.node
+    ]
+    assert operators.count("Attention") == 1
+    assert [f.what for f in check_bundle(tmp_path / "m.fcam") if not f.ok] == []
