@@ -93,7 +93,8 @@ TRANSFORMER = """agraph (float[N,3,16,16] x) => (float[N,5] y)
     <int64[3] rows = {0, 8, 16}, float[8] ones = {1, 1, 1, 1, 1, 1, 1, 1}, int64 first = {0}>
     {c = Conv <strides = [4, 4]> (x, patch) r = Reshape (c, rows) t = Transpose <perm = [0, 2, 1]> (r)
     n = LayerNormalization (t, ones) qkv = MatMul (n, weight) q, k, v = Split <axis = 2, num_outputs = 3> (qkv)
-    a = Attention <q_num_heads = 2, kv_num_heads = 2> (q, k, v) s = Gather <axis = 1> (a, first) y = MatMul (s, head)}"""
+    a = Attention <q_num_heads = 2, kv_num_heads = 2> (q, k, v) s = Gather <axis = 1> (a, first)
+    y = MatMul (s, head)}"""
 
 
 def test_transformer(harness, tmp_path):
