@@ -45,7 +45,7 @@ def canonicalize(
     """Load a model and bring it to the canonical form.
 
     Args:
-        source: The ONNX file; opset 7 or later, float32 or float16.
+        source: The ONNX file, of opset 7 or later; see `read_model`.
         size: (H, W) of the input, for a model that leaves them open.
         output: Which output is explained, where there are several.
         ending: How logits become probabilities (see `CHOICES`), whatever the graph holds. With `value` the output

@@ -23,6 +23,8 @@ from fusioncam.export.precision.drift import LOGIT_TOLERANCE, NO_DRIFT, Finding,
 from fusioncam.export.precision.score_graph import rounding_session
 from fusioncam.export.random_pictures import pictures
 from fusioncam.export.readers import reader_named
+from fusioncam.export.reading.file import read_model
+from fusioncam.export.reading.nodes import all_nodes
 from fusioncam.export.reading.shapes import IS_RANDOM, repeats
 from fusioncam.export.sessions import failing_as
 from fusioncam.export.single.verify import compare_variants, logits_of_single
@@ -118,7 +120,7 @@ def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Findi
     """
     images = pictures(manifest, 3)
     optimize = not any(node.op_type in ROUNDING for node in ir.load(bundle / EXPLAIN_GRAPH).graph)
-    stepped = not optimize and any(map(counts_whole, ir.load(source).graph.all_nodes()))
+    stepped = not optimize and any(map(counts_whole, all_nodes(read_model(source).graph.node)))
     expected = source_outputs(manifest, source, images, optimize, read_frozen(bundle))
     if manifest.form.scored:
         head = open_exact(bundle / HEAD_GRAPH, optimize) if manifest.has_head else None

@@ -63,8 +63,11 @@ def source_runner(
 
 
 def _open_source(manifest: Manifest, source: Path, optimize: bool) -> InferenceSession:
-    """Open the source; a map from labels to numbers is replaced by the tensor of the numbers."""
-    opened = open_exact(source, optimize)
+    """Open the source as it is, or as it was read: with tensors in place of maps, in types that can be run."""
+    try:
+        opened = open_exact(source, optimize)
+    except ModelError:
+        return open_exact(read_model(source).SerializeToString(), optimize)
     if all(o.type.startswith("tensor") for o in opened.get_outputs() if o.name == manifest.source.output):
         return opened
     return open_exact(read_model(source).SerializeToString(), optimize)

@@ -8,6 +8,7 @@ The formulas are those of https://github.com/microsoft/onnxruntime/blob/main/doc
 from collections.abc import Sequence
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from fusioncam.export.lowering.axes import channels_first, channels_last
@@ -22,7 +23,7 @@ SIGNED = (*WEIGHTED, "Add", "Sub", "Sum", "BatchNormalization", "InstanceNormali
 CLIPPED = (np.uint8, np.int8, np.uint16, np.int16)
 
 
-def counts_whole(node: ir.Node) -> bool:
+def counts_whole(node: ir.Node | onnx.NodeProto) -> bool:
     """Return whether a node computes in whole numbers what its lowering rounds from real ones."""
     return node.op_type.startswith("QLinear") or node.op_type in ("QGemm", "ConvInteger", "MatMulInteger")
 

@@ -1,7 +1,7 @@
 """The reader of model files: other files are named as what they are, and valid ones take one form."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +10,11 @@ from google.protobuf.message import DecodeError, EncodeError, Message
 from onnx import numpy_helper
 
 from fusioncam.errors import ModelError, first_line
-from fusioncam.export.sessions import open_session, quiet
+from fusioncam.export.reading.nodes import all_nodes
+from fusioncam.export.reading.ort_format import in_ort_format, read_ort
+from fusioncam.export.reading.rare_types import rare_types, to_float32
+from fusioncam.export.sessions import failing_as, open_session, quiet
 
-ORT_MAGIC = slice(4, 8), b"ORTM"  # the file identifier of onnxruntime's own format
-RARE_TYPES = {onnx.TensorProto.DOUBLE: "float64", onnx.TensorProto.BFLOAT16: "bfloat16"}
 WELL_KNOWN_IR, WELL_KNOWN_OPSET = 10, 21  # every onnxruntime that this project takes knows them
 ONNX_DOMAINS = ("", "ai.onnx")  # two names of one
 OLDEST_OPSET, OPSET = 7, 18  # the oldest that is read, and the one that older models are brought to
@@ -24,6 +25,9 @@ def read_model(path: Path, newer: bool = False) -> onnx.ModelProto:
 
     The default domain is written as "", whatever the file has. A tensor of numbers takes the place of each map from
     labels to numbers that a ZipMap makes; the labels go to the metadata, as `names`.
+
+    Models in float64 or bfloat16 that onnxruntime does not run on the CPU are read as float32, and a file in
+    onnxruntime's own format as the ONNX that it was made of.
 
     Args:
         path: The file.
@@ -53,8 +57,8 @@ def read_model(path: Path, newer: bool = False) -> onnx.ModelProto:
             f"{path} is of opset {versions[0]}, which the installed onnxruntime does not know yet; "
             f"upgrade it, or export the model at opset {OPSET}"
         )
-    _refuse_types(proto, path)
-    _check(proto, path)
+    written = _without_rare_types(proto, path)
+    _check(proto, written)
     _fill_sparse(proto.graph, path)
     tensors_for_maps(proto)
     return proto
@@ -66,10 +70,8 @@ def _parsed(path: Path) -> onnx.ModelProto:
             f"model file {path} {'is a folder' if path.is_dir() else 'does not exist'}; give an .onnx file"
         )
     try:
-        with path.open("rb") as file:
-            where, magic = ORT_MAGIC
-            if file.read(8)[where] == magic:
-                raise ModelError(f"{path} is in onnxruntime's own format (.ort); give the .onnx file it was made from")
+        if in_ort_format(path):
+            return read_ort(path)
         return onnx.load(path, format="protobuf")  # the text formats are nothing onnxruntime could be held against
     except DecodeError as error:
         raise ModelError(f"{path} is not an ONNX file, or it is truncated; export or copy it again") from error
@@ -89,15 +91,6 @@ def _texts_are_valid(message: Message) -> bool:
         if not valid:
             return False
     return True
-
-
-def all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
-    """Yield nodes, and those of the graphs within them."""
-    for node in nodes:
-        yield node
-        for attribute in node.attribute:
-            for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-                yield from all_nodes(graph.node)
 
 
 def _name_default_domain(proto: onnx.ModelProto) -> None:
@@ -137,7 +130,7 @@ def _taken(ir_version: int, opset: int) -> bool:
     return True
 
 
-def _check(proto: onnx.ModelProto, path: Path) -> None:
+def _check(proto: onnx.ModelProto, written: bytes | Path) -> None:
     """Refuse a model that is not valid, before a library that trusts it crashes on it.
 
     onnx's checker minds more than onnxruntime does, such as the order of the nodes: what that loads, is taken.
@@ -148,21 +141,39 @@ def _check(proto: onnx.ModelProto, path: Path) -> None:
     except (ValueError, EncodeError):
         return  # more than the 2 GB that protobuf holds
     except onnx.checker.ValidationError:
-        open_session(path, optimize=False)
+        open_session(written, optimize=False)
 
 
-def _refuse_types(proto: onnx.ModelProto, path: Path) -> None:
-    """Refuse weights of a type that onnxruntime does not compute in, unless it happens to do so for this model."""
-    constants = (a.t for node in all_nodes(proto.graph.node) for a in node.attribute if a.HasField("t"))
-    types = {t.data_type for t in (*proto.graph.initializer, *constants) if len(t.dims) > 1}
-    for kind in types & RARE_TYPES.keys():
-        try:
-            open_session(path, optimize=False)
-        except ModelError as error:
-            raise ModelError(
-                f"{path} is a {RARE_TYPES[kind]} model, which onnxruntime cannot run on the CPU; "
-                "export it in float32 or float16"
-            ) from error
+def _without_rare_types(proto: onnx.ModelProto, path: Path) -> bytes | Path:
+    """Bring a model in float64 or bfloat16 to float32, unless onnxruntime happens to run it as it is.
+
+    Returns:
+        What onnxruntime is to open: the file, or the model that was made of it.
+
+    Raises:
+        ModelError: It does not run in float32, either.
+    """
+    rare = rare_types(proto)
+    if not rare or _opens(path):
+        return path
+    with failing_as(lambda why: ModelError(f"{path} is damaged or truncated: {why}")):
+        to_float32(proto)
+        written: bytes = proto.SerializeToString()
+    if not _opens(written):
+        raise ModelError(
+            f"{path} is a {' and '.join(sorted(rare))} model, which onnxruntime cannot run on the CPU; "
+            "export it in float32 or float16"
+        )
+    return written
+
+
+def _opens(model: bytes | Path) -> bool:
+    """Tell whether onnxruntime takes a model."""
+    try:
+        open_session(model, optimize=False)
+    except ModelError:
+        return False
+    return True
 
 
 def _fill_sparse(graph: onnx.GraphProto, path: Path) -> None:

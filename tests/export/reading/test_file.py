@@ -256,30 +256,6 @@ def test_what_cannot_be_read_is_named(form, said, classifier, tmp_path):
     assert "onnxruntime_src" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("dtype", "name"), [(TensorProto.DOUBLE, "float64"), (TensorProto.BFLOAT16, "bfloat16")])
-def test_types_that_cannot_be_run_are_named(dtype, name, tiny):
-    with pytest.raises(ModelError, match=f"is a {name} model, which onnxruntime cannot run on the CPU; export it in"):
-        inspect_model(tiny(dtype=dtype))
-
-
-def test_the_format_of_onnxruntime_is_named(tmp_path):
-    (tmp_path / "m.ort").write_bytes(b"\x18\0\0\0ORTM" + bytes(64))
-    with pytest.raises(
-        ModelError, match=r"in onnxruntime's own format \(\.ort\); give the \.onnx file it was made from"
-    ):
-        inspect_model(tmp_path / "m.ort")
-
-
-def test_a_real_file_of_onnxruntimes_format(tiny, tmp_path):
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "m.ort")
-    onnxruntime.InferenceSession(tiny(), options, providers=["CPUExecutionProvider"])
-    with pytest.raises(ModelError, match=r"own format \(\.ort\)"):
-        inspect_model(tmp_path / "m.ort")
-
-
 @pytest.mark.parametrize("text", [b"GlobalAveragePool", b"features", b"logits", b"kernel_shape"])
 def test_a_name_that_is_no_text_is_damage(text, tmp_path):
     nodes = [
