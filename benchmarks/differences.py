@@ -254,6 +254,9 @@ def slopes(reference: Reference, inputs: Arrays, name: str, weights: Array, seed
             there[1].ravel()[i] -= h
             ahead, behind = (value(t) for t in there)
             sides.append(((ahead - here) / h, (here - behind) / h))
+        if not weights.all() and not np.any(sides):  # it may move nothing but outputs that are not finite
+            kinks += 1
+            continue
         (far, near), central = (abs(a - b) for a, b in sides), sum(sides[0]) / 2
         noise = (1e-4 if wide else 2e-2) * max(1.0, abs(central), float(np.abs(weights).max(initial=0)))
         if not np.isfinite(central) or (near > noise and near > far / 2) or abs(sum(sides[1]) / 2 - central) > noise:
