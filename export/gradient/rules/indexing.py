@@ -47,6 +47,8 @@ def unpick(s: Step, dy: ir.Value, shape: Dims, picks: Picks) -> ir.Value:
 @rule("Slice")
 def _slice(s: Step) -> ir.Value:
     shape = dims(s.x)
+    if any(s.has(i) and s.constant(i) is None for i in (1, 2, 4)):
+        return _slice_between(s)
     starts, ends = s.array(1).tolist(), s.array(2).tolist()
     axes = s.array(3).tolist() if s.has(3) else list(range(len(starts)))
     steps = s.array(4).tolist() if s.has(4) else [1] * len(starts)
@@ -58,6 +60,16 @@ def _slice(s: Step) -> ir.Value:
         elif start != 0 or end < 2**31 - 1 or step != 1:
             raise NotImplementedError("a slice of the batch")
     return unpick(s, s.dy, dims(s.y), picks)
+
+
+def _slice_between(s: Step) -> ir.Value:
+    """Return the gradient of a slice between computed bounds: the same slice of all numbers names the places."""
+    op, bounds = s.op, [s.input(i) if s.has(i) else None for i in range(1, len(s.node.inputs))]
+    numbers = op.Range(op.constant(np.int64(0)), op.Size(s.x), op.constant(np.int64(1)))
+    picked = op.Slice(op.Reshape(numbers, op.Shape(s.x)), *bounds)
+    flat = op.ints([-1])
+    zeros, places, dy = (op.Reshape(v, flat) for v in (op.zeros_like(s.x), picked, s.dy))
+    return op.Reshape(op.ScatterElements(zeros, places, dy, axis=0), op.Shape(s.x))
 
 
 def positions(start: int, end: int, step: int, size: int) -> Int64Array:

@@ -50,6 +50,14 @@ CASES = [
     ("slice-backwards", "Slice", {}, [X, [-2], [-5], [3], [-1]], lambda x, *_: x[..., 2:5].flip(-1)),
     ("slice-backwards-steps", "Slice", {}, [X, [4], [FIRST], [3], [-2]], lambda x, *_: x[..., :5:2].flip(-1)),
     ("slice-backwards-from-far", "Slice", {}, [X, [FIRST], [FIRST], [3], [-1]], lambda x, *_: x[..., :1]),
+    (
+        "slice-computed",
+        "agraph (float[N,5,6] x) => (float y) <int64[1] from = {-2}, int64[1] step = {-2}, int64[2] axes = {0, 2}>"
+        "{n = Shape<end = 1>(x) zero = Sub(n, n) s = Concat<axis = 0>(zero, from) end = Sub(from, n)"
+        "big = Mul(end, n) e = Concat<axis = 0>(n, big) one = Div(step, step) t = Concat<axis = 0>(one, step)"
+        "y = Slice(x, s, e, axes, t)}",
+        *({}, None, lambda x: x[:, :, [4, 2, 0][: len(x)]]),
+    ),
     ("slice-half", "Slice", {}, [X, [0], [LAST], [2], [2]], lambda x, *_: x[:, :, ::2], HALF),
     gather_row("gather-scalar", 1, 1),
     gather_row("gather-scalar-negative", -1, -1),
