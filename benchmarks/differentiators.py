@@ -89,12 +89,8 @@ def with_gradient(question: Question) -> onnx.ModelProto | None:
     graph.outputs.append(wanted)
     if wanted.producer() is None or not path(graph.inputs[0], wanted):
         return None
-    tensors = record(loaded, question)
-    if (
-        wanted in tensors
-    ):  # a masked score is infinite on purpose, which `export` takes for damage; the seed is zero there
-        tensors[wanted] = np.nan_to_num(tensors[wanted])
-    settle(loaded, [tensors])
+    while not settle(loaded, [_finite(record(loaded, question), graph.outputs[0])], ENGINES[question.engine]):
+        pass  # what a loop held is measured, too
     source, target = graph.inputs[0], graph.outputs[0]
     seed = ir.Value(name="seed", shape=target.shape, type=target.type)
     graph.inputs.append(seed)
@@ -103,6 +99,11 @@ def with_gradient(question: Question) -> onnx.ModelProto | None:
     gradient.name, gradient.shape, gradient.type = "dx", source.shape, source.type
     graph.outputs.append(gradient)
     return ir.to_proto(loaded)
+
+
+def _finite(tensors: dict[ir.Value, Array], output: ir.Value) -> dict[ir.Value, Array]:
+    """Return the tensors without infinities in the output: `export` takes them for damage, a masked score has them."""
+    return {v: np.nan_to_num(a) if v is output else a for v, a in tensors.items()}
 
 
 def record(model: ir.Model, question: Question) -> dict[ir.Value, Array]:
@@ -126,7 +127,7 @@ def record(model: ir.Model, question: Question) -> dict[ir.Value, Array]:
     arrays = {values[k]: np.asarray(v) for k, v in found.items() if isinstance(v, np.ndarray | np.generic)}
     for value, array in arrays.items():
         value.shape, value.dtype = ir.Shape(array.shape), ir.DataType.from_numpy(array.dtype)
-    return arrays
+    return arrays | {graph.inputs[0]: question.x}
 
 
 def by_onnx_ad(question: Question) -> Gradient | None:

@@ -125,7 +125,19 @@ def _choices(
 
 def _ends_by(body: ir.Graph, varying: Collection[ir.Value]) -> bool:
     """Return whether the condition of a loop's body is computed from what varies; one that is passed on is not."""
-    value: ir.Value | None = body.outputs[0]
-    while value is not None and (node := value.producer()) is not None and node.op_type == "Identity":
-        value = node.inputs[0]
+    value = passed_on(body.outputs[0])
     return value is not body.inputs[1] and value in varying
+
+
+def passed_on(value: ir.Value) -> ir.Value:
+    """Return the tensor of which a value is a copy."""
+    while (node := value.producer()) is not None and node.op_type == "Identity" and node.inputs[0] is not None:
+        value = node.inputs[0]
+    return value
+
+
+def release(node: ir.Node) -> None:
+    """Let the bodies of a node that is removed read nothing: they would count as readers."""
+    for within in [n for graph in bodies(node) for n in graph.all_nodes()]:
+        for i in range(len(within.inputs)):
+            within.replace_input_with(i, None)

@@ -33,13 +33,18 @@ class NodeReader:
 
     def constant(self, i: int) -> Array | None:
         """Return the value of input `i`, or None where that is absent or no constant."""
-        tensor = ir.convenience.get_const_tensor(self.input(i)) if self.has(i) else None
-        return None if tensor is None else tensor.numpy()
+        return constant_of(self.input(i)) if self.has(i) else None
 
     def attribute(self, name: str, default: Any = None) -> Any:
         """Return the value of an attribute, or `default` where the node has none of that name."""
         attribute = self.node.attributes.get(name)
         return default if attribute is None else attribute.value
+
+
+def constant_of(value: ir.Value | None) -> Array | None:
+    """Return the numbers of a constant, or None where a value is absent or none."""
+    tensor = None if value is None else ir.convenience.get_const_tensor(value)
+    return None if tensor is None else tensor.numpy()
 
 
 def number_for(axis: int, numbers: Array | None, axes: Iterable[int] | None, rank: int) -> Any:

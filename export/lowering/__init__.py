@@ -10,6 +10,7 @@ from fusioncam.export.lowering import (  # noqa: F401  (importing enters the low
     contrib,
     contrib_attention,
     contrib_norms,
+    flow,
     ml,
     quantised,
     recurrent,
@@ -18,7 +19,7 @@ from fusioncam.export.lowering.blocked import infer_channels, refuse_blocks, reo
 from fusioncam.export.lowering.bodies import mark_bodies
 from fusioncam.export.lowering.table import LOWERINGS, Call, apply, lowering
 
-__all__ = ["LOWERINGS", "Call", "lower", "lowering", "reordered"]
+__all__ = ["LOWERINGS", "Call", "lower", "lowering", "reordered", "straighten"]
 
 
 def lower(model: ir.Model) -> list[str]:
@@ -41,3 +42,15 @@ def lower(model: ir.Model) -> list[str]:
     if not lowered:
         refuse_blocks(model)
     return lowered
+
+
+def straighten(model: ir.Model) -> list[str]:
+    """Write out short loops, and follow sequences, as far as constants and shapes are known now.
+
+    Args:
+        model: A model as it is after its constants are folded. It is changed, and wants to be folded again.
+
+    Returns:
+        Names of the tensors of the main graph that are computed in another way now.
+    """
+    return [*apply(model, flow.SEQUENCE_OPERATORS), *flow.unroll(model)]

@@ -1,6 +1,6 @@
 """The table of lowerings, and the call that a lowering works with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,13 +56,20 @@ def lowering(*op_types: str, domain: str = "") -> Callable[[Lowering], Lowering]
     return enter
 
 
-def apply(model: ir.Model) -> list[str]:
-    """Lower the nodes that have a row in the table; returns names of the tensors of the main graph that are new."""
+def apply(model: ir.Model, only: Collection[str] | None = None) -> list[str]:
+    """Lower the nodes that have a row in the table; returns names of the tensors of the main graph that are new.
+
+    Args:
+        model: The model.
+        only: Types of the operators to lower; by default all.
+    """
     writers: dict[int, Ops] = {}
     names: list[str] = []
     computed = main_outputs(model)
     for node in [*model.graph.all_nodes()]:
         graph = node.graph
+        if only is not None and node.op_type not in only:
+            continue
         if (node.domain, node.op_type) not in LOWERINGS or not isinstance(graph, ir.Graph):
             continue
         op = writers.setdefault(id(graph), Ops(graph, f"lowered_{len(writers)}" if writers else "lowered"))

@@ -12,7 +12,7 @@ from onnxscript import optimizer
 from fusioncam.errors import ModelError
 from fusioncam.export.gradient import ancestors
 from fusioncam.export.gradient.rules.elementwise import drops
-from fusioncam.export.lowering import lower, reordered
+from fusioncam.export.lowering import lower, reordered, straighten
 from fusioncam.export.reading.file import OPSET, read_model
 from fusioncam.export.reading.opset import convert, graphs_of
 from fusioncam.export.sessions import failing_as, quiet
@@ -65,11 +65,29 @@ def converted(proto: onnx.ModelProto, path: Path) -> tuple[ir.Model, Conversion 
         conversion = to_current_opset(model, proto)
         passes.NameFixPass()(model)
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+        if passes.LiftSubgraphInitializersToMainGraphPass()(model).modified:
+            passes.NameFixPass()(model)
         fold(model)
+        conversion = _straightened(model, conversion, proto)
         if conversion is not None:  # folding takes copies away: an output may be another tensor now
             conversion.rewritten.update(zip(outputs, model.graph.outputs, strict=True))
         _refuse_bad_constants(model, path)
     return model, conversion
+
+
+def _straightened(model: ir.Model, conversion: Conversion | None, proto: onnx.ModelProto) -> Conversion | None:
+    """Write out what is known of loops and sequences, and return what was rewritten until now."""
+    names: list[str] = []
+    while found := straighten(model):
+        names += found
+        passes.NameFixPass()(model)
+        fold(model)
+    given = {name for node in proto.graph.node for name in node.output}.intersection(names)
+    if not given:
+        return conversion
+    conversion = conversion or Conversion(proto, {})
+    conversion.rewritten.update({str(o.name): o for node in model.graph for o in node.outputs if o.name in given})
+    return conversion
 
 
 def to_current_opset(model: ir.Model, proto: onnx.ModelProto) -> Conversion | None:

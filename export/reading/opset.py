@@ -239,6 +239,26 @@ def _dft_axis(node: ir.Node) -> None:
     _set_input(node, 2, _constant(node, node.attributes.pop("axis").as_int() if "axis" in node.attributes else 1))
 
 
+def _scan_rows(node: ir.Node) -> None:
+    """Write Scan 8, which runs for each row of the batch by itself, as a Scan over the rows of a newer Scan."""
+    if node.inputs[0] is not None:
+        _refuse(node, _LENGTHS)
+    body, given = node.attributes["body"].as_graph(), [*node.inputs[1:]]
+    attributes: dict[str, Any] = {"num_scan_inputs": node.attributes["num_scan_inputs"].as_int(), "body": body}
+    if "directions" in node.attributes:
+        attributes["scan_input_directions"] = node.attributes.pop("directions").as_ints()
+    name = node.name or node.outputs[0].name
+    rows = [ir.Value(name=f"{name}/row_{i}", type=v.type) for i, v in enumerate(body.inputs)]
+    inner = ir.node("Scan", rows, attributes=attributes, num_outputs=len(node.outputs), name=f"{name}/row", version=9)
+    for i, output in enumerate(inner.outputs):
+        output.name, output.type = f"{name}/of_row_{i}", body.outputs[i].type
+    for i, value in enumerate(given):
+        node.replace_input_with(i, value)
+    node.resize_inputs(len(given))
+    node.attributes["body"] = ir.AttrGraph("body", ir.Graph(rows, inner.outputs, nodes=[inner], name=f"{name}/rows"))
+    node.attributes["num_scan_inputs"] = ir.AttrInt64("num_scan_inputs", len(given))
+
+
 _LENGTHS = "takes sequence lengths, which newer opsets do not have; export the model again"
 _AXES = partial(_to_inputs, names=("axes",))
 _GRID_MODES = partial(_spell_out, name="mode", usual="bilinear", renamed={"bilinear": "linear", "bicubic": "cubic"})
@@ -259,7 +279,7 @@ RULES: dict[str, tuple[tuple[int, Rule], ...]] = {
     **{f"Reduce{kind}": ((18, _AXES),) for kind in _REDUCTIONS},
     "Resize": ((11, _asymmetric),),
     "RoiAlign": ((16, partial(_spell_out, name="coordinate_transformation_mode", usual="output_half_pixel")),),
-    "Scan": ((9, partial(_refuse, why=_LENGTHS)),),
+    "Scan": ((9, _scan_rows),),
     "Scatter": ((11, partial(_rename, op_type="ScatterElements")),),
     "Slice": ((10, partial(_to_inputs, names=("starts", "ends", "axes"))),),
     "Softmax": ((13, _along_last_axis),),

@@ -7,7 +7,9 @@ import onnx_ir as ir
 import onnxruntime
 
 from fusioncam.errors import ModelError
-from fusioncam.export.gradient import Ops
+from fusioncam.export.gradient import Ops, bodies
+from fusioncam.export.lowering import straighten
+from fusioncam.export.reading.bodies import Engine, by_onnxruntime, measure_bodies
 from fusioncam.export.reading.further_inputs import further_inputs
 from fusioncam.export.reading.load import fold
 from fusioncam.export.reading.windows import write_out_windows
@@ -118,7 +120,7 @@ def measure(model: ir.Model, batches: tuple[int, ...] = (2, 3)) -> list[Array]:
         ModelError: onnxruntime cannot run the model on these batches, or the output is not finite.
     """
     # Each batch has the pictures of the one before it, but in other places.
-    turned = ({n: np.roll(rows, i, axis=0) for n, rows in feeds_of(model, b).items()} for i, b in enumerate(batches))
+    turned = [{n: np.roll(rows, i, axis=0) for n, rows in feeds_of(model, b).items()} for i, b in enumerate(batches)]
     results = [run_all(model, feeds) for feeds in turned]
     first_output = model.graph.outputs[0]
     for value, first in results[0].items():
@@ -127,13 +129,15 @@ def measure(model: ir.Model, batches: tuple[int, ...] = (2, 3)) -> list[Array]:
     for output in model.graph.outputs:
         if output.producer() is not None and output not in results[0]:
             raise ModelError(f"output {output.name!r} is no tensor (a sequence or a map); cut the graph before it")
-    runs = [arrays(r) for r in results]
+    given = {v: str(v.name) for v in model.graph.inputs}
+    runs = [
+        arrays(r) | {v: f[name] for v, name in given.items() if name in f} for r, f in zip(results, turned, strict=True)
+    ]
     outputs = [r.get(first_output, np.zeros(0, np.float32)) for r in runs]
-    settle(model, runs)
-    return outputs
+    return outputs if settle(model, runs) else measure(model, batches)
 
 
-def settle(model: ir.Model, runs: Sequence[dict[ir.Value, Array]]) -> None:
+def settle(model: ir.Model, runs: Sequence[dict[ir.Value, Array]], engine: Engine = by_onnxruntime) -> bool:
     """Replace shape arithmetic by its results, and write out what shape inference gets wrong.
 
     A shape computation whose result does not depend on the batch becomes a constant, and so does the target of every
@@ -141,7 +145,11 @@ def settle(model: ir.Model, runs: Sequence[dict[ir.Value, Array]]) -> None:
 
     Args:
         model: The model; all shapes are known.
-        runs: Every tensor of one or two runs.
+        runs: Every tensor of one or two runs, also the inputs.
+        engine: Runs the bodies of branches and loops.
+
+    Returns:
+        Whether all shapes are known still: not where a branch or a loop was written out, whose tensors are new.
 
     Raises:
         ModelError: The output is not finite, or the windows of a pool or convolution cannot be written out.
@@ -151,8 +159,21 @@ def settle(model: ir.Model, runs: Sequence[dict[ir.Value, Array]]) -> None:
             "the model's output for a picture of noise is not finite; its weights are damaged, or too large"
         )
     _replace_shape_arithmetic(model, runs)
+    held = _holding(model)
     fold(model)
+    if straighten(model) or _holding(model) != held:
+        fold(model)
+        return False
     write_out_windows(model)
+    if held:
+        batches = tuple((*np.shape(r[model.graph.inputs[0]])[:1], 1)[0] for r in runs)
+        measure_bodies(model, runs, lambda first, last: _growing(first, last, batches), engine)
+    return True
+
+
+def _holding(model: ir.Model) -> list[ir.Node]:
+    """Return the nodes that hold branches or a loop's body."""
+    return [node for node in model.graph if any(bodies(node))]
 
 
 def _growing(first: Sequence[int], last: Sequence[int], batches: tuple[int, ...]) -> list[int | str]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from fusioncam.export.gradient.paths import between, bodies, carries
+from fusioncam.export.gradient.paths import between, carries, passed_on, release
+from fusioncam.export.gradient.reader import constant_of
 from fusioncam.export.gradient.rules.table import BODY_RULES, BodyStep
 from fusioncam.export.gradient.tape import Ops
 
@@ -83,6 +84,23 @@ def _layout(node: ir.Node, kind: str, count: int) -> Iterator[Sequence[int]]:
         yield list(node.attributes.get_ints(f"scan_{kind}_{name}", [0] * count))
 
 
+def number_of_turns(node: ir.Node) -> int | None:
+    """Return how many turns a Loop or Scan takes, or None where that is not known or it is something else."""
+    if node.domain or node.op_type not in ("Loop", "Scan") or (node.op_type == "Scan" and None in node.inputs):
+        return None
+    body = node.attributes["body"].as_graph()
+    if node.op_type == "Scan":
+        first = turns_of(node, body).read[0]
+        size = None if first.outer.shape is None else first.outer.shape[first.axis]
+        return size if isinstance(size, int) else None
+    most, condition = (constant_of(v) for v in node.inputs[:2])
+    last = passed_on(body.outputs[0])
+    endless = last is body.inputs[1] or bool(constant_of(last))
+    if most is None or not endless or (node.inputs[1] is not None and condition is None):
+        return None
+    return int(most.item()) if condition is None or condition.item() else 0
+
+
 def _copy(node: ir.Node, body: ir.Graph, name: str) -> ir.Graph:
     """Return a copy of a body for the gradient of its node, whose tensors have names of their own."""
     copy = body.clone(allow_outer_scope_values=True)
@@ -105,9 +123,7 @@ def _finish(body: ir.Graph, op: Ops, outputs: Iterable[ir.Value]) -> None:
         body.outputs.append(value if own else op.Identity(value))
     for node in reversed([*body]):
         if not any(o.uses() or o.is_graph_output() for o in node.outputs):
-            for within in (n for graph in bodies(node) for n in graph.all_nodes()):
-                for i in range(len(within.inputs)):
-                    within.replace_input_with(i, None)  # it would count as a reader
+            release(node)
             body.remove(node, safe=True)
 
 
@@ -141,6 +157,8 @@ def _turned(s: BodyStep) -> Pairs:
     body = _copy(s.node, forward, name)
     op = Ops(body, name, s.op)
     turns, inside = turns_of(s.node, forward), turns_of(s.node, body)
+    if number_of_turns(s.node) is None and s.node.op_type == "Loop" and any(s.received[len(turns.last) :]):
+        raise NotImplementedError("the picture decides how many rows it writes")
     active = _active(s, inside, body)
     for i in active:
         if inside.states[i].shape is None or inside.states[i].shape != inside.after[i].shape:

@@ -192,7 +192,7 @@ LOST = {
     "top_k_of_the_batch": lambda: ([("TopK", "c one", "x rest", {"axis": 0})], {"one": numbers(1)}),
     "cumulated_over_the_batch": lambda: ([("CumSum", "c zero", "x")], {"zero": np.array(0)}),
     "loop": lambda: (
-        [("Loop", "times _ c", "x", {"body": body()})], {"times": np.array(2)}),
+        [("Loop", "times _ c", "x", {"body": body()})], {"times": np.array(99)}),
     "lstm_over_the_batch": lambda: (
         [*TOKENS, ("LSTM", "t w r", "_ s", {"hidden_size": 3}), ("Slice", "s zero one one", "y"),
          reshaped("y", "wide", "x")],
