@@ -16,6 +16,7 @@ from fusioncam.export.gradient.rules import (  # noqa: F401  (importing enters t
     quantised,
     recurrent,
     reduction,
+    regions,
     resize,
     sampling,
     scatter,

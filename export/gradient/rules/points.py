@@ -7,6 +7,7 @@ zeros alike the weights are then those of any other point, and so are their slop
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import onnx_ir as ir
 
@@ -54,17 +55,35 @@ def evaluated(s: Step, polynomials: Sequence[Sequence[float]], at: ir.Value) -> 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The neighbours that points read along one axis, each (B, P, neighbours).
+    """The neighbours that points read along one axis.
 
     Attributes:
-        index: Their positions in the picture.
-        weight: Their weights, 0 for what counts as zero.
-        slope: The derivatives of the weights by the place of the point.
+        s: The step.
+        kernel: What a point reads.
+        index: The neighbours' positions in the picture, (B, P, neighbours).
+        rest: The points' distances from the neighbour before them, (B, P, 1).
+        seen: Whether a neighbour does not count as zero, (B, P, neighbours); None where all do not.
     """
 
+    s: Step
+    kernel: Kernel
     index: ir.Value
-    weight: ir.Value
-    slope: ir.Value
+    rest: ir.Value
+    seen: ir.Value | None
+
+    @cached_property
+    def weight(self) -> ir.Value:
+        """Return the neighbours' weights, (B, P, neighbours)."""
+        return self._seen(evaluated(self.s, self.kernel.weights, self.rest))
+
+    @cached_property
+    def slope(self) -> ir.Value:
+        """Return the derivatives of the weights by the places of the points, (B, P, neighbours)."""
+        return self._seen(evaluated(self.s, self.kernel.slopes, self.rest))
+
+    def _seen(self, value: ir.Value) -> ir.Value:
+        """Return a value, 0 for neighbours that count as zero."""
+        return value if self.seen is None else self.s.op.Where(self.seen, value, self.s.like(0))
 
 
 def neighbours(
@@ -87,11 +106,8 @@ def neighbours(
     if padding == "reflection":
         at = _reflected(s, at, *(0.0, size - 1.0) if corners else (-0.5, size - 0.5))
     within = op.Clip(at, s.like(0), s.like(size - 1))
-    weight, slope = evaluated(s, kernel.weights, rest), evaluated(s, kernel.slopes, rest)
-    if padding == "zeros":
-        seen = op.Equal(within, at)
-        weight, slope = op.Where(seen, weight, s.like(0)), op.Where(seen, slope, s.like(0))
-    return Neighbours(op.Cast(within, to=ir.DataType.INT64), weight, slope)
+    seen = op.Equal(within, at) if padding == "zeros" else None
+    return Neighbours(s, kernel, op.Cast(within, to=ir.DataType.INT64), rest, seen)
 
 
 def _reflected(s: Step, at: ir.Value, low: float, high: float) -> ir.Value:
@@ -128,7 +144,7 @@ class Points:
         """Return the number K of elements that a point reads."""
         return int(len(self.kernel.offsets) ** len(self.sizes))
 
-    @property
+    @cached_property
     def index(self) -> ir.Value:
         """Return the positions of the elements in the flattened picture, (B, P, K)."""
         strides = [product(self.sizes[axis + 1 :]) for axis in range(len(self.sizes))]
@@ -138,7 +154,7 @@ class Points:
         ]
         return self._joined("Add", parts)
 
-    @property
+    @cached_property
     def weight(self) -> ir.Value:
         """Return the weights of the elements, (B, P, K)."""
         return self._joined("Mul", [a.weight for a in self.axes])
@@ -185,23 +201,37 @@ class Points:
     def spread(self, dy: ir.Value, picture: ir.Value, channels: int) -> ir.Value:
         """Return the gradient by the pictures, in the shape of `picture`, of the points' values.
 
-        ScatterND adds whole rows, one for each element read; it knows no batch, so all pictures are one table.
-
         Args:
             dy: The gradient by the points' values, (B, P, channels).
             picture: The pictures, (B, channels, *sizes).
             channels: Their channels.
         """
-        op, elements = self.s.op, product(self.sizes)
+        op = self.s.op
         given = op.Mul(op.Unsqueeze(dy, op.ints([2])), op.Unsqueeze(self.weight, op.ints([3])))
-        first = op.Mul(_numbered(self.s, self.index), op.ints([elements]))
-        index = op.Reshape(op.Add(op.reshape(first, (None, 1, 1)), self.index), op.ints([-1, 1]))
-        table = op.Reshape(op.zeros_like(picture), op.ints([-1, channels]))
-        rows = op.ScatterND(table, index, op.Reshape(given, op.ints([-1, channels])), reduction="add")
-        return op.reshape_as(op.Transpose(op.reshape(rows, (None, elements, channels)), perm=[0, 2, 1]), picture)
+        first = op.Mul(numbered(self.s, self.index), op.ints([product(self.sizes)]))
+        return added(self.s, op.Add(op.reshape(first, (None, 1, 1)), self.index), given, picture, channels)
 
 
-def _numbered(s: Step, value: ir.Value) -> ir.Value:
+def added(s: Step, index: ir.Value, given: ir.Value, picture: ir.Value, channels: int) -> ir.Value:
+    """Return the sums of what is given to the elements of pictures, in the shape of `picture`.
+
+    ScatterND adds whole rows, one for each element; it knows no batch, so all pictures are one table.
+
+    Args:
+        s: The step.
+        index: Rows of the table, of any shape.
+        given: What is added to them, (*index, channels).
+        picture: The pictures, (B, channels, ...).
+        channels: Their channels, or those of a part of them.
+    """
+    op, elements = s.op, product(s.static(picture, 2))
+    table = op.Reshape(op.zeros_like(picture), op.ints([-1, channels]))
+    index, given = op.Reshape(index, op.ints([-1, 1])), op.Reshape(given, op.ints([-1, channels]))
+    rows = op.reshape(op.ScatterND(table, index, given, reduction="add"), (None, elements, channels))
+    return op.reshape_as(op.Transpose(rows, perm=[0, 2, 1]), picture)
+
+
+def numbered(s: Step, value: ir.Value) -> ir.Value:
     """Return 0, 1, 2, ... for the first axis of `value`."""
     scalar = s.op.constant(0, "int64"), s.op.constant(1, "int64")
     return s.op.Range(scalar[0], s.op.Squeeze(s.op.Shape(value, start=0, end=1)), scalar[1])

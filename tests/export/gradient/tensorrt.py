@@ -75,6 +75,10 @@ class Use:
     def ones(self, attribute):
         return set(self.attributes.get(attribute, ())) <= {1}
 
+    def same_pads(self):
+        pads = self.attributes.get("pads", [])
+        return pads[: len(pads) // 2] == pads[len(pads) // 2 :]
+
     def resizes_by_axes(self):
         return "axes" in self.attributes and self.inputs.get("sizes") is not None
 
@@ -96,6 +100,9 @@ RESTRICTIONS = {
     r"`axes` must be given if `starts` does not name every axis": lambda u: (
         u.inputs.get("axes") is not None or u.value("starts").size == u.rank()
     ),
+    r"Input must be 4D input": lambda u: u.rank() == 4,
+    r"`input` must have 1D or 2D spatial dimensions": lambda u: u.rank() in (3, 4),
+    r"`pads` for the beginning and end along each spatial axis must be the same": lambda u: u.same_pads(),
     r"2D or 3D pooling only": lambda u: u.rank() in (4, 5),
     r"`Indices` output tensor unsupported": lambda u: not any(u.node.output[1:]),
     r"`dilations` must be empty or all ones": lambda u: u.ones("dilations"),
