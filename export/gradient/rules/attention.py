@@ -40,13 +40,13 @@ def _attention(s: Step) -> ir.Value:
     if beyond_the_rule(s.node):
         raise NotImplementedError("a cache, a window, weights as an output, or two masks")
     op, parts = s.op, _Parts(s)
-    dy = op.once((s.dy, "rows"), lambda: parts.rows(s.dy, s.y, QUERIES))
+    dy = op.once((s.y, s.dy, "rows"), lambda: parts.rows(s.dy, s.y, QUERIES))
     if s.index == VALUES:
         return parts.joined(op.MatMul(parts.turned(parts.weights), dy), VALUES)
-    by_scores = op.once((s.dy, "scores"), lambda: parts.by_scores(dy))
+    by_scores = op.once((s.y, s.dy, "scores"), lambda: parts.by_scores(dy))
     if s.index == MASK:
         return unbroadcast(op, parts.apart(by_scores), parts.shape, s.x)
-    by_products = op.once((s.dy, "products"), lambda: parts.by_products(by_scores))
+    by_products = op.once((s.y, s.dy, "products"), lambda: parts.by_products(by_scores))
     if s.index == QUERIES:
         return parts.joined(parts.scaled(op.MatMul(by_products, parts.input(KEYS))), QUERIES)
     return parts.joined(op.MatMul(parts.turned(by_products), parts.queries), KEYS)

@@ -22,6 +22,9 @@ NUMBERS = (
     .replace("y =", "w = Where (b, m, low) y =")
     .replace(", b)}", ", w)}")
 )
+# One gradient goes to both.
+SUM = """agraph (float[N,4,5,3] q, float[N,4,6,3] k, float[N,4,6,2] v) => (float y)
+    {a = Attention (q, k, v) b = Attention <scale = 2.0> (q, k, v) y = Add (a, b)}"""
 
 
 def heads(n):
@@ -36,6 +39,10 @@ def flat(n, shared=None, **options):
         return attend(*parts, enable_gqa=shared is not None, **options).transpose(1, 2).flatten(2)
 
     return function
+
+
+def two(q, k, v):
+    return attend(q, k, v) + attend(q, k, v, scale=2.0)
 
 
 def capped(q, k, v):
@@ -79,6 +86,7 @@ CASES = [
     *case("attention-mask-heads", {}, [Q, K, V, ("N", 1, 5, 6)], attend, 3),
     *case("attention-mask-grouped", {}, [*GROUPED, ("N", 4, 5, 6)], lambda *x: attend(*x, enable_gqa=True), 1, 3),
     *case("attention-half", {}, [Q, K, V], attend, dtype=np.float16),
+    *((f"attention-sum-{i}", SUM, {}, None, two, {"opset": 23, "wrt": i}) for i in range(3)),
     *((f"attention-boolean-{'qkv'[i]}", BOOLEAN, {}, None, seen, {"opset": 23, "wrt": i}) for i in (0, 1, 2)),
     *((f"attention-numbers-{'qkvm'[i]}", NUMBERS, {}, None, biased, {"opset": 23, "wrt": i}) for i in range(4)),
 ]
