@@ -9,6 +9,7 @@ from fusioncam.export.gradient.paths import (
     bodies,
     carries,
     decides_for_batch,
+    is_chosen,
     path,
     reads,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "carries",
     "decides_for_batch",
     "dims",
+    "is_chosen",
     "operator_name",
     "path",
     "reads",

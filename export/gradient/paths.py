@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable, Iterator
 
 import onnx_ir as ir
 
+from fusioncam.export.gradient.loops import LOOPS, turns_of
+
 # Conditions, indices and shapes. Integers of 8 bits are not among them: those are quantised numbers.
 CARRY_NO_GRADIENT = {
     *(ir.DataType.BOOL, ir.DataType.STRING),
@@ -109,31 +111,40 @@ def _choices(
 ) -> Iterator[str]:
     """Yield the names of the nodes of a graph whose condition or number of turns varies."""
     for node in graph:
-        if wanted is not None and node not in wanted:
-            continue
-        if varying.isdisjoint(reads(node)):
+        if varying.isdisjoint(reads(node)) or (wanted is not None and node not in wanted):
             continue
         varying.update(node.outputs)
-        asked = {"If": node.inputs[:1], "Loop": node.inputs[:2]}.get(node.op_type, ())
+        if is_chosen(node, varying):
+            yield str(node.name or node.outputs[0].name)
         for body in bodies(node):
-            within = varying | set(body.inputs)  # a state may come from the picture in any turn
-            yield from ([str(node.name or node.outputs[0].name)] if not varying.isdisjoint(asked) else [])
-            yield from _choices(body, within)
-            if node.op_type == "Loop" and _ends_by(body, within):
-                yield str(node.name or node.outputs[0].name)
+            yield from _choices(body, _varying_within(node, body, varying))
 
 
-def _ends_by(body: ir.Graph, varying: Collection[ir.Value]) -> bool:
-    """Return whether the condition of a loop's body is computed from what varies; one that is passed on is not."""
-    value = passed_on(body.outputs[0])
-    return value is not body.inputs[1] and value in varying
+def is_chosen(node: ir.Node, varying: set[ir.Value]) -> bool:
+    """Return whether the branch that an If takes, or the number of turns of a Loop, depends on what varies."""
+    asked = {"If": node.inputs[:1], "Loop": node.inputs[:2]}.get(node.op_type, ())
+    if not varying.isdisjoint(asked):
+        return True
+    return node.op_type == "Loop" and any(b.outputs[0] in _varying_within(node, b, varying) for b in bodies(node))
 
 
-def passed_on(value: ir.Value) -> ir.Value:
-    """Return the tensor of which a value is a copy."""
-    while (node := value.producer()) is not None and node.op_type == "Identity" and node.inputs[0] is not None:
-        value = node.inputs[0]
-    return value
+def _varying_within(node: ir.Node, body: ir.Graph, varying: set[ir.Value]) -> set[ir.Value]:
+    """Return what varies in a body: what is computed from what varies, in this turn or in one before."""
+    within, before = set(varying), -1
+    turns = turns_of(node, body) if node.op_type in LOOPS else None
+    if turns is not None:
+        within.update(r.inner for r in turns.read if r.outer in varying)
+    elif node.op_type != "If":
+        within.update(body.inputs)
+    while before != len(within):
+        before = len(within)
+        for inner in body:
+            if not within.isdisjoint(reads(inner)):
+                within.update(inner.outputs)
+        if turns is not None:
+            whole = zip(turns.first, turns.after, turns.states, strict=True)
+            within.update(state for first, after, state in whole if first in within or after in within)
+    return within
 
 
 def release(node: ir.Node) -> None:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from fusioncam.export.gradient.loops import number_of_turns, turns_of
 from fusioncam.export.gradient.paths import release
 from fusioncam.export.gradient.reader import constant_of
-from fusioncam.export.gradient.rules.flow import number_of_turns, turns_of
 from fusioncam.export.gradient.tape import Ops
 from fusioncam.export.lowering.table import Call, lowering, main_outputs, replace
 

@@ -7,9 +7,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from fusioncam.export.gradient import bodies
+from fusioncam.export.gradient import Ops, bodies, is_chosen, reads
+from fusioncam.export.gradient.loops import number_of_turns, turns_of
 from fusioncam.export.gradient.reader import constant_of
-from fusioncam.export.gradient.rules.flow import turns_of
 from fusioncam.export.sessions import open_session, run_session
 from fusioncam.kernels.arrays import Array
 
@@ -26,8 +26,8 @@ def by_onnxruntime(model: onnx.ModelProto) -> Run:
     return lambda feeds: dict(zip(names, run_session(session, names, feeds), strict=True))
 
 
-def measure_bodies(model: ir.Model, runs: Sequence[Known], growing: Growing, engine: Engine = by_onnxruntime) -> None:
-    """Set shape and type of the tensors within branches and loops.
+def measure_bodies(model: ir.Model, runs: Sequence[Known], growing: Growing, engine: Engine = by_onnxruntime) -> bool:
+    """Set shape and type of the tensors within branches and loops, and the number of turns that a loop always takes.
 
     What has another shape in another turn, or lies in a branch that does not run, is left unknown.
 
@@ -36,24 +36,54 @@ def measure_bodies(model: ir.Model, runs: Sequence[Known], growing: Growing, eng
         runs: The tensors of the main graph, for one or two batches.
         growing: Returns the dimensions of a tensor by its shapes for the first and the last batch.
         engine: Runs a body.
+
+    Returns:
+        Whether a loop got a number of turns, which may be written out now.
     """
-    _measure(model, model.graph, [[known] for known in runs], growing, engine)
+    counts = _measure(model, model.graph, [[known] for known in runs], growing, engine)
+    varying = set(model.graph.inputs)
+    for node in model.graph:
+        if not varying.isdisjoint(reads(node)):
+            varying.update(node.outputs)
+    fixed = [n for n in counts if n.op_type == "Loop" and number_of_turns(n) is None and not is_chosen(n, varying)]
+    op = Ops(model.graph, "counted")
+    for node in fixed:
+        _set_turns(node, op.constant(counts[node], np.int64))
+    return bool(fixed)
+
+
+def _set_turns(node: ir.Node, number: ir.Value) -> None:
+    """Let a Loop end by a number of turns alone."""
+    body = node.attributes["body"].as_graph()
+    node.replace_input_with(0, number)
+    node.replace_input_with(1, None)
+    old, goes_on = body.outputs[0], ir.node("Identity", [body.inputs[1]])
+    body.append(goes_on)
+    goes_on.outputs[0].name, goes_on.outputs[0].type = f"{old.name}/always", old.type
+    body.outputs[0] = goes_on.outputs[0]
 
 
 def _measure(
     model: ir.Model, graph: ir.Graph, runs: Sequence[Sequence[Known]], growing: Growing, engine: Engine
-) -> None:
+) -> dict[ir.Node, int]:
+    """Return the number of turns of the loops of a graph that take the same in all runs, one at least."""
+    counts = {}
     for node in graph:
         for body in bodies(node):
             run = _Body(model, body, engine)
-            turns = [[turn for known in of_batch for turn in _turns(node, run, known)] for of_batch in runs]
+            turns = [[_turns(node, run, known) for known in of_batch] for of_batch in runs]
+            numbers = {len(each) for of_batch in turns for each in of_batch}
+            if len(numbers) == 1 and numbers != {0}:
+                counts[node] = numbers.pop()
+            flat = [[turn for each in of_batch for turn in each] for of_batch in turns]
             for value in (*body.inputs, *(o for inner in body for o in inner.outputs)):
-                seen = [{(t[value].shape, t[value].dtype) for t in of_batch if value in t} for of_batch in turns]
+                seen = [{(t[value].shape, t[value].dtype) for t in of_batch if value in t} for of_batch in flat]
                 value.shape = None
                 if all(len(kinds) == 1 for kinds in seen):
                     (first, dtype), (last, _) = (next(iter(kinds)) for kinds in (seen[0], seen[-1]))
                     value.shape, value.dtype = ir.Shape(growing(first, last)), ir.DataType.from_numpy(dtype)
-            _measure(model, body, turns, growing, engine)
+            _measure(model, body, flat, growing, engine)
+    return counts
 
 
 class _Body:

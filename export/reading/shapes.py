@@ -149,7 +149,7 @@ def settle(model: ir.Model, runs: Sequence[dict[ir.Value, Array]], engine: Engin
         engine: Runs the bodies of branches and loops.
 
     Returns:
-        Whether all shapes are known still: not where a branch or a loop was written out, whose tensors are new.
+        Whether all shapes are known still: not where a branch or a loop was written out, or will be.
 
     Raises:
         ModelError: The output is not finite, or the windows of a pool or convolution cannot be written out.
@@ -167,7 +167,7 @@ def settle(model: ir.Model, runs: Sequence[dict[ir.Value, Array]], engine: Engin
     write_out_windows(model)
     if held:
         batches = tuple((*np.shape(r[model.graph.inputs[0]])[:1], 1)[0] for r in runs)
-        measure_bodies(model, runs, lambda first, last: _growing(first, last, batches), engine)
+        return not measure_bodies(model, runs, lambda first, last: _growing(first, last, batches), engine)
     return True
 
 

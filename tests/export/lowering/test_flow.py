@@ -27,6 +27,15 @@ CASES = {
     "turns-by-the-batch": (
         f"s = Shape(x) m = Gather(s, zero) y = Loop(m, , x) <{LOOP} {{{STEP}}}>", "Shape Gather Loop"),
     "many-turns": (f"y = Loop(many, , x) <{LOOP} {{{STEP}}}>", "Loop"),
+    "while-below-a-number": (
+        "y, n = Loop(, yes, x, one) <body = b (int64 i, bool on, float[N,4,5] a, int64 k) => (bool go, float[N,4,5] c,"
+        "int64 m) {c = Mul(a, w) m = Add(k, one) go = Less(m, three)}>", "Mul Mul"),
+    "while-below-a-size": (
+        "s = Shape(x) e = Gather(s, one) y = Loop(, yes, x) <body = b (int64 i, bool on, float[N,4,5] a) =>"
+        "(bool go, float[N,4,5] c) {c = Mul(a, w) m = Add(i, one) go = Less(m, e)}>", "Mul Mul Mul Mul"),
+    "while-the-picture-says": (
+        "y = Loop(, yes, x) <body = b (int64 i, bool on, float[N,4,5] a) => (bool go, float[N,4,5] c)"
+        "{c = Mul(a, half) m = ReduceMax<keepdims = 0>(c) go = Greater(m, half)}>", "Loop"),
     "scan": (
         "f = Gather<axis = 1>(x, one) l, y = Scan<num_scan_inputs = 1, scan_input_axes = [-2], scan_output_axes = [-1],"
         f"scan_output_directions = [1], {SCAN}>(f, x)",
@@ -61,7 +70,7 @@ CASES = {
 }  # fmt: skip
 CONSTANTS = (
     "<float[5] w = {1, -2, 0.5, 0.3, 0.7}, int64 zero = {0}, int64 one = {1}, int64 three = {3}, int64 last = {-1},"
-    "int64 many = {40}, bool yes = {1}, bool no = {0}, int64[2] sizes = {1, 3}>"
+    "int64 many = {40}, bool yes = {1}, float half = {0.5}, int64[2] sizes = {1, 3}>"
 )
 
 
