@@ -78,7 +78,8 @@ def between(graph: Iterable[ir.Node], sources: Collection[ir.Value], targets: Co
     carrying, after_source = set(sources), []
     pixels = {source for source in sources if source.is_graph_input()}
     for node in graph:
-        if node.op_type in OF_PIXELS and not pixels.isdisjoint(node.inputs):
+        # The bits of a real number may become one again.
+        if node.op_type == "BitCast" or (node.op_type in OF_PIXELS and not pixels.isdisjoint(node.inputs)):
             pixels.update(node.outputs)
         outputs = [o for o in node.outputs if carries(o) or o in pixels]
         if outputs and not carrying.isdisjoint(reads(node)):

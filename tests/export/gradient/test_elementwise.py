@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from fusioncam.errors import UnsupportedOperatorError
+
 X = ("N", 3, 5, 4)
 CONDITION = np.random.default_rng(0).random((3, 1, 4)) < 0.5
 EXPONENTS = np.array([0.0, 1.0, 2.0, 3.0])
@@ -129,3 +131,10 @@ def test_gradient(case, check):
 )
 def test_dropout_in_training_is_refused(body, refused):
     assert "operator Dropout (node 'y') has no gradient rule: training_mode is true" in refused(f"agraph ({body}")
+
+
+def test_numbers_by_their_bits_are_refused(harness):
+    text = "agraph (float[N,4] x) => (float y) <int32 one = {1}>"
+    body = "{b = BitCast<to = 6>(x) n = Sub(b, one) f = BitCast<to = 1>(n) y = Mul(f, x)}"
+    with pytest.raises(UnsupportedOperatorError, match="operator BitCast"):
+        harness.differentiate(harness.parse(text + body, 26), "x")
