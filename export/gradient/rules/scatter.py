@@ -40,16 +40,29 @@ class Picked:
             positions: The positions along z; negative ones count from the end.
             distinct: Whether no element is picked twice.
         """
-        op, dy, lengths = s.op, s.dy, dict(zip(self.y, dims(s.y), strict=True))
+        lengths = dict(zip(self.y, dims(s.y), strict=True))
         size = self.shape[self.x.index("z")]
-        each = product([lengths[c] or 1 for c in self.at])
-        if not distinct and size is not None and size * each <= MOST:
-            near = op.Mod(positions, op.like(size, positions))
-            hot = op.OneHot(near, op.ints([size]), s.like([0, 1]), axis=-1)
-            total = op.Einsum(dy, hot, equation=f"{self.y},{self.at}z->{self.x}")
-            # GatherElements may leave the ends of other axes out.
-            short = [(d or 0) - (lengths[c] or 0) if c != "z" else 0 for c, d in zip(self.x, self.shape, strict=True)]
-            return op.Pad(total, op.ints([0] * len(short) + short)) if any(short) else total
+        places = product([lengths[c] or 1 for c in self.at])
+        if not distinct and size is not None and size * places <= MOST:
+            missing = [(lengths[c], d) for c, d in zip(self.x, self.shape, strict=True) if c != "z" and lengths[c] != d]
+            if all(a is not None and b is not None for a, b in missing):
+                return self._by_product(s, positions, size, lengths)
+        return self._by_scatter(s, positions, lengths, None if distinct else "add")
+
+    def _by_product(self, s: Step, positions: ir.Value, size: int, lengths: dict[str, int | None]) -> ir.Value:
+        op = s.op
+        if positions.dtype != ir.DataType.INT64:  # onnxruntime has no OneHot for others
+            positions = op.Cast(positions, to=ir.DataType.INT64)
+        hot = op.OneHot(op.Mod(positions, op.constant(np.int64(size))), op.ints([size]), s.like([0, 1]), axis=-1)
+        total = op.Einsum(s.dy, hot, equation=f"{self.y},{self.at}z->{self.x}")
+        # GatherElements may leave the ends of other axes out.
+        ends = [0 if c == "z" else (d or 0) - (lengths[c] or 0) for c, d in zip(self.x, self.shape, strict=True)]
+        return op.Pad(total, op.ints([0] * len(ends) + ends)) if any(ends) else total
+
+    def _by_scatter(
+        self, s: Step, positions: ir.Value, lengths: dict[str, int | None], reduction: str | None
+    ) -> ir.Value:
+        op, dy = s.op, s.dy
         joined = [lengths[c] for c in self.y if c not in self.x]
         count = None if None in joined else product([d for d in joined if d is not None])
         shape = tuple(count if c == "z" else lengths[c] for c in self.x)
@@ -59,8 +72,7 @@ class Picked:
             kept = tuple(d if c == "z" or c in self.at else 1 for c, d in zip(self.x, shape, strict=True))
             positions = op.Expand(op.reshape(positions, kept), op.Shape(dy))
         zeros = op.zeros_like(s.x) if self.shape == dims(s.x) else op.reshape(op.zeros_like(s.x), self.shape)
-        add = None if distinct else "add"
-        return op.ScatterElements(zeros, positions, dy, axis=self.x.index("z"), reduction=add)
+        return op.ScatterElements(zeros, positions, dy, axis=self.x.index("z"), reduction=reduction)
 
 
 def fixed(lengths: Dims) -> list[int]:

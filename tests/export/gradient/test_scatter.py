@@ -102,6 +102,11 @@ CASES = [
         *(text("y = GatherElements<axis = 2>(x, i)"), {}, None, lambda x, u, p: x.gather(2, at(p))),
     ),
     (
+        "gather-elements-int32",
+        text("j = Cast<to = 6>(i) y = GatherElements<axis = 2>(x, j)"),
+        *({}, None, lambda x, u, p: x.gather(2, at(p))),
+    ),
+    (
         "gather-elements-fewer",
         text("y = GatherElements<axis = 2>(x, i)", new="N,2,4"),
         *({}, None, lambda x, u, p: x.gather(2, at(p))),
