@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from fusioncam.errors import ModelError, UsageError
-from fusioncam.export.batch.dynamic import NOT_BY_IMAGE, quantise_by_image
+from fusioncam.export.batch.dynamic import NOT_BY_IMAGE
 from fusioncam.export.bundle import Lender, explain_graph, whole_folder, write_frozen, write_graphs
 from fusioncam.export.canonical import canonicalize
 from fusioncam.export.checking.check import compare_logits, drift_of
@@ -125,7 +125,6 @@ def make_draft(source: Path, options: ExportOptions) -> Draft:
     _refuse_unfit(canonical, one_by_one, options, free)
     surveyed = survey(canonical, gradient)
     layer = surveyed.choose_live(lambda c: why_dead(canonical, c, gradient), options["layer"])
-    dynamic = quantise_by_image(model)
     labels = _labels(canonical, folder, options["labels"])
     asked = options["preprocessing"] or {}
     prep = read_preprocessing(model.metadata_props, folder, canonical.size, asked, kind, canonical.taken.channels)
@@ -161,7 +160,7 @@ def make_draft(source: Path, options: ExportOptions) -> Draft:
         inputs=canonical.further,
         files=dict.fromkeys((*graphs, WEIGHTS, *[FROZEN_INPUTS] * bool(canonical.frozen)), ""),
     )
-    return Draft(manifest, graphs, model, dynamic, canonical.frozen)
+    return Draft(manifest, graphs, model, canonical.dynamic, canonical.frozen)
 
 
 def _refuse_unfit(canonical: CanonicalModel, one_by_one: str | None, options: ExportOptions, free: bool) -> None:

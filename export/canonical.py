@@ -8,6 +8,7 @@ import onnx
 import onnx_ir as ir
 
 from fusioncam.errors import ModelError, UsageError
+from fusioncam.export.batch.dynamic import quantise_by_image
 from fusioncam.export.gradient import dims
 from fusioncam.export.gradient.rules.elementwise import drops
 from fusioncam.export.model import CanonicalModel
@@ -70,6 +71,7 @@ def canonicalize(
     with freezing_may_help(model):
         model, reading, model_ending, numbers = make_normal_form(model, reading, taken.batch, request.ending, vectors)
     final_ending = _ending(reading, request.ending, model_ending.ending, numbers, source.parent)
+    dynamic = quantise_by_image(model)
     _, *normal_form = dims(model.graph.outputs[0])
     classes, *map_size = (d for d in normal_form if d is not None)
     halved = any(v.dtype == ir.DataType.FLOAT16 and v.shape for v in model.graph.initializers.values())
@@ -88,6 +90,7 @@ def canonicalize(
         argmax=reading.argmax,
         class_vectors=vectors is not None,
         precision="float16" if halved else "float32",
+        dynamic=dynamic,
     )
 
 

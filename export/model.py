@@ -39,6 +39,7 @@ class CanonicalModel:
         argmax: Whether the source gives the number of the best class at each place.
         class_vectors: Whether the source gives an embedding, of which vectors of classes make the logits.
         precision: Type the weights are kept in.
+        dynamic: Whether the source quantises by the range of a whole batch, here by that of each picture.
     """
 
     model: ir.Model
@@ -55,6 +56,7 @@ class CanonicalModel:
     argmax: bool
     class_vectors: bool
     precision: Literal["float32", "float16"]
+    dynamic: bool
 
     @property
     def size(self) -> Size:

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from fusioncam.errors import ModelError
 from fusioncam.export.gradient import Ops, dims, operator_name
+from fusioncam.export.gradient.marks import BY_RULE, STRAIGHT, ZERO, mark
 from fusioncam.export.operators import MOVEMENT, VIEWS
 from fusioncam.export.reading.shapes import measure
 from fusioncam.kernels.arrays import Float32Array
@@ -59,6 +60,7 @@ def quantise_by_image(model: ir.Model) -> bool:
         for old, value in zip(node.outputs, new, strict=False):
             old.replace_all_uses_with(value)
             old.name, value.name = value.name, old.name
+            value.shape = value.shape or old.shape  # which the next node asks for
         graph.remove(node, safe=True)
     graph.sort()
     measure(model)
@@ -88,13 +90,15 @@ def _quantised(op: Ops, x: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
     scale = op.Div(op.Sub(high, low), most)
     scale = op.Where(op.Equal(scale, zero), one, scale)
     point = op.Clip(op.Round(op.Div(op.Neg(low), scale)), zero, most)
-    return op.Clip(op.Add(op.Round(op.Div(x, scale)), point), zero, most), scale, point
+    # The scale counts as a constant, and rounding as the identity.
+    steps = mark(op.Round(mark(op.Div(x, scale), BY_RULE)), STRAIGHT)
+    return mark(op.Clip(mark(op.Add(steps, point), BY_RULE), zero, most), STRAIGHT), scale, point
 
 
 def _of_images(op: Ops, x: ir.Value, reduce: str) -> ir.Value:
     """Return the least or greatest value of every image, in the rank of `x`; windows in the batch share it."""
     batch, rank = dims(x).index(None), len(dims(x))
-    found: ir.Value = getattr(op, reduce)(x, op.ints([i for i in range(rank) if i != batch]), keepdims=1)
+    found = mark(getattr(op, reduce)(x, op.ints([i for i in range(rank) if i != batch]), keepdims=1), ZERO)
     assert x.shape is not None
     windows = int(str(x.shape[batch]).partition("*")[0]) if "*" in str(x.shape[batch]) else 1
     if windows == 1:
@@ -110,10 +114,10 @@ def _centred(op: Ops, node: ir.Node, index: int, point: int, per_row: bool = Fal
     numbers = _floats(op, value)
     if less is None:
         return numbers
-    shape = dims(less) if less.const_value is not None else ()
-    if per_row and len(shape) == 1:
-        return op.Sub(numbers, op.Reshape(_floats(op, less), op.ints([-1, *[1] * (len(dims(value)) - 1)])))
-    return op.Sub(numbers, _floats(op, less))
+    numbered = _floats(op, less)
+    if per_row and less.const_value is not None and len(dims(less)) == 1:
+        numbered = op.Reshape(numbered, op.ints([-1, *[1] * (len(dims(value)) - 1)]))
+    return mark(op.Sub(numbers, numbered), BY_RULE)
 
 
 def _floats(op: Ops, value: ir.Value) -> ir.Value:
@@ -139,7 +143,7 @@ def _scaled_product(op: Ops, node: ir.Node) -> ir.Value:
 
 def _fused(op: Ops, node: ir.Node) -> ir.Value:
     values, scale, point = _quantised(op, _first(node))
-    product = op.MatMul(op.Sub(values, point), _centred(op, node, 1, 3))
+    product = op.MatMul(mark(op.Sub(values, point), BY_RULE), _centred(op, node, 1, 3))
     return _biased(op, op.Mul(product, op.Mul(scale, node.inputs[2])), node, 4)
 
 

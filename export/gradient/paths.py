@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 import onnx_ir as ir
 
 from fusioncam.export.gradient.loops import LOOPS, turns_of
+from fusioncam.export.gradient.marks import ZERO, marked
 
 # Conditions, indices and shapes. Integers of 8 bits are not among them: those are quantised numbers.
 CARRY_NO_GRADIENT = {
@@ -27,6 +28,8 @@ INTEGER_PRODUCTS = ("ConvInteger", "MatMulInteger")
 def carries(value: ir.Value) -> bool:
     """Return whether a value can hold scores: it has no conditions, indices or shapes."""
     node = value.producer()
+    if marked(node, ZERO):
+        return False
     return value.dtype not in CARRY_NO_GRADIENT or (node is not None and node.op_type in INTEGER_PRODUCTS)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 import onnx_ir as ir
 
 from fusioncam.errors import UnsupportedOperatorError
+from fusioncam.export.gradient.marks import STRAIGHT, marked
 from fusioncam.export.gradient.paths import between, bodies, carries, reads
 from fusioncam.export.gradient.rules import BODY_RULES, RULES
 from fusioncam.export.gradient.rules.flow import HOLDER
@@ -107,6 +108,8 @@ def _gradients(
 
 def _gradient(op: Ops, node: ir.Node, received: list[ir.Value | None], index: int) -> ir.Value | None:
     """Return the gradient that input `index` of `node` receives through it."""
+    if marked(node, STRAIGHT):
+        return None if index else received[0]
     rule = RULES[node.domain, node.op_type]
     step = Step(op, node, received, index)
     if index and not rule.every_input:

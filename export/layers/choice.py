@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from fusioncam.errors import ModelError, UsageError
 from fusioncam.export.gradient import WAY_OUT, dims, operator_name, path
+from fusioncam.export.gradient.marks import marked
 from fusioncam.export.layers.graph_paths import After, after, bottlenecks, branches, depths, narrow
 from fusioncam.export.layers.layout import Layout, layouts
 from fusioncam.export.layers.trace import trace
@@ -219,6 +220,8 @@ def survey(canonical: CanonicalModel, gradient: bool = True) -> Survey:
 
 def _listed(value: ir.Value, node: ir.Node) -> bool:
     """Return whether a tensor holds numbers of its own, and is not better left to the activation that follows it."""
+    if marked(node):
+        return False
     if value.dtype in BYTES:
         return node.op_type in WEIGHTED
     activated = len(value.uses()) == 1 and next(iter(value.uses())).node.op_type in ACTIVATIONS

@@ -10,6 +10,7 @@ from onnxruntime import InferenceSession
 
 from fusioncam.errors import ModelError, UsageError
 from fusioncam.export.gradient import CARRY_NO_GRADIENT, Ops, reads
+from fusioncam.export.gradient.marks import STRAIGHT, marked
 from fusioncam.export.model import CanonicalModel
 from fusioncam.export.precision.drift import EXACT, Finding
 from fusioncam.export.precision.quantise import Batches, Range, in_int8
@@ -147,7 +148,10 @@ def rounding_session(path: Path) -> InferenceSession:
 
 
 def leave_out_rounding(graph: ir.Graph) -> bool:
-    """Replace QuantizeLinear and its DequantizeLinear by copies, but for weights; return whether there were any."""
+    """Replace QuantizeLinear and its DequantizeLinear by copies, but for weights; return whether there were any.
+
+    So are other nodes through which a gradient goes straight.
+    """
     varying, any_rounding = set(graph.inputs), False
     rounded: set[ir.Value] = set()
     for node in graph:
@@ -155,6 +159,10 @@ def leave_out_rounding(graph: ir.Graph) -> bool:
             continue
         varying.update(node.outputs)
         between = not rounded.isdisjoint(node.inputs)
+        if marked(node, STRAIGHT):
+            node.op_type, any_rounding = "Identity", True
+            node.attributes.clear()
+            node.resize_inputs(1)
         if node.op_type == "QuantizeLinear" or (node.op_type == "DequantizeLinear" and between):
             node.domain, any_rounding, between = "", True, node.op_type == "QuantizeLinear"
             node.op_type = "Identity"

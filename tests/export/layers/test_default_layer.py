@@ -232,11 +232,7 @@ def test_quantised_and_optimised_files(kind, network, export_of, tiny, rewrites,
         source = rewrites.dynamic(source, tmp_path / "d.onnx")
     if kind != "dynamic":
         source = rewrites.optimised(source, tmp_path / "o.onnx")
-    if kind != "optimised":
-        with pytest.raises(ModelError, match=r"no gradient rule for .*DynamicQuantize") as told:
-            export_model(source, tmp_path / "m.fcam")
-        assert "--no-gradient" in str(told.value)
-    manifest = export_model(source, tmp_path / "m.fcam", gradient=False)
+    manifest = export_model(source, tmp_path / "m.fcam")
     wanted = (6, 4, 6) if network == "tiny" else export_of(network).network.shape
     assert manifest.layer.shape == wanted
     assert failures(tmp_path / "m.fcam") == []

@@ -83,3 +83,17 @@ def test_its_gradient_is_that_of_real_numbers(kind, form, exact, run, tmp_path):
     feeds = {"image": Pictures().left[0], "class_index": np.array([2])}
     mine, wanted = (run(b / "explain.onnx", feeds)["gradients"] for b in (early, exact.with_suffix(".fcam")))
     assert np.linalg.norm(mine - wanted) < 0.25 * np.linalg.norm(wanted)
+
+
+@pytest.mark.parametrize("saved", ["quantised", "optimised"])
+def test_dynamic_quantisation_counts_as_the_identity(saved, exact, rewrites, run, tmp_path):
+    source = rewrites.dynamic(exact, tmp_path / "d.onnx")
+    source = rewrites.optimised(source, tmp_path / "o.onnx") if saved == "optimised" else source
+    default, early = tmp_path / "m.fcam", tmp_path / "early.fcam"
+    assert export_model(source, default, preprocessing="unit").layer.shape == (8, 8, 6)
+    export_model(source, early, layer="first", preprocessing="unit")
+    for bundle in (default, early):
+        assert [f for f in check(bundle) if not f.ok] == []
+    feeds = {"image": Pictures().left[0], "class_index": np.array([2])}
+    mine, wanted = (run(b / "explain.onnx", feeds)["gradients"] for b in (early, exact.with_suffix(".fcam")))
+    assert np.linalg.norm(mine - wanted) < 0.1 * np.linalg.norm(wanted)
