@@ -71,9 +71,7 @@ def canonicalize(
     with freezing_may_help(model):
         model, reading, model_ending, numbers = make_normal_form(model, reading, taken.batch, request.ending, vectors)
     final_ending = _ending(reading, request.ending, model_ending.ending, numbers, source.parent)
-    dynamic = quantise_by_image(model)
-    _, *normal_form = dims(model.graph.outputs[0])
-    classes, *map_size = (d for d in normal_form if d is not None)
+    classes, *map_size = (d for d in dims(model.graph.outputs[0])[1:] if d is not None)
     halved = any(v.dtype == ir.DataType.FLOAT16 and v.shape for v in model.graph.initializers.values())
     return CanonicalModel(
         model=model,
@@ -90,7 +88,7 @@ def canonicalize(
         argmax=reading.argmax,
         class_vectors=vectors is not None,
         precision="float16" if halved else "float32",
-        dynamic=dynamic,
+        dynamic=quantise_by_image(model),
     )
 
 
