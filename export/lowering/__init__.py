@@ -12,6 +12,7 @@ from fusioncam.export.lowering import (  # noqa: F401  (importing enters the low
     contrib_norms,
     flow,
     ml,
+    narrow_weights,
     quantised,
     recurrent,
 )

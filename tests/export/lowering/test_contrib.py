@@ -24,6 +24,8 @@ X, TOKENS, ROWS = normal(2, 3, 6, 5), normal(2, 4, 8), normal(4, 6)
 SELF = {"num_heads": 2}
 MASK = np.array([[1, 1, 0, 1], [1, 0, 1, 1]], np.int32)
 WEIGHTS, BIAS = normal(8, 24) * 0.3, normal(24) * 0.3
+WIDE, BYTES = normal(2, 4, 40), RNG.integers(0, 256, (6, 4, 16)).astype(np.uint8)
+NBITS, BNB4 = {"N": 5, "K": 40, "bits": 4, "block_size": 16}, {"N": 5, "K": 40, "block_size": 16}
 # Operator, its attributes, its inputs (None is left out), by default one output.
 CASES = {
     "conv": ("FusedConv", {"activation": "Relu", "pads": [1] * 4}, [X, normal(4, 3, 3, 3), normal(4)]),
@@ -79,6 +81,12 @@ CASES = {
     "expand": ("ExpandDims", {}, [TOKENS, np.array(1, np.int32)]),
     "distances": ("CDist", {"metric": "euclidean"}, [ROWS, normal(5, 6)]),
     "distances_squared": ("CDist", {}, [ROWS, normal(5, 6)]),
+    "bits": ("MatMulNBits", NBITS, [WIDE, BYTES[:5, :3, :8], normal(15)]),
+    "bits_zero": ("MatMulNBits", NBITS, [WIDE, BYTES[:5, :3, :8], normal(15), BYTES[:5, 0, :2].ravel()]),
+    "bits_bias": ("MatMulNBits", {**NBITS, "bits": 8}, [WIDE, BYTES[:5, :3, :16], normal(15), None, None, normal(5)]),
+    "bits_float_zero": ("MatMulNBits", NBITS, [WIDE, BYTES[:5, :3, :8], normal(15), normal(5, 3)]),
+    "fp4": ("MatMulBnb4", {**BNB4, "quant_type": 0}, [WIDE, BYTES.ravel()[:100], normal(13)]),
+    "nf4": ("MatMulBnb4", {**BNB4, "quant_type": 1}, [WIDE, BYTES.ravel()[:100], normal(13)]),
     "nhwc_pool": ("NhwcMaxPool", {"kernel_shape": [2, 2]}, [RNG.integers(0, 255, (2, 6, 5, 3)).astype(np.uint8)]),
 }  # fmt: skip
 
@@ -123,6 +131,7 @@ REFUSED = {
     "past": ("Attention", SELF, [TOKENS, WEIGHTS, BIAS, None, normal(2, 2, 2, 3, 4)]),
     "lengths": ("Attention", SELF, [TOKENS, WEIGHTS, BIAS, np.array([4, 3], np.int32)]),
     "total": ("MultiHeadAttention", SELF, [normal(2, 4, 2, 3, 4), None, None, BIAS]),
+    "bytes": ("MatMulNBits", {**NBITS, "accuracy_level": 4}, [WIDE, BYTES[:5, :3, :8], normal(15)]),
     "other": ("Inverse", {}, [normal(2, 3, 3)]),
 }
 
