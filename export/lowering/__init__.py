@@ -16,7 +16,7 @@ from fusioncam.export.lowering import (  # noqa: F401  (importing enters the low
     quantised,
     recurrent,
 )
-from fusioncam.export.lowering.blocked import infer_channels, refuse_blocks, reordered
+from fusioncam.export.lowering.blocked import infer_channels, must_fill, reordered
 from fusioncam.export.lowering.bodies import mark_bodies
 from fusioncam.export.lowering.table import LOWERINGS, Call, apply, lowering
 
@@ -40,9 +40,7 @@ def lower(model: ir.Model) -> list[str]:
     """
     infer_channels(model)
     lowered = [*apply(model), *mark_bodies(model)]
-    if not lowered:
-        refuse_blocks(model)
-    return lowered
+    return lower(model) if not lowered and must_fill(model) else lowered
 
 
 def straighten(model: ir.Model) -> list[str]:

@@ -22,6 +22,7 @@ from fusioncam.kernels.arrays import Array
 
 BLOCKED = "com.microsoft.nchwc"
 CHANNELS = "channels"  # in the `meta` of a tensor that was blocked: how many it has without filling
+FILL = "fills up blocks"  # in the `meta` of a graph
 MOST = 64
 # Operators of ONNX's own that onnxruntime leaves between those of this layout.
 ON_ELEMENTS = (
@@ -85,11 +86,17 @@ def infer_channels(model: ir.Model) -> None:
         passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
 
 
-def refuse_blocks(model: ir.Model) -> None:
-    """Raise ModelError for a node that could not be brought to the plain layout."""
+def must_fill(model: ir.Model) -> bool:
+    """Tell whether operators of this layout are left, and let them fill up tensors of unknown channels from now on.
+
+    Raises:
+        ModelError: They could do so already.
+    """
     left = next((node for node in model.graph.all_nodes() if node.domain == BLOCKED), None)
-    if left is not None:
+    if left is not None and FILL in model.graph.meta:
         raise _refuse(Call(Ops(model.graph, "blocked"), left), "cannot be written in plain channels")
+    model.graph.meta[FILL] = True
+    return left is not None
 
 
 def _waits(call: Call) -> bool:
@@ -199,9 +206,21 @@ def _to_blocks(call: Call) -> ir.Value | None:
     last, shape = call.attribute("channels_last", 0), call.input(0).shape
     channels = None if shape is None else shape[-1 if last else 1]
     if not isinstance(channels, int):
-        return None
+        return _filled_up(call) if call.node.graph is not None and FILL in call.node.graph.meta and not last else None
     x = channels_first(call.op, call.input(0)) if last else call.op.Identity(call.input(0))
     return _of(x, channels)
+
+
+def _filled_up(call: Call) -> ir.Value | None:
+    """Return a tensor of unknown channels with as many as the filters have that read it; the others are zero."""
+    op, users = call.op, [use.node for use in call.node.outputs[0].uses() if use.node.op_type == "Conv"]
+    filters = [ir.convenience.get_const_tensor(node.inputs[1]) for node in users if node.inputs[1] is not None]
+    sizes = {f.shape.numpy()[0 if f.shape.numpy()[1] == 1 else 1] for f in filters if f is not None}
+    if len(sizes) != 1:
+        return None
+    channels = sizes.pop()
+    missing = op.Sub(op.ints([channels]), op.Shape(call.input(0), start=1, end=2))
+    return _of(op.Pad(call.input(0), op.Concat(op.ints([0] * 5), missing, op.ints([0, 0]), axis=0)), channels)
 
 
 @lowering("ReorderOutput", domain=BLOCKED)

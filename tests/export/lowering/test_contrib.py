@@ -169,18 +169,23 @@ def test_saved_by_onnxruntime(level, network, run, tmp_path):
     export_model(saved, tmp_path / "c.fcam", gradient=False)
 
 
-# Channels that are no whole blocks, a convolution of the picture, of channels alone, of groups, a residual, a pool.
+# Channels that are no whole blocks, a convolution of the picture, of channels alone, of groups, a residual, a pool, a
+# shape that is computed.
 NETWORK = """<ir_version: 8, opset_import: ["": 17]>
 net (float[N, 3, 24, 20] image) => (float[N, 5] scores) {
     c1 = Conv <pads = [1, 1, 1, 1]> (image, w1, b1)
     r1 = Relu (c1)
     p1 = MaxPool <kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]> (r1)
-    c2 = Conv (p1, w2, b2)
+    s1 = Shape (p1)
+    whole = Slice (s1, one, four)
+    rows = Concat <axis = 0> (minus, whole)
+    q1 = Reshape (p1, rows)
+    c2 = Conv (q1, w2, b2)
     r2 = Clip (c2, zero, six)
     c3 = Conv <group = 48, pads = [1, 1, 1, 1]> (r2, w3, b3)
     r3 = Clip (c3, zero, six)
     c4 = Conv (r3, w4, b4)
-    a4 = Add (c4, p1)
+    a4 = Add (c4, q1)
     c5 = Conv <pads = [1, 1, 1, 1]> (a4, w5, b5)
     s5 = Sigmoid (c5)
     m5 = Mul (c5, s5)
@@ -211,6 +216,8 @@ def network(tmp_path_factory):
     tensors = {f"w{i}": rng.normal(0, 1.2 / np.sqrt(np.prod(shape[1:])), shape) for i, shape in enumerate(SHAPES, 1)}
     tensors |= {f"b{i}": rng.normal(0, 0.2, shape[0]) for i, shape in enumerate(SHAPES, 1)}
     tensors |= {"zero": 0.0, "six": 6.0}
+    for name, value in {"minus": [-1], "one": [1], "four": [4]}.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
     for name, value in tensors.items():
         model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
     path = tmp_path_factory.mktemp("contrib") / "network.onnx"
