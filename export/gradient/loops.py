@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import starmap
 
 import onnx_ir as ir
 
@@ -66,8 +67,14 @@ def turns_of(node: ir.Node, body: ir.Graph) -> Turns:
     written = zip(outputs[count:], body.outputs[count:], *_layout(node, "output", len(outputs) - count), strict=True)
     return Turns(
         inputs[:count], body.inputs[:count], body.outputs[:count], outputs[:count],
-        [Series(*s) for s in read], [Series(*s) for s in written],
+        [*starmap(_series, read)], [*starmap(_series, written)],
     )  # fmt: skip
+
+
+def _series(outer: ir.Value, inner: ir.Value, axis: int, backward: int) -> Series:
+    """Return a series whose axis is counted from the front where the rank is known, as TensorRT's parser wants it."""
+    rank = None if inner.shape is None else len(inner.shape) + 1
+    return Series(outer, inner, axis + rank if axis < 0 and rank is not None else axis, backward)
 
 
 def _layout(node: ir.Node, kind: str, count: int) -> Iterator[Sequence[int]]:

@@ -52,4 +52,5 @@ def straighten(model: ir.Model) -> list[str]:
     Returns:
         Names of the tensors of the main graph that are computed in another way now.
     """
+    flow.state_conditions(model)
     return [*apply(model, flow.SEQUENCE_OPERATORS), *flow.unroll(model)]

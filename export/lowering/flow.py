@@ -20,6 +20,14 @@ SEQUENCE_OPERATORS = (
 )
 
 
+def state_conditions(model: ir.Model) -> None:
+    """Give Loops without a condition the one that always holds: TensorRT's parser wants what their bodies read."""
+    op = Ops(model.graph, "always")
+    for node in [*model.graph.all_nodes()]:
+        if not node.domain and node.op_type == "Loop" and node.inputs[1] is None:
+            node.replace_input_with(1, op.constant(True))
+
+
 def unroll(model: ir.Model) -> list[str]:
     """Write out the Loops and Scans of a few turns, also those within bodies.
 

@@ -63,7 +63,7 @@ def scores_of(layer, picture, choice):
 
 
 @pytest.mark.parametrize("choice", [False, True], ids=["loop", "choice"])
-def test_gradients_are_those_of_autograd(choice, tmp_path):
+def test_gradients_are_those_of_autograd(choice, tmp_path, installed_builder):
     source, bundle = tmp_path / "m.onnx", tmp_path / "m.fcam"
     model = onnx.parser.parse_model(TEXT.replace("DECIDED", CHOICE if choice else "chosen = Identity (x)"))
     model.graph.initializer.extend(numpy_helper.from_array(np.float32(v), k) for k, v in WEIGHTS.items())
@@ -71,6 +71,9 @@ def test_gradients_are_those_of_autograd(choice, tmp_path):
     manifest = export_model(source, bundle, preprocessing="unit", layer="layer")
     assert manifest.one_by_one == choice, "a loop of so many turns decides nothing"
     assert all(f.ok for f in check(bundle))
+    if not isinstance(installed_builder, str):
+        built = (installed_builder.build(path, batch=(1, 1, 1 if choice else 4)) for path in bundle.glob("*.onnx"))
+        assert not any(each.refusal for each in built)
     session = onnxruntime.InferenceSession(str(bundle / EXPLAIN_GRAPH))
     for brightness in (0.5, 1.0):
         picture = rng.random((1, 3, 12, 10), np.float32) * np.float32(brightness)

@@ -125,7 +125,9 @@ RESTRICTIONS = {
         o.name for o in u.attributes["then_branch"].output
     }.isdisjoint(o.name for o in u.attributes["else_branch"].output),
     # Outputs of a Loop beyond those that are carried from turn to turn.
-    r"Scan output length cannot be dynamic": lambda u: len(u.node.output) <= len(u.node.input) - 2,
+    r"Scan output length cannot be dynamic": lambda u: (
+        len(u.node.output) <= len(u.node.input) - 2 or (bool(u.node.input[0]) and u.is_constant("M"))
+    ),
     r"The shape of Loop carried dependencies must be the same across all loop iterations": lambda u: all(
         [d.dim_value for d in before.type.tensor_type.shape.dim]
         == [d.dim_value for d in after.type.tensor_type.shape.dim]

@@ -36,7 +36,7 @@ NESTED_IF = HEAD + (
 
 SCAN = HEAD + (
     "{s = ReduceMean<keepdims = 0>(x, ax) last, z = Scan<num_scan_inputs = 1, scan_input_axes = [1],"
-    "scan_output_axes = [-1] OPTIONS, body = b (float[N,5] a, float[N,5] r) => (float[N,5] c, float[N,5] d)"
+    "scan_output_axes = [2] OPTIONS, body = b (float[N,5] a, float[N,5] r) => (float[N,5] c, float[N,5] d)"
     "{t = Mul(a, r) u = Add(t, w) v = Sin(u) c = Add(v, a) d = Exp(c)}>(s, x) l = Unsqueeze(last, e) y = Mul(z, l)}"
 )
 
@@ -61,7 +61,7 @@ STATES = HEAD + (
     "{s = ReduceMean<keepdims = 0>(x, ax) none = Constant<value_int = 0>() a1, b1, n1, k1 = Scan<num_scan_inputs = 1,"
     "scan_input_axes = [1], body = b (float[N,5] a, float[N,5] b, int64 n, float[5] k, float[N,5] r) =>"
     "(float[N,5] a2, float[N,5] b2, int64 n2, float[5] k2) {a2 = Mul(b, r) b2 = Identity(a)"
-    "one = Constant<value_int = 1>() n2 = Add(n, one) f = Cast<to = 1>(n) bb = Add(b, f) k2 = Hardmax(k)}>"
+    "one = Constant<value_int = 1>() n2 = Add(n, one) f = Cast<to = 1>(n) bb = Add(b, f) k2 = RandomNormalLike(k)}>"
     "(s, s, none, w, x) y1 = Add(a1, b1) nf = Cast<to = 1>(n1) y2 = Mul(y1, nf) y = Unsqueeze(y2, ax)}"
 )
 
@@ -111,15 +111,16 @@ def while_below(x):
 
 # A turn without a use of its state: the tape has the number of the turn alone.
 LINEAR = HEAD + (
-    "{m = Constant<value_int = 3>() y = Loop(m, , x) <body = b (int64 i, bool on, float[N,4,5] a) =>"
-    "(bool go, float[N,4,5] c) {go = Identity(on) c = Mul(a, w)}>}"
+    "{m = Constant<value_int = 3>() yes = Constant<value = bool {1}>() y = Loop(m, yes, x) <"
+    "body = b (int64 i, bool on, float[N,4,5] a) => (bool go, float[N,4,5] c) {go = Identity(on) c = Mul(a, w)}>}"
 )
 
 # A Scan in a Scan, whose inner one captures the outer's state and slice; and an If by the number of the turn.
 NESTED = HEAD + (
-    "{s = ReduceMean<keepdims = 0>(x, ax) m = Constant<value_int = 2>() last = Scan<num_scan_inputs = 1,"
+    "{s = ReduceMean<keepdims = 0>(x, ax) m = Constant<value_int = 2>() yes = Constant<value = bool {1}>()"
+    "last = Scan<num_scan_inputs = 1,"
     "scan_input_axes = [1], body = b (float[N,5] a, float[N,5] r) => (float[N,5] c) {"
-    "c = Loop(m, , a) <body = inner (int64 i, bool on, float[N,5] p) => (bool go, float[N,5] q) {go = Identity(on)"
+    "c = Loop(m, yes, a) <body = inner (int64 i, bool on, float[N,5] p) => (bool go, float[N,5] q) {go = Identity(on)"
     "one = Constant<value_int = 1>() first = Less(i, one) t = If(first) <"
     "then_branch = t () => (float[N,5] ta) {ta = Mul(p, r)}, else_branch = o () => (float[N,5] tb) {tb = Sin(a)}>"
     "u = Add(t, w) v = Sin(u) q = Mul(v, p)}>}>(s, x) y = Unsqueeze(last, ax)}"
@@ -137,21 +138,22 @@ def nested(x):
 
 
 OF_WEIGHTS = (
-    "agraph (float[N,4,5] x, float[5] v) => (float[N,A,B] y) {last, z = Scan<num_scan_inputs = 1,"
-    "scan_input_axes = [1], body = b (float[5] a, float[N,5] r) => (float[5] c, float[N,5] d) {d = Mul(r, a)"
-    "c = Mul(a, v)}>(v, x) y = Identity(z)}"
+    "agraph (float[N,4,5] x, float[5] v) => (float[N,A,B] y) {last, y = Scan<num_scan_inputs = 1,"
+    "scan_input_axes = [1], scan_output_axes = [1], body = b (float[5] a, float[N,5] r) => (float[5] c, float[N,5] d)"
+    "{d = Mul(r, a) c = Mul(a, v)}>(v, x)}"
 )
 
 CASES = [
     ("if", IF, {}, None, branched),
     ("if-nested", NESTED_IF, {}, None, lambda x: x.exp().sin() * x),
     ("scan", SCAN.replace("OPTIONS", ""), {}, None, scanned()),
+    ("scan-axis-from-the-end", SCAN.replace("OPTIONS", "").replace("[2]", "[-1]"), {}, None, scanned()),
     ("scan-read-backwards", directions(1, 0), {}, None, scanned(-1)),
     ("scan-written-backwards", directions(0, 1), {}, None, scanned(1, -1)),
     ("scan-backwards", directions(1, 1), {}, None, scanned(-1, -1)),
     ("scan-states", STATES, {}, None, states),
     ("scan-by-initial-state", OF_WEIGHTS, {}, None,
-     lambda x, v: torch.stack([x[:, i] * v ** (i + 1) for i in range(4)]), {"wrt": 1}),
+     lambda x, v: torch.stack([x[:, i] * v ** (i + 1) for i in range(4)], 1), {"wrt": 1}),
     ("loop", LOOP, {}, None, looped),
     ("loop-while", WHILE, {}, None, while_below),
     ("loop-linear", LINEAR, {}, None, lambda x: x * weights(x) ** 3),
