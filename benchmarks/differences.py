@@ -53,17 +53,20 @@ class Slopes:
         directions: Unit vectors, (n, size of the input).
         values: The derivative along each, (n,).
         kinks: How many further directions were left out, as the function has no derivative along them.
+        rounding: Error of each value by the rounding of the outputs.
     """
 
     directions: Array
     values: Array
     kinks: int
+    rounding: float = 0.0
 
     def error(self, gradient: Array) -> float:
         """Return the relative L2 error of a gradient along all directions; the absolute one where all are zero."""
         norm = float(np.linalg.norm(self.values))
         asked = np.where(self.directions.any(0), gradient.ravel(), 0)  # at the end of a domain it may be infinite
         difference = float(np.linalg.norm(self.directions @ asked - self.values))
+        difference = max(difference - self.rounding * len(self.values) ** 0.5, 0.0)
         return difference / (norm if norm > 1e-6 else 1.0)
 
 
@@ -266,4 +269,5 @@ def slopes(reference: Reference, inputs: Arrays, name: str, weights: Array, seed
         direction[i] = 1
         directions.append(direction)
         values.append(central)
-    return Slopes(np.array(directions).reshape(-1, x.size), np.array(values), kinks)
+    rounding = float(np.finfo(np.float64 if wide else np.float32).eps) * abs(here) / reference.step
+    return Slopes(np.array(directions).reshape(-1, x.size), np.array(values), kinks, rounding)

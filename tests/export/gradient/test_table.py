@@ -72,6 +72,10 @@ def test_emitted_nodes_are_held_against_tensorrt(violations):
             {q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z)}""",
             "`y_zero_point` must be 0",
         ),
+        (
+            '(float[4] x, int64[2] i, float[2] u) => (float[4] y) {y = ScatterElements<reduction = "add">(x, i, u)}',
+            "`reduction` is not supported",
+        ),
         ("(float[4] x, int64[1] k) => (float y) {y, i = TopK(x, k)}", "`K` input must be less than 3840"),
         ("(float[N,M] x) => (float y) {y = EyeLike(x)}", "not known how to check: `input` must have static dimensions"),
     ],
