@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from fusioncam import drift, free_size, further_inputs, manifest
 from fusioncam.errors import OTHER_KINDS, FusionCamError
-from fusioncam.export.gradient.rules import RULES
+from fusioncam.export.gradient.rules import BODY_RULES, RULES
 from fusioncam.export.source_metadata.preprocessing import PRESETS
 from fusioncam.runtime import methods
 from fusioncam.runtime.commands.app import app
@@ -124,7 +124,9 @@ def _errors() -> str:
 
 def _rules() -> str:
     """Operators with a gradient rule."""
-    return ", ".join(f"`{domain}.{name}`" if domain else f"`{name}`" for domain, name in sorted(RULES))
+    return ", ".join(
+        f"`{domain}.{name}`" if domain else f"`{name}`" for domain, name in sorted({**RULES, **BODY_RULES})
+    )
 
 
 def _methods() -> str:
