@@ -62,4 +62,7 @@ POINTWISE = (
 )
 
 # Operators with trained weights, and those that multiply two tensors alike.
-WEIGHTED = (*(name for name, kind in SPATIAL.items() if kind.weighted), *PRODUCTS, "Einsum", *ATTENTION)
+WEIGHTED = (
+    *(name for name, kind in SPATIAL.items() if kind.weighted),
+    *(*PRODUCTS, "Einsum", *ATTENTION, "RNN", "GRU", "LSTM"),
+)
