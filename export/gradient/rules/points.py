@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import onnx_ir as ir
 
+from fusioncam.export.gradient.rules.scatter import MOST
 from fusioncam.export.gradient.rules.table import Step, product
 
 
@@ -207,9 +209,25 @@ class Points:
             channels: Their channels.
         """
         op = self.s.op
+        if self.count * product(self.sizes) <= MOST:
+            return op.reshape_as(op.MatMul(op.Transpose(dy, perm=[0, 2, 1]), self._matrix()), picture)
         given = op.Mul(op.Unsqueeze(dy, op.ints([2])), op.Unsqueeze(self.weight, op.ints([3])))
         first = op.Mul(numbered(self.s, self.index), op.ints([product(self.sizes)]))
         return added(self.s, op.Add(op.reshape(first, (None, 1, 1)), self.index), given, picture, channels)
+
+    def _matrix(self) -> ir.Value:
+        """Return the weight that each point gives to each element, (B, P, elements): TensorRT takes its product."""
+        op, s, rank = self.s.op, self.s, len(self.sizes)
+        matrix = None
+        for axis, (near, size) in enumerate(zip(self.axes, self.sizes, strict=True)):
+            reads = op.Equal(op.Unsqueeze(near.index, op.ints([3])), op.constant(np.arange(size)))
+            weights = op.Where(reads, op.Unsqueeze(near.weight, op.ints([3])), s.like(0))
+            weights = op.ReduceSum(weights, op.ints([2]), keepdims=0)
+            shape = [size if i == axis else 1 for i in range(rank)]
+            weights = op.reshape(weights, (None, self.count, *shape)) if rank > 1 else weights
+            matrix = weights if matrix is None else op.Mul(matrix, weights)
+        assert matrix is not None
+        return op.reshape(matrix, (None, self.count, product(self.sizes))) if rank > 1 else matrix
 
 
 def added(s: Step, index: ir.Value, given: ir.Value, picture: ir.Value, channels: int) -> ir.Value:

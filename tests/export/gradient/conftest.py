@@ -16,9 +16,9 @@ KNOWN = (
 )
 
 # What TensorRT does not take though a gradient needs it, by the operator that is differentiated. It has no ScatterND
-# that adds, and so no sum over computed places; onnxruntime gives such a node to another provider.
+# that adds, and so no sum over many computed places; onnxruntime gives such a node to another provider.
 ADDS = ("`reduction` is not supported", "ScatterND with reduction is not supported")
-UNTAKEN = dict.fromkeys(("GridSample", "DeformConv"), ADDS)
+UNTAKEN = {"GridSample": ADDS}
 
 
 def untaken(op):

@@ -10,6 +10,7 @@ TORCH = {"linear": "bilinear", "cubic": "bicubic"}
 WIDE = {"at": lambda x: 1.3 * x}  # a third of the points lies outside
 
 
+MANY = {"opset": 20} | WIDE
 IN_3D = [("linear", "zeros", 0), ("linear", "reflection", 1), ("nearest", "border", 0)]
 
 
@@ -67,6 +68,11 @@ CASES = [
         )
         for corners in (0, 1)
         for size in ((2, 4, 5), (2, 4, 2, 3))
+    ),
+    # So many points that their product with the elements would be too large: they are added one by one.
+    *(
+        (f"many-{mode}", "GridSample", grid_sample(mode), [("N", 1, 36, 30), ("N", 36, 30, 2)], sample(mode), MANY)
+        for mode in ("linear", "nearest", "cubic")
     ),
     # A spatial transformer: the picture is turned by an angle that is computed from it.
     (
