@@ -15,7 +15,6 @@ from fusioncam.export.lowering import (  # noqa: F401  (importing enters the low
     narrow_weights,
     quantised,
     recurrent,
-    training,
 )
 from fusioncam.export.lowering.blocked import infer_channels, must_fill, reordered
 from fusioncam.export.lowering.bodies import mark_bodies
