@@ -6,12 +6,13 @@ from the last turn to the first, which computes each turn again and differentiat
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
 import onnx_ir as ir
 
 from fusioncam.export.gradient.loops import Series, Turns, number_of_turns, turns_of
 from fusioncam.export.gradient.paths import between, carries, release
 from fusioncam.export.gradient.rules.table import BODY_RULES, BodyStep
-from fusioncam.export.gradient.tape import Ops
+from fusioncam.export.gradient.tape import Ops, subgraph
 
 HOLDER = "holder"  # in the `meta` of a copied body: the node that holds it, in words
 Pairs = Iterator[tuple[ir.Value, ir.Value]]
@@ -104,19 +105,41 @@ def _turned(s: BodyStep) -> Pairs:
     series = [*_kept(s, body, forward, inside), *(dy for dy, _ in slices)]
     body.inputs.clear()
     body.inputs.extend([*carried.values(), *sums, *(x.inner for x in series)])
-    outputs = s.op.many(
-        "Scan",
+    start = [
         *(s.received[i] or s.op.zeros_like(turns.last[i]) for i in active),
         *(s.op.zeros_like(v) for v in captured),
-        *(x.outer for x in series),
-        count=len(body.outputs),
-        body=body,
-        num_scan_inputs=len(series),
-        **_reversed("input", series),
-        **_reversed("output", read),
-    )
+    ]
+    outputs = _scan(s, body, start, series, read)
     tensors = [*(turns.first[i] for i in active), *captured, *(r.outer for r in read)]
     yield from ((v, g) for v, g in zip(tensors, outputs, strict=True) if v in s.wanted)
+
+
+def _scan(
+    s: BodyStep, body: ir.Graph, start: Sequence[ir.Value], series: Sequence[Series], read: Sequence[Series]
+) -> Sequence[ir.Value]:
+    """Return the outputs of the Scan; what it starts with where the loop took no turn, which onnxruntime refuses.
+
+    Args:
+        s: The step at the loop.
+        body: The body of the Scan.
+        start: Its initial states.
+        series: What it reads slice by slice.
+        read: What the loop reads slice by slice, whose gradients the Scan writes.
+    """
+
+    def turns(op: Ops) -> Sequence[ir.Value]:
+        outer, attributes = [x.outer for x in series], {**_reversed("input", series), **_reversed("output", read)}
+        count = len(body.outputs)
+        return op.many("Scan", *start, *outer, count=count, body=body, num_scan_inputs=len(series), **attributes)
+
+    if s.node.op_type == "Scan" or (number_of_turns(s.node) or 0) > 0:
+        return turns(s.op)
+    name, some = s.op.name("If"), s.op.Greater(s.op.Size(series[0].outer), s.op.constant(0, np.int64))
+    branches = {
+        "then_branch": subgraph(f"{name}/turns", turns),
+        "else_branch": subgraph(f"{name}/none", lambda op: [op.Identity(v) for v in start]),
+    }
+    return s.op.many("If", some, count=len(start), **branches)
 
 
 def _kept(s: BodyStep, body: ir.Graph, forward: ir.Graph, inside: Turns) -> list[Series]:

@@ -109,6 +109,13 @@ def while_below(x):
             return a
 
 
+# No turn where the mean is negative, else one: as many as the smallest whole number above it.
+NONE = HEAD + (
+    "{f = ReduceMean<keepdims = 0>(x) o = Ceil(f) m = Cast<to = 7>(o) yes = Constant<value = bool {1}>()"
+    "y = Loop(m, yes, x) <body = b (int64 i, bool on, float[N,4,5] a) => (bool go, float[N,4,5] c)"
+    "{go = Identity(on) k = Mul(a, w) c = Sin(k)}>}"
+)
+
 # A turn without a use of its state: the tape has the number of the turn alone.
 LINEAR = HEAD + (
     "{m = Constant<value_int = 3>() yes = Constant<value = bool {1}>() y = Loop(m, yes, x) <"
@@ -156,6 +163,8 @@ CASES = [
      lambda x, v: torch.stack([x[:, i] * v ** (i + 1) for i in range(4)], 1), {"wrt": 1}),
     ("loop", LOOP, {}, None, looped),
     ("loop-while", WHILE, {}, None, while_below),
+    ("loop-no-turn", NONE, {}, None, lambda x: 1 * x, {"at": lambda x: x - 1}),
+    ("loop-one-turn", NONE, {}, None, lambda x: (x * weights(x)).sin(), {"at": lambda x: x / 9 + 0.5}),
     ("loop-linear", LINEAR, {}, None, lambda x: x * weights(x) ** 3),
     ("nested", NESTED, {}, None, nested),
 ]  # fmt: skip
