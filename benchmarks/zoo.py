@@ -1,258 +1,123 @@
-"""Networks of torchvision, timm and transformers with random weights, made small: the shapes of a family remain."""
+"""The zoo: networks of libraries, as ONNX files in each way they are written, through `fusioncam export` and `check`.
 
+    python benchmarks/zoo.py                        # networks of torchvision, timm and transformers
+    python benchmarks/zoo.py --only timm/           # those whose name begins so
+    python benchmarks/zoo.py --files FOLDER         # ONNX files of other frameworks, see zoo/keras_files.py
+
+Each network is tried in a process of its own, which has a time limit. results/zoo.json is written after each; what it
+holds already is kept, unless --again is given.
+"""
+
+import argparse
+import json
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import multiprocessing
+import resource
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
+from zoo.grading import good, grade
 
-CLASSES = 7
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A network of a library.
-
-    Attributes:
-        library: `torchvision`, `timm` or `transformers`.
-        make: Name of the model; of transformers the stem of its class.
-        size: (H, W) of the input in pixels.
-        options: What makes it small.
-        head: Of transformers the rest of its class.
-        output: The field of its answer that is exported, where there are several.
-    """
-
-    library: str
-    make: str
-    size: tuple[int, int] = (64, 64)
-    options: Mapping[str, Any] = field(default_factory=dict)
-    head: str = "ForImageClassification"
-    output: str | None = None
+RESULTS = Path(__file__).with_name("results") / "zoo.json"
+PATIENCE = 10  # times the limit, on a machine that others use, too
 
 
-def _of(library: str, size: int = 64, **models: Mapping[str, Any]) -> dict[str, Entry]:
-    found = {}
-    for name, options in models.items():
-        given = dict(options)
-        side = given.pop("size", size)
-        known = {key: given.pop(key) for key in ("head", "output") if key in given}
-        found[f"{library}/{name}"] = Entry(library, given.pop("make", name), (side, side), given, **known)
-    return found
+def main() -> None:
+    """Try what is asked for, and write what was found."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="*", default=[""], metavar="NAME", help="beginnings of names")
+    parser.add_argument("--ways", nargs="*", metavar="WAY", help="beginnings of the ways")
+    parser.add_argument("--files", type=Path, metavar="FOLDER")
+    parser.add_argument("--limit", type=float, default=300, metavar="SECONDS", help="of computing, for one network")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--again", action="store_true")
+    parser.add_argument("-o", "--out", type=Path, default=RESULTS)
+    asked = parser.parse_args()
+    found: dict[str, Any] = json.loads(asked.out.read_text()) if asked.out.exists() else {}
+    todo = [t for t in _trials(asked) if t[0].startswith(tuple(asked.only)) and (asked.again or t[0] not in found)]
+    for name, rows in _results(todo, asked.limit, asked.jobs):
+        found[name] = rows
+        asked.out.write_text(json.dumps(dict(sorted(found.items())), indent=1) + "\n")
+        for way, row in rows.items():
+            print("ok  " if good(row) else "FAIL", name, "|", way, "|", _line(row), flush=True)
 
 
-_TINY_HF: dict[str, Any] = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 48}
-
-ENTRIES: dict[str, Entry] = {
-    **_of(
-        "torchvision",
-        alexnet={"size": 128},
-        vgg11={"size": 128},
-        resnet18={},
-        densenet121={},
-        mobilenet_v3_small={},
-        shufflenet_v2_x0_5={},
-        efficientnet_b0={},
-        regnet_x_400mf={},
-        mnasnet0_5={},
-        googlenet={"init_weights": False, "aux_logits": False},
-        convnext_tiny={},
-        swin_t={},
-        swin_v2_t={},
-        vit_b_16={"image_size": 64, "make": "VisionTransformer", "patch_size": 16, "num_layers": 2, "num_heads": 2,
-                  "hidden_dim": 32, "mlp_dim": 48},
-        maxvit={"size": 64, "make": "MaxVit", "input_size": (64, 64), "stem_channels": 16, "partition_size": 2,
-                "block_channels": [16, 32], "block_layers": [1, 1], "head_dim": 8,
-                "stochastic_depth_prob": 0.0},
-    ),
-    **_of(
-        "timm",
-        xcit_nano_12_p16_224={"img_size": 64, "depth": 2},
-        cait_xxs24_224={"img_size": 64, "depth": 2, "embed_dim": 48},
-        tnt_s_patch16_224={"img_size": 64, "depth": 2, "embed_dim": 48},
-        hiera_tiny_224={"img_size": 64, "stages": (1, 1, 1, 1), "embed_dim": 24},
-        coat_tiny={"img_size": 64},
-        coat_lite_tiny={"img_size": 64},
-        levit_128s={"img_size": 64},
-        efficientvim_m1={},
-        maxvit_pico_rw_256={"size": 64, "img_size": 64},
-        coatnet_nano_rw_224={"size": 64, "img_size": 64},
-        vit_tiny_patch16_224={"img_size": 64, "depth": 2},
-        vit_small_resnet26d_224={"img_size": 64, "depth": 2},
-        deit_tiny_distilled_patch16_224={"img_size": 64, "depth": 2},
-        beit_base_patch16_224={"img_size": 64, "depth": 2, "embed_dim": 48, "num_heads": 2},
-        eva02_tiny_patch14_224={"img_size": 56, "size": 56, "depth": 2},
-        swin_tiny_patch4_window7_224={"img_size": 64, "window_size": 2, "depths": (1, 2)},
-        swinv2_cr_tiny_ns_224={"img_size": 224, "size": 224, "depths": (1, 2, 1, 1)},
-        mvitv2_tiny={"img_size": 64, "depths": (1, 1, 1, 1)},
-        pvt_v2_b0={},
-        twins_svt_small={"img_size": 64, "depths": (1, 1, 1, 1)},
-        crossvit_9_240={"img_size": 96, "size": 96},
-        davit_tiny={"depths": (1, 1, 1, 1)},
-        edgenext_xx_small={},
-        efficientformer_l1={"size": 224},
-        efficientformerv2_s0={"size": 224},
-        fastvit_t8={},
-        focalnet_tiny_srf={"depths": (1, 1, 1, 1)},
-        gcvit_xxtiny={"img_size": 64, "depths": (1, 1, 1, 1), "window_size": (2, 2, 2, 2)},
-        gmlp_ti16_224={"img_size": 64},
-        mixer_s32_224={"img_size": 96, "size": 96},
-        resmlp_12_224={"img_size": 64},
-        mobilevit_xxs={},
-        mobilevitv2_050={},
-        nest_tiny_jx={"img_size": 64, "depths": (1, 1, 1)},
-        nextvit_small={},
-        pit_ti_224={"img_size": 64},
-        poolformer_s12={},
-        repvit_m0_9={},
-        sequencer2d_s={"img_size": 64, "layers": (1, 1, 1, 1)},
-        shvit_s1={},
-        starnet_s1={},
-        tiny_vit_5m_224={"img_size": 224, "size": 224},
-        visformer_tiny={"img_size": 64},
-        volo_d1_224={"img_size": 64},
-        convit_tiny={"img_size": 64, "depth": 3},
-        hrnet_w18_small={},
-        mambaout_femto={},
-        efficientvit_b0={},
-        efficientvit_m0={"size": 224, "img_size": 224},
-        dpn68={},
-        convmixer_768_32={"depth": 2, "dim": 48},
-        vovnet39a={},
-        ghostnet_100={},
-        caformer_s18={"depths": (1, 1, 1, 1)},
-        swiftformer_xs={},
-        hgnetv2_b0={},
-        samvit_base_patch16_224={"img_size": 64, "depth": 2, "embed_dim": 48, "num_heads": 2},
-        nasnetalarge={"size": 96},
-    ),
-    **_of(
-        "transformers",
-        ViT={**_TINY_HF, "num_hidden_layers": 2, "image_size": 64, "patch_size": 16},
-        DeiT={**_TINY_HF, "num_hidden_layers": 2, "image_size": 64, "patch_size": 16},
-        Beit={**_TINY_HF, "num_hidden_layers": 2, "image_size": 64, "patch_size": 16},
-        Dinov2={"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 2, "image_size": 56, "patch_size": 14,
-                "size": 56},
-        Swin={"image_size": 64, "embed_dim": 24, "depths": [1, 2], "num_heads": [2, 2], "window_size": 4},
-        ConvNext={"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]},
-        MobileViT={"image_size": 64, "hidden_sizes": [24, 32, 48], "neck_hidden_sizes": [8, 8, 16, 24, 32, 32, 64]},
-        Segformer={"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 2, 2]},
-        Pvt={"image_size": 64, "hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1],
-             "num_attention_heads": [1, 1, 2, 2]},
-        Cvt={"embed_dim": [8, 16, 32], "num_heads": [1, 2, 2], "depth": [1, 1, 2], "cls_token": [False, False, True]},
-        LevitModel={"make": "Levit", "image_size": 64, "hidden_sizes": [32, 48, 64], "num_attention_heads": [2, 2, 2],
-                    "depths": [1, 1, 1], "key_dim": [8, 8, 8]},
-        Hiera={"image_size": [64, 64], "embed_dim": 24, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 2, 2],
-               "masked_unit_size": [8, 8]},
-        Siglip={"vision_config": {**_TINY_HF, "num_hidden_layers": 2, "image_size": 64, "patch_size": 16}},
-        ResNet={"embedding_size": 8, "hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]},
-        MobileNetV2={"image_size": 64},
-        PoolFormer={"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]},
-        Swiftformer={"image_size": 64, "depths": [1, 1, 1, 1], "embed_dims": [16, 16, 24, 32]},
-        FocalNet={"image_size": 64, "embed_dim": 16, "depths": [1, 1, 1, 1]},
-        ViTMSN={**_TINY_HF, "num_hidden_layers": 2, "image_size": 64, "patch_size": 16},
-    ),
-}  # fmt: skip
+def _line(row: dict[str, Any]) -> str:
+    told = ("why", "refused", "fault", "failed", "shape", "layer", "depth", "seconds", "nodes", "autograd_error")
+    return ", ".join(f"{key} {row[key]}" for key in told if key in row)[:400]
 
 
-_DINO: dict[str, Any] = {**_TINY_HF, "make": "Dinov2", "head": "Model", "num_hidden_layers": 2, "image_size": 56,
-                         "patch_size": 14, "size": 56}  # fmt: skip
-
-# Segmenters, whose output is a map of logits, and embedders.
-TARGET_ENTRIES: dict[str, Entry] = {
-    **_of(
-        "torchvision",
-        fcn_resnet50={"output": "out"},
-        deeplabv3_mobilenet_v3_large={"output": "out"},
-        lraspp_mobilenet_v3_large={"output": "out"},
-    ),
-    **_of(
-        "transformers",
-        SegformerSemantic={"make": "Segformer", "head": "ForSemanticSegmentation", "hidden_sizes": [8, 16, 24, 32],
-                           "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 2, 2], "decoder_hidden_size": 32,
-                           "output": "logits"},
-        CLIPVision={**_TINY_HF, "num_hidden_layers": 2, "image_size": 64, "patch_size": 16, "projection_dim": 24,
-                    "head": "ModelWithProjection", "output": "image_embeds"},
-        Dinov2Tokens={**_DINO, "output": "last_hidden_state"},
-        Dinov2Pooler={**_DINO, "output": "pooler_output"},
-    ),
-}  # fmt: skip
+Trial = tuple[str, Callable[[Path], dict[str, Any]]]
 
 
-class Answer(nn.Module):
-    """A model that gives one field of its answer only."""
+def _trials(asked: argparse.Namespace) -> Iterator[Trial]:
+    """Yield the name of each network, and what tries it in an empty folder."""
+    if asked.files is not None:
+        for path in sorted(asked.files.glob("*/*.onnx")):
+            yield f"{path.parent.name}/{path.stem}", lambda folder, path=path: {"file": _of_file(path, folder)}
+        return
+    from zoo.torch_trials import trials
 
-    def __init__(self, model: nn.Module, field: str) -> None:
-        """Wrap a model that returns more than is explained."""
-        super().__init__()
-        self.model, self.field = model, field
-
-    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Return that field of the answer."""
-        found: torch.Tensor = self.model(pixel_values)[self.field]
-        return found
+    yield from trials(asked.ways)
 
 
-def declare_operators() -> None:
-    """Declare the operators of torchvision's compiled part, without which it imports with its own torch only."""
-    for name in ("nms", "qnms"):
-        if not hasattr(torch.ops.torchvision, name):
-            torch.library.define(f"torchvision::{name}", "(Tensor a, Tensor b, float c) -> Tensor")
+def _of_file(path: Path, folder: Path) -> dict[str, Any]:
+    link = folder / path.name
+    link.symlink_to(path.resolve())
+    return grade(link, {})
 
 
-def example(entry: Entry) -> torch.Tensor:
-    """Return an input (1, 3, H, W)."""
-    return torch.zeros(1, 3, *entry.size)
+def _results(todo: list[Trial], limit: float, jobs: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the name of each network and its rows by the way of exporting, as they come."""
+    context = multiprocessing.get_context("fork")  # the libraries are imported once
+    running: list[tuple[str, Any, Connection, float]] = []
+    queue = list(todo)
+    while queue or running:
+        while queue and len(running) < jobs:
+            name, trial = queue.pop(0)
+            receiver, sender = context.Pipe(duplex=False)
+            process = context.Process(target=_run, args=(trial, limit, sender), daemon=True)
+            process.start()
+            sender.close()
+            running.append((name, process, receiver, time.monotonic() + PATIENCE * limit))
+        for each in list(running):
+            name, process, receiver, until = each
+            if receiver.poll(0.2) or not process.is_alive() or time.monotonic() > until:
+                yield name, _received(process, receiver, limit)
+                running.remove(each)
 
 
-def build(entry: Entry) -> nn.Module:
-    """Make a network with random weights, none of them zero: an untrained classifier would give no gradient.
-
-    Raises:
-        ImportError: Its library is missing.
-    """
-    declare_operators()
-    torch.manual_seed(0)
-    makers: dict[str, Callable[[Entry], nn.Module]] = {
-        "torchvision": _torchvision, "timm": _timm, "transformers": _transformers,
-    }  # fmt: skip
-    module = makers[entry.library](entry).eval()
-    with torch.no_grad():
-        for parameter in module.parameters():
-            if parameter.ndim == 0 or parameter.abs().max() < 1e-3:
-                scale = 1 / math.sqrt(parameter.shape[-1]) if parameter.ndim > 1 else 0.2
-                parameter.normal_(0, scale)
-        for part in module.modules():
-            if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.running_var is not None:
-                part.running_mean.normal_(0, 0.1)
-                part.running_var.uniform_(0.5, 1.5)
-    return module
+def _received(process: Any, receiver: Connection, limit: float) -> dict[str, Any]:
+    late = process.is_alive() and not receiver.poll()
+    if late:
+        process.kill()
+    try:
+        rows: dict[str, Any] = receiver.recv()
+    except EOFError:
+        process.join()
+        why = f"not done after {limit:.0f} s" if late else f"ended with {process.exitcode}"
+        rows = {"process": {"runs": None, "fault": why}}
+    process.join()
+    return rows
 
 
-def _torchvision(entry: Entry) -> nn.Module:
-    import torchvision.models as library
-
-    options = dict(entry.options)
-    if entry.make[0].isupper():
-        made: nn.Module = getattr(library, entry.make)(num_classes=CLASSES, **options)
-        return made
-    if entry.output is not None:
-        options["weights_backbone"] = None
-    made = library.get_model(entry.make, weights=None, num_classes=CLASSES, **options)
-    return made if entry.output is None else Answer(made, entry.output)
-
-
-def _timm(entry: Entry) -> nn.Module:
-    import timm
-
-    timm.layers.set_fused_attn(False)  # Hiera calls torch's own attention on five axes, which torch cannot export
-    made: nn.Module = timm.create_model(entry.make, pretrained=False, num_classes=CLASSES, **entry.options)
-    return made
+def _run(trial: Callable[[Path], dict[str, Any]], limit: float, sender: Connection) -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(limit), math.ceil(limit)))
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            sender.send(trial(Path(folder)))
+        except Exception as error:  # a library that cannot make the network
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            why = f"{type(error).__name__}: {error} ({last.filename}:{last.lineno})"[:300]
+            sender.send({"made": {"runs": None, "why": why}})
 
 
-def _transformers(entry: Entry) -> nn.Module:
-    import transformers
-
-    config = getattr(transformers, f"{entry.make}Config")(num_labels=CLASSES, **entry.options)
-    return Answer(getattr(transformers, f"{entry.make}{entry.head}")(config), entry.output or "logits")
+if __name__ == "__main__":
+    main()

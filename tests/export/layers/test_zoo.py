@@ -1,10 +1,10 @@
 """Networks of torchvision, timm and transformers: the layer that is taken, held in a table.
 
-`python benchmarks/layers.py` holds many more.
+`python benchmarks/zoo.py` holds many more.
 """
 
+import importlib
 import importlib.util
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import pytest
 
 from fusioncam.export import check, export_torch
 
-ZOO = Path(__file__).parents[3] / "benchmarks" / "zoo.py"
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 
 # (K, h, w), and how many tokens come before the grid's.
 TABLE = {
@@ -33,10 +33,9 @@ TABLE = {
 
 @pytest.fixture(scope="module")
 def zoo():
-    spec = importlib.util.spec_from_file_location("benchmarks_zoo", ZOO)
-    module = sys.modules["benchmarks_zoo"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARKS)
+        return importlib.import_module("zoo")
 
 
 @pytest.mark.parametrize("name", list(TABLE))

@@ -1,7 +1,7 @@
 """Segmenters and embedders of torchvision and transformers: their readers, and gradients of targets by autograd."""
 
+import importlib
 import importlib.util
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from fusioncam import Explainer, Like, Region
 from fusioncam.export import check, export_model
 from fusioncam.export.reading.from_torch import save_onnx
 
-ZOO = Path(__file__).parents[3] / "benchmarks" / "zoo.py"
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 
 # Options of the export, and what it makes of the output: task, reader, and (h', w') of maps.
 TABLE = {
@@ -29,10 +29,9 @@ TABLE = {
 
 @pytest.fixture(scope="module")
 def zoo():
-    spec = importlib.util.spec_from_file_location("benchmarks_zoo", ZOO)
-    module = sys.modules["benchmarks_zoo"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARKS)
+        return importlib.import_module("zoo")
 
 
 @pytest.fixture(scope="module", params=list(TABLE))
