@@ -23,7 +23,7 @@ class Tape(TorchFunctionMode):
     """
 
     def __init__(self) -> None:
-        """Start with nothing."""
+        """Start a record that is empty."""
         super().__init__()
         self.seen: dict[int, torch.Tensor] = {}
 

@@ -68,7 +68,7 @@ def made(entry: Entry) -> tuple[nn.Module, torch.Tensor]:
 def _randomise(module: nn.Module) -> None:
     with torch.no_grad():
         for parameter in module.parameters():
-            if parameter.ndim == 0 or parameter.abs().max() < 1e-3:
+            if parameter.numel() and (parameter.ndim == 0 or parameter.abs().max() < 1e-3):
                 scale = 1 / math.sqrt(parameter.shape[-1]) if parameter.ndim > 1 else 0.2
                 parameter.normal_(0, scale)
         for part in module.modules():

@@ -1,4 +1,4 @@
-"""What becomes of an ONNX file: whether onnxruntime runs it, its bundle, its default layer, and the gradient there."""
+"""The fate of an ONNX file: whether onnxruntime runs it, its bundle, its default layer, and the gradient there."""
 
 import time
 import traceback

@@ -23,7 +23,7 @@ class First(paddle.nn.Layer):
     """A model that gives the first of several answers."""
 
     def __init__(self, model: paddle.nn.Layer) -> None:
-        """Wrap a model."""
+        """Wrap a model of several answers."""
         super().__init__()
         self.model = model
 

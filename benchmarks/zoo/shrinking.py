@@ -73,6 +73,7 @@ def tiny(config: Any, side: int) -> None:
         elif name in TINY and isinstance(value, int) and value > TINY[name]:
             setattr(config, name, TINY[name])
         elif name in ("depths", "depth") and isinstance(value, list | tuple):
-            setattr(config, name, type(value)([1] * len(value)))
+            few = (1, 2, 3) if name == "depth" else [1] * len(value)  # CvT's, which counts from its place on
+            setattr(config, name, type(value)(few))
         elif name == "image_size" and value is not None:
             setattr(config, name, side if isinstance(value, int) else type(value)([side] * len(value)))

@@ -46,12 +46,12 @@ CLASSIFIERS = words(
     """
     Beit Bit CLIP ConvNext ConvNextV2 Cvt Data2VecVision DeiT Dinov2 Dinov2WithRegisters DonutSwin
     EfficientNet FocalNet HGNetV2 Hiera IJepa Levit MetaClip2 MobileNetV1 MobileNetV2 MobileViT
-    MobileViTV2 PoolFormer PPLCNet Pvt PvtV2 RegNet ResNet Segformer Siglip Siglip2 SwiftFormer Swin Swinv2
+    MobileViTV2 PoolFormer PPLCNet Pvt PvtV2 RegNet ResNet Segformer Siglip SwiftFormer Swin Swinv2
     TextNet ViT ViTMSN
     """
 )
 PERCEIVERS = ("Learned", "Fourier", "ConvProcessing")
-SEGMENTERS = words("Beit Data2VecVision DPT MobileNetV2 MobileViT MobileViTV2 Segformer UperNet")
+SEGMENTERS = words("DPT MobileNetV2 MobileViT MobileViTV2 Segformer UperNet")
 EMBEDDERS = words(
     """
     BeitModel ViTModel DeiTModel Dinov2Model Dinov2WithRegistersModel DINOv3ViTModel DINOv3ConvNextModel
@@ -77,7 +77,9 @@ def every_entry() -> dict[str, Entry]:
         found[f"transformers/{stem}ForImageClassification"] = Entry("transformers", stem, fitted=False)
     for rest in PERCEIVERS:
         head = f"ForImageClassification{rest}"
-        found[f"transformers/Perceiver{head}"] = Entry("transformers", "Perceiver", head=head, fitted=False)
+        found[f"transformers/Perceiver{head}"] = Entry(
+            "transformers", "Perceiver", (32, 32), {"num_cross_attention_heads": 1}, head=head, fitted=False
+        )
     for stem in SEGMENTERS:
         head = "ForSemanticSegmentation"
         found[f"transformers/{stem}{head}"] = Entry("transformers", stem, head=head, fitted=False)

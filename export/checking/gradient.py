@@ -24,6 +24,8 @@ from fusioncam.manifest import EXPLAIN_GRAPH, HEAD_GRAPH, PLACES, Layer, Manifes
 
 GRADIENT_TOLERANCE = {"float32": 1e-2, "float16": 5e-2}
 STEPS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)  # lengths of the differences, relative to the activations
+LONGER = (1e2, 1e1, 1.0)  # for activations so small that the scores change in their last digits only
+DIGITS = 1e-4  # of a score: a smaller change is drowned by float32's rounding
 DIRECTIONS = 6
 BLUR = 0.1  # noise added to the layer's tensor, relative to its deviation
 
@@ -66,21 +68,30 @@ def _disagreement(
     # Parts of the gradient show an error in it; random directions show what it lacks.
     directions = [g * (rng.random(g.shape) < 0.5) if i % 2 else rng.normal(size=g.shape) for i in range(DIRECTIONS)]
     reference = float(np.linalg.norm(g)) / np.sqrt(g.size)
-    axis = layer.roles.index("N")
     smallest = []
     for d in directions:
         d = d / (np.linalg.norm(d) or 1.0)
-        exact, errors = float((g * d).sum()), []
-        for step in STEPS:
-            t = step * (float(np.linalg.norm(generic.astype(np.float64))) or 1.0)
-            pair = np.concatenate([generic + _as_tensor(sign * t * d, layer, generic) for sign in (1, -1)], axis)
-            up, down = head.run(pair.astype(generic.dtype), targets).scores.astype(np.float64)
-            slope = float(up - down) / (2 * t)
+        exact, errors, steps = float((g * d).sum()), [], list(STEPS)
+        for step in steps:
+            slope, drowned = _slope(head, layer, generic, targets, d, step)
             errors.append(abs(slope - exact) / (max(abs(exact), abs(slope), reference) or 1.0))
+            if drowned and step == STEPS[0]:
+                steps += LONGER
         smallest.append(float(np.nanmin([*errors, np.inf])))
     # A direction may cross kinks at the shortest step already: one outlier is no proof, a wrong rule shows in most.
     error = max(float(np.median(smallest[::2])), float(np.median(smallest[1::2])), max(smallest) / 10)
     return error if np.isfinite(g).all() else float("nan")
+
+
+def _slope(
+    head: "_Head", layer: Layer, generic: Array, targets: Mapping[str, Array], d: Array, step: float
+) -> tuple[float, bool]:
+    """Return the central difference of a score along `d`, and whether rounding drowns it."""
+    t = step * (float(np.linalg.norm(generic.astype(np.float64))) or 1.0)
+    pair = [generic + _as_tensor(sign * t * d, layer, generic) for sign in (1, -1)]
+    batch = np.concatenate(pair, layer.roles.index("N")).astype(generic.dtype)
+    up, down = head.run(batch, targets).scores.astype(np.float64)
+    return float(up - down) / (2 * t), bool(abs(up - down) < DIGITS * max(abs(up), abs(down)))
 
 
 def _matters(bundle: Path, manifest: Manifest) -> bool:

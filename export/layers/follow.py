@@ -23,6 +23,7 @@ from fusioncam.export.layers.positions import (
     regular,
     resampled,
     sizes,
+    unpadded,
 )
 from fusioncam.export.operators import ATTENTION, MOVEMENT, NORMALIZATIONS, POINTWISE, PRODUCTS, SPATIAL
 
@@ -105,12 +106,24 @@ class Follower:
             array = mean(array, [channel])
         if before != after or kind.weighted:
             self.made.mixing.add(self.node)
+        reach = self._reach(len(after), last)
         for axis in range(len(after)):
             if axis != channel:
-                array = resampled(array, axis, before[axis], after[axis])
+                array, length = unpadded(array, axis, before[axis], reach.get(axis, 0))
+                array = resampled(array, axis, length, after[axis])
         if array.shape[channel] not in (1, after[channel]):
             array = mean(array, [channel])
         return array
+
+    def _reach(self, rank: int, channels_last: bool) -> dict[int, int]:
+        """Return how far a window reaches behind its first element, by axis; nothing for operators without windows."""
+        weights = self._input(1) if SPATIAL[self.node.op_type].weighted else None
+        kernel = self.node.attributes.get_ints("kernel_shape", ())
+        if not kernel and weights is not None and weights.shape is not None and len(weights.shape) == rank:
+            kernel = sizes(weights)[1:-1] if channels_last else sizes(weights)[2:]
+        dilations = self.node.attributes.get_ints("dilations", ()) or (1,) * len(kernel)
+        first = 1 if channels_last else 2
+        return {first + i: (k - 1) * d for i, (k, d) in enumerate(zip(kernel, dilations, strict=False))}
 
     def _reshaped(self) -> Positions | None:
         x, shape = self._input(0), sizes(self.node.outputs[0])

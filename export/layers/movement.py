@@ -29,7 +29,10 @@ def moved(node: ir.Node, arrays: Mapping[int, Positions]) -> list[Positions | No
         elif value is not None and value.const_value is not None:
             feeds[str(value.name)] = value.const_value.numpy()
     proto = ir.to_proto(node)
-    if node.op_type == "Pad":  # what is added has no position
+    if node.op_type == "Pad":  # what is added has no position, a copy of the picture's edge neither
+        modes = [a for a in proto.attribute if a.name == "mode"]
+        for mode in modes:
+            proto.attribute.remove(mode)
         while len(proto.input) < 3:
             proto.input.append("")
         proto.input[2], feeds["pad value"] = "pad value", NOWHERE

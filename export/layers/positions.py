@@ -80,6 +80,28 @@ def resampled(array: Positions, axis: int, before: int, after: int) -> Positions
     return compressed(exact(mixed.astype(np.complex64)))
 
 
+def unpadded(array: Positions, axis: int, length: int, reach: int) -> tuple[Positions, int]:
+    """Cut off what a Pad has added along an axis, as if the windows that follow were padded themselves.
+
+    Args:
+        array: The positions of what the windows go over.
+        axis: The axis.
+        length: Its size in the tensor.
+        reach: How far a window reaches. Where more was added on one side, the padding is part of the picture.
+
+    Returns:
+        The positions, and the size of the axis without the padding.
+    """
+    others = tuple(i for i in range(array.ndim) if i != axis)
+    there = np.flatnonzero(~np.isnan(array).all(axis=others))
+    if not 0 < len(there) < array.shape[axis] or not reach:
+        return array, length
+    first, last = int(there[0]), int(there[-1]) + 1
+    if max(first, length - last) > reach:
+        return array, length
+    return array.take(range(first, last), axis), last - first
+
+
 def broadcasts(shape: tuple[int, ...], wide: tuple[int, ...]) -> bool:
     """Return whether an array of `shape` broadcasts to `wide`, which has the same rank."""
     return len(shape) == len(wide) and all(a in (1, b) for a, b in zip(shape, wide, strict=True))

@@ -48,9 +48,20 @@ def checked_targets(form: Form, output: Array) -> Iterator[tuple[str, Targets, T
         yield "", targets, {**targets, **top}
         return
     targets["region"][0] = region
-    for what, peak in ((" of a mean over a region", False), (" of a maximum in a region", True)):
-        targets = {**targets, "peak": np.array([peak])}
-        yield what, targets, {**targets, **top}
+    yield " of a mean over a region", targets, {**targets, **top}
+    targets = {
+        **targets,
+        "peak": np.array([True]),
+        "region": targets["region"] * _clear_peak(output[top["class_index"][0]]),
+    }
+    yield " of a maximum in a region", targets, {**targets, **top}
+
+
+def _clear_peak(values: Array) -> Array:
+    """Return the places of a map's lower half and of one maximum: beside places that are about as high it has kinks."""
+    kept: Array = values <= np.median(values)
+    kept.flat[values.argmax()] = True
+    return kept
 
 
 def usual_target(form: Form, output: Array, mirrored: Array, ending: Ending) -> Targets:

@@ -75,6 +75,19 @@ def test_a_layer_that_is_always_zero(classifier, tmp_path):
     assert all(np.isfinite(f.error) for f in check(tmp_path / "o.fcam"))
 
 
+def test_activations_far_smaller_than_the_scores(classifier, tmp_path):
+    """They change the scores in the last digits: the differences must be longer than the activations."""
+    model = classifier()
+    for tensor in model.graph.initializer:
+        factor = {"w2": 1e-6, "w3": 1e-1}.get(tensor.name, 1)
+        tensor.CopyFrom(
+            numpy_helper.from_array((factor * numpy_helper.to_array(tensor)).astype(np.float32), tensor.name)
+        )
+    onnx.save(model, tmp_path / "m.onnx")
+    export_model(tmp_path / "m.onnx", tmp_path / "m.fcam")
+    assert not failures(tmp_path / "m.fcam")
+
+
 @pytest.fixture
 def quantised(classifier, tmp_path):
     """Bundle of a model whose tensors are rounded to 8 bits here and there, also through a Flatten; by its name."""

@@ -123,6 +123,22 @@ def test_pictures_that_the_model_moves(change, classifier, tmp_path):
         export_model(tmp_path / "m.onnx", tmp_path / "t.fcam")
 
 
+@pytest.mark.parametrize("mode", ["constant", "reflect"])
+def test_padding_before_a_window_is_the_windows_own(mode, classifier, tmp_path):
+    """Keras pads by an operator of its own; the layers after it cover the picture all the same."""
+    model = classifier()
+    ring = numpy_helper.from_array(np.array([0, 0, 1, 1, 0, 0, 1, 1]), "ring")
+    model.graph.initializer.append(ring)
+    for i, conv in [(i, n) for i, n in enumerate(model.graph.node) if n.op_type == "Conv"][::-1]:
+        conv.attribute.remove(next(a for a in conv.attribute if a.name == "pads"))
+        padded = f"padded{i}"
+        model.graph.node.insert(i, helper.make_node("Pad", [conv.input[0], "ring"], [padded], mode=mode))
+        conv.input[0] = padded
+    onnx.save(model, tmp_path / "m.onnx")
+    layer = export_model(tmp_path / "m.onnx", tmp_path / "t.fcam").layer
+    assert (layer.name, layer.shape, layer.early) == ("relu", (6, 4, 6), False)
+
+
 def test_bypassed_layers_are_listed_but_not_taken(export_of):
     of_model = survey(canonicalize(export_of("resnet_basic").source))
     assert not of_model.choose().bypassed
