@@ -70,7 +70,7 @@ def every_entry() -> dict[str, Entry]:
     found["torchvision/inception_v3"] = Entry(
         "torchvision", "inception_v3", (96, 96), {"init_weights": False, "aux_logits": False}
     )
-    for name in ("r3d_18", "mc3_18", "r2plus1d_18", "s3d", "mvit_v2_s", "swin3d_t"):
+    for name in ("r3d_18", "mc3_18", "r2plus1d_18", "mvit_v2_s", "swin3d_t"):
         size = (16, 224, 224) if name.startswith("mvit") else (16, 64, 64)
         found[f"torchvision/{name}"] = Entry("torchvision", name, size)
     for stem in CLASSIFIERS:
