@@ -239,7 +239,10 @@ def slopes(reference: Reference, inputs: Arrays, name: str, weights: Array, seed
         chosen = rng.choice(chosen, MOST_DIRECTIONS, replace=False)
 
     def value(moved: Array) -> float:
-        y = reference.function({**arrays, name: moved.astype(arrays[name].dtype)}).astype(np.float64)
+        try:
+            y = reference.function({**arrays, name: moved.astype(arrays[name].dtype)}).astype(np.float64)
+        except Exception:  # there the engine refuses the input; onnxruntime's errors share no base class
+            return math.nan
         if y.shape != weights.shape:  # a kink: the number of outputs jumps
             return math.nan
         return float((np.where(weights == 0, 0, y) * weights).sum())

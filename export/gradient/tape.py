@@ -1,7 +1,7 @@
 """Writing ONNX nodes like arithmetic: `op.Mul(a, b)` appends a Mul node to the graph and returns its output."""
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,7 @@ from onnx_ir.tape import Tape
 
 Dims = tuple[int | None, ...]
 Build = Callable[["Ops"], Sequence[ir.Value]]
+Made = TypeVar("Made")
 
 
 def dims(value: ir.Value) -> Dims:
@@ -45,7 +46,7 @@ class Ops:
         self._taken = {o.name for node in graph for o in node.outputs}
         self._taken |= {v.name for v in graph.inputs} | set(graph.initializers)
         self._count = 0
-        self._shared: dict[Hashable, ir.Value] = {}
+        self._shared: dict[Hashable, Any] = {}
         self._constants: dict[tuple[Any, ...], ir.Value] = {}
 
     def __getattr__(self, op_type: str) -> Callable[..., ir.Value]:
@@ -94,11 +95,12 @@ class Ops:
             self._constants[key] = self._tape.initializer(ir.tensor(data, name=self.name("constant")))
         return self._constants[key]
 
-    def once(self, key: Hashable, build: Callable[[], ir.Value]) -> ir.Value:
+    def once(self, key: Hashable, build: Callable[[], Made]) -> Made:
         """Return what `build` appends: for one key it is asked once, whatever rules share its result."""
         if key not in self._shared:
             self._shared[key] = build()
-        return self._shared[key]
+        found: Made = self._shared[key]
+        return found
 
     def like(self, array: npt.ArrayLike, value: ir.Value) -> ir.Value:
         """Return a constant of the element type of `value`."""

@@ -5,7 +5,6 @@ The operators themselves stay, for their kernels are fast; what their steps hold
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import onnx_ir as ir
@@ -20,18 +19,14 @@ X, W, R, BIAS, LENGTHS, STATE, CELL, PEEPHOLES = range(8)  # inputs
 USUAL = {"RNN": ("Tanh",), "GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "Tanh", "Tanh")}
 CELL_STATE = 2  # the activation function of it
 
-# What the walk asks for input by input is computed once: by the writer, the node and the gradients that it received.
-_FOUND: WeakKeyDictionary[Ops, dict[tuple[object, ...], list[tuple[Cell, Through]]]] = WeakKeyDictionary()
-
 
 @rule("RNN", "GRU", "LSTM", every_input=True)
 def _recurrent(s: Step) -> ir.Value | None:
     if s.index == LENGTHS:
         return None
-    known, key = _FOUND.setdefault(s.op, {}), (s.node, *s.received)
-    if key not in known:
-        known[key] = [_through(s, number) for number in range(s.static(s.input(W))[0])]
-    found = [GRADIENTS[s.index](cell, through) for cell, through in known[key]]
+    directions = range(s.static(s.input(W))[0])
+    parts = s.op.once((s.node, *s.received), lambda: [_through(s, number) for number in directions])
+    found = [GRADIENTS[s.index](cell, through) for cell, through in parts]
     if s.index == X:
         return found[0] if len(found) == 1 else s.op.Add(*found)
     found = [s.op.Unsqueeze(v, s.op.ints([0])) for v in found]
