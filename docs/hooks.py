@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from fusioncam import drift, free_size, further_inputs, manifest
 from fusioncam.errors import OTHER_KINDS, FusionCamError
 from fusioncam.export.gradient.rules import BODY_RULES, RULES
+from fusioncam.export.lowering import LOWERINGS
 from fusioncam.export.source_metadata.preprocessing import PRESETS
 from fusioncam.runtime import methods
 from fusioncam.runtime.commands.app import app
@@ -124,9 +125,16 @@ def _errors() -> str:
 
 def _rules() -> str:
     """Operators with a gradient rule."""
-    return ", ".join(
-        f"`{domain}.{name}`" if domain else f"`{name}`" for domain, name in sorted({**RULES, **BODY_RULES})
-    )
+    return _names({**RULES, **BODY_RULES})
+
+
+def _lowered() -> str:
+    """Operators that a row of the table writes in others."""
+    return _names(LOWERINGS)
+
+
+def _names(operators: Iterable[tuple[str, str]]) -> str:
+    return ", ".join(f"`{domain}.{name}`" if domain else f"`{name}`" for domain, name in sorted(operators))
 
 
 def _methods() -> str:
@@ -206,6 +214,7 @@ MADE: dict[str, Callable[[], str]] = {
     "presets": _presets,
     "routes": _routes,
     "rules": _rules,
+    "lowered": _lowered,
     "settings": _settings,
     "source": lambda: _fields(manifest.Source),
 }
