@@ -4,8 +4,8 @@
     python benchmarks/zoo.py --only timm/           # those whose name begins so
     python benchmarks/zoo.py --files FOLDER         # ONNX files of other frameworks, see zoo/keras_files.py
 
-Each network is tried in a process of its own, which has a time limit. results/zoo.json is written after each; what it
-holds already is kept, unless --again is given.
+Each network is tried in a process of its own, which has a time limit. results/zoo.json is written after each, and the
+table of docs/reference/networks.md at the end; what the file holds already is kept, unless --again is given.
 """
 
 import argparse
@@ -18,13 +18,17 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from datetime import date
+from importlib.metadata import distributions
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from zoo.grading import good, grade
+from zoo.report import write_page
 
 RESULTS = Path(__file__).with_name("results") / "zoo.json"
+LIBRARIES = ("torch", "torchvision", "timm", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu")
 PATIENCE = 10  # times the limit, on a machine that others use, too
 
 
@@ -39,13 +43,23 @@ def main() -> None:
     parser.add_argument("--again", action="store_true")
     parser.add_argument("-o", "--out", type=Path, default=RESULTS)
     asked = parser.parse_args()
-    found: dict[str, Any] = json.loads(asked.out.read_text()) if asked.out.exists() else {}
-    todo = [t for t in _trials(asked) if t[0].startswith(tuple(asked.only)) and (asked.again or t[0] not in found)]
+    found: dict[str, Any] = json.loads(asked.out.read_text()) if asked.out.exists() else {"networks": {}}
+    networks = found["networks"]
+    every = [trial for trial in _trials(asked) if asked.again or trial[0] not in networks]
+    todo = list(dict.fromkeys(trial for start in asked.only for trial in every if trial[0].startswith(start)))
     for name, rows in _results(todo, asked.limit, asked.jobs):
-        found[name] = rows
-        asked.out.write_text(json.dumps(dict(sorted(found.items())), indent=1) + "\n")
+        networks[name] = {**networks.get(name, {}), **rows}
+        found = {"date": date.today().isoformat(), "versions": _versions(), "networks": dict(sorted(networks.items()))}
+        asked.out.write_text(json.dumps(found, indent=1) + "\n")
         for way, row in rows.items():
             print("ok  " if good(row) else "FAIL", name, "|", way, "|", _line(row), flush=True)
+    if asked.out == RESULTS:
+        write_page(found)
+
+
+def _versions() -> dict[str, str]:
+    present = {d.metadata["Name"]: d.version for d in distributions()}
+    return {name: present[name] for name in LIBRARIES if name in present}
 
 
 def _line(row: dict[str, Any]) -> str:

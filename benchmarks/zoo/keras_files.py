@@ -1,4 +1,4 @@
-"""ONNX files of keras.applications, by keras itself and by tf2onnx: `python benchmarks/zoo/keras_files.py FOLDER`.
+"""ONNX files of keras.applications, by keras and by tf2onnx: `python benchmarks/zoo/keras_files.py FOLDER [NAME...]`.
 
 Needs tensorflow and tf2onnx, and nothing of this project. `python benchmarks/zoo.py --files FOLDER` takes the files.
 """
@@ -50,9 +50,9 @@ def by_tf2onnx(model: Any, path: Path) -> None:
 WAYS: dict[str, Callable[[Any, Path], None]] = {"keras": by_keras, "tf2onnx": by_tf2onnx}
 
 
-def main(folder: Path) -> None:
-    """Write all files that are not there yet."""
-    for name, side in MODELS.items():
+def main(folder: Path, names: list[str]) -> None:
+    """Write the files of some models, or of all, that are not there yet."""
+    for name, side in ((name, MODELS[name]) for name in names or MODELS):
         missing = [way for way in WAYS if not (folder / way / f"{name}.onnx").exists()]
         if not missing or not hasattr(keras.applications, name):
             continue
@@ -69,4 +69,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])
