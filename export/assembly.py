@@ -27,6 +27,7 @@ from fusioncam.export.precision.score_graph import refusal, score_graph
 from fusioncam.export.single import check_variants, write_variants
 from fusioncam.export.source_metadata.labels import read_labels
 from fusioncam.export.source_metadata.preprocessing import read_preprocessing, refuse_rounded_away
+from fusioncam.export.tensorrt import REFUSED, compute_biases, refuse_graphs
 from fusioncam.further_inputs import refuse_inputs
 from fusioncam.kernels.arrays import Array, Size
 from fusioncam.manifest import (
@@ -120,6 +121,8 @@ def make_draft(source: Path, options: ExportOptions) -> Draft:
     gradient, folder = options["gradient"], source.parent
     size, free = asked_size(options["size"])
     canonical = _canonical(source, options, size, free)
+    if options["single_for"] == "tensorrt":
+        compute_biases(canonical.model)
     model, kind, scoring = canonical.model, canonical.taken.type, canonical.scoring
     one_by_one = decides_for_batch(canonical.image, canonical.output)
     _refuse_unfit(canonical, one_by_one, options, free)
@@ -139,6 +142,8 @@ def make_draft(source: Path, options: ExportOptions) -> Draft:
     head = None if one_by_one else head_graph(model, layer.name, layer.layout, canonical.precision, scoring)
     if head is not None:
         graphs[HEAD_GRAPH] = head
+    if options["single_for"] == "tensorrt":
+        refuse_graphs(graphs)
     if free:
         graphs[SOURCE_GRAPH] = source_graph(source, score_precision)
     manifest = Manifest(
@@ -189,6 +194,7 @@ def _canonical(source: Path, options: ExportOptions, size: Size | None, free: bo
         image=options["image"],
         inputs=options["inputs"],
         vectors=None if given is None else read_class_vectors(given, options["class_scale"]),
+        refused=REFUSED if options["single_for"] == "tensorrt" else None,
     )
 
 

@@ -11,6 +11,7 @@ from fusioncam.errors import ModelError, UsageError
 from fusioncam.export.batch.dynamic import quantise_by_image
 from fusioncam.export.gradient import dims
 from fusioncam.export.gradient.rules.elementwise import drops
+from fusioncam.export.lowering import Uses
 from fusioncam.export.model import CanonicalModel
 from fusioncam.export.normal_form import make_normal_form
 from fusioncam.export.readers import Reading, Request, choose_reading, request_of
@@ -42,6 +43,7 @@ def canonicalize(
     image: str | None = None,
     inputs: InputValues | None = None,
     vectors: Float32Array | None = None,
+    refused: Uses | None = None,
 ) -> CanonicalModel:
     """Load a model and bring it to the canonical form.
 
@@ -58,6 +60,7 @@ def canonicalize(
         image: The input that is explained, where several can be.
         inputs: Values that are frozen into the graph, by the name of the input; see `freeze`.
         vectors: Vectors of classes (classes, D), see `read_class_vectors`: an embedding becomes logits by them.
+        refused: Uses of operators that are written in others; see `lower`.
 
     Raises:
         ModelError: The file cannot be read, takes no image, or no reader takes its output.
@@ -66,7 +69,9 @@ def canonicalize(
     request = request_of(output, task, reader, _chosen(ending), vectors is not None)
     proto = read_model(source)
     given = freeze(proto, inputs or {})
-    model, reading, taken = _loaded(proto, source, given.defaults, _checked(size), request, side, layout, image)
+    model, reading, taken = _loaded(
+        proto, source, given.defaults, _checked(size), request, side, layout, image, refused
+    )
     _keep_only(model, reading)
     with freezing_may_help(model):
         model, reading, model_ending, numbers = make_normal_form(model, reading, taken.batch, request.ending, vectors)
@@ -101,9 +106,10 @@ def _loaded(
     side: int | None,
     layout: str | None,
     image: str | None,
+    refused: Uses | None,
 ) -> tuple[ir.Model, Reading, ImageInput]:
     """Convert a model, and return it with the output to read and the image input, which is in front now."""
-    model, conversion = converted(proto, source)
+    model, conversion = converted(proto, source, refused)
     outputs = {str(o.name): o for o in model.graph.outputs}
     if not outputs:
         raise ModelError("the model has no output; export it again")

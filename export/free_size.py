@@ -22,7 +22,7 @@ USUAL_SIDE = 224  # of the input of a model that takes any
 STEPS = (*range(1, 17), 20, 24, 28, 32, 40, 48, 56, 64, 96, 128)  # that are tried
 MOST_TRIED, FARTHEST = 8, 64  # multiples of a step, and pixels: other steps than the model's fit some multiples
 # Options that other sizes need, and the rest of the manifest does not tell.
-KEPT = ("output", "task", "reader", "precision", "gradient", "ending", "layout")
+KEPT = ("output", "task", "reader", "precision", "gradient", "ending", "layout", "single_for")
 
 
 def asked_size(size: Any) -> tuple[Any, bool]:

@@ -17,13 +17,13 @@ from fusioncam.export.lowering import (  # noqa: F401  (importing enters the low
     recurrent,
 )
 from fusioncam.export.lowering.blocked import infer_channels, must_fill, reordered
-from fusioncam.export.lowering.bodies import mark_bodies
+from fusioncam.export.lowering.bodies import Uses, mark_bodies
 from fusioncam.export.lowering.table import LOWERINGS, Call, apply, lowering
 
-__all__ = ["LOWERINGS", "Call", "lower", "lowering", "reordered", "straighten"]
+__all__ = ["LOWERINGS", "Call", "Uses", "lower", "lowering", "reordered", "straighten"]
 
 
-def lower(model: ir.Model) -> list[str]:
+def lower(model: ir.Model, refused: Uses | None = None) -> list[str]:
     """Replace the nodes of a model that can be lowered, also those within its branches and loops.
 
     Nodes that ONNX defines by a body become calls of local functions; the caller puts these in their place, and lowers
@@ -31,6 +31,7 @@ def lower(model: ir.Model) -> list[str]:
 
     Args:
         model: A model at a current opset, without local functions. It is changed.
+        refused: Uses of operators that get the body that ONNX defines, although they have a gradient rule.
 
     Raises:
         ModelError: The model holds blocks of channels that cannot be undone.
@@ -39,8 +40,8 @@ def lower(model: ir.Model) -> list[str]:
         Names of the tensors of the main graph that are computed in another way now.
     """
     infer_channels(model)
-    lowered = [*apply(model), *mark_bodies(model)]
-    return lower(model) if not lowered and must_fill(model) else lowered
+    lowered = [*apply(model), *mark_bodies(model, refused)]
+    return lower(model, refused) if not lowered and must_fill(model) else lowered
 
 
 def straighten(model: ir.Model) -> list[str]:

@@ -1,6 +1,6 @@
 """Operators that ONNX defines by a body of other operators: the body becomes a local function, which is inlined."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, cast
 
 import onnx
@@ -17,29 +17,32 @@ from fusioncam.export.lowering.table import LOWERINGS, main_outputs
 KEPT = ("DynamicQuantizeLinear", "Bernoulli", "BlackmanWindow", "HammingWindow", "HannWindow")
 
 # Operators with a rule and a body: whether this use is beyond the rule. Shapes are inferred, where they can be.
-BEYOND_THE_RULE: dict[str, Callable[[ir.Node], bool]] = {"Attention": attention.beyond_the_rule}
+Uses = Mapping[str, Callable[[ir.Node], bool]]
+BEYOND_THE_RULE: Uses = {"Attention": attention.beyond_the_rule}
 
 DOMAIN = "fusioncam.bodies"
 
 
-def mark_bodies(model: ir.Model) -> list[str]:
+def mark_bodies(model: ir.Model, refused: Uses | None = None) -> list[str]:
     """Make local functions of the bodies of operators without a rule, and calls of them of the nodes.
 
     Args:
         model: A model at a current opset.
+        refused: Uses of operators that get their body in any case.
 
     Returns:
         Names of the tensors of the main graph that the calls compute.
     """
-    nodes = [node for node in model.graph.all_nodes() if _has_body(node)]
+    tables = (BEYOND_THE_RULE, refused or {})
+    partly = {op_type for table in tables for op_type in table}
+    nodes = [node for node in model.graph.all_nodes() if _has_body(node, partly)]
     if not nodes:
         return []
     passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
     names: list[str] = []
     carrying, computed = _carrying(model), main_outputs(model)
     for node in nodes:
-        beyond = BEYOND_THE_RULE.get(node.op_type)
-        if carrying.isdisjoint(node.outputs) or (beyond is not None and not beyond(node)):
+        if carrying.isdisjoint(node.outputs) or not _wants_body(node, tables):
             continue
         body = _body(node, model.opset_imports[""])
         if body is None:
@@ -69,13 +72,22 @@ def _graphs(node: ir.Node) -> list[str]:
     return [n for n, a in node.attributes.items() if a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)]
 
 
-def _has_body(node: ir.Node) -> bool:
+def _known(node: ir.Node) -> bool:
+    """Tell whether an operator has a rule or a lowering."""
+    return (node.domain, node.op_type) in RULES or (node.domain, node.op_type) in LOWERINGS
+
+
+def _wants_body(node: ir.Node, tables: Sequence[Uses]) -> bool:
+    """Tell whether a node is to get its body: nothing else is known of its operator, or of this use."""
+    return not _known(node) or any(table[node.op_type](node) for table in tables if node.op_type in table)
+
+
+def _has_body(node: ir.Node, partly: Collection[str]) -> bool:
     """Tell whether ONNX defines an operator by a body, and nothing else is known of it, or not of each use."""
     if node.domain not in ("", "ai.onnx.preview") or node.op_type in KEPT:
         return False
-    known = (node.domain, node.op_type) in RULES or (node.domain, node.op_type) in LOWERINGS
     definitions = cast("Any", onnx.defs)  # whose stubs lack some functions
-    if (known and node.op_type not in BEYOND_THE_RULE) or not definitions.has(node.op_type, domain=node.domain):
+    if (_known(node) and node.op_type not in partly) or not definitions.has(node.op_type, domain=node.domain):
         return False
     schema = definitions.get_schema(node.op_type, node.domain)
     return bool(schema.has_function or schema.has_context_dependent_function)

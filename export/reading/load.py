@@ -12,7 +12,7 @@ from onnxscript import optimizer
 from fusioncam.errors import ModelError
 from fusioncam.export.gradient import ancestors
 from fusioncam.export.gradient.rules.elementwise import drops
-from fusioncam.export.lowering import lower, reordered, straighten
+from fusioncam.export.lowering import Uses, lower, reordered, straighten
 from fusioncam.export.reading.file import OPSET, read_model
 from fusioncam.export.reading.opset import convert, graphs_of
 from fusioncam.export.sessions import failing_as, quiet
@@ -42,12 +42,13 @@ def load_converted(path: Path, newer: bool = False) -> tuple[ir.Model, Conversio
     return converted(read_model(path, newer), path)
 
 
-def converted(proto: onnx.ModelProto, path: Path) -> tuple[ir.Model, Conversion | None]:
+def converted(proto: onnx.ModelProto, path: Path, refused: Uses | None = None) -> tuple[ir.Model, Conversion | None]:
     """Bring a model to a current opset, and fold its constants.
 
     Args:
         proto: The model.
         path: Its file, for errors.
+        refused: Uses of operators that are written in others; see `lower`.
 
     Returns:
         The model, and what was rewritten, or None where nothing was.
@@ -62,7 +63,7 @@ def converted(proto: onnx.ModelProto, path: Path) -> tuple[ir.Model, Conversion 
         for node in model.graph.all_nodes():
             node.name = node.name or next((o.name for o in node.outputs if o.name), None)
         outputs = [str(o.name) for o in model.graph.outputs]
-        conversion = to_current_opset(model, proto)
+        conversion = to_current_opset(model, proto, refused)
         passes.NameFixPass()(model)
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
         if passes.LiftSubgraphInitializersToMainGraphPass()(model).modified:
@@ -90,12 +91,13 @@ def _straightened(model: ir.Model, conversion: Conversion | None, proto: onnx.Mo
     return conversion
 
 
-def to_current_opset(model: ir.Model, proto: onnx.ModelProto) -> Conversion | None:
+def to_current_opset(model: ir.Model, proto: onnx.ModelProto, refused: Uses | None = None) -> Conversion | None:
     """Bring a model to opset 18, or leave it at its own where that is later; put local functions in their place.
 
     Args:
         model: The model, which is changed.
         proto: The same, as it was read.
+        refused: Uses of operators that are written in others; see `lower`.
 
     Returns:
         What was rewritten, or None where nothing was.
@@ -112,7 +114,7 @@ def to_current_opset(model: ir.Model, proto: onnx.ModelProto) -> Conversion | No
     rewritten = convert(model.graph, versions[0], max(*versions, OPSET))
     model.opset_imports[""] = max(*versions, OPSET)
     model.ir_version = max(model.ir_version, 8)
-    while lowered := lower(model):
+    while lowered := lower(model, refused):
         rewritten += lowered
         _inline(model)
         model.graph.sort()

@@ -31,7 +31,7 @@ MOST_BYTES = 2**31 - 2**24  # of the weights in one file: protobuf holds 2 GB at
 IR_VERSION = 9  # old enough for any onnxruntime since 2023, new enough for opset 20
 MOST_CHUNK = 4096
 FOR = ("any", "tensorrt")
-OF_SINGLE = {"shared_weights": "--shared-weights", "chunk": "--chunk", "single_for": "--for"}
+OF_SINGLE = {"shared_weights": "--shared-weights", "chunk": "--chunk"}
 
 
 def check_variants(options: ExportOptions) -> None:

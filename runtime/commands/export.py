@@ -130,7 +130,7 @@ Shared = Annotated[bool, Option("--shared-weights", help="With --single: half th
 Turn = Annotated[int, Option("--chunk", metavar="N", help="With --single: masked pictures per turn of its loop.")]
 For = Annotated[
     str,
-    choice("With --single: any (onnxruntime) | tensorrt (keeps float16; slow on CPUs).", "--for", metavar="KIND"),
+    choice("Graphs for any (onnxruntime) | tensorrt (engines; refuses what it lacks).", "--for", metavar="KIND"),
 ]
 Unrolled = Annotated[int | None, Option(metavar="N", help="Also the method without a Loop, N masks a call.")]
 

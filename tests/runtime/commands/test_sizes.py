@@ -53,7 +53,7 @@ def test_usual_size_and_inspection(folder, run):
     status, out, _ = run("export", "net.onnx", "--size", "any", "--json")
     said = json.loads(out)
     assert (status, said["preprocessing"]["size"]) == (0, [224, 224])
-    assert said["free_size"] == {"step": [1, 1], "least": [1, 1], "options": {"gradient": True}}
+    assert said["free_size"] == {"step": [1, 1], "least": [1, 1], "options": {"gradient": True, "single_for": "any"}}
     assert "input    'x' (N, 3, 224, 224), of any size" in run("inspect", "net.onnx", "--size", "any")[1]
     found = json.loads(run("inspect", "net.onnx", "--size", "24", "32", "--json")[1])["input"]
     assert (found["size"], found["any_size"]) == ([24, 32], True)
