@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from operator import index
 from pathlib import Path
 
-import onnx
 import onnx_ir as ir
 
 from fusioncam.errors import ModelError, UsageError
@@ -20,7 +19,7 @@ from fusioncam.export.reading.file import read_model
 from fusioncam.export.reading.frozen_inputs import freeze
 from fusioncam.export.reading.further_inputs import freezing_may_help, picture_input
 from fusioncam.export.reading.image_input import ImageInput, take_image
-from fusioncam.export.reading.load import converted, fold, refuse_random
+from fusioncam.export.reading.load import Conversion, converted, fold, refuse_random
 from fusioncam.export.reading.unfused import keep_activations
 from fusioncam.export.source_metadata.configurations import configured_ending
 from fusioncam.input_values import InputValues
@@ -51,8 +50,7 @@ def canonicalize(
         source: The ONNX file, of opset 7 or later; see `read_model`.
         size: (H, W) of the input, for a model that leaves them open.
         output: Which output is explained, where there are several.
-        ending: How logits become probabilities (see `CHOICES`), whatever the graph holds. With `value` the output
-            itself is explained.
+        ending: How logits become probabilities (see `CHOICES`), whatever the graph holds; `value`: they stay.
         task: What the model does; by default what its output looks like.
         reader: The name of the reader of the output; by default the first that fits.
         side: What is taken for an open H or W where `size` is not given.
@@ -69,15 +67,12 @@ def canonicalize(
     request = request_of(output, task, reader, _chosen(ending), vectors is not None)
     proto = read_model(source)
     given = freeze(proto, inputs or {})
-    model, reading, taken = _loaded(
-        proto, source, given.defaults, _checked(size), request, side, layout, image, refused
-    )
-    _keep_only(model, reading)
+    loaded = converted(proto, source, refused)
+    model, reading, taken = _prepared(loaded, given.defaults, _checked(size), request, side, layout, image)
     with freezing_may_help(model):
         model, reading, model_ending, numbers = make_normal_form(model, reading, taken.batch, request.ending, vectors)
     final_ending = _ending(reading, request.ending, model_ending.ending, numbers, source.parent)
     classes, *map_size = (d for d in dims(model.graph.outputs[0])[1:] if d is not None)
-    halved = any(v.dtype == ir.DataType.FLOAT16 and v.shape for v in model.graph.initializers.values())
     return CanonicalModel(
         model=model,
         taken=taken,
@@ -92,24 +87,27 @@ def canonicalize(
         outputs=numbers,
         argmax=reading.argmax,
         class_vectors=vectors is not None,
-        precision="float16" if halved else "float32",
+        precision="float16" if _is_halved(model) else "float32",
         dynamic=quantise_by_image(model),
     )
 
 
-def _loaded(
-    proto: onnx.ModelProto,
-    source: Path,
+def _is_halved(model: ir.Model) -> bool:
+    """Tell whether a model has float16 weights."""
+    return any(v.dtype == ir.DataType.FLOAT16 and v.shape for v in model.graph.initializers.values())
+
+
+def _prepared(
+    loaded: tuple[ir.Model, Conversion | None],
     defaults: Mapping[str, Array],
     size: Size | None,
     request: Request,
     side: int | None,
     layout: str | None,
     image: str | None,
-    refused: Uses | None,
 ) -> tuple[ir.Model, Reading, ImageInput]:
-    """Convert a model, and return it with the output to read and the image input, which is in front now."""
-    model, conversion = converted(proto, source, refused)
+    """Return a loaded model with the output to read, and all that leads to it, and the image input, in front now."""
+    model, conversion = loaded
     outputs = {str(o.name): o for o in model.graph.outputs}
     if not outputs:
         raise ModelError("the model has no output; export it again")
@@ -122,6 +120,7 @@ def _loaded(
     refuse_random(reading.value)
     if conversion is not None and first_reader is not None:
         compare_conversion(model, conversion, taken.name, first_reader)
+    _keep_only(model, reading)
     return model, reading, taken
 
 
