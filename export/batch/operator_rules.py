@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from fusioncam.export.batch.batch_axis import PASSAGES, NoPlaceError, Passage, Place, Visit, only, passage
+from fusioncam.export.gradient.rules.einsum import read_equation
 
 FRONT = Place(0)
 CONTRIB = "com.microsoft"
@@ -194,18 +195,56 @@ def _gemm(v: Visit) -> list[Passage]:
 
 @passage("Einsum")
 def _einsum(v: Visit) -> list[Passage]:
-    terms, _, result = v.attribute("equation").replace(" ", "").partition("->")
-    letters = dict(enumerate(terms.split(",")))
-    if "." in terms or not result:
-        raise NoPlaceError("leaves open which axes it sums over")
+    equation = read_equation(v.attribute("equation"), [len(v.shape(i)) for i in range(len(v.node.inputs))])
+    letters, result = dict(enumerate(equation.operands)), equation.result
     letter, *others = {letters[i][v.place(i).axis] for i in v.carrying}
     place = only(replace(v.place(i), axis=0) for i in v.carrying)
     if others or any(t.count(letter) > 1 for t in letters.values()):
         raise NoPlaceError("joins images of one place with those of another")
     if letter not in result:
         raise NoPlaceError("sums over the batch")
+    after = replace(place, axis=result.index(letter))
+    if any(v.shape(i)[v.place(i).axis] != v.after[after.axis] for i in v.carrying):
+        raise NoPlaceError("repeats the images of the batch")
     operands = {i: replace(place, axis=t.index(letter)) for i, t in letters.items() if letter in t and not v.carries(i)}
-    return [v.everywhere(replace(place, axis=result.index(letter)), operands, broadcasts=False)]
+    return [v.everywhere(after, operands, broadcasts=False)]
+
+
+@passage("ReverseSequence")
+def _reverse_sequence(v: Visit) -> list[Passage]:
+    v.only(0, 1)
+    rows = v.attribute("batch_axis", 1) % len(v.before)
+    place = only([*([v.place(0)] if v.carries(0) else []), *([replace(v.place(1), axis=rows)] if v.carries(1) else [])])
+    if place.axis == v.attribute("time_axis", 0) % len(v.before):
+        raise NoPlaceError("takes the images of the batch for steps in time")
+    operands = {0: place, 1: replace(place, axis=0)} if place.axis == rows else {0: place}
+    return [v.everywhere(place, {i: p for i, p in operands.items() if not v.carries(i)}, broadcasts=False)]
+
+
+@passage("DFT")
+def _dft(v: Visit) -> list[Passage]:
+    v.only(0)
+    rank = len(v.before)
+    axis = v.constant(2) if v.has(2) else v.attribute("axis", 1 if v.node.graph.opset_imports.get("", 20) < 20 else -2)
+    if axis is None:
+        raise NoPlaceError("works along axes that are no constants")
+    if v.place(0).axis in (int(axis) % rank, rank - 1):
+        raise NoPlaceError(NOT_ONE_BY_ONE)
+    return [v.everywhere(v.place(0))]
+
+
+@passage("OneHot")
+def _one_hot(v: Visit) -> list[Passage]:
+    v.only(0)
+    place, new = v.place(0), v.attribute("axis", -1) % len(v.after)
+    return [v.everywhere(replace(place, axis=place.axis + (place.axis >= new)))]
+
+
+@passage("Det")
+def _det(v: Visit) -> list[Passage]:
+    if v.place(0).axis >= len(v.before) - 2:
+        raise NoPlaceError(NOT_ONE_BY_ONE)
+    return [v.everywhere(v.place(0))]
 
 
 # Operators that need nothing but the indices of the inputs that hold images.
@@ -220,6 +259,7 @@ passage("Trilu")(lambda v: _broadcast(v, (0,), end=2))
 passage("MatMul", "MatMulInteger")(lambda v: _product(v, (0, 1)))
 passage("DynamicQuantizeMatMul", "MatMulIntegerToFloat", domain=CONTRIB)(lambda v: _product(v, (0, 1)))
 passage("QLinearMatMul")(lambda v: _product(v, (0, 3)))
+passage("STFT")(lambda v: [v.stacked(FRONT, [0])])
 passage("GridSample")(lambda v: [v.stacked(FRONT, [0, 1])])
 passage("DeformConv")(lambda v: [v.stacked(FRONT, [0, 2, 4])])
 passage("FusedConv", domain=CONTRIB)(lambda v: [v.stacked(FRONT, [0, 3])])

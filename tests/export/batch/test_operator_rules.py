@@ -121,6 +121,25 @@ CASES = {
         {"w": normal(CHANNELS, 3), "bias": np.tile(normal(1, 3), (b, 1)), "wide": numbers(b, 3, 1, 1), "width": 3}),
     "einsum_of_a_constant": lambda b: (
         [("Einsum", "c w", "x", {"equation": "nchw,nc->nchw"})], {"w": np.tile(normal(1, CHANNELS), (b, 1))}),
+    "einsum_with_an_ellipsis": lambda b: (
+        [("Einsum", "c w", "x", {"equation": "...chw,dhw"})], {"w": normal(3, *SIZE), "axes": numbers(2)}),
+    "reversed_from_lengths": lambda b: (
+        [("ReverseSequence", "c lengths", "x", {"batch_axis": 0, "time_axis": 1})], {"lengths": numbers(*[3] * b)}),
+    "one_hot": lambda b: (
+        [("ArgMax", "c", "best", {"axis": 1, "keepdims": 0}), ("OneHot", "best depth ends", "p", {"axis": 1}),
+         ("Mul", "c p", "x")],
+        {"depth": np.array(CHANNELS), "ends": np.float32([0.1, 1])}),
+    "determinants": lambda b: (
+        [("Einsum", "c c", "m", {"equation": "bchw,bdhw->bhcd"}), ("Det", "m", "d"), ("Unsqueeze", "d one", "x")],
+        {"one": numbers(2, 3), "width": SIZE[0]}),
+    "spectrum": lambda b: (
+        [("Unsqueeze", "c one", "u"), ("DFT", "u", "f", {"axis": 2}), ("ReduceL2", "f one", "x", {"keepdims": 0})],
+        {"one": numbers(4)}),
+    "spectra_of_a_signal": lambda b: (
+        [reshaped("c", "signal", "s"), ("STFT", "s step window", "f"),
+         ("ReduceL2", "f last_axis", "t", {"keepdims": 0}), reshaped("t", "maps", "x")],
+        {"signal": numbers(b, 96, 1), "step": np.array(16), "window": np.ones(32, np.float32),
+         "last_axis": numbers(3), "maps": numbers(b, 5, 17, 1), "width": 5}),
     "cumulated": lambda b: ([("CumSum", "c two", "x")], {"two": np.array(2)}),
     "padded": lambda b: ([("Pad", "c pads", "x")], {"pads": numbers(0, 0, 1, 2, 0, 0, 0, 1)}),
     "tiled": lambda b: ([("Tile", "c times", "x")], {"times": numbers(1, 2, 1, 3), "width": 2 * CHANNELS}),
@@ -190,6 +209,16 @@ LOST = {
     "unknown_operator": lambda: ([("Unique", "c", "u"), ("Squeeze", "u", "v"), ("ReduceMax", "v", "m"),
                                   ("Add", "c m", "x")], {}),
     "top_k_of_the_batch": lambda: ([("TopK", "c one", "x rest", {"axis": 0})], {"one": numbers(1)}),
+    "reversed_batch": lambda: (
+        [("ReverseSequence", "c lengths", "x", {"batch_axis": 1, "time_axis": 0})],
+        {"lengths": numbers(*[1] * CHANNELS)}),
+    "spectrum_over_the_batch": lambda: (
+        [("Unsqueeze", "c one", "u"), ("DFT", "u", "f", {"axis": 0}), ("ReduceL2", "f one", "x", {"keepdims": 0})],
+        {"one": numbers(4)}),
+    "determinant_over_the_batch": lambda: (
+        [("Transpose", "c", "t", {"perm": [1, 2, 0, 3]}), ("Slice", "t zero one three", "u"), ("Det", "u", "d"),
+         ("Unsqueeze", "d ends", "x")],
+        {"zero": numbers(0), "one": numbers(1), "three": numbers(3), "ends": numbers(0, 3)}),
     "cumulated_over_the_batch": lambda: ([("CumSum", "c zero", "x")], {"zero": np.array(0)}),
     "loop": lambda: (
         [("Loop", "times _ c", "x", {"body": body()})], {"times": np.array(99)}),
