@@ -29,7 +29,7 @@ def state_conditions(model: ir.Model) -> None:
 
 
 def unroll(model: ir.Model) -> list[str]:
-    """Write out the Loops and Scans of a few turns, also those within bodies.
+    """Write out the Loops and Scans of a few turns or none, also those within bodies.
 
     Args:
         model: A model whose constants are initializers of the main graph. It is changed, and wants to be folded.
@@ -41,8 +41,10 @@ def unroll(model: ir.Model) -> list[str]:
     computed = main_outputs(model)
     for node in [*model.graph.all_nodes()]:
         graph, count = node.graph, number_of_turns(node)
-        if not isinstance(graph, ir.Graph) or count is None or not 1 <= count <= MOST_TURNS:
+        if not isinstance(graph, ir.Graph) or count is None or count > MOST_TURNS:
             continue
+        if count < 1 and any(_is_used(w.outer) for w in turns_of(node, node.attributes["body"].as_graph()).written):
+            continue  # of rows that nobody wrote, the shape is not known
         size = sum(1 for _ in node.attributes["body"].as_graph().all_nodes())
         if size * count <= MOST_NODES:
             names += computed[node]
@@ -50,6 +52,10 @@ def unroll(model: ir.Model) -> list[str]:
             graph.sort()
             return names + unroll(model)  # what its body held is new
     return names
+
+
+def _is_used(value: ir.Value) -> bool:
+    return bool(value.uses()) or value.is_graph_output()
 
 
 def _write_out(node: ir.Node, graph: ir.Graph, count: int) -> None:
@@ -79,10 +85,11 @@ def _write_out(node: ir.Node, graph: ir.Graph, count: int) -> None:
         turn.remove(nodes)
         graph.insert_before(node, nodes)
     joined = [
-        _joined(op, row[:: -1 if w.backward else 1], w.axis) for row, w in zip(rows, outside.written, strict=True)
+        _joined(op, row[:: -1 if w.backward else 1], w.axis) if row else None
+        for row, w in zip(rows, outside.written, strict=True)
     ]
     release(node)
-    replace(node, [op.Identity(v) for v in (*states, *joined)])
+    replace(node, [v and op.Identity(v) for v in (*states, *joined)])
 
 
 def _rename(graph: ir.Graph, prefix: str) -> None:

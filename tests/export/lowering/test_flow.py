@@ -17,6 +17,9 @@ SCAN = "body = b (float[N,5] a, float[N,5] r) => (float[N,5] c, float[N,5] d) {c
 # What a model computes of x (N, 4, 5), and the operators that are left of it.
 CASES = {
     "turns": (f"y = Loop(three, , x) <{LOOP} {{{STEP}}}>", "Mul Mul Mul"),
+    "no-turns": (f"a = Sin(x) y = Loop(zero, , a) <{LOOP} {{{STEP}}}>", "Sin"),
+    "no-turns-by-a-condition": (
+        f"a = Sin(x) n = Not(yes) y, d = Loop(three, n, a) <{ROWS} {{{STEP} d = Gather<axis = 1>(a, i)}}>", "Sin"),
     "condition-of-a-constant": (
         f"y = Loop(three, , x) <{LOOP} {{go = Constant<value = bool {{1}}>() c = Mul(a, w)}}>", "Mul Mul Mul"),
     "number-of-the-turn": (
