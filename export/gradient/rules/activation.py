@@ -11,17 +11,10 @@ from fusioncam.export.gradient.rules.table import Step, rule, rules
 # reading the input would keep onnxruntime from fusing the activation into the convolution before it.
 DERIVATIVES: dict[str, Callable[[Step], ir.Value]] = {
     "Abs": lambda s: s.op.Sign(s.x),
-    "Acos": lambda s: s.op.Neg(s.op.Div(s.like(1), s.op.Sqrt(s.op.Sub(s.like(1), _square(s, s.x))))),
-    "Acosh": lambda s: s.op.Div(s.like(1), s.op.Sqrt(s.op.Sub(_square(s, s.x), s.like(1)))),
-    "Asin": lambda s: s.op.Div(s.like(1), s.op.Sqrt(s.op.Sub(s.like(1), _square(s, s.x)))),
-    "Asinh": lambda s: s.op.Div(s.like(1), s.op.Sqrt(s.op.Add(s.like(1), _square(s, s.x)))),
-    "Atan": lambda s: s.op.Div(s.like(1), s.op.Add(s.like(1), _square(s, s.x))),
-    "Atanh": lambda s: s.op.Div(s.like(1), s.op.Sub(s.like(1), _square(s, s.x))),
     "Cos": lambda s: s.op.Neg(s.op.Sin(s.x)),
     "Cosh": lambda s: s.op.Sinh(s.x),
     "Erf": lambda s: s.op.Mul(s.like(2 / math.sqrt(math.pi)), s.op.Exp(s.op.Neg(s.op.Mul(s.x, s.x)))),
     "Exp": lambda s: s.y,
-    "Log": lambda s: s.op.Div(s.like(1), s.x),
     "Mish": lambda s: _mish(s),
     "Reciprocal": lambda s: s.op.Neg(s.op.Mul(s.y, s.y)),
     "Sigmoid": lambda s: s.op.Mul(s.y, s.op.Sub(s.like(1), s.y)),
@@ -34,10 +27,27 @@ DERIVATIVES: dict[str, Callable[[Step], ir.Value]] = {
     "Tanh": lambda s: s.op.Sub(s.like(1), s.op.Mul(s.y, s.y)),
 }
 
+# Of other functions of one variable, what the gradient is divided by. It is not multiplied by one over it: where it comes
+# from a node that does nothing, onnxruntime's DivMulFusion loses it.
+DIVISORS: dict[str, Callable[[Step], ir.Value]] = {
+    "Acos": lambda s: s.op.Neg(s.op.Sqrt(s.op.Sub(s.like(1), _square(s, s.x)))),
+    "Acosh": lambda s: s.op.Sqrt(s.op.Sub(_square(s, s.x), s.like(1))),
+    "Asin": lambda s: s.op.Sqrt(s.op.Sub(s.like(1), _square(s, s.x))),
+    "Asinh": lambda s: s.op.Sqrt(s.op.Add(s.like(1), _square(s, s.x))),
+    "Atan": lambda s: s.op.Add(s.like(1), _square(s, s.x)),
+    "Atanh": lambda s: s.op.Sub(s.like(1), _square(s, s.x)),
+    "Log": lambda s: s.x,
+}
+
 
 @rule(*DERIVATIVES)
 def _by_derivative(s: Step) -> ir.Value:
     return s.op.Mul(s.dy, DERIVATIVES[s.node.op_type](s))
+
+
+@rule(*DIVISORS)
+def _by_divisor(s: Step) -> ir.Value:
+    return s.op.Div(s.dy, DIVISORS[s.node.op_type](s))
 
 
 def _square(s: Step, value: ir.Value) -> ir.Value:

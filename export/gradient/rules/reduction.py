@@ -30,11 +30,16 @@ def _count(s: Step) -> int:
     return product([shape[a] or 1 for a in _axes(s)])
 
 
+def _spread(s: Step, dy: ir.Value) -> ir.Value:
+    """Return `dy`, of the shape of the output, for each of the elements that were summed."""
+    return s.op.expand_as(_kept(s, dy), s.x) if _count(s) > 1 else _kept(s, dy)
+
+
 rules(
     {
         "ReduceL1": lambda s: s.op.Mul(s.op.Sign(s.x), _kept(s, s.dy)),
-        "ReduceMean": lambda s: s.op.expand_as(_kept(s, s.op.Div(s.dy, s.like(_count(s)))), s.x),
-        "ReduceSum": lambda s: s.op.expand_as(_kept(s, s.dy), s.x),
+        "ReduceMean": lambda s: _spread(s, s.op.Div(s.dy, s.like(_count(s))) if _count(s) > 1 else s.dy),
+        "ReduceSum": lambda s: _spread(s, s.dy),
         "ReduceSumSquare": lambda s: s.op.Mul(s.x, _kept(s, s.op.Mul(s.like(2), s.dy))),
     }
 )

@@ -29,6 +29,7 @@ CASES = [
         *({}, None, lambda x: torch.where(x <= -0.3, x.exp(), 0).sum(2, keepdim=True)),
     ),
     ("mean", "ReduceMean", {}, [X, [2, 3]], lambda x, _: x.mean((2, 3), keepdim=True)),
+    ("mean-of-one", "ReduceMean", DROP, [("N", 4, 1, 1), [2, 3]], lambda x, _: x.mean((2, 3))),
     ("mean-drop", "ReduceMean", DROP, [X, [-2, -1]], lambda x, _: x.mean((2, 3))),
     ("mean-first", "ReduceMean", DROP, [X, [1]], lambda x, _: x.mean(1)),
     ("mean-attribute", "ReduceMean", {"axes": [2, 3], **DROP}, [X], lambda x: x.mean((2, 3)), {"opset": 17}),
