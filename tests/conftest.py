@@ -309,4 +309,5 @@ def load(path):
     return sys.modules[name]
 
 
+load(Path(__file__).with_name("one_thread.py")).apply()
 target_bundle = load(Path(__file__).with_name("target_models.py")).target_bundle

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -48,13 +47,10 @@ def command(command_of):
 def small(part):
     """The two kinds of networks, small: layers of 16 and 12 channels, pictures of 24 pixels."""
     networks, kinds = part("networks"), part("dry").networks()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # beside onnxruntime's, which wait for each other
     with pytest.MonkeyPatch.context() as patch:
         for name, kind in kinds.items():
             patch.setitem(networks.NETWORKS, name, kind)
         yield kinds
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

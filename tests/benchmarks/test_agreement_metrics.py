@@ -15,10 +15,7 @@ def proof(part):
 
 @pytest.fixture(scope="module")
 def bench(part, proof, tmp_path_factory):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield proof.Bench(part("cpu.subjects").made_up(NAME, tmp_path_factory.mktemp("agreement"), 1))
-    torch.set_num_threads(threads)
+    return proof.Bench(part("cpu.subjects").made_up(NAME, tmp_path_factory.mktemp("agreement"), 1))
 
 
 @pytest.mark.parametrize("name", ["insertion", "deletion"])
