@@ -225,7 +225,9 @@ def _reverse_sequence(v: Visit) -> list[Passage]:
 def _dft(v: Visit) -> list[Passage]:
     v.only(0)
     rank = len(v.before)
-    axis = v.constant(2) if v.has(2) else v.attribute("axis", 1 if v.node.graph.opset_imports.get("", 20) < 20 else -2)
+    assert v.node.graph is not None
+    usual = 1 if v.node.graph.opset_imports.get("", 20) < 20 else -2
+    axis = v.constant(2) if v.has(2) else v.attribute("axis", usual)
     if axis is None:
         raise NoPlaceError("works along axes that are no constants")
     if v.place(0).axis in (int(axis) % rank, rank - 1):

@@ -27,8 +27,8 @@ DERIVATIVES: dict[str, Callable[[Step], ir.Value]] = {
     "Tanh": lambda s: s.op.Sub(s.like(1), s.op.Mul(s.y, s.y)),
 }
 
-# Of other functions of one variable, what the gradient is divided by. It is not multiplied by one over it: where it comes
-# from a node that does nothing, onnxruntime's DivMulFusion loses it.
+# Of other functions of one variable, what the gradient is divided by. It is not multiplied by one over it: where it
+# comes from a node that does nothing, onnxruntime's DivMulFusion loses it.
 DIVISORS: dict[str, Callable[[Step], ir.Value]] = {
     "Acos": lambda s: s.op.Neg(s.op.Sqrt(s.op.Sub(s.like(1), _square(s, s.x)))),
     "Acosh": lambda s: s.op.Sqrt(s.op.Sub(_square(s, s.x), s.like(1))),
