@@ -64,9 +64,10 @@ def _resized(v: Visit) -> list[Passage]:
     v.only(0)
     place = v.place(0)
     place = replace(place, axis=place.axis + len(v.after) - len(v.before))
-    if v.after[place.axis] != v.before[v.place(0).axis]:
-        raise NoPlaceError("cuts or repeats the images of the batch")
     kind, rank = v.node.op_type, len(v.before)
+    parts = kind == "Slice" and v.batch == 1 and place.lead == 1 and v.has(3)  # of one image, such as its first frame
+    if v.after[place.axis] != v.before[v.place(0).axis] and not parts:
+        raise NoPlaceError("cuts or repeats the images of the batch")
     if kind in ("Tile", "Pad", "Slice") and any(v.has(i) and v.constant(i) is None for i in (1, 2, 3, 4)):
         raise NoPlaceError("cuts or repeats by tensors that are no constants")
     if kind == "Slice" and (number_for(place.axis, v.constant(4), v.constant(3), rank) or 1) < 0:

@@ -74,7 +74,8 @@ def _one_picture(v: Visit) -> list[Passage]:
 
 @passage("Attention")
 def _attention(v: Visit) -> list[Passage]:
-    mask = 3 if v.has(3) and len(v.shape(3)) == 4 else None
+    wide = v.has(3) and len(v.shape(3)) == 4 and (v.carries(3) or v.shape(3)[0] > 1)  # else it serves all windows
+    mask = 3 if wide else None
     return [v.stacked(FRONT, [i for i in (0, 1, 2, mask, 4, 5) if i is not None])]
 
 

@@ -158,16 +158,30 @@ def _resize_others(op: Ops, node: ir.Node, place: Place) -> None:
 
 
 def _take_all(op: Ops, node: ir.Node, place: Place) -> None:
-    """Change a Slice so that it ends behind the last image."""
+    """Change a Slice so that it ends behind the last image, or takes the same part of each."""
     slicing = Visit(node, {}, 0)
     ends, axes = slicing.constant(2), slicing.constant(3)
     assert ends is not None
     rank = len(slicing.after)
+    if axes is not None and slicing.before[place.axis] != slicing.after[place.axis]:
+        _take_of_each(op, node, place.axis, [int(a) % rank for a in axes])
+        return
     along = [int(a) % rank for a in (range(len(ends)) if axes is None else axes)]
     if place.axis in along:
         ends = ends.copy()
         ends[along.index(place.axis)] = np.iinfo(ends.dtype).max
         node.replace_input_with(2, op.constant(ends))
+
+
+def _take_of_each(op: Ops, node: ir.Node, axis: int, along: list[int]) -> None:
+    """Give the images an axis of their own, in front of the one that a Slice cuts, until it is done."""
+    slicing, old = Visit(node, {}, 0), node.outputs[0]
+    before, after = list(slicing.before), list(slicing.after)
+    apart = op.Reshape(slicing.input(0), op.ints([*before[:axis], -1, *before[axis:]]))
+    moved = op.ints([a + (a >= axis) for a in along])
+    cut = op.Slice(apart, *node.inputs[1:3], moved, *node.inputs[4:])
+    old.replace_all_uses_with(op.Reshape(cut, op.ints([*after[:axis], -1, *after[axis + 1 :]])))
+    op.graph.remove(node, safe=True)
 
 
 def _for_any_batch(op: Ops, value: ir.Value, place: Place, batch: int, broadcasts: bool, image: ir.Value) -> ir.Value:

@@ -161,6 +161,16 @@ def test_small_model(name, batch, model, tmp_path, run):
     assert np.allclose(given, wanted, atol=1e-5)
 
 
+def test_a_part_of_each_image(model, tmp_path, run):
+    """Video transformers put the frames into the batch axis, and read the class token of the first."""
+    rows = [("Reshape", "c k", "t"), ("Slice", "t z o z", "u"), ("Concat", "u u", "x", {"axis": 1})]
+    source = model(rows, {"k": numbers(2, 2, 4, 4), "z": numbers(0), "o": numbers(1)}, (1, 5), 1)
+    export_model(source, tmp_path / "t.fcam")
+    images = rng.random((3, 3, 4, 4), np.float32)
+    wanted = np.concatenate([run(source, {"image": image[None]})["scores"] for image in images])
+    assert np.allclose(run(tmp_path / "t.fcam" / "score.onnx", {"image": images})["logits"], wanted, atol=1e-5)
+
+
 LOST = {
     "mean_over_the_batch": ([("ReduceMean", "c k", "t"), ("Add", "c t", "x")], {"k": numbers(0)}),
     "each_its_own": ([("Add", "c k", "x")], {"k": np.arange(2, dtype=np.float32).reshape(2, 1, 1, 1)}),

@@ -173,6 +173,12 @@ LATE = {  # at opset 23
     "attention_masked": lambda b: (
         [*TOKENS, ("Attention", "t t t mask", "o", {"q_num_heads": 2, "kv_num_heads": 2}), ("Unsqueeze", "o one", "x")],
         {**tokens(b), "mask": np.tile(normal(1, 2, 24, 24), (b, 1, 1, 1)), "one": numbers(3), "axes": numbers(1, 3)}),
+    "attention_in_windows": lambda b: (  # one mask serves all of them
+        [*TOKENS, reshaped("t", "windows", "w"),
+         ("Attention", "w w w mask", "a", {"q_num_heads": 2, "kv_num_heads": 2}), reshaped("a", "whole", "o"),
+         ("Unsqueeze", "o one", "x")],
+        {**tokens(b), "windows": numbers(b * 2, 12, CHANNELS), "whole": numbers(b, 24, CHANNELS),
+         "mask": normal(1, 2, 12, 12), "one": numbers(3), "axes": numbers(1, 3)}),
     "rounded_in_blocks": lambda b: (
         [("QuantizeLinear", "c scale", "q", {"axis": 1, "block_size": 2, "output_dtype": TensorProto.INT8}),
          ("DequantizeLinear", "q scale", "x", {"axis": 1, "block_size": 2})],
