@@ -27,7 +27,7 @@ from fusioncam.export.precision.score_graph import refusal, score_graph
 from fusioncam.export.single import check_variants, write_variants
 from fusioncam.export.source_metadata.labels import read_labels
 from fusioncam.export.source_metadata.preprocessing import read_preprocessing, refuse_rounded_away
-from fusioncam.export.tensorrt import REFUSED, compute_biases, refuse_graphs
+from fusioncam.export.tensorrt import REFUSED, refuse_graphs, suit
 from fusioncam.further_inputs import refuse_inputs
 from fusioncam.kernels.arrays import Array, Size
 from fusioncam.manifest import (
@@ -122,7 +122,7 @@ def make_draft(source: Path, options: ExportOptions) -> Draft:
     size, free = asked_size(options["size"])
     canonical = _canonical(source, options, size, free)
     if options["single_for"] == "tensorrt":
-        compute_biases(canonical.model)
+        suit(canonical.model)
     model, kind, scoring = canonical.model, canonical.taken.type, canonical.scoring
     one_by_one = decides_for_batch(canonical.image, canonical.output)
     _refuse_unfit(canonical, one_by_one, options, free)

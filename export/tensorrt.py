@@ -5,6 +5,7 @@ Where ONNX defines such an operator by a body, an export for TensorRT writes tha
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from string import ascii_lowercase
 
 import numpy as np
 import onnx_ir as ir
@@ -99,7 +100,22 @@ def _is_refused(node: ir.Node) -> bool:
 REFUSED: Mapping[str, Callable[[ir.Node], bool]] = dict.fromkeys(LIMITS, _is_refused)
 
 
-def compute_biases(model: ir.Model) -> None:
+def suit(model: ir.Model) -> None:
+    """Write a model, in canonical form, as TensorRT's parser reads it."""
+    _compute_biases(model)
+    for node in model.graph.all_nodes():
+        if node.op_type == "Einsum":
+            node.attributes["equation"] = ir.AttrString("equation", _lowercase(node.attributes.get_string("equation")))
+
+
+def _lowercase(equation: str) -> str:
+    """Return the equation of an Einsum in small letters, as far as there are enough."""
+    large = "".join(sorted({c for c in equation if c.isupper()}))
+    free = "".join(c for c in ascii_lowercase if c not in equation)
+    return equation.translate(str.maketrans(large[: len(free)], free[: len(large)]))
+
+
+def _compute_biases(model: ir.Model) -> None:
     """Write quantised constants of at most one axis as the real numbers that they stand for.
 
     TensorRT takes no biases of 32 bits, as onnxruntime's quantiser writes them, and no single numbers.

@@ -119,6 +119,14 @@ def test_attention_is_written_in_products(builder, refused, run, tmp_path):
     assert refused(tmp_path / "rtx.fcam") == []
 
 
+def test_axes_get_small_letters(refused, tmp_path):
+    body = """p = Einsum <equation = "aCH W, CD -> aDHW"> (a, k) g = ReduceMean <keepdims = 0> (p, axes)
+        y = MatMul (g, f)"""
+    onnx.save(network(body, 18, k=(8, 8)), tmp_path / "model.onnx")
+    export_model(tmp_path / "model.onnx", tmp_path / "rtx.fcam", layer="a", single_for="tensorrt")
+    assert refused(tmp_path / "rtx.fcam") == []
+
+
 def test_what_has_no_other_form_is_named(tmp_path):
     onnx.save(network(SAMPLED, 19, k=(2, 8, 1, 1), v=(8, 8, 1, 1)), tmp_path / "model.onnx")
     with pytest.raises(ModelError, match=r"takes no explain\.onnx .*DeformConv \(node 'r'\): it does not know"):
