@@ -22,7 +22,7 @@ def beyond_the_rule(node: ir.Node) -> bool:
     """Tell whether an Attention is left to the body that ONNX defines.
 
     So are decoders, which read or write a cache, weights as a further output, windows, and a mask of another length
-    than the keys or beside the causal one.
+    than the keys or beside the causal one, or of numbers of another type.
     """
     mask = node.inputs[MASK] if len(node.inputs) > MASK else None
     lengths = [v.shape[a] for v, a in ((mask, -1), (node.inputs[KEYS], -2)) if v is not None and v.shape is not None]
@@ -31,8 +31,14 @@ def beyond_the_rule(node: ir.Node) -> bool:
         or any(o.uses() or o.is_graph_output() for o in node.outputs[1:])
         or max(node.attributes.get_int(f"{side}_window_size", -1) for side in ("left", "right")) >= 0
         or (mask is not None and bool(node.attributes.get_int("is_causal", 0)))
+        or (mask is not None and _types_differ(mask, node.inputs[QUERIES]))
         or (mask is not None and len({d for d in lengths if isinstance(d, int)}) > 1)
     )
+
+
+def _types_differ(mask: ir.Value, queries: ir.Value | None) -> bool:
+    known = None if queries is None else queries.dtype
+    return None not in (mask.dtype, known) and mask.dtype not in (known, ir.DataType.BOOL)
 
 
 @rule("Attention", every_input=True)

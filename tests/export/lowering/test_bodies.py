@@ -26,6 +26,14 @@ CASES = {
     "half": (18, PICTURE, f"h = Cast <to = 10> (x) b = {CROP} (h, size) y = Cast <to = 1> (b)"),
     "shapes": (18, PICTURE, f"y = {CROP} (x, size)"),
     "cache": (23, HEADS, "y, k, v = Attention <is_causal = 1> (x, x, x, , x, x)"),
+    "mask-of-another-type": (
+        23,
+        HEADS,
+        (
+            "t = Transpose <perm = [0, 1, 3, 2]> (x) m = MatMul (x, t) r = Cast <to = 10> (x)"
+            "a = Attention (r, r, r, m) y = Cast <to = 1> (a)"
+        ),
+    ),
     "left-out": (23, HEADS, 'a, "", "", y = Attention <qk_matmul_output_mode = 3, is_causal = 1> (x, x, x)'),
     "branch": (18, PICTURE, BRANCH),
 }
