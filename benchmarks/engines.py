@@ -4,10 +4,10 @@
     python benchmarks/engines.py BUNDLE...                            # prints the table, writes nothing
 
 TensorRT-RTX builds; its wheel is in the extra `test`. The networks are ResNet-18 and MobileNetV2 at 224 x 224, the ONNX
-files of the folder, those of the tests, and those of torchvision, timm and transformers that are installed. Batches are
-1 to 64 pictures, where a graph leaves them open. Writes results/tensorrt.json after each network, with `--only` beside
-what is there, and at last the table of README.md. Exit status 1 if a graph is refused, or if one engine of the whole
-method takes more than a minute.
+files of the folder, those of the tests, small ones of rarer operators at opset 23, and those of torchvision, timm and
+transformers that are installed. Batches are 1 to 64 pictures, where a graph leaves them open. Writes
+results/tensorrt.json after each network, with `--only` beside what is there, and at last the table of README.md. Exit
+status 1 if a graph is refused, or if one engine of the whole method takes more than a minute.
 """
 
 import argparse

@@ -14,7 +14,9 @@ import numpy as np
 import torch
 import zoo
 from cpu.subjects import built, kind_of
+from zoo.exporting import WAYS, write
 
+from engines import operators
 from fusioncam.export import assembly, export_model, export_torch
 from fusioncam.kernels.arrays import Float32Array
 from fusioncam.manifest import Preprocessing
@@ -42,6 +44,8 @@ def sources(models: Path | None) -> Mapping[str, tuple[Make, tuple[str, ...]]]:
         found[path.stem] = partial(_of_file, path), PRECISIONS
     for name, network in _of_tests():
         found[f"tests/{name}"] = partial(_of_module, network.make, network.size, {}), PRECISIONS
+    for name, make in operators.NETWORKS.items():
+        found[f"operators/{name}"] = partial(_of_operators, make), PRECISIONS[:1]
     for name, entry in zoo.ENTRIES.items():
         if importlib.util.find_spec(entry.library):
             found[name] = partial(_of_module, partial(zoo.build, entry), entry.size, {}), PRECISIONS[:1]
@@ -70,6 +74,15 @@ def _of_module(
 ) -> None:
     with _unchecked():
         export_torch(make(), torch.zeros(1, 3, *size), bundle, preprocessing="unit", **forms, **_scores(precision))
+
+
+def _of_operators(make: Callable[[], torch.nn.Module], bundle: Path, precision: str) -> None:
+    """Write a bundle for TensorRT of a network at opset 23."""
+    torch.manual_seed(0)
+    path = bundle.with_suffix(".onnx")
+    write(next(way for way in WAYS if "23" in way), make().eval(), torch.zeros(1, 3, *(operators.SIZE,) * 2), path)
+    with _unchecked():
+        export_model(path, bundle, single_for="tensorrt", single=True, **_scores(precision))
 
 
 def _of_file(path: Path, bundle: Path, precision: str) -> None:
