@@ -23,7 +23,7 @@ import onnx_ir as ir
 import onnxruntime
 import torch
 from record import write
-from zoo import declare_operators
+from zoo.building import declare_operators
 
 from fusioncam.export.canonical import canonicalize
 from fusioncam.export.gradient import Ops, backpropagate
