@@ -23,6 +23,7 @@ from fusioncam.manifest import FILES, FROZEN_INPUTS, MANIFEST, WEIGHTS, read_man
 
 INLINE_BYTES = 1024  # smaller constants stay inside the graphs
 ALIGNMENT = 64
+TAKES_A_PAD = ("Conv", "AveragePool", "MaxPool", "Cast")  # into these onnxruntime's Pad_Fusion moves a Pad
 
 
 def explain_graph(
@@ -82,9 +83,22 @@ def _as_map(op: Ops, value: ir.Value, layer: ir.Value, layout: Layout) -> ir.Val
         value = op.Slice(value, op.ints(ends[:1]), op.ints(ends[1:]), op.ints([axis]))
     if layout.roles != layout.usual_roles:
         value = op.Transpose(value, perm=[layout.roles.index(r) for r in layout.usual_roles])
+    shape = [-1, _channels(layer, layout), *layout.grid]
     if axis >= 0:
-        value = op.Reshape(value, op.ints([-1, _channels(layer, layout), *layout.grid]))
-    return op.Cast(value, to=ir.DataType.FLOAT) if layer.dtype != ir.DataType.FLOAT else op.Identity(value)
+        value = op.Reshape(value, op.ints(shape))
+    if layer.dtype != ir.DataType.FLOAT:
+        return op.Cast(value, to=ir.DataType.FLOAT)
+    return op.Reshape(value, op.ints(shape)) if value is layer and _padded(layer) else op.Identity(value)
+
+
+def _padded(layer: ir.Value) -> bool:
+    """Return whether onnxruntime moves a Pad of the layer into the node behind it.
+
+    It forgets that this node reads the layer then: an Identity of the layer takes its place, and the graph does not
+    load. A Reshape stays a node of its own.
+    """
+    pads = (node for node in layer.consumers() if node.op_type == "Pad")
+    return any(reader.op_type in TAKES_A_PAD for pad in pads for reader in pad.outputs[0].consumers())
 
 
 class Lender(NamedTuple):
