@@ -111,7 +111,7 @@ ENTRIES: dict[str, Entry] = {
         ResNet={"embedding_size": 8, "hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]},
         MobileNetV2={"image_size": 64},
         PoolFormer={"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]},
-        Swiftformer={"image_size": 64, "depths": [1, 1, 1, 1], "embed_dims": [16, 16, 24, 32]},
+        Swiftformer={"make": "SwiftFormer", "image_size": 64, "depths": [1, 1, 1, 1], "embed_dims": [16, 16, 24, 32]},
         FocalNet={"image_size": 64, "embed_dim": 16, "depths": [1, 1, 1, 1]},
         ViTMSN={**_TINY_HF, "num_hidden_layers": 2, "image_size": 64, "patch_size": 16},
     ),
@@ -136,7 +136,7 @@ TARGET_ENTRIES: dict[str, Entry] = {
                            "output": "logits"},
         CLIPVision={**_TINY_HF, "num_hidden_layers": 2, "image_size": 64, "patch_size": 16, "projection_dim": 24,
                     "head": "ModelWithProjection", "output": "image_embeds"},
-        Dinov2Tokens={**_DINO, "output": "last_hidden_state"},
-        Dinov2Pooler={**_DINO, "output": "pooler_output"},
+        Dinov2Tokens={**_DINO, "output": "last_hidden_state", "asked": {"task": "embed", "reader": "cls-token"}},
+        Dinov2Pooler={**_DINO, "output": "pooler_output", "asked": {"task": "embed"}},
     ),
 }  # fmt: skip
