@@ -36,9 +36,11 @@ class Tape(TorchFunctionMode):
         return made
 
 
-def _affine(x: torch.Tensor, mean: torch.Tensor, var: torch.Tensor, weight: torch.Tensor | None = None,
+def _affine(x: torch.Tensor, mean: torch.Tensor | None, var: torch.Tensor | None, weight: torch.Tensor | None = None,
             bias: torch.Tensor | None = None, training: bool = False, momentum: float = 0.1,
             eps: float = 1e-5) -> torch.Tensor:  # fmt: skip
+    if mean is None or var is None:  # weights that are standardised, through which no gradient is asked for
+        return functional.batch_norm(x, mean, var, weight, bias, training, momentum, eps)
     scale = (var + eps).rsqrt() * (1 if weight is None else weight)
     shift = (0 if bias is None else bias) - mean * scale
     axes = (-1, *[1] * (x.ndim - 2))
