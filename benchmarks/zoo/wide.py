@@ -75,6 +75,8 @@ def every_entry() -> dict[str, Entry]:
         found[f"torchvision/{name}"] = Entry("torchvision", name, size)
     for stem in CLASSIFIERS:
         found[f"transformers/{stem}ForImageClassification"] = Entry("transformers", stem, fitted=False)
+    plain = {"hidden_dim": 1280, "width_coefficient": 1.0, "depth_coefficient": 1.0}  # three that must fit each other
+    found["transformers/EfficientNetForImageClassification"] = Entry("transformers", "EfficientNet", options=plain)
     for rest in PERCEIVERS:
         head = f"ForImageClassification{rest}"
         found[f"transformers/Perceiver{head}"] = Entry(
