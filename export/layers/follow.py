@@ -195,7 +195,7 @@ class Follower:
 
     def _einsum(self) -> Positions | None:
         terms, _, result = self.node.attributes["equation"].as_string().replace(" ", "").partition("->")
-        if "." in terms or not result:
+        if "." in terms or not result or any(len({*term}) < len(term) for term in terms.split(",")):
             return None
         operands: list[Positions | None] = []
         for term, value in zip(terms.split(","), self.node.inputs, strict=True):

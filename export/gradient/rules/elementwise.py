@@ -1,5 +1,7 @@
 """Arithmetic, element by element; operands broadcast as in NumPy."""
 
+from functools import reduce
+
 import numpy as np
 import onnx_ir as ir
 
@@ -82,10 +84,15 @@ def _pow(s: Step) -> ir.Value:
 
 @rule("Max", "Min", broadcasts=True, every_input=True)
 def _extreme(s: Step) -> ir.Value:
-    # Operands that tie share the gradient, as torch.maximum and torch.amax do.
+    # Operands that tie share the gradient, as torch.maximum and torch.amax do. They are compared with each other: in
+    # float16 onnxruntime may hold them in float32, while the output is rounded and equals none of them.
+    if len(s.node.inputs) == 1:
+        return s.dy
+    no_worse = s.op.GreaterOrEqual if s.node.op_type == "Max" else s.op.LessOrEqual
+
     def wins(i: int) -> ir.Value:
-        return s.op.Cast(s.op.Equal(s.input(i), s.y), to=s.x.dtype)
+        others = [no_worse(s.input(i), s.input(j)) for j in range(len(s.node.inputs)) if j != i]
+        return s.op.Cast(reduce(s.op.And, others), to=s.x.dtype)
 
     shares = [wins(i) for i in range(len(s.node.inputs))]
-    total = shares[0] if len(shares) == 1 else s.op.Sum(*shares)
-    return s.op.Mul(s.dy, s.op.Div(shares[s.index], total))
+    return s.op.Mul(s.dy, s.op.Div(shares[s.index], s.op.Sum(*shares)))

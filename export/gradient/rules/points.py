@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 import onnx_ir as ir
 
-from fusioncam.export.gradient.rules.scatter import MOST
+from fusioncam.export.gradient.rules.scatter import MOST, scattered
 from fusioncam.export.gradient.rules.table import Step, product
 
 
@@ -245,7 +245,7 @@ def added(s: Step, index: ir.Value, given: ir.Value, picture: ir.Value, channels
     op, elements = s.op, product(s.static(picture, 2))
     table = op.Reshape(op.zeros_like(picture), op.ints([-1, channels]))
     index, given = op.Reshape(index, op.ints([-1, 1])), op.Reshape(given, op.ints([-1, channels]))
-    rows = op.reshape(op.ScatterND(table, index, given, reduction="add"), (None, elements, channels))
+    rows = op.reshape(scattered(s, "ScatterND", (table, index, given), "add"), (None, elements, channels))
     return op.reshape_as(op.Transpose(rows, perm=[0, 2, 1]), picture)
 
 

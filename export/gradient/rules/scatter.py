@@ -72,7 +72,19 @@ class Picked:
             kept = tuple(d if c == "z" or c in self.at else 1 for c, d in zip(self.x, shape, strict=True))
             positions = op.Expand(op.reshape(positions, kept), op.Shape(dy))
         zeros = op.zeros_like(s.x) if self.shape == dims(s.x) else op.reshape(op.zeros_like(s.x), self.shape)
-        return op.ScatterElements(zeros, positions, dy, axis=self.x.index("z"), reduction=reduction)
+        return scattered(s, "ScatterElements", (zeros, positions, dy), reduction, axis=self.x.index("z"))
+
+
+def scattered(
+    s: Step, op_type: str, operands: tuple[ir.Value, ir.Value, ir.Value], reduction: str | None, **attributes: int
+) -> ir.Value:
+    """Return a Scatter of numbers of the type of the step's input: onnxruntime's adds no float16."""
+    data, indices, new = operands
+    scatter = getattr(s.op, op_type)
+    if reduction is None or s.x.dtype != ir.DataType.FLOAT16:
+        return scatter(data, indices, new, reduction=reduction, **attributes)  # type: ignore[no-any-return]
+    data, new = (s.op.Cast(v, to=ir.DataType.FLOAT) for v in (data, new))
+    return s.op.Cast(scatter(data, indices, new, reduction=reduction, **attributes), to=s.x.dtype)
 
 
 def fixed(lengths: Dims) -> list[int]:
@@ -144,7 +156,7 @@ def along_axis(s: Step, indices: ir.Value, axis: int, distinct: bool) -> Places:
     op = s.op
     return Places(
         lambda data: op.GatherElements(data, indices, axis=axis),
-        lambda data, new, how: op.ScatterElements(data, indices, new, axis=axis, reduction=how),
+        lambda data, new, how: scattered(s, "ScatterElements", (data, indices, new), how, axis=axis),
         distinct,
     )
 
@@ -154,7 +166,7 @@ def _scatter_nd(s: Step) -> ir.Value | None:
     op, indices, known = s.op, s.input(1), s.constant(1)
     places = Places(
         lambda data: op.GatherND(data, indices),
-        lambda data, new, how: op.ScatterND(data, indices, new, reduction=how),
+        lambda data, new, how: scattered(s, "ScatterND", (data, indices, new), how),
         known is not None and rows_distinct(known, dims(s.input(0)), 0),
     )
     return written(s, places)
@@ -218,6 +230,8 @@ def _multiplied(s: Step, places: Places) -> ir.Value:
 
 def _extreme(s: Step, places: Places) -> ir.Value:
     # Elements that tie share the gradient, as torch's scatter_reduce does.
+    if s.x.dtype == ir.DataType.FLOAT16:  # onnxruntime holds operands in float32, and the output equals none of them
+        raise NotImplementedError("it chooses among numbers in float16")
     op, data, new = s.op, s.input(0), s.input(2)
     stays = op.Cast(op.Equal(data, s.y), to=s.x.dtype)
     wins = op.Cast(op.Equal(new, places.read(s.y)), to=s.x.dtype)

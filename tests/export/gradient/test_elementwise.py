@@ -26,6 +26,16 @@ def quantised(body):
 
 
 CASES = [
+    (  # which onnxruntime holds in float32 beside the rounded output
+        "max-half-computed",
+        "agraph (float16[N,50] x) => (float16[N,50] y) {a = ThresholdedRelu(x) b = Sqrt(x) y = Max(a, b)}",
+        *(
+            {},
+            None,
+            lambda x: torch.maximum(x * (x > 1), x.sqrt()),
+            {"dtype": np.float16, "at": lambda x: np.abs(x) + 0.1},
+        ),
+    ),
     ("identity", "Identity", {}, [X], lambda x: 1 * x),
     ("dropout", "Dropout", {}, [X, 0.3], lambda x, _: 1 * x),
     ("dropout-not-training", "Dropout", {"seed": 3}, [X, 0.3, np.array(False)], lambda x, *_: 1 * x),

@@ -1,5 +1,8 @@
 import numpy as np
+import pytest
 import torch
+
+from fusioncam.errors import UnsupportedOperatorError
 
 OF_TORCH = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
 PLACES = np.array([[0, 1], [2, -1], [1, 5], [0, -2]])
@@ -168,3 +171,10 @@ def test_many_positions_are_added_one_by_one(harness):
     model = text("y = GatherElements<axis = 1>(x, i)", shape="N,9000,256", new="N,300,256")
     both = harness.differentiate(harness.parse(model), "x")
     assert harness.emitted(both)[-1] == "ScatterElements"
+
+
+def test_the_largest_in_float16_is_refused(harness):
+    operands = [("N", 3, 6), np.zeros((1, 3, 6), np.int64), (1, 3, 6)]
+    model = harness.model_of("ScatterElements", {"reduction": "max"}, operands, dtype=np.float16)
+    with pytest.raises(UnsupportedOperatorError, match=r"ScatterElements .*float16"):
+        harness.differentiate(model, "x0")

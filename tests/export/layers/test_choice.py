@@ -199,3 +199,15 @@ def test_refusals_are_those_of_each_way_by_itself(operator, classifier, tmp_path
         assert (candidate.refused is not None) == bool(unsupported(after)), candidate.name
         for node in unsupported(after):
             assert node.op_type in candidate.refused
+
+
+def test_diagonals_are_not_followed(tmp_path):
+    text = """<ir_version: 10, opset_import: ["": 20]> m (float[N,3,8,8] image) => (float[N,5] y)
+        <float[4,3,3,3] k = {K}, float[32,5] w = {W}> {
+        c = Conv <pads = [1, 1, 1, 1]> (image, k) r = Relu (c)
+        d = Einsum <equation = "nchh->nch"> (r) f = Flatten (d) y = MatMul (f, w) }"""
+    rng = np.random.default_rng(0)
+    for letter, size in (("K", 108), ("W", 160)):
+        text = text.replace("{" + letter + "}", "{" + ", ".join(f"{v:.3f}" for v in rng.normal(size=size)) + "}")
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    assert surveyed(tmp_path / "m.onnx")[0].choose().name == "r"
