@@ -156,6 +156,12 @@ def _nothing_is_measured_or_remembered(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def once(tmp_path_factory):
+    """Makes a folder once for all processes of a run, by its name; see `once.py`."""
+    return load(Path(__file__).with_name("once.py")).Shared(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
 def make_tiny(tmp_path_factory):
     """Builds, writes and exports a `Tiny`; `change(weights)` alters its weights in place first."""
 

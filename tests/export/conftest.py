@@ -1,6 +1,7 @@
 import importlib.util
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from fusioncam.export import export_model, export_torch
 from fusioncam.export.canonical import canonicalize
 from fusioncam.export.layers.choice import survey
 from fusioncam.export.reading.shapes import arrays, noise, run_all
-from fusioncam.manifest import Manifest
+from fusioncam.manifest import Manifest, read_bundle
 
 HERE = Path(__file__).parent
 
@@ -117,33 +118,35 @@ def networks():
 
 
 @pytest.fixture(scope="session")
-def export_of(tmp_path_factory):
-    """The network of that name, exported from torch by its default layer; once per session."""
-    folder, made = tmp_path_factory.mktemp("architectures"), {}
+def export_of(once):
+    """The network of that name, exported from torch by its default layer; once per run."""
 
+    @cache
     def export_of(name):
-        if name not in made:
-            network = NETWORKS[name]
-            bundle = folder / f"{name}.fcam"
-            manifest = export_torch(network.make(), torch.zeros(1, 3, *network.size), bundle)
-            made[name] = Exported(name, network, bundle.with_suffix(".torch.onnx"), bundle, manifest)
-        return made[name]
+        network = NETWORKS[name]
+
+        def make(folder):
+            export_torch(network.make(), torch.zeros(1, 3, *network.size), folder / f"{name}.fcam")
+
+        bundle = once(f"architecture-{name}", make) / f"{name}.fcam"
+        return Exported(name, network, bundle.with_suffix(".torch.onnx"), bundle, read_bundle(bundle))
 
     return export_of
 
 
 @pytest.fixture(scope="session")
-def middle_of(export_of, tmp_path_factory):
+def middle_of(export_of, once):
     """The same by a layer in the middle, which is found by its values."""
-    folder, made = tmp_path_factory.mktemp("middles"), {}
 
+    @cache
     def middle_of(name):
-        if name not in made:
-            exported = export_of(name)
-            bundle = folder / f"{name}.fcam"
-            manifest = export_model(exported.source, bundle, layer=middle_name(exported))
-            made[name] = Exported(name, exported.network, exported.source, bundle, manifest)
-        return made[name]
+        exported = export_of(name)
+
+        def make(folder):
+            export_model(exported.source, folder / f"{name}.fcam", layer=middle_name(exported))
+
+        bundle = once(f"middle-{name}", make) / f"{name}.fcam"
+        return Exported(name, exported.network, exported.source, bundle, read_bundle(bundle))
 
     return middle_of
 

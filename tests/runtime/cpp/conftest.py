@@ -185,10 +185,8 @@ def onnxruntime_root(request, tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="session")
-def built(onnxruntime_root, tmp_path_factory):
+def build(folder, onnxruntime_root):
     """Installs the library, made with a release archive, and builds the driver as its user, with sanitizers."""
-    folder = tmp_path_factory.mktemp("build")
     library, driver, prefix = folder / "library", folder / "driver", folder / "prefix"
     with tarfile.open(folder / "release.tar", "w", dereference=True) as archive:
         archive.add(onnxruntime_root, "release")
@@ -202,7 +200,15 @@ def built(onnxruntime_root, tmp_path_factory):
     found = f"-DONNXRUNTIME_ROOT={onnxruntime_root}", f"-DCMAKE_PREFIX_PATH={prefix}"
     run(["cmake", "-S", HERE, "-B", driver, *found, f"-DCOMPONENTS={'opencv' if has_opencv else ''}"])
     run(*(["cmake", "--build", part] for part in (library, driver)))
-    return Built(driver / "driver", library / "fusioncam_overlay", has_opencv)
+    (folder / "has_opencv").write_text(str(has_opencv))
+
+
+@pytest.fixture(scope="session")
+def built(onnxruntime_root, once):
+    """The installed library's sample, and the driver that is built with it; once per run."""
+    folder = once("cpp-build", lambda folder: build(folder, onnxruntime_root))
+    has_opencv = (folder / "has_opencv").read_text() == "True"
+    return Built(folder / "driver" / "driver", folder / "library" / "fusioncam_overlay", has_opencv)
 
 
 @pytest.fixture(scope="session")
@@ -228,10 +234,8 @@ def compiled():
     return run_compiler
 
 
-@pytest.fixture(scope="session")
-def tensorrt_programs(onnxruntime_root, tmp_path_factory):
-    """The driver and the sample for TensorRT, which are compiled where there is no onnxruntime to include."""
-    folder = tmp_path_factory.mktemp("tensorrt")
+def build_for_tensorrt(folder, onnxruntime_root):
+    """Compiles the driver and the sample for TensorRT, where there is no onnxruntime to include."""
     ours = (*STRICT, *SANITIZE, "-I", FAKES, "-I", LIBRARY / "include")
     for source in (FAKES / "driver.cpp", LIBRARY / "sample" / "tensorrt_overlay.cpp", FAKES / "cuda.cpp"):
         run_compiler(*ours, "-c", source, "-o", folder / f"{source.stem}.o")
@@ -241,7 +245,12 @@ def tensorrt_programs(onnxruntime_root, tmp_path_factory):
     for name in ("driver", "tensorrt_overlay"):
         parts = (folder / f"{name}.o", *fakes, "-L", lib, "-lonnxruntime", f"-Wl,-rpath,{lib}")
         run_compiler(*SANITIZE, *parts, "-pthread", "-o", folder / name)
-    return folder
+
+
+@pytest.fixture(scope="session")
+def tensorrt_programs(onnxruntime_root, once):
+    """The folder of the driver and the sample for TensorRT; made once per run."""
+    return once("cpp-tensorrt", lambda folder: build_for_tensorrt(folder, onnxruntime_root))
 
 
 @pytest.fixture(scope="session")
