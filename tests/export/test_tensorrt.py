@@ -1,16 +1,12 @@
-"""TensorRT takes every graph of a bundle: its own builder makes an engine of it, and the table of operators agrees."""
+"""TensorRT takes every graph of real models: its builder makes engines of them, and the table of operators agrees."""
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 import pytest
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
-from fusioncam.export import assembly, export_model, single_graph
-from fusioncam.export.canonical import canonicalize
-from fusioncam.export.precision.score_graph import score_graph
+from fusioncam.export import assembly, export_model
 from fusioncam.export.random_pictures import pictures
-from fusioncam.export.reading.shapes import noise
 from fusioncam.manifest import (
     CHUNK_GRAPH,
     EXPLAIN_GRAPH,
@@ -29,39 +25,14 @@ NAMES = (
     "squeezenet11_fp32_opset7_softmax",
     "vww_person_mobilenetv1_025_96_logits",
 )
-# One of each kind, to save minutes: `benchmarks/tensorrt.py` builds float16, int8 and the single graph of all networks.
-FEW = ("resnet_basic", "shufflenet_v2", "convnext", "vit", "swin", "maxvit")
-SCORES = (SCORE_GRAPH,)  # what another precision of the scores changes,
-WITH_SCORES = (SCORE_GRAPH, CHUNK_GRAPH, FUSE_GRAPH, SINGLE_GRAPH)  # and with the single graph and that without a loop
+# What another precision of the scores changes, with the single graph and that without a loop.
+WITH_SCORES = (SCORE_GRAPH, CHUNK_GRAPH, FUSE_GRAPH, SINGLE_GRAPH)
 # Parsed only, in fp16 and int8, to save two minutes; `benchmarks/engines.py` builds them, too.
 SLOW = {(name, graph) for name in NAMES if "v2" in name or "squeeze" in name for graph in (FUSE_GRAPH, SINGLE_GRAPH)}
 # onnxruntime's quantiser writes these by default, and TensorRT refuses them. The bundle of such a model keeps them:
 INT32_BIAS = "is INT32"  # onnxruntime folds it for TensorRT by itself, and needs it for its own 8-bit convolutions
 UINT8 = "is UINT8"  # another type would be another rounding
 ZERO_POINTS = {"`y_zero_point` must be 0", "`x_zero_point` must be zero"}  # as would another zero be
-
-
-def test_architecture(architecture, export_of, middle_of, refused):
-    for exported in (export_of(architecture), middle_of(architecture)):
-        assert refused(exported.bundle) == []
-
-
-@pytest.mark.parametrize("name", FEW)
-def test_the_whole_method_of_an_architecture(name, export_of, refused, tmp_path):
-    (tmp_path / SINGLE_GRAPH).write_bytes(single_graph(export_of(name).bundle))
-    assert (
-        refused(tmp_path, parsed={SINGLE_GRAPH}) == []
-    )  # building takes seconds each, and is done of real models below
-
-
-@pytest.mark.parametrize("name", FEW)
-def test_architecture_in_float16(name, export_of, refused, tmp_path):
-    export_model(export_of(name).source, tmp_path / "scores.fcam", precision="fp16")
-    assert refused(tmp_path / "scores.fcam", SCORES) == []
-    # Its score graph is a float16 model like any other.
-    manifest = export_model(tmp_path / "scores.fcam" / SCORE_GRAPH, tmp_path / "all.fcam")
-    assert manifest.precision == "float16"
-    assert refused(tmp_path / "all.fcam") == []
 
 
 @pytest.fixture
@@ -75,15 +46,6 @@ def few(prep):
     """Noise to calibrate on."""
     rng = np.random.default_rng(0)
     return (rng.normal(size=(3, *prep.size)).astype(np.float32) for _ in range(2))
-
-
-@pytest.mark.parametrize("name", FEW)
-def test_architecture_in_symmetric_int8(name, export_of, refused, tmp_path):
-    classifier = canonicalize(export_of(name).source)
-    images = noise(classifier.model, 3, seed=3)
-    score, _ = score_graph(classifier, "int8", lambda: [images], (-9, 9), symmetric=True)
-    ir.save(score, tmp_path / SCORE_GRAPH)
-    assert refused(tmp_path) == []
 
 
 @pytest.mark.parametrize("precision", [None, "fp16", "int8"])

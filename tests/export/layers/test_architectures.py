@@ -1,12 +1,10 @@
 """Whole networks: the layer that is picked, and the gradient against torch's autograd in float64."""
 
-import warnings
-
 import numpy as np
 import pytest
 import torch
 
-from fusioncam.export import check, export_model, export_torch
+from fusioncam.export import check, export_torch
 
 BATCHES = [(-1,), (3,), (-1, 4, 0)]
 
@@ -47,26 +45,6 @@ def test_gradient(architecture, where, export_of, middle_of, torch_gradient, to_
             assert error <= max(1e-5, 3 * distance(torchs, wanted)), name
         scored = run(exported.bundle / "score.onnx", {"image": images})["logits"]
         assert distance(scored, given["logits"]) < 1e-5
-
-
-def test_older_exporter(architecture, networks, tmp_path):
-    if architecture == "pooled":
-        pytest.skip("torch's older exporter refuses pools that do not divide the map")
-    network = networks[architecture]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's own
-        torch.onnx.export(
-            network.make(),
-            (torch.rand(1, 3, *network.size),),
-            tmp_path / "m.onnx",
-            dynamo=False,
-            opset_version=14,
-            input_names=["pixels"],
-            dynamic_axes={"pixels": {0: "batch"}},
-        )
-    manifest = export_model(tmp_path / "m.onnx", tmp_path / "m.fcam")
-    assert manifest.layer.shape == network.shape
-    assert [f for f in check(tmp_path / "m.fcam") if not f.ok] == []
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "vit"])

@@ -1,0 +1,28 @@
+"""Whole networks as torch's older exporter writes them: the same layer is picked."""
+
+import warnings
+
+import pytest
+import torch
+
+from fusioncam.export import check, export_model
+
+
+def test_older_exporter(architecture, networks, tmp_path):
+    if architecture == "pooled":
+        pytest.skip("torch's older exporter refuses pools that do not divide the map")
+    network = networks[architecture]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own
+        torch.onnx.export(
+            network.make(),
+            (torch.rand(1, 3, *network.size),),
+            tmp_path / "m.onnx",
+            dynamo=False,
+            opset_version=14,
+            input_names=["pixels"],
+            dynamic_axes={"pixels": {0: "batch"}},
+        )
+    manifest = export_model(tmp_path / "m.onnx", tmp_path / "m.fcam")
+    assert manifest.layer.shape == network.shape
+    assert [f for f in check(tmp_path / "m.fcam") if not f.ok] == []
