@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fusioncam.errors import ModelError
+from fusioncam.errors import ModelError, UnsupportedOperatorError
 from fusioncam.export.canonical import canonicalize
 from fusioncam.export.checking.liveness import why_dead
 from fusioncam.export.free_size import USUAL_SIDE, asked_size
@@ -74,13 +74,14 @@ def inspect_model(
     canonical = canonicalize(model_file(Path(model)), numbers, output, None, task, reader, side, layout, image, inputs)
     surveyed = survey(canonical)
     seconds, most = seconds_per_pass(canonical), chunk_bytes(canonical)
+    missing = Counter(operator_name(n) for n in unsupported(path(canonical.image, canonical.output)))
+    way_out = WAY_OUT if any(c.without_rule for c in surveyed.candidates) else None
     try:
         default, reason = surveyed.choose_live(lambda c: why_dead(canonical, c)), None
     except ModelError as error:
         default, reason = None, str(error)
-    nodes = unsupported(path(canonical.image, canonical.output))
-    missing = Counter(operator_name(n) for n in nodes)
-    way_out = WAY_OUT if any(c.without_rule for c in surveyed.candidates) else None
+        if isinstance(error, UnsupportedOperatorError):  # by a rule that does not take this use of the operator
+            missing, way_out = missing | Counter([error.operator]), WAY_OUT
     remarks = () if default is None else surveyed.describe(default, by_default=True).remarks
     costs = [(c, cost(c, seconds, most)) for c in surveyed.candidates]
     return Inspection(canonical, costs, default, reason, missing, way_out, remarks)

@@ -48,7 +48,16 @@ class ModelError(FusionCamError):
 
 
 class UnsupportedOperatorError(ModelError):
-    """An operator without a gradient rule between the layer and the logits."""
+    """An operator without a gradient rule between the layer and the logits.
+
+    Attributes:
+        operator: Its name.
+    """
+
+    def __init__(self, message: str, operator: str = "") -> None:
+        """Keep the name of the operator beside the message."""
+        super().__init__(message)
+        self.operator = operator
 
 
 class BundleError(FusionCamError):

@@ -42,7 +42,8 @@ def no_rule(node: ir.Node, why: str = "") -> UnsupportedOperatorError:
     within = node.graph.meta.get(HOLDER, "") if node.graph is not None else ""
     return UnsupportedOperatorError(
         f"operator {operator_name(node)} (node {node.name or node.outputs[0].name!r}{within}) has no gradient rule"
-        f"{': ' + why if why else ''}; {WAY_OUT}"
+        f"{': ' + why if why else ''}; {WAY_OUT}",
+        operator_name(node),
     )
 
 
