@@ -49,7 +49,8 @@ def main() -> None:
     todo = list(dict.fromkeys(trial for start in asked.only for trial in every if trial[0].startswith(start)))
     for name, rows in _results(todo, asked.limit, asked.jobs):
         networks[name] = {**networks.get(name, {}), **rows}
-        found = {"date": date.today().isoformat(), "versions": _versions(), "networks": dict(sorted(networks.items()))}
+        versions = {**found.get("versions", {}), **_versions()}  # rows that are kept may be of other libraries
+        found = {"date": date.today().isoformat(), "versions": versions, "networks": dict(sorted(networks.items()))}
         asked.out.write_text(json.dumps(found, indent=1) + "\n")
         for way, row in rows.items():
             print("ok  " if good(row) else "FAIL", name, "|", way, "|", _line(row), flush=True)
