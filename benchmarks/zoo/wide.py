@@ -1,5 +1,6 @@
 """Further networks: a member of each family of torchvision and timm, and every image classifier of transformers."""
 
+from dataclasses import replace
 from typing import Any
 
 from zoo.entry import Entry, entries, words
@@ -58,6 +59,10 @@ EMBEDDERS = words(
     ConvNextModel SwinModel Swinv2Model ViTMSNModel ResNetModel CLIPVisionModel SiglipVisionModel PvtModel
     """
 )
+SMALL_DPT: dict[str, Any] = {
+    "hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 4, "intermediate_size": 64, "image_size": 64,
+    "backbone_out_indices": [0, 1, 2, 3], "neck_hidden_sizes": [8, 16, 24, 32], "fusion_hidden_size": 16,
+}  # fmt: skip
 VIDEOS = words("Timesformer VideoMAE Vivit")
 
 
@@ -97,5 +102,9 @@ def every_entry() -> dict[str, Entry]:
         )  # fmt: skip
     for stem in VIDEOS:
         head = "ForVideoClassification"
-        found[f"transformers/{stem}{head}"] = Entry("transformers", stem, (8, 64, 64), head=head, fitted=False)
+        frames = {"num_frames": 8}
+        found[f"transformers/{stem}{head}"] = Entry("transformers", stem, (8, 64, 64), frames, head=head, fitted=False)
+    for head in ("ForSemanticSegmentation", "ForDepthEstimation"):
+        entry = found[f"transformers/DPT{head}"]
+        found[f"transformers/DPT{head}"] = replace(entry, options=SMALL_DPT, fitted=True)
     return found
