@@ -92,7 +92,7 @@ def _score(manifest: Manifest, y: torch.Tensor, targets: Mapping[str, Array]) ->
     if manifest.task == "embed":
         vector = y[:, 0] if manifest.reader == "cls-token" else y.mean(1) if manifest.reader == "mean-tokens" else y
         return functional.cosine_similarity(vector[0], torch.from_numpy(targets["reference"][0]).double(), dim=0)
-    of_class = y[0, int(targets["class_index"][0])]
+    of_class = y[0] if y.ndim == 3 else y[0, int(targets["class_index"][0])]  # depths have no axis of classes
     if manifest.task != "segment":
         return of_class
     region = torch.from_numpy(targets["region"][0]).double()
