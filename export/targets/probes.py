@@ -49,12 +49,9 @@ def checked_targets(form: Form, output: Array) -> Iterator[tuple[str, Targets, T
         return
     targets["region"][0] = region
     yield " of a mean over a region", targets, {**targets, **top}
-    targets = {
-        **targets,
-        "peak": np.array([True]),
-        "region": targets["region"] * _clear_peak(output[top["class_index"][0]]),
-    }
-    yield " of a maximum in a region", targets, {**targets, **top}
+    clear = region * _clear_peak(output[top["class_index"][0]])
+    targets = {**targets, **top, "peak": np.array([True]), "region": clear[None]}  # there another class may be on top
+    yield " of a maximum in a region", targets, targets
 
 
 def _clear_peak(values: Array) -> Array:
