@@ -83,8 +83,8 @@ class ExportOptions(TypedDict, total=False):
     chunk: int
     """Masked pictures per turn of that graph's Loop: few for little memory, many for a GPU."""
     single_for: str
-    """What the graphs are written for: `any` onnxruntime, or engines of `tensorrt`. For these the single graph computes
-    float16 scores in float16, operators that TensorRT lacks are written in others where that can be, and the export is
+    """Runtime of the graphs: `any` onnxruntime, or engines of `tensorrt`. For these the single graph computes float16
+    scores in float16, operators that TensorRT lacks are written in others where that can be, and the export is
     refused by the name of the operator where it cannot."""
     unrolled: int | None
     """Masks per call of the method without a Loop, which the bundle then also gets; see `unrolled_graphs`."""

@@ -1,4 +1,4 @@
-"""What the worker processes of a run share: the first that asks makes it, the others wait and take it."""
+"""Things that the worker processes of a run share: the first that asks makes one, the others wait and take it."""
 
 import os
 import shutil

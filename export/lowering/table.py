@@ -6,6 +6,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from fusioncam.export.gradient.paths import bodies
 from fusioncam.export.gradient.reader import NodeReader
 from fusioncam.export.gradient.tape import Ops
 
@@ -88,8 +89,7 @@ def main_outputs(model: ir.Model) -> dict[ir.Node, list[str]]:
     found: dict[ir.Node, list[str]] = {}
     for node in model.graph:
         names = [str(o.name) for o in node.outputs if o.name]
-        bodies = [g for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH for g in [a.as_graph()]]
-        found |= dict.fromkeys([node, *(inner for body in bodies for inner in body.all_nodes())], names)
+        found |= dict.fromkeys([node, *(inner for body in bodies(node) for inner in body.all_nodes())], names)
     return found
 
 

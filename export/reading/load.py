@@ -10,11 +10,11 @@ import onnx_ir.passes.common as passes
 from onnxscript import optimizer
 
 from fusioncam.errors import ModelError
-from fusioncam.export.gradient import ancestors
+from fusioncam.export.gradient import ancestors, bodies
 from fusioncam.export.gradient.rules.elementwise import drops
 from fusioncam.export.lowering import Uses, lower, reordered, straighten
 from fusioncam.export.reading.file import OPSET, read_model
-from fusioncam.export.reading.opset import convert, graphs_of
+from fusioncam.export.reading.opset import convert
 from fusioncam.export.sessions import failing_as, quiet
 
 # Operators whose numbers differ from run to run.
@@ -154,7 +154,7 @@ def refuse_random(output: ir.Value) -> None:
     todo = sorted(ancestors(output), key=lambda node: node.name or "")
     while todo:
         node = todo.pop(0)
-        todo += [inner for graph in graphs_of(node) for inner in graph]
+        todo += [inner for graph in bodies(node) for inner in graph]
         if node.domain == "" and (node.op_type in RANDOM or drops(node)):
             what = "drops values at random (training_mode)" if node.op_type == "Dropout" else "makes random numbers"
             raise ModelError(

@@ -5,7 +5,7 @@ converter is not used: it makes other pictures of Upsample 9 and Resize 10, drop
 damaged files.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any, NoReturn
@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from fusioncam.errors import ModelError
+from fusioncam.export.gradient.paths import bodies
 
 Rule = Callable[[ir.Node], None]
 
@@ -42,19 +43,10 @@ def convert(graph: ir.Graph, version: int, target: int) -> list[str]:
         names = [o.name for o in node.outputs if o.name]
         for rule in rules:
             rule(node)
-        within = [name for graph in graphs_of(node) for name in convert(graph, version, target)]
+        within = [name for graph in bodies(node) for name in convert(graph, version, target)]
         if rules or within:
             changed += names
     return changed
-
-
-def graphs_of(node: ir.Node) -> Iterator[ir.Graph]:
-    """Yield the graphs that a node holds, such as the branches of an If."""
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            yield attribute.as_graph()
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            yield from attribute.as_graphs()
 
 
 def _before(node: ir.Node, op_type: str, inputs: Sequence[ir.Value | None], **attributes: Any) -> ir.Value:

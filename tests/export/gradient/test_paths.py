@@ -1,4 +1,4 @@
-"""Which nodes decide for a whole batch what is computed."""
+"""Nodes that decide for a whole batch what is computed."""
 
 import onnx
 import onnx_ir as ir

@@ -82,7 +82,7 @@ def test_as_the_operator(case, tmp_path, monkeypatch):
 
 
 def test_stays_without_gradient():
-    """What no input reaches, and what counts elements, is left to onnxruntime."""
+    """Nodes that no input reaches, and those that count elements, are left to onnxruntime."""
     nodes = "a = Shrink (numbers) n = Shape (x) c = CenterCropPad (n, one) y = Add (x, a)"
     model = onnx.parser.parse_model(
         f'<ir_version: 10, opset_import: ["": 18]> m ({ROW}) => ({ROW.replace("x", "y")}) '
