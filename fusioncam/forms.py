@@ -1,18 +1,19 @@
 """The tensors of a task: the normal form of a model's outputs, and what a target of it is made of.
 
-A target is a scalar function of the outputs. A reader brings the outputs into one of three normal forms; the score and
+A target is a scalar function of the outputs. A reader brings the outputs into one of four normal forms; the score and
 the confidence of a target are read from that. Export writes graphs by this table, and whoever runs them asks it.
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from fusioncam.detector import Detector
 from fusioncam.kernels.arrays import Array
 
-Task = Literal["classify", "value", "segment", "embed"]
-Kind = Literal["vector", "maps", "embedding"]
+Task = Literal["classify", "value", "segment", "embed", "detect"]
+Kind = Literal["vector", "maps", "embedding", "boxes"]
 
 SCORES, CONFIDENCES = "scores", "confidences"
 TARGETS_AXIS = "T"  # name of the free axis of targets in graphs that score every target on every picture
@@ -34,6 +35,8 @@ class Tensor(NamedTuple):
 
 CLASS_INDEX = Tensor("class_index", "int64", ())
 PEAK = Tensor("peak", "bool", ())
+SIDES = 4  # of a box: x1, y1, x2, y2, in pixels of the model's input
+OF_BOX = Tensor("box", "float32", (SIDES,)), Tensor("anchor", "int64", ()), Tensor("weights", "float32", (SIDES + 1,))
 
 
 @dataclass(frozen=True)
@@ -45,16 +48,20 @@ class Form:
     | vector | `logits` (N, C) | `class_index` |
     | maps | `logits` (N, C, h, w) | `class_index`, `region` (h, w) of weights, `peak`: maximum in place of mean |
     | embedding | `embedding` (N, D) | `reference` (D,) |
+    | boxes | `detections` (N, A, 4 + numbers of classes + extras) | `class_index`; `box` (4,); `anchor`, -1 for the one
+    that fits best; `weights` (5,) of the anchor's edges and of its number of the class in the differentiated score |
 
     Attributes:
-        kind: Which of the three.
+        kind: Which of the four.
         output: The normal form.
         targets: The tensors that a target is made of, inputs of the graphs.
+        classes: The number C of classes or values, or the length D of an embedding.
     """
 
     kind: Kind
     output: Tensor
     targets: tuple[Tensor, ...]
+    classes: int = 0
 
     @property
     def scored(self) -> bool:
@@ -64,32 +71,44 @@ class Form:
     @property
     def words(self) -> str:
         """Return the normal form in a few words: `5 classes`, `maps of 5 classes (64 x 64)`."""
-        numbers, *size = self.output.shape
+        _, *size = self.output.shape
         if self.kind == "embedding":
-            return f"an embedding of {numbers} numbers"
-        classes = f"{numbers} class{'es' if numbers != 1 else ''}"
+            return f"an embedding of {self.classes} numbers"
+        classes = f"{self.classes} class{'es' if self.classes != 1 else ''}"
+        if self.kind == "boxes":
+            return f"boxes of {classes} at {self.output.shape[0]} anchors"
         return classes if self.kind == "vector" else f"maps of {classes} ({' x '.join(map(str, size))})"
 
     def placeholders(self, count: int) -> dict[str, Array]:
         """Return targets (count, ...) for a run whose scores nobody reads: the top class everywhere, ones."""
-        return {t.name: np.full((count, *t.shape), _PLACEHOLDERS[t.name], t.dtype) for t in self.targets}
+        return {
+            t.name: np.broadcast_to(np.array(_PLACEHOLDERS[t.name], t.dtype), (count, *t.shape)).copy()
+            for t in self.targets
+        }
 
 
-_PLACEHOLDERS = {"class_index": -1, "region": 1, "peak": False, "reference": 1}
+_PLACEHOLDERS: dict[str, Any] = {
+    **{"class_index": -1, "region": 1, "peak": False, "reference": 1},
+    **{"box": (0, 0, 1, 1), "anchor": -1, "weights": (0, 0, 0, 0, 1)},
+}
 
 
-def form_of(task: Task, classes: int, map_size: tuple[int, ...] | None) -> Form:
+def form_of(task: Task, classes: int, map_size: tuple[int, ...] | None, detector: Detector | None = None) -> Form:
     """Return the form of a task.
 
     Args:
         task: What the model does.
         classes: The number C of classes or values, or the length D of an embedding.
         map_size: (h, w) of the maps of classes; None where there are none.
+        detector: The boxes of a detector; None for other models.
     """
+    if detector is not None:
+        boxes = Tensor("detections", "float32", (detector.anchors, SIDES + detector.numbers(classes) + detector.extras))
+        return Form("boxes", boxes, (CLASS_INDEX, *OF_BOX), classes)
     if task == "embed":
         vector = Tensor("embedding", "float32", (classes,))
-        return Form("embedding", vector, (vector._replace(name="reference"),))
+        return Form("embedding", vector, (vector._replace(name="reference"),), classes)
     if map_size is None:
-        return Form("vector", Tensor("logits", "float32", (classes,)), (CLASS_INDEX,))
+        return Form("vector", Tensor("logits", "float32", (classes,)), (CLASS_INDEX,), classes)
     targets = CLASS_INDEX, Tensor("region", "float32", map_size), PEAK
-    return Form("maps", Tensor("logits", "float32", (classes, *map_size)), targets)
+    return Form("maps", Tensor("logits", "float32", (classes, *map_size)), targets, classes)

@@ -11,6 +11,7 @@ from pydantic_core import from_json
 from fusioncam.digests import DIGEST
 from fusioncam.digests import sha256 as sha256  # its readers find both here
 from fusioncam.digests import signed as signed
+from fusioncam.detector import Detector
 from fusioncam.drift import Drift
 from fusioncam.errors import BundleError
 from fusioncam.forms import Form, Task, form_of
@@ -131,6 +132,8 @@ class Source(Part):
         class_vectors: Whether its output is an embedding, of which vectors of classes make logits: see `class_vectors`
             among the weights of the graphs.
         argmax: Whether its output is the number of the best class at every place: an ArgMax over the logits.
+        tensors: The tensors that a detector's boxes and numbers of classes are read from, where that is not `output`
+            alone: outputs, or tensors within the graph, above the search for duplicates.
     """
 
     path: str
@@ -149,6 +152,7 @@ class Source(Part):
     logarithm: bool | None = None
     argmax: bool = False
     class_vectors: bool = False
+    tensors: tuple[str, ...] = ()
 
 
 class Manifest(Part):
@@ -163,6 +167,8 @@ class Manifest(Part):
         reader: The reader that brings the source's output into the normal form of the task.
         classes: How many, or how many values; the length of an embedding.
         map_size: (h, w) of the maps of classes; None for a model that gives one number per class, or an embedding.
+        detector: The boxes of a detector; None for other models.
+        levels: Further layers, at other resolutions, that explain a detector; the first is `layer`.
         opset: Of the graphs.
         preprocessing: How a picture becomes the input.
         files: sha256 of every other file of the bundle.
@@ -187,6 +193,8 @@ class Manifest(Part):
     reader: str = "vector"
     classes: Positive
     map_size: tuple[Positive, Positive] | None = None
+    detector: Detector | None = None
+    levels: tuple[Layer, ...] = ()
     ending: Ending
     gradient: bool = True
     precision: Precision
@@ -238,7 +246,12 @@ class Manifest(Part):
     @property
     def form(self) -> Form:
         """Return the normal form of the model's output, and the tensors of its targets."""
-        return form_of(self.task, self.classes, self.map_size)
+        return form_of(self.task, self.classes, self.map_size, self.detector)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Return the layer and the further levels, in the order of the graph."""
+        return (self.layer, *self.levels)
 
     def showing(self, bands: tuple[int, ...] | None) -> Self:
         """Return the manifest with other bands for pictures to show, see `Preprocessing.shown_bands`."""
