@@ -3,14 +3,23 @@
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 PerChannel = Annotated[tuple[float, ...], Field(min_length=1)]
-Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming", "cv2-linear"]
+Resize = Literal["squash", "crop", "squash_crop", "crop_first", "letterbox", "none"]
 Order = Literal["rgb", "bgr", "grey", "bands"]
 Positive = Annotated[int, Field(gt=0)]
 KINDS = {1: "signals", 2: "pictures", 3: "volumes"}  # of inputs, by the number of their axes
 ORDERS = {"rgb": 3, "bgr": 3, "grey": 1}  # of photos, with the number of channels that each has
+PAD = 114.0  # the grey of Ultralytics' letterbox
+PADDING = ("pad", "pad_place", "pad_rounding")  # fields that say something for a letterbox only
+RESIZES = {  # the ways that inputs of each kind can take
+    "signals": ("squash", "none"),
+    "pictures": ("squash", "crop", "squash_crop", "crop_first", "letterbox"),
+    "volumes": ("squash", "none"),
+}
+BY_OPENCV = ("squash", "letterbox")  # ways of resizing pictures by the filter `cv2-linear`
 
 
 class Part(BaseModel):
@@ -52,14 +61,22 @@ class Preprocessing(Part):
         resize: `squash` resizes to `size` and ignores the aspect ratio; `crop` resizes the picture, aspect ratio
             kept, until it just covers `size / crop_fraction`, then cuts `size` out of the centre; `squash_crop`
             resizes to `size / crop_fraction`, aspect ratio ignored, then cuts; `crop_first` cuts the largest centred
-            part of the aspect ratio of `size`, times `crop_fraction`, and resizes that. `none` refuses any other size:
-            the usual way of a signal, whose samples lie at times of their own. A volume is squashed, or refused.
-        crop_fraction: Side of the crop over the side of the (resized) picture; not for `squash`.
+            part of the aspect ratio of `size`, times `crop_fraction`, and resizes that. `letterbox` resizes the whole
+            picture, aspect ratio kept, until it just fits into `size`, and fills the rest with `pad`. `none` refuses
+            any other size: the usual way of a signal, whose samples lie at times of their own. A volume is squashed, or
+            refused.
+        crop_fraction: Side of the crop over the side of the (resized) picture; not for `squash` and `letterbox`.
         crop_rounding: Where the cut begins if an odd number of pixels is left beside it: at the `even` one of the two
             in the middle (torchvision, timm), or at the lower, `down` (transformers).
         shown_bands: The bands that pictures show, numbered as for `channel_order`: three as red, green and blue, or one
             as grey. None: those of one or of three channels; of any other number the mean, as grey.
-        interpolation: The filter that resizes, as Pillow defines it; all but `nearest` are antialiased.
+        interpolation: The filter that resizes, as Pillow defines it; all but `nearest` are antialiased. `cv2-linear` is
+            OpenCV's INTER_LINEAR, which is not: the usual one of `letterbox`, also for `squash`.
+        pad: What fills a letterbox: a pixel, 0..255 of a photo, one number per channel in the model's order.
+        pad_place: Where the picture lies in a letterbox: in the `centre` (Ultralytics; an odd pixel that is left lies
+            below or on the right), or in the upper left `corner` (mmdetection, YOLOX).
+        pad_rounding: How the sides of the picture in a letterbox become whole numbers: to the nearest, halves to the
+            `even` one (Ultralytics) or `up` (mmdetection), or always `down` (YOLOX).
         origin: Who says so: the user, the model file, a configuration beside it, or nobody (`assumed`).
         remarks: What a configuration says that could not be followed to the letter, one line each.
     """
@@ -69,10 +86,13 @@ class Preprocessing(Part):
     rescale: float = 1.0
     mean: PerChannel = (0.0, 0.0, 0.0)
     std: PerChannel = (1.0, 1.0, 1.0)
-    resize: Literal["squash", "crop", "squash_crop", "crop_first", "none"] = "squash"
+    resize: Resize = "squash"
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     crop_rounding: Literal["even", "down"] = "even"
     interpolation: Interpolation = "bilinear"
+    pad: PerChannel = (PAD, PAD, PAD)
+    pad_place: Literal["centre", "corner"] = "centre"
+    pad_rounding: Literal["even", "up", "down"] = "even"
     shown_bands: tuple[Positive, ...] | None = None
     origin: Literal["user", "model", "config", "assumed"] = "user"
     remarks: tuple[str, ...] = ()
@@ -88,7 +108,19 @@ class Preprocessing(Part):
         axes = len(size) if isinstance(size := data.get("size"), tuple | list) else 2
         if axes != 2:
             usual |= {"channel_order": "bands", "resize": "none" if axes == 1 else "squash"}
-        return {**usual, **data}
+        if data.get("resize") == "letterbox":
+            usual["interpolation"] = "cv2-linear"
+        elif said := [name for name in PADDING if data.get(name) is not None]:
+            raise ValueError(f"{said[0]} is for resize letterbox, not for {data.get('resize', 'squash')}")
+        pad = data.get("pad", PAD)
+        spread = {"pad": (pad,) * channels} if isinstance(pad, int | float) else {}
+        return {**usual, **data, **spread}
+
+    @model_serializer(mode="wrap")
+    def _padding_of_letterboxes_only(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Return the fields; where nothing is padded, those that manifests had before there was padding."""
+        fields: dict[str, Any] = written(self)
+        return {k: v for k, v in fields.items() if self.resize == "letterbox" or k not in PADDING}
 
     @property
     def channels(self) -> int:
@@ -156,8 +188,14 @@ class Preprocessing(Part):
             arithmetic = f"x = pixel, {'0..255 ' if self.takes_photos else ''}as they are"
         order, shape = self.order_text, _numbers(self.size, " x ")
         kind = {"pictures": "photos" if self.takes_photos else "arrays"}.get(self.kind, self.kind)
-        way = f"{kind} of {shape}" if self.resize == "none" else f"{kind} resized to {shape} ({self.resize})"
+        way = f"{kind} of {shape}" if self.resize == "none" else f"{kind} resized to {shape} ({self._way})"
         return f"{arithmetic}, {order}, {way}"
+
+    @property
+    def _way(self) -> str:
+        """Return the way of resizing, in a few words."""
+        pad = _numbers({*self.pad} if len({*self.pad}) == 1 else self.pad)
+        return f"letterbox, {self.pad_place}, padded with {pad}" if self.resize == "letterbox" else self.resize
 
     @property
     def order_text(self) -> str:
@@ -180,9 +218,22 @@ class Preprocessing(Part):
         pictures = self.kind == "pictures"
         if not pictures and self.channel_order != "bands":
             raise ValueError(f"channel_order is for pictures, and the model takes {self.kind}: leave it out")
-        if self.resize not in (("squash", "none"), ("squash", "crop", "squash_crop", "crop_first"))[pictures]:
+        if self.resize not in RESIZES[self.kind]:
             others = "squash or none" if not pictures else "another"
             raise ValueError(f"resize {self.resize} is not for {self.kind}: use {others}")
+        if self.interpolation == "cv2-linear" and not (pictures and self.resize in BY_OPENCV):
+            way = f"resize {self.resize}" if pictures else self.kind
+            raise ValueError(f"interpolation cv2-linear is for pictures by {' and '.join(BY_OPENCV)}, not for {way}")
+        return self
+
+    @model_validator(mode="after")
+    def _padding_is_a_pixel(self) -> Self:
+        if len(self.pad) != len(self.mean):
+            raise ValueError(
+                f"pad has {len(self.pad)} numbers, and mean {len(self.mean)}: give one number, or one each"
+            )
+        if self.takes_photos and not all(0 <= p <= 255 for p in self.pad):
+            raise ValueError(f"pad is a pixel of a photo, 0 to 255, not {_numbers(self.pad)}")
         return self
 
     @model_validator(mode="after")

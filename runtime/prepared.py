@@ -9,8 +9,9 @@ from fusioncam.errors import UsageError
 from fusioncam.free_size import PHOTO, Size
 from fusioncam.kernels.arrays import Array, Float32Array
 from fusioncam.manifest import Manifest, Preprocessing
+from fusioncam.runtime.photos.axes import full_size
 from fusioncam.runtime.photos.display import drawable
-from fusioncam.runtime.photos.geometry import display_image, full_size, shown_part
+from fusioncam.runtime.photos.geometry import display_image, shown_part
 from fusioncam.runtime.photos.given import open_given
 from fusioncam.runtime.photos.model_input import DARK, ImageLike, normalised, unpreprocess
 from fusioncam.runtime.picture import tile_of

@@ -11,12 +11,12 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 
 from fusioncam.errors import FusionCamError, UsageError
-from fusioncam.kernels.arrays import Array, Float32Array, UInt8Array
+from fusioncam.kernels.arrays import Array, Float32Array, Size, UInt8Array
 from fusioncam.manifest import Preprocessing
 from fusioncam.output import Content, encode_png, encode_webp, json_bytes, prepare_folder, write_npz, write_together
 from fusioncam.runtime.photos.folder import stem_of_file
 from fusioncam.runtime.photos.formats.nifti import nifti_bytes
-from fusioncam.runtime.photos.geometry import on_photo, shown_part, visible_slices
+from fusioncam.runtime.photos.geometry import on_photo, on_shown, shown_part, visible_slices
 from fusioncam.runtime.photos.model_input import ImageLike
 from fusioncam.runtime.picture import Badge, DrawOptions, difference_scale, lay, outlined, panel, project
 from fusioncam.runtime.prepared import ResultPhoto
@@ -109,7 +109,8 @@ class DrawnResult(ABC):
         Raises:
             UsageError: There is no such colour map, opacity, style or share; no Explainer made the result.
         """
-        return panel_on(self, self._origin()[0].shown, DrawOptions(**drawing))
+        own, preprocessing = self._origin()
+        return panel_on(self, own.shown, DrawOptions(**drawing), own.size, preprocessing)
 
     def overlay(
         self, method: str | None = None, photo: ImageLike | None = None, **drawing: Unpack[Drawing]
@@ -227,14 +228,19 @@ class DrawnResult(ABC):
 
 def panel_of(e: DrawnResult, photo: Array, preprocessing: Preprocessing, options: DrawOptions) -> UInt8Array:
     """Draw all maps of a result on what a panel shows of the photo."""
-    return panel_on(e, shown_part(photo, preprocessing), options)
+    return panel_on(e, shown_part(photo, preprocessing), options, photo.shape[:-1], preprocessing)
 
 
-def panel_on(e: DrawnResult, shown: Array, options: DrawOptions) -> UInt8Array:
-    """Draw all maps of a result on what `shown_part` returned, or the `tile_of` that."""
+def panel_on(
+    e: DrawnResult, shown: Array, options: DrawOptions, photo_size: Size | None, preprocessing: Preprocessing
+) -> UInt8Array:
+    """Draw all maps of a result on what `shown_part` returned of the photo, or the `tile_of` that."""
+    place = partial(on_shown, photo_size=photo_size, preprocessing=preprocessing)
+    maps = {method: place(saliency) for method, saliency in e.maps.items()}
+    region = None if e.region_share is None else place(e.region_share)
     return panel(
-        shown, e.maps, e.title, e.shown_probability, e.notes, **asdict(options),
-        between=e.between, facts=e.facts, verdict=e.badge, region=e.region_share,
+        shown, maps, e.title, e.shown_probability, e.notes, **asdict(options),
+        between=e.between, facts=e.facts, verdict=e.badge, region=region,
     )  # fmt: skip
 
 

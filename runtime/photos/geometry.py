@@ -1,154 +1,18 @@
-"""The way of a photo into the model's input, and back: resizing, cutting, and maps at the photo's own size."""
+"""The way of a photo into the model's input, and back: resizing, cutting, maps at the photo's own size, and boxes."""
 
-import math
-from collections.abc import Callable
-from typing import NamedTuple, TypeVar
-
-import cv2
 import numpy as np
 
 from fusioncam.errors import ImageError, UsageError
 from fusioncam.free_size import sides
-from fusioncam.kernels.arrays import Array, Float32Array, Float64Array, Int64Array, Size, UInt8Array
+from fusioncam.kernels.arrays import Array, Float32Array, Float64Array, Size
 from fusioncam.kernels.reference import Taps, interpolate, upsample
 from fusioncam.manifest import Preprocessing
-
-
-def _bicubic(d: Float64Array) -> Float64Array:
-    near, far = (1.5 * d - 2.5) * d * d + 1, ((-0.5 * d + 2.5) * d - 4) * d + 2
-    return np.where(d < 1, near, np.where(d < 2, far, 0))
-
-
-# The filters of Pillow: their reach to either side in pixels, and the weight at a distance from the centre.
-FILTERS: dict[str, tuple[float, Callable[[Float64Array], Float64Array]]] = {
-    "bilinear": (1.0, lambda d: np.maximum(1 - d, 0)),
-    "bicubic": (2.0, _bicubic),
-    "lanczos": (3.0, lambda d: np.where(d < 3, np.sinc(d) * np.sinc(d / 3), 0)),
-    "hamming": (1.0, lambda d: np.where(d < 1, np.sinc(d) * (0.54 + 0.46 * np.cos(np.pi * d)), 0)),
-    "box": (0.5, lambda d: np.where(d <= 0.5, 1.0, 0.0)),
-}
+from fusioncam.runtime.photos.axes import Axis, axes
+from fusioncam.runtime.photos.resampling import Numbers, resampled, resized
 
 # Pixels made at a time, and the most of them in a row: bounds the memory of a large photo beside that of the result.
 BAND, ACROSS = 1 << 20, 1 << 16
-SLIVER = 64  # times: a photo higher than its visible part by this factor
 SHOWN_SLIVER = 4  # longer over shorter side of a photo, from which on a panel shows the model's input instead
-
-
-Numbers = TypeVar("Numbers", UInt8Array, Array)
-
-
-class Axis(NamedTuple):
-    """One axis of a photo: its `whole` pixels are resized to `resized`, of which `size` are kept, from `start` on.
-
-    Where the photo is cut before it is resized, `resized` and `start` have the values they would have for the whole
-    photo, and are no whole numbers.
-    """
-
-    whole: int
-    resized: float
-    start: float
-    size: int
-
-    @property
-    def seen(self) -> slice:
-        """Return the photo's pixels whose centres are in the cut; at least one, even where the cut is larger."""
-        first, end = (
-            int(-((self.resized - 2 * edge * self.whole) // (2 * self.resized)))  # ceil(edge * whole / resized - 1/2)
-            for edge in (self.start, self.start + self.size)
-        )
-        return slice(first, max(end, first + 1))
-
-    def taps(self, pixels: slice) -> Taps:
-        """Return the places of some of the photo's pixel centres between the pixels of the model's input."""
-        centres = np.arange(pixels.start, pixels.stop) + 0.5
-        at = np.clip(centres * self.resized / self.whole - 0.5 - self.start, 0, self.size - 1)
-        low = np.floor(at).astype(np.intp)
-        return Taps(low, np.minimum(low + 1, self.size - 1), at - low)
-
-
-def axes(photo_size: tuple[int, int], preprocessing: Preprocessing) -> tuple[Axis, Axis]:
-    """Return the axes of a photo (H0, W0), rows and columns, rounded as the model's training code rounds them."""
-    rows, columns = zip(photo_size, preprocessing.size, strict=True)
-    scale = max(n / whole for whole, n in (rows, columns))
-    if preprocessing.resize == "crop_first":
-        return _cut_first(*rows, scale, preprocessing), _cut_first(*columns, scale, preprocessing)
-    return _cut_last(*rows, scale, preprocessing), _cut_last(*columns, scale, preprocessing)
-
-
-def _cut_last(whole: int, size: int, scale: float, preprocessing: Preprocessing) -> Axis:
-    fraction = preprocessing.crop_fraction
-    if preprocessing.resize == "squash":
-        return Axis(whole, size, 0, size)
-    if preprocessing.resize == "squash_crop":
-        resized = round(size / fraction)
-    else:
-        # The small term keeps 255.99999 from becoming 255.
-        resized = max(size, math.floor(whole * (scale / fraction) + 1e-6))
-    return Axis(whole, resized, _half(resized - size, preprocessing), size)
-
-
-def _cut_first(whole: int, size: int, scale: float, preprocessing: Preprocessing) -> Axis:
-    length = max(math.floor(size / scale * preprocessing.crop_fraction + 1e-6), 1)
-    first = _half(whole - length, preprocessing)
-    return Axis(whole, size * whole / length, first * size / length, size)
-
-
-def full_size(photo_size: Size, preprocessing: Preprocessing) -> Size:
-    """Return the size (H, W) of input for which a photo (H0, W0) is cut, but its pixels stay as they are."""
-    fraction = 1.0 if preprocessing.resize in ("squash", "none") else preprocessing.crop_fraction
-    return tuple(max(math.floor(n * fraction + 1e-6), 1) for n in photo_size)
-
-
-def _half(left: int, preprocessing: Preprocessing) -> int:
-    return left // 2 if preprocessing.crop_rounding == "down" else round(left / 2)
-
-
-def _resample(image: Array, axis: int, to: Axis, interpolation: str) -> Float32Array:
-    """Resize one axis to `to.resized` samples, and return samples `to.start` to `to.start + to.size - 1`.
-
-    The filter is as wide as the shrink factor, and never narrower than for equal sizes: antialiased when shrinking,
-    with clamped edges when growing. Most models were trained with these filters, of Pillow or torchvision;
-    INTER_AREA differs from the bilinear filter by 1 to 3 grey levels on average.
-    """
-    source, size = image.shape[axis], to.size
-    factor = source / to.resized
-    support, weigh = FILTERS[interpolation]
-    stretch = max(factor, 1.0)
-    reach = support * stretch
-    centres = ((np.arange(to.start, to.start + size) + 0.5) * factor - 0.5)[:, None]
-    taps = np.floor(centres - reach).astype(np.int64) + np.arange(1, math.ceil(2 * reach) + 1)
-    weights = np.where((taps >= 0) & (taps < source), weigh(np.abs(taps - centres) / stretch), 0)
-    weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-    taps = taps.clip(0, source - 1)
-    shape = [-1 if n == axis else 1 for n in range(image.ndim)]
-    total = np.zeros((*image.shape[:axis], size, *image.shape[axis + 1 :]), np.float32)
-    for tap, weight in zip(taps.T, weights.T, strict=True):
-        total += image.take(tap, axis=axis) * weight.reshape(shape)
-    return total
-
-
-def _nearest(axis: Axis) -> Int64Array:
-    """Return the pixels of an axis that are kept, found by adding up, as in Pillow: halves round the same way."""
-    step = axis.whole / axis.resized
-    steps = np.full(int(axis.start) + axis.size, step)
-    steps[0] = step * 0.5
-    return np.cumsum(steps)[int(axis.start) :].astype(np.int64).clip(0, axis.whole - 1)
-
-
-def resized(image: Array, size: Size, interpolation: str) -> Array:
-    """Resize the first axes of an array, such as a volume (D, H, W, C), to `size`; the axis that shrinks most first.
-
-    Only uint8 is rounded.
-    """
-    whole = image.dtype
-    order = sorted(range(len(size)), key=lambda axis: size[axis] / image.shape[axis])
-    for axis, n in ((axis, size[axis]) for axis in order if size[axis] != image.shape[axis]):
-        to = Axis(image.shape[axis], n, 0, n)
-        if interpolation == "nearest":
-            image = image.take(_nearest(to), axis)
-        else:
-            image = _resample(image, axis, to, interpolation)
-    return np.asarray(np.rint(image).clip(0, 255) if whole == np.uint8 else image, whole)
 
 
 def display_image(photo: Numbers, preprocessing: Preprocessing) -> Numbers:
@@ -173,31 +37,27 @@ def display_image(photo: Numbers, preprocessing: Preprocessing) -> Numbers:
                 f"{sides(preprocessing.size)} only: cut or resample it first, or export the model with --resize squash"
             )
         return resized(photo, preprocessing.size, preprocessing.interpolation)
+    rows, columns = axes(_size(photo), preprocessing)
+    if preprocessing.resize == "letterbox":
+        fields = {"resize": "squash", "size": (int(rows.resized), int(columns.resized))}
+        return _padded(display_image(photo, preprocessing.model_copy(update=fields)), rows, columns, preprocessing)
     if photo.dtype != np.uint8 and photo.shape[2] > 1:
         bands = (display_image(photo[..., c, None], preprocessing) for c in range(photo.shape[2]))
         return np.concatenate(list(bands), axis=2)
     if preprocessing.resize == "crop_first":
         photo = visible_part(photo, preprocessing)
         preprocessing = preprocessing.model_copy(update={"resize": "squash"})
-    rows, columns = axes(_size(photo), preprocessing)
-    interpolation = preprocessing.interpolation
-    if interpolation == "nearest":
-        return np.ascontiguousarray(photo[_nearest(rows)[:, None], _nearest(columns)])
-    # Averaging whole blocks first, down to 4 to 8 times the final size, bounds time and memory for large photos.
-    height, width = (axis.whole // max(axis.whole // (4 * int(axis.resized)), 1) for axis in (rows, columns))
-    seen: Array = photo
-    if (height, width) != photo.shape[:2]:
-        seen = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, -1)
-    # The axis that shrinks most goes first, or a sliver of a photo would be enlarged before it is cut.
-    order = sorted(enumerate((rows, columns)), key=lambda a: a[1].size / seen.shape[a[0]])
-    # Filters with negative weights leave the range. Pillow (to 12) clips the values after the columns, which go first.
-    if interpolation != "bilinear" and height <= SLIVER * rows.size:
-        order = [(1, columns), (0, rows)]
-    whole = photo.dtype == np.uint8
-    for number, axis in order:
-        seen = _resample(seen, number, axis, interpolation)
-        seen = np.rint(seen).clip(0, 255) if whole and interpolation != "bilinear" else seen
-    return np.asarray(np.rint(seen).clip(0, 255) if whole else seen, photo.dtype)
+        rows, columns = axes(_size(photo), preprocessing)
+    return resampled(photo, rows, columns, preprocessing.interpolation)
+
+
+def _padded(inside: Numbers, rows: Axis, columns: Axis, preprocessing: Preprocessing) -> Numbers:
+    """Return the resized photo in a letterbox."""
+    pad = np.array(preprocessing.pad, np.float32)[:: -1 if preprocessing.channel_order == "bgr" else 1]
+    whole = np.empty((rows.size, columns.size, inside.shape[2]), inside.dtype)
+    whole[...] = np.rint(pad) if inside.dtype == np.uint8 else pad
+    whole[rows.filled, columns.filled] = inside
+    return whole
 
 
 def visible_slices(photo_size: tuple[int, int], preprocessing: Preprocessing) -> tuple[slice, slice]:
@@ -214,22 +74,39 @@ def visible_part(photo: Numbers, preprocessing: Preprocessing) -> Numbers:
 def shown_part(photo: Array, preprocessing: Preprocessing) -> Array:
     """Return what a panel shows of a photo: the part that the model saw, or for a sliver the model's input.
 
-    So does it of a volume: what it shows has the size of the maps.
+    So does it of a volume: what it shows has the size of the maps. It never shows the padding of a letterbox, so a
+    sliver is squashed instead. `on_shown` is the way of maps.
     """
     if len(preprocessing.size) != 2:
         return display_image(photo, preprocessing)
     shown = visible_part(photo, preprocessing)
     if max(shown.shape[:2]) > SHOWN_SLIVER * min(shown.shape[:2]):
-        return display_image(photo, preprocessing)
+        squashed = {"resize": "squash"} if preprocessing.resize == "letterbox" else {}
+        return display_image(photo, preprocessing.model_copy(update=squashed))
     return shown
+
+
+def on_shown(saliency: Float32Array, photo_size: Size | None, preprocessing: Preprocessing) -> Float32Array:
+    """Return the part of a map that lies on what `shown_part` returns: all of it but the padding of a letterbox.
+
+    Args:
+        saliency: (H, W) float32 at the size of the model's input.
+        photo_size: (H0, W0) of the photo; None for a preprocessed picture, which is shown with its padding.
+        preprocessing: The model's own.
+    """
+    if photo_size is None or preprocessing.resize != "letterbox":
+        return saliency
+    height, width = photo_size
+    rows, columns = axes((height, width), preprocessing)
+    return saliency[rows.filled, columns.filled]
 
 
 def on_photo(saliency: Float32Array, photo_size: Size, preprocessing: Preprocessing) -> Float32Array:
     """Return a map at the photo's own resolution: resizing and cutting are undone.
 
     Every pixel gets the map's value at the place of the pixel's centre in the model's input, bilinear between pixel
-    centres, clamped at the edges of the input. The result is made piece by piece, so 100 megapixels need little more
-    memory than their result.
+    centres, clamped at the edges of the input, or of the photo in a letterbox. The result is made piece by piece, so
+    100 megapixels need little more memory than their result.
 
     Args:
         saliency: (H, W) float32 at the size of the model's input, of any range; (L,) of a signal, (D, H, W)
@@ -260,6 +137,46 @@ def on_photo(saliency: Float32Array, photo_size: Size, preprocessing: Preprocess
             band = saliency[low[0] : high[-1] + 1].astype(np.float32, copy=False)
             whole[down, across] = interpolate(band, Taps(low - low[0], high - low[0], weight), right)
     return whole
+
+
+def boxes_on_input(boxes: Array, photo_size: tuple[int, int], preprocessing: Preprocessing) -> Float64Array:
+    """Return boxes of a photo in pixels of the model's input; parts that the model does not see reach beyond it.
+
+    Args:
+        boxes: (n, 4) x1, y1, x2, y2 in pixels of the photo, whose edges are 0 and W0, 0 and H0.
+        photo_size: (H0, W0) of the photo.
+        preprocessing: The model's own.
+
+    Returns:
+        (n, 4) float64.
+    """
+    scale, start = _scale_and_start(photo_size, preprocessing)
+    return np.asarray(boxes, np.float64).reshape(-1, 4) * scale - start
+
+
+def boxes_on_photo(boxes: Array, photo_size: tuple[int, int], preprocessing: Preprocessing) -> Float64Array:
+    """Return boxes of the model's input in pixels of the photo, clipped to the photo: the inverse of `boxes_on_input`.
+
+    For a letterbox these are the numbers of Ultralytics' `scale_boxes`.
+
+    Args:
+        boxes: (n, 4) x1, y1, x2, y2 in pixels of the input.
+        photo_size: (H0, W0) of the photo.
+        preprocessing: The model's own.
+
+    Returns:
+        (n, 4) float64.
+    """
+    scale, start = _scale_and_start(photo_size, preprocessing)
+    edges = np.array([photo_size[1], photo_size[0]] * 2, np.float64)
+    return ((np.asarray(boxes, np.float64).reshape(-1, 4) + start) / scale).clip(0, edges)
+
+
+def _scale_and_start(photo_size: tuple[int, int], preprocessing: Preprocessing) -> tuple[Float64Array, Float64Array]:
+    """Return the factor of x1, y1, x2, y2 on their way to the input, and what is cut before it, (4,) each."""
+    rows, columns = axes(photo_size, preprocessing)
+    both = [columns, rows] * 2
+    return np.array([a.resized / a.whole for a in both]), np.array([a.start for a in both], np.float64)
 
 
 def _pieces(part: slice, most: int) -> list[slice]:

@@ -14,8 +14,8 @@ import numpy as np
 from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import Array, BoolArray, Float32Array, Float64Array, Size
 from fusioncam.manifest import Manifest, Preprocessing
+from fusioncam.runtime.photos.axes import Axis, axes
 from fusioncam.runtime.photos.decode import read_image
-from fusioncam.runtime.photos.geometry import Axis, axes
 
 
 @dataclass

@@ -4,7 +4,8 @@ import numpy as np
 
 from fusioncam.kernels.arrays import BoolArray
 from fusioncam.manifest import Preprocessing
-from fusioncam.runtime.photos.geometry import axes, display_image, visible_slices
+from fusioncam.runtime.photos.axes import axes
+from fusioncam.runtime.photos.geometry import display_image, visible_slices
 
 
 def in_model_input(region: BoolArray, preprocessing: Preprocessing) -> BoolArray:
@@ -23,7 +24,8 @@ def in_model_input(region: BoolArray, preprocessing: Preprocessing) -> BoolArray
     inside[visible] = region[visible]
     if not inside.any():
         return np.zeros(preprocessing.size, np.bool_)
-    shares = display_image(np.repeat(region[..., None].astype(np.uint8) * 255, 3, axis=2), preprocessing)[..., 0]
+    unpadded = preprocessing.model_copy(update={"pad": (0.0,)})
+    shares = display_image(region[..., None].astype(np.uint8) * 255, unpadded)[..., 0]
     mask = shares >= 128
     if not mask.any():
         landed = (

@@ -7,7 +7,8 @@ import pytest
 from fusioncam.errors import UsageError
 from fusioncam.manifest import Preprocessing
 from fusioncam.runtime.photos import geometry
-from fusioncam.runtime.photos.geometry import axes, display_image, on_photo, visible_part, visible_slices
+from fusioncam.runtime.photos.axes import axes
+from fusioncam.runtime.photos.geometry import display_image, on_photo, visible_part, visible_slices
 
 SQUASH = Preprocessing(size=(24, 40))
 CROPS = [

@@ -9,8 +9,9 @@ import pytest
 from fusioncam.manifest import Preprocessing
 from fusioncam.runtime.demo.scenes import CLASSES
 from fusioncam.runtime.explainer import Explainer
+from fusioncam.runtime.photos.axes import axes
 from fusioncam.runtime.photos.decode import read_image
-from fusioncam.runtime.photos.geometry import axes, visible_slices
+from fusioncam.runtime.photos.geometry import visible_slices
 from fusioncam.runtime.picture import overlay
 
 METHODS = ("fusion_cam", "grad_cam", "score_cam")
