@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from fusioncam.runtime.picture import Badge, difference_scale, overlay, overlay_difference, panel
     from fusioncam.runtime.probes.verdict import Verdict
     from fusioncam.runtime.providers.spec import Provider
-    from fusioncam.runtime.targets.kinds import Class, Like, Region, Target, Value
+    from fusioncam.runtime.targets.detections import Detection
+    from fusioncam.runtime.targets.kinds import Box, Class, Detections, Like, Region, Target, Value
     from fusioncam.runtime.targets.resolved import ResolvedTarget
     from fusioncam.runtime.targets.tasks import TargetScore
 
@@ -78,15 +79,17 @@ _MODULES = {
     "fusioncam.runtime.picture": "Badge difference_scale overlay overlay_difference panel",
     "fusioncam.runtime.probes.verdict": "Verdict",
     "fusioncam.runtime.providers.spec": "Provider",
-    "fusioncam.runtime.targets.kinds": "Class Like Region Target Value",
+    "fusioncam.runtime.targets.detections": "Detection",
+    "fusioncam.runtime.targets.kinds": "Box Class Detections Like Region Target Value",
     "fusioncam.runtime.targets.resolved": "ResolvedTarget",
     "fusioncam.runtime.targets.tasks": "TargetScore",
 }
 _PUBLIC = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = [
-    "AsyncExplainer", "Badge", "Budget", "BundleError", "Bundles", "BusyError", "Class", "Classes",
-    "DeadlineError", "DeadlineTooShortError", "DeviceError", "Difference", "Explainer", "Explanation",
+    "AsyncExplainer", "Badge", "Box", "Budget", "BundleError", "Bundles", "BusyError", "Class", "Classes",
+    "DeadlineError", "DeadlineTooShortError", "Detection", "Detections", "DeviceError", "Difference", "Explainer",
+    "Explanation",
     "FusionCamError", "GraphRefusedError", "ImageError", "ImageLike", "Inspection", "Layer", "LibraryError",
     "Like", "Manifest", "ModelError", "NotFiniteError", "OutOfMemoryError", "OutputError",
     "Passes", "Photo", "Preprocessing", "Progress", "Provider", "ProviderError", "Region", "ResolvedTarget",

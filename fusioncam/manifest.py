@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import from_json
 
+from fusioncam.detector import Detector
 from fusioncam.digests import DIGEST
 from fusioncam.digests import sha256 as sha256  # its readers find both here
 from fusioncam.digests import signed as signed
-from fusioncam.detector import Detector
 from fusioncam.drift import Drift
 from fusioncam.errors import BundleError
 from fusioncam.forms import Form, Task, form_of

@@ -92,10 +92,11 @@ def checked_choice(
     least = 0.0 if above is None else float(above) if isinstance(above, int | float | np.number) else -1.0
     if isinstance(above, bool) or not 0 <= least <= 1:
         raise UsageError("above must be a probability, 0 to 1")
-    if above is not None and manifest.ending == "value":
+    detector = manifest.detector
+    if above is not None and manifest.ending == "value" and detector is None:
         named = "its classes, 0 for lower and 1 for higher" if manifest.source.outputs == 1 else "the targets"
         raise UsageError(f"a regression has values, not probabilities: name {named}")
-    count = checked_count("top", top, manifest.classes)
+    count = checked_count("top", top, manifest.classes if detector is None else detector.most)
     if top is None and above is None:
         return None
 

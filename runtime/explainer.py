@@ -15,22 +15,21 @@ from fusioncam.runtime.engine import (
     MAX_SIZES,
     Asked,
     ExplainRequest,
-    Pipeline,
     Progress,
-    SizedPipelines,
     TargetChoice,
     TargetScore,
 )
 from fusioncam.runtime.explanation import Explanation
-from fusioncam.runtime.opening import checked_opening
+from fusioncam.runtime.opening import Opened, checked_opening
 from fusioncam.runtime.photos.given import is_single
 from fusioncam.runtime.photos.model_input import ImageLike, as_input
 from fusioncam.runtime.picture import DEFAULT_COLORMAP, checked_opacity, color_table
 from fusioncam.runtime.prepared import ResultPhoto, prepare_at
 from fusioncam.runtime.providers.spec import Provider
+from fusioncam.runtime.targets.detections import Detection
 
 
-class Explainer:
+class Explainer(Opened):
     """Explains what a model sees, with Fusion-CAM (arXiv 2603.05386) and its family.
 
     One Explainer may be called from several threads. It can be pickled, for pools of processes: each process opens the
@@ -98,16 +97,6 @@ class Explainer:
         return f"<Explainer by layer {layer}: {methods}; budget {checked_budget(self._budget)}>"
 
     @property
-    def pipeline(self) -> Pipeline:
-        """Return the pipeline, which an Explainer from another process opens now; raise UsageError after `close`."""
-        return self._holder.pipeline()
-
-    @property
-    def pipelines(self) -> SizedPipelines:
-        """Return the pipelines of all sizes, as `pipeline` does that of the bundle's own."""
-        return self._holder.pipelines()
-
-    @property
     def chunk(self) -> int:
         """Return the number of masked pictures per run, as given or chosen."""
         return self.pipeline.chunk
@@ -143,8 +132,9 @@ class Explainer:
                 for a model of bands an array (H, W, C) or (C, H, W) of any numbers, which are taken as they are;
                 or a preprocessed float32 (C, H, W) or (1, C, H, W) array of the size of the model's input.
             class_index: The class, by its number or its name; by default, and for -1, the top one. A segmenter explains
-                it where it wins, by default the class that covers most.
-            target: In place of class_index: a `Class`, `Value`, `Region` or `Like`, or a class by number or name.
+                it where it wins, by default the class that covers most; a detector its best detection of the class.
+            target: In place of class_index: a `Class`, `Value`, `Region`, `Like`, `Box` or `Detections`, or a class by
+                number or name.
             size: (H, W) of the model's input, for a bundle of any size (`fusioncam export --size any`); or `photo`, the
                 largest that the model takes within the photo's own, of at most a megapixel. By default the bundle's own
                 size. The first explanation at a size derives its graphs, which takes as long as an export; they are
@@ -237,7 +227,8 @@ class Explainer:
         """Return the targets of a picture that are worth a look, each with its score and confidence.
 
         The top class of a classifier, all values of a regression or heat maps; of a segmenter every class that covers
-        2 % of the picture, the largest first. An embedding has none: name a reference, `Like`.
+        2 % of the picture, the largest first; of a detector at most 10 detections, that of the highest score first. An
+        embedding has none: name a reference, `Like`.
 
         Args:
             image: As for `explain`.
@@ -247,6 +238,25 @@ class Explainer:
             ImageError, UsageError, FusionCamError: As for `explain`; the model has no targets of its own.
         """
         return self.pipeline.targets(image, inputs)
+
+    def detections(
+        self, image: ImageLike, conf: float | None = None, iou: float | None = None, most: int | None = None, *,
+        inputs: InputValues | None = None,
+    ) -> list[Detection]:  # fmt: skip
+        """Return what a detector finds in a picture, that of the highest score first.
+
+        Args:
+            image: As for `explain`.
+            conf: The least score, in [0, 1]; by default that of the bundle, as for `iou` and `most`.
+            iou: The overlap, in [0, 1], by which the lower of two detections is a duplicate.
+            most: The number of detections, at most.
+            inputs: As for `explain`.
+
+        Raises:
+            ImageError, UsageError, FusionCamError: As for `explain`; the model is no detector, or a threshold makes no
+                sense.
+        """
+        return self.pipeline.anchors(image, inputs).found(conf, iou, most)
 
     def overlay(
         self,

@@ -9,7 +9,7 @@ import numpy as np
 
 import fusioncam
 from fusioncam.errors import UsageError
-from fusioncam.kernels.arrays import BoolArray, Float32Array, Size
+from fusioncam.kernels.arrays import BoolArray, Float32Array, Float64Array, Size
 from fusioncam.layer_names import short_layer_name
 from fusioncam.manifest import Preprocessing
 from fusioncam.runtime.photos.geometry import on_photo
@@ -19,6 +19,7 @@ from fusioncam.runtime.picture.titles import method_title, probability_title
 from fusioncam.runtime.prepared import ResultPhoto
 from fusioncam.runtime.probes.verdict import Verdict
 from fusioncam.runtime.result_pictures import DrawnResult, shapes, stem_of
+from fusioncam.runtime.targets.detections import Coordinates, Corners, corners
 from fusioncam.runtime.targets.resolved import ResolvedTarget
 from fusioncam.runtime.targets.sight import region_on_input
 
@@ -187,8 +188,32 @@ class Explanation(DrawnResult):
 
     @property
     def score(self) -> float | None:
-        """Return the score that the maps explain: a logit, its mean over a region, a value or a cosine."""
+        """Return the score that the maps explain: a logit, its mean over a region, a value or a cosine.
+
+        Of a detection it is the probability of its class where its box is, and of several detections their sum.
+        """
         return None if self.target is None else self.target.score
+
+    @property
+    def box(self) -> Corners | None:
+        """Return the box of the detection, see `boxes`; None for other targets, and for several detections."""
+        boxes = self.boxes
+        return corners(boxes[0]) if len(boxes) == 1 else None
+
+    @property
+    def boxes(self) -> Float64Array:
+        """Return the boxes of the detections that are explained, (n, 4) x1, y1, x2, y2; none of other targets.
+
+        In pixels of the photo, clipped to it, or of a preprocessed picture.
+        """
+        if self.target is None or self.preprocessing is None or self.target.by is None:
+            return np.empty((0, 4))
+        return Coordinates.of(self.photo_size, self.preprocessing).boxes(self.target.boxes)
+
+    @property
+    def by(self) -> str | None:
+        """Return the evidence that counts for a detection: `score`, `box` or `both`; None for other targets."""
+        return None if self.target is None else self.target.by
 
     @property
     def region(self) -> BoolArray | None:
@@ -261,7 +286,8 @@ class Explanation(DrawnResult):
     def summary(self) -> dict[str, Any]:
         """Return all but the maps and logits, ready for JSON."""
         verdict = {} if self.verdict is None else {"verdict": self.verdict.summary()}
-        target = {} if self.target is None else {"target": self.target.summary()}
+        boxes = {} if self.by is None else {"by": self.by, "boxes": self.boxes.round(2).tolist()}
+        target = {} if self.target is None else {"target": {**self.target.summary(), **boxes}}
         return {
             "image": self.image,
             "model": self.model,

@@ -11,7 +11,9 @@ from fusioncam.runtime.budget import Budget, Deadline, checked_budget
 from fusioncam.runtime.engine import (
     MAX_SIZES,
     EngineOptions,
+    Pipeline,
     PipelineHolder,
+    SizedPipelines,
     checked_smoothing,
     read_bundles,
 )
@@ -39,6 +41,22 @@ class Opening(NamedTuple):
     budget: Budget
     manifest: Manifest
     holder: PipelineHolder
+
+
+class Opened:
+    """The pipelines of an Explainer, which its holder opens, closes, and opens anew in another process."""
+
+    _holder: PipelineHolder
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """Return the pipeline, which an Explainer from another process opens now; raise UsageError after `close`."""
+        return self._holder.pipeline()
+
+    @property
+    def pipelines(self) -> SizedPipelines:
+        """Return the pipelines of all sizes, as `pipeline` does that of the bundle's own."""
+        return self._holder.pipelines()
 
 
 def checked_opening(

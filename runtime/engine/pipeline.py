@@ -36,6 +36,7 @@ from fusioncam.runtime.picture_inputs import PictureInputs, drawn_inputs, read_i
 from fusioncam.runtime.prepared import prepare
 from fusioncam.runtime.probes.verdict import Verdict
 from fusioncam.runtime.targets.classes import checked_number
+from fusioncam.runtime.targets.detections import Anchors
 from fusioncam.runtime.targets.resolved import ResolvedTarget, trial
 from fusioncam.runtime.targets.tasks import Checked, TargetScore, checked_target
 
@@ -139,6 +140,10 @@ class Pipeline:
         """Return the targets of a picture for which nobody names one, see `Explainer.targets`."""
         picture = prepare(image, self.manifest.preprocessing)
         return self._resolver.defaults(picture, self.inputs(inputs))
+
+    def anchors(self, image: ImageLike, inputs: InputValues | None = None) -> Anchors:
+        """Return what a detector makes of a picture, see `Explainer.detections`."""
+        return self._resolver.anchors(prepare(image, self.manifest.preprocessing), self.inputs(inputs))
 
     def inputs(self, values: InputValues | PictureInputs | None = None) -> PictureInputs:
         """Return the further inputs of a picture, those of all pictures where it has none; see `read_inputs`."""

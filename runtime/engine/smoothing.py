@@ -38,7 +38,7 @@ class View(NamedTuple):
 
     def targets(self, targets: Sequence[ResolvedTarget]) -> list[ResolvedTarget]:
         """Return targets of the picture as targets of the view."""
-        return [target.mirrored() if self.mirrored else target for target in targets]
+        return [target.mirrored(self.x.shape[-1]) if self.mirrored else target for target in targets]
 
 
 def mirror(x: Float32Array) -> View:

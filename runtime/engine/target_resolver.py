@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 
+from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import Array, Float32Array
 from fusioncam.kernels.reference import probabilities
 from fusioncam.manifest import Manifest
@@ -12,11 +13,12 @@ from fusioncam.runtime.engine.protocols import Engine
 from fusioncam.runtime.engine.request import ExplainRequest, TargetChoice, inputs_of
 from fusioncam.runtime.picture_inputs import PictureInputs
 from fusioncam.runtime.prepared import PreparedPicture
+from fusioncam.runtime.targets.detections import Anchors
 from fusioncam.runtime.targets.kinds import Target
 from fusioncam.runtime.targets.readout import readout_of
 from fusioncam.runtime.targets.resolved import ResolvedTarget
 from fusioncam.runtime.targets.sight import Sight
-from fusioncam.runtime.targets.tasks import Asked, TargetScore, checked_target, default_targets, resolve
+from fusioncam.runtime.targets.tasks import Asked, TargetScore, checked_target, default_targets, resolve, task_of
 
 
 class TargetResolver:
@@ -51,10 +53,19 @@ class TargetResolver:
 
     def defaults(self, picture: PreparedPicture, inputs: PictureInputs) -> list[TargetScore]:
         """Return the targets of a picture for which nobody names one, with their scores and confidences."""
-        sight = Sight(self._manifest, picture.x, picture.photo.size, partial(self._engine.read, inputs=inputs))
+        sight = self._sight(picture, inputs)
         targets = default_targets(sight)
         scores, confidences = self._read(targets, sight)
         return list(map(TargetScore, targets, scores.tolist(), confidences.tolist()))
+
+    def anchors(self, picture: PreparedPicture, inputs: PictureInputs) -> Anchors:
+        """Return what a detector makes of a picture; raise UsageError where the model is none."""
+        if self._manifest.detector is None:
+            raise UsageError(f"a model that {task_of(self._manifest).does} has no detections: it is no detector")
+        return self._sight(picture, inputs).anchors
+
+    def _sight(self, picture: PreparedPicture, inputs: PictureInputs) -> Sight:
+        return Sight(self._manifest, picture.x, picture.photo.size, partial(self._engine.read, inputs=inputs))
 
     def _chosen(self, choose: TargetChoice, sight: Sight) -> Sequence[Asked]:
         """Return the targets that are chosen by the probabilities of all classes, or of the default targets."""

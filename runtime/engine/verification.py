@@ -103,8 +103,9 @@ class Verification:
 
     @property
     def _has_direction(self) -> bool:
-        """Return whether the input makes no sense when it is mirrored: time does not run backwards."""
-        return self._manifest.preprocessing.kind == "signals"
+        """Return whether a mirror makes another question: time does not run backwards, a left ear is a right one."""
+        keypoints = any(target.kind == "keypoint" for target in self._own.targets)
+        return self._manifest.preprocessing.kind == "signals" or keypoints
 
     def _flips(self) -> list[float | None]:
         """Return the correlation of Grad-CAM with that of the mirrored picture, for each target."""

@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from fusioncam.kernels.arrays import Float32Array
 from fusioncam.runtime.photos.model_input import ImageLike
@@ -78,4 +78,47 @@ class Like:
     reference: ImageLike
 
 
-Target: TypeAlias = Class | Value | Region | Cells | Like
+By = Literal["score", "box", "both"]
+
+
+@dataclass(frozen=True, eq=False)
+class Box:
+    """A detection: the box that a detector puts around an object, and its class.
+
+    Without box and point it is the best detection of the class, or of all classes.
+
+    Attributes:
+        class_: Number or name of its class. With a box or a point that only detections of other classes have, it is
+            explained why the detector sees, or does not see, this class there.
+        box: (x1, y1, x2, y2) in pixels of the photo. The detection that overlaps it most is explained; it must do so by
+            at least a half (intersection over union).
+        by: The evidence that counts: for the `score` of the class, for the edges of the `box`, or for `both`.
+        keypoint: The number of a keypoint, from 0 on: its visibility is explained in place of the class.
+        point: (x, y) in pixels of the photo: the smallest detection that holds it is explained.
+        conf: The least score of a detection; by default the detector's own.
+    """
+
+    class_: int | str | None = None
+    box: tuple[float, float, float, float] | None = None
+    by: By = "score"
+    keypoint: int | None = None
+    point: tuple[float, float] | None = None
+    conf: float | None = None
+
+
+@dataclass(frozen=True)
+class Detections:
+    """All detections of a picture as one target, the sum of their scores.
+
+    Attributes:
+        class_: Number or name of the class of which they are; by default of any.
+        conf: The least score of a detection; by default the detector's own.
+        by: As of `Box`.
+    """
+
+    class_: int | str | None = None
+    conf: float | None = None
+    by: By = "score"
+
+
+Target: TypeAlias = Class | Value | Region | Cells | Like | Box | Detections

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from fusioncam.forms import CONFIDENCES, SCORES, SIDES
 from fusioncam.kernels.arrays import Array, Float32Array, Float64Array
 from fusioncam.kernels.reference import log_sum_exp, probabilities
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.targets.resolved import ResolvedTarget
+from fusioncam.runtime.targets.suppression import overlaps
 
 LEAST = 1e-12  # product of two lengths that a cosine is divided by
 
@@ -23,6 +25,7 @@ class Readout(ABC):
         targets: The targets.
         ending: How logits become confidences, see the manifest.
         labels: The names of the classes, if there are any.
+        numbers: How many numbers of classes an anchor of a detector has.
 
     Attributes:
         targets: See above; with scores and confidences once `settled`.
@@ -31,13 +34,20 @@ class Readout(ABC):
 
     outputs: tuple[str, ...]
 
-    def __init__(self, targets: Sequence[ResolvedTarget], ending: str, labels: Sequence[str] | None = None) -> None:
-        self.targets, self._ending, self._labels = list(targets), ending, labels
+    def __init__(
+        self, targets: Sequence[ResolvedTarget], ending: str, labels: Sequence[str] | None = None, numbers: int = 0
+    ) -> None:
+        self.targets, self._ending, self._labels, self._numbers = list(targets), ending, labels, numbers
         self._signs = np.array([t.sign for t in targets], np.float64)
 
     @property
+    def rows(self) -> list[ResolvedTarget]:
+        """Return the targets as graphs take them: a row each, or several where a target is a sum."""
+        return [row for target in self.targets for row in target.rows]
+
+    @property
     def tensors(self) -> Mapping[str, Array]:
-        """Return what a session that scores pictures takes beside them, (T, ...) each."""
+        """Return what a session that scores pictures takes beside them, (`rows`, ...) each."""
         return {}
 
     @abstractmethod
@@ -50,7 +60,7 @@ class Readout(ABC):
 
     @abstractmethod
     def settled(self, answers: Sequence[Float32Array]) -> "Readout":
-        """Return the readout whose targets have their scores and confidences, of one answer (1, ...) per target.
+        """Return the readout whose targets have their scores and confidences, of one answer (1, ...) per row.
 
         Those are of the explain graph, which takes one target for each row.
         """
@@ -87,8 +97,10 @@ class ClassReadout(Readout):
 
     outputs, extra_count = ("logits",), 1
 
-    def __init__(self, targets: Sequence[ResolvedTarget], ending: str, labels: Sequence[str] | None = None) -> None:
-        super().__init__(targets, ending, labels)
+    def __init__(
+        self, targets: Sequence[ResolvedTarget], ending: str, labels: Sequence[str] | None = None, numbers: int = 0
+    ) -> None:
+        super().__init__(targets, ending, labels, numbers)
         self._classes = np.array([t.class_index for t in targets], np.intp)
 
     def answers(self, outputs: Sequence[Array]) -> Float32Array:
@@ -138,12 +150,13 @@ LOGITS = ClassReadout([], "logits")
 class GraphReadout(Readout):
     """The readout of targets that the graphs score themselves: an answer holds T scores, then T confidences."""
 
-    outputs = ("scores", "confidences")
+    outputs: tuple[str, ...] = (SCORES, CONFIDENCES)
 
     @property
     def tensors(self) -> Mapping[str, Array]:
-        """Return the tensors of all targets, by the names of the graph's inputs."""
-        return {name: np.stack([t.tensors[name] for t in self.targets]) for name in self.targets[0].tensors}
+        """Return the tensors of all rows, by the names of the graph's inputs."""
+        rows = self.rows
+        return {name: np.stack([t.tensors[name] for t in rows]) for name in rows[0].tensors}
 
     def answers(self, outputs: Sequence[Array]) -> Float32Array:
         """Return scores and confidences, (n, T) each, in one array (n, 2 T)."""
@@ -152,7 +165,7 @@ class GraphReadout(Readout):
     def settled(self, answers: Sequence[Float32Array]) -> Readout:
         """Return the readout with the scores of every target's own pass."""
         of_all = np.stack(answers, axis=-1).reshape(1, -1)
-        return type(self)(self._read(of_all), self._ending, self._labels)
+        return type(self)(self._read(of_all), self._ending, self._labels, self._numbers)
 
     def scores(self, answers: Array) -> Float64Array:
         """Return the first half of the answers."""
@@ -211,13 +224,64 @@ class LikenessReadout(GraphReadout):
         return np.concatenate([cosines, cosines], axis=1).astype(np.float32)
 
 
+class BoxReadout(GraphReadout):
+    """The readout of detections; the normal form is (n, A, 4 + numbers of classes + extras).
+
+    An answer holds the likeness of every row to what is detected: max_a IoU(box, box_a) p_a[class], arXiv 2006.03204
+    with the probability of the class in place of the cosine of all scores. It is score and confidence; of a sum, the
+    score is the sum of the parts and the confidence their mean.
+    """
+
+    outputs = (CONFIDENCES,)
+
+    def of_form(self, form: Float32Array) -> Float32Array:
+        """Return the likenesses (n, rows), in float64 up to the end."""
+        exact = form.astype(np.float64)
+        boxes, numbers = exact[..., :SIDES], exact[..., SIDES:]
+        columns = [self._likeness(boxes, numbers, t.tensors) for t in self.rows]
+        return np.stack(columns, axis=1).astype(np.float32)
+
+    def _likeness(self, boxes: Array, numbers: Array, tensors: Mapping[str, Array]) -> Array:
+        """Return the likeness (n,) of one row; where its class has no weight, the overlap of the anchor's own box."""
+        shares = overlaps(tensors["box"], boxes)
+        likeness = shares * self._chances(numbers, int(tensors["class_index"]))
+        if tensors["weights"][SIDES]:
+            return np.asarray(likeness.max(axis=1))
+        anchor = int(tensors["anchor"])
+        own = likeness.argmax(axis=1) if anchor < 0 else np.full(len(boxes), anchor)
+        return np.asarray(shares[np.arange(len(boxes)), own])
+
+    def _chances(self, numbers: Array, column: int) -> Array:
+        """Return the probabilities (n, A) of a class, or of a keypoint beyond the classes, which has a logit."""
+        if column >= self._numbers:
+            return probabilities(numbers[..., column], "sigmoid")
+        if self._ending in ("sigmoid", "value"):
+            return probabilities(numbers[..., column], self._ending)
+        return np.asarray(np.exp(numbers[..., column] - log_sum_exp(numbers[..., : self._numbers])))
+
+    def scores(self, answers: Array) -> Float64Array:
+        """Return the likenesses, added up where a target is a sum."""
+        return np.asarray(np.add.reduceat(answers.astype(np.float64), self._starts, axis=1))
+
+    def confidences(self, answers: Array) -> Float64Array:
+        """Return the likenesses, and their mean where a target is a sum."""
+        return np.asarray(self.scores(answers) / [len(t.rows) for t in self.targets])
+
+    @property
+    def _starts(self) -> list[int]:
+        """Return the first row of each target."""
+        return [0, *np.cumsum([len(t.rows) for t in self.targets])[:-1].tolist()]
+
+
 READOUTS: Mapping[str, type[Readout]] = {
     "vector": ClassReadout,
     "maps": RegionReadout,
     "embedding": LikenessReadout,
+    "boxes": BoxReadout,
 }
 
 
 def readout_of(manifest: Manifest, targets: Sequence[ResolvedTarget]) -> Readout:
     """Return the readout of targets of a bundle."""
-    return READOUTS[manifest.form.kind](targets, manifest.ending, manifest.labels)
+    numbers = manifest.detector.numbers(manifest.classes) if manifest.detector else 0
+    return READOUTS[manifest.form.kind](targets, manifest.ending, manifest.labels, numbers)

@@ -7,12 +7,13 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from fusioncam.forms import Form
+from fusioncam.errors import UsageError
+from fusioncam.forms import SIDES, Form
 from fusioncam.kernels.arrays import Array
 
 TOP_CLASS = -1  # the class of the highest logit, which the explain pass finds
 
-Kind = Literal["class", "value", "region", "like"]
+Kind = Literal["class", "value", "region", "like", "box", "keypoint", "detections"]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -30,6 +31,7 @@ class ResolvedTarget:
         detail: Words that tell it from other targets of the class: `at 40, 60`, `in the mask`, `peak`, `down`.
         score: s of the picture; None before the explain pass.
         confidence: p of the picture; None before the explain pass.
+        parts: Where the target is a sum, its terms: the graphs take those in its place.
     """
 
     kind: Kind = "class"
@@ -40,6 +42,12 @@ class ResolvedTarget:
     detail: str = ""
     score: float | None = None
     confidence: float | None = None
+    parts: tuple["ResolvedTarget", ...] = ()
+
+    @property
+    def rows(self) -> tuple["ResolvedTarget", ...]:
+        """Return the parts of the target, or the target alone: a row each of the tensors that graphs take."""
+        return self.parts or (self,)
 
     @property
     def title(self) -> str:
@@ -58,16 +66,49 @@ class ResolvedTarget:
         """Return the weights (h', w') of the region on the outputs' grid; None where the target has none."""
         return self.tensors.get("region")
 
+    @property
+    def boxes(self) -> Array:
+        """Return the boxes (n, 4) of the detections that it is about, in pixels of the model's input."""
+        return np.stack([t.tensors["box"] for t in self.rows]) if self.by else np.empty((0, SIDES), np.float32)
+
+    @property
+    def by(self) -> str | None:
+        """Return the evidence that counts for a detection: `score`, `box` or `both`; None for other targets."""
+        weights = self.rows[0].tensors.get("weights")
+        if weights is None:
+            return None
+        return "both" if weights[:SIDES].any() and weights[SIDES] else "score" if weights[SIDES] else "box"
+
     def summary(self) -> dict[str, Any]:
         """Return what is explained, ready for JSON."""
         region = {} if self.region is None else {"region_share": float(self.region.mean())}
         return {"kind": self.kind, "title": self.title, "score": self.score, "confidence": self.confidence, **region}
 
-    def mirrored(self) -> Self:
-        """Return the target of the picture mirrored left to right: its region is mirrored, too."""
-        if self.region is None:
-            return self
-        return replace(self, tensors={**self.tensors, "region": np.ascontiguousarray(self.region[:, ::-1])})
+    def mirrored(self, width: int) -> Self:
+        """Return the target of the picture mirrored left to right: its region or box is mirrored, too.
+
+        The detection of the mirrored picture may come from another anchor, which is left to the graph.
+
+        Args:
+            width: W of the model's input.
+
+        Raises:
+            UsageError: It is a keypoint, which is another one in a mirror: a left ear becomes a right one.
+        """
+        if self.kind == "keypoint":
+            raise UsageError("a keypoint is another one in a mirrored picture: leave out the view `flip`")
+        if self.parts:
+            return replace(self, parts=tuple(part.mirrored(width) for part in self.parts))
+        turned: dict[str, Array] = {}
+        if self.region is not None:
+            turned["region"] = np.ascontiguousarray(self.region[:, ::-1])
+        if "box" in self.tensors:
+            x1, y1, x2, y2 = self.tensors["box"].tolist()
+            left, up, right, down, score = self.tensors["weights"].tolist()
+            turned["box"] = np.array([width - x2, y1, width - x1, y2], np.float32)
+            turned["weights"] = np.array([-right, up, -left, down, score], np.float32)
+            turned["anchor"] = np.array(-1, np.int64)
+        return replace(self, tensors={**self.tensors, **turned}) if turned else self
 
     def same_as(self, other: "ResolvedTarget") -> bool:
         """Return whether both ask for the same scalar."""
@@ -76,6 +117,8 @@ class ResolvedTarget:
             (self.kind, self.class_index, self.sign) == (other.kind, other.class_index, other.sign)
             and own.keys() == others.keys()
             and all(np.array_equal(own[name], others[name]) for name in own)
+            and len(self.parts) == len(other.parts)
+            and all(mine.same_as(its) for mine, its in zip(self.parts, other.parts, strict=True))
         )
 
 

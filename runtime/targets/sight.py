@@ -14,8 +14,9 @@ import numpy as np
 from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import Array, BoolArray, Float32Array, Float64Array, Size
 from fusioncam.manifest import Manifest, Preprocessing
-from fusioncam.runtime.photos.axes import Axis, axes
+from fusioncam.runtime.photos.axes import Axis
 from fusioncam.runtime.photos.decode import read_image
+from fusioncam.runtime.targets.detections import Anchors, Coordinates
 
 
 @dataclass
@@ -47,14 +48,21 @@ class Sight:
         classes = np.arange(len(self.form)).reshape(-1, *[1] * (self.form.ndim - 1))
         return np.asarray(self.form.argmax(axis=0) == classes)
 
+    @cached_property
+    def blank(self) -> Float32Array:
+        """Return the normal form of the baseline input x * 0."""
+        return self.read(self.x * 0)
+
+    @cached_property
+    def anchors(self) -> Anchors:
+        """Return what a detector makes of this picture."""
+        return Anchors(self.form, self.manifest, Coordinates.of(self.photo_size, self.manifest.preprocessing))
+
     @property
     def axes(self) -> tuple[Axis, Axis]:
         """Return rows and columns of the photo, or of the preprocessed picture."""
-        preprocessing = self.manifest.preprocessing
-        height, width = self.photo_size or preprocessing.size
-        if self.photo_size is None:
-            return Axis(height, height, 0, height), Axis(width, width, 0, width)
-        return axes((height, width), preprocessing)
+        places = Coordinates.of(self.photo_size, self.manifest.preprocessing)
+        return places.rows, places.columns
 
     @property
     def size(self) -> tuple[int, int]:

@@ -5,6 +5,14 @@ from typing import Any, NamedTuple
 
 from fusioncam.errors import UsageError
 from fusioncam.manifest import Manifest
+from fusioncam.runtime.targets.boxes import (
+    best_detections,
+    check_box,
+    check_detections,
+    of_class,
+    resolve_box,
+    resolve_detections,
+)
 from fusioncam.runtime.targets.classes import (
     all_values,
     check_class,
@@ -14,7 +22,7 @@ from fusioncam.runtime.targets.classes import (
     resolve_value,
     top_class,
 )
-from fusioncam.runtime.targets.kinds import Cells, Class, Like, Region, Target, Value
+from fusioncam.runtime.targets.kinds import Box, Cells, Class, Detections, Like, Region, Target, Value
 from fusioncam.runtime.targets.likeness import check_like, no_default, resolve_like
 from fusioncam.runtime.targets.regions import (
     check_cells,
@@ -41,7 +49,7 @@ class TargetScore(NamedTuple):
 
     Attributes:
         target: The target, as `Explainer.explain` takes it.
-        score: Its score: a logit, a mean of logits, a value or a cosine.
+        score: Its score: a logit, a mean of logits, a value, a cosine, or the probability of a detection.
         confidence: Its confidence: a probability, a mean of probabilities, or the score itself.
     """
 
@@ -72,6 +80,8 @@ CHECKS: Mapping[type, Callable[[Any, Manifest], Target]] = {
     Region: check_region,
     Cells: check_cells,
     Like: check_like,
+    Box: check_box,
+    Detections: check_detections,
 }
 """The check of each kind before there is a picture: it raises UsageError."""
 
@@ -86,6 +96,7 @@ TASKS: Mapping[str, TaskTargets] = {
         all_values,
     ),
     "embed": TaskTargets("gives an embedding", {Like: resolve_like}, None, no_default),
+    "detect": TaskTargets("detects", {Box: resolve_box, Detections: resolve_detections}, of_class, best_detections),
 }
 
 
@@ -102,13 +113,13 @@ def checked_target(manifest: Manifest, asked: Any) -> Checked:
     task = task_of(manifest)
     if asked is None or isinstance(asked, ResolvedTarget):
         return asked
-    if not isinstance(asked, Value | Region | Cells | Like):
+    if isinstance(asked, Class) or type(asked) not in CHECKS:
         c = checked_number(manifest, asked.class_ if isinstance(asked, Class) else asked)
         if c < 0:
             return None
         if task.of_class is None:
             raise UsageError(f"a model that {task.does} has no classes: {_use(task)}")
-        return task.of_class(c)
+        asked = task.of_class(c)
     if type(asked) not in task.kinds:
         raise UsageError(f"{type(asked).__name__} does not fit a model that {task.does}: {_use(task)}")
     return CHECKS[type(asked)](asked, manifest)

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -98,7 +99,7 @@ class HostEngine:
         readout = readout_of(self.manifest, targets)
         parts = (*readout.outputs, *(PARTS[1:] if self.manifest.gradient else PARTS[1:2]))
         answers, gradients, passed = [], [], dict[bytes, list[Array]]()
-        for target in targets:
+        for target in readout.rows:
             feeds = {name: tensor[None] for name, tensor in self._tensors(target).items()}
             key = b"".join(tensor.tobytes() for tensor in feeds.values())
             if key not in passed:
@@ -111,7 +112,9 @@ class HostEngine:
             own = gradient[0][0] if gradient else np.ones_like(activations[0])
             gradients.append(own if target.sign > 0 else -own)  # no copy of what is right already
         logits = answers[0][0] if readout.outputs == LOGITS.outputs else None
-        return PictureEvidence(readout.settled(answers), logits, activations[0], gradients)
+        of_rows = iter(gradients)
+        of_targets = [_added(list(islice(of_rows, len(target.rows)))) for target in targets]
+        return PictureEvidence(readout.settled(answers), logits, activations[0], of_targets)
 
     def _tensors(self, target: ResolvedTarget) -> Mapping[str, Array]:
         """Return what the explain graph takes of a target; without a gradient all classes have the same pass."""
@@ -124,3 +127,8 @@ class HostEngine:
                     raise UsageError("recipro_cam runs a graph that is not in the repository")
                 self._heads.append(self._open_head())
             return self._heads[0]
+
+
+def _added(gradients: Sequence[Float32Array]) -> Float32Array:
+    """Return the gradient of a sum."""
+    return gradients[0] if len(gradients) == 1 else np.sum(gradients, axis=0)

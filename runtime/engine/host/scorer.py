@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from fusioncam.errors import NotFiniteError
-from fusioncam.forms import CONFIDENCES, SCORES, Form, form_of
+from fusioncam.forms import Form, form_of
 from fusioncam.kernels.arrays import Array, Float32Array, Size
 from fusioncam.kernels.masks import Deferred
 from fusioncam.runtime.engine.checks import refuse_nan
@@ -18,7 +18,7 @@ from fusioncam.runtime.engine.host.chunks import Chunk, MaskChunk, PictureChunk
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, RunningTask, Scheduler
 from fusioncam.runtime.picture_inputs import NO_INPUTS, PictureInputs
 from fusioncam.runtime.sessions.run import run, run_targets
-from fusioncam.runtime.targets.readout import Readout
+from fusioncam.runtime.targets.readout import READOUTS, Readout
 
 LOGITS_FORM = form_of("classify", 1, None)
 GRAIN = 8  # pictures between two guesses, where short chunks cost nothing; a measured chunk would change the map
@@ -89,8 +89,8 @@ class Scorer:
         if isinstance(rows, Deferred):
             rows.put([np.zeros(self._shape, np.float32)] * count, 1)
         targets = self._form.placeholders(1) if self._form.scored else {}
-        outputs = (SCORES, CONFIDENCES) if self._form.scored else (self._form.output.name,)
-        run(self.session, outputs, {**buffers.feeds(rows, count), **targets, **self._trial.repeated(count)})
+        feeds = {**buffers.feeds(rows, count), **targets, **self._trial.repeated(count)}
+        run(self.session, READOUTS[self._form.kind].outputs, feeds)
 
     def _run_chunk(self, chunks: Mapping[bool, Chunk], running: Collection[RunningTask[Any]]) -> int:
         """Run a session once, with as many of the tasks' pictures as fit and go through it; see `Scheduler`."""
@@ -130,9 +130,10 @@ class Scorer:
         outputs = run_targets(self.session, parts[0].readout.outputs, feeds, together, self._singly)
         answers, first = [], 0
         for part in parts:
-            columns = slice(first, first + len(part.readout.targets)) if together else slice(None)
+            count = len(part.readout.rows)
+            columns = slice(first, first + count) if together else slice(None)
             answers.append(part.readout.answers([np.asarray(of_all)[part.rows, columns] for of_all in outputs]))
-            first += len(part.readout.targets)
+            first += count
         return answers
 
     def _exact(self, feeds: dict[str, Any], parts: Sequence[Part]) -> list[Float32Array]:

@@ -1,5 +1,6 @@
 """Small random networks of every task, their bundles, and the method by torch in float64 for any of their targets."""
 
+import importlib.util
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +94,15 @@ def made(tmp_path_factory):
         return known[key]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def drawn():
+    """A detector made by hand, and what it sees: the module in `detectors.py`."""
+    spec = importlib.util.spec_from_file_location("drawn_detectors", Path(__file__).with_name("detectors.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

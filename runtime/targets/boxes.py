@@ -1,0 +1,225 @@
+"""Targets of a detector: one detection, by its class or its box, or all of them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NoReturn
+
+import numpy as np
+
+from fusioncam.detector import KEYPOINT, Detector
+from fusioncam.errors import UsageError
+from fusioncam.forms import SIDES
+from fusioncam.kernels.arrays import Array, Float64Array
+from fusioncam.manifest import Manifest
+from fusioncam.runtime.arguments import quote
+from fusioncam.runtime.targets.classes import checked_number, name_of_class
+from fusioncam.runtime.targets.detections import Corners, Detection, checked_share, place_of
+from fusioncam.runtime.targets.kinds import Box, By, Detections, Target
+from fusioncam.runtime.targets.resolved import ResolvedTarget
+from fusioncam.runtime.targets.sight import Sight
+from fusioncam.runtime.targets.suppression import overlaps
+
+HALF = 0.5  # least overlap of a user's box with the detection that it names
+MOST = 10  # detections that are explained by default
+BY: dict[By, tuple[bool, bool]] = {"score": (False, True), "box": (True, False), "both": (True, True)}
+OUTWARD = np.array([-1, -1, 1, 1]) / 2  # the direction in which the edges of a growing box move, of length 1
+
+
+def of_class(c: int) -> Target:
+    """Return the target that a class stands for: its best detection."""
+    return Box(c)
+
+
+def check_box(target: Box, manifest: Manifest) -> Target:
+    """Return the target with its class by its number; raise UsageError where it makes no sense for this detector."""
+    detector = _detector(manifest)
+    if target.box is not None and target.point is not None:
+        raise UsageError("a detection has a box or a point, not both")
+    if target.keypoint is not None:
+        _check_keypoint(target, detector)
+    box = None if target.box is None else _checked_box(target.box)
+    conf = None if target.conf is None else checked_share("conf", target.conf, detector.conf)
+    class_ = _checked_class(target.class_, manifest)
+    return replace(target, class_=class_, box=box, conf=conf, by=_checked_by(target.by))
+
+
+def check_detections(target: Detections, manifest: Manifest) -> Target:
+    """Return the target with its class by its number; raise UsageError where it makes no sense for this detector."""
+    conf = checked_share("conf", target.conf, _detector(manifest).conf)
+    return Detections(_checked_class(target.class_, manifest), conf, _checked_by(target.by))
+
+
+def resolve_box(target: Box, sight: Sight) -> ResolvedTarget:
+    """Return the detection that a box, a point or a class names."""
+    class_ = None if target.class_ is None else int(target.class_)
+    detection = _named(target, class_, sight)
+    return _of_detection(detection, sight, detection.class_index if class_ is None else class_, target)
+
+
+def resolve_detections(target: Detections, sight: Sight) -> ResolvedTarget:
+    """Return all detections, of a class or of any, as the sum of their scores."""
+    class_ = None if target.class_ is None else int(target.class_)
+    found = _found(target, class_, sight)
+    parts = tuple(_of_detection(d, sight, d.class_index, Box(by=target.by)) for d in found)
+    c = -1 if class_ is None else class_
+    name = "" if class_ is None else f" of {name_of_class(sight.manifest, c)}"
+    label = f"{len(parts)} detection{'s' * (len(parts) > 1)}{name}"
+    return ResolvedTarget("detections", c, label, parts=parts)
+
+
+def best_detections(sight: Sight) -> list[Target]:
+    """Return the detections, that of the highest score first; raise UsageError where there is none."""
+    found = _found(Box(), None, sight)
+    shown = [d for d in found if d.box[0] < d.box[2] and d.box[1] < d.box[3]]  # the others lie beside the photo
+    return [Box(d.class_index, d.box) for d in (shown or found)[:MOST]]
+
+
+def _named(target: Box, class_: int | None, sight: Sight) -> Detection:
+    """Return the detection that a target names."""
+    if target.box is None and target.point is None:
+        return _found(target, class_, sight)[0]
+    found = _found(target, None, sight)
+    own = [d for d in found if class_ in (None, d.class_index)]
+    chosen = [_at(candidates, target, sight) for candidates in (own, found)]
+    return next((d for d in chosen if d is not None), None) or _nowhere(target, own or found, sight)
+
+
+def _at(found: Sequence[Detection], target: Box, sight: Sight) -> Detection | None:
+    """Return the detection that overlaps the box most, or the smallest one that holds the point; None for none."""
+    boxes = _boxes_of(found)
+    if target.point is not None:
+        x, y = _checked_point(target.point, sight)
+        x1, y1, x2, y2 = boxes.T
+        sizes = np.where((x1 <= x) & (x <= x2) & (y1 <= y) & (y <= y2), (x2 - x1) * (y2 - y1), np.inf)
+        return found[int(sizes.argmin())] if np.isfinite(sizes).any() else None
+    assert target.box is not None
+    shares = overlaps(np.array(target.box), boxes)
+    return found[int(shares.argmax())] if (shares >= HALF).any() else None
+
+
+def _of_detection(detection: Detection, sight: Sight, c: int, target: Box) -> ResolvedTarget:
+    """Return the target of a class at a detection."""
+    manifest = sight.manifest
+    column, detail = c, f"at {place_of(detection.box)}"
+    if target.keypoint is not None:
+        column = _detector(manifest).numbers(manifest.classes) + KEYPOINT * target.keypoint + KEYPOINT - 1
+        detail = f"keypoint {target.keypoint}, {detail}"
+    tensors: dict[str, Array] = {
+        "class_index": np.array(column, np.int64),
+        "box": np.array(detection.box_on_input, np.float32),
+        "anchor": np.array(detection.anchor, np.int64),
+        "weights": _weights(detection.anchor, target.by, sight).astype(np.float32),
+    }
+    label = manifest.labels[c] if manifest.labels else None
+    return ResolvedTarget("box" if target.keypoint is None else "keypoint", c, label, tensors, detail=detail)
+
+
+def _weights(anchor: int, by: By, sight: Sight) -> Float64Array:
+    """Return the weights (5,) of the anchor's edges and of its number of the class in the score.
+
+    Those of edges are the direction, of length 1, in which the picture moves them from where they are on the blank
+    input: what pushes them on is what made the box.
+    """
+    edges, score = BY[by]
+    if not edges:
+        return np.array([0, 0, 0, 0, 1], np.float64)
+    moved = (sight.form[anchor, :SIDES] - sight.blank[anchor, :SIDES]).astype(np.float64)
+    length = float(np.linalg.norm(moved))
+    return np.append(moved / length if length > 0 else OUTWARD, float(score))
+
+
+def _found(target: Box | Detections, class_: int | None, sight: Sight) -> list[Detection]:
+    """Return the detections of a class, or of any; raise UsageError where there is none."""
+    found = [d for d in sight.anchors.found(target.conf) if class_ in (None, d.class_index)]
+    if found:
+        return found
+    conf = checked_share("conf", target.conf, _detector(sight.manifest).conf)
+    name = "detection" if class_ is None else f"detection of {name_of_class(sight.manifest, class_)}"
+    best = sight.anchors.best(class_)
+    if best is None:
+        raise UsageError(f"no {name} is in this picture: another class is more likely everywhere; give its box")
+    if best.score >= conf:
+        raise UsageError(f"no {name} is in this picture: the best, {best.title}, is a duplicate of another class's")
+    raise UsageError(f"no {name} has a score of {conf:g} or more: the best is {best.title}; lower conf to explain it")
+
+
+def _nowhere(target: Box, found: Sequence[Detection], sight: Sight) -> NoReturn:
+    """Raise UsageError for a box or a point at which nothing is detected, and name the nearest detection."""
+    boxes = _boxes_of(found)
+    if target.point is not None:
+        x, y = target.point
+        away = np.maximum(np.maximum(boxes[:, :2] - (x, y), (x, y) - boxes[:, 2:]), 0)
+        nearest = found[int(np.linalg.norm(away, axis=1).argmin())]
+        raise UsageError(f"no detection holds the point ({x:g}, {y:g}): the nearest is {nearest.title}")
+    assert target.box is not None
+    shares = overlaps(np.array(target.box), boxes)
+    centre = np.array(target.box).reshape(2, 2).mean(axis=0)
+    away = np.linalg.norm(boxes.reshape(-1, 2, 2).mean(axis=1) - centre, axis=1)
+    n = int(shares.argmax() if shares.any() else away.argmin())
+    raise UsageError(
+        f"no detection overlaps the box ({place_of(target.box)}) by at least a half: the nearest is "
+        f"{found[n].title}, which overlaps it by {shares[n]:.2f}; give that box, or lower conf"
+    )
+
+
+def _boxes_of(found: Sequence[Detection]) -> Float64Array:
+    return np.array([d.box for d in found], np.float64).reshape(-1, SIDES)
+
+
+def _detector(manifest: Manifest) -> Detector:
+    assert manifest.detector is not None, "targets of boxes are a detector's only"
+    return manifest.detector
+
+
+def _checked_class(class_: Any, manifest: Manifest) -> int | None:
+    c = checked_number(manifest, class_)
+    if c >= 0 and c == _detector(manifest).background:
+        raise UsageError(f"{name_of_class(manifest, c)} is the background, which is never detected")
+    return None if c < 0 else c
+
+
+def _checked_by(by: Any) -> By:
+    if by not in BY:
+        raise UsageError(f"by is {' or '.join(map(repr, BY))}, not {quote(by)}")
+    return by  # type: ignore[no-any-return]
+
+
+def _checked_box(box: Any) -> Corners:
+    numbers = _numbers(box, SIDES)
+    if numbers is None or numbers[0] >= numbers[2] or numbers[1] >= numbers[3]:
+        raise UsageError(f"a box is (x1, y1, x2, y2) in pixels of the photo, x1 < x2 and y1 < y2, not {quote(box)}")
+    return numbers[0], numbers[1], numbers[2], numbers[3]
+
+
+def _checked_point(point: Any, sight: Sight) -> tuple[float, float]:
+    numbers = _numbers(point, 2)
+    if numbers is None:
+        raise UsageError(f"a point is (x, y) in pixels of the photo, not {quote(point)}")
+    height, width = sight.size
+    if not (0 <= numbers[0] < width and 0 <= numbers[1] < height):
+        at = "({:g}, {:g})".format(*numbers)
+        raise UsageError(f"the point {at} lies outside of the photo: it has {width} x {height} pixels")
+    return numbers[0], numbers[1]
+
+
+def _numbers(values: Any, count: int) -> list[float] | None:
+    """Return so many finite numbers, or None where the values are others."""
+    try:
+        numbers = np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        return None
+    if numbers.shape != (count,) or not np.isfinite(numbers).all():
+        return None
+    listed: list[float] = numbers.tolist()
+    return listed
+
+
+def _check_keypoint(target: Box, detector: Detector) -> None:
+    count = detector.extras // KEYPOINT if detector.extra == "keypoints" else 0
+    if not count:
+        raise UsageError("this detector gives no keypoints: leave keypoint out")
+    k = target.keypoint
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 0 <= k < count:
+        raise UsageError(f"there is no keypoint {quote(k)}: the detector gives {count}, 0 to {count - 1}")
+    if target.by != "score":
+        raise UsageError("a keypoint is explained by its score: leave by out")

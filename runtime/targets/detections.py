@@ -1,0 +1,208 @@
+"""Detections: the boxes of one picture that count, out of all that a detector gives."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from fusioncam.detector import KEYPOINT, Detector
+from fusioncam.errors import UsageError
+from fusioncam.forms import SIDES
+from fusioncam.kernels.arrays import Array, Float32Array, Float64Array, Int64Array, Size
+from fusioncam.kernels.reference import log_sum_exp, probabilities
+from fusioncam.manifest import Manifest, Preprocessing
+from fusioncam.runtime.arguments import checked_count, quote
+from fusioncam.runtime.photos.axes import Axis, axes
+from fusioncam.runtime.targets.suppression import distinct, distinct_rotated
+
+Corners = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """Coordinates of a photo and of the model's input; a preprocessed picture has those of the input.
+
+    Attributes:
+        rows: The rows of the photo.
+        columns: The columns of the photo.
+    """
+
+    rows: Axis
+    columns: Axis
+
+    @classmethod
+    def of(cls, photo_size: Size | None, preprocessing: Preprocessing) -> "Coordinates":
+        """Return the way of a photo of a size (H0, W0), or of a preprocessed picture."""
+        height, width = photo_size or preprocessing.size
+        if photo_size is None:
+            return cls(Axis(height, height, 0, height), Axis(width, width, 0, width))
+        return cls(*axes((height, width), preprocessing))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Return (H0, W0) of the photo."""
+        return self.rows.whole, self.columns.whole
+
+    def to_photo(self, points: Array) -> Float64Array:
+        """Return points (n, 2 m) x, y, x, y, ... of the input on the photo; they may lie beside it."""
+        both = [self.columns, self.rows] * (points.shape[-1] // 2)
+        start = np.array([axis.start for axis in both], np.float64)
+        return np.asarray((points + start) / [axis.resized / axis.whole for axis in both], np.float64)
+
+    def boxes(self, boxes: Array) -> Float64Array:
+        """Return boxes (n, 4) of the input on the photo, clipped to it."""
+        height, width = self.size
+        return self.to_photo(boxes.astype(np.float64)).clip(0, [width, height, width, height])
+
+
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """An object that a detector found in a picture.
+
+    Attributes:
+        box: x1, y1, x2, y2 in pixels of the photo, clipped to it; of a preprocessed picture, of the input.
+        class_index: Its class.
+        label: The name of the class, where the bundle has labels.
+        score: Its probability, 0..1.
+        anchor: The place or query of the detector that made it.
+        box_on_input: x1, y1, x2, y2 in pixels of the model's input, as the detector gives them.
+    """
+
+    box: Corners
+    class_index: int
+    label: str | None
+    score: float
+    anchor: int
+    box_on_input: Corners
+    _extras: Float32Array = field(repr=False)
+    _places: Coordinates = field(repr=False)
+
+    @property
+    def title(self) -> str:
+        """Return its class, score and place, in a few words."""
+        return f"{self.label or f'class {self.class_index}'} {self.score:.2f} at {place_of(self.box)}"
+
+    @property
+    def mask_coefficients(self) -> Float32Array:
+        """Return the coefficients of its instance mask; of a detector that segments instances."""
+        return self._extras
+
+    @property
+    def keypoints(self) -> Float64Array:
+        """Return its keypoints (K, 3): x and y in pixels of the photo, and how likely each is visible."""
+        x, y, visible = self._extras.astype(np.float64).reshape(-1, KEYPOINT).T
+        places = self._places.to_photo(np.stack([x, y], axis=1))
+        return np.concatenate([places, probabilities(visible, "sigmoid")[:, None]], axis=1)
+
+    @property
+    def rotated(self) -> Float64Array:
+        """Return its corners (4, 2) in pixels of the photo, one after the other; of a detector of rotated boxes."""
+        x, y, width, height, angle = self._extras.astype(np.float64).tolist()
+        along, across = (np.array([np.cos(a), np.sin(a)]) / 2 for a in (angle, angle + np.pi / 2))
+        signs = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])
+        return self._places.to_photo((x, y) + signs[:, :1] * width * along + signs[:, 1:] * height * across)
+
+
+@dataclass(frozen=True, eq=False)
+class Anchors:
+    """All that a detector gives of one picture: a box at every anchor, each of the class that is most likely there.
+
+    Attributes:
+        form: The normal form (A, 4 + numbers of classes + extras).
+        manifest: The bundle's.
+        places: The way between photo and input.
+    """
+
+    form: Float32Array
+    manifest: Manifest
+    places: Coordinates
+
+    @property
+    def detector(self) -> Detector:
+        """Return the detector of the bundle."""
+        assert self.manifest.detector is not None
+        return self.manifest.detector
+
+    @cached_property
+    def classes(self) -> Int64Array:
+        """Return the class of every anchor (A,): that of the highest number, and never the background."""
+        numbers = self._numbers.copy()
+        if self.detector.background is not None:
+            numbers[:, self.detector.background] = -np.inf
+        return np.asarray(numbers.argmax(axis=1))
+
+    @cached_property
+    def scores(self) -> Float64Array:
+        """Return the score of every anchor (A,), that of its class."""
+        own = np.take_along_axis(self._numbers, self.classes[:, None], axis=1)[:, 0]
+        if self.manifest.ending in ("sigmoid", "value"):
+            return np.asarray(probabilities(own, self.manifest.ending))
+        return np.asarray(np.exp(own - log_sum_exp(self._numbers)))
+
+    @property
+    def _numbers(self) -> Float32Array:
+        return self.form[:, SIDES : SIDES + self.detector.numbers(self.manifest.classes)]
+
+    def found(self, conf: float | None = None, iou: float | None = None, most: int | None = None) -> list[Detection]:
+        """Return the detections, that of the highest score first.
+
+        Args:
+            conf: Their least score; by default the detector's own, as for the others.
+            iou: The overlap by which the lower of two is a duplicate.
+            most: Their number, at most.
+
+        Raises:
+            UsageError: A threshold is not in [0, 1], or the number below 1.
+        """
+        conf, iou = checked_share("conf", conf, self.detector.conf), checked_share("iou", iou, self.detector.iou)
+        most = checked_count("most", most, len(self.form)) or self.detector.most
+        likely = np.flatnonzero(self.scores >= conf)
+        ordered = likely[np.argsort(-self.scores[likely], kind="stable")]
+        return [self.detection(int(anchor)) for anchor in ordered[self._distinct(ordered, iou)][:most]]
+
+    def _distinct(self, anchors: Int64Array, iou: float) -> Int64Array:
+        """Return the positions of anchors that give no duplicate, see `distinct`."""
+        detector, form = self.detector, self.form[anchors]
+        if not detector.nms:
+            return np.arange(len(anchors))
+        groups = self.classes[anchors] * detector.class_wise
+        if detector.extra == "rotated":
+            return distinct_rotated(form[:, -detector.extras :], groups, iou)
+        return distinct(form[:, :SIDES], groups, iou)
+
+    def best(self, class_: int | None = None) -> Detection | None:
+        """Return the detection of the highest score, however low it is; None where no anchor has the class."""
+        of_class = np.flatnonzero((self.classes == class_) | (class_ is None))
+        return self.detection(int(of_class[self.scores[of_class].argmax()])) if len(of_class) else None
+
+    def detection(self, anchor: int) -> Detection:
+        """Return what an anchor gives, as a detection."""
+        row, c = self.form[anchor], int(self.classes[anchor])
+        label = self.manifest.labels[c] if self.manifest.labels else None
+        box = self.places.boxes(row[None, :SIDES])[0]
+        extras = row[len(row) - self.detector.extras :]
+        return Detection(
+            corners(box), c, label, float(self.scores[anchor]), anchor, corners(row[:SIDES]), extras, self.places
+        )
+
+
+def checked_share(name: str, value: Any, usual: float) -> float:
+    """Return a threshold, or the usual one for None; raise UsageError where it is not in [0, 1]."""
+    if value is None:
+        return usual
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not number or not 0 <= value <= 1:
+        raise UsageError(f"{name} must be a number from 0 to 1, not {quote(value)}")
+    return float(value)
+
+
+def place_of(box: Corners) -> str:
+    """Return a box in whole pixels, as titles and errors name it: `10, 20, 200, 300`."""
+    return ", ".join(f"{round(edge)}" for edge in box)
+
+
+def corners(box: Array) -> Corners:
+    """Return a box (4,) as plain numbers."""
+    x1, y1, x2, y2 = box.astype(np.float64).tolist()
+    return x1, y1, x2, y2
