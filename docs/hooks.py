@@ -148,11 +148,17 @@ def _methods() -> str:
 
 
 def _presets() -> str:
-    rows = [
-        [f"`{name}`", *(_numbers(manifest.Preprocessing(size=(1, 1), **fields), f) for f in ("rescale", "mean", "std"))]
-        for name, fields in PRESETS.items()
-    ]
-    return _table(("preset", "rescale", "mean", "std"), rows)
+    numbers = "rescale", "mean", "std"
+    rows = []
+    for name, fields in PRESETS.items():
+        whole = manifest.Preprocessing(size=(1, 1), **fields)
+        rows.append([f"`{name}`", *(_numbers(whole, field) for field in numbers), _way(fields)])
+    return _table(("preset", *numbers, "beside the arithmetic"), rows)
+
+
+def _way(fields: Mapping[str, Any]) -> str:
+    """Return what a preset says beside its arithmetic."""
+    return ", ".join(f"`{name}: {value}`" for name, value in fields.items() if name not in ("rescale", "mean", "std"))
 
 
 def _numbers(prep: manifest.Preprocessing, name: str) -> str:

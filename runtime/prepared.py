@@ -96,7 +96,8 @@ def prepare(image: ImageLike | PreparedPicture, preprocessing: Preprocessing, ke
     seen = display_image(given.values, preprocessing)
     shown = tile_of(shown_part(drawable(given.values, preprocessing), preprocessing))
     photo = ResultPhoto(shown, given.name, given.size, given.again if keep or given.on_disk else None, given.affine)
-    return PreparedPicture(normalised(seen, preprocessing), photo, _is_dark(seen, preprocessing))
+    x = normalised(seen, preprocessing, given.size)
+    return PreparedPicture(x, photo, _is_dark(seen, preprocessing))
 
 
 def prepare_at(

@@ -11,9 +11,15 @@ from fusioncam.export.source_metadata.image_processors import MODEL_TYPES, PROCE
 _STEPS = {
     "do_resize", "do_rescale", "do_normalize", "do_center_crop", "do_flip_channel_order",
     "do_pad", "do_convert_rgb", "do_reduce_labels", "do_resize_and_center_crop", "do_random_crop",
+    "do_convert_annotations",
 }  # fmt: skip
 # Whatever else these keys hold, no input of a fixed size can be made by them.
 _NO_PICTURE = ("max_num_patches", "keep_aspect_ratio", "codebook_size")
+# What a `way` does to the size of a picture, and no field can say.
+_REMARKS = {
+    "pplcnet": "the longer side is rounded down, not to the nearest: it can differ by a pixel",
+    "yolos": "sides are rounded down to multiples of 16, here to whole pixels",
+}
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,10 @@ def read_config(config: Config, model_type: object = None) -> PictureConfig:
         geometry, size = _geometry(settings)
     except _Refusal as refusal:
         return PictureConfig(arithmetic, None, f"{name or 'it'} {refusal}", remarks)
-    if default.get("way") == "pplcnet":
-        remarks += ("the longer side is rounded down, not to the nearest: it can differ by a pixel",)
+    if geometry.get("resize") == "letterbox":  # of zeros, in the arithmetic of the input
+        geometry["pad"] = tuple(m / arithmetic["rescale"] for m in arithmetic["mean"])
+        remarks += _of_letterbox(settings, size)
+    remarks += tuple(text for way, text in _REMARKS.items() if default.get("way") == way)
     return PictureConfig({**arithmetic, **geometry}, size, None, remarks)
 
 
@@ -130,11 +138,15 @@ def _geometry(settings: Config) -> tuple[dict[str, Any], tuple[int, int] | None]
     if not settings.get("do_resize", True):
         raise _Refusal("takes photos at their own size (do_resize is false)")
     size = _named_sides(settings.get("size"), settings.get("square", True))
+    if size is not None and size.keys() == {"shortest_edge"} and settings.get("max_size"):
+        size["longest_edge"] = int(settings["max_size"])
     crop = _square(settings.get("crop_size", size)) if settings.get("do_center_crop") else None
-    if "way" in settings:
+    if settings.get("way") in _WAYS:
         size, crop = _WAYS[settings["way"]](settings, size, crop)
     if size is None:
         return {}, None
+    if settings.get("do_pad") and crop is None and (bounds := _bounds(size)) is not None:
+        return _letterbox(bounds, "shortest_edge" in size, _square(settings.get("pad_size")))
     fields, out = _cut(size, crop) if settings.get("way") != "perceiver" else _cut_first(size, crop)
     if settings.get("do_pad") and (padded := _square(settings.get("pad_size"))) and padded != out:
         raise _Refusal("pads the picture")
@@ -186,6 +198,36 @@ def _cut(size: Sides, crop: Size | None) -> tuple[dict[str, Any], Size]:
     if way == "squash_crop" and crop == whole:
         return {"resize": "squash"}, crop
     return {"resize": way, "crop_fraction": crop[0] / whole[0], "crop_rounding": "down"}, crop
+
+
+def _bounds(size: Sides) -> Size | None:
+    """Return the bounds of both sides of a picture that keeps its aspect ratio; None of any other."""
+    for names in (("shortest_edge", "longest_edge"), ("max_height", "max_width")):
+        if size.keys() == {*names}:
+            return size[names[0]], size[names[1]]
+    return None
+
+
+def _letterbox(bounds: Size, edges: bool, padded: Size | None) -> tuple[dict[str, Any], Size | None]:
+    """Return a detector's fields: the picture fits within bounds, and zeros follow below and on its right.
+
+    Args:
+        bounds: Of both sides.
+        edges: Whether they are those of the shorter and of the longer side, not of height and width.
+        padded: (H, W) of the result, where it is named.
+    """
+    if padded is not None and padded not in (bounds, bounds[::-1] if edges else bounds):
+        raise _Refusal(f"pads pictures within {bounds[0]} x {bounds[1]} to {padded[0]} x {padded[1]}")
+    rounding = "even" if edges and bounds[0] == bounds[1] else "down"
+    return {"resize": "letterbox", "pad_place": "corner", "pad_rounding": rounding}, padded
+
+
+def _of_letterbox(settings: Config, padded: Size | None) -> tuple[str, ...]:
+    """Return a remark where its pictures have sizes of their own, or sides that are rounded in another way."""
+    if padded is None:
+        return ("it keeps the aspect ratio, so its pictures differ in size: they were fitted into the model's input",)
+    exact = "max_height" in (_named_sides(settings["size"], False) or {})
+    return () if exact else ("the sides of its pictures can differ by a pixel",)
 
 
 def _cut_first(size: Sides, crop: Size | None) -> tuple[dict[str, Any], Size]:

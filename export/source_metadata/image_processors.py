@@ -20,21 +20,22 @@ _FLIPPED = {"do_flip_channel_order": True}
 _CROPPED = {"do_center_crop": True, "crop_size": 224}
 _CUBIC = {"resample": 3}
 _EDGE_224 = {"size": {"shortest_edge": 224}, "square": False}
-_DETECTOR = {**IMAGENET, "size": {"shortest_edge": 800, "longest_edge": 1333}, "square": False, "do_pad": True}
+_SHORTER_EDGE = {"size": {"shortest_edge": 800, "longest_edge": 1333}, "max_size": 1333, "square": False}
+_DETECTOR = {**IMAGENET, **_SHORTER_EDGE, "do_pad": True}
 _VIT = {**_HALF, "resample": 2, "size": 224}
 _CLIP_LIKE = {**_CLIP, **_CUBIC, **_EDGE_224, **_CROPPED}
 _CONVNEXT = {**_HALF, **_CUBIC, "size": {"shortest_edge": 384}, "square": False, "crop_pct": 0.875, "way": "convnext"}
 _LEVIT = {**IMAGENET, **_CUBIC, **_EDGE_224, **_CROPPED, "way": "levit"}
 _MOBILENET = {**_HALF, **_CROPPED, "size": {"shortest_edge": 256}, "square": False}
 
-# The defaults of every image processor of a classifier (transformers 5.24, and those of 4 that are gone), by its name
-# without ImageProcessor or FeatureExtractor. Three keys are not transformers': `square` tells whether a `size` that is
-# a mere number is a square or the shorter edge, `way` names what differs from resizing and then cropping, `always` is
-# what a configuration cannot change.
+# The defaults of every image processor of a classifier or a detector (transformers 5.24, and those of 4 that are gone),
+# by its name without ImageProcessor or FeatureExtractor. Three keys are not transformers': `square` tells whether a
+# `size` that is a mere number is a square or the shorter edge, `way` names what differs from resizing and then
+# cropping, `always` is what a configuration cannot change.
 PROCESSORS: Mapping[str, Config] = MappingProxyType(
     {
         **dict.fromkeys(("Bit", "ChineseCLIP", "CLIP", "ViTHybrid"), _CLIP_LIKE),
-        **dict.fromkeys(("ConditionalDetr", "DeformableDetr", "Detr", "Yolos"), _DETECTOR),
+        **dict.fromkeys(("ConditionalDetr", "DeformableDetr", "Detr", "RfDetr"), _DETECTOR),
         **dict.fromkeys(("MobileNetV1", "MobileNetV2"), _MOBILENET),
         "Beit": {**_HALF, **_CUBIC, "size": 224, "crop_size": 224},
         "Blip": {**_CLIP, **_CUBIC, "size": 384},
@@ -61,12 +62,14 @@ PROCESSORS: Mapping[str, Config] = MappingProxyType(
         "PoolFormer": {**IMAGENET, **_CUBIC, **_EDGE_224, **_CROPPED, "crop_pct": 0.9, "way": "poolformer"},
         "PPLCNet": {**_BACKWARDS, **_CROPPED, "size": 256, "resize_short": 256, "way": "pplcnet", "always": _FLIPPED},
         "Pvt": {**IMAGENET, **_CUBIC, "size": 224},
+        "RTDetr": {**IMAGENET, "do_normalize": False, "size": {"height": 640, "width": 640}},
         "Segformer": {**IMAGENET, "size": 512},
         "Siglip": {**_HALF, **_CUBIC, "size": {"height": 224, "width": 224}, "square": False},
         "Siglip2": {**_HALF, "max_num_patches": 256},
         "TextNet": {**IMAGENET, "size": {"shortest_edge": 640}, "square": False, "size_divisor": 32},
         "Tipsv2": {"do_normalize": False, "size": 448},
         "ViT": _VIT,
+        "Yolos": {**_DETECTOR, "way": "yolos"},
     }
 )
 
@@ -88,6 +91,12 @@ MODEL_TYPES: Mapping[str, str] = MappingProxyType(
             for name in ("DeiT", "EfficientFormer", "EfficientNet", "ImageGPT", "Levit", "PoolFormer")
         },
         **{name.lower(): name for name in ("Segformer", "Siglip", "Siglip2", "TextNet")},
+        **dict.fromkeys(("conditional_detr", "dab-detr"), "ConditionalDetr"),
+        **dict.fromkeys(("d_fine", "deimv2", "rt_detr", "rt_detr_v2"), "RTDetr"),
+        **dict.fromkeys(("deformable_detr", "lw_detr"), "DeformableDetr"),
+        **dict.fromkeys(("detr", "table-transformer"), "Detr"),
+        "rf_detr": "RfDetr",
+        "yolos": "Yolos",
         "dinov3_vit": "DINOv3ViT",
         "dinov3_convnext": "DINOv3ViT",
         "donut-swin": "Donut",

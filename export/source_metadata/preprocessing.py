@@ -14,7 +14,7 @@ from fusioncam.export.source_metadata.hugging_face import PictureConfig, read_co
 from fusioncam.export.source_metadata.timm_config import read_timm
 from fusioncam.kernels.arrays import Size
 from fusioncam.manifest import Preprocessing
-from fusioncam.preprocessing import usual_order
+from fusioncam.preprocessing import PADDING, usual_order
 
 PRESETS: dict[str, dict[str, Any]] = {
     "torchvision": {"rescale": 1 / 255, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},
@@ -22,7 +22,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     "unit": {"rescale": 1 / 255},
     "raw": {},
     "signed": {"mean": (128.0, 128.0, 128.0)},
+    "yolo": {"rescale": 1 / 255, "resize": "letterbox"},
+    "yolox": {"channel_order": "bgr", "resize": "letterbox", "pad_place": "corner", "pad_rounding": "down"},
 }
+YOLO_TASKS = ("detect", "segment", "pose", "obb")  # those of Ultralytics that take a letterbox
 LEVELS = 16  # at least so many whole numbers must be left of 256 pixel values
 
 # The values of `Image.NominalPixelRange` (ONNX, MetadataProps.md), as presets. 16..235 is nobody's float input.
@@ -68,6 +71,8 @@ def read_preprocessing(
     # A colour statistic belongs to its rescaling: who gives one gives the whole arithmetic.
     if origin == "assumed" and user.keys() & {"rescale", "mean", "std"}:
         fields = {}
+    if user.get("resize", "letterbox") != "letterbox":
+        fields = {name: value for name, value in fields.items() if name not in PADDING}
     origin = "user" if user.keys() - {"shown_bands"} else origin
     try:
         return _validated({**fields, **user, "size": size, "origin": origin}, channels)
@@ -82,6 +87,7 @@ def _validated(fields: Mapping[str, Any], channels: int) -> Preprocessing:
         ValueError: A field makes no sense, or is of another number of channels.
     """
     spread = {name: fields.get(name, default) for name, default in (("mean", 0.0), ("std", 1.0))}
+    spread |= {"pad": fields["pad"]} if "pad" in fields else {}
     for name, value in spread.items():
         numbers = (value,) * 3 if isinstance(value, int | float) else value
         if isinstance(numbers, tuple | list) and len(numbers) == 3 and numbers[0] == numbers[1] == numbers[2]:
@@ -206,5 +212,5 @@ def _in_model(metadata: Mapping[str, str]) -> dict[str, Any]:
         order = "bgr" if metadata.get("Image.BitmapPixelFormat", "").lower().startswith("bgr") else "rgb"
         return {**PRESETS[PIXEL_RANGES[metadata["Image.NominalPixelRange"]]], "channel_order": order}
     if metadata.get("author") == "Ultralytics":
-        return {**PRESETS["unit"], "resize": "crop"}
+        return PRESETS["yolo"] if metadata.get("task") in YOLO_TASKS else {**PRESETS["unit"], "resize": "crop"}
     return {}

@@ -88,7 +88,10 @@ Layer = Annotated[
     str | None, Option(metavar="LAYER", help="Tensor or node to explain by, as `inspect` names it [chosen].")
 ]
 Labels = Annotated[Path | None, Option(metavar="FILE", help="Text file, one class name a line.")]
-Preset = Annotated[str | None, choice("Arithmetic of the preprocessing: torchvision | tf | unit | raw | signed.")]
+Preset = Annotated[
+    str | None,
+    choice("Usual preprocessing: torchvision | tf | unit | raw | signed (arithmetic) | yolo | yolox (letterbox, too)."),
+]
 Rescale = Annotated[float | None, Option(metavar="X", help="Factor on the 0..255 pixel.")]
 Mean = Annotated[
     str | None, Option(metavar="NUMBERS", help="Subtracted after rescaling: one number, or one per channel.")
@@ -103,11 +106,21 @@ Order = Annotated[
     ),
 ]
 Resize = Annotated[
-    str | None, choice("Way to the input's size: squash | crop | squash_crop | crop_first | none.", metavar="WAY")
+    str | None,
+    choice("Way to the input's size: squash | crop | squash_crop | crop_first | letterbox | none.", metavar="WAY"),
+]
+Pad = Annotated[
+    str | None,
+    Option(metavar="NUMBERS", help="Padding of a letterbox, 0..255: one number, or one per channel [114]."),
+]
+PadPlace = Annotated[str | None, choice("Place of the picture in a letterbox: centre | corner (upper left) [centre].")]
+PadRounding = Annotated[
+    str | None, choice("Rounding of its sides in a letterbox: even (to the nearest) | up (halves) | down [even].")
 ]
 CropFraction = Annotated[float | None, Option(metavar="SHARE", help="Side of the crop over that of the picture.")]
 Filter = Annotated[
-    str | None, choice("Filter of resizing: nearest | bilinear | bicubic | lanczos | box | hamming [bilinear].")
+    str | None,
+    choice("Filter: nearest | bilinear | bicubic | lanczos | box | hamming | cv2-linear (not antialiased) [bilinear]."),
 ]
 Precision = Annotated[
     str | None,
@@ -157,6 +170,9 @@ def export(
     resize: Resize = None,
     crop_fraction: CropFraction = None,
     interpolation: Filter = None,
+    pad: Pad = None,
+    pad_place: PadPlace = None,
+    pad_rounding: PadRounding = None,
     bands: Bands = None,
     precision: Precision = None,
     calibrate: Calibrate = None,
@@ -180,7 +196,8 @@ def export(
     arithmetic = {
         "preset": preset, "rescale": rescale, "mean": numbers_of("--mean", mean), "std": numbers_of("--std", std),
         "channel_order": _order(channel_order), "resize": resize, "crop_fraction": crop_fraction,
-        "interpolation": interpolation, "shown_bands": bands_of(bands),
+        "interpolation": interpolation, "pad": numbers_of("--pad", pad), "pad_place": pad_place,
+        "pad_rounding": pad_rounding, "shown_bands": bands_of(bands),
     }  # fmt: skip
     options: ExportOptions = {
         "layer": layer, "size": size_of(size, ANY), "layout": layout, "output": scores, "task": task, "reader": reader,

@@ -1,10 +1,12 @@
 """The way of a photo into the model's input, and back: resizing, cutting, maps at the photo's own size, and boxes."""
 
+from typing import TypeVar
+
 import numpy as np
 
 from fusioncam.errors import ImageError, UsageError
 from fusioncam.free_size import sides
-from fusioncam.kernels.arrays import Array, Float32Array, Float64Array, Size
+from fusioncam.kernels.arrays import Array, BoolArray, Float32Array, Float64Array, Size
 from fusioncam.kernels.reference import Taps, interpolate, upsample
 from fusioncam.manifest import Preprocessing
 from fusioncam.runtime.photos.axes import Axis, axes
@@ -13,6 +15,8 @@ from fusioncam.runtime.photos.resampling import Numbers, resampled, resized
 # Pixels made at a time, and the most of them in a row: bounds the memory of a large photo beside that of the result.
 BAND, ACROSS = 1 << 20, 1 << 16
 SHOWN_SLIVER = 4  # longer over shorter side of a photo, from which on a panel shows the model's input instead
+
+Pixels = TypeVar("Pixels", Float32Array, BoolArray)
 
 
 def display_image(photo: Numbers, preprocessing: Preprocessing) -> Numbers:
@@ -86,11 +90,11 @@ def shown_part(photo: Array, preprocessing: Preprocessing) -> Array:
     return shown
 
 
-def on_shown(saliency: Float32Array, photo_size: Size | None, preprocessing: Preprocessing) -> Float32Array:
-    """Return the part of a map that lies on what `shown_part` returns: all of it but the padding of a letterbox.
+def on_shown(saliency: Pixels, photo_size: Size | None, preprocessing: Preprocessing) -> Pixels:
+    """Return the part of a map that lies on what `shown_part` returns: a view of all but the padding of a letterbox.
 
     Args:
-        saliency: (H, W) float32 at the size of the model's input.
+        saliency: (H, W) at the size of the model's input.
         photo_size: (H0, W0) of the photo; None for a preprocessed picture, which is shown with its padding.
         preprocessing: The model's own.
     """

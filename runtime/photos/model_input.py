@@ -4,10 +4,10 @@ from typing import TypeAlias
 
 import numpy as np
 
-from fusioncam.kernels.arrays import Array, Float32Array
+from fusioncam.kernels.arrays import Array, Float32Array, Size
 from fusioncam.manifest import Preprocessing
 from fusioncam.runtime.photos.display import drawable
-from fusioncam.runtime.photos.geometry import display_image
+from fusioncam.runtime.photos.geometry import display_image, on_shown
 from fusioncam.runtime.photos.given import PhotoLike, open_given
 
 ImageLike: TypeAlias = PhotoLike | Float32Array
@@ -32,14 +32,25 @@ def preprocess(image: Array, preprocessing: Preprocessing) -> Float32Array:
     Returns:
         x: (C, H, W) float32, C-contiguous, channels in the model's order.
     """
-    return normalised(display_image(image, preprocessing), preprocessing)
+    return normalised(display_image(image, preprocessing), preprocessing, image.shape[:-1])
 
 
-def normalised(seen: Array, preprocessing: Preprocessing) -> Float32Array:
-    """Return a picture of the model's size (H, W, C) as the model's input (C, H, W), see `preprocess`."""
+def normalised(seen: Array, preprocessing: Preprocessing, photo_size: Size | None = None) -> Float32Array:
+    """Return a picture of the model's size (H, W, C) as the model's input (C, H, W), see `preprocess`.
+
+    Args:
+        seen: The picture, as `display_image` returns it.
+        preprocessing: The model's own.
+        photo_size: (H0, W0) of the photo; the padding of a letterbox gets its exact value then, which a picture of
+            whole numbers may have rounded.
+    """
     mean, std, order = _constants(preprocessing)
-    pixels = np.moveaxis(seen, -1, 0)[order]
-    return np.ascontiguousarray((pixels.astype(np.float32) * np.float32(preprocessing.rescale) - mean) / std)
+    pixels = np.moveaxis(seen, -1, 0)[order].astype(np.float32)
+    if photo_size is not None and preprocessing.resize == "letterbox":
+        padding = np.ones(preprocessing.size, np.bool_)
+        on_shown(padding, photo_size, preprocessing)[...] = False
+        pixels[:, padding] = np.array(preprocessing.pad, np.float32)[:, None]
+    return np.ascontiguousarray((pixels * np.float32(preprocessing.rescale) - mean) / std)
 
 
 def unpreprocess(x: Float32Array, preprocessing: Preprocessing) -> Array:

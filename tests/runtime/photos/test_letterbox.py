@@ -17,6 +17,7 @@ from fusioncam.runtime.photos.geometry import (
     visible_slices,
 )
 from fusioncam.runtime.photos.model_input import as_input, preprocess, unpreprocess
+from fusioncam.runtime.prepared import prepare
 
 YOLO = Preprocessing(size=(64, 64), resize="letterbox", rescale=1 / 255)
 SIZES = [(64, 64), (48, 63), (63, 48), (128, 128), (91, 33), (200, 317), (7, 5), (1, 1), (1, 900), (900, 2)]
@@ -94,6 +95,15 @@ class TestChannels:
         x = preprocess(noise((64, 10)), preprocessing)
         assert x[:, 0, 0].tolist() == [1, 2, 3]
         assert unpreprocess(x, preprocessing)[0, 0].tolist() == [3, 2, 1]
+
+    def test_a_pad_between_two_pixels_is_exact_in_the_input(self):
+        mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+        pad = tuple(255 * m for m in mean)  # what DETR pads with, after its arithmetic: zeros
+        detr = YOLO.model_copy(update={"mean": mean, "std": std, "pad": pad, "pad_place": "corner"})
+        photo = noise((64, 10))
+        for x in (preprocess(photo, detr), prepare(photo, detr).x):
+            assert np.abs(x[:, :, 10:]).max() < 1e-6
+            np.testing.assert_array_equal(unpreprocess(x, detr)[:, :10], photo)
 
     def test_grey(self):
         photo = noise((91, 33), 1)
