@@ -207,15 +207,14 @@ def export(
         "gradient": not no_gradient, "ending": ending, "single": single, "shared_weights": shared_weights,
         "chunk": chunk, "single_for": single_for, "unrolled": unrolled,
     }  # fmt: skip
-    bundle, manifest = _exported(model, out, options)
+    _tell(*_exported(model, out, options), options, note, json)
+
+
+def _tell(bundle: Path, manifest: Manifest, options: "ExportOptions", note: Callable[[str], None], json: bool) -> None:
+    """Print what was made, and what a user should know of it."""
     if json:
         console.say_json({"bundle": str(bundle), **manifest.model_dump(mode="json")})
-    else:
-        _tell(bundle, manifest, options, note)
-
-
-def _tell(bundle: Path, manifest: Manifest, options: "ExportOptions", note: Callable[[str], None]) -> None:
-    """Print what was made, and what a user should know of it."""
+        return
     console.say(_summary(bundle, manifest))
     for line in _notes(manifest, options):
         note(line)
