@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from fusioncam.export.class_vectors import read_class_vectors
 from fusioncam.export.free_size import USUAL_SIDE, asked_size, free_size, source_graph
 from fusioncam.export.gradient import decides_for_batch
 from fusioncam.export.head import head_graph
-from fusioncam.export.layers.choice import survey
+from fusioncam.export.layers.choice import Candidate, Survey, survey
+from fusioncam.export.layers.levels import find_levels
 from fusioncam.export.model import CanonicalModel
 from fusioncam.export.options import ExportOptions, Labels
 from fusioncam.export.precision.calibration_batches import masked_pictures
@@ -127,32 +128,41 @@ def make_draft(source: Path, options: ExportOptions) -> Draft:
     one_by_one = decides_for_batch(canonical.image, canonical.output)
     _refuse_unfit(canonical, one_by_one, options, free)
     surveyed = survey(canonical, gradient)
-    layer = surveyed.choose_live(lambda c: why_dead(canonical, c, gradient), options["layer"])
+    levels = _levels(canonical, surveyed, gradient) if options["layer"] is None else []
+    layer, *further = levels or [surveyed.choose_live(lambda c: why_dead(canonical, c, gradient), options["layer"])]
     labels = _labels(canonical, folder, options["labels"])
     asked = options["preprocessing"] or {}
     prep = read_preprocessing(model.metadata_props, folder, canonical.size, asked, kind, canonical.taken.channels)
     refuse_rounded_away(prep, kind)
-    explain = explain_graph(model, layer.name, layer.layout, gradient, scoring)
+    of_levels = [(level.name, level.layout) for level in further]
+    explain = explain_graph(model, layer.name, layer.layout, gradient, scoring, of_levels)
     calibrate = options["calibrate"]
     batches = None if calibrate is None else lambda: masked_pictures(explain, scoring.form, calibrate(prep))
     score, score_precision = score_graph(canonical, options["precision"], batches, prep.extremes, options["symmetric"])
     if options["accept_drift"] and score_precision == canonical.precision:
         raise UsageError(NO_DRIFT)
     graphs = {EXPLAIN_GRAPH: explain, SCORE_GRAPH: score}
-    head = None if one_by_one else head_graph(model, layer.name, layer.layout, canonical.precision, scoring)
+    # With several levels no one layer holds all places that Recipro-CAM would show.
+    masks = not (one_by_one or levels)
+    head = head_graph(model, layer.name, layer.layout, canonical.precision, scoring) if masks else None
     if head is not None:
         graphs[HEAD_GRAPH] = head
     if options["single_for"] == "tensorrt":
         refuse_graphs(graphs)
     if free:
         graphs[SOURCE_GRAPH] = source_graph(source, score_precision)
+    described = tuple(surveyed.describe(each, by_default=options["layer"] is None) for each in (layer, *further))
+    if levels:
+        described = tuple(each.model_copy(update={"branches": ()}) for each in described)
     manifest = Manifest(
         source=_source(canonical, sha256(source)),
-        layer=surveyed.describe(layer, by_default=options["layer"] is None),
+        layer=described[0],
         task=canonical.task,
         reader=canonical.reader,
         classes=canonical.classes,
         map_size=canonical.map_size,
+        detector=canonical.detector,
+        levels=described[1:],
         ending=canonical.ending,
         gradient=gradient,
         precision=canonical.precision,
@@ -166,6 +176,15 @@ def make_draft(source: Path, options: ExportOptions) -> Draft:
         files=dict.fromkeys((*graphs, WEIGHTS, *[FROZEN_INPUTS] * bool(canonical.frozen)), ""),
     )
     return Draft(manifest, graphs, model, canonical.dynamic, canonical.frozen)
+
+
+def _levels(canonical: CanonicalModel, surveyed: Survey, gradient: bool) -> list[Candidate]:
+    """Return the live levels of a detector, two or more; none of other models."""
+    if canonical.detector is None:
+        return []
+    levels = find_levels(canonical.image, surveyed)
+    live = [level for level in levels if why_dead(canonical, level, gradient) is None]
+    return [replace(level, bypassed=False) for level in live] if len(live) > 1 else []  # together they see everything
 
 
 def _refuse_unfit(canonical: CanonicalModel, one_by_one: str | None, options: ExportOptions, free: bool) -> None:
@@ -221,6 +240,7 @@ def _source(canonical: CanonicalModel, digest: str) -> Source:
         outputs=canonical.outputs,
         argmax=canonical.argmax,
         class_vectors=canonical.class_vectors,
+        tensors=canonical.tensors,
         **{name: getattr(canonical.source, name) for name in OF_ENDING},
     )
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
@@ -13,11 +13,12 @@ import numpy as np
 import onnx_ir as ir
 
 from fusioncam.errors import OutputError, first_line
-from fusioncam.export.gradient import Ops, backpropagate, dims
+from fusioncam.export.gradient import Ops, dims, gradients
 from fusioncam.export.layers.layout import Layout
 from fusioncam.export.targets import Scoring
 from fusioncam.export.targets.arrangement import one_hot
 from fusioncam.files import KEPT, temporary_folder
+from fusioncam.forms import ACTIVATIONS, GRADIENTS, of_level
 from fusioncam.kernels.arrays import Array
 from fusioncam.manifest import FILES, FROZEN_INPUTS, MANIFEST, WEIGHTS, read_manifest
 
@@ -27,9 +28,16 @@ TAKES_A_PAD = ("Conv", "AveragePool", "MaxPool", "Cast")  # into these onnxrunti
 
 
 def explain_graph(
-    model: ir.Model, layer_name: str, layout: Layout, gradient: bool = True, scoring: Scoring | None = None
+    model: ir.Model,
+    layer_name: str,
+    layout: Layout,
+    gradient: bool = True,
+    scoring: Scoring | None = None,
+    levels: Sequence[tuple[str, Layout]] = (),
 ) -> ir.Model:
     """Return the graph that also gives the activations A and the gradient g = d s / d A, both (N, K, h, w) float32.
+
+    Those of further levels follow as `activations_1`, `gradients_1` and so on.
 
     s is the score of the target of each picture; that of a class of a vector is its logit. Without the gradient the
     input `class_index` of a vector has no effect. It stays, so that every bundle is run alike.
@@ -40,6 +48,7 @@ def explain_graph(
         layout: Meaning of its axes.
         gradient: Whether to give the gradient.
         scoring: The scores of its targets; None for a vector.
+        levels: Names and layouts of further layers.
 
     Raises:
         UnsupportedOperatorError: An operator between layer and scores has no gradient rule.
@@ -47,25 +56,30 @@ def explain_graph(
     model = model.clone()
     graph = model.graph
     output = graph.outputs[0]
-    layer = next(o for node in graph for o in node.outputs if o.name == layer_name)
+    named = {o.name: o for node in graph for o in node.outputs}
+    layers = [(named[name], of_layer) for name, of_layer in ((layer_name, layout), *levels)]
     scores = scoring.append_rowwise(graph) if scoring is not None and scoring.form.scored else None
     if scores is None:
         class_index = ir.Value(name="class_index", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape(["N"]))
         graph.inputs.append(class_index)
     op = Ops(graph, "fusioncam")
-    extra_outputs = {"activations": layer}
+    found: Mapping[ir.Value, ir.Value] = {}
     if gradient:
         if scores is None:
             top = op.ArgMax(output, axis=1, keepdims=1)
             explained, seed = output, one_hot(op, class_index, top, dims(output)[1] or 0)
         else:
             explained, seed = scores, op.Expand(op.constant(1, np.float32), op.Shape(scores))
-        extra_outputs["gradients"] = backpropagate(op, explained, seed, layer)
-    for name, value in extra_outputs.items():
-        extra = _as_map(op, value, layer, layout)
-        extra.name, extra.dtype = name, ir.DataType.FLOAT
-        extra.shape = ir.Shape(["N", _channels(layer, layout), *layout.grid])
-        graph.outputs.append(extra)
+        found = gradients(op, {explained: seed}, [layer for layer, _ in layers])
+    for n, (layer, of_layer) in enumerate(layers):
+        maps = {ACTIVATIONS: layer}
+        if gradient:
+            maps[GRADIENTS] = found[layer] if layer in found else op.zeros_like(layer)
+        for name, value in maps.items():
+            extra = _as_map(op, value, layer, of_layer)
+            extra.name, extra.dtype = of_level(name, n), ir.DataType.FLOAT
+            extra.shape = ir.Shape(["N", _channels(layer, of_layer), *of_layer.grid])
+            graph.outputs.append(extra)
     return model
 
 

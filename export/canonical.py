@@ -14,6 +14,7 @@ from fusioncam.export.lowering import Uses
 from fusioncam.export.model import CanonicalModel
 from fusioncam.export.normal_form import make_normal_form
 from fusioncam.export.readers import Reading, Request, choose_reading, request_of
+from fusioncam.export.readers.boxes import detector_of
 from fusioncam.export.reading.conversion import compare_conversion
 from fusioncam.export.reading.file import read_model
 from fusioncam.export.reading.frozen_inputs import freeze
@@ -70,18 +71,24 @@ def canonicalize(
     loaded = converted(proto, source, refused)
     model, reading, taken = _prepared(loaded, given.defaults, _checked(size), request, side, layout, image)
     with freezing_may_help(model):
-        model, reading, model_ending, numbers = make_normal_form(model, reading, taken.batch, request.ending, vectors)
+        model, reading, model_ending, numbers = make_normal_form(model, reading, taken, request.ending, vectors)
     final_ending = _ending(reading, request.ending, model_ending.ending, numbers, source.parent)
     classes, *map_size = (d for d in dims(model.graph.outputs[0])[1:] if d is not None)
+    detector = None
+    if reading.boxes is not None:
+        (columns,) = map_size
+        classes, map_size, detector = numbers, [], detector_of(reading.boxes, columns)
     return CanonicalModel(
         model=model,
         taken=taken,
         frozen=given.frozen,
         output_name=reading.name,
         task="value" if final_ending == "value" and reading.task == "classify" else reading.task,
-        reader=reading.reader.name,
+        reader=reading.reader_name,
         classes=classes,
         map_size=(map_size[0], map_size[1]) if map_size else None,
+        detector=detector,
+        tensors=() if reading.boxes is None else reading.boxes.names,
         ending=final_ending,
         source=model_ending,
         outputs=numbers,
@@ -117,7 +124,8 @@ def _prepared(
     first_reader = next(((u.node, u.idx) for u in picture.uses()), None)
     taken = take_image(model, size, side, layout, picture, defaults)
     reading = choose_reading(model, outputs, request, taken)
-    refuse_random(reading.value)
+    for value in reading.values:
+        refuse_random(value)
     if conversion is not None and first_reader is not None:
         compare_conversion(model, conversion, taken.name, first_reader)
     _keep_only(model, reading)
@@ -125,12 +133,12 @@ def _prepared(
 
 
 def _keep_only(model: ir.Model, reading: Reading) -> None:
-    """Drop all that does not lead to the output that is read."""
-    model.graph.outputs[:] = [reading.value]
+    """Drop all that does not lead to the tensors that are read."""
+    model.graph.outputs[:] = reading.values
     _drop_copies(model)
     keep_activations(model)
     fold(model)
-    if model.graph.outputs[0].producer() is None:
+    if any(output.producer() is None for output in model.graph.outputs):
         raise ModelError(f"output {reading.name!r} is not computed from the image; export the model again")
 
 
@@ -158,6 +166,8 @@ def _ending(reading: Reading, user_ending: Ending | None, of_source: Ending, out
         raise UsageError("a softmax over the model's one output is always 1; say --ending sigmoid or value")
     if reading.task == "embed":
         return "value"
+    if reading.boxes is not None:
+        return of_source
     unsaid = user_ending is None and of_source == "logits" and reading.is_vector
     configured = configured_ending(folder) if unsaid else None
     return user_ending or configured or ("sigmoid" if outputs == 1 else of_source)

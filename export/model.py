@@ -6,6 +6,7 @@ from typing import Literal
 
 import onnx_ir as ir
 
+from fusioncam.detector import Detector
 from fusioncam.export.endings import ModelEnding
 from fusioncam.export.reading.further_inputs import further_inputs
 from fusioncam.export.reading.image_input import ImageInput
@@ -30,6 +31,8 @@ class CanonicalModel:
         reader: The name of the reader that makes the normal form of that output.
         classes: Number of logits or values; the length of an embedding.
         map_size: (h, w) of the maps of classes, or None.
+        detector: The boxes of a detector, or None.
+        tensors: Names of the tensors in the source that a detector is read from.
         ending: How the logits become probabilities, by the user, else by the source, else by a configuration beside it;
             `value` where they are values: of a regression, of heat maps, of an embedding.
         source: The operators of the source after the logits.
@@ -50,6 +53,8 @@ class CanonicalModel:
     reader: str
     classes: int
     map_size: tuple[int, int] | None
+    detector: Detector | None
+    tensors: tuple[str, ...]
     ending: Ending
     source: ModelEnding
     outputs: int
@@ -86,7 +91,7 @@ class CanonicalModel:
     @property
     def form(self) -> Form:
         """Return the normal form, and the tensors of its targets."""
-        return form_of(self.task, self.classes, self.map_size)
+        return form_of(self.task, self.classes, self.map_size, self.detector)
 
     @property
     def scoring(self) -> Scoring:

@@ -14,12 +14,13 @@ from fusioncam.export.gradient import Ops, dims, path
 from fusioncam.export.layers.layout import layouts
 from fusioncam.export.layers.trace import trace
 from fusioncam.export.readers import Reading, by_layout, find_map_ending, probable
-from fusioncam.export.reading.image_input import free_names
+from fusioncam.export.readers.boxes import BoxReading, arrange_boxes
+from fusioncam.export.reading.image_input import ImageInput, free_names
 from fusioncam.export.reading.load import fold
-from fusioncam.export.reading.shapes import feeds_of, measure
+from fusioncam.export.reading.shapes import element_type, feeds_of, measure, run_all
 from fusioncam.export.sessions import run
 from fusioncam.export.targets.shapes import infer_shapes
-from fusioncam.forms import CONFIDENCES, SCORES
+from fusioncam.forms import CONFIDENCES, OF_BOX, SCORES
 from fusioncam.kernels.arrays import Float32Array
 from fusioncam.manifest import Ending
 
@@ -27,14 +28,14 @@ FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
 
 
 def make_normal_form(
-    model: ir.Model, reading: Reading, batch: int | None, wanted: Ending | None, vectors: Float32Array | None = None
+    model: ir.Model, reading: Reading, taken: ImageInput, wanted: Ending | None, vectors: Float32Array | None = None
 ) -> tuple[ir.Model, Reading, ModelEnding, int]:
     """Bring the output of a model into the normal form, free of its ending, with a free batch.
 
     Args:
-        model: A model whose one output is the one to read; it is changed.
+        model: A model whose outputs are those to read, one but for detectors; it is changed.
         reading: The way to read it.
-        batch: The only batch that the model takes, or None.
+        taken: The image input.
         wanted: The ending that the user names.
         vectors: Vectors of classes, by which an embedding becomes logits, see `append_classes`.
 
@@ -45,6 +46,9 @@ def make_normal_form(
     Raises:
         ModelError: The output holds no real numbers of the shape that the reader takes, or does not run.
     """
+    batch = taken.batch
+    if reading.boxes is not None:
+        ending = _arrange(model, reading.boxes, taken)
     if reading.is_vector:
         ending = find_ending(model, batch or 1, wanted)
         model.graph.outputs[:] = [_batch_first(model, ending)]
@@ -53,6 +57,9 @@ def make_normal_form(
     name_every_size(model.graph)
     if reading.is_vector:
         return model, reading, ending, _set_logits(model, ending.make, reading.name)
+    if reading.boxes is not None:
+        _name_output(model, reading, "detections")
+        return model, reading, ending, reading.boxes.classes
     if reading.reader.roles is not None:
         reading = by_layout(reading, layouts(trace(model.graph)).get(model.graph.outputs[0]))
     ending = _take_off_ending(model, reading, wanted)
@@ -61,6 +68,21 @@ def make_normal_form(
         append_classes(model, vectors)
         reading = replace(reading, task="classify")
     return model, reading, ending, numbers
+
+
+def _arrange(model: ir.Model, boxes: BoxReading, taken: ImageInput) -> ModelEnding:
+    """Bring the tensors of a detector together in the normal form, in place of the outputs; return its ending."""
+    graph = model.graph
+    op, before = Ops(graph, "reader"), {v: v.shape for node in graph for v in node.outputs}
+    for value, held in run_all(model, feeds_of(model, taken.batch or 1)).items():
+        value.shape, value.dtype = ir.Shape(held.shape()), element_type(held.data_type())
+    raw = [v if v.dtype == ir.DataType.FLOAT else op.Cast(v, to=ir.DataType.FLOAT) for v in graph.outputs]
+    detections, ending = arrange_boxes(op, raw, boxes.reader.coding, boxes.numbers, taken.size)
+    graph.outputs[:] = [detections]
+    for value, shape in before.items():
+        value.shape = shape  # that of a batch of one would hold onnxruntime to it
+    fold(model)
+    return ModelEnding(detections, ending, "boxes")
 
 
 def _take_off_ending(model: ir.Model, reading: Reading, wanted: Ending | None) -> ModelEnding:
@@ -78,12 +100,8 @@ def _take_off_ending(model: ir.Model, reading: Reading, wanted: Ending | None) -
 def _read(model: ir.Model, reading: Reading, make: Make | None) -> int:
     """Append the nodes of the reader, and those that make logits; return how many numbers a picture or a place has."""
     graph = model.graph
-    raw, name = graph.outputs[0], "embedding" if reading.task == "embed" else "logits"
-    _refuse_unreadable(graph, raw, reading.name)
-    if dims(raw)[:1] != (None,) or None in dims(raw)[1:]:
-        shape = ", ".join(str(d or "N") for d in dims(raw))
-        raise ModelError(f"output {reading.name!r} comes from a tensor of shape ({shape}), whose batch is not in front")
-    free_names(model, {name, SCORES, CONFIDENCES, "region", "peak", "reference"})
+    name = "embedding" if reading.task == "embed" else "logits"
+    raw = _named_output(model, reading, name)
     op, before = Ops(graph, "reader"), len(graph)
     value = raw if raw.dtype == ir.DataType.FLOAT else op.Cast(raw, to=ir.DataType.FLOAT)
     infer_shapes([*graph][before:])
@@ -98,6 +116,26 @@ def _read(model: ir.Model, reading: Reading, make: Make | None) -> int:
         infer_shapes([*graph][-1:])
     value.name, graph.outputs[0] = name, value
     return numbers
+
+
+def _named_output(model: ir.Model, reading: Reading, name: str) -> ir.Value:
+    """Return the output to read, once the names of the normal form and of all tensors of targets are free."""
+    raw = model.graph.outputs[0]
+    _refuse_unreadable(model.graph, raw, reading.name)
+    if dims(raw)[:1] != (None,) or None in dims(raw)[1:]:
+        shape = ", ".join(str(d or "N") for d in dims(raw))
+        raise ModelError(f"output {reading.name!r} comes from a tensor of shape ({shape}), whose batch is not in front")
+    free_names(model, {name, SCORES, CONFIDENCES, "region", "peak", "reference", *(t.name for t in OF_BOX)})
+    return raw
+
+
+def _name_output(model: ir.Model, reading: Reading, name: str) -> None:
+    """Give the only output a name of its own."""
+    raw = _named_output(model, reading, name)
+    op = Ops(model.graph, "reader")
+    value = op.Identity(raw)
+    value.name, value.type, value.shape = name, raw.type, raw.shape
+    model.graph.outputs[0] = value
 
 
 def _both_ways(op: Ops, z: ir.Value) -> ir.Value:

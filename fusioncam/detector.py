@@ -23,6 +23,7 @@ class Detector(Part):
         iou: The least overlap (intersection over union) by which the lower of two detections is a duplicate.
         class_wise: Whether only boxes of one class are duplicates.
         nms: Whether duplicates are looked for; models that are trained to give none need no search.
+        multi_label: Whether every class above `conf` at an anchor is a detection, and not the best one alone.
         most: The most detections of a picture.
         extra: What follows the numbers of classes of an anchor: coefficients of an instance mask, keypoints, or a
             rotated box.
@@ -35,6 +36,7 @@ class Detector(Part):
     iou: Share = 0.7
     class_wise: bool = True
     nms: bool = True
+    multi_label: bool = False
     most: Positive = 300
     extra: ExtraKind = "none"
     extras: Annotated[int, Field(ge=0)] = 0

@@ -16,7 +16,13 @@ Task = Literal["classify", "value", "segment", "embed", "detect"]
 Kind = Literal["vector", "maps", "embedding", "boxes"]
 
 SCORES, CONFIDENCES = "scores", "confidences"
+ACTIVATIONS, GRADIENTS = "activations", "gradients"
 TARGETS_AXIS = "T"  # name of the free axis of targets in graphs that score every target on every picture
+
+
+def of_level(name: str, level: int) -> str:
+    """Return the name of an output of the explain graph for a level, counted from 0."""
+    return f"{name}_{level}" if level else name
 
 
 class Tensor(NamedTuple):
@@ -56,12 +62,14 @@ class Form:
         output: The normal form.
         targets: The tensors that a target is made of, inputs of the graphs.
         classes: The number C of classes or values, or the length D of an embedding.
+        detector: The boxes of a detector; None for other models.
     """
 
     kind: Kind
     output: Tensor
     targets: tuple[Tensor, ...]
     classes: int = 0
+    detector: Detector | None = None
 
     @property
     def scored(self) -> bool:
@@ -104,7 +112,7 @@ def form_of(task: Task, classes: int, map_size: tuple[int, ...] | None, detector
     """
     if detector is not None:
         boxes = Tensor("detections", "float32", (detector.anchors, SIDES + detector.numbers(classes) + detector.extras))
-        return Form("boxes", boxes, (CLASS_INDEX, *OF_BOX), classes)
+        return Form("boxes", boxes, (CLASS_INDEX, *OF_BOX), classes, detector)
     if task == "embed":
         vector = Tensor("embedding", "float32", (classes,))
         return Form("embedding", vector, (vector._replace(name="reference"),), classes)

@@ -1,12 +1,14 @@
 """The source of a bundle, run as its bundle's graphs are."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 from onnxruntime import InferenceSession
 
 from fusioncam.errors import ModelError
+from fusioncam.export.readers.boxes import box_reader, read_raw
 from fusioncam.export.reading.file import read_model
 from fusioncam.export.reading.shapes import element_type
 from fusioncam.export.sessions import failing_as, open_session, run_session
@@ -45,6 +47,7 @@ def source_runner(
     axis = -1 if turned else manifest.source.channel_axis
     batch = image_input.shape[0] if image_input.shape and isinstance(image_input.shape[0], int) else 1
     read = manifest.form.scored or manifest.source.class_vectors
+    names = manifest.source.tensors or (manifest.source.output,)
 
     def outputs_of(images: Array) -> Array:
         images = _of_type(np.moveaxis(images, 1, axis), image_input.type)
@@ -55,11 +58,22 @@ def source_runner(
             with failing_as(
                 lambda why: ModelError(f"{source} does not run as the bundle's source did: {why}"), passing=()
             ):
-                (outputs,) = run_session(model, [manifest.source.output], {**feeds, **(frozen or {})})
-                rows.append(outputs[0] if read else outputs.reshape(batch, -1)[0])
+                outputs = run_session(model, names, {**feeds, **(frozen or {})})
+                rows.append(_boxes(manifest, outputs) if manifest.detector else _row(outputs[0], batch, read))
         return np.asarray(rows, np.float64)
 
     return outputs_of
+
+
+def _row(output: Array, batch: int, read: bool) -> Array:
+    return np.asarray(output[0] if read else output.reshape(batch, -1)[0])
+
+
+def _boxes(manifest: Manifest, outputs: Sequence[Array]) -> Array:
+    """Return boxes, scores of classes and extras (A, columns) of the first picture by a detector's own tensors."""
+    assert manifest.detector is not None
+    coding, numbers = box_reader(manifest.reader).coding, manifest.detector.numbers(manifest.classes)
+    return np.asarray(read_raw([o[:1] for o in outputs], coding, numbers, manifest.preprocessing.size)[0])
 
 
 def _open_source(manifest: Manifest, source: Path, optimize: bool) -> InferenceSession:
@@ -68,9 +82,13 @@ def _open_source(manifest: Manifest, source: Path, optimize: bool) -> InferenceS
         opened = open_exact(source, optimize)
     except ModelError:
         return open_exact(read_model(source).SerializeToString(), optimize)
-    if all(o.type.startswith("tensor") for o in opened.get_outputs() if o.name == manifest.source.output):
+    names = {*manifest.source.tensors} or {manifest.source.output}
+    if names <= {o.name for o in opened.get_outputs() if o.type.startswith("tensor")}:
         return opened
-    return open_exact(read_model(source).SerializeToString(), optimize)
+    proto = read_model(source)
+    within = sorted(names - {o.name for o in proto.graph.output})
+    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in within)
+    return open_exact(proto.SerializeToString(), optimize)
 
 
 def open_exact(model: bytes | Path, optimize: bool) -> InferenceSession:

@@ -3,6 +3,7 @@
 import numpy as np
 from onnxruntime import InferenceSession
 
+from fusioncam.export.checking.boxes import off_boxes, random_boxes, score_boxes
 from fusioncam.export.endings.outputs import as_source, sides
 from fusioncam.export.precision.drift import LOGIT_TOLERANCE, Finding, output_of
 from fusioncam.export.readers import reader_named
@@ -36,18 +37,20 @@ def compare_targets(
         source: Outputs of the source for them.
         stepped: Whether the source rounds otherwise than the bundle, now and then to the next number.
     """
-    form, targets = manifest.form, random_targets(manifest.form, len(images))
-    others = drawn(manifest.inputs, len(images))
+    form, others = manifest.form, drawn(manifest.inputs, len(images))
     output = output_of(explain, form, images, others)
+    targets = random_targets(form, output)
     findings = [
         Finding(f"output of {EXPLAIN_GRAPH} equals the source's", *_off_source(output, manifest, source, stepped))
     ]
     scores, confidences = compute_scores(manifest, output, targets)
     scale = 1.0 if form.kind == "embedding" else float(np.abs(output).max()) or 1.0
-    exact = LOGIT_TOLERANCE[manifest.precision]
+    exact, as_values = LOGIT_TOLERANCE[manifest.precision], manifest.ending == "value" and form.detector is None
 
     def compare(name: str, found: list[Array], precision: str, row: slice | None = None) -> None:
-        pairs = ((found[0], scores, scale), (found[1], confidences, scale if manifest.ending == "value" else 1.0))
+        pairs = ((found[0], scores, scale), (found[1], confidences, scale if as_values else 1.0))
+        if form.detector is not None and found[0].ndim > 1:  # both are the similarity there
+            pairs = ((found[0], confidences, 1.0), (found[1], confidences, 1.0))
         for what, (mine, wanted, size) in zip((SCORES, CONFIDENCES), pairs, strict=True):
             expected = np.diag(wanted) if mine.ndim == 1 else wanted if row is None else wanted[row]
             text = f"{what} of targets by {name} are those of the source's output"
@@ -76,11 +79,14 @@ def compare_targets(
     return findings
 
 
-def random_targets(form: Form, count: int) -> Targets:
-    """Return targets at random, one for each of `count` pictures; the last is a maximum, of maps."""
+def random_targets(form: Form, output: Array) -> Targets:
+    """Return targets at random, one for each picture of a normal form (N, ...); the last is a maximum, of maps."""
+    count = len(output)
     rng, targets = np.random.default_rng(0), form.placeholders(count)
     if form.kind == "embedding":
         return {"reference": rng.normal(size=(count, *form.output.shape)).astype(np.float32)}
+    if form.detector is not None:
+        return random_boxes(form, output)
     classes, *size = form.output.shape
     targets["class_index"] = rng.integers(classes, size=count)
     targets["region"] = (rng.random((count, *size)) * (rng.random((count, *size)) < 0.5)).astype(np.float32)
@@ -92,6 +98,8 @@ def random_targets(form: Form, count: int) -> Targets:
 def compute_scores(manifest: Manifest, output: Array, targets: Targets) -> tuple[Float64Array, Float64Array]:
     """Return scores and confidences (N, T) of T targets on the normal form of N pictures, in float64."""
     exact = output.astype(np.float64)
+    if manifest.detector is not None:
+        return score_boxes(manifest, output, targets)
     if manifest.form.kind == "embedding":
         unit = [v / np.linalg.norm(v, axis=1, keepdims=True) for v in (exact, targets["reference"].astype(np.float64))]
         return unit[0] @ unit[1].T, unit[0] @ unit[1].T
@@ -122,6 +130,8 @@ def _of_target(values: Array, targets: Targets, t: int) -> Array:
 def _off_source(output: Array, manifest: Manifest, source: Array, stepped: bool) -> tuple[float, float]:
     """Return how far the normal form is from the source's output, relative to its largest number, and the limit."""
     limit = LOGIT_TOLERANCE["float16" if stepped else manifest.precision]
+    if manifest.detector is not None:
+        return off_boxes(output, manifest, source), limit
     if manifest.source.argmax:
         # The best class there is the best one here, unless others are as good but for rounding.
         ranked = np.sort(output, axis=1)

@@ -15,7 +15,7 @@ from fusioncam.export.gradient.paths import (
 )
 from fusioncam.export.gradient.rules import RULES
 from fusioncam.export.gradient.tape import Ops, dims
-from fusioncam.export.gradient.walk import WAY_OUT, backpropagate, operator_name, unsupported
+from fusioncam.export.gradient.walk import WAY_OUT, backpropagate, gradients, operator_name, unsupported
 
 __all__ = [
     "CARRY_NO_GRADIENT",
@@ -28,6 +28,7 @@ __all__ = [
     "carries",
     "decides_for_batch",
     "dims",
+    "gradients",
     "is_chosen",
     "operator_name",
     "path",

@@ -12,6 +12,7 @@ from fusioncam.errors import FusionCamError, ModelError, UsageError
 from fusioncam.export.endings import ranked, refuse_ranks
 from fusioncam.export.endings.tail import before_views
 from fusioncam.export.layers.layout import Layout
+from fusioncam.export.readers.boxes import BOX_READERS, BoxReading, choose_boxes
 from fusioncam.export.readers.normalised import ends_normalised
 from fusioncam.export.readers.shapes import Shapes, shapes_of
 from fusioncam.export.readers.table import READERS, VECTOR, Reader, Shape
@@ -21,6 +22,7 @@ from fusioncam.kernels.arrays import Size
 from fusioncam.manifest import Ending
 
 TASKS: tuple[Task, ...] = get_args(Task)
+DETECTS: tuple[Task, ...] = ("detect",)
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
 EMBEDDING = re.compile("embed|pooler|feature", re.IGNORECASE)  # in the name of an output
 # Of outputs with such names, the first is what the model is for: torchvision's segmenters, transformers' CLIP.
@@ -48,6 +50,7 @@ class Reading:
         task: What the model does.
         argmax: Whether an ArgMax lies between the tensor and the output.
         by_user: Whether the user named the reader.
+        boxes: The tensors of a detector, in place of `value`, and how they are read; None for other models.
     """
 
     name: str
@@ -56,11 +59,22 @@ class Reading:
     task: Task
     argmax: bool
     by_user: bool
+    boxes: BoxReading | None = None
+
+    @property
+    def values(self) -> tuple[ir.Value, ...]:
+        """Return the tensors to read."""
+        return (self.value,) if self.boxes is None else self.boxes.values
+
+    @property
+    def reader_name(self) -> str:
+        """Return the name of the reader, as a user gives it."""
+        return self.reader.name if self.boxes is None else self.boxes.reader.name
 
     @property
     def is_vector(self) -> bool:
         """Return whether the output holds one number per class or value."""
-        return self.reader is VECTOR and self.task != "embed"
+        return self.reader is VECTOR and self.task not in ("embed", "detect")
 
 
 @dataclass(frozen=True)
@@ -99,7 +113,7 @@ def request_of(
         UsageError: There is no such task or reader, or they contradict each other.
     """
     _known("task", task, TASKS)
-    _known("reader", reader, [r.name for r in READERS])
+    _known("reader", reader, [r.name for r in (*READERS, *BOX_READERS)])
     wanted = next((t for t in TASKS if t == task), "value" if ending == "value" else None)
     if (wanted == "value") != (ending == "value") and None not in (wanted, ending):
         raise UsageError(f"--task {wanted} and --ending {ending} contradict each other; leave one of them out")
@@ -109,10 +123,11 @@ def request_of(
         return replace(request_of(output, "embed", reader, None), ending=ending)
     if wanted == "embed" and ending is not None:
         raise UsageError(f"an embedding has no probabilities; leave --ending {ending} out")
-    tasks = next((r.tasks for r in READERS if r.name == reader), TASKS)
-    if wanted is not None and wanted not in tasks:
-        raise UsageError(f"reader {reader!r} is for --task {' or '.join(tasks)}, not for {wanted}")
-    return Request(output, wanted, reader, "value" if wanted == "value" else ending)
+    tasks = {r.name: r.tasks for r in READERS} | dict.fromkeys((r.name for r in BOX_READERS), DETECTS)
+    fitting = tasks.get(reader or "", TASKS)
+    if wanted is not None and wanted not in fitting:
+        raise UsageError(f"reader {reader!r} is for --task {' or '.join(fitting)}, not for {wanted}")
+    return Request(output, "detect" if fitting is DETECTS else wanted, reader, "value" if wanted == "value" else ending)
 
 
 def _known(what: str, name: str | None, known: Iterable[str]) -> None:
@@ -137,6 +152,9 @@ def choose_reading(model: ir.Model, outputs: Mapping[str, ir.Value], request: Re
     """
     found = _candidates(model, outputs, request.output)
     shapes = shapes_of(model, [o.value for o in found], taken.batch or 1)
+    boxes = _boxes(model, found, shapes, request, taken)
+    if boxes is not None:
+        return Reading(boxes.names[0], boxes.values[0], VECTOR, "detect", False, request.reader is not None, boxes)
     able = [(o, fits[0]) for o in found if (fits := _fitting(o, shapes[o.value], request, taken))]
     names = [output.name for output, _ in able]
     if len(able) > 1:
@@ -155,6 +173,16 @@ def choose_reading(model: ir.Model, outputs: Mapping[str, ir.Value], request: Re
         argmax=output.argmax is not None,
         by_user=request.reader is not None,
     )
+
+
+def _boxes(
+    model: ir.Model, found: list[Output], shapes: Shapes, request: Request, taken: ImageInput
+) -> BoxReading | None:
+    """Return how the boxes of a detector are read; None where the user wants, or the outputs are, something else."""
+    if request.task not in (None, "detect") or len(taken.size) != 2:
+        return None
+    outputs = {o.name: o.value for o in found}
+    return choose_boxes(model, shapes, outputs, taken.size, request.reader)
 
 
 def _candidates(model: ir.Model, outputs: Mapping[str, ir.Value], name: str | None) -> list[Output]:

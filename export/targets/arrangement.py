@@ -1,5 +1,6 @@
 """The ways in which targets meet pictures: one target for each, or every target with every picture."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +8,8 @@ import onnx_ir as ir
 
 from fusioncam.export.gradient import Ops, dims
 from fusioncam.forms import TARGETS_AXIS
+
+Targets = Mapping[str, ir.Value]
 
 
 @dataclass(frozen=True)

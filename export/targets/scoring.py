@@ -1,13 +1,15 @@
 """The score and the confidence of targets, appended to a graph behind its normal form."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
 
 from fusioncam.export.gradient import Ops
-from fusioncam.export.targets.arrangement import CROSSWISE, ROWWISE, Arrangement
+from fusioncam.export.targets.arrangement import CROSSWISE, ROWWISE, Arrangement, Targets
+from fusioncam.export.targets.boxes import of_boxes
 from fusioncam.export.targets.shapes import infer_shapes
 from fusioncam.forms import CONFIDENCES, SCORES, Form
 from fusioncam.manifest import Ending
@@ -15,7 +17,6 @@ from fusioncam.manifest import Ending
 LOWEST = np.finfo(np.float32).min  # in place of what lies outside of a region, for its maximum
 LEAST = 1e-12  # of a product of lengths that is divided by
 
-Targets = Mapping[str, ir.Value]
 Pair = tuple[ir.Value, ir.Value]
 
 
@@ -60,7 +61,8 @@ class Scoring:
             targets[name] = ir.Value(name=name, type=kind, shape=ir.Shape([arrangement.axis, *shape]))
         graph.inputs.extend(targets.values())
         op, before = Ops(graph, "targets"), len(graph)
-        pair = _SCORED[self.form.kind](op, output, targets, arrangement, self.ending)
+        scored = _SCORED.get(self.form.kind) or partial(of_boxes, self.form)
+        pair = scored(op, output, targets, arrangement, self.ending)
         scores, confidences = (arrangement.finish(op, value) for value in pair)
         infer_shapes([*graph][before:])
         for name, value in ((SCORES, scores), (CONFIDENCES, confidences)):

@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeAlias
 import onnxruntime
 
 from fusioncam.errors import BundleError
-from fusioncam.forms import CONFIDENCES, SCORES, TARGETS_AXIS
+from fusioncam.forms import ACTIVATIONS, CONFIDENCES, GRADIENTS, SCORES, TARGETS_AXIS, of_level
 from fusioncam.manifest import EXPLAIN_GRAPH, FACTS, HEAD_GRAPH, MANIFEST, SCORE_GRAPH, Manifest
 
 Tensors: TypeAlias = Mapping[str, tuple[str, Sequence[Any]]]
@@ -48,12 +48,10 @@ def check_session(session: onnxruntime.InferenceSession, path: Path, manifest: M
 
 def expected(name: str, manifest: Manifest) -> tuple[Tensors, Tensors]:
     """Return the inputs and outputs that the manifest promises for a graph."""
-    channels, *grid = manifest.layer.shape
-    form = manifest.form
+    form, grid = manifest.form, manifest.layer.grid
     image = (FLOAT, manifest.preprocessing.shape)
     further = {each.tensor: (each.runtime_type, each.shape) for each in manifest.inputs}
     output = {form.output.name: (FLOAT, form.output.shape)}
-    layer = (FLOAT, (channels, *grid))
     targets = {t.name: (TYPES[t.dtype], t.shape) for t in form.targets}
     crosswise = dict.fromkeys((SCORES, CONFIDENCES), (FLOAT, (TARGETS_AXIS,))) if form.scored else output
     told = targets if form.scored else {}  # a vector is read by whoever runs the graph
@@ -63,8 +61,9 @@ def expected(name: str, manifest: Manifest) -> tuple[Tensors, Tensors]:
     if name == HEAD_GRAPH:
         return {"image": image, "masks": (FLOAT, (1, *grid)), **further, **told}, crosswise
     rowwise = dict.fromkeys((SCORES, CONFIDENCES), (FLOAT, ())) if form.scored else {}
-    gradients = {"gradients": layer} if manifest.gradient else {}
-    return {"image": image, **further, **targets}, {**output, **rowwise, "activations": layer, **gradients}
+    names = (ACTIVATIONS, GRADIENTS) if manifest.gradient else (ACTIVATIONS,)
+    levels = {of_level(name, n): (FLOAT, layer.shape) for n, layer in enumerate(manifest.layers) for name in names}
+    return {"image": image, **further, **targets}, {**output, **rowwise, **levels}
 
 
 def compare(path: Path, promised: Tensors, own: Tensors) -> None:

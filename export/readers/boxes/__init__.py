@@ -1,0 +1,19 @@
+"""Readers of detectors: boxes and numbers of classes, in whatever way a family codes them, become one tensor."""
+
+from fusioncam.export.readers.boxes.arrange import arrange_boxes
+from fusioncam.export.readers.boxes.choice import BoxReading, choose_boxes, detector_of
+from fusioncam.export.readers.boxes.coding import Coding, decode, read_raw
+from fusioncam.export.readers.boxes.table import BOX_READERS, BoxReader, box_reader
+
+__all__ = [
+    "BOX_READERS",
+    "BoxReader",
+    "BoxReading",
+    "Coding",
+    "arrange_boxes",
+    "box_reader",
+    "choose_boxes",
+    "decode",
+    "detector_of",
+    "read_raw",
+]
