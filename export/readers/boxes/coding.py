@@ -17,7 +17,7 @@ Sides = Literal["cxcywh", "xyxy", "yxyx", "xywh"]
 
 @dataclass(frozen=True)
 class Coding:
-    """What the tensors of a detector mean: one (N, A, columns), or boxes (N, A, 4) and numbers (N, A, classes).
+    """The meaning of a detector's tensors: one (N, A, columns), or boxes (N, A, 4) and numbers (N, A, classes).
 
     The columns of one tensor are the sides of the box, the objectness where there is one, the classes, then extras.
 

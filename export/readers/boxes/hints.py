@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Hints:
-    """What a model says of its boxes.
+    """Hints of a model about its own boxes.
 
     Attributes:
         kind: Ultralytics' name of the task, such as `detect` or `pose`; None where nothing says it.
