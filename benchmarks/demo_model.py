@@ -1,6 +1,6 @@
 """Training of the demo's models on scenes that are drawn meanwhile, and their ONNX files: needs torch.
 
-    python benchmarks/demo_model.py [classifier | segmenter | embedder]
+    python benchmarks/demo_model.py [classifier | segmenter | embedder | detector]
 
 Each takes some minutes on two CPU cores; `benchmarks/demo/` has a file for each. The same seed on the same machine with
 the same torch gives the same file, to the byte; on other machines rounding may differ.
@@ -10,12 +10,17 @@ import argparse
 from pathlib import Path
 
 import torch
-from demo import classifier, embedder, segmenter
+from demo import classifier, detector, embedder, segmenter
 from demo.training import BATCH, EVALUATED, save, to_onnx, train
 
 from fusioncam.output import prepare_folder
 
-RECIPES = {"classifier": classifier.RECIPE, "segmenter": segmenter.RECIPE, "embedder": embedder.RECIPE}
+RECIPES = {
+    "classifier": classifier.RECIPE,
+    "segmenter": segmenter.RECIPE,
+    "embedder": embedder.RECIPE,
+    "detector": detector.RECIPE,
+}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -35,9 +40,10 @@ def main(arguments: list[str] | None = None) -> None:
     prepare_folder(output.parent)  # or fail before the training
 
     # Two runs add up in the same order only with the same number of threads.
-    torch.set_num_threads(2)
+    torch.set_num_threads(recipe.threads)
     model = train(recipe, options.steps, options.seed, workers=1, **weights)
-    save(to_onnx(model, output=recipe.output, names=recipe.names), output)
+    proto = to_onnx(model, recipe.size, recipe.output, recipe.names, recipe.input, recipe.metadata)
+    save(proto, output)
     for name, figure in recipe.figures(model, EVALUATED).items():
         print(f"held-out {name}: {figure:.4f}")
 

@@ -47,6 +47,10 @@ class Recipe:
         loss: Of a network and a batch, a scalar; `place_weight` weighs the part of it, if there is one, that asks where
             the evidence lies.
         figures: Of a trained network and a number of held-out pictures: how good it is, by name.
+        size: Height and width of the model's input.
+        input: Name of the model's input.
+        metadata: Of the file, in place of the names and of `PREPROCESSING`.
+        threads: Of the training. Small layers do not fill two.
     """
 
     file: Path
@@ -58,6 +62,10 @@ class Recipe:
     pictures: Callable[[int, int], Dataset[Batch]]
     loss: Callable[..., Tensor]
     figures: Callable[[nn.Module, int], Mapping[str, float]]
+    size: tuple[int, int] = SIZE
+    input: str = "image"
+    metadata: Mapping[str, str] | None = None
+    threads: int = 2
 
 
 def conv(width: int, out: int, stride: int = 1) -> list[nn.Module]:
@@ -145,13 +153,27 @@ def train(recipe: Recipe, steps: int | None = None, seed: int = 0, workers: int 
 
 
 def to_onnx(
-    model: nn.Module, size: tuple[int, int] = SIZE, output: str = "logits", names: tuple[str, ...] = ()
+    model: nn.Module,
+    size: tuple[int, int] = SIZE,
+    output: str = "logits",
+    names: tuple[str, ...] = (),
+    input_name: str = "image",
+    metadata: Mapping[str, str] | None = None,
 ) -> onnx.ModelProto:
-    """Convert a model, batch norms folded, with class names and preprocessing as metadata; `size` is (H, W)."""
+    """Convert a model, batch norms folded, its batch free.
+
+    Args:
+        model: In evaluation mode.
+        size: (H, W).
+        output: Name of its output.
+        names: Those of its classes.
+        input_name: Name of its input.
+        metadata: Of the file; by default the names and the preprocessing.
+    """
     program = torch.onnx.export(
         model,
         (torch.zeros(2, 3, *size),),
-        input_names=["image"],
+        input_names=[input_name],
         output_names=[output],
         dynamic_shapes=({0: torch.export.Dim("N")},),
         opset_version=18,
@@ -163,8 +185,10 @@ def to_onnx(
     for part in (proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output):
         part.ClearField("doc_string")
         part.ClearField("metadata_props")  # notes of the exporter, with stack traces and file names
-    named = {"names": json.dumps(names)} if names else {}
-    onnx.helper.set_model_props(proto, {**named, "fusioncam.preprocessing": json.dumps(PREPROCESSING)})
+    if metadata is None:
+        named = {"names": json.dumps(names)} if names else {}
+        metadata = {**named, "fusioncam.preprocessing": json.dumps(PREPROCESSING)}
+    onnx.helper.set_model_props(proto, dict(metadata))
     onnx.checker.check_model(proto, full_check=True)
     return proto
 

@@ -14,6 +14,9 @@ SEGMENTER = MODEL.with_name("segmenter.onnx")
 EMBEDDER = MODEL.with_name("embedder.onnx")
 """The trained embedder; `python benchmarks/demo_model.py embedder` writes it."""
 
+DETECTOR = MODEL.with_name("detector.onnx")
+"""The trained detector; `python benchmarks/demo_model.py detector` writes it."""
+
 MODELS = {"classify": MODEL, "segment": SEGMENTER, "embed": EMBEDDER}
 """The built-in models by what they do."""
 

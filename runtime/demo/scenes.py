@@ -22,8 +22,7 @@ import cv2
 import numpy as np
 
 from fusioncam.kernels.arrays import BoolArray, FloatingArray, UInt8Array
-
-Outlines = tuple[FloatingArray, ...]
+from fusioncam.runtime.demo.outlines import SHAPES, Outlines
 
 SIZE = (96, 96)
 """Height and width of the demo model's input, in pixels."""
@@ -96,59 +95,6 @@ class Scene:
         return next(iter(self.masks), -1)
 
 
-def _round(radius: float = 1.0, x: float = 0.0) -> FloatingArray:
-    """Return a circle as a (64, 2) polygon."""
-    t = np.linspace(0, 2 * np.pi, 64, endpoint=False)
-    return np.stack([x + radius * np.cos(t), radius * np.sin(t)], axis=1)
-
-
-def _spiked(corners: int, inner: float) -> FloatingArray:
-    """Return a polygon (2 * corners, 2) whose vertices lie in turn at radius 1 and at radius `inner`."""
-    t = np.arange(2 * corners) * np.pi / corners
-    radius = np.where(np.arange(2 * corners) % 2, inner, 1.0)
-    return np.stack([radius * np.sin(t), -radius * np.cos(t)], axis=1)
-
-
-def _cross(arm: float = 0.32) -> FloatingArray:
-    """Return a plus sign (12, 2) with arms of half-width `arm`."""
-    end = np.sqrt(1 - arm**2)
-    quarter = np.array([[arm, arm], [arm, end], [-arm, end]])
-    turn = np.array([[0.0, 1.0], [-1.0, 0.0]])
-    return np.concatenate([quarter @ np.linalg.matrix_power(turn, k) for k in range(4)])
-
-
-def _crescent(bite: float = 0.45) -> FloatingArray:
-    """Return a disc (128, 2) less an equal disc to its right; the two circles meet at the abscissa `bite`."""
-    edge = np.arccos(bite)
-    outer = np.linspace(edge, 2 * np.pi - edge, 96)
-    inner = np.linspace(np.pi + edge, np.pi - edge, 32)
-    return np.concatenate(
-        [
-            np.stack([np.cos(outer), np.sin(outer)], axis=1),
-            np.stack([2 * bite + np.cos(inner), np.sin(inner)], axis=1),
-        ]
-    )
-
-
-def _heart() -> FloatingArray:
-    """Return the usual heart curve as a (64, 2) polygon, scaled into the unit disc."""
-    t = np.linspace(0, 2 * np.pi, 64, endpoint=False)
-    y = -13 * np.cos(t) + 5 * np.cos(2 * t) + 2 * np.cos(3 * t) + np.cos(4 * t)
-    return np.stack([16 * np.sin(t) ** 3, y], axis=1) / 17
-
-
-# Every outline fits the unit disc, so that one radius sizes them all.
-SHAPES: dict[str, Outlines] = {
-    "disc": (_round(),),
-    "ring": (_round(), _round(0.5)),
-    "crescent": (_crescent(),),
-    "square": (_spiked(2, 1.0),),
-    "triangle": (_spiked(3, 0.5),),
-    "star": (_spiked(5, 0.42),),
-    "cross": (_cross(),),
-    "heart": (_heart(),),
-}
-
 CLASSES = tuple(SHAPES)
 
 
@@ -178,7 +124,8 @@ def _colours(rng: np.random.Generator, luma: float, spread: float) -> FloatingAr
     return np.clip(level + rng.uniform(0.1, 0.4) * tint, 0.0, 1.0)
 
 
-def _texture(rng: np.random.Generator, luma: float, spread: float) -> Texture:
+def make_texture(rng: np.random.Generator, luma: float, spread: float) -> Texture:
+    """Make a texture of random colours, whose brightness differs from `luma` by up to `spread`, and pattern."""
     return Texture(
         kind=str(rng.choice(list(PATTERNS))),
         colours=_colours(rng, luma, spread),
@@ -197,18 +144,35 @@ def _blob(rng: np.random.Generator) -> Outlines:
     return (np.stack([np.cos(t), np.sin(t)], axis=1) * (radius / radius.max())[:, None],)
 
 
-def _place(rng: np.random.Generator, radius: float, taken: list[tuple[FloatingArray, float]]) -> FloatingArray:
-    """Choose a centre (2,) inside the unit square: the one of 24 that is furthest from the places taken."""
-    tries = rng.uniform(radius, 1 - radius, (24, 2))
+def place(
+    rng: np.random.Generator, radius: float, taken: list[tuple[FloatingArray, float]], inside: float = 1.0
+) -> FloatingArray:
+    """Choose a centre (2,) in the unit square: the one of 24 that is furthest from the places taken.
+
+    Args:
+        rng: Chooses the 24.
+        radius: That of the item.
+        taken: Centres and radii of others.
+        inside: Share of the radius that keeps off the border.
+    """
+    tries = rng.uniform(radius * inside, 1 - radius * inside, (24, 2))
     gaps = [np.hypot(*(tries - centre).T) - 0.9 * (radius + other) for centre, other in taken]
     return np.asarray(tries[np.argmax(np.min(gaps, axis=0, initial=0.0))])
 
 
-def _item(rng: np.random.Generator, class_index: int | None, centre: FloatingArray, radius: float, luma: float) -> Item:
+def make_item(
+    rng: np.random.Generator, class_index: int | None, centre: FloatingArray, radius: float, luma: float
+) -> Item:
+    """Make an item of a class, or a distractor, of random rotation, colours and texture."""
     shape = _blob(rng) if class_index is None else SHAPES[CLASSES[class_index]]
     angle = rng.uniform(0, 2 * np.pi)
     turn = radius * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    return Item(class_index, tuple(outline @ turn + centre for outline in shape), _texture(rng, luma, 0.12))
+    return Item(class_index, tuple(outline @ turn + centre for outline in shape), make_texture(rng, luma, 0.12))
+
+
+def sides_of(middle: float) -> list[float]:
+    """Return the brightnesses that stand off from a ground of the brightness `middle`."""
+    return [side for side in (middle - 0.33, middle + 0.33) if 0.1 <= side <= 0.9]
 
 
 def sample_layout(seed: int, objects: int = 1) -> Layout:
@@ -243,17 +207,17 @@ def compose(
         distractors: How many there may be, behind the objects.
     """
     # Objects and distractors alike stand off from the ground, on its darker or its brighter side.
-    sides = [side for side in (middle - 0.33, middle + 0.33) if 0.1 <= side <= 0.9]
+    sides = sides_of(middle)
     largest = 0.30 if len(classes) < 2 else 0.25
     taken: list[tuple[FloatingArray, float]] = []
     items: list[Item] = []
     for class_index in [*classes, *[None] * int(rng.integers(1 + distractors))]:
         radius = rng.uniform(0.16, largest)
-        centre = _place(rng, radius, taken)
+        centre = place(rng, radius, taken)
         taken.append((centre, radius))
-        item = _item(rng, class_index, centre, radius, rng.choice(sides) + rng.uniform(-0.05, 0.05))
+        item = make_item(rng, class_index, centre, radius, rng.choice(sides) + rng.uniform(-0.05, 0.05))
         items.append(item if texture is None or class_index is None else replace(item, texture=texture))
-    return Layout(ground=_texture(rng, middle, 0.08), items=tuple(reversed(items)))
+    return Layout(ground=make_texture(rng, middle, 0.08), items=tuple(reversed(items)))
 
 
 def _paint(texture: Texture, x: FloatingArray, y: FloatingArray) -> FloatingArray:
@@ -279,20 +243,31 @@ def _coverage(outlines: Outlines, size: tuple[int, int]) -> FloatingArray:
     return cv2.resize(fine, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
 
 
-def render(layout: Layout, size: tuple[int, int] = SIZE) -> Scene:
-    """Draw a layout on a canvas of `size` = (H, W) pixels."""
+def draw(layout: Layout, size: tuple[int, int] = SIZE) -> tuple[UInt8Array, list[tuple[int, BoolArray]]]:
+    """Draw a layout on a canvas of `size` = (H, W) pixels.
+
+    Returns:
+        The image (H, W, 3) RGB, and of each object, the front-most first, its class and the (H, W) mask of its visible
+        pixels; see `Scene`.
+    """
     y, x = ((np.indices(size, np.float32)[axis] + 0.5) / size[axis] for axis in (0, 1))
     image = _paint(layout.ground, x, y)
-    masks: dict[int, BoolArray] = {}
+    objects: list[tuple[int, BoolArray]] = []
     for item in layout.items:
         cover = _coverage(item.outlines, size)
         touched = cover > 0
         image[touched] += cover[touched, None] * (_paint(item.texture, x[touched], y[touched]) - image[touched])
         inside = cover > 0.5
-        masks = {index: mask & ~inside for index, mask in masks.items()}
+        objects = [(index, mask & ~inside) for index, mask in objects]
         if item.class_index is not None:
-            masks = {item.class_index: inside, **masks}
-    return Scene(np.rint(image * 255).astype(np.uint8), masks)
+            objects.insert(0, (item.class_index, inside))
+    return np.rint(image * 255).astype(np.uint8), objects
+
+
+def render(layout: Layout, size: tuple[int, int] = SIZE) -> Scene:
+    """Draw a layout, in which no class is twice, on a canvas of `size` = (H, W) pixels."""
+    image, objects = draw(layout, size)
+    return Scene(image, dict(objects))
 
 
 def draw_scene(seed: int, size: tuple[int, int] = SIZE, objects: int = 1) -> Scene:

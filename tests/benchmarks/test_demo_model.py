@@ -1,3 +1,4 @@
+import ast
 import json
 
 import numpy as np
@@ -8,10 +9,11 @@ import torch
 from torch.nn import functional
 
 from fusioncam.errors import OutputError
+from fusioncam.runtime.demo import crowds
 from fusioncam.runtime.demo.pairs import draw_pair
 from fusioncam.runtime.demo.scenes import CLASSES, HELD_OUT, SIZE, draw_scene
 
-MODELS = ("classifier", "segmenter", "embedder")
+MODELS = ("classifier", "segmenter", "embedder", "detector")
 
 # torch's exporter warns about its own parts.
 converts = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
@@ -46,9 +48,21 @@ def embedder(part, training):
     return part("demo.embedder")
 
 
-def test_training_pictures_are_not_held_out(training, model, classifier, embedder, monkeypatch):
+@pytest.fixture
+def detector(part, training):
+    return part("demo.detector")
+
+
+def test_training_pictures_are_not_held_out(training, model, classifier, embedder, detector, monkeypatch):
     seen = []
-    for module, name, draw in ((classifier, "draw_scene", draw_scene), (embedder, "draw_pair", draw_pair)):
+    drawing = (
+        (classifier, "draw_scene"),
+        (embedder, "draw_pair"),
+        (detector, "draw_crowd"),
+        (detector, "sample_layout"),
+    )
+    for module, name in drawing:
+        draw = getattr(module, name)
         monkeypatch.setattr(module, name, lambda seed, *rest, draw=draw: seen.append(seed) or draw(seed, *rest))
     training.train(model.RECIPE, steps=2, seed=0)
     assert len(set(seen)) == 16
@@ -183,10 +197,12 @@ def command(command_of, training, monkeypatch):
     torch.set_num_threads(threads)
 
 
-SHAPES = {
+# Of each model: the output's name, the shape of a row, and the names of its classes.
+OUTPUTS = {
     "classifier": ("logits", (len(CLASSES),), CLASSES),
     "segmenter": ("logits", (1 + len(CLASSES), 24, 24), ("background", *CLASSES)),
     "embedder": ("embedding", (64,), None),
+    "detector": ("output0", (4 + len(CLASSES), 336), None),
 }
 
 
@@ -196,23 +212,30 @@ def test_three_steps_end_to_end(name, command, training, tmp_path, capsys, monke
     """The file holds what the demo reads of it, and computes what the network in torch does."""
     path, networks = tmp_path / "model.onnx", []
 
-    def to_onnx(network, **options):
+    def to_onnx(network, *options):
         networks.append(network)
-        return training.to_onnx(network, **options)
+        return training.to_onnx(network, *options)
 
     monkeypatch.setattr(command, "to_onnx", to_onnx)
     command.main([name, "--output", str(path), "--steps", "3", "--seed", "1"])
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.onnx"]
     assert "held-out" in capsys.readouterr().out
 
-    output, shape, names = SHAPES[name]
+    output, shape, names = OUTPUTS[name]
     known = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
-    assert "fusioncam.preprocessing" in known
-    assert json.loads(known.get("names", "null")) == (names and list(names))
+    if name == "detector":
+        assert known["task"] == "detect"
+        assert ast.literal_eval(known["imgsz"]) == [*crowds.SIZE]
+        assert ast.literal_eval(known["names"]) == dict(enumerate(CLASSES))
+        assert not any(key.startswith("fusioncam") for key in known)  # a reader finds it as any other detector
+    else:
+        assert "fusioncam.preprocessing" in known
+        assert json.loads(known.get("names", "null")) == (names and list(names))
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
     for batch in (1, 3):
-        images = torch.randn(batch, 3, *SIZE, generator=torch.Generator().manual_seed(0))
-        (found,) = session.run([output], {"image": images.numpy()})
+        images = torch.rand(batch, 3, *given.shape[2:], generator=torch.Generator().manual_seed(0))
+        (found,) = session.run([output], {given.name: images.numpy()})
         assert found.shape == (batch, *shape)
         with torch.inference_mode():
             np.testing.assert_allclose(found, networks[0](images).numpy(), rtol=1e-3, atol=1e-5)
