@@ -191,12 +191,16 @@ def test_a_photo_lies_where_python_says(look, service):
         {
             "photo": [int(n) for n in rng.integers(1, 3000, 2)],
             "size": [int(n) for n in rng.integers(1, 400, 2)],
-            "resize": str(rng.choice(["squash", "crop", "squash_crop", "crop_first"])),
+            "resize": str(rng.choice(["squash", "crop", "squash_crop", "crop_first", "letterbox"])),
             "crop_rounding": str(rng.choice(["even", "down"])),
             "crop_fraction": float(rng.choice([1, 0.875, 0.9, rng.uniform(0.1, 1)])),
         }
         for _ in range(300)
     ]
+    for case in cases:
+        if case["resize"] == "letterbox":
+            case["pad_place"] = str(rng.choice(["centre", "corner"]))
+            case["pad_rounding"] = str(rng.choice(["even", "up", "down"]))
     found = look(service.url).evaluate(
         """async cases => {
             const { axes, seen, taps } = await import(new URL("page/geometry.js", location));
