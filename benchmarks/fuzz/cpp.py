@@ -43,6 +43,8 @@ ENTRIES = (
     "1,5",
     "squash",
     "crop",
+    "letterbox",
+    "cv2-linear",
     *NAMES,
 )
 # Leaks are looked for at the end of every case. onnxruntime and OpenCV's readers are not compiled with sanitizers.

@@ -12,7 +12,8 @@ def metadata(manifest: Manifest) -> dict[str, str]:
     """Return strings by key: numbers that read back exactly, lists separated by blanks, labels one a line."""
     prep = manifest.preprocessing
     # Readers of version 1 know one filter and one rounding, and would not notice that others are asked for.
-    newer = prep.interpolation != "bilinear" or prep.crop_rounding != "even"
+    letterbox = prep.resize == "letterbox"
+    newer = prep.interpolation != "bilinear" or prep.crop_rounding != "even" or letterbox
     form = manifest.form
     said = {
         "schema_version": WITH_TARGETS if form.scored else 2 if newer else manifest.schema_version,
@@ -32,6 +33,8 @@ def metadata(manifest: Manifest) -> dict[str, str]:
         "layer": manifest.layer.name,
         "source_sha256": manifest.source.sha256,
     }
+    if letterbox:
+        said |= {"pad": _list(prep.pad), "pad_place": prep.pad_place, "pad_rounding": prep.pad_rounding}
     if manifest.labels is not None:
         said["labels"] = "\n".join(" ".join(label.splitlines()) for label in manifest.labels)
     if form.scored:

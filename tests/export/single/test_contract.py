@@ -91,7 +91,12 @@ def test_says_all_that_is_needed_to_run_it(bundle):
 
 @pytest.mark.parametrize(
     ("given", "version"),
-    [({"resize": "crop"}, "1"), ({"interpolation": "bicubic"}, "2"), ({"crop_rounding": "down"}, "2")],
+    [
+        ({"resize": "crop"}, "1"),
+        ({"interpolation": "bicubic"}, "2"),
+        ({"crop_rounding": "down"}, "2"),
+        ({"resize": "letterbox"}, "2"),
+    ],
 )
 def test_readers_of_the_first_version_do_not_take_another_filter_for_theirs(given, version, bundle):
     manifest = read_bundle(bundle)

@@ -190,6 +190,7 @@ BAD = [
     ("crop_fraction", "1.5"),
     ("crop_rounding", "up"),
     ("interpolation", "area"),
+    ("interpolation", "cv2-linear"),
     ("preprocessing_origin", "me"),
     ("classes", "0"),
     ("classes", "five"),

@@ -20,10 +20,18 @@ WAYS = {
     "nearest": {"resize": "crop_first", "crop_fraction": 0.7, "interpolation": "nearest"},
     "box": {"interpolation": "box", "resize": "crop", "crop_fraction": 0.6},
     "hamming": {"interpolation": "hamming"},
+    "letterbox": {"resize": "letterbox", "rescale": 1 / 255},
+    "corner": {"resize": "letterbox", "channel_order": "bgr", "pad": (3.25, 50.0, 200.0), "pad_place": "corner",
+               "pad_rounding": "down"},
+    "up": {"resize": "letterbox", "pad_rounding": "up", "interpolation": "bicubic"},
+    "opencv": {"interpolation": "cv2-linear"},
+    "grey letterbox": {"resize": "letterbox", "channel_order": "grey", "mean": (0.4,), "std": (0.2,), "pad": 9},
     "grey": {"channel_order": "grey", "mean": (0.4,), "std": (0.2,), "rescale": 1 / 255, "resize": "crop"},
-}
-# As the model's input; larger; smaller; slivers; whole blocks of pixels; blocks of 2 x 2; blocks that do not fit.
-SIZES = [(24, 32), (50, 61), (7, 5), (1, 1), (300, 1), (1, 4000), (384, 384), (192, 256), (197, 1003), (900, 33)]
+}  # fmt: skip
+# As the model's input; larger; smaller; twice as large; slivers; whole blocks of pixels; blocks of 2 x 2; others.
+SIZES = [
+    (24, 32), (50, 61), (7, 5), (48, 64), (1, 1), (300, 1), (1, 4000), (384, 384), (192, 256), (197, 1003), (900, 33),
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +54,7 @@ def test_preprocesses_photos_of_any_size(driver, graphs, tmp_path, way):
         np.testing.assert_allclose(x, wanted, atol=1e-5, rtol=1e-6, err_msg=str(size))
 
 
-@pytest.mark.parametrize("way", ["squash", "crop", "down", "squash_crop", "crop_first", "nearest"])
+@pytest.mark.parametrize("way", ["squash", "crop", "down", "squash_crop", "crop_first", "nearest", "letterbox", "up"])
 def test_puts_maps_on_photos_of_any_size(driver, graphs, tmp_path, way):
     path, preprocessing = graphs[way]
     saliency = np.random.default_rng(3).random((24, 32), np.float32)

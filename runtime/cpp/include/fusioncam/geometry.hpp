@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "error.hpp"
+#include "linear.hpp"
 #include "manifest.hpp"
 #include "picture.hpp"
 #include "resize.hpp"
@@ -27,7 +28,8 @@ struct Axes {
 /// Rows and columns of a photo on their way to the model, rounded as those who trained it round them.
 inline Axes axes(Size photo, const Preprocessing &p) {
     const auto ratio = [](std::size_t a, std::size_t b) { return static_cast<double>(a) / static_cast<double>(b); };
-    const double scale = std::max(ratio(p.size.height, photo.height), ratio(p.size.width, photo.width));
+    const double down = ratio(p.size.height, photo.height), across = ratio(p.size.width, photo.width);
+    const double scale = std::max(down, across), fit = std::min(down, across);
     // Halves to even, as Python's round does.
     const auto half = [&p](double left) {
         return p.crop_rounding == "down" ? std::floor(left / 2) : std::nearbyint(left / 2);
@@ -41,6 +43,15 @@ inline Axes axes(Size photo, const Preprocessing &p) {
         if (p.resize == "crop_first") {
             const double length = std::max(std::floor(wanted / scale * p.crop_fraction + 1e-6), 1.0);
             return Axis{whole, wanted * all / length, half(all - length) * wanted / length, size};
+        }
+        if (p.resize == "letterbox") {
+            const double exact = all * fit;
+            const double rounded = p.pad_rounding == "down" ? std::floor(exact)
+                                   : p.pad_rounding == "up" ? std::floor(exact + 0.5)
+                                                            : std::nearbyint(exact);
+            const double resized = std::max(rounded, 1.0);
+            const double before = p.pad_place == "centre" ? std::nearbyint((wanted - resized) / 2 - 0.1) : 0;
+            return Axis{whole, resized, 0 - before, size};
         }
         // The small term keeps 255.99999 from becoming 255.
         const double resized = p.resize == "squash_crop"
@@ -90,15 +101,41 @@ inline Photo visible_part(const PhotoView &photo, const Axes &axes) {
     return picked(photo, all(axes.rows), all(axes.columns));
 }
 
+/// The number of a photo's channel c among those of the model; a grey model has one.
+inline std::size_t channel_of(std::size_t c, const Preprocessing &p) {
+    return p.channel_order == "grey" ? 0 : p.channel_order == "bgr" ? 2 - c : c;
+}
+
+/// A resized photo in a letterbox.
+inline Photo padded(const Photo &inside, const Axes &axes, const Preprocessing &p) {
+    Photo result{p.size, std::vector<std::uint8_t>(p.size.height * p.size.width * 3)};
+    for (std::size_t i = 0; i < result.rgb.size(); ++i) {
+        result.rgb[i] = to_byte(static_cast<float>(p.pad[channel_of(i % 3, p)]));
+    }
+    const std::size_t top = axes.rows.filled().first, left = axes.columns.filled().first;
+    const std::size_t length = inside.size.width * 3;
+    for (std::size_t y = 0; y < inside.size.height; ++y) {
+        std::copy_n(&inside.rgb[y * length], length, &result.rgb[((top + y) * p.size.width + left) * 3]);
+    }
+    return result;
+}
+
 } // namespace detail
 
 /// What the model sees of a photo, pixel for pixel: its maps lie on this picture.
 /// `squash` resizes to the model's size and ignores the aspect ratio; `crop` resizes the photo, aspect ratio kept,
 /// until it just covers size / crop_fraction, then cuts the size out of the centre; `squash_crop` resizes to
 /// size / crop_fraction, aspect ratio ignored, then cuts; `crop_first` cuts the largest centred part of the size's
-/// aspect ratio, times crop_fraction, and resizes that. Of the model's size already, a photo stays as it is.
+/// aspect ratio, times crop_fraction, and resizes that; `letterbox` resizes the whole photo, aspect ratio kept, until it
+/// just fits into the size, and fills the rest with `pad`. Of the model's size already, a photo stays as it is.
 inline Photo display_image(const PhotoView &photo, const Preprocessing &preprocessing) {
     const detail::Axes both = detail::axes(photo.size, preprocessing);
+    if (preprocessing.resize == "letterbox") {
+        Preprocessing inside = preprocessing;
+        inside.resize = "squash";
+        inside.size = {static_cast<std::size_t>(both.rows.resized), static_cast<std::size_t>(both.columns.resized)};
+        return detail::padded(display_image(photo, inside), both, preprocessing);
+    }
     if (preprocessing.resize == "crop_first") {
         const Photo part = detail::visible_part(photo, both);
         Preprocessing rest = preprocessing;
@@ -106,6 +143,9 @@ inline Photo display_image(const PhotoView &photo, const Preprocessing &preproce
         return display_image(part, rest);
     }
     const auto &[rows, columns] = both;
+    if (preprocessing.interpolation == "cv2-linear") {
+        return detail::resized_linearly(photo, preprocessing.size);
+    }
     if (preprocessing.interpolation == "nearest") {
         return detail::picked(photo, detail::nearest(rows), detail::nearest(columns));
     }
@@ -182,11 +222,18 @@ inline std::vector<float> preprocess(const PhotoView &photo, const Preprocessing
     const std::size_t pixels = p.size.height * p.size.width;
     std::vector<float> x(p.channels() * pixels);
     const auto rescale = static_cast<float>(p.rescale);
+    const detail::Axes both = detail::axes(photo.size, p);
+    const auto [top, bottom] = both.rows.filled();
+    const auto [left, right] = both.columns.filled();
     for (std::size_t c = 0; c < p.channels(); ++c) {
         const std::size_t channel = p.channel_order == "bgr" ? 2 - c : c;
         const auto mean = static_cast<float>(p.mean[c]), std = static_cast<float>(p.std[c]);
         for (std::size_t i = 0; i < pixels; ++i) {
-            x[c * pixels + i] = (static_cast<float>(shown.rgb[3 * i + channel]) * rescale - mean) / std;
+            const std::size_t row = i / p.size.width, column = i % p.size.width;
+            const bool is_photo = top <= row && row < bottom && left <= column && column < right;
+            // The padding need not be a whole number.
+            const auto pixel = is_photo ? static_cast<float>(shown.rgb[3 * i + channel]) : static_cast<float>(p.pad[c]);
+            x[c * pixels + i] = (pixel * rescale - mean) / std;
         }
     }
     return x;

@@ -26,10 +26,13 @@ struct Preprocessing {
     double rescale = 1;                ///< factor applied to the 0..255 pixel first
     std::vector<double> mean{0, 0, 0}; ///< one per channel of the model, in its order
     std::vector<double> std{1, 1, 1};
-    std::string resize = "squash";   ///< squash, crop, squash_crop or crop_first: see fusioncam/geometry.hpp
+    std::string resize = "squash";   ///< squash, crop, squash_crop, crop_first or letterbox: see fusioncam/geometry.hpp
     double crop_fraction = 1;        ///< side of the crop over the side of the (resized) picture; not for squash
     std::string crop_rounding = "even"; ///< where the cut begins if an odd number of pixels is left: even or down
-    std::string interpolation = "bilinear"; ///< the filter, as Pillow defines it
+    std::string interpolation = "bilinear"; ///< the filter: Pillow's, or cv2-linear, OpenCV's
+    std::vector<double> pad{114, 114, 114}; ///< what fills a letterbox, 0..255: one per channel of the model
+    std::string pad_place = "centre";       ///< where the picture lies in a letterbox: centre or corner (upper left)
+    std::string pad_rounding = "even";      ///< of its sides: even (to the nearest), up (halves up) or down
     std::string origin = "user";            ///< who says so: user, model, config or assumed
 
     std::size_t channels() const { return mean.size(); } ///< C of the model's input
@@ -153,11 +156,19 @@ inline Manifest read_manifest(const std::string &path, const Lookup &lookup) {
     if (!p.takes_photos() && p.channel_order != "bands") { // the numbers of bands, one per channel
         reader.numbers<std::int64_t>("channel_order", p.channels(), positive);
     }
-    p.resize = reader.one_of("resize", {"squash", "crop", "squash_crop", "crop_first"});
+    p.resize = reader.one_of("resize", {"squash", "crop", "squash_crop", "crop_first", "letterbox"});
     p.crop_fraction = reader.numbers<double>("crop_fraction", 1, fraction)[0];
     p.crop_rounding = reader.one_of_or_first("crop_rounding", {"even", "down"});
     p.interpolation = reader.one_of_or_first("interpolation",
-                                             {"bilinear", "nearest", "bicubic", "lanczos", "box", "hamming"});
+                                             {"bilinear", "nearest", "bicubic", "lanczos", "box", "hamming", "cv2-linear"});
+    if (p.interpolation == "cv2-linear" && p.resize != "squash" && p.resize != "letterbox") {
+        reader.refuse("interpolation", p.interpolation);
+    }
+    if (p.resize == "letterbox") {
+        p.pad = reader.numbers<double>("pad", p.channels(), finite);
+        p.pad_place = reader.one_of("pad_place", {"centre", "corner"});
+        p.pad_rounding = reader.one_of("pad_rounding", {"even", "up", "down"});
+    }
     p.origin = reader.one_of("preprocessing_origin", {"user", "model", "config", "assumed"});
     m.task = reader.one_of_or_first("task", {"classify", "segment", "value", "embed"});
     if (m.task == "segment" || m.task == "value") {

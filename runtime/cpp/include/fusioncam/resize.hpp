@@ -25,7 +25,8 @@ struct Tap {
 };
 
 /// One axis of a photo: its `whole` pixels are resized to `resized`, of which `size` are kept, from `start` on. Where
-/// the photo is cut before it is resized, `resized` and `start` are what they would be of the whole photo.
+/// the photo is cut before it is resized, `resized` and `start` are what they would be of the whole photo. Where it is
+/// padded, `start` is negative: so many pixels lie before it.
 struct Axis {
     std::int64_t whole;
     double resized, start;
@@ -36,8 +37,15 @@ struct Axis {
         const auto pixel = [this](double edge) {
             return static_cast<std::int64_t>(std::ceil(edge * static_cast<double>(whole) / resized - 0.5));
         };
-        const std::int64_t first = std::min(pixel(start), whole - 1);
+        const std::int64_t first = std::clamp<std::int64_t>(pixel(start), 0, whole - 1);
         const std::int64_t end = std::min(std::max(pixel(start + static_cast<double>(size)), first + 1), whole);
+        return {static_cast<std::size_t>(first), static_cast<std::size_t>(end)};
+    }
+
+    /// First of the model input's pixels that show the photo, and no padding, and the one after the last.
+    std::pair<std::size_t, std::size_t> filled() const {
+        const auto first = std::max<std::int64_t>(static_cast<std::int64_t>(std::nearbyint(-start)), 0);
+        const auto end = std::min(static_cast<std::int64_t>(std::nearbyint(resized - start)), size);
         return {static_cast<std::size_t>(first), static_cast<std::size_t>(end)};
     }
 
@@ -45,12 +53,13 @@ struct Axis {
     std::vector<Tap> taps(std::size_t first, std::size_t end) const {
         std::vector<Tap> result;
         result.reserve(end - first);
+        const std::size_t least = filled().first, last = filled().second - 1;
         for (std::size_t i = first; i < end; ++i) {
             const double centre = static_cast<double>(i) + 0.5;
             const double place = centre * resized / static_cast<double>(whole) - 0.5;
-            const double at = std::clamp(place - start, 0.0, static_cast<double>(size - 1));
+            const double at = std::clamp(place - start, static_cast<double>(least), static_cast<double>(last));
             const auto low = static_cast<std::size_t>(at);
-            const std::size_t high = std::min(low + 1, static_cast<std::size_t>(size - 1));
+            const std::size_t high = std::min(low + 1, last);
             result.push_back({low, high, static_cast<float>(at - static_cast<double>(low))});
         }
         return result;
