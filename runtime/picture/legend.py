@@ -16,7 +16,8 @@ BAR_HEIGHT, BELOW = 12, 6  # and the space between bar and marks
 BETWEEN = 12  # least space between two texts in a line
 CORNER = 6
 RELATIVE = "relative to the maximum of its map"
-CAPTION = f"Evidence for the class, {RELATIVE}"  # of maps in colours
+SUBJECT = "the class"  # what maps are evidence for
+CAPTION = f"Evidence for {SUBJECT}, {RELATIVE}"  # of maps in colours
 NO_COLORS: UInt8Array = np.empty((0, 3), np.uint8)
 
 
@@ -74,14 +75,15 @@ def _placed(ends: tuple[str, str], width: int) -> Iterator[tuple[str, int, int]]
             yield line, i * (width - text_width(line, SMALL)), 0 if in_one else i * SMALL.leading
 
 
-def make_legend(colormap: str, style: str, top: float) -> Legend:
-    """Return the legend of a style; arguments as for `overlay`."""
+def make_legend(colormap: str, style: str, top: float, subject: str = SUBJECT) -> Legend:
+    """Return the legend of a style; arguments as for `overlay`, and what the maps are evidence for."""
+    other = "" if subject == SUBJECT else f" for {subject}"
     if style == "top":
-        return Legend(f"Outlined: the {top:g} % of the pixels with the most evidence", NO_COLORS, {})
+        return Legend(f"Outlined: the {top:g} % of the pixels with the most evidence{other}", NO_COLORS, {})
     caption, marks = {
-        "heat": (CAPTION, {0: "0", 0.5: "0.5", 1: "1"}),
+        "heat": (f"Evidence for {subject}, {RELATIVE}", {0: "0", 0.5: "0.5", 1: "1"}),
         "contour": (
-            f"Lines of equal evidence, {RELATIVE}",
+            f"Lines of equal evidence{other}, {RELATIVE}",
             {0: "0", **{level: f"{level:g}" for level in LEVELS}, 1: "1"},
         ),
     }[style]
