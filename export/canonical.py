@@ -6,6 +6,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from fusioncam.detector import Detector
 from fusioncam.errors import ModelError, UsageError
 from fusioncam.export.batch.dynamic import quantise_by_image
 from fusioncam.export.gradient import dims
@@ -73,30 +74,31 @@ def canonicalize(
     with freezing_may_help(model):
         model, reading, model_ending, numbers = make_normal_form(model, reading, taken, request.ending, vectors)
     final_ending = _ending(reading, request.ending, model_ending.ending, numbers, source.parent)
-    classes, *map_size = (d for d in dims(model.graph.outputs[0])[1:] if d is not None)
-    detector = None
-    if reading.boxes is not None:
-        (columns,) = map_size
-        classes, map_size, detector = numbers, [], detector_of(reading.boxes, columns)
+    classes, map_size, detector = _sizes(model, reading, numbers)
     return CanonicalModel(
         model=model,
         taken=taken,
         frozen=given.frozen,
-        output_name=reading.name,
+        reading=reading,
         task="value" if final_ending == "value" and reading.task == "classify" else reading.task,
-        reader=reading.reader_name,
         classes=classes,
-        map_size=(map_size[0], map_size[1]) if map_size else None,
+        map_size=map_size,
         detector=detector,
-        tensors=() if reading.boxes is None else reading.boxes.names,
         ending=final_ending,
         source=model_ending,
         outputs=numbers,
-        argmax=reading.argmax,
         class_vectors=vectors is not None,
         precision="float16" if _is_halved(model) else "float32",
         dynamic=quantise_by_image(model),
     )
+
+
+def _sizes(model: ir.Model, reading: Reading, numbers: int) -> tuple[int, tuple[int, int] | None, Detector | None]:
+    """Return the number of classes, the size of their maps, and the boxes of a detector."""
+    classes, *others = (d for d in dims(model.graph.outputs[0])[1:] if d is not None)
+    if reading.boxes is not None:
+        return numbers, None, detector_of(reading.boxes, columns=others[0])
+    return classes, (others[0], others[1]) if others else None, None
 
 
 def _is_halved(model: ir.Model) -> bool:

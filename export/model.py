@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from fusioncam.detector import Detector
 from fusioncam.export.endings import ModelEnding
+from fusioncam.export.readers import Reading
 from fusioncam.export.reading.further_inputs import further_inputs
 from fusioncam.export.reading.image_input import ImageInput
 from fusioncam.export.targets import Scoring
@@ -26,20 +27,17 @@ class CanonicalModel:
             Further inputs have a row for each picture, too.
         taken: The image input as it is in the source.
         frozen: Values of the source's inputs that are constants here, by name.
-        output_name: Name of the source's output that is explained.
+        reading: The output of the source that is explained, and the way to read it.
         task: What the model does.
-        reader: The name of the reader that makes the normal form of that output.
         classes: Number of logits or values; the length of an embedding.
         map_size: (h, w) of the maps of classes, or None.
         detector: The boxes of a detector, or None.
-        tensors: Names of the tensors in the source that a detector is read from.
         ending: How the logits become probabilities, by the user, else by the source, else by a configuration beside it;
             `value` where they are values: of a regression, of heat maps, of an embedding.
         source: The operators of the source after the logits.
         outputs: Numbers the source gives for a picture, or for a place of it: as many as classes, or 1. One output z,
             of a binary model or a regression, has two classes, of the logits -z and z: the evidence against it and the
             evidence for it.
-        argmax: Whether the source gives the number of the best class at each place.
         class_vectors: Whether the source gives an embedding, of which vectors of classes make the logits.
         precision: Type the weights are kept in.
         dynamic: Whether the source quantises by the range of a whole batch, here by that of each picture.
@@ -48,17 +46,14 @@ class CanonicalModel:
     model: ir.Model
     taken: ImageInput
     frozen: Mapping[str, Array]
-    output_name: str
+    reading: Reading
     task: Task
-    reader: str
     classes: int
     map_size: tuple[int, int] | None
     detector: Detector | None
-    tensors: tuple[str, ...]
     ending: Ending
     source: ModelEnding
     outputs: int
-    argmax: bool
     class_vectors: bool
     precision: Literal["float32", "float16"]
     dynamic: bool

@@ -67,6 +67,11 @@ class Reading:
         return (self.value,) if self.boxes is None else self.boxes.values
 
     @property
+    def tensors(self) -> tuple[str, ...]:
+        """Return the names in the source of a detector's tensors; none of other models."""
+        return () if self.boxes is None else self.boxes.names
+
+    @property
     def reader_name(self) -> str:
         """Return the name of the reader, as a user gives it."""
         return self.reader.name if self.boxes is None else self.boxes.reader.name

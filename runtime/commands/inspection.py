@@ -25,10 +25,10 @@ def inspection_json(inspection: "Inspection") -> dict[str, Any]:
         "input": {"name": c.taken.name, "size": list(c.size), "any_size": c.taken.open},
         "further_inputs": [each.model_dump(mode="json") for each in c.further],
         "output": {
-            "name": c.output_name,
+            "name": c.reading.name,
             "numbers": c.outputs,
             "task": c.task,
-            "reader": c.reader,
+            "reader": c.reading.reader_name,
             "classes": c.classes,
             "map_size": None if c.map_size is None else list(c.map_size),
             "targets": [each.name for each in c.form.targets],
@@ -72,9 +72,9 @@ def print_inspection(inspection: "Inspection", most: int | None) -> None:
     for each in c.further:
         console.say(f"         {each.words}, for each picture")
     one = " of one number, lower and higher" if c.outputs == 1 and c.classes == 2 else ""
-    console.say(f"output   {c.output_name!r}, {c.form.words}{one}{_ending(inspection)}")
+    console.say(f"output   {c.reading.name!r}, {c.form.words}{one}{_ending(inspection)}")
     if c.form.scored:
-        console.say(f"targets  {TARGETS[c.form.kind]} (task {c.task}, reader {c.reader})")
+        console.say(f"targets  {TARGETS[c.form.kind]} (task {c.task}, reader {c.reading.reader_name})")
     without = ", ".join(f"{op} ({count})" for op, count in inspection.missing.items())
     console.say(f"no rule  {without or 'none: every operator on the way has a gradient rule'}")
     table = Table("layer", "K x h x w", "passes", "seconds", "MB", "", box=None, pad_edge=False)

@@ -110,7 +110,7 @@ def test_integer_outputs_are_no_scores(classifier, tmp_path):
     model.graph.node.append(helper.make_node("ArgMax", ["scores"], ["top"], axis=1))
     model.graph.output.insert(0, helper.make_tensor_value_info("top", TensorProto.INT64, None))
     onnx.save(model, tmp_path / "top.onnx")
-    assert canonicalize(tmp_path / "top.onnx").output_name == "scores"
+    assert canonicalize(tmp_path / "top.onnx").reading.name == "scores"
 
 
 @pytest.mark.parametrize("tensor", ["r1", "c2"])

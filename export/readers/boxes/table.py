@@ -44,8 +44,11 @@ class BoxReader:
 
 
 def cells(size: Size, strides: Sequence[int] = (8, 16, 32)) -> int:
-    """Return the number of cells of the grids of a picture (H, W) at these strides, as most detectors have them."""
-    return sum((size[0] // s) * (size[1] // s) for s in strides)
+    """Return the number of cells of the grids of a picture (H, W) at these strides, as most detectors have them.
+
+    A picture that is smaller than a cell has none.
+    """
+    return 0 if min(size) < max(strides) else sum((size[0] // s) * (size[1] // s) for s in strides)
 
 
 BOX_READERS = (

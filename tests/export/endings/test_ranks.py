@@ -42,7 +42,7 @@ def test_they_are_refused(name, gradient, ending, tmp_path):
 
 def test_another_output_that_holds_the_scores_is_taken_or_offered(ending):
     source = ending(BEST, outputs=("v", "v_index", "p"))
-    assert canonicalize(source).output_name == "p"
+    assert canonicalize(source).reading.name == "p"
     for output in ("v", "v_index"):
         with pytest.raises(ModelError, match=r"ends in TopK: .*; take another output with --scores: p \("):
             canonicalize(source, output=output)

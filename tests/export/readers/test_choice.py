@@ -141,7 +141,7 @@ NAMED = {
 def test_of_several_outputs_one_is_known_by_its_name(outputs, dense, tmp_path):
     for order in (outputs, outputs[::-1]):
         found = canonicalize(dense.save(tmp_path / "m.onnx", NAMED[outputs], order))
-        assert found.output_name == outputs[0]
+        assert found.reading.name == outputs[0]
         assert found.task == ("segment" if outputs[0] == "out" else "embed")
 
 
@@ -155,8 +155,8 @@ def test_of_several_outputs_the_options_of_each_are_told(dense, tmp_path):
         "'b' (N, 7): --reader vector (classify, value, embed)"
     )
     assert canonicalize(source, output="b").task == "classify"
-    assert canonicalize(source, task="embed", reader="mean-map").output_name == "a"
-    assert canonicalize(source, task="segment").output_name == "a"
+    assert canonicalize(source, task="embed", reader="mean-map").reading.name == "a"
+    assert canonicalize(source, task="segment").reading.name == "a"
 
 
 def test_an_output_without_reader_is_told(dense, tmp_path):
@@ -173,7 +173,10 @@ def test_an_output_without_reader_is_told(dense, tmp_path):
 
 
 BAD = {
-    "task": ({"task": "segmnt"}, "no task 'segmnt'; did you mean 'segment'? Use classify, value, segment or embed"),
+    "task": (
+        {"task": "segmnt"},
+        "no task 'segmnt'; did you mean 'segment'? Use classify, value, segment, embed or detect",
+    ),
     "reader": ({"reader": "clstoken"}, "no reader 'clstoken'; did you mean 'cls-token'?"),
     "both": ({"task": "segment", "reader": "cls-token"}, "reader 'cls-token' is for --task embed, not for segment"),
     "ending": ({"task": "segment", "ending": "value"}, "--task segment and --ending value contradict each other"),
@@ -192,7 +195,7 @@ def test_a_wrong_request_is_told(name, dense, tmp_path):
 def test_a_drawn_reader_goes_by_the_positions_of_pixels(dense, tmp_path):
     # Of (N, 6, 8, 4) either could be classes by shape alone where 6 x 8 and 8 x 4 look like the picture.
     source = dense.save(tmp_path / "m.onnx", "y = Transpose <perm = [0, 2, 3, 1]> (z)", classes=8)
-    assert canonicalize(source).reader == "maps-last"
+    assert canonicalize(source).reading.reader_name == "maps-last"
 
 
 RANKED = {
