@@ -36,13 +36,16 @@ def complete_overlap(a: Tensor, b: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def assign(found: Tensor, logits: Tensor, centres: Tensor, boxes: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+def assign(
+    found: Tensor, logits: Tensor, centres: Tensor, sides: Tensor, boxes: Tensor, classes: Tensor
+) -> tuple[Tensor, Tensor]:
     """Choose the object that each place shall find, and how sure it should be.
 
     Args:
         found: The boxes (N, A, 4) of all places.
         logits: (N, classes, A).
         centres: (A, 2), in pixels.
+        sides: (A, 2), the least and the largest object of each place, as the root of its box's area.
         boxes: Those of the objects, (N, M, 4).
         classes: (N, M).
 
@@ -53,7 +56,9 @@ def assign(found: Tensor, logits: Tensor, centres: Tensor, boxes: Tensor, classe
     probability = logits.sigmoid().gather(1, classes.clamp(min=0)[..., None].expand(-1, -1, logits.shape[2]))
     iou = overlap(boxes[:, :, None], found[:, None]) * there[..., None]
     gaps = torch.cat([centres - boxes[:, :, None, :2], boxes[:, :, None, 2:] - centres], dim=-1)
-    fit = probability.sqrt() * iou**SHARPNESS * (gaps.amin(dim=-1) > 0)
+    side = (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1, keepdim=True).sqrt()
+    suits = (gaps.amin(dim=-1) > 0) & (side >= sides[:, 0]) & (side <= sides[:, 1])
+    fit = probability.sqrt() * iou**SHARPNESS * suits
     best = fit.topk(min(CANDIDATES, fit.shape[2]), dim=2)
     chosen = torch.zeros_like(fit).scatter(2, best.indices, 1.0) * (fit > 0)
     share, owner = (chosen * (iou + TINY)).max(dim=1)
@@ -64,24 +69,32 @@ def assign(found: Tensor, logits: Tensor, centres: Tensor, boxes: Tensor, classe
 
 
 def detection_loss(
-    found: Tensor, edges: Tensor, logits: Tensor, centres: Tensor, strides: Tensor, boxes: Tensor, classes: Tensor
+    found: Tensor,
+    edges: Tensor,
+    centres: Tensor,
+    strides: Tensor,
+    logits: Tensor,
+    boxes: Tensor,
+    classes: Tensor,
+    owner: Tensor,
+    quality: Tensor,
 ) -> Tensor:
     """Compute the three parts of the loss: of boxes, of the distributions of their edges, and of classes.
 
     Args:
-        found: The boxes (N, 4, A) of all places, in strides.
+        found: The boxes (N, A, 4) of all places, in strides.
         edges: The logits (N, 4 * bins, A) of the distances of their edges.
+        centres: (A, 2), in strides.
+        strides: (A, 1), in pixels.
         logits: Those of the classes, (N, classes, A).
-        centres: (2, A), in strides.
-        strides: (1, A), in pixels.
         boxes: Those of the objects, (N, M, 4) in pixels.
         classes: (N, M).
+        owner: What `assign` gives.
+        quality: What `assign` gives.
 
     Returns:
         (3,), weighted.
     """
-    found, steps, middles = found.transpose(1, 2), strides.T, centres.T
-    owner, quality = assign(found.detach() * steps, logits.detach(), middles * steps, boxes, classes)
     picture, place = torch.nonzero(owner >= 0, as_tuple=True)
     row, weight = owner[picture, place], quality[picture, place]
     total = quality.sum().clamp(min=1)
@@ -90,9 +103,9 @@ def detection_loss(
     wanted[picture, classes[picture, row], place] = weight
     of_classes = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="sum")
 
-    box = boxes[picture, row] / steps[place]
+    box = boxes[picture, row] / strides[place]
     of_boxes = ((1 - complete_overlap(found[picture, place], box)) * weight).sum()
-    distances = torch.cat([middles[place] - box[:, :2], box[:, 2:] - middles[place]], dim=1)
+    distances = torch.cat([centres[place] - box[:, :2], box[:, 2:] - centres[place]], dim=1)
     spread = edges.unflatten(1, (4, -1))[picture, :, :, place]
     of_edges = (distribution_loss(spread, distances).mean(dim=1) * weight).sum()
     return torch.stack([BOX * of_boxes, DISTRIBUTION * of_edges, CLASS * of_classes]) / total

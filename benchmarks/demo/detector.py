@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from demo.boxes import detection_loss
+from demo.boxes import assign, detection_loss
 from demo.precision import Found, average_precisions, without_duplicates
-from demo.training import Batch, Recipe, pixels_of, spoil
+from demo.training import Batch, Recipe, misplacement, pixels_of, spoil
 from fusioncam.runtime.demo import DETECTOR
 from fusioncam.runtime.demo.crowds import LEAST, MOST, SIZE, Crowd, Seen, draw_crowd, draw_objects
 from fusioncam.runtime.demo.scenes import CLASSES, HELD_OUT, sample_layout
@@ -27,9 +27,11 @@ WIDTHS = (16, 16, 32, 32, 48)  # channels at stride 2, 4, 8, 16, 32
 BRANCH = 24  # channels of the branches of a level
 BINS = 8
 STRIDES = (8, 16, 32)
+SIDES = ((0.0, 40.0), (32.0, 80.0), (72.0, 1e9))  # of the objects that a level learns: roots of areas, in pixels
 PAD = 114  # grey beside a picture that is not square, as Ultralytics' letterbox has it
 OBJECTS = (1, 2, 3)  # of the demo's scenes, which are a third of the pictures
 LEAST_CONTRAST = 0.5
+PLACE_WEIGHT, TEMPERATURE = 0.3, 1.0
 METADATA = {
     "description": "fusioncam's detector of drawn shapes, built as YOLOv8 is",
     "author": "fusioncam",
@@ -151,7 +153,7 @@ class Detector(nn.Module):
         for of_edges, of_classes, stride in zip(self.edges, self.classes, STRIDES, strict=True):
             nn.init.constant_(of_edges[-1].bias, 1.0)
             nn.init.constant_(of_classes[-1].bias, math.log(5 / len(CLASSES) / (SIZE[0] / stride) ** 2))
-        centres, strides = places()
+        centres, strides, self.sides = places()
         self.register_buffer("centres", centres, persistent=False)
         self.register_buffer("strides", strides, persistent=False)
         self.register_buffer("bins", torch.arange(BINS, dtype=torch.float32)[:, None], persistent=False)
@@ -192,15 +194,16 @@ def branch(width: int, out: int) -> nn.Sequential:
     return nn.Sequential(conv(width, BRANCH), conv(BRANCH, BRANCH), nn.Conv2d(BRANCH, out, 1))
 
 
-def places() -> tuple[Tensor, Tensor]:
-    """Return the centres x, y of all places (2, A), in strides, and the stride of each (1, A)."""
-    centres, strides = [], []
-    for stride in STRIDES:
+def places() -> tuple[Tensor, Tensor, Tensor]:
+    """Return the centres x, y of all places (2, A), in strides, the stride (1, A) and the `SIDES` (A, 2) of each."""
+    centres, strides, sides = [], [], []
+    for stride, reach in zip(STRIDES, SIDES, strict=True):
         rows, columns = (torch.arange(length // stride) + 0.5 for length in SIZE)
         y, x = torch.meshgrid(rows, columns, indexing="ij")
         centres.append(torch.stack([x.flatten(), y.flatten()]))
         strides.append(torch.full((1, x.numel()), float(stride)))
-    return torch.cat(centres, dim=1), torch.cat(strides, dim=1)
+        sides.append(torch.tensor([reach]).expand(x.numel(), 2))
+    return torch.cat(centres, dim=1), torch.cat(strides, dim=1), torch.cat(sides)
 
 
 def preprocess(pixels: Tensor) -> Tensor:
@@ -208,13 +211,58 @@ def preprocess(pixels: Tensor) -> Tensor:
     return pixels * (1 / 255)
 
 
-def loss_of(model: Detector, pixels: Tensor, boxes: Tensor, classes: Tensor, owners: Tensor) -> Tensor:
-    """Compute the loss of spoilt pictures, a scalar; see `Pictures` for the arguments."""
+def loss_of(
+    model: Detector,
+    pixels: Tensor,
+    boxes: Tensor,
+    classes: Tensor,
+    owners: Tensor,
+    place_weight: float = PLACE_WEIGHT,
+) -> Tensor:
+    """Compute the loss of spoilt pictures, a scalar; see `Pictures` for the tensors, `misplaced` for a part of it."""
     levels = model.levels(spoil(preprocess(pixels), LEAST_CONTRAST))
     edges, logits = model.heads(levels)
     before, after = model.distances(edges)
-    found = torch.cat([model.centres - before, model.centres + after], dim=1)
-    return detection_loss(found, edges, logits, model.centres, model.strides, boxes, classes).sum()
+    found = torch.cat([model.centres - before, model.centres + after], dim=1).transpose(1, 2)
+    centres, strides = model.centres.T, model.strides.T
+    owner, quality = assign(found.detach() * strides, logits.detach(), centres * strides, model.sides, boxes, classes)
+    loss = detection_loss(found, edges, centres, strides, logits, boxes, classes, owner, quality).sum()
+    if place_weight:
+        loss = loss + place_weight * misplaced(levels, logits, classes, owners, owner, quality)
+    return loss
+
+
+def misplaced(
+    levels: Sequence[Tensor], logits: Tensor, classes: Tensor, owners: Tensor, owner: Tensor, quality: Tensor
+) -> Tensor:
+    """Return how little of the evidence for an object lies on it, the mean over pictures.
+
+    The object is one of each picture, by chance, and its evidence is that of Grad-CAM: the channels of the level that
+    finds it, each by its summed gradient.
+
+    Args:
+        levels: What the neck gives.
+        logits: (N, classes, A).
+        classes: (N, M).
+        owners: (N, H, W), the object of each pixel.
+        owner: What `assign` gives, (N, A), as `quality`.
+        quality: How good each place is.
+    """
+    place = (quality * torch.rand_like(quality)).argmax(dim=1, keepdim=True)
+    row = owner.gather(1, place)
+    (pictures,) = torch.nonzero(row[:, 0] >= 0, as_tuple=True)
+    chosen = logits[pictures, classes.gather(1, row.clamp(min=0))[pictures, 0], place[pictures, 0]]
+    gradients = torch.autograd.grad(chosen.sum(), levels, create_graph=True)
+    masks = (owners[:, None] == row[..., None, None]).float()
+    first, sums = 0, []
+    for level, gradient in zip(levels, gradients, strict=True):
+        height, width = level.shape[2:]
+        mine = pictures[((place >= first) & (place < first + height * width))[pictures, 0]]
+        first += height * width
+        evidence = torch.einsum("nk,nkhw->nhw", gradient[mine].sum(dim=(2, 3)), level[mine])
+        shares = functional.adaptive_avg_pool2d(masks[mine], (height, width))
+        sums.append(misplacement(evidence[:, None] / TEMPERATURE, shares).sum())
+    return torch.stack(sums).sum() / max(len(pictures), 1)
 
 
 @torch.inference_mode()

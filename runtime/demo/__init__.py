@@ -17,7 +17,7 @@ EMBEDDER = MODEL.with_name("embedder.onnx")
 DETECTOR = MODEL.with_name("detector.onnx")
 """The trained detector; `python benchmarks/demo_model.py detector` writes it."""
 
-MODELS = {"classify": MODEL, "segment": SEGMENTER, "embed": EMBEDDER}
+MODELS = {"classify": MODEL, "segment": SEGMENTER, "embed": EMBEDDER, "detect": DETECTOR}
 """The built-in models by what they do."""
 
 

@@ -16,7 +16,7 @@ from fusioncam.runtime.demo.scenes import CLASSES, Item, Layout, draw, make_item
 SIZE = (128, 128)
 """Height and width of the demo detector's input, in pixels."""
 
-RADII = (0.06, 0.38)
+RADII = (0.06, 0.45)
 MOST = 10
 DISTRACTORS = 0.3
 INSIDE = 0.7  # of a radius: the rest may lie beyond the border

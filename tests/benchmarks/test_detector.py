@@ -65,26 +65,35 @@ def test_the_answer_has_the_boxes_of_the_distances(detector):
 
 TRUTH = torch.tensor([[[0.0, 0, 16, 16], [8, 0, 40, 16], [0, 0, 0, 0]]])
 CLASSES = torch.tensor([[1, 0, -1]])
+ANY = torch.tensor([[0.0, 1e9]]).expand(4, 2)
 CENTRES = torch.tensor([[4.0, 4], [12, 4], [28, 4], [28, 28]])
 
 
 class TestAssignment:
     def test_a_place_inside_an_object_finds_it(self, boxes):
         found = torch.tensor([[[0.0, 0, 16, 16], [8, 0, 40, 16], [8, 0, 40, 12], [8, 0, 40, 16]]])
-        owner, quality = boxes.assign(found, torch.zeros(1, 2, 4), CENTRES, TRUTH, CLASSES)
+        owner, quality = boxes.assign(found, torch.zeros(1, 2, 4), CENTRES, ANY, TRUTH, CLASSES)
         assert owner.tolist() == [[0, 1, 1, -1]]  # the second lies in both, the last beyond both
         assert quality[0, :2].tolist() == pytest.approx([1, 1], abs=1e-4)
         assert quality[0, 2] == pytest.approx(0.75**boxes.SHARPNESS, abs=1e-4)
         assert quality[0, 3] == 0
 
+    def test_an_object_that_is_too_large_for_a_place_is_left_to_others(self, boxes):
+        found = TRUTH[:, :1].expand(1, 4, 4)
+        sides = torch.tensor([[0.0, 16.0], [20.0, 80.0], [0.0, 80.0], [0.0, 80.0]])
+        owner, _ = boxes.assign(found, torch.zeros(1, 2, 4), CENTRES, sides, TRUTH[:, :1], CLASSES[:, :1])
+        assert owner.tolist() == [[0, -1, -1, -1]]
+
     def test_probability_counts_beside_the_overlap(self, boxes):
         found = torch.tensor([[[0.0, 0, 16, 16], [0, 0, 16, 16], [0, 0, 1, 1], [0, 0, 1, 1]]])
         logits = torch.tensor([[[0.0] * 4, [0.0, -3, 0, 0]]])
-        _, quality = boxes.assign(found, logits, CENTRES, TRUTH[:, :1], CLASSES[:, :1])
+        _, quality = boxes.assign(found, logits, CENTRES, ANY, TRUTH[:, :1], CLASSES[:, :1])
         assert quality[0, 1] / quality[0, 0] == pytest.approx((0.0474 / 0.5) ** 0.5, rel=1e-3)
 
     def test_no_object_no_owner(self, boxes):
-        owner, quality = boxes.assign(torch.rand(1, 4, 4), torch.zeros(1, 2, 4), CENTRES, TRUTH, torch.full((1, 3), -1))
+        owner, quality = boxes.assign(
+            torch.rand(1, 4, 4), torch.zeros(1, 2, 4), CENTRES, ANY, TRUTH, torch.full((1, 3), -1)
+        )
         assert (owner == -1).all()
         assert (quality == 0).all()
 
@@ -106,7 +115,7 @@ def test_a_distribution_is_right_where_its_mean_is(boxes):
 
 
 def test_the_loss_falls_to_nothing_where_all_is_right(boxes, detector):
-    centres, strides = detector.places()
+    centres, strides, _ = detector.places()
     truth, classes = torch.tensor([[[16.0, 16, 80, 80]]]), torch.tensor([[5]])
     pixels = torch.cat([truth[0, 0, :2, None], truth[0, 0, 2:, None]]) / strides
     distances = torch.cat([centres - pixels[:2], pixels[2:] - centres]).clamp(0, detector.BINS - 1.01)
@@ -114,22 +123,45 @@ def test_the_loss_falls_to_nothing_where_all_is_right(boxes, detector):
     edges = torch.full((4, detector.BINS, distances.shape[1]), 1e-9)
     edges.scatter_(1, lower.long()[:, None], (1 - distances + lower)[:, None])
     edges.scatter_(1, lower.long()[:, None] + 1, (distances - lower + 1e-9)[:, None])
-    found = torch.cat([centres - distances[:2], centres + distances[2:]])
-    boxes_found, logits = (found * strides).T[None], torch.full((8, distances.shape[1]), -15.0)
-    owner, _ = boxes.assign(boxes_found, logits[None], (centres * strides).T, truth, classes)
-    logits[5, owner[0] == 0] = 15.0
+    found = torch.cat([centres - distances[:2], centres + distances[2:]]).T[None]
+    centres, strides, sides = centres.T, strides.T, torch.tensor([[0.0, 1e9]]).expand(336, 2)
+    logits = torch.full((1, 8, len(centres)), -15.0)
+    owner, _ = boxes.assign(found * strides, logits, centres * strides, sides, truth, classes)
+    logits[0, 5, owner[0] == 0] = 15.0
 
     def loss(found, logits):
-        return boxes.detection_loss(
-            found[None], edges.log().flatten(0, 1)[None], logits[None], centres, strides, truth, classes
-        )
+        assigned = boxes.assign(found * strides, logits, centres * strides, sides, truth, classes)
+        logs = edges.log().flatten(0, 1)[None]
+        return boxes.detection_loss(found, logs, centres, strides, logits, truth, classes, *assigned)
 
     assert (owner == 0).sum() == boxes.CANDIDATES
-    right, moved, turned = loss(found, logits), loss(found + 0.5, logits), loss(found, logits.roll(1, dims=0))
+    right, moved, turned = loss(found, logits), loss(found + 0.5, logits), loss(found, logits.roll(1, dims=1))
     assert right[0] < 1e-3
     assert right[2] < 1e-3
     assert moved[0] > 0.1
     assert turned[2] > 1
+
+
+def test_evidence_beside_the_object_costs(detector):
+    """Logits that are the sum of a channel over their level: its gradient is 1 there."""
+    owners = torch.full((1, *detector.SIZE), detector.MOST, dtype=torch.uint8)
+    owners[0, 32:64, 64:96] = 1
+
+    def cost(row, column, objects):
+        levels = [torch.zeros(1, 2, side, side) for side in (16, 8, 4)]
+        levels[1][0, 0, row, column] = 40.0
+        for level in levels:
+            level.requires_grad_()
+        sums = [level[:, 0].sum(dim=(1, 2))[:, None, None].expand(1, 8, level[0, 0].numel()) for level in levels]
+        owner, quality = torch.full((1, 336), -1), torch.zeros(1, 336)
+        if objects:
+            owner[0, 256 + 3], quality[0, 256 + 3] = 1, 0.9  # a place of the second level
+        found = torch.cat(sums, dim=2)
+        return float(detector.misplaced(levels, found, torch.tensor([[3, 5]]), owners, owner, quality).detach())
+
+    assert cost(3, 5, objects=True) == pytest.approx(0, abs=1e-3)
+    assert cost(0, 0, objects=True) > 10
+    assert cost(0, 0, objects=False) == 0
 
 
 def picture(*objects):
