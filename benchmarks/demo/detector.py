@@ -7,6 +7,7 @@ and one logit per class. The file has what Ultralytics' exports have: `output0` 
 widths and heights in pixels and the classes' probabilities, and the metadata by which such files are known.
 """
 
+import json
 import math
 from collections.abc import Sequence
 
@@ -41,6 +42,7 @@ METADATA = {
     "imgsz": str(list(SIZE)),
     "names": str(dict(enumerate(CLASSES))),
     "channels": "3",
+    "fusioncam.preprocessing": json.dumps({"rescale": 1 / 255, "resize": "letterbox"}),
 }
 
 
@@ -294,5 +296,5 @@ def build() -> Detector:
 
 
 RECIPE = Recipe(
-    DETECTOR, "output0", CLASSES, 4000, 4e-3, build, Pictures, loss_of, figures, SIZE, "images", METADATA, threads=1
+    DETECTOR, "output0", CLASSES, 1500, 4e-3, build, Pictures, loss_of, figures, SIZE, "images", METADATA, threads=1
 )

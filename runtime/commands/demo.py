@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 OUT, PORT = Path("demo-output"), 8000
 
 
-TASKS = "classify | segment | embed"
+TASKS = "classify | segment | embed | detect"
 
 
 def demo(
@@ -98,6 +98,7 @@ SAID = {
     "classify": "the model sees a {seen} in {scene}; why it does: {why}",
     "segment": "the model sees {seen} in {scene}; why it does: {why}",
     "embed": "{scene} is {seen}; why it is: {why}",
+    "detect": "the model detects {seen} in {scene}; why it does: {why}",
 }
 
 

@@ -1,4 +1,4 @@
-"""`fusioncam demo --task`: what the built-in segmenter and embedder say of the built-in picture."""
+"""`fusioncam demo --task`: what the built-in segmenter, embedder and detector say of the built-in picture."""
 
 import json
 
@@ -24,7 +24,7 @@ def test_every_region_of_the_picture_is_explained(run, tmp_path):
         assert explanation.region[mask].mean() > 0.8
         assert pointing(explanation.on_photo("fusion_cam"), mask) == 1
         with np.load(found[CLASSES[c]]["maps"]) as maps:
-            np.testing.assert_array_equal(maps["fusion_cam"], explanation.maps["fusion_cam"])
+            np.testing.assert_allclose(maps["fusion_cam"], explanation.maps["fusion_cam"], atol=1e-6)
 
 
 def test_the_likeness_to_the_reference_lies_on_the_object_that_is_shared(run, tmp_path):
@@ -38,7 +38,10 @@ def test_the_likeness_to_the_reference_lies_on_the_object_that_is_shared(run, tm
     assert pointing(saliency, mask) == 1
 
 
-@pytest.mark.parametrize(("task", "file"), [("segment", "segmenter.onnx"), ("embed", "embedder.onnx")])
+FILES = [("segment", "segmenter.onnx"), ("embed", "embedder.onnx"), ("detect", "detector.onnx")]
+
+
+@pytest.mark.parametrize(("task", "file"), FILES)
 def test_models_are_small(task, file):
     from fusioncam.runtime.demo import MODELS
 
