@@ -13,7 +13,7 @@ from fusioncam.export.endings import Make, ModelEnding, find_ending
 from fusioncam.export.gradient import Ops, dims, path
 from fusioncam.export.layers.layout import layouts
 from fusioncam.export.layers.trace import trace
-from fusioncam.export.readers import Reading, by_layout, find_map_ending, probable
+from fusioncam.export.readers import Reading, by_roles, find_map_ending, probable
 from fusioncam.export.readers.boxes import BoxReading, arrange_boxes
 from fusioncam.export.reading.image_input import ImageInput, free_names
 from fusioncam.export.reading.load import fold
@@ -60,8 +60,9 @@ def make_normal_form(
     if reading.boxes is not None:
         _name_output(model, reading, "detections")
         return model, reading, ending, reading.boxes.classes
-    if reading.reader.roles is not None:
-        reading = by_layout(reading, layouts(trace(model.graph)).get(model.graph.outputs[0]))
+    layout = None if reading.reader.roles is None else layouts(trace(model.graph)).get(model.graph.outputs[0])
+    if layout is not None:
+        reading = by_roles(reading, layout.roles)
     ending = _take_off_ending(model, reading, wanted)
     numbers = _read(model, reading, ending.make)
     if vectors is not None:

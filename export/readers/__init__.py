@@ -1,6 +1,6 @@
 """Readers, which bring the outputs of a model into a normal form: their table, the choice, the function taken off."""
 
-from fusioncam.export.readers.choice import Reading, Request, by_layout, choose_reading, request_of
+from fusioncam.export.readers.choice import Reading, Request, by_roles, choose_reading, request_of
 from fusioncam.export.readers.closing import find_map_ending, probable
 from fusioncam.export.readers.table import READERS, Reader, reader_named
 
@@ -9,7 +9,7 @@ __all__ = [
     "Reader",
     "Reading",
     "Request",
-    "by_layout",
+    "by_roles",
     "choose_reading",
     "find_map_ending",
     "probable",

@@ -11,7 +11,6 @@ import onnx_ir as ir
 from fusioncam.errors import FusionCamError, ModelError, UsageError
 from fusioncam.export.endings import ranked, refuse_ranks
 from fusioncam.export.endings.tail import before_views
-from fusioncam.export.layers.layout import Layout
 from fusioncam.export.readers.boxes import BOX_READERS, BoxReading, choose_boxes
 from fusioncam.export.readers.normalised import ends_normalised
 from fusioncam.export.readers.shapes import Shapes, shapes_of
@@ -225,11 +224,11 @@ def _fitting(output: Output, shape: Shape | None, request: Request, taken: Image
     return [r for r in fitting if ("embed" in r.tasks if embeds else r.tasks != ("embed",))]
 
 
-def by_layout(reading: Reading, layout: Layout | None) -> Reading:
+def by_roles(reading: Reading, roles: str) -> Reading:
     """Return a reading whose maps have their axes of classes, height and width where the positions of pixels say so."""
-    if reading.by_user or reading.argmax or reading.reader.roles is None or layout is None:
+    if reading.by_user or reading.argmax or reading.reader.roles is None:
         return reading
-    return replace(reading, reader=next((r for r in READERS if r.roles == layout.roles), reading.reader))
+    return replace(reading, reader=next((r for r in READERS if r.roles == roles), reading.reader))
 
 
 def _task(output: Output, reader: Reader, request: Request) -> Task:
