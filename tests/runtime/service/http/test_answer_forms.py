@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from fusioncam import Explainer, export_model
 from fusioncam.errors import FusionCamError
 from fusioncam.runtime.service.batching.batcher import Batcher
 from fusioncam.runtime.service.http import answer_forms
@@ -65,6 +66,19 @@ def test_pictures_are_those_of_the_command_line(ask, run, tiny, tmp_path, photo,
     assert list(maps) == list(stored)
     for method, array in stored.items():
         np.testing.assert_array_equal(maps[method], array)
+
+
+def test_letterboxed_photos_are_shown_without_their_padding(client, make_model, tmp_path, photo):
+    export_model(make_model(tmp_path / "m.onnx"), tmp_path / "m.fcam", preprocessing="yolo")
+    (tmp_path / "photo.png").write_bytes(photo)
+    with Explainer(tmp_path / "m.fcam", methods=["grad_cam"]) as explainer:
+        app = make_app(Service.of({"m": Batcher("m", lambda: explainer.pipeline)}, Settings(page=False)))
+        drawn = type(client)(app).post(
+            INFER, content=photo, headers={"Content-Type": "image/png", "Accept": PNG}, params={"methods": "grad_cam"}
+        )
+        assert drawn.status_code == 200, drawn.text
+        expected = explainer.explain(tmp_path / "photo.png").overlay("grad_cam")
+    np.testing.assert_array_equal(decoded(drawn)[..., ::-1], expected)
 
 
 def test_the_prediction_travels_in_headers(ask):
