@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 
@@ -26,6 +27,7 @@ from fusioncam.export.precision.calibration_batches import masked_pictures
 from fusioncam.export.precision.drift import EXACT, NO_DRIFT, Finding, tail_findings
 from fusioncam.export.precision.score_graph import refusal, score_graph
 from fusioncam.export.single import check_variants, write_variants
+from fusioncam.export.source_metadata.detectors import preset_of_detector
 from fusioncam.export.source_metadata.labels import read_labels
 from fusioncam.export.source_metadata.preprocessing import read_preprocessing, refuse_rounded_away
 from fusioncam.export.tensorrt import REFUSED, refuse_graphs, suit
@@ -40,6 +42,7 @@ from fusioncam.manifest import (
     SOURCE_GRAPH,
     WEIGHTS,
     Manifest,
+    Preprocessing,
     Source,
     sha256,
     write_manifest,
@@ -124,16 +127,14 @@ def make_draft(source: Path, options: ExportOptions) -> Draft:
     canonical = _canonical(source, options, size, free)
     if options["single_for"] == "tensorrt":
         suit(canonical.model)
-    model, kind, scoring = canonical.model, canonical.taken.type, canonical.scoring
+    model, scoring = canonical.model, canonical.scoring
     one_by_one = decides_for_batch(canonical.image, canonical.output)
     _refuse_unfit(canonical, one_by_one, options, free)
     surveyed = survey(canonical, gradient)
     levels = _levels(canonical, surveyed, gradient) if options["layer"] is None else []
     layer, *further = levels or [surveyed.choose_live(lambda c: why_dead(canonical, c, gradient), options["layer"])]
     labels = _labels(canonical, folder, options["labels"])
-    asked = options["preprocessing"] or {}
-    prep = read_preprocessing(model.metadata_props, folder, canonical.size, asked, kind, canonical.taken.channels)
-    refuse_rounded_away(prep, kind)
+    prep = _preprocessing(canonical, folder, options["preprocessing"])
     of_levels = [(level.name, level.layout) for level in further]
     explain = explain_graph(model, layer.name, layer.layout, gradient, scoring, of_levels)
     calibrate = options["calibrate"]
@@ -225,6 +226,16 @@ def _labels(canonical: CanonicalModel, folder: Path, asked: Labels | None) -> tu
         return None
     one = ONE_LABEL.get(canonical.ending) if canonical.outputs == 1 and canonical.classes == 2 else None
     return read_labels(canonical.model.metadata_props, folder, canonical.classes, asked, one)
+
+
+def _preprocessing(canonical: CanonicalModel, folder: Path, asked: str | Mapping[str, Any] | None) -> Preprocessing:
+    """Return the preprocessing: the user's, that of the source, or a guess by the type of input and the reader."""
+    metadata, size, taken = canonical.model.metadata_props, canonical.size, canonical.taken
+    anchors = None if canonical.detector is None else canonical.detector.anchors
+    usual = preset_of_detector(canonical.reading.reader_name, anchors, size)
+    prep = read_preprocessing(metadata, folder, size, asked or {}, taken.type, taken.channels, usual)
+    refuse_rounded_away(prep, taken.type)
+    return prep
 
 
 def _source(canonical: CanonicalModel, digest: str) -> Source:

@@ -1,7 +1,7 @@
 """The preprocessing of pictures: the user's, or that of the model's metadata or a configuration beside it."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "yolo": {"rescale": 1 / 255, "resize": "letterbox"},
     "yolox": {"channel_order": "bgr", "resize": "letterbox", "pad_place": "corner", "pad_rounding": "down"},
 }
+ARITHMETIC = ("rescale", "mean", "std")
 YOLO_TASKS = ("detect", "segment", "pose", "obb")  # those of Ultralytics that take a letterbox
 LEVELS = 16  # at least so many whole numbers must be left of 256 pixel values
 
@@ -39,6 +40,7 @@ def read_preprocessing(
     user_fields: str | Mapping[str, Any],
     kind: ir.DataType = ir.DataType.FLOAT,
     channels: int = 3,
+    detector: str | None = None,
 ) -> Preprocessing:
     """Return the preprocessing: the user's fields over those of the source, over the usual ones.
 
@@ -50,6 +52,7 @@ def read_preprocessing(
             number as `mean` or `std` is that of every channel.
         kind: Type of the input, for the usual arithmetic, see `usual_preset`.
         channels: C.
+        detector: The usual preset of a detector, see `preset_of_detector`; None of other models.
 
     Raises:
         ModelError: The description in the source makes no sense.
@@ -66,18 +69,22 @@ def read_preprocessing(
     origin, fields = "user", PRESETS.get(preset or "", {})
     if preset is None:
         order = user.get("channel_order", None if len(size) == 2 else "bands")
-        usual = usual_preset(kind, channels, order)
-        origin, fields = _stated(metadata, folder, size, channels, usual, user)
+        usual = _usual(usual_preset(kind, channels, order), detector)
+        origin, fields = _stated(lambda: _in_model(metadata, detector), folder, size, channels, usual, user)
     # A colour statistic belongs to its rescaling: who gives one gives the whole arithmetic.
-    if origin == "assumed" and user.keys() & {"rescale", "mean", "std"}:
-        fields = {}
+    if origin == "assumed" and user.keys() & {*ARITHMETIC}:
+        fields = _without(fields, ARITHMETIC)
     if user.get("resize", "letterbox") != "letterbox":
-        fields = {name: value for name, value in fields.items() if name not in PADDING}
+        fields = _without(fields, PADDING)
     origin = "user" if user.keys() - {"shown_bands"} else origin
     try:
         return _validated({**fields, **user, "size": size, "origin": origin}, channels)
     except ValueError as error:
         raise UsageError(f"preprocessing cannot be read: {_complaint(error)}") from error
+
+
+def _without(fields: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in names}
 
 
 def _validated(fields: Mapping[str, Any], channels: int) -> Preprocessing:
@@ -131,17 +138,24 @@ def refuse_rounded_away(prep: Preprocessing, kind: ir.DataType) -> None:
         )
 
 
+def _usual(arithmetic: str, detector: str | None) -> dict[str, Any]:
+    """Return the fields where nobody says any; a detector of others than colour photos has its resizing only."""
+    if detector is None or arithmetic == "torchvision":
+        return PRESETS[detector or arithmetic]
+    return {**PRESETS[arithmetic], **_without(PRESETS[detector], (*ARITHMETIC, "channel_order"))}
+
+
 def _stated(
-    metadata: Mapping[str, str],
+    in_model: Callable[[], dict[str, Any]],
     folder: Path,
     size: Size,
     channels: int,
-    usual: str,
+    usual: dict[str, Any],
     user: Mapping[str, Any],
 ) -> tuple[str, dict[str, Any]]:
     """Return the origin of the fields, and the fields: of the model, else of a configuration, else the usual ones."""
     sources: list[tuple[str, str, Callable[[], dict[str, Any]]]] = [
-        ("model", "the model's metadata", lambda: _in_model(metadata)),
+        ("model", "the model's metadata", in_model),
         *(
             ("config", str(path), lambda path=path, read=read: _followed(read(path), path, size, user))
             for path, read in _configurations(folder, size)
@@ -156,7 +170,7 @@ def _stated(
             raise ModelError(
                 f"the preprocessing in {where} cannot be read ({_complaint(error)}); give it with --preset"
             ) from error
-    return "assumed", PRESETS[usual]
+    return "assumed", usual
 
 
 def _configurations(folder: Path, size: Size) -> Iterator[tuple[Path, Callable[[Path], PictureConfig | None]]]:
@@ -204,7 +218,7 @@ def _complaint(error: BaseException) -> str:
     return " ".join(f"{where}: {said}".lstrip(": ").split())
 
 
-def _in_model(metadata: Mapping[str, str]) -> dict[str, Any]:
+def _in_model(metadata: Mapping[str, str], detector: str | None) -> dict[str, Any]:
     """Return the fields of the model's own metadata: this project's key, ONNX's `Image.*` keys, or YOLO's habits."""
     if "fusioncam.preprocessing" in metadata:
         return dict(json.loads(metadata["fusioncam.preprocessing"]))
@@ -213,4 +227,6 @@ def _in_model(metadata: Mapping[str, str]) -> dict[str, Any]:
         return {**PRESETS[PIXEL_RANGES[metadata["Image.NominalPixelRange"]]], "channel_order": order}
     if metadata.get("author") == "Ultralytics":
         return PRESETS["yolo"] if metadata.get("task") in YOLO_TASKS else {**PRESETS["unit"], "resize": "crop"}
+    if detector is not None and {"stride", "names"} <= metadata.keys():  # YOLOv5 says no more of itself
+        return PRESETS[detector]
     return {}

@@ -3,9 +3,11 @@
 import json
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 from fusioncam.errors import ModelError, UsageError
+from fusioncam.export.source_metadata.detectors import preset_of_detector
 from fusioncam.export.source_metadata.labels import read_labels
 from fusioncam.export.source_metadata.preprocessing import read_preprocessing
 from fusioncam.runtime.photos.axes import axes
@@ -40,6 +42,39 @@ class TestUltralytics:
     def test_any_number_of_channels(self, channels, tmp_path):
         p = read_preprocessing(ULTRALYTICS, tmp_path, (64, 64), {}, channels=channels)
         assert (p.resize, p.pad) == ("letterbox", (114,) * channels)
+
+
+class TestGuess:
+    @pytest.mark.parametrize(
+        ("reader", "anchors", "preset"),
+        [
+            ("yolo", 84, "yolo"),
+            ("yolo-objectness", 3 * 84, "yolo"),
+            ("yolo-objectness", 84, "yolox"),  # 8 x 8, 4 x 4 and 2 x 2 cells
+            ("detr", 100, None),
+            ("vector", None, None),
+        ],
+    )
+    def test_by_the_reader(self, reader, anchors, preset):
+        assert preset_of_detector(reader, anchors, (64, 64)) == preset
+
+    def test_a_yolo_that_says_nothing_is_assumed_to_take_a_letterbox(self, tmp_path):
+        p = read_preprocessing({}, tmp_path, (64, 64), {}, detector="yolo")
+        assert (way(p), p.rescale, p.mean, p.origin) == (LETTERBOX, 1 / 255, (0,) * 3, "assumed")
+
+    def test_yolov5_says_its_stride_and_its_names(self, tmp_path):
+        said = {"stride": "32", "names": "{0: 'person'}"}
+        assert read_preprocessing(said, tmp_path, (64, 64), {}, detector="yolo").origin == "model"
+        assert read_preprocessing(said, tmp_path, (64, 64), {}).resize == "squash"
+
+    def test_who_gives_a_number_gives_the_arithmetic_alone(self, tmp_path):
+        p = read_preprocessing({}, tmp_path, (64, 64), {"rescale": 0.5}, detector="yolo")
+        assert (way(p), p.rescale) == (LETTERBOX, 0.5)
+
+    @pytest.mark.parametrize(("kind", "channels", "rescale"), [("UINT8", 3, 1), ("FLOAT", 1, 1 / 255), ("FLOAT", 5, 1)])
+    def test_other_pictures_keep_their_arithmetic(self, kind, channels, rescale, tmp_path):
+        p = read_preprocessing({}, tmp_path, (64, 64), {}, ir.DataType[kind], channels, "yolox")
+        assert (p.resize, p.pad_place, p.rescale) == ("letterbox", "corner", rescale)
 
 
 class TestUser:
