@@ -173,8 +173,8 @@ class Pipeline:
         clock.lap("preprocess")
         request = replace(request, x=ready.x, photo=ready.photo, dark=ready.dark, inputs=inputs)
         targets = self._resolver.resolved(request)
-        if not targets:
-            return []
+        if not targets or not request.methods:
+            return self._results.without_maps(request, targets, self.preferred.providers)
         request = replace(request, targets=targets)
         try:
             results = yield from self._views(request)

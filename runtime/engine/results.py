@@ -12,6 +12,7 @@ from fusioncam.runtime.engine.recipe import TargetMaps, ViewResult
 from fusioncam.runtime.engine.request import ExplainRequest
 from fusioncam.runtime.explanation import Explanation, Passes
 from fusioncam.runtime.probes.verdict import Verdict
+from fusioncam.runtime.targets.resolved import ResolvedTarget
 
 
 class Results:
@@ -78,6 +79,14 @@ class Results:
             )
             for target, of_target, verdict in zip(own.targets, made, verdicts, strict=True)
         ]
+
+    def without_maps(
+        self, request: ExplainRequest, targets: list[ResolvedTarget], providers: tuple[str, ...]
+    ) -> list[Explanation]:
+        """Return explanations without a map of targets that have their scores: no gradient was taken."""
+        made, passes = [TargetMaps() for _ in targets], Passes(0, self._manifest.layer.shape[0])
+        own = ViewResult(targets, made, None, passes)
+        return self.explanations(request, own, made, passes, [None] * len(targets), providers)
 
 
 def _joined(names: Sequence[str]) -> str | None:

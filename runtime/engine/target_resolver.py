@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from fusioncam.errors import UsageError
-from fusioncam.kernels.arrays import Array, Float32Array
+from fusioncam.kernels.arrays import Float32Array
 from fusioncam.kernels.reference import probabilities
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.engine.protocols import Engine
@@ -14,7 +14,6 @@ from fusioncam.runtime.engine.request import ExplainRequest, TargetChoice, input
 from fusioncam.runtime.picture_inputs import PictureInputs
 from fusioncam.runtime.prepared import PreparedPicture
 from fusioncam.runtime.targets.detections import Anchors
-from fusioncam.runtime.targets.kinds import Target
 from fusioncam.runtime.targets.readout import readout_of
 from fusioncam.runtime.targets.resolved import ResolvedTarget
 from fusioncam.runtime.targets.sight import Sight
@@ -35,6 +34,8 @@ class TargetResolver:
     def resolved(self, request: ExplainRequest) -> list[ResolvedTarget]:
         """Return the targets of a request with a preprocessed picture; those that follow from it take a forward pass.
 
+        Where no map is wanted, they have their scores and confidences, which take no gradient.
+
         Raises:
             UsageError: There is no such target.
             ImageError: A mask or a reference cannot be read.
@@ -49,14 +50,15 @@ class TargetResolver:
         photo_size = None if request.photo is None else request.photo.size
         sight = Sight(self._manifest, np.asarray(request.x), photo_size, read)
         asked = self._chosen(request.targets, sight) if callable(request.targets) else request.targets
-        return [resolve(checked_target(self._manifest, target), sight) for target in asked]
+        targets = [resolve(checked_target(self._manifest, target), sight) for target in asked]
+        return targets if request.methods else self._read(targets, sight)
 
     def defaults(self, picture: PreparedPicture, inputs: PictureInputs) -> list[TargetScore]:
         """Return the targets of a picture for which nobody names one, with their scores and confidences."""
         sight = self._sight(picture, inputs)
         targets = default_targets(sight)
-        scores, confidences = self._read(targets, sight)
-        return list(map(TargetScore, targets, scores.tolist(), confidences.tolist()))
+        read = self._read([resolve(target, sight) for target in targets], sight)
+        return [TargetScore(t, r.score or 0.0, r.confidence or 0.0) for t, r in zip(targets, read, strict=True)]
 
     def anchors(self, picture: PreparedPicture, inputs: PictureInputs) -> Anchors:
         """Return what a detector makes of a picture; raise UsageError where the model is none."""
@@ -72,10 +74,9 @@ class TargetResolver:
         if self._manifest.form.kind == "vector":
             return choose(probabilities(sight.form, self._manifest.ending))
         defaults = default_targets(sight)
-        return [defaults[n] for n in choose(self._read(defaults, sight)[1])]
+        read = self._read([resolve(target, sight) for target in defaults], sight)
+        return [defaults[n] for n in choose(np.array([target.confidence for target in read]))]
 
-    def _read(self, targets: Sequence[Target], sight: Sight) -> tuple[Array, Array]:
-        """Return scores and confidences (T,) of targets of a picture."""
-        readout = readout_of(self._manifest, [resolve(target, sight) for target in targets])
-        answer = readout.of_form(sight.form[None])
-        return readout.scores(answer)[0], readout.confidences(answer)[0]
+    def _read(self, targets: Sequence[ResolvedTarget], sight: Sight) -> list[ResolvedTarget]:
+        """Return targets of a picture with their scores and confidences."""
+        return readout_of(self._manifest, targets).read(sight.form) if targets else []

@@ -86,6 +86,10 @@ class Readout(ABC):
     def chances(self, scores: Array, extras: Array, n: int) -> Float64Array:
         """Return the confidences (K,) of target n by its scores (K,) and `extras` (K, E); NaN where those are NaN."""
 
+    def read(self, form: Float32Array) -> list[ResolvedTarget]:
+        """Return the targets with their scores and confidences, by the normal form of the picture's outputs."""
+        return self._read(self.of_form(form[None]))
+
     def _read(self, answers: Array) -> list[ResolvedTarget]:
         """Return the targets with their scores and confidences, of one answer (1, width)."""
         read = zip(self.targets, self.scores(answers)[0].tolist(), self.confidences(answers)[0].tolist(), strict=True)

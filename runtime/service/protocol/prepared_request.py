@@ -212,7 +212,9 @@ def prepare_request(
     outputs = output_specs(request, model, parsed.methods, conditional=condition is not None)
     verify = VERDICT in (o.name for o in outputs)
     maps = tuple(o.name for o in outputs if o.name not in NO_MAPS)
-    methods = maps or (default_method(model.methods) if verify else model.cheapest,)
+    # Where the graphs score targets, those are read without a map; the figures of a vector come with any.
+    others = (default_method(model.methods),) if verify else () if model.manifest.form.scored else (model.cheapest,)
+    methods = maps or others
     named = "budget" in tensors or "budget" in request.parameters
     budget = parsed.budget if named or not needs_every_pass(methods, model.manifest) else "exact"
     methods, budget = model.batcher.pipeline.check(methods, budget)

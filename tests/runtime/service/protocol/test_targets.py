@@ -11,6 +11,7 @@ import pytest
 from fusioncam import Explainer, Like, Region, Value
 from fusioncam.export import export_model
 from fusioncam.output import encode_png
+from fusioncam.runtime.engine.host.engine import HostEngine
 from fusioncam.runtime.service.batching.batcher import Batcher
 from fusioncam.runtime.service.http.app import make_app
 from fusioncam.runtime.service.service import Service
@@ -100,7 +101,8 @@ def test_a_segmenter_explains_every_class_that_covers_enough(ask, explainers, bo
     assert "logits" not in outputs
 
 
-def test_targets_are_listed_without_a_map(ask, explainers, body, photo):
+def test_targets_are_listed_without_a_map_and_without_a_gradient(ask, explainers, body, photo, monkeypatch):
+    monkeypatch.setattr(HostEngine, "forward", None)
     outputs, parameters = ask("segment", json=body(outputs=FIGURES))
     defaults = explainers["segment"].targets(photo)
     np.testing.assert_allclose(outputs["score"], [score for _, score, _ in defaults], rtol=1e-5)
