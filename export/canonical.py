@@ -70,7 +70,9 @@ def canonicalize(
     proto = read_model(source)
     given = freeze(proto, inputs or {})
     loaded = converted(proto, source, refused)
-    model, reading, taken = _prepared(loaded, given.defaults, _checked(size), request, side, layout, image)
+    model, reading, taken = _prepared(
+        loaded, given.defaults, _checked(size), request, side, layout, image, source.parent
+    )
     with freezing_may_help(model):
         model, reading, model_ending, numbers = make_normal_form(model, reading, taken, request.ending, vectors)
     final_ending = _ending(reading, request.ending, model_ending.ending, numbers, source.parent)
@@ -114,6 +116,7 @@ def _prepared(
     side: int | None,
     layout: str | None,
     image: str | None,
+    folder: Path,
 ) -> tuple[ir.Model, Reading, ImageInput]:
     """Return a loaded model with the output to read, and all that leads to it, and the image input, in front now."""
     model, conversion = loaded
@@ -125,7 +128,7 @@ def _prepared(
     picture = picture_input(model.graph, image)
     first_reader = next(((u.node, u.idx) for u in picture.uses()), None)
     taken = take_image(model, size, side, layout, picture, defaults)
-    reading = choose_reading(model, outputs, request, taken)
+    reading = choose_reading(model, outputs, request, taken, folder)
     for value in reading.values:
         refuse_random(value)
     if conversion is not None and first_reader is not None:

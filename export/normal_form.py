@@ -14,7 +14,7 @@ from fusioncam.export.gradient import Ops, dims, path
 from fusioncam.export.layers.layout import layouts
 from fusioncam.export.layers.trace import trace
 from fusioncam.export.readers import Reading, by_roles, find_map_ending, probable
-from fusioncam.export.readers.boxes import BoxReading, arrange_boxes
+from fusioncam.export.readers.boxes import BoxReading, arrange_boxes, refuse_no_scores
 from fusioncam.export.reading.image_input import ImageInput, free_names
 from fusioncam.export.reading.load import fold
 from fusioncam.export.reading.shapes import element_type, feeds_of, measure, run_all
@@ -75,9 +75,15 @@ def _arrange(model: ir.Model, boxes: BoxReading, taken: ImageInput) -> ModelEndi
     """Bring the tensors of a detector together in the normal form, in place of the outputs; return its ending."""
     graph = model.graph
     op, before = Ops(graph, "reader"), {v: v.shape for node in graph for v in node.outputs}
-    for value, held in run_all(model, feeds_of(model, taken.batch or 1)).items():
+    # Each has a reader of its own, also where the source ends in it: an ending may be taken off.
+    graph.outputs[:] = [
+        op.Cast(v, to=ir.DataType.FLOAT) if v.dtype != ir.DataType.FLOAT else op.Identity(v) for v in graph.outputs
+    ]
+    measured = run_all(model, feeds_of(model, taken.batch or 1))
+    for value, held in measured.items():
         value.shape, value.dtype = ir.Shape(held.shape()), element_type(held.data_type())
-    raw = [v if v.dtype == ir.DataType.FLOAT else op.Cast(v, to=ir.DataType.FLOAT) for v in graph.outputs]
+    raw = list(graph.outputs)
+    refuse_no_scores(boxes, [measured[v].numpy() for v in raw])
     detections, ending = arrange_boxes(op, raw, boxes.reader.coding, boxes.numbers, taken.size)
     graph.outputs[:] = [detections]
     for value, shape in before.items():

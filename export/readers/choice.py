@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import get_args
 
 import onnx_ir as ir
@@ -11,7 +12,7 @@ import onnx_ir as ir
 from fusioncam.errors import FusionCamError, ModelError, UsageError
 from fusioncam.export.endings import ranked, refuse_ranks
 from fusioncam.export.endings.tail import before_views
-from fusioncam.export.readers.boxes import BOX_READERS, BoxReading, choose_boxes
+from fusioncam.export.readers.boxes import BOX_READERS, BoxReading, Hints, choose_boxes, hints_of, readable
 from fusioncam.export.readers.normalised import ends_normalised
 from fusioncam.export.readers.shapes import Shapes, shapes_of
 from fusioncam.export.readers.table import READERS, VECTOR, Reader, Shape
@@ -141,7 +142,9 @@ def _known(what: str, name: str | None, known: Iterable[str]) -> None:
         raise UsageError(f"no {what} {name!r}; did you mean {close!r}? Use {', '.join(names[:-1])} or {names[-1]}")
 
 
-def choose_reading(model: ir.Model, outputs: Mapping[str, ir.Value], request: Request, taken: ImageInput) -> Reading:
+def choose_reading(
+    model: ir.Model, outputs: Mapping[str, ir.Value], request: Request, taken: ImageInput, folder: Path | None = None
+) -> Reading:
     """Return the output to explain, and its reader.
 
     Args:
@@ -149,6 +152,7 @@ def choose_reading(model: ir.Model, outputs: Mapping[str, ir.Value], request: Re
         outputs: Its outputs, by their names in the source.
         request: What the user says.
         taken: The image input.
+        folder: Where the model lies, perhaps with a configuration of transformers.
 
     Raises:
         ModelError: No reader takes the output, or it holds ranks or text.
@@ -156,7 +160,7 @@ def choose_reading(model: ir.Model, outputs: Mapping[str, ir.Value], request: Re
     """
     found = _candidates(model, outputs, request.output)
     shapes = shapes_of(model, [o.value for o in found], taken.batch or 1)
-    boxes = _boxes(model, found, shapes, request, taken)
+    boxes = _boxes(found, shapes, request, taken, hints_of(model.metadata_props, folder))
     if boxes is not None:
         return Reading(boxes.names[0], boxes.values[0], VECTOR, "detect", False, request.reader is not None, boxes)
     able = [(o, fits[0]) for o in found if (fits := _fitting(o, shapes[o.value], request, taken))]
@@ -179,14 +183,11 @@ def choose_reading(model: ir.Model, outputs: Mapping[str, ir.Value], request: Re
     )
 
 
-def _boxes(
-    model: ir.Model, found: list[Output], shapes: Shapes, request: Request, taken: ImageInput
-) -> BoxReading | None:
+def _boxes(found: list[Output], shapes: Shapes, request: Request, taken: ImageInput, hints: Hints) -> BoxReading | None:
     """Return how the boxes of a detector are read; None where the user wants, or the outputs are, something else."""
     if request.task not in (None, "detect") or len(taken.size) != 2:
         return None
-    outputs = {o.name: o.value for o in found}
-    return choose_boxes(model, shapes, outputs, taken.size, request.reader)
+    return choose_boxes({o.name: o.value for o in found}, shapes, taken.size, hints, request.reader)
 
 
 def _candidates(model: ir.Model, outputs: Mapping[str, ir.Value], name: str | None) -> list[Output]:
@@ -262,14 +263,28 @@ def none_fits(found: list[Output], shapes: Shapes, request: Request, size: Size)
 
 def _listed(outputs: list[Output], shapes: Shapes, size: Size) -> str:
     """Return the outputs with their shapes, and the options that would read each."""
-    return "; ".join(f"{o.name!r} {_shape(shapes[o.value])}: {_ways(shapes[o.value], size)}" for o in outputs)
+    detectors = _detectors(outputs, shapes, size)
+    return "; ".join(f"{o.name!r} {_shape(shapes[o.value])}: {_ways(o, shapes, size, detectors)}" for o in outputs)
+
+
+def _detectors(outputs: list[Output], shapes: Shapes, size: Size) -> dict[str, list[str]]:
+    """Return the readers of detectors that could read each output, alone or with another, by its name."""
+    found: dict[str, list[str]] = {o.name: [] for o in outputs}
+    named = {o.name: o.value for o in outputs}
+    for reader in BOX_READERS if len(size) == 2 else ():
+        for name in {n for t, _ in readable(reader, named, shapes, size, Hints()) for n in t.names}:
+            found[name].append(reader.name)
+    return found
 
 
 def _shape(shape: Shape | None) -> str:
     return "" if shape is None else f"({', '.join(map(str, ('N', *shape[1:])))})"
 
 
-def _ways(shape: Shape | None, size: Size) -> str:
+def _ways(output: Output, shapes: Shapes, size: Size, detectors: Mapping[str, list[str]]) -> str:
+    shape = shapes[output.value]
     able = [r for r in READERS if shape is not None and r.suits(size) and r.takes_shape(shape[1:])]
-    ways = ", ".join(f"{reader.name} ({', '.join(reader.tasks)})" for reader in able)
-    return f"--reader {ways}" if ways else "no reader"
+    ways = [f"{reader.name} ({', '.join(reader.tasks)})" for reader in able]
+    if detectors[output.name]:
+        ways.append(f"{', '.join(detectors[output.name])} (detect)")
+    return f"--reader {', '.join(ways)}" if ways else "no reader"

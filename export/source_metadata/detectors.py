@@ -1,6 +1,7 @@
 """The usual preprocessing of detectors, by the reader of their boxes."""
 
-from fusioncam.export.readers.boxes.table import cells
+from fusioncam.export.readers.boxes import BOX_READERS
+from fusioncam.export.readers.boxes.coding import cells
 from fusioncam.kernels.arrays import Size
 
 
@@ -15,5 +16,5 @@ def preset_of_detector(reader: str, anchors: int | None, size: Size) -> str | No
     if anchors is None or len(size) != 2:
         return None
     # Of the families with an objectness YOLOX has one box per cell, YOLOv5 and YOLOv7 have three.
-    by_reader = {"yolo": "yolo", "yolo-objectness": "yolox" if anchors == cells(size) else "yolo"}
-    return by_reader.get(reader)
+    usual = dict.fromkeys((r.name for r in BOX_READERS if r.name.startswith("yolo")), "yolo") | {"yolox-raw": "yolox"}
+    return "yolox" if reader == "yolo-objectness" and anchors == cells(size) else usual.get(reader)

@@ -1,8 +1,9 @@
 """Readers of detectors: boxes and numbers of classes, in whatever way a family codes them, become one tensor."""
 
 from fusioncam.export.readers.boxes.arrange import arrange_boxes
-from fusioncam.export.readers.boxes.choice import BoxReading, choose_boxes, detector_of
+from fusioncam.export.readers.boxes.choice import BoxReading, choose_boxes, detector_of, readable, refuse_no_scores
 from fusioncam.export.readers.boxes.coding import Coding, decode, read_raw
+from fusioncam.export.readers.boxes.hints import Hints, hints_of
 from fusioncam.export.readers.boxes.table import BOX_READERS, BoxReader, box_reader
 
 __all__ = [
@@ -10,10 +11,14 @@ __all__ = [
     "BoxReader",
     "BoxReading",
     "Coding",
+    "Hints",
     "arrange_boxes",
     "box_reader",
     "choose_boxes",
     "decode",
     "detector_of",
+    "hints_of",
     "read_raw",
+    "readable",
+    "refuse_no_scores",
 ]

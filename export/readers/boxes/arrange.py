@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from fusioncam.export.gradient import Ops
-from fusioncam.export.readers.boxes.coding import Coding
+from fusioncam.detector import KEYPOINT
+from fusioncam.export.gradient import Ops, dims
+from fusioncam.export.readers.boxes.coding import SMALLEST, Coding, cell_corners
 from fusioncam.export.readers.boxes.peeling import take_off_sigmoid
 from fusioncam.forms import SIDES
 from fusioncam.kernels.arrays import Size
@@ -24,7 +25,7 @@ def arrange_boxes(
 
     Args:
         op: Appends nodes.
-        raw: The tensors of the detector, in float32.
+        raw: The tensors of the detector, in float32; their shapes are known.
         coding: What they mean.
         classes: The numbers of classes, background included.
         size: (H, W) of the input.
@@ -36,13 +37,16 @@ def arrange_boxes(
             ending = "sigmoid"
     values = [op.Transpose(v, perm=[0, 2, 1]) for v in raw] if coding.anchors_last else list(raw)
     whole = values[0]
-    sides = _corners(op, _columns(op, whole, 0, SIDES), coding, size)
+    coded = _columns(op, whole, 0, SIDES)
+    sides = _corners(op, _in_pixels(op, coded, size) if coding.of_cells else coded, coding, size)
     numbers = values[1] if coding.tensors == 2 else _columns(op, whole, first, first + classes)
     if coding.objectness:
         numbers = op.Mul(numbers, _columns(op, whole, SIDES, SIDES + 1))
     parts = [sides, numbers]
     if coding.extra != "none":
-        parts.append(_columns(op, whole, first + classes, END))
+        count = (dims(raw[0])[1 if coding.anchors_last else 2] or 0) - first - classes
+        parts[0], extras = _extras(op, sides, coded, _columns(op, whole, first + classes, END), count, coding)
+        parts.append(extras)
     return op.Concat(*parts, axis=2), ending
 
 
@@ -62,3 +66,37 @@ def _corners(op: Ops, sides: ir.Value, coding: Coding, size: Size) -> ir.Value:
     scale = np.array((size[1], size[0]) * 2 if coding.relative else (1, 1, 1, 1))
     matrix = matrix * scale
     return sides if np.array_equal(matrix, np.eye(4)) else op.MatMul(sides, op.constant(matrix, np.float32))
+
+
+def _extras(
+    op: Ops, sides: ir.Value, coded: ir.Value, extras: ir.Value, count: int, coding: Coding
+) -> tuple[ir.Value, ir.Value]:
+    """Return the boxes and the `count` numbers that follow the classes, as the normal form has them."""
+    if coding.extra == "rotated":
+        return _hulls(op, coded, extras), op.Concat(coded, extras, axis=2)
+    return sides, _with_logits(op, extras, count) if coding.extra == "keypoints" else extras
+
+
+def _in_pixels(op: Ops, sides: ir.Value, size: Size) -> ir.Value:
+    """Return centres and sizes (N, A, 4) of sides that are coded by cells."""
+    corners, strides = cell_corners(size)
+    centre = op.Add(_columns(op, sides, 0, 2), op.constant(corners, np.float32))
+    return op.Mul(op.Concat(centre, op.Exp(_columns(op, sides, 2, SIDES)), axis=2), op.constant(strides, np.float32))
+
+
+def _hulls(op: Ops, sides: ir.Value, angles: ir.Value) -> ir.Value:
+    """Return the smallest upright boxes (N, A, 4) around rotated ones, of centres and sizes, as x1, y1, x2, y2."""
+    centre, width, height = (_columns(op, sides, *ends) for ends in ((0, 2), (2, 3), (3, SIDES)))
+    cosine, sine = op.Abs(op.Cos(angles)), op.Abs(op.Sin(angles))
+    reach = op.Concat(
+        op.Add(op.Mul(width, cosine), op.Mul(height, sine)), op.Add(op.Mul(width, sine), op.Mul(height, cosine)), axis=2
+    )
+    half = op.Mul(reach, op.constant(0.5, np.float32))
+    return op.Concat(op.Sub(centre, half), op.Add(centre, half), axis=2)
+
+
+def _with_logits(op: Ops, keypoints: ir.Value, count: int) -> ir.Value:
+    """Return the numbers of keypoints (N, A, 3 K) with the logits of the probabilities that they are visible."""
+    likely = op.Clip(keypoints, op.constant(SMALLEST, np.float32), op.constant(1 - SMALLEST, np.float32))
+    logits = op.Sub(op.Log(likely), op.Log(op.Sub(op.constant(1, np.float32), likely)))
+    return op.Where(op.constant(np.arange(count) % KEYPOINT == KEYPOINT - 1), logits, keypoints)

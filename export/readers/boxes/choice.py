@@ -1,17 +1,20 @@
 """The choice of the tensors that hold a detector's boxes, and of their reader."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 
+import numpy as np
 import onnx_ir as ir
 
 from fusioncam.detector import Detector
-from fusioncam.export.readers.boxes.hints import Hints, hints_of
-from fusioncam.export.readers.boxes.table import BOX_READERS, BoxReader, Shape
+from fusioncam.errors import UsageError
+from fusioncam.export.readers.boxes.hints import Hints
+from fusioncam.export.readers.boxes.table import BOX_READERS, PAIRS, BoxReader, Outputs, Shape
 from fusioncam.forms import SIDES
-from fusioncam.kernels.arrays import Size
+from fusioncam.kernels.arrays import Array, Size
 
+ROUNDING = 1e-3
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
 
 
@@ -49,40 +52,88 @@ def detector_of(boxes: BoxReading, columns: int) -> Detector:
         multi_label=coding.multi_label,
         extra=coding.extra,
         extras=columns - SIDES - boxes.numbers,
+        **boxes.reader.limits,
     )
 
 
 def choose_boxes(
-    model: ir.Model,
-    shapes: Mapping[ir.Value, Shape | None],
     outputs: Mapping[str, ir.Value],
+    shapes: Mapping[ir.Value, Shape | None],
     size: Size,
+    hints: Hints,
     wanted: str | None = None,
 ) -> BoxReading | None:
     """Return the tensors of a detector and their reader; None where no reader takes any.
 
     Args:
-        model: The model.
-        shapes: The shapes of outputs, with the batch.
         outputs: The outputs that may be read, by their names in the source.
+        shapes: Their shapes, with the batch.
         size: (H, W) of the picture.
+        hints: What the model says of itself.
         wanted: The name of the reader that the user wants.
+
+    Raises:
+        UsageError: By their names two outputs are boxes and numbers of classes, and nothing says how to read these.
     """
-    hints = hints_of(model.metadata_props)
-    readers = [r for r in BOX_READERS if wanted is None or r.name == wanted]
-    known = {n: s[1:] for n, v in outputs.items() if v.dtype in FLOATS and (s := shapes.get(v)) is not None}
-    for reader in sorted(readers, key=lambda r: hints.kind not in r.kinds):
-        for names in permutations(known, reader.coding.tensors):
-            of_names = [known[n] for n in names]
-            numbers = reader.classes(of_names, hints)
-            if numbers is None or not (wanted or _fits(reader, of_names, size, hints)):
-                continue
-            first = of_names[0]
-            anchors = first[1] if reader.coding.anchors_last else first[0]
-            return BoxReading(names, tuple(outputs[n] for n in names), reader, anchors, numbers)
+    readers = [r for r in BOX_READERS if wanted in (None, r.name)]
+    if not any(hints.kind in r.kinds for r in BOX_READERS):
+        hints = replace(hints, kind=None)
+    found = {reader: readable(reader, outputs, shapes, size, hints) for reader in readers}
+    for reader, candidates in found.items():
+        for tensors, numbers in candidates:
+            if wanted is not None or reader.fits(tensors, numbers):
+                anchors = tensors.shapes[0][1 if reader.coding.anchors_last else 0]
+                return BoxReading(tensors.names, tensors.values, reader, anchors, numbers)
+    pairs = {t.names for candidates in found.values() for t, _ in candidates if t.names in PAIRS}
+    if pairs:
+        raise undecided(
+            min(pairs), [r for r, candidates in found.items() if any(t.names in pairs for t, _ in candidates)]
+        )
     return None
 
 
-def _fits(reader: BoxReader, shapes: Sequence[Shape], size: Size, hints: Hints) -> bool:
-    """Return whether the model's metadata or the shapes say that tensors are read so."""
-    return hints.kind in reader.kinds or reader.looks_so(shapes, size)
+def readable(
+    reader: BoxReader,
+    outputs: Mapping[str, ir.Value],
+    shapes: Mapping[ir.Value, Shape | None],
+    size: Size,
+    hints: Hints,
+) -> list[tuple[Outputs, int]]:
+    """Return the outputs that a reader can read, each with the numbers of classes, the likeliest first."""
+    known = {n: s[1:] for n, v in outputs.items() if v.dtype in FLOATS and (s := shapes.get(v)) is not None}
+    found = []
+    for names in permutations(known, reader.coding.tensors):
+        values, others = tuple(outputs[n] for n in names), tuple(s for n, s in known.items() if n not in names)
+        tensors = Outputs(names, values, tuple(known[n] for n in names), others, size, hints)
+        numbers = reader.numbers(tensors)
+        if numbers is not None:
+            found.append((tensors, numbers))
+    return sorted(found, key=lambda f: f[0].likely, reverse=True)
+
+
+def undecided(names: Sequence[str], readers: Sequence[BoxReader]) -> UsageError:
+    """Return the error for boxes and numbers of classes that can be read in several ways."""
+    ways = ", ".join(f"--reader {r.name} ({r.coding.words})" for r in readers)
+    return UsageError(
+        f"outputs {names[0]!r} and {names[1]!r} are boxes and numbers of classes, and nothing says how to read these: "
+        f"lay the model's config.json beside it, or say one of {ways}"
+    )
+
+
+def refuse_no_scores(boxes: BoxReading, raw: Sequence[Array]) -> None:
+    """Make sure that what is read as scores of a picture of noise lies within 0 and 1.
+
+    Raises:
+        UsageError: It does not, so the reader is not the right one.
+    """
+    coding = boxes.reader.coding
+    if coding.ending != "value":
+        return
+    whole = np.concatenate([a.swapaxes(1, 2) if coding.anchors_last else a for a in raw], axis=2)
+    scores = whole[..., SIDES : coding.before_classes + boxes.numbers]
+    low, high = float(scores.min()), float(scores.max())
+    if low < -ROUNDING or high > 1 + ROUNDING:
+        raise UsageError(
+            f"reader {boxes.reader.name!r} takes {boxes.numbers} scores from 0 to 1, and {boxes.names[-1]!r} has "
+            f"numbers from {low:.3g} to {high:.3g} there: it is read in another way, see --reader"
+        )

@@ -1,8 +1,12 @@
-"""Hints of a model's metadata about its boxes: Ultralytics writes the task and the names of classes."""
+"""Hints of a model about its boxes: in its metadata, as Ultralytics writes it, or in a configuration beside it."""
 
 import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fusioncam.export.source_metadata.configurations import folders_of, read_json
 
 
 @dataclass(frozen=True)
@@ -10,7 +14,8 @@ class Hints:
     """Hints of a model about its own boxes.
 
     Attributes:
-        kind: Ultralytics' name of the task, such as `detect` or `pose`; None where nothing says it.
+        kind: Ultralytics' name of the task, such as `detect` or `pose`, or transformers' type of the model, such as
+            `detr`; None where nothing says it.
         classes: The number of classes, or None.
     """
 
@@ -18,11 +23,27 @@ class Hints:
     classes: int | None = None
 
 
-def hints_of(metadata: Mapping[str, str]) -> Hints:
-    """Return the hints of a model's metadata."""
-    try:
-        names = ast.literal_eval(metadata.get("names", ""))
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        names = None
+def hints_of(metadata: Mapping[str, str], folder: Path | None = None) -> Hints:
+    """Return the hints of a model.
+
+    Args:
+        metadata: The model's metadata_props; Ultralytics writes values other than texts as Python does.
+        folder: Where the model lies, perhaps with the `config.json` of transformers.
+    """
+    config = next(filter(None, map(_config, () if folder is None else folders_of(folder))), {})
+    stated = {**config, **metadata}
+    names = _literal(metadata.get("names", "")) or config.get("id2label")
     classes = len(names) if isinstance(names, dict | list) and names else None
-    return Hints(metadata.get("task"), classes)
+    kind = stated.get("task") or stated.get("model_type")
+    return Hints(None if kind is None else str(kind), classes)
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    return read_json(folder / "config.json")
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None

@@ -1,0 +1,189 @@
+"""The boxes, scores and extras of each family of detectors are read, by metadata, by shapes or by name."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper, parser
+
+from fusioncam.errors import UsageError
+from fusioncam.export import check, export_model
+from fusioncam.export.canonical import canonicalize
+
+SIZE = HEIGHT, WIDTH = 32, 64
+CELLS = 42  # of strides 8, 16 and 32
+CONSTANTS = {f"n{n}": np.array([n]) for n in range(16)} | {"half": np.float32(0.5), "big": np.float32(100)}
+SIZED = "c = Slice (z, n0, n4, n2) q = Sigmoid (c) b = Mul (q, big)"  # four numbers of a box, 0..100
+JOINED = f"{SIZED} l = Slice (z, n4, n7, n2) p = Sigmoid (l)"
+
+
+def save(path, text, outputs, anchors=CELLS, columns=7, metadata=None):
+    """Save a model whose numbers `z` (N, anchors, columns) go through the operators of a text."""
+    rng = np.random.default_rng(0)
+    arrays = {
+        "w1": rng.normal(0, 0.5, (4, 3, 8, 8)), "w2": rng.normal(0, 0.3, (4 * 4 * 8, anchors * columns)),
+        "w3": rng.normal(0, 0.5, (5, 4, 1, 1)), "w4": rng.normal(0, 0.5, (columns, 4, 4, 8)),
+    }  # fmt: skip
+    arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
+    arrays |= {**CONSTANTS, "rows": np.array([0, anchors, columns])}
+    nodes = [
+        helper.make_node("Conv", ["image", "w1"], ["c1"], strides=[8, 8]),
+        helper.make_node("Tanh", ["c1"], ["f"]),
+        helper.make_node("Flatten", ["f"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w2"], ["m"]),
+        helper.make_node("Reshape", ["m", "rows"], ["z"]),
+        *parser.parse_graph(f"g (float[N] z) => (float[N] y) {{ {text} }}").node,
+    ]
+    used = {name for node in nodes for name in node.input}
+    graph = helper.make_graph(
+        nodes,
+        "detector",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ("N", 3, *SIZE))],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+        [numpy_helper.from_array(np.asarray(arrays[name]), name) for name in sorted(used & arrays.keys())],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    helper.set_model_props(model, metadata or {})
+    onnx.save(model, path)
+    return path
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+def centred(b):
+    return np.concatenate([b[..., :2] - b[..., 2:] / 2, b[..., :2] + b[..., 2:] / 2], axis=-1)
+
+
+def of_cells(z):
+    places, strides = [], []
+    for s in (8, 16, 32):
+        for y in range(HEIGHT // s):
+            places += [(x, y) for x in range(WIDTH // s)]
+        strides += [s] * (HEIGHT // s * WIDTH // s)
+    places, strides = np.array(places), np.array(strides)[:, None]
+    return centred(np.concatenate([(z[..., :2] + places) * strides, np.exp(z[..., 2:4]) * strides], axis=-1))
+
+
+def hull(b, angle):
+    turn = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], -1).reshape(*angle.shape, 2, 2)
+    offsets = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) / 2 * b[..., None, 2:]
+    points = b[..., None, :2] + offsets @ turn.swapaxes(-1, -2)
+    return np.concatenate([points.min(axis=-2), points.max(axis=-2)], axis=-1)
+
+
+def names(count):
+    return repr({n: f"class {n}" for n in range(count)})
+
+
+# Operators, outputs, options of `save`, of the export, and: boxes, numbers of classes and extras by the numbers z.
+FAMILIES = {
+    "yolo": (
+        f"{JOINED} t = Concat <axis = 2> (b, p) y = Transpose <perm = [0, 2, 1]> (t)", ["y"], {}, {},
+        lambda z: (centred(100 * sigmoid(z[..., :4])), z[..., 4:], z[..., 7:]),
+    ),
+    "yolo-seg": (
+        f"{JOINED} x = Slice (z, n7, n12, n2) t = Concat <axis = 2> (b, p, x) y = Transpose <perm = [0, 2, 1]> (t) "
+        "protos = Conv (f, w3)", ["y", "protos"], {"columns": 12}, {},
+        lambda z: (centred(100 * sigmoid(z[..., :4])), z[..., 4:7], z[..., 7:]),
+    ),
+    "yolo-pose": (
+        f"{SIZED} l = Slice (z, n4, n5, n2) p = Sigmoid (l) x = Slice (z, n5, n7, n2) v = Slice (z, n7, n8, n2) "
+        "s = Sigmoid (v) t = Concat <axis = 2> (b, p, x, s) y = Transpose <perm = [0, 2, 1]> (t)",
+        ["y"], {"columns": 8, "metadata": {"task": "pose", "names": names(1)}}, {},
+        lambda z: (centred(100 * sigmoid(z[..., :4])), z[..., 4:5], z[..., 5:]),
+    ),
+    "yolo-obb": (
+        f"{JOINED} x = Slice (z, n7, n8, n2) t = Concat <axis = 2> (b, p, x) y = Transpose <perm = [0, 2, 1]> (t)",
+        ["y"], {"columns": 8, "metadata": {"task": "obb", "names": names(3)}}, {},
+        lambda z: (
+            hull(100 * sigmoid(z[..., :4]), z[..., 7]), z[..., 4:7],
+            np.concatenate([100 * sigmoid(z[..., :4]), z[..., 7:]], axis=-1),
+        ),
+    ),
+    "yolo-objectness": (
+        f"{JOINED} y = Concat <axis = 2> (b, p)", ["y"], {"anchors": 3 * CELLS}, {},
+        lambda z: (centred(100 * sigmoid(z[..., :4])), sigmoid(z[..., 4:5]) * sigmoid(z[..., 5:]), z[..., 7:]),
+    ),
+    "yolox-raw": (
+        "r = Conv <strides = [4, 8]> (f, w4) s = Slice (z, n0, n4, n2) l = Slice (z, n4, n7, n2) p = Sigmoid (l) "
+        "y = Concat <axis = 2> (s, p)", ["y"], {}, {"reader": "yolox-raw"},
+        lambda z: (of_cells(z), sigmoid(z[..., 4:5]) * sigmoid(z[..., 5:]), z[..., 7:]),
+    ),
+    "detr": (
+        "logits = Slice (z, n4, n9, n2) c = Slice (z, n0, n4, n2) pred_boxes = Sigmoid (c)", ["logits", "pred_boxes"],
+        {"columns": 9, "anchors": 10}, {"config": {"model_type": "yolos", "id2label": dict.fromkeys("0123")}},
+        lambda z: (centred(sigmoid(z[..., :4])) * (WIDTH, HEIGHT, WIDTH, HEIGHT), z[..., 4:], z[..., 9:]),
+    ),
+    "rt-detr": (
+        "logits = Slice (z, n4, n8, n2) c = Slice (z, n0, n4, n2) pred_boxes = Sigmoid (c)", ["logits", "pred_boxes"],
+        {"columns": 8, "anchors": 10}, {"config": {"model_type": "d_fine"}},
+        lambda z: (centred(sigmoid(z[..., :4])) * (WIDTH, HEIGHT, WIDTH, HEIGHT), z[..., 4:], z[..., 8:]),
+    ),
+    "rt-detr-joined": (
+        f"{JOINED} y = Concat <axis = 2> (q, p)", ["y"],
+        {"anchors": 10, "metadata": {"task": "detect", "names": names(3)}}, {},
+        lambda z: (centred(sigmoid(z[..., :4])) * (WIDTH, HEIGHT, WIDTH, HEIGHT), z[..., 4:], z[..., 7:]),
+    ),
+    "boxes-scores": (
+        f"{JOINED} boxes = Identity (b) scores = Identity (p)", ["scores", "boxes"], {}, {},
+        lambda z: (100 * sigmoid(z[..., :4]), z[..., 4:], z[..., 7:]),
+    ),
+    "ssd": (
+        "c = Slice (z, n0, n4, n2) boxes = Sigmoid (c) l = Slice (z, n4, n7, n2) scores = Softmax <axis = 2> (l)",
+        ["scores", "boxes"], {"anchors": 10}, {"reader": "ssd"},
+        lambda z: (
+            sigmoid(z[..., :4]) * (WIDTH, HEIGHT, WIDTH, HEIGHT),
+            np.exp(z[..., 4:]) / np.exp(z[..., 4:]).sum(axis=-1, keepdims=True), z[..., 7:],
+        ),
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture
+def numbers_of(run, tmp_path):
+    def numbers(source, image):
+        model = onnx.load(source)
+        del model.graph.output[:]
+        model.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, None))
+        onnx.save(model, tmp_path / "z.onnx")
+        return run(tmp_path / "z.onnx", {"image": image})["z"].astype(np.float64)
+
+    return numbers
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_is_read_and_passes_the_check(family, tmp_path, run, numbers_of):
+    text, outputs, made, options, expected = FAMILIES[family]
+    source = save(tmp_path / "m.onnx", text, outputs, **made)
+    options = dict(options)
+    if (config := options.pop("config", None)) is not None:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+    manifest = export_model(source, tmp_path / "m.fcam", **options)
+    assert (manifest.task, manifest.reader) == ("detect", family)
+    assert [f.what for f in check(tmp_path / "m.fcam") if not f.ok] == []
+    image = np.random.default_rng(1).random((2, 3, *SIZE), np.float32)
+    feeds = {"image": image, **manifest.form.placeholders(2)}
+    found = run(tmp_path / "m.fcam" / "explain.onnx", feeds)["detections"]
+    wanted = np.concatenate(expected(numbers_of(source, image)), axis=2)
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_boxes_and_numbers_that_nothing_explains_are_refused(tmp_path):
+    text, outputs, made, _, _ = FAMILIES["detr"]
+    source = save(tmp_path / "m.onnx", text, outputs, **made)
+    with pytest.raises(
+        UsageError, match=r"lay the model's config.json beside it, or say one of --reader detr \(a soft"
+    ):
+        canonicalize(source)
+    assert canonicalize(source, reader="rt-detr").classes == 5
+    assert canonicalize(source, reader="detr").classes == 4
+
+
+def test_numbers_that_are_no_scores_are_refused(tmp_path):
+    text, outputs, made, _, _ = FAMILIES["yolo-pose"]
+    source = save(tmp_path / "m.onnx", text, outputs, columns=made["columns"])
+    with pytest.raises(UsageError, match="reader 'yolo' takes 4 scores from 0 to 1, and 'y' has numbers from -"):
+        canonicalize(source)
