@@ -70,9 +70,7 @@ def canonicalize(
     proto = read_model(source)
     given = freeze(proto, inputs or {})
     loaded = converted(proto, source, refused)
-    model, reading, taken = _prepared(
-        loaded, given.defaults, _checked(size), request, side, layout, image, source.parent
-    )
+    model, reading, taken = _prepared(loaded, given.defaults, size, request, side, layout, image, source.parent)
     with freezing_may_help(model):
         model, reading, model_ending, numbers = make_normal_form(model, reading, taken, request.ending, vectors)
     final_ending = _ending(reading, request.ending, model_ending.ending, numbers, source.parent)
@@ -127,7 +125,7 @@ def _prepared(
         raise UsageError(f"the model has no output {request.output!r}; it has {', '.join(outputs)}")
     picture = picture_input(model.graph, image)
     first_reader = next(((u.node, u.idx) for u in picture.uses()), None)
-    taken = take_image(model, size, side, layout, picture, defaults)
+    taken = take_image(model, _checked(size), side, layout, picture, defaults)
     reading = choose_reading(model, outputs, request, taken, folder)
     for value in reading.values:
         refuse_random(value)

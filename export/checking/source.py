@@ -86,7 +86,8 @@ def _open_source(manifest: Manifest, source: Path, optimize: bool) -> InferenceS
     if names <= {o.name for o in opened.get_outputs() if o.type.startswith("tensor")}:
         return opened
     proto = read_model(source)
-    within = sorted(names - {o.name for o in proto.graph.output})
+    made = {name for node in proto.graph.node for name in node.output}
+    within = sorted((names & made) - {o.name for o in proto.graph.output})
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in within)
     return open_exact(proto.SerializeToString(), optimize)
 

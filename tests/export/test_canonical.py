@@ -119,7 +119,7 @@ def test_dense_output_is_read_as_maps(tensor, classifier, tmp_path):
     del model.graph.output[:]
     onnx.save(with_outputs(model, tensor), tmp_path / "dense.onnx")
     found = canonicalize(tmp_path / "dense.onnx")
-    assert (found.task, found.reader) == ("segment", "maps")
+    assert (found.task, found.reading.reader_name) == ("segment", "maps")
     assert found.form.output.shape == (found.classes, *found.map_size)
 
 
