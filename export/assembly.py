@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,12 @@ from fusioncam.export.batch.dynamic import NOT_BY_IMAGE
 from fusioncam.export.bundle import Lender, explain_graph, whole_folder, write_frozen, write_graphs
 from fusioncam.export.canonical import canonicalize
 from fusioncam.export.checking.check import compare_logits, drift_of
-from fusioncam.export.checking.liveness import why_dead
+from fusioncam.export.checking.liveness import live_levels, why_dead
 from fusioncam.export.class_vectors import read_class_vectors
 from fusioncam.export.free_size import USUAL_SIDE, asked_size, free_size, source_graph
 from fusioncam.export.gradient import decides_for_batch
 from fusioncam.export.head import head_graph
-from fusioncam.export.layers.choice import Candidate, Survey, survey
-from fusioncam.export.layers.levels import find_levels
+from fusioncam.export.layers.choice import survey
 from fusioncam.export.model import CanonicalModel
 from fusioncam.export.options import ExportOptions, Labels
 from fusioncam.export.precision.calibration_batches import masked_pictures
@@ -131,7 +130,7 @@ def make_draft(source: Path, options: ExportOptions) -> Draft:
     one_by_one = decides_for_batch(canonical.image, canonical.output)
     _refuse_unfit(canonical, one_by_one, options, free)
     surveyed = survey(canonical, gradient)
-    levels = _levels(canonical, surveyed, gradient) if options["layer"] is None else []
+    levels = live_levels(canonical, surveyed, gradient) if options["layer"] is None else []
     layer, *further = levels or [surveyed.choose_live(lambda c: why_dead(canonical, c, gradient), options["layer"])]
     labels = _labels(canonical, folder, options["labels"])
     prep = _preprocessing(canonical, folder, options["preprocessing"])
@@ -177,15 +176,6 @@ def make_draft(source: Path, options: ExportOptions) -> Draft:
         files=dict.fromkeys((*graphs, WEIGHTS, *[FROZEN_INPUTS] * bool(canonical.frozen)), ""),
     )
     return Draft(manifest, graphs, model, canonical.dynamic, canonical.frozen)
-
-
-def _levels(canonical: CanonicalModel, surveyed: Survey, gradient: bool) -> list[Candidate]:
-    """Return the live levels of a detector, two or more; none of other models."""
-    if canonical.detector is None:
-        return []
-    levels = find_levels(canonical.image, surveyed)
-    live = [level for level in levels if why_dead(canonical, level, gradient) is None]
-    return [replace(level, bypassed=False) for level in live] if len(live) > 1 else []  # together they see everything
 
 
 def _refuse_unfit(canonical: CanonicalModel, one_by_one: str | None, options: ExportOptions, free: bool) -> None:

@@ -79,6 +79,8 @@ def _trial(bundle: Path, manifest: Manifest) -> Callable[[Size], str | None]:
 
     def outputs(size: Size) -> int:
         made = run(np.zeros((1, manifest.preprocessing.channels, *size), np.float32))
+        if manifest.detector is not None:  # its anchors grow with the picture
+            return int(made.shape[-1])
         if manifest.form.scored and not manifest.source.argmax:  # maps grow with the picture
             made = reader_named(manifest.reader).compute(made)
         return int(made.ndim if manifest.source.argmax else made.shape[1])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fusioncam.errors import ModelError, UnsupportedOperatorError
 from fusioncam.export.canonical import canonicalize
-from fusioncam.export.checking.liveness import why_dead
+from fusioncam.export.checking.liveness import live_levels, why_dead
 from fusioncam.export.free_size import USUAL_SIDE, asked_size
 from fusioncam.export.gradient import WAY_OUT, operator_name, path, unsupported
 from fusioncam.export.layers.choice import Candidate, survey
@@ -31,6 +31,8 @@ class Inspection:
         missing: Operators between image and logits that have no gradient rule, and how often each occurs.
         way_out: The remedy for layers that are refused for a missing rule, or None where there are none.
         remarks: Sentences a user should know of the default.
+        levels: Candidates that `export_model` takes together for a detector, of which the first is the default; none
+            where one layer explains the model.
     """
 
     classifier: CanonicalModel
@@ -40,6 +42,7 @@ class Inspection:
     missing: Mapping[str, int]
     way_out: str | None
     remarks: tuple[str, ...] = ()
+    levels: tuple[Candidate, ...] = ()
 
 
 def inspect_model(
@@ -76,12 +79,14 @@ def inspect_model(
     seconds, most = seconds_per_pass(canonical), chunk_bytes(canonical)
     missing = Counter(operator_name(n) for n in unsupported(path(canonical.image, canonical.output)))
     way_out = WAY_OUT if any(c.without_rule for c in surveyed.candidates) else None
+    levels: list[Candidate] = []
     try:
-        default, reason = surveyed.choose_live(lambda c: why_dead(canonical, c)), None
+        levels = live_levels(canonical, surveyed)
+        default, reason = levels[0] if levels else surveyed.choose_live(lambda c: why_dead(canonical, c)), None
     except ModelError as error:
         default, reason = None, str(error)
         if isinstance(error, UnsupportedOperatorError):  # by a rule that does not take this use of the operator
             missing, way_out = missing | Counter([error.operator]), WAY_OUT
-    remarks = () if default is None else surveyed.describe(default, by_default=True).remarks
+    remarks = () if default is None or levels else surveyed.describe(default, by_default=True).remarks
     costs = [(c, cost(c, seconds, most)) for c in surveyed.candidates]
-    return Inspection(canonical, costs, default, reason, missing, way_out, remarks)
+    return Inspection(canonical, costs, default, reason, missing, way_out, remarks, tuple(levels))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         LibraryError,
         ModelError,
         NotFiniteError,
+        NothingDetectedError,
         OutOfMemoryError,
         OutputError,
         ProviderError,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from fusioncam.runtime.arguments import Bundles, Classes
     from fusioncam.runtime.async_explainer import AsyncExplainer
     from fusioncam.runtime.budget import Budget, auto, deadline
+    from fusioncam.runtime.detection_pictures import detections_panel
     from fusioncam.runtime.difference import Difference, difference
     from fusioncam.runtime.engine import Progress
     from fusioncam.runtime.explainer import Explainer
@@ -56,8 +58,8 @@ if TYPE_CHECKING:
 _MODULES = {
     "fusioncam.errors": (
         "BundleError BusyError DeadlineError DeadlineTooShortError DeviceError FusionCamError "
-        "GraphRefusedError ImageError LibraryError ModelError NotFiniteError OutOfMemoryError OutputError "
-        "ProviderError UnsupportedOperatorError UsageError"
+        "GraphRefusedError ImageError LibraryError ModelError NotFiniteError NothingDetectedError OutOfMemoryError "
+        "OutputError ProviderError UnsupportedOperatorError UsageError"
     ),
     "fusioncam.export": "Inspection export_model export_torch inspect_model single_graph",
     "fusioncam.export.randomise": "randomised_bundle",
@@ -65,6 +67,7 @@ _MODULES = {
     "fusioncam.runtime.arguments": "Bundles Classes",
     "fusioncam.runtime.async_explainer": "AsyncExplainer",
     "fusioncam.runtime.budget": "Budget auto deadline",
+    "fusioncam.runtime.detection_pictures": "detections_panel",
     "fusioncam.runtime.difference": "Difference difference",
     "fusioncam.runtime.engine": "Progress",
     "fusioncam.runtime.explainer": "Explainer",
@@ -91,11 +94,11 @@ __all__ = [
     "DeadlineError", "DeadlineTooShortError", "Detection", "Detections", "DeviceError", "Difference", "Explainer",
     "Explanation",
     "FusionCamError", "GraphRefusedError", "ImageError", "ImageLike", "Inspection", "Layer", "LibraryError",
-    "Like", "Manifest", "ModelError", "NotFiniteError", "OutOfMemoryError", "OutputError",
+    "Like", "Manifest", "ModelError", "NotFiniteError", "NothingDetectedError", "OutOfMemoryError", "OutputError",
     "Passes", "Photo", "Preprocessing", "Progress", "Provider", "ProviderError", "Region", "ResolvedTarget",
     "Source", "Target", "TargetScore", "UnsupportedOperatorError", "UsageError", "Value", "Verdict", "__version__",
-    "auto", "deadline", "difference", "difference_scale", "export_model", "export_torch", "fetch_picture",
-    "fusion_cam", "inspect_model", "on_photo", "overlay", "overlay_difference", "panel", "photos_in",
+    "auto", "deadline", "detections_panel", "difference", "difference_scale", "export_model", "export_torch",
+    "fetch_picture", "fusion_cam", "inspect_model", "on_photo", "overlay", "overlay_difference", "panel", "photos_in",
     "randomised_bundle", "read_bundle", "read_image", "single_graph", "visible_slices",
 ]  # fmt: skip
 

@@ -39,6 +39,10 @@ class UsageError(FusionCamError):
     exit_status = 2
 
 
+class NothingDetectedError(UsageError):
+    """A picture in which a detector finds nothing of what is asked for, above the threshold."""
+
+
 class DeadlineTooShortError(UsageError):
     """A budget of time that is below the least that an explanation takes on this machine, as busy as it is now."""
 

@@ -12,14 +12,16 @@ from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import BoolArray, Float32Array, Float64Array, Size
 from fusioncam.layer_names import short_layer_name
 from fusioncam.manifest import Preprocessing
+from fusioncam.runtime.detection_pictures import mark_of
 from fusioncam.runtime.photos.geometry import on_photo
 from fusioncam.runtime.picture.facts import Badge
+from fusioncam.runtime.picture.marks import Mark, color_of
 from fusioncam.runtime.picture.styles import HALF
 from fusioncam.runtime.picture.titles import method_title, probability_title
 from fusioncam.runtime.prepared import ResultPhoto
 from fusioncam.runtime.probes.verdict import Verdict
 from fusioncam.runtime.result_pictures import DrawnResult, shapes, stem_of
-from fusioncam.runtime.targets.detections import Coordinates, Corners, corners
+from fusioncam.runtime.targets.detections import Coordinates, Corners, Detection, corners
 from fusioncam.runtime.targets.resolved import ResolvedTarget
 from fusioncam.runtime.targets.sight import region_on_input
 
@@ -195,6 +197,33 @@ class Explanation(DrawnResult):
         return None if self.target is None else self.target.score
 
     @property
+    def detections(self) -> tuple[Detection, ...]:
+        """Return the detections that are explained, with boxes, scores, classes and anchors; none of other targets."""
+        rows = () if self.target is None else self.target.rows
+        return tuple(row.detection for row in rows if row.detection is not None)
+
+    @property
+    def detection(self) -> Detection | None:
+        """Return the detection that is explained; None for other targets, and for several detections."""
+        return self.detections[0] if len(self.detections) == 1 else None
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """Return the detections as pictures show them; boxes that a caller gave as tensors, too."""
+        if self.target is None or self.by is None:
+            return ()
+        if self.detections:
+            return tuple(mark_of(detection, self.target.keypoint) for detection in self.detections)
+        return tuple(Mark(corners(box), self.title, color_of(self.class_index)) for box in self.boxes)
+
+    @property
+    def heading(self) -> tuple[str, str]:
+        """Return the name of the class, and where it is."""
+        if self.target is None:
+            return self.title, ""
+        return self.target.name, self.target.detail
+
+    @property
     def box(self) -> Corners | None:
         """Return the box of the detection, see `boxes`; None for other targets, and for several detections."""
         boxes = self.boxes
@@ -238,7 +267,7 @@ class Explanation(DrawnResult):
     @property
     def headline(self) -> str:
         """Return the name of the class and its probability, in a line."""
-        return f"{self.title} {probability_title(self.probability)}"
+        return f"{self.title} {probability_title(self.shown_probability)}"
 
     @property
     def between(self) -> None:
@@ -246,8 +275,8 @@ class Explanation(DrawnResult):
 
     @property
     def shown_probability(self) -> float:
-        """Return the probability, which a panel shows behind the title."""
-        return self.probability
+        """Return the probability behind the title; of a detection whose edges are explained, that of its class."""
+        return self.detection.score if self.detection is not None and self.by == "box" else self.probability
 
     @property
     def badge(self) -> Badge | None:
@@ -286,7 +315,8 @@ class Explanation(DrawnResult):
     def summary(self) -> dict[str, Any]:
         """Return all but the maps and logits, ready for JSON."""
         verdict = {} if self.verdict is None else {"verdict": self.verdict.summary()}
-        boxes = {} if self.by is None else {"by": self.by, "boxes": self.boxes.round(2).tolist()}
+        found = [detection.summary() for detection in self.detections]
+        boxes = {} if self.by is None else {"by": self.by, "boxes": self.boxes.round(2).tolist(), "detections": found}
         target = {} if self.target is None else {"target": {**self.target.summary(), **boxes}}
         return {
             "image": self.image,

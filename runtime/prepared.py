@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fusioncam.errors import UsageError
+from fusioncam.errors import FusionCamError, UsageError
 from fusioncam.free_size import PHOTO, Size
 from fusioncam.kernels.arrays import Array, Float32Array
 from fusioncam.manifest import Manifest, Preprocessing
@@ -35,6 +35,13 @@ class ResultPhoto:
     size: Size | None = None
     again: Callable[[], Array] | None = None
     affine: Array | None = None
+
+    def sharpest(self, preprocessing: Preprocessing) -> Array:
+        """Return what a panel shows of the photo, at the photo's own resolution where it is kept and unchanged."""
+        try:
+            return shown_part(self.pixels(preprocessing), preprocessing)
+        except FusionCamError:
+            return self.shown
 
     def pixels(self, preprocessing: Preprocessing, image: ImageLike | None = None) -> Array:
         """Return the pixels (H0, W0, 3) of the photo, ready to draw on, see `drawable`.

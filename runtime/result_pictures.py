@@ -14,11 +14,13 @@ from fusioncam.errors import FusionCamError, UsageError
 from fusioncam.kernels.arrays import Array, Float32Array, Size, UInt8Array
 from fusioncam.manifest import Preprocessing
 from fusioncam.output import Content, encode_png, encode_webp, json_bytes, prepare_folder, write_npz, write_together
+from fusioncam.runtime.detection_pictures import panel_on_shown
 from fusioncam.runtime.photos.folder import stem_of_file
 from fusioncam.runtime.photos.formats.nifti import nifti_bytes
 from fusioncam.runtime.photos.geometry import on_photo, on_shown, shown_part, visible_slices
 from fusioncam.runtime.photos.model_input import ImageLike
 from fusioncam.runtime.picture import Badge, DrawOptions, difference_scale, lay, outlined, panel, project
+from fusioncam.runtime.picture.marks import Mark, draw_marks
 from fusioncam.runtime.prepared import ResultPhoto
 
 UNNAMED = "picture"  # the stem of the files of a picture without a name
@@ -85,6 +87,21 @@ class DrawnResult(ABC):
         return None
 
     @property
+    def marks(self) -> tuple[Mark, ...]:
+        """Return the detections that are explained, in pixels of the photo; none of other results."""
+        return ()
+
+    @property
+    def heading(self) -> tuple[str, str]:
+        """Return the title in two parts: the name of the class, and what tells it from others of the class."""
+        return self.title, ""
+
+    @property
+    def by(self) -> str | None:
+        """Return the evidence that counts for a detection; None for other results."""
+        return None
+
+    @property
     @abstractmethod
     def stem(self) -> str:
         """Return the name of the result's files, without an ending: of the picture and of the class."""
@@ -110,7 +127,9 @@ class DrawnResult(ABC):
             UsageError: There is no such colour map, opacity, style or share; no Explainer made the result.
         """
         own, preprocessing = self._origin()
-        return panel_on(self, own.shown, DrawOptions(**drawing), own.size, preprocessing)
+        # Details of detections are enlarged, so a small picture of the photo is too coarse for them.
+        shown = own.sharpest(preprocessing) if self.marks else own.shown
+        return panel_on(self, shown, DrawOptions(**drawing), own.size, preprocessing)
 
     def overlay(
         self, method: str | None = None, photo: ImageLike | None = None, **drawing: Unpack[Drawing]
@@ -135,7 +154,7 @@ class DrawnResult(ABC):
         method = self.checked_method(method)
         if own.size is None:
             drawn, share = map_on(self, method, own.shown, self.maps[method], options), self.region_share
-            return drawn if share is None else outlined(drawn, share)
+            return draw_marks(drawn if share is None else outlined(drawn, share), self.marks)
         return map_on_photo(self, method, own.pixels(preprocessing, photo), preprocessing, options)
 
     def save(self, path: str | os.PathLike[str], **drawing: Unpack[Drawing]) -> list[Path]:
@@ -235,6 +254,8 @@ def panel_on(
     e: DrawnResult, shown: Array, options: DrawOptions, photo_size: Size | None, preprocessing: Preprocessing
 ) -> UInt8Array:
     """Draw all maps of a result on what `shown_part` returned of the photo, or the `tile_of` that."""
+    if e.marks:
+        return panel_on_shown([e], shown, options, photo_size, preprocessing)
     place = partial(on_shown, photo_size=photo_size, preprocessing=preprocessing)
     maps = {method: place(saliency) for method, saliency in e.maps.items()}
     region = None if e.region_share is None else place(e.region_share)
@@ -257,7 +278,7 @@ def map_on_photo(
     drawn = map_on(e, method, photo[seen], saliency[seen], options)
     share = e.region_share
     picture[seen] = drawn if share is None else outlined(drawn, on_photo(share, size, preprocessing)[seen])
-    return picture
+    return draw_marks(picture, e.marks)
 
 
 def map_on(e: DrawnResult, method: str, photo: Array, saliency: Float32Array, options: DrawOptions) -> UInt8Array:

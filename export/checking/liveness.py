@@ -1,11 +1,14 @@
 """Layers through which no evidence flows: seen by running the model, whatever its structure says."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from fusioncam.export.bundle import explain_graph
 from fusioncam.export.checking.gradient import gradients, minds_masks
 from fusioncam.export.head import head_graph
-from fusioncam.export.layers.choice import Candidate
+from fusioncam.export.layers.choice import Candidate, Survey
+from fusioncam.export.layers.levels import find_levels
 from fusioncam.export.model import CanonicalModel
 from fusioncam.export.random_pictures import patchwork
 from fusioncam.export.reading.shapes import noise
@@ -14,6 +17,15 @@ from fusioncam.further_inputs import drawn
 from fusioncam.kernels.arrays import Float32Array
 
 NOTHING = "nothing of it reaches the scores: "
+
+
+def live_levels(canonical: CanonicalModel, surveyed: Survey, gradient: bool = True) -> list[Candidate]:
+    """Return the live levels of a detector, two or more; none of other models."""
+    if canonical.detector is None:
+        return []
+    levels = find_levels(canonical.image, surveyed)
+    live = [level for level in levels if why_dead(canonical, level, gradient) is None]
+    return [replace(level, bypassed=False) for level in live] if len(live) > 1 else []  # together they see everything
 
 
 def why_dead(canonical: CanonicalModel, candidate: Candidate, gradient: bool = True) -> str | None:

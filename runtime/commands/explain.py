@@ -60,7 +60,23 @@ Region = Annotated[
 ]
 Point = Annotated[
     tuple[float, float] | None,
-    Option(metavar="X Y", help="Explain the part of a class that holds this pixel of the photo."),
+    Option(metavar="X Y", help="Explain the part of a class, or the detection, that holds this pixel of the photo."),
+]
+Box = Annotated[
+    tuple[float, float, float, float] | None,
+    Option(
+        metavar="X1 Y1 X2 Y2", help="Explain the detection whose box is most like this one, in pixels of the photo."
+    ),
+]
+Together = Annotated[bool, Option("--detections", help="Explain all detections as one, the sum of their scores.")]
+By = Annotated[str | None, choice("Evidence for the detection's score | box (its edges) | both (default score).")]
+Keypoint = Annotated[
+    str | None, Option(metavar="N", help="Explain a keypoint of each detection, by number or name (left_ear).")
+]
+Conf = Annotated[float | None, Option(metavar="P", help="Least score of a detection [the bundle's].")]
+Iou = Annotated[
+    float | None,
+    Option(metavar="X", help="Overlap by which the lower of two detections is a duplicate [the bundle's]."),
 ]
 Peak = Annotated[
     bool, Option("--peak", help="A region, or a map of values, counts by its largest value, not its mean.")
@@ -82,7 +98,7 @@ Versus = Annotated[
     ),
 ]
 MostProbable = Annotated[
-    int | None, Option("-k", metavar="N", help="Explain the N most probable classes of each picture.")
+    int | None, Option("-k", metavar="N", help="Explain the N most probable classes, or detections, of each picture.")
 ]
 Above = Annotated[float | None, Option(metavar="P", help="Explain every class of this probability or more.")]
 Methods = Annotated[str | None, word_list(f"Maps to make, separated by commas {DEFAULT_METHODS}.", metavar="METHODS")]
@@ -97,7 +113,10 @@ InputSize = Annotated[
 ]
 Verify = Annotated[bool, Option("--verify", help="Ask the model if the map is evidence: a verdict, by 23 passes more.")]
 Style = Annotated[str, choice("Style of the pictures: heat | contour | top.", metavar="STYLE")]
-Top = Annotated[float | None, Option(metavar="P", help="Percent of the pixels that --style top outlines (default 20).")]
+Top = Annotated[
+    float | None,
+    Option(metavar="N", help="As -k; but with --style top the percent of the pixels that it outlines (default 20)."),
+]
 Colormap = Annotated[
     str | None, choice("Colours: cividis | inferno | jet | magma | plasma | turbo | viridis (default plasma).")
 ]
@@ -119,7 +138,9 @@ Resolution = Annotated[str, choice("Size of the arrays in STEM.npz: model | phot
 def explain(
     bundle: Bundle, images: Images, out: Out = Path("out"), recursive: Recursive = False, null: Null = False,
     resume: Resume = False,
-    classes: Classes = None, region: Region = None, point: Point = None, peak: Peak = False, like: Like = None,
+    classes: Classes = None, box: Box = None, point: Point = None, together: Together = False, by: By = None,
+    keypoint: Keypoint = None, conf: Conf = None, iou: Iou = None, region: Region = None, peak: Peak = False,
+    like: Like = None,
     value: Value = None, down: Down = False,
     versus: Versus = None, most_probable: MostProbable = None, above: Above = None,
     methods: Methods = None, budget: Budget = "exact", smooth: Smooth = "", also: Also = None, size: InputSize = None,
@@ -150,9 +171,11 @@ def explain(
         verify=verify, output=output, providers=parts(providers), chunk=chunk, threads=threads, allow_cpu=allow_cpu,
         size=size_of(size, PHOTO), bands=bands_of(bands), inputs=given_inputs(inputs),
     )  # fmt: skip
-    points = () if point is None else (point,)
-    named = NamedTargets(classes or (), region or (), points, peak, like or (), value or (), down)
-    select = partial(TargetSelection.of, named=named, versus=versus, top=most_probable, above=above)
+    named = NamedTargets(
+        classes or (), region or (), () if point is None else (point,), peak, like or (), value or (), down,
+        () if box is None else (box,), together, by, keypoint, conf, iou,
+    )  # fmt: skip
+    select = partial(TargetSelection.of, named=named, versus=versus, top=_count(top, style, most_probable), above=above)
     kind, cluster = None if table is None else checked_kind(table), checked_cluster(engine, workers, ray_address)
     run = Run(config, select, Pictures(images, recursive, null), out, resume, kind, cluster, quiet, methods)
     return run.report_to(Report(_form(json, jsonl), quiet, above))
@@ -171,11 +194,20 @@ def _drawing(
     """Return the way maps are drawn; raise UsageError for options that do not go together."""
     from fusioncam.runtime.picture import DEFAULT_COLORMAP, DEFAULT_TOP, DrawOptions
 
-    if top is not None and style != "top":
-        raise UsageError("--top is a share for --style top: give both (-k says how many classes)")
     if versus is not None and (style != "heat" or colormap is not None):
         raise UsageError("--versus has colours of its own: leave out --style and --colormap")
     if versus is not None and verify:
         raise UsageError("--verify is about the map of one class: leave out --versus, and give both classes with -c")
     color = DEFAULT_COLORMAP if colormap is None else colormap
-    return DrawOptions(color, opacity, style, DEFAULT_TOP if top is None else top)
+    return DrawOptions(color, opacity, style, DEFAULT_TOP if top is None or style != "top" else top)
+
+
+def _count(top: float | None, style: str, most_probable: int | None) -> int | None:
+    """Return how many classes or detections are explained, None for the default ones."""
+    if top is None or style == "top":
+        return most_probable
+    if most_probable is not None:
+        raise UsageError("--top and -k say the same: give one of them")
+    if not top.is_integer():
+        raise UsageError("--top is a whole number of classes or detections; with --style top it is a percent")
+    return int(top)

@@ -121,7 +121,9 @@ class Run:
         table = self.table and ResultTable(self.out, self.table)
         with ExitStack() as stack:
             settings, endings = settings_of(config, methods), config.output.endings(methods)
-            folder = stack.enter_context(ResultFolder(self.out, endings, settings, selection.several, self.resume))
+            several = selection.several
+            keeper = ResultFolder(self.out, endings, settings, several, self.resume, config.shared)
+            folder = stack.enter_context(keeper)
             folder.check(self.pictures.named())
             work, block = self._work(config, explainer)
             no_bar = self.quiet or self.cluster is None or report.prints_lines

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 TARGETS = {
     "maps": "a class over a region: the mean of its map there, or the maximum",
     "embedding": "likeness to a reference: a picture, or a vector",
+    "boxes": "a detection: by its class, its box or a point; its score, the edges of its box, or a keypoint",
 }
 
 
@@ -39,6 +40,7 @@ def inspection_json(inspection: "Inspection") -> dict[str, Any]:
         "opset": c.model.opset_imports[""],
         "precision": c.precision,
         "default_layer": inspection.default.name if inspection.default else None,
+        "levels": [level.name for level in inspection.levels],
         "reason": inspection.reason,
         "remarks": list(inspection.remarks),
         "operators_without_rule": inspection.missing,
@@ -61,6 +63,8 @@ def _ending(inspection: "Inspection") -> str:
     c = inspection.classifier
     if c.task == "embed":
         return ""
+    if c.detector is not None:
+        return f", {c.ending}"
     return f", {c.ending if c.source.ending == 'logits' and c.source.reach == 'reached' else c.source.text}"
 
 
@@ -81,16 +85,19 @@ def print_inspection(inspection: "Inspection", most: int | None) -> None:
     table.columns[0].overflow = table.columns[-1].overflow = "fold"
     for column in table.columns[2:5]:
         column.justify = "right"
-    rows = inspection.layers[::-1][:most]
+    taken = {level.name for level in inspection.levels or filter(None, [inspection.default])}
+    rows = [row for n, row in enumerate(inspection.layers[::-1]) if most is None or n < most or row[0].name in taken]
     short = short_layer_names(layer.name for layer, _ in inspection.layers)  # --layer takes them, too
+    mark = "<- level" if inspection.levels else "<- default"
     for layer, cost in rows:
-        default = inspection.default is not None and layer.name == inspection.default.name
         note = f"refused: {layer.refused}" if layer.refused else "bypassed" if layer.bypassed else ""
         shape = " x ".join(map(str, layer.shape))
         figures = str(cost.passes), f"{cost.seconds:.1f}", f"{cost.bytes / 1e6:.0f}"
-        table.add_row(short[layer.name], shape, *figures, "<- default" if default else note)
+        table.add_row(short[layer.name], shape, *figures, mark if layer.name in taken else note)
     console.out.print(table, markup=False)
-    if any(layer.bypassed for layer, _ in rows):
+    if inspection.levels:
+        console.say("levels: a detection is explained by that of its own, or by the mean of all")
+    if any(layer.bypassed and layer.name not in taken for layer, _ in rows):
         console.say("bypassed: part of the evidence reaches the scores on other ways, past this layer")
     for remark in inspection.remarks:
         console.complain(remark, "note")

@@ -17,7 +17,15 @@ from fusioncam.runtime.targets.detections import Anchors
 from fusioncam.runtime.targets.readout import readout_of
 from fusioncam.runtime.targets.resolved import ResolvedTarget
 from fusioncam.runtime.targets.sight import Sight
-from fusioncam.runtime.targets.tasks import Asked, TargetScore, checked_target, default_targets, resolve, task_of
+from fusioncam.runtime.targets.tasks import (
+    Asked,
+    TargetScore,
+    checked_target,
+    default_targets,
+    resolve,
+    resolve_all,
+    task_of,
+)
 
 
 class TargetResolver:
@@ -50,7 +58,7 @@ class TargetResolver:
         photo_size = None if request.photo is None else request.photo.size
         sight = Sight(self._manifest, np.asarray(request.x), photo_size, read)
         asked = self._chosen(request.targets, sight) if callable(request.targets) else request.targets
-        targets = [resolve(checked_target(self._manifest, target), sight) for target in asked]
+        targets = [one for t in asked for one in resolve_all(checked_target(self._manifest, t), sight)]
         return targets if request.methods else self._read(targets, sight)
 
     def defaults(self, picture: PreparedPicture, inputs: PictureInputs) -> list[TargetScore]:

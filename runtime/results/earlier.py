@@ -28,10 +28,11 @@ class EarlierResults:
         folder: The folder, which may be missing.
         endings: Endings of the names of a result's files, by their content.
         several: Whether the name of a target follows the stem, see `ResolvedTarget.slug`.
+        shared: Endings of the files that all targets of a photo have in common.
     """
 
-    def __init__(self, folder: Path, endings: Sequence[str], several: bool) -> None:
-        self._folder, self._several = folder, several
+    def __init__(self, folder: Path, endings: Sequence[str], several: bool, shared: Sequence[str] = ()) -> None:
+        self._folder, self._several, self._shared = folder, several, shared
         self._endings = [ending for ending in endings if ending != ".json"]
         alike = "|".join(map(re.escape, endings))
         self._of_target = re.compile(rf"(.+)-(\d+(?:_\w+)?|(?:like|value)_\w+)(?:{alike})", re.DOTALL)
@@ -48,6 +49,13 @@ class EarlierResults:
             return [stem]
         parent, _, name = stem.rpartition("/")
         return [f"{stem}-{target}" for target in sorted(self._targets_in(parent).get(name, ()), key=_in_order)]
+
+    def panels(self, stem: str) -> set[str]:
+        """Return the names of the pictures that results of a photo have, also of a run with other targets."""
+        parent, _, name = stem.rpartition("/")
+        stems = [stem, *(f"{stem}-{target}" for target in self._targets_in(parent).get(name, ()))]
+        records = [record for known in stems if (record := self.record(known)) is not None]
+        return {Path(str(record["picture"])).name for record in records if "picture" in record}
 
     def record(self, stem: str) -> Record | None:
         """Return the record of a result, or None where there is none, or a file that is no record."""
@@ -81,7 +89,7 @@ class EarlierResults:
                     "leave out --resume to make all results again"
                 )
         whole = {known[len(stem) + 1 :]: record for known, record in found.items() if self._is_whole(known)}
-        if not whole:
+        if not whole or not all(_is_complete(self._folder / f"{stem}{ending}") for ending in self._shared):
             return None
         explained: Any = next(iter(whole.values())).get("explained", [*whole])
         is_all = isinstance(explained, list) and explained and all(str(target) in whole for target in explained)

@@ -23,6 +23,7 @@ class ResultFolder:
         settings: All that decides the results, see `settings_of`.
         several: Whether a photo may have several results, so that the name of a target follows the stem.
         resume: Whether what an earlier run has made is kept.
+        shared: The contents among `endings` that all results of a photo have in common.
 
     Raises:
         UsageError: The folder is a bundle.
@@ -36,12 +37,16 @@ class ResultFolder:
         settings: Mapping[str, Any],
         several: bool = False,
         resume: bool = False,
+        shared: Sequence[str] = (),
     ) -> None:
         if (folder / MANIFEST).exists():
             raise UsageError(f"{folder} is a bundle; choose another folder with -o")
         self.folder, self._endings, self._settings = folder, dict(endings), dict(settings)
         self._several, self._resume = several, resume
-        self._names, self._earlier = ResultNames(endings), EarlierResults(folder, list(endings.values()), several)
+        self._shared = {kind: endings[kind] for kind in shared}
+        self._own = {kind: ending for kind, ending in endings.items() if kind not in shared}
+        self._names = ResultNames(endings)
+        self._earlier = EarlierResults(folder, [*self._own.values()], several, [*self._shared.values()])
         self._is_new = not folder.exists()
 
     def __enter__(self) -> Self:
@@ -92,16 +97,21 @@ class ResultFolder:
         records = [self._record(result, of_target, stem, explained) for of_target in result.targets]
         if records:
             prepare_folder((self.folder / stem).parent)
-        write_together(self._contents(result.targets, records, stem))
+        write_together(self._contents(result, records, stem))
         return records
 
     def _refuse_overwriting(self, photo: PhotoFile, stem: str, inputs: set[str]) -> None:
         """Raise UsageError where the results of a photo would overwrite one of the inputs, or what is no result."""
-        for known in self._earlier.stems(stem):
-            there = [file for file in self._files(known).values() if os.path.lexists(file)]
-            is_result = there and self._earlier.record(known) is not None
-            if there and not (is_result and inputs.isdisjoint(map(os.path.realpath, there))):
-                kind, file = "picture" if there[0].suffix == ".png" else "file", there[0]
+        named = [(known, self._own) for known in self._earlier.stems(stem)]
+        for known, endings in [*named, (stem, self._shared)]:
+            there = [file for file in self._files(known, endings).values() if os.path.lexists(file)]
+            if there and self._earlier.record(known) is None:
+                panels = self._earlier.panels(stem)  # one for all targets has no record of its own
+                others = [file for file in there if file.name not in panels]
+            else:
+                others = []
+            if clash := others or [file for file in there if os.path.realpath(file) in inputs]:
+                kind, file = "picture" if clash[0].suffix == ".png" else "file", clash[0]
                 raise UsageError(
                     f"the results of {photo.shown_name} could overwrite a {kind} in {file.parent}, {file.name!r}; "
                     "move it away, or choose another folder with -o"
@@ -121,7 +131,8 @@ class ResultFolder:
 
     def _names_in(self, name: str, photo: PhotoFile, stem: str) -> Record:
         """Return the names of files that a record has."""
-        files = {kind: str(file) for kind, file in self._files(self._of_target(stem, name)).items()}
+        paths = self._files(self._of_target(stem, name), self._own) | self._files(stem, self._shared)
+        files = {kind: str(file) for kind, file in paths.items()}
         separate = {kind: file for kind, file in files.items() if kind not in ("npz", "json", "png")}
         volumes = {kind.removesuffix(NIFTI): separate.pop(kind) for kind in [*separate] if kind.endswith(NIFTI)}
         return {
@@ -132,19 +143,20 @@ class ResultFolder:
             **({"volumes": volumes} if volumes else {}),
         }
 
-    def _contents(
-        self, targets: Sequence[TargetResult], records: Sequence[Record], stem: str
-    ) -> Iterator[tuple[Path, Content]]:
+    def _contents(self, result: PhotoResult, records: Sequence[Record], stem: str) -> Iterator[tuple[Path, Content]]:
         """Yield the files of a photo in their order: records first, which tell whose the others are."""
-        files = [self._files(self._of_target(stem, of_target.name)) for of_target in targets]
+        files = [self._files(self._of_target(stem, of_target.name), self._own) for of_target in result.targets]
         for of_files, record in zip(files, records, strict=True):
             yield of_files["json"], json_bytes(record)
-        for of_files, of_target in zip(files, targets, strict=True):
+        for of_files, of_target in zip(files, result.targets, strict=True):
             for kind, content in of_target.contents.items():
                 yield of_files[kind], content
+        of_photo = self._files(stem, self._shared)
+        for kind, content in result.contents.items():
+            yield of_photo[kind], content
 
     def _of_target(self, stem: str, name: str) -> str:
         return f"{stem}-{name}" if self._several else stem
 
-    def _files(self, stem: str) -> dict[str, Path]:
-        return {kind: self.folder / f"{stem}{ending}" for kind, ending in self._endings.items()}
+    def _files(self, stem: str, endings: Mapping[str, str]) -> dict[str, Path]:
+        return {kind: self.folder / f"{stem}{ending}" for kind, ending in endings.items()}

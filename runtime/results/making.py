@@ -14,6 +14,7 @@ from fusioncam.manifest import Manifest
 from fusioncam.output import Content, encode_png, write_npz
 from fusioncam.runtime.arguments import SizeLike, checked_bands, checked_size, of_one_model
 from fusioncam.runtime.budget import Budget
+from fusioncam.runtime.detection_pictures import panel_of_all
 from fusioncam.runtime.difference import Difference
 from fusioncam.runtime.engine import Progress, read_bundles
 from fusioncam.runtime.explainer import Explainer
@@ -106,6 +107,11 @@ class MakingConfig:
     bands: tuple[int, ...] | None = None
     inputs: InputValues = field(default_factory=dict)
 
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """Return the contents of files that all targets of a photo have in common."""
+        return ("png",) if self.output.panel and self.selection.on_one_panel else ()
+
     def read(self) -> tuple[Manifest, tuple[str, ...]]:
         """Return the manifest of the first bundle and the methods, without opening a graph.
 
@@ -151,7 +157,7 @@ class TargetResult:
 
     def packed(self) -> Self:
         """Return the same with all contents made, to be sent to another process."""
-        return replace(self, contents={kind: _bytes(content) for kind, content in self.contents.items()})
+        return replace(self, contents=_packed(self.contents))
 
 
 @dataclass(frozen=True)
@@ -163,12 +169,19 @@ class PhotoResult:
         targets: A result for each explained target; none where no target was selected, or the photo failed.
         fingerprint: What identifies the content of the file.
         error: The kind and the message of the error of a photo that failed.
+        contents: What the files hold that all targets have in common, see `MakingConfig.shared`.
     """
 
     photo: PhotoFile
     targets: tuple[TargetResult, ...] = ()
     fingerprint: str | None = None
     error: tuple[str, str] | None = None
+    contents: Mapping[str, Content] = field(default_factory=dict)
+
+    def packed(self) -> Self:
+        """Return the same with all contents made, to be sent to another process."""
+        targets = tuple(of_target.packed() for of_target in self.targets)
+        return replace(self, targets=targets, contents=_packed(self.contents))
 
 
 class ResultMaker:
@@ -211,7 +224,7 @@ class ResultMaker:
         """Yield the results as `results` does, ready to be sent to another process."""
         for result in self.results(photos):
             try:
-                yield replace(result, targets=tuple(of_target.packed() for of_target in result.targets))
+                yield result.packed()
             except (FusionCamError, MemoryError) as error:
                 yield failed(result.photo, error)
 
@@ -221,7 +234,17 @@ class ResultMaker:
         options = {} if self._config.size is None else {"size": self._config.size}
         explained = self._config.selection.explain(self._explainer, photo, progress, self._config.verify, options)
         names = iter(file_names(explained))
-        return PhotoResult(file, tuple(self._of_target(e, next(names), photo) for e in explained), fingerprint)
+        targets = tuple(self._of_target(e, next(names), photo) for e in explained)
+        return PhotoResult(file, targets, fingerprint, contents=self._of_all(explained, photo))
+
+    def _of_all(self, explained: Sequence[Explanation] | Sequence[Difference], photo: Given) -> dict[str, Content]:
+        """Return the contents that all targets of a photo have in common."""
+        if "png" not in self._config.shared or not explained:
+            return {}
+        _, preprocessing = explained[0].origin
+        assert preprocessing is not None
+        pixels, draw = drawable(photo.values, preprocessing), self._config.output.draw
+        return {"png": _drawn(partial(panel_of_all, explained, pixels, preprocessing, draw))}
 
     def _of_target(self, e: Explanation | Difference, name: str, photo: Given) -> TargetResult:
         options, (_, preprocessing) = self._config.output, e.origin
@@ -231,7 +254,7 @@ class ResultMaker:
         # A generator, as arrays at the photo's resolution are large.
         arrays = ((m, on_photo(a, size, preprocessing) if at_photo else a) for m, a in e.maps.items())
         contents: dict[str, Content] = {"npz": partial(write_npz, arrays=arrays)}
-        if options.panel:
+        if options.panel and "png" not in self._config.shared:
             contents["png"] = _drawn(partial(e.panel, **asdict(options.draw)))
         for method in e.maps if options.separate else ():
             pixels = drawable(photo.values, preprocessing)
@@ -266,6 +289,10 @@ def _made(make: Callable[[], bytes]) -> Content:
         file.write(make())
 
     return write
+
+
+def _packed(contents: Mapping[str, Content]) -> dict[str, Content]:
+    return {kind: _bytes(content) for kind, content in contents.items()}
 
 
 def _bytes(content: Content) -> bytes:

@@ -7,7 +7,16 @@ from itertools import product
 from typing import Any
 
 from fusioncam.errors import UsageError
-from fusioncam.runtime.targets.kinds import Like, Region, Target, Value
+from fusioncam.manifest import Manifest
+from fusioncam.runtime.targets.detections import Corners
+from fusioncam.runtime.targets.kinds import Box, Detections, Each, Like, Region, Target, Value
+from fusioncam.runtime.targets.tasks import task_of
+
+OF_DETECTORS = ("boxes", "together", "by", "keypoint", "conf", "iou")
+"""The attributes of `NamedTargets` that only a detector has targets for."""
+
+OPTIONS = {"boxes": "--box", "together": "--detections"}
+"""Options of the command line that have another name than the attribute."""
 
 
 @dataclass(frozen=True)
@@ -17,11 +26,17 @@ class NamedTargets:
     Attributes:
         classes: Classes by number or name.
         masks: Files of masks: regions of a class.
-        points: Points (x, y) of the photo: the connected part of a class there.
+        points: Points (x, y) of the photo: the connected part of a class there, or the detection.
         peak: Whether a region counts by its largest value, in place of the mean.
         references: Pictures or `.npy` files of vectors that an embedding is compared with.
         values: Columns of a regression, or heat maps.
         down: Whether what lowers the values is shown.
+        boxes: Boxes of detections, in pixels of the photo.
+        together: Whether all detections are one target.
+        by: The evidence that counts for a detection: `score`, `box` or `both`; None for the score.
+        keypoint: A keypoint of the detections, by number or name.
+        conf: The least score of a detection; None for the detector's own.
+        iou: The overlap by which a detection is a duplicate; None for the detector's own.
 
     Raises:
         UsageError: The attributes contradict each other.
@@ -34,6 +49,12 @@ class NamedTargets:
     references: Sequence[str] = ()
     values: Sequence[int] = ()
     down: bool = False
+    boxes: Sequence[Corners] = ()
+    together: bool = False
+    by: str | None = None
+    keypoint: str | None = None
+    conf: float | None = None
+    iou: float | None = None
 
     def __post_init__(self) -> None:
         of_classes = self.classes or self.masks or self.points or self.peak
@@ -42,9 +63,46 @@ class NamedTargets:
             raise UsageError(f"{' and '.join(given)} are targets of different models: give one kind")
         if self.down and not self.values:
             raise UsageError("--down is about a value: name it, as in --value 0 --down")
+        places = {"--box": self.boxes, "--point": self.points, "--detections": self.together}
+        if len(given := [name for name, named in places.items() if named]) > 1:
+            raise UsageError(f"{' and '.join(given)} are different ways to name detections: give one of them")
+        if self.keypoint is not None and self.together:
+            raise UsageError("--keypoint is about one detection at a time: leave out --detections")
 
-    def targets(self) -> tuple[Target, ...]:
-        """Return the targets; none where classes alone are named, or nothing.
+    def targets_of(self, manifest: Manifest, top: int | None = None) -> tuple[Target, ...]:
+        """Return the targets of a model; none where classes alone are named, or nothing.
+
+        Args:
+            manifest: The bundle's.
+            top: The number of detections, at most, where none is named by its place.
+
+        Raises:
+            UsageError: Detections are named, and the model is no detector.
+        """
+        given = [
+            OPTIONS.get(name, f"--{name}") for name in OF_DETECTORS if getattr(self, name) not in (None, (), False)
+        ]
+        if manifest.detector is None and given:
+            verb = "is" if len(given) == 1 else "are"
+            does = task_of(manifest).does
+            raise UsageError(f"{' and '.join(given)} {verb} for detectors, and this is a model that {does}")
+        of_detector = manifest.detector is not None and not (self.masks or self.peak or self.references or self.values)
+        return self._detections(top) if of_detector else self._others()
+
+    def _detections(self, top: int | None) -> tuple[Target, ...]:
+        """Return the targets of a detector: those at a place, all as one, or each."""
+        shared: dict[str, Any] = {"by": self.by or "score", "conf": self.conf, "iou": self.iou}
+        classes: Sequence[str | None] = self.classes or [None]
+        places: list[dict[str, Any]] = [{"box": box} for box in self.boxes] + [{"point": p} for p in self.points]
+        if places:
+            named = product(classes, places)
+            return tuple(Box(class_, keypoint=self.keypoint, **place, **shared) for class_, place in named)
+        if self.together:
+            return tuple(Detections(class_, **shared) for class_ in classes)
+        return (Each(tuple(self.classes), keypoint=self.keypoint, most=top, **shared),)
+
+    def _others(self) -> tuple[Target, ...]:
+        """Return regions, likenesses and values.
 
         Paths are made whole, as another process may explain from another folder.
         """

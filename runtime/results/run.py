@@ -105,7 +105,8 @@ def explain_files(
     config = MakingConfig((bundle,), selection=selection)
     maker = ResultMaker(config)
     photos = [PhotoFile(str(image), image.name) for image in images]
-    with ResultFolder(out, config.output.endings(()), settings_of(config, maker.methods), selection.several) as folder:
+    settings, endings = settings_of(config, maker.methods), config.output.endings(())
+    with ResultFolder(out, endings, settings, selection.several, shared=config.shared) as folder:
         outcomes = list(explain_photos(photos, folder, maker.results))
     if failures := [outcome.error for outcome in outcomes if outcome.error is not None]:
         raise FusionCamError(failures[0][1])

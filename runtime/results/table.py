@@ -17,7 +17,14 @@ COLUMNS = {
     "error": TEXT,
     "class_index": WHOLE,
     "label": TEXT,
+    "target": TEXT,
     "probability": REAL,
+    "x1": REAL,
+    "y1": REAL,
+    "x2": REAL,
+    "y2": REAL,
+    "anchor": WHOLE,
+    "layer": TEXT,
     "versus": WHOLE,
     "passes": WHOLE,
     "channels": WHOLE,
@@ -64,10 +71,17 @@ class ResultTable:
 
 def _row(stem: str, record: Record) -> dict[str, Any]:
     passes: Mapping[str, Any] = record["passes"]
+    target: Mapping[str, Any] = record.get("target", {})
+    # A sum of several detections has no place of its own.
+    (only,) = target["detections"] if len(target.get("detections", ())) == 1 else [{}]
     return {
-        **{name: record.get(name) for name in ("class_index", "label", "probability")},
+        **{name: record.get(name) for name in ("class_index", "label", "probability", "layer")},
+        "target": target.get("title"),
+        **dict(zip(("x1", "y1", "x2", "y2"), only.get("box", [None] * 4), strict=True)),
+        "anchor": only.get("anchor"),
         "maps": f"{stem}.npz",
-        "picture": f"{stem}.png" if "picture" in record else None,
+        # The folder may have been moved since, and detections of a photo share a panel.
+        "picture": str(Path(stem).with_name(Path(record["picture"]).name)) if "picture" in record else None,
         "versus": record.get("versus", {}).get("class_index"),
         "passes": passes["run"],
         "channels": passes["channels"],

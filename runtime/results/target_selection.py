@@ -14,7 +14,7 @@ from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.labels import class_number
 from fusioncam.runtime.photos.model_input import ImageLike
 from fusioncam.runtime.results.named_targets import NamedTargets
-from fusioncam.runtime.targets.kinds import Target
+from fusioncam.runtime.targets.kinds import Box, Detections, Each, Target
 from fusioncam.runtime.targets.tasks import checked_target
 
 
@@ -63,11 +63,14 @@ class TargetSelection:
         def number(name: str) -> int:
             return checked_class(class_number(manifest, name), manifest.classes)
 
-        targets, numbers = named.targets(), tuple(number(name) for name in named.classes)
+        if manifest.detector is not None:
+            _refuse_classes_of_a_picture(versus, above)
+        targets, numbers = named.targets_of(manifest, top), tuple(number(name) for name in named.classes)
         for asked in targets or numbers:
             checked_target(manifest, asked)
         other = None if versus is None else number(versus)
-        selection = cls(() if targets else numbers, other, top, above, targets)
+        counted = any(isinstance(target, Each) for target in targets)
+        selection = cls(() if targets else numbers, other, None if counted else top, above, targets)
         selection.check(manifest)
         finds_all = manifest.form.kind == "maps" and selection == cls()
         return cls(top=manifest.classes) if finds_all else selection
@@ -75,7 +78,13 @@ class TargetSelection:
     @property
     def several(self) -> bool:
         """Return whether a picture may have several results, so that names of files carry the target."""
-        return len(self.classes) + len(self.targets) > 1 or self.top is not None or self.above is not None
+        found = self.top is not None or self.above is not None or any(isinstance(t, Each) for t in self.targets)
+        return found or len(self.classes) + len(self.targets) > 1
+
+    @property
+    def on_one_panel(self) -> bool:
+        """Return whether all results of a picture are drawn on one panel: those of several detections."""
+        return self.several and all(isinstance(t, Box | Detections | Each) for t in self.targets or [None])
 
     def check(self, manifest: Manifest) -> None:
         """Raise UsageError where the model has fewer classes, or `above` is no probability."""
@@ -119,6 +128,14 @@ class TargetSelection:
 
 
 TOP_CLASS = TargetSelection()
+
+
+def _refuse_classes_of_a_picture(versus: str | None, above: float | None) -> None:
+    """Raise UsageError for options that need one probability of each class, which a detector lacks."""
+    if versus is not None:
+        raise UsageError("--versus compares classes of a whole picture: of a detector, explain both at a --box")
+    if above is not None:
+        raise UsageError("--above is about classes of a whole picture: of a detector, say --conf")
 
 
 def file_names(explained: Sequence[Explanation] | Sequence[Difference]) -> list[str]:

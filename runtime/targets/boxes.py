@@ -7,21 +7,23 @@ from typing import Any, NoReturn
 import numpy as np
 
 from fusioncam.detector import KEYPOINT, Detector
-from fusioncam.errors import UsageError
+from fusioncam.errors import NothingDetectedError, UsageError
 from fusioncam.forms import SIDES
 from fusioncam.kernels.arrays import Array, Float64Array
 from fusioncam.manifest import Manifest
-from fusioncam.runtime.arguments import quote
+from fusioncam.runtime.arguments import checked_count, quote
 from fusioncam.runtime.targets.classes import checked_number, name_of_class
 from fusioncam.runtime.targets.detections import Corners, Detection, checked_share, place_of
-from fusioncam.runtime.targets.kinds import Box, By, Detections, Target
-from fusioncam.runtime.targets.resolved import ResolvedTarget
+from fusioncam.runtime.targets.keypoints import keypoint_name, keypoint_number
+from fusioncam.runtime.targets.kinds import Box, By, Detections, Each, Target
+from fusioncam.runtime.targets.resolved import Kind, ResolvedTarget
 from fusioncam.runtime.targets.sight import Sight
 from fusioncam.runtime.targets.suppression import overlaps
 
 HALF = 0.5  # least overlap of a user's box with the detection that it names
 MOST = 10  # detections that are explained by default
 BY: dict[By, tuple[bool, bool]] = {"score": (False, True), "box": (True, False), "both": (True, True)}
+WORDS: dict[By, str] = {"score": "", "box": "edges ", "both": "class and edges "}
 OUTWARD = np.array([-1, -1, 1, 1]) / 2  # the direction in which the edges of a growing box move, of length 1
 
 
@@ -35,18 +37,27 @@ def check_box(target: Box, manifest: Manifest) -> Target:
     detector = _detector(manifest)
     if target.box is not None and target.point is not None:
         raise UsageError("a detection has a box or a point, not both")
-    if target.keypoint is not None:
-        _check_keypoint(target, detector)
+    keypoint = _checked_keypoint(target, detector)
     box = None if target.box is None else _checked_box(target.box)
-    conf = None if target.conf is None else checked_share("conf", target.conf, detector.conf)
+    conf, iou = _checked_shares(target, detector)
     class_ = _checked_class(target.class_, manifest)
-    return replace(target, class_=class_, box=box, conf=conf, by=_checked_by(target.by))
+    return replace(target, class_=class_, box=box, conf=conf, iou=iou, by=_checked_by(target.by), keypoint=keypoint)
 
 
 def check_detections(target: Detections, manifest: Manifest) -> Target:
     """Return the target with its class by its number; raise UsageError where it makes no sense for this detector."""
-    conf = checked_share("conf", target.conf, _detector(manifest).conf)
-    return Detections(_checked_class(target.class_, manifest), conf, _checked_by(target.by))
+    conf, iou = _checked_shares(target, _detector(manifest))
+    return Detections(_checked_class(target.class_, manifest), conf, _checked_by(target.by), iou)
+
+
+def check_each(target: Each, manifest: Manifest) -> Target:
+    """Return the target with its classes by numbers; raise UsageError where it makes no sense for this detector."""
+    detector = _detector(manifest)
+    conf, iou = _checked_shares(target, detector)
+    checked = [_checked_class(class_, manifest) for class_ in target.classes]
+    classes = tuple(dict.fromkeys(c for c in checked if c is not None))
+    keypoint, most = _checked_keypoint(target, detector), checked_count("top", target.most, detector.most)
+    return Each(classes, _checked_by(target.by), keypoint, conf, iou, most or MOST)
 
 
 def resolve_box(target: Box, sight: Sight) -> ResolvedTarget:
@@ -59,7 +70,7 @@ def resolve_box(target: Box, sight: Sight) -> ResolvedTarget:
 def resolve_detections(target: Detections, sight: Sight) -> ResolvedTarget:
     """Return all detections, of a class or of any, as the sum of their scores."""
     class_ = None if target.class_ is None else int(target.class_)
-    found = _found(target, class_, sight)
+    found = _found(target, [] if class_ is None else [class_], sight)
     parts = tuple(_of_detection(d, sight, d.class_index, Box(by=target.by)) for d in found)
     c = -1 if class_ is None else class_
     name = "" if class_ is None else f" of {name_of_class(sight.manifest, c)}"
@@ -67,18 +78,30 @@ def resolve_detections(target: Detections, sight: Sight) -> ResolvedTarget:
     return ResolvedTarget("detections", c, label, parts=parts)
 
 
+def resolve_each(target: Each, sight: Sight) -> list[ResolvedTarget]:
+    """Return the detections, of some classes or of any, a target each."""
+    one = Box(by=target.by, keypoint=target.keypoint)
+    found = _shown(_found(target, [int(c) for c in target.classes], sight))
+    return [_of_detection(d, sight, d.class_index, one) for d in found[: target.most]]
+
+
 def best_detections(sight: Sight) -> list[Target]:
-    """Return the detections, that of the highest score first; raise UsageError where there is none."""
-    found = _found(Box(), None, sight)
-    shown = [d for d in found if d.box[0] < d.box[2] and d.box[1] < d.box[3]]  # the others lie beside the photo
-    return [Box(d.class_index, d.box) for d in (shown or found)[:MOST]]
+    """Return the detections, that of the highest score first; raise NothingDetectedError where there is none."""
+    return [Box(d.class_index, d.box) for d in _shown(_found(Box(), [], sight))[:MOST]]
+
+
+def _shown(found: Sequence[Detection]) -> Sequence[Detection]:
+    """Return the detections that do not lie beside the photo, unless all do."""
+    return [d for d in found if d.box[0] < d.box[2] and d.box[1] < d.box[3]] or found
 
 
 def _named(target: Box, class_: int | None, sight: Sight) -> Detection:
     """Return the detection that a target names."""
     if target.box is None and target.point is None:
-        return _found(target, class_, sight)[0]
-    found = _found(target, None, sight)
+        return _found(target, [] if class_ is None else [class_], sight)[0]
+    if target.box is not None:
+        _check_inside(target.box, sight)
+    found = _found(target, [], sight)
     own = [d for d in found if class_ in (None, d.class_index)]
     chosen = [_at(candidates, target, sight) for candidates in (own, found)]
     return next((d for d in chosen if d is not None), None) or _nowhere(target, own or found, sight)
@@ -100,10 +123,11 @@ def _at(found: Sequence[Detection], target: Box, sight: Sight) -> Detection | No
 def _of_detection(detection: Detection, sight: Sight, c: int, target: Box) -> ResolvedTarget:
     """Return the target of a class at a detection."""
     manifest = sight.manifest
-    column, detail = c, f"at {place_of(detection.box)}"
+    column, detail = c, f"{WORDS[target.by]}at {place_of(detection.box)}"
     if target.keypoint is not None:
-        column = _detector(manifest).numbers(manifest.classes) + KEYPOINT * target.keypoint + KEYPOINT - 1
-        detail = f"keypoint {target.keypoint}, {detail}"
+        detector, k = _detector(manifest), int(target.keypoint)
+        column = detector.numbers(manifest.classes) + KEYPOINT * k + KEYPOINT - 1
+        detail = f"{keypoint_name(k, detector.extras // KEYPOINT)}, {detail}"
     tensors: dict[str, Array] = {
         "class_index": np.array(column, np.int64),
         "box": np.array(detection.box_on_input, np.float32),
@@ -111,7 +135,9 @@ def _of_detection(detection: Detection, sight: Sight, c: int, target: Box) -> Re
         "weights": _weights(detection.anchor, target.by, sight).astype(np.float32),
     }
     label = manifest.labels[c] if manifest.labels else None
-    return ResolvedTarget("box" if target.keypoint is None else "keypoint", c, label, tensors, detail=detail)
+    kind: Kind = "box" if target.keypoint is None else "keypoint"
+    keypoint = None if target.keypoint is None else int(target.keypoint)
+    return ResolvedTarget(kind, c, label, tensors, detail=detail, detection=detection, keypoint=keypoint)
 
 
 def _weights(anchor: int, by: By, sight: Sight) -> Float64Array:
@@ -128,19 +154,25 @@ def _weights(anchor: int, by: By, sight: Sight) -> Float64Array:
     return np.append(moved / length if length > 0 else OUTWARD, float(score))
 
 
-def _found(target: Box | Detections, class_: int | None, sight: Sight) -> list[Detection]:
-    """Return the detections of a class, or of any; raise UsageError where there is none."""
-    found = [d for d in sight.anchors.found(target.conf) if class_ in (None, d.class_index)]
+def _found(target: Box | Detections | Each, classes: Sequence[int], sight: Sight) -> list[Detection]:
+    """Return the detections of some classes, or of any; raise NothingDetectedError where there is none."""
+    found = sight.anchors.found(target.conf, target.iou)
+    if classes:
+        found = [d for d in found if d.class_index in classes]
     if found:
         return found
     conf = checked_share("conf", target.conf, _detector(sight.manifest).conf)
-    name = "detection" if class_ is None else f"detection of {name_of_class(sight.manifest, class_)}"
-    best = sight.anchors.best(class_)
+    name = " or ".join(name_of_class(sight.manifest, c) for c in classes)
+    name = f"detection of {name}" if name else "detection"
+    tried = [sight.anchors.best(c) for c in classes] if classes else [sight.anchors.best()]
+    best = max((d for d in tried if d is not None), key=lambda d: d.score, default=None)
     if best is None:
-        raise UsageError(f"no {name} is in this picture: another class is more likely everywhere; give its box")
-    if best.score >= conf:
-        raise UsageError(f"no {name} is in this picture: the best, {best.title}, is a duplicate of another class's")
-    raise UsageError(f"no {name} has a score of {conf:g} or more: the best is {best.title}; lower conf to explain it")
+        why = "is in this picture: another class is more likely everywhere; give its box"
+    elif best.score >= conf:
+        why = f"is in this picture: the best, {best.title}, is a duplicate of another class's"
+    else:
+        why = f"has a score of {conf:g} or more: the best is {best.title}; lower conf to explain it"
+    raise NothingDetectedError(f"no {name} {why}")
 
 
 def _nowhere(target: Box, found: Sequence[Detection], sight: Sight) -> NoReturn:
@@ -191,6 +223,13 @@ def _checked_box(box: Any) -> Corners:
     return numbers[0], numbers[1], numbers[2], numbers[3]
 
 
+def _check_inside(box: Corners, sight: Sight) -> None:
+    """Raise UsageError for a box that has nothing of the photo."""
+    height, width = sight.size
+    if box[0] >= width or box[1] >= height or box[2] <= 0 or box[3] <= 0:
+        raise UsageError(f"the box ({place_of(box)}) lies outside of the photo: it has {width} x {height} pixels")
+
+
 def _checked_point(point: Any, sight: Sight) -> tuple[float, float]:
     numbers = _numbers(point, 2)
     if numbers is None:
@@ -214,12 +253,20 @@ def _numbers(values: Any, count: int) -> list[float] | None:
     return listed
 
 
-def _check_keypoint(target: Box, detector: Detector) -> None:
+def _checked_keypoint(target: Box | Each, detector: Detector) -> int | None:
+    if target.keypoint is None:
+        return None
     count = detector.extras // KEYPOINT if detector.extra == "keypoints" else 0
     if not count:
         raise UsageError("this detector gives no keypoints: leave keypoint out")
-    k = target.keypoint
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 0 <= k < count:
-        raise UsageError(f"there is no keypoint {quote(k)}: the detector gives {count}, 0 to {count - 1}")
+    number = keypoint_number(target.keypoint, count)
     if target.by != "score":
         raise UsageError("a keypoint is explained by its score: leave by out")
+    return number
+
+
+def _checked_shares(target: Box | Detections | Each, detector: Detector) -> tuple[float | None, float | None]:
+    """Return the thresholds of score and overlap, None where the detector's own hold."""
+    for name, usual in (("conf", detector.conf), ("iou", detector.iou)):
+        checked_share(name, getattr(target, name), usual)
+    return target.conf, target.iou

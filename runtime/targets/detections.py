@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fusioncam.detector import KEYPOINT, Detector
+from fusioncam.detector import KEYPOINT, Detector, ExtraKind
 from fusioncam.errors import UsageError
 from fusioncam.forms import SIDES
 from fusioncam.kernels.arrays import Array, Float32Array, Float64Array, Int64Array, Size
@@ -67,6 +67,7 @@ class Detection:
         score: Its probability, 0..1.
         anchor: The place or query of the detector that made it.
         box_on_input: x1, y1, x2, y2 in pixels of the model's input, as the detector gives them.
+        extra: What else the detector gives: `masks`, `keypoints` or `rotated` boxes, see below; or `none`.
     """
 
     box: Corners
@@ -77,11 +78,30 @@ class Detection:
     box_on_input: Corners
     _extras: Float32Array = field(repr=False)
     _places: Coordinates = field(repr=False)
+    extra: ExtraKind = "none"
+
+    @property
+    def name(self) -> str:
+        """Return the label of its class, or the number where there are no labels."""
+        return self.label or f"class {self.class_index}"
 
     @property
     def title(self) -> str:
         """Return its class, score and place, in a few words."""
-        return f"{self.label or f'class {self.class_index}'} {self.score:.2f} at {place_of(self.box)}"
+        return f"{self.name} {self.score:.2f} at {place_of(self.box)}"
+
+    def summary(self) -> dict[str, Any]:
+        """Return the detection, ready for JSON."""
+        more: dict[str, Any] = {"keypoints": self.keypoints.round(4).tolist()} if self.extra == "keypoints" else {}
+        more |= {"corners": self.rotated.round(2).tolist()} if self.extra == "rotated" else {}
+        return {
+            "box": [round(edge, 2) for edge in self.box],
+            "class_index": self.class_index,
+            "label": self.label,
+            "score": self.score,
+            "anchor": self.anchor,
+            **more,
+        }
 
     @property
     def mask_coefficients(self) -> Float32Array:
@@ -183,8 +203,9 @@ class Anchors:
         box = self.places.boxes(row[None, :SIDES])[0]
         extras = row[len(row) - self.detector.extras :]
         return Detection(
-            corners(box), c, label, float(self.scores[anchor]), anchor, corners(row[:SIDES]), extras, self.places
-        )
+            corners(box), c, label, float(self.scores[anchor]), anchor, corners(row[:SIDES]), extras, self.places,
+            self.detector.extra,
+        )  # fmt: skip
 
 
 def checked_share(name: str, value: Any, usual: float) -> float:

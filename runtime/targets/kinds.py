@@ -93,17 +93,19 @@ class Box:
         box: (x1, y1, x2, y2) in pixels of the photo. The detection that overlaps it most is explained; it must do so by
             at least a half (intersection over union).
         by: The evidence that counts: for the `score` of the class, for the edges of the `box`, or for `both`.
-        keypoint: The number of a keypoint, from 0 on: its visibility is explained in place of the class.
+        keypoint: The number of a keypoint, from 0 on, or its name: its visibility is explained in place of the class.
         point: (x, y) in pixels of the photo: the smallest detection that holds it is explained.
         conf: The least score of a detection; by default the detector's own.
+        iou: The overlap from which on the lower of two detections is a duplicate; by default the detector's own.
     """
 
     class_: int | str | None = None
     box: tuple[float, float, float, float] | None = None
     by: By = "score"
-    keypoint: int | None = None
+    keypoint: int | str | None = None
     point: tuple[float, float] | None = None
     conf: float | None = None
+    iou: float | None = None
 
 
 @dataclass(frozen=True)
@@ -114,11 +116,34 @@ class Detections:
         class_: Number or name of the class of which they are; by default of any.
         conf: The least score of a detection; by default the detector's own.
         by: As of `Box`.
+        iou: As of `Box`.
     """
 
     class_: int | str | None = None
     conf: float | None = None
     by: By = "score"
+    iou: float | None = None
 
 
-Target: TypeAlias = Class | Value | Region | Cells | Like | Box | Detections
+@dataclass(frozen=True)
+class Each:
+    """Every detection of a picture as a target of its own, the best first; no public kind.
+
+    Attributes:
+        classes: Numbers or names of the classes of which they are; none for any.
+        by: As of `Box`.
+        keypoint: As of `Box`.
+        conf: As of `Box`.
+        iou: As of `Box`.
+        most: Their number, at most; by default ten.
+    """
+
+    classes: tuple[int | str, ...] = ()
+    by: By = "score"
+    keypoint: int | str | None = None
+    conf: float | None = None
+    iou: float | None = None
+    most: int | None = None
+
+
+Target: TypeAlias = Class | Value | Region | Cells | Like | Box | Detections | Each

@@ -10,6 +10,7 @@ import numpy as np
 from fusioncam.errors import UsageError
 from fusioncam.forms import SIDES, Form
 from fusioncam.kernels.arrays import Array
+from fusioncam.runtime.targets.detections import Detection
 
 TOP_CLASS = -1  # the class of the highest logit, which the explain pass finds
 
@@ -32,6 +33,8 @@ class ResolvedTarget:
         score: s of the picture; None before the explain pass.
         confidence: p of the picture; None before the explain pass.
         parts: Where the target is a sum, its terms: the graphs take those in its place.
+        detection: What the detector found there; None where the target is none.
+        keypoint: The number of the keypoint that is explained in place of the class.
     """
 
     kind: Kind = "class"
@@ -43,6 +46,8 @@ class ResolvedTarget:
     score: float | None = None
     confidence: float | None = None
     parts: tuple["ResolvedTarget", ...] = ()
+    detection: Detection | None = None
+    keypoint: int | None = None
 
     @property
     def rows(self) -> tuple["ResolvedTarget", ...]:
@@ -52,8 +57,12 @@ class ResolvedTarget:
     @property
     def title(self) -> str:
         """Return the label, or the number of the class where there is none, and the detail."""
-        name = self.label or f"class {self.class_index}"
-        return f"{name}, {self.detail}" if self.detail else name
+        return f"{self.name}, {self.detail}" if self.detail else self.name
+
+    @property
+    def name(self) -> str:
+        """Return the label, or the number of the class where there is none."""
+        return self.label or f"class {self.class_index}"
 
     @property
     def slug(self) -> str:

@@ -9,9 +9,11 @@ from fusioncam.runtime.targets.boxes import (
     best_detections,
     check_box,
     check_detections,
+    check_each,
     of_class,
     resolve_box,
     resolve_detections,
+    resolve_each,
 )
 from fusioncam.runtime.targets.classes import (
     all_values,
@@ -22,7 +24,7 @@ from fusioncam.runtime.targets.classes import (
     resolve_value,
     top_class,
 )
-from fusioncam.runtime.targets.kinds import Box, Cells, Class, Detections, Like, Region, Target, Value
+from fusioncam.runtime.targets.kinds import Box, Cells, Class, Detections, Each, Like, Region, Target, Value
 from fusioncam.runtime.targets.likeness import check_like, no_default, resolve_like
 from fusioncam.runtime.targets.regions import (
     check_cells,
@@ -66,12 +68,14 @@ class TaskTargets(NamedTuple):
         kinds: The kinds of targets that fit, with the function that resolves each.
         of_class: Returns the target that a class by its number stands for; None where there are no classes.
         defaults: Returns the targets of a picture for which nobody names one.
+        groups: Kinds that stand for several targets of a picture, with the function that resolves each.
     """
 
     does: str
     kinds: Mapping[type, Callable[[Any, Sight], ResolvedTarget]]
     of_class: Callable[[int], Target] | None
     defaults: Callable[[Sight], list[Target]]
+    groups: Mapping[type, Callable[[Any, Sight], list[ResolvedTarget]]] = {}
 
 
 CHECKS: Mapping[type, Callable[[Any, Manifest], Target]] = {
@@ -82,6 +86,7 @@ CHECKS: Mapping[type, Callable[[Any, Manifest], Target]] = {
     Like: check_like,
     Box: check_box,
     Detections: check_detections,
+    Each: check_each,
 }
 """The check of each kind before there is a picture: it raises UsageError."""
 
@@ -96,7 +101,13 @@ TASKS: Mapping[str, TaskTargets] = {
         all_values,
     ),
     "embed": TaskTargets("gives an embedding", {Like: resolve_like}, None, no_default),
-    "detect": TaskTargets("detects", {Box: resolve_box, Detections: resolve_detections}, of_class, best_detections),
+    "detect": TaskTargets(
+        "detects",
+        {Box: resolve_box, Detections: resolve_detections},
+        of_class,
+        best_detections,
+        {Each: resolve_each},
+    ),
 }
 
 
@@ -120,7 +131,7 @@ def checked_target(manifest: Manifest, asked: Any) -> Checked:
         if task.of_class is None:
             raise UsageError(f"a model that {task.does} has no classes: {_use(task)}")
         asked = task.of_class(c)
-    if type(asked) not in task.kinds:
+    if type(asked) not in (*task.kinds, *task.groups):
         raise UsageError(f"{type(asked).__name__} does not fit a model that {task.does}: {_use(task)}")
     return CHECKS[type(asked)](asked, manifest)
 
@@ -138,6 +149,12 @@ def resolve(target: Checked, sight: Sight) -> ResolvedTarget:
         return TOP
     chosen = default_targets(sight)[0] if target is None else target
     return task_of(sight.manifest).kinds[type(chosen)](chosen, sight)
+
+
+def resolve_all(target: Checked, sight: Sight) -> list[ResolvedTarget]:
+    """Return the targets that one that `checked_target` returned stands for: itself, or a group; see `resolve`."""
+    group = task_of(sight.manifest).groups.get(type(target))
+    return [resolve(target, sight)] if group is None else group(target, sight)
 
 
 def default_targets(sight: Sight) -> list[Target]:

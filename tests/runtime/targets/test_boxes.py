@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from fusioncam import Box, Class, Detections, UsageError
-from fusioncam.runtime.targets.tasks import checked_target, default_targets, resolve
+from fusioncam import Box, Class, Detections, NothingDetectedError, UsageError
+from fusioncam.runtime.targets.kinds import Each
+from fusioncam.runtime.targets.tasks import checked_target, default_targets, resolve, resolve_all
 
 
 @pytest.fixture
@@ -74,6 +75,7 @@ def test_titles_and_boxes(drawn, resolved):
         (Box(point=(200, 2)), "lies outside of the photo: it has 200 x 100 pixels"),
         (Box(point=(80, 5)), "no detection holds the point .*: the nearest is person 0.70 at 100, 10, 180, 90"),
         (Box(box=(0, 20, 39, 90)), "the nearest is person 0.90 at 10, 20, 60, 90, which overlaps it by 0.48"),
+        (Box(box=(300, 0, 400, 5)), "lies outside of the photo: it has 200 x 100 pixels"),
         (Box(box=(185, 0, 199, 5)), "no detection overlaps the box .*: the nearest is person 0.70"),
         (
             Box("traffic light"),
@@ -133,11 +135,41 @@ def test_keypoints(drawn, resolved):
     target = resolved(Box("person", keypoint=3), drawn.sight_of(manifest, drawn.form_of([np.zeros((6, 12))])))
     assert target.tensors["class_index"] == 3 + 3 * 3 + 2
     assert (target.class_index, target.title) == (0, "person, keypoint 3, at 10, 20, 60, 90")
+    assert target.keypoint == 3
     for asked, words in ((Box(keypoint=4), "gives 4, 0 to 3"), (Box(keypoint=0, by="both"), "leave by out")):
         with pytest.raises(UsageError, match=words):
             checked_target(manifest, asked)
     with pytest.raises(UsageError, match="leave out the view `flip`"):
         target.mirrored(200)
+    pose = drawn.manifest_of(extra="keypoints", extras=51)
+    ear = resolved(Box("person", keypoint="Left ear"), drawn.sight_of(pose, drawn.form_of([np.zeros((6, 51))])))
+    assert (ear.keypoint, ear.title) == (3, "person, left ear, at 10, 20, 60, 90")
+    for asked, words in (
+        ("noze", "did you mean 'nose'"),
+        ("tail", "give its number, 0 to 16"),
+        ("17", "0 to 16"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            checked_target(pose, Box(keypoint=asked))
+
+
+def test_every_detection_is_a_target_of_its_own(drawn):
+    sight = drawn.sight_of(drawn.manifest_of())
+
+    def found(*asked, **more):
+        targets = resolve_all(checked_target(sight.manifest, Each(*asked, **more)), sight)
+        return [t.detection.anchor for t in targets]
+
+    assert found() == [0, 2, 3]
+    assert found(("dog", "1"), most=4) == [3]
+    assert found(("dog", "person"), most=2) == [0, 2]
+    assert found(conf=0.1, iou=1.0) == [0, 1, 2, 3, 4]
+    for asked, words in ((Each(most=301), "top must be a whole number, 1 to 300"), (Each(iou=2), "iou must be")):
+        with pytest.raises(UsageError, match=words):
+            checked_target(sight.manifest, asked)
+    words = r"no detection of dog or traffic light has a score of 0\.7 or more: the best is dog"
+    with pytest.raises(NothingDetectedError, match=words):
+        found(("dog", "traffic light"), conf=0.7)
 
 
 def test_all_detections_are_one_target(resolved):

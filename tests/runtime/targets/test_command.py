@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fusioncam import Explainer, Like, Region, UsageError, Value
+from fusioncam.manifest import MANIFEST, read_manifest
 from fusioncam.runtime.results.named_targets import NamedTargets
 
 GRAD = ("--methods", "grad_cam", "-q")
@@ -99,12 +100,16 @@ def test_likeness_and_values(made, given, explain, tmp_path):
     np.testing.assert_array_equal(maps_in(out, "photo"), expected)
 
 
-def test_what_is_named_becomes_targets(tmp_path):
+def test_what_is_named_becomes_targets(made):
     named = NamedTargets(classes=("2", "cat"), points=((3, 4),), peak=True)
-    assert [(t.class_, t.point, t.peak) for t in named.targets()] == [("2", (3, 4), True), ("cat", (3, 4), True)]
-    assert NamedTargets(classes=("2",)).targets() == ()
-    assert [type(t) for t in NamedTargets(references=("a.png",)).targets()] == [Like]
-    assert [type(t) for t in NamedTargets(peak=True).targets()] == [Region]
+    segmenter = read_manifest(made("segment").bundle / MANIFEST)
+    assert [(t.class_, t.point, t.peak) for t in named.targets_of(segmenter)] == [
+        ("2", (3, 4), True),
+        ("cat", (3, 4), True),
+    ]
+    assert NamedTargets(classes=("2",)).targets_of(segmenter) == ()
+    assert [type(t) for t in NamedTargets(references=("a.png",)).targets_of(segmenter)] == [Like]
+    assert [type(t) for t in NamedTargets(peak=True).targets_of(segmenter)] == [Region]
 
 
 @pytest.mark.parametrize(
