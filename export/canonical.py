@@ -16,6 +16,7 @@ from fusioncam.export.model import CanonicalModel
 from fusioncam.export.normal_form import make_normal_form
 from fusioncam.export.readers import Reading, Request, choose_reading, request_of
 from fusioncam.export.readers.boxes import detector_of
+from fusioncam.export.reading.configurations import configured_ending
 from fusioncam.export.reading.conversion import compare_conversion
 from fusioncam.export.reading.file import read_model
 from fusioncam.export.reading.frozen_inputs import freeze
@@ -23,7 +24,6 @@ from fusioncam.export.reading.further_inputs import freezing_may_help, picture_i
 from fusioncam.export.reading.image_input import ImageInput, take_image
 from fusioncam.export.reading.load import Conversion, converted, fold, refuse_random
 from fusioncam.export.reading.unfused import keep_activations
-from fusioncam.export.source_metadata.configurations import configured_ending
 from fusioncam.input_values import InputValues
 from fusioncam.kernels.arrays import Array, Float32Array, Size
 from fusioncam.manifest import PLACES, Ending

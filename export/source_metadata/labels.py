@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fusioncam.errors import UsageError, first_line
-from fusioncam.export.source_metadata.configurations import ODDITIES, folders_of, read_json
+from fusioncam.export.reading.configurations import ODDITIES, folders_of, read_json
 
 
 def read_labels(

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from pydantic import ValidationError
 
 from fusioncam.errors import ModelError, UsageError, first_line
-from fusioncam.export.source_metadata.configurations import ODDITIES, folders_of, read_json
+from fusioncam.export.reading.configurations import ODDITIES, folders_of, read_json
 from fusioncam.export.source_metadata.hugging_face import PictureConfig, read_config
 from fusioncam.export.source_metadata.timm_config import read_timm
 from fusioncam.kernels.arrays import Size

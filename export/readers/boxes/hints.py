@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fusioncam.export.source_metadata.configurations import folders_of, read_json
+from fusioncam.export.reading.configurations import folders_of, read_json
 
 
 @dataclass(frozen=True)
