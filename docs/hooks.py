@@ -21,7 +21,7 @@ from fusioncam.runtime import methods
 from fusioncam.runtime.commands.app import app
 from fusioncam.runtime.commands.examples import EXAMPLES
 from fusioncam.runtime.evaluation.metrics.catalogue import ASK, METRICS
-from fusioncam.runtime.explanation import FLAGS
+from fusioncam.runtime.flags import FLAGS
 from fusioncam.runtime.picture import method_title
 
 _MARK = re.compile(r"^<!-- made: ([a-z-]+) -->$", re.MULTILINE)

@@ -8,7 +8,8 @@ import numpy as np
 from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import Float32Array
 from fusioncam.manifest import Preprocessing
-from fusioncam.runtime.explanation import Explanation, Passes, flag_text
+from fusioncam.runtime.explanation import Explanation, Passes
+from fusioncam.runtime.flags import flag_text
 from fusioncam.runtime.picture.titles import probability_title
 from fusioncam.runtime.prepared import ResultPhoto
 from fusioncam.runtime.result_pictures import DrawnResult, shapes

@@ -5,7 +5,7 @@ from typing import Any
 from fusioncam.errors import UsageError, error_json
 from fusioncam.output import count
 from fusioncam.runtime.commands import console
-from fusioncam.runtime.explanation import flag_text
+from fusioncam.runtime.flags import flag_text
 from fusioncam.runtime.results.earlier import Record
 from fusioncam.runtime.results.making import TargetResult
 from fusioncam.runtime.results.run import Outcome

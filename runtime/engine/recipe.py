@@ -22,7 +22,7 @@ class TargetMaps:
 
     Attributes:
         maps: By method.
-        flags: See `explanation.FLAGS`.
+        flags: See `FLAGS`.
     """
 
     maps: dict[str, Array] = field(default_factory=dict)

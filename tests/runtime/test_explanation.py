@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import fusioncam
-from fusioncam.runtime.explanation import FLAGS, Explanation, Passes
+from fusioncam.runtime.explanation import Explanation, Passes
+from fusioncam.runtime.flags import FLAGS
 
 
 def explanation(**facts):

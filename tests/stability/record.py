@@ -22,7 +22,8 @@ from fusioncam.drift import Drift
 from fusioncam.export import export_model
 from fusioncam.runtime import Explainer, methods
 from fusioncam.runtime.commands.app import app
-from fusioncam.runtime.explanation import FLAGS, Passes
+from fusioncam.runtime.explanation import Passes
+from fusioncam.runtime.flags import FLAGS
 from fusioncam.runtime.probes.verdict import Verdict
 
 HERE = Path(__file__).resolve().parent

@@ -13,7 +13,7 @@ from fusioncam.runtime.evaluation.metrics.catalogue import FLAGS, METRICS
 from fusioncam.runtime.evaluation.report.charts import AREA, charts
 from fusioncam.runtime.evaluation.report.gallery import gallery, ranking_metric
 from fusioncam.runtime.evaluation.store.store import Row
-from fusioncam.runtime.explanation import flag_text
+from fusioncam.runtime.flags import flag_text
 from fusioncam.runtime.picture import CAPTION, DEFAULT_COLORMAP, color_table, method_title
 
 Summary = Mapping[str, Any]

@@ -9,7 +9,7 @@ from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
 from fusioncam.runtime.arguments import quote
-from fusioncam.runtime.explanation import FLAGS, flag_text
+from fusioncam.runtime.flags import FLAGS, flag_text
 from fusioncam.runtime.methods import EVERY, FUSED, GRADIENT, METHODS
 from fusioncam.runtime.picture import CAPTION, DEFAULT_COLORMAP, DEFAULT_OPACITY, color_table, method_title
 from fusioncam.runtime.service.page.samples import Sample, Samples

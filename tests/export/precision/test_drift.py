@@ -13,7 +13,7 @@ from fusioncam.errors import ModelError, UsageError
 from fusioncam.export import check, export_model
 from fusioncam.export.precision import drift
 from fusioncam.manifest import SCORE_GRAPH, read_bundle
-from fusioncam.runtime.explanation import flag_text
+from fusioncam.runtime.flags import flag_text
 
 
 def test_check_reports_the_drift(quantised, photos):
