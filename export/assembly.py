@@ -25,6 +25,7 @@ from fusioncam.export.options import ExportOptions, Labels
 from fusioncam.export.precision.calibration_batches import masked_pictures
 from fusioncam.export.precision.drift import EXACT, NO_DRIFT, Finding, tail_findings
 from fusioncam.export.precision.score_graph import refusal, score_graph
+from fusioncam.export.readers.boxes import with_thresholds
 from fusioncam.export.single import check_variants, write_variants
 from fusioncam.export.source_metadata.detectors import preset_of_detector
 from fusioncam.export.source_metadata.labels import read_labels
@@ -161,7 +162,7 @@ def make_draft(source: Path, options: ExportOptions) -> Draft:
         reader=canonical.reading.reader_name,
         classes=canonical.classes,
         map_size=canonical.map_size,
-        detector=canonical.detector,
+        detector=with_thresholds(canonical.detector, options),
         levels=described[1:],
         ending=canonical.ending,
         gradient=gradient,

@@ -13,6 +13,7 @@ from fusioncam.export.bundle import read_frozen
 from fusioncam.export.checking.source import source_runner
 from fusioncam.export.options import ExportOptions
 from fusioncam.export.readers import reader_named
+from fusioncam.export.readers.boxes import THRESHOLDS
 from fusioncam.export.reading.file import read_model
 from fusioncam.export.sessions import quiet
 from fusioncam.free_size import ANY, FreeSize, Size, sides
@@ -22,7 +23,7 @@ USUAL_SIDE = 224  # of the input of a model that takes any
 STEPS = (*range(1, 17), 20, 24, 28, 32, 40, 48, 56, 64, 96, 128)  # that are tried
 MOST_TRIED, FARTHEST = 8, 64  # multiples of a step, and pixels: other steps than the model's fit some multiples
 # Options that other sizes need, and the rest of the manifest does not tell.
-KEPT = ("output", "task", "reader", "precision", "gradient", "ending", "layout", "single_for")
+KEPT = ("output", "task", "reader", "precision", "gradient", "ending", "layout", "single_for", *THRESHOLDS)
 
 
 def asked_size(size: Any) -> tuple[Any, bool]:

@@ -39,10 +39,18 @@ class ExportOptions(TypedDict, total=False):
     output: str | None
     """The output to explain, where there are several."""
     task: str | None
-    """Task of the model: `classify`, `value`, `segment` (maps of classes) or `embed`; by default what its output
-    looks like."""
+    """Task of the model: `classify`, `value`, `segment` (maps of classes), `embed` or `detect`; by default what its
+    output looks like."""
     reader: str | None
     """The name of the reader that brings the output into the normal form; by default the first that fits."""
+    conf: float | None
+    """Of a detector, the least score of a detection, 0..1; by default 0.25, or what the graph says."""
+    iou: float | None
+    """The least overlap by which the lower of two detections is a duplicate, 0..1; by default that of the family."""
+    agnostic: bool
+    """Look for duplicates among detections of all classes, not of one alone."""
+    most: int | None
+    """The most detections of a picture; by default 300, or what the graph says."""
     class_vectors: ClassVectors | None
     """One vector for each class, an array (classes, D) or a .npy file: an embedding model becomes a classifier, whose
     logits are `class_scale` times the cosines of its embedding with these, as CLIP is by the vectors of texts."""
@@ -94,6 +102,7 @@ class ExportOptions(TypedDict, total=False):
 _SET: ExportOptions = {
     "gradient": True,
     "class_scale": SCALE,
+    "agnostic": False,
     "symmetric": False,
     "accept_drift": False,
     "single": False,

@@ -26,7 +26,7 @@ class FreeSize(Part):
 
     step: tuple[Annotated[int, Field(ge=0)], ...]
     least: tuple[Positive, ...]
-    options: dict[str, str | bool]
+    options: dict[str, str | bool | int | float]
 
     def refusal(self, size: Size, own: Size) -> str | None:
         """Return why the model cannot take a size; None where it may.

@@ -1,9 +1,9 @@
 """`fusioncam export`: a model becomes a bundle."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from typer import Argument, Option
 
@@ -80,6 +80,9 @@ NOTES: dict[str, Callable[[Manifest, "ExportOptions"], bool]] = {
 }
 
 
+# Options of the command that are fields of `Preprocessing` as they are, and the name of its preset.
+ARITHMETIC = ("preset", "rescale", "resize", "crop_fraction", "interpolation", "pad_place", "pad_rounding")
+
 Model = Annotated[
     str, Argument(metavar="MODEL", help="ONNX file, a folder with one, or package.module:factory of a torch module.")
 ]
@@ -131,6 +134,14 @@ Symmetric = Annotated[
     bool, Option("--symmetric", help="With int8: signed and around zero, as TensorRT wants it; maps drift more.")
 ]
 NoGradient = Annotated[bool, Option("--no-gradient", help="Without gradients, for operators that have no rule.")]
+Conf = Annotated[
+    float | None, Option(metavar="SCORE", help="Of a detector: least score of a detection [0.25, or the graph's].")
+]
+Iou = Annotated[
+    float | None, Option(metavar="SHARE", help="Overlap by which the lower of two is a duplicate [the family's].")
+]
+Agnostic = Annotated[bool, Option("--agnostic", help="Look for duplicates among all classes.")]
+Most = Annotated[int | None, Option(metavar="N", help="Most detections of a picture [300, or the graph's].")]
 ClassVectors = Annotated[
     Path | None, Option(metavar="FILE", help="Vectors (classes, D), .npy: an embedding model becomes a classifier.")
 ]
@@ -160,6 +171,10 @@ def export(
     scores: Scores = None,
     task: Task = None,
     reader: Reader = None,
+    conf: Conf = None,
+    iou: Iou = None,
+    agnostic: Agnostic = False,
+    most: Most = None,
     class_vectors: ClassVectors = None,
     class_scale: ClassScale = 100.0,
     preset: Preset = None,
@@ -191,23 +206,29 @@ def export(
     quiet: Quiet = False,
 ) -> None:
     """Turn a model into a bundle: x = (pixel * rescale - mean) / std."""
+    given = locals()
     supervisor.limit(model, time_limit, memory_limit)
     note = partial(_note, quiet)
-    arithmetic = {
-        "preset": preset, "rescale": rescale, "mean": numbers_of("--mean", mean), "std": numbers_of("--std", std),
-        "channel_order": _order(channel_order), "resize": resize, "crop_fraction": crop_fraction,
-        "interpolation": interpolation, "pad": numbers_of("--pad", pad), "pad_place": pad_place,
-        "pad_rounding": pad_rounding, "shown_bands": bands_of(bands),
-    }  # fmt: skip
-    options: ExportOptions = {
-        "layer": layer, "size": size_of(size, ANY), "layout": layout, "output": scores, "task": task, "reader": reader,
-        "image": image, "inputs": input_values(inputs), "class_vectors": class_vectors, "class_scale": class_scale,
-        "labels": labels, "preprocessing": arithmetic, "precision": precision,
-        "calibrate": _photos(calibrate, note), "symmetric": symmetric, "accept_drift": accept_drift,
-        "gradient": not no_gradient, "ending": ending, "single": single, "shared_weights": shared_weights,
-        "chunk": chunk, "single_for": single_for, "unrolled": unrolled,
-    }  # fmt: skip
+    options = _options(given, note)
     _tell(*_exported(model, out, options), options, note, json)
+
+
+def _options(given: Mapping[str, Any], note: Callable[[str], None]) -> "ExportOptions":
+    """Return the options of the export by those of the command."""
+    from fusioncam.export.options import ExportOptions
+
+    named = {name: given[name] for name in ExportOptions.__annotations__ if name in given}
+    arithmetic = {name: given[name] for name in ARITHMETIC} | {
+        "mean": numbers_of("--mean", given["mean"]), "std": numbers_of("--std", given["std"]),
+        "pad": numbers_of("--pad", given["pad"]), "channel_order": _order(given["channel_order"]),
+        "shown_bands": bands_of(given["bands"]),
+    }  # fmt: skip
+    changed = {
+        "size": size_of(given["size"], ANY), "output": given["scores"], "inputs": input_values(given["inputs"]),
+        "preprocessing": arithmetic, "calibrate": _photos(given["calibrate"], note),
+        "gradient": not given["no_gradient"],
+    }  # fmt: skip
+    return cast(ExportOptions, named | changed)
 
 
 def _tell(bundle: Path, manifest: Manifest, options: "ExportOptions", note: Callable[[str], None], json: bool) -> None:

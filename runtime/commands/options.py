@@ -60,12 +60,15 @@ AcceptDrift = Annotated[bool, Option("--accept-drift", help="Take maps that drif
 SECONDS = 1800.0  # the usual time limit
 Scores = Annotated[str | None, Option("--scores", metavar="OUTPUT", help="Output to explain, of several.")]
 Task = Annotated[
-    str | None, choice("What the model does: classify | value | segment | embed [by its output].", metavar="TASK")
+    str | None,
+    choice("What the model does: classify | value | segment | embed | detect [by its output].", metavar="TASK"),
 ]
 Reader = Annotated[
     str | None,
     choice(
-        "Way to read the output: vector | maps | maps-last | map | mean-tokens | cls-token | mean-map [by its shape].",
+        "Way to read the output: vector | maps | maps-last | map | mean-tokens | cls-token | mean-map; of a detector "
+        "yolo | yolo-seg | yolo-pose | yolo-obb | yolo-objectness | yolo-objectness-seg | yolox-raw | detr | rt-detr | "
+        "rt-detr-joined | boxes-scores | ssd [by what the model says, and by its shape].",
         metavar="READER",
     ),
 ]

@@ -5,9 +5,11 @@ from fusioncam.export.readers.boxes.choice import BoxReading, choose_boxes, dete
 from fusioncam.export.readers.boxes.coding import Coding, decode, read_raw
 from fusioncam.export.readers.boxes.hints import Hints, hints_of
 from fusioncam.export.readers.boxes.table import BOX_READERS, BoxReader, box_reader
+from fusioncam.export.readers.boxes.thresholds import THRESHOLDS, with_thresholds
 
 __all__ = [
     "BOX_READERS",
+    "THRESHOLDS",
     "BoxReader",
     "BoxReading",
     "Coding",
@@ -21,4 +23,5 @@ __all__ = [
     "read_raw",
     "readable",
     "refuse_no_scores",
+    "with_thresholds",
 ]

@@ -187,3 +187,24 @@ def test_numbers_that_are_no_scores_are_refused(tmp_path):
     source = save(tmp_path / "m.onnx", text, outputs, columns=made["columns"])
     with pytest.raises(UsageError, match="reader 'yolo' takes 4 scores from 0 to 1, and 'y' has numbers from -"):
         canonicalize(source)
+
+
+BAD = {
+    "conf": ({"conf": 1.5}, "--conf is a number from 0 to 1, not 1.5"),
+    "iou": ({"iou": -0.1}, "--iou is a number from 0 to 1, not -0.1"),
+    "most": ({"most": 0}, "--most is a whole number from 1 on, not 0"),
+}
+
+
+def test_thresholds_are_the_users(tmp_path):
+    source = save(tmp_path / "m.onnx", FAMILIES["yolo"][0], ["y"])
+    for options, message in BAD.values():
+        with pytest.raises(UsageError, match=message):
+            export_model(source, tmp_path / "m.fcam", **options)
+    found = export_model(source, tmp_path / "m.fcam", conf=0.4, iou=0.6, agnostic=True, most=20).detector
+    assert (found.conf, found.iou, found.class_wise, found.most) == (0.4, 0.6, False, 20)
+
+
+def test_thresholds_are_for_detectors(dense, tmp_path):
+    with pytest.raises(UsageError, match="--conf is for detectors, and this model is none; leave it out"):
+        export_model(dense.save(tmp_path / "m.onnx", "y = Identity (z)"), tmp_path / "m.fcam", conf=0.4)
