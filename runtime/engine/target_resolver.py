@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from fusioncam.errors import UsageError
+from fusioncam.errors import NothingDetectedError, UsageError
 from fusioncam.kernels.arrays import Float32Array
 from fusioncam.kernels.reference import probabilities
 from fusioncam.manifest import Manifest
@@ -42,7 +42,7 @@ class TargetResolver:
     def resolved(self, request: ExplainRequest) -> list[ResolvedTarget]:
         """Return the targets of a request with a preprocessed picture; those that follow from it take a forward pass.
 
-        Where no map is wanted, they have their scores and confidences, which take no gradient.
+        Where no map is wanted, they have their scores and confidences, which take no gradient; there may be none, then.
 
         Raises:
             UsageError: There is no such target.
@@ -58,7 +58,12 @@ class TargetResolver:
         photo_size = None if request.photo is None else request.photo.size
         sight = Sight(self._manifest, np.asarray(request.x), photo_size, read)
         asked = self._chosen(request.targets, sight) if callable(request.targets) else request.targets
-        targets = [one for t in asked for one in resolve_all(checked_target(self._manifest, t), sight)]
+        try:
+            targets = [one for t in asked for one in resolve_all(checked_target(self._manifest, t), sight)]
+        except NothingDetectedError:
+            if request.methods:
+                raise
+            return []
         return targets if request.methods else self._read(targets, sight)
 
     def defaults(self, picture: PreparedPicture, inputs: PictureInputs) -> list[TargetScore]:

@@ -75,8 +75,8 @@ class RequestRunner:
         """Return the result of work that is done in a thread for it, when its turn comes."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
-    async def explain(self, model: ServedModel, prepared: PreparedRequest, begun: float) -> Sequence[Explanation]:
-        """Return the explanations of all pictures of a request; if one fails, the others are cancelled.
+    async def explain(self, model: ServedModel, prepared: PreparedRequest, begun: float) -> list[list[Explanation]]:
+        """Return the explanations of each picture of a request; if one fails, the others are cancelled.
 
         Raises:
             DeadlineError: The time of the request is up.
@@ -116,22 +116,23 @@ class RequestRunner:
                 await _first_of(working, latest)
                 if not working.done() and (preliminary := latest.get()) is not None:
                     yield preliminary
-            yield working.result()
+            yield working.result()[0]
         finally:
             working.cancel()
             await asyncio.gather(working, return_exceptions=True)
 
-    async def _explain(self, model: ServedModel, prepared: PreparedRequest) -> Sequence[Explanation]:
+    async def _explain(self, model: ServedModel, prepared: PreparedRequest) -> list[list[Explanation]]:
         async def timed(pending: PendingJob) -> list[Explanation]:
             explanations = await pending.wait()
-            waited = time.monotonic() - start - sum(explanations[0].timing.values())
+            worked = sum(explanations[0].timing.values()) if explanations else 0.0
+            waited = time.monotonic() - start - worked
             self._metrics.stage(model.name, "queue", max(waited, 0.0))
             return explanations
 
         start = time.monotonic()
         tasks = [asyncio.create_task(timed(pending)) for pending in model.batcher.submit(prepared.jobs)]
         try:
-            return [e for of_picture in await asyncio.gather(*tasks) for e in of_picture]
+            return await asyncio.gather(*tasks)
         except NotFiniteError as error:
             if prepared.preprocessed:  # the numbers are the client's, and no picture has them
                 raise UsageError(str(error)) from error

@@ -57,7 +57,7 @@ def check_each(target: Each, manifest: Manifest) -> Target:
     checked = [_checked_class(class_, manifest) for class_ in target.classes]
     classes = tuple(dict.fromkeys(c for c in checked if c is not None))
     keypoint, most = _checked_keypoint(target, detector), checked_count("top", target.most, detector.most)
-    return Each(classes, _checked_by(target.by), keypoint, conf, iou, most or MOST)
+    return Each(classes, _checked_by(target.by), keypoint, conf, iou, most or MOST, target.numbers)
 
 
 def resolve_box(target: Box, sight: Sight) -> ResolvedTarget:
@@ -82,7 +82,11 @@ def resolve_each(target: Each, sight: Sight) -> list[ResolvedTarget]:
     """Return the detections, of some classes or of any, a target each."""
     one = Box(by=target.by, keypoint=target.keypoint)
     found = _shown(_found(target, [int(c) for c in target.classes], sight))
-    return [_of_detection(d, sight, d.class_index, one) for d in found[: target.most]]
+    wrong = next((n for n in target.numbers if not 0 <= n < len(found)), None)
+    if wrong is not None:
+        raise UsageError(f"there is no detection {wrong}: the picture has {len(found)}, from 0 on")
+    chosen = [found[n] for n in target.numbers] or found[: target.most]
+    return [_of_detection(d, sight, d.class_index, one) for d in chosen]
 
 
 def best_detections(sight: Sight) -> list[Target]:

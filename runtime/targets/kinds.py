@@ -136,6 +136,7 @@ class Each:
         conf: As of `Box`.
         iou: As of `Box`.
         most: Their number, at most; by default ten.
+        numbers: Places in their list, from 0 on: those alone are meant. None for all.
     """
 
     classes: tuple[int | str, ...] = ()
@@ -144,6 +145,7 @@ class Each:
     conf: float | None = None
     iou: float | None = None
     most: int | None = None
+    numbers: tuple[int, ...] = ()
 
 
 Target: TypeAlias = Class | Value | Region | Cells | Like | Box | Detections | Each

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -64,7 +65,7 @@ class InferCalls:
                     prepared = await self._prepare(call, model, message, begun)
                     del message  # many megabytes, perhaps
                     await held.aclose()
-                    explanations = await self._runner.explain(model, prepared, begun)
+                    explanations = list(chain(*await self._runner.explain(model, prepared, begun)))
                     answer = await self._packed(model, partial(prepared.answer, model, explanations, begun))
             await call.write(answer)
         finally:
@@ -109,8 +110,8 @@ class InferCalls:
     async def _steps(self, model: ServedModel, prepared: PreparedRequest, begun: float) -> AsyncGenerator[Any]:
         """Yield preliminary answers, where the request is about one picture, and the whole answer."""
         if len(prepared.jobs) > 1:
-            explanations = await self._runner.explain(model, prepared, begun)
-            yield await self._packed(model, partial(prepared.answer, model, explanations, begun), final=True)
+            every = list(chain(*await self._runner.explain(model, prepared, begun)))
+            yield await self._packed(model, partial(prepared.answer, model, every, begun), final=True)
             return
         sent: dict[str, Array] = {}
         async with aclosing(self._runner.explain_in_steps(model, prepared)) as made:

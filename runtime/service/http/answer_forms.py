@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
+from itertools import chain
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote as percent_encoded
 
@@ -17,6 +18,7 @@ from fusioncam.kernels.arrays import UInt8Array
 from fusioncam.output import encode_png, encode_webp, write_npz
 from fusioncam.preprocessing import Preprocessing
 from fusioncam.runtime.arguments import quote
+from fusioncam.runtime.detection_pictures import panel_of_all
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.methods import METHODS
 from fusioncam.runtime.photos.display import drawable
@@ -45,7 +47,7 @@ class Answered:
     Attributes:
         model: The model.
         prepared: The request.
-        explanations: The explanation of each picture.
+        of_pictures: The explanations of each picture.
         begun: Time of the request, in seconds of `time.monotonic()`.
         photo: The first photo's file, where the form of the answer shows it.
         max_pixels: The most pixels of a photo.
@@ -53,10 +55,15 @@ class Answered:
 
     model: ServedModel
     prepared: PreparedRequest
-    explanations: Sequence[Explanation]
+    of_pictures: Sequence[Sequence[Explanation]]
     begun: float
     photo: bytes | None
     max_pixels: int
+
+    @property
+    def explanations(self) -> list[Explanation]:
+        """Return the explanations of all pictures."""
+        return list(chain(*self.of_pictures))
 
     @property
     def methods(self) -> list[str]:
@@ -94,9 +101,8 @@ class AnswerForm(Protocol):
     def shows_photo(self) -> bool:
         """Return whether the photo's file is needed for the answer."""
 
-    @property
-    def several_targets(self) -> bool:
-        """Return whether an answer about one picture may be about several targets."""
+    def pictures_of_several(self, model: ServedModel) -> float:
+        """Return the most pictures about which an answer may be, where each may have several targets."""
 
     def defaults(self, model: ServedModel, named: bool) -> dict[str, Any]:
         """Return the parameters that a request has where it says nothing, and whether it names methods."""
@@ -118,7 +124,10 @@ class TensorForm:
 
     binary: bool = False
     shows_photo: bool = False
-    several_targets: bool = True
+
+    def pictures_of_several(self, model: ServedModel) -> float:
+        """Return 1: the rows of tensors are targets of one picture, or pictures."""
+        return 1
 
     def defaults(self, model: ServedModel, named: bool) -> dict[str, Any]:
         """Return the parameters that a request has where it says nothing, and whether it names methods."""
@@ -144,13 +153,18 @@ class ShownForm:
         write: Makes the content.
         every_method: Whether a request that names no method gets the maps of the command line.
         shows_photo: Whether the photo's file is needed.
+        is_panel: Whether several detections are shown, a row each.
     """
 
     media_type: str
     write: Callable[[Answered], bytes]
     every_method: bool
     shows_photo: bool
-    several_targets: bool = False
+    is_panel: bool = False
+
+    def pictures_of_several(self, model: ServedModel) -> float:
+        """Return 1 where the panel shows all detections of a photo, else 0."""
+        return int(self.is_panel and model.manifest.detector is not None)
 
     def defaults(self, model: ServedModel, named: bool) -> dict[str, Any]:
         """Return the parameters that a request has where it says nothing, and whether it names methods."""
@@ -167,7 +181,7 @@ class ShownForm:
 
     def pack(self, answered: Answered) -> Packed:
         """Return the picture or the maps, or no body where no map was made."""
-        (explanation,) = answered.explanations
+        explanation = answered.explanations[0]
         headers = _headers(answered.prepared.parameters(explanation, answered.begun), explanation.class_index)
         if not is_explained(explanation):
             return Packed(b"", None, headers)
@@ -184,7 +198,10 @@ class InstancesForm:
 
     figures_only: bool
     shows_photo: bool = False
-    several_targets: bool = False
+
+    def pictures_of_several(self, model: ServedModel) -> float:
+        """Return infinity for a detector, as each instance has a list of detections; else 0."""
+        return 0 if model.manifest.detector is None else math.inf
 
     def defaults(self, model: ServedModel, named: bool) -> dict[str, Any]:
         """Return the parameters that a request has where it says nothing, and whether it names methods."""
@@ -196,9 +213,8 @@ class InstancesForm:
 
     def pack(self, answered: Answered) -> Packed:
         """Return predictions and explanations."""
-        prepared, explanations = answered.prepared, answered.explanations
         methods = None if self.figures_only else answered.methods
-        content = write_instances(answered.model, prepared, explanations, answered.begun, methods)
+        content = write_instances(answered.model, answered.prepared, answered.of_pictures, answered.begun, methods)
         return Packed(content, JSON, {})
 
 
@@ -217,9 +233,11 @@ def choose_form(accept: Sequence[str], drawing: Drawing, tensors: Mapping[str, A
         HTTPException: 406, as the client takes no form that there is.
         UsageError: The header is no list of types, or there is no such style of pictures.
     """
-    every_method = drawing.picture == "panel"
+    panel = drawing.picture == "panel"
     forms: dict[str, AnswerForm] = {
-        kind: ShownForm(kind, partial(_draw, drawing, drawing.options(), encode), every_method, shows_photo=True)
+        kind: ShownForm(
+            kind, partial(_draw, drawing, drawing.options(), encode), panel, shows_photo=True, is_panel=panel
+        )
         for kind, encode in ((PNG, encode_png), (WEBP, encode_webp))
     }
     if not drawing.is_given:
@@ -261,10 +279,12 @@ def photo_file(tensors: Mapping[str, Tensor]) -> bytes | None:
 def _draw(drawing: Drawing, options: DrawOptions, encode: Callable[[UInt8Array], bytes], answered: Answered) -> bytes:
     """Return the picture that the command line would write."""
     photo, preprocessing = answered.pixels()
-    explanation = replace(answered.explanations[0], image=drawing.name)
-    if drawing.picture == "panel":
-        return encode(panel_of(explanation, photo, preprocessing, options))
-    return encode(map_on_photo(explanation, answered.methods[0], photo, preprocessing, options))
+    explained = [replace(e, image=drawing.name) for e in answered.explanations]
+    if drawing.picture != "panel":
+        return encode(map_on_photo(explained[0], answered.methods[0], photo, preprocessing, options))
+    if len(explained) > 1:
+        return encode(panel_of_all(explained, photo, preprocessing, options))
+    return encode(panel_of(explained[0], photo, preprocessing, options))
 
 
 def _npz(answered: Answered) -> bytes:

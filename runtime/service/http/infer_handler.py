@@ -184,7 +184,7 @@ class InferHandler:
                 asked = _request(content, query, (dialect or V2).outputs)
                 form = _form(request.headers, Drawing.taken_from(asked.parameters), dialect)
                 asked.parameters = form.defaults(model, names_method(asked, content.tensors)) | asked.parameters
-                several = form.several_targets
+                several = form.pictures_of_several(model)
                 prepared = prepare_request(model, settings, asked, content.tensors, begun, start, several)
                 form.check(prepared)
                 return _Asked(prepared, form, photo_file(content.tensors) if form.shows_photo else None)

@@ -1,6 +1,7 @@
 """The JSON of KServe's first protocol, TensorFlow Serving's: instances in, predictions and explanations out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -12,7 +13,7 @@ from fusioncam.errors import UsageError
 from fusioncam.kernels.reference import probabilities
 from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.explanation import Explanation
-from fusioncam.runtime.service.protocol.outputs import is_explained
+from fusioncam.runtime.service.protocol.outputs import best_score, hull_of, is_explained
 from fusioncam.runtime.service.protocol.prepared_request import PreparedRequest
 from fusioncam.runtime.service.protocol.schemas import (
     Datatype,
@@ -46,13 +47,20 @@ class Instances(StrictPart):
 
 
 class Predictions(BaseModel):
-    """The JSON of a prediction: per instance `class_index`, `label`, `probability` and `probabilities`."""
+    """The JSON of a prediction: per instance `class_index`, `label`, `probability` and `probabilities`.
+
+    Of a detector, an instance has `detections`, with `class_index`, `label`, `probability`, `title`, `score`, `box` and
+    `detection_score`.
+    """
 
     predictions: list[dict[str, Any]]
 
 
 class Explanations(Predictions):
-    """The JSON of an explanation: per instance also the maps by method, nested (H, W), the flags, and the passes."""
+    """The JSON of an explanation: per instance also the maps by method, nested (H, W), the flags, and the passes.
+
+    Of a detector, an instance has them for each of its `detections`.
+    """
 
     explanations: list[dict[str, Any]]
 
@@ -133,7 +141,7 @@ def _shape(value: Any) -> list[int]:
 def write_instances(
     model: ServedModel,
     prepared: PreparedRequest,
-    explanations: Sequence[Explanation],
+    of_pictures: Sequence[Sequence[Explanation]],
     begun: float,
     methods: Sequence[str] | None,
 ) -> bytes:
@@ -142,20 +150,26 @@ def write_instances(
     Args:
         model: The model.
         prepared: The request.
-        explanations: The explanation of each instance.
+        of_pictures: The explanations of each instance: one, or of a detector any number.
         begun: Time of the request, in seconds of `time.monotonic()`.
         methods: The maps that were asked for; None where only predictions are.
     """
-    answer: dict[str, Any] = {"predictions": [_prediction(model, e) for e in explanations]}
+
+    def each(entry: Callable[[Explanation], dict[str, Any]]) -> list[dict[str, Any]]:
+        listed = [list(map(entry, explanations)) for explanations in of_pictures]
+        return [{"detections": e} if model.manifest.detector else e[0] for e in listed]
+
+    answer: dict[str, Any] = {"predictions": each(partial(_prediction, model))}
     if methods is not None:
-        answer["explanations"] = [_explanation(prepared, e, methods, begun) for e in explanations]
+        answer["explanations"] = each(partial(_explanation, prepared, methods=methods, begun=begun))
     return to_json(answer, inf_nan_mode="null")
 
 
 def _prediction(model: ServedModel, e: Explanation) -> dict[str, Any]:
     said = {"class_index": e.class_index, "label": e.label or "", "probability": e.probability}
     if e.logits is None:
-        return {**said, "title": e.title, "score": e.score}
+        found = {} if (box := hull_of(e)) is None else {"box": box.tolist(), "detection_score": best_score(e)}
+        return {**said, "title": e.title, "score": e.score, **found}
     logits = np.asarray(e.logits, np.float32)
     return {**said, "probabilities": probabilities(logits[None], model.manifest.ending)[0].tolist()}
 

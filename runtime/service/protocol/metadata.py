@@ -33,12 +33,13 @@ def metadata(model: ServedModel, settings: Settings, versions: Sequence[str]) ->
     inputs = {
         "image": [-1, model.manifest.preprocessing.channels, *size],
         "point": [-1, 2],
+        "box": [-1, 4],
         "region": [-1, -1, -1],
         "reference": [-1, classes],
     }
     fitting = {*(INPUTS.keys() - {*TARGET_INPUTS, "class_index"}), *fitting_names(model.manifest)}
     figures = {"logits": [-1, classes], "probabilities": [-1, classes], "verdict": [-1, 1], "title": [-1, 1]}
-    figures["region"] = [-1, *size]
+    figures |= {"region": [-1, *size], "label": [-1, 1], "box": [-1, 4], "detections": [-1, 1]}
     maps = [TensorInfo(name=m, datatype="FP32", shape=[-1, *size]) for m in model.methods]
     return ModelInfo(
         name=model.name,
@@ -84,6 +85,7 @@ def config(model: ServedModel, settings: Settings) -> dict[str, Any]:
             "classes": manifest.classes,
             "task": manifest.task,
             "targets": fitting_names(manifest),
+            "detector": manifest.detector and manifest.detector.model_dump(),
             "methods": model.methods,
             "size": model.size,
             "free_size": manifest.free_size and manifest.free_size.model_dump(include={"step", "least"}),

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from fusioncam.errors import UsageError
-from fusioncam.forms import Kind
-from fusioncam.kernels.arrays import Array
+from fusioncam.forms import SIDES, Kind
+from fusioncam.kernels.arrays import Array, Float64Array
 from fusioncam.kernels.reference import probabilities
 from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.explanation import Explanation
@@ -26,6 +26,10 @@ FIGURES = {
     "score": "FP32",
     "confidence": "FP32",
     "title": "BYTES",
+    "label": "BYTES",
+    "box": "FP32",
+    "detection_score": "FP32",
+    "detections": "BYTES",
     "area": "FP32",
     "region": "FP32",
 }
@@ -34,8 +38,11 @@ FIGURES_OF: Mapping[Kind, tuple[str, ...]] = {
     "vector": ("logits", "probabilities", "class_index"),
     "maps": ("class_index", "score", "confidence", "title", "area", "region"),
     "embedding": ("class_index", "score", "confidence", "title"),
+    "boxes": ("class_index", "label", "score", "confidence", "box", "detection_score", "title", "detections"),
 }
-"""The figures of each form of outputs; a region is left out of answers, unless it is asked for."""
+"""The figures of each form of outputs."""
+ON_REQUEST = ("region", "detections")
+"""Figures that are left out of answers, unless they are asked for."""
 VERDICT = "verdict"
 EXPLAINED = "explained"
 NO_MAPS = {**FIGURES, VERDICT: "BYTES", EXPLAINED: "INT64"}
@@ -76,7 +83,7 @@ def output_specs(
             raise UsageError(f"{quote(name)} is no method: ask for it as an output")
     if not request.outputs:
         methods = methods or (default_method(model.methods),)
-        usual = [name for name in FIGURES_OF[model.manifest.form.kind] if name != "region"]
+        usual = [name for name in FIGURES_OF[model.manifest.form.kind] if name not in ON_REQUEST]
         specs = [OutputSpec(name, binary) for name in (*dict.fromkeys(methods), *usual)]
     else:
         specs = [_spec(output, model.manifest.classes, binary) for output in request.outputs]
@@ -160,6 +167,7 @@ def output_tensor(spec: OutputSpec, model: ServedModel, explanations: Sequence[E
     if spec.name in _NUMBERS:
         datatype, read = NO_MAPS[spec.name], _NUMBERS[spec.name]
         values = np.array([read(e) for e in explanations], DTYPES[datatype])
+        values = values.reshape(-1, SIDES) if spec.name == "box" else values  # of no detection, too
     elif spec.name in FIGURES:
         values = np.stack([np.asarray(e.logits, np.float32) for e in explanations])
         if spec.name == "probabilities":
@@ -185,13 +193,35 @@ def _area(e: Explanation) -> float:
     return 0.0 if region is None else float(region.mean())
 
 
-_TEXTS: Mapping[str, Callable[[Explanation], str]] = {VERDICT: _verdict, "title": lambda e: e.title}
+def _detections(e: Explanation) -> str:
+    return json.dumps([detection.summary() for detection in e.detections])
+
+
+def hull_of(e: Explanation) -> Float64Array | None:
+    """Return the box of a detection, or the one around several, x1, y1, x2, y2 on the photo; None of other targets."""
+    boxes = e.boxes
+    return np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)]) if len(boxes) else None
+
+
+def best_score(e: Explanation) -> float:
+    """Return the detector's own score of a detection, or the highest of several."""
+    return max(detection.score for detection in e.detections)
+
+
+_TEXTS: Mapping[str, Callable[[Explanation], str]] = {
+    VERDICT: _verdict,
+    "title": lambda e: e.title,
+    "label": lambda e: e.label or "",
+    "detections": _detections,
+}
 _NUMBERS: Mapping[str, Callable[[Explanation], Any]] = {
     "class_index": lambda e: e.class_index,
     EXPLAINED: is_explained,
     "score": lambda e: e.score,
     "confidence": lambda e: e.probability,
     "area": _area,
+    "box": hull_of,
+    "detection_score": best_score,
     "region": lambda e: e.region_share,
 }
 

@@ -23,6 +23,7 @@ from fusioncam.runtime.service.protocol.outputs import (
     NO_MAPS,
     VERDICT,
     OutputSpec,
+    hull_of,
     is_explained,
     made_outputs,
     more_than_figures,
@@ -36,7 +37,8 @@ from fusioncam.runtime.service.protocol.request_parser import (
     parse_request,
 )
 from fusioncam.runtime.service.protocol.schemas import InferRequest
-from fusioncam.runtime.service.protocol.targets import TARGET_INPUTS, TARGET_PARAMETERS, TargetReader
+from fusioncam.runtime.service.protocol.target_parameters import PARSERS
+from fusioncam.runtime.service.protocol.targets import TARGET_INPUTS, TargetReader
 from fusioncam.runtime.service.protocol.tensors import Output, Tensor, write_answer, write_event
 from fusioncam.runtime.service.served_model import ServedModel
 from fusioncam.runtime.service.settings import Settings
@@ -52,7 +54,7 @@ INPUTS = {
 PARAMETERS = (
     *("binary_data_output", "class", "explain_if", "methods", "size", "timeout", "verify"),
     *CHOICES,
-    *TARGET_PARAMETERS,
+    *PARSERS,
 )
 # Parameters that tritonclient sends for models of other kinds; they mean nothing to a model without state.
 IGNORED_PARAMETERS = (
@@ -110,7 +112,7 @@ class PreparedRequest:
             begun: Time of the request, in seconds of `time.monotonic()`.
         """
         outputs = [output_tensor(spec, model, explanations) for spec in made_outputs(self.outputs, explanations)]
-        return self._head(model, explanations[0], begun), outputs
+        return self._head(model, explanations[0] if explanations else None, begun), outputs
 
     def step(
         self, model: ServedModel, explanations: Sequence[Explanation], sent: dict[str, Array], begun: float
@@ -136,9 +138,9 @@ class PreparedRequest:
             outputs.append(output)
         return self._head(model, explanations[0], begun), outputs
 
-    def _head(self, model: ServedModel, explanation: Explanation, begun: float) -> dict[str, Any]:
-        """Return the answer's JSON without the outputs."""
-        parameters = self.parameters(explanation, begun)
+    def _head(self, model: ServedModel, explanation: Explanation | None, begun: float) -> dict[str, Any]:
+        """Return the answer's JSON without the outputs; of a picture without any detection there is no explanation."""
+        parameters = self._time(begun) if explanation is None else self.parameters(explanation, begun)
         head: dict[str, Any] = {"model_name": model.name, "model_version": model.version, "parameters": parameters}
         if self.id:
             head["id"] = self.id
@@ -159,17 +161,22 @@ class PreparedRequest:
             "passes": explanation.passes.run,
             "channels": explanation.passes.channels,
             "error": explanation.passes.error,
-            "seconds": time.monotonic() - begun,
-            "seconds_decode": self.seconds,
+            **self._time(begun),
             **({} if explanation.verdict is None else {VERDICT: explanation.verdict.name}),
             **self._not_explained(explanation),
             **{f"seconds_{stage}": seconds for stage, seconds in explanation.timing.items()},
         }
 
+    def _time(self, begun: float) -> dict[str, float]:
+        return {"seconds": time.monotonic() - begun, "seconds_decode": self.seconds}
+
     def _target(self, explanation: Explanation) -> dict[str, Any]:
         """Return the parameters about a target that is no class."""
         target = explanation.target
-        return {} if target is None or target.kind == "class" else {"title": target.title, "score": target.score}
+        if target is None or target.kind == "class":
+            return {}
+        box = {"box": ",".join(f"{edge:.2f}" for edge in hull)} if (hull := hull_of(explanation)) is not None else {}
+        return {"title": target.title, "score": target.score, **box}
 
     def _not_explained(self, explanation: Explanation) -> dict[str, str]:
         """Return the parameter that says why there is no map, where there is none."""
@@ -187,7 +194,7 @@ def prepare_request(
     tensors: Mapping[str, Tensor],
     begun: float,
     start: float,
-    several: bool = True,
+    several: float = 1,
 ) -> PreparedRequest:
     """Parse a request; decode and preprocess its pictures.
 
@@ -198,7 +205,7 @@ def prepare_request(
         tensors: Its tensors by name.
         begun: Time of the request, in seconds of `time.monotonic()`.
         start: Time when the work on it was begun, in seconds of `time.perf_counter()`.
-        several: Whether an answer about one picture may be about several targets.
+        several: The most pictures of a request, where each may have several targets.
 
     Raises:
         ImageError, UsageError: Something about the request is wrong.
@@ -222,7 +229,7 @@ def prepare_request(
     size = requested_size(request.parameters.get("size"), model)
     pictures = pictures_of(tensors, model, size, settings, begun, timeout)
     preprocessing = model.manifest.preprocessing.model_copy(update={"size": pictures[0][0].shape[1:]})
-    reader = TargetReader(model.manifest, preprocessing, settings.max_pixels, several)
+    reader = TargetReader(model.manifest, preprocessing, settings.max_pixels, several, bool(maps or verify))
     targets = reader.targets(tensors, request.parameters, parsed, len(pictures))
     asked = partial(
         Job, methods=methods, budget=budget, deadline=begun + timeout, verify=verify, arrived=begun,

@@ -53,8 +53,17 @@ class RequestTexts(Drawing):
     )
     class_index: int | None = Field(None, description="The class; -1 is the top one (default).")
     point: str | None = Field(
-        None, description="x,y in pixels of the photo, such as 40,60: the part of a segmenter's class there."
+        None,
+        description="x,y in pixels of the photo, such as 40,60: the part of a segmenter's class, or the detection.",
     )
+    box: str | None = Field(None, description="x1,y1,x2,y2 in pixels of the photo: the detection that overlaps it.")
+    detection: str | None = Field(None, description="Numbers of detections in the list of all, from 0 on: 0,3.")
+    together: bool | None = Field(None, description="Whether all detections are one target.")
+    most: int | None = Field(None, description="How many detections are explained, at most (default 10).")
+    by: str | None = Field(None, description="score | box | both: the evidence that counts for a detection.")
+    keypoint: str | None = Field(None, description="A keypoint of the detections, by name or number.")
+    conf: float | None = Field(None, description="The least score of a detection, 0 to 1.")
+    iou: float | None = Field(None, description="The overlap from which on a detection is a duplicate, 0 to 1.")
     peak: bool | None = Field(None, description="Whether the largest value in a region counts, not the mean.")
     value: int | None = Field(None, description="The value of a regression, or the heat map, from 0 on.")
     down: bool | None = Field(None, description="Whether the map shows what lowers a value.")

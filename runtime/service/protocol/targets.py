@@ -10,21 +10,24 @@ from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import Array
 from fusioncam.manifest import Manifest
 from fusioncam.preprocessing import Preprocessing
-from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.engine import Asked, TargetChoice
 from fusioncam.runtime.photos.decode import decode_channels
 from fusioncam.runtime.photos.formats.npy import is_array_file, read_array
 from fusioncam.runtime.photos.given import Given
 from fusioncam.runtime.photos.model_input import as_input
 from fusioncam.runtime.photos.reading import picture_of
+from fusioncam.runtime.service.protocol.detections import OF_DETECTORS, detections_of
 from fusioncam.runtime.service.protocol.request_parser import ParsedRequest, file_of
 from fusioncam.runtime.service.protocol.schemas import Datatype
+from fusioncam.runtime.service.protocol.target_parameters import PARSERS
 from fusioncam.runtime.service.protocol.tensors import Tensor
-from fusioncam.runtime.targets.kinds import Class, Like, Region, Value
+from fusioncam.runtime.targets.kinds import Box, Class, Like, Region, Value
 from fusioncam.runtime.targets.tasks import Checked, checked_target, task_of
 
 TARGET_INPUTS: Mapping[str, Datatype] = {
     "value": "INT64",
+    "detection": "INT64",
+    "box": "FP32",
     "point": "FP32",
     "region": "FP32",
     "region_bytes": "BYTES",
@@ -32,7 +35,6 @@ TARGET_INPUTS: Mapping[str, Datatype] = {
     "reference_bytes": "BYTES",
 }
 """Inputs that name targets beside `class_index`, with their datatypes."""
-TARGET_PARAMETERS = ("down", "peak", "point", "value")
 
 CLASS = ("class_index", "class")
 OF_KIND: Mapping[type, tuple[str, ...]] = {
@@ -40,9 +42,15 @@ OF_KIND: Mapping[type, tuple[str, ...]] = {
     Value: (*CLASS, "value", "down"),
     Region: (*CLASS, "point", "region", "region_bytes", "peak"),
     Like: ("reference", "reference_bytes"),
+    Box: (*CLASS, *OF_DETECTORS),
 }
 """Inputs and parameters that name a target of each kind, of those that a request may name."""
-ALTERNATIVES = (("point", "region", "region_bytes"), ("reference", "reference_bytes"), ("value", "class_index"))
+ALTERNATIVES = (
+    ("point", "region", "region_bytes"),
+    ("reference", "reference_bytes"),
+    ("value", "class_index"),
+    ("box", "point", "detection", "together"),
+)
 """Names of which a request has one at most."""
 
 PerPicture = Sequence[Checked] | TargetChoice
@@ -61,13 +69,15 @@ class TargetReader:
         manifest: The model's.
         preprocessing: That of the request's pictures.
         max_pixels: The most pixels of a mask or a reference.
-        several: Whether an answer about one picture may be about several targets.
+        several: The most pictures of a request, where each may have several targets.
+        mapped: Whether there are maps of them; a list of detections without maps has all.
     """
 
     manifest: Manifest
     preprocessing: Preprocessing
     max_pixels: int
-    several: bool
+    several: float
+    mapped: bool = True
 
     def targets(
         self, tensors: Mapping[str, Tensor], parameters: Mapping[str, Any], parsed: ParsedRequest, pictures: int
@@ -85,16 +95,17 @@ class TargetReader:
                 for each.
             ImageError: A mask or a reference cannot be read.
         """
-        given = {n for n in (*CLASS, *TARGET_INPUTS, *TARGET_PARAMETERS) if n in tensors or n in parameters}
+        given = {n for n in (*CLASS, *TARGET_INPUTS, *PARSERS) if n in tensors or n in parameters}
         self._check_names(given)
         fields = {name: values for name, values in self._fields(tensors, parameters).items() if name in given}
         if "class_index" in given:
             fields["class_index"] = parsed.class_numbers
-        if not given:
+        if not given and self.manifest.detector is None:
             return [self._default(pictures)] * pictures
         rows = self._row_count(fields, pictures)
+        single = pictures > self.several
         named = [
-            checked_target(self.manifest, self._target({f: v[n % len(v)] for f, v in fields.items()}))
+            checked_target(self.manifest, self._target({f: v[n % len(v)] for f, v in fields.items()}, single))
             for n in range(rows)
         ]
         return [named] if pictures == 1 else [[named[n % rows]] for n in range(pictures)]
@@ -110,7 +121,7 @@ class TargetReader:
                 raise UsageError(f"{' and '.join(both)} say different things of one target: give one of them")
 
     def _row_count(self, fields: Mapping[str, Sequence[Any]], pictures: int) -> int:
-        rows = max(map(len, fields.values()))
+        rows = max(map(len, fields.values()), default=1)
         what = "class numbers" if set(fields) == {"class_index"} else "targets"
         many = pictures == 1 and self.several and self.manifest.form.scored
         fits = {1, rows if many else pictures}
@@ -127,18 +138,21 @@ class TargetReader:
                 fields[name] = read(tensors[name])
                 if not fields[name]:
                     raise UsageError(f"input {name!r} is empty: give one row or more")
-        for name in TARGET_PARAMETERS:
+        for name in PARSERS:
             if name in parameters:
                 if name in tensors:
                     raise UsageError(f"{name} is given as an input and as a parameter: give it once")
-                fields[name] = [_PARSERS[name](name, parameters[name])]
+                read = PARSERS[name](name, parameters[name])
+                fields[name] = read if isinstance(read, list) else [read]
         return fields
 
     def _readers(self) -> Mapping[str, Callable[[Tensor], list[Any]]]:
         """Return the functions that read the rows of the inputs."""
         return {
-            "value": lambda tensor: np.asarray(tensor.values).ravel().tolist(),
+            "value": _numbers,
+            "detection": _numbers,
             "point": lambda tensor: _rows("point", tensor, 1),
+            "box": lambda tensor: _rows("box", tensor, 1),
             "region": lambda tensor: _rows("region", tensor, 2),
             "region_bytes": lambda tensor: [self._mask(file) for file in _files(tensor)],
             "reference": lambda tensor: _rows("reference", tensor, 1),
@@ -150,7 +164,7 @@ class TargetReader:
         kind = self.manifest.form.kind
         if kind == "embedding":
             raise self._no_reference()
-        return _every if kind == "maps" and self.several and pictures == 1 else [None]
+        return _every if kind == "maps" and pictures <= self.several else [None]
 
     def _no_reference(self) -> UsageError:
         return UsageError(
@@ -158,8 +172,15 @@ class TargetReader:
             "numbers, or reference_bytes, a picture; in a form the file like"
         )
 
-    def _target(self, given: Mapping[str, Any]) -> Asked:
-        """Return a target by what names it."""
+    def _target(self, given: Mapping[str, Any], single: bool) -> Asked:
+        """Return a target by what names it.
+
+        Args:
+            given: Values by the names of inputs and parameters.
+            single: Whether it must be one target, and not a group of them.
+        """
+        if self.manifest.detector is not None:
+            return detections_of(given, single, self.mapped, self.manifest.detector)
         kinds, c = task_of(self.manifest).kinds, given.get("class_index", -1)
         for reference in ("reference", "reference_bytes"):
             if reference in given:
@@ -203,35 +224,14 @@ def _rows(name: str, tensor: Tensor, rank: int) -> list[Array]:
     values = np.asarray(tensor.values)
     rows = values[None] if values.ndim == rank else values
     if rows.ndim != rank + 1:
-        row = "H, W" if rank == 2 else "2" if name == "point" else "D"
+        row = "H, W" if rank == 2 else {"point": "2", "box": "4"}.get(name, "D")
         raise UsageError(f"input {name!r} must be of shape ({row}) or (R, {row}), not {tensor.shape}")
     return list(rows)
 
 
+def _numbers(tensor: Tensor) -> list[int]:
+    return list(np.asarray(tensor.values).ravel().tolist())
+
+
 def _files(tensor: Tensor) -> list[bytes]:
     return [file_of(value, "the file") if tensor.from_json else bytes(value) for value in tensor.values]
-
-
-def _whole(name: str, parameter: Any) -> int:
-    if isinstance(parameter, bool) or not isinstance(parameter, int):
-        raise UsageError(f"the parameter {name} must be a whole number, not {quote(parameter)}")
-    return parameter
-
-
-def _switch(name: str, parameter: Any) -> bool:
-    if not isinstance(parameter, bool):
-        raise UsageError(f"the parameter {name} must be true or false, not {quote(parameter)}")
-    return parameter
-
-
-def _point(name: str, parameter: Any) -> tuple[float, float]:
-    """Return the point of a text such as 40,60, or of a list."""
-    try:
-        x, y = map(float, parameter.split(",") if isinstance(parameter, str) else parameter)
-    except (TypeError, ValueError):
-        said = quote(parameter)
-        raise UsageError(f"the parameter {name} is x,y in pixels of the photo, such as 40,60, not {said}") from None
-    return x, y
-
-
-_PARSERS: Mapping[str, Callable[[str, Any], Any]] = {"down": _switch, "peak": _switch, "point": _point, "value": _whole}

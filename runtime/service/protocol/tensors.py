@@ -291,6 +291,6 @@ def raw_tensor(values: Array | list[list[str]]) -> tuple[str, list[int], bytes]:
     if isinstance(values, list):
         texts = [text.encode() for row in values for text in row]
         joined = b"".join(struct.pack("<I", len(text)) + text for text in texts)
-        return "BYTES", [len(values), len(values[0])], joined
+        return "BYTES", [len(values), len(values[0]) if values else 1], joined
     datatype = next(name for name, dtype in DTYPES.items() if dtype == values.dtype.newbyteorder("<"))
     return datatype, list(values.shape), values.astype(DTYPES[datatype], copy=False).tobytes()

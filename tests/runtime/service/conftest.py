@@ -17,6 +17,8 @@ import pytest
 import uvicorn
 
 from fusioncam import Explainer
+from fusioncam.export import export_model
+from fusioncam.runtime.demo import DETECTOR
 from fusioncam.runtime.engine import ExplainRequest
 from fusioncam.runtime.service.batching.batcher import Batcher
 from fusioncam.runtime.service.http.app import make_app
@@ -78,6 +80,12 @@ class Client:
 @pytest.fixture(scope="session")
 def explainer(tiny):
     return Explainer(tiny.bundle)
+
+
+@pytest.fixture(scope="session")
+def detector(once):
+    """The bundle of the demo's detector."""
+    return once("detector", lambda folder: export_model(DETECTOR, folder / "detector.fcam")) / "detector.fcam"
 
 
 @pytest.fixture(scope="session")

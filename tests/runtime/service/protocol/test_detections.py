@@ -1,0 +1,196 @@
+"""A detector's requests: its detections as tensors, JSON and pictures, and which of them are explained."""
+
+import base64
+import json
+
+import numpy as np
+import pytest
+
+from fusioncam import Box, Detections, Explainer
+from fusioncam.output import encode_png
+from fusioncam.runtime.demo.scenes import draw_scene
+from fusioncam.runtime.service.batching.batcher import Batcher
+from fusioncam.runtime.service.http.app import make_app
+from fusioncam.runtime.service.service import Service
+from fusioncam.runtime.service.settings import Settings
+
+FIGURES = ("class_index", "label", "detection_score", "box", "title", "detections")
+GREY = encode_png(np.full((90, 120, 3), 120, np.uint8))
+
+
+@pytest.fixture(scope="module")
+def explainer(detector):
+    return Explainer(detector, methods=["grad_cam"])
+
+
+@pytest.fixture(scope="module")
+def photo():
+    return draw_scene(6, (192, 256), 3).image
+
+
+@pytest.fixture(scope="module")
+def found(explainer, photo):
+    """A ring, a triangle and a disc, by their scores."""
+    detections = explainer.detections(photo)
+    assert [d.label for d in detections] == ["ring", "triangle", "disc"]
+    return detections
+
+
+@pytest.fixture(scope="module")
+def client(explainer, new_client):
+    batcher = Batcher("d", lambda: explainer.pipeline)
+    yield new_client(make_app(Service.of({"d": batcher}, Settings(page=False))))
+    batcher.stop()
+
+
+@pytest.fixture(scope="module")
+def file(photo):
+    return encode_png(photo)
+
+
+@pytest.fixture(scope="module")
+def ask(client, file):
+    """Asks about the photo by query, tensors and outputs; tensors of the answer by name, and its parameters."""
+
+    def ask(query="", *tensors, outputs=(), status=200, files=(file,)):
+        files = [base64.b64encode(f).decode() for f in files]
+        inputs = [{"name": "image_bytes", "datatype": "BYTES", "shape": [len(files)], "data": files}]
+        for name, datatype, values in tensors:
+            shape = list(np.shape(values))
+            inputs.append({"name": name, "datatype": datatype, "shape": shape, "data": np.asarray(values).tolist()})
+        sent = {"inputs": inputs, "outputs": [{"name": name} for name in outputs]}
+        answer = client.post(f"/v2/models/d/infer{query}", json=sent)
+        assert answer.status_code == status, answer.text[:500]
+        if status != 200:
+            assert "\n" not in answer.json()["error"]
+            return answer.json()["error"]
+        said = answer.json()
+        tensors = {o["name"]: o["data"] if o["datatype"] == "BYTES" else np.reshape(o["data"], o["shape"])
+                   for o in said["outputs"]}  # fmt: skip
+        return tensors, said["parameters"]
+
+    return ask
+
+
+def holds(tensors, explanations):
+    np.testing.assert_allclose(tensors["grad_cam"], [e.maps["grad_cam"] for e in explanations], atol=1e-6)
+    np.testing.assert_allclose(tensors["score"], [e.score for e in explanations], rtol=1e-6)
+    assert tensors["title"] == [e.title for e in explanations]
+    assert tensors["label"] == [e.label for e in explanations]
+
+
+def test_a_photo_is_answered_by_its_detections_with_a_map_each(ask, explainer, found, photo):
+    tensors, parameters = ask("?methods=grad_cam")
+    holds(tensors, [explainer.explain(photo, target=Box(box=d.box)) for d in found])
+    np.testing.assert_allclose(tensors["box"], [d.box for d in found], rtol=1e-5)
+    assert tensors["class_index"].tolist() == [d.class_index for d in found]
+    assert [float(edge) for edge in parameters["box"].split(",")] == pytest.approx(found[0].box, abs=0.01)
+    assert len(ask("?methods=grad_cam&most=2")[0]["score"]) == 2
+
+
+def test_all_are_listed_without_a_map(ask, explainer, photo):
+    every = explainer.detections(photo, conf=0.0005)
+    assert len(every) > 10
+    tensors, parameters = ask("?conf=0.0005", outputs=FIGURES)
+    assert [json.loads(row) for row in tensors["detections"]] == [[d.summary()] for d in every]
+    np.testing.assert_allclose(tensors["detection_score"], [d.score for d in every], rtol=1e-5)
+    assert parameters["passes"] == 0
+
+
+@pytest.mark.parametrize("files", [(GREY,), (GREY, GREY)])
+def test_where_nothing_is_detected_the_list_is_empty_and_a_map_is_refused(ask, files):
+    tensors, _ = ask(outputs=FIGURES, files=files)
+    assert {name: np.shape(values) for name, values in tensors.items() if name in ("label", "box", "title")} == {
+        "label": (0,), "box": (0, 4), "title": (0,),
+    }  # fmt: skip
+    error = ask("?methods=grad_cam", status=400, files=files)
+    assert error.startswith("no detection has a score of 0.25 or more: the best is ")
+
+
+@pytest.mark.parametrize(
+    ("query", "tensors", "targets"),
+    [
+        ("&detection=2,0", (), lambda d: [Box(box=d[2].box), Box(box=d[0].box)]),
+        ("", [("detection", "INT64", [2, 0])], lambda d: [Box(box=d[2].box), Box(box=d[0].box)]),
+        ("&class=disc&detection=0&by=both", (), lambda d: [Box("disc", by="both")]),
+        ("&class=triangle", (), lambda d: [Box("triangle")]),
+        ("", [("class_index", "INT64", [0, 1])], lambda d: [Box("disc"), Box("ring")]),
+        ("&by=box", [("box", "FP32", [[170, 20, 240, 80], [20, 80, 110, 150]])],
+         lambda d: [Box(box=d[1].box, by="box"), Box(box=d[0].box, by="box")]),
+        ("&point=205,60", (), lambda d: [Box(point=(205, 60))]),
+        ("&conf=0.9&together=true", (), lambda d: [Detections(conf=0.9)]),
+    ],
+)  # fmt: skip
+def test_some_are_explained(ask, explainer, found, photo, query, tensors, targets):
+    holds(
+        ask(f"?methods=grad_cam{query}", *tensors)[0],
+        [explainer.explain(photo, target=target) for target in targets(found)],
+    )
+
+
+def test_several_photos_have_their_best_detection_each(ask, explainer, found, file, photo):
+    other = np.ascontiguousarray(photo[:, ::-1])
+    tensors, _ = ask("?methods=grad_cam", files=(file, encode_png(other)))
+    holds(tensors, [explainer.explain(photo), explainer.explain(other)])
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("detection=7", "there is no detection 7: the picture has 3, from 0 on"),
+        ("detection=a", "the parameter detection is numbers such as 0,3, not 'a'"),
+        ("box=1,2,3", "the parameter box is x1,y1,x2,y2 in pixels of the photo, such as 40,60,200,300, not '1,2,3'"),
+        ("box=9,9,3,20", "a box is (x1, y1, x2, y2) in pixels of the photo, x1 < x2 and y1 < y2, not"),
+        ("box=0,0,9,9", "no detection overlaps the box (0, 0, 9, 9) by at least a half: the nearest is ring 0.95"),
+        ("box=1,1,9,9&detection=0", "box and detection say different things of one target: give one of them"),
+        ("class=rin", "no class is called 'rin'; did you mean 'ring'?"),
+        ("class=star", "no detection of star has a score of 0.25 or more: the best is star 0.0"),
+        ("conf=1.5", "conf must be a number from 0 to 1, not 1.5"),
+        ("by=sides", "by is 'score' or 'box' or 'both', not 'sides'"),
+        ("keypoint=nose", "this detector gives no keypoints: leave keypoint out"),
+        ("most=0", "most must be a whole number, 1 to 300"),
+        ("most=2&detection=0", "most says how many detections are explained, and this request is about one"),
+        ("peak=true", "peak does not fit a model that detects: it takes class_index, class, box, point, detection"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_one_line(ask, query, said):
+    assert said in ask(f"?methods=grad_cam&{query}", status=400)
+
+
+def test_a_panel_shows_all_and_an_overlay_one(client, explainer, file, photo):
+    def draw(query):
+        return client.post(f"/v2/models/d/infer?methods=grad_cam&{query}", files={"image": file})
+
+    every, first = draw("picture=panel"), draw("picture=panel&detection=0")
+    heights = [int.from_bytes(answer.content[20:24], "big") for answer in (every, first)]
+    assert heights[0] > heights[1] + 400  # two rows more
+    answer = draw("picture=overlay&detection=1")
+    own = explainer.explain(photo, target=Box("triangle"))
+    assert answer.content == encode_png(own.overlay("grad_cam", photo))
+    assert answer.headers["Fusioncam-Title"] == own.title
+    assert answer.headers["Fusioncam-Box"] == ",".join(f"{edge:.2f}" for edge in own.box)
+
+
+def test_the_first_protocol_lists_them(client, explainer, file, found, photo):
+    def post(verb, instances, query=""):
+        answer = client.post(f"/v1/models/d:{verb}{query}", json={"instances": instances})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    instances = [{"image_bytes": {"b64": base64.b64encode(f).decode()}} for f in (file, GREY)]
+    listed, none = post("predict", instances)["predictions"]
+    assert none == {"detections": []}
+    assert [(d["label"], pytest.approx(d["box"])) for d in listed["detections"]] == [(d.label, d.box) for d in found]
+    said = post("explain", [{**instances[0], "detection": 1}], "?methods=grad_cam")
+    (explained,) = said["explanations"][0]["detections"]
+    own = explainer.explain(photo, target=Box("triangle"))
+    np.testing.assert_allclose(explained["maps"]["grad_cam"], own.maps["grad_cam"], atol=1e-6)
+
+
+def test_metadata_names_what_a_detector_takes(client):
+    said = client.get("/v2/models/d").json()
+    inputs = {t["name"]: t["shape"] for t in said["inputs"]}
+    assert (inputs["box"], inputs["detection"]) == ([-1, 4], [-1])
+    assert not {"region", "reference", "value"} & set(inputs)
+    assert {"name": "box", "datatype": "FP32", "shape": [-1, 4]} in said["outputs"]
+    assert client.get("/v2/models/d/config").json()["fusioncam"]["detector"]["conf"] == 0.25
