@@ -14,12 +14,12 @@ from drawing.lab import SCENE, Lab
 from drawing.tiles import Tile, grey, heat, laid, sheet, shown, signed
 from drawing.vector import Axis, chart
 
-from fusioncam import Explainer, export_model
+from fusioncam import Explainer, detections_panel, export_model
 from fusioncam.export.randomise import randomised_bundle
 from fusioncam.kernels import reference
 from fusioncam.kernels.arrays import UInt8Array
 from fusioncam.runtime.commands.demo import save_sample
-from fusioncam.runtime.demo import MODEL
+from fusioncam.runtime.demo import DETECTOR, MODEL
 from fusioncam.runtime.demo.scenes import draw_scene
 from fusioncam.runtime.difference import difference
 from fusioncam.runtime.photos.model_input import as_input
@@ -221,6 +221,12 @@ def spending(lab: Lab) -> str:
     return chart("Correlation with the exact map by passes", across, up, points)
 
 
+def detections(lab: Lab) -> UInt8Array:
+    """The panel of the built-in detector, the two surest detections."""
+    export_model(DETECTOR, lab.folder / "detector.fcam")
+    return detections_panel(Explainer(lab.folder / "detector.fcam").explain_batch([SCENE], top=2))
+
+
 PICTURES: dict[str, Callable[[Lab], UInt8Array | str]] = {
     "demo.webp": demo,
     "layers.webp": layers,
@@ -233,6 +239,7 @@ PICTURES: dict[str, Callable[[Lab], UInt8Array | str]] = {
     "budgets.webp": budgets,
     "sanity.webp": sanity,
     "verdict.webp": verdict,
+    "detections.webp": detections,
     "page.webp": lambda _: page(),
     "curves.svg": curves,
     "spending.svg": spending,

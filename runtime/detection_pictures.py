@@ -112,7 +112,7 @@ def panel_on_shown(
         _, where = e.heading
         own = [f"{label.lower()} {fact}" for label, fact in e.facts.items() if label not in facts]
         return DetectionRow(
-            f"{n} {_titled(e)}" if several else _titled(e),
+            f"{n}: {_titled(e)}" if several else _titled(e),
             "; ".join(filter(None, [where, *own])),
             e.marks[0].color,
             [mark.moved(window, size)._replace(tag=mark.tag if len(e.marks) > 1 else "") for mark in e.marks],
