@@ -44,11 +44,35 @@ GRADIENT_MAPS: dict[str, Callable[[Array, Array], Array]] = {
     "layer_cam": lambda a, g: (relu(g) * a).sum(axis=0),  # Jiang et al., TIP 2021
 }
 """The map (h, w) of each gradient method, from A and g (K, h, w); it goes below zero."""
+BY_PLACE = ("hires_cam", "layer_cam")
+"""Methods that weigh each place of a channel by itself; the others weigh channels."""
 
 
-def gradient_map(method: str, activations: Array, gradients: Array, size: Size) -> Array:
-    """Return unit(up(relu(m))) (H, W) of the map m of a gradient method; `size` is (H, W)."""
+def gradient_map(method: str, activations: Array, gradients: Array, size: Size, local: bool = False) -> Array:
+    """Return unit(up(relu(m))) (H, W) of the map m of a gradient method.
+
+    Args:
+        method: The method.
+        activations: A (K, h, w).
+        gradients: g (K, h, w).
+        size: (H, W).
+        local: Whether the target is at one place of the picture: methods that weigh channels see A by `seen_at`.
+    """
+    if local and method not in BY_PLACE:
+        activations = seen_at(activations, gradients)
     return rectified(GRADIENT_MAPS[method](activations, gradients), size)
+
+
+def seen_at(activations: Array, gradients: Array) -> Array:
+    """Return A (K, h, w), each place weighted by how much the score depends on it: |g| there, relative to the largest.
+
+    A channel responds to all objects of its kind, and a weight of the whole channel shows them all; a detection is of
+    one. So do the space maps of SSGrad-CAM (Yamauchi and Ishikawa, ICIP 2022), which are of each channel; this one is
+    of all channels, |g| being the length of the vector (K,) of gradients at a place.
+    """
+    lengths = np.sqrt((gradients * gradients).sum(axis=0))
+    largest = lengths.max()
+    return np.asarray(activations * (lengths / largest if largest > 0 else 1), activations.dtype)
 
 
 class Scores(NamedTuple):

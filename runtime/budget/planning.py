@@ -9,6 +9,7 @@ import numpy as np
 
 from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import Array, Float64Array, IndexArray
+from fusioncam.kernels.cam_methods import seen_at
 from fusioncam.kernels.reference import places_of
 from fusioncam.runtime.budget.channel_plan import AdaptivePlan, ChannelPlan, ExhaustivePlan, TimeLeft
 from fusioncam.runtime.budget.kinds import Auto, Budget, Deadline, checked_budget
@@ -28,12 +29,18 @@ class Evidence(NamedTuple):
         activations: A (K, h, w).
         gradients: g (K, h, w) of each class.
         full: f_c(x) of each class c.
+        local: Whether maps sum activations by `seen_at`.
     """
 
     masks: Array
     activations: Array
     gradients: Sequence[Array]
     full: Sequence[float]
+    local: bool = False
+
+    def summed(self, gradient: Array) -> Array:
+        """Return the activations as the map of the class of a gradient sums them."""
+        return seen_at(self.activations, gradient) if self.local else self.activations
 
 
 def plan_for(
@@ -70,17 +77,23 @@ def plan_for(
     guesses = most < len(live) or hurries or (waits and len(live) >= FEWEST)
     if not len(live) or budget == "exact" or not guesses:
         return ExhaustivePlan(live)
-    masks, activations, gradients, full = evidence()
-    small, drawn = _shrunk(masks[live]), _shrunk(activations[live]).reshape(len(live), -1)
-    drawn = drawn - drawn.mean(axis=1, keepdims=True)
-    drawn = drawn / max(np.abs(drawn).max(), np.finfo(np.float64).tiny)  # the estimated error has no unit
-    activity = _shrunk(np.einsum("k...->...", activations)[None])[0]
+    known = evidence()
+    small = _shrunk(known.masks[live])
+    activity = _shrunk(np.einsum("k...->...", known.activations)[None])[0]
     posteriors = []
-    for gradient, logit in zip(gradients, full, strict=True):
-        positions = _shrunk(np.einsum("k...,k...->...", gradient, activations)[None])[0]
+    for gradient, logit in zip(known.gradients, known.full, strict=True):
+        positions = _shrunk(np.einsum("k...,k...->...", gradient, known.activations)[None])[0]
+        drawn = _drawn(known.summed(gradient)[live])
         posteriors.append(ScorePosterior(Masks(small, positions, activity), drawn, logit))
     tolerance = budget.tolerance if isinstance(budget, Auto) else TOLERANCE
     return AdaptivePlan(live, posteriors, most, tolerance, waits, grain, time if hurries else None)
+
+
+def _drawn(activations: Array) -> Float64Array:
+    """Return activations (n, h, w) as rows without their means; the estimated error has no unit."""
+    rows = _shrunk(activations).reshape(len(activations), -1)
+    rows = rows - rows.mean(axis=1, keepdims=True)
+    return np.asarray(rows / max(np.abs(rows).max(), np.finfo(np.float64).tiny))
 
 
 def _shrunk(maps: Array) -> Float64Array:

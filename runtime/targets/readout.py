@@ -30,9 +30,11 @@ class Readout(ABC):
     Attributes:
         targets: See above; with scores and confidences once `settled`.
         outputs: The outputs of a session that answers are made of.
+        local: Whether a target is at one place of the picture, so that places are weighted, too (`seen_at`).
     """
 
     outputs: tuple[str, ...]
+    local = False
 
     def __init__(
         self, targets: Sequence[ResolvedTarget], ending: str, labels: Sequence[str] | None = None, numbers: int = 0
@@ -237,6 +239,7 @@ class BoxReadout(GraphReadout):
     """
 
     outputs = (CONFIDENCES,)
+    local = True
 
     def of_form(self, form: Float32Array) -> Float32Array:
         """Return the likenesses (n, rows), in float64 up to the end."""

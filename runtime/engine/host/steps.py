@@ -96,9 +96,9 @@ class HostSteps:
 
     def gradient_map(self, method: str) -> list[Array]:
         """Return G, or another gradient map."""
-        activations = self._activations.astype(np.float64)
+        activations, local = self._activations.astype(np.float64), self._readout.local
         gradients = (g.astype(np.float64) for g in self._gradients)
-        maps = [cam_methods.gradient_map(method, activations, g, self._passes.size) for g in gradients]
+        maps = [cam_methods.gradient_map(method, activations, g, self._passes.size, local) for g in gradients]
         if self._sketches is not None:
             self._sketches.add(method, maps)
         return maps
@@ -117,7 +117,7 @@ class HostSteps:
         masks = MaskMaker(self._activations, self._passes.image, corners)
         live = np.flatnonzero(~masks.zero & ~masks.constant)
         full = [float(t.score or 0) for t in self.targets]
-        evidence = partial(Evidence, masks.scaled, self._activations, self._gradients, full)
+        evidence = partial(Evidence, masks.scaled, self._activations, self._gradients, full, self._readout.local)
         known = self._baseline
         zeros = [np.zeros(self._passes.size, np.float32)] if known is None else []
         others = self._passes.done + len(zeros) + len(maps) + passes_remaining + self._reserved
@@ -212,20 +212,28 @@ class HostSteps:
         """Return the map of a Score-CAM, without channels of zeros."""
         scored = self._scored[cam_methods.SCORE_CAMS[method].corners]
         responding = np.flatnonzero(~scored.masks.zero)
-        activations, extras, maps = self._activations[responding].astype(np.float64), scored.extras[responding], []
+        extras, maps = scored.extras[responding], []
         assert self._baseline is not None, "score_channels comes first"
         of_baseline = self._readout.scores(self._baseline)[0].tolist()
         for n, (column, blank) in enumerate(zip(scored.scores[responding].T, of_baseline, strict=True)):
             scores = cam_methods.Scores(column, self._readout.chances(column, extras, n), blank)
+            activations = self._seen[n][responding].astype(np.float64)
             maps.append(cam_methods.score_cam_map(method, activations, scores, self._passes.size))
         return maps
+
+    @cached_property
+    def _seen(self) -> list[Float32Array]:
+        """Return the activations (K, h, w) as the map of each target sums them, see `seen_at`."""
+        if not self._readout.local:
+            return [self._activations] * len(self._gradients)
+        return [cam_methods.seen_at(self._activations, g) for g in self._gradients]
 
     @cached_property
     def _groups(self) -> list[tuple[MaskMaker, IndexArray]]:
         """Return the masks of Group-CAM for each target, and the indices of those that show anything."""
         x, makers = self._passes.image, []
-        for gradients in self._gradients:
-            maker = MaskMaker(cam_methods.group_maps(self._activations, gradients), x)
+        for seen, gradients in zip(self._seen, self._gradients, strict=True):
+            maker = MaskMaker(cam_methods.group_maps(seen, gradients), x)
             makers.append((maker, np.flatnonzero(~maker.zero & ~maker.constant)))
         return makers
 
