@@ -12,6 +12,7 @@ from fusioncam.kernels.arrays import Array, Float32Array, IndexArray, UInt8Array
 from fusioncam.kernels.masks import MaskMaker
 from fusioncam.runtime.budget import Budget, Deadline, Evidence, plan_for
 from fusioncam.runtime.budget.channel_plan import ChannelPlan, passes_of
+from fusioncam.runtime.engine.host.groups import GroupCam
 from fusioncam.runtime.engine.host.head import Head
 from fusioncam.runtime.engine.host.passes import ChannelAnswers, MaskedPasses
 from fusioncam.runtime.engine.pace import Timer
@@ -203,7 +204,8 @@ class HostSteps:
     def region_map(self, method: str) -> Task[list[Array]]:
         """Return R, or another region map."""
         if method == "group_cam":
-            return (yield from self._group_cam())
+            self._afford(self._group_cam.passes)
+            return (yield from self._group_cam.maps())
         if method == "recipro_cam":
             return self._recipro_cam()
         return self._score_cam(method)
@@ -229,40 +231,12 @@ class HostSteps:
         return [cam_methods.seen_at(self._activations, g) for g in self._gradients]
 
     @cached_property
-    def _groups(self) -> list[tuple[MaskMaker, IndexArray]]:
-        """Return the masks of Group-CAM for each target, and the indices of those that show anything."""
-        x, makers = self._passes.image, []
-        for seen, gradients in zip(self._seen, self._gradients, strict=True):
-            maker = MaskMaker(cam_methods.group_maps(seen, gradients), x)
-            makers.append((maker, np.flatnonzero(~maker.zero & ~maker.constant)))
-        return makers
+    def _group_cam(self) -> GroupCam:
+        return GroupCam(self._passes, self._readout, self._seen, self._gradients)
 
     def region_passes(self, method: str) -> int:
-        """Return the passes of Group-CAM: one per group, and the blurred picture."""
-        return sum(len(live) for _, live in self._groups) + 1 if method == "group_cam" else 0
-
-    def _group_cam(self) -> Task[list[Array]]:
-        """Pass the masked pictures of all targets together with the blurred picture; return the maps."""
-        x = self._passes.image
-        blurred = cam_methods.blur(x)
-        places = [(maker, k) for maker, live in self._groups for k in live.tolist()]
-        self._afford(len(places) + 1)
-
-        def picture(i: int) -> Float32Array:
-            if i == len(places):
-                return blurred
-            maker, k = places[i]
-            return np.asarray(blurred + (x - blurred) * maker.full(k))
-
-        rows = yield from self._passes.of_pictures(len(places) + 1, picture)
-        maps, start = [], 0
-        confidences = self._readout.confidences(rows)
-        for n, (maker, live) in enumerate(self._groups):
-            gains = confidences[start : start + len(live), n] - confidences[-1, n]
-            masks = maker.scaled[live].astype(np.float64)
-            maps.append(cam_methods.group_cam_map(masks, gains, self._passes.size))
-            start += len(live)
-        return maps
+        """Return the passes of Group-CAM."""
+        return self._group_cam.passes if method == "group_cam" else 0
 
     def _recipro_cam(self) -> list[Array]:
         """Return the maps by the head alone, without a masked pass."""
