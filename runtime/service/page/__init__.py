@@ -12,6 +12,7 @@ from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.flags import FLAGS, flag_text
 from fusioncam.runtime.methods import EVERY, FUSED, GRADIENT, METHODS
 from fusioncam.runtime.picture import CAPTION, DEFAULT_COLORMAP, DEFAULT_OPACITY, color_table, method_title
+from fusioncam.runtime.picture.marks import COLORS
 from fusioncam.runtime.service.page.samples import Sample, Samples
 from fusioncam.runtime.service.settings import Settings
 
@@ -43,10 +44,11 @@ def mount_page(app: FastAPI, settings: Settings) -> None:
 
 
 def page_settings() -> dict[str, Any]:
-    """Return the settings of the page: colours and their caption, opacity, names of methods, and texts of flags."""
+    """Return the settings of the page: colours of maps and marks, captions, opacity, methods, and texts of flags."""
     return {
         "colors": color_table(DEFAULT_COLORMAP).tolist(),
         "caption": CAPTION,
+        "marks": COLORS,
         "opacity": DEFAULT_OPACITY,
         "chosen": METHODS,
         "methods": [{"name": m, "title": method_title(m), "kind": _kind(m)} for m in EVERY],

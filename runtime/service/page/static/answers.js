@@ -2,7 +2,7 @@
 
 import { rowsOf } from "./targets.js";
 
-const FIGURES = new Set(["class_index", "probabilities", "logits", "score", "confidence", "title", "area", "region"]);
+const FIGURES = new Set(["class_index", "probabilities", "logits", "score", "confidence", "title", "area", "region", "label", "box", "detection_score", "detections"]);
 
 /** The methods whose maps an answer holds. */
 export const methodsOf = ({ tensors }) => Object.keys(tensors).filter((name) => !FIGURES.has(name));

@@ -1,18 +1,21 @@
 // The page: the user's choices, the request for an explanation, and the places that show its parts.
 
 import { methodsOf, told } from "./answers.js";
+import { complain, progress, say, working } from "./busy.js";
 import { Choice } from "./choice.js";
 import { Classes } from "./classes.js";
+import { marksOf } from "./detections.js";
 import { samples, watchFiles } from "./files.js";
 import { head } from "./headline.js";
 import { readPhoto } from "./photo.js";
+import { report, withdraw } from "./report.js";
 import { saveMaps, savePicture } from "./save.js";
 import { Service } from "./service.js";
-import { figuresOf, kindOf, rowsOf, Targets } from "./targets.js";
+import { figuresOf, isListed, kindOf, rowsOf, Targets } from "./targets.js";
 import { Tiles } from "./tiles.js";
 import { askToken } from "./token.js";
-import { drawVerdict } from "./verdict.js";
-import { count, facts, seconds } from "./words.js";
+import { calm, ramp, reveal, watchOpacity } from "./view.js";
+import { chance, seconds } from "./words.js";
 
 const MOST_KEPT = 16; // answers about one photo
 const $ = (id) => document.getElementById(id);
@@ -20,7 +23,7 @@ const $ = (id) => document.getElementById(id);
 const service = new Service(async (...why) => {
   working(false); // nothing is under way while the user is asked
   const token = await askToken(...why);
-  working(true);
+  working(true, doing);
   return token;
 });
 const configs = new Map(); // by model
@@ -29,9 +32,7 @@ let file = null; // { blob, name }
 let photo = null; // as `readPhoto` gives it
 let answer = null; // the shown answer: { maps, region, title, classIndex, chances or row, parameters }
 let kept = new Map(); // answers about this photo, by their request
-let listed = new Map(); // the targets of this photo, by model
-let reached = 0; // masked passes of preliminary maps
-let ticking = 0; // the clock that counts the seconds
+let listed = new Map(); // the targets of this photo, by model and what they are listed by
 let preparing = null; // the promise that `prepared` waits for
 let offered = null; // the promise of the samples
 let turn = new AbortController(); // of the latest request: results of earlier ones are not shown
@@ -41,11 +42,11 @@ async function take(work) {
   turn.abort();
   const mine = (turn = new AbortController());
   $("problem").hidden = true;
-  working(true);
+  working(true, doing);
   try {
     await work(mine.signal);
   } catch (error) {
-    if (!mine.signal.aborted) complain(error);
+    if (!mine.signal.aborted) fail(error);
   } finally {
     if (turn === mine) working(false);
   }
@@ -82,14 +83,18 @@ async function explain(signal) {
     answer = null;
     begin(config, asked.methods);
   }
-  if (kindOf(config) === "embed" && !targets.reference) return invite();
-  asked.target = await target(asked, config, signal);
-  signal.throwIfAborted();
+  if (kindOf(config) === "embed" && !targets.reference) {
+    return instead("Choose a picture to compare with", "The maps show where this photo is like it.");
+  }
+  if (isListed(kindOf(config))) await listTargets(asked, config, signal);
+  if (kindOf(config) === "detect" && !targets.rows.length) return nothing(asked, config, signal);
+  asked.target = targets.request(asked.target);
+  mark(config, asked.target);
   const keyOf = (named) => JSON.stringify([{ ...asked, target: named }, targets.reference?.number]);
   const key = keyOf(asked.target);
-  const watch = watcher(asked.methods, config, signal);
+  const watch = watcher(asked, config, signal);
   const ask = () => service.explain(asked.model, files, asked, figuresOf(config), signal, watch);
-  const found = kept.get(key) ?? told(await ask(), asked.methods, config);
+  const found = kept.get(key) ?? { ...told(await ask(), asked.methods, config), target: asked.target };
   signal.throwIfAborted();
   const same = found.chances && !targets.down ? keyOf({ class_index: found.classIndex }) : key; // the top class, named
   for (const name of [key, same]) kept.set(name, found);
@@ -103,29 +108,35 @@ function pictures(config) {
   return { image_bytes: file.blob, ...(other && { reference_bytes: other }) };
 }
 
-/** The target of a request: the user's, or the first of the photo's. */
-async function target(asked, config, signal) {
-  const kind = kindOf(config);
-  if (kind === "segment" || kind === "heat") {
-    const figures = figuresOf(config).filter((name) => name !== "region");
-    const { model } = asked;
-    if (!listed.has(model)) listed.set(model, rowsOf(await service.targets(model, pictures(config), asked, figures, signal)));
-    targets.rows = listed.get(model);
-  }
-  const named = Object.keys(asked.target).length > 0 || kind === "vector" || kind === "embed";
-  const given = named ? asked.target : targets.asked(targets.rows[0]);
-  if (!targets.down) return given;
-  return { value: Math.max(given.value ?? given.class_index ?? 0, 0), down: true };
+/** Lists the targets of the photo, once for each way to list them. */
+async function listTargets(asked, config, signal) {
+  const { listing } = targets;
+  const figures = figuresOf(config).filter((name) => name !== "region");
+  const key = JSON.stringify([asked.model, listing]);
+  const list = async (by) => rowsOf(await service.targets(asked.model, pictures(config), asked, by, figures, signal));
+  if (!listed.has(key)) listed.set(key, await list(listing));
+  signal.throwIfAborted();
+  targets.rows = listed.get(key);
 }
 
-/** Asks for a picture to compare with. */
-function invite() {
+/** Says that nothing is detected, and the best there was. */
+async function nothing(asked, config, signal) {
+  const by = { conf: 0, most: 1 };
+  const [best] = rowsOf(await service.targets(asked.model, pictures(config), asked, by, figuresOf(config), signal));
+  signal.throwIfAborted();
+  targets.show(-1);
+  mark(config, {});
+  instead("Nothing is detected", `The best is ${best.name}, ${chance(best.chance)} sure: lower the least score to explain it.`);
+}
+
+/** Shows the photo without a map, and says why. */
+function instead(title, text) {
   answer = null;
   tiles.blank();
-  $("headline").textContent = "Choose a picture to compare with";
-  $("subline").textContent = "The maps show where this photo is like it.";
-  for (const id of ["view", "notes", "facts", "verdict"]) $(id).hidden = true;
-  say("Choose a picture to compare with");
+  $("headline").textContent = title;
+  $("subline").textContent = text;
+  withdraw("view");
+  say(`${title}. ${text}`);
 }
 
 /** The configuration of the chosen model, whose description is shown. */
@@ -136,6 +147,7 @@ async function chosenModel(signal) {
   choice.describe(config);
   targets.describe(config);
   if (kindOf(config) !== "vector") $("class-part").hidden = true;
+  $("tiles").classList.toggle("detect", kindOf(config) === "detect");
   $("caption").textContent = kindOf(config) === "vector" ? settings.caption : settings.caption.replace("the class", "it");
   showSamples();
   if (config.samples) offered ??= offerSamples().catch(() => (offered = null)); // nobody waits for them
@@ -148,18 +160,19 @@ async function configOf(model, signal) {
 }
 
 /** Shows preliminary maps; where less motion is wanted, the first ones only. */
-function watcher(methods, config, signal) {
+function watcher({ methods, target }, config, signal) {
   let seen = 0;
   return (said) => {
-    const sketched = told({ ...said, parameters: {} }, methodsOf(said), config);
+    const sketched = { ...told({ ...said, parameters: {} }, methodsOf(said), config), target };
     if (signal.aborted || (seen++ && calm())) return;
     answer = null; // what is seen is no answer yet
-    reached = said.parameters.passes;
+    progress(said.parameters.passes);
     $("tiles").hidden = false;
     $("tiles").classList.remove("stale");
-    for (const id of ["notes", "facts", "verdict"]) $(id).hidden = true;
-    head(config, sketched, classes, targets, "point" in choice.target);
+    withdraw();
+    head(config, sketched, classes, targets);
     tiles.sketch(sketched.maps, methods, sketched.region);
+    mark(config, target);
   };
 }
 
@@ -167,7 +180,7 @@ function watcher(methods, config, signal) {
 function clear() {
   $("headline").textContent = "Looking at the photo";
   $("subline").textContent = file.name;
-  for (const id of ["tiles", "view", "notes", "facts", "verdict"]) $(id).hidden = true;
+  withdraw("tiles", "view");
 }
 
 /** Shows a photo whose maps are still to come. */
@@ -182,74 +195,27 @@ function show(found, config) {
   answer = { ...found, config };
   $("tiles").hidden = false;
   tiles.show(found.maps, found.region);
-  const [name, figures] = head(config, found, classes, targets, "point" in choice.target);
-  drawVerdict($("verdict"), found.verdict, settings.methods);
-  list("notes", notes(found), (note) => Object.assign(document.createElement("li"), { textContent: note }));
-  list("facts", facts(found.parameters), fact);
-  $("view").hidden = false;
+  const [name, figures] = head(config, found, classes, targets);
+  mark(config, found.target);
+  report(found, settings, photo.readable);
   const verified = found.verdict ? ` The map is ${found.verdict.name}.` : "";
   say(`${name}, ${figures}. Explained in ${seconds(found.parameters.seconds)}.${verified}`);
 }
 
-function notes({ parameters }) {
-  const flags = String(parameters.flags ?? "").split(",").filter(Boolean);
-  const text = ([name, figure]) => settings.flags[name]?.replace("{}", figure);
-  const said = flags.map((flag) => text(flag.split("=")) ?? flag);
-  return photo.readable ? said : ["this browser cannot show this kind of file, only its maps: save it as PNG or JPEG to see both", ...said];
+/** Draws the detections over the pictures, of a detector. */
+function mark(config, { detection }) {
+  tiles.marks = kindOf(config) === "detect" ? marksOf(targets.rows, settings.marks, detection) : [];
 }
 
-function fact([term, [main, more]]) {
-  const [row, dt, dd, small] = ["div", "dt", "dd", "small"].map((tag) => document.createElement(tag));
-  dt.textContent = term;
-  small.textContent = more;
-  dd.append(main, small);
-  row.append(dt, dd);
-  return row;
-}
+/** What is under way: before there is a photo, nothing is explained. */
+const doing = () => (file ? "Explaining" : "Loading");
 
-function list(id, items, made) {
-  $(id).replaceChildren(...items.map(made));
-  $(id).hidden = !items.length;
-}
-
-function working(so) {
-  $("tiles").classList.toggle("stale", so);
-  $("tiles").setAttribute("aria-busy", so);
-  $("working").hidden = !so;
-  clearInterval(ticking);
-  reached = 0;
-  const doing = () => (reached ? `Sharpening after ${count(reached, "masked pass")}` : "Explaining");
-  const what = () => (file ? doing() : "Loading"); // before there is a photo, nothing is explained
-  $("working-text").textContent = `${what()} …`;
-  const since = performance.now();
-  const tick = () => {
-    $("working-text").textContent = `${what()} … ${Math.round((performance.now() - since) / 1000)} s`;
-  };
-  if (so) ticking = setInterval(tick, 1000);
-}
-
-function complain(error) {
-  const text = error.message || String(error);
-  $("problem-text").textContent = text[0].toUpperCase() + text.slice(1);
-  $("problem").hidden = false;
+function fail(error) {
+  complain(error);
   if (answer !== null || !file) return;
   $("headline").textContent = "No explanation";
   $("class-part").hidden = true;
 }
-
-/** Brings the pictures into sight where they are not, as on a phone. */
-function reveal() {
-  if ($("tiles").hidden) return;
-  const { top, bottom } = $("tiles").getBoundingClientRect();
-  if (top < 0.75 * innerHeight && bottom > 0) return;
-  $("result").scrollIntoView({ behavior: calm() ? "auto" : "smooth" });
-}
-
-const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
-
-const say = (text) => {
-  $("status").textContent = text;
-};
 
 function stem() {
   const name = answer.chances ? answer.title.split(",")[0] : answer.title;
@@ -261,23 +227,10 @@ async function saveOne(method) {
   const { preprocessing } = answer.config;
   const name = `${stem()}.${method.replace(/[^A-Za-z0-9_.]/g, "-")}.png`;
   try {
-    await savePicture(file.blob, answer.maps[method], preprocessing, settings.colors, tiles.opacity, name);
+    await savePicture(file.blob, answer.maps[method], preprocessing, settings.colors, tiles.opacity, tiles.marks, name);
   } catch {
-    complain(new Error("this browser cannot make a picture of this file: use `fusioncam explain --separate` instead"));
+    fail(new Error("this browser cannot make a picture of this file: use `fusioncam explain --separate` instead"));
   }
-}
-
-function look(percent) {
-  $("opacity").value = percent;
-  $("opacity-shown").textContent = `${percent} %`;
-  if (tiles) tiles.look = percent / 100;
-}
-
-/** The colours from 0 to 1. */
-function ramp(colors) {
-  const image = new ImageData(colors.length, 1);
-  image.data.set(colors.flatMap((color) => [...color, 255]));
-  $("ramp").getContext("2d").putImageData(image, 0, 0);
 }
 
 /** Loads models, settings and samples from the service. */
@@ -318,15 +271,15 @@ function prepared() {
 async function prepare() {
   settings = await service.settings();
   tiles = new Tiles($("tiles"), settings, say, saveOne, (point) => {
-    const config = configs.get(choice.now().model);
-    if (file && config && kindOf(config) === "segment") aim({ point });
+    const picked = file && targets.at(point);
+    if (picked) aim(picked);
   });
   targets = new Targets(aim, (url) => service.file(url));
   const parts = { top: $("top"), search: $("search"), found: $("found"), label: $("search-label") };
   classes = new Classes(parts, (index) => aim({ class_index: index }));
   choice = new Choice(settings, () => take(file ? explain : chosenModel));
   ramp(settings.colors);
-  look(Math.round(100 * settings.opacity));
+  watchOpacity(settings.opacity, (opacity) => (tiles.look = opacity));
 }
 
 /** Explains what the user chooses; null: the same again. */
@@ -337,13 +290,12 @@ function aim(chosen) {
   take(explain);
 }
 
-$("opacity").addEventListener("input", () => look(Number($("opacity").value)));
 $("save-maps").addEventListener("click", () => answer && saveMaps(answer.maps, stem()));
 $("again").addEventListener("click", () => take(file ? explain : ready));
 $("stop").addEventListener("click", () => {
   turn.abort();
   working(false);
-  complain(new Error("stopped before the maps were made"));
+  fail(new Error("stopped before the maps were made"));
 });
-watchFiles((blob) => open({ blob, name: blob.name || "pasted picture" }), complain);
+watchFiles((blob) => open({ blob, name: blob.name || "pasted picture" }), fail);
 take(ready);

@@ -7,12 +7,12 @@ const $ = (id) => document.getElementById(id);
 
 /**
  * Says what is explained, and shows it among the other classes or targets.
- * @param found See `told`. @param picked Whether the user picked a place.
+ * @param found See `told`; `target` is that of the request.
  * @returns Its name and its figures.
  */
-export function head(config, found, classes, targets, picked) {
+export function head(config, found, classes, targets) {
   const kind = kindOf(config);
-  return kind === "vector" ? ofClass(config, found, classes, targets) : ofTarget(kind, found, targets, picked);
+  return kind === "vector" ? ofClass(config, found, classes, targets) : ofTarget(kind, found, targets);
 }
 
 function ofClass({ labels }, { chances, classIndex }, classes, targets) {
@@ -24,10 +24,13 @@ function ofClass({ labels }, { chances, classIndex }, classes, targets) {
   return [name, chance(p)];
 }
 
-function ofTarget(kind, { title, row }, targets, picked) {
-  targets.show(targets.rows, picked ? -1 : row.classIndex);
-  const lead = { segment: "What speaks for", heat: targets.down ? "What lowers" : "What raises", embed: "What is like" }[kind];
-  const name = kind === "embed" ? targets.reference.name : title;
+function ofTarget(kind, { title, row, target }, targets) {
+  targets.show(targets.chosen(target, row));
+  const lead = {
+    segment: "What speaks for", heat: targets.down ? "What lowers" : "What raises", embed: "What is like",
+    detect: targets.detections.lead,
+  }[kind];
+  const name = { embed: targets.reference?.name, detect: row.name }[kind] ?? title;
   const figures = figuresText(row, kind);
   show(lead, name, figures);
   return [name, figures];

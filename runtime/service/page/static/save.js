@@ -1,6 +1,7 @@
 // Files for the user: pictures at the photo's own resolution, and arrays.
 
 import { axes } from "./geometry.js";
+import { strokeChosen } from "./marks.js";
 import { npz } from "./npz.js";
 import { Ground } from "./overlay.js";
 import { decode, makeCanvas } from "./photo.js";
@@ -21,8 +22,9 @@ export const saveMaps = (maps, stem) => offer(npz(maps), `${stem}.npz`);
  * A map over the whole photo, as PNG.
  * @param photo File or blob.
  * @param map { shape: [H, W], data }
+ * @param marks Of detections, see `drawMarks`.
  */
-export async function savePicture(photo, map, preprocessing, colors, opacity, name) {
+export async function savePicture(photo, map, preprocessing, colors, opacity, marks, name) {
   const bitmap = await decode(photo);
   const { width, height } = bitmap;
   const canvas = makeCanvas(width, height);
@@ -36,6 +38,7 @@ export async function savePicture(photo, map, preprocessing, colors, opacity, na
     context.putImageData(ground.painted(ground.values(map.data, map.shape[1]), colors, opacity), 0, top);
     await new Promise((done) => setTimeout(done)); // the page stays alive
   }
+  strokeChosen(context, marks);
   const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
   if (blob === null) throw new Error("the picture is too large for this browser: use `fusioncam explain --separate`");
   offer(blob, name);

@@ -52,10 +52,10 @@ export class Service {
     }
   }
 
-  /** Lists the targets of a picture: figures by name, without a map. */
-  async targets(model, files, choice, outputs, signal) {
+  /** Lists the targets of a picture: figures by name, without a map. @param target What they are listed by. */
+  async targets(model, files, choice, target, outputs, signal) {
     const url = `v2/models/${encodeURIComponent(model)}/infer`;
-    const asked = { ...choice, target: {}, methods: [], verify: false };
+    const asked = { ...choice, target, methods: [], verify: false };
     const { headers, body } = encodeRequest(files, asked, outputs, false);
     const said = await this.#json(url, { method: "POST", headers: { ...headers, Accept: "application/json" }, body, signal });
     return Object.fromEntries(said.outputs.map((output) => [output.name, output]));

@@ -1,6 +1,7 @@
 // The photo and each map laid over it, side by side; a place one points at is shown, with its value, on all of them.
 
 import { axes, seen, shownIn } from "./geometry.js";
+import { drawMarks } from "./marks.js";
 import { Ground } from "./overlay.js";
 import { place } from "./words.js";
 
@@ -14,6 +15,7 @@ export class Tiles {
   #places = null;
   #spot = null; // [x, y], shares of the sides
   #region = null; // values of its pixels that the model saw
+  #marks = []; // of detections
   photo = null; // as `readPhoto` gives it
 
   /**
@@ -37,6 +39,7 @@ export class Tiles {
     this.#ground = new Ground(photo.shown, places);
     this.#places = places;
     this.#region = null;
+    this.#marks = [];
     this.photo = photo;
     this.#point(null);
     this.#arrange(methods);
@@ -79,6 +82,23 @@ export class Tiles {
     }
     this.#paint();
     this.#point(this.#spot);
+  }
+
+  get marks() {
+    return this.#marks;
+  }
+
+  /** Marks of detections, see `drawMarks`: they lie on all pictures, and on no blank one. */
+  set marks(marks) {
+    this.#marks = this.photo.readable ? marks : [];
+    for (const [method, tile] of this.#tiles) this.#mark(method, tile);
+  }
+
+  #mark(method, { stage, title, map, note }) {
+    drawMarks(stage, this.photo.size, this.#marks, method === PHOTO);
+    const marked = this.#marks.length ? ` with ${this.#marks.map(({ text }) => text).join(", ")}` : "";
+    const about = !map ? "not made yet" : note ? `${note}, ${place(map)}` : place(map);
+    stage.setAttribute("aria-label", method === PHOTO ? `The photo${marked}` : `${title}: ${about}`);
   }
 
   #outline(region) {
@@ -150,7 +170,7 @@ export class Tiles {
   #paint() {
     if (!this.photo) return;
     for (const [method, tile] of this.#tiles) {
-      const { canvas, stage, title, map, values, note, final } = tile;
+      const { canvas, values, final } = tile;
       const { width, height } = this.photo.shown;
       if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
       const image =
@@ -158,8 +178,7 @@ export class Tiles {
       canvas.getContext("2d").putImageData(this.#region ? this.#ground.outlined(image, this.#region) : image, 0, 0);
       tile.save.hidden = method === PHOTO || !this.photo.readable;
       tile.save.disabled = !final;
-      const about = !map ? "not made yet" : note ? `${note}, ${place(map)}` : place(map);
-      stage.setAttribute("aria-label", method === PHOTO ? "The photo" : `${title}: ${about}`);
+      this.#mark(method, tile);
     }
   }
 

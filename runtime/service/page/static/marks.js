@@ -1,0 +1,63 @@
+// The detections of a photo, drawn over its tiles: outlines on all of them, names on the photo itself.
+
+const SVG = "http://www.w3.org/2000/svg";
+const MOST_NAMED = 8; // of more detections only the chosen one has its name on the photo
+const LINE = 1 / 280; // the width of a line on a saved picture, as a part of its size
+
+/**
+ * Draws marks over a stage, which shows the whole photo, in place of those before.
+ * @param size [H0, W0] of the photo.
+ * @param marks [{ corners: [[x, y]] in pixels of the photo, points, color: [r, g, b], text, chosen }], the chosen one on top.
+ * @param named Whether their texts are shown, too.
+ */
+export function drawMarks(stage, [height, width], marks, named) {
+  stage.querySelector(".marks")?.remove();
+  if (!marks.length) return;
+  const [layer, lines] = [Object.assign(document.createElement("div"), { className: "marks" }), document.createElementNS(SVG, "svg")];
+  lines.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  lines.setAttribute("preserveAspectRatio", "none");
+  const ordered = [...marks].sort((a, b) => a.chosen - b.chosen);
+  for (const { corners, color, chosen } of ordered) {
+    for (const kind of ["casing", "line"]) {
+      const shape = document.createElementNS(SVG, "polygon");
+      shape.setAttribute("points", corners.map((corner) => corner.join()).join(" "));
+      shape.setAttribute("class", chosen ? `${kind} chosen` : kind);
+      if (kind === "line") shape.style.stroke = `rgb(${color})`;
+      lines.append(shape);
+    }
+  }
+  layer.append(lines);
+  const at = (x, y) => ({ left: `${(100 * x) / width}%`, top: `${(100 * y) / height}%` });
+  for (const { points = [], color } of ordered) {
+    for (const [x, y] of points) {
+      const dot = Object.assign(document.createElement("span"), { className: "dot" });
+      Object.assign(dot.style, at(x, y), { background: `rgb(${color})` });
+      layer.append(dot);
+    }
+  }
+  const shown = ordered.filter(({ chosen }) => named && (chosen || marks.length <= MOST_NAMED));
+  for (const { corners, color, text } of shown) {
+    const [low, high] = [Math.min, Math.max].map((end) => [0, 1].map((axis) => end(...corners.map((corner) => corner[axis]))));
+    const tag = Object.assign(document.createElement("span"), { className: "tag", textContent: text });
+    const leftwards = low[0] + high[0] > width; // where there is more room
+    Object.assign(tag.style, at(leftwards ? high[0] : low[0], low[1]), { background: `rgb(${color})` });
+    tag.classList.toggle("leftwards", leftwards);
+    tag.classList.toggle("inside", low[1] < 0.1 * height); // above the box there is none
+    layer.append(tag);
+  }
+  stage.append(layer);
+}
+
+/** Draws the outline of the chosen mark on a canvas of the photo's own size. */
+export function strokeChosen(context, marks) {
+  const line = Math.max(2, Math.round(LINE * Math.sqrt(context.canvas.width * context.canvas.height)));
+  for (const { corners, color } of marks.filter(({ chosen }) => chosen)) {
+    context.beginPath();
+    for (const corner of corners) context.lineTo(...corner);
+    context.closePath();
+    for (const [style, width] of [["rgb(0 0 0 / .75)", line + 2], [`rgb(${color})`, line]]) {
+      Object.assign(context, { strokeStyle: style, lineWidth: width });
+      context.stroke();
+    }
+  }
+}

@@ -1,0 +1,159 @@
+"""The page shows what a detector finds: boxes on every picture, and the map of the one that is clicked."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fusioncam import Box, Explainer
+from fusioncam.output import encode_png
+from fusioncam.runtime.demo.scenes import draw_scene
+from fusioncam.runtime.photos.decode import read_image
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    """A ring, a triangle and a disc."""
+    path = tmp_path_factory.mktemp("objects") / "objects.png"
+    path.write_bytes(encode_png(draw_scene(6, (384, 512), 3).image))
+    return path
+
+
+@pytest.fixture(scope="module")
+def explainer(detector):
+    return Explainer(detector, budget="auto")
+
+
+@pytest.fixture(scope="module")
+def running(run_service, detector, photo):
+    running = run_service({"detector": detector}, samples=photo.parent)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def opened(look, running, photo, settled):
+    """The page with the photo."""
+
+    def opened(**options):
+        page = look(running.url, **options)
+        page.set_input_files("#file", photo)
+        page.wait_for_selector("#facts:not([hidden])")
+        settled(page)
+        assert page.locator("#problem").is_hidden(), page.inner_text("#problem")
+        return page
+
+    return opened
+
+
+def chosen(page, name):
+    """Waits until a detection is explained."""
+    page.wait_for_selector(f"#headline em:text-is('{name}')")
+    page.wait_for_selector('#tiles[aria-busy="false"]', state="attached")
+
+
+def maps_of(page, folder):
+    with page.expect_download() as download:
+        page.click("#save-maps")
+    download.value.save_as(folder / "maps.npz")
+    with np.load(folder / "maps.npz") as maps:
+        return dict(maps)
+
+
+def same(found, wanted):
+    for method in ("fusion_cam", "grad_cam", "score_cam"):
+        np.testing.assert_allclose(found[method], wanted.maps[method], atol=1e-5)
+
+
+def at(page, method, x, y):
+    """Clicks a place of a picture, in shares of its sides."""
+    box = page.locator(f'[data-method="{method}"] .stage').bounding_box()
+    page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
+
+
+def test_boxes_are_listed_and_drawn_and_the_best_is_explained(opened, explainer, photo, tmp_path):
+    page, found = opened(), explainer.detections(photo)
+    assert page.locator("#targets .name").all_inner_texts() == ["ring", "triangle", "disc"]
+    assert page.locator("#targets .chance").all_inner_texts() == [f"{100 * d.score:.1f} %" for d in found]
+    assert page.inner_text("#headline") == "What speaks for ring"
+    same(maps_of(page, tmp_path), explainer.explain(photo))
+    for method in ("", "fusion_cam"):
+        lines = page.locator(f'[data-method="{method}"] .marks polygon.line')
+        drawn = {tuple(map(float, lines.nth(n).get_attribute("points").split()[0].split(","))) for n in range(3)}
+        assert sorted(drawn) == [pytest.approx(d.box[:2], abs=0.01) for d in sorted(found, key=lambda d: d.box)]
+    assert page.locator(".marks .tag").count() == 3  # on the photo alone
+    assert page.locator("#class-part").is_hidden()
+
+
+def test_a_saved_picture_has_the_box(opened, explainer, photo, tmp_path):
+    page, own = opened(), explainer.explain(photo)
+    with page.expect_download() as download:
+        page.click("[data-method=fusion_cam] .save")
+    download.value.save_as(tmp_path / "saved.png")
+    saved, plain = read_image(tmp_path / "saved.png"), replace(own, target=None).overlay("fusion_cam", photo)
+    differs = (np.abs(saved.astype(int) - plain).max(axis=2) > 8).nonzero()
+    x1, y1, x2, y2 = own.box
+    assert [ends for axis in differs[::-1] for ends in (axis.min(), axis.max())] == pytest.approx(
+        [x1, x2, y1, y2], abs=4
+    )
+
+
+def test_a_click_on_a_box_explains_it(opened, explainer, photo, tmp_path):
+    page = opened()
+    at(page, "", 0.8, 0.25)
+    chosen(page, "triangle")
+    same(maps_of(page, tmp_path), explainer.explain(photo, target=Box("triangle")))
+    assert page.locator("#targets [aria-pressed=true] .name").all_inner_texts() == ["triangle"]
+    at(page, "grad_cam", 0.6, 0.8)
+    chosen(page, "disc")
+    at(page, "", 0.02, 0.02)  # where nothing is
+    assert page.inner_text("#headline") == "What speaks for disc"
+    page.click("#targets button >> nth=0")
+    chosen(page, "ring")
+
+
+def test_the_keyboard_chooses_boxes_and_options(opened, explainer, photo, tmp_path):
+    page = opened()
+    page.focus("#targets button >> nth=1")
+    page.keyboard.press("Enter")
+    chosen(page, "triangle")
+    page.focus('[data-method=""] .stage')
+    for _ in range(2):
+        page.keyboard.press("ArrowRight")
+    for _ in range(7):
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    chosen(page, "disc")
+    page.select_option("#by", "box")
+    page.wait_for_selector("#headline:has-text('What made the edges of disc')")
+    page.wait_for_selector('#tiles[aria-busy="false"]', state="attached")
+    same(maps_of(page, tmp_path), explainer.explain(photo, target=Box("disc", by="box")))
+
+
+def test_the_least_score_decides_what_is_listed(opened, explainer, photo):
+    page = opened()
+
+    def least(percent, count):
+        page.fill("#conf", str(percent))
+        page.dispatch_event("#conf", "change")
+        page.wait_for_function("n => document.querySelectorAll('#targets button').length === n", arg=count)
+        page.wait_for_selector('#tiles[aria-busy="false"]', state="attached")
+
+    least(1, len(explainer.detections(photo, conf=0.01)))
+    assert page.inner_text("#conf-shown") == "1 %"
+    least(99, 0)
+    assert page.inner_text("#headline") == "Nothing is detected"
+    assert page.inner_text("#subline").startswith("The best is ring, 95.")
+    assert page.locator(".tile").count() == 1
+    assert page.locator(".marks").count() == 0
+    least(25, 3)
+    assert page.inner_text("#headline") == "What speaks for ring"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [375, 1280])
+def test_it_looks_well(opened, artifacts, grave, width, scheme):
+    page = opened(width=width, color_scheme=scheme, reduced_motion="reduce")
+    page.screenshot(path=artifacts / f"page-detect-{width}-{scheme}.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert grave(page) == []
