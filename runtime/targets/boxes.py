@@ -215,9 +215,9 @@ def _checked_class(class_: Any, manifest: Manifest) -> int | None:
 
 
 def _checked_by(by: Any) -> By:
-    if by not in BY:
+    if not isinstance(by, str) or by not in BY:
         raise UsageError(f"by is {' or '.join(map(repr, BY))}, not {quote(by)}")
-    return by  # type: ignore[no-any-return]
+    return by
 
 
 def _checked_box(box: Any) -> Corners:

@@ -67,6 +67,7 @@ def test_titles_and_boxes(drawn, resolved):
         (Box(box=(1, 2, 3, np.nan)), "a box is"),
         (Box(box=(1, 2, 3, 4), point=(1, 2)), "a box or a point, not both"),
         (Box(by="edges"), "by is 'score' or 'box' or 'both', not 'edges'"),
+        (Box(by=[]), r"by is 'score' or 'box' or 'both', not \[\]"),
         (Box(keypoint=0), "gives no keypoints"),
         (Box(conf=2), "conf must be a number from 0 to 1"),
         (Detections(conf=-1), "conf must be a number from 0 to 1"),
