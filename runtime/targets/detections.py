@@ -10,7 +10,7 @@ from fusioncam.detector import KEYPOINT, Detector, ExtraKind
 from fusioncam.errors import UsageError
 from fusioncam.forms import SIDES
 from fusioncam.kernels.arrays import Array, Float32Array, Float64Array, Int64Array, Size
-from fusioncam.kernels.reference import log_sum_exp, probabilities
+from fusioncam.kernels.reference import probabilities
 from fusioncam.manifest import Manifest, Preprocessing
 from fusioncam.runtime.arguments import checked_count, quote
 from fusioncam.runtime.photos.axes import Axis, axes
@@ -126,7 +126,7 @@ class Detection:
 
 @dataclass(frozen=True, eq=False)
 class Anchors:
-    """All that a detector gives of one picture: a box at every anchor, each of the class that is most likely there.
+    """All that a detector gives of one picture: a box and a score of every class at every anchor.
 
     Attributes:
         form: The normal form (A, 4 + numbers of classes + extras).
@@ -145,20 +145,12 @@ class Anchors:
         return self.manifest.detector
 
     @cached_property
-    def classes(self) -> Int64Array:
-        """Return the class of every anchor (A,): that of the highest number, and never the background."""
-        numbers = self._numbers.copy()
+    def _scores(self) -> Float64Array:
+        """Return the scores (A, classes) of all classes at all anchors; that of the background is below zero."""
+        scores = np.asarray(probabilities(self._numbers, self.manifest.ending))
         if self.detector.background is not None:
-            numbers[:, self.detector.background] = -np.inf
-        return np.asarray(numbers.argmax(axis=1))
-
-    @cached_property
-    def scores(self) -> Float64Array:
-        """Return the score of every anchor (A,), that of its class."""
-        own = np.take_along_axis(self._numbers, self.classes[:, None], axis=1)[:, 0]
-        if self.manifest.ending in ("sigmoid", "value"):
-            return np.asarray(probabilities(own, self.manifest.ending))
-        return np.asarray(np.exp(own - log_sum_exp(self._numbers)))
+            scores[:, self.detector.background] = -1
+        return scores
 
     @property
     def _numbers(self) -> Float32Array:
@@ -176,36 +168,50 @@ class Anchors:
             UsageError: A threshold is not in [0, 1], or the number below 1.
         """
         conf, iou = checked_share("conf", conf, self.detector.conf), checked_share("iou", iou, self.detector.iou)
-        most = checked_count("most", most, len(self.form)) or self.detector.most
-        likely = np.flatnonzero(self.scores >= conf)
-        ordered = likely[np.argsort(-self.scores[likely], kind="stable")]
-        return [self.detection(int(anchor)) for anchor in ordered[self._distinct(ordered, iou)][:most]]
+        most = checked_count("most", most, self._numbers.size) or self.detector.most
+        places, classes = self._likely(conf)
+        scores = self._scores[places, classes]
+        order = np.argsort(-scores, kind="stable")
+        places, classes = places[order], classes[order]
+        kept = self._distinct(places, classes, iou)[:most]
+        return [self._detection(*pair) for pair in zip(places[kept].tolist(), classes[kept].tolist(), strict=True)]
 
-    def _distinct(self, anchors: Int64Array, iou: float) -> Int64Array:
+    def _likely(self, conf: float) -> tuple[Int64Array, Int64Array]:
+        """Return anchors and classes (n,) of at least a score: the best class of each anchor, or all."""
+        if self.detector.multi_label:
+            anchors, classes = np.nonzero(self._scores >= conf)
+            return anchors, classes
+        classes = self._scores.argmax(axis=1)
+        anchors = np.flatnonzero(np.take_along_axis(self._scores, classes[:, None], axis=1)[:, 0] >= conf)
+        return anchors, classes[anchors]
+
+    def _distinct(self, anchors: Int64Array, classes: Int64Array, iou: float) -> Int64Array:
         """Return the positions of anchors that give no duplicate, see `distinct`."""
         detector, form = self.detector, self.form[anchors]
         if not detector.nms:
             return np.arange(len(anchors))
-        groups = self.classes[anchors] * detector.class_wise
+        groups = classes * detector.class_wise
         if detector.extra == "rotated":
             return distinct_rotated(form[:, -detector.extras :], groups, iou)
         return distinct(form[:, :SIDES], groups, iou)
 
     def best(self, class_: int | None = None) -> Detection | None:
         """Return the detection of the highest score, however low it is; None where no anchor has the class."""
-        of_class = np.flatnonzero((self.classes == class_) | (class_ is None))
-        return self.detection(int(of_class[self.scores[of_class].argmax()])) if len(of_class) else None
+        anchors, classes = self._likely(0)
+        of_class = np.flatnonzero((classes == class_) | (class_ is None))
+        if not len(of_class):
+            return None
+        best = of_class[self._scores[anchors[of_class], classes[of_class]].argmax()]
+        return self._detection(int(anchors[best]), int(classes[best]))
 
-    def detection(self, anchor: int) -> Detection:
-        """Return what an anchor gives, as a detection."""
-        row, c = self.form[anchor], int(self.classes[anchor])
+    def _detection(self, anchor: int, c: int) -> Detection:
+        row, score = self.form[anchor], float(self._scores[anchor, c])
         label = self.manifest.labels[c] if self.manifest.labels else None
         box = self.places.boxes(row[None, :SIDES])[0]
         extras = row[len(row) - self.detector.extras :]
         return Detection(
-            corners(box), c, label, float(self.scores[anchor]), anchor, corners(row[:SIDES]), extras, self.places,
-            self.detector.extra,
-        )  # fmt: skip
+            corners(box), c, label, score, anchor, corners(row[:SIDES]), extras, self.places, self.detector.extra
+        )
 
 
 def checked_share(name: str, value: Any, usual: float) -> float:

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Self
 
 import numpy as np
 
@@ -66,6 +67,10 @@ class Readout(ABC):
 
         Those are of the explain graph, which takes one target for each row.
         """
+
+    def of(self, numbers: Sequence[int]) -> Self:
+        """Return the readout of some of the targets."""
+        return type(self)([self.targets[n] for n in numbers], self._ending, self._labels, self._numbers)
 
     @abstractmethod
     def scores(self, answers: Array) -> Float64Array:
@@ -273,6 +278,10 @@ class BoxReadout(GraphReadout):
     def confidences(self, answers: Array) -> Float64Array:
         """Return the likenesses, and their mean where a target is a sum."""
         return np.asarray(self.scores(answers) / [len(t.rows) for t in self.targets])
+
+    def chances(self, scores: Array, extras: Array, n: int) -> Float64Array:
+        """Return the confidences by the scores, which say all."""
+        return np.asarray(scores / len(self.targets[n].rows), np.float64)
 
     @property
     def _starts(self) -> list[int]:

@@ -45,7 +45,7 @@ def test_thresholds(detector, arguments, anchors, drawn):
         ({"conf": float("nan")}, "conf must be a number"),
         ({"iou": -0.1}, "iou must be a number from 0 to 1"),
         ({"iou": True}, "iou must be a number"),
-        ({"most": 0}, "most must be a whole number, 1 to 6"),
+        ({"most": 0}, "most must be a whole number, 1 to 18"),
     ],
 )
 def test_thresholds_that_make_no_sense(arguments, words, drawn):
@@ -105,3 +105,10 @@ def test_rotated_boxes(drawn):
     assert anchors_of(found) == [0, 1, 2, 3]
     np.testing.assert_allclose(found[0].rotated, np.array([(15, 51), (55, 51), (55, 59), (15, 59)]) * 2)
     np.testing.assert_allclose(found[1].rotated, np.array([(39, 35), (39, 75), (31, 75), (31, 35)]) * 2, atol=1e-4)
+
+
+def test_every_class_of_an_anchor(drawn):
+    found = drawn.sight_of(drawn.manifest_of(multi_label=True, conf=0.09)).anchors.found()
+    wanted = [(0, 0), (2, 0), (3, 1), (2, 1), (4, 2), (0, 1), (3, 0)]
+    assert [(d.anchor, d.class_index) for d in found] == wanted
+    np.testing.assert_allclose([d.score for d in found], [drawn.CHANCES[a][c] for a, c in wanted], rtol=1e-5)

@@ -149,5 +149,6 @@ def test_a_sum_of_detections():
     assert settled.targets[1].score == pytest.approx(single[0, :2].sum())
     assert settled.targets[1].confidence == pytest.approx(single[0, :2].mean())
     np.testing.assert_array_equal(
-        readout.chances(answers, readout.extras(answers), 1), readout.confidences(answers)[:, 1]
+        readout.chances(readout.scores(answers)[:, 1], readout.extras(answers), 1),
+        readout.confidences(answers)[:, 1],
     )
