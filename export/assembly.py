@@ -153,8 +153,8 @@ def make_draft(source: Path, options: ExportOptions) -> Draft:
     if free:
         graphs[SOURCE_GRAPH] = source_graph(source, score_precision)
     described = tuple(surveyed.describe(each, by_default=options["layer"] is None) for each in (layer, *further))
-    if levels:
-        described = tuple(each.model_copy(update={"branches": ()}) for each in described)
+    if levels:  # which together see everything
+        described = tuple(each.model_copy(update={"branches": (), "early": False}) for each in described)
     manifest = Manifest(
         source=_source(canonical, sha256(source)),
         layer=described[0],

@@ -1,14 +1,30 @@
 """Masked pictures on the CPU: written into the input of the session, or left to a graph of the model."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from fusioncam.kernels.arrays import Float32Array, Float64Array, IndexArray, ObjectArray, Size
 from fusioncam.kernels.reference import interpolate, is_constant, places, places_of, taps
 
+Blocks = Mapping[Size, tuple[slice, ...]]
+
 BLOCK = 1 << 14  # points at which extremes are sought at a time: bounds the memory
+
+
+def blocks_of(grids: Iterable[Size]) -> tuple[Blocks, Size]:
+    """Return the place of masks of each grid in a larger one, and the size of that: (h, w), the sum of all grids.
+
+    The grids lie corner to corner along the diagonal, so one product of matrices enlarges masks of any of them.
+    """
+    blocks: dict[Size, tuple[slice, ...]] = {}
+    ends: Size = ()
+    for grid in dict.fromkeys(map(tuple, grids)):
+        starts = ends or (0,) * len(grid)
+        ends = tuple(start + side for start, side in zip(starts, grid, strict=True))
+        blocks[grid] = tuple(map(slice, starts, ends))
+    return blocks, ends
 
 
 class Deferred:
@@ -17,23 +33,26 @@ class Deferred:
     Args:
         pictures: (B,) references to pictures x (C, H, W).
         masks: s (B, 1, h, w) float32.
+        blocks: The place of each grid of masks in s, see `blocks_of`.
     """
 
-    def __init__(self, pictures: ObjectArray, masks: Float32Array) -> None:
-        self.pictures, self.masks = pictures, masks
+    def __init__(self, pictures: ObjectArray, masks: Float32Array, blocks: Blocks) -> None:
+        self.pictures, self.masks, self._blocks = pictures, masks, blocks
 
     def __len__(self) -> int:
         return len(self.masks)
 
     def __getitem__(self, rows: slice) -> "Deferred":
         """Return a part that shares the memory, so that it can be written to."""
-        return Deferred(self.pictures[rows], self.masks[rows])
+        return Deferred(self.pictures[rows], self.masks[rows], self._blocks)
 
     def put(self, pictures: Sequence[Float32Array], masks: Float32Array | float) -> None:
-        """Set every picture x, and every mask s (h, w)."""
+        """Set every picture x, and every mask, of one of the grids; a number is that of all places of a mask."""
         for at, picture in enumerate(pictures):
             self.pictures[at] = picture
-        self.masks[:, 0] = masks
+        block = self._blocks[np.shape(masks)[1:]] if np.ndim(masks) else next(iter(self._blocks.values()))
+        self.masks[:] = 0
+        self.masks[:, 0][(slice(None), *block)] = masks
 
 
 class MaskMaker:

@@ -15,9 +15,11 @@ from fusioncam.runtime.engine import (
     MAX_SIZES,
     Asked,
     ExplainRequest,
+    Levels,
     Progress,
     TargetChoice,
     TargetScore,
+    checked_levels,
 )
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.opening import Opened, checked_opening
@@ -119,6 +121,7 @@ class Explainer(Opened):
         target: Asked = None,
         size: SizeLike = None,
         inputs: InputValues | None = None,
+        levels: Levels = "own",
         verify: bool = False,
         progress: Progress | None = None,
         progress_maps: Callable[[Explanation], None] | None = None,
@@ -142,6 +145,8 @@ class Explainer(Opened):
             inputs: Further inputs of the model, by the names that they have in the source, for all passes of the
                 picture: numbers, lists, arrays or `.npy` files. A second picture may have any form of a picture, and is
                 prepared as the explained one is, unless it is an array of the input's own type and shape.
+            levels: Of a detector whose neck has several levels: by default the level of the detection's `own` anchor
+                explains it; `mean` averages the maps of all levels on which it depends, at the cost of their passes.
             verify: Whether the model is asked if the map is evidence: 23 passes more, see `Explanation.verdict`. They
                 count against a budget that is a number.
             progress: Called with (done, all) masked passes after every chunk.
@@ -160,7 +165,7 @@ class Explainer(Opened):
             FusionCamError: The model cannot be run, or gives NaN or infinity.
         """
         asked = self.pipeline.check_target(one_of(class_index=class_index, target=target))
-        request = self._request(image, [asked], inputs, progress, verify, keep_photo)
+        request = self._request(image, [asked], inputs, levels, progress, verify, keep_photo)
         if progress_maps is not None:
             watch = progress_maps
             request = replace(request, progress_maps=lambda explanations: watch(explanations[0]))
@@ -178,6 +183,7 @@ class Explainer(Opened):
         above: float | None = None,
         size: SizeLike = None,
         inputs: InputValues | Sequence[InputValues | None] | None = None,
+        levels: Levels = "own",
         verify: bool = False,
         progress: Progress | None = None,
         keep_photos: bool = False,
@@ -196,6 +202,7 @@ class Explainer(Opened):
                 a picture may have none.
             size: As for `explain`, of all pictures; with `photo`, neighbours of one size share runs of the model.
             inputs: As for `explain`, of all pictures; or a list with an entry for each.
+            levels: As for `explain`.
             verify: As for `explain`; 20 passes for each target of a picture, and 3 that they share.
             progress: Called with (done, all) masked passes of each picture, after every chunk.
             keep_photos: As `keep_photo` of `explain`; by default not, as many photos fill the memory.
@@ -215,7 +222,7 @@ class Explainer(Opened):
         pipelines, checked = self._holder.pipelines(), self._holder.checked_size(size)
         asked_of_each = paired(images, asked, inputs, name, self.pipeline.check_target)
         requests = (
-            self._request(image, targets, given, progress, verify, keep_photos)
+            self._request(image, targets, given, levels, progress, verify, keep_photos)
             for image, targets, given in asked_of_each
             if targets
         )
@@ -302,14 +309,10 @@ class Explainer(Opened):
         return self.pipelines.at(x.shape[1:]).overlay(request, colors, opacity)
 
     def _request(
-        self,
-        image: ImageLike,
-        targets: Sequence[Asked] | TargetChoice,
-        inputs: InputValues | None,
-        progress: Progress | None,
-        verify: bool,
-        keep: bool,
-    ) -> ExplainRequest:
+        self, image: ImageLike, targets: Sequence[Asked] | TargetChoice, inputs: InputValues | None, levels: Levels,
+        progress: Progress | None, verify: bool, keep: bool,
+    ) -> ExplainRequest:  # fmt: skip
         return ExplainRequest(
-            image, targets, self.methods, self._budget, progress=progress, verify=verify, keep_photo=keep, inputs=inputs
-        )
+            image, targets, self.methods, self._budget, progress=progress, verify=verify, keep_photo=keep,
+            inputs=inputs, levels=checked_levels(levels),
+        )  # fmt: skip

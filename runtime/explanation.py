@@ -91,7 +91,7 @@ class Explanation(DrawnResult):
         image: Path or name of the picture as it was given; None for an array.
         model: Name of the bundle's folder; names of several bundles are joined by " + ".
         digest: The `digest` of the bundle's manifest, which identifies the bundle; None where it has none.
-        layer: Name of the target layer.
+        layer: Name of the target layer; names of several are joined by " + ", see `layers`.
         budget: The budget in the words of the command line: `exact`, `auto`, `80ms`, `64`, `0.2`.
         smooth: Further views whose maps are averaged, `flip` or `noise`.
         providers: Short names of the providers that ran the model's graphs, in order of preference.
@@ -212,6 +212,11 @@ class Explanation(DrawnResult):
         return None if self.target is None else self.target.by
 
     @property
+    def layers(self) -> tuple[str, ...]:
+        """Return the names of the layers that explain the target: of a detection, those of its levels."""
+        return tuple(self.layer.split(" + ")) if self.layer else ()
+
+    @property
     def region(self) -> BoolArray | None:
         """Return the region of the target as a mask of the photo (H0, W0), or of a preprocessed picture (H, W).
 
@@ -266,7 +271,7 @@ class Explanation(DrawnResult):
             "Photo": self.image and PurePath(self.image).name,
             "Shown": self.preprocessing and self.preprocessing.shown_text,
             "Model": self.model,
-            "Layer": self.layer and " + ".join(map(short_layer_name, self.layer.split(" + "))),
+            "Layer": " + ".join(map(short_layer_name, self.layers)),
             "Views": self.smooth and ", ".join(("the photo", *self.smooth)),
             "Budget": self.budget and f"{self.budget}: {passes}{off}",
             "Providers": "" if providers == "cpu" else providers,

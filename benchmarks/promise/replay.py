@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fusioncam.kernels.arrays import Array
-from fusioncam.kernels.masks import Deferred
 from fusioncam.manifest import Ending
 from fusioncam.runtime.budget import Budget, checked_budget
+from fusioncam.runtime.engine.host.chunks import MaskChunk
 from fusioncam.runtime.engine.host.passes import MaskedPasses
 from fusioncam.runtime.engine.host.scorer import GRAIN
 from fusioncam.runtime.engine.host.steps import HostSteps, PictureEvidence
@@ -61,7 +61,7 @@ def answer(case: Case, task: Task[Result]) -> Result:
         while True:
             request = next(task)
             grid = case.activations.shape[1:]
-            held = Deferred(np.empty(request.count, object), np.empty((request.count, 1, *grid), np.float32))
+            held = MaskChunk([grid]).rows(request.count)
             request.fill(0, request.count, held)
             request.take(0, np.stack([known.get(m.tobytes(), case.baseline) for m in held.masks]))
     except StopIteration as done:

@@ -23,7 +23,7 @@ def live_levels(canonical: CanonicalModel, surveyed: Survey, gradient: bool = Tr
     """Return the live levels of a detector, two or more; none of other models."""
     if canonical.detector is None:
         return []
-    levels = find_levels(canonical.image, surveyed)
+    levels = find_levels(canonical.image, canonical.output, surveyed)
     live = [level for level in levels if why_dead(canonical, level, gradient) is None]
     return [replace(level, bypassed=False) for level in live] if len(live) > 1 else []  # together they see everything
 

@@ -6,7 +6,7 @@ from fusioncam.runtime.engine.host.passes import MaskedPasses, Pictures
 from fusioncam.runtime.engine.options import EngineOptions
 from fusioncam.runtime.engine.pipeline import Pipeline
 from fusioncam.runtime.engine.progress import Clock, Progress
-from fusioncam.runtime.engine.request import ExplainRequest, TargetChoice
+from fusioncam.runtime.engine.request import ExplainRequest, Levels, TargetChoice, checked_levels
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, PassRequest, RunningTask, Scheduler, Task
 from fusioncam.runtime.engine.sizes import MAX_SIZES, SizeChoice, SizedPipelines
 from fusioncam.runtime.engine.smoothing import checked_smoothing
@@ -21,6 +21,7 @@ __all__ = [
     "Clock",
     "EngineOptions",
     "ExplainRequest",
+    "Levels",
     "MaskedPasses",
     "PassRequest",
     "Pictures",
@@ -34,6 +35,7 @@ __all__ = [
     "TargetChoice",
     "TargetScore",
     "Task",
+    "checked_levels",
     "checked_smoothing",
     "read_bundles",
 ]

@@ -21,7 +21,7 @@ from fusioncam.runtime.engine.options import EngineOptions
 from fusioncam.runtime.engine.pace import EXPLAIN, Pace, end_of, in_time
 from fusioncam.runtime.engine.progress import after, part_of
 from fusioncam.runtime.engine.protocols import Engine
-from fusioncam.runtime.engine.recipe import TargetMaps, ViewResult, mean, take_steps
+from fusioncam.runtime.engine.recipe import TargetMaps, ViewResult, layers_of, mean, take_steps
 from fusioncam.runtime.engine.request import ExplainRequest, Sketch, prepared, reserved_passes
 from fusioncam.runtime.engine.results import Results
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, Result, Task
@@ -190,7 +190,8 @@ class Pipeline:
             verdicts = yield from verification.run(made)
             passes = passes._replace(run=passes.run + verification.passes)
         clock.lap("fusion")
-        explanations = self._explanations(request, results[0], made, passes, verdicts)
+        own = results[0]._replace(layers=layers_of(results))
+        explanations = self._explanations(request, own, made, passes, verdicts)
         pace = self.engine_for(request.methods, request.verify).pace
         pace.took(_last_work(request), clock.now() - begun)
         if in_time(pace, request, _last_work(request)):
@@ -218,12 +219,14 @@ class Pipeline:
         request = replace(request, targets=self._resolver.resolved(request))
 
         def task() -> Task[UInt8Array]:
-            if len(self._selectors) > 1 or self._smooth:
+            if len(self._selectors) > 1 or self._smooth or self.manifest.levels:
                 (explanation,) = yield from self.task(request)
                 return reference.overlay(seen, explanation.maps[method], colors, opacity)
-            with self.engine_for([method]).forward(request) as steps:
-                maps, _ = yield from take_steps(steps, (method,))
-                return steps.overlay(maps[method], seen, colors, opacity)[0]
+            with self.engine_for([method]).forward(request) as forward:
+                for _, _, steps in forward.levels:  # the only one
+                    maps, _ = yield from take_steps(steps, (method,))
+                    picture = steps.overlay(maps[method], seen, colors, opacity)[0]
+            return picture
 
         (picture,) = self.run([task()], [method])
         return picture

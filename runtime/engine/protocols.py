@@ -1,8 +1,8 @@
 """Protocols of the engines: what the recipe and the pipeline need of an engine, on the host or on a GPU."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from fusioncam.kernels.arrays import Array, Float32Array, UInt8Array
 from fusioncam.runtime.engine.pace import Pace
@@ -95,6 +95,36 @@ class UnionSteps(Steps[Maps, Confidences, Shares], Protocol[Maps, Confidences, S
         """Return the map of Union-CAM: U or R, the one with the higher confidence."""
 
 
+class LevelSteps(NamedTuple):
+    """The steps of the targets that one level of the model explains; of most models, there is one level.
+
+    Attributes:
+        layer: The name of its layer.
+        numbers: The numbers of the targets.
+        steps: Their steps.
+    """
+
+    layer: str
+    numbers: Sequence[int]
+    steps: Steps[Any, Any, Any]
+
+
+class Forward(NamedTuple):
+    """The explain pass of a picture.
+
+    Attributes:
+        targets: The targets, with their scores and confidences.
+        logits: f(x) (all classes,); None where the outputs are no vector.
+        channels: K, of all levels that explain a target.
+        levels: The steps that follow, one level after the other: a level gets what those before it left of a budget.
+    """
+
+    targets: Sequence[ResolvedTarget]
+    logits: Float32Array | None
+    channels: int
+    levels: Iterator[LevelSteps]
+
+
 class Engine(Protocol):
     """Explains pictures on some hardware. Safe to share between threads."""
 
@@ -120,7 +150,7 @@ class Engine(Protocol):
             FusionCamError: The model cannot be run, or gives NaN or infinity.
         """
 
-    def forward(self, request: ExplainRequest) -> AbstractContextManager[Steps[Any, Any, Any]]:
+    def forward(self, request: ExplainRequest) -> AbstractContextManager[Forward]:
         """Run the explain pass of a preprocessed picture x (C, H, W), for given targets; its steps go on from there.
 
         Raises:

@@ -1,7 +1,8 @@
 """The recipe of the maps of one picture: which steps follow which, wherever they are computed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -37,12 +38,41 @@ class ViewResult(NamedTuple):
         made: Their maps.
         logits: Of all classes (classes,); None where the outputs are no vector.
         passes: Masked passes run.
+        layers: Names of the layers that explain each target, of a bundle with several.
     """
 
     targets: list[ResolvedTarget]
     made: list[TargetMaps]
     logits: Float32Array | None
     passes: Passes
+    layers: Sequence[tuple[str, ...]] = ()
+
+
+class _Fusion(NamedTuple):
+    """The parts of fused methods, each once: what is denoised, the region maps, and what is united."""
+
+    noisy: dict[tuple[str, float], None]
+    regions: dict[str, None]
+    unions: dict[tuple[str, str, float], None]
+
+    @classmethod
+    def of(cls, recipes: Iterable[Recipe]) -> "_Fusion":
+        rows = [(r.gradient, r.region, r.theta) for r in recipes]
+        return cls(
+            dict.fromkeys((g, theta) for g, _, theta in rows), dict.fromkeys(r for _, r, _ in rows), dict.fromkeys(rows)
+        )
+
+
+def _recipes(methods: Sequence[str]) -> dict[str, Recipe]:
+    return {m: made_of for m in methods if (made_of := recipe(m)) is not None}
+
+
+def fewest_passes(methods: Sequence[str], targets: int) -> int:
+    """Return the fewest passes for so many targets: a channel of each Score-CAM, and those beside its channels."""
+    fusion, parts = _Fusion.of(_recipes(methods).values()), with_parts(methods)
+    maps = targets * (len(fusion.noisy) + len(fusion.regions) + len(fusion.unions))
+    channels = len({made_of.corners for m, made_of in SCORE_CAMS.items() if m in parts})
+    return maps + channels + bool(maps or channels)
 
 
 def take_steps(
@@ -52,13 +82,11 @@ def take_steps(
 
     Maps and shares stay where they were computed.
     """
-    recipes = {m: made_of for m in methods if (made_of := recipe(m)) is not None}
-    parts = with_parts(methods)
+    recipes, parts = _recipes(methods), with_parts(methods)
+    fusion = _Fusion.of(recipes.values())
     maps = {m: steps.gradient_map(m) for m in GRADIENT_MAPS if m in parts}
-    noisy = dict.fromkeys((r.gradient, r.theta) for r in recipes.values())
-    denoised = {(m, theta): steps.denoise(maps[m], theta) for m, theta in noisy}
-    unions = {(r.gradient, r.region, r.theta) for r in recipes.values()}
-    remaining = len(steps.targets) * (len({r.region for r in recipes.values()}) + len(unions))
+    denoised = {(m, theta): steps.denoise(maps[m], theta) for m, theta in fusion.noisy}
+    remaining = len(steps.targets) * (len(fusion.regions) + len(fusion.unions))
     remaining += sum(steps.region_passes(m) for m in REGION if m in parts)
     score_cams = [m for m in SCORE_CAMS if m in parts]
     of_denoised = yield from _score(steps, score_cams, list(denoised.values()), remaining)
@@ -78,11 +106,11 @@ def _fuse(
     of_denoised: dict[tuple[str, float], Confidences],
 ) -> Task[tuple[dict[str, Maps], list[Shares]]]:
     """Return the fused maps, by method, and their shares; maps of the same parts share U."""
-    of_regions = {}
-    for m in dict.fromkeys(r.region for r in recipes.values()):
+    fusion, of_regions = _Fusion.of(recipes.values()), {}
+    for m in fusion.regions:
         of_regions[m] = yield from steps.confidences(parts[m])
     wanted, fused, shares = set(recipes.values()), dict[Recipe, Maps](), list[Shares]()
-    for gradient, region, theta in dict.fromkeys((r.gradient, r.region, r.theta) for r in recipes.values()):
+    for gradient, region, theta in fusion.unions:
         noisy, of_region = (gradient, theta), of_regions[region]
         united, of_union = steps.unite(denoised[noisy], parts[region], of_denoised[noisy], of_region)
         shares.append(of_union)
@@ -90,8 +118,8 @@ def _fuse(
         if (union := Recipe("union_cam", gradient, region, theta)) in wanted:
             union_steps = cast(UnionSteps[Maps, Confidences, Shares], steps)  # an engine without does not support it
             fused[union] = union_steps.choose(united, parts[region], of_united, of_region)
-        if (fusion := Recipe("fusion_cam", gradient, region, theta)) in wanted:
-            fused[fusion], of_blend = steps.blend(united, parts[region], of_united, of_union)
+        if (fusion_cam := Recipe("fusion_cam", gradient, region, theta)) in wanted:
+            fused[fusion_cam], of_blend = steps.blend(united, parts[region], of_united, of_union)
             shares.append(of_blend)
     return {method: fused[r] for method, r in recipes.items()}, shares
 
@@ -143,6 +171,12 @@ def mean(views: Sequence[TargetMaps]) -> TargetMaps:
     maps = {m: unit(array, array.ndim) for m, array in means.items()}
     raised = dict.fromkeys(f for view in views for f in view.flags if not f.startswith("flat_"))
     return TargetMaps(maps, [*_flat(maps), *raised])
+
+
+def layers_of(views: Sequence[ViewResult]) -> list[tuple[str, ...]]:
+    """Return the names of the layers that explain each target in any of several views, each once."""
+    of_targets = zip(*(view.layers for view in views), strict=True)
+    return [tuple(dict.fromkeys(chain.from_iterable(of_views))) for of_views in of_targets]
 
 
 def _flat(maps: dict[str, Array]) -> list[str]:

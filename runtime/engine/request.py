@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
+from fusioncam.errors import UsageError
 from fusioncam.input_values import InputValues
 from fusioncam.kernels.arrays import Array, Float32Array
+from fusioncam.runtime.arguments import quote
 from fusioncam.runtime.budget import Budget
 from fusioncam.runtime.engine.progress import Clock, Progress
 from fusioncam.runtime.explanation import Explanation, Passes
@@ -23,6 +25,9 @@ from fusioncam.runtime.targets.tasks import Asked
 TargetChoice = Callable[[Array], list[int]]
 """Chooses classes, by their indices, by the probabilities of all classes (classes,); of a model without a vector of
 classes, default targets by their confidences (T,)."""
+
+
+Levels = Literal["own", "mean"]
 
 
 class Sketch(NamedTuple):
@@ -64,6 +69,7 @@ class ExplainRequest:
         condition: Called with a class and its probability after the explain pass; where it holds for no target, no map
             is made, and the explanations have the flag `not_explained`.
         dark: Whether the picture is nearly black, see `PreparedPicture`.
+        levels: Which levels of a detector's neck explain a target: its `own` one, or the `mean` of all.
     """
 
     x: ImageLike | Given | PreparedPicture
@@ -81,6 +87,7 @@ class ExplainRequest:
     inputs: InputValues | PictureInputs | None = None
     condition: Callable[[int, float], bool] | None = None
     dark: bool = False
+    levels: Levels = "own"
 
 
 def prepared(request: ExplainRequest) -> tuple[Float32Array, Sequence[ResolvedTarget]]:
@@ -96,6 +103,14 @@ def inputs_of(request: ExplainRequest) -> PictureInputs:
     """Return the further inputs of a request that an engine can take."""
     assert isinstance(request.inputs, PictureInputs), "the pipeline reads them"
     return request.inputs
+
+
+def checked_levels(levels: Any) -> Levels:
+    """Return a choice of levels; raise UsageError where there is no such choice."""
+    choices: tuple[Levels, ...] = get_args(Levels)
+    if levels not in choices:
+        raise UsageError(f"levels is {' or '.join(map(repr, choices))}, not {quote(levels)}")
+    return levels  # type: ignore[no-any-return]
 
 
 def reserved_passes(request: ExplainRequest) -> int:

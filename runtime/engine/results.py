@@ -28,7 +28,7 @@ class Results:
         self._manifest, self._flags, self._smooth = manifests[0], bundle_flags(manifests), tuple(smooth)
         self._model = _joined([folder.resolve().name for folder in folders])
         self._digest = _joined([digest for folder in folders if (digest := recorded_digest(folder))])
-        self._layer = _joined([m.layer.name for m in manifests])
+        self._layer = None if any(m.levels for m in manifests) else _joined([m.layer.name for m in manifests])
 
     def explanations(
         self,
@@ -43,7 +43,7 @@ class Results:
 
         Args:
             request: The request, with the preprocessed picture.
-            own: The result of the picture itself.
+            own: The result of the picture itself, with the layers of all views.
             made: The maps of each target, over all views.
             passes: The passes of all views.
             verdicts: The verdict on each target, if one was asked for.
@@ -52,6 +52,7 @@ class Results:
         manifest, logits = self._manifest, own.logits
         budget = checked_budget(request.budget)
         dark = ["dark_picture"] * request.dark
+        of_targets = own.layers or [() for _ in own.targets]
         exact = ["nothing_saved"] * (isinstance(budget, Auto) and passes.nothing_saved)
         return [
             Explanation(
@@ -70,14 +71,14 @@ class Results:
                 image=None if request.photo is None else request.photo.name,
                 model=self._model,
                 digest=self._digest,
-                layer=self._layer,
+                layer=self._layer or _joined(layers),
                 budget=str(budget),
                 smooth=self._smooth,
                 providers=providers,
                 photo=request.photo,
                 target=target,
             )
-            for target, of_target, verdict in zip(own.targets, made, verdicts, strict=True)
+            for target, of_target, verdict, layers in zip(own.targets, made, verdicts, of_targets, strict=True)
         ]
 
     def without_maps(

@@ -9,7 +9,7 @@ from fusioncam.kernels.arrays import Array
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.engine.host.passes import MaskedPasses
 from fusioncam.runtime.engine.protocols import Engine
-from fusioncam.runtime.engine.recipe import TargetMaps, ViewResult
+from fusioncam.runtime.engine.recipe import TargetMaps, ViewResult, mean
 from fusioncam.runtime.engine.request import ExplainRequest, inputs_of, prepared, reserved_passes
 from fusioncam.runtime.engine.scheduler import Task
 from fusioncam.runtime.engine.smoothing import View, mirror
@@ -119,9 +119,15 @@ class Verification:
         """Return the Grad-CAM of each target, by explain passes alone."""
         targets = view.targets(self._own.targets)
         inputs, clock = view.inputs(self._inputs), self._request.clock
-        request = ExplainRequest(view.x, targets, ("grad_cam",), clock=clock, inputs=inputs)
-        with self._engine.forward(request) as steps:
-            return [view.back(m) for m in steps.fetch(steps.gradient_map("grad_cam"), "gradients")]
+        levels = self._request.levels
+        request = ExplainRequest(view.x, targets, ("grad_cam",), clock=clock, inputs=inputs, levels=levels)
+        of_levels: list[list[TargetMaps]] = [[] for _ in targets]
+        with self._engine.forward(request) as forward:
+            for _, numbers, steps in forward.levels:
+                arrays = steps.fetch(steps.gradient_map("grad_cam"), "gradients")
+                for n, array in zip(numbers, arrays, strict=True):
+                    of_levels[n].append(TargetMaps({"grad_cam": array}))
+        return [view.back(mean(made).maps["grad_cam"]) for made in of_levels]
 
     def _circumstances(self, n: int, method: str, made: TargetMaps, flip: float | None) -> Circumstances:
         maps, target, logits = self._own.made[n].maps, self._own.targets[n], self._own.logits

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fusioncam.runtime.engine.protocols import Engine
-from fusioncam.runtime.engine.recipe import TargetMaps, ViewResult, make_maps
+from fusioncam.runtime.engine.recipe import TargetMaps, ViewResult, make_maps, mean
 from fusioncam.runtime.engine.request import ExplainRequest, inputs_of, prepared
 from fusioncam.runtime.engine.scheduler import Task
 from fusioncam.runtime.engine.smoothing import View
+from fusioncam.runtime.explanation import Passes
 from fusioncam.runtime.targets.resolved import ResolvedTarget
 
 
@@ -32,15 +33,25 @@ def explain_view(engine: Engine, view: View, request: ExplainRequest) -> Task[Vi
     """
     _, targets = prepared(request)
     inputs = view.inputs(inputs_of(request))
-    with engine.forward(replace(request, x=view.x, targets=view.targets(targets), inputs=inputs)) as steps:
-        if not _is_wanted(request, steps.targets):
-            made = [TargetMaps(flags=["not_explained"]) for _ in steps.targets]
-            raise NotExplainedError(ViewResult(list(steps.targets), made, steps.logits, steps.passes))
-        made = yield from make_maps(steps, request.methods)
+    with engine.forward(replace(request, x=view.x, targets=view.targets(targets), inputs=inputs)) as forward:
+        seen = list(forward.targets)
+        if not _is_wanted(request, seen):
+            made = [TargetMaps(flags=["not_explained"]) for _ in seen]
+            raise NotExplainedError(ViewResult(seen, made, forward.logits, Passes(0, forward.channels)))
+        of_levels: list[list[TargetMaps]] = [[] for _ in seen]
+        layers: list[tuple[str, ...]] = [() for _ in seen]
+        passes = []
+        for layer, numbers, steps in forward.levels:
+            made = yield from make_maps(steps, request.methods)
+            for n, of_target in zip(numbers, made, strict=True):
+                of_levels[n].append(of_target)
+                layers[n] += (layer,)
+            passes.append(steps.passes)
+        made = list(map(mean, of_levels))
         for of_target in made:
             of_target.maps = {method: view.back(m) for method, m in of_target.maps.items()}
         request.clock.lap("fusion")
-        return ViewResult(list(steps.targets), made, steps.logits, steps.passes)
+        return ViewResult(seen, made, forward.logits, Passes.of_all(passes), layers)
 
 
 def _is_wanted(request: ExplainRequest, targets: Sequence[ResolvedTarget]) -> bool:

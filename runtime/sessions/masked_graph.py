@@ -1,6 +1,7 @@
 """A score graph that masks its pictures itself, so that onnxruntime's threads do that work."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,15 +17,16 @@ from fusioncam.runtime.sessions.contract import FLOAT, compare
 PICTURE, MASKS = "fusioncam.picture", "fusioncam.masks"
 
 
-def masked_graph(path: Path, grid: Size, shape: Size) -> bytes:
+def masked_graph(path: Path, grids: Sequence[Size], shape: Size) -> bytes:
     """Return the score graph after nodes that compute its `image`, x * up(s).
 
     up(s) = U_rows s U_columns^T, linear along each axis, with half-pixel centres and clamped edges; up of one is one.
+    With several grids s is zero outside of the block of one of them, see `blocks_of`.
 
     Args:
         path: The score graph, with a float32 input; its weights stay in their file. A graph with a cast to float16 does
             not serve: onnxruntime removes the cast, and with it the check that a picture fits.
-        grid: (h, w) of s; (l,) of a signal, (d, h, w) of a volume.
+        grids: (h, w) of the masks of each level; (l,) of a signal, (d, h, w) of a volume.
         shape: (C, H, W) of x.
 
     Returns:
@@ -51,14 +53,15 @@ def masked_graph(path: Path, grid: Size, shape: Size) -> bytes:
     for entry in (e for tensor in model.graph.initializer for e in tensor.external_data):
         if entry.key == "location":
             entry.value = weights.name
-    enlarged, constants = _enlarging(grid, shape[1:])
+    grids = list(dict.fromkeys(map(tuple, grids)))
+    enlarged, constants = _enlarging(grids, shape[1:])
     prologue = [helper.make_node(kind, inputs, [output]) for kind, inputs, output in enlarged]
     prologue.append(helper.make_node("Mul", [PICTURE, enlarged[-1].output], [image.name]))
     model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
     nodes = [*prologue, *model.graph.node]
     inputs = [
         helper.make_tensor_value_info(PICTURE, TensorProto.FLOAT, ["P", *shape]),
-        helper.make_tensor_value_info(MASKS, TensorProto.FLOAT, ["N", 1, *grid]),
+        helper.make_tensor_value_info(MASKS, TensorProto.FLOAT, ["N", 1, *map(sum, zip(*grids, strict=True))]),
         *(i for i in model.graph.input if i.name != image.name),
     ]
     for field, entries in ((model.graph.node, nodes), (model.graph.input, inputs)):
@@ -75,7 +78,7 @@ class _Node(NamedTuple):
     output: str
 
 
-def _enlarging(grid: Size, size: Size) -> tuple[list[_Node], dict[str, Array]]:
+def _enlarging(grids: Sequence[Size], size: Size) -> tuple[list[_Node], dict[str, Array]]:
     """Return the nodes that enlarge the masks, the last axis first, and the constants of the nodes.
 
     Axes beyond the last two need a shape of their own, since MatMul has room for rows and columns.
@@ -89,11 +92,13 @@ def _enlarging(grid: Size, size: Size) -> tuple[list[_Node], dict[str, Array]]:
         return nodes[-1].output
 
     value = MASKS
-    for place, (small, large) in enumerate(zip(reversed(grid), reversed(size), strict=True)):
-        matrix, name = interpolation_matrix(small, large).astype(np.float32), f"fusioncam.{names[place]}"
+    of_axes = reversed(list(zip(*grids, strict=True)))
+    for place, (small, large) in enumerate(zip(of_axes, reversed(size), strict=True)):
+        matrix = np.hstack([interpolation_matrix(n, large) for n in small]).astype(np.float32)
+        name = f"fusioncam.{names[place]}"
         constants[name] = np.ascontiguousarray(matrix.T) if place == 0 else matrix
         if place == 2:
-            flat, whole = (small, math.prod(size[1:])), size
+            flat, whole = (sum(small), math.prod(size[1:])), size
             constants["fusioncam.flat"], constants["fusioncam.whole"] = (
                 np.array([-1, 1, *sides], np.int64) for sides in (flat, whole)
             )

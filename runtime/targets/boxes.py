@@ -37,7 +37,7 @@ def check_box(target: Box, manifest: Manifest) -> Target:
     detector = _detector(manifest)
     if target.box is not None and target.point is not None:
         raise UsageError("a detection has a box or a point, not both")
-    keypoint = _checked_keypoint(target, detector)
+    keypoint = _checked_keypoint(target, manifest)
     box = None if target.box is None else _checked_box(target.box)
     conf, iou = _checked_shares(target, detector)
     class_ = _checked_class(target.class_, manifest)
@@ -56,7 +56,7 @@ def check_each(target: Each, manifest: Manifest) -> Target:
     conf, iou = _checked_shares(target, detector)
     checked = [_checked_class(class_, manifest) for class_ in target.classes]
     classes = tuple(dict.fromkeys(c for c in checked if c is not None))
-    keypoint, most = _checked_keypoint(target, detector), checked_count("top", target.most, detector.most)
+    keypoint, most = _checked_keypoint(target, manifest), checked_count("top", target.most, detector.most)
     return Each(classes, _checked_by(target.by), keypoint, conf, iou, most or MOST, target.numbers)
 
 
@@ -136,7 +136,7 @@ def _of_detection(detection: Detection, sight: Sight, c: int, target: Box) -> Re
         "class_index": np.array(column, np.int64),
         "box": np.array(detection.box_on_input, np.float32),
         "anchor": np.array(detection.anchor, np.int64),
-        "weights": _weights(detection.anchor, target.by, sight).astype(np.float32),
+        "weights": _weights(detection.anchor, column, target.by, sight).astype(np.float32),
     }
     label = manifest.labels[c] if manifest.labels else None
     kind: Kind = "box" if target.keypoint is None else "keypoint"
@@ -144,18 +144,21 @@ def _of_detection(detection: Detection, sight: Sight, c: int, target: Box) -> Re
     return ResolvedTarget(kind, c, label, tensors, detail=detail, detection=detection, keypoint=keypoint)
 
 
-def _weights(anchor: int, by: By, sight: Sight) -> Float64Array:
+def _weights(anchor: int, column: int, by: By, sight: Sight) -> Float64Array:
     """Return the weights (5,) of the anchor's edges and of its number of the class in the score.
 
-    Those of edges are the direction, of length 1, in which the picture moves them from where they are on the blank
-    input: what pushes them on is what made the box.
+    Those of edges are the direction in which the picture moves them from where they are on the blank input: what pushes
+    them on is what made the box. Edges and number have no unit in common, so each counts by its own move where both do.
     """
     edges, score = BY[by]
     if not edges:
         return np.array([0, 0, 0, 0, 1], np.float64)
-    moved = (sight.form[anchor, :SIDES] - sight.blank[anchor, :SIDES]).astype(np.float64)
-    length = float(np.linalg.norm(moved))
-    return np.append(moved / length if length > 0 else OUTWARD, float(score))
+    moved = (sight.form[anchor] - sight.blank[anchor]).astype(np.float64)
+    length, rise = float(np.linalg.norm(moved[:SIDES])), abs(float(moved[SIDES + column]))
+    direction = moved[:SIDES] / length if length > 0 else OUTWARD
+    if not score:
+        return np.append(direction, 0.0)
+    return np.append(direction / (length or 1.0), 1 / (rise or 1.0))
 
 
 def _found(target: Box | Detections | Each, classes: Sequence[int], sight: Sight) -> list[Detection]:
@@ -257,12 +260,15 @@ def _numbers(values: Any, count: int) -> list[float] | None:
     return listed
 
 
-def _checked_keypoint(target: Box | Each, detector: Detector) -> int | None:
+def _checked_keypoint(target: Box | Each, manifest: Manifest) -> int | None:
     if target.keypoint is None:
         return None
+    detector = _detector(manifest)
     count = detector.extras // KEYPOINT if detector.extra == "keypoints" else 0
     if not count:
         raise UsageError("this detector gives no keypoints: leave keypoint out")
+    if manifest.ending != "sigmoid":
+        raise UsageError("keypoints of this detector have no logits, so nothing can be said of them")
     number = keypoint_number(target.keypoint, count)
     if target.by != "score":
         raise UsageError("a keypoint is explained by its score: leave by out")

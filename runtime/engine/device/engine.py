@@ -21,6 +21,7 @@ from fusioncam.runtime.engine.device.session_thread import SessionThread
 from fusioncam.runtime.engine.device.state import DeviceState
 from fusioncam.runtime.engine.device.steps import DeviceSteps
 from fusioncam.runtime.engine.pace import Pace, Timer
+from fusioncam.runtime.engine.protocols import Forward, LevelSteps
 from fusioncam.runtime.engine.request import ExplainRequest, prepared
 from fusioncam.runtime.engine.run_sizes import RunSizes
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, RunningTask, Scheduler
@@ -107,12 +108,12 @@ class DeviceEngine:
 
     def read(self, x: Float32Array, inputs: PictureInputs = NO_INPUTS) -> Float32Array:
         """Run the explain pass, and return its logits; see `Engine.read`."""
-        with self.forward(ExplainRequest(x, [TOP], ())) as steps:
-            logits: Float32Array = steps.logits
-            return logits
+        with self.forward(ExplainRequest(x, [TOP], ())) as forward:
+            assert forward.logits is not None, "kernels serve classifiers"
+            return forward.logits
 
     @contextmanager
-    def forward(self, request: ExplainRequest) -> Iterator[DeviceSteps]:
+    def forward(self, request: ExplainRequest) -> Iterator[Forward]:
         """Run the explain pass of a preprocessed picture; see `Engine.forward`.
 
         Raises:
@@ -134,7 +135,9 @@ class DeviceEngine:
                 readout = readout_of(self.manifest, targets)
                 steps = DeviceSteps(state, x, readout, request.budget, timer, self.chunk, sketches_of(request))
                 request.clock.lap("explain")
-                yield steps
+                layer = self.manifest.layer
+                level = LevelSteps(layer.name, range(len(targets)), steps)
+                yield Forward(steps.targets, steps.logits, layer.shape[0], iter([level]))
                 timer.end()
             finally:
                 self._owner = 0

@@ -1,12 +1,13 @@
 """The input of a session, chunk by chunk, in buffers that are used again for every chunk."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from fusioncam.kernels.arrays import Float32Array, Size
-from fusioncam.kernels.masks import Deferred
+from fusioncam.kernels.masks import Deferred, blocks_of
 from fusioncam.runtime.sessions.masked_graph import MASKS, PICTURE
 
 Rows = Float32Array | Deferred
@@ -49,17 +50,18 @@ class MaskChunk:
     """The input of a graph that masks the pictures itself, see `masked_graph`.
 
     Args:
-        grid: (h, w) of the masks.
+        grids: (h, w) of the masks of each level.
     """
 
-    def __init__(self, grid: Size) -> None:
-        self._masks = np.zeros((0, 1, *grid), np.float32)
+    def __init__(self, grids: Sequence[Size]) -> None:
+        self._blocks, whole = blocks_of(grids)
+        self._masks = np.zeros((0, 1, *whole), np.float32)
 
     def rows(self, count: int) -> Deferred:
         """Return room for `count` masks and for as many pictures, of which only references are held."""
         if count > len(self._masks):
             self._masks = np.zeros((count, *self._masks.shape[1:]), np.float32)
-        return Deferred(np.empty(count, object), self._masks[:count])
+        return Deferred(np.empty(count, object), self._masks[:count], self._blocks)
 
     def feeds(self, rows: Rows, used: int) -> dict[str, Float32Array]:
         """Return the masks, and the picture, which is the same one in most chunks."""

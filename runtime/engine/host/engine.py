@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import onnxruntime
 
 from fusioncam.errors import UsageError
+from fusioncam.forms import ACTIVATIONS, GRADIENTS, of_level
 from fusioncam.kernels.arrays import Array, Float32Array
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.engine.checks import refuse_nan
@@ -17,16 +19,16 @@ from fusioncam.runtime.engine.host.head import Head
 from fusioncam.runtime.engine.host.passes import MaskedPasses
 from fusioncam.runtime.engine.host.scorer import Scorer
 from fusioncam.runtime.engine.host.steps import HostSteps, PictureEvidence
+from fusioncam.runtime.engine.levels import Level, levels_of, shared
 from fusioncam.runtime.engine.pace import EXPLAIN, Pace, Timer
+from fusioncam.runtime.engine.protocols import Forward, LevelSteps
 from fusioncam.runtime.engine.request import ExplainRequest, inputs_of, prepared, reserved_passes
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, Scheduler
 from fusioncam.runtime.engine.sketches import sketches_of
 from fusioncam.runtime.picture_inputs import NO_INPUTS, PictureInputs
 from fusioncam.runtime.sessions.run import run
-from fusioncam.runtime.targets.readout import LOGITS, readout_of
+from fusioncam.runtime.targets.readout import LOGITS, Readout, readout_of
 from fusioncam.runtime.targets.resolved import TOP, ResolvedTarget
-
-PARTS = ("logits", "activations", "gradients")  # of the explain graph of a classifier
 
 
 class HostEngine:
@@ -69,20 +71,32 @@ class HostEngine:
         return self.scorer.scheduler(most)
 
     @contextmanager
-    def forward(self, request: ExplainRequest) -> Iterator[HostSteps]:
+    def forward(self, request: ExplainRequest) -> Iterator[Forward]:
         """Run the explain pass of a preprocessed picture; see `Engine.forward`."""
         x, targets = prepared(request)
         begun = request.clock.now()
-        inputs = inputs_of(request)
-        evidence = self._evidence(x, targets, inputs)
+        seen = self._seen(x, targets, inputs_of(request))
         self.pace.took(EXPLAIN, (request.clock.now() - begun) / len(targets))
         request.clock.lap("explain")
-        timer, reserved = Timer(self.pace, request, self.scorer.grain), reserved_passes(request)
-        exact, grain = self.manifest.score_precision == "int8", self.scorer.grain
-        passes = MaskedPasses(x, request.clock, request.progress, exact, timer, evidence.readout, inputs)
-        sketches = sketches_of(request)
-        yield HostSteps(passes, evidence, request.budget, grain, self._head, timer, reserved, sketches)
-        timer.end()
+        # Without gradients nobody knows which level a detection comes from.
+        levels = seen.levels(every=request.levels == "mean" or not self.manifest.gradient)
+        channels = sum(level.channels for level in levels)
+        yield Forward(seen.readout.targets, seen.logits, channels, self._steps(request, seen, levels))
+
+    def _steps(self, request: ExplainRequest, seen: "_Seen", levels: Sequence[Level]) -> Iterator[LevelSteps]:
+        """Yield the steps of each level, one after the other."""
+        x, _ = prepared(request)
+        exact, grain, done = self.manifest.score_precision == "int8", self.scorer.grain, 0
+        for n, level in enumerate(levels):
+            own = request if len(levels) == 1 else shared(request, levels, n, done)
+            evidence = seen.evidence(level)
+            timer = Timer(self.pace, own, grain)
+            passes = MaskedPasses(x, own.clock, own.progress, exact, timer, evidence.readout, inputs_of(own))
+            reserved, sketches = reserved_passes(own), sketches_of(own)
+            steps = HostSteps(passes, evidence, own.budget, grain, self._head, timer, reserved, sketches)
+            yield LevelSteps(self.manifest.layers[level.number].name, level.targets, steps)
+            timer.end()
+            done += steps.passes.run
 
     def read(self, x: Float32Array, inputs: PictureInputs = NO_INPUTS) -> Float32Array:
         """Run the explain graph up to the normal form of its outputs; see `Engine.read`."""
@@ -94,10 +108,11 @@ class HostEngine:
         read: Float32Array = found[0]
         return read
 
-    def _evidence(self, x: Float32Array, targets: Sequence[ResolvedTarget], inputs: PictureInputs) -> PictureEvidence:
-        """Run the explain pass once for each target: its answer, activations and the gradient of its score."""
-        readout = readout_of(self.manifest, targets)
-        parts = (*readout.outputs, *(PARTS[1:] if self.manifest.gradient else PARTS[1:2]))
+    def _seen(self, x: Float32Array, targets: Sequence[ResolvedTarget], inputs: PictureInputs) -> "_Seen":
+        """Run the explain pass once for each row: its answer, activations and the gradient of its score."""
+        readout, count = readout_of(self.manifest, targets), len(self.manifest.layers)
+        names = (ACTIVATIONS, GRADIENTS) if self.manifest.gradient else (ACTIVATIONS,)
+        parts = (*readout.outputs, *(of_level(name, level) for name in names for level in range(count)))
         answers, gradients, passed = [], [], dict[bytes, list[Array]]()
         for target in readout.rows:
             feeds = {name: tensor[None] for name, tensor in self._tensors(target).items()}
@@ -106,15 +121,14 @@ class HostEngine:
                 passed[key] = run(self.explain, parts, {"image": x[None], **inputs.rows, **feeds})
                 for name, array in zip(parts, passed[key], strict=True):
                     refuse_nan(array, name)
-            outputs, (activations, *gradient) = passed[key][: len(readout.outputs)], passed[key][len(readout.outputs) :]
+            outputs, levels = passed[key][: len(readout.outputs)], passed[key][len(readout.outputs) :]
             answers.append(readout.answers(outputs))
+            activations, gradient = levels[:count], levels[count:]
             # Without a gradient, all channels are taken to speak for the target alike when scores are guessed.
-            own = gradient[0][0] if gradient else np.ones_like(activations[0])
-            gradients.append(own if target.sign > 0 else -own)  # no copy of what is right already
+            own = [g[0] for g in gradient] if gradient else [np.ones_like(a[0]) for a in activations]
+            gradients.append(own if target.sign > 0 else [-g for g in own])  # no copy of what is right already
         logits = answers[0][0] if readout.outputs == LOGITS.outputs else None
-        of_rows = iter(gradients)
-        of_targets = [_added(list(islice(of_rows, len(target.rows)))) for target in targets]
-        return PictureEvidence(readout.settled(answers), logits, activations[0], of_targets)
+        return _Seen(readout.settled(answers), logits, [a[0] for a in activations], gradients)
 
     def _tensors(self, target: ResolvedTarget) -> Mapping[str, Array]:
         """Return what the explain graph takes of a target; without a gradient all classes have the same pass."""
@@ -129,6 +143,32 @@ class HostEngine:
             return self._heads[0]
 
 
-def _added(gradients: Sequence[Float32Array]) -> Float32Array:
-    """Return the gradient of a sum."""
-    return gradients[0] if len(gradients) == 1 else np.sum(gradients, axis=0)
+@dataclass(frozen=True)
+class _Seen:
+    """The explain passes of a picture.
+
+    Attributes:
+        readout: The readout of its targets, settled.
+        logits: See `Forward`.
+        activations: A (K, h, w) of each level.
+        gradients: The derivative (K, h, w) of the score of each row by each level.
+    """
+
+    readout: Readout
+    logits: Float32Array | None
+    activations: Sequence[Float32Array]
+    gradients: Sequence[Sequence[Float32Array]]
+
+    def levels(self, every: bool) -> list[Level]:
+        """Return the levels that explain the targets, see `levels_of`."""
+        seen = np.array([[g.any() for g in of_level] for of_level in zip(*self.gradients, strict=True)])
+        rows = [len(target.rows) for target in self.readout.targets]
+        return levels_of(seen, rows, [len(a) for a in self.activations], every)
+
+    def evidence(self, level: Level) -> PictureEvidence:
+        """Return the evidence at one level, for its targets."""
+        of_rows = iter(gradients[level.number] for gradients in self.gradients)
+        parts = [list(islice(of_rows, len(target.rows))) for target in self.readout.targets]
+        of_targets = [of[0] if len(of) == 1 else np.sum(of, axis=0) for of in (parts[n] for n in level.targets)]
+        readout = self.readout if len(parts) == len(level.targets) else self.readout.of(level.targets)
+        return PictureEvidence(readout, self.logits, self.activations[level.number], of_targets)

@@ -53,14 +53,14 @@ def _open_scorer(
     on_cpu = {spec.name for spec in providers} == {CPU}
     chunk, pad = options.chunk or providers[0].chunk or CHUNK, not on_cpu
     takes_floats = manifest.score_precision != "float16" or manifest.precision == "float16"
-    grid = manifest.layer.grid if on_cpu and takes_floats else None
-    model = masked_graph(path, grid, shape) if grid else None  # which checks the inputs that it takes the place of
+    grids = [layer.grid for layer in manifest.layers] if on_cpu and takes_floats else []
+    model = masked_graph(path, grids, shape) if grids else None  # which checks the inputs that it takes the place of
     use = Use(half=manifest.score_precision == "float16", int8=manifest.score_precision == "int8")
     sizes = {BATCH: chunk, **_of_targets(manifest)}
     session = options.opened(path, manifest, check_inputs=model is None, model=model, sizes=sizes, use=use)
-    dtype = np.float32 if grid else input_type(session)
+    dtype = np.float32 if grids else input_type(session)
     singly = any(spec.fixed for spec in providers)
-    scorer = Scorer(session, shape, chunk, pad, dtype, grid, explain, singly, manifest.form, drawn_inputs(manifest))
+    scorer = Scorer(session, shape, chunk, pad, dtype, grids, explain, singly, manifest.form, drawn_inputs(manifest))
     if on_cpu and options.chunk is None:
         scorer.chunk = remembered_chunk(manifest, options.threads, scorer.try_out)
     return scorer

@@ -45,7 +45,8 @@ class Scorer:
         pad: Whether a last, smaller chunk is filled up, so that the session sees one shape only. A new shape is
             costly on a GPU, while on the CPU the filling is.
         dtype: Type of the session's `image`, float32 or float16.
-        grid: (h, w) of the masks, where the session's graph is that of `masked_graph`; by default it takes pictures.
+        grids: (h, w) of the masks of each level, where the session's graph is that of `masked_graph`; by default it
+            takes pictures.
         explain: Session of the explain graph, for requests of exact passes, see `PassRequest`.
         singly: Whether graphs want fixed sizes: the explain graph takes one picture per run, the other one target.
         form: The normal form of the model's outputs, and the tensors of its targets.
@@ -62,7 +63,7 @@ class Scorer:
         chunk: int,
         pad: bool,
         dtype: npt.DTypeLike = np.float32,
-        grid: Size | None = None,
+        grids: Sequence[Size] = (),
         explain: onnxruntime.InferenceSession | None = None,
         singly: bool = False,
         form: Form = LOGITS_FORM,
@@ -70,7 +71,7 @@ class Scorer:
     ) -> None:
         self.session, self._shape, self.chunk, self.pad = session, shape, chunk, pad
         self._explain, self._singly, self._form, self._trial = explain, singly, form, trial
-        self._buffers: Callable[[], Chunk] = partial(MaskChunk, grid) if grid else partial(PictureChunk, shape, dtype)
+        self._buffers: Callable[[], Chunk] = partial(MaskChunk, grids) if grids else partial(PictureChunk, shape, dtype)
 
     @property
     def grain(self) -> int:

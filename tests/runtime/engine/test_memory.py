@@ -66,11 +66,12 @@ def test_mobilenet_v2_stays_under_500_megabytes(shared_assets, tmp_path):
         from pathlib import Path
         from fusioncam import Explainer
         from fusioncam.runtime.engine.host.engine import HostEngine
-        explainer, original = Explainer({str(tmp_path / "b.fcam")!r}, chunk={CHUNK}), HostEngine._evidence
+        explainer, original = Explainer({str(tmp_path / "b.fcam")!r}, chunk={CHUNK}), HostEngine._seen
         def some(self, x, targets, *inputs):
             e = original(self, x, targets, *inputs)
-            return replace(e, activations=e.activations[:channels], gradients=[g[:channels] for g in e.gradients])
-        HostEngine._evidence = some
+            gradients = [[g[:channels] for g in of_row] for of_row in e.gradients]
+            return replace(e, activations=[a[:channels] for a in e.activations], gradients=gradients)
+        HostEngine._seen = some
         for channels in (128, 1280):
             found = explainer.explain({str(shared_assets / "images" / "winml_dog.jpg")!r})
             peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())

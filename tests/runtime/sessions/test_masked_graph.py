@@ -35,13 +35,13 @@ def test_up_of_one_is_one(small, large):
 @pytest.fixture(scope="module")
 def sessions(tiny):
     path = tiny.bundle / "score.onnx"
-    return open_session(path), open_session(path, model=masked_graph(path, GRID, (3, *SIZE)))
+    return open_session(path), open_session(path, model=masked_graph(path, [GRID], (3, *SIZE)))
 
 
 def both(sessions, count, fill):
     """Logits by the graph of the bundle and by the one that masks; `fill(out)` gets an array or `Deferred`."""
     rows = []
-    for session, chunk in zip(sessions, (PictureChunk((3, *SIZE), np.float32), MaskChunk(GRID)), strict=True):
+    for session, chunk in zip(sessions, (PictureChunk((3, *SIZE), np.float32), MaskChunk([GRID])), strict=True):
         out = chunk.rows(count)
         fill(out)
         rows.append(session.run(["logits"], chunk.feeds(out, count))[0])
@@ -65,11 +65,11 @@ def test_masked_pictures_are_within_a_millionth_of_float64(tmp_path, grid, size,
     maps = (rng.standard_normal((4, *grid)) * scale + offset).astype(np.float32)
     x = rng.standard_normal((3, *size)).astype(np.float32)
     maker, whole = MaskMaker(maps, x), rng.random(size)
-    chunk = MaskChunk(grid)
+    chunk = MaskChunk([grid])
     rows = chunk.rows(5)
     maker.fill(np.arange(4), rows[:4])
     write([x * whole.astype(np.float32)], rows[4:])
-    session = open_session(path, model=masked_graph(path, grid, (3, *size)))
+    session = open_session(path, model=masked_graph(path, [grid], (3, *size)))
     found = session.run(["logits"], chunk.feeds(rows, 5))[0].reshape(5, 3, *size)
     wanted = np.stack([*unit(upsample(maps.astype(np.float64), size), len(size)), whole])[:, None] * x
     assert (np.abs(found - wanted) <= 1e-6 * 2 * np.abs(x)).all()
@@ -101,7 +101,7 @@ def test_channels_of_several_pictures_and_full_size_maps_share_a_chunk(sessions,
 
 
 def test_one_picture_is_handed_over_once_and_uncopied(pictures):
-    chunk, x = MaskChunk(GRID), pictures[0]
+    chunk, x = MaskChunk([GRID]), pictures[0]
     rows = chunk.rows(4)
     rows[:3].put([x] * 3, np.zeros((3, *GRID), np.float32))
     feeds = chunk.feeds(rows, 3)
@@ -113,7 +113,7 @@ def test_one_picture_is_handed_over_once_and_uncopied(pictures):
 
 @pytest.mark.parametrize("used", [2, 3])
 def test_rows_that_are_not_used_hold_some_picture(pictures, used):
-    chunk = MaskChunk(GRID)
+    chunk = MaskChunk([GRID])
     rows = chunk.rows(5)
     rows[:used].put([pictures[i % 2] for i in range(used)], 1)
     feeds = chunk.feeds(rows, used)
@@ -123,7 +123,7 @@ def test_rows_that_are_not_used_hold_some_picture(pictures, used):
 
 
 def test_rows_are_views(pictures):
-    rows = MaskChunk(GRID).rows(4)
+    rows = MaskChunk([GRID]).rows(4)
     part = rows[1:3]
     assert isinstance(part, Deferred)
     part.put([pictures[1], pictures[2]], np.full((2, *GRID), 7, np.float32))
@@ -132,7 +132,7 @@ def test_rows_are_views(pictures):
 
 
 def test_a_buffer_grows_and_stays():
-    for chunk in (MaskChunk(GRID), PictureChunk((3, *SIZE), np.float32)):
+    for chunk in (MaskChunk([GRID]), PictureChunk((3, *SIZE), np.float32)):
         array = (lambda rows: rows.masks) if isinstance(chunk, MaskChunk) else (lambda rows: rows)
         small, large, again = (array(chunk.rows(n)) for n in (2, 5, 3))
         assert [len(a) for a in (small, large, again)] == [2, 5, 3]
@@ -143,7 +143,10 @@ def test_a_buffer_grows_and_stays():
 def test_the_bundle_stays_as_it_was_and_the_rest_of_the_graph_too(tiny):
     path = tiny.bundle / "score.onnx"
     before = path.read_bytes()
-    made, plain = onnx.load_from_string(masked_graph(path, GRID, (3, *SIZE))), onnx.load(path, load_external_data=False)
+    made, plain = (
+        onnx.load_from_string(masked_graph(path, [GRID], (3, *SIZE))),
+        onnx.load(path, load_external_data=False),
+    )
     assert path.read_bytes() == before
     assert list(made.graph.node)[3:] == list(plain.graph.node)
     assert list(made.graph.output) == list(plain.graph.output)
@@ -161,7 +164,7 @@ def test_a_float16_graph_is_left_as_it_is(tiny, relayed, tmp_path):
 def test_what_is_no_graph_is_refused(tmp_path, data):
     (tmp_path / "score.onnx").write_bytes(data)
     with pytest.raises(BundleError, match=r"^cannot load .*score\.onnx: .+; export the model again$"):
-        masked_graph(tmp_path / "score.onnx", GRID, (3, *SIZE))
+        masked_graph(tmp_path / "score.onnx", [GRID], (3, *SIZE))
 
 
 def test_a_bundle_of_links_into_one_folder_opens(tiny, pictures, tmp_path):

@@ -120,15 +120,19 @@ def test_a_detection_that_lies_beside_the_photo_is_no_default(drawn):
     assert next(t.box for t in default_targets(drawn.sight_of(drawn.manifest_of(), form))) == drawn.BOXES[1]
 
 
-@pytest.mark.parametrize("by", ["box", "both"])
-def test_evidence_for_the_edges_of_a_box(by, drawn, resolved):
+@pytest.mark.parametrize(
+    ("by", "moved", "still"),
+    [("box", [-0.6, 0, 0.8, 0, 0], [-0.5, -0.5, 0.5, 0.5, 0]),
+     ("both", [-3 / 25, 0, 4 / 25, 0, 1 / 2], [-0.5, -0.5, 0.5, 0.5, 1])],  # each part by its own move
+)  # fmt: skip
+def test_evidence_for_the_edges_of_a_box(by, moved, still, drawn, resolved):
     blank = drawn.form_of()
-    blank[0, :4] += (3, 0, -4, 0)
+    blank[0, :5] += (3, 0, -4, 0, -2)
     target = resolved(Box("person", by=by), drawn.sight_of(drawn.manifest_of(), blank=blank))
-    np.testing.assert_allclose(target.tensors["weights"], [-0.6, 0, 0.8, 0, by == "both"], rtol=1e-6)
+    np.testing.assert_allclose(target.tensors["weights"], moved, rtol=1e-6)
     assert target.by == by
-    still = resolved(Box("person", by=by), drawn.sight_of(drawn.manifest_of(), blank=drawn.form_of()))
-    np.testing.assert_array_equal(still.tensors["weights"], [-0.5, -0.5, 0.5, 0.5, by == "both"])
+    unmoved = resolved(Box("person", by=by), drawn.sight_of(drawn.manifest_of(), blank=drawn.form_of()))
+    np.testing.assert_array_equal(unmoved.tensors["weights"], still)
 
 
 def test_keypoints(drawn, resolved):
