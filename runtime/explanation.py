@@ -198,10 +198,7 @@ class Explanation(DrawnResult):
 
     @property
     def boxes(self) -> Float64Array:
-        """Return the boxes of the detections that are explained, (n, 4) x1, y1, x2, y2; none of other targets.
-
-        In pixels of the photo, clipped to it, or of a preprocessed picture.
-        """
+        """Return the detections' boxes (n, 4) x1, y1, x2, y2, in pixels of the photo or of a preprocessed picture."""
         if self.target is None or self.preprocessing is None or self.target.by is None:
             return np.empty((0, 4))
         return Coordinates.of(self.photo_size, self.preprocessing).boxes(self.target.boxes)

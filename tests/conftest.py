@@ -216,18 +216,6 @@ def several(tmp_path_factory):
     return functools.cache(lambda name: export(name, tmp_path_factory.mktemp(name)))
 
 
-@pytest.fixture(scope="session")
-def detectors():
-    """A small detector of three levels: the module in `detector_models.py`."""
-    return load(Path(__file__).with_name("detector_models.py"))
-
-
-@pytest.fixture(scope="session")
-def small_detector(detectors, tmp_path_factory):
-    """Its network and its bundle."""
-    return detectors.make(tmp_path_factory.mktemp("detector"))
-
-
 @contextmanager
 def injected_sessions(**injected):
     """Have what is opened meanwhile take sessions that relay, and what else is injected; gives the relays."""

@@ -59,13 +59,30 @@ def save_model(path: Path, channels: int = 6, size: int = 24, bad: str = "") -> 
     return path
 
 
-@pytest.fixture(scope="session")
-def channels():
-    """Models of any number of channels, and arrays for them: the module in `channels.py`."""
-    spec = importlib.util.spec_from_file_location("runtime_tests_channels", Path(__file__).with_name("channels.py"))
+def _load(name):
+    spec = importlib.util.spec_from_file_location(f"runtime_tests_{name}", Path(__file__).with_name(f"{name}.py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def detectors():
+    """A small detector of three levels: the module in `detector_models.py`."""
+    return _load("detector_models")
+
+
+@pytest.fixture(scope="session")
+def small_detector(detectors, once):
+    """Its network, in float64, and its bundle."""
+    folder = once("small_detector", detectors.export)
+    return detectors.MadeDetector(detectors.make_network().double(), folder / "m.fcam", folder / "m.onnx")
+
+
+@pytest.fixture(scope="session")
+def channels():
+    """Models of any number of channels, and arrays for them: the module in `channels.py`."""
+    return _load("channels")
 
 
 @pytest.fixture(scope="session")

@@ -95,8 +95,8 @@ class MadeDetector(NamedTuple):
     source: Path
 
 
-def make(folder):
-    """The network, in float64, and its bundle."""
+def make_network():
+    """The network with its weights, which find something everywhere."""
     torch.manual_seed(8)
     network = SmallDetector()
     with torch.no_grad():
@@ -109,17 +109,21 @@ def make(folder):
                 scale = spread / numbers.std(1)
                 head[1].weight *= scale[:, None, None, None]
                 head[1].bias.copy_(mean + (head[1].bias - numbers.mean(1)) * scale)
+    return network
+
+
+def export(folder):
+    """Write the network as ONNX, and its bundle."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            network, (torch.rand(1, 3, SIZE, SIZE),), folder / "m.onnx", dynamo=False, opset_version=17,
+            make_network(), (torch.rand(1, 3, SIZE, SIZE),), folder / "m.onnx", dynamo=False, opset_version=17,
             input_names=["images"], output_names=["output0"], dynamic_axes={"images": {0: "batch"}},
         )  # fmt: skip
     model = onnx.load(folder / "m.onnx")
     onnx.helper.set_model_props(model, {"task": "detect", "names": repr(dict(enumerate(LABELS)))})
     onnx.save(model, folder / "m.onnx")
     export_model(folder / "m.onnx", folder / "m.fcam", preprocessing=FIELDS)
-    return MadeDetector(network.double(), folder / "m.fcam", folder / "m.onnx")
 
 
 def blobs(seed):
