@@ -88,12 +88,13 @@ def _write(task: str, model: Path, out: Path, json: bool) -> int:
     if json:
         console.say_json(done[0] if task == "classify" else done)
     else:
-        for record in done:
-            console.say(SAID[task].format(scene=scene, seen=_seen(record), why=record["picture"]))
+        for picture in dict.fromkeys(record["picture"] for record in done):  # detections share one
+            seen = ", ".join(_seen(record) for record in done if record["picture"] == picture)
+            console.say(SAID[task].format(scene=scene, seen=seen, why=picture))
     return console.DONE
 
 
-# By task: what the demo says of each result.
+# By task: what the demo says of each picture of results.
 SAID = {
     "classify": "the model sees a {seen} in {scene}; why it does: {why}",
     "segment": "the model sees {seen} in {scene}; why it does: {why}",

@@ -8,7 +8,7 @@ import pytest
 from fusioncam import Explainer, Region
 from fusioncam.runtime.demo.pairs import sample_pair_pictures
 from fusioncam.runtime.demo.scenes import CLASSES, sample_picture
-from fusioncam.runtime.evaluation.metrics.localisation import pointing
+from fusioncam.runtime.evaluation.metrics.localisation import energy, pointing
 
 
 def test_every_region_of_the_picture_is_explained(run, tmp_path):
@@ -36,6 +36,23 @@ def test_the_likeness_to_the_reference_lies_on_the_object_that_is_shared(run, tm
         saliency = maps["fusion_cam"]
     mask = pair.scene.masks[pair.class_index][::4, ::4]
     assert pointing(saliency, mask) == 1
+
+
+def test_every_object_of_the_picture_is_detected_and_explained(run, tmp_path):
+    status, out, _ = run("demo", "--task", "detect", "-o", tmp_path)
+    assert status == 0
+    (line,) = out.splitlines()  # one panel has a row for each
+    masks = sample_picture().masks
+    explainer = Explainer(tmp_path / "detector.fcam")
+    found = explainer.detections(tmp_path / "scene.png")
+    assert {d.class_index for d in found} == {*masks}
+    for detection in found:
+        assert f"{detection.label} ({detection.score:.2f})" in line
+        with np.load(*(tmp_path / "explained-detect").glob(f"*-{detection.class_index}_at_*.npz")) as maps:
+            saliency = maps["fusion_cam"]
+        x1, y1, x2, y2 = detection.box_on_input
+        by_chance = (x2 - x1) * (y2 - y1) / saliency.size
+        assert energy(saliency, masks[detection.class_index][1::3, 1::3]) > 1.5 * by_chance
 
 
 FILES = [("segment", "segmenter.onnx"), ("embed", "embedder.onnx"), ("detect", "detector.onnx")]
