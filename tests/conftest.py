@@ -133,9 +133,7 @@ class Counter:
         self.batches.append(len(feeds[MASKS]))
         return self.session.run(outputs, feeds)
 
-    @property
-    def pictures(self):
-        return sum(self.batches)
+    pictures = property(lambda self: sum(self.batches))
 
 
 @dataclass(frozen=True)
@@ -317,3 +315,5 @@ def load(path):
 
 load(Path(__file__).with_name("one_thread.py")).apply()
 target_bundle = load(Path(__file__).with_name("target_models.py")).target_bundle
+of_detectors = load(Path(__file__).with_name("detector_models.py"))
+detectors, small_detector = of_detectors.detectors, of_detectors.small_detector

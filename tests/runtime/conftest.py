@@ -67,19 +67,6 @@ def _load(name):
 
 
 @pytest.fixture(scope="session")
-def detectors():
-    """A small detector of three levels: the module in `detector_models.py`."""
-    return _load("detector_models")
-
-
-@pytest.fixture(scope="session")
-def small_detector(detectors, once):
-    """Its network, in float64, and its bundle."""
-    folder = once("small_detector", detectors.export)
-    return detectors.MadeDetector(detectors.make_network().double(), folder / "m.fcam", folder / "m.onnx")
-
-
-@pytest.fixture(scope="session")
 def channels():
     """Models of any number of channels, and arrays for them: the module in `channels.py`."""
     return _load("channels")

@@ -1,11 +1,13 @@
 """A small detector of three levels in the form of YOLOv8, in torch and in float64, with its bundle."""
 
+import sys
 import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import onnx
+import pytest
 import torch
 from torch import nn
 
@@ -130,3 +132,16 @@ def blobs(seed):
     """A picture (3, H, W) of soft blobs, preprocessed."""
     coarse = torch.from_numpy(np.random.default_rng(seed).normal(size=(1, 3, 9, 9)))
     return nn.functional.interpolate(coarse, (SIZE, SIZE), mode="bicubic")[0].numpy().astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def detectors():
+    """This module."""
+    return sys.modules[__name__]
+
+
+@pytest.fixture(scope="session")
+def small_detector(once):
+    """The network, in float64, and its bundle; exported once for all processes."""
+    folder = once("small_detector", export)
+    return MadeDetector(make_network().double(), folder / "m.fcam", folder / "m.onnx")
