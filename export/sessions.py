@@ -87,24 +87,30 @@ class CannotRunError(ModelError):
 
 
 class Session(onnxruntime.InferenceSession):  # type: ignore[misc]
-    """A session whose runs take at most `RUN_SECONDS`; then, or without memory, it raises this project's errors."""
+    """A session whose runs take at most `RUN_SECONDS`; then, or without memory, it raises this project's errors.
+
+    Attributes:
+        patience: How many times that long, for a graph that passes many pictures in one run.
+    """
+
+    patience = 1
 
     def run(self, output_names: Any, input_feed: Any, run_options: Any = None) -> list[Any]:
         """Run on arrays, as the method of onnxruntime."""
-        with _within_time(run_options) as options:
+        with _within_time(run_options, RUN_SECONDS * self.patience) as options:
             return list(super().run(output_names, input_feed, options))
 
     def run_with_ort_values(self, output_names: Any, input_dict_ort_values: Any, run_options: Any = None) -> list[Any]:
         """Run on onnxruntime's own tensors, as the method of onnxruntime."""
-        with _within_time(run_options) as options:
+        with _within_time(run_options, RUN_SECONDS * self.patience) as options:
             return list(super().run_with_ort_values(output_names, input_dict_ort_values, options))
 
 
 @contextmanager
-def _within_time(options: onnxruntime.RunOptions | None) -> Iterator[onnxruntime.RunOptions]:
-    """Yield options, or new ones in place of None, with which a run inside ends after `RUN_SECONDS`."""
+def _within_time(options: onnxruntime.RunOptions | None, seconds: float) -> Iterator[onnxruntime.RunOptions]:
+    """Yield options, or new ones in place of None, with which a run inside ends after so many seconds."""
     options = options or onnxruntime.RunOptions()
-    timer = threading.Timer(RUN_SECONDS, setattr, (options, "terminate", True))
+    timer = threading.Timer(seconds, setattr, (options, "terminate", True))
     timer.daemon = True
     timer.start()
     try:
@@ -112,7 +118,7 @@ def _within_time(options: onnxruntime.RunOptions | None) -> Iterator[onnxruntime
     except Exception as error:  # onnxruntime's exceptions share no base class
         if options.terminate:
             raise ModelError(
-                f"the model does not end within {RUN_SECONDS:g} s on a few pictures: "
+                f"the model does not end within {seconds:g} s on a few pictures: "
                 "a loop in it is endless, or it is too slow to be explained"
             ) from error
         if memory := out_of_memory(error, REMEDY):

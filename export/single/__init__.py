@@ -65,10 +65,13 @@ def single_graph(
     - of a classifier `class_index` (1,) int64, where -1 is the top class;
     - of maps also `region` (1, h', w') float32 and `peak` (1,) bool: a region of zeros is where the class wins, or all
       of a map of values, and class -1 is the one that covers most, or that has the highest mean in a region;
+    - of boxes also `box` (1, 4) float32 in pixels of the input, `anchor` (1,) int64 and `weights` (1, 5) float32, see
+      `Form`: what is zero, or below zero, is the detection that fits the rest best;
     - of an embedding `reference` (1, D) float32.
 
-    Outputs are `fusion_cam`, `grad_cam` and `score_cam` (1, H, W) float32 in [0, 1], and `logits` or `embedding`. Maps
-    and embeddings also have `scores` (1,) and `confidences` (1,), maps `explained_class` (1,) and `explained_region`.
+    Outputs are `fusion_cam`, `grad_cam` and `score_cam` (1, H, W) float32 in [0, 1], and `logits`, `detections` or
+    `embedding`. All but vectors also have `scores` (1,) and `confidences` (1,), maps and boxes `explained_class` (1,),
+    maps `explained_region`, boxes `explained_box` and `explained_anchor`.
 
     Args:
         bundle: The folder.

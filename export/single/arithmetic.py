@@ -1,5 +1,7 @@
 """The arithmetic of Fusion-CAM (arXiv 2603.05386) in ONNX operators, as `kernels/reference.py` defines it."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import onnx_ir as ir
 
@@ -7,7 +9,7 @@ from fusioncam.export.gradient import Ops
 from fusioncam.kernels.arrays import Float64Array
 from fusioncam.kernels.masks import interpolation_matrix, turns
 from fusioncam.kernels.reference import DEGENERATE, THETA
-from fusioncam.manifest import Ending, Manifest
+from fusioncam.manifest import Ending
 
 LOWEST = -1e30  # score of a channel that gets no weight; minus infinity would make NaN where all channels have it
 NEAR, SERIES = 0.25, 6  # distance of scores for which so many terms of exp(d) - 1 have all digits of float32
@@ -20,15 +22,26 @@ class Arithmetic:
 
     Args:
         op: Appends to the graph.
-        grid: (h, w) of the layer.
+        grids: (h, w) of each layer; maps (..., h, w) are on the largest, see `levels.Explaining`.
         size: (H, W) of the maps.
         classes: The number of classes.
         near: The number K of channels, where their scores may be so near each other that float32 keeps few digits of
             the weights; else 0.
+        level: The number of the layer, where there are several.
     """
 
-    def __init__(self, op: Ops, grid: tuple[int, int], size: tuple[int, int], classes: int = 0, near: int = 0) -> None:
-        self.op, self.grid, self.size, self.classes, self.near = op, grid, size, classes, near
+    def __init__(
+        self,
+        op: Ops,
+        grids: Sequence[tuple[int, int]],
+        size: tuple[int, int],
+        classes: int = 0,
+        near: int = 0,
+        level: ir.Value | None = None,
+    ) -> None:
+        self.op, self.size, self.classes, self.near = op, size, classes, near
+        self.grid = max(h for h, _ in grids), max(w for _, w in grids)
+        self._grids, self._level = grids, level
 
     def number(self, value: float) -> ir.Value:
         """Return a number as a constant."""
@@ -48,18 +61,24 @@ class Arithmetic:
 
     def up(self, small: ir.Value) -> ir.Value:
         """Return maps (..., h, w) enlarged bilinearly to (..., H, W)."""
-        rows, columns = (interpolation_matrix(n, m) for n, m in zip(self.grid, self.size, strict=True))
-        return self._between(small, rows, columns)
+        return self._between(small, interpolation_matrix)
 
     def turning_points(self, small: ir.Value) -> ir.Value:
         """Return the values of up(.) where it may have its extremes: (..., at most 2 h + 2, at most 2 w + 2)."""
-        sides = zip(self.grid, self.size, strict=True)
-        rows, columns = (interpolation_matrix(n, m)[turns(n, m)] for n, m in sides)
-        return self._between(small, rows, columns)
+        return self._between(small, lambda n, m: interpolation_matrix(n, m)[turns(n, m)])
 
-    def _between(self, small: ir.Value, rows: Float64Array, columns: Float64Array) -> ir.Value:
-        wide = self.op.MatMul(small, self.op.constant(columns.T, np.float32))
-        return self.op.MatMul(self.op.constant(rows, np.float32), wide)
+    def _between(self, small: ir.Value, matrix: Callable[[int, int], Float64Array]) -> ir.Value:
+        """Return maps multiplied from both sides by the matrices of n to m values that `matrix` makes."""
+        rows, columns = (
+            [matrix(n, m) for n in sides] for sides, m in zip(zip(*self._grids, strict=True), self.size, strict=True)
+        )
+        wide = self.op.MatMul(small, self._of_level([m.T for m in _alike(columns)]))
+        return self.op.MatMul(self._of_level(_alike(rows)), wide)
+
+    def _of_level(self, matrices: Sequence[Float64Array]) -> ir.Value:
+        if self._level is None:
+            return self.op.constant(matrices[0], np.float32)
+        return self.op.Gather(self.op.constant(np.stack(matrices), np.float32), self._level)
 
     def flat(self, span: ir.Value, low: ir.Value, high: ir.Value) -> ir.Value:
         """Return whether a map of these extremes, `span` apart, is constant but for rounding."""
@@ -245,6 +264,13 @@ class Arithmetic:
         return self.unit(op.Add(op.Mul(alike, op.Max(one, two)), unlike))
 
 
+def _alike(matrices: Sequence[Float64Array]) -> list[Float64Array]:
+    """Return matrices in the shape of the largest: more columns are zero, more rows repeat the last one."""
+    rows, columns = (max(sizes) for sizes in zip(*(m.shape for m in matrices), strict=True))
+    wide = [np.pad(m, ((0, 0), (0, columns - m.shape[1]))) for m in matrices]
+    return [np.pad(m, ((0, rows - len(m)), (0, 0)), mode="edge") for m in wide]
+
+
 def _rank(count: int) -> tuple[int, float]:
     """Return the rank, from 0, of the last of `count` values below the percentile, and its share of the way up."""
     rank = (count - 1) * (THETA / 100)
@@ -283,10 +309,3 @@ def percentile(m: Arithmetic, values: ir.Value) -> ir.Value:
     low = next_above(below)
     alone = op.LessOrEqual(at_most(low), op.constant(rank + 1, np.float32))
     return _between_neighbours(m, low, op.Where(alone, next_above(low), low), share)
-
-
-def arithmetic_of(op: Ops, manifest: Manifest) -> Arithmetic:
-    """Return the arithmetic, appended by `op`, for maps of the size of the model's input."""
-    grid, (height, width) = manifest.layer.grid, manifest.preprocessing.size
-    near = manifest.layer.shape[0] if manifest.form.scored else 0
-    return Arithmetic(op, (grid[0], grid[1]), (height, width), manifest.classes, near)

@@ -6,7 +6,8 @@ import numpy as np
 import onnx_ir as ir
 
 from fusioncam.export.gradient import Ops
-from fusioncam.export.single.arithmetic import LOWEST, arithmetic_of
+from fusioncam.export.single.arithmetic import LOWEST
+from fusioncam.export.single.levels import largest
 from fusioncam.export.single.network import Network
 from fusioncam.export.single.subject import Subject
 from fusioncam.kernels import rescoring
@@ -21,7 +22,7 @@ def fused(op: Ops, subject: Subject, scores: ir.Value, network: Network) -> dict
         scores: Scores (K,) of the target under the masks of all channels; that of a channel of zeros has no effect.
         network: The network of these passes, and of those that correct int8 scores.
     """
-    maps, readout = arithmetic_of(op, subject.manifest), subject.readout
+    maps, readout = subject.layer.arithmetic(op), subject.readout
 
     def confidences(several: Sequence[ir.Value]) -> list[tuple[ir.Value, ir.Value]]:
         """Return p(x * m), and what is left of it, of several maps m, each (1,)."""
@@ -29,7 +30,7 @@ def fused(op: Ops, subject: Subject, scores: ir.Value, network: Network) -> dict
         chance, rest = readout.confidences(op, network.run(op, subject.image, masks, readout.target))
         return [(op.Gather(chance, op.ints([i])), op.Gather(rest, op.ints([i]))) for i in range(len(several))]
 
-    gradient_map = maps.grad_cam(subject.activations, subject.gradients)
+    gradient_map = maps.grad_cam(subject.activations, subject.layer.gradients)
     denoised = maps.denoise(gradient_map)
     scores = op.Where(subject.zero, maps.number(LOWEST), scores)
     if subject.manifest.score_precision == "int8":
@@ -41,7 +42,8 @@ def fused(op: Ops, subject: Subject, scores: ir.Value, network: Network) -> dict
     united = maps.unite(denoised, region, shares)
     (of_united,) = confidences([united])
     merged = maps.blend(united, region, maps.shares(maps.gain(of_united, blank), shares[1]))
-    return {"fusion_cam": merged, "grad_cam": gradient_map, "score_cam": region}
+    made = {"fusion_cam": merged, "grad_cam": gradient_map, "score_cam": region}
+    return {name: readout.sound(op, value) for name, value in made.items()}
 
 
 def _rescored(op: Ops, subject: Subject, scores: ir.Value, network: Network) -> ir.Value:
@@ -49,8 +51,8 @@ def _rescored(op: Ops, subject: Subject, scores: ir.Value, network: Network) -> 
 
     The number of passes is fixed. Where it is more than half of the channels that vary, the rest change nothing.
     """
-    maps, readout = arithmetic_of(op, subject.manifest), subject.readout
-    most = min(rescoring.MOST, -(-subject.manifest.layer.shape[0] // 2))
+    maps, readout = subject.layer.arithmetic(op), subject.readout
+    most = min(rescoring.MOST, -(-largest(subject.manifest)[0] // 2))
     coarse = op.Where(subject.varies, scores, maps.number(LOWEST))
     heavy = maps.heaviest(coarse, most)
     small = op.Unsqueeze(maps.scaled(op.Gather(subject.activations, heavy)), op.ints([1]))

@@ -11,8 +11,8 @@ import onnx_ir as ir
 
 from fusioncam.export.gradient import Ops
 from fusioncam.export.gradient.tape import subgraph
-from fusioncam.export.single.arithmetic import arithmetic_of
 from fusioncam.export.single.fusion import fused
+from fusioncam.export.single.levels import largest
 from fusioncam.export.single.network import Network
 from fusioncam.export.single.parts import give, kind_of, of_one_picture
 from fusioncam.export.single.subject import Subject, subject_of
@@ -21,7 +21,11 @@ from fusioncam.manifest import Manifest
 
 Uses = Iterable[tuple[ir.Node, int]]
 PREFIX, MODEL, EXACT = "fusioncam.passes", "fusioncam.masked", "fusioncam.exact"  # of names
-EXPLAINED = {"class_index": "explained_class", "region": "explained_region"}  # outputs: a target with its defaults
+# Outputs: a target with its defaults.
+EXPLAINED = {
+    **{"class_index": "explained_class", "region": "explained_region"},
+    **{"box": "explained_box", "anchor": "explained_anchor"},
+}
 
 
 def loop_graph(
@@ -44,13 +48,16 @@ def loop_graph(
     subject = subject_of(op, manifest, values)
     if form.scored:
         _redirect(graph, readers, subject.readout.target)
-    scores = _scores(op, subject, score, graph if shared_weights else None, _even(manifest.layer.shape[0], chunk))
+    scores = _scores(op, subject, score, graph if shared_weights else None, _even(largest(manifest)[0], chunk))
     maps = fused(op, subject, scores, Network(exact, graph, EXACT))
     graph.outputs.clear()
     give(graph, {n: op.Unsqueeze(m, op.ints([0])) for n, m in maps.items()}, [1, *manifest.preprocessing.size])
-    graph.outputs.extend(values[name] for name in (form.output.name, *(SCORES, CONFIDENCES) * form.scored))
-    for t in form.targets if form.kind == "maps" else ():
-        if t.name in EXPLAINED:
+    graph.outputs.append(values[form.output.name])
+    for name in (SCORES, CONFIDENCES) * form.scored:
+        values[name].name = op.name(name)
+        give(graph, {name: op.Identity(subject.readout.sound(op, values[name]))}, [1])
+    for t in form.targets:
+        if form.scored and t.name in EXPLAINED:
             give(graph, {EXPLAINED[t.name]: op.Identity(subject.readout.target[t.name])}, [1, *t.shape], kind_of(t))
 
 
@@ -78,8 +85,8 @@ def _scores(op: Ops, subject: Subject, score: ir.Model, weights: ir.Graph | None
         weights: The graph that holds its weights; by default the body of the Loop.
         chunk: Masked pictures per turn.
     """
-    channels, *grid = subject.manifest.layer.shape
-    maps = arithmetic_of(op, subject.manifest)
+    channels, *grid = largest(subject.manifest)
+    maps = subject.layer.arithmetic(op)
     # One channel more, of zeros, fills the last turn: x * 0, whose score is that of the constant channels.
     small = op.Concat(maps.scaled(subject.activations), op.constant(np.zeros((1, *grid), np.float32)), axis=0)
     channel_at, place, length = _queue(op, subject)
@@ -96,7 +103,7 @@ def _scores(op: Ops, subject: Subject, score: ir.Model, weights: ir.Graph | None
     turn, going, known = inputs
 
     def body(op: Ops) -> list[ir.Value]:
-        maps = arithmetic_of(op, subject.manifest)
+        maps = subject.layer.arithmetic(op)
         first = op.Mul(turn, op.constant(chunk, np.int64))
         some = op.Min(op.Add(first, op.constant(np.arange(chunk))), op.ints([channels]))
         masks = maps.up(op.Unsqueeze(op.Gather(small, op.Gather(channel_at, some)), op.ints([1])))
@@ -118,7 +125,7 @@ def _queue(op: Ops, subject: Subject) -> tuple[ir.Value, ir.Value, ir.Value]:
     """
     # Numbers of channels are floats until the end: TensorRT computes integers that lead to a number of turns on the
     # host, and refuses to do so for more than 64 of them.
-    channels = subject.manifest.layer.shape[0]
+    channels = largest(subject.manifest)[0]
     vary = op.Cast(subject.varies, to=ir.DataType.FLOAT)
     live = op.ReduceSum(vary, op.ints([0]), keepdims=1)
     before = op.CumSum(vary, op.constant(0, np.int64), exclusive=1)

@@ -41,6 +41,9 @@ def metadata(manifest: Manifest) -> dict[str, str]:
         said["task"] = manifest.task
     if manifest.map_size is not None:
         said["map_size"] = _list(manifest.map_size)
+    if manifest.detector is not None:
+        facts = manifest.detector.model_dump(exclude_none=True)
+        said |= {key: int(fact) if isinstance(fact, bool) else fact for key, fact in facts.items()}
     return {f"{PREFIX}{key}": str(value) for key, value in said.items()}
 
 

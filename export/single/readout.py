@@ -8,7 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 from fusioncam.export.gradient import Ops
-from fusioncam.export.single.arithmetic import arithmetic_of
+from fusioncam.export.single.levels import arithmetic_of
+from fusioncam.export.targets.boxes import best_fit
 from fusioncam.forms import CONFIDENCES, SCORES
 from fusioncam.manifest import Manifest
 
@@ -22,10 +23,16 @@ class Readout(ABC):
     Attributes:
         manifest: The bundle's.
         target: The tensors of the target, one row each, by the names of the graphs' inputs.
+        is_there: Whether the picture has that target, (1,); None where it cannot lack one.
     """
 
     manifest: Manifest
     target: Values
+    is_there: ir.Value | None = None
+
+    def sound(self, op: Ops, value: ir.Value) -> ir.Value:
+        """Return a result, NaN where the picture lacks the target: then no number must look like a result."""
+        return value if self.is_there is None else op.Where(self.is_there, value, op.constant(np.nan, np.float32))
 
     @abstractmethod
     def scores(self, op: Ops, outputs: Values) -> ir.Value:
@@ -71,6 +78,8 @@ def readout_of(op: Ops, manifest: Manifest, values: Values) -> Readout:
         values: The target as it is given, and the normal form of the picture, by name; see `needed`.
     """
     form = manifest.form
+    if form.kind == "boxes":
+        return GraphReadout(manifest, *best_fit(form, op, values[form.output.name], values, manifest.ending))
     target = _FILLED_IN[form.kind](op, manifest, values)
     return (GraphReadout if form.scored else ClassReadout)(manifest, target)
 

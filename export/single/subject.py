@@ -7,6 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from fusioncam.export.gradient import Ops
+from fusioncam.export.single.levels import Explaining
 from fusioncam.export.single.readout import Readout, readout_of
 from fusioncam.manifest import Manifest
 
@@ -19,8 +20,7 @@ class Subject:
         manifest: The bundle's.
         image: x (1, C, H, W).
         readout: The target, and how its score is read.
-        activations: A (K, h, w).
-        gradients: g (K, h, w).
+        layer: Its layer.
         varies: (K,) channels that vary; only they have passes of their own.
         zero: (K,) channels that are zero everywhere, so that they add nothing.
     """
@@ -28,10 +28,14 @@ class Subject:
     manifest: Manifest
     image: ir.Value
     readout: Readout
-    activations: ir.Value
-    gradients: ir.Value
+    layer: Explaining
     varies: ir.Value
     zero: ir.Value
+
+    @property
+    def activations(self) -> ir.Value:
+        """Return A (K, h, w)."""
+        return self.layer.activations
 
 
 def subject_of(op: Ops, manifest: Manifest, values: Mapping[str, ir.Value]) -> Subject:
@@ -42,16 +46,13 @@ def subject_of(op: Ops, manifest: Manifest, values: Mapping[str, ir.Value]) -> S
         manifest: The manifest of the bundle.
         values: Inputs and outputs of the explain graph by name, for one picture.
     """
-    shape, axes = op.ints(manifest.layer.shape), op.ints([1, 2])
-    # onnxruntime moves a DequantizeLinear past a Reshape into a Loop, and aborts; it does not move it past a Sum.
-    features = op.Sum(op.Reshape(values["activations"], shape))
-    low, high = op.ReduceMin(features, axes, keepdims=0), op.ReduceMax(features, axes, keepdims=0)
+    layer, axes = Explaining(op, manifest, values), op.ints([1, 2])
+    low, high = (reduce(layer.activations, axes, keepdims=0) for reduce in (op.ReduceMin, op.ReduceMax))
     return Subject(
         manifest=manifest,
         image=values["image"],
         readout=readout_of(op, manifest, values),
-        activations=features,
-        gradients=op.Reshape(values["gradients"], shape),
+        layer=layer,
         varies=op.Greater(high, low),
         zero=op.Equal(op.Max(op.Abs(low), op.Abs(high)), op.constant(0, np.float32)),
     )

@@ -1,12 +1,12 @@
 """The method without a Loop: a fixed chunk of masks per call, and one graph for the rest. All shapes are fixed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import onnx_ir as ir
 
 from fusioncam.export.gradient import Ops
-from fusioncam.export.single.arithmetic import arithmetic_of
 from fusioncam.export.single.fusion import fused
+from fusioncam.export.single.levels import Explaining, largest, layer_tensors
 from fusioncam.export.single.network import Network
 from fusioncam.export.single.parts import give, kind_of
 from fusioncam.export.single.readout import needed, readout_of
@@ -21,7 +21,8 @@ def chunk_graph(score: ir.Model, manifest: Manifest, masks: int) -> ir.Model:
     """Return the graph that scores N channels: `scores` (N,) = s(x * M_k).
 
     Inputs are `image`, the target, the outputs `logits` and `activations` of the explain graph, and `channels` (N,)
-    int64: the channels, in any order. Where fewer are left, repeat one.
+    int64: the channels, in any order. Where fewer are left, repeat one. Of a detector of several levels, all their
+    activations and gradients are inputs, and channels beyond those of the level that explains the target are zeros.
 
     Args:
         score: The score graph of the bundle.
@@ -29,9 +30,10 @@ def chunk_graph(score: ir.Model, manifest: Manifest, masks: int) -> ir.Model:
         masks: N.
     """
     channels = Tensor("channels", "int64", ())
-    graph, op, inputs = _begun(manifest, ("image", *needed(manifest), "activations"), channels, masks)
-    maps = arithmetic_of(op, manifest)
-    small = op.Reshape(op.Gather(inputs["activations"], inputs["channels"], axis=1), op.ints([masks, 1, *maps.grid]))
+    graph, op, inputs = _begun(manifest, layer_tensors(manifest, gradients=False), channels, masks)
+    layer = Explaining(op, manifest, inputs)
+    maps = layer.arithmetic(op)
+    small = op.Unsqueeze(op.Gather(layer.activations, inputs["channels"]), op.ints([1]))
     readout = readout_of(op, manifest, inputs)
     outputs = Network(score, graph, MODEL).run(op, inputs["image"], maps.up(maps.scaled(small)), readout.target)
     give(graph, {"scores": op.Identity(readout.scores(op, outputs))}, [masks])
@@ -49,8 +51,8 @@ def fuse_graph(network: ir.Model, manifest: Manifest) -> ir.Model:
             graph that scores where scores are int8.
         manifest: The manifest of the bundle.
     """
-    names = ("image", *needed(manifest), "activations", "gradients")
-    graph, op, inputs = _begun(manifest, names, Tensor("scores", "float32", ()), manifest.layer.shape[0])
+    layers, scores = layer_tensors(manifest, gradients=True), Tensor("scores", "float32", ())
+    graph, op, inputs = _begun(manifest, layers, scores, largest(manifest)[0])
     subject = subject_of(op, manifest, inputs)
     maps = fused(op, subject, inputs["scores"], Network(network, graph, MODEL))
     size = [1, *manifest.preprocessing.size]
@@ -59,16 +61,16 @@ def fuse_graph(network: ir.Model, manifest: Manifest) -> ir.Model:
 
 
 def _begun(
-    manifest: Manifest, names: Sequence[str], more: Tensor, count: int
+    manifest: Manifest, layers: Mapping[str, tuple[int, ...]], more: Tensor, count: int
 ) -> tuple[ir.Graph, Ops, dict[str, ir.Value]]:
     """Return a graph, what appends to it, and its inputs by name: some for one picture, and one of `count` rows."""
-    form = manifest.form
-    layer = [Tensor(name, "float32", manifest.layer.shape) for name in ("activations", "gradients")]
-    image = Tensor("image", "float32", manifest.preprocessing.shape)
-    known = {t.name: t for t in (image, *form.targets, form.output, *layer)}
+    form, image = manifest.form, Tensor("image", "float32", manifest.preprocessing.shape)
+    known = {t.name: t for t in (*form.targets, form.output)}
+    of_layers = [Tensor(name, "float32", shape) for name, shape in layers.items()]
+    of_picture = [image, *(known[name] for name in needed(manifest)), *of_layers]
     inputs = {
         t.name: ir.Value(name=t.name, type=ir.TensorType(kind_of(t)), shape=ir.Shape([rows, *t.shape]))
-        for t, rows in (*((known[name], 1) for name in names), (more, count))
+        for t, rows in (*((t, 1) for t in of_picture), (more, count))
     }
     graph = ir.Graph(list(inputs.values()), [], nodes=[], name="fusioncam")
     return graph, Ops(graph, PREFIX), inputs

@@ -8,6 +8,8 @@ from onnxruntime import InferenceSession, RunOptions
 
 from fusioncam.export.precision.drift import Finding, Question, usual_question
 from fusioncam.export.sessions import open_session
+from fusioncam.export.single.levels import layer_tensors
+from fusioncam.forms import ACTIVATIONS, GRADIENTS, of_level
 from fusioncam.kernels import reference, rescoring
 from fusioncam.kernels.arrays import Array
 from fusioncam.kernels.masks import MaskMaker
@@ -36,7 +38,7 @@ def compare_variants(bundle: Path, manifest: Manifest, image: Array) -> list[Fin
     explain, score = (open_session(bundle / name) for name in (EXPLAIN_GRAPH, SCORE_GRAPH))
     question = usual_question(explain, manifest, image)
     feeds = {"image": image[None], **question.targets}
-    names = (manifest.form.output.name, "activations", "gradients")
+    names = (manifest.form.output.name, *layer_tensors(manifest, gradients=True))
     seen = dict(zip(names, explain.run(names, feeds), strict=True))
     exact = explain if manifest.score_precision == "int8" else score
     reference_maps = _by_numpy(score, exact, question, image, seen)
@@ -59,13 +61,15 @@ def logits_of_single(bundle: Path, images: Array, optimize: bool) -> Array:
 
 
 def _by_single(bundle: Path, feeds: dict[str, Array], seen: dict[str, Array]) -> dict[str, Array]:
-    return dict(zip(MAPS, open_session(bundle / SINGLE_GRAPH).run(MAPS, feeds), strict=True))
+    session = open_session(bundle / SINGLE_GRAPH)
+    session.patience = max(of.shape[1] for name, of in seen.items() if name.startswith(ACTIVATIONS))
+    return dict(zip(MAPS, session.run(MAPS, feeds), strict=True))
 
 
 def _by_chunks(bundle: Path, feeds: dict[str, Array], seen: dict[str, Array]) -> dict[str, Array]:
     chunk, fuse = (open_session(bundle / name) for name in (CHUNK_GRAPH, FUSE_GRAPH))
     (masks,) = next(i.shape for i in chunk.get_inputs() if i.name == "channels")
-    channels = seen["activations"].shape[1]
+    (channels,) = next(i.shape for i in fuse.get_inputs() if i.name == "scores")
     scores = np.empty(channels, np.float32)
     for start in range(0, channels, masks):
         block = np.minimum(np.arange(start, start + masks), channels - 1)
@@ -82,7 +86,9 @@ def _by_numpy(
     score: InferenceSession, exact: InferenceSession, question: Question, image: Array, seen: dict[str, Array]
 ) -> dict[str, Array]:
     """Return the maps by `kernels/reference.py`; `exact` passes the full-size maps, `score` those of channels."""
-    activations, gradients = (seen[n][0] for n in ("activations", "gradients"))
+    levels = range(len(question.manifest.layers))
+    level = max((n for n in levels if seen[of_level(GRADIENTS, n)].any()), default=0)
+    activations, gradients = (seen[of_level(name, level)][0] for name in (ACTIVATIONS, GRADIENTS))
     masks, int8 = MaskMaker(activations, image), question.manifest.score_precision == "int8"
 
     def confidence(m: Array) -> float:

@@ -18,7 +18,7 @@ def run():
         kind = ir.TensorType(ir.DataType.FLOAT)
         inputs = [ir.Value(name=f"x{i}", type=kind, shape=ir.Shape(a.shape)) for i, a in enumerate(arrays)]
         graph = ir.Graph(inputs, [], nodes=[], name="test", opset_imports={"": 18})
-        result = build(Arithmetic(Ops(graph, "test"), grid, size, classes, near), *inputs)
+        result = build(Arithmetic(Ops(graph, "test"), [grid], size, classes, near), *inputs)
         result.type = kind
         graph.outputs.append(result)
         feeds = {f"x{i}": a.astype(np.float32) for i, a in enumerate(arrays)}
