@@ -13,6 +13,8 @@
 #ifndef FUSIONCAM_HPP
 #define FUSIONCAM_HPP
 
+#include "fusioncam/detections.hpp"
+#include "fusioncam/detector.hpp"
 #include "fusioncam/embedder.hpp"
 #include "fusioncam/error.hpp"
 #include "fusioncam/explainer.hpp"

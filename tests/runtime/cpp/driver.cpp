@@ -44,6 +44,33 @@ std::string embed(Arguments &&a) {
     return "";
 }
 
+std::string detect(Arguments &&a) {
+    const fc::Detector detector(a.word());
+    const fc::Photo photo = a.photo();
+    return report(detector.detect(photo), a.word());
+}
+
+/// The detections in what a detector gives: the graph, whose metadata alone are read, the file, the size of the photo.
+std::string found(Arguments &&a) {
+    const fc::Manifest manifest = fc::detail::manifest_of(a.word());
+    const std::vector<float> form = load<float>(a.word());
+    const std::optional<fc::Size> size = a.size();
+    return report(fc::detail::Anchors(form, size, manifest).found(manifest.boxes.conf), a.word());
+}
+
+/// The detection that a target names in it: its anchor, and the class that is explained.
+std::string named(Arguments &&a) {
+    const fc::Manifest manifest = fc::detail::manifest_of(a.word());
+    fc::detail::Outputs outputs;
+    outputs.floats["detections"] = load<float>(a.word());
+    outputs.integers["explained_anchor"] = outputs.integers["explained_class"] = {-1};
+    const std::optional<fc::Size> size = a.size();
+    const fc::Target target = a.target();
+    fc::detail::TargetTensors tensors = fc::detail::tensors_of(target, size, manifest);
+    fc::detail::points_elsewhere(target, outputs, size, tensors, manifest);
+    return std::to_string(tensors.anchor) + " " + std::to_string(tensors.class_index);
+}
+
 std::string read_vector(Arguments &&a) {
     const std::vector<float> values = fc::read_vector(a.word());
     save(a.word(), values);
@@ -152,6 +179,9 @@ const Commands COMMANDS{
     {"photo", explain_photo},
     {"target", explain_target},
     {"embed", embed},
+    {"detect", detect},
+    {"found", found},
+    {"named", named},
     {"vector", read_vector},
     {"threads", explain_in_threads},
     {"late", explain_too_late},

@@ -73,8 +73,13 @@ struct Arguments {
         result.size.width = static_cast<std::size_t>(number());
         return result;
     }
-    /// "class", "region" or "like", the class, whether its peak, the file of the mask or the reference, or "", and the size
-    /// of the mask.
+    /// The size of a photo; none where it is 0 x 0.
+    std::optional<fc::Size> size() {
+        const auto height = static_cast<std::size_t>(number()), width = static_cast<std::size_t>(number());
+        return height ? std::optional(fc::Size{height, width}) : std::nullopt;
+    }
+    /// "class", "region", "box" or "like", the class, whether its peak, the file of the mask or the reference, or of the
+    /// box and the least score, or "", and the size of the mask.
     fc::Target target() {
         const std::string kind = word();
         const std::int64_t index = number();
@@ -87,10 +92,34 @@ struct Arguments {
         if (kind == "class") {
             return fc::Class{index};
         }
+        if (kind == "box") {
+            fc::Box box{index, {}, {}};
+            const std::vector<double> numbers = path.empty() ? std::vector<double>{} : load<double>(path);
+            if (numbers.size() >= 4) {
+                box.box = {numbers[0], numbers[1], numbers[2], numbers[3]};
+            }
+            if (numbers.size() % 4) {
+                box.conf = numbers.back();
+            }
+            return box;
+        }
         const fc::Mask mask{{height, width}, load<std::uint8_t>(path)};
         return fc::Region{index, path.empty() ? std::nullopt : std::optional(mask), peak};
     }
 };
+
+/// Writes detections: box, class, score, anchor; gives their titles.
+inline std::string report(const std::vector<fc::Detection> &detections, const std::string &to) {
+    std::vector<double> rows;
+    std::string titles;
+    for (const fc::Detection &d : detections) {
+        rows.insert(rows.end(), d.box.begin(), d.box.end());
+        rows.insert(rows.end(), {static_cast<double>(d.class_index), d.score, static_cast<double>(d.anchor)});
+        titles += d.title() + "\t";
+    }
+    save(to, rows);
+    return titles;
+}
 
 /// Writes the arrays to files that begin with `to`, and gives the rest.
 std::string report(const fc::Explanation &e, const std::string &to) {
@@ -105,6 +134,8 @@ std::string report(const fc::Explanation &e, const std::string &to) {
     save(to + ".scores", std::vector<double>{e.score, e.probability});
     save(to + ".explained_region", e.region.values);
     save(to + ".embedding", e.embedding);
+    save(to + ".box", e.box ? std::vector<double>(e.box->begin(), e.box->end()) : std::vector<double>{});
+    report(e.detections, to + ".detections");
     std::string flags;
     for (const std::string &flag : e.flags) {
         flags += (flags.empty() ? "" : ",") + flag;

@@ -277,7 +277,7 @@ def test_the_sample_explains_a_mask_and_a_likeness(built, single, photo, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("task", "detect"), ("map_size", None), ("map_size", "12"), ("map_size", "0 16")]
+    ("key", "value"), [("task", "draw"), ("map_size", None), ("map_size", "12"), ("map_size", "0 16")]
 )
 def test_metadata_of_a_task_that_make_no_sense(key, value, driver, single, tmp_path):
     model = onnx.load(single("segment") / "fusioncam.onnx")

@@ -16,6 +16,7 @@
 #include "geometry.hpp"
 #include "interface.hpp"
 #include "manifest.hpp"
+#include "naming.hpp"
 #include "picture.hpp"
 #include "target.hpp"
 
@@ -64,7 +65,7 @@ inline void check_input(const InputView &input, const Manifest &manifest) {
 /// Fills in the target of an explanation, its score and its confidence, from a graph's outputs.
 inline void read_target(Explanation &e, Outputs &outputs, std::int64_t asked, const Manifest &m) {
     auto &floats = outputs.floats;
-    if (m.is_embedding() || m.has_maps()) {
+    if (m.is_embedding() || m.has_maps() || m.is_detector()) {
         e.score = floats.at("scores").front();
         e.probability = floats.at("confidences").front();
     }
@@ -73,8 +74,12 @@ inline void read_target(Explanation &e, Outputs &outputs, std::int64_t asked, co
         e.label = "like a vector";
         return;
     }
-    e.logits = std::move(floats.at("logits"));
-    if (m.has_maps()) {
+    if (m.is_detector()) {
+        const Anchors anchors(floats.at("detections"), e.photo_size, m);
+        e.class_index = outputs.integers.at("explained_class").front();
+        e.box = anchors.on_photo(floats.at("explained_box").data());
+        e.detections = anchors.found(m.boxes.conf);
+    } else if (e.logits = std::move(floats.at("logits")); m.has_maps()) {
         e.class_index = outputs.integers.at("explained_class").front();
         e.region = {m.map_size, std::move(floats.at("explained_region"))};
     } else {
@@ -94,6 +99,7 @@ inline void read_target(Explanation &e, Outputs &outputs, std::int64_t asked, co
 inline Explanation answer(Outputs outputs, const float *x, const TargetTensors &target, std::optional<Size> photo,
                           const Manifest &m) {
     Explanation e;
+    e.photo_size = photo;
     read_target(e, outputs, target.class_index, m);
     for (const char *method : METHODS) {
         std::vector<float> &values = outputs.floats.at(method);
@@ -113,9 +119,21 @@ inline Explanation answer(Outputs outputs, const float *x, const TargetTensors &
     } else if (m.reach == "doubtful") {
         e.flags.emplace_back("doubtful_logits");
     }
-    e.photo_size = photo;
     e.preprocessing = m.preprocessing;
     return e;
+}
+
+/// The explanation of a target for an input `x`; `run` gives all outputs for tensors of a target, of which the graph may
+/// have to be told a second time: where the detection that is named is not the one that fits best.
+template <typename Run>
+Explanation explained(const float *x, const Target &target, TargetTensors tensors, std::optional<Size> photo,
+                      const Manifest &m, const Run &run) {
+    Outputs outputs = run(tensors);
+    if (points_elsewhere(target, outputs, photo, tensors, m)) {
+        outputs = run(tensors);
+    }
+    check_outputs(outputs, m);
+    return answer(std::move(outputs), x, tensors, photo, m);
 }
 
 } // namespace detail

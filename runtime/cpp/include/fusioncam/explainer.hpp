@@ -58,13 +58,13 @@ class Explainer {
         return explain(input, Target{Class{class_index}}, run);
     }
 
-    /// Explains a target: Class, Region or Like. Throws UsageError also where the model has no such target, or the class
-    /// wins nowhere in the picture.
+    /// Explains a target: Class, Region, Box or Like. Throws UsageError also where the model has no such target, the class
+    /// wins nowhere in the picture, or nothing is detected there.
     Explanation explain(const PhotoView &photo, const Target &target,
                         const Ort::RunOptions &run = Ort::RunOptions{nullptr}) const {
         const detail::TargetTensors tensors = detail::tensors_of(target, photo.size, manifest());
         const std::vector<float> x = detail::input_of(photo, manifest());
-        return detail::answer(graph_.run(x.data(), tensors, run), x.data(), tensors, photo.size, manifest());
+        return explained(x.data(), target, tensors, photo.size, run);
     }
 
     /// Explains a target of a preprocessed input. Otherwise as above.
@@ -72,10 +72,16 @@ class Explainer {
                         const Ort::RunOptions &run = Ort::RunOptions{nullptr}) const {
         const detail::TargetTensors tensors = detail::tensors_of(target, std::nullopt, manifest());
         detail::check_input(input, manifest());
-        return detail::answer(graph_.run(input.values, tensors, run), input.values, tensors, std::nullopt, manifest());
+        return explained(input.values, target, tensors, std::nullopt, run);
     }
 
   private:
+    Explanation explained(const float *x, const Target &target, const detail::TargetTensors &tensors,
+                          std::optional<Size> photo, const Ort::RunOptions &options) const {
+        return detail::explained(x, target, tensors, photo, manifest(),
+                                 [&](const auto &told) { return graph_.run(x, told, options); });
+    }
+
     detail::Graph graph_;
 };
 

@@ -2,21 +2,18 @@
 #ifndef FUSIONCAM_EXPLANATION_HPP
 #define FUSIONCAM_EXPLANATION_HPP
 
-#include <algorithm>
-#include <cmath>
-#include <cstddef>
 #include <cstdint>
 #include <map>
-#include <numeric>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
+#include "detections.hpp"
 #include "error.hpp"
 #include "geometry.hpp"
 #include "manifest.hpp"
 #include "picture.hpp"
+#include "probabilities.hpp"
 
 namespace fusioncam {
 
@@ -24,10 +21,12 @@ namespace fusioncam {
 struct Explanation {
     std::map<std::string, Saliency> maps; ///< fusion_cam, grad_cam and score_cam, at the size of the model's input
     std::int64_t class_index = -1;        ///< the class that is explained; -1 for a likeness
+    std::optional<Corners> box;           ///< of the detection that is explained, in pixels of the photo
     std::optional<std::string> label;     ///< its name, where the graph has labels; of values and likenesses always
     double score = 0;                     ///< of the target: a logit, its mean or maximum over the region, or the cosine
     double probability = 0;               ///< the confidence, 0..1 for classes; of values and likenesses as the score
-    std::vector<float> logits;            ///< one per class, or maps (C, h', w'); none for a likeness
+    std::vector<Detection> detections;    ///< of the picture, the likeliest first, where the model detects
+    std::vector<float> logits;            ///< one per class, or maps (C, h', w'); none for a likeness or a detection
     std::vector<double> probabilities;    ///< one per class; for a regression the values themselves; none of maps
     Saliency region;                      ///< weights of the region on the maps' grid, Manifest::map_size; of maps
     std::vector<float> embedding;         ///< of the picture, where the model gives one
@@ -62,26 +61,6 @@ struct Explanation {
         return fusioncam::on_photo(saliency, *photo_size, preprocessing);
     }
 };
-
-/// What the model makes of its logits: a softmax, or what the manifest calls their ending, in double precision.
-inline std::vector<double> probabilities(const std::vector<float> &logits, const std::string &ending) {
-    std::vector<double> result(logits.begin(), logits.end());
-    if (ending == "sigmoid") {
-        for (double &x : result) {
-            x = x < 0 ? std::exp(x) / (1 + std::exp(x)) : 1 / (1 + std::exp(-x));
-        }
-    } else if (ending != "value" && !result.empty()) {
-        const double top = *std::max_element(result.begin(), result.end());
-        for (double &x : result) {
-            x = std::exp(x - top);
-        }
-        const double sum = std::accumulate(result.begin(), result.end(), 0.0);
-        for (double &x : result) {
-            x /= sum;
-        }
-    }
-    return result;
-}
 
 } // namespace fusioncam
 

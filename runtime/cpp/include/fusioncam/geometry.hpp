@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -60,6 +61,14 @@ inline Axes axes(Size photo, const Preprocessing &p) {
         return Axis{whole, resized, half(resized - wanted), size};
     };
     return {axis(photo.height, p.size.height), axis(photo.width, p.size.width)};
+}
+
+/// The way of a photo of this size, or of a preprocessed input, which stays as it is.
+inline Axes way_of(std::optional<Size> photo, const Preprocessing &p) {
+    const auto as_it_is = [](std::size_t n) {
+        return Axis{static_cast<std::int64_t>(n), static_cast<double>(n), 0, static_cast<std::int64_t>(n)};
+    };
+    return photo ? axes(*photo, p) : Axes{as_it_is(p.size.height), as_it_is(p.size.width)};
 }
 
 /// The samples of an axis that the nearest neighbour takes, found by adding up, as Pillow does: halves fall alike.

@@ -32,9 +32,7 @@ class Graph {
 
     /// All outputs by name, for a preprocessed input of C * H * W finite values and a target that was checked.
     Outputs run(const float *x, const TargetTensors &target, const Ort::RunOptions &options) const {
-        Outputs result = session_.run(inputs_, outputs_, x, target, options);
-        check_outputs(result, manifest_);
-        return result;
+        return session_.run(inputs_, outputs_, x, target, options);
     }
 
   private:

@@ -85,6 +85,11 @@ inline std::vector<Tensor> inputs_of(const Manifest &m) {
         return result;
     }
     result.push_back({"class_index", "int64", {1}});
+    if (m.is_detector()) {
+        result.push_back({"box", "float32", {1, 4}});
+        result.push_back({"anchor", "int64", {1}});
+        result.push_back({"weights", "float32", {1, 5}});
+    }
     if (m.has_maps()) {
         result.push_back({"region", "float32", dims({1, map.height, map.width})});
         result.push_back({"peak", "bool", {1}});
@@ -92,17 +97,31 @@ inline std::vector<Tensor> inputs_of(const Manifest &m) {
     return result;
 }
 
+/// What targets are read from: detections, an embedding or logits.
+inline Tensor form_of(const Manifest &m) {
+    const Size map = m.map_size;
+    if (m.is_detector()) {
+        return {"detections", "float32", dims({1, m.boxes.anchors, 4 + m.numbers() + m.boxes.extras})};
+    }
+    return {m.is_embedding() ? "embedding" : "logits", "float32",
+            m.has_maps() ? dims({1, m.classes, map.height, map.width}) : dims({1, m.classes})};
+}
+
 /// The outputs of a single graph with this manifest.
 inline std::vector<Tensor> outputs_of(const Manifest &m) {
     const Size size = m.preprocessing.size, map = m.map_size;
-    std::vector<Tensor> result{{m.is_embedding() ? "embedding" : "logits", "float32",
-                                m.has_maps() ? dims({1, m.classes, map.height, map.width}) : dims({1, m.classes})}};
+    std::vector<Tensor> result{form_of(m)};
     for (const char *method : METHODS) {
         result.push_back({method, "float32", dims({1, size.height, size.width})});
     }
-    if (m.is_embedding() || m.has_maps()) {
+    if (m.is_embedding() || m.has_maps() || m.is_detector()) {
         result.push_back({"scores", "float32", {1}});
         result.push_back({"confidences", "float32", {1}});
+    }
+    if (m.is_detector()) {
+        result.push_back({"explained_class", "int64", {1}});
+        result.push_back({"explained_box", "float32", {1, 4}});
+        result.push_back({"explained_anchor", "int64", {1}});
     }
     if (m.has_maps()) {
         result.push_back({"explained_class", "int64", {1}});
@@ -162,9 +181,7 @@ inline void check_finite(const Outputs &outputs, const Tensor &tensor) {
         }
     }
     std::stable_sort(order.begin(), order.end(), [&areas](std::size_t a, std::size_t b) { return areas[a] > areas[b]; });
-    const auto name = [&manifest](std::size_t c) {
-        return manifest.labels.empty() ? "class " + std::to_string(c) : manifest.labels[c];
-    };
+    const auto name = [&manifest](std::size_t c) { return name_of_class(static_cast<std::int64_t>(c), manifest); };
     std::string named;
     for (std::size_t i = 0; i < std::min(order.size(), NAMED); ++i) {
         named += (i ? ", " : "these do: ") + name(order[i]);

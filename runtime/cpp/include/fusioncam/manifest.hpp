@@ -41,12 +41,27 @@ struct Preprocessing {
     }
 };
 
+/// The boxes of a detector, and the thresholds by which some of them are detections.
+struct BoxFacts {
+    std::size_t anchors = 0;               ///< places or queries that give a box each
+    std::optional<std::size_t> background; ///< the class that stands for no object
+    double conf = 0.25;                    ///< the least score of a detection
+    double iou = 0.7;                      ///< the overlap by which the lower of two is a duplicate
+    bool class_wise = true;                ///< only boxes of one class are duplicates
+    bool nms = true;                       ///< duplicates are looked for
+    bool multi_label = false;              ///< every class above conf is a detection, and not the best one alone
+    std::size_t most = 300;                ///< detections of a picture
+    std::string extra = "none";            ///< what follows the numbers of classes: none, masks, keypoints or rotated
+    std::size_t extras = 0;                ///< how many numbers that are
+};
+
 /// The facts about a graph that an explanation needs.
 struct Manifest {
     Preprocessing preprocessing;
-    std::string task = "classify";   ///< what a target is: classify (a class, or a value), segment, value or embed
+    std::string task = "classify";   ///< what a target is: classify (a class, or a value), segment, value, embed or detect
     std::size_t classes = 0;         ///< or the length of an embedding
     Size map_size;                   ///< of the maps of classes or values; 0 x 0 where there are none
+    BoxFacts boxes;                  ///< of a detector
     std::string ending;              ///< how logits become probabilities: logits or softmax (a softmax), sigmoid, value
     std::string reach = "reached";   ///< whether the logits are the model's own: reached, out_of_reach or doubtful
     std::string layer;               ///< name of the target layer
@@ -55,6 +70,10 @@ struct Manifest {
 
     bool has_maps() const { return map_size.height != 0; }    ///< whether a target is a class over a region
     bool is_embedding() const { return task == "embed"; }      ///< whether a target is the likeness to a vector
+    bool is_detector() const { return task == "detect"; }      ///< whether a target is a detection
+
+    /// Numbers of classes of each anchor: one more than classes where the background comes last.
+    std::size_t numbers() const { return classes + (boxes.background == classes); }
 };
 
 namespace detail {
@@ -129,6 +148,37 @@ class MetadataReader {
     Lookup lookup_;
 };
 
+/// The facts about a detector's boxes.
+inline BoxFacts read_boxes(const MetadataReader &reader, const Lookup &lookup, std::size_t classes) {
+    const auto positive = +[](std::int64_t n) { return n > 0; };
+    const auto natural = +[](std::int64_t n) { return n >= 0; };
+    const auto bit = +[](std::int64_t n) { return n == 0 || n == 1; };
+    const auto share = +[](double x) { return x >= 0 && x <= 1; };
+    const auto count = [&](const char *key, bool (*passes)(std::int64_t)) {
+        return static_cast<std::size_t>(reader.numbers<std::int64_t>(key, 1, passes)[0]);
+    };
+    BoxFacts facts;
+    facts.anchors = count("anchors", positive);
+    if (lookup("fusioncam.background")) {
+        facts.background = count("background", natural);
+        if (*facts.background > classes) {
+            reader.refuse("background", std::to_string(*facts.background));
+        }
+    }
+    facts.conf = reader.numbers<double>("conf", 1, share)[0];
+    facts.iou = reader.numbers<double>("iou", 1, share)[0];
+    facts.class_wise = count("class_wise", bit) == 1;
+    facts.nms = count("nms", bit) == 1;
+    facts.multi_label = count("multi_label", bit) == 1;
+    facts.most = count("most", positive);
+    facts.extra = reader.one_of("extra", {"none", "masks", "keypoints", "rotated"});
+    facts.extras = count("extras", natural);
+    if (facts.extra == "rotated" && facts.extras != 5) {
+        reader.refuse("extras", std::to_string(facts.extras));
+    }
+    return facts;
+}
+
 /// The whole manifest of a graph; throws BundleError where a fact is missing or makes no sense.
 inline Manifest read_manifest(const std::string &path, const Lookup &lookup) {
     if (!lookup("fusioncam.schema_version")) {
@@ -170,11 +220,14 @@ inline Manifest read_manifest(const std::string &path, const Lookup &lookup) {
         p.pad_rounding = reader.one_of("pad_rounding", {"even", "up", "down"});
     }
     p.origin = reader.one_of("preprocessing_origin", {"user", "model", "config", "assumed"});
-    m.task = reader.one_of_or_first("task", {"classify", "segment", "value", "embed"});
+    m.task = reader.one_of_or_first("task", {"classify", "segment", "value", "embed", "detect"});
     if (m.task == "segment" || m.task == "value") {
         m.map_size = size_of("map_size");
     }
     m.classes = static_cast<std::size_t>(reader.numbers<std::int64_t>("classes", 1, positive)[0]);
+    if (m.is_detector()) {
+        m.boxes = read_boxes(reader, lookup, m.classes);
+    }
     m.ending = reader.one_of("ending", {"logits", "softmax", "sigmoid", "value"});
     if (lookup("fusioncam.reach")) { // older graphs do not say
         m.reach = reader.one_of("reach", {"reached", "out_of_reach", "doubtful"});

@@ -79,10 +79,7 @@ inline std::vector<float> shares(const Mask &mask, std::optional<Size> photo, co
     if (std::all_of(mask.values.begin(), mask.values.end(), is_zero)) {
         throw UsageError("the mask is empty: everything in it is zero");
     }
-    const auto as_it_is = [](std::size_t n) {
-        return Axis{static_cast<std::int64_t>(n), static_cast<double>(n), 0, static_cast<std::int64_t>(n)};
-    };
-    const Axes both = photo ? axes(size, manifest.preprocessing) : Axes{as_it_is(size.height), as_it_is(size.width)};
+    const Axes both = way_of(photo, manifest.preprocessing);
     Matrix inside{size.height, size.width, std::vector<double>(mask.values.size())};
     std::transform(mask.values.begin(), mask.values.end(), inside.values.begin(), [](auto v) { return v != 0; });
     const Matrix result = averaged(averaged(inside, both.rows, map.height), both.columns, map.width);

@@ -2,6 +2,7 @@
 #ifndef FUSIONCAM_PICTURE_HPP
 #define FUSIONCAM_PICTURE_HPP
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -22,6 +23,9 @@ struct Size {
     friend bool operator!=(Size a, Size b) { return !(a == b); }
     std::string text() const { return detail::shape_text<std::size_t>({height, width}); }
 };
+
+/// A box: x1, y1, x2, y2 in pixels.
+using Corners = std::array<double, 4>;
 
 /// A picture (H, W, 3), 8 bits, RGB, three bytes a pixel without gaps between rows.
 struct Photo {

@@ -1,4 +1,5 @@
-// What is explained: a class, a class over a region of the picture, or the likeness to a vector. See Python's targets.
+// What is explained: a class, a class over a region of the picture, a detection, or the likeness to a vector. See
+// Python's targets.
 #ifndef FUSIONCAM_TARGET_HPP
 #define FUSIONCAM_TARGET_HPP
 
@@ -14,7 +15,9 @@
 #include <variant>
 #include <vector>
 
+#include "detections.hpp"
 #include "error.hpp"
+#include "geometry.hpp"
 #include "manifest.hpp"
 #include "mask.hpp"
 #include "picture.hpp"
@@ -39,7 +42,15 @@ struct Like {
     std::vector<float> reference; ///< see Embedder and read_vector
 };
 
-using Target = std::variant<Class, Region, Like>;
+/// A detection, by its class, its box or both; of a detector Class{c} is Box{c}.
+struct Box {
+    std::int64_t index = -1;    ///< the class that is explained; -1: that of the detection
+    std::optional<Corners> box; ///< in pixels of the photo, or of an input that came preprocessed: the detection that
+                                ///< overlaps it most, by half or more; none: that of the highest score
+    std::optional<double> conf; ///< the least score of a detection, 0..1; none: that of the manifest
+};
+
+using Target = std::variant<Class, Region, Like, Box>;
 
 namespace detail {
 
@@ -49,14 +60,23 @@ struct TargetTensors {
     std::vector<float> region;
     std::uint8_t peak = 0;
     std::vector<float> reference;
+    std::array<float, 4> box{};        // of no area: any
+    std::int64_t anchor = -1;          // the one that fits best
+    std::array<float, 5> weights{};    // none: of the class
 
     /// The values of a tensor, by its name.
     const void *at(const std::string &name) const {
         const std::map<std::string, const void *> values{
-            {"class_index", &class_index}, {"region", region.data()}, {"peak", &peak}, {"reference", reference.data()}};
+            {"class_index", &class_index}, {"region", region.data()}, {"peak", &peak},       {"reference", reference.data()},
+            {"box", box.data()},           {"anchor", &anchor},       {"weights", weights.data()}};
         return values.at(name);
     }
 };
+
+/// The label of a class, or its number.
+inline std::string name_of_class(std::int64_t index, const Manifest &manifest) {
+    return manifest.labels.empty() ? "class " + std::to_string(index) : manifest.labels[static_cast<std::size_t>(index)];
+}
 
 /// Throws UsageError where there is no such class; -1 is the top class.
 inline void check_class(std::int64_t index, const Manifest &manifest) {
@@ -72,10 +92,54 @@ inline std::array<std::string, 2> does_and_takes(const Manifest &manifest) {
     if (manifest.is_embedding()) {
         return {"gives an embedding", "use Like"};
     }
+    if (manifest.is_detector()) {
+        return {"detects", "use Box"};
+    }
     if (manifest.has_maps()) {
         return {manifest.ending == "value" ? "gives heat maps" : "segments", "use Class or Region"};
     }
     return {manifest.ending == "value" ? "gives values" : "classifies", "use Class"};
+}
+
+/// The detection that a target asks for, by a box or as a mere class; none where it is another kind of target.
+inline std::optional<Box> box_of(const Target &target) {
+    const auto *box = std::get_if<Box>(&target);
+    const auto *of_class = std::get_if<Class>(&target);
+    return box ? std::optional<Box>(*box) : of_class ? std::optional<Box>(Box{of_class->index, {}, {}}) : std::nullopt;
+}
+
+/// Throws UsageError for a least score that is none.
+inline void check_conf(std::optional<double> conf) {
+    if (conf && !(*conf >= 0 && *conf <= 1)) {
+        throw UsageError("conf must be a number from 0 to 1, not " + formatted("%g", *conf));
+    }
+}
+
+/// The tensors of a detection; throws UsageError where a detector has none such.
+inline TargetTensors tensors_of_box(const Box &target, std::optional<Size> photo, const Manifest &manifest) {
+    TargetTensors result;
+    check_conf(target.conf);
+    if (target.index >= 0 && manifest.boxes.background == static_cast<std::size_t>(target.index)) {
+        throw UsageError(name_of_class(target.index, manifest) + " is the background, which is never detected");
+    }
+    result.class_index = target.index;
+    if (target.box) {
+        const auto [x1, y1, x2, y2] = *target.box;
+        if (!(x1 < x2 && y1 < y2 && std::isfinite(x1 + y1 + x2 + y2))) {
+            std::string text;
+            for (const double edge : *target.box) {
+                text += (text.empty() ? "" : ", ") + formatted("%g", edge);
+            }
+            throw UsageError("a box is (x1, y1, x2, y2) in pixels of the photo, x1 < x2 and y1 < y2, not (" + text + ")");
+        }
+        const Axes way = way_of(photo, manifest.preprocessing);
+        for (std::size_t i = 0; i < result.box.size(); ++i) {
+            const Axis &axis = i % 2 ? way.rows : way.columns;
+            const double scale = axis.resized / static_cast<double>(axis.whole);
+            result.box[i] = static_cast<float>((*target.box)[i] * scale - axis.start);
+        }
+    }
+    return result;
 }
 
 /// A reference scaled to length 1, which changes no angle and keeps products small; throws UsageError where it is not of
@@ -109,16 +173,20 @@ inline TargetTensors tensors_of(const Target &target, std::optional<Size> photo,
         throw UsageError(one->index < 0 ? "an embedding needs a reference to be compared with: name one, Like{vector}"
                                         : "a model that " + does + " has no classes: " + takes);
     }
-    if ((like && !manifest.is_embedding()) || (region && !manifest.has_maps())) {
-        throw UsageError((like ? "Like does not fit a model that " : "Region does not fit a model that ") + does + ": " +
-                         takes);
+    const auto *box = std::get_if<Box>(&target);
+    if ((like && !manifest.is_embedding()) || (region && !manifest.has_maps()) || (box && !manifest.is_detector())) {
+        const std::string kind = like ? "Like" : region ? "Region" : "Box";
+        throw UsageError(kind + " does not fit a model that " + does + ": " + takes);
     }
     if (like) {
         result.reference = unit_reference(like->reference, manifest);
         return result;
     }
-    result.class_index = region ? region->index : std::get<Class>(target).index;
+    result.class_index = region ? region->index : box ? box->index : std::get<Class>(target).index;
     check_class(result.class_index, manifest);
+    if (manifest.is_detector()) {
+        return tensors_of_box(*box_of(target), photo, manifest);
+    }
     if (region && region->mask) {
         result.region = shares(*region->mask, photo, manifest);
     }

@@ -54,22 +54,28 @@ class TensorRTExplainer {
         return explain(input, Target{Class{class_index}});
     }
 
-    /// Explains a target: Class, Region or Like. Throws UsageError also where the model has no such target, or the class
-    /// wins nowhere in the picture.
+    /// Explains a target: Class, Region, Box or Like. Throws UsageError also where the model has no such target, the class
+    /// wins nowhere in the picture, or nothing is detected there.
     Explanation explain(const PhotoView &photo, const Target &target) const {
         const detail::TargetTensors tensors = detail::tensors_of(target, photo.size, manifest());
         const std::vector<float> x = detail::input_of(photo, manifest());
-        return detail::answer(engine_.run(x.data(), tensors), x.data(), tensors, photo.size, manifest());
+        return explained(x.data(), target, tensors, photo.size);
     }
 
     /// Explains a target of a preprocessed input. Otherwise as above.
     Explanation explain(const InputView &input, const Target &target) const {
         const detail::TargetTensors tensors = detail::tensors_of(target, std::nullopt, manifest());
         detail::check_input(input, manifest());
-        return detail::answer(engine_.run(input.values, tensors), input.values, tensors, std::nullopt, manifest());
+        return explained(input.values, target, tensors, std::nullopt);
     }
 
   private:
+    Explanation explained(const float *x, const Target &target, const detail::TargetTensors &tensors,
+                          std::optional<Size> photo) const {
+        return detail::explained(x, target, tensors, photo, manifest(),
+                                 [&](const auto &told) { return engine_.run(x, told); });
+    }
+
     detail::TensorRTEngine engine_;
 };
 

@@ -189,7 +189,6 @@ class TensorRTEngine {
             copy(result.room(tensor), at(tensor.name), tensor.bytes(), cudaMemcpyDeviceToHost);
         }
         check_cuda(cudaStreamSynchronize(stream), "run the engine");
-        check_outputs(result, manifest_);
         return result;
     }
 
