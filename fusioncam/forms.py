@@ -87,6 +87,11 @@ class Form:
             return f"boxes of {classes} at {self.output.shape[0]} anchors"
         return classes if self.kind == "vector" else f"maps of {classes} ({' x '.join(map(str, size))})"
 
+    @property
+    def asked(self) -> tuple[Tensor, ...]:
+        """Return the tensors by which a request names a target: all but those that follow of the detection at a box."""
+        return tuple(t for t in self.targets if t not in OF_BOX[1:])
+
     def placeholders(self, count: int) -> dict[str, Array]:
         """Return targets (count, ...) for a run whose scores nobody reads: the top class everywhere, ones."""
         return {

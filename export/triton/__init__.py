@@ -144,15 +144,15 @@ def _front(source: _Source) -> Interface:
     inputs = (
         Tensor("image", "TYPE_FP32", (-1, *source.manifest.preprocessing.shape), optional=True),
         Tensor("image_bytes", "TYPE_STRING", (-1,), optional=True),
-        *(Tensor(t.name, TRITON_TYPES[t.dtype], (-1, *t.shape), optional=True) for t in form.targets),
+        *(Tensor(t.name, TRITON_TYPES[t.dtype], (-1, *t.shape), optional=True) for t in form.asked),
         Tensor("method", "TYPE_STRING", (-1,), optional=True),
         Tensor("budget", "TYPE_STRING", (-1,), optional=True),
     )
     scores = [Tensor(n, "TYPE_FP32", (-1, classes), labels=labels) for n in ("logits", "probabilities")]
     if form.scored:
         scores = [Tensor(n, "TYPE_FP32", (-1,)) for n in (SCORES, CONFIDENCES)]
-        regions = [t for t in form.targets if t.name == "region"]
-        scores += [Tensor("explained_region", "TYPE_FP32", (-1, *t.shape)) for t in regions]
+        places = [t for t in form.targets if t.name in ("region", "box")]
+        scores += [Tensor(f"explained_{t.name}", "TYPE_FP32", (-1, *t.shape)) for t in places]
     maps = [Tensor(m, "TYPE_FP32", (-1, height, width)) for m in source.methods]
     of_each = (("class_index", "TYPE_INT64"), ("passes", "TYPE_INT64"), ("flags", "TYPE_STRING"))
     return Interface(inputs, (*maps, *scores, *(Tensor(n, t, (-1,)) for n, t in of_each)))

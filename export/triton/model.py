@@ -17,7 +17,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
 
 from fusioncam.errors import DeadlineTooShortError, FusionCamError, ImageError, UsageError
-from fusioncam.forms import CONFIDENCES, SCORES
+from fusioncam.forms import ACTIVATIONS, CONFIDENCES, GRADIENTS, SCORES, of_level
 from fusioncam.kernels.reference import probabilities
 from fusioncam.manifest import read_manifest
 from fusioncam.runtime.engine import ExplainRequest, PassRequest, Pipeline
@@ -36,7 +36,7 @@ from fusioncam.runtime.targets.tasks import checked_target, resolve
 PICTURES, CHUNKS = 2, 2  # of a request, and of a picture, that are in flight: bounds the memory
 # Outputs that are no maps.
 FIGURES = (
-    *("logits", "probabilities", SCORES, CONFIDENCES, "explained_region"),
+    *("logits", "probabilities", SCORES, CONFIDENCES, "explained_region", "explained_box"),
     *("class_index", "passes", "flags"),
 )
 TYPES = {"TYPE_FP32": np.float32, "TYPE_FP16": np.float16}
@@ -97,7 +97,8 @@ class TritonPythonModel:
         self._pace = Pace(self._chunk, padded=True)  # of all requests: each has an engine of its own
         self._shape, form = self.manifest.preprocessing.shape, self.manifest.form
         scored = [SCORES, CONFIDENCES] if form.scored else [form.output.name]
-        evidence = ["activations", *["gradients"] * self.manifest.gradient]
+        names, levels = (ACTIVATIONS, *[GRADIENTS] * self.manifest.gradient), range(len(self.manifest.layers))
+        evidence = [of_level(name, level) for name in names for level in levels]
         self._explain = RepositoryModel(f"{name}_explain", version, [*scored, *evidence])
         self._read = RepositoryModel(f"{name}_explain", version, [form.output.name])  # without the gradient's target
         self._score = RepositoryModel(f"{name}_score", version, scored)
@@ -126,9 +127,7 @@ class TritonPythonModel:
         inputs = {t.name(): t.as_numpy() for t in request.inputs()}
         texts = {n: [_text(v) for v in inputs[n].ravel()] for n in ("method", "budget") if n in inputs}
         flat = {n: values.ravel() for n, values in inputs.items() if n in ("class_index", "image_bytes")}
-        tensors = {
-            t.name: inputs[t.name] for t in self.manifest.form.targets if t.name in inputs and t.name not in flat
-        }
+        tensors = {t.name: inputs[t.name] for t in self.manifest.form.asked if t.name in inputs and t.name not in flat}
         parsed = parse_request(flat | texts, json.loads(request.parameters() or "{}"))
         pictures = list(prepared_pictures(inputs | flat, self.manifest.preprocessing))
         if not pictures:
@@ -169,9 +168,9 @@ class TritonPythonModel:
             task.close()
 
     async def _target(self, explain: ExplainRequest, image: dict[str, Any]) -> ResolvedTarget:
-        """Return the target of a request, resolved for its picture: a region may be where a class wins."""
+        """Return the target of a request, resolved for its picture: where a class wins, or the detection at a box."""
         form, found = self.manifest.form, {}
-        if form.kind == "maps":
+        if form.kind in ("maps", "boxes"):
             found = self._read.read(await self._read.send({**image, **form.placeholders(1)}))
         read = lambda _: found[form.output.name][0]  # noqa: E731 - of this picture: no reference is a picture
         assert not callable(explain.targets)
@@ -224,11 +223,12 @@ class TritonPythonModel:
         return {"logits": logits, "probabilities": chances.astype(np.float32)}
 
     def _scores(self, explanations: Sequence[Explanation]) -> dict[str, Any]:
-        regions = [e.target.region for e in explanations if e.target is not None and e.target.region is not None]
+        tensors = [e.target.tensors for e in explanations if e.target is not None]
+        places = [name for name in ("region", "box") if tensors and name in tensors[0]]
         return {
             SCORES: np.array([e.score for e in explanations], np.float32),
             CONFIDENCES: np.array([e.probability for e in explanations], np.float32),
-            **({"explained_region": np.stack(regions)} if regions else {}),
+            **{f"explained_{name}": np.stack([of[name] for of in tensors]) for name in places},
         }
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from fusioncam import Class, Explainer, Like, Region
+from fusioncam import Box, Class, Explainer, Like, Region
 from fusioncam.export import export_model
 
 MAPS = ("fusion_cam", "grad_cam", "score_cam")
@@ -137,6 +137,26 @@ def test_targets_that_cannot_be_are_refused(case, front_of, pictures):
     said, code = front.ask({"image": pictures[0][None], **given}, parameters=parameters)
     assert (said[: len(text)], code) == (text, CODES["INVALID_ARG"])
     assert "\n" not in said
+
+
+def test_a_detector(backend, detectors, small_detector, server, write):
+    """The detection at a box in pixels of the input, and the likeliest one."""
+    x, bundle = detectors.blobs(3)[None], small_detector.bundle
+    write(server.folder, bundle, MAPS, form="bls", name="boxes")
+    config = backend.read_config(server.folder / "boxes" / "config.pbtxt")
+    assert [i.name for i in config.input if "image" not in i.name] == ["class_index", "box", "method", "budget"]
+    front, explainer = backend.Front(server, "boxes"), Explainer(bundle)
+    for d in explainer.detections(x[0])[:2]:
+        wanted = explainer.explain(x[0], target=Box(box=d.box))
+        found = front.ask({"image": x, "box": np.array([d.box], np.float32)})
+        np.testing.assert_allclose(found["fusion_cam"][0], wanted.maps["fusion_cam"], atol=1e-5)
+        np.testing.assert_allclose(found["explained_box"][0], d.box_on_input, atol=1e-4)
+        assert found["confidences"][0] == pytest.approx(d.score, abs=1e-5)
+        assert found["class_index"][0] == d.class_index
+    likeliest = explainer.detections(x[0])[0].score
+    assert front.ask({"image": x})["confidences"][0] == pytest.approx(likeliest, abs=1e-5)
+    said, code = front.ask({"image": x, "box": np.array([[0, 0, 1, 1]], np.float32)})
+    assert (said[:31], code) == ("no detection overlaps the box (", CODES["INVALID_ARG"])
 
 
 def test_exact_passes_of_int8_scores_carry_the_target(backend, server, write, target_bundle, pictures, tmp_path):
