@@ -88,12 +88,16 @@ class MaskMaker:
 
     def full(self, k: int) -> Float32Array:
         """Return the mask M_k (H, W)."""
-        small, size = self.scaled[k], self._image.shape[1:]
-        if len(size) == 2 and not self._corners:
-            import cv2  # here: a model can be inspected where OpenCV does not load
+        return enlarged(self.scaled[k], self._image.shape[1:], self._corners)
 
-            return np.asarray(cv2.resize(small, size[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
-        return interpolate(small, *(taps(n, m, self._corners) for n, m in zip(small.shape, size, strict=True)))
+
+def enlarged(small: Float32Array, size: Size, corners: bool = False) -> Float32Array:
+    """Return up(m) (H, W) of one map m (h, w)."""
+    if len(size) == 2 and not corners:
+        import cv2  # here: a model can be inspected where OpenCV does not load
+
+        return np.asarray(cv2.resize(small, size[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
+    return interpolate(small, *(taps(n, m, corners) for n, m in zip(small.shape, size, strict=True)))
 
 
 def extremes(maps: Float32Array, size: Size, corners: bool = False) -> tuple[Float64Array, Float64Array]:

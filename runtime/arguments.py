@@ -120,6 +120,17 @@ def checked_count(name: str, value: Any, most: int) -> int | None:
     return count
 
 
+def checked_seed(seed: Any) -> int:
+    """Return the seed of random masks, a whole number of at most 64 bits; raise UsageError for anything else."""
+    try:
+        number = -1 if isinstance(seed, bool) else operator.index(seed)
+    except TypeError:
+        number = -1
+    if not 0 <= number < 1 << 64:
+        raise UsageError(f"seed must be a whole number from 0 to 2^64 - 1, not {quote(seed)}")
+    return number
+
+
 def checked_size(size: Any, manifests: Sequence[Manifest]) -> tuple[int, ...] | str | None:
     """Return a size of the input as whole numbers, or `photo`; None stands for the bundle's own size.
 

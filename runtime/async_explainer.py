@@ -50,6 +50,7 @@ class AsyncExplainer:
         max_sizes: See `Explainer`.
         bands: See `Explainer`.
         inputs: See `Explainer`.
+        seed: See `Explainer`.
         together: Pictures that are worked on at the same time, at most: bounds the memory. The others wait.
 
     Raises:
@@ -72,11 +73,13 @@ class AsyncExplainer:
         max_sizes: int = MAX_SIZES,
         bands: Sequence[int] | None = None,
         inputs: InputValues | None = None,
+        seed: int = 0,
         together: int = MAX_BATCH,
     ) -> None:
         opening = checked_opening(
-            bundle, providers, methods, budget, chunk, threads, smooth, kernels, allow_cpu, max_sizes, bands, inputs
-        )
+            bundle, providers, methods, budget, chunk, threads, smooth, kernels, allow_cpu, max_sizes, bands, inputs,
+            seed,
+        )  # fmt: skip
         self.methods, self._budget, self.manifest, self._holder = opening
         self._together = checked_count("together", together, MOST_TOGETHER) or MAX_BATCH
         # Primitives of asyncio belong to one event loop, and a program may have several, one after the other.

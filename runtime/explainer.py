@@ -64,6 +64,7 @@ class Explainer(Opened):
         bands: For a model of bands: the bands of an array, counted from 1, that pictures show: three as red, green and
             blue, or one as grey. By default those of the bundle (`fusioncam export --bands`), else the mean of all.
         inputs: Further inputs of all pictures for which `explain` gets none, as there.
+        seed: Of the random masks of `rise`, 0 to 2^64 - 1: the same seed gives the same masks, in chunks of any size.
 
     Raises:
         BundleError: The folder is no bundle, or a file of it is missing or was changed.
@@ -87,10 +88,12 @@ class Explainer(Opened):
         max_sizes: int = MAX_SIZES,
         bands: Sequence[int] | None = None,
         inputs: InputValues | None = None,
+        seed: int = 0,
     ) -> None:
         opening = checked_opening(
-            bundle, providers, methods, budget, chunk, threads, smooth, kernels, allow_cpu, max_sizes, bands, inputs
-        )
+            bundle, providers, methods, budget, chunk, threads, smooth, kernels, allow_cpu, max_sizes, bands, inputs,
+            seed,
+        )  # fmt: skip
         self.methods, self._budget, self.manifest, self._holder = opening
         self._holder.hold()
 

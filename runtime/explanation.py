@@ -27,6 +27,7 @@ from fusioncam.runtime.targets.resolved import ResolvedTarget
 from fusioncam.runtime.targets.sight import region_on_input
 
 TOLERANCE = 1e-3  # error of a map from which on a budget counts as too small
+STANDARD_ERROR = 0.05  # of RISE's map, as a share of its range, at which RISE stops
 
 GUESSED = Badge("weak", "Preprocessing was guessed", ("the maps may explain another input than the model knows",))
 
@@ -44,6 +45,8 @@ class Passes(NamedTuple):
         tolerance: The error from which on the budget counts as too small, see `cut_short` in `FLAGS`.
         surprise: Root mean square of measured less predicted scores, relative to the deviation that was predicted: 1 is
             as expected; 0 where none was predicted.
+        standard_error: Standard error of RISE's map, the root of its mean square over pixels, as a share of the map's
+            range; 0 where RISE was not asked for.
     """
 
     run: int
@@ -52,11 +55,12 @@ class Passes(NamedTuple):
     error: float = 0.0
     tolerance: float = TOLERANCE
     surprise: float = 0.0
+    standard_error: float = 0.0
 
     @property
     def settled(self) -> bool:
-        """Return True where the estimated error is within the tolerance."""
-        return self.error <= self.tolerance
+        """Return True where the estimated errors are within their tolerances."""
+        return self.error <= self.tolerance and self.standard_error <= STANDARD_ERROR
 
     @property
     def nothing_saved(self) -> bool:
@@ -263,6 +267,7 @@ class Explanation(DrawnResult):
         passes = f"{run} passes for {channels} channels" if run else "no masked passes"
         size = f"{error:.2g}" if error > 1e-4 else "below 0.0001"
         off = f", estimated error of Score-CAM {size}" if error else ""
+        off += f", standard error of RISE {spread:.1%} of its range" if (spread := self.passes.standard_error) else ""
         providers = ", ".join(self.providers)
         rows = {
             "Photo": self.image and PurePath(self.image).name,

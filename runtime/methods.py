@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 METHODS = ("fusion_cam", "grad_cam", "score_cam")
 """The methods made by default, where the bundle has them; the GPU has kernels for these."""
 GRADIENT = tuple(GRADIENT_MAPS)
-REGION = (*SCORE_CAMS, "group_cam", "recipro_cam")
+REGION = (*SCORE_CAMS, "group_cam", "recipro_cam", "rise")
 FUSED = ("union_cam", "fusion_cam")
 EVERY = (*GRADIENT, *REGION, *FUSED)
 """Every name; a fused one may go on with its parts, see `fusion_cam`."""
-WITHOUT_GRADIENT = (*SCORE_CAMS, "recipro_cam")
+WITHOUT_GRADIENT = (*SCORE_CAMS, "recipro_cam", "rise")
 
 _FUSED_NAME = re.compile(rf"({'|'.join(FUSED)}):([a-z_]+)\+([a-z_]+)(?::([0-9]{{1,3}}(?:\.[0-9]{{1,6}})?))?")
 

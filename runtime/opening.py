@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from fusioncam.input_values import InputValues
 from fusioncam.manifest import Manifest
-from fusioncam.runtime.arguments import Bundles, checked_bands, checked_count
+from fusioncam.runtime.arguments import Bundles, checked_bands, checked_count, checked_seed
 from fusioncam.runtime.budget import Budget, Deadline, checked_budget
 from fusioncam.runtime.engine import (
     MAX_SIZES,
@@ -72,6 +72,7 @@ def checked_opening(
     max_sizes: int,
     bands: Sequence[int] | None = None,
     inputs: InputValues | None = None,
+    seed: int = 0,
 ) -> Opening:
     """Check the arguments of an `Explainer`, which says what they are and what is raised, and read its bundles."""
     checked_methods(methods)
@@ -84,7 +85,8 @@ def checked_opening(
         bundles = [b._replace(manifest=b.manifest.showing(checked_bands(bands, b.manifest))) for b in bundles]
     checked = checked_for(methods, [b.manifest for b in bundles], budget)
     usual = given_rows(bundles[0].manifest, inputs)
-    options = EngineOptions(providers, chunk, threads, kernels, allow_cpu=allow_cpu, inputs=usual)
+    seed = checked_seed(seed)
+    options = EngineOptions(providers, chunk, threads, kernels, allow_cpu=allow_cpu, inputs=usual, seed=seed)
     rehearsed = checked if isinstance(budget, Deadline) else ()
     kept = checked_count("max_sizes", max_sizes, MOST_SIZES) or MAX_SIZES
     holder = PipelineHolder(bundles, options, smooth, rehearsed, kept)

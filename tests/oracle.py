@@ -42,6 +42,13 @@ class Oracle:
         size = x.shape[1:]
         return np.array([self.logits(x * self.unit(self.up(a, size)))[c] for a in activations])
 
+    def rise(self, x, c, masks):
+        """The mean of masks (H, W) by their scores, less what is owed to the masks' own mean, which is 1/2 at best."""
+        masks = [m.astype(np.float64) for m in masks]
+        scores = [self.confidence(x * m, c) for m in masks]
+        weighted = sum(s * m for s, m in zip(scores, masks, strict=True)) / (0.5 * len(masks))
+        return self.unit(weighted - np.mean(scores) * sum(masks) / (0.5 * len(masks)))
+
     def maps(self, x, c, activations, gradients):
         size = x.shape[1:]
         weighted = sum(g.mean() * a for g, a in zip(gradients, activations, strict=True))

@@ -48,7 +48,7 @@ def replay(case: Case, positions: Sequence[int], budget: Budget) -> Replayed:
     steps = HostSteps(passes, evidence, checked_budget(budget), GRAIN, _no_head)
     denoised, following = [np.zeros(case.size, np.float32)] * len(positions), 2 * len(positions)
     answer(case, steps.score_channels(False, [denoised], following, 1))
-    maps = answer(case, steps.region_map("score_cam"))
+    maps = answer(case, steps.region_map("score_cam", following))
     others = 1 + len(positions) + following
     return Replayed(maps, steps.passes._replace(run=steps.passes.run + following), len(case.live) + others)
 

@@ -205,5 +205,5 @@ def passes_of(run: int, channels: int, plans: Sequence[ChannelPlan]) -> Passes:
     """Return the passes run for a picture with so many channels, and the worst of what its plans estimate."""
     if not plans:
         return Passes(run, channels)
-    worst = {name: max(getattr(plan, name) for plan in plans) for name in Passes._fields[2:]}
+    worst = {name: max(getattr(plan, name) for plan in plans) for name in ("missing", "error", "tolerance", "surprise")}
     return Passes(run, channels, **worst)

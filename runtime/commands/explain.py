@@ -111,6 +111,7 @@ InputSize = Annotated[
     str | None,
     word_list("Size of the input, for a bundle of any size: H,W, or photo (the photo's own).", "--size", metavar="H,W"),
 ]
+Seed = Annotated[int, Option(metavar="N", help="Seed of the random masks of the method rise.")]
 Verify = Annotated[bool, Option("--verify", help="Ask the model if the map is evidence: a verdict, by 23 passes more.")]
 Style = Annotated[str, choice("Style of the pictures: heat | contour | top.", metavar="STYLE")]
 Top = Annotated[
@@ -144,7 +145,7 @@ def explain(
     value: Value = None, down: Down = False,
     versus: Versus = None, most_probable: MostProbable = None, above: Above = None,
     methods: Methods = None, budget: Budget = "exact", smooth: Smooth = "", also: Also = None, size: InputSize = None,
-    inputs: PictureInputs = None,
+    inputs: PictureInputs = None, seed: Seed = 0,
     verify: Verify = False,
     engine: EngineName = "local", workers: Workers = 1, ray_address: RayAddress = None,
     providers: Providers = "cpu", allow_cpu: AllowCpu = False, chunk: Chunk = None, threads: Threads = None,
@@ -169,7 +170,7 @@ def explain(
     config = MakingConfig(
         (bundle, *(also or [])), None if methods is None else parts(methods), parse_budget(budget), parts(smooth),
         verify=verify, output=output, providers=parts(providers), chunk=chunk, threads=threads, allow_cpu=allow_cpu,
-        size=size_of(size, PHOTO), bands=bands_of(bands), inputs=given_inputs(inputs),
+        size=size_of(size, PHOTO), bands=bands_of(bands), inputs=given_inputs(inputs), seed=seed,
     )  # fmt: skip
     named = NamedTargets(
         classes or (), region or (), () if point is None else (point,), peak, like or (), value or (), down,

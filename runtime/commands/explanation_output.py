@@ -93,6 +93,7 @@ def _line_of(outcome: Outcome) -> dict[str, Any]:
 def _text(title: str, of_target: TargetResult, record: Record) -> str:
     passes, seconds = record["passes"], sum(record["timing_seconds"].values())
     error = f" (estimated error {passes['error']:.2g})" if passes["error"] else ""
+    error += f" (standard error of RISE {passes['standard_error']:.2g})" if passes.get("standard_error") else ""
     flags = "".join(f"; {flag_text(flag)}" for flag in record["flags"] if flag != "assumed_preprocessing")
     verdict = f"\n  {of_target.verdict}" if of_target.verdict else ""
     return (

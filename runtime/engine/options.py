@@ -33,6 +33,7 @@ class EngineOptions:
         device: The GPU; by default the one that the providers name.
         allow_cpu: Whether nodes that no provider takes may run on the CPU.
         inputs: Further inputs of pictures that come without, see `given_rows`.
+        seed: Of the masks of RISE.
     """
 
     providers: Sequence[Provider] | None = None
@@ -43,6 +44,7 @@ class EngineOptions:
     device: Device | None = None
     allow_cpu: bool = False
     inputs: Mapping[str, Array] = field(default_factory=dict)
+    seed: int = 0
 
     def opened(
         self, path: Path, manifest: Manifest, check_inputs: bool = True, **options: Any

@@ -51,7 +51,7 @@ class Steps(Protocol[Maps, Confidences, Shares]):
             corners: How masks are enlarged, see `ScoreCam`; None where no Score-CAM is asked for: no channel is passed.
             extra_maps: Full-size maps m, whose x * m is passed with the channels.
             passes_remaining: Passes that later steps will ask for, those of channels apart.
-            variants_left: Ways to enlarge masks that still come, this one included: they share the budget.
+            variants_left: Ways to enlarge masks that still come, this one and RISE included: they share the budget.
 
         Returns:
             The confidences of x * m, in their order.
@@ -60,8 +60,13 @@ class Steps(Protocol[Maps, Confidences, Shares]):
     def region_passes(self, method: str) -> int:
         """Return the number of passes that `region_map` will ask for."""
 
-    def region_map(self, method: str) -> Task[Maps]:
-        """Step 2: return R, or another region method's map; a Score-CAM's after `score_channels`."""
+    def region_map(self, method: str, passes_remaining: int) -> Task[Maps]:
+        """Step 2: return R, or another region method's map; a Score-CAM's after `score_channels`.
+
+        Args:
+            method: The method.
+            passes_remaining: Passes that the fusions will ask for.
+        """
 
     def confidences(self, maps: Maps) -> Task[Confidences]:
         """Step 3: return the confidences of x * m, by one more pass for each map."""

@@ -1,6 +1,6 @@
 """The recipe of the maps of one picture: which steps follow which, wherever they are computed."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple, cast
@@ -86,14 +86,13 @@ def take_steps(
     fusion = _Fusion.of(recipes.values())
     maps = {m: steps.gradient_map(m) for m in GRADIENT_MAPS if m in parts}
     denoised = {(m, theta): steps.denoise(maps[m], theta) for m, theta in fusion.noisy}
-    remaining = len(steps.targets) * (len(fusion.regions) + len(fusion.unions))
-    remaining += sum(steps.region_passes(m) for m in REGION if m in parts)
-    score_cams = [m for m in SCORE_CAMS if m in parts]
-    of_denoised = yield from _score(steps, score_cams, list(denoised.values()), remaining)
+    of_fusions = len(steps.targets) * (len(fusion.regions) + len(fusion.unions))
+    remaining = of_fusions + sum(steps.region_passes(m) for m in REGION if m in parts)
+    of_denoised = yield from _score(steps, parts, list(denoised.values()), remaining)
     confidence = dict(zip(denoised, of_denoised, strict=True))
     for m in REGION:
         if m in parts:
-            maps[m] = yield from steps.region_map(m)
+            maps[m] = yield from steps.region_map(m, of_fusions)
     fused, shares = yield from _fuse(steps, recipes, maps, denoised, confidence)
     return maps | fused, shares
 
@@ -125,16 +124,17 @@ def _fuse(
 
 
 def _score(
-    steps: Steps[Maps, Confidences, Shares], score_cams: Sequence[str], extra_maps: Sequence[Maps], remaining: int
+    steps: Steps[Maps, Confidences, Shares], methods: Set[str], extra_maps: Sequence[Maps], remaining: int
 ) -> Task[Sequence[Confidences]]:
     """Run the passes of channels, once for each way to enlarge masks; return the confidences of the extra maps."""
-    variants: list[bool | None] = list(dict.fromkeys(SCORE_CAMS[m].corners for m in score_cams))
+    variants: list[bool | None] = list(dict.fromkeys(made.corners for m, made in SCORE_CAMS.items() if m in methods))
     variants = variants or [None] * bool(extra_maps)
     if not variants:
         return []
-    of_maps = yield from steps.score_channels(variants[0], extra_maps, remaining, len(variants))
+    sharing = len(variants) + ("rise" in methods)
+    of_maps = yield from steps.score_channels(variants[0], extra_maps, remaining, sharing)
     for n, corners in enumerate(variants[1:], start=1):
-        yield from steps.score_channels(corners, [], remaining, len(variants) - n)
+        yield from steps.score_channels(corners, [], remaining, sharing - n)
     return of_maps
 
 

@@ -11,6 +11,7 @@ METHOD_TITLES = {
     "group_cam": "Group-CAM",
     "union_cam": "Union-CAM",
     "recipro_cam": "Recipro-CAM",
+    "rise": "RISE",
 }
 
 

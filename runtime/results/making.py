@@ -12,7 +12,7 @@ from fusioncam.errors import FusionCamError, UsageError, out_of_memory
 from fusioncam.input_values import InputValues
 from fusioncam.manifest import Manifest
 from fusioncam.output import Content, encode_png, write_npz
-from fusioncam.runtime.arguments import SizeLike, checked_bands, checked_size, of_one_model
+from fusioncam.runtime.arguments import SizeLike, checked_bands, checked_seed, checked_size, of_one_model
 from fusioncam.runtime.budget import Budget
 from fusioncam.runtime.detection_pictures import panel_of_all
 from fusioncam.runtime.difference import Difference
@@ -90,6 +90,7 @@ class MakingConfig:
         size: See `Explainer.explain`.
         bands: See `Explainer`.
         inputs: See `Explainer`.
+        seed: See `Explainer`.
     """
 
     bundles: tuple[Path, ...]
@@ -106,6 +107,7 @@ class MakingConfig:
     size: SizeLike = None
     bands: tuple[int, ...] | None = None
     inputs: InputValues = field(default_factory=dict)
+    seed: int = 0
 
     @property
     def shared(self) -> tuple[str, ...]:
@@ -124,6 +126,7 @@ class MakingConfig:
         if self.bands is not None:
             manifest = manifest.showing(checked_bands(self.bands, manifest))
         given_rows(manifest, self.inputs)
+        checked_seed(self.seed)
         return manifest, checked_for(self.methods, manifests, self.budget)
 
     def open(self) -> Explainer:
@@ -131,7 +134,7 @@ class MakingConfig:
         explainer = Explainer(
             list(self.bundles), self.providers, self.methods, self.budget,
             chunk=self.chunk, threads=self.threads, smooth=self.smooth, allow_cpu=self.allow_cpu,
-            bands=self.bands, inputs=self.inputs,
+            bands=self.bands, inputs=self.inputs, seed=self.seed,
         )  # fmt: skip
         checked_size(self.size, [explainer.manifest])
         return explainer

@@ -37,6 +37,7 @@ def settings_of(config: MakingConfig, methods: tuple[str, ...]) -> dict[str, Any
             **({} if config.size is None else {"size": config.size}),
             **({} if config.bands is None else {"bands": config.bands}),
             **({"inputs": _inputs(config)} if config.inputs else {}),
+            **({"seed": config.seed} if config.seed else {}),
             **asdict(config.output.draw),
             "version": fusioncam.__version__,
         }

@@ -125,7 +125,7 @@ class DeviceSteps:
         """Return 0: the passes of Score-CAM are those of channels."""
         return 0
 
-    def region_map(self, method: str) -> Task[DeviceArray]:
+    def region_map(self, method: str, passes_remaining: int) -> Task[DeviceArray]:
         """Return the region maps R."""
         return at_once(self._score_cam())
 

@@ -13,6 +13,7 @@ import onnxruntime
 from fusioncam.errors import UsageError
 from fusioncam.forms import ACTIVATIONS, GRADIENTS, of_level
 from fusioncam.kernels.arrays import Array, Float32Array
+from fusioncam.kernels.rise import DETECTIONS, PICTURES
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.engine.checks import refuse_nan
 from fusioncam.runtime.engine.host.head import Head
@@ -42,6 +43,7 @@ class HostEngine:
             no such graph.
         pace: The costs of its work, where another engine on the same hardware knows them; by default nothing is known.
         providers: Short names of the providers that run both graphs, in order of preference.
+        seed: Of the masks of RISE.
     """
 
     def __init__(
@@ -52,7 +54,9 @@ class HostEngine:
         open_head: Callable[[], Head] | None = None,
         pace: Pace | None = None,
         providers: tuple[str, ...] = (),
+        seed: int = 0,
     ) -> None:
+        self._sampling, self._seed = DETECTIONS if manifest.detector else PICTURES, seed
         self.manifest, self.explain, self.scorer, self.providers = manifest, explain, scorer, providers
         self.pace = pace or Pace(scorer.chunk, scorer.pad)
         self._open_head, self._heads, self._lock = open_head, list[Head](), threading.Lock()
@@ -93,7 +97,9 @@ class HostEngine:
             timer = Timer(self.pace, own, grain)
             passes = MaskedPasses(x, own.clock, own.progress, exact, timer, evidence.readout, inputs_of(own))
             reserved, sketches = reserved_passes(own), sketches_of(own)
-            steps = HostSteps(passes, evidence, own.budget, grain, self._head, timer, reserved, sketches)
+            steps = HostSteps(
+                passes, evidence, own.budget, grain, self._head, timer, reserved, sketches, self._sampling, self._seed
+            )
             yield LevelSteps(self.manifest.layers[level.number].name, level.targets, steps)
             timer.end()
             done += steps.passes.run

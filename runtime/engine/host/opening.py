@@ -42,7 +42,9 @@ def open_host_engine(folder: Path, manifest: Manifest, options: EngineOptions) -
         return Head(head, any(spec.fixed for spec in specs(options.providers)))
 
     scorer = _open_scorer(folder / SCORE_GRAPH, manifest, options, explain)
-    return HostEngine(manifest, explain, scorer, open_head, providers=providers_of(explain, scorer.session))
+    return HostEngine(
+        manifest, explain, scorer, open_head, providers=providers_of(explain, scorer.session), seed=options.seed
+    )
 
 
 def _open_scorer(

@@ -80,6 +80,21 @@ class MaskedPasses:
         yield from self._run(count, fill, lambda _, answers: rows.append(answers), exact)
         return _stacked(rows)
 
+    def of_masks(
+        self,
+        numbers: range,
+        mask: Callable[[int], Float32Array],
+        take: Callable[[list[Float32Array], Float32Array], None],
+    ) -> Task[None]:
+        """Pass x * mask(n) for each number n; hand the masks of every chunk over, with the answers to them."""
+        made: list[Float32Array] = []
+
+        def fill(start: int, stop: int, out: Float32Array) -> None:
+            made[:] = map(mask, numbers[start:stop])
+            write(map(self._under, made), out)
+
+        return self._run(len(numbers), fill, lambda _, answers: take(made, answers))
+
     def of_channels(
         self,
         masks: MaskMaker,

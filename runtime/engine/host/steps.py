@@ -6,15 +6,17 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from fusioncam.errors import UsageError
 from fusioncam.kernels import cam_methods, reference, rescoring
 from fusioncam.kernels.arrays import Array, Float32Array, IndexArray, UInt8Array
 from fusioncam.kernels.masks import MaskMaker
-from fusioncam.runtime.budget import Budget, Deadline, Evidence, plan_for
+from fusioncam.kernels.rise import PICTURES, Sampling
+from fusioncam.runtime.budget import Budget, Evidence, plan_for
 from fusioncam.runtime.budget.channel_plan import ChannelPlan, passes_of
 from fusioncam.runtime.engine.host.groups import GroupCam
 from fusioncam.runtime.engine.host.head import Head
+from fusioncam.runtime.engine.host.pass_budget import PassBudget
 from fusioncam.runtime.engine.host.passes import ChannelAnswers, MaskedPasses
+from fusioncam.runtime.engine.host.random_masks import RandomMaps
 from fusioncam.runtime.engine.pace import Timer
 from fusioncam.runtime.engine.scheduler import Task
 from fusioncam.runtime.engine.sketches import Sketches
@@ -68,6 +70,8 @@ class HostSteps:
         timer: Measures the work, and tells what fits before a deadline.
         reserved: Passes of the budget that are kept for what follows the maps.
         sketches: Gets the maps as they are made, where somebody watches.
+        sampling: The random masks of RISE.
+        seed: Of these masks.
     """
 
     def __init__(
@@ -80,12 +84,15 @@ class HostSteps:
         timer: Timer | None = None,
         reserved: int = 0,
         sketches: Sketches | None = None,
+        sampling: Sampling = PICTURES,
+        seed: int = 0,
     ) -> None:
         self._timer, self._sketches = timer, sketches
         self._readout, self.targets, self.logits = evidence.readout, evidence.readout.targets, evidence.logits
         self._passes, self._head = passes, head
         self._activations, self._gradients = evidence.activations, evidence.gradients
-        self._budget, self._grain, self._reserved = budget, grain, reserved
+        self._budget, self._grain = PassBudget(budget, passes, reserved), grain
+        self._random = RandomMaps(self._budget, sampling, seed, timer)
         self._plans: list[ChannelPlan] = []
         self._scored: dict[bool, ScoredChannels] = {}
         self._baseline: Float32Array | None = None  # the answer (1, width) to x * 0
@@ -93,7 +100,8 @@ class HostSteps:
     @property
     def passes(self) -> Passes:
         """Return the masked passes run so far, and the error of the maps that follow."""
-        return passes_of(self._passes.done, len(self._activations), self._plans)
+        made = passes_of(self._passes.done, len(self._activations), self._plans)
+        return made._replace(standard_error=self._random.error)
 
     def gradient_map(self, method: str) -> list[Array]:
         """Return G, or another gradient map."""
@@ -121,8 +129,8 @@ class HostSteps:
         evidence = partial(Evidence, masks.scaled, self._activations, self._gradients, full, self._readout.local)
         known = self._baseline
         zeros = [np.zeros(self._passes.size, np.float32)] if known is None else []
-        others = self._passes.done + len(zeros) + len(maps) + passes_remaining + self._reserved
-        share = self._share(others, variants_left)
+        others = self._passes.done + len(zeros) + len(maps) + passes_remaining + self._budget.reserved
+        share = self._budget.share(others, variants_left)
         again = self._passes_again(share, others)
         if self._timer is not None:
             self._timer.begin(passes_remaining + again, variants_left)
@@ -170,7 +178,7 @@ class HostSteps:
         """Pass the heaviest measured channels once more, exactly, and correct all scores of live channels."""
         extras, coarse = scored.extras, scored.extras[live]
         measured = live[~np.isnan(coarse[:, 0])]
-        if isinstance(self._budget, Deadline):
+        if self._budget.in_time:
             most = min(most, len(measured) // 8)  # at most about a fifth of the time: an exact pass takes twice as long
         of_targets = [measured[rescoring.heaviest(column)] for column in scored.scores[measured].T]
         channels = np.array(list(dict.fromkeys(np.stack(of_targets, 1).ravel()))[:most], np.intp)
@@ -183,28 +191,17 @@ class HostSteps:
 
     def _score_baseline(self, maps: Sequence[Array], passes_remaining: int) -> Task[list[list[float]]]:
         """Run the passes of the baseline x * 0 and of full-size maps alone."""
-        self._afford(1 + len(maps) + passes_remaining)
+        self._budget.afford(1 + len(maps) + passes_remaining)
         rows = yield from self._passes.of_maps([np.zeros(self._passes.size, np.float32), *maps])
         self._baseline = rows[:1]
         return self._by_target(rows[1:])
 
-    def _share(self, others: int, variants_left: int) -> Budget:
-        """Return the budget until these channels are scored: the variants left share what the other passes leave."""
-        whole = self._budget
-        if variants_left == 1 or not isinstance(whole, int):
-            return whole
-        return others + (whole - others) // variants_left
-
-    def _afford(self, passes: int) -> None:
-        """Raise UsageError where so many passes more, none of them of channels, are over the budget."""
-        needed = self._passes.done + passes + self._reserved
-        if isinstance(self._budget, int) and needed > self._budget:
-            raise UsageError(f"a budget of {self._budget} passes is too small: {needed} are needed")
-
-    def region_map(self, method: str) -> Task[list[Array]]:
+    def region_map(self, method: str, passes_remaining: int) -> Task[list[Array]]:
         """Return R, or another region map."""
+        if method == "rise":
+            return (yield from self._rise(passes_remaining))
         if method == "group_cam":
-            self._afford(self._group_cam.passes)
+            self._budget.afford(self._group_cam.passes)
             return (yield from self._group_cam.maps())
         if method == "recipro_cam":
             return self._recipro_cam()
@@ -235,8 +232,18 @@ class HostSteps:
         return GroupCam(self._passes, self._readout, self._seen, self._gradients)
 
     def region_passes(self, method: str) -> int:
-        """Return the passes of Group-CAM."""
+        """Return the passes of Group-CAM, or the most of RISE."""
+        if method == "rise":
+            return self._random.expected
         return self._group_cam.passes if method == "group_cam" else 0
+
+    def _rise(self, passes_remaining: int) -> Task[list[Array]]:
+        def show(maps: list[Array]) -> None:
+            if self._sketches is not None:
+                self._sketches.add("rise", maps)
+                self._sketches.show(self)
+
+        return self._random.run(passes_remaining, show)
 
     def _recipro_cam(self) -> list[Array]:
         """Return the maps by the head alone, without a masked pass."""

@@ -9,6 +9,7 @@ from fusioncam import Explainer
 from fusioncam.errors import UsageError
 from fusioncam.runtime.budget import deadline
 from fusioncam.runtime.engine import Clock, ExplainRequest
+from fusioncam.runtime.explanation import STANDARD_ERROR
 from fusioncam.runtime.methods import METHODS
 
 EXPLAIN, RUN, PICTURE = 0.020, 0.002, 0.001  # seconds of the explain pass, and of a run of the model and its pictures
@@ -33,22 +34,22 @@ class Ticking:
 class Watch:
     """An Explainer, and the time that its runs have taken."""
 
-    def __init__(self, relayed, bundle, **options):
-        self.time, self.slowness = 0.0, 1.0
-        self.explainer, relays = relayed(bundle, **options)
+    def __init__(self, relayed, bundle, methods=METHODS, **options):
+        self.time, self.slowness, self.methods = 0.0, 1.0, methods
+        self.explainer, relays = relayed(bundle, methods=methods, **options)
         for path, relay in relays.items():
             seconds = (lambda n: EXPLAIN) if path.name == "explain.onnx" else (lambda n: RUN + n * PICTURE)
             relay.session = Ticking(relay.session, self, seconds)
 
     def request(self, picture, seconds, targets=(1,), waited=0.0, **more):
         clock = Clock(lambda: self.time, waited)
-        return ExplainRequest(picture, list(targets), METHODS, deadline(seconds), clock, **more)
+        return ExplainRequest(picture, list(targets), self.methods, deadline(seconds), clock, **more)
 
     def explain(self, *arguments, **more):
         """The explanations, and the seconds that they took."""
         pipeline, begun = self.explainer.pipeline, self.time
         request = self.request(*arguments, **more)
-        (made,) = pipeline.run([pipeline.task(request)], METHODS, request.verify)
+        (made,) = pipeline.run([pipeline.task(request)], self.methods, request.verify)
         return made, self.time - begun
 
 
@@ -78,6 +79,16 @@ def test_a_deadline_is_kept_and_its_time_used(watch, pictures, milliseconds):
     assert found.passes.error > 0
     assert ("cut_short" in found.flags) == (found.passes.error > found.passes.tolerance)
     assert "late" not in found.flags
+
+
+@pytest.mark.parametrize("methods", [("rise",), ("rise", "score_cam"), ("fusion_cam:grad_cam+rise",)])
+def test_random_masks_end_in_time(relayed, wide, pictures, methods):
+    watch = Watch(relayed, wide.bundle, methods)
+    for picture in pictures:
+        (found,), seconds = watch.explain(picture, 0.3)
+    assert 0.3 - 2 * (RUN + 8 * PICTURE) <= seconds <= 0.3
+    assert found.passes.standard_error > STANDARD_ERROR
+    assert "cut_short" in found.flags
 
 
 def test_more_time_is_more_passes_and_a_better_map(watch, pictures, wide):

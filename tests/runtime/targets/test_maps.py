@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from fusioncam import Class, Explainer, Like, Region, Value
+from fusioncam.kernels.rise import RandomMasks
 from fusioncam.runtime.engine.host.scorer import Scorer
 
 TOLERANCE = 1e-4
@@ -121,6 +122,22 @@ def test_likeness(kind, made, target_oracle, likeness, pictures, tmp_path):
     assert (found.class_index, found.logits) == (-1, None)
     names = {"file": "like text.npy", "picture": "like a picture"}
     assert found.title == found.label == names.get(kind, "like a vector")
+
+
+@pytest.mark.parametrize("kind", ["segment", "values", "embed"])
+def test_rise_of_any_target(kind, made, target_oracle, over, likeness, x):
+    region = np.zeros((12, 16))
+    region[2:7, 3:9] = 1
+    target, read = {
+        "segment": (Region(1, region.repeat(2, 0).repeat(2, 1) > 0), over(1, region)),
+        "values": (Value(1, down=True), lambda z: [-z[0, 1]] * 2),
+        "embed": (Like(np.arange(7.0)), likeness(np.arange(7.0))),
+    }[kind]
+    with Explainer(made(kind).bundle, methods=["rise"], budget=40) as explainer:
+        found = explainer.explain(x, target=target)
+    masks = [RandomMasks((24, 32), 8).mask(n) for n in range(40)]
+    wanted = target_oracle(made(kind).network, read).oracle.rise(x, 0, masks)
+    np.testing.assert_allclose(found.maps["rise"], wanted, rtol=0, atol=TOLERANCE)
 
 
 def test_every_method_takes_targets(made, x):
