@@ -267,7 +267,8 @@ class Explanation(DrawnResult):
         passes = f"{run} passes for {channels} channels" if run else "no masked passes"
         size = f"{error:.2g}" if error > 1e-4 else "below 0.0001"
         off = f", estimated error of Score-CAM {size}" if error else ""
-        off += f", standard error of RISE {spread:.1%} of its range" if (spread := self.passes.standard_error) else ""
+        if self.passes.standard_error:
+            off += f", standard error of RISE {100 * self.passes.standard_error:.1f} % of its range"
         providers = ", ".join(self.providers)
         rows = {
             "Photo": self.image and PurePath(self.image).name,

@@ -76,7 +76,7 @@ class FinishedSession:
     def __init__(self, results: dict[str, Any]) -> None:
         self._results = results
 
-    def run(self, outputs: Sequence[str], feeds: dict[str, Any]) -> list[Any]:
+    def run(self, outputs: Sequence[str], feeds: dict[str, Any], options: object = None) -> list[Any]:
         """Return the results of these outputs."""
         return [self._results[name] for name in outputs]
 

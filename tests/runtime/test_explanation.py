@@ -45,7 +45,15 @@ def test_summary_is_ready_for_json():
         "probability": 0.5,
         "methods": ["fusion_cam"],
         "flags": FLAGS,
-        "passes": {"run": 7, "channels": 12, "missing": 0.0, "error": 0.0, "tolerance": 1e-3, "surprise": 0.0},
+        "passes": {
+            "run": 7,
+            "channels": 12,
+            "missing": 0.0,
+            "error": 0.0,
+            "tolerance": 1e-3,
+            "surprise": 0.0,
+            "standard_error": 0.0,
+        },
         "timing_seconds": {"explain": 0.123457},
     }
 

@@ -87,13 +87,13 @@ class MaskedPasses:
         take: Callable[[list[Float32Array], Float32Array], None],
     ) -> Task[None]:
         """Pass x * mask(n) for each number n; hand the masks of every chunk over, with the answers to them."""
-        made: list[Float32Array] = []
+        made: dict[int, list[Float32Array]] = {}  # by their start: several chunks may be under way
 
         def fill(start: int, stop: int, out: Float32Array) -> None:
-            made[:] = map(mask, numbers[start:stop])
-            write(map(self._under, made), out)
+            made[start] = [mask(n) for n in numbers[start:stop]]
+            write(map(self._under, made[start]), out)
 
-        return self._run(len(numbers), fill, lambda _, answers: take(made, answers))
+        return self._run(len(numbers), fill, lambda start, answers: take(made.pop(start), answers))
 
     def of_channels(
         self,

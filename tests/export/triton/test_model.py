@@ -32,8 +32,8 @@ def test_maps_are_those_of_the_explainer(front, bundle, pictures):
         assert found["probabilities"][i, wanted.class_index] == pytest.approx(wanted.probability, abs=1e-6)
         assert found["passes"][i] == wanted.passes.run
         assert found["flags"][i].decode() == ",".join(wanted.flags)
-        for method in methods:  # without a softmax, score_cam_increase shows more of how masks are rounded
-            near = 1e-6 if method in METHODS else 5e-6
+        for method in methods:  # score_cam_increase, without a softmax, and rise show more of how numbers are rounded
+            near = 1e-6 if method in METHODS else 5e-5
             np.testing.assert_allclose(found[method][i], wanted.maps[method], atol=near, err_msg=method)
 
 

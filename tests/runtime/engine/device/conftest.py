@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-TOLERANCE = 2e-6
+TOLERANCE = 5e-6
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,8 @@ TOLERANCE = 2e-6
 
 
 def test_methods_without_kernels_are_made_beside(tiny, on_device, pictures, assert_equal):
-    methods = [*EVERY, "fusion_cam:layer_cam+group_cam:20"]
+    # The standard error of RISE is not the same to the last digit with other chunks, see test_rise.py.
+    methods = [*(m for m in EVERY if m != "rise"), "fusion_cam:layer_cam+group_cam:20"]
     found = on_device(tiny.bundle, methods, chunk=5).explain_batch(pictures[:2], [[1, 2], [-1]])
     wanted = Explainer(tiny.bundle, methods=methods).explain_batch(pictures[:2], [[1, 2], [-1]])
     for f, w in zip(found, wanted, strict=True):
@@ -25,7 +26,7 @@ def test_methods_with_kernels_open_nothing_beside(tiny, on_device, pictures):
 
 def test_the_engine_says_which_methods_it_supports(tiny, on_device):
     engine = on_device(tiny.bundle).pipeline.preferred
-    for method in ("layer_cam", "score_cam_corners", "group_cam", "union_cam", "fusion_cam:grad_cam+group_cam"):
+    for method in ("layer_cam", "score_cam_corners", "group_cam", "rise", "union_cam", "fusion_cam:grad_cam+group_cam"):
         assert not engine.supports([method])
         assert not engine.supports([*METHODS, method])
     assert engine.supports(METHODS)
