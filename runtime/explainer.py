@@ -57,8 +57,7 @@ class Explainer(Opened):
         threads: CPU threads within one operator; by default one per physical core.
         smooth: Further looks at every picture, whose maps are averaged: `flip`, mirrored; `noise`, with noise, 4 times.
         kernels: Whether kernels may make the maps on a GPU. Without, masks and maps are made on the host.
-        allow_cpu: Whether nodes that no provider takes may run on the CPU, with a warning; else they are an error.
-            Naming the CPU among the providers allows it, too.
+        allow_cpu: Whether the CPU may run nodes that no provider takes, with a warning, as when `providers` name it.
         max_sizes: Sizes of the input, beside the bundle's own, whose sessions are kept open: those that were used last.
             Sessions of a size take about the memory of another Explainer.
         bands: For a model of bands: the bands of an array, counted from 1, that pictures show: three as red, green and
