@@ -1,4 +1,4 @@
-"""Fusion-CAM explanations for image classifiers, straight from ONNX files (arXiv 2603.05386)."""
+"""Fusion-CAM explanations for image classifiers and detectors, straight from ONNX files (arXiv 2603.05386)."""
 
 import os
 from typing import TYPE_CHECKING, Any
