@@ -51,6 +51,7 @@ Classes = Annotated[
         autocompletion=class_names,
     ),
 ]
+LevelsOf = Annotated[str | None, choice("Levels of the neck that explain a detection: own | mean (of all) [own].")]
 Region = Annotated[
     list[str] | None,
     Option(
@@ -68,8 +69,8 @@ Box = Annotated[
         metavar="X1 Y1 X2 Y2", help="Explain the detection whose box is most like this one, in pixels of the photo."
     ),
 ]
-Together = Annotated[bool, Option("--detections", help="Explain all detections as one, the sum of their scores.")]
-By = Annotated[str | None, choice("Evidence for the detection's score | box (its edges) | both (default score).")]
+AsOne = Annotated[bool, Option("--detections", help="Explain all detections as one, the sum of their scores.")]
+By = Annotated[str | None, choice("Evidence that counts for a detection: score | box (its edges) | both [score].")]
 Keypoint = Annotated[
     str | None, Option(metavar="N", help="Explain a keypoint of each detection, by number or name (left_ear).")
 ]
@@ -139,10 +140,9 @@ Resolution = Annotated[str, choice("Size of the arrays in STEM.npz: model | phot
 def explain(
     bundle: Bundle, images: Images, out: Out = Path("out"), recursive: Recursive = False, null: Null = False,
     resume: Resume = False,
-    classes: Classes = None, box: Box = None, point: Point = None, together: Together = False, by: By = None,
-    keypoint: Keypoint = None, conf: Conf = None, iou: Iou = None, region: Region = None, peak: Peak = False,
-    like: Like = None,
-    value: Value = None, down: Down = False,
+    classes: Classes = None, box: Box = None, point: Point = None, together: AsOne = False, by: By = None,
+    keypoint: Keypoint = None, conf: Conf = None, iou: Iou = None, levels: LevelsOf = None,
+    region: Region = None, peak: Peak = False, like: Like = None, value: Value = None, down: Down = False,
     versus: Versus = None, most_probable: MostProbable = None, above: Above = None,
     methods: Methods = None, budget: Budget = "exact", smooth: Smooth = "", also: Also = None, size: InputSize = None,
     inputs: PictureInputs = None, seed: Seed = 0,
@@ -161,6 +161,7 @@ def explain(
     from fusioncam.runtime.budget import parse_budget
     from fusioncam.runtime.commands.explaining import Pictures, Run
     from fusioncam.runtime.commands.explanation_output import Report
+    from fusioncam.runtime.engine import checked_levels
     from fusioncam.runtime.results.making import MakingConfig, OutputOptions
     from fusioncam.runtime.results.named_targets import NamedTargets
     from fusioncam.runtime.results.target_selection import TargetSelection
@@ -171,10 +172,11 @@ def explain(
         (bundle, *(also or [])), None if methods is None else parts(methods), parse_budget(budget), parts(smooth),
         verify=verify, output=output, providers=parts(providers), chunk=chunk, threads=threads, allow_cpu=allow_cpu,
         size=size_of(size, PHOTO), bands=bands_of(bands), inputs=given_inputs(inputs), seed=seed,
+        levels=checked_levels(levels or "own"),
     )  # fmt: skip
     named = NamedTargets(
         classes or (), region or (), () if point is None else (point,), peak, like or (), value or (), down,
-        () if box is None else (box,), together, by, keypoint, conf, iou,
+        () if box is None else (box,), together, by, keypoint, conf, iou, levels,
     )  # fmt: skip
     select = partial(TargetSelection.of, named=named, versus=versus, top=_count(top, style, most_probable), above=above)
     kind, cluster = None if table is None else checked_kind(table), checked_cluster(engine, workers, ray_address)

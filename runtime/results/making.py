@@ -16,7 +16,7 @@ from fusioncam.runtime.arguments import SizeLike, checked_bands, checked_seed, c
 from fusioncam.runtime.budget import Budget
 from fusioncam.runtime.detection_pictures import panel_of_all
 from fusioncam.runtime.difference import Difference
-from fusioncam.runtime.engine import Progress, read_bundles
+from fusioncam.runtime.engine import Levels, Progress, read_bundles
 from fusioncam.runtime.explainer import Explainer
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.methods import checked_for
@@ -91,6 +91,7 @@ class MakingConfig:
         bands: See `Explainer`.
         inputs: See `Explainer`.
         seed: See `Explainer`.
+        levels: See `Explainer.explain`.
     """
 
     bundles: tuple[Path, ...]
@@ -108,6 +109,7 @@ class MakingConfig:
     bands: tuple[int, ...] | None = None
     inputs: InputValues = field(default_factory=dict)
     seed: int = 0
+    levels: Levels = "own"
 
     @property
     def shared(self) -> tuple[str, ...]:
@@ -234,7 +236,8 @@ class ResultMaker:
     def _of(self, file: PhotoFile, progress: Progress | None) -> PhotoResult:
         with native_stderr():  # libpng and libjpeg write their complaints there
             photo, fingerprint = file.read(self._explainer.manifest.preprocessing)
-        options = {} if self._config.size is None else {"size": self._config.size}
+        given = {"size": self._config.size, "levels": None if self._config.levels == "own" else self._config.levels}
+        options = {name: value for name, value in given.items() if value is not None}
         explained = self._config.selection.explain(self._explainer, photo, progress, self._config.verify, options)
         names = iter(file_names(explained))
         targets = tuple(self._of_target(e, next(names), photo) for e in explained)

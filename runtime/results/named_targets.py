@@ -12,7 +12,7 @@ from fusioncam.runtime.targets.detections import Corners
 from fusioncam.runtime.targets.kinds import Box, Detections, Each, Like, Region, Target, Value
 from fusioncam.runtime.targets.tasks import task_of
 
-OF_DETECTORS = ("boxes", "together", "by", "keypoint", "conf", "iou")
+OF_DETECTORS = ("boxes", "together", "by", "keypoint", "conf", "iou", "levels")
 """The attributes of `NamedTargets` that only a detector has targets for."""
 
 OPTIONS = {"boxes": "--box", "together": "--detections"}
@@ -37,6 +37,7 @@ class NamedTargets:
         keypoint: A keypoint of the detections, by number or name.
         conf: The least score of a detection; None for the detector's own.
         iou: The overlap by which a detection is a duplicate; None for the detector's own.
+        levels: Which levels of the neck explain a detection, see `Explainer.explain`; None for its own.
 
     Raises:
         UsageError: The attributes contradict each other.
@@ -55,6 +56,7 @@ class NamedTargets:
     keypoint: str | None = None
     conf: float | None = None
     iou: float | None = None
+    levels: str | None = None
 
     def __post_init__(self) -> None:
         of_classes = self.classes or self.masks or self.points or self.peak

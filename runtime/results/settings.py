@@ -38,6 +38,7 @@ def settings_of(config: MakingConfig, methods: tuple[str, ...]) -> dict[str, Any
             **({} if config.bands is None else {"bands": config.bands}),
             **({"inputs": _inputs(config)} if config.inputs else {}),
             **({"seed": config.seed} if config.seed else {}),
+            **({} if config.levels == "own" else {"levels": config.levels}),
             **asdict(config.output.draw),
             "version": fusioncam.__version__,
         }

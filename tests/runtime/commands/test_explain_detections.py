@@ -107,6 +107,7 @@ def test_what_is_named_is_explained(explain, explainer, photo):
         ("--conf", f"{first.score - 1e-6}"): {first.anchor},
         ("--box", *map(str, other.box), "--by", "box"): {other.anchor},
         ("--box", f"{x1},{y1},{x2},{y2}", "-c", other.label): {other.anchor},
+        ("--top", "1", "--levels", "mean"): {first.anchor},
         ("--detections",): {found.anchor for found in (first, *others)},
     }.items():
         out, _ = explain(*options)
@@ -123,6 +124,7 @@ def test_what_is_named_is_explained(explain, explainer, photo):
         (("--conf", "2"), "conf must be a number from 0 to 1"),
         (("--iou", "-1"), "iou must be a number from 0 to 1"),
         (("--top", "0"), "top must be a whole number, 1 to"),
+        (("--levels", "all"), "levels is 'own' or 'mean', not 'all'"),
         (("--by", "edges"), "by is 'score' or 'box' or 'both'"),
         (("--box", "9", "9", "1", "1"), "x1 < x2 and y1 < y2"),
         (("--box", "1,2,3,4", "--point", "1,2"), "--box and --point are different ways"),
