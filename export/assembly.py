@@ -243,6 +243,7 @@ def _source(canonical: CanonicalModel, digest: str) -> Source:
         argmax=canonical.reading.argmax,
         class_vectors=canonical.class_vectors,
         tensors=canonical.reading.tensors,
+        bypassed=() if canonical.reading.boxes is None else canonical.reading.boxes.bypassed,
         **{name: getattr(canonical.source, name) for name in OF_ENDING},
     )
 

@@ -125,12 +125,13 @@ def _prepared(
         raise UsageError(f"the model has no output {request.output!r}; it has {', '.join(outputs)}")
     picture = picture_input(model.graph, image)
     first_reader = next(((u.node, u.idx) for u in picture.uses()), None)
+    names = {o: str(o.name) for node in model.graph for o in node.outputs}
     taken = take_image(model, _checked(size), side, layout, picture, defaults)
-    reading = choose_reading(model, outputs, request, taken, folder)
-    for value in reading.values:
-        refuse_random(value)
     if conversion is not None and first_reader is not None:
         compare_conversion(model, conversion, taken.name, first_reader)
+    reading = choose_reading(model, outputs, request, taken, folder, names)
+    for value in reading.values:
+        refuse_random(value)
     _keep_only(model, reading)
     return model, reading, taken
 

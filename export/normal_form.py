@@ -14,7 +14,7 @@ from fusioncam.export.gradient import Ops, dims, path
 from fusioncam.export.layers.layout import layouts
 from fusioncam.export.layers.trace import trace
 from fusioncam.export.readers import Reading, by_roles, find_map_ending, probable
-from fusioncam.export.readers.boxes import BoxReading, arrange_boxes, refuse_no_scores
+from fusioncam.export.readers.boxes import BoxReading, arrange_boxes, join_nodes, refuse_no_scores
 from fusioncam.export.reading.image_input import ImageInput, free_names
 from fusioncam.export.reading.load import fold
 from fusioncam.export.reading.shapes import element_type, feeds_of, measure, run_all
@@ -76,9 +76,8 @@ def _arrange(model: ir.Model, boxes: BoxReading, taken: ImageInput) -> ModelEndi
     graph = model.graph
     op, before = Ops(graph, "reader"), {v: v.shape for node in graph for v in node.outputs}
     # Each has a reader of its own, also where the source ends in it: an ending may be taken off.
-    graph.outputs[:] = [
-        op.Cast(v, to=ir.DataType.FLOAT) if v.dtype != ir.DataType.FLOAT else op.Identity(v) for v in graph.outputs
-    ]
+    raw = [op.Cast(v, to=ir.DataType.FLOAT) if v.dtype != ir.DataType.FLOAT else op.Identity(v) for v in graph.outputs]
+    graph.outputs[:] = raw if boxes.cut is None else [join_nodes(op, raw, boxes.cut.joint)]
     measured = run_all(model, feeds_of(model, taken.batch or 1))
     for value, held in measured.items():
         value.shape, value.dtype = ir.Shape(held.shape()), element_type(held.data_type())

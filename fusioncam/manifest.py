@@ -75,6 +75,7 @@ class Source(Part):
         argmax: Whether its output is the number of the best class at every place: an ArgMax over the logits.
         tensors: The tensors that a detector's boxes and numbers of classes are read from, where that is not `output`
             alone: outputs, or tensors within the graph, above the search for duplicates.
+        bypassed: Tensors of chosen rows, by names, each with the one of all rows that takes its place above `tensors`.
     """
 
     path: str
@@ -94,6 +95,7 @@ class Source(Part):
     argmax: bool = False
     class_vectors: bool = False
     tensors: tuple[str, ...] = ()
+    bypassed: tuple[tuple[str, str], ...] = ()
 
 
 class Manifest(Part):

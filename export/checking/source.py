@@ -1,6 +1,6 @@
 """The source of a bundle, run as its bundle's graphs are."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +8,9 @@ import onnx
 from onnxruntime import InferenceSession
 
 from fusioncam.errors import ModelError
-from fusioncam.export.readers.boxes import box_reader, read_raw
+from fusioncam.export.readers.boxes import CUT_READERS, join_arrays, joint_of, named_reader, read_raw
 from fusioncam.export.reading.file import read_model
+from fusioncam.export.reading.nodes import all_nodes
 from fusioncam.export.reading.shapes import element_type
 from fusioncam.export.sessions import failing_as, open_session, run_session
 from fusioncam.further_inputs import drawn
@@ -59,7 +60,7 @@ def source_runner(
                 lambda why: ModelError(f"{source} does not run as the bundle's source did: {why}"), passing=()
             ):
                 outputs = run_session(model, names, {**feeds, **(frozen or {})})
-                rows.append(_boxes(manifest, outputs) if manifest.detector else _row(outputs[0], batch, read))
+                rows.append(_boxes(manifest, outputs, batch) if manifest.detector else _row(outputs[0], batch, read))
         return np.asarray(rows, np.float64)
 
     return outputs_of
@@ -69,11 +70,16 @@ def _row(output: Array, batch: int, read: bool) -> Array:
     return np.asarray(output[0] if read else output.reshape(batch, -1)[0])
 
 
-def _boxes(manifest: Manifest, outputs: Sequence[Array]) -> Array:
+def _boxes(manifest: Manifest, outputs: Sequence[Array], batch: int) -> Array:
     """Return boxes, scores of classes and extras (A, columns) of the first picture by a detector's own tensors."""
     assert manifest.detector is not None
-    coding, numbers = box_reader(manifest.reader).coding, manifest.detector.numbers(manifest.classes)
-    return np.asarray(read_raw([o[:1] for o in outputs], coding, numbers, manifest.preprocessing.size)[0])
+    reader, numbers = named_reader(manifest.reader), manifest.detector.numbers(manifest.classes)
+    if reader in CUT_READERS:
+        joint = joint_of([o.shape for o in outputs], batch, manifest.detector.extras > 0)
+        if joint is None:
+            raise ModelError(f"the source gives {', '.join(str(o.shape) for o in outputs)} above its search")
+        outputs = [join_arrays(outputs, joint)]
+    return np.asarray(read_raw([o[:1] for o in outputs], reader.coding, numbers, manifest.preprocessing.size)[0])
 
 
 def _open_source(manifest: Manifest, source: Path, optimize: bool) -> InferenceSession:
@@ -82,14 +88,30 @@ def _open_source(manifest: Manifest, source: Path, optimize: bool) -> InferenceS
         opened = open_exact(source, optimize)
     except ModelError:
         return open_exact(read_model(source).SerializeToString(), optimize)
-    names = {*manifest.source.tensors} or {manifest.source.output}
-    if names <= {o.name for o in opened.get_outputs() if o.type.startswith("tensor")}:
+    names, bypassed = {*manifest.source.tensors} or {manifest.source.output}, manifest.source.bypassed
+    if not bypassed and names <= {o.name for o in opened.get_outputs() if o.type.startswith("tensor")}:
         return opened
     proto = read_model(source)
-    made = {name for node in proto.graph.node for name in node.output}
-    within = sorted((names & made) - {o.name for o in proto.graph.output})
-    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in within)
+    _end_in(proto.graph, names, dict(bypassed))
     return open_exact(proto.SerializeToString(), optimize)
+
+
+def _end_in(graph: onnx.GraphProto, names: Collection[str], bypassed: Mapping[str, str]) -> None:
+    """Let a graph end in some tensors, and what reads a tensor that is bypassed read the other."""
+    makers = {name: node for node in graph.node for name in node.output}
+    needed, todo = set[str](), [*names]
+    while todo:
+        name = todo.pop()
+        if name in makers and name not in needed:
+            needed.update(makers[name].output)
+            for node in all_nodes([makers[name]]):
+                node.input[:] = [bypassed.get(n, n) for n in node.input]
+                todo += node.input
+    for n in reversed(range(len(graph.node))):
+        if needed.isdisjoint(graph.node[n].output):
+            del graph.node[n]
+    del graph.value_info[:], graph.output[:]
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(needed.intersection(names)))
 
 
 def open_exact(model: bytes | Path, optimize: bool) -> InferenceSession:

@@ -12,7 +12,16 @@ import onnx_ir as ir
 from fusioncam.errors import FusionCamError, ModelError, UsageError
 from fusioncam.export.endings import ranked, refuse_ranks
 from fusioncam.export.endings.tail import before_views
-from fusioncam.export.readers.boxes import BOX_READERS, BoxReading, Hints, choose_boxes, hints_of, readable
+from fusioncam.export.readers.boxes import (
+    BOX_READERS,
+    CUT_READERS,
+    BoxReading,
+    Hints,
+    choose_boxes,
+    choose_cut,
+    hints_of,
+    readable,
+)
 from fusioncam.export.readers.normalised import ends_normalised
 from fusioncam.export.readers.shapes import Shapes, shapes_of
 from fusioncam.export.readers.table import READERS, VECTOR, Reader, Shape
@@ -118,7 +127,8 @@ def request_of(
         UsageError: There is no such task or reader, or they contradict each other.
     """
     _known("task", task, TASKS)
-    _known("reader", reader, [r.name for r in (*READERS, *BOX_READERS)])
+    of_boxes = [r.name for r in BOX_READERS + CUT_READERS]
+    _known("reader", reader, [*(r.name for r in READERS), *of_boxes])
     wanted = next((t for t in TASKS if t == task), "value" if ending == "value" else None)
     if (wanted == "value") != (ending == "value") and None not in (wanted, ending):
         raise UsageError(f"--task {wanted} and --ending {ending} contradict each other; leave one of them out")
@@ -128,7 +138,7 @@ def request_of(
         return replace(request_of(output, "embed", reader, None), ending=ending)
     if wanted == "embed" and ending is not None:
         raise UsageError(f"an embedding has no probabilities; leave --ending {ending} out")
-    tasks = {r.name: r.tasks for r in READERS} | dict.fromkeys((r.name for r in BOX_READERS), DETECTS)
+    tasks = {r.name: r.tasks for r in READERS} | dict.fromkeys(of_boxes, DETECTS)
     fitting = tasks.get(reader or "", TASKS)
     if wanted is not None and wanted not in fitting:
         raise UsageError(f"reader {reader!r} is for --task {' or '.join(fitting)}, not for {wanted}")
@@ -143,26 +153,36 @@ def _known(what: str, name: str | None, known: Iterable[str]) -> None:
 
 
 def choose_reading(
-    model: ir.Model, outputs: Mapping[str, ir.Value], request: Request, taken: ImageInput, folder: Path | None = None
+    model: ir.Model,
+    outputs: Mapping[str, ir.Value],
+    request: Request,
+    taken: ImageInput,
+    folder: Path | None = None,
+    source_names: Mapping[ir.Value, str] | None = None,
 ) -> Reading:
     """Return the output to explain, and its reader.
 
     Args:
-        model: A model with the input `image`.
+        model: A model with the input `image`; a detector is cut above its search for the best boxes.
         outputs: Its outputs, by their names in the source.
         request: What the user says.
         taken: The image input.
         folder: Where the model lies, perhaps with a configuration of transformers.
+        source_names: The names of tensors in the source.
 
     Raises:
         ModelError: No reader takes the output, or it holds ranks or text.
         UsageError: There are several outputs to choose from, or the request fits none.
     """
+    hints = hints_of(model.metadata_props, folder)
+    cut = _cut(model, outputs, request, taken, hints, source_names or {})
+    if cut is not None:
+        return _of_boxes(cut, request)
     found = _candidates(model, outputs, request.output)
     shapes = shapes_of(model, [o.value for o in found], taken.batch or 1)
-    boxes = _boxes(found, shapes, request, taken, hints_of(model.metadata_props, folder))
+    boxes = _boxes(found, shapes, request, taken, hints)
     if boxes is not None:
-        return Reading(boxes.names[0], boxes.values[0], VECTOR, "detect", False, request.reader is not None, boxes)
+        return _of_boxes(boxes, request)
     able = [(o, fits[0]) for o in found if (fits := _fitting(o, shapes[o.value], request, taken))]
     names = [output.name for output, _ in able]
     if len(able) > 1:
@@ -181,6 +201,25 @@ def choose_reading(
         argmax=output.argmax is not None,
         by_user=request.reader is not None,
     )
+
+
+def _of_boxes(boxes: BoxReading, request: Request) -> Reading:
+    return Reading(boxes.names[0], boxes.values[0], VECTOR, "detect", False, request.reader is not None, boxes)
+
+
+def _cut(
+    model: ir.Model,
+    outputs: Mapping[str, ir.Value],
+    request: Request,
+    taken: ImageInput,
+    hints: Hints,
+    names: Mapping[ir.Value, str],
+) -> BoxReading | None:
+    """Return how a detector is read above its search for the best boxes; None where it is none that ends in one."""
+    if request.task not in (None, "detect") or request.ending is not None or len(taken.size) != 2:
+        return None
+    floats = {n: o for n, o in outputs.items() if request.output in (None, n) and o.dtype in FLOATS}
+    return choose_cut(model, floats, names, taken.batch or 1, hints, request.reader)
 
 
 def _boxes(found: list[Output], shapes: Shapes, request: Request, taken: ImageInput, hints: Hints) -> BoxReading | None:

@@ -1,25 +1,39 @@
 """Readers of detectors: boxes and numbers of classes, in whatever way a family codes them, become one tensor."""
 
 from fusioncam.export.readers.boxes.arrange import arrange_boxes
-from fusioncam.export.readers.boxes.choice import BoxReading, choose_boxes, detector_of, readable, refuse_no_scores
+from fusioncam.export.readers.boxes.choice import (
+    BoxReading,
+    choose_boxes,
+    choose_cut,
+    detector_of,
+    named_reader,
+    readable,
+    refuse_no_scores,
+)
 from fusioncam.export.readers.boxes.coding import Coding, decode, read_raw
+from fusioncam.export.readers.boxes.cuts import CUT_READERS, join_arrays, join_nodes, joint_of
 from fusioncam.export.readers.boxes.hints import Hints, hints_of
-from fusioncam.export.readers.boxes.table import BOX_READERS, BoxReader, box_reader
+from fusioncam.export.readers.boxes.table import BOX_READERS, BoxReader
 from fusioncam.export.readers.boxes.thresholds import THRESHOLDS, with_thresholds
 
 __all__ = [
     "BOX_READERS",
+    "CUT_READERS",
     "THRESHOLDS",
     "BoxReader",
     "BoxReading",
     "Coding",
     "Hints",
     "arrange_boxes",
-    "box_reader",
     "choose_boxes",
+    "choose_cut",
     "decode",
     "detector_of",
     "hints_of",
+    "join_arrays",
+    "join_nodes",
+    "joint_of",
+    "named_reader",
     "read_raw",
     "readable",
     "refuse_no_scores",

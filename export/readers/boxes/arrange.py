@@ -8,7 +8,7 @@ import onnx_ir as ir
 from fusioncam.detector import KEYPOINT
 from fusioncam.export.gradient import Ops, dims
 from fusioncam.export.readers.boxes.coding import SMALLEST, Coding, cell_corners
-from fusioncam.export.readers.boxes.peeling import take_off_sigmoid
+from fusioncam.export.readers.boxes.peeling import take_off_ending
 from fusioncam.forms import SIDES
 from fusioncam.kernels.arrays import Size
 from fusioncam.manifest import Ending
@@ -21,7 +21,7 @@ def arrange_boxes(
 ) -> tuple[ir.Value, Ending]:
     """Append the nodes that make the normal form (N, A, 4 + classes + extras); return it, and its ending.
 
-    A Sigmoid that closes the classes alone is taken off: then the numbers are logits.
+    A Sigmoid or Softmax that closes the classes alone is taken off: then the numbers are logits.
 
     Args:
         op: Appends nodes.
@@ -33,8 +33,7 @@ def arrange_boxes(
     first, ending = coding.before_classes, coding.ending
     if ending == "value" and not coding.objectness:
         axis, start = (1 if coding.anchors_last else 2), (0 if coding.tensors == 2 else first)
-        if take_off_sigmoid(raw[-1], axis, start, start + classes):
-            ending = "sigmoid"
+        ending = take_off_ending(raw[-1], axis, start, start + classes)
     values = [op.Transpose(v, perm=[0, 2, 1]) for v in raw] if coding.anchors_last else list(raw)
     whole = values[0]
     coded = _columns(op, whole, 0, SIDES)

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from fusioncam.detector import Detector
 from fusioncam.errors import UsageError
+from fusioncam.export.readers.boxes.cuts import CUT_READERS, CutReading, name_in, read_cut
 from fusioncam.export.readers.boxes.hints import Hints
 from fusioncam.export.readers.boxes.table import BOX_READERS, PAIRS, BoxReader, Outputs, Shape
 from fusioncam.forms import SIDES
@@ -28,6 +29,8 @@ class BoxReading:
         reader: How they are read.
         anchors: The number A of anchors.
         numbers: The numbers of classes of an anchor, background included.
+        cut: The search for the best boxes that the tensors lie above; None where the model ends in them.
+        bypassed: See `Source`.
     """
 
     names: tuple[str, ...]
@@ -35,6 +38,8 @@ class BoxReading:
     reader: BoxReader
     anchors: int
     numbers: int
+    cut: CutReading | None = None
+    bypassed: tuple[tuple[str, str], ...] = ()
 
     @property
     def classes(self) -> int:
@@ -45,7 +50,7 @@ class BoxReading:
 def detector_of(boxes: BoxReading, columns: int) -> Detector:
     """Return the part of the manifest about boxes, of a normal form of so many columns."""
     coding = boxes.reader.coding
-    return Detector(
+    detector = Detector(
         anchors=boxes.anchors,
         background={"none": None, "first": 0, "last": boxes.numbers - 1}[coding.background],
         nms=coding.nms,
@@ -54,6 +59,42 @@ def detector_of(boxes: BoxReading, columns: int) -> Detector:
         extras=columns - SIDES - boxes.numbers,
         **boxes.reader.limits,
     )
+    return detector if boxes.cut is None else boxes.cut.change(detector)
+
+
+def named_reader(name: str) -> BoxReader:
+    """Return the reader of a name, which a manifest or a user gives."""
+    return next(r for r in (*BOX_READERS, *CUT_READERS) if r.name == name)
+
+
+def choose_cut(
+    model: ir.Model,
+    outputs: Mapping[str, ir.Value],
+    names: Mapping[ir.Value, str],
+    batch: int,
+    hints: Hints,
+    wanted: str | None = None,
+) -> BoxReading | None:
+    """Return the tensors above the search for the best boxes that a model ends in; None where it ends otherwise.
+
+    Args:
+        model: The model; it is changed where it is cut.
+        outputs: The outputs that may be read, by their names in the source.
+        names: The names of tensors in the source.
+        batch: The only batch that the model takes, or 1.
+        hints: What the model says of itself.
+        wanted: The name of the reader that the user wants.
+
+    Raises:
+        ModelError: The model ends in a search that cannot be taken off.
+    """
+    found = read_cut(model, outputs, batch, hints, wanted)
+    if found is None:
+        return None
+    cut, joint = found.cut, found.joint
+    of_source = tuple(name_in(names, v) for v in cut.values)
+    bypassed = cut.bypassed_in(names)
+    return BoxReading(of_source, cut.values, found.reader, joint.anchors, joint.numbers, found, bypassed)
 
 
 def choose_boxes(

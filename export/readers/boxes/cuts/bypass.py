@@ -1,0 +1,84 @@
+"""Choices by scores are bypassed: what reads the chosen rows reads all of them."""
+
+from collections.abc import Collection, Sequence
+
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from fusioncam.errors import ModelError
+from fusioncam.export.gradient import operator_name
+from fusioncam.export.readers.boxes.cuts.sides import ShapeOf, picks_by
+from fusioncam.export.readers.boxes.cuts.walking import SAME_ORDER, before, is_of_one_picture
+
+ROWS = 3  # axes: pictures, boxes, numbers
+Bypassed = dict[ir.Value, ir.Value]  # what takes the place of a tensor
+
+
+def find_bypassed(
+    graph: ir.Graph, values: list[ir.Value], reached: Collection[ir.Value], shape_of: ShapeOf
+) -> Bypassed:
+    """Return, for each choice above some tensors, the tensor that holds all rows; chains are followed.
+
+    A Concat whose parts are then one and the same tensor is that tensor.
+
+    Args:
+        graph: The graph.
+        values: The tensors.
+        reached: All that is computed from the dense scores.
+        shape_of: Returns the shape of a tensor for one picture; None where nobody knows.
+
+    Raises:
+        ModelError: A choice changes the number of axes above other arithmetic.
+    """
+    above, bypassed = before(values), Bypassed()
+    for node in graph:
+        value = node.outputs[0]
+        if value not in above:
+            continue
+        if picks_by(node, reached):
+            data = node.inputs[0]
+            assert data is not None
+            data = bypassed.get(data, data)
+            ranks = [len(s) if (s := shape_of(v)) is not None else 0 for v in (value, data)]
+            if value not in values and ranks[0] != ranks[1]:
+                name = f"node {node.name!r} ({operator_name(node)})"
+                raise ModelError(
+                    f"{name} chooses boxes and drops the axis of pictures; export the model without its search for "
+                    "the best boxes"
+                )
+            bypassed[value] = data
+        elif node.op_type == "Concat":
+            parts = {bypassed.get(v) for v in node.inputs if v is not None}
+            if len(parts) == 1 and len(node.inputs) > 1 and (only := parts.pop()) is not None:
+                bypassed[value] = only
+    return bypassed
+
+
+def all_rows(value: ir.Value, bypassed: Bypassed, shape_of: ShapeOf) -> ir.Value:
+    """Return the tensor that holds all rows of a tensor, with the axis of pictures in front where there is one."""
+    value = found = bypassed.get(value, value)
+    while len(shape_of(found) or ()) < ROWS:
+        node = found.producer()
+        x = node.inputs[0] if node is not None and node.inputs else None
+        if node is None or x is None or not (node.op_type in SAME_ORDER or is_of_one_picture(node, shape_of)):
+            return value
+        found = bypassed.get(x, x)
+    return found
+
+
+def end_in(graph: ir.Graph, values: Sequence[ir.Value], bypassed: Bypassed) -> Bypassed:
+    """Let a graph end in some tensors, above which each choice is bypassed: what reads it reads all rows.
+
+    Returns:
+        The choices that lay above the tensors.
+    """
+    readers = {value: {o for use in value.uses() for o in use.node.outputs} for value in bypassed}
+    graph.outputs[:] = values
+    for value, data in bypassed.items():
+        value.replace_all_uses_with(data)
+    RemoveUnusedNodesPass()(ir.Model(graph, ir_version=10))
+    for node in graph if bypassed else ():
+        for value in node.outputs:
+            value.shape = None  # those of chosen rows
+    left = before(values)
+    return {value: data for value, data in bypassed.items() if not left.isdisjoint(readers[value])}

@@ -1,0 +1,219 @@
+"""The cut of a graph above its search for the best boxes: NonMaxSuppression, or a TopK of the scores."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import onnx_ir as ir
+
+from fusioncam.errors import ModelError
+from fusioncam.export.readers.boxes.cuts.bypass import all_rows, end_in, find_bypassed
+from fusioncam.export.readers.boxes.cuts.limits import Limits, least_score, most_boxes, number
+from fusioncam.export.readers.boxes.cuts.scores import Part, ScoreWalk, Shape, ShapeOf, starts_of
+from fusioncam.export.readers.boxes.cuts.sides import Columns, columns_of, is_chosen
+from fusioncam.export.readers.boxes.cuts.walking import PICKS, after, before, searches
+
+Background = Literal["none", "first", "last"]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The dense tensors of a detector, above its search for the best boxes.
+
+    Attributes:
+        boxes: The four numbers of all boxes.
+        scores: The scores of all classes, one tensor or one for each level.
+        extras: What else there is of each box.
+        background: Where the scores hold those of no object.
+        centred: Whether boxes are coded by their centres and sizes; None where only their numbers tell.
+        limits: The thresholds of the search.
+        bypassed: Tensors of chosen rows, each with the one of all rows that takes its place.
+    """
+
+    boxes: ir.Value
+    scores: tuple[ir.Value, ...]
+    extras: tuple[ir.Value, ...]
+    background: Background
+    centred: bool | None
+    limits: Limits
+    bypassed: tuple[tuple[ir.Value, ir.Value], ...]
+
+    @property
+    def values(self) -> tuple[ir.Value, ...]:
+        """Return all tensors."""
+        return (self.boxes, *self.scores, *self.extras)
+
+    def bypassed_in(self, names: Mapping[ir.Value, str]) -> tuple[tuple[str, str], ...]:
+        """Return the names in the source of chosen rows, each with those of all rows."""
+        return tuple((name_in(names, chosen), name_in(names, whole)) for chosen, whole in self.bypassed)
+
+
+def name_in(names: Mapping[ir.Value, str], value: ir.Value) -> str:
+    """Return the name of a tensor in the source.
+
+    Raises:
+        ModelError: The source has no such tensor, so the cut could not be compared with it.
+    """
+    if value not in names:
+        raise ModelError(
+            f"the model can be cut at {value.name!r} only, which is written otherwise in its file; export the model "
+            "again, at a newer opset or without its search for the best boxes"
+        )
+    return names[value]
+
+
+@dataclass(frozen=True)
+class _End:
+    """The end of a detector: what searches, and the scores that it works on."""
+
+    walk: ScoreWalk
+    parts: list[Part]
+    nodes: list[ir.Node]
+    results: list[ir.Value]
+
+
+def cut_above_search(graph: ir.Graph, outputs: Mapping[str, ir.Value], shapes: Mapping[ir.Value, Shape]) -> Cut | None:
+    """Cut a graph above the search for the best boxes; return None, and leave it as it is, where it ends otherwise.
+
+    What chooses boxes by their scores is bypassed, so the graph's other outputs change.
+
+    Args:
+        graph: The graph; its first input is the picture.
+        outputs: The outputs that may be read, by their names.
+        shapes: The shapes of tensors for one picture, as far as they are known.
+
+    Raises:
+        ModelError: The graph ends in a search that cannot be taken off.
+    """
+    varying = after(graph, graph.inputs[:1])
+    values = [o for o in outputs.values() if o in varying]
+    end = _search_end(graph, values, varying, shapes.get) or _sorting_end(graph, values, varying, shapes.get)
+    if end is None:
+        return None
+    scores, background = _whole(end.parts)
+    reached = after(graph, scores)
+    columns = columns_of(values, {*end.walk.seen}, varying, shapes.get)
+    if columns is None or not is_chosen(columns.sides, reached, varying):
+        if end.nodes:
+            raise _refusal(end.nodes[0], "its boxes cannot be followed to the outputs")
+        return None
+    wanted = [columns.sides, *columns.extras]
+    bypassed = find_bypassed(graph, wanted, reached, shapes.get)
+    limits = _limits(graph, end, scores, reached)
+    centred = _centred(end, columns, bypassed)
+    sides, *extras = (all_rows(v, bypassed, shapes.get) for v in wanted)
+    bypassed = end_in(graph, [sides, *scores, *extras], bypassed)
+    return Cut(sides, tuple(scores), tuple(extras), background, centred, limits, tuple(bypassed.items()))
+
+
+def _search_end(graph: ir.Graph, outputs: Sequence[ir.Value], varying: set[ir.Value], shape_of: ShapeOf) -> _End | None:
+    """Return the end that is made of the last NonMaxSuppression nodes above the outputs."""
+    wanted = before(outputs)
+    found = [(inner, outer) for inner, outer in searches(graph) if not wanted.isdisjoint(outer.outputs)]
+    earlier = before(v for inner, _ in found for v in inner.inputs[:2] if v is not None)
+    last = [(inner, outer) for inner, outer in found if earlier.isdisjoint(outer.outputs)]
+    if not last:
+        return None
+    walk = ScoreWalk(varying, shape_of)
+    parts = [part for inner, _ in last if (s := inner.inputs[1]) is not None for part in walk.parts(s)]
+    return _End(walk, parts, [inner for inner, _ in last], [o for _, outer in last for o in outer.outputs])
+
+
+def _sorting_end(
+    graph: ir.Graph, outputs: Sequence[ir.Value], varying: set[ir.Value], shape_of: ShapeOf
+) -> _End | None:
+    """Return the end that is made of a TopK whose scores are outputs."""
+    for start in starts_of(list(outputs), varying):
+        walk = ScoreWalk(varying, shape_of)
+        parts = walk.parts(start)
+        shape = shape_of(parts[0].value)
+        node = start.producer()
+        assert node is not None
+        if len(parts) == 1 and shape is not None and len(shape) == 3:
+            return _End(walk, parts, [], list(node.outputs))
+    return None
+
+
+def _whole(parts: Sequence[Part]) -> tuple[list[ir.Value], Background]:
+    """Return the dense scores, and where they hold those of no object."""
+    values, columns = list(dict.fromkeys(part.value for part in parts)), [part.column for part in parts]
+    if all(c is None for c in columns):
+        return _with_background(values)
+    classes = parts[0].classes or 0
+    ranges: dict[Background, list[int]] = {
+        "none": [*range(classes)], "first": [*range(1, classes)], "last": [*range(classes - 1)],
+    }  # fmt: skip
+    found = next((place for place, expected in ranges.items() if columns == expected), None)
+    if found is None or len(values) != 1:
+        raise ModelError(
+            "the model searches for the best boxes of some of its classes only; export it without that search"
+        )
+    return values, found
+
+
+def _with_background(values: list[ir.Value]) -> tuple[list[ir.Value], Background]:
+    """Return scores together with those of no object, where a Slice leaves these out after a Softmax."""
+    if len(values) != 1 or (node := values[0].producer()) is None or node.op_type != "Slice":
+        return values, "none"
+    whole = node.inputs[0]
+    made = None if whole is None else whole.producer()
+    if whole is None or made is None or made.op_type != "Softmax":
+        return values, "none"
+    start, end = (number(v) for v in node.inputs[1:3])
+    if start == 1 and end is not None and end > 1:
+        return [whole], "first"
+    return ([whole], "last") if start == 0 and end is not None else (values, "none")
+
+
+def _limits(graph: ir.Graph, end: _End, scores: Sequence[ir.Value], reached: set[ir.Value]) -> Limits:
+    """Return the thresholds of an end."""
+    multi_label = not end.walk.best_only
+    conf = least_score([*end.walk.seen, *scores], end.nodes)
+    chosen = after(graph, end.results)
+    if not end.nodes:
+        most = next((number(n.inputs[1]) for r in end.results[:1] if (n := r.producer()) is not None), None)
+        return Limits(conf=conf, most=None if most is None else int(most), nms=False, multi_label=multi_label)
+    node = end.nodes[0]
+    iou = number(node.inputs[3]) if len(node.inputs) > 3 else None
+    per_class = number(node.inputs[2]) if len(node.inputs) > 2 else None
+    most = most_boxes(graph, chosen)
+    if most is None and per_class is not None and 0 < per_class < 10**4:
+        most = int(per_class)
+    apart = multi_label or _moves_by_class(graph, node.inputs[0], reached)
+    return Limits(conf=conf, iou=iou, most=most, class_wise=apart, multi_label=multi_label)
+
+
+def _moves_by_class(graph: ir.Graph, boxes: ir.Value | None, reached: set[ir.Value]) -> bool:
+    """Return whether boxes are moved apart by their class, so that those of two classes never overlap."""
+    todo, seen = [boxes], set[ir.Value]()
+    while todo:
+        value = todo.pop()
+        node = None if value is None or value in seen else value.producer()
+        if value is None or node is None:
+            continue
+        seen.add(value)
+        if node.op_type in ("ArgMax", "Mod", "TopK"):
+            return True
+        if value in reached or node.graph is not graph:
+            todo += node.inputs[:1] if node.op_type in PICKS else node.inputs
+    return False
+
+
+def _centred(end: _End, columns: Columns, bypassed: Mapping[ir.Value, ir.Value]) -> bool | None:
+    """Return whether the boxes are coded by their centres, as the search says of those that it reads unchanged."""
+    for node in end.nodes:
+        read = node.inputs[0]
+        while read is not None and read not in bypassed and (made := read.producer()) is not None:
+            if made.op_type not in ("Identity", "Cast", "Unsqueeze", "Squeeze"):
+                break
+            read = made.inputs[0]
+        same = bypassed.get(columns.sides, columns.sides)
+        if read is not None and bypassed.get(read, read) is same:
+            return bool(node.attributes.get_int("center_point_box", 0))
+    return None
+
+
+def _refusal(node: ir.Node, why: str) -> ModelError:
+    return ModelError(
+        f"node {node.name!r} ({node.op_type}) searches for the best boxes, and {why}; export the model without it"
+    )

@@ -1,0 +1,116 @@
+"""The boxes and the further numbers among the columns of a detector's outputs, and the choice of rows above them."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from fusioncam.export.gradient.reader import constant_of
+from fusioncam.export.readers.boxes.cuts.walking import LIGHT, MOVES, PICKS, without_mask
+from fusioncam.forms import SIDES
+
+Shape = tuple[int, ...]
+ShapeOf = Callable[[ir.Value], Shape | None]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The tensors that hold the numbers of chosen boxes.
+
+    Attributes:
+        sides: The four numbers of each box.
+        extras: What follows score and class in one output.
+    """
+
+    sides: ir.Value
+    extras: tuple[ir.Value, ...] = ()
+
+
+def columns_of(
+    outputs: Sequence[ir.Value], scores: Collection[ir.Value], varying: Collection[ir.Value], shape_of: ShapeOf
+) -> Columns | None:
+    """Return the boxes of the first output that has any.
+
+    Args:
+        outputs: The outputs.
+        scores: Tensors of scores, which may have four columns, too.
+        varying: All that is computed from the picture.
+        shape_of: Returns the shape of a tensor for one picture; None where nobody knows.
+    """
+    for output in outputs:
+        todo, seen = [output], set[ir.Value]()
+        while todo:
+            value = todo.pop(0)
+            if value in seen or value in scores or value not in varying:
+                continue
+            seen.add(value)
+            shape, node = shape_of(value), value.producer()
+            if node is not None and node.op_type == "Concat" and (found := _of_concat(node, shape, shape_of)):
+                return found
+            if shape is not None and len(shape) >= 2 and shape[-1] == SIDES:
+                return Columns(value)
+            todo += _up(node)
+    return None
+
+
+def _up(node: ir.Node | None) -> list[ir.Value]:
+    """Return the tensors whose rows a node moves, chooses, joins, pads or masks."""
+    if node is None:
+        return []
+    if node.op_type in ("Concat", "ScatterND", "ScatterElements"):
+        return [v for v in node.inputs if v is not None]
+    if node.op_type in (*MOVES, *PICKS, "Pad", "Slice") and node.inputs[0] is not None:
+        return [node.inputs[0]]
+    passed = without_mask(node)
+    return [] if passed is None else [passed]
+
+
+def _of_concat(node: ir.Node, shape: Shape | None, shape_of: ShapeOf) -> Columns | None:
+    """Return the columns of boxes that a node puts beside those of scores and classes."""
+    axis = node.attributes["axis"].as_int()
+    if shape is None or axis % len(shape) != len(shape) - 1 or shape[-1] <= SIDES:
+        return None
+    parts = [v for v in node.inputs if v is not None]
+    widths = [s[-1] if (s := shape_of(v)) else None for v in parts]
+    at = next((i for i, w in enumerate(widths) if w == SIDES), None)
+    if at is None:
+        return None
+    behind = [v for v, w in zip(parts[at + 1 :], widths[at + 1 :], strict=True) if w]  # an empty one is left
+    return Columns(parts[at], tuple(behind[2:]))
+
+
+def is_chosen(value: ir.Value, reached: Collection[ir.Value], varying: Collection[ir.Value]) -> bool:
+    """Return whether a tensor is a choice of rows by scores, but for what goes back to the photo.
+
+    Args:
+        value: The boxes.
+        reached: All that is computed from the dense scores.
+        varying: All that is computed from the picture.
+    """
+    todo, seen, found = [value], set[ir.Value](), False
+    while todo:
+        each = todo.pop()
+        if each in seen or each not in varying:
+            continue
+        seen.add(each)
+        node = each.producer()
+        if node is None:
+            return False
+        if picks_by(node, reached):
+            found = True
+        elif node.op_type in (*MOVES, *LIGHT, *PICKS):
+            todo += (
+                [v for v in node.inputs[:1] if v is not None]
+                if node.op_type in (*MOVES, *PICKS, "Slice", "Split")
+                else [v for v in node.inputs if v is not None]
+            )
+        elif (passed := without_mask(node)) is not None:
+            todo.append(passed)
+        else:
+            return False
+    return found
+
+
+def picks_by(node: ir.Node, reached: Collection[ir.Value]) -> bool:
+    """Return whether a node picks by indices, or a condition, that are computed from the dense scores."""
+    return node.op_type in PICKS and node.inputs[1] in reached and constant_of(node.inputs[1]) is None

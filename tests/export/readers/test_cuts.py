@@ -1,0 +1,117 @@
+"""Graphs that end in a search for the best boxes are cut above it: at the boxes and scores of all anchors."""
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+from onnx import numpy_helper
+
+from fusioncam.export.canonical import canonicalize
+from fusioncam.kernels.reference import probabilities
+
+CLASSES, CELLS = 3, 16
+CORNERS = np.array([(8 * x, 8 * y, 8 * x + 8, 8 * y + 8) for y in range(4) for x in range(4)], np.float32)
+HEAD = """
+z = Conv <strides = [8, 8]> (image, w, b)
+flat = Reshape (z, rows_last)
+rows = Transpose <perm = [0, 2, 1]> (flat)
+raw, numbers = Split <axis = 2> (rows, four_three)
+tanh = Tanh (raw)
+moved = Mul (tanh, two_pixels)
+boxes = Add (moved, corners)
+scores = Sigmoid (numbers)
+"""
+TURNED = "by_class = Transpose <perm = [0, 2, 1]> (scores)"
+NMS = "NonMaxSuppression (boxes, by_class, most, iou, conf)"
+# Each form: the nodes below the boxes and scores, its outputs, and what the manifest says.
+FORMS = {
+    "dense": (
+        f"""{TURNED} found = {NMS} at = Gather <axis = 1> (found, i2) class = Gather <axis = 1> (found, i1)
+        flat_boxes = Squeeze (boxes, i0s) out_boxes = Gather (flat_boxes, at)
+        out_scores = GatherND (by_class, found)""",
+        "float[K, 4] out_boxes, float[K] out_scores, int64[K] class",
+        {"nms": True, "multi_label": True, "iou": 0.5, "conf": 0.3},
+    ),
+    "class offsets": (
+        """best = ReduceMax <keepdims = 1> (scores, i2s) class = ArgMax <axis = 2, keepdims = 1> (scores)
+        number = Cast <to = 1> (class) far = Mul (number, hundred) apart = Add (boxes, far)
+        turned = Transpose <perm = [0, 2, 1]> (best)
+        found = NonMaxSuppression (apart, turned, most, iou, conf)
+        picture = Gather <axis = 1> (found, i0) at = Gather <axis = 1> (found, i2)
+        pairs = Gather <axis = 1> (found, zero_two) of_boxes = GatherND (boxes, pairs)
+        of_class = GatherND (number, pairs) of_scores = GatherND (best, pairs) x = Cast <to = 1> (picture)
+        first = Unsqueeze (x, i1s) y = Concat <axis = 1> (first, of_boxes, of_class, of_scores)""",
+        "float[K, 7] y",
+        {"nms": True, "multi_label": False, "class_wise": True, "iou": 0.5, "conf": 0.3},
+    ),
+    "sorted before and after": (
+        """best = ReduceMax <keepdims = 0> (scores, i2s) top, order = TopK (best, eight)
+        index = Unsqueeze (order, i2s) index4 = Expand (index, to_four) index3 = Expand (index, to_three)
+        some = GatherElements <axis = 1> (boxes, index4) of_some = GatherElements <axis = 1> (scores, index3)
+        by_class = Transpose <perm = [0, 2, 1]> (of_some)
+        found = NonMaxSuppression (some, by_class, most, iou, conf)
+        at = Gather <axis = 1> (found, i2) flat_boxes = Squeeze (some, i0s) kept = Gather (flat_boxes, at)
+        kept_scores = GatherND (by_class, found) column = Unsqueeze (kept_scores, i1s)
+        dets = Concat <axis = 1> (kept, column) many = Shape (kept_scores)
+        sorted, sorting = TopK (kept_scores, many) y = Gather (dets, sorting)""",
+        "float[K, 5] y",
+        {"nms": True, "multi_label": True, "iou": 0.5, "conf": 0.3},
+    ),
+    "end to end": (
+        """best = ReduceMax <keepdims = 0> (scores, i2s) top, order = TopK (best, eight)
+        index = Unsqueeze (order, i2s) index4 = Expand (index, to_four) index3 = Expand (index, to_three)
+        some = GatherElements <axis = 1> (boxes, index4) of_some = GatherElements <axis = 1> (scores, index3)
+        one_row = Flatten (of_some) values, places = TopK (one_row, eight)
+        class = Mod (places, i3) row = Div (places, i3) column = Unsqueeze (row, i2s) row4 = Expand (column, to_four)
+        kept = GatherElements <axis = 1> (some, row4) score = Unsqueeze (values, i2s)
+        number = Cast <to = 1> (class) numbers3 = Unsqueeze (number, i2s)
+        y = Concat <axis = 2> (kept, score, numbers3)""",
+        "float[1, 8, 6] y",
+        {"nms": False, "multi_label": True, "most": 8},
+    ),
+}
+CONSTANTS = {
+    **{"rows_last": [1, -1, CELLS], "four_three": [4, CLASSES], "to_four": [1, 8, 4], "to_three": [1, 8, CLASSES]},
+    **{"i0": 0, "i1": 1, "i2": 2, "i3": 3, "i0s": [0], "i1s": [1], "i2s": [2], "zero_two": [0, 2]},
+    **{"most": [20], "eight": [8]},
+}
+FLOATS = {"two_pixels": 2.0, "corners": CORNERS[None], "hundred": 100.0, "iou": [0.5], "conf": [0.3]}
+
+
+def saved(tmp_path, body, outputs):
+    """Write a detector: HEAD, then what searches; return its file, and that of the head alone."""
+    rng = np.random.default_rng(3)
+    weights = {"w": rng.normal(size=(4 + CLASSES, 3, 8, 8)) / 6, "b": rng.normal(size=4 + CLASSES)}
+    tensors = {n: np.array(v, np.int64) for n, v in CONSTANTS.items()}
+    tensors |= {n: np.array(v, np.float32) for n, v in {**FLOATS, **weights}.items()}
+    files = []
+    for name, nodes, given in (
+        ("d", HEAD + body, outputs),
+        ("head", HEAD, "float[1, 16, 4] boxes, float[1, 16, 3] scores"),
+    ):
+        text = f'<ir_version: 8, opset_import: ["": 18]> d (float[1, 3, 32, 32] image) => ({given}) {{ {nodes} }}'
+        model = onnx.parser.parse_model(text)
+        read = {n for node in model.graph.node for n in node.input}
+        model.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in tensors.items() if n in read)
+        files.append(tmp_path / f"{name}.onnx")
+        onnx.save(model, files[-1])
+    return files
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms(form, tmp_path):
+    body, outputs, expected = FORMS[form]
+    source, head = saved(tmp_path, body, outputs)
+    picture = np.random.default_rng(0).normal(size=(1, 3, 32, 32)).astype(np.float32)
+    boxes, scores = onnxruntime.InferenceSession(str(head)).run(None, {"image": picture})
+    read = canonicalize(source)
+    assert read.task == "detect"
+    assert read.ending == "sigmoid"
+    found = {name: getattr(read.detector, name) for name in expected}
+    assert found == pytest.approx(expected)
+    detections = onnxruntime.InferenceSession(ir.to_proto(read.model).SerializeToString()).run(
+        None, {"image": picture}
+    )[0]
+    np.testing.assert_allclose(detections[..., :4], boxes, atol=1e-4)
+    np.testing.assert_allclose(probabilities(detections[..., 4:], "sigmoid"), scores, atol=1e-5)
