@@ -134,10 +134,7 @@ FAMILIES = {
     "ssd": (
         "c = Slice (z, n0, n4, n2) boxes = Sigmoid (c) l = Slice (z, n4, n7, n2) scores = Softmax <axis = 2> (l)",
         ["scores", "boxes"], {"anchors": 10}, {"reader": "ssd"},
-        lambda z: (
-            sigmoid(z[..., :4]) * (WIDTH, HEIGHT, WIDTH, HEIGHT),
-            np.exp(z[..., 4:]) / np.exp(z[..., 4:]).sum(axis=-1, keepdims=True), z[..., 7:],
-        ),
+        lambda z: (sigmoid(z[..., :4]) * (WIDTH, HEIGHT, WIDTH, HEIGHT), z[..., 4:], z[..., 7:]),
     ),
 }  # fmt: skip
 
