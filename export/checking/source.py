@@ -1,6 +1,7 @@
 """The source of a bundle, run as its bundle's graphs are."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,8 @@ def _boxes(manifest: Manifest, outputs: Sequence[Array], batch: int) -> Array:
         if joint is None:
             raise ModelError(f"the source gives {', '.join(str(o.shape) for o in outputs)} above its search")
         outputs = [join_arrays(outputs, joint)]
-    return np.asarray(read_raw([o[:1] for o in outputs], reader.coding, numbers, manifest.preprocessing.size)[0])
+    coding = replace(reader.coding, extra=manifest.detector.extra)
+    return np.asarray(read_raw([o[:1] for o in outputs], coding, numbers, manifest.preprocessing.size)[0])
 
 
 def _open_source(manifest: Manifest, source: Path, optimize: bool) -> InferenceSession:
