@@ -86,15 +86,16 @@ def _boxes(manifest: Manifest, outputs: Sequence[Array], batch: int) -> Array:
 
 def _open_source(manifest: Manifest, source: Path, optimize: bool) -> InferenceSession:
     """Open the source as it is, or as it was read: with tensors in place of maps, in types that can be run."""
+    names, bypassed = {*manifest.source.tensors} or {manifest.source.output}, manifest.source.bypassed
     try:
         opened = open_exact(source, optimize)
     except ModelError:
-        return open_exact(read_model(source).SerializeToString(), optimize)
-    names, bypassed = {*manifest.source.tensors} or {manifest.source.output}, manifest.source.bypassed
-    if not bypassed and names <= {o.name for o in opened.get_outputs() if o.type.startswith("tensor")}:
+        opened = None
+    if opened and not bypassed and names <= {o.name for o in opened.get_outputs() if o.type.startswith("tensor")}:
         return opened
     proto = read_model(source)
-    _end_in(proto.graph, names, dict(bypassed))
+    if bypassed or names - {o.name for o in proto.graph.output}:
+        _end_in(proto.graph, names, dict(bypassed))
     return open_exact(proto.SerializeToString(), optimize)
 
 

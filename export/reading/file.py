@@ -12,6 +12,7 @@ from onnx import numpy_helper
 from fusioncam.errors import ModelError, first_line
 from fusioncam.export.reading.nodes import all_nodes
 from fusioncam.export.reading.ort_format import in_ort_format, read_ort
+from fusioncam.export.reading.plugins import write_out_plugins
 from fusioncam.export.reading.rare_types import rare_types, to_float32
 from fusioncam.export.sessions import failing_as, open_session, quiet
 
@@ -24,7 +25,8 @@ def read_model(path: Path, newer: bool = False) -> onnx.ModelProto:
     """Read an ONNX file, external data included, and check it.
 
     The default domain is written as "", whatever the file has. A tensor of numbers takes the place of each map from
-    labels to numbers that a ZipMap makes; the labels go to the metadata, as `names`.
+    labels to numbers that a ZipMap makes; the labels go to the metadata, as `names`. TensorRT's plugins that search for
+    the best boxes are written in plain operators.
 
     Models in float64 or bfloat16 that onnxruntime does not run on the CPU are read as float32, and a file in
     onnxruntime's own format as the ONNX that it was made of.
@@ -49,6 +51,7 @@ def read_model(path: Path, newer: bool = False) -> onnx.ModelProto:
             "upgrade it, or export the model with an older onnx"
         )
     _name_default_domain(proto)
+    write_out_plugins(proto)
     versions = [o.version for o in _opsets(proto) if o.domain == ""]
     if (oldest := min(versions)) < OLDEST_OPSET:
         raise ModelError(f"the model is of opset {oldest}; {OLDEST_OPSET} is the oldest supported, export it again")

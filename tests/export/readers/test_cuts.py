@@ -70,6 +70,32 @@ FORMS = {
         "float[1, 8, 6] y",
         {"nms": False, "multi_label": True, "most": 8},
     ),
+    "EfficientNMS_TRT": (
+        """count, kept, of_kept, class = TRT.EfficientNMS_TRT <score_threshold = 0.3, iou_threshold = 0.5,
+        max_output_boxes = 20, background_class = -1, score_activation = 0, box_coding = 0> (boxes, scores)""",
+        "int32[1, 1] count, float[1, 20, 4] kept, float[1, 20] of_kept, int32[1, 20] class",
+        {"nms": True, "multi_label": True, "class_wise": True, "iou": 0.5, "conf": 0.3, "most": 20},
+    ),
+    "EfficientNMS_TRT of logits": (
+        """count, kept, of_kept, class = TRT.EfficientNMS_TRT <score_threshold = 0.3, iou_threshold = 0.6,
+        class_agnostic = 1, score_activation = 1> (boxes, numbers)""",
+        "int32[1, 1] count, float[1, 20, 4] kept, float[1, 20] of_kept, int32[1, 20] class",
+        {"nms": True, "multi_label": False, "class_wise": False, "iou": 0.6, "conf": 0.3, "most": 100},
+    ),
+    "BatchedNMSDynamic_TRT": (
+        """four = Unsqueeze (boxes, i2s) count, kept, of_kept, class = TRT.BatchedNMSDynamic_TRT <shareLocation = 1,
+        backgroundLabelId = 0, numClasses = 3, topK = 100, keepTopK = 20, scoreThreshold = 0.3, iouThreshold = 0.5,
+        isNormalized = 0, clipBoxes = 0> (four, scores)""",
+        "int32[1, 1] count, float[1, 20, 4] kept, float[1, 20] of_kept, float[1, 20] class",
+        {"nms": True, "class_wise": True, "background": 0, "iou": 0.5, "conf": 0.3, "most": 20},
+    ),
+    "TRTBatchedNMS": (
+        """four = Unsqueeze (boxes, i2s) dets, labels = TRT.TRTBatchedNMS <share_location = 1, background_label_id = -1,
+        num_classes = 3, topk = 100, keep_topk = 20, score_threshold = 0.3, iou_threshold = 0.5, is_normalized = 0,
+        clip_boxes = 0> (four, scores)""",
+        "float[1, 20, 5] dets, int32[1, 20] labels",
+        {"nms": True, "class_wise": True, "iou": 0.5, "conf": 0.3, "most": 20},
+    ),
 }
 CONSTANTS = {
     **{"rows_last": [1, -1, CELLS], "four_three": [4, CLASSES], "to_four": [1, 8, 4], "to_three": [1, 8, CLASSES]},
@@ -90,8 +116,9 @@ def saved(tmp_path, body, outputs):
         ("d", HEAD + body, outputs),
         ("head", HEAD, "float[1, 16, 4] boxes, float[1, 16, 3] scores"),
     ):
-        text = f'<ir_version: 8, opset_import: ["": 18]> d (float[1, 3, 32, 32] image) => ({given}) {{ {nodes} }}'
-        model = onnx.parser.parse_model(text)
+        model = onnx.parser.parse_model(
+            f'<ir_version: 8, opset_import: ["": 18, "TRT": 1]> d (float[1,3,32,32] image) => ({given}) {{ {nodes} }}'
+        )
         read = {n for node in model.graph.node for n in node.input}
         model.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in tensors.items() if n in read)
         files.append(tmp_path / f"{name}.onnx")

@@ -152,17 +152,19 @@ def _whole(parts: Sequence[Part]) -> tuple[list[ir.Value], Background]:
 
 
 def _with_background(values: list[ir.Value]) -> tuple[list[ir.Value], Background]:
-    """Return scores together with those of no object, where a Slice leaves these out after a Softmax."""
-    if len(values) != 1 or (node := values[0].producer()) is None or node.op_type != "Slice":
-        return values, "none"
-    whole = node.inputs[0]
-    made = None if whole is None else whole.producer()
-    if whole is None or made is None or made.op_type != "Softmax":
+    """Return scores with those of no object, where a Slice leaves out the first of all, or the last of a Softmax."""
+    value = values[0]
+    while (node := value.producer()) is not None and node.op_type in ("Identity", "Cast", "Transpose"):
+        assert node.inputs[0] is not None
+        value = node.inputs[0]
+    if len(values) != 1 or node is None or node.op_type != "Slice" or (whole := node.inputs[0]) is None:
         return values, "none"
     start, end = (number(v) for v in node.inputs[1:3])
+    made = whole.producer()
     if start == 1 and end is not None and end > 1:
         return [whole], "first"
-    return ([whole], "last") if start == 0 and end is not None else (values, "none")
+    last = start == 0 and end is not None and made is not None and made.op_type == "Softmax"
+    return ([whole], "last") if last else (values, "none")
 
 
 def _limits(graph: ir.Graph, end: _End, scores: Sequence[ir.Value], reached: set[ir.Value]) -> Limits:

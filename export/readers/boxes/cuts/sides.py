@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from fusioncam.export.gradient.reader import constant_of
-from fusioncam.export.readers.boxes.cuts.walking import LIGHT, MOVES, PICKS, without_mask
+from fusioncam.export.readers.boxes.cuts.walking import LIGHT, MOVES, PICKS, SAME_ORDER, without_mask
 from fusioncam.forms import SIDES
 
 Shape = tuple[int, ...]
@@ -48,7 +48,7 @@ def columns_of(
             if node is not None and node.op_type == "Concat" and (found := _of_concat(node, shape, shape_of)):
                 return found
             if shape is not None and len(shape) >= 2 and shape[-1] == SIDES:
-                return Columns(value)
+                return Columns(_rows_of(value, shape_of))
             todo += _up(node)
     return None
 
@@ -76,7 +76,17 @@ def _of_concat(node: ir.Node, shape: Shape | None, shape_of: ShapeOf) -> Columns
     if at is None:
         return None
     behind = [v for v, w in zip(parts[at + 1 :], widths[at + 1 :], strict=True) if w]  # an empty one is left
-    return Columns(parts[at], tuple(behind[2:]))
+    return Columns(_rows_of(parts[at], shape_of), tuple(_rows_of(v, shape_of) for v in behind[2:]))
+
+
+def _rows_of(value: ir.Value, shape_of: ShapeOf) -> ir.Value:
+    """Return the tensor whose rows a tensor holds under other axes."""
+    while (node := value.producer()) is not None and node.op_type in SAME_ORDER and node.inputs[0] is not None:
+        before, after = shape_of(node.inputs[0]), shape_of(value)
+        if not before or not after or before[-1] != after[-1]:
+            break
+        value = node.inputs[0]
+    return value
 
 
 def is_chosen(value: ir.Value, reached: Collection[ir.Value], varying: Collection[ir.Value]) -> bool:
