@@ -77,7 +77,7 @@ def _same_axis(value: ir.Value, x: ir.Value, axis: int) -> int | None:
     """Return the axis of a tensor that is one of another shape of it: as long, with as much behind it."""
     after, before = (tuple(d or 0 for d in dims(v)) for v in (value, x))
     behind = math.prod(after[axis + 1 :])
-    found = [i for i, d in enumerate(before) if d == after[axis] > 1 and math.prod(before[i + 1 :]) == behind]
+    found = [i for i, d in enumerate(before) if d == after[axis] and math.prod(before[i + 1 :]) == behind]
     return found[0] if len(found) == 1 else None
 
 

@@ -40,7 +40,7 @@ class Cut:
 
     @property
     def values(self) -> tuple[ir.Value, ...]:
-        """Return all tensors."""
+        """Return boxes, scores and extras."""
         return (self.boxes, *self.scores, *self.extras)
 
     def bypassed_in(self, names: Mapping[ir.Value, str]) -> tuple[tuple[str, str], ...]:
@@ -144,11 +144,11 @@ def _whole(parts: Sequence[Part]) -> tuple[list[ir.Value], Background]:
         "none": [*range(classes)], "first": [*range(1, classes)], "last": [*range(classes - 1)],
     }  # fmt: skip
     found = next((place for place, expected in ranges.items() if columns == expected), None)
-    if found is None or len(values) != 1:
-        raise ModelError(
-            "the model searches for the best boxes of some of its classes only; export it without that search"
-        )
-    return values, found
+    if found is not None and len(values) == 1:
+        return values, found
+    if len(parts) == 1 and parts[0].alone is not None:  # the only class, among other columns
+        return [parts[0].alone], "none"
+    raise ModelError("the model searches for the best boxes of some of its classes only; export it without that search")
 
 
 def _with_background(values: list[ir.Value]) -> tuple[list[ir.Value], Background]:

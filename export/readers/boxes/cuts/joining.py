@@ -50,28 +50,20 @@ def joint_of(shapes: Sequence[Shape], batch: int, extra: bool) -> Joint | None:
         extra: Whether the last tensor holds further numbers.
     """
     sizes = [math.prod(shape) // batch for shape in shapes]
+    end = len(shapes) - extra
     anchors, rest = divmod(sizes[0], SIDES)
-    scores = shapes[1 : len(shapes) - extra]
-    extras = sizes[-1] // anchors if extra and anchors else 0
-    if rest or not anchors or not scores or (extra and extras * anchors != sizes[-1]):
+    numbers, over = divmod(sum(sizes[1:end]), anchors or 1)
+    extras, more = divmod(sizes[-1] if extra else 0, anchors or 1)
+    if not anchors or not numbers or rest or over or more:
         return None
-    pairs = [_two_axes(shape, math.prod(shape) // batch) for shape in scores]
-    for classes_first in (False, True):
-        ordered = [pair[::-1] if classes_first else pair for pair in pairs]
-        counts, numbers = tuple(a for a, _ in ordered), {c for _, c in ordered}
-        if len(numbers) == 1 and sum(counts) == anchors:
-            return Joint(anchors, min(numbers), counts, classes_first, extras, apart=False)
-    counts, numbers = tuple(a for a, _ in pairs), {c for _, c in pairs}
-    if len(numbers) == 1 and sum(counts) * min(numbers) == anchors:
-        return Joint(anchors, min(numbers), counts, False, extras, apart=True)
-    return None
-
-
-def _two_axes(shape: Shape, size: int) -> tuple[int, int]:
-    """Return the last two axes of a tensor that holds `size` numbers for a picture; one of them is 1 in a row."""
-    whole = [d for d in shape if d != 1]
-    last = whole[-1] if len(whole) > 1 and size > whole[-1] else 1
-    return size // last, last
+    axes = [[d for d in shape if d != 1] for shape in shapes[1:end]]
+    last = next((a[-1] for a in axes if len(a) > 1), numbers)
+    apart = numbers == 1 and last > 1
+    numbers = last if apart else numbers
+    if any(size % numbers for size in sizes[1:end]):
+        return None
+    parts = tuple(size // numbers for size in sizes[1:end])
+    return Joint(anchors, numbers, parts, last != numbers, extras, apart)
 
 
 def join_nodes(op: Ops, values: Sequence[ir.Value], joint: Joint) -> ir.Value:

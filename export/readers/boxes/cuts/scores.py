@@ -21,11 +21,13 @@ class Part:
         value: The tensor.
         column: The class that is taken of them; None for all.
         classes: How many there are, where one is taken.
+        alone: The tensor of that class alone.
     """
 
     value: ir.Value
     column: int | None = None
     classes: int | None = None
+    alone: ir.Value | None = None
 
 
 @dataclass
@@ -94,7 +96,7 @@ class ScoreWalk:
         if x is None or shape is None:
             return None
         taken = one_of(node, value, shape)
-        return None if taken is None else [Part(part.value, *taken) for part in self.parts(x)]
+        return None if taken is None else [Part(part.value, *taken, value) for part in self.parts(x)]
 
     def _joins(self, node: ir.Node) -> bool:
         """Return whether a Concat joins anchors: levels of them, or those that were chosen of each class."""

@@ -1,4 +1,4 @@
-"""What lies between a detector's outputs and its dense tensors: nodes that move, pick, mask or scale rows."""
+"""Walks between a detector's outputs and its dense tensors: nodes that move, pick, mask or scale rows."""
 
 from collections.abc import Callable, Iterable
 
