@@ -1,11 +1,9 @@
 """The choice of an output and of its reader: by shapes, by names, or by the user."""
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
 
 import onnx_ir as ir
 
@@ -14,7 +12,6 @@ from fusioncam.export.endings import ranked, refuse_ranks
 from fusioncam.export.endings.tail import before_views
 from fusioncam.export.readers.boxes import (
     BOX_READERS,
-    CUT_READERS,
     BoxReading,
     Hints,
     choose_boxes,
@@ -23,29 +20,17 @@ from fusioncam.export.readers.boxes import (
     readable,
 )
 from fusioncam.export.readers.normalised import ends_normalised
+from fusioncam.export.readers.request import Request
 from fusioncam.export.readers.shapes import Shapes, shapes_of
 from fusioncam.export.readers.table import READERS, VECTOR, Reader, Shape
 from fusioncam.export.reading.image_input import ImageInput
 from fusioncam.forms import Task
 from fusioncam.kernels.arrays import Size
-from fusioncam.manifest import Ending
 
-TASKS: tuple[Task, ...] = get_args(Task)
-DETECTS: tuple[Task, ...] = ("detect",)
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
 EMBEDDING = re.compile("embed|pooler|feature", re.IGNORECASE)  # in the name of an output
 # Of outputs with such names, the first is what the model is for: torchvision's segmenters, transformers' CLIP.
 PREFERRED = (("out", "aux"), ("image_embeds", "pooler_output"))
-
-
-@dataclass(frozen=True)
-class Request:
-    """Options of a user about the output; None leaves the choice to this package."""
-
-    output: str | None = None
-    task: Task | None = None
-    reader: str | None = None
-    ending: Ending | None = None
 
 
 @dataclass(frozen=True)
@@ -109,47 +94,6 @@ class Output:
     def is_embedding(self) -> bool:
         """Return whether its name or the operators that close it say that it is an embedding."""
         return EMBEDDING.search(self.name) is not None or ends_normalised(self.value)
-
-
-def request_of(
-    output: str | None, task: str | None, reader: str | None, ending: Ending | None, classes: bool = False
-) -> Request:
-    """Return what a user says of the outputs.
-
-    Args:
-        output: Name of the output.
-        task: What the model does.
-        reader: Name of the reader.
-        ending: How logits become probabilities.
-        classes: Whether vectors of classes make a classifier of an embedding: `embed` is read, whatever it becomes.
-
-    Raises:
-        UsageError: There is no such task or reader, or they contradict each other.
-    """
-    _known("task", task, TASKS)
-    of_boxes = [r.name for r in BOX_READERS + CUT_READERS]
-    _known("reader", reader, [*(r.name for r in READERS), *of_boxes])
-    wanted = next((t for t in TASKS if t == task), "value" if ending == "value" else None)
-    if (wanted == "value") != (ending == "value") and None not in (wanted, ending):
-        raise UsageError(f"--task {wanted} and --ending {ending} contradict each other; leave one of them out")
-    if classes:
-        if wanted not in (None, "classify", "embed") or ending == "value":
-            raise UsageError("class vectors make a classifier of an embedding; leave --task and --ending value out")
-        return replace(request_of(output, "embed", reader, None), ending=ending)
-    if wanted == "embed" and ending is not None:
-        raise UsageError(f"an embedding has no probabilities; leave --ending {ending} out")
-    tasks = {r.name: r.tasks for r in READERS} | dict.fromkeys(of_boxes, DETECTS)
-    fitting = tasks.get(reader or "", TASKS)
-    if wanted is not None and wanted not in fitting:
-        raise UsageError(f"reader {reader!r} is for --task {' or '.join(fitting)}, not for {wanted}")
-    return Request(output, "detect" if fitting is DETECTS else wanted, reader, "value" if wanted == "value" else ending)
-
-
-def _known(what: str, name: str | None, known: Iterable[str]) -> None:
-    names = list(known)
-    if name is not None and name not in names:
-        close = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
-        raise UsageError(f"no {what} {name!r}; did you mean {close!r}? Use {', '.join(names[:-1])} or {names[-1]}")
 
 
 def choose_reading(
