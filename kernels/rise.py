@@ -29,6 +29,7 @@ class Sampling(NamedTuple):
     most: int
 
 
+FEWEST = 2  # masks: one alone says nothing
 PICTURES, DETECTIONS = Sampling(8, 4000), Sampling(16, 5000)  # of RISE, and of D-RISE
 
 

@@ -21,6 +21,7 @@ FUSED = ("union_cam", "fusion_cam")
 EVERY = (*GRADIENT, *REGION, *FUSED)
 """Every name; a fused one may go on with its parts, see `fusion_cam`."""
 WITHOUT_GRADIENT = (*SCORE_CAMS, "recipro_cam", "rise")
+WITHOUT_LAYER = ("rise",)
 
 _FUSED_NAME = re.compile(rf"({'|'.join(FUSED)}):([a-z_]+)\+([a-z_]+)(?::([0-9]{{1,3}}(?:\.[0-9]{{1,6}})?))?")
 
@@ -92,6 +93,11 @@ def with_parts(methods: Sequence[str]) -> set[str]:
 def needs_gradient(method: str) -> bool:
     """Return True where a method needs the gradient."""
     return method not in WITHOUT_GRADIENT
+
+
+def needs_layer(methods: Sequence[str]) -> bool:
+    """Return True where a method needs activations: then each level explains the detections that come from it."""
+    return any(m not in WITHOUT_LAYER for m in methods)
 
 
 def needs_every_pass(methods: Sequence[str], manifest: Manifest) -> bool:

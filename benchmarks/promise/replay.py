@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fusioncam.kernels.arrays import Array
+from fusioncam.kernels.rise import PICTURES
 from fusioncam.manifest import Ending
 from fusioncam.runtime.budget import Budget, checked_budget
 from fusioncam.runtime.engine.host.chunks import MaskChunk
 from fusioncam.runtime.engine.host.passes import MaskedPasses
+from fusioncam.runtime.engine.host.random_masks import RandomMaps
 from fusioncam.runtime.engine.host.scorer import GRAIN
 from fusioncam.runtime.engine.host.steps import HostSteps, PictureEvidence
 from fusioncam.runtime.engine.progress import Clock
@@ -43,7 +45,10 @@ def replay(case: Case, positions: Sequence[int], budget: Budget) -> Replayed:
     are counted, not replayed: Score-CAM does not depend on them.
     """
     readout = ClassReadout([of_class(p) for p in positions], ENDING).settled([case.logits[None]])
-    evidence = PictureEvidence(readout, case.logits, case.activations, [case.gradients[p] for p in positions])
+    evidence = PictureEvidence(
+        readout, case.logits, case.activations, [case.gradients[p] for p in positions],
+        range(len(positions)), RandomMaps(readout, PICTURES, seed=0),
+    )  # fmt: skip
     passes = MaskedPasses(case.image, Clock(), readout=readout)
     steps = HostSteps(passes, evidence, checked_budget(budget), GRAIN, _no_head)
     denoised, following = [np.zeros(case.size, np.float32)] * len(positions), 2 * len(positions)

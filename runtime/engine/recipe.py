@@ -10,6 +10,7 @@ import numpy as np
 from fusioncam.kernels.arrays import Array, Float32Array
 from fusioncam.kernels.cam_methods import GRADIENT_MAPS, SCORE_CAMS
 from fusioncam.kernels.reference import unit
+from fusioncam.kernels.rise import FEWEST
 from fusioncam.runtime.engine.protocols import Confidences, Maps, Shares, Steps, UnionSteps
 from fusioncam.runtime.engine.scheduler import Task
 from fusioncam.runtime.explanation import Passes
@@ -68,11 +69,11 @@ def _recipes(methods: Sequence[str]) -> dict[str, Recipe]:
 
 
 def fewest_passes(methods: Sequence[str], targets: int) -> int:
-    """Return the fewest passes for so many targets: a channel of each Score-CAM, and those beside its channels."""
+    """Return the fewest passes for so many targets: a channel of each Score-CAM, masks of RISE, and those beside."""
     fusion, parts = _Fusion.of(_recipes(methods).values()), with_parts(methods)
     maps = targets * (len(fusion.noisy) + len(fusion.regions) + len(fusion.unions))
     channels = len({made_of.corners for m, made_of in SCORE_CAMS.items() if m in parts})
-    return maps + channels + bool(maps or channels)
+    return maps + channels + bool(maps or channels) + FEWEST * ("rise" in parts)
 
 
 def take_steps(

@@ -18,6 +18,7 @@ from fusioncam.manifest import Manifest
 from fusioncam.runtime.engine.checks import refuse_nan
 from fusioncam.runtime.engine.host.head import Head
 from fusioncam.runtime.engine.host.passes import MaskedPasses
+from fusioncam.runtime.engine.host.random_masks import RandomMaps
 from fusioncam.runtime.engine.host.scorer import Scorer
 from fusioncam.runtime.engine.host.steps import HostSteps, PictureEvidence
 from fusioncam.runtime.engine.levels import Level, levels_of, shared
@@ -26,6 +27,7 @@ from fusioncam.runtime.engine.protocols import Forward, LevelSteps
 from fusioncam.runtime.engine.request import ExplainRequest, inputs_of, prepared, reserved_passes
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, Scheduler
 from fusioncam.runtime.engine.sketches import sketches_of
+from fusioncam.runtime.methods import needs_layer
 from fusioncam.runtime.picture_inputs import NO_INPUTS, PictureInputs
 from fusioncam.runtime.sessions.run import run
 from fusioncam.runtime.targets.readout import LOGITS, Readout, readout_of
@@ -83,7 +85,8 @@ class HostEngine:
         self.pace.took(EXPLAIN, (request.clock.now() - begun) / len(targets))
         request.clock.lap("explain")
         # Without gradients nobody knows which level a detection comes from.
-        levels = seen.levels(every=request.levels == "mean" or not self.manifest.gradient)
+        every = request.levels == "mean" or not self.manifest.gradient
+        levels = seen.levels(every) if needs_layer(request.methods) else [seen.whole]
         channels = sum(level.channels for level in levels)
         yield Forward(seen.readout.targets, seen.logits, channels, self._steps(request, seen, levels))
 
@@ -97,9 +100,7 @@ class HostEngine:
             timer = Timer(self.pace, own, grain)
             passes = MaskedPasses(x, own.clock, own.progress, exact, timer, evidence.readout, inputs_of(own))
             reserved, sketches = reserved_passes(own), sketches_of(own)
-            steps = HostSteps(
-                passes, evidence, own.budget, grain, self._head, timer, reserved, sketches, self._sampling, self._seed
-            )
+            steps = HostSteps(passes, evidence, own.budget, grain, self._head, timer, reserved, sketches)
             yield LevelSteps(self.manifest.layers[level.number].name, level.targets, steps)
             timer.end()
             done += steps.passes.run
@@ -134,7 +135,9 @@ class HostEngine:
             own = [g[0] for g in gradient] if gradient else [np.ones_like(a[0]) for a in activations]
             gradients.append(own if target.sign > 0 else [-g for g in own])  # no copy of what is right already
         logits = answers[0][0] if readout.outputs == LOGITS.outputs else None
-        return _Seen(readout.settled(answers), logits, [a[0] for a in activations], gradients)
+        settled = readout.settled(answers)
+        random = RandomMaps(settled, self._sampling, self._seed)
+        return _Seen(settled, logits, [a[0] for a in activations], gradients, random)
 
     def _tensors(self, target: ResolvedTarget) -> Mapping[str, Array]:
         """Return what the explain graph takes of a target; without a gradient all classes have the same pass."""
@@ -158,12 +161,19 @@ class _Seen:
         logits: See `Forward`.
         activations: A (K, h, w) of each level.
         gradients: The derivative (K, h, w) of the score of each row by each level.
+        random: RISE of all targets.
     """
 
     readout: Readout
     logits: Float32Array | None
     activations: Sequence[Float32Array]
     gradients: Sequence[Sequence[Float32Array]]
+    random: RandomMaps
+
+    @property
+    def whole(self) -> Level:
+        """Return one level for all targets, of methods that need none."""
+        return Level(0, range(len(self.readout.targets)), len(self.activations[0]))
 
     def levels(self, every: bool) -> list[Level]:
         """Return the levels that explain the targets, see `levels_of`."""
@@ -177,4 +187,5 @@ class _Seen:
         parts = [list(islice(of_rows, len(target.rows))) for target in self.readout.targets]
         of_targets = [of[0] if len(of) == 1 else np.sum(of, axis=0) for of in (parts[n] for n in level.targets)]
         readout = self.readout if len(parts) == len(level.targets) else self.readout.of(level.targets)
-        return PictureEvidence(readout, self.logits, self.activations[level.number], of_targets)
+        activations = self.activations[level.number]
+        return PictureEvidence(readout, self.logits, activations, of_targets, level.targets, self.random)

@@ -85,15 +85,16 @@ class MaskedPasses:
         numbers: range,
         mask: Callable[[int], Float32Array],
         take: Callable[[list[Float32Array], Float32Array], None],
+        readout: Readout,
     ) -> Task[None]:
-        """Pass x * mask(n) for each number n; hand the masks of every chunk over, with the answers to them."""
+        """Pass x * mask(n) for each number n; hand the masks of every chunk over, with the answers of a readout."""
         made: dict[int, list[Float32Array]] = {}  # by their start: several chunks may be under way
 
         def fill(start: int, stop: int, out: Float32Array) -> None:
             made[start] = [mask(n) for n in numbers[start:stop]]
             write(map(self._under, made[start]), out)
 
-        return self._run(len(numbers), fill, lambda start, answers: take(made.pop(start), answers))
+        return self._run(len(numbers), fill, lambda start, answers: take(made.pop(start), answers), readout=readout)
 
     def of_channels(
         self,
@@ -177,6 +178,7 @@ class MaskedPasses:
         fill: Callable[[int, int, Any], None],
         take: Callable[[int, Float32Array], None],
         exact: bool = False,
+        readout: Readout | None = None,
     ) -> Task[None]:
         def taken(start: int, answers: Float32Array) -> None:
             take(start, answers)
@@ -187,7 +189,7 @@ class MaskedPasses:
         if count:
             self._clock.lap("fusion")
             begun = self._clock.now()
-            yield PassRequest(count, fill, taken, self._clock, exact, self.readout, self.inputs)
+            yield PassRequest(count, fill, taken, self._clock, exact, readout or self.readout, self.inputs)
             if self._timer is not None and not exact:
                 self._timer.ran(count, begun)
 

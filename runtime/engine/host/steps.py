@@ -9,7 +9,6 @@ import numpy as np
 from fusioncam.kernels import cam_methods, reference, rescoring
 from fusioncam.kernels.arrays import Array, Float32Array, IndexArray, UInt8Array
 from fusioncam.kernels.masks import MaskMaker
-from fusioncam.kernels.rise import PICTURES, Sampling
 from fusioncam.runtime.budget import Budget, Evidence, plan_for
 from fusioncam.runtime.budget.channel_plan import ChannelPlan, passes_of
 from fusioncam.runtime.engine.host.groups import GroupCam
@@ -35,12 +34,16 @@ class PictureEvidence:
         logits: f(x) (classes,); None where the outputs are no vector.
         activations: A (K, h, w).
         gradients: The derivative (K, h, w) of the score of each target.
+        numbers: The numbers of the targets among those of the picture.
+        random: RISE of all targets of the picture.
     """
 
     readout: Readout
     logits: Float32Array | None
     activations: Float32Array
     gradients: Sequence[Float32Array]
+    numbers: Sequence[int]
+    random: RandomMaps
 
 
 @dataclass
@@ -70,8 +73,6 @@ class HostSteps:
         timer: Measures the work, and tells what fits before a deadline.
         reserved: Passes of the budget that are kept for what follows the maps.
         sketches: Gets the maps as they are made, where somebody watches.
-        sampling: The random masks of RISE.
-        seed: Of these masks.
     """
 
     def __init__(
@@ -84,15 +85,13 @@ class HostSteps:
         timer: Timer | None = None,
         reserved: int = 0,
         sketches: Sketches | None = None,
-        sampling: Sampling = PICTURES,
-        seed: int = 0,
     ) -> None:
         self._timer, self._sketches = timer, sketches
         self._readout, self.targets, self.logits = evidence.readout, evidence.readout.targets, evidence.logits
         self._passes, self._head = passes, head
         self._activations, self._gradients = evidence.activations, evidence.gradients
         self._budget, self._grain = PassBudget(budget, passes, reserved), grain
-        self._random = RandomMaps(self._budget, sampling, seed, timer)
+        self._random, self._numbers = evidence.random, evidence.numbers
         self._plans: list[ChannelPlan] = []
         self._scored: dict[bool, ScoredChannels] = {}
         self._baseline: Float32Array | None = None  # the answer (1, width) to x * 0
@@ -234,16 +233,17 @@ class HostSteps:
     def region_passes(self, method: str) -> int:
         """Return the passes of Group-CAM, or the most of RISE."""
         if method == "rise":
-            return self._random.expected
+            return self._random.expected(self._budget)
         return self._group_cam.passes if method == "group_cam" else 0
 
     def _rise(self, passes_remaining: int) -> Task[list[Array]]:
         def show(maps: list[Array]) -> None:
             if self._sketches is not None:
-                self._sketches.add("rise", maps)
+                self._sketches.add("rise", [maps[n] for n in self._numbers])
                 self._sketches.show(self)
 
-        return self._random.run(passes_remaining, show)
+        maps = yield from self._random.run(self._budget, self._timer, passes_remaining, show)
+        return [maps[n] for n in self._numbers]
 
     def _recipro_cam(self) -> list[Array]:
         """Return the maps by the head alone, without a masked pass."""

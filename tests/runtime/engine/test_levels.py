@@ -6,6 +6,7 @@ import torch
 
 from fusioncam import Box, Detections, Explainer, UsageError
 from fusioncam.kernels.cam_methods import gradient_map
+from fusioncam.kernels.rise import RandomMasks
 from fusioncam.runtime.budget import checked_budget
 from fusioncam.runtime.engine import ExplainRequest
 from fusioncam.runtime.engine.host.scorer import Scorer
@@ -116,6 +117,25 @@ def test_targets_of_all_levels_in_one_request(explainer, of_levels, ran, x):
         own = explainer.explain(x, target=target)
         assert found.layers == own.layers
         assert_maps(found, own.maps)
+
+
+@pytest.mark.parametrize("methods", [["rise"], ["grad_cam", "rise"]])
+def test_d_rise_passes_its_masks_once_for_all_levels(methods, small_detector, of_levels, ran, oracle, x):
+    with Explainer(small_detector.bundle, methods=methods, budget=0.02) as explainer:
+        together = explainer.explain_batch([x], target=[[asked_for(d) for d in reversed(of_levels)]])
+    assert sum(ran) == together[0].passes.run == 100  # of 5000
+    masks = [RandomMasks((96, 96), 16).mask(n) for n in range(100)]
+    for detection, found in zip(reversed(of_levels), together, strict=True):
+
+        class Likeness(oracle):
+            def __init__(self, detection):
+                self.asked = detection.box_on_input, detection.class_index
+
+            def confidence(self, image, _):
+                with torch.no_grad():
+                    return float(small_detector.network.likeness(torch.from_numpy(image[None]).double(), *self.asked))
+
+        np.testing.assert_allclose(found.maps["rise"], Likeness(detection).rise(x, 0, masks), atol=1e-4)
 
 
 def test_a_sum_of_detections(explainer, detectors, x):
