@@ -53,6 +53,10 @@ ALTERNATIVES = (
 )
 """Names of which a request has one at most."""
 
+MOST_MAPPED = 64
+"""Targets of a request that get maps: bounds the memory, as each of them has activations and gradients, and a row of
+a panel."""
+
 PerPicture = Sequence[Checked] | TargetChoice
 
 
@@ -128,6 +132,9 @@ class TargetReader:
         wrong = next((len(values) for values in fields.values() if len(values) not in fits), None)
         if wrong is not None:
             raise UsageError(f"{wrong} {what} for {pictures} pictures: give one for all, or one for each")
+        asked = max(rows, *fields.get("most", [0]))
+        if self.mapped and asked > MOST_MAPPED:
+            raise UsageError(f"maps of {asked} targets are asked for, {MOST_MAPPED} are the most in a request")
         return rows
 
     def _fields(self, tensors: Mapping[str, Tensor], parameters: Mapping[str, Any]) -> dict[str, Sequence[Any]]:

@@ -149,6 +149,7 @@ def test_several_photos_have_their_best_detection_each(ask, explainer, found, fi
         ("by=sides", "by is 'score' or 'box' or 'both', not 'sides'"),
         ("keypoint=nose", "this detector gives no keypoints: leave keypoint out"),
         ("most=0", "most must be a whole number, 1 to 300"),
+        ("most=65", "maps of 65 targets are asked for, 64 are the most in a request"),
         ("most=2&detection=0", "most says how many detections are explained, and this request is about one"),
         ("peak=true", "peak does not fit a model that detects: it takes class_index, class, box, point, detection"),
     ],
