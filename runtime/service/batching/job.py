@@ -12,7 +12,7 @@ from fusioncam.free_size import Size
 from fusioncam.input_values import InputValues
 from fusioncam.kernels.arrays import Array
 from fusioncam.runtime.budget import Budget
-from fusioncam.runtime.engine import Asked, Clock, ExplainRequest, RunningTask, TargetChoice
+from fusioncam.runtime.engine import Asked, Clock, ExplainRequest, Levels, RunningTask, TargetChoice
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.prepared import PreparedPicture
 from fusioncam.runtime.service.explain_if import Condition
@@ -35,6 +35,7 @@ class Job:
         photo: The photo behind a preprocessed array: for the explanation, and for targets in its pixels.
         size: (H, W) of the picture, where that is not the model's own size.
         inputs: Further inputs of the model.
+        levels: Which levels of a detector explain it, see `Explainer.explain`.
     """
 
     image: Array
@@ -49,6 +50,7 @@ class Job:
     photo: PreparedPicture | None = None
     size: Size | None = None
     inputs: InputValues | None = None
+    levels: Levels = "own"
 
 
 class PendingJob:
@@ -82,7 +84,7 @@ class PendingJob:
         job, clock = self.job, Clock(waited=time.monotonic() - self.job.arrived)
         return ExplainRequest(
             job.photo or job.image, job.targets, job.methods, job.budget, clock, self.progress, job.verify,
-            progress_maps=job.progress_maps, inputs=job.inputs,
+            progress_maps=job.progress_maps, inputs=job.inputs, levels=job.levels,
             condition=None if job.condition is None else job.condition.holds,
         )  # fmt: skip
 

@@ -8,7 +8,7 @@ from fusioncam.errors import UsageError
 from fusioncam.runtime.arguments import checked_count
 from fusioncam.runtime.targets.kinds import Box, Detections, Each, Target
 
-OF_DETECTORS = ("box", "point", "detection", "together", "by", "keypoint", "conf", "iou", "most")
+OF_DETECTORS = ("box", "point", "detection", "together", "by", "keypoint", "conf", "iou", "most", "levels")
 """Inputs and parameters that name detections, beside the class."""
 SHARED = ("by", "keypoint", "conf", "iou")  # of every kind of target
 

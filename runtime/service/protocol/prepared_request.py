@@ -1,6 +1,5 @@
 """A request for explanations, prepared: its body becomes one job per picture, and the outputs to answer."""
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,13 +10,10 @@ import numpy as np
 
 from fusioncam.errors import UsageError
 from fusioncam.kernels.arrays import Array
-from fusioncam.manifest import Manifest
-from fusioncam.runtime.arguments import quote
+from fusioncam.runtime.engine import checked_levels
 from fusioncam.runtime.explanation import Explanation
-from fusioncam.runtime.labels import class_number
 from fusioncam.runtime.methods import needs_every_pass
 from fusioncam.runtime.service.batching.job import Job
-from fusioncam.runtime.service.explain_if import parse_condition
 from fusioncam.runtime.service.protocol.outputs import (
     FIGURES,
     NO_MAPS,
@@ -30,6 +26,7 @@ from fusioncam.runtime.service.protocol.outputs import (
     output_specs,
     output_tensor,
 )
+from fusioncam.runtime.service.protocol.parameters import check_parameters, plain_parameters, seconds_of
 from fusioncam.runtime.service.protocol.pictures import pictures_of, requested_size
 from fusioncam.runtime.service.protocol.request_parser import (
     CHOICES,
@@ -37,7 +34,6 @@ from fusioncam.runtime.service.protocol.request_parser import (
     parse_request,
 )
 from fusioncam.runtime.service.protocol.schemas import InferRequest
-from fusioncam.runtime.service.protocol.target_parameters import PARSERS
 from fusioncam.runtime.service.protocol.targets import TARGET_INPUTS, TargetReader
 from fusioncam.runtime.service.protocol.tensors import Output, Tensor, write_answer, write_event
 from fusioncam.runtime.service.served_model import ServedModel
@@ -51,19 +47,6 @@ INPUTS = {
     "budget": "BYTES",
     **TARGET_INPUTS,
 }
-PARAMETERS = (
-    *("binary_data_output", "class", "explain_if", "methods", "size", "timeout", "verify"),
-    *CHOICES,
-    *PARSERS,
-)
-# Parameters that tritonclient sends for models of other kinds; they mean nothing to a model without state.
-IGNORED_PARAMETERS = (
-    "priority",
-    "sequence_id",
-    "sequence_start",
-    "sequence_end",
-    "triton_enable_empty_final_response",
-)
 PRELIMINARY = "preliminary"  # flag of explanations that will change
 
 
@@ -176,7 +159,8 @@ class PreparedRequest:
         if target is None or target.kind == "class":
             return {}
         box = {"box": ",".join(f"{edge:.2f}" for edge in hull)} if (hull := hull_of(explanation)) is not None else {}
-        return {"title": target.title, "score": target.score, **box}
+        layer = {"layer": explanation.layer} if explanation.detections and explanation.layer else {}
+        return {"title": target.title, "score": target.score, **box, **layer}
 
     def _not_explained(self, explanation: Explanation) -> dict[str, str]:
         """Return the parameter that says why there is no map, where there is none."""
@@ -211,8 +195,8 @@ def prepare_request(
         ImageError, UsageError: Something about the request is wrong.
         DeadlineError: The time is up before the pictures are prepared.
     """
-    _check_parameters(request.parameters)
-    request.parameters = _plain_parameters(request.parameters, tensors, model.manifest)
+    check_parameters(request.parameters)
+    request.parameters = plain_parameters(request.parameters, tensors, model.manifest)
     parsed = parse_request(_choices(tensors), request.parameters, settings.budget)
     explain_if = request.parameters.get("explain_if", settings.explain_if)
     condition = None if explain_if is None else model.condition(explain_if)
@@ -225,7 +209,7 @@ def prepare_request(
     named = "budget" in tensors or "budget" in request.parameters
     budget = parsed.budget if named or not needs_every_pass(methods, model.manifest) else "exact"
     methods, budget = model.batcher.pipeline.check(methods, budget)
-    timeout = min(settings.timeout, _timeout(request.parameters))
+    timeout = min(settings.timeout, seconds_of(request.parameters))
     size = requested_size(request.parameters.get("size"), model)
     pictures = pictures_of(tensors, model, size, settings, begun, timeout)
     preprocessing = model.manifest.preprocessing.model_copy(update={"size": pictures[0][0].shape[1:]})
@@ -233,6 +217,7 @@ def prepare_request(
     targets = reader.targets(tensors, request.parameters, parsed, len(pictures))
     asked = partial(
         Job, methods=methods, budget=budget, deadline=begun + timeout, verify=verify, arrived=begun,
+        levels=checked_levels(request.parameters.get("levels", "own")),
         condition=condition if more_than_figures(o.name for o in outputs) else None,
     )  # fmt: skip
     jobs = [
@@ -240,44 +225,6 @@ def prepare_request(
         for (x, photo), of_picture in zip(pictures, targets, strict=True)
     ]
     return PreparedRequest(request.id, jobs, outputs, time.perf_counter() - start, "image" in tensors)
-
-
-def _check_parameters(parameters: Mapping[str, Any]) -> None:
-    for name in parameters:
-        if name not in PARAMETERS and name not in IGNORED_PARAMETERS:
-            raise UsageError(f"there is no parameter {quote(name)}; the parameters are {', '.join(PARAMETERS)}")
-    if not isinstance(parameters.get("binary_data_output", False), bool):
-        raise UsageError("the parameter binary_data_output must be true or false")
-    if "explain_if" in parameters:
-        parse_condition(parameters["explain_if"])  # null, too, is no condition
-
-
-def _plain_parameters(
-    parameters: Mapping[str, Any], tensors: Mapping[str, Tensor], manifest: Manifest
-) -> dict[str, Any]:
-    """Return parameters with `class_index` for `class`, a name or a number, and `method` for `methods`.
-
-    Raises:
-        UsageError: Both are given, or there is no such class.
-    """
-    plain = dict(parameters)
-    for name, other in (("class", "class_index"), ("methods", "method")):
-        if name not in plain:
-            continue
-        if other in plain or other in tensors:
-            raise UsageError(f"{name} and {other} say the same: give one of them")
-        plain[other] = plain.pop(name)
-        if name == "class" and isinstance(plain[other], str):
-            plain[other] = class_number(manifest, plain[other])
-    return plain
-
-
-def _timeout(parameters: Mapping[str, Any]) -> float:
-    """Return the seconds that a request gives itself; it gives microseconds, as in Triton, and 0 for no limit."""
-    microseconds = parameters.get("timeout", 0)
-    if isinstance(microseconds, bool) or not isinstance(microseconds, int) or microseconds < 0:
-        raise UsageError(f"the parameter timeout must be a whole number of microseconds, not {quote(microseconds)}")
-    return min(microseconds, 1 << 60) / 1e6 or math.inf
 
 
 def _choices(tensors: Mapping[str, Tensor]) -> dict[str, list[Any]]:

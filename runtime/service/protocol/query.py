@@ -63,6 +63,7 @@ class RequestTexts(Drawing):
     by: str | None = Field(None, description="score | box | both: the evidence that counts for a detection.")
     keypoint: str | None = Field(None, description="A keypoint of the detections, by name or number.")
     conf: float | None = Field(None, description="The least score of a detection, 0 to 1.")
+    levels: str | None = Field(None, description="own | mean: the level that made the detection, or the mean of all.")
     iou: float | None = Field(None, description="The overlap from which on a detection is a duplicate, 0 to 1.")
     peak: bool | None = Field(None, description="Whether the largest value in a region counts, not the mean.")
     value: int | None = Field(None, description="The value of a regression, or the heat map, from 0 on.")

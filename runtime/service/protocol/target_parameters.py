@@ -48,7 +48,7 @@ def _list(name: str, parameter: Any) -> list[int]:
 
 
 def _as_given(name: str, parameter: Any) -> Any:
-    """Return a parameter that the target itself checks."""
+    """Return a parameter that is checked with the target."""
     return parameter
 
 
@@ -56,6 +56,6 @@ PARSERS: Mapping[str, Callable[[str, Any], Any]] = {
     **{"down": _switch, "peak": _switch, "together": _switch},
     **{"value": _whole, "most": _whole, "detection": _list},
     **{"point": _place, "box": _place},
-    **{"by": _as_given, "conf": _as_given, "iou": _as_given, "keypoint": _as_given},
+    **dict.fromkeys(("by", "conf", "iou", "keypoint", "levels"), _as_given),
 }
 """The reader of each parameter that names targets: it returns the value, or a list where the request has several."""

@@ -51,7 +51,7 @@ export class Choice {
   /** Takes the configuration of the chosen model. */
   describe({ layer, layer_title: title, size, channels, methods, defaults }) {
     $("model-facts").textContent = `Input ${size[1]} × ${size[0]} pixels, ${count(channels, "channel")}`;
-    Object.assign($("layer"), { textContent: `Layer ${title}`, title: layer });
+    Object.assign($("layer"), { textContent: `${title.includes(" + ") ? "Layers" : "Layer"} ${title}`, title: layer });
     this.always = "explain_if" in defaults;
     if (this.untouched) this.#budget(defaults.budget);
     this.able = methods;

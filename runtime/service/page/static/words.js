@@ -28,13 +28,14 @@ export function facts(parameters) {
     .filter(([name, value]) => name.startsWith("seconds_") && value >= 0.0005)
     .map(([name, value]) => [name.slice("seconds_".length), value])
     .sort((a, b) => b[1] - a[1]);
-  const { passes, channels, error } = parameters;
+  const { passes, channels, error, layer } = parameters;
   const waited = stages.reduce((left, [, value]) => left - value, parameters.seconds);
   if (waited > 0.05 * parameters.seconds) stages.push(["waiting", waited]);
   const took = stages.map(([stage, value]) => `${STAGES[stage] ?? stage.replaceAll("_", " ")} ${seconds(value)}`);
   const small = error < 1e-4 ? "below 0.0001" : error?.toPrecision(1); // 1 - r^2, r to the exact map
   const off = error ? `; estimated error ${small}` : "";
-  const ran = [passes.toLocaleString("en"), `the layer has ${count(channels, "channel")}${off}`];
+  const of = layer ? `layer ${layer}` : "the layer";
+  const ran = [passes.toLocaleString("en"), `${of} has ${count(channels, "channel")}${off}`];
   return [
     ["Time", [seconds(parameters.seconds), took.join(", ")]],
     ["Masked passes", passes ? ran : ["none", "the methods chosen need none"]],

@@ -195,3 +195,14 @@ def test_metadata_names_what_a_detector_takes(client):
     assert not {"region", "reference", "value"} & set(inputs)
     assert {"name": "box", "datatype": "FP32", "shape": [-1, 4]} in said["outputs"]
     assert client.get("/v2/models/d/config").json()["fusioncam"]["detector"]["conf"] == 0.25
+
+
+def test_levels_are_the_detections_own_or_all(ask, explainer, photo):
+    coarse = explainer.detections(photo, conf=0.005)[3]  # its level is not the first
+    for levels, count in (("own", 1), ("mean", 2)):
+        tensors, parameters = ask(f"?methods=grad_cam&detection=3&conf=0.005&levels={levels}")
+        own = explainer.explain(photo, target=Box(box=coarse.box, conf=0.005), levels=levels)
+        holds(tensors, [own])
+        assert parameters["layer"] == own.layer
+        assert len(own.layers) == count
+    assert ask("?methods=grad_cam&levels=all", status=400) == "levels is 'own' or 'mean', not 'all'"
