@@ -26,7 +26,7 @@ from fusioncam.runtime.engine.request import ExplainRequest, Sketch, prepared, r
 from fusioncam.runtime.engine.results import Results
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, Result, Task
 from fusioncam.runtime.engine.smoothing import View, checked_smoothing, view_count, views
-from fusioncam.runtime.engine.target_resolver import TargetResolver
+from fusioncam.runtime.engine.target_resolver import TargetResolver, is_listing
 from fusioncam.runtime.engine.verification import Verification
 from fusioncam.runtime.engine.viewing import NotExplainedError, explain_view
 from fusioncam.runtime.explanation import Explanation, Passes
@@ -173,7 +173,7 @@ class Pipeline:
         clock.lap("preprocess")
         request = replace(request, x=ready.x, photo=ready.photo, dark=ready.dark, inputs=inputs)
         targets = self._resolver.resolved(request)
-        if not targets or not request.methods:
+        if not targets or is_listing(request, self.manifest):
             return self._results.without_maps(request, targets, self.preferred.providers)
         request = replace(request, targets=targets)
         try:

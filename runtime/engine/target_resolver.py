@@ -28,6 +28,11 @@ from fusioncam.runtime.targets.tasks import (
 )
 
 
+def is_listing(request: ExplainRequest, manifest: Manifest) -> bool:
+    """Return whether no map is wanted of targets that graphs score: those are read without a gradient."""
+    return manifest.form.scored and not request.methods
+
+
 class TargetResolver:
     """Resolves targets for pictures.
 
@@ -61,10 +66,10 @@ class TargetResolver:
         try:
             targets = [one for t in asked for one in resolve_all(checked_target(self._manifest, t), sight)]
         except NothingDetectedError:
-            if request.methods:
+            if not is_listing(request, self._manifest):
                 raise
             return []
-        return targets if request.methods else self._read(targets, sight)
+        return self._read(targets, sight) if is_listing(request, self._manifest) else targets
 
     def defaults(self, picture: PreparedPicture, inputs: PictureInputs) -> list[TargetScore]:
         """Return the targets of a picture for which nobody names one, with their scores and confidences."""
