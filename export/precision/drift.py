@@ -9,6 +9,7 @@ from onnxruntime import InferenceSession, RunOptions
 
 from fusioncam.drift import NEAR, Drift, MethodDrift
 from fusioncam.export.precision.calibration_batches import Photo
+from fusioncam.export.precision.evidence import evidence_names, evidence_of
 from fusioncam.export.targets.probes import usual_target
 from fusioncam.forms import CONFIDENCES, SCORES, Form
 from fusioncam.further_inputs import drawn
@@ -218,10 +219,9 @@ def _correlations(
 ) -> dict[str, float]:
     """Return r by method on one picture."""
     question = usual_question(explain, manifest, image)
-    parts = ["activations", *["gradients"] * manifest.gradient]
-    activations, *gradients = (
-        a[0] for a in explain.run(parts, {"image": image[None], **question.others, **question.targets})
-    )
+    names = evidence_names(manifest)
+    outputs = explain.run(names, {"image": image[None], **question.others, **question.targets})
+    activations, gradients, summed = evidence_of(manifest, dict(zip(names, outputs, strict=True)))
     masks = MaskMaker(activations, image)
     live = np.flatnonzero(~masks.zero & ~masks.constant)
     int8 = manifest.score_precision == "int8"
@@ -234,10 +234,10 @@ def _correlations(
         def confidence(m: Array) -> float:
             return float(question.ask(graph, (image * m)[None])[1][0])
 
-        features, size = activations.astype(np.float64), image.shape[1:]
-        if gradients:
-            return reference.fusion_cam(features, gradients[0].astype(np.float64), every, confidence, size)
-        return {"score_cam": reference.score_cam(features[~masks.zero], every[~masks.zero], size)}
+        size = image.shape[1:]
+        if gradients is not None:
+            return reference.fusion_cam(summed, gradients.astype(np.float64), every, confidence, size)
+        return {"score_cam": reference.score_cam(summed[~masks.zero], every[~masks.zero], size)}
 
     with np.errstate(all="ignore"):  # as in `_pixels`
         every = question.masked_scores(fast, masks, live, image)

@@ -30,12 +30,12 @@ def fused(op: Ops, subject: Subject, scores: ir.Value, network: Network) -> dict
         chance, rest = readout.confidences(op, network.run(op, subject.image, masks, readout.target))
         return [(op.Gather(chance, op.ints([i])), op.Gather(rest, op.ints([i]))) for i in range(len(several))]
 
-    gradient_map = maps.grad_cam(subject.activations, subject.layer.gradients)
+    gradient_map = maps.grad_cam(subject.layer.summed, subject.layer.gradients)
     denoised = maps.denoise(gradient_map)
     scores = op.Where(subject.zero, maps.number(LOWEST), scores)
     if subject.manifest.score_precision == "int8":
         scores = _rescored(op, subject, scores, network)
-    region = maps.score_cam(subject.activations, scores)
+    region = maps.score_cam(subject.layer.summed, scores)
     nothing = op.constant(np.zeros(maps.size, np.float32))
     blank, of_denoised, of_region = confidences([nothing, denoised, region])
     shares = maps.shares(maps.gain(of_denoised, blank), maps.gain(of_region, blank))

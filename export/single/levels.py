@@ -50,9 +50,15 @@ class Explaining:
 
     @cached_property
     def activations(self) -> ir.Value:
-        """Return A (K, h, w)."""
-        # onnxruntime moves a DequantizeLinear past a Reshape into a Loop, and aborts; it does not move it past a Sum.
-        each = [self._op.Sum(value) for value in self._each(ACTIVATIONS)]
+        """Return A (K, h, w), of which masks are made."""
+        return self._chosen([self._widened(value, n, "edge") for n, value in enumerate(self._features)])
+
+    @cached_property
+    def summed(self) -> ir.Value:
+        """Return A (K, h, w) as the maps sum it: of a detection by `kernels.cam_methods.seen_at`."""
+        if self._manifest.form.kind != "boxes":
+            return self.activations
+        each = map(self._seen_at, self._features, self._each(GRADIENTS))
         return self._chosen([self._widened(value, n, "edge") for n, value in enumerate(each)])
 
     @cached_property
@@ -67,6 +73,19 @@ class Explaining:
     def arithmetic(self, op: Ops) -> Arithmetic:
         """Return the arithmetic of its maps, appended by `op`."""
         return arithmetic_of(op, self._manifest, self.level)
+
+    @cached_property
+    def _features(self) -> list[ir.Value]:
+        # onnxruntime moves a DequantizeLinear past a Reshape into a Loop, and aborts; it does not move it past a Sum.
+        return [self._op.Sum(value) for value in self._each(ACTIVATIONS)]
+
+    def _seen_at(self, activations: ir.Value, gradients: ir.Value) -> ir.Value:
+        op, zero = self._op, self._op.constant(0, np.float32)
+        lengths = op.Sqrt(op.ReduceSum(op.Mul(gradients, gradients), op.ints([0]), keepdims=1))
+        largest = op.ReduceMax(lengths, keepdims=0)
+        one = op.constant(1, np.float32)
+        is_seen = op.Greater(largest, zero)
+        return op.Mul(activations, op.Where(is_seen, op.Div(lengths, op.Where(is_seen, largest, one)), one))
 
     def _each(self, name: str) -> list[ir.Value]:
         """Return the tensors (K, h, w) of all layers."""

@@ -7,9 +7,9 @@ import numpy as np
 from onnxruntime import InferenceSession, RunOptions
 
 from fusioncam.export.precision.drift import Finding, Question, usual_question
+from fusioncam.export.precision.evidence import evidence_names, evidence_of
 from fusioncam.export.sessions import open_session
-from fusioncam.export.single.levels import layer_tensors
-from fusioncam.forms import ACTIVATIONS, GRADIENTS, of_level
+from fusioncam.forms import ACTIVATIONS
 from fusioncam.kernels import reference, rescoring
 from fusioncam.kernels.arrays import Array
 from fusioncam.kernels.masks import MaskMaker
@@ -38,7 +38,7 @@ def compare_variants(bundle: Path, manifest: Manifest, image: Array) -> list[Fin
     explain, score = (open_session(bundle / name) for name in (EXPLAIN_GRAPH, SCORE_GRAPH))
     question = usual_question(explain, manifest, image)
     feeds = {"image": image[None], **question.targets}
-    names = (manifest.form.output.name, *layer_tensors(manifest, gradients=True))
+    names = (manifest.form.output.name, *evidence_names(manifest))
     seen = dict(zip(names, explain.run(names, feeds), strict=True))
     exact = explain if manifest.score_precision == "int8" else score
     reference_maps = _by_numpy(score, exact, question, image, seen)
@@ -86,9 +86,8 @@ def _by_numpy(
     score: InferenceSession, exact: InferenceSession, question: Question, image: Array, seen: dict[str, Array]
 ) -> dict[str, Array]:
     """Return the maps by `kernels/reference.py`; `exact` passes the full-size maps, `score` those of channels."""
-    levels = range(len(question.manifest.layers))
-    level = max((n for n in levels if seen[of_level(GRADIENTS, n)].any()), default=0)
-    activations, gradients = (seen[of_level(name, level)][0] for name in (ACTIVATIONS, GRADIENTS))
+    activations, gradients, summed = evidence_of(question.manifest, seen)
+    assert gradients is not None, "Fusion-CAM has a gradient"
     masks, int8 = MaskMaker(activations, image), question.manifest.score_precision == "int8"
 
     def confidence(m: Array) -> float:
@@ -99,5 +98,4 @@ def _by_numpy(
     coarse = question.masked_scores(score, masks, live, image)
     again = rescoring.heaviest(coarse) if int8 else live[:0]
     scores[live] = rescoring.corrected(coarse, again, question.masked_scores(exact, masks, live[again], image))
-    features, slopes = activations.astype(np.float64), gradients.astype(np.float64)
-    return reference.fusion_cam(features, slopes, scores, confidence, image.shape[1:])
+    return reference.fusion_cam(summed, gradients.astype(np.float64), scores, confidence, image.shape[1:])
