@@ -10,13 +10,14 @@ from fusioncam.kernels.arrays import Array, Float32Array, IndexArray
 from fusioncam.kernels.cam_methods import Scores, score_cam_map
 from fusioncam.kernels.masks import MaskMaker
 from fusioncam.runtime.budget.channel_plan import ExhaustivePlan
-from fusioncam.runtime.engine.host.engine import PARTS, HostEngine
+from fusioncam.runtime.engine.host.engine import HostEngine
 from fusioncam.runtime.engine.host.passes import MaskedPasses
 from fusioncam.runtime.engine.progress import Clock
 from fusioncam.runtime.sessions.run import run
 from fusioncam.runtime.targets.readout import readout_of
 from fusioncam.runtime.targets.resolved import of_class
 
+PARTS = ("logits", "activations", "gradients")  # of the explain graph of a classifier
 RANKS = (0, 1, 2, -1)  # of the logits whose classes are stored: the top three, and the least likely
 
 
