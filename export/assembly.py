@@ -25,7 +25,7 @@ from fusioncam.export.options import ExportOptions, Labels
 from fusioncam.export.precision.calibration_batches import masked_pictures
 from fusioncam.export.precision.drift import EXACT, NO_DRIFT, Finding, tail_findings
 from fusioncam.export.precision.score_graph import refusal, score_graph
-from fusioncam.export.readers.boxes import with_thresholds
+from fusioncam.export.readers.boxes import is_own, with_thresholds
 from fusioncam.export.single import check_variants, write_variants
 from fusioncam.export.source_metadata.detectors import preset_of_detector
 from fusioncam.export.source_metadata.labels import read_labels
@@ -38,6 +38,7 @@ from fusioncam.manifest import (
     FACTS,
     FROZEN_INPUTS,
     HEAD_GRAPH,
+    READER_GRAPH,
     SCORE_GRAPH,
     SOURCE_GRAPH,
     WEIGHTS,
@@ -150,6 +151,8 @@ def make_draft(source: Path, options: ExportOptions) -> Draft:
         graphs[HEAD_GRAPH] = head
     if options["single_for"] == "tensorrt":
         refuse_graphs(graphs)
+    if (boxes := canonical.reading.boxes) is not None and boxes.own is not None:
+        graphs[READER_GRAPH] = boxes.own[1].model
     if free:
         graphs[SOURCE_GRAPH] = source_graph(source, score_precision)
     described = tuple(surveyed.describe(each, by_default=options["layer"] is None) for each in (layer, *further))
@@ -193,6 +196,8 @@ def _canonical(source: Path, options: ExportOptions, size: Size | None, free: bo
     given = options["class_vectors"]
     if free and given is not None:
         raise UsageError("a model with class vectors has a bundle of one size; say which with --size H W")
+    if free and is_own(options["reader"]):
+        raise UsageError("a reader of one's own reads outputs of one size; say which with --size H W")
     return canonicalize(
         source,
         size,

@@ -77,6 +77,8 @@ def _arrange(model: ir.Model, boxes: BoxReading, taken: ImageInput) -> ModelEndi
     op, before = Ops(graph, "reader"), {v: v.shape for node in graph for v in node.outputs}
     # Each has a reader of its own, also where the source ends in it: an ending may be taken off.
     raw = [op.Cast(v, to=ir.DataType.FLOAT) if v.dtype != ir.DataType.FLOAT else op.Identity(v) for v in graph.outputs]
+    if boxes.own is not None:
+        raw = [op.Identity(v) for v in boxes.own[0].nodes(op, dict(zip(boxes.names, raw, strict=True)), taken.size)[0]]
     graph.outputs[:] = raw if boxes.cut is None else [join_nodes(op, raw, boxes.cut.joint)]
     measured = run_all(model, feeds_of(model, taken.batch or 1))
     for value, held in measured.items():

@@ -31,10 +31,11 @@ SOURCE_GRAPH = "source.onnx"  # the source itself, in a bundle of any size
 SINGLE_GRAPH = "fusioncam.onnx"  # the whole method in one graph; where it was asked for
 CHUNK_GRAPH, FUSE_GRAPH = "chunk.onnx", "fuse.onnx"  # the same without a Loop
 FROZEN_INPUTS = "frozen.npz"  # values of the source's inputs that the export froze, where it did
+READER_GRAPH = "reader.onnx"  # what a reader of the user's own makes of the outputs; where there was one
 FACTS = "fusioncam.bundle"  # key of the explain graph's metadata: `Manifest.facts`
 NEEDED = (EXPLAIN_GRAPH, SCORE_GRAPH, WEIGHTS, MANIFEST)
 FORMS = (SINGLE_GRAPH, CHUNK_GRAPH, FUSE_GRAPH)
-OPTIONAL = (HEAD_GRAPH, SOURCE_GRAPH, FROZEN_INPUTS, *FORMS)
+OPTIONAL = (HEAD_GRAPH, SOURCE_GRAPH, READER_GRAPH, FROZEN_INPUTS, *FORMS)
 FILES = (*NEEDED, *OPTIONAL)
 
 # Letters of the axes of a signal, a picture and a volume.

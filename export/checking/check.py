@@ -12,7 +12,7 @@ from fusioncam.drift import Drift
 from fusioncam.errors import BundleError, FusionCamError, ModelError, UsageError
 from fusioncam.export.bundle import read_frozen
 from fusioncam.export.checking.gradient import compare_gradient
-from fusioncam.export.checking.source import open_exact, source_outputs
+from fusioncam.export.checking.source import open_exact, read_own, source_outputs
 from fusioncam.export.checking.targets import compare_targets
 from fusioncam.export.class_vectors import WEIGHTS_NAME, class_logits
 from fusioncam.export.endings.outputs import as_source, comparable, sides
@@ -121,7 +121,7 @@ def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Findi
     images = pictures(manifest, 3)
     optimize = not any(node.op_type in ROUNDING for node in ir.load(bundle / EXPLAIN_GRAPH).graph)
     stepped = not optimize and any(map(counts_whole, all_nodes(read_model(source).graph.node)))
-    expected = source_outputs(manifest, source, images, optimize, read_frozen(bundle))
+    expected = source_outputs(manifest, source, images, optimize, read_frozen(bundle), read_own(bundle))
     if manifest.form.scored:
         head = open_exact(bundle / HEAD_GRAPH, optimize) if manifest.has_head else None
         return compare_targets(*_open(bundle, manifest, optimize), head, manifest, images, expected, stepped)

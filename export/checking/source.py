@@ -6,21 +6,35 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 from onnxruntime import InferenceSession
 
 from fusioncam.errors import ModelError
-from fusioncam.export.readers.boxes import CUT_READERS, join_arrays, joint_of, named_reader, read_raw
+from fusioncam.export.readers.boxes import (
+    CUT_READERS,
+    Coding,
+    join_arrays,
+    joint_of,
+    named_reader,
+    read_by_graph,
+    read_raw,
+)
 from fusioncam.export.reading.file import read_model
 from fusioncam.export.reading.nodes import all_nodes
 from fusioncam.export.reading.shapes import element_type
 from fusioncam.export.sessions import failing_as, open_session, run_session
 from fusioncam.further_inputs import drawn
 from fusioncam.kernels.arrays import Array
-from fusioncam.manifest import Manifest
+from fusioncam.manifest import READER_GRAPH, Manifest
 
 
 def source_outputs(
-    manifest: Manifest, source: Path, images: Array, optimize: bool = True, frozen: Mapping[str, Array] | None = None
+    manifest: Manifest,
+    source: Path,
+    images: Array,
+    optimize: bool = True,
+    frozen: Mapping[str, Array] | None = None,
+    own: ir.Model | None = None,
 ) -> Array:
     """Return the outputs of the source for (N, C, H, W) float32 pictures, each seen by itself.
 
@@ -32,12 +46,17 @@ def source_outputs(
         images: The pictures. Further inputs get the rows of `drawn`.
         optimize: Whether onnxruntime may change the graph.
         frozen: Values of inputs that the bundle has frozen, by name.
+        own: The graph of a user's own reader, see `read_own`.
     """
-    return source_runner(manifest, source, optimize, frozen)(images)
+    return source_runner(manifest, source, optimize, frozen, own)(images)
 
 
 def source_runner(
-    manifest: Manifest, source: Path, optimize: bool = True, frozen: Mapping[str, Array] | None = None
+    manifest: Manifest,
+    source: Path,
+    optimize: bool = True,
+    frozen: Mapping[str, Array] | None = None,
+    own: ir.Model | None = None,
 ) -> Callable[[Array], Array]:
     """Open the source; return the function that gives its outputs for pictures, see `source_outputs`."""
     model = _open_source(manifest, source, optimize)
@@ -61,7 +80,8 @@ def source_runner(
                 lambda why: ModelError(f"{source} does not run as the bundle's source did: {why}"), passing=()
             ):
                 outputs = run_session(model, names, {**feeds, **(frozen or {})})
-                rows.append(_boxes(manifest, outputs, batch) if manifest.detector else _row(outputs[0], batch, read))
+                found = _boxes(manifest, outputs, batch, own) if manifest.detector else _row(outputs[0], batch, read)
+                rows.append(found)
         return np.asarray(rows, np.float64)
 
     return outputs_of
@@ -71,17 +91,34 @@ def _row(output: Array, batch: int, read: bool) -> Array:
     return np.asarray(output[0] if read else output.reshape(batch, -1)[0])
 
 
-def _boxes(manifest: Manifest, outputs: Sequence[Array], batch: int) -> Array:
+def read_own(bundle: Path) -> ir.Model | None:
+    """Return the graph of the user's own reader of a bundle; None where it has none."""
+    path = bundle / READER_GRAPH
+    return ir.external_data.load_to_model(ir.load(path)) if path.is_file() else None
+
+
+def _boxes(manifest: Manifest, outputs: Sequence[Array], batch: int, own: ir.Model | None) -> Array:
     """Return boxes, scores of classes and extras (A, columns) of the first picture by a detector's own tensors."""
-    assert manifest.detector is not None
-    reader, numbers = named_reader(manifest.reader), manifest.detector.numbers(manifest.classes)
-    if reader in CUT_READERS:
-        joint = joint_of([o.shape for o in outputs], batch, manifest.detector.extras > 0)
-        if joint is None:
-            raise ModelError(f"the source gives {', '.join(str(o.shape) for o in outputs)} above its search")
-        outputs = [join_arrays(outputs, joint)]
-    coding = replace(reader.coding, extra=manifest.detector.extra)
-    return np.asarray(read_raw([o[:1] for o in outputs], coding, numbers, manifest.preprocessing.size)[0])
+    detector, size = manifest.detector, manifest.preprocessing.size
+    assert detector is not None
+    raw, coding = _coded(manifest, outputs, batch, own)
+    coding = replace(coding, extra=detector.extra)
+    return np.asarray(read_raw([o[:1] for o in raw], coding, detector.numbers(manifest.classes), size)[0])
+
+
+def _coded(
+    manifest: Manifest, outputs: Sequence[Array], batch: int, own: ir.Model | None
+) -> tuple[Sequence[Array], Coding]:
+    """Return the tensors that a reader reads, and what they mean."""
+    if own is not None:
+        return read_by_graph(own, dict(zip(manifest.source.tensors, outputs, strict=True)))
+    reader = named_reader(manifest.reader)
+    if reader not in CUT_READERS:
+        return outputs, reader.coding
+    joint = joint_of([o.shape for o in outputs], batch, manifest.detector is not None and manifest.detector.extras > 0)
+    if joint is None:
+        raise ModelError(f"the source gives {', '.join(str(o.shape) for o in outputs)} above its search")
+    return [join_arrays(outputs, joint)], reader.coding
 
 
 def _open_source(manifest: Manifest, source: Path, optimize: bool) -> InferenceSession:

@@ -16,7 +16,9 @@ from fusioncam.export.readers.boxes import (
     Hints,
     choose_boxes,
     choose_cut,
+    choose_own,
     hints_of,
+    is_own,
     readable,
 )
 from fusioncam.export.readers.normalised import ends_normalised
@@ -124,7 +126,7 @@ def choose_reading(
         return _of_boxes(cut, request)
     found = _candidates(model, outputs, request.output)
     shapes = shapes_of(model, [o.value for o in found], taken.batch or 1)
-    boxes = _boxes(found, shapes, request, taken, hints)
+    boxes = _boxes(model, found, shapes, request, taken, hints)
     if boxes is not None:
         return _of_boxes(boxes, request)
     able = [(o, fits[0]) for o in found if (fits := _fitting(o, shapes[o.value], request, taken))]
@@ -166,11 +168,16 @@ def _cut(
     return choose_cut(model, floats, names, taken.batch or 1, hints, request.reader)
 
 
-def _boxes(found: list[Output], shapes: Shapes, request: Request, taken: ImageInput, hints: Hints) -> BoxReading | None:
+def _boxes(
+    model: ir.Model, found: list[Output], shapes: Shapes, request: Request, taken: ImageInput, hints: Hints
+) -> BoxReading | None:
     """Return how the boxes of a detector are read; None where the user wants, or the outputs are, something else."""
     if request.task not in (None, "detect") or len(taken.size) != 2:
         return None
-    return choose_boxes({o.name: o.value for o in found}, shapes, taken.size, hints, request.reader)
+    outputs = {o.name: o.value for o in found}
+    if request.reader is not None and is_own(request.reader):
+        return choose_own(request.reader, outputs, shapes, taken.size, model.opset_imports[""])
+    return choose_boxes(outputs, shapes, taken.size, hints, request.reader)
 
 
 def _candidates(model: ir.Model, outputs: Mapping[str, ir.Value], name: str | None) -> list[Output]:

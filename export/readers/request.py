@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import get_args
 
 from fusioncam.errors import UsageError
-from fusioncam.export.readers.boxes import BOX_READERS, CUT_READERS
+from fusioncam.export.readers.boxes import BOX_READERS, CUT_READERS, is_own
 from fusioncam.export.readers.table import READERS
 from fusioncam.forms import Task
 from fusioncam.manifest import Ending
@@ -41,7 +41,7 @@ def request_of(
         UsageError: There is no such task or reader, or they contradict each other.
     """
     _known("task", task, TASKS)
-    of_boxes = [r.name for r in BOX_READERS + CUT_READERS]
+    of_boxes = [*(r.name for r in BOX_READERS + CUT_READERS), *([reader] if reader and is_own(reader) else [])]
     _known("reader", reader, [*(r.name for r in READERS), *of_boxes])
     wanted = next((t for t in TASKS if t == task), "value" if ending == "value" else None)
     if (wanted == "value") != (ending == "value") and None not in (wanted, ending):

@@ -5,6 +5,7 @@ from fusioncam.export.readers.boxes.choice import (
     BoxReading,
     choose_boxes,
     choose_cut,
+    choose_own,
     detector_of,
     named_reader,
     readable,
@@ -13,6 +14,7 @@ from fusioncam.export.readers.boxes.choice import (
 from fusioncam.export.readers.boxes.coding import Coding, decode, read_raw
 from fusioncam.export.readers.boxes.cuts import CUT_READERS, join_arrays, join_nodes, joint_of
 from fusioncam.export.readers.boxes.hints import Hints, hints_of
+from fusioncam.export.readers.boxes.own import is_own, read_by_graph
 from fusioncam.export.readers.boxes.table import BOX_READERS, BoxReader
 from fusioncam.export.readers.boxes.thresholds import THRESHOLDS, with_thresholds
 
@@ -27,13 +29,16 @@ __all__ = [
     "arrange_boxes",
     "choose_boxes",
     "choose_cut",
+    "choose_own",
     "decode",
     "detector_of",
     "hints_of",
+    "is_own",
     "join_arrays",
     "join_nodes",
     "joint_of",
     "named_reader",
+    "read_by_graph",
     "read_raw",
     "readable",
     "refuse_no_scores",

@@ -11,6 +11,7 @@ from fusioncam.detector import Detector
 from fusioncam.errors import UsageError
 from fusioncam.export.readers.boxes.cuts import CUT_READERS, CutReading, name_in, read_cut
 from fusioncam.export.readers.boxes.hints import Hints
+from fusioncam.export.readers.boxes.own import OwnGraph, OwnReader, graph_of, load_own
 from fusioncam.export.readers.boxes.table import BOX_READERS, PAIRS, BoxReader, Outputs, Shape
 from fusioncam.forms import SIDES
 from fusioncam.kernels.arrays import Array, Size
@@ -31,6 +32,7 @@ class BoxReading:
         numbers: The numbers of classes of an anchor, background included.
         cut: The search for the best boxes that the tensors lie above; None where the model ends in them.
         bypassed: See `Source`.
+        own: The user's own reader, and its nodes as a graph; None for one of the table.
     """
 
     names: tuple[str, ...]
@@ -40,6 +42,7 @@ class BoxReading:
     numbers: int
     cut: CutReading | None = None
     bypassed: tuple[tuple[str, str], ...] = ()
+    own: tuple[OwnReader, OwnGraph] | None = None
 
     @property
     def classes(self) -> int:
@@ -95,6 +98,28 @@ def choose_cut(
     of_source = tuple(name_in(names, v) for v in cut.values)
     bypassed = cut.bypassed_in(names)
     return BoxReading(of_source, cut.values, found.reader, joint.anchors, joint.numbers, found, bypassed)
+
+
+def choose_own(
+    text: str, outputs: Mapping[str, ir.Value], shapes: Mapping[ir.Value, Shape | None], size: Size, opset: int
+) -> BoxReading:
+    """Return how a user's own reader reads the outputs.
+
+    Args:
+        text: FILE.py:function.
+        outputs: The outputs that may be read, by their names in the source.
+        shapes: Their shapes, with the batch.
+        size: (H, W) of the picture.
+        opset: That of the model.
+
+    Raises:
+        UsageError: The file, the function or its result is not as it should be.
+    """
+    own = load_own(text)
+    known = {n: (1, *s[1:]) for n, v in outputs.items() if v.dtype in FLOATS and (s := shapes.get(v)) is not None}
+    graph = graph_of(own, known, size, opset)
+    values = tuple(outputs[n] for n in known)
+    return BoxReading(tuple(known), values, graph.reader, graph.anchors, graph.numbers, own=(own, graph))
 
 
 def choose_boxes(

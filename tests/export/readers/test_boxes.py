@@ -205,3 +205,57 @@ def test_thresholds_are_the_users(tmp_path):
 def test_thresholds_are_for_detectors(dense, tmp_path):
     with pytest.raises(UsageError, match="--conf is for detectors, and this model is none; leave it out"):
         export_model(dense.save(tmp_path / "m.onnx", "y = Identity (z)"), tmp_path / "m.fcam", conf=0.4)
+
+
+OWN = '''
+def read(op, outputs, size):
+    """Boxes come in hundredths of the width, and after them the logits of classes."""
+    rows = outputs["y"]
+    boxes = op.Slice(rows, op.ints([0]), op.ints([4]), op.ints([2]))
+    numbers = op.Slice(rows, op.ints([4]), op.ints([7]), op.ints([2]))
+    scaled = op.Mul(boxes, op.constant(size[1] / 100, "float32"))
+    return scaled, numbers, {"sides": "cxcywh", "ending": "sigmoid"}
+
+def flat(op, outputs, size):
+    return outputs["y"], outputs["y"]
+
+def single(op, outputs, size):
+    return outputs["y"]
+
+def lost(op, outputs, size):
+    return outputs["scores"], outputs["y"]
+
+def strange(op, outputs, size):
+    return *read(op, outputs, size)[:2], {"sides": "cxcywh", "anchors": 3}
+'''
+WRONG = {
+    "nowhere.py:read": "reader nowhere.py:read: there is no file nowhere.py",
+    "own.py:raed": "own.py has no function 'raed'; did you mean 'read'?",
+    "own.py:flat": r"returns tensors of shapes \(1, 10, 7\) and \(1, 10, 7\); it must return boxes \(N, A, 4\)",
+    "own.py:single": "own.py:single returns Value; it must return boxes",
+    "own.py:lost": r"own.py:lost fails \(KeyError: 'scores'\); the outputs are y",
+    "own.py:strange": "strange says 'anchors', which is none of background, ending, multi_label, nms, relative, sides",
+    "torn.py:read": r"torn.py does not run \(SyntaxError: ",
+}
+
+
+def test_a_reader_of_ones_own(tmp_path, run, numbers_of, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text(OWN)
+    (tmp_path / "torn.py").write_text("def read(")
+    source = save(
+        tmp_path / "m.onnx", f"{SIZED} l = Slice (z, n4, n7, n2) y = Concat <axis = 2> (b, l)", ["y"], anchors=10
+    )
+    manifest = export_model(source, tmp_path / "m.fcam", reader="own.py:read")
+    assert (manifest.reader, manifest.ending, manifest.classes) == ("own.py:read", "sigmoid", 3)
+    (tmp_path / "own.py").rename(tmp_path / "moved.py")
+    assert [f.what for f in check(tmp_path / "m.fcam") if not f.ok] == []
+    (tmp_path / "moved.py").rename(tmp_path / "own.py")
+    image = np.random.default_rng(1).random((2, 3, *SIZE), np.float32)
+    found = run(tmp_path / "m.fcam" / "explain.onnx", {"image": image, **manifest.form.placeholders(2)})["detections"]
+    z = numbers_of(source, image)
+    np.testing.assert_allclose(found[..., :4], centred(WIDTH * sigmoid(z[..., :4])), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found[..., 4:], z[..., 4:], rtol=1e-3, atol=1e-3)
+    for reader, message in WRONG.items():
+        with pytest.raises(UsageError, match=message.replace("?", r"\?")):
+            canonicalize(source, reader=reader)
