@@ -11,8 +11,10 @@ import onnx_ir as ir
 from fusioncam.errors import ModelError
 from fusioncam.export.batch.batch_axis import REMEDY
 from fusioncam.export.batch.dynamic import quantise_by_image
+from fusioncam.export.batch.one_picture import leave_axis_on
 from fusioncam.export.batch.search import LostBatchError, free_batch
 from fusioncam.export.gradient import dims
+from fusioncam.export.reading.load import fold
 from fusioncam.export.reading.shapes import feeds_of, measure
 from fusioncam.export.sessions import CannotRunError, run
 from fusioncam.kernels.arrays import Array, Float64Array
@@ -82,6 +84,9 @@ def _free(model: ir.Model, batch: int) -> None:
     """
     measure(model, batches=(batch,))
     reference = _each_alone(model, batch)
+    if batch == 1 and leave_axis_on(model.graph):
+        fold(model)
+        measure(model, batches=(batch,))
     free_batch(model)
     try:
         measure(model)

@@ -3,10 +3,9 @@
 from collections.abc import Collection, Sequence
 
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from fusioncam.errors import ModelError
-from fusioncam.export.gradient import operator_name
+from fusioncam.export.gradient import bodies, operator_name
 from fusioncam.export.readers.boxes.cuts.sides import ShapeOf, picks_by
 from fusioncam.export.readers.boxes.cuts.walking import SAME_ORDER, before, is_of_one_picture
 
@@ -76,9 +75,19 @@ def end_in(graph: ir.Graph, values: Sequence[ir.Value], bypassed: Bypassed) -> B
     graph.outputs[:] = values
     for value, data in bypassed.items():
         value.replace_all_uses_with(data)
-    RemoveUnusedNodesPass()(ir.Model(graph, ir_version=10))
-    for node in graph if bypassed else ():
-        for value in node.outputs:
-            value.shape = None  # those of chosen rows
     left = before(values)
+    for node in list(graph):
+        if left.isdisjoint(node.outputs):
+            _remove(node)
+        for value in node.outputs if bypassed else ():
+            value.shape = None  # those of chosen rows
     return {value: data for value, data in bypassed.items() if not left.isdisjoint(readers[value])}
+
+
+def _remove(node: ir.Node) -> None:
+    """Remove a node; also nodes within it read nothing any more."""
+    for each in (node, *(inner for body in bodies(node) for inner in body.all_nodes())):
+        for n in range(len(each.inputs)):
+            each.replace_input_with(n, None)
+    assert node.graph is not None
+    node.graph.remove(node)
