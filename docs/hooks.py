@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from pydantic import BaseModel
 
-from fusioncam import drift, free_size, further_inputs, manifest
+from fusioncam import detector, drift, free_size, further_inputs, manifest
 from fusioncam.errors import OTHER_KINDS, FusionCamError
 from fusioncam.export.gradient.rules import BODY_RULES, RULES
 from fusioncam.export.lowering import LOWERINGS
@@ -204,6 +204,7 @@ def _metrics() -> str:
 
 MADE: dict[str, Callable[[], str]] = {
     "commands": _commands,
+    "detector": lambda: _fields(detector.Detector),
     "drift": lambda: _fields(drift.Drift),
     "flags": _flags,
     "errors": _errors,
