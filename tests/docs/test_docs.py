@@ -197,7 +197,8 @@ def test_the_protocol_page_names_what_the_service_knows():
     pytest.importorskip("prometheus_client")
     from fusioncam.runtime.service.http.app import make_app
     from fusioncam.runtime.service.protocol.outputs import NO_MAPS
-    from fusioncam.runtime.service.protocol.prepared_request import INPUTS, PARAMETERS
+    from fusioncam.runtime.service.protocol.parameters import PARAMETERS
+    from fusioncam.runtime.service.protocol.prepared_request import INPUTS
     from fusioncam.runtime.service.service import Service
 
     page = (DOCS / "reference" / "protocol.md").read_text(encoding="utf-8")

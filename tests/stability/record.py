@@ -112,7 +112,8 @@ def _service() -> Iterator[str]:
     from fusioncam.runtime.service.http.app import make_app
     from fusioncam.runtime.service.monitoring.metrics import Metrics
     from fusioncam.runtime.service.protocol.outputs import NO_MAPS
-    from fusioncam.runtime.service.protocol.prepared_request import INPUTS, PARAMETERS
+    from fusioncam.runtime.service.protocol.parameters import PARAMETERS
+    from fusioncam.runtime.service.protocol.prepared_request import INPUTS
     from fusioncam.runtime.service.service import Service
 
     for path, routes in make_app(Service.of({})).openapi()["paths"].items():
