@@ -61,6 +61,9 @@ def wanted(oracle, small_detector, explainer, x):
             "both": [*edges / (edges @ edges), 1 / abs(logit)],
         }[by]
 
+        activations, gradient = network.evidence(x, level, detection.anchor, np.array(weights), c)
+        lengths = np.linalg.norm(gradient, axis=0)  # places count by how much the score depends on them
+
         class Network(oracle):
             def __init__(self):
                 pass
@@ -73,7 +76,10 @@ def wanted(oracle, small_detector, explainer, x):
             def confidence(self, image, _):
                 return float(self.logits(image)[0])
 
-        return Network().maps(x, 0, *network.evidence(x, level, detection.anchor, np.array(weights), c))
+            def scores(self, image, c, _):
+                return super().scores(image, c, activations)  # but masks are those of whole channels
+
+        return Network().maps(x, 0, activations * lengths / lengths.max(), gradient)
 
     return wanted
 
