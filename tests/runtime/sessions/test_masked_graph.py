@@ -48,6 +48,34 @@ def both(sessions, count, fill):
     return rows
 
 
+def save_pictures(path, size):
+    """Save a graph whose logits are its pictures."""
+    ends = [("image", ["N", 3, *size]), ("logits", ["N", 3 * math.prod(size)])]
+    image, logits = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in ends)
+    graph = helper.make_graph([helper.make_node("Flatten", ["image"], ["logits"])], "pictures", [image], [logits])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    return path
+
+
+@pytest.mark.parametrize("grids", [((6, 8), (3, 4), (1, 2), (3, 4)), ((5,), (9,)), ((3, 4, 5), (2, 2, 2))])
+def test_masks_of_several_grids_share_a_chunk(tmp_path, grids):
+    size = {1: (40,), 2: (24, 32), 3: (8, 9, 22)}[len(grids[0])]
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((3, *size)).astype(np.float32)
+    chunk, count = MaskChunk(grids), 2 * len(grids) + 1
+    path = save_pictures(tmp_path / "score.onnx", size)
+    session = open_session(path, model=masked_graph(path, grids, (3, *size)))
+    for order in (grids, grids[::-1]):  # what an earlier chunk left does not show
+        rows, wanted = chunk.rows(count), []
+        for n, grid in enumerate(order):
+            maps = rng.standard_normal((2, *grid)).astype(np.float32)
+            MaskMaker(maps, x).fill(np.arange(2), rows[2 * n : 2 * n + 2])
+            wanted += list(unit(upsample(maps.astype(np.float64), size), len(size)))
+        write([x], rows[count - 1 :])
+        found = session.run(["logits"], chunk.feeds(rows, count))[0].reshape(count, 3, *size)
+        np.testing.assert_allclose(found, np.stack([*wanted, np.ones(size)])[:, None] * x, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("grid", "size"),
     [((6, 8), (24, 32)), ((7, 7), (224, 224)), ((3, 5), (96, 50)), ((1, 9), (8, 40)), ((9,), (50,)),
@@ -56,11 +84,7 @@ def both(sessions, count, fill):
 @pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (1e4, -3e3), (1e-5, 0.0), (0.01, 100.0)])
 def test_masked_pictures_are_within_a_millionth_of_float64(tmp_path, grid, size, scale, offset):
     """The logits of this graph are its masked pictures."""
-    ends = [("image", ["N", 3, *size]), ("logits", ["N", 3 * math.prod(size)])]
-    image, logits = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in ends)
-    graph = helper.make_graph([helper.make_node("Flatten", ["image"], ["logits"])], "pictures", [image], [logits])
-    path = tmp_path / "score.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    path = save_pictures(tmp_path / "score.onnx", size)
     rng = np.random.default_rng(0)
     maps = (rng.standard_normal((4, *grid)) * scale + offset).astype(np.float32)
     x = rng.standard_normal((3, *size)).astype(np.float32)
