@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fusioncam.errors import FusionCamError, UsageError
+from fusioncam.errors import FusionCamError, NothingDetectedError, UsageError
 from fusioncam.input_values import InputValues
 from fusioncam.kernels.arrays import Array, Float32Array, UInt8Array
 from fusioncam.kernels.cam_methods import SCORE_CAMS
@@ -23,6 +23,8 @@ from fusioncam.runtime.engine import (
     Task,
 )
 from fusioncam.runtime.evaluation.annotations import Annotations, in_model_input
+from fusioncam.runtime.evaluation.annotations.outlines import Box
+from fusioncam.runtime.evaluation.metrics.catalogue import size_of
 from fusioncam.runtime.evaluation.metrics.faithfulness import Settings, faithfulness
 from fusioncam.runtime.evaluation.metrics.localisation import localisation
 from fusioncam.runtime.evaluation.metrics.sanity import spearman
@@ -38,6 +40,7 @@ from fusioncam.runtime.probes.measured import Measured, merged
 from fusioncam.runtime.providers.spec import Provider
 from fusioncam.runtime.results.target_selection import file_names
 from fusioncam.runtime.sessions.native_stderr import native_stderr
+from fusioncam.runtime.targets.kinds import KnownObject
 from fusioncam.runtime.targets.readout import readout_of
 
 
@@ -149,11 +152,14 @@ class Evaluator:
             photo = open_given(file, self._pipeline.manifest.preprocessing)
         digest, targets = sha256(file), self._questions.of(name, photo.values.shape[:2])
         explanations = yield from self._pipeline.task(self._request(photo, targets))
+        if not explanations:
+            raise NothingDetectedError("no detection matches an annotated object: there is nothing to measure")
         clock, of_targets = Clock(), list[dict[str, Measured]]()
-        for explanation, likeness in zip(explanations, self._sanity(photo, explanations), strict=True):
+        objects = self._questions.objects(name, photo.values.shape[:2], explanations)
+        for explanation, likeness, known in zip(explanations, self._sanity(photo, explanations), objects, strict=True):
             parts = [
                 (yield from self._faithfulness(photo, explanation, int(digest[:8], 16), clock)),
-                self._localisation(name, photo, explanation),
+                self._localisation(name, photo, explanation, known),
                 likeness,
             ]
             of_targets.append({m: merged(part[m] for part in parts if m in part) for m in explanation.maps})
@@ -161,16 +167,23 @@ class Evaluator:
         facts = {
             "sha256": digest,
             "targets": len(explanations),
-            **self._facts(name, photo, explanations[0], callable(targets)),
+            **self._facts(name, photo, explanations, callable(targets)),
         }
         # Targets share the time and the passes of their photo.
         facts["seconds"] = sum((*explanations[0].timing.values(), *clock.laps.values())) / len(explanations)
         return [
             Evaluated(
-                {"image": name, **facts, **_about_target(explanation, called), "methods": _figures(explanation, found)},
+                {
+                    "image": name,
+                    **facts,
+                    **_about_target(explanation, called, known),
+                    "methods": _figures(explanation, found),
+                },
                 small_pictures(photo, explanation),
             )
-            for explanation, called, found in zip(explanations, file_names(explanations), of_targets, strict=True)
+            for explanation, called, known, found in zip(
+                explanations, file_names(explanations), objects, of_targets, strict=True
+            )
         ]
 
     def _top_class(self, explanation: Explanation) -> int:
@@ -192,10 +205,15 @@ class Evaluator:
         as_shares = manifest.task == "value"
         return faithfulness(x, explanation.maps, confidence, passes, self._config.faithfulness, seed, as_shares)
 
-    def _localisation(self, name: str, photo: Given, explanation: Explanation) -> dict[str, Measured]:
-        """Measure where the map lies, if the annotation is about the explained class."""
-        accepted, c = self._config.annotations.accepted(name), explanation.class_index
-        region = self._config.annotations.region(name, photo.values.shape[:2], c)
+    def _localisation(
+        self, name: str, photo: Given, explanation: Explanation, known: KnownObject | None
+    ) -> dict[str, Measured]:
+        """Measure where the map lies, where the annotation is about the class; of a detection, in its object's box."""
+        accepted, c, size = self._config.annotations.accepted(name), explanation.class_index, photo.values.shape[:2]
+        if self._pipeline.manifest.detector is None:
+            region = self._config.annotations.region(name, size, c)
+        else:
+            region = Box(*known.box).draw(size) if known else np.zeros(size, np.bool_)
         if (accepted and c not in accepted) or not region.any():
             return {}
         mask = in_model_input(region, self._pipeline.manifest.preprocessing)
@@ -215,25 +233,25 @@ class Evaluator:
             for explanation, other in zip(explanations, others, strict=True)
         ]
 
-    def _facts(self, name: str, photo: Given, explanation: Explanation, chosen: bool) -> dict[str, Any]:
+    def _facts(self, name: str, photo: Given, explanations: Sequence[Explanation], chosen: bool) -> dict[str, Any]:
         """Return the facts that the targets of a photo share.
 
         Args:
             name: The photo's name.
             photo: The photo.
-            explanation: Of its first target.
+            explanations: Of its targets.
             chosen: Whether the annotation chose the class, which may not be the top one.
         """
-        size, accepted = photo.values.shape[:2], self._config.annotations.accepted(name)
+        first, size, accepted = explanations[0], photo.values.shape[:2], self._config.annotations.accepted(name)
         right = None
         if accepted and self._pipeline.manifest.task == "classify":
-            right = (self._top_class(explanation) if chosen else explanation.class_index) in accepted
+            right = (self._top_class(first) if chosen else first.class_index) in accepted
         return {
             "size": size,
             "accepted": accepted,
             "correct": right,
-            "passes": explanation.passes._asdict(),
-            "problems": self._questions.problems(name, size),
+            "passes": first.passes._asdict(),
+            "problems": self._questions.problems(name, size, explanations),
         }
 
 
@@ -244,13 +262,17 @@ def refuse_others(manifest: Manifest) -> None:
         raise UsageError(f"maps of pictures are measured, and the model takes {kind}: see `explain --verify`")
 
 
-def _about_target(explanation: Explanation, called: str) -> dict[str, Any]:
-    """Return what a row says of its target, which is called so among those of the photo."""
+def _about_target(explanation: Explanation, called: str, known: KnownObject | None) -> dict[str, Any]:
+    """Return what a row says of its target, which is called so among those of the photo.
+
+    Detections have the title of their class, by which reports sum them up.
+    """
     return {
+        **({} if known is None else {"object_size": size_of(known.area)}),
         "class_index": explanation.class_index,
         "label": explanation.label,
         "target": called,
-        "title": explanation.title,
+        "title": explanation.title if explanation.detection is None else explanation.heading[0],
         "score": explanation.score,
         "probability": explanation.probability,
         "flags": explanation.flags,

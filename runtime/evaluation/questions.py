@@ -10,9 +10,11 @@ from fusioncam.manifest import Manifest
 from fusioncam.runtime.engine import TOP_CLASS, Asked, TargetChoice
 from fusioncam.runtime.evaluation.annotations import Annotations
 from fusioncam.runtime.evaluation.references import References
+from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.photos.geometry import visible_slices
 from fusioncam.runtime.targets.classes import count_of_values
-from fusioncam.runtime.targets.kinds import Like, Region, Value
+from fusioncam.runtime.targets.kinds import KnownObject, Like, Matched, Region, Value
+from fusioncam.runtime.targets.matching import matched
 from fusioncam.runtime.targets.tasks import task_of
 
 PhotoSize: TypeAlias = tuple[int, int]
@@ -46,11 +48,24 @@ class Questions:
         """
         return _of_model(self.manifest).targets(self, photo, size)
 
-    def problems(self, photo: str, size: PhotoSize) -> list[str]:
-        """Return what does not fit in the annotation of a photo (H0, W0), a line each."""
+    def problems(self, photo: str, size: PhotoSize, explanations: Sequence[Explanation]) -> list[str]:
+        """Return what does not fit in the annotation of a photo (H0, W0), a line each, and objects that are missed."""
         lines = self.annotations.problems_of(photo, size, self.manifest.preprocessing)
+        if self.manifest.detector is not None:
+            found = sum(known is not None for known in self.objects(photo, size, explanations))
+            if missed := len(self.annotations.objects(photo, size)) - found:
+                lines.append(f"{missed} annotated object{'s' * (missed > 1)} without a detection: left out")
         lost = self.annotated and photo in self.annotations.entries and self.of(photo, size) is every_target
         return [*lines, "no annotated object is left: its default targets were measured"] if lost else lines
+
+    def objects(self, photo: str, size: PhotoSize, explanations: Sequence[Explanation]) -> list[KnownObject | None]:
+        """Return the annotated object that each explained detection matches; None for others, and for other targets."""
+        known = self.annotations.objects(photo, size)
+        shown = [(n, e.detection) for n, e in enumerate(explanations) if e.detection is not None]
+        found: list[KnownObject | None] = [None] * len(explanations)
+        for n, k in matched([detection for _, detection in shown], known).items():
+            found[shown[n][0]] = known[k]
+        return found
 
     @property
     def about(self) -> dict[str, str]:
@@ -94,6 +109,12 @@ def _likenesses_of(questions: Questions, photo: str, size: PhotoSize) -> Targets
     return [Like(reference) for reference in references]
 
 
+def _detections_of(questions: Questions, photo: str, size: PhotoSize) -> Targets:
+    """Return the detections that match an annotated object, or all."""
+    objects = questions.annotations.objects(photo, size) if questions.annotated else []
+    return [Matched(tuple(objects))] if objects else every_target
+
+
 class OfModel(NamedTuple):
     """The questions to a kind of model.
 
@@ -118,6 +139,11 @@ MODELS: Mapping[str, OfModel] = {
         chosen={TOP: "default targets of each photo", ANNOTATED: "classes over their annotated objects"},
         confidence="the mean over the region",
     ),
+    "detect": OfModel(
+        _detections_of,
+        chosen={TOP: "the detections of each photo", ANNOTATED: "detections that match an annotated object"},
+        confidence="the score of the class, times the overlap with the box, where that is highest",
+    ),
     "embed": OfModel(_likenesses_of, (TOP,), {TOP: "likeness to references"}, "the cosine"),
 }
 """Questions to models by their task; tasks whose outputs are maps have the same ones."""
@@ -128,7 +154,7 @@ def _of_model(manifest: Manifest) -> OfModel:
 
 
 def checked_choice(manifest: Manifest, target: str | None, with_annotations: bool, with_references: bool) -> bool:
-    """Return whether annotations name the targets: so they do by default for maps, where there are some.
+    """Return whether annotations name the targets: so they do by default for maps and boxes, where there are some.
 
     Args:
         manifest: The bundle's.
@@ -150,4 +176,4 @@ def checked_choice(manifest: Manifest, target: str | None, with_annotations: boo
         raise UsageError("an embedding is measured beside references: give --like FILE, or --pairs FILE.csv")
     if manifest.form.kind != "embedding" and with_references:
         raise UsageError(f"--like and --pairs are for embeddings, and the model {does}: leave them out")
-    return target == ANNOTATED or (target is None and with_annotations and manifest.form.kind == "maps")
+    return target == ANNOTATED or (target is None and with_annotations and manifest.form.kind in ("maps", "boxes"))

@@ -15,7 +15,8 @@ from fusioncam.runtime.arguments import checked_count, quote
 from fusioncam.runtime.targets.classes import checked_number, name_of_class
 from fusioncam.runtime.targets.detections import Corners, Detection, checked_share, place_of
 from fusioncam.runtime.targets.keypoints import keypoint_name, keypoint_number
-from fusioncam.runtime.targets.kinds import Box, By, Detections, Each, Target
+from fusioncam.runtime.targets.kinds import Box, By, Detections, Each, Matched, Target
+from fusioncam.runtime.targets.matching import matched
 from fusioncam.runtime.targets.resolved import Kind, ResolvedTarget
 from fusioncam.runtime.targets.sight import Sight
 from fusioncam.runtime.targets.suppression import overlaps
@@ -87,6 +88,12 @@ def resolve_each(target: Each, sight: Sight) -> list[ResolvedTarget]:
         raise UsageError(f"there is no detection {wrong}: the picture has {len(found)}, from 0 on")
     chosen = [found[n] for n in target.numbers] or found[: target.most]
     return [_of_detection(d, sight, d.class_index, one) for d in chosen]
+
+
+def resolve_matched(target: Matched, sight: Sight) -> list[ResolvedTarget]:
+    """Return the detections that match objects, a target each."""
+    found = sight.anchors.found()
+    return [_of_detection(found[n], sight, found[n].class_index, Box()) for n in matched(found, target.objects)]
 
 
 def best_detections(sight: Sight) -> list[Target]:

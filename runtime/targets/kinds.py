@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from fusioncam.kernels.arrays import Float32Array
 from fusioncam.runtime.photos.model_input import ImageLike
@@ -148,4 +148,25 @@ class Each:
     numbers: tuple[int, ...] = ()
 
 
-Target: TypeAlias = Class | Value | Region | Cells | Like | Box | Detections | Each
+class KnownObject(NamedTuple):
+    """An object of a photo, as somebody has marked it.
+
+    Attributes:
+        classes: Its classes of the model; None where that is not known.
+        box: x1, y1, x2, y2 in pixels of the photo.
+        area: Its pixels.
+    """
+
+    classes: frozenset[int] | None
+    box: tuple[float, float, float, float]
+    area: float
+
+
+@dataclass(frozen=True, eq=False)
+class Matched:
+    """The detections that match known objects, a target each, see `matched`; no public kind. There may be none."""
+
+    objects: tuple[KnownObject, ...]
+
+
+Target: TypeAlias = Class | Value | Region | Cells | Like | Box | Detections | Each | Matched

@@ -14,6 +14,7 @@ from fusioncam.runtime.targets.boxes import (
     resolve_box,
     resolve_detections,
     resolve_each,
+    resolve_matched,
 )
 from fusioncam.runtime.targets.classes import (
     all_values,
@@ -24,7 +25,7 @@ from fusioncam.runtime.targets.classes import (
     resolve_value,
     top_class,
 )
-from fusioncam.runtime.targets.kinds import Box, Cells, Class, Detections, Each, Like, Region, Target, Value
+from fusioncam.runtime.targets.kinds import Box, Cells, Class, Detections, Each, Like, Matched, Region, Target, Value
 from fusioncam.runtime.targets.likeness import check_like, no_default, resolve_like
 from fusioncam.runtime.targets.regions import (
     check_cells,
@@ -87,6 +88,7 @@ CHECKS: Mapping[type, Callable[[Any, Manifest], Target]] = {
     Box: check_box,
     Detections: check_detections,
     Each: check_each,
+    Matched: lambda matched, _: matched,
 }
 """The check of each kind before there is a picture: it raises UsageError."""
 
@@ -106,7 +108,7 @@ TASKS: Mapping[str, TaskTargets] = {
         {Box: resolve_box, Detections: resolve_detections},
         of_class,
         best_detections,
-        {Each: resolve_each},
+        {Each: resolve_each, Matched: resolve_matched},
     ),
 }
 

@@ -36,7 +36,7 @@ def entries(content: dict[str, Any], names: Names, problems: list[Problem]) -> l
                 of_object = frozenset()
                 problems.append(Problem(name, f"object {shown(item.get('id'))} is of a category that is not listed"))
             try:
-                objects_of_image.append(AnnotatedObject(_outline(item), of_object))
+                objects_of_image.append(AnnotatedObject(_outline(item), of_object, bool(item.get("iscrowd"))))
             except ValueError as error:
                 problems.append(Problem(name, f"object {shown(item.get('id'))} was left out: {error}"))
         accepted = frozenset[int]().union(*(item.classes or () for item in objects_of_image))

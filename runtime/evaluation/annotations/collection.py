@@ -12,8 +12,9 @@ from fusioncam.kernels.arrays import BoolArray
 from fusioncam.manifest import Preprocessing
 from fusioncam.runtime.evaluation.annotations.matching import matched
 from fusioncam.runtime.evaluation.annotations.model import Entry, Problem
-from fusioncam.runtime.evaluation.annotations.outlines import Outline
+from fusioncam.runtime.evaluation.annotations.outlines import Bounds, Outline
 from fusioncam.runtime.photos.geometry import visible_slices
+from fusioncam.runtime.targets.kinds import KnownObject
 
 _SLACK = 0.5  # pixels a box may reach beyond the photo without a problem: rounding
 _SAME_SHAPE = 0.02  # relative difference of two proportions that still are those of one photo, resized
@@ -70,6 +71,18 @@ class Annotations:
                         region |= item.outline.draw(size, entry.size or size)
         return region
 
+    def objects(self, photo: str, size: tuple[int, int]) -> list[KnownObject]:
+        """Return the objects of a photo (H0, W0) that a detection may match: those that lie on it, and no crowds."""
+        entry, found = self.entries.get(photo), list[KnownObject]()
+        if entry is None or not _fits(entry, size):
+            return found
+        for item in entry.objects:
+            with suppress(ImageError, ValueError):
+                mask = item.outline.draw(size, entry.size or size)
+                if mask.any() and not item.crowd:
+                    found.append(KnownObject(item.classes, _box_of(item.outline, mask, entry.size), float(mask.sum())))
+        return found
+
     def problems_of(self, photo: str, size: tuple[int, int], preprocessing: Preprocessing | None = None) -> list[str]:
         """Return the parts of a photo's annotation that do not fit the photo, a line each.
 
@@ -97,6 +110,18 @@ def _fits(entry: Entry, size: tuple[int, int]) -> bool:
     (h, w), (height, width) = entry.size, size
     # Programs round to a pixel.
     return abs(h / w * width - height) <= max(1.0, _SAME_SHAPE * height)
+
+
+def _box_of(outline: Outline, mask: BoolArray, annotated: tuple[int, int] | None) -> Bounds:
+    """Return the box of an object, in pixels of the photo and clipped to it: its own, or that around its mask."""
+    height, width = mask.shape
+    if outline.bounds is None:
+        (top, bottom), (left, right) = (np.flatnonzero(mask.any(axis=axis))[[0, -1]].tolist() for axis in (1, 0))
+        return left, top, right + 1, bottom + 1
+    rows, columns = annotated or mask.shape
+    scales = [width / columns, height / rows] * 2
+    x0, y0, x1, y1 = (np.array(outline.bounds) * scales).clip(0, [width, height, width, height]).tolist()
+    return x0, y0, x1, y1
 
 
 def _complaints(entry: Entry, size: tuple[int, int], preprocessing: Preprocessing | None) -> Iterator[str]:

@@ -20,10 +20,12 @@ class AnnotatedObject:
     Attributes:
         outline: Its place.
         classes: Its classes of the model, none where the labels lack its name; None where the file gives no class.
+        crowd: Whether it is a group of objects that nobody told apart, which no detection is to match.
     """
 
     outline: Outline
     classes: frozenset[int] | None
+    crowd: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The catalogue of metrics: their names, what they mean, and the flags of maps that cannot be measured."""
 
+import math
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -105,6 +106,9 @@ METRICS = {
     ),
 }
 
+SIZES = {"small": 32**2, "medium": 96**2, "large": math.inf}
+"""The sizes of objects as COCO names them, with the least area in pixels of the photo that is too large for each."""
+
 ASK = "--metrics "
 
 
@@ -140,6 +144,11 @@ FLAGS = {
     "no_sanity": "the model with shuffled weights gives NaN: there is no sanity figure",
     "no_object": "the object's mask is empty: nothing was measured",
 }
+
+
+def size_of(area: float) -> str:
+    """Return the size of an object by its area, see `SIZES`."""
+    return next(name for name, limit in SIZES.items() if area < limit)
 
 
 def flags_of(saliency: Float32Array) -> tuple[str, ...]:

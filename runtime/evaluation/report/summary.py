@@ -11,7 +11,7 @@ import numpy as np
 from fusioncam.kernels.arrays import Float64Array
 from fusioncam.output import plain
 from fusioncam.runtime.evaluation.annotations import Problem
-from fusioncam.runtime.evaluation.metrics.catalogue import Metric
+from fusioncam.runtime.evaluation.metrics.catalogue import SIZES, Metric
 from fusioncam.runtime.evaluation.statistics import Mean, means, paired
 from fusioncam.runtime.evaluation.store.store import Row
 
@@ -74,7 +74,12 @@ def summarise(
             }
             for method in methods
         },
-        "targets": [_of_title(of_title, methods, list(columns)) for of_title in _by(done, "title")],
+        "targets": [_of_group(group, "title", methods, list(columns)) for group in _by(done, "title")],
+        "sizes": [
+            _of_group(group, "object_size", methods, list(columns))
+            for group in sorted(_by(done, "object_size"), key=_area)
+            if group[0].get("object_size")
+        ],
         "first": methods[0] if methods else None,
         "problems": [problem._asdict() for problem in (*problems, *_in_rows(done))],
         "failed": [{"image": row["image"], "error": row["error"]} for row in rows if "error" in row],
@@ -126,10 +131,17 @@ def _flags(photos: Photos, method: str) -> dict[str, int]:
     )
 
 
-def _of_title(rows: Sequence[Row], methods: Sequence[str], metrics: Sequence[str]) -> dict[str, Any]:
-    """Return the number of photos that have a target of this title, and the means over them by method and metric."""
+def _area(group: Sequence[Row]) -> int:
+    """Return the place of a group of rows of one size of objects among all sizes."""
+    size = group[0].get("object_size")
+    return [*SIZES, size].index(size)
+
+
+def _of_group(rows: Sequence[Row], fact: str, methods: Sequence[str], metrics: Sequence[str]) -> dict[str, Any]:
+    """Return the numbers of targets of a group and of their photos, and the means by method and metric."""
     means_of = {method: {m: _mean(rows, method, m) for m in metrics} for method in methods}
-    return {"title": rows[0].get("title"), "photos": len(_by(rows, "image")), "methods": means_of}
+    photos = len(_by(rows, "image"))
+    return {"title": rows[0].get(fact), "photos": photos, "targets": len(rows), "methods": means_of}
 
 
 def _about(metric: Metric, averages: Mapping[str, Mean]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ _FACTS = {
     "target": TEXT,
     "title": TEXT,
     "score": REAL,
+    "object_size": TEXT,
 }
 
 

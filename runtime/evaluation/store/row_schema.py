@@ -40,6 +40,7 @@ class _Row(_Record):
     target: Text = ""
     title: Text = ""
     targets: Whole = 1
+    object_size: Text = ""
     score: Figure = None
     probability: Figure = None
     accepted: list[Whole] = []
