@@ -56,7 +56,8 @@ Target = Annotated[
     str | None,
     choice(
         "Class to explain: top | annotated (the likeliest that an annotation accepts) [top]. Of maps: all default "
-        "targets, each annotated class over its objects, or each detection of an annotated object [annotated, where there are annotations].",
+        "targets, each annotated class over its objects, or each detection of an annotated object [annotated, where "
+        "there are annotations].",
         metavar="CLASS",
     ),
 ]
