@@ -302,7 +302,7 @@ def _own(method: str, flags: Sequence[str]) -> list[str]:
         f"flat_{method}": True,
         "equal_contributions": made_of is not None,
         "mixed_contributions": made_of is not None,
-        "cut_short": not parts.isdisjoint(SCORE_CAMS),
+        "cut_short": not parts.isdisjoint((*SCORE_CAMS, "rise")),
     }
     return [flag for flag in flags if about.get(flag)]
 
