@@ -199,7 +199,7 @@ class Explainer(Opened):
                 picture: a class, None, or several classes, which then share the masked passes of the picture.
             target: In place of class_index: the same with targets, see `explain`.
             top: In place of class_index: the so many most probable classes of each picture, the first one first. Of a
-                model that does not classify, the targets of highest confidence among those of `targets`.
+                model that does not classify, the targets of highest confidence of `targets`, if there are any.
             above: In place of class_index: the classes, or targets, of at least this probability, most probable first;
                 a picture may have none.
             size: As for `explain`, of all pictures; with `photo`, neighbours of one size share runs of the model.

@@ -47,7 +47,8 @@ class TargetResolver:
     def resolved(self, request: ExplainRequest) -> list[ResolvedTarget]:
         """Return the targets of a request with a preprocessed picture; those that follow from it take a forward pass.
 
-        Where no map is wanted, they have their scores and confidences, which take no gradient; there may be none, then.
+        Where no map is wanted, they have their scores and confidences, which take no gradient. There may be none, then,
+        and where they are chosen.
 
         Raises:
             UsageError: There is no such target.
@@ -62,11 +63,11 @@ class TargetResolver:
 
         photo_size = None if request.photo is None else request.photo.size
         sight = Sight(self._manifest, np.asarray(request.x), photo_size, read)
-        asked = self._chosen(request.targets, sight) if callable(request.targets) else request.targets
         try:
+            asked = self._chosen(request.targets, sight) if callable(request.targets) else request.targets
             targets = [one for t in asked for one in resolve_all(checked_target(self._manifest, t), sight)]
         except NothingDetectedError:
-            if not is_listing(request, self._manifest):
+            if not (is_listing(request, self._manifest) or callable(request.targets)):
                 raise
             return []
         return self._read(targets, sight) if is_listing(request, self._manifest) else targets

@@ -1,9 +1,15 @@
 """Targets of a detector: the detection that a class, a box or a point names, and the tensors that graphs take of it."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from fusioncam import Box, Class, Detections, NothingDetectedError, UsageError
+from fusioncam.runtime.engine.request import ExplainRequest
+from fusioncam.runtime.engine.target_resolver import TargetResolver
+from fusioncam.runtime.picture_inputs import NO_INPUTS
 from fusioncam.runtime.targets.kinds import Each
 from fusioncam.runtime.targets.tasks import checked_target, default_targets, resolve, resolve_all
 
@@ -112,6 +118,15 @@ def test_default_targets(drawn, resolved):
     assert len(default_targets(drawn.sight_of(drawn.manifest_of(30, iou=1.0), form))) == 10
     with pytest.raises(UsageError, match=r"no detection has a score of 0.95 or more"):
         default_targets(drawn.sight_of(drawn.manifest_of(conf=0.95)))
+
+
+def test_a_picture_without_detections_has_none_to_choose_from(drawn):
+    engine = SimpleNamespace(read=lambda x, inputs: drawn.form_of())
+    resolver = TargetResolver(drawn.manifest_of(conf=0.95), engine)
+    request = ExplainRequest(np.ones((3, 100, 200), np.float32), lambda p: [0], ("grad_cam",), inputs=NO_INPUTS)
+    assert resolver.resolved(request) == []
+    with pytest.raises(NothingDetectedError):
+        resolver.resolved(replace(request, targets=[None]))
 
 
 def test_a_detection_that_lies_beside_the_photo_is_no_default(drawn):
