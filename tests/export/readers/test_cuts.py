@@ -7,13 +7,17 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
+from fusioncam.errors import ModelError
+from fusioncam.export import check, export_model
 from fusioncam.export.canonical import canonicalize
 from fusioncam.kernels.reference import probabilities
 
 CLASSES, CELLS = 3, 16
 CORNERS = np.array([(8 * x, 8 * y, 8 * x + 8, 8 * y + 8) for y in range(4) for x in range(4)], np.float32)
 HEAD = """
-z = Conv <strides = [8, 8]> (image, w, b)
+h = Conv <strides = [2, 2]> (image, w0)
+r = Relu (h)
+z = Conv <strides = [4, 4]> (r, w, b)
 flat = Reshape (z, rows_last)
 rows = Transpose <perm = [0, 2, 1]> (flat)
 raw, numbers = Split <axis = 2> (rows, four_three)
@@ -24,6 +28,14 @@ scores = Sigmoid (numbers)
 """
 TURNED = "by_class = Transpose <perm = [0, 2, 1]> (scores)"
 NMS = "NonMaxSuppression (boxes, by_class, most, iou, conf)"
+# A search for each class, as TensorFlow's: rows of y1, x1, y2, x2 in shares of the input.
+EACH_CLASS = "".join(
+    f"""s{c} = Gather <axis = 2> (scores, i{c}) t{c} = Unsqueeze (s{c}, i1s)
+    f{c} = NonMaxSuppression (shares, t{c}, most, iou, conf) a{c} = Gather <axis = 1> (f{c}, i2)
+    flat{c} = Squeeze (shares, i0s) b{c} = Gather (flat{c}, a{c}) v{c} = Squeeze (s{c}, i0s) p{c} = Gather (v{c}, a{c})
+    """
+    for c in range(CLASSES)
+)
 # Each form: the nodes below the boxes and scores, its outputs, and what the manifest says.
 FORMS = {
     "dense": (
@@ -70,6 +82,13 @@ FORMS = {
         "float[1, 8, 6] y",
         {"nms": False, "multi_label": True, "most": 8},
     ),
+    "for each class": (
+        f"""turned = Gather <axis = 2> (boxes, y_first) shares = Div (turned, side) {EACH_CLASS}
+        all_boxes = Concat <axis = 0> (b0, b1, b2) all_scores = Concat <axis = 0> (p0, p1, p2)
+        many = Shape (all_scores) out_scores, order = TopK (all_scores, many) out_boxes = Gather (all_boxes, order)""",
+        "float[K, 4] out_boxes, float[K] out_scores",
+        {"nms": True, "multi_label": True, "class_wise": True, "iou": 0.5, "conf": 0.3},
+    ),
     "EfficientNMS_TRT": (
         """count, kept, of_kept, class = TRT.EfficientNMS_TRT <score_threshold = 0.3, iou_threshold = 0.5,
         max_output_boxes = 20, background_class = -1, score_activation = 0, box_coding = 0> (boxes, scores)""",
@@ -100,15 +119,16 @@ FORMS = {
 CONSTANTS = {
     **{"rows_last": [1, -1, CELLS], "four_three": [4, CLASSES], "to_four": [1, 8, 4], "to_three": [1, 8, CLASSES]},
     **{"i0": 0, "i1": 1, "i2": 2, "i3": 3, "i0s": [0], "i1s": [1], "i2s": [2], "zero_two": [0, 2]},
-    **{"most": [20], "eight": [8]},
+    **{"most": [20], "eight": [8], "y_first": [1, 0, 3, 2]},
 }
-FLOATS = {"two_pixels": 2.0, "corners": CORNERS[None], "hundred": 100.0, "iou": [0.5], "conf": [0.3]}
+FLOATS = {"two_pixels": 2.0, "corners": CORNERS[None], "hundred": 100.0, "side": 32.0, "iou": [0.5], "conf": [0.3]}
 
 
 def saved(tmp_path, body, outputs):
     """Write a detector: HEAD, then what searches; return its file, and that of the head alone."""
     rng = np.random.default_rng(3)
-    weights = {"w": rng.normal(size=(4 + CLASSES, 3, 8, 8)) / 6, "b": rng.normal(size=4 + CLASSES)}
+    weights = {"w0": rng.normal(size=(6, 3, 2, 2)) / 3, "w": rng.normal(size=(4 + CLASSES, 6, 4, 4)) / 5}
+    weights["b"] = rng.normal(size=4 + CLASSES)
     tensors = {n: np.array(v, np.int64) for n, v in CONSTANTS.items()}
     tensors |= {n: np.array(v, np.float32) for n, v in {**FLOATS, **weights}.items()}
     files = []
@@ -119,6 +139,7 @@ def saved(tmp_path, body, outputs):
         model = onnx.parser.parse_model(
             f'<ir_version: 8, opset_import: ["": 18, "TRT": 1]> d (float[1,3,32,32] image) => ({given}) {{ {nodes} }}'
         )
+        model.producer_name = "tf2onnx" if "shares" in nodes else ""
         read = {n for node in model.graph.node for n in node.input}
         model.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in tensors.items() if n in read)
         files.append(tmp_path / f"{name}.onnx")
@@ -142,3 +163,32 @@ def test_forms(form, tmp_path):
     )[0]
     np.testing.assert_allclose(detections[..., :4], boxes, atol=1e-4)
     np.testing.assert_allclose(probabilities(detections[..., 4:], "sigmoid"), scores, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("body", "outputs", "words"),
+    [
+        (
+            f"{TURNED} found = {NMS} out_scores = GatherND (by_class, found)",
+            "float[K] out_scores",
+            r"\(NonMaxSuppression\) searches for the best boxes, and its boxes cannot be followed to the outputs",
+        ),
+        (
+            "count, kept, of_kept, class = TRT.EfficientNMS_TRT <background_class = 2> (boxes, scores)",
+            "int32[1, 1] count, float[1, 20, 4] kept, float[1, 20] of_kept, int32[1, 20] class",
+            r"\(EfficientNMS_TRT\) has class 2 as its background, not the first one",
+        ),
+    ],
+)
+def test_what_cannot_be_cut_is_refused_by_its_node(body, outputs, words, tmp_path):
+    source, _ = saved(tmp_path, body, outputs)
+    with pytest.raises(ModelError, match=words):
+        canonicalize(source)
+
+
+def test_a_cut_detector_passes_the_check(tmp_path):
+    body, outputs, _ = FORMS["sorted before and after"]
+    source, _ = saved(tmp_path, body, outputs)
+    manifest = export_model(source, tmp_path / "d.fcam")
+    assert (manifest.task, manifest.reader, manifest.source.tensors) == ("detect", "cut-xyxy", ("boxes", "scores"))
+    assert [f.what for f in check(tmp_path / "d.fcam") if not f.ok] == []

@@ -47,9 +47,11 @@ def find_bypassed(
                 )
             bypassed[value] = data
         elif node.op_type == "Concat":
-            parts = {bypassed.get(v) for v in node.inputs if v is not None}
-            if len(parts) == 1 and len(node.inputs) > 1 and (only := parts.pop()) is not None:
-                bypassed[value] = only
+            chosen = [v for v in node.inputs if v is not None and v in bypassed]
+            parts = {bypassed[v] for v in chosen}
+            parts = parts if len(parts) == 1 else {all_rows(v, bypassed, shape_of) for v in chosen}
+            if len(parts) == 1 and len(chosen) == len(node.inputs) > 1:
+                bypassed[value] = parts.pop()
     return bypassed
 
 
