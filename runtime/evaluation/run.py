@@ -135,7 +135,7 @@ def about_of(config: EvaluationConfig, manifest: Manifest) -> dict[str, Any]:
     return {
         "model": Path(manifest.source.path).stem,
         "bundle": str(config.bundle),
-        "layer": manifest.layer.title,
+        "layer": " + ".join(layer.title for layer in manifest.layers),
         "methods": list(config.methods),
         "budget": budget_json(config.budget),
         "steps_of_insertion_and_deletion": config.faithfulness.steps,

@@ -17,6 +17,7 @@ from fusioncam.runtime.evaluation.metrics.faithfulness import Settings
 from fusioncam.runtime.evaluation.questions import checked_choice
 from fusioncam.runtime.evaluation.report.page import report_html
 from fusioncam.runtime.evaluation.report.summary import summarise
+from fusioncam.runtime.evaluation.run import about_of
 from fusioncam.runtime.evaluation.store.row_schema import is_row
 from fusioncam.runtime.photos.model_input import preprocess
 from fusioncam.runtime.targets.kinds import KnownObject
@@ -116,6 +117,9 @@ def test_a_photo_whose_objects_are_all_missed(rows):
 
 def test_annotated_boxes_are_the_default(small_detector):
     manifest = read_bundle(small_detector.bundle)
+    about = about_of(EvaluationConfig(small_detector.bundle, annotated=True), manifest)
+    assert about["targets_explained"] == "detections that match an annotated object"
+    assert about["layer"].count(" + ") == 2
     assert checked_choice(manifest, None, True, False)
     assert not checked_choice(manifest, "top", True, False)
     assert not checked_choice(manifest, None, False, False)
