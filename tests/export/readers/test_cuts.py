@@ -174,6 +174,15 @@ def test_forms(form, tmp_path):
             r"\(NonMaxSuppression\) searches for the best boxes, and its boxes cannot be followed to the outputs",
         ),
         (
+            f"""{TURNED} found = {NMS} at = Gather <axis = 1> (found, i2) some = Gather <axis = 1> (boxes, at)
+            of_some = Gather <axis = 1> (numbers, at) twice = Mul (of_some, of_some) second = Sigmoid (twice)
+            t = Transpose <perm = [0, 2, 1]> (second) f = NonMaxSuppression (some, t, most, iou, conf)
+            a = Gather <axis = 1> (f, i2) flat_boxes = Squeeze (some, i0s) out_boxes = Gather (flat_boxes, a)
+            out_scores = GatherND (t, f)""",
+            "float[K, 4] out_boxes, float[K] out_scores",
+            r"\(NonMaxSuppression\) proposes boxes for a second stage",
+        ),
+        (
             "count, kept, of_kept, class = TRT.EfficientNMS_TRT <background_class = 2> (boxes, scores)",
             "int32[1, 1] count, float[1, 20, 4] kept, float[1, 20] of_kept, int32[1, 20] class",
             r"\(EfficientNMS_TRT\) has class 2 as its background, not the first one",

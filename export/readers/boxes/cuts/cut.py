@@ -91,6 +91,7 @@ def cut_above_search(graph: ir.Graph, outputs: Mapping[str, ir.Value], shapes: M
     if end is None:
         return None
     scores, background = _whole(end.parts)
+    _refuse_second_stage(graph, scores)
     reached = after(graph, scores)
     columns = columns_of(values, {*end.walk.seen}, varying, shapes.get)
     if columns is None or not is_chosen(columns.sides, reached, varying):
@@ -165,6 +166,17 @@ def _with_background(values: list[ir.Value]) -> tuple[list[ir.Value], Background
         return [whole], "first"
     last = start == 0 and end is not None and made is not None and made.op_type == "Softmax"
     return ([whole], "last") if last else (values, "none")
+
+
+def _refuse_second_stage(graph: ir.Graph, scores: Sequence[ir.Value]) -> None:
+    """Make sure that scores are those of all anchors, not of boxes that a search proposes."""
+    above = before(scores)
+    first = next((inner for inner, outer in searches(graph) if not above.isdisjoint(outer.outputs)), None)
+    if first is not None:
+        raise ModelError(
+            f"node {first.name!r} ({first.op_type}) proposes boxes for a second stage, more or fewer for each picture; "
+            "such a detector (Faster R-CNN) cannot be read, take one of a single stage"
+        )
 
 
 def _limits(graph: ir.Graph, end: _End, scores: Sequence[ir.Value], reached: set[ir.Value]) -> Limits:
