@@ -19,7 +19,8 @@ import onnx
 import pytest
 import typer
 
-from fusioncam.export import export_model
+from fusioncam.export import export_model, single_graph
+from fusioncam.manifest import SINGLE_GRAPH
 from fusioncam.runtime.commands import app as cli
 from fusioncam.runtime.demo import MODEL
 from fusioncam.runtime.demo.scenes import draw_scene
@@ -43,7 +44,7 @@ def named(pages):
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory, target_bundle):
+def prepared(tmp_path_factory, target_bundle, small_detector):
     """A folder with what samples speak of."""
     folder = tmp_path_factory.mktemp("docs")
     for name in ("photo.png", "photo.jpg"):
@@ -56,6 +57,8 @@ def prepared(tmp_path_factory, target_bundle):
     onnx.save(model, folder / "any.onnx")
     export_model(folder / "any.onnx", folder / "any.fcam", size=("any", 96, 96))
     export_model(target_bundle("segment").bundle.with_suffix(".onnx"), folder / "segmenter.fcam", single=True)
+    (folder / "detector.fcam").mkdir()
+    (folder / "detector.fcam" / SINGLE_GRAPH).write_bytes(single_graph(small_detector.bundle))
     return folder
 
 
