@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from demo import classifier, detector, embedder, segmenter
-from demo.training import BATCH, EVALUATED, save, to_onnx, train
+from demo.training import EVALUATED, save, to_onnx, train
 
 from fusioncam.output import prepare_folder
 
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("model", nargs="?", choices=RECIPES, default="classifier", help="default: %(default)s")
     parser.add_argument("--output", type=Path, help="where to write the model (default: where the demo reads it)")
-    parser.add_argument("--steps", type=int, help=f"batches of {BATCH} pictures (default: the model's)")
+    parser.add_argument("--steps", type=int, help="batches of pictures (default: the model's)")
     parser.add_argument("--place-weight", type=float, help="of the loss on where it looks (default: the model's)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and scenes (default: %(default)s)")
     options = parser.parse_args(arguments)

@@ -11,7 +11,8 @@ while the detector was trained.
   of the picture that the box covers.
 - *insertion, deletion*: areas under the similarity (D-RISE's: the best overlap times probability), divided by that of
   the whole picture, while pixels enter a blurred picture or leave, the most salient first.
-- *shuffled weights*: pointing and energy of the same boxes in a copy of the model with shuffled weights (1810.03292).
+- *shuffled weights*: maps of the same boxes by a copy of the model with shuffled weights (1810.03292); the model itself
+  is asked for their insertion and deletion.
 - *D-RISE by passes*: its deletion after so many random masks, beside the passes of the other methods.
 
 Writes results/detections.json, and its tables into README.md.
@@ -59,6 +60,7 @@ HALF, STEPS, BATCH = 0.5, 16, 16
 KINDS = ("scenes", "crowds")
 PLACES = ("pointing", "energy", "over chance")
 CURVES = ("insertion", "deletion")
+SHUFFLED = ("pointing", "energy", *CURVES)
 
 
 @dataclass(frozen=True)
@@ -177,20 +179,18 @@ def measure(kind: str, bundle: Path, shuffled: Path, detections: int) -> dict[st
     total, scenes, passes = 0, 0, dict[str, list[int]]()
     for picture, cases in pictures_with(ours, kind, detections):
         x, total, scenes = tensor_of(picture.image), total + len(cases), scenes + 1
-        found: dict[str, list[np.ndarray]] = {}
         made = explained(ours, picture, cases)
+        found = by_method(made)
         passes.setdefault("ours", []).append(made[0].passes.run)
-        for method in METHODS:
-            found[method] = [e.maps[method] for e in made]
         for name, witness in witnesses.items():
             made = explained(witness, picture, cases)
             passes.setdefault(name, []).append(made[0].passes.run)
             found[f"{WITNESS} {name}"] = [e.maps[WITNESS] for e in made]
+        of_random = by_method(explained(random, picture, cases))
+        found |= {f"shuffled {method}": maps for method, maps in of_random.items()}
         for name, maps in found.items():
-            each = [places_of(m, case) | curves_of(m, x, case, similarity) for m, case in zip(maps, cases, strict=True)]
-            add(columns, name, each)
-        for method, maps in by_method(explained(random, picture, cases)).items():
-            add(columns, f"shuffled {method}", [places_of(m, case) for m, case in zip(maps, cases, strict=True)])
+            pairs = zip(maps, cases, strict=True)
+            add(columns, name, [places_of(m, case) | curves_of(m, x, case, similarity) for m, case in pairs])
     summary = means({key: np.array(column) for key, column in columns.items()})
     figures: dict[str, dict[str, Any]] = {}
     for (name, metric), mean in summary.items():
@@ -225,9 +225,9 @@ def of_kind(found: Mapping[str, Any]) -> str:
         random = figures.get(f"shuffled {name}", {})
         run = passes[budget] if budget else passes["ours"]
         title = "D-RISE" if method == WITNESS else method_title(method)
-        shuffled = [cell(random[metric]) if random else "" for metric in PLACES[:2]]
+        shuffled = [cell(random[metric]) if random else "" for metric in SHUFFLED]
         rows.append([title, f"{run:.0f}", *(cell(of_name[metric]) for metric in (*PLACES, *CURVES)), *shuffled])
-    columns = ("", "passes", *PLACES, *CURVES, "shuffled weights: pointing", "energy")
+    columns = ("", "passes", *PLACES, *CURVES, "shuffled weights: pointing", *SHUFFLED[1:])
     head = f"**{found['kind']}**: {found['detections']} right detections in {found['pictures']} pictures."
     return f"{head}\n\n{table(columns, rows)}"
 

@@ -28,10 +28,11 @@ WIDTHS = (16, 16, 32, 32, 48)  # channels at stride 2, 4, 8, 16, 32
 BRANCH = 24  # channels of the branches of a level
 BINS = 8
 STRIDES = (8, 16, 32)
-SIDES = ((0.0, 40.0), (32.0, 80.0), (72.0, 1e9))  # of the objects that a level learns: roots of areas, in pixels
+SIDES = ((0.0, 64.0), (52.0, 92.0), (84.0, 1e9))  # of the objects that a level learns: roots of areas, in pixels
 PAD = 114  # grey beside a picture that is not square, as Ultralytics' letterbox has it
 OBJECTS = (1, 2, 3)  # of the demo's scenes, which are a third of the pictures
-LEAST_CONTRAST = 0.5
+LEAST_CONTRAST = 0.4
+POOL = 8192  # pictures that are drawn; then they come again, turned and mirrored
 PLACE_WEIGHT, TEMPERATURE = 0.3, 1.0
 METADATA = {
     "description": "fusioncam's detector of drawn shapes, built as YOLOv8 is",
@@ -54,21 +55,39 @@ class Pictures(Dataset[Batch]):
     """
 
     def __init__(self, first_seed: int, count: int) -> None:
-        """Hold `count` pictures from `first_seed` on."""
-        self.seeds = range(first_seed, first_seed + count)
+        """Hold `count` pictures, of which `POOL` are drawn, from `first_seed` on."""
+        self.first_seed, self.count = first_seed, count
+        self.pool: dict[int, Crowd] = {}
 
     def __len__(self) -> int:
         """Return the number of pictures."""
-        return len(self.seeds)
+        return self.count
 
     def __getitem__(self, index: int) -> Batch:
-        """Draw the picture of an index."""
-        seed = self.seeds[index]
-        if index % 3:
+        """Return the picture of an index: a new one, or one of the pool turned by right angles and mirrored."""
+        turn, number = divmod(index, POOL)
+        if number not in self.pool:
+            self.pool[number] = self.draw(number)
+        return tensors_of(turned(self.pool[number], turn))
+
+    def draw(self, number: int) -> Crowd:
+        """Draw a picture of the pool."""
+        seed = self.first_seed + number
+        if number % 3:
             drawn = draw_crowd(seed)
         else:
-            drawn = draw_objects(sample_layout(seed, OBJECTS[index // 3 % len(OBJECTS)]), SIZE)
-        return tensors_of(letterboxed(drawn, np.random.default_rng([seed, 1, 3])))
+            drawn = draw_objects(sample_layout(seed, OBJECTS[number // 3 % len(OBJECTS)]), SIZE)
+        return letterboxed(drawn, np.random.default_rng([seed, 1, 3]))
+
+
+def turned(drawn: Crowd, turn: int) -> Crowd:
+    """Turn a picture by right angles, and mirror it every second time four turns are through."""
+
+    def moved(picture: np.ndarray) -> np.ndarray:
+        picture = np.rot90(picture, turn % 4)
+        return np.ascontiguousarray(picture[:, ::-1] if turn // 4 % 2 else picture)
+
+    return Crowd(moved(drawn.image), tuple(Seen(seen.class_index, moved(seen.mask)) for seen in drawn.objects))
 
 
 def letterboxed(drawn: Crowd, rng: np.random.Generator) -> Crowd:
@@ -296,5 +315,5 @@ def build() -> Detector:
 
 
 RECIPE = Recipe(
-    DETECTOR, "output0", CLASSES, 1500, 4e-3, build, Pictures, loss_of, figures, SIZE, "images", METADATA, threads=1
+    DETECTOR, "output0", CLASSES, 1500, 4e-3, build, Pictures, loss_of, figures, SIZE, "images", METADATA, 1, batch=32
 )

@@ -15,7 +15,7 @@ from fusioncam.kernels.arrays import BoolArray, UInt8Array
 from fusioncam.output import write_atomically
 from fusioncam.runtime.demo.scenes import HELD_OUT, SIZE
 
-BATCH = 64
+BATCH = 64  # pictures, at most
 EVALUATED = 2000
 MEAN, STD = 0.5, 0.25
 PREPROCESSING = {"channel_order": "rgb", "rescale": 1 / 255, "mean": [MEAN] * 3, "std": [STD] * 3, "resize": "squash"}
@@ -40,7 +40,7 @@ class Recipe:
         file: The ONNX file, packaged with fusioncam.
         output: Name of the model's output.
         names: Names of its classes; none where its output has no classes.
-        steps: Batches of `BATCH` pictures.
+        steps: Batches of `batch` pictures.
         learning_rate: The highest one.
         build: Makes the network, with random weights.
         pictures: Makes a data set of so many pictures from a seed on.
@@ -51,6 +51,7 @@ class Recipe:
         input: Name of the model's input.
         metadata: Of the file, in place of the names and of `PREPROCESSING`.
         threads: Of the training. Small layers do not fill two.
+        batch: Pictures of a step.
     """
 
     file: Path
@@ -66,6 +67,7 @@ class Recipe:
     input: str = "image"
     metadata: Mapping[str, str] | None = None
     threads: int = 2
+    batch: int = BATCH
 
 
 def conv(width: int, out: int, stride: int = 1) -> list[nn.Module]:
@@ -127,7 +129,7 @@ def train(recipe: Recipe, steps: int | None = None, seed: int = 0, workers: int 
 
     Args:
         recipe: What to train, and on what.
-        steps: Batches of `BATCH` pictures, by default the recipe's.
+        steps: Batches of pictures, by default the recipe's.
         seed: Chooses the initial weights and the pictures, none of which has a seed in `HELD_OUT`.
         workers: Processes that draw pictures in advance; 0 draws between the steps. The result is the same.
         **weights: Of parts of the loss, by default the recipe's.
@@ -135,13 +137,13 @@ def train(recipe: Recipe, steps: int | None = None, seed: int = 0, workers: int 
     Returns:
         The model in evaluation mode.
     """
-    steps = recipe.steps if steps is None else steps
+    steps, batch_size = recipe.steps if steps is None else steps, min(recipe.batch, BATCH)
     torch.manual_seed(seed)
     model = recipe.build()
     optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, steps, pct_start=0.2)
-    pictures = recipe.pictures(HELD_OUT.stop * (1 + seed), steps * BATCH)
-    for step, batch in enumerate(DataLoader(pictures, BATCH, num_workers=workers), start=1):
+    pictures = recipe.pictures(HELD_OUT.stop * (1 + seed), steps * batch_size)
+    for step, batch in enumerate(DataLoader(pictures, batch_size, num_workers=workers), start=1):
         loss = recipe.loss(model, *batch, **weights)
         optimizer.zero_grad()
         torch.autograd.backward(loss)

@@ -38,6 +38,19 @@ def test_letterboxed_pictures_have_a_band_in_the_middle_and_grey_beside_it(detec
     assert seen == {(False, False), (True, False), (False, True)}
 
 
+def test_pictures_come_again_turned_and_mirrored(detector, monkeypatch):
+    monkeypatch.setattr(detector, "POOL", 3)
+    pictures = detector.Pictures(5, 24)
+    first = pictures[1]
+    for turn in range(8):
+        pixels, _, classes, owners = pictures[1 + 3 * turn]
+        want = [part.rot90(turn, (-2, -1)) for part in (first[0], first[3])]
+        want = [part.flip(-1) for part in want] if turn >= 4 else want
+        assert torch.equal(pixels, want[0])
+        assert torch.equal(owners, want[1])
+        assert torch.equal(classes, first[2])
+
+
 def test_tensors_of_a_picture(detector):
     drawn = draw_crowd(6)
     pixels, boxes, classes, owners = detector.tensors_of(drawn)
