@@ -73,7 +73,7 @@ class Oracle:
         """
         layer = manifest.layer
         activations, gradient = run["activations"][0], run["gradients"][0].astype(np.float64)
-        near = [t for t in self.seen if any(_same(a, activations) for a in forms(t.detach().numpy(), layer))]
+        near = [t for t in self.seen if any(is_same(a, activations) for a in forms(t.detach().numpy(), layer))]
         if not near:
             return None
         score = _score(manifest, self.output, targets)
@@ -82,7 +82,7 @@ class Oracle:
             float(np.linalg.norm(form - gradient) / (np.linalg.norm(form) or 1.0))
             for tensor, g in zip(near, found, strict=True) if g is not None
             for a, form in zip(forms(tensor.detach().numpy(), layer), forms(g.numpy(), layer), strict=True)
-            if _same(a, activations)
+            if is_same(a, activations)
         ]  # fmt: skip
         return min(errors, default=None)
 
@@ -99,7 +99,8 @@ def _score(manifest: Manifest, y: torch.Tensor, targets: Mapping[str, Array]) ->
     return (of_class * region).sum() / region.sum()
 
 
-def _same(a: Array, b: Array) -> bool:
+def is_same(a: Array, b: Array) -> bool:
+    """Return whether two tensors are the same, but for rounding."""
     return bool(np.abs(a - b).max() <= SAME * max(float(np.abs(b).max()), 1e-6))
 
 

@@ -1,0 +1,178 @@
+"""Detectors of libraries: the same detections as by each library's own post-processing, and its gradients.
+
+    python benchmarks/detectors.py [--only NAME...] [--again] [--models FOLDER] [--photos FOLDER]
+
+Every family is built with random weights, whose last layers give some tens of detections. Five photos go through the
+library itself and through the bundle of its ONNX file:
+
+- boxes (relative to the longer side of the photo), scores and classes after the search for duplicates, one by one;
+- of two photos, the gradient of the best detection's score at each level, beside that of torch in float64.
+
+Random weights may give hundreds of boxes over each other; then an overlap at the very threshold can fall on the other
+side by the last digit of the input, and a detection differs. Figures that are not finite are null: the detections do
+not match, or no tensor of torch is the layer.
+
+Writes results/detectors.json after each family; what the file holds already is kept, unless --again is given.
+"""
+
+import argparse
+import importlib
+import json
+import time
+import traceback
+import warnings
+from collections.abc import Mapping
+from datetime import date
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from detectors.family import CONF, Detector, Found
+from zoo.autograd import Tape, forms, is_same
+
+from fusioncam import Explainer
+from fusioncam.export import export_model
+from fusioncam.forms import ACTIVATIONS, GRADIENTS, of_level
+from fusioncam.kernels.arrays import Array
+from fusioncam.manifest import Manifest
+from fusioncam.runtime.prepared import prepare
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "detectors.json"
+PHOTOS = HERE.parent.parent / "shared" / "assets" / "images"
+PICTURES = ("skimage_coffee.png", "coral_parrot.jpg", "captum_zebra.jpg", "gradcam_puppies.jpg", "tinygrad_car.jpg")
+LIBRARIES = ("detectors.published", "detectors.of_transformers", "detectors.of_ultralytics")
+VERSIONS = ("torch", "ultralytics", "transformers", "onnx", "onnxruntime")
+OF_GRADIENT = 2  # photos whose gradients are compared
+TOLERANCE, OF_GRADIENTS = 1e-4, 1e-5
+
+
+def main() -> None:
+    """Compare what is asked for, and write what was found."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="*", default=[""], metavar="NAME", help="beginnings of names")
+    parser.add_argument("--again", action="store_true")
+    parser.add_argument("--models", type=Path, required=True, metavar="FOLDER", help="for files that are made")
+    parser.add_argument("--photos", type=Path, default=PHOTOS, metavar="FOLDER")
+    parser.add_argument("-o", "--out", type=Path, default=RESULTS)
+    asked = parser.parse_args()
+    asked.models.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Any] = json.loads(asked.out.read_text()) if asked.out.exists() else {"detectors": {}}
+    photos = [asked.photos / name for name in PICTURES]
+    for library in map(importlib.import_module, LIBRARIES):
+        for name in library.NAMES:
+            if not name.startswith(tuple(asked.only)) or (name in found["detectors"] and not asked.again):
+                continue
+            row = _row(library, name, asked.models, photos)
+            found["detectors"] = dict(sorted({**found["detectors"], name: row}.items()))
+            versions = {d.metadata["Name"]: d.version for d in distributions() if d.metadata["Name"] in VERSIONS}
+            found |= {"date": date.today().isoformat(), "versions": dict(sorted(versions.items()))}
+            asked.out.write_text(json.dumps(found, indent=1) + "\n")
+            print("ok  " if row.get("ok") else "FAIL", name, json.dumps(row), flush=True)
+
+
+def _row(library: Any, name: str, folder: Path, photos: list[Path]) -> dict[str, Any]:
+    """Return the figures of a detector."""
+    start = time.monotonic()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            place = folder / name
+            place.mkdir(exist_ok=True)
+            detector = library.make(name, place, photos)
+            row = _compared(detector, place / "bundle.fcam", photos)
+    except Exception as error:
+        traceback.print_exc()
+        return {"ok": False, "error": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
+    return {**row, "seconds": round(time.monotonic() - start, 1)}
+
+
+def _compared(detector: Detector, bundle: Path, photos: list[Path]) -> dict[str, Any]:
+    """Return how far detections and gradients are from the library's."""
+    manifest = export_model(detector.source, bundle, conf=CONF, **detector.options)
+    explainer = Explainer(bundle)
+    library = [detector.find(detector.pictures(photo)) for photo in photos]
+    network = detector.module.double()
+    counts, errors, gradients = [], [], []
+    for n, (photo, expected) in enumerate(zip(photos, library, strict=True)):
+        given = detector.pictures(photo)
+        mine = explainer.detections(given)
+        prepared = prepare(given, manifest.preprocessing)
+        longer = max(prepared.photo.size or manifest.preprocessing.size)
+        box = "box" if isinstance(given, Path) else "box_on_input"  # the latter are not clipped
+        found = Found(*(np.array([getattr(d, name) for d in mine]) for name in (box, "score", "class_index")))
+        counts.append(len(expected.scores))
+        errors.append(off(expected, found, longer))
+        if n < OF_GRADIENT and mine:
+            gradients += off_gradients(network, detector, manifest, bundle, prepared.x, mine[0])
+    worst = [float(max(e)) for e in zip(*errors, strict=True)]
+    ok = max(worst) <= TOLERANCE and max(gradients, default=np.inf) <= OF_GRADIENTS
+    return {
+        "ok": ok, "reader": manifest.reader, "ending": manifest.ending, "levels": 1 + len(manifest.levels),
+        "detections": counts, "box": _finite(worst[0]), "score": _finite(worst[1]),
+        "gradient": _finite(max(gradients, default=np.inf)),
+    }  # fmt: skip
+
+
+def _finite(figure: float) -> float | None:
+    return figure if np.isfinite(figure) else None
+
+
+def off(expected: Found, found: Found, longer: int) -> tuple[float, float]:
+    """Return the largest differences of boxes and scores, each with the nearest of its class; infinity for others."""
+    if len(expected.scores) != len(found.scores):
+        return np.inf, np.inf
+    boxes, scores = [0.0], [0.0]
+    for box, score, class_ in zip(expected.boxes, expected.scores, expected.classes, strict=True):
+        away = np.abs(found.boxes - box).max(axis=1) / longer + np.abs(found.scores - score)
+        n = int(np.where(found.classes == class_, away, np.inf).argmin())
+        boxes.append(float(np.abs(found.boxes[n] - box).max() / longer) if found.classes[n] == class_ else np.inf)
+        scores.append(float(abs(found.scores[n] - score)))
+    return max(boxes), max(scores)
+
+
+def off_gradients(
+    network: torch.nn.Module, detector: Detector, manifest: Manifest, bundle: Path, x: Array, best: Any
+) -> list[float]:
+    """Return how far the gradients of a detection's score are from torch's, relative to their norm, at each level."""
+    feeds: Mapping[str, Array] = {
+        **manifest.form.placeholders(1), "image": x[None].astype(np.float32),
+        "class_index": np.array([best.class_index]), "anchor": np.array([best.anchor]),
+        "box": np.array([best.box_on_input], np.float32),
+    }  # fmt: skip
+    session = onnxruntime.InferenceSession(bundle / "explain.onnx", providers=["CPUExecutionProvider"])
+    run = dict(zip((o.name for o in session.get_outputs()), session.run(None, feeds), strict=True))
+    image = torch.from_numpy(x[None]).double().requires_grad_()
+    with Tape() as tape:
+        numbers = detector.explained(network.requires_grad_(False)(image), manifest.ending)
+    score = numbers[best.anchor, best.class_index]
+    errors, explained = [], False
+    for n, layer in enumerate((manifest.layer, *manifest.levels)):
+        activations, gradient = (run[of_level(kind, n)][0] for kind in (ACTIVATIONS, GRADIENTS))
+        explained |= bool(np.any(gradient))
+        near = [t for t in tape.seen.values() if any(is_same(a, activations) for a in forms(t.detach().numpy(), layer))]
+        found = torch.autograd.grad(score, near, retain_graph=True, allow_unused=True) if near else ()
+        of_level_ = [
+            _distance(form, gradient)
+            for tensor, g in zip(near, found, strict=True)
+            for a, form in zip(
+                forms(tensor.detach().numpy(), layer),
+                forms((torch.zeros_like(tensor) if g is None else g).numpy(), layer),
+                strict=True,
+            )
+            if is_same(a, activations)
+        ]
+        errors.append(min(of_level_, default=np.inf))
+    return errors if explained else [np.inf]
+
+
+def _distance(expected: Array, found: Array) -> float:
+    norm = float(np.linalg.norm(expected))
+    return float(np.linalg.norm(expected - found)) / (norm or 1.0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Detectors of libraries with random weights: their files, their own post-processing, and their scores in torch."""
