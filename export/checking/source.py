@@ -131,6 +131,8 @@ def _open_source(manifest: Manifest, source: Path, optimize: bool) -> InferenceS
     if opened and not bypassed and names <= {o.name for o in opened.get_outputs() if o.type.startswith("tensor")}:
         return opened
     proto = read_model(source)
+    if opened and not names <= {name for node in proto.graph.node for name in node.output}:
+        return opened  # another model, which the caller tells by its input
     if bypassed or names - {o.name for o in proto.graph.output}:
         _end_in(proto.graph, names, dict(bypassed))
     return open_exact(proto.SerializeToString(), optimize)
