@@ -169,6 +169,12 @@ class Manifest(Part):
         return self
 
     @model_validator(mode="after")
+    def _only_detectors_have_boxes(self) -> Self:
+        if (self.task == "detect") != (self.detector is not None):
+            raise ValueError(f"a model of the task {self.task} {'without' if self.detector is None else 'with'} boxes")
+        return self
+
+    @model_validator(mode="after")
     def _files_are_those_of_a_bundle(self) -> Self:
         if not {*NEEDED} <= {*self.files, MANIFEST} <= {*FILES} or MANIFEST in self.files:
             needed, others = (", ".join(names) for names in (sorted({*NEEDED} - {MANIFEST}), OPTIONAL))

@@ -17,6 +17,7 @@ from fusioncam.runtime.picture.facts import Facts, Headline
 from fusioncam.runtime.picture.marks import Mark, color_of
 from fusioncam.runtime.picture.titles import probability_title
 from fusioncam.runtime.targets.detections import Detection
+from fusioncam.runtime.targets.keypoints import keypoint_name
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -26,22 +27,31 @@ if TYPE_CHECKING:
     from fusioncam.runtime.result_pictures import Drawing, DrawnResult
 
 VISIBLE = 0.5  # how likely a keypoint is visible, from which on it is drawn
-SUBJECTS = {"score": "the class", "box": "the edges of the box", "both": "the class and the edges"}
+MOST = 20  # marks of a target that are drawn: more hide the photo
+SUBJECTS = {
+    "score": "the class",
+    "box": "the edges of the box",
+    "both": "the class and the edges",
+    "keypoint": "the keypoint",
+}
+"""What the maps of a detection are evidence for, by what counts."""
 
 
 def mark_of(detection: Detection, keypoint: int | None = None) -> Mark:
-    """Return a detection as pictures show it, in pixels of the photo, with its class and score as the tag.
+    """Return a detection as pictures show it, in pixels of the photo, with its class or keypoint and score as the tag.
 
     Args:
         detection: The detection.
         keypoint: The only keypoint to draw; by default all that are visible.
     """
     corners = detection.rotated if detection.extra == "rotated" else None
-    points = None
+    points, name, score = None, detection.name, detection.score
     if detection.extra == "keypoints":
         found = detection.keypoints
         points = found[found[:, 2] >= VISIBLE, :2] if keypoint is None else found[[keypoint], :2]
-    tag = f"{detection.name} {probability_title(detection.score)}"
+        if keypoint is not None:
+            name, score = keypoint_name(keypoint, len(found)), float(found[keypoint, 2])
+    tag = f"{name} {probability_title(score)}"
     return Mark(detection.box, tag, color_of(detection.class_index), corners, points)
 
 
@@ -111,21 +121,28 @@ def panel_on_shown(
     def row(n: int, e: "DrawnResult") -> DetectionRow:
         _, where = e.heading
         own = [f"{label.lower()} {fact}" for label, fact in e.facts.items() if label not in facts]
+        more = f"{MOST} boxes drawn, and {len(e.marks) - MOST} more" if len(e.marks) > MOST else ""
         return DetectionRow(
             f"{n}: {_titled(e)}" if several else _titled(e),
-            "; ".join(filter(None, [where, *own])),
+            "; ".join(filter(None, [where, more, *own])),
             e.marks[0].color,
-            [mark.moved(window, size)._replace(tag=mark.tag if len(e.marks) > 1 else "") for mark in e.marks],
+            [mark.moved(window, size)._replace(tag=mark.tag if len(e.marks) > 1 else "") for mark in e.marks[:MOST]],
             {method: place(saliency) for method, saliency in e.maps.items()},
             None if e.region_share is None else place(e.region_share),
             None if badge else e.badge,
             [note for note in e.notes if note not in notes],
         )
 
-    title = f"{len(explained)} detections" if several else first.heading[0]
+    subjects = {SUBJECTS[e.subject] for e in explained}
+    title = f"{len(explained)} {_kind(explained)}" if several else first.heading[0]
     headline = Headline(title, "" if several else _chance(first), badge)
     rows = [row(n, e) for n, e in enumerate(explained, 1)]
-    return draw_panel(shown, rows, headline, Facts(facts, notes), options, SUBJECTS[first.by or "score"])
+    subject = subjects.pop() if len(subjects) == 1 else "the target"
+    return draw_panel(shown, rows, headline, Facts(facts, notes), options, subject)
+
+
+def _kind(explained: "Sequence[DrawnResult]") -> str:
+    return "keypoints" if all(e.subject == "keypoint" for e in explained) else "detections"
 
 
 def _titled(e: "DrawnResult") -> str:

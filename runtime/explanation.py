@@ -146,10 +146,13 @@ class Explanation(DrawnResult):
 
     @property
     def heading(self) -> tuple[str, str]:
-        """Return the name of the class, and where it is."""
-        if self.target is None:
-            return self.title, ""
-        return self.target.name, self.target.detail
+        """Return the name of the class or the keypoint, and where it is."""
+        return (self.title, "") if self.target is None else self.target.heading
+
+    @property
+    def subject(self) -> str:
+        """Return what the maps are evidence for in a detection; nothing for other targets."""
+        return "" if self.target is None else self.target.subject
 
     @property
     def box(self) -> Corners | None:
@@ -196,8 +199,10 @@ class Explanation(DrawnResult):
 
     @property
     def headline(self) -> str:
-        """Return the name of the class and its probability, in a line."""
-        return f"{self.title} {probability_title(self.shown_probability)}"
+        """Return the name of the class and its probability, in a line; of a detection, its place behind."""
+        chance = probability_title(self.shown_probability)
+        name, place = (self.title, "") if self.by is None else self.heading
+        return f"{name} {chance} {place}".rstrip()
 
     @property
     def between(self) -> None:

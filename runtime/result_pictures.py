@@ -97,9 +97,9 @@ class DrawnResult(ABC):
         return self.title, ""
 
     @property
-    def by(self) -> str | None:
-        """Return the evidence that counts for a detection; None for other results."""
-        return None
+    def subject(self) -> str:
+        """Return what the maps are evidence for in a detection; nothing for other results."""
+        return ""
 
     @property
     @abstractmethod

@@ -69,6 +69,12 @@ def test_older_ones_without_a_digest_are_read(bundle):
     assert json.loads((bundle / MANIFEST).read_text()).keys() == {*content, "digest"}
 
 
+def test_a_detector_without_boxes_is_refused(bundle):
+    write_manifest(bundle, read_bundle(bundle).model_copy(update={"task": "detect"}))
+    with pytest.raises(BundleError, match="cannot be read or is of another version"):
+        read_bundle(bundle)
+
+
 def test_facts_leave_out_defaults(bundle):
     # A field with a default that comes with a later version must not change what older graphs say.
     manifest = read_bundle(bundle)

@@ -15,7 +15,13 @@ from fusioncam.runtime.targets.tasks import task_of
 OF_DETECTORS = ("boxes", "together", "by", "keypoint", "conf", "iou", "levels")
 """The attributes of `NamedTargets` that only a detector has targets for."""
 
-OPTIONS = {"boxes": "--box", "together": "--detections"}
+OF_OTHERS = ("masks", "peak", "references", "values", "down")
+"""The attributes of which a detector has no targets."""
+
+OPTIONS = {
+    **{"boxes": "--box", "points": "--point", "together": "--detections"},
+    **{"masks": "--region", "references": "--like", "values": "--value"},
+}
 """Options of the command line that have another name than the attribute."""
 
 
@@ -79,17 +85,19 @@ class NamedTargets:
             top: The number of detections, at most, where none is named by its place.
 
         Raises:
-            UsageError: Detections are named, and the model is no detector.
+            UsageError: Detections are named, and the model is no detector; or what only other models have.
         """
-        given = [
-            OPTIONS.get(name, f"--{name}") for name in OF_DETECTORS if getattr(self, name) not in (None, (), False)
-        ]
-        if manifest.detector is None and given:
-            verb = "is" if len(given) == 1 else "are"
+        is_detector = manifest.detector is not None
+        if given := self.options(OF_OTHERS if is_detector else OF_DETECTORS):
+            verb, owners = "is" if len(given) == 1 else "are", "other models" if is_detector else "detectors"
+            use = ": use --class, --box, --point or --detections" if is_detector else ""
             does = task_of(manifest).does
-            raise UsageError(f"{' and '.join(given)} {verb} for detectors, and this is a model that {does}")
-        of_detector = manifest.detector is not None and not (self.masks or self.peak or self.references or self.values)
-        return self._detections(top) if of_detector else self._others()
+            raise UsageError(f"{' and '.join(given)} {verb} for {owners}, and this is a model that {does}{use}")
+        return self._detections(top) if is_detector else self._others()
+
+    def options(self, names: Sequence[str]) -> list[str]:
+        """Return the options of the command line by which attributes were given, of some attributes."""
+        return [OPTIONS.get(name, f"--{name}") for name in names if getattr(self, name) not in (None, (), [], False)]
 
     def _detections(self, top: int | None) -> tuple[Target, ...]:
         """Return the targets of a detector: those at a place, all as one, or each."""

@@ -14,8 +14,15 @@ from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.labels import class_number
 from fusioncam.runtime.photos.model_input import ImageLike
 from fusioncam.runtime.results.named_targets import NamedTargets
-from fusioncam.runtime.targets.kinds import Box, Detections, Each, Target
+from fusioncam.runtime.targets.kinds import Box, Detections, Each, Like, Region, Target, Value
 from fusioncam.runtime.targets.tasks import checked_target
+
+PLACES = ("box", "point", "mask")
+OPTIONS_OF: Mapping[object, str] = {
+    **{"box": "--box", "point": "--point", "mask": "--region"},
+    **{Detections: "--detections", Region: "--peak", Like: "--like", Value: "--value"},
+}
+"""Options of the command line that name targets, by the place that a target has, or else its kind."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,8 @@ class TargetSelection:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(dict.fromkeys(self.classes)))
-        values = {"-c": self.classes or None, "a target": self.targets or None, "-k": self.top, "--above": self.above}
+        named = " and ".join(dict.fromkeys(map(_option_of, self.targets)))
+        values = {"-c": self.classes or None, named: self.targets or None, "--top": self.top, "--above": self.above}
         flags = [name for name, value in values.items() if value is not None]
         if len(flags) > 1:
             raise UsageError(f"{' and '.join(flags)} are different ways to choose classes: give one of them")
@@ -125,6 +133,12 @@ class TargetSelection:
         explanations = explainer.explain_batch([photo], [list(self.classes) or None], **shared)
         # The top class may be among those selected by number, which shows only now.
         return list({e.class_index: e for e in explanations}.values())
+
+
+def _option_of(target: Target) -> str:
+    """Return the option of the command line that names a target."""
+    given = next((place for place in PLACES if getattr(target, place, None) is not None), type(target))
+    return OPTIONS_OF.get(given, "a target")
 
 
 TOP_CLASS = TargetSelection()

@@ -23,6 +23,7 @@ from fusioncam.runtime.targets.suppression import overlaps
 
 HALF = 0.5  # least overlap of a user's box with the detection that it names
 MOST = 10  # detections that are explained by default
+FAR = 1e9  # the greatest number of a box, beyond any photo
 BY: dict[By, tuple[bool, bool]] = {"score": (False, True), "box": (True, False), "both": (True, True)}
 WORDS: dict[By, str] = {"score": "", "box": "edges ", "both": "class and edges "}
 OUTWARD = np.array([-1, -1, 1, 1]) / 2  # the direction in which the edges of a growing box move, of length 1
@@ -234,6 +235,8 @@ def _checked_box(box: Any) -> Corners:
     numbers = _numbers(box, SIDES)
     if numbers is None or numbers[0] >= numbers[2] or numbers[1] >= numbers[3]:
         raise UsageError(f"a box is (x1, y1, x2, y2) in pixels of the photo, x1 < x2 and y1 < y2, not {quote(box)}")
+    if max(map(abs, numbers)) > FAR:
+        raise UsageError(f"a box is in pixels of the photo, up to {FAR:g} of them, not {quote(box)}")
     return numbers[0], numbers[1], numbers[2], numbers[3]
 
 

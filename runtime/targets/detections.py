@@ -17,6 +17,7 @@ from fusioncam.runtime.photos.axes import Axis, axes
 from fusioncam.runtime.targets.suppression import distinct, distinct_rotated
 
 Corners = tuple[float, float, float, float]
+LEAST_SHOWN = 0.005  # a score below would be 0.00 to two decimals
 
 
 @dataclass(frozen=True)
@@ -82,13 +83,14 @@ class Detection:
 
     @property
     def name(self) -> str:
-        """Return the label of its class, or the number where there are no labels."""
-        return self.label or f"class {self.class_index}"
+        """Return the label of its class, or the number where there are no labels, see `name_of`."""
+        return name_of(self.label, self.class_index)
 
     @property
     def title(self) -> str:
         """Return its class, score and place, in a few words."""
-        return f"{self.name} {self.score:.2f} at {place_of(self.box)}"
+        score = f"{self.score:.2f}" if self.score >= LEAST_SHOWN else f"{self.score:.2g}"
+        return f"{self.name} {score} at {place_of(self.box)}"
 
     def summary(self) -> dict[str, Any]:
         """Return the detection, ready for JSON."""
@@ -222,6 +224,11 @@ def checked_share(name: str, value: Any, usual: float) -> float:
     if not number or not 0 <= value <= 1:
         raise UsageError(f"{name} must be a number from 0 to 1, not {quote(value)}")
     return float(value)
+
+
+def name_of(label: str | None, class_index: int) -> str:
+    """Return the label of a class, or `class 3` where it has none, or one of digits only."""
+    return label if label and not label.isdecimal() else f"class {label or class_index}"
 
 
 def place_of(box: Corners) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 from fusioncam.errors import UsageError
 from fusioncam.forms import SIDES, Form
 from fusioncam.kernels.arrays import Array
-from fusioncam.runtime.targets.detections import Detection
+from fusioncam.runtime.targets.detections import Detection, name_of, place_of
+from fusioncam.runtime.targets.keypoints import keypoint_name
 
 TOP_CLASS = -1  # the class of the highest logit, which the explain pass finds
 
@@ -63,6 +64,22 @@ class ResolvedTarget:
     def name(self) -> str:
         """Return the label, or the number of the class where there is none."""
         return self.label or f"class {self.class_index}"
+
+    @property
+    def heading(self) -> tuple[str, str]:
+        """Return the title in two parts: the name, of a keypoint its own, and what tells it from others."""
+        if self.detection is None:
+            return self.name, self.detail
+        name = name_of(self.label, self.class_index)
+        if self.keypoint is None:
+            return name, self.detail
+        keypoint = keypoint_name(self.keypoint, len(self.detection.keypoints))
+        return keypoint, f"of {name} at {place_of(self.detection.box)}"
+
+    @property
+    def subject(self) -> str:
+        """Return what speaks for a detection: `score`, `box`, `both` or `keypoint`; nothing for other targets."""
+        return "keypoint" if self.keypoint is not None else self.by or ""
 
     @property
     def slug(self) -> str:

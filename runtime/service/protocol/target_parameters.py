@@ -48,7 +48,9 @@ def _list(name: str, parameter: Any) -> list[int]:
 
 
 def _as_given(name: str, parameter: Any) -> Any:
-    """Return a parameter that is checked with the target."""
+    """Return a parameter that is checked with the target; it is one for all."""
+    if isinstance(parameter, list):
+        raise UsageError(f"the parameter {name} is one value, not {quote(parameter)}")
     return parameter
 
 

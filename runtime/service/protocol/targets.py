@@ -151,6 +151,8 @@ class TargetReader:
                     raise UsageError(f"{name} is given as an input and as a parameter: give it once")
                 read = PARSERS[name](name, parameters[name])
                 fields[name] = read if isinstance(read, list) else [read]
+                if not fields[name]:
+                    raise UsageError(f"the parameter {name} is empty: give one or more")
         return fields
 
     def _readers(self) -> Mapping[str, Callable[[Tensor], list[Any]]]:

@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from fusioncam import Box, Explainer, NothingDetectedError, detections_panel
+from fusioncam import Box, Detections, Explainer, NothingDetectedError, detections_panel
+from fusioncam.runtime import detection_pictures
 from fusioncam.runtime.demo.crowds import draw_crowd
 
 GRAD = ("--methods", "grad_cam", "-q")
@@ -119,12 +120,14 @@ def test_what_is_named_is_explained(explain, explainer, photo):
         (("--by", "edges"), "by is 'score' or 'box' or 'both'"),
         (("--box", "9", "9", "1", "1"), "x1 < x2 and y1 < y2"),
         (("--box", "1,2,3,4", "--point", "1,2"), "--box and --point are different ways"),
-        (("--detections", "-k", "2"), "a target and -k are different ways"),
+        (("--detections", "-k", "2"), "--detections and --top are different ways"),
         (("--keypoint", "nose"), "gives no keypoints"),
         (("--keypoint", "1", "--detections"), "leave out --detections"),
         (("--versus", "dog"), "explain both at a --box"),
         (("--above", "0.5"), "say --conf"),
-        (("--like", "a.png"), "use Box or Detections"),
+        (("--box", "1,2,3,4", "--top", "2"), "--box and --top are different ways"),
+        (("--like", "a.png"), "--like is for other models, and this is a model that detects: use --class, --box"),
+        (("--region", "m.png", "--peak"), "--region and --peak are for other models"),
     ],
 )
 def test_what_makes_no_sense_is_one_line(explain, only_line, options, words):
@@ -149,6 +152,18 @@ def test_nothing_detected_says_what_was_best(explain, explainer, photo):
         explainer.explain(photo, target=Box(conf=1))
 
 
+def test_a_panel_of_hundreds_draws_the_best(explainer, photo, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(detection_pictures, "draw_panel", lambda _, rows, *more: drawn.append((rows[0], more[-1])))
+    every = explainer.explain(photo, target=Detections(conf=0, iou=1, by="box"))
+    every.panel()
+    detections_panel([every, explainer.explain(photo)])
+    (row, subject), (_, of_both) = drawn
+    assert [mark.tag for mark in row.marks] == [mark.tag for mark in every.marks[:20]]
+    assert row.detail == f"20 boxes drawn, and {len(every.marks) - 20} more"
+    assert (subject, of_both) == ("the edges of the box", "the target")
+
+
 def test_explanations_of_detections(explainer, photo):
     found = explainer.detections(photo)
     explained = explainer.explain_batch([photo, photo], top=2)
@@ -161,7 +176,8 @@ def test_explanations_of_detections(explainer, photo):
     assert panel.shape[0] < whole.shape[0]
     edges = explainer.explain(photo, target=Box(box=one.box, by="box"))
     assert edges.title.startswith(f"{one.label}, edges at")
-    assert edges.headline.endswith(f"{one.detection.score:.2f}")
+    where = ", ".join(str(round(edge)) for edge in one.box)
+    assert edges.headline == f"{one.label} {one.detection.score:.2f} edges at {where}"
     plain = explainer.explain(photo, target=Box(box=one.box)).overlay("grad_cam", photo)
     x1, y1 = (round(edge) for edge in one.box[:2])
     line = plain[max(y1 - 4, 0) : y1 + 5, max(x1 - 4, 0) : x1 + 5].reshape(-1, 3)

@@ -207,7 +207,7 @@ class TestLook:
             (("-k", "some"), "-k"),
             (("--above", "1.5"), "--above must be a probability"),
             (("--above", "nan"), "--above must be a probability"),
-            (("-k", "2", "-c", "1"), "-c and -k"),
+            (("-k", "2", "-c", "1"), "-c and --top"),
             (("--versus", "9"), "0 to 3"),
             (("--versus", "dog"), "no class is called 'dog'"),
             (("--versus", "1", "-c", "1"), "another class than -c"),

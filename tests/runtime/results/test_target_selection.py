@@ -57,9 +57,9 @@ def test_the_top_class_cannot_be_compared_with_itself():
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"classes": (1,), "top": 2}, "-c and -k are different ways"),
-        ({"top": 2, "above": 0.5}, "-k and --above are different ways"),
-        ({"classes": (1,), "top": 2, "above": 0.0}, "-c and -k and --above are"),
+        ({"classes": (1,), "top": 2}, "-c and --top are different ways"),
+        ({"top": 2, "above": 0.5}, "--top and --above are different ways"),
+        ({"classes": (1,), "top": 2, "above": 0.0}, "-c and --top and --above are"),
         ({"classes": (1, 2), "versus": 3}, "--versus compares two classes"),
         ({"top": 2, "versus": 3}, "--versus compares two classes"),
         ({"above": 0.5, "versus": 3}, "--versus compares two classes"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fusioncam import Box, Class, Detections, NothingDetectedError, UsageError
+from fusioncam.runtime.detection_pictures import mark_of
 from fusioncam.runtime.engine.request import ExplainRequest
 from fusioncam.runtime.engine.target_resolver import TargetResolver
 from fusioncam.runtime.picture_inputs import NO_INPUTS
@@ -71,6 +72,7 @@ def test_titles_and_boxes(drawn, resolved):
         (Box(box=(1, 2, 3)), r"a box is \(x1, y1, x2, y2\) in pixels"),
         (Box(box=(10, 20, 5, 30)), "x1 < x2"),
         (Box(box=(1, 2, 3, np.nan)), "a box is"),
+        (Box(box=(-1e300, 0, 1e300, 9)), r"up to 1e\+09 of them, not \(-1e\+300, 0, 1e\+300, 9\)"),
         (Box(box=(1, 2, 3, 4), point=(1, 2)), "a box or a point, not both"),
         (Box(by="edges"), "by is 'score' or 'box' or 'both', not 'edges'"),
         (Box(by=[]), r"by is 'score' or 'box' or 'both', not \[\]"),
@@ -164,6 +166,8 @@ def test_keypoints(drawn, resolved):
     pose = drawn.manifest_of(extra="keypoints", extras=51)
     ear = resolved(Box("person", keypoint="Left ear"), drawn.sight_of(pose, drawn.form_of([np.zeros((6, 51))])))
     assert (ear.keypoint, ear.title) == (3, "person, left ear, at 10, 20, 60, 90")
+    assert (ear.heading, ear.subject) == (("left ear", "of person at 10, 20, 60, 90"), "keypoint")
+    assert (mark_of(ear.detection, 3).tag, mark_of(ear.detection).tag) == ("left ear 0.50", "person 0.90")
     for asked, words in (
         ("noze", "did you mean 'nose'"),
         ("tail", "give its number, 0 to 16"),

@@ -1,5 +1,7 @@
 """Detections: which boxes of a normal form count, with which class and score, and where they are on the photo."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,7 @@ def test_detections(drawn):
     assert [d.score for d in found] == pytest.approx([0.9, 0.7, 0.6], abs=1e-6)
     assert found[0].box == found[0].box_on_input == drawn.BOXES[0]
     assert found[0].title == "person 0.90 at 10, 20, 60, 90"
+    assert replace(found[0], label="7", score=0.0012).title == "class 7 0.0012 at 10, 20, 60, 90"
 
 
 @pytest.mark.parametrize(

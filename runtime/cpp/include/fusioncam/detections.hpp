@@ -50,8 +50,10 @@ struct Detection {
 
     /// Its class, score and place, in a few words.
     std::string title() const {
-        const std::string name = label && !label->empty() ? *label : "class " + std::to_string(class_index);
-        return name + detail::formatted(" %.2f", score) + " at " + detail::place_of(box);
+        const std::string number = label && !label->empty() ? *label : std::to_string(class_index);
+        const bool digits = number.find_first_not_of("0123456789") == std::string::npos;
+        const std::string shown = detail::formatted(score < 0.005 ? " %.2g" : " %.2f", score);
+        return (digits ? "class " : "") + number + shown + " at " + detail::place_of(box);
     }
 };
 

@@ -158,6 +158,21 @@ def test_what_makes_no_sense_is_refused_in_one_line(ask, query, said):
     assert said in ask(f"?methods=grad_cam&{query}", status=400)
 
 
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"detection": [], "picture": "panel"}, "the parameter detection is empty: give one or more"),
+        ({"conf": []}, "the parameter conf is one value, not []"),
+        ({"by": ["box"]}, "the parameter by is one value, not ['box']"),
+    ],
+)
+def test_lists_of_json_that_name_nothing_or_too_much(client, file, parameters, said):
+    data = [base64.b64encode(file).decode()]
+    inputs = [{"name": "image_bytes", "datatype": "BYTES", "shape": [1], "data": data}]
+    answer = client.post("/v2/models/d/infer", json={"inputs": inputs, "parameters": parameters})
+    assert (answer.status_code, said in answer.json()["error"]) == (400, True), answer.text
+
+
 def test_a_panel_shows_all_and_an_overlay_one(client, explainer, file, photo):
     def draw(query):
         return client.post(f"/v2/models/d/infer?methods=grad_cam&{query}", files={"image": file})
