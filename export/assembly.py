@@ -25,7 +25,7 @@ from fusioncam.export.options import ExportOptions, Labels
 from fusioncam.export.precision.calibration_batches import masked_pictures
 from fusioncam.export.precision.drift import EXACT, NO_DRIFT, Finding, tail_findings
 from fusioncam.export.precision.score_graph import refusal, score_graph
-from fusioncam.export.readers.boxes import is_own, with_thresholds
+from fusioncam.export.readers.boxes import is_own, refuse_thresholds, with_thresholds
 from fusioncam.export.single import check_variants, write_variants
 from fusioncam.export.source_metadata.detectors import preset_of_detector
 from fusioncam.export.source_metadata.labels import read_labels
@@ -123,6 +123,7 @@ def _with_drift(folder: Path, draft: Draft, manifest: Manifest, options: ExportO
 
 def make_draft(source: Path, options: ExportOptions) -> Draft:
     """Make the graphs and the manifest of a source; where any size is wanted, the source is one of the graphs."""
+    refuse_thresholds(options)
     gradient, folder = options["gradient"], source.parent
     size, free = asked_size(options["size"])
     canonical = _canonical(source, options, size, free)

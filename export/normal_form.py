@@ -14,7 +14,7 @@ from fusioncam.export.gradient import Ops, dims, path
 from fusioncam.export.layers.layout import layouts
 from fusioncam.export.layers.trace import trace
 from fusioncam.export.readers import Reading, by_roles, find_map_ending, probable
-from fusioncam.export.readers.boxes import BoxReading, arrange_boxes, join_nodes, refuse_no_scores
+from fusioncam.export.readers.boxes import BoxReading, arrange_boxes, join_nodes, refuse_inverted, refuse_no_scores
 from fusioncam.export.reading.image_input import ImageInput, free_names
 from fusioncam.export.reading.load import fold
 from fusioncam.export.reading.shapes import element_type, feeds_of, measure, run_all
@@ -84,7 +84,9 @@ def _arrange(model: ir.Model, boxes: BoxReading, taken: ImageInput) -> ModelEndi
     for value, held in measured.items():
         value.shape, value.dtype = ir.Shape(held.shape()), element_type(held.data_type())
     raw = list(graph.outputs)
-    refuse_no_scores(boxes, [measured[v].numpy() for v in raw])
+    of_noise = [measured[v].numpy() for v in raw]
+    refuse_no_scores(boxes, of_noise)
+    refuse_inverted(boxes, of_noise, taken.size)
     detections, ending = arrange_boxes(op, raw, boxes.reader.coding, boxes.numbers, taken.size)
     graph.outputs[:] = [detections]
     for value, shape in before.items():

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from fusioncam.errors import ModelError
 from fusioncam.export.bundle import explain_graph
 from fusioncam.export.checking.gradient import gradients, minds_masks
 from fusioncam.export.head import head_graph
@@ -17,6 +18,7 @@ from fusioncam.further_inputs import drawn
 from fusioncam.kernels.arrays import Float32Array
 
 NOTHING = "nothing of it reaches the scores: "
+SAME = "the logits are the same for every picture; load the trained weights before the export"
 
 
 def live_levels(canonical: CanonicalModel, surveyed: Survey, gradient: bool = True) -> list[Candidate]:
@@ -41,6 +43,7 @@ def why_dead(canonical: CanonicalModel, candidate: Candidate, gradient: bool = T
 
     Raises:
         UnsupportedOperatorError: As `explain_graph`.
+        ModelError: The logits do not depend on the picture, so no layer explains anything.
     """
     images = _pictures(canonical)
     if not gradient:
@@ -60,7 +63,7 @@ def why_dead(canonical: CanonicalModel, candidate: Candidate, gradient: bool = T
     if not same and _changes(canonical, candidate, images):
         return None  # the output is saturated, as a sigmoid is far from zero
     if same:
-        return f"{NOTHING}the logits are the same for every picture; load the trained weights before the export"
+        raise ModelError(f"no layer can explain the model: {NOTHING}{SAME}")
     return f"{NOTHING}its gradient is zero"
 
 

@@ -41,7 +41,12 @@ def request_of(
         UsageError: There is no such task or reader, or they contradict each other.
     """
     _known("task", task, TASKS)
-    of_boxes = [*(r.name for r in BOX_READERS + CUT_READERS), *([reader] if reader and is_own(reader) else [])]
+    if isinstance(reader, str) and reader.endswith(".py"):
+        raise UsageError(f"reader {reader!r} names no function of the file; say {reader}:FUNCTION")
+    of_boxes = [
+        *(r.name for r in BOX_READERS + CUT_READERS),
+        *([str(reader)] if is_own(reader) else []),
+    ]
     _known("reader", reader, [*(r.name for r in READERS), *of_boxes])
     wanted = next((t for t in TASKS if t == task), "value" if ending == "value" else None)
     if (wanted == "value") != (ending == "value") and None not in (wanted, ending):
@@ -62,5 +67,5 @@ def request_of(
 def _known(what: str, name: str | None, known: Iterable[str]) -> None:
     names = list(known)
     if name is not None and name not in names:
-        close = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
+        close = difflib.get_close_matches(str(name).casefold(), names, n=1, cutoff=0.0)[0]
         raise UsageError(f"no {what} {name!r}; did you mean {close!r}? Use {', '.join(names[:-1])} or {names[-1]}")

@@ -9,6 +9,7 @@ from fusioncam.export.readers.boxes.choice import (
     detector_of,
     named_reader,
     readable,
+    refuse_inverted,
     refuse_no_scores,
 )
 from fusioncam.export.readers.boxes.coding import Coding, decode, read_raw
@@ -16,7 +17,7 @@ from fusioncam.export.readers.boxes.cuts import CUT_READERS, join_arrays, join_n
 from fusioncam.export.readers.boxes.hints import Hints, hints_of
 from fusioncam.export.readers.boxes.own import is_own, read_by_graph
 from fusioncam.export.readers.boxes.table import BOX_READERS, BoxReader
-from fusioncam.export.readers.boxes.thresholds import THRESHOLDS, with_thresholds
+from fusioncam.export.readers.boxes.thresholds import THRESHOLDS, refuse_thresholds, with_thresholds
 
 __all__ = [
     "BOX_READERS",
@@ -41,6 +42,8 @@ __all__ = [
     "read_by_graph",
     "read_raw",
     "readable",
+    "refuse_inverted",
     "refuse_no_scores",
+    "refuse_thresholds",
     "with_thresholds",
 ]

@@ -30,7 +30,8 @@ def arrange_boxes(
         classes: The numbers of classes, background included.
         size: (H, W) of the input.
     """
-    first, ending = coding.before_classes, coding.ending
+    first = coding.before_classes
+    ending: Ending = coding.ending
     if ending == "value" and not coding.objectness:
         axis, start = (1 if coding.anchors_last else 2), (0 if coding.tensors == 2 else first)
         ending = take_off_ending(raw[-1], axis, start, start + classes)

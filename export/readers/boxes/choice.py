@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
+from typing import get_args
 
 import numpy as np
 import onnx_ir as ir
 
 from fusioncam.detector import Detector
 from fusioncam.errors import UsageError
+from fusioncam.export.readers.boxes.coding import Sides, corners
 from fusioncam.export.readers.boxes.cuts import CUT_READERS, CutReading, name_in, read_cut
 from fusioncam.export.readers.boxes.hints import Hints
 from fusioncam.export.readers.boxes.own import OwnGraph, OwnReader, graph_of, load_own
@@ -17,6 +19,7 @@ from fusioncam.forms import SIDES
 from fusioncam.kernels.arrays import Array, Size
 
 ROUNDING = 1e-3
+HALF = 0.5
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
 
 
@@ -202,4 +205,24 @@ def refuse_no_scores(boxes: BoxReading, raw: Sequence[Array]) -> None:
         raise UsageError(
             f"reader {boxes.reader.name!r} takes {boxes.numbers} scores from 0 to 1, and {boxes.names[-1]!r} has "
             f"numbers from {low:.3g} to {high:.3g} there: it is read in another way, see --reader"
+        )
+
+
+def refuse_inverted(boxes: BoxReading, raw: Sequence[Array], size: Size) -> None:
+    """Make sure that most of what is read as boxes of a picture of noise begins before it ends.
+
+    Raises:
+        UsageError: It does not, so the four numbers are read in the wrong way.
+    """
+    coding = boxes.reader.coding
+    sides = (raw[0].swapaxes(1, 2) if coding.anchors_last else raw[0])[..., :SIDES].astype(np.float64)
+    with np.errstate(all="ignore"):
+        found = corners(sides, coding, size)
+    # No area is fine: boxes may be clipped to the picture.
+    inverted = float((found[..., 2:] < found[..., :2]).any(axis=-1).mean())
+    if inverted > HALF:
+        ways = "--reader" if boxes.own is None else f"the key 'sides' ({', '.join(get_args(Sides))})"
+        raise UsageError(
+            f"reader {boxes.reader.name!r} takes the four numbers of a box as {coding.sides}, and then {inverted:.0%} "
+            f"of the boxes end before they begin: they are read in another way, see {ways}"
         )

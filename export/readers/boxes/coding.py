@@ -45,7 +45,7 @@ class Coding:
     relative: bool = False
     of_cells: bool = False
     objectness: bool = False
-    ending: Ending = "value"
+    ending: Literal["value", "softmax", "sigmoid"] = "value"
     background: Literal["none", "first", "last"] = "none"
     nms: bool = True
     multi_label: bool = False

@@ -6,7 +6,7 @@ import runpy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import onnx_ir as ir
@@ -53,7 +53,7 @@ class OwnReader:
             found = self.function(op, outputs, size)
         except FusionCamError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # whatever the user's own code raises
             why = f"{type(error).__name__}: {first_line(error)}"
             raise UsageError(f"reader {self.text} fails ({why}); the outputs are {', '.join(outputs)}") from error
         values, meaning = (found[:2], {**found[2]} if len(found) == 3 else {}) if _is_result(found) else ((), {})
@@ -62,6 +62,11 @@ class OwnReader:
         known = sorted({f.name for f in fields(Coding)} - {*DONE})
         if strange := [name for name in meaning if name not in known]:
             raise self.wrong(f"says {strange[0]!r}, which is none of {', '.join(known)}")
+        hints = get_type_hints(Coding)
+        for name, value in meaning.items():
+            allowed = get_args(hints[name]) or (False, True)
+            if type(value) is not type(allowed[0]) or value not in allowed:
+                raise self.wrong(f"says {name}={value!r}, which is none of {', '.join(map(str, allowed))}")
         return list(values), Coding(tensors=2, **{"sides": "xyxy", **meaning})
 
     def wrong(self, why: str) -> UsageError:
@@ -93,9 +98,9 @@ class OwnGraph:
     numbers: int
 
 
-def is_own(reader: str | None) -> bool:
+def is_own(reader: object) -> bool:
     """Return whether the name of a reader is a file and a function in it."""
-    return reader is not None and MARK in reader
+    return isinstance(reader, str) and MARK in reader
 
 
 def load_own(text: str) -> OwnReader:
@@ -112,7 +117,7 @@ def load_own(text: str) -> OwnReader:
         raise UsageError(f"reader {text}: there is no file {file}")
     try:
         names = runpy.run_path(file)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"reader {text}: {file} does not run ({type(error).__name__}: {first_line(error)})") from error
     function = names.get(name)
     if not callable(function):
@@ -153,6 +158,8 @@ def graph_of(own: OwnReader, shapes: Mapping[str, Sequence[int]], size: Size, op
         raise UsageError(f"reader {own.text} makes nodes that do not run: {first_line(error)}") from error
     if boxes.ndim != 3 or boxes.shape[2] != SIDES or numbers.ndim != 3 or numbers.shape[:2] != boxes.shape[:2]:
         raise own.wrong(f"returns tensors of shapes {boxes.shape} and {numbers.shape}")
+    if min(boxes.shape[1], numbers.shape[2] - (coding.background != "none")) < 1:
+        raise own.wrong(f"returns tensors of shapes {boxes.shape} and {numbers.shape}, without a box or a class")
     reader = BoxReader(own.text, "the outputs that its function reads", coding)
     return OwnGraph(model, reader, boxes.shape[1], numbers.shape[2])
 

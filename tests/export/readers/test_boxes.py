@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
-from fusioncam.errors import UsageError
+from fusioncam.errors import ModelError, UsageError
 from fusioncam.export import check, export_model
 from fusioncam.export.canonical import canonicalize
 
@@ -16,6 +16,8 @@ CELLS = 42  # of strides 8, 16 and 32
 CONSTANTS = {f"n{n}": np.array([n]) for n in range(16)} | {"half": np.float32(0.5), "big": np.float32(100)}
 SIZED = "c = Slice (z, n0, n4, n2) q = Sigmoid (c) b = Mul (q, big)"  # four numbers of a box, 0..100
 JOINED = f"{SIZED} l = Slice (z, n4, n7, n2) p = Sigmoid (l)"
+
+ENDS = "o = Slice (b, n0, n2, n2) d = Slice (b, n2, n4, n2) u = Add (o, d) e = Concat <axis = 2> (o, u)"  # two corners
 
 
 def save(path, text, outputs, anchors=CELLS, columns=7, metadata=None):
@@ -55,6 +57,10 @@ def sigmoid(z):
 
 def centred(b):
     return np.concatenate([b[..., :2] - b[..., 2:] / 2, b[..., :2] + b[..., 2:] / 2], axis=-1)
+
+
+def ended(b):
+    return np.concatenate([b[..., :2], b[..., :2] + b[..., 2:]], axis=-1)
 
 
 def of_cells(z):
@@ -128,13 +134,14 @@ FAMILIES = {
         lambda z: (centred(sigmoid(z[..., :4])) * (WIDTH, HEIGHT, WIDTH, HEIGHT), z[..., 4:], z[..., 7:]),
     ),
     "boxes-scores": (
-        f"{JOINED} boxes = Identity (b) scores = Identity (p)", ["scores", "boxes"], {}, {},
-        lambda z: (100 * sigmoid(z[..., :4]), z[..., 4:], z[..., 7:]),
+        f"{JOINED} {ENDS} boxes = Identity (e) scores = Identity (p)", ["scores", "boxes"], {}, {},
+        lambda z: (ended(100 * sigmoid(z[..., :4])), z[..., 4:], z[..., 7:]),
     ),
     "ssd": (
-        "c = Slice (z, n0, n4, n2) boxes = Sigmoid (c) l = Slice (z, n4, n7, n2) scores = Softmax <axis = 2> (l)",
+        f"c = Slice (z, n0, n4, n2) b = Sigmoid (c) {ENDS} boxes = Identity (e) l = Slice (z, n4, n7, n2) "
+        "scores = Softmax <axis = 2> (l)",
         ["scores", "boxes"], {"anchors": 10}, {"reader": "ssd"},
-        lambda z: (sigmoid(z[..., :4]) * (WIDTH, HEIGHT, WIDTH, HEIGHT), z[..., 4:], z[..., 7:]),
+        lambda z: (ended(sigmoid(z[..., :4])) * (WIDTH, HEIGHT, WIDTH, HEIGHT), z[..., 4:], z[..., 7:]),
     ),
 }  # fmt: skip
 
@@ -225,8 +232,23 @@ def single(op, outputs, size):
 def lost(op, outputs, size):
     return outputs["scores"], outputs["y"]
 
-def strange(op, outputs, size):
-    return *read(op, outputs, size)[:2], {"sides": "cxcywh", "anchors": 3}
+def saying(**meaning):
+    return lambda op, outputs, size: (*read(op, outputs, size)[:2], {"sides": "cxcywh", "ending": "sigmoid", **meaning})
+
+strange, sideless, yes = saying(anchors=3), saying(sides=["xyxy"]), saying(nms="no")
+third, logits, corners = saying(background=3), saying(ending="logits"), saying(sides="xyxy")
+
+def exits(op, outputs, size):
+    raise SystemExit(0)
+
+def empty(op, outputs, size):
+    boxes, numbers, meaning = read(op, outputs, size)
+    return boxes, op.Slice(numbers, op.ints([0]), op.ints([1]), op.ints([2])), {**meaning, "background": "first"}
+
+def still(op, outputs, size):
+    boxes, numbers, meaning = read(op, outputs, size)
+    zero = op.constant(0, "float32")
+    return op.Mul(boxes, zero), op.Mul(numbers, zero), meaning
 '''
 WRONG = {
     "nowhere.py:read": "reader nowhere.py:read: there is no file nowhere.py",
@@ -235,7 +257,18 @@ WRONG = {
     "own.py:single": "own.py:single returns Value; it must return boxes",
     "own.py:lost": r"own.py:lost fails \(KeyError: 'scores'\); the outputs are y",
     "own.py:strange": "strange says 'anchors', which is none of background, ending, multi_label, nms, relative, sides",
+    "own.py:sideless": r"sideless says sides=\['xyxy'\], which is none of cxcywh, xyxy, yxyx, xywh",
+    "own.py:yes": "yes says nms='no', which is none of False, True",
+    "own.py:third": "third says background=3, which is none of none, first, last",
+    "own.py:logits": "logits says ending='logits', which is none of value, softmax, sigmoid",
+    "own.py:corners": r"boxes end before they begin: they are read in another way, see the key 'sides' \(cxcywh, xyxy",
+    "own.py:empty": r"returns tensors of shapes \(1, 10, 4\) and \(1, 10, 1\), without a box or a class",
+    "own.py:exits": r"own.py:exits fails \(SystemExit: 0\)",
+    "own.py": "reader 'own.py' names no function of the file; say own.py:FUNCTION",
     "torn.py:read": r"torn.py does not run \(SyntaxError: ",
+    "out.py:read": r"out.py does not run \(SystemExit: 0\)",
+    "YOLOX-Raw": "no reader 'YOLOX-Raw'; did you mean 'yolox-raw'?",
+    5: "no reader 5; did you mean",
 }
 
 
@@ -243,6 +276,7 @@ def test_a_reader_of_ones_own(tmp_path, run, numbers_of, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.py").write_text(OWN)
     (tmp_path / "torn.py").write_text("def read(")
+    (tmp_path / "out.py").write_text("raise SystemExit(0)")
     source = save(
         tmp_path / "m.onnx", f"{SIZED} l = Slice (z, n4, n7, n2) y = Concat <axis = 2> (b, l)", ["y"], anchors=10
     )
@@ -259,3 +293,5 @@ def test_a_reader_of_ones_own(tmp_path, run, numbers_of, monkeypatch):
     for reader, message in WRONG.items():
         with pytest.raises(UsageError, match=message.replace("?", r"\?")):
             canonicalize(source, reader=reader)
+    with pytest.raises(ModelError, match=r"no layer can explain the model: .*the logits are the same for"):
+        export_model(source, tmp_path / "n.fcam", reader="own.py:still")
