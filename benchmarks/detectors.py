@@ -8,9 +8,9 @@ library itself and through the bundle of its ONNX file:
 - boxes (relative to the longer side of the photo), scores and classes after the search for duplicates, one by one;
 - of two photos, the gradient of the best detection's score at each level, beside that of torch in float64.
 
-Random weights may give hundreds of boxes over each other; then an overlap at the very threshold can fall on the other
-side by the last digit of the input, and a detection differs. Figures that are not finite are null: the detections do
-not match, or no tensor of torch is the layer.
+Random weights may give thousands of boxes over each other, so that an overlap at the very threshold falls on the other
+side by the last digit of the input. So the least score is chosen for each photo: 60 to 120 boxes exceed it, or fewer.
+Figures that are not finite are null: the detections do not match, or no tensor of torch is the layer.
 
 Writes results/detectors.json after each family; what the file holds already is kept, unless --again is given.
 """
@@ -31,6 +31,7 @@ import numpy as np
 import onnxruntime
 import torch
 from detectors.family import CONF, Detector, Found
+from detectors.published import overlap
 from zoo.autograd import Tape, forms, is_same
 
 from fusioncam import Explainer
@@ -46,8 +47,10 @@ PHOTOS = HERE.parent.parent / "shared" / "assets" / "images"
 PICTURES = ("skimage_coffee.png", "coral_parrot.jpg", "captum_zebra.jpg", "gradcam_puppies.jpg", "tinygrad_car.jpg")
 LIBRARIES = ("detectors.published", "detectors.of_transformers", "detectors.of_ultralytics")
 VERSIONS = ("torch", "ultralytics", "transformers", "onnx", "onnxruntime")
+CANDIDATES = 60, 120  # boxes of a photo before the search for duplicates, at most
 OF_GRADIENT = 2  # photos whose gradients are compared
 TOLERANCE, OF_GRADIENTS = 1e-4, 1e-5
+TIE = 1e-6
 
 
 def main() -> None:
@@ -94,44 +97,63 @@ def _compared(detector: Detector, bundle: Path, photos: list[Path]) -> dict[str,
     """Return how far detections and gradients are from the library's."""
     manifest = export_model(detector.source, bundle, conf=CONF, **detector.options)
     explainer = Explainer(bundle)
-    library = [detector.find(detector.pictures(photo)) for photo in photos]
+    confs = [_conf_of(explainer, detector.pictures(photo)) for photo in photos]
+    library = [detector.find(detector.pictures(photo), conf) for photo, conf in zip(photos, confs, strict=True)]
     network = detector.module.double()
-    counts, errors, gradients = [], [], []
-    for n, (photo, expected) in enumerate(zip(photos, library, strict=True)):
+    counts, errors, gradients, compared = [], [], [], 0
+    for photo, conf, expected in zip(photos, confs, library, strict=True):
         given = detector.pictures(photo)
-        mine = explainer.detections(given)
+        mine = explainer.detections(given, conf=conf)
         prepared = prepare(given, manifest.preprocessing)
         longer = max(prepared.photo.size or manifest.preprocessing.size)
         box = "box" if isinstance(given, Path) else "box_on_input"  # the latter are not clipped
         found = Found(*(np.array([getattr(d, name) for d in mine]) for name in (box, "score", "class_index")))
-        counts.append(len(expected.scores))
+        counts.append([len(expected.scores), len(found.scores)])
         errors.append(off(expected, found, longer))
-        if n < OF_GRADIENT and mine:
+        if mine and compared < OF_GRADIENT:
+            compared += 1
             gradients += off_gradients(network, detector, manifest, bundle, prepared.x, mine[0])
-    worst = [float(max(e)) for e in zip(*errors, strict=True)]
+    *worst, ties = zip(*errors, strict=True)
+    worst = [float(max(e)) for e in worst]
     ok = max(worst) <= TOLERANCE and max(gradients, default=np.inf) <= OF_GRADIENTS
     return {
         "ok": ok, "reader": manifest.reader, "ending": manifest.ending, "levels": 1 + len(manifest.levels),
-        "detections": counts, "box": _finite(worst[0]), "score": _finite(worst[1]),
+        "detections": counts, "ties": sum(ties), "box": _finite(worst[0]), "score": _finite(worst[1]),
         "gradient": _finite(max(gradients, default=np.inf)),
     }  # fmt: skip
+
+
+def _conf_of(explainer: Explainer, given: Any) -> float:
+    """Return a threshold that `CANDIDATES` boxes of a picture exceed, in the widest gap; at least `CONF`."""
+    every = np.array([d.score for d in explainer.detections(given, conf=CONF, iou=1.0)])
+    first, last = CANDIDATES
+    if len(every) <= first + 1:
+        return CONF
+    gap = first + int(np.diff(every[first:last]).argmin())
+    return float(every[gap : gap + 2].mean())
 
 
 def _finite(figure: float) -> float | None:
     return figure if np.isfinite(figure) else None
 
 
-def off(expected: Found, found: Found, longer: int) -> tuple[float, float]:
-    """Return the largest differences of boxes and scores, each with the nearest of its class; infinity for others."""
+def off(expected: Found, found: Found, longer: int) -> tuple[float, float, int]:
+    """Return the largest differences of boxes and scores, infinity where detections have no counterpart, and the ties.
+
+    In the even grey of a letterbox cells give the same scores, and of such duplicates either may be kept: a detection
+    whose counterpart has its score to the last digit and overlaps it counts as a tie, and its box is not compared.
+    """
     if len(expected.scores) != len(found.scores):
-        return np.inf, np.inf
-    boxes, scores = [0.0], [0.0]
+        return np.inf, np.inf, 0
+    boxes, scores, ties = [0.0], [0.0], 0
     for box, score, class_ in zip(expected.boxes, expected.scores, expected.classes, strict=True):
-        away = np.abs(found.boxes - box).max(axis=1) / longer + np.abs(found.scores - score)
-        n = int(np.where(found.classes == class_, away, np.inf).argmin())
-        boxes.append(float(np.abs(found.boxes[n] - box).max() / longer) if found.classes[n] == class_ else np.inf)
-        scores.append(float(abs(found.scores[n] - score)))
-    return max(boxes), max(scores)
+        sides, points = np.abs(found.boxes - box).max(axis=1) / longer, np.abs(found.scores - score)
+        n = int(np.where(found.classes == class_, sides + points, np.inf).argmin())
+        tied = bool(sides[n] > TOLERANCE and points[n] < TIE and overlap(found.boxes[n], box) > 0)
+        ties += tied
+        scores.append(float(points[n]))
+        boxes.append(0.0 if tied else float(sides[n]) if found.classes[n] == class_ else np.inf)
+    return max(boxes), max(scores), ties
 
 
 def off_gradients(

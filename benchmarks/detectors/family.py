@@ -32,7 +32,7 @@ class Detector:
     Attributes:
         source: Its ONNX file.
         module: The same in torch.
-        find: Returns what the library detects in a picture, of those that `pictures` yields.
+        find: Returns what the library detects in a picture, of those that `pictures` yields, from a score on.
         pictures: Returns what `Explainer` takes for the path of a photo: the path itself, or a preprocessed array.
         numbers: Returns the numbers of classes (A, C) of the output of the module, whose gradient is compared.
         logits: Whether these are logits, not scores.
@@ -41,7 +41,7 @@ class Detector:
 
     source: Path
     module: nn.Module
-    find: Callable[[Any], Found]
+    find: Callable[[Any, float], Found]
     pictures: Callable[[Path], Any]
     numbers: Callable[[Any], torch.Tensor]
     logits: bool = False
@@ -111,4 +111,4 @@ def calibrate(
     seen = zip(*watched(module, classes, inputs), strict=True)
     least = min(float(torch.cat([s.flatten() for s in of]).topk(LIKELY).values[-1]) for of in seen)
     for layer in classes:
-        layer.bias.data += np.log(CONF / (1 - CONF)) - least
+        layer.bias.data += np.log(CONF / (1 - CONF)) - least + 0.01  # no score is at the very threshold

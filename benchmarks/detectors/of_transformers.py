@@ -12,7 +12,7 @@ import onnxruntime
 import torch
 from torch import nn
 
-from detectors.family import CONF, SIDE, Detector, Found, calibrate, watched
+from detectors.family import SIDE, Detector, Found, calibrate, watched
 from fusioncam.kernels.arrays import Array
 
 CLASSES, QUERIES = 20, 40
@@ -37,6 +37,7 @@ class Kind(NamedTuple):
         heads: Where its last layers of boxes and of classes are.
         softmax: Whether scores are made by a softmax.
         most: How many detections post-processing keeps.
+        gain: How large its random weights are: queries must differ, and rounding must not grow.
     """
 
     model: str
@@ -45,12 +46,13 @@ class Kind(NamedTuple):
     heads: tuple[str, str] = ("bbox_embed", "class_embed")
     softmax: bool = False
     most: int = QUERIES
+    gain: float = 1.0
 
 
 OF_LEVELS = {"out_features": ["stage2", "stage3", "stage4"]}
 PREDICTORS = ("bbox_predictor", "class_labels_classifier")
 KINDS = {
-    "detr": Kind("Detr", OF_DETR, ("ResNet", {**RESNET, "out_features": ["stage4"]}), PREDICTORS, True),
+    "detr": Kind("Detr", OF_DETR, ("ResNet", {**RESNET, "out_features": ["stage4"]}), PREDICTORS, True, gain=1.5),
     "yolos": Kind(
         "Yolos",
         {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 128,
@@ -64,8 +66,8 @@ KINDS = {
         "DeformableDetr", {**OF_DETR, "disable_custom_kernels": True}, ("ResNet", {**RESNET, **OF_LEVELS}), most=100
     ),
     "rt_detr": Kind("RTDetr", OF_RT_DETR, ("RTDetrResNet", {**RESNET, **OF_LEVELS})),
-    "rt_detr_v2": Kind("RTDetrV2", OF_RT_DETR, ("RTDetrResNet", {**RESNET, **OF_LEVELS})),
-    "d_fine": Kind("DFine", {**OF_RT_DETR, "decoder_n_points": [2, 2, 2]}, ("HGNetV2", OF_LEVELS)),
+    "rt_detr_v2": Kind("RTDetrV2", OF_RT_DETR, ("RTDetrResNet", {**RESNET, **OF_LEVELS}), gain=0.7),
+    "d_fine": Kind("DFine", {**OF_RT_DETR, "decoder_n_points": [2, 2, 2]}, ("HGNetV2", OF_LEVELS), gain=0.7),
 }  # fmt: skip
 NAMES = tuple(KINDS)
 
@@ -99,8 +101,8 @@ def make(name: str, folder: Path, photos: list[Path]) -> Detector:
     torch.manual_seed(0)
     config = _config(library, kind)
     model = getattr(library, f"{kind.model}ForObjectDetection")(config).eval()
-    _wake(model)
-    pair = Pair(model)
+    _wake(model, kind.gain)
+    pair = Pair(model).eval()
     inputs = [torch.from_numpy(_picture(photo)[None]) for photo in photos]
     boxes, classes = (_last(pair, place, inputs[:1]) for place in kind.heads)
     calibrate(pair, [boxes], [classes], inputs, softmax=kind.softmax)
@@ -126,11 +128,11 @@ def _config(library: Any, kind: Kind) -> Any:
     )
 
 
-def _wake(model: nn.Module) -> None:
+def _wake(model: nn.Module, gain: float) -> None:
     """Draw weights so large that queries and pictures differ: those of transformers are drawn for training."""
     for module in model.modules():
         if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight, gain=1.5)
+            nn.init.xavier_uniform_(module.weight, gain=gain)
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight)
         elif isinstance(module, nn.Conv2d):
@@ -149,13 +151,13 @@ def _picture(photo: Path) -> Array:
     return np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32) / 255
 
 
-def _finder(processor: Any, source: Path) -> Callable[[Array], Found]:
+def _finder(processor: Any, source: Path) -> Callable[[Array, float], Found]:
     session = onnxruntime.InferenceSession(source, providers=["CPUExecutionProvider"])
 
-    def find(picture: Array) -> Found:
+    def find(picture: Array, conf: float) -> Found:
         made = session.run(["logits", "pred_boxes"], {"pixel_values": picture[None]})
         outputs = Outputs(*map(torch.from_numpy, made))
-        found = processor.post_process_object_detection(None, outputs, threshold=CONF, target_sizes=[(SIDE, SIDE)])[0]
+        found = processor.post_process_object_detection(None, outputs, threshold=conf, target_sizes=[(SIDE, SIDE)])[0]
         return Found(found["boxes"].numpy(), found["scores"].numpy(), found["labels"].numpy())
 
     return find

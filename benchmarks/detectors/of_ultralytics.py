@@ -3,13 +3,14 @@
 import contextlib
 import copy
 import importlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import torch
 
-from detectors.family import CONF, SIDE, Detector, Found, calibrate
+from detectors.family import SIDE, Detector, Found, calibrate
 
 IOU = 0.7
 YOLO = (
@@ -35,7 +36,7 @@ def make(name: str, folder: Path, photos: list[Path]) -> Detector:
         made = Path(copy.deepcopy(model).export(format="onnx", imgsz=SIDE, simplify=False, verbose=False)).resolve()
     source = made.rename(folder / f"{name}.onnx")
     of_file = type(model)(str(source), task=model.task)  # torch's rounding would turn ties of the search the other way
-    return Detector(source, net, lambda photo: _found(of_file, photo), lambda photo: photo, _numbers_of(net, of_detr))
+    return Detector(source, net, partial(_found, of_file), lambda photo: photo, _numbers_of(net, of_detr))
 
 
 def _tensor(photo: Path, squashed: bool) -> torch.Tensor:
@@ -44,8 +45,8 @@ def _tensor(photo: Path, squashed: bool) -> torch.Tensor:
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
 
 
-def _found(model: Any, photo: Path) -> Found:
-    result = model.predict(str(photo), imgsz=SIDE, conf=CONF, iou=IOU, rect=False, verbose=False)[0]
+def _found(model: Any, photo: Path, conf: float) -> Found:
+    result = model.predict(str(photo), imgsz=SIDE, conf=conf, iou=IOU, rect=False, verbose=False)[0]
     boxes = result.boxes if result.obb is None else result.obb
     return Found(boxes.xyxy.numpy(), boxes.conf.numpy(), boxes.cls.numpy().astype(int))
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from detectors.family import CONF, SIDE, Detector, Found, calibrate
+from detectors.family import SIDE, Detector, Found, calibrate
 from fusioncam.kernels.arrays import Array
 
 CLASSES, IOU = 12, 0.45
@@ -194,10 +194,10 @@ def make(name: str, folder: Path, photos: list[Path]) -> Detector:
     )  # fmt: skip
     net.closed = False
 
-    def find(picture: Array) -> Found:
+    def find(picture: Array, conf: float) -> Found:
         with torch.no_grad():
             boxes, scores = kind.read(net.float()(torch.from_numpy(picture[None])), net)
-        return suppressed(boxes.double().numpy(), scores.double().numpy(), softmax)
+        return suppressed(boxes.double().numpy(), scores.double().numpy(), conf, softmax)
 
     def numbers(output: Any) -> torch.Tensor:
         return output[0][0] if softmax else kind.read(output, net)[1]
@@ -211,25 +211,27 @@ def _picture(photo: Path) -> Array:
     return np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32) / 255
 
 
-def suppressed(boxes: Array, scores: Array, background: bool) -> Found:
+def suppressed(boxes: Array, scores: Array, conf: float, background: bool) -> Found:
     """Return the detections of boxes (A, 4) and scores (A, C), as the families search for duplicates.
 
     Args:
         boxes: Corners.
         scores: Those of all classes.
+        conf: The least score.
         background: Whether the first class is none.
     """
     of_classes = scores[:, int(background) :]
     classes, best = of_classes.argmax(axis=1) + int(background), of_classes.max(axis=1)
-    left = [int(n) for n in np.argsort(-best, kind="stable") if best[n] >= CONF]
+    left = [int(n) for n in np.argsort(-best, kind="stable") if best[n] >= conf]
     kept = []
     while left:
         first, *left = left
         kept.append(first)
-        left = [n for n in left if classes[n] != classes[first] or _overlap(boxes[n], boxes[first]) <= IOU]
+        left = [n for n in left if classes[n] != classes[first] or overlap(boxes[n], boxes[first]) <= IOU]
     return Found(boxes[kept], best[kept], classes[kept])
 
 
-def _overlap(a: Array, b: Array) -> float:
+def overlap(a: Array, b: Array) -> float:
+    """Return the intersection over union of two boxes."""
     shared = (np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])).clip(0).prod()
     return float(shared / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - shared))
