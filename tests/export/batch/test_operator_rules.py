@@ -234,7 +234,8 @@ LOST = {
         {**tokens(1), "w": normal(1, 12, CHANNELS), "r": normal(1, 12, 3), "zero": numbers(0), "one": numbers(1),
          "wide": numbers(1, 3, 1, 1), "width": 3}),
     "batch_dropped": lambda: (
-        [("Squeeze", "c zero", "s"), ("Unsqueeze", "s zero", "x")], {"zero": numbers(0)}),
+        [("Squeeze", "c zero", "s"), ("CumSum", "s axis", "t"), ("Unsqueeze", "t zero", "x")],
+        {"zero": numbers(0), "axis": np.array(1)}),
     "training": lambda: (
         [("BatchNormalization", "c s s z s", "x m v", {"training_mode": 1})],
         {"s": np.ones(CHANNELS, np.float32), "z": np.zeros(CHANNELS, np.float32)}),
