@@ -32,10 +32,14 @@ def make(name: str, folder: Path, photos: list[Path]) -> Detector:
         calibrate(net, [head.dec_bbox_head[-1].layers[-1]], [head.dec_score_head[-1]], inputs)
     else:
         calibrate(net, [branch[-1] for branch in head.cv2], [branch[-1] for branch in head.cv3], inputs)
+    if name.endswith("-seg"):
+        for branch in head.cv4:
+            branch[-1].bias.data += 5  # the library drops detections whose masks are empty
     with contextlib.chdir(folder):
         made = Path(copy.deepcopy(model).export(format="onnx", imgsz=SIDE, simplify=False, verbose=False)).resolve()
     source = made.rename(folder / f"{name}.onnx")
-    of_file = type(model)(str(source), task=model.task)  # torch's rounding would turn ties of the search the other way
+    # By the file: torch's rounding would turn ties of the search the other way.
+    of_file = ultralytics.RTDETR(str(source)) if of_detr else ultralytics.YOLO(str(source), task=model.task)
     return Detector(source, net, partial(_found, of_file), lambda photo: photo, _numbers_of(net, of_detr))
 
 
