@@ -128,7 +128,12 @@ def _prepared(
     names = {o: str(o.name) for node in model.graph for o in node.outputs}
     taken = take_image(model, _checked(size), side, layout, picture, defaults)
     if conversion is not None and first_reader is not None:
-        compare_conversion(model, conversion, taken.name, first_reader)
+        try:
+            compare_conversion(model, conversion, taken.name, first_reader)
+        except ModelError:
+            for value in outputs.values():  # numbers made at random are the better reason
+                refuse_random(value)
+            raise
     reading = choose_reading(model, outputs, request, taken, folder, names)
     for value in reading.values:
         refuse_random(value)
