@@ -31,13 +31,14 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from cpu.readme import fill, table
-from demo.precision import average_precisions, overlaps, without_duplicates
+from demo.precision import average_precisions, without_duplicates
 from targets import cell, facts
 
 from fusioncam import Explainer, Explanation
 from fusioncam.export import export_model
 from fusioncam.export.randomise import randomised_bundle
 from fusioncam.files import replace_file
+from fusioncam.kernels.boxes import overlaps
 from fusioncam.output import json_bytes, write_atomically
 from fusioncam.runtime.bench.machine import describe, versions
 from fusioncam.runtime.demo import DETECTOR
@@ -114,7 +115,7 @@ def right(explainer: Explainer, picture: Crowd) -> list[Case]:
     found, cases = explainer.detections(picture.image), []
     for seen in picture.objects:
         mine = [d for d in found if d.class_index == seen.class_index]
-        shares = overlaps(np.array([d.box for d in mine]).reshape(-1, 4), np.array([seen.box], float))[:, 0]
+        shares = overlaps(np.array(seen.box), np.array([d.box for d in mine]).reshape(-1, 4))
         if (shares >= HALF).any():
             cases.append(Case(mine[int(shares.argmax())], seen.mask))
     return cases

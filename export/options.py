@@ -44,7 +44,7 @@ class ExportOptions(TypedDict, total=False):
     reader: str | None
     """The name of the reader that brings the output into the normal form; by default the first that fits."""
     conf: float | None
-    """Of a detector, the least score of a detection, 0..1; by default 0.25, or what the graph says."""
+    """Least score of a detection, 0..1, for detectors; by default 0.25, or what the graph says."""
     iou: float | None
     """The least overlap by which the lower of two detections is a duplicate, 0..1; by default that of the family."""
     agnostic: bool

@@ -34,7 +34,7 @@ SUBJECTS = {
     "both": "the class and the edges",
     "keypoint": "the keypoint",
 }
-"""What the maps of a detection are evidence for, by what counts."""
+"""Subject of the maps of a detection, in the words of a legend, by what counts."""
 
 
 def mark_of(detection: Detection, keypoint: int | None = None) -> Mark:

@@ -57,7 +57,7 @@ class SmallDetector(nn.Module):
         return torch.cat(parts, 1)
 
     def forward(self, x):
-        """As Ultralytics exports it: (N, 4 + C, A), centre and size, and probabilities."""
+        """Return the output that Ultralytics exports: (N, 4 + C, A), centres and sizes, and probabilities."""
         form = self.normal_form(self.levels(x))
         x1, y1, x2, y2 = form[..., :4].unbind(2)
         sides = torch.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], 2)

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from fusioncam.kernels.arrays import BoolArray, FloatingArray, Int64Array
+from fusioncam.kernels.boxes import overlaps
 from fusioncam.runtime.demo.crowds import Crowd
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -43,14 +44,6 @@ def without_duplicates(answer: FloatingArray, conf: float = 0.001, iou: float = 
     kept = kept[np.argsort(-score[kept], kind="stable")][:MOST]
     corners[:, 2:] += corners[:, :2]
     return Found(corners[kept], score[kept], class_index[kept])
-
-
-def overlaps(a: FloatingArray, b: FloatingArray) -> FloatingArray:
-    """Return the IoU (D, G) of boxes (D, 4) and (G, 4)."""
-    corner = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
-    shared = corner.clip(0).prod(axis=2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (a, b)]
-    return np.asarray(shared / (areas[0][:, None] + areas[1][None] - shared))
 
 
 def matched(iou: FloatingArray, left_out: BoolArray) -> Int64Array:
@@ -118,7 +111,7 @@ def _of_class(
         boxes = detections.boxes[mine]
         left_out, other_size = (~_within(some, sizes) for some in (truth, boxes))
         objects += int((~left_out).sum())
-        taken = matched(overlaps(boxes, truth), left_out)
+        taken = matched(overlaps(boxes[:, None], truth), left_out)
         scores.append(detections.scores[mine])
         right.append(taken >= 0)
         counts.append(~np.where(taken >= 0, np.append(left_out, True)[taken], other_size))

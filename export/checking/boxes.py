@@ -5,9 +5,9 @@ import numpy as np
 from fusioncam.export.readers.boxes import decode
 from fusioncam.forms import SIDES, Form
 from fusioncam.kernels.arrays import Array, Float64Array
+from fusioncam.kernels.boxes import overlaps
 from fusioncam.manifest import Manifest
 
-LEAST = 1e-9  # pixels of area that are divided by
 Targets = dict[str, Array]
 
 
@@ -34,22 +34,14 @@ def score_boxes(manifest: Manifest, output: Array, targets: Targets) -> tuple[Fl
     assert detector is not None
     exact, read = output.astype(np.float64), decode(output, detector, manifest.classes, manifest.ending)
     classes, anchors = SIDES + targets["class_index"], targets["anchor"]
-    overlaps = np.stack([overlap(exact[..., :SIDES], box) for box in targets["box"].astype(np.float64)], axis=1)
-    gains = overlaps * read[..., classes].swapaxes(1, 2)
+    shares = np.stack([overlaps(box, exact[..., :SIDES]) for box in targets["box"]], axis=1)
+    gains = shares * read[..., classes].swapaxes(1, 2)
     rows = np.arange(len(anchors))
-    own = overlaps[:, rows, anchors]
+    own = shares[:, rows, anchors]
     weights = targets["weights"].astype(np.float64)
     at = exact[:, anchors]
     scores = (weights[:, :SIDES] * at[..., :SIDES]).sum(axis=2) + weights[:, SIDES] * at[:, rows, classes]
     return scores, np.where(weights[:, SIDES] == 0, own, gains.max(axis=2))
-
-
-def overlap(boxes: Float64Array, box: Float64Array) -> Float64Array:
-    """Return the intersection over union of boxes (..., 4) with one box (4,), x1, y1, x2, y2."""
-    low, high = np.maximum(boxes[..., :2], box[:2]), np.minimum(boxes[..., 2:], box[2:])
-    shared = np.maximum(high - low, 0).prod(axis=-1)
-    area = np.maximum(boxes[..., 2:] - boxes[..., :2], 0).prod(axis=-1) + np.maximum(box[2:] - box[:2], 0).prod()
-    return np.asarray(shared / np.maximum(area - shared, LEAST))
 
 
 def off_boxes(output: Array, manifest: Manifest, source: Array) -> float:

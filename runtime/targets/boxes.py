@@ -10,6 +10,7 @@ from fusioncam.detector import KEYPOINT, Detector
 from fusioncam.errors import NothingDetectedError, UsageError
 from fusioncam.forms import SIDES
 from fusioncam.kernels.arrays import Array, Float64Array
+from fusioncam.kernels.boxes import overlaps
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.arguments import checked_count, quote
 from fusioncam.runtime.targets.classes import checked_number, name_of_class
@@ -19,7 +20,6 @@ from fusioncam.runtime.targets.kinds import Box, By, Detections, Each, Matched, 
 from fusioncam.runtime.targets.matching import matched
 from fusioncam.runtime.targets.resolved import Kind, ResolvedTarget
 from fusioncam.runtime.targets.sight import Sight
-from fusioncam.runtime.targets.suppression import overlaps
 
 HALF = 0.5  # least overlap of a user's box with the detection that it names
 MOST = 10  # detections that are explained by default

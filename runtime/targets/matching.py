@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fusioncam.kernels.boxes import overlaps
 from fusioncam.runtime.targets.detections import Detection
 from fusioncam.runtime.targets.kinds import KnownObject
-from fusioncam.runtime.targets.suppression import overlaps
 
 LEAST = 0.5  # overlap of a detection with its object
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from fusioncam.forms import CONFIDENCES, SCORES, SIDES
 from fusioncam.kernels.arrays import Array, Float32Array, Float64Array
+from fusioncam.kernels.boxes import overlaps
 from fusioncam.kernels.reference import log_sum_exp, probabilities
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.targets.resolved import ResolvedTarget
-from fusioncam.runtime.targets.suppression import overlaps
 
 LEAST = 1e-12  # product of two lengths that a cosine is divided by
 

@@ -1,4 +1,4 @@
-"""Which detections are right, where maps lie, and the areas of insertion and deletion."""
+"""Right detections, the places of maps, and the areas of insertion and deletion."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""What the detector's training and its figures are made of: pictures, assignment, losses, average precision."""
+"""Parts of the detector's training and of its figures: pictures, assignment, losses, average precision."""
 
 import numpy as np
 import pytest

@@ -170,8 +170,3 @@ BOX_READERS = (
         Coding(tensors=2, sides="xyxy", relative=True, background="first"),
     ),
 )  # fmt: skip
-
-
-def box_reader(name: str) -> BoxReader:
-    """Return the reader of a name, which a manifest or a user gives."""
-    return next(r for r in BOX_READERS if r.name == name)

@@ -112,7 +112,7 @@ def test_targets_are_those_of_python(by_hand, told_of, driver, tmp_path):
 
 
 def in_python(manifest, target, sight):
-    """What Python says to a target, as the driver does."""
+    """Return Python's answer to a target, in the form of the driver's."""
     try:
         tensors = resolve(checked_target(manifest, target), sight).tensors
     except UsageError as error:
@@ -131,7 +131,7 @@ def single(small_detector, tmp_path_factory):
 
 
 def test_maps_are_those_of_python(single, driver, built, tmp_path):
-    """Of a detection, also of one that is not the anchor that fits its box best, which takes a second run."""
+    """Compare maps of detections; one whose anchor does not fit its box best takes a second run."""
     bundle, photo = single
     photo.tofile(tmp_path / "photo")
     explainer = Explainer(bundle)

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from fusioncam.runtime.targets.suppression import distinct, distinct_rotated, likeness, overlaps
+from fusioncam.kernels.boxes import overlaps
+from fusioncam.runtime.targets.suppression import distinct, distinct_rotated, likeness
 
 
 def greedy(boxes, groups, iou):
-    """What torchvision.ops.batched_nms keeps of boxes in order: float32, and a box of no area overlaps nothing."""
+    """Return what torchvision.ops.batched_nms keeps, in order: float32, and a box of no area overlaps nothing."""
     kept = []
     for n, box in enumerate(boxes):
         for k in kept:

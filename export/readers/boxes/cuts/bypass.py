@@ -6,8 +6,8 @@ import onnx_ir as ir
 
 from fusioncam.errors import ModelError
 from fusioncam.export.gradient import bodies, operator_name
-from fusioncam.export.readers.boxes.cuts.sides import ShapeOf, picks_by
-from fusioncam.export.readers.boxes.cuts.walking import SAME_ORDER, before, is_of_one_picture
+from fusioncam.export.readers.boxes.cuts.sides import ShapeOf
+from fusioncam.export.readers.boxes.cuts.walking import SAME_ORDER, before, is_of_one_picture, picks_by
 
 ROWS = 3  # axes: pictures, boxes, numbers
 Bypassed = dict[ir.Value, ir.Value]  # what takes the place of a tensor

@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from fusioncam.export.gradient.reader import constant_of
 from fusioncam.export.readers.boxes.cuts.limits import number
-from fusioncam.export.readers.boxes.cuts.walking import MOVES, PICKS, is_of_one_picture, without_mask
+from fusioncam.export.readers.boxes.cuts.walking import MOVES, PICKS, above, is_of_one_picture, picks_by, without_mask
 
 Shape = tuple[int, ...]
 ShapeOf = Callable[[ir.Value], Shape | None]
@@ -75,7 +75,7 @@ class ScoreWalk:
     def _passed(self, node: ir.Node, value: ir.Value) -> ir.Value | None:
         """Return the tensor that a node takes some scores of; None where it computes them."""
         kind, x = node.op_type, node.inputs[0] if node.inputs else None
-        if kind in PICKS and node.inputs[1] in self.varying:
+        if picks_by(node, self.varying):
             self.chosen = True
             return x
         if kind == "TopK" and value is node.outputs[0] and x is not None:
@@ -106,7 +106,7 @@ class ScoreWalk:
     def _leads(self, value: ir.Value) -> bool:
         """Return whether a tensor was chosen of others, so that a Concat of such is no part of the model itself."""
         while (node := value.producer()) is not None:
-            if node.op_type in PICKS and node.inputs[1] in self.varying:
+            if picks_by(node, self.varying):
                 return True
             if node.op_type == "TopK":
                 return True
@@ -161,9 +161,5 @@ def starts_of(outputs: list[ir.Value], varying: Collection[ir.Value]) -> Iterato
         seen.add(value)
         if node.op_type == "TopK" and value is node.outputs[0]:
             yield value
-        elif node.op_type in ("Concat", "ScatterND", "ScatterElements"):
-            todo += [v for v in node.inputs if v is not None and v in varying]
-        elif node.op_type in (*MOVES, *PICKS, "Pad", "Slice") and node.inputs[0] is not None:
-            todo.append(node.inputs[0])
-        elif (passed := without_mask(node)) is not None:
-            todo.append(passed)
+        else:
+            todo += [v for v in above(node) if v in varying]

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from fusioncam.export.gradient.reader import constant_of
-from fusioncam.export.readers.boxes.cuts.walking import LIGHT, MOVES, PICKS, SAME_ORDER, without_mask
+from fusioncam.export.readers.boxes.cuts.walking import LIGHT, MOVES, PICKS, SAME_ORDER, above, picks_by, without_mask
 from fusioncam.forms import SIDES
 
 Shape = tuple[int, ...]
@@ -49,20 +48,8 @@ def columns_of(
                 return found
             if shape is not None and len(shape) >= 2 and shape[-1] == SIDES:
                 return Columns(_rows_of(value, shape_of))
-            todo += _up(node)
+            todo += above(node)
     return None
-
-
-def _up(node: ir.Node | None) -> list[ir.Value]:
-    """Return the tensors whose rows a node moves, chooses, joins, pads or masks."""
-    if node is None:
-        return []
-    if node.op_type in ("Concat", "ScatterND", "ScatterElements"):
-        return [v for v in node.inputs if v is not None]
-    if node.op_type in (*MOVES, *PICKS, "Pad", "Slice") and node.inputs[0] is not None:
-        return [node.inputs[0]]
-    passed = without_mask(node)
-    return [] if passed is None else [passed]
 
 
 def _of_concat(node: ir.Node, shape: Shape | None, shape_of: ShapeOf) -> Columns | None:
@@ -119,8 +106,3 @@ def is_chosen(value: ir.Value, reached: Collection[ir.Value], varying: Collectio
         else:
             return False
     return found
-
-
-def picks_by(node: ir.Node, reached: Collection[ir.Value]) -> bool:
-    """Return whether a node picks by indices, or a condition, that are computed from the dense scores."""
-    return node.op_type in PICKS and node.inputs[1] in reached and constant_of(node.inputs[1]) is None

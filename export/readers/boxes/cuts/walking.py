@@ -1,6 +1,6 @@
 """Walks between a detector's outputs and its dense tensors: nodes that move, pick, mask or scale rows."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import onnx_ir as ir
 
@@ -63,6 +63,23 @@ def without_mask(node: ir.Node) -> ir.Value | None:
         chosen = [v for v in node.inputs[1:] if v is not None and v.const_value is None and not is_filler(v)]
         return chosen[0] if len(chosen) == 1 else None
     return None
+
+
+def above(node: ir.Node | None) -> list[ir.Value]:
+    """Return the tensors whose rows a node moves, chooses, joins, pads or masks."""
+    if node is None:
+        return []
+    if node.op_type in ("Concat", "ScatterND", "ScatterElements"):
+        return [v for v in node.inputs if v is not None]
+    if node.op_type in (*MOVES, *PICKS, "Pad", "Slice") and node.inputs[0] is not None:
+        return [node.inputs[0]]
+    passed = without_mask(node)
+    return [] if passed is None else [passed]
+
+
+def picks_by(node: ir.Node, reached: Collection[ir.Value]) -> bool:
+    """Return whether a node picks by indices, or a condition, that are computed from the dense scores."""
+    return node.op_type in PICKS and node.inputs[1] in reached and constant_of(node.inputs[1]) is None
 
 
 def is_of_one_picture(node: ir.Node, shape_of: Callable[[ir.Value], tuple[int, ...] | None]) -> bool:

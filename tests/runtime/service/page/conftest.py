@@ -120,6 +120,21 @@ def settled():
     return lambda page: page.wait_for_selector('#tiles[aria-busy="false"]', state="attached")
 
 
+@pytest.fixture
+def same_maps(tmp_path):
+    """Asserts that the maps that the page saves are those of an explanation."""
+
+    def same_maps(page, wanted):
+        with page.expect_download() as download:
+            page.click("#save-maps")
+        download.value.save_as(tmp_path / "maps.npz")
+        with np.load(tmp_path / "maps.npz") as maps:
+            for method in ("fusion_cam", "grad_cam", "score_cam"):
+                np.testing.assert_allclose(maps[method], wanted.maps[method], atol=1e-5)
+
+    return same_maps
+
+
 @pytest.fixture(scope="session")
 def drawn():
     """What the page shows of a method, or of the photo (""), as (H, W, 3) RGB."""

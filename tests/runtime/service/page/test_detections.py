@@ -52,31 +52,18 @@ def chosen(page, name):
     page.wait_for_selector('#tiles[aria-busy="false"]', state="attached")
 
 
-def maps_of(page, folder):
-    with page.expect_download() as download:
-        page.click("#save-maps")
-    download.value.save_as(folder / "maps.npz")
-    with np.load(folder / "maps.npz") as maps:
-        return dict(maps)
-
-
-def same(found, wanted):
-    for method in ("fusion_cam", "grad_cam", "score_cam"):
-        np.testing.assert_allclose(found[method], wanted.maps[method], atol=1e-5)
-
-
 def at(page, method, x, y):
     """Clicks a place of a picture, in shares of its sides."""
     box = page.locator(f'[data-method="{method}"] .stage').bounding_box()
     page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
 
 
-def test_boxes_are_listed_and_drawn_and_the_best_is_explained(opened, explainer, photo, tmp_path):
+def test_boxes_are_listed_and_drawn_and_the_best_is_explained(opened, explainer, photo, same_maps):
     page, found = opened(), explainer.detections(photo)
     assert page.locator("#targets .name").all_inner_texts() == ["ring", "disc", "triangle"]
     assert page.locator("#targets .chance").all_inner_texts() == [f"{100 * d.score:.1f} %" for d in found]
     assert page.inner_text("#headline") == "What speaks for ring"
-    same(maps_of(page, tmp_path), explainer.explain(photo))
+    same_maps(page, explainer.explain(photo))
     for method in ("", "fusion_cam"):
         lines = page.locator(f'[data-method="{method}"] .marks polygon.line')
         drawn = {tuple(map(float, lines.nth(n).get_attribute("points").split()[0].split(","))) for n in range(3)}
@@ -98,11 +85,11 @@ def test_a_saved_picture_has_the_box(opened, explainer, photo, tmp_path):
     )
 
 
-def test_a_click_on_a_box_explains_it(opened, explainer, photo, tmp_path):
+def test_a_click_on_a_box_explains_it(opened, explainer, photo, same_maps):
     page = opened()
     at(page, "", 0.8, 0.25)
     chosen(page, "triangle")
-    same(maps_of(page, tmp_path), explainer.explain(photo, target=Box("triangle")))
+    same_maps(page, explainer.explain(photo, target=Box("triangle")))
     assert page.locator("#targets [aria-pressed=true] .name").all_inner_texts() == ["triangle"]
     at(page, "grad_cam", 0.6, 0.8)
     chosen(page, "disc")
@@ -112,7 +99,7 @@ def test_a_click_on_a_box_explains_it(opened, explainer, photo, tmp_path):
     chosen(page, "ring")
 
 
-def test_the_keyboard_chooses_boxes_and_options(opened, explainer, photo, tmp_path):
+def test_the_keyboard_chooses_boxes_and_options(opened, explainer, photo, same_maps):
     page = opened()
     page.focus("#targets button >> nth=2")
     page.keyboard.press("Enter")
@@ -127,7 +114,7 @@ def test_the_keyboard_chooses_boxes_and_options(opened, explainer, photo, tmp_pa
     page.select_option("#by", "box")
     page.wait_for_selector("#headline:has-text('What made the edges of disc')")
     page.wait_for_selector('#tiles[aria-busy="false"]', state="attached")
-    same(maps_of(page, tmp_path), explainer.explain(photo, target=Box("disc", by="box")))
+    same_maps(page, explainer.explain(photo, target=Box("disc", by="box")))
 
 
 def test_the_least_score_decides_what_is_listed(opened, explainer, photo):

@@ -49,40 +49,27 @@ def opened(look, running, scene, settled):
     return opened
 
 
-def maps_of(page, folder):
-    with page.expect_download() as download:
-        page.click("#save-maps")
-    download.value.save_as(folder / "maps.npz")
-    with np.load(folder / "maps.npz") as maps:
-        return dict(maps)
-
-
-def same(found, wanted):
-    for method in ("fusion_cam", "grad_cam", "score_cam"):
-        np.testing.assert_allclose(found[method], wanted.maps[method], atol=1e-5)
-
-
 def chips(page):
     return page.locator("#targets button .name").all_inner_texts()
 
 
-def test_a_segmenter_shows_its_classes_as_chips(opened, asked, scene, tmp_path):
+def test_a_segmenter_shows_its_classes_as_chips(opened, asked, scene, same_maps):
     page = opened("segment")
     defaults = asked["segment"].targets(scene)
     assert chips(page) == [f"class {target.class_}" for target, *_ in defaults]
     assert page.inner_text("#headline") == f"What speaks for class {defaults[0].target.class_}"
     first = asked["segment"].explain(scene)
     assert f"{100 * first.probability:.1f} % on average" in page.inner_text("#subline")
-    same(maps_of(page, tmp_path), first)
+    same_maps(page, first)
     assert page.locator("#class-part").is_hidden()
     page.click("#targets button >> nth=1")
     page.wait_for_selector(f"#headline:has-text('class {defaults[1].target.class_}')")
     page.wait_for_selector('#tiles[aria-busy="false"]', state="attached")
     assert page.locator("#targets button >> nth=1").get_attribute("aria-pressed") == "true"
-    same(maps_of(page, tmp_path), asked["segment"].explain(scene, target=defaults[1].target))
+    same_maps(page, asked["segment"].explain(scene, target=defaults[1].target))
 
 
-def test_a_click_picks_the_part_there_and_outlines_it(opened, asked, scene, settled, drawn, tmp_path):
+def test_a_click_picks_the_part_there_and_outlines_it(opened, asked, scene, settled, drawn, same_maps):
     page = opened("segment")
     box = page.locator('[data-method=""] .stage').bounding_box()
     page.mouse.click(box["x"] + 0.25 * box["width"], box["y"] + 0.5 * box["height"])
@@ -95,7 +82,7 @@ def test_a_click_picks_the_part_there_and_outlines_it(opened, asked, scene, sett
     found = asked["segment"].explain(scene, target=Region(point=point))
     assert page.inner_text("#headline") == f"What speaks for {found.title}"
     assert page.locator("#targets [aria-pressed=true]").count() == 0
-    same(maps_of(page, tmp_path), found)
+    same_maps(page, found)
     changed = (drawn(page, "") != photo).any(axis=2)
     region = found.region.astype(np.uint8)
     border = cv2.dilate(region, np.ones((9, 9))) - cv2.erode(region, np.ones((9, 9)))
@@ -115,7 +102,7 @@ def test_a_part_is_picked_by_the_keyboard(opened, asked, scene, settled):
     assert page.inner_text("#headline").endswith(asked["segment"].explain(scene, target=Region(point=point)).title)
 
 
-def test_an_embedding_is_compared_with_a_second_picture(opened, asked, scene, other, settled, tmp_path):
+def test_an_embedding_is_compared_with_a_second_picture(opened, asked, scene, other, settled, same_maps):
     page = opened("embed")
     assert page.inner_text("#headline") == "Choose a picture to compare with"
     assert page.locator(".tile").count() == 1  # the photo
@@ -125,14 +112,14 @@ def test_an_embedding_is_compared_with_a_second_picture(opened, asked, scene, ot
     found = asked["embed"].explain(scene, target=Like(other))
     assert page.inner_text("#headline") == "What is like other.png"
     assert f"Cosine {found.score:.3f}" in page.inner_text("#subline")
-    same(maps_of(page, tmp_path), found)
+    same_maps(page, found)
     page.click("#reference-samples button")
     page.wait_for_selector("#headline:has-text('scene.png')")
     settled(page)
     assert "Cosine 1.000" in page.inner_text("#subline")
 
 
-def test_heat_maps_go_up_and_down(opened, asked, scene, settled, tmp_path):
+def test_heat_maps_go_up_and_down(opened, asked, scene, settled, same_maps):
     page = opened("heat")
     assert chips(page) == ["value 0", "value 1"]
     assert page.inner_text("#headline") == "What raises value 0"
@@ -142,7 +129,7 @@ def test_heat_maps_go_up_and_down(opened, asked, scene, settled, tmp_path):
     page.check("#down")
     page.wait_for_selector("#headline:has-text('What lowers value 1')")
     settled(page)
-    same(maps_of(page, tmp_path), asked["heat"].explain(scene, target=Value(1, down=True)))
+    same_maps(page, asked["heat"].explain(scene, target=Value(1, down=True)))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
