@@ -13,7 +13,7 @@ from fusioncam.export.bundle import read_frozen
 from fusioncam.export.checking.source import source_runner
 from fusioncam.export.options import ExportOptions
 from fusioncam.export.readers import reader_named
-from fusioncam.export.readers.boxes import THRESHOLDS
+from fusioncam.export.readers.boxes import refuse_thresholds
 from fusioncam.export.reading.file import read_model
 from fusioncam.export.sessions import quiet
 from fusioncam.free_size import ANY, FreeSize, Size, sides
@@ -22,8 +22,8 @@ from fusioncam.manifest import SOURCE_GRAPH, Manifest
 USUAL_SIDE = 224  # of the input of a model that takes any
 STEPS = (*range(1, 17), 20, 24, 28, 32, 40, 48, 56, 64, 96, 128)  # that are tried
 MOST_TRIED, FARTHEST = 8, 64  # multiples of a step, and pixels: other steps than the model's fit some multiples
-# Options that other sizes need, and the rest of the manifest does not tell.
-KEPT = ("output", "task", "reader", "precision", "gradient", "ending", "layout", "single_for", *THRESHOLDS)
+# Options that other sizes need, beside thresholds, and the rest of the manifest does not tell.
+KEPT = ("output", "task", "reader", "precision", "gradient", "ending", "layout", "single_for")
 
 
 def asked_size(size: Any) -> tuple[Any, bool]:
@@ -69,7 +69,7 @@ def free_size(bundle: Path, manifest: Manifest, options: ExportOptions) -> FreeS
         )
     least = tuple(_least(fails, own, axis, step) for axis, step in enumerate(found))
     kept = {name: options[name] for name in KEPT if options[name] is not None}  # type: ignore[literal-required]
-    return FreeSize(step=tuple(found), least=least, options=kept)
+    return FreeSize(step=tuple(found), least=least, options=kept | refuse_thresholds(options))
 
 
 def _trial(bundle: Path, manifest: Manifest) -> Callable[[Size], str | None]:

@@ -24,8 +24,8 @@ class ExportOptions(TypedDict, total=False):
     layer: str | None
     """Tensor or node to explain by; by default chosen (see `inspect_model`)."""
     size: Size | None
-    """(H, W) of the input, (L,) of a signal, (D, H, W) of a volume, for a model that leaves them open; by default, of a
-    torch module, that of the example.
+    """(H, W) of the input, (L,) of a signal, (D, H, W) of a volume, for a model that leaves them open; by default the
+    one that Ultralytics' metadata states, or that of a torch module's example.
     `"any"` makes a bundle that explains at any size that the model takes, see `Explainer.explain`, and at 224 x 224
     unless told otherwise; `("any", H, W)` names another size for that."""
     layout: str | None

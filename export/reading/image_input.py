@@ -3,6 +3,7 @@
 So do a signal (N, C, L) and a volume or a video (N, C, D, H, W).
 """
 
+import ast
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -201,6 +202,17 @@ def _first_channels(model: ir.Model) -> int | None:
     return None
 
 
+def _stated(model: ir.Model, sides: int) -> Size | None:
+    """Return the size that Ultralytics' metadata states where the graph leaves it open; None where there is none."""
+    try:
+        size = ast.literal_eval(model.metadata_props.get("imgsz", ""))
+    except (ValueError, SyntaxError):
+        return None
+    size = [size] * sides if isinstance(size, int) else size
+    usable = isinstance(size, list) and len(size) == sides and all(isinstance(n, int) and n > 0 for n in size)
+    return tuple(size) if usable else None
+
+
 def _fitting(
     model: ir.Model,
     readings: list[_Reading],
@@ -219,11 +231,12 @@ def _fitting(
     for reading in readings:
         own = reading.size(shape)
         kind, letters = KINDS[len(own)], PLACES[len(own)]
-        if size is None and side is None and None in own:
+        stated = _stated(model, len(own))
+        if size is None and stated is None and side is None and None in own:
             raise UsageError(
                 f"the model takes {kind} of any size; say --size any, or which with --size {' '.join(letters)}"
             )
-        chosen = size or tuple(n or side or 0 for n in own)
+        chosen = size or tuple(n or m or side or 0 for n, m in zip(own, stated or own, strict=True))
         if len(chosen) != len(own):
             raise UsageError(f"size is {SIZES[len(own)]}, not {chosen}")
         if any(n not in (None, m) for n, m in zip(own, chosen, strict=True)):

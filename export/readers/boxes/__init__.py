@@ -17,12 +17,11 @@ from fusioncam.export.readers.boxes.cuts import CUT_READERS, join_arrays, join_n
 from fusioncam.export.readers.boxes.hints import Hints, hints_of
 from fusioncam.export.readers.boxes.own import is_own, read_by_graph
 from fusioncam.export.readers.boxes.table import BOX_READERS, BoxReader
-from fusioncam.export.readers.boxes.thresholds import THRESHOLDS, refuse_thresholds, with_thresholds
+from fusioncam.export.readers.boxes.thresholds import refuse_thresholds, with_thresholds
 
 __all__ = [
     "BOX_READERS",
     "CUT_READERS",
-    "THRESHOLDS",
     "BoxReader",
     "BoxReading",
     "Coding",

@@ -69,6 +69,7 @@ def test_its_gradient_is_that_of_real_numbers(kind, form, exact, run, tmp_path):
     activations, weights, by_channel = KINDS[kind]
     source, bundle, early = tmp_path / "q.onnx", tmp_path / "q.fcam", tmp_path / "early.fcam"
     settings = {"activation_type": activations, "weight_type": weights, "per_channel": by_channel}
+    settings["reduce_range"] = kind.startswith("uint8_int8")  # CPUs without VNNI cut off sums of larger products
     quantize_static(exact, source, Pictures(), form, **settings)
     manifest = export_model(source, bundle, preprocessing="unit")
     assert manifest.layer.shape == (8, 8, 6)

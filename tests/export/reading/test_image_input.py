@@ -98,6 +98,20 @@ def test_any_number_of_channels(name, tiny, tmp_path, run):
     assert np.allclose(given["logits"], run(source, {"image": fed})["scores"], atol=1e-5)
 
 
+@pytest.mark.parametrize(("stated", "taken"), [("[8, 6]", (8, 6)), ("8", (8, 8)), ("[8]", None), ("big", None)])
+def test_size_that_metadata_states_where_it_is_open(stated, taken, tiny):
+    source = edited(tiny(), NAMES)
+    model = onnx.load(source)
+    helper.set_model_props(model, {"imgsz": stated})
+    onnx.save(model, source)
+    if taken is None:
+        with pytest.raises(UsageError, match=r"--size H W$"):
+            inspect_model(source)
+    else:
+        assert inspect_model(source).classifier.size == taken
+        assert inspect_model(source, size=(12, 10)).classifier.size == (12, 10)
+
+
 def test_axis_of_channels_where_the_first_convolution_does_not_tell_it(tiny):
     source = edited(tiny(channels=32), nodes=[node("SpaceToDepth", "image", "deep", blocksize=4)])
     model = onnx.load(source)
