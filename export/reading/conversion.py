@@ -58,7 +58,8 @@ def compare_conversion(model: ir.Model, conversion: Conversion, input_name: str,
             raise ModelError(
                 f"the model gives other numbers at opset {model.opset_imports['']} than at its own, first in node "
                 f"{node.name or name!r} ({node.op_type}); export it at opset {model.opset_imports['']}"
-                + CUT_OFF * node.op_type.startswith("QLinear")
+                + CUT_OFF
+                * node.op_type.startswith("QLinear")
             )
 
 
