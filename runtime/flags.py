@@ -14,6 +14,7 @@ FLAGS = {
     "late": "the deadline was missed by more than one run of the model: the machine was busier than before",
     "not_explained": "no map was made: the condition for an explanation does not hold",
     "preliminary": "the map is still being made: it will change",
+    "lost_in_mirror": "the mirrored picture has no such detection: its map there is of the place that fits best",
     "dark_picture": "the picture is nearly black: if its file has 16 bits but fewer are used, scale its values up",
     "no_gradient": "the bundle was exported without a gradient: methods that need one are unavailable",
     "logits_out_of_reach": "the logits of the model's probabilities are out of reach: what raises log p is explained",

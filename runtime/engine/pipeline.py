@@ -22,7 +22,7 @@ from fusioncam.runtime.engine.pace import EXPLAIN, Pace, end_of, in_time
 from fusioncam.runtime.engine.progress import after, part_of
 from fusioncam.runtime.engine.protocols import Engine
 from fusioncam.runtime.engine.recipe import TargetMaps, ViewResult, layers_of, mean, take_steps
-from fusioncam.runtime.engine.request import ExplainRequest, Sketch, prepared, reserved_passes
+from fusioncam.runtime.engine.request import ExplainRequest, Sketch, inputs_of, prepared, reserved_passes
 from fusioncam.runtime.engine.results import Results
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, Result, Task
 from fusioncam.runtime.engine.smoothing import View, checked_smoothing, view_count, views
@@ -254,7 +254,9 @@ class Pipeline:
             now, done = request.clock.now(), len(results)
             until = now + (end - now) / (count - done)
             show = None if request.progress_maps is None else partial(self._show, request, [*results], view)
-            return replace(request, progress=part_of(request.progress, done, count, later), until=until, sketched=show)
+            targets = self._resolver.seen_in(view, prepared(request)[1], inputs_of(request))
+            progress = part_of(request.progress, done, count, later)
+            return replace(request, targets=targets, progress=progress, until=until, sketched=show)
 
         for view in views(np.asarray(request.x), self._smooth):
             results.append((yield from explain_view(first, view, part(view))))

@@ -11,8 +11,10 @@ from fusioncam.kernels.reference import probabilities
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.engine.protocols import Engine
 from fusioncam.runtime.engine.request import ExplainRequest, TargetChoice, inputs_of
+from fusioncam.runtime.engine.smoothing import View
 from fusioncam.runtime.picture_inputs import PictureInputs
 from fusioncam.runtime.prepared import PreparedPicture
+from fusioncam.runtime.targets.counterparts import with_counterparts
 from fusioncam.runtime.targets.detections import Anchors
 from fusioncam.runtime.targets.readout import readout_of
 from fusioncam.runtime.targets.resolved import ResolvedTarget
@@ -71,6 +73,17 @@ class TargetResolver:
                 raise
             return []
         return self._read(targets, sight) if is_listing(request, self._manifest) else targets
+
+    def seen_in(self, view: View, targets: Sequence[ResolvedTarget], inputs: PictureInputs) -> list[ResolvedTarget]:
+        """Return targets of a picture as targets of a view of it; those of detections take a forward pass there.
+
+        A detection that the view lacks is not found, see `ResolvedTarget.is_found`.
+        """
+        turned = view.targets(targets)
+        if not view.mirrored or self._manifest.detector is None:
+            return turned
+        sight = Sight(self._manifest, view.x, None, partial(self._engine.read, inputs=view.inputs(inputs)))
+        return [with_counterparts(target, sight.anchors) for target in turned]
 
     def defaults(self, picture: PreparedPicture, inputs: PictureInputs) -> list[TargetScore]:
         """Return the targets of a picture for which nobody names one, with their scores and confidences."""

@@ -13,6 +13,7 @@ from fusioncam.runtime.engine.recipe import TargetMaps, ViewResult, mean
 from fusioncam.runtime.engine.request import ExplainRequest, inputs_of, prepared, reserved_passes
 from fusioncam.runtime.engine.scheduler import Task
 from fusioncam.runtime.engine.smoothing import View, mirror
+from fusioncam.runtime.engine.target_resolver import TargetResolver
 from fusioncam.runtime.methods import REGION, recipe
 from fusioncam.runtime.probes.likeness import correlation
 from fusioncam.runtime.probes.probe import Key, Maker, Subject
@@ -26,6 +27,7 @@ from fusioncam.runtime.probes.verdict import (
     scaled,
 )
 from fusioncam.runtime.targets.readout import readout_of
+from fusioncam.runtime.targets.resolved import ResolvedTarget
 
 
 class Verification:
@@ -68,7 +70,8 @@ class Verification:
         if not trials:
             return [of_blank(methods[0]) for _ in made]
         self._afford()
-        flips = self._flips() if self._manifest.gradient and not self._has_direction else [None] * len(made)
+        turns = self._manifest.gradient and not self._has_direction
+        flips = self._flips() if turns else [None] * len(made)
         chances = yield from self._passed({key: m for trial in trials.values() for key, m in trial.pictures.items()})
         verdicts = []
         for n, method in enumerate(chosen):
@@ -76,7 +79,7 @@ class Verification:
                 verdicts.append(of_blank(methods[0]))
                 continue
             figures = trials[n].figures(self._known(chances, n))
-            verdicts.append(judge(method, figures, self._circumstances(n, method, made[n], flips[n])))
+            verdicts.append(judge(method, figures, self._circumstances(n, method, made[n], flips[n], turns)))
         return verdicts
 
     def _afford(self) -> None:
@@ -108,16 +111,22 @@ class Verification:
         return self._manifest.preprocessing.kind == "signals" or keypoints
 
     def _flips(self) -> list[float | None]:
-        """Return the correlation of Grad-CAM with that of the mirrored picture, for each target."""
-        mirrored = self._grad_cams(mirror(self._x))
-        upright = [m.maps.get("grad_cam") for m in self._own.made]
+        """Return the correlation of Grad-CAM with that of the mirrored picture, for each target that is there, too."""
+        view = mirror(self._x)
+        turned = TargetResolver(self._manifest, self._engine).seen_in(view, self._own.targets, self._inputs)
+        found = [n for n, target in enumerate(turned) if target.is_found]
+        if not found:
+            return [None] * len(turned)
+        upright = [self._own.made[n].maps.get("grad_cam") for n in found]
         known = [m for m in upright if m is not None]
-        own = known if len(known) == len(upright) else self._grad_cams(View(self._x))
-        return [correlation(a, b) for a, b in zip(own, mirrored, strict=True)]
+        same = len(known) == len(found)
+        own = known if same else self._grad_cams(View(self._x), [self._own.targets[n] for n in found])
+        mirrored = self._grad_cams(view, [turned[n] for n in found])
+        flips = {n: correlation(a, b) for n, a, b in zip(found, own, mirrored, strict=True)}
+        return [flips.get(n) for n in range(len(turned))]
 
-    def _grad_cams(self, view: View) -> list[Array]:
-        """Return the Grad-CAM of each target, by explain passes alone."""
-        targets = view.targets(self._own.targets)
+    def _grad_cams(self, view: View, targets: Sequence[ResolvedTarget]) -> list[Array]:
+        """Return the Grad-CAM of each target of a view, by explain passes alone."""
         inputs, clock = view.inputs(self._inputs), self._request.clock
         levels = self._request.levels
         request = ExplainRequest(view.x, targets, ("grad_cam",), clock=clock, inputs=inputs, levels=levels)
@@ -129,7 +138,7 @@ class Verification:
                     of_levels[n].append(TargetMaps({"grad_cam": array}))
         return [view.back(mean(made).maps["grad_cam"]) for made in of_levels]
 
-    def _circumstances(self, n: int, method: str, made: TargetMaps, flip: float | None) -> Circumstances:
+    def _circumstances(self, n: int, method: str, made: TargetMaps, flip: float | None, turns: bool) -> Circumstances:
         maps, target, logits = self._own.made[n].maps, self._own.targets[n], self._own.logits
         region = next((maps[m] for m in REGION if m in maps), None)
         gradient = maps.get("grad_cam")
@@ -139,4 +148,5 @@ class Verification:
             mixed="mixed_contributions" in made.flags and recipe(method) is not None,
             flip=flip,
             agreement=None if gradient is None or region is None else correlation(gradient, region),
+            lost=turns and flip is None,
         )

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from fusioncam.runtime.engine.protocols import Engine
 from fusioncam.runtime.engine.recipe import TargetMaps, ViewResult, make_maps, mean
-from fusioncam.runtime.engine.request import ExplainRequest, inputs_of, prepared
+from fusioncam.runtime.engine.request import ExplainRequest, inputs_of
 from fusioncam.runtime.engine.scheduler import Task
 from fusioncam.runtime.engine.smoothing import View
 from fusioncam.runtime.explanation import Passes
@@ -27,13 +27,17 @@ class NotExplainedError(Exception):
 def explain_view(engine: Engine, view: View, request: ExplainRequest) -> Task[ViewResult]:
     """Explain one view of the picture.
 
+    Args:
+        engine: The engine.
+        view: The view.
+        request: The request, with the targets of the view, see `TargetResolver.seen_in`.
+
     Raises:
         NotExplainedError: The request has a condition, which holds for none of its targets.
         FusionCamError: The model cannot be run, or gives NaN or infinity.
     """
-    _, targets = prepared(request)
     inputs = view.inputs(inputs_of(request))
-    with engine.forward(replace(request, x=view.x, targets=view.targets(targets), inputs=inputs)) as forward:
+    with engine.forward(replace(request, x=view.x, inputs=inputs)) as forward:
         seen = list(forward.targets)
         if not _is_wanted(request, seen):
             made = [TargetMaps(flags=["not_explained"]) for _ in seen]
@@ -50,6 +54,8 @@ def explain_view(engine: Engine, view: View, request: ExplainRequest) -> Task[Vi
         made = list(map(mean, of_levels))
         for of_target in made:
             of_target.maps = {method: view.back(m) for method, m in of_target.maps.items()}
+        for of_target, target in zip(made, seen, strict=True):
+            of_target.flags += ["lost_in_mirror"] * (view.mirrored and not target.is_found)
         request.clock.lap("fusion")
         return ViewResult(seen, made, forward.logits, Passes.of_all(passes), layers)
 

@@ -21,6 +21,7 @@ from fusioncam.runtime.probes.probe import BLURRED, WHOLE, ZEROS, Key, Known, Ma
 
 STEPS = 3  # of insertion and deletion: two pictures each lie between their ends
 SHARED = (WHOLE, ZEROS, BLURRED)
+UNKNOWN_FLIP = "the mirrored picture has no such detection: nobody knows whether Grad-CAM turns with the picture"
 PROBES = (drop_probe, curve_probe("insertion"), curve_probe("deletion"))
 OWN = "map"
 
@@ -91,6 +92,7 @@ class Circumstances(NamedTuple):
         mixed: Whether the map is fused by contributions of both signs.
         flip: Correlation of Grad-CAM with that of the mirrored picture; None where there is no gradient.
         agreement: Correlation of Grad-CAM with the region map; None where either is missing.
+        lost: Whether a detection has no counterpart in the mirrored picture, so that there is no flip.
     """
 
     probability: float | None = None
@@ -98,6 +100,7 @@ class Circumstances(NamedTuple):
     mixed: bool = False
     flip: float | None = None
     agreement: float | None = None
+    lost: bool = False
 
 
 class Instability(NamedTuple):
@@ -186,7 +189,8 @@ def judge(method: str, figures: Mapping[str, Mapping[str, float]], met: Circumst
         reasons = ["the model answers to it, and better than to maps that know nothing"]
     convincing = advantage >= SUPPORTED and lead >= LEAST_LEAD and not unstable
     name: Word = "supported" if convincing else "unsupported" if min(own, advantage) < UNSUPPORTED else "weak"
-    reasons += [*unstable, f"support {own:z.2f}, against {controls}"]
+    unknown = [UNKNOWN_FLIP] * met.lost
+    reasons += [*unstable, *unknown, f"support {own:z.2f}, against {controls}"]
     numbers = {"support": own, "advantage": advantage, "lead": lead, "flip": met.flip, "agreement": met.agreement}
     told = {
         version: {name: None if math.isnan(value) else value for name, value in values.items()}

@@ -105,6 +105,11 @@ class ResolvedTarget:
             return None
         return "both" if weights[:SIDES].any() and weights[SIDES] else "score" if weights[SIDES] else "box"
 
+    @property
+    def is_found(self) -> bool:
+        """Return whether every detection that it is about has an anchor; of other targets True."""
+        return all(row.tensors.get("anchor", 0) >= 0 for row in self.rows)
+
     def summary(self) -> dict[str, Any]:
         """Return what is explained, ready for JSON."""
         region = {} if self.region is None else {"region_share": float(self.region.mean())}
@@ -113,7 +118,7 @@ class ResolvedTarget:
     def mirrored(self, width: int) -> Self:
         """Return the target of the picture mirrored left to right: its region or box is mirrored, too.
 
-        The detection of the mirrored picture may come from another anchor, which is left to the graph.
+        The detection of the mirrored picture may come from another anchor, see `with_counterparts`.
 
         Args:
             width: W of the model's input.
