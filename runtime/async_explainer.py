@@ -15,7 +15,7 @@ from fusioncam.errors import UsageError
 from fusioncam.input_values import InputValues
 from fusioncam.runtime.arguments import Bundles, ClassName, SizeLike, checked_count, one_of
 from fusioncam.runtime.budget import Budget
-from fusioncam.runtime.engine import MAX_SIZES, Asked
+from fusioncam.runtime.engine import MAX_SIZES, Asked, Levels, checked_levels
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.opening import checked_opening
 from fusioncam.runtime.photos.model_input import ImageLike
@@ -118,6 +118,7 @@ class AsyncExplainer:
         target: Asked = None,
         size: SizeLike = None,
         inputs: InputValues | None = None,
+        levels: Levels = "own",
         verify: bool = False,
         keep_photo: bool = True,
     ) -> Explanation:
@@ -129,6 +130,7 @@ class AsyncExplainer:
             target: See `Explainer.explain`.
             size: See `Explainer.explain`.
             inputs: See `Explainer.explain`.
+            levels: See `Explainer.explain`.
             verify: See `Explainer.explain`.
             keep_photo: See `Explainer.explain`.
 
@@ -136,7 +138,7 @@ class AsyncExplainer:
             ImageError, UsageError, FusionCamError: As of `Explainer.explain`; the AsyncExplainer is closed.
         """
         asked = one_of(class_index=class_index, target=target)
-        return await self._explain(image, asked, size, inputs, verify, keep_photo, None)
+        return await self._explain(image, asked, size, inputs, checked_levels(levels), verify, keep_photo, None)
 
     async def explain_progressively(
         self,
@@ -146,6 +148,7 @@ class AsyncExplainer:
         target: Asked = None,
         size: SizeLike = None,
         inputs: InputValues | None = None,
+        levels: Levels = "own",
         verify: bool = False,
         keep_photo: bool = True,
     ) -> AsyncGenerator[Explanation]:
@@ -157,6 +160,7 @@ class AsyncExplainer:
             target: See `Explainer.explain`.
             size: See `Explainer.explain`.
             inputs: See `Explainer.explain`.
+            levels: See `Explainer.explain`.
             verify: See `Explainer.explain`.
             keep_photo: See `Explainer.explain`.
 
@@ -179,7 +183,8 @@ class AsyncExplainer:
             loop.call_soon_threadsafe(show, explanations[0])
 
         asked = one_of(class_index=class_index, target=target)
-        task = asyncio.ensure_future(self._explain(image, asked, size, inputs, verify, keep_photo, watch))
+        explaining = self._explain(image, asked, size, inputs, checked_levels(levels), verify, keep_photo, watch)
+        task = asyncio.ensure_future(explaining)
         task.add_done_callback(lambda _: changed.set())
         try:
             while not task.done():
@@ -199,6 +204,7 @@ class AsyncExplainer:
         asked: Asked,
         size: SizeLike,
         inputs: InputValues | None,
+        levels: Levels,
         verify: bool,
         keep: bool,
         watch: Watch | None,
@@ -214,7 +220,7 @@ class AsyncExplainer:
             job = Job(
                 picture.x, [target], self.methods, self._budget, math.inf, verify, arrived,
                 progress_maps=watch, photo=picture,
-                size=None if checked is None else picture.x.shape[1:], inputs=inputs,
+                size=None if checked is None else picture.x.shape[1:], inputs=inputs, levels=levels,
             )  # fmt: skip
             (pending,) = batcher.submit([job])
             (explanation,) = await pending.wait()

@@ -24,9 +24,9 @@ from fusioncam.runtime.engine import (
 from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.opening import Opened, checked_opening
 from fusioncam.runtime.photos.given import is_single
-from fusioncam.runtime.photos.model_input import ImageLike, as_input
+from fusioncam.runtime.photos.model_input import ImageLike
 from fusioncam.runtime.picture import DEFAULT_COLORMAP, checked_opacity, color_table
-from fusioncam.runtime.prepared import ResultPhoto, prepare_at
+from fusioncam.runtime.prepared import input_at
 from fusioncam.runtime.providers.spec import Provider
 from fusioncam.runtime.targets.detections import Detection
 
@@ -275,6 +275,7 @@ class Explainer(Opened):
         target: Asked = None,
         size: SizeLike = None,
         inputs: InputValues | None = None,
+        levels: Levels = "own",
         method: str = "fusion_cam",
         colormap: str = DEFAULT_COLORMAP,
         opacity: float = 0.7,
@@ -287,6 +288,7 @@ class Explainer(Opened):
             target: As for `explain`.
             size: As for `explain`.
             inputs: As for `explain`.
+            levels: As for `explain`.
             method: The method of the map.
             colormap: A name in `fusioncam.runtime.picture.COLORMAPS`.
             opacity: Of the colours where the map is 0.4 or more, in [0, 1].
@@ -300,14 +302,9 @@ class Explainer(Opened):
         methods, budget = self.pipeline.check([method], self._budget)
         opacity, colors = checked_opacity(opacity), color_table(colormap)
         targets = [self.pipeline.check_target(one_of(class_index=class_index, target=target))]
-        checked, own = self._holder.checked_size(size), self.manifest.preprocessing
-        if checked is None:
-            photo, x = as_input(image, own)
-            shown = None if photo is None else ResultPhoto(photo, size=(photo.shape[0], photo.shape[1]))
-        else:
-            picture = prepare_at(image, self.manifest, checked)
-            x, shown = picture.x, picture.photo
-        request = ExplainRequest(x, targets, methods, budget, photo=shown, inputs=inputs)
+        x, photo = input_at(image, self.manifest, self._holder.checked_size(size))
+        asked = checked_levels(levels)
+        request = ExplainRequest(x, targets, methods, budget, photo=photo, inputs=inputs, levels=asked)
         return self.pipelines.at(x.shape[1:]).overlay(request, colors, opacity)
 
     def _request(

@@ -13,7 +13,7 @@ from fusioncam.runtime.photos.axes import full_size
 from fusioncam.runtime.photos.display import drawable
 from fusioncam.runtime.photos.geometry import display_image, shown_part
 from fusioncam.runtime.photos.given import open_given
-from fusioncam.runtime.photos.model_input import DARK, ImageLike, normalised, unpreprocess
+from fusioncam.runtime.photos.model_input import DARK, ImageLike, as_input, normalised, unpreprocess
 from fusioncam.runtime.picture import tile_of
 
 
@@ -129,6 +129,15 @@ def prepare_at(
         image = open_given(image, preprocessing)
         size = preprocessing.size if image.size is None else size_of_photo(image.size, manifest)
     return prepare(image, preprocessing.model_copy(update={"size": size}), keep)
+
+
+def input_at(image: ImageLike, manifest: Manifest, size: Size | str | None) -> tuple[Float32Array, ResultPhoto | None]:
+    """Return a picture as the model takes it, see `prepare_at`, and its photo, which nobody draws."""
+    if size is not None:
+        picture = prepare_at(image, manifest, size)
+        return picture.x, picture.photo
+    photo, x = as_input(image, manifest.preprocessing)
+    return x, None if photo is None else ResultPhoto(photo, size=(photo.shape[0], photo.shape[1]))
 
 
 def size_of_photo(photo_size: Size, manifest: Manifest) -> Size:

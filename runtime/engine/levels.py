@@ -87,7 +87,6 @@ def shared(request: ExplainRequest, levels: Sequence[Level], n: int, done: int) 
         until=until,
         progress=_counted_on(request.progress, done, (1 - share) / share),
         verify=False,
-        sketched=None,  # which has maps of all targets at once
     )
 
 

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -13,6 +13,7 @@ import onnxruntime
 from fusioncam.errors import UsageError
 from fusioncam.forms import ACTIVATIONS, GRADIENTS, of_level
 from fusioncam.kernels.arrays import Array, Float32Array
+from fusioncam.kernels.cam_methods import GRADIENT_MAPS
 from fusioncam.kernels.rise import DETECTIONS, PICTURES
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.engine.checks import refuse_nan
@@ -26,8 +27,8 @@ from fusioncam.runtime.engine.pace import EXPLAIN, Pace, Timer
 from fusioncam.runtime.engine.protocols import Forward, LevelSteps
 from fusioncam.runtime.engine.request import ExplainRequest, inputs_of, prepared, reserved_passes
 from fusioncam.runtime.engine.scheduler import IN_FLIGHT, Scheduler
-from fusioncam.runtime.engine.sketches import sketches_of
-from fusioncam.runtime.methods import needs_layer
+from fusioncam.runtime.engine.sketches import LevelSketches, sketches_of
+from fusioncam.runtime.methods import needs_layer, with_parts
 from fusioncam.runtime.picture_inputs import NO_INPUTS, PictureInputs
 from fusioncam.runtime.sessions.run import run
 from fusioncam.runtime.targets.readout import LOGITS, Readout, readout_of
@@ -94,8 +95,10 @@ class HostEngine:
         """Yield the steps of each level, one after the other."""
         x, _ = prepared(request)
         exact, grain, done = self.manifest.score_precision == "int8", self.scorer.grain, 0
+        watched = self._watched(request, seen, levels) if request.sketched and len(levels) > 1 else None
         for n, level in enumerate(levels):
             own = request if len(levels) == 1 else shared(request, levels, n, done)
+            own = own if watched is None else replace(own, sketched=watched.of(level))
             evidence = seen.evidence(level)
             timer = Timer(self.pace, own, grain)
             passes = MaskedPasses(x, own.clock, own.progress, exact, timer, evidence.readout, inputs_of(own))
@@ -104,6 +107,18 @@ class HostEngine:
             yield LevelSteps(self.manifest.layers[level.number].name, level.targets, steps)
             timer.end()
             done += steps.passes.run
+
+    def _watched(self, request: ExplainRequest, seen: "_Seen", levels: Sequence[Level]) -> LevelSketches:
+        """Return the sketches of several levels, which have the gradient's maps of all targets from the beginning."""
+        assert request.sketched is not None
+        sketches = LevelSketches(request.sketched, seen.readout.targets, seen.logits)
+        size = prepared(request)[0].shape[1:]
+        made = [m for m in GRADIENT_MAPS if m in with_parts(request.methods)]
+        for level in levels:
+            evidence = seen.evidence(level)
+            maps = {m: evidence.gradient_maps(m, size) for m in made}
+            sketches.add(level, [{m: of[n] for m, of in maps.items()} for n in range(len(level.targets))])
+        return sketches
 
     def read(self, x: Float32Array, inputs: PictureInputs = NO_INPUTS) -> Float32Array:
         """Run the explain graph up to the normal form of its outputs; see `Engine.read`."""

@@ -7,7 +7,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from fusioncam.kernels import cam_methods, reference, rescoring
-from fusioncam.kernels.arrays import Array, Float32Array, IndexArray, UInt8Array
+from fusioncam.kernels.arrays import Array, Float32Array, IndexArray, Size, UInt8Array
 from fusioncam.kernels.masks import MaskMaker
 from fusioncam.runtime.budget import Budget, Evidence, plan_for
 from fusioncam.runtime.budget.channel_plan import ChannelPlan, passes_of
@@ -44,6 +44,12 @@ class PictureEvidence:
     gradients: Sequence[Float32Array]
     numbers: Sequence[int]
     random: RandomMaps
+
+    def gradient_maps(self, method: str, size: Size) -> list[Array]:
+        """Return the map (H, W) of each target by a gradient method."""
+        activations = self.activations.astype(np.float64)
+        gradients = (g.astype(np.float64) for g in self.gradients)
+        return [cam_methods.gradient_map(method, activations, g, size, self.readout.local) for g in gradients]
 
 
 @dataclass
@@ -86,7 +92,7 @@ class HostSteps:
         reserved: int = 0,
         sketches: Sketches | None = None,
     ) -> None:
-        self._timer, self._sketches = timer, sketches
+        self._timer, self._sketches, self._evidence = timer, sketches, evidence
         self._readout, self.targets, self.logits = evidence.readout, evidence.readout.targets, evidence.logits
         self._passes, self._head = passes, head
         self._activations, self._gradients = evidence.activations, evidence.gradients
@@ -104,9 +110,7 @@ class HostSteps:
 
     def gradient_map(self, method: str) -> list[Array]:
         """Return G, or another gradient map."""
-        activations, local = self._activations.astype(np.float64), self._readout.local
-        gradients = (g.astype(np.float64) for g in self._gradients)
-        maps = [cam_methods.gradient_map(method, activations, g, self._passes.size, local) for g in gradients]
+        maps = self._evidence.gradient_maps(method, self._passes.size)
         if self._sketches is not None:
             self._sketches.add(method, maps)
         return maps

@@ -85,6 +85,7 @@ def config(model: ServedModel, settings: Settings) -> dict[str, Any]:
             "classes": manifest.classes,
             "task": manifest.task,
             "targets": fitting_names(manifest),
+            "levels": len(manifest.layers),
             "detector": manifest.detector and manifest.detector.model_dump(),
             "methods": model.methods,
             "size": model.size,

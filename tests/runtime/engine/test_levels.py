@@ -1,10 +1,13 @@
 """Detectors of several levels: maps against torch in float64, the levels that make them, their passes and budgets."""
 
+import asyncio
+
 import numpy as np
 import pytest
 import torch
 
-from fusioncam import Box, Detections, Explainer, UsageError
+from fusioncam import AsyncExplainer, Box, Detections, Explainer, UsageError
+from fusioncam.kernels import reference
 from fusioncam.kernels.boxes import overlaps
 from fusioncam.kernels.cam_methods import gradient_map
 from fusioncam.kernels.reference import unit
@@ -12,6 +15,8 @@ from fusioncam.kernels.rise import RandomMasks
 from fusioncam.runtime.budget import checked_budget
 from fusioncam.runtime.engine import ExplainRequest
 from fusioncam.runtime.engine.host.scorer import Scorer
+from fusioncam.runtime.photos.model_input import unpreprocess
+from fusioncam.runtime.picture import DEFAULT_COLORMAP, color_table
 from fusioncam.runtime.probes.likeness import correlation
 
 METHODS = ("fusion_cam", "grad_cam", "score_cam")
@@ -112,6 +117,42 @@ def test_the_mean_of_the_levels(explainer, of_levels, wanted, x):
     assert_maps(found, {m: (a - a.min()) / np.ptp(a) for m, a in mean.items()})
     first = explainer.explain(x, target=asked_for(of_levels[0]), levels="mean")  # which later levels never reach
     assert first.layers == (explainer.manifest.layer.name,)
+
+
+def test_maps_of_several_levels_are_shown_while_they_are_made(explainer, of_levels, x):
+    """One target by the mean of three levels; and three targets, each by a level of its own."""
+    for targets, levels in (([of_levels[2]], "mean"), (of_levels, "own")):
+        asked, seen = [explainer.pipeline.check_target(asked_for(d)) for d in targets], []
+        request = ExplainRequest(x, asked, METHODS, levels=levels, progress_maps=seen.append)
+        (found,) = explainer.pipeline.run([explainer.pipeline.task(request)], METHODS)
+        runs = [explanations[0].passes.run for explanations in seen]
+        assert runs == sorted(runs)
+        assert runs[0] == 0
+        for n, whole in enumerate(found):
+            first, last = seen[0][n], seen[-1][n]
+            np.testing.assert_allclose(first.maps["grad_cam"], whole.maps["grad_cam"], atol=1e-6)
+            np.testing.assert_allclose(last.maps["score_cam"], whole.maps["score_cam"], atol=1e-6)
+            assert "preliminary" in last.flags
+
+
+def test_levels_of_an_overlay_and_of_an_async_explainer(small_detector, explainer, of_levels, x):
+    pictures = [explainer.overlay(x, target=asked_for(of_levels[2]), levels=which) for which in ("own", "mean")]
+    asked = explainer.explain(x, target=asked_for(of_levels[2]), levels="mean")
+    seen = unpreprocess(x, explainer.manifest.preprocessing)
+    wanted = reference.overlay(seen, asked.maps["fusion_cam"], color_table(DEFAULT_COLORMAP), 0.7)
+    assert not np.array_equal(*pictures)
+    np.testing.assert_array_equal(pictures[1], wanted)
+
+    async def mean():
+        async with AsyncExplainer(small_detector.bundle, methods=METHODS) as own:
+            with pytest.raises(UsageError, match="levels is 'own' or 'mean', not 'all'"):
+                await own.explain(x, levels="all")
+            steps = own.explain_progressively(x, target=asked_for(of_levels[2]), levels="mean")
+            return await own.explain(x, target=asked_for(of_levels[2]), levels="mean"), [e async for e in steps][-1]
+
+    for found in asyncio.run(mean()):
+        assert found.layers == asked.layers
+        assert_maps(found, asked.maps)
 
 
 def test_targets_of_all_levels_in_one_request(explainer, of_levels, ran, x):

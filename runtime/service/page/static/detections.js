@@ -4,30 +4,46 @@ import { chance } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const LEADS = { score: "What speaks for", box: "What made the edges of", both: "What made" };
+const THRESHOLDS = ["conf", "iou"]; // of score and overlap
 const VISIBLE = 0.5; // how likely a keypoint is visible, from which on it is drawn
 
 export class DetectionOptions {
-  #usual = null; // the least score of the model's own
+  #usual = null; // the detector of the chosen model, with its own thresholds
+  #moved = new Set(); // the thresholds that the user has set
 
   /** @param changed () called after each choice of the user. */
   constructor(changed) {
-    $("by").addEventListener("change", changed);
-    $("conf").addEventListener("input", () => this.#show());
-    $("conf").addEventListener("change", changed);
+    for (const name of ["by", "levels"]) $(name).addEventListener("change", changed);
+    for (const name of THRESHOLDS) {
+      $(name).addEventListener("input", () => this.#show());
+      $(name).addEventListener("change", () => {
+        this.#moved.add(name);
+        changed();
+      });
+    }
   }
 
   /** Takes the configuration of the chosen model. */
-  describe({ detector }) {
+  describe({ detector, levels }) {
     $("detect-part").hidden = !detector;
-    if (!detector || this.#usual === detector.conf) return;
-    this.#usual = detector.conf;
-    $("conf").value = 100 * detector.conf;
+    if (!detector || this.#usual === detector) return;
+    this.#usual = detector;
+    this.#moved.clear();
+    for (const name of THRESHOLDS) $(name).value = 100 * detector[name];
+    $("iou-part").hidden = !detector.nms;
+    $("levels-part").hidden = levels < 2;
+    if (levels < 2) $("levels").value = "own";
     this.#show();
   }
 
-  /** What all detections of a photo are asked by. */
+  /** What all detections of a photo are asked by: what the user has set, as a slider knows whole percents only. */
   get listing() {
-    return { conf: Number($("conf").value) / 100 };
+    return Object.fromEntries([...this.#moved].map((name) => [name, Number($(name).value) / 100]));
+  }
+
+  /** What the map of a detection is asked by. */
+  get question() {
+    return { by: this.by, levels: $("levels").value };
   }
 
   get by() {
@@ -39,7 +55,7 @@ export class DetectionOptions {
   }
 
   #show() {
-    $("conf-shown").textContent = `${$("conf").value} %`;
+    for (const name of THRESHOLDS) $(`${name}-shown`).textContent = `${$(name).value} %`;
   }
 }
 

@@ -126,7 +126,7 @@ export class Targets {
   request(chosen) {
     if (this.#kind === "detect") {
       const target = chosen.detection < this.rows.length ? chosen : this.asked(0);
-      return { ...target, ...this.listing, by: this.detections.by };
+      return { ...target, ...this.listing, ...this.detections.question };
     }
     const target = Object.keys(chosen).length || !this.rows.length ? chosen : this.asked(0);
     return this.down ? { value: Math.max(target.value ?? target.class_index ?? 0, 0), down: true } : target;

@@ -34,8 +34,8 @@ export function facts(parameters) {
   const took = stages.map(([stage, value]) => `${STAGES[stage] ?? stage.replaceAll("_", " ")} ${seconds(value)}`);
   const small = error < 1e-4 ? "below 0.0001" : error?.toPrecision(1); // 1 - r^2, r to the exact map
   const off = error ? `; estimated error ${small}` : "";
-  const of = layer ? `layer ${layer}` : "the layer";
-  const ran = [passes.toLocaleString("en"), `${of} has ${count(channels, "channel")}${off}`];
+  const of = !layer ? "the layer has" : layer.includes(" + ") ? `layers ${layer} have` : `layer ${layer} has`;
+  const ran = [passes.toLocaleString("en"), `${of} ${count(channels, "channel")}${off}`];
   return [
     ["Time", [seconds(parameters.seconds), took.join(", ")]],
     ["Masked passes", passes ? ran : ["none", "the methods chosen need none"]],

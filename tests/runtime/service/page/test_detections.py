@@ -7,6 +7,7 @@ import pytest
 
 from fusioncam import Box, Explainer
 from fusioncam.output import encode_png
+from fusioncam.runtime.demo.crowds import draw_crowd
 from fusioncam.runtime.demo.scenes import draw_scene
 from fusioncam.runtime.photos.decode import read_image
 
@@ -117,7 +118,16 @@ def test_the_keyboard_chooses_boxes_and_options(opened, explainer, photo, same_m
     same_maps(page, explainer.explain(photo, target=Box("disc", by="box")))
 
 
-def test_the_least_score_decides_what_is_listed(opened, explainer, photo):
+def test_the_mean_of_all_levels(opened, explainer, tmp_path, same_maps):
+    page, large = opened(), tmp_path / "large.png"
+    large.write_bytes(encode_png(draw_crowd(907, (384, 512)).image))  # a ring that two levels see
+    page.select_option("#levels", "mean")
+    page.set_input_files("#file", large)
+    page.wait_for_selector("#facts:has-text('layers ')")
+    same_maps(page, explainer.explain(large, levels="mean"))
+
+
+def test_thresholds_decide_what_is_listed(opened, explainer, photo):
     page = opened()
 
     def least(percent, count):
@@ -135,6 +145,13 @@ def test_the_least_score_decides_what_is_listed(opened, explainer, photo):
     assert page.locator(".marks").count() == 0
     least(25, 3)
     assert page.inner_text("#headline") == "What speaks for ring"
+    page.fill("#conf", "5")
+    page.fill("#iou", "100")
+    page.dispatch_event("#conf", "change")
+    page.dispatch_event("#iou", "change")
+    count = len(explainer.detections(photo, conf=0.05, iou=1.0))
+    page.wait_for_function("n => document.querySelectorAll('#targets button').length === n", arg=count)
+    assert count > len(explainer.detections(photo, conf=0.05))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
