@@ -39,6 +39,18 @@ class Difference(DrawnResult):
         return self.first.origin
 
     @property
+    def region_share(self) -> Float32Array | None:
+        """Return 1 for each pixel (H, W) of the model's input that lies in the detection, else 0; None without one."""
+        preprocessing = self.first.preprocessing
+        if not len(self.first.boxes) or self.first.target is None or preprocessing is None:
+            return None
+        (x1, y1, x2, y2), *_ = self.first.target.boxes.tolist()
+        height, width = preprocessing.size
+        columns, rows = np.arange(width) + 0.5, np.arange(height)[:, None] + 0.5
+        inside = (x1 <= columns) & (columns <= x2) & (y1 <= rows) & (rows <= y2)
+        return np.asarray(inside, np.float32)
+
+    @property
     def stem(self) -> str:
         """Return the name of the result's files, without an ending: of the picture and of both classes."""
         other = self.second.target

@@ -13,6 +13,7 @@ FLAGS = {
     "nothing_saved": "every pass was run: guessing scores would not have kept the tolerance with clearly fewer",
     "late": "the deadline was missed by more than one run of the model: the machine was busier than before",
     "not_explained": "no map was made: the condition for an explanation does not hold",
+    "nothing_detected": "nothing of what is asked for is detected in this picture: there is no map",
     "preliminary": "the map is still being made: it will change",
     "lost_in_mirror": "the mirrored picture has no such detection: its map there is of the place that fits best",
     "dark_picture": "the picture is nearly black: if its file has 16 bits but fewer are used, scale its values up",

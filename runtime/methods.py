@@ -138,6 +138,8 @@ def checked_for(methods: Sequence[str] | None, manifests: Sequence[Manifest], bu
     """
     checked = checked_methods(methods, all(m.gradient for m in manifests))
     parts = with_parts(checked)
+    if "recipro_cam" in parts and any(m.levels for m in manifests):
+        raise UsageError("recipro_cam masks one layer that all evidence passes, and this detector has several levels")
     if "recipro_cam" in parts and not all(m.has_head for m in manifests):
         raise UsageError(
             "recipro_cam runs head.onnx, which the bundle lacks; export the model again, or by a layer that all "

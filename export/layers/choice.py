@@ -189,7 +189,7 @@ def survey(canonical: CanonicalModel, gradient: bool = True) -> Survey:
     known, nodes = layouts(made), path(image, logits)
     passed = bottlenecks(nodes, image, logits)
     thin, behind, before = narrow(nodes, made, logits), after(nodes), depths(nodes)
-    listed = []
+    listed, detects = [], canonical.detector is not None
     for node in nodes:
         value = node.outputs[0]
         layout = known.get(value)
@@ -202,7 +202,7 @@ def survey(canonical: CanonicalModel, gradient: bool = True) -> Survey:
                 layout=layout,
                 refused=INTEGERS.format(operator_name(node))
                 if value.dtype in BYTES
-                else _refusal(behind.get(value, After()), before[value], value in thin, gradient),
+                else _refusal(behind.get(value, After()), before[value], value in thin, gradient, detects),
                 bypassed=not (value in passed or normalized),
                 depth=before[value],
             )
@@ -228,13 +228,15 @@ def _listed(value: ir.Value, node: ir.Node) -> bool:
     return value.dtype in FLOATS and not activated
 
 
-def _refusal(behind: After, depth: float, thin: bool, gradient: bool) -> str | None:
+def _refusal(behind: After, depth: float, thin: bool, gradient: bool, detects: bool) -> str | None:
+    if not behind.weighted and detects:
+        return "no weighted operator between it and the scores: its channels are boxes and classes"
     if not behind.weighted:
         return "no weighted operator between it and the logits: its channels are the classes"
     if not depth:
         return "no weighted operator between the image and it: it is the picture itself"
     if thin:
-        return "only its class token reaches the logits"
+        return "no place of it reaches the scores" if detects else "only its class token reaches the logits"
     if behind.missing and gradient:
         return f"{NO_RULE} {', '.join(sorted(behind.missing))} (node {behind.last[1]!r})"
     return None

@@ -12,6 +12,7 @@ from fusioncam.forms import Task
 from fusioncam.manifest import Ending
 
 TASKS: tuple[Task, ...] = get_args(Task)
+FEW = 8  # names that are listed beside the closest one
 DETECTS: tuple[Task, ...] = ("detect",)
 
 
@@ -67,5 +68,10 @@ def request_of(
 def _known(what: str, name: str | None, known: Iterable[str]) -> None:
     names = list(known)
     if name is not None and name not in names:
-        close = difflib.get_close_matches(str(name).casefold(), names, n=1, cutoff=0.0)[0]
-        raise UsageError(f"no {what} {name!r}; did you mean {close!r}? Use {', '.join(names[:-1])} or {names[-1]}")
+        close = [f"did you mean {c!r}?" for c in difflib.get_close_matches(str(name).casefold(), names, n=1)]
+        listed = (
+            [f"{'Use' if close else 'use'} {', '.join(names[:-1])} or {names[-1]}"]
+            if not close or len(names) <= FEW
+            else []
+        )
+        raise UsageError(f"no {what} {name!r}; {' '.join(close + listed)}")

@@ -75,7 +75,7 @@ NOTES: dict[str, Callable[[Manifest, "ExportOptions"], bool]] = {
         lambda m, _: m.drift is not None and m.drift.accepted
     ),
     "the part of the model after the layer takes no masks: Recipro-CAM is unavailable for this bundle": lambda m, _: (
-        not m.has_head
+        not (m.has_head or m.detector)
     ),
 }
 
@@ -248,7 +248,8 @@ def _note(quiet: bool, line: str) -> None:
 
 def _summary(bundle: Path, manifest: Manifest) -> str:
     further = "".join(f", input {each.words}" for each in manifest.inputs)
-    return f"{bundle}: layer {manifest.layer.title}, {manifest.form.words}{further}"  # manifest.json has all names
+    layers = ", ".join(layer.title for layer in manifest.layers)  # manifest.json has all names
+    return f"{bundle}: {'levels' if manifest.levels else 'layer'} {layers}, {manifest.form.words}{further}"
 
 
 def _order(text: str | None) -> str | tuple[int, ...] | None:

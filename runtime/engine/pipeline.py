@@ -173,7 +173,7 @@ class Pipeline:
         clock.lap("preprocess")
         request = replace(request, x=ready.x, photo=ready.photo, dark=ready.dark, inputs=inputs)
         targets = self._resolver.resolved(request)
-        if not targets or is_listing(request, self.manifest):
+        if is_listing(request, self.manifest) or not targets or targets[0].kind == "nothing":
             return self._results.without_maps(request, targets, self.preferred.providers)
         request = replace(request, targets=targets)
         try:

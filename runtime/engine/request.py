@@ -70,6 +70,8 @@ class ExplainRequest:
             is made, and the explanations have the flag `not_explained`.
         dark: Whether the picture is nearly black, see `PreparedPicture`.
         levels: Which levels of a detector's neck explain a target: its `own` one, or the `mean` of all.
+        or_nothing: Whether a picture in which nothing of the kind is detected has an explanation that says so, with the
+            flag `nothing_detected`, in place of an error.
     """
 
     x: ImageLike | Given | PreparedPicture
@@ -88,6 +90,7 @@ class ExplainRequest:
     condition: Callable[[int, float], bool] | None = None
     dark: bool = False
     levels: Levels = "own"
+    or_nothing: bool = False
 
 
 def prepared(request: ExplainRequest) -> tuple[Float32Array, Sequence[ResolvedTarget]]:

@@ -85,7 +85,8 @@ class Results:
         self, request: ExplainRequest, targets: list[ResolvedTarget], providers: tuple[str, ...]
     ) -> list[Explanation]:
         """Return explanations without a map of targets that have their scores: no gradient was taken."""
-        made, passes = [TargetMaps() for _ in targets], Passes(0, self._manifest.layer.shape[0])
+        made = [TargetMaps(flags=["nothing_detected"] * (target.kind == "nothing")) for target in targets]
+        passes = Passes(0, self._manifest.layer.shape[0])
         own = ViewResult(targets, made, None, passes)
         return self.explanations(request, own, made, passes, [None] * len(targets), providers)
 

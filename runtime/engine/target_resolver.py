@@ -17,7 +17,7 @@ from fusioncam.runtime.prepared import PreparedPicture
 from fusioncam.runtime.targets.counterparts import with_counterparts
 from fusioncam.runtime.targets.detections import Anchors
 from fusioncam.runtime.targets.readout import readout_of
-from fusioncam.runtime.targets.resolved import ResolvedTarget
+from fusioncam.runtime.targets.resolved import ResolvedTarget, nothing
 from fusioncam.runtime.targets.sight import Sight
 from fusioncam.runtime.targets.tasks import (
     Asked,
@@ -50,7 +50,7 @@ class TargetResolver:
         """Return the targets of a request with a preprocessed picture; those that follow from it take a forward pass.
 
         Where no map is wanted, they have their scores and confidences, which take no gradient. There may be none, then,
-        and where they are chosen.
+        and where they are chosen; with `or_nothing` the only one says why there is none.
 
         Raises:
             UsageError: There is no such target.
@@ -68,7 +68,9 @@ class TargetResolver:
         try:
             asked = self._chosen(request.targets, sight) if callable(request.targets) else request.targets
             targets = [one for t in asked for one in resolve_all(checked_target(self._manifest, t), sight)]
-        except NothingDetectedError:
+        except NothingDetectedError as error:
+            if request.or_nothing:
+                return [nothing(str(error))]
             if not (is_listing(request, self._manifest) or callable(request.targets)):
                 raise
             return []

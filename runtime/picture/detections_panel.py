@@ -20,6 +20,7 @@ BESIDE = 300  # least width of the facts beside it
 ROOM, LOW_ROOM, FEW = (220, 240), (160, 200), 4  # of a tile, where there are few rows and where there are more
 ROW_TAG = TextStyle(15, TAG_WEIGHT, (17, 24, 39))
 DETAIL = "Detail"
+LARGER = 1.1  # times the scale of the maps, from which on the title of the detail says it
 
 
 class DetectionRow(NamedTuple):
@@ -150,8 +151,15 @@ def _tiles(photo: UInt8Array, row: DetectionRow, options: DrawOptions, room: tup
     hull = (*outlines.min(axis=0).tolist(), *outlines.max(axis=0).tolist())
     first = next(iter(row.maps.values()), np.zeros((1, 1), np.float32))
     near, window = close_up(hull, size), with_evidence(hull, first, size)
-    tiles = {DETAIL: _tile(photo, near, row, None, options, room)}
+    larger = _scale(near, room) / _scale(window, room)
+    title = f"{DETAIL}, {larger:.1f} x as large" if larger >= LARGER else DETAIL
+    tiles = {title: _tile(photo, near, row, None, options, room)}
     return tiles | {method_title(m): _tile(photo, window, row, m, options, room) for m in row.maps}
+
+
+def _scale(window: Window, room: tuple[int, int]) -> float:
+    """Return the pixels of a tile for one of the photo."""
+    return max(fitted(window, room)) / max(window[2] - window[0], window[3] - window[1])
 
 
 def _tile(

@@ -9,7 +9,7 @@ from typing import Any
 from fusioncam.errors import UsageError
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.targets.detections import Corners
-from fusioncam.runtime.targets.kinds import Box, Detections, Each, Like, Region, Target, Value
+from fusioncam.runtime.targets.kinds import Box, Detections, Each, Like, Region, Rivals, Target, Value
 from fusioncam.runtime.targets.tasks import task_of
 
 OF_DETECTORS = ("boxes", "together", "by", "keypoint", "conf", "iou", "levels")
@@ -94,6 +94,20 @@ class NamedTargets:
             does = task_of(manifest).does
             raise UsageError(f"{' and '.join(given)} {verb} for {owners}, and this is a model that {does}{use}")
         return self._detections(top) if is_detector else self._others()
+
+    def rivals(self, other: int) -> Rivals:
+        """Return the class that is named, at the detection that is named, and another class there.
+
+        Raises:
+            UsageError: More is named than one detection, or another evidence than that for classes.
+        """
+        given = self.options(("together", "keypoint", *(("by",) if self.by != "score" else ())))
+        if given:
+            raise UsageError(f"--versus compares two classes at one detection: leave out {' and '.join(given)}")
+        if len(self.classes) > 1:
+            raise UsageError("--versus compares two classes: give one with --class, or none for that of the detection")
+        box, point = next(iter(self.boxes), None), next(iter(self.points), None)
+        return Rivals(Box(next(iter(self.classes), None), box, point=point, conf=self.conf, iou=self.iou), other)
 
     def options(self, names: Sequence[str]) -> list[str]:
         """Return the options of the command line by which attributes were given, of some attributes."""

@@ -14,13 +14,13 @@ from fusioncam.runtime.explanation import Explanation
 from fusioncam.runtime.labels import class_number
 from fusioncam.runtime.photos.model_input import ImageLike
 from fusioncam.runtime.results.named_targets import NamedTargets
-from fusioncam.runtime.targets.kinds import Box, Detections, Each, Like, Region, Target, Value
+from fusioncam.runtime.targets.kinds import Box, Detections, Each, Like, Region, Rivals, Target, Value
 from fusioncam.runtime.targets.tasks import checked_target
 
 PLACES = ("box", "point", "mask")
 OPTIONS_OF: Mapping[object, str] = {
     **{"box": "--box", "point": "--point", "mask": "--region"},
-    **{Detections: "--detections", Region: "--peak", Like: "--like", Value: "--value"},
+    **{Detections: "--detections", Region: "--peak", Like: "--like", Value: "--value", Rivals: "--versus"},
 }
 """Options of the command line that name targets, by the place that a target has, or else its kind."""
 
@@ -53,7 +53,8 @@ class TargetSelection:
         flags = [name for name, value in values.items() if value is not None]
         if len(flags) > 1:
             raise UsageError(f"{' and '.join(flags)} are different ways to choose classes: give one of them")
-        if self.versus is not None and (len(self.classes) > 1 or flags not in ([], ["-c"])):
+        pair = len(self.classes) <= 1 and flags in ([], ["-c"], [OPTIONS_OF[Rivals]])
+        if self.versus is not None and not pair:
             raise UsageError("--versus compares two classes: give one with -c, or none for the top one")
         if self.classes == (self.versus,):
             raise UsageError("--versus needs another class than -c: a class cannot be compared with itself")
@@ -71,12 +72,14 @@ class TargetSelection:
         def number(name: str) -> int:
             return checked_class(class_number(manifest, name), manifest.classes)
 
-        if manifest.detector is not None:
-            _refuse_classes_of_a_picture(versus, above)
+        if manifest.detector is not None and above is not None:
+            raise UsageError("--above is about classes of a whole picture: of a detector, say --conf")
         targets, numbers = named.targets_of(manifest, top), tuple(number(name) for name in named.classes)
+        other = None if versus is None else number(versus)
+        if manifest.detector is not None and other is not None:
+            targets = (named.rivals(other),)
         for asked in targets or numbers:
             checked_target(manifest, asked)
-        other = None if versus is None else number(versus)
         counted = any(isinstance(target, Each) for target in targets)
         selection = cls(() if targets else numbers, other, None if counted else top, above, targets)
         selection.check(manifest)
@@ -124,7 +127,8 @@ class TargetSelection:
         shared: dict[str, Any] = {"progress": progress, **(options or {})}
         if self.versus is not None:
             pair = [*(self.classes or (-1,)), self.versus]
-            return [difference(*explainer.explain_batch([photo], [pair], **shared))]
+            shared |= {"target": [list(self.targets)]} if self.targets else {"class_index": [pair]}
+            return [difference(*explainer.explain_batch([photo], **shared))]
         shared["verify"] = verify
         if self.targets:
             return explainer.explain_batch([photo], target=[list(self.targets)], **shared)
@@ -142,14 +146,6 @@ def _option_of(target: Target) -> str:
 
 
 TOP_CLASS = TargetSelection()
-
-
-def _refuse_classes_of_a_picture(versus: str | None, above: float | None) -> None:
-    """Raise UsageError for options that need one probability of each class, which a detector lacks."""
-    if versus is not None:
-        raise UsageError("--versus compares classes of a whole picture: of a detector, explain both at a --box")
-    if above is not None:
-        raise UsageError("--above is about classes of a whole picture: of a detector, say --conf")
 
 
 def file_names(explained: Sequence[Explanation] | Sequence[Difference]) -> list[str]:

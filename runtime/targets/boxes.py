@@ -16,7 +16,7 @@ from fusioncam.runtime.arguments import checked_count, quote
 from fusioncam.runtime.targets.classes import checked_number, name_of_class
 from fusioncam.runtime.targets.detections import Corners, Detection, checked_share, place_of
 from fusioncam.runtime.targets.keypoints import keypoint_name, keypoint_number
-from fusioncam.runtime.targets.kinds import Box, By, Detections, Each, Matched, Target
+from fusioncam.runtime.targets.kinds import Box, By, Detections, Each, Matched, Rivals, Target
 from fusioncam.runtime.targets.matching import matched
 from fusioncam.runtime.targets.resolved import Kind, ResolvedTarget
 from fusioncam.runtime.targets.sight import Sight
@@ -62,6 +62,14 @@ def check_each(target: Each, manifest: Manifest) -> Target:
     return Each(classes, _checked_by(target.by), keypoint, conf, iou, most or MOST, target.numbers)
 
 
+def check_rivals(target: Rivals, manifest: Manifest) -> Target:
+    """Return the target with its classes by numbers; raise UsageError where it makes no sense for this detector."""
+    box, other = check_box(target.target, manifest), _checked_class(target.other, manifest)
+    assert isinstance(box, Box)
+    assert other is not None
+    return Rivals(box, other)
+
+
 def resolve_box(target: Box, sight: Sight) -> ResolvedTarget:
     """Return the detection that a box, a point or a class names."""
     class_ = None if target.class_ is None else int(target.class_)
@@ -86,9 +94,16 @@ def resolve_each(target: Each, sight: Sight) -> list[ResolvedTarget]:
     found = _shown(_found(target, [int(c) for c in target.classes], sight))
     wrong = next((n for n in target.numbers if not 0 <= n < len(found)), None)
     if wrong is not None:
-        raise UsageError(f"there is no detection {wrong}: the picture has {len(found)}, from 0 on")
+        raise NothingDetectedError(f"there is no detection {wrong}: the picture has {len(found)}, from 0 on")
     chosen = [found[n] for n in target.numbers] or found[: target.most]
     return [_of_detection(d, sight, d.class_index, one) for d in chosen]
+
+
+def resolve_rivals(target: Rivals, sight: Sight) -> list[ResolvedTarget]:
+    """Return the targets of two classes at one detection."""
+    first = resolve_box(target.target, sight)
+    assert first.detection is not None
+    return [first, _of_detection(first.detection, sight, target.other, target.target)]
 
 
 def resolve_matched(target: Matched, sight: Sight) -> list[ResolvedTarget]:
@@ -191,19 +206,19 @@ def _found(target: Box | Detections | Each, classes: Sequence[int], sight: Sight
 
 
 def _nowhere(target: Box, found: Sequence[Detection], sight: Sight) -> NoReturn:
-    """Raise UsageError for a box or a point at which nothing is detected, and name the nearest detection."""
+    """Raise NothingDetectedError for a box or a point without a detection, and name the nearest one."""
     boxes = _boxes_of(found)
     if target.point is not None:
         x, y = target.point
         away = np.maximum(np.maximum(boxes[:, :2] - (x, y), (x, y) - boxes[:, 2:]), 0)
         nearest = found[int(np.linalg.norm(away, axis=1).argmin())]
-        raise UsageError(f"no detection holds the point ({x:g}, {y:g}): the nearest is {nearest.title}")
+        raise NothingDetectedError(f"no detection holds the point ({x:g}, {y:g}): the nearest is {nearest.title}")
     assert target.box is not None
     shares = overlaps(np.array(target.box), boxes)
     centre = np.array(target.box).reshape(2, 2).mean(axis=0)
     away = np.linalg.norm(boxes.reshape(-1, 2, 2).mean(axis=1) - centre, axis=1)
     n = int(shares.argmax() if shares.any() else away.argmin())
-    raise UsageError(
+    raise NothingDetectedError(
         f"no detection overlaps the box ({place_of(target.box)}) by at least a half: the nearest is "
         f"{found[n].title}, which overlaps it by {shares[n]:.2f}; give that box, or lower conf"
     )

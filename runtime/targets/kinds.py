@@ -148,6 +148,22 @@ class Each:
     numbers: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class Rivals:
+    """Two classes at one detection, a target each: that of the detection, or the one asked for, and another.
+
+    No public kind: both are read at the same place of the detector, also where another detection of the other class is
+    near.
+
+    Attributes:
+        target: The detection.
+        other: The other class, by its number.
+    """
+
+    target: Box
+    other: int
+
+
 class KnownObject(NamedTuple):
     """An object of a photo, as somebody has marked it.
 
@@ -169,4 +185,4 @@ class Matched:
     objects: tuple[KnownObject, ...]
 
 
-Target: TypeAlias = Class | Value | Region | Cells | Like | Box | Detections | Each | Matched
+Target: TypeAlias = Class | Value | Region | Cells | Like | Box | Detections | Each | Rivals | Matched

@@ -15,7 +15,7 @@ from fusioncam.runtime.targets.keypoints import keypoint_name
 
 TOP_CLASS = -1  # the class of the highest logit, which the explain pass finds
 
-Kind = Literal["class", "value", "region", "like", "box", "keypoint", "detections"]
+Kind = Literal["class", "value", "region", "like", "box", "keypoint", "detections", "nothing"]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -58,6 +58,8 @@ class ResolvedTarget:
     @property
     def title(self) -> str:
         """Return the label, or the number of the class where there is none, and the detail."""
+        if self.kind == "nothing":
+            return self.detail
         return f"{self.name}, {self.detail}" if self.detail else self.name
 
     @property
@@ -156,6 +158,11 @@ class ResolvedTarget:
 def of_class(class_index: int) -> ResolvedTarget:
     """Return the target of a class of a classifier, by its index or `TOP_CLASS`."""
     return ResolvedTarget("class", class_index, tensors={"class_index": np.array(class_index, np.int64)})
+
+
+def nothing(why: str) -> ResolvedTarget:
+    """Return what stands for the target of a picture that lacks it: no class, and the reason as its title."""
+    return ResolvedTarget("nothing", detail=why, score=0.0, confidence=0.0)
 
 
 TOP = of_class(TOP_CLASS)

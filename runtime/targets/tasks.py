@@ -10,11 +10,13 @@ from fusioncam.runtime.targets.boxes import (
     check_box,
     check_detections,
     check_each,
+    check_rivals,
     of_class,
     resolve_box,
     resolve_detections,
     resolve_each,
     resolve_matched,
+    resolve_rivals,
 )
 from fusioncam.runtime.targets.classes import (
     all_values,
@@ -25,7 +27,19 @@ from fusioncam.runtime.targets.classes import (
     resolve_value,
     top_class,
 )
-from fusioncam.runtime.targets.kinds import Box, Cells, Class, Detections, Each, Like, Matched, Region, Target, Value
+from fusioncam.runtime.targets.kinds import (
+    Box,
+    Cells,
+    Class,
+    Detections,
+    Each,
+    Like,
+    Matched,
+    Region,
+    Rivals,
+    Target,
+    Value,
+)
 from fusioncam.runtime.targets.likeness import check_like, no_default, resolve_like
 from fusioncam.runtime.targets.regions import (
     check_cells,
@@ -88,6 +102,7 @@ CHECKS: Mapping[type, Callable[[Any, Manifest], Target]] = {
     Box: check_box,
     Detections: check_detections,
     Each: check_each,
+    Rivals: check_rivals,
     Matched: lambda matched, _: matched,
 }
 """The check of each kind before there is a picture: it raises UsageError."""
@@ -108,7 +123,7 @@ TASKS: Mapping[str, TaskTargets] = {
         {Box: resolve_box, Detections: resolve_detections},
         of_class,
         best_detections,
-        {Each: resolve_each, Matched: resolve_matched},
+        {Each: resolve_each, Rivals: resolve_rivals, Matched: resolve_matched},
     ),
 }
 

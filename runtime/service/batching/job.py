@@ -36,6 +36,7 @@ class Job:
         size: (H, W) of the picture, where that is not the model's own size.
         inputs: Further inputs of the model.
         levels: Which levels of a detector explain it, see `Explainer.explain`.
+        or_nothing: Whether a picture that lacks the target is answered, too, see `ExplainRequest`.
     """
 
     image: Array
@@ -51,6 +52,7 @@ class Job:
     size: Size | None = None
     inputs: InputValues | None = None
     levels: Levels = "own"
+    or_nothing: bool = False
 
 
 class PendingJob:
@@ -85,6 +87,7 @@ class PendingJob:
         return ExplainRequest(
             job.photo or job.image, job.targets, job.methods, job.budget, clock, self.progress, job.verify,
             progress_maps=job.progress_maps, inputs=job.inputs, levels=job.levels,
+            or_nothing=job.or_nothing,
             condition=None if job.condition is None else job.condition.holds,
         )  # fmt: skip
 

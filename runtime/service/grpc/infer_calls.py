@@ -17,7 +17,7 @@ from fusioncam.runtime.service.errors import RETRY_AFTER, error_answer
 from fusioncam.runtime.service.grpc.calls import Call
 from fusioncam.runtime.service.grpc.messages import FINAL, answer_message, parsed, read_message
 from fusioncam.runtime.service.grpc.status import call_end
-from fusioncam.runtime.service.protocol.prepared_request import PRELIMINARY, PreparedRequest, prepare_request
+from fusioncam.runtime.service.protocol.prepared_request import PreparedRequest, is_preliminary, prepare_request
 from fusioncam.runtime.service.protocol.tensors import Output
 from fusioncam.runtime.service.request_runner import in_time
 from fusioncam.runtime.service.served_model import ServedModel
@@ -116,7 +116,7 @@ class InferCalls:
         sent: dict[str, Array] = {}
         async with aclosing(self._runner.explain_in_steps(model, prepared)) as made:
             async for explanations in made:
-                final = PRELIMINARY not in explanations[0].flags
+                final = not is_preliminary(explanations)
                 whole = partial(prepared.answer, model, explanations, begun)
                 part = partial(prepared.step, model, explanations, sent, begun)
                 yield await self._packed(model, whole if final else part, final)

@@ -50,7 +50,7 @@ class Predictions(BaseModel):
     """The JSON of a prediction: per instance `class_index`, `label`, `probability` and `probabilities`.
 
     Of a detector, an instance has `detections`, with `class_index`, `label`, `probability`, `title`, `score`, `box` and
-    `detection_score`.
+    `detection_score`; where there is none, `nothing_detected` says why.
     """
 
     predictions: list[dict[str, Any]]
@@ -156,13 +156,22 @@ def write_instances(
     """
 
     def each(entry: Callable[[Explanation], dict[str, Any]]) -> list[dict[str, Any]]:
-        listed = [list(map(entry, explanations)) for explanations in of_pictures]
-        return [{"detections": e} if model.manifest.detector else e[0] for e in listed]
+        if model.manifest.detector is None:
+            return [entry(explanations[0]) for explanations in of_pictures]
+        return [_of_detector(entry, explanations) for explanations in of_pictures]
 
     answer: dict[str, Any] = {"predictions": each(partial(_prediction, model))}
     if methods is not None:
         answer["explanations"] = each(partial(_explanation, prepared, methods=methods, begun=begun))
     return to_json(answer, inf_nan_mode="null")
+
+
+def _of_detector(entry: Callable[[Explanation], dict[str, Any]], explanations: Sequence[Explanation]) -> dict[str, Any]:
+    """Return the entry of an instance: those of its detections, or why there is none."""
+    missing = [e.title for e in explanations if "nothing_detected" in e.flags]
+    if missing:
+        return {"detections": [], "nothing_detected": missing[0]}
+    return {"detections": [entry(e) for e in explanations]}
 
 
 def _prediction(model: ServedModel, e: Explanation) -> dict[str, Any]:

@@ -149,8 +149,8 @@ def _spec(output: RequestedOutput, classes: int, binary: bool) -> OutputSpec:
 
 
 def is_explained(explanation: Explanation) -> bool:
-    """Return False where no map was made, as the condition of its request does not hold."""
-    return "not_explained" not in explanation.flags
+    """Return False where no map was made: the condition of its request does not hold, or nothing is detected."""
+    return not {"not_explained", "nothing_detected"} & {*explanation.flags}
 
 
 def made_outputs(specs: Sequence[OutputSpec], explanations: Sequence[Explanation]) -> list[OutputSpec]:
@@ -205,7 +205,7 @@ def hull_of(e: Explanation) -> Float64Array | None:
 
 def best_score(e: Explanation) -> float:
     """Return the detector's own score of a detection, or the highest of several."""
-    return max(detection.score for detection in e.detections)
+    return max((detection.score for detection in e.detections), default=0.0)
 
 
 _TEXTS: Mapping[str, Callable[[Explanation], str]] = {
@@ -220,7 +220,7 @@ _NUMBERS: Mapping[str, Callable[[Explanation], Any]] = {
     "score": lambda e: e.score,
     "confidence": lambda e: e.probability,
     "area": _area,
-    "box": hull_of,
+    "box": lambda e: np.zeros(SIDES) if (hull := hull_of(e)) is None else hull,
     "detection_score": best_score,
     "region": lambda e: e.region_share,
 }

@@ -81,7 +81,7 @@ class PreparedRequest:
 
         `sent` is that of `step`.
         """
-        kind = "maps" if PRELIMINARY in explanations[0].flags else "answer"
+        kind = "maps" if is_preliminary(explanations) else "answer"
         return write_event(kind, *self.step(model, explanations, sent, begun))
 
     def answer(
@@ -109,7 +109,7 @@ class PreparedRequest:
             begun: Time of the request, in seconds of `time.monotonic()`.
         """
         specs = made_outputs(self.outputs, explanations)
-        if PRELIMINARY in explanations[0].flags:
+        if is_preliminary(explanations):
             figures = [spec for spec in specs if spec.name in FIGURES]
             specs = [*(OutputSpec(method, binary=True) for method in explanations[0].maps), *figures]
         outputs = []
@@ -119,7 +119,7 @@ class PreparedRequest:
                     continue
                 sent[output.name] = output.values
             outputs.append(output)
-        return self._head(model, explanations[0], begun), outputs
+        return self._head(model, explanations[0] if explanations else None, begun), outputs
 
     def _head(self, model: ServedModel, explanation: Explanation | None, begun: float) -> dict[str, Any]:
         """Return the answer's JSON without the outputs; of a picture without any detection there is no explanation."""
@@ -164,11 +164,18 @@ class PreparedRequest:
 
     def _not_explained(self, explanation: Explanation) -> dict[str, str]:
         """Return the parameter that says why there is no map, where there is none."""
+        if "nothing_detected" in explanation.flags:
+            return {"not_explained": explanation.title}
         condition = self.jobs[0].condition
         if condition is None or is_explained(explanation):
             return {}
         facts = f"the probability is {explanation.probability:.4g} and the class {explanation.title}"
         return {"not_explained": f"explain_if is {condition.text}, but {facts}"}
+
+
+def is_preliminary(explanations: Sequence[Explanation]) -> bool:
+    """Return whether the maps of a picture are still being made; there may be no target at all."""
+    return any(PRELIMINARY in e.flags for e in explanations)
 
 
 def prepare_request(
@@ -217,7 +224,7 @@ def prepare_request(
     targets = reader.targets(tensors, request.parameters, parsed, len(pictures))
     asked = partial(
         Job, methods=methods, budget=budget, deadline=begun + timeout, verify=verify, arrived=begun,
-        levels=checked_levels(request.parameters.get("levels", "own")),
+        levels=checked_levels(request.parameters.get("levels", "own")), or_nothing=several > 1 or len(pictures) > 1,
         condition=condition if more_than_figures(o.name for o in outputs) else None,
     )  # fmt: skip
     jobs = [

@@ -267,8 +267,8 @@ WRONG = {
     "own.py": "reader 'own.py' names no function of the file; say own.py:FUNCTION",
     "torn.py:read": r"torn.py does not run \(SyntaxError: ",
     "out.py:read": r"out.py does not run \(SystemExit: 0\)",
-    "YOLOX-Raw": "no reader 'YOLOX-Raw'; did you mean 'yolox-raw'?",
-    5: "no reader 5; did you mean",
+    "YOLOX-Raw": "no reader 'YOLOX-Raw'; did you mean 'yolox-raw'?$",
+    5: "no reader 5; use ",
 }
 
 

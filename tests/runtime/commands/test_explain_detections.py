@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -89,6 +90,29 @@ def test_a_run_goes_on(explain):
     assert "could overwrite a" in refused
 
 
+def test_two_classes_are_compared_at_one_detection(explain, explainer, photo):
+    first, *others = explainer.detections(photo)
+    other = next(found for found in others if found.class_index != first.class_index)
+    for options, at, rival in (
+        (("--versus", other.label), first, other.class_index),
+        (("--box", *map(str, other.box), "--versus", first.label), other, first.class_index),
+    ):
+        out, _ = explain(*options)
+        (record,) = records_in(out)
+        assert (record["class_index"], record["versus"]["class_index"]) == (at.class_index, rival)
+        anchors = [said["target"]["detections"][0]["anchor"] for said in (record, record["versus"])]
+        assert anchors == [at.anchor] * 2  # also where a detection of the other class is near
+        own = explainer.explain(photo, target=Box(box=at.box))
+        tensors = {**own.target.tensors, "class_index": np.array(rival)}
+        against = explainer.explain(photo, target=replace(own.target, class_index=rival, tensors=tensors))
+        with np.load(record["maps"]) as maps:
+            np.testing.assert_allclose(maps["grad_cam"], own.maps["grad_cam"] - against.maps["grad_cam"], atol=1e-6)
+        for path in out.iterdir():
+            path.unlink()
+    _, refused = explain("--versus", first.label, ends=1)
+    assert "cannot be compared with itself" in refused
+
+
 def test_what_is_named_is_explained(explain, explainer, photo):
     first, *others = explainer.detections(photo)
     other = next(found for found in others if found.class_index != first.class_index)
@@ -123,7 +147,9 @@ def test_what_is_named_is_explained(explain, explainer, photo):
         (("--detections", "-k", "2"), "--detections and --top are different ways"),
         (("--keypoint", "nose"), "gives no keypoints"),
         (("--keypoint", "1", "--detections"), "leave out --detections"),
-        (("--versus", "dog"), "explain both at a --box"),
+        (("--versus", "dog", "--top", "2"), "--versus and --top are different ways"),
+        (("--versus", "dog", "--detections", "--by", "box"), "at one detection: leave out --detections and --by"),
+        (("--versus", "dog", "-c", "person", "-c", "light"), "give one with --class"),
         (("--above", "0.5"), "say --conf"),
         (("--box", "1,2,3,4", "--top", "2"), "--box and --top are different ways"),
         (("--like", "a.png"), "--like is for other models, and this is a model that detects: use --class, --box"),

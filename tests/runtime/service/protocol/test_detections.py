@@ -97,14 +97,29 @@ def test_all_are_listed_without_a_map(ask, explainer, photo):
     assert parameters["passes"] == 0
 
 
-@pytest.mark.parametrize("files", [(GREY,), (GREY, GREY)])
-def test_where_nothing_is_detected_the_list_is_empty_and_a_map_is_refused(ask, files):
-    tensors, _ = ask(outputs=FIGURES, files=files)
+def test_where_nothing_is_detected_the_list_is_empty_and_a_map_is_refused(ask, client):
+    tensors, _ = ask(outputs=FIGURES, files=(GREY,))
     assert {name: np.shape(values) for name, values in tensors.items() if name in ("label", "box", "title")} == {
         "label": (0,), "box": (0, 4), "title": (0,),
     }  # fmt: skip
-    error = ask("?methods=grad_cam", status=400, files=files)
+    error = ask("?methods=grad_cam", status=400, files=(GREY,))
     assert error.startswith("no detection has a score of 0.25 or more: the best is ")
+    inputs = [{"name": "image_bytes", "datatype": "BYTES", "shape": [1], "data": [base64.b64encode(GREY).decode()]}]
+    events = client.post("/v2/models/d/infer_stream", json={"inputs": inputs, "outputs": [{"name": "label"}]})
+    assert (events.status_code, events.text.startswith("event: answer")) == (200, True), events.text
+
+
+def test_a_photo_without_detections_leaves_the_others_their_answers(ask, explainer, file, photo):
+    own, why = explainer.explain(photo), ask("?methods=grad_cam", status=400, files=(GREY,))
+    for outputs in (("grad_cam", *FIGURES), FIGURES):  # lists would lose a row, too
+        tensors, parameters = ask(outputs=outputs, files=(GREY, file))
+        assert tensors["class_index"].tolist() == [-1, own.class_index]
+        assert (tensors["title"], tensors["label"]) == ([why, own.title], ["", own.label])
+        assert tensors["detection_score"].tolist() == [0, pytest.approx(own.detection.score)]
+        np.testing.assert_allclose(tensors["box"], [(0, 0, 0, 0), own.box], rtol=1e-5)
+        assert (parameters["not_explained"], parameters["flags"]) == (why, "nothing_detected")
+        if "grad_cam" in outputs:
+            np.testing.assert_allclose(tensors["grad_cam"], [0 * own.maps["grad_cam"], own.maps["grad_cam"]], atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -195,10 +210,16 @@ def test_the_first_protocol_lists_them(client, explainer, file, found, photo):
 
     instances = [{"image_bytes": {"b64": base64.b64encode(f).decode()}} for f in (file, GREY)]
     listed, none = post("predict", instances)["predictions"]
-    assert none == {"detections": []}
+    why = "no detection has a score of 0.25 or more: the best is "
+    assert (none.keys(), none["detections"], why in none["nothing_detected"]) == (
+        {"detections", "nothing_detected"}, [], True,
+    )  # fmt: skip
     assert [(d["label"], pytest.approx(d["box"])) for d in listed["detections"]] == [(d.label, d.box) for d in found]
     said = post("explain", [{**instances[0], "detection": 1}], "?methods=grad_cam")
     (explained,) = said["explanations"][0]["detections"]
+    both = post("explain", instances, "?methods=grad_cam&most=1")
+    assert both["explanations"][1] == both["predictions"][1] == none
+    assert both["predictions"][0]["detections"] == listed["detections"][:1]
     own = explainer.explain(photo, target=Box("disc"))
     np.testing.assert_allclose(explained["maps"]["grad_cam"], own.maps["grad_cam"], atol=1e-6)
 
