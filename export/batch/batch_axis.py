@@ -28,11 +28,15 @@ class Passage:
         outputs: The place of the batch in every output; None where an output has none.
         operands: Places at which the batch meets inputs that are made without the image, by the index of the input.
         broadcasts: Whether one row of such an operand serves all images; else it is repeated for each.
+        picks_own: Whether each image picks rows of its own by their numbers in it, of rows that lie behind each other.
+        reshaped: Whether the batch comes to its place in the output by a Reshape, which one image does not need.
     """
 
     outputs: tuple[Place | None, ...]
     operands: Mapping[int, Place] = field(default_factory=dict)
     broadcasts: bool = True
+    picks_own: bool = False
+    reshaped: bool = False
 
 
 class NoPlaceError(Exception):

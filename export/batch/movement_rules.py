@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from fusioncam.export.batch.batch_axis import NoPlaceError, Passage, Place, Visit, passage
-from fusioncam.export.batch.operator_rules import NOT_ONE_BY_ONE
+from fusioncam.export.batch.operator_rules import FRONT, NOT_ONE_BY_ONE
 from fusioncam.export.gradient.reader import number_for
 
 
@@ -92,9 +92,13 @@ def _concat(v: Visit) -> list[Passage]:
 def _gather(v: Visit) -> list[Passage]:
     axis, picked = v.attribute("axis", 0) % len(v.before), len(v.shape(1))
     if v.carries(0) and v.carries(1):
-        raise NoPlaceError("picks by numbers that are computed from the image")
+        if v.batch > 1 or v.place(0) != Place(axis) or v.place(1).lead > 1:
+            raise NoPlaceError("picks by numbers that are computed from the image")
+        return [Passage((Place(axis + v.place(1).axis),), picks_own=True)]
     if v.carries(1):
-        return [v.everywhere(replace(v.place(1), axis=axis + v.place(1).axis))]
+        place = replace(v.place(1), axis=axis + v.place(1).axis)
+        front = v.batch == 1 and place.axis > 0 and place.lead == 1 and max(v.after[: place.axis]) == 1
+        return [v.everywhere(place), *([Passage((FRONT,), reshaped=True)] if front else [])]
     place = v.place(0)
     if place.axis == axis:
         raise NoPlaceError(NOT_ONE_BY_ONE)

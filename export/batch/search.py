@@ -141,6 +141,10 @@ def _free_node(op: Ops, node: ir.Node, passage: Passage, batch: int, image: ir.V
         _resize_others(op, node, place)
     elif node.op_type == "Slice":
         _take_all(op, node, place)
+    elif passage.picks_own:
+        _pick_own(op, node, place, image)
+    elif passage.reshaped:
+        _reshape_output(op, node.outputs[0])
     for i, where in passage.operands.items():
         value = node.inputs[i]
         assert value is not None
@@ -182,6 +186,30 @@ def _take_of_each(op: Ops, node: ir.Node, axis: int, along: list[int]) -> None:
     cut = op.Slice(apart, *node.inputs[1:3], moved, *node.inputs[4:])
     old.replace_all_uses_with(op.Reshape(cut, op.ints([*after[:axis], -1, *after[axis + 1 :]])))
     op.graph.remove(node, safe=True)
+
+
+def _reshape_output(op: Ops, value: ir.Value) -> None:
+    """Let what reads a tensor read it with the batch in front."""
+    front = op.Reshape(value, op.ints([-1, *shape_of(value)[1:]]))
+    value.replace_all_uses_with(front, replace_graph_outputs=True)
+    own = front.producer()
+    assert own is not None
+    own.replace_input_with(0, value)
+
+
+def _pick_own(op: Ops, node: ir.Node, place: Place, image: ir.Value) -> None:
+    """Change a Gather, whose numbers are those of rows of one image, so that each image picks its own rows."""
+    picking = Visit(node, {}, 0)
+    axis, numbers = picking.attribute("axis", 0) % len(picking.before), picking.input(1)
+    shape, at = list(shape_of(numbers)), place.axis - axis
+    rows = op.constant(picking.before[axis], np.int64)
+    n = op.Squeeze(op.Shape(image, start=0, end=1))
+    firsts = op.Mul(op.Range(op.constant(0, np.int64), n, op.constant(1, np.int64)), rows)
+    own = op.Mod(op.Cast(numbers, to=ir.DataType.INT64), rows)  # numbers below zero count from the end
+    apart = op.Reshape(own, op.ints([*shape[:at], -1, *shape[at:]]))
+    found = op.Add(apart, op.Reshape(firsts, op.ints([-1, *[1] * (len(shape) - at)])))
+    shape[at] = -1
+    node.replace_input_with(1, op.Reshape(found, op.ints(shape)))
 
 
 def _for_any_batch(op: Ops, value: ir.Value, place: Place, batch: int, broadcasts: bool, image: ir.Value) -> ir.Value:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from fusioncam.export.readers.boxes import decode
+from fusioncam.export.row_order import in_order_of
 from fusioncam.forms import SIDES, Form
 from fusioncam.kernels.arrays import Array, Float64Array
 from fusioncam.kernels.boxes import overlaps
@@ -47,6 +48,8 @@ def score_boxes(manifest: Manifest, output: Array, targets: Targets) -> tuple[Fl
 def off_boxes(output: Array, manifest: Manifest, source: Array) -> float:
     """Return how far boxes and scores are from those of the source: boxes relative to the longer side of the input.
 
+    Queries, which need no search for duplicates, may have another order than in the source.
+
     Args:
         output: The normal form (N, A, columns).
         manifest: The bundle's.
@@ -56,6 +59,8 @@ def off_boxes(output: Array, manifest: Manifest, source: Array) -> float:
     mine = decode(output, manifest.detector, manifest.classes, manifest.ending)
     if mine.shape != source.shape:
         return float("inf")
+    if not manifest.detector.nms:
+        mine = np.stack([in_order_of(rows, there) for rows, there in zip(mine, source, strict=True)])
     off = np.abs(mine - source)
     classes = slice(SIDES, SIDES + manifest.detector.numbers(manifest.classes))
     sides, extras = off[..., :SIDES].max() / max(manifest.preprocessing.size), off[..., classes.stop :]

@@ -82,6 +82,15 @@ FORMS = {
         "float[1, 8, 6] y",
         {"nms": False, "multi_label": True, "most": 8},
     ),
+    "RT-DETR of Ultralytics": (
+        """centred = MatMul (boxes, to_centres) one_row = Flatten (scores) values, places = TopK (one_row, eight)
+        class = Mod (places, i3) row = Div (places, i3) column = Unsqueeze (row, i2s) row4 = Expand (column, to_four)
+        kept = GatherElements <axis = 1> (centred, row4) score = Unsqueeze (values, i2s)
+        number = Cast <to = 1> (class) numbers3 = Unsqueeze (number, i2s)
+        y = Concat <axis = 2> (kept, score, numbers3)""",
+        "float[1, 8, 6] y",
+        {"nms": False, "multi_label": True, "most": 8},
+    ),
     "for each class": (
         f"""turned = Gather <axis = 2> (boxes, y_first) shares = Div (turned, side) {EACH_CLASS}
         all_boxes = Concat <axis = 0> (b0, b1, b2) all_scores = Concat <axis = 0> (p0, p1, p2)
@@ -121,7 +130,16 @@ CONSTANTS = {
     **{"i0": 0, "i1": 1, "i2": 2, "i3": 3, "i0s": [0], "i1s": [1], "i2s": [2], "zero_two": [0, 2]},
     **{"most": [20], "eight": [8], "y_first": [1, 0, 3, 2]},
 }
-FLOATS = {"two_pixels": 2.0, "corners": CORNERS[None], "hundred": 100.0, "side": 32.0, "iou": [0.5], "conf": [0.3]}
+TO_CENTRES = np.kron([[0.5, -1], [0.5, 1]], np.eye(2)) / 32  # of corners, as shares of the picture
+FLOATS = {
+    "two_pixels": 2.0,
+    "to_centres": TO_CENTRES,
+    "corners": CORNERS[None],
+    "hundred": 100.0,
+    "side": 32.0,
+    "iou": [0.5],
+    "conf": [0.3],
+}
 
 
 def saved(tmp_path, body, outputs):
@@ -140,6 +158,8 @@ def saved(tmp_path, body, outputs):
             f'<ir_version: 8, opset_import: ["": 18, "TRT": 1]> d (float[1,3,32,32] image) => ({given}) {{ {nodes} }}'
         )
         model.producer_name = "tf2onnx" if "shares" in nodes else ""
+        if "to_centres" in nodes:
+            onnx.helper.set_model_props(model, {"task": "detect"})
         read = {n for node in model.graph.node for n in node.input}
         model.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in tensors.items() if n in read)
         files.append(tmp_path / f"{name}.onnx")

@@ -20,7 +20,7 @@ from fusioncam.export.reading.shapes import feeds_of, run_all
 from fusioncam.export.sessions import run
 from fusioncam.kernels.arrays import Array
 
-# By Ultralytics' names of tasks; its searches give corners, but for rotated boxes.
+# By Ultralytics' names of tasks; its searches give corners in pixels, but for rotated boxes and RT-DETR.
 EXTRAS: dict[str | None, ExtraKind] = {"detect": "none", "segment": "masks", "pose": "keypoints", "obb": "rotated"}
 RELATIVE = 2.0  # the largest share of the input that a box reaches, but for outliers
 ORDERED = 0.99  # of boxes coded by corners, the share whose second corner is behind the first, at least
@@ -82,7 +82,8 @@ def read_cut(
         )
     boxes = arrays[0].reshape(-1, joint.anchors, 4)[0].astype(np.float64)
     named = next((r for r in CUT_READERS if r.name == wanted), None)
-    reader = named or cut_reader(_sides(boxes, cut.centred, hints, model.producer_name), _is_relative(boxes))
+    relative = _is_relative(boxes)
+    reader = named or cut_reader(_sides(boxes, cut.centred, hints, relative, model.producer_name), relative)
     extra = EXTRAS.get(hints.kind, "none") if cut.extras else "none"
     coding = replace(reader.coding, background=cut.background, extra=extra)
     return CutReading(cut, joint, replace(reader, coding=coding))
@@ -93,13 +94,13 @@ def _is_relative(boxes: Array) -> bool:
     return float(np.quantile(np.abs(boxes), 0.9)) <= RELATIVE
 
 
-def _sides(boxes: Array, centred: bool | None, hints: Hints, producer: str | None) -> Sides:
-    """Return the coding of the sides of boxes (A, 4).
+def _sides(boxes: Array, centred: bool | None, hints: Hints, relative: bool, producer: str | None) -> Sides:
+    """Return the coding of the sides of boxes (A, 4), which are relative to the input or in pixels.
 
     Raises:
         ModelError: Their numbers are no corners, and no centres and sizes.
     """
-    if hints.kind == "obb":
+    if hints.kind == "obb" or (hints.kind in EXTRAS and relative):
         return "cxcywh"
     ordered = float(((boxes[:, 2] >= boxes[:, 0]) & (boxes[:, 3] >= boxes[:, 1])).mean())
     if centred is None and hints.kind not in EXTRAS:
