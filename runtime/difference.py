@@ -61,6 +61,8 @@ class Difference(DrawnResult):
         """Return the short names of both targets."""
         whole = (self.first.title, self.second.title)
         short = [title.split(",")[0].strip() for title in whole]
+        if self.first.detections and self.second.detections:
+            short = [self.first.heading[0], self.second.heading[0]]
         if short[0] == short[1] and self.first.class_index == self.second.class_index and whole[0] != whole[1]:
             return whole
         if short[0] == short[1]:

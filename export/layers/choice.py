@@ -236,7 +236,7 @@ def _refusal(behind: After, depth: float, thin: bool, gradient: bool, detects: b
     if not depth:
         return "no weighted operator between the image and it: it is the picture itself"
     if thin:
-        return "no place of it reaches the scores" if detects else "only its class token reaches the logits"
+        return "behind it, places are a list of anchors" if detects else "only its class token reaches the logits"
     if behind.missing and gradient:
         return f"{NO_RULE} {', '.join(sorted(behind.missing))} (node {behind.last[1]!r})"
     return None

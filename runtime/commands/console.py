@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 DONE, FAILED = 0, 1
+PATIENCE = 20  # seconds after which somebody without a progress bar wants to know how long it will take
 INTERRUPTED = 130  # the parser's status where it caught Ctrl-C itself
 
 
@@ -54,15 +56,36 @@ def show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 @contextmanager
 def progress_bar(title: str, quiet: bool) -> Iterator[Callable[[int, int | None], None]]:
-    """Show a bar with the time left, none where `quiet`; yields a function to call with (done, all)."""
+    """Show a bar with the time left, none where `quiet`; yields a function to call with (done, all).
+
+    Where there is no terminal for a bar, a note says once how long a long run will take.
+    """
     if quiet or not err.is_terminal:  # before rich 14.3 a bar that is disabled writes a line all the same
-        yield lambda done, every: None
+        yield (lambda done, every: None) if quiet else _note_of_length(title)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     # Redirected, what is printed meanwhile would go to standard error, too.
     with Progress(*columns, console=err, transient=True, redirect_stdout=False) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, every: bar.update(task, completed=done, total=every)
+
+
+def _note_of_length(title: str) -> Callable[[int, int | None], None]:
+    """Return a function to call with (done, all), which prints a note once where the rest takes long, too."""
+    begun, noted = time.monotonic(), False
+
+    def step(done: int, every: int | None) -> None:
+        nonlocal noted
+        seconds = time.monotonic() - begun
+        if noted or not (done and every) or seconds < PATIENCE:
+            return
+        noted = True
+        left = seconds * (every - done) / done
+        if left >= PATIENCE:
+            line = f"{title}: {done:,} of at most {every:,} done after {seconds:.0f} s, about {left:.0f} s more"
+            complain(line, "note")
+
+    return step
 
 
 def run_command(command: Callable[[list[str]], object], arguments: list[str]) -> NoReturn:

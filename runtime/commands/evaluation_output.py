@@ -30,7 +30,10 @@ def print_summary(summary: Mapping[str, Any], report: Path, quiet: bool = False)
         whole = _table(summary, intervals=True)
         fits = where.measure(whole, options=where.options.update(width=WIDE)).maximum <= where.width
         where.print(whole if fits else _table(summary, intervals=False))
-        console.say(f"means over the photos{', with 95 % bootstrap intervals' if fits else ''}; * is the best mean")
+        targets = sum(group["targets"] for group in summary["targets"])
+        each = f", each the mean of its targets ({targets} in all)" if targets > photos["evaluated"] else ""
+        around = ", with 95 % bootstrap intervals" if fits else ""
+        console.say(f"means over the photos{each}{around}; * is the best mean")
         for line in _caveats(summary):
             console.say(line)
     _complain(((f["image"], f["error"]) for f in summary["failed"]), "failed")

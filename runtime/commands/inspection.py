@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 TARGETS = {
     "maps": "a class over a region: the mean of its map there, or the maximum",
     "embedding": "likeness to a reference: a picture, or a vector",
-    "boxes": "a detection: by its class, its box or a point; its score, the edges of its box, or a keypoint",
+    "boxes": "a detection: by its class, its box or a point; its score, or the edges of its box",
 }
 
 
@@ -78,7 +78,8 @@ def print_inspection(inspection: "Inspection", most: int | None) -> None:
     one = " of one number, lower and higher" if c.outputs == 1 and c.classes == 2 else ""
     console.say(f"output   {c.reading.name!r}, {c.form.words}{one}{_ending(inspection)}")
     if c.form.scored:
-        console.say(f"targets  {TARGETS[c.form.kind]} (task {c.task}, reader {c.reading.reader_name})")
+        more = ", or a keypoint" if c.detector is not None and c.detector.extra == "keypoints" else ""
+        console.say(f"targets  {TARGETS[c.form.kind]}{more} (task {c.task}, reader {c.reading.reader_name})")
     without = ", ".join(f"{op} ({count})" for op, count in inspection.missing.items())
     console.say(f"no rule  {without or 'none: every operator on the way has a gradient rule'}")
     table = Table("layer", "K x h x w", "passes", "seconds", "MB", "", box=None, pad_edge=False)

@@ -153,7 +153,10 @@ class Evaluator:
         digest, targets = sha256(file), self._questions.of(name, photo.values.shape[:2])
         explanations = yield from self._pipeline.task(self._request(photo, targets))
         if not explanations:
-            raise NothingDetectedError("no detection matches an annotated object: there is nothing to measure")
+            detector = self._pipeline.manifest.detector
+            scored = f"has a score of {detector.conf:g} or more" if detector else "is there"
+            why = scored if callable(targets) else "matches an annotated object"
+            raise NothingDetectedError(f"no detection {why}: there is nothing to measure")
         clock, of_targets = Clock(), list[dict[str, Measured]]()
         objects = self._questions.objects(name, photo.values.shape[:2], explanations)
         for explanation, likeness, known in zip(explanations, self._sanity(photo, explanations), objects, strict=True):

@@ -128,6 +128,8 @@ def _named(target: Box, class_: int | None, sight: Sight) -> Detection:
         return _found(target, [] if class_ is None else [class_], sight)[0]
     if target.box is not None:
         _check_inside(target.box, sight)
+    if target.point is not None:
+        _checked_point(target.point, sight)
     found = _found(target, [], sight)
     own = [d for d in found if class_ in (None, d.class_index)]
     chosen = [_at(candidates, target, sight) for candidates in (own, found)]
@@ -248,10 +250,11 @@ def _checked_by(by: Any) -> By:
 
 def _checked_box(box: Any) -> Corners:
     numbers = _numbers(box, SIDES)
+    given = quote(tuple(box.tolist()) if isinstance(box, np.ndarray) and box.ndim == 1 else box)
     if numbers is None or numbers[0] >= numbers[2] or numbers[1] >= numbers[3]:
-        raise UsageError(f"a box is (x1, y1, x2, y2) in pixels of the photo, x1 < x2 and y1 < y2, not {quote(box)}")
+        raise UsageError(f"a box is (x1, y1, x2, y2) in pixels of the photo, x1 < x2 and y1 < y2, not {given}")
     if max(map(abs, numbers)) > FAR:
-        raise UsageError(f"a box is in pixels of the photo, up to {FAR:g} of them, not {quote(box)}")
+        raise UsageError(f"a box is in pixels of the photo, up to {FAR:g} of them, not {given}")
     return numbers[0], numbers[1], numbers[2], numbers[3]
 
 

@@ -8,6 +8,7 @@ from fusioncam.errors import UsageError
 from fusioncam.manifest import Manifest
 from fusioncam.runtime.arguments import checked_class
 from fusioncam.runtime.labels import class_number
+from fusioncam.runtime.targets.detections import name_of
 from fusioncam.runtime.targets.kinds import Class, Target, Value
 from fusioncam.runtime.targets.resolved import ResolvedTarget, of_class
 from fusioncam.runtime.targets.sight import Sight
@@ -19,8 +20,8 @@ def checked_number(manifest: Manifest, class_: object) -> int:
 
 
 def name_of_class(manifest: Manifest, c: int) -> str:
-    """Return the label of a class, or its number."""
-    return manifest.labels[c] if manifest.labels else f"class {c}"
+    """Return the label of a class, or its number, see `name_of`."""
+    return name_of(manifest.labels[c] if manifest.labels else None, c)
 
 
 def name_of_value(manifest: Manifest, column: int) -> str:

@@ -103,7 +103,7 @@ class HostEngine:
             timer = Timer(self.pace, own, grain)
             passes = MaskedPasses(x, own.clock, own.progress, exact, timer, evidence.readout, inputs_of(own))
             reserved, sketches = reserved_passes(own), sketches_of(own)
-            steps = HostSteps(passes, evidence, own.budget, grain, self._head, timer, reserved, sketches)
+            steps = HostSteps(passes, evidence, own.budget, grain, self._head, timer, reserved, len(levels), sketches)
             yield LevelSteps(self.manifest.layers[level.number].name, level.targets, steps)
             timer.end()
             done += steps.passes.run

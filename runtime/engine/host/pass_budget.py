@@ -16,11 +16,13 @@ class PassBudget:
         whole: The budget.
         passes: The passes that it pays for.
         reserved: Passes of it that are kept for what follows the maps.
+        levels: The number of levels of a detector that share what the user gave: the budget is the share of one.
     """
 
     whole: Budget
     passes: MaskedPasses
     reserved: int = 0
+    levels: int = 1
 
     @property
     def in_time(self) -> bool:
@@ -42,7 +44,8 @@ class PassBudget:
         """Raise UsageError where so many passes more, none of them of channels, are over the budget."""
         needed = self.passes.done + passes + self.reserved
         if isinstance(self.whole, int) and needed > self.whole:
-            raise UsageError(f"a budget of {self.whole} passes is too small: {needed} are needed")
+            share = f", the share of one of {self.levels} levels," if self.levels > 1 else ""
+            raise UsageError(f"a budget of {self.whole} passes{share} is too small: {needed} are needed")
 
     def of(self, most: int, fewest: int, passes_remaining: int) -> int:
         """Return how many of at most `most` passes there are, before others; raise UsageError where they are too few.

@@ -78,6 +78,7 @@ class HostSteps:
         head: Opens the head of the model, for Recipro-CAM.
         timer: Measures the work, and tells what fits before a deadline.
         reserved: Passes of the budget that are kept for what follows the maps.
+        levels: The number of levels that share what the user gave.
         sketches: Gets the maps as they are made, where somebody watches.
     """
 
@@ -90,13 +91,14 @@ class HostSteps:
         head: Callable[[], Head],
         timer: Timer | None = None,
         reserved: int = 0,
+        levels: int = 1,
         sketches: Sketches | None = None,
     ) -> None:
         self._timer, self._sketches, self._evidence = timer, sketches, evidence
         self._readout, self.targets, self.logits = evidence.readout, evidence.readout.targets, evidence.logits
         self._passes, self._head = passes, head
         self._activations, self._gradients = evidence.activations, evidence.gradients
-        self._budget, self._grain = PassBudget(budget, passes, reserved), grain
+        self._budget, self._grain = PassBudget(budget, passes, reserved, levels), grain
         self._random, self._numbers = evidence.random, evidence.numbers
         self._plans: list[ChannelPlan] = []
         self._scored: dict[bool, ScoredChannels] = {}

@@ -40,4 +40,6 @@ def add_v1_routes(app: FastAPI, service: Service, handler: InferHandler) -> None
         ("predict", predict, "Predict the classes of instances", openapi.PREDICT),
         ("explain", explain, "Explain instances", openapi.EXPLAIN),
     ):
-        app.add_api_route(f"{MODELS}/{{model}}:{verb}", route, summary=summary, tags=["KServe v1"], **options)
+        path = f"{MODELS}/{{model}}:{verb}"
+        app.add_api_route(path, route, summary=summary, tags=["KServe v1"], **options)
+        app.add_api_route(path, route, methods=["PUT"], include_in_schema=False)  # curl -T photo.jpg

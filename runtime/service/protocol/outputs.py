@@ -154,8 +154,8 @@ def is_explained(explanation: Explanation) -> bool:
 
 
 def made_outputs(specs: Sequence[OutputSpec], explanations: Sequence[Explanation]) -> list[OutputSpec]:
-    """Return the outputs that there are: all of them, or those without a map where no picture is explained."""
-    if any(map(is_explained, explanations)):
+    """Return the outputs that there are: all of them, or those without a map where the condition holds for nothing."""
+    if any("not_explained" not in e.flags for e in explanations):
         return list(specs)
     return [spec for spec in specs if spec.name in NO_MAPS and spec.name != VERDICT]
 

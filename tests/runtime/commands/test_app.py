@@ -156,6 +156,16 @@ def test_the_bar_is_silent_where_nobody_looks(run, bundle, tmp_path):
         step(1, 2)
 
 
+def test_a_long_run_says_its_length_once_where_no_bar_is_seen(monkeypatch):
+    shown, now = io.StringIO(), iter([0, 1, 30, 60])
+    monkeypatch.setattr(console, "err", Console(file=shown))
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(now))
+    with console.progress_bar("a.png", quiet=False) as step:
+        for done in (100, 1000, 2000):
+            step(done, 5000)
+    assert shown.getvalue() == "note: a.png: 1,000 of at most 5,000 done after 30 s, about 120 s more\n"
+
+
 def test_what_is_printed_beside_a_bar_goes_to_standard_output(monkeypatch, capsys):
     shown = io.StringIO()
     monkeypatch.setattr(console, "err", Console(file=shown, force_terminal=True))

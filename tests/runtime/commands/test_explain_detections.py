@@ -8,9 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
-from fusioncam import Box, Detections, Explainer, NothingDetectedError, detections_panel
+from fusioncam import Box, Detections, Explainer, NothingDetectedError, UsageError, detections_panel
+from fusioncam.manifest import read_bundle
 from fusioncam.runtime import detection_pictures
+from fusioncam.runtime.commands import export as export_command
 from fusioncam.runtime.demo.crowds import draw_crowd
+from fusioncam.runtime.methods import checked_for
 
 GRAD = ("--methods", "grad_cam", "-q")
 
@@ -69,6 +72,15 @@ def test_every_detection_has_maps_and_all_share_a_panel(explain, explainer, phot
     boxes = [[float(row[side]) for side in ("x1", "y1", "x2", "y2")] for row in rows]
     np.testing.assert_allclose(boxes, [detection.box for detection in found], atol=0.01)
     assert {row["picture"] for row in rows} == {str(out / "crowd.png")}
+
+
+def test_the_summary_of_an_export_names_all_levels(small_detector):
+    manifest = read_bundle(small_detector.bundle)
+    said = export_command._summary(small_detector.bundle, manifest)
+    assert said.count(" x ") == 2 * len(manifest.layers) == 6
+    assert ": levels " in said
+    with pytest.raises(UsageError, match="this detector has several levels"):
+        checked_for(["recipro_cam"], [manifest], "exact")
 
 
 def test_a_run_goes_on(explain):

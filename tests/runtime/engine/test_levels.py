@@ -254,6 +254,9 @@ def test_budgets_are_shared_by_levels(explainer, of_levels, ran, x):
     assert run(0.5).passes.run == sum(channels) / 2 + beside
     with pytest.raises(UsageError, match=r"a budget of 14 passes is too small: 15 are needed"):
         run(14)
+    request = ExplainRequest(x, [pipeline.check_target(target)], ("group_cam",), 12, levels="mean")
+    with pytest.raises(UsageError, match=r"passes, the share of one of 3 levels, is too small: \d+ are needed"):
+        list(pipeline.run([pipeline.task(request)], ("group_cam",)))
 
 
 def test_a_mirrored_view_is_asked_for_the_same_detection(small_detector, explainer, x):

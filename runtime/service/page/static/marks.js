@@ -35,17 +35,33 @@ export function drawMarks(stage, [height, width], marks, named) {
       layer.append(dot);
     }
   }
-  const shown = ordered.filter(({ chosen }) => named && (chosen || marks.length <= MOST_NAMED));
-  for (const { corners, color, text } of shown) {
+  stage.append(layer);
+  const taken = []; // by tags
+  const shown = marks.filter(({ chosen }) => named && (chosen || marks.length <= MOST_NAMED));
+  for (const { corners, color, text } of shown.sort((a, b) => b.chosen - a.chosen)) {
     const [low, high] = [Math.min, Math.max].map((end) => [0, 1].map((axis) => end(...corners.map((corner) => corner[axis]))));
     const tag = Object.assign(document.createElement("span"), { className: "tag", textContent: text });
-    const leftwards = low[0] + high[0] > width; // where there is more room
-    Object.assign(tag.style, at(leftwards ? high[0] : low[0], low[1]), { background: `rgb(${color})` });
-    tag.classList.toggle("leftwards", leftwards);
-    tag.classList.toggle("inside", low[1] < 0.1 * height); // above the box there is none
+    tag.style.background = `rgb(${color})`;
     layer.append(tag);
+    const leftwards = low[0] + high[0] > width; // where there is more room
+    const above = low[1] >= 0.1 * height; // else there is no room above the box
+    const below = high[1] <= 0.9 * height;
+    const free = [[low[1], above], [high[1], !below]].some(([y, up]) =>
+      [leftwards, !leftwards].some((left) => {
+        const x = left ? high[0] : low[0];
+        Object.assign(tag.style, at(x, y), { transform: `translate(${left ? -100 : 0}%, ${up ? -100 : 0}%)` });
+        return isFree(tag.getBoundingClientRect(), layer.getBoundingClientRect(), taken);
+      }),
+    );
+    if (free || !taken.length) taken.push(tag.getBoundingClientRect());
+    else tag.remove(); // its outline stays, and the list has its name
   }
-  stage.append(layer);
+}
+
+/** Whether a tag lies in the picture, and on no other. */
+function isFree(tag, picture, taken) {
+  const inside = tag.left >= picture.left - 1 && tag.right <= picture.right + 1;
+  return inside && taken.every((other) => tag.right <= other.left || other.right <= tag.left || tag.bottom <= other.top || other.bottom <= tag.top);
 }
 
 /** Draws the outline of the chosen mark on a canvas of the photo's own size. */

@@ -151,6 +151,7 @@ export class Targets {
     const focused = document.activeElement?.closest("#targets button")?.dataset.index;
     $("targets").replaceChildren(...rows.map((row, i) => this.#row(row, i, i === chosen)));
     if (focused) $("targets").querySelector(`[data-index="${focused}"]`)?.focus({ preventScroll: true });
+    $("target-hint").hidden = !(this.#kind in HINTS) || !rows.length;
     $("target-part").hidden = false;
   }
 

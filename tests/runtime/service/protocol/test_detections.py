@@ -119,6 +119,9 @@ def test_a_photo_without_detections_leaves_the_others_their_answers(ask, explain
         np.testing.assert_allclose(tensors["box"], [(0, 0, 0, 0), own.box], rtol=1e-5)
         assert (parameters["not_explained"], parameters["flags"]) == (why, "nothing_detected")
         if "grad_cam" in outputs:
+            blank, _ = ask(outputs=outputs, files=(GREY, GREY))
+            assert blank["grad_cam"].shape == (2, *own.maps["grad_cam"].shape)
+            assert not blank["grad_cam"].any()
             np.testing.assert_allclose(tensors["grad_cam"], [0 * own.maps["grad_cam"], own.maps["grad_cam"]], atol=1e-6)
 
 
@@ -217,6 +220,8 @@ def test_the_first_protocol_lists_them(client, explainer, file, found, photo):
     assert [(d["label"], pytest.approx(d["box"])) for d in listed["detections"]] == [(d.label, d.box) for d in found]
     said = post("explain", [{**instances[0], "detection": 1}], "?methods=grad_cam")
     (explained,) = said["explanations"][0]["detections"]
+    put = client.request("PUT", "/v1/models/d:predict", content=file, headers={"Content-Type": "image/png"})  # curl -T
+    assert put.json()["predictions"] == [listed]
     both = post("explain", instances, "?methods=grad_cam&most=1")
     assert both["explanations"][1] == both["predictions"][1] == none
     assert both["predictions"][0]["detections"] == listed["detections"][:1]
