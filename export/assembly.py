@@ -229,7 +229,7 @@ def _preprocessing(canonical: CanonicalModel, folder: Path, asked: str | Mapping
     """Return the preprocessing: the user's, that of the source, or a guess by the type of input and the reader."""
     metadata, size, taken = canonical.model.metadata_props, canonical.size, canonical.taken
     anchors = None if canonical.detector is None else canonical.detector.anchors
-    usual = preset_of_detector(canonical.reading.reader_name, anchors, size)
+    usual = preset_of_detector(canonical.reading.reader_name, anchors, size, canonical.image)
     prep = read_preprocessing(metadata, folder, size, asked or {}, taken.type, taken.channels, usual)
     refuse_rounded_away(prep, taken.type)
     return prep

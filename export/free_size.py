@@ -104,9 +104,10 @@ def _empty_tensor(source: onnx.ModelProto, manifest: Manifest, size: Size) -> st
     """Return the first tensor that has no elements at a size; onnxruntime divides by its size, and crashes."""
     model = onnx.ModelProto()
     model.CopyFrom(source)
-    shape = [1, *size]
-    last = len(shape) if manifest.source.channels_last else manifest.source.channel_axis
+    shape, axis = [1, *size], manifest.source.channel_axis
+    last = len(shape) if manifest.source.channels_last else axis or 1
     shape.insert(last, manifest.preprocessing.channels)
+    shape = shape if axis else shape[1:]
     image = next(i for i in model.graph.input if i.name == manifest.source.input)
     del image.type.tensor_type.shape.dim[:]
     image.type.tensor_type.shape.dim.extend(onnx.TensorShapeProto.Dimension(dim_value=n) for n in shape)

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from fusioncam.errors import ModelError
-from fusioncam.export.batch import with_any_batch
+from fusioncam.export.batch import of_one_picture, with_any_batch
 from fusioncam.export.batch.resizing import name_every_size
 from fusioncam.export.class_vectors import append_classes
 from fusioncam.export.endings import Make, ModelEnding, find_ending
@@ -14,13 +14,20 @@ from fusioncam.export.gradient import Ops, dims, path
 from fusioncam.export.layers.layout import layouts
 from fusioncam.export.layers.trace import trace
 from fusioncam.export.readers import Reading, by_roles, find_map_ending, probable
-from fusioncam.export.readers.boxes import BoxReading, arrange_boxes, join_nodes, refuse_inverted, refuse_no_scores
+from fusioncam.export.readers.boxes import (
+    BoxReading,
+    arrange_boxes,
+    filled_up,
+    join_nodes,
+    refuse_inverted,
+    refuse_no_scores,
+)
 from fusioncam.export.reading.image_input import ImageInput, free_names
 from fusioncam.export.reading.load import fold
 from fusioncam.export.reading.shapes import element_type, feeds_of, measure, run_all
 from fusioncam.export.sessions import run
 from fusioncam.export.targets.shapes import infer_shapes
-from fusioncam.forms import CONFIDENCES, OF_BOX, SCORES
+from fusioncam.forms import CONFIDENCES, OF_BOX, SCORES, SIDES
 from fusioncam.kernels.arrays import Float32Array
 from fusioncam.manifest import Ending
 
@@ -53,7 +60,8 @@ def make_normal_form(
         ending = find_ending(model, batch or 1, wanted)
         model.graph.outputs[:] = [_batch_first(model, ending)]
         fold(model)
-    model = with_any_batch(model, batch)
+    in_stages = reading.boxes is not None and reading.boxes.in_stages
+    model = of_one_picture(model, batch) if in_stages else with_any_batch(model, batch)
     name_every_size(model.graph)
     if reading.is_vector:
         return model, reading, ending, _set_logits(model, ending.make, reading.name)
@@ -79,7 +87,7 @@ def _arrange(model: ir.Model, boxes: BoxReading, taken: ImageInput) -> ModelEndi
     raw = [op.Cast(v, to=ir.DataType.FLOAT) if v.dtype != ir.DataType.FLOAT else op.Identity(v) for v in graph.outputs]
     if boxes.own is not None:
         raw = [op.Identity(v) for v in boxes.own[0].nodes(op, dict(zip(boxes.names, raw, strict=True)), taken.size)[0]]
-    graph.outputs[:] = raw if boxes.cut is None else [join_nodes(op, raw, boxes.cut.joint)]
+    graph.outputs[:] = raw if boxes.cut is None else [join_nodes(op, raw, boxes.cut.joint, not boxes.in_stages)]
     measured = run_all(model, feeds_of(model, taken.batch or 1))
     for value, held in measured.items():
         value.shape, value.dtype = ir.Shape(held.shape()), element_type(held.data_type())
@@ -88,6 +96,9 @@ def _arrange(model: ir.Model, boxes: BoxReading, taken: ImageInput) -> ModelEndi
     refuse_no_scores(boxes, of_noise)
     refuse_inverted(boxes, of_noise, taken.size)
     detections, ending = arrange_boxes(op, raw, boxes.reader.coding, boxes.numbers, taken.size)
+    if boxes.in_stages:
+        coding, columns = boxes.reader.coding, SIDES + boxes.numbers
+        detections = filled_up(op, detections, boxes.anchors, columns, coding, ending)
     graph.outputs[:] = [detections]
     for value, shape in before.items():
         value.shape = shape  # that of a batch of one would hold onnxruntime to it

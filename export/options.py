@@ -30,7 +30,7 @@ class ExportOptions(TypedDict, total=False):
     unless told otherwise; `("any", H, W)` names another size for that."""
     layout: str | None
     """Order of the input's axes, `nchw` or `nhwc`, for a model whose shapes do not say which one holds the channels. Of
-    a signal `ncl` or `nlc`; of a volume `ncdhw` or `ndhwc`, or `ndchw` of a video of pictures."""
+    a signal `ncl` or `nlc`; of a volume `ncdhw` or `ndhwc`, or `ndchw` of a video of pictures. `chw`: one picture."""
     image: str | None
     """The input that is explained, where several can be."""
     inputs: InputValues | None

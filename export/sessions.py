@@ -6,6 +6,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +96,20 @@ class Session(onnxruntime.InferenceSession):  # type: ignore[misc]
 
     patience = 1
 
+    @cached_property
+    def _by_picture(self) -> list[str]:
+        """Return the inputs with a row for each picture, of a graph of the canonical form that takes one picture."""
+        firsts = {i.name: next(iter(i.shape), None) for i in self.get_inputs()}
+        return [n for n, d in firsts.items() if d in (1, "N")] if firsts.get("image") == 1 else []
+
     def run(self, output_names: Any, input_feed: Any, run_options: Any = None) -> list[Any]:
-        """Run on arrays, as the method of onnxruntime."""
+        """Run on arrays, as the method of onnxruntime; a graph that takes one picture runs once for each."""
+        own = [n for n in self._by_picture if n in input_feed]
+        count = len(input_feed["image"]) if "image" in own else 1
+        if count > 1:
+            rows = [{**input_feed, **{name: input_feed[name][n : n + 1] for name in own}} for n in range(count)]
+            found = [self.run(output_names, each, run_options) for each in rows]
+            return [np.concatenate(each) for each in zip(*found, strict=True)]
         with _within_time(run_options, RUN_SECONDS * self.patience) as options:
             return list(super().run(output_names, input_feed, options))
 

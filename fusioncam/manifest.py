@@ -3,9 +3,9 @@
 import json
 import math
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from pydantic_core import from_json
 
 from fusioncam.detector import Detector
@@ -61,7 +61,8 @@ class Source(Part):
         ending: What it does after its logits; older bundles do not say, and it is that of the manifest.
         type: Type of its input, such as `float32` or `uint8`; older bundles do not say.
         channels_last: Whether that is (N, H, W, C); older bundles do not say.
-        channel_axis: The axis of its channels: 1, or the last one, or 2 of a video (N, D, C, H, W).
+        channel_axis: The axis of its channels: 1, or the last one, or 2 of a video (N, D, C, H, W); 0 of one picture
+            (C, H, W) without an axis of pictures.
         outputs: Numbers it gives for a picture: as many as classes (None: an older bundle, which always has those), or
             1. One output z, of a binary model or a regression, has two classes, of the logits -z and z.
         reach: Whether the logits are the model's own. `out_of_reach`: its outputs are probabilities p, and log p, or
@@ -85,7 +86,7 @@ class Source(Part):
     output: str
     type: str | None = None
     channels_last: bool | None = None
-    channel_axis: Positive = 1
+    channel_axis: Annotated[int, Field(ge=0)] = 1
     ending: Ending | None = None
     outputs: Positive | None = None
     reach: Reach = "reached"

@@ -12,6 +12,7 @@ import onnx_ir.passes.common as passes
 from onnxruntime import InferenceSession
 
 from fusioncam.errors import BundleError
+from fusioncam.export.gradient.marks import HELD, marked
 from fusioncam.export.precision.drift import Finding
 from fusioncam.export.precision.score_graph import leave_out_rounding
 from fusioncam.export.random_pictures import pictures
@@ -143,6 +144,7 @@ class _Head:
         quantised: Whether rounding was left out.
         form: The tensors of targets.
         batch: The batch axis of the layer's tensor.
+        held: What lets no gradient through, as proposals of boxes, stays as it is for that picture, too.
     """
 
     session: InferenceSession
@@ -151,13 +153,17 @@ class _Head:
     quantised: bool
     form: Form
     batch: int
+    held: Mapping[str, Array]
 
     def run(self, layer: Array, targets: Mapping[str, Array]) -> _Run:
         """Run on a batch of the layer's tensor, with one target for all of it."""
         count, inputs = layer.shape[self.batch], {i.name for i in self.session.get_inputs()}
+        if self.held and count > 1:
+            rows = [self.run(layer.take([n], self.batch), targets) for n in range(count)]
+            return _Run(*(np.concatenate(part) for part in zip(*rows, strict=True)))
         feeds = {n: np.repeat(v, count, axis=0) for n, v in {**self.others, **targets}.items() if n in inputs}
         names = [self.form.output.name, *[SCORES] * self.form.scored, "gradients"]
-        output, *scores, g = self.session.run(names, {"layer": layer, **feeds})
+        output, *scores, g = self.session.run(names, {"layer": layer, **feeds, **self.held})
         return _Run(output, scores[0] if scores else output[:, targets["class_index"][0]], g)
 
 
@@ -170,15 +176,22 @@ def _head(bundle: Path, manifest: Manifest, picture: Mapping[str, Array]) -> _He
     if tensor is None:
         raise BundleError(f"{bundle / EXPLAIN_GRAPH} has no tensor {layer.name!r}; export the model again")
     outputs = [o for o in graph.outputs if o.name in (form.output.name, SCORES, "gradients")]
-    graph.outputs[:] = [tensor]
-    value = np.asarray(session(model).run(None, {**picture, **form.placeholders(1)})[0])
+    held = [node.outputs[0] for node in graph if marked(node, HELD)]
+    graph.outputs[:] = [tensor, *held]
+    value, *held_values = session(model).run(None, {**picture, **form.placeholders(1)})
     graph.outputs[:] = outputs
+    for n, each in enumerate(held):
+        held_input = ir.Value(name=f"held_{n}", type=each.type, shape=each.shape)
+        each.replace_all_uses_with(held_input)
+        graph.inputs.append(held_input)
     layer_input = ir.Value(name="layer", type=tensor.type, shape=tensor.shape)
     tensor.replace_all_uses_with(layer_input)
     graph.inputs.append(layer_input)
     passes.RemoveUnusedNodesPass()(model)
     graph.inputs[:] = [i for i in graph.inputs if i.uses()]
-    return _Head(session(model), value, picture, quantised, form, layer.roles.index("N"))
+    left = {i.name for i in graph.inputs}
+    as_held = {name: v for n, v in enumerate(held_values) if (name := f"held_{n}") in left}
+    return _Head(session(model), value, picture, quantised, form, layer.roles.index("N"), as_held)
 
 
 def _as_tensor(direction: Array, layer: Layer, tensor: Array) -> Array:

@@ -9,7 +9,7 @@ from fusioncam.export.bundle import explain_graph
 from fusioncam.export.checking.gradient import gradients, minds_masks
 from fusioncam.export.head import head_graph
 from fusioncam.export.layers.choice import Candidate, Survey
-from fusioncam.export.layers.levels import find_levels
+from fusioncam.export.layers.levels import find_levels, pooling_of
 from fusioncam.export.model import CanonicalModel
 from fusioncam.export.random_pictures import patchwork
 from fusioncam.export.reading.shapes import noise
@@ -22,12 +22,36 @@ SAME = "the logits are the same for every picture; load the trained weights befo
 
 
 def live_levels(canonical: CanonicalModel, surveyed: Survey, gradient: bool = True) -> list[Candidate]:
-    """Return the live levels of a detector, two or more; none of other models."""
+    """Return the live levels of a detector, two or more; none of other models.
+
+    Of a detector of two stages one may be all, and each level counts that some picture may have boxes on.
+    """
     if canonical.detector is None:
         return []
     levels = find_levels(canonical.image, canonical.output, surveyed)
+    if levels and pooling_of(levels[0]):
+        live = _with_boxes(canonical, levels)
+        dead = why_dead(canonical, live[0], gradient)
+        return [] if dead else [replace(level, bypassed=False) for level in live]
     live = [level for level in levels if why_dead(canonical, level, gradient) is None]
     return [replace(level, bypassed=False) for level in live] if len(live) > 1 else []  # together they see everything
+
+
+def _with_boxes(canonical: CanonicalModel, levels: list[Candidate]) -> list[Candidate]:
+    """Return the levels, those first of which boxes of some picture are pooled.
+
+    Of several levels of one scale those without boxes are left out: torchvision takes the first of them for all boxes.
+    """
+    model = canonical.model.clone()
+    pools = {str(level.value.name): pooling_of(level) for level in levels}
+    wanted = [str(node.outputs[0].name) for node in pools.values() if node is not None]
+    named = {str(o.name): o for node in model.graph for o in node.outputs}
+    model.graph.outputs[:] = [named[name] for name in wanted]
+    feeds = {"image": _pictures(canonical), **drawn(canonical.further, 2)}
+    counts = [len(boxes) for boxes in session(model).run(None, feeds)]
+    scales = [node.attributes.get_float("spatial_scale", 1.0) for node in pools.values() if node is not None]
+    kept = [n for n in range(len(levels)) if counts[n] or scales.count(scales[n]) == 1]
+    return [levels[n] for n in sorted(kept, key=lambda n: not counts[n])] or levels
 
 
 def why_dead(canonical: CanonicalModel, candidate: Candidate, gradient: bool = True) -> str | None:

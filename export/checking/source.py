@@ -9,6 +9,7 @@ import onnx
 import onnx_ir as ir
 from onnxruntime import InferenceSession
 
+from fusioncam.detector import Detector
 from fusioncam.errors import ModelError
 from fusioncam.export.readers.boxes import (
     CUT_READERS,
@@ -23,6 +24,7 @@ from fusioncam.export.reading.file import read_model
 from fusioncam.export.reading.nodes import all_nodes
 from fusioncam.export.reading.shapes import element_type
 from fusioncam.export.sessions import failing_as, open_session, run_session
+from fusioncam.forms import SIDES
 from fusioncam.further_inputs import drawn
 from fusioncam.kernels.arrays import Array
 from fusioncam.manifest import READER_GRAPH, Manifest
@@ -65,8 +67,9 @@ def source_runner(
         raise ModelError(f"{source} has no input {manifest.source.input!r}: it is not the bundle's source")
     last = manifest.source.channels_last
     turned = image_input.shape[1] != manifest.preprocessing.channels if last is None else last
-    axis = -1 if turned else manifest.source.channel_axis
-    batch = image_input.shape[0] if image_input.shape and isinstance(image_input.shape[0], int) else 1
+    alone = manifest.source.channel_axis == 0
+    axis = -1 if turned else manifest.source.channel_axis or 1
+    batch = image_input.shape[0] if image_input.shape and isinstance(image_input.shape[0], int) and not alone else 1
     read = manifest.form.scored or manifest.source.class_vectors
     names = manifest.source.tensors or (manifest.source.output,)
 
@@ -76,6 +79,8 @@ def source_runner(
         for n, image in enumerate(images):
             of_picture = {image_input.name: image, **{each.name: others[each.tensor][n] for each in manifest.inputs}}
             feeds = {name: np.repeat(row[None], batch, axis=0) for name, row in of_picture.items()}
+            if alone:
+                feeds[image_input.name] = image
             with failing_as(
                 lambda why: ModelError(f"{source} does not run as the bundle's source did: {why}"), passing=()
             ):
@@ -103,7 +108,16 @@ def _boxes(manifest: Manifest, outputs: Sequence[Array], batch: int, own: ir.Mod
     assert detector is not None
     raw, coding = _coded(manifest, outputs, batch, own)
     coding = replace(coding, extra=detector.extra)
-    return np.asarray(read_raw([o[:1] for o in raw], coding, detector.numbers(manifest.classes), size)[0])
+    read = read_raw([o[:1] for o in raw], coding, detector.numbers(manifest.classes), size)[0]
+    return np.asarray(_filled_up(read, detector) if len(read) < detector.anchors else read)
+
+
+def _filled_up(boxes: Array, detector: Detector) -> Array:
+    """Return boxes (A, columns) of a picture in which a first stage proposes less; the others hold no object."""
+    rest = np.zeros((detector.anchors - len(boxes), boxes.shape[1]))
+    if detector.background is not None:
+        rest[:, SIDES + detector.background] = 1
+    return np.concatenate([boxes, rest])
 
 
 def _coded(
@@ -115,7 +129,10 @@ def _coded(
     reader = named_reader(manifest.reader)
     if reader not in CUT_READERS:
         return outputs, reader.coding
-    joint = joint_of([o.shape for o in outputs], batch, manifest.detector is not None and manifest.detector.extras > 0)
+    detector = manifest.detector
+    assert detector is not None
+    background = "none" if detector.background is None else "last" if detector.background else "first"
+    joint = joint_of([o.shape for o in outputs], batch, detector.extras > 0, background)
     if joint is None:
         raise ModelError(f"the source gives {', '.join(str(o.shape) for o in outputs)} above its search")
     return [join_arrays(outputs, joint)], reader.coding

@@ -3,7 +3,7 @@
 import onnx_ir as ir
 
 MARK = "fusioncam.gradient"  # in the `metadata_props` of a node
-STRAIGHT, ZERO, BY_RULE = "straight", "zero", "rule"
+STRAIGHT, ZERO, HELD, BY_RULE = "straight", "zero", "held", "rule"
 
 
 def mark(value: ir.Value, how: str) -> ir.Value:
@@ -12,7 +12,8 @@ def mark(value: ir.Value, how: str) -> ir.Value:
     Args:
         value: The first output of a node.
         how: `STRAIGHT` lets the gradient of the first input be that of the output (arXiv 1308.3432), `ZERO` lets none
-            through, `BY_RULE` is for a node that only belongs to others.
+            through, `HELD` lets none through, and stays as it is where a layer is changed, `BY_RULE` is for a node that
+            only belongs to others.
     """
     node = value.producer()
     assert node is not None

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 import onnx_ir as ir
 
 from fusioncam.export.gradient.loops import LOOPS, turns_of
-from fusioncam.export.gradient.marks import ZERO, marked
+from fusioncam.export.gradient.marks import HELD, ZERO, marked
 
 # Conditions, indices and shapes. Integers of 8 bits are not among them: those are quantised numbers.
 CARRY_NO_GRADIENT = {
@@ -28,7 +28,7 @@ INTEGER_PRODUCTS = ("ConvInteger", "MatMulInteger")
 def carries(value: ir.Value) -> bool:
     """Return whether a value can hold scores: it has no conditions, indices or shapes."""
     node = value.producer()
-    if marked(node, ZERO):
+    if marked(node, ZERO, HELD):
         return False
     return value.dtype not in CARRY_NO_GRADIENT or (node is not None and node.op_type in INTEGER_PRODUCTS)
 
@@ -99,7 +99,8 @@ def between(graph: Iterable[ir.Node], sources: Collection[ir.Value], targets: Co
 def decides_for_batch(source: ir.Value, target: ir.Value) -> str | None:
     """Return the name of the first node that chooses what is computed, once for all pictures of a batch, or None.
 
-    An If, or a Loop that ends, by what comes from the picture: other pictures of the batch would change the choice.
+    An If, or a Loop that ends, by what comes from the picture: other pictures of the batch would change the choice. A
+    search for boxes: what is computed of them has no axis of pictures.
 
     Args:
         source: The picture.
@@ -118,7 +119,7 @@ def _choices(
         if varying.isdisjoint(reads(node)) or (wanted is not None and node not in wanted):
             continue
         varying.update(node.outputs)
-        if is_chosen(node, varying):
+        if node.op_type == "NonMaxSuppression" or is_chosen(node, varying):
             yield str(node.name or node.outputs[0].name)
         for body in bodies(node):
             yield from _choices(body, _varying_within(node, body, varying))

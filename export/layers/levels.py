@@ -9,12 +9,15 @@ from fusioncam.export.layers.choice import EARLY, Candidate, Survey
 from fusioncam.export.layers.graph_paths import bottlenecks, branches
 from fusioncam.kernels.arrays import Size
 
+POOL = "RoiAlign"
+
 
 def find_levels(image: ir.Value, output: ir.Value, surveyed: Survey) -> list[Candidate]:
     """Return the levels in the order of the graph; none where one layer sees everything.
 
     The heads of a detector part into branches, of boxes and of classes, on each level. The layer of a level is the last
     of its resolution that all these branches must pass. That of the finest may come early, as few operators lead there.
+    A detector of two stages takes features of its levels for each box that it proposes: by a RoiAlign of each level.
 
     Args:
         image: The input.
@@ -22,6 +25,9 @@ def find_levels(image: ir.Value, output: ir.Value, surveyed: Survey) -> list[Can
         surveyed: The layers that could explain the model.
     """
     usable = [c for c in surveyed.candidates if c.refused is None]
+    pooled = [c for c in usable if pooling_of(c)]
+    if pooled:
+        return pooled
     last = branches(image, output, {c.value for c in usable if c.bypassed or c.depth > EARLY})
     ends = [c for c in usable if c.value in last]
     grids = dict.fromkeys(c.layout.grid for c in ends)
@@ -29,6 +35,11 @@ def find_levels(image: ir.Value, output: ir.Value, surveyed: Survey) -> list[Can
     order = {id(c): n for n, c in enumerate(usable)}
     levels = sorted((c for c in found if c is not None), key=lambda c: order[id(c)])
     return levels if len(levels) > 1 else []
+
+
+def pooling_of(level: Candidate) -> ir.Node | None:
+    """Return the node that takes features of a level for boxes; None where nothing does."""
+    return next((use.node for use in level.value.uses() if use.node.op_type == POOL and use.idx == 0), None)
 
 
 def _shared(image: ir.Value, ends: Sequence[Candidate], usable: Sequence[Candidate], grid: Size) -> Candidate | None:

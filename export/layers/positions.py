@@ -29,10 +29,11 @@ def regular(*sizes: int) -> Positions:
 
 
 def sizes(value: ir.Value) -> tuple[int, ...]:
-    """Return the shape of `value` for a batch of one, whose multiples are written as `4*N`."""
+    """Return the shape of `value` for a batch of one, whose multiples are written as `4*N`; other names count as 1."""
     assert value.shape is not None
-    return tuple(d if isinstance(d, int) else math.prod(int(f) for f in str(d).replace("N", "1").split("*"))
-                 for d in value.shape)  # fmt: skip
+    return tuple(
+        d if isinstance(d, int) else math.prod(int(f) for f in str(d).split("*") if f.isdecimal()) for d in value.shape
+    )
 
 
 def nowhere(array: Positions) -> bool:

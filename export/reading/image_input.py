@@ -25,6 +25,7 @@ from fusioncam.preprocessing import KINDS
 RESERVED = ("image", "class_index", "masks", "logits", "activations", "gradients")
 MOST_PIXELS = 100_000_000  # of a batch; more are not read from a file, either
 USUAL = 3  # channels, where neither the shape nor a convolution says how many
+ALONE = "chw"  # the layout of one picture without an axis of pictures, as torchvision's detectors take it
 # The axis of the channels, by the rank of the input. D is the depth of a volume, or the frames of a video.
 LAYOUTS = {
     4: {"nchw": 1, "nhwc": 3},
@@ -46,7 +47,8 @@ class ImageInput:
     Attributes:
         name: Its name.
         type: Type of its numbers; whole ones are pixels as they are.
-        channel_axis: The axis of the channels: 1, or the last one, or 2 of a video (N, D, C, H, W).
+        channel_axis: The axis of the channels: 1, or the last one, or 2 of a video (N, D, C, H, W); 0 of one picture
+            (C, H, W) without an axis of pictures.
         batch: Its batch, or None where that is free.
         channels: C.
         size: (H, W).
@@ -124,8 +126,12 @@ def take_image(
     shape: Shape = [None] * 4
     if old.shape is not None:
         shape = [d if isinstance(d, int) and d > 0 else None for d in old.shape]
-    shape = [common_batch(old, others), *shape[1:]]
-    readings = _readings(model, name, shape, known=old.shape is not None, layout=layout)
+    alone = _is_alone(model, shape, layout)
+    if alone:
+        readings, shape = [_Reading(1, shape[0] or _first_channels(model) or USUAL)], [1, *shape]
+    else:
+        shape = [common_batch(old, others), *shape[1:]]
+        readings = _readings(model, name, shape, known=old.shape is not None, layout=layout)
 
     def further(reading: _Reading, size: Size) -> list[FurtherInput]:
         return describe(old, others, reading.shape(1, size)[1:], reading.channel_axis, defaults or {})
@@ -137,6 +143,7 @@ def take_image(
     image.shape = ir.Shape([shape[0] or "N", reading.channels, *chosen])
     op = Ops(graph, "input")
     inner = image if reading.channel_axis == 1 else op.Transpose(image, perm=reading.order(len(shape)))
+    inner = op.Squeeze(image, op.ints([0])) if alone else inner
     if old.dtype not in (None, ir.DataType.FLOAT):
         if old.dtype.is_integer():
             inner = _whole(op, inner, old.dtype)
@@ -147,7 +154,8 @@ def take_image(
     graph.sort()
     attach(model, described, shape[0])
     kind, is_open = old.dtype or ir.DataType.FLOAT, None in reading.size(shape)
-    return ImageInput(name, kind, reading.channel_axis, shape[0], reading.channels, chosen, is_open)
+    axis = 0 if alone else reading.channel_axis
+    return ImageInput(name, kind, axis, shape[0], reading.channels, chosen, is_open)
 
 
 def _whole(op: Ops, values: ir.Value, dtype: ir.DataType) -> ir.Value:
@@ -177,7 +185,8 @@ def _readings(model: ir.Model, name: str, shape: Shape, known: bool, layout: str
         )
     layouts = LAYOUTS[len(shape)]
     if layout not in (None, *layouts):
-        raise UsageError(f"no layout {layout!r}; use {' or '.join(layouts)}")
+        alone = (ALONE,) * (len(shape) == len(ALONE))
+        raise UsageError(f"no layout {layout!r}; use {' or '.join((*layouts, *alone))}")
     taken = _first_channels(model)
     ends = {axis: shape[axis] for name, axis in layouts.items() if layout in (None, name)}
     for channels in (USUAL, taken):
@@ -188,18 +197,34 @@ def _readings(model: ir.Model, name: str, shape: Shape, known: bool, layout: str
     if layout is None:
         readings = [r for r in readings if ends[r.channel_axis] is None or r.is_shortest(shape)]
     if not readings or (len(readings) > 1 and None not in ends.values()):
-        choices = " or ".join(f"--layout {name}" for name in layouts)
+        alone = (ALONE,) * (len(shape) == len(ALONE) and None not in shape)
+        choices = " or ".join(f"--layout {name}" for name in (*layouts, *alone))
         raise UsageError(f"{shape_text}; say which axis holds the channels with {choices}")
     return readings
 
 
+def _is_alone(model: ir.Model, shape: Shape, layout: str | None) -> bool:
+    """Return whether the input is one picture (C, H, W): of three channels, as the first convolution takes them."""
+    if layout is not None or len(shape) != len(ALONE):
+        return layout == ALONE and len(shape) == len(ALONE)
+    first = _first_weights(model)
+    return shape[0] == USUAL == _first_channels(model) and USUAL not in shape[1:] and len(first) == len(ALONE) + 1
+
+
 def _first_channels(model: ir.Model) -> int | None:
     """Return the number of channels the first convolution takes, by its weights; None where that is unknown."""
-    for node in model.graph:
-        weight = node.inputs[1] if node.op_type == "Conv" else None
-        if weight is not None and weight.const_value is not None:
-            return int(weight.const_value.shape.numpy()[1]) * node.attributes.get_int("group", 1)
-    return None
+    node, weights = next(((node, w) for node in model.graph if (w := _weights_of(node))), (None, ()))
+    return None if node is None else weights[1] * node.attributes.get_int("group", 1)
+
+
+def _first_weights(model: ir.Model) -> tuple[int, ...]:
+    """Return the shape of the weights of the first convolution; empty where it is unknown."""
+    return next(filter(None, map(_weights_of, model.graph)), ())
+
+
+def _weights_of(node: ir.Node) -> tuple[int, ...]:
+    weight = node.inputs[1] if node.op_type == "Conv" else None
+    return () if weight is None or weight.const_value is None else tuple(weight.const_value.shape.numpy())
 
 
 def _stated(model: ir.Model, sides: int) -> Size | None:

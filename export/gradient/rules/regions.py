@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from fusioncam.export.gradient.rules.points import added, numbered
 from fusioncam.export.gradient.rules.table import Step, rule
-from fusioncam.export.gradient.tape import dims
+from fusioncam.export.gradient.tape import Ops, dims
 
 PICTURE, BOXES, OWNER = range(3)
 
@@ -70,20 +70,20 @@ class Side:
         return op.Where(op.And(moves, read), slope, s.like(0))
 
 
-def _side(s: Step, first: int, size: int, bins: int) -> Side:
+def _side(s: Step, boxes: ir.Value, first: int, size: int, bins: int) -> Side:
     """Return what boxes do along the axis whose start and end are their columns `first` and `first` + 2."""
-    points = _points(s, first, size, bins)
+    points = _points(s, boxes, first, size, bins)
     near = s.op.Unsqueeze(s.op.Clip(points.place, s.like(0), s.like(size - 1)), s.op.ints([3]))
     return Side(s, points, size, s.op.Sub(near, s.like(np.arange(size))))
 
 
-def _points(s: Step, first: int, size: int, bins: int) -> Places:
+def _points(s: Step, boxes: ir.Value, first: int, size: int, bins: int) -> Places:
     """Return the places of the points along an axis."""
     op, scale = s.op, float(s.attribute("spatial_scale", 1.0))
     shifted = s.attribute("coordinate_transformation_mode", "half_pixel") == "half_pixel"
 
     def edge(column: int) -> ir.Value:
-        edge = op.Mul(op.Unsqueeze(op.Gather(s.input(BOXES), op.ints([column]), axis=1), op.ints([2])), s.like(scale))
+        edge = op.Mul(op.Unsqueeze(op.Gather(boxes, op.ints([column]), axis=1), op.ints([2])), s.like(scale))
         return op.Sub(edge, s.like(0.5)) if shifted else edge
 
     start, end = edge(first), edge(first + 2)
@@ -113,14 +113,17 @@ def _roi_align(s: Step) -> ir.Value:
     if s.attribute("mode", "avg") != "avg":
         return _of_maximum(s, height, width)
     op, (channels, rows, columns) = s.op, s.static(s.y, 1)
-    down, across = _side(s, 1, height, rows), _side(s, 0, width, columns)
+    boxes, owner, dy = s.input(BOXES), s.input(OWNER), s.dy
+    if s.index == PICTURE and dims(s.y)[0] is None:
+        boxes, owner, dy = _that_matter(op, boxes, owner, dy)
+    down, across = _side(s, boxes, 1, height, rows), _side(s, boxes, 0, width, columns)
     points = op.Max(op.Mul(down.points.count, across.points.count), s.like(1))
-    dy = op.Div(s.dy, op.Unsqueeze(points, op.ints([3])))
+    dy = op.Div(dy, op.Unsqueeze(points, op.ints([3])))
     if s.index == PICTURE:
         part = op.MatMul(dy, op.Unsqueeze(across.share, op.ints([1])))
         part = op.Reshape(op.Transpose(part, perm=[0, 2, 1, 3]), op.ints([-1, channels * width]))
         whole = op.reshape(
-            op.MatMul(_of_pictures(s, down, height, rows), part), (dims(s.x)[0], height, channels, width)
+            op.MatMul(_of_pictures(s, owner, down, height, rows), part), (dims(s.x)[0], height, channels, width)
         )
         return op.Transpose(whole, perm=[0, 2, 1, 3])
     swapped = [op.Transpose(value, perm=[0, 1, 3, 2]) for value in (s.input(PICTURE), dy)]
@@ -129,11 +132,21 @@ def _roi_align(s: Step) -> ir.Value:
     return op.Concat(by_x[0], by_y[0], by_x[1], by_y[1], axis=1)
 
 
-def _of_pictures(s: Step, side: Side, size: int, bins: int) -> ir.Value:
+def _that_matter(op: Ops, *of_boxes: ir.Value) -> list[ir.Value]:
+    """Return the rows of tensors of boxes, the last their gradient, whose gradient is not zero.
+
+    A target of one box has a gradient there alone, and detectors propose a thousand.
+    """
+    largest = op.ReduceMax(op.Abs(of_boxes[-1]), op.ints([1, 2, 3]), keepdims=0)
+    places = op.Squeeze(op.NonZero(largest), op.ints([0]))
+    return [op.Gather(value, places, axis=0) for value in of_boxes]
+
+
+def _of_pictures(s: Step, owner: ir.Value, side: Side, size: int, bins: int) -> ir.Value:
     """Return what the bins give to the elements of each picture: (B, size, R bins), 0 for boxes of another picture."""
     op = s.op
     rows = op.Transpose(op.Reshape(side.share, op.ints([-1, size])), perm=[1, 0])
-    owner = op.Reshape(op.Expand(op.Unsqueeze(s.input(OWNER), op.ints([1])), op.ints([1, bins])), op.ints([-1]))
+    owner = op.Reshape(op.Expand(op.Unsqueeze(owner, op.ints([1])), op.ints([1, bins])), op.ints([-1]))
     picture = op.reshape(numbered(s, s.input(PICTURE)), (None, 1, 1))
     return op.Where(op.Equal(op.Cast(owner, to=ir.DataType.INT64), picture), rows, s.like(0))
 
@@ -160,7 +173,9 @@ def _by_side(
     """
     op, (channels, size, over) = s.op, shape
     lines = op.reshape(picture, (None, channels * size, over))
-    read = op.ReduceSum(op.MatMul(lines, _of_pictures(s, other, over, bins[1])), op.ints([0]), keepdims=0)
+    read = op.ReduceSum(
+        op.MatMul(lines, _of_pictures(s, s.input(OWNER), other, over, bins[1])), op.ints([0]), keepdims=0
+    )
     read = op.Transpose(op.Reshape(read, op.ints([channels, size, -1, bins[1]])), perm=[2, 0, 3, 1])
     read = op.Reshape(read, op.ints([-1, channels * bins[1], size]))
     given = op.Reshape(op.Transpose(dy, perm=[0, 2, 1, 3]), op.ints([-1, bins[0], channels * bins[1]]))
@@ -190,7 +205,7 @@ def _of_maximum(s: Step, height: int, width: int) -> ir.Value:
         (1, height, rows, (rows, 1, 2 * ratio, 1)),
         (0, width, columns, (1, columns, 1, 2 * ratio)),
     ):
-        points = _points(s, column, size, bins)
+        points = _points(s, s.input(BOXES), column, size, bins)
         near = op.Clip(points.place, s.like(0), s.like(size - 1))
         before = op.Floor(near)
         after = op.Sub(near, before)

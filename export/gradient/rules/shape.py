@@ -1,5 +1,6 @@
 """Operators that only move or repeat elements, whole axes at a time."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -31,10 +32,12 @@ def _concat(s: Step) -> ir.Value:
     axis = s.axis(0)
     sizes = [dims(s.input(i))[axis] for i in range(s.index + 1)]
     if None in sizes:
-        raise NotImplementedError("a concatenation along the batch")
+        lengths = [s.op.Shape(s.input(i), start=axis, end=axis + 1) for i in range(s.index + 1)]
+        start = functools.reduce(s.op.Add, lengths[:-1]) if s.index else s.op.ints([0])
+        return s.op.Slice(s.dy, start, s.op.Add(start, lengths[-1]), s.op.ints([axis]))
     ends = list(itertools.accumulate(n for n in sizes if n is not None))
-    start = ends[-2] if s.index else 0
-    return s.op.Slice(s.dy, s.op.ints([start]), s.op.ints([ends[-1]]), s.op.ints([axis]))
+    first = ends[-2] if s.index else 0
+    return s.op.Slice(s.dy, s.op.ints([first]), s.op.ints([ends[-1]]), s.op.ints([axis]))
 
 
 @rule("Split")

@@ -1,6 +1,6 @@
 """Readers of detectors: boxes and numbers of classes, in whatever way a family codes them, become one tensor."""
 
-from fusioncam.export.readers.boxes.arrange import arrange_boxes
+from fusioncam.export.readers.boxes.arrange import arrange_boxes, filled_up
 from fusioncam.export.readers.boxes.choice import (
     BoxReading,
     choose_boxes,
@@ -32,6 +32,7 @@ __all__ = [
     "choose_own",
     "decode",
     "detector_of",
+    "filled_up",
     "hints_of",
     "is_own",
     "join_arrays",

@@ -8,11 +8,13 @@ import onnx_ir as ir
 from fusioncam.detector import KEYPOINT
 from fusioncam.export.gradient import Ops, dims
 from fusioncam.export.readers.boxes.coding import SMALLEST, Coding, cell_corners
+from fusioncam.export.readers.boxes.cuts import NEVER
 from fusioncam.export.readers.boxes.peeling import take_off_ending
 from fusioncam.forms import SIDES
 from fusioncam.kernels.arrays import Size
 from fusioncam.manifest import Ending
 
+CERTAIN = {"value": 1, "softmax": 0, "sigmoid": -NEVER}  # the number of the background of no object, others `NEVER`
 END = np.iinfo(np.int64).max  # of a slice: all the rest
 
 
@@ -48,6 +50,28 @@ def arrange_boxes(
         parts[0], extras = _extras(op, sides, coded, _columns(op, whole, first + classes, END), count, coding)
         parts.append(extras)
     return op.Concat(*parts, axis=2), ending
+
+
+def filled_up(op: Ops, detections: ir.Value, anchors: int, columns: int, coding: Coding, ending: Ending) -> ir.Value:
+    """Append the nodes that add rows without an object to the normal form of one picture, so that it has A of them.
+
+    A picture with more than A rows does not run.
+
+    Args:
+        op: Appends nodes.
+        detections: The normal form (1, rows, columns).
+        anchors: A.
+        columns: Those of sides and classes; there are no others.
+        coding: What they mean.
+        ending: Their ending.
+    """
+    row = np.zeros(columns, np.float32)
+    row[SIDES:] = 0 if ending == "value" else NEVER
+    if coding.background != "none":
+        row[SIDES if coding.background == "first" else -1] = CERTAIN[ending]
+    count = op.Sub(op.ints([anchors]), op.Shape(detections, start=1, end=2))
+    rest = op.Expand(op.constant(row.reshape(1, 1, -1)), op.Concat(op.ints([1]), count, op.ints([1]), axis=0))
+    return op.Reshape(op.Concat(detections, rest, axis=1), op.ints([1, anchors, columns]))
 
 
 def _columns(op: Ops, value: ir.Value, start: int, stop: int) -> ir.Value:

@@ -48,6 +48,11 @@ class BoxReading:
     own: tuple[OwnReader, OwnGraph] | None = None
 
     @property
+    def in_stages(self) -> bool:
+        """Return whether a first stage proposes boxes for a second one, more or fewer for each picture."""
+        return self.cut is not None and self.cut.cut.proposals is not None
+
+    @property
     def classes(self) -> int:
         """Return the number C of classes: a background that comes last is none."""
         return self.numbers - (self.reader.coding.background == "last")
@@ -100,7 +105,7 @@ def choose_cut(
     cut, joint = found.cut, found.joint
     of_source = tuple(name_in(names, v) for v in cut.values)
     bypassed = cut.bypassed_in(names)
-    return BoxReading(of_source, cut.values, found.reader, joint.anchors, joint.numbers, found, bypassed)
+    return BoxReading(of_source, cut.values, found.reader, found.anchors, joint.numbers, found, bypassed)
 
 
 def choose_own(

@@ -9,6 +9,7 @@ import onnx_ir as ir
 from fusioncam.errors import ModelError
 from fusioncam.export.readers.boxes.cuts.bypass import all_rows, end_in, find_bypassed
 from fusioncam.export.readers.boxes.cuts.limits import Limits, least_score, most_boxes, number
+from fusioncam.export.readers.boxes.cuts.proposals import hold_proposals
 from fusioncam.export.readers.boxes.cuts.scores import Part, ScoreWalk, Shape, ShapeOf, starts_of
 from fusioncam.export.readers.boxes.cuts.sides import Columns, columns_of, is_chosen
 from fusioncam.export.readers.boxes.cuts.walking import PICKS, after, before, searches
@@ -28,6 +29,7 @@ class Cut:
         centred: Whether boxes are coded by their centres and sizes; None where only their numbers tell.
         limits: The thresholds of the search.
         bypassed: Tensors of chosen rows, each with the one of all rows that takes its place.
+        proposals: The most boxes that a first stage proposes; None of a detector of one stage.
     """
 
     boxes: ir.Value
@@ -37,6 +39,7 @@ class Cut:
     centred: bool | None
     limits: Limits
     bypassed: tuple[tuple[ir.Value, ir.Value], ...]
+    proposals: int | None = None
 
     @property
     def values(self) -> tuple[ir.Value, ...]:
@@ -91,20 +94,20 @@ def cut_above_search(graph: ir.Graph, outputs: Mapping[str, ir.Value], shapes: M
     if end is None:
         return None
     scores, background = _whole(end.parts)
-    _refuse_second_stage(graph, scores)
     reached = after(graph, scores)
     columns = columns_of(values, {*end.walk.seen}, varying, shapes.get)
     if columns is None or not is_chosen(columns.sides, reached, varying):
         if end.nodes:
             raise _refusal(end.nodes[0], "its boxes cannot be followed to the outputs")
         return None
+    proposals = hold_proposals(graph, scores)
     wanted = [columns.sides, *columns.extras]
     bypassed = find_bypassed(graph, wanted, reached, shapes.get)
     limits = _limits(graph, end, scores, reached)
     centred = _centred(end, columns, bypassed)
     sides, *extras = (all_rows(v, bypassed, shapes.get) for v in wanted)
     bypassed = end_in(graph, [sides, *scores, *extras], bypassed)
-    return Cut(sides, tuple(scores), tuple(extras), background, centred, limits, tuple(bypassed.items()))
+    return Cut(sides, tuple(scores), tuple(extras), background, centred, limits, tuple(bypassed.items()), proposals)
 
 
 def _search_end(graph: ir.Graph, outputs: Sequence[ir.Value], varying: set[ir.Value], shape_of: ShapeOf) -> _End | None:
@@ -166,17 +169,6 @@ def _with_background(values: list[ir.Value]) -> tuple[list[ir.Value], Background
         return [whole], "first"
     last = start == 0 and end is not None and made is not None and made.op_type == "Softmax"
     return ([whole], "last") if last else (values, "none")
-
-
-def _refuse_second_stage(graph: ir.Graph, scores: Sequence[ir.Value]) -> None:
-    """Make sure that scores are those of all anchors, not of boxes that a search proposes."""
-    above = before(scores)
-    first = next((inner for inner, outer in searches(graph) if not above.isdisjoint(outer.outputs)), None)
-    if first is not None:
-        raise ModelError(
-            f"node {first.name!r} ({first.op_type}) proposes boxes for a second stage, more or fewer for each picture; "
-            "such a detector (Faster R-CNN) cannot be read, take one of a single stage"
-        )
 
 
 def _limits(graph: ir.Graph, end: _End, scores: Sequence[ir.Value], reached: set[ir.Value]) -> Limits:

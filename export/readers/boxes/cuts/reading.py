@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -41,6 +42,12 @@ class CutReading:
     joint: Joint
     reader: BoxReader
 
+    @property
+    def anchors(self) -> int:
+        """Return the number of anchors: of a detector of two stages, for the most boxes that the first proposes."""
+        joint, most = self.joint, self.cut.proposals
+        return joint.anchors if most is None else most * (len(joint.own) if joint.apart else 1)
+
     def change(self, detector: Detector) -> Detector:
         """Return the detector with the thresholds of the search."""
         return Detector.model_validate(detector.model_dump() | self.cut.limits.changes())
@@ -73,7 +80,7 @@ def read_cut(
     if cut is None:
         return None
     arrays = run(model, feeds_of(model, batch))
-    joint = joint_of([a.shape for a in arrays], batch, bool(cut.extras))
+    joint = joint_of([a.shape for a in arrays], batch, bool(cut.extras), cut.background)
     if joint is None:
         listed = ", ".join(f"{v.name!r} {a.shape}" for v, a in zip(cut.values, arrays, strict=True))
         raise ModelError(
@@ -85,7 +92,8 @@ def read_cut(
     relative = _is_relative(boxes)
     reader = named or cut_reader(_sides(boxes, cut.centred, hints, relative, model.producer_name), relative)
     extra = EXTRAS.get(hints.kind, "none") if cut.extras else "none"
-    coding = replace(reader.coding, background=cut.background, extra=extra)
+    ending: Literal["softmax", "value"] = "softmax" if joint.softmax else "value"
+    coding = replace(reader.coding, background=cut.background, extra=extra, ending=ending)
     return CutReading(cut, joint, replace(reader, coding=coding))
 
 

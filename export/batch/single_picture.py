@@ -1,0 +1,79 @@
+"""Models whose tensors are as long as a picture decides, as detectors of two stages: they take one picture at a time.
+
+Axes that the picture decides on are told apart by a second run on the same picture, in which every search finds more or
+fewer places.
+"""
+
+import onnx_ir as ir
+
+from fusioncam.errors import ModelError
+from fusioncam.export.gradient import Ops
+from fusioncam.export.readers.boxes.cuts.walking import after, searches
+from fusioncam.export.reading.shapes import arrays, element_type, feeds_of, run_all, settle
+
+FINDS = {"NonZero": 1, "Compress": 0, "NonMaxSuppression": 0}  # the axis of what an operator finds
+FEW = 3  # places that are left in the second run of those that are more
+
+
+def of_one_picture(model: ir.Model, batch: int | None) -> ir.Model:
+    """Return a model that takes one picture, its tensors measured.
+
+    Each axis that the picture decides on has a name of its own: onnxruntime takes axes of one name to be equally long.
+    The first axis of a tensor of one picture is `N`.
+
+    Args:
+        model: A model, which is changed.
+        batch: The size of the batch that its input declares, or None for any.
+
+    Raises:
+        ModelError: The model takes several pictures only, or does not run.
+    """
+    graph = model.graph
+    if batch not in (None, 1):
+        raise ModelError(f"the model takes {batch} pictures at once, and proposes boxes of each; export it for one")
+    image = graph.inputs[0]
+    image.shape = ir.Shape([1, *list(image.shape or ())[1:]])
+    while not _measured(model):
+        pass
+    for value in after(graph, [image]) - {image}:
+        if value.shape is not None and len(value.shape) > 2 and value.shape[0] == 1 and value.shape.is_static():
+            value.shape = ir.Shape(["N", *list(value.shape)[1:]])
+    output = graph.outputs[0]
+    output.shape = ir.Shape(["N", *list(output.shape or ())[1:]])
+    return model
+
+
+def _measured(model: ir.Model) -> bool:
+    """Set shapes and types of all tensors; return whether all are known, see `settle`."""
+    feeds = feeds_of(model, 1)
+    first = run_all(model, feeds)
+    for value, held in first.items():
+        value.shape, value.dtype = ir.Shape(held.shape()), element_type(held.data_type())
+    others = {v.name: held for v, held in run_all(_with_others_found(model), feeds).items()}
+    second = {value: others[value.name] for value in first}
+    for value, held in first.items():
+        pairs = enumerate(zip(held.shape(), second[value].shape(), strict=True))
+        value.shape = ir.Shape([a if a == b else f"{value.name}/{axis}" for axis, (a, b) in pairs])
+    image = model.graph.inputs[0]
+    runs = [arrays(found) | {image: feeds[str(image.name)]} for found in (first, second)]
+    return settle(model, runs)
+
+
+def _with_others_found(model: ir.Model) -> ir.Model:
+    """Return a copy of a model in which each search finds `FEW` places of more, or one more place, the first one."""
+    model = model.clone()
+    graph = model.graph
+    op, within = Ops(graph, "others_found"), {outer for inner, outer in searches(graph) if inner is not outer}
+    found = [(node.outputs[0], FINDS[node.op_type]) for node in graph if node.op_type in FINDS]
+    for value, axis in (*found, *((o, 0) for node in within for o in node.outputs)):
+        readers = [(use.node, use.idx) for use in value.uses()]
+        count = op.Shape(value, start=axis, end=axis + 1)
+        shape = op.Concat(*(op.ints([1]) if i == axis else op.Shape(value, start=i, end=i + 1)
+                            for i in range(len(value.shape or ()))), axis=0)  # fmt: skip
+        zero = op.Expand(op.CastLike(op.ints([0]), value), shape)
+        stop = op.Where(op.Greater(count, op.ints([FEW])), op.ints([FEW]), op.Add(count, op.ints([1])))
+        other = op.Slice(op.Concat(value, zero, axis=axis), op.ints([0]), stop, op.ints([axis]))
+        for node, i in readers:
+            node.replace_input_with(i, other)
+    graph.sort()
+    return model
