@@ -87,6 +87,8 @@ def _arrange(model: ir.Model, boxes: BoxReading, taken: ImageInput) -> ModelEndi
     raw = [op.Cast(v, to=ir.DataType.FLOAT) if v.dtype != ir.DataType.FLOAT else op.Identity(v) for v in graph.outputs]
     if boxes.own is not None:
         raw = [op.Identity(v) for v in boxes.own[0].nodes(op, dict(zip(boxes.names, raw, strict=True)), taken.size)[0]]
+    valid = raw[len(raw) - len(boxes.cut.cut.valid) :] if boxes.cut is not None else []
+    raw = raw[: len(raw) - len(valid)]
     graph.outputs[:] = raw if boxes.cut is None else [join_nodes(op, raw, boxes.cut.joint, not boxes.in_stages)]
     measured = run_all(model, feeds_of(model, taken.batch or 1))
     for value, held in measured.items():
@@ -98,7 +100,7 @@ def _arrange(model: ir.Model, boxes: BoxReading, taken: ImageInput) -> ModelEndi
     detections, ending = arrange_boxes(op, raw, boxes.reader.coding, boxes.numbers, taken.size)
     if boxes.in_stages:
         coding, columns = boxes.reader.coding, SIDES + boxes.numbers
-        detections = filled_up(op, detections, boxes.anchors, columns, coding, ending)
+        detections = filled_up(op, detections, boxes.anchors, columns, coding, ending, valid)
     graph.outputs[:] = [detections]
     for value, shape in before.items():
         value.shape = shape  # that of a batch of one would hold onnxruntime to it

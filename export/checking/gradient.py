@@ -18,7 +18,7 @@ from fusioncam.export.precision.score_graph import leave_out_rounding
 from fusioncam.export.random_pictures import pictures
 from fusioncam.export.sessions import open_session, session
 from fusioncam.export.targets.probes import checked_targets, probe_targets
-from fusioncam.forms import SCORES, Form
+from fusioncam.forms import GRADIENTS, SCORES, Form, of_level
 from fusioncam.further_inputs import FurtherInput, drawn
 from fusioncam.kernels.arrays import Array, Size
 from fusioncam.manifest import EXPLAIN_GRAPH, HEAD_GRAPH, PLACES, Layer, Manifest
@@ -38,7 +38,9 @@ def compare_gradient(bundle: Path, manifest: Manifest) -> list[Finding]:
     derivative at such a point. Where tensors are quantised the gradient goes straight through, so the graph without
     rounding is compared: differences would see a staircase.
     """
-    head = _head(bundle, manifest, {"image": pictures(manifest, 1), **drawn(manifest.inputs, 1)})
+    picture = {"image": pictures(manifest, 1), **drawn(manifest.inputs, 1)}
+    level = _level_of(bundle, manifest, picture)
+    head, layer = _head(bundle, manifest, picture, level), manifest.layers[level]
     rng = np.random.default_rng(1)
     noise = BLUR * head.tensor.astype(np.float64).std() * rng.normal(size=head.tensor.shape)
     generic = (head.tensor + noise).astype(head.tensor.dtype)
@@ -49,13 +51,24 @@ def compare_gradient(bundle: Path, manifest: Manifest) -> list[Finding]:
     findings, zero = [], True
     for title, targets, of_class in checked_targets(manifest.form, seen.output[0]):
         g = head.run(generic, targets).gradients[0].astype(np.float64)
-        error, zero = _disagreement(head, manifest.layer, generic, of_class, g, rng), zero and not g.any()
+        error, zero = _disagreement(head, layer, generic, of_class, g, rng), zero and not g.any()
         rounded = " (rounding left out)" if head.quantised else ""
         what = f"gradient{title} agrees with central differences{rounded}"
         findings.append(Finding(what, error, GRADIENT_TOLERANCE[manifest.precision]))
     if zero and all(finding.ok for finding in findings) and not _matters(bundle, manifest):
         return [Finding("gradient of the layer is not zero for every picture and class", float("inf"), 0.0)]
     return findings
+
+
+def _level_of(bundle: Path, manifest: Manifest, picture: Mapping[str, Array]) -> int:
+    """Return the number of the level at which the first target that is compared has a gradient."""
+    if not manifest.levels:
+        return 0
+    explain, form = open_session(bundle / EXPLAIN_GRAPH), manifest.form
+    (output,) = explain.run([form.output.name], {**picture, **form.placeholders(1)})
+    _, targets, _ = next(checked_targets(form, output[0]))
+    names = [of_level(GRADIENTS, n) for n in range(len(manifest.layers))]
+    return int(np.argmax([np.abs(g).max() for g in explain.run(names, {**picture, **targets})]))
 
 
 def _disagreement(
@@ -143,6 +156,7 @@ class _Head:
         others: What bypasses the layer stays as it is for that picture.
         quantised: Whether rounding was left out.
         form: The tensors of targets.
+        gradients: The name of its gradients.
         batch: The batch axis of the layer's tensor.
         held: What lets no gradient through, as proposals of boxes, stays as it is for that picture, too.
     """
@@ -152,6 +166,7 @@ class _Head:
     others: Mapping[str, Array]
     quantised: bool
     form: Form
+    gradients: str
     batch: int
     held: Mapping[str, Array]
 
@@ -162,20 +177,21 @@ class _Head:
             rows = [self.run(layer.take([n], self.batch), targets) for n in range(count)]
             return _Run(*(np.concatenate(part) for part in zip(*rows, strict=True)))
         feeds = {n: np.repeat(v, count, axis=0) for n, v in {**self.others, **targets}.items() if n in inputs}
-        names = [self.form.output.name, *[SCORES] * self.form.scored, "gradients"]
+        names = [self.form.output.name, *[SCORES] * self.form.scored, self.gradients]
         output, *scores, g = self.session.run(names, {"layer": layer, **feeds, **self.held})
         return _Run(output, scores[0] if scores else output[:, targets["class_index"][0]], g)
 
 
-def _head(bundle: Path, manifest: Manifest, picture: Mapping[str, Array]) -> _Head:
-    """Cut the explain graph at its layer; `picture` holds the inputs of one picture."""
-    model, layer, form = ir.external_data.load_to_model(ir.load(bundle / EXPLAIN_GRAPH)), manifest.layer, manifest.form
+def _head(bundle: Path, manifest: Manifest, picture: Mapping[str, Array], level: int) -> _Head:
+    """Cut the explain graph at the layer of a level; `picture` holds the inputs of one picture."""
+    model, form = ir.external_data.load_to_model(ir.load(bundle / EXPLAIN_GRAPH)), manifest.form
+    layer, of_layer = manifest.layers[level], of_level(GRADIENTS, level)
     graph = model.graph
     quantised = leave_out_rounding(graph)
     tensor = next((o for node in graph for o in node.outputs if o.name == layer.name), None)
     if tensor is None:
         raise BundleError(f"{bundle / EXPLAIN_GRAPH} has no tensor {layer.name!r}; export the model again")
-    outputs = [o for o in graph.outputs if o.name in (form.output.name, SCORES, "gradients")]
+    outputs = [o for o in graph.outputs if o.name in (form.output.name, SCORES, of_layer)]
     held = [node.outputs[0] for node in graph if marked(node, HELD)]
     graph.outputs[:] = [tensor, *held]
     value, *held_values = session(model).run(None, {**picture, **form.placeholders(1)})
@@ -191,7 +207,7 @@ def _head(bundle: Path, manifest: Manifest, picture: Mapping[str, Array]) -> _He
     graph.inputs[:] = [i for i in graph.inputs if i.uses()]
     left = {i.name for i in graph.inputs}
     as_held = {name: v for n, v in enumerate(held_values) if (name := f"held_{n}") in left}
-    return _Head(session(model), value, picture, quantised, form, layer.roles.index("N"), as_held)
+    return _Head(session(model), value, picture, quantised, form, of_layer, layer.roles.index("N"), as_held)
 
 
 def _as_tensor(direction: Array, layer: Layer, tensor: Array) -> Array:

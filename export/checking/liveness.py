@@ -30,9 +30,9 @@ def live_levels(canonical: CanonicalModel, surveyed: Survey, gradient: bool = Tr
         return []
     levels = find_levels(canonical.image, canonical.output, surveyed)
     if levels and pooling_of(levels[0]):
-        live = _with_boxes(canonical, levels)
-        dead = why_dead(canonical, live[0], gradient)
-        return [] if dead else [replace(level, bypassed=False) for level in live]
+        levels = _with_boxes(canonical, levels)
+        is_live = any(why_dead(canonical, level, gradient) is None for level in levels)
+        return [replace(level, bypassed=False) for level in levels] if is_live else []
     live = [level for level in levels if why_dead(canonical, level, gradient) is None]
     return [replace(level, bypassed=False) for level in live] if len(live) > 1 else []  # together they see everything
 

@@ -106,18 +106,24 @@ def _boxes(manifest: Manifest, outputs: Sequence[Array], batch: int, own: ir.Mod
     """Return boxes, scores of classes and extras (A, columns) of the first picture by a detector's own tensors."""
     detector, size = manifest.detector, manifest.preprocessing.size
     assert detector is not None
-    raw, coding = _coded(manifest, outputs, batch, own)
+    valid = [o.ravel() for o in outputs if o.dtype == bool]
+    raw, coding = _coded(manifest, [o for o in outputs if o.dtype != bool], batch, own)
     coding = replace(coding, extra=detector.extra)
     read = read_raw([o[:1] for o in raw], coding, detector.numbers(manifest.classes), size)[0]
-    return np.asarray(_filled_up(read, detector) if len(read) < detector.anchors else read)
+    return np.asarray(_filled_up(read, detector, valid) if valid or len(read) < detector.anchors else read)
 
 
-def _filled_up(boxes: Array, detector: Detector) -> Array:
-    """Return boxes (A, columns) of a picture in which a first stage proposes less; the others hold no object."""
-    rest = np.zeros((detector.anchors - len(boxes), boxes.shape[1]))
+def _filled_up(boxes: Array, detector: Detector, valid: Sequence[Array]) -> Array:
+    """Return boxes (A, columns) of a picture in which a first stage proposes less; others hold no object.
+
+    Neither do those for which a condition does not hold.
+    """
+    found = np.zeros((detector.anchors, boxes.shape[1]))
     if detector.background is not None:
-        rest[:, SIDES + detector.background] = 1
-    return np.concatenate([boxes, rest])
+        found[:, SIDES + detector.background] = 1
+    rows = np.flatnonzero(np.all([np.ones(len(boxes), bool), *valid], axis=0))
+    found[rows] = boxes[rows]
+    return found
 
 
 def _coded(

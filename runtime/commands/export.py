@@ -53,8 +53,8 @@ NOTES: dict[str, Callable[[Manifest, "ExportOptions"], bool]] = {
     "picture or a vector (if it holds scores of classes, say --task classify)": (
         lambda m, asked: m.task == "embed" and asked["task"] is None and asked["reader"] is None
     ),
-    "the model decides something once for a whole batch (an If or a Loop): masked pictures are scored one by one, "
-    "which is slower; without that operator they share runs": lambda m, _: m.one_by_one,
+    "the model decides something once for a whole batch (an If, a Loop or a search for boxes): masked pictures are "
+    "scored one by one, which is slower; without that operator they share runs": lambda m, _: m.one_by_one,
     "the model gives probabilities whose logits are out of reach: log p is explained (log p / (1 - p) for a sigmoid)": (
         lambda m, _: m.source.reach == "out_of_reach"
     ),

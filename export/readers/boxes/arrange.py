@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from fusioncam.detector import KEYPOINT
+from fusioncam.errors import ModelError
 from fusioncam.export.gradient import Ops, dims
 from fusioncam.export.readers.boxes.coding import SMALLEST, Coding, cell_corners
 from fusioncam.export.readers.boxes.cuts import NEVER
@@ -52,10 +53,18 @@ def arrange_boxes(
     return op.Concat(*parts, axis=2), ending
 
 
-def filled_up(op: Ops, detections: ir.Value, anchors: int, columns: int, coding: Coding, ending: Ending) -> ir.Value:
+def filled_up(
+    op: Ops,
+    detections: ir.Value,
+    anchors: int,
+    columns: int,
+    coding: Coding,
+    ending: Ending,
+    valid: Sequence[ir.Value] = (),
+) -> ir.Value:
     """Append the nodes that add rows without an object to the normal form of one picture, so that it has A of them.
 
-    A picture with more than A rows does not run.
+    A picture with more than A rows does not run. Rows that are not valid hold no object, either.
 
     Args:
         op: Appends nodes.
@@ -64,11 +73,20 @@ def filled_up(op: Ops, detections: ir.Value, anchors: int, columns: int, coding:
         columns: Those of sides and classes; there are no others.
         coding: What they mean.
         ending: Their ending.
+        valid: Conditions (rows,).
+
+    Raises:
+        ModelError: The numbers of classes are those of a softmax, and none of them is that of no object.
     """
+    if ending == "softmax" and coding.background == "none":
+        raise ModelError("the second stage gives a softmax of classes without one of no object: it cannot be read")
     row = np.zeros(columns, np.float32)
     row[SIDES:] = 0 if ending == "value" else NEVER
     if coding.background != "none":
         row[SIDES if coding.background == "first" else -1] = CERTAIN[ending]
+    for condition in valid:
+        is_valid = op.Reshape(op.Cast(condition, to=ir.DataType.BOOL), op.ints([1, -1, 1]))
+        detections = op.Where(is_valid, detections, op.constant(row))
     count = op.Sub(op.ints([anchors]), op.Shape(detections, start=1, end=2))
     rest = op.Expand(op.constant(row.reshape(1, 1, -1)), op.Concat(op.ints([1]), count, op.ints([1]), axis=0))
     return op.Reshape(op.Concat(detections, rest, axis=1), op.ints([1, anchors, columns]))

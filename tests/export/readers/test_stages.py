@@ -59,10 +59,13 @@ stages (float[3, 32, 32] image) => (float[K, 4] out_boxes, int64[K] out_labels, 
     of_own = Slice (prob, i1s, end, i1s)  scores = Reshape (of_own, last)
     like = Shape (of_own)  numbers = Expand (classes, like)  labels = Reshape (numbers, last)
     above = Greater (scores, least)  some_at = NonZero (above)  kept = Squeeze (some_at, i0s)
-    k_boxes = Gather (boxes, kept)  k_scores = Gather (scores, kept)  k_labels = Gather (labels, kept)
+    s_boxes = Gather (boxes, kept)  s_scores = Gather (scores, kept)  s_labels = Gather (labels, kept)
+    start = Gather <axis = 1> (s_boxes, i0)  stop = Gather <axis = 1> (s_boxes, i2)  long = Sub (stop, start)
+    is_wide = GreaterOrEqual (long, narrow)  wide_at = NonZero (is_wide)  wide = Squeeze (wide_at, i0s)
+    k_boxes = Gather (s_boxes, wide)  k_scores = Gather (s_scores, wide)  k_labels = Gather (s_labels, wide)
     far = Cast <to = 1> (k_labels)  offset = Mul (far, apart)  offsets = Unsqueeze (offset, i1s)
     moved = Add (k_boxes, offsets)  m = Unsqueeze (moved, i0s)  s = Unsqueeze (k_scores, two_in_front)
-    best = NonMaxSuppression (m, s, hundred, half)
+    best = NonMaxSuppression (m, s, hundred, fifth)
     best_at = Gather <axis = 1> (best, i2)  top = Slice (best_at, i0s, twenty, i0s)
     out_boxes = Gather (k_boxes, top)  out_scores = Gather (k_scores, top)  out_labels = Gather (k_labels, top)
 }
@@ -73,7 +76,15 @@ CONSTANTS = {
     **{"column": [-1, 1, 1, 1], "by_class": [-1, CLASSES, 4], "rows_of_four": [-1, 4], "classes": [[1, 2, 3]]},
     **{"two_in_front": [0, 1]},
 }
-FLOATS = {"half": [0.5], "twelve": 12.0, "least": 0.05, "apart": 100.0, "anchors": ANCHORS}
+FLOATS = {
+    "half": [0.5],
+    "fifth": [0.2],
+    "twelve": 12.0,
+    "least": 0.05,
+    "narrow": 7.5,
+    "apart": 100.0,
+    "anchors": ANCHORS,
+}
 SHAPES = {
     **{"w0": (6, 3, 4, 4), "w1": (6, 6, 2, 2), "u0": (6, 6, 1, 1), "u1": (6, 6, 1, 1), "wo": (1, 6, 1, 1)},
     **{"wq": (4, 6, 1, 1), "v": (24, 16), "vc": (16, CLASSES), "vb": (CLASSES,), "vr": (16, 4 * CLASSES)},
@@ -107,14 +118,17 @@ def stages(tmp_path_factory):
 def test_detections_are_those_of_the_graphs_own_end(stages):
     source, bundle = stages
     alone, explainer = onnxruntime.InferenceSession(str(source)), Explainer(bundle, methods=("grad_cam",))
+    duplicates = 0
     for seed in range(3):
         picture = np.random.default_rng(seed).random((3, SIDE, SIDE), np.float32)
         boxes, labels, scores = alone.run(None, {"image": picture})
         found = explainer.detections(picture)
         assert len(scores) > 5
+        duplicates += len(explainer.detections(picture, iou=1.0)) - len(scores)
         assert [d.class_index for d in found] == labels.tolist()
         np.testing.assert_allclose([d.score for d in found], scores, atol=1e-5)
         np.testing.assert_allclose([d.box_on_input for d in found], boxes, atol=1e-4)
+    assert duplicates  # the last search is not idle
 
 
 def test_the_manifest_says_one_picture_and_both_levels(stages):

@@ -5,9 +5,9 @@ from collections.abc import Collection, Sequence
 import onnx_ir as ir
 
 from fusioncam.errors import ModelError
-from fusioncam.export.gradient import bodies, operator_name
+from fusioncam.export.gradient import bodies, operator_name, reads
 from fusioncam.export.readers.boxes.cuts.sides import ShapeOf
-from fusioncam.export.readers.boxes.cuts.walking import SAME_ORDER, before, is_of_one_picture, picks_by
+from fusioncam.export.readers.boxes.cuts.walking import MOVES, SAME_ORDER, before, is_of_one_picture, picks_by
 
 ROWS = 3  # axes: pictures, boxes, numbers
 Bypassed = dict[ir.Value, ir.Value]  # what takes the place of a tensor
@@ -53,6 +53,33 @@ def find_bypassed(
             if len(parts) == 1 and len(chosen) == len(node.inputs) > 1:
                 bypassed[value] = parts.pop()
     return bypassed
+
+
+def conditions_of_boxes(bypassed: Bypassed, scores: Collection[ir.Value]) -> list[ir.Value]:
+    """Return the conditions by which boxes are chosen, whatever their scores are, as that they are not empty.
+
+    Args:
+        bypassed: The choices.
+        scores: The dense scores.
+    """
+    found: dict[ir.Value, None] = {}
+    for value in bypassed:
+        node = value.producer()
+        index = node.inputs[1] if node is not None and node.op_type != "Concat" else None
+        while index is not None and (node := index.producer()) is not None and node.op_type in (*MOVES, "Split"):
+            index = node.inputs[0]
+        if index is None or node is None or node.op_type != "NonZero" or (condition := node.inputs[0]) is None:
+            continue
+        todo, seen = [condition], set[ir.Value]()
+        while todo:
+            each = todo.pop()
+            if each not in seen:
+                seen.add(each)
+                maker = each.producer()
+                todo += [bypassed[each]] if each in bypassed else reads(maker) if maker is not None else []
+        if seen.isdisjoint(scores):
+            found[condition] = None
+    return list(found)
 
 
 def all_rows(value: ir.Value, bypassed: Bypassed, shape_of: ShapeOf) -> ir.Value:

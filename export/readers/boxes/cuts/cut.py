@@ -7,7 +7,7 @@ from typing import Literal
 import onnx_ir as ir
 
 from fusioncam.errors import ModelError
-from fusioncam.export.readers.boxes.cuts.bypass import all_rows, end_in, find_bypassed
+from fusioncam.export.readers.boxes.cuts.bypass import all_rows, conditions_of_boxes, end_in, find_bypassed
 from fusioncam.export.readers.boxes.cuts.limits import Limits, least_score, most_boxes, number
 from fusioncam.export.readers.boxes.cuts.proposals import hold_proposals
 from fusioncam.export.readers.boxes.cuts.scores import Part, ScoreWalk, Shape, ShapeOf, starts_of
@@ -30,6 +30,7 @@ class Cut:
         limits: The thresholds of the search.
         bypassed: Tensors of chosen rows, each with the one of all rows that takes its place.
         proposals: The most boxes that a first stage proposes; None of a detector of one stage.
+        valid: Conditions without which a box is none, however high its score is.
     """
 
     boxes: ir.Value
@@ -40,11 +41,12 @@ class Cut:
     limits: Limits
     bypassed: tuple[tuple[ir.Value, ir.Value], ...]
     proposals: int | None = None
+    valid: tuple[ir.Value, ...] = ()
 
     @property
     def values(self) -> tuple[ir.Value, ...]:
-        """Return boxes, scores and extras."""
-        return (self.boxes, *self.scores, *self.extras)
+        """Return boxes, scores, extras and conditions."""
+        return (self.boxes, *self.scores, *self.extras, *self.valid)
 
     def bypassed_in(self, names: Mapping[ir.Value, str]) -> tuple[tuple[str, str], ...]:
         """Return the names in the source of chosen rows, each with those of all rows."""
@@ -106,8 +108,10 @@ def cut_above_search(graph: ir.Graph, outputs: Mapping[str, ir.Value], shapes: M
     limits = _limits(graph, end, scores, reached)
     centred = _centred(end, columns, bypassed)
     sides, *extras = (all_rows(v, bypassed, shapes.get) for v in wanted)
-    bypassed = end_in(graph, [sides, *scores, *extras], bypassed)
-    return Cut(sides, tuple(scores), tuple(extras), background, centred, limits, tuple(bypassed.items()), proposals)
+    valid = () if proposals is None else tuple(conditions_of_boxes(bypassed, scores))
+    bypassed = end_in(graph, [sides, *scores, *extras, *valid], bypassed)
+    whole = tuple(bypassed.items())
+    return Cut(sides, tuple(scores), tuple(extras), background, centred, limits, whole, proposals, valid)
 
 
 def _search_end(graph: ir.Graph, outputs: Sequence[ir.Value], varying: set[ir.Value], shape_of: ShapeOf) -> _End | None:

@@ -80,7 +80,8 @@ def read_cut(
     if cut is None:
         return None
     arrays = run(model, feeds_of(model, batch))
-    joint = joint_of([a.shape for a in arrays], batch, bool(cut.extras), cut.background)
+    shapes_of_cut = [a.shape for a in arrays[: len(arrays) - len(cut.valid)]]
+    joint = joint_of(shapes_of_cut, batch, bool(cut.extras), cut.background)
     if joint is None:
         listed = ", ".join(f"{v.name!r} {a.shape}" for v, a in zip(cut.values, arrays, strict=True))
         raise ModelError(
