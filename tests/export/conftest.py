@@ -107,9 +107,14 @@ def refused(builder, table):
     return refused
 
 
+# An architecture of each kind, to save minutes.
+FEW = ("resnet_basic", "densenet", "shufflenet_v2", "mobilenet_v3", "convnext", "vit", "swin", "maxvit")
+
+
 def pytest_generate_tests(metafunc):
-    if "architecture" in metafunc.fixturenames:
-        metafunc.parametrize("architecture", list(NETWORKS))
+    for name, values in (("architecture", list(NETWORKS)), ("kind", FEW)):
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, values)
 
 
 @pytest.fixture(scope="session")

@@ -49,9 +49,15 @@ def masked_by_hook(module, where, image, mask, roles, offset):
     return logits[0].double().numpy()
 
 
-@pytest.mark.parametrize("where", ["last", "middle"])
-def test_architecture(architecture, where, export_of, middle_of, run):
-    exported = (export_of if where == "last" else middle_of)(architecture)
+def test_architecture_by_its_last_layer(architecture, export_of, run):
+    compare(export_of(architecture), "last", run)
+
+
+def test_architecture_by_a_middle_layer(kind, middle_of, run):
+    compare(middle_of(kind), "middle", run)
+
+
+def compare(exported, where, run):
     assert exported.manifest.has_head
     network, name = exported.network, getattr(exported.network, where)
     roles = network.roles if where == "last" else network.middle_roles

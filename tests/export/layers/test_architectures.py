@@ -21,9 +21,15 @@ def test_default_layer(architecture, export_of):
     assert exported.manifest.ending == "logits"
 
 
-@pytest.mark.parametrize("where", ["last", "middle"])
-def test_gradient(architecture, where, export_of, middle_of, torch_gradient, to_map, run):
-    exported = (export_of if where == "last" else middle_of)(architecture)
+def test_gradient_at_the_last_layer(architecture, export_of, torch_gradient, to_map, run):
+    compare(export_of(architecture), "last", torch_gradient, to_map, run)
+
+
+def test_gradient_at_a_middle_layer(kind, middle_of, torch_gradient, to_map, run):
+    compare(middle_of(kind), "middle", torch_gradient, to_map, run)
+
+
+def compare(exported, where, torch_gradient, to_map, run):
     network, grid = exported.network, exported.manifest.layer.shape[1:]
     module, hook = getattr(network, where), network.roles if where == "last" else network.middle_roles
     for classes in BATCHES:

@@ -2,16 +2,13 @@
 
 import warnings
 
-import pytest
 import torch
 
 from fusioncam.export import check, export_model
 
 
-def test_older_exporter(architecture, networks, tmp_path):
-    if architecture == "pooled":
-        pytest.skip("torch's older exporter refuses pools that do not divide the map")
-    network = networks[architecture]
+def test_older_exporter(kind, networks, tmp_path):
+    network = networks[kind]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own
         torch.onnx.export(
