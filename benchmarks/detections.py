@@ -1,6 +1,6 @@
 """Detections: do the maps of the demo's detector lie on the object, and does its similarity hang on what they show?
 
-    python benchmarks/detections.py [--detections N] [--pictures N] [--out FOLDER]
+    python benchmarks/detections.py [--detections N] [--pictures N] [--first-seed N] [--out FOLDER]
 
 The pictures are held-out scenes of one to three objects, and crowds of objects of all sizes; nobody looked at them
 while the detector was trained.
@@ -13,7 +13,12 @@ while the detector was trained.
   the whole picture, while pixels enter a blurred picture or leave, the most salient first.
 - *shuffled weights*: maps of the same boxes by a copy of the model with shuffled weights (1810.03292); the model itself
   is asked for their insertion and deletion.
-- *D-RISE by passes*: its deletion after so many random masks, beside the passes of the other methods.
+- *D-RISE by passes*: its deletion after so many random masks, and from how many on it is as low as Fusion-CAM's.
+- *weights of Score-CAM*: `score_cam_probability` weighs channels by the similarity itself, as D-RISE weighs masks;
+  `score_cam_increase` by its increase over the blank picture.
+- *places*: `score_cam_hires` weighs them by what they add to the score, relu(sum_k g_k A_k), not by |g|.
+- *moved*: Fusion-CAM's map, its blocks in another order: what the areas are of a map that knows nothing.
+- *less Fusion-CAM's*: differences on the same pictures; *rings*, whose middle is no part of them, and other objects.
 
 Writes results/detections.json, and its tables into README.md.
 """
@@ -30,11 +35,13 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from cpu.readme import fill, table
+from cpu.readme import fill
 from demo.precision import average_precisions, without_duplicates
-from targets import cell, facts
+from detections.makers import BUDGETS, METHODS, MOVED, OURS, SHUFFLED, VARIANTS, WITNESS, makers
+from detections.report import COMPARED, CURVES, of_kind, of_precision
+from targets import facts
 
-from fusioncam import Explainer, Explanation
+from fusioncam import Explainer
 from fusioncam.export import export_model
 from fusioncam.export.randomise import randomised_bundle
 from fusioncam.files import replace_file
@@ -45,23 +52,18 @@ from fusioncam.runtime.demo import DETECTOR
 from fusioncam.runtime.demo.crowds import SIZE, Crowd, draw_crowd, draw_objects
 from fusioncam.runtime.demo.scenes import CLASSES, sample_layout
 from fusioncam.runtime.evaluation.metrics.localisation import energy, pointing
-from fusioncam.runtime.evaluation.statistics import means
-from fusioncam.runtime.picture import method_title
+from fusioncam.runtime.evaluation.statistics import means, paired
+from fusioncam.runtime.probes.controls import shuffled as moved
 from fusioncam.runtime.probes.pixel_curves import curve_probe
 from fusioncam.runtime.probes.probe import Map, Subject
 from fusioncam.runtime.targets.detections import Detection
 from fusioncam.runtime.targets.resolved import ResolvedTarget
 
 HERE = Path(__file__).parent
-METHODS = ("fusion_cam", "grad_cam", "score_cam", "layer_cam")
-WITNESS = "rise"
-BUDGETS = (64, 256, 512)  # masks of D-RISE
 FIRST_SEED = 600_000  # of pictures that nobody looked at before
 HALF, STEPS, BATCH = 0.5, 16, 16
 KINDS = ("scenes", "crowds")
-PLACES = ("pointing", "energy", "over chance")
-CURVES = ("insertion", "deletion")
-SHUFFLED = ("pointing", "energy", *CURVES)
+RING = "ring"
 
 
 @dataclass(frozen=True)
@@ -121,12 +123,12 @@ def right(explainer: Explainer, picture: Crowd) -> list[Case]:
     return cases
 
 
-def pictures_with(explainer: Explainer, kind: str, detections: int) -> Iterator[tuple[Crowd, list[Case]]]:
+def pictures_with(explainer: Explainer, kind: str, detections: int, first: int) -> Iterator[tuple[Crowd, list[Case]]]:
     """Yield pictures with right detections until there are so many."""
     for number in count():
         if detections <= 0:
             return
-        picture = drawn(kind, number, FIRST_SEED)
+        picture = drawn(kind, number, first)
         cases = right(explainer, picture)
         detections -= len(cases)
         if cases:
@@ -166,48 +168,64 @@ def curves_of(saliency: np.ndarray, x: np.ndarray, case: Case, similarity: Simil
     return figures
 
 
-def explained(explainer: Explainer, picture: Crowd, cases: Sequence[Case]) -> list[Explanation]:
-    """Explain the cases of a picture together."""
-    return list(explainer.explain_batch([picture.image], target=[[case.target for case in cases]]))
-
-
-def measure(kind: str, bundle: Path, shuffled: Path, detections: int) -> dict[str, Any]:
+def measure(kind: str, bundle: Path, shuffled: Path, detections: int, first: int) -> dict[str, Any]:
     """Return the figures of the pictures of a kind: of each method the means over pictures."""
-    ours, similarity = Explainer(bundle, methods=METHODS, threads=1), Similarity(bundle)
-    random = Explainer(shuffled, methods=METHODS, threads=1)
-    witnesses = {str(n): Explainer(bundle, methods=(WITNESS,), budget=n, threads=1) for n in BUDGETS}
-    columns: dict[tuple[str, str], list[float]] = {}
-    total, scenes, passes = 0, 0, dict[str, list[int]]()
-    for picture, cases in pictures_with(ours, kind, detections):
-        x, total, scenes = tensor_of(picture.image), total + len(cases), scenes + 1
-        made = explained(ours, picture, cases)
-        found = by_method(made)
-        passes.setdefault("ours", []).append(made[0].passes.run)
-        for name, witness in witnesses.items():
-            made = explained(witness, picture, cases)
-            passes.setdefault(name, []).append(made[0].passes.run)
-            found[f"{WITNESS} {name}"] = [e.maps[WITNESS] for e in made]
-        of_random = by_method(explained(random, picture, cases))
-        found |= {f"shuffled {method}": maps for method, maps in of_random.items()}
-        for name, maps in found.items():
-            pairs = zip(maps, cases, strict=True)
-            add(columns, name, [places_of(m, case) | curves_of(m, x, case, similarity) for m, case in pairs])
-    summary = means({key: np.array(column) for key, column in columns.items()})
+    similarity, every = Similarity(bundle), list(makers(bundle, shuffled))
+    columns, passes, hits = dict[tuple[str, str], list[float]](), dict[str, list[int]](), dict[str, list[Any]]()
+    total = 0
+    for picture, cases in pictures_with(every[0].explainer, kind, detections, first):
+        x, total, found = tensor_of(picture.image), total + len(cases), dict[str, list[np.ndarray]]()
+        for maker in every:
+            maps, run = maker.maps(picture.image, [case.target for case in cases])
+            found |= maps
+            for name in maps:
+                passes.setdefault(name, []).append(run)
+        found[MOVED] = [moved(m) for m in found[OURS]]
+        for name, of_cases in found.items():
+            pairs = list(zip(of_cases, cases, strict=True))
+            each = [places_of(m, case) | curves_of(m, x, case, similarity) for m, case in pairs]
+            add(columns, name, each)
+            hits.setdefault(name, []).extend(
+                (CLASSES[c.detection.class_index] == RING, f["pointing"]) for c, f in zip(cases, each, strict=True)
+            )
+    arrays = {key: np.array(column) for key, column in columns.items()}
+    less = differences(arrays)
     figures: dict[str, dict[str, Any]] = {}
-    for (name, metric), mean in summary.items():
+    for (name, metric), mean in means(arrays).items():
         figures.setdefault(name, {})[metric] = facts(mean)
     return {
         "kind": kind,
-        "pictures": scenes,
+        "pictures": len(next(iter(columns.values()))),
         "detections": total,
         "passes": {name: float(np.mean(of_pictures)) for name, of_pictures in passes.items()},
         "figures": figures,
+        "less_fusion_cam": less,
+        "hits": {name: hits_of(pairs) for name, pairs in hits.items()},
+        "masks_at_equal_deletion": fewest(less),
     }
 
 
-def by_method(made: Sequence[Explanation]) -> dict[str, list[np.ndarray]]:
-    """Return the maps of explanations by method."""
-    return {method: [e.maps[method] for e in made] for method in METHODS}
+def hits_of(pairs: Sequence[tuple[bool, float]]) -> dict[str, list[int]]:
+    """Return how many rings were hit, and of how many, and the same of other objects."""
+    rings, others = ([hit for is_ring, hit in pairs if is_ring is wanted] for wanted in (True, False))
+    return {"rings": [int(sum(rings)), len(rings)], "others": [int(sum(others)), len(others)]}
+
+
+def differences(columns: Mapping[tuple[str, str], np.ndarray]) -> dict[str, dict[str, Any]]:
+    """Return the means of the figures of every map of the model less those of Fusion-CAM, on the same pictures."""
+    names = [n for n in dict.fromkeys(name for name, _ in columns) if n != OURS and SHUFFLED not in n]
+    less: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for metric, better in COMPARED.items():
+        of_metric = {name: columns[name, metric] for name in (OURS, *names)}
+        for found in paired(of_metric, better, [(name, OURS) for name in names]):
+            less[found.first][metric] = facts(found.difference)
+    return less
+
+
+def fewest(less: Mapping[str, Mapping[str, Any]]) -> int | None:
+    """Return the fewest masks from which on D-RISE's mean deletion is no higher than Fusion-CAM's, of `differences`."""
+    higher = [n for n in BUDGETS if less[f"{WITNESS} {n}"]["deletion"]["mean"] > 0]
+    return next((n for n in BUDGETS if n > max(higher, default=0)), None)
 
 
 def add(columns: dict[tuple[str, str], list[float]], name: str, each: Sequence[Mapping[str, float]]) -> None:
@@ -216,37 +234,12 @@ def add(columns: dict[tuple[str, str], list[float]], name: str, each: Sequence[M
         columns.setdefault((name, metric), []).append(float(np.mean([figures[metric] for figures in each])))
 
 
-def of_kind(found: Mapping[str, Any]) -> str:
-    """Return the figures of a kind of picture in Markdown."""
-    passes, figures, rows = found["passes"], found["figures"], []
-    for name, of_name in figures.items():
-        if name.startswith("shuffled "):
-            continue
-        method, _, budget = name.partition(" ")
-        random = figures.get(f"shuffled {name}", {})
-        run = passes[budget] if budget else passes["ours"]
-        title = "D-RISE" if method == WITNESS else method_title(method)
-        shuffled = [cell(random[metric]) if random else "" for metric in SHUFFLED]
-        rows.append([title, f"{run:.0f}", *(cell(of_name[metric]) for metric in (*PLACES, *CURVES)), *shuffled])
-    columns = ("", "passes", *PLACES, *CURVES, "shuffled weights: pointing", *SHUFFLED[1:])
-    head = f"**{found['kind']}**: {found['detections']} right detections in {found['pictures']} pictures."
-    return f"{head}\n\n{table(columns, rows)}"
-
-
-def of_precision(found: Mapping[str, Mapping[str, float]], pictures: int) -> str:
-    """Return the average precisions in Markdown."""
-    names = list(dict.fromkeys(name for of_kind in found.values() for name in of_kind))
-    rows = [[kind, *(f"{of_kind[n]:.3f}" if n in of_kind else "" for n in names)] for kind, of_kind in found.items()]
-    return (
-        f"Average precision on {pictures} held-out pictures of each kind, seeds from 0:\n\n{table(('', *names), rows)}"
-    )
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Measure everything, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--detections", type=int, default=50, help="of each kind of picture, at least")
     parser.add_argument("--pictures", type=int, default=500, help="of each kind, for the average precision")
+    parser.add_argument("--first-seed", type=int, default=FIRST_SEED, help="of the pictures that are explained")
     parser.add_argument("--out", type=Path, default=HERE, help="folder of results/ and README.md")
     asked = parser.parse_args(arguments)
     precisions = {kind: precision(kind, asked.pictures) for kind in KINDS}
@@ -254,13 +247,18 @@ def main(arguments: list[str] | None = None) -> int:
         bundle, shuffled = Path(folder) / "model.fcam", Path(folder) / "shuffled.fcam"
         manifest = export_model(DETECTOR, bundle)
         randomised_bundle(bundle, shuffled)
-        found = [measure(kind, bundle, shuffled, asked.detections) for kind in KINDS]
+        found = [measure(kind, bundle, shuffled, asked.detections, asked.first_seed) for kind in KINDS]
     result = {
         "date": datetime.now().date().isoformat(),
         "machine": describe(),
         "versions": versions(),
         "model": {"file": DETECTOR.name, "sha256": manifest.source.sha256, "bytes": DETECTOR.stat().st_size},
-        "settings": {"methods": METHODS, "budget": "exact", "first_seed": FIRST_SEED, "steps": STEPS},
+        "settings": {
+            "methods": (*METHODS, *VARIANTS),
+            "budget": "exact",
+            "first_seed": asked.first_seed,
+            "steps": STEPS,
+        },
         "precision": {"pictures": asked.pictures, "first_seed": 0, **precisions},
         "kinds": found,
     }

@@ -102,6 +102,7 @@ class HostSteps:
         self._random, self._numbers = evidence.random, evidence.numbers
         self._plans: list[ChannelPlan] = []
         self._scored: dict[bool, ScoredChannels] = {}
+        self._seen: dict[bool, list[Float32Array]] = {}
         self._baseline: Float32Array | None = None  # the answer (1, width) to x * 0
 
     @property
@@ -214,27 +215,29 @@ class HostSteps:
 
     def _score_cam(self, method: str) -> list[Array]:
         """Return the map of a Score-CAM, without channels of zeros."""
-        scored = self._scored[cam_methods.SCORE_CAMS[method].corners]
+        variant = cam_methods.SCORE_CAMS[method]
+        scored, summed = self._scored[variant.corners], self._summed(variant.hires)
         responding = np.flatnonzero(~scored.masks.zero)
         extras, maps = scored.extras[responding], []
         assert self._baseline is not None, "score_channels comes first"
         of_baseline = self._readout.scores(self._baseline)[0].tolist()
         for n, (column, blank) in enumerate(zip(scored.scores[responding].T, of_baseline, strict=True)):
             scores = cam_methods.Scores(column, self._readout.chances(column, extras, n), blank)
-            activations = self._seen[n][responding].astype(np.float64)
+            activations = summed[n][responding].astype(np.float64)
             maps.append(cam_methods.score_cam_map(method, activations, scores, self._passes.size))
         return maps
 
-    @cached_property
-    def _seen(self) -> list[Float32Array]:
+    def _summed(self, hires: bool = False) -> list[Float32Array]:
         """Return the activations (K, h, w) as the map of each target sums them, see `seen_at`."""
         if not self._readout.local:
             return [self._activations] * len(self._gradients)
-        return [cam_methods.seen_at(self._activations, g) for g in self._gradients]
+        if hires not in self._seen:
+            self._seen[hires] = [cam_methods.seen_at(self._activations, g, hires) for g in self._gradients]
+        return self._seen[hires]
 
     @cached_property
     def _group_cam(self) -> GroupCam:
-        return GroupCam(self._passes, self._readout, self._seen, self._gradients)
+        return GroupCam(self._passes, self._readout, self._summed(), self._gradients)
 
     def region_passes(self, method: str) -> int:
         """Return the passes of Group-CAM, or the most of RISE."""

@@ -1,0 +1,1 @@
+"""Parts of the benchmark of detections: who makes maps, and its tables."""
