@@ -67,3 +67,22 @@ def test_areas_are_relative_to_the_whole_picture(command):
     )
     assert curves["deletion"] == pytest.approx(0.25, abs=0.01)
     assert curves["insertion"] == pytest.approx(0.25 * (first + last) + 0.5 * last, abs=0.01)
+
+
+def test_the_fewest_masks_after_which_deletion_stays_low(command):
+    """One mean that is low by chance does not count."""
+    columns = {("fusion_cam", metric): np.full(3, 0.2) for metric in command.COMPARED}
+    by_masks = dict(zip(command.BUDGETS, (0.1, 0.3, 0.1, 0.25, 0.2, 0.1, 0.1), strict=True))
+    for n, deletion in by_masks.items():
+        columns |= {(f"rise {n}", metric): np.full(3, deletion) for metric in command.COMPARED}
+    less = command.differences(columns)
+    assert {n: less[f"rise {n}"]["deletion"]["mean"] for n in by_masks} == pytest.approx(
+        {n: deletion - 0.2 for n, deletion in by_masks.items()}
+    )
+    assert command.fewest(less) == 64
+    less["rise 512"]["deletion"]["mean"] = 0.1
+    assert command.fewest(less) is None
+
+
+def test_rings_are_counted_apart(command):
+    assert command.hits_of([(True, 0.0), (True, 1.0), (False, 1.0)]) == {"rings": [1, 2], "others": [1, 1]}
