@@ -115,11 +115,11 @@ class Facts(NamedTuple):
         return max((text_width(label, SMALL) for label in self.rows), default=0) + GAP
 
     def _rows(self, width: int) -> Iterator[tuple[str, list[str]]]:
-        """Yield each label with its value in at most two lines; the middle of a longer value is left out."""
+        """Yield each label with its value in at most three lines; the middle of a longer value is left out."""
         room = width - self._column
         for label, value in self.rows.items():
-            # Lines are broken at spaces, so two lines hold less than twice the room.
-            yield label, wrap(cut_middle(value, VALUE, 3 * room // 2), VALUE, room, 2)
+            # Lines are broken at spaces, so three lines hold less than three times the room.
+            yield label, wrap(cut_middle(value, VALUE, 5 * room // 2), VALUE, room, 3)
 
     @property
     def _space(self) -> int:
