@@ -94,7 +94,7 @@ Versus = Annotated[
     str | None,
     Option(
         metavar="OTHER",
-        help="Explain why the class of -c, or the top one, and not this one.",
+        help="Explain why the class of -c, or of the best detection or the top one, and not this one.",
         autocompletion=class_names,
     ),
 ]

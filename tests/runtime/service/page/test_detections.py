@@ -127,6 +127,20 @@ def test_the_mean_of_all_levels(opened, explainer, tmp_path, same_maps):
     same_maps(page, explainer.explain(large, levels="mean"))
 
 
+def test_names_lie_on_no_other(opened, explainer, tmp_path):
+    page, crowd = opened(), tmp_path / "crowd.png"
+    crowd.write_bytes(encode_png(draw_crowd(911, (384, 512)).image))  # two rings and two crescents, each in the other
+    page.set_input_files("#file", crowd)
+    chosen(page, "disc")
+    boxes = [tag.bounding_box() for tag in page.locator(".marks .tag").all()]
+    assert len(boxes) == len(explainer.detections(crowd)) == 5
+    for n, one in enumerate(boxes):
+        for other in boxes[:n]:
+            across = min(one["x"] + one["width"], other["x"] + other["width"]) - max(one["x"], other["x"])
+            down = min(one["y"] + one["height"], other["y"] + other["height"]) - max(one["y"], other["y"])
+            assert min(across, down) < 0.5
+
+
 def test_thresholds_decide_what_is_listed(opened, explainer, photo):
     page = opened()
 
