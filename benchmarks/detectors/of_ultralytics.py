@@ -40,7 +40,19 @@ def make(name: str, folder: Path, photos: list[Path]) -> Detector:
     source = made.rename(folder / f"{name}.onnx")
     # By the file: torch's rounding would turn ties of the search the other way.
     of_file = ultralytics.RTDETR(str(source)) if of_detr else ultralytics.YOLO(str(source), task=model.task)
-    return Detector(source, net, partial(_found, of_file), lambda photo: photo, _numbers_of(net, of_detr))
+    pictures = partial(_fitting, folder) if name.endswith("-obb") else lambda photo: photo
+    return Detector(source, net, partial(_found, of_file), pictures, _numbers_of(net, of_detr))
+
+
+def _fitting(folder: Path, photo: Path) -> Path:
+    """Return a photo at a size that the letterbox does not round.
+
+    Where it does, the library scales width and height of a turned box as if they lay along the photo's axes.
+    """
+    fitting = folder / f"{photo.stem}.png"
+    if not fitting.exists():
+        cv2.imwrite(str(fitting), cv2.resize(cv2.imread(str(photo)), (2 * SIDE, 3 * SIDE // 2)))
+    return fitting
 
 
 def _tensor(photo: Path, squashed: bool) -> torch.Tensor:
@@ -52,7 +64,9 @@ def _tensor(photo: Path, squashed: bool) -> torch.Tensor:
 def _found(model: Any, photo: Path, conf: float) -> Found:
     result = model.predict(str(photo), imgsz=SIDE, conf=conf, iou=IOU, rect=False, verbose=False)[0]
     boxes = result.boxes if result.obb is None else result.obb
-    return Found(boxes.xyxy.numpy(), boxes.conf.numpy(), boxes.cls.numpy().astype(int))
+    height, width = result.orig_shape
+    corners = boxes.xyxy.clamp(min=0).minimum(torch.tensor([width, height] * 2))  # those around turned boxes reach beyond
+    return Found(corners.numpy(), boxes.conf.numpy(), boxes.cls.numpy().astype(int))
 
 
 def _numbers_of(net: Any, of_detr: bool) -> Any:

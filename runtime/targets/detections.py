@@ -62,7 +62,8 @@ class Detection:
     """An object that a detector found in a picture.
 
     Attributes:
-        box: x1, y1, x2, y2 in pixels of the photo, clipped to it; of a preprocessed picture, of the input.
+        box: x1, y1, x2, y2 in pixels of the photo, clipped to it; of a preprocessed picture, of the input. Of a rotated
+            box it is the upright one around it.
         class_index: Its class.
         label: The name of the class, where the bundle has labels.
         score: Its probability, 0..1.
