@@ -127,8 +127,6 @@ def make_draft(source: Path, options: ExportOptions) -> Draft:
     gradient, folder = options["gradient"], source.parent
     size, free = asked_size(options["size"])
     canonical = _canonical(source, options, size, free)
-    if options["single_for"] == "tensorrt":
-        suit(canonical.model)
     model, scoring = canonical.model, canonical.scoring
     one_by_one = decides_for_batch(canonical.image, canonical.output)
     _refuse_unfit(canonical, one_by_one, options, free)
@@ -138,7 +136,7 @@ def make_draft(source: Path, options: ExportOptions) -> Draft:
     labels = _labels(canonical, folder, options["labels"])
     prep = _preprocessing(canonical, folder, options["preprocessing"])
     of_levels = [(level.name, level.layout) for level in further]
-    explain = explain_graph(model, layer.name, layer.layout, gradient, scoring, of_levels)
+    explain = explain_graph(canonical.whole, layer.name, layer.layout, gradient, scoring, of_levels)
     calibrate = options["calibrate"]
     batches = None if calibrate is None else lambda: masked_pictures(explain, scoring.form, calibrate(prep))
     score, score_precision = score_graph(canonical, options["precision"], batches, prep.extremes, options["symmetric"])
@@ -199,7 +197,7 @@ def _canonical(source: Path, options: ExportOptions, size: Size | None, free: bo
         raise UsageError("a model with class vectors has a bundle of one size; say which with --size H W")
     if free and is_own(options["reader"]):
         raise UsageError("a reader of one's own reads outputs of one size; say which with --size H W")
-    return canonicalize(
+    canonical = canonicalize(
         source,
         size,
         output=options["output"],
@@ -213,6 +211,10 @@ def _canonical(source: Path, options: ExportOptions, size: Size | None, free: bo
         vectors=None if given is None else read_class_vectors(given, options["class_scale"]),
         refused=REFUSED if options["single_for"] == "tensorrt" else None,
     )
+    if options["single_for"] == "tensorrt":
+        for graph in {id(m): m for m in (canonical.model, canonical.whole)}.values():
+            suit(graph)
+    return canonical
 
 
 def _labels(canonical: CanonicalModel, folder: Path, asked: Labels | None) -> tuple[str, ...] | None:
@@ -249,7 +251,8 @@ def _source(canonical: CanonicalModel, digest: str) -> Source:
         argmax=canonical.reading.argmax,
         class_vectors=canonical.class_vectors,
         tensors=canonical.reading.tensors,
-        bypassed=() if canonical.reading.boxes is None else canonical.reading.boxes.bypassed,
+        bypassed=() if (boxes := canonical.reading.boxes) is None else boxes.bypassed,
+        prototypes=None if boxes is None or boxes.prototypes is None else boxes.prototypes[0],
         **{name: getattr(canonical.source, name) for name in OF_ENDING},
     )
 

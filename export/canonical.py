@@ -5,6 +5,7 @@ from operator import index
 from pathlib import Path
 
 import onnx_ir as ir
+import onnx_ir.passes.common as passes
 
 from fusioncam.detector import Detector
 from fusioncam.errors import ModelError, UsageError
@@ -76,7 +77,9 @@ def canonicalize(
     final_ending = _ending(reading, request.ending, model_ending.ending, numbers, source.parent)
     classes, map_size, detector = _sizes(model, reading, numbers)
     return CanonicalModel(
-        model=model,
+        dynamic=quantise_by_image(model),  # first, as it changes the model
+        model=_without_prototypes(model),
+        whole=model,
         taken=taken,
         frozen=given.frozen,
         reading=reading,
@@ -89,7 +92,6 @@ def canonicalize(
         outputs=numbers,
         class_vectors=vectors is not None,
         precision="float16" if _is_halved(model) else "float32",
-        dynamic=quantise_by_image(model),
     )
 
 
@@ -97,8 +99,19 @@ def _sizes(model: ir.Model, reading: Reading, numbers: int) -> tuple[int, tuple[
     """Return the number of classes, the size of their maps, and the boxes of a detector."""
     classes, *others = (d for d in dims(model.graph.outputs[0])[1:] if d is not None)
     if reading.boxes is not None:
-        return numbers, None, detector_of(reading.boxes, columns=others[0])
+        mask_sizes = [(h, w) for _, _, h, w in map(dims, list(model.graph.outputs)[1:]) if h and w]
+        return numbers, None, detector_of(reading.boxes, others[0], next(iter(mask_sizes), None))
     return classes, (others[0], others[1]) if others else None, None
+
+
+def _without_prototypes(model: ir.Model) -> ir.Model:
+    """Return a copy without the prototypes of masks, which no masked pass needs; the model where it has none."""
+    if len(model.graph.outputs) == 1:
+        return model
+    model = model.clone()
+    del model.graph.outputs[1:]
+    passes.RemoveUnusedNodesPass()(model)
+    return model
 
 
 def _is_halved(model: ir.Model) -> bool:
@@ -143,7 +156,9 @@ def _prepared(
 
 def _keep_only(model: ir.Model, reading: Reading) -> None:
     """Drop all that does not lead to the tensors that are read."""
-    model.graph.outputs[:] = reading.values
+    boxes = reading.boxes
+    prototypes = [] if boxes is None or boxes.prototypes is None else [boxes.prototypes[1]]
+    model.graph.outputs[:] = [*reading.values, *prototypes]
     _drop_copies(model)
     keep_activations(model)
     fold(model)

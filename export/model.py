@@ -25,6 +25,8 @@ class CanonicalModel:
     Attributes:
         model: Its graph has the input `image` (N, C, H, W), and as output the normal form of its task, both float32.
             Further inputs have a row for each picture, too.
+        whole: The same with the prototypes of instance masks (N, P, h, w), float32, as a second output; `model` itself
+            where it gives none.
         taken: The image input as it is in the source.
         frozen: Values of the source's inputs that are constants here, by name.
         reading: The output of the source that is explained, and the way to read it.
@@ -44,6 +46,7 @@ class CanonicalModel:
     """
 
     model: ir.Model
+    whole: ir.Model
     taken: ImageInput
     frozen: Mapping[str, Array]
     reading: Reading

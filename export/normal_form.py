@@ -27,7 +27,7 @@ from fusioncam.export.reading.load import fold
 from fusioncam.export.reading.shapes import element_type, feeds_of, measure, run_all
 from fusioncam.export.sessions import run
 from fusioncam.export.targets.shapes import infer_shapes
-from fusioncam.forms import CONFIDENCES, OF_BOX, SCORES, SIDES
+from fusioncam.forms import CONFIDENCES, OF_BOX, PROTOTYPES, SCORES, SIDES
 from fusioncam.kernels.arrays import Float32Array
 from fusioncam.manifest import Ending
 
@@ -66,7 +66,7 @@ def make_normal_form(
     if reading.is_vector:
         return model, reading, ending, _set_logits(model, ending.make, reading.name)
     if reading.boxes is not None:
-        _name_output(model, reading, "detections")
+        _name_boxes(model, reading)
         return model, reading, ending, reading.boxes.classes
     layout = None if reading.reader.roles is None else layouts(trace(model.graph)).get(model.graph.outputs[0])
     if layout is not None:
@@ -85,6 +85,7 @@ def _arrange(model: ir.Model, boxes: BoxReading, taken: ImageInput) -> ModelEndi
     op, before = Ops(graph, "reader"), {v: v.shape for node in graph for v in node.outputs}
     # Each has a reader of its own, also where the source ends in it: an ending may be taken off.
     raw = [op.Cast(v, to=ir.DataType.FLOAT) if v.dtype != ir.DataType.FLOAT else op.Identity(v) for v in graph.outputs]
+    prototypes = [] if boxes.prototypes is None else [raw.pop()]
     if boxes.own is not None:
         raw = [op.Identity(v) for v in boxes.own[0].nodes(op, dict(zip(boxes.names, raw, strict=True)), taken.size)[0]]
     valid = raw[len(raw) - len(boxes.cut.cut.valid) :] if boxes.cut is not None else []
@@ -101,7 +102,7 @@ def _arrange(model: ir.Model, boxes: BoxReading, taken: ImageInput) -> ModelEndi
     if boxes.in_stages:
         coding, columns = boxes.reader.coding, SIDES + boxes.numbers
         detections = filled_up(op, detections, boxes.anchors, columns, coding, ending, valid)
-    graph.outputs[:] = [detections]
+    graph.outputs[:] = [detections, *prototypes]
     for value, shape in before.items():
         value.shape = shape  # that of a batch of one would hold onnxruntime to it
     fold(model)
@@ -152,13 +153,15 @@ def _named_output(model: ir.Model, reading: Reading, name: str) -> ir.Value:
     return raw
 
 
-def _name_output(model: ir.Model, reading: Reading, name: str) -> None:
-    """Give the only output a name of its own."""
-    raw = _named_output(model, reading, name)
+def _name_boxes(model: ir.Model, reading: Reading) -> None:
+    """Give the outputs of a detector, of which the second are prototypes of masks, names of their own."""
+    _named_output(model, reading, "detections")
+    free_names(model, {PROTOTYPES})
     op = Ops(model.graph, "reader")
-    value = op.Identity(raw)
-    value.name, value.type, value.shape = name, raw.type, raw.shape
-    model.graph.outputs[0] = value
+    for n, (raw, name) in enumerate(zip(list(model.graph.outputs), ("detections", PROTOTYPES), strict=False)):
+        value = op.Identity(raw)
+        value.name, value.type, value.shape = name, raw.type, raw.shape
+        model.graph.outputs[n] = value
 
 
 def _both_ways(op: Ops, z: ir.Value) -> ir.Value:

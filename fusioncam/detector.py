@@ -8,7 +8,7 @@ from fusioncam.preprocessing import Part, Positive
 
 Share = Annotated[float, Field(ge=0, le=1)]
 ExtraKind = Literal["none", "masks", "keypoints", "rotated"]
-KEYPOINT = 3  # numbers of a keypoint: x, y, and the logit of its visibility
+KEYPOINT = 3  # numbers of a keypoint: x, y, and the logit of its visibility, which some detectors leave out
 ROTATED = 5  # numbers of a rotated box: its centre, width and height, and the angle in radians
 
 
@@ -28,6 +28,8 @@ class Detector(Part):
         extra: What follows the numbers of classes of an anchor: coefficients of an instance mask, keypoints, or a
             rotated box.
         extras: How many numbers that are.
+        keypoint: How many of them a keypoint has, two or three, see `KEYPOINT`.
+        mask_size: (h, w) of the prototypes of instance masks, which the explain graph gives; None where it gives none.
     """
 
     anchors: Positive
@@ -40,7 +42,14 @@ class Detector(Part):
     most: Positive = 300
     extra: ExtraKind = "none"
     extras: Annotated[int, Field(ge=0)] = 0
+    keypoint: Annotated[int, Field(ge=KEYPOINT - 1, le=KEYPOINT)] = KEYPOINT
+    mask_size: tuple[Positive, Positive] | None = None
 
     def numbers(self, classes: int) -> int:
         """Return how many numbers of classes an anchor has: one more than classes where the background comes last."""
         return classes + (self.background == classes)
+
+    @property
+    def keypoints(self) -> int:
+        """Return how many keypoints a detection has."""
+        return self.extras // self.keypoint if self.extra == "keypoints" else 0

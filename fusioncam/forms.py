@@ -17,6 +17,7 @@ Kind = Literal["vector", "maps", "embedding", "boxes"]
 
 SCORES, CONFIDENCES = "scores", "confidences"
 ACTIVATIONS, GRADIENTS = "activations", "gradients"
+PROTOTYPES = "prototypes"  # of instance masks, an output of the explain graph
 TARGETS_AXIS = "T"  # name of the free axis of targets in graphs that score every target on every picture
 
 
@@ -86,6 +87,14 @@ class Form:
         if self.kind == "boxes":
             return f"boxes of {classes} at {self.output.shape[0]} anchors"
         return classes if self.kind == "vector" else f"maps of {classes} ({' x '.join(map(str, size))})"
+
+    @property
+    def prototypes(self) -> Tensor | None:
+        """Return what the explain graph gives of instance masks, (P, h, w); None where it gives nothing."""
+        detector = self.detector
+        if detector is None or detector.mask_size is None:
+            return None
+        return Tensor(PROTOTYPES, "float32", (detector.extras, *detector.mask_size))
 
     @property
     def asked(self) -> tuple[Tensor, ...]:

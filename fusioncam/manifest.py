@@ -78,6 +78,7 @@ class Source(Part):
         tensors: The tensors that a detector's boxes and numbers of classes are read from, where that is not `output`
             alone: outputs, or tensors within the graph, above the search for duplicates.
         bypassed: Tensors of chosen rows, by names, each with the one of all rows that takes its place above `tensors`.
+        prototypes: The output that holds the prototypes of instance masks; None where there is none.
     """
 
     path: str
@@ -98,6 +99,7 @@ class Source(Part):
     class_vectors: bool = False
     tensors: tuple[str, ...] = ()
     bypassed: tuple[tuple[str, str], ...] = ()
+    prototypes: str | None = None
 
 
 class Manifest(Part):

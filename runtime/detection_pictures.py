@@ -18,6 +18,7 @@ from fusioncam.runtime.picture.marks import Mark, color_of
 from fusioncam.runtime.picture.titles import probability_title
 from fusioncam.runtime.targets.detections import Detection
 from fusioncam.runtime.targets.keypoints import keypoint_name
+from fusioncam.runtime.targets.masks import contours_of
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -48,11 +49,13 @@ def mark_of(detection: Detection, keypoint: int | None = None) -> Mark:
     points, name, score = None, detection.name, detection.score
     if detection.extra == "keypoints":
         found = detection.keypoints
-        points = found[found[:, 2] >= VISIBLE, :2] if keypoint is None else found[[keypoint], :2]
+        visible = (found[:, 2:] >= VISIBLE).all(axis=1)
+        points = found[visible, :2] if keypoint is None else found[[keypoint], :2]
         if keypoint is not None:
             name, score = keypoint_name(keypoint, len(found)), float(found[keypoint, 2])
     tag = f"{name} {probability_title(score)}"
-    return Mark(detection.box, tag, color_of(detection.class_index), corners, points)
+    contours = () if (mask := detection.mask) is None else contours_of(mask)
+    return Mark(detection.box, tag, color_of(detection.class_index), corners, points, contours)
 
 
 def detections_panel(explanations: "Sequence[Explanation]", **drawing: "Unpack[Drawing]") -> UInt8Array:

@@ -181,8 +181,10 @@ class Explanation(DrawnResult):
     def region(self) -> BoolArray | None:
         """Return the region of the target as a mask of the photo (H0, W0), or of a preprocessed picture (H, W).
 
-        It is as fine as the model's maps. None where the target has no region.
+        It is as fine as the model's maps. Of detections it is their instance masks. None where the target has neither.
         """
+        if self.masks(at_photo=True):
+            return self.masks(at_photo=True)["mask"]
         share, preprocessing = self.region_share, self.preprocessing
         if share is None or preprocessing is None:
             return None
@@ -196,6 +198,12 @@ class Explanation(DrawnResult):
         if weights is None or self.preprocessing is None:
             return None
         return region_on_input(weights, self.preprocessing)
+
+    def masks(self, at_photo: bool = False) -> dict[str, BoolArray]:
+        """Return the instance mask of the detections that are explained, see `DrawnResult.masks`."""
+        found = [d.mask if at_photo else d.mask_on_input for d in self.detections]
+        known = [mask for mask in found if mask is not None]
+        return {"mask": np.asarray(np.any(known, axis=0))} if known else {}
 
     @property
     def headline(self) -> str:

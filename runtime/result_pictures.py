@@ -11,7 +11,7 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 
 from fusioncam.errors import FusionCamError, UsageError
-from fusioncam.kernels.arrays import Array, Float32Array, Size, UInt8Array
+from fusioncam.kernels.arrays import Array, BoolArray, Float32Array, Size, UInt8Array
 from fusioncam.manifest import Preprocessing
 from fusioncam.output import Content, encode_png, encode_webp, json_bytes, prepare_folder, write_npz, write_together
 from fusioncam.runtime.detection_pictures import panel_on_shown
@@ -85,6 +85,14 @@ class DrawnResult(ABC):
     def region_share(self) -> Float32Array | None:
         """Return how much of each pixel (H, W) of the model's input lies in the explained region; None without one."""
         return None
+
+    def masks(self, at_photo: bool = False) -> dict[str, BoolArray]:
+        """Return the instance mask of what is explained, by the name `mask`; nothing where there is none.
+
+        Args:
+            at_photo: Whether it has the photo's size (H0, W0), in place of the input's (H, W).
+        """
+        return {}
 
     @property
     def marks(self) -> tuple[Mark, ...]:
@@ -229,7 +237,7 @@ class DrawnResult(ABC):
         if ending in ENCODERS:
             return ENCODERS[ending](draw())
         if ending == ".npz":
-            return partial(write_npz, arrays=self.maps)
+            return partial(write_npz, arrays={**self.maps, **self.masks()})
         if ending == ".json":
             return json_bytes(self.summary())
         if ending in (".gz", ".nii"):

@@ -65,7 +65,8 @@ def _found(model: Any, photo: Path, conf: float) -> Found:
     result = model.predict(str(photo), imgsz=SIDE, conf=conf, iou=IOU, rect=False, verbose=False)[0]
     boxes = result.boxes if result.obb is None else result.obb
     height, width = result.orig_shape
-    corners = boxes.xyxy.clamp(min=0).minimum(torch.tensor([width, height] * 2))  # those around turned boxes reach beyond
+    # Boxes around turned ones may reach beyond the photo.
+    corners = boxes.xyxy.clamp(min=0).minimum(torch.tensor([width, height] * 2))
     return Found(corners.numpy(), boxes.conf.numpy(), boxes.cls.numpy().astype(int))
 
 

@@ -5,7 +5,7 @@ above all a batch of one, so the places are searched for: a wrong choice is give
 mix the images of the batch, or could not take more of them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -54,7 +54,7 @@ def free_batch(model: ir.Model) -> None:
     graph = model.graph
     image = graph.inputs[0]
     batch = shape_of(image)[0]
-    passages = _search(list(graph), graph.inputs, graph.outputs[0], batch)
+    passages = _search(list(graph), graph.inputs, graph.outputs, batch)
     op = Ops(graph, "batch")
     for node, passage in passages.items():
         _free_node(op, node, passage, batch, image)
@@ -65,7 +65,9 @@ def free_batch(model: ir.Model) -> None:
     graph.sort()
 
 
-def _search(nodes: list[ir.Node], inputs: Iterable[ir.Value], output: ir.Value, batch: int) -> dict[ir.Node, Passage]:
+def _search(
+    nodes: list[ir.Node], inputs: Iterable[ir.Value], outputs: Collection[ir.Value], batch: int
+) -> dict[ir.Node, Passage]:
     """Return the passage of the batch through every node that it comes into."""
     places: dict[ir.Value, Place] = dict.fromkeys(inputs, FRONT)
     taken: list[Passage | None] = [None] * len(nodes)
@@ -77,8 +79,9 @@ def _search(nodes: list[ir.Node], inputs: Iterable[ir.Value], output: ir.Value, 
         node = nodes[at]
         try:
             options = _passages(node, places, batch)
-            if output in node.outputs and options:
-                options = [p for p in options if p.outputs[node.outputs.index(output)] == FRONT]
+            ends = [n for n, value in enumerate(node.outputs) if value in outputs]
+            if ends and options:
+                options = [p for p in options if all(p.outputs[n] == FRONT for n in ends)]
                 if not options:
                     raise NoPlaceError("does not keep the batch in front")
         except NoPlaceError as error:

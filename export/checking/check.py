@@ -13,7 +13,7 @@ from fusioncam.errors import BundleError, FusionCamError, ModelError, UsageError
 from fusioncam.export.bundle import read_frozen
 from fusioncam.export.checking.gradient import compare_gradient
 from fusioncam.export.checking.source import open_exact, read_own, source_outputs
-from fusioncam.export.checking.targets import compare_targets
+from fusioncam.export.checking.targets import compare_prototypes, compare_targets
 from fusioncam.export.class_vectors import WEIGHTS_NAME, class_logits
 from fusioncam.export.endings.outputs import as_source, comparable, sides
 from fusioncam.export.lowering.quantised import counts_whole
@@ -124,7 +124,13 @@ def compare_logits(bundle: Path, manifest: Manifest, source: Path) -> list[Findi
     expected = source_outputs(manifest, source, images, optimize, read_frozen(bundle), read_own(bundle))
     if manifest.form.scored:
         head = open_exact(bundle / HEAD_GRAPH, optimize) if manifest.has_head else None
-        return compare_targets(*_open(bundle, manifest, optimize), head, manifest, images, expected, stepped)
+        explain, score = _open(bundle, manifest, optimize)
+        findings = compare_targets(explain, score, head, manifest, images, expected, stepped)
+        if manifest.form.prototypes is not None:
+            frozen = read_frozen(bundle)
+            prototypes = source_outputs(manifest, source, images, optimize, frozen, prototypes=True)
+            findings.append(compare_prototypes(explain, manifest, images, prototypes))
+        return findings
     if manifest.source.class_vectors:
         expected = _by_class_vectors(bundle, manifest, expected)
     logarithm = manifest.source.logarithm

@@ -37,6 +37,7 @@ def source_outputs(
     optimize: bool = True,
     frozen: Mapping[str, Array] | None = None,
     own: ir.Model | None = None,
+    prototypes: bool = False,
 ) -> Array:
     """Return the outputs of the source for (N, C, H, W) float32 pictures, each seen by itself.
 
@@ -49,8 +50,9 @@ def source_outputs(
         optimize: Whether onnxruntime may change the graph.
         frozen: Values of inputs that the bundle has frozen, by name.
         own: The graph of a user's own reader, see `read_own`.
+        prototypes: Whether the prototypes of instance masks are meant.
     """
-    return source_runner(manifest, source, optimize, frozen, own)(images)
+    return source_runner(manifest, source, optimize, frozen, own, prototypes)(images)
 
 
 def source_runner(
@@ -59,9 +61,12 @@ def source_runner(
     optimize: bool = True,
     frozen: Mapping[str, Array] | None = None,
     own: ir.Model | None = None,
+    prototypes: bool = False,
 ) -> Callable[[Array], Array]:
     """Open the source; return the function that gives its outputs for pictures, see `source_outputs`."""
-    model = _open_source(manifest, source, optimize)
+    of_masks = [manifest.source.prototypes] if prototypes and manifest.source.prototypes is not None else []
+    names = of_masks or manifest.source.tensors or (manifest.source.output,)
+    model = _open_source(manifest, source, optimize, names)
     image_input = next((i for i in model.get_inputs() if i.name == manifest.source.input), None)
     if image_input is None:
         raise ModelError(f"{source} has no input {manifest.source.input!r}: it is not the bundle's source")
@@ -71,7 +76,7 @@ def source_runner(
     axis = -1 if turned else manifest.source.channel_axis or 1
     batch = image_input.shape[0] if image_input.shape and isinstance(image_input.shape[0], int) and not alone else 1
     read = manifest.form.scored or manifest.source.class_vectors
-    names = manifest.source.tensors or (manifest.source.output,)
+    boxes = manifest.detector is not None and not of_masks
 
     def outputs_of(images: Array) -> Array:
         images = _of_type(np.moveaxis(images, 1, axis), image_input.type)
@@ -85,7 +90,7 @@ def source_runner(
                 lambda why: ModelError(f"{source} does not run as the bundle's source did: {why}"), passing=()
             ):
                 outputs = run_session(model, names, {**feeds, **(frozen or {})})
-                found = _boxes(manifest, outputs, batch, own) if manifest.detector else _row(outputs[0], batch, read)
+                found = _boxes(manifest, outputs, batch, own) if boxes else _row(outputs[0], batch, read)
                 rows.append(found)
         return np.asarray(rows, np.float64)
 
@@ -108,7 +113,7 @@ def _boxes(manifest: Manifest, outputs: Sequence[Array], batch: int, own: ir.Mod
     assert detector is not None
     valid = [o.ravel() for o in outputs if o.dtype == bool]
     raw, coding = _coded(manifest, [o for o in outputs if o.dtype != bool], batch, own)
-    coding = replace(coding, extra=detector.extra)
+    coding = replace(coding, extra=detector.extra, keypoint=detector.keypoint)
     read = read_raw([o[:1] for o in raw], coding, detector.numbers(manifest.classes), size)[0]
     return np.asarray(_filled_up(read, detector, valid) if valid or len(read) < detector.anchors else read)
 
@@ -144,9 +149,9 @@ def _coded(
     return [join_arrays(outputs, joint)], reader.coding
 
 
-def _open_source(manifest: Manifest, source: Path, optimize: bool) -> InferenceSession:
+def _open_source(manifest: Manifest, source: Path, optimize: bool, tensors: Sequence[str]) -> InferenceSession:
     """Open the source as it is, or as it was read: with tensors in place of maps, in types that can be run."""
-    names, bypassed = {*manifest.source.tensors} or {manifest.source.output}, manifest.source.bypassed
+    names, bypassed = {*tensors}, manifest.source.bypassed
     try:
         opened = open_exact(source, optimize)
     except ModelError:

@@ -8,7 +8,7 @@ from fusioncam.export.endings.outputs import as_source, sides
 from fusioncam.export.precision.drift import LOGIT_TOLERANCE, Finding, output_of
 from fusioncam.export.readers import reader_named
 from fusioncam.export.reading.shapes import IS_RANDOM, repeats
-from fusioncam.forms import CONFIDENCES, SCORES, Form
+from fusioncam.forms import CONFIDENCES, PROTOTYPES, SCORES, Form
 from fusioncam.further_inputs import drawn
 from fusioncam.kernels.arrays import Array, Float64Array
 from fusioncam.manifest import EXPLAIN_GRAPH, HEAD_GRAPH, SCORE_GRAPH, Manifest
@@ -77,6 +77,15 @@ def compare_targets(
         unmasked = head.run(names, {"image": images[:1], "masks": masks, **first, **targets})
         compare(HEAD_GRAPH, [each[:1] for each in unmasked], manifest.precision, slice(1))
     return findings
+
+
+def compare_prototypes(explain: InferenceSession, manifest: Manifest, images: Array, source: Array) -> Finding:
+    """Compare the prototypes of instance masks with the source's (N, P, h, w), relative to their largest number."""
+    feeds = {"image": images, **drawn(manifest.inputs, len(images)), **manifest.form.placeholders(len(images))}
+    (found,) = explain.run([PROTOTYPES], feeds)
+    off = np.abs(found - source).max() if found.shape == source.shape else np.inf
+    text = f"{PROTOTYPES} of {EXPLAIN_GRAPH} equal the source's"
+    return Finding(text, float(off) / (float(np.abs(source).max()) or 1.0), LOGIT_TOLERANCE[manifest.precision])
 
 
 def random_targets(form: Form, output: Array) -> Targets:

@@ -42,7 +42,7 @@ def metadata(manifest: Manifest) -> dict[str, str]:
     if manifest.map_size is not None:
         said["map_size"] = _list(manifest.map_size)
     if manifest.detector is not None:
-        facts = manifest.detector.model_dump(exclude_none=True)
+        facts = manifest.detector.model_dump(exclude_none=True, exclude={"mask_size"})
         said |= {key: int(fact) if isinstance(fact, bool) else fact for key, fact in facts.items()}
     return {f"{PREFIX}{key}": str(value) for key, value in said.items()}
 

@@ -30,7 +30,7 @@ from fusioncam.runtime.methods import checked_for
 from fusioncam.runtime.service.protocol.request_parser import default_method, parse_request, prepared_pictures
 from fusioncam.runtime.targets.given import given_targets
 from fusioncam.runtime.targets.resolved import ResolvedTarget
-from fusioncam.runtime.targets.sight import Sight
+from fusioncam.runtime.targets.sight import Outputs, Sight
 from fusioncam.runtime.targets.tasks import checked_target, resolve
 
 PICTURES, CHUNKS = 2, 2  # of a request, and of a picture, that are in flight: bounds the memory
@@ -172,7 +172,7 @@ class TritonPythonModel:
         form, found = self.manifest.form, {}
         if form.kind in ("maps", "boxes"):
             found = self._read.read(await self._read.send({**image, **form.placeholders(1)}))
-        read = lambda _: found[form.output.name][0]  # noqa: E731 - of this picture: no reference is a picture
+        read = lambda _: Outputs(found[form.output.name][0])  # noqa: E731 - of this picture: no reference is a picture
         assert not callable(explain.targets)
         (asked,) = explain.targets
         sight = Sight(self.manifest, image["image"][0], None, read)

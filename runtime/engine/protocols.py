@@ -11,6 +11,7 @@ from fusioncam.runtime.engine.scheduler import IN_FLIGHT, Scheduler, Task
 from fusioncam.runtime.explanation import Passes
 from fusioncam.runtime.picture_inputs import NO_INPUTS, PictureInputs
 from fusioncam.runtime.targets.resolved import ResolvedTarget
+from fusioncam.runtime.targets.sight import Outputs
 
 Maps = TypeVar("Maps")
 Confidences = TypeVar("Confidences")
@@ -148,8 +149,8 @@ class Engine(Protocol):
     def supports(self, methods: Sequence[str], verify: bool = False) -> bool:
         """Return True where the engine can make all these methods, and pass the pictures of a verdict with `verify`."""
 
-    def read(self, x: Float32Array, inputs: PictureInputs = NO_INPUTS) -> Float32Array:
-        """Return the normal form of the outputs for a preprocessed picture x (C, H, W) with its further inputs.
+    def read(self, x: Float32Array, inputs: PictureInputs = NO_INPUTS) -> Outputs:
+        """Return the outputs for a preprocessed picture x (C, H, W) with its further inputs, in the normal form.
 
         Raises:
             FusionCamError: The model cannot be run, or gives NaN or infinity.

@@ -18,7 +18,7 @@ from fusioncam.runtime.targets.counterparts import with_counterparts
 from fusioncam.runtime.targets.detections import Anchors
 from fusioncam.runtime.targets.readout import readout_of
 from fusioncam.runtime.targets.resolved import ResolvedTarget, nothing
-from fusioncam.runtime.targets.sight import Sight
+from fusioncam.runtime.targets.sight import Outputs, Sight
 from fusioncam.runtime.targets.tasks import (
     Asked,
     TargetScore,
@@ -58,10 +58,10 @@ class TargetResolver:
             FusionCamError: The model cannot be run, or gives NaN or infinity.
         """
 
-        def read(x: Float32Array) -> Float32Array:
-            form = self._engine.read(x, inputs_of(request))
+        def read(x: Float32Array) -> Outputs:
+            outputs = self._engine.read(x, inputs_of(request))
             request.clock.lap("explain")
-            return form
+            return outputs
 
         photo_size = None if request.photo is None else request.photo.size
         sight = Sight(self._manifest, np.asarray(request.x), photo_size, read)

@@ -1,5 +1,6 @@
 """The way of a photo into the model's input, and back: resizing, cutting, maps at the photo's own size, and boxes."""
 
+from collections.abc import Iterator
 from typing import TypeVar
 
 import numpy as np
@@ -134,13 +135,28 @@ def on_photo(saliency: Float32Array, photo_size: Size, preprocessing: Preprocess
     height, width = photo_size
     whole = np.zeros(photo_size, np.float32)
     rows, columns = axes((height, width), preprocessing)
-    for across in _pieces(columns.seen, ACROSS):
+    for down, across, values in sampled(saliency, rows, columns, (rows.seen, columns.seen)):
+        whole[down, across] = values
+    return whole
+
+
+def sampled(
+    saliency: Float32Array, rows: Axis, columns: Axis, part: tuple[slice, slice]
+) -> Iterator[tuple[slice, slice, Float32Array]]:
+    """Yield the values of a map at the pixels of a photo, piece by piece, each with its rows and columns.
+
+    Args:
+        saliency: (H, W) at the size of the model's input.
+        rows: The rows of the photo and the input.
+        columns: Its columns.
+        part: The rows and columns that are wanted, of those that the model sees.
+    """
+    for across in _pieces(part[1], ACROSS):
         right = columns.taps(across)
-        for down in _pieces(rows.seen, BAND // len(right.low)):
+        for down in _pieces(part[0], BAND // len(right.low)):
             low, high, weight = rows.taps(down)
             band = saliency[low[0] : high[-1] + 1].astype(np.float32, copy=False)
-            whole[down, across] = interpolate(band, Taps(low - low[0], high - low[0], weight), right)
-    return whole
+            yield down, across, interpolate(band, Taps(low - low[0], high - low[0], weight), right)
 
 
 def boxes_on_input(boxes: Array, photo_size: tuple[int, int], preprocessing: Preprocessing) -> Float64Array:

@@ -1,4 +1,4 @@
-"""Detections on a photo: boxes, rotated boxes, keypoints, and tags that say what each is."""
+"""Detections on a photo: boxes, rotated boxes, outlines of masks, keypoints, and tags that say what each is."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -39,6 +39,7 @@ class Mark(NamedTuple):
         color: That of its class.
         corners: Of a rotated box (4, 2), which is drawn in place of the other.
         points: Keypoints (K, 2).
+        contours: Outlines (n, 2) of the parts of its mask.
     """
 
     box: tuple[float, float, float, float]
@@ -46,6 +47,7 @@ class Mark(NamedTuple):
     color: Rgb
     corners: Array | None = None
     points: Array | None = None
+    contours: Sequence[Array] = ()
 
     def moved(self, window: "Sequence[float]", size: tuple[int, int]) -> "Mark":
         """Return the mark on a window x1, y1, x2, y2 of the picture that is drawn at a size (h, w)."""
@@ -57,7 +59,8 @@ class Mark(NamedTuple):
 
         x1, y1, x2, y2 = move(np.array(self.box).reshape(2, 2)).ravel().tolist()
         corners, points = (None if part is None else move(part) for part in (self.corners, self.points))
-        return self._replace(box=(x1, y1, x2, y2), corners=corners, points=points)
+        contours = [move(contour) for contour in self.contours]
+        return self._replace(box=(x1, y1, x2, y2), corners=corners, points=points, contours=contours)
 
     @property
     def outline(self) -> Float64Array:
@@ -92,6 +95,8 @@ def draw_marks(picture: UInt8Array, marks: Sequence[Mark]) -> UInt8Array:
     line = max(round(math.sqrt(picture.shape[0] * picture.shape[1]) / LINES), THINNEST)
     for mark in reversed(marks):
         _draw_line(drawn, _within(mark.outline, picture.shape, line), mark.color, line)
+        for contour in mark.contours:
+            _draw_line(drawn, contour, mark.color, max(line // 2, 1))
         for point in () if mark.points is None else mark.points:
             _draw_dot(drawn, point, mark.color, line)
     taken: list[Rect] = []
@@ -147,12 +152,12 @@ def _within(outline: Float64Array, shape: Sequence[int], line: int) -> Float64Ar
     return outline.clip(edge, np.maximum(ends - edge, edge)) if inside else outline
 
 
-def _draw_line(drawn: UInt8Array, outline: Float64Array, color: Rgb, line: int) -> None:
+def _draw_line(drawn: UInt8Array, outline: Array, color: Rgb, line: int) -> None:
     """Draw a closed line between two dark ones, so that it stands out from any photo."""
     for wide, strength, paint in ((line + 2, DARK, CASING), (line, 1.0, np.array(color))):
 
         def ink(cover: UInt8Array, start: Float64Array, wide: int = wide) -> None:
-            cv2.polylines(cover, [_fixed(outline - start)], True, 255, wide, cv2.LINE_AA, FINE)
+            cv2.polylines(cover, [_fixed(np.asarray(outline - start, np.float64))], True, 255, wide, cv2.LINE_AA, FINE)
 
         _blend(drawn, outline, wide + 2, ink, paint, strength)
 
@@ -176,7 +181,7 @@ def _fixed(points: Float64Array) -> Array:
     return np.asarray(np.rint((points - 0.5) * 2**FINE), np.int32)
 
 
-def _blend(drawn: UInt8Array, points: Float64Array, margin: int, ink: Ink, paint: Array, strength: float) -> None:
+def _blend(drawn: UInt8Array, points: Array, margin: int, ink: Ink, paint: Array, strength: float) -> None:
     """Mix a colour into the part of a picture around some points, by what `ink` covers there."""
     height, width = drawn.shape[:2]
     low = (np.floor(points.min(axis=0)) - margin).clip(0, (width, height)).astype(int)

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, Self
 
 from fusioncam.errors import FusionCamError, UsageError, out_of_memory
 from fusioncam.input_values import InputValues
+from fusioncam.kernels.arrays import Array, Size
 from fusioncam.manifest import Manifest
 from fusioncam.output import Content, encode_png, write_npz
 from fusioncam.runtime.arguments import SizeLike, checked_bands, checked_seed, checked_size, of_one_model
@@ -255,11 +256,8 @@ class ResultMaker:
     def _of_target(self, e: Explanation | Difference, name: str, photo: Given) -> TargetResult:
         options, (_, preprocessing) = self._config.output, e.origin
         assert preprocessing is not None
-        size = photo.values.shape[:-1]
-        at_photo = options.resolution == "photo"
-        # A generator, as arrays at the photo's resolution are large.
-        arrays = ((m, on_photo(a, size, preprocessing) if at_photo else a) for m, a in e.maps.items())
-        contents: dict[str, Content] = {"npz": partial(write_npz, arrays=arrays)}
+        size = photo.values.shape[:-1] if options.resolution == "photo" else None
+        contents: dict[str, Content] = {"npz": partial(write_npz, arrays=_arrays(e, size))}
         if options.panel and "png" not in self._config.shared:
             contents["png"] = _drawn(partial(e.panel, **asdict(options.draw)))
         for method in e.maps if options.separate else ():
@@ -281,6 +279,18 @@ def failed(photo: PhotoFile, error: FusionCamError | MemoryError) -> PhotoResult
     known = out_of_memory(error) or error
     kind = known.kind_name() if isinstance(known, FusionCamError) else "out_of_memory"
     return PhotoResult(photo, error=(kind, " ".join(str(known).split())))
+
+
+def _arrays(e: Explanation | Difference, size: Size | None) -> Iterator[tuple[str, Array]]:
+    """Yield the maps, and the instance mask where there is one, at the photo's size where that is given.
+
+    One is made after the other, as arrays at the photo's size are large.
+    """
+    _, preprocessing = e.origin
+    assert preprocessing is not None
+    for method, saliency in e.maps.items():
+        yield method, saliency if size is None else on_photo(saliency, size, preprocessing)
+    yield from e.masks(at_photo=size is not None).items()
 
 
 def _drawn(draw: Callable[[], Any]) -> Content:

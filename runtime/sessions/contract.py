@@ -63,7 +63,8 @@ def expected(name: str, manifest: Manifest) -> tuple[Tensors, Tensors]:
     rowwise = dict.fromkeys((SCORES, CONFIDENCES), (FLOAT, ())) if form.scored else {}
     names = (ACTIVATIONS, GRADIENTS) if manifest.gradient else (ACTIVATIONS,)
     levels = {of_level(name, n): (FLOAT, layer.shape) for n, layer in enumerate(manifest.layers) for name in names}
-    return {"image": image, **further, **targets}, {**output, **rowwise, **levels}
+    masks = {} if (prototypes := form.prototypes) is None else {prototypes.name: (FLOAT, prototypes.shape)}
+    return {"image": image, **further, **targets}, {**output, **masks, **rowwise, **levels}
 
 
 def compare(path: Path, promised: Tensors, own: Tensors) -> None:

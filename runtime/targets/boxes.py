@@ -156,7 +156,7 @@ def _of_detection(detection: Detection, sight: Sight, c: int, target: Box) -> Re
     if target.keypoint is not None:
         detector, k = _detector(manifest), int(target.keypoint)
         column = detector.numbers(manifest.classes) + KEYPOINT * k + KEYPOINT - 1
-        detail = f"{keypoint_name(k, detector.extras // KEYPOINT)}, {detail}"
+        detail = f"{keypoint_name(k, detector.keypoints)}, {detail}"
     tensors: dict[str, Array] = {
         "class_index": np.array(column, np.int64),
         "box": np.array(detection.box_on_input, np.float32),
@@ -292,9 +292,11 @@ def _checked_keypoint(target: Box | Each, manifest: Manifest) -> int | None:
     if target.keypoint is None:
         return None
     detector = _detector(manifest)
-    count = detector.extras // KEYPOINT if detector.extra == "keypoints" else 0
+    count = detector.keypoints
     if not count:
         raise UsageError("this detector gives no keypoints: leave keypoint out")
+    if detector.keypoint < KEYPOINT:
+        raise UsageError("this detector says where keypoints are, not whether they are visible: leave keypoint out")
     if manifest.ending != "sigmoid":
         raise UsageError("keypoints of this detector have no logits, so nothing can be said of them")
     number = keypoint_number(target.keypoint, count)

@@ -9,11 +9,12 @@ import numpy as np
 from fusioncam.detector import KEYPOINT, Detector, ExtraKind
 from fusioncam.errors import UsageError
 from fusioncam.forms import SIDES
-from fusioncam.kernels.arrays import Array, Float32Array, Float64Array, Int64Array, Size
+from fusioncam.kernels.arrays import Array, BoolArray, Float32Array, Float64Array, Int64Array, Size
 from fusioncam.kernels.reference import probabilities
 from fusioncam.manifest import Manifest, Preprocessing
 from fusioncam.runtime.arguments import checked_count, quote
 from fusioncam.runtime.photos.axes import Axis, axes
+from fusioncam.runtime.targets.masks import mask_logits, mask_on_input, mask_on_photo, mask_summary
 from fusioncam.runtime.targets.suppression import distinct, distinct_rotated
 
 Corners = tuple[float, float, float, float]
@@ -81,6 +82,8 @@ class Detection:
     _extras: Float32Array = field(repr=False)
     _places: Coordinates = field(repr=False)
     extra: ExtraKind = "none"
+    _mask: Float32Array | None = field(default=None, repr=False)  # its logits (h, w)
+    _keypoint: int = field(default=KEYPOINT, repr=False)
 
     @property
     def name(self) -> str:
@@ -97,6 +100,7 @@ class Detection:
         """Return the detection, ready for JSON."""
         more: dict[str, Any] = {"keypoints": self.keypoints.round(4).tolist()} if self.extra == "keypoints" else {}
         more |= {"corners": self.rotated.round(2).tolist()} if self.extra == "rotated" else {}
+        more |= {} if (mask := self.mask) is None else mask_summary(mask)
         return {
             "box": [round(edge, 2) for edge in self.box],
             "class_index": self.class_index,
@@ -112,11 +116,29 @@ class Detection:
         return self._extras
 
     @property
+    def mask(self) -> BoolArray | None:
+        """Return its instance mask (H0, W0), of a preprocessed picture (H, W); None where it has none."""
+        if self._mask is None:
+            return None
+        box = self._places.to_photo(np.array([self.box_on_input]))[0]
+        return mask_on_photo(self._mask, self._places.rows, self._places.columns, box)
+
+    @property
+    def mask_on_input(self) -> BoolArray | None:
+        """Return its instance mask (H, W) on the model's input, that of Ultralytics; None where it has none."""
+        if self._mask is None:
+            return None
+        return mask_on_input(self._mask, self._places.rows, self._places.columns, self.box_on_input)
+
+    @property
     def keypoints(self) -> Float64Array:
-        """Return its keypoints (K, 3): x and y in pixels of the photo, and how likely each is visible."""
-        x, y, visible = self._extras.astype(np.float64).reshape(-1, KEYPOINT).T
-        places = self._places.to_photo(np.stack([x, y], axis=1))
-        return np.concatenate([places, probabilities(visible, "sigmoid")[:, None]], axis=1)
+        """Return its keypoints (K, 3): x and y in pixels of the photo, and how likely each is visible.
+
+        Of a detector that does not say that, they are (K, 2).
+        """
+        numbers = self._extras.astype(np.float64).reshape(-1, self._keypoint)
+        places, visible = self._places.to_photo(numbers[:, :2]), probabilities(numbers[:, 2:], "sigmoid")
+        return np.concatenate([places, visible], axis=1)
 
     @property
     def rotated(self) -> Float64Array:
@@ -135,11 +157,13 @@ class Anchors:
         form: The normal form (A, 4 + numbers of classes + extras).
         manifest: The bundle's.
         places: The way between photo and input.
+        prototypes: Those of instance masks (P, h, w); None where there are none.
     """
 
     form: Float32Array
     manifest: Manifest
     places: Coordinates
+    prototypes: Float32Array | None = None
 
     @property
     def detector(self) -> Detector:
@@ -212,9 +236,9 @@ class Anchors:
         label = self.manifest.labels[c] if self.manifest.labels else None
         box = self.places.boxes(row[None, :SIDES])[0]
         extras = row[len(row) - self.detector.extras :]
-        return Detection(
-            corners(box), c, label, score, anchor, corners(row[:SIDES]), extras, self.places, self.detector.extra
-        )
+        mask = None if self.prototypes is None else mask_logits(extras, self.prototypes)
+        on_input, (extra, keypoint) = corners(row[:SIDES]), (self.detector.extra, self.detector.keypoint)
+        return Detection(corners(box), c, label, score, anchor, on_input, extras, self.places, extra, mask, keypoint)
 
 
 def checked_share(name: str, value: Any, usual: float) -> float:

@@ -27,7 +27,7 @@ def resolve_like(target: Like, sight: Sight) -> ResolvedTarget:
     vector = _vector_of(target.reference, sight.manifest.classes)
     name = _name_of(target.reference) or ("a picture" if vector is None else "a vector")
     if vector is None:
-        vector = sight.read(as_input(target.reference, sight.manifest.preprocessing)[1])
+        vector = sight.read(as_input(target.reference, sight.manifest.preprocessing)[1]).form
     return ResolvedTarget("like", label=f"like {name}", tensors={"reference": _unit_length(vector)})
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -19,6 +19,18 @@ from fusioncam.runtime.photos.decode import read_image
 from fusioncam.runtime.targets.detections import Anchors, Coordinates
 
 
+class Outputs(NamedTuple):
+    """Outputs of the model for a picture.
+
+    Attributes:
+        form: The normal form: (C,), (C, h', w'), (D,), or (A, numbers) of a detector.
+        prototypes: Those of instance masks (P, h, w); None where the bundle has none.
+    """
+
+    form: Float32Array
+    prototypes: Float32Array | None = None
+
+
 @dataclass
 class Sight:
     """A picture as the model sees it.
@@ -27,18 +39,22 @@ class Sight:
         manifest: The bundle's.
         x: The picture, preprocessed.
         photo_size: (H0, W0) of the photo; None for a preprocessed picture, whose pixels are those of the input.
-        read: Runs the model on a preprocessed picture, and returns the normal form of its output.
+        read: Runs the model on a preprocessed picture.
     """
 
     manifest: Manifest
     x: Float32Array
     photo_size: Size | None
-    read: Callable[[Float32Array], Float32Array]
+    read: Callable[[Float32Array], Outputs]
 
     @cached_property
-    def form(self) -> Float32Array:
-        """Return the normal form of this picture: (C,), (C, h', w') or (D,)."""
+    def _outputs(self) -> Outputs:
         return self.read(self.x)
+
+    @property
+    def form(self) -> Float32Array:
+        """Return the normal form of this picture, see `Outputs`."""
+        return self._outputs.form
 
     @cached_property
     def wins(self) -> BoolArray:
@@ -51,12 +67,13 @@ class Sight:
     @cached_property
     def blank(self) -> Float32Array:
         """Return the normal form of the baseline input x * 0."""
-        return self.read(self.x * 0)
+        return self.read(self.x * 0).form
 
     @cached_property
     def anchors(self) -> Anchors:
         """Return what a detector makes of this picture."""
-        return Anchors(self.form, self.manifest, Coordinates.of(self.photo_size, self.manifest.preprocessing))
+        places = Coordinates.of(self.photo_size, self.manifest.preprocessing)
+        return Anchors(self.form, self.manifest, places, self._outputs.prototypes)
 
     @property
     def axes(self) -> tuple[Axis, Axis]:

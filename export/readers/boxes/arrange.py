@@ -116,7 +116,8 @@ def _extras(
     """Return the boxes and the `count` numbers that follow the classes, as the normal form has them."""
     if coding.extra == "rotated":
         return _hulls(op, coded, extras), op.Concat(coded, extras, axis=2)
-    return sides, _with_logits(op, extras, count) if coding.extra == "keypoints" else extras
+    visible = coding.extra == "keypoints" and coding.keypoint == KEYPOINT
+    return sides, _with_logits(op, extras, count) if visible else extras
 
 
 def _in_pixels(op: Ops, sides: ir.Value, size: Size) -> ir.Value:

@@ -36,6 +36,7 @@ class BoxReading:
         cut: The search for the best boxes that the tensors lie above; None where the model ends in them.
         bypassed: See `Source`.
         own: The user's own reader, and its nodes as a graph; None for one of the table.
+        prototypes: The output that holds the prototypes of instance masks, by its name in the source, and its tensor.
     """
 
     names: tuple[str, ...]
@@ -46,6 +47,7 @@ class BoxReading:
     cut: CutReading | None = None
     bypassed: tuple[tuple[str, str], ...] = ()
     own: tuple[OwnReader, OwnGraph] | None = None
+    prototypes: tuple[str, ir.Value] | None = None
 
     @property
     def in_stages(self) -> bool:
@@ -58,8 +60,8 @@ class BoxReading:
         return self.numbers - (self.reader.coding.background == "last")
 
 
-def detector_of(boxes: BoxReading, columns: int) -> Detector:
-    """Return the part of the manifest about boxes, of a normal form of so many columns."""
+def detector_of(boxes: BoxReading, columns: int, mask_size: tuple[int, int] | None = None) -> Detector:
+    """Return the part of the manifest about boxes, of a normal form of so many columns and prototypes of a size."""
     coding = boxes.reader.coding
     detector = Detector(
         anchors=boxes.anchors,
@@ -68,6 +70,8 @@ def detector_of(boxes: BoxReading, columns: int) -> Detector:
         multi_label=coding.multi_label,
         extra=coding.extra,
         extras=columns - SIDES - boxes.numbers,
+        keypoint=coding.keypoint,
+        mask_size=mask_size,
         **boxes.reader.limits,
     )
     return detector if boxes.cut is None else boxes.cut.change(detector)
@@ -105,7 +109,10 @@ def choose_cut(
     cut, joint = found.cut, found.joint
     of_source = tuple(name_in(names, v) for v in cut.values)
     bypassed = cut.bypassed_in(names)
-    return BoxReading(of_source, cut.values, found.reader, found.anchors, joint.numbers, found, bypassed)
+    masks = None if cut.prototypes is None else (name_in(names, cut.prototypes), cut.prototypes)
+    return BoxReading(
+        of_source, cut.values, found.reader, found.anchors, joint.numbers, found, bypassed, prototypes=masks
+    )
 
 
 def choose_own(
@@ -157,7 +164,10 @@ def choose_boxes(
         for tensors, numbers in candidates:
             if wanted is not None or reader.fits(tensors, numbers):
                 anchors = tensors.shapes[0][1 if reader.coding.anchors_last else 0]
-                return BoxReading(tensors.names, tensors.values, reader, anchors, numbers)
+                reader = replace(reader, coding=replace(reader.coding, keypoint=hints.keypoint))
+                named = tensors.prototypes if reader.coding.extra == "masks" else None
+                prototypes = None if named is None else (named, outputs[named])
+                return BoxReading(tensors.names, tensors.values, reader, anchors, numbers, prototypes=prototypes)
     pairs = {t.names for candidates in found.values() for t, _ in candidates if t.names in PAIRS}
     if pairs:
         raise undecided(
@@ -177,7 +187,7 @@ def readable(
     known = {n: s[1:] for n, v in outputs.items() if v.dtype in FLOATS and (s := shapes.get(v)) is not None}
     found = []
     for names in permutations(known, reader.coding.tensors):
-        values, others = tuple(outputs[n] for n in names), tuple(s for n, s in known.items() if n not in names)
+        values, others = tuple(outputs[n] for n in names), {n: s for n, s in known.items() if n not in names}
         tensors = Outputs(names, values, tuple(known[n] for n in names), others, size, hints)
         numbers = reader.numbers(tensors)
         if numbers is not None:

@@ -37,6 +37,7 @@ class Coding:
         multi_label: Whether every class above the threshold is a detection, not the best one of an anchor alone.
         extra: What follows the classes: coefficients of masks; x, y and the probability that a keypoint is visible;
             or the angle of the box.
+        keypoint: How many numbers a keypoint has: two where it has no such probability.
     """
 
     tensors: int = 1
@@ -50,6 +51,7 @@ class Coding:
     nms: bool = True
     multi_label: bool = False
     extra: ExtraKind = "none"
+    keypoint: int = KEYPOINT
 
     @property
     def words(self) -> str:
@@ -118,7 +120,7 @@ def read_raw(raw: Sequence[Array], coding: Coding, classes: int, size: Size) -> 
     boxes = corners(whole[..., :SIDES], coding, size)
     if coding.extra == "rotated":
         boxes, extras = hulls(whole[..., :SIDES], extras), np.concatenate([whole[..., :SIDES], extras], axis=2)
-    elif coding.extra == "keypoints":
+    elif coding.extra == "keypoints" and coding.keypoint == KEYPOINT:
         visible = extras[..., KEYPOINT - 1 :: KEYPOINT].clip(SMALLEST, 1 - SMALLEST)
         extras[..., KEYPOINT - 1 :: KEYPOINT] = np.log(visible) - np.log1p(-visible)
     return np.concatenate([boxes, scores, extras if coding.extra != "none" else extras[..., :0]], axis=2)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fusioncam.detector import KEYPOINT
 from fusioncam.export.reading.configurations import folders_of, read_json
 
 
@@ -17,10 +18,12 @@ class Hints:
         kind: Ultralytics' name of the task, such as `detect` or `pose`, or transformers' type of the model, such as
             `detr`; None where nothing says it.
         classes: The number of classes, or None.
+        keypoint: The numbers of a keypoint, with or without its visibility; by default with it.
     """
 
     kind: str | None = None
     classes: int | None = None
+    keypoint: int = KEYPOINT
 
 
 def hints_of(metadata: Mapping[str, str], folder: Path | None = None) -> Hints:
@@ -35,7 +38,9 @@ def hints_of(metadata: Mapping[str, str], folder: Path | None = None) -> Hints:
     names = _literal(metadata.get("names", "")) or config.get("id2label")
     classes = len(names) if isinstance(names, dict | list) and names else None
     kind = stated.get("task") or stated.get("model_type")
-    return Hints(None if kind is None else str(kind), classes)
+    shape = _literal(metadata.get("kpt_shape", ""))
+    of_two = isinstance(shape, list | tuple) and list(shape[1:]) == [KEYPOINT - 1]
+    return Hints(None if kind is None else str(kind), classes, KEYPOINT - of_two)
 
 
 def _config(folder: Path) -> dict[str, Any]:

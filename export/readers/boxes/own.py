@@ -21,7 +21,8 @@ from fusioncam.kernels.arrays import Array, Size
 
 MARK = ".py:"  # in the name of a reader of one's own: FILE.py:function
 MEANING = "coding"  # key of the metadata of a reader's graph
-DONE = ("tensors", "anchors_last", "of_cells", "objectness", "extra")  # fields of `Coding` that are a function's work
+# Fields of `Coding` that are a function's work.
+DONE = ("tensors", "anchors_last", "of_cells", "objectness", "extra", "keypoint")
 Function = Callable[[Ops, Mapping[str, ir.Value], Size], Any]
 
 

@@ -25,7 +25,7 @@ class Outputs:
         names: Their names.
         values: The tensors.
         shapes: Their shapes.
-        others: The shapes of all other outputs.
+        others: The shapes of all other outputs, by their names.
         size: (H, W) of the input.
         hints: What the model says of itself.
     """
@@ -33,7 +33,7 @@ class Outputs:
     names: tuple[str, ...]
     values: tuple[ir.Value, ...]
     shapes: tuple[Shape, ...]
-    others: tuple[Shape, ...]
+    others: Mapping[str, Shape]
     size: Size
     hints: Hints
 
@@ -43,9 +43,9 @@ class Outputs:
         return self.names in PAIRS, "box" in self.names[0].lower()
 
     @property
-    def prototypes(self) -> int:
-        """Return how many prototypes of instance masks another output holds."""
-        return next((s[0] for s in self.others if len(s) == len(self.size) + 1), 0)
+    def prototypes(self) -> str | None:
+        """Return the name of another output that holds prototypes of instance masks (P, h, w); None where none does."""
+        return next((name for name, shape in self.others.items() if len(shape) == len(self.size) + 1), None)
 
     @property
     def straight(self) -> bool:
@@ -82,10 +82,11 @@ class BoxReader:
         if self.coding.tensors == 2:
             return columns[1] if columns[0] == SIDES and same == [anchors] else None
         found = columns[0] - self.coding.before_classes
+        behind = found - (outputs.hints.classes or 1)
         found -= {
             "none": 0,
-            "masks": outputs.prototypes or found,
-            "keypoints": found - (outputs.hints.classes or 1),
+            "masks": outputs.others[outputs.prototypes][0] if outputs.prototypes is not None else found,
+            "keypoints": behind if behind > 0 and behind % outputs.hints.keypoint == 0 else found,
             "rotated": 1,
         }[self.coding.extra]
         return found if found > 0 else None

@@ -30,6 +30,7 @@ from fusioncam.runtime.methods import METHODS
 from fusioncam.runtime.picture_inputs import NO_INPUTS, PictureInputs
 from fusioncam.runtime.targets.readout import readout_of
 from fusioncam.runtime.targets.resolved import TOP
+from fusioncam.runtime.targets.sight import Outputs
 
 SMALL = 4  # pictures in a run of the last few passes, for which a whole chunk would be a waste
 
@@ -106,11 +107,11 @@ class DeviceEngine:
         """Return True where there are kernels for all these methods; none makes the pictures of a verdict."""
         return {*methods} <= {*METHODS} and not verify
 
-    def read(self, x: Float32Array, inputs: PictureInputs = NO_INPUTS) -> Float32Array:
+    def read(self, x: Float32Array, inputs: PictureInputs = NO_INPUTS) -> Outputs:
         """Run the explain pass, and return its logits; see `Engine.read`."""
         with self.forward(ExplainRequest(x, [TOP], ())) as forward:
             assert forward.logits is not None, "kernels serve classifiers"
-            return forward.logits
+            return Outputs(forward.logits)
 
     @contextmanager
     def forward(self, request: ExplainRequest) -> Iterator[Forward]:

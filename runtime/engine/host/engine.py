@@ -33,6 +33,7 @@ from fusioncam.runtime.picture_inputs import NO_INPUTS, PictureInputs
 from fusioncam.runtime.sessions.run import run
 from fusioncam.runtime.targets.readout import LOGITS, Readout, readout_of
 from fusioncam.runtime.targets.resolved import TOP, ResolvedTarget
+from fusioncam.runtime.targets.sight import Outputs
 
 
 class HostEngine:
@@ -120,15 +121,15 @@ class HostEngine:
             sketches.add(level, [{m: of[n] for m, of in maps.items()} for n in range(len(level.targets))])
         return sketches
 
-    def read(self, x: Float32Array, inputs: PictureInputs = NO_INPUTS) -> Float32Array:
+    def read(self, x: Float32Array, inputs: PictureInputs = NO_INPUTS) -> Outputs:
         """Run the explain graph up to the normal form of its outputs; see `Engine.read`."""
-        form, options = self.manifest.form, onnxruntime.RunOptions()
-        options.only_execute_path_to_fetches = True
+        form = self.manifest.form
         feeds = {"image": x[None], **inputs.rows, **form.placeholders(1)}
-        (found,) = run(self.explain, [form.output.name], feeds, options)
-        refuse_nan(found, form.output.name)
-        read: Float32Array = found[0]
-        return read
+        names = [tensor.name for tensor in (form.output, form.prototypes) if tensor is not None]
+        found = run(self.explain, names, feeds, _only_asked())
+        for name, array in zip(names, found, strict=True):
+            refuse_nan(array, name)
+        return Outputs(*(array[0] for array in found))
 
     def _seen(self, x: Float32Array, targets: Sequence[ResolvedTarget], inputs: PictureInputs) -> "_Seen":
         """Run the explain pass once for each row: its answer, activations and the gradient of its score."""
@@ -136,11 +137,12 @@ class HostEngine:
         names = (ACTIVATIONS, GRADIENTS) if self.manifest.gradient else (ACTIVATIONS,)
         parts = (*readout.outputs, *(of_level(name, level) for name in names for level in range(count)))
         answers, gradients, passed = [], [], dict[bytes, list[Array]]()
+        options = None if self.manifest.form.prototypes is None else _only_asked()  # prototypes take their time
         for target in readout.rows:
             feeds = {name: tensor[None] for name, tensor in self._tensors(target).items()}
             key = b"".join(tensor.tobytes() for tensor in feeds.values())
             if key not in passed:
-                passed[key] = run(self.explain, parts, {"image": x[None], **inputs.rows, **feeds})
+                passed[key] = run(self.explain, parts, {"image": x[None], **inputs.rows, **feeds}, options)
                 for name, array in zip(parts, passed[key], strict=True):
                     refuse_nan(array, name)
             outputs, levels = passed[key][: len(readout.outputs)], passed[key][len(readout.outputs) :]
@@ -165,6 +167,13 @@ class HostEngine:
                     raise UsageError("recipro_cam runs a graph that is not in the repository")
                 self._heads.append(self._open_head())
             return self._heads[0]
+
+
+def _only_asked() -> onnxruntime.RunOptions:
+    """Return options of a run that computes nothing but the outputs that it is asked for."""
+    options = onnxruntime.RunOptions()
+    options.only_execute_path_to_fetches = True
+    return options
 
 
 @dataclass(frozen=True)

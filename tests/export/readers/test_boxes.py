@@ -101,6 +101,12 @@ FAMILIES = {
         ["y"], {"columns": 8, "metadata": {"task": "pose", "names": names(1)}}, {},
         lambda z: (centred(100 * sigmoid(z[..., :4])), z[..., 4:5], z[..., 5:]),
     ),
+    "yolo-pose, which says where alone": (
+        f"{SIZED} l = Slice (z, n4, n5, n2) p = Sigmoid (l) x = Slice (z, n5, n9, n2) "
+        "t = Concat <axis = 2> (b, p, x) y = Transpose <perm = [0, 2, 1]> (t)",
+        ["y"], {"columns": 9, "metadata": {"task": "pose", "names": names(1), "kpt_shape": "[2, 2]"}}, {},
+        lambda z: (centred(100 * sigmoid(z[..., :4])), z[..., 4:5], z[..., 5:]),
+    ),
     "yolo-obb": (
         f"{JOINED} x = Slice (z, n7, n8, n2) t = Concat <axis = 2> (b, p, x) y = Transpose <perm = [0, 2, 1]> (t)",
         ["y"], {"columns": 8, "metadata": {"task": "obb", "names": names(3)}}, {},
@@ -166,13 +172,25 @@ def test_a_family_is_read_and_passes_the_check(family, tmp_path, run, numbers_of
     if (config := options.pop("config", None)) is not None:
         (tmp_path / "config.json").write_text(json.dumps(config))
     manifest = export_model(source, tmp_path / "m.fcam", **options)
-    assert (manifest.task, manifest.reader) == ("detect", family)
-    assert [f.what for f in check(tmp_path / "m.fcam") if not f.ok] == []
+    assert (manifest.task, manifest.reader) == ("detect", family.partition(",")[0])
+    findings = check(tmp_path / "m.fcam")
+    assert [f.what for f in findings if not f.ok] == []
     image = np.random.default_rng(1).random((2, 3, *SIZE), np.float32)
     feeds = {"image": image, **manifest.form.placeholders(2)}
-    found = run(tmp_path / "m.fcam" / "explain.onnx", feeds)["detections"]
+    found = run(tmp_path / "m.fcam" / "explain.onnx", feeds)
     wanted = np.concatenate(expected(numbers_of(source, image)), axis=2)
-    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found["detections"], wanted, rtol=1e-3, atol=1e-3)
+    assert manifest.detector.keypoints == {"keypoints": 2 if "," in family else 1}.get(manifest.detector.extra, 0)
+    if family == "yolo-seg":
+        prototypes = run(source, {"image": image})["protos"]
+        np.testing.assert_allclose(found["prototypes"], prototypes, rtol=1e-4, atol=1e-5)
+        assert manifest.detector.mask_size == prototypes.shape[2:]
+        assert "prototypes of explain.onnx equal the source's" in [f.what for f in findings]
+        weights = {
+            v.name for v in onnx.load(tmp_path / "m.fcam" / "score.onnx", load_external_data=False).graph.initializer
+        }
+        assert "w2" in weights
+        assert "w3" not in weights  # those of the prototypes
 
 
 def test_boxes_and_numbers_that_nothing_explains_are_refused(tmp_path):

@@ -165,7 +165,7 @@ def test_an_output_without_reader_is_told(dense, tmp_path):
         canonicalize(source)
     assert str(caught.value) == (
         "no reader takes the model's output by itself: 'y' (N, 144, 6): "
-        "--reader map (segment, value), mean-tokens (embed), cls-token (embed), yolo-pose, yolo-obb, yolo, "
+        "--reader map (segment, value), mean-tokens (embed), cls-token (embed), yolo-obb, yolo, "
         "rt-detr-joined, yolo-objectness, yolox-raw (detect)"
     )
     with pytest.raises(UsageError, match=r"^--task classify fits no output of the model: 'y' \(N, 144, 6\)"):

@@ -57,6 +57,18 @@ FORMS = {
         "float[K, 7] y",
         {"nms": True, "multi_label": False, "class_wise": True, "iou": 0.5, "conf": 0.3},
     ),
+    "overlaps of all": (  # as Ultralytics searches for rotated boxes; what stands for an overlap does not matter
+        """best = ReduceMax <keepdims = 0> (scores, i2s) of_one = Gather (best, i0) of_all = Gather (boxes, i0)
+        likely = Greater (of_one, conf) mask = Cast <to = 1> (likely) masked = Mul (of_one, mask)
+        top, at = TopK (masked, sixteen) sorted = Gather (of_all, at) turned = Transpose (sorted)
+        alike = MatMul (sorted, turned) upper = Trilu (alike, i1) over = Greater (upper, iou)
+        counted = Cast <to = 7> (over)
+        before = ReduceSum <keepdims = 0> (counted, i0s) free = LessOrEqual (before, i0) found = NonZero (free)
+        places = Transpose (found) each = Squeeze (places, i1s) kept = Slice (each, i0s, ten, i0s)
+        out_boxes = Gather (sorted, kept) out_scores = Gather (top, kept)""",
+        "float[K, 4] out_boxes, float[K] out_scores",
+        {"nms": True, "multi_label": False, "class_wise": False, "iou": 0.5, "conf": 0.3, "most": 10},
+    ),
     "sorted before and after": (
         """best = ReduceMax <keepdims = 0> (scores, i2s) top, order = TopK (best, eight)
         index = Unsqueeze (order, i2s) index4 = Expand (index, to_four) index3 = Expand (index, to_three)
@@ -128,7 +140,7 @@ FORMS = {
 CONSTANTS = {
     **{"rows_last": [1, -1, CELLS], "four_three": [4, CLASSES], "to_four": [1, 8, 4], "to_three": [1, 8, CLASSES]},
     **{"i0": 0, "i1": 1, "i2": 2, "i3": 3, "i0s": [0], "i1s": [1], "i2s": [2], "zero_two": [0, 2]},
-    **{"most": [20], "eight": [8], "y_first": [1, 0, 3, 2]},
+    **{"most": [20], "eight": [8], "ten": [10], "sixteen": [CELLS], "y_first": [1, 0, 3, 2]},
 }
 TO_CENTRES = np.kron([[0.5, -1], [0.5, 1]], np.eye(2)) / 32  # of corners, as shares of the picture
 FLOATS = {

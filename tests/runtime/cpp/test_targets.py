@@ -16,7 +16,7 @@ from fusioncam.runtime.photos.geometry import on_photo
 from fusioncam.runtime.photos.model_input import preprocess
 from fusioncam.runtime.picture import overlay
 from fusioncam.runtime.targets.kinds import Like, Region
-from fusioncam.runtime.targets.sight import Sight
+from fusioncam.runtime.targets.sight import Outputs, Sight
 from fusioncam.runtime.targets.tasks import checked_target, resolve
 
 METHODS = ("fusion_cam", "grad_cam", "score_cam")
@@ -83,7 +83,7 @@ def in_python(bundle, photo, target):
     placeholders = {name: rows[0] for name, rows in manifest.form.placeholders(1).items()}
     sight = Sight(
         manifest, x := preprocess(photo, manifest.preprocessing), photo.shape[:2],
-        lambda x: explain({"image": x, **placeholders})[manifest.form.output.name],
+        lambda x: Outputs(explain({"image": x, **placeholders})[manifest.form.output.name]),
     )  # fmt: skip
     tensors = resolve(checked_target(manifest, target), sight).tensors
     return tensors, opened(bundle / "fusioncam.onnx")({"image": x, **tensors})

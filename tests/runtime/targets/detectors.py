@@ -3,7 +3,7 @@
 import numpy as np
 
 from fusioncam.manifest import Manifest
-from fusioncam.runtime.targets.sight import Sight
+from fusioncam.runtime.targets.sight import Outputs, Sight
 
 LABELS = ("person", "dog", "traffic light")
 
@@ -42,8 +42,9 @@ def form_of(extras=()):
     return np.concatenate([np.array(BOXES, float), numbers, *extras], axis=1).astype(np.float32)
 
 
-def sight_of(manifest, form=None, photo_size=None, blank=None):
+def sight_of(manifest, form=None, photo_size=None, blank=None, prototypes=None):
     """A picture of which the model makes a form, and of the blank picture another."""
     x = np.ones((3, 100, 200), np.float32)
     form = form_of() if form is None else form
-    return Sight(manifest, x, photo_size, lambda image: form if image.any() or blank is None else blank)
+    blank = form if blank is None else blank
+    return Sight(manifest, x, photo_size, lambda image: Outputs(form if image.any() else blank, prototypes))

@@ -12,6 +12,7 @@ from fusioncam.runtime.engine.request import ExplainRequest
 from fusioncam.runtime.engine.target_resolver import TargetResolver
 from fusioncam.runtime.picture_inputs import NO_INPUTS
 from fusioncam.runtime.targets.kinds import Each
+from fusioncam.runtime.targets.sight import Outputs
 from fusioncam.runtime.targets.tasks import checked_target, default_targets, resolve, resolve_all
 
 
@@ -123,7 +124,7 @@ def test_default_targets(drawn, resolved):
 
 
 def test_a_picture_without_detections_has_none_to_choose_from(drawn):
-    engine = SimpleNamespace(read=lambda x, inputs: drawn.form_of())
+    engine = SimpleNamespace(read=lambda x, inputs: Outputs(drawn.form_of()))
     resolver = TargetResolver(drawn.manifest_of(conf=0.95), engine)
     request = ExplainRequest(np.ones((3, 100, 200), np.float32), lambda p: [0], ("grad_cam",), inputs=NO_INPUTS)
     assert resolver.resolved(request) == []

@@ -2,10 +2,14 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
+import torch
 
-from fusioncam import UsageError
+from fusioncam import Box, UsageError
+from fusioncam.runtime.detection_pictures import mark_of
+from fusioncam.runtime.targets.tasks import checked_target
 
 
 def anchors_of(found):
@@ -92,12 +96,41 @@ def test_keypoints(drawn):
     manifest = drawn.manifest_of(extra="keypoints", extras=6)
     found = drawn.sight_of(manifest, drawn.form_of([extras]), photo_size=(200, 600)).anchors.found()
     np.testing.assert_allclose(found[0].keypoints, [[60, 60, 0.8], [120, 100, 0.3]], rtol=1e-6)
+    manifest = drawn.manifest_of(extra="keypoints", extras=4, keypoint=2)
+    found = drawn.sight_of(manifest, drawn.form_of([extras[:, [0, 1, 3, 4]]]), photo_size=(200, 600)).anchors.found()
+    np.testing.assert_allclose(found[0].keypoints, [[60, 60], [120, 100]])
+    assert len(mark_of(found[0]).points) == 2
+    with pytest.raises(UsageError, match="says where keypoints are, not whether they are visible: leave keypoint out"):
+        checked_target(manifest, Box(keypoint=0))
 
 
-def test_coefficients_of_masks(drawn):
-    extras = np.arange(24.0).reshape(6, 4)
-    found = drawn.sight_of(drawn.manifest_of(extra="masks", extras=4), drawn.form_of([extras])).anchors.found()
+@pytest.mark.parametrize("scale", [1, 2])
+def test_instance_masks(scale, drawn):
+    """Those of Ultralytics' `process_mask`: bilinear logits above zero, in the box; also on a photo twice as large."""
+    rng = np.random.default_rng(0)
+    prototypes, extras = (rng.normal(size=size).astype(np.float32) for size in ((4, 10, 20), (6, 4)))
+    manifest = drawn.manifest_of(extra="masks", extras=4, mask_size=(10, 20))
+    photo_size = None if scale == 1 else (200, 400)
+    sight = drawn.sight_of(manifest, drawn.form_of([extras]), photo_size, prototypes=prototypes)
+    found = sight.anchors.found()
+    for detection in found:
+        logits = torch.from_numpy(np.einsum("p,phw->hw", extras[detection.anchor], prototypes))[None, None]
+        for mask, times in ((detection.mask_on_input, 1), (detection.mask, scale)):
+            size = (100 * times, 200 * times)
+            on_input = torch.nn.functional.interpolate(logits, (100, 200), mode="bilinear")
+            enlarged = torch.nn.functional.interpolate(on_input, size, mode="bilinear")
+            x1, y1, x2, y2 = (times * edge for edge in drawn.BOXES[detection.anchor])
+            expected = np.zeros(size, bool)
+            expected[y1:y2, x1:x2] = enlarged[0, 0, y1:y2, x1:x2].numpy() > 0
+            np.testing.assert_array_equal(mask, expected)
+        summary, again = detection.summary(), np.zeros(detection.mask.shape, np.uint8)
+        for contour in summary["segmentation"]:
+            cv2.fillPoly(again, [np.int32(np.reshape(contour, (-1, 2)) - 0.5)], 1)
+        assert summary["area"] == detection.mask.sum() > 0
+        assert again[detection.mask].all()  # holes are filled
+        assert len(mark_of(detection).contours) == len(summary["segmentation"])
     np.testing.assert_array_equal(found[1].mask_coefficients, extras[2])
+    assert drawn.sight_of(manifest, drawn.form_of([extras])).anchors.found()[0].mask is None
 
 
 def test_rotated_boxes(drawn):

@@ -8,13 +8,14 @@ import onnx_ir as ir
 
 from fusioncam.errors import ModelError
 from fusioncam.export.readers.boxes.cuts.bypass import all_rows, conditions_of_boxes, end_in, find_bypassed
-from fusioncam.export.readers.boxes.cuts.limits import Limits, least_score, most_boxes, number
+from fusioncam.export.readers.boxes.cuts.limits import ABOVE, Limits, least_score, most_boxes, number
 from fusioncam.export.readers.boxes.cuts.proposals import hold_proposals
 from fusioncam.export.readers.boxes.cuts.scores import Part, ScoreWalk, Shape, ShapeOf, starts_of
 from fusioncam.export.readers.boxes.cuts.sides import Columns, columns_of, is_chosen
 from fusioncam.export.readers.boxes.cuts.walking import PICKS, after, before, searches
 
 Background = Literal["none", "first", "last"]
+PROTOTYPES = 4  # axes: pictures, prototypes, rows, columns
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Cut:
         bypassed: Tensors of chosen rows, each with the one of all rows that takes its place.
         proposals: The most boxes that a first stage proposes; None of a detector of one stage.
         valid: Conditions without which a box is none, however high its score is.
+        prototypes: The output that holds the prototypes of instance masks (N, P, h, w); None where there is none.
     """
 
     boxes: ir.Value
@@ -42,6 +44,7 @@ class Cut:
     bypassed: tuple[tuple[ir.Value, ir.Value], ...]
     proposals: int | None = None
     valid: tuple[ir.Value, ...] = ()
+    prototypes: ir.Value | None = None
 
     @property
     def values(self) -> tuple[ir.Value, ...]:
@@ -92,7 +95,8 @@ def cut_above_search(graph: ir.Graph, outputs: Mapping[str, ir.Value], shapes: M
     """
     varying = after(graph, graph.inputs[:1])
     values = [o for o in outputs.values() if o in varying]
-    end = _search_end(graph, values, varying, shapes.get) or _sorting_end(graph, values, varying, shapes.get)
+    ends = (make(graph, values, varying, shapes.get) for make in (_search_end, _matrix_end, _sorting_end))
+    end = next((e for e in ends if e is not None), None)
     if end is None:
         return None
     scores, background = _whole(end.parts)
@@ -109,9 +113,11 @@ def cut_above_search(graph: ir.Graph, outputs: Mapping[str, ir.Value], shapes: M
     centred = _centred(end, columns, bypassed)
     sides, *extras = (all_rows(v, bypassed, shapes.get) for v in wanted)
     valid = () if proposals is None else tuple(conditions_of_boxes(bypassed, scores))
-    bypassed = end_in(graph, [sides, *scores, *extras, *valid], bypassed)
-    whole = tuple(bypassed.items())
-    return Cut(sides, tuple(scores), tuple(extras), background, centred, limits, whole, proposals, valid)
+    dense = extras and proposals is None
+    masks = [v for v in values if dense and v not in reached and len(shapes.get(v, ())) == PROTOTYPES][:1]
+    bypassed = end_in(graph, [sides, *scores, *extras, *valid, *masks], bypassed)
+    whole, prototypes = tuple(bypassed.items()), masks[0] if masks else None
+    return Cut(sides, tuple(scores), tuple(extras), background, centred, limits, whole, proposals, valid, prototypes)
 
 
 def _search_end(graph: ir.Graph, outputs: Sequence[ir.Value], varying: set[ir.Value], shape_of: ShapeOf) -> _End | None:
@@ -125,6 +131,21 @@ def _search_end(graph: ir.Graph, outputs: Sequence[ir.Value], varying: set[ir.Va
     walk = ScoreWalk(varying, shape_of)
     parts = [part for inner, _ in last if (s := inner.inputs[1]) is not None for part in walk.parts(s)]
     return _End(walk, parts, [inner for inner, _ in last], [o for _, outer in last for o in outer.outputs])
+
+
+def _matrix_end(graph: ir.Graph, outputs: Sequence[ir.Value], varying: set[ir.Value], shape_of: ShapeOf) -> _End | None:
+    """Return the end that is a matrix of the overlaps of all sorted boxes, above a threshold (arXiv 1904.02689).
+
+    So Ultralytics searches for rotated boxes.
+    """
+    wanted = before(outputs)
+    held = (n for n in graph if n.op_type in ABOVE and not wanted.isdisjoint(n.outputs))
+    node = next((n for n in held if (m := n.inputs[0]) and (made := m.producer()) and made.op_type == "Trilu"), None)
+    if node is None:
+        return None
+    of_matrix, walk = before(v for v in node.inputs if v is not None), ScoreWalk(varying, shape_of)
+    sorts = [n for n in graph if n.op_type == "TopK" and n.outputs[1] in of_matrix]
+    return _End(walk, walk.parts(sorts[-1].outputs[0]), [node], list(node.outputs)) if sorts else None
 
 
 def _sorting_end(
@@ -184,7 +205,7 @@ def _limits(graph: ir.Graph, end: _End, scores: Sequence[ir.Value], reached: set
         most = next((number(n.inputs[1]) for r in end.results[:1] if (n := r.producer()) is not None), None)
         return Limits(conf=conf, most=None if most is None else int(most), nms=False, multi_label=multi_label)
     node = end.nodes[0]
-    iou = number(node.inputs[3]) if len(node.inputs) > 3 else None
+    iou = number(node.inputs[1]) if node.op_type in ABOVE else number(node.inputs[3]) if len(node.inputs) > 3 else None
     per_class = number(node.inputs[2]) if len(node.inputs) > 2 else None
     most = most_boxes(graph, chosen)
     if most is None and per_class is not None and 0 < per_class < 10**4:

@@ -79,7 +79,7 @@ def read_cut(
     cut = cut_above_search(model.graph, outputs, shapes)
     if cut is None:
         return None
-    arrays = run(model, feeds_of(model, batch))
+    arrays = run(model, feeds_of(model, batch))[: len(cut.values)]
     shapes_of_cut = [a.shape for a in arrays[: len(arrays) - len(cut.valid)]]
     joint = joint_of(shapes_of_cut, batch, bool(cut.extras), cut.background)
     if joint is None:
@@ -93,8 +93,10 @@ def read_cut(
     relative = _is_relative(boxes)
     reader = named or cut_reader(_sides(boxes, cut.centred, hints, relative, model.producer_name), relative)
     extra = EXTRAS.get(hints.kind, "none") if cut.extras else "none"
+    if extra != "masks":
+        cut = replace(cut, prototypes=None)
     ending: Literal["softmax", "value"] = "softmax" if joint.softmax else "value"
-    coding = replace(reader.coding, background=cut.background, extra=extra, ending=ending)
+    coding = replace(reader.coding, background=cut.background, extra=extra, ending=ending, keypoint=hints.keypoint)
     return CutReading(cut, joint, replace(reader, coding=coding))
 
 

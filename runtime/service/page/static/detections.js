@@ -68,7 +68,8 @@ export function detectionRow({ label, box, detection_score: score, detections },
     chance: score.data[i],
     box: [x1, y1, x2, y2],
     corners: found?.corners ?? [[x1, y1], [x2, y1], [x2, y2], [x1, y2]],
-    points: found?.keypoints?.filter(([, , visible]) => visible >= VISIBLE).map(([x, y]) => [x, y]),
+    contours: found?.segmentation?.map((contour) => Array.from({ length: contour.length / 2 }, (_, k) => contour.slice(2 * k, 2 * k + 2))),
+    points: found?.keypoints?.filter(([, , visible = 1]) => visible >= VISIBLE).map(([x, y]) => [x, y]),
   };
 }
 

@@ -7,7 +7,8 @@ const LINE = 1 / 280; // the width of a line on a saved picture, as a part of it
 /**
  * Draws marks over a stage, which shows the whole photo, in place of those before.
  * @param size [H0, W0] of the photo.
- * @param marks [{ corners: [[x, y]] in pixels of the photo, points, color: [r, g, b], text, chosen }], the chosen one on top.
+ * @param marks [{ corners: [[x, y]] in pixels of the photo, contours of its mask, points, color: [r, g, b], text, chosen }], the
+ * chosen one on top.
  * @param named Whether their texts are shown, too.
  */
 export function drawMarks(stage, [height, width], marks, named) {
@@ -17,13 +18,15 @@ export function drawMarks(stage, [height, width], marks, named) {
   lines.setAttribute("viewBox", `0 0 ${width} ${height}`);
   lines.setAttribute("preserveAspectRatio", "none");
   const ordered = [...marks].sort((a, b) => a.chosen - b.chosen);
-  for (const { corners, color, chosen } of ordered) {
-    for (const kind of ["casing", "line"]) {
-      const shape = document.createElementNS(SVG, "polygon");
-      shape.setAttribute("points", corners.map((corner) => corner.join()).join(" "));
-      shape.setAttribute("class", chosen ? `${kind} chosen` : kind);
-      if (kind === "line") shape.style.stroke = `rgb(${color})`;
-      lines.append(shape);
+  for (const { corners, contours = [], color, chosen } of ordered) {
+    for (const outline of [corners, ...contours]) {
+      for (const kind of ["casing", "line"]) {
+        const shape = document.createElementNS(SVG, "polygon");
+        shape.setAttribute("points", outline.map((point) => point.join()).join(" "));
+        shape.setAttribute("class", [kind, chosen && "chosen", outline !== corners && "contour"].filter(Boolean).join(" "));
+        if (kind === "line") shape.style.stroke = `rgb(${color})`;
+        lines.append(shape);
+      }
     }
   }
   layer.append(lines);
@@ -67,10 +70,13 @@ function isFree(tag, picture, taken) {
 /** Draws the outline of the chosen mark on a canvas of the photo's own size. */
 export function strokeChosen(context, marks) {
   const line = Math.max(2, Math.round(LINE * Math.sqrt(context.canvas.width * context.canvas.height)));
-  for (const { corners, color } of marks.filter(({ chosen }) => chosen)) {
+  for (const { corners, contours = [], color } of marks.filter(({ chosen }) => chosen)) {
     context.beginPath();
-    for (const corner of corners) context.lineTo(...corner);
-    context.closePath();
+    for (const outline of [corners, ...contours]) {
+      context.moveTo(...outline[0]);
+      for (const point of outline) context.lineTo(...point);
+      context.closePath();
+    }
     for (const [style, width] of [["rgb(0 0 0 / .75)", line + 2], [`rgb(${color})`, line]]) {
       Object.assign(context, { strokeStyle: style, lineWidth: width });
       context.stroke();
