@@ -290,6 +290,9 @@ class Batcher:
             reason = job.condition.failing(explanation.class_index, explanation.probability)
             self._observer.not_explained(self.name, explanation, reason)
             return
+        if "nothing_detected" in explanation.flags:
+            self._observer.not_explained(self.name, explanation, "nothing detected")
+            return
         self._observer.finished(self.name, explanation)
         if isinstance(job.budget, Auto) and explanation.passes.run and not explanation.passes.missing:
             self._observer.fallback(self.name, "all passes")

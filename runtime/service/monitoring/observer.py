@@ -19,7 +19,7 @@ class Observer:
         """Note a successful job; its explanation holds seconds per stage, passes and flags."""
 
     def not_explained(self, model: str, explanation: Explanation, reason: str) -> None:
-        """Note a successful job without maps, as its condition does not hold; the reason is one of few."""
+        """Note a successful job without maps: its condition does not hold, or nothing is detected; few reasons."""
 
     def fallback(self, model: str, reason: str) -> None:
         """Note that a job was done in a slower way than asked for; the reason is one word or two."""

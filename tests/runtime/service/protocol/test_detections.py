@@ -11,6 +11,7 @@ from fusioncam.output import encode_png
 from fusioncam.runtime.demo.scenes import draw_scene
 from fusioncam.runtime.service.batching.batcher import Batcher
 from fusioncam.runtime.service.http.app import make_app
+from fusioncam.runtime.service.monitoring.metrics import Metrics
 from fusioncam.runtime.service.service import Service
 from fusioncam.runtime.service.settings import Settings
 
@@ -38,8 +39,9 @@ def found(explainer, photo):
 
 @pytest.fixture(scope="module")
 def client(explainer, new_client):
-    batcher = Batcher("d", lambda: explainer.pipeline)
-    yield new_client(make_app(Service.of({"d": batcher}, Settings(page=False))))
+    metrics = Metrics()
+    batcher = Batcher("d", lambda: explainer.pipeline, observer=metrics)
+    yield new_client(make_app(Service.of({"d": batcher}, Settings(page=False), metrics)))
     batcher.stop()
 
 
@@ -109,7 +111,7 @@ def test_where_nothing_is_detected_the_list_is_empty_and_a_map_is_refused(ask, c
     assert (events.status_code, events.text.startswith("event: answer")) == (200, True), events.text
 
 
-def test_a_photo_without_detections_leaves_the_others_their_answers(ask, explainer, file, photo):
+def test_a_photo_without_detections_leaves_the_others_their_answers(ask, client, explainer, file, photo):
     own, why = explainer.explain(photo), ask("?methods=grad_cam", status=400, files=(GREY,))
     for outputs in (("grad_cam", *FIGURES), FIGURES):  # lists would lose a row, too
         tensors, parameters = ask(outputs=outputs, files=(GREY, file))
@@ -119,6 +121,7 @@ def test_a_photo_without_detections_leaves_the_others_their_answers(ask, explain
         np.testing.assert_allclose(tensors["box"], [(0, 0, 0, 0), own.box], rtol=1e-5)
         assert (parameters["not_explained"], parameters["flags"]) == (why, "nothing_detected")
         if "grad_cam" in outputs:
+            assert 'fusioncam_not_explained_total{model="d",reason="nothing detected"}' in client.get("/metrics").text
             blank, _ = ask(outputs=outputs, files=(GREY, GREY))
             assert blank["grad_cam"].shape == (2, *own.maps["grad_cam"].shape)
             assert not blank["grad_cam"].any()
