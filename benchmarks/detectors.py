@@ -6,6 +6,7 @@ Every family is built with random weights, whose last layers give some tens of d
 library itself and through the bundle of its ONNX file:
 
 - boxes (relative to the longer side of the photo), scores and classes after the search for duplicates, one by one;
+- of detectors that segment instances, how many pixels of all masks differ; the library drops empty masks;
 - of two photos, the gradient of the best detection's score at each level, beside that of torch in float64.
 
 Random weights may give thousands of boxes over each other, so that an overlap at the very threshold falls on the other
@@ -101,16 +102,18 @@ def _compared(detector: Detector, bundle: Path, photos: list[Path]) -> dict[str,
     confs = [_conf_of(explainer, detector.pictures(photo)) for photo in photos]
     library = [detector.find(detector.pictures(photo), conf) for photo, conf in zip(photos, confs, strict=True)]
     network = detector.module.double()
-    counts, errors, gradients, compared = [], [], [], 0
+    counts, errors, gradients, compared, masks = [], [], [], 0, np.zeros(2, int)
     for photo, conf, expected in zip(photos, confs, library, strict=True):
         given = detector.pictures(photo)
-        mine = explainer.detections(given, conf=conf)
+        every = explainer.detections(given, conf=conf)
+        mine = [d for d in every if (mask := d.mask_on_input) is None or mask.any()]
         prepared = prepare(given, manifest.preprocessing)
         longer = max(prepared.photo.size or manifest.preprocessing.size)
         box = "box" if isinstance(given, Path) else "box_on_input"  # the latter are not clipped
         found = Found(*(np.array([getattr(d, name) for d in mine]) for name in (box, "score", "class_index")))
         counts.append([len(expected.scores), len(found.scores)])
         errors.append(off(expected, found, longer))
+        masks += off_masks(expected, found, [d.mask_on_input for d in mine])
         if mine and compared < OF_GRADIENT:
             compared += 1
             gradients += off_gradients(network, detector, manifest, bundle, prepared.x, mine[0])
@@ -121,6 +124,7 @@ def _compared(detector: Detector, bundle: Path, photos: list[Path]) -> dict[str,
         "ok": ok, "reader": manifest.reader, "ending": manifest.ending, "levels": 1 + len(manifest.levels),
         "detections": counts, "ties": sum(ties), "box": _finite(worst[0]), "score": _finite(worst[1]),
         "gradient": _finite(max(gradients, default=np.inf)),
+        **({"mask_pixels": masks.tolist()} if masks.any() else {}),
     }  # fmt: skip
 
 
@@ -155,6 +159,16 @@ def off(expected: Found, found: Found, longer: int) -> tuple[float, float, int]:
         scores.append(float(points[n]))
         boxes.append(0.0 if tied else float(sides[n]) if found.classes[n] == class_ else np.inf)
     return max(boxes), max(scores), ties
+
+
+def off_masks(expected: Found, found: Found, masks: list[Any]) -> Array:
+    """Return how many pixels of masks differ, and of how many, where the box of a detection has its counterpart."""
+    pixels = np.zeros(2, int)
+    for n, mask in enumerate(() if expected.masks is None else expected.masks):
+        sides = np.abs(found.boxes - expected.boxes[n]).max(axis=1)
+        for k in np.flatnonzero((sides < 1e-2) & (found.classes == expected.classes[n]))[:1]:
+            pixels += (mask != masks[k]).sum(), mask.sum()
+    return pixels
 
 
 def off_gradients(

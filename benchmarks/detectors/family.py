@@ -18,11 +18,12 @@ CONF = 0.25
 
 @dataclass(frozen=True)
 class Found:
-    """Detections of a picture by a library: boxes (n, 4) as corners, scores (n,) and classes (n,)."""
+    """Detections of a picture by a library: boxes (n, 4) as corners, scores, classes (n,), perhaps masks (n, H, W)."""
 
     boxes: Array
     scores: Array
     classes: Array
+    masks: Array | None = None
 
 
 @dataclass(frozen=True)

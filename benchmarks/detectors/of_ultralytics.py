@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import torch
 
-from detectors.family import SIDE, Detector, Found, calibrate
+from detectors.family import SIDE, Detector, Found, calibrate, spread, watched
 
 IOU = 0.7
 YOLO = (
@@ -33,8 +33,8 @@ def make(name: str, folder: Path, photos: list[Path]) -> Detector:
     else:
         calibrate(net, [branch[-1] for branch in head.cv2], [branch[-1] for branch in head.cv3], inputs)
     if name.endswith("-seg"):
-        for branch in head.cv4:
-            branch[-1].bias.data += 5  # the library drops detections whose masks are empty
+        for layer in (*(branch[-1] for branch in head.cv4), head.proto.cv3.conv):
+            spread(layer, watched(net, [layer], inputs)[0], 0.0, 2.0)
     with contextlib.chdir(folder):
         made = Path(copy.deepcopy(model).export(format="onnx", imgsz=SIDE, simplify=False, verbose=False)).resolve()
     source = made.rename(folder / f"{name}.onnx")
@@ -67,7 +67,8 @@ def _found(model: Any, photo: Path, conf: float) -> Found:
     height, width = result.orig_shape
     # Boxes around turned ones may reach beyond the photo.
     corners = boxes.xyxy.clamp(min=0).minimum(torch.tensor([width, height] * 2))
-    return Found(corners.numpy(), boxes.conf.numpy(), boxes.cls.numpy().astype(int))
+    masks = None if result.masks is None else result.masks.data.numpy() > 0
+    return Found(corners.numpy(), boxes.conf.numpy(), boxes.cls.numpy().astype(int), masks)
 
 
 def _numbers_of(net: Any, of_detr: bool) -> Any:

@@ -96,7 +96,7 @@ def draw_marks(picture: UInt8Array, marks: Sequence[Mark]) -> UInt8Array:
     for mark in reversed(marks):
         _draw_line(drawn, _within(mark.outline, picture.shape, line), mark.color, line)
         for contour in mark.contours:
-            _draw_line(drawn, contour, mark.color, max(line // 2, 1))
+            _draw_line(drawn, contour, mark.color, line)
         for point in () if mark.points is None else mark.points:
             _draw_dot(drawn, point, mark.color, line)
     taken: list[Rect] = []
