@@ -16,7 +16,6 @@ while the detector was trained.
 - *D-RISE by passes*: its deletion after so many random masks, and from how many on it is as low as Fusion-CAM's.
 - *weights of Score-CAM*: `score_cam_probability` weighs channels by the similarity itself, as D-RISE weighs masks;
   `score_cam_increase` by its increase over the blank picture.
-- *places*: `score_cam_hires` weighs them by what they add to the score, relu(sum_k g_k A_k), not by |g|.
 - *moved*: Fusion-CAM's map, its blocks in another order: what the areas are of a map that knows nothing.
 - *less Fusion-CAM's*: differences on the same pictures; *rings*, whose middle is no part of them, and other objects.
 
@@ -60,7 +59,7 @@ from fusioncam.runtime.targets.detections import Detection
 from fusioncam.runtime.targets.resolved import ResolvedTarget
 
 HERE = Path(__file__).parent
-FIRST_SEED = 600_000  # of pictures that nobody looked at before
+FIRST_SEED = 800_000  # of pictures that nobody looked at before
 HALF, STEPS, BATCH = 0.5, 16, 16
 KINDS = ("scenes", "crowds")
 RING = "ring"

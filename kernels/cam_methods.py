@@ -63,20 +63,19 @@ def gradient_map(method: str, activations: Array, gradients: Array, size: Size, 
     return rectified(GRADIENT_MAPS[method](activations, gradients), size)
 
 
-def seen_at(activations: Array, gradients: Array, hires: bool = False) -> Array:
-    """Return A (K, h, w), each place weighted by how much the score depends on it: |g| there, relative to the largest.
+def seen_at(activations: Array, gradients: Array) -> Array:
+    """Return A (K, h, w), each place weighted by what it adds to the score: relu(sum_k g_k A_k), largest 1.
 
     A channel responds to all objects of its kind, and a weight of the whole channel shows them all; a detection is of
-    one. So do the space maps of SSGrad-CAM (Yamauchi and Ishikawa, ICIP 2022), which are of each channel; this one is
-    of all channels, |g| being the length of the vector (K,) of gradients at a place.
+    one. Places are weighted for the same reason in SSGrad-CAM (Yamauchi and Ishikawa, ICIP 2022), by the gradient. But
+    that is largest in the middle of a detection, even where nothing of the object is there, as in a ring. What a place
+    adds is the map of HiRes-CAM (arXiv 2011.08891). Where no place adds anything, all count the same.
 
     Args:
         activations: A.
         gradients: g (K, h, w).
-        hires: Whether a place counts by what it adds to the score, which is HiRes-CAM's map: |g| is largest in the
-            middle of a detection, even where nothing of the object is there, as in a ring.
     """
-    strengths = relu((gradients * activations).sum(axis=0)) if hires else np.sqrt((gradients * gradients).sum(axis=0))
+    strengths = relu((gradients * activations).sum(axis=0))
     largest = strengths.max()
     return np.asarray(activations * (strengths / largest if largest > 0 else 1), activations.dtype)
 
@@ -102,13 +101,11 @@ class ScoreCam(NamedTuple):
         weights: w (K,) of the scores.
         corners: Whether masks are enlarged with the centres of the corner pixels fixed (`align_corners=True`).
         relu_first: Whether the map is cut off at zero before it is enlarged.
-        hires: Whether places count by HiRes-CAM where the target is local, see `seen_at`.
     """
 
     weights: Callable[[Scores], Array]
     corners: bool = False
     relu_first: bool = False
-    hires: bool = False
 
 
 SCORE_CAMS: dict[str, ScoreCam] = {
@@ -116,7 +113,6 @@ SCORE_CAMS: dict[str, ScoreCam] = {
     "score_cam_probability": ScoreCam(lambda s: s.probabilities),  # the program of Score-CAM's authors
     "score_cam_increase": ScoreCam(lambda s: s.logits - s.blank),  # the paper's Channel-wise Increase of Confidence
     "score_cam_corners": ScoreCam(lambda s: softmax(s.logits), corners=True, relu_first=True),  # pytorch-grad-cam
-    "score_cam_hires": ScoreCam(lambda s: softmax(s.logits), hires=True),  # ours, for detections
 }
 
 

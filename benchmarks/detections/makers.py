@@ -12,7 +12,7 @@ from fusioncam.runtime.targets.resolved import ResolvedTarget
 METHODS = ("fusion_cam", "grad_cam", "score_cam", "layer_cam")
 VARIANTS = tuple(
     method
-    for region in ("score_cam_hires", "score_cam_probability", "score_cam_increase")
+    for region in ("score_cam_probability", "score_cam_increase")
     for method in (fusion_cam(region=region), region)
 )
 WITNESS = "rise"

@@ -81,11 +81,11 @@ class Explaining:
 
     def _seen_at(self, activations: ir.Value, gradients: ir.Value) -> ir.Value:
         op, zero = self._op, self._op.constant(0, np.float32)
-        lengths = op.Sqrt(op.ReduceSum(op.Mul(gradients, gradients), op.ints([0]), keepdims=1))
-        largest = op.ReduceMax(lengths, keepdims=0)
+        strengths = op.Relu(op.ReduceSum(op.Mul(gradients, activations), op.ints([0]), keepdims=1))
+        largest = op.ReduceMax(strengths, keepdims=0)
         one = op.constant(1, np.float32)
         is_seen = op.Greater(largest, zero)
-        return op.Mul(activations, op.Where(is_seen, op.Div(lengths, op.Where(is_seen, largest, one)), one))
+        return op.Mul(activations, op.Where(is_seen, op.Div(strengths, op.Where(is_seen, largest, one)), one))
 
     def _each(self, name: str) -> list[ir.Value]:
         """Return the tensors (K, h, w) of all layers."""

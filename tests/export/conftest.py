@@ -112,7 +112,7 @@ FEW = ("resnet_basic", "densenet", "shufflenet_v2", "mobilenet_v3", "convnext", 
 
 
 def pytest_generate_tests(metafunc):
-    for name, values in (("architecture", list(NETWORKS)), ("kind", FEW)):
+    for name, values in (("architecture", list(NETWORKS)), ("few", FEW)):
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, values)
 

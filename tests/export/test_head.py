@@ -53,8 +53,8 @@ def test_architecture_by_its_last_layer(architecture, export_of, run):
     compare(export_of(architecture), "last", run)
 
 
-def test_architecture_by_a_middle_layer(kind, middle_of, run):
-    compare(middle_of(kind), "middle", run)
+def test_architecture_by_a_middle_layer(few, middle_of, run):
+    compare(middle_of(few), "middle", run)
 
 
 def compare(exported, where, run):

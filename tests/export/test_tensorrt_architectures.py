@@ -13,8 +13,8 @@ from fusioncam.manifest import SCORE_GRAPH, SINGLE_GRAPH
 FEW = ("resnet_basic", "shufflenet_v2", "vit", "swin")
 
 
-def test_architecture(kind, export_of, middle_of, refused):
-    for exported in (export_of(kind), middle_of(kind)):
+def test_architecture(few, export_of, middle_of, refused):
+    for exported in (export_of(few), middle_of(few)):
         assert refused(exported.bundle) == []
 
 

@@ -92,9 +92,6 @@ class Family:
         logits = [self.o.logits(m)[self.c] for m in self.masked(corners_up)]
         return self.finished(self.weighted(torch.tensor(logits).softmax(0).numpy()))
 
-    def score_cam_hires(self):
-        return self.score_cam()  # a class is at no place of the picture
-
     def group_cam(self):
         behind = blurred(self.x)
         base, summed = self.o.confidence(behind, self.c), 0

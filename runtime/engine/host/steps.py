@@ -102,7 +102,6 @@ class HostSteps:
         self._random, self._numbers = evidence.random, evidence.numbers
         self._plans: list[ChannelPlan] = []
         self._scored: dict[bool, ScoredChannels] = {}
-        self._seen: dict[bool, list[Float32Array]] = {}
         self._baseline: Float32Array | None = None  # the answer (1, width) to x * 0
 
     @property
@@ -216,7 +215,7 @@ class HostSteps:
     def _score_cam(self, method: str) -> list[Array]:
         """Return the map of a Score-CAM, without channels of zeros."""
         variant = cam_methods.SCORE_CAMS[method]
-        scored, summed = self._scored[variant.corners], self._summed(variant.hires)
+        scored, summed = self._scored[variant.corners], self._summed
         responding = np.flatnonzero(~scored.masks.zero)
         extras, maps = scored.extras[responding], []
         assert self._baseline is not None, "score_channels comes first"
@@ -227,17 +226,16 @@ class HostSteps:
             maps.append(cam_methods.score_cam_map(method, activations, scores, self._passes.size))
         return maps
 
-    def _summed(self, hires: bool = False) -> list[Float32Array]:
+    @cached_property
+    def _summed(self) -> list[Float32Array]:
         """Return the activations (K, h, w) as the map of each target sums them, see `seen_at`."""
         if not self._readout.local:
             return [self._activations] * len(self._gradients)
-        if hires not in self._seen:
-            self._seen[hires] = [cam_methods.seen_at(self._activations, g, hires) for g in self._gradients]
-        return self._seen[hires]
+        return [cam_methods.seen_at(self._activations, g) for g in self._gradients]
 
     @cached_property
     def _group_cam(self) -> GroupCam:
-        return GroupCam(self._passes, self._readout, self._summed(), self._gradients)
+        return GroupCam(self._passes, self._readout, self._summed, self._gradients)
 
     def region_passes(self, method: str) -> int:
         """Return the passes of Group-CAM, or the most of RISE."""

@@ -25,8 +25,8 @@ def test_gradient_at_the_last_layer(architecture, export_of, torch_gradient, to_
     compare(export_of(architecture), "last", torch_gradient, to_map, run)
 
 
-def test_gradient_at_a_middle_layer(kind, middle_of, torch_gradient, to_map, run):
-    compare(middle_of(kind), "middle", torch_gradient, to_map, run)
+def test_gradient_at_a_middle_layer(few, middle_of, torch_gradient, to_map, run):
+    compare(middle_of(few), "middle", torch_gradient, to_map, run)
 
 
 def compare(exported, where, torch_gradient, to_map, run):

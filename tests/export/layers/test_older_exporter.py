@@ -7,8 +7,8 @@ import torch
 from fusioncam.export import check, export_model
 
 
-def test_older_exporter(kind, networks, tmp_path):
-    network = networks[kind]
+def test_older_exporter(few, networks, tmp_path):
+    network = networks[few]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own
         torch.onnx.export(

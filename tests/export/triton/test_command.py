@@ -50,7 +50,7 @@ def test_notes_are_quiet_if_told(run, bundle, tmp_path):
 
 def test_outputs_are_what_the_bundle_can_make(run, bundle, half, backend, tmp_path):
     figures = {"logits", "probabilities", "class_index", "passes", "flags"}
-    score_cams = {"score_cam", "score_cam_probability", "score_cam_increase", "score_cam_corners", "score_cam_hires"}
+    score_cams = {"score_cam", "score_cam_probability", "score_cam_increase", "score_cam_corners"}
     for of, name in ((bundle, "whole"), (half, "half")):
         run(of, "--repo", "models", "--form", "bls", "--name", name)
         outputs = {o.name for o in backend.read_config(tmp_path / "models" / name / "config.pbtxt").output}

@@ -59,7 +59,7 @@ def asked_for(detection, **options):
 def wanted(oracle, small_detector, explainer, x):
     """Makes the maps of a detection by one level, as torch in float64 and the formulas give them."""
 
-    def wanted(detection, level, by="score", hires=False):
+    def wanted(detection, level, by="score"):
         network, box, c = small_detector.network, detection.box_on_input, detection.class_index
         own, blank = (explainer.pipeline.anchors(image).form[detection.anchor] for image in (x, x * 0))
         edges, logit = (own - blank)[:4].astype(np.float64), float(own[4 + c] - blank[4 + c])
@@ -70,8 +70,7 @@ def wanted(oracle, small_detector, explainer, x):
         }[by]
 
         activations, gradient = network.evidence(x, level, detection.anchor, np.array(weights), c)
-        # Places count by how much the score depends on them, or by what they add to it.
-        counts = (gradient * activations).sum(axis=0).clip(0) if hires else np.linalg.norm(gradient, axis=0)
+        counts = (gradient * activations).sum(axis=0).clip(0)  # a place counts by what it adds to the score
 
         class Network(oracle):
             def __init__(self):
@@ -107,12 +106,6 @@ def test_a_detection_is_explained_by_its_own_level(level, by, explainer, of_leve
     assert found.layers == (explainer.manifest.layers[level].name,)
     np.testing.assert_allclose(found.box, detection.box, atol=1e-4)
     assert found.by == by
-
-
-def test_places_may_count_by_hires_cam(small_detector, of_levels, wanted, x):
-    found = Explainer(small_detector.bundle, methods=["score_cam_hires"]).explain(x, target=asked_for(of_levels[1]))
-    expected = wanted(of_levels[1], 1, hires=True)["score_cam"]
-    np.testing.assert_allclose(found.maps["score_cam_hires"], expected, atol=1e-4)
 
 
 def test_the_mean_of_the_levels(explainer, of_levels, wanted, x):
