@@ -185,6 +185,10 @@ def _refuse_unfit(canonical: CanonicalModel, one_by_one: str | None, options: Ex
     """Refuse options that are not for every model."""
     if one_by_one and (options["single"] or options["unrolled"]):
         raise UsageError(f"node {one_by_one!r} decides once for a whole batch; leave out --single and --unrolled")
+    if canonical.reading.boxes is not None and canonical.reading.boxes.in_stages:
+        for option, given in {"--precision": options["precision"], "--size any": free}.items():
+            if given:
+                raise UsageError(f"{option} is not for detectors that propose boxes for a second stage; leave it out")
     asked = {"--single": options["single"], "--unrolled": options["unrolled"], "--size any": free}
     for option in (option for option, given in asked.items() if given):
         refuse_inputs(canonical.further, option)

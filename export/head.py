@@ -43,8 +43,10 @@ def head_graph(
 
     Returns:
         The graph, or None where its logits differ from the model's: an operator after the layer takes the batch from
-        elsewhere.
+        elsewhere. None of a model that takes one picture at a time, either.
     """
+    if 1 in list(model.graph.inputs[0].shape or ())[:1]:
+        return None
     head = model.clone()
     graph = head.graph
     inputs = list(graph.inputs)

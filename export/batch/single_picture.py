@@ -75,5 +75,6 @@ def _with_others_found(model: ir.Model) -> ir.Model:
         other = op.Slice(op.Concat(value, zero, axis=axis), op.ints([0]), stop, op.ints([axis]))
         for node, i in readers:
             node.replace_input_with(i, other)
+        value.name, other.name = other.name, value.name
     graph.sort()
     return model

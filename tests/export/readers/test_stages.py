@@ -7,7 +7,7 @@ import pytest
 from onnx import numpy_helper
 
 from fusioncam import Box, Explainer
-from fusioncam.errors import ModelError
+from fusioncam.errors import ModelError, UsageError
 from fusioncam.export import check, export_model
 
 CELLS, CLASSES, SIDE = 16, 4, 32
@@ -157,6 +157,24 @@ def test_a_detection_is_explained_by_the_level_its_box_is_pooled_from(stages):
         assert explained.layers == (level,)
         assert explained.detection.anchor == target.anchor
         assert explained.maps["fusion_cam"].max() == 1
+
+
+def test_axes_that_the_picture_decides_on_have_names_of_their_own(stages):
+    """Where onnxruntime believes two such axes to be equally long, or fixed, it shares their memory."""
+    graph = onnx.load(stages[1] / "explain.onnx", load_external_data=False).graph
+    shapes = {v.name: v.type.tensor_type.shape.dim for v in graph.value_info}
+    found = [shapes[n] for n in ("of_small", "of_big", "proposals", "pooled_fine", "pooled_coarse")]
+    names = [[d.dim_param for d in dims if d.dim_param] for dims in found]
+    assert [len(of_tensor) for of_tensor in names] == [1] * 5
+    assert len({name for of_tensor in names for name in of_tensor}) == 5
+
+
+def test_options_fit_or_are_refused(stages, tmp_path):
+    manifest = export_model(stages[0], tmp_path / "plain.fcam", gradient=False, conf=0.3)
+    assert ({level.name for level in manifest.layers}, manifest.detector.conf) == ({"fine", "coarse"}, 0.3)
+    for option, value in {"precision": "fp16", "size": "any"}.items():
+        with pytest.raises(UsageError, match=f"--{option}.* is not for detectors that propose boxes for a second stage"):
+            export_model(stages[0], tmp_path / "other.fcam", **{option: value})
 
 
 def test_more_proposals_than_nothing_limits_are_refused(tmp_path):
