@@ -173,7 +173,7 @@ def test_options_fit_or_are_refused(stages, tmp_path):
     manifest = export_model(stages[0], tmp_path / "plain.fcam", gradient=False, conf=0.3)
     assert ({level.name for level in manifest.layers}, manifest.detector.conf) == ({"fine", "coarse"}, 0.3)
     for option, value in {"precision": "fp16", "size": "any"}.items():
-        with pytest.raises(UsageError, match=f"--{option}.* is not for detectors that propose boxes for a second stage"):
+        with pytest.raises(UsageError, match=f"--{option}.* is not for detectors that propose boxes"):
             export_model(stages[0], tmp_path / "other.fcam", **{option: value})
 
 
