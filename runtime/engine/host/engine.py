@@ -123,10 +123,11 @@ class HostEngine:
 
     def read(self, x: Float32Array, inputs: PictureInputs = NO_INPUTS) -> Outputs:
         """Run the explain graph up to the normal form of its outputs; see `Engine.read`."""
-        form = self.manifest.form
+        form, options = self.manifest.form, onnxruntime.RunOptions()
+        options.only_execute_path_to_fetches = True
         feeds = {"image": x[None], **inputs.rows, **form.placeholders(1)}
         names = [tensor.name for tensor in (form.output, form.prototypes) if tensor is not None]
-        found = run(self.explain, names, feeds, _only_asked())
+        found = run(self.explain, names, feeds, options)
         for name, array in zip(names, found, strict=True):
             refuse_nan(array, name)
         return Outputs(*(array[0] for array in found))
@@ -137,12 +138,11 @@ class HostEngine:
         names = (ACTIVATIONS, GRADIENTS) if self.manifest.gradient else (ACTIVATIONS,)
         parts = (*readout.outputs, *(of_level(name, level) for name in names for level in range(count)))
         answers, gradients, passed = [], [], dict[bytes, list[Array]]()
-        options = None if self.manifest.form.prototypes is None else _only_asked()  # prototypes take their time
         for target in readout.rows:
             feeds = {name: tensor[None] for name, tensor in self._tensors(target).items()}
             key = b"".join(tensor.tobytes() for tensor in feeds.values())
             if key not in passed:
-                passed[key] = run(self.explain, parts, {"image": x[None], **inputs.rows, **feeds}, options)
+                passed[key] = run(self.explain, parts, {"image": x[None], **inputs.rows, **feeds})
                 for name, array in zip(parts, passed[key], strict=True):
                     refuse_nan(array, name)
             outputs, levels = passed[key][: len(readout.outputs)], passed[key][len(readout.outputs) :]
@@ -167,13 +167,6 @@ class HostEngine:
                     raise UsageError("recipro_cam runs a graph that is not in the repository")
                 self._heads.append(self._open_head())
             return self._heads[0]
-
-
-def _only_asked() -> onnxruntime.RunOptions:
-    """Return options of a run that computes nothing but the outputs that it is asked for."""
-    options = onnxruntime.RunOptions()
-    options.only_execute_path_to_fetches = True
-    return options
 
 
 @dataclass(frozen=True)
