@@ -7,12 +7,12 @@ fewer places.
 import onnx_ir as ir
 
 from fusioncam.errors import ModelError
-from fusioncam.export.gradient import Ops
+from fusioncam.export.gradient import Ops, dims
 from fusioncam.export.readers.boxes.cuts.walking import after, searches
 from fusioncam.export.reading.shapes import arrays, element_type, feeds_of, run_all, settle
 
 FINDS = {"NonZero": 1, "Compress": 0, "NonMaxSuppression": 0}  # the axis of what an operator finds
-FEW = 3  # places that are left in the second run of those that are more
+FEW = 3  # places that the first search finds in the second run
 
 
 def of_one_picture(model: ir.Model, batch: int | None) -> ir.Model:
@@ -60,19 +60,22 @@ def _measured(model: ir.Model) -> bool:
 
 
 def _with_others_found(model: ir.Model) -> ir.Model:
-    """Return a copy of a model in which each search finds `FEW` places of more, or one more place, the first one."""
+    """Return a copy of a model in which each search finds another number of places than the shape of its result says.
+
+    All numbers differ: `FEW`, and one more for each further search. Where a search finds less, the first place is
+    repeated.
+    """
     model = model.clone()
     graph = model.graph
-    op, within = Ops(graph, "others_found"), {outer for inner, outer in searches(graph) if inner is not outer}
+    op, within = Ops(graph, "others_found"), {outer: None for inner, outer in searches(graph) if inner is not outer}
     found = [(node.outputs[0], FINDS[node.op_type]) for node in graph if node.op_type in FINDS]
-    for value, axis in (*found, *((o, 0) for node in within for o in node.outputs)):
+    for n, (value, axis) in enumerate((*found, *((o, 0) for node in within for o in node.outputs))):
         readers = [(use.node, use.idx) for use in value.uses()]
-        count = op.Shape(value, start=axis, end=axis + 1)
-        shape = op.Concat(*(op.ints([1]) if i == axis else op.Shape(value, start=i, end=i + 1)
-                            for i in range(len(value.shape or ()))), axis=0)  # fmt: skip
-        zero = op.Expand(op.CastLike(op.ints([0]), value), shape)
-        stop = op.Where(op.Greater(count, op.ints([FEW])), op.ints([FEW]), op.Add(count, op.ints([1])))
-        other = op.Slice(op.Concat(value, zero, axis=axis), op.ints([0]), stop, op.ints([axis]))
+        shape = dims(value)
+        count = FEW + n + len(found) * (shape[axis] == FEW + n)
+        sizes = [op.ints([count]) if i == axis else op.Shape(value, start=i, end=i + 1) for i in range(len(shape))]
+        zeros = op.Expand(op.CastLike(op.ints([0]), value), op.Concat(*sizes, axis=0))
+        other = op.Slice(op.Concat(value, zeros, axis=axis), op.ints([0]), op.ints([count]), op.ints([axis]))
         for node, i in readers:
             node.replace_input_with(i, other)
         value.name, other.name = other.name, value.name
