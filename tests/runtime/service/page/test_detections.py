@@ -175,3 +175,22 @@ def test_it_looks_well(opened, artifacts, grave, width, scheme):
     page.screenshot(path=artifacts / f"page-detect-{width}-{scheme}.png", full_page=True)
     assert page.evaluate("document.documentElement.scrollWidth") == width
     assert grave(page) == []
+
+
+DRAW = """async () => {
+  const { detectionRow, marksOf } = await import("./page/detections.js");
+  const { drawMarks } = await import("./page/marks.js");
+  const told = (...data) => ({ data });
+  const found = JSON.stringify([{ segmentation: [[1, 1, 5, 1, 5, 4]], keypoints: [[2, 3], [4, 5, 0.1]] }]);
+  const answer = { label: told("cat"), box: told(0, 0, 9, 8), detection_score: told(0.9), detections: told(found) };
+  const stage = document.createElement("div");
+  drawMarks(stage, [10, 20], marksOf([detectionRow(answer, 0)], [[0, 0, 0]], 0), false);
+  const lines = [...stage.querySelectorAll("polygon.line")].map((line) => line.getAttribute("points"));
+  return [lines, stage.querySelectorAll(".contour.line").length, stage.querySelectorAll(".dot").length];
+}"""
+
+
+def test_masks_are_outlined_and_keypoints_need_no_visibility(look, running):
+    lines, contours, dots = look(running.url).evaluate(DRAW)
+    assert lines == ["0,0 9,0 9,8 0,8", "1,1 5,1 5,4"]
+    assert (contours, dots) == (1, 1)
