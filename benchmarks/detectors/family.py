@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import cv2
 import numpy as np
 import torch
 from torch import nn
@@ -36,8 +37,11 @@ class Detector:
         find: Returns what the library detects in a picture, of those that `pictures` yields, from a score on.
         pictures: Returns what `Explainer` takes for the path of a photo: the path itself, or a preprocessed array.
         numbers: Returns the numbers of classes (A, C) of the output of the module, whose gradient is compared.
-        logits: Whether these are logits, not scores.
+        closing: What makes scores of these numbers; `value` where they are scores.
         options: Options of the export.
+        library: Whose post-processing `find` is.
+        search: Returns what the library's search finds in outputs of the file for a preprocessed picture, in float64;
+            by default what `find` does, where the file holds the search itself.
     """
 
     source: Path
@@ -45,15 +49,30 @@ class Detector:
     find: Callable[[Any, float], Found]
     pictures: Callable[[Path], Any]
     numbers: Callable[[Any], torch.Tensor]
-    logits: bool = False
+    closing: Literal["value", "sigmoid", "softmax"] = "value"
     options: dict[str, Any] = field(default_factory=dict)
+    library: str = "the published definition"
+    search: Callable[[Any, Array, float], Found] | None = None
 
     def explained(self, output: Any, ending: str) -> torch.Tensor:
         """Return what a bundle with an ending explains (A, C), by the output of the module."""
         numbers = self.numbers(output)
-        if self.logits:
-            return numbers.softmax(-1) if ending == "value" else numbers
-        return torch.logit(numbers) if ending == "sigmoid" else numbers
+        if ending == self.closing:
+            return numbers
+        if ending == "value":
+            return numbers.softmax(-1) if self.closing == "softmax" else numbers.sigmoid()
+        return torch.logit(numbers)
+
+
+def picture(photo: Path, side: int = SIDE) -> Array:
+    """Return a photo as (3, H, W), 0 to 1.
+
+    Args:
+        photo: The file.
+        side: H and W.
+    """
+    pixels = cv2.resize(cv2.imread(str(photo)), (side, side), interpolation=cv2.INTER_AREA)[..., ::-1]
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32) / 255
 
 
 def spread(layer: nn.Conv2d | nn.Linear, seen: Sequence[torch.Tensor], mean: float, deviation: float) -> None:
@@ -93,6 +112,7 @@ def calibrate(
     classes: Sequence[Any],
     inputs: Sequence[torch.Tensor],
     softmax: bool = False,
+    apart: float = 0.0,
 ) -> None:
     """Change the last layers of heads so that boxes differ, and `LIKELY` scores of every picture or more exceed `CONF`.
 
@@ -102,9 +122,10 @@ def calibrate(
         classes: Those of the heads of classes.
         inputs: Pictures.
         softmax: Whether a softmax makes the scores, so that only their deviation counts.
+        apart: The mean of the numbers of boxes.
     """
     for layer in boxes:
-        spread(layer, watched(module, [layer], inputs)[0], 0.0, 1.0)
+        spread(layer, watched(module, [layer], inputs)[0], apart, 1.0)
     for layer in classes:
         spread(layer, watched(module, [layer], inputs)[0], 0.0, 2.5 if softmax else 1.5)
     if softmax:

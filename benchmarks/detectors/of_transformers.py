@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
-import numpy as np
 import onnxruntime
 import torch
 from torch import nn
 
-from detectors.family import SIDE, Detector, Found, calibrate, watched
+from detectors.family import SIDE, Detector, Found, calibrate, picture, watched
 from fusioncam.kernels.arrays import Array
 
 CLASSES, QUERIES = 20, 40
@@ -67,6 +65,13 @@ KINDS = {
     ),
     "rt_detr": Kind("RTDetr", OF_RT_DETR, ("RTDetrResNet", {**RESNET, **OF_LEVELS})),
     "rt_detr_v2": Kind("RTDetrV2", OF_RT_DETR, ("RTDetrResNet", {**RESNET, **OF_LEVELS}), gain=0.7),
+    "rf_detr": Kind(
+        "RfDetr",
+        {"d_model": 64, "decoder_layers": 2, "decoder_ffn_dim": 64, "decoder_self_attention_heads": 4,
+         "decoder_cross_attention_heads": 4, "decoder_n_points": 2, "num_queries": QUERIES, "group_detr": 1},
+        ("RfDetrDinov2", {"hidden_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4, "image_size": SIDE,
+                          "patch_size": 16, "num_windows": 2, "out_features": ["stage2", "stage4"]}),
+    ),
     "d_fine": Kind("DFine", {**OF_RT_DETR, "decoder_n_points": [2, 2, 2]}, ("HGNetV2", OF_LEVELS), gain=0.7),
 }  # fmt: skip
 NAMES = tuple(KINDS)
@@ -102,8 +107,11 @@ def make(name: str, folder: Path, photos: list[Path]) -> Detector:
     config = _config(library, kind)
     model = getattr(library, f"{kind.model}ForObjectDetection")(config).eval()
     _wake(model, kind.gain)
+    for module in model.modules():
+        if hasattr(module, "interpolate_pos_encoding"):  # these are as many as the patches of a picture
+            module.interpolate_pos_encoding = lambda *_, own=module: own.position_embeddings
     pair = Pair(model).eval()
-    inputs = [torch.from_numpy(_picture(photo)[None]) for photo in photos]
+    inputs = [torch.from_numpy(picture(photo)[None]) for photo in photos]
     boxes, classes = (_last(pair, place, inputs[:1]) for place in kind.heads)
     calibrate(pair, [boxes], [classes], inputs, softmax=kind.softmax)
     source = folder / f"{name}.onnx"
@@ -114,7 +122,8 @@ def make(name: str, folder: Path, photos: list[Path]) -> Detector:
     config.save_pretrained(folder)
     processor = getattr(library, f"{kind.model}ImageProcessor", None) or library.RTDetrImageProcessor
     find, options = _finder(processor, source), {"preprocessing": "unit", "most": kind.most}
-    return Detector(source, pair, find, _picture, lambda output: output[0][0], logits=True, options=options)
+    closing = "softmax" if kind.softmax else "sigmoid"
+    return Detector(source, pair, find, picture, lambda output: output[0][0], closing, options, "transformers")
 
 
 def _config(library: Any, kind: Kind) -> Any:
@@ -145,17 +154,11 @@ def _last(model: nn.Module, place: str, inputs: list[torch.Tensor]) -> nn.Module
     return [m for m, seen in zip(heads, watched(model, heads, inputs), strict=True) if seen][-1]
 
 
-def _picture(photo: Path) -> Array:
-    """Return a photo as (3, H, W), 0 to 1."""
-    pixels = cv2.resize(cv2.imread(str(photo)), (SIDE, SIDE), interpolation=cv2.INTER_AREA)[..., ::-1]
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32) / 255
-
-
 def _finder(processor: Any, source: Path) -> Callable[[Array, float], Found]:
     session = onnxruntime.InferenceSession(source, providers=["CPUExecutionProvider"])
 
-    def find(picture: Array, conf: float) -> Found:
-        made = session.run(["logits", "pred_boxes"], {"pixel_values": picture[None]})
+    def find(x: Array, conf: float) -> Found:
+        made = session.run(["logits", "pred_boxes"], {"pixel_values": x[None]})
         outputs = Outputs(*map(torch.from_numpy, made))
         found = processor.post_process_object_detection(None, outputs, threshold=conf, target_sizes=[(SIDE, SIDE)])[0]
         return Found(found["boxes"].numpy(), found["scores"].numpy(), found["labels"].numpy())

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
+import onnxruntime
 import torch
 from torch import nn
 
-from detectors.family import SIDE, Detector, Found, calibrate
+from detectors.family import SIDE, Detector, Found, calibrate, picture
 from fusioncam.kernels.arrays import Array
 
 CLASSES, IOU = 12, 0.45
@@ -162,7 +162,7 @@ def _of_raw(output: torch.Tensor, net: Head) -> tuple[torch.Tensor, torch.Tensor
 
 
 def _of_pair(output: tuple[torch.Tensor, torch.Tensor], net: Head) -> tuple[torch.Tensor, torch.Tensor]:
-    return output[1][0] * SIDE, output[0][0].softmax(1)
+    return output[1][0] * SIDE, output[0][0]
 
 
 KINDS = {
@@ -179,7 +179,7 @@ def make(name: str, folder: Path, photos: list[Path]) -> Detector:
     kind = KINDS[name]
     torch.manual_seed(0)
     net = kind.build().eval()
-    inputs = [torch.from_numpy(_picture(photo)[None]) for photo in photos]
+    inputs = [torch.from_numpy(picture(photo)[None]) for photo in photos]
     softmax = isinstance(net, OfPriors)
     calibrate(net, [*net.boxes, *net.objects], net.classes, inputs, softmax=softmax)
     for head in net.objects:
@@ -193,22 +193,18 @@ def make(name: str, folder: Path, photos: list[Path]) -> Detector:
         output_names=list(kind.outputs),
     )  # fmt: skip
     net.closed = False
+    session = onnxruntime.InferenceSession(source, providers=["CPUExecutionProvider"])
 
-    def find(picture: Array, conf: float) -> Found:
-        with torch.no_grad():
-            boxes, scores = kind.read(net.float()(torch.from_numpy(picture[None])), net)
+    def find(x: Array, conf: float) -> Found:
+        made = [torch.from_numpy(np.asarray(a)) for a in session.run(None, {"images": x[None]})]
+        boxes, scores = kind.read(made if softmax else made[0], net)
         return suppressed(boxes.double().numpy(), scores.double().numpy(), conf, softmax)
 
     def numbers(output: Any) -> torch.Tensor:
         return output[0][0] if softmax else kind.read(output, net)[1]
 
     options = {"preprocessing": "unit", **kind.options}
-    return Detector(source, net, find, _picture, numbers, logits=softmax, options=options)
-
-
-def _picture(photo: Path) -> Array:
-    pixels = cv2.resize(cv2.imread(str(photo)), (SIDE, SIDE), interpolation=cv2.INTER_AREA)[..., ::-1]
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32) / 255
+    return Detector(source, net, find, picture, numbers, "softmax" if softmax else "value", options)
 
 
 def suppressed(boxes: Array, scores: Array, conf: float, background: bool) -> Found:

@@ -20,6 +20,7 @@ class Tape(TorchFunctionMode):
     """A record of every tensor that torch computes in a forward pass.
 
     Batch norms are computed by their formula: torch's own derivative is wrong for a gradient that is a transposed view.
+    Nothing is detached: training stops gradients there, but the function that a file holds does not.
     """
 
     def __init__(self) -> None:
@@ -29,6 +30,8 @@ class Tape(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a function, and keep what it gives."""
+        if func is torch.Tensor.detach:
+            return args[0]
         made = (_affine if func is functional.batch_norm else func)(*args, **(kwargs or {}))
         for tensor in made if isinstance(made, tuple | list) else (made,):
             if isinstance(tensor, torch.Tensor) and tensor.grad_fn is not None and tensor.numel() >= FEWEST:

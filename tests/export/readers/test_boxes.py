@@ -313,3 +313,10 @@ def test_a_reader_of_ones_own(tmp_path, run, numbers_of, monkeypatch):
             canonicalize(source, reader=reader)
     with pytest.raises(ModelError, match=r"no layer can explain the model: .*the logits are the same for"):
         export_model(source, tmp_path / "n.fcam", reader="own.py:still")
+
+
+def test_rf_detr_is_known_by_the_names_of_its_outputs(tmp_path):
+    text = FAMILIES["rt-detr"][0].replace("logits", "labels").replace("pred_boxes", "dets")
+    read = canonicalize(save(tmp_path / "d.onnx", text, ["dets", "labels"], anchors=10, columns=8))
+    assert (read.reading.reader_name, read.ending) == ("rt-detr", "sigmoid")
+    assert (read.detector.nms, read.detector.multi_label, read.detector.most) == (False, True, 300)

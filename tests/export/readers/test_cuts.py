@@ -116,6 +116,12 @@ FORMS = {
         "int32[1, 1] count, float[1, 20, 4] kept, float[1, 20] of_kept, int32[1, 20] class",
         {"nms": True, "multi_label": True, "class_wise": True, "iou": 0.5, "conf": 0.3, "most": 20},
     ),
+    "EfficientNMS_TRT of YOLOv7": (
+        """centred = MatMul (boxes, to_centres) count, kept, of_kept, class = TRT.EfficientNMS_TRT <box_coding = 1,
+        score_threshold = 0.35, iou_threshold = 0.65, max_output_boxes = 100> (centred, scores)""",
+        "int32[1, 1] count, float[1, 100, 4] kept, float[1, 100] of_kept, int32[1, 100] class",
+        {"nms": True, "multi_label": True, "class_wise": True, "iou": 0.65, "conf": 0.35, "most": 100},
+    ),
     "EfficientNMS_TRT of logits": (
         """count, kept, of_kept, class = TRT.EfficientNMS_TRT <score_threshold = 0.3, iou_threshold = 0.6,
         class_agnostic = 1, score_activation = 1> (boxes, numbers)""",
