@@ -257,7 +257,7 @@ def off_gradients(
     with Tape() as tape:
         numbers = detector.explained(network.requires_grad_(False)(image), manifest.ending)
     score = numbers[best.anchor, best.class_index]
-    if manifest.detector is not None and not manifest.detector.nms:
+    if manifest.detector is not None and not manifest.detector.nms and detector.closing != "softmax":
         score = numbers[:, best.class_index].max()  # in float64 a TopK may give queries another order
     errors, explained = [], False
     for n, layer in enumerate((manifest.layer, *manifest.levels)):
