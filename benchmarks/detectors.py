@@ -164,14 +164,15 @@ def _compared(detector: Detector, bundle: Path, photos: list[Path]) -> dict[str,
             of_library = detector.search(given, prepared.x, conf)
             searches.append(off(of_library, _found(in_source, on_photo), longer))
         numbers.append(off_boxes(whole.form[None], manifest, of_source))
-        mine = _with_masks(explainer.detections(given, conf=conf))
+        every = explainer.detections(given, conf=conf)
+        mine = _with_masks(every)
         found = _found(mine, on_photo)
         counts.append([len(expected.scores), len(found.scores)])
         errors.append(off(expected, found, longer))
         masks += off_masks(expected, found, [d.mask_on_input for d in mine])
-        if mine and compared < OF_GRADIENT:
+        if every and compared < OF_GRADIENT:
             compared += 1
-            gradients += off_gradients(network, detector, manifest, bundle, prepared.x, mine[0])
+            gradients += off_gradients(network, detector, manifest, bundle, prepared.x, every[0])
     in_search, end_to_end = (_worst(each) for each in (searches, errors))
     figures = in_search["box"], in_search["score"], max(numbers)
     ok = all(f is not None and f <= TOLERANCE for f in figures) and max(gradients, default=np.inf) <= OF_GRADIENTS

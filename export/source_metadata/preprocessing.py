@@ -26,6 +26,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "yolox": {"channel_order": "bgr", "resize": "letterbox", "pad_place": "corner", "pad_rounding": "down"},
 }
 ARITHMETIC = ("rescale", "mean", "std")
+RT_DETR = {"rescale": 1 / 255, "resize": "squash", "interpolation": "cv2-linear"}  # Ultralytics' takes no letterbox
 YOLO_TASKS = ("detect", "segment", "pose", "obb")  # those of Ultralytics that take a letterbox
 LEVELS = 16  # at least so many whole numbers must be left of 256 pixel values
 
@@ -226,6 +227,8 @@ def _in_model(metadata: Mapping[str, str], detector: str | None) -> dict[str, An
         order = "bgr" if metadata.get("Image.BitmapPixelFormat", "").lower().startswith("bgr") else "rgb"
         return {**PRESETS[PIXEL_RANGES[metadata["Image.NominalPixelRange"]]], "channel_order": order}
     if metadata.get("author") == "Ultralytics":
+        if "rtdetr" in (metadata.get("head", "") + metadata.get("description", "")).lower():
+            return RT_DETR
         return PRESETS["yolo"] if metadata.get("task") in YOLO_TASKS else {**PRESETS["unit"], "resize": "crop"}
     if detector is not None and {"stride", "names"} <= metadata.keys():  # YOLOv5 says no more of itself
         return PRESETS[detector]

@@ -32,6 +32,11 @@ class TestUltralytics:
         assert (way(p), p.pad, p.origin, p.rescale) == (LETTERBOX, (114,) * 3, "model", 1 / 255)
         assert (p.mean, p.std, p.channel_order) == ((0,) * 3, (1,) * 3, "rgb")
 
+    @pytest.mark.parametrize("said", [{"head": "RTDETRDecoder"}, {"description": "Ultralytics rtdetr-l model"}])
+    def test_rt_detr_takes_the_whole_picture_without_its_proportions(self, said, tmp_path):
+        p = read_preprocessing({**ULTRALYTICS, **said}, tmp_path, (640, 640), {})
+        assert (p.resize, p.interpolation, p.origin, p.rescale) == ("squash", "cv2-linear", "model", 1 / 255)
+
     def test_a_classifier_is_cropped(self, tmp_path):
         assert read_preprocessing({**ULTRALYTICS, "task": "classify"}, tmp_path, (224, 224), {}).resize == "crop"
 
