@@ -183,8 +183,8 @@ class Explanation(DrawnResult):
 
         It is as fine as the model's maps. Of detections it is their instance masks. None where the target has neither.
         """
-        if self.masks(at_photo=True):
-            return self.masks(at_photo=True)["mask"]
+        if masks := self.masks(at_photo=True):
+            return masks["mask"]
         share, preprocessing = self.region_share, self.preprocessing
         if share is None or preprocessing is None:
             return None

@@ -1,5 +1,6 @@
 """The JSON files that hubs lay beside a model."""
 
+import ast
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,6 +45,14 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read ({first_line(error)}); repair it or move it away") from error
     return content if isinstance(content, dict) else {}
+
+
+def read_literal(text: str) -> Any:
+    """Return the value that a text of metadata writes as Python does, as Ultralytics' do; None where it writes none."""
+    try:
+        return ast.literal_eval(text)
+    except ODDITIES:
+        return None
 
 
 def configured_ending(folder: Path) -> Ending | None:

@@ -3,7 +3,6 @@
 So do a signal (N, C, L) and a volume or a video (N, C, D, H, W).
 """
 
-import ast
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import onnx_ir as ir
 
 from fusioncam.errors import ModelError, UsageError
 from fusioncam.export.gradient import Ops
+from fusioncam.export.reading.configurations import read_literal
 from fusioncam.export.reading.further_inputs import attach, common_batch, describe, picture_input
 from fusioncam.export.reading.shapes import BRIGHTEST
 from fusioncam.export.sessions import run
@@ -229,10 +229,7 @@ def _weights_of(node: ir.Node) -> tuple[int, ...]:
 
 def _stated(model: ir.Model, sides: int) -> Size | None:
     """Return the size that Ultralytics' metadata states where the graph leaves it open; None where there is none."""
-    try:
-        size = ast.literal_eval(model.metadata_props.get("imgsz", ""))
-    except (ValueError, SyntaxError):
-        return None
+    size = read_literal(model.metadata_props.get("imgsz", ""))
     size = [size] * sides if isinstance(size, int) else size
     usable = isinstance(size, list) and len(size) == sides and all(isinstance(n, int) and n > 0 for n in size)
     return tuple(size) if usable else None

@@ -1,13 +1,12 @@
 """The names of the classes: the user's, or those of the source."""
 
-import ast
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fusioncam.errors import UsageError, first_line
-from fusioncam.export.reading.configurations import ODDITIES, folders_of, read_json
+from fusioncam.export.reading.configurations import ODDITIES, folders_of, read_json, read_literal
 
 
 def read_labels(
@@ -40,7 +39,7 @@ def read_labels(
         return names
     configs = [read_json(place / "config.json") for place in folders_of(folder)]
     configured = (config.get("id2label") or config.get("label_names") for config in configs)  # transformers, timm
-    for listing in (_parse_names(metadata.get("names", "")), *configured):
+    for listing in (read_literal(metadata.get("names", "")), *configured):
         listed = list(_by_number(listing).values()) if isinstance(listing, dict) else listing
         names = _of_both(tuple(str(n) for n in listed), one) if isinstance(listed, list) else ()
         if len(names) == classes and all(map(_writable, names)):
@@ -81,10 +80,3 @@ def _by_number(names: Mapping[Any, Any]) -> dict[int, Any]:
         return dict(sorted((int(k), v) for k, v in names.items()))
     except ODDITIES:
         return {}
-
-
-def _parse_names(text: str) -> Any:
-    try:
-        return ast.literal_eval(text) if text else None
-    except ODDITIES:
-        return None

@@ -13,7 +13,7 @@ from fusioncam.export import export_model, single_graph
 
 @pytest.fixture(scope="module")
 def bundle(small_detector, detectors, tmp_path_factory):
-    """That of the small detector whose first three sides are coefficients, too, less half of the picture's."""
+    """Bundle of the small detector with masks: coefficients are its first three sides less half of the picture's."""
     folder = tmp_path_factory.mktemp("masks")
     model = onnx.load(small_detector.source)
     arrays = {

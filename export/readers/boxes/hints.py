@@ -1,13 +1,12 @@
 """Hints of a model about its boxes: in its metadata, as Ultralytics writes it, or in a configuration beside it."""
 
-import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fusioncam.detector import KEYPOINT
-from fusioncam.export.reading.configurations import folders_of, read_json
+from fusioncam.export.reading.configurations import folders_of, read_json, read_literal
 
 
 @dataclass(frozen=True)
@@ -35,20 +34,13 @@ def hints_of(metadata: Mapping[str, str], folder: Path | None = None) -> Hints:
     """
     config = next(filter(None, map(_config, () if folder is None else folders_of(folder))), {})
     stated = {**config, **metadata}
-    names = _literal(metadata.get("names", "")) or config.get("id2label")
+    names = read_literal(metadata.get("names", "")) or config.get("id2label")
     classes = len(names) if isinstance(names, dict | list) and names else None
     kind = stated.get("task") or stated.get("model_type")
-    shape = _literal(metadata.get("kpt_shape", ""))
+    shape = read_literal(metadata.get("kpt_shape", ""))
     of_two = isinstance(shape, list | tuple) and list(shape[1:]) == [KEYPOINT - 1]
     return Hints(None if kind is None else str(kind), classes, KEYPOINT - of_two)
 
 
 def _config(folder: Path) -> dict[str, Any]:
     return read_json(folder / "config.json")
-
-
-def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None

@@ -13,7 +13,7 @@ SIZE, CHANNELS = (4, 6), 4
 
 @pytest.mark.parametrize("declared", [1, "N"], ids=["fixed", "free"])
 def test_queries_that_each_image_chooses(declared, save_rows, tmp_path):
-    """As Ultralytics writes RT-DETR: rows of all images lie behind each other, a constant has one row."""
+    """Queries as Ultralytics writes RT-DETR: the rows of all images follow each other, a constant has one."""
     rows = [
         ("Conv", "image conv", "c", {"pads": [1, 1, 1, 1]}),
         ("Reshape", "c flat", "f"),

@@ -28,6 +28,12 @@ scores = Sigmoid (numbers)
 """
 TURNED = "by_class = Transpose <perm = [0, 2, 1]> (scores)"
 NMS = "NonMaxSuppression (boxes, by_class, most, iou, conf)"
+# The end of a search by TopK: classes, rows of the boxes, and all in one tensor.
+PICKED = """class = Mod (places, i3) row = Div (places, i3) column = Unsqueeze (row, i2s)
+        row4 = Expand (column, to_four)
+        kept = GatherElements <axis = 1> ({boxes}, row4) score = Unsqueeze (values, i2s)
+        number = Cast <to = 1> (class) numbers3 = Unsqueeze (number, i2s)
+        y = Concat <axis = 2> (kept, score, numbers3)"""
 # A search for each class, as TensorFlow's: rows of y1, x1, y2, x2 in shares of the input.
 EACH_CLASS = "".join(
     f"""s{c} = Gather <axis = 2> (scores, i{c}) t{c} = Unsqueeze (s{c}, i1s)
@@ -87,19 +93,15 @@ FORMS = {
         index = Unsqueeze (order, i2s) index4 = Expand (index, to_four) index3 = Expand (index, to_three)
         some = GatherElements <axis = 1> (boxes, index4) of_some = GatherElements <axis = 1> (scores, index3)
         one_row = Flatten (of_some) values, places = TopK (one_row, eight)
-        class = Mod (places, i3) row = Div (places, i3) column = Unsqueeze (row, i2s) row4 = Expand (column, to_four)
-        kept = GatherElements <axis = 1> (some, row4) score = Unsqueeze (values, i2s)
-        number = Cast <to = 1> (class) numbers3 = Unsqueeze (number, i2s)
-        y = Concat <axis = 2> (kept, score, numbers3)""",
+        """
+        + PICKED.format(boxes="some"),
         "float[1, 8, 6] y",
         {"nms": False, "multi_label": True, "most": 8},
     ),
     "RT-DETR of Ultralytics": (
         """centred = MatMul (boxes, to_centres) one_row = Flatten (scores) values, places = TopK (one_row, eight)
-        class = Mod (places, i3) row = Div (places, i3) column = Unsqueeze (row, i2s) row4 = Expand (column, to_four)
-        kept = GatherElements <axis = 1> (centred, row4) score = Unsqueeze (values, i2s)
-        number = Cast <to = 1> (class) numbers3 = Unsqueeze (number, i2s)
-        y = Concat <axis = 2> (kept, score, numbers3)""",
+        """
+        + PICKED.format(boxes="centred"),
         "float[1, 8, 6] y",
         {"nms": False, "multi_label": True, "most": 8},
     ),

@@ -98,7 +98,10 @@ def test_any_number_of_channels(name, tiny, tmp_path, run):
     assert np.allclose(given["logits"], run(source, {"image": fed})["scores"], atol=1e-5)
 
 
-@pytest.mark.parametrize(("stated", "taken"), [("[8, 6]", (8, 6)), ("8", (8, 8)), ("[8]", None), ("big", None)])
+SIZES = {"[8, 6]": (8, 6), "8": (8, 8), "[8]": None, "big": None, "(" * 9999: None}
+
+
+@pytest.mark.parametrize(("stated", "taken"), SIZES.items(), ids=["two", "one", "short", "word", "nested"])
 def test_size_that_metadata_states_where_it_is_open(stated, taken, tiny):
     source = edited(tiny(), NAMES)
     model = onnx.load(source)

@@ -106,7 +106,7 @@ def test_keypoints(drawn):
 
 @pytest.mark.parametrize("scale", [1, 2])
 def test_instance_masks(scale, drawn):
-    """Those of Ultralytics' `process_mask`: bilinear logits above zero, in the box; also on a photo twice as large."""
+    """Masks are those of Ultralytics' `process_mask`: logits above zero in the box; also on a photo twice as large."""
     rng = np.random.default_rng(0)
     prototypes, extras = (rng.normal(size=size).astype(np.float32) for size in ((4, 10, 20), (6, 4)))
     manifest = drawn.manifest_of(extra="masks", extras=4, mask_size=(10, 20))

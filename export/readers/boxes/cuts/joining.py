@@ -10,7 +10,7 @@ import onnx_ir as ir
 from fusioncam.export.gradient import Ops
 from fusioncam.export.gradient.marks import ZERO, mark
 from fusioncam.forms import SIDES
-from fusioncam.kernels.arrays import Array
+from fusioncam.kernels.arrays import Array, BoolArray
 
 Shape = tuple[int, ...]
 NEVER = -3e4  # the number of a class that an anchor never has; float16 holds it
@@ -43,6 +43,11 @@ class Joint:
     def own(self) -> list[int]:
         """Return the classes that have boxes of their own, in the order of these."""
         return [n for n in range(self.numbers) if n != self.background]
+
+    @property
+    def of_class(self) -> BoolArray:
+        """Return which number is that of the class of each box, (classes with boxes, numbers)."""
+        return np.asarray(np.arange(self.numbers) == np.array(self.own)[:, None])
 
     @property
     def softmax(self) -> bool:
@@ -145,7 +150,7 @@ def _own_numbers(op: Ops, numbers: ir.Value, joint: Joint, logits: bool) -> ir.V
         logits: Whether the numbers are logits.
     """
     z = numbers if logits else op.Log(op.Max(numbers, op.constant(LEAST, np.float32)))
-    of_class = np.arange(joint.numbers) == np.array(joint.own)[:, None]
+    of_class = joint.of_class
     of_rest = np.broadcast_to(np.arange(joint.numbers) == joint.background, of_class.shape)
     others = op.Add(op.Unsqueeze(z, op.ints([2])), op.constant(np.where(of_class, NEVER, 0), np.float32))
     rest = mark(op.ReduceLogSumExp(others, op.ints([3]), keepdims=1), ZERO)
@@ -161,9 +166,8 @@ def join_arrays(arrays: Sequence[Array], joint: Joint) -> Array:
     numbers = np.concatenate([s.swapaxes(1, 2) if joint.classes_first else s for s in scores], axis=1)
     if joint.softmax:
         own = numbers[..., joint.own, None]
-        of_class = np.arange(joint.numbers) == np.array(joint.own)[:, None]
         rest = np.where(np.arange(joint.numbers) == joint.background, 1 - own, 0)
-        numbers = np.where(of_class, own, rest).reshape(-1, joint.anchors, joint.numbers)
+        numbers = np.where(joint.of_class, own, rest).reshape(-1, joint.anchors, joint.numbers)
     elif joint.apart:
         numbers = (numbers[..., None] * np.eye(joint.numbers)).reshape(-1, joint.anchors, joint.numbers)
     return np.concatenate([blocks[0], numbers, *blocks[1 + len(joint.parts) :]], axis=2)
